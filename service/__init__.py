@@ -1,0 +1,9 @@
+"""Boomerang: what you throw always comes back.
+
+This is the handler author's menu, and nothing else: `from service import Event, Handlers, Reject, Retry, Tools`.
+"""
+
+from service.errors import Reject, Retry
+from service.handling import Event, Handlers, Tools
+
+__all__ = ["Event", "Handlers", "Reject", "Retry", "Tools"]

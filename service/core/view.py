@@ -1,0 +1,85 @@
+"""A task as clients and handlers see it: no lease, no fence, no blob, no secret."""
+
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+
+from service.core.task import Json, Task
+
+TIMES = ("created_at", "submitted_at", "settled_at", "deadline_at")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskView:
+    """The public face of a task, as in the API's task object. Times are aware and in UTC."""
+
+    id: str
+    model: str
+    status: str
+    upstream_id: str | None
+    params: Json
+    metadata: Json
+    progress: float | None
+    output: list[Json] = field(default_factory=list)
+    error: Json | None = None
+    warnings: list[str] = field(default_factory=list)
+    usage: Json | None = None
+    settled_by: str | None = None
+    unconfirmed: bool = False
+    note: str | None = None
+    resubmission_of: str | None = None
+    created_at: datetime
+    submitted_at: datetime | None = None
+    settled_at: datetime | None = None
+    deadline_at: datetime
+
+    @classmethod
+    def of(cls, task: Task) -> "TaskView":
+        """Return the public face of `task`."""
+        return cls(
+            id=task.id,
+            model=task.model,
+            status=task.status.value,
+            upstream_id=task.upstream_id,
+            params=task.params,
+            metadata=task.metadata,
+            progress=task.progress,
+            output=list(task.output),
+            error=asdict(task.error) if task.error else None,
+            warnings=list(task.warnings),
+            usage=asdict(task.usage) if task.usage else None,
+            settled_by=task.settled_by.value if task.settled_by else None,
+            unconfirmed=task.unconfirmed,
+            note=task.note,
+            resubmission_of=task.resubmission_of,
+            created_at=task.created_at,
+            submitted_at=task.submitted_at,
+            settled_at=task.settled_at,
+            deadline_at=task.deadline_at,
+        )
+
+    def to_json(self) -> Json:
+        """Return the task object of the API: plain JSON values, times as RFC 3339 in UTC."""
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {name: rfc3339(plain[name]) for name in TIMES}
+
+    @classmethod
+    def from_json(cls, data: Json) -> "TaskView":
+        """Return the view that `to_json` wrote as `data`."""
+        return cls(**(data | {name: parse_time(data[name]) for name in TIMES}))
+
+
+def rfc3339(at: datetime | None) -> str | None:
+    """Return `at` in UTC as RFC 3339 with milliseconds, like `2026-05-06T12:09:42.000Z`."""
+    if at is None:
+        return None
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def parse_time(text: str | None) -> datetime | None:
+    """Return the aware moment that an RFC 3339 `text` names; ValueError when it has no offset."""
+    if text is None:
+        return None
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ValueError("a time needs its offset, like 2026-05-06T12:09:42Z")
+    return at.astimezone(UTC)
