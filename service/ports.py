@@ -95,6 +95,9 @@ class LedgerTransaction(Protocol):
     async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> None:
         """Store events, in this order, and what follows from them."""
 
+    async def note_polls(self, polls: Sequence["PollRow"]) -> None:
+        """Store polls for the task's history."""
+
     async def learn(self, samples: Sequence["RunTime"]) -> None:
         """Store run times from which polls are learned."""
 
@@ -107,6 +110,15 @@ class Ledger(Protocol):
 
     def transaction(self) -> AbstractAsyncContextManager[LedgerTransaction]:
         """Begin a write transaction; raises StoreUnavailable when the database cannot take it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PollRow:
+    """One question to the upstream, for the task's history; `outcome` is the status it told, or what went wrong."""
+
+    task_id: TaskId
+    at: datetime
+    outcome: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +231,7 @@ class TaskQueue(Protocol):
         """
 
     async def claim_polls(self, *, now: datetime, until: datetime, limit: int) -> list[Task]:
-        """Lease due tasks that are in_progress, in_doubt or expired, or past their deadline while queued."""
+        """Lease due tasks of any status but queued and submitting, and queued ones that are past their deadline."""
 
     async def renew(self, claims: Mapping[TaskId, int], *, until: datetime) -> set[TaskId]:
         """Prolong leases (by fence); return those that are still held."""

@@ -104,7 +104,8 @@ class Task:
     `submission` counts the submissions, from 0 (none yet); `tries` counts sendings of the current one that surely never
     left. `due_at` is when the next step (submit or poll) is due, None when nothing is. `fence` grows with each claim;
     `leased_until` is the end of the current one. `hinted_at` is when a callback first said that the task had ended, and
-    `hinted_id` the upstream id that it named. `guessed` says that the status is our own conclusion.
+    `hinted_id` the upstream id that it named; `hinted_fact` is its body's fact where the body carried our payload token.
+    `polled_at` is when the upstream last said "in progress". `guessed` says that the status is our own conclusion.
     """
 
     id: TaskId
@@ -137,6 +138,8 @@ class Task:
     fence: int = 0
     hinted_at: datetime | None = None
     hinted_id: UpstreamId | None = None
+    hinted_fact: Json | None = field(default=None, repr=False)
+    polled_at: datetime | None = None
     resubmission_of: TaskId | None = None
     note: str | None = None
 
