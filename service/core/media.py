@@ -1,0 +1,160 @@
+"""Inline media as pure data: what a data URI says, and what an opened image or video may be.
+
+Opening is somebody else's work: an `Inspector` tells facts, and the functions here compare them with `MediaLimits`.
+"""
+
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+MB = 1024 * 1024
+"""The page says "MB". The larger reading is taken, so that nothing which it documents as valid is refused."""
+
+DURATION_SLACK = 0.01
+"""Seconds: 240 frames at 29.97 a second are "8 s" to everybody and 8.008 s to the clock."""
+
+_HEADER = re.compile(r"data:([a-z0-9.+-]+/[a-z0-9.+-]+)(?:;[a-z0-9.+-]+=[^;,\s]*)*;base64,", re.IGNORECASE)
+_HEADER_CHARS = 256
+
+
+class Unreadable(Exception):
+    """A file cannot be opened as what it says it is; `reason` is a short phrase for whoever sent it."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFacts:
+    """What an opened image is: `format` as in `sniff`, width and height in pixels."""
+
+    format: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoFacts:
+    """What an opened video is: `format` as in `sniff`, width and height in pixels, length in seconds."""
+
+    format: str
+    width: int
+    height: int
+    seconds: float
+
+
+class Inspector(Protocol):
+    """Opens the bytes of a file; None means that it cannot look at this kind. Raises `Unreadable`."""
+
+    def image(self, data: bytes, media_type: str) -> ImageFacts | None:
+        """Return what the image in `data`, declared as `media_type`, really is."""
+
+    def video(self, data: bytes) -> VideoFacts | None:
+        """Return what the video in `data` really is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaLimits:
+    """What one kind of media may be.
+
+    `formats` maps each media type that may be declared to the format it stands for, the preferred type first.
+    `max_bytes` is inclusive, `below_bytes` is exclusive and holds for decoded base64. `max_seconds[n - 1]` is how
+    long each of n videos may be.
+    """
+
+    kind: Literal["image", "video"]
+    formats: Mapping[str, str]
+    max_bytes: int
+    below_bytes: int | None = None
+    min_side: int = 128
+    max_ratio: int = 4
+    max_seconds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataUri:
+    """The head of a base64 data URI (RFC 2397): its media type in lower case, and where its base64 begins."""
+
+    media_type: str
+    body_at: int
+
+
+def parse_data_uri(text: str) -> DataUri | None:
+    """Return the head of `text`, or None when it is no base64 data URI; the body is not looked at."""
+    match = _HEADER.match(text, 0, _HEADER_CHARS)
+    return DataUri(media_type=match[1].lower(), body_at=match.end()) if match else None
+
+
+def decoded_size(text: str, uri: DataUri) -> int:
+    """Return how many bytes the base64 of `text` stands for, without decoding it."""
+    tail = text[max(uri.body_at, len(text) - 2) :]
+    return (len(text) - uri.body_at) * 3 // 4 - (len(tail) - len(tail.rstrip("=")))
+
+
+def decode(text: str, uri: DataUri) -> bytes:
+    """Return the bytes of a data URI; raise ValueError unless its base64 is strict (RFC 4648: alphabet and padding)."""
+    if (len(text) - uri.body_at) % 4 or text.endswith("==="):
+        raise ValueError("incorrect padding")
+    return binascii.a2b_base64(text[uri.body_at :], strict_mode=True)
+
+
+def encode(media_type: str, data: bytes) -> str:
+    """Return `data` as a base64 data URI."""
+    return (f"data:{media_type};base64,".encode() + binascii.b2a_base64(data, newline=False)).decode("ascii")
+
+
+def listed(words: tuple[str, ...]) -> str:
+    """Return words as a person lists them: `a, b or c`."""
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def size_faults(size: int, limits: MediaLimits) -> list[str]:
+    """Return what is wrong with a file of `size` bytes."""
+    if not size:
+        return [f"is empty: send the {limits.kind} itself"]
+    if size > limits.max_bytes:
+        return [f"must be at most {_megabytes(limits.max_bytes)}, is {size:,} bytes: send a smaller {limits.kind}"]
+    if limits.below_bytes is not None and size >= limits.below_bytes:
+        allowed = _megabytes(limits.below_bytes)
+        return [f"must be less than {allowed} when sent inline, is {size:,} bytes: send its address instead"]
+    return []
+
+
+def format_faults(media_type: str, found: str | None, limits: MediaLimits) -> list[str]:
+    """Return what is wrong with content of format `found` that was declared as `media_type`."""
+    if found == limits.formats[media_type]:
+        return []
+    honest = next((name for name, form in limits.formats.items() if form == found), None)
+    if honest:
+        return [f"is declared {media_type}, but its content is {found}: declare it {honest}"]
+    is_what = f"its content is {found}" if found else f"its content is no known {limits.kind}"
+    return [f"is declared {media_type}, but {is_what}: send {listed(tuple(dict.fromkeys(limits.formats.values())))}"]
+
+
+def frame_faults(facts: ImageFacts | VideoFacts, limits: MediaLimits) -> list[str]:
+    """Return what is wrong with the width and height of a picture; the bounds themselves are allowed."""
+    width, height, side, ratio = facts.width, facts.height, limits.min_side, limits.max_ratio
+    faults = []
+    if min(width, height) < side:
+        faults.append(f"must be at least {side}x{side} pixels, is {width}x{height}: send a larger {limits.kind}")
+    if max(width, height) > ratio * min(width, height):
+        faults.append(f"must have an aspect ratio from 1:{ratio} to {ratio}:1, is {width}x{height}: crop it")
+    return faults
+
+
+def duration_faults(facts: VideoFacts, limits: MediaLimits, count: int) -> list[str]:
+    """Return what is wrong with the length of one of `count` videos."""
+    if not limits.max_seconds:
+        return []
+    most = limits.max_seconds[min(max(count, 1), len(limits.max_seconds)) - 1]
+    if facts.seconds <= most + DURATION_SLACK:
+        return []
+    company = "when it is the only video" if count <= 1 else f"when {count} videos are given"
+    return [f"must last at most {most:g} seconds {company}, lasts {facts.seconds:.2f}: trim it"]
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / MB:g} MB"
