@@ -55,7 +55,11 @@ class InvalidParams(SenderError):
 
 
 class BadToken(SenderError):
-    """A correlation token is forged, out of date, or was made for another purpose."""
+    """A correlation token is of no use; `reason` is `forged`, `expired` or `another_task`. Never carries the token."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the correlation token is no good: {reason}")
+        self.reason = reason
 
 
 class BadSignature(SenderError):

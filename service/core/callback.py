@@ -1,0 +1,107 @@
+"""The inbound door: a token, headers, raw bytes and now become a verified fact, or an exception."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from service.core.task import Fact, TaskId
+from service.core.tokens import Claim, Tokens
+from service.core.vidu import read_vidu
+from service.core.vtrix import read_vtrix
+from service.core.wire import parse_json
+from service.errors import BadToken, UnreadableBody, Unwell
+
+
+class Verifier(Protocol):
+    """Checks a provider's signature over a callback."""
+
+    def verify(self, headers: Mapping[str, str], now: datetime) -> str | None:
+        """Return the signature's nonce, if it has one; raises BadSignature when it does not fit or is stale."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Callback:
+    """A callback that may be believed to come from whom we asked: which task and submission, and what it says.
+
+    `digest` is one value for one body about one submission, for the inbox. `correlated` says that the body carried our
+    payload token for this very submission.
+    """
+
+    task_id: TaskId
+    submission: int
+    fact: Fact
+    digest: str
+    nonce: str | None = field(default=None, repr=False)
+    correlated: bool = False
+
+
+class UnreadableCallback(UnreadableBody):
+    """A body that cannot be read, from a caller whose token is good: `claim` says which task to poll at once.
+
+    `digest` and `nonce` are as in Callback.
+    """
+
+    def __init__(self, reason: str, *, claim: Claim, digest: str, nonce: str | None = None) -> None:
+        super().__init__(reason)
+        self.claim = claim
+        self.digest = digest
+        self.nonce = nonce
+
+
+def read_callback(
+    token: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    now: datetime,
+    *,
+    tokens: Tokens,
+    verifier: Verifier | None = None,
+) -> Callback:
+    """Return what a callback says, verified before it is parsed.
+
+    `token` is the last segment of its address and `body` the bytes as they came. Raises BadToken (also for a body whose
+    payload token names another task or submission), BadSignature, or UnreadableCallback.
+    """
+    claim = tokens.read_callback_token(token, now)
+    nonce = verifier.verify(headers, now) if verifier else None
+    digest = callback_digest(claim, body)
+    try:
+        fact = read_fact(parse_json(body))
+    except (UnreadableBody, Unwell) as error:
+        raise UnreadableCallback(str(error), claim=claim, digest=digest, nonce=nonce) from error
+    return Callback(
+        task_id=claim.task_id,
+        submission=claim.submission,
+        fact=fact,
+        digest=digest,
+        nonce=nonce,
+        correlated=_correlated(fact, claim, tokens),
+    )
+
+
+def read_fact(body: object) -> Fact:
+    """Return what a parsed body of either provider says: `state` marks Vidu's, `status` Vtrix's; raises Unwell."""
+    if isinstance(body, dict) and "state" in body:
+        return read_vidu(body)
+    return read_vtrix(body)
+
+
+def callback_digest(claim: Claim, body: bytes) -> str:
+    """Return the SHA-256, in hex, of task id, submission and raw body."""
+    head = f"{claim.task_id}\n{claim.submission}\n".encode()
+    return hashlib.sha256(head + body).hexdigest()
+
+
+def _correlated(fact: Fact, claim: Claim, tokens: Tokens) -> bool:
+    """Return whether the body names the address's submission; a body that names another one is a forgery."""
+    if fact.correlation is None:
+        return False
+    try:
+        named = tokens.read_payload_token(fact.correlation)
+    except BadToken:
+        return False
+    if (named.task_id, named.submission) != (claim.task_id, claim.submission):
+        raise BadToken("another_task")
+    return True

@@ -1,0 +1,104 @@
+"""Correlation tokens: the signed values that tie a callback to a task and to one submission of it.
+
+A token is `task_id~submission[~expiry].signature`, in unreserved characters only, so that it is one path segment.
+Callback address and payload have salts of their own: neither passes for the other.
+"""
+
+import hashlib
+import hmac
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from itsdangerous import Signer
+
+from service.core.task import TaskId
+from service.errors import BadSetting, BadToken
+
+MAX_LENGTH = 256
+CALLBACK_SALT = b"boomerang.callback-address"
+PAYLOAD_SALT = b"boomerang.payload"
+
+_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
+_CALLBACK = re.compile(r"([A-Za-z0-9_-]{1,100})~([1-9][0-9]{0,8}|0)~([0-9]{1,11})")
+_PAYLOAD = re.compile(r"([A-Za-z0-9_-]{1,100})~([1-9][0-9]{0,8}|0)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What a good token says: which task, which submission of it, and until when (None: for ever)."""
+
+    task_id: TaskId
+    submission: int
+    expires: datetime | None = None
+
+
+class Tokens:
+    """Makes and reads correlation tokens with `keys`, newest first: the first signs, all of them verify.
+
+    `leeway` is how long a token is still good after its expiry, for clocks that differ. Raises BadSetting without keys.
+    """
+
+    def __init__(self, keys: Sequence[str], *, leeway: timedelta = timedelta(seconds=60)) -> None:
+        if not keys or not all(keys):
+            raise BadSetting("BOOMERANG_SECRET_KEYS needs at least one key, and no empty one")
+        self._callback = [_signer(key, CALLBACK_SALT) for key in keys]
+        self._payload = [_signer(key, PAYLOAD_SALT) for key in keys]
+        self._leeway = leeway
+
+    def callback_token(self, task_id: TaskId, submission: int, expires: datetime) -> str:
+        """Return the token for a callback's address; it is good until `expires` (aware, rounded up to a second)."""
+        seconds = math.ceil(expires.timestamp())
+        return _sign(self._callback[0], f"{_named(task_id, submission)}~{seconds}")
+
+    def read_callback_token(self, token: str, now: datetime) -> Claim:
+        """Return what the address token says; raises BadToken (`forged`, or `expired` at `now`) and nothing else."""
+        found = _CALLBACK.fullmatch(_verified(self._callback, token))
+        if found is None:
+            raise BadToken("forged")
+        expires = datetime.fromtimestamp(int(found[3]), UTC)
+        if now > expires + self._leeway:
+            raise BadToken("expired")
+        return Claim(task_id=TaskId(found[1]), submission=int(found[2]), expires=expires)
+
+    def payload_token(self, task_id: TaskId, submission: int) -> str:
+        """Return the token for the `payload` parameter; it does not expire."""
+        return _sign(self._payload[0], _named(task_id, submission))
+
+    def read_payload_token(self, text: str) -> Claim:
+        """Return what the payload token says; raises BadToken (`forged`) for anything else."""
+        found = _PAYLOAD.fullmatch(_verified(self._payload, text))
+        if found is None:
+            raise BadToken("forged")
+        return Claim(task_id=TaskId(found[1]), submission=int(found[2]))
+
+
+def _signer(key: str, salt: bytes) -> Signer:
+    return Signer(key, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
+
+
+def _named(task_id: TaskId, submission: int) -> str:
+    if not _ID.fullmatch(task_id) or not 0 <= submission < 10**9:
+        raise ValueError("a token names a task by letters, digits, - and _, and a submission from 0")
+    return f"{task_id}~{submission}"
+
+
+def _sign(signer: Signer, value: str) -> str:
+    return signer.sign(value).decode("ascii")
+
+
+def _verified(signers: Sequence[Signer], token: str) -> str:
+    """Return the signed value of `token`.
+
+    The whole token is made again and compared, not only the signature's bytes: base64 leaves spare bits in its last
+    character and its decoder skips foreign ones, so that many spellings would pass for one signature.
+    """
+    if len(token) > MAX_LENGTH or not token.isascii():
+        raise BadToken("forged")
+    value = token.rpartition(".")[0]
+    given = token.encode("ascii")
+    if not any([hmac.compare_digest(signer.sign(value), given) for signer in signers]):  # noqa: C419 - every key is tried
+        raise BadToken("forged")
+    return value

@@ -1,0 +1,111 @@
+"""What Vtrix's bodies say: the task body of create replies, polls and callbacks, and its error answers."""
+
+from service.core.task import Fact, Json, Status, TaskError, Usage
+from service.core.wire import (
+    clean,
+    correlation,
+    error_object,
+    http_url,
+    json_object,
+    money,
+    number,
+    share,
+    upstream_id,
+)
+from service.errors import Unwell
+
+STATUSES = {
+    "pending": Status.IN_PROGRESS,
+    "queued": Status.IN_PROGRESS,
+    "processing": Status.IN_PROGRESS,
+    "in_progress": Status.IN_PROGRESS,
+    "completed": Status.COMPLETED,
+    "done": Status.COMPLETED,
+    "failed": Status.FAILED,
+}
+MAX_ITEMS = 64
+
+
+def read_vtrix(body: object) -> Fact:
+    """Return what a task body says, from parsed JSON; raises Unwell for whatever is not understood.
+
+    Source: the response section of the API page, and the shapes seen in the wild: an error that is an object or a bare
+    string, codes and durations as numbers or text, a failure without an id.
+    """
+    task = json_object(body)
+    status = _status(task)
+    found = upstream_id(task.get("id"))
+    if found is None and status is Status.IN_PROGRESS:
+        raise Unwell("the upstream speaks of a task without naming it")
+    return Fact(
+        status=status,
+        upstream_id=found,
+        progress=share(task.get("progress")),
+        output=_output(task.get("output")) if status is Status.COMPLETED else (),
+        error=_task_error(task.get("error")) if status is Status.FAILED else None,
+        usage=_usage(task.get("usage")),
+        correlation=correlation(task),
+    )
+
+
+def _status(task: Json) -> Status:
+    word = task.get("status")
+    if not isinstance(word, str) or word not in STATUSES:
+        raise Unwell(f"the upstream's status is unknown: {clean(word, 40) or type(word).__name__}")
+    return STATUSES[word]
+
+
+def _output(value: object) -> tuple[Json, ...]:
+    groups = [] if value is None else value
+    if not isinstance(groups, list):
+        raise Unwell("the upstream's output is no list")
+    contents = [json_object(group).get("content") or [] for group in groups[:MAX_ITEMS]]
+    if not all(isinstance(content, list) for content in contents):
+        raise Unwell("the upstream's content is no list")
+    return tuple(_item(item) for content in contents for item in content[:MAX_ITEMS])
+
+
+def _item(value: object) -> Json:
+    content = json_object(value)
+    url = http_url(content.get("url"))
+    if url is None:
+        raise Unwell("the upstream's result has no address")
+    more = {"duration": number(content.get("duration")), "job_id": clean(content.get("jobId"), 128) or None}
+    kind = clean(content.get("type"), 40) or "video"
+    return {"type": kind, "url": url} | {name: found for name, found in more.items() if found is not None}
+
+
+def _task_error(value: object) -> TaskError:
+    if isinstance(value, dict):
+        code, message = clean(value.get("code"), 100), clean(value.get("error_message")) or clean(value.get("message"))
+    else:
+        code, message = "", clean(value)
+    return TaskError(code=code or "failed", message=message or "the upstream gave no reason")
+
+
+def _usage(value: object) -> Usage | None:
+    if not isinstance(value, dict):
+        return None
+    discount = number(value.get("discount"))
+    usage = Usage(cost=money(value.get("cost")), discount=None if discount is None else float(discount))
+    return None if usage == Usage() else usage
+
+
+def vtrix_error(body: object) -> tuple[str, str]:
+    """Return code and message of an error answer, from raw bytes, text or parsed JSON; "" for what it does not say."""
+    found = error_object(body)
+    if isinstance(found, str):
+        return "", found
+    for holder in (found.get("error"), found.get("status")):
+        if isinstance(holder, dict):
+            code = clean(holder.get("error_code"), 100) or clean(holder.get("code"), 100)
+            return code, clean(holder.get("message")) or clean(holder.get("error_message"))
+    code = clean(found.get("error_code"), 100) or clean(found.get("code"), 100)
+    return code, _plain_message(found)
+
+
+def _plain_message(body: Json) -> str:
+    detail = body.get("detail")
+    if isinstance(detail, list):
+        detail = "; ".join(clean(entry.get("msg")) for entry in detail[:10] if isinstance(entry, dict))
+    return clean(body.get("error")) or clean(body.get("message")) or clean(detail)

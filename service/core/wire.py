@@ -1,0 +1,165 @@
+"""Reading what others wrote: JSON without its traps, and single values taken out of it with care."""
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from decimal import Decimal, InvalidOperation
+from typing import NoReturn
+
+from service.core.task import Json, UpstreamId
+from service.errors import UnreadableBody, Unwell
+
+MAX_DEPTH = 64
+MAX_TEXT = 2000
+MAX_URL = 8192
+MAX_CORRELATION = 1024
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
+_HTTP = re.compile(r"https?://[^\s\x00-\x20]+", re.IGNORECASE)
+
+
+def parse_json(raw: bytes) -> object:
+    """Return the JSON value in `raw`, which must be UTF-8.
+
+    Refuses NaN and infinite numbers, lone surrogates, a key written twice and nesting deeper than 64 with
+    UnreadableBody. The caller bounds the length of `raw`.
+    """
+    try:
+        text = raw.decode("utf-8")
+        value: object = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite_float
+        )
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
+        raise UnreadableBody("the body is no JSON that we accept") from error
+    if _deeper_than(value, MAX_DEPTH):
+        raise UnreadableBody(f"the body is nested deeper than {MAX_DEPTH}")
+    return value
+
+
+def _unique(pairs: list[tuple[str, object]]) -> Json:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is written twice")
+    return found
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("a number is out of range")
+    return value
+
+
+def _deeper_than(value: object, limit: int) -> bool:
+    layer = [value]
+    for _ in range(limit + 1):
+        layer = [inner for outer in layer for inner in _children(outer)]
+        if not layer:
+            return False
+    return True
+
+
+def _children(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
+def clean(value: object, limit: int = MAX_TEXT) -> str:
+    """Return `value` as one line of at most `limit` characters without control characters; "" for what is no text."""
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        return ""
+    if isinstance(value, int):
+        return str(value) if abs(value) < 10**18 else ""
+    return _CONTROL.sub(" ", value[: limit * 2]).strip()[:limit]
+
+
+def number(value: object) -> int | float | None:
+    """Return a finite number that is written as a number or as text; None for anything else, booleans too."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    exact = _decimal(value)
+    if exact is None:
+        return None
+    return int(exact) if exact == exact.to_integral_value() and "." not in str(value) else float(exact)
+
+
+def money(value: object) -> str | None:
+    """Return an amount as plain decimal digits, from text or a number; None when it is negative or no amount."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    exact = _decimal(value)
+    return None if exact is None or exact < 0 else format(exact, "f")
+
+
+def _decimal(value: str | float) -> Decimal | None:
+    text = str(value)[:64] if not isinstance(value, int) or abs(value) < 10**18 else ""
+    try:
+        exact = Decimal(text.strip())
+    except InvalidOperation:
+        return None
+    return exact if exact.is_finite() and abs(exact.adjusted()) <= 18 else None  # noqa: PLR2004 - beyond any real amount
+
+
+def share(value: object) -> float | None:
+    """Return progress as a number from 0 to 1, clamped; None for what is no finite number."""
+    if isinstance(value, str):
+        return None
+    found = number(value)
+    return None if found is None else min(1.0, max(0.0, float(found)))
+
+
+def upstream_id(value: object) -> UpstreamId | None:
+    """Return an id that is safe in a path; None when there is none; raises Unwell for one that is not."""
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        raise Unwell("the upstream named a task by something that is no id")
+    return UpstreamId(value)
+
+
+def http_url(value: object) -> str | None:
+    """Return an http or https address of at most 8,192 characters, unchanged; None for anything else."""
+    if not isinstance(value, str) or len(value) > MAX_URL or _CONTROL.search(value):
+        return None
+    return value if _HTTP.fullmatch(value) else None
+
+
+def correlation(body: Json) -> str | None:
+    """Return the body's `payload` when it may be a correlation token; None for what is missing, no text or too long."""
+    found = body.get("payload")
+    return found if isinstance(found, str) and 0 < len(found) <= MAX_CORRELATION else None
+
+
+def json_object(value: object) -> Json:
+    """Return `value` when it is a JSON object; raises Unwell otherwise."""
+    if not isinstance(value, dict):
+        raise Unwell("the upstream answered with something that is no JSON object")
+    return value
+
+
+def error_object(body: object) -> Json | str:
+    """Return the JSON object of an error answer, or a short line of text for any other body; bytes are parsed first."""
+    if isinstance(body, bytes):
+        try:
+            return error_object(parse_json(body))
+        except UnreadableBody:
+            return plain_text(body[:4096].decode("utf-8", "replace"))
+    if isinstance(body, dict):
+        return body
+    return plain_text(body) if isinstance(body, str) else ""
+
+
+def plain_text(text: str) -> str:
+    """Return the words of HTML or plain `text` on one line of at most 200 characters."""
+    visible = re.sub(r"(?is)<(script|style)\b.*?(</\1\s*>|$)|<[^>]*(>|$)", " ", text[:4096])
+    return clean(" ".join(visible.split()), 200)
