@@ -1,0 +1,74 @@
+"""Grouped commits: while one commit is running, newcomers gather for the next."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Batcher(Generic[T, R]):
+    """Groups what concurrent callers add into few calls of `commit`, one at a time, in the order of arrival.
+
+    `commit` takes up to `most` items and returns one result for each, in the same order. What was added is committed
+    even when its caller has stopped waiting.
+    """
+
+    def __init__(self, commit: Callable[[list[T]], Awaitable[list[R]]], *, most: int) -> None:
+        self._commit = commit
+        self._most = most
+        self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._worker: asyncio.Task[None] | None = None
+
+    async def add(self, item: T) -> R:
+        """Return the result of `item` once its batch is committed; raises what the commit of its batch raised."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if self._worker is None:
+            self._worker = asyncio.create_task(self._run(), name="batcher")
+        return await future
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                await self._commit_next()
+        finally:
+            self._worker = None
+            self._abandon()
+
+    async def _commit_next(self) -> None:
+        batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+        futures = [future for _, future in batch]
+        try:
+            _resolve(futures, await self._commit([item for item, _ in batch]))
+        except Exception as error:  # noqa: BLE001 every waiter of the batch gets it, and the next batch has its chance
+            _refuse(futures, error)
+        except BaseException:
+            _cancel(futures)
+            raise
+
+    def _abandon(self) -> None:
+        """Let go of those who still wait when the event loop is being torn down."""
+        _cancel([future for _, future in self._waiting])
+        self._waiting.clear()
+
+
+def _resolve(futures: list[asyncio.Future[R]], results: list[R]) -> None:
+    if len(results) != len(futures):
+        raise RuntimeError(f"a commit of {len(futures)} items returned {len(results)} results")
+    for future, result in zip(futures, results, strict=True):
+        if not future.done():
+            future.set_result(result)
+
+
+def _refuse(futures: list[asyncio.Future[R]], error: Exception) -> None:
+    for future in futures:
+        if not future.done():
+            future.set_exception(error)
+
+
+def _cancel(futures: list[asyncio.Future[R]]) -> None:
+    for future in futures:
+        future.cancel()

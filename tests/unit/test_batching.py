@@ -1,0 +1,102 @@
+"""Grouping concurrent writes into few commits."""
+
+import asyncio
+
+import pytest
+
+from service.batching import Batcher
+
+
+class Commits:
+    """A commit that can be held, remembers its batches, and fails for the item "bad"."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.begun = asyncio.Event()
+        self.open = asyncio.Event()
+        self.open.set()
+
+    async def __call__(self, items: list[str]) -> list[str]:
+        """Return the items in capitals once `open` is set."""
+        self.begun.set()
+        self.batches.append(items)
+        await self.open.wait()
+        if "bad" in items:
+            raise ValueError("the commit failed")
+        return [item.upper() for item in items]
+
+
+async def _held(commits: Commits, batcher: Batcher[str, str], *items: str) -> list[asyncio.Task[str]]:
+    """Hold the commit of "first", and return the tasks of "first" and of `items` that gather behind it."""
+    commits.open.clear()
+    tasks = [asyncio.create_task(batcher.add("first"))]
+    await commits.begun.wait()
+    tasks += [asyncio.create_task(batcher.add(item)) for item in items]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_each_caller_gets_its_own_result() -> None:
+    """Every caller receives the result at the place of its own item."""
+    batcher = Batcher(Commits(), most=10)
+    assert await asyncio.gather(*(batcher.add(item) for item in "abc")) == ["A", "B", "C"]
+
+
+async def test_newcomers_gather_while_a_commit_runs() -> None:
+    """What arrives during a commit shares the next one, in the order of arrival."""
+    commits = Commits()
+    tasks = await _held(commits, Batcher(commits, most=10), "a", "b", "c")
+    commits.open.set()
+    assert await asyncio.gather(*tasks) == ["FIRST", "A", "B", "C"]
+    assert commits.batches == [["first"], ["a", "b", "c"]]
+
+
+async def test_a_batch_is_bounded() -> None:
+    """No commit takes more items than `most`."""
+    commits = Commits()
+    tasks = await _held(commits, Batcher(commits, most=2), "a", "b", "c")
+    commits.open.set()
+    await asyncio.gather(*tasks)
+    assert commits.batches == [["first"], ["a", "b"], ["c"]]
+
+
+async def test_an_error_reaches_every_waiter_of_its_batch_only() -> None:
+    """All who share a failed commit see its error; those before and after it do not."""
+    commits = Commits()
+    batcher = Batcher(commits, most=2)
+    tasks = await _held(commits, batcher, "a", "bad", "c")
+    commits.open.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [str, ValueError, ValueError, str]
+    assert await batcher.add("later") == "LATER"
+
+
+async def test_a_cancelled_waiter_harms_nobody() -> None:
+    """A caller that stops waiting leaves its item in the batch and its neighbours' results untouched."""
+    commits = Commits()
+    tasks = await _held(commits, Batcher(commits, most=10), "a", "b")
+    tasks[1].cancel()
+    commits.open.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(result) for result in results] == [str, asyncio.CancelledError, str]
+    assert results[2] == "B"
+    assert commits.batches == [["first"], ["a", "b"]]
+
+
+async def test_cancelling_the_caller_whose_commit_runs_does_not_stop_the_commit() -> None:
+    """The commit belongs to nobody, so that it ends even when the caller who began it has gone."""
+    commits = Commits()
+    tasks = await _held(commits, Batcher(commits, most=10), "a")
+    tasks[0].cancel()
+    commits.open.set()
+    assert await tasks[1] == "A"
+
+
+async def test_a_commit_that_loses_count_is_an_error_for_all() -> None:
+    """A commit with fewer results than items never leaves a caller waiting."""
+
+    async def short(items: list[str]) -> list[str]:
+        return items[1:]
+
+    with pytest.raises(RuntimeError, match="returned 0 results"):
+        await asyncio.wait_for(Batcher(short, most=10).add("a"), 5)
