@@ -1,0 +1,75 @@
+"""The signing key of a service on SQLite: made once, beside the database, in a file that only its owner can read."""
+
+import os
+import secrets
+import stat
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from service.errors import BadSetting
+from service.setting_values import secret_keys, webhook_secrets
+
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptKeys:
+    """Signing keys and webhook secrets, newest first."""
+
+    secret_keys: tuple[str, ...] = field(repr=False)
+    webhook_secrets: tuple[str, ...] = field(repr=False)
+
+
+def fresh_key() -> str:
+    """Return a new signing key: 32 random bytes in URL-safe base64, 43 characters."""
+    return secrets.token_urlsafe(KEY_BYTES)
+
+
+def read_or_make(path: Path, *, webhook_secret: Callable[[str], str]) -> KeptKeys:
+    """Return the keys in the file at `path`, which is made when it is missing; processes that race agree on one.
+
+    `webhook_secret` gives the webhook secret for a key. Raises BadSetting when the file cannot be made or trusted.
+    """
+    try:
+        if not path.exists():
+            _make(path, webhook_secret)
+        if path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
+            raise BadSetting(f"{path} holds the signing key and others can read it; run `chmod 600 {path}`")
+        return _parse(path, path.read_text("ascii"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not text"
+        raise BadSetting(f"{path} cannot keep the signing key ({reason}); set BOOMERANG_SECRET_KEYS instead") from None
+
+
+def _make(path: Path, webhook_secret: Callable[[str], str]) -> None:
+    key = fresh_key()
+    whole = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _write_new(whole, f"SECRET_KEYS={key}\nWEBHOOK_SECRETS={webhook_secret(key)}\n")
+    try:
+        # a link appears whole or not at all, so that no process reads half a key
+        with suppress(FileExistsError):
+            os.link(whole, path)
+    finally:
+        whole.unlink()
+
+
+def _write_new(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def _parse(path: Path, text: str) -> KeptKeys:
+    lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    try:
+        kept = lines.get("WEBHOOK_SECRETS", "")
+        return KeptKeys(
+            secret_keys=secret_keys(lines["SECRET_KEYS"]), webhook_secrets=webhook_secrets(kept) if kept else ()
+        )
+    except (KeyError, ValueError):
+        raise BadSetting(f"{path} must have a line SECRET_KEYS=... with keys of at least 32 characters") from None

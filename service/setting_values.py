@@ -1,0 +1,247 @@
+"""Read the text of a setting as a value; a parser raises ValueError with what is allowed, and never repeats it."""
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal, InvalidOperation
+from pathlib import PurePosixPath
+from typing import TypeVar
+from urllib.parse import SplitResult, unquote, urlsplit
+
+T = TypeVar("T")
+Parse = Callable[[str], T]
+
+UNITS = {
+    "ms": timedelta(milliseconds=1),
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
+LONGEST = timedelta(days=3650)
+SHORTEST_SECRET = 32
+SHORTEST_API_KEY = 8
+WEBHOOK_SECRET_BYTES = range(24, 65)
+LABEL = "[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
+HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(\.{LABEL})*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiKey:
+    """A client's key: `name` is the client, an `admin` sees every client's tasks."""
+
+    name: str
+    key: str = field(repr=False)
+    admin: bool = False
+
+
+def duration(text: str) -> timedelta:
+    """Return `30s` as a length of time: a whole number and one of ms, s, m, h, d; from nothing to 3650 days."""
+    match = re.fullmatch(r"([0-9]{1,12})(ms|s|m|h|d)", text)
+    if match is None or (length := _times(int(match[1]), match[2])) is None:
+        raise ValueError("must be a duration like 500ms, 30s, 15m, 2h or 30d, at most 3650d")
+    return length
+
+
+def _times(number: int, unit: str) -> timedelta | None:
+    # compared before multiplying: a timedelta overflows
+    return number * UNITS[unit] if number <= LONGEST / UNITS[unit] else None
+
+
+def positive_duration(text: str) -> timedelta:
+    """Return a duration that is more than nothing."""
+    length = duration(text)
+    if not length:
+        raise ValueError("must be a duration of more than 0, like 500ms, 30s, 15m, 2h or 30d")
+    return length
+
+
+def lease(text: str) -> timedelta:
+    """Return a duration of one second or more: a shorter claim could not be renewed in time."""
+    length = duration(text)
+    if length < timedelta(seconds=1):
+        raise ValueError("must be a duration of at least 1s, like 60s")
+    return length
+
+
+def durations(text: str) -> tuple[timedelta, ...]:
+    """Return a list of durations, `0s,5s,30s`; at least one."""
+    try:
+        return tuple(duration(part) for part in names(text))
+    except ValueError:
+        raise ValueError("must be durations with commas between them, like 0s,5s,30s,2m") from None
+
+
+def rate(text: str) -> float:
+    """Return `10/s`, `600/m` or `36000/h` as a number for each second; more than 0."""
+    match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)/(s|m|h)", text)
+    if match is None or not float(match[1]):
+        raise ValueError("must be requests for a time, more than 0, like 10/s, 600/m or 3600/h")
+    return float(match[1]) / UNITS[match[2]].total_seconds()
+
+
+def whole(lowest: int, highest: int) -> Parse[int]:
+    """Return a parser of whole numbers from `lowest` to `highest`, both included."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not lowest <= int(text) <= highest:
+            raise ValueError(f"must be a whole number from {lowest} to {highest}")
+        return int(text)
+
+    return parse
+
+
+def dollars(text: str) -> Decimal:
+    """Return an amount in US dollars, 0 or more."""
+    try:
+        amount = Decimal(text)
+    except InvalidOperation:
+        amount = Decimal(-1)
+    if not amount.is_finite() or amount < 0:
+        raise ValueError("must be an amount in US dollars a day, like 25 or 12.50")
+    return amount
+
+
+def yes_or_no(text: str) -> bool:
+    """Return whether the text says yes."""
+    words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in words:
+        raise ValueError("must be true or false")
+    return words[text.lower()]
+
+
+def one_of(*allowed: T) -> Parse[T]:
+    """Return a parser that takes exactly the `allowed` words."""
+
+    def parse(text: str) -> T:
+        for word in allowed:
+            if word == text.lower():
+                return word
+        raise ValueError(f"must be one of {', '.join(map(str, allowed))}")
+
+    return parse
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Return the parts between commas, without the blanks around them; an empty part is refused."""
+    parts = tuple(part.strip() for part in text.split(","))
+    if not all(parts):
+        raise ValueError("must be a list with commas between, without empty parts")
+    return parts
+
+
+def address(text: str) -> str:
+    """Return an http or https address, a path allowed, without its last slash; no query, fragment or user."""
+    parts = _split(text)
+    if parts is None or parts.query or parts.fragment or "?" in text or "#" in text or parts.username is not None:
+        raise ValueError(
+            "must be an address like https://example.org or https://example.org/prefix, no query or fragment"
+        )
+    return text.rstrip("/")
+
+
+def target(text: str) -> str:
+    """Return an http or https address that may have a query; no fragment."""
+    parts = _split(text)
+    if parts is None or "#" in text:
+        raise ValueError("must be an http or https address")
+    return text
+
+
+def _split(text: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        return None
+    return parts if sound and not re.search(r"[\s\\\x00-\x1f]", text) else None
+
+
+def database(text: str) -> str:
+    """Return `sqlite:///FILE` or `postgresql://...`, whatever driver or older scheme was written."""
+    scheme, mark, rest = text.partition("://")
+    kind = scheme.partition("+")[0].lower()
+    if mark and kind in {"postgres", "postgresql"} and rest:
+        return f"postgresql://{rest}"
+    if mark and kind == "sqlite" and rest.startswith("/") and rest.strip("/") and ":memory:" not in rest:
+        return f"sqlite://{rest}"
+    raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE")
+
+
+def database_file(url: str) -> PurePosixPath | None:
+    """Return the file of an SQLite address as `database` returns it; None for PostgreSQL."""
+    if not url.startswith("sqlite:"):
+        return None
+    return PurePosixPath(url.removeprefix("sqlite:///").partition("?")[0])
+
+
+def archive(text: str) -> str:
+    """Return the address of a local directory, `file:///srv/videos`."""
+    parts = urlsplit(text)
+    if parts.scheme != "file" or parts.netloc not in {"", "localhost"} or not unquote(parts.path).startswith("/"):
+        raise ValueError("must be the address of a directory, like file:///srv/videos")
+    return text
+
+
+def egress(text: str) -> tuple[str, ...]:
+    """Return networks (CIDR), addresses and host names, separated by commas."""
+    parts = names(text)
+    if not all(_is_network(part) or HOST_NAME.fullmatch(part) for part in parts):
+        raise ValueError("must be networks and hosts with commas between, like 127.0.0.0/8,media.internal")
+    return parts
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
+
+
+def secret_keys(text: str) -> tuple[str, ...]:
+    """Return signing keys, newest first; each at least 32 characters."""
+    keys = names(text)
+    if any(len(key) < SHORTEST_SECRET for key in keys):
+        raise ValueError(
+            f"must be keys of at least {SHORTEST_SECRET} characters, newest first; `boomerang secret` makes one"
+        )
+    return keys
+
+
+def webhook_secrets(text: str) -> tuple[str, ...]:
+    """Return Standard Webhooks secrets, newest first: `whsec_` and the base64 of 24 to 64 bytes."""
+    secrets = names(text)
+    if not all(_is_webhook_secret(secret) for secret in secrets):
+        raise ValueError("must be secrets like whsec_..., each the base64 of 24 to 64 bytes, newest first")
+    return secrets
+
+
+def _is_webhook_secret(text: str) -> bool:
+    try:
+        raw = base64.b64decode(text.removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return text.startswith("whsec_") and len(raw) in WEBHOOK_SECRET_BYTES
+
+
+def api_keys(text: str) -> tuple[ApiKey, ...]:
+    """Return the clients' keys from `name=key` and `name=key:admin`; one client may have several keys."""
+    keys = tuple(_api_key(part) for part in names(text))
+    if len({key.key for key in keys}) < len(keys):
+        raise ValueError("must not give the same key twice")
+    return keys
+
+
+def _api_key(text: str) -> ApiKey:
+    name, _, rest = text.partition("=")
+    key, colon, role = rest.partition(":")
+    if not re.fullmatch(r"[\w.@-]{1,64}", name) or not re.fullmatch(r"[!-~]+", key) or (colon and role != "admin"):
+        raise ValueError("must be name=key or name=key:admin, with commas between")
+    if len(key) < SHORTEST_API_KEY:
+        raise ValueError(f"must have keys of at least {SHORTEST_API_KEY} characters")
+    return ApiKey(name=name, key=key, admin=bool(colon))
