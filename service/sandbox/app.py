@@ -1,0 +1,104 @@
+"""Put the stand-in upstream's addresses together as one ASGI application."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import Message, Receive, Scope, Send
+
+from service.sandbox import specs
+from service.sandbox.answers import CUT, ConnectionCut
+from service.sandbox.desk import Desk
+from service.sandbox.dialects import Refused, read_object
+from service.sandbox.files import Files
+from service.sandbox.listing import Listing
+from service.sandbox.values import SwitchError
+from service.sandbox.world import World
+
+_BAD_REQUEST = 400
+_VTRIX = "/model/v1/generation"
+_VIDU = "/ent/v2"
+_SKILL = "/api/v1/skill/models"
+
+
+class SandboxApp(Starlette):
+    """Serve the sandbox; a `CutResponse` closes the connection, or raises `ConnectionCut` where there is none."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one ASGI connection."""
+        cuts: list[bool] = []
+        scope[CUT] = cuts
+        await super().__call__(scope, receive, send)
+        if cuts:
+            await _cut(receive, send)
+
+
+async def _cut(receive: Receive, send: Send) -> None:
+    """Close the connection under uvicorn, whose `send` belongs to an object that holds the transport."""
+    transport = getattr(getattr(send, "__self__", None), "transport", None)
+    if transport is None:
+        raise ConnectionCut("the sandbox dropped this connection")
+    transport.close()
+    message: Message = {"type": "http.request"}
+    while message["type"] != "http.disconnect":
+        message = await receive()
+
+
+class Parts:
+    """Hold what serves requests while a sandbox runs."""
+
+    def __init__(self, *, vtrix: Desk, vidu: Desk, listing: Listing, files: Files) -> None:
+        self.vtrix = vtrix
+        self.vidu = vidu
+        self.listing = listing
+        self.files = files
+
+
+def build_app(
+    world: World, parts: Callable[[], Parts], running: Callable[[], AbstractAsyncContextManager[object]]
+) -> SandboxApp:
+    """Return the application; `parts` gives what serves, and raises when the sandbox does not run."""
+
+    def route(path: str, method: str, pick: Callable[[Parts], Callable[[Request], Any]]) -> Route:
+        async def endpoint(request: Request) -> Response:
+            answer: Response = await pick(parts())(request)
+            return answer
+
+        return Route(path, endpoint, methods=[method])
+
+    routes = [
+        route(_VTRIX, "POST", lambda at: at.vtrix.create),
+        route(f"{_VTRIX}/task/{{task}}", "GET", lambda at: at.vtrix.poll),
+        Route(_SKILL, specs.models),
+        Route(f"{_SKILL}/{{model}}/spec", specs.spec),
+        route(f"{_VIDU}/reference2video", "POST", lambda at: at.vidu.create),
+        route(f"{_VIDU}/tasks", "GET", lambda at: at.listing),
+        route(f"{_VIDU}/tasks/{{task}}/creations", "GET", lambda at: at.vidu.poll),
+        route(f"{_VIDU}/tasks/{{task}}/cancel", "POST", lambda at: at.vidu.cancel),
+        route("/files/{name}", "GET", lambda at: at.files),
+        *_admin(world),
+    ]
+    return SandboxApp(routes=routes, lifespan=lambda _: _lifespan(running))
+
+
+def _lifespan(running: Callable[[], AbstractAsyncContextManager[object]]) -> Any:
+    return running()
+
+
+def _admin(world: World) -> list[Route]:
+    async def ledger(_request: Request) -> Response:
+        return JSONResponse(world.ledger.to_json(str(task.state) for task in world.tasks.values()))
+
+    async def switches(request: Request) -> Response:
+        if request.method == "POST":
+            try:
+                world.turn(read_object(await request.body()))
+            except (SwitchError, Refused) as fault:
+                return JSONResponse({"error": str(fault)}, _BAD_REQUEST)
+        return JSONResponse(world.switches.to_json())
+
+    return [Route("/sandbox/ledger", ledger), Route("/sandbox/switches", switches, methods=["GET", "POST"])]

@@ -1,0 +1,103 @@
+"""Write tasks in the two shapes that go over the wire: the Vtrix task body and Vidu's query body."""
+
+from datetime import datetime
+from typing import Any
+
+from service.sandbox.links import Links
+from service.sandbox.tasks import DISCOUNT, State, Task
+
+VTRIX_STATUS = {
+    State.CREATED: "queued",
+    State.QUEUEING: "queued",
+    State.PROCESSING: "in_progress",
+    State.SUCCESS: "completed",
+    State.FAILED: "failed",
+}
+_CREDITS_PER_CENT = 2
+
+
+def vtrix_body(task: Task, links: Links, now: datetime) -> dict[str, Any]:
+    """Return the Vtrix task body, as a create reply and a poll give it."""
+    body: dict[str, Any] = {
+        "id": task.id,
+        "created_at": int(task.created_at.timestamp()),
+        "status": VTRIX_STATUS[task.state],
+        "model": task.model,
+        "metadata": _metadata(task),
+    }
+    if task.state is State.PROCESSING:
+        body["progress"] = task.progress(now)
+    if task.state is State.SUCCESS:
+        body |= {"output": [{"content": [_content(task, links)]}], "usage": _usage(task)}
+    if task.error is not None:
+        body["error"] = vtrix_error(task.error)
+    return body
+
+
+def vtrix_error(error: tuple[str, str]) -> dict[str, Any]:
+    """Return a task's error as the gateway writes it."""
+    code, message = error
+    return {"code": code, "error_message": message}
+
+
+def callback_body(task: Task, links: Links, now: datetime) -> dict[str, Any]:
+    """Return the Vtrix task body with what the caller passed through, as a callback brings it."""
+    passed = {"payload": task.order.payload, "meta_data": task.order.meta_data}
+    return vtrix_body(task, links, now) | {name: value for name, value in passed.items() if value is not None}
+
+
+def native_body(task: Task, links: Links) -> dict[str, Any]:
+    """Return Vidu's query body, which is its callback body too; a Vtrix task shows its foreign id here."""
+    return {
+        "id": task.native_id,
+        "state": str(task.state),
+        "err_code": task.error[0] if task.error else "",
+        "credits": credits_of(task),
+        "payload": task.order.payload or "",
+        "bgm": task.order.bgm,
+        "off_peak": task.order.off_peak,
+        "creations": [_creation(task, links)] if task.state is State.SUCCESS else [],
+    }
+
+
+def credits_of(task: Task) -> int:
+    """Return the price in Vidu's credits."""
+    return task.order.cents * _CREDITS_PER_CENT
+
+
+def loosened(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a Vtrix body with the loose types that were seen: numbers as strings, a bare string for the error."""
+    loose = {name: str(value) if isinstance(value, int | float) else value for name, value in body.items()}
+    if "error" in body:
+        loose["error"] = body["error"]["error_message"]
+    if "output" in body:
+        content = [item | {"duration": str(item["duration"])} for item in body["output"][0]["content"]]
+        loose["output"] = [{"content": content}]
+        extra = {"quantity": "1", "unit_price": body["usage"]["cost"], "extra_info": {}}
+        loose["usage"] = body["usage"] | {"discount": str(DISCOUNT)} | extra
+    return loose
+
+
+def _metadata(task: Task) -> dict[str, int]:
+    times = {"in_queue_at": task.created_at, "upload_at": task.ended_at, "completed_at": task.ended_at}
+    return {name: int(at.timestamp()) for name, at in times.items() if at is not None}
+
+
+def _content(task: Task, links: Links) -> dict[str, Any]:
+    fresh = links.of(task)
+    content = {"type": "video", "url": fresh.video, "duration": task.order.seconds, "jobId": task.native_id}
+    return content | ({"watermarked_url": fresh.marked} if fresh.marked else {})
+
+
+def _usage(task: Task) -> dict[str, Any]:
+    return {"cost": task.cost, "discount": DISCOUNT}
+
+
+def _creation(task: Task, links: Links) -> dict[str, str]:
+    fresh = links.of(task)
+    return {
+        "id": str(int(task.native_id) + 1),
+        "url": fresh.video,
+        "cover_url": fresh.cover,
+        "watermarked_url": fresh.marked or "",
+    }

@@ -1,0 +1,188 @@
+"""Take creates and polls in, with every fault that can befall them on the way."""
+
+import asyncio
+import hmac
+from collections.abc import Awaitable, Mapping
+from typing import Any, NoReturn
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from service.sandbox.answers import CutResponse, half, page, throttled
+from service.sandbox.dialects import Dialect, Refused, order_of, read_object
+from service.sandbox.engine import Engine
+from service.sandbox.studio import Studio
+from service.sandbox.tasks import Task
+from service.sandbox.world import World
+
+BODY_LIMIT = 20 * 1024 * 1024
+_INTERNAL, _BAD_GATEWAY, _GATEWAY_TIMEOUT = 500, 502, 504
+
+
+class Stopped(Exception):
+    """Stop a request with a ready answer."""
+
+    def __init__(self, answer: Response) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+class Desk:
+    """Serve one provider's creates and polls."""
+
+    def __init__(self, world: World, dialect: Dialect, engine: Engine, studio: Studio) -> None:
+        self._world = world
+        self._dialect = dialect
+        self._engine = engine
+        self._studio = studio
+
+    async def create(self, request: Request) -> Response:
+        """Answer a create: check it, bill it, and lose the reply when a switch says so."""
+        occasion = self._count("create")
+        return await self._answered(self._create(request, occasion), occasion)
+
+    async def poll(self, request: Request) -> Response:
+        """Answer a poll of one task."""
+        occasion = self._count("fetch")
+        return await self._answered(self._poll(request), occasion)
+
+    async def cancel(self, request: Request) -> Response:
+        """Answer a cancel: a task that waits can be canceled, a running one cannot."""
+        occasion = self._count("cancel")
+        return await self._answered(self._cancel(request), occasion)
+
+    def admit(self, request: Request) -> str:
+        """Return the key of a request, or raise `Refused`."""
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        wanted = self._world.switches.key
+        if scheme != self._dialect.scheme or not key:
+            raise Refused("Unauthorized")
+        if wanted and not hmac.compare_digest(key.encode(), wanted.encode()):
+            raise Refused("Unauthorized")
+        return key
+
+    def task_of(self, request: Request) -> Task:
+        """Return the task that a request names, or raise `Refused`."""
+        task = self._world.find(request.path_params["task"], self._dialect.provider)
+        if task is None:
+            raise Refused("TaskNotFound")
+        return task
+
+    def _count(self, kind: str) -> str:
+        self._world.ledger.requests[kind] += 1
+        return f"{kind}/{self._world.ledger.requests[kind]}"
+
+    async def _answered(self, work: Awaitable[Response], occasion: str) -> Response:
+        try:
+            return await work
+        except Refused as refused:
+            return self._dialect.refusal(refused, self._world.trace(occasion))
+        except Stopped as stopped:
+            return stopped.answer
+
+    async def _create(self, request: Request, occasion: str) -> Response:
+        key = self.admit(request)
+        content = await _bounded(request)
+        self._fail_before_bill(occasion)
+        model, params = self._dialect.understood(read_object(content))
+        del content
+        if self._world.hits("failed_without_id", occasion):
+            return JSONResponse(self._dialect.stillborn())
+        order, media = order_of(params)
+        base_url = str(request.base_url).rstrip("/")
+        task = self._world.accept(self._dialect.provider, model=model, order=order, key=key, base_url=base_url)
+        self._studio.take_in(task, media)
+        reply = await self._set_going(task, params)
+        del params, media
+        await self._fail_after_bill(task, reply)
+        return JSONResponse(reply)
+
+    async def _set_going(self, task: Task, params: Mapping[str, Any]) -> dict[str, Any]:
+        if self._world.hits("callback_before_reply", task.number):
+            reply = self._dialect.created(task, params)
+            await self._engine.finish(task)
+            return reply
+        if self._world.hits("completed_at_once", task.number):
+            self._engine.end_at_once(task, failed=False)
+        elif self._world.hits("failed_at_once", task.number):
+            self._engine.end_at_once(task, failed=True)
+        else:
+            self._engine.launch(task)
+        return self._dialect.created(task, params)
+
+    def _fail_before_bill(self, occasion: str) -> None:
+        hits = self._world.hits
+        if hits("throttle_create", occasion):
+            self._throttle(occasion)
+        if hits("html_500_create", occasion):
+            raise Stopped(page(_INTERNAL))
+        if hits("drop_create", occasion):
+            raise Stopped(CutResponse())
+        if hits("out_of_credit", occasion):
+            raise Refused("CreditInsufficient")
+
+    async def _fail_after_bill(self, task: Task, reply: dict[str, Any]) -> None:
+        hits, occasion = self._world.hits, task.number
+        if hits("slow_create", occasion):
+            await asyncio.sleep(self._world.within("create_delay", occasion))
+        if hits("lose_create_reply", occasion):
+            raise Stopped(CutResponse())
+        if hits("bad_gateway_create", occasion):
+            raise Stopped(page(_BAD_GATEWAY))
+        if hits("gateway_timeout_create", occasion):
+            raise Stopped(page(_GATEWAY_TIMEOUT))
+        if hits("half_create_reply", occasion):
+            raise Stopped(half(reply))
+
+    async def _poll(self, request: Request) -> Response:
+        self.admit(request)
+        task = self.task_of(request)
+        task.polls += 1
+        occasion = f"{task.number}/{task.polls}"
+        await self._fail_poll(occasion)
+        body = self._dialect.polled(task, occasion)
+        if self._world.hits("half_poll_reply", occasion):
+            return half(body)
+        return JSONResponse(body)
+
+    async def _fail_poll(self, occasion: str) -> None:
+        hits = self._world.hits
+        if hits("slow_poll", occasion):
+            await asyncio.sleep(self._world.within("poll_delay", occasion))
+        if hits("throttle_poll", occasion):
+            self._throttle(occasion)
+        for fault, status in _POLL_PAGES.items():
+            if hits(fault, occasion):
+                raise Stopped(page(status))
+
+    async def _cancel(self, request: Request) -> Response:
+        self.admit(request)
+        task = self.task_of(request)
+        if read_object(await _bounded(request)).get("id") not in {None, task.id}:
+            raise Refused("FieldInvalid", "field id is invalid")
+        if not self._engine.cancel(task):
+            raise Refused("BadRequest", "task state is scheduled, can not cancel")
+        return JSONResponse({})
+
+    def _throttle(self, occasion: str) -> NoReturn:
+        answer = self._dialect.refusal(Refused("TooManyRequests"), self._world.trace(occasion))
+        raise Stopped(throttled(answer, self._world.switches.retry_after))
+
+
+_POLL_PAGES = {
+    "html_500_poll": _INTERNAL,
+    "bad_gateway_poll": _BAD_GATEWAY,
+    "gateway_timeout_poll": _GATEWAY_TIMEOUT,
+}
+
+
+async def _bounded(request: Request) -> bytearray:
+    """Return the body, or raise `Refused` as soon as it is larger than the limit."""
+    if int(request.headers.get("Content-Length") or 0) > BODY_LIMIT:
+        raise Refused("BodyTooLarge")
+    content = bytearray()
+    async for chunk in request.stream():
+        content += chunk
+        if len(content) > BODY_LIMIT:
+            raise Refused("BodyTooLarge")
+    return content

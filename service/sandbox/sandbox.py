@@ -1,0 +1,125 @@
+"""Run a stand-in upstream: Vtrix- and Vidu-shaped, with real MP4s, a ledger, and every fault as a switch."""
+
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import httpx
+
+from service.sandbox.app import Parts, build_app
+from service.sandbox.callbacks import Caller
+from service.sandbox.calls import Scribe
+from service.sandbox.desk import Desk
+from service.sandbox.dialects import Vidu, Vtrix
+from service.sandbox.engine import Engine
+from service.sandbox.files import Files
+from service.sandbox.ledger import Bill
+from service.sandbox.links import Links
+from service.sandbox.listing import Listing
+from service.sandbox.switches import Switches
+from service.sandbox.world import World
+
+if TYPE_CHECKING:
+    from service.sandbox.studio import Studio
+
+_CONNECTIONS = httpx.Limits(max_connections=128, max_keepalive_connections=64)
+
+
+class MediaExtraMissing(RuntimeError):
+    """Say that the sandbox cannot draw videos, and which extra mends it."""
+
+
+class Sandbox:
+    """Stand in for the upstream, in one process and without a network.
+
+    `switches` say how it behaves; `now` returns the aware time, and passes as `asyncio.sleep` does; `random` is the
+    only source of chance, so that equal seeds give equal runs; `transport` carries callbacks and image fetches, and
+    may go anywhere when it is given: without it only loopback is dialled unless a switch allows more.
+
+    Serve `app` with any ASGI server, whose lifespan starts and stops the rest, or use `async with sandbox.running()`
+    with `httpx.ASGITransport(sandbox.app)`. A dropped connection is an `httpx.ReadError` there. With `tiny_videos` it
+    starts no thread, so that a loop with a virtual clock can drive it. Raise `MediaExtraMissing` without Pillow or
+    PyAV.
+    """
+
+    def __init__(
+        self,
+        switches: Switches,
+        *,
+        now: Callable[[], datetime],
+        random: random.Random,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._world = World(switches, now=now, source=random)
+        self._links = Links(self._world)
+        self._transport = transport
+        self._new_studio = _studio_class()
+        self._parts: Parts | None = None
+        self.app = build_app(self._world, self._serving, self.running)
+
+    @property
+    def switches(self) -> Switches:
+        """Return how it behaves now."""
+        return self._world.switches
+
+    @property
+    def bills(self) -> list[Bill]:
+        """Return a bill for each accepted create, oldest first."""
+        return list(self._world.ledger.bills)
+
+    def turn(self, changes: Mapping[str, object]) -> None:
+        """Change switches by name; raise `SwitchError`, and change none, when a name or value is wrong."""
+        self._world.turn(changes)
+
+    def ledger(self) -> dict[str, object]:
+        """Return what was billed, asked and called back, as `GET /sandbox/ledger` does."""
+        return self._world.ledger.to_json(str(task.state) for task in self._world.tasks.values())
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Serve until the block ends, then stop every task and callback and remove every file."""
+        if self._parts is not None:
+            raise RuntimeError("the sandbox is running already")
+        world, links = self._world, self._links
+        async with httpx.AsyncClient(transport=self._transport, trust_env=False, limits=_CONNECTIONS) as client:
+            anywhere = self._transport is not None
+            caller = Caller(world, Scribe(world, links), client, anywhere=anywhere)
+            studio = self._new_studio(world, client, anywhere=anywhere)
+            engine = Engine(world, caller)
+            studio.open()
+            self._parts = self._assembled(engine, studio)
+            try:
+                yield
+            finally:
+                self._parts = None
+                await engine.close()
+                await caller.close()
+                await studio.close()
+
+    def _assembled(self, engine: Engine, studio: "Studio") -> Parts:
+        world, links = self._world, self._links
+        vidu = Vidu(world, links)
+        desk = Desk(world, vidu, engine, studio)
+        return Parts(
+            vtrix=Desk(world, Vtrix(world, links), engine, studio),
+            vidu=desk,
+            listing=Listing(world, vidu, links, desk.admit),
+            files=Files(world, links, studio),
+        )
+
+    def _serving(self) -> Parts:
+        if self._parts is None:
+            raise RuntimeError("the sandbox is not running: use `async with sandbox.running()`")
+        return self._parts
+
+
+def _studio_class() -> "type[Studio]":
+    try:
+        from service.sandbox.studio import Studio  # noqa: PLC0415 - the media extra may be missing
+    except ImportError as missing:
+        raise MediaExtraMissing(
+            f"the sandbox draws real MP4s and lacks {missing.name}: install boomerang-service[media]"
+        ) from missing
+    return Studio

@@ -1,0 +1,192 @@
+"""Keep each task's stills on disk instead of its inputs in memory, and make its film when somebody wants it."""
+
+import asyncio
+import base64
+import binascii
+import tempfile
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import TypeVar
+
+import httpx
+
+from service.sandbox import movie
+from service.sandbox.callbacks import on_loopback
+from service.sandbox.tasks import Task
+from service.sandbox.world import World
+
+T = TypeVar("T")
+
+_TINY = movie.Shape(width=192, height=108, seconds=1.0)
+_FILMS_KEPT = 256
+_STILLS_KEPT = 2048
+_AT_ONCE = 2
+_LARGEST_FETCH = 50 * 1024 * 1024
+_FETCH_TIMEOUT = 10.0
+
+
+class Studio:
+    """Take tasks' media in, and give films and covers out; use it between `open` and `close`."""
+
+    def __init__(self, world: World, client: httpx.AsyncClient, *, anywhere: bool) -> None:
+        self._world = world
+        self._client = client
+        self._anywhere = anywhere
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._stills: OrderedDict[str, asyncio.Task[list[Path]]] = OrderedDict()
+        self._films: OrderedDict[str, asyncio.Task[Path]] = OrderedDict()
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+
+    def open(self) -> None:
+        """Make the folder for stills and films."""
+        self._folder = tempfile.TemporaryDirectory(prefix="boomerang-sandbox-")
+        if self._world.switches.tiny_videos:
+            tiny_video()
+
+    async def close(self) -> None:
+        """Wait for the film in hand, give up the rest, and remove the folder."""
+        for work in (*self._stills.values(), *self._films.values()):
+            work.cancel()
+        await asyncio.gather(*self._stills.values(), *self._films.values(), return_exceptions=True)
+        async with asyncio.timeout(_FETCH_TIMEOUT):
+            for _ in range(_AT_ONCE):
+                await self._slots.acquire()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def take_in(self, task: Task, media: tuple[str, ...]) -> None:
+        """Start to turn references into stills; with tiny videos drop them at once."""
+        if self._world.switches.tiny_videos:
+            return
+        self._stills[task.id] = asyncio.create_task(self._prepare(task, list(media)))
+        if len(self._stills) > _STILLS_KEPT:
+            _, oldest = self._stills.popitem(last=False)
+            oldest.add_done_callback(_remove_stills)
+
+    async def film(self, task: Task, *, marked: bool) -> Path | bytes:
+        """Return the task's MP4: a file, or the bytes of the tiny one."""
+        if self._world.switches.tiny_videos:
+            return tiny_video()
+        name = f"{task.id}-marked.mp4" if marked else f"{task.id}.mp4"
+        if name not in self._films:
+            self._films[name] = asyncio.create_task(self._render(task, self._place(name), marked=marked))
+            self._bound_films()
+        self._films.move_to_end(name)
+        return await asyncio.shield(self._films[name])
+
+    async def cover(self, task: Task) -> bytes:
+        """Return a JPEG of the task's first still."""
+        shape = _shape(task)
+        stills = await asyncio.shield(self._stills[task.id]) if task.id in self._stills else []
+        return stills[0].read_bytes() if stills else movie.placeholder(task.number, shape)
+
+    async def _prepare(self, task: Task, media: list[str]) -> list[Path]:
+        stills: list[Path] = []
+        shape = _shape(task)
+        while media:
+            number = len(stills)
+            reference = media.pop(0)
+            fetched = await self._dialled(reference)
+            path = self._place(f"{task.id}-{number}.jpg")
+            await self._in_thread(partial(_still, reference, fetched, path, number, shape))
+            stills.append(path)
+            del reference, fetched
+        return stills
+
+    async def _dialled(self, reference: str) -> bytes:
+        """Return the bytes at an address, none when they cannot or may not be had."""
+        if not reference.startswith(("http://", "https://")):
+            return b""
+        if not (self._anywhere or self._world.switches.fetch_images or on_loopback(reference)):
+            return b""
+        try:
+            return await self._fetched(reference)
+        except (httpx.HTTPError, httpx.InvalidURL, OSError):
+            return b""
+
+    async def _fetched(self, address: str) -> bytes:
+        content = bytearray()
+        async with self._client.stream("GET", address, timeout=_FETCH_TIMEOUT) as answer:
+            if not answer.is_success:
+                return b""
+            async for chunk in answer.aiter_bytes():
+                content += chunk
+                if len(content) > _LARGEST_FETCH:
+                    return b""
+        return bytes(content)
+
+    async def _render(self, task: Task, target: Path, *, marked: bool) -> Path:
+        shape, order = _shape(task), task.order
+        paths = await asyncio.shield(self._stills[task.id]) if task.id in self._stills else []
+        mark = order.wm_position if marked else None
+
+        def work() -> Path:
+            stills = [path.read_bytes() for path in paths] or [movie.placeholder(task.number, shape)]
+            movie.render(target, stills, shape, music=order.bgm, mark=mark)
+            return target
+
+        return await self._in_thread(work)
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Run work in a thread, a few at once; its place is free only when the thread has ended."""
+        await self._slots.acquire()
+        running = asyncio.ensure_future(_threaded(work))
+        running.add_done_callback(lambda _: self._slots.release())
+        return await asyncio.shield(running)
+
+    def _place(self, name: str) -> Path:
+        if self._folder is None:
+            raise RuntimeError("the sandbox is not running: use `async with sandbox.running()`")
+        return Path(self._folder.name) / name
+
+    def _bound_films(self) -> None:
+        if len(self._films) > _FILMS_KEPT:
+            _, oldest = self._films.popitem(last=False)
+            oldest.add_done_callback(_remove_film)
+
+
+def decoded(data_uri: str) -> bytes:
+    """Return the bytes of a base64 data URI, none when it cannot be read."""
+    _, _, content = data_uri.partition("base64,")
+    try:
+        return base64.b64decode(content)
+    except (binascii.Error, ValueError):
+        return b""
+
+
+@cache
+def tiny_video() -> bytes:
+    """Return one small MP4 of a second, made once a process."""
+    with tempfile.TemporaryDirectory(prefix="boomerang-sandbox-") as folder:
+        target = Path(folder) / "tiny.mp4"
+        movie.render(target, [movie.placeholder(0, _TINY)], _TINY, music=False, mark=None)
+        return target.read_bytes()
+
+
+def _shape(task: Task) -> movie.Shape:
+    return movie.Shape.of(task.order.resolution, task.order.aspect_ratio, task.order.seconds)
+
+
+def _still(reference: str, fetched: bytes, path: Path, number: int, shape: movie.Shape) -> None:
+    try:
+        still = movie.prepare(fetched or decoded(reference), shape)
+    except ValueError:
+        still = movie.placeholder(number, shape)
+    path.write_bytes(still)
+
+
+async def _threaded(work: Callable[[], T]) -> T:
+    return await asyncio.to_thread(work)
+
+
+def _remove_film(done: asyncio.Task[Path]) -> None:
+    if not done.cancelled() and done.exception() is None:
+        done.result().unlink(missing_ok=True)
+
+
+def _remove_stills(done: asyncio.Task[list[Path]]) -> None:
+    if not done.cancelled() and done.exception() is None:
+        for path in done.result():
+            path.unlink(missing_ok=True)

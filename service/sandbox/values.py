@@ -1,0 +1,117 @@
+"""Read the values that switches take: chances, seconds, spans of seconds, counts, flags and texts."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+_SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)")
+_FIRST = re.compile(r"first[ :=]?(\d+)")
+
+
+class SwitchError(ValueError):
+    """Say that a switch does not exist, or does not take the value given."""
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """Hit the first `count` occasions of a fault, and none after them."""
+
+    count: int
+
+
+Chance: TypeAlias = float | First
+"""How often a fault strikes: a probability from 0 to 1, or the first n occasions."""
+
+Span: TypeAlias = float | tuple[float, float]
+"""A number of seconds, or a range that each task draws its own from."""
+
+
+def read_chance(value: object) -> Chance:
+    """Read `0.3`, `true`, `"0.3"`, `First(3)` or `"first 3"`; raise `SwitchError` for anything else."""
+    if isinstance(value, First):
+        return value
+    if isinstance(value, str) and (first := _FIRST.fullmatch(value.strip().lower())):
+        return First(int(first[1]))
+    chance = _number(value)
+    if not 0.0 <= chance <= 1.0:
+        raise SwitchError(f"{value!r} is no chance: give a probability from 0 to 1, or 'first N'")
+    return chance
+
+
+def read_seconds(value: object) -> float:
+    """Read `1.5`, `"500ms"`, `"2m"` or `"24h"` as seconds, 0 or more; raise `SwitchError` for anything else."""
+    if isinstance(value, str):
+        found = _SECONDS.fullmatch(value.strip().lower())
+        if found is None:
+            raise SwitchError(f"{value!r} is no duration: write 500ms, 30s, 15m, 2h or 1d")
+        return float(found[1]) * _UNITS[found[2]]
+    seconds = _number(value)
+    if not 0.0 <= seconds < float("inf"):
+        raise SwitchError(f"{value!r} is no duration: it must be 0 or more")
+    return seconds
+
+
+def read_span(value: object) -> Span:
+    """Read seconds, or a range as `"1s..3s"` or `[1, 3]`; raise `SwitchError` when it runs backwards."""
+    ends = value.split("..") if isinstance(value, str) and ".." in value else value
+    if not isinstance(ends, list | tuple):
+        return read_seconds(value)
+    if len(ends) != 2:  # noqa: PLR2004 - a range has two ends
+        raise SwitchError(f"{value!r} is no range: write 1s..3s")
+    low, high = (read_seconds(end) for end in ends)
+    if low > high:
+        raise SwitchError(f"{value!r} runs backwards: write the smaller end first")
+    return low, high
+
+
+def read_count(value: object) -> int:
+    """Read a whole number, 0 or more; raise `SwitchError` for anything else."""
+    number = _number(value)
+    if number < 0 or number != int(number):
+        raise SwitchError(f"{value!r} is no count: give a whole number, 0 or more")
+    return int(number)
+
+
+def read_flag(value: object) -> bool:
+    """Read a JSON boolean; raise `SwitchError` for anything else."""
+    if not isinstance(value, bool):
+        raise SwitchError(f"{value!r} is neither true nor false")
+    return value
+
+
+def read_text(value: object) -> str:
+    """Read a string; raise `SwitchError` for anything else."""
+    if not isinstance(value, str):
+        raise SwitchError(f"{value!r} is no text")
+    return value
+
+
+READERS: Mapping[object, Callable[[object], object]] = {
+    Chance: read_chance,
+    Span: read_span,
+    float: read_seconds,
+    int: read_count,
+    bool: read_flag,
+    str: read_text,
+}
+"""What reads the values of each type of switch."""
+
+
+def written(value: object) -> object:
+    """Return the JSON form of a switch's value, which the readers take back."""
+    if isinstance(value, First):
+        return f"first {value.count}"
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, int | float):
+        return float(value)
+    if not isinstance(value, str):
+        raise SwitchError(f"{value!r} is no number")
+    try:
+        return float(value)
+    except ValueError as fault:
+        raise SwitchError(f"{value!r} is no number") from fault
