@@ -1,0 +1,151 @@
+"""Who hears of an event: handlers by their subscription, and the `notify` entries of a task."""
+
+import hashlib
+import json
+from base64 import b64decode
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from service.core.task import EventType, Json
+from service.core.wire import http_url
+from service.errors import Fault, InvalidParams
+
+MAX_ENTRIES = 16
+MAX_ENTRY = 16_384
+WEBHOOK = "webhook"
+WEBHOOK_FIELDS = ("handler", "url", "events", "secret")
+EVENT_NAMES = tuple(event.value for event in EventType)
+
+_SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix that Standard Webhooks gives to secrets, not one of them
+_SECRET_BYTES = range(24, 65)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subscription:
+    """What a handler wants: `events` by name; with `by_request` only when a `notify` entry asks for it."""
+
+    name: str
+    events: frozenset[str]
+    by_request: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """One delivery to make: `target` is the `notify` entry that asked for it, {} for none.
+
+    `lane_key` is the same for the same handler and target, in every process and for ever.
+    """
+
+    handler: str
+    target: Json = field(repr=False)
+    lane_key: str
+
+
+def route(event_type: str, notify: Sequence[Json], handlers: Sequence[Subscription]) -> list[Route]:
+    """Return one route for each handler that wants the event, and for each different `notify` entry that does."""
+    by_name = {handler.name: handler for handler in handlers}
+    ways = [_way(each.name, {}) for each in handlers if not each.by_request and event_type in each.events]
+    for entry in notify:
+        handler = by_name.get(str(entry.get("handler")))
+        if handler and event_type in handler.events and event_type in (entry.get("events") or handler.events):
+            ways.append(_way(handler.name, entry))
+    return list({way.lane_key: way for way in ways}.values())
+
+
+def _way(handler: str, target: Json) -> Route:
+    written = json.dumps([handler, target], sort_keys=True, separators=(",", ":"))
+    return Route(handler=handler, target=target, lane_key=hashlib.sha256(written.encode()).hexdigest()[:24])
+
+
+def check_notify(value: object, known: Collection[str]) -> tuple[Json, ...]:
+    """Return the entries of a request's `notify`; raises InvalidParams with every fault, each with its place.
+
+    `known` are the names of the loaded handlers. None means no entries. An entry is an object with a `handler`, and for
+    `webhook` a `url` (http or https), and where wanted `events` and a `secret`; other handlers may have fields of
+    their own. At most 16 entries of 16 KiB each.
+    """
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise InvalidParams([Fault(loc=("notify",), msg="must be a list of objects")])
+    faults = [Fault(loc=("notify",), msg=f"at most {MAX_ENTRIES} entries")] if len(value) > MAX_ENTRIES else []
+    for place, entry in enumerate(value[:MAX_ENTRIES]):
+        faults += [Fault(loc=("notify", place, *loc), msg=msg) for loc, msg in _entry_faults(entry, known)]
+    if faults:
+        raise InvalidParams(faults)
+    return tuple(value)
+
+
+Complaint = tuple[tuple[str | int, ...], str]
+
+
+def _entry_faults(entry: object, known: Collection[str]) -> list[Complaint]:
+    if not isinstance(entry, dict):
+        return [((), 'must be an object like {"handler": "webhook", "url": "https://..."}')]
+    if not _small_json(entry):
+        return [((), f"must be plain JSON of at most {MAX_ENTRY} bytes")]
+    found = _handler_faults(entry.get("handler"), known) + _event_faults(entry.get("events"))
+    is_webhook = entry.get("handler") == WEBHOOK
+    found += _url_faults(entry.get("url"), required=is_webhook)
+    found += _secret_faults(entry.get("secret"))
+    return found + (_field_faults(entry) if is_webhook else [])
+
+
+def _small_json(entry: Json) -> bool:
+    try:
+        return len(json.dumps(entry, allow_nan=False, ensure_ascii=False).encode()) <= MAX_ENTRY
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
+def _handler_faults(name: object, known: Collection[str]) -> list[Complaint]:
+    if not isinstance(name, str):
+        return [(("handler",), f"must name a handler: {_listed(known)}")]
+    return [] if name in known else [(("handler",), f"is no loaded handler; {_suggested(name, known)}")]
+
+
+def _event_faults(events: object) -> list[Complaint]:
+    if events is None:
+        return []
+    if not isinstance(events, list) or not events:
+        return [(("events",), "must be a list of event names, or be left out for all")]
+    return [
+        (("events", place), f"is no event; {_suggested(str(name), EVENT_NAMES)}")
+        for place, name in enumerate(events[:100])
+        if name not in EVENT_NAMES
+    ]
+
+
+def _url_faults(url: object, *, required: bool) -> list[Complaint]:
+    if url is None:
+        return [(("url",), "is missing; the webhook handler needs an http or https address")] if required else []
+    return [] if http_url(url) else [(("url",), "must be an http or https address of at most 8192 characters")]
+
+
+def _secret_faults(secret: object) -> list[Complaint]:
+    if secret is None or (isinstance(secret, str) and _is_secret(secret)):
+        return []
+    return [(("secret",), "must be whsec_ followed by the base64 of 24 to 64 bytes")]
+
+
+def _is_secret(secret: str) -> bool:
+    try:
+        key = b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
+    except ValueError:
+        return False
+    return secret.startswith(_SECRET_PREFIX) and len(key) in _SECRET_BYTES
+
+
+def _field_faults(entry: Json) -> list[Complaint]:
+    strange = [name for name in entry if name not in WEBHOOK_FIELDS]
+    return [((name,), f"is unknown here; {_suggested(name, WEBHOOK_FIELDS)}") for name in strange]
+
+
+def _suggested(name: str, known: Collection[str]) -> str:
+    near = get_close_matches(name[:100], list(known), n=1)
+    return f"did you mean {near[0]}?" if near else f"one of {_listed(known)}"
+
+
+def _listed(known: Collection[str]) -> str:
+    return ", ".join(sorted(known)) or "none is loaded"

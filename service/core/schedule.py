@@ -1,0 +1,158 @@
+"""When to try again and when to ask again, as data: no clock and no randomness of its own.
+
+Promise: whenever the upstream finishes, a poll follows within 30 s or a tenth of the run time, whichever is more. So no
+pause is longer than 25 s or 9 % of the time since the submission; the rest is for the round trip. What was learned
+never loosens that, since failures come early and are no part of it; it only places the polls better.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from statistics import median
+from typing import Protocol
+
+JITTER = 0.1
+SUBMISSION_CAP = 60.0
+RETRY_AFTER_CAP = timedelta(hours=1)
+OFF_PEAK_DEADLINE = timedelta(hours=49)
+
+FIRST_POLL = 15.0
+WIDEST_GAP = 25.0
+WIDEST_SHARE = 0.09
+NARROWEST_GAP = 2.0
+HINTED_GAP = 0.5
+SECONDS_A_POLL = 15.6
+"""Run time that pays for one poll: a 5 s poller asks more than three times as often."""
+QUICK_BUCKET = 30.0
+"""Buckets whose tasks mostly end within this many seconds get one poll on credit."""
+HEALTHY_LOSS, BROKEN_LOSS = 0.02, 0.5
+"""Shares of lost callbacks up to which callbacks are relied on, and from which only polls are."""
+
+
+def next_attempt(
+    schedule: Sequence[timedelta], attempt: int, limit: int | None, now: datetime, jitter: float
+) -> datetime | None:
+    """Return when the next attempt is due; None to give up.
+
+    `attempt` counts those already made, entry k of `schedule` is the pause before attempt k + 1. `limit` is the most
+    attempts, None for one for each entry; past the schedule its last entry repeats. `jitter` (0 to 1) adds up to 10 %.
+    """
+    most = len(schedule) if limit is None else limit
+    if attempt >= most or not schedule:
+        return None
+    pause = schedule[min(max(attempt, 0), len(schedule) - 1)].total_seconds()
+    return _after(now, pause * (1 + JITTER * jitter))
+
+
+def next_submission(tries: int, now: datetime, jitter: float, retry_after: timedelta | None) -> datetime:
+    """Return when to send again what surely never left: 1 s, 2 s, 4 s and so on to 60 s after `tries` sendings.
+
+    A longer `retry_after` of the upstream's is honoured up to an hour. `jitter` (0 to 1) adds up to 10 %.
+    """
+    doublings = min(max(tries, 1) - 1, 6)
+    pause = min(SUBMISSION_CAP, 2.0**doublings)
+    asked = min(retry_after or timedelta(), RETRY_AFTER_CAP).total_seconds()
+    return _after(now, max(pause, asked) * (1 + JITTER * jitter))
+
+
+def deadline(created_at: datetime, deadline: timedelta, off_peak: bool) -> datetime:
+    """Return when a task expires: `deadline` after its creation, off-peak 49 hours unless `deadline` is longer."""
+    allowed = max(deadline, OFF_PEAK_DEADLINE) if off_peak else deadline
+    return _after(created_at, allowed.total_seconds())
+
+
+class PastRun(Protocol):
+    """How long one task ran, in seconds, and whether its callback came."""
+
+    @property
+    def seconds(self) -> float:
+        """Return the run time."""
+
+    @property
+    def called_back(self) -> bool:
+        """Return whether its callback came."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned:
+    """Past run times of one bucket in seconds: 5th percentile, median, 95th; how many; the share of lost callbacks."""
+
+    quick: float
+    usual: float
+    slow: float
+    count: int
+    lost_share: float
+
+
+def learn(run_times: Sequence[PastRun]) -> Learned | None:
+    """Return what past run times of one bucket say; None when there are none that make sense."""
+    sound = [run for run in run_times if math.isfinite(run.seconds) and run.seconds >= 0]
+    if not sound:
+        return None
+    seconds = sorted(run.seconds for run in sound)
+    last = len(seconds) - 1
+    return Learned(
+        quick=seconds[math.floor(last * 0.05)],
+        usual=median(seconds),
+        slow=seconds[math.ceil(last * 0.95)],
+        count=len(seconds),
+        lost_share=sum(not run.called_back for run in sound) / len(sound),
+    )
+
+
+def next_poll(
+    *,
+    submitted_at: datetime,
+    now: datetime,
+    polls: int,
+    learned: Learned | None,
+    hinted_at: datetime | None,
+    poll_first: timedelta | None,
+    poll_max: timedelta,
+    jitter: float,
+) -> datetime:
+    """Return when to ask the upstream next, never before `now`.
+
+    `now` is when the upstream last spoke, `polls` counts the questions so far. `hinted_at` is when a callback said that
+    the task had ended, though the upstream does not say so yet: then questions start close together. `poll_first` fixes
+    the first question, counted from the submission; `poll_max` caps every other pause. `jitter` (0 to 1) only shortens.
+    """
+    elapsed = max(0.0, (now - submitted_at).total_seconds())
+    widest = min(poll_max.total_seconds(), max(WIDEST_GAP, WIDEST_SHARE * elapsed)) * (1 - JITTER * jitter)
+    if hinted_at is not None:
+        since = (now - hinted_at).total_seconds()
+        return _after(now, min(widest, max(HINTED_GAP, since / 2)))
+    if poll_first is not None and polls == 0:
+        return max(now, _after(submitted_at, poll_first.total_seconds()))
+    if learned is not None:
+        return _after(now, _learned_gap(elapsed, polls, learned, widest, jitter))
+    cold = FIRST_POLL * (1 - JITTER * jitter) - elapsed
+    return _after(now, min(widest, cold) if polls == 0 and cold > 0 else widest)
+
+
+def _learned_gap(elapsed: float, polls: int, learned: Learned, widest: float, jitter: float) -> float:
+    """Return the pause: the widest while callbacks come; where they are lost, aimed at when tasks mostly end."""
+    reliance = min(1.0, max(0.0, (learned.lost_share - HEALTHY_LOSS) / (BROKEN_LOSS - HEALTHY_LOSS)))
+    aimed = _aim(elapsed, learned) * (1 - JITTER * jitter)
+    wanted = widest + reliance * (min(aimed, widest) - widest)
+    credit = 0 if learned.slow <= QUICK_BUCKET else 1
+    affordable = SECONDS_A_POLL * (min(max(polls, 0), 10**9) + credit) - elapsed
+    return min(widest, max(wanted, affordable, NARROWEST_GAP))
+
+
+def _aim(elapsed: float, learned: Learned) -> float:
+    """Return seconds to a little after the usual run time, past it a part of the way to the slow ones."""
+    usual = learned.usual * 1.03 + 1
+    if elapsed < usual:
+        return usual - elapsed
+    if elapsed < learned.slow:
+        return max(NARROWEST_GAP, (learned.slow - learned.usual) / 4)
+    return math.inf
+
+
+def _after(at: datetime, seconds: float) -> datetime:
+    try:
+        return at + timedelta(seconds=max(0.0, seconds))
+    except OverflowError:
+        return datetime.max.replace(tzinfo=UTC)

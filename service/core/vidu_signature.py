@@ -1,0 +1,97 @@
+"""Vidu's callback signature: HMAC-SHA256 over method, address, date and chosen headers; the body is not signed."""
+
+import hashlib
+import hmac
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+from service.errors import BadSetting, BadSignature
+
+ACCESS_KEY = "vidu"
+ALGORITHM = "hmac-sha256"
+SIGNED_HEADERS = "Date;x-request-nonce"
+MAX_SIGNED_HEADERS = 16
+MAX_VALUE = 512
+
+
+def sign(key: str, *, url: str, headers: Mapping[str, str], method: str = "POST") -> str:
+    """Return base64(HMAC-SHA256(key, signing string)) for a callback to `url`.
+
+    `headers` hold `Date` and those named in `X-HMAC-SIGNED-HEADERS` (by default `Date;x-request-nonce`).
+    """
+    return _signature(key, _signing_string(method, url, _lowered(headers))).decode("ascii")
+
+
+class ViduVerifier:
+    """Verifies callbacks to `public_url`, the address that we gave out, with `keys` (the API keys that may have signed).
+
+    The `Date` header may lie `tolerance` to either side of now. Raises BadSetting without keys.
+    """
+
+    def __init__(self, keys: Sequence[str], public_url: str, *, tolerance: timedelta = timedelta(minutes=5)) -> None:
+        if not keys or not all(keys):
+            raise BadSetting("verifying Vidu's callbacks needs BOOMERANG_UPSTREAM_KEY")
+        self._keys = tuple(keys)
+        self._url = public_url
+        self._tolerance = tolerance
+
+    def verify(self, headers: Mapping[str, str], now: datetime) -> str | None:
+        """Return the signature's nonce; raises BadSignature when headers are missing, stale or do not fit."""
+        given = _lowered(headers)
+        _check_scheme(given)
+        self._check_date(_needed(given, "date"), now)
+        signature = _needed(given, "x-hmac-signature").encode("utf-8", "surrogatepass")
+        text = _signing_string("POST", self._url, given)
+        fits = [hmac.compare_digest(_signature(key, text), signature) for key in self._keys]
+        if not any(fits):
+            raise BadSignature("the callback's signature does not fit")
+        return _needed(given, "x-request-nonce")
+
+    def _check_date(self, written: str, now: datetime) -> None:
+        try:
+            at = parsedate_to_datetime(written)
+            at = at if at.tzinfo else at.replace(tzinfo=UTC)
+            stale = abs(at - now) > self._tolerance
+        except (ValueError, TypeError, OverflowError, IndexError) as error:
+            raise BadSignature("the callback's Date cannot be read") from error
+        if stale:
+            raise BadSignature("the callback's Date is too far from now")
+
+
+def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
+
+
+def _needed(headers: Mapping[str, str], name: str) -> str:
+    value = headers.get(name, "")
+    if not value or len(value) > MAX_VALUE:
+        raise BadSignature(f"the callback's {name} header is missing or too long")
+    return value
+
+
+def _check_scheme(headers: Mapping[str, str]) -> None:
+    if _needed(headers, "x-hmac-algorithm").lower() != ALGORITHM:
+        raise BadSignature("the callback is signed with another algorithm")
+    if _needed(headers, "x-hmac-access-key") != ACCESS_KEY:
+        raise BadSignature("the callback is signed by somebody else")
+    named = {name.strip().lower() for name in _needed(headers, "x-hmac-signed-headers").split(";")}
+    if not {"date", "x-request-nonce"} <= named:
+        raise BadSignature("the callback's date and nonce are not signed")
+
+
+def _signing_string(method: str, url: str, headers: Mapping[str, str]) -> bytes:
+    """Return the lines that are signed, each ended by LF; `headers` have lower-case names."""
+    parts = urlsplit(url)
+    names = headers.get("x-hmac-signed-headers", SIGNED_HEADERS).split(";")
+    if len(names) > MAX_SIGNED_HEADERS:
+        raise BadSignature("the callback signs too many headers")
+    head = [method, parts.path or "/", parts.query, ACCESS_KEY, headers.get("date", "")]
+    lines = head + [f"{name}:{headers.get(name.lower(), '')}" for name in names]
+    return "".join(f"{line}\n" for line in lines).encode("utf-8", "surrogatepass")
+
+
+def _signature(key: str, text: bytes) -> bytes:
+    return b64encode(hmac.new(key.encode(), text, hashlib.sha256).digest())
