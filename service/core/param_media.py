@@ -101,13 +101,13 @@ class MediaCheck:
         if isinstance(item, str) and item[:5].lower() == "data:":
             place = f"{self.name}.{index}"
             return self._inline(loc, place, item, count)
-        if isinstance(item, str) and "://" not in item[:SCHEME_CHARS]:
-            self.found.add(loc, [self._neither(item)])
-        else:
+        if isinstance(item, str) and "://" in item[:SCHEME_CHARS]:
             self.found.add(loc, address_faults(item))
+        else:
+            self.found.add(loc, [self._neither(item)])
         return item
 
-    def _neither(self, item: str) -> str:
+    def _neither(self, item: JsonValue) -> str:
         example = next(iter(self.kind.limits.formats))
         return (
             f"must be an http or https address or a base64 data URI, is {shown(item)}: "

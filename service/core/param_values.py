@@ -97,7 +97,7 @@ def _flag_faults(kind: Flag, value: object, *, allow_unavailable: bool) -> list[
 
 def _choice_faults(kind: Choice, value: object) -> list[str]:
     if not isinstance(value, str):
-        return [_wrong_type(f"a string, {listed(kind.values)}", value)]
+        return [_wrong_type(f"one of the strings {listed(kind.values)}", value)]
     if value in kind.values:
         return []
     return [f"must be one of {listed(kind.values)}, is {shown(value)}: choose one of them"]
@@ -135,5 +135,5 @@ def _named(character: str) -> str:
 
 
 def _wrong_type(wanted: str, value: object) -> str:
-    mend = "leave it out to take the default" if value is None else "change its type"
-    return f"must be {wanted}, is {shown(value)}: {mend}"
+    mends = {str: "write it without quotes", type(None): "leave it out instead"}
+    return f"must be {wanted}, is {shown(value)}: {mends.get(type(value), f'send {wanted}')}"

@@ -18,6 +18,7 @@ from service.errors import Fault, InvalidParams
 __all__ = ["Checked", "Input", "check", "duration_bucket", "restore"]
 
 KEPT_APART = ("payload", "meta_data", "callback_url")
+NOT_SENT = ("payload", "callback_url")
 UNKNOWN_NAMED = 100  # more unknown names than this are counted, not listed
 
 
@@ -147,7 +148,7 @@ def _value(
 
 def _too_large(model: Model, params: dict[str, JsonValue]) -> list[Fault]:
     """Measure the JSON that would go up: the caller's payload and callback_url do not, our short tokens do."""
-    sent = [(name, value) for name, value in params.items() if name not in KEPT_APART or name == "meta_data"]
+    sent = [(name, value) for name, value in params.items() if name not in NOT_SENT]
     size = len(model.name) + sum(len(name) + 4 + _json_bytes(value) for name, value in sent)
     if size <= model.max_request_bytes:
         return []
