@@ -46,11 +46,11 @@ def next_attempt(
 
 
 def next_submission(tries: int, now: datetime, jitter: float, retry_after: timedelta | None) -> datetime:
-    """Return when to send again what surely never left: 1 s, 2 s, 4 s and so on to 60 s after `tries` sendings.
+    """Return when to send again what surely never left: after 1 s, 2 s, 4 s and so on to 60 s.
 
-    A longer `retry_after` of the upstream's is honoured up to an hour. `jitter` (0 to 1) adds up to 10 %.
+    `tries` counts the sendings before the one that has just not left, so from 0. A longer `retry_after` of the upstream's is honoured up to an hour. `jitter` (0 to 1) adds up to 10 %.
     """
-    doublings = min(max(tries, 1) - 1, 6)
+    doublings = min(max(tries, 0), 6)
     pause = min(SUBMISSION_CAP, 2.0**doublings)
     asked = min(retry_after or timedelta(), RETRY_AFTER_CAP).total_seconds()
     return _after(now, max(pause, asked) * (1 + JITTER * jitter))

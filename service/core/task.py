@@ -189,11 +189,12 @@ def advance(task: Task, fact: Fact, now: datetime, *, source: Source | None) -> 
     """Return the task after `fact`, with what happened; None when the fact changes nothing.
 
     `source` is the road by which the fact came, None for our own conclusion. Progress never goes back, a guess never
-    overrules the upstream's word, and nothing overrules the upstream's own terminal word.
+    overrules the upstream's word (it may only say that time is up), and nothing overrules the upstream's own terminal
+    word. A callback's id never replaces one that we know: it may be that of the provider behind the provider.
     """
     if not _admissible(task, fact):
         return None
-    moved = _moved(task, fact)
+    moved = replace(_moved(task, fact), upstream_id=_known_id(task, fact, source))
     if fact.settles:
         moved = replace(moved, settled_by=source, settled_at=now, progress=_final_progress(moved))
     if moved == task:
@@ -204,7 +205,8 @@ def advance(task: Task, fact: Fact, now: datetime, *, source: Source | None) -> 
 def _admissible(task: Task, fact: Fact) -> bool:
     if task.final or fact.status not in TRANSITIONS[task.status]:
         return False
-    return not (fact.guessed and task.settled)
+    told = task.status is Status.IN_PROGRESS and not task.guessed
+    return not (fact.guessed and (task.settled or (told and fact.settles)))
 
 
 def _moved(task: Task, fact: Fact) -> Task:
@@ -213,7 +215,6 @@ def _moved(task: Task, fact: Fact) -> Task:
         status=fact.status,
         guessed=fact.guessed,
         unconfirmed=fact.unconfirmed,
-        upstream_id=fact.upstream_id or task.upstream_id,
         progress=_higher(task.progress, fact.progress),
         output=fact.output or task.output,
         error=fact.error,
@@ -221,6 +222,12 @@ def _moved(task: Task, fact: Fact) -> Task:
         settled_by=None,
         settled_at=None,
     )
+
+
+def _known_id(task: Task, fact: Fact, source: Source | None) -> UpstreamId | None:
+    if source is Source.CALLBACK:
+        return task.upstream_id or fact.upstream_id
+    return fact.upstream_id or task.upstream_id
 
 
 def _higher(old: float | None, new: float | None) -> float | None:

@@ -26,7 +26,7 @@ def sign(key: str, *, url: str, headers: Mapping[str, str], method: str = "POST"
 
 
 class ViduVerifier:
-    """Verifies callbacks to `public_url`, the address that we gave out, with `keys` (the API keys that may have signed).
+    """Verifies callbacks to `public_url`, the address that we gave out, with `keys`, any of which may have signed.
 
     The `Date` header may lie `tolerance` to either side of now. Raises BadSetting without keys.
     """

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from decimal import Decimal, InvalidOperation
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 from service.core.task import Json, UpstreamId
 from service.errors import UnreadableBody, Unwell
@@ -131,7 +132,10 @@ def http_url(value: object) -> str | None:
     """Return an http or https address of at most 8,192 characters, unchanged; None for anything else."""
     if not isinstance(value, str) or len(value) > MAX_URL or _CONTROL.search(value):
         return None
-    return value if _HTTP.fullmatch(value) else None
+    try:
+        return value if _HTTP.fullmatch(value) and urlsplit(value).hostname else None
+    except ValueError:
+        return None
 
 
 def correlation(body: Json) -> str | None:
