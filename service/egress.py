@@ -1,0 +1,231 @@
+"""The dial-time guard: which addresses may be dialled for somebody else, decided on the resolved address itself.
+
+Every address that a client or the upstream gave us (webhooks, results) is dialled through here. A name is resolved
+once, every address that it has is checked, and the very address that was checked is dialled; the name stays in Host,
+SNI and the certificate check. A name that changes its mind between check and connection (DNS rebinding) thus gains nothing.
+"""
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+import httpcore
+import httpx
+
+from service.errors import BadSetting
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+
+_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
+_WITH_PORT = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]+):(?P<port>\d{1,5})")
+_MAX_PORT = 65535
+
+GLOBAL_IPV6 = ip_network("2000::/3")
+"""The only part of IPv6 that is routed world-wide: mapped, translated (NAT64), local and multicast ones are outside."""
+
+REFUSED = tuple(
+    ip_network(network)
+    for network in (
+        "100.64.0.0/10",  # carrier-grade NAT, and a cloud's metadata service
+        "168.63.129.16/32",  # a cloud's metadata service at a public address
+        "192.0.0.0/24",
+        "192.88.99.0/24",  # 6to4 relays
+        "198.18.0.0/15",
+        "2001::/23",  # Teredo and other special purposes
+        "2002::/16",  # 6to4: an IPv4 address inside
+        "3fff::/20",
+        "5f00::/16",
+    )
+)
+"""Networks that Python's `is_global` does not refuse in every version that we run on."""
+
+
+class EgressRefused(httpx.RequestError):
+    """An address that must not be dialled for somebody else; the message names the setting that allows it."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One entry of EGRESS_ALLOW: a network or the name of a host, at one port or (None) at all."""
+
+    target: Network | str
+    port: int | None = None
+
+    def covers(self, host: str, port: int, address: Address) -> bool:
+        """Return whether dialling `address`, to which `host` resolved, at `port` is allowed by this entry."""
+        if self.port not in (None, port):
+            return False
+        if isinstance(self.target, str):
+            return self.target == host.lower().rstrip(".")
+        return address in self.target
+
+
+class Egress:
+    """Which addresses may be dialled: public ones, and what the operator allows.
+
+    `allow` holds networks (`127.0.0.0/8`), addresses and hosts (`media.internal`), each also with a port
+    (`media.internal:8080`, `[::1]:8080`). A host covers whatever it resolves to. Raises BadSetting for anything else.
+    """
+
+    def __init__(self, allow: Iterable[str] = ()) -> None:
+        self._entries = tuple(_entry(text.strip()) for text in allow if text.strip())
+
+    def check(self, host: str, port: int, address: str) -> None:
+        """Raise EgressRefused unless `address`, to which `host` resolved, may be dialled at `port`."""
+        try:
+            found = ip_address(address)
+        except ValueError as error:
+            raise EgressRefused(f"{host} resolves to something that is no address") from error
+        if not _public(found) and not any(entry.covers(host, port, found) for entry in self._entries):
+            raise EgressRefused(
+                f"{host} is at {found}, which is not public: it is not dialled unless BOOMERANG_EGRESS_ALLOW names it"
+            )
+
+
+def _public(address: Address) -> bool:
+    if isinstance(address, IPv6Address) and (address.scope_id or address not in GLOBAL_IPV6):
+        return False
+    return address.is_global and not address.is_multicast and not any(address in network for network in REFUSED)
+
+
+def _entry(text: str) -> Entry:
+    host, port = text, None
+    if found := _WITH_PORT.fullmatch(text):
+        host, port = found["host"], int(found["port"])
+    if port is not None and not 0 < port <= _MAX_PORT:
+        raise BadSetting(f"BOOMERANG_EGRESS_ALLOW: {text} has no valid port")
+    return Entry(_target(host.strip("[]"), text), port)
+
+
+def _target(host: str, text: str) -> Network | str:
+    try:
+        return ip_network(host)
+    except ValueError as error:
+        name = host.lower().rstrip(".")
+        if _NAME.fullmatch(name) and not name.replace(".", "").isdigit():
+            return name
+        raise BadSetting(
+            f"BOOMERANG_EGRESS_ALLOW: {text} is neither a network like 127.0.0.0/8 nor a host like media.internal"
+        ) from error
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """Return every address of `host`, as the system resolves it; raises OSError when it has none."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+class GuardedBackend(httpcore.AsyncNetworkBackend):
+    """Connections to checked addresses only."""
+
+    def __init__(self, egress: Egress, *, resolve: Resolve = resolve) -> None:
+        self._egress = egress
+        self._resolve = resolve
+        self._dialler = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - the interface of httpcore
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Resolve, check every address, and dial the first that answers; raises EgressRefused or httpcore's errors."""
+        try:
+            async with asyncio.timeout(timeout):
+                addresses = await self._checked(host, port)
+                return await self._dial(addresses, port, local_address, socket_options)
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(f"no connection to {host} in {timeout} s") from error
+
+    async def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,  # noqa: ASYNC109, ARG002 - the interface of httpcore
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002 - the interface of httpcore
+    ) -> httpcore.AsyncNetworkStream:
+        """Refuse: no address leads to a socket file."""
+        raise EgressRefused(f"{path} is no network address")
+
+    async def sleep(self, seconds: float) -> None:
+        """Pause."""
+        await asyncio.sleep(seconds)
+
+    async def _checked(self, host: str, port: int) -> Sequence[str]:
+        try:
+            addresses = await self._resolve(host, port)
+        except (OSError, UnicodeError) as error:
+            if isinstance(error, TimeoutError):
+                raise
+            raise httpcore.ConnectError(f"{host} does not resolve") from error
+        for address in addresses:
+            self._egress.check(host, port, address)
+        return addresses
+
+    async def _dial(
+        self,
+        addresses: Sequence[str],
+        port: int,
+        local_address: str | None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None,
+    ) -> httpcore.AsyncNetworkStream:
+        failed: httpcore.ConnectError | None = None
+        for address in addresses:
+            try:
+                return await self._dialler.connect_tcp(
+                    address, port, local_address=local_address, socket_options=socket_options
+                )
+            except httpcore.ConnectError as error:
+                failed = error
+        raise failed or httpcore.ConnectError("the name has no address")
+
+
+class GuardedTransport(httpx.AsyncHTTPTransport):
+    """Plain httpx, whose connections are made by a GuardedBackend; only http and https."""
+
+    def __init__(self, egress: Egress, *, resolve: Resolve = resolve, verify: ssl.SSLContext | None = None) -> None:
+        context = verify or httpx.create_ssl_context()
+        super().__init__(verify=context, trust_env=False)
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=context,
+            max_connections=64,
+            max_keepalive_connections=16,
+            keepalive_expiry=5,
+            network_backend=GuardedBackend(egress, resolve=resolve),
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request; raises EgressRefused for another scheme and for an address that must not be dialled."""
+        if request.url.scheme not in {"http", "https"}:
+            raise EgressRefused("only http and https addresses are dialled", request=request)
+        return await super().handle_async_request(request)
+
+
+def guarded_transport(
+    egress: Egress, *, resolve: Resolve = resolve, verify: ssl.SSLContext | None = None
+) -> httpx.AsyncBaseTransport:
+    """Return a transport that dials only what `egress` lets through; `verify` replaces the usual certificates."""
+    return GuardedTransport(egress, resolve=resolve, verify=verify)
+
+
+def client(egress: Egress, *, timeout: float = 15.0) -> httpx.AsyncClient:
+    """Return a client for addresses that others gave us: guarded, no redirects, no proxies, no cookies.
+
+    `timeout` is in seconds, for connecting, for each read, each write and the wait for a connection. Sizes and total
+    times are the caller's to bound while streaming.
+    """
+    return httpx.AsyncClient(
+        transport=guarded_transport(egress),
+        timeout=timeout,
+        follow_redirects=False,
+        trust_env=False,
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+    )

@@ -1,0 +1,188 @@
+"""One budget for every request to the provider: rate, concurrency, and a common pause after it asked for fewer.
+
+Callers wait in the order in which they came; whoever is cancelled frees its place. Time is the event loop's own, so
+that a loop with a virtual clock paces virtually.
+"""
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime, timedelta
+from functools import partial
+
+from service.core.task import Fact, UpstreamId
+from service.errors import BoomerangError, Conflict, Refused, Throttled, UnknownTask
+from service.ports import Order, Upstream
+from service.upstream.pages import Page, Paged, search
+
+MIB = 1024 * 1024
+ROOM = 48 * MIB
+BURST_SECONDS = 0.5
+LONGEST_PAUSE = 60.0
+LARGEST_STEP = 6
+INSTANT = 1e-6
+
+ANSWERED = (Refused, UnknownTask, Conflict)
+"""Errors that are whole answers of a provider that is well."""
+
+
+class Paced:
+    """An Upstream that keeps to a budget.
+
+    `rate` is in requests a second (with bursts of half a second's worth, at least one), `concurrency` in requests at
+    once, `large` in bytes of large submissions in hand. `requests` counts by kind (create, fetch, cancel, find) and
+    outcome (`ok`, the snake-case name of the error, or `cancelled`); every page of a list is a request.
+    """
+
+    def __init__(self, upstream: Upstream, *, rate: float, concurrency: int, large: int = ROOM) -> None:
+        self.name = upstream.name
+        self.requests: Counter[tuple[str, str]] = Counter()
+        self._upstream = upstream
+        self._places = asyncio.Semaphore(concurrency)
+        self._pace = Pace(rate)
+        self._room = Room(large)
+
+    @property
+    def lists(self) -> bool:
+        """Whether the provider has a list."""
+        return self._upstream.lists
+
+    @property
+    def pause(self) -> timedelta:
+        """How long no request will be sent from now on, because the provider asked for fewer."""
+        return timedelta(seconds=self._pace.pause())
+
+    def room(self, size: int) -> AbstractAsyncContextManager[None]:
+        """Wait until `size` more bytes may be in hand, and hold them for the block: take it before loading inputs.
+
+        One that alone is larger than the limit is let through when nothing else is in hand.
+        """
+        return self._room.take(size)
+
+    async def create(self, order: Order) -> Fact:
+        """Submit within the budget; see `Upstream.create`."""
+        async with self._turn("create"):
+            return await self._upstream.create(order)
+
+    async def fetch(self, upstream_id: UpstreamId) -> Fact:
+        """Ask within the budget; see `Upstream.fetch`."""
+        async with self._turn("fetch"):
+            return await self._upstream.fetch(upstream_id)
+
+    async def cancel(self, upstream_id: UpstreamId) -> None:
+        """Cancel within the budget; see `Upstream.cancel`."""
+        async with self._turn("cancel"):
+            await self._upstream.cancel(upstream_id)
+
+    async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:
+        """Look through the list within the budget, each page a request of its own; see `Upstream.find`."""
+        if isinstance(self._upstream, Paged):
+            return await search(partial(self._find_page, self._upstream), correlation, since=since, until=until)
+        async with self._turn("find"):
+            return await self._upstream.find(correlation, since=since, until=until)
+
+    async def _find_page(
+        self, paged: Paged, correlation: str, *, since: datetime, until: datetime, cursor: Mapping[str, str]
+    ) -> Page:
+        async with self._turn("find"):
+            return await paged.find_page(correlation, since=since, until=until, cursor=cursor)
+
+    @asynccontextmanager
+    async def _turn(self, kind: str) -> AsyncIterator[None]:
+        async with self._places:
+            seen = await self._pace.wait()
+            outcome = "cancelled"
+            try:
+                yield
+            except Throttled as error:
+                outcome = "throttled"
+                error.retry_after = self._pace.slow_down(error.retry_after, seen=seen)
+                raise
+            except BoomerangError as error:
+                outcome = _snake(type(error).__name__)
+                if isinstance(error, ANSWERED):
+                    self._pace.relax(seen=seen)
+                raise
+            else:
+                outcome = "ok"
+                self._pace.relax(seen=seen)
+            finally:
+                self.requests[kind, outcome] += 1
+
+
+class Pace:
+    """When the next request may go: at a rate, in the order of asking, and not during a pause.
+
+    The rate is kept as the time at which the bucket would be full again (the generic cell rate algorithm).
+    """
+
+    def __init__(self, rate: float) -> None:
+        self._gap = 1.0 / rate
+        self._slack = max(0.0, BURST_SECONDS - self._gap)
+        self._full_at = 0.0
+        self._resume_at = 0.0
+        self._step = 0
+        self._throttles = 0
+        self._queue = asyncio.Lock()
+
+    def pause(self) -> float:
+        """Return the seconds that are left of the common pause."""
+        return max(0.0, self._resume_at - asyncio.get_running_loop().time())
+
+    async def wait(self) -> int:
+        """Wait for this caller's turn; return how many throttles had been seen when it came."""
+        loop = asyncio.get_running_loop()
+        async with self._queue:
+            while (left := max(self._full_at - self._slack, self._resume_at) - loop.time()) > INSTANT:  # noqa: ASYNC110 - time itself is awaited
+                await asyncio.sleep(left)
+            self._full_at = max(self._full_at, loop.time()) + self._gap
+        return self._throttles
+
+    def slow_down(self, asked: timedelta | None, *, seen: int) -> timedelta:
+        """Let nobody through for `asked`, else for 1, 2, 4 … 60 s; return the pause that is now left.
+
+        Requests that left before the last throttle was `seen` tell nothing new: they do not lengthen the next pause.
+        """
+        pause = min(LONGEST_PAUSE, 2.0 ** min(self._step, LARGEST_STEP)) if asked is None else asked.total_seconds()
+        if seen == self._throttles:
+            self._throttles += 1
+            self._step = min(self._step + 1, LARGEST_STEP)
+        elif asked is None:
+            pause = 0.0
+        self._resume_at = max(self._resume_at, asyncio.get_running_loop().time() + pause)
+        return timedelta(seconds=self.pause())
+
+    def relax(self, *, seen: int) -> None:
+        """Begin again with the shortest pause, unless the request left before the last throttle."""
+        if seen == self._throttles:
+            self._step = 0
+
+
+class Room:
+    """A bound on the bytes in hand, given out in the order of asking."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._held = 0
+        self._queue = asyncio.Lock()
+        self._freed = asyncio.Event()
+
+    @asynccontextmanager
+    async def take(self, size: int) -> AsyncIterator[None]:
+        """Hold `size` bytes for the block, once they fit or nothing else is held."""
+        async with self._queue:
+            while self._held and self._held + size > self._limit:
+                self._freed.clear()
+                await self._freed.wait()
+            self._held += size
+        try:
+            yield
+        finally:
+            self._held -= size
+            self._freed.set()
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

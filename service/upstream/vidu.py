@@ -1,0 +1,109 @@
+"""Vidu's own API: submissions, questions, cancels and the list out, facts in."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+import httpx
+
+from service.core.task import Fact, Json, UpstreamId
+from service.core.vidu import read_vidu, vidu_error
+from service.core.wire import json_object
+from service.errors import Refused, Unwell
+from service.ports import Order
+from service.upstream.http import Line
+from service.upstream.orders import with_tokens
+from service.upstream.pages import Page, search
+from service.upstream.paths import same_task, segment
+
+BASE_URL = "https://api.vidu.com/ent/v2"
+MODELS = {"viduq2_pro_reference": "viduq2-pro"}
+KNOWN = frozenset(
+    {
+        "images",
+        "videos",
+        "prompt",
+        "duration",
+        "seed",
+        "aspect_ratio",
+        "resolution",
+        "bgm",
+        "payload",
+        "off_peak",
+        "watermark",
+        "wm_position",
+        "wm_url",
+        "meta_data",
+        "callback_url",
+    }
+)
+"""Every field that Vidu takes beside `model`; another one is refused as FieldUnwanted."""
+
+PAGE_SIZE = 50
+CLOCK_TOLERANCE = timedelta(minutes=5)
+
+
+class Vidu:
+    """Vidu as an Upstream, with a cancel and a list."""
+
+    name = "vidu"
+    lists = True
+
+    def __init__(self, client: httpx.AsyncClient, *, base_url: str = BASE_URL, key: str) -> None:
+        self._line = Line(client, base_url=base_url, scheme="Token", key=key, words=vidu_error)
+
+    async def create(self, order: Order) -> Fact:
+        """Submit; raises NeverLeft, Refused (a model that Vidu does not have, too), ReplyLost or Throttled."""
+        return await self._line.create("/reference2video", _body(order), read_vidu)
+
+    async def fetch(self, upstream_id: UpstreamId) -> Fact:
+        """Ask for a task's state; raises UnknownTask, Unwell, Refused or Throttled."""
+        fact = await self._line.fetch(f"/tasks/{segment(upstream_id)}/creations", read_vidu)
+        return same_task(fact, upstream_id)
+
+    async def cancel(self, upstream_id: UpstreamId) -> None:
+        """Ask to cancel; raises Conflict with Vidu's reason, UnknownTask, Unwell or Throttled."""
+        await self._line.cancel(f"/tasks/{segment(upstream_id)}/cancel", {"id": upstream_id})
+
+    async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:
+        """Look through the list for the task with this payload; raises Unwell, Refused or Throttled.
+
+        The range is widened by 5 minutes on both sides, because Vidu's clock dates the tasks. None is a sure answer:
+        a list that does not end within 40 pages is Unwell.
+        """
+        return await search(self.find_page, correlation, since=since, until=until)
+
+    async def find_page(self, correlation: str, *, since: datetime, until: datetime, cursor: Mapping[str, str]) -> Page:
+        """Ask for one page of the list, one request: the task on it, else where to go on."""
+        query: dict[str, str | int] = {
+            "created_at.from": _written(since - CLOCK_TOLERANCE),
+            "created_at.to": _written(until + CLOCK_TOLERANCE),
+            "paper.pagesz": PAGE_SIZE,
+            **(cursor or {"paper.page": "0"}),
+        }
+        body = json_object(await self._line.listed("/tasks", query))
+        tasks = body.get("tasks") or []
+        if not isinstance(tasks, list):
+            raise Unwell("the upstream's list of tasks is no list")
+        matches = [task for task in tasks if isinstance(task, dict) and task.get("payload") == correlation]
+        if matches:
+            return Page(fact=read_vidu(matches[0]))
+        return Page(next=_next(body, cursor, full=len(tasks) >= PAGE_SIZE))
+
+
+def _body(order: Order) -> Json:
+    model = MODELS.get(order.model)
+    if model is None:
+        raise Refused("ModelUnavailable", f"Vidu's own API has no {order.model}; it has {', '.join(MODELS)}")
+    return {"model": model} | {name: value for name, value in with_tokens(order).items() if name in KNOWN}
+
+
+def _next(body: Json, cursor: Mapping[str, str], *, full: bool) -> dict[str, str] | None:
+    token = body.get("next_page_token")
+    if isinstance(token, str) and token:
+        return {"pager.page_token": token}
+    page = int(cursor.get("paper.page", "0")) + 1
+    return {"paper.page": str(page)} if full and "pager.page_token" not in cursor else None
+
+
+def _written(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,44 @@
+"""The Vtrix gateway: submissions and questions out, facts in."""
+
+from datetime import datetime
+
+import httpx
+
+from service.core.task import Fact, UpstreamId
+from service.core.vtrix import read_vtrix, vtrix_error
+from service.errors import Conflict
+from service.ports import Order
+from service.upstream.http import Line
+from service.upstream.orders import with_tokens
+from service.upstream.paths import same_task, segment
+
+BASE_URL = "https://cloud.vtrix.ai"
+GENERATION = "/model/v1/generation"
+
+
+class Vtrix:
+    """Vtrix as an Upstream: no cancel and no list."""
+
+    name = "vtrix"
+    lists = False
+
+    def __init__(self, client: httpx.AsyncClient, *, base_url: str = BASE_URL, key: str) -> None:
+        self._line = Line(client, base_url=base_url, scheme="Bearer", key=key, words=vtrix_error)
+
+    async def create(self, order: Order) -> Fact:
+        """Submit; raises NeverLeft, Refused, ReplyLost or Throttled."""
+        body = {"model": order.model, "input": [{"params": with_tokens(order)}]}
+        return await self._line.create(GENERATION, body, read_vtrix)
+
+    async def fetch(self, upstream_id: UpstreamId) -> Fact:
+        """Ask for a task's state; raises UnknownTask, Unwell, Refused or Throttled."""
+        fact = await self._line.fetch(f"{GENERATION}/task/{segment(upstream_id)}", read_vtrix)
+        return same_task(fact, upstream_id)
+
+    async def cancel(self, upstream_id: UpstreamId) -> None:
+        """Raise Conflict: nothing can be cancelled at Vtrix."""
+        raise Conflict(f"Vtrix has no cancel; task {upstream_id} runs to its end")
+
+    async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:  # noqa: ARG002 - the port
+        """Return None: Vtrix has no list."""
+        return None
