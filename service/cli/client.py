@@ -1,0 +1,171 @@
+"""A client of a running service, and the two options that every command which uses it has."""
+
+import ipaddress
+import os
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from functools import wraps
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import anyio
+import click
+import httpx
+
+from service.cli import Failed, Unreachable, Wrong
+from service.cli.console import clean
+
+Json = dict[str, Any]
+
+DEFAULT_URL = "http://127.0.0.1:8080"
+WRONG_USE = frozenset({400, 401, 403, 413, 415, 422})
+"""Answers that say that the request or the key is wrong, not that it could not be done."""
+NOT_NOW = frozenset({408, 429, 502, 503, 504})
+"""Answers that say that it may be done later."""
+ANSWER_SECONDS = 60.0
+
+
+class Client(AbstractAsyncContextManager["Client"]):
+    """Speaks to the service at `url` with the key `api_key`; every method may raise Failed, with the reason."""
+
+    def __init__(
+        self, url: str, api_key: str | None = None, *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self.url = _checked(url)
+        self._http = httpx.AsyncClient(
+            base_url=self.url + "/",
+            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=5),
+            trust_env=not _is_loopback(self.url),
+            transport=transport,
+        )
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
+
+    async def submit(self, task: Json, *, idempotency_key: str | None = None) -> Json:
+        """Submit a task and return it. A key makes it safe to ask again; without one a fresh one is made."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        return await self._call("POST", "v1/tasks", json=task, headers=headers)
+
+    async def task(self, task_id: str, *, wait: int = 0) -> Json:
+        """Return a task, after at most `wait` seconds if it is not settled before."""
+        return await self._call("GET", f"v1/tasks/{_part(task_id)}", params={"wait": wait} if wait else {})
+
+    async def tasks(self, **wanted: object) -> Json:
+        """Return a page of tasks; `wanted` are status, model, limit and cursor."""
+        return await self._call("GET", "v1/tasks", params=_given(wanted))
+
+    async def cancel(self, task_id: str) -> Json:
+        """Cancel a task and return it."""
+        return await self._call("POST", f"v1/tasks/{_part(task_id)}/cancel")
+
+    async def deliveries(self, **wanted: object) -> Json:
+        """Return a page of deliveries; `wanted` are status, handler, limit and cursor."""
+        return await self._call("GET", "v1/deliveries", params=_given(wanted))
+
+    async def replay(self, delivery_id: str) -> Json:
+        """Put a delivery through again."""
+        return await self._call("POST", f"v1/deliveries/{_part(delivery_id)}/replay")
+
+    async def _call(self, method: str, path: str, **options: Any) -> Json:
+        try:
+            answer = await self._http.request(method, path, **options)
+        except httpx.ConnectError:
+            raise Unreachable(f"no service answers at {self.url}; start one with `boomerang serve`") from None
+        except httpx.TimeoutException:
+            raise Unreachable(f"{self.url} did not answer in time") from None
+        except httpx.HTTPError as error:
+            raise Unreachable(f"the connection to {self.url} failed: {type(error).__name__}") from None
+        return _read(answer)
+
+
+def _checked(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise Wrong(f"{clean(url)} is no address of a service; write one like {DEFAULT_URL}")
+    return url.rstrip("/")
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _part(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _given(wanted: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in wanted.items() if value is not None}
+
+
+def _read(answer: httpx.Response) -> Json:
+    try:
+        body = answer.json() if answer.content else {}
+    except ValueError:
+        body = None
+    if answer.is_success and isinstance(body, dict):
+        return body
+    raise _kind(answer.status_code)(_problem(answer, body))
+
+
+def _kind(status: int) -> type[Failed]:
+    if status in WRONG_USE:
+        return Wrong
+    return Unreachable if status in NOT_NOW else Failed
+
+
+def _problem(answer: httpx.Response, body: object) -> str:
+    if answer.is_success or answer.is_redirect or not isinstance(body, dict):
+        return f"the answer of {answer.url.host} is not that of a Boomerang service (HTTP {answer.status_code})"
+    words = clean(body.get("detail") or body.get("title") or f"HTTP {answer.status_code}")
+    if answer.status_code == httpx.codes.UNAUTHORIZED:
+        words += " (set BOOMERANG_API_KEY or --api-key)"
+    return "\n".join([words, *map(_fault, body.get("errors") or [])])
+
+
+def _fault(fault: object) -> str:
+    if not isinstance(fault, dict):
+        return f"  {clean(fault)}"
+    place = ".".join(clean(part) for part in fault.get("loc") or ())
+    return f"  {place}: {clean(fault.get('msg', ''))}"
+
+
+def _setting(name: str, default: str | None) -> Callable[[], str | None]:
+    """Return the environment's word on `name`, then that of the file .env, then `default`."""
+
+    def find() -> str | None:
+        if name in os.environ:
+            return os.environ[name].strip() or default
+        from dotenv import dotenv_values  # noqa: PLC0415 - only commands that need it pay for it
+
+        file = Path(".env")
+        return (dotenv_values(file, interpolate=False).get(name) if file.is_file() else None) or default
+
+    return find
+
+
+def with_client(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:
+    """Give a command --url and --api-key, and run it with a Client as its first argument."""
+
+    @click.option("--url", default=_setting("BOOMERANG_URL", DEFAULT_URL), help="The service; BOOMERANG_URL.")
+    @click.option("--api-key", default=_setting("BOOMERANG_API_KEY", None), help="Its key; BOOMERANG_API_KEY.")
+    @wraps(command)
+    def run(*, url: str, api_key: str | None, **options: Any) -> None:
+        async def speak() -> None:
+            async with Client(url, api_key) as client:
+                await command(client, **options)
+
+        anyio.run(speak)
+
+    return run

@@ -1,0 +1,74 @@
+"""What a person reads goes to standard error, what a machine reads to standard output."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+STATUS_STYLES = {
+    "completed": "green",
+    "failed": "red",
+    "expired": "red",
+    "canceled": "yellow",
+    "in_doubt": "yellow",
+    "in_progress": "cyan",
+}
+
+
+def console() -> Console:
+    """Return a console on the standard error of now; plain when that is no terminal."""
+    return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=not _speaks_unicode()) + "\n")
+
+
+def _speaks_unicode() -> bool:
+    return (sys.stdout.encoding or "").lower().startswith("utf")
+
+
+def clean(value: object) -> str:
+    """Return text from elsewhere without the control characters that would steer a terminal."""
+    return "".join(char if char.isprintable() else " " for char in str(value))
+
+
+def status_text(status: object) -> Text:
+    """Return a task's status in its colour."""
+    return Text(clean(status), style=STATUS_STYLES.get(str(status), ""))
+
+
+def show_fields(fields: Mapping[str, object]) -> None:
+    """Show names and values, one a line; what is None or empty is left out."""
+    out = console()
+    width = max(map(len, fields), default=0) + 2
+    for name, value in fields.items():
+        if value in (None, "", [], {}):
+            continue
+        shown = value if isinstance(value, Text) else Text(clean(value))
+        out.print(Text(name.ljust(width), style="dim") + shown, soft_wrap=True)
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
+    """Show rows under their columns, or the line `empty` when there are none."""
+    out = console()
+    if not rows:
+        out.print(empty)
+        return
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for index, column in enumerate(columns):
+        # the id must be whole: it is what people copy
+        table.add_column(column, no_wrap=True, overflow="fold" if index == 0 else "ellipsis")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row))
+    out.print(table)
+
+
+def text_of(value: Any) -> str:
+    """Return a value as a person reads it: empty for None."""
+    return "" if value is None else clean(value)

@@ -1,0 +1,65 @@
+"""Turn what stands on the command line into parameters: files become data URIs, addresses stay, values are JSON."""
+
+import base64
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from service.core.media_header import sniff
+
+IMAGES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
+VIDEOS = {"mp4": "video/mp4", "mov": "video/quicktime", "avi": "video/x-msvideo"}
+MOST_BYTES = 20 * 1024 * 1024
+"""The whole request may be no larger than this (upstream's page), so that no larger file is worth reading."""
+
+
+def media(kind: str, written: Sequence[str]) -> list[str]:
+    """Return addresses as they are and files as data URIs; `kind` is `image` or `video`. Raises click.BadParameter."""
+    return [
+        text if text.startswith(("http://", "https://", "data:")) else _data_uri(kind, Path(text)) for text in written
+    ]
+
+
+def _data_uri(kind: str, path: Path) -> str:
+    data = _read(kind, path)
+    form = sniff(data[:4096])
+    types = IMAGES if kind == "image" else VIDEOS
+    if form not in types:
+        raise _wrong(kind, f"{path} is no {kind} that the model takes: {', '.join(types)}")
+    return f"data:{types[form]};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _read(kind: str, path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise _wrong(kind, f"{path} is larger than 20 MB; give an address where the upstream can fetch it")
+        return path.read_bytes()
+    except OSError as error:
+        raise _wrong(kind, f"{path}: {error.strerror}") from None
+
+
+def _wrong(kind: str, message: str) -> click.BadParameter:
+    return click.BadParameter(message, param_hint=f"--{kind}")
+
+
+def pairs(option: str, written: Sequence[str]) -> dict[str, Any]:
+    """Return `k=v` pairs as a mapping; values are JSON where they are JSON, else text. Raises click.BadParameter."""
+    found: dict[str, Any] = {}
+    for text in written:
+        name, mark, value = text.partition("=")
+        if not mark or not name:
+            raise click.BadParameter(f"{text!r} must be NAME=VALUE", param_hint=option)
+        if name in found:
+            raise click.BadParameter(f"{name} is given twice", param_hint=option)
+        found[name] = _value(value)
+    return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=str)
+    except ValueError:
+        return text

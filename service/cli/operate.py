@@ -1,0 +1,131 @@
+"""The commands of whoever runs the service: serve, worker, migrate, reconcile, handlers, secret."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+import click
+
+from service.cli.console import console, print_json, show_table
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+Role = Literal["all", "web", "worker"]
+DOTENV = Path(".env")
+
+host_option = click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Where to listen; needs API_KEYS if public."
+)
+port_option = click.option("--port", type=click.IntRange(0, 65_535), help="Where to listen; $PORT, 0 takes a free one.")
+
+
+def operator_settings() -> "Settings":
+    """Return the settings of the environment and the file `.env`; raises BadSetting with every fault."""
+    from service.settings import load_settings  # noqa: PLC0415 - only the commands that need it pay for it
+
+    return load_settings(os.environ, dotenv=DOTENV, needed=_needed(), terminal=sys.stderr.isatty())
+
+
+def _needed() -> frozenset[str]:
+    """Return the settings that the handlers which can be found here need."""
+    return frozenset()
+
+
+@click.command()
+@host_option
+@port_option
+@click.option("--role", type=click.Choice(["all", "web", "worker"]), default="all", show_default=True)
+def serve(host: str, port: int | None, role: Role) -> None:
+    """Run the service: callbacks, API and dashboard (web), submitting, polling and dispatching (worker), or all."""
+    if role == "worker":
+        _work(host, port)
+    else:
+        settings = operator_settings()
+        _run(settings, host, settings.port if port is None else port, role)
+
+
+@click.command()
+@host_option
+@port_option
+def worker(host: str, port: int | None) -> None:
+    """Run only the part that submits, polls and dispatches; with a port it also tells its health and metrics."""
+    _work(host, port)
+
+
+def _work(host: str, port: int | None) -> None:
+    settings = operator_settings()
+    given = settings.port if "PORT" in settings.present else None
+    _run(settings, host, given if port is None else port, "worker")
+
+
+def _run(settings: "Settings", host: str, port: int | None, role: Role) -> None:
+    from service.main import serve as run  # noqa: PLC0415 - heavy
+    from service.settings import require_keys_for_host, require_upstream_key  # noqa: PLC0415 - heavy
+
+    require_upstream_key(settings)
+    if port is not None:
+        require_keys_for_host(settings, host)
+
+    async def start() -> None:
+        await run(settings, host=host, port=port, role=role)
+
+    anyio.run(start)
+
+
+@click.command()
+def migrate() -> None:
+    """Bring the database to the newest schema; safe to run twice, and by two at once."""
+    from service.main import migrate_database  # noqa: PLC0415 - heavy
+
+    console().print(anyio.run(migrate_database, operator_settings()), soft_wrap=True)
+
+
+@click.command()
+@click.option("--once", is_flag=True, help="Do one round, then exit.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+def reconcile(once: bool, as_json: bool) -> None:
+    """Do one full round of submit, poll and dispatch for what is due: for cron on platforms that sleep."""
+    if not once:
+        raise click.UsageError("write `boomerang reconcile --once`; a running service reconciles by itself")
+    from service.main import reconcile_once  # noqa: PLC0415 - heavy
+    from service.settings import require_upstream_key  # noqa: PLC0415 - heavy
+
+    settings = operator_settings()
+    require_upstream_key(settings)
+    done = anyio.run(reconcile_once, settings)
+    if as_json:
+        print_json(done)
+    else:
+        told = ", ".join(f"{name} {count}" for name, count in done.items())
+        console().print(told or "Nothing was due.", soft_wrap=True)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+def handlers(as_json: bool) -> None:
+    """Show which handlers are loaded, from where, and for which events."""
+    from service.main import list_handlers  # noqa: PLC0415 - heavy
+
+    found = list_handlers(operator_settings())
+    if as_json:
+        print_json(found)
+        return
+    columns = list(found[0]) if found else []
+    show_table(columns, [[_cell(row.get(name)) for name in columns] for row in found], empty="No handlers.")
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(sorted(map(str, value)))
+    return "" if value is None else str(value)
+
+
+@click.command()
+def secret() -> None:
+    """Print a fresh signing key, for BOOMERANG_SECRET_KEYS."""
+    from service.key_file import fresh_key  # noqa: PLC0415 - heavy
+
+    click.echo(fresh_key())

@@ -1,0 +1,64 @@
+"""Follow a task to its end, with a progress bar where there is a terminal and plain lines where there is none."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import anyio
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from service.cli import Unreachable
+
+Json = dict[str, Any]
+Look = Callable[[], Awaitable[Json]]
+
+ENDS = frozenset({"completed", "failed", "canceled", "expired"})
+WAIT_SECONDS = 1
+"""How long one question waits: short, so that the bar moves."""
+PATIENCE = 30
+"""How many questions in a row may fail before we give up; a second lies between them."""
+
+
+async def follow(look: Look, *, out: Console) -> Json:
+    """Return the task once it has ended; `look` returns it as it is, after a moment.
+
+    Raises Failed when `look` does, and Unreachable only when it keeps doing so.
+    """
+    with _bar(out) as bar:
+        row = bar.add_task("", total=1.0)
+        shown = ""
+        while True:
+            task = await _patiently(look)
+            bar.update(row, completed=task.get("progress") or 0.0, description=str(task["status"]))
+            shown = _plain_line(out, task, shown)
+            if task["status"] in ENDS:
+                return task
+
+
+async def _patiently(look: Look) -> Json:
+    for _ in range(PATIENCE - 1):
+        try:
+            return await look()
+        except Unreachable:
+            await anyio.sleep(1)
+    return await look()
+
+
+def _bar(out: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(finished_text=" "),
+        TextColumn("{task.description:<12}"),
+        BarColumn(bar_width=36),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=out,
+        disable=not out.is_terminal,
+    )
+
+
+def _plain_line(out: Console, task: Json, shown: str) -> str:
+    """Print a line when there is no bar and something has changed; return the line that was shown last."""
+    line = f"{task['status']} {(task.get('progress') or 0.0):.0%}"
+    if not out.is_terminal and line != shown:
+        out.print(line)
+    return line

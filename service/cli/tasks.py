@@ -1,0 +1,181 @@
+"""The commands about tasks: submit, status, watch, tasks, cancel. They speak to a running service."""
+
+import json
+from typing import Any
+
+import click
+
+from service.cli import EXIT_FAILED
+from service.cli.client import Client, with_client
+from service.cli.console import console, print_json, show_fields, show_table, status_text, text_of
+from service.cli.media_files import media, pairs
+from service.cli.progress import WAIT_SECONDS, follow
+
+Json = dict[str, Any]
+STATUSES = ("queued", "submitting", "in_progress", "completed", "failed", "canceled", "in_doubt", "expired")
+MODEL = "viduq2_pro_reference"
+FAILURES = frozenset({"failed", "canceled", "expired"})
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
+
+
+@click.command()
+@click.option("--prompt", required=True, help="What the video shows.")
+@click.option("--image", multiple=True, metavar="FILE|URL", help="A reference image; up to 7.")
+@click.option("--video", multiple=True, metavar="FILE|URL", help="A reference video; up to 2.")
+@click.option("--param", multiple=True, metavar="NAME=VALUE", help="A parameter, like duration=8 or aspect_ratio=9:16.")
+@click.option("--model", default=MODEL, show_default=True)
+@click.option("--metadata", multiple=True, metavar="NAME=VALUE|JSON", help="Your own data; comes back in every event.")
+@click.option("--notify", multiple=True, metavar="URL", help="Send this task's events there, as signed webhooks.")
+@click.option("--idempotency-key", help="The same key gives the same task, however often it is submitted.")
+@click.option("--wait", is_flag=True, help="Follow the task to its end.")
+@as_json
+@with_client
+async def submit(client: Client, *, idempotency_key: str | None, wait: bool, as_json: bool, **asked: Any) -> None:
+    """Submit a task through a running service. Local files go up with it."""
+    task = await client.submit(_order(**asked), idempotency_key=idempotency_key)
+    if not as_json:
+        console().print(f"Submitted {text_of(task['id'])}")
+    if wait:
+        task = await _watched(client, task["id"])
+    _end(task, as_json=as_json, brief=not wait)
+
+
+def _order(
+    *,
+    prompt: str,
+    image: tuple[str, ...],
+    video: tuple[str, ...],
+    param: tuple[str, ...],
+    model: str,
+    metadata: tuple[str, ...],
+    notify: tuple[str, ...],
+) -> Json:
+    params = {"prompt": prompt, **pairs("--param", param)}
+    if image:
+        params["images"] = media("image", image)
+    if video:
+        params["videos"] = media("video", video)
+    order: Json = {"model": model, "params": params}
+    if metadata:
+        order["metadata"] = _metadata(metadata)
+    if notify:
+        order["notify"] = [{"handler": "webhook", "url": url} for url in notify]
+    return order
+
+
+def _metadata(written: tuple[str, ...]) -> Json:
+    if len(written) == 1 and written[0].lstrip().startswith("{"):
+        try:
+            found = json.loads(written[0])
+        except ValueError:
+            raise click.BadParameter("must be NAME=VALUE or a JSON object", param_hint="--metadata") from None
+        return dict(found)
+    return pairs("--metadata", written)
+
+
+async def _watched(client: Client, task_id: str) -> Json:
+    out = console()
+    try:
+        return await follow(lambda: client.task(task_id, wait=WAIT_SECONDS), out=out)
+    except BaseException:
+        out.print(f"The task goes on; look again with: boomerang watch {text_of(task_id)}")
+        raise
+
+
+@click.command()
+@click.argument("task_id", metavar="ID")
+@as_json
+@with_client
+async def status(client: Client, *, task_id: str, as_json: bool) -> None:
+    """Show a task. The exit code is 1 when it failed, was canceled or has expired."""
+    _end(await client.task(task_id), as_json=as_json)
+
+
+@click.command()
+@click.argument("task_id", metavar="ID")
+@as_json
+@with_client
+async def watch(client: Client, *, task_id: str, as_json: bool) -> None:
+    """Follow a task to its end."""
+    await client.task(task_id)
+    _end(await _watched(client, task_id), as_json=as_json)
+
+
+@click.command()
+@click.argument("task_id", metavar="ID")
+@as_json
+@with_client
+async def cancel(client: Client, *, task_id: str, as_json: bool) -> None:
+    """Cancel a task: at once while it is ours, else when the upstream agrees."""
+    task = await client.cancel(task_id)
+    print_json(task) if as_json else _show(task)
+
+
+@click.command()
+@click.option("--status", "wanted", type=click.Choice(STATUSES), help="Only tasks with this status.")
+@click.option("--model", help="Only tasks of this model.")
+@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
+@click.option("--cursor", help="Go on where the last page ended.")
+@as_json
+@with_client
+async def tasks(
+    client: Client, *, wanted: str | None, model: str | None, limit: int, cursor: str | None, as_json: bool
+) -> None:
+    """List tasks, newest first."""
+    page = await client.tasks(status=wanted, model=model, limit=limit, cursor=cursor)
+    if as_json:
+        print_json(page)
+        return
+    show_table(("id", "status", "done", "created", "prompt"), [_row(task) for task in page["data"]], empty="No tasks.")
+    if page.get("next_cursor"):
+        console().print(f"More: boomerang tasks --cursor {text_of(page['next_cursor'])}", soft_wrap=True)
+
+
+def _row(task: Json) -> tuple[object, ...]:
+    done = "" if task.get("progress") is None else f"{task['progress']:.0%}"
+    prompt = text_of(task.get("params", {}).get("prompt"))
+    return task["id"], status_text(task["status"]), done, text_of(task["created_at"])[:16], prompt[:60]
+
+
+def _end(task: Json, *, as_json: bool, brief: bool = False) -> None:
+    """Show a task, and end with 1 when it failed."""
+    if as_json:
+        print_json(task)
+    elif not brief:
+        _show(task)
+    elif task.get("warnings"):
+        show_fields(_warnings(task))
+    if task["status"] in FAILURES:
+        raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _show(task: Json) -> None:
+    error, usage = task.get("error") or {}, task.get("usage") or {}
+    show_fields(
+        {
+            "task": task["id"],
+            "status": status_text(task["status"]),
+            "model": task.get("model"),
+            "prompt": task.get("params", {}).get("prompt"),
+            "progress": None if task.get("progress") is None else f"{task['progress']:.0%}",
+            "upstream id": task.get("upstream_id"),
+            "settled by": task.get("settled_by"),
+            "error": f"{error['message']} ({error['code']})" if error else None,
+            "note": task.get("note"),
+            "cost": f"{usage['cost']} USD" if usage.get("cost") else None,
+            "created": task.get("created_at"),
+            "settled": task.get("settled_at"),
+            **_outputs(task),
+            **_warnings(task),
+        }
+    )
+
+
+def _outputs(task: Json) -> dict[str, object]:
+    lines = [item.get("archived_url") or item.get("url") for item in task.get("output") or []]
+    return {f"result {number}": line for number, line in enumerate(lines, start=1)}
+
+
+def _warnings(task: Json) -> dict[str, object]:
+    return {f"warning {number}": text for number, text in enumerate(task.get("warnings") or [], start=1)}
