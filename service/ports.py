@@ -334,6 +334,16 @@ class Upstream(Protocol):
         """Whether the provider has a list, so that `find` means something."""
 
 
+class PacedUpstream(Upstream, Protocol):
+    """An upstream behind the one budget for every request to it."""
+
+    def ready(self) -> int:
+        """Return how many requests may go at this moment without waiting."""
+
+    def room(self, size: int) -> AbstractAsyncContextManager[None]:
+        """Wait until `size` more bytes of requests may be held in memory."""
+
+
 # ── what the service can tell about itself ───────────────────────────────────
 
 

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from service.core.inputs import Input
 from service.core.media import (
     DataUri,
     ImageFacts,
@@ -40,16 +41,6 @@ _NOT_BASE64 = (
 )
 
 Loc = tuple[str | int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Input:
-    """One inline medium: where it stood in the parameters (`images.0`), its declared type, digest and bytes."""
-
-    place: str
-    media_type: str
-    sha256: str
-    data: bytes = field(repr=False)
 
 
 @dataclass(kw_only=True)

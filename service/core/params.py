@@ -8,10 +8,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from service.core.inputs import Input
 from service.core.media import MB, Inspector
 from service.core.models import MODELS
 from service.core.param_kinds import JsonValue, MediaList, Model, Parameter
-from service.core.param_media import Findings, Input, MediaCheck, restored
+from service.core.param_media import Findings, MediaCheck, restored
 from service.core.param_values import nearest, printable, shown, value_faults
 from service.errors import Fault, InvalidParams
 

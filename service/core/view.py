@@ -64,8 +64,9 @@ class TaskView:
 
     @classmethod
     def from_json(cls, data: Json) -> "TaskView":
-        """Return the view that `to_json` wrote as `data`."""
-        return cls(**(data | {name: parse_time(data[name]) for name in TIMES}))
+        """Return the view that `to_json` wrote as `data`; keys of another version of the code are left out."""
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        return cls(**(known | {name: parse_time(known[name]) for name in TIMES}))
 
 
 def rfc3339(at: datetime | None) -> str | None:

@@ -1,0 +1,26 @@
+"""A fact as plain JSON and back, so that a hint can wait in the store until it is confirmed."""
+
+from dataclasses import asdict
+
+from service.core.task import Fact, Json, Status, TaskError, UpstreamId, Usage
+
+
+def fact_to_json(fact: Fact) -> Json:
+    """Return `fact` as JSON values, without its correlation token."""
+    plain = asdict(fact)
+    del plain["correlation"]
+    return plain | {"status": fact.status.value, "output": list(fact.output)}
+
+
+def fact_from_json(data: Json) -> Fact:
+    """Return the fact that `fact_to_json` wrote."""
+    return Fact(
+        status=Status(data["status"]),
+        upstream_id=UpstreamId(data["upstream_id"]) if data["upstream_id"] else None,
+        progress=data["progress"],
+        output=tuple(data["output"]),
+        error=TaskError(**data["error"]) if data["error"] else None,
+        usage=Usage(**data["usage"]) if data["usage"] else None,
+        guessed=data["guessed"],
+        unconfirmed=data["unconfirmed"],
+    )

@@ -1,0 +1,214 @@
+"""Where clients' tasks come in: checked in full, stored durably, answered without waiting for the upstream."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TypeVar
+
+import anyio
+
+from service.core.inputs import Input
+from service.core.media import Inspector
+from service.core.params import Checked, check, duration_bucket
+from service.core.routing import check_notify
+from service.core.task import Fact, Json, Status, Task, TaskId
+from service.errors import Conflict, Fault, InvalidParams, NotFound
+from service.ports import Clock, IdempotencyKey, Inputs, Intake, Library, Upstream
+from service.record import Entry, Record
+
+T = TypeVar("T")
+
+RESUBMITTABLE = frozenset({Status.IN_DOUBT, Status.FAILED, Status.EXPIRED, Status.CANCELED})
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewTask:
+    """What a client asks for, as it came: `params`, `metadata` and `notify` are still to be checked."""
+
+    client: str
+    model: str
+    params: object = field(repr=False)
+    metadata: object = field(default_factory=dict)
+    notify: object = field(default=(), repr=False)
+    idempotency: IdempotencyKey | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """The operator's terms for new tasks; `handlers` are the names that `notify` may ask for."""
+
+    provider: str
+    task_deadline: timedelta
+    off_peak_deadline: timedelta
+    allow_off_peak: bool = False
+    handlers: frozenset[str] = frozenset()
+
+
+class Desk:
+    """Takes tasks in, cancels them, and submits them again on a person's word."""
+
+    def __init__(
+        self,
+        *,
+        intake: Intake,
+        inputs: Inputs,
+        library: Library,
+        record: Record,
+        upstream: Upstream,
+        clock: Clock,
+        terms: Terms,
+        inspect: Inspector | None,
+        new_id: Callable[[], str],
+    ) -> None:
+        self._intake = intake
+        self._inputs = inputs
+        self._library = library
+        self._record = record
+        self._upstream = upstream
+        self._clock = clock
+        self._terms = terms
+        self._inspect = inspect
+        self._new_id = new_id
+
+    async def accept(self, new: NewTask) -> tuple[Task, bool]:
+        """Store a new task; return it, and whether it was made now (False: its idempotency key was known).
+
+        Raises InvalidParams with every fault, Conflict for a key that came with another body, StoreUnavailable.
+        """
+        checked, metadata, notify = await anyio.to_thread.run_sync(self._checked, new)
+        forward = ({"handler": "webhook", "url": checked.callback_url},) if checked.callback_url else ()
+        task = self._opened(
+            Task(
+                id=TaskId(self._new_id()),
+                client=new.client,
+                provider=self._terms.provider,
+                model=checked.model,
+                bucket=duration_bucket(checked.model, checked.params),
+                params=dict(checked.params),
+                metadata=metadata,
+                notify=(*notify, *forward),
+                warnings=checked.warnings,
+                created_at=self._clock.now(),
+                deadline_at=self._clock.now(),
+            )
+        )
+        kept = await self._intake.add(task, _inputs(checked), new.idempotency)
+        return kept, kept.id == task.id
+
+    def _checked(self, new: NewTask) -> tuple[Checked, Json, tuple[Json, ...]]:
+        faults: list[Fault] = []
+        allow = self._terms.allow_off_peak
+        checked = _gathered(faults, lambda: check(new.model, new.params, inspect=self._inspect, allow_off_peak=allow))
+        notify = _gathered(faults, lambda: check_notify(new.notify, self._terms.handlers))
+        metadata = _gathered(faults, lambda: _object(new.metadata))
+        if checked is None or notify is None or metadata is None:
+            raise InvalidParams(faults)
+        return checked, metadata, notify
+
+    def _opened(self, task: Task) -> Task:
+        """Start the task's life now: its deadline stands from the first moment."""
+        off_peak = task.params.get("off_peak") is True
+        allowed = self._terms.off_peak_deadline if off_peak else self._terms.task_deadline
+        now = self._clock.now()
+        return replace(task, created_at=now, due_at=now, deadline_at=now + allowed)
+
+    async def cancel(self, task_id: TaskId) -> Task:
+        """Cancel a task that is still ours, or ask the upstream to; return it.
+
+        Raises NotFound, Conflict with the reason, or UpstreamError when the upstream gave no clear answer.
+        """
+        canceled = Fact(status=Status.CANCELED)
+        recorded = await self._record.add(Entry(task_id=task_id, fact=canceled, only_if=Status.QUEUED))
+        task = recorded.task
+        if task is None:
+            raise NotFound("there is no such task")
+        if recorded.events:
+            return task
+        if task.upstream_id is None or task.status is not Status.IN_PROGRESS:
+            raise Conflict(_why_not_canceled(task))
+        await self._upstream.cancel(task.upstream_id)
+        recorded = await self._record.add(Entry(task_id=task_id, fact=canceled))
+        return recorded.task or task
+
+    async def resubmit(self, task_id: TaskId) -> Task:
+        """Submit the same again as a new, linked task: a person accepts a possible second bill.
+
+        The same task is resubmitted once: a second call returns the first one's task. Raises NotFound or Conflict.
+        """
+        old = await self._library.task(task_id)
+        if old is None:
+            raise NotFound("there is no such task")
+        if old.status not in RESUBMITTABLE:
+            allowed = ", ".join(sorted(RESUBMITTABLE))
+            raise Conflict(f"the task is {old.status}; only {allowed} tasks can be submitted again")
+        inputs = await self._inputs.load(task_id)
+        if missing := _missing(old.params, inputs):
+            raise Conflict(f"{missing} is older than RETENTION and gone; submit a new task with it")
+        new = self._opened(_copy(old, TaskId(self._new_id())))
+        once = IdempotencyKey(key=f"boomerang/resubmit/{old.id}", digest=old.id)
+        return await self._intake.add(new, list(inputs.values()), once)
+
+
+def _copy(old: Task, new_id: TaskId) -> Task:
+    return Task(
+        id=new_id,
+        client=old.client,
+        provider=old.provider,
+        model=old.model,
+        bucket=old.bucket,
+        params=old.params,
+        metadata=old.metadata,
+        notify=old.notify,
+        warnings=old.warnings,
+        created_at=old.created_at,
+        deadline_at=old.deadline_at,
+        resubmission_of=old.id,
+    )
+
+
+def _gathered(faults: list[Fault], checking: Callable[[], T]) -> T | None:
+    """Return what `checking` returns; None when it found faults, which are added to `faults`."""
+    try:
+        return checking()
+    except InvalidParams as invalid:
+        faults.extend(invalid.faults)
+        return None
+
+
+def _object(value: object) -> Json:
+    if not isinstance(value, dict):
+        raise InvalidParams([Fault(loc=("metadata",), msg="must be a JSON object; leave it out for none")])
+    return value
+
+
+def _inputs(checked: Checked) -> list[Input]:
+    texts = {"payload": checked.payload, "meta_data": checked.meta_data}
+    return [*checked.inputs, *(_text_input(place, text) for place, text in texts.items() if text is not None)]
+
+
+def _text_input(place: str, text: str) -> Input:
+    data = text.encode()
+    return Input(
+        place=place, media_type="text/plain; charset=utf-8", sha256=hashlib.sha256(data).hexdigest(), data=data
+    )
+
+
+def _missing(params: Json, inputs: dict[str, Input]) -> str | None:
+    return next((place for place in _places(params) if place not in inputs), None)
+
+
+def _places(params: Json) -> Iterator[str]:
+    """Name where inline media stand: a descriptor in place of the data URI."""
+    for name, value in params.items():
+        for index, item in enumerate(value if isinstance(value, list) else ()):
+            if isinstance(item, dict) and "sha256" in item:
+                yield f"{name}.{index}"
+
+
+def _why_not_canceled(task: Task) -> str:
+    if task.settled:
+        return f"the task is already {task.status}"
+    if task.status is Status.EXPIRED:
+        return "the task has expired; there is nothing left to cancel on our side"
+    return f"the task is {task.status}: whether the upstream has taken it is not known yet; try again later"

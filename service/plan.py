@@ -1,0 +1,96 @@
+"""When a task's next step is due: the settings and what was learned, put to the pure schedule."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import groupby
+
+from service.core.schedule import Learned, learn, next_poll
+from service.core.task import Status, Task
+from service.ports import RunTime
+
+LOOK_AGAIN = timedelta(seconds=20)
+"""Pause between looks into a provider's list for a submission whose reply was lost."""
+
+OURS = frozenset({Status.EXPIRED, Status.FAILED})
+"""Conclusions of ours that a later word of the upstream may overrule, for as long as we keep asking."""
+
+POLL_MAX_EXPIRED = timedelta(hours=1)
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """Decides `due_at` after every fact. `learned` is a cache of what the store knows: losing it loses nothing.
+
+    `jitter` returns a number from 0 to 1. `lists` says whether the provider has a list to look into.
+    """
+
+    poll_first: timedelta | None
+    poll_max: timedelta
+    in_doubt_for: timedelta
+    retention: timedelta
+    lists: bool
+    jitter: Callable[[], float]
+    learned: Mapping[str, Learned] = field(default_factory=dict)
+
+    def study(self, run_times: Iterable[RunTime]) -> None:
+        """Replace what was learned by what these run times say."""
+        by_bucket = groupby(sorted(run_times, key=lambda run: run.bucket), key=lambda run: run.bucket)
+        studied = {bucket: learn(list(runs)) for bucket, runs in by_bucket}
+        self.learned = {bucket: one for bucket, one in studied.items() if one}
+
+    def due(self, task: Task, now: datetime) -> datetime | None:
+        """Return when the upstream is to be asked about `task` next; None for never."""
+        if task.final or task.status is Status.SUBMITTING:
+            return None
+        if task.status is Status.QUEUED:
+            return task.due_at
+        if task.upstream_id is None and task.hinted_id is None:
+            return self._due_without_id(task, now)
+        if task.status in OURS and now > task.created_at + self.retention:
+            return None
+        return self._until_deadline(task, self._next_poll(task, now), now)
+
+    def _due_without_id(self, task: Task, now: datetime) -> datetime | None:
+        if task.status is not Status.IN_DOUBT:
+            return None
+        given_up_at = self.given_up_at(task)
+        return min(now + LOOK_AGAIN, given_up_at) if self.lists else given_up_at
+
+    def given_up_at(self, task: Task) -> datetime:
+        """Return when a lost reply is no longer waited for: later, when a callback said that the task lives."""
+        if task.hinted_at:
+            return task.deadline_at
+        return min((task.submitted_at or task.created_at) + self.in_doubt_for, task.deadline_at)
+
+    def _next_poll(self, task: Task, now: datetime) -> datetime:
+        return next_poll(
+            submitted_at=task.submitted_at or task.created_at,
+            now=now,
+            polls=task.polls,
+            learned=self.learned.get(task.bucket),
+            hinted_at=task.hinted_at,
+            poll_first=self.poll_first,
+            poll_max=POLL_MAX_EXPIRED if task.status is Status.EXPIRED else self.poll_max,
+            jitter=self.jitter(),
+        )
+
+    def _until_deadline(self, task: Task, at: datetime, now: datetime) -> datetime:
+        if task.status is Status.EXPIRED:
+            return at
+        return max(now, min(at, task.deadline_at))
+
+    def run_time(self, before: Task, after: Task, now: datetime) -> RunTime | None:
+        """Return what the end of a task teaches; None when it teaches nothing.
+
+        A hint tells the end itself. A poll tells only that it lay between two polls: what was believed before is
+        kept as far as it fits between them, so that late polls do not teach later ones.
+        """
+        if before.submitted_at is None or after.status is not Status.COMPLETED:
+            return None
+        latest = ((after.hinted_at or now) - before.submitted_at).total_seconds()
+        earliest = ((before.polled_at or before.submitted_at) - before.submitted_at).total_seconds()
+        believed = self.learned.get(before.bucket)
+        between = max(earliest, min(latest, believed.usual if believed else earliest))
+        seconds = latest if after.hinted_at else between
+        return RunTime(bucket=before.bucket, seconds=max(0.0, seconds), called_back=after.hinted_at is not None, at=now)

@@ -1,0 +1,182 @@
+"""Comparing what we believe with the upstream: every task settles, though no callback ever comes."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import structlog
+
+from service.core.facts import fact_from_json
+from service.core.task import Fact, Source, Status, Task, TaskError, TaskId, UpstreamId
+from service.core.tokens import Tokens
+from service.errors import Refused, Throttled, UnknownTask, Unwell
+from service.hands import Hands
+from service.plan import Plan
+from service.ports import Clock, Memory, PacedUpstream, Signals, TaskQueue
+from service.record import Entry, Record
+
+log = structlog.get_logger("boomerang.reconcile")
+
+CLOCKS_APART = timedelta(minutes=10)
+"""How far the upstream's clock may be from ours when its list is searched."""
+
+RUN_TIMES_KEPT = 200
+
+UNKNOWN = TaskError(
+    code="submission_unknown",
+    message="the reply to the submission was lost and nothing came after it; submit again if you accept a second bill",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconcileTerms:
+    """The operator's terms; `resubmit_in_doubt` is the operator's yes to a possible second bill."""
+
+    lease: timedelta
+    concurrency: int
+    resubmit_in_doubt: bool
+    retention: timedelta
+
+
+class Reconcile:
+    """Asks the upstream about every task whose next step is due. `outcomes` counts the answers."""
+
+    def __init__(
+        self,
+        *,
+        queue: TaskQueue,
+        memory: Memory,
+        record: Record,
+        upstream: PacedUpstream,
+        plan: Plan,
+        tokens: Tokens,
+        clock: Clock,
+        signals: Signals,
+        terms: ReconcileTerms,
+    ) -> None:
+        self._queue = queue
+        self._memory = memory
+        self._record = record
+        self._upstream = upstream
+        self._plan = plan
+        self._tokens = tokens
+        self._clock = clock
+        self._terms = terms
+        self.outcomes: Counter[str] = Counter()
+        self._hands: Hands[TaskId] = Hands(
+            most=terms.concurrency,
+            lease=terms.lease,
+            renew=lambda held: queue.renew(held, until=clock.now() + terms.lease),
+            freed=lambda: signals.ring("reconcile"),
+        )
+
+    async def round(self) -> int:
+        """Begin to ask about as many due tasks as may be asked at once; return how many."""
+        limit = min(self._hands.free, self._upstream.ready())
+        if limit < 1:
+            return 0
+        now = self._clock.now()
+        claimed = await self._queue.claim_polls(now=now, until=now + self._terms.lease, limit=limit)
+        for task in claimed:
+            self._hands.start(task.id, task.fence, self._reconcile(task))
+        return len(claimed)
+
+    async def learn(self) -> None:
+        """Read again how long tasks ran."""
+        self._plan.study(await self._memory.run_times(per_bucket=RUN_TIMES_KEPT))
+
+    async def prune(self) -> int:
+        """Forget what is older than the retention; return how many rows went."""
+        now = self._clock.now()
+        return await self._memory.prune(before=now - self._terms.retention, now=now)
+
+    async def idle(self) -> None:
+        """Return once no question is in hand."""
+        await self._hands.idle()
+
+    async def drain(self, seconds: float) -> None:
+        """Wait up to `seconds` for the questions in hand, and give back the leases of the rest."""
+        left = await self._hands.drain(seconds)
+        await self._queue.release(left, due_at=self._clock.now())
+
+    async def _reconcile(self, task: Task) -> None:
+        entry = await self._ask(task)
+        self.outcomes[entry.poll or "none"] += 1
+        recorded = await self._record.add(entry)
+        if recorded.task and self._overdue(recorded.task):
+            await self._record.add(self._ours(task, Fact(status=Status.EXPIRED, guessed=True)))
+        status = recorded.task.status if recorded.task else None
+        log.info("poll", task=task.id, upstream_id=task.upstream_id, outcome=entry.poll, status=status)
+
+    def _overdue(self, task: Task) -> bool:
+        waiting = not task.settled and task.status is not Status.EXPIRED
+        return waiting and self._clock.now() >= task.deadline_at
+
+    async def _ask(self, task: Task) -> Entry:
+        """Return what there is to record about `task` now."""
+        upstream_id = task.upstream_id or task.hinted_id
+        if upstream_id:
+            return await self._polled(task, upstream_id)
+        if task.status is Status.IN_DOUBT:
+            return await self._in_doubt(task)
+        return Entry(task_id=task.id, fence=task.fence)
+
+    async def _polled(self, task: Task, upstream_id: UpstreamId) -> Entry:
+        try:
+            fact = await self._upstream.fetch(upstream_id)
+        except UnknownTask:
+            return self._unknown(task)
+        except (Unwell, Throttled, Refused) as error:
+            log.warning("upstream unwell", task=task.id, why=str(error)[:200])
+            return self._unanswered(task, type(error).__name__.lower())
+        if task.upstream_id is None and not self._ours_indeed(task, fact):
+            return self._unanswered(task, "foreign")
+        told = replace(fact, upstream_id=upstream_id, correlation=None)
+        return self._answered(task, told)
+
+    def _ours_indeed(self, task: Task, fact: Fact) -> bool:
+        """Whether a task that only a callback named is ours: a payload that the upstream echoes must be our token."""
+        expected = self._tokens.payload_token(task.id, task.submission)
+        return fact.correlation is None or fact.correlation == expected
+
+    def _unknown(self, task: Task) -> Entry:
+        """Return what follows when the GET knows no such id: not yet, or only the callback called it so."""
+        if task.upstream_id is None and task.hinted_fact:
+            fact = replace(fact_from_json(task.hinted_fact), upstream_id=None, unconfirmed=True)
+            return Entry(task_id=task.id, fact=fact, source=Source.CALLBACK, fence=task.fence, poll="unknown")
+        if task.status is Status.IN_DOUBT and self._clock.now() >= self._plan.given_up_at(task):
+            return self._given_up(task, "unknown")
+        return self._unanswered(task, "unknown")
+
+    async def _in_doubt(self, task: Task) -> Entry:
+        try:
+            fact = await self._found(task)
+        except (Unwell, Throttled, Refused) as error:
+            return self._unanswered(task, type(error).__name__.lower())
+        if fact:
+            return self._answered(task, replace(fact, correlation=None))
+        if self._clock.now() >= self._plan.given_up_at(task):
+            return self._given_up(task, "not found")
+        return self._unanswered(task, "not found")
+
+    async def _found(self, task: Task) -> Fact | None:
+        if not self._upstream.lists:
+            return None
+        since = (task.submitted_at or task.created_at) - CLOCKS_APART
+        token = self._tokens.payload_token(task.id, task.submission)
+        return await self._upstream.find(token, since=since, until=self._clock.now() + CLOCKS_APART)
+
+    def _given_up(self, task: Task, outcome: str) -> Entry:
+        if self._terms.resubmit_in_doubt:
+            again = Fact(status=Status.QUEUED, guessed=True)
+            return replace(self._ours(task, again), due_at=self._clock.now(), poll=outcome)
+        return replace(self._ours(task, Fact(status=Status.FAILED, guessed=True, error=UNKNOWN)), poll=outcome)
+
+    def _answered(self, task: Task, fact: Fact) -> Entry:
+        return Entry(task_id=task.id, fact=fact, source=Source.POLL, fence=task.fence, poll=fact.status)
+
+    def _unanswered(self, task: Task, outcome: str) -> Entry:
+        return Entry(task_id=task.id, source=Source.POLL, fence=task.fence, poll=outcome)
+
+    def _ours(self, task: Task, fact: Fact) -> Entry:
+        return Entry(task_id=task.id, fact=fact, fence=task.fence, ours_only=True)

@@ -1,0 +1,27 @@
+"""What handlers may ask and say about a task's results."""
+
+from service.core.task import Json, TaskId
+from service.errors import NotFound
+from service.handling import Artifact
+from service.ports import Library, Upstream
+from service.record import Entry, Record
+
+
+class TaskResults:
+    """Asks the upstream for fresh addresses, and records what a handler has kept. Never submits anything."""
+
+    def __init__(self, *, library: Library, upstream: Upstream, record: Record) -> None:
+        self._library = library
+        self._upstream = upstream
+        self._record = record
+
+    async def refetch(self, task_id: str) -> list[Json]:
+        """Return the task's output with fresh addresses; raises NotFound or UpstreamError."""
+        task = await self._library.task(TaskId(task_id))
+        if task is None or task.upstream_id is None:
+            raise NotFound("the upstream's id of this task is not known")
+        return list((await self._upstream.fetch(task.upstream_id)).output)
+
+    async def keep(self, task_id: str, artifact: Artifact) -> None:
+        """Record that a result is kept; the first time `artifact.stored` follows."""
+        await self._record.add(Entry(task_id=TaskId(task_id), artifact=artifact))

@@ -1,0 +1,192 @@
+"""Submitting: written down before it is sent, and never paid for twice without a person's word."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+
+from service.core.inputs import Input
+from service.core.params import restore
+from service.core.schedule import next_submission
+from service.core.task import Fact, Json, Source, Status, Task, TaskError, TaskId
+from service.core.tokens import Tokens
+from service.errors import NeverLeft, Refused, ReplyLost, Throttled
+from service.hands import Hands
+from service.ports import Clock, Inputs, Limits, Order, PacedUpstream, Signals, TaskQueue
+from service.record import Entry, Record
+
+log = structlog.get_logger("boomerang.submit")
+
+TOKEN_GRACE = timedelta(days=7)
+"""How long after its deadline a task's callback is still listened to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitTerms:
+    """The operator's terms for submissions; with `public_url` None no callback address is sent."""
+
+    public_url: str | None
+    lease: timedelta
+    concurrency: int
+    limits: Limits
+
+
+class Submit:
+    """Claims queued tasks and submits each of them once."""
+
+    def __init__(
+        self,
+        *,
+        queue: TaskQueue,
+        inputs: Inputs,
+        record: Record,
+        upstream: PacedUpstream,
+        tokens: Tokens,
+        clock: Clock,
+        signals: Signals,
+        terms: SubmitTerms,
+        jitter: Callable[[], float],
+    ) -> None:
+        self._queue = queue
+        self._inputs = inputs
+        self._record = record
+        self._upstream = upstream
+        self._tokens = tokens
+        self._clock = clock
+        self._terms = terms
+        self._jitter = jitter
+        self._hands: Hands[TaskId] = Hands(
+            most=terms.concurrency,
+            lease=terms.lease,
+            renew=lambda held: queue.renew(held, until=clock.now() + terms.lease),
+            freed=lambda: signals.ring("submit"),
+        )
+
+    async def round(self) -> int:
+        """Begin as many due submissions as may go at once; return how many.
+
+        No more is claimed than can be sent without waiting: a crash leaves in doubt only what may really have left.
+        """
+        limit = min(self._hands.free, self._upstream.ready())
+        if limit < 1:
+            return 0
+        now = self._clock.now()
+        claimed = await self._queue.claim_submissions(
+            now=now, until=now + self._terms.lease, limit=limit, limits=self._terms.limits
+        )
+        for task in claimed:
+            self._hands.start(task.id, task.fence, self._submit(task))
+        return len(claimed)
+
+    async def sweep(self) -> int:
+        """Book submissions whose worker has died as in doubt; return how many."""
+        abandoned = await self._queue.sweep(now=self._clock.now())
+        await asyncio.gather(*(self._record.add(self._lost(task)) for task in abandoned))
+        return len(abandoned)
+
+    async def idle(self) -> None:
+        """Return once no submission is in hand."""
+        await self._hands.idle()
+
+    async def drain(self, seconds: float) -> None:
+        """Wait up to `seconds` for the submissions in hand; what is cut off then is in doubt."""
+        await self._hands.drain(seconds)
+
+    async def _submit(self, task: Task) -> None:
+        started = self._clock.now()
+        try:
+            entry = await self._sent(task)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._record.add(self._lost(task)))
+            raise
+        recorded = await self._record.add(entry)
+        status = recorded.task.status if recorded.task else None
+        seconds = (self._clock.now() - started).total_seconds()
+        log.info("submission", task=task.id, submission=task.submission, status=status, seconds=round(seconds, 3))
+
+    async def _sent(self, task: Task) -> Entry:
+        """Send the task, and return what there is to record about it."""
+        try:
+            async with self._upstream.room(_size(task)):
+                order = await self._order(task)
+                fact = await self._upstream.create(order)
+        except (NeverLeft, Throttled) as error:
+            return self._later(task, error)
+        except Refused as refused:
+            fact = Fact(status=Status.FAILED, error=TaskError(code=refused.code, message=refused.message))
+        except ReplyLost as lost:
+            log.warning("reply lost", task=task.id, submission=task.submission, why=str(lost))
+            return self._lost(task)
+        except InputsGone as gone:
+            fact = Fact(status=Status.FAILED, error=TaskError(code="inputs_gone", message=str(gone)))
+        return Entry(task_id=task.id, fact=fact, source=Source.SUBMIT, fence=task.fence)
+
+    def _later(self, task: Task, error: NeverLeft | Throttled) -> Entry:
+        """Queue again what surely never left."""
+        retry_after = error.retry_after if isinstance(error, Throttled) else None
+        due_at = next_submission(task.tries, self._clock.now(), self._jitter(), retry_after)
+        return Entry(
+            task_id=task.id,
+            fact=Fact(status=Status.QUEUED, guessed=True),
+            fence=task.fence,
+            ours_only=True,
+            tried=True,
+            due_at=due_at,
+            note=f"waits to be submitted again: {error}"[:200],
+        )
+
+    def _lost(self, task: Task) -> Entry:
+        fact = Fact(status=Status.IN_DOUBT, guessed=True)
+        return Entry(task_id=task.id, fact=fact, fence=task.fence, ours_only=True)
+
+    async def _order(self, task: Task) -> Order:
+        inputs = await self._inputs.load(task.id)
+        try:
+            params = restore(task.params, inputs)
+        except KeyError as missing:
+            raise InputsGone(f"{missing.args[0]} is not stored any more; submit the task again with it") from missing
+        return Order(
+            model=task.model,
+            params=params,
+            payload=self._tokens.payload_token(task.id, task.submission),
+            meta_data=meta_data(inputs.get("meta_data"), task.id),
+            callback_url=self._callback_url(task),
+        )
+
+    def _callback_url(self, task: Task) -> str | None:
+        if self._terms.public_url is None:
+            return None
+        token = self._tokens.callback_token(task.id, task.submission, task.deadline_at + TOKEN_GRACE)
+        return f"{self._terms.public_url.rstrip('/')}/callbacks/{token}"
+
+
+class InputsGone(Exception):
+    """A task's media are no longer stored, so that it cannot be submitted."""
+
+
+def meta_data(given: Input | None, task_id: TaskId) -> str:
+    """Return the `meta_data` to send: the caller's JSON object with our key added, or the caller's string untouched."""
+    if given is None:
+        return json.dumps({"boomerang_task": task_id})
+    text = given.data.decode()
+    try:
+        keys = json.loads(text)
+    except ValueError:
+        return text
+    if not isinstance(keys, dict):
+        return text
+    return json.dumps(keys | {"boomerang_task": task_id}, ensure_ascii=False)
+
+
+def _size(task: Task) -> int:
+    """Return about how many bytes the request takes: base64 is a third longer than what it carries."""
+    carried: int = sum(item["bytes"] for item in _descriptors(task.params))
+    return 4 * carried // 3
+
+
+def _descriptors(params: Json) -> list[Json]:
+    lists = [value for value in params.values() if isinstance(value, list)]
+    return [item for items in lists for item in items if isinstance(item, dict) and "bytes" in item]
