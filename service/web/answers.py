@@ -1,0 +1,33 @@
+"""Answers as JSON, the same way everywhere."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import datetime
+
+from starlette.responses import Response
+
+from service.core.task import Json, Task
+from service.core.view import TaskView, rfc3339
+from service.ports import DeliveryView, Inputs
+from service.web.problems import encoded
+
+
+def json_answer(data: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return `data` as an `application/json` answer."""
+    return Response(encoded(data), status, dict(headers or {}), "application/json")
+
+
+def page_answer(rows: list[Json], next_cursor: str | None) -> Response:
+    """Return one page of a list; `next_cursor` None means the last one."""
+    return json_answer({"data": rows, "next_cursor": next_cursor})
+
+
+async def task_object(task: Task, inputs: Inputs) -> Json:
+    """Return the task object with the caller's own payload, as single-task answers carry it."""
+    return TaskView.of(task).to_json() | {"payload": await inputs.payload(task.id)}
+
+
+def delivery_object(delivery: DeliveryView) -> Json:
+    """Return the delivery object of the API, times as RFC 3339."""
+    plain = asdict(delivery)
+    return {name: rfc3339(value) if isinstance(value, datetime) else value for name, value in plain.items()}

@@ -1,0 +1,114 @@
+"""The ASGI applications: the whole one, and the small one of a worker."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
+from starlette.routing import Route
+from starlette.types import Lifespan
+
+from service.errors import BoomerangError
+from service.ports import Clock, Health, Inputs, Library, Signals
+from service.web.bodies import CALLBACK_BODIES, TASK_BODIES, BodyLimits
+from service.web.callbacks import CallbackDoor
+from service.web.deliveries import DeliveryApi
+from service.web.frame import Frame
+from service.web.keys import ApiKey, KeyGuard
+from service.web.metrics import Counters
+from service.web.models import ModelApi, RoundApi
+from service.web.probes import ProbeApi
+from service.web.problems import answer_error
+from service.web.tasks import TaskApi
+from service.web.uses import DeliveryLookup, Desk, Receiver, Replayer, Rounds
+from service.web.waiting import Waiting
+
+
+def _no_counters() -> Counters:
+    return {}
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebLimits:
+    """How large, how many and how slow bodies may be."""
+
+    tasks: BodyLimits = TASK_BODIES
+    callbacks: BodyLimits = CALLBACK_BODIES
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeServices:
+    """What a process needs to tell about itself.
+
+    Without `api_keys` only callers on this machine are served, as an admin named `local`. `counters` are those of
+    this process, by name (`polls`) and label; `stopping` says that the process is about to end.
+    """
+
+    health: Health
+    clock: Clock
+    api_keys: Sequence[ApiKey] = field(default=(), repr=False)
+    counters: Callable[[], Counters] = _no_counters
+    stopping: Callable[[], bool] = _never
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services(ProbeServices):
+    """Everything that the HTTP edge speaks to."""
+
+    desk: Desk
+    receiver: Receiver
+    replayer: Replayer
+    rounds: Rounds
+    library: Library
+    inputs: Inputs
+    deliveries: DeliveryLookup
+    signals: Signals
+    allow_off_peak: bool = False
+    limits: WebLimits = field(default_factory=WebLimits)
+
+
+def create_app(services: Services, *, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+    """Return the application of a web process: the API, callbacks and probes."""
+    waiting = Waiting(library=services.library, signals=services.signals, stopping=services.stopping)
+    door = CallbackDoor(services.receiver, services.limits.callbacks)
+    tasks = TaskApi(services.desk, services.library, services.inputs, waiting, services.limits.tasks)
+    routes = [
+        *door.routes(),
+        *tasks.routes(),
+        *DeliveryApi(services.library, services.deliveries, services.replayer).routes(),
+        *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
+        *RoundApi(services.rounds).routes(),
+        *_probes(services, lambda: _added(services.counters(), "callbacks", door.refused)),
+    ]
+    return _framed(routes, services.api_keys, lifespan)
+
+
+def create_probe_app(services: ProbeServices, *, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+    """Return the application of a worker: only `/healthz`, `/readyz` and `/metrics`."""
+    return _framed(_probes(services, services.counters), services.api_keys, lifespan)
+
+
+def _probes(services: ProbeServices, counters: Callable[[], Counters]) -> list[Route]:
+    return ProbeApi(health=services.health, clock=services.clock, counters=counters).routes()
+
+
+def _added(counters: Counters, name: str, counts: Mapping[str, int]) -> Counters:
+    return {**counters, name: Counter(counters.get(name, {})) + Counter(counts)}
+
+
+def _framed(routes: Sequence[Route], api_keys: Sequence[ApiKey], lifespan: Lifespan[Starlette] | None) -> Starlette:
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(Frame), Middleware(KeyGuard, api_keys=api_keys)],
+        exception_handlers=dict.fromkeys((BoomerangError, HTTPException, ClientDisconnect), answer_error),
+        lifespan=lifespan,
+    )
+    app.router.redirect_slashes = False  # a redirect would spell out a token, and hide a wrong address
+    return app

@@ -1,0 +1,168 @@
+"""Request bodies: read with a cap, a time limit and a bound on the bytes in hand; parsed off the loop when large."""
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from io import BytesIO
+
+import anyio
+from anyio.to_thread import run_sync
+from starlette.requests import ClientDisconnect, Request
+
+from service.core.wire import parse_json
+from service.errors import UnreadableBody
+from service.web.problems import Problem, Refusal
+
+MB = 1024 * 1024
+SMALL = 64 * 1024  # below it a body does not count against the bound
+THREAD_FROM = 256 * 1024  # above it JSON is parsed in a thread
+
+
+@dataclass(frozen=True, kw_only=True)
+class BodyLimits:
+    """How large one body may be, how many bytes all of them together, and how many seconds one may take to arrive."""
+
+    most: int
+    together: int
+    seconds: float
+
+
+TASK_BODIES = BodyLimits(most=24 * MB, together=64 * MB, seconds=120)
+CALLBACK_BODIES = BodyLimits(most=2 * MB, together=32 * MB, seconds=30)
+
+
+class Budget:
+    """A semaphore by size: `total` bytes, handed out first come first served."""
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._free = total
+        self._queue: deque[tuple[int, anyio.Event]] = deque()
+
+    @asynccontextmanager
+    async def hold(self, size: int, *, seconds: float) -> AsyncIterator[None]:
+        """Hold `size` bytes (never more than the total) within the block; TimeoutError when none are free in time."""
+        size = min(size, self._total)
+        with anyio.fail_after(seconds):
+            await self._take(size)
+        try:
+            yield
+        finally:
+            self._give(size)
+
+    async def _take(self, size: int) -> None:
+        turn = (size, anyio.Event())
+        self._queue.append(turn)
+        self._grant()
+        try:
+            await turn[1].wait()
+        except BaseException:
+            if turn[1].is_set():
+                self._free += size
+            else:
+                self._queue.remove(turn)
+            self._grant()
+            raise
+
+    def _give(self, size: int) -> None:
+        self._free += size
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._queue and self._queue[0][0] <= self._free:
+            size, event = self._queue.popleft()
+            self._free -= size
+            event.set()
+
+
+class Bodies:
+    """Reads the bodies of one kind of request within its limits."""
+
+    def __init__(self, limits: BodyLimits) -> None:
+        self._limits = limits
+        self._budget = Budget(limits.together)
+
+    @asynccontextmanager
+    async def read(self, request: Request) -> AsyncIterator[bytes]:
+        """Give the whole body; its bytes count as in hand until the block ends.
+
+        Raises Refusal (408 too slow, 413 too large, 503 too many at once), UnreadableBody or ClientDisconnect.
+        """
+        async with self._room(self._announced(request)):
+            yield await self._within_time(request)
+
+    @asynccontextmanager
+    async def _room(self, size: int) -> AsyncIterator[None]:
+        async with AsyncExitStack() as held:
+            try:
+                if size > SMALL:
+                    await held.enter_async_context(self._budget.hold(size, seconds=self._limits.seconds))
+            except TimeoutError:
+                raise Refusal(BUSY) from None
+            yield
+
+    def _announced(self, request: Request) -> int:
+        """Return how many bytes may come: as announced, otherwise as many as are allowed."""
+        text = request.headers.get("content-length")
+        if text is None:
+            return self._limits.most
+        if not (text.isascii() and text.isdigit()):
+            raise UnreadableBody("Content-Length must be a whole number")
+        if len(text) > len(str(self._limits.most)) or int(text) > self._limits.most:
+            raise Refusal(self._too_large())
+        return int(text)
+
+    async def _within_time(self, request: Request) -> bytes:
+        try:
+            with anyio.fail_after(self._limits.seconds):
+                return await self._collect(request)
+        except TimeoutError:
+            raise Refusal(TOO_SLOW) from None
+
+    async def _collect(self, request: Request) -> bytes:
+        body, size, more = BytesIO(), 0, True
+        while more:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect("the connection ended before the body did")
+            size += len(message.get("body", b""))
+            if size > self._limits.most:
+                raise Refusal(self._too_large())
+            body.write(message.get("body", b""))
+            more = message.get("more_body", False)
+        return body.getvalue()  # shares its buffer: no second copy of a large body
+
+    def _too_large(self) -> Problem:
+        detail = f"a body here is at most {self._limits.most:,} bytes"
+        return Problem(status=413, kind="body-too-large", detail=detail, headers={"Connection": "close"})
+
+
+BUSY = Problem(
+    status=503,
+    kind="too-busy",
+    detail="too many large bodies at once; try again",
+    headers={"Retry-After": "10", "Connection": "close"},
+)
+TOO_SLOW = Problem(
+    status=408,
+    kind="body-too-slow",
+    detail="the body did not arrive in time",
+    headers={"Connection": "close"},
+)
+
+
+async def parsed(body: bytes) -> object:
+    """Return the JSON value in `body`; raises UnreadableBody. Large ones are parsed in a thread."""
+    return parse_json(body) if len(body) <= THREAD_FROM else await run_sync(parse_json, body)
+
+
+def require_json(request: Request) -> None:
+    """Refuse with 415 a request whose body is not announced as plain JSON in UTF-8."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not (
+        media_type.startswith("application/") and media_type.endswith("+json")
+    ):
+        raise Refusal(Problem(status=415, kind="not-json", detail="send Content-Type: application/json"))
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise Refusal(Problem(status=415, kind="encoded-body", detail="send the body without Content-Encoding"))

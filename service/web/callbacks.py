@@ -1,0 +1,72 @@
+"""Where the upstream calls back."""
+
+import re
+from collections import Counter
+from collections.abc import Mapping
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.errors import BadSignature, BadToken, StoreUnavailable, UnreadableBody
+from service.web.bodies import Bodies, BodyLimits
+from service.web.problems import Problem, Refusal, problem_of, unforeseen
+from service.web.routing import route
+from service.web.uses import Receiver
+
+TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,2048}")
+VERDICTS: tuple[tuple[type[Exception], str], ...] = (
+    (BadToken, "bad_token"),
+    (BadSignature, "bad_signature"),
+    (UnreadableBody, "refused_unreadable"),
+    (StoreUnavailable, "store_unavailable"),
+)
+
+
+class CallbackDoor:
+    """Answers callbacks: 204 only after the receiver has returned, and never a 4xx for a fault of ours.
+
+    `refused` counts what got no 204, by verdict.
+    """
+
+    def __init__(self, receiver: Receiver, limits: BodyLimits) -> None:
+        self._receiver = receiver
+        self._bodies = Bodies(limits)
+        self.refused: Counter[str] = Counter()
+
+    def routes(self) -> list[Route]:
+        """Return its routes."""
+        return [route("/callbacks/{token}", post=self.call_back)]
+
+    async def call_back(self, request: Request) -> Response:
+        """Take one callback."""
+        try:
+            token = _token(request)
+            async with self._bodies.read(request) as body:
+                await self._receiver.receive(token, _headers(request), body)
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong with us must not read as the caller's fault
+            return self._refuse(error).answer()
+        return Response(status_code=204)
+
+    def _refuse(self, error: Exception) -> Problem:
+        if isinstance(error, Refusal):
+            self.refused[error.problem.kind.replace("-", "_")] += 1
+            return error.problem
+        verdict = next((name for kind, name in VERDICTS if isinstance(error, kind)), None)
+        self.refused[verdict or "internal_error"] += 1
+        return problem_of(error) if verdict else unforeseen(error, status=503)
+
+
+def _token(request: Request) -> str:
+    """Return the token as it stands in the path: one that is written otherwise than we wrote it is not ours."""
+    token = str(request.path_params["token"])
+    raw = bytes(request.scope.get("raw_path") or b"")
+    if not TOKEN.fullmatch(token) or b"%" in raw:
+        raise BadToken("the path holds nothing that could be a token")
+    return token
+
+
+def _headers(request: Request) -> Mapping[str, str]:
+    """Return the headers by lower-case name; a repeated one is joined, so that no copy of it is overlooked."""
+    names = dict.fromkeys(request.headers.keys())
+    return {name: ", ".join(request.headers.getlist(name)) for name in names}

@@ -1,0 +1,86 @@
+"""What surrounds every request: its id, safe headers on the answer, one log line, and the last line of defence."""
+
+import re
+import time
+from uuid import uuid4
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.web.problems import unforeseen
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+SAFE_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+
+log = structlog.get_logger("service.web")
+
+
+class Frame:
+    """The outermost middleware. Nothing that the application raises gets past it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        await _Framed(self._app, scope, send).run(receive)
+
+
+class _Framed:
+    """One request within the frame."""
+
+    def __init__(self, app: ASGIApp, scope: Scope, send: Send) -> None:
+        self._app = app
+        self._scope = scope
+        self._send = send
+        self._state = scope.setdefault("state", {})
+        self._request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
+        self._status = 0
+        self._started = time.perf_counter()
+
+    async def run(self, receive: Receive) -> None:
+        try:
+            await self._app(self._scope, receive, self._answer)
+        except Exception as error:  # noqa: BLE001 - an answer and a log line are owed whatever went wrong
+            problem = unforeseen(error, status=500)
+            if not self._status:
+                await problem.answer()(self._scope, receive, self._answer)
+        finally:
+            self._write_line()
+
+    async def _answer(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self._request_id
+            for name, value in SAFE_HEADERS.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+    def _write_line(self) -> None:
+        route = self._state.get("route", "unmatched")  # never the path: it may hold a token
+        write = log.debug if route in PROBES else log.info
+        caller = self._state.get("caller")
+        write(
+            "request",
+            method=self._scope["method"],
+            route=route,
+            status=self._status or None,
+            duration_ms=round((time.perf_counter() - self._started) * 1000, 1),
+            client=caller.name if caller else None,
+            request_id=self._request_id,
+        )
+
+
+def _request_id(given: str) -> str:
+    """Return the caller's own request id when it is a plain one, otherwise a fresh one."""
+    return given if REQUEST_ID.fullmatch(given) else uuid4().hex

@@ -1,0 +1,137 @@
+"""The tasks of the API: ask for one, look at them, decide about them."""
+
+from hashlib import sha256
+
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.core.task import Status, Task
+from service.core.view import TaskView
+from service.errors import Conflict, NotFound
+from service.ports import IdempotencyKey, Inputs, Library, TaskFilter
+from service.web.answers import json_answer, page_answer, task_object
+from service.web.bodies import THREAD_FROM, Bodies, BodyLimits, parsed, require_json
+from service.web.keys import Caller, caller_of
+from service.web.new_tasks import NUL_ESCAPE, new_task
+from service.web.problems import Problem, Refusal
+from service.web.query import LONGEST_WAIT, MOST_ROWS, Query, cursor_of, idempotency_key, path_id, preferred_wait
+from service.web.routing import route
+from service.web.uses import Desk
+from service.web.waiting import Waiting
+
+
+class TaskApi:
+    """Answers everything under `/v1/tasks`."""
+
+    def __init__(self, desk: Desk, library: Library, inputs: Inputs, waiting: Waiting, limits: BodyLimits) -> None:
+        self._desk = desk
+        self._library = library
+        self._inputs = inputs
+        self._waiting = waiting
+        self._bodies = Bodies(limits)
+
+    def routes(self) -> list[Route]:
+        """Return its routes."""
+        return [
+            route("/v1/tasks", get=self.list_tasks, post=self.create),
+            route("/v1/tasks/{id}", get=self.show),
+            route("/v1/tasks/{id}/cancel", post=self.cancel),
+            route("/v1/tasks/{id}/resubmit", post=self.resubmit),
+            route("/v1/tasks/{id}/events", get=self.history),
+        ]
+
+    async def create(self, request: Request) -> Response:
+        """Accept a new task: 202 once it is durable, 200 for one that the idempotency key names already."""
+        seconds = _asked_wait(request)
+        preferred = preferred_wait(request)
+        task, created = await self._accept(request)
+        task = await self._waiting.until_settled(task, seconds if preferred is None else preferred, request)
+        headers = _location(task) | ({} if preferred is None else {"Preference-Applied": f"wait={preferred}"})
+        return json_answer(await task_object(task, self._inputs), status=202 if created else 200, headers=headers)
+
+    async def show(self, request: Request) -> Response:
+        """Show one task; with `wait` once it is settled or the time is up."""
+        seconds = _asked_wait(request)
+        task = await self._waiting.until_settled(await self._owned(request), seconds, request)
+        return json_answer(await task_object(task, self._inputs))
+
+    async def list_tasks(self, request: Request) -> Response:
+        """List tasks, newest first."""
+        wanted = _filter(request, caller_of(request))
+        found = await self._library.tasks(wanted)
+        page = found[: wanted.limit - 1]
+        more = cursor_of("task", page[-1].id) if len(found) > len(page) else None
+        return page_answer([TaskView.of(task).to_json() for task in page], more)
+
+    async def cancel(self, request: Request) -> Response:
+        """Cancel a task."""
+        Query(request).done()
+        task = await self._desk.cancel((await self._owned(request)).id)
+        return json_answer(await task_object(task, self._inputs))
+
+    async def resubmit(self, request: Request) -> Response:
+        """Make a new attempt of an in-doubt or failed task."""
+        Query(request).done()
+        task = await self._desk.resubmit((await self._owned(request)).id)
+        return json_answer(await task_object(task, self._inputs), status=202, headers=_location(task))
+
+    async def history(self, request: Request) -> Response:
+        """Tell everything that happened to a task, oldest first."""
+        Query(request).done()
+        task = await self._owned(request)
+        return json_answer({"data": await self._library.history(task.id)})
+
+    async def _owned(self, request: Request) -> Task:
+        """Return the task in the path; raises NotFound for an unknown one and for another client's."""
+        task = await self._library.task(path_id(request))
+        if task is None or not caller_of(request).sees(task.client):
+            raise NotFound("there is no such task")
+        return task
+
+    async def _accept(self, request: Request) -> tuple[Task, bool]:
+        """Read the body and hand it to the desk; its bytes are in hand no longer than this."""
+        require_json(request)
+        key = idempotency_key(request)
+        async with self._bodies.read(request) as body:
+            idempotency = None if key is None else IdempotencyKey(key=key, digest=await _digest(body))
+            nul = NUL_ESCAPE in body
+            data = await parsed(body)
+            del body
+            new = await new_task(data, client=caller_of(request).name, idempotency=idempotency, nul=nul)
+            del data
+            try:
+                return await self._desk.accept(new)
+            except Conflict as conflict:
+                raise Refusal(Problem(status=422, kind="idempotency-key-reused", detail=str(conflict))) from conflict
+
+
+async def _digest(body: bytes) -> str:
+    hashed = sha256(body) if len(body) <= THREAD_FROM else await run_sync(sha256, body)
+    return hashed.hexdigest()
+
+
+def _asked_wait(request: Request) -> int:
+    query = Query(request, "wait")
+    seconds = query.whole("wait", 0, minimum=0, maximum=LONGEST_WAIT)
+    query.done()
+    return seconds
+
+
+def _filter(request: Request, caller: Caller) -> TaskFilter:
+    """Return what to list; one row more than asked for, which tells whether there is a next page."""
+    query = Query(request, "status", "model", "limit", "cursor")
+    wanted = TaskFilter(
+        client=caller.scope,
+        status=query.choice("status", [each.value for each in Status]),
+        model=query.text("model"),
+        limit=query.whole("limit", 50, minimum=1, maximum=MOST_ROWS) + 1,
+        cursor=query.cursor("task"),
+    )
+    query.done()
+    return wanted
+
+
+def _location(task: Task) -> dict[str, str]:
+    return {"Location": f"/v1/tasks/{task.id}"}

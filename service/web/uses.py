@@ -1,0 +1,67 @@
+"""What the HTTP edge asks of the use-cases, as small Protocols; the real ones fit structurally."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from service.core.task import Task, TaskId
+from service.ports import DeliveryView, IdempotencyKey
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewTask:
+    """A task as a client asks for it; `params`, `metadata` and `notify` are as parsed from JSON, unchecked."""
+
+    client: str
+    model: str
+    params: object = field(repr=False)
+    metadata: object = field(default_factory=dict, repr=False)
+    notify: object = field(default=(), repr=False)
+    idempotency: IdempotencyKey | None = None
+
+
+class Desk(Protocol):
+    """Where clients ask for tasks and decide about them."""
+
+    async def accept(self, new: NewTask) -> tuple[Task, bool]:
+        """Store a task durably; return it, and whether it was created now (False: its idempotency key was known).
+
+        Raises InvalidParams, Conflict (a known idempotency key with another body) or StoreUnavailable.
+        """
+
+    async def cancel(self, task_id: TaskId) -> Task:
+        """Cancel a task; raises Conflict with the reason, or UpstreamError."""
+
+    async def resubmit(self, task_id: TaskId) -> Task:
+        """Make a new task of an in-doubt or failed one and return the new one; raises Conflict."""
+
+
+class Receiver(Protocol):
+    """The inbound door for callbacks."""
+
+    async def receive(self, token: str, headers: Mapping[str, str], body: bytes) -> None:
+        """Verify and record a callback durably; `headers` have lower-case names.
+
+        Raises BadToken, BadSignature, UnreadableBody or StoreUnavailable.
+        """
+
+
+class Replayer(Protocol):
+    """Puts deliveries through again."""
+
+    async def replay(self, ids: Sequence[str]) -> list[str]:
+        """Make dead or delivered deliveries due again; return the ids of those that are."""
+
+
+class Rounds(Protocol):
+    """One full round of everything that is due."""
+
+    async def reconcile_once(self) -> Mapping[str, int]:
+        """Submit, poll and dispatch what is due; return how many of each."""
+
+
+class DeliveryLookup(Protocol):
+    """Finds one delivery."""
+
+    async def delivery(self, delivery_id: str) -> DeliveryView | None:
+        """Return one delivery, None for an unknown one."""
