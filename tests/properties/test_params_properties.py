@@ -1,0 +1,203 @@
+"""Searches for input that breaks the check of parameters."""
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.core.media import DataUri, Unreadable, decode, decoded_size, encode, parse_data_uri
+from service.core.media_header import image_size, is_cut_short, sniff
+from service.core.models import MODELS, VIDUQ2_PRO_REFERENCE
+from service.core.params import check, duration_bucket, restore
+from service.errors import Fault, InvalidParams
+from service.media import MediaInspector
+from tests.sample_media import MODEL, image, params, uri, video
+
+NAMES = [parameter.name for parameter in VIDUQ2_PRO_REFERENCE.parameters]
+OPEN = MediaInspector()
+
+any_text = st.text(st.characters(exclude_categories=()), max_size=30)
+starts = st.sampled_from(["data:", "data:image/png;base64,", "data:video/mp4;base64,", "https://", "http://[", ""])
+any_string = any_text | st.builds(str.__add__, starts, any_text)
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | any_string
+any_json = st.recursive(scalars, lambda inner: st.lists(inner) | st.dictionaries(any_text, inner), max_leaves=8)
+media_lists = st.lists(any_json, max_size=9)
+any_params = st.dictionaries(st.sampled_from(NAMES) | any_text, media_lists | any_json, max_size=8)
+
+FILES = [
+    uri("image/png", image("PNG")),
+    uri("image/jpeg", image("JPEG")),
+    uri("image/webp", image("WEBP")),
+]
+CLIPS = [uri("video/mp4", video()), uri("video/quicktime", video("mov")), uri("video/x-msvideo", video("avi"))]
+addresses = st.integers(0, 99).map(lambda number: f"https://example.org/{number}")
+short_text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=50)
+
+VALID: dict[str, st.SearchStrategy[Any]] = {
+    "videos": st.lists(addresses | st.sampled_from(CLIPS), max_size=2),
+    "bgm": st.booleans(),
+    "duration": st.integers(0, 10),
+    "seed": st.integers(-(2**63), 2**63 - 1),
+    "aspect_ratio": st.sampled_from(["16:9", "9:16", "4:3", "3:4", "1:1"]),
+    "resolution": st.sampled_from(["540p", "720p", "1080p"]),
+    "payload": short_text,
+    "off_peak": st.just(False),
+    "watermark": st.booleans(),
+    "wm_position": st.integers(1, 4),
+    "wm_url": addresses,
+    "meta_data": short_text,
+    "callback_url": addresses,
+}
+WRONG: dict[str, Any] = {
+    "images": [],
+    "prompt": "",
+    "videos": None,
+    "bgm": "true",
+    "duration": 11,
+    "seed": 1.5,
+    "aspect_ratio": "2:1",
+    "resolution": "4K",
+    "payload": 1,
+    "off_peak": True,
+    "watermark": 0,
+    "wm_position": 5,
+    "wm_url": "x",
+    "meta_data": {},
+    "callback_url": "ftp://example.org",
+}
+valid_params = st.fixed_dictionaries(
+    {
+        "images": st.lists(addresses | st.sampled_from(FILES), min_size=1, max_size=4),
+        "prompt": short_text.map("a".__add__),
+    },
+    optional=VALID,
+)
+
+
+def faults_of(model: object, given_params: object) -> tuple[Fault, ...]:
+    """Return what the check finds wrong, opening inline media; empty when nothing is."""
+    try:
+        check(model, given_params, inspect=OPEN)
+    except InvalidParams as error:
+        return error.faults
+    return ()
+
+
+def unreadable(look: Callable[[], object]) -> str:
+    """Return the reason why a file cannot be opened, or nothing when its facts are told."""
+    try:
+        return "" if look() else "neither facts nor a reason"
+    except Unreadable as error:
+        return error.reason
+
+
+@given(model=st.just(MODEL) | any_json, given_params=any_json | any_params)
+@settings(max_examples=400, deadline=None)
+def test_nothing_but_invalid_params_is_ever_raised(model: object, given_params: object) -> None:
+    """Whatever JSON comes, the check answers with its result or with faults that can be written into an answer."""
+    found = faults_of(model, given_params)
+    assert all(fault.loc[0] in {"params", "model"} and fault.msg for fault in found)
+    assert json.dumps([[*fault.loc, fault.msg] for fault in found], ensure_ascii=False).encode()
+
+
+@given(valid_params)
+@settings(max_examples=60, deadline=None)
+def test_what_goes_up_is_what_was_given(given_params: dict[str, Any]) -> None:
+    """Taking inline media out and putting them back changes nothing; what is kept apart stands beside."""
+    result = check(MODEL, given_params, inspect=OPEN)
+    back = restore(result.params, {each.place: each for each in result.inputs})
+    apart = {"payload": result.payload, "meta_data": result.meta_data, "callback_url": result.callback_url}
+    assert back | {name: value for name, value in apart.items() if value is not None} == given_params
+    assert len(json.dumps(result.params)) < 10_000
+    assert duration_bucket(MODEL, result.params) == duration_bucket(MODEL, given_params)
+
+
+@given(st.sets(st.sampled_from(NAMES), min_size=1), st.sets(st.sampled_from(["colour", "Prompt", "x"])))
+def test_every_fault_is_reported(names: set[str], unknown: set[str]) -> None:
+    """However many parameters are wrong, each is told, and the right ones are not."""
+    wrong = {name: WRONG[name] for name in names} | dict.fromkeys(unknown, 1)
+    assert {fault.loc[1] for fault in faults_of(MODEL, params(**wrong))} == names | unknown
+
+
+@given(
+    st.lists(
+        st.sampled_from(["https://example.org/a", "ftp://x", "x", "data:image/png;base64,!"]), min_size=1, max_size=7
+    )
+)
+def test_every_wrong_item_has_its_place(items: list[str]) -> None:
+    """In a list each item is judged on its own."""
+    wrong = {index for index, item in enumerate(items) if not item.startswith("https")}
+    assert {fault.loc for fault in faults_of(MODEL, params(images=items))} == {("params", "images", at) for at in wrong}
+
+
+@given(st.binary(max_size=200))
+def test_data_uri_survives_the_way_there_and_back(data: bytes) -> None:
+    """Encoding and decoding are inverse, and the size is known before decoding."""
+    text = encode("image/png", data)
+    assert text == "data:image/png;base64," + base64.b64encode(data).decode()
+    head = parse_data_uri(text)
+    assert head == DataUri(media_type="image/png", body_at=22)
+    assert decoded_size(text, head) == len(data)
+    assert decode(text, head) == data
+
+
+@given(st.text(alphabet="QRg=+/-_ \né", max_size=12))
+def test_strict_base64_has_whole_groups_and_right_padding(body: str) -> None:
+    """What decodes is made of whole groups of the alphabet, padded by at most two signs, at the end."""
+    try:
+        data = decode(body, DataUri(media_type="image/png", body_at=0))
+    except ValueError:
+        return
+    core = body.rstrip("=")
+    assert len(body) % 4 == 0
+    assert len(body) - len(core) <= 2
+    assert set(core) <= set("QRg+/")
+    assert len(data) == len(core) * 6 // 8
+
+
+HEADS = [
+    image("PNG")[:40],
+    image("JPEG")[:200],
+    image("WEBP")[:40],
+    image("WEBP", lossless=True)[:40],
+    video()[:64],
+    b"",
+]
+
+
+@given(st.sampled_from(HEADS), st.binary(max_size=80), st.integers(0, 200))
+def test_headers_of_nonsense_never_raise(head: bytes, tail: bytes, cut: int) -> None:
+    """The readers of headers answer for any bytes."""
+    data = head[:cut] + tail
+    size = image_size(data)
+    assert size is None or min(size) > 0
+    assert isinstance(sniff(data), str | None)
+    assert isinstance(is_cut_short(data), bool)
+
+
+WHOLE = [image("PNG"), image("JPEG"), image("WEBP"), video(), video("mov"), video("avi"), video(codec="libx264")]
+
+
+@given(
+    st.sampled_from(WHOLE),
+    st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 255)), max_size=12),
+    st.floats(0, 1),
+)
+@settings(max_examples=150, deadline=None)
+def test_damaged_files_end_in_facts_or_unreadable(data: bytes, spots: list[tuple[int, int]], keep: float) -> None:
+    """Bytes changed anywhere and an end cut off anywhere lead to facts or to `Unreadable`, and to nothing else."""
+    damaged = bytearray(data)
+    for at, value in spots:
+        damaged[at % len(damaged)] = value
+    broken = bytes(damaged[: max(1, round(len(damaged) * keep))])
+    assert unreadable(lambda: OPEN.image(broken, "image/png")) != "neither facts nor a reason"
+    assert unreadable(lambda: OPEN.video(broken)) != "neither facts nor a reason"
+
+
+def test_every_parameter_has_a_valid_and_a_wrong_sample() -> None:
+    """The searches above cover all parameters of all models."""
+    assert {*VALID, "images", "prompt"} == set(WRONG) == set(NAMES)
+    assert list(MODELS) == [MODEL]
