@@ -1,5 +1,6 @@
 """Request bodies: read with a cap, a time limit and a bound on the bytes in hand; parsed off the loop when large."""
 
+import re
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +17,7 @@ from service.web.problems import Problem, Refusal
 
 MB = 1024 * 1024
 SMALL = 64 * 1024  # below it a body does not count against the bound
+JSON_TYPE = re.compile(r"application/([a-z0-9.-]+\+)?json")
 THREAD_FROM = 256 * 1024  # above it JSON is parsed in a thread
 
 
@@ -160,9 +162,7 @@ async def parsed(body: bytes) -> object:
 def require_json(request: Request) -> None:
     """Refuse with 415 a request whose body is not announced as plain JSON in UTF-8."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json" and not (
-        media_type.startswith("application/") and media_type.endswith("+json")
-    ):
+    if not JSON_TYPE.fullmatch(media_type):
         raise Refusal(Problem(status=415, kind="not-json", detail="send Content-Type: application/json"))
     if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise Refusal(Problem(status=415, kind="encoded-body", detail="send the body without Content-Encoding"))

@@ -29,6 +29,7 @@ class Frame:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request of whatever kind; only HTTP is framed."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

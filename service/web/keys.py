@@ -67,6 +67,7 @@ class KeyGuard:
         self._known = [(_digest(each.key.encode()), Caller(name=each.name, admin=each.admin)) for each in api_keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or answer 401 or 403."""
         if scope["type"] != "http" or _open(scope["path"]):
             await self._app(scope, receive, send)
             return

@@ -1,6 +1,7 @@
 """From the JSON body of `POST /v1/tasks` to what the desk is asked; every fault of its shape at once."""
 
 from collections.abc import Iterator
+from itertools import islice
 
 from anyio.to_thread import run_sync
 
@@ -13,6 +14,7 @@ from service.web.uses import NewTask
 
 KNOWN = ("model", "params", "metadata", "notify")
 REQUIRED = ("model", "params")
+MOST_FAULTS = 100  # of one kind
 NUL_ESCAPE = b"\\u0000"
 
 
@@ -24,8 +26,10 @@ async def new_task(data: object, *, client: str, idempotency: IdempotencyKey | N
     """
     if not isinstance(data, dict):
         raise InvalidParams([Fault(loc=(), msg="the body must be a JSON object with model and params")])
-    faults = [*_shape_faults(data), *(_nul_faults(data, ()) if nul else ())]
+    faults = [*islice(_shape_faults(data), MOST_FAULTS)]
     model = data.get("model")
+    if nul:
+        faults += await run_sync(_all_nul_faults, data)
     if faults or not isinstance(model, str):
         raise InvalidParams([*faults, *await run_sync(_param_faults, data)])
     return NewTask(
@@ -59,6 +63,10 @@ def _param_faults(data: Json) -> tuple[Fault, ...]:
     except InvalidParams as invalid:
         return invalid.faults
     return ()
+
+
+def _all_nul_faults(data: Json) -> list[Fault]:
+    return list(islice(_nul_faults(data, ()), MOST_FAULTS))
 
 
 def _nul_faults(value: object, loc: tuple[str | int, ...]) -> Iterator[Fault]:

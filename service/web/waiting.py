@@ -22,7 +22,7 @@ class Waiting:
     stopping: Callable[[], bool]
 
     async def until_settled(self, task: Task, seconds: float, request: Request) -> Task:
-        """Return the newest reading of `task`: settled or expired, or as it is after `seconds` or when the client left."""
+        """Return `task` once it is settled or expired, or as it is after `seconds` or when the client has left."""
         if seconds <= 0 or _ended(task):
             return task
         newest = [task]
