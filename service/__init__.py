@@ -4,6 +4,6 @@ This is the handler author's menu, and nothing else: `from service import Event,
 """
 
 from service.errors import Reject, Retry
-from service.handling import Event, Handlers, Tools
+from service.handling import Artifact, Event, Handlers, Tools
 
-__all__ = ["Event", "Handlers", "Reject", "Retry", "Tools"]
+__all__ = ["Artifact", "Event", "Handlers", "Reject", "Retry", "Tools"]

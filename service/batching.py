@@ -43,7 +43,7 @@ class Batcher(Generic[T, R]):
         futures = [future for _, future in batch]
         try:
             _resolve(futures, await self._commit([item for item, _ in batch]))
-        except Exception as error:  # noqa: BLE001 every waiter of the batch gets it, and the next batch has its chance
+        except Exception as error:  # noqa: BLE001 - every waiter of the batch gets it, and the next batch has its chance
             _refuse(futures, error)
         except BaseException:
             _cancel(futures)

@@ -2,31 +2,17 @@
 
 import inspect
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import httpx
 
 from service.core.task import EventType, Json
 from service.core.view import TaskView
 from service.errors import BadHandler
-
-
-@dataclass(frozen=True, kw_only=True)
-class Event:
-    """Something that happened to a task. `id` is stable over attempts and replays; `task` is as it was at that time.
-
-    `payload` is the caller's own string, as it was submitted, and `metadata` the caller's own object.
-    """
-
-    id: str
-    type: str
-    at: datetime
-    task: TaskView
-    payload: str | None = field(default=None, repr=False)
-    metadata: Json = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +24,23 @@ class Artifact:
     media_type: str
     bytes: int
     sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened to a task. `id` is stable over attempts and replays; `task` is as it was at that time.
+
+    `payload` is the caller's own string, as it was submitted, and `metadata` the caller's own object. `artifact` is
+    what was kept, when the event says that something was.
+    """
+
+    id: str
+    type: str
+    at: datetime
+    task: TaskView
+    payload: str | None = field(default=None, repr=False)
+    metadata: Json = field(default_factory=dict)
+    artifact: Artifact | None = None
 
 
 class Results(Protocol):
@@ -72,13 +75,17 @@ class Tools:
 
 Handle = Callable[[Event, Tools], Awaitable[None]]
 
+Check = Callable[[Mapping[str, str]], str | None]
+"""Looks at the operator's settings before the start: returns what is wrong and how to mend it, None when nothing is."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Handler:
     """A registered handler: which events it wants, how often it is tried, for how many seconds, how many at once.
 
-    `needs` names the settings without which it is not loaded by default; `by_request` handlers receive only what a
-    task's `notify` (or their own setting) asks for; `aliases` are former names that stored deliveries may carry.
+    `needs` names the settings without which it is not loaded by default. A `by_request` handler receives only what a
+    task's `notify` asks for, and every event once the setting named by `always_with` is given. `check` refuses settings
+    that cannot work. `aliases` are former names that stored deliveries may carry. `origin` says where it was found.
     """
 
     name: str
@@ -89,8 +96,15 @@ class Handler:
     concurrency: int = 16
     needs: tuple[str, ...] = ()
     by_request: bool = False
+    always_with: str | None = None
+    check: Check | None = field(default=None, repr=False)
     aliases: tuple[str, ...] = ()
     origin: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that a stored delivery for this handler may carry."""
+        return (self.name, *self.aliases)
 
 
 class Handlers:
@@ -111,56 +125,77 @@ class Handlers:
         concurrency: int = 16,
         needs: tuple[str, ...] = (),
         by_request: bool = False,
+        always_with: str | None = None,
+        check: Check | None = None,
         aliases: tuple[str, ...] = (),
     ) -> Callable[[Handle], Handle]:
         """Register the decorated coroutine function for `events` (all of them when none is named).
 
-        `timeout` is in seconds; `attempts` caps the schedule (its whole length by default). Raises BadHandler.
+        `timeout` is in seconds; `attempts` caps the schedule (its whole length by default). The rest is as in
+        `Handler`. Raises BadHandler.
         """
-        wanted = frozenset(events) or frozenset(EventType)
 
         def register(handle: Handle) -> Handle:
-            _refuse_unknown_events(name, wanted)
-            _refuse_wrong_numbers(name, attempts, timeout, concurrency)
-            _refuse_wrong_shape(name, handle)
-            if name in self._handlers:
-                raise BadHandler(f"handler name {name!r} is taken twice in one module; give one of them another name")
-            self._handlers[name] = Handler(
+            handler = Handler(
                 name=name,
-                events=wanted,
+                events=frozenset(events) or frozenset(EventType),
                 handle=handle,
                 attempts=attempts,
                 timeout=timeout,
                 concurrency=concurrency,
                 needs=needs,
                 by_request=by_request,
+                always_with=always_with,
+                check=check,
                 aliases=aliases,
-                origin=handle.__module__,
+                origin=getattr(handle, "__module__", ""),
             )
+            self._add(handler)
             return handle
 
         return register
 
+    def _add(self, handler: Handler) -> None:
+        _refuse_wrong_names(handler)
+        _refuse_unknown_events(handler)
+        _refuse_wrong_numbers(handler)
+        _refuse_wrong_shape(handler)
+        taken = {name for one in self for name in one.names}
+        for name in handler.names:
+            if name in taken:
+                raise BadHandler(f"handler name {name!r} is taken twice in one module; give one of them another name")
+        self._handlers[handler.name] = handler
 
-def _refuse_unknown_events(name: str, wanted: frozenset[str]) -> None:
-    unknown = sorted(wanted - frozenset(EventType))
+
+def _refuse_wrong_names(handler: Handler) -> None:
+    for name in handler.names:
+        if not (name.isascii() and name.replace("-", "").replace("_", "").isalnum()):
+            raise BadHandler(f"handler name {name!r} must be ASCII letters, digits, '-' and '_'")
+    if len(set(handler.names)) < len(handler.names):
+        raise BadHandler(f"handler {handler.name!r} names an alias twice or itself; aliases are its former names")
+
+
+def _refuse_unknown_events(handler: Handler) -> None:
+    unknown = sorted(map(str, handler.events - frozenset(EventType)))
     if unknown:
         raise BadHandler(
-            f"handler {name!r} asks for unknown events {', '.join(unknown)}; known are {', '.join(EventType)}"
+            f"handler {handler.name!r} asks for unknown events {', '.join(unknown)}; known are {', '.join(EventType)}"
         )
 
 
-def _refuse_wrong_numbers(name: str, attempts: int | None, timeout: float, concurrency: int) -> None:
-    if not name or not name.replace("-", "").replace("_", "").isalnum():
-        raise BadHandler(f"handler name {name!r} must be letters, digits, '-' and '_'")
-    if (attempts is not None and attempts < 1) or timeout <= 0 or concurrency < 1:
-        raise BadHandler(f"handler {name!r} needs attempts >= 1, timeout > 0 and concurrency >= 1")
+def _refuse_wrong_numbers(handler: Handler) -> None:
+    fine = (handler.attempts is None or handler.attempts >= 1) and handler.concurrency >= 1
+    if not (fine and 0 < handler.timeout < math.inf):
+        raise BadHandler(f"handler {handler.name!r} needs attempts >= 1, timeout > 0 and concurrency >= 1")
 
 
-def _refuse_wrong_shape(name: str, handle: Any) -> None:
+def _refuse_wrong_shape(handler: Handler) -> None:
+    handle = handler.handle
     if not inspect.iscoroutinefunction(handle):
-        raise BadHandler(f"handler {name!r} is a sync function; write `async def {handle.__name__}(event, tools)`")
+        what = "an async generator" if inspect.isasyncgenfunction(handle) else "a sync function"
+        called = getattr(handle, "__name__", "handle")
+        raise BadHandler(f"handler {handler.name!r} is {what}; write `async def {called}(event, tools)` without yield")
     try:
         inspect.signature(handle).bind(object(), object())
     except TypeError as error:
-        raise BadHandler(f"handler {name!r} must take exactly (event, tools): {error}") from error
+        raise BadHandler(f"handler {handler.name!r} must take exactly (event, tools): {error}") from error

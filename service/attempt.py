@@ -1,0 +1,120 @@
+"""One attempt of a delivery: what its handler is given, and what its end means. Only computes."""
+
+import asyncio
+import re
+import socket
+import ssl
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import httpx
+
+from service.core.schedule import next_attempt
+from service.core.view import TaskView
+from service.errors import Reject, Retry, UpstreamError
+from service.handling import Artifact, Event
+from service.ports import DeliveryClaim
+
+MOST_TEXT = 500
+"""Characters of an error's text that are kept."""
+
+LONGEST_PAUSE = timedelta(days=30)
+"""A handler that asks for a longer pause gets this one."""
+
+DESTINATION_ERRORS = (
+    Reject,
+    Retry,
+    UpstreamError,
+    httpx.HTTPError,
+    TimeoutError,
+    ConnectionError,
+    socket.gaierror,
+    ssl.SSLError,
+    asyncio.IncompleteReadError,
+)
+"""What the other end is to blame for; everything else is a fault of ours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What an attempt's end means: `delivered`, `retry` (with `due_at`) or `dead` (with `fault`), and the error."""
+
+    outcome: str
+    error: str | None = None
+    fault: str | None = None
+    due_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """Which attempt ended (from 1), after how many the delivery is given up, and when; `jitter` is from 0 to 1."""
+
+    attempt: int
+    limit: int
+    schedule: Sequence[timedelta]
+    now: datetime
+    jitter: float
+    secrets: Collection[str] = field(default=(), repr=False)
+
+
+def event_of(claim: DeliveryClaim) -> Event:
+    """Return what the handler of `claim` is given; fields that only a newer version knows are left out."""
+    data = {name: value for name, value in claim.event.data.items() if name in TaskView.__dataclass_fields__}
+    artifact = claim.event.data.get("artifact")
+    task = TaskView.from_json(data)
+    return Event(
+        id=claim.event.id,
+        type=claim.event.type.value,
+        at=claim.event.at,
+        task=task,
+        payload=claim.payload,
+        metadata=task.metadata,
+        artifact=Artifact(**artifact) if artifact else None,
+    )
+
+
+def judge(error: BaseException | None, trial: Trial) -> Verdict:
+    """Return what becomes of a delivery whose attempt ended with `error`, or without one."""
+    if error is None:
+        return Verdict(outcome="delivered")
+    cause = _root(error)
+    text = describe_error(cause, trial.secrets)
+    due_at = _due_at(cause, trial)
+    if due_at is None:
+        return Verdict(outcome="dead", error=text, fault=fault_of(cause))
+    return Verdict(outcome="retry", error=text, due_at=due_at)
+
+
+def fault_of(error: BaseException) -> str:
+    """Return who is to blame: `destination` (it refused, failed or kept silent) or `ours`."""
+    return "destination" if isinstance(error, DESTINATION_ERRORS) else "ours"
+
+
+def describe_error(error: BaseException, secrets: Collection[str] = ()) -> str:
+    """Return class and message on one line, at most 500 characters, without credentials and query strings."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    for secret in filter(None, secrets):
+        text = text.replace(secret, "…")
+    text = re.sub(r"://[^/\s]*@", "://", text)
+    text = re.sub(r"(://[^\s?'\"<>]*)\?[^\s'\"<>]*", r"\1?…", text)
+    text = re.sub(r"whsec_\S+", "whsec_…", text)
+    text = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 …", text)
+    return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:MOST_TEXT]
+
+
+def _due_at(error: BaseException, trial: Trial) -> datetime | None:
+    if isinstance(error, Reject):
+        return None
+    at = next_attempt(trial.schedule, trial.attempt, trial.limit, trial.now, trial.jitter)
+    if at is None or not isinstance(error, Retry) or error.after is None:
+        return at
+    return trial.now + max(timedelta(), min(error.after, LONGEST_PAUSE))
+
+
+def _root(error: BaseException) -> BaseException:
+    """Return the error that decides: of a group, a Reject before all others, else the first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    roots = [_root(one) for one in error.exceptions]
+    return next((one for one in roots if isinstance(one, Reject)), roots[0])

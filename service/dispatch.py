@@ -1,0 +1,253 @@
+"""Choosing the deliveries that are due, and running them: each stands alone, and no handler waits for another."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+
+from service.attempt import Trial, Verdict, describe_error, event_of, judge
+from service.batching import Batcher
+from service.handling import Handler, Tools
+from service.ports import AttemptResult, Clock, DeliveryClaim, DeliveryQueue, Signals
+
+BATCH = 256
+FINISH_AGAIN = (0.2, 1.0, 5.0)
+"""Seconds between tries to store how an attempt ended, when the database cannot take it."""
+
+GOODBYE = 1.0
+"""Seconds that cancelled handlers have to clean up."""
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.dispatch")
+
+
+@dataclass(kw_only=True, eq=False)
+class Hand:
+    """A delivery in hand. `running` is False once its handler has ended and only the result is to be stored."""
+
+    claim: DeliveryClaim
+    handler: Handler
+    started_at: datetime
+    running: bool = True
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+class Dispatch:
+    """Runs due deliveries, each handler within its own places, and stores how each attempt ended.
+
+    `tools` makes what a handler works with, `schedule` holds the pauses before each attempt, `lease` is how long a
+    claim lives without renewal, `jitter` returns a number from 0 to 1, `finish_again` holds the seconds between tries
+    to store a result that the database could not take.
+    """
+
+    def __init__(
+        self,
+        queue: DeliveryQueue,
+        handlers: Mapping[str, Handler],
+        tools: Callable[[DeliveryClaim, Handler], Tools],
+        clock: Clock,
+        *,
+        schedule: Sequence[timedelta],
+        lease: timedelta,
+        jitter: Callable[[], float],
+        signals: Signals,
+        finish_again: Sequence[float] = FINISH_AGAIN,
+    ) -> None:
+        self._queue = queue
+        self._handlers = handlers
+        self._tools = tools
+        self._clock = clock
+        self._schedule = schedule
+        self._lease = lease
+        self._jitter = jitter
+        self._signals = signals
+        self._finish_again = finish_again
+        self._hands: set[Hand] = set()
+        self._claiming = asyncio.Lock()
+        self._draining = False
+        self._renewer: asyncio.Task[None] | None = None
+        self._results = Batcher(self._store, most=BATCH)
+
+    @property
+    def in_hand(self) -> int:
+        """How many deliveries are being worked on."""
+        return len(self._hands)
+
+    async def round(self) -> int:
+        """Claim what is due for the free places of each handler and start it; return how many were started.
+
+        Never waits for a handler. Raises StoreUnavailable when nothing can be claimed.
+        """
+        async with self._claiming:
+            return sum([await self._start_due(handler) for handler in self._handlers.values()])
+
+    async def settle(self) -> None:
+        """Wait until nothing is in hand."""
+        while self._hands:
+            await self._wait(None)
+
+    async def drain(self, seconds: float) -> None:
+        """Claim no more, wait up to `seconds`, then cancel what still runs and give its leases back, uncounted."""
+        self._draining = True
+        async with self._claiming:  # a round that has begun may still be starting what it claimed
+            pass
+        await self._wait(seconds)
+        await self._give_up([hand for hand in self._hands if hand.running])
+        await self._wait(GOODBYE)
+        if self._renewer:
+            self._renewer.cancel()
+
+    async def renew(self) -> None:
+        """Prolong the leases of all that is in hand; stop the handlers whose lease is lost."""
+        hands = [hand for hand in self._hands if hand.running]
+        if not hands:
+            return
+        held = await self._queue.renew(_leases(hands), until=self._clock.now() + self._lease)
+        for hand in hands:
+            if hand.claim.id not in held and hand.running:
+                _lose(hand)
+
+    # ── starting ─────────────────────────────────────────────────────────────
+
+    async def _start_due(self, handler: Handler) -> int:
+        free = handler.concurrency - sum(hand.handler is handler for hand in self._hands)
+        if self._draining or free < 1:
+            return 0
+        now = self._clock.now()
+        claims = await self._queue.claim(handler.names, now=now, until=now + self._lease, limit=free)
+        for claim in claims:
+            self._start(claim, handler)
+        return len(claims)
+
+    def _start(self, claim: DeliveryClaim, handler: Handler) -> None:
+        hand = Hand(claim=claim, handler=handler, started_at=self._clock.now())
+        self._hands.add(hand)
+        hand.task = asyncio.create_task(self._deliver(hand), name=f"delivery {claim.id}")
+        if self._renewer is None:
+            self._renewer = asyncio.create_task(self._keep_renewing(), name="delivery leases")
+
+    async def _wait(self, seconds: float | None) -> None:
+        tasks = [hand.task for hand in self._hands if hand.task]
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
+    # ── one delivery ─────────────────────────────────────────────────────────
+
+    async def _deliver(self, hand: Hand) -> None:
+        try:
+            verdict = await self._attempt(hand)
+            hand.running = False
+            await self._finish(hand, verdict)
+        finally:
+            self._hands.discard(hand)
+            self._signals.ring("dispatch")
+
+    async def _attempt(self, hand: Hand) -> Verdict:
+        error = await self._run(hand)
+        if error is not None and _cancelled_by_us():
+            raise asyncio.CancelledError from error
+        trial = Trial(
+            attempt=hand.claim.attempt,
+            limit=hand.handler.attempts or len(self._schedule),
+            schedule=self._schedule,
+            now=self._clock.now(),
+            jitter=self._jitter(),
+            secrets=[str(hand.claim.target.get("secret") or "")],
+        )
+        return judge(error, trial)
+
+    async def _run(self, hand: Hand) -> BaseException | None:
+        """Return what the handler raised."""
+        try:
+            async with asyncio.timeout(hand.handler.timeout) as limit:
+                await hand.handler.handle(event_of(hand.claim), self._tools(hand.claim, hand.handler))
+        except TimeoutError as error:
+            return TimeoutError(f"no end within {hand.handler.timeout:g} s") if limit.expired() else error
+        except (Exception, asyncio.CancelledError, SystemExit) as error:  # noqa: BLE001 - a handler may raise anything
+            return error
+        return None
+
+    # ── its end ──────────────────────────────────────────────────────────────
+
+    async def _finish(self, hand: Hand, verdict: Verdict) -> None:
+        result = AttemptResult(
+            delivery_id=hand.claim.id,
+            fence=hand.claim.fence,
+            attempt=hand.claim.attempt,
+            started_at=hand.started_at,
+            finished_at=self._clock.now(),
+            outcome=verdict.outcome,
+            error=verdict.error,
+            fault=verdict.fault,
+            due_at=verdict.due_at,
+        )
+        held = await self._store_patiently(result)
+        _log_outcome(hand, result, held=held)
+
+    async def _store_patiently(self, result: AttemptResult) -> bool | None:
+        """Return whether the result was stored; None when it could not be: the lease runs out, and it is done again."""
+        for pause in (*self._finish_again, None):
+            try:
+                return await self._results.add(result)
+            except Exception as error:  # noqa: BLE001 - whatever it was, the lease and the fence keep the delivery right
+                log.warning("result not stored", delivery=result.delivery_id, error=describe_error(error))
+                if pause is not None and not self._draining:
+                    await asyncio.sleep(pause)
+        return None
+
+    async def _store(self, results: list[AttemptResult]) -> list[bool]:
+        held = await self._queue.finish(results)
+        return [result.delivery_id in held for result in results]
+
+    # ── leases ───────────────────────────────────────────────────────────────
+
+    async def _keep_renewing(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease.total_seconds() / 3)
+            if not self._hands:
+                break
+            try:
+                await self.renew()
+            except Exception as error:  # noqa: BLE001 - the next beat tries again, and the lease outlives two of them
+                log.warning("leases not renewed", error=describe_error(error))
+        self._renewer = None
+
+    async def _give_up(self, hands: Sequence[Hand]) -> None:
+        tasks = [hand.task for hand in hands if hand.task]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=GOODBYE)
+            await self._queue.release(_leases(hand for hand in hands if hand.running))
+
+
+def _leases(hands: Iterable[Hand]) -> dict[str, int]:
+    return {hand.claim.id: hand.claim.fence for hand in hands}
+
+
+def _lose(hand: Hand) -> None:
+    """Stop a handler whose delivery is another's now: its late result would only meet the fence."""
+    log.warning("lease lost", delivery=hand.claim.id, handler=hand.handler.name, task=hand.claim.event.task_id)
+    if hand.task:
+        hand.task.cancel()
+
+
+def _cancelled_by_us() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _log_outcome(hand: Hand, result: AttemptResult, *, held: bool | None) -> None:
+    log.info(
+        "delivery",
+        task=hand.claim.event.task_id,
+        delivery=hand.claim.id,
+        handler=hand.handler.name,
+        attempt=result.attempt,
+        event_type=hand.claim.event.type.value,
+        seconds=round((result.finished_at - result.started_at).total_seconds(), 3),
+        outcome={True: result.outcome, False: "discarded", None: "not stored"}[held],
+        fault=result.fault,
+        error=result.error,
+    )
