@@ -48,7 +48,8 @@ def next_attempt(
 def next_submission(tries: int, now: datetime, jitter: float, retry_after: timedelta | None) -> datetime:
     """Return when to send again what surely never left: after 1 s, 2 s, 4 s and so on to 60 s.
 
-    `tries` counts the sendings before the one that has just not left, so from 0. A longer `retry_after` of the upstream's is honoured up to an hour. `jitter` (0 to 1) adds up to 10 %.
+    `tries` counts the sendings before the one that has just not left, so from 0. A longer `retry_after` of the
+    upstream's is honoured up to an hour. `jitter` (0 to 1) adds up to 10 %.
     """
     doublings = min(max(tries, 0), 6)
     pause = min(SUBMISSION_CAP, 2.0**doublings)

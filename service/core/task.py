@@ -104,8 +104,9 @@ class Task:
     `submission` counts the submissions, from 0 (none yet); `tries` counts sendings of the current one that surely never
     left. `due_at` is when the next step (submit or poll) is due, None when nothing is. `fence` grows with each claim;
     `leased_until` is the end of the current one. `hinted_at` is when a callback first said that the task had ended, and
-    `hinted_id` the upstream id that it named; `hinted_fact` is its body's fact where the body carried our payload token.
-    `polled_at` is when the upstream last said "in progress". `guessed` says that the status is our own conclusion.
+    `hinted_id` the upstream id that it named; `hinted_fact` is its body's fact where the body carried our payload
+    token. `polled_at` is when the upstream last said "in progress". `guessed` says that the status is our own
+    conclusion.
     """
 
     id: TaskId

@@ -62,11 +62,11 @@ def _finite_float(text: str) -> float:
 
 def _deeper_than(value: object, limit: int) -> bool:
     layer = [value]
-    for _ in range(limit + 1):
+    for _ in range(limit):
         layer = [inner for outer in layer for inner in _children(outer)]
         if not layer:
             return False
-    return True
+    return any(isinstance(inner, dict | list) for inner in layer)
 
 
 def _children(value: object) -> Iterable[object]:

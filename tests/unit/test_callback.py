@@ -1,0 +1,264 @@
+"""The inbound door: what passes, what is refused, and that nothing is parsed before it is verified."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from service.core.callback import Callback, UnreadableCallback, Verifier, read_callback
+from service.core.task import Status, TaskId
+from service.core.tokens import Tokens
+from service.core.vidu_signature import ViduVerifier, sign
+from service.core.wire import parse_json
+from service.errors import BadSetting, BadSignature, BadToken, UnreadableBody
+
+NOW = datetime(2025, 5, 6, 12, 9, 42, tzinfo=UTC)
+DATE = "Tue, 06 May 2025 12:09:42 GMT"
+NONCE = "123e4567-e89b-12d3-a456-426614174000"
+TASK = TaskId("0198c2aa")
+TOKENS = Tokens(["key"])
+TOKEN = TOKENS.callback_token(TASK, 2, NOW + timedelta(hours=1))
+OURS = TOKENS.payload_token(TASK, 2)
+ADDRESS = f"https://boomerang.example/callbacks/{TOKEN}"
+
+
+def vtrix(**more: Any) -> bytes:
+    """Return a Vtrix-shaped body."""
+    return json.dumps({"id": "d758n65e878c73cmdg20", "status": "completed", **more}).encode()
+
+
+def vidu(**more: Any) -> bytes:
+    """Return a body of Vidu's own shape, with Vidu's own id."""
+    return json.dumps({"id": "8823456", "state": "success", **more}).encode()
+
+
+def read(body: bytes, *, token: str = TOKEN, verifier: Verifier | None = None, **headers: str) -> Callback:
+    """Read a callback that comes now."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return read_callback(token, named, body, NOW, tokens=TOKENS, verifier=verifier)
+
+
+@pytest.mark.parametrize(("body", "upstream_id"), [(vtrix(), "d758n65e878c73cmdg20"), (vidu(), "8823456")])
+def test_both_shapes_come_through_one_door(body: bytes, upstream_id: str) -> None:
+    """A Vtrix body and Vidu's own, with its foreign id, both become facts about the task that the address names."""
+    callback = read(body)
+    assert (callback.task_id, callback.submission) == (TASK, 2)
+    assert (callback.fact.status, callback.fact.upstream_id) == (Status.COMPLETED, upstream_id)
+
+
+@pytest.mark.parametrize(
+    ("payload", "correlated"), [(OURS, True), (None, False), ("", False), ("the caller's", False), (7, False)]
+)
+def test_only_our_own_payload_token_correlates(payload: object, correlated: bool) -> None:
+    """A body that repeats our token is surely about this submission; one without it is accepted all the same."""
+    assert read(vidu(payload=payload)).correlated is correlated
+
+
+@pytest.mark.parametrize(("task_id", "submission"), [("0198c2bb", 2), ("0198c2aa", 1)])
+def test_a_body_that_names_another_submission_is_refused(task_id: str, submission: int) -> None:
+    """A payload token of another task, or of another submission, does not belong to this address."""
+    with pytest.raises(BadToken) as refused:
+        read(vtrix(payload=TOKENS.payload_token(TaskId(task_id), submission)))
+    assert refused.value.reason == "another_task"
+
+
+def test_a_payload_token_is_no_address() -> None:
+    """What the upstream repeats to anybody does not open the door."""
+    with pytest.raises(BadToken):
+        read(vtrix(), token=OURS)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b"7", b"{}", b'{"status": "new"}', b'{"state": "x"}'])
+def test_an_unreadable_body_still_says_which_task_to_ask_about(body: bytes) -> None:
+    """Truncated or strange bodies are refused, and the error names the task and the body's digest."""
+    with pytest.raises(UnreadableCallback) as refused:
+        read(body)
+    assert (refused.value.claim.task_id, refused.value.claim.submission) == (TASK, 2)
+    assert len(refused.value.digest) == 64
+
+
+def test_a_bad_token_is_refused_before_the_body_is_looked_at() -> None:
+    """A forger learns nothing about bodies: the token comes first."""
+    with pytest.raises(BadToken):
+        read(b"{", token=TOKEN + "x")
+
+
+def test_a_bad_signature_is_refused_before_the_body_is_looked_at() -> None:
+    """The signature comes before the body too."""
+    with pytest.raises(BadSignature):
+        read(b"{", verifier=ViduVerifier(["vda"], ADDRESS))
+
+
+def test_a_digest_is_of_task_submission_and_bytes() -> None:
+    """Equal bytes for the same submission are one callback; other bytes or another submission are another."""
+    other = TOKENS.callback_token(TASK, 3, NOW + timedelta(hours=1))
+    digests = [read(vidu()).digest, read(vidu()).digest, read(vidu() + b" ").digest, read(vidu(), token=other).digest]
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+def signed(key: str = "vda_key", date: str = DATE, url: str = ADDRESS, **changed: str) -> dict[str, str]:
+    """Return the headers of a signed callback."""
+    signature = sign(key, url=url, headers={"Date": date, "x-request-nonce": NONCE})
+    headers = {
+        "Date": date,
+        "X-HMAC-SIGNATURE": signature,
+        "X-HMAC-ALGORITHM": "hmac-sha256",
+        "X-HMAC-ACCESS-KEY": "vidu",
+        "X-HMAC-SIGNED-HEADERS": "Date;x-request-nonce",
+        "x-request-nonce": NONCE,
+    }
+    return headers | {name.replace("_", "-"): value for name, value in changed.items()}
+
+
+def verified(headers: Mapping[str, str], *keys: str) -> str | None:
+    """Verify headers as they would come with a callback now."""
+    return ViduVerifier(keys or ("vda_key",), ADDRESS).verify(headers, NOW)
+
+
+VECTORS = [
+    ("test-secret-key", "/vidu/callback?name=james&age=36", "9JZa1ZLjkWVos5QQzjjviqAsFE1L9yQw/LsnAXZFIjo="),
+    ("test-secret-key", "/vidu/callback", "jhzI9zKhU/cwgLJwCvLfI/XzmOADYPhhmaphzC5VyTI="),
+    ("test-secret-key", "", "v2uNaRe1ImzhGMnYvlQ9G9UHxUy6LvlAQrF2dbpo0fE="),
+    ("test-secret-key", "/", "v2uNaRe1ImzhGMnYvlQ9G9UHxUy6LvlAQrF2dbpo0fE="),
+    ("vda_example_token", "/vidu/callback?name=james&age=36", "INnatQoGaiFwPNg+DFnhTgTgGD7k+cwq4RegrQ3hRzI="),
+    ("test-secret-key", "/vidu/callback?age=36&name=james", "6QNLf65/kH+R9ocbTXoNbi5LvbyKw4u5V4yK9Zx0pcA="),
+]
+
+
+@pytest.mark.parametrize(("key", "path", "signature"), VECTORS)
+def test_the_signature_is_that_of_the_vectors(key: str, path: str, signature: str) -> None:
+    """Signing and verifying agree with the computed vectors, query strings as written."""
+    url = f"https://host.example{path}"
+    assert sign(key, url=url, headers={"date": DATE, "X-Request-Nonce": NONCE}) == signature
+    headers = signed() | {"X-HMAC-SIGNATURE": signature}
+    assert ViduVerifier([key], url).verify(headers, NOW) == NONCE
+
+
+def test_a_signed_callback_carries_its_nonce() -> None:
+    """The nonce of a good signature is handed on, to be remembered with the record."""
+    callback = read_callback(
+        TOKEN, signed(), vidu(), NOW, tokens=TOKENS, verifier=ViduVerifier(["new", "vda_key"], ADDRESS)
+    )
+    assert callback.nonce == NONCE
+
+
+def test_header_names_have_no_case() -> None:
+    """Proxies change the case of header names; the signature fits all the same."""
+    assert verified({name.lower(): value for name, value in signed().items()}) == NONCE
+    assert verified({name.upper(): value for name, value in signed().items()}) == NONCE
+
+
+@pytest.mark.parametrize("missing", sorted(signed()))
+def test_no_signature_header_may_be_missing(missing: str) -> None:
+    """Where a verifier is set, a callback without any one of the headers is refused."""
+    with pytest.raises(BadSignature):
+        verified({name: value for name, value in signed().items() if name != missing})
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        signed("another key"),
+        signed(url=ADDRESS + "x"),
+        signed(url=ADDRESS + "?a=1"),
+        signed(X_HMAC_SIGNATURE="AAAA"),
+        signed(X_HMAC_SIGNATURE="é" * 44),
+        signed(X_HMAC_SIGNATURE="x" * 10_000),
+        signed(X_HMAC_ALGORITHM="none"),
+        signed(X_HMAC_ACCESS_KEY="me"),
+        signed(X_HMAC_SIGNED_HEADERS="Date"),
+        signed(X_HMAC_SIGNED_HEADERS="Date;x-request-nonce" + ";a" * 100),
+        signed(x_request_nonce="another"),
+        signed(Date="yesterday"),
+        signed(Date="Tue, 06 May 2025 12:09:43 GMT"),
+    ],
+    ids=range(13),
+)
+def test_what_does_not_fit_is_refused(headers: dict[str, str]) -> None:
+    """Another key, address, nonce, date, algorithm or list of headers does not pass."""
+    changed = {name: value for name, value in headers.items() if name not in ("Date", "x-request-nonce")}
+    given = signed() | changed | {name: headers[name] for name in ("Date", "x-request-nonce")}
+    with pytest.raises(BadSignature):
+        verified(given)
+
+
+@pytest.mark.parametrize(
+    ("date", "good"),
+    [
+        ("Tue, 06 May 2025 12:14:42 GMT", True),
+        ("Tue, 06 May 2025 12:04:42 GMT", True),
+        ("Tue, 06 May 2025 12:14:43 GMT", False),
+        ("Tue, 06 May 2025 12:04:41 GMT", False),
+        ("Tue, 06 May 99999 12:04:41 GMT", False),
+    ],
+)
+def test_a_date_is_bounded(date: str, good: bool) -> None:
+    """A signature is good for five minutes to either side, so that a recorded callback cannot be replayed later."""
+    if good:
+        assert verified(signed(date=date)) == NONCE
+        return
+    with pytest.raises(BadSignature, match="Date"):
+        verified(signed(date=date))
+
+
+@pytest.mark.parametrize("keys", [[], [""]])
+def test_a_verifier_without_a_key_stops_the_start(keys: list[str]) -> None:
+    """No verification by accident."""
+    with pytest.raises(BadSetting):
+        ViduVerifier(keys, ADDRESS)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"nonsense",
+        b'{"a": 1, "a": 2}',
+        b'{"a": {"b": 1, "b": 1}}',
+        b'{"a": NaN}',
+        b'{"a": Infinity}',
+        b'{"a": -Infinity}',
+        b'{"a": 1e999}',
+        b'{"a": "\\ud800"}',
+        b'{"\\udfff": 1}',
+        b'{"a": "\xed\xa0\x80"}',
+        b'\xef\xbb\xbf{"a": 1}',
+        '{"a": 1}'.encode("utf-16"),
+        b"[" * 100_000,
+        b"[" * 65 + b"]" * 65,
+        b'{"a":' * 100_000,
+        b"1" * 100_000,
+        b"{} {}",
+    ],
+    ids=range(18),
+)
+def test_json_with_traps_is_refused(raw: bytes) -> None:
+    """Doubled keys, numbers that are none, broken text, deep nesting and endless digits are no body."""
+    with pytest.raises(UnreadableBody):
+        parse_json(raw)
+
+
+@pytest.mark.parametrize(
+    ("raw", "value"),
+    [
+        (b' {"a": [1, 2.5, null, true]} ', {"a": [1, 2.5, None, True]}),
+        (b'{"a": "\\ud83d\\ude00"}', {"a": "😀"}),
+        (b"12345678901234567890123", 12345678901234567890123),
+        (b"[[" + b" " * 70 + b"1]]", [[1]]),
+    ],
+    ids=range(4),
+)
+def test_ordinary_json_is_read(raw: bytes, value: object) -> None:
+    """What is good JSON comes through, pairs of surrogates and long numbers included."""
+    assert parse_json(raw) == value
+
+
+@pytest.mark.parametrize("inside", [b"", b"1", b'"x"'])
+def test_nesting_may_go_as_deep_as_is_said(inside: bytes) -> None:
+    """Sixty-four levels are read, one more is refused."""
+    assert isinstance(parse_json(b"[" * 64 + inside + b"]" * 64), list)
+    with pytest.raises(UnreadableBody, match="deeper"):
+        parse_json(b"[" * 65 + inside + b"]" * 65)

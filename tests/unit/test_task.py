@@ -1,0 +1,200 @@
+"""The transition table, cell by cell, and what a fact does to a task."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from service.core.task import EventType, Fact, Source, Status, Step, Task, TaskError, TaskId, UpstreamId, Usage, advance
+from service.core.view import TaskView, parse_time, rfc3339
+
+NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
+ENDS = {Status.COMPLETED, Status.FAILED, Status.CANCELED}
+WORDS = {Status.IN_PROGRESS} | ENDS
+
+# What the upstream may say (guessed=False) and what we may conclude (guessed=True), by the status that a task is in.
+UPSTREAM_MAY = {
+    Status.QUEUED: WORDS,
+    Status.SUBMITTING: WORDS,
+    Status.IN_PROGRESS: WORDS,
+    Status.IN_DOUBT: WORDS,
+    Status.EXPIRED: ENDS,
+    Status.COMPLETED: set(),
+    Status.FAILED: set(),
+    Status.CANCELED: set(),
+}
+WE_MAY = {
+    Status.QUEUED: WORDS | {Status.SUBMITTING, Status.EXPIRED},
+    Status.SUBMITTING: WORDS | {Status.QUEUED, Status.IN_DOUBT, Status.EXPIRED},
+    Status.IN_PROGRESS: {Status.IN_PROGRESS, Status.EXPIRED},
+    Status.IN_DOUBT: WORDS | {Status.QUEUED, Status.EXPIRED},
+    Status.EXPIRED: ENDS,
+    Status.COMPLETED: set(),
+    Status.FAILED: set(),
+    Status.CANCELED: set(),
+}
+
+
+def a_task(status: Status = Status.IN_PROGRESS, *, guessed: bool = False, upstream_id: str | None = "up1") -> Task:
+    """Return a task in `status`."""
+    return Task(
+        id=TaskId("0198c2aa"),
+        client="anna",
+        provider="vtrix",
+        model="viduq2_pro_reference",
+        bucket="b",
+        created_at=NOW,
+        deadline_at=NOW + timedelta(hours=2),
+        status=status,
+        guessed=guessed,
+        upstream_id=UpstreamId(upstream_id) if upstream_id else None,
+    )
+
+
+def stepped(task: Task, fact: Fact, source: Source | None = Source.POLL) -> Step:
+    """Return the step that `fact` makes, which must be one."""
+    step = advance(task, fact, NOW, source=source)
+    assert step is not None
+    return step
+
+
+@pytest.mark.parametrize("guessed", [False, True], ids=["told", "guessed"])
+@pytest.mark.parametrize("after", list(Status))
+@pytest.mark.parametrize("before", list(Status))
+def test_only_the_table_moves_a_task(before: Status, after: Status, guessed: bool) -> None:
+    """Each status may be followed by what the table names, and by nothing else."""
+    told_may = UPSTREAM_MAY[before] | (WE_MAY[before] - WORDS)
+    allowed = WE_MAY[before] if guessed else told_may
+    step = advance(a_task(before), Fact(status=after, guessed=guessed, progress=0.5), NOW, source=Source.POLL)
+    assert (step.task.status if step else None) == (after if after in allowed else None)
+
+
+@pytest.mark.parametrize("word", sorted(WORDS))
+def test_the_upstream_overrules_a_failure_that_we_guessed(word: Status) -> None:
+    """Any word of the upstream replaces our own guess that a task had failed."""
+    step = stepped(a_task(Status.FAILED, guessed=True), Fact(status=word))
+    assert (step.task.status, step.task.guessed) == (word, False)
+
+
+@pytest.mark.parametrize("word", sorted(Status))
+def test_a_second_guess_does_not_overrule_the_first(word: Status) -> None:
+    """A failure that we guessed stands against our other guesses."""
+    assert advance(a_task(Status.FAILED, guessed=True), Fact(status=word, guessed=True), NOW, source=None) is None
+
+
+def test_a_guessed_failure_that_the_upstream_confirms_happens_again() -> None:
+    """The upstream's own failure is announced although we had guessed it, since its reason is the true one."""
+    before = replace(a_task(Status.FAILED, guessed=True), error=TaskError(code="submission_unknown", message="?"))
+    step = stepped(before, Fact(status=Status.FAILED, error=TaskError(code="002014001", message="no")))
+    assert step.events == (EventType.FAILED,)
+    assert step.task.error == TaskError(code="002014001", message="no")
+
+
+def test_a_guess_does_not_end_what_the_upstream_works_on() -> None:
+    """A failure that we concluded before a word of the upstream came is of no effect after it."""
+    guess = Fact(status=Status.FAILED, guessed=True, error=TaskError(code="submission_unknown", message="?"))
+    assert advance(a_task(Status.IN_PROGRESS), guess, NOW, source=None) is None
+
+
+def test_an_end_says_when_and_by_which_road() -> None:
+    """A terminal fact sets the time, the road, the result, and full progress when the task is completed."""
+    output = ({"type": "video", "url": "https://cdn.example/v.mp4"},)
+    fact = Fact(status=Status.COMPLETED, output=output, usage=Usage(cost="0.35"))
+    task = stepped(a_task(), fact, Source.CALLBACK).task
+    assert (task.settled_at, task.settled_by, task.progress) == (NOW, Source.CALLBACK, 1.0)
+    assert (task.output, task.usage) == (output, Usage(cost="0.35"))
+
+
+def test_a_failure_keeps_the_progress_that_was_reached() -> None:
+    """A failed task shows how far it came."""
+    assert stepped(replace(a_task(), progress=0.4), Fact(status=Status.FAILED)).task.progress == 0.4
+
+
+def test_a_result_after_the_deadline_still_wins() -> None:
+    """An expired task becomes completed when the upstream says so, and that is announced."""
+    step = stepped(a_task(Status.EXPIRED, guessed=True), Fact(status=Status.COMPLETED))
+    assert (step.task.status, step.events) == (Status.COMPLETED, (EventType.COMPLETED,))
+
+
+def test_the_first_id_is_the_acceptance() -> None:
+    """`task.submitted` happens when the upstream's id is first known, once."""
+    first = stepped(a_task(Status.SUBMITTING, upstream_id=None), _working("up1", 0.0), Source.SUBMIT)
+    second = stepped(first.task, _working("up1", 0.3))
+    assert (first.events, second.events) == ((EventType.SUBMITTED,), (EventType.PROGRESSED,))
+
+
+def test_a_task_that_is_done_at_once_is_submitted_and_completed() -> None:
+    """A create reply that already holds the result announces both."""
+    fact = Fact(status=Status.COMPLETED, upstream_id=UpstreamId("up1"))
+    step = stepped(a_task(Status.SUBMITTING, upstream_id=None), fact, Source.SUBMIT)
+    assert step.events == (EventType.SUBMITTED, EventType.COMPLETED)
+
+
+def test_a_failure_without_an_id_was_never_submitted() -> None:
+    """A create reply that failed without an id announces the failure alone."""
+    step = stepped(a_task(Status.SUBMITTING, upstream_id=None), Fact(status=Status.FAILED), Source.SUBMIT)
+    assert step.events == (EventType.FAILED,)
+
+
+def test_repeating_what_is_known_changes_nothing() -> None:
+    """The same progress twice is no step."""
+    once = stepped(a_task(), _working("up1", 0.3)).task
+    assert advance(once, _working("up1", 0.3), NOW, source=Source.POLL) is None
+
+
+def test_older_progress_changes_nothing() -> None:
+    """A callback that was overtaken does not take progress back."""
+    once = stepped(a_task(), _working("up1", 0.6)).task
+    assert advance(once, _working("up1", 0.2), NOW, source=Source.CALLBACK) is None
+
+
+def test_a_callback_cannot_replace_a_known_id() -> None:
+    """The id of a provider behind the provider, in a callback, leaves the id that we poll with alone."""
+    assert stepped(a_task(), _working("vidu-77", 0.5), Source.CALLBACK).task.upstream_id == "up1"
+
+
+def test_a_reply_replaces_the_id_that_a_callback_brought() -> None:
+    """The create reply's id is the one to poll with, though a callback overtook it with another."""
+    assert stepped(a_task(upstream_id="vidu-77"), _working("up1", 0.5), Source.SUBMIT).task.upstream_id == "up1"
+
+
+def test_lost_replies_and_deadlines_are_announced_once() -> None:
+    """In doubt and expired happen when the status is reached, and not again."""
+    lost = Fact(status=Status.IN_DOUBT, guessed=True)
+    late = Fact(status=Status.EXPIRED, guessed=True)
+    doubted = stepped(a_task(Status.SUBMITTING, upstream_id=None), lost, None)
+    assert (doubted.events, doubted.task.settled_by) == ((EventType.IN_DOUBT,), None)
+    assert advance(doubted.task, lost, NOW, source=None) is None
+    expired = stepped(doubted.task, late, None)
+    assert expired.events == (EventType.EXPIRED,)
+    assert advance(expired.task, late, NOW, source=None) is None
+
+
+def _working(upstream_id: str, progress: float) -> Fact:
+    return Fact(status=Status.IN_PROGRESS, upstream_id=UpstreamId(upstream_id), progress=progress)
+
+
+def test_a_view_survives_being_written_and_read() -> None:
+    """The public face of a task is the same after a journey through JSON values."""
+    settled = stepped(a_task(), Fact(status=Status.FAILED, error=TaskError(code="1", message="no"))).task
+    view = TaskView.of(settled)
+    assert TaskView.from_json(view.to_json()) == view
+    assert view.to_json()["created_at"] == "2026-05-06T12:00:00.000Z"
+
+
+def test_a_view_shows_nothing_internal() -> None:
+    """Leases, fences, hints and notify entries (which hold secrets) stay inside."""
+    shown = set(TaskView.of(a_task()).to_json())
+    assert shown.isdisjoint({"notify", "fence", "leased_until", "hinted_at", "hinted_id", "due_at", "client", "bucket"})
+
+
+def test_a_time_without_an_offset_is_refused() -> None:
+    """A moment that could be anywhere on earth is no moment."""
+    with pytest.raises(ValueError, match="offset"):
+        parse_time("2026-05-06T12:00:00")
+
+
+def test_times_are_written_in_utc() -> None:
+    """A moment in another zone is written in UTC; no moment is written as none."""
+    assert rfc3339(parse_time("2026-05-06T14:00:00+02:00")) == "2026-05-06T12:00:00.000Z"
+    assert rfc3339(None) is None

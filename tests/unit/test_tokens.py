@@ -1,0 +1,133 @@
+"""Correlation tokens: who may make them, how long they are good, and that no other spelling passes."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from service.core.task import TaskId
+from service.core.tokens import Claim, Tokens
+from service.errors import BadSetting, BadToken
+
+NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+TASK = TaskId("0198c2f4-7d1e-7c3a-9b1e-5d2f6a7b8c9d")
+UNRESERVED = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.~"
+OTHERS = UNRESERVED + "=+/ %\n\x00é"
+TOKENS = Tokens(["new-key", "old-key"])
+
+
+def test_a_callback_token_says_what_it_was_made_for() -> None:
+    """Task, submission and expiry come back out of the address token."""
+    token = TOKENS.callback_token(TASK, 3, NOW + HOUR)
+    assert TOKENS.read_callback_token(token, NOW) == Claim(task_id=TASK, submission=3, expires=NOW + HOUR)
+
+
+def test_a_payload_token_says_what_it_was_made_for_and_stays_good() -> None:
+    """Task and submission come back out of the payload token, which has no expiry."""
+    assert TOKENS.read_payload_token(TOKENS.payload_token(TASK, 3)) == Claim(task_id=TASK, submission=3, expires=None)
+
+
+def test_tokens_are_one_short_path_segment() -> None:
+    """A token has unreserved characters only, so that no proxy rewrites it, and is compact."""
+    for token in (TOKENS.callback_token(TASK, 1, NOW), TOKENS.payload_token(TASK, 1)):
+        assert re.fullmatch(r"[A-Za-z0-9_.~-]{1,128}", token)
+
+
+@pytest.mark.parametrize("reads", ["callback", "payload"])
+def test_no_change_of_one_character_passes(reads: str) -> None:
+    """Changing, adding or removing any one character anywhere makes a token forged, spare base64 bits included."""
+    token = TOKENS.callback_token(TASK, 1, NOW + HOUR) if reads == "callback" else TOKENS.payload_token(TASK, 1)
+    for place in range(len(token) + 1):
+        assert _forged(reads, token[:place] + token[place + 1 :]) or place == len(token)
+        for character in OTHERS:
+            assert _forged(reads, token[:place] + character + token[place:])
+            assert _forged(reads, token[:place] + character + token[place + 1 :]) or token[place] == character
+
+
+def _forged(reads: str, token: str) -> bool:
+    try:
+        if reads == "callback":
+            TOKENS.read_callback_token(token, NOW)
+        else:
+            TOKENS.read_payload_token(token)
+    except BadToken as error:
+        return error.reason == "forged"
+    return False
+
+
+def test_one_purpose_does_not_pass_for_the_other() -> None:
+    """A payload token opens no callback address, and an address token is no payload."""
+    with pytest.raises(BadToken):
+        TOKENS.read_callback_token(TOKENS.payload_token(TASK, 1), NOW)
+    with pytest.raises(BadToken):
+        TOKENS.read_payload_token(TOKENS.callback_token(TASK, 1, NOW + HOUR))
+
+
+def test_the_newest_key_signs_and_every_key_verifies() -> None:
+    """After a rotation older tokens stay good, and new ones need the new key."""
+    old, new = Tokens(["old-key"]), Tokens(["new-key"])
+    assert TOKENS.read_callback_token(old.callback_token(TASK, 1, NOW + HOUR), NOW).task_id == TASK
+    assert TOKENS.payload_token(TASK, 1) == new.payload_token(TASK, 1)
+    with pytest.raises(BadToken):
+        old.read_payload_token(TOKENS.payload_token(TASK, 1))
+
+
+def test_a_token_of_an_unknown_key_is_forged() -> None:
+    """Nobody else's key makes a token for us."""
+    with pytest.raises(BadToken) as refused:
+        TOKENS.read_callback_token(Tokens(["theirs"]).callback_token(TASK, 1, NOW + HOUR), NOW)
+    assert refused.value.reason == "forged"
+
+
+@pytest.mark.parametrize(("late", "good"), [(0, True), (60, True), (61, False), (10**6, False)])
+def test_a_token_is_good_until_its_expiry_and_a_little_longer(late: int, good: bool) -> None:
+    """An expiry is inside the token, with a minute of tolerance for clocks."""
+    token = TOKENS.callback_token(TASK, 1, NOW)
+    if good:
+        assert TOKENS.read_callback_token(token, NOW + timedelta(seconds=late)).task_id == TASK
+        return
+    with pytest.raises(BadToken) as refused:
+        TOKENS.read_callback_token(token, NOW + timedelta(seconds=late))
+    assert refused.value.reason == "expired"
+
+
+def test_the_tolerance_can_be_chosen() -> None:
+    """Without leeway a token ends with its second."""
+    strict = Tokens(["k"], leeway=timedelta())
+    with pytest.raises(BadToken):
+        strict.read_callback_token(strict.callback_token(TASK, 1, NOW), NOW + timedelta(seconds=1))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ".", "~", "~.", "é" * 30, "\ud800", "a" * 10_000_000, "0198~1~99999999999.", "\x00", "a~1~1.b", " "],
+    ids=lambda text: ascii(text[:12]),
+)
+def test_nonsense_is_forged_and_nothing_worse(text: str) -> None:
+    """Any text at all is refused as a forgery: empty, huge, with foreign or broken characters."""
+    assert _forged("callback", text)
+    assert _forged("payload", text)
+
+
+def test_an_error_does_not_show_the_token() -> None:
+    """What is logged about a bad token is its reason only."""
+    token = TOKENS.callback_token(TASK, 1, NOW) + "A"
+    with pytest.raises(BadToken) as refused:
+        TOKENS.read_callback_token(token, NOW)
+    assert TASK not in str(refused.value)
+    assert token not in repr(refused.value)
+
+
+@pytest.mark.parametrize("keys", [[], [""], ["good", ""]])
+def test_keys_that_protect_nothing_stop_the_start(keys: list[str]) -> None:
+    """No key, or an empty one, is a wrong setting."""
+    with pytest.raises(BadSetting, match="SECRET_KEYS"):
+        Tokens(keys)
+
+
+@pytest.mark.parametrize(("task_id", "submission"), [("a~b", 1), ("", 1), ("a/b", 1), ("a", -1), ("a" * 101, 1)])
+def test_a_task_that_no_token_can_name_is_a_programming_error(task_id: str, submission: int) -> None:
+    """An id that would break out of its place in a token is refused when signing."""
+    with pytest.raises(ValueError, match="names a task"):
+        TOKENS.payload_token(TaskId(task_id), submission)

@@ -1,0 +1,113 @@
+"""Every shape of a Vidu body, read into a fact."""
+
+from typing import Any
+
+import pytest
+
+from service.core.task import Fact, Status, TaskError, UpstreamId, Usage
+from service.core.vidu import read_vidu, vidu_error
+from service.errors import Unwell
+
+URL = "https://cdn.example/v.mp4"
+
+
+def body(state: str, **more: Any) -> dict[str, Any]:
+    """Return a query or callback body."""
+    return {"id": "8823456", "state": state, "err_code": "", "credits": 12, "payload": "ours", **more}
+
+
+def test_a_create_reply_is_read() -> None:
+    """A create reply names the task `task_id` and repeats the payload."""
+    reply = {"task_id": "8823456", "state": "created", "model": "viduq2-pro", "payload": "ours", "images": ["x"]}
+    assert read_vidu(reply) == Fact(status=Status.IN_PROGRESS, upstream_id=UpstreamId("8823456"), correlation="ours")
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        ("created", Status.IN_PROGRESS),
+        ("queueing", Status.IN_PROGRESS),
+        ("processing", Status.IN_PROGRESS),
+        ("success", Status.COMPLETED),
+        ("failed", Status.FAILED),
+    ],
+)
+def test_each_state_is_understood(state: str, status: Status) -> None:
+    """Every documented state has a status of ours, and the id is found under `id` too."""
+    fact = read_vidu(body(state))
+    assert (fact.status, fact.upstream_id) == (status, "8823456")
+
+
+def test_results_keep_the_addresses_that_are_there() -> None:
+    """A creation gives its video, and cover and watermarked copy only where they exist."""
+    full = {"id": "c1", "url": URL, "cover_url": "https://cdn.example/c.png", "watermarked_url": URL + "?wm"}
+    fact = read_vidu(body("success", creations=[full, {"url": URL, "cover_url": "", "watermarked_url": None}]))
+    assert fact.output == (
+        {"type": "video", "url": URL, "cover_url": "https://cdn.example/c.png", "watermarked_url": URL + "?wm"},
+        {"type": "video", "url": URL},
+    )
+
+
+def test_credits_are_usage_without_a_price() -> None:
+    """Credits say that something was used, but no dollars."""
+    assert read_vidu(body("success")).usage == Usage(cost=None, discount=None)
+    assert read_vidu({"id": "8", "state": "success"}).usage is None
+
+
+def test_a_failure_gives_its_reason() -> None:
+    """The error code is the reason."""
+    failed = read_vidu(body("failed", err_code="CreationPolicyViolation"))
+    assert failed.error == TaskError(code="CreationPolicyViolation", message="CreationPolicyViolation")
+    assert read_vidu(body("failed")).error == TaskError(code="failed", message="the upstream gave no reason")
+
+
+def test_a_canceled_task_is_canceled_and_not_failed() -> None:
+    """Vidu calls a task that its user canceled failed; we call it canceled, without an error."""
+    fact = read_vidu(body("failed", err_code="UserCancelled"))
+    assert (fact.status, fact.error) == (Status.CANCELED, None)
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        None,
+        [],
+        {},
+        {"id": "8"},
+        {"state": "processing"},
+        {"id": "8", "state": "done"},
+        {"id": "8", "state": 1},
+        {"id": 8, "state": "success"},
+        {"id": "8/../9", "state": "success"},
+        {"id": "8", "state": "success", "creations": {}},
+        {"id": "8", "state": "success", "creations": ["x"]},
+        {"id": "8", "state": "success", "creations": [{}]},
+        {"id": "8", "state": "success", "creations": [{"url": "javascript:alert(1)"}]},
+        {"code": 400, "reason": "BadRequest", "message": "x"},
+    ],
+    ids=lambda strange: repr(strange)[:60],
+)
+def test_whatever_else_is_about_the_upstreams_health(strange: object) -> None:
+    """A body that is not understood says nothing about the task."""
+    with pytest.raises(Unwell):
+        read_vidu(strange)
+
+
+@pytest.mark.parametrize(
+    ("raw", "read"),
+    [
+        (
+            b'{"code": 400, "reason": "CreditInsufficient", "message": "top up", "metadata": {"trace_id": "t"}}',
+            ("CreditInsufficient", "top up"),
+        ),
+        (b'{"code": 429, "message": "slow"}', ("429", "slow")),
+        (b'{"message": "slow"}', ("", "slow")),
+        (b"<html><title>503</title></html>", ("", "503")),
+        (b"", ("", "")),
+        (b"{", ("", "{")),
+        ({"reason": 7}, ("7", "")),
+    ],
+)
+def test_every_error_answer_is_read(raw: object, read: tuple[str, str]) -> None:
+    """Reason and message are found in every shape of an error answer, HTML and empty included."""
+    assert vidu_error(raw) == read

@@ -1,0 +1,215 @@
+"""Every shape of a Vtrix body, read into a fact."""
+
+from typing import Any
+
+import pytest
+
+from service.core.task import Fact, Status, TaskError, UpstreamId, Usage
+from service.core.vtrix import read_vtrix, vtrix_error
+from service.errors import Unwell
+
+ID = "d758n65e878c73cmdg20"
+URL = "https://cdn.example/v.mp4?sign=a%2Fb&x=1"
+
+
+def body(status: str = "in_progress", **more: Any) -> dict[str, Any]:
+    """Return a task body."""
+    return {"id": ID, "created_at": 1778068182, "status": status, "model": "viduq2_pro_reference", **more}
+
+
+def completed(*contents: Any, **more: Any) -> Fact:
+    """Return what a completed body with these contents says."""
+    return read_vtrix(body("completed", output=[{"content": list(contents)}], **more))
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [
+        ("pending", Status.IN_PROGRESS),
+        ("queued", Status.IN_PROGRESS),
+        ("processing", Status.IN_PROGRESS),
+        ("in_progress", Status.IN_PROGRESS),
+        ("completed", Status.COMPLETED),
+        ("done", Status.COMPLETED),
+        ("failed", Status.FAILED),
+    ],
+)
+def test_each_status_is_understood(word: str, status: Status) -> None:
+    """Documented statuses and those seen in the wild have a meaning of ours."""
+    assert read_vtrix(body(word)).status is status
+
+
+def test_a_full_body_is_read() -> None:
+    """A completed task gives its id, result, usage and our payload token."""
+    content = {"type": "video", "url": URL, "duration": 5, "jobId": "8823"}
+    fact = completed(content, usage={"cost": "0.35", "discount": 0.9}, metadata={"in_queue_at": 1}, payload="ours")
+    assert fact == Fact(
+        status=Status.COMPLETED,
+        upstream_id=UpstreamId(ID),
+        output=({"type": "video", "url": URL, "duration": 5, "job_id": "8823"},),
+        usage=Usage(cost="0.35", discount=0.9),
+        correlation="ours",
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [(5, 5), ("5", 5), (5.5, 5.5), ("5.5", 5.5), (None, None), (True, None), ("long", None)]
+)
+def test_a_duration_is_a_number_or_absent(written: object, read: float | None) -> None:
+    """Durations come as numbers or text; what is neither is left out."""
+    assert completed({"type": "video", "url": URL, "duration": written}).output[0].get("duration") == read
+
+
+@pytest.mark.parametrize(
+    ("error", "read"),
+    [
+        ({"code": 2014001, "error_message": "no"}, TaskError(code="2014001", message="no")),
+        ({"code": "002014001", "message": "no"}, TaskError(code="002014001", message="no")),
+        ("plain words", TaskError(code="failed", message="plain words")),
+        ({"code": None}, TaskError(code="failed", message="the upstream gave no reason")),
+        (None, TaskError(code="failed", message="the upstream gave no reason")),
+        ({"code": True, "message": ["x"]}, TaskError(code="failed", message="the upstream gave no reason")),
+        ("two\x00\nlines\x1b[31m", TaskError(code="failed", message="two lines [31m")),
+    ],
+)
+def test_an_error_is_an_object_or_text(error: object, read: TaskError) -> None:
+    """The reason of a failure is understood in every form, in one clean line."""
+    assert read_vtrix(body("failed", error=error)).error == read
+
+
+def test_texts_are_bounded() -> None:
+    """A reason as long as a book is cut."""
+    error = read_vtrix(body("failed", error={"code": "c" * 5000, "message": "m" * 10**6})).error
+    assert error is not None
+    assert (len(error.code), len(error.message)) == (100, 2000)
+
+
+@pytest.mark.parametrize(
+    ("progress", "read"),
+    [
+        (0, 0.0),
+        (0.25, 0.25),
+        (1, 1.0),
+        (7, 1.0),
+        (-1, 0.0),
+        (10**400, None),
+        (True, None),
+        ("0.5", None),
+        (None, None),
+        (float("nan"), None),
+        (float("inf"), None),
+        ([], None),
+    ],
+)
+def test_progress_is_a_share_or_absent(progress: object, read: float | None) -> None:
+    """Progress lies between 0 and 1, whatever is sent."""
+    assert read_vtrix(body(progress=progress)).progress == read
+
+
+@pytest.mark.parametrize(
+    ("usage", "read"),
+    [
+        ({"cost": 0.35}, Usage(cost="0.35")),
+        ({"cost": 1, "discount": "0.9"}, Usage(cost="1", discount=0.9)),
+        ({"cost": 1e-7}, Usage(cost="0.0000001")),
+        ({"cost": "0.350"}, Usage(cost="0.350")),
+        ({"cost": "free"}, None),
+        ({"cost": -1}, None),
+        ({"cost": float("inf"), "discount": float("nan")}, None),
+        ({"cost": "1e999999999"}, None),
+        ({"quantity": 1, "unit_price": "2", "extra_info": {}}, None),
+        ("0.35", None),
+    ],
+)
+def test_cost_is_kept_as_the_upstream_wrote_it(usage: object, read: Usage | None) -> None:
+    """Costs are text or numbers; what is no amount of money is left out."""
+    assert read_vtrix(body("completed", usage=usage)).usage == read
+
+
+def test_a_failure_needs_no_id() -> None:
+    """A create reply may have failed before there was an id."""
+    fact = read_vtrix({"status": "failed", "error": "no balance"})
+    assert (fact.status, fact.upstream_id) == (Status.FAILED, None)
+
+
+def test_a_completed_task_may_have_nothing_to_show() -> None:
+    """No output, or an empty one, is a result without files."""
+    assert read_vtrix(body("completed")).output == ()
+    assert read_vtrix(body("completed", output=[])).output == ()
+    assert read_vtrix(body("completed", output=[{"content": None}])).output == ()
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        None,
+        [],
+        "text",
+        7,
+        {},
+        {"id": ID},
+        {"status": "in_progress"},
+        {"id": "", "status": "queued"},
+        {"id": ID, "status": "canceled"},
+        {"id": ID, "status": "COMPLETED"},
+        {"id": ID, "status": None},
+        {"id": ID, "status": {"code": 200}},
+        {"status": {"code": 40201, "message": "x"}, "data": None},
+        {"id": 7, "status": "queued"},
+        {"id": "../../admin", "status": "queued"},
+        {"id": "..", "status": "queued"},
+        {"id": "a" * 500, "status": "queued"},
+        {"id": ID, "status": "completed", "output": "x"},
+        {"id": ID, "status": "completed", "output": ["x"]},
+        {"id": ID, "status": "completed", "output": [{"content": "x"}]},
+        {"id": ID, "status": "completed", "output": [{"content": ["x"]}]},
+        {"id": ID, "status": "completed", "output": [{"content": [{"type": "video"}]}]},
+        {"id": ID, "status": "completed", "output": [{"content": [{"url": "file:///etc/passwd"}]}]},
+        {"id": ID, "status": "completed", "output": [{"content": [{"url": "http:///nowhere"}]}]},
+        {"id": ID, "status": "completed", "output": [{"content": [{"url": "https://[broken/x"}]}]},
+        {"id": ID, "status": "completed", "output": [{"content": [{"url": "https://x/" + "a" * 9000}]}]},
+    ],
+    ids=lambda strange: repr(strange)[:60],
+)
+def test_whatever_else_is_about_the_upstreams_health(strange: object) -> None:
+    """A body that is not understood says nothing about the task."""
+    with pytest.raises(Unwell):
+        read_vtrix(strange)
+
+
+@pytest.mark.parametrize("payload", [None, 7, "", {}, "x" * 2000])
+def test_only_a_short_text_can_be_our_payload(payload: object) -> None:
+    """A payload that cannot be our token is as good as none."""
+    assert read_vtrix(body(payload=payload)).correlation is None
+
+
+@pytest.mark.parametrize(
+    ("raw", "read"),
+    [
+        (b'{"message": "bad key"}', ("", "bad key")),
+        (b'{"error": "bad key"}', ("", "bad key")),
+        (b'{"error": {"code": "invalid_key", "message": "bad key"}, "request_id": "r"}', ("invalid_key", "bad key")),
+        (b'{"error": {"code": 401, "message": "bad key"}}', ("401", "bad key")),
+        (b'{"detail": "bad key"}', ("", "bad key")),
+        (b'{"detail": [{"loc": ["body"], "msg": "too long"}, {"msg": "too old"}]}', ("", "too long; too old")),
+        (b'{"status": {"code": 402, "message": "no", "error_code": 40201}, "data": null}', ("40201", "no")),
+        (b'{"status": {"code": 402, "message": "no"}, "data": null}', ("402", "no")),
+        (b'{"error_code": 40208, "message": "no"}', ("40208", "no")),
+        (b"<html><head><style>p{}</style></head><body><h1>502 Bad\nGateway</h1></body>", ("", "502 Bad Gateway")),
+        (b"", ("", "")),
+        (b"\xff\xfe\x00", ("", "��")),
+        (b"[1, 2]", ("", "")),
+        (b'{"unknown": 1}', ("", "")),
+        ({"message": "parsed before"}, ("", "parsed before")),
+        ("text", ("", "text")),
+        (None, ("", "")),
+    ],
+)
+def test_every_error_answer_is_read(raw: object, read: tuple[str, str]) -> None:
+    """Code and message are found in every shape of an error answer, HTML and empty included."""
+    assert vtrix_error(raw) == read
+
+
+def test_a_page_of_html_becomes_a_short_line() -> None:
+    """However long an error page is, what is kept of it is short."""
+    assert len(vtrix_error(b"<p>" + b"word " * 100_000)[1]) <= 200
