@@ -10,10 +10,9 @@ from urllib.parse import urlsplit
 import httpx
 
 from service.sandbox.calls import Call, Scribe
+from service.sandbox.clients import CONNECTIONS_EACH, Clients
 from service.sandbox.tasks import Task
 from service.sandbox.world import World
-
-_CONNECTIONS = 64
 
 
 def on_loopback(url: str) -> bool:
@@ -28,15 +27,14 @@ def on_loopback(url: str) -> bool:
 class Caller:
     """Call back about tasks over one pool of connections; faults of the receiver are counted, never raised."""
 
-    def __init__(self, world: World, scribe: Scribe, client: httpx.AsyncClient, *, anywhere: bool) -> None:
+    def __init__(self, world: World, scribe: Scribe, clients: Clients) -> None:
         self._world = world
         self._scribe = scribe
-        self._client = client
-        self._anywhere = anywhere
+        self._clients = clients
         self._open: set[asyncio.Task[None]] = set()
         self._started: dict[int, asyncio.Task[None]] = {}
         self._held: dict[int, Call] = {}
-        self._slots = asyncio.Semaphore(_CONNECTIONS)
+        self._slots = [asyncio.Semaphore(CONNECTIONS_EACH) for _ in clients.pools]
 
     def tell(self, task: Task) -> asyncio.Task[None] | None:
         """Send the callback about the task as it stands, in the background; return what can be waited for."""
@@ -73,7 +71,7 @@ class Caller:
         url, switches = task.order.callback_url, self._world.switches
         if url is None or not switches.callbacks or (switches.final_callbacks_only and not task.state.final):
             return None
-        if not (self._anywhere or switches.callbacks_anywhere or on_loopback(url)):
+        if not (self._clients.anywhere or switches.callbacks_anywhere or on_loopback(url)):
             self._count("forbidden")
             return None
         call = self._scribe.write(task, url)
@@ -111,11 +109,11 @@ class Caller:
                 return
 
     async def _post(self, call: Call) -> bool:
-        timeout = self._world.switches.callback_timeout
-        async with self._slots:
+        client, timeout = self._clients.of(call.number), self._world.switches.callback_timeout
+        async with self._slots[call.number % len(self._slots)]:
             self._count("sent")
             try:
-                answer = await self._client.post(call.url, content=call.body, headers=call.headers, timeout=timeout)
+                answer = await client.post(call.url, content=call.body, headers=call.headers, timeout=timeout)
             except (httpx.HTTPError, httpx.InvalidURL, OSError):
                 self._count("unreachable")
                 return False

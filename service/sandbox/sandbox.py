@@ -11,6 +11,7 @@ import httpx
 from service.sandbox.app import Parts, build_app
 from service.sandbox.callbacks import Caller
 from service.sandbox.calls import Scribe
+from service.sandbox.clients import opened
 from service.sandbox.desk import Desk
 from service.sandbox.dialects import Vidu, Vtrix
 from service.sandbox.engine import Engine
@@ -23,8 +24,6 @@ from service.sandbox.world import World
 
 if TYPE_CHECKING:
     from service.sandbox.studio import Studio
-
-_CONNECTIONS = httpx.Limits(max_connections=128, max_keepalive_connections=64)
 
 
 class MediaExtraMissing(RuntimeError):
@@ -83,10 +82,9 @@ class Sandbox:
         if self._parts is not None:
             raise RuntimeError("the sandbox is running already")
         world, links = self._world, self._links
-        async with httpx.AsyncClient(transport=self._transport, trust_env=False, limits=_CONNECTIONS) as client:
-            anywhere = self._transport is not None
-            caller = Caller(world, Scribe(world, links), client, anywhere=anywhere)
-            studio = self._new_studio(world, client, anywhere=anywhere)
+        async with opened(self._transport) as clients:
+            caller = Caller(world, Scribe(world, links), clients)
+            studio = self._new_studio(world, clients)
             engine = Engine(world, caller)
             studio.open()
             self._parts = self._assembled(engine, studio)

@@ -14,6 +14,7 @@ import httpx
 
 from service.sandbox import movie
 from service.sandbox.callbacks import on_loopback
+from service.sandbox.clients import Clients
 from service.sandbox.tasks import Task
 from service.sandbox.world import World
 
@@ -30,10 +31,9 @@ _FETCH_TIMEOUT = 10.0
 class Studio:
     """Take tasks' media in, and give films and covers out; use it between `open` and `close`."""
 
-    def __init__(self, world: World, client: httpx.AsyncClient, *, anywhere: bool) -> None:
+    def __init__(self, world: World, clients: Clients) -> None:
         self._world = world
-        self._client = client
-        self._anywhere = anywhere
+        self._clients = clients
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._stills: OrderedDict[str, asyncio.Task[list[Path]]] = OrderedDict()
         self._films: OrderedDict[str, asyncio.Task[Path]] = OrderedDict()
@@ -99,7 +99,7 @@ class Studio:
         """Return the bytes at an address, none when they cannot or may not be had."""
         if not reference.startswith(("http://", "https://")):
             return b""
-        if not (self._anywhere or self._world.switches.fetch_images or on_loopback(reference)):
+        if not (self._clients.anywhere or self._world.switches.fetch_images or on_loopback(reference)):
             return b""
         try:
             return await self._fetched(reference)
@@ -108,7 +108,7 @@ class Studio:
 
     async def _fetched(self, address: str) -> bytes:
         content = bytearray()
-        async with self._client.stream("GET", address, timeout=_FETCH_TIMEOUT) as answer:
+        async with self._clients.of(0).stream("GET", address, timeout=_FETCH_TIMEOUT) as answer:
             if not answer.is_success:
                 return b""
             async for chunk in answer.aiter_bytes():
