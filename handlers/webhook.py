@@ -95,7 +95,7 @@ def _sign(secret: str, message_id: str, now: datetime, body: bytes) -> str:
 async def _read_some(answer: httpx.Response) -> None:
     """Read a short answer to its end, so that the connection can be used again; its status has already spoken."""
     taken = 0
-    with suppress(httpx.HTTPError, TimeoutError):
+    with suppress(httpx.HTTPError, httpx.StreamError, TimeoutError):
         async with asyncio.timeout(PATIENCE):
             async for chunk in answer.aiter_raw():
                 taken += len(chunk)
