@@ -145,7 +145,7 @@ def _learned_gap(elapsed: float, polls: int, learned: Learned, widest: float, ji
 def _aim(elapsed: float, learned: Learned) -> float:
     """Return seconds to a little after the usual run time, past it a part of the way to the slow ones."""
     usual = learned.usual * 1.03 + 1
-    if elapsed < usual:
+    if usual - elapsed >= NARROWEST_GAP:
         return usual - elapsed
     if elapsed < learned.slow:
         return max(NARROWEST_GAP, (learned.slow - learned.usual) / 4)

@@ -206,8 +206,15 @@ def advance(task: Task, fact: Fact, now: datetime, *, source: Source | None) -> 
 def _admissible(task: Task, fact: Fact) -> bool:
     if task.final or fact.status not in TRANSITIONS[task.status]:
         return False
+    return not fact.guessed or _guessable(task, fact)
+
+
+def _guessable(task: Task, fact: Fact) -> bool:
+    """Return whether our own conclusion may stand: of all ends only a failure, and only where the upstream is silent."""
+    if not fact.settles:
+        return not task.settled
     told = task.status is Status.IN_PROGRESS and not task.guessed
-    return not (fact.guessed and (task.settled or (told and fact.settles)))
+    return fact.status is Status.FAILED and not told and not task.settled
 
 
 def _moved(task: Task, fact: Fact) -> Task:

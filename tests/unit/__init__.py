@@ -1,0 +1,1 @@
+"""One part of the service at a time."""

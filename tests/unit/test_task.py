@@ -11,6 +11,7 @@ from service.core.view import TaskView, parse_time, rfc3339
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 ENDS = {Status.COMPLETED, Status.FAILED, Status.CANCELED}
 WORDS = {Status.IN_PROGRESS} | ENDS
+GUESSES = {Status.IN_PROGRESS, Status.FAILED}
 
 # What the upstream may say (guessed=False) and what we may conclude (guessed=True), by the status that a task is in.
 UPSTREAM_MAY = {
@@ -24,11 +25,11 @@ UPSTREAM_MAY = {
     Status.CANCELED: set(),
 }
 WE_MAY = {
-    Status.QUEUED: WORDS | {Status.SUBMITTING, Status.EXPIRED},
-    Status.SUBMITTING: WORDS | {Status.QUEUED, Status.IN_DOUBT, Status.EXPIRED},
+    Status.QUEUED: GUESSES | {Status.SUBMITTING, Status.EXPIRED},
+    Status.SUBMITTING: GUESSES | {Status.QUEUED, Status.IN_DOUBT, Status.EXPIRED},
     Status.IN_PROGRESS: {Status.IN_PROGRESS, Status.EXPIRED},
-    Status.IN_DOUBT: WORDS | {Status.QUEUED, Status.EXPIRED},
-    Status.EXPIRED: ENDS,
+    Status.IN_DOUBT: GUESSES | {Status.QUEUED, Status.EXPIRED},
+    Status.EXPIRED: {Status.FAILED},
     Status.COMPLETED: set(),
     Status.FAILED: set(),
     Status.CANCELED: set(),

@@ -1,0 +1,307 @@
+"""What holds for every order of facts, every token, every body and every finish time."""
+
+import json
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from service.core.callback import UnreadableCallback, read_callback, read_fact
+from service.core.routing import check_notify
+from service.core.schedule import Learned, next_attempt, next_poll, next_submission
+from service.core.task import SETTLED, TRANSITIONS, Fact, Source, Status, Task, TaskId, UpstreamId, advance
+from service.core.tokens import Claim, Tokens
+from service.core.vidu import vidu_error
+from service.core.vtrix import vtrix_error
+from service.core.wire import parse_json
+from service.errors import BadToken, InvalidParams, UnreadableBody, Unwell
+
+NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
+TOKENS = Tokens(["new", "old"])
+
+task_ids = st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True).map(TaskId)
+submissions = st.integers(0, 10**9 - 1)
+moments = st.datetimes(datetime(1980, 1, 1), datetime(4000, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - bounds are naive by Hypothesis's contract
+facts = st.builds(
+    Fact,
+    status=st.sampled_from(Status),
+    upstream_id=st.none() | st.sampled_from(["up1", "up2"]).map(UpstreamId),
+    progress=st.none() | st.floats(0, 1),
+    output=st.sampled_from([(), ({"type": "video", "url": "https://x.example/v.mp4"},)]),
+    guessed=st.booleans(),
+    unconfirmed=st.booleans(),
+)
+told = st.lists(st.tuples(facts, st.none() | st.sampled_from(Source)), max_size=25)
+json_values: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=15,
+)
+shares = st.floats(0, 1)
+run_times = st.floats(0, 1e6)
+
+
+def _task() -> Task:
+    return Task(
+        id=TaskId("t"),
+        client="c",
+        provider="vtrix",
+        model="m",
+        bucket="b",
+        created_at=NOW,
+        deadline_at=NOW + timedelta(hours=2),
+    )
+
+
+def _life(words: list[tuple[Fact, Source | None]]) -> list[tuple[Task, Fact | None]]:
+    """Return every step of a task that is told `words`, with the fact that made it."""
+    steps: list[tuple[Task, Fact | None]] = [(_task(), None)]
+    for fact, source in words:
+        step = advance(steps[-1][0], fact, NOW, source=source)
+        if step is not None:
+            steps.append((step.task, fact))
+    return steps
+
+
+# ── facts about a task ───────────────────────────────────────────────────────
+
+
+@given(told)
+def test_the_upstream_ends_a_task_once(words: list[tuple[Fact, Source | None]]) -> None:
+    """Whatever the order of facts, at most one terminal word of the upstream is taken, and it is the last step."""
+    steps = _life(words)
+    ends = [place for place, (task, _) in enumerate(steps) if task.final]
+    assert ends in ([], [len(steps) - 1])
+
+
+@given(told)
+def test_every_step_is_one_of_the_table(words: list[tuple[Fact, Source | None]]) -> None:
+    """No order of facts takes a task where the table does not."""
+    steps = _life(words)
+    for (before, _), (after, _) in pairwise(steps):
+        assert after.status in TRANSITIONS[before.status]
+
+
+@given(told)
+def test_progress_never_goes_back(words: list[tuple[Fact, Source | None]]) -> None:
+    """Progress stays or grows with every step."""
+    reached = [task.progress or 0.0 for task, _ in _life(words)]
+    assert reached == sorted(reached)
+
+
+@given(told)
+def test_a_guess_never_overrules_the_upstream(words: list[tuple[Fact, Source | None]]) -> None:
+    """Once the upstream works on a task, our guesses can at most say that its time is up; an end takes no guess."""
+    steps = _life(words)
+    for (before, _), (after, fact) in pairwise(steps):
+        if fact and fact.guessed:
+            assert not before.settled
+            assert before.guessed or before.status is not Status.IN_PROGRESS or after.status not in SETTLED
+
+
+@given(told, st.sampled_from(sorted(SETTLED)))
+def test_the_upstreams_end_is_always_heard(words: list[tuple[Fact, Source | None]], end: Status) -> None:
+    """A task that the upstream has not ended takes its terminal word, whatever happened before."""
+    task = _life(words)[-1][0]
+    step = advance(task, Fact(status=end), NOW, source=Source.POLL)
+    assert (step is None) == task.final
+
+
+@given(told)
+def test_a_fact_heard_twice_changes_nothing_the_second_time(words: list[tuple[Fact, Source | None]]) -> None:
+    """A repeat of the upstream's last word is no step and announces nothing."""
+    task = _task()
+    for fact, source in words:
+        honest = replace(fact, guessed=False)
+        first = advance(task, honest, NOW, source=source)
+        task = first.task if first else task
+        assert advance(task, honest, NOW, source=source) is None
+
+
+# ── tokens and bodies ────────────────────────────────────────────────────────
+
+
+@given(task_ids, submissions, moments)
+def test_tokens_come_back(task_id: TaskId, submission: int, expires: datetime) -> None:
+    """Every task, submission and second that goes into a token comes out of it."""
+    whole = expires.replace(microsecond=0)
+    claim = TOKENS.read_callback_token(TOKENS.callback_token(task_id, submission, whole), whole)
+    assert claim == Claim(task_id=task_id, submission=submission, expires=whole)
+    assert TOKENS.read_payload_token(TOKENS.payload_token(task_id, submission)) == replace(claim, expires=None)
+
+
+@given(task_ids, submissions, st.data())
+def test_a_changed_token_is_never_good(task_id: TaskId, submission: int, data: st.DataObject) -> None:
+    """Any edit of any token, with any characters, is a forgery."""
+    token = TOKENS.callback_token(task_id, submission, NOW)
+    place = data.draw(st.integers(0, len(token)))
+    edited = token[:place] + data.draw(st.text(max_size=3)) + token[place + data.draw(st.integers(0, 3)) :]
+    if edited == token:
+        return
+    with pytest.raises(BadToken, match="forged"):
+        TOKENS.read_callback_token(edited, NOW)
+
+
+@given(st.text() | st.text(st.characters(categories=["Cs"]), min_size=1))
+def test_any_text_as_a_token_is_refused_calmly(text: str) -> None:
+    """No text, broken characters included, raises anything but BadToken."""
+    with pytest.raises(BadToken):
+        TOKENS.read_payload_token(text)
+    with pytest.raises(BadToken):
+        TOKENS.read_callback_token(text, NOW)
+
+
+@given(st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
+@example(b'{"id": "a", "status": "failed", "error": {"code": 1e308}}')
+@example(b"[" * 5000)
+def test_any_body_is_read_or_refused_calmly(raw: bytes) -> None:
+    """Any bytes at all become a fact or an UnreadableCallback; error readers read anything."""
+    token = TOKENS.callback_token(TaskId("t"), 1, NOW)
+    with suppress(UnreadableCallback):
+        assert read_callback(token, {}, raw, NOW, tokens=TOKENS).task_id == "t"
+    for text in (*vtrix_error(raw), *vidu_error(raw)):
+        assert len(text) <= 2000
+        assert not any(ord(character) < 32 for character in text)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "id": st.just("d758") | json_values,
+            "task_id": json_values,
+            "state": st.sampled_from(["success", "failed", "processing"]) | json_values,
+            "status": st.sampled_from(["completed", "failed", "in_progress"]) | json_values,
+            "progress": json_values,
+            "output": st.lists(st.fixed_dictionaries({"content": json_values})) | json_values,
+            "creations": json_values,
+            "error": json_values,
+            "err_code": json_values,
+            "usage": st.fixed_dictionaries({"cost": json_values, "discount": json_values}) | json_values,
+            "payload": json_values,
+        },
+    )
+)
+@settings(max_examples=300)
+def test_any_fields_are_read_or_are_about_health(body: dict[str, Any]) -> None:
+    """Fields of any type become a sound fact, or Unwell."""
+    try:
+        fact = read_fact(body)
+    except Unwell:
+        return
+    assert fact.progress is None or 0 <= fact.progress <= 1
+    assert fact.settles or fact.upstream_id
+    json.dumps(fact.output, allow_nan=False).encode()
+
+
+@given(json_values)
+def test_good_json_is_read_as_it_was_written(value: Any) -> None:
+    """What the ordinary writer writes within JSON's own rules comes back equal."""
+    try:
+        raw = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        return
+    assert parse_json(raw) == value
+
+
+@given(st.binary(max_size=200))
+def test_json_is_read_or_refused(raw: bytes) -> None:
+    """Any bytes are JSON or unreadable, and nothing else happens."""
+    with suppress(UnreadableBody):
+        parse_json(raw)
+
+
+@given(json_values | st.lists(st.fixed_dictionaries({"handler": st.just("webhook") | json_values, "url": json_values})))
+def test_any_wish_is_checked_calmly(notify: Any) -> None:
+    """Any JSON as `notify` passes or is refused with its faults."""
+    with suppress(InvalidParams):
+        assert list(check_notify(notify, ["webhook"])) == (notify or [])
+
+
+# ── schedules ────────────────────────────────────────────────────────────────
+
+
+def _polls(finish: float, learned: Learned | None, jitter: float, trip: float) -> list[float]:
+    """Return when a task that finishes after `finish` seconds without a callback is asked about, up to its end."""
+    asked: list[float] = []
+    elapsed = 0.0
+    while not asked or asked[-1] < finish:
+        at = next_poll(
+            submitted_at=NOW,
+            now=NOW + timedelta(seconds=elapsed),
+            polls=len(asked),
+            learned=learned,
+            hinted_at=None,
+            poll_first=None,
+            poll_max=timedelta(hours=1),
+            jitter=jitter,
+        )
+        asked.append((at - NOW).total_seconds())
+        elapsed = asked[-1] + trip
+    return asked
+
+
+learnings = st.none() | st.builds(
+    Learned, quick=run_times, usual=run_times, slow=run_times, count=st.integers(1, 10**6), lost_share=shares
+)
+
+
+@given(st.floats(0, 20_000), learnings, shares, st.floats(0, 2))
+@example(3.0, Learned(quick=300, usual=300, slow=300, count=500, lost_share=0), 0.0, 1.0)
+def test_every_end_is_noticed_in_time(finish: float, learned: Learned | None, jitter: float, trip: float) -> None:
+    """Whatever was learned and however it misleads, a poll follows the end within 30 s or a tenth of the run time."""
+    assert _polls(finish, learned, jitter, trip)[-1] - finish <= max(30.0, 0.1 * finish)
+
+
+@given(st.floats(60, 5000), shares, shares, st.lists(st.floats(0.7, 1.5), min_size=3, max_size=3))
+def test_polls_are_a_third_of_a_fixed_pollers(run: float, lost: float, jitter: float, about: list[float]) -> None:
+    """A task of a minute or more in its usual bucket is asked less than a third as often as every 5 s."""
+    quick, usual, slow = sorted(share * run for share in about)
+    learned = Learned(quick=quick, usual=usual, slow=slow, count=100, lost_share=lost)
+    before_the_end = [at for at in _polls(run, learned, jitter, 0.0) if at <= run]
+    assert len(before_the_end) < run / 5 / 3
+
+
+@given(
+    polls=st.integers(0, 10**30),
+    elapsed=st.floats(0, 1e9),
+    hinted=st.none() | st.floats(-1e6, 1e9),
+    learned=learnings,
+    jitter=shares,
+    first=st.none() | st.floats(0, 1e9),
+)
+def test_the_next_poll_is_never_in_the_past(
+    *, polls: int, elapsed: float, hinted: float | None, learned: Learned | None, jitter: float, first: float | None
+) -> None:
+    """No count, age or clock makes a poll overflow, precede now, or wait longer than the cap."""
+    at = next_poll(
+        submitted_at=NOW - timedelta(seconds=elapsed),
+        now=NOW,
+        polls=polls,
+        learned=learned,
+        hinted_at=None if hinted is None else NOW - timedelta(seconds=hinted),
+        poll_first=None if first is None else timedelta(seconds=first),
+        poll_max=timedelta(minutes=5),
+        jitter=jitter,
+    )
+    assert at >= NOW
+    assert at - NOW <= timedelta(minutes=5) or (first is not None and polls == 0)
+
+
+@given(st.integers(0, 10**30), st.none() | st.integers(0, 10**30), st.lists(st.timedeltas(timedelta())), shares)
+def test_attempts_never_overflow(attempt: int, limit: int | None, schedule: list[timedelta], jitter: float) -> None:
+    """Any count and any pause give a moment from now on, or give up."""
+    at = next_attempt(schedule, attempt, limit, NOW, jitter)
+    assert at is None or at >= NOW
+
+
+@given(st.integers(0, 10**30), st.none() | st.timedeltas(), shares)
+def test_submissions_never_overflow(tries: int, asked: timedelta | None, jitter: float) -> None:
+    """Any count and any Retry-After give a moment between one second and a little over an hour from now."""
+    pause = next_submission(tries, NOW, jitter, asked) - NOW
+    assert timedelta(seconds=1) <= pause <= timedelta(minutes=66)

@@ -1,0 +1,172 @@
+"""Pauses before attempts, submissions and polls."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from service.core.schedule import Learned, deadline, learn, next_attempt, next_poll, next_submission
+
+NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
+SECONDS = [timedelta(seconds=pause) for pause in (0, 5, 30)]
+HEALTHY = Learned(quick=50, usual=60, slow=80, count=200, lost_share=0.0)
+LOSSY = Learned(quick=50, usual=60, slow=80, count=200, lost_share=1.0)
+
+
+def second(at: datetime | None) -> float | None:
+    """Return how many seconds after now `at` is."""
+    return None if at is None else round((at - NOW).total_seconds(), 3)
+
+
+@pytest.mark.parametrize(("attempt", "pause"), [(0, 0), (1, 5), (2, 30), (3, None), (10**30, None)])
+def test_each_entry_is_the_pause_before_an_attempt(attempt: int, pause: float | None) -> None:
+    """The schedule is walked entry by entry, and at its end the delivery is given up."""
+    assert second(next_attempt(SECONDS, attempt, None, NOW, 0)) == pause
+
+
+@pytest.mark.parametrize(
+    ("attempt", "limit", "pause"), [(1, 1, None), (1, 2, 5), (3, 5, 30), (4, 5, 30), (5, 5, None), (0, 0, None)]
+)
+def test_a_limit_shortens_or_lengthens_the_schedule(attempt: int, limit: int, pause: float | None) -> None:
+    """A handler's own number of attempts counts; past the schedule its last pause repeats."""
+    assert second(next_attempt(SECONDS, attempt, limit, NOW, 0)) == pause
+
+
+def test_no_schedule_is_no_attempt() -> None:
+    """An empty schedule gives up at once."""
+    assert next_attempt([], 0, 5, NOW, 0) is None
+
+
+def test_jitter_adds_at_most_a_tenth_and_leaves_zero_alone() -> None:
+    """Attempts spread by up to 10 %, and an immediate one stays immediate."""
+    assert second(next_attempt(SECONDS, 2, None, NOW, 1.0)) == 33
+    assert second(next_attempt(SECONDS, 0, None, NOW, 1.0)) == 0
+
+
+@pytest.mark.parametrize(("tries", "pause"), [(0, 1), (1, 2), (2, 4), (5, 32), (6, 60), (7, 60), (10**9, 60)])
+def test_submissions_that_never_left_wait_longer_each_time(tries: int, pause: float) -> None:
+    """The pause doubles to a minute and never overflows."""
+    assert second(next_submission(tries, NOW, 0, None)) == pause
+
+
+@pytest.mark.parametrize(
+    ("asked", "pause"), [(timedelta(seconds=20), 20), (timedelta(seconds=-5), 1), (timedelta(days=999), 3600)]
+)
+def test_the_upstreams_own_pause_is_honoured_within_reason(asked: timedelta, pause: float) -> None:
+    """Retry-After lengthens the pause, up to an hour."""
+    assert second(next_submission(0, NOW, 0, asked)) == pause
+
+
+@pytest.mark.parametrize(
+    ("allowed", "off_peak", "hours"), [(2, False, 2), (2, True, 49), (72, True, 72), (10**10, False, None)]
+)
+def test_every_task_has_a_deadline(allowed: int, off_peak: bool, hours: int | None) -> None:
+    """Off-peak tasks may take two days; a deadline past the calendar is the calendar's end."""
+    given = timedelta.max if hours is None else timedelta(hours=allowed)
+    at = deadline(NOW, given, off_peak)
+    assert at.year == 9999 if hours is None else at - NOW == timedelta(hours=hours)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A past run."""
+
+    seconds: float
+    called_back: bool = True
+
+
+def test_nothing_is_learned_from_nothing() -> None:
+    """No run times, or none that make sense, teach nothing."""
+    assert learn([]) is None
+    assert learn([Run(float("nan")), Run(float("inf")), Run(-1)]) is None
+
+
+def test_run_times_are_summed_up() -> None:
+    """Quick, usual and slow are the 5th, 50th and 95th percentiles; the share counts callbacks that never came."""
+    runs = [Run(seconds, called_back=seconds % 4 != 0) for seconds in range(101)]
+    assert learn(runs) == Learned(quick=5, usual=50, slow=95, count=101, lost_share=26 / 101)
+    assert learn([Run(7)]) == Learned(quick=7, usual=7, slow=7, count=1, lost_share=0)
+
+
+def poll(
+    elapsed: float = 0,
+    *,
+    polls: int = 0,
+    learned: Learned | None = None,
+    hinted: float | None = None,
+    first: float | None = None,
+    cap: float = 300,
+    jitter: float = 0,
+) -> float | None:
+    """Return how many seconds after `elapsed` the next poll is."""
+    at = next_poll(
+        submitted_at=NOW - timedelta(seconds=elapsed),
+        now=NOW,
+        polls=polls,
+        learned=learned,
+        hinted_at=None if hinted is None else NOW - timedelta(seconds=hinted),
+        poll_first=None if first is None else timedelta(seconds=first),
+        poll_max=timedelta(seconds=cap),
+        jitter=jitter,
+    )
+    return second(at)
+
+
+def test_a_cold_start_asks_early_and_then_widely() -> None:
+    """Without knowledge the first question comes after 15 s, the next ones 25 s apart."""
+    assert (poll(), poll(10), poll(15, polls=1), poll(20)) == (15, 5, 25, 25)
+
+
+def test_pauses_grow_with_tasks_that_run_long() -> None:
+    """Past five minutes the pause is nine hundredths of the time since the submission, up to the cap."""
+    assert (poll(1000, polls=9), poll(2000, polls=9), poll(10_000, polls=9)) == (90, 180, 300)
+    assert poll(10_000, polls=9, cap=3600) == 900
+
+
+def test_the_first_question_can_be_fixed() -> None:
+    """The operator's first pause is counted from the submission, and only for the first question."""
+    assert (poll(0, first=90), poll(60, first=90), poll(100, first=90), poll(90, polls=1, first=90)) == (90, 30, 0, 25)
+
+
+def test_a_hint_makes_questions_close_and_then_rarer() -> None:
+    """A callback that runs ahead of the upstream's own answer is followed up quickly, then with half of the time."""
+    assert [poll(60, hinted=since) for since in (-3, 0, 1, 4, 20, 100)] == [0.5, 0.5, 0.5, 2, 10, 25]
+
+
+def test_healthy_callbacks_are_relied_on() -> None:
+    """While callbacks come, only the widest pauses are used."""
+    assert [poll(at, polls=asked, learned=HEALTHY) for at, asked in ((0, 0), (25, 1), (50, 2), (75, 3))] == [25] * 4
+
+
+def test_lost_callbacks_aim_the_questions_at_the_usual_end() -> None:
+    """Where callbacks are lost, a question falls a little after the usual run time."""
+    assert (poll(25, polls=1, learned=LOSSY), poll(50, polls=2, learned=LOSSY)) == (25, 12.8)
+
+
+def test_lost_callbacks_narrow_the_pauses_as_far_as_is_affordable() -> None:
+    """Past the usual end pauses are a quarter of the way to the slow ones, but not more than one in 15.6 s overall."""
+    assert poll(70, polls=2, learned=LOSSY) == 5
+    assert poll(62.8, polls=3, learned=LOSSY) == pytest.approx(5)
+    assert poll(67.8, polls=4, learned=LOSSY) == pytest.approx(10.2)
+
+
+def test_half_lost_callbacks_are_in_between() -> None:
+    """The more callbacks are lost, the narrower the pauses."""
+    some = Learned(quick=50, usual=60, slow=80, count=200, lost_share=0.26)
+    assert poll(70, polls=2, learned=some) == 15
+
+
+def test_quick_tasks_are_asked_about_at_once() -> None:
+    """A bucket of tasks that take seconds is asked after its usual time when callbacks are lost."""
+    quick = Learned(quick=5, usual=8, slow=12, count=50, lost_share=1.0)
+    assert poll(0, learned=quick) == 9.24
+
+
+def test_jitter_only_shortens() -> None:
+    """Randomness makes a question earlier by up to a tenth, never later."""
+    assert (poll(jitter=1.0), poll(15, polls=1, jitter=1.0)) == (13.5, 22.5)
+
+
+def test_a_clock_that_runs_backwards_does_no_harm() -> None:
+    """A submission that seems to lie in the future is treated as just sent."""
+    assert poll(-3600) == 15
