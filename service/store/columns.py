@@ -1,0 +1,70 @@
+"""The column types that behave alike on SQLite and PostgreSQL."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import BigInteger, Dialect, Text, types
+from sqlalchemy.types import TypeEngine
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+REPLACEMENT = "\ufffd"
+
+
+class Moment(types.TypeDecorator[datetime]):
+    """An aware moment, in UTC on its way out: `timestamptz` on PostgreSQL, microseconds since 1970 on SQLite."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Return the type that `dialect` stores."""
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(types.TIMESTAMP(timezone=True))
+        return dialect.type_descriptor(BigInteger())
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        """Return what the driver stores for `value`; ValueError for a moment without an offset."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a stored moment needs its offset")
+        return value if dialect.name == "postgresql" else (value - EPOCH) // MICROSECOND
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        """Return the moment in UTC that the driver read as `value`."""
+        if value is None:
+            return None
+        if dialect.name != "postgresql":
+            return EPOCH + timedelta(microseconds=value)
+        moment: datetime = value
+        return moment.astimezone(UTC)
+
+
+class Document(types.TypeDecorator[Any]):
+    """A JSON value kept as ASCII text, because PostgreSQL's own JSON types refuse NUL and lone surrogates."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Return the JSON text of `value`; None stays NULL."""
+        return None if value is None else json.dumps(value, separators=(",", ":"))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
+        """Return the value whose JSON text was stored."""
+        return None if value is None else json.loads(value)
+
+
+class Words(types.TypeDecorator[str]):
+    """Text from anywhere: what no database stores (NUL, lone surrogates) becomes U+FFFD on its way in."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
+        """Return `value` as every database can store it."""
+        if value is None or (value.isascii() and "\0" not in value):
+            return value
+        return value.replace("\0", REPLACEMENT).encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -1,0 +1,186 @@
+"""Deliveries that are due, first in first out within a lane."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime
+from uuid import uuid4
+
+from sqlalchemy import ColumnElement, Select, bindparam, insert, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.ports import AttemptResult, DeliveryClaim, DeliveryView
+from service.store.engine import Database
+from service.store.event_log import COLUMNS, event_of
+from service.store.intake import PAYLOAD, payload_text
+from service.store.library import delivery_view
+from service.store.outcomes import Held, noted, postponed, written
+from service.store.rows import Values
+from service.store.tables import IS_PENDING, PENDING, attempts, deliveries, events, inputs
+
+CLAIMED = (
+    deliveries.c.id,
+    deliveries.c.fence,
+    deliveries.c.attempts,
+    deliveries.c.handler,
+    deliveries.c.message_id,
+    deliveries.c.target,
+    deliveries.c.event_id,
+    deliveries.c.event_seq,
+    deliveries.c.created_at,
+)
+HELD_FIELDS = tuple(field.name for field in fields(Held))
+
+
+class StoreDeliveryQueue:
+    """Implements `DeliveryQueue`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim(self, names: Sequence[str], *, now: datetime, until: datetime, limit: int) -> list[DeliveryClaim]:
+        """Lease due deliveries of the handler with these `names` (own and aliases), heads of their lanes only."""
+        async with self._database.writing() as write:
+            chosen = list((await write.connection.execute(due_heads(names, now, limit))).scalars())
+            if not chosen:
+                return []
+            values = {"leased_until": until, "fence": deliveries.c.fence + 1}
+            statement = update(deliveries).where(deliveries.c.id.in_(chosen)).values(values).returning(*CLAIMED)
+            leased = [dict(row) for row in (await write.connection.execute(statement)).mappings()]
+            return await _claims(write.connection, sorted(leased, key=lambda row: chosen.index(row["id"])))
+
+    async def finish(self, results: Sequence[AttemptResult]) -> set[str]:
+        """Store attempts and what became of their deliveries; return the ids whose fence still fitted."""
+        if not results:
+            return set()
+        async with self._database.writing() as write:
+            fences = {result.delivery_id: result.fence for result in results}
+            held = await _lock_held(write.connection, fences)
+            pairs = [(held[result.delivery_id], result) for result in results if result.delivery_id in held]
+            if pairs:
+                await _write_outcomes(write.connection, pairs)
+                write.topics.add("dispatch")  # a follower may be the head of its lane now
+            return set(held)
+
+    async def renew(self, claims: Mapping[str, int], *, until: datetime) -> set[str]:
+        """Prolong leases; return those that are still held."""
+        if not claims:
+            return set()
+        statement = update(deliveries).where(_held(claims)).values(leased_until=until).returning(deliveries.c.id)
+        async with self._database.writing() as write:
+            return set((await write.connection.execute(statement)).scalars())
+
+    async def release(self, claims: Mapping[str, int]) -> None:
+        """Give back leases whose fence still fits, without counting an attempt; due at once."""
+        if not claims:
+            return
+        async with self._database.writing() as write:
+            await write.connection.execute(update(deliveries).where(_held(claims)).values(leased_until=None))
+            write.topics.add("dispatch")
+
+    async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> list[str]:
+        """Make dead or delivered deliveries due again, with a fresh message id and schedule; return those found."""
+        wanted = list(dict.fromkeys(delivery_ids))
+        query = select(deliveries.c.id).where(deliveries.c.id.in_(wanted), ~IS_PENDING)
+        async with self._database.writing() as write:
+            locked = await write.connection.execute(query.order_by(deliveries.c.id).with_for_update())
+            ended = set(locked.scalars())
+            if ended:
+                await write.connection.execute(REPLAY, [_replayed(one, now) for one in sorted(ended)])
+                write.topics.add("dispatch")
+        return [one for one in wanted if one in ended]
+
+    async def delivery(self, delivery_id: str) -> DeliveryView | None:
+        """Return one delivery."""
+        async with self._database.reading() as connection:
+            return await delivery_view(connection, delivery_id)
+
+
+REPLAY = update(deliveries).where(deliveries.c.id == bindparam("this_id")).values(fence=deliveries.c.fence + 1)
+FINISH = update(deliveries).where(deliveries.c.id == bindparam("this_id"))
+POSTPONE = update(deliveries).where(
+    IS_PENDING,
+    deliveries.c.lane == bindparam("this_lane"),
+    deliveries.c.event_seq > bindparam("this_seq"),
+    deliveries.c.leased_until.is_(None),
+)
+NOTE_ATTEMPT = insert(attempts)
+
+
+def due_heads(names: Sequence[str], now: datetime, limit: int) -> Select[tuple[str]]:
+    """Return the query for due deliveries without a live lease, that no earlier pending one of their lane blocks.
+
+    Deliveries behind a head that waits for its retry are postponed with it (see `finish`), so that a long outage of one
+    destination does not fill the due end of the index with rows that cannot be claimed.
+    """
+    earlier = deliveries.alias("earlier")
+    blocked = select(earlier.c.id).where(
+        earlier.c.status == PENDING,
+        earlier.c.lane == deliveries.c.lane,
+        earlier.c.event_seq < deliveries.c.event_seq,
+    )
+    free = deliveries.c.leased_until.is_(None) | (deliveries.c.leased_until <= now)
+    return (
+        select(deliveries.c.id)
+        .where(IS_PENDING, deliveries.c.handler.in_(names), deliveries.c.due_at <= now, free, ~blocked.exists())
+        .order_by(deliveries.c.due_at, deliveries.c.event_seq)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=deliveries)
+    )
+
+
+def _held(claims: Mapping[str, int]) -> ColumnElement[bool]:
+    fits = tuple_(deliveries.c.id, deliveries.c.fence).in_(list(claims.items()))
+    return fits & IS_PENDING & deliveries.c.leased_until.is_not(None)
+
+
+async def _lock_held(connection: AsyncConnection, fences: Mapping[str, int]) -> dict[str, Held]:
+    query = select(*(deliveries.c[name] for name in HELD_FIELDS))
+    rows = await connection.execute(query.where(_held(fences)).order_by(deliveries.c.id).with_for_update())
+    return {row["id"]: Held(**row) for row in rows.mappings()}
+
+
+async def _write_outcomes(connection: AsyncConnection, pairs: Sequence[tuple[Held, AttemptResult]]) -> None:
+    await connection.execute(NOTE_ATTEMPT, [noted(held, result) for held, result in pairs])
+    await connection.execute(FINISH, [written(held, result) for held, result in pairs])
+    await connection.execute(POSTPONE, [postponed(held, result) for held, result in pairs])
+
+
+async def _claims(connection: AsyncConnection, leased: Sequence[Values]) -> list[DeliveryClaim]:
+    """Return the claims with their events and payloads, in the order of `leased`."""
+    query = select(*COLUMNS)
+    found = await connection.execute(query.where(events.c.seq.in_([row["event_seq"] for row in leased])))
+    carried = {event.id: event for event in map(event_of, found.mappings())}
+    payloads = await _payloads(connection, {event.task_id for event in carried.values()})
+    return [
+        DeliveryClaim(
+            id=row["id"],
+            fence=row["fence"],
+            attempt=row["attempts"] + 1,
+            handler=row["handler"],
+            message_id=row["message_id"],
+            target=row["target"],
+            event=carried[row["event_id"]],
+            payload=payloads.get(carried[row["event_id"]].task_id),
+            created_at=row["created_at"],
+        )
+        for row in leased
+    ]
+
+
+async def _payloads(connection: AsyncConnection, task_ids: set[str]) -> dict[str, str | None]:
+    query = select(inputs.c.task_id, inputs.c.data).where(inputs.c.task_id.in_(task_ids), inputs.c.place == PAYLOAD)
+    return {row.task_id: payload_text(row.data) for row in await connection.execute(query)}
+
+
+def _replayed(delivery_id: str, now: datetime) -> Values:
+    return {
+        "this_id": delivery_id,
+        "status": "pending",
+        "attempts": 0,
+        "message_id": f"msg_{uuid4().hex}",
+        "due_at": now,
+        "leased_until": None,
+        "fault": None,
+        "last_error": None,
+        "finished_at": None,
+    }

@@ -1,0 +1,175 @@
+"""The few differences between SQLite and PostgreSQL, in one place."""
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+from zlib import crc32
+
+from sqlalchemy import URL, Table, event, make_url, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from service.errors import BadSetting, StoreUnavailable
+
+CHANNEL = "boomerang"
+TOPICS_A_NOTE = 100  # a note may hold 8000 bytes
+LOCKED_FOR = 10.0
+"""Seconds to wait for another process that writes."""
+
+SQLITE_PRAGMAS = (
+    f"PRAGMA busy_timeout = {int(LOCKED_FOR * 1000)}",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA cache_size = -4096",
+    "PRAGMA journal_size_limit = 67108864",
+    "PRAGMA temp_store = MEMORY",
+)
+
+Item = TypeVar("Item")
+Insert = sqlite.Insert | postgresql.Insert
+
+
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where the database is: its kind, and the URL with our driver in it."""
+
+    url: URL
+
+    @property
+    def postgres(self) -> bool:
+        """Whether this is PostgreSQL; otherwise it is SQLite."""
+        return self.url.get_backend_name() == "postgresql"
+
+    @property
+    def path(self) -> Path:
+        """Return the file of an SQLite database."""
+        return Path(self.url.database or "")
+
+
+def address(database_url: str) -> Address:
+    """Return where `database_url` points to; raises BadSetting for what is neither SQLite nor PostgreSQL."""
+    try:
+        url = make_url(database_url)
+    except ArgumentError:
+        raise BadSetting("DATABASE_URL is no address; use sqlite:///boomerang.db or postgresql://...") from None
+    scheme = url.drivername.partition("+")[0]
+    if scheme in {"postgres", "postgresql"}:
+        _need_psycopg()
+        return Address(url=url.set(drivername="postgresql+psycopg"))
+    if scheme == "sqlite" and url.database and url.database != ":memory:":
+        return Address(url=url.set(drivername="sqlite+aiosqlite"))
+    raise BadSetting("DATABASE_URL must begin with sqlite:/// and name a file, or with postgresql://")
+
+
+def _need_psycopg() -> None:
+    try:
+        import psycopg  # noqa: F401, PLC0415 - an extra, asked for only when it is needed
+    except ImportError as error:
+        raise BadSetting(
+            "DATABASE_URL names PostgreSQL, whose driver is not installed: pip install 'boomerang-service[postgres]'"
+        ) from error
+
+
+def sqlite_engine(at: Address, *, writes: bool) -> AsyncEngine:
+    """Return an engine for the file: one connection that writes, or a few that only read."""
+    engine = create_async_engine(
+        at.url,
+        connect_args={"isolation_level": None},
+        pool_size=1 if writes else 3,
+        max_overflow=0,
+        pool_timeout=30,
+        hide_parameters=True,
+    )
+    pragmas = (*SQLITE_PRAGMAS, f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
+    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"  # the driver's own transaction handling is off
+
+    def connected(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(pragma)
+        cursor.close()
+
+    event.listen(engine.sync_engine, "connect", connected)
+    event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+    return engine
+
+
+def postgres_engine(at: Address) -> AsyncEngine:
+    """Return an engine for PostgreSQL with a modest pool; statements end after a minute at the latest."""
+    options = "-c statement_timeout=60s -c lock_timeout=20s -c idle_in_transaction_session_timeout=60s -c timezone=UTC"
+    return create_async_engine(
+        at.url,
+        connect_args={"options": options, "connect_timeout": 10, "application_name": "boomerang"},
+        pool_size=5,
+        max_overflow=5,
+        pool_timeout=15,
+        pool_pre_ping=True,
+        hide_parameters=True,
+    )
+
+
+def prepare_file(path: Path) -> None:
+    """Create the SQLite file with mode 0600 when it is missing, and set its journal to WAL.
+
+    Raises StoreUnavailable when that cannot be done. Two processes may do it at once.
+    """
+    try:
+        path.touch(mode=0o600, exist_ok=True)
+        _use_wal(path)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreUnavailable(f"the database file {path} cannot be used: {error}") from error
+
+
+def _use_wal(path: Path) -> None:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=LOCKED_FOR)
+    try:
+        deadline = time.monotonic() + LOCKED_FOR
+        while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            _try_wal(connection, deadline)
+    finally:
+        connection.close()
+
+
+def _try_wal(connection: sqlite3.Connection, deadline: float) -> None:
+    try:
+        connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    except sqlite3.OperationalError:  # the switch itself does not wait for others
+        if time.monotonic() > deadline:
+            raise
+        time.sleep(0.02)
+
+
+def insert(connection: AsyncConnection, table: Table) -> Insert:
+    """Return an insert into `table` that knows ON CONFLICT in the connection's dialect."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
+async def one_at_a_time(connection: AsyncConnection, what: str) -> None:
+    """Hold others that ask for `what` until this transaction ends; on SQLite every write is alone anyway."""
+    if connection.dialect.name == "postgresql":
+        key = crc32(f"boomerang {what}".encode())
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+
+async def notify(connection: AsyncConnection, topics: Iterable[str]) -> None:
+    """Tell other processes of `topics` when this transaction commits; SQLite has nobody to tell."""
+    if connection.dialect.name != "postgresql":
+        return
+    notes = [{"channel": CHANNEL, "note": json.dumps(some)} for some in chunks(sorted(set(topics)), TOPICS_A_NOTE)]
+    if notes:
+        await connection.execute(text("SELECT pg_notify(:channel, :note)"), notes)
+
+
+def chunks(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
+    """Yield `items` in lists of at most `size`."""
+    rest = iter(items)
+    while some := list(islice(rest, size)):
+        yield some

@@ -1,0 +1,104 @@
+"""The one way to the database: reading, writing in one transaction, and how a driver's troubles are told."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.errors import OperatorError, SchemaBehind, StoreUnavailable
+from service.ports import Signals
+from service.store.dialect import address, notify, postgres_engine, prepare_file, sqlite_engine
+
+WRITERS = 8
+TURN = 30.0
+"""Seconds that a writer waits for its turn inside this process."""
+
+MISSING = frozenset({"42P01", "42703"})  # PostgreSQL: undefined table, undefined column
+
+
+@dataclass(frozen=True, kw_only=True)
+class Write:
+    """A write transaction: its connection, and the topics that ring once it is committed."""
+
+    connection: AsyncConnection
+    topics: set[str] = field(default_factory=set)
+
+
+class Database:
+    """One database, with a turnstile for writers.
+
+    SQLite takes one writer at a time, which waits here for its turn and not in the database's busy loop; PostgreSQL
+    takes a few, so that readers always find a connection.
+    """
+
+    def __init__(self, database_url: str, signals: Signals) -> None:
+        self.at = address(database_url)
+        self.signals = signals
+        if self.at.postgres:
+            self._writer = self._reader = postgres_engine(self.at)
+        else:
+            prepare_file(self.at.path)
+            self._writer = sqlite_engine(self.at, writes=True)
+            self._reader = sqlite_engine(self.at, writes=False)
+        self._turn = asyncio.Semaphore(WRITERS if self.at.postgres else 1)
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """Yield a connection that sees one state of the database and writes nothing."""
+        with troubles_told():
+            async with self._reader.begin() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[Write]:
+        """Yield a write transaction; leaving commits durably and then rings, an error rolls everything back."""
+        with troubles_told():
+            async with self._my_turn(), self._writer.begin() as connection:
+                write = Write(connection=connection)
+                yield write
+                await notify(connection, write.topics)
+        self.signals.ring(*sorted(write.topics))
+
+    @asynccontextmanager
+    async def _my_turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(TURN):
+                await self._turn.acquire()
+        except TimeoutError as error:
+            raise StoreUnavailable("the database is busy: other writes take too long") from error
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._writer.dispose()
+        await self._reader.dispose()
+
+
+@contextmanager
+def troubles_told() -> Iterator[None]:
+    """Raise StoreUnavailable or SchemaBehind for what a driver says about the database's health."""
+    try:
+        yield
+    except NoConnection as error:
+        raise StoreUnavailable("the database is busy: no connection is free") from error
+    except DBAPIError as error:
+        told = _told(error)
+        if told is None:
+            raise
+        raise told from error
+
+
+def _told(error: DBAPIError) -> OperatorError | None:
+    said = str(error.orig).strip()
+    if getattr(error.orig, "sqlstate", None) in MISSING or said.startswith(("no such table", "no such column")):
+        return SchemaBehind('the database has another schema: run "boomerang migrate"')
+    if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError | InternalError):
+        return StoreUnavailable(f"the database cannot do it now: {said}")
+    return None

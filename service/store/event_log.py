@@ -1,0 +1,65 @@
+"""The events in the order of their commits, for whoever follows them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import RowMapping, func, select
+
+from service.core.task import EventType, TaskId
+from service.ports import EventRow
+from service.store.engine import Database
+from service.store.tables import events
+
+COLUMNS = (events.c.id, events.c.task_id, events.c.client, events.c.type, events.c.at, events.c.data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbered:
+    """An event with its place in the log, from 1 and growing; there may be gaps."""
+
+    seq: int
+    event: EventRow
+
+
+class StoreEvents:
+    """Reads the log of events; resuming after the highest `seq` that was seen misses nothing."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def after(
+        self,
+        seq: int,
+        *,
+        client: str | None = None,
+        task_id: TaskId | None = None,
+        types: Sequence[EventType] = (),
+        limit: int = 100,
+    ) -> list[Numbered]:
+        """Return the next events after `seq`, at most `limit`; `client` None for all of them."""
+        query = select(events.c.seq, *COLUMNS).where(events.c.seq > seq)
+        if client is not None:
+            query = query.where(events.c.client == client)
+        if task_id is not None:
+            query = query.where(events.c.task_id == task_id)
+        if types:
+            query = query.where(events.c.type.in_([one.value for one in types]))
+        async with self._database.reading() as connection:
+            rows = await connection.execute(query.order_by(events.c.seq).limit(limit))
+            return [_numbered(row) for row in rows.mappings()]
+
+    async def last(self) -> int:
+        """Return the highest `seq`, 0 when nothing has happened yet."""
+        async with self._database.reading() as connection:
+            highest = (await connection.execute(select(func.max(events.c.seq)))).scalar()
+            return highest or 0
+
+
+def event_of(row: RowMapping) -> EventRow:
+    """Return the event that a row of COLUMNS holds."""
+    values = {column.name: row[column] for column in COLUMNS}
+    return EventRow(**(values | {"type": EventType(row[events.c.type])}))
+
+
+def _numbered(row: RowMapping) -> Numbered:
+    return Numbered(seq=row[events.c.seq], event=event_of(row))

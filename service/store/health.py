@@ -1,0 +1,78 @@
+"""The database's own word on its state."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.errors import OperatorError
+from service.ports import Gauges
+from service.store.engine import Database
+from service.store.migrate import HEAD
+from service.store.tables import IS_PENDING, OPEN, POLLED, QUEUED, attempts, deliveries, inbox, tasks
+
+
+class StoreHealth:
+    """Implements `Health`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def ready(self) -> str | None:
+        """Return None when the database answers and its schema fits, else what to do about it."""
+        try:
+            version = await self._version()
+        except OperatorError as error:
+            return str(error)
+        if version == HEAD:
+            return None
+        return f'the database has schema {version}, this code needs {HEAD}: run "boomerang migrate"'
+
+    async def _version(self) -> str | None:
+        if not self._database.at.postgres and not self._database.at.path.exists():
+            return None
+        async with self._database.reading() as connection:
+            version: str | None = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
+            return version
+
+    async def gauges(self, now: datetime) -> Gauges:
+        """Return the current reading."""
+        async with self._database.reading() as connection:
+            by_status = await _counts(connection, tasks.c.status)
+            outcomes = select(attempts.c.handler, attempts.c.outcome, func.count())
+            grouped = await connection.execute(outcomes.group_by(attempts.c.handler, attempts.c.outcome))
+            return Gauges(
+                tasks=by_status,
+                deliveries=await _counts(connection, deliveries.c.status),
+                attempts={(row[0], row[1]): row[2] for row in grouped},
+                callbacks=await _counts(connection, inbox.c.verdict),
+                oldest_unsettled=await _age(connection, now, select(func.min(tasks.c.created_at)).where(OPEN)),
+                oldest_due=max([await _age(connection, now, query) for query in _due(now)]),
+                in_doubt=by_status.get("in_doubt", 0),
+            )
+
+
+async def _counts(connection: AsyncConnection, column: ColumnElement[str]) -> dict[str, int]:
+    rows = await connection.execute(select(column, func.count()).group_by(column))
+    return {row[0]: row[1] for row in rows}
+
+
+async def _age(connection: AsyncConnection, now: datetime, query: Select[Any]) -> timedelta:
+    oldest: datetime | None = (await connection.execute(query)).scalar()
+    return timedelta(0) if oldest is None else max(now - oldest, timedelta(0))
+
+
+def _due(now: datetime) -> list[Select[Any]]:
+    """Return the queries for what is due and in nobody's hands; each finds its oldest at the end of an index."""
+    return [
+        _oldest(tasks.c.due_at, tasks.c.leased_until, QUEUED, now),
+        _oldest(tasks.c.due_at, tasks.c.leased_until, POLLED, now),
+        _oldest(deliveries.c.due_at, deliveries.c.leased_until, IS_PENDING, now),
+    ]
+
+
+def _oldest(
+    due_at: ColumnElement[datetime], leased: ColumnElement[datetime], where: ColumnElement[bool], now: datetime
+) -> Select[Any]:
+    return select(due_at).where(where, due_at <= now, leased.is_(None) | (leased <= now)).order_by(due_at).limit(1)

@@ -1,0 +1,69 @@
+"""A task's history: everything that was ever noted about it, oldest first."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, literal, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.core.task import Json, TaskId
+from service.core.view import rfc3339
+from service.store.tables import attempts, deliveries, events, inbox, polls
+
+
+def _queries(task_id: TaskId) -> Iterable[Select[Any]]:
+    """Yield one query for each kind; the first column is the moment, the second the kind."""
+    yield (
+        select(events.c.at, literal("event").label("kind"), events.c.id, events.c.type, events.c.data)
+        .where(events.c.task_id == task_id)
+        .order_by(events.c.seq)
+    )
+    yield select(
+        inbox.c.received_at.label("at"), literal("callback").label("kind"), inbox.c.submission, inbox.c.verdict
+    ).where(inbox.c.task_id == task_id)
+    yield select(polls.c.at, literal("poll").label("kind"), polls.c.outcome).where(polls.c.task_id == task_id)
+    yield (
+        select(
+            deliveries.c.created_at.label("at"),
+            literal("delivery").label("kind"),
+            deliveries.c.id,
+            deliveries.c.event_id,
+            deliveries.c.handler,
+            deliveries.c.status,
+            deliveries.c.attempts,
+            deliveries.c.due_at,
+            deliveries.c.fault,
+            deliveries.c.last_error,
+            deliveries.c.finished_at,
+        )
+        .where(deliveries.c.task_id == task_id)
+        .order_by(deliveries.c.event_seq)
+    )
+    yield (
+        select(
+            attempts.c.started_at.label("at"),
+            literal("attempt").label("kind"),
+            attempts.c.delivery_id,
+            attempts.c.handler,
+            attempts.c.number.label("attempt"),
+            attempts.c.outcome,
+            attempts.c.error,
+            attempts.c.finished_at,
+        )
+        .join_from(attempts, deliveries, deliveries.c.id == attempts.c.delivery_id)
+        .where(deliveries.c.task_id == task_id)
+    )
+
+
+async def history_of(connection: AsyncConnection, task_id: TaskId) -> list[Json]:
+    """Return the history of one task as plain JSON, times as RFC 3339 in UTC."""
+    rows: list[Json] = []
+    for query in _queries(task_id):
+        rows += [dict(row) for row in (await connection.execute(query)).mappings()]
+    rows.sort(key=lambda row: row["at"])  # stable: at one moment, causes come before what follows from them
+    return [{name: _plain(value) for name, value in row.items()} for row in rows]
+
+
+def _plain(value: object) -> object:
+    return rfc3339(value) if isinstance(value, datetime) else value

@@ -1,0 +1,130 @@
+"""The ledger: facts and their consequences, many of them in one transaction."""
+
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy import insert as plain_insert
+
+from service.core.task import Task, TaskId
+from service.ports import DeliveryRow, EventRow, InboxEntry, LedgerTransaction, PollRow, RunTime
+from service.store.dialect import chunks, insert, one_at_a_time
+from service.store.engine import Database, Write
+from service.store.rows import TASK_COLUMNS, mutable_values_of, task_of
+from service.store.tables import deliveries, events, inbox, polls, run_times, tasks
+
+PARAMETERS = 10_000
+"""Ids in one statement: well under what SQLite (32,766) and PostgreSQL (65,535) take."""
+
+
+class StoreLedger:
+    """Implements `Ledger`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[LedgerTransaction]:
+        """Begin a write transaction; raises StoreUnavailable when the database cannot take it."""
+        async with self._database.writing() as write:
+            yield StoreTransaction(write)
+
+
+class StoreTransaction:
+    """Implements `LedgerTransaction`. Call `lock` before `append`: events are numbered one transaction at a time."""
+
+    def __init__(self, write: Write) -> None:
+        self._connection = write.connection
+        self._topics = write.topics
+
+    async def lock(self, ids: Collection[TaskId]) -> dict[TaskId, Task]:
+        """Return the known ones of `ids`, locked until the end of the transaction, in id order."""
+        found: dict[TaskId, Task] = {}
+        for some in chunks(sorted(set(ids)), PARAMETERS):
+            query = select(*TASK_COLUMNS).where(tasks.c.id.in_(some)).order_by(tasks.c.id).with_for_update()
+            rows = await self._connection.execute(query)
+            found |= {row["id"]: task_of(row) for row in rows.mappings()}
+        return found
+
+    async def admit(self, entries: Sequence[InboxEntry]) -> list[str]:
+        """Store those entries that are new; return a word for each: `new`, `repeated`, or `nonce_reused`."""
+        if not entries:
+            return []
+        fresh = await self._store_new(entries)
+        missed = {entry.digest for entry in entries} - fresh
+        known = await self._known(missed)
+        return [_word(entry, fresh, known) for entry in entries]
+
+    async def _store_new(self, entries: Sequence[InboxEntry]) -> set[str]:
+        statement = insert(self._connection, inbox).on_conflict_do_nothing().returning(inbox.c.digest)
+        rows = [asdict(entry) for entry in sorted(entries, key=lambda entry: entry.digest)]  # one order: no deadlock
+        return set((await self._connection.execute(statement, rows)).scalars())
+
+    async def _known(self, digests: Collection[str]) -> set[str]:
+        known: set[str] = set()
+        for some in chunks(sorted(digests), PARAMETERS):
+            query = select(inbox.c.digest).where(inbox.c.digest.in_(some))
+            known |= set((await self._connection.execute(query)).scalars())
+        return known
+
+    async def save(self, tasks: Collection[Task]) -> None:
+        """Write every mutable field of `tasks`, each locked before in this transaction."""
+        if tasks:
+            rows = [mutable_values_of(task) | {"this_id": task.id} for task in tasks]
+            await self._connection.execute(SAVE, rows)
+
+    async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> None:
+        """Store events, in this order, and their deliveries; what is stored already stays as it is.
+
+        Readers resume after the highest `seq` that they saw, so numbers must appear in the order of the commits.
+        """
+        if events:
+            await one_at_a_time(self._connection, "events")
+            await self._append_events(events)
+        if deliveries:
+            await self._append_deliveries(deliveries)
+
+    async def _append_events(self, rows: Sequence[EventRow]) -> None:
+        statement = insert(self._connection, events).on_conflict_do_nothing(index_elements=["id"])
+        await self._connection.execute(statement, [asdict(row) | {"type": row.type.value} for row in rows])
+
+    async def _append_deliveries(self, rows: Sequence[DeliveryRow]) -> None:
+        of_event = events.c.id == bindparam("of_event")
+        statement = (
+            insert(self._connection, deliveries)
+            .values(
+                event_seq=select(events.c.seq).where(of_event).scalar_subquery(),
+                created_at=select(events.c.at).where(of_event).scalar_subquery(),
+            )
+            .on_conflict_do_nothing(index_elements=["event_id", "lane"])
+        )
+        fresh = {"status": "pending", "attempts": 0, "attempted": 0, "fence": 0}
+        await self._connection.execute(statement, [asdict(row) | fresh | {"of_event": row.event_id} for row in rows])
+
+    async def note_polls(self, polls: Sequence[PollRow]) -> None:
+        """Store polls for the task's history."""
+        if polls:
+            await self._connection.execute(NOTE_POLLS, [asdict(poll) for poll in polls])
+
+    async def learn(self, samples: Sequence[RunTime]) -> None:
+        """Store run times from which polls are learned."""
+        if samples:
+            await self._connection.execute(LEARN, [asdict(sample) for sample in samples])
+
+    def notify(self, topics: Iterable[str]) -> None:
+        """Ring `topics` in every process once the transaction is committed."""
+        self._topics.update(topics)
+
+
+SAVE = update(tasks).where(tasks.c.id == bindparam("this_id"))
+NOTE_POLLS = plain_insert(polls)
+LEARN = plain_insert(run_times)
+
+
+def _word(entry: InboxEntry, fresh: set[str], known: set[str]) -> str:
+    if entry.digest in fresh:
+        fresh.discard(entry.digest)
+        known.add(entry.digest)
+        return "new"
+    return "repeated" if entry.digest in known else "nonce_reused"

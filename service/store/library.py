@@ -1,0 +1,94 @@
+"""The reading side: tasks, deliveries and a task's history. Never a blob, never a body."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, Table, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.core.task import Json, Task, TaskId
+from service.ports import DeliveryView, TaskFilter
+from service.store.engine import Database
+from service.store.history import history_of
+from service.store.rows import TASK_COLUMNS, task_of
+from service.store.tables import DEAD, DELIVERED, PENDING, deliveries, events, tasks
+
+DELIVERY_COLUMNS = (
+    deliveries.c.id,
+    deliveries.c.task_id,
+    deliveries.c.client,
+    deliveries.c.event_id,
+    events.c.type.label("event_type"),
+    deliveries.c.handler,
+    deliveries.c.status,
+    deliveries.c.attempts,
+    deliveries.c.due_at,
+    deliveries.c.fault,
+    deliveries.c.last_error,
+    deliveries.c.created_at,
+    deliveries.c.finished_at,
+)
+DELIVERIES = select(*DELIVERY_COLUMNS).join_from(deliveries, events, events.c.id == deliveries.c.event_id)
+STATUSES = {"pending": PENDING, "delivered": DELIVERED, "dead": DEAD}
+
+
+class StoreLibrary:
+    """Implements `Library`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def task(self, task_id: TaskId) -> Task | None:
+        """Return one task."""
+        async with self._database.reading() as connection:
+            rows = await connection.execute(select(*TASK_COLUMNS).where(tasks.c.id == task_id))
+            row = rows.mappings().one_or_none()
+            return None if row is None else task_of(row)
+
+    async def tasks(self, wanted: TaskFilter) -> list[Task]:
+        """Return tasks, newest first."""
+        query = select(*TASK_COLUMNS)
+        for column in ("client", "status", "model"):
+            asked = getattr(wanted, column)
+            query = query if asked is None else query.where(tasks.c[column] == asked)
+        async with self._database.reading() as connection:
+            rows = await connection.execute(_newest(query, tasks, wanted.limit, wanted.cursor))
+            return [task_of(row) for row in rows.mappings()]
+
+    async def history(self, task_id: TaskId) -> list[Json]:
+        """Return every event, callback, poll, delivery and attempt of a task, oldest first, as plain JSON."""
+        async with self._database.reading() as connection:
+            return await history_of(connection, task_id)
+
+    async def deliveries(
+        self, *, client: str | None, status: str | None, handler: str | None, limit: int, cursor: str | None
+    ) -> list[DeliveryView]:
+        """Return deliveries, newest first."""
+        query = DELIVERIES
+        for condition in _conditions(client, status, handler):
+            query = query.where(condition)
+        async with self._database.reading() as connection:
+            rows = await connection.execute(_newest(query, deliveries, limit, cursor))
+            return [DeliveryView(**row) for row in rows.mappings()]
+
+
+def _conditions(client: str | None, status: str | None, handler: str | None) -> list[ColumnElement[bool]]:
+    asked = {deliveries.c.client: client, deliveries.c.handler: handler}
+    conditions = [column == value for column, value in asked.items() if value is not None]
+    if status is not None:  # our own words as literals, so that the partial indexes fit
+        conditions.append(deliveries.c.status == STATUSES.get(status, status))
+    return conditions
+
+
+def _newest(query: Select[Any], table: Table, limit: int, cursor: str | None) -> Select[Any]:
+    """Return `query` newest first, after the row that `cursor` names; an unknown cursor yields nothing."""
+    if cursor is not None:
+        place = select(table.c.created_at, table.c.id).where(table.c.id == cursor)
+        query = query.where(tuple_(table.c.created_at, table.c.id) < place.scalar_subquery())
+    return query.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
+
+
+async def delivery_view(connection: AsyncConnection, delivery_id: str) -> DeliveryView | None:
+    """Return one delivery as clients see it."""
+    rows = await connection.execute(DELIVERIES.where(deliveries.c.id == delivery_id))
+    row = rows.mappings().one_or_none()
+    return None if row is None else DeliveryView(**row)

@@ -1,0 +1,57 @@
+"""Hears on PostgreSQL what other processes notify, and rings the local signals for it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import psycopg
+import structlog
+from psycopg import sql
+
+from service.store.dialect import CHANNEL
+from service.store.engine import Database
+
+PAUSE = 2.0
+"""Seconds before a lost connection is tried again; until then the polls find what is due."""
+
+log = structlog.get_logger(__name__)
+
+
+@asynccontextmanager
+async def listening(database: Database) -> AsyncIterator[None]:
+    """Ring the local signals for every note, inside the block; a lost connection is made anew."""
+    task = asyncio.create_task(_listen(database))
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def _listen(database: Database) -> None:
+    while True:
+        try:
+            await _hear(database)
+        except psycopg.Error as error:
+            log.warning("listening interrupted", error=type(error).__name__)
+        await asyncio.sleep(PAUSE)
+
+
+async def _hear(database: Database) -> None:
+    address = database.at.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    async with await psycopg.AsyncConnection.connect(address, autocommit=True, connect_timeout=10) as connection:
+        await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
+        database.signals.ring("submit", "reconcile", "dispatch", "events")  # what was said while nobody listened
+        async for note in connection.notifies():
+            database.signals.ring(*_topics(note.payload))
+
+
+def _topics(note: str) -> list[str]:
+    try:
+        topics: Any = json.loads(note)
+    except ValueError:
+        return []
+    return [topic for topic in topics if isinstance(topic, str)] if isinstance(topics, list) else []

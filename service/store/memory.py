@@ -1,0 +1,67 @@
+"""What was learned, and what is to be forgotten."""
+
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Delete, Select, delete, func, select
+
+from service.ports import RunTime
+from service.store.engine import Database
+from service.store.tables import ENDED, IS_PENDING, attempts, deliveries, inbox, inputs, polls, run_times, tasks
+
+
+class StoreMemory:
+    """Implements `Memory`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def run_times(self, *, per_bucket: int) -> list[RunTime]:
+        """Return the newest run times of each bucket, oldest first."""
+        newest = func.row_number().over(partition_by=run_times.c.bucket, order_by=(run_times.c.at.desc(), NEWEST))
+        ranked = select(run_times, newest.label("place")).subquery()
+        query = select(ranked.c.bucket, ranked.c.seconds, ranked.c.called_back, ranked.c.at)
+        async with self._database.reading() as connection:
+            rows = await connection.execute(query.where(ranked.c.place <= per_bucket).order_by(ranked.c.at))
+            return [RunTime(**row) for row in rows.mappings()]
+
+    async def prune(self, *, before: datetime, now: datetime) -> int:  # noqa: ARG002 - the port's; `before` says it all
+        """Forget raw callbacks, polls, attempts, inputs and run times of tasks that settled before `before`.
+
+        Quarantined callbacks go by their own age. What a pending delivery still carries stays. Returns how many rows.
+        """
+        forgotten = 0
+        for statement in _forget(before):
+            async with self._database.writing() as write:  # one by one: a long delete holds up nobody for long
+                forgotten += (await write.connection.execute(statement)).rowcount
+        return forgotten
+
+
+NEWEST = run_times.c.seq.desc()
+
+
+def _forget(before: datetime) -> list[Delete]:
+    return [
+        delete(inbox).where(inbox.c.received_at < before, _over(inbox.c.task_id, before) | _unknown()),
+        delete(polls).where(polls.c.at < before, _over(polls.c.task_id, before)),
+        delete(attempts).where(attempts.c.finished_at < before, attempts.c.delivery_id.in_(_done_deliveries(before))),
+        delete(inputs).where(_over(inputs.c.task_id, before), inputs.c.task_id.not_in(_still_carried())),
+        delete(run_times).where(run_times.c.at < before),
+    ]
+
+
+def _over(task_id: ColumnElement[str], before: datetime) -> ColumnElement[bool]:
+    ended = select(tasks.c.id).where(tasks.c.id == task_id, ENDED, tasks.c.settled_at < before)
+    return ended.exists()
+
+
+def _unknown() -> ColumnElement[bool]:
+    return ~select(tasks.c.id).where(tasks.c.id == inbox.c.task_id).exists()
+
+
+def _done_deliveries(before: datetime) -> Select[tuple[str]]:
+    """Return the ids of deliveries that are at their end, and whose task has been settled since before `before`."""
+    return select(deliveries.c.id).where(~IS_PENDING, _over(deliveries.c.task_id, before))
+
+
+def _still_carried() -> Select[tuple[str]]:
+    return select(deliveries.c.task_id).where(IS_PENDING)

@@ -1,0 +1,58 @@
+"""What an attempt's outcome writes: on its delivery, and on those that wait behind it."""
+
+from dataclasses import dataclass
+
+from service.ports import AttemptResult
+from service.store.rows import Values
+
+STATUS = {"delivered": "delivered", "dead": "dead", "retry": "pending"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Held:
+    """A delivery whose claim still fits: where it stands in its lane, and how many attempts it ever had."""
+
+    id: str
+    handler: str
+    lane: str
+    event_seq: int
+    attempted: int
+
+
+def noted(held: Held, result: AttemptResult) -> Values:
+    """Return the row of the attempt; its number goes on over replays."""
+    return {
+        "delivery_id": held.id,
+        "number": held.attempted + 1,
+        "handler": held.handler,
+        "started_at": result.started_at,
+        "finished_at": result.finished_at,
+        "outcome": result.outcome,
+        "error": result.error,
+    }
+
+
+def written(held: Held, result: AttemptResult) -> Values:
+    """Return what becomes of the delivery."""
+    ended = result.outcome != "retry"
+    return {
+        "this_id": held.id,
+        "status": STATUS[result.outcome],
+        "attempts": result.attempt,
+        "attempted": held.attempted + 1,
+        "due_at": None if ended else result.due_at or result.finished_at,
+        "leased_until": None,
+        "fault": result.fault,
+        "last_error": result.error,
+        "finished_at": result.finished_at if ended else None,
+    }
+
+
+def postponed(held: Held, result: AttemptResult) -> Values:
+    """Return when those behind in the lane are due: with the head's retry, or now that it has ended.
+
+    It only spares the claim from looking at them in vain; the order itself does not rest on it.
+    """
+    ended = result.outcome != "retry"
+    due_at = result.finished_at if ended else result.due_at or result.finished_at
+    return {"this_lane": held.lane, "this_seq": held.event_seq, "due_at": due_at}

@@ -1,0 +1,65 @@
+"""Between a task and its row."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any
+
+from sqlalchemy import RowMapping
+
+from service.core.task import Source, Status, Task, TaskError, Usage
+from service.store.tables import tasks
+
+Values = dict[str, Any]
+
+TASK_COLUMNS = tuple(tasks.c[field.name] for field in fields(Task))
+"""What makes a task: neither the idempotency key nor the computed cost."""
+
+FIXED = frozenset({"id", "client", "provider", "model", "created_at"})
+"""Fields that never change after the task has come in."""
+
+
+def values_of(task: Task) -> Values:
+    """Return the columns of `task`, its cost as a number beside its usage."""
+    values = {field.name: getattr(task, field.name) for field in fields(task)}
+    return values | {
+        "status": task.status.value,
+        "settled_by": task.settled_by.value if task.settled_by else None,
+        "error": asdict(task.error) if task.error else None,
+        "usage": asdict(task.usage) if task.usage else None,
+        "cost": dollars(task.usage),
+    }
+
+
+def mutable_values_of(task: Task) -> Values:
+    """Return the columns of `task` that may change."""
+    return {name: value for name, value in values_of(task).items() if name not in FIXED}
+
+
+def task_of(row: RowMapping) -> Task:
+    """Return the task that a row of TASK_COLUMNS holds."""
+    values = {column.name: row[column] for column in TASK_COLUMNS}
+    return Task(**(values | _structured(values)))
+
+
+def _structured(values: Mapping[str, Any]) -> Values:
+    return {
+        "status": Status(values["status"]),
+        "settled_by": Source(values["settled_by"]) if values["settled_by"] else None,
+        "error": TaskError(**values["error"]) if values["error"] else None,
+        "usage": Usage(**values["usage"]) if values["usage"] else None,
+        "notify": tuple(values["notify"]),
+        "output": tuple(values["output"]),
+        "warnings": tuple(values["warnings"]),
+    }
+
+
+def dollars(usage: Usage | None) -> float | None:
+    """Return the cost that `usage` tells, None where it tells none that is a sum of money."""
+    if usage is None or usage.cost is None:
+        return None
+    try:
+        cost = float(usage.cost)
+    except ValueError:
+        return None
+    return cost if math.isfinite(cost) and cost >= 0 else None

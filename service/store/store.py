@@ -1,0 +1,62 @@
+"""All ports of one database, in one hand."""
+
+from contextlib import AbstractAsyncContextManager, nullcontext
+from types import TracebackType
+from typing import Self
+
+from service.ports import Signals
+from service.store.delivery_queue import StoreDeliveryQueue
+from service.store.engine import Database
+from service.store.event_log import StoreEvents
+from service.store.health import StoreHealth
+from service.store.intake import StoreInputs, StoreIntake
+from service.store.ledger import StoreLedger
+from service.store.library import StoreLibrary
+from service.store.memory import StoreMemory
+from service.store.signals import LocalSignals
+from service.store.task_queue import StoreTaskQueue
+
+
+class Store:
+    """The ports over one database; `async with` or `close` ends its connections."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.signals: Signals = database.signals
+        self.ledger = StoreLedger(database)
+        self.intake = StoreIntake(database)
+        self.inputs = StoreInputs(database)
+        self.library = StoreLibrary(database)
+        self.events = StoreEvents(database)
+        self.tasks = StoreTaskQueue(database)
+        self.deliveries = StoreDeliveryQueue(database)
+        self.health = StoreHealth(database)
+        self.memory = StoreMemory(database)
+
+    def listening(self) -> AbstractAsyncContextManager[None]:
+        """Ring `signals` for what other processes notify, inside the block; on SQLite there is nothing to hear."""
+        if not self._database.at.postgres:
+            return nullcontext()
+        from service.store.listener import listening  # noqa: PLC0415 - needs the driver of the extra `postgres`
+
+        return listening(self._database)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._database.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def open_store(database_url: str, *, signals: Signals | None = None) -> Store:
+    """Return the store at `database_url`, whose schema may still have to be migrated.
+
+    Raises BadSetting for an address that is none, StoreUnavailable for an SQLite file that cannot be used.
+    """
+    return Store(Database(database_url, signals or LocalSignals()))

@@ -1,0 +1,225 @@
+"""The tables, and the indexes that keep claims and lists fast. The migrations say the same; a test compares them.
+
+Statuses in predicates are literals, never parameters: a partial index fits only what the planner can read.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    UniqueConstraint,
+    literal_column,
+)
+
+from service.core.task import AT_UPSTREAM, SETTLED, Status
+from service.store.columns import Document, Moment, Words
+
+metadata = MetaData()
+
+SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
+"""A growing key: SQLite counts only in a column that is called INTEGER."""
+
+tasks = Table(
+    "tasks",
+    metadata,
+    Column("id", Words, primary_key=True),
+    Column("client", Words, nullable=False),
+    Column("idempotency_key", Words),
+    Column("idempotency_digest", Words),
+    Column("provider", Words, nullable=False),
+    Column("model", Words, nullable=False),
+    Column("bucket", Words, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("deadline_at", Moment, nullable=False),
+    Column("status", Words, nullable=False),
+    Column("guessed", Boolean, nullable=False),
+    Column("unconfirmed", Boolean, nullable=False),
+    Column("submission", Integer, nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("polls", Integer, nullable=False),
+    Column("upstream_id", Words),
+    Column("params", Document, nullable=False),
+    Column("metadata", Document, nullable=False),
+    Column("notify", Document, nullable=False),
+    Column("progress", Float),
+    Column("output", Document, nullable=False),
+    Column("error", Document),
+    Column("warnings", Document, nullable=False),
+    Column("usage", Document),
+    Column("cost", Float),
+    Column("settled_by", Words),
+    Column("submitted_at", Moment),
+    Column("settled_at", Moment),
+    Column("due_at", Moment),
+    Column("leased_until", Moment),
+    Column("fence", BigInteger, nullable=False),
+    Column("hinted_at", Moment),
+    Column("hinted_id", Words),
+    Column("hinted_fact", Document),
+    Column("polled_at", Moment),
+    Column("resubmission_of", Words),
+    Column("note", Words),
+    UniqueConstraint("client", "idempotency_key", name="tasks_idempotency"),
+)
+
+inputs = Table(
+    "inputs",
+    metadata,
+    Column("task_id", Words, primary_key=True),
+    Column("place", Words, primary_key=True),
+    Column("media_type", Words, nullable=False),
+    Column("sha256", Words, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+inbox = Table(
+    "inbox",
+    metadata,
+    Column("digest", Words, primary_key=True),
+    Column("task_id", Words, nullable=False),  # no foreign key: quarantined callbacks name unknown tasks
+    Column("submission", Integer, nullable=False),
+    Column("nonce", Words),
+    Column("verdict", Words, nullable=False),
+    Column("received_at", Moment, nullable=False),
+    Column("headers", Document, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    UniqueConstraint("nonce", name="inbox_nonce"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
+    Column("id", Words, nullable=False),
+    Column("task_id", Words, nullable=False),
+    Column("client", Words, nullable=False),
+    Column("type", Words, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("data", Document, nullable=False),
+    UniqueConstraint("id", name="events_id"),
+    sqlite_autoincrement=True,
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Words, primary_key=True),
+    Column("event_id", Words, nullable=False),
+    Column("event_seq", BigInteger, nullable=False),
+    Column("task_id", Words, nullable=False),
+    Column("client", Words, nullable=False),
+    Column("handler", Words, nullable=False),
+    Column("lane", Words, nullable=False),
+    Column("target", Document, nullable=False),
+    Column("message_id", Words, nullable=False),
+    Column("status", Words, nullable=False),
+    Column("attempts", Integer, nullable=False),  # since the last replay
+    Column("attempted", Integer, nullable=False),  # ever
+    Column("due_at", Moment),
+    Column("leased_until", Moment),
+    Column("fence", BigInteger, nullable=False),
+    Column("fault", Words),
+    Column("last_error", Words),
+    Column("created_at", Moment, nullable=False),
+    Column("finished_at", Moment),
+    UniqueConstraint("event_id", "lane", name="deliveries_event_lane"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("delivery_id", Words, primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("handler", Words, nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("finished_at", Moment, nullable=False),
+    Column("outcome", Words, nullable=False),
+    Column("error", Words),
+)
+
+polls = Table(
+    "polls",
+    metadata,
+    Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
+    Column("task_id", Words, nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("outcome", Words, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+run_times = Table(
+    "run_times",
+    metadata,
+    Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
+    Column("bucket", Words, nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("called_back", Boolean, nullable=False),
+    Column("at", Moment, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+
+def word(value: str) -> ColumnElement[str]:
+    """Return `value`, one of our own words, as a literal in SQL."""
+    return literal_column(f"'{value}'")
+
+
+def one_of(column: ColumnElement[str], values: frozenset[Status]) -> ColumnElement[bool]:
+    """Return the condition that `column` is one of `values`, written as the partial indexes have it."""
+    return column.in_([word(value) for value in sorted(values)])
+
+
+PENDING, DELIVERED, DEAD = word("pending"), word("delivered"), word("dead")
+QUEUED = tasks.c.status == word(Status.QUEUED)
+SUBMITTING = tasks.c.status == word(Status.SUBMITTING)
+IN_FLIGHT = one_of(tasks.c.status, AT_UPSTREAM)
+POLLED = tasks.c.status.not_in([word(Status.QUEUED), word(Status.SUBMITTING)])
+OPEN = one_of(tasks.c.status, AT_UPSTREAM | {Status.QUEUED})
+ENDED = one_of(tasks.c.status, SETTLED)
+IS_PENDING = deliveries.c.status == PENDING
+IS_DEAD = deliveries.c.status == DEAD
+
+
+def _partial(name: str, *columns: ColumnElement[object], where: ColumnElement[bool]) -> Index:
+    return Index(name, *columns, sqlite_where=where, postgresql_where=where)
+
+
+_partial("tasks_queued", tasks.c.created_at, tasks.c.id, where=QUEUED)
+_partial("tasks_queued_due", tasks.c.due_at, where=QUEUED)
+_partial("tasks_queued_deadline", tasks.c.deadline_at, where=QUEUED)
+_partial("tasks_polled", tasks.c.due_at, where=POLLED & tasks.c.due_at.is_not(None))
+_partial("tasks_submitting", tasks.c.leased_until, where=SUBMITTING)
+_partial("tasks_in_flight", tasks.c.status, where=IN_FLIGHT)
+_partial("tasks_open", tasks.c.created_at, where=OPEN)
+_partial("tasks_costs", tasks.c.bucket, tasks.c.created_at, tasks.c.cost, where=tasks.c.cost.is_not(None))
+Index("tasks_submitted", tasks.c.submitted_at, tasks.c.bucket, tasks.c.cost, tasks.c.status)
+Index("tasks_newest", tasks.c.created_at, tasks.c.id)
+Index("tasks_by_client", tasks.c.client, tasks.c.created_at, tasks.c.id)
+Index("tasks_by_status", tasks.c.status, tasks.c.created_at, tasks.c.id)
+Index("inbox_by_task", inbox.c.task_id, inbox.c.received_at)
+Index("inbox_verdicts", inbox.c.verdict)
+Index("inbox_received", inbox.c.received_at)
+Index("events_by_task", events.c.task_id, events.c.seq)
+Index("events_by_client", events.c.client, events.c.seq)
+_partial("deliveries_due", deliveries.c.handler, deliveries.c.due_at, deliveries.c.event_seq, where=IS_PENDING)
+_partial("deliveries_oldest", deliveries.c.due_at, where=IS_PENDING)
+_partial("deliveries_lanes", deliveries.c.lane, deliveries.c.event_seq, where=IS_PENDING)
+_partial("deliveries_dead", deliveries.c.created_at, deliveries.c.id, where=IS_DEAD)
+Index("deliveries_newest", deliveries.c.created_at, deliveries.c.id)
+Index("deliveries_by_client", deliveries.c.client, deliveries.c.created_at, deliveries.c.id)
+Index("deliveries_by_task", deliveries.c.task_id, deliveries.c.event_seq)
+Index("deliveries_status", deliveries.c.status)
+Index("attempts_outcomes", attempts.c.handler, attempts.c.outcome)
+Index("attempts_finished", attempts.c.finished_at)
+Index("polls_by_task", polls.c.task_id, polls.c.at)
+Index("polls_at", polls.c.at)
+Index("run_times_by_bucket", run_times.c.bucket, run_times.c.at)
+Index("run_times_at", run_times.c.at)

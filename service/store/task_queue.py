@@ -1,0 +1,136 @@
+"""Tasks whose next step is due: claimed with a lease and a fence."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, case, func, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.core.task import Status, Task, TaskId
+from service.ports import Limits
+from service.store.budget import affordable, budget_spent
+from service.store.dialect import one_at_a_time
+from service.store.engine import Database
+from service.store.rows import TASK_COLUMNS, Values, task_of
+from service.store.tables import IN_FLIGHT, POLLED, QUEUED, SUBMITTING, tasks
+
+SWEEP = 1000
+"""Abandoned submissions in one sweep; the next one finds the rest."""
+
+Candidate = tuple[TaskId, str]
+"""A task's id and its bucket."""
+
+
+class StoreTaskQueue:
+    """Implements `TaskQueue`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def claim_submissions(self, *, now: datetime, until: datetime, limit: int, limits: Limits) -> list[Task]:
+        """Move due queued tasks to `submitting`, durably, and return them, first in first out.
+
+        Each gets the next submission number, `submitted_at = now`, a lease `until` and a higher fence.
+        """
+        async with self._database.writing() as write:
+            chosen = await _choose(write.connection, now, limit, limits)
+            taken = {
+                "status": Status.SUBMITTING.value,
+                "submission": tasks.c.submission + 1,
+                "submitted_at": now,
+            }
+            return await _lease(write.connection, chosen, until, taken)
+
+    async def budget_spent(self, now: datetime) -> float:
+        """Return the US dollars that this UTC day's submissions cost, those still unknown by their bucket's mean."""
+        async with self._database.reading() as connection:
+            return await budget_spent(connection, now)
+
+    async def claim_polls(self, *, now: datetime, until: datetime, limit: int) -> list[Task]:
+        """Lease due tasks of any status but queued and submitting, and queued ones that are past their deadline."""
+        overdue = QUEUED & (tasks.c.deadline_at <= now)
+        due = POLLED & (tasks.c.due_at <= now)
+        async with self._database.writing() as write:
+            chosen = await _unleased(write.connection, overdue, tasks.c.deadline_at, now, limit)
+            if len(chosen) < limit:
+                chosen += await _unleased(write.connection, due, tasks.c.due_at, now, limit - len(chosen))
+            return await _lease(write.connection, chosen, until, {})
+
+    async def renew(self, claims: Mapping[TaskId, int], *, until: datetime) -> set[TaskId]:
+        """Prolong leases (by fence); return those that are still held."""
+        if not claims:
+            return set()
+        statement = update(tasks).where(_held(claims)).values(leased_until=until).returning(tasks.c.id)
+        async with self._database.writing() as write:
+            return {TaskId(held) for held in (await write.connection.execute(statement)).scalars()}
+
+    async def release(self, claims: Mapping[TaskId, int], *, due_at: datetime) -> None:
+        """Give back leases whose fence still fits; polls are due again at `due_at`.
+
+        A submission that is given back may have left: it stays `submitting`, and the sweep finds it from `due_at` on.
+        """
+        if not claims:
+            return
+        statement = (
+            update(tasks)
+            .where(_held(claims))
+            .values(
+                leased_until=case((SUBMITTING, due_at), else_=None),
+                due_at=case((tasks.c.due_at.is_(None), None), else_=due_at),
+            )
+        )
+        async with self._database.writing() as write:
+            await write.connection.execute(statement)
+            write.topics.add("reconcile")
+
+    async def sweep(self, *, now: datetime) -> list[Task]:
+        """Return tasks that are `submitting` with a lease that is past: abandoned, in doubt."""
+        query = select(*TASK_COLUMNS).where(SUBMITTING, tasks.c.leased_until <= now)
+        async with self._database.reading() as connection:
+            rows = await connection.execute(query.order_by(tasks.c.leased_until).limit(SWEEP))
+            return [task_of(row) for row in rows.mappings()]
+
+
+def _held(claims: Mapping[TaskId, int]) -> ColumnElement[bool]:
+    return tuple_(tasks.c.id, tasks.c.fence).in_(list(claims.items())) & tasks.c.leased_until.is_not(None)
+
+
+async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits: Limits) -> list[TaskId]:
+    if limits.max_in_flight is not None or limits.budget is not None:
+        await one_at_a_time(connection, "submissions")  # two claimers together must not exceed a limit
+    if limits.max_in_flight is not None:
+        in_flight = await connection.execute(select(func.count()).select_from(tasks).where(IN_FLIGHT))
+        limit = min(limit, limits.max_in_flight - in_flight.scalar_one())
+    candidates = await _first_in(connection, now, limit) if limit > 0 else []
+    if limits.budget is not None and candidates:
+        candidates = await affordable(connection, candidates, now, limits.budget)
+    return [task_id for task_id, _ in candidates]
+
+
+async def _first_in(connection: AsyncConnection, now: datetime, limit: int) -> list[Candidate]:
+    query = (
+        select(tasks.c.id, tasks.c.bucket)
+        .where(QUEUED, tasks.c.due_at <= now, tasks.c.deadline_at > now)
+        .order_by(tasks.c.created_at, tasks.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return [(TaskId(row.id), row.bucket) for row in await connection.execute(query)]
+
+
+async def _unleased(
+    connection: AsyncConnection, wanted: ColumnElement[bool], order: ColumnElement[datetime], now: datetime, limit: int
+) -> list[TaskId]:
+    free = tasks.c.leased_until.is_(None) | (tasks.c.leased_until <= now)
+    query = select(tasks.c.id).where(wanted, free).order_by(order).limit(limit).with_for_update(skip_locked=True)
+    return [TaskId(found) for found in (await connection.execute(query)).scalars()]
+
+
+async def _lease(connection: AsyncConnection, chosen: Sequence[TaskId], until: datetime, taken: Values) -> list[Task]:
+    """Lease the rows that this transaction holds already; return the tasks in the order of `chosen`."""
+    if not chosen:
+        return []
+    values = {"leased_until": until, "fence": tasks.c.fence + 1} | taken
+    statement = update(tasks).where(tasks.c.id.in_(chosen)).values(values).returning(*TASK_COLUMNS)
+    leased = {row["id"]: task_of(row) for row in (await connection.execute(statement)).mappings()}
+    return [leased[task_id] for task_id in chosen]
