@@ -210,7 +210,7 @@ def _admissible(task: Task, fact: Fact) -> bool:
 
 
 def _guessable(task: Task, fact: Fact) -> bool:
-    """Return whether our own conclusion may stand: of all ends only a failure, and only where the upstream is silent."""
+    """Return whether our conclusion may stand: of all ends only a failure, and only where the upstream is silent."""
     if not fact.settles:
         return not task.settled
     told = task.status is Status.IN_PROGRESS and not task.guessed

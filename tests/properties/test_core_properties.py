@@ -1,4 +1,4 @@
-"""What holds for every order of facts, every token, every body and every finish time."""
+"""What holds for every order of facts, every token and every body."""
 
 import json
 from contextlib import suppress
@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from service.core.callback import UnreadableCallback, read_callback, read_fact
 from service.core.routing import check_notify
-from service.core.schedule import Learned, next_attempt, next_poll, next_submission
 from service.core.task import SETTLED, TRANSITIONS, Fact, Source, Status, Task, TaskId, UpstreamId, advance
 from service.core.tokens import Claim, Tokens
 from service.core.vidu import vidu_error
@@ -42,8 +41,6 @@ json_values: st.SearchStrategy[Any] = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
     max_leaves=15,
 )
-shares = st.floats(0, 1)
-run_times = st.floats(0, 1e6)
 
 
 def _task() -> Task:
@@ -221,87 +218,3 @@ def test_any_wish_is_checked_calmly(notify: Any) -> None:
     """Any JSON as `notify` passes or is refused with its faults."""
     with suppress(InvalidParams):
         assert list(check_notify(notify, ["webhook"])) == (notify or [])
-
-
-# ── schedules ────────────────────────────────────────────────────────────────
-
-
-def _polls(finish: float, learned: Learned | None, jitter: float, trip: float) -> list[float]:
-    """Return when a task that finishes after `finish` seconds without a callback is asked about, up to its end."""
-    asked: list[float] = []
-    elapsed = 0.0
-    while not asked or asked[-1] < finish:
-        at = next_poll(
-            submitted_at=NOW,
-            now=NOW + timedelta(seconds=elapsed),
-            polls=len(asked),
-            learned=learned,
-            hinted_at=None,
-            poll_first=None,
-            poll_max=timedelta(hours=1),
-            jitter=jitter,
-        )
-        asked.append((at - NOW).total_seconds())
-        elapsed = asked[-1] + trip
-    return asked
-
-
-learnings = st.none() | st.builds(
-    Learned, quick=run_times, usual=run_times, slow=run_times, count=st.integers(1, 10**6), lost_share=shares
-)
-
-
-@given(st.floats(0, 20_000), learnings, shares, st.floats(0, 2))
-@example(3.0, Learned(quick=300, usual=300, slow=300, count=500, lost_share=0), 0.0, 1.0)
-def test_every_end_is_noticed_in_time(finish: float, learned: Learned | None, jitter: float, trip: float) -> None:
-    """Whatever was learned and however it misleads, a poll follows the end within 30 s or a tenth of the run time."""
-    assert _polls(finish, learned, jitter, trip)[-1] - finish <= max(30.0, 0.1 * finish)
-
-
-@given(st.floats(60, 5000), shares, shares, st.lists(st.floats(0.7, 1.5), min_size=3, max_size=3))
-def test_polls_are_a_third_of_a_fixed_pollers(run: float, lost: float, jitter: float, about: list[float]) -> None:
-    """A task of a minute or more in its usual bucket is asked less than a third as often as every 5 s."""
-    quick, usual, slow = sorted(share * run for share in about)
-    learned = Learned(quick=quick, usual=usual, slow=slow, count=100, lost_share=lost)
-    before_the_end = [at for at in _polls(run, learned, jitter, 0.0) if at <= run]
-    assert len(before_the_end) < run / 5 / 3
-
-
-@given(
-    polls=st.integers(0, 10**30),
-    elapsed=st.floats(0, 1e9),
-    hinted=st.none() | st.floats(-1e6, 1e9),
-    learned=learnings,
-    jitter=shares,
-    first=st.none() | st.floats(0, 1e9),
-)
-def test_the_next_poll_is_never_in_the_past(
-    *, polls: int, elapsed: float, hinted: float | None, learned: Learned | None, jitter: float, first: float | None
-) -> None:
-    """No count, age or clock makes a poll overflow, precede now, or wait longer than the cap."""
-    at = next_poll(
-        submitted_at=NOW - timedelta(seconds=elapsed),
-        now=NOW,
-        polls=polls,
-        learned=learned,
-        hinted_at=None if hinted is None else NOW - timedelta(seconds=hinted),
-        poll_first=None if first is None else timedelta(seconds=first),
-        poll_max=timedelta(minutes=5),
-        jitter=jitter,
-    )
-    assert at >= NOW
-    assert at - NOW <= timedelta(minutes=5) or (first is not None and polls == 0)
-
-
-@given(st.integers(0, 10**30), st.none() | st.integers(0, 10**30), st.lists(st.timedeltas(timedelta())), shares)
-def test_attempts_never_overflow(attempt: int, limit: int | None, schedule: list[timedelta], jitter: float) -> None:
-    """Any count and any pause give a moment from now on, or give up."""
-    at = next_attempt(schedule, attempt, limit, NOW, jitter)
-    assert at is None or at >= NOW
-
-
-@given(st.integers(0, 10**30), st.none() | st.timedeltas(), shares)
-def test_submissions_never_overflow(tries: int, asked: timedelta | None, jitter: float) -> None:
-    """Any count and any Retry-After give a moment between one second and a little over an hour from now."""
-    pause = next_submission(tries, NOW, jitter, asked) - NOW
-    assert timedelta(seconds=1) <= pause <= timedelta(minutes=66)
