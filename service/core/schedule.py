@@ -134,21 +134,21 @@ def next_poll(
 
 def _learned_gap(elapsed: float, polls: int, learned: Learned, widest: float, jitter: float) -> float:
     """Return the pause: the widest while callbacks come; where they are lost, aimed at when tasks mostly end."""
+    polls = min(max(polls, 0), 10**9)
     reliance = min(1.0, max(0.0, (learned.lost_share - HEALTHY_LOSS) / (BROKEN_LOSS - HEALTHY_LOSS)))
-    aimed = _aim(elapsed, learned) * (1 - JITTER * jitter)
+    aimed = _aim(elapsed, polls, learned) * (1 - JITTER * jitter)
     wanted = widest + reliance * (min(aimed, widest) - widest)
     credit = 0 if learned.slow <= QUICK_BUCKET else 1
-    affordable = SECONDS_A_POLL * (min(max(polls, 0), 10**9) + credit) - elapsed
+    affordable = SECONDS_A_POLL * (polls + credit) - elapsed
     return min(widest, max(wanted, affordable, NARROWEST_GAP))
 
 
-def _aim(elapsed: float, learned: Learned) -> float:
-    """Return seconds to a little after the usual run time, past it a part of the way to the slow ones."""
-    usual = learned.usual * 1.03 + 1
-    if usual - elapsed >= NARROWEST_GAP:
-        return usual - elapsed
+def _aim(elapsed: float, polls: int, learned: Learned) -> float:
+    """Return seconds to a little after the usual run time; once tasks may end, what saved questions allow till slow."""
+    if elapsed < learned.quick:
+        return learned.usual * 1.03 + 1 - elapsed
     if elapsed < learned.slow:
-        return max(NARROWEST_GAP, (learned.slow - learned.usual) / 4)
+        return (learned.slow - elapsed) / max(1.0, learned.slow / SECONDS_A_POLL - polls)
     return math.inf
 
 
