@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.applications import Starlette
@@ -12,8 +13,10 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.sandbox import specs
 from service.sandbox.answers import CUT, ConnectionCut
+from service.sandbox.callbacks import Caller
 from service.sandbox.desk import Desk
 from service.sandbox.dialects import Refused, read_object
+from service.sandbox.engine import Engine
 from service.sandbox.files import Files
 from service.sandbox.listing import Listing
 from service.sandbox.values import SwitchError
@@ -48,14 +51,16 @@ async def _cut(receive: Receive, send: Send) -> None:
         message = await receive()
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Parts:
     """Hold what serves requests while a sandbox runs."""
 
-    def __init__(self, *, vtrix: Desk, vidu: Desk, listing: Listing, files: Files) -> None:
-        self.vtrix = vtrix
-        self.vidu = vidu
-        self.listing = listing
-        self.files = files
+    engine: Engine
+    caller: Caller
+    vtrix: Desk
+    vidu: Desk
+    listing: Listing
+    files: Files
 
 
 def build_app(

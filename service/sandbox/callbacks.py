@@ -52,11 +52,16 @@ class Caller:
             self._started[task.number] = sending
         return sending
 
+    @property
+    def under_way(self) -> set[asyncio.Task[None]]:
+        """Return every callback that is neither sent nor given up."""
+        return set(self._open)
+
     async def close(self) -> None:
         """Give up what is under way."""
-        for sending in self._open:
+        for sending in self.under_way:
             sending.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
+        await asyncio.gather(*self.under_way, return_exceptions=True)
 
     def _end(self, task: Task, call: Call | None) -> asyncio.Task[None] | None:
         held, before = self._held.pop(task.number, None), self._started.pop(task.number, None)

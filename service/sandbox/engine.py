@@ -20,11 +20,17 @@ class Engine:
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._slots: dict[Provider, tuple[int, asyncio.Semaphore]] = {}
 
+    @property
+    def under_way(self) -> set[asyncio.Task[None]]:
+        """Return every run that has not ended."""
+        return set(self._runs.values())
+
     async def close(self) -> None:
         """Stop every run."""
-        for run in self._runs.values():
+        runs = self.under_way
+        for run in runs:
             run.cancel()
-        await asyncio.gather(*self._runs.values(), return_exceptions=True)
+        await asyncio.gather(*runs, return_exceptions=True)
 
     def launch(self, task: Task) -> None:
         """Let the task run in the background; where nothing holds it up, it runs at once."""

@@ -24,6 +24,8 @@ _CROSSFADE = 0.5
 _SHORT_SIDE = {"540p": 540, "720p": 720, "1080p": 1080}
 _INK, _SHADOW = (255, 255, 255), (0, 0, 0)
 _MOST_PIXELS = 64_000_000
+_UNREADABLE = (OSError, ValueError, SyntaxError, av.FFmpegError, Image.DecompressionBombError)
+"""What Pillow and PyAV raise for broken files; Pillow calls a broken PNG a syntax error."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,10 +57,9 @@ class Shape:
 def prepare(source: bytes, shape: Shape) -> bytes:
     """Return a JPEG still for the film from an image's or a video's bytes; raise `ValueError` for neither."""
     try:
-        picture = _opened(source)
-    except (OSError, ValueError, Image.DecompressionBombError) as fault:
+        upright = ImageOps.exif_transpose(_opened(source)).convert("RGB")
+    except _UNREADABLE as fault:
         raise ValueError("neither an image nor a video that can be read") from fault
-    upright = ImageOps.exif_transpose(picture).convert("RGB")
     return _jpeg(ImageOps.fit(upright, shape.still, Image.Resampling.BILINEAR))
 
 

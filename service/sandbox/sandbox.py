@@ -1,5 +1,6 @@
 """Run a stand-in upstream: Vtrix- and Vidu-shaped, with real MP4s, a ledger, and every fault as a switch."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -76,6 +77,12 @@ class Sandbox:
         """Return what was billed, asked and called back, as `GET /sandbox/ledger` does."""
         return self._world.ledger.to_json(str(task.state) for task in self._world.tasks.values())
 
+    async def idle(self) -> None:
+        """Wait until every task has ended and every callback is sent or given up."""
+        engine, caller = self._serving().engine, self._serving().caller
+        while work := engine.under_way | caller.under_way:
+            await asyncio.wait(work)
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Serve until the block ends, then stop every task and callback and remove every file."""
@@ -87,7 +94,7 @@ class Sandbox:
             studio = self._new_studio(world, clients)
             engine = Engine(world, caller)
             studio.open()
-            self._parts = self._assembled(engine, studio)
+            self._parts = self._assembled(engine, caller, studio)
             try:
                 yield
             finally:
@@ -96,11 +103,13 @@ class Sandbox:
                 await caller.close()
                 await studio.close()
 
-    def _assembled(self, engine: Engine, studio: "Studio") -> Parts:
+    def _assembled(self, engine: Engine, caller: Caller, studio: "Studio") -> Parts:
         world, links = self._world, self._links
         vidu = Vidu(world, links)
         desk = Desk(world, vidu, engine, studio)
         return Parts(
+            engine=engine,
+            caller=caller,
             vtrix=Desk(world, Vtrix(world, links), engine, studio),
             vidu=desk,
             listing=Listing(world, vidu, links, desk.admit),
