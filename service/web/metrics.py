@@ -26,7 +26,7 @@ def exposition(gauges: Gauges, counters: Counters) -> bytes:
     return generate_latest(registry)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # a registry knows its collectors by identity
 class Reading(Collector):
     """A collector of what was read for one scrape."""
 

@@ -7,10 +7,10 @@ from anyio.to_thread import run_sync
 
 from service.core.params import check
 from service.core.task import Json
+from service.desk import NewTask
 from service.errors import Fault, InvalidParams
 from service.ports import IdempotencyKey
 from service.web.query import unknown_key_fault
-from service.web.uses import NewTask
 
 KNOWN = ("model", "params", "metadata", "notify")
 REQUIRED = ("model", "params")
@@ -21,8 +21,8 @@ NUL_ESCAPE = b"\\u0000"
 async def new_task(data: object, *, client: str, idempotency: IdempotencyKey | None, nul: bool) -> NewTask:
     """Return what is asked for in `data`, the parsed body; raises InvalidParams.
 
-    `nul` says that the body may hold the character U+0000, which no database keeps. Where the shape is at fault
-    already, the parameters are checked as well, so that all faults are told together.
+    `nul` says that the body may hold the character U+0000, which no database keeps. The desk checks the values; where
+    the keys are at fault already, they are checked here as well, so that all faults are told together.
     """
     if not isinstance(data, dict):
         raise InvalidParams([Fault(loc=(), msg="the body must be a JSON object with model and params")])
@@ -31,13 +31,13 @@ async def new_task(data: object, *, client: str, idempotency: IdempotencyKey | N
     if nul:
         faults += await run_sync(_all_nul_faults, data)
     if faults or not isinstance(model, str):
-        raise InvalidParams([*faults, *await run_sync(_param_faults, data)])
+        raise InvalidParams([*faults, *_kind_faults(data), *await run_sync(_param_faults, data)])
     return NewTask(
         client=client,
         model=model,
         params=data["params"],
         metadata=data.get("metadata", {}),
-        notify=data.get("notify", ()),
+        notify=data.get("notify"),
         idempotency=idempotency,
     )
 
@@ -49,9 +49,12 @@ def _shape_faults(data: Json) -> Iterator[Fault]:
     for name in REQUIRED:
         if name not in data:
             yield Fault(loc=(name,), msg="is required")
+
+
+def _kind_faults(data: Json) -> Iterator[Fault]:
     if not isinstance(data.get("metadata", {}), dict):
         yield Fault(loc=("metadata",), msg="must be an object: write {...}")
-    if not isinstance(data.get("notify", []), list):
+    if not isinstance(data.get("notify") or [], list):
         yield Fault(loc=("notify",), msg="must be a list of objects: write [...]")
 
 

@@ -21,6 +21,7 @@ from service.errors import Fault
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:boomerang:problem:"
 STORE_PAUSE = timedelta(seconds=5)
+INNERMOST = 8  # frames of an unforeseen error that the log gets
 
 log = structlog.get_logger("service.web")
 
@@ -101,7 +102,7 @@ def unforeseen(error: Exception, *, status: int) -> Problem:
     The log gets its type and where it was raised, never its words: they may quote a body.
     """
     error_id = token_hex(8)
-    where = "".join(traceback.format_tb(error.__traceback__))
+    where = "".join(traceback.format_tb(error.__traceback__, limit=-INNERMOST))
     log.error("request_failed", error_id=error_id, error=type(error).__qualname__, where=where)
     detail = f"an unexpected fault of ours; the log has it under {error_id}"
     return Problem(

@@ -1,23 +1,11 @@
 """What the HTTP edge asks of the use-cases, as small Protocols; the real ones fit structurally."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
 
 from service.core.task import Task, TaskId
-from service.ports import DeliveryView, IdempotencyKey
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewTask:
-    """A task as a client asks for it; `params`, `metadata` and `notify` are as parsed from JSON, unchecked."""
-
-    client: str
-    model: str
-    params: object = field(repr=False)
-    metadata: object = field(default_factory=dict, repr=False)
-    notify: object = field(default=(), repr=False)
-    idempotency: IdempotencyKey | None = None
+from service.desk import NewTask
+from service.ports import DeliveryView
 
 
 class Desk(Protocol):
