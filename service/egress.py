@@ -2,7 +2,7 @@
 
 Every address that a client or the upstream gave us (webhooks, results) is dialled through here. A name is resolved
 once, every address that it has is checked, and the very address that was checked is dialled; the name stays in Host,
-SNI and the certificate check. A name that changes its mind between check and connection (DNS rebinding) thus gains nothing.
+SNI and the certificate check. A name that changes its mind between check and dial (DNS rebinding) gains nothing.
 """
 
 import asyncio

@@ -23,6 +23,7 @@ BURST_SECONDS = 0.5
 LONGEST_PAUSE = 60.0
 LARGEST_STEP = 6
 INSTANT = 1e-6
+LARGEST_BURST = 1000
 
 ANSWERED = (Refused, UnknownTask, Conflict)
 """Errors that are whole answers of a provider that is well."""
@@ -40,7 +41,7 @@ class Paced:
         self.name = upstream.name
         self.requests: Counter[tuple[str, str]] = Counter()
         self._upstream = upstream
-        self._places = asyncio.Semaphore(concurrency)
+        self._places = Places(concurrency)
         self._pace = Pace(rate)
         self._room = Room(large)
 
@@ -53,6 +54,10 @@ class Paced:
     def pause(self) -> timedelta:
         """How long no request will be sent from now on, because the provider asked for fewer."""
         return timedelta(seconds=self._pace.pause())
+
+    def ready(self) -> int:
+        """Return how many requests may go at this moment without waiting."""
+        return min(self._places.free, self._pace.ready())
 
     def room(self, size: int) -> AbstractAsyncContextManager[None]:
         """Wait until `size` more bytes may be in hand, and hold them for the block: take it before loading inputs.
@@ -112,6 +117,15 @@ class Paced:
                 self.requests[kind, outcome] += 1
 
 
+class Places(asyncio.Semaphore):
+    """A semaphore that tells how many places are free."""
+
+    @property
+    def free(self) -> int:
+        """How many callers would not have to wait."""
+        return 0 if self.locked() else self._value
+
+
 class Pace:
     """When the next request may go: at a rate, in the order of asking, and not during a pause.
 
@@ -130,6 +144,13 @@ class Pace:
     def pause(self) -> float:
         """Return the seconds that are left of the common pause."""
         return max(0.0, self._resume_at - asyncio.get_running_loop().time())
+
+    def ready(self) -> int:
+        """Return how many callers may go now, when nobody else is waiting."""
+        if self.pause() > INSTANT or self._queue.locked():
+            return 0
+        spare = asyncio.get_running_loop().time() + self._slack - self._full_at
+        return min(LARGEST_BURST, int((spare + INSTANT) / self._gap) + 1) if spare > -INSTANT else 0
 
     async def wait(self) -> int:
         """Wait for this caller's turn; return how many throttles had been seen when it came."""

@@ -81,7 +81,8 @@ class Vidu:
             **(cursor or {"paper.page": "0"}),
         }
         body = json_object(await self._line.listed("/tasks", query))
-        tasks = body.get("tasks") or []
+        found = body.get("tasks")
+        tasks = [] if found is None else found  # an empty list may be left out
         if not isinstance(tasks, list):
             raise Unwell("the upstream's list of tasks is no list")
         matches = [task for task in tasks if isinstance(task, dict) and task.get("payload") == correlation]

@@ -1,0 +1,304 @@
+"""One budget for every request: rate, concurrency, common pauses, and room for large submissions."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from service.core.task import Fact, Status, UpstreamId
+from service.errors import BoomerangError, Conflict, NeverLeft, Refused, ReplyLost, Throttled, UnknownTask, Unwell
+from service.ports import Order
+from service.upstream.paced import Paced
+from tests.unit.sandboxes import MOVED
+from tests.unit.upstreams import Provider, order
+
+ID = UpstreamId("1")
+SINCE = datetime(2026, 1, 1, tzinfo=UTC)
+FACT = Fact(status=Status.IN_PROGRESS, upstream_id=ID)
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """Run these tests in virtual time."""
+    return MOVED
+
+
+def now() -> float:
+    """Return the loop's time."""
+    return asyncio.get_running_loop().time()
+
+
+class Double:
+    """An upstream that notes when it was asked, takes `seconds`, and answers from `script`."""
+
+    name = "double"
+    lists = True
+
+    def __init__(self, *script: Exception | None, seconds: float = 0.0) -> None:
+        self.script = list(script)
+        self.seconds = seconds
+        self.asked: list[tuple[float, str]] = []
+        self.at_once = 0
+        self.most = 0
+
+    async def _answer(self, what: str) -> Fact:
+        self.asked.append((now(), what))
+        step = self.script.pop(0) if self.script else None
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        try:
+            await asyncio.sleep(self.seconds)
+        finally:
+            self.at_once -= 1
+        if step is not None:
+            raise step
+        return FACT
+
+    async def create(self, order: Order) -> Fact:  # noqa: ARG002 - the port
+        """Answer a submission."""
+        return await self._answer("create")
+
+    async def fetch(self, upstream_id: UpstreamId) -> Fact:
+        """Answer a poll."""
+        return await self._answer(upstream_id)
+
+    async def cancel(self, upstream_id: UpstreamId) -> None:
+        """Answer a cancel."""
+        await self._answer(f"cancel {upstream_id}")
+
+    async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:  # noqa: ARG002 - the port
+        """Answer a search."""
+        return await self._answer(f"find {correlation}")
+
+    @property
+    def times(self) -> list[float]:
+        """When it was asked."""
+        return [round(at, 3) for at, _ in self.asked]
+
+
+def paced(double: Double, *, rate: float = 1000.0, concurrency: int = 100, large: int = 100) -> Paced:
+    """Return a budget around the double."""
+    return Paced(double, rate=rate, concurrency=concurrency, large=large)
+
+
+async def fetches(budget: Paced, count: int) -> list[Fact | BaseException]:
+    """Ask `count` times at once."""
+    asked = (budget.fetch(UpstreamId(str(number))) for number in range(count))
+    return await asyncio.gather(*asked, return_exceptions=True)
+
+
+async def test_requests_go_at_the_rate_after_a_small_burst() -> None:
+    """At 10 a second five go at once, then one every tenth of a second, in the order of asking."""
+    double = Double()
+    await fetches(paced(double, rate=10), 12)
+    assert double.times == [0, 0, 0, 0, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
+    assert [what for _, what in double.asked] == [str(number) for number in range(12)]
+
+
+@pytest.mark.parametrize("rate", [0.3, 1, 3, 7, 10, 333])
+async def test_no_second_sees_more_than_the_rate_and_the_burst(rate: float) -> None:
+    """In no window of a second do more requests leave than the rate and its burst allow."""
+    double = Double()
+    await fetches(paced(double, rate=rate), 40)
+    bound = rate + max(1.0, rate * 0.5) + 1e-3
+    assert len(double.asked) == 40
+    assert all(sum(start <= at < start + 0.999 for at in double.times) <= bound + 1 for start in double.times)
+    assert double.times[-1] >= (40 - max(1.0, rate / 2)) / rate - 0.01
+
+
+async def test_every_kind_draws_from_the_same_budget() -> None:
+    """Submissions, polls, cancels and searches wait for one another."""
+    double = Double()
+    budget = paced(double, rate=1)
+    await asyncio.gather(
+        budget.create(order()), budget.fetch(ID), budget.cancel(ID), budget.find("t", since=SINCE, until=SINCE)
+    )
+    assert double.times == [0, 1, 2, 3]
+    assert budget.requests == {("create", "ok"): 1, ("fetch", "ok"): 1, ("cancel", "ok"): 1, ("find", "ok"): 1}
+
+
+async def test_concurrency_is_bounded() -> None:
+    """No more requests are under way than allowed, and all are made."""
+    double = Double(seconds=1.0)
+    await fetches(paced(double, concurrency=3), 10)
+    assert (double.most, len(double.asked)) == (3, 10)
+
+
+async def test_retry_after_stops_everything_for_as_long_as_it_says() -> None:
+    """After a throttle no request leaves before the pause has passed, and none is lost."""
+    double = Double(Throttled("slow", retry_after=timedelta(seconds=30)))
+    budget = paced(double, concurrency=1)
+    first, *others = await fetches(budget, 4)
+    assert isinstance(first, Throttled)
+    assert first.retry_after == timedelta(seconds=30)
+    assert others == [FACT] * 3
+    assert [round(at) for at in double.times] == [0, 30, 30, 30]
+
+
+async def test_throttles_without_a_pause_grow_to_a_minute_and_begin_again_after_a_success() -> None:
+    """The pauses are 1, 2, 4 … 60 s; one good answer brings back the first; the caller is told of each."""
+    double = Double(*[Throttled("slow") for _ in range(9)], None, Throttled("slow"))
+    budget = paced(double, rate=1000, concurrency=1)
+    pauses = [fault.retry_after for fault in await fetches(budget, 11) if isinstance(fault, Throttled)]
+    assert [pause and pause.total_seconds() for pause in pauses] == [1, 2, 4, 8, 16, 32, 60, 60, 60, 1]
+    assert double.times[-2] == pytest.approx(1 + 2 + 4 + 8 + 16 + 32 + 60 * 3)
+
+
+async def test_a_volley_of_throttles_counts_once() -> None:
+    """Requests that were under way together say one thing: the pause after them is the shortest, not the longest."""
+    double = Double(*[Throttled("slow") for _ in range(5)], seconds=1.0)
+    budget = paced(double, concurrency=5)
+    await fetches(budget, 6)
+    assert double.times[-1] == pytest.approx(2.0, abs=0.02)
+
+
+async def test_a_good_answer_from_before_the_throttle_does_not_shorten_what_follows() -> None:
+    """Only a request that left after the last throttle shows that the provider is content again."""
+    double = Double(Throttled("slow"), None, seconds=1.0)
+    budget = paced(double, concurrency=2)
+    await fetches(budget, 2)
+    double.script = [Throttled("slow")]
+    (again,) = await fetches(budget, 1)
+    assert isinstance(again, Throttled)
+    assert again.retry_after == timedelta(seconds=2)
+
+
+async def test_the_pause_that_is_left_can_be_read() -> None:
+    """Whoever claims work can see that nothing would leave now."""
+    budget = paced(Double(Throttled("slow", retry_after=timedelta(seconds=30))))
+    assert budget.pause == timedelta()
+    await fetches(budget, 1)
+    await asyncio.sleep(10)
+    assert budget.pause == timedelta(seconds=20)
+    await asyncio.sleep(30)
+    assert budget.pause == timedelta()
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (NeverLeft("x"), "never_left"),
+        (Refused("c", "x"), "refused"),
+        (ReplyLost("x"), "reply_lost"),
+        (UnknownTask("x"), "unknown_task"),
+        (Unwell("x"), "unwell"),
+        (Conflict("x"), "conflict"),
+        (Throttled("x"), "throttled"),
+    ],
+)
+async def test_outcomes_are_counted_and_errors_go_through(error: BoomerangError, outcome: str) -> None:
+    """Each error reaches the caller as it is, and is counted under its name."""
+    budget = paced(Double(error))
+    (caught,) = await fetches(budget, 1)
+    assert caught is error
+    assert budget.requests == {("fetch", outcome): 1}
+
+
+async def cancelled(task: "asyncio.Task[Any]") -> None:
+    """Cancel a task and see it end."""
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("started", [0.0, 0.5])
+async def test_a_cancelled_waiter_frees_its_place(started: float) -> None:
+    """A waiter that goes away, queued or sleeping, neither blocks nor spends the rate of the one behind it."""
+    double = Double()
+    budget = paced(double, rate=1)
+    await budget.fetch(ID)
+    waiter = asyncio.ensure_future(budget.fetch(UpstreamId("waiter")))
+    behind = asyncio.ensure_future(budget.fetch(UpstreamId("behind")))
+    await asyncio.sleep(started)
+    await cancelled(waiter)
+    await behind
+    assert [(round(at, 3), what) for at, what in double.asked] == [(0, "1"), (1, "behind")]
+
+
+async def test_a_cancelled_request_is_counted_and_frees_its_place() -> None:
+    """A request that is cancelled under way makes room for the next."""
+    double = Double(seconds=5)
+    budget = paced(double, concurrency=1)
+    running = asyncio.ensure_future(budget.fetch(ID))
+    await asyncio.sleep(1)
+    await cancelled(running)
+    assert await budget.fetch(ID) == FACT
+    assert budget.requests == {("fetch", "cancelled"): 1, ("fetch", "ok"): 1}
+
+
+async def test_each_page_of_a_list_is_a_request_of_the_budget() -> None:
+    """A search over three pages is three requests at the rate."""
+    pages: Mapping[str, str] = {"": "p2", "p2": "p3", "p3": ""}
+    at: list[float] = []
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        at.append(round(now(), 3))
+        following = pages[request.url.params.get("pager.page_token", "")]
+        return httpx.Response(200, json={"tasks": [], "next_page_token": following})
+
+    budget = Paced(Provider(reply).vidu(), rate=1, concurrency=1)
+    assert await budget.find("token", since=SINCE, until=SINCE) is None
+    assert at == [0, 1, 2]
+    assert budget.requests == {("find", "ok"): 3}
+    assert budget.lists
+    assert budget.name == "vidu"
+
+
+class Loader:
+    """Holds room for a while, and notes how much is held at most."""
+
+    def __init__(self, budget: Paced) -> None:
+        self.budget = budget
+        self.held = 0
+        self.most = 0
+        self.order: list[int] = []
+
+    async def load(self, size: int) -> None:
+        """Hold `size` bytes for a second."""
+        async with self.budget.room(size):
+            self.order.append(size)
+            self.held += size
+            self.most = max(self.most, self.held)
+            await asyncio.sleep(1)
+            self.held -= size
+
+
+async def test_the_bytes_in_hand_are_bounded() -> None:
+    """Loads share the room, in the order of asking, and never exceed it."""
+    loader = Loader(paced(Double(), large=100))
+    sizes = [40, 40, 40, 90, 5, 5]
+    await asyncio.gather(*(loader.load(size) for size in sizes))
+    assert loader.order == sizes
+    assert loader.most <= 100
+
+
+async def test_one_that_is_larger_than_the_room_goes_alone() -> None:
+    """A single load over the limit waits for the others, goes through alone, and is not starved by small ones."""
+    loader = Loader(paced(Double(), large=100))
+    await asyncio.gather(*(loader.load(size) for size in [10, 150, 10]))
+    assert loader.order == [10, 150, 10]
+    assert loader.most == 150
+
+
+@pytest.mark.parametrize("step", ["held", "waiting"])
+async def test_a_cancelled_load_gives_its_room_back(step: str) -> None:
+    """Room is free again when its holder, or who waits for it, is cancelled."""
+    loader = Loader(paced(Double(), large=100))
+    holder = asyncio.ensure_future(loader.load(100))
+    await asyncio.sleep(0.1)
+    waiter = asyncio.ensure_future(loader.load(60))
+    await asyncio.sleep(0.1)
+    await cancelled({"held": holder, "waiting": waiter}[step])
+    await asyncio.wait_for(loader.load(70), timeout=10)
+    assert loader.order[-1] == 70
+
+
+async def test_the_loop_does_not_spin_in_virtual_time() -> None:
+    """Odd rates leave no rounding rest that would be slept for again and again."""
+    for rate in (3.0, 7.0, 9.9, 0.7, 123.4):
+        double = Double()
+        await asyncio.wait_for(fetches(paced(double, rate=rate), 50), timeout=1000)
+        assert len(double.asked) == 50
