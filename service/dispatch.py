@@ -124,6 +124,7 @@ class Dispatch:
         hand = Hand(claim=claim, handler=handler, started_at=self._clock.now())
         self._hands.add(hand)
         hand.task = asyncio.create_task(self._deliver(hand), name=f"delivery {claim.id}")
+        hand.task.add_done_callback(lambda _: self._ended(hand))
         if self._renewer is None:
             self._renewer = asyncio.create_task(self._keep_renewing(), name="delivery leases")
 
@@ -131,17 +132,19 @@ class Dispatch:
         tasks = [hand.task for hand in self._hands if hand.task]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
+            await asyncio.sleep(0)  # those that end just now are still to be taken off the list
 
     # ── one delivery ─────────────────────────────────────────────────────────
 
     async def _deliver(self, hand: Hand) -> None:
-        try:
-            verdict = await self._attempt(hand)
-            hand.running = False
-            await self._finish(hand, verdict)
-        finally:
-            self._hands.discard(hand)
-            self._signals.ring("dispatch")
+        verdict = await self._attempt(hand)
+        hand.running = False
+        await self._finish(hand, verdict)
+
+    def _ended(self, hand: Hand) -> None:
+        """Free the place, even of a task that was cancelled before its first step."""
+        self._hands.discard(hand)
+        self._signals.ring("dispatch")
 
     async def _attempt(self, hand: Hand) -> Verdict:
         error = await self._run(hand)

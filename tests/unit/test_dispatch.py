@@ -1,0 +1,390 @@
+"""Running deliveries: places, independence, leases and the end of the process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+import structlog
+
+from service.core.view import TaskView
+from service.errors import Reject, Retry, StoreUnavailable
+from service.handling import Event, Tools
+from tests.unit.deliveries import LEASE, NOW, PATIENCE, SCHEDULE, Stage, handler, stage, view
+
+
+class BlackHole:
+    """A handler that never answers, and counts who fell into it."""
+
+    def __init__(self) -> None:
+        self.entered = 0
+        self.news = asyncio.Event()
+
+    async def __call__(self, event: Event, tools: Tools) -> None:
+        """Wait for ever."""
+        assert event.task.id
+        assert tools.message_id
+        self.entered += 1
+        self.news.set()
+        await asyncio.Event().wait()
+
+
+class Guest:
+    """A handler that answers at once, and remembers its events."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    async def __call__(self, event: Event, tools: Tools) -> None:
+        """Remember the event."""
+        assert tools.message_id
+        self.events.append(event)
+
+
+async def _fail(event: Event, tools: Tools) -> None:
+    assert event.id
+    assert tools.message_id
+    raise KeyError("chat")
+
+
+async def _retry(event: Event, tools: Tools) -> None:
+    assert event.id
+    assert tools.message_id
+    raise Retry("not now", after=77)
+
+
+async def _reject(event: Event, tools: Tools) -> None:
+    assert event.id
+    assert tools.message_id
+    raise Reject("never")
+
+
+@pytest.fixture
+async def black_hole() -> AsyncIterator[tuple[BlackHole, Stage]]:
+    """Give a black hole with two places beside a guest, both of whose deliveries are due; ended after the test."""
+    hole = BlackHole()
+    made = stage(handler("hole", hole, concurrency=2, timeout=PATIENCE * 10), handler("guest", Guest()))
+    yield hole, made
+    await made.dispatch.drain(0)
+    assert made.dispatch.in_hand == 0
+
+
+async def test_a_returning_handler_delivers() -> None:
+    """A handler gets the event as it was stored, and its return is stored as delivered."""
+    guest = Guest()
+    made = stage(handler("guest", guest))
+    delivery_id = made.queue.put("guest")
+    assert await made.run_once() == 1
+    assert [(result.delivery_id, result.outcome, result.attempt) for result in made.queue.results] == [
+        (delivery_id, "delivered", 1)
+    ]
+    assert guest.events[0].task == view()
+    assert (guest.events[0].payload, guest.events[0].metadata) == ("the caller's", {"chat": 42})
+
+
+async def test_nothing_due_starts_nothing() -> None:
+    """A round without due rows starts nothing and leaves nothing in hand."""
+    made = stage(handler("guest", Guest()))
+    assert await made.run_once() == 0
+
+
+async def test_a_handler_gets_no_more_than_its_places(black_hole: tuple[BlackHole, Stage]) -> None:
+    """With two places taken, the third delivery stays unclaimed, whatever number of rounds."""
+    hole, made = black_hole
+    for _ in range(3):
+        made.queue.put("hole")
+    assert [await made.dispatch.round(), await made.dispatch.round()] == [2, 0]
+    await asyncio.wait_for(hole.news.wait(), PATIENCE)
+    assert made.queue.rows["delivery-3"].leased_until is None
+
+
+async def test_a_black_hole_delays_no_other(black_hole: tuple[BlackHole, Stage]) -> None:
+    """While one handler hangs in all its places, another's delivery is handed over in the same round."""
+    _, made = black_hole
+    for name in ("hole", "hole", "hole", "guest"):
+        made.queue.put(name)
+    assert await made.dispatch.round() == 3
+    await made.bell.wait("dispatch", PATIENCE)
+    assert [result.delivery_id for result in made.queue.results] == ["delivery-4"]
+
+
+async def test_concurrent_rounds_share_the_places(black_hole: tuple[BlackHole, Stage]) -> None:
+    """Two rounds at the same time claim together no more than the handler's places."""
+    _, made = black_hole
+    for _ in range(5):
+        made.queue.put("hole")
+    assert sum(await asyncio.gather(made.dispatch.round(), made.dispatch.round())) == 2
+
+
+async def test_an_end_asks_for_another_round() -> None:
+    """When an attempt has ended, `dispatch` rings, since a place is free and its lane may go on."""
+    made = stage(handler("guest", Guest(), concurrency=1))
+    made.queue.put("guest")
+    made.queue.put("guest")
+    await made.run_once()
+    assert made.bell.rung == ["dispatch"]
+    assert await made.run_once() == 1
+
+
+async def test_a_delivery_of_an_unknown_handler_is_left_alone() -> None:
+    """Nothing claims a delivery whose handler is not loaded, so that it is there when the handler comes back."""
+    made = stage(handler("guest", Guest()))
+    made.queue.put("gone")
+    assert await made.run_once() == 0
+    assert made.queue.rows["delivery-1"].leased_until is None
+
+
+async def test_a_former_name_is_honoured() -> None:
+    """A renamed handler takes the deliveries that carry its former name."""
+    made = stage(handler("guest", Guest(), aliases=("visitor",)))
+    made.queue.put("visitor")
+    assert await made.run_once() == 1
+    assert made.queue.results[0].outcome == "delivered"
+
+
+async def test_a_failure_follows_the_schedule_and_then_is_dead() -> None:
+    """A bug is tried again after each pause of the schedule, and is a dead letter of ours after the last."""
+    made = stage(handler("guest", _fail))
+    made.queue.put("guest")
+    for _ in SCHEDULE:
+        await made.run_once()
+        made.clock.at += timedelta(seconds=30)
+    assert [(result.outcome, result.fault) for result in made.queue.results] == [
+        ("retry", None),
+        ("retry", None),
+        ("dead", "ours"),
+    ]
+    assert made.queue.results[0].due_at == NOW + timedelta(seconds=5)
+    assert made.queue.results[2].error == "KeyError: 'chat'"
+
+
+async def test_a_handlers_own_limit_counts() -> None:
+    """A handler with one attempt is dead after its first failure."""
+    made = stage(handler("guest", _fail, attempts=1))
+    made.queue.put("guest")
+    await made.run_once()
+    assert made.queue.results[0].outcome == "dead"
+
+
+async def test_retry_names_its_pause() -> None:
+    """A handler that raises Retry is run again when it asked to be."""
+    made = stage(handler("guest", _retry))
+    made.queue.put("guest")
+    await made.run_once()
+    assert (made.queue.results[0].outcome, made.queue.results[0].due_at) == ("retry", NOW + timedelta(seconds=77))
+
+
+async def test_reject_is_dead_at_once() -> None:
+    """A handler that raises Reject is not run again; the destination is to blame."""
+    made = stage(handler("guest", _reject))
+    made.queue.put("guest")
+    await made.run_once()
+    assert (made.queue.results[0].outcome, made.queue.results[0].fault) == ("dead", "destination")
+
+
+async def test_a_silent_handler_times_out() -> None:
+    """A handler that does not end within its time is a failed attempt that the destination is to blame for."""
+    made = stage(handler("hole", BlackHole(), timeout=0.01, attempts=1))
+    made.queue.put("hole")
+    await made.run_once()
+    result = made.queue.results[0]
+    assert (result.outcome, result.fault) == ("dead", "destination")
+    assert result.error == "TimeoutError: no end within 0.01 s"
+
+
+@pytest.mark.parametrize("raised", [SystemExit(2), asyncio.CancelledError()])
+async def test_a_handler_cannot_take_the_service_down(raised: BaseException) -> None:
+    """A handler that leaves the process or cancels itself has only failed an attempt."""
+
+    async def leave(event: Event, tools: Tools) -> None:
+        assert event.id
+        assert tools.message_id
+        raise raised
+
+    made = stage(handler("guest", leave))
+    made.queue.put("guest")
+    await made.run_once()
+    assert made.queue.results[0].outcome == "retry"
+
+
+async def test_an_event_that_cannot_be_read_is_a_failed_attempt() -> None:
+    """A stored event that this version cannot read is tried again and in the end a dead letter of ours."""
+    made = stage(handler("guest", Guest(), attempts=1))
+    made.queue.put("guest")
+    made.queue.rows["delivery-1"].claim.event.data.clear()
+    await made.run_once()
+    assert (made.queue.results[0].outcome, made.queue.results[0].fault) == ("dead", "ours")
+
+
+async def test_an_event_of_a_newer_version_is_read() -> None:
+    """Fields that only a newer version knows do not keep this one from delivering."""
+    guest = Guest()
+    made = stage(handler("guest", guest))
+    made.queue.put("guest")
+    made.queue.rows["delivery-1"].claim.event.data["colour"] = "green"
+    await made.run_once()
+    assert isinstance(guest.events[0].task, TaskView)
+
+
+async def test_ends_share_one_commit() -> None:
+    """Attempts that end together are stored together."""
+    made = stage(handler("guest", Guest(), concurrency=10))
+    for _ in range(10):
+        made.queue.put("guest")
+    await made.run_once()
+    assert made.queue.batches == [10]
+
+
+async def test_a_result_waits_for_the_database() -> None:
+    """A result that could not be stored is stored once the database is back; the handler runs once."""
+    guest = Guest()
+    made = stage(handler("guest", guest), finish_again=(0.0,) * 50)
+    made.queue.put("guest")
+    await made.dispatch.round()
+    made.queue.broken = StoreUnavailable("locked")
+    await asyncio.wait_for(made.queue.refused.wait(), PATIENCE)
+    made.queue.broken = None
+    async with asyncio.timeout(PATIENCE):
+        await made.dispatch.settle()
+    assert [result.outcome for result in made.queue.results] == ["delivered"]
+    assert len(guest.events) == 1
+
+
+async def test_a_result_that_is_never_stored_leaves_the_place() -> None:
+    """When the database stays away the place becomes free, and the lease brings the delivery back."""
+    guest = Guest()
+    made = stage(handler("guest", guest), finish_again=())
+    made.queue.put("guest")
+    await made.dispatch.round()
+    made.queue.broken = StoreUnavailable("gone")
+    async with asyncio.timeout(PATIENCE):
+        await made.dispatch.settle()
+    made.queue.broken = None
+    made.clock.at += LEASE
+    await made.run_once()
+    assert len(guest.events) == 2
+    assert made.queue.rows["delivery-1"].status == "delivered"
+
+
+async def test_renewal_prolongs_what_is_in_hand(black_hole: tuple[BlackHole, Stage]) -> None:
+    """A renewal moves the end of every lease in hand to a whole lease from now."""
+    _, made = black_hole
+    made.queue.put("hole")
+    await made.dispatch.round()
+    made.clock.at += LEASE / 2
+    await made.dispatch.renew()
+    assert made.queue.rows["delivery-1"].leased_until == made.clock.at + LEASE
+
+
+async def test_leases_are_renewed_in_the_background() -> None:
+    """While a handler runs, its lease is renewed again and again without anybody's doing."""
+    made = stage(handler("hole", BlackHole()), lease=timedelta(milliseconds=30))
+    made.queue.put("hole")
+    await made.dispatch.round()
+    for _ in range(2):
+        made.queue.renewed.clear()
+        await asyncio.wait_for(made.queue.renewed.wait(), PATIENCE)
+    await made.dispatch.drain(0)
+
+
+async def test_a_renewal_that_fails_is_tried_again() -> None:
+    """The database's absence stops neither the handler nor the renewing."""
+    made = stage(handler("hole", BlackHole()), lease=timedelta(milliseconds=30))
+    made.queue.put("hole")
+    await made.dispatch.round()
+    made.queue.broken = StoreUnavailable("gone")
+    await asyncio.wait_for(made.queue.refused.wait(), PATIENCE)
+    made.queue.broken = None
+    await asyncio.wait_for(made.queue.renewed.wait(), PATIENCE)
+    assert made.dispatch.in_hand == 1
+    await made.dispatch.drain(0)
+
+
+async def test_a_lost_lease_stops_the_handler(black_hole: tuple[BlackHole, Stage]) -> None:
+    """A handler whose delivery is another's now is stopped, and nothing of it is stored."""
+    _, made = black_hole
+    made.queue.put("hole")
+    await made.dispatch.round()
+    made.queue.rows["delivery-1"].fence += 1
+    await made.dispatch.renew()
+    async with asyncio.timeout(PATIENCE):
+        await made.dispatch.settle()
+    assert made.queue.results == []
+    assert made.queue.released == []
+
+
+async def test_a_late_result_meets_the_fence() -> None:
+    """A result that comes after the lease was lost changes nothing, and its log line says so."""
+    made = stage(handler("guest", Guest()))
+    made.queue.put("guest")
+    await made.dispatch.round()
+    made.queue.rows["delivery-1"].fence += 1
+    with structlog.testing.capture_logs() as lines:
+        await made.dispatch.settle()
+    assert made.queue.results == []
+    assert [line["outcome"] for line in lines] == ["discarded"]
+
+
+async def test_drain_waits_for_what_ends_in_time() -> None:
+    """A handler that ends within the grace is stored as delivered, and nothing is claimed any more."""
+    made = stage(handler("guest", Guest()))
+    made.queue.put("guest")
+    await made.dispatch.round()
+    await made.dispatch.drain(PATIENCE)
+    assert [result.outcome for result in made.queue.results] == ["delivered"]
+    made.queue.put("guest")
+    assert await made.dispatch.round() == 0
+
+
+async def test_drain_gives_up_the_rest_uncounted() -> None:
+    """A handler that still runs after the grace is stopped, and its delivery is due again as the same attempt."""
+    hole = BlackHole()
+    made = stage(handler("hole", hole))
+    made.queue.put("hole")
+    await made.dispatch.round()
+    await asyncio.wait_for(hole.news.wait(), PATIENCE)
+    await made.dispatch.drain(0.01)
+    assert made.queue.released == ["delivery-1"]
+    assert made.queue.results == []
+    assert (made.queue.rows["delivery-1"].attempts, made.dispatch.in_hand) == (0, 0)
+
+
+async def test_drain_does_not_count_what_a_stopped_handler_raises() -> None:
+    """A handler that answers its cancellation with an error of its own is given back like any other."""
+    entered = asyncio.Event()
+
+    async def stubborn(event: Event, tools: Tools) -> None:
+        assert event.id
+        assert tools.message_id
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ValueError("I was busy") from None
+
+    made = stage(handler("stubborn", stubborn))
+    made.queue.put("stubborn")
+    await made.dispatch.round()
+    await asyncio.wait_for(entered.wait(), PATIENCE)
+    await made.dispatch.drain(0)
+    assert (made.queue.released, made.queue.results) == (["delivery-1"], [])
+
+
+async def test_one_wide_line_an_outcome_without_secrets() -> None:
+    """Each outcome is one log line with task, delivery, handler, attempt and event, and no body, key or secret."""
+    made = stage(handler("guest", _fail))
+    made.queue.put("guest", target={"url": "https://x.example/?k=1", "secret": "whsec_c2VjcmV0"})
+    with structlog.testing.capture_logs() as lines:
+        await made.run_once()
+    assert [line["event"] for line in lines] == ["delivery"]
+    expected = {
+        "task": "task-1",
+        "delivery": "delivery-1",
+        "handler": "guest",
+        "attempt": 1,
+        "event_type": "task.completed",
+        "outcome": "retry",
+        "error": "KeyError: 'chat'",
+    }
+    assert expected.items() <= lines[0].items()
+    assert not any(word in str(lines) for word in ("whsec_", "prompt", "the caller's", "x.example"))
