@@ -21,7 +21,8 @@ _STILL_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"heim", b"heis",
 _QUICKTIME_BOXES = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
 
 _NEEDED_BOXES = frozenset({b"moov", b"mdat", b"moof"})
-_BOX_STEPS = 100_000
+_MOST_PARTS = 100_000
+_RIFF_LISTS = frozenset({b"LIST", b"RIFF"})
 
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}
@@ -50,9 +51,18 @@ def _brand(brand: bytes) -> str:
 
 
 def is_cut_short(data: bytes) -> bool:
-    """Return whether an ISO base media or QuickTime file lacks the end of a top-level box that it cannot do without."""
+    """Return whether a video file lacks the end of a part that it says it has.
+
+    This also keeps a part that claims gigabytes away from FFmpeg, which would reserve them. A file of more parts
+    than a video of some seconds can have is refused the same way.
+    """
+    return _chunk_too_long(data) if data[:4] == b"RIFF" else _box_too_long(data)
+
+
+def _box_too_long(data: bytes) -> bool:
+    """Walk the top-level boxes of an ISO base media or QuickTime file; only those that it cannot do without count."""
     at = 0
-    for _ in range(_BOX_STEPS):
+    for _ in range(_MOST_PARTS):
         size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         if size == 1:
             size = int.from_bytes(data[at + 8 : at + 16], "big")
@@ -61,7 +71,20 @@ def is_cut_short(data: bytes) -> bool:
         at += size
         if at > len(data):
             return kind in _NEEDED_BOXES
-    return False
+    return True
+
+
+def _chunk_too_long(data: bytes) -> bool:
+    """Walk the chunks of a RIFF file: a list is stepped into, any other chunk over."""
+    at = 12
+    for _ in range(_MOST_PARTS):
+        if at + 8 > len(data):
+            return False
+        kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        if at + 8 + size > len(data):
+            return True
+        at += 12 if kind in _RIFF_LISTS else 8 + size + size % 2
+    return True
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:

@@ -76,7 +76,7 @@ def test_jpeg_of_nonsense_ends(data: bytes) -> None:
     assert image_size(data) is None
 
 
-@pytest.mark.parametrize("form", ["mp4", "mov"])
+@pytest.mark.parametrize("form", ["mp4", "mov", "avi"])
 def test_every_cut_is_seen(form: str) -> None:
     """A container that lost its tail lacks part of a box that it needs; a whole one does not."""
     data = video(form)
@@ -105,6 +105,12 @@ def test_decoded_size_is_known_beforehand(size: int) -> None:
     uri = parse_data_uri(text)
     assert uri == DataUri(media_type="image/png", body_at=22)
     assert decoded_size(text, uri) == size
+
+
+@pytest.mark.parametrize("data", [b"\0\0\0\x08free" * 200_000, b"RIFF\0\0\0\0AVI " + b"JUNK\0\0\0\0" * 200_000])
+def test_file_of_endless_parts_is_refused(data: bytes) -> None:
+    """Hundreds of thousands of empty parts are not walked to their end."""
+    assert is_cut_short(data)
 
 
 def test_long_text_without_a_comma_is_no_data_uri() -> None:
