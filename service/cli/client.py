@@ -58,6 +58,11 @@ class Client(AbstractAsyncContextManager["Client"]):
         """Return a page of tasks; `wanted` are status, model, limit and cursor."""
         return await self._call("GET", "v1/tasks", params=_given(wanted))
 
+    async def history(self, task_id: str) -> list[Json]:
+        """Return everything that happened to a task, oldest first."""
+        found: list[Json] = (await self._call("GET", f"v1/tasks/{_part(task_id)}/events"))["data"]
+        return found
+
     async def cancel(self, task_id: str) -> Json:
         """Cancel a task and return it."""
         return await self._call("POST", f"v1/tasks/{_part(task_id)}/cancel")

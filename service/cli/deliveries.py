@@ -14,7 +14,7 @@ Json = dict[str, Any]
 
 @click.command()
 @click.option("--handler", help="Only those of this handler.")
-@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
 @click.option("--cursor", help="Go on where the last page ended.")
 @as_json
 @with_client

@@ -31,7 +31,9 @@ def operator_settings() -> "Settings":
 
 def _needed() -> frozenset[str]:
     """Return the settings that the handlers which can be found here need."""
-    return frozenset()
+    from service.plugins import needed_settings  # noqa: PLC0415 - imports every handler
+
+    return needed_settings()
 
 
 @click.command()

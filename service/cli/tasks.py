@@ -115,7 +115,7 @@ async def cancel(client: Client, *, task_id: str, as_json: bool) -> None:
 @click.command()
 @click.option("--status", "wanted", type=click.Choice(STATUSES), help="Only tasks with this status.")
 @click.option("--model", help="Only tasks of this model.")
-@click.option("--limit", type=click.IntRange(1, 500), default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
 @click.option("--cursor", help="Go on where the last page ended.")
 @as_json
 @with_client

@@ -1,0 +1,173 @@
+"""What the demo runs, all in one process and on loopback: the stand-in upstream, a webhook receiver, the service."""
+
+import asyncio
+import logging
+import random
+import secrets
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uvicorn
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from service.cli.client import Client
+from service.main import running
+from service.sandbox import Sandbox, Switches
+from service.settings import ensure_secret_keys, load_settings
+
+HOST = "127.0.0.1"
+DATABASE = "boomerang.db"
+HANDLERS = ("log", "webhook", "archive")
+BACKLOG = 128
+RUN_SECONDS = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What runs: the service behind its client, what the receiver heard, and the address of the stand-in upstream."""
+
+    client: Client
+    receiver: "Receiver"
+    upstream_url: str
+    directory: Path
+
+
+class Receiver:
+    """A webhook receiver that believes only what is signed; `refused` counts the rest."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.refused = 0
+        self._verifiers: tuple[Webhook, ...] = ()
+        self._heard = asyncio.Event()
+        self.app = Starlette(routes=[Route("/events", self._take, methods=["POST"])])
+
+    def trust(self, webhook_secrets: Sequence[str]) -> None:
+        """Believe what is signed with one of these secrets."""
+        self._verifiers = tuple(Webhook(secret) for secret in webhook_secrets)
+
+    async def hear(self, event: str, *, seconds: float) -> None:
+        """Wait until `event` has been received; raises TimeoutError."""
+        async with asyncio.timeout(seconds):
+            while event not in self.events:
+                self._heard.clear()
+                await self._heard.wait()
+
+    async def _take(self, request: Request) -> Response:
+        body = await request.body()
+        if not any(_fits(verifier, body, request) for verifier in self._verifiers):
+            self.refused += 1
+            return Response(status_code=401)
+        self.events.append((await request.json())["type"])
+        self._heard.set()
+        return Response(status_code=204)
+
+
+def _fits(verifier: Webhook, body: bytes, request: Request) -> bool:
+    try:
+        verifier.verify(body, dict(request.headers))
+    except WebhookVerificationError:
+        return False
+    return True
+
+
+class _Server(uvicorn.Server):
+    """A server that leaves the signals to whoever runs it."""
+
+    def capture_signals(self) -> nullcontext[None]:  # type: ignore[override] # uvicorn's is a generator
+        """Take no signals."""
+        return nullcontext()
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp) -> AsyncIterator[str]:
+    """Serve `app` on a free loopback port within the block; give its address."""
+    listener = socket.create_server((HOST, 0), backlog=BACKLOG)
+    server = _Server(
+        uvicorn.Config(app, log_config=None, access_log=False, lifespan="auto", timeout_graceful_shutdown=2)
+    )
+    task = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield f"http://{HOST}:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+@asynccontextmanager
+async def staged(directory: Path, *, lose_callbacks: bool) -> AsyncIterator[Stage]:
+    """Run everything within the block, with a fresh database in `directory`."""
+    _clear(directory)
+    key = secrets.token_urlsafe()
+    switches = Switches(key=key, run_time=RUN_SECONDS, callbacks=not lose_callbacks)
+    sandbox = Sandbox(switches, now=lambda: datetime.now(UTC), random=random.SystemRandom())
+    receiver = Receiver()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_logging_to(directory / "boomerang.log"))
+        upstream_url = await stack.enter_async_context(serving(sandbox.app))
+        receiver_url = await stack.enter_async_context(serving(receiver.app))
+        port = _free_port()
+        environ = _environ(directory, upstream_url, receiver_url, port, key=key, lose_callbacks=lose_callbacks)
+        settings = ensure_secret_keys(load_settings(environ))
+        receiver.trust(settings.webhook_secrets)
+        url = await stack.enter_async_context(running(settings, host=HOST, port=port))
+        client = await stack.enter_async_context(Client(url))
+        yield Stage(client=client, receiver=receiver, upstream_url=upstream_url, directory=directory)
+
+
+def _environ(
+    directory: Path, upstream_url: str, receiver_url: str, port: int, *, key: str, lose_callbacks: bool
+) -> dict[str, str]:
+    """Return the settings of the demo; nothing of the environment it runs in."""
+    given = {
+        "UPSTREAM_URL": upstream_url,
+        "UPSTREAM_KEY": key,
+        "PUBLIC_URL": f"http://{HOST}:{port}",
+        "DATABASE_URL": f"sqlite:///{directory / DATABASE}",
+        "HANDLERS": ",".join(HANDLERS),
+        "WEBHOOK_URL": f"{receiver_url}/events",
+        "ARCHIVE_URL": directory.as_uri(),
+        "EGRESS_ALLOW": "127.0.0.0/8",
+        "RETRY_SCHEDULE": "0s,1s,2s,5s",
+        # with callbacks the poller keeps out of their way; without, it is all there is
+        "POLL_FIRST": "1s" if lose_callbacks else "30s",
+        "POLL_MAX": "2s" if lose_callbacks else "30s",
+    }
+    return {f"BOOMERANG_{name}": value for name, value in given.items()}
+
+
+def _clear(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for old in directory.glob(f"{DATABASE}*"):
+        old.unlink()
+
+
+def _free_port() -> int:
+    with socket.create_server((HOST, 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def _logging_to(path: Path) -> Iterator[None]:
+    """Send every log line to the file at `path` within the block, in place of the terminal."""
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    file = logging.FileHandler(path, mode="w", encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    root.handlers, root.level = [file], logging.INFO
+    try:
+        yield
+    finally:
+        root.handlers, root.level = before, level
+        file.close()

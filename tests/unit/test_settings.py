@@ -1,0 +1,360 @@
+"""Settings: what is read, what is refused, and in which words."""
+
+from dataclasses import fields
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from service.errors import BadSetting
+from service.settings import (
+    ApiKey,
+    Settings,
+    load_settings,
+    require_keys_for_host,
+    require_upstream_key,
+)
+
+KEY = "k" * 32
+WEBHOOK = "whsec_" + "A" * 32
+OPTIONAL = (
+    "upstream_key",
+    "public_url",
+    "handlers",
+    "poll_first",
+    "max_in_flight",
+    "budget",
+    "webhook_url",
+    "archive_url",
+)
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load(**given: str) -> Settings:
+    """Load settings given without their prefix."""
+    return load_settings({f"BOOMERANG_{name}": value for name, value in given.items()})
+
+
+def faults(environ: dict[str, str]) -> list[str]:
+    """Return the lines with which `environ` is refused."""
+    with pytest.raises(BadSetting) as refusal:
+        load_settings(environ)
+    return str(refusal.value).splitlines()
+
+
+def test_without_any_setting_the_documented_defaults_hold() -> None:
+    """An empty environment gives the defaults of the table of settings."""
+    settings = load_settings({})
+    assert settings.provider == "vtrix"
+    assert settings.upstream_url == "https://cloud.vtrix.ai"
+    assert settings.database_url == "sqlite:///boomerang.db"
+    assert (settings.confirm, settings.on_in_doubt) == ("always", "fail")
+    assert (settings.task_deadline, settings.off_peak_deadline) == (timedelta(hours=2), timedelta(hours=49))
+    assert (settings.in_doubt_for, settings.poll_max) == (timedelta(minutes=15), timedelta(minutes=5))
+    assert (settings.upstream_rate, settings.upstream_concurrency) == (10.0, 16)
+    assert settings.retry_schedule[:3] == (timedelta(0), timedelta(seconds=5), timedelta(seconds=30))
+    assert len(settings.retry_schedule) == 9
+    assert (settings.lease, settings.retention) == (timedelta(seconds=60), timedelta(days=30))
+    assert (settings.port, settings.log_level, settings.allow_off_peak) == (8080, "info", False)
+    assert {getattr(settings, name) for name in OPTIONAL} == {None}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("PROVIDER", "vidu", "vidu"),
+        ("PROVIDER", "Vidu", "vidu"),
+        ("UPSTREAM_URL", "http://127.0.0.1:9/", "http://127.0.0.1:9"),
+        ("UPSTREAM_KEY", " key ", "key"),
+        ("PUBLIC_URL", "https://example.org/prefix/", "https://example.org/prefix"),
+        ("DATABASE_URL", "postgres://u:p@h/d", "postgresql://u:p@h/d"),
+        ("DATABASE_URL", "postgresql+psycopg://u:p@h/d?sslmode=require", "postgresql://u:p@h/d?sslmode=require"),
+        ("DATABASE_URL", "sqlite+aiosqlite:////srv/b.db", "sqlite:////srv/b.db"),
+        ("SECRET_KEYS", f"{KEY}1, {KEY}2", (f"{KEY}1", f"{KEY}2")),
+        ("HANDLERS", "log, archive", ("log", "archive")),
+        ("CONFIRM", "never", "never"),
+        ("TASK_DEADLINE", "90m", timedelta(minutes=90)),
+        ("IN_DOUBT_FOR", "30s", timedelta(seconds=30)),
+        ("ON_IN_DOUBT", "resubmit", "resubmit"),
+        ("POLL_FIRST", "500ms", timedelta(milliseconds=500)),
+        ("POLL_MAX", "1h", timedelta(hours=1)),
+        ("UPSTREAM_RATE", "600/m", 10.0),
+        ("UPSTREAM_RATE", "0.5/s", 0.5),
+        ("UPSTREAM_CONCURRENCY", "1", 1),
+        ("MAX_IN_FLIGHT", "5", 5),
+        ("RETRY_SCHEDULE", "0s, 1m", (timedelta(0), timedelta(minutes=1))),
+        ("LEASE", "1s", timedelta(seconds=1)),
+        ("RETENTION", "1d", timedelta(days=1)),
+        ("BUDGET", "12.50", Decimal("12.50")),
+        ("BUDGET", "0", Decimal(0)),
+        ("WEBHOOK_URL", "https://example.org/hook?team=1", "https://example.org/hook?team=1"),
+        ("WEBHOOK_SECRETS", WEBHOOK, (WEBHOOK,)),
+        ("ARCHIVE_URL", "file:///srv/videos", "file:///srv/videos"),
+        ("EGRESS_ALLOW", "127.0.0.0/8,::1,media.internal", ("127.0.0.0/8", "::1", "media.internal")),
+        ("LOG_FORMAT", "console", "console"),
+        ("LOG_LEVEL", "DEBUG", "debug"),
+        ("ALLOW_OFF_PEAK", "true", True),
+        ("PORT", "0", 0),
+        ("WEB_CONCURRENCY", "2", 2),
+    ],
+)
+def test_a_sound_setting_becomes_its_value(name: str, text: str, expected: object) -> None:
+    """Each setting is read into its own type."""
+    assert getattr(load(**{name: text}), name.lower()) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("PROVIDER", "openai"),
+        ("UPSTREAM_URL", "cloud.vtrix.ai"),
+        ("PUBLIC_URL", "https://example.org/?a=1"),
+        ("PUBLIC_URL", "https://example.org/#top"),
+        ("PUBLIC_URL", "https://user@example.org"),
+        ("PUBLIC_URL", "ftp://example.org"),
+        ("PUBLIC_URL", "https://"),
+        ("PUBLIC_URL", "https://example.org:99999"),
+        ("PUBLIC_URL", "https://exa mple.org"),
+        ("DATABASE_URL", "mysql://h/d"),
+        ("DATABASE_URL", "sqlite://"),
+        ("DATABASE_URL", "sqlite:///:memory:"),
+        ("SECRET_KEYS", "short"),
+        ("SECRET_KEYS", f"{KEY},,"),
+        ("API_KEYS", "nameless"),
+        ("API_KEYS", "alice=12345678:administrator"),
+        ("API_KEYS", "alice=short"),
+        ("API_KEYS", "alice=12345678,bob=12345678"),
+        ("HANDLERS", "log,,archive"),
+        ("CONFIRM", "sometimes"),
+        ("TASK_DEADLINE", "0s"),
+        ("TASK_DEADLINE", "2 h"),
+        ("TASK_DEADLINE", "99999999999d"),
+        ("POLL_FIRST", "1.5s"),
+        ("UPSTREAM_RATE", "10"),
+        ("UPSTREAM_RATE", "0/s"),
+        ("UPSTREAM_CONCURRENCY", "0"),
+        ("MAX_IN_FLIGHT", "-1"),
+        ("RETRY_SCHEDULE", "0s,soon"),
+        ("LEASE", "500ms"),
+        ("BUDGET", "-1"),
+        ("BUDGET", "NaN"),
+        ("BUDGET", "lots"),
+        ("WEBHOOK_URL", "https://example.org/#here"),
+        ("WEBHOOK_SECRETS", "whsec_short"),
+        ("WEBHOOK_SECRETS", "A" * 32),
+        ("ARCHIVE_URL", "/srv/videos"),
+        ("ARCHIVE_URL", "file://server/videos"),
+        ("EGRESS_ALLOW", "10.0.0.0/99"),
+        ("EGRESS_ALLOW", "http://media.internal"),
+        ("LOG_FORMAT", "xml"),
+        ("LOG_LEVEL", "loud"),
+        ("ALLOW_OFF_PEAK", "perhaps"),
+        ("PORT", "65536"),
+        ("WEB_CONCURRENCY", "many"),
+    ],
+)
+def test_a_wrong_setting_is_one_line_that_names_it(name: str, text: str) -> None:
+    """A wrong value stops the start with one line: the setting's name, and what is allowed."""
+    (line,) = faults({f"BOOMERANG_{name}": text})
+    assert line.startswith(f"BOOMERANG_{name} must ")
+
+
+@pytest.mark.parametrize(
+    ("name", "secret"),
+    [
+        ("SECRET_KEYS", "hunter2"),
+        ("API_KEYS", "alice=hunter2"),
+        ("WEBHOOK_SECRETS", "whsec_hunter2"),
+        ("DATABASE_URL", "mysql://u:hunter2@h/d"),
+    ],
+)
+def test_a_refused_secret_is_not_told(name: str, secret: str) -> None:
+    """What is wrong with a secret is told without the secret."""
+    assert "hunter2" not in "".join(faults({f"BOOMERANG_{name}": secret}))
+
+
+def test_every_fault_is_told_at_once() -> None:
+    """Several wrong settings give a line each."""
+    lines = faults({"BOOMERANG_LEASE": "x", "BOOMERANG_BUDGET": "x", "BOOMERANG_LEESE": "1s"})
+    assert [line.split()[0] for line in lines] == ["BOOMERANG_LEESE", "BOOMERANG_LEASE", "BOOMERANG_BUDGET"]
+
+
+def test_an_unknown_name_is_refused_with_the_nearest_one() -> None:
+    """A misspelt name cannot quietly leave a default in force."""
+    assert faults({"BOOMERANG_CONFRIM": "never"}) == [
+        "BOOMERANG_CONFRIM is no setting; did you mean BOOMERANG_CONFIRM?"
+    ]
+
+
+@pytest.mark.parametrize("name", ["URL", "API_KEY", "TEST_POSTGRES_URL", "HANDLER_PUBLISH_TOKEN"])
+def test_names_of_clients_tests_and_handlers_pass(name: str) -> None:
+    """What the client commands, the tests and a handler's own settings use is no fault."""
+    assert load(**{name: "anything"}).provider == "vtrix"
+
+
+def test_a_name_that_a_handler_needs_is_known_and_handed_to_it() -> None:
+    """Names that the installed handlers need are no misspellings, and handlers see them."""
+    settings = load_settings({"BOOMERANG_PUBLISH_TO": "there"}, needed={"PUBLISH_TO"})
+    assert settings.present == {"PUBLISH_TO": "there"}
+
+
+def test_handlers_see_what_was_given_but_no_keys() -> None:
+    """`present` holds given settings without their prefix; keys and the database's address stay ours."""
+    settings = load_settings(
+        {
+            "BOOMERANG_ARCHIVE_URL": "file:///srv",
+            "BOOMERANG_HANDLER_X": "1",
+            "BOOMERANG_LEASE": "",
+            "BOOMERANG_SECRET_KEYS": KEY,
+            "BOOMERANG_API_KEYS": "alice=12345678",
+            "BOOMERANG_UPSTREAM_KEY": "key",
+            "BOOMERANG_API_KEY": "12345678",
+            "DATABASE_URL": "postgres://u:p@h/d",
+            "PORT": "9",
+            "HOME": "/root",
+        }
+    )
+    assert settings.present == {"ARCHIVE_URL": "file:///srv", "HANDLER_X": "1", "PORT": "9"}
+
+
+def test_no_secret_shows_when_settings_are_printed() -> None:
+    """The printed form of the settings has no key, no password and no secret."""
+    settings = load_settings(
+        {
+            "BOOMERANG_SECRET_KEYS": "hunter2" * 8,
+            "BOOMERANG_API_KEYS": "alice=hunter2-hunter2",
+            "BOOMERANG_UPSTREAM_KEY": "hunter2",
+            "BOOMERANG_DATABASE_URL": "postgresql://u:hunter2@h/d",
+            "BOOMERANG_WEBHOOK_SECRETS": WEBHOOK,
+            "BOOMERANG_HANDLER_TOKEN": "hunter2",
+        }
+    )
+    assert "hunter2" not in repr(settings)
+    assert WEBHOOK not in repr(settings)
+
+
+def test_api_keys_name_their_clients_and_admins() -> None:
+    """`name=key` is a client, `name=key:admin` an admin; one client may have two keys."""
+    settings = load(API_KEYS="alice=alice-key, alice=alice-key-2, root=root-key:admin")
+    assert settings.api_keys == (
+        ApiKey(name="alice", key="alice-key"),
+        ApiKey(name="alice", key="alice-key-2"),
+        ApiKey(name="root", key="root-key", admin=True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"RENDER_EXTERNAL_URL": "https://b.onrender.com"}, "https://b.onrender.com"),
+        ({"RAILWAY_PUBLIC_DOMAIN": "b.up.railway.app"}, "https://b.up.railway.app"),
+        ({"FLY_APP_NAME": "b"}, "https://b.fly.dev"),
+        ({"HEROKU_APP_DEFAULT_DOMAIN_NAME": "b-1.herokuapp.com"}, "https://b-1.herokuapp.com"),
+        ({"KOYEB_PUBLIC_DOMAIN": "b.koyeb.app"}, "https://b.koyeb.app"),
+        ({"SPACE_HOST": "me-b.hf.space"}, "https://me-b.hf.space"),
+        ({"FLY_APP_NAME": "b", "BOOMERANG_PUBLIC_URL": "https://example.org"}, "https://example.org"),
+        ({"FLY_APP_NAME": ""}, None),
+    ],
+)
+def test_the_public_address_is_found_from_the_platform(environ: dict[str, str], expected: str | None) -> None:
+    """Without PUBLIC_URL the platform's own variable says where we can be reached."""
+    assert load_settings(environ).public_url == expected
+
+
+@pytest.mark.parametrize(
+    ("environ", "expected"),
+    [
+        ({"VTRIX_API_KEY": "v"}, "v"),
+        ({"VIDU_API_KEY": "v"}, None),
+        ({"VIDU_API_KEY": "v", "BOOMERANG_PROVIDER": "vidu"}, "v"),
+        ({"VTRIX_API_KEY": "v", "BOOMERANG_UPSTREAM_KEY": "own"}, "own"),
+    ],
+)
+def test_the_providers_own_variable_serves_as_the_key(environ: dict[str, str], expected: str | None) -> None:
+    """The key may come under the provider's name, and only under that provider's."""
+    assert load_settings(environ).upstream_key == expected
+
+
+def test_each_provider_has_its_own_address() -> None:
+    """The address follows the provider."""
+    assert load(PROVIDER="vidu").upstream_url == "https://api.vidu.com/ent/v2"
+
+
+def test_plain_platform_names_serve_and_ours_overrule_them() -> None:
+    """PORT, DATABASE_URL and WEB_CONCURRENCY are understood; the prefixed names win."""
+    plain = {"PORT": "90", "DATABASE_URL": "postgres://h/d", "WEB_CONCURRENCY": "3"}
+    settings = load_settings(plain)
+    assert (settings.port, settings.database_url, settings.web_concurrency) == (90, "postgresql://h/d", 3)
+    assert load_settings({**plain, "BOOMERANG_PORT": "91"}).port == 91
+
+
+def test_a_wrong_platform_value_is_told_under_its_own_name() -> None:
+    """The line names what was written, not what it would have become."""
+    assert faults({"PORT": "http"})[0].startswith("PORT must ")
+    assert faults({"RENDER_EXTERNAL_URL": "nothing"})[0].startswith("RENDER_EXTERNAL_URL must ")
+
+
+def test_an_off_peak_task_never_has_less_time_than_others() -> None:
+    """A deadline beyond 49 hours holds for off-peak tasks too."""
+    settings = load(TASK_DEADLINE="5d")
+    assert settings.off_peak_deadline == settings.task_deadline == timedelta(days=5)
+
+
+def test_the_environment_overrules_the_file(tmp_path: Path) -> None:
+    """`.env` gives what the environment does not."""
+    file = tmp_path / ".env"
+    file.write_text("BOOMERANG_LEASE=30s\nBOOMERANG_POLL_MAX='9s' # a comment\nBOOMERANG_UPSTREAM_KEY=a${HOME}b\n")
+    settings = load_settings({"BOOMERANG_LEASE": "20s"}, dotenv=file)
+    assert settings.lease == timedelta(seconds=20)
+    assert settings.poll_max == timedelta(seconds=9)
+    assert settings.upstream_key == "a${HOME}b"
+
+
+def test_a_missing_file_is_no_fault_and_an_unreadable_one_is(tmp_path: Path) -> None:
+    """No `.env` is common; one that is no text is told."""
+    assert load_settings({}, dotenv=tmp_path / ".env").provider == "vtrix"
+    (tmp_path / ".env").write_bytes(b"BOOMERANG_LEASE=\xff\xfe")
+    with pytest.raises(BadSetting, match=r"\.env cannot be read"):
+        load_settings({}, dotenv=tmp_path / ".env")
+
+
+def test_logs_are_for_people_on_a_terminal_only() -> None:
+    """The format follows where the logs go, unless it is given."""
+    assert load_settings({}, terminal=True).log_format == "console"
+    assert load_settings({}).log_format == "json"
+    assert load_settings({"BOOMERANG_LOG_FORMAT": "json"}, terminal=True).log_format == "json"
+
+
+def test_without_an_upstream_key_the_start_is_refused_and_the_demo_named() -> None:
+    """Who has no key is told where to set it, and how to see everything without one."""
+    with pytest.raises(BadSetting, match=r"VIDU_API_KEY.*`boomerang demo`"):
+        require_upstream_key(load(PROVIDER="vidu"))
+    require_upstream_key(load(UPSTREAM_KEY="key"))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "", "example.org"])  # noqa: S104 - refused is the point
+def test_a_public_host_needs_api_keys(host: str) -> None:
+    """Nothing but loopback is served without keys."""
+    with pytest.raises(BadSetting, match="BOOMERANG_API_KEYS"):
+        require_keys_for_host(load(), host)
+    require_keys_for_host(load(API_KEYS="alice=12345678"), host)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])
+def test_a_loopback_host_needs_no_api_keys(host: str) -> None:
+    """On the same machine no key is needed."""
+    require_keys_for_host(load(), host)
+
+
+def test_the_sample_file_shows_every_setting_and_loads(tmp_path: Path) -> None:
+    """`.env.example` names every setting, and uncommenting all of its lines gives settings that load."""
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    written = [line.removeprefix("#") for line in lines if line.startswith("#BOOMERANG_")]
+    names = {line.partition("=")[0].removeprefix("BOOMERANG_") for line in written}
+    assert names == {each.name.upper() for each in fields(Settings)} - {"PRESENT", "OFF_PEAK_DEADLINE"} | {
+        "URL",
+        "API_KEY",
+    }
+    (tmp_path / ".env").write_text("\n".join(written))
+    assert load_settings({}, dotenv=tmp_path / ".env").lease == timedelta(seconds=60)
