@@ -23,7 +23,6 @@ BURST_SECONDS = 0.5
 LONGEST_PAUSE = 60.0
 LARGEST_STEP = 6
 INSTANT = 1e-6
-LARGEST_BURST = 1000
 
 ANSWERED = (Refused, UnknownTask, Conflict)
 """Errors that are whole answers of a provider that is well."""
@@ -149,8 +148,8 @@ class Pace:
         """Return how many callers may go now, when nobody else is waiting."""
         if self.pause() > INSTANT or self._queue.locked():
             return 0
-        spare = asyncio.get_running_loop().time() + self._slack - self._full_at
-        return min(LARGEST_BURST, int((spare + INSTANT) / self._gap) + 1) if spare > -INSTANT else 0
+        spare = self._slack - max(0.0, self._full_at - asyncio.get_running_loop().time())
+        return int((spare + INSTANT) / self._gap) + 1 if spare > -INSTANT else 0
 
     async def wait(self) -> int:
         """Wait for this caller's turn; return how many throttles had been seen when it came."""

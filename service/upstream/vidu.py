@@ -1,7 +1,7 @@
 """Vidu's own API: submissions, questions, cancels and the list out, facts in."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import httpx
 
@@ -39,7 +39,6 @@ KNOWN = frozenset(
 """Every field that Vidu takes beside `model`; another one is refused as FieldUnwanted."""
 
 PAGE_SIZE = 50
-CLOCK_TOLERANCE = timedelta(minutes=5)
 
 
 class Vidu:
@@ -67,16 +66,16 @@ class Vidu:
     async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:
         """Look through the list for the task with this payload; raises Unwell, Refused or Throttled.
 
-        The range is widened by 5 minutes on both sides, because Vidu's clock dates the tasks. None is a sure answer:
-        a list that does not end within 40 pages is Unwell.
+        `since` and `until` bound the task's creation by Vidu's clock. None is a sure answer: a list that does not end
+        within 40 pages is Unwell.
         """
         return await search(self.find_page, correlation, since=since, until=until)
 
     async def find_page(self, correlation: str, *, since: datetime, until: datetime, cursor: Mapping[str, str]) -> Page:
         """Ask for one page of the list, one request: the task on it, else where to go on."""
         query: dict[str, str | int] = {
-            "created_at.from": _written(since - CLOCK_TOLERANCE),
-            "created_at.to": _written(until + CLOCK_TOLERANCE),
+            "created_at.from": _written(since),
+            "created_at.to": _written(until),
             "paper.pagesz": PAGE_SIZE,
             **(cursor or {"paper.page": "0"}),
         }

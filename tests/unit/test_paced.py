@@ -166,6 +166,34 @@ async def test_a_good_answer_from_before_the_throttle_does_not_shorten_what_foll
     assert again.retry_after == timedelta(seconds=2)
 
 
+@pytest.mark.parametrize("rate", [0.5, 1.0, 3.0, 10.0, 77.0])
+@pytest.mark.parametrize("idle", [0.0, 0.05, 0.3, 100.0])
+async def test_ready_is_exactly_what_leaves_without_waiting(rate: float, idle: float) -> None:
+    """As many as are said to be ready go at once, and not one more, however long nothing was asked."""
+    double = Double()
+    budget = paced(double, rate=rate)
+    await fetches(budget, budget.ready())
+    await asyncio.sleep(idle)
+    start, ready, double.asked = now(), budget.ready(), []
+    await fetches(budget, ready + 1)
+    assert sum(at - start < 1e-5 for at, _ in double.asked) == ready
+
+
+async def test_nothing_is_ready_during_a_pause_or_without_a_free_place() -> None:
+    """A common pause and requests under way both count."""
+    double = Double(None, Throttled("slow", retry_after=timedelta(seconds=30)), seconds=1)
+    budget = paced(double, concurrency=2)
+    assert budget.ready() == 2
+    running = asyncio.ensure_future(budget.fetch(ID))
+    await asyncio.sleep(0.5)
+    assert budget.ready() == 1
+    await running
+    await fetches(budget, 1)
+    assert budget.ready() == 0
+    await asyncio.sleep(30)
+    assert budget.ready() == 2
+
+
 async def test_the_pause_that_is_left_can_be_read() -> None:
     """Whoever claims work can see that nothing would leave now."""
     budget = paced(Double(Throttled("slow", retry_after=timedelta(seconds=30))))

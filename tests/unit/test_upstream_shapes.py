@@ -137,7 +137,7 @@ def by_token(pages: dict[str, httpx.Response]) -> Provider:
 
 
 async def test_vidu_finds_a_submission_by_its_payload() -> None:
-    """The list is read page by page, with the range widened by five minutes, until the payload is there."""
+    """The list of the asked range is read page by page, until the payload is there."""
     first = httpx.Response(200, json={"tasks": [task(1, "a"), {"id": 3}, "odd"], "next_page_token": "p2"})
     second = httpx.Response(200, json={"tasks": [task(2, "token-1")], "next_page_token": "p3"})
     provider = by_token({"": first, "p2": second})
@@ -147,7 +147,7 @@ async def test_vidu_finds_a_submission_by_its_payload() -> None:
     assert (fact.upstream_id, fact.correlation) == ("task2", "token-1")
     assert vidu.lists
     query = provider.seen[0].url.params
-    assert (query["created_at.from"], query["created_at.to"]) == ("2026-01-02T02:59:05Z", "2026-01-02T04:05:00Z")
+    assert (query["created_at.from"], query["created_at.to"]) == ("2026-01-02T03:04:05Z", "2026-01-02T04:00:00Z")
     assert len(provider.seen) == 2
 
 
