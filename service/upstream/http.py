@@ -87,8 +87,8 @@ class Line:
     async def create(self, path: str, body: Json, read: Callable[[object], Fact]) -> Fact:
         """Send a submission and return what its reply says; raises NeverLeft, Refused, ReplyLost or Throttled.
 
-        `body` is encoded once; the bytes are dropped as soon as they are sent. At the peak the caller's parameters, the
-        bytes, and the text of the largest single value are held.
+        `body` is encoded once, and the bytes are dropped as soon as they are sent: at the peak they are held beside the
+        caller's parameters, with two copies of the largest single value; while the reply is awaited, nothing is.
         """
         try:
             answer = await self._exchange("POST", path, CREATING, body=body)

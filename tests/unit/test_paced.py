@@ -1,93 +1,25 @@
-"""One budget for every request: rate, concurrency, common pauses, and room for large submissions."""
+"""One budget for every request: rate, concurrency and common pauses."""
 
 import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
 
-from service.core.task import Fact, Status, UpstreamId
+from service.core.task import UpstreamId
 from service.errors import BoomerangError, Conflict, NeverLeft, Refused, ReplyLost, Throttled, UnknownTask, Unwell
-from service.ports import Order
 from service.upstream.paced import Paced
+from tests.unit.paced_doubles import FACT, ID, SINCE, Double, cancelled, fetches, now, paced
 from tests.unit.sandboxes import MOVED
 from tests.unit.upstreams import Provider, order
-
-ID = UpstreamId("1")
-SINCE = datetime(2026, 1, 1, tzinfo=UTC)
-FACT = Fact(status=Status.IN_PROGRESS, upstream_id=ID)
 
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, Any]]:
     """Run these tests in virtual time."""
     return MOVED
-
-
-def now() -> float:
-    """Return the loop's time."""
-    return asyncio.get_running_loop().time()
-
-
-class Double:
-    """An upstream that notes when it was asked, takes `seconds`, and answers from `script`."""
-
-    name = "double"
-    lists = True
-
-    def __init__(self, *script: Exception | None, seconds: float = 0.0) -> None:
-        self.script = list(script)
-        self.seconds = seconds
-        self.asked: list[tuple[float, str]] = []
-        self.at_once = 0
-        self.most = 0
-
-    async def _answer(self, what: str) -> Fact:
-        self.asked.append((now(), what))
-        step = self.script.pop(0) if self.script else None
-        self.at_once += 1
-        self.most = max(self.most, self.at_once)
-        try:
-            await asyncio.sleep(self.seconds)
-        finally:
-            self.at_once -= 1
-        if step is not None:
-            raise step
-        return FACT
-
-    async def create(self, order: Order) -> Fact:  # noqa: ARG002 - the port
-        """Answer a submission."""
-        return await self._answer("create")
-
-    async def fetch(self, upstream_id: UpstreamId) -> Fact:
-        """Answer a poll."""
-        return await self._answer(upstream_id)
-
-    async def cancel(self, upstream_id: UpstreamId) -> None:
-        """Answer a cancel."""
-        await self._answer(f"cancel {upstream_id}")
-
-    async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:  # noqa: ARG002 - the port
-        """Answer a search."""
-        return await self._answer(f"find {correlation}")
-
-    @property
-    def times(self) -> list[float]:
-        """When it was asked."""
-        return [round(at, 3) for at, _ in self.asked]
-
-
-def paced(double: Double, *, rate: float = 1000.0, concurrency: int = 100, large: int = 100) -> Paced:
-    """Return a budget around the double."""
-    return Paced(double, rate=rate, concurrency=concurrency, large=large)
-
-
-async def fetches(budget: Paced, count: int) -> list[Fact | BaseException]:
-    """Ask `count` times at once."""
-    asked = (budget.fetch(UpstreamId(str(number))) for number in range(count))
-    return await asyncio.gather(*asked, return_exceptions=True)
 
 
 async def test_requests_go_at_the_rate_after_a_small_burst() -> None:
@@ -225,13 +157,6 @@ async def test_outcomes_are_counted_and_errors_go_through(error: BoomerangError,
     assert budget.requests == {("fetch", outcome): 1}
 
 
-async def cancelled(task: "asyncio.Task[Any]") -> None:
-    """Cancel a task and see it end."""
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
 @pytest.mark.parametrize("started", [0.0, 0.5])
 async def test_a_cancelled_waiter_frees_its_place(started: float) -> None:
     """A waiter that goes away, queued or sleeping, neither blocks nor spends the rate of the one behind it."""
@@ -273,55 +198,6 @@ async def test_each_page_of_a_list_is_a_request_of_the_budget() -> None:
     assert budget.requests == {("find", "ok"): 3}
     assert budget.lists
     assert budget.name == "vidu"
-
-
-class Loader:
-    """Holds room for a while, and notes how much is held at most."""
-
-    def __init__(self, budget: Paced) -> None:
-        self.budget = budget
-        self.held = 0
-        self.most = 0
-        self.order: list[int] = []
-
-    async def load(self, size: int) -> None:
-        """Hold `size` bytes for a second."""
-        async with self.budget.room(size):
-            self.order.append(size)
-            self.held += size
-            self.most = max(self.most, self.held)
-            await asyncio.sleep(1)
-            self.held -= size
-
-
-async def test_the_bytes_in_hand_are_bounded() -> None:
-    """Loads share the room, in the order of asking, and never exceed it."""
-    loader = Loader(paced(Double(), large=100))
-    sizes = [40, 40, 40, 90, 5, 5]
-    await asyncio.gather(*(loader.load(size) for size in sizes))
-    assert loader.order == sizes
-    assert loader.most <= 100
-
-
-async def test_one_that_is_larger_than_the_room_goes_alone() -> None:
-    """A single load over the limit waits for the others, goes through alone, and is not starved by small ones."""
-    loader = Loader(paced(Double(), large=100))
-    await asyncio.gather(*(loader.load(size) for size in [10, 150, 10]))
-    assert loader.order == [10, 150, 10]
-    assert loader.most == 150
-
-
-@pytest.mark.parametrize("step", ["held", "waiting"])
-async def test_a_cancelled_load_gives_its_room_back(step: str) -> None:
-    """Room is free again when its holder, or who waits for it, is cancelled."""
-    loader = Loader(paced(Double(), large=100))
-    holder = asyncio.ensure_future(loader.load(100))
-    await asyncio.sleep(0.1)
-    waiter = asyncio.ensure_future(loader.load(60))
-    await asyncio.sleep(0.1)
-    await cancelled({"held": holder, "waiting": waiter}[step])
-    await asyncio.wait_for(loader.load(70), timeout=10)
-    assert loader.order[-1] == 70
 
 
 async def test_the_loop_does_not_spin_in_virtual_time() -> None:

@@ -1,6 +1,8 @@
 """What goes over the wire to each provider, and what comes back."""
 
+import asyncio
 import json
+import tracemalloc
 from datetime import UTC, datetime
 from typing import Any
 
@@ -75,6 +77,33 @@ async def test_a_large_body_goes_out_in_slices_and_whole() -> None:
     sent = json.loads(provider.seen[0].content)["input"][0]["params"]
     assert sent["images"] == [media]
     assert sent["prompt"] == 'é "quoted" 🎬'
+
+
+async def test_what_was_sent_is_not_held_while_the_reply_is_awaited() -> None:
+    """A large body is held once while it goes out, beside the caller's parameters, and not at all after that."""
+    media = "data:image/png;base64," + "A" * 8_000_000
+    held: list[int] = []
+
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        left = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        while left:
+            left -= len(await reader.read(65536))
+        held.append(tracemalloc.get_traced_memory()[0])
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\n{"id": "abc", "status": "queued"}')
+        writer.close()
+
+    server = await asyncio.start_server(reply, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, httpx.AsyncClient(trust_env=False) as client:
+        tracemalloc.start()
+        try:
+            await Vtrix(client, base_url=url, key=KEY).create(order(images=[media]))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert held[0] < 4_000_000
+    assert peak < 4 * len(media)
 
 
 async def test_vidu_refuses_a_model_that_it_does_not_have() -> None:
