@@ -10,9 +10,12 @@ from urllib.parse import urlsplit
 import httpx
 
 from service.sandbox.calls import Call, Scribe
-from service.sandbox.clients import CONNECTIONS_EACH, Clients
+from service.sandbox.clients import Clients
 from service.sandbox.tasks import Task
 from service.sandbox.world import World
+
+_AT_ONCE = 64
+_SUCCESS = range(200, 300)
 
 
 def on_loopback(url: str) -> bool:
@@ -34,7 +37,7 @@ class Caller:
         self._open: set[asyncio.Task[None]] = set()
         self._started: dict[int, asyncio.Task[None]] = {}
         self._held: dict[int, Call] = {}
-        self._slots = [asyncio.Semaphore(CONNECTIONS_EACH) for _ in clients.pools]
+        self._slots = asyncio.Semaphore(_AT_ONCE)
 
     def tell(self, task: Task) -> asyncio.Task[None] | None:
         """Send the callback about the task as it stands, in the background; return what can be waited for."""
@@ -114,16 +117,18 @@ class Caller:
                 return
 
     async def _post(self, call: Call) -> bool:
-        client, timeout = self._clients.of(call.number), self._world.switches.callback_timeout
-        async with self._slots[call.number % len(self._slots)]:
+        async with self._slots:
             self._count("sent")
             try:
-                answer = await client.post(call.url, content=call.body, headers=call.headers, timeout=timeout)
-            except (httpx.HTTPError, httpx.InvalidURL, OSError):
+                status = await self._clients.post(
+                    call.url, body=call.body, headers=call.headers, seconds=self._world.switches.callback_timeout
+                )
+            except (httpx.HTTPError, OSError):
                 self._count("unreachable")
                 return False
-        self._count("delivered" if answer.is_success else "refused")
-        return answer.is_success
+        delivered = status in _SUCCESS
+        self._count("delivered" if delivered else "refused")
+        return delivered
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         sending = asyncio.create_task(work)

@@ -20,7 +20,6 @@ _FORGED = "http://127.0.0.1:9/forged.mp4"
 class Call:
     """Hold one callback, ready to be sent as often as it takes."""
 
-    number: int
     url: str = field(repr=False)
     body: bytes = field(repr=False)
     headers: dict[str, str] = field(repr=False)
@@ -45,7 +44,6 @@ class Scribe:
         dialled = _flipped_path(url) if self._world.hits("tamper_token", occasion) else url
         content = json.dumps(spoilt).encode()
         return Call(
-            number=task.number,
             url=dialled,
             body=content[: len(content) // 2] if self._world.hits("cut_callbacks", occasion) else content,
             headers={"Content-Type": "application/json"} | (self._signed(task, url, occasion) if native else {}),

@@ -1,43 +1,39 @@
-"""Open the HTTP clients that carry callbacks and image fetches."""
+"""Open what carries callbacks and image fetches: a cheap wire for loopback, an HTTP client for the rest."""
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import httpx
 
-CONNECTIONS_EACH = 8
-_POOLS = 8
+from service.sandbox.wire import Wire
 
 
 @dataclass(frozen=True, slots=True)
 class Clients:
-    """Hold a few small pools: the cost of picking a connection grows with the size of its pool.
+    """Carry requests; `anywhere` says that the caller brought the transport, and answers for where it leads."""
 
-    `anywhere` says that the caller brought the transport, and answers for where it leads.
-    """
-
-    pools: tuple[httpx.AsyncClient, ...]
+    http: httpx.AsyncClient
+    wire: Wire
     anywhere: bool
 
-    def of(self, number: int) -> httpx.AsyncClient:
-        """Return the client that serves the task of that number."""
-        return self.pools[number % len(self.pools)]
-
-
-Transport: TypeAlias = httpx.AsyncBaseTransport | None
+    async def post(self, url: str, *, body: bytes, headers: Mapping[str, str], seconds: float) -> int:
+        """Post and return the answer's status; raise `OSError` or `httpx.HTTPError` when none came."""
+        if url.startswith("http://") and not self.anywhere:
+            return await self.wire.post(url, body=body, headers=headers, seconds=seconds)
+        try:
+            answer = await self.http.post(url, content=body, headers=headers, timeout=seconds)
+        except httpx.InvalidURL as fault:
+            raise ConnectionError("no address that can be dialled") from fault
+        return answer.status_code
 
 
 @asynccontextmanager
-async def opened(transport: Transport) -> AsyncIterator[Clients]:
+async def opened(transport: httpx.AsyncBaseTransport | None) -> AsyncIterator[Clients]:
     """Open the clients over the given transport, or over the network, and close them at the end."""
-    async with AsyncExitStack() as stack:
-        if transport is not None:
-            only = await stack.enter_async_context(httpx.AsyncClient(transport=transport, trust_env=False))
-            yield Clients((only,), anywhere=True)
-            return
-        limits = httpx.Limits(max_connections=CONNECTIONS_EACH, max_keepalive_connections=CONNECTIONS_EACH)
-        context = httpx.create_ssl_context(trust_env=False)
-        pools = [httpx.AsyncClient(verify=context, limits=limits, trust_env=False) for _ in range(_POOLS)]
-        yield Clients(tuple([await stack.enter_async_context(pool) for pool in pools]), anywhere=False)
+    wire = Wire()
+    try:
+        async with httpx.AsyncClient(transport=transport, trust_env=False) as http:
+            yield Clients(http, wire, anywhere=transport is not None)
+    finally:
+        await wire.close()

@@ -5,10 +5,8 @@ import base64
 import binascii
 import tempfile
 from collections import OrderedDict
-from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from typing import TypeVar
 
 import httpx
 
@@ -16,14 +14,14 @@ from service.sandbox import movie
 from service.sandbox.callbacks import on_loopback
 from service.sandbox.clients import Clients
 from service.sandbox.tasks import Task
+from service.sandbox.threads import Threads
 from service.sandbox.world import World
-
-T = TypeVar("T")
 
 _TINY = movie.Shape(width=192, height=108, seconds=1.0)
 _FILMS_KEPT = 256
 _STILLS_KEPT = 2048
-_AT_ONCE = 2
+_FILMS_AT_ONCE = 2
+_SPOOLS_AT_ONCE = 4
 _LARGEST_FETCH = 50 * 1024 * 1024
 _FETCH_TIMEOUT = 10.0
 
@@ -34,7 +32,8 @@ class Studio:
     def __init__(self, world: World, clients: Clients) -> None:
         self._world = world
         self._clients = clients
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._makers = Threads(_FILMS_AT_ONCE)
+        self._spools = Threads(_SPOOLS_AT_ONCE)
         self._stills: OrderedDict[str, asyncio.Task[list[Path]]] = OrderedDict()
         self._films: OrderedDict[str, asyncio.Task[Path]] = OrderedDict()
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -46,13 +45,12 @@ class Studio:
             tiny_video()
 
     async def close(self) -> None:
-        """Wait for the film in hand, give up the rest, and remove the folder."""
+        """Wait for the threads in hand, give up the rest, and remove the folder."""
         for work in (*self._stills.values(), *self._films.values()):
             work.cancel()
         await asyncio.gather(*self._stills.values(), *self._films.values(), return_exceptions=True)
-        async with asyncio.timeout(_FETCH_TIMEOUT):
-            for _ in range(_AT_ONCE):
-                await self._slots.acquire()
+        await self._spools.drained()
+        await self._makers.drained()
         if self._folder is not None:
             self._folder.cleanup()
 
@@ -83,17 +81,17 @@ class Studio:
         return stills[0].read_bytes() if stills else movie.placeholder(task.number, shape)
 
     async def _prepare(self, task: Task, media: list[str]) -> list[Path]:
-        stills: list[Path] = []
-        shape = _shape(task)
+        """Put the references on disk first, so that none of them waits in memory for its turn."""
+        sources = await self._spooled(task, media)
+        return [await self._makers.run(partial(_still, source, _shape(task))) for source in sources]
+
+    async def _spooled(self, task: Task, media: list[str]) -> list[Path]:
+        sources: list[Path] = []
         while media:
-            number = len(stills)
-            reference = media.pop(0)
-            fetched = await self._dialled(reference)
-            path = self._place(f"{task.id}-{number}.jpg")
-            await self._in_thread(partial(_still, reference, fetched, path, number, shape))
-            stills.append(path)
-            del reference, fetched
-        return stills
+            source = self._place(f"{task.id}-{len(sources)}.jpg")
+            await self._spools.run(partial(_spool, media[0], await self._dialled(media.pop(0)), source))
+            sources.append(source)
+        return sources
 
     async def _dialled(self, reference: str) -> bytes:
         """Return the bytes at an address, none when they cannot or may not be had."""
@@ -108,7 +106,7 @@ class Studio:
 
     async def _fetched(self, address: str) -> bytes:
         content = bytearray()
-        async with self._clients.of(0).stream("GET", address, timeout=_FETCH_TIMEOUT) as answer:
+        async with self._clients.http.stream("GET", address, timeout=_FETCH_TIMEOUT) as answer:
             if not answer.is_success:
                 return b""
             async for chunk in answer.aiter_bytes():
@@ -127,14 +125,7 @@ class Studio:
             movie.render(target, stills, shape, music=order.bgm, mark=mark)
             return target
 
-        return await self._in_thread(work)
-
-    async def _in_thread(self, work: Callable[[], T]) -> T:
-        """Run work in a thread, a few at once; its place is free only when the thread has ended."""
-        await self._slots.acquire()
-        running = asyncio.ensure_future(_threaded(work))
-        running.add_done_callback(lambda _: self._slots.release())
-        return await asyncio.shield(running)
+        return await self._makers.run(work)
 
     def _place(self, name: str) -> Path:
         if self._folder is None:
@@ -169,16 +160,18 @@ def _shape(task: Task) -> movie.Shape:
     return movie.Shape.of(task.order.resolution, task.order.aspect_ratio, task.order.seconds)
 
 
-def _still(reference: str, fetched: bytes, path: Path, number: int, shape: movie.Shape) -> None:
+def _spool(reference: str, fetched: bytes, source: Path) -> None:
+    source.write_bytes(fetched or decoded(reference))
+
+
+def _still(source: Path, shape: movie.Shape) -> Path:
+    """Make a still of the file in its place; what cannot be read becomes a placeholder."""
     try:
-        still = movie.prepare(fetched or decoded(reference), shape)
+        still = movie.prepare(source.read_bytes(), shape)
     except ValueError:
-        still = movie.placeholder(number, shape)
-    path.write_bytes(still)
-
-
-async def _threaded(work: Callable[[], T]) -> T:
-    return await asyncio.to_thread(work)
+        still = movie.placeholder(len(source.stem), shape)
+    source.write_bytes(still)
+    return source
 
 
 def _remove_film(done: asyncio.Task[Path]) -> None:

@@ -1,0 +1,117 @@
+"""The sandbox's cheap wire: connections kept, closed, garbled and silent."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from service.sandbox.wire import Wire
+
+_WELL = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@dataclass
+class Peer:
+    """Answer each request with the next answer; an empty one closes the connection instead."""
+
+    answers: list[bytes]
+    connections: int = 0
+    requests: list[bytes] = field(default_factory=list)
+    port: int = 0
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection until an answer ends it."""
+        self.connections += 1
+        try:
+            while True:
+                self.requests.append(await reader.readuntil(b"\r\n\r\n") + await reader.readexactly(4))
+                answer = self.answers.pop(0)
+                writer.write(answer)
+                if not answer or b"close" in answer or b"Length" not in answer:
+                    return
+        except asyncio.IncompleteReadError:
+            return
+        finally:
+            writer.close()
+
+    def url(self, path: str = "/callbacks/x") -> str:
+        """Return an address of this peer."""
+        return f"http://127.0.0.1:{self.port}{path}"
+
+
+@asynccontextmanager
+async def wired(*answers: bytes) -> AsyncIterator[tuple[Peer, Callable[..., "asyncio.Task[int]"]]]:
+    """Serve a peer, and give a function that posts to it."""
+    peer, wire = Peer(list(answers)), Wire()
+
+    def post(path: str = "/callbacks/x", seconds: float = 5.0) -> "asyncio.Task[int]":
+        headers = {"Content-Type": "application/json"}
+        return asyncio.create_task(wire.post(peer.url(path), body=b"body", headers=headers, seconds=seconds))
+
+    async with await asyncio.start_server(peer, "127.0.0.1", 0) as server:
+        peer.port = server.sockets[0].getsockname()[1]
+        try:
+            yield peer, post
+        finally:
+            await wire.close()
+
+
+async def test_a_connection_is_kept_and_used_again() -> None:
+    """Three posts after one another share a connection, and arrive as they were given."""
+    async with wired(_WELL, b"HTTP/1.1 204 No Content\r\nServer: x, Length\r\n\r\n", _WELL) as (peer, post):
+        assert [await post("/a?b=c"), await post(), await post()] == [200, 204, 200]
+    assert peer.connections == 1
+    assert (
+        peer.requests[0]
+        == (
+            f"POST /a?b=c HTTP/1.1\r\nHost: 127.0.0.1:{peer.port}\r\nContent-Length: 4\r\n"
+            "Content-Type: application/json\r\n\r\nbody"
+        ).encode()
+    )
+
+
+@pytest.mark.parametrize(
+    "closing",
+    [
+        b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        b"HTTP/1.0 503 Busy\r\n\r\nuntil the end",
+        b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 503 Busy\r\nContent-Length: 9999999\r\n\r\nclose",
+    ],
+)
+async def test_a_connection_that_cannot_be_kept_is_left(closing: bytes) -> None:
+    """Where the answer closes, or does not tell its small length, the next post opens another connection."""
+    async with wired(closing, _WELL) as (peer, post):
+        assert [await post(), await post()] == [503, 200]
+    assert peer.connections == 2
+
+
+async def test_a_kept_connection_that_was_closed_is_replaced() -> None:
+    """A receiver that closes between two posts gets the second over a new connection."""
+    async with wired(_WELL, b"", _WELL) as (peer, post):
+        assert [await post(), await post()] == [200, 200]
+    assert peer.connections == 2
+
+
+@pytest.mark.parametrize("answer", [b"nonsense\r\n\r\nLength", b"HTTP/1.1 2", b"", b"x" * 70_000 + b"\r\n\r\n"])
+async def test_what_is_no_http_is_an_os_error(answer: bytes) -> None:
+    """Garbled, cut, missing and endless answers raise one kind of error."""
+    async with wired(answer) as (_, post):
+        with pytest.raises(OSError, match="no HTTP"):
+            await post()
+
+
+async def test_silence_is_a_timeout() -> None:
+    """A receiver that does not answer in time raises an `OSError` too."""
+    async with wired(b"HTTP/1.1 100 Continue\r\nContent-Length: 50\r\n\r\n") as (_, post):
+        with pytest.raises(TimeoutError):
+            await post(seconds=0.01)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:99999/", "http://[bad/", "http://127.0.0.1/a b", "http://ö.test/"])
+async def test_an_address_that_cannot_be_dialled_is_an_os_error(url: str) -> None:
+    """Strange ports, hosts and white space raise instead of being written to a socket."""
+    with pytest.raises(OSError, match="no address"):
+        await Wire().post(url, body=b"", headers={}, seconds=1)
