@@ -16,7 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, NoReturn
 
 from service.core.media import ImageFacts, Inspector, Unreadable, VideoFacts
-from service.core.media_header import image_size, is_cut_short, sniff
+from service.core.media_header import claimed_samples, image_size, is_cut_short, sniff
 
 if TYPE_CHECKING:
     from av import Packet
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 MAX_DECODED_PIXELS = 16 * 1024 * 1024  # 64 MB as RGBA; what is larger is judged by its header alone
 MAX_PACKETS = 50_000  # 8 seconds at 1,000 frames a second are 8,000
+MAX_SAMPLES = 2_000_000  # 8 seconds of plain 192 kHz sound are 1.5 million; each costs FFmpeg some 24 bytes
 MAX_DECODE_TRIES = 64  # more than any codec holds back before its first frame
 
 _IMAGE_FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
@@ -75,6 +76,8 @@ class MediaInspector:
             raise Unreadable("its header is damaged")
         if is_cut_short(data):
             raise Unreadable("it is cut short")
+        if claimed_samples(data) > MAX_SAMPLES:
+            raise Unreadable(f"its index claims more than {MAX_SAMPLES:,} samples")
         with _guarded():
             return _decode_video(data, form)
 

@@ -5,6 +5,9 @@ a picture bomb away from the one that is. Sources: PNG (RFC 2083), JPEG (ITU-T T
 AVI (RIFF), ISO base media files (ISO/IEC 14496-12) and QuickTime.
 """
 
+import re
+from collections.abc import Iterator
+
 _SIGNATURES = (
     (b"\x89PNG\r\n\x1a\n", "png"),
     (b"\xff\xd8\xff", "jpeg"),
@@ -22,6 +25,11 @@ _QUICKTIME_BOXES = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pno
 
 _NEEDED_BOXES = frozenset({b"moov", b"mdat", b"moof"})
 _MOST_PARTS = 100_000
+_MOST_SAMPLES = 2**32
+_SAMPLE_TABLE = re.compile(  # it looks ahead and takes nothing, so that a decoy cannot swallow the name behind it
+    rb"(?=(?:stsz|stz2).{8}(?P<sizes>.{4})|trun.{4}(?P<run>.{4})|(?P<packed>cmov))",
+    re.DOTALL,
+)
 _RIFF_LISTS = frozenset({b"LIST", b"RIFF"})
 
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -56,22 +64,39 @@ def is_cut_short(data: bytes) -> bool:
     This also keeps a part that claims gigabytes away from FFmpeg, which would reserve them. A file of more parts
     than a video of some seconds can have is refused the same way.
     """
-    return _chunk_too_long(data) if data[:4] == b"RIFF" else _box_too_long(data)
+    if data[:4] == b"RIFF":
+        return _chunk_too_long(data)
+    boxes = list(_boxes(data))
+    return len(boxes) > _MOST_PARTS or any(kind in _NEEDED_BOXES and end > len(data) for kind, _, end in boxes)
 
 
-def _box_too_long(data: bytes) -> bool:
-    """Walk the top-level boxes of an ISO base media or QuickTime file; only those that it cannot do without count."""
+def claimed_samples(data: bytes) -> int:
+    """Return how many samples the tables of an ISO base media or QuickTime file claim to describe.
+
+    A table of a few bytes may claim millions, for each of which FFmpeg reserves memory. Wherever such a table may
+    hide it is found by its name; only media data is left out. A packed index (`cmov`) may hold anything.
+    """
+    regions = [(at, end) for kind, at, end in _boxes(data) if kind != b"mdat"] if data[:4] != b"RIFF" else []
+    tables = (match for at, end in regions for match in _SAMPLE_TABLE.finditer(data, at, end))
+    return sum(_MOST_SAMPLES if found["packed"] else _sample_count(found) for found in tables)
+
+
+def _sample_count(found: re.Match[bytes]) -> int:
+    return int.from_bytes(found["sizes"] or found["run"], "big")
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, start and end of each top-level box of an ISO base media or QuickTime file, up to a nonsense one."""
     at = 0
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MOST_PARTS + 1):
         size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         if size == 1:
             size = int.from_bytes(data[at + 8 : at + 16], "big")
         if size < 8:  # noqa: PLR2004 - the box goes on to the end (0), or there is none here
-            return False
+            yield (kind if not size else b"", at, len(data))
+            return
+        yield kind, at, at + size
         at += size
-        if at > len(data):
-            return kind in _NEEDED_BOXES
-    return True
 
 
 def _chunk_too_long(data: bytes) -> bool:

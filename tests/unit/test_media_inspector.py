@@ -152,6 +152,38 @@ def test_part_that_claims_gigabytes_is_found_before_anything_is_reserved(monkeyp
         OPEN.video(bytes(data))
 
 
+@pytest.mark.parametrize(
+    "box",
+    [b"stsz" + bytes(8), b"stz2" + bytes(8), b"trun" + bytes(4), b"stsz" + bytes(3) + b"trun" + bytes(4)],
+)
+@pytest.mark.parametrize("outer", [b"moov", b"free", b"\xa9xyz"])
+def test_index_that_claims_millions_of_samples(monkeypatch: pytest.MonkeyPatch, box: bytes, outer: bytes) -> None:
+    """A table of a few bytes that claims millions of samples never reaches the library, wherever it hides."""
+    opened: list[str] = []
+    monkeypatch.setattr(media, "_decode_video", lambda _, form: opened.append(form))
+    for count, reaches in ((1_999_980, True), (2_000_001, False)):
+        body = box + struct.pack(">I", count)
+        data = video() + struct.pack(">I", len(body) + 8) + outer + body
+        if reaches:
+            OPEN.video(data)
+        else:
+            with pytest.raises(Unreadable, match="index claims"):
+                OPEN.video(data)
+    assert opened == ["mp4"]
+
+
+def test_packed_index_is_refused() -> None:
+    """An index that must be unpacked first may hold anything."""
+    with pytest.raises(Unreadable, match="index claims"):
+        OPEN.video(video() + b"\x00\x00\x00\x10moov\x00\x00\x00\x08cmov")
+
+
+def test_names_of_tables_in_media_data_mean_nothing() -> None:
+    """Pixels may spell anything."""
+    extra = b"stsz" + b"\xff" * 12
+    assert OPEN.video(video() + struct.pack(">I", len(extra) + 8) + b"mdat" + extra)
+
+
 def test_frames_of_nonsense_are_found() -> None:
     """A whole container around frames that are none is refused, because the first frame is decoded."""
     data = video("avi", frames=5)
