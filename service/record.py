@@ -175,7 +175,7 @@ class Page:
     def _advance(self, entry: Entry, task: Task) -> Step:
         if entry.artifact:
             return _keep(task, entry.artifact)
-        step = advance(task, entry.fact, self.now, source=entry.source) if entry.fact else None
+        step = advance(task, entry.fact, self.now, source=_road(entry, task)) if entry.fact else None
         return step or Step(task=_with_late_id(entry, task))
 
     def _learn(self, before: Task, after: Task) -> None:
@@ -230,6 +230,12 @@ def _applies(entry: Entry, task: Task) -> bool:
     if entry.only_if and task.status is not entry.only_if:
         return False
     return not (entry.ours_only and entry.fence != task.fence)
+
+
+def _road(entry: Entry, task: Task) -> Source | None:
+    """Return by which road a fact came: a poll that confirms the end of which a callback told is the callback's doing."""
+    confirmed = entry.source is Source.POLL and entry.fact is not None and entry.fact.settles and task.hinted_at
+    return Source.CALLBACK if confirmed else entry.source
 
 
 def _as_hint_while_nameless(entry: Entry, task: Task) -> Entry:

@@ -2,7 +2,7 @@
 
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -10,20 +10,12 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.setting_values import ApiKey
 from service.web.problems import Problem, Refusal
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 OPEN_PREFIX = "/callbacks/"
 FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ApiKey:
-    """A client's key; an admin sees and may do everything."""
-
-    name: str
-    key: str = field(repr=False)
-    admin: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

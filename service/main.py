@@ -1,0 +1,179 @@
+"""The only place that knows everything: it starts the service, and stops it in order."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
+from typing import Literal
+
+import structlog
+from starlette.types import ASGIApp
+
+from service import plugins
+from service.errors import BadSetting, SchemaBehind
+from service.logs import configure_logs
+from service.media import missing_extras
+from service.settings import Settings, ensure_secret_keys
+from service.store import migrate
+from service.ticker import Ticker
+from service.web.app import ProbeServices, Services, create_app, create_probe_app
+from service.web.server import listen, serving
+from service.wiring import Parts, put_together
+
+log = structlog.get_logger("boomerang")
+
+Role = Literal["all", "web", "worker"]
+
+STOP_WITHIN = 8.0
+"""Seconds that work in hand has at a stop; platforms kill after ten."""
+
+LOOK_AGAIN = 2.0
+
+
+async def serve(settings: Settings, *, host: str, port: int | None, role: Role) -> None:
+    """Run the service until SIGTERM or SIGINT; `port` None opens none. Raises BadSetting, BadHandler."""
+    configure_logs(settings.log_format, settings.log_level)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    async with running(settings, host=host, port=port, role=role) as address:
+        log.info("started", role=role, address=address, provider=settings.provider)
+        await stop.wait()
+        log.info("stopping", role=role, within_seconds=STOP_WITHIN)
+    log.info("stopped", role=role)
+
+
+@asynccontextmanager
+async def running(settings: Settings, *, host: str, port: int | None, role: Role = "all") -> AsyncIterator[str]:
+    """Run the service inside the block and yield its address, empty without a port.
+
+    At the end what is in hand is finished within STOP_WITHIN seconds, and the leases of the rest are given back.
+    """
+    settings = ensure_secret_keys(settings)
+    if not settings.database_url.startswith("postgres"):
+        await migrate(settings.database_url)
+    async with AsyncExitStack() as stack:
+        parts = await stack.enter_async_context(put_together(settings))
+        _tell_what_is_missing(settings)
+        await stack.enter_async_context(parts.store.listening())
+        if role in {"all", "worker"}:
+            await stack.enter_async_context(_working(parts))
+        stopping = asyncio.Event()
+        address = ""
+        if port is not None:
+            app = _app(parts, role, stopping)
+            address = await stack.enter_async_context(serving(app, _listen(host, port)))
+        try:
+            yield address
+        finally:
+            stopping.set()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return listen(host, port)
+    except OSError as error:
+        raise BadSetting(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
+
+
+def _tell_what_is_missing(settings: Settings) -> None:
+    if settings.public_url is None:
+        log.warning("poll-only: no BOOMERANG_PUBLIC_URL, so no callback address is sent and every task is polled")
+    for extra in missing_extras():
+        log.warning("inline media are checked by structure only", missing=extra, mend="install the extra `media`")
+
+
+@asynccontextmanager
+async def _working(parts: Parts) -> AsyncIterator[None]:
+    """Ring the rounds inside the block, from the moment that the database is ready."""
+    ticker = Ticker(parts.rounds.all(), parts.store.signals)
+    start = asyncio.create_task(_start_when_ready(parts, ticker), name="start")
+    try:
+        yield
+    finally:
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)
+        await ticker.stop()
+        await parts.rounds.drain(STOP_WITHIN)
+
+
+async def _start_when_ready(parts: Parts, ticker: Ticker) -> None:
+    told = None
+    while why := await parts.store.health.ready():
+        if why != told:
+            log.warning("not ready", why=why)
+        told = why
+        await asyncio.sleep(LOOK_AGAIN)
+    await ticker.start()
+
+
+def _app(parts: Parts, role: Role, stopping: asyncio.Event) -> ASGIApp:
+    if role == "worker":
+        return create_probe_app(
+            ProbeServices(
+                health=parts.store.health,
+                clock=parts.clock,
+                api_keys=parts.settings.api_keys,
+                counters=parts.counters,
+                stopping=stopping.is_set,
+            )
+        )
+    return create_app(
+        Services(
+            health=parts.store.health,
+            clock=parts.clock,
+            api_keys=parts.settings.api_keys,
+            counters=parts.counters,
+            stopping=stopping.is_set,
+            desk=parts.desk,
+            receiver=parts.receive,
+            replayer=Replay(parts),
+            rounds=parts.rounds,
+            library=parts.store.library,
+            inputs=parts.store.inputs,
+            deliveries=parts.store.deliveries,
+            signals=parts.store.signals,
+            allow_off_peak=parts.settings.allow_off_peak,
+        )
+    )
+
+
+class Replay:
+    """Puts deliveries through again, from now."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def replay(self, ids: Sequence[str]) -> list[str]:
+        """Make the deliveries due again; return the ids of those that are."""
+        found = await self._parts.store.deliveries.replay(ids, now=self._parts.clock.now())
+        self._parts.store.signals.ring("dispatch")
+        return found
+
+
+async def reconcile_once(settings: Settings) -> dict[str, int]:
+    """Do one full round of submit, poll and dispatch for what is due; return how many of each."""
+    configure_logs(settings.log_format, settings.log_level)
+    settings = ensure_secret_keys(settings)
+    if not settings.database_url.startswith("postgres"):
+        await migrate(settings.database_url)
+    async with put_together(settings) as parts:
+        if why := await parts.store.health.ready():
+            raise SchemaBehind(why)
+        done = await parts.rounds.reconcile_once()
+        await parts.rounds.drain(STOP_WITHIN)
+        return done
+
+
+async def migrate_database(settings: Settings) -> str:
+    """Bring the database to the newest schema; return a sentence that says so."""
+    await migrate(settings.database_url)
+    return "The database has the newest schema."
+
+
+def list_handlers(settings: Settings) -> list[dict[str, object]]:
+    """Return a row for every handler that is found, loaded or not; raises BadHandler."""
+    return [asdict(row) for row in plugins.describe(settings.handlers, settings.present)]

@@ -1,0 +1,61 @@
+"""uvicorn, served inside a running event loop, with our own handling of signals."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+KEEP_ALIVE = 30
+
+
+class Server(uvicorn.Server):
+    """uvicorn without its signal handlers: whoever serves decides when to stop."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the process's signal handlers alone."""
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a listening TCP socket on `host` and `port` (0 takes a free one); raises OSError when it is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind((host, port))
+    return listener
+
+
+def base_url(listener: socket.socket) -> str:
+    """Return the address that a listening socket is reached at."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@asynccontextmanager
+async def serving(app: ASGIApp, listener: socket.socket, *, grace: int = 8) -> AsyncIterator[str]:
+    """Serve `app` on `listener` inside the block, yield its address; requests in hand have `grace` seconds to end."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=grace,
+        backlog=2048,
+    )
+    server = Server(config)
+    running = asyncio.create_task(server.serve(sockets=[listener]), name="uvicorn")
+    try:
+        while not server.started and not running.done():  # noqa: ASYNC110 - uvicorn tells its start in no other way
+            await asyncio.sleep(0.005)
+        yield base_url(listener)
+    finally:
+        server.should_exit = True
+        await running

@@ -1,0 +1,248 @@
+"""How the parts are put together: the settings on one side, the use-cases and adapters on the other."""
+
+import logging
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import httpx
+
+from service import egress
+from service.core.callback import Verifier
+from service.core.routing import Subscription
+from service.core.tokens import Tokens
+from service.core.vidu_signature import ViduVerifier
+from service.desk import Desk, Terms
+from service.dispatch import Dispatch
+from service.handling import Handler, Tools
+from service.ids import id_maker
+from service.media import inspector
+from service.plan import Plan
+from service.plugins import load_handlers
+from service.ports import DeliveryClaim, Limits
+from service.receive import Receive
+from service.reconcile import Reconcile, ReconcileTerms
+from service.record import Record
+from service.results import TaskResults
+from service.rounds import Rounds
+from service.settings import Settings
+from service.store import Store, open_store
+from service.submit import Submit, SubmitTerms
+from service.upstream import Paced, open_upstream
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now(self) -> datetime:
+        """Return this moment, aware, in UTC."""
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """A service put together, not yet running."""
+
+    settings: Settings
+    clock: SystemClock
+    store: Store
+    upstream: Paced
+    handlers: Mapping[str, Handler]
+    desk: Desk
+    receive: Receive
+    rounds: Rounds
+
+    def counters(self) -> Mapping[str, Mapping[str, int]]:
+        """Return what this process has counted, for its metrics."""
+        requests: Counter[str] = Counter()
+        for (kind, outcome), count in self.upstream.requests.items():
+            requests[f"{kind}_{outcome}"] += count
+        return {"polls": self.rounds.reconcile.outcomes, "upstream_requests": requests}
+
+
+@asynccontextmanager
+async def put_together(settings: Settings) -> AsyncIterator[Parts]:
+    """Yield a service for `settings`, whose keys are ensured; everything it holds open is closed afterwards.
+
+    Raises BadSetting or BadHandler for settings and handlers that cannot work.
+    """
+    clock = SystemClock()
+    handlers = load_handlers(settings.handlers, settings.present)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(open_store(settings.database_url))
+        upstream = await stack.enter_async_context(_upstream(settings))
+        outside = await stack.enter_async_context(egress.client(egress.Egress(settings.egress_allow)))
+        builder = Builder(settings=settings, clock=clock, store=store, upstream=upstream, handlers=handlers)
+        yield builder.parts(outside)
+
+
+@asynccontextmanager
+async def _upstream(settings: Settings) -> AsyncIterator[Paced]:
+    limits = httpx.Limits(max_connections=settings.upstream_concurrency + 4, keepalive_expiry=30)
+    async with httpx.AsyncClient(limits=limits, trust_env=False, follow_redirects=False) as client:
+        yield open_upstream(
+            settings.provider,
+            client=client,
+            base_url=settings.upstream_url,
+            key=settings.upstream_key or "",
+            rate=settings.upstream_rate,
+            concurrency=settings.upstream_concurrency,
+        )
+
+
+@dataclass(kw_only=True)
+class Builder:
+    """Makes each use-case from the settings and the adapters."""
+
+    settings: Settings
+    clock: SystemClock
+    store: Store
+    upstream: Paced
+    handlers: Mapping[str, Handler]
+
+    def __post_init__(self) -> None:
+        self.tokens = Tokens(self.settings.secret_keys)
+        self.new_id = id_maker()
+        self.jitter = random.random
+        self.plan = Plan(
+            poll_first=self.settings.poll_first,
+            poll_max=self.settings.poll_max,
+            in_doubt_for=self.settings.in_doubt_for,
+            retention=self.settings.retention,
+            lists=self.upstream.lists,
+            jitter=self.jitter,
+        )
+        self.record = Record(
+            self.store.ledger,
+            clock=self.clock,
+            plan=self.plan,
+            subscriptions=[_subscription(handler) for handler in self.handlers.values()],
+            new_id=self.new_id,
+        )
+
+    def parts(self, outside: httpx.AsyncClient) -> Parts:
+        """Return the whole; `outside` dials what users and upstreams name."""
+        return Parts(
+            settings=self.settings,
+            clock=self.clock,
+            store=self.store,
+            upstream=self.upstream,
+            handlers=self.handlers,
+            desk=self._desk(),
+            receive=self._receive(),
+            rounds=Rounds(
+                submit=self._submit(),
+                reconcile=self._reconcile(),
+                dispatch=self._dispatch(outside),
+                upstream=self.upstream,
+            ),
+        )
+
+    def _desk(self) -> Desk:
+        terms = Terms(
+            provider=self.settings.provider,
+            task_deadline=self.settings.task_deadline,
+            off_peak_deadline=self.settings.off_peak_deadline,
+            allow_off_peak=self.settings.allow_off_peak,
+            handlers=frozenset(self.handlers),
+        )
+        return Desk(
+            intake=self.store.intake,
+            inputs=self.store.inputs,
+            library=self.store.library,
+            record=self.record,
+            upstream=self.upstream,
+            clock=self.clock,
+            terms=terms,
+            inspect=inspector(),
+            new_id=self.new_id,
+        )
+
+    def _receive(self) -> Receive:
+        return Receive(
+            self.record,
+            tokens=self.tokens,
+            clock=self.clock,
+            confirm=self.settings.confirm == "always",
+            verifier_for=self._verifier,
+        )
+
+    def _verifier(self, token: str) -> Verifier | None:
+        """Make the check of Vidu's signature, which is over the address as we gave it out; Vtrix's key is not ours."""
+        if self.settings.provider != "vidu":
+            return None
+        address = f"{(self.settings.public_url or '').rstrip('/')}/callbacks/{token}"
+        return ViduVerifier([self.settings.upstream_key or ""], address)
+
+    def _submit(self) -> Submit:
+        budget = self.settings.budget
+        limits = Limits(max_in_flight=self.settings.max_in_flight, budget=None if budget is None else float(budget))
+        terms = SubmitTerms(
+            public_url=self.settings.public_url,
+            lease=self.settings.lease,
+            concurrency=self.settings.upstream_concurrency,
+            limits=limits,
+        )
+        return Submit(
+            queue=self.store.tasks,
+            inputs=self.store.inputs,
+            record=self.record,
+            upstream=self.upstream,
+            tokens=self.tokens,
+            clock=self.clock,
+            signals=self.store.signals,
+            terms=terms,
+            jitter=self.jitter,
+        )
+
+    def _reconcile(self) -> Reconcile:
+        terms = ReconcileTerms(
+            lease=self.settings.lease,
+            concurrency=self.settings.upstream_concurrency,
+            resubmit_in_doubt=self.settings.on_in_doubt == "resubmit",
+            retention=self.settings.retention,
+        )
+        return Reconcile(
+            queue=self.store.tasks,
+            memory=self.store.memory,
+            record=self.record,
+            upstream=self.upstream,
+            plan=self.plan,
+            tokens=self.tokens,
+            clock=self.clock,
+            signals=self.store.signals,
+            terms=terms,
+        )
+
+    def _dispatch(self, outside: httpx.AsyncClient) -> Dispatch:
+        results = TaskResults(library=self.store.library, upstream=self.upstream, record=self.record)
+
+        def tools(claim: DeliveryClaim, handler: Handler) -> Tools:
+            return Tools(
+                http=outside,
+                log=logging.getLogger(f"boomerang.handlers.{handler.name}"),
+                results=results,
+                now=self.clock.now,
+                settings=self.settings.present,
+                target=claim.target,
+                message_id=claim.message_id,
+                attempt=claim.attempt,
+            )
+
+        return Dispatch(
+            self.store.deliveries,
+            self.handlers,
+            tools,
+            self.clock,
+            schedule=self.settings.retry_schedule,
+            lease=self.settings.lease,
+            jitter=self.jitter,
+            signals=self.store.signals,
+        )
+
+
+def _subscription(handler: Handler) -> Subscription:
+    return Subscription(name=handler.name, events=handler.events, by_request=handler.by_request)
