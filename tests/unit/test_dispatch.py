@@ -1,4 +1,4 @@
-"""Running deliveries: places, independence, leases and the end of the process."""
+"""Running deliveries: places, independence, outcomes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,37 +8,10 @@ import pytest
 import structlog
 
 from service.core.view import TaskView
-from service.errors import Reject, Retry, StoreUnavailable
+from service.errors import Reject, Retry
 from service.handling import Event, Tools
-from tests.unit.deliveries import LEASE, NOW, PATIENCE, SCHEDULE, Stage, handler, stage, view
-
-
-class BlackHole:
-    """A handler that never answers, and counts who fell into it."""
-
-    def __init__(self) -> None:
-        self.entered = 0
-        self.news = asyncio.Event()
-
-    async def __call__(self, event: Event, tools: Tools) -> None:
-        """Wait for ever."""
-        assert event.task.id
-        assert tools.message_id
-        self.entered += 1
-        self.news.set()
-        await asyncio.Event().wait()
-
-
-class Guest:
-    """A handler that answers at once, and remembers its events."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    async def __call__(self, event: Event, tools: Tools) -> None:
-        """Remember the event."""
-        assert tools.message_id
-        self.events.append(event)
+from tests.unit.deliveries import NOW, PATIENCE, SCHEDULE, Stage, handler, stage, view
+from tests.unit.guests import BlackHole, Guest
 
 
 async def _fail(event: Event, tools: Tools) -> None:
@@ -233,141 +206,6 @@ async def test_ends_share_one_commit() -> None:
         made.queue.put("guest")
     await made.run_once()
     assert made.queue.batches == [10]
-
-
-async def test_a_result_waits_for_the_database() -> None:
-    """A result that could not be stored is stored once the database is back; the handler runs once."""
-    guest = Guest()
-    made = stage(handler("guest", guest), finish_again=(0.0,) * 50)
-    made.queue.put("guest")
-    await made.dispatch.round()
-    made.queue.broken = StoreUnavailable("locked")
-    await asyncio.wait_for(made.queue.refused.wait(), PATIENCE)
-    made.queue.broken = None
-    async with asyncio.timeout(PATIENCE):
-        await made.dispatch.settle()
-    assert [result.outcome for result in made.queue.results] == ["delivered"]
-    assert len(guest.events) == 1
-
-
-async def test_a_result_that_is_never_stored_leaves_the_place() -> None:
-    """When the database stays away the place becomes free, and the lease brings the delivery back."""
-    guest = Guest()
-    made = stage(handler("guest", guest), finish_again=())
-    made.queue.put("guest")
-    await made.dispatch.round()
-    made.queue.broken = StoreUnavailable("gone")
-    async with asyncio.timeout(PATIENCE):
-        await made.dispatch.settle()
-    made.queue.broken = None
-    made.clock.at += LEASE
-    await made.run_once()
-    assert len(guest.events) == 2
-    assert made.queue.rows["delivery-1"].status == "delivered"
-
-
-async def test_renewal_prolongs_what_is_in_hand(black_hole: tuple[BlackHole, Stage]) -> None:
-    """A renewal moves the end of every lease in hand to a whole lease from now."""
-    _, made = black_hole
-    made.queue.put("hole")
-    await made.dispatch.round()
-    made.clock.at += LEASE / 2
-    await made.dispatch.renew()
-    assert made.queue.rows["delivery-1"].leased_until == made.clock.at + LEASE
-
-
-async def test_leases_are_renewed_in_the_background() -> None:
-    """While a handler runs, its lease is renewed again and again without anybody's doing."""
-    made = stage(handler("hole", BlackHole()), lease=timedelta(milliseconds=30))
-    made.queue.put("hole")
-    await made.dispatch.round()
-    for _ in range(2):
-        made.queue.renewed.clear()
-        await asyncio.wait_for(made.queue.renewed.wait(), PATIENCE)
-    await made.dispatch.drain(0)
-
-
-async def test_a_renewal_that_fails_is_tried_again() -> None:
-    """The database's absence stops neither the handler nor the renewing."""
-    made = stage(handler("hole", BlackHole()), lease=timedelta(milliseconds=30))
-    made.queue.put("hole")
-    await made.dispatch.round()
-    made.queue.broken = StoreUnavailable("gone")
-    await asyncio.wait_for(made.queue.refused.wait(), PATIENCE)
-    made.queue.broken = None
-    await asyncio.wait_for(made.queue.renewed.wait(), PATIENCE)
-    assert made.dispatch.in_hand == 1
-    await made.dispatch.drain(0)
-
-
-async def test_a_lost_lease_stops_the_handler(black_hole: tuple[BlackHole, Stage]) -> None:
-    """A handler whose delivery is another's now is stopped, and nothing of it is stored."""
-    _, made = black_hole
-    made.queue.put("hole")
-    await made.dispatch.round()
-    made.queue.rows["delivery-1"].fence += 1
-    await made.dispatch.renew()
-    async with asyncio.timeout(PATIENCE):
-        await made.dispatch.settle()
-    assert made.queue.results == []
-    assert made.queue.released == []
-
-
-async def test_a_late_result_meets_the_fence() -> None:
-    """A result that comes after the lease was lost changes nothing, and its log line says so."""
-    made = stage(handler("guest", Guest()))
-    made.queue.put("guest")
-    await made.dispatch.round()
-    made.queue.rows["delivery-1"].fence += 1
-    with structlog.testing.capture_logs() as lines:
-        await made.dispatch.settle()
-    assert made.queue.results == []
-    assert [line["outcome"] for line in lines] == ["discarded"]
-
-
-async def test_drain_waits_for_what_ends_in_time() -> None:
-    """A handler that ends within the grace is stored as delivered, and nothing is claimed any more."""
-    made = stage(handler("guest", Guest()))
-    made.queue.put("guest")
-    await made.dispatch.round()
-    await made.dispatch.drain(PATIENCE)
-    assert [result.outcome for result in made.queue.results] == ["delivered"]
-    made.queue.put("guest")
-    assert await made.dispatch.round() == 0
-
-
-async def test_drain_gives_up_the_rest_uncounted() -> None:
-    """A handler that still runs after the grace is stopped, and its delivery is due again as the same attempt."""
-    hole = BlackHole()
-    made = stage(handler("hole", hole))
-    made.queue.put("hole")
-    await made.dispatch.round()
-    await asyncio.wait_for(hole.news.wait(), PATIENCE)
-    await made.dispatch.drain(0.01)
-    assert made.queue.released == ["delivery-1"]
-    assert made.queue.results == []
-    assert (made.queue.rows["delivery-1"].attempts, made.dispatch.in_hand) == (0, 0)
-
-
-async def test_drain_does_not_count_what_a_stopped_handler_raises() -> None:
-    """A handler that answers its cancellation with an error of its own is given back like any other."""
-    entered = asyncio.Event()
-
-    async def stubborn(event: Event, tools: Tools) -> None:
-        assert event.id
-        assert tools.message_id
-        entered.set()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            raise ValueError("I was busy") from None
-
-    made = stage(handler("stubborn", stubborn))
-    made.queue.put("stubborn")
-    await made.dispatch.round()
-    await asyncio.wait_for(entered.wait(), PATIENCE)
-    await made.dispatch.drain(0)
-    assert (made.queue.released, made.queue.results) == (["delivery-1"], [])
 
 
 async def test_one_wide_line_an_outcome_without_secrets() -> None:
