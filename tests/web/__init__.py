@@ -1,0 +1,1 @@
+"""The HTTP edge over small fakes: what each request is answered with."""

@@ -1,0 +1,178 @@
+"""Bodies: size, time, and how many bytes are in hand at once."""
+
+import anyio
+import pytest
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
+
+from service.errors import UnreadableBody
+from service.web import bodies as bodies_module
+from service.web.bodies import Bodies, BodyLimits, Budget
+from service.web.problems import Refusal
+
+LARGE = bodies_module.SMALL + 1
+LIMITS = BodyLimits(most=2 * LARGE, together=3 * LARGE, seconds=5)
+
+
+def a_request(*messages: Message, headers: dict[str, str] | None = None, then: anyio.Event | None = None) -> Request:
+    """Return a request whose body comes in `messages`; after them it waits for `then`, or disconnects."""
+    left = list(messages)
+
+    async def receive() -> Message:
+        if not left and then:
+            await then.wait()
+        return left.pop(0) if left else {"type": "http.disconnect"}
+
+    raw = [(name.encode(), value.encode()) for name, value in (headers or {}).items()]
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": raw}, receive)
+
+
+def a_part(body: bytes, *, more: bool = False) -> Message:
+    """Return one message of a body."""
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+async def test_a_body_is_put_together_from_its_parts() -> None:
+    """Parts are joined in order; empty ones do no harm."""
+    request = a_request(a_part(b"ab", more=True), a_part(b"", more=True), a_part(b"c"))
+    async with Bodies(LIMITS).read(request) as body:
+        assert body == b"abc"
+
+
+async def test_an_announced_size_over_the_limit_is_refused_unread() -> None:
+    """413 comes before any byte of the body is asked for."""
+    request = a_request(headers={"content-length": str(LIMITS.most + 1)})
+    with pytest.raises(Refusal) as refused:
+        async with Bodies(LIMITS).read(request):
+            pass
+    assert refused.value.problem.status == 413
+
+
+@pytest.mark.parametrize("length", ["-1", "1e3", "", " 5", "٣"])
+async def test_a_senseless_length_is_unreadable(length: str) -> None:
+    """A Content-Length that is no number is the caller's fault."""
+    request = a_request(a_part(b"x"))
+    request.scope["headers"] = [(b"content-length", length.encode("utf-8"))]
+    with pytest.raises(UnreadableBody):
+        async with Bodies(LIMITS).read(request):
+            pass
+
+
+async def test_a_body_that_does_not_arrive_in_time_is_408() -> None:
+    """A sender who stops in the middle does not hold us for ever."""
+    request = a_request(a_part(b"x", more=True), then=anyio.Event())
+    with pytest.raises(Refusal) as refused:
+        async with Bodies(BodyLimits(most=100, together=100, seconds=0.01)).read(request):
+            pass
+    assert refused.value.problem.status == 408
+
+
+async def test_a_connection_that_ends_early_is_no_body() -> None:
+    """Half a body is never taken for a whole one."""
+    with pytest.raises(ClientDisconnect):
+        async with Bodies(LIMITS).read(a_request(a_part(b"half", more=True))):
+            pass
+
+
+async def test_large_bodies_wait_unread_until_there_is_room_and_small_ones_pass() -> None:
+    """With the room taken a large body is not even asked for, while a small one goes through."""
+    bodies = Bodies(LIMITS)
+    headers = {"content-length": str(2 * LARGE)}
+    read: list[str] = []
+    asked, release = anyio.Event(), anyio.Event()
+
+    async def first() -> None:
+        async with bodies.read(a_request(a_part(b"1"), headers=headers)):
+            read.append("first")
+            asked.set()
+            await release.wait()
+
+    async def second() -> None:
+        async with bodies.read(a_request(a_part(b"2"), headers=headers)):
+            read.append("second")
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(first)
+        await asked.wait()
+        group.start_soon(second)
+        await anyio.wait_all_tasks_blocked()
+        async with bodies.read(a_request(a_part(b"s"), headers={"content-length": "1"})):
+            read.append("small")
+        release.set()
+    assert read == ["first", "small", "second"]
+
+
+async def test_the_wait_for_room_ends_with_503() -> None:
+    """Who waits too long for room is told to come back."""
+    bodies = Bodies(BodyLimits(most=LARGE, together=LARGE, seconds=0.01))
+    headers = {"content-length": str(LARGE)}
+    async with bodies.read(a_request(a_part(b"1"), headers=headers)):
+        with pytest.raises(Refusal) as refused:
+            async with bodies.read(a_request(a_part(b"2"), headers=headers)):
+                pass
+    assert (refused.value.problem.status, "Retry-After" in refused.value.problem.headers) == (503, True)
+
+
+async def take(budget: Budget, size: int, seen: list[int], hold: anyio.Event) -> None:
+    """Hold `size` until `hold` is set, and write down that it was got."""
+    async with budget.hold(size, seconds=60):
+        seen.append(size)
+        await hold.wait()
+
+
+async def test_room_is_given_first_come_first_served() -> None:
+    """A small claim does not overtake a large one that waits before it."""
+    budget, seen, hold = Budget(10), list[int](), anyio.Event()
+    async with anyio.create_task_group() as group:
+        for size in (6, 8, 1):
+            group.start_soon(take, budget, size, seen, hold)
+            await anyio.wait_all_tasks_blocked()
+        assert seen == [6]
+        hold.set()
+    assert seen == [6, 8, 1]
+
+
+async def test_one_who_gives_up_waiting_makes_way() -> None:
+    """A cancelled claim at the head of the queue lets the next one through, and leaks nothing."""
+    budget, seen, hold = Budget(10), list[int](), anyio.Event()
+    async with anyio.create_task_group() as group, anyio.create_task_group() as impatient:
+        group.start_soon(take, budget, 6, seen, hold)
+        await anyio.wait_all_tasks_blocked()
+        impatient.start_soon(take, budget, 8, seen, hold)
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(take, budget, 4, seen, hold)
+        await anyio.wait_all_tasks_blocked()
+        assert seen == [6]
+        impatient.cancel_scope.cancel()
+        group.start_soon(_later, hold)
+    assert seen == [6, 4]
+    with anyio.fail_after(1):
+        async with budget.hold(10, seconds=1):
+            seen.append(10)
+    assert seen[-1] == 10
+
+
+async def _later(hold: anyio.Event) -> None:
+    await anyio.wait_all_tasks_blocked()
+    hold.set()
+
+
+async def test_a_claim_beyond_the_total_gets_all_of_it() -> None:
+    """A body that may be larger than the bound is served alone, not never."""
+    async with Budget(10).hold(99, seconds=1):
+        pass
+
+
+async def test_an_error_in_the_block_gives_the_room_back() -> None:
+    """Whatever happens to a body, its bytes do not count any more afterwards."""
+    budget = Budget(10)
+
+    with pytest.raises(RuntimeError, match="broken"):
+        await _broken(budget)
+    async with budget.hold(10, seconds=1):
+        pass
+
+
+async def _broken(budget: Budget) -> None:
+    async with budget.hold(10, seconds=1):
+        raise RuntimeError("broken")
