@@ -5,7 +5,7 @@ from dataclasses import fields
 from datetime import datetime
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Select, bindparam, insert, select, tuple_, update
+from sqlalchemy import Select, bindparam, insert, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.ports import AttemptResult, DeliveryClaim, DeliveryView
@@ -65,16 +65,15 @@ class StoreDeliveryQueue:
         """Prolong leases; return those that are still held."""
         if not claims:
             return set()
-        statement = update(deliveries).where(_held(claims)).values(leased_until=until).returning(deliveries.c.id)
         async with self._database.writing() as write:
-            return set((await write.connection.execute(statement)).scalars())
+            return await _set_lease(write.connection, claims, until)
 
     async def release(self, claims: Mapping[str, int]) -> None:
         """Give back leases whose fence still fits, without counting an attempt; due at once."""
         if not claims:
             return
         async with self._database.writing() as write:
-            await write.connection.execute(update(deliveries).where(_held(claims)).values(leased_until=None))
+            await _set_lease(write.connection, claims, None)
             write.topics.add("dispatch")
 
     async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> list[str]:
@@ -128,15 +127,19 @@ def due_heads(names: Sequence[str], now: datetime, limit: int) -> Select[tuple[s
     )
 
 
-def _held(claims: Mapping[str, int]) -> ColumnElement[bool]:
+async def _lock_held(connection: AsyncConnection, claims: Mapping[str, int]) -> dict[str, Held]:
+    """Return those that are still leased under the claim's fence, locked in id order."""
     fits = tuple_(deliveries.c.id, deliveries.c.fence).in_(list(claims.items()))
-    return fits & IS_PENDING & deliveries.c.leased_until.is_not(None)
-
-
-async def _lock_held(connection: AsyncConnection, fences: Mapping[str, int]) -> dict[str, Held]:
     query = select(*(deliveries.c[name] for name in HELD_FIELDS))
-    rows = await connection.execute(query.where(_held(fences)).order_by(deliveries.c.id).with_for_update())
+    query = query.where(fits, IS_PENDING, deliveries.c.leased_until.is_not(None))
+    rows = await connection.execute(query.order_by(deliveries.c.id).with_for_update())
     return {row["id"]: Held(**row) for row in rows.mappings()}
+
+
+async def _set_lease(connection: AsyncConnection, claims: Mapping[str, int], until: datetime | None) -> set[str]:
+    held = set(await _lock_held(connection, claims))
+    await connection.execute(update(deliveries).where(deliveries.c.id.in_(held)).values(leased_until=until))
+    return held
 
 
 async def _write_outcomes(connection: AsyncConnection, pairs: Sequence[tuple[Held, AttemptResult]]) -> None:

@@ -1,6 +1,7 @@
 """The few differences between SQLite and PostgreSQL, in one place."""
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -30,6 +31,14 @@ SQLITE_PRAGMAS = (
     "PRAGMA journal_size_limit = 67108864",
     "PRAGMA temp_store = MEMORY",
 )
+
+POSTGRES_SETTINGS = (
+    "SET statement_timeout = '60s'",
+    "SET lock_timeout = '20s'",
+    "SET idle_in_transaction_session_timeout = '60s'",
+    "SET timezone = 'UTC'",
+)
+KEEPALIVES: dict[str, Any] = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 
 Item = TypeVar("Item")
 Insert = sqlite.Insert | postgresql.Insert
@@ -102,10 +111,9 @@ def sqlite_engine(at: Address, *, writes: bool) -> AsyncEngine:
 
 def postgres_engine(at: Address) -> AsyncEngine:
     """Return an engine for PostgreSQL with a modest pool; statements end after a minute at the latest."""
-    options = "-c statement_timeout=60s -c lock_timeout=20s -c idle_in_transaction_session_timeout=60s -c timezone=UTC"
-    return create_async_engine(
+    engine = create_async_engine(
         at.url,
-        connect_args={"options": options, "connect_timeout": 10, "application_name": "boomerang"},
+        connect_args={"connect_timeout": 10, "application_name": "boomerang", **KEEPALIVES},
         pool_size=5,
         max_overflow=5,
         pool_timeout=15,
@@ -113,17 +121,36 @@ def postgres_engine(at: Address) -> AsyncEngine:
         hide_parameters=True,
     )
 
+    def connected(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        for setting in POSTGRES_SETTINGS:  # not as start-up options, which connection poolers refuse
+            cursor.execute(setting)
+        cursor.close()
+        connection.commit()
 
-def prepare_file(path: Path) -> None:
-    """Create the SQLite file with mode 0600 when it is missing, and set its journal to WAL.
+    event.listen(engine.sync_engine, "connect", connected)
+    return engine
+
+
+def prepare_file(path: Path) -> os.stat_result:
+    """Create the SQLite file with mode 0600 when it is missing, set its journal to WAL, and return what file it is.
 
     Raises StoreUnavailable when that cannot be done. Two processes may do it at once.
     """
     try:
         path.touch(mode=0o600, exist_ok=True)
         _use_wal(path)
+        return path.stat()
     except (OSError, sqlite3.Error) as error:
         raise StoreUnavailable(f"the database file {path} cannot be used: {error}") from error
+
+
+def same_file(path: Path, file: os.stat_result) -> bool:
+    """Return whether `path` still names `file`."""
+    try:
+        return os.path.samestat(path.stat(), file)
+    except OSError:
+        return False
 
 
 def _use_wal(path: Path) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import OperatorError, SchemaBehind, StoreUnavailable
 from service.ports import Signals
-from service.store.dialect import address, notify, postgres_engine, prepare_file, sqlite_engine
+from service.store.dialect import address, notify, postgres_engine, prepare_file, same_file, sqlite_engine
 
 WRITERS = 8
 TURN = 30.0
@@ -39,9 +39,10 @@ class Database:
         self.at = address(database_url)
         self.signals = signals
         if self.at.postgres:
-            self._writer = self._reader = postgres_engine(self.at)
+            self._writer = postgres_engine(self.at)
+            self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         else:
-            prepare_file(self.at.path)
+            self._file = prepare_file(self.at.path)
             self._writer = sqlite_engine(self.at, writes=True)
             self._reader = sqlite_engine(self.at, writes=False)
         self._turn = asyncio.Semaphore(WRITERS if self.at.postgres else 1)
@@ -50,6 +51,7 @@ class Database:
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """Yield a connection that sees one state of the database and writes nothing."""
         with troubles_told():
+            self._look_for_the_file()
             async with self._reader.begin() as connection:
                 yield connection
 
@@ -71,9 +73,15 @@ class Database:
         except TimeoutError as error:
             raise StoreUnavailable("the database is busy: other writes take too long") from error
         try:
+            self._look_for_the_file()
             yield
         finally:
             self._turn.release()
+
+    def _look_for_the_file(self) -> None:
+        """Refuse an SQLite file that was removed or replaced: what is written there nobody ever reads."""
+        if not self.at.postgres and not same_file(self.at.path, self._file):
+            raise StoreUnavailable(f"the database file {self.at.path} is gone or was replaced: restart")
 
     async def close(self) -> None:
         """Close every connection."""

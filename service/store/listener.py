@@ -10,7 +10,7 @@ import psycopg
 import structlog
 from psycopg import sql
 
-from service.store.dialect import CHANNEL
+from service.store.dialect import CHANNEL, KEEPALIVES
 from service.store.engine import Database
 
 PAUSE = 2.0
@@ -42,7 +42,8 @@ async def _listen(database: Database) -> None:
 
 async def _hear(database: Database) -> None:
     address = database.at.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    async with await psycopg.AsyncConnection.connect(address, autocommit=True, connect_timeout=10) as connection:
+    made = psycopg.AsyncConnection.connect(address, autocommit=True, connect_timeout=10, **KEEPALIVES)
+    async with await made as connection:
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
         database.signals.ring("submit", "reconcile", "dispatch", "events")  # what was said while nobody listened
         async for note in connection.notifies():

@@ -45,6 +45,7 @@ def task_of(row: RowMapping) -> Task:
 def _structured(values: Mapping[str, Any]) -> Values:
     return {
         "status": Status(values["status"]),
+        "progress": None if values["progress"] is None else float(values["progress"]),  # SQLite returns 1.0 as 1
         "settled_by": Source(values["settled_by"]) if values["settled_by"] else None,
         "error": TaskError(**values["error"]) if values["error"] else None,
         "usage": Usage(**values["usage"]) if values["usage"] else None,

@@ -60,9 +60,10 @@ class StoreTaskQueue:
         """Prolong leases (by fence); return those that are still held."""
         if not claims:
             return set()
-        statement = update(tasks).where(_held(claims)).values(leased_until=until).returning(tasks.c.id)
         async with self._database.writing() as write:
-            return {TaskId(held) for held in (await write.connection.execute(statement)).scalars()}
+            held = await _lock_held(write.connection, claims)
+            await write.connection.execute(update(tasks).where(tasks.c.id.in_(held)).values(leased_until=until))
+            return set(held)
 
     async def release(self, claims: Mapping[TaskId, int], *, due_at: datetime) -> None:
         """Give back leases whose fence still fits; polls are due again at `due_at`.
@@ -71,28 +72,29 @@ class StoreTaskQueue:
         """
         if not claims:
             return
-        statement = (
-            update(tasks)
-            .where(_held(claims))
-            .values(
-                leased_until=case((SUBMITTING, due_at), else_=None),
-                due_at=case((tasks.c.due_at.is_(None), None), else_=due_at),
-            )
-        )
+        given_back = {
+            "leased_until": case((SUBMITTING, due_at), else_=None),
+            "due_at": case((tasks.c.due_at.is_(None), None), else_=due_at),
+        }
         async with self._database.writing() as write:
-            await write.connection.execute(statement)
+            held = await _lock_held(write.connection, claims)
+            await write.connection.execute(update(tasks).where(tasks.c.id.in_(held)).values(given_back))
             write.topics.add("reconcile")
 
     async def sweep(self, *, now: datetime) -> list[Task]:
         """Return tasks that are `submitting` with a lease that is past: abandoned, in doubt."""
-        query = select(*TASK_COLUMNS).where(SUBMITTING, tasks.c.leased_until <= now)
+        abandoned = tasks.c.leased_until.is_(None) | (tasks.c.leased_until <= now)
+        query = select(*TASK_COLUMNS).where(SUBMITTING, abandoned)
         async with self._database.reading() as connection:
             rows = await connection.execute(query.order_by(tasks.c.leased_until).limit(SWEEP))
             return [task_of(row) for row in rows.mappings()]
 
 
-def _held(claims: Mapping[TaskId, int]) -> ColumnElement[bool]:
-    return tuple_(tasks.c.id, tasks.c.fence).in_(list(claims.items())) & tasks.c.leased_until.is_not(None)
+async def _lock_held(connection: AsyncConnection, claims: Mapping[TaskId, int]) -> list[TaskId]:
+    """Return those that are still leased under the claim's fence, locked in id order as the ledger does."""
+    fits = tuple_(tasks.c.id, tasks.c.fence).in_(list(claims.items()))
+    query = select(tasks.c.id).where(fits, tasks.c.leased_until.is_not(None)).order_by(tasks.c.id).with_for_update()
+    return [TaskId(held) for held in (await connection.execute(query)).scalars()]
 
 
 async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits: Limits) -> list[TaskId]:

@@ -1,0 +1,124 @@
+"""Rows to put into a store: valid by default, each test names only what it is about."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from service.core.inputs import Input
+from service.core.task import EventType, Status, Task, TaskId
+from service.ports import AttemptResult, DeliveryClaim, DeliveryRow, EventRow, InboxEntry, Limits
+from service.store import Store
+
+NOW = datetime(2026, 5, 6, 12, 9, 42, 123456, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
+LEASE = MINUTE
+NO_LIMITS = Limits()
+
+
+def a_task(task_id: str = "t1", **changes: Any) -> Task:
+    """Return a queued task that is due."""
+    task = Task(
+        id=TaskId(task_id),
+        client="anna",
+        provider="vtrix",
+        model="viduq2_pro_reference",
+        bucket="short",
+        created_at=NOW,
+        deadline_at=NOW + 2 * HOUR,
+        due_at=NOW,
+    )
+    return replace(task, **changes)
+
+
+def an_input(place: str = "images.0", data: bytes = b"pixels") -> Input:
+    """Return a blob."""
+    return Input(place=place, media_type="image/png", sha256="ab" * 32, data=data)
+
+
+def an_entry(digest: str = "d1", **changes: Any) -> InboxEntry:
+    """Return a raw callback."""
+    entry = InboxEntry(
+        task_id=TaskId("t1"), submission=1, digest=digest, body=b"{}", received_at=NOW, verdict="recorded"
+    )
+    return replace(entry, **changes)
+
+
+def an_event(event_id: str = "e1", **changes: Any) -> EventRow:
+    """Return an event of task t1."""
+    row = EventRow(
+        id=event_id, task_id=TaskId("t1"), client="anna", type=EventType.COMPLETED, at=NOW, data={"id": "t1"}
+    )
+    return replace(row, **changes)
+
+
+def a_delivery(event: EventRow, handler: str = "log", **changes: Any) -> DeliveryRow:
+    """Return the delivery of `event` to `handler`, in the lane of its task and handler."""
+    row = DeliveryRow(
+        id=f"{event.id}-{handler}",
+        event_id=event.id,
+        task_id=event.task_id,
+        client=event.client,
+        handler=handler,
+        lane=f"{event.task_id}/{handler}",
+        message_id=f"msg_{event.id}_{handler}",
+        due_at=NOW,
+    )
+    return replace(row, **changes)
+
+
+def an_attempt(claim: DeliveryClaim, outcome: str = "delivered", **changes: Any) -> AttemptResult:
+    """Return how the attempt in hand ended."""
+    result = AttemptResult(
+        delivery_id=claim.id,
+        fence=claim.fence,
+        attempt=claim.attempt,
+        started_at=NOW,
+        finished_at=NOW + SECOND,
+        outcome=outcome,
+    )
+    return replace(result, **changes)
+
+
+async def add_tasks(store: Store, *tasks: Task) -> None:
+    """Store tasks as they are, in whatever status."""
+    for task in tasks:
+        await store.intake.add(task, [], None)
+
+
+async def add_deliveries(store: Store, *handlers: str, events: Sequence[str] = ("e1",), task_id: str = "t1") -> None:
+    """Store events with a delivery to each of `handlers`."""
+    rows = [an_event(event_id, task_id=TaskId(task_id)) for event_id in events]
+    async with store.ledger.transaction() as transaction:
+        await transaction.append(rows, [a_delivery(row, handler) for row in rows for handler in handlers])
+
+
+async def claim_deliveries(store: Store, *names: str, now: datetime = NOW, limit: int = 100) -> list[DeliveryClaim]:
+    """Claim what is due for the handler with `names`, `log` by default."""
+    return await store.deliveries.claim(names or ("log",), now=now, until=now + LEASE, limit=limit)
+
+
+async def claim_submissions(
+    store: Store, *, now: datetime = NOW, limit: int = 100, limits: Limits = NO_LIMITS
+) -> list[Task]:
+    """Claim queued tasks that are due."""
+    return await store.tasks.claim_submissions(now=now, until=now + LEASE, limit=limit, limits=limits)
+
+
+async def claim_polls(store: Store, *, now: datetime = NOW, limit: int = 100) -> list[Task]:
+    """Claim tasks to ask about."""
+    return await store.tasks.claim_polls(now=now, until=now + LEASE, limit=limit)
+
+
+async def stored(store: Store, task_id: str = "t1") -> Task:
+    """Return a task that must be there."""
+    task = await store.library.task(TaskId(task_id))
+    assert task is not None
+    return task
+
+
+def in_progress(task_id: str = "t1", **changes: Any) -> Task:
+    """Return a task that the upstream works on, due to be asked about."""
+    return a_task(task_id, status=Status.IN_PROGRESS, submission=1, submitted_at=NOW, upstream_id="u1", **changes)

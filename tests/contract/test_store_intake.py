@@ -1,0 +1,95 @@
+"""Where new tasks come in."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from service.core.task import Status, TaskId
+from service.errors import Conflict
+from service.ports import IdempotencyKey, TaskFilter
+from service.store import Store
+from tests.contract.builders import a_task, an_input, stored
+from tests.contract.conftest import OpenStore
+
+KEY = IdempotencyKey(key="once", digest="body-1")
+
+
+async def test_task_comes_back_as_it_went_in(store: Store) -> None:
+    """Every field survives, times to the microsecond, text with NUL and emoji included."""
+    task = a_task(
+        params={"prompt": "a\0b 🎬 \ud800", "seed": 2**60}, metadata={"chat": 42}, notify=({"handler": "webhook"},)
+    )
+    assert await store.intake.add(task, [], None) == task
+    assert await stored(store) == task
+
+
+async def test_inputs_come_back_by_place(store: Store) -> None:
+    """Blobs are kept byte for byte under their place."""
+    picture, payload = (
+        an_input(data=bytes(range(256)) * 1000),
+        an_input("payload", "chat \ud83d".encode("utf-8", "surrogatepass")),
+    )
+    await store.intake.add(a_task(), [picture, payload], None)
+    assert await store.inputs.load(TaskId("t1")) == {"images.0": picture, "payload": payload}
+    assert await store.inputs.payload(TaskId("t1")) == "chat \ud83d"
+
+
+async def test_no_payload_is_none(store: Store) -> None:
+    """A task without a payload has none, as has an unknown task."""
+    await store.intake.add(a_task(), [an_input()], None)
+    assert await store.inputs.payload(TaskId("t1")) is None
+    assert await store.inputs.load(TaskId("unknown")) == {}
+
+
+async def test_same_key_gives_the_first_task(store: Store) -> None:
+    """A known key with the same body gives the first task as it is now, and stores nothing."""
+    first = await store.intake.add(a_task("t1"), [], KEY)
+    async with store.ledger.transaction() as transaction:
+        await transaction.save([replace(first, note="seen")])
+    again = await store.intake.add(a_task("t2"), [an_input()], KEY)
+    assert again == replace(first, note="seen")
+    assert await store.library.task(TaskId("t2")) is None
+    assert await store.inputs.load(TaskId("t2")) == {}
+
+
+async def test_same_key_with_another_body_is_a_conflict(store: Store) -> None:
+    """A known key with another body is refused, and nothing is stored."""
+    await store.intake.add(a_task("t1"), [], KEY)
+    with pytest.raises(Conflict):
+        await store.intake.add(a_task("t2"), [], replace(KEY, digest="body-2"))
+    assert await store.library.task(TaskId("t2")) is None
+
+
+async def test_keys_of_clients_are_apart(store: Store) -> None:
+    """Two clients may use the same key for different things."""
+    await store.intake.add(a_task("t1"), [], KEY)
+    other = a_task("t2", client="berta")
+    assert await store.intake.add(other, [], replace(KEY, digest="body-2")) == other
+
+
+async def test_tasks_without_key_are_never_equal(store: Store) -> None:
+    """Without a key, equal requests are different tasks."""
+    await store.intake.add(a_task("t1"), [], None)
+    await store.intake.add(a_task("t2"), [], None)
+    assert len(await store.library.tasks(TaskFilter())) == 2
+
+
+async def test_race_of_equal_keys_has_one_winner(store: Store, open_another: OpenStore) -> None:
+    """Of many equal requests at once, over two processes, one is stored and all get it."""
+    stores = [store, open_another()]
+    tasks = [a_task(f"t{number}") for number in range(12)]
+    added = [stores[number % 2].intake.add(task, [an_input()], KEY) for number, task in enumerate(tasks)]
+    winners = {task.id for task in await asyncio.gather(*added)}
+    assert len(winners) == 1
+    assert [task.id for task in await store.library.tasks(TaskFilter())] == list(winners)
+
+
+async def test_new_task_rings_submit_once_it_is_durable(store: Store, open_another: OpenStore) -> None:
+    """Whoever waits for `submit` wakes, and finds the task."""
+    waiting = asyncio.create_task(store.signals.wait("submit", 10))
+    await store.intake.add(a_task(), [], None)
+    assert await waiting
+    found = await open_another().library.task(TaskId("t1"))
+    assert found is not None
+    assert found.status is Status.QUEUED
