@@ -233,7 +233,7 @@ def _applies(entry: Entry, task: Task) -> bool:
 
 
 def _road(entry: Entry, task: Task) -> Source | None:
-    """Return by which road a fact came: a poll that confirms the end of which a callback told is the callback's doing."""
+    """Return by which road a fact came: where a poll confirms what a callback told, it is the callback's."""
     confirmed = entry.source is Source.POLL and entry.fact is not None and entry.fact.settles and task.hinted_at
     return Source.CALLBACK if confirmed else entry.source
 
