@@ -13,11 +13,12 @@ from starlette.types import Lifespan
 
 from service.errors import BoomerangError
 from service.ports import Clock, Health, Inputs, Library, Signals
+from service.setting_values import ApiKey
 from service.web.bodies import CALLBACK_BODIES, TASK_BODIES, BodyLimits
 from service.web.callbacks import CallbackDoor
 from service.web.deliveries import DeliveryApi
 from service.web.frame import Frame
-from service.web.keys import ApiKey, KeyGuard
+from service.web.keys import KeyGuard
 from service.web.metrics import Counters
 from service.web.models import ModelApi, RoundApi
 from service.web.probes import ProbeApi

@@ -13,8 +13,8 @@ from service.core.inputs import Input
 from service.core.task import Json, Status, Task, TaskId
 from service.desk import NewTask
 from service.ports import DeliveryView, Gauges, TaskFilter
+from service.setting_values import ApiKey
 from service.web.app import Services, create_app
-from service.web.keys import ApiKey
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, tzinfo=UTC)
 PARTS = ("desk", "receiver", "replayer", "rounds", "library", "inputs", "deliveries", "health", "signals", "clock")
