@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, case, func, select, tuple_, update
+from sqlalchemy import ColumnElement, case, func, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.task import Status, Task, TaskId
 from service.ports import Limits
 from service.store.budget import affordable, budget_spent
+from service.store.columns import Moment
 from service.store.dialect import one_at_a_time
 from service.store.engine import Database
 from service.store.rows import TASK_COLUMNS, Values, task_of
@@ -72,9 +73,10 @@ class StoreTaskQueue:
         """
         if not claims:
             return
+        then = literal(due_at, Moment())
         given_back = {
-            "leased_until": case((SUBMITTING, due_at), else_=None),
-            "due_at": case((tasks.c.due_at.is_(None), None), else_=due_at),
+            "leased_until": case((SUBMITTING, then), else_=None),
+            "due_at": case((tasks.c.due_at.is_(None), None), else_=then),
         }
         async with self._database.writing() as write:
             held = await _lock_held(write.connection, claims)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from service.core.inputs import Input
-from service.core.task import EventType, Status, Task, TaskId
+from service.core.task import EventType, Status, Task, TaskId, UpstreamId
 from service.ports import AttemptResult, DeliveryClaim, DeliveryRow, EventRow, InboxEntry, Limits
 from service.store import Store
 
@@ -121,4 +121,5 @@ async def stored(store: Store, task_id: str = "t1") -> Task:
 
 def in_progress(task_id: str = "t1", **changes: Any) -> Task:
     """Return a task that the upstream works on, due to be asked about."""
-    return a_task(task_id, status=Status.IN_PROGRESS, submission=1, submitted_at=NOW, upstream_id="u1", **changes)
+    task = a_task(task_id, status=Status.IN_PROGRESS, submission=1, submitted_at=NOW, upstream_id=UpstreamId("u1"))
+    return replace(task, **changes)
