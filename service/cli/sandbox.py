@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from random import Random
 from typing import Any
@@ -87,7 +88,7 @@ def sandbox(port: int, host: str, seed: int | None, **switches: Any) -> None:
         raise SystemExit(_WRONG_USE) from missing
     listener = _listener(host, port)
     click.echo(_greeting(*listener.getsockname()[:2]), err=True)
-    with listener:
+    with listener, suppress(KeyboardInterrupt):
         _server(upstream).run(sockets=[listener])
 
 

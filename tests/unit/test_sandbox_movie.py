@@ -1,7 +1,9 @@
 """The sandbox's real MP4s: made from the reference images, as long and as large as was asked."""
 
 import asyncio
+import gc
 import io
+import tracemalloc
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -193,6 +195,24 @@ async def test_a_close_in_the_middle_of_a_film_leaves_nothing(monkeypatch: pytes
         await client.post("/model/v1/generation", json=request, headers=BEARER)
         await asyncio.sleep(0)
     assert files_in(tmp_path) == []
+
+
+@pytest.mark.parametrize("tiny", [True, False])
+async def test_big_inputs_do_not_stay_in_memory(at: Bench, *, tiny: bool) -> None:
+    """Once the stills are made, or at once with tiny videos, nothing holds the references."""
+    at.sandbox.turn({"tiny_videos": tiny})
+    big = picture(RED) + "=" * 5_000_000
+    await film_of(at, images=[big], duration=1, resolution="540p")
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(4):
+            await film_of(at, images=[big + "="], duration=1, resolution="540p")
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 2_000_000
 
 
 @pytest.mark.parametrize("source", [b"", b"no image", image()[:60]])
