@@ -22,7 +22,7 @@ class Crew:
     """Dispatches that share one database and one moved clock, and what their handlers saw."""
 
     open_store: OpenStore
-    clock: MovedClock = field(default_factory=MovedClock)
+    clock: MovedClock = field(default_factory=lambda: MovedClock(NOW))
     seen: list[str] = field(default_factory=list)
     members: list[Dispatch] = field(default_factory=list)
 
