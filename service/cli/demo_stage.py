@@ -6,28 +6,27 @@ import random
 import secrets
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import uvicorn
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
 from service.cli.client import Client
+from service.logs import configure_logs
 from service.main import running
 from service.sandbox import Sandbox, Switches
 from service.settings import ensure_secret_keys, load_settings
+from service.web.server import listen, serving
 
 HOST = "127.0.0.1"
 DATABASE = "boomerang.db"
 HANDLERS = ("log", "webhook", "archive")
-BACKLOG = 128
 RUN_SECONDS = 4.0
 
 
@@ -80,30 +79,6 @@ def _fits(verifier: Webhook, body: bytes, request: Request) -> bool:
     return True
 
 
-class _Server(uvicorn.Server):
-    """A server that leaves the signals to whoever runs it."""
-
-    def capture_signals(self) -> nullcontext[None]:  # type: ignore[override] # uvicorn's is a generator
-        """Take no signals."""
-        return nullcontext()
-
-
-@asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[str]:
-    """Serve `app` on a free loopback port within the block; give its address."""
-    listener = socket.create_server((HOST, 0), backlog=BACKLOG)
-    server = _Server(
-        uvicorn.Config(app, log_config=None, access_log=False, lifespan="auto", timeout_graceful_shutdown=2)
-    )
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield f"http://{HOST}:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await task
-        listener.close()
-
-
 @asynccontextmanager
 async def staged(directory: Path, *, lose_callbacks: bool) -> AsyncIterator[Stage]:
     """Run everything within the block, with a fresh database in `directory`."""
@@ -114,8 +89,9 @@ async def staged(directory: Path, *, lose_callbacks: bool) -> AsyncIterator[Stag
     receiver = Receiver()
     async with AsyncExitStack() as stack:
         stack.enter_context(_logging_to(directory / "boomerang.log"))
-        upstream_url = await stack.enter_async_context(serving(sandbox.app))
-        receiver_url = await stack.enter_async_context(serving(receiver.app))
+        await stack.enter_async_context(sandbox.running())
+        upstream_url = await stack.enter_async_context(serving(sandbox.app, listen(HOST, 0)))
+        receiver_url = await stack.enter_async_context(serving(receiver.app, listen(HOST, 0)))
         port = _free_port()
         environ = _environ(directory, upstream_url, receiver_url, port, key=key, lose_callbacks=lose_callbacks)
         settings = ensure_secret_keys(load_settings(environ))
@@ -139,8 +115,8 @@ def _environ(
         "ARCHIVE_URL": directory.as_uri(),
         "EGRESS_ALLOW": "127.0.0.0/8",
         "RETRY_SCHEDULE": "0s,1s,2s,5s",
-        # with callbacks the poller keeps out of their way; without, it is all there is
-        "POLL_FIRST": "1s" if lose_callbacks else "30s",
+        # with callbacks one look half-way, for the progress bar; without them, polls are all there is
+        "POLL_FIRST": "1s" if lose_callbacks else "2s",
         "POLL_MAX": "2s" if lose_callbacks else "30s",
     }
     return {f"BOOMERANG_{name}": value for name, value in given.items()}
@@ -163,11 +139,12 @@ def _logging_to(path: Path) -> Iterator[None]:
     """Send every log line to the file at `path` within the block, in place of the terminal."""
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
-    file = logging.FileHandler(path, mode="w", encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
-    root.handlers, root.level = [file], logging.INFO
-    try:
-        yield
-    finally:
-        root.handlers, root.level = before, level
-        file.close()
+    with path.open("w", encoding="utf-8") as file:
+        configure_logs("json", "info")
+        (handler,) = root.handlers
+        if isinstance(handler, logging.StreamHandler):
+            handler.setStream(file)
+        try:
+            yield
+        finally:
+            root.handlers, root.level = before, level

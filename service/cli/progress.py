@@ -25,11 +25,12 @@ async def follow(look: Look, *, out: Console) -> Json:
     Raises Failed when `look` does, and Unreachable only when it keeps doing so.
     """
     with _bar(out) as bar:
-        row = bar.add_task("", total=1.0)
+        row = bar.add_task("", total=None)
         shown = ""
         while True:
             task = await _patiently(look)
-            bar.update(row, completed=task.get("progress") or 0.0, description=str(task["status"]))
+            progress = task.get("progress")
+            bar.update(row, total=1.0 if progress else None, completed=progress or 0.0, description=str(task["status"]))
             shown = _plain_line(out, task, shown)
             if task["status"] in ENDS:
                 return task
@@ -58,7 +59,7 @@ def _bar(out: Console) -> Progress:
 
 def _plain_line(out: Console, task: Json, shown: str) -> str:
     """Print a line when there is no bar and something has changed; return the line that was shown last."""
-    line = f"{task['status']} {(task.get('progress') or 0.0):.0%}"
+    line = f"{task['status']} {task['progress']:.0%}" if task.get("progress") else str(task["status"])
     if not out.is_terminal and line != shown:
-        out.print(line)
+        out.print(f"    {line}")
     return line
