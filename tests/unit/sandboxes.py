@@ -60,9 +60,10 @@ def moved_now() -> datetime:
 
 @dataclass
 class Receiver:
-    """Take callbacks, and answer each with what `answer` says."""
+    """Take callbacks, and answer each with what `answer` says, after the next of the pauses."""
 
     answer: Callable[[int], httpx.Response] = lambda _number: httpx.Response(204)
+    pauses: list[float] = field(default_factory=list)
     requests: list[httpx.Request] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 
@@ -70,7 +71,10 @@ class Receiver:
         """Keep a callback and answer it."""
         self.requests.append(request)
         self.times.append(asyncio.get_running_loop().time())
-        return self.answer(len(self.requests))
+        answer = self.answer(len(self.requests))
+        if self.pauses:
+            await asyncio.sleep(self.pauses.pop(0))
+        return answer
 
     @property
     def bodies(self) -> list[dict[str, Any]]:

@@ -101,6 +101,14 @@ async def test_a_repeat_ends_with_the_first_2xx() -> None:
     assert receiver.states() == ["in_progress", "completed", "completed"]
 
 
+async def test_the_end_is_told_when_the_start_was_taken() -> None:
+    """A receiver that is slow with the start is not told of the end before it has answered."""
+    async with bench(run_time=3, receiver=Receiver(pauses=[10])) as at:
+        await at.created(callback_url=CALLBACK)
+        await at.sandbox.idle()
+        assert at.receiver.times == [0, 10]
+
+
 async def test_an_unreachable_receiver_is_counted_not_raised() -> None:
     """A connection that fails is counted, and the task ends all the same."""
 
