@@ -1,7 +1,14 @@
 """Handlers for tests of dispatch: one that answers at once, one that never does."""
 
 import asyncio
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
 
+import structlog
+
+from service import dispatch
 from service.handling import Event, Tools
 
 
@@ -31,3 +38,10 @@ class Guest:
         """Remember the event."""
         assert tools.message_id
         self.events.append(event)
+
+
+@contextmanager
+def outcomes_logged() -> Iterator[list[MutableMapping[str, Any]]]:
+    """Catch the log lines of dispatch, whatever logging was set up and cached before."""
+    with structlog.testing.capture_logs() as lines, patch.object(dispatch, "log", structlog.get_logger()):
+        yield lines

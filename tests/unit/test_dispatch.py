@@ -5,13 +5,12 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-import structlog
 
 from service.core.view import TaskView
 from service.errors import Reject, Retry
 from service.handling import Event, Tools
 from tests.unit.deliveries import NOW, PATIENCE, SCHEDULE, Stage, handler, stage, view
-from tests.unit.guests import BlackHole, Guest
+from tests.unit.guests import BlackHole, Guest, outcomes_logged
 
 
 async def _fail(event: Event, tools: Tools) -> None:
@@ -212,7 +211,7 @@ async def test_one_wide_line_an_outcome_without_secrets() -> None:
     """Each outcome is one log line with task, delivery, handler, attempt and event, and no body, key or secret."""
     made = stage(handler("guest", _fail))
     made.queue.put("guest", target={"url": "https://x.example/?k=1", "secret": "whsec_c2VjcmV0"})
-    with structlog.testing.capture_logs() as lines:
+    with outcomes_logged() as lines:
         await made.run_once()
     assert [line["event"] for line in lines] == ["delivery"]
     expected = {

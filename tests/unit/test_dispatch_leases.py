@@ -5,12 +5,11 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
-import structlog
 
 from service.errors import StoreUnavailable
 from service.handling import Event, Tools
 from tests.unit.deliveries import LEASE, PATIENCE, Stage, handler, stage
-from tests.unit.guests import BlackHole, Guest
+from tests.unit.guests import BlackHole, Guest, outcomes_logged
 
 
 @pytest.fixture
@@ -107,7 +106,7 @@ async def test_a_late_result_meets_the_fence() -> None:
     made.queue.put("guest")
     await made.dispatch.round()
     made.queue.rows["delivery-1"].fence += 1
-    with structlog.testing.capture_logs() as lines:
+    with outcomes_logged() as lines:
         await made.dispatch.settle()
     assert made.queue.results == []
     assert [line["outcome"] for line in lines] == ["discarded"]
