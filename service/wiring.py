@@ -81,7 +81,7 @@ async def put_together(settings: Settings) -> AsyncIterator[Parts]:
 
 @asynccontextmanager
 async def _upstream(settings: Settings) -> AsyncIterator[Paced]:
-    limits = httpx.Limits(max_connections=settings.upstream_concurrency + 4, keepalive_expiry=30)
+    limits = httpx.Limits(max_connections=settings.upstream_concurrency + 4, keepalive_expiry=5)
     async with httpx.AsyncClient(limits=limits, trust_env=False, follow_redirects=False) as client:
         yield open_upstream(
             settings.provider,

@@ -201,12 +201,16 @@ class Line:
         return Unwell(f"HTTP {answer.status}: {message}")
 
     def _own(self, answer: Answer) -> bool:
-        """Return whether the application itself wrote this: a JSON object in which the provider's words are found."""
+        """Return whether the application itself wrote this: a JSON object with an error code of the provider's.
+
+        A bare `{"message": ...}` is also what gateways write before an application that may have done the work.
+        """
         try:
             body = parse_json(answer.body)
         except UnreadableBody:
             return False
-        return isinstance(body, dict) and any(self._words(body))
+        code, _ = self._words(body)
+        return isinstance(body, dict) and bool(code)
 
 
 def _checked_base(base_url: str) -> str:
