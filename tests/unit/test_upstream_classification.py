@@ -81,7 +81,6 @@ VIDU_CREATE = [
     (vidu_says(500, "InternalServiceFailure"), NeverLeft),
     (vidu_says(503, "ServiceUnavailable"), NeverLeft),
     (httpx.Response(500, json={"message": "Internal server error"}), ReplyLost),
-    (httpx.Response(500, json={"error": {"code": "internal_error", "message": "try again"}}), NeverLeft),
     (html(500), ReplyLost),
     (httpx.Response(500), ReplyLost),
     (httpx.Response(500, json=[]), ReplyLost),
