@@ -18,6 +18,7 @@ from service.media import missing_extras
 from service.settings import Settings, ensure_secret_keys
 from service.store import migrate
 from service.ticker import Ticker
+from service.web.allocator import give_back_large_blocks
 from service.web.app import ProbeServices, Services, create_app, create_probe_app
 from service.web.server import listen, serving
 from service.wiring import Parts, put_together
@@ -52,6 +53,7 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
 
     At the end what is in hand is finished within STOP_WITHIN seconds, and the leases of the rest are given back.
     """
+    give_back_large_blocks()
     settings = ensure_secret_keys(settings)
     if not settings.database_url.startswith("postgres"):
         await migrate(settings.database_url)
@@ -59,8 +61,8 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
         parts = await stack.enter_async_context(put_together(settings))
         _tell_what_is_missing(settings)
         await stack.enter_async_context(parts.store.listening())
-        if role in {"all", "worker"}:
-            await stack.enter_async_context(_working(parts))
+        rounds = parts.rounds.learning() if role == "web" else parts.rounds.all()
+        await stack.enter_async_context(_working(parts, Ticker(rounds, parts.store.signals)))
         stopping = asyncio.Event()
         address = ""
         if port is not None:
@@ -87,9 +89,8 @@ def _tell_what_is_missing(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _working(parts: Parts) -> AsyncIterator[None]:
+async def _working(parts: Parts, ticker: Ticker) -> AsyncIterator[None]:
     """Ring the rounds inside the block, from the moment that the database is ready."""
-    ticker = Ticker(parts.rounds.all(), parts.store.signals)
     start = asyncio.create_task(_start_when_ready(parts, ticker), name="start")
     try:
         yield

@@ -26,10 +26,14 @@ class Rounds:
     dispatch: Dispatch
     upstream: PacedUpstream
 
+    def learning(self) -> list[Round]:
+        """Return what a process needs that only receives: how long tasks run, to say when they are due."""
+        return [Round(name="learn", run=self._quietly(self.reconcile.learn), every=timedelta(seconds=30))]
+
     def all(self) -> list[Round]:
         """Return every round with its rhythm; the rings of signals bring them forward."""
         return [
-            Round(name="learn", run=self._quietly(self.reconcile.learn), every=timedelta(seconds=30)),
+            *self.learning(),
             Round(name="sweep", run=self._quietly(self.submit.sweep), every=timedelta(seconds=5)),
             Round(name="submit", run=self.submit.round, every=timedelta(seconds=0.5), topic="submit"),
             Round(name="reconcile", run=self.reconcile.round, every=timedelta(seconds=0.5), topic="reconcile"),
