@@ -5,7 +5,7 @@ from dataclasses import fields
 from datetime import datetime
 from uuid import uuid4
 
-from sqlalchemy import Select, bindparam, insert, select, tuple_, update
+from sqlalchemy import Select, bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.ports import AttemptResult, DeliveryClaim, DeliveryView
@@ -129,11 +129,11 @@ def due_heads(names: Sequence[str], now: datetime, limit: int) -> Select[tuple[s
 
 async def _lock_held(connection: AsyncConnection, claims: Mapping[str, int]) -> dict[str, Held]:
     """Return those that are still leased under the claim's fence, locked in id order."""
-    fits = tuple_(deliveries.c.id, deliveries.c.fence).in_(list(claims.items()))
-    query = select(*(deliveries.c[name] for name in HELD_FIELDS))
-    query = query.where(fits, IS_PENDING, deliveries.c.leased_until.is_not(None))
+    leased = deliveries.c.id.in_(list(claims)) & IS_PENDING & deliveries.c.leased_until.is_not(None)
+    query = select(*(deliveries.c[name] for name in HELD_FIELDS)).where(leased)
     rows = await connection.execute(query.order_by(deliveries.c.id).with_for_update())
-    return {row["id"]: Held(**row) for row in rows.mappings()}
+    found = [Held(**row) for row in rows.mappings()]
+    return {held.id: held for held in found if claims[held.id] == held.fence}
 
 
 async def _set_lease(connection: AsyncConnection, claims: Mapping[str, int], until: datetime | None) -> set[str]:

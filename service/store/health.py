@@ -10,7 +10,7 @@ from service.errors import OperatorError
 from service.ports import Gauges
 from service.store.engine import Database
 from service.store.migrate import HEAD
-from service.store.tables import IS_PENDING, OPEN, POLLED, QUEUED, attempts, deliveries, inbox, tasks
+from service.store.tables import IS_DEAD, IS_PENDING, OPEN, POLLED, QUEUED, attempts, deliveries, inbox, tasks
 
 
 class StoreHealth:
@@ -44,7 +44,7 @@ class StoreHealth:
             grouped = await connection.execute(outcomes.group_by(attempts.c.handler, attempts.c.outcome))
             return Gauges(
                 tasks=by_status,
-                deliveries=await _counts(connection, deliveries.c.status),
+                deliveries=await _deliveries(connection),
                 attempts={(row[0], row[1]): row[2] for row in grouped},
                 callbacks=await _counts(connection, inbox.c.verdict),
                 oldest_unsettled=await _age(connection, now, select(func.min(tasks.c.created_at)).where(OPEN)),
@@ -56,6 +56,15 @@ class StoreHealth:
 async def _counts(connection: AsyncConnection, column: ColumnElement[str]) -> dict[str, int]:
     rows = await connection.execute(select(column, func.count()).group_by(column))
     return {row[0]: row[1] for row in rows}
+
+
+async def _deliveries(connection: AsyncConnection) -> dict[str, int]:
+    """Return the deliveries by status; the partial indexes know the pending and the dead ones."""
+    total = select(func.count()).select_from(deliveries)
+    pending = (await connection.execute(total.where(IS_PENDING))).scalar_one()
+    dead = (await connection.execute(total.where(IS_DEAD))).scalar_one()
+    delivered = (await connection.execute(total)).scalar_one() - pending - dead
+    return {"pending": pending, "delivered": delivered, "dead": dead}
 
 
 async def _age(connection: AsyncConnection, now: datetime, query: Select[Any]) -> timedelta:

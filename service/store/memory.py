@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Delete, Select, delete, func, select
+from sqlalchemy import ColumnElement, Delete, delete, func, select
 
 from service.ports import RunTime
 from service.store.engine import Database
@@ -40,28 +40,25 @@ NEWEST = run_times.c.seq.desc()
 
 
 def _forget(before: datetime) -> list[Delete]:
+    carried = select(deliveries.c.id).where(deliveries.c.task_id == inputs.c.task_id, IS_PENDING)
     return [
-        delete(inbox).where(inbox.c.received_at < before, _over(inbox.c.task_id, before) | _unknown()),
+        delete(inbox).where(inbox.c.received_at < before, _over(inbox.c.task_id, before) | ~_known(inbox.c.task_id)),
         delete(polls).where(polls.c.at < before, _over(polls.c.task_id, before)),
-        delete(attempts).where(attempts.c.finished_at < before, attempts.c.delivery_id.in_(_done_deliveries(before))),
-        delete(inputs).where(_over(inputs.c.task_id, before), inputs.c.task_id.not_in(_still_carried())),
+        delete(attempts).where(attempts.c.finished_at < before, _through(before)),
+        delete(inputs).where(_over(inputs.c.task_id, before), ~carried.exists()),
         delete(run_times).where(run_times.c.at < before),
     ]
 
 
+def _known(task_id: ColumnElement[str]) -> ColumnElement[bool]:
+    return select(tasks.c.id).where(tasks.c.id == task_id).exists()
+
+
 def _over(task_id: ColumnElement[str], before: datetime) -> ColumnElement[bool]:
-    ended = select(tasks.c.id).where(tasks.c.id == task_id, ENDED, tasks.c.settled_at < before)
-    return ended.exists()
+    return select(tasks.c.id).where(tasks.c.id == task_id, ENDED, tasks.c.settled_at < before).exists()
 
 
-def _unknown() -> ColumnElement[bool]:
-    return ~select(tasks.c.id).where(tasks.c.id == inbox.c.task_id).exists()
-
-
-def _done_deliveries(before: datetime) -> Select[tuple[str]]:
-    """Return the ids of deliveries that are at their end, and whose task has been settled since before `before`."""
-    return select(deliveries.c.id).where(~IS_PENDING, _over(deliveries.c.task_id, before))
-
-
-def _still_carried() -> Select[tuple[str]]:
-    return select(deliveries.c.task_id).where(IS_PENDING)
+def _through(before: datetime) -> ColumnElement[bool]:
+    """Return the condition that an attempt's delivery is at its end, and its task has been for as long."""
+    own = deliveries.c.id == attempts.c.delivery_id
+    return select(deliveries.c.id).where(own, ~IS_PENDING, _over(deliveries.c.task_id, before)).exists()

@@ -17,6 +17,7 @@ class Held:
     lane: str
     event_seq: int
     attempted: int
+    fence: int
 
 
 def noted(held: Held, result: AttemptResult) -> Values:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, case, func, literal, select, tuple_, update
+from sqlalchemy import ColumnElement, case, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.task import Status, Task, TaskId
@@ -94,9 +94,9 @@ class StoreTaskQueue:
 
 async def _lock_held(connection: AsyncConnection, claims: Mapping[TaskId, int]) -> list[TaskId]:
     """Return those that are still leased under the claim's fence, locked in id order as the ledger does."""
-    fits = tuple_(tasks.c.id, tasks.c.fence).in_(list(claims.items()))
-    query = select(tasks.c.id).where(fits, tasks.c.leased_until.is_not(None)).order_by(tasks.c.id).with_for_update()
-    return [TaskId(held) for held in (await connection.execute(query)).scalars()]
+    leased = tasks.c.id.in_(list(claims)) & tasks.c.leased_until.is_not(None)
+    query = select(tasks.c.id, tasks.c.fence).where(leased).order_by(tasks.c.id).with_for_update()
+    return [row.id for row in await connection.execute(query) if claims[row.id] == row.fence]
 
 
 async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits: Limits) -> list[TaskId]:

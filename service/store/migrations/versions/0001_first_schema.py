@@ -36,10 +36,9 @@ def _tasks() -> None:
         sa.UniqueConstraint("client", "idempotency_key", name="tasks_idempotency"),
     )
     op.create_index("tasks_by_client", "tasks", ["client", "created_at", "id"])
-    op.create_index("tasks_by_status", "tasks", ["status", "created_at", "id"])
     _partial("tasks_costs", "tasks", ["bucket", "created_at", "cost"], where="cost IS NOT NULL")
     _partial("tasks_in_flight", "tasks", ["status"], where="status IN ('in_doubt', 'in_progress', 'submitting')")
-    op.create_index("tasks_newest", "tasks", ["created_at", "id"])
+    op.create_index("tasks_newest", "tasks", ["created_at", "id", "status"])
     _partial(
         "tasks_open", "tasks", ["created_at"], where="status IN ('in_doubt', 'in_progress', 'queued', 'submitting')"
     )
@@ -182,7 +181,6 @@ def _deliveries() -> None:
     _partial("deliveries_lanes", "deliveries", ["lane", "event_seq"], where="status = 'pending'")
     op.create_index("deliveries_newest", "deliveries", ["created_at", "id"])
     _partial("deliveries_oldest", "deliveries", ["due_at"], where="status = 'pending'")
-    op.create_index("deliveries_status", "deliveries", ["status"])
 
 
 def _attempts() -> None:

@@ -1,0 +1,50 @@
+"""What a store says to its database, and how the database would answer it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import event
+
+from service.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """One statement with its parameters, as the driver got it."""
+
+    sql: str
+    parameters: Any
+
+
+@contextmanager
+def emitted(store: Store) -> Iterator[list[Statement]]:
+    """Collect the statements that `store` emits inside the block."""
+    statements: list[Statement] = []
+
+    def note(_c: object, _cursor: object, sql: str, parameters: Any, _context: object, many: bool) -> None:  # noqa: FBT001 - SQLAlchemy's signature
+        if sql.startswith(("SELECT", "UPDATE", "INSERT", "DELETE", "WITH")):
+            statements.append(Statement(sql=sql, parameters=parameters[0] if many else parameters))
+
+    database = store._database
+    engines = {database._writer.sync_engine, database._reader.sync_engine}
+    targets = [engine for engine in engines if not hasattr(engine, "_proxied")]
+    for engine in targets:
+        event.listen(engine, "before_cursor_execute", note)
+    yield statements
+    for engine in targets:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+async def plan_of(store: Store, statement: Statement) -> str:
+    """Return how the database would carry `statement` out, if it must use an index wherever one fits."""
+    database = store._database
+    async with database.writing() as write:
+        if not database.at.postgres:
+            rows = await write.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement.sql}", statement.parameters)
+            return "\n".join(row[3] for row in rows)
+        for method in ("seqscan", "bitmapscan", "sort"):
+            await write.connection.exec_driver_sql(f"SET LOCAL enable_{method} = off")
+        rows = await write.connection.exec_driver_sql(f"EXPLAIN {statement.sql}", statement.parameters)
+        return "\n".join(row[0] for row in rows)
