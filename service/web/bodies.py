@@ -23,15 +23,19 @@ THREAD_FROM = 256 * 1024  # above it JSON is parsed in a thread
 
 @dataclass(frozen=True, kw_only=True)
 class BodyLimits:
-    """How large one body may be, how many bytes all of them together, and how many seconds one may take to arrive."""
+    """How large one body may be, how many bytes all of them together, and how long things may take.
+
+    `seconds` is for a body to arrive, `patience` for it to wait unread until there is room, in seconds.
+    """
 
     most: int
     together: int
     seconds: float
+    patience: float
 
 
-TASK_BODIES = BodyLimits(most=24 * MB, together=64 * MB, seconds=120)
-CALLBACK_BODIES = BodyLimits(most=2 * MB, together=32 * MB, seconds=30)
+TASK_BODIES = BodyLimits(most=24 * MB, together=48 * MB, seconds=120, patience=900)  # in hand it costs thrice its size
+CALLBACK_BODIES = BodyLimits(most=2 * MB, together=32 * MB, seconds=30, patience=20)
 
 
 class Budget:
@@ -99,7 +103,7 @@ class Bodies:
         async with AsyncExitStack() as held:
             try:
                 if size > SMALL:
-                    await held.enter_async_context(self._budget.hold(size, seconds=self._limits.seconds))
+                    await held.enter_async_context(self._budget.hold(size, seconds=self._limits.patience))
             except TimeoutError:
                 raise Refusal(BUSY) from None
             yield

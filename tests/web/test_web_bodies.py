@@ -11,7 +11,7 @@ from service.web.bodies import Bodies, BodyLimits, Budget
 from service.web.problems import Refusal
 
 LARGE = bodies_module.SMALL + 1
-LIMITS = BodyLimits(most=2 * LARGE, together=3 * LARGE, seconds=5)
+LIMITS = BodyLimits(most=2 * LARGE, together=3 * LARGE, seconds=5, patience=5)
 
 
 def a_request(*messages: Message, headers: dict[str, str] | None = None, then: anyio.Event | None = None) -> Request:
@@ -62,7 +62,7 @@ async def test_a_body_that_does_not_arrive_in_time_is_408() -> None:
     """A sender who stops in the middle does not hold us for ever."""
     request = a_request(a_part(b"x", more=True), then=anyio.Event())
     with pytest.raises(Refusal) as refused:
-        async with Bodies(BodyLimits(most=100, together=100, seconds=0.01)).read(request):
+        async with Bodies(BodyLimits(most=100, together=100, seconds=0.01, patience=5)).read(request):
             pass
     assert refused.value.problem.status == 408
 
@@ -104,7 +104,7 @@ async def test_large_bodies_wait_unread_until_there_is_room_and_small_ones_pass(
 
 async def test_the_wait_for_room_ends_with_503() -> None:
     """Who waits too long for room is told to come back."""
-    bodies = Bodies(BodyLimits(most=LARGE, together=LARGE, seconds=0.01))
+    bodies = Bodies(BodyLimits(most=LARGE, together=LARGE, seconds=5, patience=0.01))
     headers = {"content-length": str(LARGE)}
     async with bodies.read(a_request(a_part(b"1"), headers=headers)):
         with pytest.raises(Refusal) as refused:

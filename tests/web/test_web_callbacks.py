@@ -11,7 +11,7 @@ from service.web.app import WebLimits
 from service.web.bodies import BodyLimits
 from tests.web.fakes import World, app_of, client_of
 
-SMALL = WebLimits(callbacks=BodyLimits(most=100, together=1000, seconds=30))
+SMALL = WebLimits(callbacks=BodyLimits(most=100, together=1000, seconds=30, patience=30))
 
 
 async def test_a_callback_is_handed_on_raw_and_answered_204(client: httpx.AsyncClient, world: World) -> None:
