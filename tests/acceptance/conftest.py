@@ -1,0 +1,31 @@
+"""A town for each test, and a real PostgreSQL for those that want one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.processes import Town
+from tests.postgres import create_database, drop_database, running_postgres
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    """Give a directory whose processes end with the test."""
+    with Town(home=tmp_path / "town") as town:
+        yield town
+
+
+@pytest.fixture(scope="session")
+def postgres_server_url() -> Iterator[str]:
+    """Run a PostgreSQL as long as the session."""
+    with running_postgres() as url:
+        yield url
+
+
+@pytest.fixture
+def empty_postgres(postgres_server_url: str) -> Iterator[str]:
+    """Give the address of a new and empty PostgreSQL database."""
+    url = create_database(postgres_server_url)
+    yield url
+    drop_database(postgres_server_url, url)

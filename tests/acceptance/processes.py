@@ -1,0 +1,164 @@
+"""Real `boomerang` processes on loopback, each with a clean environment, every one of them ended with its test."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import Any
+
+import anyio
+import httpx
+
+HOST = "127.0.0.1"
+PATIENCE = 90.0
+"""Seconds that anything may take here: the machine is small and shared."""
+
+LOOK_AGAIN = 0.05
+LAST_LINES = 4000
+BIN = Path(sys.executable).parent
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(kw_only=True)
+class Child:
+    """A process that was started here, and the file that holds what it said."""
+
+    name: str
+    process: "subprocess.Popen[bytes]"
+    log: Path
+    url: str = ""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self.process.poll() is None
+
+    def said(self) -> str:
+        """Return everything that it wrote."""
+        return self.log.read_text(errors="replace")
+
+    def crash(self) -> None:
+        """End it as a power cut would, without a chance to tidy up."""
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def ask_to_stop(self) -> None:
+        """Send SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+
+    async def ended(self, *, seconds: float = PATIENCE) -> int:
+        """Wait for its end and return its exit code; TimeoutError when it does not come."""
+        await until(lambda: not self.alive, what=f"the end of {self.name}", seconds=seconds)
+        return self.process.returncode
+
+    def memory(self, kind: str = "VmRSS") -> int:
+        """Return its memory in bytes: `VmRSS` now, `VmHWM` at its highest."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.findall(rf"^{kind}:\s+(\d+) kB$", status, re.MULTILINE)[0]) * 1024
+
+    def processor_seconds(self) -> float:
+        """Return for how long it has kept a processor busy."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+@dataclass(kw_only=True)
+class Town:
+    """A directory, and the processes that live in it; leaving it ends all of them and tells what they said."""
+
+    home: Path
+    children: list[Child] = field(default_factory=list)
+
+    def __enter__(self) -> "Town":
+        self.home.mkdir(parents=True, exist_ok=True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for child in self.children:
+            if child.alive:
+                child.process.kill()
+            child.process.wait(PATIENCE)
+        self._tell()
+
+    def _tell(self) -> None:
+        for child in self.children:
+            sys.stdout.write(f"── {child.name} (exit {child.process.returncode})\n{child.said()[-LAST_LINES:]}\n")
+
+    def start(self, name: str, *arguments: str, env: Mapping[str, str] | None = None, url: str = "") -> Child:
+        """Start `boomerang` with these arguments, and with nothing of our own environment but what it takes to run."""
+        return self.run(name, [str(BIN / "boomerang"), *arguments], env=env, url=url)
+
+    def run(self, name: str, command: list[str], *, env: Mapping[str, str] | None = None, url: str = "") -> Child:
+        """Start any command as `start` does."""
+        log = self.home / f"{len(self.children)}-{name}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(  # noqa: S603 - our own command
+                command,
+                cwd=self.home,
+                env=self.environment(env),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+            )
+        child = Child(name=name, process=process, log=log, url=url)
+        self.children.append(child)
+        return child
+
+    def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return a clean environment, with `more` on top."""
+        path = f"{BIN}:/usr/local/bin:/usr/bin:/bin"
+        return {"PATH": path, "HOME": str(self.home), "LANG": "C.UTF-8", **(more or {})}
+
+
+async def until(
+    holds: Callable[[], bool | Awaitable[bool]], *, what: str, seconds: float = PATIENCE, pause: float = LOOK_AGAIN
+) -> None:
+    """Return as soon as `holds` says so; TimeoutError with `what` when it never does."""
+    end = monotonic() + seconds
+    while True:
+        found = holds()
+        if found if isinstance(found, bool) else await found:
+            return
+        if monotonic() > end:
+            raise TimeoutError(f"{what} did not come within {seconds:.0f} s")
+        await anyio.sleep(pause)
+
+
+async def answering(child: Child, path: str = "/readyz", *, status: int = 200, seconds: float = PATIENCE) -> None:
+    """Wait until the process answers `path` with `status`; AssertionError when it ends instead."""
+    async with httpx.AsyncClient(base_url=child.url, trust_env=False) as http:
+
+        async def answers() -> bool:
+            assert child.alive, f"{child.name} ended with {child.process.returncode}: {child.said()[-LAST_LINES:]}"
+            with suppress(httpx.HTTPError):
+                return (await http.get(path)).status_code == status
+            return False
+
+        await until(answers, what=f"{status} of {child.name}{path}", seconds=seconds)
+
+
+def free_port() -> int:
+    """Return a loopback port that nobody listens on now."""
+    with socket.create_server((HOST, 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def command(town: Town, *arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    """Run `boomerang` to its end; return the exit code, standard output and standard error."""
+    with anyio.fail_after(PATIENCE):
+        done = await anyio.run_process(
+            [str(BIN / "boomerang"), *arguments], cwd=town.home, env=town.environment(env), check=False
+        )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+Json = dict[str, Any]

@@ -1,0 +1,64 @@
+"""A webhook receiver of a test: it keeps what came, and says what is signed as the standard wants it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from standardwebhooks.webhooks import Webhook
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.web.server import listen, serving
+from tests.acceptance.processes import HOST, until
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hook:
+    """One webhook as it came: its id, and what its verified body says."""
+
+    id: str
+    body: dict[str, Any]
+
+
+@dataclass(kw_only=True)
+class Receiver:
+    """Takes webhooks signed with `secret`; a wrong signature is an error that the test sees in `refused`."""
+
+    url: str
+    secret: str
+    hooks: list[Hook] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    @property
+    def ids(self) -> set[str]:
+        """Return the ids of all webhooks; a second delivery of the same one adds none."""
+        return {hook.id for hook in self.hooks}
+
+    async def take(self, request: Request) -> Response:
+        """Take one webhook."""
+        raw = await request.body()
+        try:
+            body = Webhook(self.secret).verify(raw, dict(request.headers))
+        except Exception as error:  # noqa: BLE001 - whatever the library finds wrong, the test must see
+            self.refused.append(str(error))
+            return Response(status_code=401)
+        self.hooks.append(Hook(id=request.headers["webhook-id"], body=body))
+        return Response(status_code=204)
+
+    async def heard(self, event: str) -> Hook:
+        """Return the first webhook of this event, once it is there."""
+        await until(lambda: event in {hook.body["type"] for hook in self.hooks}, what=f"the webhook {event}")
+        return next(hook for hook in self.hooks if hook.body["type"] == event)
+
+
+@asynccontextmanager
+async def receiving(secret: str) -> AsyncIterator[Receiver]:
+    """Run a receiver inside the block."""
+    receiver = Receiver(url="", secret=secret)
+    app = Starlette(routes=[Route("/hooks", receiver.take, methods=["POST"])])
+    async with serving(app, listen(HOST, 0), grace=1) as base:
+        receiver.url = f"{base}/hooks"
+        yield receiver

@@ -1,0 +1,211 @@
+"""The stand-in upstream and the service as processes, and what a test asks and tells them."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+import httpx
+
+from tests.acceptance.processes import HOST, PATIENCE, Child, Json, Town, answering, free_port, until
+
+SECRET = "a-signing-key-for-tests-of-forty-characters"
+UPSTREAM_KEY = "upstream-key-of-the-tests"
+MODEL = "viduq2_pro_reference"
+SETTLED = frozenset({"completed", "failed", "canceled"})
+IMAGE = "https://example.org/cat.png"
+AT_ONCE = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upstream:
+    """The sandbox."""
+
+    child: Child
+    http: httpx.AsyncClient = field(repr=False)
+
+    @property
+    def url(self) -> str:
+        """Return its address."""
+        return self.child.url
+
+    async def ledger(self) -> Json:
+        """Return what it billed, was asked and called back."""
+        found: Json = (await self.http.get("/sandbox/ledger")).raise_for_status().json()
+        return found
+
+    async def turn(self, **switches: object) -> None:
+        """Change its switches."""
+        (await self.http.post("/sandbox/switches", json=switches)).raise_for_status()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """A service that answers HTTP: one process, or the web process of several."""
+
+    child: Child
+    http: httpx.AsyncClient = field(repr=False)
+
+    async def submit(self, **more: Any) -> Json:
+        """Submit a task and return it; `more` are keys of the request beside its model, `params` among them."""
+        asked = {"model": MODEL, "params": {"prompt": "a cat", "images": [IMAGE]}, **more}
+        answer = await self.http.post("/v1/tasks", json=asked)
+        assert answer.status_code == 202, answer.text
+        found: Json = answer.json()
+        return found
+
+    async def task(self, task_id: str) -> Json:
+        """Return a task."""
+        found: Json = (await self.http.get(f"/v1/tasks/{task_id}")).raise_for_status().json()
+        return found
+
+    async def history(self, task_id: str) -> list[Json]:
+        """Return everything that happened to a task."""
+        found: list[Json] = (await self.http.get(f"/v1/tasks/{task_id}/events")).raise_for_status().json()["data"]
+        return found
+
+    async def settled(self, task_id: str, *, seconds: float = PATIENCE) -> Json:
+        """Return a task once it is settled."""
+        with anyio.fail_after(seconds):
+            while (task := await self._waited(task_id))["status"] not in SETTLED:
+                pass
+        return task
+
+    async def _waited(self, task_id: str) -> Json:
+        found: Json = (await self.http.get(f"/v1/tasks/{task_id}", params={"wait": 10})).raise_for_status().json()
+        return found
+
+    async def tasks(self, **wanted: str) -> list[Json]:
+        """Return all tasks, page by page."""
+        found: list[Json] = []
+        cursor: dict[str, str] = {}
+        while True:
+            page = (await self.http.get("/v1/tasks", params={"limit": "200", **wanted, **cursor})).raise_for_status()
+            found += page.json()["data"]
+            if not page.json()["next_cursor"]:
+                return found
+            cursor = {"cursor": page.json()["next_cursor"]}
+
+    async def metrics(self) -> dict[str, float]:
+        """Return every metric by its name and labels."""
+        text = (await self.http.get("/metrics")).raise_for_status().text
+        lines = [line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#")]
+        return {name: float(value) for name, _, value in lines}
+
+    async def idle(self, *, seconds: float = PATIENCE) -> None:
+        """Wait until every task is settled and no delivery is pending."""
+
+        async def quiet() -> bool:
+            now = await self.metrics()
+            open_tasks = sum(count for name, count in now.items() if _is_open(name))
+            return not open_tasks and not now.get('boomerang_deliveries{status="pending"}', 0.0)
+
+        await until(quiet, what="the end of all work", seconds=seconds, pause=0.25)
+
+
+def _is_open(metric: str) -> bool:
+    status = metric.removeprefix('boomerang_tasks{status="').removesuffix('"}')
+    return metric.startswith("boomerang_tasks{") and status not in SETTLED
+
+
+@asynccontextmanager
+async def client(url: str, *, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a patient HTTP client."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    limits = httpx.Limits(max_connections=AT_ONCE * 2)
+    async with httpx.AsyncClient(
+        base_url=url, headers=headers, timeout=PATIENCE, trust_env=False, limits=limits
+    ) as http:
+        yield http
+
+
+@asynccontextmanager
+async def upstream(town: Town, *switches: str) -> AsyncIterator[Upstream]:
+    """Start the sandbox with these switches, and wait until it answers."""
+    port = free_port()
+    child = town.start("sandbox", "sandbox", "--port", str(port), *switches, url=f"http://{HOST}:{port}")
+    await answering(child, "/sandbox/ledger")
+    async with client(child.url) as http:
+        yield Upstream(child=child, http=http)
+
+
+def settings(upstream_url: str, public_url: str | None, database_url: str, **more: str) -> dict[str, str]:
+    """Return an environment with quick settings; `more` are names without the prefix, an empty one is left out."""
+    given = {
+        "UPSTREAM_URL": upstream_url,
+        "UPSTREAM_KEY": UPSTREAM_KEY,
+        "PUBLIC_URL": public_url or "",
+        "DATABASE_URL": database_url,
+        "SECRET_KEYS": SECRET,
+        "EGRESS_ALLOW": "127.0.0.0/8",
+        "UPSTREAM_RATE": "500/s",
+        "UPSTREAM_CONCURRENCY": "16",
+        "POLL_FIRST": "1s",
+        "POLL_MAX": "2s",
+        "LEASE": "5s",
+        "RETRY_SCHEDULE": "0s,1s,2s,3s,5s,5s,5s",
+        **more,
+    }
+    return {f"BOOMERANG_{name}": value for name, value in given.items() if value}
+
+
+def sqlite(town: Town) -> str:
+    """Return the address of the town's SQLite database."""
+    return f"sqlite:///{town.home / 'boomerang.db'}"
+
+
+async def serve(
+    town: Town, env: Mapping[str, str], *, port: int | None = None, role: str = "all", name: str = "serve"
+) -> Child:
+    """Start `boomerang serve` and wait until it is ready; the default port is that of PUBLIC_URL."""
+    at = port or httpx.URL(env["BOOMERANG_PUBLIC_URL"]).port
+    arguments = ("serve", "--port", str(at), "--role", role)
+    child = town.start(name, *arguments, env=env, url=f"http://{HOST}:{at}")
+    await answering(child)
+    return child
+
+
+async def worker(town: Town, env: Mapping[str, str], *, name: str = "worker") -> Child:
+    """Start `boomerang worker` with probes on a port of its own, and wait until it is ready."""
+    port = free_port()
+    child = town.start(name, "worker", "--port", str(port), env=env, url=f"http://{HOST}:{port}")
+    await answering(child)
+    return child
+
+
+@asynccontextmanager
+async def service(child: Child, *, key: str | None = None) -> AsyncIterator[Service]:
+    """Yield what speaks to a service that runs."""
+    async with client(child.url, key=key) as http:
+        yield Service(child=child, http=http)
+
+
+async def submit_many(at: Service, count: int, **more: Any) -> list[Json]:
+    """Submit `count` tasks, some at once, and return them."""
+    found: list[Json] = []
+    slots = anyio.Semaphore(AT_ONCE)
+
+    async def one(number: int) -> None:
+        async with slots:
+            found.append(await at.submit(metadata={"number": number}, **more))
+
+    async with anyio.create_task_group() as group:
+        for number in range(count):
+            group.start_soon(one, number)
+    return found
+
+
+async def histories(at: Service, task_ids: Iterable[str]) -> dict[str, list[Json]]:
+    """Return the history of each task."""
+    found: dict[str, list[Json]] = {}
+    slots = anyio.Semaphore(AT_ONCE)
+
+    async def one(task_id: str) -> None:
+        async with slots:
+            found[task_id] = await at.history(task_id)
+
+    async with anyio.create_task_group() as group:
+        for task_id in task_ids:
+            group.start_soon(one, task_id)
+    return found

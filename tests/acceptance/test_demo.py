@@ -1,0 +1,157 @@
+"""`boomerang demo`, as a person runs it: a process of its own, from an empty directory, to a film that plays."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.cli.demo_media import draw_images, play
+from tests.sample_media import image, video
+
+ROOT = Path(__file__).resolve().parents[2]
+START = [sys.executable, "-c", "from service.cli import main; main()", "demo"]
+SECONDS = 90
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    """Return the environment of somebody who has set nothing but things that must not matter."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUTF8": "1",
+        "BOOMERANG_DATABASE_URL": "postgresql://nobody@127.0.0.1:9/nothing",
+        "BOOMERANG_POLL_FIRST": "nonsense",
+        "http_proxy": "http://127.0.0.1:9",
+    }
+
+
+def demo(directory: Path, env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the demo to its end in `directory`."""
+    return subprocess.run(  # noqa: S603 - our own command
+        [*START, *arguments], cwd=directory, env=env, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+def film_in(directory: Path) -> Path:
+    """Return the one film in `directory`."""
+    (film,) = directory.glob("*.mp4")
+    return film
+
+
+def test_the_demo_ends_with_a_film_that_plays(tmp_path: Path, home: dict[str, str]) -> None:
+    """With nothing configured: submitted, called back, handled, archived under ./boomerang-demo; exit code 0."""
+    done = demo(tmp_path, home)
+    assert done.returncode == 0, done.stderr
+    film = film_in(tmp_path / "boomerang-demo")
+    assert play(film).frames > 0
+    assert "completed, by callback" in done.stderr
+    assert f"The video: boomerang-demo/{film.name}" in done.stderr
+    assert done.stdout == ""
+
+
+def test_the_demo_ends_the_same_way_without_any_callback(tmp_path: Path, home: dict[str, str]) -> None:
+    """When no callback comes the poller finishes the task, and the story says so."""
+    done = demo(tmp_path, home, "--lose-callbacks", "--dir", "elsewhere with blanks")
+    assert done.returncode == 0, done.stderr
+    assert play(film_in(tmp_path / "elsewhere with blanks")).seconds > 0
+    assert "completed, by poll" in done.stderr
+    assert "none ever came" in done.stderr
+
+
+def test_the_demo_takes_given_media_and_runs_again_beside_its_own_leavings(
+    tmp_path: Path, home: dict[str, str]
+) -> None:
+    """Given images and a video are used; an earlier run's database does not get in the way."""
+    (tmp_path / "a.webp").write_bytes(image("WEBP"))
+    (tmp_path / "b.mp4").write_bytes(video())
+    for _ in range(2):
+        done = demo(tmp_path, home, "--image", "a.webp", "--video", "b.mp4", "--prompt", "A walk")
+        assert done.returncode == 0, done.stderr
+        assert "a.webp, yours" in done.stderr
+    assert len(list((tmp_path / "boomerang-demo").glob("*.mp4"))) == 2
+
+
+def test_an_image_that_the_model_does_not_take_ends_the_demo_with_the_fault(
+    tmp_path: Path, home: dict[str, str]
+) -> None:
+    """The service's own words say what is wrong with which image; there is no film, and the exit code is 1."""
+    (tmp_path / "small.png").write_bytes(image("PNG", size=(16, 16)))
+    done = demo(tmp_path, home, "--image", "small.png")
+    assert done.returncode == 1
+    assert "params.images.0" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_story_is_plain_and_quiet_without_a_terminal(tmp_path: Path, home: dict[str, str]) -> None:
+    """No control characters, no log lines between the steps: those are in a file; keys are in neither."""
+    done = demo(tmp_path, home)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", done.stderr)
+    assert "request" not in done.stderr
+    log = (tmp_path / "boomerang-demo" / "boomerang.log").read_text()
+    assert '"event": "submission"' in log
+    key = (tmp_path / "boomerang-demo" / "boomerang.db.key").read_text().splitlines()[0].partition("=")[2]
+    assert key not in log + done.stderr
+
+
+@contextmanager
+def staying(directory: Path, env: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `demo --stay` until it stays; give the process and the service's address."""
+    with subprocess.Popen(  # noqa: S603 - our own command
+        [*START, "--stay"], cwd=directory, env=env, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr is not None
+            found = next(match for line in process.stderr if (match := re.search(r"API: (http://[^/]+)/", line)))
+            yield process, found[1]
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_the_demo_stays_until_it_is_told_to_end(tmp_path: Path, home: dict[str, str], how: signal.Signals) -> None:
+    """With --stay the service goes on answering; Ctrl-C or SIGTERM ends it, and all was well."""
+    with staying(tmp_path, home) as (process, url):
+        (task,) = httpx.get(f"{url}/v1/tasks", trust_env=False).json()["data"]
+        assert task["status"] == "completed"
+        process.send_signal(how)
+        process.communicate(timeout=SECONDS)
+        assert process.returncode == 0
+
+
+def test_without_the_media_extra_the_demo_names_it(tmp_path: Path, home: dict[str, str]) -> None:
+    """Where Pillow or PyAV is missing the message says what to install, before anything starts."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "sitecustomize.py").write_text(
+        "import importlib.util as util\n"
+        "find = util.find_spec\n"
+        "util.find_spec = lambda name, package=None: None if name == 'av' else find(name, package)\n"
+    )
+    done = demo(tmp_path, {**home, "PYTHONPATH": f"{hidden}:{ROOT}"})
+    assert done.returncode == 2
+    assert 'pip install "boomerang-service[media]"' in done.stderr
+    assert not (tmp_path / "boomerang-demo").exists()
+
+
+def test_the_drawn_images_are_three_that_the_model_takes(tmp_path: Path) -> None:
+    """Each is a PNG of the same size, and no two are alike."""
+    contents = [path.read_bytes() for path in draw_images(tmp_path)]
+    assert len(set(contents)) == 3
+    assert all(content.startswith(b"\x89PNG") and len(content) < 1_000_000 for content in contents)
+
+
+def test_a_film_that_is_cut_short_does_not_count_as_playing(tmp_path: Path) -> None:
+    """The demo's own check can fail: half a film, an empty file and a picture do not play."""
+    for name, content in {"half.mp4": video()[:400], "empty.mp4": b"", "picture.mp4": image("PNG")}.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=name):
+            play(tmp_path / name)

@@ -1,0 +1,73 @@
+"""The whole journey through real processes: real images in, a kept film and signed webhooks out."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import av
+import pytest
+
+from service.settings import webhook_secret
+from tests.acceptance.processes import HOST, Json, Town, command, free_port
+from tests.acceptance.receiver import Hook, receiving
+from tests.acceptance.scene import SECRET, serve, service, settings, sqlite, upstream
+from tests.sample_media import image
+
+
+def pictures(home: Path) -> list[Path]:
+    """Write two real images."""
+    paths = [home / "cat.png", home / "hat.jpg"]
+    paths[0].write_bytes(image("PNG", (320, 240)))
+    paths[1].write_bytes(image("JPEG", (256, 256)))
+    return paths
+
+
+async def submitted(town: Town, url: str) -> Json:
+    """Submit through the command line, wait, and return the task."""
+    images = [word for path in pictures(town.home) for word in ("--image", str(path))]
+    options = ["--param", "duration=2", "--param", "resolution=540p", "--param", "aspect_ratio=9:16"]
+    asked = ["submit", "--prompt", "the cat puts on the hat", *images, *options, "--metadata", "chat=42"]
+    code, out, err = await command(town, *asked, "--wait", "--json", env={"BOOMERANG_URL": url})
+    assert code == 0, err
+    found: Json = json.loads(out)
+    return found
+
+
+def film_of(hook: Hook) -> tuple[float, int, int]:
+    """Return the length in seconds and the frame size of the film that the archive keeps."""
+    address = hook.body["data"]["task"]["output"][0]["archived_url"]
+    data = Path(unquote(urlsplit(address).path)).read_bytes()
+    with av.open(BytesIO(data)) as container:
+        frames = list(container.decode(video=0))
+        rate = container.streams.video[0].average_rate
+        assert rate
+        return len(frames) / float(rate), frames[0].width, frames[0].height
+
+
+@pytest.mark.parametrize("provider", ["vtrix", "vidu"])
+@pytest.mark.parametrize("road", ["callback", "poll"])
+async def test_a_task_goes_the_whole_way(town: Town, provider: str, road: str) -> None:
+    """Real images become an archived film of the asked length and shape, told by a signed webhook."""
+    switches = ["--run-time", "1s", *(["--no-callbacks"] if road == "poll" else [])]
+    public_url = f"http://{HOST}:{free_port()}"
+    async with upstream(town, *switches) as sandbox, receiving(webhook_secret(SECRET)) as receiver:
+        base = sandbox.url + ("/ent/v2" if provider == "vidu" else "")
+        archive = (town.home / "films").as_uri()
+        first = "30s" if road == "callback" else "1s"
+        more = {"PROVIDER": provider, "ARCHIVE_URL": archive, "WEBHOOK_URL": receiver.url, "POLL_FIRST": first}
+        child = await serve(town, settings(base, public_url, sqlite(town), **more))
+        task = await submitted(town, public_url)
+        told = await receiver.heard("artifact.stored")
+        async with service(child) as at:
+            await at.idle()
+        bills = (await sandbox.ledger())["bills"]
+    assert (task["status"], task["settled_by"], task["metadata"]) == ("completed", road, {"chat": 42})
+    assert receiver.refused == []
+    assert told.body["data"]["task"]["id"] == task["id"]
+    seconds, width, height = film_of(told)
+    assert seconds == pytest.approx(2, abs=0.2)
+    assert width / height == pytest.approx(9 / 16, abs=0.02)
+    assert [bill["upstream_id"] for bill in bills] == [task["upstream_id"]]
+    kinds = {hook.body["type"] for hook in receiver.hooks}
+    assert kinds >= {"task.submitted", "task.completed", "artifact.stored"}
