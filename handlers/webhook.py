@@ -58,11 +58,14 @@ def _body(event: Event) -> bytes:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
-def _address(tools: Tools) -> str:
+def _address(tools: Tools) -> httpx.URL:
     address = tools.target.get("url") if tools.target else tools.settings.get("WEBHOOK_URL")
     if not address:
         raise Reject("the notify entry has no url, and BOOMERANG_WEBHOOK_URL is not set")
-    return str(address)
+    try:
+        return httpx.URL(str(address))
+    except httpx.InvalidURL as error:
+        raise Reject("the address cannot be read") from error
 
 
 def _headers(body: bytes, tools: Tools) -> dict[str, str]:

@@ -19,6 +19,9 @@ from service.ports import DeliveryClaim
 MOST_TEXT = 500
 """Characters of an error's text that are kept."""
 
+MOST_READ = 8_000
+"""Characters of it that are searched for credentials."""
+
 LONGEST_PAUSE = timedelta(days=30)
 """A handler that asks for a longer pause gets this one."""
 
@@ -27,6 +30,7 @@ DESTINATION_ERRORS = (
     Retry,
     UpstreamError,
     httpx.HTTPError,
+    httpx.InvalidURL,
     TimeoutError,
     ConnectionError,
     socket.gaierror,
@@ -93,7 +97,7 @@ def fault_of(error: BaseException) -> str:
 
 def describe_error(error: BaseException, secrets: Collection[str] = ()) -> str:
     """Return class and message on one line, at most 500 characters, without credentials and query strings."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = ": ".join(filter(None, (type(error).__name__, _words(error))))
     for secret in filter(None, secrets):
         text = text.replace(secret, "…")
     text = re.sub(r"://[^/\s]*@", "://", text)
@@ -101,6 +105,13 @@ def describe_error(error: BaseException, secrets: Collection[str] = ()) -> str:
     text = re.sub(r"whsec_\S+", "whsec_…", text)
     text = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 …", text)
     return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:MOST_TEXT]
+
+
+def _words(error: BaseException) -> str:
+    try:
+        return str(error)[:MOST_READ]
+    except Exception:  # noqa: BLE001 - a handler's own error class may fail to describe itself
+        return "(it cannot be told)"
 
 
 def _due_at(error: BaseException, trial: Trial) -> datetime | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -9,6 +10,7 @@ import structlog
 
 from service.attempt import Trial, Verdict, describe_error, event_of, judge
 from service.batching import Batcher
+from service.errors import StoreUnavailable
 from service.handling import Handler, Tools
 from service.ports import AttemptResult, Clock, DeliveryClaim, DeliveryQueue, Signals
 
@@ -90,9 +92,11 @@ class Dispatch:
     async def drain(self, seconds: float) -> None:
         """Claim no more, wait up to `seconds`, then cancel what still runs and give its leases back, uncounted."""
         self._draining = True
-        async with self._claiming:  # a round that has begun may still be starting what it claimed
-            pass
-        await self._wait(seconds)
+        until = asyncio.get_running_loop().time() + seconds
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until), self._claiming:  # a round may still be starting what it claimed
+                pass
+        await self._wait(max(0.0, until - asyncio.get_running_loop().time()))
         await self._give_up([hand for hand in self._hands if hand.running])
         await self._wait(GOODBYE)
         if self._renewer:
@@ -114,17 +118,24 @@ class Dispatch:
         free = handler.concurrency - sum(hand.handler is handler for hand in self._hands)
         if self._draining or free < 1:
             return 0
-        now = self._clock.now()
-        claims = await self._queue.claim(handler.names, now=now, until=now + self._lease, limit=free)
+        claims = await self._claim(handler, free)
         for claim in claims:
             self._start(claim, handler)
         return len(claims)
+
+    async def _claim(self, handler: Handler, free: int) -> list[DeliveryClaim]:
+        now = self._clock.now()
+        claims = await self._queue.claim(handler.names, now=now, until=now + self._lease, limit=free)
+        if claims and self._draining:  # since the claim began
+            await self._queue.release({claim.id: claim.fence for claim in claims})
+            return []
+        return claims
 
     def _start(self, claim: DeliveryClaim, handler: Handler) -> None:
         hand = Hand(claim=claim, handler=handler, started_at=self._clock.now())
         self._hands.add(hand)
         hand.task = asyncio.create_task(self._deliver(hand), name=f"delivery {claim.id}")
-        hand.task.add_done_callback(lambda _: self._ended(hand))
+        hand.task.add_done_callback(lambda task: self._ended(hand, task))
         if self._renewer is None:
             self._renewer = asyncio.create_task(self._keep_renewing(), name="delivery leases")
 
@@ -141,9 +152,12 @@ class Dispatch:
         hand.running = False
         await self._finish(hand, verdict)
 
-    def _ended(self, hand: Hand) -> None:
+    def _ended(self, hand: Hand, task: asyncio.Task[None]) -> None:
         """Free the place, even of a task that was cancelled before its first step."""
         self._hands.discard(hand)
+        error = None if task.cancelled() else task.exception()
+        if error:
+            log.error("delivery broke off", delivery=hand.claim.id, handler=hand.handler.name, exc_info=error)
         self._signals.ring("dispatch")
 
     async def _attempt(self, hand: Hand) -> Verdict:
@@ -220,9 +234,13 @@ class Dispatch:
         tasks = [hand.task for hand in hands if hand.task]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=GOODBYE)
+        if not tasks:
+            return
+        await asyncio.wait(tasks, timeout=GOODBYE)
+        try:
             await self._queue.release(_leases(hand for hand in hands if hand.running))
+        except StoreUnavailable as error:
+            log.warning("leases not given back, they run out", error=describe_error(error))
 
 
 def _leases(hands: Iterable[Hand]) -> dict[str, int]:

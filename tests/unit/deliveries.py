@@ -136,6 +136,9 @@ class Queue:
         self.broken: Exception | None = None
         self.renewed = asyncio.Event()
         self.refused = asyncio.Event()
+        self.claiming = asyncio.Event()
+        self.held = asyncio.Event()
+        self.held.set()
 
     def put(self, handler: str, **changes: Any) -> str:
         """Add a delivery that is due now; return its id."""
@@ -144,7 +147,9 @@ class Queue:
         return claim.id
 
     async def claim(self, names: Sequence[str], *, now: datetime, until: datetime, limit: int) -> list[DeliveryClaim]:
-        """Lease what is due."""
+        """Lease what is due; waits while `held` is cleared."""
+        self.claiming.set()
+        await self.held.wait()
         self._raise_if_broken()
         due = [row for row in self.rows.values() if row.claim.handler in names and self._free(row, now)][:limit]
         for row in due:

@@ -155,3 +155,42 @@ async def test_drain_does_not_count_what_a_stopped_handler_raises() -> None:
     await asyncio.wait_for(entered.wait(), PATIENCE)
     await made.dispatch.drain(0)
     assert (made.queue.released, made.queue.results) == (["delivery-1"], [])
+
+
+async def test_drain_ends_without_the_database() -> None:
+    """When the database is gone the process still ends; the leases it could not give back run out."""
+    hole = BlackHole()
+    made = stage(handler("hole", hole))
+    made.queue.put("hole")
+    await made.dispatch.round()
+    await asyncio.wait_for(hole.news.wait(), PATIENCE)
+    made.queue.broken = StoreUnavailable("gone")
+    await made.dispatch.drain(0)
+    assert (made.queue.released, made.dispatch.in_hand) == ([], 0)
+
+
+async def test_drain_does_not_wait_for_a_claim_that_hangs() -> None:
+    """A claim that the database does not answer keeps the process from ending no longer than the grace."""
+    made = stage(handler("guest", Guest()))
+    made.queue.held.clear()
+    made.queue.put("guest")
+    running = asyncio.create_task(made.dispatch.round())
+    await asyncio.wait_for(made.queue.claiming.wait(), PATIENCE)
+    await asyncio.wait_for(made.dispatch.drain(0.01), PATIENCE)
+    made.queue.held.set()
+    assert await running == 0
+    assert made.queue.released == ["delivery-1"]
+
+
+async def test_a_fault_of_dispatch_itself_is_not_silent() -> None:
+    """What breaks beside the handler is logged with its place freed, and the lease brings the delivery back."""
+
+    def broken() -> float:
+        raise ZeroDivisionError("no dice")
+
+    made = stage(handler("guest", Guest()), jitter=broken)
+    made.queue.put("guest")
+    with outcomes_logged() as lines:
+        await made.run_once()
+    assert [(line["event"], line["log_level"]) for line in lines] == [("delivery broke off", "error")]
+    assert made.dispatch.in_hand == 0

@@ -79,6 +79,7 @@ def test_a_reject_inside_a_group_decides() -> None:
         httpx.ConnectError("refused"),
         httpx.ReadTimeout("slow"),
         httpx.TooManyRedirects("round"),
+        httpx.InvalidURL("no"),
         TimeoutError("slow"),
         ConnectionResetError("reset"),
         socket.gaierror("no such host"),
@@ -127,6 +128,20 @@ def test_an_errors_text_has_no_secrets(message: str) -> None:
 def test_an_error_without_words_is_its_class() -> None:
     """An error without a message is told by its class."""
     assert describe_error(asyncio.CancelledError()) == "CancelledError"
+
+
+class Speechless(Exception):
+    """An error that fails to describe itself."""
+
+    def __str__(self) -> str:
+        """Fail."""
+        raise KeyError("words")
+
+
+def test_an_error_that_cannot_be_told_is_judged_all_the_same() -> None:
+    """A handler's error whose text cannot be made is a failed attempt like any other."""
+    verdict = judge(Speechless(), trial())
+    assert (verdict.outcome, verdict.error) == ("retry", "Speechless: (it cannot be told)")
 
 
 def test_an_events_artifact_is_carried() -> None:

@@ -137,6 +137,7 @@ async def test_a_notify_entry_without_a_secret_is_signed_with_the_operators() ->
         {"settings": {"WEBHOOK_URL": URL, "WEBHOOK_SECRETS": "whsec_x"}},
         {"settings": {"WEBHOOK_SECRETS": SECRET}},
         {"target": {"handler": "webhook"}},
+        {"target": {"handler": "webhook", "url": "https://x.example:port/"}},
     ],
 )
 async def test_what_can_never_be_sent_is_rejected_unsent(changes: dict[str, Any]) -> None:
