@@ -2,13 +2,15 @@
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import anyio
 import click
 
-from service.cli.console import console, print_json, show_table
+from service.cli.console import clean, console, print_json, show_fields
+from service.core.task import EventType
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -115,14 +117,18 @@ def handlers(as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    columns = list(found[0]) if found else []
-    show_table(columns, [[_cell(row.get(name)) for name in columns] for row in found], empty="No handlers.")
+    for row in found:
+        console().print(clean(row["name"]))
+        show_fields({"  is": _state(row), "  from": row["origin"], "  for": _events(row["events"])})
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, list | tuple | set | frozenset):
-        return ", ".join(sorted(map(str, value)))
-    return "" if value is None else str(value)
+def _state(row: dict[str, object]) -> str:
+    return "loaded" if row["loaded"] else f"not loaded: {row['why']}"
+
+
+def _events(names: object) -> str:
+    found = {str(name) for name in names} if isinstance(names, Iterable) else set()
+    return "every event" if found == set(EventType) else ", ".join(sorted(found))
 
 
 @click.command()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -20,18 +21,23 @@ START = [sys.executable, "-c", "from service.cli import main; main()", "demo"]
 SECONDS = 90
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> dict[str, str]:
+def somebody(home: Path) -> dict[str, str]:
     """Return the environment of somebody who has set nothing but things that must not matter."""
     return {
         "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
+        "HOME": str(home),
         "PYTHONPATH": str(ROOT),
-        "PYTHONUTF8": "1",
+        "PYTHONIOENCODING": "utf-8",
         "BOOMERANG_DATABASE_URL": "postgresql://nobody@127.0.0.1:9/nothing",
         "BOOMERANG_POLL_FIRST": "nonsense",
         "http_proxy": "http://127.0.0.1:9",
     }
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> dict[str, str]:
+    """Return the environment of somebody whose home is the test's own directory."""
+    return somebody(tmp_path)
 
 
 def demo(directory: Path, env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -47,15 +53,42 @@ def film_in(directory: Path) -> Path:
     return film
 
 
-def test_the_demo_ends_with_a_film_that_plays(tmp_path: Path, home: dict[str, str]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A demo that has ended: where, how, and with which films."""
+
+    directory: Path
+    done: subprocess.CompletedProcess[str]
+    films: tuple[Path, ...]
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run the demo once, without any option."""
+    directory = tmp_path_factory.mktemp("first")
+    done = demo(directory, somebody(directory))
+    return Run(directory=directory, done=done, films=tuple((directory / "boomerang-demo").glob("*.mp4")))
+
+
+def test_the_demo_ends_with_a_film_that_plays(first: Run) -> None:
     """With nothing configured: submitted, called back, handled, archived under ./boomerang-demo; exit code 0."""
-    done = demo(tmp_path, home)
-    assert done.returncode == 0, done.stderr
-    film = film_in(tmp_path / "boomerang-demo")
+    assert first.done.returncode == 0, first.done.stderr
+    (film,) = first.films
     assert play(film).frames > 0
-    assert "completed, by callback" in done.stderr
-    assert f"The video: boomerang-demo/{film.name}" in done.stderr
-    assert done.stdout == ""
+    assert "completed, by callback" in first.done.stderr
+    assert f"The video: boomerang-demo/{film.name}" in first.done.stderr
+    assert first.done.stdout == ""
+
+
+def test_the_story_is_plain_and_quiet_without_a_terminal(first: Run) -> None:
+    """No control characters, no log lines between the steps: those are in a file; the signing key is in neither."""
+    told = first.done.stderr
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", told)
+    assert "duration_ms" not in told
+    log = (first.directory / "boomerang-demo" / "boomerang.log").read_text()
+    assert '"event": "submission"' in log
+    key = (first.directory / "boomerang-demo" / "boomerang.db.key").read_text().splitlines()[0].partition("=")[2]
+    assert key not in log + told
 
 
 def test_the_demo_ends_the_same_way_without_any_callback(tmp_path: Path, home: dict[str, str]) -> None:
@@ -67,17 +100,16 @@ def test_the_demo_ends_the_same_way_without_any_callback(tmp_path: Path, home: d
     assert "none ever came" in done.stderr
 
 
-def test_the_demo_takes_given_media_and_runs_again_beside_its_own_leavings(
-    tmp_path: Path, home: dict[str, str]
-) -> None:
-    """Given images and a video are used; an earlier run's database does not get in the way."""
-    (tmp_path / "a.webp").write_bytes(image("WEBP"))
-    (tmp_path / "b.mp4").write_bytes(video())
-    for _ in range(2):
-        done = demo(tmp_path, home, "--image", "a.webp", "--video", "b.mp4", "--prompt", "A walk")
-        assert done.returncode == 0, done.stderr
-        assert "a.webp, yours" in done.stderr
-    assert len(list((tmp_path / "boomerang-demo").glob("*.mp4"))) == 2
+def test_the_demo_takes_given_media_and_runs_again_beside_its_own_leavings(first: Run) -> None:
+    """Given images and a video are used; an earlier run's database does not get in the way, and its film stays."""
+    (first.directory / "a.webp").write_bytes(image("WEBP"))
+    (first.directory / "b.mp4").write_bytes(video())
+    given = ("--image", "a.webp", "--video", "b.mp4", "--prompt", "A walk")
+    done = demo(first.directory, somebody(first.directory), *given)
+    assert done.returncode == 0, done.stderr
+    assert "a.webp, yours" in done.stderr
+    films = set((first.directory / "boomerang-demo").glob("*.mp4"))
+    assert films > set(first.films)
 
 
 def test_an_image_that_the_model_does_not_take_ends_the_demo_with_the_fault(
@@ -89,17 +121,6 @@ def test_an_image_that_the_model_does_not_take_ends_the_demo_with_the_fault(
     assert done.returncode == 1
     assert "params.images.0" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_the_story_is_plain_and_quiet_without_a_terminal(tmp_path: Path, home: dict[str, str]) -> None:
-    """No control characters, no log lines between the steps: those are in a file; keys are in neither."""
-    done = demo(tmp_path, home)
-    assert not re.search(r"[\x00-\x09\x0b-\x1f]", done.stderr)
-    assert "request" not in done.stderr
-    log = (tmp_path / "boomerang-demo" / "boomerang.log").read_text()
-    assert '"event": "submission"' in log
-    key = (tmp_path / "boomerang-demo" / "boomerang.db.key").read_text().splitlines()[0].partition("=")[2]
-    assert key not in log + done.stderr
 
 
 @contextmanager

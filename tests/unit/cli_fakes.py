@@ -1,0 +1,114 @@
+"""A stand-in for a running service, for the commands that speak to one: real HTTP on loopback, scripted answers."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+from click.testing import CliRunner, Result
+
+from service.cli import boomerang
+
+Json = dict[str, Any]
+Answer = tuple[int, object]
+
+TASK: Json = {
+    "id": "0198c2",
+    "model": "viduq2_pro_reference",
+    "status": "completed",
+    "upstream_id": "d758",
+    "params": {"prompt": "A walk"},
+    "metadata": {},
+    "progress": 1.0,
+    "output": [{"type": "video", "url": "https://example.org/v.mp4", "archived_url": "file:///srv/v.mp4"}],
+    "error": None,
+    "warnings": ["bgm has no effect when duration is 9 or 10"],
+    "usage": {"cost": "0.35", "discount": 0.9},
+    "settled_by": "callback",
+    "created_at": "2026-01-02T03:04:05Z",
+}
+
+
+def task(**changes: Any) -> Json:
+    """Return a task as the service tells it, with `changes`."""
+    return {**TASK, **changes}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A request that the stand-in got."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: Any = None
+
+
+@dataclass(kw_only=True)
+class FakeService:
+    """Answers each path from its list, the last one for ever, and remembers what was asked."""
+
+    url: str
+    answers: dict[str, list[Answer]] = field(default_factory=dict)
+    asked: list[Asked] = field(default_factory=list)
+
+    def on(self, call: str, *answers: Answer) -> None:
+        """Answer `METHOD /path` so, one after the other."""
+        self.answers[call] = list(answers)
+
+    def answer(self, asked: Asked) -> Answer:
+        """Return what is next for a request."""
+        self.asked.append(asked)
+        found = self.answers.get(f"{asked.method} {asked.path.partition('?')[0]}", [(404, problem("no such address"))])
+        return found.pop(0) if len(found) > 1 else found[0]
+
+
+def problem(detail: str, **more: object) -> Json:
+    """Return a problem answer's body."""
+    return {"type": "about:blank", "title": "Problem", "detail": detail, **more}
+
+
+@contextmanager
+def fake_service() -> Iterator[FakeService]:
+    """Serve a stand-in on a free loopback port within the block."""
+    fake = FakeService(url="")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(fake.answer))
+    fake.url = f"http://127.0.0.1:{server.server_port}"
+    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield fake
+    finally:
+        server.shutdown()
+        thread.join(timeout=10)
+        server.server_close()
+
+
+def _handler(answer: Callable[[Asked], Answer]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:  # type: ignore[override] # quiet, whatever it would say
+            """Say nothing."""
+
+        def _serve(self) -> None:
+            sent = self.rfile.read(int(self.headers.get("content-length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            body = json.loads(sent) if sent else None
+            status, told = answer(Asked(method=self.command, path=self.path, headers=headers, body=body))
+            raw = told.encode() if isinstance(told, str) else json.dumps(told).encode()
+            self.send_response(status)
+            self.send_header("content-length", str(len(raw)))
+            self.end_headers()
+            self.wfile.write(raw)
+
+        do_GET = do_POST = _serve  # noqa: N815 - the library's names
+
+    return Handler
+
+
+def run(*arguments: str, url: str | None = None, env: dict[str, str | None] | None = None) -> Result:
+    """Run a command as the shell would; nothing of the tester's own BOOMERANG_* reaches it."""
+    environment = {"BOOMERANG_URL": url, "BOOMERANG_API_KEY": None, "COLUMNS": "120", **(env or {})}
+    return CliRunner().invoke(boomerang, list(arguments), env=environment, prog_name="boomerang")

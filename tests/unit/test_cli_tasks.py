@@ -1,0 +1,268 @@
+"""The commands that speak to a running service, against a stand-in over real HTTP."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.sample_media import image, video
+from tests.unit.cli_fakes import FakeService, fake_service, problem, run, task
+
+
+@pytest.fixture
+def service() -> Iterator[FakeService]:
+    """Run a stand-in for the service."""
+    with fake_service() as fake:
+        yield fake
+
+
+def test_submit_sends_files_as_data_uris_and_values_with_their_types(service: FakeService, tmp_path: Path) -> None:
+    """Files go up with the type of their content, addresses stay, and values that are JSON are sent as JSON."""
+    (tmp_path / "mislabelled.jpg").write_bytes(image("PNG"))
+    (tmp_path / "clip").write_bytes(video())
+    service.on("POST /v1/tasks", (202, task(status="queued", progress=None)))
+    result = run(
+        *("submit", "--prompt", "A walk", "--image", str(tmp_path / "mislabelled.jpg")),
+        *("--image", "https://example.org/i.png", "--video", str(tmp_path / "clip")),
+        *("--param", "duration=8", "--param", "bgm=true", "--param", "aspect_ratio=9:16"),
+        *("--metadata", "chat=42", "--notify", "https://example.org/hook"),
+        url=service.url,
+    )
+    assert result.exit_code == 0, result.stderr
+    (asked,) = service.asked
+    picture, film = base64.b64encode(image("PNG")).decode(), base64.b64encode(video()).decode()
+    assert asked.body == {
+        "model": "viduq2_pro_reference",
+        "params": {
+            "prompt": "A walk",
+            "images": [f"data:image/png;base64,{picture}", "https://example.org/i.png"],
+            "videos": [f"data:video/mp4;base64,{film}"],
+            "duration": 8,
+            "bgm": True,
+            "aspect_ratio": "9:16",
+        },
+        "metadata": {"chat": 42},
+        "notify": [{"handler": "webhook", "url": "https://example.org/hook"}],
+    }
+    assert "Submitted 0198c2" in result.stderr
+    assert result.stdout == ""
+
+
+def test_each_submission_has_an_idempotency_key_of_its_own(service: FakeService) -> None:
+    """Two submissions are two tasks, unless the caller names the key."""
+    service.on("POST /v1/tasks", (202, task()))
+    for more in ([], [], ["--idempotency-key", "mine"]):
+        run("submit", "--prompt", "A walk", *more, url=service.url)
+    keys = [asked.headers["idempotency-key"] for asked in service.asked]
+    assert keys[2] == "mine"
+    assert len(set(keys)) == 3
+
+
+def test_metadata_may_be_one_json_object(service: FakeService) -> None:
+    """A JSON object is taken as it is."""
+    service.on("POST /v1/tasks", (202, task()))
+    run("submit", "--prompt", "A walk", "--metadata", '{"chat": {"id": 1}}', url=service.url)
+    assert service.asked[0].body["metadata"] == {"chat": {"id": 1}}
+
+
+def test_wait_follows_the_task_to_its_end_and_prints_only_json(service: FakeService) -> None:
+    """With --wait --json the answer on standard output is the ended task, and nothing else."""
+    service.on("POST /v1/tasks", (202, task(status="queued", progress=None)))
+    service.on("GET /v1/tasks/0198c2", (200, task(status="in_progress", progress=0.4)), (200, task()))
+    result = run("submit", "--prompt", "A walk", "--wait", "--json", url=service.url)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == task()
+    assert "in_progress 40%" in result.stderr
+    assert [asked.path for asked in service.asked[1:]] == ["/v1/tasks/0198c2?wait=1"] * 2
+
+
+@pytest.mark.parametrize("status", ["failed", "canceled", "expired"])
+def test_a_task_that_did_not_complete_ends_with_1(service: FakeService, status: str) -> None:
+    """Whoever waits in a script sees by the exit code that there is no video, and reads why."""
+    ended = task(status=status, output=[], error={"code": "002014001", "message": "video generation failed"})
+    service.on("POST /v1/tasks", (202, task(status="queued")))
+    service.on("GET /v1/tasks/0198c2", (200, ended))
+    result = run("submit", "--prompt", "A walk", "--wait", url=service.url)
+    assert result.exit_code == 1
+    assert "video generation failed (002014001)" in result.stderr
+
+
+def test_waiting_outlives_a_restart_of_the_service(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer of "not now" is asked again; the task has long been taken."""
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("service.cli.progress.anyio.sleep", pause)
+    service.on("POST /v1/tasks", (202, task(status="queued")))
+    service.on("GET /v1/tasks/0198c2", (503, problem("the database is locked")), (502, "<html>"), (200, task()))
+    assert run("submit", "--prompt", "A walk", "--wait", url=service.url).exit_code == 0
+    assert len(pauses) == 2
+
+
+def test_every_fault_is_told_with_its_place(service: FakeService) -> None:
+    """A refusal shows all faults, each with where it stands; it is wrong use."""
+    faults = [
+        {"loc": ["params", "images", 0], "msg": "is too small"},
+        {"loc": ["params", "duration"], "msg": "is text"},
+    ]
+    service.on("POST /v1/tasks", (422, problem("the parameters break limits", errors=faults)))
+    result = run("submit", "--prompt", "A walk", url=service.url)
+    assert result.exit_code == 2
+    assert "Error: the parameters break limits" in result.stderr
+    assert "  params.images.0: is too small" in result.stderr
+    assert "  params.duration: is text" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--image", "nowhere.png"], "nowhere.png: No such file"),
+        (["--image", __file__], "is no image that the model takes: png, jpeg, webp"),
+        (["--video", __file__], "is no video that the model takes: mp4, mov, avi"),
+        (["--param", "duration"], "'duration' must be NAME=VALUE"),
+        (["--param", "seed=1", "--param", "seed=2"], "seed is given twice"),
+        (["--metadata", "{broken"], "must be NAME=VALUE or a JSON object"),
+        (["--url", "localhost:8080"], "is no address of a service"),
+        (["--speed", "9"], "No such option"),
+    ],
+)
+def test_wrong_use_ends_with_2_before_anything_is_sent(service: FakeService, more: list[str], words: str) -> None:
+    """What is wrong on the command line is told at once, without a request."""
+    result = run("submit", "--prompt", "A walk", *more, url=service.url)
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.split())
+    assert service.asked == []
+
+
+def test_a_file_that_no_request_can_carry_is_refused_unread(service: FakeService, tmp_path: Path) -> None:
+    """A file over 20 MB is refused with the mend: an address."""
+    with (tmp_path / "big.png").open("wb") as file:
+        file.truncate(21 * 1024 * 1024)
+    result = run("submit", "--prompt", "A walk", "--image", str(tmp_path / "big.png"), url=service.url)
+    assert result.exit_code == 2
+    assert "larger than 20 MB" in result.stderr
+    assert service.asked == []
+
+
+def test_a_service_that_is_not_there_is_one_clear_line() -> None:
+    """Nobody answers: exit code 1, the address and what to do, no traceback."""
+    result = run("tasks", url="http://127.0.0.1:9")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "Error: no service answers at http://127.0.0.1:9; start one with `boomerang serve`\n"
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, 2), (403, 2), (404, 1), (409, 1), (500, 1), (503, 1)])
+def test_exit_codes_tell_wrong_use_from_what_could_not_be_done(service: FakeService, status: int, code: int) -> None:
+    """A refused key is configuration (2); an unknown task or a fault of the service is not (1)."""
+    service.on("GET /v1/tasks/x", (status, problem("words of the service")))
+    result = run("status", "x", url=service.url)
+    assert result.exit_code == code
+    assert "words of the service" in result.stderr
+
+
+@pytest.mark.parametrize("body", ["<html>", "", "[]", "null", "{"])
+def test_an_answer_of_something_else_is_told_as_such(service: FakeService, body: str) -> None:
+    """What answers at the address may be no Boomerang at all."""
+    service.on("GET /v1/tasks/x", (200 if body else 500, body))
+    result = run("status", "x", url=service.url)
+    assert result.exit_code == 1
+    assert "Error: " in result.stderr
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+
+
+def test_the_key_goes_with_each_request_and_never_on_the_screen(service: FakeService) -> None:
+    """BOOMERANG_API_KEY signs in; --api-key overrules it."""
+    service.on("GET /v1/tasks/x", (401, problem("who are you")))
+    first = run("status", "x", url=service.url, env={"BOOMERANG_API_KEY": "hunter2-hunter2"})
+    run("status", "x", "--api-key", "other", url=service.url, env={"BOOMERANG_API_KEY": "hunter2-hunter2"})
+    assert [asked.headers["authorization"] for asked in service.asked] == ["Bearer hunter2-hunter2", "Bearer other"]
+    assert "hunter2" not in first.output
+    assert "set BOOMERANG_API_KEY or --api-key" in first.stderr
+
+
+def test_the_address_and_key_may_stand_in_a_file(
+    service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The `.env` of the working directory serves the client commands too."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(f"BOOMERANG_URL={service.url}/\nBOOMERANG_API_KEY=from-the-file\n")
+    service.on("GET /v1/tasks/x", (200, task()))
+    assert run("status", "x").exit_code == 0
+    assert service.asked[0].headers["authorization"] == "Bearer from-the-file"
+
+
+def test_status_shows_what_matters(service: FakeService) -> None:
+    """A person sees the status, the place of the result, the cost and the warnings."""
+    service.on("GET /v1/tasks/0198c2", (200, task()))
+    shown = run("status", "0198c2", url=service.url).stderr
+    for words in ("completed", "A walk", "file:///srv/v.mp4", "0.35 USD", "callback", "bgm has no effect"):
+        assert words in shown
+
+
+def test_text_from_elsewhere_cannot_steer_the_terminal(service: FakeService) -> None:
+    """Control characters in a prompt or an error are not passed on, nor is markup read in them."""
+    service.on("GET /v1/tasks/x", (200, task(params={"prompt": "\x1b[2J\x07[red]boo[/red]"})))
+    shown = run("status", "x", url=service.url).stderr
+    assert "\x1b" not in shown
+    assert "\x07" not in shown
+    assert "[red]boo[/red]" in shown
+
+
+def test_an_id_cannot_lead_to_another_address(service: FakeService) -> None:
+    """Whatever stands for an id is one part of the path."""
+    run("status", "../deliveries?x=/", url=service.url)
+    assert service.asked[0].path == "/v1/tasks/..%2Fdeliveries%3Fx%3D%2F"
+
+
+def test_tasks_lists_a_page_and_says_how_to_go_on(service: FakeService) -> None:
+    """The list narrows by status, and the next page's command is shown."""
+    service.on("GET /v1/tasks", (200, {"data": [task(), task(id="0198c1", status="failed")], "next_cursor": "abc"}))
+    result = run("tasks", "--status", "failed", "--limit", "2", url=service.url)
+    assert service.asked[0].path == "/v1/tasks?status=failed&limit=2"
+    assert "0198c1" in result.stderr
+    assert "boomerang tasks --cursor abc" in result.stderr
+
+
+def test_tasks_without_any_says_so(service: FakeService) -> None:
+    """An empty list is a sentence, and with --json still a page."""
+    service.on("GET /v1/tasks", (200, {"data": [], "next_cursor": None}))
+    assert run("tasks", url=service.url).stderr == "No tasks.\n"
+    assert json.loads(run("tasks", "--json", url=service.url).stdout) == {"data": [], "next_cursor": None}
+
+
+def test_cancel_tells_the_reason_when_it_cannot(service: FakeService) -> None:
+    """The upstream's refusal is passed on; a canceled task is what was wanted, so that the code is 0."""
+    service.on("POST /v1/tasks/x/cancel", (409, problem("task state is scheduled")), (200, task(status="canceled")))
+    refused = run("cancel", "x", url=service.url)
+    assert (refused.exit_code, "task state is scheduled" in refused.stderr) == (1, True)
+    assert run("cancel", "x", url=service.url).exit_code == 0
+
+
+def test_watch_ends_with_the_task(service: FakeService) -> None:
+    """Watching an unknown task fails at once; a known one is followed to its end."""
+    service.on("GET /v1/tasks/x", (200, task(status="in_progress", progress=0.5)), (200, task()))
+    assert run("watch", "x", url=service.url).exit_code == 0
+    assert run("watch", "y", url=service.url).exit_code == 1
+
+
+def test_dead_letters_are_listed_by_handler(service: FakeService) -> None:
+    """A dead letter shows its handler, whose fault it is, and the last error."""
+    row = {"id": "d1", "handler": "webhook", "event_type": "task.completed", "attempts": 9, "fault": "destination"}
+    service.on("GET /v1/deliveries", (200, {"data": [row | {"last_error": "410 Gone"}], "next_cursor": None}))
+    result = run("dead", "--handler", "webhook", url=service.url)
+    assert service.asked[0].path == "/v1/deliveries?status=dead&handler=webhook&limit=20"
+    for words in ("d1", "task.completed", "destination", "410 Gone"):
+        assert words in result.stderr
+
+
+def test_replay_does_what_it_can_and_tells_the_rest(service: FakeService) -> None:
+    """One delivery that cannot be replayed does not keep the others; the exit code says that it happened."""
+    service.on("POST /v1/deliveries/d1/replay", (409, problem("it is pending")))
+    service.on("POST /v1/deliveries/d2/replay", (202, {"id": "d2"}))
+    result = run("replay", "d1", "d2", "--json", url=service.url)
+    assert result.exit_code == 1
+    assert json.loads(result.stdout) == {"replayed": ["d2"], "failed": {"d1": "it is pending"}}
