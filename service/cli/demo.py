@@ -35,6 +35,8 @@ def demo(
             f"the demo draws and plays real media and lacks {' and '.join(missing)}; "
             'install the extra: pip install "boomerang-service[media]"'
         )
+    if "?" in str(directory.resolve()):
+        raise click.BadParameter("must have no '?' in its name: it goes into a database address", param_hint="--dir")
     from service.cli.demo_story import Plan, tell  # noqa: PLC0415 - needs the extra
 
     plan = Plan(

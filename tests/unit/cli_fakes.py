@@ -1,7 +1,7 @@
 """A stand-in for a running service, for the commands that speak to one: real HTTP on loopback, scripted answers."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -89,7 +89,7 @@ def fake_service() -> Iterator[FakeService]:
 
 def _handler(answer: Callable[[Asked], Answer]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:  # type: ignore[override] # quiet, whatever it would say
+        def log_message(self, *_: object) -> None:
             """Say nothing."""
 
         def _serve(self) -> None:
@@ -108,7 +108,7 @@ def _handler(answer: Callable[[Asked], Answer]) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-def run(*arguments: str, url: str | None = None, env: dict[str, str | None] | None = None) -> Result:
+def run(*arguments: str, url: str | None = None, env: Mapping[str, str | None] | None = None) -> Result:
     """Run a command as the shell would; nothing of the tester's own BOOMERANG_* reaches it."""
     environment = {"BOOMERANG_URL": url, "BOOMERANG_API_KEY": None, "COLUMNS": "120", **(env or {})}
     return CliRunner().invoke(boomerang, list(arguments), env=environment, prog_name="boomerang")
