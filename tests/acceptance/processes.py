@@ -24,6 +24,7 @@ PATIENCE = 90.0
 LOOK_AGAIN = 0.05
 LAST_LINES = 4000
 BIN = Path(sys.executable).parent
+KEPT = ("PYTHONPATH",)
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -75,6 +76,7 @@ class Town:
     """A directory, and the processes that live in it; leaving it ends all of them and tells what they said."""
 
     home: Path
+    quiet: bool = False
     children: list[Child] = field(default_factory=list)
 
     def __enter__(self) -> "Town":
@@ -86,7 +88,8 @@ class Town:
             if child.alive:
                 child.process.kill()
             child.process.wait(PATIENCE)
-        self._tell()
+        if not self.quiet:
+            self._tell()
 
     def _tell(self) -> None:
         for child in self.children:
@@ -115,7 +118,8 @@ class Town:
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return a clean environment, with `more` on top."""
         path = f"{BIN}:/usr/local/bin:/usr/bin:/bin"
-        return {"PATH": path, "HOME": str(self.home), "LANG": "C.UTF-8", **(more or {})}
+        ours = {name: os.environ[name] for name in KEPT if name in os.environ}
+        return {"PATH": path, "HOME": str(self.home), "LANG": "C.UTF-8", **ours, **(more or {})}
 
 
 async def until(
