@@ -11,13 +11,16 @@ import anyio
 from service.core.inputs import Input
 from service.core.media import Inspector
 from service.core.params import Checked, check, duration_bucket
-from service.core.routing import check_notify
+from service.core.routing import WEBHOOK, check_notify
 from service.core.task import Fact, Json, Status, Task, TaskId
+from service.entry import Entry
 from service.errors import Conflict, Fault, InvalidParams, NotFound
 from service.ports import Clock, IdempotencyKey, Inputs, Intake, Library, Upstream
-from service.record import Entry, Record
+from service.record import Record
 
 T = TypeVar("T")
+
+NO_WEBHOOK = "needs the webhook handler, which is not loaded here; leave it out, or add webhook to BOOMERANG_HANDLERS"
 
 RESUBMITTABLE = frozenset({Status.IN_DOUBT, Status.FAILED, Status.EXPIRED, Status.CANCELED})
 
@@ -77,7 +80,7 @@ class Desk:
         Raises InvalidParams with every fault, Conflict for a key that came with another body, StoreUnavailable.
         """
         checked, metadata, notify = await anyio.to_thread.run_sync(self._checked, new)
-        forward = ({"handler": "webhook", "url": checked.callback_url},) if checked.callback_url else ()
+        forward = ({"handler": WEBHOOK, "url": checked.callback_url},) if checked.callback_url else ()
         task = self._opened(
             Task(
                 id=TaskId(self._new_id()),
@@ -101,8 +104,10 @@ class Desk:
         allow = self._terms.allow_off_peak
         checked = _gathered(faults, lambda: check(new.model, new.params, inspect=self._inspect, allow_off_peak=allow))
         notify = _gathered(faults, lambda: check_notify(new.notify, self._terms.handlers))
+        if checked and checked.callback_url and WEBHOOK not in self._terms.handlers:
+            faults.append(Fault(loc=("params", "callback_url"), msg=NO_WEBHOOK))
         metadata = _gathered(faults, lambda: _object(new.metadata))
-        if checked is None or notify is None or metadata is None:
+        if checked is None or notify is None or metadata is None or faults:
             raise InvalidParams(faults)
         return checked, metadata, notify
 
@@ -188,7 +193,7 @@ def _inputs(checked: Checked) -> list[Input]:
 
 
 def _text_input(place: str, text: str) -> Input:
-    data = text.encode()
+    data = text.encode("utf-8", "surrogatepass")  # JSON may hold lone surrogates
     return Input(
         place=place, media_type="text/plain; charset=utf-8", sha256=hashlib.sha256(data).hexdigest(), data=data
     )

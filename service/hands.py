@@ -54,13 +54,18 @@ class Hands(Generic[K]):
         self._freed()
 
     async def _keep_leases(self) -> None:
-        while self._running:
-            await asyncio.sleep(self._pause)
-            try:
-                await self._renew(dict(self._fences))
-            except Exception as error:  # noqa: BLE001 - the next beat tries again, and the lease outlives two of them
-                log.warning("leases not renewed", error=type(error).__name__)
-        self._renewer = None
+        try:
+            while self._running:
+                await asyncio.sleep(self._pause)
+                await self._renew_once()
+        finally:
+            self._renewer = None
+
+    async def _renew_once(self) -> None:
+        try:
+            await self._renew(dict(self._fences))
+        except Exception as error:  # noqa: BLE001 - the next beat tries again, and the lease outlives two of them
+            log.warning("leases not renewed", error=type(error).__name__)
 
     async def idle(self) -> None:
         """Return once nothing is in hand."""

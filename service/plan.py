@@ -15,7 +15,8 @@ LOOK_AGAIN = timedelta(seconds=20)
 OURS = frozenset({Status.EXPIRED, Status.FAILED})
 """Conclusions of ours that a later word of the upstream may overrule, for as long as we keep asking."""
 
-POLL_MAX_EXPIRED = timedelta(hours=1)
+POLL_MAX_OURS = timedelta(hours=1)
+"""Longest pause between questions after such a conclusion."""
 
 
 @dataclass(kw_only=True)
@@ -47,19 +48,26 @@ class Plan:
             return task.due_at
         if task.upstream_id is None and task.hinted_id is None:
             return self._due_without_id(task, now)
-        if task.status in OURS and now > task.created_at + self.retention:
-            return None
-        return self._until_deadline(task, self._next_poll(task, now), now)
+        if task.status not in OURS:
+            return max(now, min(self._next_poll(task, now), task.deadline_at))
+        return self._next_poll(task, now) if now <= task.created_at + self.retention else None
 
     def _due_without_id(self, task: Task, now: datetime) -> datetime | None:
-        if task.status is not Status.IN_DOUBT:
+        if task.status in OURS:
             return None
+        if task.status is not Status.IN_DOUBT:
+            return task.deadline_at
+        if task.hinted_fact:
+            return now
         given_up_at = self.given_up_at(task)
-        return min(now + LOOK_AGAIN, given_up_at) if self.lists else given_up_at
+        if not self.lists:
+            return given_up_at
+        at = now + LOOK_AGAIN
+        return min(at, given_up_at if now < given_up_at else max(now, task.deadline_at))
 
     def given_up_at(self, task: Task) -> datetime:
         """Return when a lost reply is no longer waited for: later, when a callback said that the task lives."""
-        if task.hinted_at:
+        if task.hinted_at or task.hinted_id:
             return task.deadline_at
         return min((task.submitted_at or task.created_at) + self.in_doubt_for, task.deadline_at)
 
@@ -71,14 +79,9 @@ class Plan:
             learned=self.learned.get(task.bucket),
             hinted_at=task.hinted_at,
             poll_first=self.poll_first,
-            poll_max=POLL_MAX_EXPIRED if task.status is Status.EXPIRED else self.poll_max,
+            poll_max=POLL_MAX_OURS if task.status in OURS else self.poll_max,
             jitter=self.jitter(),
         )
-
-    def _until_deadline(self, task: Task, at: datetime, now: datetime) -> datetime:
-        if task.status is Status.EXPIRED:
-            return at
-        return max(now, min(at, task.deadline_at))
 
     def run_time(self, before: Task, after: Task, now: datetime) -> RunTime | None:
         """Return what the end of a task teaches; None when it teaches nothing.

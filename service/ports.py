@@ -1,6 +1,6 @@
 """What the use-cases need from the outside, as small Protocols that the adapters implement."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -230,6 +230,12 @@ class TaskQueue(Protocol):
         Each gets the next submission number, `submitted_at = now`, a lease `until` and a higher fence.
         """
 
+    async def held_back(self, *, now: datetime, limits: Limits) -> str | None:
+        """Return the limit that due queued tasks wait for: `max_in_flight`, `budget`, or None."""
+
+    async def note_waiting(self, note: str, *, now: datetime) -> None:
+        """Note on every due queued task why it waits; a claim takes the note off."""
+
     async def claim_polls(self, *, now: datetime, until: datetime, limit: int) -> list[Task]:
         """Lease due tasks of any status but queued and submitting, and queued ones that are past their deadline."""
 
@@ -336,6 +342,13 @@ class Upstream(Protocol):
 
 class PacedUpstream(Upstream, Protocol):
     """An upstream behind the one budget for every request to it."""
+
+    async def create(self, order: Order, *, leaving: Callable[[], None] | None = None) -> Fact:
+        """Submit; `leaving` is called when the wait is over, just before anything is sent. See `Upstream.create`."""
+
+    @property
+    def pause(self) -> timedelta:
+        """How long no request will be sent from now on, because the provider asked for fewer."""
 
     def ready(self) -> int:
         """Return how many requests may go at this moment without waiting."""

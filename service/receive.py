@@ -7,9 +7,10 @@ from service.core.callback import Callback, UnreadableCallback, Verifier, read_c
 from service.core.facts import fact_to_json
 from service.core.task import Source
 from service.core.tokens import Tokens
+from service.entry import Entry, Hint
 from service.errors import BadSignature
 from service.ports import Clock, InboxEntry
-from service.record import Entry, Hint, Record
+from service.record import Record
 
 KEPT_HEADERS = frozenset({"content-type", "date", "user-agent", "x-hmac-signed-headers", "x-hmac-algorithm"})
 """Headers kept beside a raw callback: nothing that is secret or signs."""
@@ -64,7 +65,7 @@ class Receive:
             received_at=self._clock.now(),
             verdict="unreadable",
         )
-        await self._record.add(Entry(task_id=row.task_id, inbox=row, hint=Hint()))
+        await self._record.add(Entry(task_id=row.task_id, inbox=row, hint=Hint(ended=False)))
 
     def _entry(self, callback: Callback, headers: Mapping[str, str], body: bytes) -> Entry:
         row = InboxEntry(
@@ -80,7 +81,14 @@ class Receive:
         fact = replace(callback.fact, upstream_id=None)
         if callback.fact.settles and self._confirm:
             return Entry(task_id=row.task_id, inbox=row, hint=_hint(callback))
-        return Entry(task_id=row.task_id, inbox=row, fact=fact, source=Source.CALLBACK, named=callback.fact.upstream_id)
+        return Entry(
+            task_id=row.task_id,
+            submission=row.submission,
+            inbox=row,
+            fact=fact,
+            source=Source.CALLBACK,
+            named=callback.fact.upstream_id,
+        )
 
 
 def _hint(callback: Callback) -> Hint:

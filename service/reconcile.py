@@ -7,13 +7,14 @@ from datetime import timedelta
 import structlog
 
 from service.core.facts import fact_from_json
-from service.core.task import Fact, Source, Status, Task, TaskError, TaskId, UpstreamId
+from service.core.task import Fact, Json, Source, Status, Task, TaskError, TaskId, UpstreamId
 from service.core.tokens import Tokens
+from service.entry import Entry
 from service.errors import Refused, Throttled, UnknownTask, Unwell
 from service.hands import Hands
 from service.plan import Plan
 from service.ports import Clock, Memory, PacedUpstream, Signals, TaskQueue
-from service.record import Entry, Record
+from service.record import Record
 
 log = structlog.get_logger("boomerang.reconcile")
 
@@ -26,6 +27,9 @@ UNKNOWN = TaskError(
     code="submission_unknown",
     message="the reply to the submission was lost and nothing came after it; submit again if you accept a second bill",
 )
+
+SECOND_BILL = "the reply to a submission was lost, and the task was submitted again: the upstream may bill it twice"
+"""Marks a task that was submitted again in doubt: the operator's yes is to a second bill, not to a third."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +104,7 @@ class Reconcile:
         await self._queue.release(left, due_at=self._clock.now())
 
     async def _reconcile(self, task: Task) -> None:
-        entry = await self._ask(task)
+        entry = await self._asked(task)
         self.outcomes[entry.poll or "none"] += 1
         recorded = await self._record.add(entry)
         if recorded.task and self._overdue(recorded.task):
@@ -112,11 +116,23 @@ class Reconcile:
         waiting = not task.settled and task.status is not Status.EXPIRED
         return waiting and self._clock.now() >= task.deadline_at
 
+    async def _asked(self, task: Task) -> Entry:
+        """Return what there is to record about `task` now; whatever breaks off, its deadline stands."""
+        try:
+            return await self._ask(task)
+        except (Unwell, Throttled, Refused) as error:
+            log.warning("upstream unwell", task=task.id, why=str(error)[:200])
+            return self._unanswered(task, type(error).__name__.lower())
+        except Exception as error:
+            log.exception("question broke off", task=task.id, error=type(error).__name__)
+            return self._unanswered(task, "broken off")
+
     async def _ask(self, task: Task) -> Entry:
-        """Return what there is to record about `task` now."""
         upstream_id = task.upstream_id or task.hinted_id
         if upstream_id:
             return await self._polled(task, upstream_id)
+        if task.hinted_fact:
+            return self._believed(task, task.hinted_fact)
         if task.status is Status.IN_DOUBT:
             return await self._in_doubt(task)
         return Entry(task_id=task.id, fence=task.fence)
@@ -126,9 +142,6 @@ class Reconcile:
             fact = await self._upstream.fetch(upstream_id)
         except UnknownTask:
             return self._unknown(task)
-        except (Unwell, Throttled, Refused) as error:
-            log.warning("upstream unwell", task=task.id, why=str(error)[:200])
-            return self._unanswered(task, type(error).__name__.lower())
         if task.upstream_id is None and not self._ours_indeed(task, fact):
             return self._unanswered(task, "foreign")
         told = replace(fact, upstream_id=upstream_id, correlation=None)
@@ -142,17 +155,18 @@ class Reconcile:
     def _unknown(self, task: Task) -> Entry:
         """Return what follows when the GET knows no such id: not yet, or only the callback called it so."""
         if task.upstream_id is None and task.hinted_fact:
-            fact = replace(fact_from_json(task.hinted_fact), upstream_id=None, unconfirmed=True)
-            return Entry(task_id=task.id, fact=fact, source=Source.CALLBACK, fence=task.fence, poll="unknown")
+            return self._believed(task, task.hinted_fact)
         if task.status is Status.IN_DOUBT and self._clock.now() >= self._plan.given_up_at(task):
             return self._given_up(task, "unknown")
         return self._unanswered(task, "unknown")
 
+    def _believed(self, task: Task, told: Json) -> Entry:
+        """Believe a callback's body that carried our payload token, since no GET can confirm it."""
+        fact = replace(fact_from_json(told), upstream_id=None, unconfirmed=True)
+        return Entry(task_id=task.id, fact=fact, source=Source.CALLBACK, fence=task.fence, poll="unknown")
+
     async def _in_doubt(self, task: Task) -> Entry:
-        try:
-            fact = await self._found(task)
-        except (Unwell, Throttled, Refused) as error:
-            return self._unanswered(task, type(error).__name__.lower())
+        fact = await self._found(task)
         if fact:
             return self._answered(task, replace(fact, correlation=None))
         if self._clock.now() >= self._plan.given_up_at(task):
@@ -167,9 +181,9 @@ class Reconcile:
         return await self._upstream.find(token, since=since, until=self._clock.now() + CLOCKS_APART)
 
     def _given_up(self, task: Task, outcome: str) -> Entry:
-        if self._terms.resubmit_in_doubt:
-            again = Fact(status=Status.QUEUED, guessed=True)
-            return replace(self._ours(task, again), due_at=self._clock.now(), poll=outcome)
+        if self._terms.resubmit_in_doubt and SECOND_BILL not in task.warnings:
+            again = self._ours(task, Fact(status=Status.QUEUED, guessed=True))
+            return replace(again, due_at=self._clock.now(), poll=outcome, warning=SECOND_BILL)
         return replace(self._ours(task, Fact(status=Status.FAILED, guessed=True, error=UNKNOWN)), poll=outcome)
 
     def _answered(self, task: Task, fact: Fact) -> Entry:

@@ -4,14 +4,18 @@ One transaction for a batch of facts: inbox rows, tasks advanced by the pure tab
 handler that wants them. Each caller is answered after the commit that holds its fact.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+import structlog
+
 from service.batching import Batcher
 from service.core.routing import Subscription, route
-from service.core.task import EventType, Fact, Json, Source, Status, Step, Task, TaskId, UpstreamId, advance
+from service.core.task import EventType, Status, Task, TaskId
 from service.core.view import TaskView
+from service.entry import Entry, Recorded, applies, apply
 from service.errors import StoreUnavailable
 from service.handling import Artifact
 from service.plan import Plan
@@ -26,50 +30,10 @@ from service.ports import (
     RunTime,
 )
 
+log = structlog.get_logger("boomerang.record")
+
 BATCH = 256
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hint:
-    """A callback's word that a task has ended, to be confirmed by a GET: the id named, and the fact if correlated."""
-
-    upstream_id: UpstreamId | None = None
-    fact: Json | None = field(default=None, repr=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """Something to record about one task.
-
-    `fence` is that of the lease in hand, which is given back if it is still ours. `ours_only` entries are our own
-    conclusions from that lease, and do nothing once it was lost; nor do `only_if` entries for another status. `due_at`
-    overrules the plan. `named` is the id that a callback's body named, which need not be one that the upstream's GET
-    knows. `tried` counts a sending that never left. `poll` is for the history.
-    """
-
-    task_id: TaskId
-    fact: Fact | None = None
-    source: Source | None = None
-    fence: int | None = None
-    ours_only: bool = False
-    only_if: Status | None = None
-    due_at: datetime | None = None
-    tried: bool = False
-    note: str | None = None
-    inbox: InboxEntry | None = field(default=None, repr=False)
-    named: UpstreamId | None = None
-    hint: Hint | None = None
-    artifact: Artifact | None = None
-    poll: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recorded:
-    """What became of an entry: the task after it (None when we do not know such a task), and the inbox's word."""
-
-    task: Task | None
-    inbox: str | None = None
-    events: tuple[EventType, ...] = ()
+BREATH = 1.0
 
 
 class Record:
@@ -98,15 +62,24 @@ class Record:
             raise outcome
         return outcome
 
+    async def add_surely(self, entry: Entry) -> Recorded:
+        """Record what cannot be learned twice: try again every BREATH seconds while the store is unavailable."""
+        while True:
+            try:
+                return await self.add(entry)
+            except StoreUnavailable as error:
+                log.warning("not recorded yet", task=entry.task_id, why=str(error))
+            await asyncio.sleep(BREATH)
+
     async def _commit_all(self, entries: list[Entry]) -> list[Recorded | Exception]:
+        """Commit `entries` together; halve the batch while one that cannot be stored would take others along."""
         try:
             return list(await self._commit(entries))
-        except StoreUnavailable:
-            raise
-        except Exception as error:  # noqa: BLE001 - one entry that cannot be stored must not take its neighbours along
-            if len(entries) == 1:
-                return [error]
-            return [outcome for entry in entries for outcome in await self._commit_all([entry])]
+        except Exception as error:  # noqa: BLE001 - each waiter gets its own outcome
+            if isinstance(error, StoreUnavailable) or len(entries) == 1:
+                return [error] * len(entries)
+        half = len(entries) // 2
+        return [*await self._commit_all(entries[:half]), *await self._commit_all(entries[half:])]
 
     async def _commit(self, entries: Sequence[Entry]) -> list[Recorded]:
         now = self._clock.now()
@@ -150,36 +123,21 @@ class Page:
         before = self.tasks.get(entry.task_id)
         if before is None or word in {"repeated", "nonce_reused"}:
             return Recorded(task=before, inbox=word)
-        if not _applies(entry, before):
+        if not applies(entry, before):
             return Recorded(task=before, inbox=word)
-        entry = _as_hint_while_nameless(entry, before)
-        after, happened = self._apply(entry, before)
-        self.tasks[before.id] = after
-        self.changed.add(before.id)
-        for event in happened:
-            self._append(event, after, entry.artifact)
+        step = apply(entry, before, self.plan, self.now)
+        self._turn_to(before, step.task)
+        for event in step.events:
+            self._append(event, step.task, entry.artifact)
         if entry.poll:
             self.polls.append(PollRow(task_id=before.id, at=self.now, outcome=entry.poll))
-        return Recorded(task=after, inbox=word, events=happened)
+        return Recorded(task=step.task, inbox=word, events=step.events)
 
-    def _apply(self, entry: Entry, before: Task) -> tuple[Task, tuple[EventType, ...]]:
-        step = self._advance(entry, before)
-        after = _with_lease_returned(entry, before, step.task)
-        after = _with_poll_counted(entry, after, self.now)
-        after = _with_hint(entry, after, self.now)
-        if after.settled and not before.settled:
-            self._learn(before, after)
-        due_at = self.now if entry.hint and not after.final else self.plan.due(after, self.now)
-        return replace(after, due_at=entry.due_at or due_at, note=entry.note), step.events
-
-    def _advance(self, entry: Entry, task: Task) -> Step:
-        if entry.artifact:
-            return _keep(task, entry.artifact)
-        step = advance(task, entry.fact, self.now, source=_road(entry, task)) if entry.fact else None
-        return step or Step(task=_with_late_id(entry, task))
-
-    def _learn(self, before: Task, after: Task) -> None:
-        run_time = self.plan.run_time(before, after, self.now)
+    def _turn_to(self, before: Task, after: Task) -> None:
+        if after != before:
+            self.tasks[before.id] = after
+            self.changed.add(before.id)
+        run_time = self.plan.run_time(before, after, self.now) if after.settled and not before.settled else None
         if run_time:
             self.run_times.append(run_time)
 
@@ -224,67 +182,3 @@ class Page:
         topics += ["events"] * bool(self.events) + ["dispatch"] * bool(self.deliveries)
         topics += ["submit"] * (Status.QUEUED in due) + ["reconcile"] * bool(due - {Status.QUEUED})
         return list(dict.fromkeys(topics))
-
-
-def _applies(entry: Entry, task: Task) -> bool:
-    if entry.only_if and task.status is not entry.only_if:
-        return False
-    return not (entry.ours_only and entry.fence != task.fence)
-
-
-def _road(entry: Entry, task: Task) -> Source | None:
-    """Return by which road a fact came: where a poll confirms what a callback told, it is the callback's."""
-    confirmed = entry.source is Source.POLL and entry.fact is not None and entry.fact.settles and task.hinted_at
-    return Source.CALLBACK if confirmed else entry.source
-
-
-def _as_hint_while_nameless(entry: Entry, task: Task) -> Entry:
-    """Turn a callback's "in progress" into a hint while we have no id of our own to ask about."""
-    news = entry.source is Source.CALLBACK and entry.fact is not None and not entry.fact.settles
-    if not news or task.upstream_id:
-        return entry
-    return replace(entry, fact=None, source=None, hint=Hint(upstream_id=entry.named))
-
-
-def _with_late_id(entry: Entry, task: Task) -> Task:
-    """Learn the id from a reply that comes after the end: the fact changes nothing else any more."""
-    told = entry.fact.upstream_id if entry.fact and entry.source is Source.SUBMIT else None
-    return replace(task, upstream_id=told) if told and task.upstream_id is None else task
-
-
-def _with_lease_returned(entry: Entry, before: Task, after: Task) -> Task:
-    if entry.fence is None or entry.fence != before.fence:
-        return after
-    return replace(after, leased_until=None, tries=after.tries + 1 if entry.tried else 0)
-
-
-def _with_poll_counted(entry: Entry, task: Task, now: datetime) -> Task:
-    if entry.source is not Source.POLL:
-        return task
-    still = entry.fact is not None and entry.fact.status is Status.IN_PROGRESS
-    return replace(task, polls=task.polls + 1, polled_at=now if still else task.polled_at)
-
-
-def _with_hint(entry: Entry, task: Task, now: datetime) -> Task:
-    if entry.source is Source.CALLBACK and entry.fact and entry.fact.settles:
-        return replace(task, hinted_at=task.hinted_at or now)
-    if entry.hint is None or task.final:
-        return task
-    return replace(
-        task,
-        hinted_at=task.hinted_at or now,
-        hinted_id=entry.hint.upstream_id or task.hinted_id,
-        hinted_fact=entry.hint.fact or task.hinted_fact,
-    )
-
-
-def _keep(task: Task, artifact: Artifact) -> Step:
-    """Note where a result is kept; a second time changes nothing."""
-    kept = tuple(_archived(item, artifact) for item in task.output)
-    if kept == task.output:
-        return Step(task=task)
-    return Step(task=replace(task, output=kept), events=(EventType.ARTIFACT_STORED,))
-
-
-def _archived(item: Json, artifact: Artifact) -> Json:
-    return item | {"archived_url": artifact.archived_url} if item.get("url") == artifact.url else item

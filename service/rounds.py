@@ -1,9 +1,12 @@
 """The rounds of a worker: what comes again, and one full round for whoever sleeps in between."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+
+import structlog
 
 from service.dispatch import Dispatch
 from service.ports import PacedUpstream
@@ -11,10 +14,15 @@ from service.reconcile import Reconcile
 from service.submit import Submit
 from service.ticker import Round
 
+log = structlog.get_logger("boomerang.rounds")
+
 MOST_LAPS = 100
 """How often one full round goes about: each lap can make new work due, and it must come to an end."""
 
 BREATH = 0.05
+
+PATIENCE = timedelta(seconds=10)
+"""The longest pause of the upstream's that one full round waits for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,31 +58,62 @@ class Rounds:
         return once
 
     async def reconcile_once(self) -> dict[str, int]:
-        """Work through everything that is due now, and what that makes due; return how many of each were done."""
+        """Work through everything that is due now, and what that makes due; return how many of each were done.
+
+        While the upstream asks for a pause longer than PATIENCE, what needs it is given up for this time: the answer's
+        `upstream_pause_seconds` says so.
+        """
         await self.reconcile.learn()
-        done = {"swept": await self.submit.sweep(), "submitted": 0, "polled": 0, "dispatched": 0}
+        done = Counter({"swept": await self.submit.sweep(), "submitted": 0, "polled": 0, "dispatched": 0})
         for _ in range(MOST_LAPS):
             lap = {
                 "submitted": await self._through(self.submit.round, self.submit.idle),
                 "polled": await self._through(self.reconcile.round, self.reconcile.idle),
-                "dispatched": await self._through(self.dispatch.round, self.dispatch.settle),
+                "dispatched": await self._dispatched(),
             }
-            done = {name: count + lap.get(name, 0) for name, count in done.items()}
+            done.update(lap)
             if not any(lap.values()):
                 break
-        return done
+        return dict(done) | self._given_up()
+
+    def _given_up(self) -> dict[str, int]:
+        if not self._paused():
+            return {}
+        seconds = round(self.upstream.pause.total_seconds())
+        log.warning("round given up: the upstream asks for a pause", seconds=seconds)
+        return {"upstream_pause_seconds": seconds}
+
+    def _paused(self) -> bool:
+        return self.upstream.pause > PATIENCE
 
     async def _through(self, start: Callable[[], Awaitable[int]], idle: Callable[[], Awaitable[None]]) -> int:
-        """Start what is due, as much as the budget lets through at once, until nothing is."""
+        """Start what is due, as much as the budget lets through at once, until nothing is or the upstream pauses."""
         total = 0
-        while True:
-            while self.upstream.ready() < 1:  # noqa: ASYNC110 - the budget fills with time alone
-                await asyncio.sleep(BREATH)
+        while not self._paused():
+            if self.upstream.ready() < 1:
+                await asyncio.sleep(BREATH)  # the budget fills with time alone
+                continue
             started = await start()
-            await idle()
+            await self._until(idle)
             if not started:
-                return total
+                break
             total += started
+        return total
+
+    async def _until(self, idle: Callable[[], Awaitable[None]]) -> None:
+        """Wait for what is in hand, but not for a long pause of the upstream's."""
+        waiting = asyncio.ensure_future(idle())
+        while not waiting.done() and not self._paused():
+            await asyncio.wait([waiting], timeout=BREATH)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    async def _dispatched(self) -> int:
+        total = 0
+        while started := await self.dispatch.round():
+            await self.dispatch.settle()
+            total += started
+        return total
 
     async def drain(self, seconds: float) -> None:
         """Finish what is in hand within `seconds`, and give the rest back."""

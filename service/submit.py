@@ -3,8 +3,8 @@
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -13,15 +13,19 @@ from service.core.params import restore
 from service.core.schedule import next_submission
 from service.core.task import Fact, Json, Source, Status, Task, TaskError, TaskId
 from service.core.tokens import Tokens
-from service.errors import NeverLeft, Refused, ReplyLost, Throttled
+from service.entry import Entry
+from service.errors import NeverLeft, Refused, ReplyLost, StoreUnavailable, Throttled
 from service.hands import Hands
 from service.ports import Clock, Inputs, Limits, Order, PacedUpstream, Signals, TaskQueue
-from service.record import Entry, Record
+from service.record import Record
 
 log = structlog.get_logger("boomerang.submit")
 
 TOKEN_GRACE = timedelta(days=7)
 """How long after its deadline a task's callback is still listened to."""
+
+SAY_EVERY = timedelta(seconds=5)
+LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,7 @@ class Submit:
         self._clock = clock
         self._terms = terms
         self._jitter = jitter
+        self._said_at = LONG_AGO
         self._hands: Hands[TaskId] = Hands(
             most=terms.concurrency,
             lease=terms.lease,
@@ -79,7 +84,17 @@ class Submit:
         )
         for task in claimed:
             self._hands.start(task.id, task.fence, self._submit(task))
+        if len(claimed) < limit:
+            await self._say_what_waits(now)
         return len(claimed)
+
+    async def _say_what_waits(self, now: datetime) -> None:
+        """Note on what stays queued which of the operator's limits it waits for; not in every round."""
+        if self._terms.limits == Limits() or now < self._said_at + SAY_EVERY:
+            return
+        self._said_at = now
+        if held_back := await self._queue.held_back(now=now, limits=self._terms.limits):
+            await self._queue.note_waiting(_why_held_back(held_back, self._terms.limits), now=now)
 
     async def sweep(self) -> int:
         """Book submissions whose worker has died as in doubt; return how many."""
@@ -92,55 +107,69 @@ class Submit:
         await self._hands.idle()
 
     async def drain(self, seconds: float) -> None:
-        """Wait up to `seconds` for the submissions in hand; what is cut off then is in doubt."""
+        """Wait up to `seconds` for the submissions in hand; of the rest, what has not left yet is queued again."""
         await self._hands.drain(seconds)
 
     async def _submit(self, task: Task) -> None:
         started = self._clock.now()
+        sending = Sending()
         try:
-            entry = await self._sent(task)
+            entry = await self._sent(task, sending)
         except asyncio.CancelledError:
-            await asyncio.shield(self._record.add(self._lost(task)))
+            await asyncio.shield(self._record.add(self._cut_off(task, sending)))
             raise
-        recorded = await self._record.add(entry)
+        recorded = await self._record.add_surely(entry)
         status = recorded.task.status if recorded.task else None
         seconds = (self._clock.now() - started).total_seconds()
         log.info("submission", task=task.id, submission=task.submission, status=status, seconds=round(seconds, 3))
 
-    async def _sent(self, task: Task) -> Entry:
+    async def _sent(self, task: Task, sending: "Sending") -> Entry:
         """Send the task, and return what there is to record about it."""
         try:
             async with self._upstream.room(_size(task)):
                 order = await self._order(task)
-                fact = await self._upstream.create(order)
+                fact = await self._upstream.create(order, leaving=sending.begin)
         except (NeverLeft, Throttled) as error:
             return self._later(task, error)
         except Refused as refused:
             fact = Fact(status=Status.FAILED, error=TaskError(code=refused.code, message=refused.message))
-        except ReplyLost as lost:
-            log.warning("reply lost", task=task.id, submission=task.submission, why=str(lost))
-            return self._lost(task)
         except InputsGone as gone:
             fact = Fact(status=Status.FAILED, error=TaskError(code="inputs_gone", message=str(gone)))
-        return Entry(task_id=task.id, fact=fact, source=Source.SUBMIT, fence=task.fence)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong: only what was being sent may have left
+            return self._broken_off(task, sending, error)
+        return Entry(task_id=task.id, fact=fact, source=Source.SUBMIT, fence=task.fence, submission=task.submission)
+
+    def _broken_off(self, task: Task, sending: "Sending", error: Exception) -> Entry:
+        unforeseen = None if isinstance(error, ReplyLost | StoreUnavailable) else error
+        log.warning(
+            "reply lost" if sending.begun else "not sent",
+            task=task.id,
+            submission=task.submission,
+            why=f"{type(error).__name__}: {error}"[:200],
+            exc_info=unforeseen,
+        )
+        if sending.begun:
+            return self._lost(task)
+        return self._later(task, NeverLeft(f"it could not be prepared ({type(error).__name__})"))
 
     def _later(self, task: Task, error: NeverLeft | Throttled) -> Entry:
         """Queue again what surely never left."""
         retry_after = error.retry_after if isinstance(error, Throttled) else None
         due_at = next_submission(task.tries, self._clock.now(), self._jitter(), retry_after)
-        return Entry(
-            task_id=task.id,
-            fact=Fact(status=Status.QUEUED, guessed=True),
-            fence=task.fence,
-            ours_only=True,
-            tried=True,
-            due_at=due_at,
-            note=f"waits to be submitted again: {error}"[:200],
-        )
+        note = f"waits to be submitted again: {error}"[:200]
+        return replace(self._ours(task, Status.QUEUED), tried=True, due_at=due_at, note=note)
+
+    def _cut_off(self, task: Task, sending: "Sending") -> Entry:
+        """Queue at once what a stop kept from leaving; what may have left is in doubt."""
+        if sending.begun:
+            return self._lost(task)
+        return replace(self._ours(task, Status.QUEUED), due_at=self._clock.now())
 
     def _lost(self, task: Task) -> Entry:
-        fact = Fact(status=Status.IN_DOUBT, guessed=True)
-        return Entry(task_id=task.id, fact=fact, fence=task.fence, ours_only=True)
+        return self._ours(task, Status.IN_DOUBT)
+
+    def _ours(self, task: Task, status: Status) -> Entry:
+        return Entry(task_id=task.id, fact=Fact(status=status, guessed=True), fence=task.fence, ours_only=True)
 
     async def _order(self, task: Task) -> Order:
         inputs = await self._inputs.load(task.id)
@@ -163,6 +192,17 @@ class Submit:
         return f"{self._terms.public_url.rstrip('/')}/callbacks/{token}"
 
 
+@dataclass(kw_only=True)
+class Sending:
+    """Whether a submission may have left by now."""
+
+    begun: bool = False
+
+    def begin(self) -> None:
+        """Note that it is being sent from now on."""
+        self.begun = True
+
+
 class InputsGone(Exception):
     """A task's media are no longer stored, so that it cannot be submitted."""
 
@@ -171,7 +211,7 @@ def meta_data(given: Input | None, task_id: TaskId) -> str:
     """Return the `meta_data` to send: the caller's JSON object with our key added, or the caller's string untouched."""
     if given is None:
         return json.dumps({"boomerang_task": task_id})
-    text = given.data.decode()
+    text = given.data.decode("utf-8", "surrogatepass")
     try:
         keys = json.loads(text)
     except ValueError:
@@ -179,6 +219,12 @@ def meta_data(given: Input | None, task_id: TaskId) -> str:
     if not isinstance(keys, dict):
         return text
     return json.dumps(keys | {"boomerang_task": task_id}, ensure_ascii=False)
+
+
+def _why_held_back(limit: str, limits: Limits) -> str:
+    if limit == "budget":
+        return f"waits: the day's BUDGET of {limits.budget:g} dollars is reached"
+    return f"waits: MAX_IN_FLIGHT, {limits.max_in_flight} unfinished tasks at the upstream, is reached"
 
 
 def _size(task: Task) -> int:

@@ -28,20 +28,26 @@ class Round:
 
 
 class Ticker:
-    """Rings every round in time, and at once when its topic rings. A failing round is logged, and rung again."""
+    """Rings every round in time, and at once when its topic rings. A failing round is logged, and rung again.
+
+    A ring only wakes the round's own task, so that nothing that rings or stops ringing breaks into a round; what rings
+    while the round is running makes it run once more.
+    """
 
     def __init__(self, rounds: list[Round], signals: Signals) -> None:
         self._rounds = rounds
         self._signals = signals
         self._scheduler = AsyncIOScheduler(timezone=UTC)
+        self._rung: dict[str, asyncio.Event] = {one.name: asyncio.Event() for one in rounds}
         self._listeners: list[asyncio.Task[None]] = []
-        self._running: dict[str, asyncio.Lock] = {one.name: asyncio.Lock() for one in rounds}
+        self._workers: list[asyncio.Task[None]] = []
+        self._stopping = False
 
     async def start(self) -> None:
-        """Run every round once, then keep ringing."""
+        """Begin every round once, then keep ringing."""
         for one in self._rounds:
-            await self._ring(one)
-        for one in self._rounds:
+            self._rung[one.name].set()
+            self._workers.append(asyncio.create_task(self._work(one), name=f"round-{one.name}"))
             self._scheduler.add_job(
                 self._ring,
                 "interval",
@@ -56,28 +62,42 @@ class Ticker:
                 self._listeners.append(asyncio.create_task(self._listen(one, one.topic), name=f"ticker-{one.name}"))
         self._scheduler.start()
 
-    async def stop(self) -> None:
-        """Ring no more; a round that is running is let finish."""
+    async def stop(self, seconds: float = 5.0) -> None:
+        """Ring no more, and let a round that is running finish; after `seconds` it is cut off."""
+        self._stopping = True
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
         for listener in self._listeners:
             listener.cancel()
-        await asyncio.gather(*self._listeners, return_exceptions=True)
-        for lock in self._running.values():
-            async with lock:
-                pass
+        for rung in self._rung.values():
+            rung.set()
+        if self._workers:
+            await asyncio.wait(self._workers, timeout=seconds)
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._listeners, *self._workers, return_exceptions=True)
+
+    async def _ring(self, one: Round) -> None:
+        self._rung[one.name].set()
 
     async def _listen(self, one: Round, topic: str) -> None:
         while True:
             if await self._signals.wait(topic, one.every.total_seconds() * 10):
                 await self._ring(one)
 
-    async def _ring(self, one: Round) -> None:
-        async with self._running[one.name]:
-            try:
-                while await one.run():
-                    pass
-            except StoreUnavailable as error:
-                log.warning("round put off", round=one.name, why=str(error))
-            except Exception as error:
-                log.exception("round broke off", round=one.name, error=type(error).__name__)
+    async def _work(self, one: Round) -> None:
+        rung = self._rung[one.name]
+        while not self._stopping:
+            await rung.wait()
+            rung.clear()
+            if not self._stopping:
+                await self._run(one)
+
+    async def _run(self, one: Round) -> None:
+        try:
+            while await one.run() and not self._stopping:
+                pass
+        except StoreUnavailable as error:
+            log.warning("round put off", round=one.name, why=str(error))
+        except Exception as error:
+            log.exception("round broke off", round=one.name, error=type(error).__name__)

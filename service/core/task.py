@@ -4,6 +4,8 @@ queued ──▶ submitting ──▶ in_progress ──▶ completed | failed |
   ▲            │  │            │
   └─ never ────┘  └─▶ in_doubt ┴──▶ expired                                   (ours: any later word overrules them)
      left
+
+A queued task is in doubt, too, when a callback speaks of it: then it did leave.
 """
 
 from collections.abc import Mapping
@@ -103,10 +105,10 @@ class Task:
 
     `submission` counts the submissions, from 0 (none yet); `tries` counts sendings of the current one that surely never
     left. `due_at` is when the next step (submit or poll) is due, None when nothing is. `fence` grows with each claim;
-    `leased_until` is the end of the current one. `hinted_at` is when a callback first said that the task had ended, and
-    `hinted_id` the upstream id that it named; `hinted_fact` is its body's fact where the body carried our payload
-    token. `polled_at` is when the upstream last said "in progress". `guessed` says that the status is our own
-    conclusion.
+    `leased_until` is the end of the current one. `hinted_at` is when a callback first said that the task had ended (or
+    that it lives, without naming it), and `hinted_id` the upstream id that it named; `hinted_fact` is its body's fact
+    where the body carried our payload token. `polled_at` is when the upstream last said "in progress". `guessed` says
+    that the status is our own conclusion.
     """
 
     id: TaskId
@@ -166,7 +168,7 @@ class Step:
 UPSTREAM_WORDS = frozenset({Status.IN_PROGRESS, Status.COMPLETED, Status.FAILED, Status.CANCELED})
 
 TRANSITIONS: Mapping[Status, frozenset[Status]] = {
-    Status.QUEUED: UPSTREAM_WORDS | {Status.SUBMITTING, Status.EXPIRED},
+    Status.QUEUED: UPSTREAM_WORDS | {Status.SUBMITTING, Status.IN_DOUBT, Status.EXPIRED},
     Status.SUBMITTING: UPSTREAM_WORDS | {Status.QUEUED, Status.IN_DOUBT, Status.EXPIRED},
     Status.IN_PROGRESS: UPSTREAM_WORDS | {Status.EXPIRED},
     Status.IN_DOUBT: UPSTREAM_WORDS | {Status.QUEUED, Status.EXPIRED},

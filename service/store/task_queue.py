@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, case, func, literal, select, update
+from sqlalchemy import ColumnElement, Select, case, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.task import Status, Task, TaskId
@@ -39,8 +39,29 @@ class StoreTaskQueue:
                 "status": Status.SUBMITTING.value,
                 "submission": tasks.c.submission + 1,
                 "submitted_at": now,
+                "note": None,
             }
             return await _lease(write.connection, chosen, until, taken)
+
+    async def held_back(self, *, now: datetime, limits: Limits) -> str | None:
+        """Return the limit that due queued tasks wait for: `max_in_flight`, `budget`, or None."""
+        async with self._database.reading() as connection:
+            first = (await connection.execute(_first_in(now, 1))).first()
+            if first is None:
+                return None
+            if limits.max_in_flight is not None and await _in_flight(connection) >= limits.max_in_flight:
+                return "max_in_flight"
+            candidate = (TaskId(first.id), first.bucket)
+            if limits.budget is None or await affordable(connection, [candidate], now, limits.budget):
+                return None
+            return "budget"
+
+    async def note_waiting(self, note: str, *, now: datetime) -> None:
+        """Note on every due queued task why it waits; a claim takes the note off."""
+        due = QUEUED & (tasks.c.due_at <= now) & (tasks.c.deadline_at > now)
+        news = tasks.c.note.is_distinct_from(note)
+        async with self._database.writing() as write:
+            await write.connection.execute(update(tasks).where(due, news).values(note=note))
 
     async def budget_spent(self, now: datetime) -> float:
         """Return the US dollars that this UTC day's submissions cost, those still unknown by their bucket's mean."""
@@ -103,23 +124,26 @@ async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits
     if limits.max_in_flight is not None or limits.budget is not None:
         await one_at_a_time(connection, "submissions")  # two claimers together must not exceed a limit
     if limits.max_in_flight is not None:
-        in_flight = await connection.execute(select(func.count()).select_from(tasks).where(IN_FLIGHT))
-        limit = min(limit, limits.max_in_flight - in_flight.scalar_one())
-    candidates = await _first_in(connection, now, limit) if limit > 0 else []
+        limit = min(limit, limits.max_in_flight - await _in_flight(connection))
+    candidates = await _candidates(connection, now, limit) if limit > 0 else []
     if limits.budget is not None and candidates:
         candidates = await affordable(connection, candidates, now, limits.budget)
     return [task_id for task_id, _ in candidates]
 
 
-async def _first_in(connection: AsyncConnection, now: datetime, limit: int) -> list[Candidate]:
-    query = (
-        select(tasks.c.id, tasks.c.bucket)
-        .where(QUEUED, tasks.c.due_at <= now, tasks.c.deadline_at > now)
-        .order_by(tasks.c.created_at, tasks.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return [(TaskId(row.id), row.bucket) for row in await connection.execute(query)]
+async def _in_flight(connection: AsyncConnection) -> int:
+    counted = await connection.execute(select(func.count()).select_from(tasks).where(IN_FLIGHT))
+    return counted.scalar_one()
+
+
+async def _candidates(connection: AsyncConnection, now: datetime, limit: int) -> list[Candidate]:
+    rows = await connection.execute(_first_in(now, limit).with_for_update(skip_locked=True))
+    return [(TaskId(row.id), row.bucket) for row in rows]
+
+
+def _first_in(now: datetime, limit: int) -> Select[tuple[str, str]]:
+    wanted = select(tasks.c.id, tasks.c.bucket).where(QUEUED, tasks.c.due_at <= now, tasks.c.deadline_at > now)
+    return wanted.order_by(tasks.c.created_at, tasks.c.id).limit(limit)
 
 
 async def _unleased(

@@ -7,7 +7,7 @@ that a loop with a virtual clock paces virtually.
 import asyncio
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -65,9 +65,11 @@ class Paced:
         """
         return self._room.take(size)
 
-    async def create(self, order: Order) -> Fact:
-        """Submit within the budget; see `Upstream.create`."""
+    async def create(self, order: Order, *, leaving: Callable[[], None] | None = None) -> Fact:
+        """Submit within the budget; `leaving` is called once the wait is over. See `Upstream.create`."""
         async with self._turn("create"):
+            if leaving:
+                leaving()
             return await self._upstream.create(order)
 
     async def fetch(self, upstream_id: UpstreamId) -> Fact:

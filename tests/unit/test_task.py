@@ -25,7 +25,7 @@ UPSTREAM_MAY = {
     Status.CANCELED: set(),
 }
 WE_MAY = {
-    Status.QUEUED: GUESSES | {Status.SUBMITTING, Status.EXPIRED},
+    Status.QUEUED: GUESSES | {Status.SUBMITTING, Status.IN_DOUBT, Status.EXPIRED},
     Status.SUBMITTING: GUESSES | {Status.QUEUED, Status.IN_DOUBT, Status.EXPIRED},
     Status.IN_PROGRESS: {Status.IN_PROGRESS, Status.EXPIRED},
     Status.IN_DOUBT: GUESSES | {Status.QUEUED, Status.EXPIRED},

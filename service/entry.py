@@ -1,0 +1,171 @@
+"""What there is to record about one task, and what an entry makes of the task it is about. Only computes."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from service.core.task import EventType, Fact, Json, Source, Status, Step, Task, TaskId, UpstreamId, advance
+from service.handling import Artifact
+from service.plan import Plan
+from service.ports import InboxEntry
+
+NOTHING_MADE = frozenset({Status.FAILED, Status.CANCELED})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hint:
+    """A callback's word, to be confirmed by a GET: the id that it named, and its fact where our token came with it.
+
+    `ended` says whether it told of an end; otherwise the task lives, or nobody could read what it said.
+    """
+
+    upstream_id: UpstreamId | None = None
+    fact: Json | None = field(default=None, repr=False)
+    ended: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """Something to record about one task.
+
+    `fence` is that of the lease in hand, which is given back if it is still ours. `ours_only` entries are our own
+    conclusions from that lease, and do nothing once it was lost; nor do `only_if` entries for another status.
+    `submission` is the one that the fact is about. `due_at` overrules the plan. `named` is the id that a callback's
+    body named, which need not be one that the upstream's GET knows. `tried` counts a sending that never left.
+    `warning` is kept with the task. `poll` is for the history.
+    """
+
+    task_id: TaskId
+    fact: Fact | None = None
+    source: Source | None = None
+    fence: int | None = None
+    ours_only: bool = False
+    only_if: Status | None = None
+    submission: int | None = None
+    due_at: datetime | None = None
+    tried: bool = False
+    note: str | None = None
+    warning: str | None = None
+    inbox: InboxEntry | None = field(default=None, repr=False)
+    named: UpstreamId | None = None
+    hint: Hint | None = None
+    artifact: Artifact | None = None
+    poll: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What became of an entry: the task after it (None when we do not know such a task), and the inbox's word."""
+
+    task: Task | None
+    inbox: str | None = None
+    events: tuple[EventType, ...] = ()
+
+
+def applies(entry: Entry, task: Task) -> bool:
+    """Return whether `entry` may do anything to `task` at all."""
+    if entry.only_if and task.status is not entry.only_if:
+        return False
+    if entry.ours_only and entry.fence != task.fence:
+        return False
+    return not _about_the_past(entry, task)
+
+
+def _about_the_past(entry: Entry, task: Task) -> bool:
+    """Whether an older submission came to nothing: that says nothing about the one that came after it."""
+    older = entry.submission is not None and entry.submission < task.submission
+    return older and entry.fact is not None and entry.fact.status in NOTHING_MADE
+
+
+def apply(entry: Entry, before: Task, plan: Plan, now: datetime) -> Step:
+    """Return the task after `entry`, with its next step planned, and what happened."""
+    entry = _without_a_second_bill(_as_hint_while_nameless(entry, before), before)
+    step = _advanced(entry, before, now)
+    after = _with_lease_returned(entry, before, step.task)
+    after = _with_poll_counted(entry, after, now)
+    after = _with_hint(entry, after, now)
+    due_at = entry.due_at or _due(entry, before, after, plan, now)
+    warnings = (*after.warnings, entry.warning) if entry.warning and step.task is not before else after.warnings
+    return Step(task=replace(after, due_at=due_at, note=entry.note, warnings=warnings), events=step.events)
+
+
+def _as_hint_while_nameless(entry: Entry, task: Task) -> Entry:
+    """Turn a callback's "in progress" into a hint while we have no id of our own to ask about."""
+    news = entry.source is Source.CALLBACK and entry.fact is not None and not entry.fact.settles
+    if not news or task.upstream_id:
+        return entry
+    return replace(entry, fact=None, source=None, hint=Hint(upstream_id=entry.named, ended=False))
+
+
+def _without_a_second_bill(entry: Entry, task: Task) -> Entry:
+    """Doubt that a queued task never left when a callback speaks of it: it is asked about, and not sent again."""
+    if entry.hint is None or task.status is not Status.QUEUED:
+        return entry
+    return replace(entry, fact=Fact(status=Status.IN_DOUBT, guessed=True), source=None)
+
+
+def _advanced(entry: Entry, task: Task, now: datetime) -> Step:
+    if entry.artifact:
+        return _keep(task, entry.artifact)
+    step = advance(task, entry.fact, now, source=_road(entry, task)) if entry.fact else None
+    return step or Step(task=_with_late_id(entry, task))
+
+
+def _road(entry: Entry, task: Task) -> Source | None:
+    """Return by which road a fact came: where a poll confirms what a callback told, it is the callback's."""
+    confirmed = entry.source is Source.POLL and entry.fact is not None and entry.fact.settles and task.hinted_at
+    return Source.CALLBACK if confirmed else entry.source
+
+
+def _with_late_id(entry: Entry, task: Task) -> Task:
+    """Learn the id from a reply that comes after the end: the fact changes nothing else any more."""
+    told = entry.fact.upstream_id if entry.fact and entry.source is Source.SUBMIT else None
+    return replace(task, upstream_id=told) if told and task.upstream_id is None else task
+
+
+def _with_lease_returned(entry: Entry, before: Task, after: Task) -> Task:
+    if entry.fence is None or entry.fence != before.fence:
+        return after
+    return replace(after, leased_until=None, tries=after.tries + 1 if entry.tried else 0)
+
+
+def _with_poll_counted(entry: Entry, task: Task, now: datetime) -> Task:
+    if entry.source is not Source.POLL:
+        return task
+    still = entry.fact is not None and entry.fact.status is Status.IN_PROGRESS
+    return replace(task, polls=task.polls + 1, polled_at=now if still else task.polled_at)
+
+
+def _with_hint(entry: Entry, task: Task, now: datetime) -> Task:
+    if entry.source is Source.CALLBACK and entry.fact and entry.fact.settles:
+        return replace(task, hinted_at=task.hinted_at or now)
+    if entry.hint is None or task.final:
+        return task
+    hinted_id = entry.hint.upstream_id or task.hinted_id
+    alive = entry.hint.ended or not (task.upstream_id or hinted_id)
+    return replace(
+        task,
+        hinted_at=task.hinted_at or (now if alive else None),
+        hinted_id=hinted_id,
+        hinted_fact=entry.hint.fact or task.hinted_fact,
+    )
+
+
+def _due(entry: Entry, before: Task, after: Task, plan: Plan, now: datetime) -> datetime | None:
+    if entry.hint and not after.final:
+        return now
+    due_at = plan.due(after, now)
+    if entry.source is not Source.CALLBACK or before.due_at is None or due_at is None:
+        return due_at
+    return min(before.due_at, due_at)  # a callback brings a question forward, and never puts it off
+
+
+def _keep(task: Task, artifact: Artifact) -> Step:
+    """Note where a result is kept; a second time changes nothing."""
+    kept = tuple(_archived(item, artifact) for item in task.output)
+    if kept == task.output:
+        return Step(task=task)
+    return Step(task=replace(task, output=kept), events=(EventType.ARTIFACT_STORED,))
+
+
+def _archived(item: Json, artifact: Artifact) -> Json:
+    return item | {"archived_url": artifact.archived_url} if item.get("url") == artifact.url else item
