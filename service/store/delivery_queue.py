@@ -40,7 +40,7 @@ class StoreDeliveryQueue:
     async def claim(self, names: Sequence[str], *, now: datetime, until: datetime, limit: int) -> list[DeliveryClaim]:
         """Lease due deliveries of the handler with these `names` (own and aliases), heads of their lanes only."""
         async with self._database.writing() as write:
-            chosen = list((await write.connection.execute(due_heads(names, now, limit))).scalars())
+            chosen = await _choose(write.connection, names, now, limit)
             if not chosen:
                 return []
             values = {"leased_until": until, "fence": deliveries.c.fence + 1}
@@ -105,8 +105,18 @@ POSTPONE = update(deliveries).where(
 NOTE_ATTEMPT = insert(attempts)
 
 
-def due_heads(names: Sequence[str], now: datetime, limit: int) -> Select[tuple[str]]:
-    """Return the query for due deliveries without a live lease, that no earlier pending one of their lane blocks.
+async def _choose(connection: AsyncConnection, names: Sequence[str], now: datetime, limit: int) -> list[str]:
+    """Return the heads to lease; name by name, as only then the index has their order."""
+    chosen: list[str] = []
+    for name in dict.fromkeys(names):
+        if len(chosen) < limit:
+            heads = await connection.execute(due_heads(name, now, limit - len(chosen)))
+            chosen += heads.scalars().all()
+    return chosen
+
+
+def due_heads(name: str, now: datetime, limit: int) -> Select[str]:
+    """Return the query for what is due of handler `name`, in nobody's hands and at the head of its lane.
 
     Deliveries behind a head that waits for its retry are postponed with it (see `finish`), so that a long outage of one
     destination does not fill the due end of the index with rows that cannot be claimed.
@@ -120,7 +130,7 @@ def due_heads(names: Sequence[str], now: datetime, limit: int) -> Select[tuple[s
     free = deliveries.c.leased_until.is_(None) | (deliveries.c.leased_until <= now)
     return (
         select(deliveries.c.id)
-        .where(IS_PENDING, deliveries.c.handler.in_(names), deliveries.c.due_at <= now, free, ~blocked.exists())
+        .where(IS_PENDING, deliveries.c.handler == name, deliveries.c.due_at <= now, free, ~blocked.exists())
         .order_by(deliveries.c.due_at, deliveries.c.event_seq)
         .limit(limit)
         .with_for_update(skip_locked=True, of=deliveries)

@@ -30,8 +30,6 @@ class StoreHealth:
         return f'the database has schema {version}, this code needs {HEAD}: run "boomerang migrate"'
 
     async def _version(self) -> str | None:
-        if not self._database.at.postgres and not self._database.at.path.exists():
-            return None
         async with self._database.reading() as connection:
             version: str | None = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
             return version
@@ -48,7 +46,7 @@ class StoreHealth:
                 attempts={(row[0], row[1]): row[2] for row in grouped},
                 callbacks=await _counts(connection, inbox.c.verdict),
                 oldest_unsettled=await _age(connection, now, select(func.min(tasks.c.created_at)).where(OPEN)),
-                oldest_due=max([await _age(connection, now, query) for query in _due(now)]),
+                oldest_due=max([await _age(connection, now, query) for query in await _due(connection, now)]),
                 in_doubt=by_status.get("in_doubt", 0),
             )
 
@@ -72,13 +70,27 @@ async def _age(connection: AsyncConnection, now: datetime, query: Select[Any]) -
     return timedelta(0) if oldest is None else max(now - oldest, timedelta(0))
 
 
-def _due(now: datetime) -> list[Select[Any]]:
+async def _due(connection: AsyncConnection, now: datetime) -> list[Select[Any]]:
     """Return the queries for what is due and in nobody's hands; each finds its oldest at the end of an index."""
+    handlers = await _pending_handlers(connection)
     return [
         _oldest(tasks.c.due_at, tasks.c.leased_until, QUEUED, now),
         _oldest(tasks.c.due_at, tasks.c.leased_until, POLLED, now),
-        _oldest(deliveries.c.due_at, deliveries.c.leased_until, IS_PENDING, now),
+        *(
+            _oldest(deliveries.c.due_at, deliveries.c.leased_until, IS_PENDING & (deliveries.c.handler == handler), now)
+            for handler in handlers
+        ),
     ]
+
+
+async def _pending_handlers(connection: AsyncConnection) -> list[str]:
+    """Return the handlers that have pending deliveries, leaping over the index from one to the next."""
+    handlers: list[str] = []
+    query = select(func.min(deliveries.c.handler)).where(IS_PENDING)
+    while handler := (await connection.execute(query)).scalar():
+        handlers.append(handler)
+        query = select(func.min(deliveries.c.handler)).where(IS_PENDING, deliveries.c.handler > handler)
+    return handlers
 
 
 def _oldest(

@@ -23,7 +23,7 @@ def emitted(store: Store) -> Iterator[list[Statement]]:
     """Collect the statements that `store` emits inside the block."""
     statements: list[Statement] = []
 
-    def note(_c: object, _cursor: object, sql: str, parameters: Any, _context: object, many: bool) -> None:  # noqa: FBT001 - SQLAlchemy's signature
+    def note(_c: object, _cursor: object, sql: str, parameters: Any, _context: object, many: bool) -> None:
         if sql.startswith(("SELECT", "UPDATE", "INSERT", "DELETE", "WITH")):
             statements.append(Statement(sql=sql, parameters=parameters[0] if many else parameters))
 
@@ -43,8 +43,8 @@ async def plan_of(store: Store, statement: Statement) -> str:
     async with database.writing() as write:
         if not database.at.postgres:
             rows = await write.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement.sql}", statement.parameters)
-            return "\n".join(row[3] for row in rows)
+            return "\n".join(row["detail"] for row in rows.mappings())
         for method in ("seqscan", "bitmapscan", "sort"):
             await write.connection.exec_driver_sql(f"SET LOCAL enable_{method} = off")
-        rows = await write.connection.exec_driver_sql(f"EXPLAIN {statement.sql}", statement.parameters)
-        return "\n".join(row[0] for row in rows)
+        lines = await write.connection.exec_driver_sql(f"EXPLAIN {statement.sql}", statement.parameters)
+        return "\n".join(lines.scalars())

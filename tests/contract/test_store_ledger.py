@@ -209,7 +209,9 @@ async def test_reader_of_the_log_never_sees_a_number_appear_behind_it(store: Sto
         return seen
 
     async with asyncio.timeout(60):
-        seen, *_ = await asyncio.gather(follow(), *(append(number) for number in range(total)))
+        following = asyncio.create_task(follow())
+        await asyncio.gather(*(append(number) for number in range(total)))
+        seen = await following
     assert sorted(seen) == sorted(f"e{number}" for number in range(total))
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -93,9 +94,9 @@ async def test_in_flight_limit_holds_over_processes(store: Store, open_another: 
     assert sum(len(batch) for batch in batches) == 5
 
 
-def _paid(task_id: str, cost: str | None, **changes: object) -> Task:
+def _paid(task_id: str, cost: str | None, **changes: Any) -> Task:
     usage = None if cost is None else Usage(cost=cost)
-    return replace(in_progress(task_id, usage=usage), **changes)  # type: ignore[arg-type] - named by each test
+    return replace(in_progress(task_id, usage=usage), **changes)
 
 
 async def test_budget_counts_known_costs_of_the_utc_day(store: Store) -> None:

@@ -180,7 +180,6 @@ def _deliveries() -> None:
     _partial("deliveries_due", "deliveries", ["handler", "due_at", "event_seq"], where="status = 'pending'")
     _partial("deliveries_lanes", "deliveries", ["lane", "event_seq"], where="status = 'pending'")
     op.create_index("deliveries_newest", "deliveries", ["created_at", "id"])
-    _partial("deliveries_oldest", "deliveries", ["due_at"], where="status = 'pending'")
 
 
 def _attempts() -> None:

@@ -1,0 +1,137 @@
+"""When the database cannot take a write, the caller hears it, and nothing is half done."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.core.task import TaskId
+from service.errors import StoreUnavailable
+from service.store import Store, dialect, migrate, open_store
+from tests.contract.builders import NOW, a_task, an_entry, an_input
+from tests.postgres import PostgresServer, create_database, postgres_server
+
+
+@pytest.fixture
+async def path(tmp_path: Path) -> Path:
+    """Return a migrated SQLite file."""
+    path = tmp_path / "store.db"
+    await migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[Store]:
+    """Yield the store on that file."""
+    async with open_store(f"sqlite:///{path}") as store:
+        yield store
+
+
+async def _pragma(store: Store, pragma: str) -> None:
+    async with store._database._writer.connect() as connection:
+        await connection.exec_driver_sql(f"PRAGMA {pragma}")
+
+
+async def _admit(store: Store) -> list[str]:
+    async with store.ledger.transaction() as transaction:
+        return await transaction.admit([an_entry(body=bytes(5_000))])
+
+
+async def test_locked_database_is_unavailable_until_it_is_free(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another process writes too long, ours gives up; afterwards it goes on."""
+    monkeypatch.setattr(dialect, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
+    other = sqlite3.connect(path, isolation_level=None)
+    async with open_store(f"sqlite:///{path}") as store:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable, match="locked"):
+            await _admit(store)
+        assert await store.library.task(TaskId("t1")) is None
+        other.execute("COMMIT")
+        other.close()
+        assert await _admit(store) == ["new"]
+
+
+async def test_full_disk_is_unavailable_and_leaves_nothing(store: Store) -> None:
+    """A write that finds no room is rolled back; with room again it succeeds."""
+    await _pragma(store, "max_page_count = 1")  # SQLite takes the present size instead
+    with pytest.raises(StoreUnavailable, match="full"):
+        await store.intake.add(a_task(), [an_input(data=bytes(1_000_000))], None)
+    assert await store.library.task(TaskId("t1")) is None
+    await _pragma(store, "max_page_count = 1000000")
+    assert await store.intake.add(a_task(), [an_input()], None) == a_task()
+
+
+async def test_read_only_database_is_unavailable_for_writes(store: Store) -> None:
+    """Reads go on, writes are refused."""
+    await _pragma(store, "query_only = ON")
+    with pytest.raises(StoreUnavailable, match="readonly"):
+        await _admit(store)
+    assert await store.library.task(TaskId("t1")) is None
+
+
+async def test_removed_file_is_unavailable(store: Store, path: Path) -> None:
+    """Nothing is acknowledged into a file that nobody will find again; readiness says so."""
+    await asyncio.to_thread(path.rename, path.with_name("elsewhere.db"))
+    with pytest.raises(StoreUnavailable, match="gone"):
+        await _admit(store)
+    assert "gone" in str(await store.health.ready())
+
+
+def test_file_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
+    """A directory that is not there, or a file that is no database, is told at once."""
+    with pytest.raises(StoreUnavailable):
+        open_store(f"sqlite:///{tmp_path}/missing/store.db")
+    (tmp_path / "text.db").write_text("this is no database at all, only some text\n" * 100)
+    with pytest.raises(StoreUnavailable):
+        open_store(f"sqlite:///{tmp_path}/text.db")
+
+
+async def test_no_error_tells_what_was_stored(store: Store) -> None:
+    """Neither the error nor its cause repeats a body."""
+    await _pragma(store, "query_only = ON")
+    with pytest.raises(StoreUnavailable) as caught:
+        await store.intake.add(a_task(params={"prompt": "very private"}), [], None)
+    assert "very private" not in f"{caught.value} {caught.value.__cause__}"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """Yield a PostgreSQL of our own, which may be stopped."""
+    with postgres_server(durable=True) as server:
+        yield server
+
+
+async def test_postgres_restart_is_survived(server: PostgresServer) -> None:
+    """While the server is down writes are refused; when it is back, what was committed is there and work goes on."""
+    url = create_database(server.url)
+    await migrate(url)
+    async with open_store(url) as store, store.listening():
+        await store.intake.add(a_task(), [], None)
+        server.stop("immediate")
+        with pytest.raises(StoreUnavailable):
+            await _admit(store)
+        assert "database" in str(await store.health.ready())
+        server.start()
+        assert await store.health.ready() is None
+        assert await store.library.task(TaskId("t1")) == a_task()
+        assert await _admit(store) == ["new"]
+
+
+async def test_connection_lost_inside_a_transaction_leaves_nothing(server: PostgresServer) -> None:
+    """A crash of the server in the middle of a transaction is told, and nothing of it stays."""
+    url = create_database(server.url)
+    await migrate(url)
+    async with open_store(url) as store:
+        with pytest.raises(StoreUnavailable):
+            await _crash_half_way(store, server)
+        assert (await store.health.gauges(NOW)).callbacks == {}
+
+
+async def _crash_half_way(store: Store, server: PostgresServer) -> None:
+    async with store.ledger.transaction() as transaction:
+        await transaction.admit([an_entry()])
+        await asyncio.to_thread(server.stop, "immediate")
+        await asyncio.to_thread(server.start)
+        await transaction.admit([an_entry("d2")])
