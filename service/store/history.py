@@ -12,48 +12,42 @@ from service.core.view import rfc3339
 from service.store.tables import attempts, deliveries, events, inbox, polls
 
 
+EVENT = (events.c.at, literal("event").label("kind"), events.c.id, events.c.type, events.c.data)
+CALLBACK = (inbox.c.received_at.label("at"), literal("callback").label("kind"), inbox.c.submission, inbox.c.verdict)
+POLL = (polls.c.at, literal("poll").label("kind"), polls.c.outcome)
+DELIVERY = (
+    deliveries.c.created_at.label("at"),
+    literal("delivery").label("kind"),
+    deliveries.c.id,
+    deliveries.c.event_id,
+    deliveries.c.handler,
+    deliveries.c.status,
+    deliveries.c.attempts,
+    deliveries.c.due_at,
+    deliveries.c.fault,
+    deliveries.c.last_error,
+    deliveries.c.finished_at,
+)
+ATTEMPT = (
+    attempts.c.started_at.label("at"),
+    literal("attempt").label("kind"),
+    attempts.c.delivery_id,
+    attempts.c.handler,
+    attempts.c.number.label("attempt"),
+    attempts.c.outcome,
+    attempts.c.error,
+    attempts.c.finished_at,
+)
+
+
 def _queries(task_id: TaskId) -> Iterable[Select[Any]]:
-    """Yield one query for each kind; the first column is the moment, the second the kind."""
-    yield (
-        select(events.c.at, literal("event").label("kind"), events.c.id, events.c.type, events.c.data)
-        .where(events.c.task_id == task_id)
-        .order_by(events.c.seq)
-    )
-    yield select(
-        inbox.c.received_at.label("at"), literal("callback").label("kind"), inbox.c.submission, inbox.c.verdict
-    ).where(inbox.c.task_id == task_id)
-    yield select(polls.c.at, literal("poll").label("kind"), polls.c.outcome).where(polls.c.task_id == task_id)
-    yield (
-        select(
-            deliveries.c.created_at.label("at"),
-            literal("delivery").label("kind"),
-            deliveries.c.id,
-            deliveries.c.event_id,
-            deliveries.c.handler,
-            deliveries.c.status,
-            deliveries.c.attempts,
-            deliveries.c.due_at,
-            deliveries.c.fault,
-            deliveries.c.last_error,
-            deliveries.c.finished_at,
-        )
-        .where(deliveries.c.task_id == task_id)
-        .order_by(deliveries.c.event_seq)
-    )
-    yield (
-        select(
-            attempts.c.started_at.label("at"),
-            literal("attempt").label("kind"),
-            attempts.c.delivery_id,
-            attempts.c.handler,
-            attempts.c.number.label("attempt"),
-            attempts.c.outcome,
-            attempts.c.error,
-            attempts.c.finished_at,
-        )
-        .join_from(attempts, deliveries, deliveries.c.id == attempts.c.delivery_id)
-        .where(deliveries.c.task_id == task_id)
-    )
+    """Yield one query for each kind of note, causes before what follows from them."""
+    tried = select(*ATTEMPT).join_from(attempts, deliveries, deliveries.c.id == attempts.c.delivery_id)
+    yield select(*EVENT).where(events.c.task_id == task_id).order_by(events.c.seq)
+    yield select(*CALLBACK).where(inbox.c.task_id == task_id)
+    yield select(*POLL).where(polls.c.task_id == task_id)
+    yield select(*DELIVERY).where(deliveries.c.task_id == task_id).order_by(deliveries.c.event_seq)
+    yield tried.where(deliveries.c.task_id == task_id).order_by(attempts.c.delivery_id, attempts.c.number)
 
 
 async def history_of(connection: AsyncConnection, task_id: TaskId) -> list[Json]:
