@@ -133,7 +133,7 @@ def _kind(status: int) -> type[Failed]:
 def _problem(answer: httpx.Response, body: object) -> str:
     if answer.is_success or answer.is_redirect or not isinstance(body, dict):
         return f"the answer of {answer.url.host} is not that of a Boomerang service (HTTP {answer.status_code})"
-    words = clean(body.get("detail") or body.get("title") or f"HTTP {answer.status_code}")
+    words = clean(body.get("detail") or body.get("title") or f"HTTP {answer.status_code}").removesuffix("; see errors")
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         words += " (set BOOMERANG_API_KEY or --api-key)"
     return "\n".join([words, *map(_fault, body.get("errors") or [])])

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 STATUS_STYLES = {
@@ -60,13 +60,27 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empt
     if not rows:
         out.print(empty)
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for index, column in enumerate(columns):
-        # the id must be whole: it is what people copy
-        table.add_column(column, no_wrap=True, overflow="fold" if index == 0 else "ellipsis")
-    for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row))
-    out.print(table)
+    cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
+    widths = [
+        max(map(cell_len, column)) for column in zip(columns, *([c.plain for c in r] for r in cells), strict=True)
+    ]
+    for line in (
+        _line([Text(column, style="dim") for column in columns], widths),
+        *(_line(row, widths) for row in cells),
+    ):
+        if out.is_terminal:
+            # the end of a line gives way, never the id at its beginning: it is what people copy
+            line.truncate(out.width, overflow="ellipsis")
+        out.print(line, soft_wrap=True)
+
+
+def _line(cells: Sequence[Text], widths: Sequence[int]) -> Text:
+    line = Text()
+    for cell, width in zip(cells, widths, strict=True):
+        line += cell
+        line += " " * (width - cell.cell_len + 2)
+    line.rstrip()
+    return line
 
 
 def text_of(value: Any) -> str:

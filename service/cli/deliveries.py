@@ -24,15 +24,15 @@ async def dead(client: Client, *, handler: str | None, limit: int, cursor: str |
     if as_json:
         print_json(page)
         return
-    columns = ("id", "handler", "event", "tries", "fault", "error")
+    columns = ("id", "handler", "event", "why")
     show_table(columns, [_row(delivery) for delivery in page["data"]], empty="No dead letters.")
     if page.get("next_cursor"):
         console().print(f"More: boomerang dead --cursor {text_of(page['next_cursor'])}", soft_wrap=True)
 
 
 def _row(delivery: Json) -> tuple[object, ...]:
-    named = ("id", "handler", "event_type", "attempts", "fault", "last_error")
-    return tuple(text_of(delivery.get(name)) for name in named)
+    why = ": ".join(filter(None, (text_of(delivery.get("fault")), text_of(delivery.get("last_error")))))
+    return delivery["id"], delivery["handler"], delivery["event_type"], why
 
 
 @click.command()

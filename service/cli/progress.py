@@ -47,6 +47,7 @@ async def _patiently(look: Look) -> Json:
 
 def _bar(out: Console) -> Progress:
     return Progress(
+        TextColumn(" "),
         SpinnerColumn(finished_text=" "),
         TextColumn("{task.description:<12}"),
         BarColumn(bar_width=36),

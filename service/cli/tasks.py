@@ -135,7 +135,13 @@ async def tasks(
 def _row(task: Json) -> tuple[object, ...]:
     done = "" if task.get("progress") is None else f"{task['progress']:.0%}"
     prompt = text_of(task.get("params", {}).get("prompt"))
-    return task["id"], status_text(task["status"]), done, text_of(task["created_at"])[:16], prompt[:60]
+    return (
+        task["id"],
+        status_text(task["status"]),
+        done,
+        text_of(task["created_at"])[5:16].replace("T", " "),
+        prompt[:60],
+    )
 
 
 def _end(task: Json, *, as_json: bool, brief: bool = False) -> None:

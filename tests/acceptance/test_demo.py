@@ -1,5 +1,6 @@
 """`boomerang demo`, as a person runs it: a process of its own, from an empty directory, to a film that plays."""
 
+import json
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ import pytest
 
 from service.cli.demo_media import draw_images, play
 from tests.sample_media import image, video
+from tests.unit.cli_fakes import run
 
 ROOT = Path(__file__).resolve().parents[2]
 START = [sys.executable, "-c", "from service.cli import main; main()", "demo"]
@@ -142,7 +144,8 @@ def test_the_demo_stays_until_it_is_told_to_end(tmp_path: Path, home: dict[str, 
     """With --stay the service goes on answering; Ctrl-C or SIGTERM ends it, and all was well."""
     with staying(tmp_path, home) as (process, url):
         (task,) = httpx.get(f"{url}/v1/tasks", trust_env=False).json()["data"]
-        assert task["status"] == "completed"
+        told = run("status", task["id"], "--json", url=url)
+        assert (told.exit_code, json.loads(told.stdout)["status"]) == (0, "completed")
         process.send_signal(how)
         process.communicate(timeout=SECONDS)
         assert process.returncode == 0

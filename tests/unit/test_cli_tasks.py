@@ -227,6 +227,17 @@ def test_tasks_lists_a_page_and_says_how_to_go_on(service: FakeService) -> None:
     assert "boomerang tasks --cursor abc" in result.stderr
 
 
+def test_a_narrow_terminal_keeps_ids_whole(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In 80 columns the prompt gives way, never the id that people copy."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    page = [task(id="01a20469-745f-70c8-a990-0bffbb6af2ec", status="in_progress", params={"prompt": "A walk " * 9})]
+    service.on("GET /v1/tasks", (200, {"data": page, "next_cursor": None}))
+    shown = run("tasks", url=service.url, env={"COLUMNS": "80"}).stderr
+    assert "01a20469-745f-70c8-a990-0bffbb6af2ec" in shown
+    assert "in_progress" in shown
+    assert "…" in shown
+
+
 def test_tasks_without_any_says_so(service: FakeService) -> None:
     """An empty list is a sentence, and with --json still a page."""
     service.on("GET /v1/tasks", (200, {"data": [], "next_cursor": None}))
