@@ -11,7 +11,6 @@ from service.core.task import Json, TaskId
 from service.core.view import rfc3339
 from service.store.tables import attempts, deliveries, events, inbox, polls
 
-
 EVENT = (events.c.at, literal("event").label("kind"), events.c.id, events.c.type, events.c.data)
 CALLBACK = (inbox.c.received_at.label("at"), literal("callback").label("kind"), inbox.c.submission, inbox.c.verdict)
 POLL = (polls.c.at, literal("poll").label("kind"), polls.c.outcome)
