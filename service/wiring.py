@@ -3,9 +3,9 @@
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import httpx
@@ -22,7 +22,7 @@ from service.ids import id_maker
 from service.media import inspector
 from service.plan import Plan
 from service.plugins import load_handlers
-from service.ports import DeliveryClaim, Limits
+from service.ports import Clock, DeliveryClaim, Limits
 from service.receive import Receive
 from service.reconcile import Reconcile, ReconcileTerms
 from service.record import Record
@@ -47,7 +47,7 @@ class Parts:
     """A service put together, not yet running."""
 
     settings: Settings
-    clock: SystemClock
+    clock: Clock
     store: Store
     upstream: Paced
     handlers: Mapping[str, Handler]
@@ -95,18 +95,18 @@ async def _upstream(settings: Settings) -> AsyncIterator[Paced]:
 
 @dataclass(kw_only=True)
 class Builder:
-    """Makes each use-case from the settings and the adapters."""
+    """Makes each use-case from the settings and the adapters; `clock`, `jitter` and `new_id` are what is by chance."""
 
     settings: Settings
-    clock: SystemClock
+    clock: Clock
     store: Store
     upstream: Paced
     handlers: Mapping[str, Handler]
+    jitter: Callable[[], float] = random.random
+    new_id: Callable[[], str] = field(default_factory=id_maker)
 
     def __post_init__(self) -> None:
         self.tokens = Tokens(self.settings.secret_keys)
-        self.new_id = id_maker()
-        self.jitter = random.random
         self.plan = Plan(
             poll_first=self.settings.poll_first,
             poll_max=self.settings.poll_max,
