@@ -1,0 +1,37 @@
+"""What the use-cases need from the outside, as small Protocols that the adapters implement."""
+
+from service.ports.health import Gauges, Health, Memory
+from service.ports.hints import Clock, Signals
+from service.ports.ledger import DeliveryRow, EventRow, InboxEntry, Ledger, LedgerTransaction, PollRow, RunTime
+from service.ports.library import DeliveryView, IdempotencyKey, Inputs, Intake, Library, TaskFilter
+from service.ports.queues import AttemptResult, DeliveryClaim, DeliveryQueue, Limits, TaskQueue
+from service.ports.upstream import Order, PacedUpstream, Upstream
+
+__all__ = [
+    "AttemptResult",
+    "Clock",
+    "DeliveryClaim",
+    "DeliveryQueue",
+    "DeliveryRow",
+    "DeliveryView",
+    "EventRow",
+    "Gauges",
+    "Health",
+    "IdempotencyKey",
+    "InboxEntry",
+    "Inputs",
+    "Intake",
+    "Ledger",
+    "LedgerTransaction",
+    "Library",
+    "Limits",
+    "Memory",
+    "Order",
+    "PacedUpstream",
+    "PollRow",
+    "RunTime",
+    "Signals",
+    "TaskFilter",
+    "TaskQueue",
+    "Upstream",
+]

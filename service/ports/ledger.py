@@ -1,0 +1,107 @@
+"""The record: one transaction over inbox, tasks, events and deliveries."""
+
+from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from service.core.task import EventType, Json, Task, TaskId
+
+
+@dataclass(frozen=True, kw_only=True)
+class InboxEntry:
+    """A raw callback as it came. Unique by `digest` (of task, submission and body); `verdict` says what we made of it.
+
+    `nonce` is the signature's, when the provider signs: the same nonce with another digest is a forgery.
+    """
+
+    task_id: TaskId
+    submission: int
+    digest: str
+    body: bytes = field(repr=False)
+    headers: Json = field(default_factory=dict, repr=False)
+    received_at: datetime
+    verdict: str
+    nonce: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EventRow:
+    """An event to be stored; `data` is the task's public face at that time (`TaskView.to_json`), plus `artifact`."""
+
+    id: str
+    task_id: TaskId
+    client: str
+    type: EventType
+    at: datetime
+    data: Json
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryRow:
+    """One event for one handler. `target` is the `notify` entry that asked for it ({} for none), `lane` orders it.
+
+    Deliveries of one `lane` (task, handler and target) are handed over one after the other, in the order of events.
+    """
+
+    id: str
+    event_id: str
+    task_id: TaskId
+    client: str
+    handler: str
+    lane: str
+    target: Json = field(default_factory=dict, repr=False)
+    message_id: str
+    due_at: datetime
+
+
+class LedgerTransaction(Protocol):
+    """One transaction over the record. All methods take batches, so that many facts share one commit."""
+
+    async def lock(self, ids: Collection[TaskId]) -> dict[TaskId, Task]:
+        """Return the known ones of `ids`, locked until the end of the transaction (in id order: no deadlock)."""
+
+    async def admit(self, entries: Sequence[InboxEntry]) -> list[str]:
+        """Store those entries that are new; return a word for each: `new`, `repeated`, or `nonce_reused`."""
+
+    async def save(self, tasks: Collection[Task]) -> None:
+        """Write every mutable field of `tasks`, each locked before in this transaction."""
+
+    async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> None:
+        """Store events, in this order, and what follows from them."""
+
+    async def note_polls(self, polls: Sequence["PollRow"]) -> None:
+        """Store polls for the task's history."""
+
+    async def learn(self, samples: Sequence["RunTime"]) -> None:
+        """Store run times from which polls are learned."""
+
+    def notify(self, topics: Iterable[str]) -> None:
+        """Ring `topics` in every process once the transaction is committed."""
+
+
+class Ledger(Protocol):
+    """Where facts are written. Leaving the block commits durably; an error inside rolls everything back."""
+
+    def transaction(self) -> AbstractAsyncContextManager[LedgerTransaction]:
+        """Begin a write transaction; raises StoreUnavailable when the database cannot take it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PollRow:
+    """One question to the upstream, for the task's history; `outcome` is the status it told, or what went wrong."""
+
+    task_id: TaskId
+    at: datetime
+    outcome: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunTime:
+    """How long a task of `bucket` ran at the upstream, in seconds, and whether its callback came."""
+
+    bucket: str
+    seconds: float
+    called_back: bool
+    at: datetime

@@ -1,0 +1,97 @@
+"""The queues: rows that are due, claimed with a lease and a fence."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from service.core.task import Json, Task, TaskId
+from service.ports.ledger import EventRow
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """How much may be claimed for submission: unfinished tasks at the upstream, and US dollars a UTC day."""
+
+    max_in_flight: int | None = None
+    budget: float | None = None
+
+
+class TaskQueue(Protocol):
+    """Tasks whose next step is due."""
+
+    async def claim_submissions(self, *, now: datetime, until: datetime, limit: int, limits: Limits) -> list[Task]:
+        """Move due queued tasks to `submitting`, durably, and return them.
+
+        Each gets the next submission number, `submitted_at = now`, a lease `until` and a higher fence.
+        """
+
+    async def held_back(self, *, now: datetime, limits: Limits) -> str | None:
+        """Return the limit that due queued tasks wait for: `max_in_flight`, `budget`, or None."""
+
+    async def note_waiting(self, note: str, *, now: datetime) -> None:
+        """Note on every due queued task why it waits; a claim takes the note off."""
+
+    async def claim_polls(self, *, now: datetime, until: datetime, limit: int) -> list[Task]:
+        """Lease due tasks of any status but queued and submitting, and queued ones that are past their deadline."""
+
+    async def renew(self, claims: Mapping[TaskId, int], *, until: datetime) -> set[TaskId]:
+        """Prolong leases (by fence); return those that are still held."""
+
+    async def release(self, claims: Mapping[TaskId, int], *, due_at: datetime) -> None:
+        """Give back leases whose fence still fits; polls are due again at `due_at`."""
+
+    async def sweep(self, *, now: datetime) -> list[Task]:
+        """Return tasks that are `submitting` with a lease that is past: abandoned, in doubt."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryClaim:
+    """A delivery in hand: `attempt` is the one about to be made, from 1; `event` and `payload` are what it carries."""
+
+    id: str
+    fence: int
+    attempt: int
+    handler: str
+    message_id: str
+    target: Json = field(repr=False)
+    event: EventRow = field(repr=False)
+    payload: str | None = field(default=None, repr=False)
+    created_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttemptResult:
+    """How an attempt ended: `outcome` is `delivered`, `retry` (with `due_at`) or `dead` (with `fault`)."""
+
+    delivery_id: str
+    fence: int
+    attempt: int
+    started_at: datetime
+    finished_at: datetime
+    outcome: str
+    error: str | None = None
+    fault: str | None = None
+    due_at: datetime | None = None
+
+
+class DeliveryQueue(Protocol):
+    """Deliveries that are due, first in first out within a lane."""
+
+    async def claim(self, names: Sequence[str], *, now: datetime, until: datetime, limit: int) -> list[DeliveryClaim]:
+        """Lease due deliveries of the handler with these `names` (own and aliases), heads of their lanes only."""
+
+    async def finish(self, results: Sequence[AttemptResult]) -> set[str]:
+        """Store attempts and what became of their deliveries; return the ids whose fence still fitted."""
+
+    async def renew(self, claims: Mapping[str, int], *, until: datetime) -> set[str]:
+        """Prolong leases; return those that are still held."""
+
+    async def release(self, claims: Mapping[str, int]) -> None:
+        """Give back leases whose fence still fits, without counting an attempt; due at once."""
+
+    async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> list[str]:
+        """Make dead or delivered deliveries due again, with a fresh message id and schedule; return those found."""
+
+    async def delivery(self, delivery_id: str) -> DeliveryView | None:
+        """Return one delivery."""
