@@ -7,6 +7,7 @@ from typing import Protocol
 
 from service.core.task import Json, Task, TaskId
 from service.ports.ledger import EventRow
+from service.ports.library import DeliveryView
 
 
 @dataclass(frozen=True, kw_only=True)
