@@ -1,0 +1,42 @@
+"""Bytes on a socket, for what no HTTP library would send."""
+
+import anyio
+from anyio.abc import SocketStream
+
+HOST = "127.0.0.1"
+
+
+async def exchange(port: int, *pieces: bytes, seconds: float = 5.0, half_close: bool = False) -> bytes:
+    """Send `pieces` one after the other, and return all that comes back until the end or for `seconds`."""
+    async with await anyio.connect_tcp(HOST, port) as stream:
+        try:
+            for piece in pieces:
+                await stream.send(piece)
+            if half_close:
+                await stream.send_eof()
+        except (anyio.BrokenResourceError, OSError):
+            pass  # it hung up on us while we were still sending; what it said may be there all the same
+        return await listen_to(stream, seconds)
+
+
+async def listen_to(stream: SocketStream, seconds: float) -> bytes:
+    """Return all that comes until the other side hangs up, or for `seconds`."""
+    heard = b""
+    with anyio.move_on_after(seconds):
+        try:
+            while True:
+                heard += await stream.receive()
+        except (anyio.EndOfStream, anyio.BrokenResourceError):
+            pass
+    return heard
+
+
+def statuses(heard: bytes) -> list[int]:
+    """Return the status of each answer in what was heard."""
+    return [int(line.split(b" ")[1]) for line in heard.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+
+
+def request(method: str, path: str, *headers: str, body: bytes = b"", host: str = HOST) -> bytes:
+    """Return a request with these header lines, written as they are."""
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *headers]
+    return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
