@@ -28,6 +28,7 @@ SHORTEST_API_KEY = 8
 WEBHOOK_SECRET_BYTES = range(24, 65)
 LABEL = "[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
 HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(\.{LABEL})*", re.IGNORECASE)
+PORT = re.compile(r":[0-9]{1,5}$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +191,7 @@ def archive(text: str) -> str:
 def egress(text: str) -> tuple[str, ...]:
     """Return networks (CIDR), addresses and host names, separated by commas."""
     parts = names(text)
-    if not all(_is_network(part) or HOST_NAME.fullmatch(part) for part in parts):
+    if not all(_is_network(part) or HOST_NAME.fullmatch(PORT.sub("", part)) for part in parts):
         raise ValueError("must be networks and hosts with commas between, like 127.0.0.0/8,media.internal")
     return parts
 
