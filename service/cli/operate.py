@@ -76,7 +76,7 @@ def _run(settings: "Settings", host: str, port: int | None, role: Role) -> None:
     async def start() -> None:
         await run(settings, host=host, port=port, role=role)
 
-    anyio.run(start)
+    anyio.run(start, backend_options={"use_uvloop": sys.platform != "win32"})
 
 
 @click.command()
