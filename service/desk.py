@@ -33,7 +33,7 @@ class NewTask:
     model: str
     params: object = field(repr=False)
     metadata: object = field(default_factory=dict)
-    notify: object = field(default=(), repr=False)
+    notify: object = field(default=None, repr=False)
     idempotency: IdempotencyKey | None = None
 
 

@@ -1,0 +1,125 @@
+"""An upstream that does as it is told, bills what it carries out, and stands behind no budget."""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from service.core.task import Fact, Json, Status, TaskId, UpstreamId, Usage
+from service.core.tokens import Tokens
+from service.errors import ReplyLost, UnknownTask
+from service.ports import Order
+
+TOKENS = Tokens(["a key of these tests"])
+VIDEO: Json = {"type": "video", "url": "https://files.example/film.mp4"}
+DONE = Fact(status=Status.COMPLETED, output=(VIDEO,), usage=Usage(cost="0.35"))
+
+Step = Exception | Fact
+Hook = Callable[[Order, UpstreamId], Awaitable[None]]
+
+
+@dataclass
+class Scripted:
+    """A `PacedUpstream` that answers creates and fetches from scripts, and by its own books where those are empty.
+
+    A create that is answered by a Fact (without its id: `nameless`) or by ReplyLost has been carried out: it is billed, and the books know its task.
+    `before_reply` runs between the two. `gate` holds creates back before they leave, `line` those that have left, and
+    `arrived` tells of either.
+    """
+
+    lists: bool = False
+    knows: bool = True
+    nameless: bool = False
+    name: str = "vtrix"
+    creates: deque[Step] = field(default_factory=deque)
+    fetches: deque[Step] = field(default_factory=deque)
+    cancels: deque[Exception] = field(default_factory=deque)
+    books: dict[UpstreamId, Fact] = field(default_factory=dict)
+    payloads: dict[str, UpstreamId] = field(default_factory=dict)
+    orders: list[Order] = field(default_factory=list)
+    bills: Counter[TaskId] = field(default_factory=Counter)
+    asked: list[UpstreamId] = field(default_factory=list)
+    canceled: list[UpstreamId] = field(default_factory=list)
+    looked: int = 0
+    free: int = 16
+    unprepared: Exception | None = None
+    before_reply: Hook | None = None
+    gate: asyncio.Event | None = None
+    line: asyncio.Event | None = None
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    pause: timedelta = timedelta()
+
+    def ready(self) -> int:
+        """Return how many requests may go."""
+        return self.free
+
+    def room(self, size: int) -> AbstractAsyncContextManager[None]:
+        """Hold nothing, or break."""
+        assert size >= 0
+        if self.unprepared:
+            raise self.unprepared
+        return nullcontext()
+
+    async def create(self, order: Order, *, leaving: Callable[[], None] | None = None) -> Fact:
+        """Carry out a submission, or do what the script says."""
+        await self._held_by(self.gate)
+        if leaving:
+            leaving()
+        self.orders.append(order)
+        step = self.creates.popleft() if self.creates else Fact(status=Status.IN_PROGRESS)
+        if isinstance(step, Exception) and not isinstance(step, ReplyLost):
+            raise step
+        upstream_id = self._carry_out(order, step)
+        if self.before_reply:
+            await self.before_reply(order, upstream_id)
+        await self._held_by(self.line)
+        if isinstance(step, Exception):
+            raise step
+        return replace(self.books[upstream_id], upstream_id=None) if self.nameless else self.books[upstream_id]
+
+    def _carry_out(self, order: Order, step: Step) -> UpstreamId:
+        upstream_id = UpstreamId(f"up{len(self.payloads) + 1}")
+        self.bills[TOKENS.read_payload_token(order.payload).task_id] += 1
+        self.payloads[order.payload] = upstream_id
+        self.tell(upstream_id, step if isinstance(step, Fact) else Fact(status=Status.IN_PROGRESS))
+        return upstream_id
+
+    async def _held_by(self, gate: asyncio.Event | None) -> None:
+        if gate:
+            self.arrived.set()
+            await gate.wait()
+
+    def tell(self, upstream_id: str, fact: Fact = DONE) -> None:
+        """Write the upstream's truth about a task."""
+        known = UpstreamId(upstream_id)
+        self.books[known] = replace(fact, upstream_id=known)
+
+    def correlate(self, upstream_id: str, payload: str) -> None:
+        """Let the upstream echo a payload when it is asked about a task."""
+        known = UpstreamId(upstream_id)
+        self.books[known] = replace(self.books[known], correlation=payload)
+
+    async def fetch(self, upstream_id: UpstreamId) -> Fact:
+        """Tell the truth, or what the script says."""
+        self.asked.append(upstream_id)
+        step = self.fetches.popleft() if self.fetches else self.books.get(upstream_id)
+        if isinstance(step, Exception):
+            raise step
+        if step is None or not self.knows:
+            raise UnknownTask("no such task")
+        return step
+
+    async def cancel(self, upstream_id: UpstreamId) -> None:
+        """Cancel, or do what the script says."""
+        if self.cancels:
+            raise self.cancels.popleft()
+        self.canceled.append(upstream_id)
+
+    async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:
+        """Look into the books."""
+        assert since < until
+        self.looked += 1
+        upstream_id = self.payloads.get(correlation)
+        return self.books[upstream_id] if upstream_id else None

@@ -1,0 +1,316 @@
+"""Callbacks over the real store: early, late, doubled, reordered, unknown, unreadable, forged."""
+
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from service.core.task import Status, TaskId
+from service.errors import BadSignature, BadToken, NeverLeft, ReplyLost, StoreUnavailable, UnreadableBody, Unwell
+from tests.unit.loops import DEADLINE, HOUR, IN_DOUBT_FOR, MINUTE, SECOND, Loop, a_loop, vtrix_body
+from tests.unit.scripted import DONE, TOKENS
+
+
+async def _in_doubt(loop: Loop) -> TaskId:
+    loop.upstream.creates.append(ReplyLost("time-out"))
+    task = await loop.submitted()
+    assert task.status is Status.IN_DOUBT
+    return task.id
+
+
+async def test_callback_is_a_hint_and_the_get_decides(tmp_path: Path) -> None:
+    """With confirmation the callback makes the task due at once, and the GET's word is booked as the callback's."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.submitted()
+        loop.upstream.tell("up1")
+        await loop.call_back(vtrix_body("completed", output=[{"content": [{"url": "https://liar.example/x.mp4"}]}]))
+        hinted = await loop.task(task.id)
+        assert (hinted.status, hinted.due_at) == (Status.IN_PROGRESS, loop.clock.now())
+        await loop.poll_due()
+        after = await loop.task(task.id)
+        assert (after.status, after.settled_by, after.output) == (Status.COMPLETED, "callback", DONE.output)
+        assert not after.unconfirmed
+
+
+async def test_false_callback_changes_nothing(tmp_path: Path) -> None:
+    """A callback that claims an end which the GET does not confirm leaves the task in progress."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.submitted()
+        await loop.call_back(vtrix_body("failed"))
+        await loop.poll_due()
+        assert (await loop.task(task.id)).status is Status.IN_PROGRESS
+
+
+async def test_callback_is_believed_without_confirmation(tmp_path: Path) -> None:
+    """With CONFIRM=never the body of a verified callback settles the task, and nothing is asked."""
+    async with a_loop(tmp_path, confirm=False) as loop:
+        task = await loop.submitted()
+        await loop.call_back(vtrix_body("completed"))
+        after = await loop.task(task.id)
+        assert (after.status, after.settled_by, after.due_at) == (Status.COMPLETED, "callback", None)
+        assert not loop.upstream.asked
+
+
+@pytest.mark.parametrize("confirm", [True, False])
+async def test_doubled_callback_settles_once(tmp_path: Path, confirm: bool) -> None:
+    """The same callback thrice is received thrice without complaint, kept once, and settles once."""
+    async with a_loop(tmp_path, confirm=confirm) as loop:
+        task = await loop.submitted()
+        loop.upstream.tell("up1")
+        for _ in range(3):
+            await loop.call_back(vtrix_body("completed"))
+            await loop.poll_due()
+        assert await loop.happened(task.id) == ["task.submitted", "task.completed"]
+        assert await loop.callbacks() == {"accepted": 1}
+
+
+@pytest.mark.parametrize("confirm", [True, False])
+async def test_reordered_callbacks_do_not_go_back(tmp_path: Path, confirm: bool) -> None:
+    """A late "processing" after the end is received, and the task stays settled."""
+    async with a_loop(tmp_path, confirm=confirm) as loop:
+        task = await loop.submitted()
+        loop.upstream.tell("up1")
+        await loop.call_back(vtrix_body("completed"))
+        await loop.call_back(vtrix_body("processing", progress=0.5))
+        await loop.poll_due()
+        after = await loop.task(task.id)
+        assert (after.status, after.settled_by) == (Status.COMPLETED, "callback")
+
+
+async def test_news_of_progress_puts_no_question_off(tmp_path: Path) -> None:
+    """A callback that only says "processing" never moves the next poll to a later time."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.submitted()
+        due_at = task.due_at
+        loop.clock.move(10 * SECOND)
+        await loop.call_back(vtrix_body("processing", progress=0.25))
+        after = await loop.task(task.id)
+        assert (after.progress, after.due_at) == (0.25, due_at)
+
+
+async def test_late_callback_overrules_expiry(tmp_path: Path) -> None:
+    """A task that expired is still listened to: the callback and the GET bring its result."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.submitted()
+        await loop.run_until(loop.clock.now() + DEADLINE + MINUTE, by=5 * MINUTE)
+        assert (await loop.task(task.id)).status is Status.EXPIRED
+        loop.upstream.tell("up1")
+        await loop.call_back(vtrix_body("completed"))
+        await loop.poll_due()
+        assert (await loop.task(task.id)).status is Status.COMPLETED
+        assert await loop.happened(task.id) == ["task.submitted", "task.expired", "task.completed"]
+
+
+async def test_unknown_task_is_quarantined_and_counted(tmp_path: Path) -> None:
+    """A validly signed callback for a task that is not in this database is kept apart, once, and changes nothing."""
+    async with a_loop(tmp_path) as loop:
+        token = TOKENS.callback_token(TaskId("of-another-database"), 1, loop.clock.now() + HOUR)
+        for _ in range(2):
+            await loop.receive.receive(token, {}, b'{"id": "up1", "status": "completed"}')
+        assert await loop.callbacks() == {"quarantined": 1}
+
+
+async def test_unreadable_body_makes_the_task_due_at_once(tmp_path: Path) -> None:
+    """Half a body with a good token is refused as unreadable, and the upstream is asked what it meant."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.submitted()
+        loop.upstream.tell("up1")
+        with pytest.raises(UnreadableBody):
+            await loop.call_back(b'{"id": "up1", "stat')
+        assert await loop.poll_due() == 1
+        after = await loop.task(task.id)
+        assert (after.status, after.settled_by) == (Status.COMPLETED, "poll")
+        assert await loop.callbacks() == {"unreadable": 1}
+
+
+async def test_payload_of_another_task_is_refused(tmp_path: Path) -> None:
+    """A body that carries another task's payload token is a forgery: nothing is kept, nothing changes."""
+    async with a_loop(tmp_path) as loop:
+        task, other = await loop.submitted(), await loop.submitted()
+        before = await loop.task(task.id)
+        foreign = TOKENS.payload_token(other.id, 1)
+        with pytest.raises(BadToken):
+            await loop.call_back(vtrix_body("completed", payload=foreign), order=0)
+        assert await loop.task(task.id) == before
+        assert await loop.callbacks() == {}
+
+
+async def test_bad_token_changes_nothing(tmp_path: Path) -> None:
+    """A token in the callback's address that we did not sign is refused before anything is written."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.submitted()
+        with pytest.raises(BadToken):
+            await loop.receive.receive(TOKENS.payload_token(task.id, 1), {}, b"{}")
+        assert await loop.callbacks() == {}
+        assert await loop.task(task.id) == task
+
+
+class OneNonce:
+    """A verifier that finds the same nonce in every callback."""
+
+    def verify(self, headers: object, now: datetime) -> str:
+        """Return the nonce."""
+        assert headers is not None
+        assert now
+        return "nonce-1"
+
+
+async def test_nonce_is_good_for_one_body(tmp_path: Path) -> None:
+    """A retry of the same callback may carry its nonce; another body under it is a forgery that changes nothing."""
+    async with a_loop(tmp_path, confirm=False, verifier=OneNonce()) as loop:
+        task = await loop.submitted()
+        for _ in range(2):
+            await loop.call_back(vtrix_body("processing", progress=0.5))
+        with pytest.raises(BadSignature):
+            await loop.call_back(vtrix_body("failed"))
+        assert (await loop.task(task.id)).status is Status.IN_PROGRESS
+        assert await loop.callbacks() == {"accepted": 1}
+
+
+async def test_no_answer_before_it_is_durable(tmp_path: Path) -> None:
+    """While the database is away the callback is refused as unavailable, and a later try is taken."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.submitted()
+        loop.upstream.tell("up1")
+        (tmp_path / "loop.db").rename(tmp_path / "away.db")
+        with pytest.raises(StoreUnavailable):
+            await loop.call_back(vtrix_body("completed"))
+        (tmp_path / "away.db").rename(tmp_path / "loop.db")
+        await loop.call_back(vtrix_body("completed"))
+        await loop.poll_due()
+        assert (await loop.task(task.id)).settled_by == "callback"
+
+
+# ── in doubt ─────────────────────────────────────────────────────────────────
+
+
+async def test_callback_for_a_doubtful_task_is_confirmed_under_the_id_that_it_names(tmp_path: Path) -> None:
+    """The id that the callback names is asked about, and with the GET's word the task has its id and its end."""
+    async with a_loop(tmp_path) as loop:
+        task_id = await _in_doubt(loop)
+        loop.upstream.tell("up1")
+        await loop.call_back(vtrix_body("completed"))
+        await loop.poll_due()
+        after = await loop.task(task_id)
+        assert (after.status, after.upstream_id, after.unconfirmed) == (Status.COMPLETED, "up1", False)
+        assert loop.upstream.bills == {task_id: 1}
+
+
+async def test_foreign_id_is_believed_when_the_payload_is_ours(tmp_path: Path) -> None:
+    """Where the GET does not know the id and both tokens fit, the body is believed, and the task says unconfirmed."""
+    async with a_loop(tmp_path) as loop:
+        task_id = await _in_doubt(loop)
+        payload = loop.upstream.orders[0].payload
+        await loop.call_back(vtrix_body("completed", "of-vidu", payload=payload))
+        await loop.poll_due()
+        after = await loop.task(task_id)
+        assert (after.status, after.settled_by, after.unconfirmed) == (Status.COMPLETED, "callback", True)
+        assert (after.upstream_id, after.output) == (None, DONE.output)
+
+
+async def test_end_without_any_id_is_believed_when_the_payload_is_ours(tmp_path: Path) -> None:
+    """An end that names no id cannot be asked about: with our payload token it stands, unconfirmed."""
+    async with a_loop(tmp_path) as loop:
+        task_id = await _in_doubt(loop)
+        payload = loop.upstream.orders[0].payload
+        await loop.call_back(vtrix_body("failed", None, payload=payload, error="out of credit"))
+        await loop.poll_due()
+        after = await loop.task(task_id)
+        assert (after.status, after.guessed, after.unconfirmed) == (Status.FAILED, False, True)
+
+
+async def test_foreign_id_without_our_payload_is_not_believed(tmp_path: Path) -> None:
+    """Without the payload token a body that no GET confirms settles nothing, and the deadline still stands."""
+    async with a_loop(tmp_path) as loop:
+        task_id = await _in_doubt(loop)
+        await loop.call_back(vtrix_body("completed", "of-vidu"))
+        await loop.poll_due()
+        waiting = await loop.task(task_id)
+        assert (waiting.status, waiting.output) == (Status.IN_DOUBT, ())
+        await loop.run_until(loop.clock.now() + DEADLINE + MINUTE, by=5 * MINUTE)
+        after = await loop.task(task_id)
+        assert (after.status, after.guessed) == (Status.FAILED, True)
+
+
+async def test_id_of_another_task_is_not_taken_over(tmp_path: Path) -> None:
+    """Where the GET echoes the payload of another task of ours, a doubtful task does not take its result."""
+    async with a_loop(tmp_path) as loop:
+        other = await loop.submitted()
+        task_id = await _in_doubt(loop)
+        loop.upstream.tell("up1", DONE)
+        loop.upstream.correlate("up1", TOKENS.payload_token(other.id, 1))
+        await loop.call_back(vtrix_body("completed", "up1"))
+        await loop.poll_due()
+        assert (await loop.task(task_id)).status is Status.IN_DOUBT
+        assert await loop.happened(task_id, "poll") == ["foreign"]
+
+
+async def test_news_of_progress_gives_a_doubtful_task_its_id(tmp_path: Path) -> None:
+    """ "Processing" names an id to ask about at once; then the task is in progress and polled as any other."""
+    async with a_loop(tmp_path) as loop:
+        task_id = await _in_doubt(loop)
+        await loop.call_back(vtrix_body("processing"))
+        assert (await loop.task(task_id)).due_at == loop.clock.now()
+        await loop.poll_due()
+        after = await loop.task(task_id)
+        assert (after.status, after.upstream_id) == (Status.IN_PROGRESS, "up1")
+        assert after.due_at is not None
+        loop.upstream.tell("up1")
+        await loop.run_until(loop.clock.now() + MINUTE)
+        assert (await loop.task(task_id)).settled_by == "poll"
+
+
+async def test_news_of_progress_under_an_unknown_id_leaves_a_next_step(tmp_path: Path) -> None:
+    """ "Processing" under an id that the GET does not know keeps the task in doubt, asked about until its deadline."""
+    async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
+        task_id = await _in_doubt(loop)
+        await loop.call_back(vtrix_body("processing", "of-vidu"))
+        await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + 5 * MINUTE)
+        waiting = await loop.task(task_id)
+        assert waiting.status is Status.IN_DOUBT
+        assert waiting.due_at is not None
+        await loop.run_until(waiting.deadline_at + MINUTE, by=5 * MINUTE)
+        assert (await loop.task(task_id)).status in {Status.FAILED, Status.EXPIRED}
+        assert loop.upstream.bills == {task_id: 1}
+
+
+async def test_queued_task_that_a_callback_speaks_of_is_not_sent_again(tmp_path: Path) -> None:
+    """A create that seemed never to have left, and of which a callback comes, is in doubt: asked about, billed once."""
+    async with a_loop(tmp_path) as loop:
+        loop.upstream.creates.append(NeverLeft("so it seemed"))
+        task = await loop.submitted()
+        assert task.status is Status.QUEUED
+        loop.upstream.tell("up1")
+        await loop.call_back(vtrix_body("completed"))
+        loop.clock.move(MINUTE)
+        assert await loop.submit_due() == 0
+        await loop.poll_due()
+        assert (await loop.task(task.id)).status is Status.COMPLETED
+        assert not loop.upstream.bills
+
+
+async def test_failure_of_an_older_submission_says_nothing_about_the_newer_one(tmp_path: Path) -> None:
+    """After a second submission a believed callback of the first one's failure is kept, and the task goes on."""
+    async with a_loop(tmp_path, confirm=False, resubmit_in_doubt=True) as loop:
+        task_id = await _in_doubt(loop)
+        await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + 2 * MINUTE)
+        second = await loop.task(task_id)
+        assert (second.status, second.submission) == (Status.IN_PROGRESS, 2)
+        await loop.call_back(vtrix_body("failed"), order=0)
+        assert (await loop.task(task_id)).status is Status.IN_PROGRESS
+        await loop.call_back(vtrix_body("completed"), order=0)
+        assert (await loop.task(task_id)).status is Status.COMPLETED
+
+
+async def test_upstream_that_is_unwell_settles_nothing(tmp_path: Path) -> None:
+    """HTML instead of a task says something about the upstream: the hinted task is asked about again, soon."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.submitted()
+        loop.upstream.fetches.extend([Unwell("HTML"), Unwell("half a body")])
+        loop.upstream.tell("up1")
+        await loop.call_back(vtrix_body("completed"))
+        await loop.poll_due()
+        assert (await loop.task(task.id)).status is Status.IN_PROGRESS
+        await loop.run_until(loop.clock.now() + 10 * SECOND, by=SECOND)
+        assert (await loop.task(task.id)).settled_by == "callback"
+        assert await loop.happened(task.id, "poll") == ["unwell", "unwell", "completed"]
