@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
+from service.web.protocol import BoundedProtocol
+
 KEEP_ALIVE = 30
 
 
@@ -41,6 +43,8 @@ async def serving(app: ASGIApp, listener: socket.socket, *, grace: int = 8) -> A
     """Serve `app` on `listener` inside the block, yield its address; requests in hand have `grace` seconds to end."""
     config = uvicorn.Config(
         app,
+        http=BoundedProtocol,
+        ws="none",
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -27,6 +27,9 @@ class Desk(Protocol):
 class Receiver(Protocol):
     """The inbound door for callbacks."""
 
+    def vouch(self, token: str) -> None:
+        """Raise BadToken unless the token is ours and in date; changes nothing."""
+
     async def receive(self, token: str, headers: Mapping[str, str], body: bytes) -> None:
         """Verify and record a callback durably; `headers` have lower-case names.
 

@@ -118,6 +118,9 @@ class World:
         self._maybe_fail()
         return self.add(a_task(2, client=self.tasks_by_id[task_id].client, resubmission_of=task_id))
 
+    def vouch(self, token: str) -> None:
+        """Let every token pass: `receive` decides."""
+
     async def receive(self, token: str, headers: Mapping[str, str], body: bytes) -> None:
         """Remember a callback."""
         self._maybe_fail()
