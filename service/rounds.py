@@ -43,8 +43,8 @@ class Rounds:
         return [
             *self.learning(),
             Round(name="sweep", run=self._quietly(self.submit.sweep), every=timedelta(seconds=5)),
-            Round(name="submit", run=self.submit.round, every=timedelta(seconds=1), topic="submit"),
-            Round(name="reconcile", run=self.reconcile.round, every=timedelta(seconds=1), topic="reconcile"),
+            Round(name="submit", run=self.submit.round, every=timedelta(seconds=0.5), topic="submit"),
+            Round(name="reconcile", run=self.reconcile.round, every=timedelta(seconds=0.5), topic="reconcile"),
             Round(name="dispatch", run=self.dispatch.round, every=timedelta(seconds=1), topic="dispatch"),
             Round(name="prune", run=self._quietly(self.reconcile.prune), every=timedelta(minutes=10)),
         ]

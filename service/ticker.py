@@ -14,11 +14,17 @@ from service.ports import Signals
 log = structlog.get_logger("boomerang.ticker")
 
 
+REST_AFTER = 5.0
+REST = 2.0
+"""Seconds without work or a topic's ring after which a round rests, and how often it is run while it does."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Round:
     """One kind of work that comes again: what to run, how often, and the topic whose ring brings it forward.
 
-    `run` returns how many rows it took in hand: while that is more than none, it is run again at once.
+    `run` returns how many rows it took in hand: while that is more than none, it is run again at once. A round with a
+    topic that finds nothing for a while is run every two seconds at most, so that an idle process rests.
     """
 
     name: str
@@ -39,6 +45,8 @@ class Ticker:
         self._signals = signals
         self._scheduler = AsyncIOScheduler(timezone=UTC)
         self._rung: dict[str, asyncio.Event] = {one.name: asyncio.Event() for one in rounds}
+        self._busy_at: dict[str, float] = {}
+        self._ran_at: dict[str, float] = {}
         self._listeners: list[asyncio.Task[None]] = []
         self._workers: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -46,10 +54,10 @@ class Ticker:
     async def start(self) -> None:
         """Begin every round once, then keep ringing."""
         for one in self._rounds:
-            self._rung[one.name].set()
+            self._ring(one)
             self._workers.append(asyncio.create_task(self._work(one), name=f"round-{one.name}"))
             self._scheduler.add_job(
-                self._ring,
+                self._tick,
                 "interval",
                 args=[one],
                 seconds=one.every.total_seconds(),
@@ -77,13 +85,20 @@ class Ticker:
             worker.cancel()
         await asyncio.gather(*self._listeners, *self._workers, return_exceptions=True)
 
-    async def _ring(self, one: Round) -> None:
+    async def _tick(self, one: Round) -> None:
+        now = asyncio.get_running_loop().time()
+        resting = one.topic and now - self._busy_at[one.name] > REST_AFTER and now - self._ran_at[one.name] < REST
+        if not resting:
+            self._rung[one.name].set()
+
+    def _ring(self, one: Round) -> None:
+        self._busy_at[one.name] = self._ran_at[one.name] = asyncio.get_running_loop().time()
         self._rung[one.name].set()
 
     async def _listen(self, one: Round, topic: str) -> None:
         while True:
             if await self._signals.wait(topic, one.every.total_seconds() * 10):
-                await self._ring(one)
+                self._ring(one)
 
     async def _work(self, one: Round) -> None:
         rung = self._rung[one.name]
@@ -94,9 +109,11 @@ class Ticker:
                 await self._run(one)
 
     async def _run(self, one: Round) -> None:
+        loop = asyncio.get_running_loop()
+        self._ran_at[one.name] = loop.time()
         try:
             while await one.run() and not self._stopping:
-                pass
+                self._busy_at[one.name] = loop.time()
         except StoreUnavailable as error:
             log.warning("round put off", round=one.name, why=str(error))
         except Exception as error:
