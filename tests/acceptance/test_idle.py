@@ -1,0 +1,37 @@
+"""An idle service costs next to nothing."""
+
+from time import monotonic
+
+import anyio
+import pytest
+
+from tests.acceptance.processes import HOST, Child, Town, command, free_port
+from tests.acceptance.scene import serve, settings, sqlite
+
+MB = 1024 * 1024
+MOST = 120 * MB
+SHARE = 0.02
+SETTLE, WATCH = 3.0, 10.0
+"""Seconds after the start, and seconds that are measured: time itself is what this test is about."""
+
+
+async def share_of(child: Child) -> float:
+    """Return which share of a processor a process uses while nobody asks anything of it."""
+    await anyio.sleep(SETTLE)
+    before, began = child.processor_seconds(), monotonic()
+    await anyio.sleep(WATCH)
+    return (child.processor_seconds() - before) / (monotonic() - began)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_an_idle_process_rests(town: Town, kind: str, request: pytest.FixtureRequest) -> None:
+    """It uses under 2 % of a core and under 120 MB."""
+    url = sqlite(town) if kind == "sqlite" else request.getfixturevalue("empty_postgres")
+    env = settings(f"http://{HOST}:9", f"http://{HOST}:{free_port()}", url)
+    if kind == "postgresql":
+        assert (await command(town, "migrate", env=env))[0] == 0
+    child = await serve(town, env)
+    share = await share_of(child)
+    print(f"{kind}: {share:.2%} of a core, {child.memory() / MB:.0f} MB")  # noqa: T201 - the figures are to be seen
+    assert share < SHARE
+    assert child.memory() < MOST

@@ -1,0 +1,93 @@
+"""Large inline media stay out of memory: the process does not grow with its queue."""
+
+import base64
+import json
+import os
+from io import BytesIO
+
+import anyio
+import pytest
+from PIL import Image
+
+from tests.acceptance.processes import HOST, Town, free_port
+from tests.acceptance.scene import MODEL, UPSTREAM_KEY, Service, serve, service, settings, sqlite, upstream
+
+MB = 1024 * 1024
+MOST = 400 * MB
+LISTING = 2000
+"""Bytes that a task with four images may take in a list."""
+
+IMAGES = 4
+SIDE = 1118
+"""Noise of this width and height is 3.75 MB as PNG, which cannot shrink it."""
+
+AT_ONCE = 8
+HELD_BACK = {"throttle_create": 1.0, "retry_after": 3.0}
+
+
+def noise() -> str:
+    """Return an image of noise as a data URI."""
+    buffer = BytesIO()
+    with Image.frombytes("RGB", (SIDE, SIDE), os.urandom(3 * SIDE * SIDE)) as picture:
+        picture.save(buffer, "PNG", compress_level=1)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def large_body() -> bytes:
+    """Return a request with 15 MB of images, close under the limit of 20 MB for the whole."""
+    body = json.dumps({"model": MODEL, "params": {"prompt": "noise", "images": [noise() for _ in range(IMAGES)]}})
+    assert 19_900_000 < len(body) < 20 * MB
+    return body.encode()
+
+
+async def post_many(at: Service, body: bytes, count: int) -> None:
+    """Post the body `count` times, some at once."""
+    slots = anyio.Semaphore(AT_ONCE)
+
+    async def post() -> None:
+        async with slots:
+            answer = await at.http.post(
+                "/v1/tasks", content=body, headers={"Content-Type": "application/json"}, timeout=300
+            )
+            assert answer.status_code == 202, answer.text
+
+    async with anyio.create_task_group() as group:
+        for _ in range(count):
+            group.start_soon(post)
+
+
+@pytest.mark.parametrize("count", [30, pytest.param(200, marks=pytest.mark.slow)])
+async def test_queued_inline_media_do_not_fill_the_memory(town: Town, count: int) -> None:
+    """Tasks of 15 MB each wait in the queue, are listed, and go up, in less than 400 MB at any time."""
+    async with upstream(town, "--tiny-videos", "--run-time", "100ms", "--no-echo-inline") as sandbox:
+        await sandbox.turn(**HELD_BACK)
+        env = settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(town), LEASE="30s", HANDLERS="log")
+        child = await serve(town, env)
+        async with service(child) as at:
+            print(f"after the start: {child.memory() / MB:.0f} MB")  # noqa: T201 - the figures are to be seen
+            await post_many(at, large_body(), count)
+            queued = child.memory("VmHWM")
+            print(f"{count} tasks taken in: peak {queued / MB:.0f} MB, now {child.memory() / MB:.0f} MB")  # noqa: T201
+            listing = await at.http.get("/v1/tasks", params={"limit": 200})
+            assert len(listing.json()["data"]) == count
+            assert len(listing.content) < LISTING * count
+            await sandbox.turn(throttle_create=0.0)
+            await at.idle(seconds=600)
+            assert {task["status"] for task in await at.tasks()} == {"completed"}
+            peak = child.memory("VmHWM")
+            print(f"all sent: peak {peak / MB:.0f} MB, now {child.memory() / MB:.0f} MB")  # noqa: T201
+        assert len((await sandbox.ledger())["bills"]) == count
+    assert queued < MOST
+    assert peak < MOST
+
+
+async def test_a_bad_key_costs_no_memory(town: Town) -> None:
+    """Large bodies of strangers are refused before they are read."""
+    env = settings(f"http://{HOST}:9", f"http://{HOST}:{free_port()}", sqlite(town), API_KEYS=f"me={UPSTREAM_KEY}")
+    child = await serve(town, env)
+    before = child.memory("VmHWM")
+    async with service(child) as at:
+        for _ in range(3):
+            answer = await at.http.post("/v1/tasks", content=large_body())
+            assert answer.status_code == 401
+    assert child.memory("VmHWM") - before < 20 * MB
