@@ -61,11 +61,17 @@ class CountingLedger:
     def __init__(self, store: Store) -> None:
         self._ledger = store.ledger
         self.transactions = 0
+        self._awaited: dict[int, asyncio.Event] = {}
+
+    def number(self, which: int) -> asyncio.Event:
+        """Return what is set when that transaction, from 1, is begun."""
+        return self._awaited.setdefault(which, asyncio.Event())
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[LedgerTransaction]:
         """Begin a transaction of the store."""
         self.transactions += 1
+        self.number(self.transactions).set()
         async with self._ledger.transaction() as transaction:
             yield transaction
 
@@ -220,7 +226,7 @@ class Loop:
     async def run_until(self, end: datetime, *, by: timedelta = MINUTE) -> None:
         """Do what a worker does until `end`, in steps of time."""
         while self.clock.now() < end:
-            self.clock.move(by)
+            self.clock.move(min(by, end - self.clock.now()))
             await self.submit.sweep()
             await self.submit_due()
             await self.poll_due()

@@ -24,9 +24,9 @@ Hook = Callable[[Order, UpstreamId], Awaitable[None]]
 class Scripted:
     """A `PacedUpstream` that answers creates and fetches from scripts, and by its own books where those are empty.
 
-    A create that is answered by a Fact (without its id: `nameless`) or by ReplyLost has been carried out: it is billed, and the books know its task.
-    `before_reply` runs between the two. `gate` holds creates back before they leave, `line` those that have left, and
-    `arrived` tells of either.
+    A create that is answered by a Fact (without its id: `nameless`) or by ReplyLost has been carried out: it is billed,
+    and the books know its task. `before_reply` runs between the two. `gate` holds creates back before they leave,
+    `line` those that have left, `fetch_line` questions, and `arrived` tells of each.
     """
 
     lists: bool = False
@@ -48,6 +48,8 @@ class Scripted:
     before_reply: Hook | None = None
     gate: asyncio.Event | None = None
     line: asyncio.Event | None = None
+    fetch_line: asyncio.Event | None = None
+    list_error: Exception | None = None
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     pause: timedelta = timedelta()
 
@@ -104,6 +106,7 @@ class Scripted:
     async def fetch(self, upstream_id: UpstreamId) -> Fact:
         """Tell the truth, or what the script says."""
         self.asked.append(upstream_id)
+        await self._held_by(self.fetch_line)
         step = self.fetches.popleft() if self.fetches else self.books.get(upstream_id)
         if isinstance(step, Exception):
             raise step
@@ -121,5 +124,7 @@ class Scripted:
         """Look into the books."""
         assert since < until
         self.looked += 1
+        if self.list_error:
+            raise self.list_error
         upstream_id = self.payloads.get(correlation)
         return self.books[upstream_id] if upstream_id else None

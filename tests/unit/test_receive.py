@@ -151,7 +151,7 @@ class OneNonce:
     def verify(self, headers: object, now: datetime) -> str:
         """Return the nonce."""
         assert headers is not None
-        assert now
+        assert now.tzinfo
         return "nonce-1"
 
 
@@ -246,7 +246,7 @@ async def test_id_of_another_task_is_not_taken_over(tmp_path: Path) -> None:
 
 
 async def test_news_of_progress_gives_a_doubtful_task_its_id(tmp_path: Path) -> None:
-    """ "Processing" names an id to ask about at once; then the task is in progress and polled as any other."""
+    """A callback of "processing" names an id to ask about at once; then the task is polled as any other."""
     async with a_loop(tmp_path) as loop:
         task_id = await _in_doubt(loop)
         await loop.call_back(vtrix_body("processing"))
@@ -261,7 +261,7 @@ async def test_news_of_progress_gives_a_doubtful_task_its_id(tmp_path: Path) -> 
 
 
 async def test_news_of_progress_under_an_unknown_id_leaves_a_next_step(tmp_path: Path) -> None:
-    """ "Processing" under an id that the GET does not know keeps the task in doubt, asked about until its deadline."""
+    """A callback of "processing" under an id that no GET knows keeps the task in doubt, asked about to its deadline."""
     async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
         task_id = await _in_doubt(loop)
         await loop.call_back(vtrix_body("processing", "of-vidu"))

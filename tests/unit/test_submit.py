@@ -243,10 +243,7 @@ async def test_reply_is_kept_until_the_store_takes_it(tmp_path: Path, monkeypatc
         loop.upstream.before_reply = lose_the_file
         task = await loop.accept()
         await loop.submit.round()
-        before = loop.ledger.transactions
-        async with asyncio.timeout(PATIENCE):
-            while loop.ledger.transactions < before + 3:
-                await asyncio.sleep(0.01)
+        await _arrival(loop.ledger.number(loop.ledger.transactions + 3))
         away.rename(file)
         await loop.submit.idle()
         assert (await loop.task(task.id)).status is Status.IN_PROGRESS
