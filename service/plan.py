@@ -6,11 +6,14 @@ from datetime import datetime, timedelta
 from itertools import groupby
 
 from service.core.schedule import Learned, learn, next_poll
-from service.core.task import Status, Task
+from service.core.task import Source, Status, Task
 from service.ports import RunTime
 
 LOOK_AGAIN = timedelta(seconds=20)
 """Pause between looks into a provider's list for a submission whose reply was lost."""
+
+HEARD = frozenset({Source.CALLBACK, Source.POLL})
+"""Roads by which an end that took its time is learned: a reply that is an end itself teaches nothing."""
 
 OURS = frozenset({Status.EXPIRED, Status.FAILED})
 """Conclusions of ours that a later word of the upstream may overrule, for as long as we keep asking."""
@@ -89,7 +92,7 @@ class Plan:
         A hint tells the end itself. A poll tells only that it lay between two polls: what was believed before is
         kept as far as it fits between them, so that late polls do not teach later ones.
         """
-        if before.submitted_at is None or after.status is not Status.COMPLETED:
+        if before.submitted_at is None or after.guessed or after.settled_by not in HEARD:
             return None
         latest = ((after.hinted_at or now) - before.submitted_at).total_seconds()
         earliest = ((before.polled_at or before.submitted_at) - before.submitted_at).total_seconds()

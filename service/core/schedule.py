@@ -2,7 +2,9 @@
 
 Promise: whenever the upstream finishes, a poll follows within 30 s or a tenth of the run time, whichever is more. So no
 pause is longer than 25 s or 9 % of the time since the submission; the rest is for the round trip. What was learned
-never loosens that, since failures come early and are no part of it; it only places the polls better.
+places the polls better. It loosens them in one case only: while callbacks prove reliable, a task is not asked about
+before the time at which such tasks begin to end. What ends earlier than 19 of 20 did, and whose callback is lost as
+well, is then noticed no later than one pause after that time.
 """
 
 import math
@@ -28,6 +30,8 @@ QUICK_BUCKET = 30.0
 """Buckets whose tasks mostly end within this many seconds get one poll on credit."""
 HEALTHY_LOSS, BROKEN_LOSS = 0.02, 0.5
 """Shares of lost callbacks up to which callbacks are relied on, and from which only polls are."""
+PROVEN = 20
+"""Past tasks without which callbacks have proved nothing."""
 
 
 def next_attempt(
@@ -120,16 +124,27 @@ def next_poll(
     the first question, counted from the submission; `poll_max` caps every other pause. `jitter` (0 to 1) only shortens.
     """
     elapsed = max(0.0, (now - submitted_at).total_seconds())
-    widest = min(poll_max.total_seconds(), max(WIDEST_GAP, WIDEST_SHARE * elapsed)) * (1 - JITTER * jitter)
+    widest = min(poll_max.total_seconds(), _gap(elapsed, jitter))
     if hinted_at is not None:
         since = (now - hinted_at).total_seconds()
         return _after(now, min(widest, max(HINTED_GAP, since / 2)))
     if poll_first is not None and polls == 0:
         return max(now, _after(submitted_at, poll_first.total_seconds()))
+    if learned is not None and _reliable(learned) and elapsed < learned.quick:
+        return _after(now, min(poll_max.total_seconds(), learned.quick - elapsed + _gap(learned.quick, jitter)))
     if learned is not None:
         return _after(now, _learned_gap(elapsed, polls, learned, widest, jitter))
     cold = FIRST_POLL * (1 - JITTER * jitter) - elapsed
     return _after(now, min(widest, cold) if polls == 0 and cold > 0 else widest)
+
+
+def _gap(elapsed: float, jitter: float) -> float:
+    """Return the longest pause that the promise allows after `elapsed` seconds."""
+    return max(WIDEST_GAP, WIDEST_SHARE * elapsed) * (1 - JITTER * jitter)
+
+
+def _reliable(learned: Learned) -> bool:
+    return learned.count >= PROVEN and learned.lost_share <= HEALTHY_LOSS
 
 
 def _learned_gap(elapsed: float, polls: int, learned: Learned, widest: float, jitter: float) -> float:

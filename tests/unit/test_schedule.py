@@ -1,6 +1,6 @@
 """Pauses before attempts, submissions and polls."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -134,8 +134,14 @@ def test_a_hint_makes_questions_close_and_then_rarer() -> None:
 
 
 def test_healthy_callbacks_are_relied_on() -> None:
-    """While callbacks come, only the widest pauses are used."""
-    assert [poll(at, polls=asked, learned=HEALTHY) for at, asked in ((0, 0), (25, 1), (50, 2), (75, 3))] == [25] * 4
+    """While callbacks come, nothing is asked before tasks begin to end, and then only with the widest pauses."""
+    assert (poll(0, learned=HEALTHY), poll(20, learned=HEALTHY)) == (HEALTHY.quick + 25, HEALTHY.quick + 5)
+    assert [poll(at, polls=asked, learned=HEALTHY) for at, asked in ((75, 1), (100, 2), (125, 3))] == [25] * 3
+
+
+def test_few_callbacks_prove_nothing_yet() -> None:
+    """Callbacks are relied on after twenty tasks, not after the first one that came."""
+    assert poll(0, learned=replace(HEALTHY, count=19)) == 25
 
 
 def test_lost_callbacks_aim_the_questions_at_the_usual_end() -> None:
