@@ -43,7 +43,7 @@ learnings = st.none() | st.builds(
 @example(3.0, Learned(quick=300, usual=300, slow=300, count=19, lost_share=0), 0.0, 1.0)
 @example(300.0, Learned(quick=300, usual=300, slow=300, count=500, lost_share=0), 0.0, 1.0)
 def test_every_end_is_noticed_in_time(finish: float, learned: Learned | None, jitter: float, trip: float) -> None:
-    """A poll follows an end in 30 s or a tenth of its time; where callbacks are reliable, an early end counts as quick."""
+    """A poll follows an end in 30 s or a tenth of its time; early ends count as quick while callbacks are reliable."""
     reliable = learned is not None and learned.count >= 20 and learned.lost_share <= 0.02
     counted = max(finish, learned.quick) if learned and reliable else finish
     assert _polls(finish, learned, jitter, trip)[-1] - counted <= max(30.0, 0.1 * counted)
