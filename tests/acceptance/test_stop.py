@@ -1,0 +1,161 @@
+"""SIGTERM: what is in hand ends or is given back within ten seconds, and the next process finishes the rest."""
+
+from time import monotonic
+from typing import Any
+
+import anyio
+import pytest
+from sqlalchemy import create_engine, text
+
+from tests.acceptance.processes import HOST, Child, Json, Town, command, free_port, until
+from tests.acceptance.scene import Service, Upstream, serve, service, settings, sqlite, upstream
+
+WITHIN = 10.0
+SLOW_HANDLER = '''
+"""A handler that takes as long as a file says."""
+
+import asyncio
+from pathlib import Path
+
+from service import Event, Handlers, Tools
+
+handlers = Handlers()
+
+
+@handlers.on("task.submitted", name="slow", timeout=120)
+async def slow(event: Event, tools: Tools) -> None:
+    """Wait while the file is there."""
+    Path("slow.began").touch()
+    while Path("slow.wait").exists():
+        await asyncio.sleep(0.05)
+'''
+
+
+def rows(database_url: str, query: str) -> list[tuple[Any, ...]]:
+    """Return what a query finds in the database that a stopped service has left."""
+    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
+    try:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(text(query))]
+    finally:
+        engine.dispose()
+
+
+async def stopped(child: Child) -> None:
+    """Send SIGTERM and see the process end well and in time."""
+    asked = monotonic()
+    child.ask_to_stop()
+    assert await child.ended(seconds=WITHIN + 20) == 0
+    assert monotonic() - asked < WITHIN
+
+
+def leases(database_url: str) -> list[tuple[Any, ...]]:
+    """Return the rows that are still leased."""
+    return rows(
+        database_url,
+        "SELECT id, status FROM tasks WHERE leased_until IS NOT NULL"
+        " UNION ALL SELECT id, status FROM deliveries WHERE leased_until IS NOT NULL",
+    )
+
+
+def with_slow_handler(town: Town) -> None:
+    """Put the slow handler where the service finds it, and let it wait."""
+    folder = town.home / "handlers"
+    folder.mkdir()
+    (folder / "slow.py").write_text(SLOW_HANDLER)
+    (town.home / "slow.wait").touch()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, town: Town) -> str:
+    """Return an empty database of each kind."""
+    if request.param == "sqlite":
+        return sqlite(town)
+    url: str = request.getfixturevalue("empty_postgres")
+    return url
+
+
+async def test_a_stop_gives_back_what_it_cannot_finish(town: Town, database_url: str) -> None:
+    """A slow submission, a slow poll and a slow handler are cut off; the next process completes all, billed once."""
+    with_slow_handler(town)
+    async with upstream(town, "--tiny-videos", "--run-time", "1s", "--no-callbacks") as sandbox:
+        env = settings(
+            sandbox.url, f"http://{HOST}:{free_port()}", database_url, HANDLERS="log,slow", IN_DOUBT_FOR="20s"
+        )
+        await command(town, "migrate", env=env)
+        child = await serve(town, env)
+        async with service(child) as at:
+            polled = (await at.submit())["id"]
+            await running(at, polled)
+            await sandbox.turn(slow_poll=1.0, poll_delay=60.0, slow_create=1.0, create_delay=60.0)
+            sent = (await at.submit())["id"]
+            await until((town.home / "slow.began").exists, what="the slow handler")
+            await asked(sandbox, create=2, fetch=1)
+        await stopped(child)
+        assert leases(database_url) == []
+        assert rows(database_url, f"SELECT status FROM tasks WHERE id = '{sent}'") == [("in_doubt",)]
+        (town.home / "slow.wait").unlink()
+        await sandbox.turn(slow_poll=0.0, slow_create=0.0, callbacks=True)
+        async with service(await serve(town, env, name="serve-again")) as again:
+            await again.idle()
+            assert (await again.task(polled))["status"] == "completed"
+            doubted = await again.task(sent)
+            assert (doubted["status"], doubted["error"]["code"]) == ("failed", "submission_unknown")
+            done = [row for row in await again.history(polled) if row["kind"] == "delivery" and row["handler"] == "slow"]
+            assert [row["status"] for row in done] == ["delivered"]
+        assert len((await sandbox.ledger())["bills"]) == 2
+
+
+async def test_a_stop_lets_what_is_nearly_done_finish(town: Town, database_url: str) -> None:
+    """A submission that is answered within the time that a stop gives is not in doubt afterwards."""
+    async with upstream(town, "--tiny-videos", "--run-time", "1s") as sandbox:
+        await sandbox.turn(slow_create=1.0, create_delay=3.0)
+        env = settings(sandbox.url, f"http://{HOST}:{free_port()}", database_url, HANDLERS="log")
+        await command(town, "migrate", env=env)
+        child = await serve(town, env)
+        async with service(child) as at:
+            sent = (await at.submit())["id"]
+            await asked(sandbox, create=1)
+        await stopped(child)
+        assert leases(database_url) == []
+        assert rows(database_url, f"SELECT status FROM tasks WHERE id = '{sent}'") == [("in_progress",)]
+        async with service(await serve(town, env, name="serve-again")) as again:
+            assert (await again.settled(sent))["status"] == "completed"
+            await again.idle()
+        assert len((await sandbox.ledger())["bills"]) == 1
+
+
+async def test_a_waiting_client_is_answered_at_a_stop(town: Town) -> None:
+    """A request that waits for a task gets the task as it stands, and the process ends in time."""
+    async with upstream(town, "--tiny-videos", "--run-time", "60s") as sandbox:
+        child = await serve(town, settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(town)))
+        async with service(child) as at, anyio.create_task_group() as group:
+            sent = (await at.submit())["id"]
+            await running(at, sent)
+            answers: list[Json] = []
+
+            async def wait() -> None:
+                answers.append((await at.http.get(f"/v1/tasks/{sent}", params={"wait": 60})).json())
+
+            group.start_soon(wait)
+            await stopped(child)
+        assert answers[0]["status"] == "in_progress"
+
+
+async def running(at: Service, task_id: str) -> None:
+    """Wait until the upstream has taken a task."""
+
+    async def taken() -> bool:
+        return (await at.task(task_id))["status"] == "in_progress"
+
+    await until(taken, what="a running task")
+
+
+async def asked(sandbox: Upstream, **requests: int) -> None:
+    """Wait until the upstream has been asked so often."""
+
+    async def often() -> bool:
+        counted = (await sandbox.ledger())["requests"]
+        return all(counted[kind] >= count for kind, count in requests.items())
+
+    await until(often, what=f"{requests} at the upstream")
