@@ -22,6 +22,9 @@ T = TypeVar("T")
 
 NO_WEBHOOK = "needs the webhook handler, which is not loaded here; leave it out, or add webhook to BOOMERANG_HANDLERS"
 
+NO_CLIENTS = "\x1f"
+"""Begins the idempotency keys of our own: no header can carry it, so that no client ever writes one of them."""
+
 RESUBMITTABLE = frozenset({Status.IN_DOUBT, Status.FAILED, Status.EXPIRED, Status.CANCELED})
 
 
@@ -151,7 +154,7 @@ class Desk:
         if missing := _missing(old.params, inputs):
             raise Conflict(f"{missing} is older than RETENTION and gone; submit a new task with it")
         new = self._opened(_copy(old, TaskId(self._new_id())))
-        once = IdempotencyKey(key=f"boomerang/resubmit/{old.id}", digest=old.id)
+        once = IdempotencyKey(key=f"{NO_CLIENTS}resubmit/{old.id}", digest=old.id)
         return await self._intake.add(new, list(inputs.values()), once)
 
 

@@ -1,13 +1,16 @@
 """What there is to record about one task, and what an entry makes of the task it is about. Only computes."""
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from service.core.task import EventType, Fact, Json, Source, Status, Step, Task, TaskId, UpstreamId, advance
 from service.handling import Artifact
 from service.plan import Plan
 from service.ports import InboxEntry
 
+ANOTHERS_ID = "the upstream named this task as it had named another one: what became of it is not known"
+EAGER_POLLS = 32
+BREATHER = timedelta(seconds=1)
 NOTHING_MADE = frozenset({Status.FAILED, Status.CANCELED})
 
 
@@ -88,6 +91,26 @@ def apply(entry: Entry, before: Task, plan: Plan, now: datetime) -> Step:
     return Step(task=replace(after, due_at=due_at, note=entry.note, warnings=warnings), events=step.events)
 
 
+def strange_id(entry: Entry, task: Task | None) -> UpstreamId | None:
+    """Return the id that `entry` brings and that is not the task's own, to be looked up before it is believed."""
+    if task is None:
+        return None
+    told = entry.hint.upstream_id if entry.hint else entry.named or (entry.fact.upstream_id if entry.fact else None)
+    return told if told != task.upstream_id else None
+
+
+def without_anothers_id(entry: Entry) -> Entry:
+    """Return what is left of an entry that brings another task's id: no result of theirs ever becomes ours.
+
+    Of a callback, that somebody spoke of the task; of a poll, that it was asked; of a reply, that one came.
+    """
+    if entry.inbox:
+        return replace(entry, fact=None, source=None, hint=Hint(ended=False))
+    if entry.source is Source.SUBMIT:
+        return replace(entry, fact=Fact(status=Status.IN_DOUBT, guessed=True), source=None, note=ANOTHERS_ID)
+    return replace(entry, fact=None, source=None, poll="foreign")
+
+
 def _as_hint_while_nameless(entry: Entry, task: Task) -> Entry:
     """Turn a callback's "in progress" into a hint while we have no id of our own to ask about."""
     news = entry.source is Source.CALLBACK and entry.fact is not None and not entry.fact.settles
@@ -152,11 +175,18 @@ def _with_hint(entry: Entry, task: Task, now: datetime) -> Task:
 
 def _due(entry: Entry, before: Task, after: Task, plan: Plan, now: datetime) -> datetime | None:
     if entry.hint and not after.final:
-        return now
+        return _hinted_due(after, now)
     due_at = plan.due(after, now)
     if entry.source is not Source.CALLBACK or before.due_at is None or due_at is None:
         return due_at
     return min(before.due_at, due_at)  # a callback brings a question forward, and never puts it off
+
+
+def _hinted_due(task: Task, now: datetime) -> datetime:
+    """Ask at once what a hint is worth; of a task that was hinted at again and again, once in a BREATHER."""
+    if task.polls < EAGER_POLLS or task.polled_at is None:
+        return now
+    return max(now, task.polled_at + BREATHER)
 
 
 def _keep(task: Task, artifact: Artifact) -> Step:

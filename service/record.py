@@ -13,9 +13,9 @@ import structlog
 
 from service.batching import Batcher
 from service.core.routing import Subscription, route
-from service.core.task import EventType, Status, Task, TaskId
+from service.core.task import EventType, Status, Task, TaskId, UpstreamId
 from service.core.view import TaskView
-from service.entry import Entry, Recorded, applies, apply
+from service.entry import Entry, Recorded, applies, apply, strange_id, without_anothers_id
 from service.errors import StoreUnavailable
 from service.handling import Artifact
 from service.plan import Plan
@@ -85,6 +85,7 @@ class Record:
         now = self._clock.now()
         async with self._ledger.transaction() as transaction:
             tasks = await transaction.lock({entry.task_id for entry in entries})
+            entries = await _each_its_own(transaction, entries, tasks)
             words = await self._admit(transaction, entries, tasks)
             page = Page(tasks=tasks, plan=self._plan, subscriptions=self._subscriptions, new_id=self._new_id, now=now)
             recorded = [page.write(entry, word) for entry, word in zip(entries, words, strict=True)]
@@ -97,6 +98,22 @@ class Record:
         rows = [_quarantined(entry.inbox, tasks) for entry in entries if entry.inbox]
         words = iter(await transaction.admit(rows) if rows else [])
         return [next(words) if entry.inbox else None for entry in entries]
+
+
+async def _each_its_own(
+    transaction: LedgerTransaction, entries: Sequence[Entry], tasks: dict[TaskId, Task]
+) -> list[Entry]:
+    """Take out of `entries` the ids that another task holds already, in the store or earlier in this batch."""
+    strange = [strange_id(entry, tasks.get(entry.task_id)) for entry in entries]
+    wanted = {found for found in strange if found}
+    holders: dict[UpstreamId, TaskId] = await transaction.holders(wanted) if wanted else {}
+    kept = []
+    for entry, told in zip(entries, strange, strict=True):
+        if told and entry.fact and entry.fact.upstream_id == told:
+            holders.setdefault(told, entry.task_id)
+        anothers = told is not None and holders.get(told, entry.task_id) != entry.task_id
+        kept.append(without_anothers_id(entry) if anothers else entry)
+    return kept
 
 
 def _quarantined(row: InboxEntry, tasks: dict[TaskId, Task]) -> InboxEntry:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from service.core.task import EventType, Json, Task, TaskId
+from service.core.task import EventType, Json, Task, TaskId, UpstreamId
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,9 @@ class LedgerTransaction(Protocol):
 
     async def admit(self, entries: Sequence[InboxEntry]) -> list[str]:
         """Store those entries that are new; return a word for each: `new`, `repeated`, or `nonce_reused`."""
+
+    async def holders(self, ids: Collection[UpstreamId]) -> dict[UpstreamId, TaskId]:
+        """Return which task is known to the upstream by each of `ids`, where one is."""
 
     async def save(self, tasks: Collection[Task]) -> None:
         """Write every mutable field of `tasks`, each locked before in this transaction."""

@@ -2,12 +2,11 @@
 
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 
 from sqlalchemy import bindparam, select, update
 from sqlalchemy import insert as plain_insert
 
-from service.core.task import Task, TaskId
+from service.core.task import Task, TaskId, UpstreamId
 from service.ports import DeliveryRow, EventRow, InboxEntry, LedgerTransaction, PollRow, RunTime
 from service.store.dialect import chunks, insert, one_at_a_time
 from service.store.engine import Database, Write
@@ -58,7 +57,7 @@ class StoreTransaction:
 
     async def _store_new(self, entries: Sequence[InboxEntry]) -> set[str]:
         statement = insert(self._connection, inbox).on_conflict_do_nothing().returning(inbox.c.digest)
-        rows = [asdict(entry) for entry in sorted(entries, key=lambda entry: entry.digest)]  # one order: no deadlock
+        rows = [vars(entry) for entry in sorted(entries, key=lambda entry: entry.digest)]  # one order: no deadlock
         return set((await self._connection.execute(statement, rows)).scalars())
 
     async def _known(self, digests: Collection[str]) -> set[str]:
@@ -67,6 +66,14 @@ class StoreTransaction:
             query = select(inbox.c.digest).where(inbox.c.digest.in_(some))
             known |= set((await self._connection.execute(query)).scalars())
         return known
+
+    async def holders(self, ids: Collection[UpstreamId]) -> dict[UpstreamId, TaskId]:
+        """Return which task is known to the upstream by each of `ids`, where one is."""
+        found: dict[UpstreamId, TaskId] = {}
+        for some in chunks(sorted(set(ids)), PARAMETERS):
+            query = select(tasks.c.upstream_id, tasks.c.id).where(tasks.c.upstream_id.in_(some))
+            found |= {row.upstream_id: row.id for row in await self._connection.execute(query)}
+        return found
 
     async def save(self, tasks: Collection[Task]) -> None:
         """Write every mutable field of `tasks`, each locked before in this transaction."""
@@ -87,7 +94,7 @@ class StoreTransaction:
 
     async def _append_events(self, rows: Sequence[EventRow]) -> None:
         statement = insert(self._connection, events).on_conflict_do_nothing(index_elements=["id"])
-        await self._connection.execute(statement, [asdict(row) | {"type": row.type.value} for row in rows])
+        await self._connection.execute(statement, [vars(row) | {"type": row.type.value} for row in rows])
 
     async def _append_deliveries(self, rows: Sequence[DeliveryRow]) -> None:
         of_event = events.c.id == bindparam("of_event")
@@ -100,17 +107,17 @@ class StoreTransaction:
             .on_conflict_do_nothing(index_elements=["event_id", "lane"])
         )
         fresh = {"status": "pending", "attempts": 0, "attempted": 0, "fence": 0}
-        await self._connection.execute(statement, [asdict(row) | fresh | {"of_event": row.event_id} for row in rows])
+        await self._connection.execute(statement, [vars(row) | fresh | {"of_event": row.event_id} for row in rows])
 
     async def note_polls(self, polls: Sequence[PollRow]) -> None:
         """Store polls for the task's history."""
         if polls:
-            await self._connection.execute(NOTE_POLLS, [asdict(poll) for poll in polls])
+            await self._connection.execute(NOTE_POLLS, [vars(poll) for poll in polls])
 
     async def learn(self, samples: Sequence[RunTime]) -> None:
         """Store run times from which polls are learned."""
         if samples:
-            await self._connection.execute(LEARN, [asdict(sample) for sample in samples])
+            await self._connection.execute(LEARN, [vars(sample) for sample in samples])
 
     def notify(self, topics: Iterable[str]) -> None:
         """Ring `topics` in every process once the transaction is committed."""

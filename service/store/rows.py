@@ -21,8 +21,7 @@ FIXED = frozenset({"id", "client", "provider", "model", "created_at"})
 
 def values_of(task: Task) -> Values:
     """Return the columns of `task`, its cost as a number beside its usage."""
-    values = {field.name: getattr(task, field.name) for field in fields(task)}
-    return values | {
+    return vars(task) | {
         "status": task.status.value,
         "settled_by": task.settled_by.value if task.settled_by else None,
         "error": asdict(task.error) if task.error else None,

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEAD = 64 * 1024
 """Bytes of a request's line and headers, trailers too: a callback's token and a browser's cookies fit many times."""
@@ -115,7 +115,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def _answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        cycle: RequestResponseCycle | None = self.cycle  # none before the first request
+        return cycle is not None and not cycle.response_complete
 
     def _refuse(self) -> None:
         if not self._answering():

@@ -48,7 +48,7 @@ def add(group: str, name: str, play: Play) -> None:
     ATTEMPTS.append(Attempt(group=group, name=name, play=play))
 
 
-def hold(fine: bool, gained: str) -> None:  # noqa: FBT001 - reads like an assertion
+def hold(fine: bool, gained: str) -> None:
     """Raise Hole with what was gained unless all is fine."""
     if not fine:
         raise Hole(gained)
@@ -56,7 +56,7 @@ def hold(fine: bool, gained: str) -> None:  # noqa: FBT001 - reads like an asser
 
 async def play(one: Attempt, home: Path) -> str:
     """Play an attempt in the empty directory `home`; return what happened, raise Hole when it worked."""
-    home.mkdir(parents=True, exist_ok=True)
+    await anyio.Path(home).mkdir(parents=True, exist_ok=True)
     try:
         with anyio.fail_after(PATIENCE):
             return await one.play(home)

@@ -120,8 +120,8 @@ class Ground:
     async def until(self, task_id: str, fits: Callable[[Json], bool]) -> Json:
         """Return a task as soon as it is as wanted."""
         with anyio.fail_after(PATIENCE):
-            while not fits(task := await self.task(task_id)):
-                await anyio.sleep(0.02)  # asked again until it is: the bound is above
+            while not fits(task := await self.task(task_id)):  # noqa: ASYNC110 - the service has no event to wait for
+                await anyio.sleep(0.02)
         return task
 
     async def history(self, task_id: str) -> list[Json]:
@@ -152,15 +152,13 @@ def hold_status(answer: httpx.Response, status: int) -> None:
 
 @asynccontextmanager
 async def ground(home: Path, *, log_format: str = "json", **more: str) -> AsyncIterator[Ground]:
-    """Run the service in `home` inside the block; `more` are settings without their prefix, an empty one is left out."""
+    """Run the service in `home` inside; `more` are settings without their prefix, an empty one is left out."""
     upstream = Puppet()
     with captured(log_format) as logged:
         async with serving(upstream.app(), listen(HOST, 0), grace=1) as upstream.url:
             settings = settings_of(home, upstream.url, **more)
             async with running(settings, host=HOST, port=0) as base, client(base, settings) as http:
-                with anyio.fail_after(PATIENCE):
-                    while (await http.get("/readyz")).status_code != 200:
-                        await anyio.sleep(0.02)
+                hold_status(await http.get("/readyz"), 200)
                 tokens = Tokens(settings.secret_keys or (KEY,))
                 yield Ground(base=base, upstream=upstream, http=http, logged=logged, tokens=tokens)
 

@@ -237,12 +237,24 @@ async def test_id_of_another_task_is_not_taken_over(tmp_path: Path) -> None:
     async with a_loop(tmp_path) as loop:
         other = await loop.submitted()
         task_id = await _in_doubt(loop)
-        loop.upstream.tell("up1", DONE)
-        loop.upstream.correlate("up1", TOKENS.payload_token(other.id, 1))
-        await loop.call_back(vtrix_body("completed", "up1"))
+        loop.upstream.tell("up9", DONE)
+        loop.upstream.correlate("up9", TOKENS.payload_token(other.id, 1))
+        await loop.call_back(vtrix_body("completed", "up9"))
         await loop.poll_due()
         assert (await loop.task(task_id)).status is Status.IN_DOUBT
         assert await loop.happened(task_id, "poll") == ["foreign"]
+
+
+async def test_id_that_another_task_holds_is_not_even_asked_about(tmp_path: Path) -> None:
+    """Where we know ourselves whose id it is, a doubtful task does not take it from a callback's hint."""
+    async with a_loop(tmp_path) as loop:
+        await loop.submitted()
+        task_id = await _in_doubt(loop)
+        loop.upstream.tell("up1", DONE)
+        await loop.call_back(vtrix_body("completed", "up1"))
+        await loop.poll_due()
+        assert (await loop.task(task_id)).status is Status.IN_DOUBT
+        assert (await loop.task(task_id)).hinted_id is None
 
 
 async def test_news_of_progress_gives_a_doubtful_task_its_id(tmp_path: Path) -> None:

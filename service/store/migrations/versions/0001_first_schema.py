@@ -36,6 +36,7 @@ def _tasks() -> None:
         sa.UniqueConstraint("client", "idempotency_key", name="tasks_idempotency"),
     )
     op.create_index("tasks_by_client", "tasks", ["client", "created_at", "id"])
+    _partial("tasks_by_upstream_id", "tasks", ["upstream_id"], where="upstream_id IS NOT NULL")
     _partial("tasks_costs", "tasks", ["bucket", "created_at", "cost"], where="cost IS NOT NULL")
     _partial("tasks_in_flight", "tasks", ["status"], where="status IN ('in_doubt', 'in_progress', 'submitting')")
     op.create_index("tasks_newest", "tasks", ["created_at", "id", "status"])
