@@ -1,0 +1,221 @@
+"""What must be so at the end of every run: the promises, checked against the history and the database."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from service.core.task import SETTLED
+from service.core.tokens import Tokens
+from service.errors import BadToken
+from tests.simulation import deliveries
+from tests.simulation.facts import Facts, Row, read
+from tests.simulation.history import Called, History
+from tests.simulation.scenario import Scenario
+from tests.simulation.world import SECRET, World
+
+TERMINAL = frozenset({"task.completed", "task.failed", "task.canceled"})
+OUR_ERRORS = frozenset({"submission_unknown"})
+TRUTH = {"success": "completed", "failed": "failed"}
+AT_MOST = 30.0
+SHARE = 0.1
+SLACK = 5.0
+"""Seconds for the network, the beats of the rounds and the commits."""
+
+
+@dataclass(kw_only=True)
+class Trial:
+    """Everything that a check may look at."""
+
+    world: World
+    facts: Facts
+
+    @property
+    def scenario(self) -> Scenario:
+        """Return what was played."""
+        return self.world.scenario
+
+    @property
+    def history(self) -> History:
+        """Return what the outside saw."""
+        return self.world.history
+
+    def bills(self) -> Iterator[tuple[str, int, Any]]:
+        """Yield task id, submission and the upstream's own task for each bill."""
+        tokens = Tokens([SECRET])
+        known = self.world.sandbox._world.tasks
+        for bill in self.world.sandbox.bills:
+            try:
+                claim = tokens.read_payload_token(bill.payload or "")
+            except BadToken:
+                yield "", 0, known[bill.upstream_id]
+            else:
+                yield claim.task_id, claim.submission, known[bill.upstream_id]
+
+
+def violations(world: World) -> list[str]:
+    """Return every broken promise of a run, none when all were kept."""
+    trial = Trial(world=world, facts=read(world.reader))
+    found = list(world.history.complaints)
+    for check in CHECKS:
+        found += [f"{check.__name__}: {told}" for told in check(trial)]
+    found += deliveries.violations(trial.facts, trial.history, trial.scenario)
+    return list(dict.fromkeys(found))
+
+
+def p1_acknowledged_callbacks_are_kept(trial: Trial) -> Iterator[str]:
+    """Every callback that was answered with 2xx is in the inbox, once."""
+    kept = Counter(row["digest"] for row in trial.facts.inbox)
+    for called in trial.history.called:
+        if called.status < 300 and not called.forged:
+            digest = trial.world.digest_of(called)
+            if digest is None or kept[digest] != 1:
+                yield f"a callback answered with {called.status} at {called.at:.3f} is in the inbox {kept[digest or '']} times"
+
+
+def p5_what_is_forged_changes_nothing(trial: Trial) -> Iterator[str]:
+    """A forged token is answered with 4xx, and leaves nothing behind."""
+    for called in trial.history.called:
+        if called.forged and called.status not in {401, 403, 503}:
+            yield f"a forged callback was answered with {called.status}"
+        if called.forged and _in_inbox(trial, called):
+            yield "a forged callback is in the inbox"
+
+
+def _in_inbox(trial: Trial, called: Called) -> bool:
+    digest = trial.world.digest_of(called)
+    return digest is not None and any(row["digest"] == digest for row in trial.facts.inbox)
+
+
+def p2_every_task_settles(trial: Trial) -> Iterator[str]:
+    """Every wish is one task, which is settled, or expired where the upstream will never end it."""
+    for number, task_id in trial.history.accepted.items():
+        if task_id not in trial.facts.tasks:
+            yield f"wish {number} was accepted as {task_id}, and there is no such task"
+    if len(trial.facts.tasks) != len(trial.history.accepted):
+        yield f"{len(trial.history.accepted)} wishes have become {len(trial.facts.tasks)} tasks"
+    alive = {task_id for task_id, _, theirs in trial.bills() if not theirs.state.final}
+    for task in trial.facts.tasks.values():
+        if task["status"] not in SETTLED and (task["status"] != "expired" or task["id"] in alive):
+            yield f"task {task['id']} ends as {task['status']}"
+
+
+def p2_settles_in_time(trial: Trial) -> Iterator[str]:
+    """A task settles within 30 s, or a tenth of its run time, of its end, where nothing stood in the way."""
+    for task_id, _, theirs in trial.bills():
+        task = trial.facts.tasks.get(task_id)
+        if task is None or task["settled_at"] is None or task["guessed"] or _expired(trial, task_id):
+            continue
+        done = seconds(trial, theirs.ended_at)
+        ran = done - seconds(trial, theirs.created_at)
+        late = task["settled_at"] - done
+        if late > max(AT_MOST, SHARE * ran) + SLACK and not _excused(trial, task, theirs.id, done):
+            yield f"task {task_id} settled {late:.1f} s after its end, having run for {ran:.1f} s"
+
+
+def seconds(trial: Trial, moment: Any) -> float:
+    """Return a moment of the upstream's in seconds of the loop."""
+    start = trial.world.loop.now()
+    return trial.world.loop.time() - float((start - moment).total_seconds())
+
+
+def _expired(trial: Trial, task_id: str) -> bool:
+    return any(event["type"] in {"task.expired", "task.in_doubt"} for event in trial.facts.events[task_id])
+
+
+def _excused(trial: Trial, task: Row, upstream_id: str, done: float) -> bool:
+    """Return whether anything was amiss between the end of a task and our hearing of it."""
+    settled = task["settled_at"]
+    for span in trial.history.spans:
+        about = not span.about or upstream_id in span.about or span.kind != "fetch"
+        if about and span.began < settled and span.ended > done - AT_MOST:
+            return True
+    return False
+
+
+def p3_one_terminal_word(trial: Trial) -> Iterator[str]:
+    """The upstream's terminal word comes once, is the last thing that happens, and is the truth."""
+    for task_id, task in trial.facts.tasks.items():
+        words = [event for event in trial.facts.events[task_id] if _upstreams_word(event)]
+        if len(words) > 1:
+            yield f"task {task_id} ended {len(words)} times: {[event['type'] for event in words]}"
+        after = _after_the_word(trial.facts.events[task_id])
+        if after - {"artifact.stored"}:
+            yield f"after its end, {sorted(after)} happened to task {task_id}"
+        if words and words[-1]["type"] != f"task.{task['status']}":
+            yield f"task {task_id} is {task['status']}, and its last word was {words[-1]['type']}"
+
+
+def _upstreams_word(event: Row) -> bool:
+    error = event["data"].get("error") or {}
+    return event["type"] in TERMINAL and error.get("code") not in OUR_ERRORS
+
+
+def _after_the_word(events: list[Row]) -> set[str]:
+    ended = next((place for place, event in enumerate(events) if _upstreams_word(event)), len(events))
+    return {event["type"] for event in events[ended + 1 :]}
+
+
+def p3_what_is_told_is_true(trial: Trial) -> Iterator[str]:
+    """What a confirmed task says is what the upstream says."""
+    truths: dict[str, set[str]] = defaultdict(set)
+    for task_id, _, theirs in trial.bills():
+        if theirs.state.final:
+            truths[task_id].add(TRUTH[str(theirs.state)])
+    believed = trial.scenario.settings.get("confirm") == "never"
+    for task_id, task in trial.facts.tasks.items():
+        truth = truths.get(task_id, set())
+        if task["guessed"] or task["unconfirmed"] or believed or not truth or task["status"] == "canceled":
+            continue
+        if task["status"] not in truth:
+            yield f"task {task_id} is {task['status']}, and the upstream says {sorted(truth)}"
+
+
+def p3_an_end_has_an_event(trial: Trial) -> Iterator[str]:
+    """What a task is, its last event of that kind says."""
+    for task_id, task in trial.facts.tasks.items():
+        said = [event["type"] for event in trial.facts.events[task_id]]
+        if task["status"] in {*SETTLED, "expired"} and f"task.{task['status']}" not in said:
+            yield f"task {task_id} is {task['status']}, and no event says so: {said}"
+
+
+def p4_no_second_bill(trial: Trial) -> Iterator[str]:
+    """Each bill belongs to one submission of one task, and a second one needs the operator's word."""
+    counted: Counter[tuple[str, int]] = Counter()
+    for task_id, submission, _ in trial.bills():
+        if task_id not in trial.facts.tasks:
+            yield f"a bill belongs to no task of ours: {task_id!r}"
+            continue
+        counted[task_id, submission] += 1
+        if submission > trial.facts.tasks[task_id]["submission"]:
+            yield f"task {task_id} was billed for submission {submission} that it never made"
+    most = 2 if trial.scenario.settings.get("on_in_doubt") == "resubmit" else 1
+    for (task_id, submission), bills in counted.items():
+        if bills > 1:
+            yield f"submission {submission} of task {task_id} was billed {bills} times"
+    for task_id, bills in Counter(task_id for task_id, _ in counted).items():
+        if bills > most:
+            yield f"task {task_id} was billed {bills} times"
+
+
+def p7_nothing_is_left_in_hand(trial: Trial) -> Iterator[str]:
+    """After a clean stop no lease is held: what was in hand is finished or given back."""
+    for task in trial.facts.tasks.values():
+        if task["leased_until"] is not None and task["status"] != "submitting":
+            yield f"task {task['id']} is still leased after the stop"
+    for delivery in trial.facts.deliveries.values():
+        if delivery["leased_until"] is not None:
+            yield f"delivery {delivery['id']} is still leased after the stop"
+
+
+CHECKS: tuple[Callable[[Trial], Iterator[str]], ...] = (
+    p1_acknowledged_callbacks_are_kept,
+    p2_every_task_settles,
+    p2_settles_in_time,
+    p3_one_terminal_word,
+    p3_what_is_told_is_true,
+    p3_an_end_has_an_event,
+    p4_no_second_bill,
+    p5_what_is_forged_changes_nothing,
+    p7_nothing_is_left_in_hand,
+)

@@ -1,0 +1,96 @@
+"""The people around the service in a run: a client that asks for tasks, a person who replays, and an attacker."""
+
+import asyncio
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from tests.simulation.dice import Dice
+from tests.simulation.history import History
+from tests.simulation.loop import SimLoop
+from tests.simulation.process import HOST
+from tests.simulation.scenario import Wish
+
+SERVICE = f"http://{HOST}"
+CALLBACKS = "http://service.test/callbacks"
+HOOK = "http://hooks.test/hook"
+PATIENT = 400
+"""How often a client tries again before it says that the service is gone."""
+
+
+class Client:
+    """Asks until it is answered, with the same idempotency key, as a good client does."""
+
+    def __init__(self, http: httpx.AsyncClient, loop: SimLoop, history: History) -> None:
+        self._http = http
+        self._loop = loop
+        self._history = history
+
+    async def wish(self, wish: Wish) -> None:
+        """Ask for a task, and cancel it where that was wished."""
+        await asyncio.sleep(wish.at)
+        notify = [{"handler": "webhook", "url": HOOK}] if wish.webhook else []
+        body = {
+            "model": "viduq2_pro_reference",
+            "params": {"images": ["https://images.test/a.png"], "prompt": "a cat"},
+            "metadata": {"n": wish.number},
+            "notify": notify,
+        }
+        answer = await self._surely("/v1/tasks", body, {"Idempotency-Key": f"wish-{wish.number}"})
+        if answer is None or answer.status_code not in {200, 202}:
+            self._history.complain(f"wish {wish.number} was not taken: {answer and answer.text}")
+            return
+        self._history.accepted[wish.number] = answer.json()["id"]
+        if wish.cancel_after is not None:
+            await asyncio.sleep(wish.cancel_after)
+            await self._surely(f"/v1/tasks/{answer.json()['id']}/cancel", None, {})
+
+    async def replay(self, delivery_id: str) -> bool:
+        """Put a delivery through again; return whether that was taken."""
+        answer = await self._surely(f"/v1/deliveries/{delivery_id}/replay", None, {})
+        return answer is not None and answer.status_code == 202
+
+    async def _surely(self, path: str, body: Any, headers: dict[str, str]) -> httpx.Response | None:
+        for _ in range(PATIENT):
+            try:
+                answer = await self._http.post(f"{SERVICE}{path}", json=body, headers=headers)
+            except httpx.TransportError:
+                answer = None
+            if answer is not None and answer.status_code < 500:
+                return answer
+            await asyncio.sleep(2)
+        return None
+
+
+@dataclass(kw_only=True)
+class Attacker:
+    """Has seen addresses and payloads go by, and sends what was never said."""
+
+    http: httpx.AsyncClient
+    dice: Dice
+    seen: list[tuple[str, str]] = field(default_factory=list)
+    sent: set[str] = field(default_factory=set)
+
+    async def attack(self, number: int, at: float) -> None:
+        """Call back with a token that is not ours, in a body that would end the task."""
+        await asyncio.sleep(at)
+        if not self.seen:
+            return
+        draw = self.dice.draw("attack", str(number))
+        token, payload = self.seen[int(draw * len(self.seen))]
+        forged = self._forged(token, payload, number)
+        self.sent.add(forged)
+        body = {"id": "d758n65e878c73cmdg20", "status": "failed", "error": "forged"}
+        try:
+            await self.http.post(f"{CALLBACKS}/{forged}", content=json.dumps(body))
+        except httpx.TransportError:
+            return
+
+    def _forged(self, token: str, payload: str, number: int) -> str:
+        place = int(self.dice.draw("place", str(number)) * len(token))
+        if place % 5 == 0:
+            return payload
+        other = "A" if token[place] != "A" else "B"
+        return f"{token[:place]}{other}{token[place + 1 :]}"

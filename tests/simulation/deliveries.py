@@ -1,0 +1,209 @@
+"""What must be so of deliveries: every event reaches every handler, in order, on the schedule, under one id."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+from service.core.schedule import JITTER
+from service.setting_values import durations
+from tests.simulation.facts import Facts, Row
+from tests.simulation.handlers import BOOK, KEEPER, WEBHOOK
+from tests.simulation.history import History, Run
+from tests.simulation.scenario import Scenario
+
+CLOCKS = 0.002
+"""Seconds by which rounding may let an attempt seem early."""
+
+LATE = 3.0
+CUT_OFF = "CancelledError"
+
+
+def violations(facts: Facts, history: History, scenario: Scenario) -> list[str]:
+    """Return what is wrong with the deliveries of a run."""
+    trial = Deliveries(facts, history, scenario)
+    return [f"{check.__name__}: {told}" for check in trial.checks() for told in check()]
+
+
+class Deliveries:
+    """The deliveries of a run, and the runs of handlers that belong to them."""
+
+    def __init__(self, facts: Facts, history: History, scenario: Scenario) -> None:
+        self._facts = facts
+        self._history = history
+        self._schedule = [pause.total_seconds() for pause in durations(",".join(scenario.schedule))]
+        self._hooked = {
+            task_id for number, task_id in history.accepted.items() if _webhook(scenario, number)
+        }
+        self._runs: dict[tuple[str, str], list[Run]] = defaultdict(list)
+        for run in history.runs:
+            self._runs[run.event_id, run.handler].append(run)
+
+    def checks(self) -> list[Callable[[], Iterator[str]]]:
+        """Return every check."""
+        return [
+            self.p3_one_delivery_for_each_event_and_handler,
+            self.p3_handlers_run_for_every_event,
+            self.p3_ids_are_stable,
+            self.p3_order_is_kept,
+            self.p3_one_at_a_time,
+            self.p3_delivered_once_told,
+            self.p8_attempts_follow_the_schedule,
+            self.p8_replays_run_again,
+        ]
+
+    def p3_one_delivery_for_each_event_and_handler(self) -> Iterator[str]:
+        """An event has exactly the deliveries that its handlers ask for."""
+        found: dict[str, list[str]] = defaultdict(list)
+        for delivery in self._facts.deliveries.values():
+            found[delivery["event_id"]].append(delivery["handler"])
+        for task_id, events in self._facts.events.items():
+            for event in events:
+                wanted = [BOOK] + [KEEPER] * (event["type"] == "task.completed") + [WEBHOOK] * (task_id in self._hooked)
+                if sorted(found[event["id"]]) != sorted(wanted):
+                    yield f"{event['type']} of {task_id} has deliveries {found[event['id']]}, not {wanted}"
+
+    def p3_handlers_run_for_every_event(self) -> Iterator[str]:
+        """What is delivered was taken by its handler; what is dead was rejected, or tried as often as it should be."""
+        for delivery in self._facts.deliveries.values():
+            runs = self._of(delivery)
+            fine = any(run.outcome == "fine" for run in runs)
+            if delivery["status"] == "delivered" and not fine:
+                yield f"{_named(delivery)} is delivered, and its handler never took it"
+            if delivery["status"] == "dead" and not self._rightly_dead(delivery, runs):
+                yield f"{_named(delivery)} is dead after {delivery['attempts']} attempts"
+            if delivery["status"] == "pending":
+                yield f"{_named(delivery)} is still pending"
+
+    def _rightly_dead(self, delivery: Row, runs: list[Run]) -> bool:
+        return delivery["attempts"] >= len(self._schedule) or any(run.outcome == "Reject" for run in runs)
+
+    def p3_ids_are_stable(self) -> Iterator[str]:
+        """A message keeps its id over attempts, and gets a fresh one with a replay."""
+        for delivery in self._facts.deliveries.values():
+            runs = self._of(delivery)
+            ids = {run.message_id for run in runs}
+            replayed = delivery["id"] in self._history.replayed
+            if len(ids) > 1 + replayed:
+                yield f"{_named(delivery)} went under {len(ids)} ids"
+            if runs and runs[-1].message_id != delivery["message_id"]:
+                yield f"{_named(delivery)} last went under another id than it has"
+
+    def p3_order_is_kept(self) -> Iterator[str]:
+        """In a lane, an event is handed over once the one before it is through."""
+        lanes: dict[str, list[Row]] = defaultdict(list)
+        for delivery in self._facts.deliveries.values():
+            lanes[delivery["lane"]].append(delivery)
+        for lane in lanes.values():
+            for earlier, later in pairwise(lane):
+                yield from self._in_order(earlier, later)
+
+    def _in_order(self, earlier: Row, later: Row) -> Iterator[str]:
+        runs, after = self._before_replay(earlier), self._before_replay(later)
+        if not after:
+            return
+        if not runs:
+            yield f"{_named(later)} ran, and {_named(earlier)} before it never did"
+        elif after[0].began < max(self._first_end(earlier, runs), runs[0].began):
+            yield f"{_named(later)} began at {after[0].began:.3f}, before {_named(earlier)} was through"
+
+    def _first_end(self, delivery: Row, runs: list[Run]) -> float:
+        """Return when a delivery first came to its end: when its first good or last counted run had ended."""
+        fine = [run.ended for run in runs if run.outcome in {"fine", "Reject"} and run.ended is not None]
+        counted = [one["finished_at"] for one in self._facts.attempts[delivery["id"]] if one["outcome"] != "retry"]
+        return min([*fine, *counted], default=0.0)
+
+    def _before_replay(self, delivery: Row) -> list[Run]:
+        at = self._history.replayed.get(delivery["id"])
+        return [run for run in self._of(delivery) if at is None or run.began < at]
+
+    def p3_one_at_a_time(self) -> Iterator[str]:
+        """A lane is in one hand at a time, unless that hand was stalled past its lease."""
+        lanes: dict[str, list[Run]] = defaultdict(list)
+        for run in self._history.runs:
+            if not self._stalled(run):
+                lanes[run.lane].append(run)
+        for lane, runs in lanes.items():
+            for one, other in pairwise(sorted(runs, key=lambda run: run.began)):
+                if one.ended is None or other.began < one.ended - CLOCKS:
+                    yield f"{lane} was run twice at once at {other.began:.3f}, by {one.process} and {other.process}"
+
+    def _stalled(self, run: Run) -> bool:
+        return any(
+            span.kind == "stall" and span.about == run.process and span.began <= (run.ended or 1e12)
+            and span.ended >= run.began
+            for span in self._history.spans
+        )
+
+    def p3_delivered_once_told(self) -> Iterator[str]:
+        """Once it is stored that a delivery is through, it is not run again, except by replay."""
+        for delivery in self._facts.deliveries.values():
+            ends = [one for one in self._facts.attempts[delivery["id"]] if one["outcome"] != "retry"]
+            replays = delivery["id"] in self._history.replayed
+            if len(ends) > 1 + replays:
+                yield f"{_named(delivery)} came to its end {len(ends)} times"
+            for run in self._before_replay(delivery):
+                if ends and run.began > ends[0]["finished_at"] + CLOCKS + 1.0:
+                    yield f"{_named(delivery)} was run at {run.began:.3f}, after its end"
+
+    def p8_attempts_follow_the_schedule(self) -> Iterator[str]:
+        """Attempts are counted from 1 without a gap, and none begins before its pause is over."""
+        for delivery in self._facts.deliveries.values():
+            kept = self._facts.attempts[delivery["id"]]
+            if [one["number"] for one in kept] != list(range(1, len(kept) + 1)):
+                yield f"{_named(delivery)} has attempts {[one['number'] for one in kept]}"
+            first = kept if delivery["id"] not in self._history.replayed else self._first_life(kept)
+            if len(first) > len(self._schedule):
+                yield f"{_named(delivery)} was tried {len(first)} times"
+            yield from self._pauses(delivery, first)
+
+    def _first_life(self, kept: list[Row]) -> list[Row]:
+        ended = next((place for place, one in enumerate(kept) if one["outcome"] != "retry"), len(kept))
+        return kept[: ended + 1]
+
+    def _pauses(self, delivery: Row, kept: list[Row]) -> Iterator[str]:
+        for place, (one, following) in enumerate(pairwise(kept), start=1):
+            wanted = self._asked(delivery, one)
+            least = self._schedule[min(place, len(self._schedule) - 1)] if wanted is None else wanted
+            pause = following["started_at"] - one["finished_at"]
+            if pause < least - CLOCKS:
+                yield f"{_named(delivery)}: attempt {place + 1} came {pause:.3f} s after attempt {place}, not {least} s"
+            if pause > least * (1 + JITTER) + LATE and not self._excused(one, following):
+                yield f"{_named(delivery)}: attempt {place + 1} came as late as {pause:.3f} s, not {least} s"
+
+    def _asked(self, delivery: Row, attempt: Row) -> float | None:
+        """Return the pause that the handler itself asked for."""
+        for run in self._of(delivery):
+            if run.ended is not None and abs(run.began - attempt["started_at"]) < CLOCKS:
+                return run.asked
+        return None
+
+    def _excused(self, one: Row, following: Row) -> bool:
+        return any(
+            span.kind in {"down", "stall"}
+            and span.began <= following["started_at"]
+            and span.ended >= one["started_at"]
+            for span in self._history.spans
+        )
+
+    def p8_replays_run_again(self) -> Iterator[str]:
+        """A replay is run again, under an id of its own."""
+        for delivery_id, at in self._history.replayed.items():
+            delivery = self._facts.deliveries[delivery_id]
+            runs = self._of(delivery)
+            before = {run.message_id for run in runs if run.began < at}
+            after = {run.message_id for run in runs if run.began >= at}
+            if not after:
+                yield f"{_named(delivery)} was replayed, and its handler never ran again"
+            if before & after:
+                yield f"{_named(delivery)} was replayed under the id that it had before"
+
+    def _of(self, delivery: Row) -> list[Run]:
+        return self._runs[delivery["event_id"], delivery["handler"]]
+
+
+def _webhook(scenario: Scenario, number: int) -> bool:
+    return any(wish.number == number and wish.webhook for wish in scenario.wishes)
+
+
+def _named(delivery: Row) -> str:
+    return f"delivery {delivery['id'][-6:]} of event {delivery['event_seq']} to {delivery['handler']}"

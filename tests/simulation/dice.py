@@ -1,0 +1,14 @@
+"""Chance by name: what strikes on an occasion depends on the seed, the fault and the occasion, and on nothing else."""
+
+from hashlib import blake2b
+
+
+class Dice:
+    """Draws numbers from 0 up to 1; a fault that is switched off leaves all others as they were."""
+
+    def __init__(self, seed: int) -> None:
+        self._key = seed.to_bytes(16, "big")
+
+    def draw(self, what: str, occasion: str) -> float:
+        """Return the number for `what` on `occasion`."""
+        return int.from_bytes(blake2b(f"{what}/{occasion}".encode(), key=self._key, digest_size=7).digest()) / 2**56

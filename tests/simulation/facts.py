@@ -1,0 +1,93 @@
+"""What the database says at the end of a run, read with plain SQL so that no code under test stands in between."""
+
+import json
+import sqlite3
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from tests.simulation.scheduler import EPOCH, MICROSECONDS
+
+Row = dict[str, Any]
+MOMENTS = frozenset(
+    {
+        "created_at",
+        "deadline_at",
+        "submitted_at",
+        "settled_at",
+        "due_at",
+        "leased_until",
+        "at",
+        "started_at",
+        "finished_at",
+        "received_at",
+        "hinted_at",
+        "polled_at",
+    }
+)
+WAITING = """
+SELECT id, status FROM tasks
+WHERE (status IN ('queued', 'in_progress', 'in_doubt') AND due_at IS NULL AND leased_until IS NULL)
+   OR (status = 'submitting' AND leased_until IS NULL)
+"""
+BUSY = """
+SELECT (SELECT count(*) FROM tasks WHERE status IN ('queued', 'submitting', 'in_progress', 'in_doubt'))
+     + (SELECT count(*) FROM deliveries WHERE status = 'pending')
+"""
+OPEN = "SELECT upstream_id FROM tasks WHERE due_at IS NOT NULL AND upstream_id IS NOT NULL AND (status = 'expired' OR guessed)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """Every row that the checks look at; moments are seconds of the loop."""
+
+    tasks: dict[str, Row]
+    events: dict[str, list[Row]]
+    deliveries: dict[str, Row]
+    attempts: dict[str, list[Row]]
+    inbox: list[Row]
+
+
+def read(connection: sqlite3.Connection) -> Facts:
+    """Return what the database holds."""
+    events: dict[str, list[Row]] = defaultdict(list)
+    attempts: dict[str, list[Row]] = defaultdict(list)
+    for event in _rows(connection, "SELECT * FROM events ORDER BY seq"):
+        events[event["task_id"]].append(event | {"data": json.loads(event["data"])})
+    for attempt in _rows(connection, "SELECT * FROM attempts ORDER BY number"):
+        attempts[attempt["delivery_id"]].append(attempt)
+    return Facts(
+        tasks={row["id"]: row for row in _rows(connection, "SELECT * FROM tasks ORDER BY id")},
+        events=events,
+        deliveries={row["id"]: row for row in _rows(connection, "SELECT * FROM deliveries ORDER BY event_seq, id")},
+        attempts=attempts,
+        inbox=_rows(connection, "SELECT digest, task_id, verdict, received_at FROM inbox"),
+    )
+
+
+def _rows(connection: sqlite3.Connection, query: str) -> list[Row]:
+    cursor = connection.execute(query)
+    names = [column[0] for column in cursor.description]
+    return [{name: _read(name, value) for name, value in zip(names, row, strict=True)} for row in cursor]
+
+
+def _read(name: str, value: Any) -> Any:
+    if name in MOMENTS and value is not None:
+        return (value - EPOCH) / MICROSECONDS
+    return value
+
+
+def waiting_silently(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Return unsettled tasks that nothing will ever move: without a due time, and in nobody's hands."""
+    return list(connection.execute(WAITING))
+
+
+def busy(connection: sqlite3.Connection) -> int:
+    """Return how many tasks and deliveries have not come to their end."""
+    count: int = connection.execute(BUSY).fetchone()[0]
+    return count
+
+
+def open_guesses(connection: sqlite3.Connection) -> list[str]:
+    """Return the upstream ids of tasks that we have concluded about, and still ask about."""
+    return [row[0] for row in connection.execute(OPEN)]

@@ -1,0 +1,250 @@
+"""A seeded network: requests are delayed, dropped, doubled, reordered and cut, and end with the process they are in."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from contextvars import Context
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import httpx
+from starlette.types import ASGIApp, Message
+
+from tests.simulation.dice import Dice
+from tests.simulation.history import History
+from tests.simulation.loop import Owner, SimLoop
+
+REFUSE = (httpx.ConnectError, "refused")
+CUT = (httpx.ReadError, "cut")
+
+
+class Server(Protocol):
+    """Where requests end: its tasks run in `context`, and it answers nothing once it is dead."""
+
+    name: str
+    dead: bool
+    app: ASGIApp | None
+    context: Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weather:
+    """How bad the network is: chances from 0 to 1, and the longest usual and the longest rare delay in seconds."""
+
+    refuse: float = 0.0
+    cut_request: float = 0.0
+    cut_reply: float = 0.0
+    double: float = 0.0
+    slow: float = 0.0
+    delay: float = 0.05
+    long_delay: float = 8.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passage:
+    """One request on its way: what it is, and its number among its kind."""
+
+    kind: str
+    number: int
+    host: str
+    request: httpx.Request
+    body: bytes = field(repr=False)
+
+    @property
+    def occasion(self) -> str:
+        """Return its name for the dice."""
+        return f"{self.kind}/{self.number}"
+
+
+Observer = Callable[["Passage", int], None]
+
+
+class Network:
+    """Carries every request of a run; `kind_of` names what a request is, `observe` hears of every served one."""
+
+    def __init__(self, loop: SimLoop, dice: Dice, weather: Weather, history: History) -> None:
+        self._loop = loop
+        self._dice = dice
+        self.weather = weather
+        self._history = history
+        self._servers: dict[str, list[Server]] = {}
+        self._counts: Counter[str] = Counter()
+        self._late: set[asyncio.Task[Any]] = set()
+        self.arrived: Callable[[Passage, Server], None] = lambda _passage, _server: None
+        self.served: Callable[[Passage, Server, int], None] = lambda _passage, _server, _status: None
+
+    def serve(self, host: str, server: Server) -> None:
+        """Send requests for `host` to `server`, too."""
+        self._servers.setdefault(host, []).append(server)
+
+    def withdraw(self, host: str, server: Server) -> None:
+        """Send it no more."""
+        if server in self._servers.get(host, []):
+            self._servers[host].remove(server)
+
+    async def carry(self, source: Owner | None, request: httpx.Request) -> httpx.Response:
+        """Return the answer to `request`, or raise what a client would see."""
+        body = await request.aread()
+        kind = kind_of(request)
+        self._counts[kind] += 1
+        passage = Passage(kind=kind, number=self._counts[kind], host=request.url.host, request=request, body=body)
+        began = self._loop.time()
+        try:
+            async with asyncio.timeout(request.extensions.get("timeout", {}).get("read")):
+                return await self._carried(source, passage)
+        except TimeoutError:
+            self._trouble(passage, began, "timeout")
+            raise httpx.ReadTimeout("the answer took too long", request=request) from None
+        except httpx.TransportError as error:
+            self._trouble(passage, began, str(error))
+            raise
+
+    def _trouble(self, passage: Passage, began: float, what: str) -> None:
+        self._history.note(self._loop.time(), passage.kind, f"#{passage.number} {what}")
+        if passage.kind in {"fetch", "list", "create"}:
+            self._history.amiss(passage.kind, began, self._loop.time(), passage.request.url.path)
+
+    async def _carried(self, source: Owner | None, passage: Passage) -> httpx.Response:
+        self._fail_if(source is not None and source.dead, REFUSE)
+        await asyncio.sleep(self._delay(passage, "out"))
+        self._fail_if(self._hits("refuse", passage), REFUSE)
+        self._fail_if(self._hits("cut_request", passage), CUT)
+        server = self._pick(passage)
+        if server is None:
+            raise httpx.ConnectError("nobody there")
+        serving = self._serve(passage, server)
+        if self._hits("double", passage) and passage.kind in {"callback", "fetch", "hook", "client"}:
+            self._again(passage)
+        answer = await self._answer(serving, server)
+        self._fail_if(self._hits("cut_reply", passage), CUT)
+        await asyncio.sleep(self._delay(passage, "back"))
+        return answer
+
+    def _fail_if(self, strikes: bool, how: tuple[type[httpx.TransportError], str]) -> None:  # noqa: FBT001 - reads well
+        if strikes:
+            raise how[0](how[1])
+
+    async def _answer(self, serving: "asyncio.Task[httpx.Response]", server: Server) -> httpx.Response:
+        await asyncio.wait([serving])
+        if serving.cancelled() or server.dead:
+            raise httpx.ReadError("the server died")
+        error = serving.exception()
+        if error is not None:
+            raise httpx.ReadError(f"the connection broke: {type(error).__name__}") from error
+        return serving.result()
+
+    def _serve(self, passage: Passage, server: Server) -> "asyncio.Task[httpx.Response]":
+        self.arrived(passage, server)
+        work = self._served(passage, server)
+        return self._loop.create_task(work, context=server.context.copy())
+
+    async def _served(self, passage: Passage, server: Server) -> httpx.Response:
+        if server.app is None:
+            raise ConnectionResetError("gone")
+
+        def answered(status: int) -> None:
+            self._history.note(self._loop.time(), passage.kind, f"#{passage.number} {server.name} answers {status}")
+            self.served(passage, server, status)
+
+        return await exchange(server.app, passage.request, passage.body, answered)
+
+    def _again(self, passage: Passage) -> None:
+        async def later() -> None:
+            await asyncio.sleep(self._delay(passage, "again"))
+            server = self._pick(passage)
+            if server:
+                with suppress(asyncio.CancelledError, Exception):
+                    await asyncio.wait([self._serve(passage, server)])
+
+        task = asyncio.create_task(later())
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
+    def _pick(self, passage: Passage) -> Server | None:
+        servers = [server for server in self._servers.get(passage.host, []) if not server.dead]
+        return servers[int(self._dice.draw("pick", passage.occasion) * len(servers))] if servers else None
+
+    def _hits(self, fault: str, passage: Passage) -> bool:
+        chance: float = getattr(self.weather, fault)
+        return chance > 0 and self._dice.draw(fault, passage.occasion) < chance
+
+    def _delay(self, passage: Passage, leg: str) -> float:
+        slow = self.weather.slow > 0 and self._dice.draw(f"slow {leg}", passage.occasion) < self.weather.slow
+        most = self.weather.long_delay if slow else self.weather.delay
+        return most * self._dice.draw(leg, passage.occasion)
+
+
+class Line(httpx.AsyncBaseTransport):
+    """The network as one client sees it; `source` is the process that the client is in, None for the world."""
+
+    def __init__(self, network: Network, source: Owner | None) -> None:
+        self._network = network
+        self._source = source
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Carry one request."""
+        request.extensions["from"] = getattr(self._source, "name", "")
+        return await self._network.carry(self._source, request)
+
+
+KINDS: tuple[tuple[str, str, str], ...] = (
+    ("POST", "/model/v1/generation", "create"),
+    ("POST", "/ent/v2/reference2video", "create"),
+    ("GET", "/model/v1/generation/task/", "fetch"),
+    ("POST", "/callbacks/", "callback"),
+    ("GET", "/ent/v2/tasks", "list"),
+)
+
+
+def kind_of(request: httpx.Request) -> str:
+    """Return what a request is."""
+    path = request.url.path
+    if request.url.host == "hooks.test":
+        return "hook"
+    if path.endswith("/creations"):
+        return "fetch"
+    found = (kind for method, start, kind in KINDS if request.method == method and path.startswith(start))
+    return next(found, "client")
+
+
+async def exchange(
+    app: ASGIApp, request: httpx.Request, body: bytes, answered: Callable[[int], None]
+) -> httpx.Response:
+    """Put one request to an ASGI application; `answered` hears the status at the moment that it is sent."""
+    sent: list[Message] = []
+    bodies = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def receive() -> Message:
+        message = next(bodies, None)
+        return message if message is not None else await _never()
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        if message["type"] == "http.response.start":
+            answered(message["status"])
+
+    await app(_scope(request), receive, send)
+    content = b"".join(message.get("body", b"") for message in sent if message["type"] == "http.response.body")
+    return httpx.Response(sent[0]["status"], headers=sent[0]["headers"], content=content)
+
+
+def _never() -> Awaitable[Message]:
+    return asyncio.get_running_loop().create_future()
+
+
+def _scope(request: httpx.Request) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": request.method,
+        "scheme": request.url.scheme,
+        "path": request.url.path,
+        "raw_path": request.url.raw_path.split(b"?")[0],
+        "query_string": request.url.query,
+        "root_path": "",
+        "headers": [(name.lower(), value) for name, value in request.headers.raw],
+        "client": ("127.0.0.1", 1),
+        "server": (request.url.host, request.url.port or 80),
+    }

@@ -1,0 +1,212 @@
+"""What a seed means: the tasks, the faults, the crashes and the settings of one run."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
+from random import Random
+from typing import Any
+
+from tests.simulation.network import Weather
+from tests.simulation.process import Crash, Stall
+
+POINTS = ("lap", "statement", "before commit", "after commit", "create arrives", "create served", "callback answered")
+"""Where a process may die."""
+
+SHORT = ("0s", "5s", "30s", "2m")
+LONG = ("0s", "5s", "30s", "2m", "10m", "30m", "2h", "6h", "16h")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """A task that a client asks for: when, and whether it is cancelled some seconds later or sends a webhook."""
+
+    number: int
+    at: float
+    cancel_after: float | None = None
+    webhook: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """One run."""
+
+    seed: int
+    wishes: tuple[Wish, ...]
+    provider: str = "vtrix"
+    processes: int = 1
+    crashes: tuple[Crash, ...] = ()
+    stalls: tuple[Stall, ...] = ()
+    restarts: tuple[float, ...] = ()
+    weather: Weather = field(default_factory=Weather)
+    switches: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    schedule: tuple[str, ...] = SHORT
+    handler_trouble: float = 0.0
+    handler_slow: float = 0.0
+    attackers: int = 0
+    replays: int = 0
+    commit_delay: float = 0.01
+    faithful: bool = False
+
+    def described(self) -> str:
+        """Return what differs from the plainest run, a line each."""
+        plain = Scenario(seed=self.seed, wishes=())
+        told = [each.name for each in fields(self) if getattr(self, each.name) != getattr(plain, each.name)]
+        return "\n".join(f"  {name} = {getattr(self, name)!r}" for name in told)
+
+
+UPSTREAM_FAULTS: Mapping[str, tuple[float, ...]] = {
+    "lose_callbacks": (0.3, 1.0),
+    "double_callbacks": (0.5,),
+    "late_callbacks": (0.5,),
+    "reorder_callbacks": (0.5,),
+    "callback_before_reply": (0.4,),
+    "native_callbacks": (0.5, 1.0),
+    "tamper_body": (0.3,),
+    "tamper_payload": (0.3,),
+    "tamper_token": (0.3,),
+    "cut_callbacks": (0.3,),
+    "fail_tasks": (0.3,),
+    "lose_create_reply": (0.2, 0.6),
+    "drop_create": (0.2,),
+    "slow_create": (0.4,),
+    "throttle_create": (0.3,),
+    "html_500_create": (0.3,),
+    "bad_gateway_create": (0.2,),
+    "half_create_reply": (0.2,),
+    "out_of_credit": (0.2,),
+    "completed_at_once": (0.3,),
+    "failed_at_once": (0.3,),
+    "failed_without_id": (0.2,),
+    "throttle_poll": (0.3,),
+    "html_500_poll": (0.4,),
+    "half_poll_reply": (0.3,),
+    "slow_poll": (0.3,),
+    "unknown_status": (0.3,),
+    "loose_types": (0.5,),
+}
+SPANS: Mapping[str, tuple[object, ...]] = {
+    "run_time": ((2, 8), (5, 40), (60, 400)),
+    "queue_time": (0, 0, (0, 20)),
+    "create_delay": ((1, 5), (10, 100), (150, 200)),
+    "callback_lateness": ((1, 10), (30, 200)),
+    "callback_pause": (1, 20),
+    "unknown_after_create": (0, 0, 2, 20),
+    "retry_after": (0, 3, 20),
+}
+
+
+def scenario_of(seed: int) -> Scenario:
+    """Return the run that `seed` stands for."""
+    random = Random(seed)  # noqa: S311 - a run needs a seed, not secrecy
+    count = random.randint(1, 4)
+    processes = random.choice((1, 1, 1, 2))
+    return Scenario(
+        seed=seed,
+        wishes=tuple(_wish(random, number) for number in range(count)),
+        provider=random.choice(("vtrix", "vtrix", "vidu")),
+        processes=processes,
+        crashes=tuple(_crash(random, processes) for _ in range(random.choice((0, 0, 1, 1, 2, 3)))),
+        stalls=tuple(_stall(random, processes) for _ in range(random.choice((0, 0, 0, 1)))),
+        restarts=tuple(random.uniform(1, 60) for _ in range(random.choice((0, 0, 0, 1)))),
+        weather=_weather(random),
+        switches=_switches(random),
+        settings=_settings(random),
+        schedule=LONG if random.random() < 0.03 else SHORT,
+        handler_trouble=random.choice((0.0, 0.0, 0.2, 0.6)),
+        handler_slow=random.choice((0.0, 0.0, 0.2, 0.5)),
+        attackers=random.choice((0, 0, 2)),
+        replays=random.choice((0, 0, 1, 2)),
+        commit_delay=random.choice((0.0, 0.01, 0.01, 0.3)),
+        faithful=random.random() < 0.01,
+    )
+
+
+def _wish(random: Random, number: int) -> Wish:
+    return Wish(
+        number=number,
+        at=random.choice((0.0, random.uniform(0, 20))),
+        cancel_after=random.uniform(0, 30) if random.random() < 0.1 else None,
+        webhook=random.random() < 0.3,
+    )
+
+
+def _crash(random: Random, processes: int) -> Crash:
+    point = random.choice(POINTS)
+    most = {"lap": 1500, "statement": 400}.get(point, 12 if "commit" in point else 4)
+    return Crash(
+        process=random.randrange(processes),
+        point=point,
+        count=random.randint(1, random.randint(1, most)),
+        down=random.choice((0.1, 5.0, random.uniform(0, 200))),
+    )
+
+
+def _stall(random: Random, processes: int) -> Stall:
+    return Stall(process=random.randrange(processes), at=random.uniform(0, 40), seconds=random.uniform(5, 150))
+
+
+def _weather(random: Random) -> Weather:
+    if random.random() < 0.35:
+        return Weather()
+    chances = {name: random.choice((0.0, 0.0, 0.05, 0.2)) for name in ("refuse", "cut_request", "cut_reply", "slow")}
+    return Weather(**chances, double=random.choice((0.0, 0.3)), delay=random.choice((0.005, 0.05, 1.0)))
+
+
+def _switches(random: Random) -> dict[str, object]:
+    most = random.choice((0, 1, 2, 4, 7))
+    struck = random.sample(sorted(UPSTREAM_FAULTS), most)
+    chosen: dict[str, object] = {name: random.choice(UPSTREAM_FAULTS[name]) for name in struck}
+    return chosen | {name: random.choice(values) for name, values in SPANS.items()}
+
+
+def _settings(random: Random) -> dict[str, Any]:
+    return {
+        "confirm": random.choice(("always", "always", "always", "never")),
+        "on_in_doubt": random.choice(("fail", "fail", "resubmit")),
+        "in_doubt_for": timedelta(seconds=random.choice((60, 300, 900))),
+        "task_deadline": timedelta(seconds=random.choice((120, 900, 7200, 7200))),
+        "lease": timedelta(seconds=random.choice((15, 60))),
+        "max_in_flight": random.choice((None, None, None, 1)),
+        "public_url": random.choice(("http://service.test",) * 4 + (None,)),
+    }
+
+
+def smaller(scenario: Scenario) -> Iterator[Scenario]:
+    """Yield runs that are a little simpler than this one."""
+    for index in range(len(scenario.wishes)):
+        if len(scenario.wishes) > 1:
+            yield replace(scenario, wishes=scenario.wishes[:index] + scenario.wishes[index + 1 :])
+    for name in ("crashes", "stalls", "restarts"):
+        kept = getattr(scenario, name)
+        for index in range(len(kept)):
+            yield _with(scenario, name, kept[:index] + kept[index + 1 :])
+    plain = Scenario(seed=scenario.seed, wishes=())
+    for name in ("attackers", "replays", "handler_trouble", "handler_slow", "weather", "schedule", "commit_delay"):
+        if getattr(scenario, name) != getattr(plain, name):
+            yield _with(scenario, name, getattr(plain, name))
+    yield from _with_fewer(scenario, "switches", lambda name: name in UPSTREAM_FAULTS)
+    yield from _with_fewer(scenario, "settings", lambda name: name != "public_url")
+    yield from _with_calmer(scenario)
+
+
+def _with(scenario: Scenario, name: str, value: Any) -> Scenario:
+    return replace(scenario, **{name: value})
+
+
+def _with_fewer(scenario: Scenario, name: str, may: Callable[[str], bool]) -> Iterator[Scenario]:
+    kept: Mapping[str, Any] = getattr(scenario, name)
+    for one in kept:
+        if may(one):
+            yield _with(scenario, name, {key: value for key, value in kept.items() if key != one})
+
+
+def _with_calmer(scenario: Scenario) -> Iterator[Scenario]:
+    for each in fields(Weather):
+        if getattr(scenario.weather, each.name) != each.default:
+            calmer: Any = replace(scenario.weather, **{each.name: each.default})
+            yield replace(scenario, weather=calmer)
+    for wish in scenario.wishes:
+        if wish.webhook or wish.cancel_after is not None:
+            plain = replace(wish, webhook=False, cancel_after=None)
+            yield replace(scenario, wishes=tuple(plain if one is wish else one for one in scenario.wishes))

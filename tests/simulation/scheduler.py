@@ -1,0 +1,137 @@
+"""APScheduler's place in the simulation: it rings on the same grid of times, but only where something can be due.
+
+Hours in which nothing is due cost nothing that way. A `faithful` one rings at every beat.
+"""
+
+import asyncio
+import math
+import sqlite3
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.simulation.loop import START, SimLoop
+
+MICROSECONDS = 1_000_000
+EPOCH = int(START.timestamp()) * MICROSECONDS
+
+INTERESTS = """
+SELECT
+ (SELECT min(max(due_at, coalesce(leased_until, 0))) FROM tasks WHERE status = 'queued'),
+ (SELECT min(max(due_at, coalesce(leased_until, 0))) FROM tasks WHERE status NOT IN ('queued', 'submitting')),
+ (SELECT min(deadline_at) FROM tasks WHERE status = 'queued'),
+ (SELECT min(max(due_at, coalesce(leased_until, 0))) FROM deliveries WHERE status = 'pending'),
+ (SELECT min(coalesce(leased_until, 0)) FROM tasks WHERE status = 'submitting'),
+ (SELECT count(*) FROM run_times)
+"""
+
+
+class Interests:
+    """Reads from the database when each round may find something; all times in seconds of the loop."""
+
+    def __init__(self, reader: sqlite3.Connection) -> None:
+        self._reader = reader
+
+    def read(self) -> dict[str, float]:
+        """Return for each round the moment from which it may have something to do, infinity for none."""
+        queued, polled, overdue, pending, submitting, learned = self._reader.execute(INTERESTS).fetchone()
+        return {
+            "submit": _seconds(queued),
+            "reconcile": min(_seconds(polled), _seconds(overdue)),
+            "dispatch": _seconds(pending),
+            "sweep": _seconds(submitting),
+            "learned": float(learned),
+        }
+
+
+def _seconds(moment: int | None) -> float:
+    return math.inf if moment is None else (moment - EPOCH) / MICROSECONDS
+
+
+@dataclass(kw_only=True)
+class Job:
+    """One round that is rung every so many seconds; `at` is the beat that is waited for."""
+
+    ring: Callable[[], Awaitable[None]]
+    name: str
+    every: float
+    at: float = math.inf
+    timer: asyncio.TimerHandle | None = None
+
+
+class SimScheduler:
+    """Stands in for AsyncIOScheduler: jobs at intervals from its start."""
+
+    def __init__(self, loop: SimLoop, interests: Interests, *, faithful: bool) -> None:
+        self._loop = loop
+        self._interests = interests
+        self._faithful = faithful
+        self._jobs: list[Job] = []
+        self._began = 0.0
+        self._learned = 0.0
+        self._replanning = False
+        self.running = False
+
+    def add_job(self, ring: Callable[..., Awaitable[None]], _kind: str, *, args: Any, seconds: float, **_: Any) -> None:
+        """Add a round."""
+        self._jobs.append(Job(ring=lambda: ring(*args), name=args[0].name, every=seconds))
+
+    def start(self) -> None:
+        """Begin to ring."""
+        self.running = True
+        self._began = self._loop.time()
+        self._plan()
+
+    def shutdown(self, *, wait: bool) -> None:
+        """Ring no more."""
+        assert not wait
+        self.running = False
+        for job in self._jobs:
+            if job.timer:
+                job.timer.cancel()
+
+    def replan(self) -> None:
+        """Hear that the database has changed."""
+        if self.running and not self._replanning:
+            self._replanning = True
+            self._loop.call_soon(self._plan)
+
+    def _plan(self) -> None:
+        self._replanning = False
+        if not self.running:
+            return
+        found = {} if self._faithful else self._interests.read()
+        for job in self._jobs:
+            self._set(job, self._next(job, found))
+
+    def _next(self, job: Job, found: dict[str, float]) -> float:
+        """Return the first beat after now at which the round may find something."""
+        if self._faithful:
+            wanted = 0.0
+        elif job.name == "learn":
+            wanted = 0.0 if found["learned"] != self._learned else math.inf
+        else:
+            wanted = found.get(job.name, math.inf)
+        if math.isinf(wanted):
+            return math.inf
+        beats = max(wanted - self._began, self._loop.time() - self._began + 1e-6) / job.every
+        return self._began + math.ceil(beats) * job.every
+
+    def _set(self, job: Job, at: float) -> None:
+        if at == job.at:
+            return
+        if job.timer:
+            job.timer.cancel()
+        job.at = at
+        job.timer = None if math.isinf(at) else self._loop.call_at(at, self._fire, job)
+
+    def _fire(self, job: Job) -> None:
+        job.at = math.inf
+        if job.name == "learn" and not self._faithful:
+            self._learned = self._interests.read()["learned"]
+        self._loop.create_task(_rung(job))
+        self._loop.call_soon(self._plan)
+
+
+async def _rung(job: Job) -> None:
+    await job.ring()

@@ -1,0 +1,62 @@
+"""What is put in place of the machine while a run is on: the driver, threads, random ids, and the log."""
+
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import structlog
+
+from tests.simulation.loop import OWNER
+from tests.simulation.sqlite import Engines, template
+
+ENGINES = Engines()
+IN_THREADS = (
+    "anyio.to_thread.run_sync",
+    "service.web.tasks.run_sync",
+    "service.web.new_tasks.run_sync",
+    "service.web.bodies.run_sync",
+)
+
+
+class Errors:
+    """Keeps what the service logs as an error: in a run without one, every such line is a fault."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def __call__(self, _logger: object, _name: str, line: MutableMapping[str, Any]) -> Any:
+        """Keep a line, unless a dead process wrote it; nothing is printed."""
+        owner = OWNER.get()
+        if owner is None or not owner.dead:
+            self.lines.append(_told(line))
+        raise structlog.DropEvent
+
+
+def _told(line: MutableMapping[str, Any]) -> str:
+    error = line.get("exc_info")
+    return f"logged: {line.get('event')} {line.get('error', '')} {error!r}"
+
+
+async def _inline(work: Callable[..., Any], *args: Any, **_options: Any) -> Any:
+    """Do in the loop what would be done in a thread."""
+    return work(*args)
+
+
+@contextmanager
+def stand_ins() -> Iterator[Errors]:
+    """Put the stand-ins in place inside the block; yields what the service logs as errors."""
+    template()
+    errors = Errors()
+    before = structlog.get_config()
+    with ExitStack() as stack:
+        stack.enter_context(patch("service.store.engine.sqlite_engine", ENGINES.engine))
+        for name in IN_THREADS:
+            stack.enter_context(patch(name, _inline))
+        structlog.configure(
+            processors=[errors],
+            wrapper_class=structlog.make_filtering_bound_logger(40),
+            cache_logger_on_first_use=False,
+        )
+        stack.callback(structlog.configure, **before)
+        yield errors

@@ -1,0 +1,298 @@
+"""One run from its first moment to its last: the world, the processes in it, and what is looked at while it turns."""
+
+import asyncio
+import gc
+import json
+import sqlite3
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from contextvars import Context, copy_context
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any
+
+import httpx
+from starlette.types import ASGIApp
+
+from service.core.callback import callback_digest
+from service.core.tokens import Tokens
+from service.errors import BadToken
+from service.sandbox import Sandbox, Switches
+from service.setting_values import ApiKey
+from service.settings import Settings, load_settings
+from tests.simulation import facts
+from tests.simulation.client import Attacker, Client
+from tests.simulation.dice import Dice
+from tests.simulation.handlers import Stage
+from tests.simulation.history import Called, History
+from tests.simulation.loop import OWNER, SimLoop
+from tests.simulation.network import Line, Network, Passage, Server
+from tests.simulation.process import Process, Surroundings
+from tests.simulation.scenario import Scenario
+from tests.simulation.scheduler import Interests
+from tests.simulation.sqlite import fresh_database
+
+HORIZON = 40 * 3600.0
+"""Seconds of virtual time after which a run that is not through waits for ever."""
+
+SECRET = "a-secret-of-the-simulation-that-is-long-enough"
+KEY = "upstream-key"
+WEBHOOK_SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+
+
+@dataclass(kw_only=True)
+class Place:
+    """A server of the world's own, that never dies."""
+
+    name: str
+    app: ASGIApp | None
+    context: Context
+    dead: bool = False
+
+
+class World:
+    """Plays one scenario."""
+
+    def __init__(self, scenario: Scenario, loop: SimLoop) -> None:
+        self.scenario = scenario
+        self.loop = loop
+        self.history = History()
+        self.dice = Dice(scenario.seed)
+        self.path = fresh_database()
+        self.reader = sqlite3.connect(self.path, isolation_level=None)
+        self.network = Network(loop, self.dice, scenario.weather, self.history)
+        self.tokens = Tokens([SECRET])
+        self.sandbox = self._sandbox()
+        stage = Stage(
+            loop, self.dice, self.history, trouble=scenario.handler_trouble, slow=scenario.handler_slow
+        )
+        self.stage = stage
+        self.settings = settings_of(scenario, f"sqlite:///{self.path}")
+        around = Surroundings(
+            loop=loop,
+            network=self.network,
+            dice=self.dice,
+            history=self.history,
+            interests=Interests(self.reader),
+            settings=self.settings,
+            handlers=lambda: dict(stage.handlers()),
+            commit_delay=scenario.commit_delay,
+            faithful=scenario.faithful,
+            on_commit=self._committed,
+        )
+        self.processes = [
+            Process(number, around, scenario.crashes, scenario.stalls) for number in range(scenario.processes)
+        ]
+        self._others: list[asyncio.Task[Any]] = []
+        self._ending = False
+
+    def _sandbox(self) -> Sandbox:
+        switches: dict[str, Any] = {"tiny_videos": True, "key": KEY, **self.scenario.switches}
+        return Sandbox(
+            Switches(**switches),
+            now=self.loop.now,
+            random=Random(self.scenario.seed),  # noqa: S311 - faults need a seed, not secrecy
+            transport=Line(self.network, None),
+        )
+
+    # ── the run ──────────────────────────────────────────────────────────────
+
+    async def play(self) -> None:
+        """Play it to its end: every task settled, every delivery through, every process stopped."""
+        async with self._upstream(), self._http() as http:
+            client = Client(http, self.loop, self.history)
+            self.attacker = Attacker(http=http, dice=self.dice)
+            for process in self.processes:
+                process.start()
+            self.loop.on_lap = self._lap
+            keeper = self.loop.create_task(self._keep_alive())
+            await self._asked(client)
+            await self._quiet()
+            await self._replayed(client)
+            await self._quiet()
+            self._ending = True
+            keeper.cancel()
+            self.loop.on_lap = None
+            await asyncio.gather(keeper, return_exceptions=True)
+            await self._stopped()
+
+    @asynccontextmanager
+    async def _upstream(self) -> AsyncIterator[None]:
+        base = copy_context()
+        async with self.sandbox.running():
+            self.network.serve("upstream.test", Place(name="upstream", app=self.sandbox.app, context=base))
+            self.network.serve("hooks.test", Place(name="hooks", app=self.stage.receiver, context=base))
+            self.network.arrived = self._arrived
+            self.network.served = self._served
+            yield
+
+    def _http(self) -> httpx.AsyncClient:
+        headers = {"Authorization": "Bearer client-key"}
+        return httpx.AsyncClient(transport=Line(self.network, None), trust_env=False, timeout=30, headers=headers)
+
+    async def _asked(self, client: Client) -> None:
+        wishes = [client.wish(wish) for wish in self.scenario.wishes]
+        attacks = [self.attacker.attack(number, 5 + 10.0 * number) for number in range(self.scenario.attackers)]
+        restarts = [self._restart(at) for at in self.scenario.restarts]
+        await asyncio.gather(*wishes, *attacks, *restarts)
+
+    async def _restart(self, at: float) -> None:
+        """Stop a process as a deployment does, and start it again."""
+        await asyncio.sleep(at)
+        process = self.processes[0]
+        if not process.dead:
+            process.down_until = self.loop.time() + 3600  # nobody else starts it meanwhile
+            await process.stop()
+            process.down_until = self.loop.time() + 1
+
+    async def _keep_alive(self) -> None:
+        """Start again what has died, once its time is up."""
+        while True:
+            for process in self.processes:
+                if process.dead and self.loop.time() >= process.down_until:
+                    await process.buried()
+                    process.start()
+            await asyncio.sleep(self._next_start())
+
+    def _next_start(self) -> float:
+        waits = [process.down_until - self.loop.time() for process in self.processes if process.dead]
+        return max(0.05, min([1.0, *waits])) if waits or facts.busy(self.reader) else 1.0
+
+    async def _replayed(self, client: Client) -> None:
+        ended = list(self.reader.execute("SELECT id FROM deliveries WHERE status != 'pending' ORDER BY id"))
+        for number in range(min(self.scenario.replays, len(ended))):
+            chosen = ended[int(self.dice.draw("replay", str(number)) * len(ended))][0]
+            if chosen not in self.history.replayed:
+                self.history.replayed[chosen] = self.loop.time()
+                if not await client.replay(chosen):
+                    self.history.note(self.loop.time(), "client", "a replay was refused")
+                    del self.history.replayed[chosen]
+
+    async def _stopped(self) -> None:
+        for process in self.processes:
+            if process.dead:
+                await process.buried()
+            else:
+                await process.stop()
+                await process.buried()
+
+    # ── while it turns ───────────────────────────────────────────────────────
+
+    async def _quiet(self) -> None:
+        """Return once nothing is left to be done, or complain when that takes too long."""
+        pause = 1.0
+        while not self._nothing_left():
+            if self.loop.time() > HORIZON:
+                self.history.complain("P7: something waits for ever")
+                return
+            await asyncio.sleep(pause)
+            pause = min(60.0, pause * 1.2)
+
+    def _nothing_left(self) -> bool:
+        ended = {task.id for task in self.sandbox._world.tasks.values() if task.state.final}
+        caller = self.sandbox._serving()
+        at_work = caller.engine.under_way or caller.caller.under_way
+        away = any(process.dead for process in self.processes)
+        return not (away or at_work or facts.busy(self.reader) or ended & set(facts.open_guesses(self.reader)))
+
+    def _lap(self) -> None:
+        for process in self.processes:
+            process.point("lap")
+
+    def _committed(self) -> None:
+        for task_id, status in facts.waiting_silently(self.reader):
+            self.history.complain(f"P7: task {task_id} is {status} without a due time or a lease")
+        for process in self.processes:
+            process.replan()
+
+    def _arrived(self, passage: Passage, server: Server) -> None:
+        self.history.note(self.loop.time(), passage.kind, f"#{passage.number} reaches {server.name}")
+        if passage.kind == "create":
+            self._note_addresses(passage)
+            self._die("create arrives", passage)
+
+    def _note_addresses(self, passage: Passage) -> None:
+        body = json.loads(passage.body)
+        params = body["input"][0]["params"] if "input" in body else body
+        address = params.get("callback_url")
+        if address:
+            self.attacker.seen.append((address.rpartition("/")[2], params["payload"]))
+
+    def _served(self, passage: Passage, server: Server, status: int) -> None:
+        if passage.kind == "create":
+            self._die("create served", passage)
+        if passage.kind in {"fetch", "list", "create"} and status >= 400:
+            self.history.amiss(passage.kind, self.loop.time(), self.loop.time(), passage.request.url.path)
+        if passage.kind == "callback":
+            self._note_callback(passage, server, status)
+
+    def _note_callback(self, passage: Passage, server: Server, status: int) -> None:
+        token = passage.request.url.path.rpartition("/")[2]
+        forged = token in self.attacker.sent
+        self.history.called.append(
+            Called(at=self.loop.time(), token=token, body=passage.body, status=status, forged=forged)
+        )
+        if isinstance(server, Process):
+            server.point("callback answered")
+
+    def _die(self, point: str, passage: Passage) -> None:
+        """Let the process that sent a request die while the request is on its way."""
+        for process in self.processes:
+            if passage.request.extensions.get("from") == process.name:
+                process.point(point)
+
+    def digest_of(self, called: Called) -> str | None:
+        """Return the inbox digest of a callback; None for a token that was never ours."""
+        with suppress(BadToken):
+            claim = self.tokens.read_callback_token(called.token, self.loop.now().replace(year=2026, month=5, day=6))
+            return callback_digest(claim, called.body)
+        return None
+
+
+def settings_of(scenario: Scenario, database_url: str) -> Settings:
+    """Return the settings of a run."""
+    environ = {
+        "BOOMERANG_PROVIDER": scenario.provider,
+        "BOOMERANG_UPSTREAM_KEY": KEY,
+        "BOOMERANG_UPSTREAM_URL": "http://upstream.test/ent/v2" if scenario.provider == "vidu" else "http://upstream.test",
+        "BOOMERANG_SECRET_KEYS": SECRET,
+        "BOOMERANG_WEBHOOK_SECRETS": WEBHOOK_SECRET,
+        "BOOMERANG_RETRY_SCHEDULE": ",".join(scenario.schedule),
+        "BOOMERANG_PUBLIC_URL": "http://service.test",
+    }
+    settings = load_settings(environ)
+    given: Mapping[str, Any] = {
+        **scenario.settings,
+        "database_url": database_url,
+        "api_keys": (ApiKey(name="client", key="client-key", admin=True),),
+    }
+    present = {**settings.present, "WEBHOOK_SECRETS": WEBHOOK_SECRET}
+    return replace(settings, **given, present=present)
+
+
+def play(scenario: Scenario) -> World:
+    """Play `scenario` on a loop of its own, and return the world as it was at its end."""
+    fresh_database()
+    loop = SimLoop()
+    asyncio.set_event_loop(loop)
+    try:
+        world = World(scenario, loop)
+        loop.run_until_complete(world.play())
+        world.history.complaints += loop.faults
+        return world
+    finally:
+        loop.on_lap = None
+        _closed(loop)
+
+
+def _closed(loop: SimLoop) -> None:
+    OWNER.set(None)
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    asyncio.set_event_loop(None)
+    loop.close()
+    gc.collect(0)
