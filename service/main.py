@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict
 from typing import Literal
@@ -15,11 +15,13 @@ from service import plugins
 from service.errors import BadSetting, SchemaBehind
 from service.logs import configure_logs
 from service.media import missing_extras
+from service.replay import Replay
+from service.setting_values import database_file
 from service.settings import Settings, ensure_secret_keys
 from service.store import migrate
 from service.ticker import Ticker
 from service.web.allocator import give_back_large_blocks
-from service.web.app import ProbeServices, Services, create_app, create_probe_app
+from service.web.app import Services, create_app, create_probe_app
 from service.web.server import listen, serving
 from service.wiring import Parts, put_together
 
@@ -31,6 +33,7 @@ STOP_WITHIN = 8.0
 """Seconds that work in hand has at a stop; platforms kill after ten."""
 
 LOOK_AGAIN = 2.0
+"""Seconds between looks at a database that is not ready."""
 
 
 async def serve(settings: Settings, *, host: str, port: int | None, role: Role) -> None:
@@ -54,9 +57,7 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
     At the end what is in hand is finished within STOP_WITHIN seconds, and the leases of the rest are given back.
     """
     give_back_large_blocks()
-    settings = ensure_secret_keys(settings)
-    if not settings.database_url.startswith("postgres"):
-        await migrate(settings.database_url)
+    settings = await _prepared(settings)
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(put_together(settings))
         _tell_what_is_missing(settings)
@@ -72,6 +73,14 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
             yield address
         finally:
             stopping.set()
+
+
+async def _prepared(settings: Settings) -> Settings:
+    """Return the settings with their keys, and make the schema where it is ours alone: in an SQLite file."""
+    settings = ensure_secret_keys(settings)
+    if database_file(settings.database_url):
+        await migrate(settings.database_url)
+    return settings
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -112,55 +121,33 @@ async def _start_when_ready(parts: Parts, ticker: Ticker) -> None:
 
 
 def _app(parts: Parts, role: Role, stopping: asyncio.Event) -> ASGIApp:
-    if role == "worker":
-        return create_probe_app(
-            ProbeServices(
-                health=parts.store.health,
-                clock=parts.clock,
-                api_keys=parts.settings.api_keys,
-                counters=parts.counters,
-                stopping=stopping.is_set,
-            )
-        )
-    return create_app(
-        Services(
-            health=parts.store.health,
-            clock=parts.clock,
-            api_keys=parts.settings.api_keys,
-            counters=parts.counters,
-            stopping=stopping.is_set,
-            desk=parts.desk,
-            receiver=parts.receive,
-            replayer=Replay(parts),
-            rounds=parts.rounds,
-            library=parts.store.library,
-            inputs=parts.store.inputs,
-            deliveries=parts.store.deliveries,
-            signals=parts.store.signals,
-            allow_off_peak=parts.settings.allow_off_peak,
-        )
+    services = _services(parts, stopping)
+    return create_probe_app(services) if role == "worker" else create_app(services)
+
+
+def _services(parts: Parts, stopping: asyncio.Event) -> Services:
+    return Services(
+        health=parts.store.health,
+        clock=parts.clock,
+        api_keys=parts.settings.api_keys,
+        counters=parts.counters,
+        stopping=stopping.is_set,
+        desk=parts.desk,
+        receiver=parts.receive,
+        replayer=Replay(parts.store.deliveries, parts.clock),
+        rounds=parts.rounds,
+        library=parts.store.library,
+        inputs=parts.store.inputs,
+        deliveries=parts.store.deliveries,
+        signals=parts.store.signals,
+        allow_off_peak=parts.settings.allow_off_peak,
     )
-
-
-class Replay:
-    """Puts deliveries through again, from now."""
-
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
-
-    async def replay(self, ids: Sequence[str]) -> list[str]:
-        """Make the deliveries due again; return the ids of those that are."""
-        found = await self._parts.store.deliveries.replay(ids, now=self._parts.clock.now())
-        self._parts.store.signals.ring("dispatch")
-        return found
 
 
 async def reconcile_once(settings: Settings) -> dict[str, int]:
     """Do one full round of submit, poll and dispatch for what is due; return how many of each."""
     configure_logs(settings.log_format, settings.log_level)
-    settings = ensure_secret_keys(settings)
-    if not settings.database_url.startswith("postgres"):
-        await migrate(settings.database_url)
+    settings = await _prepared(settings)
     async with put_together(settings) as parts:
         if why := await parts.store.health.ready():
             raise SchemaBehind(why)

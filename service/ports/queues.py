@@ -7,7 +7,6 @@ from typing import Protocol
 
 from service.core.task import Json, Task, TaskId
 from service.ports.ledger import EventRow
-from service.ports.library import DeliveryView
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +89,3 @@ class DeliveryQueue(Protocol):
 
     async def release(self, claims: Mapping[str, int]) -> None:
         """Give back leases whose fence still fits, without counting an attempt; due at once."""
-
-    async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> list[str]:
-        """Make dead or delivered deliveries due again, with a fresh message id and schedule; return those found."""
-
-    async def delivery(self, delivery_id: str) -> DeliveryView | None:
-        """Return one delivery."""
