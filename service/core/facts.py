@@ -7,9 +7,14 @@ from service.core.task import Fact, Json, Status, TaskError, UpstreamId, Usage
 
 def fact_to_json(fact: Fact) -> Json:
     """Return `fact` as JSON values, without its correlation token."""
-    plain = asdict(fact)
+    plain = vars(fact) | {
+        "status": fact.status.value,
+        "output": list(fact.output),
+        "error": asdict(fact.error) if fact.error else None,
+        "usage": asdict(fact.usage) if fact.usage else None,
+    }
     del plain["correlation"]
-    return plain | {"status": fact.status.value, "output": list(fact.output)}
+    return plain
 
 
 def fact_from_json(data: Json) -> Fact:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from itsdangerous import Signer
+from itsdangerous.signer import SigningAlgorithm
 
 from service.core.task import TaskId
 from service.errors import BadSetting, BadToken
@@ -75,8 +76,18 @@ class Tokens:
         return Claim(task_id=TaskId(found[1]), submission=int(found[2]))
 
 
+class OneShot(SigningAlgorithm):
+    """HMAC with SHA-256 in one call, a fraction of the time that `hmac.new` takes for a short value."""
+
+    def get_signature(self, key: bytes, value: bytes) -> bytes:
+        """Return the signature of `value` under `key`."""
+        return hmac.digest(key, value, "sha256")
+
+
 def _signer(key: str, salt: bytes) -> Signer:
-    return Signer(key, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
+    """Return a signer whose key is derived here, once, and not for each token."""
+    derived = Signer(key, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256).derive_key()
+    return Signer(derived, salt=salt, key_derivation="none", algorithm=OneShot())
 
 
 def _named(task_id: TaskId, submission: int) -> str:
