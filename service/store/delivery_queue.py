@@ -5,7 +5,7 @@ from dataclasses import fields
 from datetime import datetime
 from uuid import uuid4
 
-from sqlalchemy import Select, bindparam, insert, select, update
+from sqlalchemy import Integer, Select, bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.ports import AttemptResult, DeliveryClaim, DeliveryView
@@ -110,13 +110,13 @@ async def _choose(connection: AsyncConnection, names: Sequence[str], now: dateti
     chosen: list[str] = []
     for name in dict.fromkeys(names):
         if len(chosen) < limit:
-            heads = await connection.execute(due_heads(name, now, limit - len(chosen)))
-            chosen += heads.scalars().all()
+            wanted = {"handler_name": name, "now": now, "most": limit - len(chosen)}
+            chosen += (await connection.execute(DUE_HEADS, wanted)).scalars().all()
     return chosen
 
 
-def due_heads(name: str, now: datetime, limit: int) -> Select[str]:
-    """Return the query for what is due of handler `name`, in nobody's hands and at the head of its lane.
+def _due_heads() -> Select[str]:
+    """Return the query for what is due of one handler, in nobody's hands and at the head of its lane.
 
     Deliveries behind a head that waits for its retry are postponed with it (see `finish`), so that a long outage of one
     destination does not fill the due end of the index with rows that cannot be claimed.
@@ -127,14 +127,19 @@ def due_heads(name: str, now: datetime, limit: int) -> Select[str]:
         earlier.c.lane == deliveries.c.lane,
         earlier.c.event_seq < deliveries.c.event_seq,
     )
-    free = deliveries.c.leased_until.is_(None) | (deliveries.c.leased_until <= now)
+    mine = deliveries.c.handler == bindparam("handler_name")
+    due = deliveries.c.due_at <= bindparam("now")
+    free = deliveries.c.leased_until.is_(None) | (deliveries.c.leased_until <= bindparam("now"))
     return (
         select(deliveries.c.id)
-        .where(IS_PENDING, deliveries.c.handler == name, deliveries.c.due_at <= now, free, ~blocked.exists())
+        .where(IS_PENDING, mine, due, free, ~blocked.exists())
         .order_by(deliveries.c.due_at, deliveries.c.event_seq)
-        .limit(limit)
+        .limit(bindparam("most", type_=Integer))
         .with_for_update(skip_locked=True, of=deliveries)
     )
+
+
+DUE_HEADS = _due_heads()  # made once: it is asked many times a second
 
 
 async def _lock_held(connection: AsyncConnection, claims: Mapping[str, int]) -> dict[str, Held]:
