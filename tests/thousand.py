@@ -158,11 +158,14 @@ def _options() -> Namespace:
 def main() -> int:
     """Run it, print the table, and return the exit code."""
     options = _options()
-    with tempfile.TemporaryDirectory() as home, Town(home=Path(home), quiet=True) as town:
-        with _database(town, postgres=options.postgres) as url:
-            workers = options.workers if options.postgres else 0
-            some = {"database_url": url, "workers": workers, "provider": options.provider, "seed": options.seed}
-            done = anyio.run(lambda: run(town, options.tasks, **some))
+    with (
+        tempfile.TemporaryDirectory() as home,
+        Town(home=Path(home), quiet=True) as town,
+        _database(town, postgres=options.postgres) as url,
+    ):
+        workers = options.workers if options.postgres else 0
+        some = {"database_url": url, "workers": workers, "provider": options.provider, "seed": options.seed}
+        done = anyio.run(lambda: run(town, options.tasks, **some))
     sys.stdout.write(done.table() + "\n")
     for fault in done.faults:
         sys.stdout.write(f"DOES NOT HOLD: {fault}\n")

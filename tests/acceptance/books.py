@@ -71,7 +71,7 @@ class Books:
 
     def _ends(self, task: Json) -> int:
         ends = [event for event in self.events_of(task["id"]) if event in ENDINGS]
-        overruled = len(ends) == 2 and ends[0] == "task.failed" and task in self.doubted  # noqa: PLR2004 - guess and word
+        overruled = len(ends) == 2 and ends[0] == "task.failed" and task in self.doubted
         return 1 if overruled else len(ends)
 
     @property

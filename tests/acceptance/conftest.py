@@ -24,8 +24,9 @@ def postgres_server_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def empty_postgres(postgres_server_url: str) -> Iterator[str]:
-    """Give the address of a new and empty PostgreSQL database."""
+def empty_postgres(town: Town, postgres_server_url: str) -> Iterator[str]:
+    """Give the address of a new and empty PostgreSQL database; the town ends before it does."""
     url = create_database(postgres_server_url)
     yield url
+    town.end()
     drop_database(postgres_server_url, url)

@@ -84,12 +84,16 @@ class Town:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.end()
+        if not self.quiet:
+            self._tell()
+
+    def end(self) -> None:
+        """End every process that still runs."""
         for child in self.children:
             if child.alive:
                 child.process.kill()
             child.process.wait(PATIENCE)
-        if not self.quiet:
-            self._tell()
 
     def _tell(self) -> None:
         for child in self.children:

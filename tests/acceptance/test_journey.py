@@ -38,7 +38,7 @@ def film_of(hook: Hook) -> tuple[float, int, int]:
     """Return the length in seconds and the frame size of the film that the archive keeps."""
     address = hook.body["data"]["task"]["output"][0]["archived_url"]
     data = Path(unquote(urlsplit(address).path)).read_bytes()
-    with av.open(BytesIO(data)) as container:
+    with av.open(BytesIO(data), "r") as container:
         frames = list(container.decode(video=0))
         rate = container.streams.video[0].average_rate
         assert rate

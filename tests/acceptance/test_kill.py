@@ -41,7 +41,7 @@ class Scene:
 
         async def some() -> bool:
             tasks: Json = (await self.sandbox.ledger())["tasks"]
-            return tasks.get("success", 0) >= COUNT // 4
+            return int(tasks.get("success", 0)) >= COUNT // 4
 
         await until(some, what="the end of some tasks")
         assert at.child.alive

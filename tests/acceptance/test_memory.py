@@ -9,7 +9,7 @@ import anyio
 import pytest
 from PIL import Image
 
-from tests.acceptance.processes import HOST, Town, free_port
+from tests.acceptance.processes import HOST, Town, command, free_port
 from tests.acceptance.scene import MODEL, UPSTREAM_KEY, Service, serve, service, settings, sqlite, upstream
 
 MB = 1024 * 1024
@@ -56,12 +56,23 @@ async def post_many(at: Service, body: bytes, count: int) -> None:
             group.start_soon(post)
 
 
-@pytest.mark.parametrize("count", [30, pytest.param(200, marks=pytest.mark.slow)])
-async def test_queued_inline_media_do_not_fill_the_memory(town: Town, count: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [
+        ("sqlite", 30),
+        pytest.param("postgresql", 30, marks=pytest.mark.slow),
+        pytest.param("sqlite", 200, marks=pytest.mark.slow),
+    ],
+)
+async def test_queued_inline_media_do_not_fill_the_memory(
+    town: Town, kind: str, count: int, request: pytest.FixtureRequest
+) -> None:
     """Tasks of 15 MB each wait in the queue, are listed, and go up, in less than 400 MB at any time."""
+    url = sqlite(town) if kind == "sqlite" else request.getfixturevalue("empty_postgres")
     async with upstream(town, "--tiny-videos", "--run-time", "100ms", "--no-echo-inline") as sandbox:
         await sandbox.turn(**HELD_BACK)
-        env = settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(town), LEASE="30s", HANDLERS="log")
+        env = settings(sandbox.url, f"http://{HOST}:{free_port()}", url, LEASE="30s", HANDLERS="log")
+        assert (await command(town, "migrate", env=env))[0] == 0
         child = await serve(town, env)
         async with service(child) as at:
             print(f"after the start: {child.memory() / MB:.0f} MB")  # noqa: T201 - the figures are to be seen

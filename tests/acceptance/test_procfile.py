@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.acceptance.processes import HOST, Child, Town, answering, command, free_port
-from tests.acceptance.scene import service, settings, upstream
+from tests.acceptance.scene import client, service, settings, upstream
 
 PROCFILE = Path(__file__).parents[2] / "Procfile"
 KEY = "key-of-the-only-client"
@@ -43,8 +42,8 @@ async def test_its_lines_run_a_task_over_postgres(town: Town, empty_postgres: st
         env = platform(sandbox.url, empty_postgres, free_port())
         web = started(town, "web", env)
         await answering(web, status=503)
-        detail = httpx.get(f"{web.url}/readyz", trust_env=False).json()["detail"]
-        assert "boomerang migrate" in detail
+        async with client(web.url) as http:
+            assert "boomerang migrate" in (await http.get("/readyz")).json()["detail"]
         worker = started(town, "worker", {**env, "PORT": str(free_port())})
         await answering(worker, status=503)
         release = started(town, "release", env)

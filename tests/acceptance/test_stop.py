@@ -31,12 +31,12 @@ async def slow(event: Event, tools: Tools) -> None:
 '''
 
 
-def rows(database_url: str, query: str) -> list[tuple[Any, ...]]:
+def rows(database_url: str, query: str, **values: str) -> list[tuple[Any, ...]]:
     """Return what a query finds in the database that a stopped service has left."""
     engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
     try:
         with engine.connect() as connection:
-            return [tuple(row) for row in connection.execute(text(query))]
+            return [tuple(row) for row in connection.execute(text(query), values)]
     finally:
         engine.dispose()
 
@@ -56,6 +56,12 @@ def leases(database_url: str) -> list[tuple[Any, ...]]:
         "SELECT id, status FROM tasks WHERE leased_until IS NOT NULL"
         " UNION ALL SELECT id, status FROM deliveries WHERE leased_until IS NOT NULL",
     )
+
+
+def status_of(database_url: str, task_id: str) -> str:
+    """Return the status that a stopped service has left a task in."""
+    ((status,),) = rows(database_url, "SELECT status FROM tasks WHERE id = :id", id=task_id)
+    return str(status)
 
 
 def with_slow_handler(town: Town) -> None:
@@ -93,7 +99,7 @@ async def test_a_stop_gives_back_what_it_cannot_finish(town: Town, database_url:
             await asked(sandbox, create=2, fetch=1)
         await stopped(child)
         assert leases(database_url) == []
-        assert rows(database_url, f"SELECT status FROM tasks WHERE id = '{sent}'") == [("in_doubt",)]
+        assert status_of(database_url, sent) == "in_doubt"
         (town.home / "slow.wait").unlink()
         await sandbox.turn(slow_poll=0.0, slow_create=0.0, callbacks=True)
         async with service(await serve(town, env, name="serve-again")) as again:
@@ -101,7 +107,9 @@ async def test_a_stop_gives_back_what_it_cannot_finish(town: Town, database_url:
             assert (await again.task(polled))["status"] == "completed"
             doubted = await again.task(sent)
             assert (doubted["status"], doubted["error"]["code"]) == ("failed", "submission_unknown")
-            done = [row for row in await again.history(polled) if row["kind"] == "delivery" and row["handler"] == "slow"]
+            done = [
+                row for row in await again.history(polled) if row["kind"] == "delivery" and row["handler"] == "slow"
+            ]
             assert [row["status"] for row in done] == ["delivered"]
         assert len((await sandbox.ledger())["bills"]) == 2
 
@@ -118,7 +126,7 @@ async def test_a_stop_lets_what_is_nearly_done_finish(town: Town, database_url: 
             await asked(sandbox, create=1)
         await stopped(child)
         assert leases(database_url) == []
-        assert rows(database_url, f"SELECT status FROM tasks WHERE id = '{sent}'") == [("in_progress",)]
+        assert status_of(database_url, sent) == "in_progress"
         async with service(await serve(town, env, name="serve-again")) as again:
             assert (await again.settled(sent))["status"] == "completed"
             await again.idle()
@@ -146,7 +154,7 @@ async def running(at: Service, task_id: str) -> None:
     """Wait until the upstream has taken a task."""
 
     async def taken() -> bool:
-        return (await at.task(task_id))["status"] == "in_progress"
+        return str((await at.task(task_id))["status"]) == "in_progress"
 
     await until(taken, what="a running task")
 
