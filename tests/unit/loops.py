@@ -14,15 +14,17 @@ from service.core.callback import Verifier
 from service.core.routing import Subscription
 from service.core.task import EventType, Json, Task, TaskId
 from service.desk import Desk, NewTask, Terms
+from service.errors import StoreUnavailable
 from service.ids import id_maker
 from service.plan import Plan
-from service.ports import LedgerTransaction, Limits, Order
+from service.ports import LedgerTransaction, Limits, Order, PacedUpstream
 from service.receive import Receive
 from service.reconcile import Reconcile, ReconcileTerms
 from service.record import Record
 from service.results import TaskResults
 from service.store import Store, migrate, open_store
 from service.submit import Submit, SubmitTerms
+from service.upstream.paced import Paced
 from tests.unit.scripted import TOKENS, VIDEO, Scripted
 
 START = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
@@ -61,6 +63,7 @@ class CountingLedger:
     def __init__(self, store: Store) -> None:
         self._ledger = store.ledger
         self.transactions = 0
+        self.dead = False
         self._awaited: dict[int, asyncio.Event] = {}
 
     def number(self, which: int) -> asyncio.Event:
@@ -72,6 +75,8 @@ class CountingLedger:
         """Begin a transaction of the store."""
         self.transactions += 1
         self.number(self.transactions).set()
+        if self.dead:
+            raise StoreUnavailable("this process is dead: it writes no more")
         async with self._ledger.transaction() as transaction:
             yield transaction
 
@@ -88,6 +93,7 @@ class Options:
     verifier: Verifier | None = None
     public_url: str | None = "https://boomerang.example"
     lease: timedelta = LEASE
+    rate: float | None = None
 
 
 class Loop:
@@ -95,6 +101,8 @@ class Loop:
 
     def __init__(self, store: Store, clock: MovedClock, upstream: Scripted, options: Options) -> None:
         self.store, self.clock, self.upstream, self.options = store, clock, upstream, options
+        paced = Paced(upstream, rate=options.rate, concurrency=16) if options.rate else upstream
+        self.paced: PacedUpstream = paced
         self.tokens, self.new_id = TOKENS, id_maker()
         self.ledger = CountingLedger(store)
         self.plan = Plan(
@@ -142,7 +150,7 @@ class Loop:
             queue=self.store.tasks,
             inputs=self.store.inputs,
             record=self.record,
-            upstream=self.upstream,
+            upstream=self.paced,
             tokens=TOKENS,
             clock=self.clock,
             signals=self.store.signals,
@@ -160,7 +168,7 @@ class Loop:
             queue=self.store.tasks,
             memory=self.store.memory,
             record=self.record,
-            upstream=self.upstream,
+            upstream=self.paced,
             plan=self.plan,
             tokens=TOKENS,
             clock=self.clock,
@@ -287,6 +295,11 @@ class World:
         loop = Loop(store, self.clock, self.upstream, self.options)
         self.opened.append((store, loop))
         return loop
+
+    def kill(self, loop: Loop) -> Loop:
+        """End a process without another word of it, and return the one that comes after it."""
+        loop.ledger.dead = True
+        return self.process()
 
     async def close(self) -> None:
         """End every process."""

@@ -1,0 +1,252 @@
+"""What holds for every interleaving of replies, callbacks, polls, time and crashes, over the real store."""
+
+import asyncio
+import json
+import tempfile
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.core.task import SETTLED, Fact, Json, Status, Task, TaskId
+from service.errors import NeverLeft, Refused, ReplyLost, Throttled, UnreadableBody, Unwell
+from tests.unit.loops import DEADLINE, PATIENCE, Loop, World, a_world, token_of, vtrix_body
+from tests.unit.scripted import DONE
+
+OURS = frozenset({Status.EXPIRED, Status.FAILED})
+ERRORS = {
+    "never_left": NeverLeft("refused"),
+    "throttled": Throttled("slow down", retry_after=timedelta(seconds=30)),
+    "refused": Refused("CreditInsufficient", "top up"),
+    "lost": ReplyLost("time-out"),
+    "broken": RuntimeError("a fault of ours"),
+    "unwell": Unwell("HTML"),
+}
+REPLIES = ("fine", "done", "never_left", "throttled", "refused", "lost", "broken")
+WORDS = ("processing", "completed", "failed", "truncated")
+
+actions = st.one_of(
+    st.tuples(st.just("accept")),
+    st.tuples(st.just("submit"), st.sampled_from(REPLIES)),
+    st.tuples(st.just("submit_slowly"), st.sampled_from(("fine", "done", "never_left", "refused", "lost"))),
+    st.tuples(st.just("release")),
+    st.tuples(st.just("crash_in_submit"), st.booleans()),
+    st.tuples(st.just("crash_in_poll")),
+    st.tuples(st.just("restart")),
+    st.tuples(st.just("stop")),
+    st.tuples(st.just("finish"), st.integers(0, 3), st.booleans()),
+    st.tuples(st.just("call_back"), st.integers(0, 3), st.sampled_from(WORDS), st.booleans(), st.booleans()),
+    st.tuples(st.just("poll"), st.sampled_from(("fine", "unwell", "throttled"))),
+    st.tuples(st.just("sweep")),
+    st.tuples(st.just("cancel"), st.integers(0, 3)),
+    st.tuples(st.just("pass"), st.sampled_from((1, 20, 70, 1200, 4000, 7300))),
+)
+histories = st.lists(actions, min_size=3, max_size=20).map(lambda rest: [("accept",), *rest])
+
+
+@dataclass
+class History:
+    """One interleaving, acted out in a world."""
+
+    world: World
+    loop: Loop
+    ids: list[TaskId] = field(default_factory=list)
+    held: list[tuple[Loop, asyncio.Event]] = field(default_factory=list)
+
+    async def act(self, name: str, *words: Any) -> None:
+        """Do one thing, and see that nothing waits for ever."""
+        await getattr(self, f"do_{name}")(*words)
+        for task in await self.tasks():
+            assert_it_goes_on(task, self.world)
+
+    async def tasks(self) -> list[Task]:
+        """Return every task."""
+        return [await self.loop.task(task_id) for task_id in self.ids]
+
+    async def do_accept(self) -> None:
+        """Take in a task."""
+        self.ids.append((await self.loop.accept()).id)
+
+    def _script(self, reply: str) -> None:
+        if reply != "fine":
+            self.world.upstream.creates.append(DONE if reply == "done" else ERRORS[reply])
+
+    async def do_submit(self, reply: str) -> None:
+        """Submit what is due; the first create is answered by `reply`."""
+        self._script(reply)
+        await self.loop.submit_due()
+        self.world.upstream.creates.clear()
+
+    async def do_submit_slowly(self, reply: str) -> None:
+        """Begin to submit, in a process that goes on later."""
+        line = self.world.upstream.line = asyncio.Event()
+        self._script(reply)
+        await self._begin(self.loop.submit.round())
+        self.world.upstream.line = None
+        self.world.upstream.creates.clear()
+        self.held.append((self.loop, line))
+        self.loop = self.world.process()
+
+    async def do_release(self) -> None:
+        """Let slow processes go on."""
+        for loop, line in self.held:
+            line.set()
+            async with asyncio.timeout(PATIENCE):
+                await loop.submit.idle()
+        self.held.clear()
+
+    async def _begin(self, round_: Any) -> None:
+        self.world.upstream.arrived.clear()
+        if await round_ and (self.world.upstream.line or self.world.upstream.gate or self.world.upstream.fetch_line):
+            await asyncio.sleep(0)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await self.world.upstream.arrived.wait()
+
+    async def do_crash_in_submit(self, left: bool) -> None:
+        """Die with submissions in hand, before or after they left."""
+        upstream = self.world.upstream
+        upstream.line, upstream.gate = (asyncio.Event(), None) if left else (None, asyncio.Event())
+        await self._begin(self.loop.submit.round())
+        self.loop = self.world.kill(self.loop)
+        upstream.line = upstream.gate = None
+
+    async def do_crash_in_poll(self) -> None:
+        """Die with questions in hand."""
+        self.world.upstream.fetch_line = asyncio.Event()
+        await self._begin(self.loop.reconcile.round())
+        self.loop = self.world.kill(self.loop)
+        self.world.upstream.fetch_line = None
+
+    async def do_restart(self) -> None:
+        """Begin anew over the same file."""
+        self.loop = self.world.kill(self.loop)
+
+    async def do_stop(self) -> None:
+        """End in order, with a submission in hand that has not left, and begin anew."""
+        self.world.upstream.gate = asyncio.Event()
+        await self._begin(self.loop.submit.round())
+        await self.loop.drain()
+        self.world.upstream.gate = None
+        self.loop = self.world.process()
+
+    async def do_finish(self, which: int, well: bool) -> None:
+        """End a task at the upstream; its own word never changes."""
+        running = [known for known, fact in self.world.upstream.books.items() if fact.status is Status.IN_PROGRESS]
+        if running:
+            self.world.upstream.tell(running[which % len(running)], DONE if well else Fact(status=Status.FAILED))
+
+    async def do_call_back(self, which: int, word: str, ours: bool, honest: bool) -> None:
+        """Call back about an order, with the truth or a lie, twice."""
+        orders = self.world.upstream.orders
+        if not orders:
+            return
+        order = orders[which % len(orders)]
+        known = self.world.upstream.payloads.get(order.payload, "of-vidu")
+        truth = self.world.upstream.books.get(known)
+        if honest and (truth is None or truth.status.value != word):
+            word = "processing"
+        body = _body(word, known, order.payload if ours else None)
+        for _ in range(2):
+            with suppress(UnreadableBody):
+                await self.loop.receive.receive(token_of(order), {}, body)
+
+    async def do_poll(self, answer: str) -> None:
+        """Ask about what is due; the first answer is `answer`."""
+        if answer != "fine":
+            self.world.upstream.fetches.append(ERRORS[answer])
+        await self.loop.poll_due()
+        self.world.upstream.fetches.clear()
+
+    async def do_sweep(self) -> None:
+        """Look for abandoned submissions."""
+        await self.loop.submit.sweep()
+
+    async def do_cancel(self, which: int) -> None:
+        """Cancel what is still ours."""
+        task = await self.loop.task(self.ids[which % len(self.ids)])
+        if task.status is Status.QUEUED:
+            await self.loop.desk.cancel(task.id)
+
+    async def do_pass(self, seconds: int) -> None:
+        """Let time pass."""
+        self.world.clock.move(timedelta(seconds=seconds))
+
+    async def to_the_end(self) -> None:
+        """Work on until every deadline is past."""
+        end = self.world.clock.now() + DEADLINE + timedelta(hours=1)
+        await self.loop.run_until(end, by=timedelta(minutes=15))
+        await self.do_release()
+
+
+def _body(word: str, upstream_id: str, payload: str | None) -> bytes:
+    if word == "truncated":
+        return b'{"id": "up1", "stat'
+    return json.dumps(vtrix_body(word, upstream_id, **({"payload": payload} if payload else {}))).encode()
+
+
+def assert_it_goes_on(task: Task, world: World) -> None:
+    """See that a task which is not settled has a next step by its deadline, or a lease that ends."""
+    now = world.clock.now()
+    if task.settled:
+        return
+    if task.status is Status.SUBMITTING:
+        assert task.leased_until is not None, task
+    elif task.status is not Status.EXPIRED:
+        assert task.due_at is not None or task.status is Status.QUEUED, task
+        assert task.due_at is None or task.due_at <= max(now, task.deadline_at) or task.status is Status.QUEUED, task
+    elif task.upstream_id or task.hinted_id:
+        assert task.due_at is not None, task
+
+
+async def assert_the_books_are_in_order(history: History) -> None:
+    """See what the whole history must show at its end."""
+    upstream = history.world.upstream
+    for task in await history.tasks():
+        events = [row for row in await history.loop.store.library.history(task.id) if row["kind"] == "event"]
+        ends = [row["data"] for row in events if row["type"].rpartition(".")[2] in {status.value for status in SETTLED}]
+        assert sum(not _guessed(end) for end in ends) <= 1, ends
+        assert task.settled or task.status is Status.EXPIRED, task
+        assert upstream.bills[task.id] <= 1, "a second bill without a person's word"
+        truth = upstream.books.get(task.upstream_id) if task.upstream_id else None
+        if truth and truth.status in SETTLED and not task.unconfirmed:
+            assert task.status is truth.status
+        if task.status is Status.COMPLETED:
+            assert upstream.bills[task.id] == 1 or task.unconfirmed
+    await _assert_deliveries(history)
+
+
+def _guessed(end: Json) -> bool:
+    return bool(end["error"] and end["error"]["code"] == "submission_unknown")
+
+
+async def _assert_deliveries(history: History) -> None:
+    store = history.loop.store
+    rows = await store.library.deliveries(client=None, status=None, handler=None, limit=1000, cursor=None)
+    told = Counter((row.event_id, row.handler) for row in rows)
+    happened = [
+        row["id"] for each in history.ids for row in await store.library.history(each) if row["kind"] == "event"
+    ]
+    assert told == Counter({(event_id, "log"): 1 for event_id in happened})
+
+
+async def _act_out(moves: list[tuple[Any, ...]], *, lists: bool) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        async with a_world(Path(directory), lists=lists) as world:
+            history = History(world, world.process())
+            for name, *words in moves:
+                await history.act(name, *words)
+            await history.to_the_end()
+            await assert_the_books_are_in_order(history)
+
+
+@settings(max_examples=40, deadline=None)
+@given(moves=histories, lists=st.booleans())
+def test_every_history_ends_well(moves: list[tuple[Any, ...]], lists: bool) -> None:
+    """One end of the upstream's a task, one bill, one delivery an event and handler, and nothing waits for ever."""
+    asyncio.run(_act_out(moves, lists=lists))

@@ -1,0 +1,232 @@
+"""The clock that rings, and one full round for whoever sleeps in between."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from service.core.task import Status
+from service.dispatch import Dispatch
+from service.errors import StoreUnavailable, Throttled
+from service.rounds import Rounds
+from service.store.signals import LocalSignals
+from service.ticker import Round, Ticker
+from tests.unit.deliveries import handler, tools
+from tests.unit.loops import LEASE, MINUTE, PATIENCE, Loop, a_loop
+from tests.unit.scripted import DONE
+
+SELDOM = timedelta(hours=1)
+
+
+class Work:
+    """A round's work: counts its runs, tells of the next one, and may be held up or broken."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.runs = 0
+        self.finished = 0
+        self.began = asyncio.Event()
+        self.held_up = asyncio.Event()
+        self.held_up.set()
+        self.errors = list(errors)
+
+    async def run(self) -> int:
+        """Run once."""
+        self.runs += 1
+        self.began.set()
+        await self.held_up.wait()
+        if self.errors:
+            raise self.errors.pop(0)
+        self.finished += 1
+        return 0
+
+    async def begins(self) -> None:
+        """Return once a run has begun since the last time."""
+        async with asyncio.timeout(PATIENCE):
+            await self.began.wait()
+        self.began.clear()
+
+
+def _ticker(run: Callable[[], Awaitable[int]], every: timedelta = SELDOM) -> tuple[Ticker, LocalSignals]:
+    signals = LocalSignals()
+    return Ticker([Round(name="one", run=run, every=every, topic="one")], signals), signals
+
+
+# ── the ticker ───────────────────────────────────────────────────────────────
+
+
+async def test_every_round_is_run_at_the_start() -> None:
+    """What became due while nobody worked is caught up at once."""
+    work = Work()
+    ticker, _ = _ticker(work.run)
+    await ticker.start()
+    await work.begins()
+    await ticker.stop()
+    assert work.finished == 1
+
+
+async def test_time_rings() -> None:
+    """A round comes again by time alone."""
+    work = Work()
+    ticker, _ = _ticker(work.run, every=timedelta(milliseconds=5))
+    await ticker.start()
+    for _ in range(3):
+        await work.begins()
+    await ticker.stop()
+
+
+async def test_ring_during_a_running_round_is_not_lost() -> None:
+    """However often its topic rings while it runs, the round is run once more afterwards."""
+    work = Work()
+    ticker, signals = _ticker(work.run)
+    work.held_up.clear()
+    await ticker.start()
+    await work.begins()
+    for _ in range(3):
+        signals.ring("one")
+        await asyncio.sleep(0)
+    work.held_up.set()
+    await work.begins()
+    await ticker.stop()
+    assert work.runs == 2
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("locked"), RuntimeError("a fault of ours")])
+async def test_failing_round_is_rung_again(error: Exception) -> None:
+    """A round that breaks off takes neither the ticker nor its own next run along."""
+    work = Work(error)
+    ticker, signals = _ticker(work.run)
+    await ticker.start()
+    await work.begins()
+    signals.ring("one")
+    await work.begins()
+    await ticker.stop()
+    assert (work.runs, work.finished) == (2, 1)
+
+
+async def test_round_with_work_is_run_until_there_is_none() -> None:
+    """A round that took rows in hand is run again at once."""
+    counts = [3, 2, 0]
+    done = asyncio.Event()
+
+    async def run() -> int:
+        count = counts.pop(0)
+        if not counts:
+            done.set()
+        return count
+
+    ticker, _ = _ticker(run)
+    await ticker.start()
+    async with asyncio.timeout(PATIENCE):
+        await done.wait()
+    await ticker.stop()
+    assert counts == []
+
+
+async def test_stop_waits_for_the_running_round() -> None:
+    """A round that is running when the stop comes is let finish, and none begins after it."""
+    work = Work()
+    ticker, signals = _ticker(work.run, every=timedelta(milliseconds=5))
+    work.held_up.clear()
+    await ticker.start()
+    await work.begins()
+    stopping = asyncio.create_task(ticker.stop())
+    signals.ring("one")
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not stopping.done()
+    work.held_up.set()
+    await stopping
+    assert (work.runs, work.finished) == (1, 1)
+
+
+async def test_stop_cuts_a_round_off_in_the_end() -> None:
+    """A round that hangs does not keep the process from stopping."""
+    work = Work()
+    ticker, _ = _ticker(work.run)
+    work.held_up.clear()
+    await ticker.start()
+    await work.begins()
+    await ticker.stop(seconds=0.01)
+    assert work.finished == 0
+
+
+async def test_missed_rings_are_one_ring() -> None:
+    """The clock's jobs coalesce, never run twice at once, and are never dropped for being late."""
+    ticker, _ = _ticker(Work().run)
+    await ticker.start()
+    jobs = ticker._scheduler.get_jobs()
+    assert [(job.id, job.coalesce, job.max_instances, job.misfire_grace_time) for job in jobs] == [
+        ("one", True, 1, None)
+    ]
+    await ticker.stop()
+
+
+# ── one full round ───────────────────────────────────────────────────────────
+
+
+def _rounds(loop: Loop, seen: list[str]) -> Rounds:
+    async def hear(event: object, _tools: object) -> None:
+        seen.append(getattr(event, "type", ""))
+
+    dispatch = Dispatch(
+        loop.store.deliveries,
+        {"log": handler("log", hear)},
+        lambda _claim, _handler: tools(),
+        loop.clock,
+        schedule=(timedelta(),),
+        lease=LEASE,
+        jitter=lambda: 0.0,
+        signals=loop.store.signals,
+    )
+    return Rounds(submit=loop.submit, reconcile=loop.reconcile, dispatch=dispatch, upstream=loop.paced)
+
+
+async def _once(rounds: Rounds) -> dict[str, int]:
+    async with asyncio.timeout(PATIENCE):
+        return await rounds.reconcile_once()
+
+
+async def test_one_full_round_takes_everything_that_is_due(tmp_path: Path) -> None:
+    """Queued tasks are submitted, due ones polled, and what follows is dispatched, in one go."""
+    async with a_loop(tmp_path) as loop:
+        seen: list[str] = []
+        rounds = _rounds(loop, seen)
+        task = await loop.submitted()
+        loop.upstream.tell("up1")
+        loop.clock.move(MINUTE)
+        await loop.accept()
+        done = await _once(rounds)
+        assert done == {"swept": 0, "submitted": 1, "polled": 1, "dispatched": 3}
+        assert (await loop.task(task.id)).status is Status.COMPLETED
+        assert sorted(seen) == ["task.completed", "task.submitted", "task.submitted"]
+        assert sum((await _once(rounds)).values()) == 0
+        await rounds.drain(0)
+
+
+async def test_full_round_is_given_up_while_the_upstream_pauses(tmp_path: Path) -> None:
+    """A pause of an hour ends the round at once and says so; who waits it out is queued again at the stop, unbilled."""
+    async with a_loop(tmp_path, rate=1000) as loop:
+        seen: list[str] = []
+        rounds = _rounds(loop, seen)
+        loop.upstream.creates.append(DONE)
+        await loop.submitted()
+        loop.upstream.creates.append(Throttled("slow down", retry_after=timedelta(hours=1)))
+        tasks = [await loop.accept() for _ in range(3)]
+        done = await _once(rounds)
+        assert 3590 <= done.pop("upstream_pause_seconds") <= 3600
+        assert done["dispatched"] == 2
+        await rounds.drain(0)
+        assert [(await loop.task(task.id)).status for task in tasks] == [Status.QUEUED] * 3
+        assert sum(loop.upstream.bills.values()) == 1
+
+
+def test_every_round_has_a_name_of_its_own(tmp_path: Path) -> None:
+    """The rounds cover learn, sweep, submit, reconcile, dispatch and prune, each with a rhythm."""
+
+    async def names() -> list[str]:
+        async with a_loop(tmp_path) as loop:
+            return [one.name for one in _rounds(loop, []).all() if one.every > timedelta()]
+
+    assert asyncio.run(names()) == ["learn", "sweep", "submit", "reconcile", "dispatch", "prune"]
