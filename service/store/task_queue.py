@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, case, func, literal, select, update
+from sqlalchemy import ColumnElement, Integer, Select, bindparam, case, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.task import Status, Task, TaskId
@@ -17,6 +17,26 @@ from service.store.tables import IN_FLIGHT, POLLED, QUEUED, SUBMITTING, tasks
 
 SWEEP = 1000
 """Abandoned submissions in one sweep; the next one finds the rest."""
+
+NOW = bindparam("now", type_=Moment())
+MOST = bindparam("most", type_=Integer())
+
+
+def _unleased_where(wanted: ColumnElement[bool], order: ColumnElement[datetime]) -> Select[str]:
+    free = tasks.c.leased_until.is_(None) | (tasks.c.leased_until <= NOW)
+    return select(tasks.c.id).where(wanted, free).order_by(order).limit(MOST).with_for_update(skip_locked=True)
+
+
+# the statements of every round, made once
+FIRST_IN = (
+    select(tasks.c.id, tasks.c.bucket)
+    .where(QUEUED, tasks.c.due_at <= NOW, tasks.c.deadline_at > NOW)
+    .order_by(tasks.c.created_at, tasks.c.id)
+    .limit(MOST)
+)
+CANDIDATES = FIRST_IN.with_for_update(skip_locked=True)
+OVERDUE = _unleased_where(QUEUED & (tasks.c.deadline_at <= NOW), tasks.c.deadline_at)
+DUE = _unleased_where(POLLED & (tasks.c.due_at <= NOW), tasks.c.due_at)
 
 Candidate = tuple[TaskId, str]
 """A task's id and its bucket."""
@@ -46,7 +66,7 @@ class StoreTaskQueue:
     async def held_back(self, *, now: datetime, limits: Limits) -> str | None:
         """Return the limit that due queued tasks wait for: `max_in_flight`, `budget`, or None."""
         async with self._database.reading() as connection:
-            first = (await connection.execute(_first_in(now, 1))).first()
+            first = (await connection.execute(FIRST_IN, {"now": now, "most": 1})).first()
             if first is None:
                 return None
             if limits.max_in_flight is not None and await _in_flight(connection) >= limits.max_in_flight:
@@ -70,12 +90,10 @@ class StoreTaskQueue:
 
     async def claim_polls(self, *, now: datetime, until: datetime, limit: int) -> list[Task]:
         """Lease due tasks of any status but queued and submitting, and queued ones that are past their deadline."""
-        overdue = QUEUED & (tasks.c.deadline_at <= now)
-        due = POLLED & (tasks.c.due_at <= now)
         async with self._database.writing() as write:
-            chosen = await _unleased(write.connection, overdue, tasks.c.deadline_at, now, limit)
+            chosen = await _unleased(write.connection, OVERDUE, now, limit)
             if len(chosen) < limit:
-                chosen += await _unleased(write.connection, due, tasks.c.due_at, now, limit - len(chosen))
+                chosen += await _unleased(write.connection, DUE, now, limit - len(chosen))
             return await _lease(write.connection, chosen, until, {})
 
     async def renew(self, claims: Mapping[TaskId, int], *, until: datetime) -> set[TaskId]:
@@ -137,21 +155,13 @@ async def _in_flight(connection: AsyncConnection) -> int:
 
 
 async def _candidates(connection: AsyncConnection, now: datetime, limit: int) -> list[Candidate]:
-    rows = await connection.execute(_first_in(now, limit).with_for_update(skip_locked=True))
+    rows = await connection.execute(CANDIDATES, {"now": now, "most": limit})
     return [(TaskId(row.id), row.bucket) for row in rows]
 
 
-def _first_in(now: datetime, limit: int) -> Select[tuple[str, str]]:
-    wanted = select(tasks.c.id, tasks.c.bucket).where(QUEUED, tasks.c.due_at <= now, tasks.c.deadline_at > now)
-    return wanted.order_by(tasks.c.created_at, tasks.c.id).limit(limit)
-
-
-async def _unleased(
-    connection: AsyncConnection, wanted: ColumnElement[bool], order: ColumnElement[datetime], now: datetime, limit: int
-) -> list[TaskId]:
-    free = tasks.c.leased_until.is_(None) | (tasks.c.leased_until <= now)
-    query = select(tasks.c.id).where(wanted, free).order_by(order).limit(limit).with_for_update(skip_locked=True)
-    return [TaskId(found) for found in (await connection.execute(query)).scalars()]
+async def _unleased(connection: AsyncConnection, wanted: Select[str], now: datetime, limit: int) -> list[TaskId]:
+    found = await connection.execute(wanted, {"now": now, "most": limit})
+    return [TaskId(task_id) for task_id in found.scalars()]
 
 
 async def _lease(connection: AsyncConnection, chosen: Sequence[TaskId], until: datetime, taken: Values) -> list[Task]:
