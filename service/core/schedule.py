@@ -17,7 +17,6 @@ from typing import Protocol
 JITTER = 0.1
 SUBMISSION_CAP = 60.0
 RETRY_AFTER_CAP = timedelta(hours=1)
-OFF_PEAK_DEADLINE = timedelta(hours=49)
 
 FIRST_POLL = 15.0
 WIDEST_GAP = 25.0
@@ -59,12 +58,6 @@ def next_submission(tries: int, now: datetime, jitter: float, retry_after: timed
     pause = min(SUBMISSION_CAP, 2.0**doublings)
     asked = min(retry_after or timedelta(), RETRY_AFTER_CAP).total_seconds()
     return _after(now, max(pause, asked) * (1 + JITTER * jitter))
-
-
-def deadline(created_at: datetime, deadline: timedelta, off_peak: bool) -> datetime:
-    """Return when a task expires: `deadline` after its creation, off-peak 49 hours unless `deadline` is longer."""
-    allowed = max(deadline, OFF_PEAK_DEADLINE) if off_peak else deadline
-    return _after(created_at, allowed.total_seconds())
 
 
 class PastRun(Protocol):

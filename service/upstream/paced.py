@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
 
+from service.byte_budget import ByteBudget
 from service.core.task import Fact, UpstreamId
 from service.errors import BoomerangError, Conflict, Refused, Throttled, UnknownTask
 from service.ports import Order, Upstream
@@ -19,10 +20,15 @@ from service.upstream.pages import Page, Paged, search
 
 MIB = 1024 * 1024
 ROOM = 48 * MIB
+"""Bytes of large submissions in hand at once: two of the largest."""
+
 BURST_SECONDS = 0.5
 LONGEST_PAUSE = 60.0
-LARGEST_STEP = 6
+"""Seconds between requests at most, where the provider asks for fewer and names no pause."""
+
+LARGEST_STEP = 6  # doublings: 2 ** 6 s are past the longest pause
 INSTANT = 1e-6
+"""Seconds that are none: a timer may ring that much too early."""
 
 ANSWERED = (Refused, UnknownTask, Conflict)
 """Errors that are whole answers of a provider that is well."""
@@ -42,7 +48,7 @@ class Paced:
         self._upstream = upstream
         self._places = Places(concurrency)
         self._pace = Pace(rate)
-        self._room = Room(large)
+        self._room = ByteBudget(large)
 
     @property
     def lists(self) -> bool:
@@ -63,7 +69,7 @@ class Paced:
 
         One that alone is larger than the limit is let through when nothing else is in hand.
         """
-        return self._room.take(size)
+        return self._room.hold(size)
 
     async def create(self, order: Order, *, leaving: Callable[[], None] | None = None) -> Fact:
         """Submit within the budget; `leaving` is called once the wait is over. See `Upstream.create`."""
@@ -180,30 +186,6 @@ class Pace:
         """Begin again with the shortest pause, unless the request left before the last throttle."""
         if seen == self._throttles:
             self._step = 0
-
-
-class Room:
-    """A bound on the bytes in hand, given out in the order of asking."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._held = 0
-        self._queue = asyncio.Lock()
-        self._freed = asyncio.Event()
-
-    @asynccontextmanager
-    async def take(self, size: int) -> AsyncIterator[None]:
-        """Hold `size` bytes for the block, once they fit or nothing else is held."""
-        async with self._queue:
-            while self._held and self._held + size > self._limit:
-                self._freed.clear()
-                await self._freed.wait()
-            self._held += size
-        try:
-            yield
-        finally:
-            self._held -= size
-            self._freed.set()
 
 
 def _snake(name: str) -> str:

@@ -1,7 +1,6 @@
 """Request bodies: read with a cap, a time limit and a bound on the bytes in hand; parsed off the loop when large."""
 
 import re
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ import anyio
 from anyio.to_thread import run_sync
 from starlette.requests import ClientDisconnect, Request
 
+from service.byte_budget import ByteBudget
 from service.core.wire import parse_json
 from service.errors import UnreadableBody
 from service.web.problems import Problem, Refusal
@@ -38,56 +38,12 @@ TASK_BODIES = BodyLimits(most=24 * MB, together=48 * MB, seconds=120, patience=9
 CALLBACK_BODIES = BodyLimits(most=2 * MB, together=32 * MB, seconds=30, patience=20)
 
 
-class Budget:
-    """A semaphore by size: `total` bytes, handed out first come first served."""
-
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._free = total
-        self._queue: deque[tuple[int, anyio.Event]] = deque()
-
-    @asynccontextmanager
-    async def hold(self, size: int, *, seconds: float) -> AsyncIterator[None]:
-        """Hold `size` bytes (never more than the total) within the block; TimeoutError when none are free in time."""
-        size = min(size, self._total)
-        with anyio.fail_after(seconds):
-            await self._take(size)
-        try:
-            yield
-        finally:
-            self._give(size)
-
-    async def _take(self, size: int) -> None:
-        turn = (size, anyio.Event())
-        self._queue.append(turn)
-        self._grant()
-        try:
-            await turn[1].wait()
-        except BaseException:
-            if turn[1].is_set():
-                self._free += size
-            else:
-                self._queue.remove(turn)
-            self._grant()
-            raise
-
-    def _give(self, size: int) -> None:
-        self._free += size
-        self._grant()
-
-    def _grant(self) -> None:
-        while self._queue and self._queue[0][0] <= self._free:
-            size, event = self._queue.popleft()
-            self._free -= size
-            event.set()
-
-
 class Bodies:
     """Reads the bodies of one kind of request within its limits."""
 
     def __init__(self, limits: BodyLimits) -> None:
         self._limits = limits
-        self._budget = Budget(limits.together)
+        self._budget = ByteBudget(limits.together)
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[bytes]:

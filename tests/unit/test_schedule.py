@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.core.schedule import Learned, deadline, learn, next_attempt, next_poll, next_submission
+from service.core.schedule import Learned, learn, next_attempt, next_poll, next_submission
 
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 SECONDS = [timedelta(seconds=pause) for pause in (0, 5, 30)]
@@ -55,16 +55,6 @@ def test_submissions_that_never_left_wait_longer_each_time(tries: int, pause: fl
 def test_the_upstreams_own_pause_is_honoured_within_reason(asked: timedelta, pause: float) -> None:
     """Retry-After lengthens the pause, up to an hour."""
     assert second(next_submission(0, NOW, 0, asked)) == pause
-
-
-@pytest.mark.parametrize(
-    ("allowed", "off_peak", "hours"), [(2, False, 2), (2, True, 49), (72, True, 72), (10**10, False, None)]
-)
-def test_every_task_has_a_deadline(allowed: int, off_peak: bool, hours: int | None) -> None:
-    """Off-peak tasks may take two days; a deadline past the calendar is the calendar's end."""
-    given = timedelta.max if hours is None else timedelta(hours=allowed)
-    at = deadline(NOW, given, off_peak)
-    assert at.year == 9999 if hours is None else at - NOW == timedelta(hours=hours)
 
 
 @dataclass(frozen=True)
