@@ -1,6 +1,7 @@
 """Where clients' tasks come in: checked in full, stored durably, answered without waiting for the upstream."""
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -21,6 +22,9 @@ from service.record import Record
 T = TypeVar("T")
 
 NO_WEBHOOK = "needs the webhook handler, which is not loaded here; leave it out, or add webhook to BOOMERANG_HANDLERS"
+
+MOST_METADATA = 64 * 1024
+"""Bytes: it is copied into every event, list and webhook of the task."""
 
 NO_CLIENTS = "\x1f"
 """Begins the idempotency keys of our own: no header can carry it, so that no client ever writes one of them."""
@@ -187,6 +191,10 @@ def _gathered(faults: list[Fault], checking: Callable[[], T]) -> T | None:
 def _object(value: object) -> Json:
     if not isinstance(value, dict):
         raise InvalidParams([Fault(loc=("metadata",), msg="must be a JSON object; leave it out for none")])
+    size = len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    if size > MOST_METADATA:
+        told = f"must be at most {MOST_METADATA:,} bytes of JSON, is {size:,}: large texts go into params.payload"
+        raise InvalidParams([Fault(loc=("metadata",), msg=told)])
     return value
 
 

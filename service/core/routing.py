@@ -13,6 +13,7 @@ from service.errors import Fault, InvalidParams
 
 MAX_ENTRIES = 16
 MAX_ENTRY = 16_384
+MAX_STRANGE = 16
 WEBHOOK = "webhook"
 WEBHOOK_FIELDS = ("handler", "url", "events", "secret")
 EVENT_NAMES = tuple(event.value for event in EventType)
@@ -138,7 +139,7 @@ def _is_secret(secret: str) -> bool:
 
 
 def _field_faults(entry: Json) -> list[Complaint]:
-    strange = [name for name in entry if name not in WEBHOOK_FIELDS]
+    strange = [name for name in entry if name not in WEBHOOK_FIELDS][:MAX_STRANGE]
     return [((name,), f"is unknown here; {_suggested(name, WEBHOOK_FIELDS)}") for name in strange]
 
 

@@ -12,10 +12,12 @@ from service.core.task import Json, UpstreamId
 from service.errors import UnreadableBody, Unwell
 
 MAX_DEPTH = 64
+MAX_VALUES = 100_000  # a few hundred are usual; each costs Python some 60 bytes, though only two in the body
 MAX_TEXT = 2000
 MAX_URL = 8192
 MAX_CORRELATION = 1024
 
+_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # it never fails, so that it never looks twice
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
@@ -25,9 +27,11 @@ _HTTP = re.compile(r"https?://[^\s\x00-\x20]+", re.IGNORECASE)
 def parse_json(raw: bytes) -> object:
     """Return the JSON value in `raw`, which must be UTF-8.
 
-    Refuses NaN and infinite numbers, lone surrogates, a key written twice and nesting deeper than 64 with
-    UnreadableBody. The caller bounds the length of `raw`.
+    Refuses NaN and infinite numbers, lone surrogates, a key written twice, nesting deeper than 64 and more than 100,000
+    values with UnreadableBody. The caller bounds the length of `raw`.
     """
+    if _crowded(raw):
+        raise UnreadableBody(f"the body holds more than {MAX_VALUES:,} values")
     try:
         text = raw.decode("utf-8")
         value: object = json.loads(
@@ -40,6 +44,15 @@ def parse_json(raw: bytes) -> object:
     if _deeper_than(value, MAX_DEPTH):
         raise UnreadableBody(f"the body is nested deeper than {MAX_DEPTH}")
     return value
+
+
+def _crowded(raw: bytes) -> bool:
+    """Whether there are too many values: each but the first follows a comma or a bracket, and texts hold none."""
+    return _marks(raw) > MAX_VALUES and _marks(_TEXT.sub(b"", raw)) > MAX_VALUES
+
+
+def _marks(raw: bytes) -> int:
+    return sum(raw.count(mark) for mark in (b",", b"[", b"{"))
 
 
 def _unique(pairs: list[tuple[str, object]]) -> Json:

@@ -5,6 +5,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections import Counter
 from collections.abc import Collection
 from difflib import get_close_matches
+from itertools import islice
 
 from starlette.requests import Request
 
@@ -16,6 +17,7 @@ LONGEST_WAIT = 60  # seconds
 MOST_ROWS = 200
 MOST_TEXT = 200  # characters
 MOST_KEY = 255  # characters
+MOST_FAULTS = 100
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WHOLE = re.compile(r"[0-9]{1,6}")
@@ -28,7 +30,7 @@ class Query:
     def __init__(self, request: Request, *known: str) -> None:
         self._given = request.query_params
         counts = Counter(name for name, _ in self._given.multi_items())
-        self._faults = [_unknown(name, known) for name in counts if name not in known]
+        self._faults = [_unknown(name, known) for name in islice(counts, MOST_FAULTS) if name not in known]
         repeated = [name for name, count in counts.items() if name in known and count > 1]
         self._faults += [_fault(name, "is given more than once: give it once") for name in repeated]
 
