@@ -166,18 +166,28 @@ def database(text: str) -> str:
     """Return `sqlite:///FILE` or `postgresql://...`, whatever driver or older scheme was written."""
     scheme, mark, rest = text.partition("://")
     kind = scheme.partition("+")[0].lower()
-    if mark and kind in {"postgres", "postgresql"} and rest:
+    if mark and kind in {"postgres", "postgresql"} and rest and _names_a_server(rest):
         return f"postgresql://{rest}"
     if mark and kind == "sqlite" and rest.startswith("/") and rest.strip("/") and ":memory:" not in rest:
         return f"sqlite://{rest}"
-    raise ValueError("must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST/DATABASE")
+    raise ValueError(
+        "must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
+        "with %40 %3A %2F for @ : / inside a name or password"
+    )
+
+
+def _names_a_server(rest: str) -> bool:
+    """Return whether what follows `postgresql://` has one @ at most and a number for a port, if any."""
+    before, _, host = re.split("[/?]", rest, maxsplit=1)[0].rpartition("@")
+    port = re.search(r":([^:\]]*)$", host)
+    return "@" not in before and (port is None or bool(re.fullmatch("[0-9]{1,5}", port[1])))
 
 
 def database_file(url: str) -> PurePosixPath | None:
     """Return the file of an SQLite address as `database` returns it; None for PostgreSQL."""
     if not url.startswith("sqlite:"):
         return None
-    return PurePosixPath(url.removeprefix("sqlite:///").partition("?")[0])
+    return PurePosixPath(unquote(url.removeprefix("sqlite:///").partition("?")[0]))
 
 
 def archive(text: str) -> str:

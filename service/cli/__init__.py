@@ -1,6 +1,7 @@
 """The command `boomerang`. Each command's module is imported only when the command is used."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -61,6 +62,17 @@ class Commands(click.Group):
         command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
         return command if isinstance(command, click.Command) else None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that `args` begin with; a misspelt one is answered with the nearest."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            error.message += f" Did you mean '{near[0]}'?" if near else ""
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click asks
         """Write the commands without importing them."""
         with formatter.section("Commands"):
@@ -80,9 +92,17 @@ def _told(error: Exception) -> Exception:
         error = error.exceptions[0]
     if isinstance(error, BadSetting | BadHandler):
         return Wrong(str(error))
+    if isinstance(error, BoomerangError):
+        return Failed(str(error))
     # a broken pipe is click's own business
-    expected = isinstance(error, BoomerangError | OSError) and not isinstance(error, BrokenPipeError)
-    return Failed(str(error)) if expected else error
+    expected = isinstance(error, OSError) and not isinstance(error, BrokenPipeError)
+    return Failed(_reason(error)) if expected else error
+
+
+def _reason(error: Exception) -> str:
+    """Return what the system says, about which file, without its number."""
+    said, file = getattr(error, "strerror", None), getattr(error, "filename", None)
+    return f"{file}: {said}" if said and file else str(said or error)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

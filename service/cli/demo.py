@@ -7,6 +7,7 @@ import anyio
 import click
 
 from service.cli import EXIT_FAILED, Wrong
+from service.cli.media_files import media
 
 PROMPT = "A boomerang turns over the evening hills and comes back to the hand that threw it."
 EXTRAS = {"PIL": "Pillow", "av": "PyAV"}
@@ -20,7 +21,14 @@ files = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--prompt", default=PROMPT, help="What the video shows.")
 @click.option("--lose-callbacks", is_flag=True, help="The upstream never calls back; the poller finishes the task.")
 @click.option("--stay", is_flag=True, help="Keep running afterwards, to try the API.")
-@click.option("--dir", "directory", type=click.Path(file_okay=False, path_type=Path), default="boomerang-demo")
+@click.option(
+    "--dir",
+    "directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="boomerang-demo",
+    show_default=True,
+    help="Where the database, the log and the video go.",
+)
 def demo(
     *, image: tuple[Path, ...], video: Path | None, prompt: str, lose_callbacks: bool, stay: bool, directory: Path
 ) -> None:
@@ -33,10 +41,10 @@ def demo(
     if missing:
         raise Wrong(
             f"the demo draws and plays real media and lacks {' and '.join(missing)}; "
-            'install the extra: pip install "boomerang-service[media]"'
+            "the extra `media` is missing; pip install -r requirements.txt brings it"
         )
-    if "?" in str(directory.resolve()):
-        raise click.BadParameter("must have no '?' in its name: it goes into a database address", param_hint="--dir")
+    for kind, given in (("image", image), ("video", (video,) if video else ())):
+        media(kind, [str(path) for path in given])  # a wrong file is told before anything starts
     from service.cli.demo_story import Plan, tell  # noqa: PLC0415 - needs the extra
 
     plan = Plan(

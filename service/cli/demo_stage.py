@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from starlette.applications import Starlette
@@ -109,7 +110,7 @@ def _environ(
         "UPSTREAM_URL": upstream_url,
         "UPSTREAM_KEY": key,
         "PUBLIC_URL": f"http://{HOST}:{port}",
-        "DATABASE_URL": f"sqlite:///{directory / DATABASE}",
+        "DATABASE_URL": f"sqlite:///{quote(str(directory / DATABASE))}",
         "HANDLERS": ",".join(HANDLERS),
         "WEBHOOK_URL": f"{receiver_url}/events",
         "ARCHIVE_URL": directory.as_uri(),

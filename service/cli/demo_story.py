@@ -13,7 +13,7 @@ import anyio
 from rich.console import Console
 from rich.text import Text
 
-from service.cli import Failed
+from service.cli import Failed, Wrong
 from service.cli.console import clean, console
 from service.cli.demo_media import draw_images, play
 from service.cli.demo_stage import HANDLERS, Stage, staged
@@ -57,7 +57,10 @@ class Story:
 
     def fail(self, name: str, text: str) -> None:
         """Tell what did not hold."""
-        self._line(self._marks[1], "red", name, text)
+        first, *more = text.splitlines() or [""]
+        self._line(self._marks[1], "red", name, first)
+        for line in more:
+            self.say(f"  {clean(line)}")
 
     def _line(self, mark: str, style: str, name: str, text: str) -> None:
         line = Text("  ") + Text(mark, style=style) + Text(f" {name.ljust(NAME_WIDTH)} ", style="bold")
@@ -78,7 +81,8 @@ async def tell(plan: Plan) -> bool:
                 film = await _play_through(story, stage, plan)
         except (Failed, TimeoutError) as error:
             story.fail("stopped", getattr(error, "message", "") or "it took too long")
-            story.say(f"\nThe log is in {shown(plan.directory / 'boomerang.log')}")
+            if not isinstance(error, Wrong):
+                story.say(f"\nThe log is in {shown(plan.directory / 'boomerang.log')}")
             return False
         story.say(f"\nDone in {time.monotonic() - started:.0f} s. The video: {shown(film)}")
         if plan.stay:

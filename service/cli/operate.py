@@ -43,7 +43,7 @@ def _needed() -> frozenset[str]:
 @port_option
 @click.option("--role", type=click.Choice(["all", "web", "worker"]), default="all", show_default=True)
 def serve(host: str, port: int | None, role: Role) -> None:
-    """Run the service: callbacks, API and dashboard (web), submitting, polling and dispatching (worker), or all."""
+    """Run the service: callbacks and API (web), submitting, polling and dispatching (worker), or all."""
     if role == "worker":
         _work(host, port)
     else:

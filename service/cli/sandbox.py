@@ -60,7 +60,8 @@ def _option(switch: Switch) -> Callable[[click.Command], click.Command]:
     if switch.kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", switch.name, **shown)
     hidden = switch.default in {0, ""}
-    return click.option(flag, switch.name, type=_SwitchValue(switch), show_default=not hidden, **shown)
+    seconds = f"{switch.default:g}s" if isinstance(switch.default, float) else True
+    return click.option(flag, switch.name, type=_SwitchValue(switch), show_default=not hidden and seconds, **shown)
 
 
 def _with_switches(command: click.Command) -> click.Command:
@@ -102,7 +103,9 @@ def _listener(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as fault:
         listener.close()
-        raise click.BadParameter(f"cannot listen on {host}:{port}: {fault.strerror}", param_hint="--port") from fault
+        raise click.BadParameter(
+            f"cannot listen on {host}:{port}: {fault.strerror}; --port 0 takes a free one", param_hint="--port"
+        ) from fault
     listener.listen(_BACKLOG)
     return listener
 

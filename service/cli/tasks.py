@@ -35,7 +35,10 @@ async def submit(client: Client, *, idempotency_key: str | None, wait: bool, as_
     """Submit a task through a running service. Local files go up with it."""
     task = await client.submit(_order(**asked), idempotency_key=idempotency_key)
     if not as_json:
-        console().print(f"Submitted {text_of(task['id'])}")
+        told = f"Submitted {text_of(task['id'])}"
+        console().print(
+            told if wait else f"{told}\nFollow it with: boomerang watch {text_of(task['id'])}", soft_wrap=True
+        )
     if wait:
         task = await _watched(client, task["id"])
     _end(task, as_json=as_json, brief=not wait)

@@ -127,6 +127,7 @@ def _studio_class() -> "type[Studio]":
         from service.sandbox.studio import Studio  # noqa: PLC0415 - the media extra may be missing
     except ImportError as missing:
         raise MediaExtraMissing(
-            f"the sandbox draws real MP4s and lacks {missing.name}: install boomerang-service[media]"
+            f"the sandbox draws real MP4s and lacks {missing.name}: the extra `media` is missing; "
+            "pip install -r requirements.txt brings it"
         ) from missing
     return Studio

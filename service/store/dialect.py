@@ -65,7 +65,7 @@ def address(database_url: str) -> Address:
     """Return where `database_url` points to; raises BadSetting for what is neither SQLite nor PostgreSQL."""
     try:
         url = make_url(database_url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # the latter for a port that is no number
         raise BadSetting("DATABASE_URL is no address; use sqlite:///boomerang.db or postgresql://...") from None
     scheme = url.drivername.partition("+")[0]
     if scheme in {"postgres", "postgresql"}:
@@ -81,7 +81,8 @@ def _need_psycopg() -> None:
         import psycopg  # noqa: F401, PLC0415 - an extra, asked for only when it is needed
     except ImportError as error:
         raise BadSetting(
-            "DATABASE_URL names PostgreSQL, whose driver is not installed: pip install 'boomerang-service[postgres]'"
+            "DATABASE_URL names PostgreSQL, whose driver is not installed: the extra `postgres` is missing; "
+            "pip install -r requirements.txt brings it"
         ) from error
 
 
@@ -142,7 +143,12 @@ def prepare_file(path: Path) -> os.stat_result:
         _use_wal(path)
         return path.stat()
     except (OSError, sqlite3.Error) as error:
-        raise StoreUnavailable(f"the database file {path} cannot be used: {error}") from error
+        reason = "its directory is missing" if isinstance(error, FileNotFoundError) else _said(error)
+        raise StoreUnavailable(f"the database file {path} cannot be used: {reason}") from error
+
+
+def _said(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
 
 
 def same_file(path: Path, file: os.stat_result) -> bool:

@@ -104,7 +104,7 @@ def troubles_told() -> Iterator[None]:
 
 
 def _told(error: DBAPIError) -> OperatorError | None:
-    said = str(error.orig).strip()
+    said = " ".join(str(error.orig).split())
     if getattr(error.orig, "sqlstate", None) in MISSING or said.startswith(("no such table", "no such column")):
         return SchemaBehind('the database has another schema: run "boomerang migrate"')
     if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError | InternalError):

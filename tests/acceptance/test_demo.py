@@ -95,9 +95,9 @@ def test_the_story_is_plain_and_quiet_without_a_terminal(first: Run) -> None:
 
 def test_the_demo_ends_the_same_way_without_any_callback(tmp_path: Path, home: dict[str, str]) -> None:
     """When no callback comes the poller finishes the task, and the story says so."""
-    done = demo(tmp_path, home, "--lose-callbacks", "--dir", "elsewhere with blanks")
+    done = demo(tmp_path, home, "--lose-callbacks", "--dir", "elsewhere? with %20 blanks")
     assert done.returncode == 0, done.stderr
-    assert play(film_in(tmp_path / "elsewhere with blanks")).seconds > 0
+    assert play(film_in(tmp_path / "elsewhere? with %20 blanks")).seconds > 0
     assert "completed, by poll" in done.stderr
     assert "none ever came" in done.stderr
 
@@ -121,8 +121,17 @@ def test_an_image_that_the_model_does_not_take_ends_the_demo_with_the_fault(
     (tmp_path / "small.png").write_bytes(image("PNG", size=(16, 16)))
     done = demo(tmp_path, home, "--image", "small.png")
     assert done.returncode == 1
-    assert "params.images.0" in done.stderr
+    assert "\n    params.images.0: " in done.stderr
+    assert "The log is in" not in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_file_of_another_kind_is_told_before_anything_starts(tmp_path: Path, home: dict[str, str]) -> None:
+    """A text is no image: exit code 2, and nothing was started or left behind."""
+    (tmp_path / "words.png").write_text("words")
+    done = demo(tmp_path, home, "--image", "words.png")
+    assert (done.returncode, "words.png is no image" in done.stderr) == (2, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["words.png"]
 
 
 @contextmanager
@@ -162,7 +171,7 @@ def test_without_the_media_extra_the_demo_names_it(tmp_path: Path, home: dict[st
     )
     done = demo(tmp_path, {**home, "PYTHONPATH": f"{hidden}:{ROOT}"})
     assert done.returncode == 2
-    assert 'pip install "boomerang-service[media]"' in done.stderr
+    assert "pip install -r requirements.txt" in done.stderr
     assert not (tmp_path / "boomerang-demo").exists()
 
 

@@ -77,6 +77,12 @@ def test_an_unknown_command_is_wrong_use() -> None:
     assert "sbumit" in result.stderr
 
 
+def test_a_misspelt_command_is_answered_with_the_nearest() -> None:
+    """A slip of the finger is mended by the message; a wild guess gets none."""
+    assert (run("hanlders").exit_code, "Did you mean 'handlers'?" in run("hanlders").stderr) == (2, True)
+    assert "Did you mean" not in run("frobnicate").stderr
+
+
 def test_serve_is_refused_without_an_upstream_key() -> None:
     """Who starts the service without a key is told of the demo."""
     result = run("serve")

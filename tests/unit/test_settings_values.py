@@ -73,6 +73,7 @@ def test_any_environment_gives_settings_or_one_line_for_each_wrong_one(given_tex
         ("sqlite:///boomerang.db", "boomerang.db"),
         ("sqlite:////srv/boomerang.db", "/srv/boomerang.db"),
         ("sqlite:///b.db?mode=rw", "b.db"),
+        ("sqlite:////srv/my%20files/b.db", "/srv/my files/b.db"),
         ("postgresql://h/d", None),
     ],
 )
@@ -80,3 +81,26 @@ def test_the_file_of_a_database_address(url: str, file: str | None) -> None:
     """Three slashes are relative, four are absolute; PostgreSQL has no file."""
     found = database_file(database(url))
     assert (str(found) if found else None) == file
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://h",
+        "postgresql:///d?host=/run/postgresql",
+        "postgresql://u:p%40ss%2F@h:5432/d?sslmode=require",
+        "postgresql://u@[::1]:5432/d",
+        "postgresql://[::1]/d?options=-c%20a%3Db",
+    ],
+)
+def test_the_usual_addresses_of_postgresql_are_taken_as_they_are(url: str) -> None:
+    """Sockets, IPv6, options and percent-encoded passwords are the driver's business."""
+    assert database(url) == url
+
+
+@pytest.mark.parametrize("url", ["postgresql://u:p@h:port/d", "postgresql://u:p@ss@h/d", "postgresql://u:p/ss@h/d"])
+def test_a_password_that_is_not_encoded_is_refused_and_never_repeated(url: str) -> None:
+    """A port that is no number, and a stray @ or /, would send a part of the password to the resolver and the log."""
+    with pytest.raises(ValueError, match="%40 %3A %2F") as refusal:
+        database(url)
+    assert "ss" not in str(refusal.value).replace("password", "").replace("PASSWORD", "")
