@@ -13,7 +13,7 @@ from service.entry import Entry
 from service.errors import Refused, Throttled, UnknownTask, Unwell
 from service.hands import Hands
 from service.plan import Plan
-from service.ports import Clock, Memory, PacedUpstream, Signals, TaskQueue
+from service.ports import Clock, Memory, PacedUpstream, PollQueue, Signals
 from service.record import Record
 
 log = structlog.get_logger("boomerang.reconcile")
@@ -48,7 +48,7 @@ class Reconcile:
     def __init__(
         self,
         *,
-        queue: TaskQueue,
+        queue: PollQueue,
         memory: Memory,
         record: Record,
         upstream: PacedUpstream,

@@ -16,7 +16,7 @@ from service.core.tokens import Tokens
 from service.entry import Entry
 from service.errors import NeverLeft, Refused, ReplyLost, StoreUnavailable, Throttled
 from service.hands import Hands
-from service.ports import Clock, Inputs, Limits, Order, PacedUpstream, Signals, TaskQueue
+from service.ports import Clock, Inputs, Limits, Order, PacedUpstream, Signals, SubmissionQueue
 from service.record import Record
 
 log = structlog.get_logger("boomerang.submit")
@@ -44,7 +44,7 @@ class Submit:
     def __init__(
         self,
         *,
-        queue: TaskQueue,
+        queue: SubmissionQueue,
         inputs: Inputs,
         record: Record,
         upstream: PacedUpstream,

@@ -4,7 +4,7 @@ from service.ports.health import Gauges, Health, Memory
 from service.ports.hints import Clock, Signals
 from service.ports.ledger import DeliveryRow, EventRow, InboxEntry, Ledger, LedgerTransaction, PollRow, RunTime
 from service.ports.library import DeliveryView, IdempotencyKey, Inputs, Intake, Library, TaskFilter
-from service.ports.queues import AttemptResult, DeliveryClaim, DeliveryQueue, Limits, TaskQueue
+from service.ports.queues import AttemptResult, DeliveryClaim, DeliveryQueue, Limits, PollQueue, SubmissionQueue
 from service.ports.upstream import Order, PacedUpstream, Upstream
 
 __all__ = [
@@ -28,10 +28,11 @@ __all__ = [
     "Memory",
     "Order",
     "PacedUpstream",
+    "PollQueue",
     "PollRow",
     "RunTime",
     "Signals",
+    "SubmissionQueue",
     "TaskFilter",
-    "TaskQueue",
     "Upstream",
 ]

@@ -17,8 +17,8 @@ class Limits:
     budget: float | None = None
 
 
-class TaskQueue(Protocol):
-    """Tasks whose next step is due."""
+class SubmissionQueue(Protocol):
+    """Queued tasks that are due to be submitted."""
 
     async def claim_submissions(self, *, now: datetime, until: datetime, limit: int, limits: Limits) -> list[Task]:
         """Move due queued tasks to `submitting`, durably, and return them.
@@ -32,6 +32,16 @@ class TaskQueue(Protocol):
     async def note_waiting(self, note: str, *, now: datetime) -> None:
         """Note on every due queued task why it waits; a claim takes the note off."""
 
+    async def renew(self, claims: Mapping[TaskId, int], *, until: datetime) -> set[TaskId]:
+        """Prolong leases (by fence); return those that are still held."""
+
+    async def sweep(self, *, now: datetime) -> list[Task]:
+        """Return tasks that are `submitting` with a lease that is past: abandoned, in doubt."""
+
+
+class PollQueue(Protocol):
+    """Tasks about which the upstream is due to be asked."""
+
     async def claim_polls(self, *, now: datetime, until: datetime, limit: int) -> list[Task]:
         """Lease due tasks of any status but queued and submitting, and queued ones that are past their deadline."""
 
@@ -40,9 +50,6 @@ class TaskQueue(Protocol):
 
     async def release(self, claims: Mapping[TaskId, int], *, due_at: datetime) -> None:
         """Give back leases whose fence still fits; polls are due again at `due_at`."""
-
-    async def sweep(self, *, now: datetime) -> list[Task]:
-        """Return tasks that are `submitting` with a lease that is past: abandoned, in doubt."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ Candidate = tuple[TaskId, str]
 
 
 class StoreTaskQueue:
-    """Implements `TaskQueue`."""
+    """Implements `SubmissionQueue` and `PollQueue`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

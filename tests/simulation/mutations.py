@@ -12,7 +12,6 @@ from service.core.tokens import Claim, Tokens
 from service.entry import Entry, Recorded
 from service.hands import Hands
 from service.plan import Plan
-from service.ports import TaskQueue
 from service.receive import Receive
 from service.reconcile import Reconcile
 from service.record import Page, Record
