@@ -13,10 +13,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.core.task import SETTLED, Fact, Json, Status, Task, TaskId
+from service.core.task import SETTLED, Fact, Json, Status, Task, TaskId, UpstreamId
 from service.errors import NeverLeft, Refused, ReplyLost, Throttled, UnreadableBody, Unwell
-from tests.unit.loops import DEADLINE, PATIENCE, Loop, World, a_world, token_of, vtrix_body
-from tests.unit.scripted import DONE
+from tests.unit.loops import DEADLINE, HOUR, MINUTE, PATIENCE, Loop, World, a_world
+from tests.unit.scripted import DONE, token_of, vtrix_body
 
 OURS = frozenset({Status.EXPIRED, Status.FAILED})
 ERRORS = {
@@ -147,7 +147,7 @@ class History:
         if not orders:
             return
         order = orders[which % len(orders)]
-        known = self.world.upstream.payloads.get(order.payload, "of-vidu")
+        known = self.world.upstream.payloads.get(order.payload, UpstreamId("of-vidu"))
         truth = self.world.upstream.books.get(known)
         if honest and (truth is None or truth.status.value != word):
             word = "processing"
@@ -178,10 +178,10 @@ class History:
         self.world.clock.move(timedelta(seconds=seconds))
 
     async def to_the_end(self) -> None:
-        """Work on until every deadline is past."""
-        end = self.world.clock.now() + DEADLINE + timedelta(hours=1)
-        await self.loop.run_until(end, by=timedelta(minutes=15))
+        """Work on until every deadline is past, and once more after the slowest process has had its say."""
+        await self.loop.run_until(self.world.clock.now() + DEADLINE + HOUR, by=15 * MINUTE)
         await self.do_release()
+        await self.loop.run_until(self.world.clock.now() + HOUR, by=15 * MINUTE)
 
 
 def _body(word: str, upstream_id: str, payload: str | None) -> bytes:

@@ -14,10 +14,9 @@ from service.core.callback import Verifier
 from service.core.routing import Subscription
 from service.core.task import EventType, Json, Task, TaskId
 from service.desk import Desk, NewTask, Terms
-from service.errors import StoreUnavailable
 from service.ids import id_maker
 from service.plan import Plan
-from service.ports import LedgerTransaction, Limits, Order, PacedUpstream
+from service.ports import Limits, PacedUpstream
 from service.receive import Receive
 from service.reconcile import Reconcile, ReconcileTerms
 from service.record import Record
@@ -25,7 +24,7 @@ from service.results import TaskResults
 from service.store import Store, migrate, open_store
 from service.submit import Submit, SubmitTerms
 from service.upstream.paced import Paced
-from tests.unit.scripted import TOKENS, VIDEO, Scripted
+from tests.unit.scripted import TOKENS, CountingLedger, Scripted, token_of
 
 START = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -55,30 +54,6 @@ class MovedClock:
     def move(self, by: timedelta) -> None:
         """Let time pass."""
         self.at += by
-
-
-class CountingLedger:
-    """The store's ledger, its transactions counted."""
-
-    def __init__(self, store: Store) -> None:
-        self._ledger = store.ledger
-        self.transactions = 0
-        self.dead = False
-        self._awaited: dict[int, asyncio.Event] = {}
-
-    def number(self, which: int) -> asyncio.Event:
-        """Return what is set when that transaction, from 1, is begun."""
-        return self._awaited.setdefault(which, asyncio.Event())
-
-    @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[LedgerTransaction]:
-        """Begin a transaction of the store."""
-        self.transactions += 1
-        self.number(self.transactions).set()
-        if self.dead:
-            raise StoreUnavailable("this process is dead: it writes no more")
-        async with self._ledger.transaction() as transaction:
-            yield transaction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,19 +224,6 @@ def a_request(**changes: Any) -> NewTask:
     """Return a request that is good."""
     given: dict[str, Any] = {"client": "ann", "model": MODEL, "params": GOOD}
     return NewTask(**(given | changes))
-
-
-def token_of(order: Order) -> str:
-    """Return the token in an order's callback address."""
-    assert order.callback_url is not None
-    return order.callback_url.rpartition("/")[2]
-
-
-def vtrix_body(status: str, upstream_id: str | None = "up1", **more: Any) -> Json:
-    """Return a body of Vtrix's shape."""
-    output = [{"content": [VIDEO]}] if status == "completed" else None
-    body = {"id": upstream_id, "status": status, "output": output} | more
-    return {name: value for name, value in body.items() if value is not None}
 
 
 _template: dict[str, bytes] = {}

@@ -1,16 +1,18 @@
-"""An upstream that does as it is told, bills what it carries out, and stands behind no budget."""
+"""An upstream that does as it is told and bills what it carries out, what it says, and a ledger that is counted."""
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from service.core.task import Fact, Json, Status, TaskId, UpstreamId, Usage
 from service.core.tokens import Tokens
-from service.errors import ReplyLost, UnknownTask
-from service.ports import Order
+from service.errors import ReplyLost, StoreUnavailable, UnknownTask
+from service.ports import LedgerTransaction, Order
+from service.store import Store
 
 TOKENS = Tokens(["a key of these tests"])
 VIDEO: Json = {"type": "video", "url": "https://files.example/film.mp4"}
@@ -128,3 +130,40 @@ class Scripted:
             raise self.list_error
         upstream_id = self.payloads.get(correlation)
         return self.books[upstream_id] if upstream_id else None
+
+
+class CountingLedger:
+    """The store's ledger, its transactions counted."""
+
+    def __init__(self, store: Store) -> None:
+        self._ledger = store.ledger
+        self.transactions = 0
+        self.dead = False
+        self._awaited: dict[int, asyncio.Event] = {}
+
+    def number(self, which: int) -> asyncio.Event:
+        """Return what is set when that transaction, from 1, is begun."""
+        return self._awaited.setdefault(which, asyncio.Event())
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[LedgerTransaction]:
+        """Begin a transaction of the store."""
+        self.transactions += 1
+        self.number(self.transactions).set()
+        if self.dead:
+            raise StoreUnavailable("this process is dead: it writes no more")
+        async with self._ledger.transaction() as transaction:
+            yield transaction
+
+
+def token_of(order: Order) -> str:
+    """Return the token in an order's callback address."""
+    assert order.callback_url is not None
+    return order.callback_url.rpartition("/")[2]
+
+
+def vtrix_body(status: str, upstream_id: str | None = "up1", **more: Any) -> Json:
+    """Return a body of Vtrix's shape."""
+    output = [{"content": [VIDEO]}] if status == "completed" else None
+    body = {"id": upstream_id, "status": status, "output": output} | more
+    return {name: value for name, value in body.items() if value is not None}

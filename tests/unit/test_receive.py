@@ -7,8 +7,8 @@ import pytest
 
 from service.core.task import Status, TaskId
 from service.errors import BadSignature, BadToken, NeverLeft, ReplyLost, StoreUnavailable, UnreadableBody, Unwell
-from tests.unit.loops import DEADLINE, HOUR, IN_DOUBT_FOR, MINUTE, SECOND, Loop, a_loop, vtrix_body
-from tests.unit.scripted import DONE, TOKENS
+from tests.unit.loops import DEADLINE, HOUR, IN_DOUBT_FOR, MINUTE, SECOND, Loop, a_loop
+from tests.unit.scripted import DONE, TOKENS, vtrix_body
 
 
 async def _in_doubt(loop: Loop) -> TaskId:

@@ -19,9 +19,8 @@ from tests.unit.loops import (
     Loop,
     a_loop,
     a_world,
-    vtrix_body,
 )
-from tests.unit.scripted import DONE
+from tests.unit.scripted import DONE, vtrix_body
 
 
 async def _doubtful(loop: Loop) -> Task:

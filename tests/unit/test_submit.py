@@ -12,8 +12,8 @@ from service.errors import NeverLeft, Refused, ReplyLost, Throttled
 from service.ports import Limits, Order
 from service.submit import meta_data
 from tests.sample_media import image, uri
-from tests.unit.loops import GOOD, IN_DOUBT_FOR, LEASE, MINUTE, PATIENCE, SECOND, a_loop, a_world, vtrix_body
-from tests.unit.scripted import DONE
+from tests.unit.loops import GOOD, IN_DOUBT_FOR, LEASE, MINUTE, PATIENCE, SECOND, a_loop, a_world
+from tests.unit.scripted import DONE, vtrix_body
 
 
 async def test_task_is_durably_submitting_before_it_is_sent(tmp_path: Path) -> None:
