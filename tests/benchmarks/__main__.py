@@ -8,7 +8,7 @@ from pathlib import Path
 
 import anyio
 
-from tests.benchmarks import measure_callbacks
+from tests.benchmarks import measure_callbacks, measure_deliveries
 from tests.benchmarks.stage import SHORT, Sizes, Stage, stage
 from tests.benchmarks.table import Row, machine, rendered
 
@@ -17,6 +17,8 @@ Measure = Callable[[Stage], Awaitable[list[Row]]]
 MEASURES: dict[str, Measure] = {
     "callbacks": measure_callbacks.on_sqlite,
     "callbacks-postgres": measure_callbacks.on_postgres,
+    "latency": measure_deliveries.one_at_a_time,
+    "deliveries": measure_deliveries.many,
 }
 
 

@@ -18,7 +18,7 @@ from service.core.tokens import Tokens
 from service.store import migrate, open_store
 from service.store.engine import Database
 from service.store.signals import LocalSignals
-from service.store.tables import metadata, tasks
+from service.store.tables import tasks
 from tests.acceptance.processes import HOST, Child, Town, answering, free_port
 from tests.acceptance.scene import SECRET, settings
 from tests.benchmarks.bare import completed
@@ -252,5 +252,3 @@ async def lasting(child: Child) -> AsyncIterator[Child]:
             child.ask_to_stop()
             await child.ended()
 
-
-assert metadata is not None
