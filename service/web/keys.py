@@ -15,7 +15,10 @@ from service.web.problems import Problem, Refusal
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 OPEN_PREFIX = "/callbacks/"
-FORWARDED = ("forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip")
+FORWARDED = frozenset({"forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip", "fly-client-ip"})
+FORWARDED_PREFIX = "x-forwarded"
+OWN_PAGES = frozenset({"same-origin", "none"})
+"""What a browser says in Sec-Fetch-Site of a request that no other site's page made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,17 +108,23 @@ def _digest(key: bytes) -> bytes:
 
 
 def _bearer(request: Request) -> bytes:
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    given = request.headers.getlist("authorization")
+    scheme, _, key = (given[0] if len(given) == 1 else "").partition(" ")  # of two, a proxy may have checked the other
     return key.strip().encode("latin-1") if scheme.lower() == "bearer" else b""
 
 
 def _from_this_machine(request: Request) -> bool:
     """Whether neither a tunnel nor a web page of somebody else's seems to stand between the caller and us."""
-    if any(name in request.headers for name in FORWARDED):
+    if any(name in FORWARDED or name.startswith(FORWARDED_PREFIX) for name in request.headers.keys()):
         return False
-    host = request.headers.get("host", "")
-    origin = request.headers.get("origin")
-    return _loopback(host) and (origin is None or origin.partition("://")[2] == host)
+    hosts, origins = request.headers.getlist("host"), request.headers.getlist("origin")
+    ours = all(origin.partition("://")[2] in hosts for origin in origins)
+    return ours and len(hosts) == 1 and _loopback(hosts[0]) and _by_our_page(request)
+
+
+def _by_our_page(request: Request) -> bool:
+    """Whether a browser, which says so itself, was not sent here by another site's page."""
+    return OWN_PAGES.issuperset(request.headers.getlist("sec-fetch-site"))
 
 
 def _loopback(host: str) -> bool:
