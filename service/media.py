@@ -55,7 +55,7 @@ class MediaInspector:
     images: bool = True
     videos: bool = True
 
-    def image(self, data: bytes, media_type: str) -> ImageFacts | None:  # noqa: ARG002 - the content decides
+    def image(self, data: bytes) -> ImageFacts | None:
         """Return what the image in `data` is, after decoding it where that is cheap; raise `Unreadable`."""
         if not self.images:
             return None

@@ -91,8 +91,7 @@ class Reconcile:
 
     async def prune(self) -> int:
         """Forget what is older than the retention; return how many rows went."""
-        now = self._clock.now()
-        return await self._memory.prune(before=now - self._terms.retention, now=now)
+        return await self._memory.prune(before=self._clock.now() - self._terms.retention)
 
     async def idle(self) -> None:
         """Return once no question is in hand."""

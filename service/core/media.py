@@ -49,8 +49,8 @@ class VideoFacts:
 class Inspector(Protocol):
     """Opens the bytes of a file; None means that it cannot look at this kind. Raises `Unreadable`."""
 
-    def image(self, data: bytes, media_type: str) -> ImageFacts | None:
-        """Return what the image in `data`, declared as `media_type`, really is."""
+    def image(self, data: bytes) -> ImageFacts | None:
+        """Return what the image in `data` really is."""
 
     def video(self, data: bytes) -> VideoFacts | None:
         """Return what the video in `data` really is."""

@@ -129,15 +129,15 @@ class MediaCheck:
         if form not in limits.formats.values():
             return faults
         try:
-            facts = self._open(data, media_type)
+            facts = self._open(data)
         except Unreadable as error:
             return [*faults, f"cannot be opened: {error.reason}: send a whole, undamaged {limits.kind}"]
         return faults + (_fact_faults(facts, limits, count) if facts else [])
 
-    def _open(self, data: bytes, media_type: str) -> ImageFacts | VideoFacts | None:
+    def _open(self, data: bytes) -> ImageFacts | VideoFacts | None:
         if self.kind.limits.kind == "video":
             return self.inspect.video(data) if self.inspect else None
-        facts = self.inspect.image(data, media_type) if self.inspect else None
+        facts = self.inspect.image(data) if self.inspect else None
         return facts or _header_facts(data)
 
 

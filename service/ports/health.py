@@ -37,5 +37,5 @@ class Memory(Protocol):
     async def run_times(self, *, per_bucket: int) -> list[RunTime]:
         """Return the newest run times of each bucket."""
 
-    async def prune(self, *, before: datetime, now: datetime) -> int:
+    async def prune(self, *, before: datetime) -> int:
         """Forget raw callbacks, attempts, inputs and run times of settled tasks older than `before`; how many rows."""

@@ -24,7 +24,7 @@ class StoreMemory:
             rows = await connection.execute(query.where(ranked.c.place <= per_bucket).order_by(ranked.c.at))
             return [RunTime(**row) for row in rows.mappings()]
 
-    async def prune(self, *, before: datetime, now: datetime) -> int:  # noqa: ARG002 - the port's; `before` says it all
+    async def prune(self, *, before: datetime) -> int:
         """Forget raw callbacks, polls, attempts, inputs and run times of tasks that settled before `before`.
 
         Quarantined callbacks go by their own age. What a pending delivery still carries stays. Returns how many rows.
