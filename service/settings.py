@@ -38,6 +38,8 @@ T = TypeVar("T")
 D = TypeVar("D")
 PREFIX = "BOOMERANG_"
 UPSTREAMS = {"vtrix": "https://cloud.vtrix.ai", "vidu": "https://api.vidu.com/ent/v2"}
+"""Each provider, and its own address."""
+
 OFF_PEAK_DEADLINE = timedelta(hours=49)
 RETRY_SCHEDULE = "0s,5s,30s,2m,10m,30m,2h,6h,16h"
 

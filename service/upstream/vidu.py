@@ -15,7 +15,6 @@ from service.upstream.orders import with_tokens
 from service.upstream.pages import Page, search
 from service.upstream.paths import same_task, segment
 
-BASE_URL = "https://api.vidu.com/ent/v2"
 MODELS = {"viduq2_pro_reference": "viduq2-pro"}
 KNOWN = frozenset(
     {
@@ -47,7 +46,7 @@ class Vidu:
     name = "vidu"
     lists = True
 
-    def __init__(self, client: httpx.AsyncClient, *, base_url: str = BASE_URL, key: str) -> None:
+    def __init__(self, client: httpx.AsyncClient, *, base_url: str, key: str) -> None:
         self._line = Line(client, base_url=base_url, scheme="Token", key=key, words=vidu_error)
 
     async def create(self, order: Order) -> Fact:

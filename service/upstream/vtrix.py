@@ -12,7 +12,6 @@ from service.upstream.http import Line
 from service.upstream.orders import with_tokens
 from service.upstream.paths import same_task, segment
 
-BASE_URL = "https://cloud.vtrix.ai"
 GENERATION = "/model/v1/generation"
 
 
@@ -22,7 +21,7 @@ class Vtrix:
     name = "vtrix"
     lists = False
 
-    def __init__(self, client: httpx.AsyncClient, *, base_url: str = BASE_URL, key: str) -> None:
+    def __init__(self, client: httpx.AsyncClient, *, base_url: str, key: str) -> None:
         self._line = Line(client, base_url=base_url, scheme="Bearer", key=key, words=vtrix_error)
 
     async def create(self, order: Order) -> Fact:

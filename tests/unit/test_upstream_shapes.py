@@ -12,12 +12,13 @@ import pytest
 from service.core.task import Status, UpstreamId
 from service.errors import BadSetting, Conflict, Refused, Unwell
 from service.ports import Order
-from service.upstream import BASE_URLS, Paced, Vtrix, open_upstream
+from service.upstream import Paced, Vtrix, open_upstream
 from tests.unit.upstreams import KEY, Provider, order
 
 ID = UpstreamId("d758n65e878c73cmdg20")
 SINCE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 UNTIL = datetime(2026, 1, 2, 4, 0, 0, tzinfo=UTC)
+URL = "https://provider.test/api"
 
 
 async def test_vtrix_gets_the_parameters_inside_input() -> None:
@@ -229,19 +230,19 @@ def test_an_address_that_cannot_be_used_is_refused(url: str) -> None:
         Vtrix(httpx.AsyncClient(), base_url=url, key=KEY)
 
 
-@pytest.mark.parametrize("provider", list(BASE_URLS))
-async def test_the_menu_opens_each_provider_at_its_own_address(provider: str) -> None:
-    """Without an address of the operator's, each provider is asked at its own."""
+@pytest.mark.parametrize("provider", ["vtrix", "vidu"])
+async def test_the_menu_opens_each_provider(provider: str) -> None:
+    """The provider that the operator names is asked at the address that the operator gives."""
     double = Provider(httpx.Response(404))
-    upstream = open_upstream(provider, client=double.client, base_url=None, key=KEY, rate=10, concurrency=2)
+    upstream = open_upstream(provider, client=double.client, base_url=URL, key=KEY, rate=10, concurrency=2)
     with pytest.raises(Exception, match="Not Found"):
         await upstream.fetch(ID)
     assert isinstance(upstream, Paced)
     assert upstream.name == provider
-    assert str(double.seen[0].url).startswith(BASE_URLS[provider] + "/")
+    assert str(double.seen[0].url).startswith(URL + "/")
 
 
 def test_an_unknown_provider_is_refused() -> None:
     """A misspelt provider stops the start and says what is allowed."""
     with pytest.raises(BadSetting, match="vtrix, vidu"):
-        open_upstream("vudi", client=httpx.AsyncClient(), base_url=None, key=KEY, rate=1, concurrency=1)
+        open_upstream("vudi", client=httpx.AsyncClient(), base_url=URL, key=KEY, rate=1, concurrency=1)
