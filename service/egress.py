@@ -52,7 +52,7 @@ class EgressRefused(httpx.RequestError):
 
 
 @dataclass(frozen=True)
-class Entry:
+class Allowed:
     """One entry of EGRESS_ALLOW: a network or the name of a host, at one port or (None) at all."""
 
     target: Network | str
@@ -75,7 +75,7 @@ class Egress:
     """
 
     def __init__(self, allow: Iterable[str] = ()) -> None:
-        self._entries = tuple(_entry(text.strip()) for text in allow if text.strip())
+        self._allowed = tuple(_allowed(text.strip()) for text in allow if text.strip())
 
     def check(self, host: str, port: int, address: str) -> None:
         """Raise EgressRefused unless `address`, to which `host` resolved, may be dialled at `port`."""
@@ -83,7 +83,7 @@ class Egress:
             found = ip_address(address)
         except ValueError as error:
             raise EgressRefused(f"{host} resolves to something that is no address") from error
-        if not _public(found) and not any(entry.covers(host, port, found) for entry in self._entries):
+        if not _public(found) and not any(one.covers(host, port, found) for one in self._allowed):
             raise EgressRefused(
                 f"{host} is at {found}, which is not public: it is not dialled unless BOOMERANG_EGRESS_ALLOW names it"
             )
@@ -95,13 +95,13 @@ def _public(address: Address) -> bool:
     return address.is_global and not address.is_multicast and not any(address in network for network in REFUSED)
 
 
-def _entry(text: str) -> Entry:
+def _allowed(text: str) -> Allowed:
     host, port = text, None
     if found := _WITH_PORT.fullmatch(text):
         host, port = found["host"], int(found["port"])
     if port is not None and not 0 < port <= _MAX_PORT:
         raise BadSetting(f"BOOMERANG_EGRESS_ALLOW: {text} has no valid port")
-    return Entry(_target(host.strip("[]"), text), port)
+    return Allowed(_target(host.strip("[]"), text), port)
 
 
 def _target(host: str, text: str) -> Network | str:
@@ -189,7 +189,10 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
 
 
 class GuardedTransport(httpx.AsyncHTTPTransport):
-    """Plain httpx, whose connections are made by a GuardedBackend; only http and https."""
+    """Plain httpx, which dials only what `egress` lets through, over http and https.
+
+    `resolve` replaces the system's resolver, and `verify` the usual certificates.
+    """
 
     def __init__(self, egress: Egress, *, resolve: Resolve = resolve, verify: ssl.SSLContext | None = None) -> None:
         context = verify or httpx.create_ssl_context()
@@ -209,13 +212,6 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
         return await super().handle_async_request(request)
 
 
-def guarded_transport(
-    egress: Egress, *, resolve: Resolve = resolve, verify: ssl.SSLContext | None = None
-) -> httpx.AsyncBaseTransport:
-    """Return a transport that dials only what `egress` lets through; `verify` replaces the usual certificates."""
-    return GuardedTransport(egress, resolve=resolve, verify=verify)
-
-
 def client(egress: Egress, *, timeout: float = 15.0) -> httpx.AsyncClient:
     """Return a client for addresses that others gave us: guarded, no redirects, no proxies, no cookies.
 
@@ -223,7 +219,7 @@ def client(egress: Egress, *, timeout: float = 15.0) -> httpx.AsyncClient:
     times are the caller's to bound while streaming.
     """
     return httpx.AsyncClient(
-        transport=guarded_transport(egress),
+        transport=GuardedTransport(egress),
         timeout=timeout,
         follow_redirects=False,
         trust_env=False,

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from service.egress import Egress, EgressRefused, client, guarded_transport
+from service.egress import Egress, EgressRefused, GuardedTransport, client
 
 
 class Server:
@@ -55,7 +55,7 @@ class Names:
 
 def through(egress: Egress, names: Names | None = None) -> httpx.AsyncClient:
     """Return a client with the guard, and a resolver of the test's."""
-    transport = guarded_transport(egress, resolve=names) if names else guarded_transport(egress)
+    transport = GuardedTransport(egress, resolve=names) if names else GuardedTransport(egress)
     return httpx.AsyncClient(transport=transport, trust_env=False, timeout=5)
 
 
@@ -133,7 +133,7 @@ async def test_a_name_without_an_address_is_a_connection_error() -> None:
         raise OSError(f"{host}:{port}")
 
     for resolver in (nowhere, Names([])):
-        transport = guarded_transport(Egress(), resolve=resolver)
+        transport = GuardedTransport(Egress(), resolve=resolver)
         async with httpx.AsyncClient(transport=transport) as http:
             with pytest.raises(httpx.ConnectError):
                 await http.get("http://nowhere.test/")
@@ -146,7 +146,7 @@ async def test_a_resolver_that_hangs_is_bounded_by_the_connect_timeout() -> None
         await asyncio.Event().wait()
         return []
 
-    async with httpx.AsyncClient(transport=guarded_transport(Egress(), resolve=hanging)) as http:
+    async with httpx.AsyncClient(transport=GuardedTransport(Egress(), resolve=hanging)) as http:
         with pytest.raises(httpx.ConnectTimeout):
             await http.get("http://slow.test/", timeout=0.05)
 
