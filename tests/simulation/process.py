@@ -248,6 +248,15 @@ class Process:
                 self.crash()
                 return
 
+    @property
+    def glances(self) -> bool:
+        """Whether a question that finds nothing may be spared."""
+        return not self._around.faithful
+
+    def glance(self, query: str, now: datetime | None, name: str) -> bool:
+        """Return whether a question may find something."""
+        return self._around.interests.any(query, now, name)
+
     async def statement(self, sql: str) -> None:
         """Pause before a statement of the store."""
         if sql.startswith("BEGIN"):

@@ -8,6 +8,7 @@ import math
 import sqlite3
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 from tests.simulation.loop import START, SimLoop
@@ -42,6 +43,12 @@ class Interests:
             "sweep": _seconds(submitting),
             "learned": float(learned),
         }
+
+
+    def any(self, query: str, now: datetime | None, name: str) -> bool:
+        """Return whether `query` finds a row; it may name the time `now` and a handler's `name`."""
+        moment = 0 if now is None else (now - START) // timedelta(microseconds=1) + EPOCH
+        return self._reader.execute(f"{query} LIMIT 1", {"now": moment, "name": name}).fetchone() is not None
 
 
 def _seconds(moment: int | None) -> float:
