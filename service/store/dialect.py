@@ -115,8 +115,8 @@ def postgres_engine(at: Address) -> AsyncEngine:
     engine = create_async_engine(
         at.url,
         connect_args={"connect_timeout": 10, "application_name": "boomerang", **KEEPALIVES},
-        pool_size=5,
-        max_overflow=5,
+        pool_size=8,
+        max_overflow=2,
         pool_timeout=15,
         pool_pre_ping=True,
         hide_parameters=True,
@@ -124,8 +124,7 @@ def postgres_engine(at: Address) -> AsyncEngine:
 
     def connected(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
-        for setting in POSTGRES_SETTINGS:  # not as start-up options, which connection poolers refuse
-            cursor.execute(setting)
+        cursor.execute(";".join(POSTGRES_SETTINGS))  # not as start-up options, which connection poolers refuse
         cursor.close()
         connection.commit()
 
