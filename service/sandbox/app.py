@@ -13,12 +13,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.sandbox import specs
 from service.sandbox.answers import CUT, ConnectionCut
-from service.sandbox.callbacks import Caller
-from service.sandbox.desk import Desk
+from service.sandbox.callbacks import CallbackSender
 from service.sandbox.dialects import Refused, read_object
 from service.sandbox.engine import Engine
 from service.sandbox.files import Files
 from service.sandbox.listing import Listing
+from service.sandbox.provider_api import ProviderApi
 from service.sandbox.values import SwitchError
 from service.sandbox.world import World
 
@@ -56,9 +56,9 @@ class Parts:
     """Hold what serves requests while a sandbox runs."""
 
     engine: Engine
-    caller: Caller
-    vtrix: Desk
-    vidu: Desk
+    callbacks: CallbackSender
+    vtrix: ProviderApi
+    vidu: ProviderApi
     listing: Listing
     files: Files
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from service.sandbox.calls import Call, Scribe
+from service.sandbox.callback_writer import Callback, CallbackWriter
 from service.sandbox.clients import Clients
 from service.sandbox.tasks import Task
 from service.sandbox.world import World
@@ -27,30 +27,30 @@ def on_loopback(url: str) -> bool:
         return False
 
 
-class Caller:
+class CallbackSender:
     """Call back about tasks over one pool of connections; faults of the receiver are counted, never raised."""
 
-    def __init__(self, world: World, scribe: Scribe, clients: Clients) -> None:
+    def __init__(self, world: World, writer: CallbackWriter, clients: Clients) -> None:
         self._world = world
-        self._scribe = scribe
+        self._writer = writer
         self._clients = clients
         self._open: set[asyncio.Task[None]] = set()
         self._started: dict[int, asyncio.Task[None]] = {}
-        self._held: dict[int, Call] = {}
+        self._held: dict[int, Callback] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)
 
     def tell(self, task: Task) -> asyncio.Task[None] | None:
         """Send the callback about the task as it stands, in the background; return what can be waited for."""
-        call = self._wanted(task)
+        callback = self._wanted(task)
         if task.state.final:
-            return self._end(task, call)
-        if call is None:
+            return self._end(task, callback)
+        if callback is None:
             return None
-        if self._world.hits("reorder_callbacks", call.occasion):
+        if self._world.hits("reorder_callbacks", callback.occasion):
             self._count("reordered")
-            self._held[task.number] = call
+            self._held[task.number] = callback
             return None
-        sending, late = self._send(call)
+        sending, late = self._send(callback)
         if not late:
             self._started[task.number] = sending
         return sending
@@ -66,62 +66,65 @@ class Caller:
             sending.cancel()
         await asyncio.gather(*self.under_way, return_exceptions=True)
 
-    def _end(self, task: Task, call: Call | None) -> asyncio.Task[None] | None:
+    def _end(self, task: Task, callback: Callback | None) -> asyncio.Task[None] | None:
         held, before = self._held.pop(task.number, None), self._started.pop(task.number, None)
-        if call is None:
+        if callback is None:
             return self._spawn(self._deliver(held, 0.0)) if held else None
-        sending, _ = self._send(call, after=before)
+        sending, _ = self._send(callback, after=before)
         if held is not None:
             self._spawn(self._deliver(held, 0.0, after=sending))
         return sending
 
-    def _wanted(self, task: Task) -> Call | None:
+    def _wanted(self, task: Task) -> Callback | None:
         url, switches = task.order.callback_url, self._world.switches
         if url is None or not switches.callbacks or (switches.final_callbacks_only and not task.state.final):
             return None
         if not (self._clients.anywhere or switches.callbacks_anywhere or on_loopback(url)):
             self._count("forbidden")
             return None
-        call = self._scribe.write(task, url)
-        if self._world.hits("lose_callbacks", call.occasion):
+        callback = self._writer.write(task, url)
+        if self._world.hits("lose_callbacks", callback.occasion):
             self._count("lost")
             return None
-        return call
+        return callback
 
-    def _send(self, call: Call, *, after: asyncio.Task[None] | None = None) -> tuple[asyncio.Task[None], bool]:
-        late = self._world.hits("late_callbacks", call.occasion)
-        delay = self._world.within("callback_lateness", call.occasion) if late else 0.0
+    def _send(self, callback: Callback, *, after: asyncio.Task[None] | None = None) -> tuple[asyncio.Task[None], bool]:
+        late = self._world.hits("late_callbacks", callback.occasion)
+        delay = self._world.within("callback_lateness", callback.occasion) if late else 0.0
         if late:
             self._count("late")
-        if call.tampered:
+        if callback.tampered:
             self._count("tampered")
-        return self._spawn(self._deliver(call, delay, after=after)), late
+        return self._spawn(self._deliver(callback, delay, after=after)), late
 
-    async def _deliver(self, call: Call, delay: float, *, after: asyncio.Task[None] | None = None) -> None:
+    async def _deliver(self, callback: Callback, delay: float, *, after: asyncio.Task[None] | None = None) -> None:
         if after is not None:
             await asyncio.wait([after])
         if delay > 0.0:
             await asyncio.sleep(delay)
-        if self._world.hits("double_callbacks", call.occasion):
+        if self._world.hits("double_callbacks", callback.occasion):
             self._count("doubled")
-            await asyncio.gather(self._attempts(call), self._attempts(replace(call, repeats=0)))
+            await asyncio.gather(self._attempts(callback), self._attempts(replace(callback, repeats=0)))
         else:
-            await self._attempts(call)
+            await self._attempts(callback)
 
-    async def _attempts(self, call: Call) -> None:
-        for repeat in range(call.repeats + 1):
+    async def _attempts(self, callback: Callback) -> None:
+        for repeat in range(callback.repeats + 1):
             if repeat:
                 self._count("repeated")
                 await asyncio.sleep(self._world.switches.callback_pause)
-            if await self._post(call):
+            if await self._post(callback):
                 return
 
-    async def _post(self, call: Call) -> bool:
+    async def _post(self, callback: Callback) -> bool:
         async with self._slots:
             self._count("sent")
             try:
                 status = await self._clients.post(
-                    call.url, body=call.body, headers=call.headers, seconds=self._world.switches.callback_timeout
+                    callback.url,
+                    body=callback.body,
+                    headers=callback.headers,
+                    seconds=self._world.switches.callback_timeout,
                 )
             except (httpx.HTTPError, OSError):
                 self._count("unreachable")

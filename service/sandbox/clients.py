@@ -1,4 +1,4 @@
-"""Open what carries callbacks and image fetches: a cheap wire for loopback, an HTTP client for the rest."""
+"""Open what carries callbacks and image fetches: plain HTTP where loopback allows it, an HTTP client for the rest."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from service.sandbox.wire import Wire
+from service.sandbox.plain_http import PlainHttp
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +14,13 @@ class Clients:
     """Carry requests; `anywhere` says that the caller brought the transport, and answers for where it leads."""
 
     http: httpx.AsyncClient
-    wire: Wire
+    plain: PlainHttp
     anywhere: bool
 
     async def post(self, url: str, *, body: bytes, headers: Mapping[str, str], seconds: float) -> int:
         """Post and return the answer's status; raise `OSError` or `httpx.HTTPError` when none came."""
         if url.startswith("http://") and not self.anywhere:
-            return await self.wire.post(url, body=body, headers=headers, seconds=seconds)
+            return await self.plain.post(url, body=body, headers=headers, seconds=seconds)
         try:
             answer = await self.http.post(url, content=body, headers=headers, timeout=seconds)
         except httpx.InvalidURL as fault:
@@ -31,9 +31,9 @@ class Clients:
 @asynccontextmanager
 async def opened(transport: httpx.AsyncBaseTransport | None) -> AsyncIterator[Clients]:
     """Open the clients over the given transport, or over the network, and close them at the end."""
-    wire = Wire()
+    plain = PlainHttp()
     try:
         async with httpx.AsyncClient(transport=transport, trust_env=False) as http:
-            yield Clients(http, wire, anywhere=transport is not None)
+            yield Clients(http, plain, anywhere=transport is not None)
     finally:
-        await wire.close()
+        await plain.close()

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from service.sandbox.callbacks import Caller
+from service.sandbox.callbacks import CallbackSender
 from service.sandbox.tasks import Provider, State, Task
 from service.sandbox.world import World
 
@@ -14,9 +14,9 @@ _CANCELABLE = (State.CREATED, State.QUEUEING)
 class Engine:
     """Run each accepted task in one asyncio task of its own."""
 
-    def __init__(self, world: World, caller: Caller) -> None:
+    def __init__(self, world: World, callbacks: CallbackSender) -> None:
         self._world = world
-        self._caller = caller
+        self._callbacks = callbacks
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._slots: dict[Provider, tuple[int, asyncio.Semaphore]] = {}
 
@@ -85,11 +85,11 @@ class Engine:
 
     def _start(self, task: Task) -> None:
         task.start(self._world.now(), self._world.within("run_time", task.number))
-        self._caller.tell(task)
+        self._callbacks.tell(task)
 
     def _end(self, task: Task, error: tuple[str, str] | None) -> asyncio.Task[None] | None:
         task.end(self._world.now(), error)
-        return self._caller.tell(task)
+        return self._callbacks.tell(task)
 
     def _slots_of(self, provider: Provider) -> asyncio.Semaphore | None:
         switches = self._world.switches

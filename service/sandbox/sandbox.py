@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import httpx
 
 from service.sandbox.app import Parts, build_app
-from service.sandbox.callbacks import Caller
-from service.sandbox.calls import Scribe
+from service.sandbox.callback_writer import CallbackWriter
+from service.sandbox.callbacks import CallbackSender
 from service.sandbox.clients import opened
-from service.sandbox.desk import Desk
 from service.sandbox.dialects import Vidu, Vtrix
 from service.sandbox.engine import Engine
 from service.sandbox.files import Files
 from service.sandbox.ledger import Bill
 from service.sandbox.links import Links
 from service.sandbox.listing import Listing
+from service.sandbox.provider_api import ProviderApi
 from service.sandbox.switches import Switches
 from service.sandbox.world import World
 
@@ -79,8 +79,8 @@ class Sandbox:
 
     async def idle(self) -> None:
         """Wait until every task has ended and every callback is sent or given up."""
-        engine, caller = self._serving().engine, self._serving().caller
-        while work := engine.under_way | caller.under_way:
+        engine, callbacks = self._serving().engine, self._serving().callbacks
+        while work := engine.under_way | callbacks.under_way:
             await asyncio.wait(work)
 
     @asynccontextmanager
@@ -90,29 +90,29 @@ class Sandbox:
             raise RuntimeError("the sandbox is running already")
         world, links = self._world, self._links
         async with opened(self._transport) as clients:
-            caller = Caller(world, Scribe(world, links), clients)
+            callbacks = CallbackSender(world, CallbackWriter(world, links), clients)
             studio = self._new_studio(world, clients)
-            engine = Engine(world, caller)
+            engine = Engine(world, callbacks)
             studio.open()
-            self._parts = self._assembled(engine, caller, studio)
+            self._parts = self._assembled(engine, callbacks, studio)
             try:
                 yield
             finally:
                 self._parts = None
                 await engine.close()
-                await caller.close()
+                await callbacks.close()
                 await studio.close()
 
-    def _assembled(self, engine: Engine, caller: Caller, studio: "Studio") -> Parts:
+    def _assembled(self, engine: Engine, callbacks: CallbackSender, studio: "Studio") -> Parts:
         world, links = self._world, self._links
         vidu = Vidu(world, links)
-        desk = Desk(world, vidu, engine, studio)
+        api = ProviderApi(world, vidu, engine, studio)
         return Parts(
             engine=engine,
-            caller=caller,
-            vtrix=Desk(world, Vtrix(world, links), engine, studio),
-            vidu=desk,
-            listing=Listing(world, vidu, links, desk.admit),
+            callbacks=callbacks,
+            vtrix=ProviderApi(world, Vtrix(world, links), engine, studio),
+            vidu=api,
+            listing=Listing(world, vidu, links, api.admit),
             files=Files(world, links, studio),
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.sandbox.desk import BODY_LIMIT
+from service.sandbox.provider_api import BODY_LIMIT
 from tests.unit.sandboxes import BEARER, CALLBACK, MODEL, MOVED, START, bench, moved_now, vtrix_request
 
 

@@ -1,4 +1,4 @@
-"""The sandbox's cheap wire: connections kept, closed, garbled and silent."""
+"""The sandbox's plain HTTP: connections kept, closed, garbled and silent."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from service.sandbox.wire import Wire
+from service.sandbox.plain_http import PlainHttp
 
 _WELL = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -44,18 +44,18 @@ class Peer:
 @asynccontextmanager
 async def wired(*answers: bytes) -> AsyncIterator[tuple[Peer, Callable[..., "asyncio.Task[int]"]]]:
     """Serve a peer, and give a function that posts to it."""
-    peer, wire = Peer(list(answers)), Wire()
+    peer, plain = Peer(list(answers)), PlainHttp()
 
     def post(path: str = "/callbacks/x", seconds: float = 5.0) -> "asyncio.Task[int]":
         headers = {"Content-Type": "application/json"}
-        return asyncio.create_task(wire.post(peer.url(path), body=b"body", headers=headers, seconds=seconds))
+        return asyncio.create_task(plain.post(peer.url(path), body=b"body", headers=headers, seconds=seconds))
 
     async with await asyncio.start_server(peer, "127.0.0.1", 0) as server:
         peer.port = server.sockets[0].getsockname()[1]
         try:
             yield peer, post
         finally:
-            await wire.close()
+            await plain.close()
 
 
 async def test_a_connection_is_kept_and_used_again() -> None:
@@ -114,4 +114,4 @@ async def test_silence_is_a_timeout() -> None:
 async def test_an_address_that_cannot_be_dialled_is_an_os_error(url: str) -> None:
     """Strange ports, hosts and white space raise instead of being written to a socket."""
     with pytest.raises(OSError, match="no address"):
-        await Wire().post(url, body=b"", headers={}, seconds=1)
+        await PlainHttp().post(url, body=b"", headers={}, seconds=1)

@@ -17,7 +17,7 @@ Place: TypeAlias = tuple[str, int]
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class Wire:
+class PlainHttp:
     """Keep connections to each host and port, and use them again."""
 
     def __init__(self) -> None:

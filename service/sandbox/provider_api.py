@@ -27,7 +27,7 @@ class Stopped(Exception):
         self.answer = answer
 
 
-class Desk:
+class ProviderApi:
     """Serve one provider's creates and polls."""
 
     def __init__(self, world: World, dialect: Dialect, engine: Engine, studio: Studio) -> None:

@@ -17,7 +17,7 @@ _FORGED = "http://127.0.0.1:9/forged.mp4"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Call:
+class Callback:
     """Hold one callback, ready to be sent as often as it takes."""
 
     url: str = field(repr=False)
@@ -28,14 +28,14 @@ class Call:
     tampered: bool
 
 
-class Scribe:
+class CallbackWriter:
     """Write the callbacks of a sandbox."""
 
     def __init__(self, world: World, links: Links) -> None:
         self._world = world
         self._links = links
 
-    def write(self, task: Task, url: str) -> Call:
+    def write(self, task: Task, url: str) -> Callback:
         """Return the callback about the task as it stands; a later change of the task does not change it."""
         occasion = f"{task.number}/{task.state}"
         native = task.provider == "vidu" or self._world.hits("native_callbacks", occasion)
@@ -43,7 +43,7 @@ class Scribe:
         spoilt = self._spoilt(true, occasion)
         dialled = _flipped_path(url) if self._world.hits("tamper_token", occasion) else url
         content = json.dumps(spoilt).encode()
-        return Call(
+        return Callback(
             url=dialled,
             body=content[: len(content) // 2] if self._world.hits("cut_callbacks", occasion) else content,
             headers={"Content-Type": "application/json"} | (self._signed(task, url, occasion) if native else {}),
