@@ -121,7 +121,14 @@ class Submit:
         recorded = await self._record.add_surely(entry)
         status = recorded.task.status if recorded.task else None
         seconds = (self._clock.now() - started).total_seconds()
-        log.info("submission", task=task.id, submission=task.submission, status=status, seconds=round(seconds, 3))
+        log.info(
+            "submission",
+            task=task.id,
+            submission=task.submission,
+            status=status,
+            seconds=round(seconds, 3),
+            **({"why": entry.note} if entry.note else {}),
+        )
 
     async def _sent(self, task: Task, sending: "Sending") -> Entry:
         """Send the task, and return what there is to record about it."""

@@ -152,12 +152,18 @@ def _setting(name: str, default: str | None) -> Callable[[], str | None]:
     def find() -> str | None:
         if name in os.environ:
             return os.environ[name].strip() or default
-        from dotenv import dotenv_values  # noqa: PLC0415 - only commands that need it pay for it
-
-        file = Path(".env")
-        return (dotenv_values(file, interpolate=False).get(name) if file.is_file() else None) or default
+        return _in_dotenv(name, Path(".env")) or default
 
     return find
+
+
+def _in_dotenv(name: str, file: Path) -> str | None:
+    from dotenv import dotenv_values  # noqa: PLC0415 - only commands that need it pay for it
+
+    try:
+        return dotenv_values(file, interpolate=False).get(name) if file.is_file() else None
+    except (OSError, UnicodeDecodeError):
+        raise Wrong(f"{file} cannot be read; it must be a text file of NAME=value lines") from None
 
 
 def with_client(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from service.cli import Unreachable
+from service.cli.console import clean
 
 Json = dict[str, Any]
 Look = Callable[[], Awaitable[Json]]
@@ -26,12 +27,13 @@ async def follow(look: Look, *, out: Console) -> Json:
     """
     with _bar(out) as bar:
         row = bar.add_task("", total=None)
-        shown = ""
+        shown = noted = ""
         while True:
             task = await _patiently(look)
             progress = task.get("progress")
             bar.update(row, total=1.0 if progress else None, completed=progress or 0.0, description=str(task["status"]))
             shown = _plain_line(out, task, shown)
+            noted = _note(out, task, noted)
             if task["status"] in ENDS:
                 return task
 
@@ -56,6 +58,14 @@ def _bar(out: Console) -> Progress:
         console=out,
         disable=not out.is_terminal,
     )
+
+
+def _note(out: Console, task: Json, noted: str) -> str:
+    """Print why the task waits, when there is something new to say; return what was said last."""
+    note = clean(task.get("note") or "")
+    if note and note != noted:
+        out.print(f"    {note}", soft_wrap=True)
+    return note
 
 
 def _plain_line(out: Console, task: Json, shown: str) -> str:

@@ -78,6 +78,15 @@ def test_wait_follows_the_task_to_its_end_and_prints_only_json(service: FakeServ
     assert [asked.path for asked in service.asked[1:]] == ["/v1/tasks/0198c2?wait=1"] * 2
 
 
+def test_whoever_waits_is_told_why_the_task_waits(service: FakeService) -> None:
+    """The task's note is shown while it is followed, and each note once."""
+    waits = task(status="queued", progress=None, note="waits to be submitted again: refused")
+    service.on("POST /v1/tasks", (202, task(status="queued", progress=None)))
+    service.on("GET /v1/tasks/0198c2", (200, waits), (200, waits), (200, task()))
+    told = run("submit", "--prompt", "A walk", "--wait", url=service.url).stderr
+    assert told.count("waits to be submitted again: refused") == 1
+
+
 @pytest.mark.parametrize("status", ["failed", "canceled", "expired"])
 def test_a_task_that_did_not_complete_ends_with_1(service: FakeService, status: str) -> None:
     """Whoever waits in a script sees by the exit code that there is no video, and reads why."""
@@ -193,6 +202,15 @@ def test_the_address_and_key_may_stand_in_a_file(
     service.on("GET /v1/tasks/x", (200, task()))
     assert run("status", "x").exit_code == 0
     assert service.asked[0].headers["authorization"] == "Bearer from-the-file"
+
+
+def test_a_file_of_settings_that_is_no_text_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `.env` of another encoding ends a client command with 2 and what it must be."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BOOMERANG_URL", raising=False)
+    (tmp_path / ".env").write_bytes(b"BOOMERANG_API_KEY=\xff\n")
+    told = run("tasks")
+    assert (told.exit_code, "Error: .env cannot be read; it must be a text file" in told.stderr) == (2, True)
 
 
 def test_status_shows_what_matters(service: FakeService) -> None:
