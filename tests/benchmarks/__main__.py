@@ -8,7 +8,14 @@ from pathlib import Path
 
 import anyio
 
-from tests.benchmarks import measure_callbacks, measure_deliveries
+from tests.benchmarks import (
+    measure_callbacks,
+    measure_claims,
+    measure_deliveries,
+    measure_starts,
+    measure_submits,
+    measure_upstream,
+)
 from tests.benchmarks.stage import SHORT, Sizes, Stage, stage
 from tests.benchmarks.table import Row, machine, rendered
 
@@ -19,6 +26,11 @@ MEASURES: dict[str, Measure] = {
     "callbacks-postgres": measure_callbacks.on_postgres,
     "latency": measure_deliveries.one_at_a_time,
     "deliveries": measure_deliveries.many,
+    "polls": measure_upstream.polls,
+    "requests": measure_upstream.requests,
+    "claims": measure_claims.claims,
+    "starts": measure_starts.starts,
+    "submits": measure_submits.submits,
 }
 
 

@@ -1,4 +1,4 @@
-"""The command `boomerang` in a process that is measured: `python -m tests.benchmarks.child [--batch N] [--profile F] ...`.
+"""The command `boomerang` in a process that is measured: `python -m tests.benchmarks.child [OPTIONS] COMMAND ...`.
 
 `--batch 1` makes each commit hold one callback, for comparison; `--profile` writes what cProfile saw until SIGTERM.
 """

@@ -66,7 +66,9 @@ async def one_at_a_time(stage: Stage) -> list[Row]:
     await fill(database, a_task(), range(1, count + 1))
     posts = [_split(each) for each in read_requests(stage.requests("one", callbacks(range(1, count + 1))))]
     async with lasting(await stage.bare()) as bare:
-        service = await stage.service(database, upstream=bare.url, role="all", HANDLERS="nothing", UPSTREAM_RATE="1000/s")
+        service = await stage.service(
+            database, upstream=bare.url, role="all", HANDLERS="nothing", UPSTREAM_RATE="1000/s"
+        )
         async with lasting(service):
             ended, floors = await _told(service, bare, posts)
             await until(lambda: _all_started(database, count), what="every handler's start")

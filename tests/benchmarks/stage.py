@@ -87,7 +87,7 @@ class Stage:
         """Start the bare server, and wait until it answers."""
         port = free_port()
         command = [sys.executable, "-m", "tests.benchmarks.bare", str(port)]
-        child = self.town.run("bare", command, env=self._path(), url=f"http://{HOST}:{port}")
+        child = self.town.run("bare", command, env=self.path(), url=f"http://{HOST}:{port}")
         await answering(child, "/healthz", status=204)
         return child
 
@@ -100,7 +100,7 @@ class Stage:
         profile = ["--profile", str(self.profile)] if self.profile else []
         command = [sys.executable, "-m", "tests.benchmarks.child", "--batch", str(batch), *profile]
         command += ["serve", "--port", str(port), "--role", role]
-        child = self.town.run("service", command, env={**env, **self._path()}, url=f"http://{HOST}:{port}")
+        child = self.town.run("service", command, env={**env, **self.path()}, url=f"http://{HOST}:{port}")
         await answering(child)
         return child
 
@@ -110,7 +110,7 @@ class Stage:
         command = [sys.executable, "-m", "tests.benchmarks.load", port, str(requests)]
         done = await anyio.run_process(
             [*command, str(self.sizes.connections), str(rate)],
-            env=self.town.environment(self._path()),
+            env=self.town.environment(self.path()),
             stderr=None,
         )
         return Report(**json.loads(done.stdout))
@@ -131,7 +131,8 @@ class Stage:
         return f"sqlite:///{self.town.home / name}.db"
 
     @staticmethod
-    def _path() -> dict[str, str]:
+    def path() -> dict[str, str]:
+        """Return what lets a child import the tests."""
         return {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
@@ -207,16 +208,20 @@ def _copies(columns: list[str]) -> str:
     names = ", ".join(f'"{name}"' for name in columns)
     number = f"CAST({FIRST} + n AS TEXT)"
     ids = f"'{task_id(0)[:24]}' || {number}, '{upstream_id(0)[:7]}' || {number}"
-    series = "WITH RECURSIVE series(n) AS (SELECT CAST(:first AS BIGINT) UNION ALL SELECT n + 1 FROM series WHERE n < :last)"
-    chosen = f"SELECT {ids}, {names} FROM series, tasks WHERE id = :like"
-    return f"INSERT INTO tasks (id, upstream_id, {names}) {series} {chosen}"  # noqa: S608 - our own names
+    series = (
+        "WITH RECURSIVE series(n) AS (SELECT CAST(:first AS BIGINT) UNION ALL SELECT n + 1 FROM series WHERE n < :last)"
+    )
+    chosen = f"SELECT {ids}, {names} FROM series, tasks WHERE id = :like"  # noqa: S608 - our own names
+    return f"INSERT INTO tasks (id, upstream_id, {names}) {series} {chosen}"
 
 
 async def _execute(database: str, statement: str, values: dict[str, object]) -> None:
     at = Database(database, LocalSignals())
     try:
         async with at.writing() as write:
-            await write.connection.execute(text("SET LOCAL statement_timeout = 0") if at.at.postgres else text("SELECT 1"))
+            await write.connection.execute(
+                text("SET LOCAL statement_timeout = 0") if at.at.postgres else text("SELECT 1")
+            )
             await write.connection.execute(text(statement), values)
     finally:
         await at.close()
@@ -251,4 +256,3 @@ async def lasting(child: Child) -> AsyncIterator[Child]:
         if child.alive:
             child.ask_to_stop()
             await child.ended()
-

@@ -91,5 +91,6 @@ def rendered(rows: Iterable[Row]) -> str:
     widths = [max(len(cells[column]) for cells in lines) for column in range(len(HEADS))]
     ruled = [lines[0], tuple("-" * width for width in widths), *lines[1:]]
     return "\n".join(
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |" for cells in ruled
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+        for cells in ruled
     )
