@@ -45,7 +45,7 @@ def configure_logs(style: Literal["console", "json"], level: str) -> None:
         structlog.processors.format_exc_info,
     ]
     structlog.configure(
-        processors=[only_from_level, *shared, _renderer(style)],
+        processors=[only_from_level, *shared, *_rendering(style)],
         logger_factory=Lines,
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=True,
@@ -54,7 +54,7 @@ def configure_logs(style: Literal["console", "json"], level: str) -> None:
     Lines.handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(style)],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(style)],
         )
     )
     logging.basicConfig(handlers=[Lines.handler], level=level.upper(), force=True)
@@ -62,5 +62,20 @@ def configure_logs(style: Literal["console", "json"], level: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _renderer(style: str) -> Any:
-    return structlog.dev.ConsoleRenderer() if style == "console" else structlog.processors.JSONRenderer()
+def _rendering(style: str) -> list[Any]:
+    if style == "console":
+        return [_printable, structlog.dev.ConsoleRenderer()]
+    return [structlog.processors.JSONRenderer()]
+
+
+def _printable(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape what would begin a line of its own or steer the terminal; JSON escapes it by itself."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            kept = "\n" if name == "exception" else ""
+            event[name] = "".join(_escaped(char) if char not in kept else char for char in value)
+    return event
+
+
+def _escaped(char: str) -> str:
+    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")

@@ -62,7 +62,8 @@ def _output(value: object) -> tuple[Json, ...]:
     contents = [json_object(group).get("content") or [] for group in groups[:MAX_ITEMS]]
     if not all(isinstance(content, list) for content in contents):
         raise Unwell("the upstream's content is no list")
-    return tuple(_item(item) for content in contents for item in content[:MAX_ITEMS])
+    items = [item for content in contents for item in content[:MAX_ITEMS]]
+    return tuple(_item(item) for item in items[:MAX_ITEMS])
 
 
 def _item(value: object) -> Json:

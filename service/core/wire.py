@@ -16,9 +16,11 @@ MAX_VALUES = 100_000  # a few hundred are usual; each costs Python some 60 bytes
 MAX_TEXT = 2000
 MAX_URL = 8192
 MAX_CORRELATION = 1024
+MAX_TOKEN = 256
 
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # it never fails, so that it never looks twice
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,100}~[0-9]{1,9}(~[0-9]{1,11})?\.[A-Za-z0-9_-]{20,}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 _HTTP = re.compile(r"https?://[^\s\x00-\x20]+", re.IGNORECASE)
@@ -89,12 +91,15 @@ def _children(value: object) -> Iterable[object]:
 
 
 def clean(value: object, limit: int = MAX_TEXT) -> str:
-    """Return `value` as one line of at most `limit` characters without control characters; "" for what is no text."""
+    """Return `value` as one line of at most `limit` characters; "" for what is no text.
+
+    Control characters become blanks, and what looks like one of our tokens `[token]`: texts travel to clients and logs.
+    """
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""
     if isinstance(value, int):
         return str(value) if abs(value) < 10**18 else ""
-    return _CONTROL.sub(" ", value[: limit * 2]).strip()[:limit]
+    return _TOKEN.sub("[token]", _CONTROL.sub(" ", value[: limit * 2 + MAX_TOKEN])).strip()[:limit]
 
 
 def number(value: object) -> int | float | None:

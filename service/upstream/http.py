@@ -6,6 +6,7 @@ said that it did nothing. Whatever else goes wrong with it is ReplyLost: in doub
 
 import asyncio
 import json
+import zlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -42,7 +43,7 @@ NEVER_LEFT = (
 )
 """Transport errors that are raised before the first byte of a request is written."""
 
-TRANSPORT = (httpx.HTTPError, httpx.StreamError, OSError, EOFError)
+TRANSPORT = (httpx.HTTPError, httpx.StreamError, OSError, EOFError, zlib.error)
 """Every transport error; OSError includes TimeoutError and what TLS raises."""
 
 WRITTEN_BY_APPLICATION = frozenset({500, 503})
@@ -52,6 +53,10 @@ CONNECT_SECONDS = 10.0
 
 class TooLarge(httpx.StreamError):
     """An answer is longer than what is read of it."""
+
+
+class Coded(httpx.StreamError):
+    """An answer is packed in a way that we neither asked for nor read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +166,8 @@ class Line:
                 content = await _capped(response, patience.answer)
             finally:
                 await response.aclose()
-        return Answer(status=response.status_code, headers=response.headers, body=content)
+        hidden = content.replace(self._key.encode(), b"[key]")  # an upstream may quote what it was sent
+        return Answer(status=response.status_code, headers=response.headers, body=hidden)
 
     def _request(
         self, method: str, path: str, patience: Patience, query: Mapping[str, str | int] | None, body: Json | None
@@ -180,7 +186,7 @@ class Line:
     def _said(self, answer: Answer) -> tuple[str, str]:
         code, message = self._words(answer.body)
         said = message or code or httpx.codes.get_reason_phrase(answer.status) or "no reason given"
-        return code or str(answer.status), said.replace(self._key, "[key]")
+        return code or str(answer.status), said
 
     def _create_problem(self, answer: Answer) -> UpstreamError:
         code, message = self._said(answer)
@@ -239,9 +245,21 @@ async def _slices(buffer: BytesIO) -> AsyncIterator[bytes]:
 
 
 async def _capped(response: httpx.Response, limit: int) -> bytes:
-    content = bytearray()
-    async for chunk in response.aiter_bytes():
-        content += chunk
+    """Read an answer of at most `limit` bytes, unpacked: httpx would unpack a bomb as a whole before we could count."""
+    content, unpack = bytearray(), _unpacker(response)
+    async for chunk in response.aiter_raw():
+        content += unpack(chunk, limit + 1)
         if len(content) > limit:
             raise TooLarge(f"the answer is longer than {limit} bytes")
     return bytes(content)
+
+
+def _unpacker(response: httpx.Response) -> Callable[[bytes, int], bytes]:
+    """Return what makes plain bytes, at most so many, of a piece; some answer gzip though we ask for plain."""
+    coding = response.headers.get("content-encoding", "identity").strip().lower()
+    if coding in {"", "identity"}:
+        return lambda chunk, _most: chunk
+    if coding not in {"gzip", "x-gzip"}:
+        raise Coded(f"the answer is packed as {coding[:40]!r}, though it was asked for as it is")
+    packed = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    return packed.decompress

@@ -115,7 +115,7 @@ def _bearer(request: Request) -> bytes:
 
 def _from_this_machine(request: Request) -> bool:
     """Whether neither a tunnel nor a web page of somebody else's seems to stand between the caller and us."""
-    if any(name in FORWARDED or name.startswith(FORWARDED_PREFIX) for name in request.headers.keys()):
+    if any(name in FORWARDED or name.startswith(FORWARDED_PREFIX) for name in request.headers):
         return False
     hosts, origins = request.headers.getlist("host"), request.headers.getlist("origin")
     ours = all(origin.partition("://")[2] in hosts for origin in origins)

@@ -1,6 +1,8 @@
 """The list of attempts, and how one is played."""
 
-from collections.abc import Awaitable, Callable
+import tracemalloc
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,6 +54,18 @@ def hold(fine: bool, gained: str) -> None:
     """Raise Hole with what was gained unless all is fine."""
     if not fine:
         raise Hole(gained)
+
+
+@contextmanager
+def peak() -> Iterator[list[int]]:
+    """Give a list that holds, after the block, by how many bytes Python's memory had grown at most inside it."""
+    found = [0]
+    tracemalloc.start()
+    try:
+        yield found
+        found[0] = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 async def play(one: Attempt, home: Path) -> str:

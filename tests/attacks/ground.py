@@ -4,13 +4,14 @@ import io
 import json
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx
+import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -195,8 +196,8 @@ def captured(log_format: str) -> Any:
     logged = io.StringIO()
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
-    with suppress(ValueError):
-        configure_logs("console" if log_format == "console" else "json", "debug")
+    configure_logs("console" if log_format == "console" else "json", "debug")
+    structlog.configure(cache_logger_on_first_use=False)  # the next ground may want another format
     handler = root.handlers[-1]
     assert isinstance(handler, logging.StreamHandler)
     handler.setStream(logged)

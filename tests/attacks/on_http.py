@@ -1,13 +1,12 @@
 """HTTP itself bent: smuggling, slowness, endless heads and bodies."""
 
 import gzip
-import resource
 from pathlib import Path
 
 import anyio
 
 from service.web import protocol
-from tests.attacks.attempts import add, attempt, hold
+from tests.attacks.attempts import add, attempt, hold, peak
 from tests.attacks.ground import ALICE, HOST, Ground, completed, ground
 from tests.attacks.raw import exchange, listen_to, request, statuses
 
@@ -62,10 +61,6 @@ for _name, (_lines, _body) in SMUGGLED.items():
 # ── heads without end ────────────────────────────────────────────────────────
 
 
-def _memory() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 async def _flood(port: int, first: bytes, piece: bytes, most: int) -> tuple[int, bytes]:
     """Send `first`, then `piece` up to `most` bytes; return how many were taken, and the answer."""
     sent = 0
@@ -98,9 +93,9 @@ FLOODS = {
 
 async def _endless(home: Path, first: bytes, piece: bytes) -> str:
     async with ground(home) as g:
-        before = _memory()
-        sent, heard = await _flood(g.port, first, piece, 64 * MB)
-        grown = (_memory() - before) // MB
+        with peak() as memory:
+            sent, heard = await _flood(g.port, first, piece, 64 * MB)
+        grown = memory[0] // MB
         hold(sent < 8 * MB, f"{sent // MB} MB were taken, the process grew by {grown} MB; answered {statuses(heard)}")
         hold((await g.http.get("/healthz")).status_code == 200, "the service does not answer any more")
         return f"hung up after {sent // 1024} KB, answered {statuses(heard)}"
@@ -173,12 +168,12 @@ async def compressed(home: Path) -> str:
     async with ground(home) as g:
         task = await g.submit()
         bomb = gzip.compress(b" " * 100 * MB)
-        before = _memory()
         gz = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
-        called = (await g.call_back(g.token(), bomb, gz)).status_code
-        asked = (await g.http.post("/v1/tasks", content=bomb, headers=gz)).status_code
+        with peak() as memory:
+            called = (await g.call_back(g.token(), bomb, gz)).status_code
+            asked = (await g.http.post("/v1/tasks", content=bomb, headers=gz)).status_code
         hold((called, asked) == (400, 415), f"answered {called} and {asked}")
-        hold(_memory() - before < 32 * MB, "it was inflated")
+        hold(memory[0] < 32 * MB, "it was inflated")
         hold((await g.task(task["id"]))["status"] == "in_progress", "the task changed")
         return "400 and 415, never inflated"
 
