@@ -14,6 +14,7 @@ from service.core.callback import Verifier
 from service.core.routing import Subscription
 from service.core.task import EventType, Json, Task, TaskId
 from service.desk import Desk, NewTask, Terms
+from service.errors import ReplyLost
 from service.ids import id_maker
 from service.plan import Plan
 from service.ports import Limits, PacedUpstream
@@ -185,6 +186,11 @@ class Loop:
         task = await self.accept(**changes)
         await self.submit_due()
         return await self.task(task.id)
+
+    async def in_doubt(self) -> Task:
+        """Take in a task whose submission is carried out, and lose the reply."""
+        self.upstream.creates.append(ReplyLost("time-out"))
+        return await self.submitted()
 
     async def call_back(self, body: Json | bytes, *, order: int = -1) -> None:
         """Call back to the address that went up with that order."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.core.task import Fact, Status, TaskId
-from service.errors import Conflict, InvalidParams, NotFound, Refused, ReplyLost, Unwell
+from service.errors import Conflict, InvalidParams, NotFound, Refused, Unwell
 from service.ports import IdempotencyKey
 from tests.sample_media import image, uri
 from tests.unit.loops import DEADLINE, GOOD, IN_DOUBT_FOR, MINUTE, Loop, a_loop, a_request
@@ -124,8 +124,7 @@ async def test_upstreams_no_is_told_and_changes_nothing(tmp_path: Path, error: E
 
 
 async def _doubtful(loop: Loop) -> TaskId:
-    loop.upstream.creates.append(ReplyLost("time-out"))
-    return (await loop.submitted()).id
+    return (await loop.in_doubt()).id
 
 
 async def _completed(loop: Loop) -> TaskId:
