@@ -3,11 +3,11 @@
 import os
 import secrets
 import stat
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from service.core.webhook_secrets import derive_webhook_secret
 from service.errors import BadSetting
 from service.setting_values import secret_keys, webhook_secrets
 
@@ -27,14 +27,14 @@ def fresh_key() -> str:
     return secrets.token_urlsafe(KEY_BYTES)
 
 
-def read_or_make(path: Path, *, webhook_secret: Callable[[str], str]) -> KeptKeys:
+def read_or_make(path: Path) -> KeptKeys:
     """Return the keys in the file at `path`, which is made when it is missing; processes that race agree on one.
 
-    `webhook_secret` gives the webhook secret for a key. Raises BadSetting when the file cannot be made or trusted.
+    Raises BadSetting when the file cannot be made or trusted.
     """
     try:
         if not path.exists():
-            _make(path, webhook_secret)
+            _make(path)
         if path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
             raise BadSetting(f"{path} holds the signing key and others can read it; run `chmod 600 {path}`")
         return _parse(path, path.read_text("ascii"))
@@ -43,11 +43,11 @@ def read_or_make(path: Path, *, webhook_secret: Callable[[str], str]) -> KeptKey
         raise BadSetting(f"{path} cannot keep the signing key ({reason}); set BOOMERANG_SECRET_KEYS instead") from None
 
 
-def _make(path: Path, webhook_secret: Callable[[str], str]) -> None:
+def _make(path: Path) -> None:
     key = fresh_key()
     whole = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write_new(whole, f"SECRET_KEYS={key}\nWEBHOOK_SECRETS={webhook_secret(key)}\n")
+    _write_new(whole, f"SECRET_KEYS={key}\nWEBHOOK_SECRETS={derive_webhook_secret(key)}\n")
     try:
         # a link appears whole or not at all, so that no process reads half a key
         with suppress(FileExistsError):

@@ -1,7 +1,5 @@
 """Read the text of a setting as a value; a parser raises ValueError with what is allowed, and never repeats it."""
 
-import base64
-import binascii
 import ipaddress
 import re
 from collections.abc import Callable
@@ -11,6 +9,8 @@ from decimal import Decimal, InvalidOperation
 from pathlib import PurePosixPath
 from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
+
+from service.core.webhook_secrets import is_webhook_secret
 
 T = TypeVar("T")
 Parse = Callable[[str], T]
@@ -25,7 +25,6 @@ UNITS = {
 LONGEST = timedelta(days=3650)
 SHORTEST_SECRET = 32
 SHORTEST_API_KEY = 8
-WEBHOOK_SECRET_BYTES = range(24, 65)
 LABEL = "[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
 HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(\.{LABEL})*", re.IGNORECASE)
 PORT = re.compile(r":[0-9]{1,5}$")
@@ -227,17 +226,9 @@ def secret_keys(text: str) -> tuple[str, ...]:
 def webhook_secrets(text: str) -> tuple[str, ...]:
     """Return Standard Webhooks secrets, newest first: `whsec_` and the base64 of 24 to 64 bytes."""
     secrets = names(text)
-    if not all(_is_webhook_secret(secret) for secret in secrets):
+    if not all(is_webhook_secret(secret) for secret in secrets):
         raise ValueError("must be secrets like whsec_..., each the base64 of 24 to 64 bytes, newest first")
     return secrets
-
-
-def _is_webhook_secret(text: str) -> bool:
-    try:
-        raw = base64.b64decode(text.removeprefix("whsec_"), validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    return text.startswith("whsec_") and len(raw) in WEBHOOK_SECRET_BYTES
 
 
 def api_keys(text: str) -> tuple[ApiKey, ...]:

@@ -5,10 +5,7 @@ wrong too, so that a misspelling cannot switch a default on; a handler's own set
 names that it `needs`, which the caller hands in.
 """
 
-import base64
 import difflib
-import hashlib
-import hmac
 import ipaddress
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -20,6 +17,7 @@ from typing import Literal, TypeVar
 from dotenv import dotenv_values
 
 from service import setting_values as values
+from service.core.webhook_secrets import derive_webhook_secret
 from service.errors import BadSetting
 from service.key_file import KeptKeys, read_or_make
 from service.setting_values import ApiKey, Parse
@@ -31,7 +29,6 @@ __all__ = [
     "load_settings",
     "require_keys_for_host",
     "require_upstream_key",
-    "webhook_secret",
 ]
 
 T = TypeVar("T")
@@ -267,7 +264,7 @@ def ensure_secret_keys(settings: Settings) -> Settings:
     Raises BadSetting when there are none and the database is PostgreSQL, or when the file cannot be used.
     """
     kept = KeptKeys(secret_keys=settings.secret_keys, webhook_secrets=()) if settings.secret_keys else _kept(settings)
-    derived = kept.webhook_secrets or tuple(webhook_secret(key) for key in kept.secret_keys)
+    derived = kept.webhook_secrets or tuple(derive_webhook_secret(key) for key in kept.secret_keys)
     secrets = settings.webhook_secrets or derived
     return replace(
         settings,
@@ -281,9 +278,4 @@ def _kept(settings: Settings) -> KeptKeys:
     file = values.database_file(settings.database_url)
     if file is None:
         raise BadSetting(f"{PREFIX}SECRET_KEYS must be set with PostgreSQL; `boomerang secret` makes a key")
-    return read_or_make(Path(f"{file}.key"), webhook_secret=webhook_secret)
-
-
-def webhook_secret(key: str) -> str:
-    """Return the Standard Webhooks secret that follows from the signing key `key`."""
-    return "whsec_" + base64.b64encode(hmac.digest(key.encode(), b"boomerang webhook secret", hashlib.sha256)).decode()
+    return read_or_make(Path(f"{file}.key"))

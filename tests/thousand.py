@@ -15,7 +15,7 @@ from pathlib import Path
 
 import anyio
 
-from service.settings import webhook_secret
+from service.core.webhook_secrets import derive_webhook_secret
 from tests.acceptance.books import Books, closed
 from tests.acceptance.processes import HOST, Child, Town, command, free_port
 from tests.acceptance.receiver import receiving
@@ -98,7 +98,7 @@ async def run(town: Town, count: int, *, database_url: str, workers: int, provid
     """Send `count` tasks through; `workers` of 0 is one process that does all."""
     switches = [word for name, value in FAULTS.items() for word in (f"--{name}", value)]
     some = ("--seed", str(seed), "--tiny-videos", "--vidu-concurrency", "0", *switches)
-    async with upstream(town, *some) as sandbox, receiving(webhook_secret(SECRET)) as receiver:
+    async with upstream(town, *some) as sandbox, receiving(derive_webhook_secret(SECRET)) as receiver:
         base = sandbox.url + ("/ent/v2" if provider == "vidu" else "")
         more = {
             "PROVIDER": provider,

@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-from base64 import b64decode
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from service.core.task import EventType, Json
+from service.core.webhook_secrets import is_webhook_secret
 from service.core.wire import http_url
 from service.errors import Fault, InvalidParams
 
@@ -17,9 +17,6 @@ MAX_STRANGE = 16
 WEBHOOK = "webhook"
 WEBHOOK_FIELDS = ("handler", "url", "events", "secret")
 EVENT_NAMES = tuple(event.value for event in EventType)
-
-_SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix that Standard Webhooks gives to secrets, not one of them
-_SECRET_BYTES = range(24, 65)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,17 +122,9 @@ def _url_faults(url: object, *, required: bool) -> list[Complaint]:
 
 
 def _secret_faults(secret: object) -> list[Complaint]:
-    if secret is None or (isinstance(secret, str) and _is_secret(secret)):
+    if secret is None or (isinstance(secret, str) and is_webhook_secret(secret)):
         return []
     return [(("secret",), "must be whsec_ followed by the base64 of 24 to 64 bytes")]
-
-
-def _is_secret(secret: str) -> bool:
-    try:
-        key = b64decode(secret.removeprefix(_SECRET_PREFIX), validate=True)
-    except ValueError:
-        return False
-    return secret.startswith(_SECRET_PREFIX) and len(key) in _SECRET_BYTES
 
 
 def _field_faults(entry: Json) -> list[Complaint]:

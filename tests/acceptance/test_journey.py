@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 import av
 import pytest
 
-from service.settings import webhook_secret
+from service.core.webhook_secrets import derive_webhook_secret
 from tests.acceptance.processes import HOST, Json, Town, command, free_port
 from tests.acceptance.receiver import Hook, receiving
 from tests.acceptance.scene import SECRET, serve, service, settings, sqlite, upstream
@@ -51,7 +51,7 @@ async def test_a_task_goes_the_whole_way(town: Town, provider: str, road: str) -
     """Real images become an archived film of the asked length and shape, told by a signed webhook."""
     switches = ["--run-time", "1s", *(["--no-callbacks"] if road == "poll" else [])]
     public_url = f"http://{HOST}:{free_port()}"
-    async with upstream(town, *switches) as sandbox, receiving(webhook_secret(SECRET)) as receiver:
+    async with upstream(town, *switches) as sandbox, receiving(derive_webhook_secret(SECRET)) as receiver:
         base = sandbox.url + ("/ent/v2" if provider == "vidu" else "")
         archive = (town.home / "films").as_uri()
         first = "30s" if road == "callback" else "1s"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from service.settings import webhook_secret
+from service.core.webhook_secrets import derive_webhook_secret
 from tests.acceptance.books import Books, closed
 from tests.acceptance.processes import HOST, Child, Json, Town, command, free_port, until
 from tests.acceptance.receiver import Receiver, receiving
@@ -66,7 +66,7 @@ async def scene(stack: AsyncExitStack, town: Town, database_url: str, **more: st
     """Start the sandbox and the receiver; a task runs for a second or two."""
     switches = ("--tiny-videos", "--run-time", "500ms..4s", "--vtrix-concurrency", "8")
     sandbox = await stack.enter_async_context(upstream(town, *switches))
-    receiver = await stack.enter_async_context(receiving(webhook_secret(SECRET)))
+    receiver = await stack.enter_async_context(receiving(derive_webhook_secret(SECRET)))
     given = {"WEBHOOK_URL": receiver.url, "LEASE": "2s", "IN_DOUBT_FOR": "15s", **more}
     env = settings(sandbox.url, f"http://{HOST}:{free_port()}", database_url, **given)
     return Scene(town=town, sandbox=sandbox, receiver=receiver, env=env)

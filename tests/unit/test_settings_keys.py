@@ -8,9 +8,10 @@ from threading import Barrier
 
 import pytest
 
+from service.core.webhook_secrets import derive_webhook_secret
 from service.errors import BadSetting
 from service.key_file import fresh_key
-from service.settings import Settings, ensure_secret_keys, load_settings, webhook_secret
+from service.settings import Settings, ensure_secret_keys, load_settings
 
 KEY = "k" * 32
 
@@ -49,7 +50,7 @@ def test_given_keys_leave_no_file(tmp_path: Path) -> None:
     """Keys from the settings are used as they are, and the webhook secrets follow from them, newest first."""
     settings = ensure_secret_keys(on_sqlite(tmp_path, SECRET_KEYS=f"{KEY}2,{KEY}1"))
     assert settings.secret_keys == (f"{KEY}2", f"{KEY}1")
-    assert settings.webhook_secrets == (webhook_secret(f"{KEY}2"), webhook_secret(f"{KEY}1"))
+    assert settings.webhook_secrets == (derive_webhook_secret(f"{KEY}2"), derive_webhook_secret(f"{KEY}1"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -74,10 +75,10 @@ def test_ensuring_twice_changes_nothing(tmp_path: Path) -> None:
 
 def test_a_derived_webhook_secret_does_not_show_the_key() -> None:
     """The secret that receivers get is another one for each key, of 32 bytes, and not the key."""
-    raw = base64.b64decode(webhook_secret(KEY).removeprefix("whsec_"))
+    raw = base64.b64decode(derive_webhook_secret(KEY).removeprefix("whsec_"))
     assert len(raw) == 32
     assert raw != KEY.encode()
-    assert webhook_secret(KEY) != webhook_secret(KEY + "x")
+    assert derive_webhook_secret(KEY) != derive_webhook_secret(KEY + "x")
 
 
 def test_postgresql_needs_given_keys() -> None:
