@@ -247,7 +247,8 @@ async def _slices(buffer: BytesIO) -> AsyncIterator[bytes]:
 async def _capped(response: httpx.Response, limit: int) -> bytes:
     """Read an answer of at most `limit` bytes, unpacked: httpx would unpack a bomb as a whole before we could count."""
     content, unpack = bytearray(), _unpacker(response)
-    async for chunk in response.aiter_raw():
+    whole = response.is_stream_consumed  # a transport without a wire gives it so
+    async for chunk in response.aiter_bytes() if whole else response.aiter_raw():
         content += unpack(chunk, limit + 1)
         if len(content) > limit:
             raise TooLarge(f"the answer is longer than {limit} bytes")
