@@ -57,6 +57,18 @@ async def test_doubled_callback_settles_once(tmp_path: Path, confirm: bool) -> N
         assert await loop.callbacks() == {"accepted": 1}
 
 
+async def test_repeat_asks_nothing_new(tmp_path: Path) -> None:
+    """A callback that was recorded already changes nothing: whoever repeats it draws no question to the upstream."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.submitted()
+        await loop.call_back(vtrix_body("completed"))
+        await loop.poll_due()
+        before = await loop.task(task.id)
+        await loop.call_back(vtrix_body("completed"))
+        assert await loop.task(task.id) == before
+        assert await loop.poll_due() == 0
+
+
 @pytest.mark.parametrize("confirm", [True, False])
 async def test_reordered_callbacks_do_not_go_back(tmp_path: Path, confirm: bool) -> None:
     """A late "processing" after the end is received, and the task stays settled."""
