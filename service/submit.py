@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from service.core.callback import callback_address
 from service.core.inputs import Input
 from service.core.params import restore
 from service.core.schedule import next_submission
@@ -196,7 +197,7 @@ class Submit:
         if self._terms.public_url is None:
             return None
         token = self._tokens.callback_token(task.id, task.submission, task.deadline_at + TOKEN_GRACE)
-        return f"{self._terms.public_url.rstrip('/')}/callbacks/{token}"
+        return callback_address(self._terms.public_url, token)
 
 
 @dataclass(kw_only=True)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import httpx
 
 from service import egress
-from service.core.callback import Verifier
+from service.core.callback import Verifier, callback_address
 from service.core.routing import Subscription
 from service.core.tokens import Tokens
 from service.core.vidu_signature import ViduVerifier
@@ -174,7 +174,7 @@ class Builder:
         """Make the check of Vidu's signature, which is over the address as we gave it out; Vtrix's key is not ours."""
         if self.settings.provider != "vidu":
             return None
-        address = f"{(self.settings.public_url or '').rstrip('/')}/callbacks/{token}"
+        address = callback_address(self.settings.public_url or "", token)
         return ViduVerifier([self.settings.upstream_key or ""], address)
 
     def _submit(self) -> Submit:

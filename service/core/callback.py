@@ -14,6 +14,11 @@ from service.core.wire import parse_json
 from service.errors import BadToken, UnreadableBody, Unwell
 
 
+def callback_address(public_url: str, token: str) -> str:
+    """Return where the upstream shall call back: what is given out is also what a provider's signature covers."""
+    return f"{public_url.rstrip('/')}/callbacks/{token}"
+
+
 class Verifier(Protocol):
     """Checks a provider's signature over a callback."""
 
