@@ -53,10 +53,10 @@ async def _through(stage: Stage, database: str, file: Path, count: int) -> float
         report.rate("204")
 
         async def all_delivered() -> bool:
-            return await look(database, DELIVERED) == count
+            return int(await look(database, DELIVERED)) == count
 
         await until(all_delivered, what="every delivery", pause=0.25)
-    return count / (await look(database, LAST) - report.began_at)
+    return count / (float(await look(database, LAST)) - report.began_at)
 
 
 async def one_at_a_time(stage: Stage) -> list[Row]:
@@ -90,7 +90,7 @@ async def one_at_a_time(stage: Stage) -> list[Row]:
 
 
 async def _all_started(database: str, count: int) -> bool:
-    return await look(database, "SELECT count(*) FROM attempts") == count
+    return int(await look(database, "SELECT count(*) FROM attempts")) == count
 
 
 async def _told(service: Child, bare: Child, posts: list[tuple[str, bytes]]) -> tuple[list[float], list[float]]:

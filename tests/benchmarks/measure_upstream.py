@@ -5,10 +5,11 @@ import sys
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from math import ceil
+from typing import Any
 
 import anyio
 
-from service.core.task import Status, Task
+from service.core.task import Source, Status, Task
 from service.plan import Plan
 from service.ports import RunTime
 from service.reconcile import RUN_TIMES_KEPT
@@ -55,7 +56,7 @@ async def _gets(stage: Stage, bare: Child, seconds: float) -> float:
 
 async def _polls(stage: Stage, database: str, bare: Child, seconds: float) -> float:
     """Return polls a second over some seconds, from the first one on; handlers that want none get none."""
-    limits = {"UPSTREAM_RATE": "100000/s", "UPSTREAM_CONCURRENCY": str(AT_ONCE)}
+    limits: dict[str, Any] = {"UPSTREAM_RATE": "100000/s", "UPSTREAM_CONCURRENCY": str(AT_ONCE)}
     before = int(await look(database, POLLS))
     service = await stage.service(database, upstream=bare.url, role="worker", HANDLERS="webhook", **limits)
     async with lasting(service):
@@ -118,7 +119,7 @@ def _asked(seconds: list[float], *, called_back: bool) -> list[int]:
     asked = []
     for run in seconds:
         task, requests = _lived(plan, run, called_back=called_back)
-        end = replace(task, status=Status.COMPLETED)
+        end = replace(task, status=Status.COMPLETED, settled_by=Source.CALLBACK if called_back else Source.POLL)
         learned += filter(None, [plan.run_time(task, end, task.due_at or task.created_at)])
         plan.study(learned[-RUN_TIMES_KEPT:])
         asked.append(requests)

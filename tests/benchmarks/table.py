@@ -81,7 +81,8 @@ def machine() -> str:
     memory = int(re.findall(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[0]) / 1024**2
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, {memory:.0f} GB, Linux {platform.release()}, "
-        f"load {os.getloadavg()[0]:.1f}\nPython {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {libraries}"
+        f"load {os.getloadavg()[0]:.1f}\n"
+        f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}, {libraries}"
     )
 
 
