@@ -148,6 +148,28 @@ async def test_spent_budget_stops_tasks_of_unknown_price(store: Store) -> None:
     assert [task.id for task in await claim_submissions(store, limits=Limits(budget=0.41))] == ["q0"]
 
 
+@pytest.mark.parametrize(
+    ("limits", "held_back"),
+    [
+        (Limits(max_in_flight=1), "max_in_flight"),
+        (Limits(max_in_flight=9, budget=0.5), "budget"),
+        (Limits(max_in_flight=9, budget=5.0), None),
+        (Limits(), None),
+    ],
+)
+async def test_what_waits_for_a_limit_says_so(store: Store, limits: Limits, held_back: str | None) -> None:
+    """The limit that due tasks wait for is named; the note stays on them, and on no other, until they are claimed."""
+    usage = Usage(cost="0.50")
+    await add_tasks(store, in_progress("running", usage=usage), a_task("due"), a_task("later", due_at=NOW + MINUTE))
+    assert await store.tasks.held_back(now=NOW, limits=limits) == held_back
+    for _ in range(2):
+        await store.tasks.note_waiting("waits", now=NOW)
+    noted = [(await stored(store, task_id)).note for task_id in ("due", "later", "running")]
+    assert noted == ["waits", None, None]
+    assert [task.note for task in await claim_submissions(store)] == [None]
+    assert await store.tasks.held_back(now=NOW, limits=limits) is None
+
+
 async def test_due_tasks_are_polled_oldest_first(store: Store) -> None:
     """In progress, in doubt, expired and guessed failures are leased when due, whatever is longest due first."""
     tasks = [
