@@ -6,7 +6,6 @@ names that it `needs`, which the caller hands in.
 """
 
 import difflib
-import ipaddress
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
@@ -17,6 +16,7 @@ from typing import Literal, TypeVar
 from dotenv import dotenv_values
 
 from service import setting_values as values
+from service.core.hosts import is_loopback
 from service.core.webhook_secrets import derive_webhook_secret
 from service.errors import BadSetting
 from service.key_file import KeptKeys, read_or_make
@@ -244,17 +244,10 @@ def require_upstream_key(settings: Settings) -> None:
 
 def require_keys_for_host(settings: Settings, host: str) -> None:
     """Raise BadSetting when `host` can be reached from other machines and no client needs a key."""
-    if not settings.api_keys and not _is_loopback(host):
+    if not settings.api_keys and not is_loopback(host):
         raise BadSetting(
             f"{PREFIX}API_KEYS must be set to serve on {host}: name=key, comma-separated; without it only 127.0.0.1"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def ensure_secret_keys(settings: Settings) -> Settings:

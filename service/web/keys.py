@@ -4,12 +4,12 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.core.hosts import is_loopback
 from service.setting_values import ApiKey
 from service.web.problems import Problem, Refusal
 
@@ -129,7 +129,6 @@ def _by_our_page(request: Request) -> bool:
 
 def _loopback(host: str) -> bool:
     try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return name == "localhost" or ip_address(name).is_loopback
+        return is_loopback(urlsplit(f"//{host}").hostname or "")
     except ValueError:
         return False
