@@ -1,15 +1,18 @@
 """Serve results: films and covers, from addresses that expire."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from service.sandbox.answers import CutResponse, xml_error
 from service.sandbox.links import Links
-from service.sandbox.studio import Studio
 from service.sandbox.tasks import Task
 from service.sandbox.world import World
+
+if TYPE_CHECKING:
+    from service.sandbox.studio import Studio  # needs the media extra, which may be missing
 
 _FORBIDDEN, _NOT_FOUND = 403, 404
 _MARKED = "-marked"
@@ -18,7 +21,7 @@ _MARKED = "-marked"
 class Files:
     """Serve `GET /files/{name}` for a name that a task's answer gave."""
 
-    def __init__(self, world: World, links: Links, studio: Studio) -> None:
+    def __init__(self, world: World, links: Links, studio: "Studio") -> None:
         self._world = world
         self._links = links
         self._studio = studio

@@ -3,7 +3,7 @@
 import asyncio
 import hmac
 from collections.abc import Awaitable, Mapping
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -11,9 +11,11 @@ from starlette.responses import JSONResponse, Response
 from service.sandbox.answers import CutResponse, half, page, throttled
 from service.sandbox.dialects import Dialect, Refused, order_of, read_object
 from service.sandbox.engine import Engine
-from service.sandbox.studio import Studio
 from service.sandbox.tasks import Task
 from service.sandbox.world import World
+
+if TYPE_CHECKING:
+    from service.sandbox.studio import Studio  # needs the media extra, which may be missing
 
 BODY_LIMIT = 20 * 1024 * 1024
 _INTERNAL, _BAD_GATEWAY, _GATEWAY_TIMEOUT = 500, 502, 504
@@ -30,7 +32,7 @@ class Stopped(Exception):
 class ProviderApi:
     """Serve one provider's creates and polls."""
 
-    def __init__(self, world: World, dialect: Dialect, engine: Engine, studio: Studio) -> None:
+    def __init__(self, world: World, dialect: Dialect, engine: Engine, studio: "Studio") -> None:
         self._world = world
         self._dialect = dialect
         self._engine = engine

@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, Operationa
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.errors import OperatorError, SchemaBehind, StoreUnavailable
+from service.errors import BadSetting, OperatorError, SchemaBehind, StoreUnavailable
 from service.ports import Signals
 from service.store.dialect import address, notify, postgres_engine, prepare_file, same_file, sqlite_engine
 
@@ -107,6 +107,8 @@ def _told(error: DBAPIError) -> OperatorError | None:
     said = " ".join(str(error.orig).split())
     if getattr(error.orig, "sqlstate", None) in MISSING or said.startswith(("no such table", "no such column")):
         return SchemaBehind('the database has another schema: run "boomerang migrate"')
+    if said.startswith("invalid connection option"):  # what stands after the address's question mark
+        return BadSetting(f"DATABASE_URL has an {said}")
     if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError | InternalError):
         return StoreUnavailable(f"the database cannot do it now: {said}")
     return None

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.core.task import TaskId
-from service.errors import StoreUnavailable
+from service.errors import BadSetting, StoreUnavailable
 from service.store import Store, dialect, migrate, open_store
 from tests.contract.builders import NOW, a_task, an_entry, an_input
 from tests.postgres import PostgresServer, create_database, postgres_server
@@ -101,6 +101,12 @@ def server() -> Iterator[PostgresServer]:
     """Yield a PostgreSQL of our own, which may be stopped."""
     with postgres_server(durable=True) as server:
         yield server
+
+
+async def test_an_unknown_option_in_the_address_is_told(server: PostgresServer) -> None:
+    """What the driver does not know, behind the address's question mark, is a wrong setting and no fault of ours."""
+    with pytest.raises(BadSetting, match='invalid connection option "foo"'):
+        await migrate(f"{server.url}?foo=bar")
 
 
 async def test_postgres_restart_is_survived(server: PostgresServer) -> None:

@@ -178,3 +178,11 @@ def test_without_the_media_extra_the_start_is_refused(monkeypatch: pytest.Monkey
         Sandbox(Switches(lose_callbacks=First(1)), now=lambda: datetime.now(UTC), random=seeded(1))
     result = CliRunner().invoke(command, ["--port", "0"])
     assert (result.exit_code, "pip install -r requirements.txt" in result.output) == (2, True)
+
+
+def test_without_the_media_extra_the_command_says_what_to_install() -> None:
+    """In a process of its own, where nothing was imported before, `boomerang sandbox` names the extra: exit code 2."""
+    program = "import sys; sys.modules['av'] = None; from service.cli import main; main(['sandbox', '--port', '0'])"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - our own
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert "pip install -r requirements.txt" in ended.stderr
