@@ -107,9 +107,11 @@ class Dispatch:
         hands = [hand for hand in self._hands if hand.running]
         if not hands:
             return
-        held = await self._queue.renew(_leases(hands), until=self._clock.now() + self._lease)
+        leases = _leases(hands)
+        held = await self._queue.renew(leases, until=self._clock.now() + self._lease)
         for hand in hands:
-            if hand.claim.id not in held and hand.running:
+            mine = hand.claim.id in held and hand.claim.fence == leases[hand.claim.id]
+            if hand.running and not mine:
                 _lose(hand)
 
     # ── starting ─────────────────────────────────────────────────────────────
@@ -244,7 +246,8 @@ class Dispatch:
 
 
 def _leases(hands: Iterable[Hand]) -> dict[str, int]:
-    return {hand.claim.id: hand.claim.fence for hand in hands}
+    """Return the fence of each delivery; one that was claimed again after a stall is held by its newer claim."""
+    return {hand.claim.id: hand.claim.fence for hand in sorted(hands, key=lambda hand: hand.claim.fence)}
 
 
 def _lose(hand: Hand) -> None:

@@ -7,13 +7,13 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.task import Status, TaskId
-from service.store.tables import one_of, tasks
+from service.store.tables import QUEUED, one_of, tasks
 
 SAMPLES = 100
 """The mean is over so many of a bucket's newest known costs: prices change."""
 
-FREE = one_of(tasks.c.status, frozenset({Status.FAILED, Status.CANCELED})) & ~tasks.c.guessed
-"""Ended by the upstream's own word: without a cost there is none."""
+FREE = QUEUED | one_of(tasks.c.status, frozenset({Status.FAILED, Status.CANCELED})) & ~tasks.c.guessed
+"""Never left and waits to be sent again, or ended by the upstream's own word: without a cost there is none."""
 
 
 async def budget_spent(connection: AsyncConnection, now: datetime) -> float:

@@ -49,13 +49,16 @@ class StoreDeliveryQueue:
             return await _claims(write.connection, sorted(leased, key=lambda row: chosen.index(row["id"])))
 
     async def finish(self, results: Sequence[AttemptResult]) -> set[str]:
-        """Store attempts and what became of their deliveries; return the ids whose fence still fitted."""
+        """Store attempts and what became of their deliveries; return the ids whose fence still fitted.
+
+        Of two results for one delivery only that of the newer claim can fit.
+        """
         if not results:
             return set()
+        newest = {result.delivery_id: result for result in sorted(results, key=lambda result: result.fence)}
         async with self._database.writing() as write:
-            fences = {result.delivery_id: result.fence for result in results}
-            held = await _lock_held(write.connection, fences)
-            pairs = [(held[result.delivery_id], result) for result in results if result.delivery_id in held]
+            held = await _lock_held(write.connection, {one: result.fence for one, result in newest.items()})
+            pairs = [(held[one], result) for one, result in newest.items() if one in held]
             if pairs:
                 await _write_outcomes(write.connection, pairs)
                 write.topics.add("dispatch")  # a follower may be the head of its lane now

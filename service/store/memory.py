@@ -6,7 +6,18 @@ from sqlalchemy import ColumnElement, Delete, delete, func, select
 
 from service.ports import RunTime
 from service.store.engine import Database
-from service.store.tables import ENDED, IS_PENDING, attempts, deliveries, inbox, inputs, polls, run_times, tasks
+from service.store.tables import (
+    ENDED,
+    EXPIRED,
+    IS_PENDING,
+    attempts,
+    deliveries,
+    inbox,
+    inputs,
+    polls,
+    run_times,
+    tasks,
+)
 
 
 class StoreMemory:
@@ -25,7 +36,7 @@ class StoreMemory:
             return [RunTime(**row) for row in rows.mappings()]
 
     async def prune(self, *, before: datetime) -> int:
-        """Forget raw callbacks, polls, attempts, inputs and run times of tasks that settled before `before`.
+        """Forget raw callbacks, polls, attempts, inputs and run times of tasks that ended before `before`.
 
         Quarantined callbacks go by their own age. What a pending delivery still carries stays. Returns how many rows.
         """
@@ -55,7 +66,10 @@ def _known(task_id: ColumnElement[str]) -> ColumnElement[bool]:
 
 
 def _over(task_id: ColumnElement[str], before: datetime) -> ColumnElement[bool]:
-    return select(tasks.c.id).where(tasks.c.id == task_id, ENDED, tasks.c.settled_at < before).exists()
+    """Return the condition that the task has been settled for as long, or expired and asked about no more."""
+    settled = ENDED & (tasks.c.settled_at < before)
+    expired = EXPIRED & tasks.c.due_at.is_(None) & (tasks.c.deadline_at < before)
+    return select(tasks.c.id).where(tasks.c.id == task_id, settled | expired).exists()
 
 
 def _through(before: datetime) -> ColumnElement[bool]:

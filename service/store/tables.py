@@ -185,6 +185,7 @@ IN_FLIGHT = one_of(tasks.c.status, AT_UPSTREAM)
 POLLED = tasks.c.status.not_in([word(Status.QUEUED), word(Status.SUBMITTING)])
 OPEN = one_of(tasks.c.status, AT_UPSTREAM | {Status.QUEUED})
 ENDED = one_of(tasks.c.status, SETTLED)
+EXPIRED = tasks.c.status == word(Status.EXPIRED)
 IS_PENDING = deliveries.c.status == PENDING
 IS_DEAD = deliveries.c.status == DEAD
 

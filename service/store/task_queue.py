@@ -77,11 +77,11 @@ class StoreTaskQueue:
             return "budget"
 
     async def note_waiting(self, note: str, *, now: datetime) -> None:
-        """Note on every due queued task why it waits; a claim takes the note off."""
+        """Note on every due queued task why it waits, but for those in another's hands; a claim takes the note off."""
         due = QUEUED & (tasks.c.due_at <= now) & (tasks.c.deadline_at > now)
-        news = tasks.c.note.is_distinct_from(note)
+        news = select(tasks.c.id).where(due, tasks.c.note.is_distinct_from(note)).with_for_update(skip_locked=True)
         async with self._database.writing() as write:
-            await write.connection.execute(update(tasks).where(due, news).values(note=note))
+            await write.connection.execute(update(tasks).where(tasks.c.id.in_(news)).values(note=note))
 
     async def budget_spent(self, now: datetime) -> float:
         """Return the US dollars that this UTC day's submissions cost, those still unknown by their bucket's mean."""

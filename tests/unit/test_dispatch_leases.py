@@ -100,6 +100,23 @@ async def test_a_lost_lease_stops_the_handler(black_hole: tuple[BlackHole, Stage
     assert made.queue.released == []
 
 
+async def test_a_delivery_claimed_twice_is_held_by_its_newer_claim(black_hole: tuple[BlackHole, Stage]) -> None:
+    """After a stall longer than its lease a process may claim its own delivery again: the older handler is stopped."""
+    _, made = black_hole
+    made.queue.put("hole")
+    await made.dispatch.round()
+    made.clock.at += LEASE
+    await made.dispatch.round()
+    assert made.dispatch.in_hand == 2
+    await made.dispatch.renew()
+    async with asyncio.timeout(PATIENCE):
+        while made.dispatch.in_hand == 2:
+            await asyncio.sleep(0)
+    await made.dispatch.renew()
+    assert made.dispatch.in_hand == 1
+    assert made.queue.rows["delivery-1"].leased_until == made.clock.at + LEASE
+
+
 async def test_a_late_result_meets_the_fence() -> None:
     """A result that comes after the lease was lost changes nothing, and its log line says so."""
     made = stage(handler("guest", Guest()))
