@@ -14,7 +14,7 @@ from service.core.schedule import next_attempt
 from service.core.view import TaskView
 from service.errors import Reject, Retry, UpstreamError
 from service.handling import Artifact, Event
-from service.ports import DeliveryClaim
+from service.ports import Blame, DeliveryClaim, Outcome
 
 MOST_TEXT = 500
 """Characters of an error's text that are kept."""
@@ -42,11 +42,11 @@ DESTINATION_ERRORS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What an attempt's end means: `delivered`, `retry` (with `due_at`) or `dead` (with `fault`), and the error."""
+    """What an attempt's end means, and the error; a `retry` comes with `due_at`, a `dead` letter with `fault`."""
 
-    outcome: str
+    outcome: Outcome
     error: str | None = None
-    fault: str | None = None
+    fault: Blame | None = None
     due_at: datetime | None = None
 
 
@@ -90,8 +90,8 @@ def judge(error: BaseException | None, trial: Trial) -> Verdict:
     return Verdict(outcome="retry", error=text, due_at=due_at)
 
 
-def fault_of(error: BaseException) -> str:
-    """Return who is to blame: `destination` (it refused, failed or kept silent) or `ours`."""
+def fault_of(error: BaseException) -> Blame:
+    """Return who is to blame."""
     return "destination" if isinstance(error, DESTINATION_ERRORS) else "ours"
 
 

@@ -4,11 +4,21 @@ from service.ports.health import Gauges, Health, Memory
 from service.ports.hints import Clock, Signals
 from service.ports.ledger import DeliveryRow, EventRow, InboxEntry, Ledger, LedgerTransaction, PollRow, RunTime
 from service.ports.library import DeliveryView, IdempotencyKey, Inputs, Intake, Library, TaskFilter
-from service.ports.queues import AttemptResult, DeliveryClaim, DeliveryQueue, Limits, PollQueue, SubmissionQueue
+from service.ports.queues import (
+    AttemptResult,
+    Blame,
+    DeliveryClaim,
+    DeliveryQueue,
+    Limits,
+    Outcome,
+    PollQueue,
+    SubmissionQueue,
+)
 from service.ports.upstream import Order, PacedUpstream, Upstream
 
 __all__ = [
     "AttemptResult",
+    "Blame",
     "Clock",
     "DeliveryClaim",
     "DeliveryQueue",
@@ -27,6 +37,7 @@ __all__ = [
     "Limits",
     "Memory",
     "Order",
+    "Outcome",
     "PacedUpstream",
     "PollQueue",
     "PollRow",

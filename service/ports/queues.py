@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from service.core.task import Json, Task, TaskId
 from service.ports.ledger import EventRow
@@ -67,18 +67,25 @@ class DeliveryClaim:
     created_at: datetime
 
 
+Outcome = Literal["delivered", "retry", "dead"]
+"""What an attempt's end means for its delivery."""
+
+Blame = Literal["destination", "ours"]
+"""Whose fault a dead letter is: the other end refused, failed or kept silent, or the fault is ours."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AttemptResult:
-    """How an attempt ended: `outcome` is `delivered`, `retry` (with `due_at`) or `dead` (with `fault`)."""
+    """How an attempt ended; a `retry` comes with `due_at`, a `dead` letter with `fault`."""
 
     delivery_id: str
     fence: int
     attempt: int
     started_at: datetime
     finished_at: datetime
-    outcome: str
+    outcome: Outcome
     error: str | None = None
-    fault: str | None = None
+    fault: Blame | None = None
     due_at: datetime | None = None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from service.core.inputs import Input
 from service.core.task import EventType, Status, Task, TaskId, UpstreamId
-from service.ports import AttemptResult, DeliveryClaim, DeliveryRow, EventRow, InboxEntry, Limits
+from service.ports import AttemptResult, DeliveryClaim, DeliveryRow, EventRow, InboxEntry, Limits, Outcome
 from service.store import Store
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, 123456, tzinfo=UTC)
@@ -69,7 +69,7 @@ def a_delivery(event: EventRow, handler: str = "log", **changes: Any) -> Deliver
     return replace(row, **changes)
 
 
-def an_attempt(claim: DeliveryClaim, outcome: str = "delivered", **changes: Any) -> AttemptResult:
+def an_attempt(claim: DeliveryClaim, outcome: Outcome = "delivered", **changes: Any) -> AttemptResult:
     """Return how the attempt in hand ended."""
     result = AttemptResult(
         delivery_id=claim.id,
