@@ -1,15 +1,12 @@
 """The commands about deliveries: dead letters, and putting them through again."""
 
-from typing import Any
-
 import click
 
 from service.cli import EXIT_FAILED, Failed
 from service.cli.client import Client, with_client
 from service.cli.console import console, print_json, show_table, text_of
 from service.cli.tasks import as_json
-
-Json = dict[str, Any]
+from service.core.task import Json
 
 
 @click.command()

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -19,8 +18,8 @@ from service.cli.demo_media import draw_images, play
 from service.cli.demo_stage import HANDLERS, Stage, staged
 from service.cli.media_files import media
 from service.cli.progress import WAIT_SECONDS, follow
+from service.core.task import Json
 
-Json = dict[str, Any]
 MODEL = "viduq2_pro_reference"
 PARAMS: Mapping[str, object] = {"duration": 4, "aspect_ratio": "16:9", "resolution": "540p"}
 TASK_SECONDS = 60

@@ -10,9 +10,9 @@ from service.cli.client import Client, with_client
 from service.cli.console import console, print_json, show_fields, show_table, status_text, text_of
 from service.cli.media_files import media, pairs
 from service.cli.progress import WAIT_SECONDS, follow
+from service.core.task import Json, Status
 
-Json = dict[str, Any]
-STATUSES = ("queued", "submitting", "in_progress", "completed", "failed", "canceled", "in_doubt", "expired")
+STATUSES = [status.value for status in Status]
 MODEL = "viduq2_pro_reference"
 FAILURES = frozenset({"failed", "canceled", "expired"})
 
