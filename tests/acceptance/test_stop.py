@@ -86,7 +86,7 @@ async def test_a_stop_gives_back_what_it_cannot_finish(town: Town, database_url:
     with_slow_handler(town)
     async with upstream(town, "--tiny-videos", "--run-time", "1s", "--no-callbacks") as sandbox:
         env = settings(
-            sandbox.url, f"http://{HOST}:{free_port()}", database_url, HANDLERS="log,slow", IN_DOUBT_FOR="20s"
+            sandbox.url, f"http://{HOST}:{free_port()}", database_url, HANDLERS="log,slow", IN_DOUBT_FOR="12s"
         )
         await command(town, "migrate", env=env)
         child = await serve(town, env)
