@@ -17,6 +17,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.errors import BadSetting, StoreUnavailable
+from service.store import one_trip
 
 CHANNEL = "boomerang"
 TOPICS_A_NOTE = 100  # a note may hold 8000 bytes
@@ -90,7 +91,7 @@ def sqlite_engine(at: Address, *, writes: bool) -> AsyncEngine:
     """Return an engine for the file: one connection that writes, or a few that only read."""
     engine = create_async_engine(
         at.url,
-        connect_args={"isolation_level": None},
+        connect_args={"isolation_level": None, "async_creator_fn": one_trip.connect},
         pool_size=1 if writes else 3,
         max_overflow=0,
         pool_timeout=30,
