@@ -34,7 +34,8 @@ class Entry:
     conclusions from that lease, and do nothing once it was lost; nor do `only_if` entries for another status.
     `submission` is the one that the fact is about. `due_at` overrules the plan. `named` is the id that a callback's
     body named, which need not be one that the upstream's GET knows. `tried` counts a sending that never left.
-    `warning` is kept with the task. `poll` is for the history.
+    `warning` is kept with the task. `poll` is for the history. `expires` lets a task that is past its deadline and not
+    at its end expire in the same commit: between two, its step would be due again, and be taken up for ever.
     """
 
     task_id: TaskId
@@ -53,6 +54,7 @@ class Entry:
     hint: Hint | None = None
     artifact: Artifact | None = None
     poll: str | None = None
+    expires: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +84,7 @@ def _about_the_past(entry: Entry, task: Task) -> bool:
 def apply(entry: Entry, before: Task, plan: Plan, now: datetime) -> Step:
     """Return the task after `entry`, with its next step planned, and what happened."""
     entry = _without_a_second_bill(_as_hint_while_nameless(entry, before), before)
-    step = _advanced(entry, before, now)
+    step = _expired(entry, before, _advanced(entry, before, now), now)
     after = _with_lease_returned(entry, before, step.task)
     after = _with_poll_counted(entry, after, now)
     after = _with_hint(entry, after, now)
@@ -131,6 +133,14 @@ def _advanced(entry: Entry, task: Task, now: datetime) -> Step:
         return _keep(task, entry.artifact)
     step = advance(task, entry.fact, now, source=_road(entry, task)) if entry.fact else None
     return step or Step(task=_with_late_id(entry, task))
+
+
+def _expired(entry: Entry, before: Task, step: Step, now: datetime) -> Step:
+    """Let the task expire, too, when its deadline has passed and the lease in hand is still ours."""
+    if not entry.expires or entry.fence != before.fence or now < step.task.deadline_at:
+        return step
+    expired = advance(step.task, Fact(status=Status.EXPIRED, guessed=True), now, source=None)
+    return Step(task=expired.task, events=(*step.events, *expired.events)) if expired else step
 
 
 def _road(entry: Entry, task: Task) -> Source | None:

@@ -105,15 +105,9 @@ class Reconcile:
     async def _reconcile(self, task: Task) -> None:
         entry = await self._asked(task)
         self.outcomes[entry.poll or "none"] += 1
-        recorded = await self._record.add(entry)
-        if recorded.task and self._overdue(recorded.task):
-            await self._record.add(self._ours(task, Fact(status=Status.EXPIRED, guessed=True)))
+        recorded = await self._record.add(replace(entry, expires=True))
         status = recorded.task.status if recorded.task else None
         log.info("poll", task=task.id, upstream_id=task.upstream_id, outcome=entry.poll, status=status)
-
-    def _overdue(self, task: Task) -> bool:
-        waiting = not task.settled and task.status is not Status.EXPIRED
-        return waiting and self._clock.now() >= task.deadline_at
 
     async def _asked(self, task: Task) -> Entry:
         """Return what there is to record about `task` now; whatever breaks off, its deadline stands."""
@@ -180,7 +174,8 @@ class Reconcile:
         return await self._upstream.find(token, since=since, until=self._clock.now() + CLOCKS_APART)
 
     def _given_up(self, task: Task, outcome: str) -> Entry:
-        if self._terms.resubmit_in_doubt and SECOND_BILL not in task.warnings:
+        in_time = self._clock.now() < task.deadline_at
+        if in_time and self._terms.resubmit_in_doubt and SECOND_BILL not in task.warnings:
             again = self._ours(task, Fact(status=Status.QUEUED, guessed=True))
             return replace(again, due_at=self._clock.now(), poll=outcome, warning=SECOND_BILL)
         return replace(self._ours(task, Fact(status=Status.FAILED, guessed=True, error=UNKNOWN)), poll=outcome)
