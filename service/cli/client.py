@@ -1,11 +1,12 @@
 """A client of a running service, and the two options that every command which uses it has."""
 
 import ipaddress
+import json
 import os
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -16,6 +17,7 @@ import httpx
 
 from service.cli import Failed, Unreachable, Wrong
 from service.cli.console import clean
+from service.cli.shapes import is_delivery, is_page, is_task
 
 Json = dict[str, Any]
 
@@ -25,6 +27,8 @@ WRONG_USE = frozenset({400, 401, 403, 413, 415, 422})
 NOT_NOW = frozenset({408, 429, 502, 503, 504})
 """Answers that say that it may be done later."""
 ANSWER_SECONDS = 60.0
+MOST_ANSWER = 64 * 1024 * 1024
+"""Bytes of an answer: 200 tasks with the largest metadata have room."""
 
 
 class Client(AbstractAsyncContextManager["Client"]):
@@ -36,7 +40,7 @@ class Client(AbstractAsyncContextManager["Client"]):
         self.url = _checked(url)
         self._http = httpx.AsyncClient(
             base_url=self.url + "/",
-            headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
+            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {}),
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=5),
             trust_env=not _is_loopback(self.url),
             transport=transport,
@@ -48,43 +52,57 @@ class Client(AbstractAsyncContextManager["Client"]):
     async def submit(self, task: Json, *, idempotency_key: str | None = None) -> Json:
         """Submit a task and return it. A key makes it safe to ask again; without one a fresh one is made."""
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        return await self._call("POST", "v1/tasks", json=task, headers=headers)
+        return await self._call("POST", "v1/tasks", is_task, json=task, headers=headers)
 
     async def task(self, task_id: str, *, wait: int = 0) -> Json:
         """Return a task, after at most `wait` seconds if it is not settled before."""
-        return await self._call("GET", f"v1/tasks/{_part(task_id)}", params={"wait": wait} if wait else {})
+        return await self._call("GET", f"v1/tasks/{_part(task_id)}", is_task, params={"wait": wait} if wait else {})
 
     async def tasks(self, **wanted: object) -> Json:
         """Return a page of tasks; `wanted` are status, model, limit and cursor."""
-        return await self._call("GET", "v1/tasks", params=_given(wanted))
+        return await self._call("GET", "v1/tasks", partial(is_page, is_row=is_task), params=_given(wanted))
 
     async def history(self, task_id: str) -> list[Json]:
         """Return everything that happened to a task, oldest first."""
-        found: list[Json] = (await self._call("GET", f"v1/tasks/{_part(task_id)}/events"))["data"]
+        rows = partial(is_page, is_row=lambda _: True)
+        found: list[Json] = (await self._call("GET", f"v1/tasks/{_part(task_id)}/events", rows))["data"]
         return found
 
     async def cancel(self, task_id: str) -> Json:
         """Cancel a task and return it."""
-        return await self._call("POST", f"v1/tasks/{_part(task_id)}/cancel")
+        return await self._call("POST", f"v1/tasks/{_part(task_id)}/cancel", is_task)
 
     async def deliveries(self, **wanted: object) -> Json:
         """Return a page of deliveries; `wanted` are status, handler, limit and cursor."""
-        return await self._call("GET", "v1/deliveries", params=_given(wanted))
+        return await self._call("GET", "v1/deliveries", partial(is_page, is_row=is_delivery), params=_given(wanted))
 
     async def replay(self, delivery_id: str) -> Json:
         """Put a delivery through again."""
-        return await self._call("POST", f"v1/deliveries/{_part(delivery_id)}/replay")
+        return await self._call("POST", f"v1/deliveries/{_part(delivery_id)}/replay", bool)
 
-    async def _call(self, method: str, path: str, **options: Any) -> Json:
+    async def _call(self, method: str, path: str, fits: Callable[[Json], bool], **options: Any) -> Json:
         try:
-            answer = await self._http.request(method, path, **options)
+            async with self._http.stream(method, path, **options) as answer:
+                content = await _bounded(answer)
         except httpx.ConnectError:
             raise Unreachable(f"no service answers at {self.url}; start one with `boomerang serve`") from None
         except httpx.TimeoutException:
             raise Unreachable(f"{self.url} did not answer in time") from None
         except httpx.HTTPError as error:
             raise Unreachable(f"the connection to {self.url} failed: {type(error).__name__}") from None
-        return _read(answer)
+        return _read(answer, content, fits)
+
+
+async def _bounded(answer: httpx.Response) -> bytes:
+    """Return the body, at most MOST_ANSWER bytes of it; raises Failed for a longer or a packed one."""
+    content = bytearray()
+    if answer.headers.get("content-encoding", "identity") != "identity":
+        raise Failed(_stranger(answer))
+    async for chunk in answer.aiter_bytes():
+        content += chunk
+        if len(content) > MOST_ANSWER:
+            raise Failed(_stranger(answer))
+    return bytes(content)
 
 
 def _checked(url: str) -> str:
@@ -114,12 +132,12 @@ def _given(wanted: Mapping[str, object]) -> dict[str, str]:
     return {name: str(value) for name, value in wanted.items() if value is not None}
 
 
-def _read(answer: httpx.Response) -> Json:
+def _read(answer: httpx.Response, content: bytes, fits: Callable[[Json], bool]) -> Json:
     try:
-        body = answer.json() if answer.content else {}
-    except ValueError:
+        body = json.loads(content) if content else {}
+    except (ValueError, RecursionError):
         body = None
-    if answer.is_success and isinstance(body, dict):
+    if answer.is_success and isinstance(body, dict) and fits(body):
         return body
     raise _kind(answer.status_code)(_problem(answer, body))
 
@@ -132,17 +150,23 @@ def _kind(status: int) -> type[Failed]:
 
 def _problem(answer: httpx.Response, body: object) -> str:
     if answer.is_success or answer.is_redirect or not isinstance(body, dict):
-        return f"the answer of {answer.url.host} is not that of a Boomerang service (HTTP {answer.status_code})"
+        return _stranger(answer)
     words = clean(body.get("detail") or body.get("title") or f"HTTP {answer.status_code}").removesuffix("; see errors")
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         words += " (set BOOMERANG_API_KEY or --api-key)"
-    return "\n".join([words, *map(_fault, body.get("errors") or [])])
+    faults = body.get("errors")
+    return "\n".join([words, *map(_fault, faults if isinstance(faults, list) else [])])
+
+
+def _stranger(answer: httpx.Response) -> str:
+    return f"the answer of {answer.url.host} is not that of a Boomerang service (HTTP {answer.status_code})"
 
 
 def _fault(fault: object) -> str:
     if not isinstance(fault, dict):
         return f"  {clean(fault)}"
-    place = ".".join(clean(part) for part in fault.get("loc") or ())
+    loc = fault.get("loc")
+    place = ".".join(clean(part) for part in (loc if isinstance(loc, list) else ()))
     return f"  {place}: {clean(fault.get('msg', ''))}"
 
 

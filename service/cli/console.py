@@ -26,7 +26,9 @@ def console() -> Console:
 
 def print_json(value: object) -> None:
     """Print one JSON document on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=not _speaks_unicode()) + "\n")
+    text = json.dumps(value, indent=2, ensure_ascii=not _speaks_unicode())
+    sys.stdout.write("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
+    sys.stdout.write("\n")
 
 
 def _speaks_unicode() -> bool:

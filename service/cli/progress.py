@@ -31,7 +31,9 @@ async def follow(look: Look, *, out: Console) -> Json:
         while True:
             task = await _patiently(look)
             progress = task.get("progress")
-            bar.update(row, total=1.0 if progress else None, completed=progress or 0.0, description=str(task["status"]))
+            bar.update(
+                row, total=1.0 if progress else None, completed=progress or 0.0, description=clean(task["status"])
+            )
             shown = _plain_line(out, task, shown)
             noted = _note(out, task, noted)
             if task["status"] in ENDS:
@@ -51,7 +53,7 @@ def _bar(out: Console) -> Progress:
     return Progress(
         TextColumn(" "),
         SpinnerColumn(finished_text=" "),
-        TextColumn("{task.description:<12}"),
+        TextColumn("{task.description:<12}", markup=False),
         BarColumn(bar_width=36),
         TaskProgressColumn(),
         TimeElapsedColumn(),
@@ -70,7 +72,7 @@ def _note(out: Console, task: Json, noted: str) -> str:
 
 def _plain_line(out: Console, task: Json, shown: str) -> str:
     """Print a line when there is no bar and something has changed; return the line that was shown last."""
-    line = f"{task['status']} {task['progress']:.0%}" if task.get("progress") else str(task["status"])
+    line = f"{clean(task['status'])} {task['progress']:.0%}" if task.get("progress") else clean(task["status"])
     if not out.is_terminal and line != shown:
         out.print(f"    {line}")
     return line
