@@ -53,7 +53,7 @@ HOSTILE: dict[str, tuple[tuple[str, ...], Answer]] = {
     "escapes in a list": (TASKS, _json({"data": [TASK], "next_cursor": ESC})),
     "escapes in dead letters": (DEADS, _json({"data": [DEAD], "next_cursor": ESC})),
     "escapes in a status": (STATUS, _json(TASK | {"status": ESC})),
-    "escapes in a status that is watched": (("watch", "t1"), lambda request: _watched(request))  # noqa: PLW0108 - defined below,
+    "escapes in a status that is watched": (("watch", "t1"), lambda request: _watched(request)),  # noqa: PLW0108 - defined below
     "escapes in an error": (STATUS, _json({"title": ESC, "detail": ESC, "errors": [{"loc": [ESC], "msg": ESC}]}, 422)),
     "escapes in an id": (("submit", "--prompt", "a"), _json(TASK | {"id": ESC}, 202)),
     "no task at all": (STATUS, _json({})),
