@@ -15,6 +15,8 @@ from service.handling import Handler, Tools
 from service.ports import AttemptResult, Clock, DeliveryClaim, DeliveryQueue, Signals
 
 BATCH = 256
+"""Results in one commit at most."""
+
 FINISH_AGAIN = (0.2, 1.0, 5.0)
 """Seconds between tries to store how an attempt ended, when the database cannot take it."""
 

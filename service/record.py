@@ -33,7 +33,10 @@ from service.ports import (
 log = structlog.get_logger("boomerang.record")
 
 BATCH = 256
+"""Entries in one commit at most."""
+
 BREATH = 1.0
+"""Seconds between tries while the store is unavailable."""
 
 
 class Record:

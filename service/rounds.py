@@ -20,6 +20,7 @@ MOST_LAPS = 100
 """How often one full round goes about: each lap can make new work due, and it must come to an end."""
 
 BREATH = 0.05
+"""Seconds between looks at the budget and the pause of the upstream, which change with time alone."""
 
 PATIENCE = timedelta(seconds=10)
 """The longest pause of the upstream's that one full round waits for."""
@@ -91,7 +92,7 @@ class Rounds:
         total = 0
         while not self._paused():
             if self.upstream.ready() < 1:
-                await asyncio.sleep(BREATH)  # the budget fills with time alone
+                await asyncio.sleep(BREATH)
                 continue
             started = await start()
             await self._until(idle)

@@ -95,7 +95,10 @@ async def _upstream(settings: Settings) -> AsyncIterator[Paced]:
 
 @dataclass(kw_only=True)
 class Builder:
-    """Makes each use-case from the settings and the adapters; `clock`, `jitter` and `new_id` are what is by chance."""
+    """Makes each use-case from the settings and the adapters.
+
+    What is by chance is given: `clock`, `jitter` (a number from 0 to 1) and `new_id`.
+    """
 
     settings: Settings
     clock: Clock
@@ -104,6 +107,9 @@ class Builder:
     handlers: Mapping[str, Handler]
     jitter: Callable[[], float] = random.random
     new_id: Callable[[], str] = field(default_factory=id_maker)
+    tokens: Tokens = field(init=False)
+    plan: Plan = field(init=False)
+    record: Record = field(init=False)
 
     def __post_init__(self) -> None:
         self.tokens = Tokens(self.settings.secret_keys)

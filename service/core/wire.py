@@ -18,11 +18,13 @@ MAX_URL = 8192
 MAX_CORRELATION = 1024
 MAX_TOKEN = 256
 
+UPSTREAM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
+"""What an upstream's id may be: safe as one segment of a path."""
+
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # it never fails, so that it never looks twice
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,100}~[0-9]{1,9}(~[0-9]{1,11})?\.[A-Za-z0-9_-]{20,}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
-_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 _HTTP = re.compile(r"https?://[^\s\x00-\x20]+", re.IGNORECASE)
 
 
@@ -141,7 +143,7 @@ def upstream_id(value: object) -> UpstreamId | None:
     """Return an id that is safe in a path; None when there is none; raises Unwell for one that is not."""
     if value is None or value == "":
         return None
-    if not isinstance(value, str) or not _ID.fullmatch(value):
+    if not isinstance(value, str) or not UPSTREAM_ID.fullmatch(value):
         raise Unwell("the upstream named a task by something that is no id")
     return UpstreamId(value)
 

@@ -47,7 +47,11 @@ TRANSPORT = (httpx.HTTPError, httpx.StreamError, OSError, EOFError, zlib.error)
 """Every transport error; OSError includes TimeoutError and what TLS raises."""
 
 WRITTEN_BY_APPLICATION = frozenset({500, 503})
+"""Statuses that an application may write itself, to say that it did nothing; gateways write them, too."""
+
 NO_PERMISSION = frozenset({401, 403})
+"""Statuses that say that our key is not good."""
+
 CONNECT_SECONDS = 10.0
 
 

@@ -1,17 +1,15 @@
 """Upstream ids in paths and answers: they come from outside, so that neither is taken on trust."""
 
-import re
 from dataclasses import replace
 
 from service.core.task import Fact, UpstreamId
+from service.core.wire import UPSTREAM_ID
 from service.errors import UnknownTask, Unwell
-
-_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 
 
 def segment(upstream_id: UpstreamId) -> str:
     """Return the id as one segment of a path; raises UnknownTask for one that no provider would give."""
-    if not _SEGMENT.fullmatch(upstream_id):
+    if not UPSTREAM_ID.fullmatch(upstream_id):
         raise UnknownTask("that is no upstream id")
     return str(upstream_id)
 
