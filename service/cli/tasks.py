@@ -82,7 +82,7 @@ async def _watched(client: Client, task_id: str) -> Json:
     try:
         return await follow(lambda: client.task(task_id, wait=WAIT_SECONDS), out=out)
     except BaseException:
-        out.print(f"The task goes on; look again with: boomerang watch {text_of(task_id)}")
+        out.print(f"The task goes on; look again with: boomerang watch {text_of(task_id)}", soft_wrap=True)
         raise
 
 
