@@ -3,8 +3,8 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import anyio
@@ -88,20 +88,20 @@ class Desk:
         """
         checked, metadata, notify = await anyio.to_thread.run_sync(self._checked, new)
         forward = ({"handler": WEBHOOK, "url": checked.callback_url},) if checked.callback_url else ()
-        task = self._opened(
-            Task(
-                id=TaskId(self._new_id()),
-                client=new.client,
-                provider=self._terms.provider,
-                model=checked.model,
-                bucket=duration_bucket(checked.model, checked.params),
-                params=dict(checked.params),
-                metadata=metadata,
-                notify=(*notify, *forward),
-                warnings=checked.warnings,
-                created_at=self._clock.now(),
-                deadline_at=self._clock.now(),
-            )
+        now = self._clock.now()
+        task = Task(
+            id=TaskId(self._new_id()),
+            client=new.client,
+            provider=self._terms.provider,
+            model=checked.model,
+            bucket=duration_bucket(checked.model, checked.params),
+            params=dict(checked.params),
+            metadata=metadata,
+            notify=(*notify, *forward),
+            warnings=checked.warnings,
+            created_at=now,
+            due_at=now,
+            deadline_at=now + self._allowed(checked.params),
         )
         kept = await self._intake.add(task, _inputs(checked), new.idempotency)
         return kept, kept.id == task.id
@@ -118,12 +118,10 @@ class Desk:
             raise InvalidParams(faults)
         return checked, metadata, notify
 
-    def _opened(self, task: Task) -> Task:
-        """Start the task's life now: its deadline stands from the first moment."""
-        off_peak = task.params.get("off_peak") is True
-        allowed = self._terms.off_peak_deadline if off_peak else self._terms.task_deadline
-        now = self._clock.now()
-        return replace(task, created_at=now, due_at=now, deadline_at=now + allowed)
+    def _allowed(self, params: Json) -> timedelta:
+        """Return how long a task with these parameters may take, from its first moment."""
+        off_peak = params.get("off_peak") is True
+        return self._terms.off_peak_deadline if off_peak else self._terms.task_deadline
 
     async def cancel(self, task_id: TaskId) -> Task:
         """Cancel a task that is still ours, or ask the upstream to; return it.
@@ -157,12 +155,14 @@ class Desk:
         inputs = await self._inputs.load(task_id)
         if missing := _missing(old.params, inputs):
             raise Conflict(f"{missing} is older than RETENTION and gone; submit a new task with it")
-        new = self._opened(_copy(old, TaskId(self._new_id())))
+        now = self._clock.now()
+        new = _copy(old, TaskId(self._new_id()), now, now + self._allowed(old.params))
         once = IdempotencyKey(key=f"{NO_CLIENTS}resubmit/{old.id}", digest=old.id)
         return await self._intake.add(new, list(inputs.values()), once)
 
 
-def _copy(old: Task, new_id: TaskId) -> Task:
+def _copy(old: Task, new_id: TaskId, now: datetime, deadline_at: datetime) -> Task:
+    """Return a new task that asks for the same as `old`, and is linked to it."""
     return Task(
         id=new_id,
         client=old.client,
@@ -173,8 +173,9 @@ def _copy(old: Task, new_id: TaskId) -> Task:
         metadata=old.metadata,
         notify=old.notify,
         warnings=old.warnings,
-        created_at=old.created_at,
-        deadline_at=old.deadline_at,
+        created_at=now,
+        due_at=now,
+        deadline_at=deadline_at,
         resubmission_of=old.id,
     )
 
