@@ -1,6 +1,5 @@
 """A client of a running service, and the two options that every command which uses it has."""
 
-import ipaddress
 import json
 import os
 import uuid
@@ -18,8 +17,8 @@ import httpx
 from service.cli import Failed, Unreachable, Wrong
 from service.cli.console import clean
 from service.cli.shapes import is_delivery, is_page, is_task
-
-Json = dict[str, Any]
+from service.core.hosts import is_loopback
+from service.core.task import Json
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 WRONG_USE = frozenset({400, 401, 403, 413, 415, 422})
@@ -42,7 +41,7 @@ class Client(AbstractAsyncContextManager["Client"]):
             base_url=self.url + "/",
             headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {}),
             timeout=httpx.Timeout(ANSWER_SECONDS, connect=5),
-            trust_env=not _is_loopback(self.url),
+            trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
             transport=transport,
         )
 
@@ -114,14 +113,6 @@ def _checked(url: str) -> str:
     if not sound:
         raise Wrong(f"{clean(url)} is no address of a service; write one like {DEFAULT_URL}")
     return url.rstrip("/")
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _part(text: str) -> str:

@@ -1,7 +1,6 @@
 """Follow a task to its end, with a progress bar where there is a terminal and plain lines where there is none."""
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import anyio
 from rich.console import Console
@@ -9,8 +8,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 
 from service.cli import Unreachable
 from service.cli.console import clean
+from service.core.task import Json
 
-Json = dict[str, Any]
 Look = Callable[[], Awaitable[Json]]
 
 ENDS = frozenset({"completed", "failed", "canceled", "expired"})

@@ -1,9 +1,8 @@
 """Whether an answer is what a Boomerang service answers: checked once, so that commands may rely on it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
-Json = dict[str, Any]
+from service.core.task import Json
 
 TEXT = (str, type(None))
 OBJECT = (dict, type(None))
