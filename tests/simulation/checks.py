@@ -64,17 +64,18 @@ def violations(world: World) -> list[str]:
 
 
 def p1_acknowledged_callbacks_are_kept(trial: Trial) -> Iterator[str]:
-    """Every callback that was answered with 2xx is in the inbox, once."""
+    """Demand that every callback that was answered with 2xx is in the inbox, once."""
     kept = Counter(row["digest"] for row in trial.facts.inbox)
     for called in trial.history.called:
         if called.status < 300 and not called.forged:
             digest = trial.world.digest_of(called)
             if digest is None or kept[digest] != 1:
-                yield f"a callback answered with {called.status} at {called.at:.3f} is in the inbox {kept[digest or '']} times"
+                times = kept[digest or ""]
+                yield f"a callback answered with {called.status} at {called.at:.3f} is in the inbox {times} times"
 
 
 def p5_what_is_forged_changes_nothing(trial: Trial) -> Iterator[str]:
-    """A forged token is answered with 4xx, and leaves nothing behind."""
+    """Demand that a forged token is answered with 4xx, and leaves nothing behind."""
     for called in trial.history.called:
         if called.forged and called.status not in {401, 403, 503}:
             yield f"a forged callback was answered with {called.status}"
@@ -88,7 +89,7 @@ def _in_inbox(trial: Trial, called: Called) -> bool:
 
 
 def p2_every_task_settles(trial: Trial) -> Iterator[str]:
-    """Every wish is one task, which is settled, or expired where the upstream will never end it."""
+    """Demand that every wish is one task, which is settled, or expired where the upstream never ends it."""
     for number, task_id in trial.history.accepted.items():
         if task_id not in trial.facts.tasks:
             yield f"wish {number} was accepted as {task_id}, and there is no such task"
@@ -101,7 +102,7 @@ def p2_every_task_settles(trial: Trial) -> Iterator[str]:
 
 
 def p2_settles_in_time(trial: Trial) -> Iterator[str]:
-    """A task settles within 30 s, or a tenth of its run time, of its end, where nothing stood in the way."""
+    """Demand that a task settles within 30 s, or a tenth of its run time, of its end where nothing stood in the way."""
     for task_id, _, theirs in trial.bills():
         task = trial.facts.tasks.get(task_id)
         if task is None or task["settled_at"] is None or task["guessed"] or _expired(trial, task_id):
@@ -134,7 +135,7 @@ def _excused(trial: Trial, task: Row, upstream_id: str, done: float) -> bool:
 
 
 def p3_one_terminal_word(trial: Trial) -> Iterator[str]:
-    """The upstream's terminal word comes once, is the last thing that happens, and is the truth."""
+    """Demand that the upstream's terminal word comes once, is the last thing that happens, and stands."""
     for task_id, task in trial.facts.tasks.items():
         words = [event for event in trial.facts.events[task_id] if _upstreams_word(event)]
         if len(words) > 1:
@@ -157,22 +158,26 @@ def _after_the_word(events: list[Row]) -> set[str]:
 
 
 def p3_what_is_told_is_true(trial: Trial) -> Iterator[str]:
-    """What a confirmed task says is what the upstream says."""
+    """Demand that what a confirmed task says is what the upstream says."""
     truths: dict[str, set[str]] = defaultdict(set)
     for task_id, _, theirs in trial.bills():
         if theirs.state.final:
             truths[task_id].add(TRUTH[str(theirs.state)])
     believed = trial.scenario.settings.get("confirm") == "never"
+    again = trial.scenario.settings.get("on_in_doubt") == "resubmit"
     for task_id, task in trial.facts.tasks.items():
         truth = truths.get(task_id, set())
         if task["guessed"] or task["unconfirmed"] or believed or not truth or task["status"] == "canceled":
             continue
+        doubted = any(event["type"] == "task.in_doubt" for event in trial.facts.events[task_id])
+        if again and doubted and task["status"] == "failed":
+            continue  # that may be the word about the second submission, and the first one's is lost
         if task["status"] not in truth:
             yield f"task {task_id} is {task['status']}, and the upstream says {sorted(truth)}"
 
 
 def p3_an_end_has_an_event(trial: Trial) -> Iterator[str]:
-    """What a task is, its last event of that kind says."""
+    """Demand an event for what a task has come to."""
     for task_id, task in trial.facts.tasks.items():
         said = [event["type"] for event in trial.facts.events[task_id]]
         if task["status"] in {*SETTLED, "expired"} and f"task.{task['status']}" not in said:
@@ -180,7 +185,7 @@ def p3_an_end_has_an_event(trial: Trial) -> Iterator[str]:
 
 
 def p4_no_second_bill(trial: Trial) -> Iterator[str]:
-    """Each bill belongs to one submission of one task, and a second one needs the operator's word."""
+    """Demand that each bill belongs to one submission of one task, and a second one needs the operator's word."""
     counted: Counter[tuple[str, int]] = Counter()
     for task_id, submission, _ in trial.bills():
         if task_id not in trial.facts.tasks:
@@ -199,12 +204,13 @@ def p4_no_second_bill(trial: Trial) -> Iterator[str]:
 
 
 def p7_nothing_is_left_in_hand(trial: Trial) -> Iterator[str]:
-    """After a clean stop no lease is held: what was in hand is finished or given back."""
+    """Demand that no lease is held after a clean stop: what was in hand is finished or given back."""
+    now = trial.world.loop.time()
     for task in trial.facts.tasks.values():
-        if task["leased_until"] is not None and task["status"] != "submitting":
+        if (task["leased_until"] or 0.0) > now:
             yield f"task {task['id']} is still leased after the stop"
     for delivery in trial.facts.deliveries.values():
-        if delivery["leased_until"] is not None:
+        if (delivery["leased_until"] or 0.0) > now:
             yield f"delivery {delivery['id']} is still leased after the stop"
 
 

@@ -31,9 +31,7 @@ class Deliveries:
         self._facts = facts
         self._history = history
         self._schedule = [pause.total_seconds() for pause in durations(",".join(scenario.schedule))]
-        self._hooked = {
-            task_id for number, task_id in history.accepted.items() if _webhook(scenario, number)
-        }
+        self._hooked = {task_id for number, task_id in history.accepted.items() if _webhook(scenario, number)}
         self._runs: dict[tuple[str, str], list[Run]] = defaultdict(list)
         for run in history.runs:
             self._runs[run.event_id, run.handler].append(run)
@@ -52,7 +50,7 @@ class Deliveries:
         ]
 
     def p3_one_delivery_for_each_event_and_handler(self) -> Iterator[str]:
-        """An event has exactly the deliveries that its handlers ask for."""
+        """Demand that an event has exactly the deliveries that its handlers ask for."""
         found: dict[str, list[str]] = defaultdict(list)
         for delivery in self._facts.deliveries.values():
             found[delivery["event_id"]].append(delivery["handler"])
@@ -63,7 +61,7 @@ class Deliveries:
                     yield f"{event['type']} of {task_id} has deliveries {found[event['id']]}, not {wanted}"
 
     def p3_handlers_run_for_every_event(self) -> Iterator[str]:
-        """What is delivered was taken by its handler; what is dead was rejected, or tried as often as it should be."""
+        """Demand that what is delivered was taken by its handler, and what is dead rejected or tried often enough."""
         for delivery in self._facts.deliveries.values():
             runs = self._of(delivery)
             fine = any(run.outcome == "fine" for run in runs)
@@ -78,7 +76,7 @@ class Deliveries:
         return delivery["attempts"] >= len(self._schedule) or any(run.outcome == "Reject" for run in runs)
 
     def p3_ids_are_stable(self) -> Iterator[str]:
-        """A message keeps its id over attempts, and gets a fresh one with a replay."""
+        """Demand that a message keeps its id over attempts, and gets a fresh one with a replay."""
         for delivery in self._facts.deliveries.values():
             runs = self._of(delivery)
             ids = {run.message_id for run in runs}
@@ -89,7 +87,7 @@ class Deliveries:
                 yield f"{_named(delivery)} last went under another id than it has"
 
     def p3_order_is_kept(self) -> Iterator[str]:
-        """In a lane, an event is handed over once the one before it is through."""
+        """Demand that in a lane, an event is handed over once the one before it is through."""
         lanes: dict[str, list[Row]] = defaultdict(list)
         for delivery in self._facts.deliveries.values():
             lanes[delivery["lane"]].append(delivery)
@@ -117,7 +115,7 @@ class Deliveries:
         return [run for run in self._of(delivery) if at is None or run.began < at]
 
     def p3_one_at_a_time(self) -> Iterator[str]:
-        """A lane is in one hand at a time, unless that hand was stalled past its lease."""
+        """Demand that a lane is in one hand at a time, unless that hand was stalled past its lease."""
         lanes: dict[str, list[Run]] = defaultdict(list)
         for run in self._history.runs:
             if not self._stalled(run):
@@ -129,13 +127,15 @@ class Deliveries:
 
     def _stalled(self, run: Run) -> bool:
         return any(
-            span.kind == "stall" and span.about == run.process and span.began <= (run.ended or 1e12)
+            span.kind == "stall"
+            and span.about == run.process
+            and span.began <= (run.ended or 1e12)
             and span.ended >= run.began
             for span in self._history.spans
         )
 
     def p3_delivered_once_told(self) -> Iterator[str]:
-        """Once it is stored that a delivery is through, it is not run again, except by replay."""
+        """Demand that once a delivery is stored as through, it is not run again, except by replay."""
         for delivery in self._facts.deliveries.values():
             ends = [one for one in self._facts.attempts[delivery["id"]] if one["outcome"] != "retry"]
             replays = delivery["id"] in self._history.replayed
@@ -146,7 +146,7 @@ class Deliveries:
                     yield f"{_named(delivery)} was run at {run.began:.3f}, after its end"
 
     def p8_attempts_follow_the_schedule(self) -> Iterator[str]:
-        """Attempts are counted from 1 without a gap, and none begins before its pause is over."""
+        """Demand that attempts are counted from 1 without a gap, and none begins before its pause is over."""
         for delivery in self._facts.deliveries.values():
             kept = self._facts.attempts[delivery["id"]]
             if [one["number"] for one in kept] != list(range(1, len(kept) + 1)):
@@ -179,14 +179,12 @@ class Deliveries:
 
     def _excused(self, one: Row, following: Row) -> bool:
         return any(
-            span.kind in {"down", "stall"}
-            and span.began <= following["started_at"]
-            and span.ended >= one["started_at"]
+            span.kind in {"down", "stall"} and span.began <= following["started_at"] and span.ended >= one["started_at"]
             for span in self._history.spans
         )
 
     def p8_replays_run_again(self) -> Iterator[str]:
-        """A replay is run again, under an id of its own."""
+        """Demand that a replay is run again, under an id of its own."""
         for delivery_id, at in self._history.replayed.items():
             delivery = self._facts.deliveries[delivery_id]
             runs = self._of(delivery)

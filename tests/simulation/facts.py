@@ -34,7 +34,10 @@ BUSY = """
 SELECT (SELECT count(*) FROM tasks WHERE status IN ('queued', 'submitting', 'in_progress', 'in_doubt'))
      + (SELECT count(*) FROM deliveries WHERE status = 'pending')
 """
-OPEN = "SELECT upstream_id FROM tasks WHERE due_at IS NOT NULL AND upstream_id IS NOT NULL AND (status = 'expired' OR guessed)"
+OPEN = """
+SELECT upstream_id FROM tasks
+WHERE due_at IS NOT NULL AND upstream_id IS NOT NULL AND (status = 'expired' OR guessed)
+"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,28 +1,31 @@
 """Known faults, planted one by one: the simulation must catch every one of them."""
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from service import dispatch, entry, hands, record, submit
+import httpx
+from sqlalchemy import Integer, bindparam, select
+
+from service import dispatch, entry, record
 from service.core import task as core_task
 from service.core.tokens import Claim, Tokens
 from service.entry import Entry, Recorded
-from service.hands import Hands
+from service.errors import BadToken, NeverLeft
 from service.plan import Plan
 from service.receive import Receive
-from service.reconcile import Reconcile
 from service.record import Page, Record
-from service.store import delivery_queue, ledger, outcomes, task_queue
+from service.store import delivery_queue, outcomes, task_queue
 from service.store.delivery_queue import StoreDeliveryQueue
 from service.store.intake import StoreIntake
 from service.store.ledger import StoreTransaction
+from service.store.tables import IS_PENDING, deliveries
 from service.store.task_queue import StoreTaskQueue
 from service.submit import Submit
 from service.upstream import http
-from tests.simulation.loop import OWNER
 
 Mutation = Callable[[], AbstractContextManager[Any]]
 
@@ -34,8 +37,8 @@ def ack_before_commit() -> AbstractContextManager[Any]:
     async def add(self: Record, given: Entry) -> Recorded:
         if given.inbox is None:
             return await whole(self, given)
-        self_task = dispatch.asyncio.create_task(whole(self, given))
-        self_task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        later = asyncio.create_task(whole(self, given))
+        later.add_done_callback(lambda done: done.cancelled() or done.exception())
         return Recorded(task=None, inbox="new")
 
     return patch.object(Record, "add", add)
@@ -45,8 +48,8 @@ def no_fencing() -> AbstractContextManager[Any]:
     """Let every late result of a lost delivery lease through."""
 
     async def lock(connection: Any, claims: Mapping[str, int]) -> Any:
-        query = delivery_queue.select(*(delivery_queue.deliveries.c[name] for name in delivery_queue.HELD_FIELDS))
-        rows = await connection.execute(query.where(delivery_queue.deliveries.c.id.in_(list(claims))))
+        query = select(*(deliveries.c[name] for name in delivery_queue.HELD_FIELDS))
+        rows = await connection.execute(query.where(deliveries.c.id.in_(list(claims))))
         return {row["id"]: outcomes.Held(**row) for row in rows.mappings()}
 
     return patch.object(delivery_queue, "_lock_held", lock)
@@ -74,14 +77,14 @@ def lost_reply_retried() -> AbstractContextManager[Any]:
     """Send a submission again when its reply was lost."""
 
     def lost(self: Submit, task: Any) -> Entry:
-        return self._later(task, submit.NeverLeft("it may have left"))
+        return self._later(task, NeverLeft("it may have left"))
 
     return patch.object(Submit, "_lost", lost)
 
 
 def gateway_errors_never_left() -> AbstractContextManager[Any]:
     """Take a read error for a connection that was refused."""
-    return patch.object(http, "NEVER_LEFT", (*http.NEVER_LEFT, http.httpx.ReadError))
+    return patch.object(http, "NEVER_LEFT", (*http.NEVER_LEFT, httpx.ReadError))
 
 
 def replay_under_the_old_id() -> AbstractContextManager[Any]:
@@ -119,7 +122,12 @@ def event_without_delivery() -> AbstractContextManager[Any]:
 
     async def committed(self: Record, entries: Any) -> list[Recorded]:
         pages: list[Page] = []
-        with patch.object(record, "Page", lambda **given: pages.append(Page(**given)) or pages[-1]):
+
+        def begun(**given: Any) -> Page:
+            pages.append(Page(**given))
+            return pages[-1]
+
+        with patch.object(record, "Page", begun):
             done = await commit(self, entries)
         if pages and pages[0].deliveries:
             async with self._ledger.transaction() as transaction:
@@ -133,22 +141,19 @@ def event_without_delivery() -> AbstractContextManager[Any]:
 def token_not_checked() -> AbstractContextManager[Any]:
     """Believe the address of a callback without its signature."""
 
-    def read(self: Tokens, token: str, now: Any) -> Claim:
-        assert now
+    def read(_self: Tokens, token: str, _now: Any) -> Claim:
         named = token.split("~")
         try:
             return Claim(task_id=core_task.TaskId(named[0]), submission=int(named[1].split(".")[0]))
         except (IndexError, ValueError):
-            raise submit_errors.BadToken("forged") from None
-
-    from service import errors as submit_errors  # noqa: PLC0415 - only this fault needs it
+            raise BadToken("forged") from None
 
     return patch.object(Tokens, "read_callback_token", read)
 
 
 def deadline_ignored() -> AbstractContextManager[Any]:
     """Let no task expire."""
-    return patch.object(Reconcile, "_overdue", lambda _self, _task: False)
+    return patch.object(entry, "_expired", lambda _entry, _before, step, _now: step)
 
 
 def hint_lost_when_the_reply_comes_later() -> AbstractContextManager[Any]:
@@ -186,20 +191,16 @@ def poll_never_set() -> AbstractContextManager[Any]:
 
 def order_ignored() -> AbstractContextManager[Any]:
     """Claim deliveries that wait behind another one of their lane."""
-    table = delivery_queue.deliveries
-
-    def due(names: Any, now: Any, limit: int) -> Any:
-        free = table.c.leased_until.is_(None) | (table.c.leased_until <= now)
-        query = delivery_queue.select(table.c.id)
-        query = query.where(delivery_queue.IS_PENDING, table.c.handler.in_(names), table.c.due_at <= now, free)
-        return query.limit(limit)
-
-    return patch.object(delivery_queue, "due_heads", due)
+    now: Any = bindparam("now")
+    name: Any = bindparam("handler_name")
+    free = deliveries.c.leased_until.is_(None) | (deliveries.c.leased_until <= now)
+    due = select(deliveries.c.id).where(IS_PENDING, deliveries.c.handler == name, deliveries.c.due_at <= now, free)
+    return patch.object(delivery_queue, "DUE_HEADS", due.limit(bindparam("most", type_=Integer)))
 
 
 def settles_twice() -> AbstractContextManager[Any]:
     """Let a second terminal word overrule the first."""
-    transitions = {status: core_task.UPSTREAM_WORDS for status in core_task.SETTLED}
+    transitions = dict.fromkeys(core_task.SETTLED, core_task.UPSTREAM_WORDS)
     return _both(
         patch.object(core_task.Task, "final", property(lambda _self: False)),
         patch.object(core_task, "TRANSITIONS", {**core_task.TRANSITIONS, **transitions}),
@@ -213,22 +214,13 @@ def _moved_anew(task: Any, fact: Any) -> Any:
 
 def sent_before_durable() -> AbstractContextManager[Any]:
     """Send a submission before the database knows of it."""
-    whole = StoreTaskQueue.claim_submissions
 
     async def claim(self: Any, **given: Any) -> Any:
         async with self._database.writing() as write:
             chosen = await task_queue._choose(write.connection, given["now"], given["limit"], given["limits"])
-            query = task_queue.select(*task_queue.TASK_COLUMNS).where(task_queue.tasks.c.id.in_(chosen))
-            rows = (await write.connection.execute(query)).mappings()
-            found = [task_queue.task_of(row) for row in rows]
-            values = {"leased_until": given["until"], "fence": task_queue.tasks.c.fence + 1}
-            held = task_queue.update(task_queue.tasks).where(task_queue.tasks.c.id.in_(chosen)).values(values)
-            await write.connection.execute(held)
-        assert whole
-        return [
-            replace(one, status=core_task.Status.SUBMITTING, submission=one.submission + 1, fence=one.fence + 1)
-            for one in found
-        ]
+            held = await task_queue._lease(write.connection, chosen, given["until"], {})
+        taken = {"status": core_task.Status.SUBMITTING, "submitted_at": given["now"]}
+        return [replace(one, **taken, submission=one.submission + 1) for one in held]
 
     return patch.object(StoreTaskQueue, "claim_submissions", claim)
 
@@ -248,9 +240,7 @@ def drain_forgets_leases() -> AbstractContextManager[Any]:
     async def release(_self: Any, _claims: Any, **_: Any) -> None:
         return None
 
-    return _both(
-        patch.object(StoreDeliveryQueue, "release", release), patch.object(StoreTaskQueue, "release", release)
-    )
+    return _both(patch.object(StoreDeliveryQueue, "release", release), patch.object(StoreTaskQueue, "release", release))
 
 
 def retry_at_once() -> AbstractContextManager[Any]:
@@ -284,20 +274,8 @@ def body_believed() -> AbstractContextManager[Any]:
     return patch.object(Receive, "__init__", init)
 
 
-def renewals_stop_after_one() -> AbstractContextManager[Any]:
-    """Renew the leases of work in hand once, and never again."""
-
-    async def keep(self: Hands[Any]) -> None:
-        await dispatch.asyncio.sleep(self._pause)
-        await self._renew_once()
-
-    return patch.object(hands.Hands, "_keep_leases", keep)
-
-
 @contextmanager
 def _both(*patches: AbstractContextManager[Any]) -> Iterator[None]:
-    from contextlib import ExitStack  # noqa: PLC0415 - a helper of this function alone
-
     with ExitStack() as stack:
         for one in patches:
             stack.enter_context(one)

@@ -101,7 +101,8 @@ class Network:
             raise
 
     def _trouble(self, passage: Passage, began: float, what: str) -> None:
-        self._history.note(self._loop.time(), passage.kind, f"#{passage.number} {what}")
+        if what != "nobody there":
+            self._history.note(self._loop.time(), passage.kind, f"#{passage.number} {what}")
         if passage.kind in {"fetch", "list", "create"}:
             self._history.amiss(passage.kind, began, self._loop.time(), passage.request.url.path)
 
@@ -121,7 +122,7 @@ class Network:
         await asyncio.sleep(self._delay(passage, "back"))
         return answer
 
-    def _fail_if(self, strikes: bool, how: tuple[type[httpx.TransportError], str]) -> None:  # noqa: FBT001 - reads well
+    def _fail_if(self, strikes: bool, how: tuple[type[httpx.TransportError], str]) -> None:
         if strikes:
             raise how[0](how[1])
 

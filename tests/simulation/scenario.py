@@ -1,7 +1,7 @@
 """What a seed means: the tasks, the faults, the crashes and the settings of one run."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import timedelta
 from random import Random
 from typing import Any
@@ -202,10 +202,10 @@ def _with_fewer(scenario: Scenario, name: str, may: Callable[[str], bool]) -> It
 
 
 def _with_calmer(scenario: Scenario) -> Iterator[Scenario]:
-    for each in fields(Weather):
-        if getattr(scenario.weather, each.name) != each.default:
-            calmer: Any = replace(scenario.weather, **{each.name: each.default})
-            yield replace(scenario, weather=calmer)
+    fair = asdict(Weather())
+    for name, value in asdict(scenario.weather).items():
+        if value != fair[name]:
+            yield replace(scenario, weather=Weather(**{**asdict(scenario.weather), name: fair[name]}))
     for wish in scenario.wishes:
         if wish.webhook or wish.cancel_after is not None:
             plain = replace(wish, webhook=False, cancel_after=None)

@@ -44,7 +44,6 @@ class Interests:
             "learned": float(learned),
         }
 
-
     def any(self, query: str, now: datetime | None, name: str) -> bool:
         """Return whether `query` finds a row; it may name the time `now` and a handler's `name`."""
         moment = 0 if now is None else (now - START) // timedelta(microseconds=1) + EPOCH

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, Protocol
 from unittest.mock import patch
 
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
-from service.store import dialect, migrate
+from service.store import dialect, migrate, one_trip
 from tests.simulation.loop import OWNER
 
 LOCKED_FOR = 10.0
@@ -181,17 +181,8 @@ class Engines:
         return engine
 
     def _made(self, at: dialect.Address, *, writes: bool) -> AsyncEngine:
-        threadless = _threadless(create_async_engine)
-        with patch.multiple(dialect, SQLITE_PRAGMAS=FAST_PRAGMAS, create_async_engine=threadless):
+        with patch.object(dialect, "SQLITE_PRAGMAS", FAST_PRAGMAS), patch.object(one_trip, "connect", _connected):
             return self._make(at, writes=writes)
-
-
-def _threadless(make: Any) -> Any:
-    def made(url: Any, *, connect_args: dict[str, Any], **options: Any) -> AsyncEngine:
-        engine: AsyncEngine = make(url, connect_args=connect_args | {"async_creator_fn": _connected}, **options)
-        return engine
-
-    return made
 
 
 @cache

@@ -23,17 +23,20 @@ IN_THREADS = (
 )
 
 
-FREE = "due_at <= :now AND (leased_until IS NULL OR leased_until <= :now)"
 MAY_FIND = {
-    (StoreDeliveryQueue, "claim"): f"SELECT 1 FROM deliveries WHERE status = 'pending' AND handler = :name AND {FREE}",
+    (StoreDeliveryQueue, "claim"): (
+        "SELECT 1 FROM deliveries WHERE status = 'pending' AND handler = :name AND due_at <= :now"
+        " AND (leased_until IS NULL OR leased_until <= :now)"
+    ),
     (StoreTaskQueue, "claim_submissions"): "SELECT 1 FROM tasks WHERE status = 'queued' AND due_at <= :now",
     (StoreTaskQueue, "claim_polls"): (
-        f"SELECT 1 FROM tasks WHERE CASE status WHEN 'queued' THEN deadline_at <= :now ELSE {FREE} END"
+        "SELECT 1 FROM tasks WHERE CASE status WHEN 'queued' THEN deadline_at <= :now"
+        " ELSE due_at <= :now AND (leased_until IS NULL OR leased_until <= :now) END"
     ),
     (StoreTaskQueue, "sweep"): "SELECT 1 FROM tasks WHERE status = 'submitting'",
     (StoreMemory, "run_times"): "SELECT 1 FROM run_times",
     (StoreMemory, "prune"): "SELECT 1 WHERE false",
-}  # noqa: S608 - no part of these comes from outside
+}
 """Questions that find nothing cost most of a run: a glance tells when they would. Faithful runs ask in full."""
 
 

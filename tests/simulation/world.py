@@ -63,9 +63,7 @@ class World:
         self.network = Network(loop, self.dice, scenario.weather, self.history)
         self.tokens = Tokens([SECRET])
         self.sandbox = self._sandbox()
-        stage = Stage(
-            loop, self.dice, self.history, trouble=scenario.handler_trouble, slow=scenario.handler_slow
-        )
+        stage = Stage(loop, self.dice, self.history, trouble=scenario.handler_trouble, slow=scenario.handler_slow)
         self.stage = stage
         self.settings = settings_of(scenario, f"sqlite:///{self.path}")
         around = Surroundings(
@@ -181,19 +179,18 @@ class World:
     async def _quiet(self) -> None:
         """Return once nothing is left to be done, or complain when that takes too long."""
         pause = 1.0
-        while not self._nothing_left():
+        while not await self._nothing_left():
             if self.loop.time() > HORIZON:
                 self.history.complain("P7: something waits for ever")
                 return
             await asyncio.sleep(pause)
             pause = min(60.0, pause * 1.2)
 
-    def _nothing_left(self) -> bool:
+    async def _nothing_left(self) -> bool:
+        await self.sandbox.idle()
         ended = {task.id for task in self.sandbox._world.tasks.values() if task.state.final}
-        caller = self.sandbox._serving()
-        at_work = caller.engine.under_way or caller.caller.under_way
         away = any(process.dead for process in self.processes)
-        return not (away or at_work or facts.busy(self.reader) or ended & set(facts.open_guesses(self.reader)))
+        return not (away or facts.busy(self.reader) or ended & set(facts.open_guesses(self.reader)))
 
     def _lap(self) -> None:
         for process in self.processes:
@@ -254,7 +251,9 @@ def settings_of(scenario: Scenario, database_url: str) -> Settings:
     environ = {
         "BOOMERANG_PROVIDER": scenario.provider,
         "BOOMERANG_UPSTREAM_KEY": KEY,
-        "BOOMERANG_UPSTREAM_URL": "http://upstream.test/ent/v2" if scenario.provider == "vidu" else "http://upstream.test",
+        "BOOMERANG_UPSTREAM_URL": "http://upstream.test/ent/v2"
+        if scenario.provider == "vidu"
+        else "http://upstream.test",
         "BOOMERANG_SECRET_KEYS": SECRET,
         "BOOMERANG_WEBHOOK_SECRETS": WEBHOOK_SECRET,
         "BOOMERANG_RETRY_SCHEDULE": ",".join(scenario.schedule),

@@ -1,0 +1,88 @@
+"""`python -m tests.simulation`: play seeds, plant known faults, and print what came of it."""
+
+import argparse
+import os
+import random
+import sys
+import time
+from collections.abc import Sequence
+
+from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.play import Verdict, in_parallel, shrunk, verdict_of, verdicts
+
+MOST_FOR_A_MUTATION = 400
+
+
+def main() -> int:
+    """Return 0 when every promise was kept, and every planted fault was caught; else 1."""
+    options = _options()
+    if options.seed is not None:
+        return _one(options.seed)
+    first = options.start if options.start is not None else random.SystemRandom().randrange(10**9)
+    if options.mutations:
+        return _mutations(range(first, first + MOST_FOR_A_MUTATION))
+    return _many(range(first, first + options.seeds), options.workers)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=300, help="how many runs to play")
+    parser.add_argument("--from", dest="start", type=int, help="the first seed; a fresh one without it")
+    parser.add_argument("--seed", type=int, help="play one run again, and print its story")
+    parser.add_argument("--mutations", action="store_true", help="plant known faults, and count the runs to catch each")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that play")
+    return parser.parse_args()
+
+
+def _one(seed: int) -> int:
+    verdict = verdict_of(seed)
+    _say(f"seed {seed}\n{verdict.scenario.described()}\n{verdict.story}")
+    _say(f"digest {verdict.digest[:16]}, {verdict.seconds:.0f} s of its own time")
+    _say("\n".join(verdict.broken) or "every promise was kept")
+    return 1 if verdict.broken else 0
+
+
+def _many(seeds: Sequence[int], workers: int) -> int:
+    began, played, virtual, failed = time.monotonic(), 0, 0.0, []
+    for verdict in in_parallel(seeds, workers):
+        played, virtual = played + 1, virtual + verdict.seconds
+        if verdict.broken:
+            failed.append(verdict)
+            _say(f"seed {verdict.scenario.seed}: {verdict.broken[0]}")
+    seconds = time.monotonic() - began
+    _say(f"{'runs':<12}{'broken':<12}{'seconds':<12}{'a run':<12}virtual")
+    _say(f"{played:<12}{len(failed):<12}{seconds:<12.1f}{seconds / max(1, played):<12.3f}{virtual / 3600:.1f} h")
+    if failed:
+        _tell(failed[0])
+    return 1 if failed else 0
+
+
+def _tell(verdict: Verdict) -> None:
+    _say(f"\nseed {verdict.scenario.seed}, made smaller; to see it whole: --seed {verdict.scenario.seed}")
+    small = shrunk(verdict)
+    _say(f"{small.scenario.described()}\n{small.story}\n" + "\n".join(small.broken))
+
+
+def _mutations(seeds: Sequence[int]) -> int:
+    _say(f"{'planted fault':<40}{'runs':<8}caught by")
+    missed = [mutation for mutation in MUTATIONS if not _caught(mutation, seeds)]
+    _say(f"{len(MUTATIONS) - len(missed)} of {len(MUTATIONS)} caught, first seed {seeds[0]}")
+    return 1 if missed else 0
+
+
+def _caught(mutation: Mutation, seeds: Sequence[int]) -> bool:
+    for runs, verdict in enumerate(verdicts(seeds, mutation=mutation), start=1):
+        if verdict.broken:
+            _say(f"{mutation.__name__:<40}{runs:<8}{verdict.broken[0][:110]}")
+            return True
+    _say(f"{mutation.__name__:<40}{'-':<8}MISSED in {len(seeds)} runs")
+    return False
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""Playing seeds: one, many in a row, many in several processes; and making a failing one smaller."""
+
+import gc
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from tests.simulation.checks import violations
+from tests.simulation.mutations import Mutation
+from tests.simulation.scenario import Scenario, scenario_of, smaller
+from tests.simulation.standins import Errors, stand_ins
+from tests.simulation.world import play
+
+MOST_SHRINKS = 150
+RARELY = 50_000
+"""Allocations between looks for garbage: a run makes much, and keeps little."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What one run came to: the promises that it broke, its digest, its story, and how long it took in its own time."""
+
+    scenario: Scenario
+    broken: tuple[str, ...]
+    digest: str
+    story: str
+    seconds: float
+
+
+def judged(scenario: Scenario, errors: Errors) -> Verdict:
+    """Play `scenario` inside the stand-ins and return what it came to."""
+    errors.lines.clear()
+    try:
+        world = play(scenario)
+    except Exception as error:  # noqa: BLE001 - a run that breaks off is a failing run
+        return Verdict(scenario=scenario, broken=(f"broke off: {error!r}",), digest="", story="", seconds=0.0)
+    try:
+        broken = [*violations(world), *dict.fromkeys(errors.lines)]
+        return Verdict(
+            scenario=scenario,
+            broken=tuple(broken),
+            digest=world.history.digest.hexdigest(),
+            story=world.history.story() if broken else "",
+            seconds=world.loop.time(),
+        )
+    finally:
+        world.reader.close()
+
+
+def verdict_of(seed: int) -> Verdict:
+    """Return what one seed comes to."""
+    with stand_ins() as errors:
+        return judged(scenario_of(seed), errors)
+
+
+def verdicts(seeds: Sequence[int], *, mutation: Mutation | None = None) -> Iterator[Verdict]:
+    """Yield what each seed comes to, one after the other, with a fault planted where one is given."""
+    before = gc.get_threshold()
+    gc.set_threshold(RARELY)
+    try:
+        with stand_ins() as errors, mutation() if mutation else nullcontext():
+            for seed in seeds:
+                yield judged(scenario_of(seed), errors)
+    finally:
+        gc.set_threshold(*before)
+
+
+def in_parallel(seeds: Sequence[int], workers: int) -> Iterator[Verdict]:
+    """Yield what each seed comes to, as `workers` processes get through them."""
+    if workers < 2:
+        yield from verdicts(seeds)
+        return
+    context = multiprocessing.get_context("spawn")
+    shares = [seeds[start : start + 25] for start in range(0, len(seeds), 25)]
+    with context.Pool(workers) as pool:
+        for share in pool.imap(_all_of, shares):
+            yield from share
+
+
+def _all_of(seeds: Sequence[int]) -> list[Verdict]:
+    return list(verdicts(seeds))
+
+
+def shrunk(verdict: Verdict, *, mutation: Mutation | None = None) -> Verdict:
+    """Return a simpler run that breaks a promise as `verdict` does: fewer tasks, fewer faults."""
+    budget = MOST_SHRINKS
+    kinds = _kinds(verdict)
+    with stand_ins() as errors, mutation() if mutation else nullcontext():
+        simpler: Verdict | None = verdict
+        while simpler:
+            verdict, simpler = simpler, None
+            for scenario in smaller(verdict.scenario):
+                budget -= 1
+                tried = judged(scenario, errors)
+                if _kinds(tried) & kinds:
+                    simpler = tried
+                    break
+                if budget < 1:
+                    return verdict
+    return verdict
+
+
+def _kinds(verdict: Verdict) -> set[str]:
+    return {told.partition(":")[0] for told in verdict.broken}
