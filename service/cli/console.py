@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import click
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
@@ -27,8 +28,8 @@ def console() -> Console:
 def print_json(value: object) -> None:
     """Print one JSON document on standard output."""
     text = json.dumps(value, indent=2, ensure_ascii=not _speaks_unicode())
-    sys.stdout.write("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
-    sys.stdout.write("\n")
+    # echo flushes: a reader that has gone is met here, where click ends in silence, and not at the interpreter's end
+    click.echo("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
 
 
 def _speaks_unicode() -> bool:

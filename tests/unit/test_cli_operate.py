@@ -83,6 +83,17 @@ def test_a_misspelt_command_is_answered_with_the_nearest() -> None:
     assert "Did you mean" not in run("frobnicate").stderr
 
 
+def test_a_reader_that_goes_away_ends_json_in_silence() -> None:
+    """`boomerang handlers --json | true` leaves no complaint behind."""
+    command = [sys.executable, "-c", "from service.cli import main; main(['handlers', '--json'])"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=60) == 1
+
+
 def test_serve_is_refused_without_an_upstream_key() -> None:
     """Who starts the service without a key is told of the demo."""
     result = run("serve")
