@@ -115,8 +115,7 @@ class Line:
         if answer.fine:
             return understood(answer, read)
         code, message = self._said(answer)
-        if answer.status == httpx.codes.NOT_FOUND or code == "TaskNotFound":
-            raise UnknownTask(message)
+        _refuse_unknown(answer, code, message)
         raise self._question_problem(answer)
 
     async def listed(self, path: str, query: Mapping[str, str | int]) -> object:
@@ -132,8 +131,7 @@ class Line:
         if answer.fine:
             return
         code, message = self._said(answer)
-        if answer.status == httpx.codes.NOT_FOUND or code == "TaskNotFound":
-            raise UnknownTask(message)
+        _refuse_unknown(answer, code, message)
         if is_throttle(answer, code):
             raise throttled(answer, message)
         if httpx.codes.is_client_error(answer.status):
@@ -221,6 +219,11 @@ class Line:
             return False
         code, _ = self._words(body)
         return isinstance(body, dict) and bool(code)
+
+
+def _refuse_unknown(answer: Answer, code: str, message: str) -> None:
+    if answer.status == httpx.codes.NOT_FOUND or code == "TaskNotFound":
+        raise UnknownTask(message)
 
 
 def _checked_base(base_url: str) -> str:

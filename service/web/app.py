@@ -9,7 +9,6 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
-from starlette.types import Lifespan
 
 from service.errors import BoomerangError
 from service.ports import Clock, Health, Inputs, Library, Signals
@@ -75,7 +74,7 @@ class Services(ProbeServices):
     limits: WebLimits = field(default_factory=WebLimits)
 
 
-def create_app(services: Services, *, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+def create_app(services: Services) -> Starlette:
     """Return the application of a web process: the API, callbacks and probes."""
     waiting = Waiting(library=services.library, signals=services.signals, stopping=services.stopping)
     door = CallbackDoor(services.receiver, services.limits.callbacks)
@@ -88,12 +87,12 @@ def create_app(services: Services, *, lifespan: Lifespan[Starlette] | None = Non
         *RoundApi(services.rounds).routes(),
         *_probes(services, lambda: _added(services.counters(), "callbacks", door.refused)),
     ]
-    return _framed(routes, services.api_keys, lifespan)
+    return _framed(routes, services.api_keys)
 
 
-def create_probe_app(services: ProbeServices, *, lifespan: Lifespan[Starlette] | None = None) -> Starlette:
+def create_probe_app(services: ProbeServices) -> Starlette:
     """Return the application of a worker: only `/healthz`, `/readyz` and `/metrics`."""
-    return _framed(_probes(services, services.counters), services.api_keys, lifespan)
+    return _framed(_probes(services, services.counters), services.api_keys)
 
 
 def _probes(services: ProbeServices, counters: Callable[[], Counters]) -> list[Route]:
@@ -104,12 +103,11 @@ def _added(counters: Counters, name: str, counts: Mapping[str, int]) -> Counters
     return {**counters, name: Counter(counters.get(name, {})) + Counter(counts)}
 
 
-def _framed(routes: Sequence[Route], api_keys: Sequence[ApiKey], lifespan: Lifespan[Starlette] | None) -> Starlette:
+def _framed(routes: Sequence[Route], api_keys: Sequence[ApiKey]) -> Starlette:
     app = Starlette(
         routes=routes,
         middleware=[Middleware(Frame), Middleware(KeyGuard, api_keys=api_keys)],
         exception_handlers=dict.fromkeys((BoomerangError, HTTPException, ClientDisconnect), answer_error),
-        lifespan=lifespan,
     )
     app.router.redirect_slashes = False  # a redirect would spell out a token, and hide a wrong address
     return app
