@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,14 @@ from typing import BinaryIO
 
 HEAD = 16
 """Bytes at the beginning of a file that tell its kind."""
+
+INDEXES = frozenset({b"moov", b"moof"})
+MOST_INDEX = 64 * 1024**2
+MOST_SAMPLES = 2_000_000
+"""Two minutes of plain sound at 16 kHz; ten seconds of the best of sound and pictures are fewer."""
+
+SAMPLE_TABLE = re.compile(rb"(?=(?:(?:stsz|stz2).{8}|trun.{4})(?P<count>.{4})|cmov)", re.DOTALL)
+"""Where a count of samples stands; a packed index tells none, and counts as too many."""
 
 BOX_HEADER = 8
 LONG_BOX_HEADER = 16
@@ -55,7 +64,7 @@ def _unplayable(path: Path, kind: Kind) -> str | None:
 def _mp4_fault(file: BinaryIO, size: int) -> str | None:
     """Walk the boxes at the top level: a file that was cut off ends in the middle of one, or lacks its index."""
     seen: set[bytes] = set()
-    at = 0
+    at = claimed = 0
     while at < size:
         file.seek(at)
         header = file.read(LONG_BOX_HEADER)
@@ -63,8 +72,20 @@ def _mp4_fault(file: BinaryIO, size: int) -> str | None:
         if length is None or at + length > size:
             return "it was cut off"
         seen.add(header[4:8])
+        claimed += _claimed(file, at, length) if header[4:8] in INDEXES else 0
+        if claimed > MOST_SAMPLES:
+            return f"its index claims more than {MOST_SAMPLES} samples"
         at += length
     return None if {b"moov", b"mdat"} <= seen or {b"moov", b"moof"} <= seen else "it has no index or no pictures"
+
+
+def _claimed(file: BinaryIO, at: int, length: int) -> int:
+    """Return how many samples an index claims: a few bytes can make a decoder take gigabytes for its table."""
+    if length > MOST_INDEX:
+        return MOST_SAMPLES + 1
+    file.seek(at)
+    found = SAMPLE_TABLE.finditer(file.read(length))
+    return sum(int.from_bytes(one["count"] or b"\xff" * 4, "big") for one in found)
 
 
 def _box_length(header: bytes, left: int) -> int | None:
