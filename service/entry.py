@@ -18,12 +18,14 @@ NOTHING_MADE = frozenset({Status.FAILED, Status.CANCELED})
 class Hint:
     """A callback's word, to be confirmed by a GET: the id that it named, and its fact where our token came with it.
 
-    `ended` says whether it told of an end; otherwise the task lives, or nobody could read what it said.
+    `ended` says whether it told of an end; otherwise the task lives, or nobody could read what it said. `nothing_made`
+    says that the end was a failure or a cancel.
     """
 
     upstream_id: UpstreamId | None = None
     fact: Json | None = field(default=None, repr=False)
     ended: bool = True
+    nothing_made: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +80,8 @@ def applies(entry: Entry, task: Task) -> bool:
 def _about_the_past(entry: Entry, task: Task) -> bool:
     """Whether an older submission came to nothing: that says nothing about the one that came after it."""
     older = entry.submission is not None and entry.submission < task.submission
+    if entry.hint:
+        return older and entry.hint.nothing_made
     return older and entry.fact is not None and entry.fact.status in NOTHING_MADE
 
 
@@ -88,6 +92,8 @@ def apply(entry: Entry, before: Task, plan: Plan, now: datetime) -> Step:
     after = _with_lease_returned(entry, before, step.task)
     after = _with_poll_counted(entry, after, now)
     after = _with_hint(entry, after, now)
+    if after.final:
+        entry = replace(entry, due_at=None, note=None)  # what is over neither waits nor is asked about
     due_at = entry.due_at or _due(entry, before, after, plan, now)
     warnings = (*after.warnings, entry.warning) if entry.warning and step.task is not before else after.warnings
     return Step(task=replace(after, due_at=due_at, note=entry.note, warnings=warnings), events=step.events)
@@ -122,10 +128,13 @@ def _as_hint_while_nameless(entry: Entry, task: Task) -> Entry:
 
 
 def _without_a_second_bill(entry: Entry, task: Task) -> Entry:
-    """Doubt that a queued task never left when a callback speaks of it: it is asked about, and not sent again."""
-    if entry.hint is None or task.status is not Status.QUEUED:
-        return entry
-    return replace(entry, fact=Fact(status=Status.IN_DOUBT, guessed=True), source=None)
+    """Doubt that a task never left when a callback spoke of it: it is asked about, and not sent again."""
+    doubted = replace(entry, fact=Fact(status=Status.IN_DOUBT, guessed=True), source=None)
+    if entry.hint:
+        return doubted if task.status is Status.QUEUED else entry
+    again = entry.fact is not None and entry.fact.status is Status.QUEUED
+    spoken_of = task.hinted_at or task.hinted_id
+    return replace(doubted, due_at=None, tried=False, note=None, warning=None) if again and spoken_of else entry
 
 
 def _advanced(entry: Entry, task: Task, now: datetime) -> Step:

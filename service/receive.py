@@ -7,7 +7,7 @@ from service.core.callback import Callback, UnreadableCallback, Verifier, read_c
 from service.core.facts import fact_to_json
 from service.core.task import Source
 from service.core.tokens import Tokens
-from service.entry import Entry, Hint
+from service.entry import NOTHING_MADE, Entry, Hint
 from service.errors import BadSignature
 from service.ports import Clock, InboxEntry
 from service.record import Record
@@ -84,7 +84,7 @@ class Receive:
         )
         fact = replace(callback.fact, upstream_id=None)
         if callback.fact.settles and self._confirm:
-            return Entry(task_id=row.task_id, inbox=row, hint=_hint(callback))
+            return Entry(task_id=row.task_id, submission=row.submission, inbox=row, hint=_hint(callback))
         return Entry(
             task_id=row.task_id,
             submission=row.submission,
@@ -98,7 +98,8 @@ class Receive:
 def _hint(callback: Callback) -> Hint:
     """Keep the body's fact only where its payload token is ours: it may have to stand in for a GET."""
     fact = fact_to_json(callback.fact) if callback.correlated else None
-    return Hint(upstream_id=callback.fact.upstream_id, fact=fact)
+    nothing_made = callback.fact.status in NOTHING_MADE
+    return Hint(upstream_id=callback.fact.upstream_id, fact=fact, nothing_made=nothing_made)
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:

@@ -9,7 +9,7 @@ import structlog
 from service.core.facts import fact_from_json
 from service.core.task import Fact, Json, Source, Status, Task, TaskError, TaskId, UpstreamId
 from service.core.tokens import Tokens
-from service.entry import Entry
+from service.entry import NOTHING_MADE, Entry
 from service.errors import Refused, Throttled, UnknownTask, Unwell
 from service.hands import Hands
 from service.plan import Plan
@@ -141,9 +141,15 @@ class Reconcile:
         return self._answered(task, told)
 
     def _ours_indeed(self, task: Task, fact: Fact) -> bool:
-        """Whether a task that only a callback named is ours: a payload that the upstream echoes must be our token."""
-        expected = self._tokens.payload_token(task.id, task.submission)
-        return fact.correlation is None or fact.correlation == expected
+        """Whether a task that only a callback named is ours: a payload that the upstream echoes must be our token.
+
+        An older submission's is ours as well, as long as something comes of it.
+        """
+        if fact.correlation is None:
+            return True
+        newest = task.submission if fact.status in NOTHING_MADE else 1
+        ours = [self._tokens.payload_token(task.id, one) for one in range(newest, task.submission + 1)]
+        return fact.correlation in ours
 
     def _unknown(self, task: Task) -> Entry:
         """Return what follows when the GET knows no such id: not yet, or only the callback called it so."""

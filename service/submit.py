@@ -100,7 +100,8 @@ class Submit:
     async def sweep(self) -> int:
         """Book submissions whose worker has died as in doubt; return how many."""
         abandoned = await self._queue.sweep(now=self._clock.now())
-        await asyncio.gather(*(self._record.add(self._lost(task)) for task in abandoned))
+        lost = [replace(self._lost(task), only_if=Status.SUBMITTING) for task in abandoned]
+        await asyncio.gather(*map(self._record.add, lost))
         return len(abandoned)
 
     async def idle(self) -> None:

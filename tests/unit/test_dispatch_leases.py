@@ -109,9 +109,8 @@ async def test_a_delivery_claimed_twice_is_held_by_its_newer_claim(black_hole: t
     await made.dispatch.round()
     assert made.dispatch.in_hand == 2
     await made.dispatch.renew()
-    async with asyncio.timeout(PATIENCE):
-        while made.dispatch.in_hand == 2:
-            await asyncio.sleep(0)
+    for _ in range(10):  # steps of the loop that a cancelled handler may take to its end
+        await asyncio.sleep(0)
     await made.dispatch.renew()
     assert made.dispatch.in_hand == 1
     assert made.queue.rows["delivery-1"].leased_until == made.clock.at + LEASE
