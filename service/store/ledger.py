@@ -1,5 +1,6 @@
 """The ledger: facts and their consequences, many of them in one transaction."""
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 
@@ -10,7 +11,7 @@ from service.core.task import Task, TaskId, UpstreamId
 from service.ports import DeliveryRow, EventRow, InboxEntry, LedgerTransaction, PollRow, RunTime
 from service.store.dialect import chunks, insert, one_at_a_time
 from service.store.engine import Database, Write
-from service.store.rows import TASK_COLUMNS, mutable_values_of, task_of
+from service.store.rows import TASK_COLUMNS, Values, changed_values_of, task_of
 from service.store.tables import deliveries, events, inbox, polls, run_times, tasks
 
 PARAMETERS = 10_000
@@ -36,6 +37,7 @@ class StoreTransaction:
     def __init__(self, write: Write) -> None:
         self._connection = write.connection
         self._topics = write.topics
+        self._locked: dict[TaskId, Task] = {}
 
     async def lock(self, ids: Collection[TaskId]) -> dict[TaskId, Task]:
         """Return the known ones of `ids`, locked until the end of the transaction, in id order."""
@@ -44,6 +46,7 @@ class StoreTransaction:
             query = select(*TASK_COLUMNS).where(tasks.c.id.in_(some)).order_by(tasks.c.id).with_for_update()
             rows = await self._connection.execute(query)
             found |= {row["id"]: task_of(row) for row in rows.mappings()}
+        self._locked |= found
         return found
 
     async def admit(self, entries: Sequence[InboxEntry]) -> list[str]:
@@ -76,10 +79,16 @@ class StoreTransaction:
         return found
 
     async def save(self, tasks: Collection[Task]) -> None:
-        """Write every mutable field of `tasks`, each locked before in this transaction."""
-        if tasks:
-            rows = [mutable_values_of(task) | {"this_id": task.id} for task in tasks]
-            await self._connection.execute(SAVE, rows)
+        """Write what has changed of `tasks` since they were locked in this transaction, like changes together."""
+        await self.lock({task.id for task in tasks} - self._locked.keys())
+        alike: dict[tuple[str, ...], list[Values]] = defaultdict(list)
+        for task in tasks:
+            changed = changed_values_of(self._locked[task.id], task)
+            alike[tuple(changed)].append(changed | {"this_id": task.id})
+        for names, rows in alike.items():
+            if names:
+                await self._connection.execute(SAVE, rows)
+        self._locked |= {task.id: task for task in tasks}
 
     async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> None:
         """Store events, in this order, and their deliveries; what is stored already stays as it is.

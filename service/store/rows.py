@@ -15,9 +15,6 @@ Values = dict[str, Any]
 TASK_COLUMNS = tuple(tasks.c[field.name] for field in fields(Task))
 """What makes a task: neither the idempotency key nor the computed cost."""
 
-FIXED = frozenset({"id", "client", "provider", "model", "created_at"})
-"""Fields that never change after the task has come in."""
-
 
 def values_of(task: Task) -> Values:
     """Return the columns of `task`, its cost as a number beside its usage."""
@@ -30,9 +27,13 @@ def values_of(task: Task) -> Values:
     }
 
 
-def mutable_values_of(task: Task) -> Values:
-    """Return the columns of `task` that may change."""
-    return {name: value for name, value in values_of(task).items() if name not in FIXED}
+def changed_values_of(before: Task, after: Task) -> Values:
+    """Return the columns in which `after` differs from `before`: mostly few, while each costs encoding and indexes."""
+    old = vars(before)
+    changed = {name for name, value in vars(after).items() if value != old[name]}
+    if "usage" in changed:
+        changed.add("cost")
+    return {name: value for name, value in values_of(after).items() if name in changed}
 
 
 def task_of(row: RowMapping) -> Task:
