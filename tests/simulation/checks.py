@@ -19,6 +19,9 @@ OUR_ERRORS = frozenset({"submission_unknown"})
 TRUTH = {"success": "completed", "failed": "failed"}
 AT_MOST = 30.0
 SHARE = 0.1
+UNREADABLE = frozenset({"half_poll_reply", "unknown_status"})
+"""Switches by which an answer says nothing, though it looks fine from outside."""
+
 SLACK = 5.0
 """Seconds for the network, the beats of the rounds and the commits."""
 
@@ -103,6 +106,8 @@ def p2_every_task_settles(trial: Trial) -> Iterator[str]:
 
 def p2_settles_in_time(trial: Trial) -> Iterator[str]:
     """Demand that a task settles within 30 s, or a tenth of its run time, of its end where nothing stood in the way."""
+    if UNREADABLE & set(trial.scenario.switches):
+        return
     for task_id, _, theirs in trial.bills():
         task = trial.facts.tasks.get(task_id)
         if task is None or task["settled_at"] is None or task["guessed"] or _expired(trial, task_id):
@@ -205,6 +210,8 @@ def p4_no_second_bill(trial: Trial) -> Iterator[str]:
 
 def p7_nothing_is_left_in_hand(trial: Trial) -> Iterator[str]:
     """Demand that no lease is held after a clean stop: what was in hand is finished or given back."""
+    if any(span.kind == "down" and span.began > 0 for span in trial.history.spans):
+        return  # a lease of the dead runs out by itself
     now = trial.world.loop.time()
     for task in trial.facts.tasks.values():
         if (task["leased_until"] or 0.0) > now:

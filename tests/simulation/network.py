@@ -3,7 +3,6 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -155,8 +154,10 @@ class Network:
             await asyncio.sleep(self._delay(passage, "again"))
             server = self._pick(passage)
             if server:
-                with suppress(asyncio.CancelledError, Exception):
-                    await asyncio.wait([self._serve(passage, server)])
+                serving = self._serve(passage, server)
+                await asyncio.wait([serving])
+                if not serving.cancelled():
+                    serving.exception()  # whatever it was: nobody waits for this answer
 
         task = asyncio.create_task(later())
         self._late.add(task)

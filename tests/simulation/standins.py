@@ -1,12 +1,15 @@
 """What is put in place of the machine while a run is on: the driver, threads, random ids, and the log."""
 
 import asyncio
+import logging
+import warnings
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import structlog
+from sqlalchemy.exc import SAWarning
 
 from service.store.delivery_queue import StoreDeliveryQueue
 from service.store.memory import StoreMemory
@@ -83,6 +86,9 @@ def stand_ins() -> Iterator[Errors]:
     errors = Errors()
     before = structlog.get_config()
     with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore", SAWarning)  # a killed process gives no connection back
+        stack.enter_context(patch.object(logging.getLogger("sqlalchemy.pool"), "disabled", True))
         stack.enter_context(patch("service.store.engine.sqlite_engine", ENGINES.engine))
         for name in IN_THREADS:
             stack.enter_context(patch(name, _inline))

@@ -162,9 +162,8 @@ class World:
             chosen = ended[int(self.dice.draw("replay", str(number)) * len(ended))][0]
             if chosen not in self.history.replayed:
                 self.history.replayed[chosen] = self.loop.time()
-                if not await client.replay(chosen):
-                    self.history.note(self.loop.time(), "client", "a replay was refused")
-                    del self.history.replayed[chosen]
+                if await client.replay(chosen):
+                    self.history.confirmed.add(chosen)
 
     async def _stopped(self) -> None:
         for process in self.processes:
