@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -64,10 +64,11 @@ class Submit:
         self._terms = terms
         self._jitter = jitter
         self._said_at = LONG_AGO
+        self._leased_until: dict[TaskId, datetime] = {}
         self._hands: Hands[TaskId] = Hands(
             most=terms.concurrency,
             lease=terms.lease,
-            renew=lambda held: queue.renew(held, until=clock.now() + terms.lease),
+            renew=self._renew,
             freed=lambda: signals.ring("submit"),
         )
 
@@ -84,6 +85,7 @@ class Submit:
             now=now, until=now + self._terms.lease, limit=limit, limits=self._terms.limits
         )
         for task in claimed:
+            self._leased_until[task.id] = now + self._terms.lease
             self._hands.start(task.id, task.fence, self._submit(task))
         if len(claimed) < limit:
             await self._say_what_waits(now)
@@ -112,9 +114,19 @@ class Submit:
         """Wait up to `seconds` for the submissions in hand; of the rest, what has not left yet is queued again."""
         await self._hands.drain(seconds)
 
+    async def _renew(self, held: Mapping[TaskId, int]) -> set[TaskId]:
+        until = self._clock.now() + self._terms.lease
+        kept = await self._queue.renew(held, until=until)
+        self._leased_until = {one: until if one in kept else then for one, then in self._leased_until.items()}
+        return kept
+
+    def _still_ours(self, task: Task) -> bool:
+        """Whether nobody else may have taken `task` for abandoned, as after a sleep of this machine."""
+        return self._clock.now() < self._leased_until.get(task.id, LONG_AGO)
+
     async def _submit(self, task: Task) -> None:
         started = self._clock.now()
-        sending = Sending()
+        sending = Sending(allowed=lambda: self._still_ours(task))
         try:
             entry = await self._sent(task, sending)
         except asyncio.CancelledError:
@@ -146,6 +158,8 @@ class Submit:
             fact = Fact(status=Status.FAILED, error=TaskError(code="inputs_gone", message=str(gone)))
         except Exception as error:  # noqa: BLE001 - whatever went wrong: only what was being sent may have left
             return self._broken_off(task, sending, error)
+        finally:
+            self._leased_until.pop(task.id, None)
         return Entry(task_id=task.id, fact=fact, source=Source.SUBMIT, fence=task.fence, submission=task.submission)
 
     def _broken_off(self, task: Task, sending: "Sending", error: Exception) -> Entry:
@@ -203,12 +217,15 @@ class Submit:
 
 @dataclass(kw_only=True)
 class Sending:
-    """Whether a submission may have left by now."""
+    """Whether a submission may have left by now; `allowed` says whether it may leave."""
 
+    allowed: Callable[[], bool]
     begun: bool = False
 
     def begin(self) -> None:
-        """Note that it is being sent from now on."""
+        """Note that it is being sent from now on; raises NeverLeft when it may not."""
+        if not self.allowed():
+            raise NeverLeft("its lease ran out before it was sent")
         self.begun = True
 
 

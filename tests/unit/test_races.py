@@ -9,7 +9,7 @@ import pytest
 from service.core.task import Fact, Status, Task, TaskError
 from service.errors import NeverLeft, ReplyLost
 from service.ports import Order
-from tests.unit.loops import IN_DOUBT_FOR, LEASE, SECOND, a_loop
+from tests.unit.loops import IN_DOUBT_FOR, LEASE, PATIENCE, SECOND, a_loop, a_world
 from tests.unit.scripted import vtrix_body
 
 
@@ -82,3 +82,21 @@ async def test_failure_of_an_older_submission_is_not_that_of_the_newer(tmp_path:
         loop.clock.move(SECOND)
         await loop.poll_due()
         assert (await loop.task(task.id)).status is Status.COMPLETED
+
+
+async def test_nothing_is_sent_whose_lease_is_lost(tmp_path: Path) -> None:
+    """A process that slept past its lease, with a submission about to leave, sends nothing: it is in doubt already."""
+    async with a_world(tmp_path) as world:
+        sleeper, other = world.process(), world.process()
+        world.upstream.gate = asyncio.Event()
+        task = await sleeper.accept()
+        await sleeper.submit.round()
+        async with asyncio.timeout(PATIENCE):
+            await world.upstream.arrived.wait()
+        world.clock.move(IN_DOUBT_FOR)
+        await other.submit.sweep()
+        await other.poll_due()
+        assert (await other.task(task.id)).status is Status.FAILED
+        world.upstream.gate.set()
+        await sleeper.submit.idle()
+        assert world.upstream.bills[task.id] == 0
