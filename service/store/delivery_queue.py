@@ -121,14 +121,14 @@ async def _choose(connection: AsyncConnection, names: Sequence[str], now: dateti
 def _due_heads() -> Select[str]:
     """Return the query for what is due of one handler, in nobody's hands and at the head of its lane.
 
-    Deliveries behind a head that waits for its retry are postponed with it (see `finish`), so that a long outage of one
+    A lane is in one hand at a time: a replay may become the head while a later one of its lane is in hand. Deliveries behind a head that waits for its retry are postponed with it (see `finish`), so that a long outage of one
     destination does not fill the due end of the index with rows that cannot be claimed.
     """
-    earlier = deliveries.alias("earlier")
-    blocked = select(earlier.c.id).where(
-        earlier.c.status == PENDING,
-        earlier.c.lane == deliveries.c.lane,
-        earlier.c.event_seq < deliveries.c.event_seq,
+    other = deliveries.alias("other")
+    blocked = select(other.c.id).where(
+        other.c.status == PENDING,
+        other.c.lane == deliveries.c.lane,
+        (other.c.event_seq < deliveries.c.event_seq) | (other.c.leased_until > bindparam("now")),
     )
     mine = deliveries.c.handler == bindparam("handler_name")
     due = deliveries.c.due_at <= bindparam("now")

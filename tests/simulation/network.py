@@ -137,7 +137,9 @@ class Network:
     def _serve(self, passage: Passage, server: Server) -> "asyncio.Task[httpx.Response]":
         self.arrived(passage, server)
         work = self._served(passage, server)
-        return self._loop.create_task(work, context=server.context.copy())
+        serving = self._loop.create_task(work, context=server.context.copy())
+        serving.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits any more
+        return serving
 
     async def _served(self, passage: Passage, server: Server) -> httpx.Response:
         if server.app is None:
@@ -154,10 +156,7 @@ class Network:
             await asyncio.sleep(self._delay(passage, "again"))
             server = self._pick(passage)
             if server:
-                serving = self._serve(passage, server)
-                await asyncio.wait([serving])
-                if not serving.cancelled():
-                    serving.exception()  # whatever it was: nobody waits for this answer
+                self._serve(passage, server)
 
         task = asyncio.create_task(later())
         self._late.add(task)

@@ -2,9 +2,9 @@
 
 import gc
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tests.simulation.checks import violations
 from tests.simulation.mutations import Mutation
@@ -26,6 +26,7 @@ class Verdict:
     digest: str
     story: str
     seconds: float
+    statuses: Mapping[str, int] = field(default_factory=dict)
 
 
 def judged(scenario: Scenario, errors: Errors) -> Verdict:
@@ -43,6 +44,7 @@ def judged(scenario: Scenario, errors: Errors) -> Verdict:
             digest=world.history.digest.hexdigest(),
             story=world.history.story() if broken else "",
             seconds=world.loop.time(),
+            statuses=dict(world.reader.execute("SELECT status, count(*) FROM tasks GROUP BY status")),
         )
     finally:
         world.reader.close()

@@ -88,7 +88,9 @@ def stand_ins() -> Iterator[Errors]:
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
         warnings.simplefilter("ignore", SAWarning)  # a killed process gives no connection back
-        stack.enter_context(patch.object(logging.getLogger("sqlalchemy.pool"), "disabled", True))
+        pools = logging.getLogger("sqlalchemy.pool")
+        stack.callback(pools.setLevel, pools.level)
+        pools.setLevel(logging.CRITICAL)
         stack.enter_context(patch("service.store.engine.sqlite_engine", ENGINES.engine))
         for name in IN_THREADS:
             stack.enter_context(patch(name, _inline))

@@ -1,0 +1,73 @@
+"""The simulation plays fresh seeds and every seed that ever failed, and catches faults that are planted."""
+
+import random
+
+import pytest
+
+from service.core.task import Status
+from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.play import judged, verdict_of, verdicts
+from tests.simulation.scenario import POINTS, UPSTREAM_FAULTS, Scenario, Wish, scenario_of
+from tests.simulation.standins import stand_ins
+
+FRESH = 25
+REGRESSIONS = {
+    24: "the second submission of a task in doubt was refused, and that is its end",
+    49: "a replay whose answer was lost was asked for again",
+    58: "the lease of a dead process on a settled task runs out by itself",
+    60: "a queued task past its deadline was claimed between two commits, for ever",
+    61: "half an answer says nothing about a task",
+    77: "a dead letter lets the next one of its lane go at once",
+    123: "a callback ended a task whose submission's process had died",
+    233: "a replay ran beside a later delivery of its lane",
+    631: "nobody waited any more for a connection that was cut",
+}
+"""Every seed that ever failed, and what it showed."""
+
+QUICK = ("ack_before_commit", "lost_reply_retried", "order_ignored", "poll_never_set", "token_not_checked", "no_sweep")
+"""Planted faults that a few runs catch."""
+
+
+def test_fresh_seeds_keep_every_promise() -> None:
+    """Runs that nobody has seen before keep every promise; a broken one names its seed."""
+    first = random.SystemRandom().randrange(10**9)
+    broken = {one.scenario.seed: one.broken for one in verdicts(range(first, first + FRESH)) if one.broken}
+    assert not broken, f"python -m tests.simulation --seed {next(iter(broken))}"
+
+
+@pytest.mark.parametrize("seed", REGRESSIONS, ids=str)
+def test_seeds_that_failed_keep_every_promise(seed: int) -> None:
+    """What once went wrong goes right."""
+    assert verdict_of(seed).broken == ()
+
+
+@pytest.mark.parametrize("seed", [3, 13, 60])
+def test_seed_repeats_its_run_exactly(seed: int) -> None:
+    """One seed is one story, to the microsecond."""
+    one, other = verdict_of(seed), verdict_of(seed)
+    assert one.digest == other.digest
+    assert one.digest != verdict_of(seed + 1).digest
+
+
+@pytest.mark.parametrize("mutation", [one for one in MUTATIONS if one.__name__ in QUICK], ids=lambda one: one.__name__)
+def test_planted_fault_is_caught(mutation: Mutation) -> None:
+    """A known fault breaks a promise within a few runs."""
+    assert any(verdict.broken for verdict in verdicts(range(40), mutation=mutation))
+
+
+def test_plain_run_settles_everything() -> None:
+    """With no fault at all every wish is completed, and told to every handler."""
+    scenario = Scenario(seed=0, wishes=(Wish(number=0, at=0.0, webhook=True), Wish(number=1, at=1.0)))
+    with stand_ins() as errors:
+        verdict = judged(scenario, errors)
+    assert verdict.broken == ()
+    assert verdict.statuses == {Status.COMPLETED: 2}
+
+
+def test_scenarios_differ_in_every_way() -> None:
+    """Over many seeds every fault, every point to crash at and every provider is drawn."""
+    drawn = [scenario_of(seed) for seed in range(2000)]
+    assert {crash.point for one in drawn for crash in one.crashes} == set(POINTS)
+    assert set(UPSTREAM_FAULTS) <= {name for one in drawn for name in one.switches}
+    assert {one.provider for one in drawn} == {"vtrix", "vidu"}
+    assert {one.processes for one in drawn} == {1, 2}
