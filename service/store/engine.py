@@ -17,6 +17,9 @@ WRITERS = 8
 TURN = 30.0
 """Seconds that a writer waits for its turn inside this process."""
 
+LONGEST = 90.0
+"""Seconds that a transaction may take in all: what neither ends nor fails by itself is a database that hangs."""
+
 MISSING = frozenset({"42P01", "42703"})  # PostgreSQL: undefined table, undefined column
 
 
@@ -52,14 +55,14 @@ class Database:
         """Yield a connection that sees one state of the database and writes nothing."""
         with troubles_told():
             self._look_for_the_file()
-            async with self._reader.begin() as connection:
+            async with _in_time(), self._reader.begin() as connection:
                 yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Write]:
         """Yield a write transaction; leaving commits durably and then rings, an error rolls everything back."""
         with troubles_told():
-            async with self._my_turn(), self._writer.begin() as connection:
+            async with _in_time(), self._my_turn(), self._writer.begin() as connection:
                 write = Write(connection=connection)
                 yield write
                 await notify(connection, write.topics)
@@ -87,6 +90,18 @@ class Database:
         """Close every connection."""
         await self._writer.dispose()
         await self._reader.dispose()
+
+
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    """Give up after LONGEST: a server that hangs would otherwise hold up everything that waits for a commit."""
+    try:
+        async with asyncio.timeout(LONGEST) as limit:
+            yield
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise StoreUnavailable("the database does not answer") from error
 
 
 @contextmanager

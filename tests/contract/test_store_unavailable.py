@@ -1,15 +1,18 @@
 """When the database cannot take a write, the caller hears it, and nothing is half done."""
 
 import asyncio
+import os
+import signal
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from service.core.task import TaskId
 from service.errors import BadSetting, StoreUnavailable
-from service.store import Store, dialect, migrate, open_store
+from service.store import Store, dialect, engine, migrate, open_store
 from tests.contract.builders import NOW, a_task, an_entry, an_input
 from tests.postgres import PostgresServer, create_database, postgres_server
 
@@ -133,6 +136,28 @@ async def test_connection_lost_inside_a_transaction_leaves_nothing(server: Postg
         with pytest.raises(StoreUnavailable):
             await _crash_half_way(store, server)
         assert (await store.health.gauges(NOW)).callbacks == {}
+
+
+async def test_a_server_that_hangs_is_given_up(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that takes a statement and never answers ends in an error; the next write takes another one."""
+    url = create_database(server.url)
+    await migrate(url)
+    async with open_store(url) as store:
+        with pytest.raises(StoreUnavailable, match="does not answer"):
+            await _hang_half_way(store, monkeypatch)
+        assert await _admit(store) == ["new"]
+
+
+async def _hang_half_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "LONGEST", 0.5)
+    async with store._database.writing() as write:
+        backend = (await write.connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
+        os.kill(backend, signal.SIGSTOP)
+        try:
+            await write.connection.execute(text("SELECT 1"))
+        finally:
+            monkeypatch.undo()
+            os.kill(backend, signal.SIGCONT)
 
 
 async def _crash_half_way(store: Store, server: PostgresServer) -> None:
