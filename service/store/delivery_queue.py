@@ -121,7 +121,8 @@ async def _choose(connection: AsyncConnection, names: Sequence[str], now: dateti
 def _due_heads() -> Select[str]:
     """Return the query for what is due of one handler, in nobody's hands and at the head of its lane.
 
-    A lane is in one hand at a time: a replay may become the head while a later one of its lane is in hand. Deliveries behind a head that waits for its retry are postponed with it (see `finish`), so that a long outage of one
+    A lane is in one hand at a time: a replay may become the head while a later one of its lane is in hand. Deliveries
+    behind a head that waits for its retry are postponed with it (see `finish`), so that a long outage of one
     destination does not fill the due end of the index with rows that cannot be claimed.
     """
     other = deliveries.alias("other")
