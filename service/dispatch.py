@@ -28,11 +28,15 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.dispatch")
 
 @dataclass(kw_only=True, eq=False)
 class Hand:
-    """A delivery in hand. `running` is False once its handler has ended and only the result is to be stored."""
+    """A delivery in hand. `running` is False once its handler has ended and only the result is to be stored.
+
+    `ends_by` is the event loop's time at which even a handler that was cancelled at its timeout must have ended.
+    """
 
     claim: DeliveryClaim
     handler: Handler
     started_at: datetime
+    ends_by: float
     running: bool = True
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
@@ -116,6 +120,15 @@ class Dispatch:
             if hand.running and not mine:
                 _lose(hand)
 
+    async def give_up_stuck(self) -> None:
+        """End the attempts of handlers that took no notice of their timeout; their places stay taken."""
+        now = asyncio.get_running_loop().time()
+        stuck = [hand for hand in self._hands if hand.running and now > hand.ends_by]
+        for hand in stuck:
+            hand.running = False
+        late = [TimeoutError(f"no end within {hand.handler.timeout:g} s, though it was cancelled") for hand in stuck]
+        await asyncio.gather(*map(self._finish, stuck, map(self._judged, stuck, late)))
+
     # ── starting ─────────────────────────────────────────────────────────────
 
     async def _start_due(self, handler: Handler) -> int:
@@ -136,7 +149,8 @@ class Dispatch:
         return claims
 
     def _start(self, claim: DeliveryClaim, handler: Handler) -> None:
-        hand = Hand(claim=claim, handler=handler, started_at=self._clock.now())
+        ends_by = asyncio.get_running_loop().time() + handler.timeout + GOODBYE
+        hand = Hand(claim=claim, handler=handler, started_at=self._clock.now(), ends_by=ends_by)
         self._hands.add(hand)
         hand.task = asyncio.create_task(self._deliver(hand), name=f"delivery {claim.id}")
         hand.task.add_done_callback(lambda task: self._ended(hand, task))
@@ -168,6 +182,9 @@ class Dispatch:
         error = await self._run(hand)
         if error is not None and _cancelled_by_us():
             raise asyncio.CancelledError from error
+        return self._judged(hand, error)
+
+    def _judged(self, hand: Hand, error: BaseException | None) -> Verdict:
         trial = Trial(
             attempt=hand.claim.attempt,
             limit=hand.handler.attempts or len(self._schedule),
@@ -228,6 +245,7 @@ class Dispatch:
             await asyncio.sleep(self._lease.total_seconds() / 3)
             if not self._hands:
                 break
+            await self.give_up_stuck()
             try:
                 await self.renew()
             except Exception as error:  # noqa: BLE001 - the next beat tries again, and the lease outlives two of them

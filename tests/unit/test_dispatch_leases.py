@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 
+from service import dispatch
 from service.errors import StoreUnavailable
 from service.handling import Event, Tools
 from tests.unit.deliveries import LEASE, PATIENCE, Stage, handler, stage
@@ -210,3 +212,37 @@ async def test_a_fault_of_dispatch_itself_is_not_silent() -> None:
         await made.run_once()
     assert [(line["event"], line["log_level"]) for line in lines] == [("delivery broke off", "error")]
     assert made.dispatch.in_hand == 0
+
+
+class Deaf:
+    """A handler that takes no notice of being cancelled, until it may end."""
+
+    def __init__(self) -> None:
+        self.may_end = asyncio.Event()
+
+    async def __call__(self, event: Event, tools: Tools) -> None:
+        """Wait on."""
+        assert event.task.id
+        assert tools.message_id
+        while not self.may_end.is_set():
+            with suppress(asyncio.CancelledError):
+                await self.may_end.wait()
+
+
+async def test_a_handler_that_swallows_its_timeout_holds_no_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its attempt ends as one that timed out; its place stays taken, and its own late end changes nothing."""
+    monkeypatch.setattr(dispatch, "GOODBYE", 0.0)
+    deaf = Deaf()
+    made = stage(handler("deaf", deaf, timeout=0.001))
+    made.queue.put("deaf")
+    await made.dispatch.round()
+    async with asyncio.timeout(PATIENCE):
+        while not made.queue.results:
+            await made.dispatch.give_up_stuck()
+            await asyncio.sleep(0)
+    [result] = made.queue.results
+    assert (result.outcome, made.dispatch.in_hand) == ("retry", 1)
+    deaf.may_end.set()
+    await made.dispatch.settle()
+    assert len(made.queue.results) == 1
+    await made.dispatch.drain(0)
