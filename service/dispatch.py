@@ -142,8 +142,9 @@ class Dispatch:
 
     async def _claim(self, handler: Handler, free: int) -> list[DeliveryClaim]:
         now = self._clock.now()
-        claims = await self._queue.claim(handler.names, now=now, until=now + self._lease, limit=free)
-        if claims and self._draining:  # since the claim began
+        until = now + self._lease
+        claims = await self._queue.claim(handler.names, now=now, until=until, limit=free)
+        if claims and (self._draining or self._clock.now() >= until):  # since the claim began
             await self._queue.release({claim.id: claim.fence for claim in claims})
             return []
         return claims

@@ -70,6 +70,7 @@ class Network:
         self._servers: dict[str, list[Server]] = {}
         self._counts: Counter[str] = Counter()
         self._late: set[asyncio.Task[Any]] = set()
+        self._open: set[asyncio.Task[Any]] = set()
         self.arrived: Callable[[Passage, Server], None] = lambda _passage, _server: None
         self.served: Callable[[Passage, Server, int], None] = lambda _passage, _server, _status: None
 
@@ -81,6 +82,11 @@ class Network:
         """Send it no more."""
         if server in self._servers.get(host, []):
             self._servers[host].remove(server)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a doubled request is still to arrive, or any request to be answered."""
+        return bool(self._late or self._open)
 
     async def carry(self, source: Owner | None, request: httpx.Request) -> httpx.Response:
         """Return the answer to `request`, or raise what a client would see."""
@@ -138,6 +144,8 @@ class Network:
         self.arrived(passage, server)
         work = self._served(passage, server)
         serving = self._loop.create_task(work, context=server.context.copy())
+        self._open.add(serving)
+        serving.add_done_callback(self._open.discard)
         serving.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits any more
         return serving
 

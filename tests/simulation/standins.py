@@ -62,9 +62,9 @@ class Errors:
         self.lines: list[str] = []
 
     def __call__(self, _logger: object, _name: str, line: MutableMapping[str, Any]) -> Any:
-        """Keep a line, unless a dead process wrote it; nothing is printed."""
+        """Keep a line, unless a dead process wrote it or the store was stalled; nothing is printed."""
         owner = OWNER.get()
-        if owner is None or not owner.dead:
+        if (owner is None or not owner.dead) and line.get("error") != "StoreUnavailable":
             self.lines.append(_told(line))
         raise structlog.DropEvent
 

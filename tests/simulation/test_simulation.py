@@ -21,6 +21,9 @@ REGRESSIONS = {
     123: "a callback ended a task whose submission's process had died",
     233: "a replay ran beside a later delivery of its lane",
     631: "nobody waited any more for a connection that was cut",
+    707: "a doubled replay came in after the last look",
+    1116: "a process was stalled for longer than a write may wait",
+    1137: "a claim that had waited longer than its lease was run, and claimed again beside it",
 }
 """Every seed that ever failed, and what it showed."""
 

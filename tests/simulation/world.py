@@ -189,7 +189,9 @@ class World:
         await self.sandbox.idle()
         ended = {task.id for task in self.sandbox._world.tasks.values() if task.state.final}
         away = any(process.dead for process in self.processes)
-        return not (away or facts.busy(self.reader) or ended & set(facts.open_guesses(self.reader)))
+        return not (
+            away or self.network.busy or facts.busy(self.reader) or ended & set(facts.open_guesses(self.reader))
+        )
 
     def _lap(self) -> None:
         for process in self.processes:
