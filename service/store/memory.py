@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Delete, delete, func, select
+from sqlalchemy import ColumnElement, Table, delete, func, select, tuple_
 
 from service.ports import RunTime
 from service.store.engine import Database
@@ -40,24 +40,33 @@ class StoreMemory:
 
         Quarantined callbacks go by their own age. What a pending delivery still carries stays. Returns how many rows.
         """
-        forgotten = 0
-        for statement in _forget(before):
-            async with self._database.writing() as write:  # one by one: a long delete holds up nobody for long
-                forgotten += (await write.connection.execute(statement)).rowcount
-        return forgotten
+        return sum([await self._delete(table, where) for table, where in _forgettable(before)])
+
+    async def _delete(self, table: Table, where: ColumnElement[bool]) -> int:
+        """Delete in portions, each a transaction of its own: callbacks wait for their turn behind no long one."""
+        key = tuple_(*table.primary_key.columns)
+        portion = delete(table).where(key.in_(select(*table.primary_key.columns).where(where).limit(PORTION)))
+        gone, last = 0, PORTION
+        while last == PORTION:
+            async with self._database.writing() as write:
+                last = (await write.connection.execute(portion)).rowcount
+            gone += last
+        return gone
 
 
 NEWEST = run_times.c.seq.desc()
+PORTION = 2000
 
 
-def _forget(before: datetime) -> list[Delete]:
+def _forgettable(before: datetime) -> list[tuple[Table, ColumnElement[bool]]]:
+    """Return what to forget of each table."""
     carried = select(deliveries.c.id).where(deliveries.c.task_id == inputs.c.task_id, IS_PENDING)
     return [
-        delete(inbox).where(inbox.c.received_at < before, _over(inbox.c.task_id, before) | ~_known(inbox.c.task_id)),
-        delete(polls).where(polls.c.at < before, _over(polls.c.task_id, before)),
-        delete(attempts).where(attempts.c.finished_at < before, _through(before)),
-        delete(inputs).where(_over(inputs.c.task_id, before), ~carried.exists()),
-        delete(run_times).where(run_times.c.at < before),
+        (inbox, (inbox.c.received_at < before) & (_over(inbox.c.task_id, before) | ~_known(inbox.c.task_id))),
+        (polls, (polls.c.at < before) & _over(polls.c.task_id, before)),
+        (attempts, (attempts.c.finished_at < before) & _through(before)),
+        (inputs, _over(inputs.c.task_id, before) & ~carried.exists()),
+        (run_times, run_times.c.at < before),
     ]
 
 

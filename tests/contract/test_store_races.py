@@ -2,9 +2,11 @@
 
 import asyncio
 
+import pytest
+
 from service.core.task import Status, Usage
 from service.ports import Limits
-from service.store import Store
+from service.store import Store, memory
 from tests.contract.builders import (
     HOUR,
     LEASE,
@@ -82,3 +84,13 @@ async def test_prune_forgets_what_belongs_to_long_expired_tasks(store: Store) ->
     assert await store.memory.prune(before=NOW - MINUTE) == 2
     assert not await store.inputs.load(expired.id)
     assert await store.inputs.load(asked.id)
+
+
+async def test_prune_goes_in_portions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much is to be forgotten, no transaction takes more than a portion of it; all of it goes."""
+    monkeypatch.setattr(memory, "PORTION", 2)
+    await add_tasks(store, a_task("t1", status=Status.COMPLETED, due_at=None, settled_at=NOW - HOUR))
+    async with store.ledger.transaction() as transaction:
+        await transaction.admit([an_entry(f"d{number}", received_at=NOW - HOUR) for number in range(5)])
+    assert await store.memory.prune(before=NOW) == 5
+    assert (await store.health.gauges(NOW)).callbacks == {}
