@@ -32,8 +32,10 @@ WHERE (status IN ('queued', 'in_progress', 'in_doubt') AND due_at IS NULL AND le
 """
 BUSY = """
 SELECT (SELECT count(*) FROM tasks WHERE status IN ('queued', 'submitting', 'in_progress', 'in_doubt'))
+     + (SELECT count(*) FROM tasks WHERE due_at <= ?)
      + (SELECT count(*) FROM deliveries WHERE status = 'pending')
 """
+SOON = 30.0
 OPEN = """
 SELECT upstream_id FROM tasks
 WHERE due_at IS NOT NULL AND upstream_id IS NOT NULL AND (status = 'expired' OR guessed)
@@ -85,9 +87,10 @@ def waiting_silently(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     return list(connection.execute(WAITING))
 
 
-def busy(connection: sqlite3.Connection) -> int:
-    """Return how many tasks and deliveries have not come to their end."""
-    count: int = connection.execute(BUSY).fetchone()[0]
+def busy(connection: sqlite3.Connection, now: float) -> int:
+    """Return how many tasks and deliveries have not come to their end, or are to be asked about soon."""
+    soon = EPOCH + int((now + SOON) * MICROSECONDS)
+    count: int = connection.execute(BUSY, (soon,)).fetchone()[0]
     return count
 
 

@@ -23,6 +23,8 @@ REGRESSIONS = {
     631: "nobody waited any more for a connection that was cut",
     707: "a doubled replay came in after the last look",
     1116: "a process was stalled for longer than a write may wait",
+    5074: "a lane of dead letters on the long schedule takes weeks",
+    5295: "a callback came in at the last moment of a run",
     1137: "a claim that had waited longer than its lease was run, and claimed again beside it",
 }
 """Every seed that ever failed, and what it showed."""

@@ -28,12 +28,13 @@ from tests.simulation.history import Called, History
 from tests.simulation.loop import OWNER, SimLoop
 from tests.simulation.network import Line, Network, Passage, Server
 from tests.simulation.process import Process, Surroundings
-from tests.simulation.scenario import Scenario
+from tests.simulation.scenario import LONG, Scenario
 from tests.simulation.scheduler import Interests
 from tests.simulation.sqlite import fresh_database
 
 HORIZON = 40 * 3600.0
-"""Seconds of virtual time after which a run that is not through waits for ever."""
+LONG_HORIZON = 1000 * 3600.0
+"""Seconds of virtual time after which a run that is not through waits for ever; on a long schedule, later."""
 
 SECRET = "a-secret-of-the-simulation-that-is-long-enough"
 KEY = "upstream-key"
@@ -154,7 +155,7 @@ class World:
 
     def _next_start(self) -> float:
         waits = [process.down_until - self.loop.time() for process in self.processes if process.dead]
-        return max(0.05, min([1.0, *waits])) if waits or facts.busy(self.reader) else 1.0
+        return max(0.05, min([1.0, *waits])) if waits or facts.busy(self.reader, self.loop.time()) else 1.0
 
     async def _replayed(self, client: Client) -> None:
         ended = list(self.reader.execute("SELECT id FROM deliveries WHERE status != 'pending' ORDER BY id"))
@@ -178,19 +179,23 @@ class World:
     async def _quiet(self) -> None:
         """Return once nothing is left to be done, or complain when that takes too long."""
         pause = 1.0
+        horizon = LONG_HORIZON if self.scenario.schedule == LONG else HORIZON
         while not await self._nothing_left():
-            if self.loop.time() > HORIZON:
+            if self.loop.time() > horizon:
                 self.history.complain("P7: something waits for ever")
                 return
             await asyncio.sleep(pause)
-            pause = min(60.0, pause * 1.2)
+            pause = min(horizon / 2000, pause * 1.2)
 
     async def _nothing_left(self) -> bool:
         await self.sandbox.idle()
         ended = {task.id for task in self.sandbox._world.tasks.values() if task.state.final}
         away = any(process.dead for process in self.processes)
         return not (
-            away or self.network.busy or facts.busy(self.reader) or ended & set(facts.open_guesses(self.reader))
+            away
+            or self.network.busy
+            or facts.busy(self.reader, self.loop.time())
+            or ended & set(facts.open_guesses(self.reader))
         )
 
     def _lap(self) -> None:
