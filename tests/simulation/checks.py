@@ -12,7 +12,8 @@ from tests.simulation import deliveries
 from tests.simulation.facts import Facts, Row, read
 from tests.simulation.history import Called, History
 from tests.simulation.scenario import Scenario
-from tests.simulation.world import SECRET, World
+from tests.simulation.terms import SECRET
+from tests.simulation.world import World
 
 TERMINAL = frozenset({"task.completed", "task.failed", "task.canceled"})
 OUR_ERRORS = frozenset({"submission_unknown"})
@@ -208,6 +209,20 @@ def p4_no_second_bill(trial: Trial) -> Iterator[str]:
             yield f"task {task_id} was billed {bills} times"
 
 
+def p4_no_doubt_before_the_reply(trial: Trial) -> Iterator[str]:
+    """Demand that nobody doubts a submission that is under way in living hands, and whose reply comes in the end."""
+    if any(span.kind == "stall" for span in trial.history.spans):
+        return
+    tokens = Tokens([SECRET])
+    for payload, at in trial.history.replied.items():
+        claim = tokens.read_payload_token(payload)
+        if claim.submission != 1:
+            continue
+        for event in trial.facts.events.get(claim.task_id, ()):
+            if event["type"] == "task.in_doubt" and event["at"] < at - deliveries.CLOCKS:
+                yield f"task {claim.task_id} was in doubt at {event['at']:.3f}, and its reply came at {at:.3f}"
+
+
 def p7_nothing_is_left_in_hand(trial: Trial) -> Iterator[str]:
     """Demand that no lease is held after a clean stop: what was in hand is finished or given back."""
     if any(span.kind == "down" and span.began > 0 for span in trial.history.spans):
@@ -229,6 +244,7 @@ CHECKS: tuple[Callable[[Trial], Iterator[str]], ...] = (
     p3_what_is_told_is_true,
     p3_an_end_has_an_event,
     p4_no_second_bill,
+    p4_no_doubt_before_the_reply,
     p5_what_is_forged_changes_nothing,
     p7_nothing_is_left_in_hand,
 )

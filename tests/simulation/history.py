@@ -59,6 +59,7 @@ class History:
     spans: list[Span] = field(default_factory=list)
     accepted: dict[int, str] = field(default_factory=dict)
     replayed: dict[str, float] = field(default_factory=dict)
+    replied: dict[str, float] = field(default_factory=dict)
     confirmed: set[str] = field(default_factory=set)
     complaints: list[str] = field(default_factory=list)
     digest: Any = field(default_factory=hashlib.sha256)

@@ -72,6 +72,7 @@ class Network:
         self._late: set[asyncio.Task[Any]] = set()
         self._open: set[asyncio.Task[Any]] = set()
         self.arrived: Callable[[Passage, Server], None] = lambda _passage, _server: None
+        self.replied: Callable[[Passage, int], None] = lambda _passage, _status: None
         self.served: Callable[[Passage, Server, int], None] = lambda _passage, _server, _status: None
 
     def serve(self, host: str, server: Server) -> None:
@@ -125,6 +126,7 @@ class Network:
         answer = await self._answer(serving, server)
         self._fail_if(self._hits("cut_reply", passage), CUT)
         await asyncio.sleep(self._delay(passage, "back"))
+        self.replied(passage, answer.status_code)
         return answer
 
     def _fail_if(self, strikes: bool, how: tuple[type[httpx.TransportError], str]) -> None:

@@ -25,6 +25,7 @@ REGRESSIONS = {
     1116: "a process was stalled for longer than a write may wait",
     5074: "a lane of dead letters on the long schedule takes weeks",
     5295: "a callback came in at the last moment of a run",
+    30040: "a clock that counts microseconds, and one that counts finer",
     1137: "a claim that had waited longer than its lease was run, and claimed again beside it",
 }
 """Every seed that ever failed, and what it showed."""

@@ -4,10 +4,10 @@ import asyncio
 import gc
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from contextvars import Context, copy_context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -18,8 +18,6 @@ from service.core.callback import callback_digest
 from service.core.tokens import Tokens
 from service.errors import BadToken
 from service.sandbox import Sandbox, Switches
-from service.setting_values import ApiKey
-from service.settings import Settings, load_settings
 from tests.simulation import facts
 from tests.simulation.client import Attacker, Client
 from tests.simulation.dice import Dice
@@ -31,14 +29,11 @@ from tests.simulation.process import Process, Surroundings
 from tests.simulation.scenario import LONG, Scenario
 from tests.simulation.scheduler import Interests
 from tests.simulation.sqlite import fresh_database
+from tests.simulation.terms import KEY, SECRET, settings_of
 
 HORIZON = 40 * 3600.0
 LONG_HORIZON = 1000 * 3600.0
 """Seconds of virtual time after which a run that is not through waits for ever; on a long schedule, later."""
-
-SECRET = "a-secret-of-the-simulation-that-is-long-enough"
-KEY = "upstream-key"
-WEBHOOK_SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
 
 @dataclass(kw_only=True)
@@ -123,6 +118,7 @@ class World:
             self.network.serve("hooks.test", Place(name="hooks", app=self.stage.receiver, context=base))
             self.network.arrived = self._arrived
             self.network.served = self._served
+            self.network.replied = self._replied
             yield
 
     def _http(self) -> httpx.AsyncClient:
@@ -215,11 +211,9 @@ class World:
             self._die("create arrives", passage)
 
     def _note_addresses(self, passage: Passage) -> None:
-        body = json.loads(passage.body)
-        params = body["input"][0]["params"] if "input" in body else body
-        address = params.get("callback_url")
+        address = params_of(passage).get("callback_url")
         if address:
-            self.attacker.seen.append((address.rpartition("/")[2], params["payload"]))
+            self.attacker.seen.append((address.rpartition("/")[2], payload_of(passage)))
 
     def _served(self, passage: Passage, server: Server, status: int) -> None:
         if passage.kind == "create":
@@ -228,6 +222,10 @@ class World:
             self.history.amiss(passage.kind, self.loop.time(), self.loop.time(), passage.request.url.path)
         if passage.kind == "callback":
             self._note_callback(passage, server, status)
+
+    def _replied(self, passage: Passage, status: int) -> None:
+        if passage.kind == "create" and status < 300:
+            self.history.replied[payload_of(passage)] = self.loop.time()
 
     def _note_callback(self, passage: Passage, server: Server, status: int) -> None:
         token = passage.request.url.path.rpartition("/")[2]
@@ -252,27 +250,15 @@ class World:
         return None
 
 
-def settings_of(scenario: Scenario, database_url: str) -> Settings:
-    """Return the settings of a run."""
-    environ = {
-        "BOOMERANG_PROVIDER": scenario.provider,
-        "BOOMERANG_UPSTREAM_KEY": KEY,
-        "BOOMERANG_UPSTREAM_URL": "http://upstream.test/ent/v2"
-        if scenario.provider == "vidu"
-        else "http://upstream.test",
-        "BOOMERANG_SECRET_KEYS": SECRET,
-        "BOOMERANG_WEBHOOK_SECRETS": WEBHOOK_SECRET,
-        "BOOMERANG_RETRY_SCHEDULE": ",".join(scenario.schedule),
-        "BOOMERANG_PUBLIC_URL": "http://service.test",
-    }
-    settings = load_settings(environ)
-    given: Mapping[str, Any] = {
-        **scenario.settings,
-        "database_url": database_url,
-        "api_keys": (ApiKey(name="client", key="client-key", admin=True),),
-    }
-    present = {**settings.present, "WEBHOOK_SECRETS": WEBHOOK_SECRET}
-    return replace(settings, **given, present=present)
+def params_of(passage: Passage) -> dict[str, Any]:
+    """Return the parameters of a submission."""
+    body: dict[str, Any] = json.loads(passage.body)
+    return body["input"][0]["params"] if "input" in body else body
+
+
+def payload_of(passage: Passage) -> str:
+    """Return the payload token of a submission."""
+    return str(params_of(passage)["payload"])
 
 
 def play(scenario: Scenario) -> World:

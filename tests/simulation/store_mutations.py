@@ -1,0 +1,128 @@
+"""Known faults of the store, planted one by one."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
+from typing import Any
+from unittest.mock import patch
+
+from sqlalchemy import Integer, bindparam, select
+
+from service.core import task as core_task
+from service.store import delivery_queue, outcomes, task_queue
+from service.store.delivery_queue import StoreDeliveryQueue
+from service.store.intake import StoreIntake
+from service.store.ledger import StoreTransaction
+from service.store.tables import IS_PENDING, deliveries
+from service.store.task_queue import StoreTaskQueue
+
+
+def no_fencing() -> AbstractContextManager[Any]:
+    """Let every late result of a lost delivery lease through."""
+
+    async def lock(connection: Any, claims: Mapping[str, int]) -> Any:
+        query = select(*(deliveries.c[name] for name in delivery_queue.HELD_FIELDS))
+        rows = await connection.execute(query.where(deliveries.c.id.in_(list(claims))))
+        return {row["id"]: outcomes.Held(**row) for row in rows.mappings()}
+
+    return patch.object(delivery_queue, "_lock_held", lock)
+
+
+def lease_not_renewed() -> AbstractContextManager[Any]:
+    """Let the leases of deliveries run out while their handlers work."""
+
+    async def renew(_self: StoreDeliveryQueue, claims: Mapping[str, int], **_: Any) -> set[str]:
+        return set(claims)
+
+    return patch.object(StoreDeliveryQueue, "renew", renew)
+
+
+def submission_lease_not_renewed() -> AbstractContextManager[Any]:
+    """Let the lease of a slow submission run out."""
+
+    async def renew(_self: StoreTaskQueue, claims: Mapping[Any, int], **_: Any) -> set[Any]:
+        return set(claims)
+
+    return patch.object(StoreTaskQueue, "renew", renew)
+
+
+def replay_under_the_old_id() -> AbstractContextManager[Any]:
+    """Replay under the id that receivers have seen already."""
+    whole = delivery_queue._replayed
+
+    def replayed(*args: Any) -> Any:
+        values = whole(*args)
+        del values["message_id"]
+        return values
+
+    return patch.object(delivery_queue, "_replayed", replayed)
+
+
+def order_ignored() -> AbstractContextManager[Any]:
+    """Claim deliveries that wait behind another one of their lane."""
+    now: Any = bindparam("now")
+    name: Any = bindparam("handler_name")
+    free = deliveries.c.leased_until.is_(None) | (deliveries.c.leased_until <= now)
+    due = select(deliveries.c.id).where(IS_PENDING, deliveries.c.handler == name, deliveries.c.due_at <= now, free)
+    return patch.object(delivery_queue, "DUE_HEADS", due.limit(bindparam("most", type_=Integer)))
+
+
+def sent_before_durable() -> AbstractContextManager[Any]:
+    """Send a submission before the database knows of it."""
+
+    async def claim(self: Any, **given: Any) -> Any:
+        async with self._database.writing() as write:
+            chosen = await task_queue._choose(write.connection, given["now"], given["limit"], given["limits"])
+            held = await task_queue._lease(write.connection, chosen, given["until"], {})
+        taken = {"status": core_task.Status.SUBMITTING, "submitted_at": given["now"]}
+        return [replace(one, **taken, submission=one.submission + 1) for one in held]
+
+    return patch.object(StoreTaskQueue, "claim_submissions", claim)
+
+
+def inbox_not_kept() -> AbstractContextManager[Any]:
+    """Take every callback for a new one, and keep none of them."""
+
+    async def admit(_self: StoreTransaction, entries: Any) -> list[str]:
+        return ["new" for _ in entries]
+
+    return patch.object(StoreTransaction, "admit", admit)
+
+
+def drain_forgets_leases() -> AbstractContextManager[Any]:
+    """Keep the leases of what was cut off at a stop."""
+
+    async def release(_self: Any, _claims: Any, **_: Any) -> None:
+        return None
+
+    return both(patch.object(StoreDeliveryQueue, "release", release), patch.object(StoreTaskQueue, "release", release))
+
+
+def retry_at_once() -> AbstractContextManager[Any]:
+    """Try a delivery again without its pause."""
+    whole = outcomes.written
+
+    def written(held: Any, result: Any) -> Any:
+        values = whole(held, result)
+        return values | ({"due_at": result.finished_at} if values["due_at"] else {})
+
+    return patch.object(delivery_queue, "written", written)
+
+
+def idempotency_ignored() -> AbstractContextManager[Any]:
+    """Make a new task for a request that is repeated."""
+    whole = StoreIntake.add
+
+    async def add(self: StoreIntake, task: Any, inputs: Any, _idempotency: Any) -> Any:
+        return await whole(self, task, inputs, None)
+
+    return patch.object(StoreIntake, "add", add)
+
+
+@contextmanager
+def both(*patches: AbstractContextManager[Any]) -> Iterator[None]:
+    """Plant several changes as one fault."""
+    with ExitStack() as stack:
+        for one in patches:
+            stack.enter_context(one)
+        yield

@@ -1,0 +1,36 @@
+"""The settings of a simulated run."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from service.setting_values import ApiKey
+from service.settings import Settings, load_settings
+from tests.simulation.scenario import Scenario
+
+SECRET = "a-secret-of-the-simulation-that-is-long-enough"
+KEY = "upstream-key"
+WEBHOOK_SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+
+
+def settings_of(scenario: Scenario, database_url: str) -> Settings:
+    """Return the settings of a run."""
+    environ = {
+        "BOOMERANG_PROVIDER": scenario.provider,
+        "BOOMERANG_UPSTREAM_KEY": KEY,
+        "BOOMERANG_UPSTREAM_URL": "http://upstream.test/ent/v2"
+        if scenario.provider == "vidu"
+        else "http://upstream.test",
+        "BOOMERANG_SECRET_KEYS": SECRET,
+        "BOOMERANG_WEBHOOK_SECRETS": WEBHOOK_SECRET,
+        "BOOMERANG_RETRY_SCHEDULE": ",".join(scenario.schedule),
+        "BOOMERANG_PUBLIC_URL": "http://service.test",
+    }
+    settings = load_settings(environ)
+    given: Mapping[str, Any] = {
+        **scenario.settings,
+        "database_url": database_url,
+        "api_keys": (ApiKey(name="client", key="client-key", admin=True),),
+    }
+    present = {**settings.present, "WEBHOOK_SECRETS": WEBHOOK_SECRET}
+    return replace(settings, **given, present=present)
