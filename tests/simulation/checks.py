@@ -1,5 +1,6 @@
 """What must be so at the end of every run: the promises, checked against the history and the database."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,10 @@ OUR_ERRORS = frozenset({"submission_unknown"})
 TRUTH = {"success": "completed", "failed": "failed"}
 AT_MOST = 30.0
 SHARE = 0.1
+AT_ONCE = 8.0
+"""Seconds for the question that a callback brings forward."""
+
+ACCEPTED = 204
 UNREADABLE = frozenset({"half_poll_reply", "unknown_status"})
 """Switches by which an answer says nothing, though it looks fine from outside."""
 
@@ -118,6 +123,31 @@ def p2_settles_in_time(trial: Trial) -> Iterator[str]:
         late = task["settled_at"] - done
         if late > max(AT_MOST, SHARE * ran) + SLACK and not _excused(trial, task, theirs.id, done):
             yield f"task {task_id} settled {late:.1f} s after its end, having run for {ran:.1f} s"
+
+
+def p2_a_callback_brings_the_end_forward(trial: Trial) -> Iterator[str]:
+    """Demand that a task settles within seconds of its last callback, where nothing stood in the way."""
+    if UNREADABLE & set(trial.scenario.switches) or trial.scenario.settings.get("confirm") == "never":
+        return
+    tokens = Tokens([SECRET])
+    replied = {str(tokens.read_payload_token(one).task_id): at for one, at in trial.history.replied.items()}
+    for task_id, _, theirs in trial.bills():
+        task = trial.facts.tasks.get(task_id)
+        told = _told_at(trial, task_id)
+        if task is None or told is None or not task["settled_at"] or task["guessed"] or _expired(trial, task_id):
+            continue
+        known = max(told, replied.get(task_id, told))
+        if task["settled_at"] > known + AT_ONCE and not _excused(trial, task, theirs.id, known):
+            yield f"task {task_id} settled {task['settled_at'] - known:.1f} s after its end was called back"
+
+
+def _told_at(trial: Trial, task_id: str) -> float | None:
+    """Return when the first whole callback that told of the task's end was answered."""
+    for called in trial.history.called:
+        ours = called.token.startswith(f"{task_id}~") and called.status == ACCEPTED and not called.forged
+        if ours and re.search(rb'"(status|state)": ?"(completed|failed|success)"', called.body):
+            return called.at
+    return None
 
 
 def seconds(trial: Trial, moment: Any) -> float:
@@ -240,6 +270,7 @@ CHECKS: tuple[Callable[[Trial], Iterator[str]], ...] = (
     p1_acknowledged_callbacks_are_kept,
     p2_every_task_settles,
     p2_settles_in_time,
+    p2_a_callback_brings_the_end_forward,
     p3_one_terminal_word,
     p3_what_is_told_is_true,
     p3_an_end_has_an_event,

@@ -35,6 +35,10 @@ SELECT (SELECT count(*) FROM tasks WHERE status IN ('queued', 'submitting', 'in_
      + (SELECT count(*) FROM tasks WHERE due_at <= ?)
      + (SELECT count(*) FROM deliveries WHERE status = 'pending')
 """
+LEASED = """
+SELECT (SELECT count(*) FROM tasks WHERE leased_until > :now AND status != 'submitting')
+     + (SELECT count(*) FROM deliveries WHERE leased_until > :now)
+"""
 SOON = 30.0
 OPEN = """
 SELECT upstream_id FROM tasks
@@ -85,6 +89,13 @@ def _read(name: str, value: Any) -> Any:
 def waiting_silently(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     """Return unsettled tasks that nothing will ever move: without a due time, and in nobody's hands."""
     return list(connection.execute(WAITING))
+
+
+def leased(connection: sqlite3.Connection, now: float) -> int:
+    """Return how many tasks and deliveries are in somebody's hands, but for submissions that may have left."""
+    moment = EPOCH + int(now * MICROSECONDS)
+    count: int = connection.execute(LEASED, {"now": moment}).fetchone()[0]
+    return count
 
 
 def busy(connection: sqlite3.Connection, now: float) -> int:

@@ -24,6 +24,14 @@ OWNER: ContextVar[Owner | None] = ContextVar("owner", default=None)
 """The simulated process that the running code belongs to; None for the world around it."""
 
 
+MOST_LAPS = 30_000
+"""Laps that a run may make at one moment: after them it is busy for ever."""
+
+
+class BusyForEver(RuntimeError):
+    """Nothing moves on, and yet nothing rests."""
+
+
 class SimLoop(MovedLoop):
     """A MovedLoop that calls `on_lap` once for every lap and hands each new task to its owner."""
 
@@ -31,6 +39,8 @@ class SimLoop(MovedLoop):
         super().__init__()
         self.on_lap: Callable[[], None] | None = None
         self.faults: list[str] = []
+        self._moment = 0.0
+        self._laps = 0
         self.set_task_factory(_make_task)  # type: ignore[arg-type] # the stubs know no context
         self.set_exception_handler(_note_fault)
 
@@ -38,6 +48,13 @@ class SimLoop(MovedLoop):
         super()._run_once()  # type: ignore[misc] # asyncio's own, not in its stubs
         if self.on_lap:
             self.on_lap()
+            self._look_at_the_clock()
+
+    def _look_at_the_clock(self) -> None:
+        self._laps = self._laps + 1 if self.time() == self._moment else 0
+        self._moment = self.time()
+        if self._laps > MOST_LAPS:
+            raise BusyForEver(f"{MOST_LAPS} laps at {self._moment:.3f}")
 
     def now(self) -> datetime:
         """Return the virtual time."""

@@ -32,6 +32,7 @@ from tests.simulation.sqlite import fresh_database
 from tests.simulation.terms import KEY, SECRET, settings_of
 
 HORIZON = 40 * 3600.0
+LONGEST_PAUSE = 60.0
 LONG_HORIZON = 1000 * 3600.0
 """Seconds of virtual time after which a run that is not through waits for ever; on a long schedule, later."""
 
@@ -138,6 +139,9 @@ class World:
         if not process.dead:
             process.down_until = self.loop.time() + 3600  # nobody else starts it meanwhile
             await process.stop()
+            alone = self.scenario.processes == 1 and not (self.scenario.crashes or self.scenario.stalls)
+            if alone and facts.leased(self.reader, self.loop.time()):
+                self.history.complain("P7: a lease is held after a clean stop")
             process.down_until = self.loop.time() + 1
 
     async def _keep_alive(self) -> None:
@@ -220,6 +224,8 @@ class World:
             self._die("create served", passage)
         if passage.kind in {"fetch", "list", "create"} and status >= 400:
             self.history.amiss(passage.kind, self.loop.time(), self.loop.time(), passage.request.url.path)
+        if status == 429:
+            self.history.amiss("throttled", self.loop.time(), self.loop.time() + LONGEST_PAUSE)
         if passage.kind == "callback":
             self._note_callback(passage, server, status)
 
