@@ -119,7 +119,7 @@ def next_poll(
     elapsed = max(0.0, (now - submitted_at).total_seconds())
     widest = min(poll_max.total_seconds(), _gap(elapsed, jitter))
     if hinted_at is not None:
-        since = (now - hinted_at).total_seconds()
+        since = (now - hinted_at).total_seconds() if polls else 0.0  # never asked: however old the hint, ask now
         return _after(now, min(widest, max(HINTED_GAP, since / 2)))
     if poll_first is not None and polls == 0:
         return max(now, _after(submitted_at, poll_first.total_seconds()))

@@ -127,7 +127,8 @@ def p2_settles_in_time(trial: Trial) -> Iterator[str]:
 
 def p2_a_callback_brings_the_end_forward(trial: Trial) -> Iterator[str]:
     """Demand that a task settles within seconds of its last callback, where nothing stood in the way."""
-    if UNREADABLE & set(trial.scenario.switches) or trial.scenario.settings.get("confirm") == "never":
+    slow = trial.scenario.weather.slow or "slow_poll" in trial.scenario.switches
+    if slow or UNREADABLE & set(trial.scenario.switches) or trial.scenario.settings.get("confirm") == "never":
         return
     tokens = Tokens([SECRET])
     replied = {str(tokens.read_payload_token(one).task_id): at for one, at in trial.history.replied.items()}

@@ -120,7 +120,12 @@ def test_the_first_question_can_be_fixed() -> None:
 
 def test_a_hint_makes_questions_close_and_then_rarer() -> None:
     """A callback that runs ahead of the upstream's own answer is followed up quickly, then with half of the time."""
-    assert [poll(60, hinted=since) for since in (-3, 0, 1, 4, 20, 100)] == [0.5, 0.5, 0.5, 2, 10, 25]
+    assert [poll(60, polls=1, hinted=since) for since in (-3, 0, 1, 4, 20, 100)] == [0.5, 0.5, 0.5, 2, 10, 25]
+
+
+def test_an_old_hint_does_not_put_off_the_first_question() -> None:
+    """Where a callback told of the end long before the reply named the task, it is asked about at once."""
+    assert [poll(60, polls=0, hinted=since) for since in (0, 4, 100)] == [0.5, 0.5, 0.5]
 
 
 def test_healthy_callbacks_are_relied_on() -> None:
