@@ -10,7 +10,7 @@ from service.core.facts import fact_from_json
 from service.core.task import Fact, Json, Source, Status, Task, TaskError, TaskId, UpstreamId
 from service.core.tokens import Tokens
 from service.entry import NOTHING_MADE, Entry
-from service.errors import Refused, Throttled, UnknownTask, Unwell
+from service.errors import Refused, StoreUnavailable, Throttled, UnknownTask, Unwell
 from service.hands import Hands
 from service.plan import Plan
 from service.ports import Clock, Memory, PacedUpstream, PollQueue, Signals
@@ -98,9 +98,12 @@ class Reconcile:
         await self._hands.idle()
 
     async def drain(self, seconds: float) -> None:
-        """Wait up to `seconds` for the questions in hand, and give back the leases of the rest."""
+        """Wait up to `seconds` for the questions in hand, and give back the leases of the rest, if the store can."""
         left = await self._hands.drain(seconds)
-        await self._queue.release(left, due_at=self._clock.now())
+        try:
+            await self._queue.release(left, due_at=self._clock.now())
+        except StoreUnavailable as error:
+            log.warning("leases not given back, they run out", why=str(error))
 
     async def _reconcile(self, task: Task) -> None:
         entry = await self._asked(task)

@@ -27,6 +27,7 @@ REGRESSIONS = {
     5295: "a callback came in at the last moment of a run",
     30040: "a clock that counts microseconds, and one that counts finer",
     40270: "the upstream asked for a pause, and the question waited for its end",
+    50328: "a stop while the disk was stalled broke off",
     544329292: "an old hint put off the first question",
     1137: "a claim that had waited longer than its lease was run, and claimed again beside it",
 }
