@@ -79,7 +79,7 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
         parts = await stack.enter_async_context(put_together(settings))
         _tell_what_is_missing(settings)
         await stack.enter_async_context(parts.store.listening())
-        rounds = parts.rounds.learning() if role == "web" else parts.rounds.all()
+        rounds = parts.rounds.receiving() if role == "web" else parts.rounds.all()
         await stack.enter_async_context(_working(parts, Ticker(rounds, parts.store.signals)))
         stopping = asyncio.Event()
         address = ""

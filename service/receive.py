@@ -1,31 +1,68 @@
-"""A callback comes in: verify, record, and only then answer."""
+"""A callback comes in: verify, make durable, and only then answer."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-from service.core.callback import Callback, UnreadableCallback, Verifier, read_callback
+from service.batching import Batcher
+from service.core.callback import Callback, UnreadableCallback, Verifier, read_body, read_callback
 from service.core.facts import fact_to_json
 from service.core.task import Source
-from service.core.tokens import Tokens
+from service.core.tokens import Claim, Tokens
 from service.entry import NOTHING_MADE, Entry, Hint
-from service.errors import BadSignature
-from service.ports import Clock, InboxEntry
+from service.errors import BadSignature, UnreadableBody
+from service.ports import Clock, Inbox, InboxEntry
 from service.record import Record
 
 KEPT_HEADERS = frozenset({"content-type", "date", "user-agent", "x-hmac-signed-headers", "x-hmac-algorithm"})
 """Headers kept beside a raw callback: nothing that is secret or signs."""
 
+FEW = 100
+"""Callbacks a second that are recorded by the commit that makes them durable; those of a crowd are kept first."""
+
+BATCH = 256
+"""Callbacks kept in one commit at most."""
+
+BUSY = 16
+"""Callbacks that wait for an answer at once, from which on reading the inbox gives way to them."""
+
+GIVES_WAY = timedelta(seconds=1)
+"""How long it gives way."""
+
+LITTLE = 32
+"""Callbacks read from the inbox at once beside others that wait for an answer."""
+
+
+@dataclass(kw_only=True)
+class Crowd:
+    """Tells whether callbacks come by the crowd: a bucket that `few` a second leak from, and that must drain again."""
+
+    few: int = FEW
+    level: float = 0.0
+    at: datetime | None = None
+
+    def joined(self, now: datetime) -> bool:
+        """Count one more callback at `now`; return whether it is one of a crowd."""
+        passed = (now - self.at).total_seconds() if self.at else 0.0
+        self.level = min(max(0.0, self.level - max(0.0, passed) * self.few) + 1, 2.0 * self.few)
+        self.at = now
+        return self.level > self.few
+
 
 class Receive:
     """Turns HTTP callbacks into facts.
 
-    `verifier_for(token)` makes the check of the provider's own signature for the address that held `token`, or None
-    where the provider's key is not ours. With `confirm` a terminal callback is only a hint, and a GET decides.
+    A callback is recorded before it is answered. Those that come by the crowd are kept in the inbox before they are
+    answered, many to a commit, and recorded by `round` right after: a burst is taken in at the disk's pace, whatever
+    follows from it. `verifier_for(token)` makes the check of the provider's own signature for the address that held
+    `token`, or None where the provider's key is not ours. With `confirm` a terminal callback is only a hint, and a GET
+    decides.
     """
 
     def __init__(
         self,
         record: Record,
+        inbox: Inbox,
         *,
         tokens: Tokens,
         clock: Clock,
@@ -33,14 +70,18 @@ class Receive:
         verifier_for: Callable[[str], Verifier | None],
     ) -> None:
         self._record = record
+        self._inbox = inbox
         self._tokens = tokens
         self._clock = clock
         self._confirm = confirm
         self._verifier_for = verifier_for
+        self._crowd = Crowd()
+        self._keeper = Batcher(self._keep, most=BATCH)
+        self._in_hand = 0
 
-    def vouch(self, token: str) -> None:
-        """Raise BadToken unless the token is ours and in date: known before a body is waited for; changes nothing."""
-        self._tokens.read_callback_token(token, self._clock.now())
+    def vouch(self, token: str) -> Claim:
+        """Return what the token says, before a body is waited for; raises BadToken unless it is ours and in date."""
+        return self._tokens.read_callback_token(token, self._clock.now())
 
     async def receive(self, token: str, headers: Mapping[str, str], body: bytes) -> None:
         """Return once the callback is durable; a repeat changes nothing.
@@ -54,9 +95,33 @@ class Receive:
         except UnreadableCallback as unread:
             await self._look_at_once(unread, headers, body)
             raise
-        recorded = await self._record.add(self._entry(callback, headers, body))
-        if recorded.inbox == "nonce_reused":
+        self._in_hand += 1
+        try:
+            reused = await self._make_durable(callback, headers, body, now)
+        finally:
+            self._in_hand -= 1
+        if reused:
             raise BadSignature("this nonce was used for another callback")
+
+    async def _make_durable(self, callback: Callback, headers: Mapping[str, str], body: bytes, now: datetime) -> bool:
+        """Return whether the callback's nonce was another one's, and nothing was stored."""
+        row = InboxEntry(
+            task_id=callback.task_id,
+            submission=callback.submission,
+            digest=callback.digest,
+            body=body,
+            headers=_kept(headers),
+            received_at=now,
+            verdict="unread" if (crowd := self._crowd.joined(now)) else "accepted",
+            nonce=callback.nonce,
+        )
+        if crowd:
+            return await self._keeper.add(row)
+        return (await self._record.add(self._entry(callback, row))).inbox == "nonce_reused"
+
+    async def _keep(self, rows: list[InboxEntry]) -> list[bool]:
+        reused = await self._inbox.keep(rows)
+        return [row.digest in reused for row in rows]
 
     async def _look_at_once(self, unread: UnreadableCallback, headers: Mapping[str, str], body: bytes) -> None:
         """Somebody who holds our token said something: ask the upstream what it was."""
@@ -71,25 +136,36 @@ class Receive:
         )
         await self._record.add(Entry(task_id=row.task_id, inbox=row, hint=Hint(ended=False)))
 
-    def _entry(self, callback: Callback, headers: Mapping[str, str], body: bytes) -> Entry:
-        row = InboxEntry(
-            task_id=callback.task_id,
-            submission=callback.submission,
-            digest=callback.digest,
-            body=body,
-            headers=_kept(headers),
-            received_at=self._clock.now(),
-            verdict="accepted",
-            nonce=callback.nonce,
-        )
-        fact = replace(callback.fact, upstream_id=None)
+    # ── the inbox ────────────────────────────────────────────────────────────
+
+    async def round(self, patience: timedelta = timedelta(0)) -> int:
+        """Record callbacks that were kept `patience` ago and are not recorded yet; return how many.
+
+        Raises StoreUnavailable.
+        """
+        oldest = await self._inbox.unread_since()
+        busy = self._in_hand >= BUSY
+        if oldest is None or self._clock.now() - oldest < patience + (GIVES_WAY if busy else timedelta(0)):
+            return 0
+        return await self._record.catch_up(self._meaning, most=LITTLE if busy else BATCH)
+
+    def _meaning(self, row: InboxEntry) -> Entry:
+        """Return what there is to record about a callback that was verified when it was kept."""
+        claim = Claim(task_id=row.task_id, submission=row.submission)
+        try:
+            callback = read_body(claim, row.body, tokens=self._tokens, nonce=row.nonce)
+        except UnreadableBody:  # by an older release it could be read
+            return Entry(task_id=row.task_id, inbox=row, hint=Hint(ended=False))
+        return self._entry(callback, row)
+
+    def _entry(self, callback: Callback, row: InboxEntry) -> Entry:
         if callback.fact.settles and self._confirm:
             return Entry(task_id=row.task_id, submission=row.submission, inbox=row, hint=_hint(callback))
         return Entry(
             task_id=row.task_id,
             submission=row.submission,
             inbox=row,
-            fact=fact,
+            fact=replace(callback.fact, upstream_id=None),
             source=Source.CALLBACK,
             named=callback.fact.upstream_id,
         )

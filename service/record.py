@@ -74,6 +74,31 @@ class Record:
                 log.warning("not recorded yet", task=entry.task_id, why=str(error))
             await asyncio.sleep(BREATH)
 
+    async def catch_up(self, meaning: Callable[[InboxEntry], Entry], *, most: int = BATCH) -> int:
+        """Record up to `most` callbacks that were kept unread, oldest first; return how many.
+
+        `meaning` says what there is to record about one. One that cannot be recorded is set aside as `broken`, so that
+        it holds up no other. Raises StoreUnavailable.
+        """
+        rows: list[InboxEntry] = []
+        try:
+            async with self._ledger.transaction() as transaction:
+                rows += await transaction.unread(most)
+                recorded = await self._write(transaction, [meaning(row) for row in rows], kept=True)
+                await transaction.read([_read(row, one) for row, one in zip(rows, recorded, strict=True)])
+        except Exception as error:
+            if isinstance(error, StoreUnavailable) or not rows:
+                raise
+            if len(rows) > 1:
+                return await self.catch_up(meaning, most=len(rows) // 2)
+            await self._set_aside(rows[0], error)
+        return len(rows)
+
+    async def _set_aside(self, row: InboxEntry, error: Exception) -> None:
+        log.error("callback set aside", task=row.task_id, error=type(error).__name__)
+        async with self._ledger.transaction() as transaction:
+            await transaction.read([replace(row, verdict="broken")])
+
     async def _commit_all(self, entries: list[Entry]) -> list[Recorded | Exception]:
         """Commit `entries` together; halve the batch while one that cannot be stored would take others along."""
         try:
@@ -85,22 +110,29 @@ class Record:
         return [*await self._commit_all(entries[:half]), *await self._commit_all(entries[half:])]
 
     async def _commit(self, entries: Sequence[Entry]) -> list[Recorded]:
-        now = self._clock.now()
         async with self._ledger.transaction() as transaction:
-            tasks = await transaction.lock({entry.task_id for entry in entries})
-            entries = await _each_its_own(transaction, entries, tasks)
-            words = await self._admit(transaction, entries, tasks)
-            page = Page(tasks=tasks, plan=self._plan, subscriptions=self._subscriptions, new_id=self._new_id, now=now)
-            recorded = [page.write(entry, word) for entry, word in zip(entries, words, strict=True)]
-            await page.store(transaction)
+            return await self._write(transaction, entries)
+
+    async def _write(
+        self, transaction: LedgerTransaction, entries: Sequence[Entry], *, kept: bool = False
+    ) -> list[Recorded]:
+        """Write `entries`; those that were `kept` are in the inbox already."""
+        now = self._clock.now()
+        tasks = await transaction.lock({entry.task_id for entry in entries})
+        entries = await _each_its_own(transaction, entries, tasks)
+        words = ["new"] * len(entries) if kept else await _admit(transaction, entries, tasks)
+        page = Page(tasks=tasks, plan=self._plan, subscriptions=self._subscriptions, new_id=self._new_id, now=now)
+        recorded = [page.write(entry, word) for entry, word in zip(entries, words, strict=True)]
+        await page.store(transaction)
         return recorded
 
-    async def _admit(
-        self, transaction: LedgerTransaction, entries: Sequence[Entry], tasks: dict[TaskId, Task]
-    ) -> list[str | None]:
-        rows = [_quarantined(entry.inbox, tasks) for entry in entries if entry.inbox]
-        words = iter(await transaction.admit(rows) if rows else [])
-        return [next(words) if entry.inbox else None for entry in entries]
+
+async def _admit(
+    transaction: LedgerTransaction, entries: Sequence[Entry], tasks: dict[TaskId, Task]
+) -> Sequence[str | None]:
+    rows = [_quarantined(entry.inbox, tasks) for entry in entries if entry.inbox]
+    words = iter(await transaction.admit(rows) if rows else [])
+    return [next(words) if entry.inbox else None for entry in entries]
 
 
 async def _each_its_own(
@@ -121,6 +153,10 @@ async def _each_its_own(
 
 def _quarantined(row: InboxEntry, tasks: dict[TaskId, Task]) -> InboxEntry:
     return row if row.task_id in tasks else replace(row, verdict="quarantined")
+
+
+def _read(row: InboxEntry, recorded: Recorded) -> InboxEntry:
+    return replace(row, verdict="accepted" if recorded.task else "quarantined")
 
 
 @dataclass(kw_only=True)

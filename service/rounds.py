@@ -5,11 +5,13 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
 from service.dispatch import Dispatch
 from service.ports import PacedUpstream
+from service.receive import Receive
 from service.reconcile import Reconcile
 from service.submit import Submit
 from service.ticker import Round
@@ -18,6 +20,9 @@ log = structlog.get_logger("boomerang.rounds")
 
 MOST_LAPS = 100
 """How often one full round goes about: each lap can make new work due, and it must come to an end."""
+
+LEFT_OVER = timedelta(seconds=15)
+"""How long a process that only receives leaves a kept callback to the workers."""
 
 BREATH = 0.05
 """Seconds between looks at the budget and the pause of the upstream, which change with time alone."""
@@ -30,25 +35,34 @@ PATIENCE = timedelta(seconds=10)
 class Rounds:
     """The use-cases that work through what is due."""
 
+    receive: Receive
     submit: Submit
     reconcile: Reconcile
     dispatch: Dispatch
     upstream: PacedUpstream
 
-    def learning(self) -> list[Round]:
-        """Return what a process needs that only receives: how long tasks run, to say when they are due."""
-        return [Round(name="learn", run=self._quietly(self.reconcile.learn), every=timedelta(seconds=30))]
+    def receiving(self) -> list[Round]:
+        """Return what a process needs that only receives.
+
+        It learns how long tasks run, to say when they are due, and reads what no worker has read in the inbox.
+        """
+        left_over = partial(self.receive.round, LEFT_OVER)
+        return [self._learning(), Round(name="inbox", run=left_over, every=timedelta(seconds=5))]
 
     def all(self) -> list[Round]:
         """Return every round with its rhythm; the rings of signals bring them forward."""
         return [
-            *self.learning(),
+            self._learning(),
+            Round(name="inbox", run=self.receive.round, every=timedelta(seconds=0.5), topic="inbox"),
             Round(name="sweep", run=self._quietly(self.submit.sweep), every=timedelta(seconds=5)),
             Round(name="submit", run=self.submit.round, every=timedelta(seconds=0.5), topic="submit"),
             Round(name="reconcile", run=self.reconcile.round, every=timedelta(seconds=0.5), topic="reconcile"),
             Round(name="dispatch", run=self.dispatch.round, every=timedelta(seconds=1), topic="dispatch"),
             Round(name="prune", run=self._quietly(self.reconcile.prune), every=timedelta(minutes=10)),
         ]
+
+    def _learning(self) -> Round:
+        return Round(name="learn", run=self._quietly(self.reconcile.learn), every=timedelta(seconds=30))
 
     @staticmethod
     def _quietly(run: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[int]]:
@@ -67,6 +81,7 @@ class Rounds:
         await self.reconcile.learn()
         done = Counter({"swept": await self.submit.sweep(), "submitted": 0, "polled": 0, "dispatched": 0})
         for _ in range(MOST_LAPS):
+            await self._read_inbox()
             lap = {
                 "submitted": await self._through(self.submit.round, self.submit.idle),
                 "polled": await self._through(self.reconcile.round, self.reconcile.idle),
@@ -108,6 +123,10 @@ class Rounds:
             await asyncio.wait([waiting], timeout=BREATH)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
+
+    async def _read_inbox(self) -> None:
+        while await self.receive.round():
+            pass
 
     async def _dispatched(self) -> int:
         total = 0

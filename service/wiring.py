@@ -131,6 +131,7 @@ class Builder:
 
     def parts(self, outside: httpx.AsyncClient) -> Parts:
         """Return the whole; `outside` dials what users and upstreams name."""
+        receive = self._receive()
         return Parts(
             settings=self.settings,
             clock=self.clock,
@@ -138,8 +139,9 @@ class Builder:
             upstream=self.upstream,
             handlers=self.handlers,
             desk=self._desk(),
-            receive=self._receive(),
+            receive=receive,
             rounds=Rounds(
+                receive=receive,
                 submit=self._submit(),
                 reconcile=self._reconcile(),
                 dispatch=self._dispatch(outside),
@@ -170,6 +172,7 @@ class Builder:
     def _receive(self) -> Receive:
         return Receive(
             self.record,
+            self.store.inbox,
             tokens=self.tokens,
             clock=self.clock,
             confirm=self.settings.confirm == "always",

@@ -71,6 +71,14 @@ def read_callback(
     """
     claim = tokens.read_callback_token(token, now)
     nonce = verifier.verify(headers, now) if verifier else None
+    return read_body(claim, body, tokens=tokens, nonce=nonce)
+
+
+def read_body(claim: Claim, body: bytes, *, tokens: Tokens, nonce: str | None = None) -> Callback:
+    """Return what the body of a verified callback says; `claim` is what its address said, `nonce` its signature's.
+
+    Raises BadToken for a body whose payload token names another task or submission, or UnreadableCallback.
+    """
     digest = callback_digest(claim, body)
     try:
         fact = read_fact(parse_json(body))

@@ -2,7 +2,7 @@
 
 from service.ports.health import Gauges, Health, Memory
 from service.ports.hints import Clock, Signals
-from service.ports.ledger import DeliveryRow, EventRow, InboxEntry, Ledger, LedgerTransaction, PollRow, RunTime
+from service.ports.ledger import DeliveryRow, EventRow, Inbox, InboxEntry, Ledger, LedgerTransaction, PollRow, RunTime
 from service.ports.library import DeliveryView, IdempotencyKey, Inputs, Intake, Library, TaskFilter
 from service.ports.queues import (
     AttemptResult,
@@ -28,6 +28,7 @@ __all__ = [
     "Gauges",
     "Health",
     "IdempotencyKey",
+    "Inbox",
     "InboxEntry",
     "Inputs",
     "Intake",

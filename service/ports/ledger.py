@@ -13,6 +13,7 @@ from service.core.task import EventType, Json, Task, TaskId, UpstreamId
 class InboxEntry:
     """A raw callback as it came. Unique by `digest` (of task, submission and body); `verdict` says what we made of it.
 
+    It is `unread` until what follows from it is recorded.
     `nonce` is the signature's, when the provider signs: the same nonce with another digest is a forgery.
     """
 
@@ -56,6 +57,16 @@ class DeliveryRow:
     due_at: datetime
 
 
+class Inbox(Protocol):
+    """Where callbacks are kept until they are recorded, when they come faster than that."""
+
+    async def keep(self, entries: Sequence[InboxEntry]) -> set[str]:
+        """Store durably those that are new, as `unread`; return the digests whose nonce another callback has used."""
+
+    async def unread_since(self) -> datetime | None:
+        """Return when the oldest unread callback came, None when every one is recorded."""
+
+
 class LedgerTransaction(Protocol):
     """One transaction over the record. All methods take batches, so that many facts share one commit."""
 
@@ -64,6 +75,12 @@ class LedgerTransaction(Protocol):
 
     async def admit(self, entries: Sequence[InboxEntry]) -> list[str]:
         """Store those entries that are new; return a word for each: `new`, `repeated`, or `nonce_reused`."""
+
+    async def unread(self, limit: int) -> list[InboxEntry]:
+        """Return up to `limit` unread callbacks, oldest first, that no other transaction has in hand."""
+
+    async def read(self, entries: Sequence[InboxEntry]) -> None:
+        """Give unread callbacks the verdict that each of `entries` has."""
 
     async def holders(self, ids: Collection[UpstreamId]) -> dict[UpstreamId, TaskId]:
         """Return which task is known to the upstream by each of `ids`, where one is."""

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.errors import OperatorError
 from service.ports import Gauges
 from service.store.engine import Database
+from service.store.inbox import OLDEST_UNREAD
 from service.store.migrate import HEAD
 from service.store.tables import IS_DEAD, IS_PENDING, OPEN, POLLED, QUEUED, attempts, deliveries, inbox, tasks
 
@@ -20,12 +21,15 @@ class StoreHealth:
         self._database = database
 
     async def ready(self) -> str | None:
-        """Return None when the database answers and its schema fits, else what to do about it."""
+        """Return None when the database answers and its schema fits, else what to do about it.
+
+        A newer schema fits: migrations only add, so that the release before goes on while the next one starts.
+        """
         try:
             version = await self._version()
         except OperatorError as error:
             return str(error)
-        if version == HEAD:
+        if version and version >= HEAD:
             return None
         return f'the database has schema {version}, this code needs {HEAD}: run "boomerang migrate"'
 
@@ -74,6 +78,7 @@ async def _due(connection: AsyncConnection, now: datetime) -> list[Select[Any]]:
     """Return the queries for what is due and in nobody's hands; each finds its oldest at the end of an index."""
     handlers = await _pending_handlers(connection)
     return [
+        OLDEST_UNREAD,
         _oldest(tasks.c.due_at, tasks.c.leased_until, QUEUED, now),
         _oldest(tasks.c.due_at, tasks.c.leased_until, POLLED, now),
         *(

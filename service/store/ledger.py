@@ -12,7 +12,7 @@ from service.ports import DeliveryRow, EventRow, InboxEntry, LedgerTransaction, 
 from service.store.dialect import chunks, insert, one_at_a_time
 from service.store.engine import Database, Write
 from service.store.rows import TASK_COLUMNS, Values, changed_values_of, task_of
-from service.store.tables import deliveries, events, inbox, polls, run_times, tasks
+from service.store.tables import UNREAD, deliveries, events, inbox, polls, run_times, tasks
 
 PARAMETERS = 10_000
 """Ids in one statement: well under what SQLite (32,766) and PostgreSQL (65,535) take."""
@@ -69,6 +69,18 @@ class StoreTransaction:
             query = select(inbox.c.digest).where(inbox.c.digest.in_(some))
             known |= set((await self._connection.execute(query)).scalars())
         return known
+
+    async def unread(self, limit: int) -> list[InboxEntry]:
+        """Return up to `limit` unread callbacks, oldest first, that no other transaction has in hand."""
+        query = select(inbox).where(UNREAD).order_by(inbox.c.received_at).limit(limit)
+        rows = await self._connection.execute(query.with_for_update(skip_locked=True))
+        return [InboxEntry(**row) for row in rows.mappings()]
+
+    async def read(self, entries: Sequence[InboxEntry]) -> None:
+        """Give unread callbacks the verdict that each of `entries` has."""
+        if entries:
+            rows = [{"this_digest": entry.digest, "verdict": entry.verdict} for entry in entries]
+            await self._connection.execute(READ, rows)
 
     async def holders(self, ids: Collection[UpstreamId]) -> dict[UpstreamId, TaskId]:
         """Return which task is known to the upstream by each of `ids`, where one is."""
@@ -134,6 +146,7 @@ class StoreTransaction:
 
 
 SAVE = update(tasks).where(tasks.c.id == bindparam("this_id"))
+READ = update(inbox).where(inbox.c.digest == bindparam("this_digest"))
 NOTE_POLLS = plain_insert(polls)
 LEARN = plain_insert(run_times)
 

@@ -10,7 +10,7 @@ from service.store.dialect import one_at_a_time
 from service.store.engine import Database
 from service.store.signals import LocalSignals
 
-HEAD = "0001"
+HEAD = "0002"
 """The schema that this code needs: the newest file of `migrations/versions`."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -9,6 +9,7 @@ from service.store.delivery_queue import StoreDeliveryQueue
 from service.store.engine import Database
 from service.store.event_log import StoreEvents
 from service.store.health import StoreHealth
+from service.store.inbox import StoreInbox
 from service.store.intake import StoreInputs, StoreIntake
 from service.store.ledger import StoreLedger
 from service.store.library import StoreLibrary
@@ -24,6 +25,7 @@ class Store:
         self._database = database
         self.signals: Signals = database.signals
         self.ledger = StoreLedger(database)
+        self.inbox = StoreInbox(database)
         self.intake = StoreIntake(database)
         self.inputs = StoreInputs(database)
         self.library = StoreLibrary(database)

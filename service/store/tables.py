@@ -188,6 +188,7 @@ ENDED = one_of(tasks.c.status, SETTLED)
 EXPIRED = tasks.c.status == word(Status.EXPIRED)
 IS_PENDING = deliveries.c.status == PENDING
 IS_DEAD = deliveries.c.status == DEAD
+UNREAD = inbox.c.verdict == word("unread")
 
 
 def _partial(name: str, *columns: ColumnElement[object], where: ColumnElement[bool]) -> Index:
@@ -209,6 +210,7 @@ Index("tasks_by_client", tasks.c.client, tasks.c.created_at, tasks.c.id)
 Index("inbox_by_task", inbox.c.task_id, inbox.c.received_at)
 Index("inbox_verdicts", inbox.c.verdict)
 Index("inbox_received", inbox.c.received_at)
+_partial("inbox_unread", inbox.c.received_at, where=UNREAD)
 Index("events_by_task", events.c.task_id, events.c.seq)
 Index("events_by_client", events.c.client, events.c.seq)
 _partial("deliveries_due", deliveries.c.handler, deliveries.c.due_at, deliveries.c.event_seq, where=IS_PENDING)

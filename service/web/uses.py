@@ -27,7 +27,7 @@ class Desk(Protocol):
 class Receiver(Protocol):
     """The inbound door for callbacks."""
 
-    def vouch(self, token: str) -> None:
+    def vouch(self, token: str) -> object:
         """Raise BadToken unless the token is ours and in date; changes nothing."""
 
     async def receive(self, token: str, headers: Mapping[str, str], body: bytes) -> None:

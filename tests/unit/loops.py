@@ -94,6 +94,7 @@ class Loop:
         )
         self.receive = Receive(
             self.record,
+            store.inbox,
             tokens=TOKENS,
             clock=clock,
             confirm=options.confirm,

@@ -180,7 +180,9 @@ def _rounds(loop: Loop, seen: list[str]) -> Rounds:
         jitter=lambda: 0.0,
         signals=loop.store.signals,
     )
-    return Rounds(submit=loop.submit, reconcile=loop.reconcile, dispatch=dispatch, upstream=loop.paced)
+    return Rounds(
+        receive=loop.receive, submit=loop.submit, reconcile=loop.reconcile, dispatch=dispatch, upstream=loop.paced
+    )
 
 
 async def _once(rounds: Rounds) -> dict[str, int]:
@@ -229,4 +231,4 @@ def test_every_round_has_a_name_of_its_own(tmp_path: Path) -> None:
         async with a_loop(tmp_path) as loop:
             return [one.name for one in _rounds(loop, []).all() if one.every > timedelta()]
 
-    assert asyncio.run(names()) == ["learn", "sweep", "submit", "reconcile", "dispatch", "prune"]
+    assert asyncio.run(names()) == ["learn", "inbox", "sweep", "submit", "reconcile", "dispatch", "prune"]

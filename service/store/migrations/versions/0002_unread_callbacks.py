@@ -1,0 +1,15 @@
+"""Callbacks that are kept before they are recorded are found without a search."""
+
+from alembic import op
+from sqlalchemy import text
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Index the unread ones: always few."""
+    unread = text("verdict = 'unread'")
+    op.create_index("inbox_unread", "inbox", ["received_at"], sqlite_where=unread, postgresql_where=unread)

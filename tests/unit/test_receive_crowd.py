@@ -1,0 +1,207 @@
+"""Callbacks by the crowd: kept first, answered, and recorded right after, whoever reads the inbox."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.core.task import Status, TaskId
+from service.entry import Entry, Recorded
+from service.errors import BadSignature, BadToken, StoreUnavailable
+from service.ports import InboxEntry
+from service.receive import BUSY, FEW, GIVES_WAY, LITTLE, Crowd
+from tests.unit.loops import SECOND, START, Loop, a_loop
+from tests.unit.scripted import vtrix_body
+
+
+@pytest.fixture(autouse=True)
+def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every callback be one of a crowd."""
+    monkeypatch.setattr(Crowd, "joined", lambda *_: True)
+
+
+class SameNonce:
+    """A signature that is good, and always carries the same nonce."""
+
+    def verify(self, *_: object) -> str:
+        """Return the nonce."""
+        return "n1"
+
+
+async def recorded(loop: Loop) -> int:
+    """Read the inbox to its end."""
+    total = 0
+    while count := await loop.receive.round():
+        total += count
+    return total
+
+
+async def test_kept_callback_is_durable_before_anything_follows_from_it(tmp_path: Path) -> None:
+    """Answered means kept: nothing is recorded yet, and a process that starts from the file alone records it."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.submitted()
+        loop.upstream.tell("up1")
+        await loop.call_back(vtrix_body("completed"))
+        assert await loop.callbacks() == {"unread": 1}
+        assert (await loop.task(task.id)).hinted_at is None
+        fresh = Loop(loop.store, loop.clock, loop.upstream, loop.options)
+        assert await recorded(fresh) == 1
+        assert await loop.callbacks() == {"accepted": 1}
+        await fresh.poll_due()
+        assert (await loop.task(task.id)).settled_by == "callback"
+
+
+async def test_kept_callback_is_believed_without_confirmation(tmp_path: Path) -> None:
+    """What follows from a kept callback is what follows from any other."""
+    async with a_loop(tmp_path, confirm=False) as loop:
+        task = await loop.submitted()
+        await loop.call_back(vtrix_body("completed"))
+        await recorded(loop)
+        after = await loop.task(task.id)
+        assert (after.status, after.settled_by) == (Status.COMPLETED, "callback")
+        assert await loop.happened(task.id) == ["task.submitted", "task.completed"]
+
+
+async def test_repeats_are_kept_once(tmp_path: Path) -> None:
+    """A repeat changes nothing, whether the first one is recorded already or not."""
+    async with a_loop(tmp_path, confirm=False) as loop:
+        task = await loop.submitted()
+        for _ in range(2):
+            await loop.call_back(vtrix_body("completed"))
+            await loop.call_back(vtrix_body("completed"))
+            await recorded(loop)
+        assert await loop.callbacks() == {"accepted": 1}
+        assert await loop.happened(task.id) == ["task.submitted", "task.completed"]
+
+
+async def test_reused_nonce_is_refused_by_the_inbox_too(tmp_path: Path) -> None:
+    """A nonce vouches for one callback; its repeat is welcome, another one is a forgery."""
+    async with a_loop(tmp_path, verifier=SameNonce()) as loop:
+        await loop.submitted()
+        await loop.call_back(vtrix_body("completed"))
+        await loop.call_back(vtrix_body("completed"))
+        with pytest.raises(BadSignature):
+            await loop.call_back(vtrix_body("failed"))
+        assert await loop.callbacks() == {"unread": 1}
+
+
+async def test_callback_for_an_unknown_task_is_quarantined_when_it_is_read(tmp_path: Path) -> None:
+    """Nobody knows the task: the callback is kept for a person, and holds up nothing."""
+    async with a_loop(tmp_path) as loop:
+        token = loop.tokens.callback_token(TaskId("nobody"), 1, START + timedelta(hours=1))
+        await loop.receive.receive(token, {}, b'{"id": "x", "status": "completed"}')
+        assert await recorded(loop) == 1
+        assert await loop.callbacks() == {"quarantined": 1}
+
+
+async def test_body_for_another_task_is_refused_before_it_is_kept(tmp_path: Path) -> None:
+    """A crowd changes nothing about who is believed."""
+    async with a_loop(tmp_path) as loop:
+        await loop.submitted()
+        foreign = loop.tokens.payload_token(TaskId("another"), 1)
+        with pytest.raises(BadToken):
+            await loop.call_back(vtrix_body("completed") | {"payload": foreign})
+        assert await loop.callbacks() == {}
+
+
+async def test_callback_that_cannot_be_recorded_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is set aside, counted as broken, and the poller settles its task; the others are recorded."""
+    async with a_loop(tmp_path, confirm=False) as loop:
+        tasks = [await loop.submitted() for _ in range(5)]
+        for order in range(5):
+            await loop.call_back(vtrix_body("completed") | {"id": f"up{order + 1}"}, order=order)
+        meaning = loop.receive._meaning
+
+        def poisoned(row: InboxEntry) -> Entry:
+            if row.task_id == tasks[2].id:
+                raise ValueError("nobody foresaw this")
+            return meaning(row)
+
+        monkeypatch.setattr(loop.receive, "_meaning", poisoned)
+        assert await recorded(loop) == 5
+        assert await loop.callbacks() == {"accepted": 4, "broken": 1}
+        assert [(await loop.task(task.id)).settled for task in tasks] == [True, True, False, True, True]
+
+
+async def test_database_that_fails_leaves_callbacks_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be recorded for want of the database is recorded later, and is not set aside."""
+    async with a_loop(tmp_path) as loop:
+        await loop.submitted()
+        await loop.call_back(vtrix_body("completed"))
+
+        async def unavailable(*_: object, **__: object) -> list[Recorded]:
+            raise StoreUnavailable("the disk is full")
+
+        with monkeypatch.context() as broken:
+            broken.setattr(loop.record, "_write", unavailable)
+            with pytest.raises(StoreUnavailable):
+                await loop.receive.round()
+        assert await loop.callbacks() == {"unread": 1}
+        assert await recorded(loop) == 1
+
+
+async def test_patient_reader_leaves_fresh_callbacks_to_others(tmp_path: Path) -> None:
+    """A process that only receives reads what nobody else has read for a while."""
+    async with a_loop(tmp_path) as loop:
+        await loop.submitted()
+        await loop.call_back(vtrix_body("completed"))
+        assert await loop.receive.round(15 * SECOND) == 0
+        loop.clock.move(15 * SECOND)
+        assert await loop.receive.round(15 * SECOND) == 1
+
+
+async def test_reading_gives_way_to_those_who_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While many callbacks wait for an answer, the inbox waits for a second, and is then read in little portions."""
+    async with a_loop(tmp_path) as loop:
+        await loop.submitted()
+        for number in range(LITTLE + 1):
+            await loop.call_back(vtrix_body("completed") | {"progress": number / 100})
+        monkeypatch.setattr(loop.receive, "_in_hand", BUSY)
+        assert await loop.receive.round() == 0
+        loop.clock.move(GIVES_WAY)
+        assert await loop.receive.round() == LITTLE
+        monkeypatch.setattr(loop.receive, "_in_hand", BUSY - 1)
+        assert await loop.receive.round() == 1
+
+
+async def test_waiting_callback_shows_in_the_gauges(tmp_path: Path) -> None:
+    """Nothing waits silently: an unread callback is due."""
+    async with a_loop(tmp_path) as loop:
+        await loop.submitted()
+        await loop.call_back(vtrix_body("completed"))
+        loop.clock.move(7 * SECOND)
+        assert (await loop.store.health.gauges(loop.clock.now())).oldest_due == 7 * SECOND
+
+
+class TestCrowd:
+    """When callbacks come by the crowd."""
+
+    @pytest.fixture(autouse=True)
+    def crowded(self) -> None:
+        """Take the real one, in place of the fixture above."""
+
+    def test_few_are_no_crowd(self) -> None:
+        """Exactly as many as leak out never fill the bucket."""
+        crowd = Crowd()
+        assert not any(crowd.joined(START + number * SECOND / FEW) for number in range(10 * FEW))
+
+    def test_crowd_lasts_until_it_has_dispersed(self) -> None:
+        """A sudden crowd is one from the callback after the last few on, and for as long as they keep coming."""
+        crowd = Crowd()
+        burst = [crowd.joined(START) for _ in range(5 * FEW)]
+        assert burst == [False] * FEW + [True] * (4 * FEW)
+        assert crowd.joined(START + SECOND / 2)
+        assert not crowd.joined(START + 3 * SECOND)
+
+    @given(st.lists(st.floats(-3600, 3600), max_size=50))
+    def test_clocks_that_jump_do_no_harm(self, jumps: list[float]) -> None:
+        """Whatever the clock does, the level stays between nothing and two seconds' worth."""
+        crowd, now = Crowd(), START
+        for jump in jumps:
+            now += timedelta(seconds=jump)
+            crowd.joined(now)
+            assert 0 < crowd.level <= 2 * FEW
