@@ -1,0 +1,44 @@
+"""The faults by their names, and how one is played."""
+
+import tempfile
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+
+from tests.acceptance.processes import Town
+from tests.faults import kills
+from tests.faults.audit import Audit, Row
+from tests.faults.stage import Effort
+
+Fault = Callable[[Town, Effort], Awaitable[Audit]]
+
+KILLS: Mapping[str, Fault] = {
+    "kill-sqlite": kills.kill_sqlite,
+    "kill-postgres": kills.kill_postgres,
+    "kill-shared-sqlite": kills.kill_shared_sqlite,
+}
+STRIKES: Mapping[str, Fault] = {}
+FAULTS: Mapping[str, Fault] = {**KILLS, **STRIKES}
+MINUTES = 30
+"""The longest that one run of a fault may take."""
+
+
+class Impossible(Exception):
+    """This machine has no means to make the fault; says which is missing."""
+
+
+def play(name: str, effort: Effort) -> Row:
+    """Play every run of one fault, each in a directory of its own that is gone afterwards."""
+    audits: list[Audit] = []
+    for number in range(effort.runs):
+        some = replace(effort, kills=effort.kills // effort.runs, seed=effort.seed + number)
+        with tempfile.TemporaryDirectory(prefix="boomerang-faults-") as home, Town(home=Path(home), quiet=True) as town:
+            audits.append(anyio.run(_bounded, FAULTS[name], town, some))
+    return Row(fault=audits[0].fault, audits=audits)
+
+
+async def _bounded(fault: Fault, town: Town, effort: Effort) -> Audit:
+    with anyio.fail_after(MINUTES * 60):
+        return await fault(town, effort)
