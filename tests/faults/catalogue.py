@@ -8,8 +8,9 @@ from pathlib import Path
 import anyio
 
 from tests.acceptance.processes import Town
-from tests.faults import kills
+from tests.faults import clocks, disks, kills, servers
 from tests.faults.audit import Audit, Row
+from tests.faults.means import Impossible
 from tests.faults.stage import Effort
 
 Fault = Callable[[Town, Effort], Awaitable[Audit]]
@@ -19,14 +20,18 @@ KILLS: Mapping[str, Fault] = {
     "kill-postgres": kills.kill_postgres,
     "kill-shared-sqlite": kills.kill_shared_sqlite,
 }
-STRIKES: Mapping[str, Fault] = {}
+STRIKES: Mapping[str, Fault] = {
+    "restart-postgres": servers.restart_postgres,
+    "cut-connections": servers.cut_connections,
+    "full-disk": disks.full_disk,
+    "read-only-disk": disks.read_only_disk,
+    "clock-forward": clocks.clock_forward,
+    "clock-back": clocks.clock_back,
+    "clock-to-and-fro": clocks.clock_to_and_fro,
+}
 FAULTS: Mapping[str, Fault] = {**KILLS, **STRIKES}
 MINUTES = 30
 """The longest that one run of a fault may take."""
-
-
-class Impossible(Exception):
-    """This machine has no means to make the fault; says which is missing."""
 
 
 def play(name: str, effort: Effort) -> Row:
@@ -35,7 +40,10 @@ def play(name: str, effort: Effort) -> Row:
     for number in range(effort.runs):
         some = replace(effort, kills=effort.kills // effort.runs, seed=effort.seed + number)
         with tempfile.TemporaryDirectory(prefix="boomerang-faults-") as home, Town(home=Path(home), quiet=True) as town:
-            audits.append(anyio.run(_bounded, FAULTS[name], town, some))
+            try:
+                audits.append(anyio.run(_bounded, FAULTS[name], town, some))
+            except Impossible as reason:
+                return Row(fault=name, skipped=str(reason))
     return Row(fault=audits[0].fault, audits=audits)
 
 
