@@ -4,10 +4,11 @@ from typing import assert_never
 
 from service.core.media import MB, MediaLimits
 from service.core.param_kinds import Address, Choice, Flag, JsonValue, Kind, MediaList, Model, Parameter, Text, Whole
+from service.core.param_values import ADDRESS_CHARS
 
 Schema = dict[str, JsonValue]
 
-_ADDRESS: Schema = {"type": "string", "format": "uri", "pattern": "^https?://"}
+_ADDRESS: Schema = {"type": "string", "format": "uri", "pattern": r"^https?://[^\s/?#]\S*$", "maxLength": ADDRESS_CHARS}
 
 
 def schema_of(model: Model, *, allow_unavailable: bool) -> Schema:

@@ -20,6 +20,7 @@ from service.web.frame import Frame
 from service.web.keys import KeyGuard
 from service.web.metrics import Counters
 from service.web.models import ModelApi, RoundApi
+from service.web.openapi import OpenApi
 from service.web.probes import ProbeApi
 from service.web.problems import answer_error
 from service.web.tasks import TaskApi
@@ -85,6 +86,7 @@ def create_app(services: Services) -> Starlette:
         *DeliveryApi(services.library, services.deliveries, services.replayer).routes(),
         *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
         *RoundApi(services.rounds).routes(),
+        *OpenApi(allow_off_peak=services.allow_off_peak).routes(),
         *_probes(services, lambda: _added(services.counters(), "callbacks", door.refused)),
     ]
     return _framed(routes, services.api_keys)
