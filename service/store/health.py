@@ -10,7 +10,7 @@ from service.errors import OperatorError
 from service.ports import Gauges
 from service.store.engine import Database
 from service.store.inbox import OLDEST_UNREAD
-from service.store.migrate import HEAD
+from service.store.migrate import HEAD, VERSION, is_newer
 from service.store.tables import IS_DEAD, IS_PENDING, OPEN, POLLED, QUEUED, attempts, deliveries, inbox, tasks
 
 
@@ -19,23 +19,28 @@ class StoreHealth:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._fitted = False
 
     async def ready(self) -> str | None:
         """Return None when the database answers and its schema fits, else what to do about it.
 
-        A newer schema fits: migrations only add, so that the release before goes on while the next one starts.
+        A schema that has fitted and is newer now still fits: migrations only add, so that a running process of the
+        release before goes on while the next one starts.
         """
         try:
             version = await self._version()
         except OperatorError as error:
             return str(error)
-        if version and version >= HEAD:
+        if version == HEAD or (self._fitted and is_newer(version)):
+            self._fitted = True
             return None
+        if is_newer(version):
+            return f"the database has schema {version}, this code knows {HEAD} at most: start the newer release"
         return f'the database has schema {version}, this code needs {HEAD}: run "boomerang migrate"'
 
     async def _version(self) -> str | None:
         async with self._database.reading() as connection:
-            version: str | None = (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
+            version: str | None = (await connection.execute(text(VERSION))).scalar()
             return version
 
     async def gauges(self, now: datetime) -> Gauges:

@@ -1,12 +1,19 @@
 """Brings a database to the newest schema: safe to run twice, and by two at once."""
 
+import re
+import sqlite3
+from collections.abc import Collection
+from contextlib import closing, suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, inspect
 
-from service.store.dialect import one_at_a_time
+from service.errors import BadSetting
+from service.store.dialect import address, one_at_a_time
 from service.store.engine import Database
 from service.store.signals import LocalSignals
 
@@ -14,13 +21,20 @@ HEAD = "0002"
 """The schema that this code needs: the newest file of `migrations/versions`."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+VERSION_TABLE = "alembic_version"
+VERSION = "SELECT version_num FROM alembic_version"
+TABLES_OF_FILE = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite~_%' ESCAPE '~'"
+OUR_VERSION = re.compile(r"[0-9]{4}")
 
 
 async def migrate(database_url: str) -> None:
     """Bring the database at `database_url` to the newest schema, in one transaction.
 
-    Raises BadSetting for an address that is none, and StoreUnavailable when the database cannot take it.
+    Raises BadSetting for an address that is none, for a database that a newer release has migrated and for one that
+    is not ours, both of which it leaves as they are; StoreUnavailable when the database cannot take it.
     """
+    if not (at := address(database_url)).postgres:
+        _refuse_strange_file(at.path)
     database = Database(database_url, LocalSignals())
     try:
         async with database.writing() as write:  # on SQLite, that alone keeps a second migration waiting
@@ -38,5 +52,37 @@ def config(connection: Connection) -> Config:
     return made
 
 
+def is_newer(version: str | None) -> bool:
+    """Return whether a schema's version is that of a release after this one."""
+    return version is not None and bool(OUR_VERSION.fullmatch(version)) and version > HEAD
+
+
+def _refuse_strange_file(path: Path) -> None:
+    """Look at an SQLite file before it is opened to write, which would already change its journal."""
+    if not path.is_file():
+        return
+    with (
+        suppress(sqlite3.Error),  # what is no database, or cannot be read, is told when it is opened
+        closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection,
+    ):
+        tables = {name for (name,) in connection.execute(TABLES_OF_FILE)}
+        found = connection.execute(VERSION) if VERSION_TABLE in tables else ()
+        _refuse_strange(tables, next((version for (version,) in found), None))
+
+
+def _refuse_strange(tables: Collection[str], version: str | None) -> None:
+    if version is not None and version <= HEAD and OUR_VERSION.fullmatch(version):
+        return
+    if is_newer(version):
+        raise BadSetting(
+            f"DATABASE_URL names a database with schema {version}, which a newer release has made; "
+            f"this one knows {HEAD} at most: start the newer release, or name another database"
+        )
+    if version is not None or set(tables) - {VERSION_TABLE}:
+        raise BadSetting("DATABASE_URL names a database that holds something else: give Boomerang one of its own")
+
+
 def _upgrade(connection: Connection) -> None:
+    version = MigrationContext.configure(connection).get_current_revision()
+    _refuse_strange(inspect(connection).get_table_names(), version)
     command.upgrade(config(connection), "head")

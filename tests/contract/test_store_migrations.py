@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 from service.errors import BadSetting, SchemaBehind
 from service.ports import TaskFilter
 from service.store import Store, migrate, open_store
+from service.store.health import StoreHealth
 from service.store.migrate import HEAD, MIGRATIONS
 from service.store.tables import metadata
 from tests.contract.builders import NOW, a_task
@@ -70,11 +71,22 @@ async def test_older_schema_is_not_ready(store: Store) -> None:
     )
 
 
-async def test_newer_schema_is_ready(store: Store) -> None:
-    """A newer release only adds to the schema: this one goes on beside it."""
+async def test_newer_schema_is_ready_for_who_runs_already(store: Store) -> None:
+    """A newer release only adds to the schema: a running process goes on beside it, and one that starts now does not."""
+    assert await store.health.ready() is None
     async with store._database.writing() as write:
         await write.connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     assert await store.health.ready() is None
+    said = await StoreHealth(store._database).ready()
+    assert said == f"the database has schema 9999, this code knows {HEAD} at most: start the newer release"
+
+
+async def test_schema_of_another_application_is_never_ready(store: Store) -> None:
+    """A revision that is none of ours is not taken for a newer one of ours."""
+    assert await store.health.ready() is None
+    async with store._database.writing() as write:
+        await write.connection.execute(text("UPDATE alembic_version SET version_num = 'ae1027a6acf4'"))
+    assert "boomerang migrate" in str(await store.health.ready())
 
 
 async def test_migrations_and_tables_say_the_same(store: Store) -> None:

@@ -1,0 +1,34 @@
+"""A town, a database of each kind, and the tree of each earlier release."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import empty_postgres, postgres_server_url, town
+from tests.acceptance.processes import Town
+from tests.acceptance.scene import sqlite
+from tests.upgrade.releases import RELEASES, Release, unpacked
+
+__all__ = ["empty_postgres", "postgres_server_url", "town"]  # fixtures
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, town: Town) -> str:
+    """Return an empty database of each kind."""
+    if request.param == "sqlite":
+        return sqlite(town)
+    url: str = request.getfixturevalue("empty_postgres")
+    return url
+
+
+@pytest.fixture(params=RELEASES, ids=lambda release: release.id)
+def release(request: pytest.FixtureRequest) -> Release:
+    """Return each earlier release."""
+    found: Release = request.param
+    return found
+
+
+@pytest.fixture
+def tree(release: Release, tmp_path: Path) -> Path:
+    """Return a directory with the code of the release."""
+    return unpacked(release, tmp_path / f"release-{release.id}")

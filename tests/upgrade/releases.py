@@ -1,0 +1,63 @@
+"""The releases before this one, and how to run them."""
+
+import io
+import subprocess
+import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.processes import HOST, Child, Town, answering
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A commit that people may be running, and the newest migration that it knows."""
+
+    commit: str
+    head: str
+
+    @property
+    def id(self) -> str:
+        """Return a short name for tests."""
+        return self.commit[:7]
+
+
+RELEASES = (Release(commit="ab92e454ce1c2d9bdd6e5d7df5e7c170c97a2020", head="0001"),)
+"""Oldest first. A release adds its line here when it is made; nothing else is needed to test the way from it."""
+
+
+def unpacked(release: Release, into: Path) -> Path:
+    """Return the directory `into` with the release's tree in it; skip the test where the history does not reach back."""
+    packed = subprocess.run(["git", "archive", release.commit], cwd=ROOT, capture_output=True, check=False)  # noqa: S603, S607 - our own history
+    if packed.returncode:
+        pytest.skip(f"the history here has no commit {release.id}: a shallow clone, or none at all")
+    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as tree:
+        tree.extractall(into, filter="data")
+    return into
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runner:
+    """Starts processes of one release in a town: its code from `tree`, today's libraries."""
+
+    town: Town
+    tree: Path
+
+    def start(self, name: str, *arguments: str, env: Mapping[str, str], url: str = "") -> Child:
+        """Start `boomerang` of that release with these arguments."""
+        return self.town.start(name, *arguments, env={**env, "PYTHONPATH": str(self.tree)}, url=url)
+
+    async def serve(self, name: str, env: Mapping[str, str], port: int) -> Child:
+        """Start `boomerang serve` of that release, and wait until it is ready."""
+        child = self.start(name, "serve", "--port", str(port), env=env, url=f"http://{HOST}:{port}")
+        await answering(child)
+        return child
+
+    async def run(self, name: str, *arguments: str, env: Mapping[str, str]) -> int:
+        """Run `boomerang` of that release to its end, and return its exit code."""
+        return await self.start(name, *arguments, env=env).ended()

@@ -1,0 +1,76 @@
+"""Any rows for any schema: what is in each table before a migration has to be there after it."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.script import ScriptDirectory
+
+from service.store.dialect import address
+from service.store.migrate import MIGRATIONS, VERSION_TABLE, config
+
+COUNT = 3
+NOW = datetime(2026, 5, 6, 12, 9, 42, 123456, tzinfo=UTC)
+
+Rows = dict[str, list[Mapping[str, Any]]]
+
+
+def revisions() -> list[str]:
+    """Return every revision, oldest first."""
+    return [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()][::-1]
+
+
+def engine(database_url: str) -> sa.Engine:
+    """Return a plain engine for a test's database."""
+    url = address(database_url).url
+    return sa.create_engine(url.set(drivername="sqlite") if url.get_backend_name() == "sqlite" else url)
+
+
+def upgrade(at: sa.Engine, revision: str) -> None:
+    """Migrate up to `revision`, in one transaction."""
+    with at.begin() as connection:
+        command.upgrade(config(connection), revision)
+
+
+def schema(at: sa.Engine) -> dict[str, sa.Table]:
+    """Return every table but Alembic's own, as the database describes it."""
+    found = sa.MetaData()
+    found.reflect(at)
+    return {name: table for name, table in found.tables.items() if name != VERSION_TABLE}
+
+
+def fill(at: sa.Engine, tables: Mapping[str, sa.Table], prefix: str) -> None:
+    """Put rows into each table that name the columns in `tables` and no other, as an older release's inserts do."""
+    with at.begin() as connection:
+        for table in tables.values():
+            connection.execute(sa.insert(table), [_row(table, prefix, number) for number in range(COUNT)])
+
+
+def _row(table: sa.Table, prefix: str, number: int) -> dict[str, Any]:
+    counted = {
+        column.name for column in table.primary_key if isinstance(column.type, sa.Integer) and column.name == "seq"
+    }
+    return {column.name: _value(column, prefix, number) for column in table.columns if column.name not in counted}
+
+
+def _value(column: sa.Column[Any], prefix: str, number: int) -> object:
+    kind = column.type
+    if isinstance(kind, sa.Boolean):
+        return bool(number % 2)
+    if isinstance(kind, sa.Integer | sa.Float | sa.Numeric):
+        return number
+    if isinstance(kind, sa.DateTime):
+        return NOW
+    return f"{prefix}-{column.name}-{number}".encode() if isinstance(kind, sa.LargeBinary) else f"{prefix}-{number}"
+
+
+def rows(at: sa.Engine, tables: Mapping[str, sa.Table]) -> Rows:
+    """Return what is in the columns of `tables`, in an order of its own."""
+    with at.connect() as connection:
+        return {name: _sorted(connection, table) for name, table in tables.items()}
+
+
+def _sorted(connection: sa.Connection, table: sa.Table) -> list[Mapping[str, Any]]:
+    return sorted(map(dict, connection.execute(sa.select(table)).mappings()), key=str)

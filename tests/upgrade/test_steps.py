@@ -1,0 +1,99 @@
+"""Each migration by itself, over a database with rows in it."""
+
+from collections.abc import Iterator
+
+import anyio
+import pytest
+import sqlalchemy as sa
+
+from service.store import open_store
+from service.store.migrate import HEAD
+from tests.acceptance.processes import Town, command
+from tests.upgrade.releases import RELEASES
+from tests.upgrade.rows import engine, fill, revisions, rows, schema, upgrade
+
+STEPS = list(zip(revisions(), revisions()[1:], strict=False))
+
+
+@pytest.fixture
+def at(database_url: str) -> Iterator[sa.Engine]:
+    """Yield an engine for an empty database."""
+    found = engine(database_url)
+    yield found
+    found.dispose()
+
+
+@pytest.mark.parametrize(("before", "after"), STEPS)
+def test_step_keeps_every_row(at: sa.Engine, before: str, after: str) -> None:
+    """What is in the tables before a step is there after it, in every column that there was."""
+    upgrade(at, before)
+    known = schema(at)
+    fill(at, known, "kept")
+    was = rows(at, known)
+    upgrade(at, after)
+    assert all(was.values())
+    assert rows(at, known) == was
+
+
+@pytest.mark.parametrize(("before", "after"), STEPS)
+def test_older_inserts_fit_the_newer_schema(at: sa.Engine, before: str, after: str) -> None:
+    """A release that knows nothing of a step writes on after it: the step only adds, and what it adds may be left out."""
+    upgrade(at, before)
+    known = schema(at)
+    fill(at, known, "before")
+    upgrade(at, after)
+    fill(at, known, "after")
+    assert {len(found) for found in rows(at, known).values()} == {len(next(iter(rows(at, known).values())))}
+
+
+@pytest.mark.parametrize(("before", "after"), STEPS)
+def test_step_takes_nothing_away(at: sa.Engine, before: str, after: str) -> None:
+    """Tables, columns and their types stay, nothing becomes required, and no index that was there goes."""
+    upgrade(at, before)
+    old, old_indexes = schema(at), _indexes(at)
+    upgrade(at, after)
+    new = schema(at)
+    for name, table in old.items():
+        for column in table.columns:
+            assert str(new[name].columns[column.name].type) == str(column.type)
+            assert new[name].columns[column.name].nullable == column.nullable
+        added = [column for column in new[name].columns if column.name not in table.columns]
+        assert [column.name for column in added if not column.nullable and column.server_default is None] == []
+    assert old_indexes <= _indexes(at)
+
+
+def _indexes(at: sa.Engine) -> set[tuple[str, str]]:
+    found = sa.inspect(at)
+    return {(table, str(index["name"])) for table in found.get_table_names() for index in found.get_indexes(table)}
+
+
+@pytest.mark.parametrize("head", sorted({release.head for release in RELEASES}))
+async def test_two_processes_migrate_at_once_and_again(town: Town, at: sa.Engine, database_url: str, head: str) -> None:
+    """From each earlier release's schema, two `boomerang migrate` at once both succeed, and so does a third."""
+    upgrade(at, head)
+    known = schema(at)
+    fill(at, known, "kept")
+    was = rows(at, known)
+    env = {"BOOMERANG_DATABASE_URL": database_url}
+    found: list[tuple[int, str]] = []
+
+    async def once() -> None:
+        code, _, err = await command(town, "migrate", env=env)
+        found.append((code, err))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(once)
+    await once()
+    assert [code for code, _ in found] == [0, 0, 0], found
+    assert rows(at, known) == was
+    async with open_store(database_url) as store:
+        assert await store.health.ready() is None
+
+
+def test_every_release_is_on_the_way_to_today() -> None:
+    """The schema of each earlier release is one of the steps, oldest release first."""
+    heads = [release.head for release in RELEASES]
+    assert set(heads) <= set(revisions())
+    assert heads == sorted(heads)
+    assert revisions()[-1] == HEAD
