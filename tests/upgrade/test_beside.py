@@ -7,6 +7,7 @@ import anyio
 
 from tests.acceptance.processes import Json, Town
 from tests.acceptance.scene import Service
+from tests.upgrade.releases import Release
 from tests.upgrade.stage import IN_FLIGHT, LONG, Stage, staged
 
 EVERY_STATUS = {
@@ -81,7 +82,7 @@ def did(at: Service, what: str) -> int:
     return at.child.said().count(f'"event": "{what}"')
 
 
-async def test_releases_work_side_by_side(town: Town, tree: Path, database_url: str) -> None:
+async def test_releases_work_side_by_side(town: Town, release: Release, tree: Path, database_url: str) -> None:
     """One bill and one end a task, every delivery made, nothing lost, whoever of the two does which step."""
     async with staged(town, tree, database_url) as stage:
         old = await in_every_status(stage)
@@ -89,12 +90,13 @@ async def test_releases_work_side_by_side(town: Town, tree: Path, database_url: 
         assert set(await deliveries(old)) == {"pending", "dead", "delivered"}
         new = await stage.new()
         assert (await statuses(new)).keys() == (await statuses(old)).keys()
+        assert (await old.http.get("/readyz")).is_success == release.ready_beside_newer
         stage.receiver.ill = {}
         assert await stage.replay_the_dead(new) == 1
         await stage.sandbox.turn(double_callbacks=0.2, lose_callbacks=0.1)
         await both_work(stage, old, new)
         for at in (old, new):
-            assert did(at, "submission") and did(at, "delivery"), f"{at.child.name} did nothing"
+            assert min(did(at, "submission"), did(at, "delivery")) > 0, f"{at.child.name} did nothing"
             assert set(stage.balancer.answers[at.child.url]) == {204}
         assert await stage.faults(new) == []
         assert "task.failed" in {hook.body["type"] for hook in stage.receiver.hooks}

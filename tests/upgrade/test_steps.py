@@ -37,7 +37,7 @@ def test_step_keeps_every_row(at: sa.Engine, before: str, after: str) -> None:
 
 @pytest.mark.parametrize(("before", "after"), STEPS)
 def test_older_inserts_fit_the_newer_schema(at: sa.Engine, before: str, after: str) -> None:
-    """A release that knows nothing of a step writes on after it: the step only adds, and what it adds may be left out."""
+    """A release that knows nothing of a step writes on after it: what a step adds may be left out."""
     upgrade(at, before)
     known = schema(at)
     fill(at, known, "before")

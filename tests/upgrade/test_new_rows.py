@@ -1,0 +1,73 @@
+"""An older process meets rows that only today's release writes."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from service.core.callback import callback_digest
+from service.core.task import TaskId
+from service.core.tokens import Claim, Tokens
+from service.ports import InboxEntry
+from service.store import open_store
+from tests.acceptance.processes import Json, Town, until
+from tests.acceptance.scene import SECRET, Service
+from tests.upgrade.stage import Stage, staged
+
+
+def end_of(task: Json) -> bytes:
+    """Return the body that tells a task's end."""
+    return json.dumps(
+        {"id": task["upstream_id"], "created_at": 1, "status": "completed", "model": task["model"]}
+    ).encode()
+
+
+async def keep_unread(database_url: str, task: Json, body: bytes) -> None:
+    """Keep a callback as today's release does in a crowd: durable and answered, not recorded yet."""
+    claim = Claim(task_id=TaskId(task["id"]), submission=1)
+    row = InboxEntry(
+        task_id=claim.task_id,
+        submission=claim.submission,
+        digest=callback_digest(claim, body),
+        body=body,
+        received_at=datetime.now(UTC),
+        verdict="unread",
+    )
+    async with open_store(database_url) as store:
+        assert await store.inbox.keep([row]) == set()
+
+
+async def call_back(at: Service, task: Json, body: bytes) -> int:
+    """Call back at this process itself, and return its answer."""
+    token = Tokens([SECRET]).callback_token(TaskId(task["id"]), 1, datetime.now(UTC) + timedelta(hours=1))
+    return (await at.http.post(f"/callbacks/{token}", content=body)).status_code
+
+
+async def verdicts(at: Service, task: Json) -> list[str]:
+    """Return the verdict of each callback in a task's history."""
+    return [row["verdict"] for row in await at.history(task["id"]) if row["kind"] == "callback"]
+
+
+async def under_way(stage: Stage, old: Service) -> Json:
+    """Return a task that runs for long, about whose end nobody calls."""
+    await stage.sandbox.turn(run_time="60s", callbacks=False)
+    return await stage.submit(old, "in_progress")
+
+
+async def test_unread_callback_waits_for_the_newer_release(town: Town, tree: Path, database_url: str) -> None:
+    """The older process shows it, takes its repeats and leaves it alone; the newer one records it."""
+    async with staged(town, tree, database_url) as stage:
+        old = await stage.old()
+        task = await under_way(stage, old)
+        await stage.migrate()
+        body = end_of(task)
+        await keep_unread(database_url, task, body)
+        assert await call_back(old, task, body) == 204
+        assert await verdicts(old, task) == ["unread"]
+        assert [count for name, count in (await old.metrics()).items() if '"unread"' in name] == [1]
+        new = await stage.new()
+
+        async def recorded() -> bool:
+            return await verdicts(new, task) == ["accepted"]
+
+        await until(recorded, what="the record of the callback")
+        assert await verdicts(old, task) == ["accepted"]
