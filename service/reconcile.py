@@ -23,6 +23,9 @@ CLOCKS_APART = timedelta(minutes=10)
 
 RUN_TIMES_KEPT = 200
 
+IN_HAND = 4
+"""Tasks in hand for each question at once: while answers wait for their commit, the next ones are asked about."""
+
 UNKNOWN = TaskError(
     code="submission_unknown",
     message="the reply to the submission was lost and nothing came after it; submit again if you accept a second bill",
@@ -65,10 +68,12 @@ class Reconcile:
         self._plan = plan
         self._tokens = tokens
         self._clock = clock
+        self._signals = signals
         self._terms = terms
+        self._asking = 0
         self.outcomes: Counter[str] = Counter()
         self._hands: Hands[TaskId] = Hands(
-            most=terms.concurrency,
+            most=IN_HAND * terms.concurrency,
             lease=terms.lease,
             renew=lambda held: queue.renew(held, until=clock.now() + terms.lease),
             freed=lambda: signals.ring("reconcile"),
@@ -76,11 +81,12 @@ class Reconcile:
 
     async def round(self) -> int:
         """Begin to ask about as many due tasks as may be asked at once; return how many."""
-        limit = min(self._hands.free, self._upstream.ready())
+        limit = min(self._hands.free, self._terms.concurrency - self._asking, self._upstream.ready())
         if limit < 1:
             return 0
         now = self._clock.now()
         claimed = await self._queue.claim_polls(now=now, until=now + self._terms.lease, limit=limit)
+        self._asking += len(claimed)
         for task in claimed:
             self._hands.start(task.id, task.fence, self._reconcile(task))
         return len(claimed)
@@ -106,7 +112,11 @@ class Reconcile:
             log.warning("leases not given back, they run out", why=str(error))
 
     async def _reconcile(self, task: Task) -> None:
-        entry = await self._asked(task)
+        try:
+            entry = await self._asked(task)
+        finally:
+            self._asking -= 1
+            self._signals.ring("reconcile")  # the next may be asked about, while this answer waits for its commit
         self.outcomes[entry.poll or "none"] += 1
         recorded = await self._record.add(replace(entry, expires=True))
         status = recorded.task.status if recorded.task else None

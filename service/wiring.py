@@ -31,7 +31,7 @@ from service.rounds import Rounds
 from service.settings import Settings
 from service.store import Store, open_store
 from service.submit import Submit, SubmitTerms
-from service.upstream import Paced, open_upstream
+from service.upstream import Connections, Paced, open_upstream
 
 
 class SystemClock:
@@ -81,8 +81,7 @@ async def put_together(settings: Settings) -> AsyncIterator[Parts]:
 
 @asynccontextmanager
 async def _upstream(settings: Settings) -> AsyncIterator[Paced]:
-    limits = httpx.Limits(max_connections=settings.upstream_concurrency + 4, keepalive_expiry=5)
-    async with httpx.AsyncClient(limits=limits, trust_env=False, follow_redirects=False) as client:
+    async with httpx.AsyncClient(transport=Connections(), trust_env=False, follow_redirects=False) as client:
         yield open_upstream(
             settings.provider,
             client=client,

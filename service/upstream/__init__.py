@@ -6,11 +6,12 @@ import httpx
 
 from service.errors import BadSetting
 from service.ports import Upstream
+from service.upstream.connections import Connections
 from service.upstream.paced import Paced
 from service.upstream.vidu import Vidu
 from service.upstream.vtrix import Vtrix
 
-__all__ = ["Paced", "Vidu", "Vtrix", "open_upstream"]
+__all__ = ["Connections", "Paced", "Vidu", "Vtrix", "open_upstream"]
 
 ADAPTERS: Mapping[str, type[Vtrix | Vidu]] = {"vtrix": Vtrix, "vidu": Vidu}
 
