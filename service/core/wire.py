@@ -17,6 +17,7 @@ MAX_TEXT = 2000
 MAX_URL = 8192
 MAX_CORRELATION = 1024
 MAX_TOKEN = 256
+MAX_NUMBER = 10**18
 
 UPSTREAM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 """What an upstream's id may be: safe as one segment of a path."""
@@ -26,6 +27,7 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,100}~[0-9]{1,9}(~[0-9]{1,11})?\.[A-Za-z0-9_-]{20,}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _HTTP = re.compile(r"https?://[^\s\x00-\x20]+", re.IGNORECASE)
+_PLAIN_HTTP = re.compile(r"https?://[A-Za-z0-9.-]+(/[!-~]*)?")
 
 
 def parse_json(raw: bytes) -> object:
@@ -38,14 +40,12 @@ def parse_json(raw: bytes) -> object:
         raise UnreadableBody(f"the body holds more than {MAX_VALUES:,} values")
     try:
         text = raw.decode("utf-8")
-        value: object = json.loads(
-            text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite_float
-        )
+        value: object = _DECODER.decode(text)
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise UnreadableBody("the body is no JSON that we accept") from error
-    if _deeper_than(value, MAX_DEPTH):
+    if _brackets(raw) > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise UnreadableBody(f"the body is nested deeper than {MAX_DEPTH}")
     return value
 
@@ -56,7 +56,11 @@ def _crowded(raw: bytes) -> bool:
 
 
 def _marks(raw: bytes) -> int:
-    return sum(raw.count(mark) for mark in (b",", b"[", b"{"))
+    return raw.count(b",") + _brackets(raw)
+
+
+def _brackets(raw: bytes) -> int:
+    return raw.count(b"[") + raw.count(b"{")
 
 
 def _unique(pairs: list[tuple[str, object]]) -> Json:
@@ -75,6 +79,9 @@ def _finite_float(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError("a number is out of range")
     return value
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite_float)
 
 
 def _deeper_than(value: object, limit: int) -> bool:
@@ -100,7 +107,7 @@ def clean(value: object, limit: int = MAX_TEXT) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int):
         return ""
     if isinstance(value, int):
-        return str(value) if abs(value) < 10**18 else ""
+        return str(value) if abs(value) < MAX_NUMBER else ""
     return _TOKEN.sub("[token]", _CONTROL.sub(" ", value[: limit * 2 + MAX_TOKEN])).strip()[:limit]
 
 
@@ -108,6 +115,8 @@ def number(value: object) -> int | float | None:
     """Return a finite number that is written as a number or as text; None for anything else, booleans too."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
+    if isinstance(value, int) and abs(value) < MAX_NUMBER:
+        return value
     exact = _decimal(value)
     if exact is None:
         return None
@@ -123,7 +132,7 @@ def money(value: object) -> str | None:
 
 
 def _decimal(value: str | float) -> Decimal | None:
-    text = str(value)[:64] if not isinstance(value, int) or abs(value) < 10**18 else ""
+    text = str(value)[:64] if not isinstance(value, int) or abs(value) < MAX_NUMBER else ""
     try:
         exact = Decimal(text.strip())
     except InvalidOperation:
@@ -150,7 +159,11 @@ def upstream_id(value: object) -> UpstreamId | None:
 
 def http_url(value: object) -> str | None:
     """Return an http or https address of at most 8,192 characters, unchanged; None for anything else."""
-    if not isinstance(value, str) or len(value) > MAX_URL or _CONTROL.search(value):
+    if not isinstance(value, str) or len(value) > MAX_URL:
+        return None
+    if _PLAIN_HTTP.fullmatch(value):
+        return value
+    if _CONTROL.search(value):
         return None
     try:
         return value if _HTTP.fullmatch(value) and urlsplit(value).hostname else None

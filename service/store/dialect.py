@@ -93,6 +93,7 @@ def sqlite_engine(at: Address, *, writes: bool) -> AsyncEngine:
         at.url,
         connect_args={"isolation_level": None, "async_creator_fn": one_trip.connect},
         pool_size=1 if writes else 3,
+        pool_reset_on_return=None,  # every transaction here ends itself: one trip less
         max_overflow=0,
         pool_timeout=30,
         hide_parameters=True,

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 
 from service.ports import InboxEntry
-from service.store.dialect import insert
+from service.store.bulk import insert_many
 from service.store.engine import Database
 from service.store.tables import UNREAD, inbox
 
@@ -21,7 +21,7 @@ class StoreInbox:
         """Store durably those that are new, as `unread`; return the digests whose nonce another callback has used."""
         rows = [vars(entry) for entry in sorted(entries, key=lambda entry: entry.digest)]  # one order: no deadlock
         async with self._database.writing() as write:
-            await write.connection.execute(insert(write.connection, inbox).on_conflict_do_nothing(), rows)
+            await insert_many(write.connection, inbox, rows)
             signed = {entry.digest for entry in entries if entry.nonce}
             known = select(inbox.c.digest).where(inbox.c.digest.in_(signed))
             reused = signed - set((await write.connection.execute(known)).scalars()) if signed else set()

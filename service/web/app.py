@@ -14,7 +14,7 @@ from service.errors import BoomerangError
 from service.ports import Clock, Health, Inputs, Library, Signals
 from service.setting_values import ApiKey
 from service.web.bodies import CALLBACK_BODIES, TASK_BODIES, BodyLimits
-from service.web.callbacks import CallbackDoor
+from service.web.callbacks import CallbackDoor, StraightToTheDoor
 from service.web.deliveries import DeliveryApi
 from service.web.frame import Frame
 from service.web.keys import KeyGuard
@@ -89,7 +89,7 @@ def create_app(services: Services) -> Starlette:
         *OpenApi(allow_off_peak=services.allow_off_peak).routes(),
         *_probes(services, lambda: _added(services.counters(), "callbacks", door.refused)),
     ]
-    return _framed(routes, services.api_keys)
+    return _framed(routes, services.api_keys, Middleware(StraightToTheDoor, door=door))
 
 
 def create_probe_app(services: ProbeServices) -> Starlette:
@@ -105,10 +105,10 @@ def _added(counters: Counters, name: str, counts: Mapping[str, int]) -> Counters
     return {**counters, name: Counter(counters.get(name, {})) + Counter(counts)}
 
 
-def _framed(routes: Sequence[Route], api_keys: Sequence[ApiKey]) -> Starlette:
+def _framed(routes: Sequence[Route], api_keys: Sequence[ApiKey], *first: Middleware) -> Starlette:
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Frame), Middleware(KeyGuard, api_keys=api_keys)],
+        middleware=[Middleware(Frame), *first, Middleware(KeyGuard, api_keys=api_keys)],
         exception_handlers=dict.fromkeys((BoomerangError, HTTPException, ClientDisconnect), answer_error),
     )
     app.router.redirect_slashes = False  # a redirect would spell out a token, and hide a wrong address

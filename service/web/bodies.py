@@ -1,12 +1,12 @@
 """Request bodies: read with a cap, a time limit and a bound on the bytes in hand; parsed off the loop when large."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 
-import anyio
 from anyio.to_thread import run_sync
 from starlette.requests import ClientDisconnect, Request
 
@@ -51,15 +51,15 @@ class Bodies:
 
         Raises Refusal (408 too slow, 413 too large, 503 too many at once), UnreadableBody or ClientDisconnect.
         """
-        async with self._room(self._announced(request)):
+        size = self._announced(request)
+        async with self._room(size) if size > SMALL else nullcontext():
             yield await self._within_time(request)
 
     @asynccontextmanager
     async def _room(self, size: int) -> AsyncIterator[None]:
         async with AsyncExitStack() as held:
             try:
-                if size > SMALL:
-                    await held.enter_async_context(self._budget.hold(size, seconds=self._limits.patience))
+                await held.enter_async_context(self._budget.hold(size, seconds=self._limits.patience))
             except TimeoutError:
                 raise Refusal(BUSY) from None
             yield
@@ -77,7 +77,7 @@ class Bodies:
 
     async def _within_time(self, request: Request) -> bytes:
         try:
-            with anyio.fail_after(self._limits.seconds):
+            async with asyncio.timeout(self._limits.seconds):
                 return await self._collect(request)
         except TimeoutError:
             raise Refusal(TOO_SLOW) from None
@@ -88,11 +88,14 @@ class Bodies:
             message = await request.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect("the connection ended before the body did")
-            size += len(message.get("body", b""))
+            part = message.get("body", b"")
+            size += len(part)
             if size > self._limits.most:
                 raise Refusal(self._too_large())
-            body.write(message.get("body", b""))
             more = message.get("more_body", False)
+            if not more and size == len(part):
+                return part  # as most of them come: in one piece
+            body.write(part)
         return body.getvalue()  # shares its buffer: no second copy of a large body
 
     def _too_large(self) -> Problem:

@@ -2,21 +2,21 @@
 
 import re
 import time
-from uuid import uuid4
+from collections.abc import Iterable
+from secrets import token_hex
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.web.problems import unforeseen
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-SAFE_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-}
+SAFE_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+)
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 log = structlog.get_logger("service.web")
@@ -44,7 +44,7 @@ class _Framed:
         self._scope = scope
         self._send = send
         self._state = scope.setdefault("state", {})
-        self._request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
+        self._request_id = _request_id(scope["headers"])
         self._status = 0
         self._started = time.perf_counter()
 
@@ -61,10 +61,10 @@ class _Framed:
     async def _answer(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            headers = MutableHeaders(scope=message)
-            headers["X-Request-ID"] = self._request_id
-            for name, value in SAFE_HEADERS.items():
-                headers.setdefault(name, value)
+            given = {name for name, _ in message["headers"]}
+            more = [(name, value) for name, value in SAFE_HEADERS if name not in given]
+            request_id = (b"x-request-id", self._request_id.encode())
+            message = {**message, "headers": [*message["headers"], request_id, *more]}
         await self._send(message)
 
     def _write_line(self) -> None:
@@ -82,6 +82,7 @@ class _Framed:
         )
 
 
-def _request_id(given: str) -> str:
+def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """Return the caller's own request id when it is a plain one, otherwise a fresh one."""
-    return given if REQUEST_ID.fullmatch(given) else uuid4().hex
+    given = next((value for name, value in headers if name == b"x-request-id"), b"").decode("latin-1")
+    return given if REQUEST_ID.fullmatch(given) else token_hex(16)
