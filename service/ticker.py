@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -17,6 +17,10 @@ log = structlog.get_logger("boomerang.ticker")
 REST_AFTER = 5.0
 REST = 2.0
 """Seconds without work or a topic's ring after which a round rests, and how often it is run while it does."""
+
+
+LOOK_AT_THE_CLOCK = timedelta(seconds=2)
+"""How often the clock is looked at, at least: one that was put back would let nothing ring for as long."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,22 @@ class Round:
     topic: str | None = None
 
 
+class SteadyScheduler(AsyncIOScheduler):  # type: ignore[misc] # APScheduler ships no types
+    """Rings on when the machine's clock jumps.
+
+    APScheduler alone rings nothing for as long as the clock was put back, and goes through every interval that was
+    skipped when it was put on.
+    """
+
+    def _process_jobs(self) -> float:
+        now = datetime.now(UTC)
+        for job in self.get_jobs():
+            if abs(job.next_run_time - now) > job.trigger.interval + LOOK_AT_THE_CLOCK:
+                job.modify(next_run_time=now)
+        wait: float = super()._process_jobs()
+        return min(wait, LOOK_AT_THE_CLOCK.total_seconds())
+
+
 class Ticker:
     """Rings every round in time, and at once when its topic rings. A failing round is logged, and rung again.
 
@@ -43,7 +63,7 @@ class Ticker:
     def __init__(self, rounds: list[Round], signals: Signals) -> None:
         self._rounds = rounds
         self._signals = signals
-        self._scheduler = AsyncIOScheduler(timezone=UTC)
+        self._scheduler = SteadyScheduler(timezone=UTC)
         self._rung: dict[str, asyncio.Event] = {one.name: asyncio.Event() for one in rounds}
         self._busy_at: dict[str, float] = {}
         self._ran_at: dict[str, float] = {}

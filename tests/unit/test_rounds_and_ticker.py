@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,6 +73,34 @@ async def test_time_rings() -> None:
     ticker, _ = _ticker(work.run, every=timedelta(milliseconds=5))
     await ticker.start()
     for _ in range(3):
+        await work.begins()
+    await ticker.stop()
+
+
+class SetClock(datetime):
+    """The machine's clock, which a test puts on or back."""
+
+    by = timedelta()
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Any:
+        """Return the time that the clock shows."""
+        return datetime.now(tz) + cls.by
+
+
+@pytest.mark.parametrize("by", [timedelta(hours=-1), timedelta(hours=1)])
+async def test_time_rings_on_when_the_clock_jumps(by: timedelta, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that is put back by an hour does not keep every round waiting for an hour."""
+    monkeypatch.setattr(SetClock, "by", timedelta())
+    monkeypatch.setattr("apscheduler.schedulers.base.datetime", SetClock)
+    monkeypatch.setattr("service.ticker.datetime", SetClock)
+    monkeypatch.setattr("service.ticker.LOOK_AT_THE_CLOCK", timedelta(milliseconds=5))
+    work = Work()
+    ticker, _ = _ticker(work.run, every=timedelta(milliseconds=5))
+    await ticker.start()
+    await work.begins()
+    SetClock.by = by
+    for _ in range(5):
         await work.begins()
     await ticker.stop()
 
