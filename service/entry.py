@@ -92,11 +92,10 @@ def apply(entry: Entry, before: Task, plan: Plan, now: datetime) -> Step:
     after = _with_lease_returned(entry, before, step.task)
     after = _with_poll_counted(entry, after, now)
     after = _with_hint(entry, after, now)
-    if after.final:
-        entry = replace(entry, due_at=None, note=None)  # what is over neither waits nor is asked about
-    due_at = entry.due_at or _due(entry, before, after, plan, now)
+    asked_for, note = (None, None) if after.final else (entry.due_at, entry.note)  # what is over waits no more
+    due_at = asked_for or _due(entry, before, after, plan, now)
     warnings = (*after.warnings, entry.warning) if entry.warning and step.task is not before else after.warnings
-    return Step(task=replace(after, due_at=due_at, note=entry.note, warnings=warnings), events=step.events)
+    return Step(task=replace(after, due_at=due_at, note=note, warnings=warnings), events=step.events)
 
 
 def strange_id(entry: Entry, task: Task | None) -> UpstreamId | None:
@@ -129,12 +128,16 @@ def _as_hint_while_nameless(entry: Entry, task: Task) -> Entry:
 
 def _without_a_second_bill(entry: Entry, task: Task) -> Entry:
     """Doubt that a task never left when a callback spoke of it: it is asked about, and not sent again."""
-    doubted = replace(entry, fact=Fact(status=Status.IN_DOUBT, guessed=True), source=None)
     if entry.hint:
-        return doubted if task.status is Status.QUEUED else entry
+        return _doubted(entry) if task.status is Status.QUEUED else entry
     again = entry.fact is not None and entry.fact.status is Status.QUEUED
-    spoken_of = task.hinted_at or task.hinted_id
-    return replace(doubted, due_at=None, tried=False, note=None, warning=None) if again and spoken_of else entry
+    if not again or not (task.hinted_at or task.hinted_id):
+        return entry
+    return replace(_doubted(entry), due_at=None, tried=False, note=None, warning=None)
+
+
+def _doubted(entry: Entry) -> Entry:
+    return replace(entry, fact=Fact(status=Status.IN_DOUBT, guessed=True), source=None)
 
 
 def _advanced(entry: Entry, task: Task, now: datetime) -> Step:

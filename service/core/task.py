@@ -197,9 +197,19 @@ def advance(task: Task, fact: Fact, now: datetime, *, source: Source | None) -> 
     """
     if not _admissible(task, fact):
         return None
-    moved = replace(_moved(task, fact), upstream_id=_known_id(task, fact, source))
-    if fact.settles:
-        moved = replace(moved, settled_by=source, settled_at=now, progress=_final_progress(moved))
+    moved = replace(
+        task,
+        status=fact.status,
+        guessed=fact.guessed,
+        unconfirmed=fact.unconfirmed,
+        upstream_id=_known_id(task, fact, source),
+        progress=1.0 if fact.status is Status.COMPLETED else _higher(task.progress, fact.progress),
+        output=fact.output or task.output,
+        error=fact.error,
+        usage=fact.usage or task.usage,
+        settled_by=source if fact.settles else None,
+        settled_at=now if fact.settles else None,
+    )
     if moved == task:
         return None
     return Step(task=moved, events=_happened(task, moved))
@@ -219,21 +229,6 @@ def _guessable(task: Task, fact: Fact) -> bool:
     return fact.status is Status.FAILED and not told and not task.settled
 
 
-def _moved(task: Task, fact: Fact) -> Task:
-    return replace(
-        task,
-        status=fact.status,
-        guessed=fact.guessed,
-        unconfirmed=fact.unconfirmed,
-        progress=_higher(task.progress, fact.progress),
-        output=fact.output or task.output,
-        error=fact.error,
-        usage=fact.usage or task.usage,
-        settled_by=None,
-        settled_at=None,
-    )
-
-
 def _known_id(task: Task, fact: Fact, source: Source | None) -> UpstreamId | None:
     if source is Source.CALLBACK:
         return task.upstream_id or fact.upstream_id
@@ -242,10 +237,6 @@ def _known_id(task: Task, fact: Fact, source: Source | None) -> UpstreamId | Non
 
 def _higher(old: float | None, new: float | None) -> float | None:
     return new if old is None else old if new is None else max(old, new)
-
-
-def _final_progress(task: Task) -> float | None:
-    return 1.0 if task.status is Status.COMPLETED else task.progress
 
 
 def _happened(before: Task, after: Task) -> tuple[EventType, ...]:

@@ -85,13 +85,13 @@ class LedgerTransaction(Protocol):
     async def holders(self, ids: Collection[UpstreamId]) -> dict[UpstreamId, TaskId]:
         """Return which task is known to the upstream by each of `ids`, where one is."""
 
-    async def save(self, tasks: Collection[Task]) -> None:
-        """Write every mutable field of `tasks`, each locked before in this transaction."""
+    async def save(self, moved: Collection[Task]) -> None:
+        """Write every mutable field of `moved`, each locked before in this transaction."""
 
     async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> None:
         """Store events, in this order, and what follows from them."""
 
-    async def note_polls(self, polls: Sequence["PollRow"]) -> None:
+    async def note_polls(self, asked: Sequence["PollRow"]) -> None:
         """Store polls for the task's history."""
 
     async def learn(self, samples: Sequence["RunTime"]) -> None:

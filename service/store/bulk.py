@@ -19,15 +19,32 @@ async def insert_many(connection: AsyncConnection, table: Table, rows: Sequence[
     if not rows:
         return
     names = tuple(rows[0])
-    columns = [[*map(process, [row[name] for row in rows])] for name, process in _processors(table, names, connection)]
+    columns = _columns(connection, table, names, rows)
     if connection.dialect.name == "postgresql":
         await connection.exec_driver_sql(_from_arrays(table, names, connection.dialect), tuple(columns))
     else:
         await connection.exec_driver_sql(_one_by_one(table, names), list(zip(*columns, strict=True)))
 
 
-def _processors(table: Table, names: Sequence[str], connection: AsyncConnection) -> list[tuple[str, Processor]]:
-    return [(name, _processor(table, name, connection.dialect)) for name in names]
+async def update_many(connection: AsyncConnection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Change the rows of `table` that `rows` name by its one primary key; all of them name the same columns."""
+    if not rows:
+        return
+    (key,) = table.primary_key.columns.keys()
+    names = (*(name for name in rows[0] if name != key), key)
+    columns = _columns(connection, table, names, rows)
+    if connection.dialect.name == "postgresql":
+        await connection.exec_driver_sql(_set_from_arrays(table, names, connection.dialect), tuple(columns))
+    else:
+        await connection.exec_driver_sql(_set_one_by_one(table, names), list(zip(*columns, strict=True)))
+
+
+def _columns(
+    connection: AsyncConnection, table: Table, names: Sequence[str], rows: Sequence[Mapping[str, Any]]
+) -> list[list[Any]]:
+    """Return the values as the driver takes them, a list for each column."""
+    processors = [_processor(table, name, connection.dialect) for name in names]
+    return [[*map(process, [row[name] for row in rows])] for name, process in zip(names, processors, strict=True)]
 
 
 @cache
@@ -49,9 +66,30 @@ def _one_by_one(table: Table, names: tuple[str, ...]) -> str:
 
 @cache
 def _from_arrays(table: Table, names: tuple[str, ...], dialect: Dialect) -> str:
-    arrays = ", ".join(f"%s::{table.c[name].type.compile(dialect)}[]" for name in names)
+    arrays = _arrays(table, names, dialect)
     into = _into(table, names, dialect)
     return f"INSERT INTO {into} SELECT * FROM unnest({arrays}) ON CONFLICT DO NOTHING"  # noqa: S608 - our own names
+
+
+@cache
+def _set_one_by_one(table: Table, names: tuple[str, ...]) -> str:
+    *changed, key = map(sqlite.dialect().identifier_preparer.quote, names)
+    values = ", ".join(f"{name} = ?" for name in changed)
+    return f"UPDATE {table.name} SET {values} WHERE {key} = ?"  # noqa: S608 - our own names
+
+
+@cache
+def _set_from_arrays(table: Table, names: tuple[str, ...], dialect: Dialect) -> str:
+    *changed, key = map(dialect.identifier_preparer.quote, names)
+    values = ", ".join(f"{name} = new.{name}" for name in changed)
+    arrays, columns = _arrays(table, names, dialect), ", ".join([*changed, key])
+    return (
+        f"UPDATE {table.name} AS old SET {values} FROM unnest({arrays}) AS new ({columns}) WHERE old.{key} = new.{key}"  # noqa: S608 - our own names
+    )
+
+
+def _arrays(table: Table, names: Sequence[str], dialect: Dialect) -> str:
+    return ", ".join(f"%s::{table.c[name].type.compile(dialect)}[]" for name in names)
 
 
 def _into(table: Table, names: Sequence[str], dialect: Dialect) -> str:

@@ -4,11 +4,11 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 
-from sqlalchemy import bindparam, select, update
-from sqlalchemy import insert as plain_insert
+from sqlalchemy import bindparam, select
 
 from service.core.task import Task, TaskId, UpstreamId
 from service.ports import DeliveryRow, EventRow, InboxEntry, LedgerTransaction, PollRow, RunTime
+from service.store.bulk import insert_many, update_many
 from service.store.dialect import chunks, insert, one_at_a_time
 from service.store.engine import Database, Write
 from service.store.rows import TASK_COLUMNS, Values, changed_values_of, task_of
@@ -78,9 +78,8 @@ class StoreTransaction:
 
     async def read(self, entries: Sequence[InboxEntry]) -> None:
         """Give unread callbacks the verdict that each of `entries` has."""
-        if entries:
-            rows = [{"this_digest": entry.digest, "verdict": entry.verdict} for entry in entries]
-            await self._connection.execute(READ, rows)
+        rows = [{"digest": entry.digest, "verdict": entry.verdict} for entry in entries]
+        await update_many(self._connection, inbox, rows)
 
     async def holders(self, ids: Collection[UpstreamId]) -> dict[UpstreamId, TaskId]:
         """Return which task is known to the upstream by each of `ids`, where one is."""
@@ -90,17 +89,17 @@ class StoreTransaction:
             found |= {row.upstream_id: row.id for row in await self._connection.execute(query)}
         return found
 
-    async def save(self, tasks: Collection[Task]) -> None:
-        """Write what has changed of `tasks` since they were locked in this transaction, like changes together."""
-        await self.lock({task.id for task in tasks} - self._locked.keys())
+    async def save(self, moved: Collection[Task]) -> None:
+        """Write what has changed of `moved` since they were locked in this transaction, like changes together."""
+        await self.lock({task.id for task in moved} - self._locked.keys())
         alike: dict[tuple[str, ...], list[Values]] = defaultdict(list)
-        for task in tasks:
+        for task in moved:
             changed = changed_values_of(self._locked[task.id], task)
-            alike[tuple(changed)].append(changed | {"this_id": task.id})
+            alike[tuple(changed)].append(changed | {"id": task.id})
         for names, rows in alike.items():
             if names:
-                await self._connection.execute(SAVE, rows)
-        self._locked |= {task.id: task for task in tasks}
+                await update_many(self._connection, tasks, rows)
+        self._locked |= {task.id: task for task in moved}
 
     async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> None:
         """Store events, in this order, and their deliveries; what is stored already stays as it is.
@@ -130,25 +129,17 @@ class StoreTransaction:
         fresh = {"status": "pending", "attempts": 0, "attempted": 0, "fence": 0}
         await self._connection.execute(statement, [vars(row) | fresh | {"of_event": row.event_id} for row in rows])
 
-    async def note_polls(self, polls: Sequence[PollRow]) -> None:
+    async def note_polls(self, asked: Sequence[PollRow]) -> None:
         """Store polls for the task's history."""
-        if polls:
-            await self._connection.execute(NOTE_POLLS, [vars(poll) for poll in polls])
+        await insert_many(self._connection, polls, [vars(poll) for poll in asked])
 
     async def learn(self, samples: Sequence[RunTime]) -> None:
         """Store run times from which polls are learned."""
-        if samples:
-            await self._connection.execute(LEARN, [vars(sample) for sample in samples])
+        await insert_many(self._connection, run_times, [vars(sample) for sample in samples])
 
     def notify(self, topics: Iterable[str]) -> None:
         """Ring `topics` in every process once the transaction is committed."""
         self._topics.update(topics)
-
-
-SAVE = update(tasks).where(tasks.c.id == bindparam("this_id"))
-READ = update(inbox).where(inbox.c.digest == bindparam("this_digest"))
-NOTE_POLLS = plain_insert(polls)
-LEARN = plain_insert(run_times)
 
 
 def _word(entry: InboxEntry, fresh: set[str], known: set[str]) -> str:

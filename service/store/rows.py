@@ -15,6 +15,8 @@ Values = dict[str, Any]
 TASK_COLUMNS = tuple(tasks.c[field.name] for field in fields(Task))
 """What makes a task: neither the idempotency key nor the computed cost."""
 
+TASK_NAMES = tuple(column.name for column in TASK_COLUMNS)
+
 
 def values_of(task: Task) -> Values:
     """Return the columns of `task`, its cost as a number beside its usage."""
@@ -37,8 +39,8 @@ def changed_values_of(before: Task, after: Task) -> Values:
 
 
 def task_of(row: RowMapping) -> Task:
-    """Return the task that a row of TASK_COLUMNS holds."""
-    values = {column.name: row[column] for column in TASK_COLUMNS}
+    """Return the task that a row holds, whose first columns are TASK_COLUMNS."""
+    values: Values = dict(zip(TASK_NAMES, row.values(), strict=False))
     return Task(**(values | _structured(values)))
 
 

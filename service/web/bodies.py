@@ -88,7 +88,7 @@ class Bodies:
             message = await request.receive()
             if message["type"] == "http.disconnect":
                 raise ClientDisconnect("the connection ended before the body did")
-            part = message.get("body", b"")
+            part: bytes = message.get("body", b"")
             size += len(part)
             if size > self._limits.most:
                 raise Refusal(self._too_large())
