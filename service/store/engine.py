@@ -49,6 +49,8 @@ class Database:
             self._writer = sqlite_engine(self.at, writes=True)
             self._reader = sqlite_engine(self.at, writes=False)
         self._turn = asyncio.Semaphore(WRITERS if self.at.postgres else 1)
+        self.write_failed = False
+        """Whether a write could not be done since somebody last took this back: reading may still work."""
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
@@ -61,11 +63,15 @@ class Database:
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Write]:
         """Yield a write transaction; leaving commits durably and then rings, an error rolls everything back."""
-        with troubles_told():
-            async with _in_time(), self._my_turn(), self._writer.begin() as connection:
-                write = Write(connection=connection)
-                yield write
-                await notify(connection, write.topics)
+        try:
+            with troubles_told():
+                async with _in_time(), self._my_turn(), self._writer.begin() as connection:
+                    write = Write(connection=connection)
+                    yield write
+                    await notify(connection, write.topics)
+        except StoreUnavailable:
+            self.write_failed = True
+            raise
         self.signals.ring(*sorted(write.topics))
 
     @asynccontextmanager

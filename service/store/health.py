@@ -1,9 +1,9 @@
 """The database's own word on its state."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select, text
+from sqlalchemy import ColumnElement, Select, delete, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import OperatorError
@@ -11,7 +11,10 @@ from service.ports import Gauges
 from service.store.engine import Database
 from service.store.inbox import OLDEST_UNREAD
 from service.store.migrate import HEAD, VERSION, is_newer
-from service.store.tables import IS_DEAD, IS_PENDING, OPEN, POLLED, QUEUED, attempts, deliveries, inbox, tasks
+from service.store.tables import IS_DEAD, IS_PENDING, OPEN, POLLED, QUEUED, attempts, deliveries, inbox, polls, tasks
+
+NOTHING = {"task_id": "", "at": datetime.fromtimestamp(0, UTC), "outcome": "none"}
+"""A row that no other can be taken for: written and taken back, to see whether that can be done."""
 
 
 class StoreHealth:
@@ -24,11 +27,14 @@ class StoreHealth:
     async def ready(self) -> str | None:
         """Return None when the database answers and its schema fits, else what to do about it.
 
+        After a write that failed, it is ready again once one succeeds: a full or read-only disk can still be read.
         A schema that has fitted and is newer now still fits: migrations only add, so that a running process of the
         release before goes on while the next one starts.
         """
         try:
             version = await self._version()
+            if self._database.write_failed:
+                await self._write_something()
         except OperatorError as error:
             return str(error)
         if version == HEAD or (self._fitted and is_newer(version)):
@@ -42,6 +48,12 @@ class StoreHealth:
         async with self._database.reading() as connection:
             version: str | None = (await connection.execute(text(VERSION))).scalar()
             return version
+
+    async def _write_something(self) -> None:
+        async with self._database.writing() as write:
+            await write.connection.execute(insert(polls), NOTHING)
+            await write.connection.execute(delete(polls).where(polls.c.task_id == NOTHING["task_id"]))
+        self._database.write_failed = False
 
     async def gauges(self, now: datetime) -> Gauges:
         """Return the current reading."""

@@ -5,6 +5,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,22 @@ async def test_read_only_database_is_unavailable_for_writes(store: Store) -> Non
     with pytest.raises(StoreUnavailable, match="readonly"):
         await _admit(store)
     assert await store.library.task(TaskId("t1")) is None
+
+
+async def test_store_that_can_only_be_read_is_not_ready(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a write that failed, readiness is the word of another write; what that writes is not there afterwards."""
+    monkeypatch.setattr(dialect, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        async with open_store(f"sqlite:///{path}") as store:
+            other.execute("BEGIN IMMEDIATE")
+            assert await store.health.ready() is None
+            with pytest.raises(StoreUnavailable):
+                await _admit(store)
+            assert "locked" in str(await store.health.ready())
+            other.execute("COMMIT")
+            assert await store.health.ready() is None
+            assert not store._database.write_failed
+        assert other.execute("SELECT count(*) FROM polls").fetchone() == (0,)
 
 
 async def test_removed_file_is_unavailable(store: Store, path: Path) -> None:
