@@ -55,7 +55,7 @@ def _unplayable(path: Path, kind: Kind) -> str | None:
         return None
     av = importlib.import_module("av")
     try:
-        with av.open(str(path), format=kind.container) as movie:
+        with av.open(str(path), format=kind.container, options={"skip_frame": "all"}) as movie:  # nothing is decoded
             return None if movie.streams.video else "it has no video stream"
     except (av.error.FFmpegError, OSError, ValueError) as error:
         return f"it cannot be opened as {kind.name}: {type(error).__name__}"

@@ -16,7 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, NoReturn
 
 from service.core.media import ImageFacts, Inspector, Unreadable, VideoFacts
-from service.core.media_header import claimed_samples, image_size, is_cut_short, sniff
+from service.core.media_header import claimed_samples, image_size, is_cut_short, is_shredded, scan_count, sniff
 
 if TYPE_CHECKING:
     from av import Packet
@@ -28,10 +28,15 @@ MAX_DECODED_PIXELS = 16 * 1024 * 1024  # 64 MB as RGBA; what is larger is judged
 MAX_PACKETS = 50_000  # 8 seconds at 1,000 frames a second are 8,000
 MAX_SAMPLES = 2_000_000  # 8 seconds of plain 192 kHz sound are 1.5 million; each costs FFmpeg some 24 bytes
 MAX_DECODE_TRIES = 64  # more than any codec holds back before its first frame
+MAX_PIXELS_WORKED = 2 * 1024**3  # by slices that may each cover the whole frame: a second or two
 
 _IMAGE_FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 _VIDEO_FORMATS = {"mp4": "mov", "mov": "mov", "avi": "avi"}
 _EXTRAS = {"PIL": "pillow", "av": "av"}
+_START_CODE = b"\0\0\1"
+_PLAIN = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb", "mpeg1video": "null", "mpeg2video": "null"}
+"""Codecs whose slices begin with a start code, once FFmpeg's filter has put it there."""
+
 _CODEC_OPTIONS = {"max_pixels": str(MAX_DECODED_PIXELS), "threads": "1"}
 _one_at_a_time = Lock()
 
@@ -62,6 +67,8 @@ class MediaInspector:
         form, size = sniff(data), image_size(data)
         if form not in _IMAGE_FORMATS or size is None:
             raise Unreadable("its header is damaged")
+        if is_shredded(data):
+            raise Unreadable("it is cut into more parts than an image has")
         if size[0] * size[1] <= MAX_DECODED_PIXELS:
             with _guarded():
                 size = _decode_image(data, _IMAGE_FORMATS[form])
@@ -114,7 +121,7 @@ def _decode_video(data: bytes, form: str) -> VideoFacts:
         BytesIO(data),
         "r",
         format=_VIDEO_FORMATS[form],
-        options=dict(_CODEC_OPTIONS),
+        options={**_CODEC_OPTIONS, "skip_frame": "all"},  # while it looks around; what is decoded is weighed first
         metadata_errors="replace",
         io_open=_refuse,
     ) as container:
@@ -137,6 +144,20 @@ def _is_cover(stream: "VideoStream") -> bool:
     return bool(stream.disposition & stream.disposition.attached_pic)
 
 
+def _slice_count(stream: "VideoStream", data: bytes) -> int:
+    """Return at most how many times decoding `data` may go over the frame."""
+    from av.bitstream import BitStreamFilterContext  # noqa: PLC0415 - see `_decode_video`
+    from av.packet import Packet  # noqa: PLC0415 - see `_decode_video`
+
+    codec = stream.codec_context.name
+    if codec == "mjpeg":
+        return scan_count(data)
+    if codec not in _PLAIN or not data:
+        return 1
+    plain = BitStreamFilterContext(_PLAIN[codec], stream).filter(Packet(data))
+    return sum(bytes(packet).count(_START_CODE) for packet in plain)
+
+
 @dataclass(kw_only=True)
 class _Reading:
     """Read the packets of one stream: how long they really last, whatever the header says, and what a frame is."""
@@ -145,6 +166,7 @@ class _Reading:
     decode: bool
     start: int | None = None
     end: int | None = None
+    slices: int = 0
     frame: "VideoFrame | None" = None
 
     def run(self, container: "InputContainer") -> None:
@@ -156,9 +178,16 @@ class _Reading:
                 raise Unreadable("it is cut short")
             self._time(packet)
             if self.decode and self.frame is None and (count < MAX_DECODE_TRIES or not packet.size):
+                self._weigh(packet)
                 self.frame = next(iter(self._frames(packet)), None)
         if self.decode and self.frame is None:
             raise Unreadable("none of its frames can be decoded")
+
+    def _weigh(self, packet: "Packet[VideoStream]") -> None:
+        """Refuse frames of so many slices that decoding the first one would take minutes: a few bytes make one."""
+        self.slices += _slice_count(self.stream, bytes(packet))
+        if self.slices * self.stream.width * self.stream.height > MAX_PIXELS_WORKED:
+            raise Unreadable("its frames are cut into too many slices")
 
     def _time(self, packet: "Packet[VideoStream]") -> None:
         at = packet.dts if packet.pts is None else packet.pts

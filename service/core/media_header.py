@@ -36,6 +36,10 @@ _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}
 _JPEG_ENDS = frozenset({0xD9, 0xDA})
 _JPEG_STEPS = 10_000  # no real file has more segments before its frame; a file of fill bytes must not keep us
+_MOST_CHUNKS = 50_000  # of a PNG; encoders cut its pixels into chunks of 4 KB or more
+_MOST_SCANS = 100  # of a JPEG; progressive ones have about ten, and each costs a walk over every pixel
+_JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
+"""A scan's marker, length and number of components, which fit together; nothing in packed pixels looks like it."""
 
 
 def sniff(data: bytes) -> str | None:
@@ -145,6 +149,40 @@ def _jpeg_step(data: bytes, at: int, marker: int) -> int:
     if marker == 0xFF:  # noqa: PLR2004 - a fill byte before the marker proper
         return 1
     return 2 if marker in _JPEG_BARE else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+
+
+def is_shredded(data: bytes) -> bool:
+    """Return whether an image consists of more parts than any real one has, each of which costs its decoder time.
+
+    A JPEG of 100 KB can hold enough scans to keep a decoder for minutes.
+    """
+    form = sniff(data)
+    if form == "jpeg":
+        return scan_count(data) > _MOST_SCANS or _jpeg_head_is_endless(data)
+    return form == "png" and _png_is_endless(data)
+
+
+def scan_count(data: bytes) -> int:
+    """Return how many scans a JPEG holds: each walks over the whole picture."""
+    return len(_JPEG_SCAN.findall(data))
+
+
+def _jpeg_head_is_endless(data: bytes) -> bool:
+    at = 2
+    for _ in range(_JPEG_STEPS):
+        if at + 2 > len(data) or (data[at] == 0xFF and data[at + 1] in _JPEG_ENDS):  # noqa: PLR2004 - a marker
+            return False
+        at += _jpeg_step(data, at, data[at + 1]) if data[at] == 0xFF else 1  # noqa: PLR2004 - rubbish is skipped
+    return True
+
+
+def _png_is_endless(data: bytes) -> bool:
+    at = 8
+    for _ in range(_MOST_CHUNKS):
+        if at + 8 > len(data):
+            return False
+        at += 12 + int.from_bytes(data[at : at + 4], "big")
+    return True
 
 
 def _webp_size(data: bytes) -> tuple[int, int] | None:
