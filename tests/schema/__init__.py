@@ -1,0 +1,1 @@
+"""The real service, held against what its OpenAPI document says."""
