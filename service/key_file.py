@@ -1,4 +1,8 @@
-"""The signing key of a service on SQLite: made once, beside the database, in a file that only its owner can read."""
+"""The signing key of a service on SQLite: made once, beside the database, in a file that only its owner can read.
+
+A file that everybody can read is refused, because the key may be known. One that is open to its group, as platforms
+that share volumes make it, is closed again, and the log says so.
+"""
 
 import os
 import secrets
@@ -7,11 +11,16 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
+
 from service.core.webhook_secrets import derive_webhook_secret
 from service.errors import BadSetting
 from service.setting_values import secret_keys, webhook_secrets
 
+log = structlog.get_logger("boomerang.key_file")
+
 KEY_BYTES = 32
+OWNER_ONLY = 0o600
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,12 +44,25 @@ def read_or_make(path: Path) -> KeptKeys:
     try:
         if not path.exists():
             _make(path)
-        if path.stat().st_mode & (stat.S_IROTH | stat.S_IWOTH):
-            raise BadSetting(f"{path} holds the signing key and others can read it; run `chmod 600 {path}`")
+        _keep_to_owner(path)
         return _parse(path, path.read_text("ascii"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise BadSetting(f"{path} cannot keep the signing key ({reason}); set BOOMERANG_SECRET_KEYS instead") from None
+
+
+def _keep_to_owner(path: Path) -> None:
+    mode = path.stat().st_mode
+    if mode & stat.S_IRWXO:
+        raise BadSetting(f"{path} holds the signing key and others can read it; run `chmod 600 {path}`")
+    if mode & stat.S_IRWXG:
+        try:
+            path.chmod(OWNER_ONLY)
+        except PermissionError:
+            raise BadSetting(
+                f"{path} holds the signing key and its group can read it; run `chmod 600 {path}`"
+            ) from None
+        log.warning("the signing key was open to its group: closed", file=str(path), mode="600")
 
 
 def _make(path: Path) -> None:
@@ -57,7 +79,7 @@ def _make(path: Path) -> None:
 
 
 def _write_new(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(text)
         file.flush()

@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.core.webhook_secrets import derive_webhook_secret
 from service.errors import BadSetting
@@ -93,6 +94,34 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     ensure_secret_keys(on_sqlite(tmp_path))
     (tmp_path / "boomerang.db.key").chmod(0o644)
     with pytest.raises(BadSetting, match="chmod 600"):
+        ensure_secret_keys(on_sqlite(tmp_path))
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o660, 0o620])
+def test_a_key_that_is_open_to_its_group_is_closed_again(tmp_path: Path, mode: int) -> None:
+    """Platforms open the files of shared volumes to a group: the key goes back to its owner, and stays the same."""
+    first = ensure_secret_keys(on_sqlite(tmp_path))
+    file = tmp_path / "boomerang.db.key"
+    file.chmod(mode)
+    with capture_logs() as said:
+        assert ensure_secret_keys(on_sqlite(tmp_path)).secret_keys == first.secret_keys
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [line["event"] for line in said] == ["the signing key was open to its group: closed"]
+    assert first.secret_keys[0] not in str(said)
+
+
+def test_a_key_of_somebody_else_that_is_open_to_a_group_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What we may not close is not used."""
+    ensure_secret_keys(on_sqlite(tmp_path))
+    (tmp_path / "boomerang.db.key").chmod(0o640)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with pytest.raises(BadSetting, match=r"its group can read it; run `chmod 600"):
         ensure_secret_keys(on_sqlite(tmp_path))
 
 
