@@ -123,7 +123,8 @@ class Town:
         """Return a clean environment, with `more` on top."""
         path = f"{BIN}:/usr/local/bin:/usr/bin:/bin"
         ours = {name: os.environ[name] for name in KEPT if name in os.environ}
-        return {"PATH": path, "HOME": str(self.home), "LANG": "C.UTF-8", **ours, **(more or {})}
+        home = {"HOME": str(self.home), "TMPDIR": str(self.home)}  # what a killed process leaves goes with the town
+        return {"PATH": path, "LANG": "C.UTF-8", **home, **ours, **(more or {})}
 
 
 async def until(

@@ -27,11 +27,24 @@ STRIKES: Mapping[str, Fault] = {
     "read-only-disk": disks.read_only_disk,
     "clock-forward": clocks.clock_forward,
     "clock-back": clocks.clock_back,
-    "clock-to-and-fro": clocks.clock_to_and_fro,
 }
 FAULTS: Mapping[str, Fault] = {**KILLS, **STRIKES}
+SHARES = {"kill-sqlite": 0.45, "kill-postgres": 0.35, "kill-shared-sqlite": 0.2}
+"""Of all kills, those of each fault."""
+
+RUNS = 4
+"""Databases that are begun anew in the long form, each killed while it is made."""
+
+STRIKES_EACH = 12
 MINUTES = 30
 """The longest that one run of a fault may take."""
+
+
+def effort_for(name: str, kills: int, *, short: bool) -> Effort:
+    """Return how much of the fault there is in a whole run with so many kills over all faults."""
+    if name in SHARES:
+        return Effort(kills=max(4, round(kills * SHARES[name])), strikes=0, runs=1 if short else RUNS)
+    return Effort(kills=0, strikes=1 if short else STRIKES_EACH)
 
 
 def play(name: str, effort: Effort) -> Row:

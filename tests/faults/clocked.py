@@ -5,7 +5,7 @@ own clock, `datetime.now` and `time.time` jump, and what is monotonic does not. 
 anything else has taken `datetime` from its module.
 """
 
-import datetime as module
+import datetime as dt
 import os
 import sys
 import time
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 FILE = Path(os.environ.pop("BOOMERANG_TEST_CLOCK"))
-true_datetime = module.datetime
+true_datetime = dt.datetime
 true_time = time.time
 
 
@@ -46,11 +46,11 @@ class WrongClock(true_datetime, metaclass=Kind):
     @classmethod
     def utcnow(cls) -> Any:
         """Return the wrong time, without a zone."""
-        return true_datetime.now(module.UTC).replace(tzinfo=None) + timedelta(seconds=wrong_by())
+        return true_datetime.now(dt.UTC).replace(tzinfo=None) + timedelta(seconds=wrong_by())
 
 
 if __name__ == "__main__":
-    module.datetime = WrongClock  # type: ignore[misc] # the class that everybody asks is what is to be wrong
+    dt.datetime = WrongClock  # type: ignore[misc] # the class that everybody asks is what is to be wrong
     time.time = lambda: true_time() + wrong_by()
     from service.cli import main
 

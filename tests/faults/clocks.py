@@ -1,10 +1,11 @@
 """A clock that jumps an hour, forward or back, while tasks, callbacks and deliveries are under way."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-import anyio
-
-from tests.acceptance.processes import Town
+from tests.acceptance.processes import Town, until
 from tests.acceptance.scene import sqlite
 from tests.faults.audit import Audit
 from tests.faults.fleet import CLOCKED, place
@@ -15,41 +16,53 @@ HOUR = 3600.0
 
 async def clock_forward(town: Town, effort: Effort) -> Audit:
     """Put the clock an hour on, again and again: leases, doubts and retries seem to be out of date at once."""
-    return await _jumping(town, effort, "clock jumps an hour forward", [HOUR])
-
-
-async def clock_back(town: Town, effort: Effort) -> Audit:
-    """Put the clock an hour back, again and again: what was due is due in an hour, by the clock."""
-    return await _jumping(town, effort, "clock jumps an hour back", [-HOUR])
-
-
-async def clock_to_and_fro(town: Town, effort: Effort) -> Audit:
-    """Put the clock an hour on and back by turns."""
-    return await _jumping(town, effort, "clock jumps an hour forward and back", [HOUR, -HOUR])
-
-
-async def _jumping(town: Town, effort: Effort, fault: str, jumps: list[float]) -> Audit:
-    file = town.home / "clock"
-    file.write_text("0")
-    only = place("all")
-    async with stage(fault, town, sqlite(town), [only], command=CLOCKED) as play:
-        play.fleet.env = {**play.fleet.env, "BOOMERANG_TEST_CLOCK": str(file)}
-        await play.fleet.started()
-        for number in range(effort.strikes):
-            await _flowing_for_a_while(play)
-            _jump(file, jumps[number % len(jumps)])
-            play.fleet.struck["jumps"] += 1
-        await _flowing_for_a_while(play)
+    async with _clocked(town, "clock jumps an hour forward") as (play, clock):
+        for _ in range(effort.strikes):
+            clock.jump(HOUR)
+            await _goes_on(play)
+        play.fleet.struck["jumps"] += effort.strikes
         return await play.audit()
 
 
-async def _flowing_for_a_while(play: Stage) -> None:
+async def clock_back(town: Town, effort: Effort) -> Audit:
+    """Put the clock an hour back, again and again, and right in the end: doubts last as long as the clock is wrong."""
+    async with _clocked(town, "clock jumps an hour back, and right again") as (play, clock):
+        for _ in range(effort.strikes):
+            clock.jump(-HOUR)
+            await _goes_on(play)
+        clock.jump(HOUR * effort.strikes)
+        play.fleet.struck["jumps"] += effort.strikes + 1
+        return await play.audit()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clock:
+    """The file that says by how many seconds the service's clock is wrong."""
+
+    file: Path
+
+    def jump(self, seconds: float) -> None:
+        """Put the clock on, or back by less than none; no reader ever sees half a number."""
+        new = self.file.with_suffix(".new")
+        new.write_text(str(float(self.file.read_text() if self.file.exists() else 0) + seconds))
+        new.replace(self.file)
+
+
+@asynccontextmanager
+async def _clocked(town: Town, fault: str) -> AsyncIterator[tuple[Stage, Clock]]:
+    """Set the stage with one process on a clock of its own, under load and ready."""
+    clock = Clock(file=town.home / "clock")
+    clock.jump(0)
+    only = place("all")
+    async with stage(fault, town, sqlite(town), [only], command=CLOCKED, TASK_DEADLINE="48h") as play:
+        play.fleet.env = {**play.fleet.env, "BOOMERANG_TEST_CLOCK": str(clock.file)}
+        await play.fleet.started()
+        await _goes_on(play)
+        yield play, clock
+
+
+async def _goes_on(play: Stage) -> None:
+    """Wait until new tasks, callbacks and webhooks came after this moment."""
+    heard = len(play.receiver.ids)
     await play.flowing(8)
-    await anyio.sleep(1)
-
-
-def _jump(file: Path, seconds: float) -> None:
-    now = float(file.read_text()) + seconds
-    new = file.with_suffix(".new")
-    new.write_text(str(now))
-    new.replace(file)
+    await until(lambda: len(play.receiver.ids) >= heard + 8, what="more webhooks")

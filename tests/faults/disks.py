@@ -1,4 +1,4 @@
-"""Disks that are full or read-only for a while: nothing is acknowledged that is not kept, and all goes on afterwards."""
+"""Disks that are full or read-only for a while: nothing is acknowledged that is not kept, and all goes on after it."""
 
 import os
 import subprocess

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from tests.acceptance.processes import BIN, HOST, PATIENCE, Child, Town, answering, free_port, until
 
-CLOCKED = [sys.executable, "-P", str(Path(__file__).with_name("clocked.py"))]
+BOOMERANG = (str(BIN / "boomerang"),)
+CLOCKED = (sys.executable, "-P", str(Path(__file__).with_name("clocked.py")))
 """`boomerang` with a clock that can be put on and back."""
 
 
@@ -29,7 +30,7 @@ class Fleet:
     town: Town
     env: Mapping[str, str]
     places: list[Place]
-    command: Sequence[str] = (str(BIN / "boomerang"),)
+    command: Sequence[str] = BOOMERANG
     struck: Counter[str] = field(default_factory=Counter)
 
     def start(self, place: Place) -> Child:

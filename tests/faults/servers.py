@@ -54,12 +54,12 @@ def _cut(url: str) -> int:
 
 
 @asynccontextmanager
-async def _over(town: Town, server: PostgresServer, fault: str, **more: str) -> AsyncIterator[Stage]:
+async def _over(town: Town, server: PostgresServer, fault: str) -> AsyncIterator[Stage]:
     """Set the stage over a database of `server`, with a web process and a worker that are ready."""
     url = create_database(server.url)
     places = [place("web", role="web"), place("worker", role="worker")]
     try:
-        async with stage(fault, town, url, places, **more) as play:
+        async with stage(fault, town, url, places) as play:
             await migrated(play)
             await play.fleet.started()
             yield play

@@ -11,11 +11,11 @@ import httpx
 
 from service.core.webhook_secrets import derive_webhook_secret
 from tests.acceptance.books import Books, closed
-from tests.acceptance.processes import BIN, Town, until
+from tests.acceptance.processes import Town, until
 from tests.acceptance.receiver import Receiver, receiving
 from tests.acceptance.scene import SECRET, Service, Upstream, service, settings, upstream
 from tests.faults.audit import Audit, read_inbox
-from tests.faults.fleet import Fleet, Place
+from tests.faults.fleet import BOOMERANG, CLOCKED, Fleet, Place
 from tests.faults.gate import Gate, gate_before
 from tests.faults.load import Load
 
@@ -147,7 +147,7 @@ async def stage(
     places: list[Place],
     *,
     doors: int = 1,
-    command: Sequence[str] = (str(BIN / "boomerang"),),
+    command: Sequence[str] = BOOMERANG,
     load: int = 6,
     **more: str,
 ) -> AsyncIterator[Stage]:
@@ -158,7 +158,7 @@ async def stage(
     switches = [word for name, value in SWITCHES.items() for word in (f"--{name}", value)]
     async with (
         upstream(town, "--tiny-videos", *switches) as sandbox,
-        receiving(derive_webhook_secret(SECRET)) as receiver,
+        receiving(derive_webhook_secret(SECRET), any_time=command is CLOCKED) as receiver,
         gate_before([place.url for place in places[:doors]]) as gate,
         anyio.create_task_group() as group,
     ):
