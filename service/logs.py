@@ -1,5 +1,6 @@
 """Logs on standard error: for a person on a terminal, else one JSON object a line."""
 
+import json
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -10,6 +11,10 @@ import structlog
 
 QUIET = ("httpx", "httpcore", "apscheduler", "aiosqlite", "sqlalchemy", "alembic", "uvicorn", "PIL", "asyncio")
 """Libraries that speak only of warnings: some of them would log addresses with tokens."""
+
+
+ENCODER = json.JSONEncoder(default=repr)
+"""Made once: `json.dumps` would make one for each line."""
 
 
 class Lines:
@@ -65,7 +70,11 @@ def configure_logs(style: Literal["console", "json"], level: str) -> None:
 def _rendering(style: str) -> list[Any]:
     if style == "console":
         return [_printable, structlog.dev.ConsoleRenderer()]
-    return [structlog.processors.JSONRenderer()]
+    return [structlog.processors.JSONRenderer(_as_json)]
+
+
+def _as_json(line: MutableMapping[str, Any], **_: object) -> str:
+    return ENCODER.encode(line)
 
 
 def _printable(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -83,15 +83,15 @@ class Receive:
         """Return what the token says, before a body is waited for; raises BadToken unless it is ours and in date."""
         return self._tokens.read_callback_token(token, self._clock.now())
 
-    async def receive(self, token: str, headers: Mapping[str, str], body: bytes) -> None:
-        """Return once the callback is durable; a repeat changes nothing.
+    async def receive(self, claim: Claim, headers: Mapping[str, str], body: bytes) -> None:
+        """Return once the callback that was vouched for is durable; a repeat changes nothing.
 
         Raises BadToken, BadSignature, UnreadableBody or StoreUnavailable.
         """
         now = self._clock.now()
-        verifier = self._verifier_for(token)
+        verifier = self._verifier_for(claim.token)
         try:
-            callback = read_callback(token, headers, body, now, tokens=self._tokens, verifier=verifier)
+            callback = read_callback(claim, headers, body, now, tokens=self._tokens, verifier=verifier)
         except UnreadableCallback as unread:
             await self._look_at_once(unread, headers, body)
             raise

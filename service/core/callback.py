@@ -1,4 +1,4 @@
-"""The inbound door: a token, headers, raw bytes and now become a verified fact, or an exception."""
+"""The inbound door: what a token says, headers, raw bytes and now become a verified fact, or an exception."""
 
 import hashlib
 from collections.abc import Mapping
@@ -56,7 +56,7 @@ class UnreadableCallback(UnreadableBody):
 
 
 def read_callback(
-    token: str,
+    claim: Claim,
     headers: Mapping[str, str],
     body: bytes,
     now: datetime,
@@ -66,16 +66,16 @@ def read_callback(
 ) -> Callback:
     """Return what a callback says, verified before it is parsed.
 
-    `token` is the last segment of its address and `body` the bytes as they came. Raises BadToken (also for a body whose
-    payload token names another task or submission), BadSignature, or UnreadableCallback.
+    `claim` is what the last segment of its address said (`Tokens.read_callback_token`) and `body` the bytes as they
+    came. Raises BadSignature, BadToken for a body whose payload token names another task or submission, or
+    UnreadableCallback.
     """
-    claim = tokens.read_callback_token(token, now)
     nonce = verifier.verify(headers, now) if verifier else None
     return read_body(claim, body, tokens=tokens, nonce=nonce)
 
 
 def read_body(claim: Claim, body: bytes, *, tokens: Tokens, nonce: str | None = None) -> Callback:
-    """Return what the body of a verified callback says; `claim` is what its address said, `nonce` its signature's.
+    """Return what the body of a verified callback says; `nonce` is that of its signature.
 
     Raises BadToken for a body whose payload token names another task or submission, or UnreadableCallback.
     """

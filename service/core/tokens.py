@@ -9,7 +9,7 @@ import hmac
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from itsdangerous import Signer
@@ -29,11 +29,15 @@ _PAYLOAD = re.compile(r"([A-Za-z0-9_-]{1,100})~([1-9][0-9]{0,8}|0)")
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What a good token says: which task, which submission of it, and until when (None: for ever)."""
+    """What a good token says: which task, which submission of it, and until when (None: for ever).
+
+    `token` is the one of a callback's address, since a provider's signature covers that address.
+    """
 
     task_id: TaskId
     submission: int
     expires: datetime | None = None
+    token: str = field(default="", repr=False, compare=False)
 
 
 class Tokens:
@@ -62,7 +66,7 @@ class Tokens:
         expires = datetime.fromtimestamp(int(found[3]), UTC)
         if now > expires + self._leeway:
             raise BadToken("expired")
-        return Claim(task_id=TaskId(found[1]), submission=int(found[2]), expires=expires)
+        return Claim(task_id=TaskId(found[1]), submission=int(found[2]), expires=expires, token=token)
 
     def payload_token(self, task_id: TaskId, submission: int) -> str:
         """Return the token for the `payload` parameter; it does not expire."""

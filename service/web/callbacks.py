@@ -46,10 +46,9 @@ class CallbackDoor:
     async def call_back(self, request: Request) -> Response:
         """Take one callback."""
         try:
-            token = _token(request)
-            self._receiver.vouch(token)  # before the body: a forged one takes no room, and no time
+            claim = self._receiver.vouch(_token(request))  # before the body: a forged one takes no room, and no time
             async with self._bodies.read(request) as body:
-                await self._receiver.receive(token, _headers(request), body)
+                await self._receiver.receive(claim, _headers(request), body)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong with us must not read as the caller's fault
             return self._refuse(error).answer()
         return TAKEN

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from service.core.task import Task, TaskId
+from service.core.tokens import Claim
 from service.desk import NewTask
 from service.ports import DeliveryView
 
@@ -27,10 +28,10 @@ class Desk(Protocol):
 class Receiver(Protocol):
     """The inbound door for callbacks."""
 
-    def vouch(self, token: str) -> object:
-        """Raise BadToken unless the token is ours and in date; changes nothing."""
+    def vouch(self, token: str) -> Claim:
+        """Return what a token says; raises BadToken unless it is ours and in date; changes nothing."""
 
-    async def receive(self, token: str, headers: Mapping[str, str], body: bytes) -> None:
+    async def receive(self, claim: Claim, headers: Mapping[str, str], body: bytes) -> None:
         """Verify and record a callback durably; `headers` have lower-case names.
 
         Raises BadToken, BadSignature, UnreadableBody or StoreUnavailable.

@@ -158,9 +158,9 @@ def test_any_text_as_a_token_is_refused_calmly(text: str) -> None:
 @example(b"[" * 5000)
 def test_any_body_is_read_or_refused_calmly(raw: bytes) -> None:
     """Any bytes at all become a fact or an UnreadableCallback; error readers read anything."""
-    token = TOKENS.callback_token(TaskId("t"), 1, NOW)
+    claim = TOKENS.read_callback_token(TOKENS.callback_token(TaskId("t"), 1, NOW), NOW)
     with suppress(UnreadableCallback):
-        assert read_callback(token, {}, raw, NOW, tokens=TOKENS).task_id == "t"
+        assert read_callback(claim, {}, raw, NOW, tokens=TOKENS).task_id == "t"
     for text in (*vtrix_error(raw), *vidu_error(raw)):
         assert len(text) <= 2000
         assert not any(ord(character) < 32 for character in text)

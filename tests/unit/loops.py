@@ -196,7 +196,11 @@ class Loop:
     async def call_back(self, body: Json | bytes, *, order: int = -1) -> None:
         """Call back to the address that went up with that order."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        await self.receive.receive(token_of(self.upstream.orders[order]), {"content-type": "application/json"}, raw)
+        await self.called_back(token_of(self.upstream.orders[order]), raw)
+
+    async def called_back(self, token: str, raw: bytes) -> None:
+        """Call back to the address that holds `token`."""
+        await self.receive.receive(self.receive.vouch(token), {"content-type": "application/json"}, raw)
 
     async def task(self, task_id: str) -> Task:
         """Return a task that must be there."""

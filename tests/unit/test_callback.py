@@ -37,7 +37,7 @@ def vidu(**more: Any) -> bytes:
 def read(body: bytes, *, token: str = TOKEN, verifier: Verifier | None = None, **headers: str) -> Callback:
     """Read a callback that comes now."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return read_callback(token, named, body, NOW, tokens=TOKENS, verifier=verifier)
+    return read_callback(TOKENS.read_callback_token(token, NOW), named, body, NOW, tokens=TOKENS, verifier=verifier)
 
 
 @pytest.mark.parametrize(("body", "upstream_id"), [(vtrix(), "d758n65e878c73cmdg20"), (vidu(), "8823456")])
@@ -139,8 +139,9 @@ def test_the_signature_is_that_of_the_vectors(key: str, path: str, signature: st
 
 def test_a_signed_callback_carries_its_nonce() -> None:
     """The nonce of a good signature is handed on, to be remembered with the record."""
+    claim = TOKENS.read_callback_token(TOKEN, NOW)
     callback = read_callback(
-        TOKEN, signed(), vidu(), NOW, tokens=TOKENS, verifier=ViduVerifier(["new", "vda_key"], ADDRESS)
+        claim, signed(), vidu(), NOW, tokens=TOKENS, verifier=ViduVerifier(["new", "vda_key"], ADDRESS)
     )
     assert callback.nonce == NONCE
 

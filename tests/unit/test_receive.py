@@ -111,7 +111,7 @@ async def test_unknown_task_is_quarantined_and_counted(tmp_path: Path) -> None:
     async with a_loop(tmp_path) as loop:
         token = TOKENS.callback_token(TaskId("of-another-database"), 1, loop.clock.now() + HOUR)
         for _ in range(2):
-            await loop.receive.receive(token, {}, b'{"id": "up1", "status": "completed"}')
+            await loop.called_back(token, b'{"id": "up1", "status": "completed"}')
         assert await loop.callbacks() == {"quarantined": 1}
 
 
@@ -145,7 +145,7 @@ async def test_bad_token_changes_nothing(tmp_path: Path) -> None:
     async with a_loop(tmp_path) as loop:
         task = await loop.submitted()
         with pytest.raises(BadToken):
-            await loop.receive.receive(TOKENS.payload_token(task.id, 1), {}, b"{}")
+            await loop.called_back(TOKENS.payload_token(task.id, 1), b"{}")
         assert await loop.callbacks() == {}
         assert await loop.task(task.id) == task
 

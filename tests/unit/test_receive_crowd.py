@@ -91,7 +91,7 @@ async def test_callback_for_an_unknown_task_is_quarantined_when_it_is_read(tmp_p
     """Nobody knows the task: the callback is kept for a person, and holds up nothing."""
     async with a_loop(tmp_path) as loop:
         token = loop.tokens.callback_token(TaskId("nobody"), 1, START + timedelta(hours=1))
-        await loop.receive.receive(token, {}, b'{"id": "x", "status": "completed"}')
+        await loop.called_back(token, b'{"id": "x", "status": "completed"}')
         assert await recorded(loop) == 1
         assert await loop.callbacks() == {"quarantined": 1}
 

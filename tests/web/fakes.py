@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 
 from service.core.inputs import Input
 from service.core.task import Json, Status, Task, TaskId
+from service.core.tokens import Claim
 from service.desk import NewTask
 from service.ports import DeliveryView, Gauges, TaskFilter
 from service.setting_values import ApiKey
@@ -118,13 +119,14 @@ class World:
         self._maybe_fail()
         return self.add(a_task(2, client=self.tasks_by_id[task_id].client, resubmission_of=task_id))
 
-    def vouch(self, token: str) -> None:
+    def vouch(self, token: str) -> Claim:
         """Let every token pass: `receive` decides."""
+        return Claim(task_id=TaskId("t1"), submission=1, token=token)
 
-    async def receive(self, token: str, headers: Mapping[str, str], body: bytes) -> None:
+    async def receive(self, claim: Claim, headers: Mapping[str, str], body: bytes) -> None:
         """Remember a callback."""
         self._maybe_fail()
-        self.received.append((token, dict(headers), body))
+        self.received.append((claim.token, dict(headers), body))
 
     async def replay(self, ids: Sequence[str]) -> list[str]:
         """Make dead deliveries pending."""

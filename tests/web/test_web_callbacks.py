@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from service import errors
+from service.core.tokens import Claim
 from service.web.app import WebLimits
 from service.web.bodies import BodyLimits
 from tests.web.fakes import World, app_of, client_of
@@ -120,9 +121,9 @@ async def test_nothing_is_acknowledged_before_the_receiver_returned() -> None:
     order: list[str] = []
 
     class Slow(World):
-        async def receive(self, token: str, headers: Mapping[str, str], body: bytes) -> None:
+        async def receive(self, claim: Claim, headers: Mapping[str, str], body: bytes) -> None:
             await anyio.lowlevel.checkpoint()
-            await super().receive(token, headers, body)
+            await super().receive(claim, headers, body)
             order.append("durable")
 
     app = app_of(Slow())
