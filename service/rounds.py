@@ -9,6 +9,7 @@ from functools import partial
 
 import structlog
 
+from service.clock_watch import ClockWatch
 from service.dispatch import Dispatch
 from service.ports import PacedUpstream
 from service.receive import Receive
@@ -40,6 +41,7 @@ class Rounds:
     reconcile: Reconcile
     dispatch: Dispatch
     upstream: PacedUpstream
+    watch: ClockWatch
 
     def receiving(self) -> list[Round]:
         """Return what a process needs that only receives.
@@ -54,12 +56,17 @@ class Rounds:
         return [
             self._learning(),
             Round(name="inbox", run=self.receive.round, every=timedelta(seconds=0.5), topic="inbox"),
-            Round(name="sweep", run=self._quietly(self.submit.sweep), every=timedelta(seconds=5)),
+            Round(name="sweep", run=self._sweep, every=timedelta(seconds=5)),
             Round(name="submit", run=self.submit.round, every=timedelta(seconds=0.5), topic="submit"),
             Round(name="reconcile", run=self.reconcile.round, every=timedelta(seconds=0.5), topic="reconcile"),
             Round(name="dispatch", run=self.dispatch.round, every=timedelta(seconds=1), topic="dispatch"),
             Round(name="prune", run=self._quietly(self.reconcile.prune), every=timedelta(minutes=10)),
         ]
+
+    async def _sweep(self) -> int:
+        await self.watch.look()
+        await self.submit.sweep()
+        return 0
 
     def _learning(self) -> Round:
         return Round(name="learn", run=self._quietly(self.reconcile.learn), every=timedelta(seconds=30))

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import httpx
 
 from service import egress
+from service.clock_watch import ClockWatch
 from service.core.callback import Verifier, callback_address
 from service.core.routing import Subscription
 from service.core.tokens import Tokens
@@ -145,6 +146,7 @@ class Builder:
                 reconcile=self._reconcile(),
                 dispatch=self._dispatch(outside),
                 upstream=self.upstream,
+                watch=ClockWatch(self.store.recall, clock=self.clock, lease=self.settings.lease),
             ),
         )
 

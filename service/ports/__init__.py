@@ -12,6 +12,7 @@ from service.ports.queues import (
     Limits,
     Outcome,
     PollQueue,
+    Recall,
     SubmissionQueue,
 )
 from service.ports.upstream import Order, PacedUpstream, Upstream
@@ -42,6 +43,7 @@ __all__ = [
     "PacedUpstream",
     "PollQueue",
     "PollRow",
+    "Recall",
     "RunTime",
     "Signals",
     "SubmissionQueue",

@@ -52,6 +52,13 @@ class PollQueue(Protocol):
         """Give back leases whose fence still fits; polls are due again at `due_at`."""
 
 
+class Recall(Protocol):
+    """Everything that waits for its time."""
+
+    async def recall(self, *, now: datetime, until: datetime) -> int:
+        """Make due at `now` what is due later, and let no lease live past `until`; return how many rows that were."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class DeliveryClaim:
     """A delivery in hand: `attempt` is the one about to be made, from 1; `event` and `payload` are what it carries."""

@@ -14,6 +14,7 @@ from service.store.intake import StoreInputs, StoreIntake
 from service.store.ledger import StoreLedger
 from service.store.library import StoreLibrary
 from service.store.memory import StoreMemory
+from service.store.recall import StoreRecall
 from service.store.signals import LocalSignals
 from service.store.task_queue import StoreTaskQueue
 
@@ -34,6 +35,7 @@ class Store:
         self.deliveries = StoreDeliveryQueue(database)
         self.health = StoreHealth(database)
         self.memory = StoreMemory(database)
+        self.recall = StoreRecall(database)
 
     def listening(self) -> AbstractAsyncContextManager[None]:
         """Ring `signals` for what other processes notify, inside the block; on SQLite there is nothing to hear."""

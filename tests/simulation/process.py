@@ -123,7 +123,7 @@ class Process:
             parts = await stack.enter_async_context(self._put_together())
             ticker = Ticker(parts.rounds.all(), parts.store.signals)
             self._scheduler = SimScheduler(self._loop, self._around.interests, faithful=self._around.faithful)
-            ticker._scheduler = self._scheduler
+            ticker._scheduler = self._scheduler  # type: ignore[assignment] # it stands in for it
             await stack.enter_async_context(_working(parts, ticker))
             self.app = self._counted(_app(parts, "all", self._stop))
             self._around.network.serve(HOST, self)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from service.clock_watch import ClockWatch
 from service.core.task import Status
 from service.dispatch import Dispatch
 from service.errors import StoreUnavailable, Throttled
@@ -210,7 +211,12 @@ def _rounds(loop: Loop, seen: list[str]) -> Rounds:
         signals=loop.store.signals,
     )
     return Rounds(
-        receive=loop.receive, submit=loop.submit, reconcile=loop.reconcile, dispatch=dispatch, upstream=loop.paced
+        receive=loop.receive,
+        submit=loop.submit,
+        reconcile=loop.reconcile,
+        dispatch=dispatch,
+        upstream=loop.paced,
+        watch=ClockWatch(loop.store.recall, clock=loop.clock, lease=LEASE),
     )
 
 
