@@ -11,11 +11,14 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import httpcore
 import httpx
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 
 from service.errors import BadSetting
 
@@ -26,6 +29,7 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
 _WITH_PORT = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]+):(?P<port>\d{1,5})")
 _MAX_PORT = 65535
+LOOK_UPS = CapacityLimiter(32)
 
 GLOBAL_IPV6 = ip_network("2000::/3")
 """The only part of IPv6 that is routed world-wide: mapped, translated (NAT64), local and multicast ones are outside."""
@@ -117,8 +121,13 @@ def _target(host: str, text: str) -> Network | str:
 
 
 async def resolve(host: str, port: int) -> list[str]:
-    """Return every address of `host`, as the system resolves it; raises OSError when it has none."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    """Return every address of `host`, as the system resolves it; raises OSError when it has none.
+
+    In threads of its own: the few that the loop has are for names that we chose, and no stranger's name server may keep
+    them waiting.
+    """
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await run_sync(look_up, limiter=LOOK_UPS, abandon_on_cancel=True)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 

@@ -1,5 +1,9 @@
 """Bytes on a socket, for what no HTTP library would send."""
 
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+
 import anyio
 from anyio.abc import SocketStream
 
@@ -40,3 +44,22 @@ def request(method: str, path: str, *headers: str, body: bytes = b"", host: str 
     """Return a request with these header lines, written as they are."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *headers]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
+
+
+Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@asynccontextmanager
+async def talking(talk: Talk, host: str = HOST, port: int = 0) -> AsyncIterator[int]:
+    """Run a server inside the block that says whatever `talk` says on each connection; yield its port."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError):
+            await talk(reader, writer)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(answer, host, port)
+    try:
+        yield int(server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
