@@ -54,7 +54,7 @@ async def talking(talk: Talk, host: str = HOST, port: int = 0) -> AsyncIterator[
     """Run a server inside the block that says whatever `talk` says on each connection; yield its port."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):  # the block may end before it
             await talk(reader, writer)
         writer.transport.abort()
 
