@@ -8,7 +8,7 @@ import sys
 from argparse import ArgumentParser
 from contextlib import nullcontext, suppress
 
-from service import record
+from service import receive, record
 from service.cli import main
 
 
@@ -18,7 +18,7 @@ def run() -> None:
     parser.add_argument("--batch", type=int, default=record.BATCH)
     parser.add_argument("--profile")
     chosen, rest = parser.parse_known_args()
-    record.BATCH = chosen.batch
+    record.BATCH = receive.BATCH = chosen.batch
     sys.argv = ["boomerang", *rest]
     profile = cProfile.Profile() if chosen.profile else None
     with profile or nullcontext(), suppress(SystemExit):

@@ -46,6 +46,7 @@ class Sizes:
     pairs: int = 3
     callbacks: int = 8_000
     deliveries: int = 20_000
+    fleet: int = 12_000
     one_by_one: int = 60
     polls: int = 100_000
     poll_seconds: float = 5.0
@@ -62,6 +63,7 @@ SHORT = Sizes(
     pairs=1,
     callbacks=128,
     deliveries=64,
+    fleet=64,
     one_by_one=3,
     polls=64,
     poll_seconds=0.5,
