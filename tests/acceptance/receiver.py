@@ -9,7 +9,7 @@ from typing import Any
 
 from standardwebhooks.webhooks import Webhook
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -45,7 +45,10 @@ class Receiver:
 
     async def take(self, request: Request) -> Response:
         """Take one webhook."""
-        raw = await request.body()
+        try:
+            raw = await request.body()
+        except ClientDisconnect:  # the sender was killed half-way
+            return Response(status_code=400)
         try:
             body = self._verified(raw, dict(request.headers))
         except Exception as error:  # noqa: BLE001 - whatever the library finds wrong, the test must see

@@ -69,16 +69,18 @@ class Audit:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of the table: a fault, over all of its runs."""
+    """One row of the table: a fault, over all of its runs; `broken` says of those that came to no end why not."""
 
     fault: str
     audits: list[Audit] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
     skipped: str = ""
 
     @property
     def wrong(self) -> list[str]:
         """Return every sentence of every run, each once."""
-        return list(dict.fromkeys(sentence for audit in self.audits for sentence in audit.wrong))
+        found = [*self.broken, *(sentence for audit in self.audits for sentence in audit.wrong)]
+        return list(dict.fromkeys(found))
 
     @property
     def kills(self) -> int:

@@ -24,6 +24,7 @@ STRIKES: Mapping[str, Fault] = {
     "restart-postgres": servers.restart_postgres,
     "cut-connections": servers.cut_connections,
     "full-disk": disks.full_disk,
+    "full-disk-postgres": disks.full_disk_postgres,
     "read-only-disk": disks.read_only_disk,
     "clock-forward": clocks.clock_forward,
     "clock-back": clocks.clock_back,
@@ -49,15 +50,21 @@ def effort_for(name: str, kills: int, *, short: bool) -> Effort:
 
 def play(name: str, effort: Effort) -> Row:
     """Play every run of one fault, each in a directory of its own that is gone afterwards."""
-    audits: list[Audit] = []
+    row = Row(fault=name)
     for number in range(effort.runs):
         some = replace(effort, kills=effort.kills // effort.runs, seed=effort.seed + number)
         with tempfile.TemporaryDirectory(prefix="boomerang-faults-") as home, Town(home=Path(home), quiet=True) as town:
             try:
-                audits.append(anyio.run(_bounded, FAULTS[name], town, some))
+                row.audits.append(anyio.run(_bounded, FAULTS[name], town, some))
             except Impossible as reason:
                 return Row(fault=name, skipped=str(reason))
-    return Row(fault=audits[0].fault, audits=audits)
+            except Exception as error:  # noqa: BLE001 - the other runs and faults are told of all the same
+                row.broken.append(f"run {number + 1} broke off: {_innermost(error)!r}")
+    return replace(row, fault=row.audits[0].fault) if row.audits else row
+
+
+def _innermost(error: BaseException) -> BaseException:
+    return _innermost(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def _bounded(fault: Fault, town: Town, effort: Effort) -> Audit:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.acceptance.processes import Town, until
-from tests.acceptance.scene import sqlite
+from tests.acceptance.scene import SETTLED, service, sqlite
 from tests.faults.audit import Audit
 from tests.faults.fleet import CLOCKED, place
 from tests.faults.stage import Effort, Stage, stage
@@ -28,8 +28,10 @@ async def clock_back(town: Town, effort: Effort) -> Audit:
     """Put the clock an hour back, again and again, and right in the end: doubts last as long as the clock is wrong."""
     async with _clocked(town, "clock jumps an hour back, and right again") as (play, clock):
         for _ in range(effort.strikes):
+            under_way = list(play.load.tasks.values())
             clock.jump(-HOUR)
             await _goes_on(play)
+            await _come_to_an_end(play, under_way)
         clock.jump(HOUR * effort.strikes)
         play.fleet.struck["jumps"] += effort.strikes + 1
         return await play.audit()
@@ -66,3 +68,15 @@ async def _goes_on(play: Stage) -> None:
     heard = len(play.receiver.ids)
     await play.flowing(8)
     await until(lambda: len(play.receiver.ids) >= heard + 8, what="more webhooks")
+
+
+async def _come_to_an_end(play: Stage, task_ids: list[str]) -> None:
+    """Wait for the end of these tasks, though the clock is wrong; a doubt is given up by the clock alone."""
+    places = play.fleet.places
+    async with service(play.fleet.child(places[0])) as at:
+
+        async def ended() -> bool:
+            open_ones = {task["id"] for task in await at.tasks() if task["status"] not in SETTLED | {"in_doubt"}}
+            return not open_ones & set(task_ids)
+
+        await until(ended, what="the end of what was under way", seconds=45, pause=0.5)

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,17 +15,21 @@ from tests.acceptance.scene import sqlite
 from tests.faults.audit import Audit
 from tests.faults.fleet import place
 from tests.faults.means import Impossible, command_or_none
+from tests.faults.servers import over_postgres
 from tests.faults.stage import Effort, Stage, stage
+from tests.postgres import postgres_server
 
 MEGABYTES = 8
+SERVER_MEGABYTES = 320
+"""Room for a PostgreSQL's own files, its programs among them where they must be copied."""
+
 HELD = 2.0
 """Seconds that a fault is held after the first callback was put off."""
 
 
 async def full_disk(town: Town, effort: Effort) -> Audit:
     """Fill the small disk under the SQLite file, wait until callbacks are put off, and make room again."""
-    disk = town.home / "disk"
-    with small_disk(disk, MEGABYTES):
+    with small_disk(MEGABYTES) as disk:
         only = place("all")
         url = f"sqlite:///{disk / 'boomerang.db'}"
         async with stage("disk full, SQLite", town, url, [only]) as play:
@@ -39,6 +44,19 @@ async def full_disk(town: Town, effort: Effort) -> Audit:
                 return await play.audit()
             finally:
                 town.end()  # before its disk goes
+
+
+async def full_disk_postgres(town: Town, effort: Effort) -> Audit:
+    """Fill the disk under a PostgreSQL, wait until callbacks are put off, and make room again."""
+    with small_disk(SERVER_MEGABYTES) as disk, temporary_files_on(disk), postgres_server(durable=True) as server:
+        async with over_postgres(town, server, "disk full, PostgreSQL") as play:
+            for _ in range(effort.strikes):
+                await play.flowing()
+                with filled(disk):
+                    await _put_off(play)
+                play.fleet.struck["fills"] += 1
+            await play.flowing()
+            return await play.audit()
 
 
 async def read_only_disk(town: Town, effort: Effort) -> Audit:
@@ -77,17 +95,30 @@ async def _not_ready(play: Stage) -> None:
 
 
 @contextmanager
-def small_disk(at: Path, megabytes: int) -> Iterator[None]:
+def small_disk(megabytes: int) -> Iterator[Path]:
     """Mount a disk of so many megabytes inside the block; raises Impossible where that is not allowed."""
     mount, umount = command_or_none("mount"), command_or_none("umount")
     if not mount or not umount or os.geteuid() != 0:
         raise Impossible("only root may mount a small disk")
-    at.mkdir()
-    _run([mount, "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(at)], "a small disk cannot be mounted")
+    at = tempfile.mkdtemp(prefix="boomerang-disk-")
+    try:
+        _run([mount, "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", at], "a small disk cannot be mounted")
+        try:
+            yield Path(at)
+        finally:
+            _run([umount, at], "the small disk cannot be unmounted")
+    finally:
+        Path(at).rmdir()
+
+
+@contextmanager
+def temporary_files_on(disk: Path) -> Iterator[None]:
+    """Make temporary directories on this disk inside the block."""
+    before, tempfile.tempdir = tempfile.tempdir, str(disk)
     try:
         yield
     finally:
-        _run([umount, str(at)], "the small disk cannot be unmounted")
+        tempfile.tempdir = before
 
 
 @contextmanager

@@ -24,7 +24,7 @@ CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s
 async def restart_postgres(town: Town, effort: Effort) -> Audit:
     """Restart the server every few seconds, by turns as a crash does it and in order."""
     with postgres_server(durable=True) as server:
-        async with _over(town, server, "PostgreSQL restarted every few seconds") as play:
+        async with over_postgres(town, server, "PostgreSQL restarted every few seconds") as play:
             dice = effort.dice()
             for number in range(effort.strikes):
                 await play.flowing(2)
@@ -39,7 +39,7 @@ async def restart_postgres(town: Town, effort: Effort) -> Audit:
 async def cut_connections(town: Town, effort: Effort) -> Audit:
     """End all sessions of the service at the server, some times in a row, again and again."""
     with postgres_server(durable=True) as server:
-        async with _over(town, server, "PostgreSQL connections cut") as play:
+        async with over_postgres(town, server, "PostgreSQL connections cut") as play:
             for _ in range(effort.strikes):
                 await play.flowing(2)
                 for _ in range(CUTS_IN_A_ROW):
@@ -54,7 +54,7 @@ def _cut(url: str) -> int:
 
 
 @asynccontextmanager
-async def _over(town: Town, server: PostgresServer, fault: str) -> AsyncIterator[Stage]:
+async def over_postgres(town: Town, server: PostgresServer, fault: str) -> AsyncIterator[Stage]:
     """Set the stage over a database of `server`, with a web process and a worker that are ready."""
     url = create_database(server.url)
     places = [place("web", role="web"), place("worker", role="worker")]
