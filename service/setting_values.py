@@ -28,6 +28,7 @@ SHORTEST_API_KEY = 8
 LABEL = "[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
 HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(\.{LABEL})*", re.IGNORECASE)
 PORT = re.compile(r":[0-9]{1,5}$")
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,11 +164,12 @@ def _split(text: str) -> SplitResult | None:
 
 def database(text: str) -> str:
     """Return `sqlite:///FILE` or `postgresql://...`, whatever driver or older scheme was written."""
-    scheme, mark, rest = text.partition("://")
+    scheme, mark, rest = ("", "", "") if CONTROL.search(text) else text.partition("://")
     kind = scheme.partition("+")[0].lower()
     if mark and kind in {"postgres", "postgresql"} and rest and _names_a_server(rest):
         return f"postgresql://{rest}"
-    if mark and kind == "sqlite" and rest.startswith("/") and rest.strip("/") and ":memory:" not in rest:
+    file = rest.startswith("/") and rest.strip("/") and ":memory:" not in rest and not CONTROL.search(unquote(rest))
+    if mark and kind == "sqlite" and file:
         return f"sqlite://{rest}"
     raise ValueError(
         "must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/DATABASE, "
@@ -192,7 +194,8 @@ def database_file(url: str) -> PurePosixPath | None:
 def archive(text: str) -> str:
     """Return the address of a local directory, `file:///srv/videos`."""
     parts = urlsplit(text)
-    if parts.scheme != "file" or parts.netloc not in {"", "localhost"} or not unquote(parts.path).startswith("/"):
+    local = parts.scheme == "file" and parts.netloc in {"", "localhost"} and unquote(parts.path).startswith("/")
+    if not local or CONTROL.search(unquote(text)):
         raise ValueError("must be the address of a directory, like file:///srv/videos")
     return text
 

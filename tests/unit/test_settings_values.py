@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import BadSetting
-from service.setting_values import LONGEST, UNITS, database, database_file, duration, durations, rate
+from service.setting_values import LONGEST, UNITS, archive, database, database_file, duration, durations, rate
 from service.settings import NAMES, load_settings
 
 
@@ -96,6 +96,15 @@ def test_the_file_of_a_database_address(url: str, file: str | None) -> None:
 def test_the_usual_addresses_of_postgresql_are_taken_as_they_are(url: str) -> None:
     """Sockets, IPv6, options and percent-encoded passwords are the driver's business."""
     assert database(url) == url
+
+
+@pytest.mark.parametrize("break_", ["\n", "\x1b", "\x7f", "\x9b", "%0A", "%1b"])
+def test_a_file_with_a_line_break_or_an_escape_in_its_name_is_refused(break_: str) -> None:
+    """Its name stands in messages, which are one line and steer no terminal."""
+    with pytest.raises(ValueError, match="sqlite:///FILE"):
+        database(f"sqlite:////srv/a{break_}b.db")
+    with pytest.raises(ValueError, match="address of a directory"):
+        archive(f"file:///srv/a{break_}b")
 
 
 @pytest.mark.parametrize("url", ["postgresql://u:p@h:port/d", "postgresql://u:p@ss@h/d", "postgresql://u:p/ss@h/d"])
