@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields
+from enum import Enum
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -20,22 +21,20 @@ TASK_NAMES = tuple(column.name for column in TASK_COLUMNS)
 
 def values_of(task: Task) -> Values:
     """Return the columns of `task`, its cost as a number beside its usage."""
-    return vars(task) | {
-        "status": task.status.value,
-        "settled_by": task.settled_by.value if task.settled_by else None,
-        "error": asdict(task.error) if task.error else None,
-        "usage": asdict(task.usage) if task.usage else None,
-        "cost": dollars(task.usage),
-    }
+    return {name: _plain(value) for name, value in vars(task).items()} | {"cost": dollars(task.usage)}
 
 
 def changed_values_of(before: Task, after: Task) -> Values:
     """Return the columns in which `after` differs from `before`: mostly few, while each costs encoding and indexes."""
     old = vars(before)
-    changed = {name for name, value in vars(after).items() if value != old[name]}
-    if "usage" in changed:
-        changed.add("cost")
-    return {name: value for name, value in values_of(after).items() if name in changed}
+    changed = {name: _plain(value) for name, value in vars(after).items() if value != old[name]}
+    return changed | {"cost": dollars(after.usage)} if "usage" in changed else changed
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.value
+    return asdict(value) if isinstance(value, TaskError | Usage) else value
 
 
 def task_of(row: RowMapping) -> Task:
