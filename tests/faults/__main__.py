@@ -12,7 +12,7 @@ from tests.faults.audit import Row, table
 from tests.faults.catalogue import FAULTS, effort_for, play
 
 KILLS = 520
-FEW = 20
+FEW = 14
 
 
 def main() -> int:

@@ -5,10 +5,11 @@ from random import Random
 
 import anyio
 
-from tests.acceptance.processes import Town, answering, command
+from tests.acceptance import processes
+from tests.acceptance.processes import Town, answering
 from tests.acceptance.scene import sqlite
 from tests.faults.audit import Audit
-from tests.faults.fleet import Fleet, Place, place
+from tests.faults.fleet import BOOMERANG, Fleet, Place, place
 from tests.faults.stage import Effort, Stage, stage
 from tests.postgres import create_database, drop_database, running_postgres
 
@@ -22,10 +23,10 @@ AT_FIRST = 3
 """The first kills of a run, which fall while the database is made."""
 
 
-async def kill_sqlite(town: Town, effort: Effort) -> Audit:
+async def kill_sqlite(town: Town, effort: Effort, command: Sequence[str] = BOOMERANG) -> Audit:
     """Kill the one process that does all, again and again, over SQLite."""
     only = place("all")
-    async with stage("kill -9, SQLite, one process", town, sqlite(town), [only]) as play:
+    async with stage("kill -9, SQLite, one process", town, sqlite(town), [only], command=command) as play:
         play.fleet.start(only)
         await _born_dying(play.fleet, only, effort)
         await _killed(play, [only], effort.kills - AT_FIRST, effort.dice())
@@ -61,7 +62,7 @@ async def kill_postgres(town: Town, effort: Effort) -> Audit:
 
 async def migrated(play: Stage) -> None:
     """Bring the stage's database to the newest schema."""
-    code, _, err = await command(play.fleet.town, "migrate", env=play.fleet.env)
+    code, _, err = await processes.command(play.fleet.town, "migrate", env=play.fleet.env)
     if code:
         raise RuntimeError(f"boomerang migrate failed: {err}")
 

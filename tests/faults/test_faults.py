@@ -1,18 +1,25 @@
 """The short form of each fault with real processes; `python -m tests.faults` plays the long one."""
 
+import sys
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.acceptance.books import Books
+from tests.acceptance.processes import Town
 from tests.acceptance.test_books import GOOD, TASK
 from tests.faults.audit import Audit, Row, table
 from tests.faults.catalogue import FAULTS, SHARES, effort_for, play
+from tests.faults.kills import kill_sqlite
+from tests.faults.stage import Effort
 
-KILLS = 20
+KILLS = 14
 LONG_KILLS = 60
+PYTHON = (sys.executable, "-P")
+MUTANT = Path(__file__).with_name("mutant.py")
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -34,7 +41,17 @@ def _check(row: Row) -> None:
     assert row.wrong == [], table([row])
 
 
-# ── the audit must be able to fail ───────────────────────────────────────────
+# ── the faults and the audit must be able to fail ────────────────────────────
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("planted", "word"), [("acknowledge-first", "not recorded"), ("pay-again", "bills")])
+async def test_kills_bring_a_planted_fault_to_light(planted: str, word: str, tmp_path: Path) -> None:
+    """A service that answers before it commits, or sends again what may have left, does not pass."""
+    with Town(home=tmp_path / "town", quiet=True) as town:
+        audit = await kill_sqlite(town, Effort(kills=14, strikes=0), (*PYTHON, str(MUTANT), planted))
+    assert any(word in sentence for sentence in audit.wrong)
+
 
 FINE: dict[str, Any] = {
     "fault": "none",

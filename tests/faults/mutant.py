@@ -1,0 +1,54 @@
+"""The command `boomerang` with a fault planted in it, which kills must bring to light: `python mutant.py FAULT ...`.
+
+Not imported but run.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from service.cli import main
+from service.core.task import Status, Task
+from service.entry import Entry
+from service.receive import Receive
+from service.submit import Submit
+
+LATER = 0.15
+"""Seconds between an answer and what should have come before it."""
+
+receive = Receive.receive
+under_way: set["asyncio.Task[None]"] = set()
+
+
+async def receive_later(self: Receive, *arguments: Any, **more: Any) -> None:
+    """Let the callback be acknowledged, and record it afterwards."""
+
+    async def later() -> None:
+        await asyncio.sleep(LATER)
+        await receive(self, *arguments, **more)
+
+    under_way.add(asyncio.create_task(later()))
+
+
+def queued_again(self: Submit, task: Task) -> Entry:
+    """Send again what may have left."""
+    return self._ours(task, Status.QUEUED)
+
+
+def acknowledge_first() -> None:
+    """Answer callbacks before they are durable."""
+    Receive.receive = receive_later  # type: ignore[method-assign] # the planted fault
+
+
+def pay_again() -> None:
+    """Take a submission whose worker died for one that never left."""
+    Submit._lost = queued_again  # type: ignore[method-assign] # the planted fault
+
+
+FAULTS: Mapping[str, Callable[[], None]] = {"acknowledge-first": acknowledge_first, "pay-again": pay_again}
+
+if __name__ == "__main__":
+    FAULTS[sys.argv[1]]()
+    sys.argv = ["boomerang", *sys.argv[2:]]
+    main()
