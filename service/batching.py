@@ -2,8 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
+
+from service.errors import StoreUnavailable
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -53,6 +55,21 @@ class Batcher(Generic[T, R]):
         """Let go of those who still wait when the event loop is being torn down."""
         _cancel([future for _, future in self._waiting])
         self._waiting.clear()
+
+
+async def apart(commit: Callable[[list[T]], Awaitable[Sequence[R | Exception]]], items: list[T]) -> list[R | Exception]:
+    """Commit `items` together; halve them while one that cannot be stored would take others along.
+
+    Returns what came of each, in order: its result, or the error that is its own. While the store is unavailable every
+    item has that error, and none is tried again.
+    """
+    try:
+        return list(await commit(items))
+    except Exception as error:  # noqa: BLE001 - each waiter gets its own outcome
+        if isinstance(error, StoreUnavailable) or len(items) == 1:
+            return [error] * len(items)
+    half = len(items) // 2
+    return [*await apart(commit, items[:half]), *await apart(commit, items[half:])]
 
 
 def _resolve(futures: list[asyncio.Future[R]], results: list[R]) -> None:

@@ -11,6 +11,7 @@ import anyio
 
 from service.core.inputs import Input
 from service.core.media import Inspector
+from service.core.param_media import ITEMS_LOOKED_AT
 from service.core.params import Checked, check, duration_bucket
 from service.core.routing import WEBHOOK, check_notify
 from service.core.task import Fact, Json, Status, Task, TaskId
@@ -29,12 +30,18 @@ MOST_METADATA = 64 * 1024
 NO_CLIENTS = "\x1f"
 """Begins the idempotency keys of our own: no header can carry it, so that no client ever writes one of them."""
 
+QUICK = 256 * 1024
+"""Bytes of a request that is checked where it came in when it holds no file to open: a thread would take longer."""
+
 RESUBMITTABLE = frozenset({Status.IN_DOUBT, Status.FAILED, Status.EXPIRED, Status.CANCELED})
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewTask:
-    """What a client asks for, as it came: `params`, `metadata` and `notify` are still to be checked."""
+    """What a client asks for, as it came: `params`, `metadata` and `notify` are still to be checked.
+
+    `size` is that of the whole request in bytes; None when it is not known.
+    """
 
     client: str
     model: str
@@ -42,6 +49,18 @@ class NewTask:
     metadata: object = field(default_factory=dict)
     notify: object = field(default=None, repr=False)
     idempotency: IdempotencyKey | None = None
+    size: int | None = None
+
+    @property
+    def payload(self) -> str | None:
+        """Return the caller's own payload; None when there is none."""
+        found = self.params.get("payload") if isinstance(self.params, dict) else None
+        return found if isinstance(found, str) else None
+
+    @property
+    def quick(self) -> bool:
+        """Whether checking takes no time to speak of: little text, and no file to open."""
+        return self.size is not None and self.size <= QUICK and not any(map(_inline, _listed(self.params)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,13 +99,14 @@ class Desk:
         self._terms = terms
         self._inspect = inspect
         self._new_id = new_id
+        self._checking = anyio.CapacityLimiter(1)  # more threads at once would only wait for each other
 
     async def accept(self, new: NewTask) -> tuple[Task, bool]:
         """Store a new task; return it, and whether it was made now (False: its idempotency key was known).
 
         Raises InvalidParams with every fault, Conflict for a key that came with another body, StoreUnavailable.
         """
-        checked, metadata, notify = await anyio.to_thread.run_sync(self._checked, new)
+        checked, metadata, notify = await self._check(new)
         forward = ({"handler": WEBHOOK, "url": checked.callback_url},) if checked.callback_url else ()
         now = self._clock.now()
         task = Task(
@@ -105,6 +125,11 @@ class Desk:
         )
         kept = await self._intake.add(task, _inputs(checked), new.idempotency)
         return kept, kept.id == task.id
+
+    async def _check(self, new: NewTask) -> tuple[Checked, Json, tuple[Json, ...]]:
+        if new.quick:
+            return self._checked(new)
+        return await anyio.to_thread.run_sync(self._checked, new, limiter=self._checking)
 
     def _checked(self, new: NewTask) -> tuple[Checked, Json, tuple[Json, ...]]:
         faults: list[Fault] = []
@@ -159,6 +184,16 @@ class Desk:
         new = _copy(old, TaskId(self._new_id()), now, now + self._allowed(old.params))
         once = IdempotencyKey(key=f"{NO_CLIENTS}resubmit/{old.id}", digest=old.id)
         return await self._intake.add(new, list(inputs.values()), once)
+
+
+def _listed(params: object) -> Iterator[object]:
+    """Yield what stands in the lists among `params`, as far as it is looked at."""
+    for value in params.values() if isinstance(params, dict) else ():
+        yield from value[:ITEMS_LOOKED_AT] if isinstance(value, list) else ()
+
+
+def _inline(item: object) -> bool:
+    return isinstance(item, str) and item[:5].lower() == "data:"
 
 
 def _copy(old: Task, new_id: TaskId, now: datetime, deadline_at: datetime) -> Task:

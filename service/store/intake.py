@@ -1,15 +1,19 @@
 """Where new tasks come in, and the blobs that come with them."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import insert as plain_insert
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.batching import Batcher, apart
 from service.core.inputs import Input
 from service.core.task import Task, TaskId
 from service.errors import Conflict
 from service.ports import IdempotencyKey
+from service.store.bulk import insert_many
 from service.store.dialect import insert
 from service.store.engine import Database
 from service.store.rows import TASK_COLUMNS, Values, task_of, values_of
@@ -17,26 +21,61 @@ from service.store.tables import inputs as blobs
 from service.store.tables import tasks
 
 PAYLOAD = "payload"
+BLOB = plain_insert(blobs)
+
+TOGETHER = 8
+"""Tasks in one commit at most: their media make it long, and callbacks wait behind it."""
+
+ALONE = 1024 * 1024
+"""Bytes of media from which on a task has a commit of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class New:
+    """A task that is to be stored, with what comes with it."""
+
+    task: Task
+    inputs: Sequence[Input]
+    idempotency: IdempotencyKey | None
+
+    @property
+    def size(self) -> int:
+        """Return how many bytes its blobs have."""
+        return sum(len(one.data) for one in self.inputs)
 
 
 class StoreIntake:
-    """Implements `Intake`."""
+    """Implements `Intake`: what comes at the same time shares a commit, unless it is large."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._batcher: Batcher[New, Task | Exception] = Batcher(partial(apart, self._commit), most=TOGETHER)
 
     async def add(self, task: Task, inputs: Sequence[Input], idempotency: IdempotencyKey | None) -> Task:
         """Store a new task durably and return it; with a known key, the first task again.
 
         Raises Conflict when the key is known with another digest.
         """
+        new = New(task=task, inputs=inputs, idempotency=idempotency)
+        kept = (await self._commit([new]))[0] if new.size > ALONE else await self._batcher.add(new)
+        if isinstance(kept, Exception):
+            raise kept
+        return kept
+
+    async def _commit(self, batch: Sequence[New]) -> list[Task | Conflict]:
+        """Store what is new of `batch`; return the task that each of them is, or the conflict of its key."""
+        kept: dict[TaskId, Task | Conflict] = {}
         async with self._database.writing() as write:
-            if not await _insert_task(write.connection, task, idempotency):
-                return await _first_task(write.connection, task, idempotency)
-            for one in inputs:  # one by one: a driver would hold a copy of every blob of a batch
-                await write.connection.execute(plain_insert(blobs), _blob(task.id, one))
-            write.topics.add("submit")
-        return task
+            keyed = [(new.task, new.idempotency) for new in batch if new.idempotency]
+            for task, key in sorted(keyed, key=_place):  # in one order everywhere: no deadlock
+                kept[task.id] = await _keyed(write.connection, task, key)
+            keyless = [new.task for new in batch if not new.idempotency]
+            await insert_many(write.connection, tasks, [values_of(task) for task in keyless])
+            kept |= {task.id: task for task in keyless}
+            fresh = [new for new in batch if kept[new.task.id] is new.task]
+            await _insert_blobs(write.connection, [_blob(new.task.id, one) for new in fresh for one in new.inputs])
+            write.topics.update({"submit"} if fresh else ())
+        return [kept[new.task.id] for new in batch]
 
 
 class StoreInputs:
@@ -75,19 +114,29 @@ def _blob(task_id: TaskId, one: Input) -> Values:
     }
 
 
-async def _insert_task(connection: AsyncConnection, task: Task, idempotency: IdempotencyKey | None) -> bool:
-    statement = insert(connection, tasks).values(values_of(task))
-    if idempotency is not None:
-        statement = statement.values(idempotency_key=idempotency.key, idempotency_digest=idempotency.digest)
-    unique = statement.on_conflict_do_nothing(index_elements=["client", "idempotency_key"])
-    return (await connection.execute(unique.returning(tasks.c.id))).first() is not None
+async def _insert_blobs(connection: AsyncConnection, rows: Sequence[Values]) -> None:
+    """Store blobs: on PostgreSQL one by one, for its driver would hold a copy of every blob of a batch."""
+    if connection.dialect.name == "postgresql":
+        for row in rows:
+            await connection.execute(BLOB, row)
+    else:
+        await insert_many(connection, blobs, rows)
 
 
-async def _first_task(connection: AsyncConnection, task: Task, idempotency: IdempotencyKey | None) -> Task:
-    key = idempotency.key if idempotency else None
+def _place(keyed: tuple[Task, IdempotencyKey]) -> tuple[str, str]:
+    task, key = keyed
+    return task.client, key.key
+
+
+async def _keyed(connection: AsyncConnection, task: Task, key: IdempotencyKey) -> Task | Conflict:
+    """Store a task that has a key, and return it; when the key is known, the first task with it."""
+    statement = insert(connection, tasks).on_conflict_do_nothing(index_elements=["client", "idempotency_key"])
+    row = values_of(task) | {"idempotency_key": key.key, "idempotency_digest": key.digest}
+    if (await connection.execute(statement.returning(tasks.c.id), row)).first():
+        return task
     query = select(*TASK_COLUMNS, tasks.c.idempotency_digest)
-    found = await connection.execute(query.where(tasks.c.client == task.client, tasks.c.idempotency_key == key))
-    row = found.mappings().one()
-    if idempotency and row["idempotency_digest"] != idempotency.digest:
-        raise Conflict("this Idempotency-Key was used for another request")
-    return task_of(row)
+    known = (tasks.c.client == task.client) & (tasks.c.idempotency_key == key.key)
+    found = (await connection.execute(query.where(known))).mappings().one()
+    if found["idempotency_digest"] != key.digest:
+        return Conflict("this Idempotency-Key was used for another request")
+    return task_of(found)

@@ -18,7 +18,7 @@ from service.web.problems import Problem, Refusal
 MB = 1024 * 1024
 SMALL = 64 * 1024  # below it a body does not count against the bound
 JSON_TYPE = re.compile(r"application/([a-z0-9.-]+\+)?json")
-THREAD_FROM = 256 * 1024  # above it JSON is parsed in a thread
+THREAD_FROM = MB  # above it JSON is parsed in a thread: handing it over takes longer than parsing a picture's
 
 
 @dataclass(frozen=True, kw_only=True)

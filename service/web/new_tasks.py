@@ -18,11 +18,12 @@ MOST_FAULTS = 100  # of one kind
 NUL_ESCAPE = b"\\u0000"
 
 
-async def new_task(data: object, *, client: str, idempotency: IdempotencyKey | None, nul: bool) -> NewTask:
+async def new_task(data: object, *, client: str, idempotency: IdempotencyKey | None, nul: bool, size: int) -> NewTask:
     """Return what is asked for in `data`, the parsed body; raises InvalidParams.
 
-    `nul` says that the body may hold the character U+0000, which no database keeps. The desk checks the values; where
-    the keys are at fault already, they are checked here as well, so that all faults are told together.
+    `size` is the body's, in bytes; `nul` says that it may hold the character U+0000, which no database keeps. The desk
+    checks the values; where the keys are at fault already, they are checked here as well, so that all faults are told
+    together.
     """
     if not isinstance(data, dict):
         raise InvalidParams([Fault(loc=(), msg="the body must be a JSON object with model and params")])
@@ -39,6 +40,7 @@ async def new_task(data: object, *, client: str, idempotency: IdempotencyKey | N
         metadata=data.get("metadata", {}),
         notify=data.get("notify"),
         idempotency=idempotency,
+        size=size,
     )
 
 

@@ -46,10 +46,11 @@ class TaskApi:
         """Accept a new task: 202 once it is durable, 200 for one that the idempotency key names already."""
         seconds = _asked_wait(request)
         preferred = preferred_wait(request)
-        task, created = await self._accept(request)
+        task, created, payload = await self._accept(request)
         task = await self._waiting.until_settled(task, seconds if preferred is None else preferred, request)
         headers = _location(task) | ({} if preferred is None else {"Preference-Applied": f"wait={preferred}"})
-        return json_answer(await task_object(task, self._inputs), status=202 if created else 200, headers=headers)
+        shown = TaskView.of(task).to_json() | {"payload": payload}
+        return json_answer(shown, status=202 if created else 200, headers=headers)
 
     async def show(self, request: Request) -> Response:
         """Show one task; with `wait` once it is settled or the time is up."""
@@ -90,21 +91,26 @@ class TaskApi:
             raise NotFound("there is no such task")
         return task
 
-    async def _accept(self, request: Request) -> tuple[Task, bool]:
-        """Read the body and hand it to the desk; its bytes are in hand no longer than this."""
+    async def _accept(self, request: Request) -> tuple[Task, bool, str | None]:
+        """Read the body and hand it to the desk; return the task, whether it is new, and the caller's own payload.
+
+        The body's bytes are in hand no longer than this. A task of before has the same payload: the body is the same.
+        """
         require_json(request)
         key = idempotency_key(request)
         async with self._bodies.read(request) as body:
             idempotency = None if key is None else IdempotencyKey(key=key, digest=await _digest(body))
-            nul = NUL_ESCAPE in body
+            nul = b"\\" in body and NUL_ESCAPE in body  # the first is quick
+            size = len(body)
             data = await parsed(body)
             del body
-            new = await new_task(data, client=caller_of(request).name, idempotency=idempotency, nul=nul)
+            new = await new_task(data, client=caller_of(request).name, idempotency=idempotency, nul=nul, size=size)
             del data
             try:
-                return await self._desk.accept(new)
+                task, created = await self._desk.accept(new)
             except Conflict as conflict:
                 raise Refusal(Problem(status=422, kind="idempotency-key-reused", detail=str(conflict))) from conflict
+            return task, created, new.payload
 
 
 async def _digest(body: bytes) -> str:

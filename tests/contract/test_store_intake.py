@@ -1,14 +1,18 @@
 """Where new tasks come in."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
-from service.core.task import Status, TaskId
+from service.core.task import Status, Task, TaskId
 from service.errors import Conflict
 from service.ports import IdempotencyKey, TaskFilter
 from service.store import Store
+from service.store.engine import Write
+from service.store.intake import ALONE, TOGETHER
 from tests.contract.builders import a_task, an_input, stored
 from tests.contract.conftest import OpenStore
 
@@ -93,3 +97,58 @@ async def test_new_task_rings_submit_once_it_is_durable(store: Store, open_anoth
     found = await open_another().library.task(TaskId("t1"))
     assert found is not None
     assert found.status is Status.QUEUED
+
+
+def counted_commits(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list that every write transaction of `store` adds to from now on."""
+    commits: list[int] = []
+    writing = store._database.writing
+
+    def counting() -> AbstractAsyncContextManager[Write]:
+        commits.append(1)
+        return writing()
+
+    monkeypatch.setattr(store._database, "writing", counting)
+    return commits
+
+
+async def test_tasks_of_one_moment_share_commits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes while a commit is running shares the next ones, each task with its own blobs."""
+    commits = counted_commits(store, monkeypatch)
+    count = 2 * TOGETHER + 1
+    blobs = [an_input(data=f"picture {number}".encode()) for number in range(count)]
+    await asyncio.gather(*(store.intake.add(a_task(f"t{n}"), [blobs[n]], None) for n in range(count)))
+    assert len(commits) <= 4
+    for number in range(count):
+        assert await store.inputs.load(TaskId(f"t{number}")) == {"images.0": blobs[number]}
+
+
+async def test_large_media_hold_up_nobody_elses_commit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task with much media is committed for itself."""
+    commits = counted_commits(store, monkeypatch)
+    large = an_input(data=bytes(ALONE + 1))
+    await asyncio.gather(*(store.intake.add(a_task(f"t{number}"), [large], None) for number in range(3)))
+    assert len(commits) == 3
+    assert await store.inputs.load(TaskId("t2")) == {"images.0": large}
+
+
+async def test_equal_and_clashing_keys_in_one_commit(store: Store) -> None:
+    """Of equal keys one task is stored and all get it; another body is a conflict, and harms none of its neighbours."""
+    other = replace(KEY, digest="body-2")
+    wanted = [("t1", KEY), ("t2", KEY), ("t3", other), ("t4", None), ("t5", replace(KEY, key="twice"))]
+    adding = [store.intake.add(a_task(name), [an_input()], key) for name, key in wanted]
+    outcomes = await asyncio.gather(store.intake.add(a_task("t0"), [], None), *adding, return_exceptions=True)
+    kept = [outcome.id if isinstance(outcome, Task) else type(outcome).__name__ for outcome in outcomes]
+    assert kept == ["t0", "t1", "t1", "Conflict", "t4", "t5"]
+    assert {task.id for task in await store.library.tasks(TaskFilter())} == {"t0", "t1", "t4", "t5"}
+    assert await store.inputs.load(TaskId("t2")) == {}
+
+
+async def test_a_task_that_cannot_be_stored_takes_none_along(store: Store) -> None:
+    """One that the database refuses is its own caller's error; those of the same commit are stored."""
+    bad = replace(an_input(), data=cast("bytes", object()))
+    blobs = [an_input(), an_input(), bad, an_input()]
+    adding = [store.intake.add(a_task(f"t{number}"), [blob], None) for number, blob in enumerate(blobs)]
+    outcomes = await asyncio.gather(*adding, return_exceptions=True)
+    assert [isinstance(outcome, Task) for outcome in outcomes] == [True, True, False, True]
+    assert {task.id for task in await store.library.tasks(TaskFilter())} == {"t0", "t1", "t3"}

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from service.batching import Batcher
+from service.batching import Batcher, apart
+from service.errors import StoreUnavailable
 
 
 class Commits:
@@ -100,3 +101,23 @@ async def test_a_commit_that_loses_count_is_an_error_for_all() -> None:
 
     with pytest.raises(RuntimeError, match="returned 0 results"):
         await asyncio.wait_for(Batcher(short, most=10).add("a"), 5)
+
+
+async def test_what_cannot_be_stored_takes_nobody_along() -> None:
+    """A batch that fails is halved until the bad one is alone: it has its error, all others their results."""
+    outcomes = await apart(Commits(), ["a", "b", "bad", "d", "e"])
+    assert [type(outcome) for outcome in outcomes] == [str, str, ValueError, str, str]
+    assert [outcome for outcome in outcomes if isinstance(outcome, str)] == ["A", "B", "D", "E"]
+
+
+async def test_an_unavailable_store_is_tried_once() -> None:
+    """While nothing can be stored, nobody's item is tried alone: each has the same error."""
+    tried: list[int] = []
+
+    async def unavailable(items: list[str]) -> list[str]:
+        tried.append(len(items))
+        raise StoreUnavailable("the disk is full")
+
+    outcomes = await apart(unavailable, ["a", "b", "c"])
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 3
+    assert tried == [3]

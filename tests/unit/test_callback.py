@@ -257,6 +257,35 @@ def test_ordinary_json_is_read(raw: bytes, value: object) -> None:
     assert parse_json(raw) == value
 
 
+LONG_TEXT = b'{"image": "' + b"A,[{" * 10_000 + b'", "more": '
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        b"[" * 64 + b"]" * 64,
+        b"[" + b"1," * 100_000 + b"1]",
+        b"[" + b'"",' * 100_000 + b"1]",
+        b'{"a": 1, "a": 2}',
+        b'"\\ud800"',
+        b"NaN",
+        b'"',
+        b"\xff",
+    ],
+    ids=range(8),
+)
+def test_traps_beside_a_long_text_are_refused(more: bytes) -> None:
+    """A picture in the body hides no trap: nesting, crowds, doubled keys and broken text are found behind it."""
+    with pytest.raises(UnreadableBody):
+        parse_json(LONG_TEXT + more + b"}")
+
+
+@pytest.mark.parametrize("more", [b"[" * 63 + b"]" * 63, b"[" + b"1," * 90_000 + b"1]", b'"\\ud83d\\ude00"', b'",[{"'])
+def test_what_stands_in_a_long_text_is_no_structure(more: bytes) -> None:
+    """Commas and brackets in texts count neither as values nor as levels."""
+    assert parse_json(LONG_TEXT + more + b"}") == {"image": "A,[{" * 10_000, "more": json.loads(more)}
+
+
 @pytest.mark.parametrize("inside", [b"", b"1", b'"x"'])
 def test_nesting_may_go_as_deep_as_is_said(inside: bytes) -> None:
     """Sixty-four levels are read, one more is refused."""

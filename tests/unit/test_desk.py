@@ -1,12 +1,14 @@
 """The desk over the real store: what comes in, what is refused, and a person's word about a task."""
 
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.core.task import Fact, Status, TaskId
+from service.desk import NewTask
 from service.errors import Conflict, InvalidParams, NotFound, Refused, Unwell
 from service.ports import IdempotencyKey
 from tests.sample_media import image, uri
@@ -249,3 +251,36 @@ async def test_late_word_about_the_old_task_leaves_the_new_one_alone(tmp_path: P
         await loop.poll_due()
         assert (await loop.task(old)).status is Status.FAILED
         assert (await loop.task(new.id)).status is Status.QUEUED
+
+
+async def checked_in(loop: Loop, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[bool]:
+    """Return, for each check that a request needs, whether it ran beside the event loop."""
+    beside: list[bool] = []
+    checking = loop.desk._checked
+
+    def noted(new: NewTask) -> Any:
+        beside.append(threading.current_thread() is not threading.main_thread())
+        return checking(new)
+
+    monkeypatch.setattr(loop.desk, "_checked", noted)
+    await loop.accept(**changes)
+    return beside
+
+
+@pytest.mark.parametrize(
+    ("changes", "beside"),
+    [
+        ({"size": 1000}, False),
+        ({}, True),
+        ({"size": 300_000}, True),
+        ({"size": 1000, "params": GOOD | {"images": [uri("image/png", image())]}}, True),
+        ({"size": 1000, "params": GOOD | {"images": [uri("image/png", image()).replace("data:", "DATA:")]}}, True),
+    ],
+    ids=["addresses", "of unknown size", "long", "a picture", "a picture in capitals"],
+)
+async def test_files_are_never_opened_on_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], beside: bool
+) -> None:
+    """What may take its time to check is checked in a thread; a few addresses are checked where they came in."""
+    async with a_loop(tmp_path) as loop:
+        assert await checked_in(loop, monkeypatch, **changes) == [beside]

@@ -14,13 +14,14 @@ from tests.web.fakes import GOOD, World, a_task
 
 async def test_a_new_task_is_answered_202_with_its_address(client: httpx.AsyncClient, world: World) -> None:
     """A created task comes back with 202, its location, the task object and the caller's own payload."""
-    world.payloads["task-1"] = "mine"
-    answer = await client.post("/v1/tasks", json=GOOD | {"metadata": {"chat": 42}, "notify": [{"handler": "log"}]})
+    params = {"prompt": "a cat", "images": ["https://example.org/cat.png"], "payload": "mine"}
+    wanted = {"model": GOOD["model"], "params": params, "metadata": {"chat": 42}, "notify": [{"handler": "log"}]}
+    answer = await client.post("/v1/tasks", json=wanted)
     assert answer.status_code == 202
     assert answer.headers["location"] == "/v1/tasks/task-1"
     assert answer.json() == TaskView.of(a_task()).to_json() | {"payload": "mine"}
     (new,) = world.accepted
-    assert (new.client, new.model, new.params) == ("local", GOOD["model"], GOOD["params"])
+    assert (new.client, new.model, new.params) == ("local", GOOD["model"], params)
     assert (new.metadata, new.notify, new.idempotency) == ({"chat": 42}, [{"handler": "log"}], None)
 
 
