@@ -135,10 +135,10 @@ def _artifact(item: Mapping[str, Any], kept: Kept) -> Artifact:
 
 
 def _standing(shelf: Shelf) -> Kept | None:
-    """Return the whole file that an earlier run left at its final place, None when there is none."""
+    """Return the whole file that an earlier run left at its final place, None when there is none; no link is ours."""
     for kind in KINDS:
         path = shelf.folder / f"{shelf.stem}.{kind.name}"
-        if path.is_file() and _fits(kind, shelf) and fault_of(path, kind) is None:
+        if path.is_file() and not path.is_symlink() and _fits(kind, shelf) and fault_of(path, kind) is None:
             with path.open("rb") as file:
                 sha256 = hashlib.file_digest(file, "sha256").hexdigest()
             return Kept(path=path, kind=kind, bytes=path.stat().st_size, sha256=sha256)
