@@ -25,7 +25,8 @@ def main() -> int:
         rows.append(
             play(name, effort_for(name, options.kills or (FEW if options.short else KILLS), short=options.short))
         )
-        sys.stderr.write(f"{name}: {time.monotonic() - started:.0f} s\n{''.join(_told(rows[-1]))}")
+        sys.stderr.write(f"{' | '.join(rows[-1].cells())} | {time.monotonic() - started:.0f} s\n")
+        sys.stderr.writelines(_told(rows[-1]))
     kills = sum(row.kills for row in rows)
     sys.stdout.write(f"{machine()}\n\n{table(rows)}\n\n{kills:,} kills in {time.monotonic() - began:,.0f} s\n")
     return 1 if any(row.wrong for row in rows) else 0

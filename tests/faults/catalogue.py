@@ -30,13 +30,13 @@ STRIKES: Mapping[str, Fault] = {
     "clock-back": clocks.clock_back,
 }
 FAULTS: Mapping[str, Fault] = {**KILLS, **STRIKES}
-SHARES = {"kill-sqlite": 0.45, "kill-postgres": 0.35, "kill-shared-sqlite": 0.2}
+SHARES = {"kill-sqlite": 0.6, "kill-postgres": 0.22, "kill-shared-sqlite": 0.18}
 """Of all kills, those of each fault."""
 
-RUNS = 4
+RUNS = 2
 """Databases that are begun anew in the long form, each killed while it is made."""
 
-STRIKES_EACH = 12
+STRIKES_EACH = 6
 MINUTES = 30
 """The longest that one run of a fault may take."""
 

@@ -16,7 +16,7 @@ from tests.postgres import create_database, drop_database, running_postgres
 LIFE = 1.5
 """Seconds that a process lives at most, from its start or from the moment that it is ready."""
 
-YOUNG = 0.35
+YOUNG = 0.5
 """The share of kills that are counted from the start of the process: most of them fall while it starts."""
 
 AT_FIRST = 3

@@ -25,7 +25,7 @@ class Load:
 
     gate: Gate
     clients: int = 6
-    pause: float = 0.5
+    pause: float = 1.0
     pause_again: float = 0.1
     most: int = 100_000
     text: int = 0
