@@ -19,7 +19,7 @@ NOT_OURS = ("cursor",)
 
 
 @schemathesis.hook
-def before_call(context: HookContext, case: Case, **_: Any) -> None:
+def before_call(context: HookContext, case: "Case[Any]", **_: Any) -> None:
     """Make good what the schema cannot say, in a request that is meant to be accepted."""
     if case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:
         return

@@ -1,0 +1,84 @@
+"""Rules for deliveries: claimed at the head of their lane, tried, retried, dead, replayed."""
+
+from datetime import timedelta
+
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule
+
+from service.ports import AttemptResult, DeliveryClaim, Outcome
+from tests.machine.machine import MOMENT, TaskMachine, which
+from tests.unit.loops import LEASE
+
+OUTCOMES: tuple[Outcome, ...] = ("delivered", "retry", "dead")
+
+
+class WholeMachine(TaskMachine):
+    """Tasks and what follows from them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.in_hand: list[DeliveryClaim] = []
+
+    @rule(handler=st.sampled_from(("log", "webhook")), limit=st.sampled_from((1, 100)))
+    def claim_deliveries(self, handler: str, limit: int) -> None:
+        """Claim what is due: heads of lanes that are in nobody's hands, and all of them."""
+        now = self.clock.now() + MOMENT
+        due = self.model.due_heads(handler, now)
+        claims = self.do(self.house.store.deliveries.claim([handler], now=now, until=now + LEASE, limit=limit))
+        found = {claim.id for claim in claims}
+        assert len(found) == len(claims) == min(limit, len(due))
+        assert found <= due
+        for claim in claims:
+            one = self.model.deliveries[claim.id]
+            one.fence, one.lease = one.fence + 1, now + LEASE
+            assert (claim.fence, claim.attempt) == (one.fence, one.attempts + 1)
+        self.in_hand += claims
+
+    @precondition(lambda self: self.in_hand)
+    @rule(number=which, outcome=st.sampled_from(OUTCOMES))
+    def finish(self, number: int, outcome: Outcome) -> None:
+        """Record how an attempt ended, however late: only its holder may."""
+        claim = self.in_hand.pop(number % len(self.in_hand))
+        now = self.clock.now() + MOMENT
+        due = now + timedelta(seconds=30) if outcome == "retry" else None
+        result = AttemptResult(
+            delivery_id=claim.id,
+            fence=claim.fence,
+            attempt=claim.attempt,
+            started_at=now,
+            finished_at=now,
+            outcome=outcome,
+            fault="ours" if outcome == "dead" else None,
+            due_at=due,
+        )
+        one = self.model.deliveries[claim.id]
+        ours = one.held_by(claim.fence)
+        assert self.do(self.house.store.deliveries.finish([result])) == ({claim.id} if ours else set())
+        if ours:
+            self.model.finish(one, outcome, now, due)
+
+    @precondition(lambda self: self.in_hand)
+    @rule(number=which, gives=st.booleans())
+    def renew_or_release_delivery(self, number: int, gives: bool) -> None:
+        """Prolong a lease or give it back: only whoever holds it may."""
+        claim = self.in_hand[number % len(self.in_hand)]
+        one = self.model.deliveries[claim.id]
+        ours = one.held_by(claim.fence)
+        until = self.clock.now() + LEASE
+        queue = self.house.store.deliveries
+        if gives:
+            self.do(queue.release({claim.id: claim.fence}))
+        else:
+            assert self.do(queue.renew({claim.id: claim.fence}, until=until)) == ({claim.id} if ours else set())
+        one.lease = (None if gives else until) if ours else one.lease
+
+    @precondition(lambda self: self.model.deliveries)
+    @rule(number=st.integers(0, 20))
+    def replay(self, number: int) -> None:
+        """Put one through again: only what has ended."""
+        one = list(self.model.deliveries.values())[number % len(self.model.deliveries)]
+        now = self.clock.now() + MOMENT
+        ended = not one.pending
+        assert self.do(self.house.store.deliveries.replay([one.id], now=now)) == ([one.id] if ended else [])
+        if ended:
+            one.status, one.attempts, one.due, one.lease, one.fence = "pending", 0, now, None, one.fence + 1

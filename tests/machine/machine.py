@@ -1,0 +1,317 @@
+"""Rules over a real store: whatever may happen to tasks, in any order; the model is compared after each."""
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any, ClassVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from service.core.task import Status, Task, TaskId, UpstreamId
+from service.entry import Entry
+from service.errors import Conflict, UnreadableBody
+from service.handling import Artifact
+from service.ports import IdempotencyKey, Limits
+from tests.contract.builders import a_task
+from tests.machine.books import check
+from tests.machine.hands import ANSWERS, REPLIES, Claimed, answer, hear_answer, hear_callback, hear_reply, reply
+from tests.machine.house import House, Rows
+from tests.machine.model import Model, TaskModel
+from tests.unit.loops import DEADLINE, LEASE, START, MovedClock
+from tests.unit.scripted import TOKENS, VIDEO, vtrix_body
+
+MOMENT = timedelta(milliseconds=1)
+which = st.integers(0, 5)
+CALLED = ("processing", "completed", "failed", "unreadable")
+WEBHOOK = {"handler": "webhook", "url": "https://hook.example"}
+NOTHING: Rows = {"tasks": [], "events": [], "deliveries": [], "attempts": [], "inbox": []}
+
+
+class TaskMachine(RuleBasedStateMachine):
+    """Tasks, their claims and their facts. A subclass gives `fresh`, which returns the address of an empty database."""
+
+    fresh: ClassVar[Callable[[], str]]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.clock = MovedClock(START)
+        self.model = Model()
+        self.before = NOTHING
+        self.submitting: list[Claimed] = []
+        self.asking: list[Claimed] = []
+        self.unread: list[tuple[str, int, str, str | None]] = []
+
+    @initialize(confirm=st.booleans(), crowded=st.booleans())
+    def move_in(self, confirm: bool, crowded: bool) -> None:
+        """Open an empty store."""
+        self.house = House(type(self).fresh(), self.clock, confirm, crowded)
+
+    def do(self, work: Coroutine[Any, Any, Any]) -> Any:
+        """Run `work` to its end, a moment after what was before."""
+        self.clock.move(MOMENT)
+        return self.runner.run(work)
+
+    def teardown(self) -> None:
+        """Close what is open."""
+        if hasattr(self, "house"):
+            self.runner.run(self.house.store.close())
+        self.runner.close()
+
+    @invariant()
+    def the_books_are_in_order(self) -> None:
+        """Compare every row with the model."""
+        if hasattr(self, "house"):
+            after = self.runner.run(self.house.rows())
+            check(self.model, self.before, after, self.clock.now())
+            self.before = after
+
+    def some_task(self, number: int) -> TaskModel:
+        """Return one of the tasks."""
+        return list(self.model.tasks.values())[number % len(self.model.tasks)]
+
+    def foreign(self, task_id: str) -> UpstreamId | None:
+        """Return an upstream id that another task has."""
+        ids = [one.upstream_id for one in self.model.tasks.values() if one.upstream_id and one.id != task_id]
+        return UpstreamId(ids[0]) if ids else None
+
+    # ── tasks come in ────────────────────────────────────────────────────────
+
+    @rule(key=st.none() | st.sampled_from("kl"), digest=st.sampled_from("xy"), notifies=st.booleans())
+    def add(self, key: str | None, digest: str, notifies: bool) -> None:
+        """Take in a task; a key that is known gives the first one again, or is refused."""
+        now = self.clock.now() + MOMENT
+        new = a_task(
+            self.house.new_id(),
+            created_at=now,
+            due_at=now,
+            deadline_at=now + DEADLINE,
+            notify=(WEBHOOK,) if notifies else (),
+        )
+        promise = None if key is None else IdempotencyKey(key=key, digest=digest)
+        known = self.model.keys.get(key or "")
+        try:
+            kept = self.do(self.house.store.intake.add(new, [], promise))
+        except Conflict:
+            assert known is not None
+            assert known[0] != digest
+            return
+        assert kept.id == (known[1] if known else new.id)
+        if known is None:
+            self._expect(new)
+            self.model.keys |= {key: (digest, new.id)} if key else {}
+        else:
+            assert known[0] == digest
+
+    def _expect(self, task: Task) -> None:
+        self.model.tasks[task.id] = TaskModel(
+            id=task.id, deadline=task.deadline_at, queued_until=task.created_at, notifies=bool(task.notify)
+        )
+
+    @precondition(lambda self: self.model.tasks)
+    @rule(number=which, agrees=st.booleans())
+    def cancel(self, number: int, agrees: bool) -> None:
+        """Cancel a task: ours at once, the upstream's when it agrees."""
+        one = self.some_task(number)
+        self.house.upstream.cancels.extend([] if agrees else [Conflict("too late")])
+        ours = one.status == "queued" or (one.status == "in_progress" and one.upstream_id and agrees)
+        try:
+            self.do(self.house.desk.cancel(TaskId(one.id)))
+        except Conflict:
+            assert not ours
+        else:
+            assert ours
+            one.hear("canceled")
+        self.house.upstream.cancels.clear()
+
+    @precondition(lambda self: self.model.tasks)
+    @rule(number=which)
+    def resubmit(self, number: int) -> None:
+        """Ask for the same again, which makes one new task, however often."""
+        one = self.some_task(number)
+        allowed = one.status in {"in_doubt", "failed", "expired", "canceled"}
+        try:
+            new = self.do(self.house.desk.resubmit(TaskId(one.id)))
+        except Conflict:
+            assert not allowed
+            return
+        assert allowed
+        if self.model.resubmitted.setdefault(one.id, new.id) == new.id and new.id not in self.model.tasks:
+            self._expect(new)
+        assert self.model.resubmitted[one.id] == new.id
+
+    # ── submissions ──────────────────────────────────────────────────────────
+
+    @rule(limit=st.sampled_from((1, 2, 100)), most=st.none() | st.integers(1, 4))
+    def claim_submissions(self, limit: int, most: int | None) -> None:
+        """Claim what is due to be submitted: exactly that, the oldest first, within the limits."""
+        now = self.clock.now() + MOMENT
+        until = now + LEASE
+        queue = self.house.store.tasks
+        due = [
+            one
+            for one in self.model.tasks.values()
+            if one.status == "queued" and one.queued_until <= now < one.deadline
+        ]
+        busy = sum(one.status in {"submitting", "in_progress", "in_doubt"} for one in self.model.tasks.values())
+        room = limit if most is None else max(0, min(limit, most - busy))
+        claimed = self.do(queue.claim_submissions(now=now, until=until, limit=limit, limits=Limits(max_in_flight=most)))
+        assert [task.id for task in claimed] == [one.id for one in due][:room]
+        for task in claimed:
+            self._submitted(task, until)
+
+    def _submitted(self, task: Task, until: Any) -> None:
+        one = self.model.tasks[task.id]
+        one.claim(until)
+        one.status, one.guessed, one.submission = "submitting", one.guessed, one.submission + 1
+        assert (task.id, task.submission) not in self.model.claimed, "one submission in two hands"
+        assert not {left for left in self.model.left if left[0] == task.id}, "a second bill without a person's word"
+        self.model.claimed.add((task.id, task.submission))
+        self.submitting.append(Claimed(task=task))
+
+    @precondition(lambda self: self.submitting)
+    @rule(number=which, word=st.sampled_from(REPLIES))
+    def end_submission(self, number: int, word: str) -> None:
+        """Record what became of a submission, however late."""
+        claimed = self.submitting.pop(number % len(self.submitting))
+        now = self.clock.now() + MOMENT
+        entry = reply(claimed, word, self.foreign(claimed.task.id), now)
+        self.do(self.house.record.add(entry))
+        if word not in {"never_left", "refused"}:
+            self.model.left.add((claimed.task.id, claimed.task.submission))
+        hear_reply(self.model, entry, now)
+
+    @precondition(lambda self: self.submitting)
+    @rule(number=which)
+    def die_while_submitting(self, number: int) -> None:
+        """Lose a submission without a word: it may have left."""
+        claimed = self.submitting.pop(number % len(self.submitting))
+        self.model.left.add((claimed.task.id, claimed.task.submission))
+
+    @rule()
+    def sweep(self) -> None:
+        """Book what was abandoned as in doubt."""
+        now = self.clock.now() + MOMENT
+        lost = {one.id for one in self.model.tasks.values() if one.status == "submitting" and not one.leased(now)}
+        found = self.do(self.house.store.tasks.sweep(now=now))
+        assert {task.id for task in found} == lost
+        for task in found:
+            entry = reply(Claimed(task=task), "lost", None, now)
+            self.do(self.house.record.add(Entry(**(vars(entry) | {"only_if": Status.SUBMITTING}))))
+            hear_reply(self.model, entry, now)
+
+    # ── questions ────────────────────────────────────────────────────────────
+
+    @rule(limit=st.sampled_from((1, 100)))
+    def claim_polls(self, limit: int) -> None:
+        """Claim what is due to be asked about: all of it, and nothing else."""
+        now = self.clock.now() + MOMENT
+        rows = {row["id"]: row["due_at"] for row in self.before["tasks"]}
+        due = {one.id for one in self.model.tasks.values() if not one.leased(now) and self._to_ask(one, rows, now)}
+        claimed = self.do(self.house.store.tasks.claim_polls(now=now, until=now + LEASE, limit=limit))
+        found = {task.id for task in claimed}
+        assert len(found) == min(limit, len(due))
+        assert found <= due
+        for task in claimed:
+            self.model.tasks[task.id].claim(now + LEASE)
+            self.asking.append(Claimed(task=task))
+
+    @staticmethod
+    def _to_ask(one: TaskModel, due_at: dict[str, Any], now: Any) -> bool:
+        if one.status == "queued":
+            return bool(one.deadline <= now)
+        return one.status != "submitting" and due_at[one.id] is not None and bool(due_at[one.id] <= now)
+
+    @precondition(lambda self: self.asking)
+    @rule(number=which, word=st.sampled_from(ANSWERS))
+    def end_question(self, number: int, word: str) -> None:
+        """Record what became of a question, however late."""
+        claimed = self.asking.pop(number % len(self.asking))
+        now = self.clock.now() + MOMENT
+        entry = answer(claimed, word, self.foreign(claimed.task.id), now)
+        self.do(self.house.record.add(entry))
+        if word == "again":  # the operator's yes to a second bill
+            self.model.left = {left for left in self.model.left if left[0] != claimed.task.id}
+        hear_answer(self.model, entry, now)
+
+    @precondition(lambda self: self.asking or self.submitting)
+    @rule(number=which, gives=st.booleans())
+    def renew_or_release(self, number: int, gives: bool) -> None:
+        """Prolong a lease or give it back: only whoever holds it may."""
+        now = self.clock.now() + MOMENT
+        task = (self.asking + self.submitting)[number % len(self.asking + self.submitting)].task
+        one = self.model.tasks[task.id]
+        ours = one.fence == task.fence and one.lease is not None
+        queue = self.house.store.tasks
+        if gives:
+            self.do(queue.release({task.id: task.fence}, due_at=now))
+            one.lease = (now if one.status == "submitting" else None) if ours else one.lease
+            one.queued_until = now if ours and one.status == "queued" else one.queued_until
+        else:
+            kept = self.do(queue.renew({task.id: task.fence}, until=now + LEASE))
+            assert kept == ({task.id} if ours else set())
+            one.lease = now + LEASE if ours else one.lease
+
+    # ── callbacks ────────────────────────────────────────────────────────────
+
+    @precondition(lambda self: self.model.tasks)
+    @rule(
+        number=which,
+        back=st.integers(0, 1),
+        word=st.sampled_from(CALLED),
+        whose=st.sampled_from(("own", "other", "vendor")),
+        known=st.sampled_from((True, True, True, False)),
+    )
+    def call_back(self, number: int, back: int, word: str, whose: str, known: bool) -> None:
+        """Call back: fresh or again, about this submission or an older one, of a task that we know or do not."""
+        one = self.some_task(number)
+        task_id, submission = (one.id if known else "strange"), max(0, one.submission - back)
+        names = {"own": f"up-{task_id}-{submission}", "other": self.foreign(task_id), "vendor": f"v-{task_id}"}
+        upstream_id = names[whose] or names["own"]
+        body = json.dumps(vtrix_body(word, upstream_id)).encode()[: 20 if word == "unreadable" else None]
+        token = TOKENS.callback_token(TaskId(task_id), submission, START + timedelta(days=30))
+        with suppress(UnreadableBody):
+            self.do(self.house.receive.receive(self.house.receive.vouch(token), {}, body))
+        if (task_id, submission, body) in self.model.heard:
+            return
+        self.model.heard.add((task_id, submission, body))
+        heard = (task_id, submission, word, None if word == "unreadable" else upstream_id)
+        if self.house.crowded and word != "unreadable":
+            self.unread.append(heard)
+        else:
+            hear_callback(self.model, *heard, confirm=self.house.confirm)
+
+    @precondition(lambda self: self.unread)
+    @rule()
+    def read_inbox(self) -> None:
+        """Record what was kept unread, oldest first."""
+        assert self.do(self.house.receive.round()) == len(self.unread)
+        for heard in self.unread:
+            hear_callback(self.model, *heard, confirm=self.house.confirm)
+        self.unread.clear()
+
+    # ── the rest of life ─────────────────────────────────────────────────────
+
+    @precondition(lambda self: any(one.status == "completed" for one in self.model.tasks.values()))
+    @rule()
+    def keep_result(self) -> None:
+        """Keep a result, which is told once."""
+        one = next(one for one in self.model.tasks.values() if one.status == "completed")
+        kept = Artifact(url=VIDEO["url"], archived_url="file:///kept", media_type="video/mp4", bytes=1, sha256="00")
+        self.do(self.house.results.keep(one.id, kept))
+        if not one.stored:
+            one.stored = True
+            one.events.append("artifact.stored")
+
+    @rule(seconds=st.sampled_from((1, 20, 70, 70, 1200, 8000)))
+    def pass_time(self, seconds: int) -> None:
+        """Let time pass, leases run out and deadlines come."""
+        self.clock.move(timedelta(seconds=seconds))
+
+    @rule()
+    def forget(self) -> None:
+        """Begin anew with nothing in memory; whoever held a claim still does."""
+        self.do(self.house.reopen())
