@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from service.core.schedule import Learned, learn, next_poll
+from service.core.schedule import Heard, Learned, learn, next_poll
 from service.core.task import Source, Status, Task
 from service.ports import RunTime
 
@@ -37,10 +37,10 @@ class Plan:
     jitter: Callable[[], float]
     learned: Mapping[str, Learned] = field(default_factory=dict)
 
-    def study(self, run_times: Iterable[RunTime]) -> None:
-        """Replace what was learned by what these run times say."""
+    def study(self, run_times: Iterable[RunTime], heard: Heard) -> None:
+        """Replace what was learned by what these run times say, and the callbacks that were `heard`."""
         by_bucket = groupby(sorted(run_times, key=lambda run: run.bucket), key=lambda run: run.bucket)
-        studied = {bucket: learn(list(runs)) for bucket, runs in by_bucket}
+        studied = {bucket: learn(list(runs), trusted=heard.trusted) for bucket, runs in by_bucket}
         self.learned = {bucket: one for bucket, one in studied.items() if one}
 
     def due(self, task: Task, now: datetime) -> datetime | None:

@@ -22,6 +22,10 @@ CLOCKS_APART = timedelta(minutes=10)
 """How far the upstream's clock may be from ours when its list is searched."""
 
 RUN_TIMES_KEPT = 200
+"""Newest run times of each bucket from which is learned when to ask."""
+
+HEARD_KEPT = 1000
+"""Newest tasks of all buckets from which is learned whether callbacks come."""
 
 IN_HAND = 4
 """Tasks in hand for each question at once: while answers wait for their commit, the next ones are asked about."""
@@ -92,8 +96,9 @@ class Reconcile:
         return len(claimed)
 
     async def learn(self) -> None:
-        """Read again how long tasks ran."""
-        self._plan.study(await self._memory.run_times(per_bucket=RUN_TIMES_KEPT))
+        """Read again how long tasks ran, and whether their callbacks came."""
+        heard = await self._memory.heard(newest=HEARD_KEPT)
+        self._plan.study(await self._memory.run_times(per_bucket=RUN_TIMES_KEPT), heard)
 
     async def prune(self) -> int:
         """Forget what is older than the retention; return how many rows went."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from service.core.schedule import Heard
 from service.ports.ledger import RunTime
 
 
@@ -36,6 +37,9 @@ class Memory(Protocol):
 
     async def run_times(self, *, per_bucket: int) -> list[RunTime]:
         """Return the newest run times of each bucket."""
+
+    async def heard(self, *, newest: int) -> Heard:
+        """Return of how many of the newest tasks with a run time no callback told the end."""
 
     async def prune(self, *, before: datetime) -> int:
         """Forget raw callbacks, attempts, inputs and run times of settled tasks older than `before`; how many rows."""

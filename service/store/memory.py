@@ -4,6 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Table, delete, func, select, tuple_
 
+from service.core.schedule import Heard
 from service.ports import RunTime
 from service.store.engine import Database
 from service.store.tables import (
@@ -34,6 +35,14 @@ class StoreMemory:
         async with self._database.reading() as connection:
             rows = await connection.execute(query.where(ranked.c.place <= per_bucket).order_by(ranked.c.at))
             return [RunTime(**row) for row in rows.mappings()]
+
+    async def heard(self, *, newest: int) -> Heard:
+        """Return of how many of the newest tasks with a run time no callback told the end."""
+        last = select(run_times.c.called_back).order_by(NEWEST).limit(newest).subquery()
+        counts = select(func.count(), func.count().filter(~last.c.called_back)).select_from(last)
+        async with self._database.reading() as connection:
+            count, lost = (await connection.execute(counts)).one()
+            return Heard(count=count, lost=lost)
 
     async def prune(self, *, before: datetime) -> int:
         """Forget raw callbacks, polls, attempts, inputs and run times of tasks that ended before `before`.

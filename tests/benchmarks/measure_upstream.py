@@ -9,10 +9,11 @@ from typing import Any
 
 import anyio
 
+from service.core.schedule import Heard
 from service.core.task import Source, Status, Task
 from service.plan import Plan
 from service.ports import RunTime
-from service.reconcile import RUN_TIMES_KEPT
+from service.reconcile import HEARD_KEPT, RUN_TIMES_KEPT
 from tests.acceptance.processes import Child, until
 from tests.benchmarks.stage import LATER, Stage, a_task, fill, lasting, look
 from tests.benchmarks.table import Pairs, Row, rate
@@ -72,10 +73,11 @@ async def _polls(stage: Stage, database: str, bare: Child, seconds: float) -> fl
 
 async def requests(stage: Stage) -> list[Row]:
     """Return requests to the upstream a task by the real plan on a virtual clock, with no callback and with all."""
-    seconds = [_run_time(random.Random(number)) for number in range(stage.sizes.histories)]  # noqa: S311 - no secret
+    count = 2 * stage.sizes.histories  # the first half is only learned from
+    seconds = [_run_time(random.Random(number)) for number in range(count)]  # noqa: S311 - no secret
     lost = _mean(_asked(seconds, called_back=False))
     told = _mean(_asked(seconds, called_back=True))
-    poller = _mean([1 + ceil(each / POLLER) for each in seconds])
+    poller = _mean([1 + ceil(each / POLLER) for each in seconds[count // 2 :]])
     return [
         Row(
             measure="requests to the upstream a task, callbacks healthy",
@@ -105,7 +107,7 @@ def _mean(values: list[int]) -> float:
 
 
 def _asked(seconds: list[float], *, called_back: bool) -> list[int]:
-    """Return the requests that each task takes, once the plan has learned from the first of them."""
+    """Return the requests that each task takes, once the plan has learned from the first half of them."""
     dice = random.Random(1)  # noqa: S311 - no secret
     plan = Plan(
         poll_first=None,
@@ -121,9 +123,11 @@ def _asked(seconds: list[float], *, called_back: bool) -> list[int]:
         task, requests = _lived(plan, run, called_back=called_back)
         end = replace(task, status=Status.COMPLETED, settled_by=Source.CALLBACK if called_back else Source.POLL)
         learned += filter(None, [plan.run_time(task, end, task.due_at or task.created_at)])
-        plan.study(learned[-RUN_TIMES_KEPT:])
+        newest = learned[-HEARD_KEPT:]
+        heard = Heard(count=len(newest), lost=sum(not run.called_back for run in newest))
+        plan.study(newest[-RUN_TIMES_KEPT:], heard)
         asked.append(requests)
-    return asked[len(asked) // 10 :]
+    return asked[len(asked) // 2 :]
 
 
 def _lived(plan: Plan, seconds: float, *, called_back: bool) -> tuple[Task, int]:

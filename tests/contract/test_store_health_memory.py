@@ -3,6 +3,7 @@
 import asyncio
 from datetime import timedelta
 
+from service.core.schedule import Heard
 from service.core.task import Status, TaskId
 from service.ports import PollRow, RunTime
 from service.store import Store
@@ -83,6 +84,17 @@ async def test_newest_run_times_of_each_bucket(store: Store) -> None:
     async with store.ledger.transaction() as transaction:
         await transaction.learn(samples)
     assert await store.memory.run_times(per_bucket=2) == samples[6:]
+
+
+async def test_newest_callbacks_are_counted(store: Store) -> None:
+    """Of the newest samples of all buckets it is told how many there are, and how many were not called back."""
+    assert await store.memory.heard(newest=5) == Heard(count=0, lost=0)
+    samples = [RunTime(bucket=f"b{n % 2}", seconds=n, called_back=n != 7, at=NOW - n * SECOND) for n in range(10)]
+    async with store.ledger.transaction() as transaction:
+        await transaction.learn(samples)
+    assert await store.memory.heard(newest=3) == Heard(count=3, lost=1)
+    assert await store.memory.heard(newest=2) == Heard(count=2, lost=0)
+    assert await store.memory.heard(newest=99) == Heard(count=10, lost=1)
 
 
 async def _fill(store: Store) -> None:

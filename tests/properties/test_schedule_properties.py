@@ -1,11 +1,12 @@
 """What holds for every finish time, everything that was learned, and every count."""
 
+import math
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.core.schedule import Learned, next_attempt, next_poll, next_submission
+from service.core.schedule import Heard, Learned, next_attempt, next_poll, next_submission
 
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 
@@ -47,6 +48,42 @@ def test_every_end_is_noticed_in_time(finish: float, learned: Learned | None, ji
     reliable = learned is not None and learned.count >= 20 and learned.lost_share <= 0.02
     counted = max(finish, learned.quick) if learned and reliable else finish
     assert _polls(finish, learned, jitter, trip)[-1] - counted <= max(30.0, 0.1 * counted)
+
+
+@given(st.floats(0, 20_000), st.lists(run_times, min_size=3, max_size=3), shares, st.floats(0, 2), shares)
+@example(61.0, [30.0, 60.0, 1_500.0], 0.0, 0.0, 1.0)
+@example(61.0, [30.0, 60.0, 110.0], 0.0, 0.0, 1.0)
+def test_a_trusted_callback_that_is_lost_is_made_up_for(
+    finish: float, about: list[float], lost: float, trip: float, jitter: float
+) -> None:
+    """While a loss is ruled out, ends count as those of 19 of 20 tasks, or as late as three medians, and no later."""
+    quick, usual, slow = sorted(about)
+    learned = Learned(quick=quick, usual=usual, slow=slow, count=200, lost_share=lost * 0.02, trusted=True)
+    counted = max(finish, min(slow, 3 * usual))
+    assert _polls(finish, learned, jitter, trip)[-1] - counted <= max(30.0, 0.1 * counted)
+
+
+@given(st.floats(1, 1_000), st.lists(st.floats(0.5, 3), min_size=3, max_size=3), shares)
+def test_a_trusted_callback_is_waited_for(usual: float, about: list[float], jitter: float) -> None:
+    """While a loss is ruled out, a task that takes no longer than most is asked about once, to confirm its end."""
+    quick, _, slow = sorted(about)
+    learned = Learned(quick=quick, usual=usual, slow=slow * usual, count=20, lost_share=0, trusted=True)
+    assert len(_polls(min(slow * usual, 3 * usual), learned, jitter, 0.0)) == 1
+
+
+@given(st.integers(0, 5_000), st.integers(-1, 60))
+def test_trust_is_earned_by_hundreds_of_callbacks(count: int, lost: int) -> None:
+    """Trust is what a loss of 1 % would earn once in a hundred times at most."""
+    seen = range(max(lost, 0) + 1)
+    chance = sum(math.comb(count, number) * 0.01**number * 0.99 ** (count - number) for number in seen)
+    trusted = 0 <= lost <= count and lost <= count / 100 and chance <= 0.01
+    assert Heard(count=count, lost=lost).trusted is trusted
+
+
+def test_nobody_is_trusted_for_little() -> None:
+    """A row of 458 callbacks earns no trust, 459 do, and each loss takes some two hundred more to make up for."""
+    for lost, needed in ((0, 459), (1, 662), (2, 838)):
+        assert [Heard(count=count, lost=lost).trusted for count in (needed - 1, needed)] == [False, True]
 
 
 @given(st.floats(1, 3_000), st.floats(0, 20), shares)

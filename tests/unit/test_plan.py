@@ -1,10 +1,13 @@
 """When a task's next step is due: always, until its end."""
 
+import random
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from service.core.schedule import Heard
 from service.core.task import Source, Status, Task, TaskId, UpstreamId, advance
 from service.plan import LOOK_AGAIN, POLL_MAX_OURS, Plan
 from service.ports import RunTime
@@ -13,6 +16,7 @@ from tests.unit.scripted import DONE
 
 ID = UpstreamId("up1")
 HINT = {"status": "completed"}
+UNHEARD = Heard(count=0, lost=0)
 
 
 def _plan(*, lists: bool = False, poll_first: timedelta | None = None) -> Plan:
@@ -138,10 +142,46 @@ def test_what_was_never_submitted_teaches_nothing() -> None:
 def test_study_replaces_what_was_learned() -> None:
     """Run times are gathered by bucket, in whatever order they come."""
     plan = _plan()
-    plan.study([_run("a", 10), _run("b", 50), _run("a", 20), _run("a", 30)])
+    plan.study([_run("a", 10), _run("b", 50), _run("a", 20), _run("a", 30)], UNHEARD)
     assert {bucket: (one.usual, one.count) for bucket, one in plan.learned.items()} == {"a": (20, 3), "b": (50, 1)}
-    plan.study([])
+    plan.study([], UNHEARD)
     assert plan.learned == {}
+
+
+def test_callbacks_of_all_buckets_prove_the_road() -> None:
+    """Hundreds of callbacks that came earn trust for each bucket; one that does not come takes it back."""
+    plan = _plan()
+    for heard, trusted in ((Heard(count=459, lost=0), True), (Heard(count=460, lost=1), False)):
+        plan.study([_run("a", 10), _run("b", 50)], heard)
+        assert [one.trusted for one in plan.learned.values()] == [trusted, trusted]
+
+
+def _noticed(plan: Plan, run: float) -> float:
+    """Return how many seconds after its end a task of a bucket is noticed whose callback is lost."""
+    task = _task(Status.IN_PROGRESS, upstream_id=ID)
+    while True:
+        due_at = plan.due(task, task.polled_at or START)
+        assert due_at is not None
+        late = (due_at - START).total_seconds() - run
+        if late >= 0:
+            return late
+        task = replace(task, polls=task.polls + 1, polled_at=due_at)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_loss_in_a_hundred_is_hardly_ever_trusted(seed: int) -> None:
+    """Where one callback in a hundred is lost, of 6,000 tasks of wide spread hardly one is noticed late."""
+    dice = random.Random(seed)  # noqa: S311 - no secret
+    plan, runs, late = _plan(), list[RunTime](), 0
+    for number in range(6_000):
+        run, lost = 60 * dice.lognormvariate(0, 0.4), dice.random() < 0.01
+        if lost:
+            late += _noticed(plan, run) > max(30.0, 0.1 * run)
+        runs.append(RunTime(bucket="b", seconds=run, called_back=not lost, at=START))
+        if number % 10 == 0:
+            newest = runs[-1000:]
+            plan.study(runs[-200:], Heard(count=len(newest), lost=sum(not one.called_back for one in newest)))
+    assert late <= 3
 
 
 def _run(bucket: str, seconds: float) -> RunTime:
