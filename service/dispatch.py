@@ -1,7 +1,7 @@
 """Choosing the deliveries that are due, and running them: each stands alone, and no handler waits for another."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -12,7 +12,8 @@ from service.attempt import Trial, Verdict, describe_error, event_of, judge
 from service.batching import Batcher
 from service.errors import StoreUnavailable
 from service.handling import Handler, Tools
-from service.ports import AttemptResult, Clock, DeliveryClaim, DeliveryQueue, Signals
+from service.places import Places
+from service.ports import AttemptResult, Clock, DeliveryClaim, DeliveryQueue, Room
 
 BATCH = 256
 """Results in one commit at most."""
@@ -44,32 +45,28 @@ class Hand:
 class Dispatch:
     """Runs due deliveries, each handler within its own places, and stores how each attempt ended.
 
-    `tools` makes what a handler works with, `schedule` holds the pauses before each attempt, `lease` is how long a
-    claim lives without renewal, `jitter` returns a number from 0 to 1, `finish_again` holds the seconds between tries
-    to store a result that the database could not take.
+    `tools` makes what a handler works with, `schedule` holds the pauses before each attempt, `jitter` returns a number
+    from 0 to 1, `finish_again` holds the seconds between tries to store a result that the database could not take.
     """
 
     def __init__(
         self,
         queue: DeliveryQueue,
-        handlers: Mapping[str, Handler],
+        places: Places,
         tools: Callable[[DeliveryClaim, Handler], Tools],
         clock: Clock,
         *,
         schedule: Sequence[timedelta],
-        lease: timedelta,
         jitter: Callable[[], float],
-        signals: Signals,
         finish_again: Sequence[float] = FINISH_AGAIN,
     ) -> None:
         self._queue = queue
-        self._handlers = handlers
+        self._places = places
         self._tools = tools
         self._clock = clock
         self._schedule = schedule
-        self._lease = lease
+        self._lease = places.lease
         self._jitter = jitter
-        self._signals = signals
         self._finish_again = finish_again
         self._hands: set[Hand] = set()
         self._claiming = asyncio.Lock()
@@ -82,13 +79,21 @@ class Dispatch:
         """How many deliveries are being worked on."""
         return len(self._hands)
 
+    def open(self) -> None:
+        """Start also, from now on, what is recorded in this process: at once, where there is a free place for it."""
+        self._places.open(self._start_born)
+
     async def round(self) -> int:
-        """Claim what is due for the free places of each handler and start it; return how many were started.
+        """Claim what is due for the free places of all handlers and start it; return how many were started.
 
         Never waits for a handler. Raises StoreUnavailable when nothing can be claimed.
         """
         async with self._claiming:
-            return sum([await self._start_due(handler) for handler in self._handlers.values()])
+            with self._places.keep_free() as rooms:
+                claims = await self._claim(rooms) if rooms and not self._draining else []
+            for claim in claims:
+                self._start(claim, self._places.handler(claim.handler))
+        return len(claims)
 
     async def settle(self) -> None:
         """Wait until nothing is in hand."""
@@ -101,7 +106,7 @@ class Dispatch:
         until = asyncio.get_running_loop().time() + seconds
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until), self._claiming:  # a round may still be starting what it claimed
-                pass
+                await self._places.close()
         await self._wait(max(0.0, until - asyncio.get_running_loop().time()))
         await self._give_up([hand for hand in self._hands if hand.running])
         await self._wait(GOODBYE)
@@ -131,28 +136,29 @@ class Dispatch:
 
     # ── starting ─────────────────────────────────────────────────────────────
 
-    async def _start_due(self, handler: Handler) -> int:
-        free = handler.concurrency - sum(hand.handler is handler for hand in self._hands)
-        if self._draining or free < 1:
-            return 0
-        claims = await self._claim(handler, free)
-        for claim in claims:
-            self._start(claim, handler)
-        return len(claims)
-
-    async def _claim(self, handler: Handler, free: int) -> list[DeliveryClaim]:
+    async def _claim(self, rooms: Sequence[Room]) -> list[DeliveryClaim]:
         now = self._clock.now()
         until = now + self._lease
-        claims = await self._queue.claim(handler.names, now=now, until=until, limit=free)
+        claims = await self._queue.claim(rooms, now=now, until=until)
         if claims and (self._draining or self._clock.now() >= until):  # since the claim began
             await self._queue.release({claim.id: claim.fence for claim in claims})
             return []
+        self._places.found(claims, rooms)
         return claims
+
+    def _start_born(self, claims: Sequence[DeliveryClaim], until: datetime) -> None:
+        """Start what was born in hand, unless the commit took so long that it may be in another's by now."""
+        if self._clock.now() >= until:
+            self._places.ring()
+            return
+        for claim in claims:
+            self._start(claim, self._places.handler(claim.handler))
 
     def _start(self, claim: DeliveryClaim, handler: Handler) -> None:
         ends_by = asyncio.get_running_loop().time() + handler.timeout + GOODBYE
         hand = Hand(claim=claim, handler=handler, started_at=self._clock.now(), ends_by=ends_by)
         self._hands.add(hand)
+        self._places.take(handler)
         hand.task = asyncio.create_task(self._deliver(hand), name=f"delivery {claim.id}")
         hand.task.add_done_callback(lambda task: self._ended(hand, task))
         if self._renewer is None:
@@ -177,7 +183,7 @@ class Dispatch:
         error = None if task.cancelled() else task.exception()
         if error:
             log.error("delivery broke off", delivery=hand.claim.id, handler=hand.handler.name, exc_info=error)
-        self._signals.ring("dispatch")
+        self._places.leave(hand.handler)
 
     async def _attempt(self, hand: Hand) -> Verdict:
         error = await self._run(hand)

@@ -5,7 +5,8 @@ handler that wants them. Each caller is answered after the commit that holds its
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
@@ -18,6 +19,7 @@ from service.core.view import TaskView
 from service.entry import Entry, Recorded, applies, apply, strange_id, without_anothers_id
 from service.errors import StoreUnavailable
 from service.handling import Artifact
+from service.places import Births, Places
 from service.plan import Plan
 from service.ports import (
     Clock,
@@ -48,12 +50,14 @@ class Record:
         *,
         clock: Clock,
         plan: Plan,
+        places: Places,
         subscriptions: Sequence[Subscription],
         new_id: Callable[[], str],
     ) -> None:
         self._ledger = ledger
         self._clock = clock
         self._plan = plan
+        self._places = places
         self._subscriptions = subscriptions
         self._new_id = new_id
         self._batcher = Batcher(self._commit_all, most=BATCH)
@@ -82,9 +86,9 @@ class Record:
         """
         rows: list[InboxEntry] = []
         try:
-            async with self._ledger.transaction() as transaction:
+            async with self._transaction() as (transaction, births):
                 rows += await transaction.unread(most)
-                recorded = await self._write(transaction, [meaning(row) for row in rows], kept=True)
+                recorded = await self._write(transaction, births, [meaning(row) for row in rows], kept=True)
                 await transaction.read([_read(row, one) for row, one in zip(rows, recorded, strict=True)])
         except Exception as error:
             if isinstance(error, StoreUnavailable) or not rows:
@@ -110,18 +114,32 @@ class Record:
         return [*await self._commit_all(entries[:half]), *await self._commit_all(entries[half:])]
 
     async def _commit(self, entries: Sequence[Entry]) -> list[Recorded]:
-        async with self._ledger.transaction() as transaction:
-            return await self._write(transaction, entries)
+        async with self._transaction() as (transaction, births):
+            return await self._write(transaction, births, entries)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[tuple[LedgerTransaction, Births]]:
+        """Begin a transaction; what is born in hand there is started once it is committed."""
+        with self._places.births() as births:
+            async with self._ledger.transaction() as transaction:
+                yield transaction, births
 
     async def _write(
-        self, transaction: LedgerTransaction, entries: Sequence[Entry], *, kept: bool = False
+        self, transaction: LedgerTransaction, births: Births, entries: Sequence[Entry], *, kept: bool = False
     ) -> list[Recorded]:
         """Write `entries`; those that were `kept` are in the inbox already."""
         now = self._clock.now()
         tasks = await transaction.lock({entry.task_id for entry in entries})
         entries = await _each_its_own(transaction, entries, tasks)
         words = ["new"] * len(entries) if kept else await _admit(transaction, entries, tasks)
-        page = Page(tasks=tasks, plan=self._plan, subscriptions=self._subscriptions, new_id=self._new_id, now=now)
+        page = Page(
+            tasks=tasks,
+            plan=self._plan,
+            births=births,
+            subscriptions=self._subscriptions,
+            new_id=self._new_id,
+            now=now,
+        )
         recorded = [page.write(entry, word) for entry, word in zip(entries, words, strict=True)]
         await page.store(transaction)
         return recorded
@@ -165,6 +183,7 @@ class Page:
 
     tasks: dict[TaskId, Task]
     plan: Plan
+    births: Births
     subscriptions: Sequence[Subscription]
     new_id: Callable[[], str]
     now: datetime
@@ -216,6 +235,7 @@ class Page:
                     target=way.target,
                     message_id=f"msg_{delivery_id}",
                     due_at=self.now,
+                    leased_until=self.births.lease(way.handler, self.now),
                 )
             )
 
@@ -224,7 +244,7 @@ class Page:
         if self.changed:
             await transaction.save([self.tasks[task_id] for task_id in self.changed])
         if self.events:
-            await transaction.append(self.events, self.deliveries)
+            self.births.claims = await transaction.append(self.events, self.deliveries)
         if self.polls:
             await transaction.note_polls(self.polls)
         if self.run_times:
@@ -235,6 +255,6 @@ class Page:
         changed = [self.tasks[task_id] for task_id in self.changed]
         due = {task.status for task in changed if task.due_at and task.due_at <= self.now}
         topics = [f"task:{event.task_id}" for event in self.events]
-        topics += ["events"] * bool(self.events) + ["dispatch"] * bool(self.deliveries)
+        topics += ["events"] * bool(self.events) + ["dispatch"] * (len(self.births.claims) < len(self.deliveries))
         topics += ["submit"] * (Status.QUEUED in due) + ["reconcile"] * bool(due - {Status.QUEUED})
         return list(dict.fromkeys(topics))

@@ -52,7 +52,11 @@ class Rounds:
         return [self._learning(), Round(name="inbox", run=left_over, every=timedelta(seconds=5))]
 
     def all(self) -> list[Round]:
-        """Return every round with its rhythm; the rings of signals bring them forward."""
+        """Return every round with its rhythm; the rings of signals bring them forward.
+
+        From now on what is recorded in this process is also started here, where there is a free place for it.
+        """
+        self.dispatch.open()
         return [
             self._learning(),
             Round(name="inbox", run=self.receive.round, every=timedelta(seconds=0.5), topic="inbox"),

@@ -21,6 +21,7 @@ from service.dispatch import Dispatch
 from service.handling import Handler, Tools
 from service.ids import id_maker
 from service.media import inspector
+from service.places import Places
 from service.plan import Plan
 from service.plugins import load_handlers
 from service.ports import Clock, DeliveryClaim, Limits
@@ -109,6 +110,7 @@ class Builder:
     new_id: Callable[[], str] = field(default_factory=id_maker)
     tokens: Tokens = field(init=False)
     plan: Plan = field(init=False)
+    places: Places = field(init=False)
     record: Record = field(init=False)
 
     def __post_init__(self) -> None:
@@ -121,10 +123,14 @@ class Builder:
             lists=self.upstream.lists,
             jitter=self.jitter,
         )
+        self.places = Places(
+            self.handlers.values(), lease=self.settings.lease, ring=lambda: self.store.signals.ring("dispatch")
+        )
         self.record = Record(
             self.store.ledger,
             clock=self.clock,
             plan=self.plan,
+            places=self.places,
             subscriptions=[_subscription(handler) for handler in self.handlers.values()],
             new_id=self.new_id,
         )
@@ -244,13 +250,11 @@ class Builder:
 
         return Dispatch(
             self.store.deliveries,
-            self.handlers,
+            self.places,
             tools,
             self.clock,
             schedule=self.settings.retry_schedule,
-            lease=self.settings.lease,
             jitter=self.jitter,
-            signals=self.store.signals,
         )
 
 

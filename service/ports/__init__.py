@@ -2,17 +2,27 @@
 
 from service.ports.health import Gauges, Health, Memory
 from service.ports.hints import Clock, Signals
-from service.ports.ledger import DeliveryRow, EventRow, Inbox, InboxEntry, Ledger, LedgerTransaction, PollRow, RunTime
+from service.ports.ledger import (
+    DeliveryClaim,
+    DeliveryRow,
+    EventRow,
+    Inbox,
+    InboxEntry,
+    Ledger,
+    LedgerTransaction,
+    PollRow,
+    RunTime,
+)
 from service.ports.library import DeliveryView, IdempotencyKey, Inputs, Intake, Library, TaskFilter
 from service.ports.queues import (
     AttemptResult,
     Blame,
-    DeliveryClaim,
     DeliveryQueue,
     Limits,
     Outcome,
     PollQueue,
     Recall,
+    Room,
     SubmissionQueue,
 )
 from service.ports.upstream import Order, PacedUpstream, Upstream
@@ -44,6 +54,7 @@ __all__ = [
     "PollQueue",
     "PollRow",
     "Recall",
+    "Room",
     "RunTime",
     "Signals",
     "SubmissionQueue",

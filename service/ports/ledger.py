@@ -44,6 +44,7 @@ class DeliveryRow:
     """One event for one handler. `target` is the `notify` entry that asked for it ({} for none), `lane` orders it.
 
     Deliveries of one `lane` (task, handler and target) are handed over one after the other, in the order of events.
+    One that is to be born in hand is `leased_until` a moment by whoever writes it.
     """
 
     id: str
@@ -55,6 +56,22 @@ class DeliveryRow:
     target: Json = field(default_factory=dict, repr=False)
     message_id: str
     due_at: datetime
+    leased_until: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeliveryClaim:
+    """A delivery in hand: `attempt` is the one about to be made, from 1; `event` and `payload` are what it carries."""
+
+    id: str
+    fence: int
+    attempt: int
+    handler: str
+    message_id: str
+    target: Json = field(repr=False)
+    event: EventRow = field(repr=False)
+    payload: str | None = field(default=None, repr=False)
+    created_at: datetime
 
 
 class Inbox(Protocol):
@@ -88,8 +105,11 @@ class LedgerTransaction(Protocol):
     async def save(self, moved: Collection[Task]) -> None:
         """Write every mutable field of `moved`, each locked before in this transaction."""
 
-    async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> None:
-        """Store events, in this order, and what follows from them."""
+    async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> list[DeliveryClaim]:
+        """Store events, in this order, and what follows from them; return what is born in hand.
+
+        That are the deliveries with a lease; not those that have to wait for an earlier one of their lane.
+        """
 
     async def note_polls(self, asked: Sequence["PollRow"]) -> None:
         """Store polls for the task's history."""

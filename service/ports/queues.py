@@ -1,12 +1,12 @@
 """The queues: rows that are due, claimed with a lease and a fence."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
 
-from service.core.task import Json, Task, TaskId
-from service.ports.ledger import EventRow
+from service.core.task import Task, TaskId
+from service.ports.ledger import DeliveryClaim
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,21 +59,6 @@ class Recall(Protocol):
         """Make due at `now` what is due later, and let no lease live past `until`; return how many rows that were."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DeliveryClaim:
-    """A delivery in hand: `attempt` is the one about to be made, from 1; `event` and `payload` are what it carries."""
-
-    id: str
-    fence: int
-    attempt: int
-    handler: str
-    message_id: str
-    target: Json = field(repr=False)
-    event: EventRow = field(repr=False)
-    payload: str | None = field(default=None, repr=False)
-    created_at: datetime
-
-
 Outcome = Literal["delivered", "retry", "dead"]
 """What an attempt's end means for its delivery."""
 
@@ -95,12 +80,25 @@ class AttemptResult:
     fault: Blame | None = None
     due_at: datetime | None = None
 
+    @property
+    def due_now(self) -> bool:
+        """Whether another attempt is due at once."""
+        return self.due_at is not None and self.due_at <= self.finished_at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """How many deliveries of one handler may be claimed; `names` are its own and its former ones."""
+
+    names: tuple[str, ...]
+    places: int
+
 
 class DeliveryQueue(Protocol):
     """Deliveries that are due, first in first out within a lane."""
 
-    async def claim(self, names: Sequence[str], *, now: datetime, until: datetime, limit: int) -> list[DeliveryClaim]:
-        """Lease due deliveries of the handler with these `names` (own and aliases), heads of their lanes only."""
+    async def claim(self, rooms: Sequence[Room], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
+        """Lease due deliveries as far as there is room, heads of their lanes only."""
 
     async def finish(self, results: Sequence[AttemptResult]) -> set[str]:
         """Store attempts and what became of their deliveries; return the ids whose fence still fitted."""

@@ -1,21 +1,22 @@
 """Deliveries that are due, first in first out within a lane."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from uuid import uuid4
 
-from sqlalchemy import Integer, Select, bindparam, insert, select, update
+from sqlalchemy import Integer, Label, Select, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.ports import AttemptResult, DeliveryClaim, DeliveryView
+from service.ports import AttemptResult, DeliveryClaim, DeliveryView, EventRow, Room
+from service.store.bulk import insert_many, update_many
+from service.store.claims import claims_of
 from service.store.engine import Database
 from service.store.event_log import COLUMNS, event_of
-from service.store.intake import PAYLOAD, payload_text
 from service.store.library import delivery_view
 from service.store.outcomes import Held, noted, postponed, written
 from service.store.rows import Values
-from service.store.tables import IS_PENDING, PENDING, attempts, deliveries, events, inputs
+from service.store.tables import IS_PENDING, PENDING, attempts, deliveries, events
 
 CLAIMED = (
     deliveries.c.id,
@@ -28,7 +29,7 @@ CLAIMED = (
     deliveries.c.event_seq,
     deliveries.c.created_at,
 )
-HELD_FIELDS = tuple(field.name for field in fields(Held))
+HELD_FIELDS = tuple(field.name for field in fields(Held) if field.name in deliveries.c)
 
 
 class StoreDeliveryQueue:
@@ -37,16 +38,17 @@ class StoreDeliveryQueue:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim(self, names: Sequence[str], *, now: datetime, until: datetime, limit: int) -> list[DeliveryClaim]:
-        """Lease due deliveries of the handler with these `names` (own and aliases), heads of their lanes only."""
+    async def claim(self, rooms: Sequence[Room], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
+        """Lease due deliveries as far as there is room, heads of their lanes only."""
         async with self._database.writing() as write:
-            chosen = await _choose(write.connection, names, now, limit)
+            chosen = [one for room in rooms for one in await _choose(write.connection, room, now)]
             if not chosen:
                 return []
             values = {"leased_until": until, "fence": deliveries.c.fence + 1}
             statement = update(deliveries).where(deliveries.c.id.in_(chosen)).values(values).returning(*CLAIMED)
-            leased = [dict(row) for row in (await write.connection.execute(statement)).mappings()]
-            return await _claims(write.connection, sorted(leased, key=lambda row: chosen.index(row["id"])))
+            leased = {row["id"]: dict(row) for row in (await write.connection.execute(statement)).mappings()}
+            carried = await _events(write.connection, [row["event_seq"] for row in leased.values()])
+            return await claims_of(write.connection, [leased[one] for one in chosen], carried)
 
     async def finish(self, results: Sequence[AttemptResult]) -> set[str]:
         """Store attempts and what became of their deliveries; return the ids whose fence still fitted.
@@ -61,7 +63,8 @@ class StoreDeliveryQueue:
             pairs = [(held[one], result) for one, result in newest.items() if one in held]
             if pairs:
                 await _write_outcomes(write.connection, pairs)
-                write.topics.add("dispatch")  # a follower may be the head of its lane now
+            if any(one.followed or result.due_now for one, result in pairs):
+                write.topics.add("dispatch")  # another of the lane may be its head now
             return set(held)
 
     async def renew(self, claims: Mapping[str, int], *, until: datetime) -> set[str]:
@@ -98,22 +101,20 @@ class StoreDeliveryQueue:
 
 
 REPLAY = update(deliveries).where(deliveries.c.id == bindparam("this_id")).values(fence=deliveries.c.fence + 1)
-FINISH = update(deliveries).where(deliveries.c.id == bindparam("this_id"))
 POSTPONE = update(deliveries).where(
     IS_PENDING,
     deliveries.c.lane == bindparam("this_lane"),
     deliveries.c.event_seq > bindparam("this_seq"),
     deliveries.c.leased_until.is_(None),
 )
-NOTE_ATTEMPT = insert(attempts)
 
 
-async def _choose(connection: AsyncConnection, names: Sequence[str], now: datetime, limit: int) -> list[str]:
+async def _choose(connection: AsyncConnection, room: Room, now: datetime) -> list[str]:
     """Return the heads to lease; name by name, as only then the index has their order."""
     chosen: list[str] = []
-    for name in dict.fromkeys(names):
-        if len(chosen) < limit:
-            wanted = {"handler_name": name, "now": now, "most": limit - len(chosen)}
+    for name in dict.fromkeys(room.names):
+        if len(chosen) < room.places:
+            wanted = {"handler_name": name, "now": now, "most": room.places - len(chosen)}
             chosen += (await connection.execute(DUE_HEADS, wanted)).scalars().all()
     return chosen
 
@@ -143,13 +144,21 @@ def _due_heads() -> Select[str]:
     )
 
 
+def _followed() -> Label[bool]:
+    """Return the condition that others of the lane are waiting: behind it, or a replayed one before it."""
+    other = deliveries.alias("other")
+    same_lane = (other.c.lane == deliveries.c.lane) & (other.c.id != deliveries.c.id)
+    return select(other.c.id).where(other.c.status == PENDING, same_lane).exists().label("followed")
+
+
+FOLLOWED = _followed()
 DUE_HEADS = _due_heads()  # made once: it is asked many times a second
 
 
 async def _lock_held(connection: AsyncConnection, claims: Mapping[str, int]) -> dict[str, Held]:
     """Return those that are still leased under the claim's fence, locked in id order."""
     leased = deliveries.c.id.in_(list(claims)) & IS_PENDING & deliveries.c.leased_until.is_not(None)
-    query = select(*(deliveries.c[name] for name in HELD_FIELDS)).where(leased)
+    query = select(*(deliveries.c[name] for name in HELD_FIELDS), FOLLOWED).where(leased)
     rows = await connection.execute(query.order_by(deliveries.c.id).with_for_update())
     found = [Held(**row) for row in rows.mappings()]
     return {held.id: held for held in found if claims[held.id] == held.fence}
@@ -162,36 +171,17 @@ async def _set_lease(connection: AsyncConnection, claims: Mapping[str, int], unt
 
 
 async def _write_outcomes(connection: AsyncConnection, pairs: Sequence[tuple[Held, AttemptResult]]) -> None:
-    await connection.execute(NOTE_ATTEMPT, [noted(held, result) for held, result in pairs])
-    await connection.execute(FINISH, [written(held, result) for held, result in pairs])
-    await connection.execute(POSTPONE, [postponed(held, result) for held, result in pairs])
+    await insert_many(connection, attempts, [noted(held, result) for held, result in pairs])
+    await update_many(connection, deliveries, [written(held, result) for held, result in pairs])
+    moved = [postponed(held, result) for held, result in pairs if held.followed]
+    if moved:
+        await connection.execute(POSTPONE, moved)
 
 
-async def _claims(connection: AsyncConnection, leased: Sequence[Values]) -> list[DeliveryClaim]:
-    """Return the claims with their events and payloads, in the order of `leased`."""
+async def _events(connection: AsyncConnection, numbers: Collection[int]) -> dict[str, EventRow]:
     query = select(*COLUMNS)
-    found = await connection.execute(query.where(events.c.seq.in_([row["event_seq"] for row in leased])))
-    carried = {event.id: event for event in map(event_of, found.mappings())}
-    payloads = await _payloads(connection, {event.task_id for event in carried.values()})
-    return [
-        DeliveryClaim(
-            id=row["id"],
-            fence=row["fence"],
-            attempt=row["attempts"] + 1,
-            handler=row["handler"],
-            message_id=row["message_id"],
-            target=row["target"],
-            event=carried[row["event_id"]],
-            payload=payloads.get(carried[row["event_id"]].task_id),
-            created_at=row["created_at"],
-        )
-        for row in leased
-    ]
-
-
-async def _payloads(connection: AsyncConnection, task_ids: set[str]) -> dict[str, str | None]:
-    query = select(inputs.c.task_id, inputs.c.data).where(inputs.c.task_id.in_(task_ids), inputs.c.place == PAYLOAD)
-    return {row.task_id: payload_text(row.data) for row in await connection.execute(query)}
+    found = await connection.execute(query.where(events.c.seq.in_(numbers)))
+    return {event.id: event for event in map(event_of, found.mappings())}
 
 
 def _replayed(delivery_id: str, now: datetime) -> Values:

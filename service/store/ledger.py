@@ -4,15 +4,16 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import select
 
 from service.core.task import Task, TaskId, UpstreamId
-from service.ports import DeliveryRow, EventRow, InboxEntry, LedgerTransaction, PollRow, RunTime
+from service.ports import DeliveryClaim, DeliveryRow, EventRow, InboxEntry, LedgerTransaction, PollRow, RunTime
 from service.store.bulk import insert_many, update_many
-from service.store.dialect import chunks, insert, one_at_a_time
+from service.store.consequences import append_deliveries, append_events
+from service.store.dialect import chunks, insert
 from service.store.engine import Database, Write
 from service.store.rows import TASK_COLUMNS, Values, changed_values_of, task_of
-from service.store.tables import UNREAD, deliveries, events, inbox, polls, run_times, tasks
+from service.store.tables import UNREAD, inbox, polls, run_times, tasks
 
 PARAMETERS = 10_000
 """Ids in one statement: well under what SQLite (32,766) and PostgreSQL (65,535) take."""
@@ -101,33 +102,13 @@ class StoreTransaction:
                 await update_many(self._connection, tasks, rows)
         self._locked |= {task.id: task for task in moved}
 
-    async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> None:
-        """Store events, in this order, and their deliveries; what is stored already stays as it is.
-
-        Readers resume after the highest `seq` that they saw, so numbers must appear in the order of the commits.
-        """
+    async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> list[DeliveryClaim]:
+        """Store events, in this order, and their deliveries; return claims on those that are born in hand."""
         if events:
-            await one_at_a_time(self._connection, "events")
-            await self._append_events(events)
-        if deliveries:
-            await self._append_deliveries(deliveries)
-
-    async def _append_events(self, rows: Sequence[EventRow]) -> None:
-        statement = insert(self._connection, events).on_conflict_do_nothing(index_elements=["id"])
-        await self._connection.execute(statement, [vars(row) | {"type": row.type.value} for row in rows])
-
-    async def _append_deliveries(self, rows: Sequence[DeliveryRow]) -> None:
-        of_event = events.c.id == bindparam("of_event")
-        statement = (
-            insert(self._connection, deliveries)
-            .values(
-                event_seq=select(events.c.seq).where(of_event).scalar_subquery(),
-                created_at=select(events.c.at).where(of_event).scalar_subquery(),
-            )
-            .on_conflict_do_nothing(index_elements=["event_id", "lane"])
-        )
-        fresh = {"status": "pending", "attempts": 0, "attempted": 0, "fence": 0}
-        await self._connection.execute(statement, [vars(row) | fresh | {"of_event": row.event_id} for row in rows])
+            await append_events(self._connection, events)
+        if not deliveries:
+            return []
+        return await append_deliveries(self._connection, deliveries, {event.id: event for event in events})
 
     async def note_polls(self, asked: Sequence[PollRow]) -> None:
         """Store polls for the task's history."""

@@ -10,7 +10,10 @@ STATUS = {"delivered": "delivered", "dead": "dead", "retry": "pending"}
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A delivery whose claim still fits: where it stands in its lane, and how many attempts it ever had."""
+    """A delivery whose claim still fits: where it stands in its lane, and how many attempts it ever had.
+
+    `followed` says whether others of its lane are waiting.
+    """
 
     id: str
     handler: str
@@ -18,6 +21,7 @@ class Held:
     event_seq: int
     attempted: int
     fence: int
+    followed: bool = True
 
 
 def noted(held: Held, result: AttemptResult) -> Values:
@@ -37,7 +41,7 @@ def written(held: Held, result: AttemptResult) -> Values:
     """Return what becomes of the delivery."""
     ended = result.outcome != "retry"
     return {
-        "this_id": held.id,
+        "id": held.id,
         "status": STATUS[result.outcome],
         "attempts": result.attempt,
         "attempted": held.attempted + 1,

@@ -7,7 +7,7 @@ from typing import Any
 
 from service.core.inputs import Input
 from service.core.task import EventType, Status, Task, TaskId, UpstreamId
-from service.ports import AttemptResult, DeliveryClaim, DeliveryRow, EventRow, InboxEntry, Limits, Outcome
+from service.ports import AttemptResult, DeliveryClaim, DeliveryRow, EventRow, InboxEntry, Limits, Outcome, Room
 from service.store import Store
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, 123456, tzinfo=UTC)
@@ -97,7 +97,8 @@ async def add_deliveries(store: Store, *handlers: str, events: Sequence[str] = (
 
 async def claim_deliveries(store: Store, *names: str, now: datetime = NOW, limit: int = 100) -> list[DeliveryClaim]:
     """Claim what is due for the handler with `names`, `log` by default."""
-    return await store.deliveries.claim(names or ("log",), now=now, until=now + LEASE, limit=limit)
+    room = Room(names=names or ("log",), places=limit)
+    return await store.deliveries.claim([room], now=now, until=now + LEASE)
 
 
 async def claim_submissions(

@@ -11,6 +11,7 @@ import pytest
 from service.core.task import TaskId
 from service.dispatch import Dispatch
 from service.handling import Event, Handler, Tools
+from service.places import Places
 from service.store import Store
 from tests.contract.builders import NOW, a_delivery, a_task, add_tasks, an_event
 from tests.contract.conftest import OpenStore
@@ -31,13 +32,11 @@ class Crew:
         store = self.open_store()
         member = Dispatch(
             store.deliveries,
-            {one.name: one for one in handlers},
+            Places(handlers, lease=LEASE, ring=lambda: store.signals.ring("dispatch")),
             lambda _claim, _handler: tools(),
             self.clock,
             schedule=SCHEDULE,
-            lease=LEASE,
             jitter=lambda: 0.0,
-            signals=store.signals,
         )
         self.members.append(member)
         return member

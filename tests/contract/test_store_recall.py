@@ -3,7 +3,19 @@
 from service.core.task import Status, TaskId, UpstreamId
 from service.ports import DeliveryView
 from service.store import Store
-from tests.contract.builders import HOUR, LEASE, MINUTE, NO_LIMITS, NOW, SECOND, a_delivery, a_task, add_tasks, an_event
+from tests.contract.builders import (
+    HOUR,
+    LEASE,
+    MINUTE,
+    NO_LIMITS,
+    NOW,
+    SECOND,
+    a_delivery,
+    a_task,
+    add_tasks,
+    an_event,
+    claim_deliveries,
+)
 
 BACK = NOW - HOUR
 
@@ -20,7 +32,7 @@ async def test_what_waits_for_the_old_time_is_due_by_the_new_one(store: Store) -
     assert await store.recall.recall(now=BACK, until=BACK + LEASE) == 3
     polled = await store.tasks.claim_polls(now=BACK, until=BACK + LEASE, limit=9)
     queued = await store.tasks.claim_submissions(now=BACK, until=BACK + LEASE, limit=9, limits=NO_LIMITS)
-    claimed = await store.deliveries.claim(["log"], now=BACK, until=BACK + LEASE, limit=9)
+    claimed = await claim_deliveries(store, now=BACK)
     assert [task.id for task in polled] == ["t1"]
     assert [task.id for task in queued] == ["t3"]
     assert [claim.id for claim in claimed] == ["e1-log"]
@@ -34,7 +46,7 @@ async def test_no_lease_outlives_the_clock_that_it_was_measured_by(store: Store)
         await transaction.lock({TaskId("t1")})
         await transaction.append([event], [a_delivery(event)])
     [task] = await store.tasks.claim_submissions(now=NOW, until=NOW + LEASE, limit=1, limits=NO_LIMITS)
-    [claim] = await store.deliveries.claim(["log"], now=NOW, until=NOW + LEASE, limit=1)
+    [claim] = await claim_deliveries(store, limit=1)
     await store.recall.recall(now=BACK, until=BACK + LEASE)
     assert await store.tasks.sweep(now=BACK + LEASE - SECOND) == []
     assert [lost.id for lost in await store.tasks.sweep(now=BACK + LEASE)] == ["t1"]

@@ -253,9 +253,9 @@ class Process:
         """Whether a question that finds nothing may be spared."""
         return not self._around.faithful
 
-    def glance(self, query: str, now: datetime | None, name: str) -> bool:
+    def glance(self, query: str, now: datetime | None) -> bool:
         """Return whether a question may find something."""
-        return self._around.interests.any(query, now, name)
+        return self._around.interests.any(query, now)
 
     async def statement(self, sql: str) -> None:
         """Pause before a statement of the store."""

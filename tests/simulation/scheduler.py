@@ -44,10 +44,10 @@ class Interests:
             "learned": float(learned),
         }
 
-    def any(self, query: str, now: datetime | None, name: str) -> bool:
-        """Return whether `query` finds a row; it may name the time `now` and a handler's `name`."""
+    def any(self, query: str, now: datetime | None) -> bool:
+        """Return whether `query` finds a row; it may name the time `now`."""
         moment = 0 if now is None else (now - START) // timedelta(microseconds=1) + EPOCH
-        return self._reader.execute(f"{query} LIMIT 1", {"now": moment, "name": name}).fetchone() is not None
+        return self._reader.execute(f"{query} LIMIT 1", {"now": moment}).fetchone() is not None
 
 
 def _seconds(moment: int | None) -> float:

@@ -28,7 +28,7 @@ IN_THREADS = (
 
 MAY_FIND = {
     (StoreDeliveryQueue, "claim"): (
-        "SELECT 1 FROM deliveries WHERE status = 'pending' AND handler = :name AND due_at <= :now"
+        "SELECT 1 FROM deliveries WHERE status = 'pending' AND due_at <= :now"
         " AND (leased_until IS NULL OR leased_until <= :now)"
     ),
     (StoreTaskQueue, "claim_submissions"): "SELECT 1 FROM tasks WHERE status = 'queued' AND due_at <= :now",
@@ -47,7 +47,7 @@ def _glancing(whole: Callable[..., Any], query: str) -> Callable[..., Any]:
     async def asked(self: Any, *args: Any, **given: Any) -> Any:
         host: Any = OWNER.get()
         now = given.get("now")
-        if host.glances and not host.glance(query, now, args[0][0] if args else ""):
+        if host.glances and not host.glance(query, now):
             await asyncio.sleep(0)
             return []
         return await whole(self, *args, **given)

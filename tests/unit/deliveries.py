@@ -13,7 +13,8 @@ from service.core.task import EventType, Json, TaskId
 from service.core.view import TaskView
 from service.dispatch import Dispatch
 from service.handling import Artifact, Event, Handle, Handler, Tools
-from service.ports import AttemptResult, DeliveryClaim, DeliveryView, EventRow
+from service.places import Places
+from service.ports import AttemptResult, DeliveryClaim, DeliveryView, EventRow, Room
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, 123000, tzinfo=UTC)
 LEASE = timedelta(seconds=60)
@@ -134,6 +135,7 @@ class Queue:
         self.batches: list[int] = []
         self.released: list[str] = []
         self.broken: Exception | None = None
+        self.finished = asyncio.Event()
         self.renewed = asyncio.Event()
         self.refused = asyncio.Event()
         self.claiming = asyncio.Event()
@@ -146,15 +148,19 @@ class Queue:
         self.rows[claim.id] = Row(claim=claim, due_at=NOW)
         return claim.id
 
-    async def claim(self, names: Sequence[str], *, now: datetime, until: datetime, limit: int) -> list[DeliveryClaim]:
+    async def claim(self, rooms: Sequence[Room], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
         """Lease what is due; waits while `held` is cleared."""
         self.claiming.set()
         await self.held.wait()
         self._raise_if_broken()
-        due = [row for row in self.rows.values() if row.claim.handler in names and self._free(row, now)][:limit]
+        due = [row for room in rooms for row in self._due(room, now)]
         for row in due:
             row.leased_until, row.fence = until, row.fence + 1
         return [replace(row.claim, fence=row.fence, attempt=row.attempts + 1) for row in due]
+
+    def _due(self, room: Room, now: datetime) -> list[Row]:
+        mine = [row for row in self.rows.values() if row.claim.handler in room.names]
+        return [row for row in mine if self._free(row, now)][: room.places]
 
     def _free(self, row: Row, now: datetime) -> bool:
         return row.status == "pending" and row.due_at <= now and (row.leased_until is None or row.leased_until <= now)
@@ -169,6 +175,7 @@ class Queue:
             row.status = "pending" if result.outcome == "retry" else result.outcome
             row.due_at, row.leased_until, row.attempts = result.due_at or row.due_at, None, result.attempt
         self.results += held
+        self.finished.set()
         return {result.delivery_id for result in held}
 
     def _holds(self, delivery_id: str, fence: int) -> bool:
@@ -242,6 +249,7 @@ class Stage:
     queue: Queue
     clock: MovedClock
     bell: Bell
+    places: Places
     dispatch: Dispatch
 
     async def run_once(self) -> int:
@@ -252,11 +260,12 @@ class Stage:
         return started
 
 
-def stage(*handlers: Handler, make_tools: Callable[[], Tools] = tools, **changes: Any) -> Stage:
+def stage(
+    *handlers: Handler, make_tools: Callable[[], Tools] = tools, lease: timedelta = LEASE, **changes: Any
+) -> Stage:
     """Return a dispatch of `handlers`."""
     queue, clock, bell = Queue(), MovedClock(), Bell()
-    given: dict[str, Any] = {"schedule": SCHEDULE, "lease": LEASE, "jitter": lambda: 0.0, "signals": bell}
-    dispatch = Dispatch(
-        queue, {one.name: one for one in handlers}, lambda _claim, _handler: make_tools(), clock, **(given | changes)
-    )
-    return Stage(queue=queue, clock=clock, bell=bell, dispatch=dispatch)
+    places = Places(handlers, lease=lease, ring=lambda: bell.ring("dispatch"))
+    given: dict[str, Any] = {"schedule": SCHEDULE, "jitter": lambda: 0.0}
+    dispatch = Dispatch(queue, places, lambda _claim, _handler: make_tools(), clock, **(given | changes))
+    return Stage(queue=queue, clock=clock, bell=bell, places=places, dispatch=dispatch)

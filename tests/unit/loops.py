@@ -15,7 +15,9 @@ from service.core.routing import Subscription
 from service.core.task import EventType, Json, Task, TaskId
 from service.desk import Desk, NewTask, Terms
 from service.errors import ReplyLost
+from service.handling import Handler
 from service.ids import id_maker
+from service.places import Places
 from service.plan import Plan
 from service.ports import Limits, PacedUpstream
 from service.receive import Receive
@@ -59,13 +61,14 @@ class MovedClock:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The operator's settings, as far as these tests change them."""
+    """The operator's settings, as far as these tests change them; `crew` are the handlers that run in this process."""
 
     confirm: bool = True
     resubmit_in_doubt: bool = False
     limits: Limits = field(default_factory=Limits)
     concurrency: int = 16
     handlers: tuple[str, ...] = HANDLERS
+    crew: tuple[Handler, ...] = ()
     verifier: Verifier | None = None
     public_url: str | None = "https://boomerang.example"
     lease: timedelta = LEASE
@@ -89,8 +92,14 @@ class Loop:
             lists=upstream.lists,
             jitter=lambda: 0.0,
         )
+        self.places = Places(options.crew, lease=options.lease, ring=lambda: store.signals.ring("dispatch"))
         self.record = Record(
-            self.ledger, clock=clock, plan=self.plan, subscriptions=_subscriptions(options), new_id=self.new_id
+            self.ledger,
+            clock=clock,
+            plan=self.plan,
+            places=self.places,
+            subscriptions=_subscriptions(options),
+            new_id=self.new_id,
         )
         self.receive = Receive(
             self.record,

@@ -76,7 +76,7 @@ async def test_a_black_hole_delays_no_other(black_hole: tuple[BlackHole, Stage])
     for name in ("hole", "hole", "hole", "guest"):
         made.queue.put(name)
     assert await made.dispatch.round() == 3
-    await made.bell.wait("dispatch", PATIENCE)
+    await asyncio.wait_for(made.queue.finished.wait(), PATIENCE)
     assert [result.delivery_id for result in made.queue.results] == ["delivery-4"]
 
 
@@ -89,7 +89,7 @@ async def test_concurrent_rounds_share_the_places(black_hole: tuple[BlackHole, S
 
 
 async def test_an_end_asks_for_another_round() -> None:
-    """When an attempt has ended, `dispatch` rings, since a place is free and its lane may go on."""
+    """When a place gets free of a handler that had none left, `dispatch` rings, since more may be waiting."""
     made = stage(handler("guest", Guest(), concurrency=1))
     made.queue.put("guest")
     made.queue.put("guest")

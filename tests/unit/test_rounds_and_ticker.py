@@ -12,6 +12,7 @@ from service.clock_watch import ClockWatch
 from service.core.task import Status
 from service.dispatch import Dispatch
 from service.errors import StoreUnavailable, Throttled
+from service.places import Places
 from service.rounds import Rounds
 from service.store.signals import LocalSignals
 from service.ticker import Round, Ticker
@@ -202,13 +203,11 @@ def _rounds(loop: Loop, seen: list[str]) -> Rounds:
 
     dispatch = Dispatch(
         loop.store.deliveries,
-        {"log": handler("log", hear)},
+        Places([handler("log", hear)], lease=LEASE, ring=lambda: loop.store.signals.ring("dispatch")),
         lambda _claim, _handler: tools(),
         loop.clock,
         schedule=(timedelta(),),
-        lease=LEASE,
         jitter=lambda: 0.0,
-        signals=loop.store.signals,
     )
     return Rounds(
         receive=loop.receive,
