@@ -5,7 +5,7 @@ from datetime import timedelta
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from service.ports import AttemptResult, DeliveryClaim, Outcome
+from service.ports import AttemptResult, DeliveryClaim, Outcome, Room
 from tests.machine.machine import MOMENT, TaskMachine, which
 from tests.unit.loops import LEASE
 
@@ -24,7 +24,8 @@ class WholeMachine(TaskMachine):
         """Claim what is due: heads of lanes that are in nobody's hands, and all of them."""
         now = self.clock.now() + MOMENT
         due = self.model.due_heads(handler, now)
-        claims = self.do(self.house.store.deliveries.claim([handler], now=now, until=now + LEASE, limit=limit))
+        room = Room(names=(handler,), places=limit)
+        claims = self.do(self.house.store.deliveries.claim([room], now=now, until=now + LEASE))
         found = {claim.id for claim in claims}
         assert len(found) == len(claims) == min(limit, len(due))
         assert found <= due

@@ -10,13 +10,14 @@ from sqlalchemy import Table, select
 from service.core.routing import Subscription
 from service.core.task import EventType, Json
 from service.desk import Desk, Terms
+from service.places import Places
 from service.plan import Plan
 from service.receive import Crowd, Receive
 from service.record import Record
 from service.results import TaskResults
 from service.store import Store, open_store
 from service.store.tables import attempts, deliveries, events, inbox, tasks
-from tests.unit.loops import DEADLINE, HOUR, IN_DOUBT_FOR, MINUTE, MovedClock
+from tests.unit.loops import DEADLINE, HOUR, IN_DOUBT_FOR, LEASE, MINUTE, MovedClock
 from tests.unit.scripted import TOKENS, Scripted
 
 EVERY = frozenset(event.value for event in EventType)
@@ -79,7 +80,12 @@ class House:
             jitter=lambda: 0.0,
         )
         self.record = Record(
-            self.store.ledger, clock=self.clock, plan=plan, subscriptions=SUBSCRIPTIONS, new_id=self.new_id
+            self.store.ledger,
+            clock=self.clock,
+            plan=plan,
+            places=Places((), lease=LEASE, ring=lambda: None),
+            subscriptions=SUBSCRIPTIONS,
+            new_id=self.new_id,
         )
         self.receive = Receive(
             self.record,
