@@ -64,9 +64,10 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header, or a trailer."""
+        """Take a header; a trailer counts for nothing: no proxy before us has looked at it (RFC 9110, 6.5.1)."""
         self._count(len(name) + len(value))
-        super().on_header(name, value)
+        if not self._in_message:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """End the head in time."""

@@ -1,6 +1,7 @@
 """Bytes on a socket, for what no HTTP library would send."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
@@ -37,7 +38,7 @@ async def listen_to(stream: SocketStream, seconds: float) -> bytes:
 
 def statuses(heard: bytes) -> list[int]:
     """Return the status of each answer in what was heard."""
-    return [int(line.split(b" ")[1]) for line in heard.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", heard)]
 
 
 def request(method: str, path: str, *headers: str, body: bytes = b"", host: str = HOST) -> bytes:
