@@ -1,13 +1,14 @@
 """A callback comes in: verify, make durable, and only then answer."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from service.batching import Batcher
 from service.core.callback import Callback, UnreadableCallback, Verifier, read_body, read_callback
 from service.core.facts import fact_to_json
-from service.core.task import Source
+from service.core.task import Source, TaskId
 from service.core.tokens import Claim, Tokens
 from service.entry import NOTHING_MADE, Entry, Hint
 from service.errors import BadSignature, UnreadableBody
@@ -49,6 +50,29 @@ class Crowd:
         return self.level > self.few
 
 
+@dataclass(kw_only=True)
+class Quota:
+    """How much of each task's mail is kept: whoever holds its token may send without end, and fills no disk.
+
+    An honest upstream sends some tens of callbacks of some KB. Counted in this process, for the `tasks` that were
+    called back about last.
+    """
+
+    most: int = 256
+    most_bytes: int = 16 * 1024 * 1024
+    tasks: int = 10_000
+    taken: OrderedDict[TaskId, tuple[int, int]] = field(default_factory=OrderedDict)
+
+    def admits(self, task_id: TaskId, size: int) -> bool:
+        """Count one more callback of `size` bytes; return whether it may be kept."""
+        count, total = self.taken.pop(task_id, (0, 0))
+        fits = count < self.most and total + size <= self.most_bytes
+        self.taken[task_id] = (count + 1, total + size) if fits else (count, total)
+        if len(self.taken) > self.tasks:
+            self.taken.popitem(last=False)
+        return fits
+
+
 class Receive:
     """Turns HTTP callbacks into facts.
 
@@ -76,6 +100,7 @@ class Receive:
         self._confirm = confirm
         self._verifier_for = verifier_for
         self._crowd = Crowd()
+        self._quota = Quota()
         self._keeper = Batcher(self._keep, most=BATCH)
         self._in_hand = 0
 
@@ -105,6 +130,9 @@ class Receive:
 
     async def _make_durable(self, callback: Callback, headers: Mapping[str, str], body: bytes, now: datetime) -> bool:
         """Return whether the callback's nonce was another one's, and nothing was stored."""
+        if not self._quota.admits(callback.task_id, len(body)):
+            await self._record.add(_without_its_body(callback))
+            return False
         row = InboxEntry(
             task_id=callback.task_id,
             submission=callback.submission,
@@ -134,7 +162,8 @@ class Receive:
             received_at=self._clock.now(),
             verdict="unreadable",
         )
-        await self._record.add(Entry(task_id=row.task_id, inbox=row, hint=Hint(ended=False)))
+        kept = row if self._quota.admits(row.task_id, len(body)) else None
+        await self._record.add(Entry(task_id=row.task_id, inbox=kept, hint=Hint(ended=False)))
 
     # ── the inbox ────────────────────────────────────────────────────────────
 
@@ -169,6 +198,13 @@ class Receive:
             source=Source.CALLBACK,
             named=callback.fact.upstream_id,
         )
+
+
+def _without_its_body(callback: Callback) -> Entry:
+    """Return what counts of a callback that is not kept: the upstream is asked about what it knew already."""
+    fact = callback.fact
+    hint = Hint(ended=fact.settles, nothing_made=fact.status in NOTHING_MADE)
+    return Entry(task_id=callback.task_id, submission=callback.submission, hint=hint)
 
 
 def _hint(callback: Callback) -> Hint:
