@@ -23,6 +23,7 @@ UNITS = {
     "d": timedelta(days=1),
 }
 LONGEST = timedelta(days=3650)
+MOST_DOLLARS = 10**9
 SHORTEST_SECRET = 32
 SHORTEST_API_KEY = 8
 LABEL = "[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
@@ -97,13 +98,13 @@ def whole(lowest: int, highest: int) -> Parse[int]:
 
 
 def dollars(text: str) -> Decimal:
-    """Return an amount in US dollars, 0 or more."""
+    """Return an amount in US dollars, from 0 to a billion: more is no limit, and may be more than a float holds."""
     try:
         amount = Decimal(text)
     except InvalidOperation:
         amount = Decimal(-1)
-    if not amount.is_finite() or amount < 0:
-        raise ValueError("must be an amount in US dollars a day, like 25 or 12.50")
+    if not amount.is_finite() or not 0 <= amount <= MOST_DOLLARS:
+        raise ValueError("must be an amount in US dollars a day, like 25 or 12.50, at most a billion")
     return amount
 
 
@@ -193,11 +194,17 @@ def database_file(url: str) -> PurePosixPath | None:
 
 def archive(text: str) -> str:
     """Return the address of a local directory, `file:///srv/videos`."""
-    parts = urlsplit(text)
-    local = parts.scheme == "file" and parts.netloc in {"", "localhost"} and unquote(parts.path).startswith("/")
-    if not local or CONTROL.search(unquote(text)):
+    if not _names_a_directory(text) or CONTROL.search(unquote(text)):
         raise ValueError("must be the address of a directory, like file:///srv/videos")
     return text
+
+
+def _names_a_directory(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:  # its own words would repeat the text
+        return False
+    return parts.scheme == "file" and parts.netloc in {"", "localhost"} and unquote(parts.path).startswith("/")
 
 
 def egress(text: str) -> tuple[str, ...]:

@@ -80,8 +80,9 @@ def claimed_samples(data: bytes) -> int:
     A table of a few bytes may claim millions, for each of which FFmpeg reserves memory. Wherever such a table may
     hide it is found by its name; only media data is left out. A packed index (`cmov`) may hold anything.
     """
+    size = len(data)  # a box may claim more than there is, and than a place in memory can be
     regions = [(at, end) for kind, at, end in _boxes(data) if kind != b"mdat"] if data[:4] != b"RIFF" else []
-    tables = (match for at, end in regions for match in _SAMPLE_TABLE.finditer(data, at, end))
+    tables = (match for at, end in regions for match in _SAMPLE_TABLE.finditer(data, min(at, size), min(end, size)))
     return sum(_MOST_SAMPLES if found["packed"] else _sample_count(found) for found in tables)
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
-_SECONDS = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d|)")
-_FIRST = re.compile(r"first[ :=]?(\d+)")
+_SECONDS = re.compile(r"(\d{1,15}(?:\.\d+)?)\s*(ms|s|m|h|d|)")
+_FIRST = re.compile(r"first[ :=]?(\d{1,15})")
+_MOST = 1e15  # above it a float is no exact count any more
 
 
 class SwitchError(ValueError):
@@ -69,7 +70,7 @@ def read_span(value: object) -> Span:
 def read_count(value: object) -> int:
     """Read a whole number, 0 or more; raise `SwitchError` for anything else."""
     number = _number(value)
-    if number < 0 or number != int(number):
+    if not (0 <= number < _MOST and number == int(number)):
         raise SwitchError(f"{value!r} is no count: give a whole number, 0 or more")
     return int(number)
 
@@ -107,11 +108,9 @@ def written(value: object) -> object:
 
 
 def _number(value: object) -> float:
-    if isinstance(value, int | float):
-        return float(value)
-    if not isinstance(value, str):
+    if not isinstance(value, int | float | str):
         raise SwitchError(f"{value!r} is no number")
     try:
         return float(value)
-    except ValueError as fault:
+    except (ValueError, OverflowError) as fault:
         raise SwitchError(f"{value!r} is no number") from fault

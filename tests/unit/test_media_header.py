@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from service.core.media import DataUri, decoded_size, encode, parse_data_uri
-from service.core.media_header import image_size, is_cut_short, sniff
+from service.core.media_header import claimed_samples, image_size, is_cut_short, sniff
 from tests.sample_media import image, video
 
 
@@ -116,3 +116,10 @@ def test_file_of_endless_parts_is_refused(data: bytes) -> None:
 def test_long_text_without_a_comma_is_no_data_uri() -> None:
     """Only the first characters are searched for the head."""
     assert parse_data_uri("data:image/png" + ";a=b" * 1_000_000 + ";base64,AAAA") is None
+
+
+@pytest.mark.parametrize("kind", [b"free", b"moov", b"mdat"])
+def test_part_that_claims_more_than_memory_can_hold_is_walked_over(kind: bytes) -> None:
+    """A size of 64 bits is no place in memory: it is taken as far as the file goes."""
+    data = b"\0\0\0\x01" + kind + b"\xff" * 8 + b"stsz" + bytes(8) + b"\0\0\0\x07"
+    assert claimed_samples(data) == (0 if kind == b"mdat" else 7)

@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import BadSetting
-from service.setting_values import LONGEST, UNITS, archive, database, database_file, duration, durations, rate
+from service.setting_values import (
+    LONGEST,
+    UNITS,
+    archive,
+    database,
+    database_file,
+    dollars,
+    duration,
+    durations,
+    rate,
+)
 from service.settings import NAMES, load_settings
 
 
@@ -113,3 +123,18 @@ def test_a_password_that_is_not_encoded_is_refused_and_never_repeated(url: str) 
     with pytest.raises(ValueError, match="%40 %3A %2F") as refusal:
         database(url)
     assert "ss" not in str(refusal.value).replace("password", "").replace("PASSWORD", "")
+
+
+@pytest.mark.parametrize("amount", ["1e400", "1e10", "-1", "NaN", "Infinity", "many"])
+def test_a_budget_is_an_amount_of_money(amount: str) -> None:
+    """A budget that no float holds would be no limit at all: it is refused like what is no amount."""
+    with pytest.raises(ValueError, match="at most a billion"):
+        dollars(amount)
+
+
+@pytest.mark.parametrize("url", ["file://[secret/x", "file://secret\u2100/x"])
+def test_an_archive_that_cannot_be_read_is_never_repeated(url: str) -> None:
+    """An address that breaks the parser is refused in our own words."""
+    with pytest.raises(ValueError, match="like file:///srv/videos") as refused:
+        archive(url)
+    assert "secret" not in str(refused.value)
