@@ -180,7 +180,7 @@ def _jpeg_head_is_endless(data: bytes) -> bool:
 def _png_is_endless(data: bytes) -> bool:
     at = 8
     for _ in range(_MOST_CHUNKS):
-        if at + 8 > len(data):
+        if at + 8 > len(data) or data[at + 4 : at + 8] == b"IEND":
             return False
         at += 12 + int.from_bytes(data[at : at + 4], "big")
     return True

@@ -64,6 +64,24 @@ async def flood_of_hints(home: Path) -> str:
         return f"300 callbacks, {len(g.upstream.polls)} questions about {task['id'][:8]}…"
 
 
+@attempt("replay", "six hundred bodies to fill the disk")
+async def flood_of_bodies(home: Path) -> str:
+    """Send different bodies without end, some of two megabytes: only so many are kept, and the end still counts."""
+    async with ground(home) as g:
+        task = await g.submit()
+        for number in range(12):
+            await g.call_back(g.token(), completed("up1") | {"n": number, "padding": "x" * 2_000_000})
+        for number in range(600):
+            await g.call_back(g.token(), in_progress("up1") | {"n": number})
+        file = (home / "boomerang.db").stat().st_size + (home / "boomerang.db-wal").stat().st_size
+        kept = len(await _called_back(g, task["id"]))
+        hold(kept <= 256 and file < 100 * 1024 * 1024, f"{kept} are kept, {file // 1024**2} MB on the disk")
+        g.upstream.polled = lambda _id: JSONResponse(completed(_id))
+        hold((await g.call_back(g.token(), completed("up1"))).status_code == 204, "the end was refused")
+        await g.until(task["id"], lambda now: now["status"] == "completed")
+        return f"{kept} of 612 are kept; the end was confirmed all the same"
+
+
 @attempt("cross-task", "another task's payload token in the body")
 async def anothers_payload(home: Path) -> str:
     """Send the second task's body to the first one's address."""

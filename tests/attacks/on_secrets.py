@@ -3,22 +3,17 @@
 import ast
 import base64
 import stat
-import struct
-import zlib
 from pathlib import Path
 
 import anyio
 from anyio.to_thread import run_sync
 from starlette.responses import JSONResponse
 
-from service.core.params import check
-from service.errors import BadSetting, InvalidParams
+from service.errors import BadSetting
 from service.key_file import read_or_make
-from service.media import inspector
-from tests.attacks.attempts import add, attempt, hold, peak
-from tests.attacks.ground import ALICE, BOB, KEY, MODEL, ROOT, UPSTREAM_KEY, completed, ground
+from tests.attacks.attempts import attempt, hold
+from tests.attacks.ground import ALICE, BOB, KEY, ROOT, UPSTREAM_KEY, completed, ground
 
-MB = 1024 * 1024
 NOTIFY = "whsec_" + base64.b64encode(b"notify-secret-of-alice-32-bytes!").decode()
 HOOKS = "whsec_" + base64.b64encode(b"hooks-secret-of-the-operator-32!").decode()
 PAYLOAD = "payload-of-alice-that-is-hers"
@@ -98,6 +93,18 @@ async def key_race(home: Path) -> str:
     return "one key, mode 600"
 
 
+@attempt("key file", "readable by its group")
+async def key_shared(home: Path) -> str:
+    """Leave the key open to a group, as shared volumes do: it is closed again, and stays the same."""
+    path = home / "boomerang.db.key"
+    first = read_or_make(path)
+    path.chmod(0o660)
+    hold(read_or_make(path) == first, "another key was made")
+    mode = stat.S_IMODE(path.stat().st_mode)
+    hold(mode == 0o600, f"mode {mode:o}")
+    return "closed again: mode 600"
+
+
 @attempt("key file", "readable by everybody")
 async def key_open(home: Path) -> str:
     """Leave the key open to others: the start is refused."""
@@ -110,56 +117,3 @@ async def key_open(home: Path) -> str:
         return str(refused).replace(str(home), "…")[:90]
     hold(False, "it is used all the same")
     return ""
-
-
-def _chunk(name: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
-
-
-def _png(width: int, height: int, *more: bytes) -> bytes:
-    head = _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0))
-    pixels = _chunk(b"IDAT", zlib.compress(b"\0" * 1024))
-    return b"\x89PNG\r\n\x1a\n" + head + b"".join(more) + pixels + _chunk(b"IEND", b"")
-
-
-MEDIA: dict[str, tuple[str, str, bytes]] = {
-    "PNG of 4000x4000 with a kilobyte of pixels": ("images", "image/png", _png(4000, 4000)),
-    "PNG with a text of 300 MB": (
-        "images", "image/png", _png(256, 256, _chunk(b"zTXt", b"a\0\0" + zlib.compress(b" " * 100 * MB) * 3))),
-    "PNG of 0x0": ("images", "image/png", _png(0, 0)),
-    "PNG 60000x1": ("images", "image/png", _png(60_000, 1)),
-    "GIF as PNG": ("images", "image/png", b"GIF89a" + b"\0" * 100),
-    "SVG as PNG": ("images", "image/png", b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>'),
-    "SVG as SVG": ("images", "image/svg+xml", b"<svg/>"),
-    "HTML as JPEG": ("images", "image/jpeg", b"<html><script>alert(1)</script>"),
-    "ZIP behind a JPEG's first bytes": ("images", "image/jpeg", b"\xff\xd8\xffPK\x03\x04" + b"\0" * 200),
-    "HLS as MP4": ("videos", "video/mp4", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n"),
-    "concat as MP4": ("videos", "video/mp4", b"ffconcat version 1.0\nfile /etc/passwd\n"),
-    "EBML as MP4": ("videos", "video/mp4", b"\x1a\x45\xdf\xa3" + b"\0" * 200),
-}  # fmt: skip
-
-
-async def _inline(_: Path, place: str, media_type: str, data: bytes) -> str:
-    """Send a medium inline that is a bomb or a disguise: refused with a reason, for little memory."""
-    uri = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
-    params = {"prompt": "a", "images": ["https://example.org/a.png"], place: [uri]}
-    with peak() as memory:
-        try:
-            await run_sync(lambda: check(MODEL, params, inspect=inspector()))
-            said = ""
-        except InvalidParams as refused:
-            said = refused.faults[0].msg
-    hold(bool(said), "it was taken")
-    hold(memory[0] < 96 * MB, f"{memory[0] // MB} MB were taken")
-    return said[:110]
-
-
-def _medium(name: str, place: str, media_type: str, data: bytes) -> None:
-    async def play(home: Path) -> str:
-        return await _inline(home, place, media_type, data)
-
-    add("media", name, play)
-
-
-for _name, (_place, _type, _data) in MEDIA.items():
-    _medium(_name, _place, _type, _data)

@@ -62,9 +62,9 @@ def test_scans_are_counted(more: bytes) -> None:
         before(image("JPEG"), SCAN, b"\xff" * 20_000),
         before(image("JPEG"), SCAN, b"\x00" * 20_000),
         before(image("PNG"), b"\x00\x00\x00\x0dIHDR", b"")[:33] + CHUNK * 60_000 + image("PNG")[33:],
-        image("PNG") + CHUNK * 60_000,
+        image("PNG")[:-12] + CHUNK * 60_000 + image("PNG")[-12:],
     ],
-    ids=["scans", "segments", "fill bytes", "rubbish", "chunks", "chunks after the end"],
+    ids=["scans", "segments", "fill bytes", "rubbish", "chunks", "chunks after the pixels"],
 )
 def test_image_in_shreds_is_refused_undecoded(data: bytes) -> None:
     """More parts than any real image has are refused by the header alone."""
@@ -76,7 +76,7 @@ def test_image_in_shreds_is_refused_undecoded(data: bytes) -> None:
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
 def test_image_with_something_behind_it_is_still_an_image(form: str) -> None:
     """Phones put films behind their photos: what follows the end is none of our business."""
-    data = image(form) + video("mp4") * 3
+    data = image(form) + video("mp4") * 3 + bytes(1_000_000)
     assert not is_shredded(data)
     if form != "WEBP":
         assert OPEN.image(data) == ImageFacts(format=form.lower(), width=160, height=128)
