@@ -7,6 +7,7 @@ from io import BytesIO
 
 import av
 import pytest
+from PIL import Image
 
 from service.core.media import ImageFacts, Unreadable
 from service.core.media_header import is_shredded, scan_count
@@ -116,7 +117,8 @@ def test_film_of_shredded_h264_is_refused() -> None:
     frame.width = frame.height = 2048
     frame.pix_fmt, frame.time_base = "yuv420p", Fraction(1, 10)
     frame.options = {"preset": "ultrafast", "x264-params": "slices=2"}
-    picture = av.VideoFrame(2048, 2048, "yuv420p")
+    with Image.new("RGB", (2048, 2048), (80, 80, 80)) as grey:
+        picture = av.VideoFrame.from_image(grey)  # type: ignore[no-untyped-call] # PyAV leaves it untyped
     whole = b"".join(bytes(packet) for packet in [*frame.encode(picture), *frame.encode(None)])
     last = whole[whole.rindex(b"\0\0\1") :]
     buffer = BytesIO()
