@@ -95,6 +95,12 @@ def fault_of(error: BaseException) -> Blame:
     return "destination" if isinstance(error, DESTINATION_ERRORS) else "ours"
 
 
+def cancelled_by_us() -> bool:
+    """Whether the running attempt is being cancelled from outside, and did not merely raise what looks like it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def describe_error(error: BaseException, secrets: Collection[str] = ()) -> str:
     """Return class and message on one line, at most 500 characters, without credentials and query strings."""
     text = ": ".join(filter(None, (type(error).__name__, _words(error))))

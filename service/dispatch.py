@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from service.attempt import Trial, Verdict, describe_error, event_of, judge
+from service.attempt import Trial, Verdict, cancelled_by_us, describe_error, event_of, judge
 from service.batching import Batcher
 from service.errors import StoreUnavailable
 from service.handling import Handler, Tools
@@ -140,7 +140,7 @@ class Dispatch:
         now = self._clock.now()
         until = now + self._lease
         claims = await self._queue.claim(rooms, now=now, until=until)
-        if claims and (self._draining or self._clock.now() >= until):  # since the claim began
+        if claims and (self._draining or self._places.worn(until, self._clock.now())):  # since the claim began
             await self._queue.release({claim.id: claim.fence for claim in claims})
             return []
         self._places.found(claims, rooms)
@@ -148,7 +148,7 @@ class Dispatch:
 
     def _start_born(self, claims: Sequence[DeliveryClaim], until: datetime) -> None:
         """Start what was born in hand, unless the commit took so long that it may be in another's by now."""
-        if self._clock.now() >= until:
+        if self._places.worn(until, self._clock.now()):
             self._places.ring()
             return
         for claim in claims:
@@ -187,7 +187,7 @@ class Dispatch:
 
     async def _attempt(self, hand: Hand) -> Verdict:
         error = await self._run(hand)
-        if error is not None and _cancelled_by_us():
+        if error is not None and cancelled_by_us():
             raise asyncio.CancelledError from error
         return self._judged(hand, error)
 
@@ -282,11 +282,6 @@ def _lose(hand: Hand) -> None:
     log.warning("lease lost", delivery=hand.claim.id, handler=hand.handler.name, task=hand.claim.event.task_id)
     if hand.task:
         hand.task.cancel()
-
-
-def _cancelled_by_us() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
 
 
 def _log_outcome(hand: Hand, result: AttemptResult, *, held: bool | None) -> None:

@@ -61,6 +61,10 @@ class Places:
         """Return the handler that goes by `name`, its own or a former one; KeyError for an unknown one."""
         return self._by_name[name]
 
+    def worn(self, until: datetime, now: datetime) -> bool:
+        """Whether so much of a new lease, held `until`, is over that the rest may run out before it is renewed."""
+        return now >= until - self.lease / 2
+
     def take(self, handler: Handler) -> None:
         """Take a place that was kept until now."""
         self._taken[handler.name] += 1

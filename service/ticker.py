@@ -18,6 +18,9 @@ REST_AFTER = 5.0
 REST = 2.0
 """Seconds without work or a topic's ring after which a round rests, and how often it is run while it does."""
 
+LISTEN = 3600.0
+"""Seconds of one wait for a topic: nothing is due at its end, so that an idle process need not wake for it."""
+
 
 LOOK_AT_THE_CLOCK = timedelta(seconds=2)
 """How often the clock is looked at, at least: one that was put back would let nothing ring for as long."""
@@ -117,7 +120,7 @@ class Ticker:
 
     async def _listen(self, one: Round, topic: str) -> None:
         while True:
-            if await self._signals.wait(topic, one.every.total_seconds() * 10):
+            if await self._signals.wait(topic, LISTEN):
                 self._ring(one)
 
     async def _work(self, one: Round) -> None:

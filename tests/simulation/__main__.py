@@ -3,12 +3,15 @@
 import argparse
 import os
 import random
+import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 
 from tests.simulation.mutations import MUTATIONS, Mutation
 from tests.simulation.play import Verdict, in_parallel, shrunk, verdict_of, verdicts
+from tests.simulation.points import BY_PLACE
 
 MOST_FOR_A_MUTATION = 400
 
@@ -43,18 +46,49 @@ def _one(seed: int) -> int:
 
 
 def _many(seeds: Sequence[int], workers: int) -> int:
-    began, played, virtual, failed = time.monotonic(), 0, 0.0, []
+    _say(f"from seed {seeds[0]}; again: python -m tests.simulation --seeds {len(seeds)} --from {seeds[0]}")
+    began, played, virtual, failed, deaths = time.monotonic(), 0, 0.0, [], Deaths()
     for verdict in in_parallel(seeds, workers):
         played, virtual = played + 1, virtual + verdict.seconds
+        deaths.count(verdict)
         if verdict.broken:
             failed.append(verdict)
             _say(f"seed {verdict.scenario.seed}: {verdict.broken[0]}")
+            _say(f"  again: python -m tests.simulation --seed {verdict.scenario.seed}")
     seconds = time.monotonic() - began
     _say(f"{'runs':<12}{'broken':<12}{'seconds':<12}{'a run':<12}virtual")
     _say(f"{played:<12}{len(failed):<12}{seconds:<12.1f}{seconds / max(1, played):<12.3f}{virtual / 3600:.1f} h")
+    _say(f"{_processor_seconds() / max(1, played):.3f} processor seconds a run; {deaths.told()}")
     if failed:
         _tell(failed[0])
     return 1 if failed else 0
+
+
+def _processor_seconds() -> float:
+    """Return what this process and its workers, which have ended, have used."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+class Deaths:
+    """Counts how often processes died, and at how many places of the code."""
+
+    def __init__(self) -> None:
+        self._deaths = 0
+        self._died: set[tuple[str, str]] = set()
+        self._passed: set[tuple[str, str]] = set()
+
+    def count(self, verdict: Verdict) -> None:
+        """Count those of one run."""
+        self._deaths += len(verdict.died)
+        self._died.update(one for one in verdict.died if one[1])
+        self._passed.update(verdict.places)
+
+    def told(self) -> str:
+        """Return a sentence about them: for each kind, places where a process died, of those that were passed."""
+        died, passed = (Counter(kind for kind, _ in places) for places in (self._died, self._passed))
+        counts = [f"{kind} {died[kind]} of {passed[kind]}" for kind in BY_PLACE]
+        return f"{self._deaths} deaths; at places of the code, of those passed: {', '.join(counts)}"
 
 
 def _tell(verdict: Verdict) -> None:

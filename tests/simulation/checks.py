@@ -1,65 +1,25 @@
 """What must be so at the end of every run: the promises, checked against the history and the database."""
 
-import re
+import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Any
 
 from service.core.task import SETTLED
-from service.core.tokens import Tokens
-from service.errors import BadToken
 from tests.simulation import deliveries
-from tests.simulation.facts import Facts, Row, read
-from tests.simulation.history import Called, History
-from tests.simulation.scenario import Scenario
-from tests.simulation.terms import SECRET
+from tests.simulation.facts import Row, read
+from tests.simulation.handlers import WHOLE
+from tests.simulation.history import Called
+from tests.simulation.timing import (
+    p2_a_callback_brings_the_end_forward,
+    p2_settles_in_time,
+    p4_no_doubt_before_the_reply,
+)
+from tests.simulation.trial import Trial
 from tests.simulation.world import World
 
 TERMINAL = frozenset({"task.completed", "task.failed", "task.canceled"})
 OUR_ERRORS = frozenset({"submission_unknown"})
 TRUTH = {"success": "completed", "failed": "failed"}
-AT_MOST = 30.0
-SHARE = 0.1
-AT_ONCE = 8.0
-"""Seconds for the question that a callback brings forward."""
-
-ACCEPTED = 204
-UNREADABLE = frozenset({"half_poll_reply", "unknown_status"})
-"""Switches by which an answer says nothing, though it looks fine from outside."""
-
-SLACK = 5.0
-"""Seconds for the network, the beats of the rounds and the commits."""
-
-
-@dataclass(kw_only=True)
-class Trial:
-    """Everything that a check may look at."""
-
-    world: World
-    facts: Facts
-
-    @property
-    def scenario(self) -> Scenario:
-        """Return what was played."""
-        return self.world.scenario
-
-    @property
-    def history(self) -> History:
-        """Return what the outside saw."""
-        return self.world.history
-
-    def bills(self) -> Iterator[tuple[str, int, Any]]:
-        """Yield task id, submission and the upstream's own task for each bill."""
-        tokens = Tokens([SECRET])
-        known = self.world.sandbox._world.tasks
-        for bill in self.world.sandbox.bills:
-            try:
-                claim = tokens.read_payload_token(bill.payload or "")
-            except BadToken:
-                yield "", 0, known[bill.upstream_id]
-            else:
-                yield claim.task_id, claim.submission, known[bill.upstream_id]
 
 
 def violations(world: World) -> list[str]:
@@ -75,6 +35,9 @@ def violations(world: World) -> list[str]:
 def p1_acknowledged_callbacks_are_kept(trial: Trial) -> Iterator[str]:
     """Demand that every callback that was answered with 2xx is in the inbox, once."""
     kept = Counter(row["digest"] for row in trial.facts.inbox)
+    unread = sum(row["verdict"] in {"unread", "broken"} for row in trial.facts.inbox)
+    if unread:
+        yield f"{unread} callbacks were kept, and never recorded"
     for called in trial.history.called:
         if called.status < 300 and not called.forged:
             digest = trial.world.digest_of(called)
@@ -108,67 +71,6 @@ def p2_every_task_settles(trial: Trial) -> Iterator[str]:
     for task in trial.facts.tasks.values():
         if task["status"] not in SETTLED and (task["status"] != "expired" or task["id"] in alive):
             yield f"task {task['id']} ends as {task['status']}"
-
-
-def p2_settles_in_time(trial: Trial) -> Iterator[str]:
-    """Demand that a task settles within 30 s, or a tenth of its run time, of its end where nothing stood in the way."""
-    if UNREADABLE & set(trial.scenario.switches):
-        return
-    for task_id, _, theirs in trial.bills():
-        task = trial.facts.tasks.get(task_id)
-        if task is None or task["settled_at"] is None or task["guessed"] or _expired(trial, task_id):
-            continue
-        done = seconds(trial, theirs.ended_at)
-        ran = done - seconds(trial, theirs.created_at)
-        late = task["settled_at"] - done
-        if late > max(AT_MOST, SHARE * ran) + SLACK and not _excused(trial, task, theirs.id, done):
-            yield f"task {task_id} settled {late:.1f} s after its end, having run for {ran:.1f} s"
-
-
-def p2_a_callback_brings_the_end_forward(trial: Trial) -> Iterator[str]:
-    """Demand that a task settles within seconds of its last callback, where nothing stood in the way."""
-    slow = trial.scenario.weather.slow or "slow_poll" in trial.scenario.switches
-    if slow or UNREADABLE & set(trial.scenario.switches) or trial.scenario.settings.get("confirm") == "never":
-        return
-    tokens = Tokens([SECRET])
-    replied = {str(tokens.read_payload_token(one).task_id): at for one, at in trial.history.replied.items()}
-    for task_id, _, theirs in trial.bills():
-        task = trial.facts.tasks.get(task_id)
-        told = _told_at(trial, task_id)
-        if task is None or told is None or not task["settled_at"] or task["guessed"] or _expired(trial, task_id):
-            continue
-        known = max(told, replied.get(task_id, told))
-        if task["settled_at"] > known + AT_ONCE and not _excused(trial, task, theirs.id, known):
-            yield f"task {task_id} settled {task['settled_at'] - known:.1f} s after its end was called back"
-
-
-def _told_at(trial: Trial, task_id: str) -> float | None:
-    """Return when the first whole callback that told of the task's end was answered."""
-    for called in trial.history.called:
-        ours = called.token.startswith(f"{task_id}~") and called.status == ACCEPTED and not called.forged
-        if ours and re.search(rb'"(status|state)": ?"(completed|failed|success)"', called.body):
-            return called.at
-    return None
-
-
-def seconds(trial: Trial, moment: Any) -> float:
-    """Return a moment of the upstream's in seconds of the loop."""
-    start = trial.world.loop.now()
-    return trial.world.loop.time() - float((start - moment).total_seconds())
-
-
-def _expired(trial: Trial, task_id: str) -> bool:
-    return any(event["type"] in {"task.expired", "task.in_doubt"} for event in trial.facts.events[task_id])
-
-
-def _excused(trial: Trial, task: Row, upstream_id: str, done: float) -> bool:
-    """Return whether anything was amiss between the end of a task and our hearing of it."""
-    settled = task["settled_at"]
-    for span in trial.history.spans:
-        about = not span.about or upstream_id in span.about or span.kind != "fetch"
-        if about and span.began < settled and span.ended > done - AT_MOST:
-            return True
-    return False
 
 
 def p3_one_terminal_word(trial: Trial) -> Iterator[str]:
@@ -240,18 +142,16 @@ def p4_no_second_bill(trial: Trial) -> Iterator[str]:
             yield f"task {task_id} was billed {bills} times"
 
 
-def p4_no_doubt_before_the_reply(trial: Trial) -> Iterator[str]:
-    """Demand that nobody doubts a submission that is under way in living hands, and whose reply comes in the end."""
-    if any(span.kind == "stall" for span in trial.history.spans):
-        return
-    tokens = Tokens([SECRET])
-    for payload, at in trial.history.replied.items():
-        claim = tokens.read_payload_token(payload)
-        if claim.submission != 1:
-            continue
-        for event in trial.facts.events.get(claim.task_id, ()):
-            if event["type"] == "task.in_doubt" and event["at"] < at - deliveries.CLOCKS:
-                yield f"task {claim.task_id} was in doubt at {event['at']:.3f}, and its reply came at {at:.3f}"
+def p3_what_is_kept_is_whole(trial: Trial) -> Iterator[str]:
+    """Demand that an archived file that a task tells of is there, and whole."""
+    for task_id, task in trial.facts.tasks.items():
+        for one in json.loads(task["output"]) or []:
+            address = one.get("archived_url")
+            if address and trial.world.stage.shelf.get(address) != WHOLE:
+                yield f"task {task_id} tells of {address}, and it is not there"
+        stored = [event for event in trial.facts.events[task_id] if event["type"] == "artifact.stored"]
+        if stored and "archived_url" not in task["output"]:
+            yield f"an artifact of task {task_id} was stored, and the task does not tell of it"
 
 
 def p7_nothing_is_left_in_hand(trial: Trial) -> Iterator[str]:
@@ -278,5 +178,6 @@ CHECKS: tuple[Callable[[Trial], Iterator[str]], ...] = (
     p4_no_second_bill,
     p4_no_doubt_before_the_reply,
     p5_what_is_forged_changes_nothing,
+    p3_what_is_kept_is_whole,
     p7_nothing_is_left_in_hand,
 )

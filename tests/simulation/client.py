@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,6 +52,13 @@ class Client:
         """Put a delivery through again; return whether that was taken."""
         answer = await self._surely(f"/v1/deliveries/{delivery_id}/replay", None, {})
         return answer is not None and answer.status_code == 202
+
+    async def wake(self, every: float | None) -> None:
+        """Let one full round be made now and then, as a cron job does on a platform that sleeps."""
+        while every is not None:
+            await asyncio.sleep(every)
+            with suppress(httpx.TransportError):
+                await self._http.post(f"{SERVICE}/v1/reconcile")
 
     async def _surely(self, path: str, body: Any, headers: dict[str, str]) -> httpx.Response | None:
         for _ in range(PATIENT):

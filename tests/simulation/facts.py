@@ -34,6 +34,7 @@ BUSY = """
 SELECT (SELECT count(*) FROM tasks WHERE status IN ('queued', 'submitting', 'in_progress', 'in_doubt'))
      + (SELECT count(*) FROM tasks WHERE due_at <= ?)
      + (SELECT count(*) FROM deliveries WHERE status = 'pending')
+     + (SELECT count(*) FROM inbox WHERE verdict = 'unread')
 """
 LEASED = """
 SELECT (SELECT count(*) FROM tasks WHERE leased_until > :now AND status != 'submitting')

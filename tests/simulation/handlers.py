@@ -19,7 +19,8 @@ ALL = frozenset(EventType)
 BOOK = "book"
 KEEPER = "keeper"
 WEBHOOK = "webhook"
-SLOWEST = 100.0
+SLOWEST = 60.0
+WHOLE = b"mp4"
 
 
 class Misbehaved(Exception):
@@ -37,6 +38,7 @@ class Stage:
         self._slow = slow
         self._seen: set[str] = set()
         self._counts: dict[str, int] = {}
+        self.shelf: dict[str, bytes] = {}
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers by name."""
@@ -112,16 +114,26 @@ class Stage:
         raise Misbehaved("not today")
 
     async def _keep(self, event: Event, tools: Tools) -> None:
-        """Keep the first output, as an archive does: ask for a fresh address now and then."""
-        output = event.task.output
+        """Keep the first output, as the archive does: a file is written whole before anybody is told of it."""
         self._draw("count", KEEPER, event)
         if self._draw("refetch", KEEPER, event) < 0.3 and event.task.upstream_id:
             await tools.results.refetch(event.task.id)
-        if output:
-            kept = Artifact(
-                url=output[0]["url"], archived_url="file:///kept", media_type="video/mp4", bytes=1, sha256="0"
-            )
-            await tools.results.keep(event.task.id, kept)
+        if not event.task.output:
+            return
+        address = f"file:///kept/{event.task.id}.mp4"
+        await self._written(address, self._draw("disk", KEEPER, event))
+        kept = Artifact(
+            url=event.task.output[0]["url"], archived_url=address, media_type="video/mp4", bytes=len(WHOLE), sha256="0"
+        )
+        await tools.results.keep(event.task.id, kept)
+
+    async def _written(self, address: str, seconds: float) -> None:
+        """Write a file beside its place, and put it there once it is whole."""
+        beside = f"{address}.part"
+        for length in range(1, len(WHOLE) + 1):
+            self.shelf[beside] = WHOLE[:length]
+            await asyncio.sleep(seconds / len(WHOLE))
+        self.shelf[address] = self.shelf[beside]
 
     async def receiver(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Take webhooks: each message once, with the faults of a receiver in between."""

@@ -62,6 +62,8 @@ class History:
     replied: dict[str, float] = field(default_factory=dict)
     confirmed: set[str] = field(default_factory=set)
     complaints: list[str] = field(default_factory=list)
+    died: list[tuple[str, str]] = field(default_factory=list)
+    places: set[tuple[str, str]] = field(default_factory=set)
     digest: Any = field(default_factory=hashlib.sha256)
 
     def note(self, at: float, kind: str, text: str = "") -> None:

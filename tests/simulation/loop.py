@@ -1,12 +1,11 @@
 """An event loop whose clock jumps, and which knows for every task the simulated process that it belongs to."""
 
 import asyncio
+import selectors
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
-
-from tests.unit.sandboxes import MovedLoop
 
 START = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 
@@ -18,6 +17,9 @@ class Owner(Protocol):
 
     def adopt(self, task: "asyncio.Task[Any]") -> None:
         """Take a task as its own."""
+
+    def watched(self, work: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
+        """Return `work` as a task is to run it."""
 
 
 OWNER: ContextVar[Owner | None] = ContextVar("owner", default=None)
@@ -32,15 +34,40 @@ class BusyForEver(RuntimeError):
     """Nothing moves on, and yet nothing rests."""
 
 
-class SimLoop(MovedLoop):
-    """A MovedLoop that calls `on_lap` once for every lap and hands each new task to its owner."""
+class AtRestForEver(RuntimeError):
+    """Everything waits, and nothing will ever wake it."""
+
+
+class _Jumping(selectors.DefaultSelector):
+    """Goes to the next timer as soon as nothing else is to be done; nothing real is ever looked at or waited for."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.seconds = 0.0
+        self.laps = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Move the time on by `timeout` seconds."""
+        if timeout is None:
+            raise AtRestForEver(f"nothing is planned after {self.seconds:.3f}")
+        if timeout > 0:
+            self.seconds += timeout
+            self.laps = 0
+        else:
+            self.laps += 1
+            if self.laps > MOST_LAPS:
+                raise BusyForEver(f"{MOST_LAPS} laps at {self.seconds:.3f}")
+        return []
+
+
+class SimLoop(asyncio.SelectorEventLoop):
+    """A loop on a clock that jumps; it calls `on_lap`, where it is given, after each lap, and tells owners of tasks."""
+
+    def __init__(self) -> None:
+        self._jumping = _Jumping()
+        super().__init__(self._jumping)
         self.on_lap: Callable[[], None] | None = None
         self.faults: list[str] = []
-        self._moment = 0.0
-        self._laps = 0
         self.set_task_factory(_make_task)  # type: ignore[arg-type] # the stubs know no context
         self.set_exception_handler(_note_fault)
 
@@ -48,26 +75,27 @@ class SimLoop(MovedLoop):
         super()._run_once()  # type: ignore[misc] # asyncio's own, not in its stubs
         if self.on_lap:
             self.on_lap()
-            self._look_at_the_clock()
 
-    def _look_at_the_clock(self) -> None:
-        self._laps = self._laps + 1 if self.time() == self._moment else 0
-        self._moment = self.time()
-        if self._laps > MOST_LAPS:
-            raise BusyForEver(f"{MOST_LAPS} laps at {self._moment:.3f}")
+    def time(self) -> float:
+        """Return the virtual seconds since the beginning."""
+        return self._jumping.seconds
 
     def now(self) -> datetime:
         """Return the virtual time."""
-        return START + timedelta(seconds=self.time())
+        return START + timedelta(seconds=self._jumping.seconds)
 
 
 def _make_task(
     loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], context: Context | None = None
 ) -> "asyncio.Task[Any]":
-    task = asyncio.Task(work, loop=loop, context=context)
     owner = OWNER.get() if context is None else context.get(OWNER)
-    if owner is not None:
-        owner.adopt(task)
+    if owner is None:
+        return asyncio.Task(work, loop=loop, context=context)
+    watched = owner.watched(work)
+    task = asyncio.Task(watched, loop=loop, context=context)
+    if watched is not work:
+        task.add_done_callback(lambda _: work.close())  # one that was cancelled before its first step never began
+    owner.adopt(task)
     return task
 
 

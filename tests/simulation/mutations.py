@@ -13,7 +13,7 @@ from service import dispatch, entry, record
 from service.core import task as core_task
 from service.core.tokens import Claim, Tokens
 from service.entry import Entry, Recorded
-from service.errors import BadToken, NeverLeft
+from service.errors import BadToken, NeverLeft, StoreUnavailable
 from service.plan import Plan
 from service.receive import Receive
 from service.record import Page, Record
@@ -167,6 +167,33 @@ def body_believed() -> AbstractContextManager[Any]:
     return patch.object(Receive, "__init__", init)
 
 
+def ack_before_kept() -> AbstractContextManager[Any]:
+    """Answer a callback of a crowd before it is kept."""
+    whole = Receive._keep
+
+    async def kept(self: Receive, rows: Any) -> list[bool]:
+        later = asyncio.create_task(whole(self, rows))
+        later.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return [False for _ in rows]
+
+    return patch.object(Receive, "_keep", kept)
+
+
+def store_trouble_swallowed() -> AbstractContextManager[Any]:
+    """Answer a callback as if it were durable when the store could not take it."""
+    whole = Record.add
+
+    async def add(self: Record, given: Entry) -> Recorded:
+        try:
+            return await whole(self, given)
+        except StoreUnavailable:
+            if given.inbox is None:
+                raise
+            return Recorded(task=None, inbox="new")
+
+    return patch.object(Record, "add", add)
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     ack_before_commit,
     store.no_fencing,
@@ -190,4 +217,11 @@ MUTATIONS: tuple[Mutation, ...] = (
     store.retry_at_once,
     store.idempotency_ignored,
     body_believed,
+    ack_before_kept,
+    store_trouble_swallowed,
+    store.unread_forgotten,
+    store.lease_with_the_wrong_fence,
+    store.delivery_lease_with_the_wrong_fence,
+    store.max_in_flight_ignored,
+    store.budget_ignored,
 )

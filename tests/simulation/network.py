@@ -1,6 +1,7 @@
 """A seeded network: requests are delayed, dropped, doubled, reordered and cut, and end with the process they are in."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextvars import Context
@@ -25,6 +26,16 @@ class Server(Protocol):
     dead: bool
     app: ASGIApp | None
     context: Context
+
+
+@dataclass(kw_only=True)
+class Place:
+    """A server of the world's own, that never dies."""
+
+    name: str
+    app: ASGIApp | None
+    context: Context
+    dead: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +208,17 @@ class Line(httpx.AsyncBaseTransport):
         """Carry one request."""
         request.extensions["from"] = getattr(self._source, "name", "")
         return await self._network.carry(self._source, request)
+
+
+def params_of(passage: Passage) -> dict[str, Any]:
+    """Return the parameters of a submission."""
+    body: dict[str, Any] = json.loads(passage.body)
+    return body["input"][0]["params"] if "input" in body else body
+
+
+def payload_of(passage: Passage) -> str:
+    """Return the payload token of a submission."""
+    return str(params_of(passage)["payload"])
 
 
 KINDS: tuple[tuple[str, str, str], ...] = (

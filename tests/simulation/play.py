@@ -19,7 +19,10 @@ RARELY = 50_000
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What one run came to: the promises that it broke, its digest, its story, and how long it took in its own time."""
+    """What one run came to: the promises that it broke, its digest, its story, and how long it took in its own time.
+
+    `died` holds the kind and the place of each death, `places` every such place that the run would have counted.
+    """
 
     scenario: Scenario
     broken: tuple[str, ...]
@@ -27,6 +30,8 @@ class Verdict:
     story: str
     seconds: float
     statuses: Mapping[str, int] = field(default_factory=dict)
+    died: tuple[tuple[str, str], ...] = ()
+    places: frozenset[tuple[str, str]] = frozenset()
 
 
 def judged(scenario: Scenario, errors: Errors) -> Verdict:
@@ -44,16 +49,18 @@ def judged(scenario: Scenario, errors: Errors) -> Verdict:
             digest=world.history.digest.hexdigest(),
             story=world.history.story() if broken else "",
             seconds=world.loop.time(),
+            died=tuple(world.history.died),
+            places=frozenset(world.history.places),
             statuses=dict(world.reader.execute("SELECT status, count(*) FROM tasks GROUP BY status")),
         )
     finally:
         world.reader.close()
 
 
-def verdict_of(seed: int) -> Verdict:
-    """Return what one seed comes to."""
+def verdict_of(scenario: Scenario | int) -> Verdict:
+    """Return what one scenario, or the one of a seed, comes to."""
     with stand_ins() as errors:
-        return judged(scenario_of(seed), errors)
+        return judged(scenario_of(scenario) if isinstance(scenario, int) else scenario, errors)
 
 
 def verdicts(seeds: Sequence[int], *, mutation: Mutation | None = None) -> Iterator[Verdict]:

@@ -3,90 +3,57 @@
 import asyncio
 import contextvars
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.handling import Handler
 from service.ids import id_maker
 from service.main import _app, _working
-from service.settings import Settings
 from service.store import open_store
 from service.ticker import Ticker
 from service.upstream import open_upstream
 from service.wiring import Builder, Parts
-from tests.simulation.dice import Dice
-from tests.simulation.history import History
-from tests.simulation.loop import OWNER, SimLoop
-from tests.simulation.network import Line, Network
-from tests.simulation.scheduler import Interests, SimScheduler
+from tests.simulation.crowd import DrawnCrowd
+from tests.simulation.loop import OWNER
+from tests.simulation.network import Line
+from tests.simulation.places import watched
+from tests.simulation.points import Crash, Points
+from tests.simulation.scenario import Scenario
+from tests.simulation.scheduler import SimScheduler
 from tests.simulation.sqlite import Wire
+from tests.simulation.surroundings import Surroundings
 
 HOST = "127.0.0.1"
 GRACE = 8.0
 LAST_LAPS = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Crash:
-    """Where a process dies: at the `count`-th pass of `point` in its life, and for how many seconds it is gone."""
-
-    process: int
-    point: str
-    count: int
-    down: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stall:
-    """A time in which a process comes to no statement: its machine sleeps, or its disk does."""
-
-    process: int
-    at: float
-    seconds: float
-
-
-@dataclass(kw_only=True)
-class Surroundings:
-    """What processes share: the virtual time, the network, the chance, and the history."""
-
-    loop: SimLoop
-    network: Network
-    dice: Dice
-    history: History
-    interests: Interests
-    settings: Settings
-    handlers: Callable[[], dict[str, Handler]]
-    commit_delay: float
-    faithful: bool
-    on_commit: Callable[[], None] = lambda: None
+CLEAR_AT = 64
+"""Tasks after which those that have ended are let go."""
 
 
 class Process:
     """A process of the service: `start`, then `crash` or `stop`, then `start` again."""
 
-    def __init__(
-        self,
-        number: int,
-        around: Surroundings,
-        crashes: tuple[Crash, ...],
-        stalls: tuple[Stall, ...],
-    ) -> None:
+    def __init__(self, number: int, around: Surroundings, scenario: Scenario) -> None:
         self.number = number
         self.name = f"p{number}"
         self._around = around
         self._loop = around.loop
-        self._crashes = [crash for crash in crashes if crash.process == number]
-        self._stalls = [stall for stall in stalls if stall.process == number]
+        mine = [crash for crash in scenario.crashes if crash.process == number]
+        self._points = Points(mine, self._struck, around.history.places)
+        self._stalls = [stall for stall in scenario.stalls if stall.process == number]
         self._life = 0
+        self.ahead = scenario.ahead[number]
+        for jump in scenario.jumps:
+            if jump.process == number:
+                self._loop.call_at(jump.at, self._jump, jump.seconds)
         self.context = contextvars.copy_context()
         self.wires: list[Wire] = []
         self.tasks: dict[asyncio.Task[Any], None] = {}
+        self._clear_at = CLEAR_AT
         self.requests = 0
         self.dead = True
         self.app: ASGIApp | None = None
@@ -101,7 +68,13 @@ class Process:
 
     def now(self) -> datetime:
         """Return the process's own time."""
-        return self._loop.now()
+        return self._loop.now() + timedelta(seconds=self.ahead)
+
+    def _jump(self, seconds: float) -> None:
+        self.ahead += seconds
+        self._note(f"has its clock put {'on' if seconds > 0 else 'back'} by {abs(seconds):.0f} s")
+        if not self.dead and hasattr(self, "_scheduler"):
+            self._scheduler.jumped()
 
     # ── its life ─────────────────────────────────────────────────────────────
 
@@ -109,7 +82,8 @@ class Process:
         """Begin a life: everything it knows is what the database says."""
         self._life += 1
         self.dead = False
-        self.points: Counter[str] = Counter()
+        self._points.begin()
+        self._draws: Counter[str] = Counter()
         self.wires, self.tasks, self.requests = [], {}, 0
         self._stop = asyncio.Event()
         self.context = contextvars.copy_context()
@@ -121,9 +95,12 @@ class Process:
     async def _live(self) -> None:
         async with AsyncExitStack() as stack:
             parts = await stack.enter_async_context(self._put_together())
-            ticker = Ticker(parts.rounds.all(), parts.store.signals)
-            self._scheduler = SimScheduler(self._loop, self._around.interests, faithful=self._around.faithful)
-            ticker._scheduler = self._scheduler  # type: ignore[assignment] # it stands in for it
+            rounds = parts.rounds.all() if self._around.wakes else parts.rounds.receiving()
+            ticker = Ticker(rounds, parts.store.signals)
+            self._scheduler = SimScheduler(
+                self._loop, self._around.interests, lambda: self.ahead, faithful=self._around.faithful
+            )
+            ticker._scheduler = self._scheduler  # type: ignore[assignment] # it stands in
             await stack.enter_async_context(_working(parts, ticker))
             self.app = self._counted(_app(parts, "all", self._stop))
             self._around.network.serve(HOST, self)
@@ -175,16 +152,20 @@ class Process:
                 new_id=id_maker(lambda: int(self.now().timestamp() * 1000), self._bits),
             )
             self.parts = builder.parts(outside)
+            if around.crowd:
+                self.parts.receive._crowd = DrawnCrowd(around.crowd, self.draw)
             yield self.parts
 
     def _jitter(self) -> float:
-        self.points["jitter"] += 1
-        return self._around.dice.draw("jitter", f"{self.name}/{self._life}/{self.points['jitter']}")
+        return self.draw("jitter")
 
     def _bits(self, count: int) -> int:
-        self.points["bits"] += 1
-        drawn = self._around.dice.draw("bits", f"{self.name}/{self._life}/{self.points['bits']}")
-        return int(drawn * 2**count)
+        return int(self.draw("bits") * 2**count)
+
+    def draw(self, what: str) -> float:
+        """Draw a number from 0 to 1."""
+        self._draws[what] += 1
+        return self._around.dice.draw(what, f"{self.name}/{self._life}/{self._draws[what]}")
 
     def crash(self) -> None:
         """Die now: connections and requests end, and nothing that was begun comes to anything."""
@@ -194,10 +175,11 @@ class Process:
         self._began_down = self._loop.time()
         self._note("crashes")
         for wire in self.wires:
-            wire.raw.close()
+            wire.stop()
         self._end()
         for task in list(self.tasks):
             task.cancel()
+        self._around.on_death()
 
     async def stop(self) -> None:
         """End as SIGTERM does: finish what is in hand, and give back the rest."""
@@ -209,6 +191,7 @@ class Process:
             self._around.history.complain(f"{self.name} did not stop cleanly: {error!r}")
         self.dead = True
         self._end()
+        self._around.on_death()
 
     def _end(self) -> None:
         self.app = self.parts = None
@@ -225,13 +208,24 @@ class Process:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
+        self.context.run(self.tasks.clear)  # what they never told, a dead process has left behind
         for wire in self.wires:
-            wire.raw.close()
+            wire.stop()
 
     def adopt(self, task: "asyncio.Task[Any]") -> None:
         """Take a task as its own."""
         self.tasks[task] = None
-        task.add_done_callback(lambda done: self.tasks.pop(done, None))
+        if len(self.tasks) > self._clear_at:
+            self.tasks = {task: None for task in self.tasks if not task.done()}
+            self._clear_at = 2 * len(self.tasks) + CLEAR_AT
+
+    def watched(self, work: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
+        """Return `work` as a task is to run it: with a look at each of its pauses, where one may be the last."""
+        return watched(work, self._paused) if self._points.awaits("await") else work
+
+    def _paused(self, work: Any) -> None:
+        if not self.dead:
+            self._points.passed("await", work)
 
     # ── where it may die ─────────────────────────────────────────────────────
 
@@ -239,23 +233,31 @@ class Process:
         """Pass a point at which it may be meant to die."""
         if self.dead:
             return
-        self.points[name] += 1
-        for crash in self._crashes:
-            if crash.point == name and crash.count == self.points[name]:
-                self._crashes.remove(crash)
-                self.down_until = self._loop.time() + crash.down
-                self._note(f"is to die at {name} {crash.count}")
-                self.crash()
-                return
+        self._points.passed(name)
+
+    def awaits(self, name: str) -> bool:
+        """Whether it may still be meant to die at such a point."""
+        return self._points.awaits(name)
+
+    def _struck(self, crash: Crash, place: str) -> None:
+        self.down_until = self._loop.time() + crash.down
+        self._around.history.died.append((crash.point, place))
+        self._note(f"is to die at {crash.point} {crash.count} {place.partition(' ')[0]}")
+        self.crash()
 
     @property
-    def glances(self) -> bool:
-        """Whether a question that finds nothing may be spared."""
+    def disk_is_full(self) -> bool:
+        """Whether its database takes no write now."""
+        return self._around.disk_is_full
+
+    @property
+    def hurries(self) -> bool:
+        """Whether the run takes short ways, and spares questions that find nothing."""
         return not self._around.faithful
 
-    def glance(self, query: str, now: datetime | None) -> bool:
+    def glance(self, query: str, values: dict[str, Any]) -> bool:
         """Return whether a question may find something."""
-        return self._around.interests.any(query, now)
+        return self._around.interests.any(query, values)
 
     async def statement(self, sql: str) -> None:
         """Pause before a statement of the store."""
@@ -273,9 +275,7 @@ class Process:
 
     async def committing(self) -> None:
         """Pause before a commit."""
-        self.points["commit"] += 1
-        delay = self._around.dice.draw("commit", f"{self.name}/{self._life}/{self.points['commit']}")
-        await asyncio.sleep(self._around.commit_delay * delay)
+        await asyncio.sleep(self._around.commit_delay * self.draw("commit"))
         self.point("before commit")
 
     def committed(self) -> None:

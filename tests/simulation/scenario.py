@@ -3,15 +3,23 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import timedelta
+from decimal import Decimal
 from random import Random
 from typing import Any
 
 from tests.simulation.network import Weather
-from tests.simulation.process import Crash, Stall
+from tests.simulation.points import BY_PLACE, Crash
+from tests.simulation.surroundings import FullDisk, Jump, Stall
 
-POINTS = ("lap", "statement", "before commit", "after commit", "create arrives", "create served", "callback answered")
-"""Where a process may die."""
-
+PLAIN_POINTS = (
+    "lap",
+    "statement",
+    "before commit",
+    "after commit",
+    "create arrives",
+    "create served",
+    "callback answered",
+)
 SHORT = ("0s", "5s", "30s", "2m")
 LONG = ("0s", "5s", "30s", "2m", "10m", "30m", "2h", "6h", "16h")
 
@@ -28,7 +36,11 @@ class Wish:
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """One run."""
+    """One run.
+
+    `ahead` says how far each process's clock is wrong from the start, `crowd` which share of callbacks comes by the
+    crowd; with `woken_every` nothing works but what a cron job wakes, every so many seconds.
+    """
 
     seed: int
     wishes: tuple[Wish, ...]
@@ -47,6 +59,16 @@ class Scenario:
     replays: int = 0
     commit_delay: float = 0.01
     faithful: bool = False
+    ahead: tuple[float, ...] = (0.0, 0.0)
+    jumps: tuple[Jump, ...] = ()
+    full_disks: tuple[FullDisk, ...] = ()
+    crowd: float = 0.0
+    woken_every: float | None = None
+
+    @property
+    def true_clocks(self) -> bool:
+        """Whether every clock tells the time."""
+        return not any(self.ahead) and not self.jumps
 
     def described(self) -> str:
         """Return what differs from the plainest run, a line each."""
@@ -98,6 +120,53 @@ SPANS: Mapping[str, tuple[object, ...]] = {
 
 def scenario_of(seed: int) -> Scenario:
     """Return the run that `seed` stands for."""
+    return _widened(plain_of(seed), Random(f"wider {seed}"))  # noqa: S311 - a run needs a seed, not secrecy
+
+
+def _widened(plain: Scenario, random: Random) -> Scenario:
+    """Return `plain` with what it lacks: more tasks, deaths at places, wrong clocks, full disks, crowds, limits."""
+    more = random.choice((0, 0, 0, 1, 2))
+    count = len(plain.wishes)
+    deaths = random.choice((0, 0, 1, 1, 2))
+    return replace(
+        plain,
+        wishes=plain.wishes + tuple(_wish(random, number) for number in range(count, count + more)),
+        crashes=plain.crashes[: random.choice((0, 1, 3))] + tuple(_death(random, plain) for _ in range(deaths)),
+        ahead=tuple(random.choice((0.0, random.uniform(-3, 3))) for _ in range(2)) if random.random() < 0.2 else (0, 0),
+        jumps=(_jump(random, plain),) if random.random() < 0.1 else (),
+        full_disks=(_full_disk(random),) if random.random() < 0.15 else (),
+        crowd=random.choice((0.0, 0.0, 0.5, 1.0)),
+        woken_every=random.choice((10.0, 60.0)) if random.random() < 0.06 else None,
+        settings={**plain.settings, **_limits(random)},
+    )
+
+
+def _death(random: Random, plain: Scenario) -> Crash:
+    return Crash(
+        process=random.randrange(plain.processes),
+        point=random.choice(("await", "await", *BY_PLACE)),
+        count=random.randint(1, random.choice((10, 40, 200))),
+        down=random.choice((0.1, 5.0, random.uniform(0, 200))),
+        apart=True,
+    )
+
+
+def _jump(random: Random, plain: Scenario) -> Jump:
+    seconds = random.choice((3600.0, -3600.0, 90.0, -90.0))
+    return Jump(process=random.randrange(plain.processes), at=random.uniform(0, 60), seconds=seconds)
+
+
+def _full_disk(random: Random) -> FullDisk:
+    return FullDisk(at=random.uniform(0, 40), seconds=random.choice((0.2, 5.0, random.uniform(5, 90))))
+
+
+def _limits(random: Random) -> dict[str, Any]:
+    most = random.choice((None, None, None, 1, 2))
+    return {"max_in_flight": most, "budget": random.choice((None,) * 7 + (Decimal("0.5"),))}
+
+
+def plain_of(seed: int) -> Scenario:
+    """Return the simpler run that `seed` stood for at first."""
     random = Random(seed)  # noqa: S311 - a run needs a seed, not secrecy
     count = random.randint(1, 4)
     processes = random.choice((1, 1, 1, 2))
@@ -132,7 +201,7 @@ def _wish(random: Random, number: int) -> Wish:
 
 
 def _crash(random: Random, processes: int) -> Crash:
-    point = random.choice(POINTS)
+    point = random.choice(PLAIN_POINTS)
     most = {"lap": 1500, "statement": 400}.get(point, 12 if "commit" in point else 4)
     return Crash(
         process=random.randrange(processes),
@@ -172,17 +241,20 @@ def _settings(random: Random) -> dict[str, Any]:
     }
 
 
+CALM = ("commit_delay", "ahead", "crowd", "woken_every")
+
+
 def smaller(scenario: Scenario) -> Iterator[Scenario]:
     """Yield runs that are a little simpler than this one."""
     for index in range(len(scenario.wishes)):
         if len(scenario.wishes) > 1:
             yield replace(scenario, wishes=scenario.wishes[:index] + scenario.wishes[index + 1 :])
-    for name in ("crashes", "stalls", "restarts"):
+    for name in ("crashes", "stalls", "restarts", "jumps", "full_disks"):
         kept = getattr(scenario, name)
         for index in range(len(kept)):
             yield _with(scenario, name, kept[:index] + kept[index + 1 :])
     plain = Scenario(seed=scenario.seed, wishes=())
-    for name in ("attackers", "replays", "handler_trouble", "handler_slow", "weather", "schedule", "commit_delay"):
+    for name in ("attackers", "replays", "handler_trouble", "handler_slow", "weather", "schedule", *CALM):
         if getattr(scenario, name) != getattr(plain, name):
             yield _with(scenario, name, getattr(plain, name))
     yield from _with_fewer(scenario, "switches", lambda name: name in UPSTREAM_FAULTS)

@@ -1,6 +1,6 @@
 """APScheduler's place in the simulation: it rings on the same grid of times, but only where something can be due.
 
-Hours in which nothing is due cost nothing that way. A `faithful` one rings at every beat.
+Hours in which nothing is due cost nothing that way. A `faithful` one rings at every beat of the first minutes.
 """
 
 import asyncio
@@ -21,10 +21,17 @@ SELECT
  (SELECT min(max(due_at, coalesce(leased_until, 0))) FROM tasks WHERE status = 'queued'),
  (SELECT min(max(due_at, coalesce(leased_until, 0))) FROM tasks WHERE status NOT IN ('queued', 'submitting')),
  (SELECT min(deadline_at) FROM tasks WHERE status = 'queued'),
- (SELECT min(max(due_at, coalesce(leased_until, 0))) FROM deliveries WHERE status = 'pending'),
+ (SELECT min(max(head.due_at, coalesce(head.leased_until, 0),
+   coalesce((SELECT max(leased_until) FROM deliveries WHERE lane = head.lane AND status = 'pending'), 0)))
+  FROM deliveries AS head WHERE status = 'pending' AND NOT EXISTS
+  (SELECT 1 FROM deliveries WHERE lane = head.lane AND status = 'pending' AND event_seq < head.event_seq)),
  (SELECT min(coalesce(leased_until, 0)) FROM tasks WHERE status = 'submitting'),
- (SELECT count(*) FROM run_times)
+ (SELECT count(*) FROM run_times),
+ (SELECT min(received_at) FROM inbox WHERE verdict = 'unread')
 """
+FAITHFUL_FOR = 200.0
+LONGEST_REST = 5.0
+"""Seconds at most between two looks of a round that finds nothing although something is due."""
 
 
 class Interests:
@@ -32,22 +39,34 @@ class Interests:
 
     def __init__(self, reader: sqlite3.Connection) -> None:
         self._reader = reader
+        self._found: dict[str, float] | None = None
+
+    def changed(self) -> None:
+        """Hear that the database has changed."""
+        self._found = None
 
     def read(self) -> dict[str, float]:
         """Return for each round the moment from which it may have something to do, infinity for none."""
-        queued, polled, overdue, pending, submitting, learned = self._reader.execute(INTERESTS).fetchone()
-        return {
-            "submit": _seconds(queued),
-            "reconcile": min(_seconds(polled), _seconds(overdue)),
-            "dispatch": _seconds(pending),
-            "sweep": _seconds(submitting),
-            "learned": float(learned),
-        }
+        if self._found is None:
+            queued, polled, overdue, pending, submitting, learned, unread = self._reader.execute(INTERESTS).fetchone()
+            self._found = {
+                "submit": _seconds(queued),
+                "reconcile": min(_seconds(polled), _seconds(overdue)),
+                "dispatch": _seconds(pending),
+                "sweep": _seconds(submitting),
+                "learned": float(learned),
+                "inbox": _seconds(unread),
+            }
+        return self._found
 
-    def any(self, query: str, now: datetime | None) -> bool:
-        """Return whether `query` finds a row; it may name the time `now`."""
-        moment = 0 if now is None else (now - START) // timedelta(microseconds=1) + EPOCH
-        return self._reader.execute(f"{query} LIMIT 1", {"now": moment}).fetchone() is not None
+    def any(self, query: str, values: dict[str, Any]) -> bool:
+        """Return whether `query` finds a row; it may name any of `values`, moments among them."""
+        plain = {name: _micros(value) if isinstance(value, datetime) else value for name, value in values.items()}
+        return self._reader.execute(query, plain).fetchone() is not None
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - START) // timedelta(microseconds=1) + EPOCH
 
 
 def _seconds(moment: int | None) -> float:
@@ -56,25 +75,32 @@ def _seconds(moment: int | None) -> float:
 
 @dataclass(kw_only=True)
 class Job:
-    """One round that is rung every so many seconds; `at` is the beat that is waited for."""
+    """One round that is rung every so many seconds; `at` is the beat that is waited for.
+
+    `rest` grows while it finds nothing although something is due, as for a limit or a pause of the upstream's.
+    """
 
     ring: Callable[[], Awaitable[None]]
     name: str
     every: float
     at: float = math.inf
+    rest: float = 0.0
+    fired: float = -math.inf
     timer: asyncio.TimerHandle | None = None
 
 
 class SimScheduler:
-    """Stands in for AsyncIOScheduler: jobs at intervals from its start."""
+    """Stands in for AsyncIOScheduler: jobs at intervals from its start; `ahead` says how far its clock is wrong."""
 
-    def __init__(self, loop: SimLoop, interests: Interests, *, faithful: bool) -> None:
+    def __init__(self, loop: SimLoop, interests: Interests, ahead: Callable[[], float], *, faithful: bool) -> None:
         self._loop = loop
+        self._ahead = ahead
         self._interests = interests
         self._faithful = faithful
         self._jobs: list[Job] = []
         self._began = 0.0
         self._learned = 0.0
+        self._sweep_until = 0.0
         self._replanning = False
         self.running = False
 
@@ -96,8 +122,18 @@ class SimScheduler:
             if job.timer:
                 job.timer.cancel()
 
+    def jumped(self) -> None:
+        """Hear that the clock has jumped: the next beat of the sweep looks at it."""
+        self._sweep_until = self._loop.time() + LONGEST_REST + 1.0
+        self.replan()
+
     def replan(self) -> None:
         """Hear that the database has changed."""
+        for job in self._jobs:
+            job.rest = 0.0
+        self._plan_soon()
+
+    def _plan_soon(self) -> None:
         if self.running and not self._replanning:
             self._replanning = True
             self._loop.call_soon(self._plan)
@@ -106,21 +142,23 @@ class SimScheduler:
         self._replanning = False
         if not self.running:
             return
+        self._faithful = self._faithful and self._loop.time() < FAITHFUL_FOR
         found = {} if self._faithful else self._interests.read()
         for job in self._jobs:
             self._set(job, self._next(job, found))
 
     def _next(self, job: Job, found: dict[str, float]) -> float:
         """Return the first beat after now at which the round may find something."""
-        if self._faithful:
+        if self._faithful or (job.name == "sweep" and self._loop.time() < self._sweep_until):
             wanted = 0.0
         elif job.name == "learn":
             wanted = 0.0 if found["learned"] != self._learned else math.inf
         else:
-            wanted = found.get(job.name, math.inf)
+            wanted = found.get(job.name, math.inf) - self._ahead()
         if math.isinf(wanted):
             return math.inf
-        beats = max(wanted - self._began, self._loop.time() - self._began + 1e-6) / job.every
+        rest = job.rest if wanted <= job.fired and not self._faithful else 0.0
+        beats = max(wanted - self._began, self._loop.time() + rest - self._began + 1e-6) / job.every
         return self._began + math.ceil(beats) * job.every
 
     def _set(self, job: Job, at: float) -> None:
@@ -135,8 +173,10 @@ class SimScheduler:
         job.at = math.inf
         if job.name == "learn" and not self._faithful:
             self._learned = self._interests.read()["learned"]
+        job.rest = min(LONGEST_REST, job.rest * 2 + job.every / 2)
+        job.fired = self._loop.time()
         self._loop.create_task(_rung(job))
-        self._loop.call_soon(self._plan)
+        self._plan_soon()
 
 
 async def _rung(job: Job) -> None:

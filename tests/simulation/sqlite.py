@@ -13,17 +13,43 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
-from unittest.mock import patch
 
-from sqlalchemy.ext.asyncio import AsyncEngine
-
-from service.store import dialect, migrate, one_trip
-from tests.simulation.loop import OWNER
+from service.store import migrate
 
 LOCKED_FOR = 10.0
-LOOK_AGAIN = 0.01
+LOOK_AGAIN = 0.02
+"""Seconds at most after which a connection that waits for another one's transaction sees that it has ended."""
+
 FILES = ("", "-wal", "-shm")
 FAST_PRAGMAS = ("PRAGMA busy_timeout = 0", "PRAGMA synchronous = OFF", "PRAGMA foreign_keys = ON")
+
+
+CHANGES = ("INSERT", "UPDATE", "DELETE")
+WAITING: list[asyncio.Future[None]] = []
+"""Connections that wait for another process's transaction to end."""
+
+
+def _wake() -> None:
+    for waiter in WAITING:
+        _wake_one(waiter)
+    WAITING.clear()
+
+
+def _wake_one(waiter: "asyncio.Future[None]") -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+async def _freed(until: float) -> None:
+    """Return once some transaction has ended, or shortly after `until`."""
+    loop = asyncio.get_running_loop()
+    waiter = loop.create_future()
+    WAITING.append(waiter)
+    timer = loop.call_at(until + LOOK_AGAIN, _wake_one, waiter)
+    try:
+        await waiter
+    finally:
+        timer.cancel()
 
 
 class Host(Protocol):
@@ -33,6 +59,10 @@ class Host(Protocol):
     dead: bool
     wires: "list[Wire]"
 
+    @property
+    def disk_is_full(self) -> bool:
+        """Whether the database takes no write now."""
+
     async def statement(self, sql: str) -> None:
         """Pause before a statement; the process may be stalled, or crash, here."""
 
@@ -41,6 +71,9 @@ class Host(Protocol):
 
     def committed(self) -> None:
         """Hear of a commit; the process may crash here, and nobody is told."""
+
+    def draw(self, what: str) -> float:
+        """Draw a number from 0 to 1."""
 
 
 class Wire:
@@ -70,46 +103,62 @@ class Wire:
             return
         if self.changed:
             await self.host.committing()
-        self._alive()
+            self.writable()
+        self.alive()
         self.raw.commit()
+        _wake()
         if self.changed:
             self.changed = False
             self.host.committed()
             await asyncio.sleep(0)
 
     async def rollback(self) -> None:
+        """Roll back."""
+        self.back()
+
+    def back(self) -> None:
         """Roll back; what is dead has been rolled back."""
         self.changed = False
         if not self.host.dead:
             self.raw.rollback()
+        _wake()
 
     async def close(self) -> None:
         """Close."""
-        self.raw.close()
+        self.stop()
 
     def stop(self) -> None:
         """Close at once."""
         self.raw.close()
+        _wake()
 
     async def run(self, sql: str, parameters: Any, *, many: bool) -> sqlite3.Cursor:
         """Run one statement, in its own lap of the loop; wait in virtual time while another process writes."""
         await self.host.statement(sql)
         until = asyncio.get_running_loop().time() + LOCKED_FOR
         while True:
-            self._alive()
+            self.alive()
             try:
                 return self._execute(sql, parameters, many=many)
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or asyncio.get_running_loop().time() > until:
                     raise
-            await asyncio.sleep(LOOK_AGAIN)
+            await _freed(until)
+            await asyncio.sleep(self.host.draw("turn") * LOOK_AGAIN)
 
     def _execute(self, sql: str, parameters: Any, *, many: bool) -> sqlite3.Cursor:
-        done = self.raw.executemany(sql, parameters) if many else self.raw.execute(sql, parameters)
-        self.changed = self.changed or sql.startswith(("INSERT", "UPDATE", "DELETE"))
-        return done
+        if sql.startswith(CHANGES):
+            self.writable()
+            self.changed = True
+        return self.raw.executemany(sql, parameters) if many else self.raw.execute(sql, parameters)
 
-    def _alive(self) -> None:
+    def writable(self) -> None:
+        """Raise what SQLite says when the disk is full."""
+        if self.host.disk_is_full:
+            raise sqlite3.OperationalError("database or disk is full")
+
+    def alive(self) -> None:
+        """Raise what a driver says when the process is dead."""
         if self.host.dead:
             raise sqlite3.OperationalError("the process is dead")
 
@@ -158,33 +207,6 @@ class WireCursor:
         """Let the rows go."""
 
 
-async def _connected(*args: Any, **_kwargs: Any) -> Wire:
-    host: Any = OWNER.get()
-    return Wire(str(args[0]), host)
-
-
-class Engines:
-    """Engines by process and kind, kept over seeds: what SQLAlchemy compiled once serves every run."""
-
-    def __init__(self) -> None:
-        self._kept: dict[tuple[str, bool], AsyncEngine] = {}
-        self._make = dialect.sqlite_engine
-
-    def engine(self, at: dialect.Address, *, writes: bool) -> AsyncEngine:
-        """Return the engine of the running process, instead of a new one."""
-        host: Any = OWNER.get()
-        key = (host.name, writes)
-        if key not in self._kept:
-            self._kept[key] = self._made(at, writes=writes)
-        engine = self._kept[key]
-        engine.sync_engine.dispose(close=False)  # those of the process before are closed, and of another loop
-        return engine
-
-    def _made(self, at: dialect.Address, *, writes: bool) -> AsyncEngine:
-        with patch.object(dialect, "SQLITE_PRAGMAS", FAST_PRAGMAS), patch.object(one_trip, "connect", _connected):
-            return self._make(at, writes=writes)
-
-
 @cache
 def folder() -> Path:
     """Return this process's folder, in memory where there is one; it goes with the process."""
@@ -204,6 +226,7 @@ def template() -> Path:
 
 def fresh_database() -> Path:
     """Return the path of an empty database, always the same one."""
+    WAITING.clear()
     path = folder() / "simulation.db"
     for suffix in FILES:
         Path(f"{path}{suffix}").unlink(missing_ok=True)

@@ -3,19 +3,22 @@
 import asyncio
 import logging
 import warnings
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
 import structlog
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import SAWarning
 
+from service.store import delivery_queue
 from service.store.delivery_queue import StoreDeliveryQueue
 from service.store.memory import StoreMemory
 from service.store.task_queue import StoreTaskQueue
+from tests.simulation.engines import Engines
 from tests.simulation.loop import OWNER
-from tests.simulation.sqlite import Engines, template
+from tests.simulation.sqlite import template
 
 ENGINES = Engines()
 IN_THREADS = (
@@ -26,33 +29,54 @@ IN_THREADS = (
 )
 
 
-MAY_FIND = {
-    (StoreDeliveryQueue, "claim"): (
-        "SELECT 1 FROM deliveries WHERE status = 'pending' AND due_at <= :now"
-        " AND (leased_until IS NULL OR leased_until <= :now)"
-    ),
-    (StoreTaskQueue, "claim_submissions"): "SELECT 1 FROM tasks WHERE status = 'queued' AND due_at <= :now",
-    (StoreTaskQueue, "claim_polls"): (
-        "SELECT 1 FROM tasks WHERE CASE status WHEN 'queued' THEN deadline_at <= :now"
-        " ELSE due_at <= :now AND (leased_until IS NULL OR leased_until <= :now) END"
-    ),
-    (StoreTaskQueue, "sweep"): "SELECT 1 FROM tasks WHERE status = 'submitting'",
-    (StoreMemory, "run_times"): "SELECT 1 FROM run_times",
-    (StoreMemory, "prune"): "SELECT 1 WHERE false",
+POLLS = (
+    "SELECT 1 FROM tasks WHERE (leased_until IS NULL OR leased_until <= :now) AND CASE status"
+    " WHEN 'queued' THEN deadline_at <= :now WHEN 'submitting' THEN false ELSE due_at <= :now END"
+)
+SUBMISSIONS = (
+    "SELECT 1 FROM tasks WHERE status = 'queued' AND due_at <= :now AND deadline_at > :now"
+    " AND (:most IS NULL OR :most > (SELECT count(*) FROM tasks WHERE status IN"
+    " ('submitting', 'in_progress', 'in_doubt')))"
+)
+MAY_FIND: dict[tuple[type, str], Callable[[], str]] = {
+    (StoreDeliveryQueue, "claim"): lambda: _compiled(delivery_queue.DUE_HEADS),
+    (StoreTaskQueue, "claim_submissions"): lambda: SUBMISSIONS,
+    (StoreTaskQueue, "claim_polls"): lambda: POLLS,
+    (StoreTaskQueue, "sweep"): lambda: "SELECT 1 FROM tasks WHERE status = 'submitting'",
+    (StoreMemory, "run_times"): lambda: "SELECT 1 FROM run_times",
+    (StoreMemory, "prune"): lambda: "SELECT 1 WHERE false",
 }
 """Questions that find nothing cost most of a run: a glance tells when they would. Faithful runs ask in full."""
 
+COMPILED: dict[int, str] = {}
+NAMED = sqlite.dialect(paramstyle="named")
 
-def _glancing(whole: Callable[..., Any], query: str) -> Callable[..., Any]:
+
+def _compiled(statement: Any) -> str:
+    """Return the store's own statement as plain SQL."""
+    if id(statement) not in COMPILED:
+        COMPILED[id(statement)] = str(statement.limit(None).compile(dialect=NAMED))
+    return COMPILED[id(statement)]
+
+
+def _glancing(whole: Callable[..., Any], query: Callable[[], str]) -> Callable[..., Any]:
     async def asked(self: Any, *args: Any, **given: Any) -> Any:
         host: Any = OWNER.get()
-        now = given.get("now")
-        if host.glances and not host.glance(query, now):
+        if host.hurries and not any(host.glance(query(), values) for values in _asked_for(args, given)):
             await asyncio.sleep(0)
             return []
         return await whole(self, *args, **given)
 
     return asked
+
+
+def _asked_for(args: Any, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the values of each question that a call asks."""
+    now = {"now": given.get("now")}
+    if args:  # the rooms of handlers
+        yield from (now | {"handler_name": name} for room in args[0] for name in room.names)
+    else:
+        yield now | {"most": given["limits"].max_in_flight if "limits" in given else None}
 
 
 class Errors:

@@ -11,6 +11,7 @@ from sqlalchemy import Integer, bindparam, select
 from service.core import task as core_task
 from service.store import delivery_queue, outcomes, task_queue
 from service.store.delivery_queue import StoreDeliveryQueue
+from service.store.inbox import StoreInbox
 from service.store.intake import StoreIntake
 from service.store.ledger import StoreTransaction
 from service.store.tables import IS_PENDING, deliveries
@@ -21,7 +22,7 @@ def no_fencing() -> AbstractContextManager[Any]:
     """Let every late result of a lost delivery lease through."""
 
     async def lock(connection: Any, claims: Mapping[str, int]) -> Any:
-        query = select(*(deliveries.c[name] for name in delivery_queue.HELD_FIELDS))
+        query = select(*(deliveries.c[name] for name in delivery_queue.HELD_FIELDS), delivery_queue.FOLLOWED)
         rows = await connection.execute(query.where(deliveries.c.id.in_(list(claims))))
         return {row["id"]: outcomes.Held(**row) for row in rows.mappings()}
 
@@ -117,6 +118,53 @@ def idempotency_ignored() -> AbstractContextManager[Any]:
         return await whole(self, task, inputs, None)
 
     return patch.object(StoreIntake, "add", add)
+
+
+def unread_forgotten() -> AbstractContextManager[Any]:
+    """Never look for callbacks that were kept to be recorded later."""
+
+    async def unread_since(_self: StoreInbox) -> None:
+        return None
+
+    return patch.object(StoreInbox, "unread_since", unread_since)
+
+
+def lease_with_the_wrong_fence() -> AbstractContextManager[Any]:
+    """Hand out the fence that a task had before it was claimed."""
+    whole = task_queue._lease
+
+    async def lease(*args: Any) -> Any:
+        return [replace(task, fence=task.fence - 1) for task in await whole(*args)]
+
+    return patch.object(task_queue, "_lease", lease)
+
+
+def delivery_lease_with_the_wrong_fence() -> AbstractContextManager[Any]:
+    """Hand out the fence that a delivery had before it was claimed."""
+    whole = StoreDeliveryQueue.claim
+
+    async def claim(self: StoreDeliveryQueue, *args: Any, **given: Any) -> Any:
+        return [replace(claim, fence=claim.fence - 1) for claim in await whole(self, *args, **given)]
+
+    return patch.object(StoreDeliveryQueue, "claim", claim)
+
+
+def max_in_flight_ignored() -> AbstractContextManager[Any]:
+    """Submit whatever is due, however many tasks are at the upstream."""
+
+    async def in_flight(_connection: Any) -> int:
+        return 0
+
+    return patch.object(task_queue, "_in_flight", in_flight)
+
+
+def budget_ignored() -> AbstractContextManager[Any]:
+    """Submit whatever is due, whatever the day has cost."""
+
+    async def affordable(_connection: Any, candidates: Any, _now: Any, _budget: float) -> Any:
+        return candidates
+
+    return patch.object(task_queue, "affordable", affordable)
 
 
 @contextmanager

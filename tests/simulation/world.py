@@ -2,17 +2,14 @@
 
 import asyncio
 import gc
-import json
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from contextvars import Context, copy_context
-from dataclasses import dataclass
+from contextvars import copy_context
 from random import Random
 from typing import Any
 
 import httpx
-from starlette.types import ASGIApp
 
 from service.core.callback import callback_digest
 from service.core.tokens import Tokens
@@ -23,28 +20,20 @@ from tests.simulation.client import Attacker, Client
 from tests.simulation.dice import Dice
 from tests.simulation.handlers import Stage
 from tests.simulation.history import Called, History
+from tests.simulation.limits import Limits
 from tests.simulation.loop import OWNER, SimLoop
-from tests.simulation.network import Line, Network, Passage, Server
-from tests.simulation.process import Process, Surroundings
+from tests.simulation.network import Line, Network, Passage, Place, Server, params_of, payload_of
+from tests.simulation.process import Process
 from tests.simulation.scenario import LONG, Scenario
 from tests.simulation.scheduler import Interests
 from tests.simulation.sqlite import fresh_database
+from tests.simulation.surroundings import FullDisk, Surroundings
 from tests.simulation.terms import KEY, SECRET, settings_of
 
 HORIZON = 40 * 3600.0
 LONGEST_PAUSE = 60.0
 LONG_HORIZON = 1000 * 3600.0
 """Seconds of virtual time after which a run that is not through waits for ever; on a long schedule, later."""
-
-
-@dataclass(kw_only=True)
-class Place:
-    """A server of the world's own, that never dies."""
-
-    name: str
-    app: ASGIApp | None
-    context: Context
-    dead: bool = False
 
 
 class World:
@@ -57,29 +46,32 @@ class World:
         self.dice = Dice(scenario.seed)
         self.path = fresh_database()
         self.reader = sqlite3.connect(self.path, isolation_level=None)
+        self.interests = Interests(self.reader)
         self.network = Network(loop, self.dice, scenario.weather, self.history)
         self.tokens = Tokens([SECRET])
         self.sandbox = self._sandbox()
         stage = Stage(loop, self.dice, self.history, trouble=scenario.handler_trouble, slow=scenario.handler_slow)
         self.stage = stage
+        self._changed = asyncio.Event()
         self.settings = settings_of(scenario, f"sqlite:///{self.path}")
         around = Surroundings(
             loop=loop,
             network=self.network,
             dice=self.dice,
             history=self.history,
-            interests=Interests(self.reader),
+            interests=self.interests,
             settings=self.settings,
             handlers=lambda: dict(stage.handlers()),
             commit_delay=scenario.commit_delay,
             faithful=scenario.faithful,
+            crowd=scenario.crowd,
+            wakes=scenario.woken_every is None,
+            full_disks=scenario.full_disks,
             on_commit=self._committed,
+            on_death=self._changed.set,
         )
-        self.processes = [
-            Process(number, around, scenario.crashes, scenario.stalls) for number in range(scenario.processes)
-        ]
-        self._others: list[asyncio.Task[Any]] = []
-        self._ending = False
+        self.processes = [Process(number, around, scenario) for number in range(scenario.processes)]
+        self._limits = Limits(self.reader, self.settings, self.history)
 
     def _sandbox(self) -> Sandbox:
         switches: dict[str, Any] = {"tiny_videos": True, "key": KEY, **self.scenario.switches}
@@ -99,16 +91,17 @@ class World:
             self.attacker = Attacker(http=http, dice=self.dice)
             for process in self.processes:
                 process.start()
-            self.loop.on_lap = self._lap
+            self.loop.on_lap = self._lap if any(crash.point == "lap" for crash in self.scenario.crashes) else None
             keeper = self.loop.create_task(self._keep_alive())
+            waker = self.loop.create_task(client.wake(self.scenario.woken_every))
             await self._asked(client)
             await self._quiet()
             await self._replayed(client)
             await self._quiet()
-            self._ending = True
             keeper.cancel()
+            waker.cancel()
             self.loop.on_lap = None
-            await asyncio.gather(keeper, return_exceptions=True)
+            await asyncio.gather(keeper, waker, return_exceptions=True)
             await self._stopped()
 
     @asynccontextmanager
@@ -130,7 +123,13 @@ class World:
         wishes = [client.wish(wish) for wish in self.scenario.wishes]
         attacks = [self.attacker.attack(number, 5 + 10.0 * number) for number in range(self.scenario.attackers)]
         restarts = [self._restart(at) for at in self.scenario.restarts]
-        await asyncio.gather(*wishes, *attacks, *restarts)
+        troubles = [self._full_disk(full) for full in self.scenario.full_disks]
+        await asyncio.gather(*wishes, *attacks, *restarts, *troubles)
+
+    async def _full_disk(self, full: FullDisk) -> None:
+        """Note when the disk is full: nothing is on time then."""
+        self.history.amiss("full disk", full.at, full.at + full.seconds)
+        await asyncio.sleep(full.at + full.seconds)
 
     async def _restart(self, at: float) -> None:
         """Stop a process as a deployment does, and start it again."""
@@ -139,10 +138,12 @@ class World:
         if not process.dead:
             process.down_until = self.loop.time() + 3600  # nobody else starts it meanwhile
             await process.stop()
-            alone = self.scenario.processes == 1 and not (self.scenario.crashes or self.scenario.stalls)
+            troubled = self.scenario.crashes or self.scenario.stalls or self.scenario.full_disks
+            alone = self.scenario.processes == 1 and self.scenario.true_clocks and not troubled
             if alone and facts.leased(self.reader, self.loop.time()):
                 self.history.complain("P7: a lease is held after a clean stop")
             process.down_until = self.loop.time() + 1
+            self._changed.set()
 
     async def _keep_alive(self) -> None:
         """Start again what has died, once its time is up."""
@@ -151,11 +152,11 @@ class World:
                 if process.dead and self.loop.time() >= process.down_until:
                     await process.buried()
                     process.start()
-            await asyncio.sleep(self._next_start())
-
-    def _next_start(self) -> float:
-        waits = [process.down_until - self.loop.time() for process in self.processes if process.dead]
-        return max(0.05, min([1.0, *waits])) if waits or facts.busy(self.reader, self.loop.time()) else 1.0
+            self._changed.clear()
+            waits = [process.down_until - self.loop.time() for process in self.processes if process.dead]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, min(waits)) if waits else None):
+                    await self._changed.wait()
 
     async def _replayed(self, client: Client) -> None:
         ended = list(self.reader.execute("SELECT id FROM deliveries WHERE status != 'pending' ORDER BY id"))
@@ -205,6 +206,8 @@ class World:
     def _committed(self) -> None:
         for task_id, status in facts.waiting_silently(self.reader):
             self.history.complain(f"P7: task {task_id} is {status} without a due time or a lease")
+        self.interests.changed()
+        self._limits.look()
         for process in self.processes:
             process.replan()
 
@@ -254,17 +257,6 @@ class World:
             claim = self.tokens.read_callback_token(called.token, self.loop.now().replace(year=2026, month=5, day=6))
             return callback_digest(claim, called.body)
         return None
-
-
-def params_of(passage: Passage) -> dict[str, Any]:
-    """Return the parameters of a submission."""
-    body: dict[str, Any] = json.loads(passage.body)
-    return body["input"][0]["params"] if "input" in body else body
-
-
-def payload_of(passage: Passage) -> str:
-    """Return the payload token of a submission."""
-    return str(params_of(passage)["payload"])
 
 
 def play(scenario: Scenario) -> World:

@@ -130,6 +130,23 @@ async def test_a_late_result_meets_the_fence() -> None:
     assert [line["outcome"] for line in lines] == ["discarded"]
 
 
+@pytest.mark.parametrize(("waited", "started"), [(0.4, 1), (0.6, 0), (1.0, 0)])
+async def test_a_claim_that_took_half_its_lease_is_given_back(waited: float, started: int) -> None:
+    """What is left of such a lease may run out before it is renewed, and another claim would run it once more."""
+    guest = Guest()
+    made = stage(handler("guest", guest))
+    made.queue.held.clear()
+    made.queue.put("guest")
+    running = asyncio.create_task(made.dispatch.round())
+    await asyncio.wait_for(made.queue.claiming.wait(), PATIENCE)
+    made.clock.at += waited * LEASE
+    made.queue.held.set()
+    assert await running == started
+    await made.dispatch.settle()
+    assert len(guest.events) == started
+    assert len(made.queue.released) == 1 - started
+
+
 async def test_drain_waits_for_what_ends_in_time() -> None:
     """A handler that ends within the grace is stored as delivered, and nothing is claimed any more."""
     made = stage(handler("guest", Guest()))

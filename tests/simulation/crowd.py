@@ -1,0 +1,19 @@
+"""Callbacks by the crowd, without a thousand of them."""
+
+from collections.abc import Callable
+from datetime import datetime
+
+from service.receive import Crowd
+
+
+class DrawnCrowd(Crowd):
+    """Takes a share of all callbacks for members of a crowd, as the dice say."""
+
+    def __init__(self, share: float, draw: Callable[[str], float]) -> None:
+        super().__init__()
+        self._share = share
+        self._draw = draw
+
+    def joined(self, now: datetime) -> bool:  # noqa: ARG002 - whenever it comes
+        """Return whether one more callback is one of a crowd."""
+        return self._draw("crowd") < self._share

@@ -1,0 +1,42 @@
+"""The engines of a run: the quick ones, and SQLAlchemy's own on a driver without a thread."""
+
+from typing import Any
+from unittest.mock import patch
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from service.store import dialect, one_trip
+from tests.simulation.loop import OWNER
+from tests.simulation.quick import QuickEngine
+from tests.simulation.sqlite import FAST_PRAGMAS, Host, Wire
+
+
+async def _connected(*args: Any, **_kwargs: Any) -> Wire:
+    host: Any = OWNER.get()
+    return Wire(str(args[0]), host)
+
+
+class Engines:
+    """Engines by process and kind, kept over seeds: what SQLAlchemy compiled once serves every run."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[str, bool], AsyncEngine] = {}
+        self._make = dialect.sqlite_engine
+
+    def engine(self, at: dialect.Address, *, writes: bool) -> Any:
+        """Return an engine for the running process."""
+        host: Any = OWNER.get()
+        return QuickEngine(str(at.path), host, writes=writes) if host.hurries else self._whole(host, at, writes=writes)
+
+    def _whole(self, host: Host, at: dialect.Address, *, writes: bool) -> AsyncEngine:
+        """Return the engine that the process had in an earlier run, instead of a new one."""
+        key = (host.name, writes)
+        if key not in self._kept:
+            self._kept[key] = self._made(at, writes=writes)
+        engine = self._kept[key]
+        engine.sync_engine.dispose(close=False)  # those of the process before are closed, and of another loop
+        return engine
+
+    def _made(self, at: dialect.Address, *, writes: bool) -> AsyncEngine:
+        with patch.object(dialect, "SQLITE_PRAGMAS", FAST_PRAGMAS), patch.object(one_trip, "connect", _connected):
+            return self._make(at, writes=writes)

@@ -1,0 +1,166 @@
+"""SQLAlchemy without its asynchronous half, which costs more than all statements of a run together.
+
+Statements, types and results are SQLAlchemy's own, and only the way to the driver is short. Faithful runs take the long
+one.
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Connection, CursorResult, Dialect, Engine, create_engine
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.sql.base import Executable
+
+from tests.simulation.sqlite import CHANGES, FAST_PRAGMAS, Host, Wire
+
+READERS = 3
+PATIENCE = 30.0
+
+
+@cache
+def _sync_engine() -> Engine:
+    """Return what compiles the statements of every run; its own connection is used once, to learn what SQLite can."""
+    engine = create_engine("sqlite://", hide_parameters=True)
+    engine.connect().close()
+    return engine
+
+
+class _Cursor(sqlite3.Cursor):
+    """Brings all rows at once, as the driver of the service does."""
+
+    _left: list[Any]
+
+    def execute(self, sql: str, parameters: Any = ()) -> "_Cursor":
+        """Run a statement."""
+        super().execute(sql, parameters)
+        self._left = super().fetchall()
+        return self
+
+    def executemany(self, sql: str, parameters: Any) -> "_Cursor":
+        """Run a statement for each set of parameters."""
+        super().executemany(sql, parameters)
+        self._left = []
+        return self
+
+    def fetchall(self) -> list[Any]:
+        """Return every row that is left."""
+        left, self._left = self._left, []
+        return left
+
+    def fetchone(self) -> Any:
+        """Return the next row."""
+        return self._left.pop(0) if self._left else None
+
+    def fetchmany(self, size: int | None = 1) -> list[Any]:
+        """Return some rows."""
+        left, self._left = self._left[:size], self._left[size:]
+        return left
+
+
+class _Plug:
+    """A connection of the driver as SQLAlchemy asks for it; transactions are not its own."""
+
+    is_valid = True
+
+    def __init__(self, raw: sqlite3.Connection) -> None:
+        self.dbapi_connection = raw
+        self.info: dict[str, Any] = {}
+
+    def cursor(self) -> _Cursor:
+        """Return a cursor."""
+        return self.dbapi_connection.cursor(_Cursor)
+
+    def commit(self) -> None:
+        """Leave it to the wire."""
+
+    rollback = close = commit
+
+
+class QuickConnection:
+    """What the store asks of SQLAlchemy's AsyncConnection."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.wire = wire
+        plug: Any = _Plug(wire.raw)
+        self._sync = Connection(_sync_engine(), plug, _has_events=False)
+
+    @property
+    def dialect(self) -> Dialect:
+        """Return the dialect."""
+        return self._sync.dialect
+
+    async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        """Run a statement, in its own lap of the loop."""
+        await self._ready(changes=getattr(statement, "is_dml", False))
+        return self._sync.execute(statement, parameters)
+
+    async def exec_driver_sql(self, sql: str, parameters: Any = None) -> CursorResult[Any]:
+        """Run plain SQL, in its own lap of the loop."""
+        await self._ready(changes=sql.startswith(CHANGES))
+        return self._sync.exec_driver_sql(sql, parameters)
+
+    async def _ready(self, *, changes: bool) -> None:
+        await self.wire.host.statement("")
+        try:
+            self.wire.alive()
+            if changes:
+                self.wire.writable()
+                self.wire.changed = True
+        except sqlite3.Error as error:
+            raise OperationalError(None, None, error) from error
+
+
+class QuickEngine:
+    """What the store asks of SQLAlchemy's AsyncEngine: one connection that writes, or a few that only read."""
+
+    def __init__(self, path: str, host: Host, *, writes: bool) -> None:
+        self._path = path
+        self._host = host
+        self._begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
+        self._pragmas: Sequence[str] = (*FAST_PRAGMAS, f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
+        self._places = asyncio.Semaphore(1 if writes else READERS)
+        self._free: list[QuickConnection] = []
+
+    @asynccontextmanager
+    async def begin(self) -> AsyncIterator[QuickConnection]:
+        """Yield a connection in a transaction, which is committed at the end, or rolled back for an error."""
+        async with self._places:
+            connection = self._free.pop() if self._free else self._connect()
+            try:
+                async with _transaction(connection.wire, self._begin):
+                    yield connection
+            finally:
+                self._free.append(connection)
+
+    def _connect(self) -> QuickConnection:
+        wire = Wire(self._path, self._host)
+        for pragma in self._pragmas:
+            wire.raw.execute(pragma)
+        return QuickConnection(wire)
+
+    async def dispose(self) -> None:
+        """Close every connection."""
+        for connection in self._free:
+            connection.wire.stop()
+        self._free.clear()
+
+
+@asynccontextmanager
+async def _transaction(wire: Wire, begin: str) -> AsyncIterator[None]:
+    try:
+        await wire.run(begin, (), many=False)
+    except sqlite3.Error as error:
+        raise OperationalError(begin, None, error) from error
+    try:
+        yield
+        try:
+            await wire.commit()
+        except sqlite3.Error as error:
+            raise OperationalError("COMMIT", None, error) from error
+    except BaseException:
+        wire.back()
+        raise
