@@ -1,6 +1,7 @@
 """Plays every attempt and prints the table: attempt, what happened, verdict."""
 
 import importlib
+import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,7 @@ def lines(found: list[tuple[str, str, str]]) -> Iterator[str]:
 def main(wanted: str = "") -> int:
     """Print the table; return 1 when an attempt got through, 0 otherwise."""
     load_all()
+    logging.getLogger("uvicorn.error").addHandler(logging.NullHandler())  # it tells how it stops, each time
     found = anyio.run(rows, wanted)
     print("\n".join(lines(found)))  # noqa: T201 - the table is what the command is for
     return int(any(row[2] == HOLE for row in found))

@@ -6,6 +6,7 @@ import pytest
 
 from tests.attacks.attempts import ATTEMPTS, Attempt, play
 from tests.attacks.table import load_all
+from tests.attacks.timing import pairs, table
 
 load_all()
 
@@ -14,3 +15,12 @@ load_all()
 async def test_attempt_does_not_get_through(attempt: Attempt, tmp_path: Path) -> None:
     """The attempt gains nothing."""
     assert await play(attempt, tmp_path)
+
+
+def test_timing_of_every_secret_is_measured() -> None:
+    """The measurement runs through, and has a row for each check; it judges nothing."""
+    told = table(rounds=20)
+    assert [line.split(" | ")[0].removeprefix("| ") for line in told[2:]] == [pair.name for pair in pairs()]
+    for pair in pairs():
+        assert pair.early() is None
+        assert pair.late() is None
