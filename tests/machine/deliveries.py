@@ -6,19 +6,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from service.ports import AttemptResult, DeliveryClaim, Outcome, Room
-from tests.machine.machine import MOMENT, TaskMachine, which
+from tests.machine.life import LifeMachine
+from tests.machine.machine import MOMENT, which
 from tests.unit.loops import LEASE
 
 OUTCOMES: tuple[Outcome, ...] = ("delivered", "retry", "dead")
 
 
-class WholeMachine(TaskMachine):
+class WholeMachine(LifeMachine):
     """Tasks and what follows from them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.in_hand: list[DeliveryClaim] = []
 
+    @precondition(lambda self: any(one.pending for one in self.model.deliveries.values()))
     @rule(handler=st.sampled_from(("log", "webhook")), limit=st.sampled_from((1, 100)))
     def claim_deliveries(self, handler: str, limit: int) -> None:
         """Claim what is due: heads of lanes that are in nobody's hands, and all of them."""
@@ -83,3 +85,31 @@ class WholeMachine(TaskMachine):
         assert self.do(self.house.store.deliveries.replay([one.id], now=now)) == ([one.id] if ended else [])
         if ended:
             one.status, one.attempts, one.due, one.lease, one.fence = "pending", 0, now, None, one.fence + 1
+
+    @precondition(lambda self: any(one.pending for one in self.model.deliveries.values()))
+    @rule(outcome=st.sampled_from(OUTCOMES))
+    def deliver(self, outcome: Outcome) -> None:
+        """Claim what is due, and record how one attempt ended, as mostly happens."""
+        before = len(self.in_hand)
+        self.claim_deliveries("log", 100)
+        if len(self.in_hand) > before:
+            self.finish(before, outcome)
+
+    @precondition(lambda self: self.in_hand)
+    @rule(outcome=st.sampled_from(OUTCOMES))
+    def overtake_attempt(self, outcome: Outcome) -> None:
+        """Sleep through a lease: another worker takes the delivery up, and then the first one goes on."""
+        self.clock.move(LEASE + MOMENT)
+        for handler in ("log", "webhook"):
+            self.claim_deliveries(handler, 100)
+        self.finish(0, outcome)
+
+    @precondition(lambda self: self.in_hand)
+    @rule(outcome=st.sampled_from(OUTCOMES))
+    def replay_in_hand(self, outcome: Outcome) -> None:
+        """Replay what has just ended, and hear once more from a holder of before."""
+        claim = self.in_hand[0]
+        self.finish(0, "dead")
+        self.in_hand.append(claim)
+        self.replay(list(self.model.deliveries).index(claim.id))
+        self.finish(len(self.in_hand) - 1, outcome)

@@ -99,8 +99,8 @@ def answer(claimed: Claimed, word: str, foreign: UpstreamId | None, now: datetim
         return plain
     if word in {"given_up", "again"}:
         guess = replace(_guess(Status.FAILED), error=UNKNOWN) if word == "given_up" else _guess(Status.QUEUED)
-        due = {"due_at": now, "warning": SECOND_BILL} if word == "again" else {}
-        return replace(plain, fact=guess, ours_only=True, poll="not found", **due)
+        ours = replace(plain, fact=guess, ours_only=True, poll="not found")
+        return replace(ours, due_at=now, warning=SECOND_BILL) if word == "again" else ours
     if word == "believed":
         fact = replace(DONE, unconfirmed=True)
         assert fact_to_json(fact)["status"] == "completed"
