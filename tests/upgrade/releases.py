@@ -38,10 +38,12 @@ RELEASES = (Release(commit="ab92e454ce1c2d9bdd6e5d7df5e7c170c97a2020", head="000
 
 def unpacked(release: Release, into: Path) -> Path:
     """Return the directory `into` with the release's tree in it; skip the test where the history is too short."""
-    packed = subprocess.run(["git", "archive", release.commit], cwd=ROOT, capture_output=True, check=False)  # noqa: S603, S607 - our own history
-    if packed.returncode:
-        pytest.skip(f"the history here has no commit {release.id}: a shallow clone, or none at all")
-    with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as tree:
+    try:
+        packed = subprocess.run(["git", "archive", release.commit], cwd=ROOT, capture_output=True, check=True).stdout  # noqa: S603, S607 - our own history
+    except (FileNotFoundError, subprocess.CalledProcessError) as error:
+        why = getattr(error, "stderr", b"").decode().strip() or error
+        pytest.skip(f"the history here has no commit {release.id}: a shallow clone, or none at all ({why})")
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tree:
         tree.extractall(into, filter="data")
     return into
 
