@@ -1,0 +1,18 @@
+"""One target under libFuzzer: `python -m tests.fuzz.child TARGET [libFuzzer's own options]`."""
+
+import sys
+
+import atheris
+
+
+def main() -> None:
+    """Fuzz until the time is up, or until something is found."""
+    with atheris.instrument_imports(include=["service", "json", "ipaddress", "urllib.parse", "email._parseaddr"]):
+        from tests.fuzz.targets import TARGETS  # noqa: PLC0415 - imported while imports are instrumented
+    name = sys.argv.pop(1)
+    atheris.Setup(sys.argv, TARGETS[name])
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
