@@ -99,7 +99,7 @@ class Desk:
         self._terms = terms
         self._inspect = inspect
         self._new_id = new_id
-        self._checking = anyio.CapacityLimiter(1)  # more threads at once would only wait for each other
+        self._checking = anyio.CapacityLimiter(2)  # more at once would only wait for each other
 
     async def accept(self, new: NewTask) -> tuple[Task, bool]:
         """Store a new task; return it, and whether it was made now (False: its idempotency key was known).

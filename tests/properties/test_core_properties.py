@@ -6,11 +6,13 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from service.core import wire
 from service.core.callback import UnreadableCallback, read_callback, read_fact
 from service.core.routing import check_notify
 from service.core.task import SETTLED, TRANSITIONS, Fact, Source, Status, Task, TaskId, UpstreamId, advance
@@ -218,3 +220,25 @@ def test_any_wish_is_checked_calmly(notify: Any) -> None:
     """Any JSON as `notify` passes or is refused with its faults."""
     with suppress(InvalidParams):
         assert list(check_notify(notify, ["webhook"])) == (notify or [])
+
+
+def _outcome(raw: bytes) -> object:
+    try:
+        return repr(parse_json(raw))
+    except UnreadableBody as error:
+        return str(error)
+
+
+marks = st.sampled_from([b'"', b"[", b"]", b"{", b"}", b",", b":", b"\\", b"a", b"1", b" "])
+
+
+@given(json_values.map(lambda value: json.dumps(value).encode()) | st.lists(marks, max_size=40).map(b"".join))
+@example(b"[" * 70 + b"]" * 70)
+@example(b'"' + b"[" * 70 + b'"')
+def test_texts_left_out_of_the_count_change_nothing(raw: bytes) -> None:
+    """A body is read or refused alike whether or not its texts are left out when its values are counted."""
+    with patch.object(wire, "MAX_VALUES", 4), patch.object(wire, "MAX_DEPTH", 3):
+        with patch.object(wire, "LONG", len(raw) + 1):
+            counted_whole = _outcome(raw)
+        with patch.object(wire, "LONG", 0), patch.object(wire, "FEW_TEXTS", 3):
+            assert _outcome(raw) == counted_whole
