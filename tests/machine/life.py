@@ -8,10 +8,11 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from service.core.task import TaskId
+from service.core.task import Source, TaskId, UpstreamId
+from service.entry import Entry
 from service.errors import UnreadableBody
 from service.handling import Artifact
-from tests.machine.hands import ANSWERS, Claimed, answer, hear_answer, hear_callback
+from tests.machine.hands import ANSWERS, Claimed, answer, fact_of, hear_answer, hear_callback
 from tests.machine.machine import MOMENT, TaskMachine, which
 from tests.machine.model import TaskModel
 from tests.unit.loops import LEASE, START
@@ -93,6 +94,16 @@ class LifeMachine(TaskMachine):
             kept = self.do(queue.renew({task.id: task.fence}, until=now + LEASE))
             assert kept == ({task.id} if ours else set())
             one.lease = now + LEASE if ours else one.lease
+
+    @precondition(lambda self: any(one.final for one in self.model.tasks.values()))
+    @rule(number=which, word=st.sampled_from(("in_progress", "completed", "failed")))
+    def hear_after_the_end(self, number: int, word: str) -> None:
+        """Record an answer that was under way when the task ended: the end stands."""
+        ended = [one for one in self.model.tasks.values() if one.final]
+        one = ended[number % len(ended)]
+        upstream_id = UpstreamId(one.upstream_id) if one.upstream_id else None
+        fact = fact_of(word, upstream_id)
+        self.do(self.house.record.add(Entry(task_id=TaskId(one.id), fact=fact, source=Source.POLL, poll=word)))
 
     # ── callbacks ────────────────────────────────────────────────────────────
 
