@@ -1,17 +1,21 @@
 """What follows from facts, as it is written: events, and their deliveries."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Row, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.ports import DeliveryClaim, DeliveryRow, EventRow
 from service.store.bulk import insert_many
-from service.store.claims import claims_of
+from service.store.claims import NO_PAYLOAD, claim_of, with_payload
 from service.store.dialect import one_at_a_time
+from service.store.intake import PAYLOAD
 from service.store.rows import Values
 from service.store.tables import IS_PENDING, deliveries, events
 
+BUSY = select(deliveries.c.lane).where(IS_PENDING, deliveries.c.lane.in_(bindparam("lanes", expanding=True)))
+NUMBERED = with_payload(events.c.id, events.c.seq, events.c.at).where(events.c.id.in_(bindparam("ids", expanding=True)))
 FRESH: Values = {"status": "pending", "attempts": 0, "attempted": 0}
 
 
@@ -31,11 +35,13 @@ async def append_deliveries(
 
     Of a lane only the first can be, and only while no earlier delivery of it is on its way.
     """
-    born = await _born(connection, rows)
-    numbers = await _numbers(connection, {row.event_id for row in rows})
-    values = [vars(row) | FRESH | numbers[row.event_id] | _lease(row, born) for row in rows]
+    born = await _born(connection, [row for row in rows if row.event_id in carried])
+    asked = {"ids": list({row.event_id for row in rows}), "place": PAYLOAD if born else NO_PAYLOAD}
+    found = {event.id: event for event in await connection.execute(NUMBERED, asked)}
+    values = [_values(row, found[row.event_id], leased=row.id in born) for row in rows]
     await insert_many(connection, deliveries, values)
-    return await claims_of(connection, [one for one in values if one["id"] in born], carried)
+    ours = [one for one in values if one["id"] in born]
+    return [claim_of(one, carried[one["event_id"]], found[one["event_id"]].payload) for one in ours]
 
 
 async def _born(connection: AsyncConnection, rows: Sequence[DeliveryRow]) -> set[str]:
@@ -44,17 +50,11 @@ async def _born(connection: AsyncConnection, rows: Sequence[DeliveryRow]) -> set
     wanted = {lane: row.id for lane, row in heads.items() if row.leased_until}
     if not wanted:
         return set()
-    busy = select(deliveries.c.lane).where(IS_PENDING, deliveries.c.lane.in_(wanted))
-    for lane in (await connection.execute(busy)).scalars():
+    for lane in (await connection.execute(BUSY, {"lanes": list(wanted)})).scalars():
         wanted.pop(lane, None)
     return set(wanted.values())
 
 
-def _lease(row: DeliveryRow, born: Collection[str]) -> Values:
-    return {"leased_until": row.leased_until, "fence": 1} if row.id in born else {"leased_until": None, "fence": 0}
-
-
-async def _numbers(connection: AsyncConnection, event_ids: Collection[str]) -> dict[str, Values]:
-    """Return what a delivery keeps of its event: its number and its time."""
-    query = select(events.c.id, events.c.seq, events.c.at).where(events.c.id.in_(event_ids))
-    return {row.id: {"event_seq": row.seq, "created_at": row.at} for row in await connection.execute(query)}
+def _values(row: DeliveryRow, event: Row[Any], *, leased: bool) -> Values:
+    lease = {"leased_until": row.leased_until if leased else None, "fence": int(leased)}
+    return vars(row) | FRESH | lease | {"event_seq": event.seq, "created_at": event.at}

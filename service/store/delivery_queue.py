@@ -1,6 +1,6 @@
 """Deliveries that are due, first in first out within a lane."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from uuid import uuid4
@@ -8,9 +8,9 @@ from uuid import uuid4
 from sqlalchemy import Integer, Label, Select, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.ports import AttemptResult, DeliveryClaim, DeliveryView, EventRow, Room
+from service.ports import AttemptResult, DeliveryClaim, DeliveryView, Room
 from service.store.bulk import insert_many, update_many
-from service.store.claims import claims_of
+from service.store.claims import claim_of, with_payload
 from service.store.engine import Database
 from service.store.event_log import COLUMNS, event_of
 from service.store.library import delivery_view
@@ -47,8 +47,7 @@ class StoreDeliveryQueue:
             values = {"leased_until": until, "fence": deliveries.c.fence + 1}
             statement = update(deliveries).where(deliveries.c.id.in_(chosen)).values(values).returning(*CLAIMED)
             leased = {row["id"]: dict(row) for row in (await write.connection.execute(statement)).mappings()}
-            carried = await _events(write.connection, [row["event_seq"] for row in leased.values()])
-            return await claims_of(write.connection, [leased[one] for one in chosen], carried)
+            return await _claims(write.connection, [leased[one] for one in chosen])
 
     async def finish(self, results: Sequence[AttemptResult]) -> set[str]:
         """Store attempts and what became of their deliveries; return the ids whose fence still fitted.
@@ -151,15 +150,20 @@ def _followed() -> Label[bool]:
     return select(other.c.id).where(other.c.status == PENDING, same_lane).exists().label("followed")
 
 
-FOLLOWED = _followed()
-DUE_HEADS = _due_heads()  # made once: it is asked many times a second
+# What is asked many times a second is made once.
+DUE_HEADS = _due_heads()
+CARRIED = with_payload(*COLUMNS).where(events.c.seq.in_(bindparam("numbers", expanding=True)))
+LEASED = (
+    select(*(deliveries.c[name] for name in HELD_FIELDS), _followed())
+    .where(deliveries.c.id.in_(bindparam("ids", expanding=True)), IS_PENDING, deliveries.c.leased_until.is_not(None))
+    .order_by(deliveries.c.id)
+    .with_for_update()
+)
 
 
 async def _lock_held(connection: AsyncConnection, claims: Mapping[str, int]) -> dict[str, Held]:
     """Return those that are still leased under the claim's fence, locked in id order."""
-    leased = deliveries.c.id.in_(list(claims)) & IS_PENDING & deliveries.c.leased_until.is_not(None)
-    query = select(*(deliveries.c[name] for name in HELD_FIELDS), FOLLOWED).where(leased)
-    rows = await connection.execute(query.order_by(deliveries.c.id).with_for_update())
+    rows = await connection.execute(LEASED, {"ids": list(claims)})
     found = [Held(**row) for row in rows.mappings()]
     return {held.id: held for held in found if claims[held.id] == held.fence}
 
@@ -178,10 +182,10 @@ async def _write_outcomes(connection: AsyncConnection, pairs: Sequence[tuple[Hel
         await connection.execute(POSTPONE, moved)
 
 
-async def _events(connection: AsyncConnection, numbers: Collection[int]) -> dict[str, EventRow]:
-    query = select(*COLUMNS)
-    found = await connection.execute(query.where(events.c.seq.in_(numbers)))
-    return {event.id: event for event in map(event_of, found.mappings())}
+async def _claims(connection: AsyncConnection, leased: Sequence[Values]) -> list[DeliveryClaim]:
+    rows = await connection.execute(CARRIED, {"numbers": [row["event_seq"] for row in leased]})
+    carried = {row["id"]: (event_of(row), row["payload"]) for row in rows.mappings()}
+    return [claim_of(row, *carried[row["event_id"]]) for row in leased]
 
 
 def _replayed(delivery_id: str, now: datetime) -> Values:
