@@ -69,7 +69,7 @@ async def _kept(home: Path, serve: Serve, prepare: Prepare, **said: str) -> tupl
             body["output"][0]["content"][0] |= said
             g.upstream.polled = lambda _: JSONResponse(body)
             await g.call_back(g.token(), completed("up1"))
-            with anyio.fail_after(20):
+            with anyio.fail_after(50):
                 while not (rows := await _tried(g.http)):  # noqa: ASYNC110 - the service has no event to wait for
                     await anyio.sleep(0.02)
     return rows[0], place, outside

@@ -86,7 +86,7 @@ async def listening(answer: Callable[[Request], Response]) -> AsyncIterator[List
 
 async def _tried(g: Ground, handler: str, times: int) -> list[str]:
     """Return the last error of the handler's delivery once it was tried so often, or has succeeded."""
-    with anyio.fail_after(30):
+    with anyio.fail_after(50):
         while True:
             rows = (await g.http.get(f"/v1/deliveries?handler={handler}")).json()["data"]
             done = [row for row in rows if row["attempts"] >= times or row["status"] == "delivered"]
@@ -168,7 +168,7 @@ async def silent(_: Path) -> str:
     release = threading.Event()
 
     def hang(_: int) -> list[str]:
-        release.wait(20)
+        release.wait(40)
         return []
 
     with naming(hang):
@@ -177,7 +177,7 @@ async def silent(_: Path) -> str:
                 for number in range(40):
                     group.start_soon(_looked_up, f"n{number}.attacker.example")
                 await anyio.wait_all_tasks_blocked()
-                with anyio.move_on_after(5) as waited:
+                with anyio.move_on_after(20) as waited:
                     await asyncio.get_running_loop().getaddrinfo("localhost", 80)  # as the upstream's client does
             finally:
                 release.set()
