@@ -91,7 +91,7 @@ class WholeMachine(LifeMachine):
     def deliver(self, outcome: Outcome) -> None:
         """Claim what is due, and record how one attempt ended, as mostly happens."""
         before = len(self.in_hand)
-        self.claim_deliveries("log", 100)
+        self.claim_deliveries("log", 1)
         if len(self.in_hand) > before:
             self.finish(before, outcome)
 
@@ -103,6 +103,22 @@ class WholeMachine(LifeMachine):
         for handler in ("log", "webhook"):
             self.claim_deliveries(handler, 100)
         self.finish(0, outcome)
+
+    @precondition(lambda self: self._behind())
+    @rule()
+    def replay_before_what_is_in_hand(self) -> None:
+        """Replay a delivery while a later one of its lane is in hand: it waits for that one."""
+        self.replay(list(self.model.deliveries).index(self._behind()[0]))
+        self.claim_deliveries("log", 100)
+
+    def _behind(self) -> list[str]:
+        """Return deliveries that have ended, in lanes of which a later one is in hand."""
+        lanes = {one.lane: one.seq for one in map(self.model.deliveries.get, (each.id for each in self.in_hand)) if one}
+        return [
+            one.id
+            for one in self.model.deliveries.values()
+            if not one.pending and one.handler == "log" and one.seq < lanes.get(one.lane, 0)
+        ]
 
     @precondition(lambda self: self.in_hand)
     @rule(outcome=st.sampled_from(OUTCOMES))

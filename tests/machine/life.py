@@ -133,6 +133,16 @@ class LifeMachine(TaskMachine):
         else:
             hear_callback(self.model, *heard, confirm=self.house.confirm)
 
+    @precondition(lambda self: self.submitting)
+    @rule(word=st.sampled_from(CALLED), ended=st.sampled_from(("never_left", "in_progress", "lost")))
+    def call_back_before_the_reply(self, word: str, ended: str) -> None:
+        """Call back about a submission that is still on its way, and then hear what became of it."""
+        number = list(self.model.tasks).index(self.submitting[0].task.id)
+        self.call_back(number, 0, word, "own", True)
+        if self.unread:
+            self.read_inbox()
+        self.end_submission(0, ended)
+
     def _send(self, task_id: str, submission: int, body: bytes) -> None:
         token = TOKENS.callback_token(TaskId(task_id), submission, START + timedelta(days=30))
         claim = self.house.receive.vouch(token)
