@@ -118,6 +118,11 @@ def test_the_first_question_can_be_fixed() -> None:
     assert (poll(0, first=90), poll(60, first=90), poll(100, first=90), poll(90, polls=1, first=90)) == (90, 30, 0, 25)
 
 
+def test_a_submission_by_a_clock_that_was_put_back_is_asked_about_in_time() -> None:
+    """A submission that seems to lie an hour ahead does not put the first question off by an hour."""
+    assert (poll(-3600, first=90), poll(-3600)) == (90, 15)
+
+
 def test_a_hint_makes_questions_close_and_then_rarer() -> None:
     """A callback that runs ahead of the upstream's own answer is followed up quickly, then with half of the time."""
     assert [poll(60, polls=1, hinted=since) for since in (-3, 0, 1, 4, 20, 100)] == [0.5, 0.5, 0.5, 2, 10, 25]
