@@ -9,8 +9,8 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from tests.simulation.mutations import MUTATIONS, Mutation
-from tests.simulation.play import Verdict, in_parallel, shrunk, verdict_of, verdicts
+from tests.simulation.mutations import MUTATIONS
+from tests.simulation.play import Verdict, first_caught, in_parallel, shrunk, verdict_of
 from tests.simulation.points import BY_PLACE
 
 MOST_FOR_A_MUTATION = 400
@@ -23,7 +23,7 @@ def main() -> int:
         return _one(options.seed)
     first = options.start if options.start is not None else random.SystemRandom().randrange(10**9)
     if options.mutations:
-        return _mutations(range(first, first + MOST_FOR_A_MUTATION))
+        return _mutations(range(first, first + MOST_FOR_A_MUTATION), options.workers)
     return _many(range(first, first + options.seeds), options.workers)
 
 
@@ -97,20 +97,14 @@ def _tell(verdict: Verdict) -> None:
     _say(f"{small.scenario.described()}\n{small.story}\n" + "\n".join(small.broken))
 
 
-def _mutations(seeds: Sequence[int]) -> int:
+def _mutations(seeds: Sequence[int], workers: int) -> int:
     _say(f"{'planted fault':<40}{'runs':<8}caught by")
-    missed = [mutation for mutation in MUTATIONS if not _caught(mutation, seeds)]
-    _say(f"{len(MUTATIONS) - len(missed)} of {len(MUTATIONS)} caught, first seed {seeds[0]}")
-    return 1 if missed else 0
-
-
-def _caught(mutation: Mutation, seeds: Sequence[int]) -> bool:
-    for runs, verdict in enumerate(verdicts(seeds, mutation=mutation), start=1):
-        if verdict.broken:
-            _say(f"{mutation.__name__:<40}{runs:<8}{verdict.broken[0][:110]}")
-            return True
-    _say(f"{mutation.__name__:<40}{'-':<8}MISSED in {len(seeds)} runs")
-    return False
+    caught = 0
+    for mutation, (runs, broken) in zip(MUTATIONS, first_caught(MUTATIONS, seeds, workers), strict=True):
+        caught += bool(broken)
+        _say(f"{mutation.__name__:<40}{runs if broken else '-':<8}{broken[:110] or f'MISSED in {runs} runs'}")
+    _say(f"{caught} of {len(MUTATIONS)} caught, first seed {seeds[0]}")
+    return 1 if caught < len(MUTATIONS) else 0
 
 
 def _say(text: str) -> None:

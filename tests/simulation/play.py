@@ -5,6 +5,7 @@ import multiprocessing
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 from tests.simulation.checks import violations
 from tests.simulation.mutations import Mutation
@@ -89,6 +90,20 @@ def in_parallel(seeds: Sequence[int], workers: int) -> Iterator[Verdict]:
 
 def _all_of(seeds: Sequence[int]) -> list[Verdict]:
     return list(verdicts(seeds))
+
+
+def first_caught(mutations: Sequence[Mutation], seeds: Sequence[int], workers: int) -> Iterator[tuple[int, str]]:
+    """Yield for each fault, in their order, how many seeds were played and the first broken promise, "" for none."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(max(1, workers)) as pool:
+        yield from pool.imap(partial(_caught, seeds), mutations)
+
+
+def _caught(seeds: Sequence[int], mutation: Mutation) -> tuple[int, str]:
+    for runs, verdict in enumerate(verdicts(seeds, mutation=mutation), start=1):
+        if verdict.broken:
+            return runs, verdict.broken[0]
+    return len(seeds), ""
 
 
 def shrunk(verdict: Verdict, *, mutation: Mutation | None = None) -> Verdict:

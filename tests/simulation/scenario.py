@@ -120,7 +120,18 @@ SPANS: Mapping[str, tuple[object, ...]] = {
 
 def scenario_of(seed: int) -> Scenario:
     """Return the run that `seed` stands for."""
-    return _widened(plain_of(seed), Random(f"wider {seed}"))  # noqa: S311 - a run needs a seed, not secrecy
+    wide = _widened(plain_of(seed), Random(f"wider {seed}"))  # noqa: S311 - a run needs a seed, not secrecy
+    deaths = Random(f"deaths {seed}")  # noqa: S311 - the same
+    return replace(wide, crashes=wide.crashes + _deaths_between(deaths, wide.processes))
+
+
+def _deaths_between(random: Random, processes: int) -> tuple[Crash, ...]:
+    """Return, now and then, a death between two sides: one of them knows already what the other does not."""
+    if random.random() < 0.6:
+        return ()
+    point = random.choice(("callback answered", "callback answered", "create served", "create arrives"))
+    count, down = random.randint(1, 4), random.choice((0.1, random.uniform(0, 60)))
+    return (Crash(process=random.randrange(processes), point=point, count=count, down=down),)
 
 
 def _widened(plain: Scenario, random: Random) -> Scenario:

@@ -7,7 +7,7 @@ import pytest
 from service.core.task import Status
 from tests.simulation.mutations import MUTATIONS, Mutation
 from tests.simulation.play import judged, verdict_of, verdicts
-from tests.simulation.points import POINTS
+from tests.simulation.points import BY_PLACE, POINTS
 from tests.simulation.scenario import UPSTREAM_FAULTS, Scenario, Wish, plain_of, scenario_of
 from tests.simulation.standins import stand_ins
 
@@ -34,6 +34,12 @@ REGRESSIONS = {
 }
 """Every seed that ever failed, and what it showed."""
 
+WIDER_REGRESSIONS = {
+    7004: "a delivery was claimed with a second of its lease left, and again beside it",
+    30043: "a faithful clock rested between its beats",
+}
+"""The same of runs in their wider form."""
+
 QUICK = ("ack_before_commit", "lost_reply_retried", "order_ignored", "poll_never_set", "token_not_checked", "no_sweep")
 """Planted faults that a few runs catch."""
 
@@ -53,6 +59,12 @@ def test_seeds_in_a_row_keep_every_promise() -> None:
 def test_seeds_that_failed_keep_every_promise(seed: int) -> None:
     """What once went wrong in the simpler run of a seed goes right."""
     assert verdict_of(plain_of(seed)).broken == ()
+
+
+@pytest.mark.parametrize("seed", WIDER_REGRESSIONS, ids=str)
+def test_wider_seeds_that_failed_keep_every_promise(seed: int) -> None:
+    """What once went wrong goes right."""
+    assert verdict_of(seed).broken == ()
 
 
 @pytest.mark.parametrize("seed", [3, 13, 60])
@@ -85,3 +97,15 @@ def test_scenarios_differ_in_every_way() -> None:
     assert set(UPSTREAM_FAULTS) <= {name for one in drawn for name in one.switches}
     assert {one.provider for one in drawn} == {"vtrix", "vidu"}
     assert {one.processes for one in drawn} == {1, 2}
+    assert {len(one.wishes) for one in drawn} == set(range(1, 7))
+    assert {one.true_clocks for one in drawn} == {bool(one.full_disks) for one in drawn} == {True, False}
+    assert {one.crowd for one in drawn} == {0.0, 0.5, 1.0}
+    assert {one.woken_every for one in drawn} == {None, 10.0, 60.0}
+    assert {one.settings["budget"] is None for one in drawn} == {True, False}
+
+
+def test_processes_die_at_many_places_of_the_code() -> None:
+    """Deaths that count places strike at pauses, statements and commits all over the service, each kind somewhere."""
+    died = {place for one in verdicts(range(500, 540)) for place in one.died if place[1]}
+    assert {kind for kind, _ in died} == set(BY_PLACE)
+    assert len({place for _, place in died}) > 10
