@@ -160,8 +160,8 @@ def next_poll(
         since = (now - hinted_at).total_seconds() if polls else 0.0  # never asked: however old the hint, ask now
         return _after(now, min(widest, max(HINTED_GAP, since / 2)))
     if poll_first is not None and polls == 0:
-        since = min(submitted_at, now)  # a submission in the future is one by a clock that was put back
-        return max(now, _after(since, poll_first.total_seconds()))
+        begun = min(submitted_at, now)  # a submission in the future is one by a clock that was put back
+        return max(now, _after(begun, poll_first.total_seconds()))
     if learned is not None and elapsed < (begin := _not_before(learned)):
         return _after(now, min(poll_max.total_seconds(), begin - elapsed + _gap(begin, jitter)))
     if learned is not None:

@@ -22,7 +22,7 @@ def no_fencing() -> AbstractContextManager[Any]:
     """Let every late result of a lost delivery lease through."""
 
     async def lock(connection: Any, claims: Mapping[str, int]) -> Any:
-        query = select(*(deliveries.c[name] for name in delivery_queue.HELD_FIELDS), delivery_queue.FOLLOWED)
+        query = select(*(deliveries.c[name] for name in delivery_queue.HELD_FIELDS), delivery_queue._followed())
         rows = await connection.execute(query.where(deliveries.c.id.in_(list(claims))))
         return {row["id"]: outcomes.Held(**row) for row in rows.mappings()}
 
