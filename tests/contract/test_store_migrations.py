@@ -72,7 +72,7 @@ async def test_older_schema_is_not_ready(store: Store) -> None:
 
 
 async def test_newer_schema_is_ready_for_who_runs_already(store: Store) -> None:
-    """A newer release only adds to the schema: a running process goes on beside it, and one that starts now does not."""
+    """A newer release only adds to the schema: a running process goes on beside it; one that starts now does not."""
     assert await store.health.ready() is None
     async with store._database.writing() as write:
         await write.connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
