@@ -79,47 +79,55 @@ def document(*, allow_off_peak: bool) -> dict[str, Any]:
 def _tasks() -> dict[str, dict[str, Operation]]:
     return {
         "/v1/tasks": {"get": _list_tasks(), "post": _create_task()},
-        "/v1/tasks/{id}": {
-            "get": operation(
-                "showTask",
-                "tasks",
-                "One task; with `wait` once it is settled or expired, or when the time is up.",
-                {"200": answer("The task.", TASK)},
-                parameters=[A_TASK, ASKED_WAIT],
-                refusals=("404", "422"),
-            )
-        },
-        "/v1/tasks/{id}/cancel": {
-            "post": operation(
-                "cancelTask",
-                "tasks",
-                "Cancels a task that is still ours, or asks the upstream to.",
-                {"200": answer("Canceled.", TASK)},
-                parameters=[A_TASK],
-                refusals=("404", "409", "422", "502"),
-            )
-        },
-        "/v1/tasks/{id}/resubmit": {
-            "post": operation(
-                "resubmitTask",
-                "tasks",
-                "Submits the same again as a new, linked task: for a task in doubt, failed, expired or canceled.",
-                {"202": answer("The new task; of a second call, the first one's.", TASK, headers=LOCATION)},
-                parameters=[A_TASK],
-                refusals=("404", "409", "422"),
-            )
-        },
-        "/v1/tasks/{id}/events": {
-            "get": operation(
-                "taskHistory",
-                "tasks",
-                "Everything that happened to a task, oldest first.",
-                {"200": answer("Its history.", _data_of("HistoryEntry"))},
-                parameters=[A_TASK],
-                refusals=("404", "422"),
-            )
-        },
+        "/v1/tasks/{id}": {"get": _show_task()},
+        "/v1/tasks/{id}/cancel": {"post": _cancel_task()},
+        "/v1/tasks/{id}/resubmit": {"post": _resubmit_task()},
+        "/v1/tasks/{id}/events": {"get": _task_history()},
     }
+
+
+def _show_task() -> Operation:
+    return operation(
+        "showTask",
+        "tasks",
+        "One task; with `wait` once it is settled or expired, or when the time is up.",
+        {"200": answer("The task.", TASK)},
+        parameters=[A_TASK, ASKED_WAIT],
+        refusals=("404", "422"),
+    )
+
+
+def _cancel_task() -> Operation:
+    return operation(
+        "cancelTask",
+        "tasks",
+        "Cancels a task that is still ours, or asks the upstream to.",
+        {"200": answer("Canceled.", TASK)},
+        parameters=[A_TASK],
+        refusals=("404", "409", "422", "502"),
+    )
+
+
+def _resubmit_task() -> Operation:
+    return operation(
+        "resubmitTask",
+        "tasks",
+        "Submits the same again as a new, linked task: for a task in doubt, failed, expired or canceled.",
+        {"202": answer("The new task; of a second call, the first one's.", TASK, headers=LOCATION)},
+        parameters=[A_TASK],
+        refusals=("404", "409", "422"),
+    )
+
+
+def _task_history() -> Operation:
+    return operation(
+        "taskHistory",
+        "tasks",
+        "Everything that happened to a task, oldest first.",
+        {"200": answer("Its history.", _data_of("HistoryEntry"))},
+        parameters=[A_TASK],
+        refusals=("404", "422"),
+    )
 
 
 def _list_tasks() -> Operation:

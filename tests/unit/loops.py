@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -24,9 +23,10 @@ from service.receive import Receive
 from service.reconcile import Reconcile, ReconcileTerms
 from service.record import Record
 from service.results import TaskResults
-from service.store import Store, migrate, open_store
+from service.store import Store, open_store
 from service.submit import Submit, SubmitTerms
 from service.upstream.paced import Paced
+from tests.unit.databases import database
 from tests.unit.scripted import TOKENS, CountingLedger, Scripted, token_of
 
 START = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
@@ -244,21 +244,6 @@ def a_request(**changes: Any) -> NewTask:
     """Return a request that is good."""
     given: dict[str, Any] = {"client": "ann", "model": MODEL, "params": GOOD}
     return NewTask(**(given | changes))
-
-
-_template: dict[str, bytes] = {}
-
-
-async def database(directory: Path) -> str:
-    """Return the address of a fresh, migrated database in `directory`."""
-    if not _template:
-        with tempfile.TemporaryDirectory() as place:
-            path = Path(place) / "template.db"
-            await migrate(f"sqlite:///{path}")
-            _template["sqlite"] = path.read_bytes()
-    path = directory / "loop.db"
-    path.write_bytes(_template["sqlite"])
-    return f"sqlite:///{path}"
 
 
 @dataclass
