@@ -150,14 +150,14 @@ def test_lost_callbacks_aim_the_questions_at_the_usual_end() -> None:
 
 
 def test_lost_callbacks_spend_saved_questions_when_tasks_end() -> None:
-    """Once tasks may end, pauses share out the questions that one in 15.6 s leaves until the slow ones have ended."""
-    assert poll(50, polls=2, learned=LOSSY) == pytest.approx(30 / (80 / 15.6 - 2), abs=0.001)
-    assert poll(70, polls=2, learned=LOSSY) == pytest.approx(10 / (80 / 15.6 - 2), abs=0.001)
+    """Once tasks may end, pauses share out the questions that one in 17.5 s leaves until the slow ones have ended."""
+    assert poll(50, polls=2, learned=LOSSY) == pytest.approx(30 / (80 / 17.5 - 2), abs=0.001)
+    assert poll(70, polls=2, learned=LOSSY) == pytest.approx(10 / (80 / 17.5 - 2), abs=0.001)
 
 
 def test_lost_callbacks_do_not_make_a_fast_poller() -> None:
-    """However narrow the pauses should be, there is not more than one question in 15.6 s overall."""
-    assert poll(60, polls=4, learned=LOSSY) == 18
+    """However narrow the pauses should be, there is not more than one question in 17.5 s overall."""
+    assert poll(65, polls=4, learned=LOSSY) == 22.5
     assert poll(60, polls=40, learned=LOSSY) == 25
 
 
