@@ -98,6 +98,17 @@ def apply(entry: Entry, before: Task, plan: Plan, now: datetime) -> Step:
     return Step(task=replace(after, due_at=due_at, note=note, warnings=warnings), events=step.events)
 
 
+def guesses(entry: Entry) -> bool:
+    """Return whether `entry` concludes from the upstream's silence that a task never left, or came to nothing."""
+    fact = entry.fact
+    return fact is not None and fact.guessed and fact.status in {Status.QUEUED, Status.FAILED}
+
+
+def after_a_word(entry: Entry) -> list[Entry]:
+    """Return what is left of a guess about a task that an unread callback speaks of: it is asked about once more."""
+    return [Entry(task_id=entry.task_id, hint=Hint(ended=False)), _doubted(_without_plans(entry))]
+
+
 def strange_id(entry: Entry, task: Task | None) -> UpstreamId | None:
     """Return the id that `entry` brings and that is not the task's own, to be looked up before it is believed."""
     if task is None:
@@ -133,7 +144,11 @@ def _without_a_second_bill(entry: Entry, task: Task) -> Entry:
     again = entry.fact is not None and entry.fact.status is Status.QUEUED
     if not again or not (task.hinted_at or task.hinted_id):
         return entry
-    return replace(_doubted(entry), due_at=None, tried=False, note=None, warning=None)
+    return _doubted(_without_plans(entry))
+
+
+def _without_plans(entry: Entry) -> Entry:
+    return replace(entry, due_at=None, tried=False, note=None, warning=None)
 
 
 def _doubted(entry: Entry) -> Entry:

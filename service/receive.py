@@ -173,8 +173,11 @@ class Receive:
         Raises StoreUnavailable.
         """
         oldest = await self._inbox.unread_since()
+        if oldest is None:
+            return 0
         busy = self._in_hand >= BUSY
-        if oldest is None or self._clock.now() - oldest < patience + (GIVES_WAY if busy else timedelta(0)):
+        age = self._clock.now() - oldest  # less than nothing where the clock was put back: that is no reason to wait
+        if timedelta(0) <= age < patience + (GIVES_WAY if busy else timedelta(0)):
             return 0
         return await self._record.catch_up(self._meaning, most=LITTLE if busy else BATCH)
 

@@ -16,7 +16,16 @@ from service.batching import Batcher
 from service.core.routing import Subscription, route
 from service.core.task import EventType, Status, Task, TaskId, UpstreamId
 from service.core.view import TaskView
-from service.entry import Entry, Recorded, applies, apply, strange_id, without_anothers_id
+from service.entry import (
+    Entry,
+    Recorded,
+    after_a_word,
+    applies,
+    apply,
+    guesses,
+    strange_id,
+    without_anothers_id,
+)
 from service.errors import StoreUnavailable
 from service.handling import Artifact
 from service.places import Births, Places
@@ -140,7 +149,11 @@ class Record:
             new_id=self._new_id,
             now=now,
         )
-        recorded = [page.write(entry, word) for entry, word in zip(entries, words, strict=True)]
+        spoken_of = set() if kept else await _spoken_of(transaction, entries)
+        recorded = [
+            page.write_after_a_word(entry) if entry.task_id in spoken_of and guesses(entry) else page.write(entry, word)
+            for entry, word in zip(entries, words, strict=True)
+        ]
         await page.store(transaction)
         return recorded
 
@@ -151,6 +164,12 @@ async def _admit(
     rows = [_quarantined(entry.inbox, tasks) for entry in entries if entry.inbox]
     words = iter(await transaction.admit(rows) if rows else [])
     return [next(words) if entry.inbox else None for entry in entries]
+
+
+async def _spoken_of(transaction: LedgerTransaction, entries: Sequence[Entry]) -> set[TaskId]:
+    """Return the tasks that unread callbacks speak of, among those that somebody wants to give up or send again."""
+    guessed = {entry.task_id for entry in entries if guesses(entry)}
+    return await transaction.spoken_of(guessed) if guessed else set()
 
 
 async def _each_its_own(
@@ -207,6 +226,12 @@ class Page:
         if entry.poll:
             self.polls.append(PollRow(task_id=before.id, at=self.now, outcome=entry.poll))
         return Recorded(task=step.task, inbox=word, events=step.events)
+
+    def write_after_a_word(self, guess: Entry) -> Recorded:
+        """Work in a guess about a task that an unread callback speaks of."""
+        word, rest = after_a_word(guess)
+        self.write(word, None)
+        return self.write(rest, None)
 
     def _turn_to(self, before: Task, after: Task) -> None:
         if after != before:

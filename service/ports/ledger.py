@@ -96,6 +96,9 @@ class LedgerTransaction(Protocol):
     async def unread(self, limit: int) -> list[InboxEntry]:
         """Return up to `limit` unread callbacks, oldest first, that no other transaction has in hand."""
 
+    async def spoken_of(self, ids: Collection[TaskId]) -> set[TaskId]:
+        """Return those of `ids` about which an unread callback is kept."""
+
     async def read(self, entries: Sequence[InboxEntry]) -> None:
         """Give unread callbacks the verdict that each of `entries` has."""
 

@@ -77,6 +77,14 @@ class StoreTransaction:
         rows = await self._connection.execute(query.with_for_update(skip_locked=True))
         return [InboxEntry(**row) for row in rows.mappings()]
 
+    async def spoken_of(self, ids: Collection[TaskId]) -> set[TaskId]:
+        """Return those of `ids` about which an unread callback is kept."""
+        found: set[TaskId] = set()
+        for some in chunks(sorted(set(ids)), PARAMETERS):
+            query = select(inbox.c.task_id).where(UNREAD, inbox.c.task_id.in_(some))
+            found |= set((await self._connection.execute(query)).scalars())
+        return found
+
     async def read(self, entries: Sequence[InboxEntry]) -> None:
         """Give unread callbacks the verdict that each of `entries` has."""
         rows = [{"digest": entry.digest, "verdict": entry.verdict} for entry in entries]

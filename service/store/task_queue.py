@@ -13,7 +13,7 @@ from service.store.columns import Moment
 from service.store.dialect import one_at_a_time
 from service.store.engine import Database
 from service.store.rows import TASK_COLUMNS, Values, task_of
-from service.store.tables import IN_FLIGHT, POLLED, QUEUED, SUBMITTING, tasks
+from service.store.tables import IN_FLIGHT, POLLED, QUEUED, SUBMITTING, UNREAD, inbox, tasks
 
 SWEEP = 1000
 """Abandoned submissions in one sweep; the next one finds the rest."""
@@ -27,14 +27,17 @@ def _unleased_where(wanted: ColumnElement[bool], order: ColumnElement[datetime])
     return select(tasks.c.id).where(wanted, free).order_by(order).limit(MOST).with_for_update(skip_locked=True)
 
 
+SPOKEN_OF = select(inbox.c.digest).where(inbox.c.task_id == tasks.c.id, UNREAD).exists()
+"""A callback about the task waits to be read: it left, whatever we believe."""
+
 # the statements of every round, made once
 FIRST_IN = (
     select(tasks.c.id, tasks.c.bucket)
-    .where(QUEUED, tasks.c.due_at <= NOW, tasks.c.deadline_at > NOW)
+    .where(QUEUED, tasks.c.due_at <= NOW, tasks.c.deadline_at > NOW, ~SPOKEN_OF)
     .order_by(tasks.c.created_at, tasks.c.id)
     .limit(MOST)
 )
-CANDIDATES = FIRST_IN.with_for_update(skip_locked=True)
+CANDIDATES = FIRST_IN.with_for_update(skip_locked=True, of=tasks)
 OVERDUE = _unleased_where(QUEUED & (tasks.c.deadline_at <= NOW), tasks.c.deadline_at)
 DUE = _unleased_where(POLLED & (tasks.c.due_at <= NOW), tasks.c.due_at)
 

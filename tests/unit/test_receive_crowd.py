@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.core.task import Status, TaskId
+from service.core.task import Fact, Status, TaskId
 from service.entry import Entry, Recorded
-from service.errors import BadSignature, BadToken, StoreUnavailable
-from service.ports import InboxEntry
+from service.errors import BadSignature, BadToken, NeverLeft, StoreUnavailable
+from service.ports import InboxEntry, Limits
 from service.receive import BUSY, FEW, GIVES_WAY, LITTLE, Crowd
-from tests.unit.loops import SECOND, START, Loop, a_loop
+from tests.unit.loops import IN_DOUBT_FOR, SECOND, START, Loop, a_loop
 from tests.unit.scripted import vtrix_body
 
 
@@ -154,6 +154,16 @@ async def test_patient_reader_leaves_fresh_callbacks_to_others(tmp_path: Path) -
         assert await loop.receive.round(15 * SECOND) == 1
 
 
+async def test_callback_of_a_later_time_is_read_all_the_same(tmp_path: Path) -> None:
+    """A clock that was put back after a callback was kept lets nobody wait until it has caught up."""
+    async with a_loop(tmp_path) as loop:
+        await loop.submitted()
+        await loop.call_back(vtrix_body("completed"))
+        loop.clock.move(-timedelta(hours=1))
+        assert await loop.receive.round(timedelta(seconds=15)) == 1
+        assert await loop.callbacks() == {"accepted": 1}
+
+
 async def test_reading_gives_way_to_those_who_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While many callbacks wait for an answer, the inbox waits for a second, and is then read in little portions."""
     async with a_loop(tmp_path) as loop:
@@ -205,3 +215,48 @@ class TestCrowd:
             now += timedelta(seconds=jump)
             crowd.joined(now)
             assert 0 < crowd.level <= 2 * FEW
+
+
+class TestSecondBill:
+    """A callback that nobody has read yet keeps a task from being sent again, as one that is recorded does."""
+
+    async def test_task_that_a_kept_callback_speaks_of_is_not_sent_again(self, tmp_path: Path) -> None:
+        """What never left, as we were told, did leave when a callback about it waits in the inbox."""
+        async with a_loop(tmp_path) as loop:
+            loop.upstream.creates.append(NeverLeft("refused"))
+            task = await loop.submitted()
+            token = loop.tokens.callback_token(task.id, 1, loop.clock.now() + timedelta(hours=1))
+            await loop.called_back(token, b'{"id": "up1", "status": "in_progress"}')
+            loop.clock.move(timedelta(minutes=2))
+            assert await loop.submit_due() == 0
+            await recorded(loop)
+            assert (await loop.task(task.id)).status is Status.IN_DOUBT
+
+    async def test_reply_that_claims_otherwise_does_not_queue_it_again(self, tmp_path: Path) -> None:
+        """A sweep or a reply finds the kept callback in the very commit that would queue the task again."""
+        async with a_loop(tmp_path) as loop:
+            task = await loop.accept()
+            (claimed,) = await loop.store.tasks.claim_submissions(
+                now=loop.clock.now(), until=loop.clock.now() + 30 * SECOND, limit=1, limits=Limits()
+            )
+            token = loop.tokens.callback_token(task.id, 1, loop.clock.now() + timedelta(hours=1))
+            await loop.called_back(token, b'{"id": "up1", "status": "in_progress"}')
+            again = Fact(status=Status.QUEUED, guessed=True)
+            entry = Entry(task_id=task.id, fact=again, fence=claimed.fence, ours_only=True, tried=True)
+            await loop.record.add(entry)
+            assert (await loop.task(task.id)).status is Status.IN_DOUBT
+
+    @pytest.mark.parametrize("resubmit", [False, True])
+    async def test_doubtful_task_is_not_given_up_over_a_kept_callback(self, tmp_path: Path, resubmit: bool) -> None:
+        """However long the process was away, what it has acknowledged counts before it gives a task up."""
+        async with a_loop(tmp_path, resubmit_in_doubt=resubmit) as loop:
+            task = await loop.in_doubt()
+            await loop.call_back(vtrix_body("completed"))
+            loop.upstream.tell("up1")
+            loop.clock.move(IN_DOUBT_FOR)
+            await loop.poll_due()
+            assert (await loop.task(task.id)).status is Status.IN_DOUBT
+            await recorded(loop)
+            await loop.poll_due()
+            assert (await loop.task(task.id)).status is Status.COMPLETED
+            assert loop.upstream.bills == {task.id: 1}
