@@ -6,7 +6,8 @@ request itself. Here each connection is a pool of one, and the one that came bac
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import httpx
 
@@ -33,7 +34,7 @@ class Connections(httpx.AsyncBaseTransport):
         try:
             await self._close_idle()
             response = await connection.handle_async_request(request)
-            response.stream = _Answer(response.stream, lambda: self._give_back(connection))
+            response.stream = _Answer(response.stream, partial(self._over, connection))
         except BaseException:
             self._give_back(connection)
             raise
@@ -49,6 +50,14 @@ class Connections(httpx.AsyncBaseTransport):
     def _give_back(self, connection: httpx.AsyncBaseTransport) -> None:
         self._idle.append((asyncio.get_running_loop().time(), connection))
 
+    async def _over(self, connection: httpx.AsyncBaseTransport, *, sound: bool) -> None:
+        """Lend a connection again whose answer was closed; one that broke off there may be blocked for ever."""
+        if sound:
+            self._give_back(connection)
+        else:
+            self._all.discard(connection)
+            await connection.aclose()
+
     async def _close_idle(self) -> None:
         """Close what nobody has wanted for a while: the server has given it up as well, or soon will."""
         before = asyncio.get_running_loop().time() - IDLE_SECONDS
@@ -59,30 +68,32 @@ class Connections(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close every connection."""
-        for connection in self._all:
+        for connection in list(self._all):
             await connection.aclose()
 
 
 class _Answer(httpx.AsyncByteStream):
-    """A body, and what is to be done once when it is closed."""
+    """A body, and what is to be done once when it is closed, in order or not."""
 
-    def __init__(self, body: object, closed: Callable[[], None]) -> None:
+    def __init__(self, body: object, over: Callable[..., Awaitable[None]]) -> None:
         if not isinstance(body, httpx.AsyncByteStream):
             raise TypeError("a connection answers with an asynchronous stream")
         self._body = body
-        self._closed: Callable[[], None] | None = closed
+        self._over: Callable[..., Awaitable[None]] | None = over
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._body.__aiter__()
 
     async def aclose(self) -> None:
         """Close the body."""
+        over, self._over = self._over, None
+        sound = False
         try:
             await self._body.aclose()
+            sound = True
         finally:
-            closed, self._closed = self._closed, None
-            if closed:
-                closed()
+            if over:
+                await over(sound=sound)
 
 
 def _opener() -> Opened:

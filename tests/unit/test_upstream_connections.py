@@ -126,6 +126,24 @@ async def test_a_request_that_is_given_up_frees_its_connection() -> None:
     assert len(exchange.opened) == 1
 
 
+async def test_a_connection_whose_answer_breaks_off_at_its_end_is_lent_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Cancelled while it closes an answer, the connection may be blocked: the next request opens another one."""
+
+    async def break_off(_body: Body) -> None:
+        raise asyncio.CancelledError
+
+    exchange = Exchange()
+    async with exchange.client() as client:
+        monkeypatch.setattr(Body, "aclose", break_off)
+        with pytest.raises(asyncio.CancelledError):
+            await client.get(URL)
+        monkeypatch.undo()
+        await client.get(URL)
+        assert [wire.closed for wire in exchange.opened] == [True, False]
+
+
 async def test_what_nobody_wants_any_more_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that was idle for too long is closed by the next request, which keeps its own."""
     exchange = Exchange()
