@@ -3,8 +3,9 @@
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
+from itertools import accumulate
 
-from sqlalchemy import select
+from sqlalchemy import Row, func, select
 
 from service.core.task import Task, TaskId, UpstreamId
 from service.ports import DeliveryClaim, DeliveryRow, EventRow, InboxEntry, LedgerTransaction, PollRow, RunTime
@@ -17,6 +18,9 @@ from service.store.tables import UNREAD, inbox, polls, run_times, tasks
 
 PARAMETERS = 10_000
 """Ids in one statement: well under what SQLite (32,766) and PostgreSQL (65,535) take."""
+
+READ_AT_ONCE = 8 * 1024 * 1024
+"""Bytes of unread callbacks in one transaction: they are in memory together, and parsed in one go."""
 
 
 class StoreLedger:
@@ -73,9 +77,10 @@ class StoreTransaction:
 
     async def unread(self, limit: int) -> list[InboxEntry]:
         """Return up to `limit` unread callbacks, oldest first, that no other transaction has in hand."""
-        query = select(inbox).where(UNREAD).order_by(inbox.c.received_at).limit(limit)
-        rows = await self._connection.execute(query.with_for_update(skip_locked=True))
-        return [InboxEntry(**row) for row in rows.mappings()]
+        sized = select(inbox.c.digest, func.length(inbox.c.body)).where(UNREAD).order_by(inbox.c.received_at)
+        found = await self._connection.execute(sized.limit(limit).with_for_update(skip_locked=True))
+        query = select(inbox).where(inbox.c.digest.in_(_in_one_go(found.all()))).order_by(inbox.c.received_at)
+        return [InboxEntry(**row) for row in (await self._connection.execute(query)).mappings()]
 
     async def spoken_of(self, ids: Collection[TaskId]) -> set[TaskId]:
         """Return those of `ids` about which an unread callback is kept."""
@@ -129,6 +134,12 @@ class StoreTransaction:
     def notify(self, topics: Iterable[str]) -> None:
         """Ring `topics` in every process once the transaction is committed."""
         self._topics.update(topics)
+
+
+def _in_one_go(sized: Iterable[Row[str, int]]) -> list[str]:
+    """Return the digests that come first in `sized`, at least one, as far as their bodies are READ_AT_ONCE together."""
+    totals = accumulate(sized, lambda before, one: (one[0], before[1] + one[1]))
+    return [digest for place, (digest, total) in enumerate(totals) if not place or total <= READ_AT_ONCE]
 
 
 def _word(entry: InboxEntry, fresh: set[str], known: set[str]) -> str:

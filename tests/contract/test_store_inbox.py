@@ -1,11 +1,12 @@
 """The inbox of callbacks that are kept before they are recorded, over both databases."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from service.ports import InboxEntry
-from service.store import Store
+from service.store import Store, ledger
 from tests.contract.builders import NOW, SECOND, an_entry
 
 
@@ -23,6 +24,20 @@ async def test_kept_callbacks_come_back_as_they_came_oldest_first(store: Store) 
     async with store.ledger.transaction() as transaction:
         assert await transaction.unread(10) == [early, late]
         assert await transaction.unread(1) == [early]
+
+
+async def test_large_ones_are_read_a_few_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in memory together is bounded in bytes, too; a callback that alone is larger is read by itself."""
+    monkeypatch.setattr(ledger, "READ_AT_ONCE", 10)
+    bodies = [b"1" * 5, b"2" * 5, b"3" * 11, b"4"]
+    large = [unread(f"d{at}", body=body, received_at=NOW + at * SECOND) for at, body in enumerate(bodies)]
+    await store.inbox.keep(large)
+    portions = []
+    async with store.ledger.transaction() as transaction:
+        while rows := await transaction.unread(10):
+            portions.append(rows)
+            await transaction.read([replace(row, verdict="accepted") for row in rows])
+    assert portions == [large[:2], large[2:3], large[3:]]
 
 
 async def test_what_is_known_stays_as_it_is(store: Store) -> None:
