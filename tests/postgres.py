@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -61,8 +61,9 @@ class PostgresServer:
     def processor_seconds(self) -> float:
         """Return for how long all of its processes have kept a processor busy, those that have ended too."""
         main = int((self._data / "postmaster.pid").read_text().split()[0])
-        living = Path(f"/proc/{main}/task/{main}/children").read_text().split()
-        return (sum(_ticks(main, 4)) + sum(sum(_ticks(int(child), 2)) for child in living)) / os.sysconf("SC_CLK_TCK")
+        while True:
+            with suppress(FileNotFoundError):  # of one that has just ended: its time is among the main one's now
+                return _busy(main)
 
     def remove(self) -> None:
         """Stop the server if it runs, and remove its files."""
@@ -90,6 +91,11 @@ class PostgresServer:
     def _log(self) -> str:
         log = self._home / "log"
         return log.read_text()[-2000:] if log.exists() else "it left no log"
+
+
+def _busy(main: int) -> float:
+    living = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+    return (sum(_ticks(main, 4)) + sum(sum(_ticks(int(child), 2)) for child in living)) / os.sysconf("SC_CLK_TCK")
 
 
 def _ticks(pid: int, kinds: int) -> list[int]:
