@@ -230,7 +230,9 @@ class Page:
     def write_after_a_word(self, guess: Entry) -> Recorded:
         """Work in a guess about a task that an unread callback speaks of."""
         word, rest = after_a_word(guess)
-        self.write(word, None)
+        before = self.tasks.get(guess.task_id)
+        if before and applies(guess, before):
+            self.write(word, None)
         return self.write(rest, None)
 
     def _turn_to(self, before: Task, after: Task) -> None:

@@ -130,6 +130,7 @@ class LifeMachine(TaskMachine):
         heard = (task_id, submission, word, None if word == "unreadable" else upstream_id)
         if self.house.crowded and word != "unreadable":
             self.unread.append(heard)
+            self.model.spoken_of.add(task_id)
         else:
             hear_callback(self.model, *heard, confirm=self.house.confirm)
 
@@ -168,6 +169,7 @@ class LifeMachine(TaskMachine):
         for heard in self.unread:
             hear_callback(self.model, *heard, confirm=self.house.confirm)
         self.unread.clear()
+        self.model.spoken_of.clear()
 
     # ── the rest of life ─────────────────────────────────────────────────────
 

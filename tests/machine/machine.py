@@ -164,7 +164,7 @@ class TaskMachine(RuleBasedStateMachine):
         due = [
             one
             for one in self.model.tasks.values()
-            if one.status == "queued" and one.queued_until <= now < one.deadline
+            if one.status == "queued" and one.queued_until <= now < one.deadline and one.id not in self.model.spoken_of
         ]
         busy = sum(one.status in {"submitting", "in_progress", "in_doubt"} for one in self.model.tasks.values())
         room = limit if most is None else max(0, min(limit, most - busy))

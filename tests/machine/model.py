@@ -148,6 +148,7 @@ class Model:
     resubmitted: dict[str, str] = field(default_factory=dict)
     deliveries: dict[str, DeliveryModel] = field(default_factory=dict)
     heard: list[tuple[str, int, bytes]] = field(default_factory=list)
+    spoken_of: set[str] = field(default_factory=set)
     claimed: set[tuple[str, int]] = field(default_factory=set)
     left: set[tuple[str, int]] = field(default_factory=set)
     """Submissions that may have left: each is one bill at most, and no other follows it without a person's word."""
