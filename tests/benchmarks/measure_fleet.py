@@ -3,7 +3,7 @@
 Model: on its way from the callback to the end of its handler, a task costs `d` processor seconds in all: of the
 service's processes, of PostgreSQL and of the client that loads them, which share the machine. A process is one core's
 worth of Python, so that n of them do at most n times what one does; the machine's C cores give at most C e / d, where
-e is the share of them that is kept busy. d and the first bound are fitted on one process, e on two; what four do is
+e is the share of them that is kept busy. The first bound is fitted on one process, d and e on two; what four do is
 predicted.
 """
 
@@ -48,7 +48,7 @@ async def fleet(stage: Stage) -> list[Row]:
         measured = {size: await _measured(stage, server, roles) for size, roles in FLEETS.items()}
     one, two = measured[1], measured[2]
     busy = two.tasks * two.demand / _cores()
-    predicted = {size: min(size * one.tasks, _cores() * busy / one.demand) for size in FLEETS}
+    predicted = {size: min(size * one.tasks, _cores() * busy / two.demand) for size in FLEETS}
     return [*(_row(size, measured[size], predicted[size]) for size in FLEETS), *_capacities(one)]
 
 
