@@ -45,7 +45,7 @@ async def _hear(database: Database) -> None:
     made = psycopg.AsyncConnection.connect(address, autocommit=True, connect_timeout=10, **KEEPALIVES)
     async with await made as connection:
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
-        database.signals.ring("submit", "reconcile", "dispatch", "events")  # what was said while nobody listened
+        database.signals.ring("submit", "reconcile", "dispatch", "inbox", "events")  # what was said while nobody listened
         async for note in connection.notifies():
             database.signals.ring(*_topics(note.payload))
 
