@@ -16,6 +16,9 @@ from service.store.engine import Database
 PAUSE = 2.0
 """Seconds before a lost connection is tried again; until then the polls find what is due."""
 
+MISSED = ("submit", "reconcile", "dispatch", "inbox", "events")
+"""What may have been rung while nobody listened."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -45,7 +48,7 @@ async def _hear(database: Database) -> None:
     made = psycopg.AsyncConnection.connect(address, autocommit=True, connect_timeout=10, **KEEPALIVES)
     async with await made as connection:
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
-        database.signals.ring("submit", "reconcile", "dispatch", "inbox", "events")  # what was said while nobody listened
+        database.signals.ring(*MISSED)
         async for note in connection.notifies():
             database.signals.ring(*_topics(note.payload))
 
