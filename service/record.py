@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 
 import structlog
 
-from service.batching import Batcher
+from service.batching import Batcher, apart
 from service.core.routing import Subscription, route
 from service.core.task import EventType, Status, Task, TaskId, UpstreamId
 from service.core.view import TaskView
@@ -69,7 +70,7 @@ class Record:
         self._places = places
         self._subscriptions = subscriptions
         self._new_id = new_id
-        self._batcher = Batcher(self._commit_all, most=BATCH)
+        self._batcher = Batcher(partial(apart, self._commit), most=BATCH)
 
     async def add(self, entry: Entry) -> Recorded:
         """Record `entry` durably; raises StoreUnavailable when that cannot be done now."""
@@ -112,17 +113,7 @@ class Record:
         async with self._ledger.transaction() as transaction:
             await transaction.read([replace(row, verdict="broken")])
 
-    async def _commit_all(self, entries: list[Entry]) -> list[Recorded | Exception]:
-        """Commit `entries` together; halve the batch while one that cannot be stored would take others along."""
-        try:
-            return list(await self._commit(entries))
-        except Exception as error:  # noqa: BLE001 - each waiter gets its own outcome
-            if isinstance(error, StoreUnavailable) or len(entries) == 1:
-                return [error] * len(entries)
-        half = len(entries) // 2
-        return [*await self._commit_all(entries[:half]), *await self._commit_all(entries[half:])]
-
-    async def _commit(self, entries: Sequence[Entry]) -> list[Recorded]:
+    async def _commit(self, entries: Sequence[Entry]) -> Sequence[Recorded | Exception]:
         async with self._transaction() as (transaction, births):
             return await self._write(transaction, births, entries)
 
