@@ -113,7 +113,7 @@ class Record:
         async with self._ledger.transaction() as transaction:
             await transaction.read([replace(row, verdict="broken")])
 
-    async def _commit(self, entries: Sequence[Entry]) -> Sequence[Recorded | Exception]:
+    async def _commit(self, entries: Sequence[Entry]) -> list[Recorded]:
         async with self._transaction() as (transaction, births):
             return await self._write(transaction, births, entries)
 
