@@ -149,12 +149,7 @@ def settles_twice() -> AbstractContextManager[Any]:
     return both(
         patch.object(core_task.Task, "final", property(lambda _self: False)),
         patch.object(core_task, "TRANSITIONS", {**core_task.TRANSITIONS, **transitions}),
-        patch.object(core_task, "_moved", _moved_anew),
     )
-
-
-def _moved_anew(task: Any, fact: Any) -> Any:
-    return replace(task, status=fact.status, output=fact.output or task.output, error=fact.error, guessed=fact.guessed)
 
 
 def body_believed() -> AbstractContextManager[Any]:
