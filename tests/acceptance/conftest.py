@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.processes import Town
+from tests.acceptance.scene import sqlite
 from tests.postgres import create_database, drop_database, running_postgres
 
 
@@ -30,3 +31,12 @@ def empty_postgres(town: Town, postgres_server_url: str) -> Iterator[str]:
     yield url
     town.end()
     drop_database(postgres_server_url, url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, town: Town) -> str:
+    """Return an empty database of each kind."""
+    if request.param == "sqlite":
+        return sqlite(town)
+    url: str = request.getfixturevalue("empty_postgres")
+    return url

@@ -4,7 +4,6 @@ from time import monotonic
 from typing import Any
 
 import anyio
-import pytest
 from sqlalchemy import create_engine, text
 
 from tests.acceptance.processes import HOST, Child, Json, Town, command, free_port, until
@@ -72,15 +71,6 @@ def with_slow_handler(town: Town) -> None:
     (town.home / "slow.wait").touch()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, town: Town) -> str:
-    """Return an empty database of each kind."""
-    if request.param == "sqlite":
-        return sqlite(town)
-    url: str = request.getfixturevalue("empty_postgres")
-    return url
-
-
 async def test_a_stop_gives_back_what_it_cannot_finish(town: Town, database_url: str) -> None:
     """A slow submission, a slow poll and a slow handler are cut off; the next process completes all, billed once."""
     with_slow_handler(town)
@@ -141,11 +131,19 @@ async def test_a_waiting_client_is_answered_at_a_stop(town: Town) -> None:
             sent = (await at.submit())["id"]
             await running(at, sent)
             answers: list[Json] = []
+            under_way = anyio.Event()
+
+            async def trace(step: str, _info: Any) -> None:
+                if step == "http11.send_request_body.complete":
+                    under_way.set()
 
             async def wait() -> None:
-                answers.append((await at.http.get(f"/v1/tasks/{sent}", params={"wait": 60})).json())
+                url = f"/v1/tasks/{sent}"
+                answers.append((await at.http.get(url, params={"wait": 60}, extensions={"trace": trace})).json())
 
             group.start_soon(wait)
+            await under_way.wait()
+            await at.task(sent)  # answered after the service has read what came before
             await stopped(child)
         assert answers[0]["status"] == "in_progress"
 

@@ -4,21 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import empty_postgres, postgres_server_url, town
-from tests.acceptance.processes import Town
-from tests.acceptance.scene import sqlite
+from tests.acceptance.conftest import database_url, empty_postgres, postgres_server_url, town
 from tests.upgrade.releases import RELEASES, Release, unpacked
 
-__all__ = ["empty_postgres", "postgres_server_url", "town"]  # fixtures
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, town: Town) -> str:
-    """Return an empty database of each kind."""
-    if request.param == "sqlite":
-        return sqlite(town)
-    url: str = request.getfixturevalue("empty_postgres")
-    return url
+__all__ = ["database_url", "empty_postgres", "postgres_server_url", "town"]  # fixtures
 
 
 @pytest.fixture(params=RELEASES, ids=lambda release: release.id)
