@@ -19,6 +19,8 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import make_url
 
+from tests.acceptance.processes import processor_seconds
+
 GIVEN = "BOOMERANG_TEST_POSTGRES"
 NOBODY = 65534
 SETTINGS = ("max_connections=100", "shared_buffers=32MB", "listen_addresses=127.0.0.1", "unix_socket_directories=")
@@ -95,13 +97,7 @@ class PostgresServer:
 
 def _busy(main: int) -> float:
     living = Path(f"/proc/{main}/task/{main}/children").read_text().split()
-    return (sum(_ticks(main, 4)) + sum(sum(_ticks(int(child), 2)) for child in living)) / os.sysconf("SC_CLK_TCK")
-
-
-def _ticks(pid: int, kinds: int) -> list[int]:
-    """Return a process's processor time from `proc(5)`: its own as user and system, then that of its ended children."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return [int(field) for field in fields[11 : 11 + kinds]]
+    return processor_seconds(main, ended_children=True) + sum(processor_seconds(int(child)) for child in living)
 
 
 @contextmanager

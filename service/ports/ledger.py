@@ -94,7 +94,7 @@ class LedgerTransaction(Protocol):
         """Store those entries that are new; return a word for each: `new`, `repeated`, or `nonce_reused`."""
 
     async def unread(self, limit: int) -> list[InboxEntry]:
-        """Return up to `limit` unread callbacks, oldest first, that no other transaction has has; of large ones few."""
+        """Return up to `limit` unread callbacks, oldest first, that no other transaction has; of large ones few."""
 
     async def spoken_of(self, ids: Collection[TaskId]) -> set[TaskId]:
         """Return those of `ids` about which an unread callback is kept."""

@@ -2,20 +2,21 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, select
+from sqlalchemy import ColumnElement, Select, select
 
 from service.ports import DeliveryClaim, EventRow
 from service.store.intake import PAYLOAD, payload_text
 from service.store.rows import Values
 from service.store.tables import events, inputs
 
-NO_PAYLOAD = "-"
-"""A `place` where nothing is: it spares reading what nobody needs yet."""
 
+def with_payload(*columns: ColumnElement[Any], where: ColumnElement[bool] | None = None) -> Select[Any]:
+    """Return the query for `columns` of events, and as `payload` the blob that came with their tasks.
 
-def with_payload(*columns: ColumnElement[Any]) -> Select[Any]:
-    """Return the query for `columns` of events, and as `payload` the blob that is at `place` of their tasks."""
-    given = (inputs.c.task_id == events.c.task_id) & (inputs.c.place == bindparam("place", PAYLOAD))
+    It is up to 1 MiB: of events to which `where` does not apply it is not read.
+    """
+    given = (inputs.c.task_id == events.c.task_id) & (inputs.c.place == PAYLOAD)
+    given = given if where is None else given & where
     return select(*columns, inputs.c.data.label("payload")).select_from(events.outerjoin(inputs, given))
 
 

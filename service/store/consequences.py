@@ -8,14 +8,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.ports import DeliveryClaim, DeliveryRow, EventRow
 from service.store.bulk import insert_many
-from service.store.claims import NO_PAYLOAD, claim_of, with_payload
+from service.store.claims import claim_of, with_payload
 from service.store.dialect import one_at_a_time
-from service.store.intake import PAYLOAD
 from service.store.rows import Values
 from service.store.tables import IS_PENDING, deliveries, events
 
 BUSY = select(deliveries.c.lane).where(IS_PENDING, deliveries.c.lane.in_(bindparam("lanes", expanding=True)))
-NUMBERED = with_payload(events.c.id, events.c.seq, events.c.at).where(events.c.id.in_(bindparam("ids", expanding=True)))
+NUMBERED = with_payload(
+    events.c.id, events.c.seq, events.c.at, where=events.c.id.in_(bindparam("born", expanding=True))
+).where(events.c.id.in_(bindparam("ids", expanding=True)))
 FRESH: Values = {"status": "pending", "attempts": 0, "attempted": 0}
 
 
@@ -36,7 +37,7 @@ async def append_deliveries(
     Of a lane only the first can be, and only while no earlier delivery of it is on its way.
     """
     born = await _born(connection, [row for row in rows if row.event_id in carried])
-    asked = {"ids": list({row.event_id for row in rows}), "place": PAYLOAD if born else NO_PAYLOAD}
+    asked = {"ids": {row.event_id for row in rows}, "born": {row.event_id for row in rows if row.id in born}}
     found = {event.id: event for event in await connection.execute(NUMBERED, asked)}
     values = [_values(row, found[row.event_id], leased=row.id in born) for row in rows]
     await insert_many(connection, deliveries, values)

@@ -23,8 +23,13 @@ def page_answer(rows: list[Json], next_cursor: str | None) -> Response:
 
 
 async def task_object(task: Task, inputs: Inputs) -> Json:
-    """Return the task object with the caller's own payload, as single-task answers carry it."""
-    return TaskView.of(task).to_json() | {"payload": await inputs.payload(task.id)}
+    """Return the task object with the caller's own payload, which is looked up, as single-task answers carry it."""
+    return whole_task(task, await inputs.payload(task.id))
+
+
+def whole_task(task: Task, payload: str | None) -> Json:
+    """Return the task object with the caller's own payload."""
+    return TaskView.of(task).to_json() | {"payload": payload}
 
 
 def delivery_object(delivery: DeliveryView) -> Json:

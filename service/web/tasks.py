@@ -11,7 +11,7 @@ from service.core.task import Status, Task
 from service.core.view import TaskView
 from service.errors import Conflict, NotFound
 from service.ports import IdempotencyKey, Inputs, Library, TaskFilter
-from service.web.answers import json_answer, page_answer, task_object
+from service.web.answers import json_answer, page_answer, task_object, whole_task
 from service.web.bodies import THREAD_FROM, Bodies, BodyLimits, parsed, require_json
 from service.web.keys import Caller, caller_of
 from service.web.new_tasks import NUL_ESCAPE, new_task
@@ -49,8 +49,7 @@ class TaskApi:
         task, created, payload = await self._accept(request)
         task = await self._waiting.until_settled(task, seconds if preferred is None else preferred, request)
         headers = _location(task) | ({} if preferred is None else {"Preference-Applied": f"wait={preferred}"})
-        shown = TaskView.of(task).to_json() | {"payload": payload}
-        return json_answer(shown, status=202 if created else 200, headers=headers)
+        return json_answer(whole_task(task, payload), status=202 if created else 200, headers=headers)
 
     async def show(self, request: Request) -> Response:
         """Show one task; with `wait` once it is settled or the time is up."""

@@ -28,6 +28,12 @@ KEPT = ("PYTHONPATH",)
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
+def processor_seconds(pid: int, *, ended_children: bool = False) -> float:
+    """Return for how long a process has kept a processor busy, with those of its children that ended (`proc(5)`)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(map(int, fields[11 : 15 if ended_children else 13])) / TICKS
+
+
 @dataclass(kw_only=True)
 class Child:
     """A process that was started here, and the file that holds what it said."""
@@ -67,8 +73,7 @@ class Child:
 
     def processor_seconds(self) -> float:
         """Return for how long it has kept a processor busy."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / TICKS
+        return processor_seconds(self.process.pid)
 
 
 @dataclass(kw_only=True)

@@ -16,12 +16,12 @@ from functools import partial
 import anyio
 
 from tests.acceptance.processes import Child, until
+from tests.benchmarks.measure_deliveries import DELIVERED
 from tests.benchmarks.stage import Report, Stage, a_task, callbacks, fill, lasting, look
 from tests.benchmarks.table import Row, rate
 from tests.postgres import PostgresServer, create_database, postgres_server
 
 FLEETS = {1: ("all",), 2: ("web", "worker"), 4: ("web", "web", "worker", "worker")}
-DELIVERED = "SELECT count(*) FROM attempts WHERE outcome = 'delivered'"
 LAST = "SELECT extract(epoch FROM max(finished_at)) FROM attempts WHERE outcome = 'delivered'"
 
 

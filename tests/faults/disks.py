@@ -34,12 +34,7 @@ async def full_disk(town: Town, effort: Effort) -> Audit:
         url = f"sqlite:///{disk / 'boomerang.db'}"
         async with stage("disk full, SQLite", town, url, [only]) as play:
             await play.fleet.started()
-            for _ in range(effort.strikes):
-                await play.flowing()
-                with filled(disk):
-                    await _put_off(play)
-                play.fleet.struck["fills"] += 1
-            await play.flowing()
+            await _fill(disk, play, effort)
             try:
                 return await play.audit()
             finally:
@@ -50,12 +45,7 @@ async def full_disk_postgres(town: Town, effort: Effort) -> Audit:
     """Fill the disk under a PostgreSQL, wait until callbacks are put off, and make room again."""
     with small_disk(SERVER_MEGABYTES) as disk, temporary_files_on(disk), postgres_server(durable=True) as server:
         async with over_postgres(town, server, "disk full, PostgreSQL") as play:
-            for _ in range(effort.strikes):
-                await play.flowing()
-                with filled(disk):
-                    await _put_off(play)
-                play.fleet.struck["fills"] += 1
-            await play.flowing()
+            await _fill(disk, play, effort)
             return await play.audit()
 
 
@@ -72,6 +62,16 @@ async def read_only_disk(town: Town, effort: Effort) -> Audit:
             play.fleet.struck["read-only spells"] += 1
         await play.flowing()
         return await play.audit()
+
+
+async def _fill(disk: Path, play: Stage, effort: Effort) -> None:
+    """Fill the disk again and again, each time until callbacks were put off, and let all go on in between."""
+    for _ in range(effort.strikes):
+        await play.flowing()
+        with filled(disk):
+            await _put_off(play)
+        play.fleet.struck["fills"] += 1
+    await play.flowing()
 
 
 async def _put_off(play: Stage) -> None:
