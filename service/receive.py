@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+import structlog
+
 from service.batching import Batcher
 from service.core.callback import Callback, UnreadableCallback, Verifier, read_body, read_callback
 from service.core.facts import fact_to_json
@@ -14,6 +16,8 @@ from service.entry import NOTHING_MADE, Entry, Hint
 from service.errors import BadSignature, UnreadableBody
 from service.ports import Clock, Inbox, InboxEntry
 from service.record import Record
+
+log = structlog.get_logger("boomerang.receive")
 
 KEPT_HEADERS = frozenset({"content-type", "date", "user-agent", "x-hmac-signed-headers", "x-hmac-algorithm"})
 """Headers kept beside a raw callback: nothing that is secret or signs."""
@@ -108,10 +112,11 @@ class Receive:
         """Return what the token says, before a body is waited for; raises BadToken unless it is ours and in date."""
         return self._tokens.read_callback_token(token, self._clock.now())
 
-    async def receive(self, claim: Claim, headers: Mapping[str, str], body: bytes) -> None:
+    async def receive(self, claim: Claim, headers: Mapping[str, str], body: bytes) -> bool:
         """Return once the callback that was vouched for is durable; a repeat changes nothing.
 
-        Raises BadToken, BadSignature, UnreadableBody or StoreUnavailable.
+        Return whether the log has told of it already: a line for each of a crowd would cost as much as keeping it, so
+        that one line tells of all in a commit. Raises BadToken, BadSignature, UnreadableBody or StoreUnavailable.
         """
         now = self._clock.now()
         verifier = self._verifier_for(claim.token)
@@ -122,14 +127,12 @@ class Receive:
             raise
         self._in_hand += 1
         try:
-            reused = await self._make_durable(callback, headers, body, now)
+            return await self._make_durable(callback, headers, body, now)
         finally:
             self._in_hand -= 1
-        if reused:
-            raise BadSignature("this nonce was used for another callback")
 
     async def _make_durable(self, callback: Callback, headers: Mapping[str, str], body: bytes, now: datetime) -> bool:
-        """Return whether the callback's nonce was another one's, and nothing was stored."""
+        """Return whether a line in the log has told of the callback; raises BadSignature where nothing was stored."""
         if not self._quota.admits(callback.task_id, len(body)):
             await self._record.add(_without_its_body(callback))
             return False
@@ -144,11 +147,17 @@ class Receive:
             nonce=callback.nonce,
         )
         if crowd:
-            return await self._keeper.add(row)
-        return (await self._record.add(self._entry(callback, row))).inbox == "nonce_reused"
+            reused = await self._keeper.add(row)
+        else:
+            reused = (await self._record.add(self._entry(callback, row))).inbox == "nonce_reused"
+        if reused:
+            raise BadSignature("this nonce was used for another callback")
+        return crowd
 
     async def _keep(self, rows: list[InboxEntry]) -> list[bool]:
+        """Keep the callbacks of a crowd; return of which the nonce was another one's."""
         reused = await self._inbox.keep(rows)
+        log.info("callbacks kept", count=len(rows) - len(reused), tasks=[row.task_id for row in rows])
         return [row.digest in reused for row in rows]
 
     async def _look_at_once(self, unread: UnreadableCallback, headers: Mapping[str, str], body: bytes) -> None:

@@ -102,9 +102,11 @@ def read_fact(body: object) -> Fact:
 
 
 def callback_digest(claim: Claim, body: bytes) -> str:
-    """Return the SHA-256, in hex, of task id, submission and raw body."""
-    head = f"{claim.task_id}\n{claim.submission}\n".encode()
-    return hashlib.sha256(head + body).hexdigest()
+    """Return one value for one body about one submission: both of these, and the SHA-256 of the raw body in hex.
+
+    Task ids sort by time, so that callbacks which come together also stand together in the inbox's index.
+    """
+    return f"{claim.task_id}~{claim.submission}~{hashlib.sha256(body).hexdigest()}"
 
 
 def _correlated(fact: Fact, claim: Claim, tokens: Tokens) -> bool:
@@ -112,9 +114,9 @@ def _correlated(fact: Fact, claim: Claim, tokens: Tokens) -> bool:
     if fact.correlation is None:
         return False
     try:
-        named = tokens.read_payload_token(fact.correlation)
+        ours = tokens.payload_names(fact.correlation, claim)
     except BadToken:
         return False
-    if (named.task_id, named.submission) != (claim.task_id, claim.submission):
+    if not ours:
         raise BadToken("another_task")
     return True

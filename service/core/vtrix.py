@@ -71,9 +71,12 @@ def _item(value: object) -> Json:
     url = http_url(content.get("url"))
     if url is None:
         raise Unwell("the upstream's result has no address")
-    more = {"duration": number(content.get("duration")), "job_id": clean(content.get("jobId"), 128) or None}
-    kind = clean(content.get("type"), 40) or "video"
-    return {"type": kind, "url": url} | {name: found for name, found in more.items() if found is not None}
+    item: Json = {"type": clean(content.get("type"), 40) or "video", "url": url}
+    if (seconds := number(content.get("duration"))) is not None:
+        item["duration"] = seconds
+    if job := clean(content.get("jobId"), 128):
+        item["job_id"] = job
+    return item
 
 
 def _task_error(value: object) -> TaskError:
@@ -87,9 +90,10 @@ def _task_error(value: object) -> TaskError:
 def _usage(value: object) -> Usage | None:
     if not isinstance(value, dict):
         return None
-    discount = number(value.get("discount"))
-    usage = Usage(cost=money(value.get("cost")), discount=None if discount is None else float(discount))
-    return None if usage == Usage() else usage
+    cost, discount = money(value.get("cost")), number(value.get("discount"))
+    if cost is None and discount is None:
+        return None
+    return Usage(cost=cost, discount=None if discount is None else float(discount))
 
 
 def vtrix_error(body: object) -> tuple[str, str]:

@@ -23,6 +23,9 @@ LONG = 16 * 1024
 FEW_TEXTS = 200
 """A body longer than LONG with no more texts than this is mostly text, which is left out when values are counted."""
 
+TEXTUAL = (str, int)
+NUMERIC = (str, int, float)
+
 UPSTREAM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 """What an upstream's id may be: safe as one segment of a path."""
 
@@ -30,6 +33,7 @@ _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # it n
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,100}~[0-9]{1,9}(~[0-9]{1,11})?\.[A-Za-z0-9_-]{20,}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_PLAIN_MONEY = re.compile(r"(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?")
 _HTTP = re.compile(r"https?://[^\s\x00-\x20]+", re.IGNORECASE)
 _PLAIN_HTTP = re.compile(r"https?://[A-Za-z0-9.-]+(/[!-~]*)?")
 
@@ -41,7 +45,7 @@ def parse_json(raw: bytes) -> object:
     values with UnreadableBody. The caller bounds the length of `raw`.
     """
     structure = _without_texts(raw)
-    if _crowded(structure):
+    if len(structure) > MAX_VALUES and _crowded(structure):
         raise UnreadableBody(f"the body holds more than {MAX_VALUES:,} values")
     try:
         text = raw.decode("utf-8")
@@ -124,16 +128,18 @@ def clean(value: object, limit: int = MAX_TEXT) -> str:
 
     Control characters become blanks, and what looks like one of our tokens `[token]`: texts travel to clients and logs.
     """
-    if isinstance(value, bool) or not isinstance(value, str | int):
+    if isinstance(value, bool) or not isinstance(value, TEXTUAL):
         return ""
     if isinstance(value, int):
         return str(value) if abs(value) < MAX_NUMBER else ""
+    if len(value) <= limit and value.isascii() and value.isprintable() and "~" not in value:
+        return value.strip()
     return _TOKEN.sub("[token]", _CONTROL.sub(" ", value[: limit * 2 + MAX_TOKEN])).strip()[:limit]
 
 
 def number(value: object) -> int | float | None:
     """Return a finite number that is written as a number or as text; None for anything else, booleans too."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, NUMERIC):
         return None
     if isinstance(value, int) and abs(value) < MAX_NUMBER:
         return value
@@ -145,8 +151,10 @@ def number(value: object) -> int | float | None:
 
 def money(value: object) -> str | None:
     """Return an amount as plain decimal digits, from text or a number; None when it is negative or no amount."""
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, NUMERIC):
         return None
+    if isinstance(value, str) and _PLAIN_MONEY.fullmatch(value):
+        return value
     exact = _decimal(value)
     return None if exact is None or exact < 0 else format(exact, "f")
 
@@ -162,7 +170,7 @@ def _decimal(value: str | float) -> Decimal | None:
 
 def share(value: object) -> float | None:
     """Return progress as a number from 0 to 1, clamped; None for what is no finite number."""
-    if isinstance(value, str):
+    if value is None or isinstance(value, str):
         return None
     found = number(value)
     return None if found is None else min(1.0, max(0.0, float(found)))

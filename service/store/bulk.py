@@ -15,20 +15,24 @@ from sqlalchemy import Dialect, LargeBinary, Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.store.columns import Words, storable
+
 Rows = Sequence[Mapping[str, Any]]
 Processor = Callable[[Any], Any]
 
 
 async def insert_many(connection: AsyncConnection, table: Table, rows: Rows) -> None:
     """Insert `rows`, which all name the same columns, in their order; one that collides with another is left out."""
-    if not rows:
-        return
+    if rows:
+        await connection.exec_driver_sql(*insertion(connection.dialect, table, rows))
+
+
+def insertion(dialect: Dialect, table: Table, rows: Rows) -> tuple[str, Any]:
+    """Return the statement that inserts `rows` as `insert_many` says, and its parameters: on SQLite a set for each."""
     names = tuple(rows[0])
-    if connection.dialect.name == "postgresql":
-        statement, values = _insert_records(table, names, connection.dialect), _as_json(connection, table, names, rows)
-        await connection.exec_driver_sql(statement, (values,))
-    else:
-        await connection.exec_driver_sql(_insert_one(table, names), _as_tuples(connection, table, names, rows))
+    if dialect.name == "postgresql":
+        return _insert_records(table, names, dialect), (_as_json(dialect, table, names, rows),)
+    return _insert_one(table, names), _as_tuples(dialect, table, names, rows)
 
 
 async def update_many(connection: AsyncConnection, table: Table, rows: Rows) -> None:
@@ -38,23 +42,23 @@ async def update_many(connection: AsyncConnection, table: Table, rows: Rows) -> 
     (key,) = table.primary_key.columns.keys()
     names = (*(name for name in rows[0] if name != key), key)
     if connection.dialect.name == "postgresql":
-        statement, values = _update_records(table, names, connection.dialect), _as_json(connection, table, names, rows)
-        await connection.exec_driver_sql(statement, (values,))
+        values = _as_json(connection.dialect, table, names, rows)
+        await connection.exec_driver_sql(_update_records(table, names, connection.dialect), (values,))
     else:
-        await connection.exec_driver_sql(_update_one(table, names), _as_tuples(connection, table, names, rows))
+        await connection.exec_driver_sql(_update_one(table, names), _as_tuples(connection.dialect, table, names, rows))
 
 
 # ── values ───────────────────────────────────────────────────────────────────
 
 
-def _as_tuples(connection: AsyncConnection, table: Table, names: Sequence[str], rows: Rows) -> list[tuple[Any, ...]]:
-    processors = [_processor(table, name, connection.dialect) for name in names]
+def _as_tuples(dialect: Dialect, table: Table, names: Sequence[str], rows: Rows) -> list[tuple[Any, ...]]:
+    processors = [_processor(table, name, dialect) for name in names]
     columns = [map(process, [row[name] for row in rows]) for name, process in zip(names, processors, strict=True)]
     return list(zip(*columns, strict=True))
 
 
-def _as_json(connection: AsyncConnection, table: Table, names: Sequence[str], rows: Rows) -> str:
-    return ENCODER.encode([dict(zip(names, row, strict=True)) for row in _as_tuples(connection, table, names, rows)])
+def _as_json(dialect: Dialect, table: Table, names: Sequence[str], rows: Rows) -> str:
+    return ENCODER.encode([dict(zip(names, row, strict=True)) for row in _as_tuples(dialect, table, names, rows)])
 
 
 def _as_input(value: object) -> str:
@@ -74,6 +78,8 @@ def _processor(table: Table, name: str, dialect: Dialect) -> Processor:
     kind = table.c[name].type
     if isinstance(kind, LargeBinary):
         return _unchanged
+    if isinstance(kind, Words):
+        return storable
     return kind.dialect_impl(dialect).bind_processor(dialect) or _unchanged
 
 

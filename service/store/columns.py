@@ -11,6 +11,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 REPLACEMENT = "\ufffd"
 
+JSON = json.JSONEncoder(separators=(",", ":"))
+"""Made once: `json.dumps` would make one for each value."""
+
 
 class Moment(types.TypeDecorator[datetime]):
     """An aware moment, in UTC on its way out: `timestamptz` on PostgreSQL, microseconds since 1970 on SQLite."""
@@ -30,7 +33,7 @@ class Moment(types.TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError("a stored moment needs its offset")
-        return value if dialect.name == "postgresql" else (value - EPOCH) // MICROSECOND
+        return value if dialect.name == "postgresql" else microseconds(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """Return the moment in UTC that the driver read as `value`."""
@@ -50,7 +53,7 @@ class Document(types.TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
         """Return the JSON text of `value`; None stays NULL."""
-        return None if value is None else json.dumps(value, separators=(",", ":"))
+        return None if value is None else JSON.encode(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
         """Return the value whose JSON text was stored."""
@@ -65,6 +68,16 @@ class Words(types.TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
         """Return `value` as every database can store it."""
-        if value is None or (value.isascii() and "\0" not in value):
-            return value
-        return value.replace("\0", REPLACEMENT).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return storable(value)
+
+
+def storable(value: str | None) -> str | None:
+    """Return text as every database can store it."""
+    if value is None or (value.isascii() and "\0" not in value):
+        return value
+    return value.replace("\0", REPLACEMENT).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def microseconds(value: datetime) -> int:
+    """Return the moment as SQLite stores it: microseconds since 1970."""
+    return (value - EPOCH) // MICROSECOND

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 from zlib import crc32
 
-from sqlalchemy import URL, Table, event, make_url, text
+from sqlalchemy import URL, Connection, Table, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.errors import BadSetting, StoreUnavailable
@@ -99,7 +99,7 @@ def sqlite_engine(at: Address, *, writes: bool) -> AsyncEngine:
         hide_parameters=True,
     )
     pragmas = (*SQLITE_PRAGMAS, f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
-    begin = "BEGIN IMMEDIATE" if writes else "BEGIN"  # the driver's own transaction handling is off
+    begin = one_trip.BEGIN_WRITING if writes else "BEGIN"  # the driver's own transaction handling is off
 
     def connected(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
@@ -108,7 +108,12 @@ def sqlite_engine(at: Address, *, writes: bool) -> AsyncEngine:
         cursor.close()
 
     event.listen(engine.sync_engine, "connect", connected)
-    event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql(begin))
+
+    def began(connection: Connection) -> None:
+        driver: one_trip.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+        driver.begin_with_next(begin)
+
+    event.listen(engine.sync_engine, "begin", began)
     return engine
 
 
@@ -200,6 +205,21 @@ async def notify(connection: AsyncConnection, topics: Iterable[str]) -> None:
     notes = [{"channel": CHANNEL, "note": json.dumps(some)} for some in chunks(sorted(set(topics)), TOPICS_A_NOTE)]
     if notes:
         await connection.execute(text("SELECT pg_notify(:channel, :note)"), notes)
+
+
+async def write_at_once(connection: AsyncConnection, insertion: tuple[str, Any], topic: str) -> None:
+    """Run an insertion as a transaction of its own, in one trip, and tell other processes of `topic`."""
+    statement, values = insertion
+    if connection.dialect.name == "postgresql":
+        alone = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        told = f"WITH done AS ({statement}) SELECT pg_notify(%s, %s)"
+        await alone.exec_driver_sql(told, (*values, CHANNEL, json.dumps([topic])))
+        return
+    driver: one_trip.Connection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
+    try:
+        await driver.write_at_once(statement, values)
+    except sqlite3.Error as error:
+        raise DBAPIError.instance(statement, None, error, sqlite3.Error) from error
 
 
 def chunks(items: Sequence[Item], size: int) -> Iterator[list[Item]]:

@@ -5,13 +5,23 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
+from sqlalchemy import Table
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import BadSetting, OperatorError, SchemaBehind, StoreUnavailable
 from service.ports import Signals
-from service.store.dialect import address, notify, postgres_engine, prepare_file, same_file, sqlite_engine
+from service.store.bulk import Rows, insertion
+from service.store.dialect import (
+    address,
+    notify,
+    postgres_engine,
+    prepare_file,
+    same_file,
+    sqlite_engine,
+    write_at_once,
+)
 
 WRITERS = 8
 TURN = 30.0
@@ -73,6 +83,20 @@ class Database:
             self.write_failed = True
             raise
         self.signals.ring(*sorted(write.topics))
+
+    async def insert_at_once(self, table: Table, rows: Rows, topic: str) -> None:
+        """Insert `rows` durably in a transaction of their own, in one trip to the database, then ring `topic`.
+
+        A row that collides with another is left out. Raises StoreUnavailable.
+        """
+        try:
+            with troubles_told():
+                async with _in_time(), self._my_turn(), self._writer.connect() as connection:
+                    await write_at_once(connection, insertion(connection.dialect, table, rows), topic)
+        except StoreUnavailable:
+            self.write_failed = True
+            raise
+        self.signals.ring(topic)
 
     @asynccontextmanager
     async def _my_turn(self) -> AsyncIterator[None]:

@@ -1,12 +1,11 @@
 """The inbox by itself: callbacks are kept as they come, and recorded later."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from sqlalchemy import func, select
 
 from service.ports import InboxEntry
-from service.store.bulk import insert_many
 from service.store.engine import Database
 from service.store.tables import UNREAD, inbox
 
@@ -19,14 +18,16 @@ class StoreInbox:
 
     async def keep(self, entries: Sequence[InboxEntry]) -> set[str]:
         """Store durably those that are new, as `unread`; return the digests whose nonce another callback has used."""
+        if not entries:
+            return set()
         rows = [vars(entry) for entry in sorted(entries, key=lambda entry: entry.digest)]  # one order: no deadlock
-        async with self._database.writing() as write:
-            await insert_many(write.connection, inbox, rows)
-            signed = {entry.digest for entry in entries if entry.nonce}
-            known = select(inbox.c.digest).where(inbox.c.digest.in_(signed))
-            reused = signed - set((await write.connection.execute(known)).scalars()) if signed else set()
-            write.topics.add("inbox")
-        return reused
+        await self._database.insert_at_once(inbox, rows, "inbox")
+        signed = {entry.digest for entry in entries if entry.nonce}
+        return signed - await self._kept(signed) if signed else set()
+
+    async def _kept(self, digests: Collection[str]) -> set[str]:
+        async with self._database.reading() as connection:
+            return set((await connection.execute(select(inbox.c.digest).where(inbox.c.digest.in_(digests)))).scalars())
 
     async def unread_since(self) -> datetime | None:
         """Return when the oldest unread callback came, None when every one is recorded."""

@@ -7,10 +7,43 @@ from typing import Any, Self
 import aiosqlite
 
 ALL_AT_ONCE = 64
+BEGIN_WRITING = "BEGIN IMMEDIATE"
 
 
 class Connection(aiosqlite.Connection):
-    """A connection whose cursors bring all rows back at once."""
+    """A connection whose cursors bring all rows back at once, and whose transactions begin with a statement."""
+
+    _begin: str | None = None
+
+    def begin_with_next(self, sql: str) -> None:
+        """Run `sql`, which begins a transaction, on the way to the next statement."""
+        self._begin = sql
+
+    def begun(self) -> sqlite3.Connection:
+        """Return the driver's connection, in the transaction that was to begin; on the connection's own thread."""
+        sql, self._begin = self._begin, None
+        if sql:
+            self._conn.execute(sql)
+        return self._conn
+
+    async def commit(self) -> None:
+        """Commit, if anything was begun."""
+        self._begin = None
+        await super().commit()
+
+    async def rollback(self) -> None:
+        """Roll back, if anything was begun."""
+        self._begin = None
+        await super().rollback()
+
+    async def write_at_once(self, sql: str, rows: Sequence[Any]) -> None:
+        """Run a statement for each of `rows` in a transaction of its own."""
+        await self._execute(self._write, sql, rows)  # type: ignore[no-untyped-call]
+
+    def _write(self, sql: str, rows: Sequence[Any]) -> None:
+        with self._conn:
+            self._conn.execute(BEGIN_WRITING)
+            self._conn.executemany(sql, rows)
 
     def cursor(self) -> "Cursor":  # type: ignore[override] # SQLAlchemy's adapter is the only one that asks
         """Return a cursor, without a trip to the thread."""
@@ -44,7 +77,7 @@ class Cursor:
         return self
 
     def _run(self, method: Any, sql: str, parameters: Any) -> None:
-        cursor = self._connection._conn.cursor()  # noqa: SLF001 - on the connection's own thread
+        cursor = self._connection.begun().cursor()
         try:
             method(cursor, sql, parameters)
             self.description, self._rows = cursor.description, cursor.fetchall()

@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from service.errors import BoomerangError
 from service.ports import Clock, Health, Inputs, Library, Signals
@@ -75,7 +76,7 @@ class Services(ProbeServices):
     limits: WebLimits = field(default_factory=WebLimits)
 
 
-def create_app(services: Services) -> Starlette:
+def create_app(services: Services) -> ASGIApp:
     """Return the application of a web process: the API, callbacks and probes."""
     waiting = Waiting(library=services.library, signals=services.signals, stopping=services.stopping)
     door = CallbackDoor(services.receiver, services.limits.callbacks)
@@ -89,7 +90,7 @@ def create_app(services: Services) -> Starlette:
         *OpenApi(allow_off_peak=services.allow_off_peak).routes(),
         *_probes(services, lambda: _added(services.counters(), "callbacks", door.refused)),
     ]
-    return _framed(routes, services.api_keys, Middleware(StraightToTheDoor, door=door))
+    return StraightToTheDoor(_framed(routes, services.api_keys), door=Frame(door))
 
 
 def create_probe_app(services: ProbeServices) -> Starlette:
@@ -105,10 +106,10 @@ def _added(counters: Counters, name: str, counts: Mapping[str, int]) -> Counters
     return {**counters, name: Counter(counters.get(name, {})) + Counter(counts)}
 
 
-def _framed(routes: Sequence[Route], api_keys: Sequence[ApiKey], *first: Middleware) -> Starlette:
+def _framed(routes: Sequence[Route], api_keys: Sequence[ApiKey]) -> Starlette:
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Frame), *first, Middleware(KeyGuard, api_keys=api_keys)],
+        middleware=[Middleware(Frame), Middleware(KeyGuard, api_keys=api_keys)],
         exception_handlers=dict.fromkeys((BoomerangError, HTTPException, ClientDisconnect), answer_error),
     )
     app.router.redirect_slashes = False  # a redirect would spell out a token, and hide a wrong address

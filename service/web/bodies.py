@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -17,6 +17,9 @@ from service.web.problems import Problem, Refusal
 
 MB = 1024 * 1024
 SMALL = 64 * 1024  # below it a body does not count against the bound
+WHOLE = "whole"
+"""Where in a request's state the server says that all of its body is there already: nothing has to be waited for."""
+
 JSON_TYPE = re.compile(r"application/([a-z0-9.-]+\+)?json")
 THREAD_FROM = MB  # above it JSON is parsed in a thread: handing it over takes longer than parsing a picture's
 
@@ -52,7 +55,10 @@ class Bodies:
         Raises Refusal (408 too slow, 413 too large, 503 too many at once), UnreadableBody or ClientDisconnect.
         """
         size = self._announced(request)
-        async with self._room(size) if size > SMALL else nullcontext():
+        if size <= SMALL:
+            yield await self._within_time(request)
+            return
+        async with self._room(size):
             yield await self._within_time(request)
 
     @asynccontextmanager
@@ -76,6 +82,8 @@ class Bodies:
         return int(text)
 
     async def _within_time(self, request: Request) -> bytes:
+        if request.scope.get("state", {}).get(WHOLE):
+            return await self._collect(request)
         try:
             async with asyncio.timeout(self._limits.seconds):
                 return await self._collect(request)
@@ -83,20 +91,25 @@ class Bodies:
             raise Refusal(TOO_SLOW) from None
 
     async def _collect(self, request: Request) -> bytes:
-        body, size, more = BytesIO(), 0, True
+        part, more = await self._part(request, self._limits.most)
+        if not more:
+            return part  # as most of them come: in one piece
+        body = BytesIO()
         while more:
-            message = await request.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect("the connection ended before the body did")
-            part: bytes = message.get("body", b"")
-            size += len(part)
-            if size > self._limits.most:
-                raise Refusal(self._too_large())
-            more = message.get("more_body", False)
-            if not more and size == len(part):
-                return part  # as most of them come: in one piece
             body.write(part)
+            part, more = await self._part(request, self._limits.most - body.tell())
+        body.write(part)
         return body.getvalue()  # shares its buffer: no second copy of a large body
+
+    async def _part(self, request: Request, most: int) -> tuple[bytes, bool]:
+        """Return the next piece of at most `most` bytes, and whether more is to come."""
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect("the connection ended before the body did")
+        part: bytes = message.get("body", b"")
+        if len(part) > most:
+            raise Refusal(self._too_large())
+        return part, message.get("more_body", False)
 
     def _too_large(self) -> Problem:
         detail = f"a body here is at most {self._limits.most:,} bytes"

@@ -31,6 +31,8 @@ TAKEN = Response(status_code=204)
 class CallbackDoor:
     """Answers callbacks: 204 only after the receiver has returned, and never a 4xx for a fault of ours.
 
+    It is an endpoint, and an application of its own for what `StraightToTheDoor` brings.
+
     `refused` counts what got no 204, by verdict.
     """
 
@@ -43,12 +45,18 @@ class CallbackDoor:
         """Return its routes."""
         return [route(PATH, post=self.call_back)]
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one callback."""
+        scope["state"]["route"] = PATH
+        answer = await self.call_back(Request(scope, receive))
+        await answer(scope, receive, send)
+
     async def call_back(self, request: Request) -> Response:
         """Take one callback."""
         try:
             claim = self._receiver.vouch(_token(request))  # before the body: a forged one takes no room, and no time
             async with self._bodies.read(request) as body:
-                await self._receiver.receive(claim, _headers(request), body)
+                request.scope["state"]["told"] = await self._receiver.receive(claim, _headers(request), body)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong with us must not read as the caller's fault
             return self._refuse(error).answer()
         return TAKEN
@@ -63,20 +71,16 @@ class CallbackDoor:
 
 
 class StraightToTheDoor:
-    """Middleware that spares callbacks the way through everything else: nobody calls as often."""
+    """Spares callbacks the way through everything else: nobody calls as often."""
 
-    def __init__(self, app: ASGIApp, *, door: CallbackDoor) -> None:
+    def __init__(self, app: ASGIApp, *, door: ASGIApp) -> None:
         self._app = app
         self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a callback, and hand on everything else."""
-        if scope["type"] != "http" or scope["method"] != "POST" or not ADDRESS.fullmatch(scope["path"]):
-            await self._app(scope, receive, send)
-            return
-        scope["state"]["route"] = PATH
-        answer = await self._door.call_back(Request(scope, receive))
-        await answer(scope, receive, send)
+        """Bring a callback to the door, and anything else to the application."""
+        called = scope["type"] == "http" and scope["method"] == "POST" and ADDRESS.fullmatch(scope["path"])
+        await (self._door if called else self._app)(scope, receive, send)
 
 
 def _token(request: Request) -> str:

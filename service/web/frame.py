@@ -10,13 +10,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.web.problems import unforeseen
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 SAFE_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
+NO_CONTENT = 204
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 log = structlog.get_logger("service.web")
@@ -61,13 +62,16 @@ class _Framed:
     async def _answer(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._status = message["status"]
-            given = {name for name, _ in message["headers"]}
-            more = [(name, value) for name, value in SAFE_HEADERS if name not in given]
-            request_id = (b"x-request-id", self._request_id.encode())
-            message = {**message, "headers": [*message["headers"], request_id, *more]}
+            headers = [*message["headers"], (b"x-request-id", self._request_id.encode())]
+            if self._status != NO_CONTENT:  # which is nothing that anybody could misread
+                given = {name for name, _ in headers}
+                headers += [(name, value) for name, value in SAFE_HEADERS if name not in given]
+            message = {**message, "headers": headers}
         await self._send(message)
 
     def _write_line(self) -> None:
+        if self._state.get("told"):
+            return
         route = self._state.get("route", "unmatched")  # never the path: it may hold a token
         write = log.debug if route in PROBES else log.info
         caller = self._state.get("caller")
@@ -84,5 +88,7 @@ class _Framed:
 
 def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """Return the caller's own request id when it is a plain one, otherwise a fresh one."""
-    given = next((value for name, value in headers if name == b"x-request-id"), b"").decode("latin-1")
-    return given if REQUEST_ID.fullmatch(given) else token_hex(16)
+    for name, value in headers:
+        if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
+            return value.decode("ascii")
+    return token_hex(16)

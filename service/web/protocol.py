@@ -4,6 +4,8 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.web.bodies import WHOLE
+
 MOST_HEAD = 64 * 1024
 """Bytes of a request's line and headers, trailers too: a callback's token and a browser's cookies fit many times."""
 
@@ -60,12 +62,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the address."""
-        self._count(len(url))
+        self._head += len(url)
+        if self._head > MOST_HEAD:
+            raise HeadTooLarge
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; a trailer counts for nothing: no proxy before us has looked at it (RFC 9110, 6.5.1)."""
-        self._count(len(name) + len(value))
+        self._head += len(name) + len(value)
+        if self._head > MOST_HEAD:
+            raise HeadTooLarge
         if not self._in_message:
             super().on_header(name, value)
 
@@ -83,6 +89,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End the request."""
+        self.scope["state"][WHOLE] = True
         self._in_message = False
         self._barren = 0
         self._stop_clock()
@@ -93,11 +100,6 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self._in_message:
             self._start_clock()
-
-    def _count(self, size: int) -> None:
-        self._head += size
-        if self._head > MOST_HEAD:
-            raise HeadTooLarge
 
     def _start_clock(self) -> None:
         if self._limit is None:

@@ -31,8 +31,10 @@ class Receiver(Protocol):
     def vouch(self, token: str) -> Claim:
         """Return what a token says; raises BadToken unless it is ours and in date; changes nothing."""
 
-    async def receive(self, claim: Claim, headers: Mapping[str, str], body: bytes) -> None:
+    async def receive(self, claim: Claim, headers: Mapping[str, str], body: bytes) -> bool:
         """Verify and record a callback durably; `headers` have lower-case names.
+
+        Return whether the log has told of it already.
 
         Raises BadToken, BadSignature, UnreadableBody or StoreUnavailable.
         """

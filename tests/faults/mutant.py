@@ -21,7 +21,7 @@ receive = Receive.receive
 under_way: set["asyncio.Task[None]"] = set()
 
 
-async def receive_later(self: Receive, *arguments: Any, **more: Any) -> None:
+async def receive_later(self: Receive, *arguments: Any, **more: Any) -> bool:
     """Let the callback be acknowledged, and record it afterwards."""
 
     async def later() -> None:
@@ -29,6 +29,7 @@ async def receive_later(self: Receive, *arguments: Any, **more: Any) -> None:
         await receive(self, *arguments, **more)
 
     under_way.add(asyncio.create_task(later()))
+    return False
 
 
 def queued_again(self: Submit, task: Task) -> Entry:
@@ -38,7 +39,7 @@ def queued_again(self: Submit, task: Task) -> Entry:
 
 def acknowledge_first() -> None:
     """Answer callbacks before they are durable."""
-    Receive.receive = receive_later  # type: ignore[method-assign] # the planted fault
+    Receive.receive = receive_later  # type: ignore[method-assign, assignment] # the planted fault
 
 
 def pay_again() -> None:

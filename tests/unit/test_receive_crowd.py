@@ -1,19 +1,24 @@
 """Callbacks by the crowd: kept first, answered, and recorded right after, whoever reads the inbox."""
 
+import json
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
+from service import receive
 from service.core.task import Fact, Status, TaskId
 from service.entry import Entry, Recorded
 from service.errors import BadSignature, BadToken, NeverLeft, StoreUnavailable
 from service.ports import InboxEntry, Limits
 from service.receive import BUSY, FEW, GIVES_WAY, LITTLE, Crowd
 from tests.unit.loops import IN_DOUBT_FOR, SECOND, START, Loop, a_loop
-from tests.unit.scripted import vtrix_body
+from tests.unit.scripted import token_of, vtrix_body
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +56,16 @@ async def test_kept_callback_is_durable_before_anything_follows_from_it(tmp_path
         assert await loop.callbacks() == {"accepted": 1}
         await fresh.poll_due()
         assert (await loop.task(task.id)).settled_by == "callback"
+
+
+async def test_commit_of_a_crowd_is_one_line_that_names_its_tasks(tmp_path: Path) -> None:
+    """The log tells who was called back, once for all that were kept together."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.submitted()
+        token = token_of(loop.upstream.orders[0])
+        with capture_logs() as lines, patch.object(receive, "log", structlog.get_logger()):
+            await loop.called_back(token, json.dumps(vtrix_body("completed")).encode())
+    assert [(line["event"], line["count"], line["tasks"]) for line in lines] == [("callbacks kept", 1, [task.id])]
 
 
 async def test_kept_callback_is_believed_without_confirmation(tmp_path: Path) -> None:

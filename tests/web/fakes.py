@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from service.core.inputs import Input
 from service.core.task import Json, Status, Task, TaskId
@@ -64,12 +64,16 @@ def a_delivery(number: int = 1, **changes: Any) -> DeliveryView:
 
 @dataclass
 class World:
-    """Every use-case and port at once. `fails` is raised by whatever changes something; `on_wait` runs at each wait."""
+    """Every use-case and port at once. `fails` is raised by whatever changes something; `on_wait` runs at each wait.
+
+    `told` is what the receiver says: whether the log has told of a callback.
+    """
 
     tasks_by_id: dict[str, Task] = field(default_factory=dict)
     deliveries_by_id: dict[str, DeliveryView] = field(default_factory=dict)
     payloads: dict[str, str] = field(default_factory=dict)
     created: bool = True
+    told: bool = False
     fails: Exception | None = None
     unready: str | None = None
     accepted: list[NewTask] = field(default_factory=list)
@@ -123,10 +127,11 @@ class World:
         """Let every token pass: `receive` decides."""
         return Claim(task_id=TaskId("t1"), submission=1, token=token)
 
-    async def receive(self, claim: Claim, headers: Mapping[str, str], body: bytes) -> None:
-        """Remember a callback."""
+    async def receive(self, claim: Claim, headers: Mapping[str, str], body: bytes) -> bool:
+        """Remember a callback; return whether the log has told of it."""
         self._maybe_fail()
         self.received.append((claim.token, dict(headers), body))
+        return self.told
 
     async def replay(self, ids: Sequence[str]) -> list[str]:
         """Make dead deliveries pending."""
@@ -203,14 +208,14 @@ class World:
         return True
 
 
-def app_of(world: World, **services: Any) -> Starlette:
+def app_of(world: World, **services: Any) -> ASGIApp:
     """Return the application over `world`, and `services` of its own."""
     parts: dict[str, Any] = dict.fromkeys(PARTS, world)
     return create_app(Services(**parts, **services))
 
 
 @asynccontextmanager
-async def client_of(app: Starlette, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
+async def client_of(app: ASGIApp, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client that signs in with `key`; an exception that leaves the application fails the test."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     transport = httpx.ASGITransport(app)

@@ -121,10 +121,11 @@ async def test_nothing_is_acknowledged_before_the_receiver_returned() -> None:
     order: list[str] = []
 
     class Slow(World):
-        async def receive(self, claim: Claim, headers: Mapping[str, str], body: bytes) -> None:
+        async def receive(self, claim: Claim, headers: Mapping[str, str], body: bytes) -> bool:
             await anyio.lowlevel.checkpoint()
-            await super().receive(claim, headers, body)
+            told = await super().receive(claim, headers, body)
             order.append("durable")
+            return told
 
     app = app_of(Slow())
 

@@ -169,3 +169,11 @@ async def test_each_request_is_one_line_without_its_path(client: httpx.AsyncClie
     assert [line["status"] for line in lines] == [200, 204, 405]
     assert (lines[0]["method"], lines[0]["client"], lines[0]["request_id"]) == ("GET", "local", "r1")
     assert "the-token" not in str(lines)
+
+
+async def test_callback_of_a_crowd_has_its_line_with_the_others(client: httpx.AsyncClient, world: World) -> None:
+    """What the receiver's line has told of already is not told again."""
+    world.told = True
+    with capture_logs() as lines:
+        await client.post("/callbacks/the-token", content=b"{}")
+    assert lines == []
