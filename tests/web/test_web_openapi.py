@@ -7,6 +7,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from starlette.applications import Starlette
 from starlette.routing import Route
 
 from handlers.webhook import _body
@@ -14,6 +15,7 @@ from service.core.task import EventType
 from service.core.view import TaskView
 from service.handling import Artifact, Event
 from service.ports import DeliveryView
+from service.web.callbacks import StraightToTheDoor
 from service.web.openapi import document
 from tests.web.fakes import KEYS, NOW, World, a_task, app_of, client_of
 
@@ -47,7 +49,10 @@ def validator(name: str) -> Any:
 
 def test_each_route_is_described_and_nothing_else() -> None:
     """The document's paths and methods are those of the application, to the last one."""
-    routes = [route for route in app_of(World()).routes if isinstance(route, Route)]
+    way_in = app_of(World())
+    assert isinstance(way_in, StraightToTheDoor)
+    assert isinstance(way_in._app, Starlette)
+    routes = [route for route in way_in._app.routes if isinstance(route, Route)]
     there = {(route.path, method) for route in routes for method in route.methods or () if method != "HEAD"}
     assert {(path, method.upper()) for path, method, _ in operations()} == there
 
