@@ -64,9 +64,8 @@ class Trial:
 
 def event_of(claim: DeliveryClaim) -> Event:
     """Return what the handler of `claim` is given; fields that only a newer version knows are left out."""
-    data = {name: value for name, value in claim.event.data.items() if name in TaskView.__dataclass_fields__}
     artifact = claim.event.data.get("artifact")
-    task = TaskView.from_json(data)
+    task = TaskView.from_json(claim.event.data)
     return Event(
         id=claim.event.id,
         type=claim.event.type.value,

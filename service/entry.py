@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from service.core.changed import changed
 from service.core.task import EventType, Fact, Json, Source, Status, Step, Task, TaskId, UpstreamId, advance
 from service.handling import Artifact
 from service.plan import Plan
@@ -95,7 +96,7 @@ def apply(entry: Entry, before: Task, plan: Plan, now: datetime) -> Step:
     asked_for, note = (None, None) if after.final else (entry.due_at, entry.note)  # what is over waits no more
     due_at = asked_for or _due(entry, before, after, plan, now)
     warnings = (*after.warnings, entry.warning) if entry.warning and step.task is not before else after.warnings
-    return Step(task=replace(after, due_at=due_at, note=note, warnings=warnings), events=step.events)
+    return Step(task=changed(after, due_at=due_at, note=note, warnings=warnings), events=step.events)
 
 
 def guesses(entry: Entry) -> bool:
@@ -179,30 +180,30 @@ def _road(entry: Entry, task: Task) -> Source | None:
 def _with_late_id(entry: Entry, task: Task) -> Task:
     """Learn the id from a reply that comes after the end: the fact changes nothing else any more."""
     told = entry.fact.upstream_id if entry.fact and entry.source is Source.SUBMIT else None
-    return replace(task, upstream_id=told) if told and task.upstream_id is None else task
+    return changed(task, upstream_id=told) if told and task.upstream_id is None else task
 
 
 def _with_lease_returned(entry: Entry, before: Task, after: Task) -> Task:
     if entry.fence is None or entry.fence != before.fence:
         return after
-    return replace(after, leased_until=None, tries=after.tries + 1 if entry.tried else 0)
+    return changed(after, leased_until=None, tries=after.tries + 1 if entry.tried else 0)
 
 
 def _with_poll_counted(entry: Entry, task: Task, now: datetime) -> Task:
     if entry.source is not Source.POLL:
         return task
     still = entry.fact is not None and entry.fact.status is Status.IN_PROGRESS
-    return replace(task, polls=task.polls + 1, polled_at=now if still else task.polled_at)
+    return changed(task, polls=task.polls + 1, polled_at=now if still else task.polled_at)
 
 
 def _with_hint(entry: Entry, task: Task, now: datetime) -> Task:
     if entry.source is Source.CALLBACK and entry.fact and entry.fact.settles:
-        return replace(task, hinted_at=task.hinted_at or now)
+        return changed(task, hinted_at=task.hinted_at or now)
     if entry.hint is None or task.final:
         return task
     hinted_id = entry.hint.upstream_id or task.hinted_id
     alive = entry.hint.ended or not (task.upstream_id or hinted_id)
-    return replace(
+    return changed(
         task,
         hinted_at=task.hinted_at or (now if alive else None),
         hinted_id=hinted_id,
@@ -231,7 +232,7 @@ def _keep(task: Task, artifact: Artifact) -> Step:
     kept = tuple(_archived(item, artifact) for item in task.output)
     if kept == task.output:
         return Step(task=task)
-    return Step(task=replace(task, output=kept), events=(EventType.ARTIFACT_STORED,))
+    return Step(task=changed(task, output=kept), events=(EventType.ARTIFACT_STORED,))
 
 
 def _archived(item: Json, artifact: Artifact) -> Json:

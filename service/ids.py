@@ -2,7 +2,6 @@
 
 import secrets
 import time
-import uuid
 from collections.abc import Callable
 
 
@@ -18,6 +17,7 @@ def id_maker(
         last = max(last + 1, (milliseconds() << 12) | random_bits(8))
         stamp, sequence = last >> 12, last & 0xFFF
         value = stamp << 80 | 0x7 << 76 | sequence << 64 | 0b10 << 62 | random_bits(62)
-        return str(uuid.UUID(int=value))
+        digits = f"{value:032x}"
+        return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
     return make

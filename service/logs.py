@@ -17,6 +17,11 @@ ENCODER = json.JSONEncoder(default=repr)
 """Made once: `json.dumps` would make one for each line."""
 
 
+ROOT = logging.getLogger()
+
+LEVELS = {name: logging.getLevelName(name.upper()) for name in ("debug", "info", "warning", "error", "critical")}
+
+
 class Lines:
     """Writes our own lines, already rendered, where the standard library's go: no record has to be made for each."""
 
@@ -36,7 +41,7 @@ class Lines:
 
 def only_from_level(_: object, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Drop lines below the level that the standard library's root has now."""
-    if logging.getLevelName(method.upper()) < logging.getLogger().level:
+    if LEVELS[method] < ROOT.level:
         raise structlog.DropEvent
     return line
 

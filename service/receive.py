@@ -2,13 +2,14 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
 
 from service.batching import Batcher
 from service.core.callback import Callback, UnreadableCallback, Verifier, read_body, read_callback
+from service.core.changed import changed
 from service.core.facts import fact_to_json
 from service.core.task import Source, TaskId
 from service.core.tokens import Claim, Tokens
@@ -34,8 +35,11 @@ BUSY = 16
 GIVES_WAY = timedelta(seconds=1)
 """How long it gives way."""
 
-LITTLE = 32
+LITTLE = 64
 """Callbacks read from the inbox at once beside others that wait for an answer."""
+
+REMEMBERED = 2048
+"""Callbacks of a crowd whose meaning is remembered until they are recorded; of others the body is read once more."""
 
 
 @dataclass(kw_only=True)
@@ -107,6 +111,8 @@ class Receive:
         self._quota = Quota()
         self._keeper = Batcher(self._keep, most=BATCH)
         self._in_hand = 0
+        self._oldest_seen: datetime | None = None
+        self._meant: OrderedDict[str, Callback] = OrderedDict()
 
     def vouch(self, token: str) -> Claim:
         """Return what the token says, before a body is waited for; raises BadToken unless it is ours and in date."""
@@ -147,6 +153,7 @@ class Receive:
             nonce=callback.nonce,
         )
         if crowd:
+            self._remember(callback)
             reused = await self._keeper.add(row)
         else:
             reused = (await self._record.add(self._entry(callback, row))).inbox == "nonce_reused"
@@ -181,23 +188,37 @@ class Receive:
 
         Raises StoreUnavailable.
         """
-        oldest = await self._inbox.unread_since()
-        if oldest is None:
-            return 0
         busy = self._in_hand >= BUSY
-        age = self._clock.now() - oldest  # less than nothing where the clock was put back: that is no reason to wait
-        if timedelta(0) <= age < patience + (GIVES_WAY if busy else timedelta(0)):
+        if busy:
+            patience += GIVES_WAY
+        if self._is_fresh(self._oldest_seen, patience):
             return 0
+        self._oldest_seen = oldest = await self._inbox.unread_since()
+        if oldest is None or self._is_fresh(oldest, patience):
+            return 0
+        self._oldest_seen = None
         return await self._record.catch_up(self._meaning, most=LITTLE if busy else BATCH)
+
+    def _is_fresh(self, since: datetime | None, patience: timedelta) -> bool:
+        """Whether less than `patience` has passed; what lies ahead of a clock put back is no reason to wait."""
+        return since is not None and timedelta(0) <= self._clock.now() - since < patience
 
     def _meaning(self, row: InboxEntry) -> Entry:
         """Return what there is to record about a callback that was verified when it was kept."""
-        claim = Claim(task_id=row.task_id, submission=row.submission)
         try:
-            callback = read_body(claim, row.body, tokens=self._tokens, nonce=row.nonce)
+            callback = self._meant.pop(row.digest, None) or self._read(row)
         except UnreadableBody:  # by an older release it could be read
             return Entry(task_id=row.task_id, inbox=row, hint=Hint(ended=False))
         return self._entry(callback, row)
+
+    def _remember(self, callback: Callback) -> None:
+        self._meant[callback.digest] = callback
+        if len(self._meant) > REMEMBERED:
+            self._meant.popitem(last=False)
+
+    def _read(self, row: InboxEntry) -> Callback:
+        claim = Claim(task_id=row.task_id, submission=row.submission)
+        return read_body(claim, row.body, tokens=self._tokens, nonce=row.nonce)
 
     def _entry(self, callback: Callback, row: InboxEntry) -> Entry:
         if callback.fact.settles and self._confirm:
@@ -206,7 +227,7 @@ class Receive:
             task_id=row.task_id,
             submission=row.submission,
             inbox=row,
-            fact=replace(callback.fact, upstream_id=None),
+            fact=changed(callback.fact, upstream_id=None),
             source=Source.CALLBACK,
             named=callback.fact.upstream_id,
         )

@@ -14,6 +14,7 @@ from functools import partial
 import structlog
 
 from service.batching import Batcher, apart
+from service.core.changed import changed
 from service.core.routing import Subscription, route
 from service.core.task import EventType, Status, Task, TaskId, UpstreamId
 from service.core.view import TaskView
@@ -180,11 +181,11 @@ async def _each_its_own(
 
 
 def _quarantined(row: InboxEntry, tasks: dict[TaskId, Task]) -> InboxEntry:
-    return row if row.task_id in tasks else replace(row, verdict="quarantined")
+    return row if row.task_id in tasks else changed(row, verdict="quarantined")
 
 
 def _read(row: InboxEntry, recorded: Recorded) -> InboxEntry:
-    return replace(row, verdict="accepted" if recorded.task else "quarantined")
+    return changed(row, verdict="accepted" if recorded.task else "quarantined")
 
 
 @dataclass(kw_only=True)

@@ -1,7 +1,5 @@
 """A fact as plain JSON and back, so that a hint can wait in the store until it is confirmed."""
 
-from dataclasses import asdict
-
 from service.core.task import Fact, Json, Status, TaskError, UpstreamId, Usage
 
 
@@ -10,8 +8,8 @@ def fact_to_json(fact: Fact) -> Json:
     plain = vars(fact) | {
         "status": fact.status.value,
         "output": list(fact.output),
-        "error": asdict(fact.error) if fact.error else None,
-        "usage": asdict(fact.usage) if fact.usage else None,
+        "error": dict(vars(fact.error)) if fact.error else None,
+        "usage": dict(vars(fact.usage)) if fact.usage else None,
     }
     del plain["correlation"]
     return plain

@@ -5,6 +5,7 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cache
 
 from service.core.task import EventType, Json
 from service.core.webhook_secrets import is_webhook_secret
@@ -43,12 +44,18 @@ class Route:
 def route(event_type: str, notify: Sequence[Json], handlers: Sequence[Subscription]) -> list[Route]:
     """Return one route for each handler that wants the event, and for each different `notify` entry that does."""
     by_name = {handler.name: handler for handler in handlers}
-    ways = [_way(each.name, {}) for each in handlers if not each.by_request and event_type in each.events]
+    ways = [_plain_way(each.name) for each in handlers if not each.by_request and event_type in each.events]
     for entry in notify:
         handler = by_name.get(str(entry.get("handler")))
         if handler and event_type in handler.events and event_type in (entry.get("events") or handler.events):
             ways.append(_way(handler.name, entry))
     return list({way.lane_key: way for way in ways}.values())
+
+
+@cache
+def _plain_way(handler: str) -> Route:
+    """Return the way to a handler that nobody named a target for: mostly this one, and always the same."""
+    return _way(handler, {})
 
 
 def _way(handler: str, target: Json) -> Route:

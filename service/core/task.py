@@ -9,10 +9,12 @@ A queued task is in doubt, too, when a callback speaks of it: then it did leave.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NewType
+
+from service.core.changed import changed
 
 TaskId = NewType("TaskId", str)
 UpstreamId = NewType("UpstreamId", str)
@@ -197,7 +199,7 @@ def advance(task: Task, fact: Fact, now: datetime, *, source: Source | None) -> 
     """
     if not _admissible(task, fact):
         return None
-    moved = replace(
+    moved = changed(
         task,
         status=fact.status,
         guessed=fact.guessed,

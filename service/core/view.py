@@ -1,6 +1,6 @@
 """A task as clients and handlers see it: no lease, no fence, no blob, no secret."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from service.core.task import Json, Task
@@ -44,9 +44,9 @@ class TaskView:
             metadata=task.metadata,
             progress=task.progress,
             output=list(task.output),
-            error=asdict(task.error) if task.error else None,
+            error=dict(vars(task.error)) if task.error else None,
             warnings=list(task.warnings),
-            usage=asdict(task.usage) if task.usage else None,
+            usage=dict(vars(task.usage)) if task.usage else None,
             settled_by=task.settled_by.value if task.settled_by else None,
             unconfirmed=task.unconfirmed,
             note=task.note,
@@ -59,7 +59,7 @@ class TaskView:
 
     def to_json(self) -> Json:
         """Return the task object of the API: plain JSON values, times as RFC 3339 in UTC."""
-        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        plain = vars(self)
         return plain | {name: rfc3339(plain[name]) for name in TIMES}
 
     @classmethod
@@ -73,7 +73,8 @@ def rfc3339(at: datetime | None) -> str | None:
     """Return `at` in UTC as RFC 3339 with milliseconds, like `2026-05-06T12:09:42.000Z`."""
     if at is None:
         return None
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    at = at if at.tzinfo is UTC else at.astimezone(UTC)
+    return at.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def parse_time(text: str | None) -> datetime | None:

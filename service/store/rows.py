@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import fields
 from enum import Enum
 from typing import Any
 
@@ -26,15 +26,16 @@ def values_of(task: Task) -> Values:
 
 def changed_values_of(before: Task, after: Task) -> Values:
     """Return the columns in which `after` differs from `before`: mostly few, while each costs encoding and indexes."""
-    old = vars(before)
-    changed = {name: _plain(value) for name, value in vars(after).items() if value != old[name]}
+    old, new = vars(before), vars(after)
+    moved = [name for name, value in new.items() if value is not old[name] and value != old[name]]
+    changed = {name: _plain(new[name]) for name in moved}
     return changed | {"cost": dollars(after.usage)} if "usage" in changed else changed
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Enum):
         return value.value
-    return asdict(value) if isinstance(value, TaskError | Usage) else value
+    return dict(vars(value)) if isinstance(value, TaskError | Usage) else value
 
 
 def task_of(row: RowMapping) -> Task:

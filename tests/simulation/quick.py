@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -80,6 +81,13 @@ class _Plug:
     rollback = close = commit
 
 
+@dataclass(frozen=True)
+class _Raw:
+    """A connection of the pool as the store asks for it."""
+
+    driver_connection: Wire
+
+
 class QuickConnection:
     """What the store asks of SQLAlchemy's AsyncConnection."""
 
@@ -102,6 +110,10 @@ class QuickConnection:
         """Run plain SQL, in its own lap of the loop."""
         await self._ready(changes=sql.startswith(CHANGES))
         return self._sync.exec_driver_sql(sql, parameters)
+
+    async def get_raw_connection(self) -> _Raw:
+        """Return what holds the driver's own connection."""
+        return _Raw(self.wire)
 
     async def _ready(self, *, changes: bool) -> None:
         await self.wire.host.statement("")
@@ -128,15 +140,20 @@ class QuickEngine:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[QuickConnection]:
         """Yield a connection in a transaction, which is committed at the end, or rolled back for an error."""
+        async with self.connect() as connection, _transaction(connection.wire, self._begin):
+            yield connection
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[QuickConnection]:
+        """Yield a connection in no transaction."""
         async with self._places:
-            connection = self._free.pop() if self._free else self._connect()
+            connection = self._free.pop() if self._free else self._made()
             try:
-                async with _transaction(connection.wire, self._begin):
-                    yield connection
+                yield connection
             finally:
                 self._free.append(connection)
 
-    def _connect(self) -> QuickConnection:
+    def _made(self) -> QuickConnection:
         wire = Wire(self._path, self._host)
         for pragma in self._pragmas:
             wire.raw.execute(pragma)

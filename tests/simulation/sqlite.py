@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from service.store import migrate
+from service.store.one_trip import BEGIN_WRITING
 
 LOCKED_FOR = 10.0
 LOOK_AGAIN = 0.02
@@ -83,6 +84,7 @@ class Wire:
         self.raw = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
         self.host = host
         self.changed = False
+        self.begin: str | None = None
         host.wires.append(self)
 
     @property
@@ -97,8 +99,23 @@ class Wire:
         """Return a cursor."""
         return WireCursor(self)
 
+    def begin_with_next(self, sql: str) -> None:
+        """Begin a transaction before the next statement."""
+        self.begin = sql
+
+    async def write_at_once(self, sql: str, rows: Sequence[Any]) -> None:
+        """Run a statement for each of `rows` in a transaction of its own; the process may crash at each step of it."""
+        try:
+            await self.run(BEGIN_WRITING, (), many=False)
+            await self.run(sql, rows, many=True)
+            await self.commit()
+        except BaseException:
+            self.back()
+            raise
+
     async def commit(self) -> None:
         """Commit, if the process lives to do it."""
+        self.begin = None
         if not self.raw.in_transaction:
             return
         if self.changed:
@@ -118,6 +135,7 @@ class Wire:
 
     def back(self) -> None:
         """Roll back; what is dead has been rolled back."""
+        self.begin = None
         self.changed = False
         if not self.host.dead:
             self.raw.rollback()
@@ -134,6 +152,9 @@ class Wire:
 
     async def run(self, sql: str, parameters: Any, *, many: bool) -> sqlite3.Cursor:
         """Run one statement, in its own lap of the loop; wait in virtual time while another process writes."""
+        if begin := self.begin:
+            self.begin = None
+            await self.run(begin, (), many=False)
         await self.host.statement(sql)
         until = asyncio.get_running_loop().time() + LOCKED_FOR
         while True:

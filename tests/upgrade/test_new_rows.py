@@ -54,14 +54,17 @@ async def under_way(stage: Stage, old: Service) -> Json:
 
 
 async def test_unread_callback_waits_for_the_newer_release(town: Town, tree: Path, database_url: str) -> None:
-    """The older process shows it, takes its repeats and leaves it alone; the newer one records it."""
+    """The older process shows it and leaves it alone, and the newer one records it.
+
+    A repeat of it is another callback to the older one, which writes its digest otherwise: it is answered and changes
+    nothing twice.
+    """
     async with staged(town, tree, database_url) as stage:
         old = await stage.old()
         task = await under_way(stage, old)
         await stage.migrate()
         body = end_of(task)
         await keep_unread(database_url, task, body)
-        assert await call_back(old, task, body) == 204
         assert await verdicts(old, task) == ["unread"]
         assert [count for name, count in (await old.metrics()).items() if '"unread"' in name] == [1]
         new = await stage.new()
@@ -71,3 +74,9 @@ async def test_unread_callback_waits_for_the_newer_release(town: Town, tree: Pat
 
         await until(recorded, what="the record of the callback")
         assert await verdicts(old, task) == ["accepted"]
+        assert await call_back(old, task, body) == 204
+        assert await call_back(new, task, body) == 204
+        assert await verdicts(new, task) == ["accepted", "accepted"]
+        events = [row["type"] for row in await new.history(task["id"]) if row["kind"] == "event"]
+        assert events.count("task.submitted") == 1
+        assert not {"task.completed", "task.failed"} & set(events)  # the upstream itself does not say so
