@@ -1,8 +1,8 @@
 """Many rows at once, at little cost for each: SQLAlchemy's general way takes several times as long on the hot path.
 
-SQLite runs one prepared statement for each row. PostgreSQL takes all of them as one JSON text, which costs a fraction
-of what its driver needs for an array or a parameter each, and makes a table of them (`json_to_recordset`). Bytes double
-on that way: large blobs are not for here.
+SQLite runs prepared statements for some rows each. PostgreSQL takes all of them as one JSON text, which costs a
+fraction of what its driver needs for an array or a parameter each, and makes a table of them (`json_to_recordset`).
+Bytes double on that way: large blobs are not for here.
 """
 
 import json
@@ -16,6 +16,8 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.store.columns import Words, storable
+from service.store.one_trip import EACH
+from service.store.tables import inputs
 
 Rows = Sequence[Mapping[str, Any]]
 Processor = Callable[[Any], Any]
@@ -93,7 +95,8 @@ def _unchanged(value: Any) -> Any:
 @cache
 def _insert_one(table: Table, names: tuple[str, ...]) -> str:
     columns, marks = ", ".join(_quoted(names, sqlite.dialect())), ", ".join("?" * len(names))
-    return f"INSERT INTO {table.name} ({columns}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
+    each = "" if table is inputs else EACH  # whose blobs the driver would copy all at once
+    return f"INSERT INTO {table.name} ({columns}) VALUES {each}({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
 
 
 @cache
@@ -105,8 +108,9 @@ def _insert_records(table: Table, names: tuple[str, ...], dialect: Dialect) -> s
 @cache
 def _update_one(table: Table, names: tuple[str, ...]) -> str:
     *changed, key = _quoted(names, sqlite.dialect())
-    values = ", ".join(f"{name} = ?" for name in changed)
-    return f"UPDATE {table.name} SET {values} WHERE {key} = ?"  # noqa: S608
+    values = ", ".join(f"{name} = new.column{place}" for place, name in enumerate(changed, 1))
+    new = f"(VALUES {EACH}({', '.join('?' * len(names))})) AS new"
+    return f"UPDATE {table.name} AS old SET {values} FROM {new} WHERE old.{key} = new.column{len(names)}"  # noqa: S608
 
 
 @cache

@@ -64,9 +64,18 @@ class Document(types.TypeDecorator[Any]):
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
         """Return the value whose JSON text was stored."""
-        if value is None:
-            return None
-        return EMPTY[value]() if value in EMPTY else STORED(value)[0]
+        return read_document(value)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002 - SQLAlchemy's
+        """Return what reads a value: the function itself, and not the two that SQLAlchemy wraps around it."""
+        return read_document
+
+
+def read_document(value: str | None) -> Any:
+    """Return the value whose JSON text was stored."""
+    if value is None:
+        return None
+    return EMPTY[value]() if value in EMPTY else STORED(value)[0]
 
 
 class Words(types.TypeDecorator[str]):

@@ -3,20 +3,21 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.ports import DeliveryClaim, DeliveryRow, EventRow
+from service.store.among import among
 from service.store.bulk import insert_many
 from service.store.claims import claim_of, with_payload
 from service.store.dialect import one_at_a_time
 from service.store.rows import Values
 from service.store.tables import IS_PENDING, deliveries, events
 
-BUSY = select(deliveries.c.lane).where(IS_PENDING, deliveries.c.lane.in_(bindparam("lanes", expanding=True)))
-NUMBERED = with_payload(
-    events.c.id, events.c.seq, events.c.at, where=events.c.id.in_(bindparam("born", expanding=True))
-).where(events.c.id.in_(bindparam("ids", expanding=True)))
+BUSY = select(deliveries.c.lane).where(IS_PENDING, among(deliveries.c.lane, "lanes"))
+NUMBERED = with_payload(events.c.id, events.c.seq, events.c.at, where=among(events.c.id, "born")).where(
+    among(events.c.id, "ids")
+)
 FRESH: Values = {"status": "pending", "attempts": 0, "attempted": 0}
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import Integer, Label, Select, bindparam, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.ports import AttemptResult, DeliveryClaim, DeliveryView, Room
+from service.store.among import among
 from service.store.bulk import insert_many, update_many
 from service.store.claims import claim_of, with_payload
 from service.store.engine import Database
@@ -44,9 +45,8 @@ class StoreDeliveryQueue:
             chosen = [one for room in rooms for one in await _choose(write.connection, room, now)]
             if not chosen:
                 return []
-            values = {"leased_until": until, "fence": deliveries.c.fence + 1}
-            statement = update(deliveries).where(deliveries.c.id.in_(chosen)).values(values).returning(*CLAIMED)
-            leased = {row["id"]: dict(row) for row in (await write.connection.execute(statement)).mappings()}
+            rows = await write.connection.execute(LEASE, {"ids": chosen, "leased_until": until})
+            leased = {row["id"]: dict(row) for row in rows.mappings()}
             return await _claims(write.connection, [leased[one] for one in chosen])
 
     async def finish(self, results: Sequence[AttemptResult]) -> set[str]:
@@ -152,10 +152,16 @@ def _followed() -> Label[bool]:
 
 # What is asked many times a second is made once.
 DUE_HEADS = _due_heads()
-CARRIED = with_payload(*COLUMNS).where(events.c.seq.in_(bindparam("numbers", expanding=True)))
+CARRIED = with_payload(*COLUMNS).where(among(events.c.seq, "numbers", numbers=True))
+LEASE = (
+    update(deliveries)
+    .where(among(deliveries.c.id, "ids"))
+    .values(leased_until=bindparam("leased_until"), fence=deliveries.c.fence + 1)
+    .returning(*CLAIMED)
+)
 LEASED = (
     select(*(deliveries.c[name] for name in HELD_FIELDS), _followed())
-    .where(deliveries.c.id.in_(bindparam("ids", expanding=True)), IS_PENDING, deliveries.c.leased_until.is_not(None))
+    .where(among(deliveries.c.id, "ids"), IS_PENDING, deliveries.c.leased_until.is_not(None))
     .order_by(deliveries.c.id)
     .with_for_update()
 )

@@ -91,7 +91,7 @@ def sqlite_engine(at: Address, *, writes: bool) -> AsyncEngine:
     """Return an engine for the file: one connection that writes, or a few that only read."""
     engine = create_async_engine(
         at.url,
-        connect_args={"isolation_level": None, "async_creator_fn": one_trip.connect},
+        connect_args={"isolation_level": None, "async_creator_fn": one_trip.connect, "cached_statements": 512},
         pool_size=1 if writes else 3,
         pool_reset_on_return=None,  # every transaction here ends itself: one trip less
         max_overflow=0,

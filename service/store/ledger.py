@@ -5,22 +5,35 @@ from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from itertools import accumulate
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Integer, Row, bindparam, func, select
 
 from service.core.task import Task, TaskId, UpstreamId
 from service.ports import DeliveryClaim, DeliveryRow, EventRow, InboxEntry, LedgerTransaction, PollRow, RunTime
+from service.store.among import among
 from service.store.bulk import insert_many, update_many
 from service.store.consequences import append_deliveries, append_events
-from service.store.dialect import chunks, insert
+from service.store.dialect import insert
 from service.store.engine import Database, Write
 from service.store.rows import TASK_COLUMNS, Values, changed_values_of, task_of
 from service.store.tables import UNREAD, inbox, polls, run_times, tasks
 
-PARAMETERS = 10_000
-"""Ids in one statement: well under what SQLite (32,766) and PostgreSQL (65,535) take."""
-
 READ_AT_ONCE = 8 * 1024 * 1024
 """Bytes of unread callbacks in one transaction: they are in memory together, and parsed in one go."""
+
+
+# The statements of every commit, made once.
+LOCKED = select(*TASK_COLUMNS).where(among(tasks.c.id, "ids")).order_by(tasks.c.id).with_for_update()
+KNOWN = select(inbox.c.digest).where(among(inbox.c.digest, "digests"))
+SIZED = (
+    select(inbox.c.digest, func.length(inbox.c.body))
+    .where(UNREAD)
+    .order_by(inbox.c.received_at)
+    .limit(bindparam("most", type_=Integer))
+    .with_for_update(skip_locked=True)
+)
+WHOLE = select(inbox).where(among(inbox.c.digest, "digests")).order_by(inbox.c.received_at)
+SPOKEN_OF = select(inbox.c.task_id).where(UNREAD, among(inbox.c.task_id, "ids"))
+HOLDERS = select(tasks.c.upstream_id, tasks.c.id).where(among(tasks.c.upstream_id, "ids"))
 
 
 class StoreLedger:
@@ -47,10 +60,9 @@ class StoreTransaction:
     async def lock(self, ids: Collection[TaskId]) -> dict[TaskId, Task]:
         """Return the known ones of `ids`, locked until the end of the transaction, in id order."""
         found: dict[TaskId, Task] = {}
-        for some in chunks(sorted(set(ids)), PARAMETERS):
-            query = select(*TASK_COLUMNS).where(tasks.c.id.in_(some)).order_by(tasks.c.id).with_for_update()
-            rows = await self._connection.execute(query)
-            found |= {row["id"]: task_of(row) for row in rows.mappings()}
+        if ids:
+            rows = await self._connection.execute(LOCKED, {"ids": set(ids)})
+            found = {row["id"]: task_of(row) for row in rows.mappings()}
         self._locked |= found
         return found
 
@@ -69,26 +81,17 @@ class StoreTransaction:
         return set((await self._connection.execute(statement, rows)).scalars())
 
     async def _known(self, digests: Collection[str]) -> set[str]:
-        known: set[str] = set()
-        for some in chunks(sorted(digests), PARAMETERS):
-            query = select(inbox.c.digest).where(inbox.c.digest.in_(some))
-            known |= set((await self._connection.execute(query)).scalars())
-        return known
+        return set((await self._connection.execute(KNOWN, {"digests": digests})).scalars()) if digests else set()
 
     async def unread(self, limit: int) -> list[InboxEntry]:
         """Return up to `limit` unread callbacks, oldest first, that no other transaction has in hand."""
-        sized = select(inbox.c.digest, func.length(inbox.c.body)).where(UNREAD).order_by(inbox.c.received_at)
-        found = await self._connection.execute(sized.limit(limit).with_for_update(skip_locked=True))
-        query = select(inbox).where(inbox.c.digest.in_(_in_one_go(found.all()))).order_by(inbox.c.received_at)
-        return [InboxEntry(**row) for row in (await self._connection.execute(query)).mappings()]
+        sized = await self._connection.execute(SIZED, {"most": limit})
+        rows = await self._connection.execute(WHOLE, {"digests": _in_one_go(sized.all())})
+        return [InboxEntry(**row) for row in rows.mappings()]
 
     async def spoken_of(self, ids: Collection[TaskId]) -> set[TaskId]:
         """Return those of `ids` about which an unread callback is kept."""
-        found: set[TaskId] = set()
-        for some in chunks(sorted(set(ids)), PARAMETERS):
-            query = select(inbox.c.task_id).where(UNREAD, inbox.c.task_id.in_(some))
-            found |= set((await self._connection.execute(query)).scalars())
-        return found
+        return set((await self._connection.execute(SPOKEN_OF, {"ids": set(ids)})).scalars())
 
     async def read(self, entries: Sequence[InboxEntry]) -> None:
         """Give unread callbacks the verdict that each of `entries` has."""
@@ -97,11 +100,7 @@ class StoreTransaction:
 
     async def holders(self, ids: Collection[UpstreamId]) -> dict[UpstreamId, TaskId]:
         """Return which task is known to the upstream by each of `ids`, where one is."""
-        found: dict[UpstreamId, TaskId] = {}
-        for some in chunks(sorted(set(ids)), PARAMETERS):
-            query = select(tasks.c.upstream_id, tasks.c.id).where(tasks.c.upstream_id.in_(some))
-            found |= {row.upstream_id: row.id for row in await self._connection.execute(query)}
-        return found
+        return {row.upstream_id: row.id for row in await self._connection.execute(HOLDERS, {"ids": set(ids)})}
 
     async def save(self, moved: Collection[Task]) -> None:
         """Write what has changed of `moved` since they were locked in this transaction, like changes together."""

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.core.task import Status, Task, TaskId
 from service.ports import Limits
+from service.store.among import among
 from service.store.budget import affordable, budget_spent
 from service.store.columns import Moment
 from service.store.dialect import one_at_a_time
@@ -38,6 +39,12 @@ FIRST_IN = (
     .limit(MOST)
 )
 CANDIDATES = FIRST_IN.with_for_update(skip_locked=True, of=tasks)
+LEASED = (
+    select(tasks.c.id, tasks.c.fence)
+    .where(among(tasks.c.id, "ids"), tasks.c.leased_until.is_not(None))
+    .order_by(tasks.c.id)
+    .with_for_update()
+)
 OVERDUE = _unleased_where(QUEUED & (tasks.c.deadline_at <= NOW), tasks.c.deadline_at)
 DUE = _unleased_where(POLLED & (tasks.c.due_at <= NOW), tasks.c.due_at)
 
@@ -136,9 +143,8 @@ class StoreTaskQueue:
 
 async def _lock_held(connection: AsyncConnection, claims: Mapping[TaskId, int]) -> list[TaskId]:
     """Return those that are still leased under the claim's fence, locked in id order as the ledger does."""
-    leased = tasks.c.id.in_(list(claims)) & tasks.c.leased_until.is_not(None)
-    query = select(tasks.c.id, tasks.c.fence).where(leased).order_by(tasks.c.id).with_for_update()
-    return [row.id for row in await connection.execute(query) if claims[row.id] == row.fence]
+    rows = await connection.execute(LEASED, {"ids": list(claims)})
+    return [row.id for row in rows if claims[row.id] == row.fence]
 
 
 async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits: Limits) -> list[TaskId]:
@@ -172,6 +178,7 @@ async def _lease(connection: AsyncConnection, chosen: Sequence[TaskId], until: d
     if not chosen:
         return []
     values = {"leased_until": until, "fence": tasks.c.fence + 1} | taken
-    statement = update(tasks).where(tasks.c.id.in_(chosen)).values(values).returning(*TASK_COLUMNS)
-    leased = {row["id"]: task_of(row) for row in (await connection.execute(statement)).mappings()}
+    statement = update(tasks).where(among(tasks.c.id, "ids")).values(values).returning(*TASK_COLUMNS)
+    rows = await connection.execute(statement, {"ids": chosen})
+    leased = {row["id"]: task_of(row) for row in rows.mappings()}
     return [leased[task_id] for task_id in chosen]
