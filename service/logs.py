@@ -1,10 +1,12 @@
 """Logs on standard error: for a person on a terminal, else one JSON object a line."""
 
+import asyncio
 import json
 import logging
 import sys
 from collections.abc import MutableMapping
 from contextlib import nullcontext
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 import structlog
@@ -22,21 +24,71 @@ ROOT = logging.getLogger()
 LEVELS = {name: logging.getLevelName(name.upper()) for name in ("debug", "info", "warning", "error", "critical")}
 
 
+class Out(logging.StreamHandler[Any]):
+    """Writes lines, whole and in their order; those that may wait, once for each lap of the event loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write what waits, then a record of the standard library's."""
+        self.flush()
+        super().emit(record)
+
+    def write_soon(self, line: str) -> None:
+        """Write a line before the event loop sleeps; at once where none is running."""
+        self._waiting.append(line)
+        if len(self._waiting) == 1:
+            try:
+                asyncio.get_running_loop().call_soon(self.flush)
+            except RuntimeError:
+                self.flush()
+
+    def write_now(self, line: str) -> None:
+        """Write a line, and what waits before it."""
+        self._waiting.append(line)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self.lock or nullcontext():
+            lines, self._waiting = self._waiting, []
+            if lines:
+                self.stream.write("".join(f"{line}\n" for line in lines))
+            super().flush()
+
+
 class Lines:
     """Writes our own lines, already rendered, where the standard library's go: no record has to be made for each."""
 
-    handler = logging.StreamHandler()
+    out = Out()
 
     def __init__(self, name: str = "") -> None:
         self.name = name
 
-    def write(self, line: str) -> None:
-        """Write one line, whole."""
-        with self.handler.lock or nullcontext():
-            self.handler.stream.write(f"{line}\n")
-            self.handler.flush()
+    def soon(self, line: str) -> None:
+        """Write one line, with others of its moment."""
+        self.out.write_soon(line)
 
-    debug = info = warning = error = critical = write
+    def now(self, line: str) -> None:
+        """Write one line at once: what goes wrong may be the last that is heard."""
+        self.out.write_now(line)
+
+    debug = info = soon
+    warning = error = critical = now
+
+
+def one_line(lines: Lines, method: str, line: MutableMapping[str, Any]) -> str:
+    """Render a line as JSON: all that structlog's own processors do, without a call for each."""
+    if line.get("exc_info"):
+        line = structlog.processors.format_exc_info(lines, method, line)
+    line.update(level=method, logger=lines.name, timestamp=_timestamp())
+    return ENCODER.encode(line)
+
+
+def _timestamp() -> str:
+    return datetime.now(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
 def only_from_level(_: object, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -54,20 +106,21 @@ def configure_logs(style: Literal["console", "json"], level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
+    ours: list[Any] = [one_line] if style == "json" else [*shared, *_rendering(style)]
     structlog.configure(
-        processors=[only_from_level, *shared, *_rendering(style)],
+        processors=[only_from_level, *ours],
         logger_factory=Lines,
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=True,
     )
-    Lines.handler.setStream(sys.stderr)
-    Lines.handler.setFormatter(
+    Lines.out.setStream(sys.stderr)
+    Lines.out.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(style)],
         )
     )
-    logging.basicConfig(handlers=[Lines.handler], level=level.upper(), force=True)
+    logging.basicConfig(handlers=[Lines.out], level=level.upper(), force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
 

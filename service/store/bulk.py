@@ -15,7 +15,7 @@ from sqlalchemy import Dialect, LargeBinary, Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.store.columns import Words, storable
+from service.store.columns import Document, Words, storable, written_document
 from service.store.one_trip import EACH
 from service.store.tables import inputs
 
@@ -82,6 +82,8 @@ def _processor(table: Table, name: str, dialect: Dialect) -> Processor:
         return _unchanged
     if isinstance(kind, Words):
         return storable
+    if isinstance(kind, Document):
+        return written_document
     return kind.dialect_impl(dialect).bind_processor(dialect) or _unchanged
 
 

@@ -19,7 +19,8 @@ STORED = json.JSONDecoder().raw_decode
 """Reads our own JSON, around which there is nothing to look for."""
 
 EMPTY: dict[str, Callable[[], Any]] = {"{}": dict, "[]": list}
-"""What most columns hold, and is quickly made."""
+WRITTEN: dict[type, str] = {dict: "{}", list: "[]", tuple: "[]"}
+"""What most columns hold, and is quickly read and written."""
 
 
 class Moment(types.TypeDecorator[datetime]):
@@ -60,7 +61,7 @@ class Document(types.TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
         """Return the JSON text of `value`; None stays NULL."""
-        return None if value is None else JSON.encode(value)
+        return written_document(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
         """Return the value whose JSON text was stored."""
@@ -69,6 +70,13 @@ class Document(types.TypeDecorator[Any]):
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002 - SQLAlchemy's
         """Return what reads a value: the function itself, and not the two that SQLAlchemy wraps around it."""
         return read_document
+
+
+def written_document(value: Any) -> str | None:
+    """Return the JSON text of `value`; None stays NULL."""
+    if value is None:
+        return None
+    return JSON.encode(value) if value else WRITTEN.get(type(value)) or JSON.encode(value)
 
 
 def read_document(value: str | None) -> Any:
