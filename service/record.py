@@ -17,7 +17,7 @@ from service.batching import Batcher, apart
 from service.core.changed import changed
 from service.core.routing import Subscription, route
 from service.core.task import EventType, Status, Task, TaskId, UpstreamId
-from service.core.view import TaskView
+from service.core.view import task_json
 from service.entry import (
     Entry,
     Recorded,
@@ -228,7 +228,7 @@ class Page:
         return self.write(rest, None)
 
     def _turn_to(self, before: Task, after: Task) -> None:
-        if after != before:
+        if after is not before:
             self.tasks[before.id] = after
             self.changed.add(before.id)
         run_time = self.plan.run_time(before, after, self.now) if after.settled and not before.settled else None
@@ -236,7 +236,7 @@ class Page:
             self.run_times.append(run_time)
 
     def _append(self, event: EventType, task: Task, artifact: Artifact | None) -> None:
-        data = TaskView.of(task).to_json()
+        data = task_json(task)
         if artifact:
             data["artifact"] = {name: getattr(artifact, name) for name in artifact.__dataclass_fields__}
         row = EventRow(id=self.new_id(), task_id=task.id, client=task.client, type=event, at=self.now, data=data)

@@ -212,7 +212,7 @@ def advance(task: Task, fact: Fact, now: datetime, *, source: Source | None) -> 
         settled_by=source if fact.settles else None,
         settled_at=now if fact.settles else None,
     )
-    if moved == task:
+    if moved is task:
         return None
     return Step(task=moved, events=_happened(task, moved))
 

@@ -35,38 +35,50 @@ class TaskView:
     @classmethod
     def of(cls, task: Task) -> "TaskView":
         """Return the public face of `task`."""
-        return cls(
-            id=task.id,
-            model=task.model,
-            status=task.status.value,
-            upstream_id=task.upstream_id,
-            params=task.params,
-            metadata=task.metadata,
-            progress=task.progress,
-            output=list(task.output),
-            error=dict(vars(task.error)) if task.error else None,
-            warnings=list(task.warnings),
-            usage=dict(vars(task.usage)) if task.usage else None,
-            settled_by=task.settled_by.value if task.settled_by else None,
-            unconfirmed=task.unconfirmed,
-            note=task.note,
-            resubmission_of=task.resubmission_of,
-            created_at=task.created_at,
-            submitted_at=task.submitted_at,
-            settled_at=task.settled_at,
-            deadline_at=task.deadline_at,
-        )
+        return cls(**_public(task))
 
     def to_json(self) -> Json:
         """Return the task object of the API: plain JSON values, times as RFC 3339 in UTC."""
-        plain = vars(self)
-        return plain | {name: rfc3339(plain[name]) for name in TIMES}
+        return _with_plain_times(vars(self))
 
     @classmethod
     def from_json(cls, data: Json) -> "TaskView":
         """Return the view that `to_json` wrote as `data`; keys of another version of the code are left out."""
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         return cls(**(known | {name: parse_time(known[name]) for name in TIMES}))
+
+
+def task_json(task: Task) -> Json:
+    """Return the task object of the API, as the view of `task` says it."""
+    return _with_plain_times(_public(task))
+
+
+def _public(task: Task) -> Json:
+    return {
+        "id": task.id,
+        "model": task.model,
+        "status": task.status.value,
+        "upstream_id": task.upstream_id,
+        "params": task.params,
+        "metadata": task.metadata,
+        "progress": task.progress,
+        "output": list(task.output),
+        "error": dict(vars(task.error)) if task.error else None,
+        "warnings": list(task.warnings),
+        "usage": dict(vars(task.usage)) if task.usage else None,
+        "settled_by": task.settled_by.value if task.settled_by else None,
+        "unconfirmed": task.unconfirmed,
+        "note": task.note,
+        "resubmission_of": task.resubmission_of,
+        "created_at": task.created_at,
+        "submitted_at": task.submitted_at,
+        "settled_at": task.settled_at,
+        "deadline_at": task.deadline_at,
+    }
+
+
+def _with_plain_times(view: Json) -> Json:
+    return view | {name: rfc3339(view[name]) for name in TIMES}
 
 
 def rfc3339(at: datetime | None) -> str | None:

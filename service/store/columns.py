@@ -45,12 +45,11 @@ class Moment(types.TypeDecorator[datetime]):
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """Return the moment in UTC that the driver read as `value`."""
-        if value is None:
-            return None
-        if dialect.name != "postgresql":
-            return EPOCH + timedelta(microseconds=value)
-        moment: datetime = value
-        return moment.astimezone(UTC)
+        return _in_utc(value) if dialect.name == "postgresql" else _since_epoch(value)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002 - SQLAlchemy's
+        """Return what reads a value: the function itself, and not the two that SQLAlchemy wraps around it."""
+        return _in_utc if dialect.name == "postgresql" else _since_epoch
 
 
 class Document(types.TypeDecorator[Any]):
@@ -102,6 +101,14 @@ def storable(value: str | None) -> str | None:
     if value is None or (value.isascii() and "\0" not in value):
         return value
     return value.replace("\0", REPLACEMENT).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _in_utc(value: datetime | None) -> datetime | None:
+    return None if value is None else value.astimezone(UTC)
+
+
+def _since_epoch(value: int | None) -> datetime | None:
+    return None if value is None else EPOCH + timedelta(microseconds=value)
 
 
 def microseconds(value: datetime) -> int:

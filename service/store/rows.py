@@ -1,13 +1,14 @@
 """Between a task and its row."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import fields
 from enum import Enum
 from typing import Any
 
 from sqlalchemy import RowMapping
 
+from service.core.changed import made
 from service.core.task import Source, Status, Task, TaskError, Usage
 from service.store.tables import tasks
 
@@ -41,20 +42,23 @@ def _plain(value: Any) -> Any:
 def task_of(row: RowMapping) -> Task:
     """Return the task that a row holds, whose first columns are TASK_COLUMNS."""
     values: Values = dict(zip(TASK_NAMES, row.values(), strict=False))
-    return Task(**(values | _structured(values)))
+    for name, structured in STRUCTURED:
+        if (value := values[name]) is not None:
+            values[name] = structured(value)
+    return made(Task, values)
 
 
-def _structured(values: Mapping[str, Any]) -> Values:
-    return {
-        "status": Status(values["status"]),
-        "progress": None if values["progress"] is None else float(values["progress"]),  # SQLite returns 1.0 as 1
-        "settled_by": Source(values["settled_by"]) if values["settled_by"] else None,
-        "error": TaskError(**values["error"]) if values["error"] else None,
-        "usage": Usage(**values["usage"]) if values["usage"] else None,
-        "notify": tuple(values["notify"]),
-        "output": tuple(values["output"]),
-        "warnings": tuple(values["warnings"]),
-    }
+STRUCTURED: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+    ("status", Status),
+    ("progress", float),  # SQLite returns 1.0 as 1
+    ("settled_by", Source),
+    ("error", lambda value: TaskError(**value)),
+    ("usage", lambda value: Usage(**value)),
+    ("notify", tuple),
+    ("output", tuple),
+    ("warnings", tuple),
+)
+"""What a column's value is made into."""
 
 
 def dollars(usage: Usage | None) -> float | None:

@@ -7,7 +7,7 @@ from datetime import datetime
 from starlette.responses import Response
 
 from service.core.task import Json, Task
-from service.core.view import TaskView, rfc3339
+from service.core.view import rfc3339, task_json
 from service.ports import DeliveryView, Inputs
 from service.web.problems import encoded
 
@@ -29,7 +29,7 @@ async def task_object(task: Task, inputs: Inputs) -> Json:
 
 def whole_task(task: Task, payload: str | None) -> Json:
     """Return the task object with the caller's own payload."""
-    return TaskView.of(task).to_json() | {"payload": payload}
+    return task_json(task) | {"payload": payload}
 
 
 def delivery_object(delivery: DeliveryView) -> Json:

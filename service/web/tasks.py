@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.core.task import Status, Task
-from service.core.view import TaskView
+from service.core.view import task_json
 from service.errors import Conflict, NotFound
 from service.ports import IdempotencyKey, Inputs, Library, TaskFilter
 from service.web.answers import json_answer, page_answer, task_object, whole_task
@@ -63,7 +63,7 @@ class TaskApi:
         found = await self._library.tasks(wanted)
         page = found[: wanted.limit - 1]
         more = cursor_of("task", page[-1].id) if len(found) > len(page) else None
-        return page_answer([TaskView.of(task).to_json() for task in page], more)
+        return page_answer([task_json(task) for task in page], more)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a task."""

@@ -26,6 +26,11 @@ def test_copy_is_as_frozen_as_what_it_was_made_from() -> None:
         changed(TASK, progress=0.5).progress = 1.0  # type: ignore[misc] # what is tried
 
 
+def test_value_that_would_not_differ_is_itself() -> None:
+    """Whoever asks whether something has changed need not compare all of it."""
+    assert changed(TASK, status=Status.QUEUED, note=None) is TASK
+
+
 def test_field_that_there_is_not_is_a_programming_error() -> None:
     """A misspelt change does not get lost."""
     with pytest.raises(TypeError, match="Task has no field progres"):
