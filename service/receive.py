@@ -112,7 +112,12 @@ class Receive:
         self._keeper = Batcher(self._keep, most=BATCH)
         self._in_hand = 0
         self._oldest_seen: datetime | None = None
+        self._reads_soon = False
         self._meant: OrderedDict[str, Callback] = OrderedDict()
+
+    def open(self) -> None:
+        """Remember, from now on, what the callbacks of a crowd mean: this process reads them right after."""
+        self._reads_soon = True
 
     def vouch(self, token: str) -> Claim:
         """Return what the token says, before a body is waited for; raises BadToken unless it is ours and in date."""
@@ -153,7 +158,8 @@ class Receive:
             nonce=callback.nonce,
         )
         if crowd:
-            self._remember(callback)
+            if self._reads_soon:
+                self._remember(callback)
             reused = await self._keeper.add(row)
         else:
             reused = (await self._record.add(self._entry(callback, row))).inbox == "nonce_reused"
@@ -248,4 +254,4 @@ def _hint(callback: Callback) -> Hint:
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name.lower(): value[:200] for name, value in headers.items() if name.lower() in KEPT_HEADERS}
+    return {name: value[:200] for name, value in headers.items() if name in KEPT_HEADERS}

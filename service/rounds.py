@@ -57,6 +57,7 @@ class Rounds:
         From now on what is recorded in this process is also started here, where there is a free place for it.
         """
         self.dispatch.open()
+        self.receive.open()
         return [
             self._learning(),
             Round(name="inbox", run=self.receive.round, every=timedelta(seconds=0.5), topic="inbox"),

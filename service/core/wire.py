@@ -31,6 +31,7 @@ UPSTREAM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 
 _TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # it never fails, so that it never looks twice
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SPACE = " \t\n\r"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,100}~[0-9]{1,9}(~[0-9]{1,11})?\.[A-Za-z0-9_-]{20,}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _PLAIN_MONEY = re.compile(r"(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?")
@@ -48,14 +49,21 @@ def parse_json(raw: bytes) -> object:
     if len(structure) > MAX_VALUES and _crowded(structure):
         raise UnreadableBody(f"the body holds more than {MAX_VALUES:,} values")
     try:
-        text = raw.decode("utf-8")
-        value: object = _DECODER.decode(text)
+        text = raw.decode("utf-8").strip(_SPACE)
+        value = _whole(text)
         if b"\\" in raw and _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
         raise UnreadableBody("the body is no JSON that we accept") from error
     if _brackets(structure) > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise UnreadableBody(f"the body is nested deeper than {MAX_DEPTH}")
+    return value
+
+
+def _whole(text: str) -> object:
+    value, end = _DECODER.raw_decode(text)
+    if end != len(text):
+        raise ValueError("something follows the value")
     return value
 
 

@@ -9,6 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.core.tokens import Claim
 from service.errors import BadSignature, BadToken, StoreUnavailable, UnreadableBody
 from service.web.bodies import Bodies, BodyLimits
 from service.web.problems import Problem, Refusal, problem_of, unforeseen
@@ -55,11 +56,18 @@ class CallbackDoor:
         """Take one callback."""
         try:
             claim = self._receiver.vouch(_token(request))  # before the body: a forged one takes no room, and no time
-            async with self._bodies.read(request) as body:
-                request.scope["state"]["told"] = await self._receiver.receive(claim, _headers(request), body)
+            body = await self._bodies.at_hand(request)
+            if body is not None:
+                await self._take(request, claim, body)
+            else:
+                async with self._bodies.read(request) as body:
+                    await self._take(request, claim, body)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong with us must not read as the caller's fault
             return self._refuse(error).answer()
         return TAKEN
+
+    async def _take(self, request: Request, claim: Claim, body: bytes) -> None:
+        request.scope["state"]["told"] = await self._receiver.receive(claim, _headers(request), body)
 
     def _refuse(self, error: Exception) -> Problem:
         if isinstance(error, Refusal):
@@ -95,6 +103,7 @@ def _token(request: Request) -> str:
 def _headers(request: Request) -> Mapping[str, str]:
     """Return the headers by lower-case name; a repeated one is joined, so that no copy of it is overlooked."""
     headers: dict[str, str] = {}
-    for name, value in request.headers.items():
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    for raw, value in request.scope["headers"]:
+        name, text = raw.decode("latin-1"), value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {text}" if name in headers else text
     return headers

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Iterable
+from itertools import count
 from secrets import token_hex
 
 import structlog
@@ -17,6 +18,10 @@ SAFE_HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
+PROCESS = token_hex(8)
+_COUNT = count(1)
+"""A fresh id names the process, by chance, and counts its requests."""
+
 NO_CONTENT = 204
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -91,4 +96,4 @@ def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
     for name, value in headers:
         if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
             return value.decode("ascii")
-    return token_hex(16)
+    return f"{PROCESS}-{next(_COUNT)}"
