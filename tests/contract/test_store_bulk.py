@@ -64,6 +64,21 @@ async def test_like_changes_of_many_tasks_are_saved_together(store: Store) -> No
     assert [await store.library.task(TaskId(f"t{number}")) for number in range(5)] == changed
 
 
+@pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 75])
+async def test_each_of_any_number_of_rows_is_written_once(store: Store, count: int) -> None:
+    """However many rows share a statement, none is lost, doubled or given another's values."""
+    entries = [
+        an_entry(f"d{number}", body=b"%d" % number, verdict="unread", received_at=NOW + number * SECOND)
+        for number in range(count)
+    ]
+    await store.inbox.keep(entries)
+    assert await kept(store) == entries
+    async with store.ledger.transaction() as transaction:
+        await transaction.read([replace(one, verdict=f"v{number}") for number, one in enumerate(entries)])
+    told = (await store.health.gauges(NOW)).callbacks
+    assert told == {f"v{number}": 1 for number in range(count)}
+
+
 def _ended(task: Task, number: int) -> Task:
     return replace(
         task,

@@ -7,6 +7,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import text
@@ -35,7 +36,8 @@ async def store(path: Path) -> AsyncIterator[Store]:
 
 async def _pragma(store: Store, pragma: str) -> None:
     async with store._database._writer.connect() as connection:
-        await connection.exec_driver_sql(f"PRAGMA {pragma}")
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        await driver.execute(f"PRAGMA {pragma}")  # in no transaction: what can only be read begins none that writes
 
 
 async def _admit(store: Store) -> list[str]:
@@ -73,6 +75,26 @@ async def test_read_only_database_is_unavailable_for_writes(store: Store) -> Non
     with pytest.raises(StoreUnavailable, match="readonly"):
         await _admit(store)
     assert await store.library.task(TaskId("t1")) is None
+
+
+@pytest.mark.parametrize(
+    ("trouble", "end", "told"),
+    [
+        ("max_page_count = 1", "max_page_count = 1000000", "full"),  # SQLite takes the present size instead
+        ("query_only = ON", "query_only = OFF", "readonly"),
+    ],
+)
+async def test_callback_that_cannot_be_kept_is_not_half_kept(store: Store, trouble: str, end: str, told: str) -> None:
+    """A crowd is kept whole or not at all; the trouble is told, readiness knows of it, and later it succeeds."""
+    rows = [an_entry(f"d{number}", body=bytes(50_000), verdict="unread") for number in range(40)]
+    await _pragma(store, trouble)
+    with pytest.raises(StoreUnavailable, match=told):
+        await store.inbox.keep(rows)
+    assert store._database.write_failed
+    assert await store.inbox.unread_since() is None
+    await _pragma(store, end)
+    assert await store.inbox.keep(rows) == set()
+    assert (await store.health.gauges(NOW)).callbacks == {"unread": 40}
 
 
 async def test_store_that_can_only_be_read_is_not_ready(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

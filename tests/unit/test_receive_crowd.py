@@ -3,6 +3,7 @@
 import json
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -12,7 +13,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from service import receive
+from service.core.callback import Callback, read_body
 from service.core.task import Fact, Status, TaskId
+from service.core.tokens import Claim
 from service.entry import Entry, Recorded
 from service.errors import BadSignature, BadToken, NeverLeft, StoreUnavailable
 from service.ports import InboxEntry, Limits
@@ -66,6 +69,28 @@ async def test_commit_of_a_crowd_is_one_line_that_names_its_tasks(tmp_path: Path
         with capture_logs() as lines, patch.object(receive, "log", structlog.get_logger()):
             await loop.called_back(token, json.dumps(vtrix_body("completed")).encode())
     assert [(line["event"], line["count"], line["tasks"]) for line in lines] == [("callbacks kept", 1, [task.id])]
+
+
+async def test_process_that_reads_its_own_inbox_reads_a_body_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a callback means is remembered until it is recorded, for the newest ones; others are read once more."""
+    read: list[bytes] = []
+
+    def noting(claim: Claim, body: bytes, **more: Any) -> Callback:
+        read.append(body)
+        return read_body(claim, body, **more)
+
+    monkeypatch.setattr(receive, "read_body", noting)
+    monkeypatch.setattr(receive, "REMEMBERED", 2)
+    async with a_loop(tmp_path, confirm=False) as loop:
+        loop.receive.open()
+        tasks = [await loop.submitted() for _ in range(3)]
+        for order in range(3):
+            await loop.call_back(vtrix_body("completed") | {"id": f"up{order + 1}"}, order=order)
+        await recorded(loop)
+        assert [json.loads(body)["id"] for body in read] == ["up1"]
+        assert {(await loop.task(task.id)).status for task in tasks} == {Status.COMPLETED}
 
 
 async def test_kept_callback_is_believed_without_confirmation(tmp_path: Path) -> None:

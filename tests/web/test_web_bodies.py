@@ -7,7 +7,7 @@ from starlette.types import Message
 
 from service.errors import UnreadableBody
 from service.web import bodies as bodies_module
-from service.web.bodies import Bodies, BodyLimits
+from service.web.bodies import WHOLE, Bodies, BodyLimits
 from service.web.problems import Refusal
 
 LARGE = bodies_module.SMALL + 1
@@ -37,6 +37,26 @@ async def test_a_body_is_put_together_from_its_parts() -> None:
     request = a_request(a_part(b"ab", more=True), a_part(b"", more=True), a_part(b"c"))
     async with Bodies(LIMITS).read(request) as body:
         assert body == b"abc"
+
+
+@pytest.mark.parametrize(
+    ("size", "whole", "there"), [(2, True, True), (2, False, False), (None, True, False), (LARGE, True, False)]
+)
+async def test_only_small_body_that_has_come_whole_is_at_hand(size: int | None, whole: bool, there: bool) -> None:
+    """Any other has to be waited for, within its time and with room kept for it."""
+    headers = {} if size is None else {"content-length": str(size)}
+    request = a_request(a_part(b"{}"), headers=headers)
+    request.scope["state"] = {WHOLE: True} if whole else {}
+    assert await Bodies(LIMITS).at_hand(request) == (b"{}" if there else None)
+
+
+async def test_body_at_hand_is_held_to_its_length() -> None:
+    """Nobody gets more in by a length that is not true, or by hanging up."""
+    for message in (a_part(b"x" * LARGE), {"type": "http.disconnect"}):
+        request = a_request(message, headers={"content-length": "2"})
+        request.scope["state"] = {WHOLE: True}
+        with pytest.raises((Refusal, ClientDisconnect)):
+            await Bodies(LIMITS).at_hand(request)
 
 
 async def test_an_announced_size_over_the_limit_is_refused_unread() -> None:
