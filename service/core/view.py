@@ -86,7 +86,7 @@ def rfc3339(at: datetime | None) -> str | None:
     if at is None:
         return None
     at = at if at.tzinfo is UTC else at.astimezone(UTC)
-    return at.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return at.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def parse_time(text: str | None) -> datetime | None:
