@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import accumulate, islice, takewhile
 from typing import Generic, TypeVar
 
 from service.errors import StoreUnavailable
@@ -15,12 +16,22 @@ class Batcher(Generic[T, R]):
     """Groups what concurrent callers add into few calls of `commit`, one at a time, in the order of arrival.
 
     `commit` takes up to `most` items and returns one result for each, in the same order. What was added is committed
-    even when its caller has stopped waiting.
+    even when its caller has stopped waiting. With `weigh`, what is in one commit weighs `heaviest` at most, unless it
+    is a single item.
     """
 
-    def __init__(self, commit: Callable[[list[T]], Awaitable[list[R]]], *, most: int) -> None:
+    def __init__(
+        self,
+        commit: Callable[[list[T]], Awaitable[list[R]]],
+        *,
+        most: int,
+        weigh: Callable[[T], int] | None = None,
+        heaviest: int = 0,
+    ) -> None:
         self._commit = commit
         self._most = most
+        self._weigh = weigh
+        self._heaviest = heaviest
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._worker: asyncio.Task[None] | None = None
 
@@ -41,7 +52,7 @@ class Batcher(Generic[T, R]):
             self._abandon()
 
     async def _commit_next(self) -> None:
-        batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
+        batch = [self._waiting.popleft() for _ in range(self._next_size())]
         futures = [future for _, future in batch]
         try:
             _resolve(futures, await self._commit([item for item, _ in batch]))
@@ -50,6 +61,14 @@ class Batcher(Generic[T, R]):
         except BaseException:
             _cancel(futures)
             raise
+
+    def _next_size(self) -> int:
+        """Return how many of those who wait share the next commit."""
+        size = min(self._most, len(self._waiting))
+        if self._weigh is None:
+            return size
+        weights = accumulate(self._weigh(item) for item, _ in islice(self._waiting, size))
+        return max(1, sum(1 for _ in takewhile(lambda weight: weight <= self._heaviest, weights)))
 
     def _abandon(self) -> None:
         """Let go of those who still wait when the event loop is being torn down."""

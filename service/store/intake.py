@@ -23,8 +23,11 @@ from service.store.tables import tasks
 PAYLOAD = "payload"
 BLOB = plain_insert(blobs)
 
-TOGETHER = 8
-"""Tasks in one commit at most: their media make it long, and callbacks wait behind it."""
+TOGETHER = 64
+"""Tasks in one commit at most."""
+
+HEAVIEST = 4 * 1024 * 1024
+"""Bytes of media in one commit at most: they make it long, and callbacks wait behind it."""
 
 ALONE = 1024 * 1024
 """Bytes of media from which on a task has a commit of its own."""
@@ -38,10 +41,10 @@ class New:
     inputs: Sequence[Input]
     idempotency: IdempotencyKey | None
 
-    @property
-    def size(self) -> int:
-        """Return how many bytes its blobs have."""
-        return sum(len(one.data) for one in self.inputs)
+
+def _size(new: New) -> int:
+    """Return how many bytes its blobs have."""
+    return sum(len(one.data) for one in new.inputs)
 
 
 class StoreIntake:
@@ -49,7 +52,9 @@ class StoreIntake:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._batcher: Batcher[New, Task | Exception] = Batcher(partial(apart, self._commit), most=TOGETHER)
+        self._batcher: Batcher[New, Task | Exception] = Batcher(
+            partial(apart, self._commit), most=TOGETHER, weigh=_size, heaviest=HEAVIEST
+        )
 
     async def add(self, task: Task, inputs: Sequence[Input], idempotency: IdempotencyKey | None) -> Task:
         """Store a new task durably and return it; with a known key, the first task again.
@@ -57,7 +62,7 @@ class StoreIntake:
         Raises Conflict when the key is known with another digest.
         """
         new = New(task=task, inputs=inputs, idempotency=idempotency)
-        kept = (await self._commit([new]))[0] if new.size > ALONE else await self._batcher.add(new)
+        kept = (await self._commit([new]))[0] if _size(new) > ALONE else await self._batcher.add(new)
         if isinstance(kept, Exception):
             raise kept
         return kept

@@ -12,7 +12,7 @@ from service.errors import Conflict
 from service.ports import IdempotencyKey, TaskFilter
 from service.store import Store
 from service.store.engine import Write
-from service.store.intake import ALONE, TOGETHER
+from service.store.intake import ALONE, HEAVIEST, TOGETHER
 from tests.contract.builders import a_task, an_input, stored
 from tests.contract.conftest import OpenStore
 
@@ -121,6 +121,14 @@ async def test_tasks_of_one_moment_share_commits(store: Store, monkeypatch: pyte
     assert len(commits) <= 4
     for number in range(count):
         assert await store.inputs.load(TaskId(f"t{number}")) == {"images.0": blobs[number]}
+
+
+async def test_media_of_one_commit_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks share a commit only as long as their media make it no longer than others may wait."""
+    commits = counted_commits(store, monkeypatch)
+    media, fit = an_input(data=bytes(ALONE)), HEAVIEST // ALONE
+    await asyncio.gather(*(store.intake.add(a_task(f"t{number}"), [media], None) for number in range(2 * fit + 1)))
+    assert len(commits) == 3
 
 
 async def test_large_media_hold_up_nobody_elses_commit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

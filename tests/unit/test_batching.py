@@ -61,6 +61,24 @@ async def test_a_batch_is_bounded() -> None:
     assert commits.batches == [["first"], ["a", "b"], ["c"]]
 
 
+@pytest.mark.parametrize(
+    ("items", "batches"),
+    [
+        (["aa", "bbb", "c"], [["aa", "bbb"], ["c"]]),
+        (["aaaaaaaaa", "b", "c"], [["aaaaaaaaa"], ["b", "c"]]),
+        (["a", "bbbbbbbbb", "c"], [["a"], ["bbbbbbbbb"], ["c"]]),
+        (["a", "b", "c", "d"], [["a", "b", "c"], ["d"]]),
+    ],
+)
+async def test_a_batch_is_no_heavier_than_it_may_be(items: list[str], batches: list[list[str]]) -> None:
+    """What is in one commit weighs no more than allowed, and what is heavier goes alone; the order stays."""
+    commits = Commits()
+    tasks = await _held(commits, Batcher(commits, most=3, weigh=len, heaviest=5), *items)
+    commits.open.set()
+    await asyncio.gather(*tasks)
+    assert commits.batches == [["first"], *batches]
+
+
 async def test_an_error_reaches_every_waiter_of_its_batch_only() -> None:
     """All who share a failed commit see its error; those before and after it do not."""
     commits = Commits()
