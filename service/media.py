@@ -2,7 +2,7 @@
 
 The bytes come from strangers. A file is only ever opened as the format that its first bytes claim, never by trial
 (some of FFmpeg's formats are lists of other addresses to open); nothing beside the given bytes is opened; at most
-`MAX_DECODED_PIXELS` are decoded, one file at a time, so that memory stays bounded; whatever a decoder does not
+`MAX_DECODED_PIXELS` are decoded, of all files together, so that memory stays bounded; whatever a decoder does not
 like becomes `Unreadable`.
 """
 
@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 from importlib.util import find_spec
 from io import BytesIO
-from threading import Lock
 from typing import TYPE_CHECKING, NoReturn
 
 from service.core.media import ImageFacts, Inspector, Unreadable, VideoFacts
 from service.core.media_header import claimed_samples, image_size, is_cut_short, is_shredded, scan_count, sniff
+from service.pixel_budget import PixelBudget
 
 if TYPE_CHECKING:
     from av import Packet
@@ -38,7 +38,7 @@ _PLAIN = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb", "mpeg1video": 
 """Codecs whose slices begin with a start code, once FFmpeg's filter has put it there."""
 
 _CODEC_OPTIONS = {"max_pixels": str(MAX_DECODED_PIXELS), "threads": "1"}
-_one_at_a_time = Lock()
+_budget = PixelBudget(MAX_DECODED_PIXELS)
 
 
 def missing_extras() -> tuple[str, ...]:
@@ -69,8 +69,9 @@ class MediaInspector:
             raise Unreadable("its header is damaged")
         if is_shredded(data):
             raise Unreadable("it is cut into more parts than an image has")
-        if size[0] * size[1] <= MAX_DECODED_PIXELS:
-            with _guarded():
+        pixels = size[0] * size[1]
+        if pixels <= MAX_DECODED_PIXELS:
+            with _guarded(pixels):
                 size = _decode_image(data, _IMAGE_FORMATS[form])
         return ImageFacts(format=form, width=size[0], height=size[1])
 
@@ -85,15 +86,15 @@ class MediaInspector:
             raise Unreadable("it is cut short")
         if claimed_samples(data) > MAX_SAMPLES:
             raise Unreadable(f"its index claims more than {MAX_SAMPLES:,} samples")
-        with _guarded():
+        with _guarded(_budget.total):
             return _decode_video(data, form)
 
 
 @contextmanager
-def _guarded() -> Iterator[None]:
-    """Let one file be decoded at a time, and turn whatever that raises into `Unreadable`."""
+def _guarded(pixels: int) -> Iterator[None]:
+    """Have a file decoded once so many pixels may be, and turn whatever that raises into `Unreadable`."""
     try:
-        with _one_at_a_time:
+        with _budget.hold(pixels):
             yield
     except Unreadable:
         raise
@@ -105,10 +106,11 @@ def _decode_image(data: bytes, form: str) -> tuple[int, int]:
     """Return the size of an image whose structure and pixels can be read; `data` is not copied."""
     from PIL import Image  # noqa: PLC0415 - several MB that only a process which checks media needs
 
+    if form == "PNG":  # the only one with checksums, which its decoder does not look at
+        with Image.open(BytesIO(data), formats=[form]) as image:
+            image.verify()
     with Image.open(BytesIO(data), formats=[form]) as image:
         size = image.size
-        image.verify()
-    with Image.open(BytesIO(data), formats=[form]) as image:
         image.draft("RGB", (1, 1))  # a JPEG is read to its end, but made into pixels at an eighth of its size
         image.load()
     return size

@@ -1,0 +1,71 @@
+"""Threads that hold pixels: small pictures side by side, large ones alone, first come first served."""
+
+from threading import Thread
+
+import pytest
+
+from service.pixel_budget import PixelBudget
+
+WHILE = 0.05
+"""Seconds that a thread gets to do what it must not do."""
+
+
+def asking(budget: PixelBudget, pixels: int, seen: list[int]) -> Thread:
+    """Return a thread that wants so many pixels, and writes down that it got them."""
+
+    def hold() -> None:
+        with budget.hold(pixels):
+            seen.append(pixels)
+
+    thread = Thread(target=hold, daemon=True)
+    thread.start()
+    thread.join(WHILE)
+    return thread
+
+
+def test_small_ones_are_held_side_by_side() -> None:
+    """As long as there is room nobody waits."""
+    budget, seen = PixelBudget(100), list[int]()
+    with budget.hold(60):
+        asking(budget, 40, seen).join()
+    assert seen == [40]
+
+
+def test_more_than_there_is_waits() -> None:
+    """What does not fit waits until it does."""
+    budget, seen = PixelBudget(100), list[int]()
+    with budget.hold(60):
+        waiting = asking(budget, 41, seen)
+        assert seen == []
+    waiting.join()
+    assert seen == [41]
+
+
+def test_a_claim_beyond_the_total_gets_all_of_it() -> None:
+    """What is larger than all is held alone, not never."""
+    budget, seen = PixelBudget(100), list[int]()
+    with budget.hold(1000):
+        waiting = asking(budget, 1, seen)
+        assert seen == []
+    waiting.join()
+    assert seen == [1]
+
+
+def test_room_is_given_first_come_first_served() -> None:
+    """A small claim does not overtake a large one that waits before it."""
+    budget, seen = PixelBudget(100), list[int]()
+    with budget.hold(60):
+        waiting = [asking(budget, 80, seen), asking(budget, 30, seen)]
+        assert seen == []
+    for thread in waiting:
+        thread.join()
+    assert seen == [80, 30]
+
+
+def test_an_error_in_the_block_gives_the_room_back() -> None:
+    """Whatever happens to a picture, its pixels do not count any more afterwards."""
+    budget, seen = PixelBudget(100), list[int]()
+    with pytest.raises(RuntimeError, match="decoder"), budget.hold(100):
+        raise RuntimeError("decoder")
+    asking(budget, 100, seen).join()
+    assert seen == [100]
