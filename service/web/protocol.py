@@ -26,11 +26,12 @@ class BoundedProtocol(HttpToolsProtocol):
     """Hangs up on heads that are too long or too slow, so that nobody holds memory or connections without a request.
 
     `_barren` counts the bytes that came since the last whole head or piece of a body, `_head` those of the head in
-    hand, and `_limit` is the running clock, None while a request is on its way or nothing has begun.
+    hand. `_limit` is the running clock: None while a request is on its way, nothing has begun, or all came at once.
     """
 
     _barren = 0
     _head = 0
+    _in_head = False
     _in_message = False
     _limit: asyncio.TimerHandle | None = None
 
@@ -46,19 +47,19 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, and hang up when too many of them came to nothing."""
-        if not self._in_message:
-            self._start_clock()
         self._barren += len(data)
         super().data_received(data)
         if self._barren > MOST_HEAD and not self.transport.is_closing():
             self._refuse()
+        elif self._in_head or (self._barren and not self._in_message):
+            self._start_clock()
 
     def on_message_begin(self) -> None:
         """Begin a head."""
         super().on_message_begin()
         self._head = 0
+        self._in_head = True
         self._in_message = False
-        self._start_clock()
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the address."""
@@ -77,6 +78,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """End the head in time."""
+        self._in_head = False
         self._in_message = True
         self._barren = 0
         self._stop_clock()
