@@ -3,6 +3,7 @@
 from typing import Any
 from unittest.mock import patch
 
+from sqlalchemy import PoolProxiedConnection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.store import dialect, one_trip
@@ -14,6 +15,12 @@ from tests.simulation.sqlite import FAST_PRAGMAS, Host, Wire
 async def _connected(*args: Any, **_kwargs: Any) -> Wire:
     host: Any = OWNER.get()
     return Wire(str(args[0]), host)
+
+
+def _lent(_connection: object, _record: object, lent: PoolProxiedConnection) -> None:
+    """Keep what was taken from a pool with its wire: the end of its process takes it back, and not the collector."""
+    wire: Any = lent.driver_connection
+    wire.lent = lent
 
 
 class Engines:
@@ -39,4 +46,6 @@ class Engines:
 
     def _made(self, at: dialect.Address, *, writes: bool) -> AsyncEngine:
         with patch.object(dialect, "SQLITE_PRAGMAS", FAST_PRAGMAS), patch.object(one_trip, "connect", _connected):
-            return self._make(at, writes=writes)
+            engine = self._make(at, writes=writes)
+        event.listen(engine.sync_engine, "checkout", _lent)
+        return engine

@@ -1,8 +1,10 @@
 """An event loop whose clock jumps, and which knows for every task the simulated process that it belongs to."""
 
 import asyncio
+import gc
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -76,6 +78,10 @@ class SimLoop(asyncio.SelectorEventLoop):
         if self.on_lap:
             self.on_lap()
 
+    def rested(self) -> None:
+        """Count the laps at this moment anew."""
+        self._jumping.laps = 0
+
     def time(self) -> float:
         """Return the virtual seconds since the beginning."""
         return self._jumping.seconds
@@ -104,3 +110,28 @@ def _note_fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
     owner = OWNER.get()
     if isinstance(loop, SimLoop) and (owner is None or not owner.dead):
         loop.faults.append(f"{context.get('message')}: {context.get('exception')!r}")
+
+
+@contextmanager
+def own_loop() -> Iterator[SimLoop]:
+    """Yield a loop of its own for one run; nothing of it is left afterwards."""
+    loop = SimLoop()
+    asyncio.set_event_loop(loop)
+    try:
+        yield loop
+    finally:
+        loop.on_lap = None
+        _closed(loop)
+
+
+def _closed(loop: SimLoop) -> None:
+    OWNER.set(None)
+    left = asyncio.all_tasks(loop)
+    for task in left:
+        task.cancel()
+    if left:
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+    loop.run_until_complete(loop.shutdown_asyncgens())
+    asyncio.set_event_loop(None)
+    loop.close()
+    gc.collect(0)

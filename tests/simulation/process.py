@@ -210,7 +210,7 @@ class Process:
             await asyncio.wait(tasks)
         self.context.run(self.tasks.clear)  # what they never told, a dead process has left behind
         for wire in self.wires:
-            wire.stop()
+            wire.let_go()
 
     def adopt(self, task: "asyncio.Task[Any]") -> None:
         """Take a task as its own."""

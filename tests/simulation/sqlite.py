@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from sqlalchemy import PoolProxiedConnection
+
 from service.store import migrate
 from service.store.one_trip import BEGIN_WRITING
 
@@ -85,6 +87,7 @@ class Wire:
         self.host = host
         self.changed = False
         self.begin: str | None = None
+        self.lent: PoolProxiedConnection | None = None
         host.wires.append(self)
 
     @property
@@ -149,6 +152,13 @@ class Wire:
         """Close at once."""
         self.raw.close()
         _wake()
+
+    def let_go(self) -> None:
+        """Close at once, and take it back from whoever in the dead process never gave it back to its pool."""
+        if self.lent is not None and self.lent.is_valid:
+            self.lent.invalidate()
+        self.lent = None
+        self.stop()
 
     async def run(self, sql: str, parameters: Any, *, many: bool) -> sqlite3.Cursor:
         """Run one statement, in its own lap of the loop; wait in virtual time while another process writes."""

@@ -1,8 +1,6 @@
 """What is put in place of the machine while a run is on: the driver, threads, random ids, and the log."""
 
 import asyncio
-import logging
-import warnings
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -10,7 +8,6 @@ from unittest.mock import patch
 
 import structlog
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.exc import SAWarning
 
 from service.store import delivery_queue
 from service.store.delivery_queue import StoreDeliveryQueue
@@ -110,11 +107,6 @@ def stand_ins() -> Iterator[Errors]:
     errors = Errors()
     before = structlog.get_config()
     with ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        warnings.simplefilter("ignore", SAWarning)  # a killed process gives no connection back
-        pools = logging.getLogger("sqlalchemy.pool")
-        stack.callback(pools.setLevel, pools.level)
-        pools.setLevel(logging.CRITICAL)
         stack.enter_context(patch("service.store.engine.sqlite_engine", ENGINES.engine))
         for name in IN_THREADS:
             stack.enter_context(patch(name, _inline))

@@ -1,7 +1,7 @@
 """One run from its first moment to its last: the world, the processes in it, and what is looked at while it turns."""
 
 import asyncio
-import gc
+import math
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -21,7 +21,7 @@ from tests.simulation.dice import Dice
 from tests.simulation.handlers import Stage
 from tests.simulation.history import Called, History
 from tests.simulation.limits import Limits
-from tests.simulation.loop import OWNER, SimLoop
+from tests.simulation.loop import SimLoop, own_loop
 from tests.simulation.network import Line, Network, Passage, Place, Server, params_of, payload_of
 from tests.simulation.process import Process
 from tests.simulation.scenario import LONG, Scenario
@@ -261,27 +261,22 @@ class World:
 
 def play(scenario: Scenario) -> World:
     """Play `scenario` on a loop of its own, and return the world as it was at its end."""
-    fresh_database()
-    loop = SimLoop()
-    asyncio.set_event_loop(loop)
-    try:
+    with own_loop() as loop:
         world = World(scenario, loop)
-        loop.run_until_complete(world.play())
+        try:
+            loop.run_until_complete(world.play())
+        except BaseException:
+            _broken_off(world)
+            raise
         world.history.complaints += loop.faults
         return world
-    finally:
-        loop.on_lap = None
-        _closed(loop)
 
 
-def _closed(loop: SimLoop) -> None:
-    OWNER.set(None)
-    left = asyncio.all_tasks(loop)
-    for task in left:
-        task.cancel()
-    if left:
-        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-    loop.run_until_complete(loop.shutdown_asyncgens())
-    asyncio.set_event_loop(None)
-    loop.close()
-    gc.collect(0)
+def _broken_off(world: World) -> None:
+    """End what a run that broke off leaves: its processes die, and let go what they hold."""
+    world.loop.rested()
+    for process in world.processes:
+        process.down_until = math.inf  # nobody starts it again
+        process.crash()
+        world.loop.run_until_complete(process.buried())
+    world.reader.close()

@@ -1,0 +1,77 @@
+"""Nothing of a run outlives it: what the garbage collector found later would disturb the test that is on then."""
+
+import asyncio
+import gc
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import count
+from types import CoroutineType
+from typing import Any
+
+import pytest
+
+from tests.simulation.play import verdict_of
+from tests.simulation.process import Process
+from tests.simulation.scenario import plain_of, scenario_of
+
+HELD_BY_THE_DEAD = (13, 360, 419)
+"""Seeds whose processes die with a connection in use, which is in use still when all of their tasks have ended."""
+
+
+class Remains:
+    """What is left of a run, and what the garbage collector has said of it."""
+
+    def __init__(self, log: pytest.LogCaptureFixture) -> None:
+        self._log = log
+        self._warned: list[str] = []
+        self._older = list(_unfinished())
+
+    def hear(self, unraisable: Any) -> None:
+        """Keep what cannot be raised, for nobody called."""
+        self._warned.append(repr(unraisable.exc_value))
+
+    def found(self) -> list[str]:
+        """Return everything, as text."""
+        gc.collect()
+        alive = [str(one) for one in _unfinished() if not any(one is other for other in self._older)]
+        return alive + self._warned + self._log.messages
+
+
+def _unfinished() -> Iterator[Any]:
+    """Yield every task and coroutine that was begun and has not ended."""
+    for one in gc.get_objects():
+        if (type(one) is asyncio.Task and not one.done()) or (type(one) is CoroutineType and one.cr_frame is not None):
+            yield one
+
+
+@pytest.fixture
+def remains(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[Remains]:
+    """Yield what is left; the collector is set so that what is garbage in a run is too old to be found in it."""
+    found = Remains(caplog)
+    monkeypatch.setattr(sys, "unraisablehook", found.hear)
+    before = gc.get_threshold()
+    gc.set_threshold(20, 1, 1_000_000)
+    yield found
+    gc.set_threshold(*before)
+
+
+@pytest.mark.parametrize("seed", HELD_BY_THE_DEAD, ids=str)
+def test_connections_of_dead_processes_are_let_go(seed: int, remains: Remains) -> None:
+    """What a process held when it died is taken back when it is buried, and not by the garbage collector."""
+    verdict = verdict_of(replace(scenario_of(seed), faithful=True))
+    assert verdict.died
+    assert remains.found() == []
+
+
+def test_run_that_breaks_off_leaves_nothing(remains: Remains, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is busy for ever is broken off, and its processes let go what they hold."""
+
+    async def spin(_self: Process, _sql: str) -> None:
+        for _ in count():
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Process, "statement", spin)
+    verdict = verdict_of(replace(plain_of(1), faithful=True))
+    assert "BusyForEver" in verdict.broken[0]
+    assert remains.found() == []
