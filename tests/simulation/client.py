@@ -28,6 +28,7 @@ class Client:
         self._http = http
         self._loop = loop
         self._history = history
+        self._wakes = False
 
     async def wish(self, wish: Wish) -> None:
         """Ask for a task, and cancel it where that was wished."""
@@ -53,12 +54,14 @@ class Client:
         answer = await self._surely(f"/v1/deliveries/{delivery_id}/replay", None, {})
         return answer is not None and answer.status_code == 202
 
-    async def wake(self, every: float | None) -> None:
-        """Let one full round be made now and then, as a cron job does on a platform that sleeps."""
-        while every is not None:
-            await asyncio.sleep(every)
-            with suppress(httpx.TransportError):
-                await self._http.post(f"{SERVICE}/v1/reconcile")
+    async def wake(self) -> None:
+        """Let one full round be made, as a cron job does on a platform that sleeps; never two at a time."""
+        if self._wakes:
+            return
+        self._wakes = True
+        with suppress(httpx.TransportError):
+            await self._http.post(f"{SERVICE}/v1/reconcile")
+        self._wakes = False
 
     async def _surely(self, path: str, body: Any, headers: dict[str, str]) -> httpx.Response | None:
         for _ in range(PATIENT):

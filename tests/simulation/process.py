@@ -278,15 +278,15 @@ class Process:
         await asyncio.sleep(self._around.commit_delay * self.draw("commit"))
         self.point("before commit")
 
-    def committed(self) -> None:
+    def committed(self, *, rows: int) -> None:
         """Hear that a commit is durable."""
-        self._around.on_commit()
+        self._around.on_commit(rows)
         self.point("after commit")
 
-    def replan(self) -> None:
-        """Let the rounds hear of a commit."""
+    def replan(self, *, moved: bool) -> None:
+        """Let the rounds hear of a commit, and whether it changed anything."""
         if not self.dead and hasattr(self, "_scheduler"):
-            self._scheduler.replan()
+            self._scheduler.replan(moved=moved)
 
     def _note(self, what: str) -> None:
         self._around.history.note(self._loop.time(), "process", f"{self.name} {what}")

@@ -7,6 +7,7 @@ import asyncio
 import math
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +16,9 @@ from tests.simulation.loop import START, SimLoop
 
 MICROSECONDS = 1_000_000
 EPOCH = int(START.timestamp()) * MICROSECONDS
+
+WAKE = "wake"
+"""The job that makes one full round, on a platform that sleeps in between."""
 
 INTERESTS = """
 SELECT
@@ -32,6 +36,9 @@ SELECT
 FAITHFUL_FOR = 200.0
 LONGEST_REST = 5.0
 """Seconds at most between two looks of a round that finds nothing although something is due."""
+
+REST_SHARE = 0.05
+"""While nothing moves at all, as when the day's budget is spent, a rest may take this share of the time since then."""
 
 
 class Interests:
@@ -57,6 +64,7 @@ class Interests:
                 "learned": float(learned),
                 "inbox": _seconds(unread),
             }
+            self._found[WAKE] = min(moment for name, moment in self._found.items() if name != "learned")
         return self._found
 
     def any(self, query: str, values: dict[str, Any]) -> bool:
@@ -98,20 +106,26 @@ class SimScheduler:
         self._interests = interests
         self._faithful = faithful
         self._jobs: list[Job] = []
+        self._context = copy_context()
         self._began = 0.0
+        self._moved_at = 0.0
         self._learned = 0.0
         self._sweep_until = 0.0
         self._replanning = False
         self.running = False
 
     def add_job(self, ring: Callable[..., Awaitable[None]], _kind: str, *, args: Any, seconds: float, **_: Any) -> None:
-        """Add a round."""
-        self._jobs.append(Job(ring=lambda: ring(*args), name=args[0].name, every=seconds))
+        """Add a round, as APScheduler does."""
+        self.add(args[0].name, lambda: ring(*args), every=seconds)
+
+    def add(self, name: str, ring: Callable[[], Awaitable[None]], *, every: float) -> None:
+        """Add what is rung every so many seconds, where its interest says that it may find something."""
+        self._jobs.append(Job(ring=ring, name=name, every=every))
 
     def start(self) -> None:
         """Begin to ring."""
         self.running = True
-        self._began = self._loop.time()
+        self._began = self._moved_at = self._loop.time()
         self._plan()
 
     def shutdown(self, *, wait: bool) -> None:
@@ -125,18 +139,24 @@ class SimScheduler:
     def jumped(self) -> None:
         """Hear that the clock has jumped: the next beat of the sweep looks at it."""
         self._sweep_until = self._loop.time() + LONGEST_REST + 1.0
-        self.replan()
+        self.replan(moved=True)
 
-    def replan(self) -> None:
-        """Hear that the database has changed."""
-        for job in self._jobs:
-            job.rest = 0.0
+    def replan(self, *, moved: bool) -> None:
+        """Hear of a commit; where nothing has moved for long, only one that changed something ends the rest."""
+        if moved:
+            self._moved_at = self._loop.time()
+        if self._longest_rest() <= LONGEST_REST:
+            for job in self._jobs:
+                job.rest = 0.0
         self._plan_soon()
+
+    def _longest_rest(self) -> float:
+        return max(LONGEST_REST, REST_SHARE * (self._loop.time() - self._moved_at))
 
     def _plan_soon(self) -> None:
         if self.running and not self._replanning:
             self._replanning = True
-            self._loop.call_soon(self._plan)
+            self._loop.call_soon(self._plan, context=self._context)
 
     def _plan(self) -> None:
         self._replanning = False
@@ -167,13 +187,13 @@ class SimScheduler:
         if job.timer:
             job.timer.cancel()
         job.at = at
-        job.timer = None if math.isinf(at) else self._loop.call_at(at, self._fire, job)
+        job.timer = None if math.isinf(at) else self._loop.call_at(at, self._fire, job, context=self._context)
 
     def _fire(self, job: Job) -> None:
         job.at = math.inf
         if job.name == "learn" and not self._faithful:
             self._learned = self._interests.read()["learned"]
-        job.rest = min(LONGEST_REST, job.rest * 2 + job.every / 2)
+        job.rest = min(self._longest_rest(), job.rest * 2 + job.every / 2)
         job.fired = self._loop.time()
         self._loop.create_task(_rung(job))
         self._plan_soon()

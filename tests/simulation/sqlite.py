@@ -72,8 +72,8 @@ class Host(Protocol):
     async def committing(self) -> None:
         """Pause before a commit; the process may crash here, and the commit never happens."""
 
-    def committed(self) -> None:
-        """Hear of a commit; the process may crash here, and nobody is told."""
+    def committed(self, *, rows: int) -> None:
+        """Hear of a commit that changed so many rows; the process may crash here, and nobody is told."""
 
     def draw(self, what: str) -> float:
         """Draw a number from 0 to 1."""
@@ -87,6 +87,7 @@ class Wire:
         self.host = host
         self.changed = False
         self.begin: str | None = None
+        self._rows = 0
         self.lent: PoolProxiedConnection | None = None
         host.wires.append(self)
 
@@ -129,7 +130,8 @@ class Wire:
         _wake()
         if self.changed:
             self.changed = False
-            self.host.committed()
+            rows, self._rows = self.raw.total_changes - self._rows, self.raw.total_changes
+            self.host.committed(rows=rows)
             await asyncio.sleep(0)
 
     async def rollback(self) -> None:

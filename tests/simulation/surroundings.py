@@ -54,7 +54,7 @@ class Surroundings:
     crowd: float
     wakes: bool
     full_disks: tuple[FullDisk, ...]
-    on_commit: Callable[[], None] = lambda: None
+    on_commit: Callable[[int], None] = lambda _rows: None
     on_death: Callable[[], None] = lambda: None
 
     @property

@@ -25,7 +25,7 @@ from tests.simulation.loop import SimLoop, own_loop
 from tests.simulation.network import Line, Network, Passage, Place, Server, params_of, payload_of
 from tests.simulation.process import Process
 from tests.simulation.scenario import LONG, Scenario
-from tests.simulation.scheduler import Interests
+from tests.simulation.scheduler import WAKE, Interests, SimScheduler
 from tests.simulation.sqlite import fresh_database
 from tests.simulation.surroundings import FullDisk, Surroundings
 from tests.simulation.terms import KEY, SECRET, settings_of
@@ -72,6 +72,9 @@ class World:
         )
         self.processes = [Process(number, around, scenario) for number in range(scenario.processes)]
         self._limits = Limits(self.reader, self.settings, self.history)
+        self._cron = SimScheduler(
+            loop, self.interests, lambda: max(one.ahead for one in self.processes), faithful=scenario.faithful
+        )
 
     def _sandbox(self) -> Sandbox:
         switches: dict[str, Any] = {"tiny_videos": True, "key": KEY, **self.scenario.switches}
@@ -93,16 +96,24 @@ class World:
                 process.start()
             self.loop.on_lap = self._lap if any(crash.point == "lap" for crash in self.scenario.crashes) else None
             keeper = self.loop.create_task(self._keep_alive())
-            waker = self.loop.create_task(client.wake(self.scenario.woken_every))
+            self._wake_with(client)
             await self._asked(client)
             await self._quiet()
             await self._replayed(client)
             await self._quiet()
             keeper.cancel()
-            waker.cancel()
+            self._cron.shutdown(wait=False)
             self.loop.on_lap = None
-            await asyncio.gather(keeper, waker, return_exceptions=True)
+            await asyncio.gather(keeper, return_exceptions=True)
             await self._stopped()
+
+    def _wake_with(self, client: Client) -> None:
+        """Let a cron job wake the processes, where they make no rounds of their own."""
+        if self.scenario.woken_every is not None:
+            self._cron.add(WAKE, client.wake, every=self.scenario.woken_every)
+            for jump in self.scenario.jumps:
+                self.loop.call_at(jump.at, self._cron.jumped)
+        self._cron.start()
 
     @asynccontextmanager
     async def _upstream(self) -> AsyncIterator[None]:
@@ -203,13 +214,15 @@ class World:
         for process in self.processes:
             process.point("lap")
 
-    def _committed(self) -> None:
-        for task_id, status in facts.waiting_silently(self.reader):
-            self.history.complain(f"P7: task {task_id} is {status} without a due time or a lease")
-        self.interests.changed()
-        self._limits.look()
+    def _committed(self, rows: int) -> None:
+        if rows:
+            for task_id, status in facts.waiting_silently(self.reader):
+                self.history.complain(f"P7: task {task_id} is {status} without a due time or a lease")
+            self.interests.changed()
+            self._limits.look()
+        self._cron.replan(moved=rows > 0)
         for process in self.processes:
-            process.replan()
+            process.replan(moved=rows > 0)
 
     def _arrived(self, passage: Passage, server: Server) -> None:
         self.history.note(self.loop.time(), passage.kind, f"#{passage.number} reaches {server.name}")
