@@ -37,8 +37,10 @@ FAITHFUL_FOR = 200.0
 LONGEST_REST = 5.0
 """Seconds at most between two looks of a round that finds nothing although something is due."""
 
-REST_SHARE = 0.05
-"""While nothing moves at all, as when the day's budget is spent, a rest may take this share of the time since then."""
+STILL_FOR = 250.0
+REST_SHARE = 0.1
+"""Once nothing at all has moved for so long, as when the day's budget is spent, a rest may take this share of the time
+since then."""
 
 
 class Interests:
@@ -151,7 +153,8 @@ class SimScheduler:
         self._plan_soon()
 
     def _longest_rest(self) -> float:
-        return max(LONGEST_REST, REST_SHARE * (self._loop.time() - self._moved_at))
+        still = self._loop.time() - self._moved_at - STILL_FOR
+        return max(LONGEST_REST, REST_SHARE * still)
 
     def _plan_soon(self) -> None:
         if self.running and not self._replanning:
