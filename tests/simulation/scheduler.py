@@ -157,7 +157,7 @@ class SimScheduler:
         return max(LONGEST_REST, REST_SHARE * still)
 
     def _plan_soon(self) -> None:
-        if self.running and not self._replanning:
+        if self._jobs and self.running and not self._replanning:
             self._replanning = True
             self._loop.call_soon(self._plan, context=self._context)
 
