@@ -1,13 +1,16 @@
 """The engines of a run: the quick ones, and SQLAlchemy's own on a driver without a thread."""
 
-from typing import Any
+from contextlib import suppress
+from contextvars import copy_context
+from typing import Any, cast
 from unittest.mock import patch
 
 from sqlalchemy import PoolProxiedConnection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.util import greenlet_spawn
 
 from service.store import dialect, one_trip
-from tests.simulation.loop import OWNER
+from tests.simulation.loop import OWNER, Owner
 from tests.simulation.quick import QuickEngine
 from tests.simulation.sqlite import FAST_PRAGMAS, Host, Wire
 
@@ -21,6 +24,33 @@ def _lent(_connection: object, _record: object, lent: PoolProxiedConnection) -> 
     """Keep what was taken from a pool with its wire: the end of its process takes it back, and not the collector."""
     wire: Any = lent.driver_connection
     wire.lent = lent
+
+
+class _Nobody:
+    """The host of a connection outside every run, whose statements are waited for by nobody."""
+
+    dead = False
+
+    def __init__(self) -> None:
+        self.wires: list[Wire] = []
+
+    async def statement(self, _sql: str) -> None:
+        """Go on at once."""
+
+
+def _acquaint(engine: AsyncEngine) -> None:
+    """Let a new engine learn what SQLite can, which it asks once: else its first run would differ from all others."""
+
+    def meet() -> None:
+        engine.sync_engine.connect().close()
+        engine.sync_engine.dispose()
+
+    def at_once() -> None:
+        OWNER.set(cast("Owner", _Nobody()))
+        with suppress(StopIteration):
+            greenlet_spawn(meet).send(None)  # with nobody it never pauses
+
+    copy_context().run(at_once)
 
 
 class Engines:
@@ -48,4 +78,5 @@ class Engines:
         with patch.object(dialect, "SQLITE_PRAGMAS", FAST_PRAGMAS), patch.object(one_trip, "connect", _connected):
             engine = self._make(at, writes=writes)
         event.listen(engine.sync_engine, "checkout", _lent)
+        _acquaint(engine)
         return engine

@@ -1,6 +1,7 @@
 """The simulation plays seeds in a row and every seed that ever failed, and catches faults that are planted."""
 
 import os
+from dataclasses import replace
 
 import pytest
 
@@ -9,7 +10,7 @@ from tests.simulation.mutations import MUTATIONS, Mutation
 from tests.simulation.play import judged, verdict_of, verdicts
 from tests.simulation.points import BY_PLACE, POINTS
 from tests.simulation.scenario import UPSTREAM_FAULTS, Scenario, Wish, plain_of, scenario_of
-from tests.simulation.standins import stand_ins
+from tests.simulation.standins import ENGINES, stand_ins
 
 IN_A_ROW = 25
 REGRESSIONS = {
@@ -73,6 +74,19 @@ def test_seed_repeats_its_run_exactly(seed: int) -> None:
     one, other = verdict_of(seed), verdict_of(seed)
     assert one.digest == other.digest
     assert one.digest != verdict_of(seed + 1).digest
+
+
+def test_many_in_hand_are_given_up_in_one_order() -> None:
+    """A stop that cancels several handlers cancels them in the same order each time."""
+    assert len({verdict_of(1).digest for _ in range(12)}) == 1
+
+
+@pytest.mark.parametrize("seed", [314, 370, 415])
+def test_first_faithful_run_is_like_any_other(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an engine learns once, and what the garbage collector does when, is no part of the story."""
+    monkeypatch.setattr(ENGINES, "_kept", {})
+    scenario = replace(scenario_of(seed), faithful=True)
+    assert len({verdict_of(scenario).digest for _ in range(3)}) == 1
 
 
 @pytest.mark.parametrize("mutation", [one for one in MUTATIONS if one.__name__ in QUICK], ids=lambda one: one.__name__)
