@@ -24,16 +24,20 @@ SLACK = 5.0
 
 
 def p2_settles_in_time(trial: Trial) -> Iterator[str]:
-    """Demand that a task settles within 30 s, or a tenth of its run time, of its end where nothing stood in the way."""
+    """Demand that a task settles within 30 s, or a tenth of its run time, of its end where nothing stood in the way.
+
+    A task whose submission is answered after its end can be asked about from then on.
+    """
     if UNREADABLE & set(trial.scenario.switches) or not _on_time(trial):
         return
+    replied = _replied(trial)
     for task_id, _, theirs in trial.bills():
         task = trial.facts.tasks.get(task_id)
         if task is None or task["settled_at"] is None or task["guessed"] or _expired(trial, task_id):
             continue
         done = seconds(trial, theirs.ended_at)
         ran = done - seconds(trial, theirs.created_at)
-        late = task["settled_at"] - done
+        late = task["settled_at"] - max(done, replied.get(task_id, done))
         if late > max(AT_MOST, SHARE * ran) + SLACK and not _excused(trial, task, theirs.id, done):
             yield f"task {task_id} settled {late:.1f} s after its end, having run for {ran:.1f} s"
 
@@ -43,11 +47,10 @@ def p2_a_callback_brings_the_end_forward(trial: Trial) -> Iterator[str]:
     slow = trial.scenario.weather.slow or "slow_poll" in trial.scenario.switches or not _on_time(trial)
     if slow or UNREADABLE & set(trial.scenario.switches) or trial.scenario.settings.get("confirm") == "never":
         return
-    tokens = Tokens([SECRET])
-    replied = {str(tokens.read_payload_token(one).task_id): at for one, at in trial.history.replied.items()}
+    replied = _replied(trial)
     for task_id, _, theirs in trial.bills():
         task = trial.facts.tasks.get(task_id)
-        told = _told_at(trial, task_id)
+        told = _told_at(trial, task_id, theirs)
         if task is None or told is None or not task["settled_at"] or task["guessed"] or _expired(trial, task_id):
             continue
         known = max(told, replied.get(task_id, told))
@@ -60,11 +63,20 @@ def _on_time(trial: Trial) -> bool:
     return trial.scenario.true_clocks and trial.scenario.woken_every is None
 
 
-def _told_at(trial: Trial, task_id: str) -> float | None:
-    """Return when the first whole callback that told of the task's end was answered."""
+def _replied(trial: Trial) -> dict[str, float]:
+    """Return for each task when its newest submission was answered with success."""
+    tokens = Tokens([SECRET])
+    return {str(tokens.read_payload_token(one).task_id): at for one, at in trial.history.replied.items()}
+
+
+def _told_at(trial: Trial, task_id: str, theirs: Any) -> float | None:
+    """Return when the first whole callback that told of the task's end, once it had come, was answered."""
+    if theirs.ended_at is None:
+        return None
+    ended = seconds(trial, theirs.ended_at)
     for called in trial.history.called:
         ours = called.token.startswith(f"{task_id}~") and called.status == ACCEPTED and not called.forged
-        if ours and re.search(rb'"(status|state)": ?"(completed|failed|success)"', called.body):
+        if ours and called.at >= ended and re.search(rb'"(status|state)": ?"(completed|failed|success)"', called.body):
             return called.at
     return None
 
