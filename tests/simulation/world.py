@@ -72,9 +72,7 @@ class World:
         )
         self.processes = [Process(number, around, scenario) for number in range(scenario.processes)]
         self._limits = Limits(self.reader, self.settings, self.history)
-        self._cron = SimScheduler(
-            loop, self.interests, lambda: max(one.ahead for one in self.processes), faithful=scenario.faithful
-        )
+        self._cron = SimScheduler(loop, self.interests, self._ahead, faithful=scenario.faithful)
 
     def _sandbox(self) -> Sandbox:
         switches: dict[str, Any] = {"tiny_videos": True, "key": KEY, **self.scenario.switches}
@@ -106,6 +104,10 @@ class World:
             self.loop.on_lap = None
             await asyncio.gather(keeper, return_exceptions=True)
             await self._stopped()
+
+    def _ahead(self) -> float:
+        """Return how far the fastest of the processes' clocks is ahead."""
+        return max(process.ahead for process in self.processes)
 
     def _wake_with(self, client: Client) -> None:
         """Let a cron job wake the processes, where they make no rounds of their own."""
@@ -206,7 +208,7 @@ class World:
         return not (
             away
             or self.network.busy
-            or facts.busy(self.reader, self.loop.time())
+            or facts.busy(self.reader, self.loop.time() + max(0.0, self._ahead()))
             or ended & set(facts.open_guesses(self.reader))
         )
 
