@@ -30,7 +30,7 @@ def p2_settles_in_time(trial: Trial) -> Iterator[str]:
     """
     if UNREADABLE & set(trial.scenario.switches) or not _on_time(trial):
         return
-    replied = _replied(trial)
+    replied, slack = _replied(trial), SLACK + _slowly(trial)
     for task_id, _, theirs in trial.bills():
         task = trial.facts.tasks.get(task_id)
         if task is None or task["settled_at"] is None or task["guessed"] or _expired(trial, task_id):
@@ -38,7 +38,7 @@ def p2_settles_in_time(trial: Trial) -> Iterator[str]:
         done = seconds(trial, theirs.ended_at)
         ran = done - seconds(trial, theirs.created_at)
         late = task["settled_at"] - max(done, replied.get(task_id, done))
-        if late > max(AT_MOST, SHARE * ran) + SLACK and not _excused(trial, task, theirs.id, done):
+        if late > max(AT_MOST, SHARE * ran) + slack and not _excused(trial, task, theirs.id, done):
             yield f"task {task_id} settled {late:.1f} s after its end, having run for {ran:.1f} s"
 
 
@@ -61,9 +61,13 @@ def p2_a_callback_brings_the_end_forward(trial: Trial) -> Iterator[str]:
 
 def _patience(trial: Trial, *, only_question: bool) -> float:
     """Return the seconds that an answer may take; over a slow network one more question may have been under way."""
+    return AT_ONCE + _slowly(trial) * (1 if only_question else 2)
+
+
+def _slowly(trial: Trial) -> float:
+    """Return the seconds by which a slow network may hold up one question and its answer."""
     weather = trial.scenario.weather
-    slowly = 2 * weather.long_delay if weather.slow else 0.0
-    return AT_ONCE + (slowly if only_question else 2 * slowly)
+    return 2 * weather.long_delay if weather.slow else 0.0
 
 
 def _on_time(trial: Trial) -> bool:
