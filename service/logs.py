@@ -30,6 +30,7 @@ class Out(logging.StreamHandler[Any]):
     def __init__(self) -> None:
         super().__init__()
         self._waiting: list[str] = []
+        self._flushes: asyncio.AbstractEventLoop | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write what waits, then a record of the standard library's."""
@@ -39,11 +40,14 @@ class Out(logging.StreamHandler[Any]):
     def write_soon(self, line: str) -> None:
         """Write a line before the event loop sleeps; at once where none is running."""
         self._waiting.append(line)
-        if len(self._waiting) == 1:
-            try:
-                asyncio.get_running_loop().call_soon(self.flush)
-            except RuntimeError:
-                self.flush()
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+            return
+        if self._flushes is not loop:
+            self._flushes = loop
+            loop.call_soon(self.flush)
 
     def write_now(self, line: str) -> None:
         """Write a line, and what waits before it."""
@@ -53,6 +57,7 @@ class Out(logging.StreamHandler[Any]):
     def flush(self) -> None:
         """Write what waits."""
         with self.lock or nullcontext():
+            self._flushes = None
             lines, self._waiting = self._waiting, []
             if lines:
                 self.stream.write("".join(f"{line}\n" for line in lines))

@@ -72,7 +72,7 @@ class MediaInspector:
         pixels = size[0] * size[1]
         if pixels <= MAX_DECODED_PIXELS:
             with _guarded(pixels):
-                size = _decode_image(data, _IMAGE_FORMATS[form])
+                _decode_image(data, _IMAGE_FORMATS[form], size)
         return ImageFacts(format=form, width=size[0], height=size[1])
 
     def video(self, data: bytes) -> VideoFacts | None:
@@ -102,18 +102,22 @@ def _guarded(pixels: int) -> Iterator[None]:
         raise Unreadable("it is damaged or cut short") from error
 
 
-def _decode_image(data: bytes, form: str) -> tuple[int, int]:
-    """Return the size of an image whose structure and pixels can be read; `data` is not copied."""
+def _decode_image(data: bytes, form: str, size: tuple[int, int]) -> None:
+    """Go through an image whose header names its `size` in pixels; `data` is not copied.
+
+    Raises whatever the decoder does not like, and Unreadable for one that has another size to it than to us: room was
+    kept for as many pixels as we have read of.
+    """
     from PIL import Image  # noqa: PLC0415 - several MB that only a process which checks media needs
 
     if form == "PNG":  # the only one with checksums, which its decoder does not look at
         with Image.open(BytesIO(data), formats=[form]) as image:
             image.verify()
     with Image.open(BytesIO(data), formats=[form]) as image:
-        size = image.size
+        if image.size != size:
+            raise Unreadable("its header is damaged")
         image.draft("RGB", (1, 1))  # a JPEG is read to its end, but made into pixels at an eighth of its size
         image.load()
-    return size
 
 
 def _decode_video(data: bytes, form: str) -> VideoFacts:

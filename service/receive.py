@@ -41,6 +41,9 @@ LITTLE = 64
 REMEMBERED = 2048
 """Callbacks of a crowd whose meaning is remembered until they are recorded; of others the body is read once more."""
 
+LITTLE_BODY = 16 * 1024
+"""Bytes of a body up to which its meaning is remembered: all of them together are no more than some megabytes."""
+
 
 @dataclass(kw_only=True)
 class Crowd:
@@ -158,7 +161,7 @@ class Receive:
             nonce=callback.nonce,
         )
         if crowd:
-            if self._reads_soon:
+            if self._reads_soon and len(body) <= LITTLE_BODY:
                 self._remember(callback)
             reused = await self._keeper.add(row)
         else:

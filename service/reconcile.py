@@ -1,6 +1,8 @@
 """Comparing what we believe with the upstream: every task settles, though no callback ever comes."""
 
+import asyncio
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -14,6 +16,7 @@ from service.errors import Refused, StoreUnavailable, Throttled, UnknownTask, Un
 from service.hands import Hands
 from service.plan import Plan
 from service.ports import Clock, Memory, PacedUpstream, PollQueue, Signals
+from service.questions import Questions
 from service.record import Record
 
 log = structlog.get_logger("boomerang.reconcile")
@@ -64,6 +67,7 @@ class Reconcile:
         clock: Clock,
         signals: Signals,
         terms: ReconcileTerms,
+        questions: Questions,
     ) -> None:
         self._queue = queue
         self._memory = memory
@@ -74,6 +78,7 @@ class Reconcile:
         self._clock = clock
         self._signals = signals
         self._terms = terms
+        self._questions = questions
         self._asking = 0
         self.outcomes: Counter[str] = Counter()
         self._hands: Hands[TaskId] = Hands(
@@ -83,17 +88,27 @@ class Reconcile:
             freed=lambda: signals.ring("reconcile"),
         )
 
+    def open(self) -> None:
+        """Ask at once, from now on, about what becomes due by what is recorded here, as far as there is room."""
+        self._questions.open(self._room, self._start)
+
     async def round(self) -> int:
         """Begin to ask about as many due tasks as may be asked at once; return how many."""
-        limit = min(self._hands.free, self._terms.concurrency - self._asking, self._upstream.ready())
+        limit = self._room() - self._questions.kept
         if limit < 1:
             return 0
         now = self._clock.now()
         claimed = await self._queue.claim_polls(now=now, until=now + self._terms.lease, limit=limit)
-        self._asking += len(claimed)
         for task in claimed:
-            self._hands.start(task.id, task.fence, self._reconcile(task))
+            self._start(task)
         return len(claimed)
+
+    def _room(self) -> int:
+        return min(self._hands.free, self._terms.concurrency - self._asking, self._upstream.ready())
+
+    def _start(self, task: Task) -> None:
+        self._asking += 1
+        self._hands.start(task.id, task.fence, self._reconcile(task))
 
     async def learn(self) -> None:
         """Read again how long tasks ran, and whether their callbacks came."""
@@ -110,7 +125,11 @@ class Reconcile:
 
     async def drain(self, seconds: float) -> None:
         """Wait up to `seconds` for the questions in hand, and give back the leases of the rest, if the store can."""
-        left = await self._hands.drain(seconds)
+        until = asyncio.get_running_loop().time() + seconds
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._questions.close()
+        left = await self._hands.drain(max(0.0, until - asyncio.get_running_loop().time()))
         try:
             await self._queue.release(left, due_at=self._clock.now())
         except StoreUnavailable as error:

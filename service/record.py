@@ -42,6 +42,7 @@ from service.ports import (
     PollRow,
     RunTime,
 )
+from service.questions import Born, Questions
 
 log = structlog.get_logger("boomerang.record")
 
@@ -62,6 +63,7 @@ class Record:
         clock: Clock,
         plan: Plan,
         places: Places,
+        questions: Questions,
         subscriptions: Sequence[Subscription],
         new_id: Callable[[], str],
     ) -> None:
@@ -69,6 +71,7 @@ class Record:
         self._clock = clock
         self._plan = plan
         self._places = places
+        self._questions = questions
         self._subscriptions = subscriptions
         self._new_id = new_id
         self._batcher = Batcher(partial(apart, self._commit), most=BATCH)
@@ -97,9 +100,9 @@ class Record:
         """
         rows: list[InboxEntry] = []
         try:
-            async with self._transaction() as (transaction, births):
+            async with self._transaction() as (transaction, page):
                 rows += await transaction.unread(most)
-                recorded = await self._write(transaction, births, [meaning(row) for row in rows], kept=True)
+                recorded = await self._write(transaction, page, [meaning(row) for row in rows], kept=True)
                 await transaction.read([_read(row, one) for row, one in zip(rows, recorded, strict=True)])
         except Exception as error:
             if isinstance(error, StoreUnavailable) or not rows:
@@ -115,32 +118,34 @@ class Record:
             await transaction.read([replace(row, verdict="broken")])
 
     async def _commit(self, entries: Sequence[Entry]) -> list[Recorded]:
-        async with self._transaction() as (transaction, births):
-            return await self._write(transaction, births, entries)
+        async with self._transaction() as (transaction, page):
+            return await self._write(transaction, page, entries)
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[tuple[LedgerTransaction, Births]]:
-        """Begin a transaction; what is born in hand there is started once it is committed."""
-        with self._places.births() as births:
+    async def _transaction(self) -> AsyncIterator[tuple[LedgerTransaction, "Page"]]:
+        """Begin a transaction and a blank page; what is born in hand on it is started once it is committed."""
+        with self._places.births() as births, self._questions.born() as born:
             async with self._ledger.transaction() as transaction:
-                yield transaction, births
+                yield (
+                    transaction,
+                    Page(
+                        plan=self._plan,
+                        births=births,
+                        born=born,
+                        subscriptions=self._subscriptions,
+                        new_id=self._new_id,
+                        now=self._clock.now(),
+                    ),
+                )
 
     async def _write(
-        self, transaction: LedgerTransaction, births: Births, entries: Sequence[Entry], *, kept: bool = False
+        self, transaction: LedgerTransaction, page: "Page", entries: Sequence[Entry], *, kept: bool = False
     ) -> list[Recorded]:
         """Write `entries`; those that were `kept` are in the inbox already."""
-        now = self._clock.now()
-        tasks = await transaction.lock({entry.task_id for entry in entries})
+        page.now = self._clock.now()
+        page.tasks = tasks = await transaction.lock({entry.task_id for entry in entries})
         entries = await _each_its_own(transaction, entries, tasks)
         words = ["new"] * len(entries) if kept else await _admit(transaction, entries, tasks)
-        page = Page(
-            tasks=tasks,
-            plan=self._plan,
-            births=births,
-            subscriptions=self._subscriptions,
-            new_id=self._new_id,
-            now=now,
-        )
         spoken_of = set() if kept else await _spoken_of(transaction, entries)
         recorded = [
             page.write_after_a_word(entry) if entry.task_id in spoken_of and guesses(entry) else page.write(entry, word)
@@ -192,12 +197,13 @@ def _read(row: InboxEntry, recorded: Recorded) -> InboxEntry:
 class Page:
     """One transaction's worth of the record, worked out in memory before it is stored."""
 
-    tasks: dict[TaskId, Task]
     plan: Plan
     births: Births
+    born: Born
     subscriptions: Sequence[Subscription]
     new_id: Callable[[], str]
     now: datetime
+    tasks: dict[TaskId, Task] = field(default_factory=dict)
     changed: set[TaskId] = field(default_factory=set)
     events: list[EventRow] = field(default_factory=list)
     deliveries: list[DeliveryRow] = field(default_factory=list)
@@ -261,7 +267,7 @@ class Page:
     async def store(self, transaction: LedgerTransaction) -> None:
         """Write the page, and ring whoever waits for what is on it."""
         if self.changed:
-            await transaction.save([self.tasks[task_id] for task_id in self.changed])
+            await transaction.save([self.born.lease(self.tasks[task_id], self.now) for task_id in self.changed])
         if self.events:
             self.births.claims = await transaction.append(self.events, self.deliveries)
         if self.polls:
@@ -271,7 +277,7 @@ class Page:
         transaction.notify(self._topics())
 
     def _topics(self) -> list[str]:
-        changed = [self.tasks[task_id] for task_id in self.changed]
+        changed = [self.tasks[task_id] for task_id in self.changed - self.born.ids]
         due = {task.status for task in changed if task.due_at and task.due_at <= self.now}
         topics = [f"task:{event.task_id}" for event in self.events]
         topics += ["events"] * bool(self.events) + ["dispatch"] * (len(self.births.claims) < len(self.deliveries))

@@ -58,6 +58,7 @@ class Rounds:
         """
         self.dispatch.open()
         self.receive.open()
+        self.reconcile.open()
         return [
             self._learning(),
             Round(name="inbox", run=self.receive.round, every=timedelta(seconds=0.5), topic="inbox"),

@@ -25,6 +25,7 @@ from service.places import Places
 from service.plan import Plan
 from service.plugins import load_handlers
 from service.ports import Clock, DeliveryClaim, Limits
+from service.questions import Questions
 from service.receive import Receive
 from service.reconcile import Reconcile, ReconcileTerms
 from service.record import Record
@@ -111,6 +112,7 @@ class Builder:
     tokens: Tokens = field(init=False)
     plan: Plan = field(init=False)
     places: Places = field(init=False)
+    questions: Questions = field(init=False)
     record: Record = field(init=False)
 
     def __post_init__(self) -> None:
@@ -126,11 +128,13 @@ class Builder:
         self.places = Places(
             self.handlers.values(), lease=self.settings.lease, ring=lambda: self.store.signals.ring("dispatch")
         )
+        self.questions = Questions(lease=self.settings.lease)
         self.record = Record(
             self.store.ledger,
             clock=self.clock,
             plan=self.plan,
             places=self.places,
+            questions=self.questions,
             subscriptions=[_subscription(handler) for handler in self.handlers.values()],
             new_id=self.new_id,
         )
@@ -231,6 +235,7 @@ class Builder:
             clock=self.clock,
             signals=self.store.signals,
             terms=terms,
+            questions=self.questions,
         )
 
     def _dispatch(self, outside: httpx.AsyncClient) -> Dispatch:

@@ -219,6 +219,9 @@ async def write_at_once(connection: AsyncConnection, insertion: tuple[str, Any],
     try:
         await driver.write_at_once(statement, values)
     except sqlite3.Error as error:
+        lost: Any = error
+        if connection.dialect.is_disconnect(lost, None, None):
+            await connection.invalidate()  # the next one gets another
         raise DBAPIError.instance(statement, None, error, sqlite3.Error) from error
 
 

@@ -33,15 +33,19 @@ class Connection(aiosqlite.Connection):
 
     def begun(self) -> sqlite3.Connection:
         """Return the driver's connection, in the transaction that was to begin; on the connection's own thread."""
-        sql, self._begin = self._begin, None
-        if sql:
-            self._conn.execute(sql)
+        if self._begin:
+            self._conn.execute(self._begin)
+            self._begin = None  # only now: what follows a beginning that failed must fail as well
         return self._conn
 
     async def commit(self) -> None:
-        """Commit, if anything was begun."""
+        """Commit, if anything was begun; what cannot be committed is rolled back, and holds no lock."""
         self._begin = None
-        await super().commit()
+        try:
+            await super().commit()
+        except sqlite3.Error:
+            await super().rollback()
+            raise
 
     async def rollback(self) -> None:
         """Roll back, if anything was begun."""
@@ -50,6 +54,8 @@ class Connection(aiosqlite.Connection):
 
     async def write_at_once(self, sql: str, rows: Sequence[Any]) -> None:
         """Run a statement for each of `rows` in a transaction of its own."""
+        if self._connection is None or not self._running:
+            raise sqlite3.OperationalError("no active connection")  # as SQLAlchemy knows it
         await self._execute(self._write, sql, rows)  # type: ignore[no-untyped-call]
 
     def _write(self, sql: str, rows: Sequence[Any]) -> None:

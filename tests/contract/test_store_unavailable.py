@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from service.core.task import TaskId
 from service.errors import BadSetting, StoreUnavailable
@@ -95,6 +96,54 @@ async def test_callback_that_cannot_be_kept_is_not_half_kept(store: Store, troub
     await _pragma(store, end)
     assert await store.inbox.keep(rows) == set()
     assert (await store.health.gauges(NOW)).callbacks == {"unread": 40}
+
+
+async def test_connection_that_was_closed_is_replaced(store: Store) -> None:
+    """Whoever meets it hears that it did not work; the next one gets another connection."""
+    async with store._database._writer.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        await driver.close()
+    with pytest.raises(StoreUnavailable, match="no active connection"):
+        await store.inbox.keep([an_entry(verdict="unread")])
+    assert await store.inbox.keep([an_entry(verdict="unread")]) == set()
+    assert await store.inbox.unread_since() == NOW
+
+
+async def test_nothing_slips_out_of_a_transaction_that_could_not_begin(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever overlooks that another process wrote still writes in a transaction, which is rolled back."""
+    monkeypatch.setattr(dialect, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        async with open_store(f"sqlite:///{path}") as store:
+            with pytest.raises(ZeroDivisionError):
+                await _overlook(store, other)
+            assert (await store.health.gauges(NOW)).callbacks == {}
+
+
+async def _overlook(store: Store, other: sqlite3.Connection) -> None:
+    other.execute("BEGIN IMMEDIATE")
+    async with store.ledger.transaction() as transaction:
+        with pytest.raises(OperationalError, match="locked"):
+            await transaction.admit([an_entry()])
+        other.execute("ROLLBACK")
+        assert await transaction.admit([an_entry()]) == ["new"]
+        raise ZeroDivisionError
+
+
+async def test_commit_that_fails_holds_no_lock(store: Store, path: Path) -> None:
+    """What cannot be committed is rolled back there and then, so that others may write."""
+    async with store._database.writing() as write:
+        await write.connection.exec_driver_sql("CREATE TABLE parent (id INTEGER PRIMARY KEY)")
+        await write.connection.exec_driver_sql(
+            "CREATE TABLE child (id INTEGER REFERENCES parent DEFERRABLE INITIALLY DEFERRED)"
+        )
+    with pytest.raises(IntegrityError):
+        async with store._database.writing() as write:
+            await write.connection.exec_driver_sql("INSERT INTO child VALUES (1)")
+    with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+    assert await _admit(store) == ["new"]
 
 
 async def test_store_that_can_only_be_read_is_not_ready(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

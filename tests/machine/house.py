@@ -12,6 +12,7 @@ from service.core.task import EventType, Json
 from service.desk import Desk, Terms
 from service.places import Places
 from service.plan import Plan
+from service.questions import Questions
 from service.receive import Crowd, Receive
 from service.record import Record
 from service.results import TaskResults
@@ -84,6 +85,7 @@ class House:
             clock=self.clock,
             plan=plan,
             places=Places((), lease=LEASE, ring=lambda: None),
+            questions=Questions(lease=LEASE),
             subscriptions=SUBSCRIPTIONS,
             new_id=self.new_id,
         )

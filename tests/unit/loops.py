@@ -19,6 +19,7 @@ from service.ids import id_maker
 from service.places import Places
 from service.plan import Plan
 from service.ports import Limits, PacedUpstream
+from service.questions import Questions
 from service.receive import Receive
 from service.reconcile import Reconcile, ReconcileTerms
 from service.record import Record
@@ -93,11 +94,13 @@ class Loop:
             jitter=lambda: 0.0,
         )
         self.places = Places(options.crew, lease=options.lease, ring=lambda: store.signals.ring("dispatch"))
+        self.questions = Questions(lease=options.lease)
         self.record = Record(
             self.ledger,
             clock=clock,
             plan=self.plan,
             places=self.places,
+            questions=self.questions,
             subscriptions=_subscriptions(options),
             new_id=self.new_id,
         )
@@ -165,6 +168,7 @@ class Loop:
                 resubmit_in_doubt=self.options.resubmit_in_doubt,
                 retention=timedelta(days=30),
             ),
+            questions=self.questions,
         )
 
     async def drain(self) -> None:

@@ -87,9 +87,9 @@ def test_large_images_are_judged_by_their_header(monkeypatch: pytest.MonkeyPatch
     """One pixel past the cap nothing is decoded: a bomb of a few bytes costs nothing, and is no fault by itself."""
     decoded: list[str] = []
 
-    def decode(_: bytes, form: str) -> tuple[int, int]:
+    def decode(_: bytes, form: str, size: tuple[int, int]) -> None:
+        assert size == (4096, 4096)
         decoded.append(form)
-        return 4096, 4096
 
     monkeypatch.setattr(media, "_decode_image", decode)
     assert OPEN.image(png(4096, 4096, b"")) == ImageFacts(format="png", width=4096, height=4096)
@@ -98,6 +98,14 @@ def test_large_images_are_judged_by_their_header(monkeypatch: pytest.MonkeyPatch
     assert OPEN.image(png(2**31 - 1, 2**31 - 1, b""))
     assert decoded == ["PNG"]
     assert MAX_DECODED_PIXELS == 4096 * 4096
+
+
+def test_image_of_two_sizes_is_found() -> None:
+    """A second header would have far more pixels decoded than the first one said, and room was kept for."""
+    small, large = png(1, 1, b""), png(1000, 1000, zlib.compress(bytes(1000 * 1001)))
+    header = slice(8, 8 + 25)
+    with pytest.raises(Unreadable):
+        MediaInspector().image(large[:8] + small[header] + large[8:])
 
 
 def test_text_bomb_in_an_image_is_found() -> None:
