@@ -15,6 +15,7 @@ from service.core.tokens import Claim, Tokens
 from service.entry import Entry, Recorded
 from service.errors import BadToken, NeverLeft, StoreUnavailable
 from service.plan import Plan
+from service.questions import Questions
 from service.receive import Receive
 from service.record import Page, Record
 from service.submit import Submit
@@ -189,6 +190,15 @@ def store_trouble_swallowed() -> AbstractContextManager[Any]:
     return patch.object(Record, "add", add)
 
 
+def question_born_and_forgotten() -> AbstractContextManager[Any]:
+    """Lease a task for the question that it is due for, and do not ask it."""
+
+    def forget(self: Questions, room: Any, _ask: Any) -> None:
+        self._room, self._ask = room, lambda _task: None
+
+    return patch.object(Questions, "open", forget)
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     ack_before_commit,
     store.no_fencing,
@@ -219,4 +229,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     store.delivery_lease_with_the_wrong_fence,
     store.max_in_flight_ignored,
     store.budget_ignored,
+    question_born_and_forgotten,
 )
