@@ -1,11 +1,10 @@
 """What a fleet of processes gets done over one PostgreSQL, and what a model of two numbers says it should.
 
 Model: on its way from the callback to the end of its handler, a task costs `d` processor seconds in all: of the
-service's processes, of PostgreSQL and of the client that loads them, which share the machine. Each process, with what
-it sets going, would keep a core busy for a share `p` of the time, whatever the others do: of n such processes some are
-at rest together, and on C cores min(C, B) are busy on average, where B is binomial of n and p. So n processes do
-E[min(C, B)] / d, and never more than n times what one does. d and p are fitted on two processes, the bound on one; what
-four do is predicted.
+service's processes, of PostgreSQL and of the client that loads them, which share the machine. A process is one core's
+worth of Python, so that n of them do at most n times what one does; the machine's C cores give at most C e / d, where
+e is the share of them that is kept busy. The first bound is fitted on one process, d and e on two; what four do is
+predicted.
 """
 
 import os
@@ -13,7 +12,6 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
-from math import comb
 
 import anyio
 
@@ -49,15 +47,9 @@ async def fleet(stage: Stage) -> list[Row]:
     with postgres_server(durable=True) as server:
         measured = {size: await _measured(stage, server, roles) for size, roles in FLEETS.items()}
     one, two = measured[1], measured[2]
-    share = min(1.0, two.tasks * two.demand / min(2, _cores()))
-    predicted = {size: min(size * one.tasks, busy_cores(size, share, _cores()) / two.demand) for size in FLEETS}
+    busy = two.tasks * two.demand / _cores()
+    predicted = {size: min(size * one.tasks, _cores() * busy / two.demand) for size in FLEETS}
     return [*(_row(size, measured[size], predicted[size]) for size in FLEETS), *_capacities(one)]
-
-
-def busy_cores(processes: int, share: float, cores: int) -> float:
-    """Return how many of `cores` so many processes keep busy on average, each of them a `share` of the time."""
-    chances = (comb(processes, busy) * share**busy * (1 - share) ** (processes - busy) for busy in range(processes + 1))
-    return sum(min(cores, busy) * chance for busy, chance in enumerate(chances))
 
 
 def _row(size: int, measured: Measured, predicted: float) -> Row:

@@ -46,7 +46,7 @@ class Sizes:
     pairs: int = 3
     callbacks: int = 8_000
     deliveries: int = 20_000
-    fleet: int = 12_000
+    fleet: int = 24_000
     one_by_one: int = 60
     polls: int = 100_000
     poll_seconds: float = 5.0
