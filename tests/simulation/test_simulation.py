@@ -42,6 +42,7 @@ WIDER_REGRESSIONS = {
     5000714: "a question was held up by a slow network",
     5000209: "what was due by a clock that had been put on was taken for later",
     900280: "a callback told of an end that had not come yet",
+    181486682: "what a dead process had in hand waited for the end of its lease",
 }
 """The same of runs in their wider form."""
 

@@ -104,11 +104,15 @@ def _expired(trial: Trial, task_id: str) -> bool:
 
 
 def _excused(trial: Trial, task: Row, upstream_id: str, done: float) -> bool:
-    """Return whether anything was amiss between the end of a task and our hearing of it."""
-    settled = task["settled_at"]
+    """Return whether anything was amiss between the end of a task and our hearing of it.
+
+    What a dead process had in hand is nobody else's until its lease is over.
+    """
+    settled, lease = task["settled_at"], trial.scenario.settings["lease"].total_seconds()
     for span in trial.history.spans:
         about = not span.about or upstream_id in span.about or span.kind != "fetch"
-        if about and span.began < settled and span.ended > done - AT_MOST:
+        before = max(AT_MOST, lease) if span.kind == "down" else AT_MOST
+        if about and span.began < settled and span.ended > done - before:
             return True
     return False
 
