@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 from collections.abc import MutableMapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -14,14 +14,11 @@ import structlog
 QUIET = ("httpx", "httpcore", "apscheduler", "aiosqlite", "sqlalchemy", "alembic", "uvicorn", "PIL", "asyncio")
 """Libraries that speak only of warnings: some of them would log addresses with tokens."""
 
-
 ENCODER = json.JSONEncoder(default=repr)
 """Made once: `json.dumps` would make one for each line."""
 
-
 ROOT = logging.getLogger()
-
-LEVELS = {name: logging.getLevelName(name.upper()) for name in ("debug", "info", "warning", "error", "critical")}
+LEVELS = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()}
 
 
 class Out(logging.StreamHandler[Any]):
@@ -55,13 +52,14 @@ class Out(logging.StreamHandler[Any]):
         self.flush()
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write what waits; what cannot be written is lost, and stops nobody."""
         with self.lock or nullcontext():
             self._flushes = None
             lines, self._waiting = self._waiting, []
-            if lines:
-                self.stream.write("".join(f"{line}\n" for line in lines))
-            super().flush()
+            with suppress(OSError, ValueError):  # a full disk, a stream that was closed
+                if lines:
+                    self.stream.write("".join(f"{line}\n" for line in lines))
+                super().flush()
 
 
 class Lines:

@@ -16,15 +16,9 @@ from service.core.task import Status, Task, TaskId
 NOT_ASKED = frozenset({Status.QUEUED, Status.SUBMITTING})
 """Tasks of which the upstream knows nothing yet, or whose submission is under way."""
 
-Room = Callable[[], int]
-"""How many more questions may be asked now."""
-
-Ask = Callable[[Task], None]
-"""Asks about a task that is leased."""
-
 
 @dataclass(kw_only=True, eq=False)
-class Born:
+class BornQuestions:
     """The questions of one transaction for which room is kept."""
 
     questions: "Questions" = field(repr=False)
@@ -53,13 +47,13 @@ class Questions:
     def __init__(self, *, lease: timedelta) -> None:
         self.lease = lease
         self.kept = 0
-        self._room: Room | None = None
-        self._ask: Ask | None = None
-        self._unborn: set[Born] = set()
+        self._room: Callable[[], int] | None = None
+        self._ask: Callable[[Task], None] | None = None
+        self._unborn: set[BornQuestions] = set()
         self._ended = asyncio.Event()
 
-    def open(self, room: Room, ask: Ask) -> None:
-        """Let questions be born in hand, as many as there is `room` for; each is asked right after its commit."""
+    def open(self, room: Callable[[], int], ask: Callable[[Task], None]) -> None:
+        """Let questions be born in hand, as many more as `room` says; `ask` is called with each after its commit."""
         self._room, self._ask = room, ask
 
     async def close(self) -> None:
@@ -69,7 +63,7 @@ class Questions:
             self._ended.clear()
             await self._ended.wait()
 
-    def keep_one(self, born: Born) -> bool:
+    def keep_one(self, born: BornQuestions) -> bool:
         """Keep room for one more question of a transaction; return whether there was any."""
         if self._room is None or self._room() <= self.kept:
             return False
@@ -78,9 +72,9 @@ class Questions:
         return True
 
     @contextmanager
-    def born(self) -> Iterator[Born]:
+    def born(self) -> Iterator[BornQuestions]:
         """Yield what leases tasks inside the block, a transaction; leaving it in order asks about them."""
-        born = Born(questions=self)
+        born = BornQuestions(questions=self)
         try:
             yield born
         finally:

@@ -129,8 +129,9 @@ class Receive:
     async def receive(self, claim: Claim, headers: Mapping[str, str], body: bytes) -> bool:
         """Return once the callback that was vouched for is durable; a repeat changes nothing.
 
-        Return whether the log has told of it already: a line for each of a crowd would cost as much as keeping it, so
-        that one line tells of all in a commit. Raises BadToken, BadSignature, UnreadableBody or StoreUnavailable.
+        `headers` have lower-case names. Return whether the log has told of it already: a line for each of a crowd would
+        cost as much as keeping it, so that one line tells of all in a commit. Raises BadToken, BadSignature,
+        UnreadableBody or StoreUnavailable.
         """
         now = self._clock.now()
         verifier = self._verifier_for(claim.token)
@@ -150,6 +151,7 @@ class Receive:
         if not self._quota.admits(callback.task_id, len(body)):
             await self._record.add(_without_its_body(callback))
             return False
+        crowd = self._crowd.joined(now)
         row = InboxEntry(
             task_id=callback.task_id,
             submission=callback.submission,
@@ -157,7 +159,7 @@ class Receive:
             body=body,
             headers=_kept(headers),
             received_at=now,
-            verdict="unread" if (crowd := self._crowd.joined(now)) else "accepted",
+            verdict="unread" if crowd else "accepted",
             nonce=callback.nonce,
         )
         if crowd:

@@ -7,7 +7,7 @@ handler that wants them. Each caller is answered after the commit that holds its
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 
@@ -42,7 +42,7 @@ from service.ports import (
     PollRow,
     RunTime,
 )
-from service.questions import Born, Questions
+from service.questions import BornQuestions, Questions
 
 log = structlog.get_logger("boomerang.record")
 
@@ -115,7 +115,7 @@ class Record:
     async def _set_aside(self, row: InboxEntry, error: Exception) -> None:
         log.error("callback set aside", task=row.task_id, error=type(error).__name__)
         async with self._ledger.transaction() as transaction:
-            await transaction.read([replace(row, verdict="broken")])
+            await transaction.read([changed(row, verdict="broken")])
 
     async def _commit(self, entries: Sequence[Entry]) -> list[Recorded]:
         async with self._transaction() as (transaction, page):
@@ -124,14 +124,14 @@ class Record:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[tuple[LedgerTransaction, "Page"]]:
         """Begin a transaction and a blank page; what is born in hand on it is started once it is committed."""
-        with self._places.births() as births, self._questions.born() as born:
+        with self._places.births() as births, self._questions.born() as questions:
             async with self._ledger.transaction() as transaction:
                 yield (
                     transaction,
                     Page(
                         plan=self._plan,
                         births=births,
-                        born=born,
+                        questions=questions,
                         subscriptions=self._subscriptions,
                         new_id=self._new_id,
                         now=self._clock.now(),
@@ -199,7 +199,7 @@ class Page:
 
     plan: Plan
     births: Births
-    born: Born
+    questions: BornQuestions
     subscriptions: Sequence[Subscription]
     new_id: Callable[[], str]
     now: datetime
@@ -267,7 +267,7 @@ class Page:
     async def store(self, transaction: LedgerTransaction) -> None:
         """Write the page, and ring whoever waits for what is on it."""
         if self.changed:
-            await transaction.save([self.born.lease(self.tasks[task_id], self.now) for task_id in self.changed])
+            await transaction.save([self.questions.lease(self.tasks[task_id], self.now) for task_id in self.changed])
         if self.events:
             self.births.claims = await transaction.append(self.events, self.deliveries)
         if self.polls:
@@ -277,8 +277,8 @@ class Page:
         transaction.notify(self._topics())
 
     def _topics(self) -> list[str]:
-        changed = [self.tasks[task_id] for task_id in self.changed - self.born.ids]
-        due = {task.status for task in changed if task.due_at and task.due_at <= self.now}
+        moved = [self.tasks[task_id] for task_id in self.changed - self.questions.ids]
+        due = {task.status for task in moved if task.due_at and task.due_at <= self.now}
         topics = [f"task:{event.task_id}" for event in self.events]
         topics += ["events"] * bool(self.events) + ["dispatch"] * (len(self.births.claims) < len(self.deliveries))
         topics += ["submit"] * (Status.QUEUED in due) + ["reconcile"] * bool(due - {Status.QUEUED})

@@ -114,9 +114,9 @@ def _correlated(fact: Fact, claim: Claim, tokens: Tokens) -> bool:
     if fact.correlation is None:
         return False
     try:
-        ours = tokens.payload_names(fact.correlation, claim)
+        named = tokens.read_payload_token(fact.correlation)
     except BadToken:
         return False
-    if not ours:
+    if (named.task_id, named.submission) != (claim.task_id, claim.submission):
         raise BadToken("another_task")
     return True

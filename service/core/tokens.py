@@ -79,10 +79,6 @@ class Tokens:
             raise BadToken("forged")
         return Claim(task_id=TaskId(found[1]), submission=int(found[2]))
 
-    def payload_names(self, text: str, claim: Claim) -> bool:
-        """Return whether `text` is the payload token of the claim's task and submission; raises BadToken (`forged`)."""
-        return _verified(self._payload, text) == f"{claim.task_id}~{claim.submission}"
-
 
 class OneShot(Signer):
     """Signs with HMAC-SHA256 in one call, under a key that is derived once, which takes a short value little time."""

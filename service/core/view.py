@@ -32,11 +32,6 @@ class TaskView:
     settled_at: datetime | None = None
     deadline_at: datetime
 
-    @classmethod
-    def of(cls, task: Task) -> "TaskView":
-        """Return the public face of `task`."""
-        return cls(**_public(task))
-
     def to_json(self) -> Json:
         """Return the task object of the API: plain JSON values, times as RFC 3339 in UTC."""
         return _with_plain_times(vars(self))
@@ -49,12 +44,8 @@ class TaskView:
 
 
 def task_json(task: Task) -> Json:
-    """Return the task object of the API, as the view of `task` says it."""
-    return _with_plain_times(_public(task))
-
-
-def _public(task: Task) -> Json:
-    return {
+    """Return the public face of `task` as the API's task object: plain JSON values, times as RFC 3339 in UTC."""
+    view = {
         "id": task.id,
         "model": task.model,
         "status": task.status.value,
@@ -75,6 +66,7 @@ def _public(task: Task) -> Json:
         "settled_at": task.settled_at,
         "deadline_at": task.deadline_at,
     }
+    return _with_plain_times(view)
 
 
 def _with_plain_times(view: Json) -> Json:

@@ -25,6 +25,7 @@ FEW_TEXTS = 200
 
 TEXTUAL = (str, int)
 NUMERIC = (str, int, float)
+"""Made once: a union that is written in place is made at each call."""
 
 UPSTREAM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 """What an upstream's id may be: safe as one segment of a path."""
@@ -46,7 +47,7 @@ def parse_json(raw: bytes) -> object:
     values with UnreadableBody. The caller bounds the length of `raw`.
     """
     structure = _without_texts(raw)
-    if len(structure) > MAX_VALUES and _crowded(structure):
+    if _crowded(structure):
         raise UnreadableBody(f"the body holds more than {MAX_VALUES:,} values")
     try:
         text = raw.decode("utf-8").strip(_SPACE)
@@ -84,7 +85,7 @@ def _without_texts(raw: bytes) -> bytes:
 
 def _crowded(raw: bytes) -> bool:
     """Whether there are too many values: each but the first follows a comma or a bracket, and texts hold none."""
-    return _marks(raw) > MAX_VALUES and _marks(_TEXT.sub(b"", raw)) > MAX_VALUES
+    return len(raw) > MAX_VALUES and _marks(raw) > MAX_VALUES and _marks(_TEXT.sub(b"", raw)) > MAX_VALUES
 
 
 def _marks(raw: bytes) -> int:
@@ -178,7 +179,7 @@ def _decimal(value: str | float) -> Decimal | None:
 
 def share(value: object) -> float | None:
     """Return progress as a number from 0 to 1, clamped; None for what is no finite number."""
-    if value is None or isinstance(value, str):
+    if isinstance(value, str):
         return None
     found = number(value)
     return None if found is None else min(1.0, max(0.0, float(found)))

@@ -41,11 +41,7 @@ class Moment(types.TypeDecorator[datetime]):
             return None
         if value.tzinfo is None:
             raise ValueError("a stored moment needs its offset")
-        return value if dialect.name == "postgresql" else microseconds(value)
-
-    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
-        """Return the moment in UTC that the driver read as `value`."""
-        return _in_utc(value) if dialect.name == "postgresql" else _since_epoch(value)
+        return value if dialect.name == "postgresql" else _microseconds(value)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002 - SQLAlchemy's
         """Return what reads a value: the function itself, and not the two that SQLAlchemy wraps around it."""
@@ -61,10 +57,6 @@ class Document(types.TypeDecorator[Any]):
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
         """Return the JSON text of `value`; None stays NULL."""
         return written_document(value)
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002 - SQLAlchemy's signature
-        """Return the value whose JSON text was stored."""
-        return read_document(value)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002 - SQLAlchemy's
         """Return what reads a value: the function itself, and not the two that SQLAlchemy wraps around it."""
@@ -111,6 +103,6 @@ def _since_epoch(value: int | None) -> datetime | None:
     return None if value is None else EPOCH + timedelta(microseconds=value)
 
 
-def microseconds(value: datetime) -> int:
+def _microseconds(value: datetime) -> int:
     """Return the moment as SQLite stores it: microseconds since 1970."""
     return (value - EPOCH) // MICROSECOND

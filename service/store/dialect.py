@@ -91,7 +91,11 @@ def sqlite_engine(at: Address, *, writes: bool) -> AsyncEngine:
     """Return an engine for the file: one connection that writes, or a few that only read."""
     engine = create_async_engine(
         at.url,
-        connect_args={"isolation_level": None, "async_creator_fn": one_trip.connect, "cached_statements": 512},
+        connect_args={
+            "isolation_level": None,
+            "async_creator_fn": one_trip.connect,
+            "cached_statements": 512,
+        },  # 128 are fewer than ours in all their sizes
         pool_size=1 if writes else 3,
         pool_reset_on_return=None,  # every transaction here ends itself: one trip less
         max_overflow=0,
@@ -107,12 +111,11 @@ def sqlite_engine(at: Address, *, writes: bool) -> AsyncEngine:
             cursor.execute(pragma)
         cursor.close()
 
-    event.listen(engine.sync_engine, "connect", connected)
-
     def began(connection: Connection) -> None:
         driver: one_trip.Connection = connection.connection.driver_connection  # type: ignore[assignment]
         driver.begin_with_next(begin)
 
+    event.listen(engine.sync_engine, "connect", connected)
     event.listen(engine.sync_engine, "begin", began)
     return engine
 
@@ -202,7 +205,7 @@ async def notify(connection: AsyncConnection, topics: Iterable[str]) -> None:
     """Tell other processes of `topics` when this transaction commits; SQLite has nobody to tell."""
     if connection.dialect.name != "postgresql":
         return
-    notes = [{"channel": CHANNEL, "note": json.dumps(some)} for some in chunks(sorted(set(topics)), TOPICS_A_NOTE)]
+    notes = [{"channel": CHANNEL, "note": json.dumps(some)} for some in _chunks(sorted(set(topics)), TOPICS_A_NOTE)]
     if notes:
         await connection.execute(text("SELECT pg_notify(:channel, :note)"), notes)
 
@@ -225,7 +228,7 @@ async def write_at_once(connection: AsyncConnection, insertion: tuple[str, Any],
         raise DBAPIError.instance(statement, None, error, sqlite3.Error) from error
 
 
-def chunks(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
+def _chunks(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
     """Yield `items` in lists of at most `size`."""
     rest = iter(items)
     while some := list(islice(rest, size)):

@@ -73,30 +73,32 @@ class Database:
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Write]:
         """Yield a write transaction; leaving commits durably and then rings, an error rolls everything back."""
-        try:
-            with troubles_told():
-                async with _in_time(), self._my_turn(), self._writer.begin() as connection:
-                    write = Write(connection=connection)
-                    yield write
-                    await notify(connection, write.topics)
-        except StoreUnavailable:
-            self.write_failed = True
-            raise
+        async with self._as_writer(), self._writer.begin() as connection:
+            write = Write(connection=connection)
+            yield write
+            await notify(connection, write.topics)
         self.signals.ring(*sorted(write.topics))
 
     async def insert_at_once(self, table: Table, rows: Rows, topic: str) -> None:
         """Insert `rows` durably in a transaction of their own, in one trip to the database, then ring `topic`.
 
-        A row that collides with another is left out. Raises StoreUnavailable.
+        A row that collides with another is left out. One who stops waiting stops nothing: it may be committed all the
+        same. Raises StoreUnavailable.
         """
+        async with self._as_writer(), self._writer.connect() as connection:
+            await write_at_once(connection, insertion(connection.dialect, table, rows), topic)
+        self.signals.ring(topic)
+
+    @asynccontextmanager
+    async def _as_writer(self) -> AsyncIterator[None]:
+        """Wait for a turn, and tell of troubles inside the block; readiness hears of them."""
         try:
             with troubles_told():
-                async with _in_time(), self._my_turn(), self._writer.connect() as connection:
-                    await write_at_once(connection, insertion(connection.dialect, table, rows), topic)
+                async with _in_time(), self._my_turn():
+                    yield
         except StoreUnavailable:
             self.write_failed = True
             raise
-        self.signals.ring(topic)
 
     @asynccontextmanager
     async def _my_turn(self) -> AsyncIterator[None]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 
 from service.ports import InboxEntry
+from service.store.among import among
 from service.store.engine import Database
 from service.store.tables import UNREAD, inbox
 
@@ -27,7 +28,7 @@ class StoreInbox:
 
     async def _kept(self, digests: Collection[str]) -> set[str]:
         async with self._database.reading() as connection:
-            return set((await connection.execute(select(inbox.c.digest).where(inbox.c.digest.in_(digests)))).scalars())
+            return set((await connection.execute(KNOWN, {"digests": digests})).scalars())
 
     async def unread_since(self) -> datetime | None:
         """Return when the oldest unread callback came, None when every one is recorded."""
@@ -36,4 +37,5 @@ class StoreInbox:
             return oldest
 
 
+KNOWN = select(inbox.c.digest).where(among(inbox.c.digest, "digests"))
 OLDEST_UNREAD = select(func.min(inbox.c.received_at)).where(UNREAD)

@@ -14,6 +14,7 @@ from service.store.bulk import insert_many, update_many
 from service.store.consequences import append_deliveries, append_events
 from service.store.dialect import insert
 from service.store.engine import Database, Write
+from service.store.inbox import KNOWN
 from service.store.rows import TASK_COLUMNS, Values, changed_values_of, task_of
 from service.store.tables import UNREAD, inbox, polls, run_times, tasks
 
@@ -23,7 +24,6 @@ READ_AT_ONCE = 8 * 1024 * 1024
 
 # The statements of every commit, made once.
 LOCKED = select(*TASK_COLUMNS).where(among(tasks.c.id, "ids")).order_by(tasks.c.id).with_for_update()
-KNOWN = select(inbox.c.digest).where(among(inbox.c.digest, "digests"))
 SIZED = (
     select(inbox.c.digest, func.length(inbox.c.body))
     .where(UNREAD)

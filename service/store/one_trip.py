@@ -16,7 +16,7 @@ ALL_AT_ONCE = 64
 EACH = "/* each */ "
 """Stands in a statement before the parentheses that many sets of parameters are written in, one after the other."""
 
-TOGETHER = (32, 8, 2, 1)
+PORTIONS = (32, 8, 2, 1)
 """How many sets go into one statement: few sizes, so that the driver finds each of them prepared."""
 
 BEGIN_WRITING = "BEGIN IMMEDIATE"
@@ -53,9 +53,9 @@ class Connection(aiosqlite.Connection):
         await super().rollback()
 
     async def write_at_once(self, sql: str, rows: Sequence[Any]) -> None:
-        """Run a statement for each of `rows` in a transaction of its own."""
+        """Run a statement for each of `rows`, all in one transaction and one trip."""
         if self._connection is None or not self._running:
-            raise sqlite3.OperationalError("no active connection")  # as SQLAlchemy knows it
+            raise sqlite3.OperationalError("no active connection")  # in the words by which SQLAlchemy knows a lost one
         await self._execute(self._write, sql, rows)  # type: ignore[no-untyped-call]
 
     def _write(self, sql: str, rows: Sequence[Any]) -> None:
@@ -123,7 +123,7 @@ def run_many(cursor: sqlite3.Cursor, sql: str, rows: Sequence[Sequence[Any]]) ->
 
 def _portions(rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
     at = 0
-    for size in TOGETHER:
+    for size in PORTIONS:
         while len(rows) - at >= size:
             yield rows[at : at + size]
             at += size

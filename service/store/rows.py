@@ -19,6 +19,18 @@ TASK_COLUMNS = tuple(tasks.c[field.name] for field in fields(Task))
 
 TASK_NAMES = tuple(column.name for column in TASK_COLUMNS)
 
+STRUCTURED: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+    ("status", Status),
+    ("progress", float),  # SQLite returns 1.0 as 1
+    ("settled_by", Source),
+    ("error", lambda value: TaskError(**value)),
+    ("usage", lambda value: Usage(**value)),
+    ("notify", tuple),
+    ("output", tuple),
+    ("warnings", tuple),
+)
+"""What a column's value is made into."""
+
 
 def values_of(task: Task) -> Values:
     """Return the columns of `task`, its cost as a number beside its usage."""
@@ -46,19 +58,6 @@ def task_of(row: RowMapping) -> Task:
         if (value := values[name]) is not None:
             values[name] = structured(value)
     return made(Task, values)
-
-
-STRUCTURED: tuple[tuple[str, Callable[[Any], Any]], ...] = (
-    ("status", Status),
-    ("progress", float),  # SQLite returns 1.0 as 1
-    ("settled_by", Source),
-    ("error", lambda value: TaskError(**value)),
-    ("usage", lambda value: Usage(**value)),
-    ("notify", tuple),
-    ("output", tuple),
-    ("warnings", tuple),
-)
-"""What a column's value is made into."""
 
 
 def dollars(usage: Usage | None) -> float | None:

@@ -20,7 +20,10 @@ SAFE_HEADERS = (
 )
 PROCESS = token_hex(8)
 _COUNT = count(1)
-"""A fresh id names the process, by chance, and counts its requests."""
+"""A fresh id is the random name of the process and the number of the request."""
+
+TOLD = "told"
+"""Where a request's state says that the log has told of it already."""
 
 NO_CONTENT = 204
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -68,14 +71,14 @@ class _Framed:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             headers = [*message["headers"], (b"x-request-id", self._request_id.encode())]
-            if self._status != NO_CONTENT:  # which is nothing that anybody could misread
+            if self._status != NO_CONTENT:  # an answer without a body cannot be misread
                 given = {name for name, _ in headers}
                 headers += [(name, value) for name, value in SAFE_HEADERS if name not in given]
             message = {**message, "headers": headers}
         await self._send(message)
 
     def _write_line(self) -> None:
-        if self._state.get("told"):
+        if self._state.get(TOLD):
             return
         route = self._state.get("route", "unmatched")  # never the path: it may hold a token
         write = log.debug if route in PROBES else log.info

@@ -26,7 +26,8 @@ class BoundedProtocol(HttpToolsProtocol):
     """Hangs up on heads that are too long or too slow, so that nobody holds memory or connections without a request.
 
     `_barren` counts the bytes that came since the last whole head or piece of a body, `_head` those of the head in
-    hand. `_limit` is the running clock: None while a request is on its way, nothing has begun, or all came at once.
+    hand, while `_in_head`. `_limit` is the running clock: None while a request is on its way, nothing has begun, or all
+    came at once.
     """
 
     _barren = 0
@@ -63,7 +64,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_url(self, url: bytes) -> None:
         """Take a piece of the address."""
-        self._head += len(url)
+        self._head += len(url)  # written out here and below: a call for each header is what a small request notices
         if self._head > MOST_HEAD:
             raise HeadTooLarge
         super().on_url(url)

@@ -80,7 +80,7 @@ def callback(data: bytes) -> None:
 
 def _sound(found: Callback, body: bytes) -> None:
     assert (found.task_id, found.submission) == ("task-1", 3)
-    assert found.digest == hashlib.sha256(b"task-1\n3\n" + body).hexdigest()
+    assert found.digest == f"task-1~3~{hashlib.sha256(body).hexdigest()}"
     assert not found.correlated or found.fact.correlation == GOOD_PAYLOAD
     sound_fact(found.fact)
 

@@ -144,6 +144,7 @@ class Wire:
         self.changed = False
         if not self.host.dead:
             self.raw.rollback()
+            self._rows = self.raw.total_changes
         _wake()
 
     async def close(self) -> None:

@@ -73,6 +73,17 @@ def test_what_may_be_the_last_takes_along_what_waits(written: io.StringIO, how: 
     assert asyncio.run(say()) == ["before", "trouble"]
 
 
+def test_line_that_cannot_be_written_stops_nobody(written: io.StringIO) -> None:
+    """A full disk under the log is no reason to break off what is being told of."""
+    log = structlog.get_logger("boomerang.test")
+    written.close()
+    log.info("lost")
+    log.error("lost as well")
+    Lines.out.setStream(again := io.StringIO())
+    log.error("back")
+    assert events(again) == ["back"]
+
+
 def test_error_is_one_line_with_its_traceback(written: io.StringIO) -> None:
     """A traceback does not break a line in two."""
     log = structlog.get_logger("boomerang.test")

@@ -9,6 +9,9 @@ from service.pixel_budget import PixelBudget
 WHILE = 0.05
 """Seconds that a thread gets to do what it must not do."""
 
+PATIENCE = 10.0
+"""Seconds that a thread gets to do what it must."""
+
 
 def asking(budget: PixelBudget, pixels: int, seen: list[int]) -> Thread:
     """Return a thread that wants so many pixels, and writes down that it got them."""
@@ -23,11 +26,18 @@ def asking(budget: PixelBudget, pixels: int, seen: list[int]) -> Thread:
     return thread
 
 
+def finished(*threads: Thread) -> bool:
+    """Return whether all of them end, in good time."""
+    for thread in threads:
+        thread.join(PATIENCE)
+    return not any(thread.is_alive() for thread in threads)
+
+
 def test_small_ones_are_held_side_by_side() -> None:
     """As long as there is room nobody waits."""
     budget, seen = PixelBudget(100), list[int]()
     with budget.hold(60):
-        asking(budget, 40, seen).join()
+        assert finished(asking(budget, 40, seen))
     assert seen == [40]
 
 
@@ -37,7 +47,7 @@ def test_more_than_there_is_waits() -> None:
     with budget.hold(60):
         waiting = asking(budget, 41, seen)
         assert seen == []
-    waiting.join()
+    assert finished(waiting)
     assert seen == [41]
 
 
@@ -47,7 +57,7 @@ def test_a_claim_beyond_the_total_gets_all_of_it() -> None:
     with budget.hold(1000):
         waiting = asking(budget, 1, seen)
         assert seen == []
-    waiting.join()
+    assert finished(waiting)
     assert seen == [1]
 
 
@@ -57,8 +67,7 @@ def test_room_is_given_first_come_first_served() -> None:
     with budget.hold(60):
         waiting = [asking(budget, 80, seen), asking(budget, 30, seen)]
         assert seen == []
-    for thread in waiting:
-        thread.join()
+    assert finished(*waiting)
     assert seen == [80, 30]
 
 
@@ -67,5 +76,5 @@ def test_an_error_in_the_block_gives_the_room_back() -> None:
     budget, seen = PixelBudget(100), list[int]()
     with pytest.raises(RuntimeError, match="decoder"), budget.hold(100):
         raise RuntimeError("decoder")
-    asking(budget, 100, seen).join()
+    assert finished(asking(budget, 100, seen))
     assert seen == [100]

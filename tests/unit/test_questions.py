@@ -1,8 +1,8 @@
 """From a callback to its confirmation in one commit: what is due for a question is asked about right after it."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ import pytest
 
 from service.core.task import Fact, Source, Status
 from service.entry import Entry
+from service.questions import BornQuestions, Questions
 from service.store.ledger import StoreTransaction
-from tests.unit.loops import LEASE, MINUTE, PATIENCE, Loop, a_loop
+from tests.unit.loops import MINUTE, PATIENCE, Loop, a_loop
 from tests.unit.scripted import vtrix_body
 
 
@@ -29,6 +30,14 @@ async def answered(loop: Loop) -> None:
     """Wait for what is in hand."""
     async with asyncio.timeout(PATIENCE):
         await loop.reconcile.idle()
+
+
+@contextmanager
+def failing(questions: Questions) -> Iterator[BornQuestions]:
+    """Yield what leases tasks in a transaction that comes to nothing."""
+    with suppress(ZeroDivisionError), questions.born() as born:
+        yield born
+        raise ZeroDivisionError
 
 
 async def test_callback_is_confirmed_without_a_round(tmp_path: Path) -> None:
@@ -85,22 +94,17 @@ async def test_without_room_it_waits_for_a_round(tmp_path: Path) -> None:
 
 
 async def test_room_is_kept_for_questions_of_a_transaction_under_way(tmp_path: Path) -> None:
-    """A round claims no more than what is left beside them."""
+    """Neither a round nor another question gets it; a transaction that fails gives it back."""
     async with a_loop_that_asks(tmp_path, concurrency=1) as loop:
-        await loop.submitted()
+        task = await loop.submitted()
         loop.clock.move(10 * MINUTE)
-        with loop.questions.born() as born:
-            assert loop.questions.keep_one(born)
-            born.tasks.append(
-                await loop.task(
-                    (await loop.store.tasks.claim_polls(now=loop.clock.now(), until=loop.clock.now() + LEASE, limit=1))[
-                        0
-                    ].id
-                )
-            )
+        due = await loop.task(task.id)
+        with failing(loop.questions) as born:
+            assert born.lease(due, loop.clock.now()).leased_until
+            assert born.lease(due, loop.clock.now()) is due
             assert await loop.reconcile.round() == 0
+        assert await loop.reconcile.round() == 1
         await answered(loop)
-        assert loop.upstream.asked == ["up1"]
 
 
 async def test_what_was_not_committed_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +129,8 @@ async def test_task_whose_submission_is_under_way_is_not_asked_about(tmp_path: P
         task = await loop.accept()
         await loop.record.add(Entry(task_id=task.id, fact=Fact(status=Status.SUBMITTING, guessed=True)))
         await loop.record.add(Entry(task_id=task.id, due_at=loop.clock.now()))
-        assert (loop.questions.kept, loop.upstream.asked) == (0, [])
+        after = await loop.task(task.id)
+        assert (after.leased_until, after.fence) == (None, task.fence)
 
 
 async def test_nothing_is_asked_once_the_end_has_begun(tmp_path: Path) -> None:
@@ -140,14 +145,16 @@ async def test_nothing_is_asked_once_the_end_has_begun(tmp_path: Path) -> None:
 
 
 async def test_the_end_waits_for_questions_of_a_transaction_under_way(tmp_path: Path) -> None:
-    """They are asked, or given back with the others, and not forgotten under a lease."""
+    """They are asked, or come to nothing, and are not forgotten under a lease."""
     async with a_loop_that_asks(tmp_path) as loop:
-        with loop.questions.born() as born:
-            assert loop.questions.keep_one(born)
+        task = await loop.submitted()
+        loop.clock.move(10 * MINUTE)
+        due = await loop.task(task.id)
+        with failing(loop.questions) as born:
+            assert born.lease(due, loop.clock.now()).leased_until
             closing = asyncio.create_task(loop.questions.close())
             await asyncio.sleep(0)
             assert not closing.done()
-            assert not loop.questions.keep_one(born)
-            loop.questions.kept -= 1  # it came to nothing
+            assert born.lease(due, loop.clock.now()) is due
         async with asyncio.timeout(PATIENCE):
             await closing

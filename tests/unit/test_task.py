@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from service.core.task import EventType, Fact, Source, Status, Step, Task, TaskError, TaskId, UpstreamId, Usage, advance
-from service.core.view import TaskView, parse_time, rfc3339
+from service.core.view import TaskView, parse_time, rfc3339, task_json
 
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 ENDS = {Status.COMPLETED, Status.FAILED, Status.CANCELED}
@@ -178,14 +178,14 @@ def _working(upstream_id: str, progress: float) -> Fact:
 def test_a_view_survives_being_written_and_read() -> None:
     """The public face of a task is the same after a journey through JSON values."""
     settled = stepped(a_task(), Fact(status=Status.FAILED, error=TaskError(code="1", message="no"))).task
-    view = TaskView.of(settled)
+    view = TaskView.from_json(task_json(settled))
     assert TaskView.from_json(view.to_json()) == view
     assert view.to_json()["created_at"] == "2026-05-06T12:00:00.000Z"
 
 
 def test_a_view_shows_nothing_internal() -> None:
     """Leases, fences, hints and notify entries (which hold secrets) stay inside."""
-    shown = set(TaskView.of(a_task()).to_json())
+    shown = set(task_json(a_task()))
     assert shown.isdisjoint({"notify", "fence", "leased_until", "hinted_at", "hinted_id", "due_at", "client", "bucket"})
 
 

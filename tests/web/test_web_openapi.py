@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from handlers.webhook import _body
 from service.core.task import EventType
-from service.core.view import TaskView
+from service.core.view import TaskView, task_json
 from service.handling import Artifact, Event
 from service.ports import DeliveryView
 from service.web.callbacks import StraightToTheDoor
@@ -89,7 +89,7 @@ def test_the_schemas_have_the_fields_of_what_they_describe() -> None:
 @pytest.mark.parametrize("changes", [{}, {"progress": 0.5, "submitted_at": NOW, "resubmission_of": "task-0"}])
 def test_a_webhook_posts_what_is_described(changes: dict[str, Any]) -> None:
     """What the webhook handler posts fits the schema of an event."""
-    task = TaskView.of(a_task(**changes))
+    task = TaskView.from_json(task_json(a_task(**changes)))
     event = Event(
         id="e1", type=EventType.COMPLETED.value, at=NOW, task=task, payload=None, metadata={"chat": 42}, artifact=None
     )

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from service.core.task import Status
-from service.core.view import TaskView
+from service.core.view import task_json
 from service.errors import Conflict, Throttled, Unwell
 from tests.web.fakes import GOOD, World, a_task
 
@@ -19,7 +19,7 @@ async def test_a_new_task_is_answered_202_with_its_address(client: httpx.AsyncCl
     answer = await client.post("/v1/tasks", json=wanted)
     assert answer.status_code == 202
     assert answer.headers["location"] == "/v1/tasks/task-1"
-    assert answer.json() == TaskView.of(a_task()).to_json() | {"payload": "mine"}
+    assert answer.json() == task_json(a_task()) | {"payload": "mine"}
     (new,) = world.accepted
     assert (new.client, new.model, new.params) == ("local", GOOD["model"], params)
     assert (new.metadata, new.notify, new.idempotency) == ({"chat": 42}, [{"handler": "log"}], None)
@@ -96,7 +96,7 @@ async def test_one_task_is_shown_with_its_payload(client: httpx.AsyncClient, wor
     world.add(a_task())
     answer = await client.get("/v1/tasks/task-1")
     assert answer.status_code == 200
-    assert answer.json() == TaskView.of(a_task()).to_json() | {"payload": None}
+    assert answer.json() == task_json(a_task()) | {"payload": None}
 
 
 async def test_canceling_answers_the_canceled_task(client: httpx.AsyncClient, world: World) -> None:
