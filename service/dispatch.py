@@ -245,8 +245,6 @@ class Dispatch:
         held = await self._queue.finish(results)
         return [result.delivery_id in held for result in results]
 
-    # ── leases ───────────────────────────────────────────────────────────────
-
     async def _keep_renewing(self) -> None:
         while True:
             await asyncio.sleep(self._lease.total_seconds() / 3)
@@ -261,11 +259,12 @@ class Dispatch:
 
     async def _give_up(self, hands: Sequence[Hand]) -> None:
         tasks = [hand.task for hand in hands if hand.task]
+        for hand in hands:
+            log.info("delivery given back", **_named(hand))
         for task in tasks:
             task.cancel()
-        if not tasks:
-            return
-        await asyncio.wait(tasks, timeout=GOODBYE)
+        if tasks:
+            await asyncio.wait(tasks, timeout=GOODBYE)
         try:
             await self._queue.release(_leases(hand for hand in hands if hand.running))
         except StoreUnavailable as error:
@@ -279,17 +278,19 @@ def _leases(hands: Iterable[Hand]) -> dict[str, int]:
 
 def _lose(hand: Hand) -> None:
     """Stop a handler whose delivery is another's now: its late result would only meet the fence."""
-    log.warning("lease lost", delivery=hand.claim.id, handler=hand.handler.name, task=hand.claim.event.task_id)
+    log.warning("lease lost", **_named(hand))
     if hand.task:
         hand.task.cancel()
 
 
+def _named(hand: Hand) -> dict[str, str]:
+    return {"task": hand.claim.event.task_id, "delivery": hand.claim.id, "handler": hand.handler.name}
+
+
 def _log_outcome(hand: Hand, result: AttemptResult, *, held: bool | None) -> None:
-    log.info(
+    (log.warning if result.outcome == "dead" else log.info)(
         "delivery",
-        task=hand.claim.event.task_id,
-        delivery=hand.claim.id,
-        handler=hand.handler.name,
+        **_named(hand),
         attempt=result.attempt,
         event_type=hand.claim.event.type.value,
         seconds=round((result.finished_at - result.started_at).total_seconds(), 3),

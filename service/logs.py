@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import MutableMapping
 from contextlib import nullcontext, suppress
@@ -130,7 +131,7 @@ def configure_logs(style: Literal["console", "json"], level: str) -> None:
 
 def _rendering(style: str) -> list[Any]:
     if style == "console":
-        return [_printable, structlog.dev.ConsoleRenderer()]
+        return [_printable, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ)]
     return [structlog.processors.JSONRenderer(_as_json)]
 
 

@@ -35,13 +35,13 @@ STOP_WITHIN = 8.0
 """Seconds that work in hand has at a stop; platforms kill after ten."""
 
 LOOK_AGAIN = 2.0
+"""Seconds between looks at a database that is not ready."""
 
 YOUNG_OBJECTS = 10_000
 """Objects between two looks for garbage: a busy loop has some thousands in hand, and none of them is garbage yet."""
 
 THREAD_TURN = 0.001
 """Seconds that the event loop and the database's thread wait for each other at most."""
-"""Seconds between looks at a database that is not ready."""
 
 
 async def serve(settings: Settings, *, host: str, port: int | None, role: Role) -> None:
@@ -77,6 +77,7 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
     settings = await _prepared(settings)
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(put_together(settings))
+        log.info("handlers loaded", handlers=sorted(parts.handlers))
         _tell_what_is_missing(settings)
         await stack.enter_async_context(parts.store.listening())
         rounds = parts.rounds.receiving() if role == "web" else parts.rounds.all()
@@ -93,11 +94,13 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
 
 
 async def _prepared(settings: Settings) -> Settings:
-    """Return the settings with their keys, and make the schema where it is ours alone: in an SQLite file."""
-    settings = ensure_secret_keys(settings)
+    """Return the settings with their keys, and make the schema where it is ours alone: in an SQLite file.
+
+    The file comes first: beside one that is not ours no key is left.
+    """
     if database_file(settings.database_url):
         await migrate(settings.database_url)
-    return settings
+    return ensure_secret_keys(settings)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -11,6 +11,8 @@ from service.errors import BadHandler, BadSetting, BoomerangError
 
 EXIT_FAILED = 1
 EXIT_WRONG = 2
+EXIT_INTERRUPTED = 130
+"""As shells have it for SIGINT: whoever waited for a task must not take this for its failure."""
 
 COMMANDS = {
     "demo": ("service.cli.demo", "The whole story on this machine, with nothing configured."),
@@ -82,6 +84,8 @@ class Commands(click.Group):
         """Run the command; an error that was raised on purpose becomes a message and an exit code."""
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
         except (BoomerangError, OSError, ExceptionGroup) as error:
             raise _told(error) from error
 

@@ -55,10 +55,19 @@ def parse_json(raw: bytes) -> object:
         if b"\\" in raw and _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
-        raise UnreadableBody("the body is no JSON that we accept") from error
+        raise UnreadableBody(f"the body is no JSON that we accept: {_fault(error)}") from error
     if _brackets(structure) > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise UnreadableBody(f"the body is nested deeper than {MAX_DEPTH}")
     return value
+
+
+def _fault(error: Exception) -> str:
+    """Return what is wrong with a text, and where, as far as that is known; nothing of the text itself."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"{error.msg} (line {error.lineno}, column {error.colno})"
+    if isinstance(error, UnicodeError):
+        return "it is not UTF-8, or holds half a surrogate pair"
+    return "it is nested too deep" if isinstance(error, RecursionError) else str(error)
 
 
 def _whole(text: str) -> object:

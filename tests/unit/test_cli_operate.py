@@ -258,3 +258,14 @@ def test_the_table_of_commands_tells_the_truth() -> None:
         command = boomerang.get_command(context, name)
         assert command is not None
         assert command.name == name
+
+
+def test_interrupted_command_is_no_failed_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script that waits for a task can tell the two apart, and pays for no second one."""
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(service_main, "list_handlers", interrupted)
+    result = run("handlers", env=KEY)
+    assert (result.exit_code, "Aborted" in result.output) == (130, False)

@@ -8,7 +8,7 @@ import pytest
 
 from service.core.view import TaskView
 from service.errors import Reject, Retry
-from service.handling import Event, Tools
+from service.handling import Event, Handle, Tools
 from tests.unit.deliveries import NOW, PATIENCE, SCHEDULE, Stage, handler, stage, view
 from tests.unit.guests import BlackHole, Guest, outcomes_logged
 
@@ -225,3 +225,13 @@ async def test_one_wide_line_an_outcome_without_secrets() -> None:
     }
     assert expected.items() <= lines[0].items()
     assert not any(word in str(lines) for word in ("whsec_", "prompt", "the caller's", "x.example"))
+
+
+@pytest.mark.parametrize(("handle", "level"), [(_fail, "warning"), (_retry, "info")])
+async def test_dead_letter_is_a_warning(handle: Handle, level: str) -> None:
+    """Whoever only listens to trouble hears of what was given up, and of nothing that is tried again."""
+    made = stage(handler("guest", handle, attempts=1 if level == "warning" else 5))
+    made.queue.put("guest")
+    with outcomes_logged() as lines:
+        await made.run_once()
+    assert [line["log_level"] for line in lines] == [level]

@@ -263,3 +263,13 @@ async def test_a_handler_that_swallows_its_timeout_holds_no_delivery(monkeypatch
     await made.dispatch.settle()
     assert len(made.queue.results) == 1
     await made.dispatch.drain(0)
+
+
+async def test_what_is_given_back_at_the_end_is_told() -> None:
+    """A handler that did not end in time leaves a line, as every outcome does."""
+    made = stage(handler("hole", BlackHole(), timeout=PATIENCE * 10))
+    made.queue.put("hole")
+    await made.dispatch.round()
+    with outcomes_logged() as lines:
+        await made.dispatch.drain(0)
+    assert [(line["event"], line["handler"]) for line in lines] == [("delivery given back", "hole")]

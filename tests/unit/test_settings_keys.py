@@ -9,8 +9,9 @@ from threading import Barrier
 import pytest
 from structlog.testing import capture_logs
 
+from service import main
 from service.core.webhook_secrets import derive_webhook_secret
-from service.errors import BadSetting
+from service.errors import BadSetting, OperatorError
 from service.key_file import fresh_key
 from service.settings import Settings, ensure_secret_keys, load_settings
 
@@ -148,3 +149,11 @@ def test_fresh_keys_differ_and_are_long_enough() -> None:
     keys = {fresh_key() for _ in range(100)}
     assert len(keys) == 100
     assert load_settings({"BOOMERANG_SECRET_KEYS": ",".join(keys)}).secret_keys == tuple(keys)
+
+
+async def test_no_key_is_left_beside_a_file_that_is_not_ours(tmp_path: Path) -> None:
+    """A start that is refused leaves everything as it was."""
+    (tmp_path / "notes.db").write_text("no database at all, but somebody's notes" * 100)
+    with pytest.raises(OperatorError):
+        await main._prepared(load_settings({"BOOMERANG_DATABASE_URL": f"sqlite:///{tmp_path}/notes.db"}))
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.db"]

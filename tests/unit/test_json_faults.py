@@ -1,0 +1,26 @@
+"""JSON that is refused: the reason is told, and nothing of the text."""
+
+import pytest
+
+from service.core.wire import parse_json
+from service.errors import UnreadableBody
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (b'{"secret": ', "Expecting value (line 1, column 11)"),
+        (b'{"secret": 1} 2', "something follows the value"),
+        (b'{"secret": 1, "secret": 2}', "a key is written twice"),
+        (b'{"secret": NaN}', "NaN is no JSON number"),
+        (b'{"secret": 1e999}', "a number is out of range"),
+        (b'{"secret": "\xff"}', "it is not UTF-8, or holds half a surrogate pair"),
+        (b'{"secret": "\\ud800"}', "it is not UTF-8, or holds half a surrogate pair"),
+        (b"[" * 100_000, "it is nested too deep"),
+    ],
+)
+def test_reason_is_told_and_nothing_of_the_text(raw: bytes, told: str) -> None:
+    """Whoever sent it can find the place; a log that repeats the reason holds no word of the body."""
+    with pytest.raises(UnreadableBody) as refused:
+        parse_json(raw)
+    assert str(refused.value) == f"the body is no JSON that we accept: {told}"
