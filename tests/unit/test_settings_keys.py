@@ -1,5 +1,6 @@
 """Signing keys: given, or made once and kept beside the database."""
 
+import asyncio
 import base64
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -151,9 +152,9 @@ def test_fresh_keys_differ_and_are_long_enough() -> None:
     assert load_settings({"BOOMERANG_SECRET_KEYS": ",".join(keys)}).secret_keys == tuple(keys)
 
 
-async def test_no_key_is_left_beside_a_file_that_is_not_ours(tmp_path: Path) -> None:
+def test_no_key_is_left_beside_a_file_that_is_not_ours(tmp_path: Path) -> None:
     """A start that is refused leaves everything as it was."""
     (tmp_path / "notes.db").write_text("no database at all, but somebody's notes" * 100)
     with pytest.raises(OperatorError):
-        await main._prepared(load_settings({"BOOMERANG_DATABASE_URL": f"sqlite:///{tmp_path}/notes.db"}))
+        asyncio.run(main._prepared(load_settings({"BOOMERANG_DATABASE_URL": f"sqlite:///{tmp_path}/notes.db"})))
     assert [file.name for file in tmp_path.iterdir()] == ["notes.db"]
