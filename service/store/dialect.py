@@ -94,8 +94,8 @@ def sqlite_engine(at: Address, *, writes: bool) -> AsyncEngine:
         connect_args={
             "isolation_level": None,
             "async_creator_fn": one_trip.connect,
-            "cached_statements": 512,
-        },  # 128 are fewer than ours in all their sizes
+            "cached_statements": 512,  # the driver's own 128 are fewer than our statements in all their sizes
+        },
         pool_size=1 if writes else 3,
         pool_reset_on_return=None,  # every transaction here ends itself: one trip less
         max_overflow=0,

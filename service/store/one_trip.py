@@ -35,7 +35,7 @@ class Connection(aiosqlite.Connection):
         """Return the driver's connection, in the transaction that was to begin; on the connection's own thread."""
         if self._begin:
             self._conn.execute(self._begin)
-            self._begin = None  # only now: what follows a beginning that failed must fail as well
+            self._begin = None  # only now: what follows a beginning that failed begins once more
         return self._conn
 
     async def commit(self) -> None:
