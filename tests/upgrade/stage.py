@@ -27,6 +27,8 @@ HANDLERS: dict[str, frozenset[str] | None] = {
 }
 LONG = "20s"
 """How long tasks run that are under way while the new release starts."""
+GIVEN_UP_AFTER = "1m"
+"""When a task in doubt is given up whose callback was lost as well: before `idle` loses its patience."""
 
 
 @dataclass(kw_only=True)
@@ -149,7 +151,7 @@ async def staged(town: Town, tree: Path, database_url: str) -> AsyncIterator[Sta
         more = {
             "WEBHOOK_URL": receiver.url,
             "ARCHIVE_URL": (town.home / "films").as_uri(),
-            "IN_DOUBT_FOR": "2m",
+            "IN_DOUBT_FOR": GIVEN_UP_AFTER,
             "RETRY_SCHEDULE": ",".join(["0s", "1s", "2s", *["4s"] * 60]),
         }
         yield Stage(
