@@ -1,66 +1,27 @@
 """Where clients' tasks come in: checked in full, stored durably, answered without waiting for the upstream."""
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TypeVar
+from functools import partial
 
 import anyio
 
 from service.core.inputs import Input
 from service.core.media import Inspector
-from service.core.param_media import ITEMS_LOOKED_AT
-from service.core.params import Checked, check, duration_bucket
-from service.core.routing import WEBHOOK, check_notify
+from service.core.params import Checked, duration_bucket
 from service.core.task import Fact, Json, Status, Task, TaskId
 from service.entry import Entry
-from service.errors import Conflict, Fault, InvalidParams, NotFound
+from service.errors import Conflict, NotFound
+from service.new_task import CheckedTask, NewTask, check_new_task
 from service.ports import Clock, IdempotencyKey, Inputs, Intake, Library, Upstream
 from service.record import Record
-
-T = TypeVar("T")
-
-NO_WEBHOOK = "needs the webhook handler, which is not loaded here; leave it out, or add webhook to BOOMERANG_HANDLERS"
-
-MOST_METADATA = 64 * 1024
-"""Bytes: it is copied into every event, list and webhook of the task."""
 
 NO_CLIENTS = "\x1f"
 """Begins the idempotency keys of our own: no header can carry it, so that no client ever writes one of them."""
 
-QUICK = 256 * 1024
-"""Bytes of a request that is checked where it came in when it holds no file to open: a thread would take longer."""
-
 RESUBMITTABLE = frozenset({Status.IN_DOUBT, Status.FAILED, Status.EXPIRED, Status.CANCELED})
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewTask:
-    """What a client asks for, as it came: `params`, `metadata` and `notify` are still to be checked.
-
-    `size` is that of the whole request in bytes; None when it is not known.
-    """
-
-    client: str
-    model: str
-    params: object = field(repr=False)
-    metadata: object = field(default_factory=dict)
-    notify: object = field(default=None, repr=False)
-    idempotency: IdempotencyKey | None = None
-    size: int | None = None
-
-    @property
-    def payload(self) -> str | None:
-        """Return the caller's own payload; None when there is none."""
-        found = self.params.get("payload") if isinstance(self.params, dict) else None
-        return found if isinstance(found, str) else None
-
-    @property
-    def quick(self) -> bool:
-        """Whether checking takes no time to speak of: little text, and no file to open."""
-        return self.size is not None and self.size <= QUICK and not any(map(_inline, _listed(self.params)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +67,8 @@ class Desk:
 
         Raises InvalidParams with every fault, Conflict for a key that came with another body, StoreUnavailable.
         """
-        checked, metadata, notify = await self._check(new)
-        forward = ({"handler": WEBHOOK, "url": checked.callback_url},) if checked.callback_url else ()
+        asked = await self._check(new)
+        checked = asked.params
         now = self._clock.now()
         task = Task(
             id=TaskId(self._new_id()),
@@ -116,8 +77,8 @@ class Desk:
             model=checked.model,
             bucket=duration_bucket(checked.model, checked.params),
             params=dict(checked.params),
-            metadata=metadata,
-            notify=(*notify, *forward),
+            metadata=asked.metadata,
+            notify=asked.notify,
             warnings=checked.warnings,
             created_at=now,
             due_at=now,
@@ -126,22 +87,15 @@ class Desk:
         kept = await self._intake.add(task, _inputs(checked), new.idempotency)
         return kept, kept.id == task.id
 
-    async def _check(self, new: NewTask) -> tuple[Checked, Json, tuple[Json, ...]]:
-        if new.quick:
-            return self._checked(new)
-        return await anyio.to_thread.run_sync(self._checked, new, limiter=self._checking)
-
-    def _checked(self, new: NewTask) -> tuple[Checked, Json, tuple[Json, ...]]:
-        faults: list[Fault] = []
-        allow = self._terms.allow_off_peak
-        checked = _gathered(faults, lambda: check(new.model, new.params, inspect=self._inspect, allow_off_peak=allow))
-        notify = _gathered(faults, lambda: check_notify(new.notify, self._terms.handlers))
-        if checked and checked.callback_url and WEBHOOK not in self._terms.handlers:
-            faults.append(Fault(loc=("params", "callback_url"), msg=NO_WEBHOOK))
-        metadata = _gathered(faults, lambda: _object(new.metadata))
-        if checked is None or notify is None or metadata is None or faults:
-            raise InvalidParams(faults)
-        return checked, metadata, notify
+    async def _check(self, new: NewTask) -> CheckedTask:
+        check = partial(
+            check_new_task,
+            new,
+            handlers=self._terms.handlers,
+            allow_off_peak=self._terms.allow_off_peak,
+            inspect=self._inspect,
+        )
+        return check() if new.quick else await anyio.to_thread.run_sync(check, limiter=self._checking)
 
     def _allowed(self, params: Json) -> timedelta:
         """Return how long a task with these parameters may take, from its first moment."""
@@ -186,16 +140,6 @@ class Desk:
         return await self._intake.add(new, list(inputs.values()), once)
 
 
-def _listed(params: object) -> Iterator[object]:
-    """Yield what stands in the lists among `params`, as far as it is looked at."""
-    for value in params.values() if isinstance(params, dict) else ():
-        yield from value[:ITEMS_LOOKED_AT] if isinstance(value, list) else ()
-
-
-def _inline(item: object) -> bool:
-    return isinstance(item, str) and item[:5].lower() == "data:"
-
-
 def _copy(old: Task, new_id: TaskId, now: datetime, deadline_at: datetime) -> Task:
     """Return a new task that asks for the same as `old`, and is linked to it."""
     return Task(
@@ -213,25 +157,6 @@ def _copy(old: Task, new_id: TaskId, now: datetime, deadline_at: datetime) -> Ta
         deadline_at=deadline_at,
         resubmission_of=old.id,
     )
-
-
-def _gathered(faults: list[Fault], checking: Callable[[], T]) -> T | None:
-    """Return what `checking` returns; None when it found faults, which are added to `faults`."""
-    try:
-        return checking()
-    except InvalidParams as invalid:
-        faults.extend(invalid.faults)
-        return None
-
-
-def _object(value: object) -> Json:
-    if not isinstance(value, dict):
-        raise InvalidParams([Fault(loc=("metadata",), msg="must be a JSON object; leave it out for none")])
-    size = len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-    if size > MOST_METADATA:
-        told = f"must be at most {MOST_METADATA:,} bytes of JSON, is {size:,}: large texts go into params.payload"
-        raise InvalidParams([Fault(loc=("metadata",), msg=told)])
-    return value
 
 
 def _inputs(checked: Checked) -> list[Input]:

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from service.core.task import Task, TaskId
 from service.core.tokens import Claim
-from service.desk import NewTask
+from service.new_task import NewTask
 from service.ports import DeliveryView
 
 

@@ -12,10 +12,11 @@ from typing import Any
 from service.core.callback import Verifier
 from service.core.routing import Subscription
 from service.core.task import EventType, Json, Task, TaskId
-from service.desk import Desk, NewTask, Terms
+from service.desk import Desk, Terms
 from service.errors import ReplyLost
 from service.handling import Handler
 from service.ids import id_maker
+from service.new_task import NewTask
 from service.places import Places
 from service.plan import Plan
 from service.ports import Limits, PacedUpstream

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from service.core.task import Fact, Status, TaskId
-from service.desk import NewTask
 from service.errors import Conflict, InvalidParams, NotFound, Refused, Unwell
+from service.new_task import CheckedTask, NewTask, check_new_task
 from service.ports import IdempotencyKey
 from tests.sample_media import image, uri
 from tests.unit.loops import DEADLINE, GOOD, IN_DOUBT_FOR, MINUTE, Loop, a_loop, a_request
@@ -256,13 +256,12 @@ async def test_late_word_about_the_old_task_leaves_the_new_one_alone(tmp_path: P
 async def checked_in(loop: Loop, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[bool]:
     """Return, for each check that a request needs, whether it ran beside the event loop."""
     beside: list[bool] = []
-    checking = loop.desk._checked
 
-    def noted(new: NewTask) -> Any:
+    def noted(new: NewTask, **terms: Any) -> CheckedTask:
         beside.append(threading.current_thread() is not threading.main_thread())
-        return checking(new)
+        return check_new_task(new, **terms)
 
-    monkeypatch.setattr(loop.desk, "_checked", noted)
+    monkeypatch.setattr("service.desk.check_new_task", noted)
     await loop.accept(**changes)
     return beside
 

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 from service.core.inputs import Input
 from service.core.task import Json, Status, Task, TaskId
 from service.core.tokens import Claim
-from service.desk import NewTask
+from service.new_task import NewTask, check_new_task
 from service.ports import DeliveryView, Gauges, TaskFilter
 from service.setting_values import ApiKey
 from service.web.app import Services, create_app
@@ -108,8 +108,9 @@ class World:
             raise self.fails
 
     async def accept(self, new: NewTask) -> tuple[Task, bool]:
-        """Remember what is asked for, and make a task of it."""
+        """Check what is asked for as the desk does, remember it, and make a task of it."""
         self._maybe_fail()
+        check_new_task(new, handlers=("log", "webhook"))
         self.accepted.append(new)
         return self.add(a_task(client=new.client)), self.created
 

@@ -1,0 +1,116 @@
+"""What a client asks for, and everything that is wrong with it at once. Computes only."""
+
+import json
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from service.core.media import Inspector
+from service.core.param_media import ITEMS_LOOKED_AT
+from service.core.params import Checked, check
+from service.core.routing import WEBHOOK, check_notify
+from service.core.task import Json
+from service.errors import Fault, InvalidParams
+from service.ports import IdempotencyKey
+
+T = TypeVar("T")
+
+NO_WEBHOOK = "needs the webhook handler, which is not loaded here; leave it out, or add webhook to BOOMERANG_HANDLERS"
+
+MOST_METADATA = 64 * 1024
+"""Bytes: it is copied into every event, list and webhook of the task."""
+
+QUICK = 256 * 1024
+"""Bytes of a request that is checked where it came in when it holds no file to open: a thread would take longer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewTask:
+    """What a client asks for, as it came: everything but `client` and `idempotency` is still to be checked.
+
+    `size` is that of the whole request in bytes; None when it is not known. `faults` were found on the way here.
+    """
+
+    client: str
+    model: object
+    params: object = field(repr=False)
+    metadata: object = field(default_factory=dict)
+    notify: object = field(default=None, repr=False)
+    idempotency: IdempotencyKey | None = None
+    size: int | None = None
+    faults: tuple[Fault, ...] = ()
+
+    @property
+    def payload(self) -> str | None:
+        """Return the caller's own payload; None when there is none."""
+        found = self.params.get("payload") if isinstance(self.params, dict) else None
+        return found if isinstance(found, str) else None
+
+    @property
+    def quick(self) -> bool:
+        """Whether checking takes no time to speak of: little text, and no file to open."""
+        return self.size is not None and self.size <= QUICK and not any(map(_inline, _listed(self.params)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedTask:
+    """A new task that holds every limit; `notify` has the caller's own `callback_url` as its last entry."""
+
+    params: Checked
+    metadata: Json
+    notify: tuple[Json, ...] = field(repr=False)
+
+
+def check_new_task(
+    new: NewTask, *, handlers: Collection[str], allow_off_peak: bool = False, inspect: Inspector | None = None
+) -> CheckedTask:
+    """Return `new` checked, or raise InvalidParams with every fault, those that `new` came with first.
+
+    `handlers` are the names that `notify` may ask for; `inspect` and `allow_off_peak` are those of `params.check`.
+    """
+    faults = [*new.faults]
+    checking = partial(check, new.model, new.params, inspect=inspect, allow_off_peak=allow_off_peak)
+    params = None if _at_fault(faults, "model", "params") else _gathered(faults, checking)
+    notify = _gathered(faults, lambda: check_notify(new.notify, handlers))
+    if params and params.callback_url and WEBHOOK not in handlers:
+        faults.append(Fault(loc=("params", "callback_url"), msg=NO_WEBHOOK))
+    metadata = _gathered(faults, lambda: _object(new.metadata))
+    if params is None or notify is None or metadata is None or faults:
+        raise InvalidParams(faults)
+    forward = ({"handler": WEBHOOK, "url": params.callback_url},) if params.callback_url else ()
+    return CheckedTask(params=params, metadata=metadata, notify=(*notify, *forward))
+
+
+def _at_fault(faults: list[Fault], *names: str) -> bool:
+    """Whether one of these keys is known to be wrong as a whole, so that looking into it would only say so twice."""
+    return any(fault.loc == (name,) for fault in faults for name in names)
+
+
+def _gathered(faults: list[Fault], checking: Callable[[], T]) -> T | None:
+    """Return what `checking` returns; None when it found faults, which are added to `faults`."""
+    try:
+        return checking()
+    except InvalidParams as invalid:
+        faults.extend(invalid.faults)
+        return None
+
+
+def _object(value: object) -> Json:
+    if not isinstance(value, dict):
+        raise InvalidParams([Fault(loc=("metadata",), msg="must be a JSON object; leave it out for none")])
+    size = len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
+    if size > MOST_METADATA:
+        told = f"must be at most {MOST_METADATA:,} bytes of JSON, is {size:,}: large texts go into params.payload"
+        raise InvalidParams([Fault(loc=("metadata",), msg=told)])
+    return value
+
+
+def _listed(params: object) -> Iterator[object]:
+    """Yield what stands in the lists among `params`, as far as it is looked at."""
+    for value in params.values() if isinstance(params, dict) else ():
+        yield from value[:ITEMS_LOOKED_AT] if isinstance(value, list) else ()
+
+
+def _inline(item: object) -> bool:
+    return isinstance(item, str) and item[:5].lower() == "data:"
