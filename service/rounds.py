@@ -11,6 +11,7 @@ import structlog
 
 from service.clock_watch import ClockWatch
 from service.dispatch import Dispatch
+from service.orphans import Orphans
 from service.ports import PacedUpstream
 from service.receive import Receive
 from service.reconcile import Reconcile
@@ -42,6 +43,7 @@ class Rounds:
     dispatch: Dispatch
     upstream: PacedUpstream
     watch: ClockWatch
+    orphans: Orphans
 
     def receiving(self) -> list[Round]:
         """Return what a process needs that only receives.
@@ -66,6 +68,7 @@ class Rounds:
             Round(name="submit", run=self.submit.round, every=timedelta(seconds=0.5), topic="submit"),
             Round(name="reconcile", run=self.reconcile.round, every=timedelta(seconds=0.5), topic="reconcile"),
             Round(name="dispatch", run=self.dispatch.round, every=timedelta(seconds=1), topic="dispatch"),
+            Round(name="orphans", run=self._quietly(self.orphans.look), every=timedelta(minutes=1)),
             Round(name="prune", run=self._quietly(self.reconcile.prune), every=timedelta(minutes=10)),
         ]
 

@@ -135,13 +135,14 @@ class Submit:
         recorded = await self._record.add_surely(entry)
         status = recorded.task.status if recorded.task else None
         seconds = (self._clock.now() - started).total_seconds()
+        why = entry.note or _code(entry)
         log.info(
             "submission",
             task=task.id,
             submission=task.submission,
             status=status,
             seconds=round(seconds, 3),
-            **({"why": entry.note} if entry.note else {}),
+            **({"why": why} if why else {}),
         )
 
     async def _sent(self, task: Task, sending: "Sending") -> Entry:
@@ -245,6 +246,11 @@ def meta_data(given: Input | None, task_id: TaskId) -> str:
     if not isinstance(keys, dict):
         return text
     return json.dumps(keys | {"boomerang_task": task_id}, ensure_ascii=False)
+
+
+def _code(entry: Entry) -> str | None:
+    """Return the error's code alone: its message may repeat what the caller sent, which no log keeps."""
+    return entry.fact.error.code if entry.fact and entry.fact.error else None
 
 
 def _why_held_back(limit: str, limits: Limits) -> str:

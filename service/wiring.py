@@ -21,6 +21,7 @@ from service.dispatch import Dispatch
 from service.handling import Handler, Tools
 from service.ids import id_maker
 from service.media import inspector
+from service.orphans import Orphans
 from service.places import Places
 from service.plan import Plan
 from service.plugins import load_handlers
@@ -157,6 +158,7 @@ class Builder:
                 dispatch=self._dispatch(outside),
                 upstream=self.upstream,
                 watch=ClockWatch(self.store.recall, clock=self.clock, lease=self.settings.lease),
+                orphans=Orphans(self.store.deliveries, self.handlers.values()),
             ),
         )
 

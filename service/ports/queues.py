@@ -108,3 +108,6 @@ class DeliveryQueue(Protocol):
 
     async def release(self, claims: Mapping[str, int]) -> None:
         """Give back leases whose fence still fits, without counting an attempt; due at once."""
+
+    async def pending_handlers(self) -> list[str]:
+        """Return the names of the handlers that have pending deliveries, loaded or not, in their order."""

@@ -14,6 +14,7 @@ from service.store.bulk import insert_many, update_many
 from service.store.claims import claim_of, with_payload
 from service.store.engine import Database
 from service.store.event_log import COLUMNS, event_of
+from service.store.health import pending_handlers
 from service.store.library import delivery_view
 from service.store.outcomes import Held, noted, postponed, written
 from service.store.rows import Values
@@ -80,6 +81,11 @@ class StoreDeliveryQueue:
         async with self._database.writing() as write:
             await _set_lease(write.connection, claims, None)
             write.topics.add("dispatch")
+
+    async def pending_handlers(self) -> list[str]:
+        """Return the names of the handlers that have pending deliveries, in their order."""
+        async with self._database.reading() as connection:
+            return await pending_handlers(connection)
 
     async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> list[str]:
         """Make dead or delivered deliveries due again, with a fresh message id and schedule; return those found."""

@@ -93,7 +93,7 @@ async def _age(connection: AsyncConnection, now: datetime, query: Select[Any]) -
 
 async def _due(connection: AsyncConnection, now: datetime) -> list[Select[Any]]:
     """Return the queries for what is due and in nobody's hands; each finds its oldest at the end of an index."""
-    handlers = await _pending_handlers(connection)
+    handlers = await pending_handlers(connection)
     return [
         OLDEST_UNREAD,
         _oldest(tasks.c.due_at, tasks.c.leased_until, QUEUED, now),
@@ -105,7 +105,7 @@ async def _due(connection: AsyncConnection, now: datetime) -> list[Select[Any]]:
     ]
 
 
-async def _pending_handlers(connection: AsyncConnection) -> list[str]:
+async def pending_handlers(connection: AsyncConnection) -> list[str]:
     """Return the handlers that have pending deliveries, leaping over the index from one to the next."""
     handlers: list[str] = []
     query = select(func.min(deliveries.c.handler)).where(IS_PENDING)

@@ -46,6 +46,15 @@ async def test_claim_takes_own_name_and_aliases_only(store: Store) -> None:
     assert await claim_deliveries(store, "nobody") == []
 
 
+async def test_handlers_that_are_waited_for_are_named(store: Store) -> None:
+    """Each once, leased or due later too; those whose deliveries are all made are not waited for."""
+    await add_deliveries(store, "made", "waiting", "waiting", "leased")
+    [made] = await claim_deliveries(store, "made")
+    await store.deliveries.finish([an_attempt(made)])
+    await claim_deliveries(store, "leased")
+    assert await store.deliveries.pending_handlers() == ["leased", "waiting"]
+
+
 async def test_due_deliveries_come_oldest_first(store: Store) -> None:
     """What is longest due goes first, no more than asked for, and nothing before its time."""
     async with store.ledger.transaction() as transaction:

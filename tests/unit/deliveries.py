@@ -182,6 +182,11 @@ class Queue:
         row = self.rows[delivery_id]
         return row.fence == fence and row.leased_until is not None and row.status == "pending"
 
+    async def pending_handlers(self) -> list[str]:
+        """Return what is waited for."""
+        self._raise_if_broken()
+        return sorted({row.claim.handler for row in self.rows.values() if row.status == "pending"})
+
     async def renew(self, claims: Mapping[str, int], *, until: datetime) -> set[str]:
         """Prolong what is held."""
         self._raise_if_broken()

@@ -12,6 +12,7 @@ from service.clock_watch import ClockWatch
 from service.core.task import Status
 from service.dispatch import Dispatch
 from service.errors import StoreUnavailable, Throttled
+from service.orphans import Orphans
 from service.places import Places
 from service.rounds import Rounds
 from service.store.signals import LocalSignals
@@ -216,6 +217,7 @@ def _rounds(loop: Loop, seen: list[str]) -> Rounds:
         dispatch=dispatch,
         upstream=loop.paced,
         watch=ClockWatch(loop.store.recall, clock=loop.clock, lease=LEASE),
+        orphans=Orphans(loop.store.deliveries, []),
     )
 
 
@@ -259,10 +261,10 @@ async def test_full_round_is_given_up_while_the_upstream_pauses(tmp_path: Path) 
 
 
 def test_every_round_has_a_name_of_its_own(tmp_path: Path) -> None:
-    """The rounds cover learn, sweep, submit, reconcile, dispatch and prune, each with a rhythm."""
+    """The rounds cover learn, sweep, submit, reconcile, dispatch, orphans and prune, each with a rhythm."""
 
     async def names() -> list[str]:
         async with a_loop(tmp_path) as loop:
             return [one.name for one in _rounds(loop, []).all() if one.every > timedelta()]
 
-    assert asyncio.run(names()) == ["learn", "inbox", "sweep", "submit", "reconcile", "dispatch", "prune"]
+    assert asyncio.run(names()) == ["learn", "inbox", "sweep", "submit", "reconcile", "dispatch", "orphans", "prune"]

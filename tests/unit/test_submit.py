@@ -2,9 +2,13 @@
 
 from datetime import timedelta
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
+from service import submit
 from service.core.task import Fact, Status, TaskError, UpstreamId
 from service.errors import NeverLeft, Refused, ReplyLost, Throttled
 from service.ports import Limits, Order
@@ -58,6 +62,20 @@ async def test_believed_callback_before_the_reply_settles_and_the_reply_brings_t
         task = await loop.submitted()
         assert (task.status, task.settled_by, task.upstream_id) == (Status.COMPLETED, "callback", "up1")
         assert await loop.happened(task.id) == ["task.completed"]
+
+
+async def test_the_log_says_why_a_task_was_refused(tmp_path: Path) -> None:
+    """By the error's code: the provider's own words may repeat a prompt, and stand in the task alone."""
+    async with a_loop(tmp_path) as loop:
+        loop.upstream.creates.append(Refused("CreditInsufficient", "not enough for 'a secret cat'"))
+        with capture_logs() as lines, patch.object(submit, "log", structlog.get_logger()):
+            task = await loop.submitted()
+        assert (task.status, task.error) == (
+            Status.FAILED,
+            TaskError(code="CreditInsufficient", message="not enough for 'a secret cat'"),
+        )
+        assert [line["why"] for line in lines if line["event"] == "submission"] == ["CreditInsufficient"]
+        assert "secret cat" not in str(lines)
 
 
 async def test_what_never_left_is_sent_again_later_and_later(tmp_path: Path) -> None:
