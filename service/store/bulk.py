@@ -8,7 +8,7 @@ Bytes double on that way: large blobs are not for here.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from sqlalchemy import Dialect, LargeBinary, Table
@@ -18,6 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.store.columns import Document, Words, storable, written_document
 from service.store.one_trip import EACH
 from service.store.tables import inputs
+
+COLUMNS_KEPT = 512
+"""Columns and statements remembered: an engine has a dialect of its own, which a boundless cache would keep alive."""
 
 Rows = Sequence[Mapping[str, Any]]
 Processor = Callable[[Any], Any]
@@ -75,7 +78,7 @@ def _as_input(value: object) -> str:
 ENCODER = json.JSONEncoder(default=_as_input, separators=(",", ":"))
 
 
-@cache
+@lru_cache(COLUMNS_KEPT)
 def _processor(table: Table, name: str, dialect: Dialect) -> Processor:
     kind = table.c[name].type
     if isinstance(kind, LargeBinary):
@@ -101,7 +104,7 @@ def _insert_one(table: Table, names: tuple[str, ...]) -> str:
     return f"INSERT INTO {table.name} ({columns}) VALUES {each}({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
 
 
-@cache
+@lru_cache(COLUMNS_KEPT)
 def _insert_records(table: Table, names: tuple[str, ...], dialect: Dialect) -> str:
     columns, records = ", ".join(_quoted(names, dialect)), _records(table, names, dialect)
     return f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {records} ON CONFLICT DO NOTHING"  # noqa: S608
@@ -115,7 +118,7 @@ def _update_one(table: Table, names: tuple[str, ...]) -> str:
     return f"UPDATE {table.name} AS old SET {values} FROM {new} WHERE old.{key} = new.column{len(names)}"  # noqa: S608
 
 
-@cache
+@lru_cache(COLUMNS_KEPT)
 def _update_records(table: Table, names: tuple[str, ...], dialect: Dialect) -> str:
     *changed, key = _quoted(names, dialect)
     values, records = ", ".join(f"{name} = new.{name}" for name in changed), _records(table, names, dialect)
