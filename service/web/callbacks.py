@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.core.tokens import Claim
 from service.errors import BadSignature, BadToken, StoreUnavailable, UnreadableBody
 from service.web.bodies import Bodies, BodyLimits
-from service.web.frame import TOLD
+from service.web.frame import TASK, TOLD
 from service.web.problems import Problem, Refusal, problem_of, unforeseen
 from service.web.routing import route
 from service.web.uses import Receiver
@@ -68,7 +68,9 @@ class CallbackDoor:
         return TAKEN
 
     async def _take(self, request: Request, claim: Claim, body: bytes) -> None:
-        request.scope["state"][TOLD] = await self._receiver.receive(claim, _headers(request), body)
+        state = request.scope["state"]
+        state[TASK] = claim.task_id
+        state[TOLD] = await self._receiver.receive(claim, _headers(request), body)
 
     def _refuse(self, error: Exception) -> Problem:
         if isinstance(error, Refusal):

@@ -7,6 +7,7 @@ from starlette.routing import Route
 from service.errors import Conflict, NotFound
 from service.ports import DeliveryView, Library
 from service.web.answers import delivery_object, json_answer, page_answer
+from service.web.frame import TASK
 from service.web.keys import caller_of
 from service.web.query import MOST_ROWS, Query, cursor_of, path_id
 from service.web.routing import route
@@ -62,4 +63,5 @@ class DeliveryApi:
         delivery = await self._lookup.delivery(path_id(request))
         if delivery is None or not caller_of(request).sees(delivery.client):
             raise NotFound("there is no such delivery")
+        request.scope["state"][TASK] = delivery.task_id
         return delivery

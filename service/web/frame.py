@@ -25,6 +25,9 @@ _COUNT = count(1)
 TOLD = "told"
 """Where a request's state says that the log has told of it already."""
 
+TASK = "task"
+"""Where a request's state names the task that it is about, once that is known and the caller's to see."""
+
 NO_CONTENT = 204
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
@@ -82,7 +85,7 @@ class _Framed:
             return
         route = self._state.get("route", "unmatched")  # never the path: it may hold a token
         write = log.debug if route in PROBES else log.info
-        caller = self._state.get("caller")
+        caller, task = self._state.get("caller"), self._state.get(TASK)
         write(
             "request",
             method=self._scope["method"],
@@ -91,6 +94,7 @@ class _Framed:
             duration_ms=round((time.perf_counter() - self._started) * 1000, 1),
             client=caller.name if caller else None,
             request_id=self._request_id,
+            **({"task": task} if task else {}),
         )
 
 

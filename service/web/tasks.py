@@ -13,6 +13,7 @@ from service.errors import Conflict, NotFound
 from service.ports import IdempotencyKey, Inputs, Library, TaskFilter
 from service.web.answers import json_answer, page_answer, task_object, whole_task
 from service.web.bodies import THREAD_FROM, Bodies, BodyLimits, parsed, require_json
+from service.web.frame import TASK
 from service.web.keys import Caller, caller_of
 from service.web.new_tasks import NUL_ESCAPE, new_task
 from service.web.problems import Problem, Refusal
@@ -88,6 +89,7 @@ class TaskApi:
         task = await self._library.task(path_id(request))
         if task is None or not caller_of(request).sees(task.client):
             raise NotFound("there is no such task")
+        request.scope["state"][TASK] = task.id
         return task
 
     async def _accept(self, request: Request) -> tuple[Task, bool, str | None]:
@@ -109,6 +111,7 @@ class TaskApi:
                 task, created = await self._desk.accept(new)
             except Conflict as conflict:
                 raise Refusal(Problem(status=422, kind="idempotency-key-reused", detail=str(conflict))) from conflict
+            request.scope["state"][TASK] = task.id
             return task, created, new.payload
 
 

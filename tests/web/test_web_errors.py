@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from service import errors
 from service.errors import Fault
 from service.web.problems import problem_of
-from tests.web.fakes import GOOD, World, a_task
+from tests.web.fakes import GOOD, World, a_delivery, a_task
 
 KINDS = [
     (errors.InvalidParams([Fault(loc=("params",), msg="no")]), 422, "invalid-params"),
@@ -159,7 +159,7 @@ async def test_a_plain_request_id_comes_back(client: httpx.AsyncClient, given: s
 
 
 async def test_each_request_is_one_line_without_its_path(client: httpx.AsyncClient, world: World) -> None:
-    """The line names the template of the route, so that neither tokens nor ids get into it."""
+    """The line names the template of the route, so that no token gets into it."""
     world.add(a_task())
     with capture_logs() as lines:
         await client.get("/v1/tasks/task-1", headers={"X-Request-ID": "r1"})
@@ -169,6 +169,20 @@ async def test_each_request_is_one_line_without_its_path(client: httpx.AsyncClie
     assert [line["status"] for line in lines] == [200, 204, 405]
     assert (lines[0]["method"], lines[0]["client"], lines[0]["request_id"]) == ("GET", "local", "r1")
     assert "the-token" not in str(lines)
+
+
+async def test_the_line_names_the_task_that_a_request_is_about(client: httpx.AsyncClient, world: World) -> None:
+    """A task that was found, made, or called back about; what somebody made up stands in no line."""
+    world.add(a_task())
+    world.deliveries_by_id["delivery-1"] = a_delivery()
+    with capture_logs() as lines:
+        await client.get("/v1/tasks/task-1")
+        await client.get("/v1/tasks/made-up")
+        await client.post("/v1/tasks", json=GOOD)
+        await client.post("/v1/tasks", json={})
+        await client.post("/callbacks/the-token", content=b"{}")
+        await client.get("/v1/deliveries/delivery-1")
+    assert [line.get("task") for line in lines] == ["task-1", None, "task-1", None, "t1", "task-1"]
 
 
 async def test_callback_of_a_crowd_has_its_line_with_the_others(client: httpx.AsyncClient, world: World) -> None:
