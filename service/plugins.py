@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 
 import service
@@ -177,9 +178,15 @@ def _importing(origin: str) -> Iterator[None]:
     try:
         yield
     except BadHandler as error:
-        raise BadHandler(f"{origin}: {error}") from error
+        raise BadHandler(f"{_place(error, origin)}: {error}") from error
     except (Exception, SystemExit) as error:
-        raise BadHandler(f"{origin} cannot be imported: {type(error).__name__}: {error}") from error
+        raise BadHandler(f"{_place(error, origin)} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _place(error: BaseException, origin: str) -> str:
+    """Return `origin`, with the line of it that was running when `error` was raised."""
+    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == origin]
+    return f"{origin}:{lines[-1]}" if lines else origin
 
 
 def _installed() -> Iterator[tuple[str, Handlers]]:

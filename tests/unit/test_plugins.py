@@ -141,6 +141,15 @@ def test_a_broken_module_stops_the_start(place: Path, text: str, message: str) -
     assert str(path) in str(refusal.value)
 
 
+def test_a_broken_module_is_named_with_the_line_that_broke(place: Path) -> None:
+    """The last line of the file itself, even where what it calls raises."""
+    path = place / "handlers" / "mine.py"
+    path.write_text("import json\n\njson.loads('{')\n")
+    with pytest.raises(BadHandler) as refusal:
+        discover(place)
+    assert str(refusal.value).startswith(f"{path}:3 cannot be imported: JSONDecodeError")
+
+
 def test_a_broken_registration_names_its_file(place: Path) -> None:
     """What the decorator refuses is told with the file it stands in."""
     path = _write(place, "mine.py", options="attempts=0")
