@@ -209,7 +209,7 @@ class Dispatch:
                 await hand.handler.handle(event_of(hand.claim), self._tools(hand.claim, hand.handler))
         except TimeoutError as error:
             return TimeoutError(f"no end within {hand.handler.timeout:g} s") if limit.expired() else error
-        except (Exception, asyncio.CancelledError, SystemExit) as error:  # noqa: BLE001 - a handler may raise anything
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything, and an extension of it may panic
             return error
         return None
 

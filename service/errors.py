@@ -120,10 +120,15 @@ class HandlerError(BoomerangError):
 
 
 class Retry(HandlerError):
-    """Raised by a handler: not now; `after` is the pause, otherwise the schedule's."""
+    """Raised by a handler: not now; `after` is the pause, in seconds or as timedelta, otherwise the schedule's.
+
+    Raises TypeError for any other `after`, as a header's text is.
+    """
 
     def __init__(self, reason: str = "", *, after: timedelta | float | None = None) -> None:
         super().__init__(reason)
+        if after is not None and not isinstance(after, timedelta | int | float):
+            raise TypeError(f"Retry(after=...) takes seconds or a timedelta, not {type(after).__name__}")
         self.after = timedelta(seconds=after) if isinstance(after, int | float) else after
 
 

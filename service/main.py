@@ -132,12 +132,19 @@ async def _working(parts: Parts, ticker: Ticker) -> AsyncIterator[None]:
 
 async def _start_when_ready(parts: Parts, ticker: Ticker) -> None:
     told = None
-    while why := await parts.store.health.ready():
+    while why := await _why_not_ready(parts):
         if why != told:
             log.warning("not ready", why=why)
         told = why
         await asyncio.sleep(LOOK_AGAIN)
     await ticker.start()
+
+
+async def _why_not_ready(parts: Parts) -> str | None:
+    try:
+        return await parts.store.health.ready()
+    except Exception as error:  # noqa: BLE001 - whatever it is, a later look may find it mended: nothing else would
+        return f"the database cannot be looked at: {type(error).__name__}"
 
 
 def _app(parts: Parts, role: Role, stopping: asyncio.Event) -> ASGIApp:

@@ -14,7 +14,7 @@ from service.core.params import restore
 from service.core.schedule import next_submission
 from service.core.task import Fact, Json, Source, Status, Task, TaskError, TaskId
 from service.core.tokens import Tokens
-from service.entry import Entry
+from service.entry import Entry, Recorded
 from service.errors import NeverLeft, Refused, ReplyLost, StoreUnavailable, Throttled
 from service.hands import Hands
 from service.ports import Clock, Inputs, Limits, Order, PacedUpstream, Signals, SubmissionQueue
@@ -24,6 +24,9 @@ log = structlog.get_logger("boomerang.submit")
 
 TOKEN_GRACE = timedelta(days=7)
 """How long after its deadline a task's callback is still listened to."""
+
+LAST_WORD = 1.5
+"""Seconds that a stop leaves the database to take in what came of a submission."""
 
 SAY_EVERY = timedelta(seconds=5)
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -132,7 +135,7 @@ class Submit:
         except asyncio.CancelledError:
             await asyncio.shield(self._record.add(self._cut_off(task, sending)))
             raise
-        recorded = await self._record.add_surely(entry)
+        recorded = await self._surely_recorded(entry)
         status = recorded.task.status if recorded.task else None
         seconds = (self._clock.now() - started).total_seconds()
         why = entry.note or _code(entry)
@@ -144,6 +147,16 @@ class Submit:
             seconds=round(seconds, 3),
             **({"why": why} if why else {}),
         )
+
+    async def _surely_recorded(self, entry: Entry) -> Recorded:
+        """Record what came of a submission, in spite of a stop: a reply in hand may be all that names a bill."""
+        recording = asyncio.ensure_future(self._record.add_surely(entry))
+        try:
+            return await asyncio.shield(recording)
+        except asyncio.CancelledError:
+            await asyncio.wait([recording], timeout=LAST_WORD)
+            recording.cancel()
+            raise
 
     async def _sent(self, task: Task, sending: "Sending") -> Entry:
         """Send the task, and return what there is to record about it."""

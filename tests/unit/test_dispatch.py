@@ -164,7 +164,11 @@ async def test_a_silent_handler_times_out() -> None:
     assert result.error == "TimeoutError: no end within 0.01 s"
 
 
-@pytest.mark.parametrize("raised", [SystemExit(2), asyncio.CancelledError()])
+class Panic(BaseException):
+    """What an extension module raises that is no ordinary exception."""
+
+
+@pytest.mark.parametrize("raised", [SystemExit(2), asyncio.CancelledError(), Panic("index out of bounds")])
 async def test_a_handler_cannot_take_the_service_down(raised: BaseException) -> None:
     """A handler that leaves the process or cancels itself has only failed an attempt."""
 

@@ -100,6 +100,12 @@ def test_we_are_to_blame(error: BaseException) -> None:
     assert fault_of(error) == "ours"
 
 
+def test_a_pause_that_is_no_time_is_the_handlers_error() -> None:
+    """A header's text is refused where it is given, so that the attempt counts as any that fails."""
+    with pytest.raises(TypeError, match="takes seconds or a timedelta, not str"):
+        Retry("busy", after="30")  # type: ignore[arg-type] # the mistake that is meant
+
+
 def test_an_errors_text_is_one_bounded_line() -> None:
     """Line breaks, control characters and length never reach the record."""
     text = describe_error(ValueError("a\nb\x1b[31m\x00c\u202e" + "d" * 2000))

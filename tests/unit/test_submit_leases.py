@@ -1,7 +1,10 @@
 """Submissions whose worker dies, stops or finds the database away: the real store, and one bill."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,6 +82,30 @@ async def test_stop_leaves_in_doubt_what_may_have_left(tmp_path: Path) -> None:
         await loop.submit.drain(0)
         after = await loop.task(task.id)
         assert (after.status, after.leased_until) == (Status.IN_DOUBT, None)
+
+
+async def test_stop_waits_for_a_reply_that_is_being_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in hand when a stop's time is up may be all that names a bill: it is written down first."""
+    async with a_loop(tmp_path) as loop:
+        transaction, entered, goes_on = loop.ledger.transaction, asyncio.Event(), asyncio.Event()
+
+        @asynccontextmanager
+        async def slow() -> AsyncIterator[Any]:
+            entered.set()
+            await goes_on.wait()
+            async with transaction() as inner:
+                yield inner
+
+        monkeypatch.setattr(loop.ledger, "transaction", slow)
+        task = await loop.accept()
+        await loop.submit.round()
+        await _arrival(entered)
+        stop = asyncio.create_task(loop.submit.drain(0))
+        await asyncio.sleep(0.05)
+        goes_on.set()
+        await stop
+        after = await loop.task(task.id)
+        assert (after.status, after.upstream_id) == (Status.IN_PROGRESS, "up1")
 
 
 async def test_reply_is_kept_until_the_store_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
