@@ -5,7 +5,7 @@ from dataclasses import fields
 from datetime import datetime
 from uuid import uuid4
 
-from sqlalchemy import Integer, Label, Select, bindparam, select, update
+from sqlalchemy import Integer, Label, Select, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.ports import AttemptResult, DeliveryClaim, DeliveryView, Room
@@ -14,7 +14,6 @@ from service.store.bulk import insert_many, update_many
 from service.store.claims import claim_of, with_payload
 from service.store.engine import Database
 from service.store.event_log import COLUMNS, event_of
-from service.store.health import pending_handlers
 from service.store.library import delivery_view
 from service.store.outcomes import Held, noted, postponed, written
 from service.store.rows import Values
@@ -112,6 +111,16 @@ POSTPONE = update(deliveries).where(
     deliveries.c.event_seq > bindparam("this_seq"),
     deliveries.c.leased_until.is_(None),
 )
+
+
+async def pending_handlers(connection: AsyncConnection) -> list[str]:
+    """Return the handlers that have pending deliveries, leaping over the index from one to the next."""
+    handlers: list[str] = []
+    query = select(func.min(deliveries.c.handler)).where(IS_PENDING)
+    while handler := (await connection.execute(query)).scalar():
+        handlers.append(handler)
+        query = select(func.min(deliveries.c.handler)).where(IS_PENDING, deliveries.c.handler > handler)
+    return handlers
 
 
 async def _choose(connection: AsyncConnection, room: Room, now: datetime) -> list[str]:

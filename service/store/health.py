@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.errors import OperatorError
 from service.ports import Gauges
+from service.store.delivery_queue import pending_handlers
 from service.store.engine import Database
 from service.store.inbox import OLDEST_UNREAD
 from service.store.migrate import HEAD, VERSION, is_newer
@@ -103,16 +104,6 @@ async def _due(connection: AsyncConnection, now: datetime) -> list[Select[Any]]:
             for handler in handlers
         ),
     ]
-
-
-async def pending_handlers(connection: AsyncConnection) -> list[str]:
-    """Return the handlers that have pending deliveries, leaping over the index from one to the next."""
-    handlers: list[str] = []
-    query = select(func.min(deliveries.c.handler)).where(IS_PENDING)
-    while handler := (await connection.execute(query)).scalar():
-        handlers.append(handler)
-        query = select(func.min(deliveries.c.handler)).where(IS_PENDING, deliveries.c.handler > handler)
-    return handlers
 
 
 def _oldest(

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from service import record as record_module
@@ -101,7 +102,7 @@ async def test_stop_waits_for_a_reply_that_is_being_recorded(tmp_path: Path, mon
         await loop.submit.round()
         await _arrival(entered)
         stop = asyncio.create_task(loop.submit.drain(0))
-        await asyncio.sleep(0.05)
+        await anyio.wait_all_tasks_blocked()
         goes_on.set()
         await stop
         after = await loop.task(task.id)
