@@ -5,7 +5,6 @@ PostgreSQL refuses to run as root, so that root starts it as an unprivileged use
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,7 @@ import psycopg
 from psycopg import sql
 from sqlalchemy import make_url
 
-from tests.acceptance.processes import processor_seconds
+from tests.acceptance.processes import free_port, processor_seconds
 
 GIVEN = "BOOMERANG_TEST_POSTGRES"
 NOBODY = 65534
@@ -37,7 +36,7 @@ class PostgresServer:
         self._home = Path(tempfile.mkdtemp(prefix="boomerang-postgres-"))
         self._data = self._home / "data"
         self._binaries = _reachable(_installed(), self._home)
-        self._settings = (*SETTINGS, f"port={_free_port()}", *(() if durable else UNSAFE))
+        self._settings = (*SETTINGS, f"port={free_port()}", *(() if durable else UNSAFE))
         if _root():
             os.chown(self._home, NOBODY, NOBODY)
         options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
@@ -154,13 +153,6 @@ def _name(url: str) -> str:
 
 def _root() -> bool:
     return os.geteuid() == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _installed() -> Path:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -26,6 +27,14 @@ LAST_LINES = 4000
 BIN = Path(sys.executable).parent
 KEPT = ("PYTHONPATH",)
 TICKS = os.sysconf("SC_CLK_TCK")
+
+PORTS = range(10_000, 32_000)
+"""Below those that systems give to outgoing connections: one of these could take the port of a process that is down."""
+
+PORTS_EACH = 500
+"""Test processes beside each other have process ids that follow each other: each begins with ports of its own."""
+
+_ports = (PORTS[number % len(PORTS)] for number in count(os.getpid() * PORTS_EACH))
 
 
 def processor_seconds(pid: int, *, ended_children: bool = False) -> float:
@@ -160,10 +169,11 @@ async def answering(child: Child, path: str = "/readyz", *, status: int = 200, s
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on now."""
-    with socket.create_server((HOST, 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a loopback port that nobody listens on now, and that stays its process's while that is down."""
+    for port in _ports:
+        with suppress(OSError), socket.create_server((HOST, port)):
+            return port
+    raise AssertionError("there is always a next port")
 
 
 async def command(town: Town, *arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
