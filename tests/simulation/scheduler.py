@@ -196,7 +196,8 @@ class SimScheduler:
         job.at = math.inf
         if job.name == "learn" and not self._faithful:
             self._learned = self._interests.read()["learned"]
-        job.rest = min(self._longest_rest(), job.rest * 2 + job.every / 2)
+        if not self._faithful:  # a faithful one finds nothing at most beats, as nothing need be due at them
+            job.rest = min(self._longest_rest(), job.rest * 2 + job.every / 2)
         job.fired = self._loop.time()
         self._loop.create_task(_rung(job))
         self._plan_soon()
