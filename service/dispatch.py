@@ -84,21 +84,18 @@ class Dispatch:
         self._places.open(self._start_born)
 
     async def round(self) -> int:
-        """Claim what is due for the free places of all handlers and start it; return how many were started.
+        """Claim what is due for the free places of all handlers and start it; return how many were started."""
+        return len(await self.begin())
+
+    async def begin(self) -> list[asyncio.Task[None]]:
+        """Claim what is due for the free places of all handlers and start it; return the tasks that deliver it.
 
         Never waits for a handler. Raises StoreUnavailable when nothing can be claimed.
         """
         async with self._claiming:
             with self._places.keep_free() as rooms:
                 claims = await self._claim(rooms) if rooms and not self._draining else []
-            for claim in claims:
-                self._start(claim, self._places.handler(claim.handler))
-        return len(claims)
-
-    async def settle(self) -> None:
-        """Wait until nothing is in hand."""
-        while self._hands:
-            await self._wait(None)
+            return [self._start(claim, self._places.handler(claim.handler)) for claim in claims]
 
     async def drain(self, seconds: float) -> None:
         """Claim no more, wait up to `seconds`, then cancel what still runs and give its leases back, uncounted."""
@@ -154,7 +151,7 @@ class Dispatch:
         for claim in claims:
             self._start(claim, self._places.handler(claim.handler))
 
-    def _start(self, claim: DeliveryClaim, handler: Handler) -> None:
+    def _start(self, claim: DeliveryClaim, handler: Handler) -> asyncio.Task[None]:
         ends_by = asyncio.get_running_loop().time() + handler.timeout + GOODBYE
         hand = Hand(claim=claim, handler=handler, started_at=self._clock.now(), ends_by=ends_by)
         self._hands.add(hand)
@@ -163,8 +160,9 @@ class Dispatch:
         hand.task.add_done_callback(lambda task: self._ended(hand, task))
         if self._renewer is None:
             self._renewer = asyncio.create_task(self._keep_renewing(), name="delivery leases")
+        return hand.task
 
-    async def _wait(self, seconds: float | None) -> None:
+    async def _wait(self, seconds: float) -> None:
         tasks = [hand.task for hand in self._hands if hand.task]
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)

@@ -30,20 +30,22 @@ class Hands(Generic[K]):
         self._fences: dict[K, int] = {}
         self._running: dict[asyncio.Task[None], K] = {}
         self._renewer: asyncio.Task[None] | None = None
+        self._closed = False
 
     @property
     def free(self) -> int:
-        """How many more pieces fit."""
-        return max(0, self._most - len(self._running))
+        """How many more pieces fit; none once `drain` has begun."""
+        return 0 if self._closed else max(0, self._most - len(self._running))
 
-    def start(self, key: K, fence: int, work: Coroutine[Any, Any, None]) -> None:
-        """Begin `work` on the row `key`, claimed with `fence`."""
+    def start(self, key: K, fence: int, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin `work` on the row `key`, claimed with `fence`; return the task that does it."""
         self._fences[key] = fence
         task = asyncio.create_task(work, name=f"hands-{key}")
         self._running[task] = key
         task.add_done_callback(lambda ended: self._ended(ended, fence))
         if self._renewer is None:
             self._renewer = asyncio.create_task(self._keep_leases(), name="hands-renewer")
+        return task
 
     def _ended(self, task: asyncio.Task[None], fence: int) -> None:
         key = self._running.pop(task)
@@ -67,13 +69,9 @@ class Hands(Generic[K]):
         except Exception as error:  # noqa: BLE001 - the next beat tries again, and the lease outlives two of them
             log.warning("leases not renewed", error=type(error).__name__)
 
-    async def idle(self) -> None:
-        """Return once nothing is in hand."""
-        while self._running:
-            await asyncio.wait(list(self._running))
-
     async def drain(self, seconds: float) -> dict[K, int]:
         """Wait up to `seconds` for what is in hand, cancel the rest; return the leases (key to fence) it still held."""
+        self._closed = True
         if self._running:
             await asyncio.wait(list(self._running), timeout=seconds)
         left = {key: self._fences[key] for key in self._running.values() if key in self._fences}

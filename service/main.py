@@ -32,7 +32,10 @@ log = structlog.get_logger("boomerang")
 Role = Literal["all", "web", "worker"]
 
 STOP_WITHIN = 8.0
-"""Seconds that work in hand has at a stop; platforms kill after ten."""
+"""Seconds that requests and work in hand have at a stop, all at the same time; platforms kill after ten."""
+
+CUT_OFF_FOR = 1.5
+"""Seconds of these that are kept for what has to be cut off: it cleans up, and its leases are given back."""
 
 LOOK_AGAIN = 2.0
 """Seconds between looks at a database that is not ready."""
@@ -71,7 +74,7 @@ def _suit_a_server() -> None:
 async def running(settings: Settings, *, host: str, port: int | None, role: Role = "all") -> AsyncIterator[str]:
     """Run the service inside the block and yield its address, empty without a port.
 
-    At the end what is in hand is finished within STOP_WITHIN seconds, and the leases of the rest are given back.
+    At its end requests and work in hand have STOP_WITHIN seconds together; the leases of what is left are given back.
     """
     give_back_large_blocks()
     settings = await _prepared(settings)
@@ -81,8 +84,8 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
         _tell_what_is_missing(settings)
         await stack.enter_async_context(parts.store.listening())
         rounds = parts.rounds.receiving() if role == "web" else parts.rounds.all()
-        await stack.enter_async_context(_working(parts, Ticker(rounds, parts.store.signals)))
         stopping = asyncio.Event()
+        await stack.enter_async_context(_working(parts, Ticker(rounds, parts.store.signals), stopping))
         address = ""
         if port is not None:
             app = _app(parts, role, stopping)
@@ -118,16 +121,27 @@ def _tell_what_is_missing(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _working(parts: Parts, ticker: Ticker) -> AsyncIterator[None]:
-    """Ring the rounds inside the block, from the moment that the database is ready."""
-    start = asyncio.create_task(_start_when_ready(parts, ticker), name="start")
+async def _working(parts: Parts, ticker: Ticker, stopping: asyncio.Event) -> AsyncIterator[None]:
+    """Ring the rounds from the moment that the database is ready until `stopping` is set, or the block ends.
+
+    What is in hand then ends beside the last requests, so that a slow client costs no time of its own.
+    """
+    work = asyncio.create_task(_work(parts, ticker, stopping), name="work")
     try:
         yield
     finally:
-        start.cancel()
-        await asyncio.gather(start, return_exceptions=True)
-        await ticker.stop()
-        await parts.rounds.drain(STOP_WITHIN)
+        stopping.set()
+        await work
+
+
+async def _work(parts: Parts, ticker: Ticker, stopping: asyncio.Event) -> None:
+    start = asyncio.create_task(_start_when_ready(parts, ticker), name="start")
+    await stopping.wait()
+    cut_off_at = asyncio.get_running_loop().time() + STOP_WITHIN - CUT_OFF_FOR
+    start.cancel()
+    await asyncio.gather(start, return_exceptions=True)
+    await ticker.stop()
+    await parts.rounds.drain(max(0.0, cut_off_at - asyncio.get_running_loop().time()))
 
 
 async def _start_when_ready(parts: Parts, ticker: Ticker) -> None:
@@ -179,7 +193,7 @@ async def reconcile_once(settings: Settings) -> dict[str, int]:
         if why := await parts.store.health.ready():
             raise SchemaBehind(why)
         done = await parts.rounds.reconcile_once()
-        await parts.rounds.drain(STOP_WITHIN)
+        await parts.rounds.drain(STOP_WITHIN - CUT_OFF_FOR)
         return done
 
 

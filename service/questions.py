@@ -48,11 +48,11 @@ class Questions:
         self.lease = lease
         self.kept = 0
         self._room: Callable[[], int] | None = None
-        self._ask: Callable[[Task], None] | None = None
+        self._ask: Callable[[Task], object] | None = None
         self._unborn: set[BornQuestions] = set()
         self._ended = asyncio.Event()
 
-    def open(self, room: Callable[[], int], ask: Callable[[Task], None]) -> None:
+    def open(self, room: Callable[[], int], ask: Callable[[Task], object]) -> None:
         """Let questions be born in hand, as many more as `room` says; `ask` is called with each after its commit."""
         self._room, self._ask = room, ask
 

@@ -94,21 +94,23 @@ class Reconcile:
 
     async def round(self) -> int:
         """Begin to ask about as many due tasks as may be asked at once; return how many."""
+        return len(await self.begin())
+
+    async def begin(self) -> list[asyncio.Task[None]]:
+        """Begin to ask about as many due tasks as may be asked at once; return the asyncio tasks that ask."""
         limit = self._room() - self._questions.kept
         if limit < 1:
-            return 0
+            return []
         now = self._clock.now()
         claimed = await self._queue.claim_polls(now=now, until=now + self._terms.lease, limit=limit)
-        for task in claimed:
-            self._start(task)
-        return len(claimed)
+        return [self._start(task) for task in claimed]
 
     def _room(self) -> int:
         return min(self._hands.free, self._terms.concurrency - self._asking, self._upstream.ready())
 
-    def _start(self, task: Task) -> None:
+    def _start(self, task: Task) -> asyncio.Task[None]:
         self._asking += 1
-        self._hands.start(task.id, task.fence, self._reconcile(task))
+        return self._hands.start(task.id, task.fence, self._reconcile(task))
 
     async def learn(self) -> None:
         """Read again how long tasks ran, and whether their callbacks came."""
@@ -118,10 +120,6 @@ class Reconcile:
     async def prune(self) -> int:
         """Forget what is older than the retention; return how many rows went."""
         return await self._memory.prune(before=self._clock.now() - self._terms.retention)
-
-    async def idle(self) -> None:
-        """Return once no question is in hand."""
-        await self._hands.idle()
 
     async def drain(self, seconds: float) -> None:
         """Wait up to `seconds` for the questions in hand, and give back the leases of the rest, if the store can."""

@@ -1,36 +1,22 @@
-"""The rounds of a worker: what comes again, and one full round for whoever sleeps in between."""
+"""The rounds of a worker: what comes again, and how they end."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-import structlog
-
 from service.clock_watch import ClockWatch
 from service.dispatch import Dispatch
+from service.full_round import FullRound
 from service.orphans import Orphans
-from service.ports import PacedUpstream
 from service.receive import Receive
 from service.reconcile import Reconcile
 from service.submit import Submit
 from service.ticker import Round
 
-log = structlog.get_logger("boomerang.rounds")
-
-MOST_LAPS = 100
-"""How often one full round goes about: each lap can make new work due, and it must come to an end."""
-
 LEFT_OVER = timedelta(seconds=15)
 """How long a process that only receives leaves a kept callback to the workers."""
-
-BREATH = 0.05
-"""Seconds between looks at the budget and the pause of the upstream, which change with time alone."""
-
-PATIENCE = timedelta(seconds=10)
-"""The longest pause of the upstream's that one full round waits for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +27,7 @@ class Rounds:
     submit: Submit
     reconcile: Reconcile
     dispatch: Dispatch
-    upstream: PacedUpstream
+    full: FullRound
     watch: ClockWatch
     orphans: Orphans
 
@@ -88,69 +74,13 @@ class Rounds:
 
         return once
 
-    async def reconcile_once(self) -> dict[str, int]:
-        """Work through everything that is due now, and what that makes due; return how many of each were done.
-
-        While the upstream asks for a pause longer than PATIENCE, what needs it is given up for this time: the answer's
-        `upstream_pause_seconds` says so.
-        """
-        await self.reconcile.learn()
-        done = Counter({"swept": await self.submit.sweep(), "submitted": 0, "polled": 0, "dispatched": 0})
-        for _ in range(MOST_LAPS):
-            await self._read_inbox()
-            lap = {
-                "submitted": await self._through(self.submit.round, self.submit.idle),
-                "polled": await self._through(self.reconcile.round, self.reconcile.idle),
-                "dispatched": await self._dispatched(),
-            }
-            done.update(lap)
-            if not any(lap.values()):
-                break
-        return dict(done) | self._given_up()
-
-    def _given_up(self) -> dict[str, int]:
-        if not self._paused():
-            return {}
-        seconds = round(self.upstream.pause.total_seconds())
-        log.warning("round given up: the upstream asks for a pause", seconds=seconds)
-        return {"upstream_pause_seconds": seconds}
-
-    def _paused(self) -> bool:
-        return self.upstream.pause > PATIENCE
-
-    async def _through(self, start: Callable[[], Awaitable[int]], idle: Callable[[], Awaitable[None]]) -> int:
-        """Start what is due, as much as the budget lets through at once, until nothing is or the upstream pauses."""
-        total = 0
-        while not self._paused():
-            if self.upstream.ready() < 1:
-                await asyncio.sleep(BREATH)
-                continue
-            started = await start()
-            await self._until(idle)
-            if not started:
-                break
-            total += started
-        return total
-
-    async def _until(self, idle: Callable[[], Awaitable[None]]) -> None:
-        """Wait for what is in hand, but not for a long pause of the upstream's."""
-        waiting = asyncio.ensure_future(idle())
-        while not waiting.done() and not self._paused():
-            await asyncio.wait([waiting], timeout=BREATH)
-        waiting.cancel()
-        await asyncio.gather(waiting, return_exceptions=True)
-
-    async def _read_inbox(self) -> None:
-        while await self.receive.round():
-            pass
-
-    async def _dispatched(self) -> int:
-        total = 0
-        while started := await self.dispatch.round():
-            await self.dispatch.settle()
-            total += started
-        return total
+    async def reconcile_once(self, *, begin_for: timedelta | None = None) -> dict[str, int]:
+        """Work through everything that is due now, and what that makes due; return how many of each were done."""
+        return await self.full.run(begin_for=begin_for)
 
     async def drain(self, seconds: float) -> None:
-        """Finish what is in hand within `seconds`, and give the rest back."""
-        await asyncio.gather(self.submit.drain(seconds), self.reconcile.drain(seconds), self.dispatch.drain(seconds))
+        """Begin nothing more, finish what is in hand within `seconds`, and give the rest back."""
+        until = asyncio.get_running_loop().time() + seconds
+        await self.full.stop(seconds)
+        left = max(0.0, until - asyncio.get_running_loop().time())
+        await asyncio.gather(self.submit.drain(left), self.reconcile.drain(left), self.dispatch.drain(left))

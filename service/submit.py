@@ -76,23 +76,26 @@ class Submit:
         )
 
     async def round(self) -> int:
-        """Begin as many due submissions as may go at once; return how many.
+        """Begin as many due submissions as may go at once; return how many."""
+        return len(await self.begin())
+
+    async def begin(self) -> list[asyncio.Task[None]]:
+        """Begin as many due submissions as may go at once; return the tasks that carry them out.
 
         No more is claimed than can be sent without waiting: a crash leaves in doubt only what may really have left.
         """
         limit = min(self._hands.free, self._upstream.ready())
         if limit < 1:
-            return 0
+            return []
         now = self._clock.now()
         claimed = await self._queue.claim_submissions(
             now=now, until=now + self._terms.lease, limit=limit, limits=self._terms.limits
         )
-        for task in claimed:
-            self._leased_until[task.id] = now + self._terms.lease
-            self._hands.start(task.id, task.fence, self._submit(task))
+        self._leased_until.update((task.id, now + self._terms.lease) for task in claimed)
+        begun = [self._hands.start(task.id, task.fence, self._submit(task)) for task in claimed]
         if len(claimed) < limit:
             await self._say_what_waits(now)
-        return len(claimed)
+        return begun
 
     async def _say_what_waits(self, now: datetime) -> None:
         """Note on what stays queued which of the operator's limits it waits for; not in every round."""
@@ -108,10 +111,6 @@ class Submit:
         lost = [replace(self._lost(task), only_if=Status.SUBMITTING) for task in abandoned]
         await asyncio.gather(*map(self._record.add, lost))
         return len(abandoned)
-
-    async def idle(self) -> None:
-        """Return once no submission is in hand."""
-        await self._hands.idle()
 
     async def drain(self, seconds: float) -> None:
         """Wait up to `seconds` for the submissions in hand; of the rest, what has not left yet is queued again."""

@@ -18,6 +18,7 @@ from service.core.tokens import Tokens
 from service.core.vidu_signature import ViduVerifier
 from service.desk import Desk, Terms
 from service.dispatch import Dispatch
+from service.full_round import FullRound
 from service.handling import Handler, Tools
 from service.ids import id_maker
 from service.media import inspector
@@ -142,7 +143,8 @@ class Builder:
 
     def parts(self, outside: httpx.AsyncClient) -> Parts:
         """Return the whole; `outside` dials what users and upstreams name."""
-        receive = self._receive()
+        receive, submit, reconcile = self._receive(), self._submit(), self._reconcile()
+        dispatch = self._dispatch(outside)
         return Parts(
             settings=self.settings,
             clock=self.clock,
@@ -153,10 +155,12 @@ class Builder:
             receive=receive,
             rounds=Rounds(
                 receive=receive,
-                submit=self._submit(),
-                reconcile=self._reconcile(),
-                dispatch=self._dispatch(outside),
-                upstream=self.upstream,
+                submit=submit,
+                reconcile=reconcile,
+                dispatch=dispatch,
+                full=FullRound(
+                    receive=receive, submit=submit, reconcile=reconcile, dispatch=dispatch, upstream=self.upstream
+                ),
                 watch=ClockWatch(self.store.recall, clock=self.clock, lease=self.settings.lease),
                 orphans=Orphans(self.store.deliveries, self.handlers.values()),
             ),

@@ -1,5 +1,7 @@
 """The models that can be asked for, and the round that a cron job can ring for."""
 
+from datetime import timedelta
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -12,6 +14,9 @@ from service.web.keys import require_admin
 from service.web.query import Query
 from service.web.routing import route
 from service.web.uses import Rounds
+
+BEGIN_FOR = timedelta(minutes=1)
+"""How long a round that was asked for takes up more and more: who waits for its answer will not wait for ever."""
 
 
 class ModelApi:
@@ -55,4 +60,4 @@ class RoundApi:
         """Run one full round of submit, poll and dispatch; only for an admin."""
         require_admin(request)
         Query(request).done()
-        return json_answer(dict(await self._rounds.reconcile_once()))
+        return json_answer(dict(await self._rounds.reconcile_once(begin_for=BEGIN_FOR)))

@@ -1,6 +1,7 @@
 """What the HTTP edge asks of the use-cases, as small Protocols; the real ones fit structurally."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Protocol
 
 from service.core.task import Task, TaskId
@@ -50,8 +51,8 @@ class Replayer(Protocol):
 class Rounds(Protocol):
     """One full round of everything that is due."""
 
-    async def reconcile_once(self) -> Mapping[str, int]:
-        """Submit, poll and dispatch what is due; return how many of each."""
+    async def reconcile_once(self, *, begin_for: timedelta | None = None) -> Mapping[str, int]:
+        """Submit, poll and dispatch what is due, beginning with no more after `begin_for`; return how many of each."""
 
 
 class DeliveryLookup(Protocol):

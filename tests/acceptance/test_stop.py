@@ -1,7 +1,10 @@
 """SIGTERM: what is in hand ends or is given back within ten seconds, and the next process finishes the rest."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 import anyio
 from sqlalchemy import create_engine, text
@@ -146,6 +149,33 @@ async def test_a_waiting_client_is_answered_at_a_stop(town: Town) -> None:
             await at.task(sent)  # answered after the service has read what came before
             await stopped(child)
         assert answers[0]["status"] == "in_progress"
+
+
+async def test_a_stuck_client_lengthens_no_stop(town: Town) -> None:
+    """While an upload hangs, nothing more is submitted, and the process ends in time all the same."""
+    async with upstream(town, "--tiny-videos", "--run-time", "60s") as sandbox:
+        await sandbox.turn(slow_create=1.0, create_delay=0.3)
+        env = settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(town), UPSTREAM_CONCURRENCY="1")
+        child = await serve(town, env)
+        async with service(child) as at, an_upload_that_hangs(child):
+            sent = [(await at.submit())["id"] for _ in range(40)]
+            await asked(sandbox, create=2)
+            await stopped(child)
+        left = [status_of(sqlite(town), one) for one in sent]
+        created = (await sandbox.ledger())["requests"]["create"]
+        assert left.count("queued") == len(sent) - created
+        assert created <= 2 + 2
+
+
+@asynccontextmanager
+async def an_upload_that_hangs(child: Child) -> AsyncIterator[None]:
+    """Begin a request whose body never comes, and hold its connection open."""
+    port = urlsplit(child.url).port or 80
+    headers = {"Host": f"{HOST}:{port}", "Content-Type": "application/json", "Content-Length": "99"}
+    head = "\r\n".join(["POST /v1/tasks HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", "{"])
+    async with await anyio.connect_tcp(HOST, port) as connection:
+        await connection.send(head.encode())
+        yield
 
 
 async def running(at: Service, task_id: str) -> None:

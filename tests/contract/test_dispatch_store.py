@@ -16,6 +16,7 @@ from service.store import Store
 from tests.contract.builders import NOW, a_delivery, a_task, add_tasks, an_event
 from tests.contract.conftest import OpenStore
 from tests.unit.deliveries import LEASE, PATIENCE, SCHEDULE, MovedClock, handler, tools, view
+from tests.unit.ended import ended
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Crew:
         async with asyncio.timeout(PATIENCE * 4):
             while started := sum(await asyncio.gather(*(member.round() for member in self.members))):
                 total += started
-                await asyncio.gather(*(member.settle() for member in self.members))
+                await asyncio.gather(*(ended(member) for member in self.members))
         return total
 
 
@@ -136,9 +137,9 @@ async def test_an_abandoned_delivery_is_taken_over(store: Store, crew: Crew) -> 
     crew.clock.at += LEASE + timedelta(seconds=1)
     second = crew.hire(handler("guest", crew.note))
     assert await second.round() == 1
-    await second.settle()
+    await ended(second)
     go.set()
-    await first.settle()
+    await ended(first)
     delivery = await store.deliveries.delivery("e1-guest")
     assert delivery is not None
     assert (delivery.status, delivery.last_error, crew.seen) == ("delivered", None, ["e1"])
@@ -159,7 +160,7 @@ async def test_a_drained_process_hands_over_at_once(store: Store, crew: Crew) ->
     await first.drain(0)
     second = crew.hire(handler("guest", crew.note))
     assert await second.round() == 1
-    await second.settle()
+    await ended(second)
     delivery = await store.deliveries.delivery("e1-guest")
     assert delivery is not None
     assert (delivery.status, delivery.attempts) == ("delivered", 1)

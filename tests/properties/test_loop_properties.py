@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from service.core.task import SETTLED, Fact, Json, Status, Task, TaskId, UpstreamId
 from service.errors import NeverLeft, Refused, ReplyLost, Throttled, UnreadableBody, Unwell
+from tests.unit.ended import ended
 from tests.unit.loops import DEADLINE, HOUR, MINUTE, PATIENCE, Loop, World, a_world
 from tests.unit.scripted import DONE, token_of, vtrix_body
 
@@ -97,7 +98,7 @@ class History:
         for loop, line in self.held:
             line.set()
             async with asyncio.timeout(PATIENCE):
-                await loop.submit.idle()
+                await ended(loop.submit)
         self.held.clear()
 
     async def _begin(self, round_: Any) -> None:

@@ -15,6 +15,7 @@ from service.dispatch import Dispatch
 from service.handling import Artifact, Event, Handle, Handler, Tools
 from service.places import Places
 from service.ports import AttemptResult, DeliveryClaim, DeliveryView, EventRow, Room
+from tests.unit.ended import ended
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, 123000, tzinfo=UTC)
 LEASE = timedelta(seconds=60)
@@ -261,7 +262,7 @@ class Stage:
         """Run one round, wait until nothing is in hand, and return how many were started."""
         started = await self.dispatch.round()
         async with asyncio.timeout(PATIENCE):
-            await self.dispatch.settle()
+            await ended(self.dispatch)
         return started
 
 

@@ -29,6 +29,7 @@ from service.store import Store, open_store
 from service.submit import Submit, SubmitTerms
 from service.upstream.paced import Paced
 from tests.unit.databases import database
+from tests.unit.ended import ended
 from tests.unit.scripted import TOKENS, CountingLedger, Scripted, token_of
 
 START = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
@@ -186,14 +187,14 @@ class Loop:
         """Submit what is due, to the end."""
         started = await self.submit.round()
         async with asyncio.timeout(PATIENCE):
-            await self.submit.idle()
+            await ended(self.submit)
         return started
 
     async def poll_due(self) -> int:
         """Ask about what is due, to the end."""
         started = await self.reconcile.round()
         async with asyncio.timeout(PATIENCE):
-            await self.reconcile.idle()
+            await ended(self.reconcile)
         return started
 
     async def submitted(self, **changes: Any) -> Task:

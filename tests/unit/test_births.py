@@ -15,6 +15,7 @@ from service.entry import Entry
 from service.handling import Event, Tools
 from service.store.ledger import StoreTransaction
 from tests.unit.deliveries import PATIENCE, handler, tools
+from tests.unit.ended import ended
 from tests.unit.loops import LEASE, Loop, a_loop
 
 
@@ -53,7 +54,7 @@ async def _scene(place: Path, *, opened: bool = True, places: int = 2) -> AsyncI
 
 async def _settled(dispatch: Dispatch) -> None:
     async with asyncio.timeout(PATIENCE):
-        await dispatch.settle()
+        await ended(dispatch)
 
 
 async def test_what_is_recorded_is_started_at_once(tmp_path: Path) -> None:

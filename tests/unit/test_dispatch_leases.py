@@ -11,6 +11,7 @@ from service import dispatch
 from service.errors import StoreUnavailable
 from service.handling import Event, Tools
 from tests.unit.deliveries import LEASE, PATIENCE, Stage, handler, stage
+from tests.unit.ended import ended
 from tests.unit.guests import BlackHole, Guest, outcomes_logged
 
 
@@ -34,7 +35,7 @@ async def test_a_result_waits_for_the_database() -> None:
     await asyncio.wait_for(made.queue.refused.wait(), PATIENCE)
     made.queue.broken = None
     async with asyncio.timeout(PATIENCE):
-        await made.dispatch.settle()
+        await ended(made.dispatch)
     assert [result.outcome for result in made.queue.results] == ["delivered"]
     assert len(guest.events) == 1
 
@@ -47,7 +48,7 @@ async def test_a_result_that_is_never_stored_leaves_the_place() -> None:
     await made.dispatch.round()
     made.queue.broken = StoreUnavailable("gone")
     async with asyncio.timeout(PATIENCE):
-        await made.dispatch.settle()
+        await ended(made.dispatch)
     made.queue.broken = None
     made.clock.at += LEASE
     await made.run_once()
@@ -97,7 +98,7 @@ async def test_a_lost_lease_stops_the_handler(black_hole: tuple[BlackHole, Stage
     made.queue.rows["delivery-1"].fence += 1
     await made.dispatch.renew()
     async with asyncio.timeout(PATIENCE):
-        await made.dispatch.settle()
+        await ended(made.dispatch)
     assert made.queue.results == []
     assert made.queue.released == []
 
@@ -125,7 +126,7 @@ async def test_a_late_result_meets_the_fence() -> None:
     await made.dispatch.round()
     made.queue.rows["delivery-1"].fence += 1
     with outcomes_logged() as lines:
-        await made.dispatch.settle()
+        await ended(made.dispatch)
     assert made.queue.results == []
     assert [line["outcome"] for line in lines] == ["discarded"]
 
@@ -142,7 +143,7 @@ async def test_a_claim_that_took_half_its_lease_is_given_back(waited: float, sta
     made.clock.at += waited * LEASE
     made.queue.held.set()
     assert await running == started
-    await made.dispatch.settle()
+    await ended(made.dispatch)
     assert len(guest.events) == started
     assert len(made.queue.released) == 1 - started
 
@@ -260,7 +261,7 @@ async def test_a_handler_that_swallows_its_timeout_holds_no_delivery(monkeypatch
     [result] = made.queue.results
     assert (result.outcome, made.dispatch.in_hand) == ("retry", 1)
     deaf.may_end.set()
-    await made.dispatch.settle()
+    await ended(made.dispatch)
     assert len(made.queue.results) == 1
     await made.dispatch.drain(0)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from service.hands import Hands
+from tests.unit.ended import ended
 from tests.unit.loops import PATIENCE
 
 SHORT = timedelta(milliseconds=3)
@@ -46,7 +47,7 @@ async def test_hands_are_counted_and_freed() -> None:
     hands.start("a", 1, _wait(gate))
     assert hands.free == 1
     gate.set()
-    await hands.idle()
+    await ended(hands)
     assert (hands.free, freed) == (2, [1])
     await hands.drain(0)
 
@@ -61,7 +62,6 @@ async def test_leases_are_renewed_while_work_is_in_hand() -> None:
     assert await leases.next() == {"a": 7}
     gate.set()
     await hands.drain(1)
-    assert hands.free == 2
 
 
 async def test_leases_are_renewed_again_after_a_drain() -> None:
@@ -84,14 +84,26 @@ async def test_drain_cuts_off_and_tells_what_was_held() -> None:
     await asyncio.sleep(0)
     assert await hands.drain(0.01) == {"slow": 3}
     assert ended == ["cancelled"]
-    assert hands.free == 2
+
+
+async def test_emptied_hands_take_up_nothing_more() -> None:
+    """From the beginning of a drain nothing is to be claimed for them, though they have room."""
+    hands, _ = _hands(Leases(), lease=timedelta(hours=1))
+    gate = asyncio.Event()
+    hands.start("a", 1, _wait(gate))
+    draining = asyncio.create_task(hands.drain(PATIENCE))
+    await asyncio.sleep(0)
+    assert hands.free == 0
+    gate.set()
+    assert await draining == {}
+    assert hands.free == 0
 
 
 async def test_work_that_breaks_off_frees_its_hand() -> None:
     """An error ends one piece of work and nothing else."""
     hands, freed = _hands(Leases(), lease=timedelta(hours=1))
     hands.start("a", 1, _broken())
-    await hands.idle()
+    await ended(hands)
     assert (hands.free, freed) == (2, [1])
     await hands.drain(0)
 

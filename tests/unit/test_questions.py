@@ -13,6 +13,7 @@ from service.core.task import Fact, Source, Status
 from service.entry import Entry
 from service.questions import BornQuestions, Questions
 from service.store.ledger import StoreTransaction
+from tests.unit.ended import ended
 from tests.unit.loops import MINUTE, PATIENCE, Loop, a_loop
 from tests.unit.scripted import vtrix_body
 
@@ -29,7 +30,7 @@ async def a_loop_that_asks(place: Path, **options: Any) -> AsyncIterator[Loop]:
 async def answered(loop: Loop) -> None:
     """Wait for what is in hand."""
     async with asyncio.timeout(PATIENCE):
-        await loop.reconcile.idle()
+        await ended(loop.reconcile)
 
 
 @contextmanager

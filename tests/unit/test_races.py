@@ -9,6 +9,7 @@ import pytest
 from service.core.task import Fact, Status, Task, TaskError
 from service.errors import NeverLeft, ReplyLost
 from service.ports import Order
+from tests.unit.ended import ended
 from tests.unit.loops import IN_DOUBT_FOR, LEASE, PATIENCE, SECOND, a_loop, a_world
 from tests.unit.scripted import vtrix_body
 
@@ -53,7 +54,7 @@ async def test_sweep_that_comes_late_doubts_nothing(tmp_path: Path, monkeypatch:
         async def slow(*, now: datetime) -> list[Task]:
             found = await seen(now=now)
             gate.set()
-            await loop.submit.idle()
+            await ended(loop.submit)
             return found
 
         task = await loop.accept()
@@ -98,5 +99,5 @@ async def test_nothing_is_sent_whose_lease_is_lost(tmp_path: Path) -> None:
         await other.poll_due()
         assert (await other.task(task.id)).status is Status.FAILED
         world.upstream.gate.set()
-        await sleeper.submit.idle()
+        await ended(sleeper.submit)
         assert world.upstream.bills[task.id] == 0

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from service.core.task import Fact, Status
 from service.errors import Refused, Throttled, Unwell
+from tests.unit.ended import ended
 from tests.unit.loops import (
     DEADLINE,
     IN_DOUBT_FOR,
@@ -156,7 +157,7 @@ async def test_abandoned_poll_is_claimed_again(tmp_path: Path) -> None:
         before = await other.task(task.id)
         assert before.status is Status.COMPLETED
         line.set()
-        await slow.reconcile.idle()
+        await ended(slow.reconcile)
         assert replace(await other.task(task.id), polls=before.polls) == before
         assert await other.happened(task.id) == ["task.submitted", "task.completed"]
 

@@ -6,6 +6,7 @@ from unittest.mock import patch
 
 from service.entry import Entry, Recorded
 from service.reconcile import IN_HAND
+from tests.unit.ended import ended
 from tests.unit.loops import HOUR, PATIENCE, Loop, a_loop
 
 
@@ -43,7 +44,7 @@ async def test_the_next_is_asked_about_while_an_answer_waits_for_its_commit(tmp_
                 async with asyncio.timeout(PATIENCE):
                     await slow.waiting.acquire()
             slow.go.set()
-            await loop.reconcile.idle()
+            await ended(loop.reconcile)
         assert loop.reconcile.outcomes == {"completed": 2}
 
 
@@ -54,7 +55,7 @@ async def test_no_more_is_asked_at_once_than_is_allowed(tmp_path: Path) -> None:
         loop.upstream.fetch_line = asyncio.Event()
         assert [await loop.reconcile.round() for _ in range(IN_HAND)] == [1, 0, 0, 0]
         loop.upstream.fetch_line.set()
-        await loop.reconcile.idle()
+        await ended(loop.reconcile)
         assert await loop.poll_due() == 1
 
 
@@ -69,7 +70,7 @@ async def test_a_free_place_rings_before_the_answer_is_recorded(tmp_path: Path) 
             await loop.reconcile.round()
             assert await ring
             slow.go.set()
-            await loop.reconcile.idle()
+            await ended(loop.reconcile)
 
 
 async def test_answers_that_wait_for_their_commits_have_an_end(tmp_path: Path) -> None:
@@ -87,4 +88,4 @@ async def test_answers_that_wait_for_their_commits_have_an_end(tmp_path: Path) -
                     await slow.waiting.acquire()
             assert await loop.reconcile.round() == 0
             slow.go.set()
-            await loop.reconcile.idle()
+            await ended(loop.reconcile)

@@ -1,4 +1,4 @@
-"""The clock that rings, and one full round for whoever sleeps in between."""
+"""The clock that rings the rounds."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,18 +8,11 @@ from typing import Any
 
 import pytest
 
-from service.clock_watch import ClockWatch
-from service.core.task import Status
-from service.dispatch import Dispatch
-from service.errors import StoreUnavailable, Throttled
-from service.orphans import Orphans
-from service.places import Places
-from service.rounds import Rounds
+from service.errors import StoreUnavailable
 from service.store.signals import LocalSignals
 from service.ticker import Round, Ticker
-from tests.unit.deliveries import handler, tools
-from tests.unit.loops import LEASE, MINUTE, PATIENCE, Loop, a_loop
-from tests.unit.scripted import DONE
+from tests.unit.full import rounds_of
+from tests.unit.loops import PATIENCE, a_loop
 
 SELDOM = timedelta(hours=1)
 
@@ -195,76 +188,11 @@ async def test_missed_rings_are_one_ring() -> None:
     await ticker.stop()
 
 
-# ── one full round ───────────────────────────────────────────────────────────
-
-
-def _rounds(loop: Loop, seen: list[str]) -> Rounds:
-    async def hear(event: object, _tools: object) -> None:
-        seen.append(getattr(event, "type", ""))
-
-    dispatch = Dispatch(
-        loop.store.deliveries,
-        Places([handler("log", hear)], lease=LEASE, ring=lambda: loop.store.signals.ring("dispatch")),
-        lambda _claim, _handler: tools(),
-        loop.clock,
-        schedule=(timedelta(),),
-        jitter=lambda: 0.0,
-    )
-    return Rounds(
-        receive=loop.receive,
-        submit=loop.submit,
-        reconcile=loop.reconcile,
-        dispatch=dispatch,
-        upstream=loop.paced,
-        watch=ClockWatch(loop.store.recall, clock=loop.clock, lease=LEASE),
-        orphans=Orphans(loop.store.deliveries, []),
-    )
-
-
-async def _once(rounds: Rounds) -> dict[str, int]:
-    async with asyncio.timeout(PATIENCE):
-        return await rounds.reconcile_once()
-
-
-async def test_one_full_round_takes_everything_that_is_due(tmp_path: Path) -> None:
-    """Queued tasks are submitted, due ones polled, and what follows is dispatched, in one go."""
-    async with a_loop(tmp_path) as loop:
-        seen: list[str] = []
-        rounds = _rounds(loop, seen)
-        task = await loop.submitted()
-        loop.upstream.tell("up1")
-        loop.clock.move(MINUTE)
-        await loop.accept()
-        done = await _once(rounds)
-        assert done == {"swept": 0, "submitted": 1, "polled": 1, "dispatched": 3}
-        assert (await loop.task(task.id)).status is Status.COMPLETED
-        assert sorted(seen) == ["task.completed", "task.submitted", "task.submitted"]
-        assert sum((await _once(rounds)).values()) == 0
-        await rounds.drain(0)
-
-
-async def test_full_round_is_given_up_while_the_upstream_pauses(tmp_path: Path) -> None:
-    """A pause of an hour ends the round at once and says so; who waits it out is queued again at the stop, unbilled."""
-    async with a_loop(tmp_path, rate=1000) as loop:
-        seen: list[str] = []
-        rounds = _rounds(loop, seen)
-        loop.upstream.creates.append(DONE)
-        await loop.submitted()
-        loop.upstream.creates.append(Throttled("slow down", retry_after=timedelta(hours=1)))
-        tasks = [await loop.accept() for _ in range(3)]
-        done = await _once(rounds)
-        assert 3590 <= done.pop("upstream_pause_seconds") <= 3600
-        assert done["dispatched"] == 2
-        await rounds.drain(0)
-        assert [(await loop.task(task.id)).status for task in tasks] == [Status.QUEUED] * 3
-        assert sum(loop.upstream.bills.values()) == 1
-
-
 def test_every_round_has_a_name_of_its_own(tmp_path: Path) -> None:
     """The rounds cover learn, sweep, submit, reconcile, dispatch, orphans and prune, each with a rhythm."""
 
     async def names() -> list[str]:
         async with a_loop(tmp_path) as loop:
-            return [one.name for one in _rounds(loop, []).all() if one.every > timedelta()]
+            return [one.name for one in rounds_of(loop, []).all() if one.every > timedelta()]
 
     assert asyncio.run(names()) == ["learn", "inbox", "sweep", "submit", "reconcile", "dispatch", "orphans", "prune"]

@@ -13,6 +13,7 @@ from service import record as record_module
 from service.core.task import Status, UpstreamId
 from service.errors import NeverLeft
 from service.ports import Order
+from tests.unit.ended import ended
 from tests.unit.loops import LEASE, MINUTE, PATIENCE, SECOND, a_loop, a_world
 
 
@@ -30,7 +31,7 @@ async def test_dead_workers_submission_is_swept_into_doubt_and_its_late_reply_la
         assert (await other.task(task.id)).status is Status.IN_DOUBT
         assert await other.submit_due() == 0
         world.upstream.line.set()
-        await slow.submit.idle()
+        await ended(slow.submit)
         after = await other.task(task.id)
         assert (after.status, after.upstream_id, after.leased_until) == (Status.IN_PROGRESS, "up1", None)
         assert world.upstream.bills == {task.id: 1}
@@ -51,7 +52,7 @@ async def test_late_never_left_does_nothing_once_another_took_over(tmp_path: Pat
         assert await other.poll_due() == 1
         before = await other.task(task.id)
         world.upstream.gate.set()
-        await slow.submit.idle()
+        await ended(slow.submit)
         assert await other.task(task.id) == before
         assert before.status is Status.IN_DOUBT
 
@@ -123,7 +124,7 @@ async def test_reply_is_kept_until_the_store_takes_it(tmp_path: Path, monkeypatc
         await loop.submit.round()
         await _arrival(loop.ledger.number(loop.ledger.transactions + 3))
         away.rename(file)
-        await loop.submit.idle()
+        await ended(loop.submit)
         assert (await loop.task(task.id)).status is Status.IN_PROGRESS
         assert await loop.happened(task.id) == ["task.submitted"]
 

@@ -143,8 +143,9 @@ class World:
         self.replayed.extend(found)
         return found
 
-    async def reconcile_once(self) -> Mapping[str, int]:
+    async def reconcile_once(self, *, begin_for: timedelta | None = None) -> Mapping[str, int]:
         """Do one round."""
+        assert begin_for
         self._maybe_fail()
         return {"submitted": 1, "polled": 2, "dispatched": 3}
 

@@ -1,0 +1,138 @@
+"""One full round: everything that is due, and what that makes due, for whoever sleeps in between."""
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+
+import structlog
+
+from service.dispatch import Dispatch
+from service.ports import PacedUpstream
+from service.receive import Receive
+from service.reconcile import Reconcile
+from service.submit import Submit
+
+Begin = Callable[[], Awaitable[Sequence[asyncio.Task[None]]]]
+
+log = structlog.get_logger("boomerang.rounds")
+
+MOST_LAPS = 100
+"""How often one full round goes about: each lap can make new work due, and it must come to an end."""
+
+BREATH = 0.05
+"""Seconds between looks at the budget and the pause of the upstream, which change with time alone."""
+
+LONG_BREATH = 0.5
+"""Seconds between looks at whether the process stops, while handlers run."""
+
+PATIENCE = timedelta(seconds=10)
+"""The longest pause of the upstream's that one full round waits for."""
+
+
+class FullRound:
+    """Submits, polls and dispatches what is due, and waits for what it has begun, not for what others begin meanwhile.
+
+    One at a time: who asks while one is running is answered with its result.
+    """
+
+    def __init__(
+        self, *, receive: Receive, submit: Submit, reconcile: Reconcile, dispatch: Dispatch, upstream: PacedUpstream
+    ) -> None:
+        self._receive = receive
+        self._submit = submit
+        self._reconcile = reconcile
+        self._dispatch = dispatch
+        self._upstream = upstream
+        self._running: asyncio.Task[dict[str, int]] | None = None
+        self._begin_until = math.inf
+        self._stopping = False
+
+    async def run(self, *, begin_for: timedelta | None = None) -> dict[str, int]:
+        """Work through everything that is due now, and what that makes due; return how many of each were done.
+
+        With `begin_for` nothing more is begun after that time: what is left is for the next round. While the upstream
+        asks for a pause longer than PATIENCE, what needs it is given up for this time: the answer's
+        `upstream_pause_seconds` says so. A round goes on when who asked for it has gone.
+        """
+        if self._running is None:
+            seconds = math.inf if begin_for is None else begin_for.total_seconds()
+            self._begin_until = asyncio.get_running_loop().time() + seconds
+            self._running = asyncio.create_task(self._work_through(), name="full round")
+            self._running.add_done_callback(self._ended)
+        return await asyncio.shield(self._running)
+
+    async def stop(self, seconds: float) -> None:
+        """Begin nothing more; give what is just being begun up to `seconds`."""
+        self._stopping = True
+        if self._running:
+            await asyncio.wait([self._running], timeout=seconds)
+        if self._running:
+            self._running.cancel()
+
+    def _ended(self, running: asyncio.Task[dict[str, int]]) -> None:
+        self._running = None
+        if not running.cancelled() and (error := running.exception()):
+            log.warning("full round broke off", error=type(error).__name__)
+
+    def _may_begin(self) -> bool:
+        return not self._stopping and asyncio.get_running_loop().time() < self._begin_until
+
+    async def _work_through(self) -> dict[str, int]:
+        await self._reconcile.learn()
+        done = Counter({"swept": await self._submit.sweep(), "submitted": 0, "polled": 0, "dispatched": 0})
+        for _ in range(MOST_LAPS):
+            await self._read_inbox()
+            lap = {
+                "submitted": await self._through(self._submit.begin),
+                "polled": await self._through(self._reconcile.begin),
+                "dispatched": await self._dispatched(),
+            }
+            done.update(lap)
+            if not any(lap.values()):
+                break
+        return dict(done) | self._given_up()
+
+    def _given_up(self) -> dict[str, int]:
+        if not self._paused():
+            return {}
+        seconds = round(self._upstream.pause.total_seconds())
+        log.warning("round given up: the upstream asks for a pause", seconds=seconds)
+        return {"upstream_pause_seconds": seconds}
+
+    def _paused(self) -> bool:
+        return self._upstream.pause > PATIENCE
+
+    async def _through(self, begin: Begin) -> int:
+        """Begin what is due, as much as the budget lets through at once, until nothing is or the upstream pauses."""
+        total = 0
+        while self._may_begin() and not self._paused():
+            if self._upstream.ready() < 1:
+                await asyncio.sleep(BREATH)
+                continue
+            begun = await begin()
+            if not begun:
+                break
+            await self._wait(begun, BREATH, unless=self._paused)
+            total += len(begun)
+        return total
+
+    async def _wait(
+        self, begun: Sequence[asyncio.Task[None]], seconds: float, *, unless: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Wait for what was begun, and look every so many `seconds` whether a stop or a pause keeps it from ending."""
+        pending = set(begun)
+        while pending and not (self._stopping or unless()):
+            _, pending = await asyncio.wait(pending, timeout=seconds)
+
+    async def _read_inbox(self) -> None:
+        while self._may_begin() and await self._receive.round():
+            pass
+
+    async def _dispatched(self) -> int:
+        total = 0
+        while self._may_begin() and (begun := await self._dispatch.begin()):
+            await self._wait(begun, LONG_BREATH)
+            total += len(begun)
+        return total

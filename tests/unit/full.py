@@ -1,0 +1,43 @@
+"""The rounds of a process, put together for tests."""
+
+from datetime import timedelta
+
+from service.clock_watch import ClockWatch
+from service.dispatch import Dispatch
+from service.full_round import FullRound
+from service.orphans import Orphans
+from service.places import Places
+from service.rounds import Rounds
+from tests.unit.deliveries import handler, tools
+from tests.unit.loops import LEASE, Loop
+
+
+def rounds_of(loop: Loop, seen: list[str]) -> Rounds:
+    """Return the rounds over `loop`, with one handler that puts the types of events into `seen`."""
+
+    async def hear(event: object, _tools: object) -> None:
+        seen.append(getattr(event, "type", ""))
+
+    dispatch = Dispatch(
+        loop.store.deliveries,
+        Places([handler("log", hear)], lease=LEASE, ring=lambda: loop.store.signals.ring("dispatch")),
+        lambda _claim, _handler: tools(),
+        loop.clock,
+        schedule=(timedelta(),),
+        jitter=lambda: 0.0,
+    )
+    return Rounds(
+        receive=loop.receive,
+        submit=loop.submit,
+        reconcile=loop.reconcile,
+        dispatch=dispatch,
+        full=FullRound(
+            receive=loop.receive,
+            submit=loop.submit,
+            reconcile=loop.reconcile,
+            dispatch=dispatch,
+            upstream=loop.paced,
+        ),
+        watch=ClockWatch(loop.store.recall, clock=loop.clock, lease=LEASE),
+        orphans=Orphans(loop.store.deliveries, []),
+    )

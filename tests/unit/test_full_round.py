@@ -1,0 +1,128 @@
+"""One full round for whoever sleeps in between: all that is due, once, and no longer than it takes."""
+
+import asyncio
+from collections.abc import Awaitable
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from service.core.task import Status
+from service.errors import StoreUnavailable, Throttled
+from service.rounds import Rounds
+from tests.unit.full import rounds_of
+from tests.unit.loops import MINUTE, PATIENCE, a_loop
+from tests.unit.scripted import DONE
+
+T = TypeVar("T")
+
+
+async def _in_time(work: Awaitable[T]) -> T:
+    async with asyncio.timeout(PATIENCE):
+        return await work
+
+
+async def _once(rounds: Rounds) -> dict[str, int]:
+    return await _in_time(rounds.reconcile_once())
+
+
+async def test_one_full_round_takes_everything_that_is_due(tmp_path: Path) -> None:
+    """Queued tasks are submitted, due ones polled, and what follows is dispatched, in one go."""
+    async with a_loop(tmp_path) as loop:
+        seen: list[str] = []
+        rounds = rounds_of(loop, seen)
+        task = await loop.submitted()
+        loop.upstream.tell("up1")
+        loop.clock.move(MINUTE)
+        await loop.accept()
+        done = await _once(rounds)
+        assert done == {"swept": 0, "submitted": 1, "polled": 1, "dispatched": 3}
+        assert (await loop.task(task.id)).status is Status.COMPLETED
+        assert sorted(seen) == ["task.completed", "task.submitted", "task.submitted"]
+        assert sum((await _once(rounds)).values()) == 0
+        await rounds.drain(0)
+
+
+async def test_full_round_is_given_up_while_the_upstream_pauses(tmp_path: Path) -> None:
+    """A pause of an hour ends the round at once and says so; who waits it out is queued again at the stop, unbilled."""
+    async with a_loop(tmp_path, rate=1000) as loop:
+        seen: list[str] = []
+        rounds = rounds_of(loop, seen)
+        loop.upstream.creates.append(DONE)
+        await loop.submitted()
+        loop.upstream.creates.append(Throttled("slow down", retry_after=timedelta(hours=1)))
+        tasks = [await loop.accept() for _ in range(3)]
+        done = await _once(rounds)
+        assert 3590 <= done.pop("upstream_pause_seconds") <= 3600
+        assert done["dispatched"] == 2
+        await rounds.drain(0)
+        assert [(await loop.task(task.id)).status for task in tasks] == [Status.QUEUED] * 3
+        assert sum(loop.upstream.bills.values()) == 1
+
+
+async def test_full_round_waits_for_no_work_of_others(tmp_path: Path) -> None:
+    """What another round of the process has in hand, however long, holds up no answer."""
+    async with a_loop(tmp_path) as loop:
+        rounds, gate = rounds_of(loop, []), asyncio.Event()
+        loop.upstream.gate = gate
+        await loop.accept()
+        assert await loop.submit.round() == 1
+        assert (await _once(rounds))["submitted"] == 0
+        gate.set()
+
+
+async def test_who_asks_meanwhile_gets_the_result_of_the_round_that_is_running(tmp_path: Path) -> None:
+    """Two who ask at once are told the same; one who goes away takes nothing from the other."""
+    async with a_loop(tmp_path) as loop:
+        rounds, gate = rounds_of(loop, []), asyncio.Event()
+        loop.upstream.gate = gate
+        await loop.accept()
+        first, second, third = (asyncio.create_task(rounds.reconcile_once()) for _ in range(3))
+        await _in_time(loop.upstream.arrived.wait())
+        first.cancel()
+        gate.set()
+        assert await _in_time(second) == await _in_time(third)
+        assert (await second)["submitted"] == 1
+        assert (await _once(rounds))["submitted"] == 0
+
+
+async def test_full_round_begins_nothing_more_once_its_time_is_over(tmp_path: Path) -> None:
+    """Who waits for an answer gets one: what is left is for the next round."""
+    async with a_loop(tmp_path) as loop:
+        rounds = rounds_of(loop, [])
+        await loop.accept()
+        assert (await _in_time(rounds.reconcile_once(begin_for=timedelta())))["submitted"] == 0
+        assert (await _once(rounds))["submitted"] == 1
+
+
+async def test_full_round_begins_nothing_more_once_the_process_stops(tmp_path: Path) -> None:
+    """A stop cuts the round short; it answers with what was done, and later ones do nothing."""
+    async with a_loop(tmp_path, concurrency=1) as loop:
+        rounds, gate = rounds_of(loop, []), asyncio.Event()
+        loop.upstream.gate = gate
+        for _ in range(3):
+            await loop.accept()
+        asked = asyncio.create_task(rounds.reconcile_once())
+        await _in_time(loop.upstream.arrived.wait())
+        stopping = asyncio.create_task(rounds.drain(PATIENCE))
+        assert (await _in_time(asked))["submitted"] == 1
+        gate.set()
+        await _in_time(stopping)
+        assert (await _once(rounds))["submitted"] == 0
+        assert sum(loop.upstream.bills.values()) == 1
+
+
+async def test_full_round_that_breaks_off_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asked is told why; the next round has its chance."""
+    async with a_loop(tmp_path) as loop:
+        rounds = rounds_of(loop, [])
+
+        async def gone() -> None:
+            raise StoreUnavailable("the database is away")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(rounds.reconcile, "learn", gone)
+            with pytest.raises(StoreUnavailable):
+                await _once(rounds)
+        assert (await _once(rounds))["submitted"] == 0
