@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -14,6 +13,7 @@ import structlog
 from starlette.types import ASGIApp
 
 from service import plugins
+from service.ending import asked_to_stop, end_by_force
 from service.errors import BadSetting, SchemaBehind
 from service.logs import configure_logs
 from service.media import missing_extras
@@ -48,18 +48,19 @@ THREAD_TURN = 0.001
 
 
 async def serve(settings: Settings, *, host: str, port: int | None, role: Role) -> None:
-    """Run the service until SIGTERM or SIGINT; `port` None opens none. Raises BadSetting, BadHandler."""
+    """Run the service until SIGTERM or SIGINT; `port` None opens none. Raises BadSetting, BadHandler.
+
+    After it the process ends, by force if a handler holds it.
+    """
     configure_logs(settings.log_format, settings.log_level)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = asked_to_stop()
     async with running(settings, host=host, port=port, role=role) as address:
         _suit_a_server()
         log.info("started", role=role, address=address, provider=settings.provider)
         await stop.wait()
         log.info("stopping", role=role, within_seconds=STOP_WITHIN)
     log.info("stopped", role=role)
+    end_by_force()
 
 
 def _suit_a_server() -> None:
@@ -84,11 +85,11 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
         _tell_what_is_missing(settings)
         await stack.enter_async_context(parts.store.listening())
         rounds = parts.rounds.receiving() if role == "web" else parts.rounds.all()
-        stopping = asyncio.Event()
-        await stack.enter_async_context(_working(parts, Ticker(rounds, parts.store.signals), stopping))
+        stopping, ticker = asyncio.Event(), Ticker(rounds, parts.store.signals)
+        await stack.enter_async_context(_working(parts, ticker, stopping))
         address = ""
         if port is not None:
-            app = _app(parts, role, stopping)
+            app = _app(parts, role, stopping, ticker)
             address = await stack.enter_async_context(serving(app, _listen(host, port)))
         try:
             yield address
@@ -161,18 +162,19 @@ async def _why_not_ready(parts: Parts) -> str | None:
         return f"the database cannot be looked at: {type(error).__name__}"
 
 
-def _app(parts: Parts, role: Role, stopping: asyncio.Event) -> ASGIApp:
-    services = _services(parts, stopping)
+def _app(parts: Parts, role: Role, stopping: asyncio.Event, ticker: Ticker) -> ASGIApp:
+    services = _services(parts, stopping, ticker)
     return create_probe_app(services) if role == "worker" else create_app(services)
 
 
-def _services(parts: Parts, stopping: asyncio.Event) -> Services:
+def _services(parts: Parts, stopping: asyncio.Event, ticker: Ticker) -> Services:
     return Services(
         health=parts.store.health,
         clock=parts.clock,
         api_keys=parts.settings.api_keys,
         counters=parts.counters,
         stopping=stopping.is_set,
+        unfit=ticker.unfit,
         desk=parts.desk,
         receiver=parts.receive,
         replayer=Replay(parts.store.deliveries, parts.clock),

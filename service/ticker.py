@@ -74,6 +74,15 @@ class Ticker:
         self._workers: list[asyncio.Task[None]] = []
         self._stopping = False
 
+    def unfit(self) -> str | None:
+        """Return what keeps it from ringing, None while nothing does."""
+        if self._stopping:
+            return "the process is stopping"
+        if not self._workers:
+            return "the rounds have not begun yet"
+        ended = [task.get_name() for task in (*self._workers, *self._listeners) if task.done()]
+        return f"{ended[0]} has ended unforeseen; restart the process" if ended else None
+
     async def start(self) -> None:
         """Begin every round once, then keep ringing."""
         for one in self._rounds:

@@ -37,6 +37,10 @@ def _never() -> bool:
     return False
 
 
+def _nothing() -> None:
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class WebLimits:
     """How large, how many and how slow bodies may be."""
@@ -50,7 +54,8 @@ class ProbeServices:
     """What a process needs to tell about itself.
 
     Without `api_keys` only callers on this machine are served, as an admin named `local`. `counters` are those of
-    this process, by name (`polls`) and label; `stopping` says that the process is about to end.
+    this process, by name (`polls`) and label; `stopping` says that the process is about to end, `unfit` what keeps it
+    from working, None while nothing does.
     """
 
     health: Health
@@ -58,6 +63,7 @@ class ProbeServices:
     api_keys: Sequence[ApiKey] = field(default=(), repr=False)
     counters: Callable[[], Counters] = _no_counters
     stopping: Callable[[], bool] = _never
+    unfit: Callable[[], str | None] = _nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +105,7 @@ def create_probe_app(services: ProbeServices) -> Starlette:
 
 
 def _probes(services: ProbeServices, counters: Callable[[], Counters]) -> list[Route]:
-    return ProbeApi(health=services.health, clock=services.clock, counters=counters).routes()
+    return ProbeApi(health=services.health, clock=services.clock, counters=counters, unfit=services.unfit).routes()
 
 
 def _added(counters: Counters, name: str, counts: Mapping[str, int]) -> Counters:

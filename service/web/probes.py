@@ -22,11 +22,12 @@ log = structlog.get_logger("service.web")
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeApi:
-    """Answers `/healthz`, `/readyz` and `/metrics`; `counters` are those of this process."""
+    """Answers `/healthz`, `/readyz` and `/metrics`; `counters` are those of this process, `unfit` is what ails it."""
 
     health: Health
     clock: Clock
     counters: Callable[[], Counters]
+    unfit: Callable[[], str | None]
 
     def routes(self) -> list[Route]:
         """Return its routes."""
@@ -41,7 +42,7 @@ class ProbeApi:
         return json_answer({"status": "alive"})
 
     async def ready(self, _: Request) -> Response:
-        """Answer 200 when the database answers and its schema fits, otherwise 503 with what to do."""
+        """Answer 200 when the database answers, its schema fits and the process works; else 503 with what to do."""
         wrong = await self._what_is_wrong()
         if wrong is None:
             return json_answer({"status": "ready"})
@@ -55,7 +56,7 @@ class ProbeApi:
     async def _what_is_wrong(self) -> str | None:
         try:
             with anyio.fail_after(READY_WITHIN):
-                return await self.health.ready()
+                return await self.health.ready() or self.unfit()
         except Exception as error:  # noqa: BLE001 - whatever keeps the database from answering, we are not ready
             log.warning("not_ready", error=type(error).__qualname__)
             return "the database does not answer"

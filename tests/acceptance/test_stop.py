@@ -1,5 +1,6 @@
 """SIGTERM: what is in hand ends or is given back within ten seconds, and the next process finishes the rest."""
 
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from time import monotonic
@@ -7,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
+import pytest
 from sqlalchemy import create_engine, text
 
 from tests.acceptance.processes import HOST, Child, Json, Town, command, free_port, until
@@ -31,6 +33,20 @@ async def slow(event: Event, tools: Tools) -> None:
     while Path("slow.wait").exists():
         await asyncio.sleep(0.05)
 '''
+DEAF_HANDLER = SLOW_HANDLER.replace(
+    "await asyncio.sleep(0.05)",
+    """
+        try:
+            await asyncio.sleep(0.05)
+        except asyncio.CancelledError:
+            continue
+""",
+).replace('Path("slow.wait").exists()', "True")
+BLOCKED_THREAD = (
+    SLOW_HANDLER.replace("await asyncio.sleep(0.05)", "await asyncio.to_thread(time.sleep, 3600)")
+    .replace("import asyncio", "import asyncio\nimport time")
+    .replace('Path("slow.wait").exists()', "True")
+)
 
 
 def rows(database_url: str, query: str, **values: str) -> list[tuple[Any, ...]]:
@@ -66,11 +82,16 @@ def status_of(database_url: str, task_id: str) -> str:
     return str(status)
 
 
-def with_slow_handler(town: Town) -> None:
-    """Put the slow handler where the service finds it, and let it wait."""
+def with_handler(town: Town, code: str) -> None:
+    """Put a handler where the service finds it."""
     folder = town.home / "handlers"
     folder.mkdir()
-    (folder / "slow.py").write_text(SLOW_HANDLER)
+    (folder / "slow.py").write_text(code)
+
+
+def with_slow_handler(town: Town) -> None:
+    """Put the slow handler where the service finds it, and let it wait."""
+    with_handler(town, SLOW_HANDLER)
     (town.home / "slow.wait").touch()
 
 
@@ -165,6 +186,40 @@ async def test_a_stuck_client_lengthens_no_stop(town: Town) -> None:
         created = (await sandbox.ledger())["requests"]["create"]
         assert left.count("queued") == len(sent) - created
         assert created <= 2 + 2
+
+
+@pytest.mark.parametrize("handler", [DEAF_HANDLER, BLOCKED_THREAD], ids=["deaf", "blocked thread"])
+async def test_a_handler_that_will_not_end_holds_no_process(town: Town, handler: str) -> None:
+    """What swallows its cancellation, or waits in a thread, is named; its delivery is given back, the process ends."""
+    with_handler(town, handler)
+    async with upstream(town, "--tiny-videos", "--run-time", "60s") as sandbox:
+        env = settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(town), HANDLERS="slow")
+        child = await serve(town, env)
+        async with service(child) as at:
+            await at.submit()
+            await until((town.home / "slow.began").exists, what="the handler")
+            begun = monotonic()
+            child.ask_to_stop()
+            assert await child.ended(seconds=WITHIN + 20) == 1
+            assert monotonic() - begun < WITHIN + 2
+        assert leases(sqlite(town)) == []
+        assert "ended by force" in child.said()
+
+
+async def test_a_second_interrupt_ends_the_process_at_once(town: Town) -> None:
+    """Ctrl-C asks to stop, and a second one does not wait; SIGTERM twice is once."""
+    with_slow_handler(town)
+    async with upstream(town, "--tiny-videos", "--run-time", "60s") as sandbox:
+        env = settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(town), HANDLERS="slow")
+        child = await serve(town, env)
+        async with service(child) as at:
+            await at.submit()
+            await until((town.home / "slow.began").exists, what="the handler")
+            for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+                child.process.send_signal(number)
+                await until(lambda: '"stopping"' in child.said(), what="the stop")
+            child.process.send_signal(signal.SIGINT)
+            assert await child.ended(seconds=2) == 130
 
 
 @asynccontextmanager

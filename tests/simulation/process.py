@@ -102,7 +102,7 @@ class Process:
             )
             ticker._scheduler = self._scheduler  # type: ignore[assignment] # it stands in
             await stack.enter_async_context(_working(parts, ticker, self._stop))
-            self.app = self._counted(_app(parts, "all", self._stop))
+            self.app = self._counted(_app(parts, "all", self._stop, ticker))
             self._around.network.serve(HOST, self)
             self._around.network.serve("service.test", self)
             await self._stop.wait()

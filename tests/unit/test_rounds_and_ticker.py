@@ -177,6 +177,19 @@ async def test_stop_cuts_a_round_off_in_the_end() -> None:
     assert work.finished == 0
 
 
+async def test_ticker_says_what_keeps_it_from_ringing() -> None:
+    """It is unfit until it has begun, when one of its tasks has ended, and once it stops."""
+    ticker, _ = _ticker(Work().run)
+    assert ticker.unfit() == "the rounds have not begun yet"
+    await ticker.start()
+    assert ticker.unfit() is None
+    ticker._workers[0].cancel()
+    await asyncio.wait(ticker._workers)
+    assert ticker.unfit() == "round-one has ended unforeseen; restart the process"
+    await ticker.stop()
+    assert ticker.unfit() == "the process is stopping"
+
+
 async def test_missed_rings_are_one_ring() -> None:
     """The clock's jobs coalesce, never run twice at once, and are never dropped for being late."""
     ticker, _ = _ticker(Work().run)

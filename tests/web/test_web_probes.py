@@ -66,6 +66,15 @@ async def test_ready_is_200(client: httpx.AsyncClient) -> None:
     assert (await client.get("/readyz")).json() == {"status": "ready"}
 
 
+async def test_a_process_that_does_not_work_is_not_ready(world: World) -> None:
+    """A database that fits is not enough: the process says what keeps it from working."""
+    services = ProbeServices(health=world, clock=world, unfit=lambda: "the rounds have not begun yet")
+    async with client_of(create_probe_app(services)) as prober:
+        answer = await prober.get("/readyz")
+        assert (answer.status_code, answer.json()["detail"]) == (503, "the rounds have not begun yet")
+        assert (await prober.get("/healthz")).status_code == 200
+
+
 async def test_a_worker_tells_about_itself_and_nothing_else(world: World) -> None:
     """The application of a worker has the probes, with a key before the metrics, and no API."""
     app = create_probe_app(ProbeServices(health=world, clock=world, api_keys=KEYS))
