@@ -20,6 +20,7 @@ from service.core.task import EventType, Status, Task, TaskId, UpstreamId
 from service.core.view import task_json
 from service.entry import (
     Entry,
+    Hint,
     Recorded,
     after_a_word,
     applies,
@@ -28,7 +29,7 @@ from service.entry import (
     strange_id,
     without_anothers_id,
 )
-from service.errors import StoreUnavailable
+from service.errors import OperatorError, StoreUnavailable
 from service.handling import Artifact
 from service.places import Births, Places
 from service.plan import Plan
@@ -95,8 +96,9 @@ class Record:
     async def catch_up(self, meaning: Callable[[InboxEntry], Entry], *, most: int = BATCH) -> int:
         """Record up to `most` callbacks that were kept unread, oldest first; return how many.
 
-        `meaning` says what there is to record about one. One that cannot be recorded is set aside as `broken`, so that
-        it holds up no other. Raises StoreUnavailable.
+        `meaning` says what there is to record about one. One that cannot be recorded for what is in it is set aside as
+        `broken`, so that it holds up no other, and the upstream is asked about its task. Raises OperatorError or
+        MemoryError, which are no fault of theirs: nothing is set aside then.
         """
         rows: list[InboxEntry] = []
         try:
@@ -105,7 +107,7 @@ class Record:
                 recorded = await self._write(transaction, page, [meaning(row) for row in rows], kept=True)
                 await transaction.read([_read(row, one) for row, one in zip(rows, recorded, strict=True)])
         except Exception as error:
-            if isinstance(error, StoreUnavailable) or not rows:
+            if isinstance(error, OperatorError | MemoryError) or not rows:
                 raise
             if len(rows) > 1:
                 return await self.catch_up(meaning, most=len(rows) // 2)
@@ -114,6 +116,9 @@ class Record:
 
     async def _set_aside(self, row: InboxEntry, error: Exception) -> None:
         log.error("callback set aside", task=row.task_id, error=type(error).__name__)
+        hinted = await self._batcher.add(Entry(task_id=row.task_id, hint=Hint(ended=False)))
+        if isinstance(hinted, OperatorError | MemoryError):
+            raise hinted
         async with self._ledger.transaction() as transaction:
             await transaction.read([changed(row, verdict="broken")])
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from sqlalchemy import Table
-from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -138,7 +138,7 @@ async def _in_time() -> AsyncIterator[None]:
 
 @contextmanager
 def troubles_told() -> Iterator[None]:
-    """Raise StoreUnavailable or SchemaBehind for what a driver says about the database's health."""
+    """Raise StoreUnavailable or SchemaBehind for what a driver says about anything but the values that it was given."""
     try:
         yield
     except NoConnection as error:
@@ -156,6 +156,6 @@ def _told(error: DBAPIError) -> OperatorError | None:
         return SchemaBehind('the database has another schema: run "boomerang migrate"')
     if said.startswith("invalid connection option"):  # what stands after the address's question mark
         return BadSetting(f"DATABASE_URL has an {said}")
-    if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError | InternalError):
-        return StoreUnavailable(f"the database cannot do it now: {said}")
-    return None
+    if isinstance(error, DataError | IntegrityError) and not error.connection_invalidated:
+        return None
+    return StoreUnavailable(f"the database cannot do it now: {said}")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, OperationalError, ProgrammingError
 
 from service.core.task import TaskId
 from service.errors import BadSetting, StoreUnavailable
@@ -96,6 +96,22 @@ async def test_callback_that_cannot_be_kept_is_not_half_kept(store: Store, troub
     await _pragma(store, end)
     assert await store.inbox.keep(rows) == set()
     assert (await store.health.gauges(NOW)).callbacks == {"unread": 40}
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ProgrammingError("SELECT", {}, sqlite3.ProgrammingError("permission denied")), StoreUnavailable),
+        (DatabaseError("SELECT", {}, sqlite3.DatabaseError("something new")), StoreUnavailable),
+        (DataError("SELECT", {}, sqlite3.DataError("value too long")), DataError),
+        (IntegrityError("SELECT", {}, sqlite3.IntegrityError("taken")), IntegrityError),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_only_what_is_the_values_own_fault_is_not_the_databases(error: Exception, told: type[Exception]) -> None:
+    """Whatever a driver says that the values did not bring about may pass: it is tried again."""
+    with pytest.raises(told), engine.troubles_told():
+        raise error
 
 
 async def test_connection_that_was_closed_is_replaced(store: Store) -> None:

@@ -17,7 +17,7 @@ from service.core.callback import Callback, read_body
 from service.core.task import Fact, Status, TaskId
 from service.core.tokens import Claim
 from service.entry import Entry, Recorded
-from service.errors import BadSignature, BadToken, NeverLeft, StoreUnavailable
+from service.errors import BadSignature, BadToken, NeverLeft, SchemaBehind, StoreUnavailable
 from service.ports import InboxEntry, Limits
 from service.receive import BUSY, FEW, GIVES_WAY, LITTLE, Crowd
 from tests.unit.loops import IN_DOUBT_FOR, SECOND, START, Loop, a_loop
@@ -165,6 +165,9 @@ async def test_callback_that_cannot_be_recorded_holds_up_no_other(
         assert await recorded(loop) == 5
         assert await loop.callbacks() == {"accepted": 4, "broken": 1}
         assert [(await loop.task(task.id)).settled for task in tasks] == [True, True, False, True, True]
+        loop.upstream.tell("up3")
+        assert await loop.poll_due() == 1  # at once, as somebody has spoken of it
+        assert (await loop.task(tasks[2].id)).status is Status.COMPLETED
 
 
 async def test_database_that_fails_leaves_callbacks_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,6 +182,26 @@ async def test_database_that_fails_leaves_callbacks_unread(tmp_path: Path, monke
         with monkeypatch.context() as broken:
             broken.setattr(loop.record, "_write", unavailable)
             with pytest.raises(StoreUnavailable):
+                await loop.receive.round()
+        assert await loop.callbacks() == {"unread": 1}
+        assert await recorded(loop) == 1
+
+
+@pytest.mark.parametrize("fault", [SchemaBehind("migrate"), MemoryError()], ids=["schema", "memory"])
+async def test_fault_that_is_no_callbacks_own_sets_none_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    """While a migration runs, or memory is short, even one callback alone stays unread, and is recorded later."""
+    async with a_loop(tmp_path) as loop:
+        await loop.submitted()
+        await loop.call_back(vtrix_body("completed"))
+
+        async def impossible(*_: object, **__: object) -> list[Recorded]:
+            raise fault
+
+        with monkeypatch.context() as broken:
+            broken.setattr(loop.record, "_write", impossible)
+            with pytest.raises(type(fault)):
                 await loop.receive.round()
         assert await loop.callbacks() == {"unread": 1}
         assert await recorded(loop) == 1
