@@ -1,15 +1,15 @@
 """Choosing the deliveries that are due, and running them: each stands alone, and no handler waits for another."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
 
 from service.attempt import Trial, Verdict, cancelled_by_us, describe_error, event_of, judge
 from service.batching import Batcher
+from service.delivery_in_hand import Hand, leases, log_outcome, lose, named
 from service.errors import StoreUnavailable
 from service.handling import Handler, Tools
 from service.places import Places
@@ -25,21 +25,6 @@ GOODBYE = 1.0
 """Seconds that cancelled handlers have to clean up."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.dispatch")
-
-
-@dataclass(kw_only=True, eq=False)
-class Hand:
-    """A delivery in hand. `running` is False once its handler has ended and only the result is to be stored.
-
-    `ends_by` is the event loop's time at which even a handler that was cancelled at its timeout must have ended.
-    """
-
-    claim: DeliveryClaim
-    handler: Handler
-    started_at: datetime
-    ends_by: float
-    running: bool = True
-    task: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
 class Dispatch:
@@ -108,7 +93,7 @@ class Dispatch:
         await self._give_up([hand for hand in self._hands if hand.running])
         await self._wait(GOODBYE)
         for hand in self._hands:
-            log.error("handler takes no notice of its cancellation", **_named(hand))
+            log.error("handler takes no notice of its cancellation", **named(hand))
         if self._renewer:
             self._renewer.cancel()
 
@@ -117,12 +102,12 @@ class Dispatch:
         hands = [hand for hand in self._hands if hand.running]
         if not hands:
             return
-        leases = _leases(hands)
-        held = await self._queue.renew(leases, until=self._clock.now() + self._lease)
+        fences = leases(hands)
+        held = await self._queue.renew(fences, until=self._clock.now() + self._lease)
         for hand in hands:
-            mine = hand.claim.id in held and hand.claim.fence == leases[hand.claim.id]
+            mine = hand.claim.id in held and hand.claim.fence == fences[hand.claim.id]
             if hand.running and not mine:
-                _lose(hand)
+                lose(hand)
 
     async def give_up_stuck(self) -> None:
         """End the attempts of handlers that took no notice of their timeout; their places stay taken."""
@@ -203,7 +188,12 @@ class Dispatch:
         return judge(error, trial)
 
     async def _run(self, hand: Hand) -> BaseException | None:
-        """Return what the handler raised."""
+        """Return what the handler raised; nothing for an event that it does not want.
+
+        Where its delivery was recorded the handler may not have been loaded, and nobody knew what it wants.
+        """
+        if hand.claim.event.type not in hand.handler.events:
+            return None
         try:
             async with asyncio.timeout(hand.handler.timeout) as limit:
                 await hand.handler.handle(event_of(hand.claim), self._tools(hand.claim, hand.handler))
@@ -228,7 +218,7 @@ class Dispatch:
             due_at=verdict.due_at,
         )
         held = await self._store_patiently(result)
-        _log_outcome(hand, result, held=held)
+        log_outcome(hand, result, held=held)
 
     async def _store_patiently(self, result: AttemptResult) -> bool | None:
         """Return whether the result was stored; None when it could not be: the lease runs out, and it is done again."""
@@ -260,41 +250,12 @@ class Dispatch:
     async def _give_up(self, hands: Sequence[Hand]) -> None:
         tasks = [hand.task for hand in hands if hand.task]
         for hand in hands:
-            log.info("delivery given back", **_named(hand))
+            log.info("delivery given back", **named(hand))
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=GOODBYE)
         try:
-            await self._queue.release(_leases(hand for hand in hands if hand.running))
+            await self._queue.release(leases(hand for hand in hands if hand.running))
         except StoreUnavailable as error:
             log.warning("leases not given back, they run out", error=describe_error(error))
-
-
-def _leases(hands: Iterable[Hand]) -> dict[str, int]:
-    """Return the fence of each delivery; one that was claimed again after a stall is held by its newer claim."""
-    return {hand.claim.id: hand.claim.fence for hand in sorted(hands, key=lambda hand: hand.claim.fence)}
-
-
-def _lose(hand: Hand) -> None:
-    """Stop a handler whose delivery is another's now: its late result would only meet the fence."""
-    log.warning("lease lost", **_named(hand))
-    if hand.task:
-        hand.task.cancel()
-
-
-def _named(hand: Hand) -> dict[str, str]:
-    return {"task": hand.claim.event.task_id, "delivery": hand.claim.id, "handler": hand.handler.name}
-
-
-def _log_outcome(hand: Hand, result: AttemptResult, *, held: bool | None) -> None:
-    (log.warning if result.outcome == "dead" else log.info)(
-        "delivery",
-        **_named(hand),
-        attempt=result.attempt,
-        event_type=hand.claim.event.type.value,
-        seconds=round((result.finished_at - result.started_at).total_seconds(), 3),
-        outcome={True: result.outcome, False: "discarded", None: "not stored"}[held],
-        fault=result.fault,
-        error=result.error,
-    )

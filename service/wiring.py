@@ -172,7 +172,7 @@ class Builder:
             task_deadline=self.settings.task_deadline,
             off_peak_deadline=self.settings.off_peak_deadline,
             allow_off_peak=self.settings.allow_off_peak,
-            handlers=frozenset(self.handlers),
+            handlers=frozenset(name for handler in self.handlers.values() for name in handler.names),
         )
         return Desk(
             intake=self.store.intake,
@@ -270,4 +270,4 @@ class Builder:
 
 
 def _subscription(handler: Handler) -> Subscription:
-    return Subscription(name=handler.name, events=handler.events, by_request=handler.by_request)
+    return Subscription(name=handler.name, events=handler.events, by_request=handler.by_request, former=handler.aliases)

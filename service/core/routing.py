@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 
+from service.core.param_values import address_faults
 from service.core.task import EventType, Json
 from service.core.webhook_secrets import is_webhook_secret
-from service.core.wire import http_url
 from service.errors import Fault, InvalidParams
 
 MAX_ENTRIES = 16
@@ -22,18 +22,28 @@ EVENT_NAMES = tuple(event.value for event in EventType)
 
 @dataclass(frozen=True, kw_only=True)
 class Subscription:
-    """What a handler wants: `events` by name; with `by_request` only when a `notify` entry asks for it."""
+    """What a handler wants: `events` by name; with `by_request` only when a `notify` entry asks for it.
+
+    `names` are its own and its former ones, which an entry may still have.
+    """
 
     name: str
     events: frozenset[str]
     by_request: bool = False
+    former: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return its own name and its former ones."""
+        return (self.name, *self.former)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
     """One delivery to make: `target` is the `notify` entry that asked for it, {} for none.
 
-    `lane_key` is the same for the same handler and target, in every process and for ever.
+    `lane_key` is the same for the same handler and target, in every process and for ever: an entry's is made of the
+    name that it has, and not of the one that the handler has taken since.
     """
 
     handler: str
@@ -42,13 +52,17 @@ class Route:
 
 
 def route(event_type: str, notify: Sequence[Json], handlers: Sequence[Subscription]) -> list[Route]:
-    """Return one route for each handler that wants the event, and for each different `notify` entry that does."""
-    by_name = {handler.name: handler for handler in handlers}
+    """Return one route for each handler that wants the event, and for each different `notify` entry that does.
+
+    An entry may name a handler that another process has, and that is not among `handlers`: what it wants is not known
+    here, so that the entry's own word counts alone.
+    """
+    by_name = {name: handler for handler in handlers for name in handler.names}
     ways = [_plain_way(each.name) for each in handlers if not each.by_request and event_type in each.events]
     for entry in notify:
-        handler = by_name.get(str(entry.get("handler")))
-        if handler and event_type in handler.events and event_type in (entry.get("events") or handler.events):
-            ways.append(_way(handler.name, entry))
+        handler = by_name.get(entry["handler"])
+        if (not handler or event_type in handler.events) and event_type in (entry.get("events") or EVENT_NAMES):
+            ways.append(_way(entry["handler"], entry))
     return list({way.lane_key: way for way in ways}.values())
 
 
@@ -125,7 +139,7 @@ def _event_faults(events: object) -> list[Complaint]:
 def _url_faults(url: object, *, required: bool) -> list[Complaint]:
     if url is None:
         return [(("url",), "is missing; the webhook handler needs an http or https address")] if required else []
-    return [] if http_url(url) else [(("url",), "must be an http or https address of at most 8192 characters")]
+    return [(("url",), fault) for fault in address_faults(url)]
 
 
 def _secret_faults(secret: object) -> list[Complaint]:

@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.dialects import sqlite
 
-from service.dispatch import Hand
+from service.delivery_in_hand import Hand
 from service.store import delivery_queue
 from service.store.delivery_queue import StoreDeliveryQueue
 from service.store.memory import StoreMemory

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -112,6 +113,16 @@ async def test_a_former_name_is_honoured() -> None:
     made.queue.put("visitor")
     assert await made.run_once() == 1
     assert made.queue.results[0].outcome == "delivered"
+
+
+async def test_a_handler_never_sees_an_event_that_it_does_not_want() -> None:
+    """What was recorded where the handler was not loaded, and nobody knew its events, is through at once."""
+    guest = Guest()
+    made = stage(replace(handler("guest", guest), events=frozenset({"task.failed"})))
+    made.queue.put("guest")
+    assert await made.run_once() == 1
+    assert [result.outcome for result in made.queue.results] == ["delivered"]
+    assert guest.events == []
 
 
 async def test_a_failure_follows_the_schedule_and_then_is_dead() -> None:

@@ -68,9 +68,20 @@ def test_equal_entries_are_one_route() -> None:
     assert len(targets("task.failed", hook(), turned, handlers=(HOOK,))) == 1
 
 
-def test_an_entry_whose_handler_is_gone_reaches_nobody() -> None:
-    """A handler that is no longer loaded takes no part."""
-    assert targets("task.failed", {"handler": "gone"}, handlers=(HOOK,)) == []
+def test_an_entry_for_a_handler_of_another_process_is_recorded_all_the_same() -> None:
+    """Who records need not have the handler: the entry says what it wants, everything unless it names events."""
+    elsewhere = {"handler": "elsewhere"}
+    narrow = elsewhere | {"events": ["task.failed"]}
+    assert targets("task.completed", elsewhere, narrow, handlers=(HOOK,)) == [("elsewhere", elsewhere)]
+    assert targets("task.failed", narrow, handlers=(HOOK,)) == [("elsewhere", narrow)]
+
+
+def test_an_entry_may_have_a_handlers_former_name() -> None:
+    """A task that was accepted before a handler was renamed is told as the new one wants, and in the same lane."""
+    renamed = Subscription(name="hook", events=HOOK.events - {"task.progressed"}, by_request=True, former=("webhook",))
+    ((new,), (old,)) = (route("task.failed", [hook()], [one]) for one in (renamed, HOOK))
+    assert new == old
+    assert targets("task.progressed", hook(), handlers=(renamed,)) == []
 
 
 def test_lanes_are_stable_and_apart() -> None:

@@ -1,0 +1,59 @@
+"""A delivery in hand: its claim, the handler that runs, and what the log says about it."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+
+from service.handling import Handler
+from service.ports import AttemptResult, DeliveryClaim
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.dispatch")
+
+
+@dataclass(kw_only=True, eq=False)
+class Hand:
+    """A delivery in hand. `running` is False once its handler has ended and only the result is to be stored.
+
+    `ends_by` is the event loop's time at which even a handler that was cancelled at its timeout must have ended.
+    """
+
+    claim: DeliveryClaim
+    handler: Handler
+    started_at: datetime
+    ends_by: float
+    running: bool = True
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+def leases(hands: Iterable[Hand]) -> dict[str, int]:
+    """Return the fence of each delivery; one that was claimed again after a stall is held by its newer claim."""
+    return {hand.claim.id: hand.claim.fence for hand in sorted(hands, key=lambda hand: hand.claim.fence)}
+
+
+def lose(hand: Hand) -> None:
+    """Stop a handler whose delivery is another's now: its late result would only meet the fence."""
+    log.warning("lease lost", **named(hand))
+    if hand.task:
+        hand.task.cancel()
+
+
+def named(hand: Hand) -> dict[str, str]:
+    """Return what a line in the log says about which delivery it is."""
+    return {"task": hand.claim.event.task_id, "delivery": hand.claim.id, "handler": hand.handler.name}
+
+
+def log_outcome(hand: Hand, result: AttemptResult, *, held: bool | None) -> None:
+    """Tell how an attempt ended; `held` says whether its result was stored, None where it could not be."""
+    (log.warning if result.outcome == "dead" else log.info)(
+        "delivery",
+        **named(hand),
+        attempt=result.attempt,
+        event_type=hand.claim.event.type.value,
+        seconds=round((result.finished_at - result.started_at).total_seconds(), 3),
+        outcome={True: result.outcome, False: "discarded", None: "not stored"}[held],
+        fault=result.fault,
+        error=result.error,
+    )
