@@ -20,7 +20,7 @@ import httpx
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
-from service.errors import BadSetting
+from service.errors import BadSetting, Reject
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -53,6 +53,10 @@ REFUSED = tuple(
 
 class EgressRefused(httpx.RequestError):
     """An address that must not be dialled for somebody else; the message names the setting that allows it."""
+
+
+class LiteralRefused(EgressRefused, Reject):
+    """The same of an address that is written as one: no later look-up will find another, so that no attempt follows."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +92,15 @@ class Egress:
         except ValueError as error:
             raise EgressRefused(f"{host} resolves to something that is no address") from error
         if not _public(found) and not any(one.covers(host, port, found) for one in self._allowed):
-            raise EgressRefused(
+            refused = LiteralRefused if _ends_in_a_number(host) else EgressRefused
+            raise refused(
                 f"{host} is at {found}, which is not public: it is not dialled unless BOOMERANG_EGRESS_ALLOW names it"
             )
+
+
+def _ends_in_a_number(host: str) -> bool:
+    """Whether `host` is an address and no name, in any spelling; see https://url.spec.whatwg.org/#ends-in-a-number-checker."""
+    return ":" in host or host.rstrip(".").rpartition(".")[2][:1].isdecimal()
 
 
 def _public(address: Address) -> bool:
