@@ -12,7 +12,7 @@ from service.core.inputs import Input
 from service.core.media import Inspector
 from service.core.params import Checked, duration_bucket
 from service.core.task import Fact, Json, Status, Task, TaskId
-from service.entry import Entry
+from service.entry import SECOND_BILL, Entry
 from service.errors import Conflict, NotFound
 from service.new_task import CheckedTask, NewTask, check_new_task
 from service.ports import Clock, IdempotencyKey, Inputs, Intake, Library, Upstream
@@ -123,21 +123,28 @@ class Desk:
     async def resubmit(self, task_id: TaskId) -> Task:
         """Submit the same again as a new, linked task: a person accepts a possible second bill.
 
-        The same task is resubmitted once: a second call returns the first one's task. Raises NotFound or Conflict.
+        The same task is resubmitted once: a second call returns the first one's task. An old one in doubt is not
+        submitted again by itself any more, whatever ON_IN_DOUBT says. Raises NotFound or Conflict.
         """
-        old = await self._library.task(task_id)
-        if old is None:
-            raise NotFound("there is no such task")
-        if old.status not in RESUBMITTABLE:
-            allowed = ", ".join(sorted(RESUBMITTABLE))
-            raise Conflict(f"the task is {old.status}; only {allowed} tasks can be submitted again")
+        old = _resubmittable(await self._library.task(task_id))
         inputs = await self._inputs.load(task_id)
         if missing := _missing(old.params, inputs):
             raise Conflict(f"{missing} is older than RETENTION and gone; submit a new task with it")
+        marked = await self._record.add(Entry(task_id=task_id, warning=SECOND_BILL, only_if=Status.IN_DOUBT))
+        _resubmittable(marked.task)
         now = self._clock.now()
         new = _copy(old, TaskId(self._new_id()), now, now + self._allowed(old.params))
         once = IdempotencyKey(key=f"{NO_CLIENTS}resubmit/{old.id}", digest=old.id)
         return await self._intake.add(new, list(inputs.values()), once)
+
+
+def _resubmittable(task: Task | None) -> Task:
+    if task is None:
+        raise NotFound("there is no such task")
+    if task.status not in RESUBMITTABLE:
+        allowed = ", ".join(sorted(RESUBMITTABLE))
+        raise Conflict(f"the task is {task.status}; only {allowed} tasks can be submitted again")
+    return task
 
 
 def _copy(old: Task, new_id: TaskId, now: datetime, deadline_at: datetime) -> Task:
@@ -151,7 +158,7 @@ def _copy(old: Task, new_id: TaskId, now: datetime, deadline_at: datetime) -> Ta
         params=old.params,
         metadata=old.metadata,
         notify=old.notify,
-        warnings=old.warnings,
+        warnings=tuple(warning for warning in old.warnings if warning != SECOND_BILL),
         created_at=now,
         due_at=now,
         deadline_at=deadline_at,

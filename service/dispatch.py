@@ -92,7 +92,7 @@ class Dispatch:
         await self._wait(max(0.0, until - asyncio.get_running_loop().time()))
         await self._give_up([hand for hand in self._hands if hand.running])
         await self._wait(GOODBYE)
-        for hand in self._hands:
+        for hand in [hand for hand in self._hands if hand.running]:
             log.error("handler takes no notice of its cancellation", **named(hand))
         if self._renewer:
             self._renewer.cancel()

@@ -12,6 +12,9 @@ from service.ports import InboxEntry
 ANOTHERS_ID = "the upstream named this task as it had named another one: what became of it is not known"
 EAGER_POLLS = 32
 BREATHER = timedelta(seconds=1)
+SECOND_BILL = "the reply to a submission was lost, and the task was submitted again: the upstream may bill it twice"
+"""Marks a task that was submitted again in doubt: the operator's yes is to a second bill, not to a third."""
+
 NOTHING_MADE = frozenset({Status.FAILED, Status.CANCELED})
 
 
@@ -37,8 +40,9 @@ class Entry:
     conclusions from that lease, and do nothing once it was lost; nor do `only_if` entries for another status.
     `submission` is the one that the fact is about. `due_at` overrules the plan. `named` is the id that a callback's
     body named, which need not be one that the upstream's GET knows. `tried` counts a sending that never left.
-    `warning` is kept with the task. `poll` is for the history. `expires` lets a task that is past its deadline and not
-    at its end expire in the same commit: between two, its step would be due again, and be taken up for ever.
+    `warning` is kept with the task; an entry whose warning is there already does nothing. `poll` is
+    for the history. `expires` lets a task that is past its deadline and not at its end expire in the same commit:
+    between two, its step would be due again, and be taken up for ever.
     """
 
     task_id: TaskId
@@ -75,6 +79,8 @@ def applies(entry: Entry, task: Task) -> bool:
         return False
     if entry.ours_only and entry.fence != task.fence:
         return False
+    if entry.warning in task.warnings:
+        return False
     return not _about_the_past(entry, task)
 
 
@@ -95,7 +101,8 @@ def apply(entry: Entry, before: Task, plan: Plan, now: datetime) -> Step:
     after = _with_hint(entry, after, now)
     asked_for, note = (None, None) if after.final else (entry.due_at, entry.note)  # what is over waits no more
     due_at = asked_for or _due(entry, before, after, plan, now)
-    warnings = (*after.warnings, entry.warning) if entry.warning and step.task is not before else after.warnings
+    warned = entry.warning and (step.task is not before or entry.fact is None)
+    warnings = (*after.warnings, entry.warning) if warned else after.warnings
     return Step(task=changed(after, due_at=due_at, note=note, warnings=warnings), events=step.events)
 
 

@@ -59,13 +59,15 @@ class Hands(Generic[K]):
         try:
             while self._running:
                 await asyncio.sleep(self._pause)
-                await self._renew_once()
+                await self.renew()
         finally:
             self._renewer = None
 
-    async def _renew_once(self) -> None:
+    async def renew(self) -> None:
+        """Prolong the leases of what is in hand, if the store can."""
         try:
-            await self._renew(dict(self._fences))
+            if self._fences:
+                await self._renew(dict(self._fences))
         except Exception as error:  # noqa: BLE001 - the next beat tries again, and the lease outlives two of them
             log.warning("leases not renewed", error=type(error).__name__)
 

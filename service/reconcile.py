@@ -11,7 +11,7 @@ import structlog
 from service.core.facts import fact_from_json
 from service.core.task import Fact, Json, Source, Status, Task, TaskError, TaskId, UpstreamId
 from service.core.tokens import Tokens
-from service.entry import NOTHING_MADE, Entry
+from service.entry import NOTHING_MADE, SECOND_BILL, Entry
 from service.errors import Refused, StoreUnavailable, Throttled, UnknownTask, Unwell
 from service.hands import Hands
 from service.plan import Plan
@@ -38,8 +38,10 @@ UNKNOWN = TaskError(
     message="the reply to the submission was lost and nothing came after it; submit again if you accept a second bill",
 )
 
-SECOND_BILL = "the reply to a submission was lost, and the task was submitted again: the upstream may bill it twice"
-"""Marks a task that was submitted again in doubt: the operator's yes is to a second bill, not to a third."""
+LATE = timedelta(minutes=1)
+"""How late a doubt may be looked at: later, this process slept or was busy, and may have heard nothing meanwhile."""
+
+LISTENS_AGAIN = "waits for its callback once more: nobody may have listened while it could come"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,7 @@ class Reconcile:
         self._terms = terms
         self._questions = questions
         self._asking = 0
+        self._listens_since = clock.now()
         self.outcomes: Counter[str] = Counter()
         self._hands: Hands[TaskId] = Hands(
             most=IN_HAND * terms.concurrency,
@@ -106,7 +109,9 @@ class Reconcile:
         return [self._start(task) for task in claimed]
 
     def _room(self) -> int:
-        return min(self._hands.free, self._terms.concurrency - self._asking, self._upstream.ready())
+        """Return how many more may be asked about; during a pause all that are due are looked at, and put off."""
+        ready = self._terms.concurrency if self._upstream.pause > timedelta() else self._upstream.ready()
+        return min(self._hands.free, self._terms.concurrency - self._asking, ready)
 
     def _start(self, task: Task) -> asyncio.Task[None]:
         self._asking += 1
@@ -148,12 +153,22 @@ class Reconcile:
         """Return what there is to record about `task` now; whatever breaks off, its deadline stands."""
         try:
             return await self._ask(task)
-        except (Unwell, Throttled, Refused) as error:
+        except Throttled as throttled:
+            return self._put_off(task, throttled)
+        except (Unwell, Refused) as error:
             log.warning("upstream unwell", task=task.id, why=str(error)[:200])
             return self._unanswered(task, type(error).__name__.lower())
         except Exception as error:
             log.exception("question broke off", task=task.id, error=type(error).__name__)
             return self._unanswered(task, "broken off")
+
+    def _put_off(self, task: Task, throttled: Throttled) -> Entry:
+        """Ask again once the pause is over that the upstream asks for, but see that the task expires in time."""
+        entry = Entry(task_id=task.id, fence=task.fence, poll="throttled")
+        if throttled.retry_after is None:
+            return entry
+        now = self._clock.now()
+        return replace(entry, due_at=min(now + throttled.retry_after, max(now, task.deadline_at)))
 
     async def _ask(self, task: Task) -> Entry:
         upstream_id = task.upstream_id or task.hinted_id
@@ -203,9 +218,20 @@ class Reconcile:
         fact = await self._found(task)
         if fact:
             return self._answered(task, replace(fact, correlation=None))
-        if self._clock.now() >= self._plan.given_up_at(task):
-            return self._given_up(task, "not found")
-        return self._unanswered(task, "not found")
+        now = self._clock.now()
+        if now < self._plan.given_up_at(task):
+            return self._unanswered(task, "not found")
+        if self._may_have_missed_it(task):
+            due_at = min(now + self._plan.in_doubt_for, max(now, task.deadline_at))
+            return replace(self._unanswered(task, "not found"), due_at=due_at, note=LISTENS_AGAIN)
+        return self._given_up(task, "not found")
+
+    def _may_have_missed_it(self, task: Task) -> bool:
+        """Whether a callback may have come while nobody listened; it is waited for once more, and no third time."""
+        if self._upstream.lists or task.note == LISTENS_AGAIN or task.due_at is None:
+            return False
+        young = self._listens_since > task.due_at - self._plan.in_doubt_for
+        return young or self._clock.now() > task.due_at + LATE
 
     async def _found(self, task: Task) -> Fact | None:
         if not self._upstream.lists:

@@ -106,7 +106,11 @@ class Submit:
             await self._queue.note_waiting(_why_held_back(held_back, self._terms.limits), now=now)
 
     async def sweep(self) -> int:
-        """Book submissions whose worker has died as in doubt; return how many."""
+        """Book submissions whose worker has died as in doubt; return how many.
+
+        Those in hand here live, though their leases may have run out while this machine slept.
+        """
+        await self._hands.renew()
         abandoned = await self._queue.sweep(now=self._clock.now())
         lost = [replace(self._lost(task), only_if=Status.SUBMITTING) for task in abandoned]
         await asyncio.gather(*map(self._record.add, lost))

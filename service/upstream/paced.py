@@ -26,6 +26,9 @@ BURST_SECONDS = 0.5
 LONGEST_PAUSE = 60.0
 """Seconds between requests at most, where the provider asks for fewer and names no pause."""
 
+PATIENCE = 5.0
+"""Seconds of a pause that a request waits for its end; during a longer one nothing is held up for a request's sake."""
+
 LARGEST_STEP = 6  # doublings: 2 ** 6 s are past the longest pause
 INSTANT = 1e-6
 """Seconds that are none: a timer may ring that much too early."""
@@ -35,7 +38,7 @@ ANSWERED = (Refused, UnknownTask, Conflict)
 
 
 class Paced:
-    """An Upstream that keeps to a budget.
+    """An Upstream that keeps to a budget; during a long pause every request raises Throttled, and none is sent.
 
     `rate` is in requests a second (with bursts of half a second's worth, at least one), `concurrency` in requests at
     once, `large` in bytes of large submissions in hand. `requests` counts by kind (create, fetch, cancel, find) and
@@ -160,10 +163,15 @@ class Pace:
         return int((spare + INSTANT) / self._gap) + 1 if spare > -INSTANT else 0
 
     async def wait(self) -> int:
-        """Wait for this caller's turn; return how many throttles had been seen when it came."""
+        """Wait for this caller's turn; return how many throttles had been seen when it came.
+
+        Raises Throttled rather than wait for the end of a pause that is longer than PATIENCE.
+        """
         loop = asyncio.get_running_loop()
         async with self._queue:
-            while (left := max(self._full_at - self._slack, self._resume_at) - loop.time()) > INSTANT:  # noqa: ASYNC110 - time itself is awaited
+            while (left := max(self._full_at - self._slack, self._resume_at) - loop.time()) > INSTANT:
+                if self.pause() > PATIENCE:
+                    raise Throttled("the upstream asks for a pause", retry_after=timedelta(seconds=self.pause()))
                 await asyncio.sleep(left)
             self._full_at = max(self._full_at, loop.time()) + self._gap
         return self._throttles

@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 from service.core.facts import fact_to_json
 from service.core.task import Fact, Source, Status, Task, TaskError, UpstreamId, Usage
-from service.entry import Entry
-from service.reconcile import SECOND_BILL, UNKNOWN
+from service.entry import SECOND_BILL, Entry
+from service.reconcile import UNKNOWN
 from tests.machine.model import ENDS, NOTHING_MADE, Model, TaskModel
 from tests.unit.scripted import VIDEO
 

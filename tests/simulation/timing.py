@@ -108,7 +108,7 @@ def _excused(trial: Trial, task: Row, upstream_id: str, done: float) -> bool:
 
     What a dead process had in hand is nobody else's until its lease is over.
     """
-    settled, lease = task["settled_at"], trial.scenario.settings["lease"].total_seconds()
+    settled, lease = task["settled_at"], trial.world.settings.lease.total_seconds()
     for span in trial.history.spans:
         about = not span.about or upstream_id in span.about or span.kind != "fetch"
         before = max(AT_MOST, lease) if span.kind == "down" else AT_MOST

@@ -4,13 +4,16 @@ import asyncio
 import threading
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from service.core.inputs import Input
 from service.core.task import Fact, Status, TaskId
+from service.entry import SECOND_BILL, Entry, Recorded
 from service.errors import Conflict, InvalidParams, NotFound, Refused, Unwell
 from service.new_task import CheckedTask, NewTask, check_new_task
-from service.ports import IdempotencyKey
+from service.ports import IdempotencyKey, TaskFilter
 from tests.sample_media import image, uri
 from tests.unit.loops import DEADLINE, GOOD, IN_DOUBT_FOR, MINUTE, Loop, a_loop, a_request
 from tests.unit.scripted import DONE
@@ -239,6 +242,55 @@ async def test_resubmission_without_its_media_is_refused(tmp_path: Path) -> None
         with pytest.raises(Conflict, match="RETENTION"):
             await loop.desk.resubmit(old.id)
         assert await loop.submit_due() == 0
+
+
+async def test_a_persons_word_stands_for_the_operators(tmp_path: Path) -> None:
+    """Once a person has resubmitted a task in doubt, ON_IN_DOUBT=resubmit does not bill it a third time."""
+    async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
+        old = await _doubtful(loop)
+        new = await loop.desk.resubmit(old)
+        await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + 5 * MINUTE)
+        ended = await loop.task(old)
+        assert (ended.status, ended.submission, ended.warnings) == (Status.FAILED, 1, (SECOND_BILL,))
+        assert (await loop.task(new.id)).warnings == ()
+        assert loop.upstream.bills == {old: 1, new.id: 1}
+
+
+async def test_the_operators_word_stands_for_a_persons(tmp_path: Path) -> None:
+    """A task that was queued again just before a person's word is a conflict, and nothing new is made of it."""
+    async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
+        old = await _doubtful(loop)
+        load = loop.store.inputs.load
+
+        async def late(task_id: TaskId) -> dict[str, Input]:
+            loop.clock.move(IN_DOUBT_FOR)
+            await loop.poll_due()
+            return await load(task_id)
+
+        with patch.object(loop.store.inputs, "load", late), pytest.raises(Conflict, match="queued"):
+            await loop.desk.resubmit(old)
+        assert [task.id for task in await loop.store.library.tasks(TaskFilter())] == [old]
+
+
+async def test_a_conclusion_from_before_a_persons_word_does_nothing(tmp_path: Path) -> None:
+    """The question that was in hand while a person decided does not queue the old task after all."""
+    async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
+        old = await _doubtful(loop)
+        loop.clock.move(IN_DOUBT_FOR)
+        add, seen = loop.record.add, asyncio.Event()
+
+        async def late(entry: Entry) -> Recorded:
+            if entry.poll and not seen.is_set():
+                seen.set()
+                await loop.desk.resubmit(old)
+            return await add(entry)
+
+        with patch.object(loop.record, "add", late):
+            await loop.poll_due()
+        assert (await loop.task(old)).status is Status.IN_DOUBT
+        loop.clock.move(MINUTE)
+        await loop.poll_due()
+        assert (await loop.task(old)).status is Status.FAILED
 
 
 async def test_late_word_about_the_old_task_leaves_the_new_one_alone(tmp_path: Path) -> None:

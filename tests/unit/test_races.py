@@ -46,10 +46,11 @@ async def test_late_word_that_nothing_left_wakes_no_settled_task(tmp_path: Path)
 
 async def test_sweep_that_comes_late_doubts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A submission that was queued again while the sweep looked at it stays queued."""
-    async with a_loop(tmp_path) as loop:
+    async with a_world(tmp_path) as world:
+        loop, other = world.process(), world.process()
         loop.upstream.creates.append(NeverLeft("refused"))
         loop.upstream.gate = asyncio.Event()
-        gate, seen = loop.upstream.gate, loop.store.tasks.sweep
+        gate, seen = loop.upstream.gate, other.store.tasks.sweep
 
         async def slow(*, now: datetime) -> list[Task]:
             found = await seen(now=now)
@@ -60,8 +61,8 @@ async def test_sweep_that_comes_late_doubts_nothing(tmp_path: Path, monkeypatch:
         task = await loop.accept()
         await loop.submit.round()
         loop.clock.move(2 * LEASE)
-        monkeypatch.setattr(loop.store.tasks, "sweep", slow)
-        assert await loop.submit.sweep() == 1
+        monkeypatch.setattr(other.store.tasks, "sweep", slow)
+        assert await other.submit.sweep() == 1
         assert (await loop.task(task.id)).status is Status.QUEUED
 
 

@@ -1,15 +1,21 @@
 """Lost replies, and what becomes of them, over the real store."""
 
+from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from service.core.task import Status
+from service.entry import SECOND_BILL
 from service.errors import ReplyLost, Unwell
-from service.reconcile import SECOND_BILL
+from service.reconcile import LISTENS_AGAIN
 from tests.unit.loops import (
+    HOUR,
     IN_DOUBT_FOR,
     MINUTE,
     SECOND,
     a_loop,
+    a_world,
 )
 from tests.unit.scripted import vtrix_body
 
@@ -74,3 +80,51 @@ async def test_resubmission_has_a_token_of_its_own(tmp_path: Path) -> None:
         await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + 2 * MINUTE)
         claims = [loop.tokens.read_payload_token(order.payload) for order in loop.upstream.orders]
         assert [claim.submission for claim in claims] == [1, 2]
+
+
+# ── while nobody listens ─────────────────────────────────────────────────────
+
+
+async def test_who_was_away_waits_for_the_callback_once_more(tmp_path: Path) -> None:
+    """A machine that was off while a callback could come pays no second bill as soon as it is back."""
+    async with a_world(tmp_path, resubmit_in_doubt=True) as world:
+        before = world.process()
+        task = await before.in_doubt()
+        world.clock.move(IN_DOUBT_FOR + 20 * MINUTE)
+        loop = world.kill(before)
+        await loop.run_until(world.clock.now() + IN_DOUBT_FOR - MINUTE)
+        waiting = await loop.task(task.id)
+        assert (waiting.status, waiting.note) == (Status.IN_DOUBT, LISTENS_AGAIN)
+        world.upstream.tell("up1")
+        await loop.call_back(vtrix_body("completed"))
+        await loop.poll_due()
+        assert (await loop.task(task.id)).status is Status.COMPLETED
+        assert sum(world.upstream.bills.values()) == 1
+
+
+@pytest.mark.parametrize("gap", [10 * SECOND, IN_DOUBT_FOR - SECOND, 3 * HOUR // 4])
+async def test_a_doubt_that_outlives_its_process_ends_all_the_same(tmp_path: Path, gap: timedelta) -> None:
+    """However long nobody was there, the callback is waited for once more, and not again."""
+    async with a_world(tmp_path) as world:
+        before = world.process()
+        task = await before.in_doubt()
+        world.clock.move(gap)
+        loop = world.kill(before)
+        back = world.clock.now()
+        await loop.run_until(max(back, task.created_at + IN_DOUBT_FOR) + IN_DOUBT_FOR - MINUTE)
+        assert (await loop.task(task.id)).status is Status.IN_DOUBT
+        loop = world.kill(loop)
+        await loop.run_until(world.clock.now() + 2 * MINUTE)
+        assert (await loop.task(task.id)).status is Status.FAILED
+
+
+async def test_who_slept_waits_for_the_callback_once_more(tmp_path: Path) -> None:
+    """A doubt that is looked at long after it was due was not listened for meanwhile."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.in_doubt()
+        loop.clock.move(IN_DOUBT_FOR + 2 * MINUTE)
+        await loop.poll_due()
+        assert (await loop.task(task.id)).status is Status.IN_DOUBT
+        loop.clock.move(IN_DOUBT_FOR)
+        await loop.poll_due()
+        assert (await loop.task(task.id)).status is Status.FAILED

@@ -1,13 +1,17 @@
-"""How many questions are on their way at once, and what their answers' commits keep waiting."""
+"""How many questions are on their way at once, and what commits and pauses keep waiting."""
 
 import asyncio
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
+
+from service.core.task import Status, UpstreamId
 from service.entry import Entry, Recorded
+from service.errors import Throttled
 from service.reconcile import IN_HAND
 from tests.unit.ended import ended
-from tests.unit.loops import HOUR, PATIENCE, Loop, a_loop
+from tests.unit.loops import HOUR, IN_DOUBT_FOR, MINUTE, PATIENCE, Loop, a_loop
 
 
 async def two_due(loop: Loop) -> None:
@@ -89,3 +93,46 @@ async def test_answers_that_wait_for_their_commits_have_an_end(tmp_path: Path) -
             assert await loop.reconcile.round() == 0
             slow.go.set()
             await ended(loop.reconcile)
+
+
+# ── while the upstream asks for a pause ──────────────────────────────────────
+
+
+async def paused(loop: Loop) -> None:
+    """Let the upstream ask for a pause of an hour."""
+    loop.upstream.fetches.append(Throttled("slow down", retry_after=HOUR))
+    with pytest.raises(Throttled):
+        await loop.paced.fetch(UpstreamId("another"))
+
+
+async def test_questions_are_put_off_to_the_end_of_a_pause(tmp_path: Path) -> None:
+    """Nothing is asked in it, nothing is held up by it, and each task is touched once for it."""
+    async with a_loop(tmp_path, rate=1000) as loop:
+        task = await loop.submitted()
+        await paused(loop)
+        loop.clock.move(MINUTE)
+        assert [await loop.poll_due() for _ in range(2)] == [1, 0]
+        after = await loop.task(task.id)
+        assert (len(loop.upstream.asked), after.polls, after.leased_until) == (1, 0, None)
+        assert after.due_at
+        assert HOUR - MINUTE < after.due_at - loop.clock.now() <= HOUR
+
+
+async def test_a_pause_lets_expire_what_expires(tmp_path: Path) -> None:
+    """Deadlines are kept, of queued tasks and of running ones, though nobody can be asked."""
+    async with a_loop(tmp_path, rate=1000) as loop:
+        running, queued = await loop.submitted(), await loop.accept()
+        await paused(loop)
+        loop.clock.at = running.deadline_at
+        await loop.poll_due()
+        assert [(await loop.task(one.id)).status for one in (running, queued)] == [Status.EXPIRED] * 2
+
+
+async def test_a_pause_keeps_no_doubt_waiting(tmp_path: Path) -> None:
+    """A lost reply whose time is over is given up: for that nobody has to be asked."""
+    async with a_loop(tmp_path, rate=1000) as loop:
+        task = await loop.in_doubt()
+        await paused(loop)
+        loop.clock.at = task.created_at + IN_DOUBT_FOR
+        await loop.poll_due()
+        assert (await loop.task(task.id)).status is Status.FAILED

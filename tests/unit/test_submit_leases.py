@@ -37,6 +37,23 @@ async def test_dead_workers_submission_is_swept_into_doubt_and_its_late_reply_la
         assert world.upstream.bills == {task.id: 1}
 
 
+async def test_a_process_that_slept_does_not_doubt_what_it_has_in_hand(tmp_path: Path) -> None:
+    """Leases that ran out while the machine slept are renewed before anybody looks for abandoned submissions."""
+    async with a_world(tmp_path) as world:
+        loop, other = world.process(), world.process()
+        world.upstream.gate = asyncio.Event()
+        task = await loop.accept()
+        await loop.submit.round()
+        await _arrival(world.upstream.arrived)
+        world.clock.move(LEASE + SECOND)
+        assert await loop.submit.sweep() == 0
+        assert await other.submit.sweep() == 0
+        world.upstream.gate.set()
+        await ended(loop.submit)
+        assert (await loop.task(task.id)).status is Status.IN_PROGRESS
+        assert await loop.happened(task.id) == ["task.submitted"]
+
+
 async def test_late_never_left_does_nothing_once_another_took_over(tmp_path: Path) -> None:
     """After another worker has claimed the doubtful task, the first one's conclusions count no more."""
     async with a_world(tmp_path, lists=True) as world:
