@@ -168,7 +168,8 @@ class Reconcile:
         if throttled.retry_after is None:
             return entry
         now = self._clock.now()
-        return replace(entry, due_at=min(now + throttled.retry_after, max(now, task.deadline_at)))
+        over = now + throttled.retry_after
+        return replace(entry, due_at=min(over, task.deadline_at) if now < task.deadline_at else over)
 
     async def _ask(self, task: Task) -> Entry:
         upstream_id = task.upstream_id or task.hinted_id

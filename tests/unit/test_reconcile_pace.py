@@ -126,6 +126,8 @@ async def test_a_pause_lets_expire_what_expires(tmp_path: Path) -> None:
         loop.clock.at = running.deadline_at
         await loop.poll_due()
         assert [(await loop.task(one.id)).status for one in (running, queued)] == [Status.EXPIRED] * 2
+        loop.clock.move(HOUR)
+        assert [await loop.poll_due() for _ in range(2)] == [1, 0]  # what has expired is put off as well
 
 
 async def test_a_pause_keeps_no_doubt_waiting(tmp_path: Path) -> None:
