@@ -43,6 +43,7 @@ WIDER_REGRESSIONS = {
     5000209: "what was due by a clock that had been put on was taken for later",
     900280: "a callback told of an end that had not come yet",
     181486682: "what a dead process had in hand waited for the end of its lease",
+    462045271: "hourly questions by a clock that had been put back by an hour were taken for due at once",
     450833314: "what had expired was due at the very same moment again while the upstream paused",
     539435812: "the simulated clock that rings only where something is due rested for what it had rung before",
 }

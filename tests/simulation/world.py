@@ -208,7 +208,7 @@ class World:
         return not (
             away
             or self.network.busy
-            or facts.busy(self.reader, self.loop.time() + max(0.0, self._ahead()))
+            or facts.busy(self.reader, self.loop.time() + self._ahead())
             or ended & set(facts.open_guesses(self.reader))
         )
 
