@@ -50,7 +50,7 @@ class Client(AbstractAsyncContextManager["Client"]):
 
     async def submit(self, task: Json, *, idempotency_key: str | None = None) -> Json:
         """Submit a task and return it. A key makes it safe to ask again; without one a fresh one is made."""
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        headers = {"Idempotency-Key": str(uuid.uuid4()) if idempotency_key is None else idempotency_key}
         return await self._call("POST", "v1/tasks", is_task, json=task, headers=headers)
 
     async def task(self, task_id: str, *, wait: int = 0) -> Json:

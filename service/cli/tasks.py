@@ -16,6 +16,18 @@ STATUSES = [status.value for status in Status]
 MODEL = "viduq2_pro_reference"
 FAILURES = frozenset({"failed", "canceled", "expired"})
 
+LONGEST_KEY = 255
+
+
+def sound_key(_: click.Context, __: click.Parameter, key: str | None) -> str | None:
+    """Return an idempotency key that the service will take; raises click.BadParameter. None stays None."""
+    if key is None or (key.strip() and len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
+        return key
+    raise click.BadParameter(
+        f"must be 1 to {LONGEST_KEY} printable ASCII characters; without the option each submission gets a fresh key"
+    )
+
+
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 
 
@@ -27,7 +39,11 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on st
 @click.option("--model", default=MODEL, show_default=True)
 @click.option("--metadata", multiple=True, metavar="NAME=VALUE|JSON", help="Your own data; comes back in every event.")
 @click.option("--notify", multiple=True, metavar="URL", help="Send this task's events there, as signed webhooks.")
-@click.option("--idempotency-key", help="The same key gives the same task, however often it is submitted.")
+@click.option(
+    "--idempotency-key",
+    callback=sound_key,
+    help="The same key gives the same task, however often it is submitted. Default: a fresh one.",
+)
 @click.option("--wait", is_flag=True, help="Follow the task to its end.")
 @as_json
 @with_client

@@ -136,6 +136,10 @@ def test_every_fault_is_told_with_its_place(service: FakeService) -> None:
         (["--param", "seed=1", "--param", "seed=2"], "seed is given twice"),
         (["--metadata", "{broken"], "must be NAME=VALUE or a JSON object"),
         (["--url", "localhost:8080"], "is no address of a service"),
+        (["--idempotency-key", ""], "without the option each submission gets a fresh key"),
+        (["--idempotency-key", " "], "without the option each submission gets a fresh key"),
+        (["--idempotency-key", "clé"], "printable ASCII characters"),
+        (["--idempotency-key", "k" * 256], "must be 1 to 255"),
         (["--speed", "9"], "No such option"),
     ],
 )
