@@ -1,8 +1,9 @@
-"""What a person reads goes to standard error, what a machine reads to standard output."""
+"""Results go to standard output, for a person or as JSON; what is told on the way to them goes to standard error."""
 
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -21,8 +22,18 @@ STATUS_STYLES = {
 
 
 def console() -> Console:
-    """Return a console on the standard error of now; plain when that is no terminal."""
+    """Return a console for progress, hints and faults, on the standard error of now; plain when that is no terminal."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def results() -> Console:
+    """Return a console for what was asked for, on the standard output of now; plain when that is no terminal.
+
+    A character that the output's encoding lacks is escaped, as standard error has it by itself.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def print_json(value: object) -> None:
@@ -46,9 +57,9 @@ def status_text(status: object) -> Text:
     return Text(clean(status), style=STATUS_STYLES.get(str(status), ""))
 
 
-def show_fields(fields: Mapping[str, object]) -> None:
-    """Show names and values, one a line; what is None or empty is left out."""
-    out = console()
+def show_fields(fields: Mapping[str, object], *, out: Console | None = None) -> None:
+    """Show names and values, one a line, on `out`, by default as a result; what is None or empty is left out."""
+    out = out or results()
     width = max(map(len, fields), default=0) + 2
     for name, value in fields.items():
         if value in (None, "", [], {}):
@@ -58,11 +69,11 @@ def show_fields(fields: Mapping[str, object]) -> None:
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
-    """Show rows under their columns, or the line `empty` when there are none."""
-    out = console()
+    """Show rows under their columns; when there are none, tell so with the line `empty`."""
     if not rows:
-        out.print(empty)
+        console().print(empty)
         return
+    out = results()
     cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
     widths = [
         max(map(cell_len, column)) for column in zip(columns, *([c.plain for c in r] for r in cells), strict=True)

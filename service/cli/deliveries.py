@@ -4,7 +4,7 @@ import click
 
 from service.cli import EXIT_FAILED, Failed
 from service.cli.client import Client, with_client
-from service.cli.console import console, print_json, show_table, text_of
+from service.cli.console import console, print_json, results, show_table, text_of
 from service.cli.tasks import as_json
 from service.core.task import Json
 
@@ -52,7 +52,7 @@ def _tell(answers: dict[str, Json], failures: dict[str, str], *, as_json: bool) 
     if as_json:
         print_json({"replayed": list(answers), "failed": failures})
     for delivery_id in answers if not as_json else ():
-        console().print(f"Replayed {text_of(delivery_id)}")
+        results().print(f"Replayed {text_of(delivery_id)}")
     for delivery_id, reason in failures.items():
         console().print(f"Not replayed: {text_of(delivery_id)}: {reason}", soft_wrap=True)
     if failures:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import anyio
 import click
 
-from service.cli.console import clean, console, print_json, show_fields
+from service.cli.console import clean, print_json, results, show_fields
 from service.core.task import EventType
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def migrate() -> None:
     """Bring the database to the newest schema; safe to run twice, and by two at once."""
     from service.main import migrate_database  # noqa: PLC0415 - heavy
 
-    console().print(anyio.run(migrate_database, operator_settings()), soft_wrap=True)
+    results().print(anyio.run(migrate_database, operator_settings()), soft_wrap=True)
 
 
 @click.command()
@@ -104,7 +104,7 @@ def reconcile(once: bool, as_json: bool) -> None:
         print_json(done)
     else:
         told = ", ".join(f"{name} {count}" for name, count in done.items())
-        console().print(told or "Nothing was due.", soft_wrap=True)
+        results().print(told or "Nothing was due.", soft_wrap=True)
 
 
 @click.command()
@@ -118,7 +118,7 @@ def handlers(as_json: bool) -> None:
         print_json(found)
         return
     for row in found:
-        console().print(clean(row["name"]))
+        results().print(clean(row["name"]))
         show_fields({"  is": _state(row), "  from": row["origin"], "  for": _events(row["events"])})
 
 

@@ -7,7 +7,7 @@ import click
 
 from service.cli import EXIT_FAILED
 from service.cli.client import Client, with_client
-from service.cli.console import console, print_json, show_fields, show_table, status_text, text_of
+from service.cli.console import console, print_json, results, show_fields, show_table, status_text, text_of
 from service.cli.media_files import media, pairs
 from service.cli.progress import WAIT_SECONDS, follow
 from service.core.task import Json, Status
@@ -51,13 +51,17 @@ async def submit(client: Client, *, idempotency_key: str | None, wait: bool, as_
     """Submit a task through a running service. Local files go up with it."""
     task = await client.submit(_order(**asked), idempotency_key=idempotency_key)
     if not as_json:
-        told = f"Submitted {text_of(task['id'])}"
-        console().print(
-            told if wait else f"{told}\nFollow it with: boomerang watch {text_of(task['id'])}", soft_wrap=True
-        )
+        _tell_submitted(text_of(task["id"]), wait=wait)
     if wait:
         task = await _watched(client, task["id"])
     _end(task, as_json=as_json, brief=not wait)
+
+
+def _tell_submitted(task_id: str, *, wait: bool) -> None:
+    """Tell the id: it is the result, unless the task is waited for."""
+    (console() if wait else results()).print(f"Submitted {task_id}", soft_wrap=True)
+    if not wait:
+        console().print(f"Follow it with: boomerang watch {task_id}", soft_wrap=True)
 
 
 def _order(
@@ -170,7 +174,7 @@ def _end(task: Json, *, as_json: bool, brief: bool = False) -> None:
     elif not brief:
         _show(task)
     elif task.get("warnings"):
-        show_fields(_warnings(task))
+        show_fields(_warnings(task), out=console())
     if task["status"] in FAILURES:
         raise click.exceptions.Exit(EXIT_FAILED)
 

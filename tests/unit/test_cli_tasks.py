@@ -2,6 +2,9 @@
 
 import base64
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,8 +49,9 @@ def test_submit_sends_files_as_data_uris_and_values_with_their_types(service: Fa
         "metadata": {"chat": 42},
         "notify": [{"handler": "webhook", "url": "https://example.org/hook"}],
     }
-    assert "Submitted 0198c2" in result.stderr
-    assert result.stdout == ""
+    assert result.stdout == "Submitted 0198c2\n"
+    assert "boomerang watch 0198c2" in result.stderr
+    assert "warning 1  bgm has no effect" in result.stderr
 
 
 def test_each_submission_has_an_idempotency_key_of_its_own(service: FakeService) -> None:
@@ -95,7 +99,8 @@ def test_a_task_that_did_not_complete_ends_with_1(service: FakeService, status: 
     service.on("GET /v1/tasks/0198c2", (200, ended))
     result = run("submit", "--prompt", "A walk", "--wait", url=service.url)
     assert result.exit_code == 1
-    assert "video generation failed (002014001)" in result.stderr
+    assert "video generation failed (002014001)" in result.stdout
+    assert f"Submitted 0198c2\n    {status}" in result.stderr
 
 
 def test_waiting_outlives_a_restart_of_the_service(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,7 +225,7 @@ def test_a_file_of_settings_that_is_no_text_is_told(tmp_path: Path, monkeypatch:
 def test_status_shows_what_matters(service: FakeService) -> None:
     """A person sees the status, the place of the result, the cost and the warnings."""
     service.on("GET /v1/tasks/0198c2", (200, task()))
-    shown = run("status", "0198c2", url=service.url).stderr
+    shown = run("status", "0198c2", url=service.url).stdout
     for words in ("completed", "A walk", "file:///srv/v.mp4", "0.35 USD", "callback", "bgm has no effect"):
         assert words in shown
 
@@ -228,7 +233,7 @@ def test_status_shows_what_matters(service: FakeService) -> None:
 def test_text_from_elsewhere_cannot_steer_the_terminal(service: FakeService) -> None:
     """Control characters in a prompt or an error are not passed on, nor is markup read in them."""
     service.on("GET /v1/tasks/x", (200, task(params={"prompt": "\x1b[2J\x07[red]boo[/red]"})))
-    shown = run("status", "x", url=service.url).stderr
+    shown = run("status", "x", url=service.url).stdout
     assert "\x1b" not in shown
     assert "\x07" not in shown
     assert "[red]boo[/red]" in shown
@@ -245,8 +250,8 @@ def test_tasks_lists_a_page_and_says_how_to_go_on(service: FakeService) -> None:
     service.on("GET /v1/tasks", (200, {"data": [task(), task(id="0198c1", status="failed")], "next_cursor": "abc"}))
     result = run("tasks", "--status", "failed", "--limit", "2", url=service.url)
     assert service.asked[0].path == "/v1/tasks?status=failed&limit=2"
-    assert "0198c1" in result.stderr
-    assert "boomerang tasks --cursor abc" in result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["id", "0198c2", "0198c1"]
+    assert result.stderr == "More: boomerang tasks --cursor abc\n"
 
 
 def test_a_narrow_terminal_keeps_ids_whole(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,16 +259,17 @@ def test_a_narrow_terminal_keeps_ids_whole(service: FakeService, monkeypatch: py
     monkeypatch.setenv("FORCE_COLOR", "1")
     page = [task(id="01a20469-745f-70c8-a990-0bffbb6af2ec", status="in_progress", params={"prompt": "A walk " * 9})]
     service.on("GET /v1/tasks", (200, {"data": page, "next_cursor": None}))
-    shown = run("tasks", url=service.url, env={"COLUMNS": "80"}).stderr
+    shown = run("tasks", url=service.url, env={"COLUMNS": "80"}).stdout
     assert "01a20469-745f-70c8-a990-0bffbb6af2ec" in shown
     assert "in_progress" in shown
     assert "…" in shown
 
 
 def test_tasks_without_any_says_so(service: FakeService) -> None:
-    """An empty list is a sentence, and with --json still a page."""
+    """An empty list is a sentence beside an empty result, and with --json still a page."""
     service.on("GET /v1/tasks", (200, {"data": [], "next_cursor": None}))
-    assert run("tasks", url=service.url).stderr == "No tasks.\n"
+    told = run("tasks", url=service.url)
+    assert (told.stdout, told.stderr) == ("", "No tasks.\n")
     assert json.loads(run("tasks", "--json", url=service.url).stdout) == {"data": [], "next_cursor": None}
 
 
@@ -289,7 +295,8 @@ def test_dead_letters_are_listed_by_handler(service: FakeService) -> None:
     result = run("dead", "--handler", "webhook", url=service.url)
     assert service.asked[0].path == "/v1/deliveries?status=dead&handler=webhook&limit=20"
     for words in ("d1", "task.completed", "destination", "410 Gone"):
-        assert words in result.stderr
+        assert words in result.stdout
+    assert result.stderr == ""
 
 
 def test_replay_does_what_it_can_and_tells_the_rest(service: FakeService) -> None:
@@ -299,3 +306,19 @@ def test_replay_does_what_it_can_and_tells_the_rest(service: FakeService) -> Non
     result = run("replay", "d1", "d2", "--json", url=service.url)
     assert result.exit_code == 1
     assert json.loads(result.stdout) == {"replayed": ["d2"], "failed": {"d1": "it is pending"}}
+    told = run("replay", "d1", "d2", url=service.url)
+    assert (told.stdout, told.stderr) == ("Replayed d2\n", "Not replayed: d1: it is pending\n")
+
+
+def test_a_result_can_be_written_in_every_encoding(service: FakeService) -> None:
+    """A pipe that takes ASCII alone gets escapes, no traceback."""
+    service.on("GET /v1/tasks/x", (200, task(params={"prompt": "Ein Spaß"})))
+    code = f"from service.cli import main; main(['status', 'x', '--url', {service.url!r}])"
+    told = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert b"Ein Spa\\xdf" in told.stdout
