@@ -173,12 +173,9 @@ def _setting(name: str, default: str | None) -> Callable[[], str | None]:
 
 
 def _in_dotenv(name: str, file: Path) -> str | None:
-    from dotenv import dotenv_values  # noqa: PLC0415 - only commands that need it pay for it
+    from service.dotenv_file import read_dotenv  # noqa: PLC0415 - only commands that need it pay for it
 
-    try:
-        return dotenv_values(file, interpolate=False).get(name) if file.is_file() else None
-    except (OSError, UnicodeDecodeError):
-        raise Wrong(f"{file} cannot be read; it must be a text file of NAME=value lines") from None
+    return read_dotenv(file).get(name)
 
 
 def with_client(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:
