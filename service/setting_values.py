@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import url2pathname
 
 from service.core.webhook_secrets import is_webhook_secret
 
@@ -197,6 +198,11 @@ def archive(text: str) -> str:
     if not _names_a_directory(text) or CONTROL.search(unquote(text)):
         raise ValueError("must be the address of a directory, like file:///srv/videos")
     return text
+
+
+def archive_directory(url: str) -> Path:
+    """Return the directory of an address as `archive` returns it."""
+    return Path(url2pathname(urlsplit(url).path))
 
 
 def _names_a_directory(text: str) -> bool:
