@@ -16,6 +16,9 @@ STATUSES = [status.value for status in Status]
 MODEL = "viduq2_pro_reference"
 FAILURES = frozenset({"failed", "canceled", "expired"})
 
+OWN_OPTIONS = {"prompt": "--prompt", "images": "--image", "videos": "--video"}
+"""Parameters that have an option of their own."""
+
 LONGEST_KEY = 255
 
 
@@ -74,17 +77,23 @@ def _order(
     metadata: tuple[str, ...],
     notify: tuple[str, ...],
 ) -> Json:
-    params = {"prompt": prompt, **pairs("--param", param)}
-    if image:
-        params["images"] = media("image", image)
-    if video:
-        params["videos"] = media("video", video)
+    own: Json = {"prompt": prompt} | _media(image, video)
+    more = pairs("--param", param)
+    for name in own.keys() & more.keys():
+        option = OWN_OPTIONS[name]
+        raise click.BadParameter(f"{name} is what {option} gives; leave one of the two out", param_hint="--param")
+    params = own | more
     order: Json = {"model": model, "params": params}
     if metadata:
         order["metadata"] = _metadata(metadata)
     if notify:
         order["notify"] = [{"handler": "webhook", "url": url} for url in notify]
     return order
+
+
+def _media(image: tuple[str, ...], video: tuple[str, ...]) -> Json:
+    given = {"images": media("image", image), "videos": media("video", video)}
+    return {name: found for name, found in given.items() if found}
 
 
 def _metadata(written: tuple[str, ...]) -> Json:

@@ -6,7 +6,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -141,6 +143,13 @@ def test_every_fault_is_told_with_its_place(service: FakeService) -> None:
         (["--param", "seed=1", "--param", "seed=2"], "seed is given twice"),
         (["--metadata", "{broken"], "must be NAME=VALUE or a JSON object"),
         (["--url", "localhost:8080"], "is no address of a service"),
+        (["--param", "prompt=A run"], "prompt is what --prompt gives; leave one of the two out"),
+        (["--image", "https://e.org/a.png", "--param", "images=[]"], "images is what --image gives"),
+        (["--video", "https://e.org/a.mp4", "--param", "videos=[]"], "videos is what --video gives"),
+        (["--image", ""], "--image: is empty; give a file or an address"),
+        (["--image", "/dev/zero"], "/dev/zero is neither a file nor a pipe"),
+        (["--video", "/dev/null"], "/dev/null is neither a file nor a pipe"),
+        (["--image", "/"], "/: Is a directory"),
         (["--idempotency-key", ""], "without the option each submission gets a fresh key"),
         (["--idempotency-key", " "], "without the option each submission gets a fresh key"),
         (["--idempotency-key", "clé"], "printable ASCII characters"),
@@ -156,7 +165,7 @@ def test_wrong_use_ends_with_2_before_anything_is_sent(service: FakeService, mor
     assert service.asked == []
 
 
-def test_a_file_that_no_request_can_carry_is_refused_unread(service: FakeService, tmp_path: Path) -> None:
+def test_a_file_that_no_request_can_carry_is_refused(service: FakeService, tmp_path: Path) -> None:
     """A file over 20 MB is refused with the mend: an address."""
     with (tmp_path / "big.png").open("wb") as file:
         file.truncate(21 * 1024 * 1024)
@@ -164,6 +173,32 @@ def test_a_file_that_no_request_can_carry_is_refused_unread(service: FakeService
     assert result.exit_code == 2
     assert "larger than 20 MB" in result.stderr
     assert service.asked == []
+
+
+@pytest.mark.parametrize("size", [0, 21 * 1024 * 1024])
+def test_a_pipe_is_read_no_further_than_a_request_can_carry(service: FakeService, tmp_path: Path, size: int) -> None:
+    """What another program makes may be submitted, and one that makes bytes for ever keeps nobody waiting."""
+    service.on("POST /v1/tasks", (202, task()))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        with suppress(BrokenPipeError), pipe.open("wb") as file:
+            file.write(image("PNG") + bytes(size))
+
+    writer = Thread(target=write, daemon=True)
+    writer.start()
+    result = run("submit", "--prompt", "A walk", "--image", str(pipe), url=service.url)
+    writer.join(timeout=10)
+    assert (result.exit_code, len(service.asked)) == ((2, 0) if size else (0, 1))
+    assert ("larger than 20 MB" in result.stderr) == bool(size)
+
+
+def test_media_may_come_as_a_parameter_where_no_option_gives_them(service: FakeService) -> None:
+    """A list of addresses is as good as one option for each."""
+    service.on("POST /v1/tasks", (202, task()))
+    run("submit", "--prompt", "A walk", "--param", 'images=["https://e.org/a.png"]', url=service.url)
+    assert service.asked[0].body["params"] == {"prompt": "A walk", "images": ["https://e.org/a.png"]}
 
 
 def test_a_service_that_is_not_there_is_one_clear_line() -> None:
