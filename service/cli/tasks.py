@@ -9,7 +9,7 @@ from service.cli import EXIT_FAILED
 from service.cli.client import Client, with_client
 from service.cli.console import console, print_json, results, show_fields, show_table, status_text, text_of
 from service.cli.media_files import media, pairs
-from service.cli.progress import WAIT_SECONDS, follow
+from service.cli.progress import follow
 from service.core.task import Json, Status
 
 STATUSES = [status.value for status in Status]
@@ -109,7 +109,7 @@ def _metadata(written: tuple[str, ...]) -> Json:
 async def _watched(client: Client, task_id: str) -> Json:
     out = console()
     try:
-        return await follow(lambda: client.task(task_id, wait=WAIT_SECONDS), out=out)
+        return await follow(lambda seconds: client.task(task_id, wait=seconds), out=out)
     except BaseException:
         out.print(f"The task goes on; look again with: boomerang watch {text_of(task_id)}", soft_wrap=True)
         raise

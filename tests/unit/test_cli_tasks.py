@@ -84,6 +84,15 @@ def test_wait_follows_the_task_to_its_end_and_prints_only_json(service: FakeServ
     assert [asked.path for asked in service.asked[1:]] == ["/v1/tasks/0198c2?wait=1"] * 2
 
 
+def test_a_long_wait_asks_less_and_less_often(service: FakeService) -> None:
+    """The bar moves at first; a task of minutes does not fill the service's log with a line a second."""
+    runs = [(200, task(status="in_progress", progress=0.4))] * 20
+    service.on("GET /v1/tasks/0198c2", *runs, (200, task()))
+    assert run("watch", "0198c2", url=service.url).exit_code == 0
+    waits = [int(asked.path.partition("?wait=")[2]) for asked in service.asked[1:]]
+    assert (waits[:14], set(waits[14:])) == ([1, 1, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], {10})
+
+
 def test_whoever_waits_is_told_why_the_task_waits(service: FakeService) -> None:
     """The task's note is shown while it is followed, and each note once."""
     waits = task(status="queued", progress=None, note="waits to be submitted again: refused")
