@@ -7,7 +7,6 @@ from io import TextIOWrapper
 from typing import Any
 
 import click
-from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -19,6 +18,9 @@ STATUS_STYLES = {
     "in_doubt": "yellow",
     "in_progress": "cyan",
 }
+
+GAP = "  "
+"""What stands between two columns."""
 
 
 def console() -> Console:
@@ -68,33 +70,48 @@ def show_fields(fields: Mapping[str, object], *, out: Console | None = None) -> 
         out.print(Text(name.ljust(width), style="dim") + shown, soft_wrap=True)
 
 
-def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
-    """Show rows under their columns; when there are none, tell so with the line `empty`."""
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str, below: int = 1) -> None:
+    """Show rows under their columns; when there are none, tell so with the line `empty`.
+
+    On a terminal that is too narrow, the last `below` columns of each row go to a line of their own beneath it.
+    """
     if not rows:
         console().print(empty)
         return
     out = results()
+    head = [Text(column, style="dim") for column in columns]
     cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
-    widths = [
-        max(map(cell_len, column)) for column in zip(columns, *([c.plain for c in r] for r in cells), strict=True)
-    ]
-    for line in (
-        _line([Text(column, style="dim") for column in columns], widths),
-        *(_line(row, widths) for row in cells),
-    ):
+    widths = [max(cell.cell_len for cell in column) for column in zip(head, *cells, strict=True)]
+    at = len(columns)
+    if out.is_terminal and sum(widths) + len(GAP) * (at - 1) > out.width:
+        at -= below
+    for row in (head, *cells):
+        line = _line(row[:at], widths[:at])
         if out.is_terminal:
             # the end of a line gives way, never the id at its beginning: it is what people copy
             line.truncate(out.width, overflow="ellipsis")
         out.print(line, soft_wrap=True)
+        if any(cell.plain for cell in row[at:]):
+            out.print(Text(GAP) + _line(row[at:], widths[at:]), soft_wrap=True)
 
 
 def _line(cells: Sequence[Text], widths: Sequence[int]) -> Text:
     line = Text()
     for cell, width in zip(cells, widths, strict=True):
         line += cell
-        line += " " * (width - cell.cell_len + 2)
+        line += " " * (width - cell.cell_len) + GAP
     line.rstrip()
     return line
+
+
+def short(text: str, most: int) -> str:
+    """Return a text of at most `most` characters, with a mark where it was cut."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def moment(time: object) -> str:
+    """Return a time of the service, in UTC, as a table has it: `05-06 12:09`, empty for None."""
+    return text_of(time)[5:16].replace("T", " ")
 
 
 def text_of(value: Any) -> str:

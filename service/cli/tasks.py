@@ -7,7 +7,17 @@ import click
 
 from service.cli import EXIT_FAILED
 from service.cli.client import Client, with_client
-from service.cli.console import console, print_json, results, show_fields, show_table, status_text, text_of
+from service.cli.console import (
+    console,
+    moment,
+    print_json,
+    results,
+    short,
+    show_fields,
+    show_table,
+    status_text,
+    text_of,
+)
 from service.cli.media_files import media, pairs
 from service.cli.progress import follow
 from service.core.task import Json, Status
@@ -15,6 +25,10 @@ from service.core.task import Json, Status
 STATUSES = [status.value for status in Status]
 MODEL = "viduq2_pro_reference"
 FAILURES = frozenset({"failed", "canceled", "expired"})
+
+TASK_COLUMNS = ("id", "status", "done", "created (UTC)", "prompt")
+LONGEST_PROMPT = 60
+"""Characters of a prompt in a list."""
 
 OWN_OPTIONS = {"prompt": "--prompt", "images": "--image", "videos": "--video"}
 """Parameters that have an option of their own."""
@@ -159,21 +173,15 @@ async def tasks(
     if as_json:
         print_json(page)
         return
-    show_table(("id", "status", "done", "created", "prompt"), [_row(task) for task in page["data"]], empty="No tasks.")
+    show_table(TASK_COLUMNS, [_row(task) for task in page["data"]], empty="No tasks.")
     if page.get("next_cursor"):
         console().print(f"More: boomerang tasks --cursor {text_of(page['next_cursor'])}", soft_wrap=True)
 
 
 def _row(task: Json) -> tuple[object, ...]:
     done = "" if task.get("progress") is None else f"{task['progress']:.0%}"
-    prompt = text_of(task.get("params", {}).get("prompt"))
-    return (
-        task["id"],
-        status_text(task["status"]),
-        done,
-        text_of(task["created_at"])[5:16].replace("T", " "),
-        prompt[:60],
-    )
+    prompt = short(text_of(task.get("params", {}).get("prompt")), LONGEST_PROMPT)
+    return task["id"], status_text(task["status"]), done, moment(task["created_at"]), prompt
 
 
 def _end(task: Json, *, as_json: bool, brief: bool = False) -> None:

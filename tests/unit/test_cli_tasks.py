@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -299,15 +300,19 @@ def test_tasks_lists_a_page_and_says_how_to_go_on(service: FakeService) -> None:
     assert result.stderr == "More: boomerang tasks --cursor abc\n"
 
 
-def test_a_narrow_terminal_keeps_ids_whole(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In 80 columns the prompt gives way, never the id that people copy."""
+@pytest.mark.parametrize(("columns", "folds"), [("70", True), ("80", True), ("140", False)])
+def test_a_narrow_terminal_shows_ids_and_prompts_whole(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch, columns: str, folds: bool
+) -> None:
+    """Where a row is too long, its prompt goes beneath; the id that people copy stays on one line with the rest."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     page = [task(id="01a20469-745f-70c8-a990-0bffbb6af2ec", status="in_progress", params={"prompt": "A walk " * 9})]
     service.on("GET /v1/tasks", (200, {"data": page, "next_cursor": None}))
-    shown = run("tasks", url=service.url, env={"COLUMNS": "80"}).stdout
-    assert "01a20469-745f-70c8-a990-0bffbb6af2ec" in shown
-    assert "in_progress" in shown
-    assert "…" in shown
+    shown = run("tasks", url=service.url, env={"COLUMNS": columns}).stdout
+    row, *beneath = re.sub("\x1b[^m]*m", "", shown).splitlines()[2 if folds else 1 :]
+    prompt = ("A walk " * 9)[:59] + "…"
+    start = "01a20469-745f-70c8-a990-0bffbb6af2ec  in_progress  100%  01-02 03:04"
+    assert (row, beneath) == (start, [f"  {prompt}"]) if folds else (f"{start}    {prompt}", [])
 
 
 def test_tasks_without_any_says_so(service: FakeService) -> None:
@@ -333,15 +338,55 @@ def test_watch_ends_with_the_task(service: FakeService) -> None:
     assert run("watch", "y", url=service.url).exit_code == 1
 
 
+DELIVERY = {
+    "id": "d1",
+    "task_id": "0198c2",
+    "handler": "webhook",
+    "event_type": "task.completed",
+    "attempts": 9,
+    "fault": "destination",
+    "last_error": "410 Gone",
+    "due_at": None,
+    "finished_at": "2026-01-02T03:04:05.678Z",
+}
+
+
 def test_dead_letters_are_listed_by_handler(service: FakeService) -> None:
-    """A dead letter shows its handler, whose fault it is, and the last error."""
-    row = {"id": "d1", "handler": "webhook", "event_type": "task.completed", "attempts": 9, "fault": "destination"}
-    service.on("GET /v1/deliveries", (200, {"data": [row | {"last_error": "410 Gone"}], "next_cursor": None}))
+    """A dead letter shows when it was given up, its handler and task, whose fault it is, and the last error."""
+    service.on("GET /v1/deliveries", (200, {"data": [DELIVERY], "next_cursor": None}))
     result = run("dead", "--handler", "webhook", url=service.url)
     assert service.asked[0].path == "/v1/deliveries?status=dead&handler=webhook&limit=20"
-    for words in ("d1", "task.completed", "destination", "410 Gone"):
-        assert words in result.stdout
-    assert result.stderr == ""
+    row = "d1  01-02 03:04     webhook  task.completed  0198c2  destination: 410 Gone (9 attempts)"
+    assert (result.stdout.splitlines()[1:], result.stderr) == ([row], "")
+
+
+def test_deliveries_that_fail_and_are_tried_again_can_be_seen(service: FakeService) -> None:
+    """What still waits for its first attempt is no failure; as many pages are asked for as it takes."""
+    fails = DELIVERY | {"id": "d7", "attempts": 1, "due_at": "2026-01-02T03:09:05Z", "finished_at": None}
+    waits = DELIVERY | {"attempts": 0, "fault": None, "last_error": None}
+    service.on(
+        "GET /v1/deliveries",
+        (200, {"data": [waits, waits], "next_cursor": "abc"}),
+        (200, {"data": [waits, fails], "next_cursor": "def"}),
+        (200, {"data": [fails, fails], "next_cursor": "ghi"}),
+    )
+    result = run("dead", "--failing", "--limit", "2", url=service.url)
+    assert [asked.path for asked in service.asked] == [
+        f"/v1/deliveries?status=pending&limit=2{cursor}" for cursor in ("", "&cursor=abc", "&cursor=def")
+    ]
+    row = "d7  01-02 03:09     webhook  task.completed  0198c2  destination: 410 Gone (1 attempt)"
+    assert result.stdout.splitlines()[1:] == [row] * 3
+    assert result.stderr == "More: boomerang dead --failing --cursor ghi\n"
+
+
+def test_nothing_dead_and_nothing_failing_is_said(service: FakeService) -> None:
+    """An empty list is a sentence, and among very many pending ones the search ends."""
+    service.on("GET /v1/deliveries", (200, {"data": [], "next_cursor": None}))
+    assert run("dead", url=service.url).stderr == "No dead letters.\n"
+    assert run("dead", "--failing", url=service.url).stderr == "No delivery fails.\n"
+    service.on("GET /v1/deliveries", (200, {"data": [], "next_cursor": "abc"}))
+    assert "More: boomerang dead --failing --cursor abc" in run("dead", "--failing", url=service.url).stderr
+    assert len(service.asked) == 2 + 50
 
 
 def test_replay_does_what_it_can_and_tells_the_rest(service: FakeService) -> None:
