@@ -26,6 +26,8 @@ COMMANDS = {
     "watch": ("service.cli.tasks", "Follow a task to its end."),
     "tasks": ("service.cli.tasks", "List tasks, newest first."),
     "cancel": ("service.cli.tasks", "Cancel a task."),
+    "resubmit": ("service.cli.tasks", "Submit an in-doubt or failed task again, as a new one."),
+    "events": ("service.cli.history", "Show everything that happened to a task."),
     "dead": ("service.cli.deliveries", "List dead letters."),
     "replay": ("service.cli.deliveries", "Put deliveries through again."),
     "reconcile": ("service.cli.operate", "Do one round of everything that is due."),

@@ -71,6 +71,10 @@ class Client(AbstractAsyncContextManager["Client"]):
         """Cancel a task and return it."""
         return await self._call("POST", f"v1/tasks/{_part(task_id)}/cancel", is_task)
 
+    async def resubmit(self, task_id: str) -> Json:
+        """Submit the same again as a new task, and return that."""
+        return await self._call("POST", f"v1/tasks/{_part(task_id)}/resubmit", is_task)
+
     async def deliveries(self, **wanted: object) -> Json:
         """Return a page of deliveries; `wanted` are status, handler, limit and cursor."""
         return await self._call("GET", "v1/deliveries", partial(is_page, is_row=is_delivery), params=_given(wanted))

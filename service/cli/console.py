@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
+from textwrap import wrap
 from typing import Any
 
 import click
@@ -18,6 +19,9 @@ STATUS_STYLES = {
     "in_doubt": "yellow",
     "in_progress": "cyan",
 }
+
+LEAST_ROOM = 20
+"""Characters of a line that are worth breaking a text for."""
 
 GAP = "  "
 """What stands between two columns."""
@@ -62,12 +66,19 @@ def status_text(status: object) -> Text:
 def show_fields(fields: Mapping[str, object], *, out: Console | None = None) -> None:
     """Show names and values, one a line, on `out`, by default as a result; what is None or empty is left out."""
     out = out or results()
-    width = max(map(len, fields), default=0) + 2
-    for name, value in fields.items():
-        if value in (None, "", [], {}):
-            continue
-        shown = value if isinstance(value, Text) else Text(clean(value))
+    given = {name: value for name, value in fields.items() if value not in (None, "", [], {})}
+    width = max(map(len, given), default=0) + len(GAP)
+    for name, value in given.items():
+        shown = value if isinstance(value, Text) else Text(_hanging(clean(value), width, out))
         out.print(Text(name.ljust(width), style="dim") + shown, soft_wrap=True)
+
+
+def _hanging(text: str, indent: int, out: Console) -> str:
+    """Return a text broken between words for a terminal, under its own beginning; an address is never broken."""
+    room = out.width - indent
+    if not out.is_terminal or len(text) <= room or room < LEAST_ROOM:
+        return text
+    return f"\n{' ' * indent}".join(wrap(text, room, break_long_words=False, break_on_hyphens=False))
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str, below: int = 1) -> None:
@@ -109,9 +120,9 @@ def short(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def moment(time: object) -> str:
+def moment(time: object, *, seconds: bool = False) -> str:
     """Return a time of the service, in UTC, as a table has it: `05-06 12:09`, empty for None."""
-    return text_of(time)[5:16].replace("T", " ")
+    return text_of(time)[5 : 19 if seconds else 16].replace("T", " ")
 
 
 def text_of(value: Any) -> str:

@@ -159,6 +159,19 @@ async def cancel(client: Client, *, task_id: str, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("task_id", metavar="ID")
+@as_json
+@with_client
+async def resubmit(client: Client, *, task_id: str, as_json: bool) -> None:
+    """Submit a task again that is in doubt, failed, canceled or expired: a new task, which may be billed as well."""
+    task = await client.resubmit(task_id)
+    if as_json:
+        print_json(task)
+    else:
+        _tell_submitted(text_of(task["id"]), wait=False)
+
+
+@click.command()
 @click.option("--status", "wanted", type=click.Choice(STATUSES), help="Only tasks with this status.")
 @click.option("--model", help="Only tasks of this model.")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
@@ -209,13 +222,32 @@ def _show(task: Json) -> None:
             "settled by": task.get("settled_by"),
             "error": f"{error['message']} ({error['code']})" if error else None,
             "note": task.get("note"),
+            **_what_can_be_done(task),
             "cost": f"{usage['cost']} USD" if usage.get("cost") else None,
+            "resubmission of": task.get("resubmission_of"),
             "created": task.get("created_at"),
+            "submitted": task.get("submitted_at"),
             "settled": task.get("settled_at"),
             **_outputs(task),
             **_warnings(task),
         }
     )
+
+
+def _what_can_be_done(task: Json) -> dict[str, object]:
+    """Return what a status means that leaves something to a person; nothing for the others."""
+    again = "submit it again with `boomerang resubmit ID`; if the upstream has it after all, there are two bills"
+    if task["status"] == "in_doubt":
+        return {
+            "means": "the reply to its submission was lost: the upstream may have the task, and bill it, or not",
+            "waits": "for its callback, or for the upstream's list to name it; without either it is given up "
+            "BOOMERANG_IN_DOUBT_FOR (15m unless set) after it was submitted, or at its deadline",
+            "deadline": task.get("deadline_at"),
+            "you can": again,
+        }
+    if task["status"] == "expired":
+        return {"means": "no end came before its deadline; one that comes later still counts", "you can": again}
+    return {"you can": again} if (task.get("error") or {}).get("code") == "submission_unknown" else {}
 
 
 def _outputs(task: Json) -> dict[str, object]:

@@ -1,19 +1,15 @@
-"""The commands that speak to a running service, against a stand-in over real HTTP."""
+"""The commands that look at tasks and decide about them, against a stand-in over real HTTP."""
 
-import base64
 import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
-from tests.sample_media import image, video
 from tests.unit.cli_fakes import FakeService, fake_service, problem, run, task
 
 
@@ -24,67 +20,6 @@ def service() -> Iterator[FakeService]:
         yield fake
 
 
-def test_submit_sends_files_as_data_uris_and_values_with_their_types(service: FakeService, tmp_path: Path) -> None:
-    """Files go up with the type of their content, addresses stay, and values that are JSON are sent as JSON."""
-    (tmp_path / "mislabelled.jpg").write_bytes(image("PNG"))
-    (tmp_path / "clip").write_bytes(video())
-    service.on("POST /v1/tasks", (202, task(status="queued", progress=None)))
-    result = run(
-        *("submit", "--prompt", "A walk", "--image", str(tmp_path / "mislabelled.jpg")),
-        *("--image", "https://example.org/i.png", "--video", str(tmp_path / "clip")),
-        *("--param", "duration=8", "--param", "bgm=true", "--param", "aspect_ratio=9:16"),
-        *("--metadata", "chat=42", "--notify", "https://example.org/hook"),
-        url=service.url,
-    )
-    assert result.exit_code == 0, result.stderr
-    (asked,) = service.asked
-    picture, film = base64.b64encode(image("PNG")).decode(), base64.b64encode(video()).decode()
-    assert asked.body == {
-        "model": "viduq2_pro_reference",
-        "params": {
-            "prompt": "A walk",
-            "images": [f"data:image/png;base64,{picture}", "https://example.org/i.png"],
-            "videos": [f"data:video/mp4;base64,{film}"],
-            "duration": 8,
-            "bgm": True,
-            "aspect_ratio": "9:16",
-        },
-        "metadata": {"chat": 42},
-        "notify": [{"handler": "webhook", "url": "https://example.org/hook"}],
-    }
-    assert result.stdout == "Submitted 0198c2\n"
-    assert "boomerang watch 0198c2" in result.stderr
-    assert "warning 1  bgm has no effect" in result.stderr
-
-
-def test_each_submission_has_an_idempotency_key_of_its_own(service: FakeService) -> None:
-    """Two submissions are two tasks, unless the caller names the key."""
-    service.on("POST /v1/tasks", (202, task()))
-    for more in ([], [], ["--idempotency-key", "mine"]):
-        run("submit", "--prompt", "A walk", *more, url=service.url)
-    keys = [asked.headers["idempotency-key"] for asked in service.asked]
-    assert keys[2] == "mine"
-    assert len(set(keys)) == 3
-
-
-def test_metadata_may_be_one_json_object(service: FakeService) -> None:
-    """A JSON object is taken as it is."""
-    service.on("POST /v1/tasks", (202, task()))
-    run("submit", "--prompt", "A walk", "--metadata", '{"chat": {"id": 1}}', url=service.url)
-    assert service.asked[0].body["metadata"] == {"chat": {"id": 1}}
-
-
-def test_wait_follows_the_task_to_its_end_and_prints_only_json(service: FakeService) -> None:
-    """With --wait --json the answer on standard output is the ended task, and nothing else."""
-    service.on("POST /v1/tasks", (202, task(status="queued", progress=None)))
-    service.on("GET /v1/tasks/0198c2", (200, task(status="in_progress", progress=0.4)), (200, task()))
-    result = run("submit", "--prompt", "A walk", "--wait", "--json", url=service.url)
-    assert result.exit_code == 0
-    assert json.loads(result.stdout) == task()
-    assert "in_progress 40%" in result.stderr
-    assert [asked.path for asked in service.asked[1:]] == ["/v1/tasks/0198c2?wait=1"] * 2
-
-
 def test_a_long_wait_asks_less_and_less_often(service: FakeService) -> None:
     """The bar moves at first; a task of minutes does not fill the service's log with a line a second."""
     runs = [(200, task(status="in_progress", progress=0.4))] * 20
@@ -92,123 +27,6 @@ def test_a_long_wait_asks_less_and_less_often(service: FakeService) -> None:
     assert run("watch", "0198c2", url=service.url).exit_code == 0
     waits = [int(asked.path.partition("?wait=")[2]) for asked in service.asked[1:]]
     assert (waits[:14], set(waits[14:])) == ([1, 1, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], {10})
-
-
-def test_whoever_waits_is_told_why_the_task_waits(service: FakeService) -> None:
-    """The task's note is shown while it is followed, and each note once."""
-    waits = task(status="queued", progress=None, note="waits to be submitted again: refused")
-    service.on("POST /v1/tasks", (202, task(status="queued", progress=None)))
-    service.on("GET /v1/tasks/0198c2", (200, waits), (200, waits), (200, task()))
-    told = run("submit", "--prompt", "A walk", "--wait", url=service.url).stderr
-    assert told.count("waits to be submitted again: refused") == 1
-
-
-@pytest.mark.parametrize("status", ["failed", "canceled", "expired"])
-def test_a_task_that_did_not_complete_ends_with_1(service: FakeService, status: str) -> None:
-    """Whoever waits in a script sees by the exit code that there is no video, and reads why."""
-    ended = task(status=status, output=[], error={"code": "002014001", "message": "video generation failed"})
-    service.on("POST /v1/tasks", (202, task(status="queued")))
-    service.on("GET /v1/tasks/0198c2", (200, ended))
-    result = run("submit", "--prompt", "A walk", "--wait", url=service.url)
-    assert result.exit_code == 1
-    assert "video generation failed (002014001)" in result.stdout
-    assert f"Submitted 0198c2\n    {status}" in result.stderr
-
-
-def test_waiting_outlives_a_restart_of_the_service(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer of "not now" is asked again; the task has long been taken."""
-    pauses: list[float] = []
-
-    async def pause(seconds: float) -> None:
-        pauses.append(seconds)
-
-    monkeypatch.setattr("service.cli.progress.anyio.sleep", pause)
-    service.on("POST /v1/tasks", (202, task(status="queued")))
-    service.on("GET /v1/tasks/0198c2", (503, problem("the database is locked")), (502, "<html>"), (200, task()))
-    assert run("submit", "--prompt", "A walk", "--wait", url=service.url).exit_code == 0
-    assert len(pauses) == 2
-
-
-def test_every_fault_is_told_with_its_place(service: FakeService) -> None:
-    """A refusal shows all faults, each with where it stands; it is wrong use."""
-    faults = [
-        {"loc": ["params", "images", 0], "msg": "is too small"},
-        {"loc": ["params", "duration"], "msg": "is text"},
-    ]
-    service.on("POST /v1/tasks", (422, problem("the parameters break limits", errors=faults)))
-    result = run("submit", "--prompt", "A walk", url=service.url)
-    assert result.exit_code == 2
-    assert "Error: the parameters break limits" in result.stderr
-    assert "  params.images.0: is too small" in result.stderr
-    assert "  params.duration: is text" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [
-        (["--image", "nowhere.png"], "nowhere.png: No such file"),
-        (["--image", __file__], "is no image that the model takes: png, jpeg, webp"),
-        (["--video", __file__], "is no video that the model takes: mp4, mov, avi"),
-        (["--param", "duration"], "'duration' must be NAME=VALUE"),
-        (["--param", "seed=1", "--param", "seed=2"], "seed is given twice"),
-        (["--metadata", "{broken"], "must be NAME=VALUE or a JSON object"),
-        (["--url", "localhost:8080"], "is no address of a service"),
-        (["--param", "prompt=A run"], "prompt is what --prompt gives; leave one of the two out"),
-        (["--image", "https://e.org/a.png", "--param", "images=[]"], "images is what --image gives"),
-        (["--video", "https://e.org/a.mp4", "--param", "videos=[]"], "videos is what --video gives"),
-        (["--image", ""], "--image: is empty; give a file or an address"),
-        (["--image", "/dev/zero"], "/dev/zero is neither a file nor a pipe"),
-        (["--video", "/dev/null"], "/dev/null is neither a file nor a pipe"),
-        (["--image", "/"], "/: Is a directory"),
-        (["--idempotency-key", ""], "without the option each submission gets a fresh key"),
-        (["--idempotency-key", " "], "without the option each submission gets a fresh key"),
-        (["--idempotency-key", "clé"], "printable ASCII characters"),
-        (["--idempotency-key", "k" * 256], "must be 1 to 255"),
-        (["--speed", "9"], "No such option"),
-    ],
-)
-def test_wrong_use_ends_with_2_before_anything_is_sent(service: FakeService, more: list[str], words: str) -> None:
-    """What is wrong on the command line is told at once, without a request."""
-    result = run("submit", "--prompt", "A walk", *more, url=service.url)
-    assert result.exit_code == 2
-    assert words in " ".join(result.stderr.split())
-    assert service.asked == []
-
-
-def test_a_file_that_no_request_can_carry_is_refused(service: FakeService, tmp_path: Path) -> None:
-    """A file over 20 MB is refused with the mend: an address."""
-    with (tmp_path / "big.png").open("wb") as file:
-        file.truncate(21 * 1024 * 1024)
-    result = run("submit", "--prompt", "A walk", "--image", str(tmp_path / "big.png"), url=service.url)
-    assert result.exit_code == 2
-    assert "larger than 20 MB" in result.stderr
-    assert service.asked == []
-
-
-@pytest.mark.parametrize("size", [0, 21 * 1024 * 1024])
-def test_a_pipe_is_read_no_further_than_a_request_can_carry(service: FakeService, tmp_path: Path, size: int) -> None:
-    """What another program makes may be submitted, and one that makes bytes for ever keeps nobody waiting."""
-    service.on("POST /v1/tasks", (202, task()))
-    pipe = tmp_path / "pipe"
-    os.mkfifo(pipe)
-
-    def write() -> None:
-        with suppress(BrokenPipeError), pipe.open("wb") as file:
-            file.write(image("PNG") + bytes(size))
-
-    writer = Thread(target=write, daemon=True)
-    writer.start()
-    result = run("submit", "--prompt", "A walk", "--image", str(pipe), url=service.url)
-    writer.join(timeout=10)
-    assert (result.exit_code, len(service.asked)) == ((2, 0) if size else (0, 1))
-    assert ("larger than 20 MB" in result.stderr) == bool(size)
-
-
-def test_media_may_come_as_a_parameter_where_no_option_gives_them(service: FakeService) -> None:
-    """A list of addresses is as good as one option for each."""
-    service.on("POST /v1/tasks", (202, task()))
-    run("submit", "--prompt", "A walk", "--param", 'images=["https://e.org/a.png"]', url=service.url)
-    assert service.asked[0].body["params"] == {"prompt": "A walk", "images": ["https://e.org/a.png"]}
 
 
 def test_a_service_that_is_not_there_is_one_clear_line() -> None:
@@ -338,68 +156,6 @@ def test_watch_ends_with_the_task(service: FakeService) -> None:
     assert run("watch", "y", url=service.url).exit_code == 1
 
 
-DELIVERY = {
-    "id": "d1",
-    "task_id": "0198c2",
-    "handler": "webhook",
-    "event_type": "task.completed",
-    "attempts": 9,
-    "fault": "destination",
-    "last_error": "410 Gone",
-    "due_at": None,
-    "finished_at": "2026-01-02T03:04:05.678Z",
-}
-
-
-def test_dead_letters_are_listed_by_handler(service: FakeService) -> None:
-    """A dead letter shows when it was given up, its handler and task, whose fault it is, and the last error."""
-    service.on("GET /v1/deliveries", (200, {"data": [DELIVERY], "next_cursor": None}))
-    result = run("dead", "--handler", "webhook", url=service.url)
-    assert service.asked[0].path == "/v1/deliveries?status=dead&handler=webhook&limit=20"
-    row = "d1  01-02 03:04     webhook  task.completed  0198c2  destination: 410 Gone (9 attempts)"
-    assert (result.stdout.splitlines()[1:], result.stderr) == ([row], "")
-
-
-def test_deliveries_that_fail_and_are_tried_again_can_be_seen(service: FakeService) -> None:
-    """What still waits for its first attempt is no failure; as many pages are asked for as it takes."""
-    fails = DELIVERY | {"id": "d7", "attempts": 1, "due_at": "2026-01-02T03:09:05Z", "finished_at": None}
-    waits = DELIVERY | {"attempts": 0, "fault": None, "last_error": None}
-    service.on(
-        "GET /v1/deliveries",
-        (200, {"data": [waits, waits], "next_cursor": "abc"}),
-        (200, {"data": [waits, fails], "next_cursor": "def"}),
-        (200, {"data": [fails, fails], "next_cursor": "ghi"}),
-    )
-    result = run("dead", "--failing", "--limit", "2", url=service.url)
-    assert [asked.path for asked in service.asked] == [
-        f"/v1/deliveries?status=pending&limit=2{cursor}" for cursor in ("", "&cursor=abc", "&cursor=def")
-    ]
-    row = "d7  01-02 03:09     webhook  task.completed  0198c2  destination: 410 Gone (1 attempt)"
-    assert result.stdout.splitlines()[1:] == [row] * 3
-    assert result.stderr == "More: boomerang dead --failing --cursor ghi\n"
-
-
-def test_nothing_dead_and_nothing_failing_is_said(service: FakeService) -> None:
-    """An empty list is a sentence, and among very many pending ones the search ends."""
-    service.on("GET /v1/deliveries", (200, {"data": [], "next_cursor": None}))
-    assert run("dead", url=service.url).stderr == "No dead letters.\n"
-    assert run("dead", "--failing", url=service.url).stderr == "No delivery fails.\n"
-    service.on("GET /v1/deliveries", (200, {"data": [], "next_cursor": "abc"}))
-    assert "More: boomerang dead --failing --cursor abc" in run("dead", "--failing", url=service.url).stderr
-    assert len(service.asked) == 2 + 50
-
-
-def test_replay_does_what_it_can_and_tells_the_rest(service: FakeService) -> None:
-    """One delivery that cannot be replayed does not keep the others; the exit code says that it happened."""
-    service.on("POST /v1/deliveries/d1/replay", (409, problem("it is pending")))
-    service.on("POST /v1/deliveries/d2/replay", (202, {"id": "d2"}))
-    result = run("replay", "d1", "d2", "--json", url=service.url)
-    assert result.exit_code == 1
-    assert json.loads(result.stdout) == {"replayed": ["d2"], "failed": {"d1": "it is pending"}}
-    told = run("replay", "d1", "d2", url=service.url)
-    assert (told.stdout, told.stderr) == ("Replayed d2\n", "Not replayed: d1: it is pending\n")
-
-
 def test_a_result_can_be_written_in_every_encoding(service: FakeService) -> None:
     """A pipe that takes ASCII alone gets escapes, no traceback."""
     service.on("GET /v1/tasks/x", (200, task(params={"prompt": "Ein Spaß"})))
@@ -412,3 +168,87 @@ def test_a_result_can_be_written_in_every_encoding(service: FakeService) -> None
         check=True,
     )
     assert b"Ein Spa\\xdf" in told.stdout
+
+
+def test_a_task_in_doubt_says_what_that_means_and_what_can_be_done(service: FakeService) -> None:
+    """A person reads until when it waits, and by which command it is submitted again."""
+    doubt = task(status="in_doubt", output=[], settled_by=None, deadline_at="2026-01-02T05:04:05Z")
+    service.on("GET /v1/tasks/x", (200, doubt))
+    shown = run("status", "x", url=service.url)
+    assert shown.exit_code == 0
+    for words in ("may have the task", "BOOMERANG_IN_DOUBT_FOR", "2026-01-02T05:04:05Z", "`boomerang resubmit ID`"):
+        assert words in shown.stdout
+
+
+def test_only_what_leaves_something_to_a_person_says_so(service: FakeService) -> None:
+    """A doubt that was given up and a deadline that passed can be submitted again; a completed task needs nothing."""
+    unknown = {"code": "submission_unknown", "message": "nobody knows"}
+    answers = (task(status="failed", error=unknown), task(status="expired"), task())
+    service.on("GET /v1/tasks/x", *((200, answer) for answer in answers))
+    shown = [run("status", "x", url=service.url).stdout for _ in answers]
+    assert ["boomerang resubmit" in text for text in shown] == [True, True, False]
+
+
+def test_long_words_are_broken_between_words_on_a_terminal(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prose hangs under its beginning, and an address stays whole, to be copied."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    address = f"https://example.org/{'v' * 80}.mp4"
+    service.on("GET /v1/tasks/x", (200, task(params={"prompt": "A walk " * 12}, output=[{"url": address}])))
+    shown = run("status", "x", url=service.url, env={"COLUMNS": "60"}).stdout
+    plain = re.sub("\x1b[^m]*m", "", shown)
+    assert f"prompt       {'A walk ' * 6}A\n             walk A walk" in plain
+    assert address in plain
+
+
+def test_resubmit_tells_the_new_task(service: FakeService) -> None:
+    """The result is the id of the new task; a task that cannot be submitted again tells why."""
+    service.on("POST /v1/tasks/x/resubmit", (202, task(id="0198c9")), (409, problem("the task is completed")))
+    told = run("resubmit", "x", url=service.url)
+    assert (told.exit_code, told.stdout) == (0, "Submitted 0198c9\n")
+    assert "boomerang watch 0198c9" in told.stderr
+    refused = run("resubmit", "x", url=service.url)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+
+
+HISTORY = [
+    {"at": "2026-01-02T03:04:05.678Z", "kind": "callback", "submission": 1, "verdict": "accepted"},
+    {"at": "2026-01-02T03:04:05.678Z", "kind": "event", "id": "e1", "type": "task.completed", "data": {}},
+    {"at": "2026-01-02T03:04:05.678Z", "kind": "poll", "outcome": "completed"},
+    {
+        "at": "2026-01-02T03:04:05.678Z",
+        "kind": "delivery",
+        "id": "d1",
+        "event_id": "e1",
+        "handler": "log",
+        "status": "dead",
+        "attempts": 1,
+        "last_error": "ValueError: no",
+    },
+    {
+        "at": "2026-01-02T03:04:06.678Z",
+        "kind": "attempt",
+        "delivery_id": "d1",
+        "handler": "log",
+        "attempt": 1,
+        "outcome": "dead",
+        "error": "ValueError: no",
+    },
+    {"at": None, "kind": "of another version"},
+]
+
+
+def test_events_shows_what_happened_a_line_each(service: FakeService) -> None:
+    """A delivery and an attempt name the event that they are for; what is not known does no harm."""
+    service.on("GET /v1/tasks/x/events", (200, {"data": HISTORY}))
+    assert [" ".join(line.split()) for line in run("events", "x", url=service.url).stdout.splitlines()[1:]] == [
+        "01-02 03:04:05 callback accepted",
+        "01-02 03:04:05 event task.completed",
+        "01-02 03:04:05 poll completed",
+        "01-02 03:04:05 delivery task.completed log dead: ValueError: no",
+        "01-02 03:04:06 attempt 1 task.completed log dead: ValueError: no",
+        "of another version",
+    ]
+    assert json.loads(run("events", "x", "--json", url=service.url).stdout) == {"data": HISTORY}
