@@ -194,5 +194,5 @@ async def migrate_database(settings: Settings) -> str:
 
 
 def list_handlers(settings: Settings) -> list[dict[str, object]]:
-    """Return a row for every handler that is found, loaded or not; raises BadHandler."""
+    """Return a row for every handler that is found, loaded or not or broken."""
     return [asdict(row) for row in plugins.describe(settings.handlers, settings.present)]

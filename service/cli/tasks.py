@@ -241,7 +241,7 @@ def _what_can_be_done(task: Json) -> dict[str, object]:
         return {
             "means": "the reply to its submission was lost: the upstream may have the task, and bill it, or not",
             "waits": "for its callback, or for the upstream's list to name it; without either it is given up "
-            "BOOMERANG_IN_DOUBT_FOR (15m unless set) after it was submitted, or at its deadline",
+            "after BOOMERANG_IN_DOUBT_FOR (15m unless set), or at its deadline",
             "deadline": task.get("deadline_at"),
             "you can": again,
         }

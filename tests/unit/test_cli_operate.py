@@ -178,18 +178,6 @@ def test_reconcile_without_once_is_wrong_use() -> None:
     assert run("reconcile", env=KEY).exit_code == 2
 
 
-def test_handlers_shows_what_is_loaded_and_why_not() -> None:
-    """Every handler that is found is listed, with its origin."""
-    rows = {row["name"]: row for row in json.loads(run("handlers", "--json").stdout)}
-    assert rows["log"]["loaded"]
-    assert not rows["archive"]["loaded"]
-    assert "BOOMERANG_ARCHIVE_URL" in rows["archive"]["why"]
-    shown = run("handlers").stdout
-    assert "archive\n  is    not loaded: needs BOOMERANG_ARCHIVE_URL" in shown
-    assert "log\n  is    loaded" in shown
-    assert "every event" in shown
-
-
 def test_a_handlers_own_setting_is_known_once_it_is_found(served: list[dict[str, Any]], tmp_path: Path) -> None:
     """A setting that a local handler needs is no misspelling."""
     (tmp_path / "handlers").mkdir()
