@@ -13,6 +13,7 @@ import structlog
 from starlette.types import ASGIApp
 
 from service import plugins
+from service.destinations import check_destinations
 from service.ending import asked_to_stop, end_by_force
 from service.errors import BadSetting, SchemaBehind
 from service.logs import configure_logs
@@ -82,6 +83,8 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(put_together(settings))
         log.info("handlers loaded", handlers=sorted(parts.handlers))
+        if role != "web":
+            await check_destinations(settings, parts.handlers)
         _tell_what_is_missing(settings)
         await stack.enter_async_context(parts.store.listening())
         rounds = parts.rounds.receiving() if role == "web" else parts.rounds.all()
@@ -194,6 +197,7 @@ async def reconcile_once(settings: Settings) -> dict[str, int]:
     async with put_together(settings) as parts:
         if why := await parts.store.health.ready():
             raise SchemaBehind(why)
+        await check_destinations(settings, parts.handlers)
         done = await parts.rounds.reconcile_once()
         await parts.rounds.drain(STOP_WITHIN - CUT_OFF_FOR)
         return done
@@ -206,5 +210,5 @@ async def migrate_database(settings: Settings) -> str:
 
 
 def list_handlers(settings: Settings) -> list[dict[str, object]]:
-    """Return a row for every handler that is found, loaded or not; raises BadHandler."""
+    """Return a row for every handler that is found, loaded or not or broken."""
     return [asdict(row) for row in plugins.describe(settings.handlers, settings.present)]

@@ -4,9 +4,10 @@ import difflib
 import importlib
 import pkgutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -25,13 +26,22 @@ LOCAL = "local_handlers"
 
 @dataclass(frozen=True, kw_only=True)
 class HandlerRow:
-    """A handler that was found: whether it is loaded, and if not, why."""
+    """A handler that was found: whether it is loaded, and if not, why; with a `broken` one no service starts."""
 
     name: str
     origin: str
     events: tuple[str, ...]
     loaded: bool
     why: str = ""
+    broken: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Every handler that was found, by name, and by where it stands why another one cannot be had."""
+
+    handlers: dict[str, Handler]
+    broken: dict[str, BadHandler]
 
 
 def load_handlers(
@@ -52,36 +62,61 @@ def load_handlers(
 def describe(
     names: Sequence[str] | None, settings: Mapping[str, str], *, directory: Path | None = None
 ) -> list[HandlerRow]:
-    """Return a row for every handler that is found, loaded or not; raises BadHandler."""
+    """Return a row for every handler that is found, loaded or not or broken."""
+    found = survey(directory)
     rows = []
-    for handler in discover(directory).values():
+    for handler in found.handlers.values():
         why = _why_not(handler, names, settings, strict=False)
         events = tuple(sorted(handler.events))
         row = HandlerRow(name=handler.name, origin=handler.origin, events=events, loaded=not why, why=why or "")
         rows.append(row)
+    for origin, error in found.broken.items():
+        name = Path(origin.partition(" ")[0]).stem
+        rows.append(HandlerRow(name=name, origin=origin, events=(), loaded=False, why=str(error), broken=True))
     return rows
 
 
-def needed_settings(*, directory: Path | None = None) -> frozenset[str]:
-    """Return the names, without the prefix, of every setting that some handler knows; raises BadHandler."""
-    found = discover(directory).values()
-    return frozenset(name for one in found for name in (*one.needs, one.always_with) if name)
+def needed_settings(*, directory: Path | None = None, strict: bool = True) -> frozenset[str]:
+    """Return the names, without the prefix, of every setting that some handler knows.
+
+    Raises BadHandler for a broken one, unless it is not to be `strict`: then what that one knows is not among them.
+    """
+    found = discover(directory) if strict else survey(directory).handlers
+    return frozenset(name for one in found.values() for name in (*one.needs, one.always_with) if name)
 
 
 def discover(directory: Path | None = None) -> dict[str, Handler]:
     """Return every handler that can be found, by name; raises BadHandler for a broken one and a name taken twice."""
-    found: dict[str, Handler] = {}
+    found = survey(directory)
+    for error in found.broken.values():
+        raise error
+    return found.handlers
+
+
+def survey(directory: Path | None = None) -> Found:
+    """Look for every handler, and past those that are broken or whose name is taken."""
+    found = Found(handlers={}, broken={})
     owners: dict[str, Handler] = {}
-    for handler in _all(directory or Path.cwd()):
-        for name in handler.names:
-            if name in owners:
-                raise BadHandler(
-                    f"handler name {name!r} is taken twice, in {owners[name].origin} and in {handler.origin}; "
-                    "give one of them another name"
-                )
-            owners[name] = handler
-        found[handler.name] = handler
+    for origin, one in _all(directory or Path.cwd()):
+        if isinstance(one, BadHandler):
+            found.broken.setdefault(origin, one)
+        elif taken := _taken(one, owners):
+            found.broken.setdefault(origin, taken)
+        else:
+            owners.update(dict.fromkeys(one.names, one))
+            found.handlers[one.name] = one
     return found
+
+
+def _taken(handler: Handler, owners: Mapping[str, Handler]) -> BadHandler | None:
+    """Return what is wrong with a handler whose name another one has, None for any other."""
+    for name in handler.names:
+        if name in owners:
+            return BadHandler(
+                f"handler name {name!r} is taken twice, in {owners[name].origin} and in {handler.origin}; "
+                "give one of them another name"
+            )
+    return None
 
 
 # ── choosing ─────────────────────────────────────────────────────────────────
@@ -119,20 +154,23 @@ def _ready(handler: Handler, settings: Mapping[str, str]) -> Handler:
 # ── finding ──────────────────────────────────────────────────────────────────
 
 
-def _all(directory: Path) -> Iterator[Handler]:
+def _all(directory: Path) -> Iterator[tuple[str, Handler | BadHandler]]:
+    """Yield each handler, or why it cannot be had, with where it stands."""
     seen: set[int] = set()
     for origin, registered in (*_in_directories(directory), *_installed()):
-        if id(registered) not in seen:
+        if isinstance(registered, BadHandler):
+            yield origin, registered
+        elif id(registered) not in seen:
             seen.add(id(registered))
-            yield from (replace(handler, origin=origin) for handler in registered)
+            yield from ((origin, replace(handler, origin=origin)) for handler in registered)
 
 
-def _in_directories(directory: Path) -> Iterator[tuple[str, Handlers]]:
+def _in_directories(directory: Path) -> Iterator[tuple[str, Handlers | BadHandler]]:
     ours = Path(service.__file__).resolve().parent.with_name(PACKAGE)
     local = (directory / PACKAGE).resolve()
-    yield from _in_package(_package(PACKAGE, ours))
+    yield from _in_package(PACKAGE, ours)
     if local != ours and local.is_dir():
-        yield from _in_package(_package(LOCAL, local))
+        yield from _in_package(LOCAL, local)
 
 
 def _package(name: str, path: Path) -> ModuleType:
@@ -158,18 +196,28 @@ def _begun(name: str, path: Path) -> ModuleType:
     return package
 
 
-def _in_package(package: ModuleType) -> Iterator[tuple[str, Handlers]]:
+def _in_package(name: str, path: Path) -> Iterator[tuple[str, Handlers | BadHandler]]:
+    try:
+        package = _package(name, path)
+    except BadHandler as error:
+        yield str(path), error
+        return
     for module in pkgutil.iter_modules(package.__path__):
-        if module.name.startswith("_"):
-            continue
-        origin = str(Path(package.__path__[0], module.name if module.ispkg else f"{module.name}.py"))
-        imported = _imported(f"{package.__name__}.{module.name}", origin)
-        yield from ((origin, registered) for registered in _registered(imported, origin))
+        if not module.name.startswith("_"):
+            origin = str(path / (module.name if module.ispkg else f"{module.name}.py"))
+            yield from _loaded(origin, partial(importlib.import_module, f"{name}.{module.name}"))
 
 
-def _imported(name: str, origin: str) -> ModuleType:
-    with _importing(origin):
-        return importlib.import_module(name)
+def _loaded(origin: str, load: Callable[[], object]) -> Iterator[tuple[str, Handlers | BadHandler]]:
+    """Yield what is registered in what `load` returns, or why it cannot be had, with its `origin`."""
+    try:
+        with _importing(origin):
+            loaded = load()
+        registered = _registered(loaded, origin)
+    except BadHandler as error:
+        yield origin, error
+        return
+    yield from ((origin, one) for one in registered)
 
 
 @contextmanager
@@ -189,17 +237,15 @@ def _place(error: BaseException, origin: str) -> str:
     return f"{origin}:{lines[-1]}" if lines else origin
 
 
-def _installed() -> Iterator[tuple[str, Handlers]]:
+def _installed() -> Iterator[tuple[str, Handlers | BadHandler]]:
     for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        origin = f"{point.value} ({point.dist.name if point.dist else GROUP})"
-        with _importing(origin):
-            loaded = point.load()
-        registered = [loaded] if isinstance(loaded, Handlers) else _registered(loaded, origin)
-        yield from ((origin, one) for one in registered)
+        yield from _loaded(f"{point.value} ({point.dist.name if point.dist else GROUP})", point.load)
 
 
 def _registered(module: object, origin: str) -> list[Handlers]:
-    """Return the module's own `Handlers` objects."""
+    """Return the module's own `Handlers` objects, or the one that it is."""
+    if isinstance(module, Handlers):
+        return [module]
     members = vars(module).values() if isinstance(module, ModuleType) else ()
     found = [one for one in members if isinstance(one, Handlers)]
     if not found:

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import url2pathname
 
 from service.core.webhook_secrets import is_webhook_secret
 
@@ -28,7 +29,8 @@ SHORTEST_SECRET = 32
 SHORTEST_API_KEY = 8
 LABEL = "[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
 HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(\.{LABEL})*", re.IGNORECASE)
-PORT = re.compile(r":[0-9]{1,5}$")
+WITH_PORT = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]+):(?P<port>[0-9]{1,5})")
+MOST_PORT = 65_535
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -199,6 +201,11 @@ def archive(text: str) -> str:
     return text
 
 
+def archive_directory(url: str) -> Path:
+    """Return the directory of an address as `archive` returns it."""
+    return Path(url2pathname(urlsplit(url).path))
+
+
 def _names_a_directory(text: str) -> bool:
     try:
         parts = urlsplit(text)
@@ -208,16 +215,32 @@ def _names_a_directory(text: str) -> bool:
 
 
 def egress(text: str) -> tuple[str, ...]:
-    """Return networks (CIDR), addresses and host names, separated by commas."""
+    """Return networks (CIDR), addresses and host names, each also with a port, separated by commas."""
     parts = names(text)
-    if not all(_is_network(part) or HOST_NAME.fullmatch(PORT.sub("", part)) for part in parts):
+    targets = [_target_in(part) for part in parts]
+    if not all(_is_network(target, strict=False) or _is_host_name(target) for target in targets):
         raise ValueError("must be networks and hosts with commas between, like 127.0.0.0/8,media.internal")
+    if not all(_is_network(target, strict=True) or _is_host_name(target) for target in targets):
+        raise ValueError("must have networks with nothing set behind their mask, like 10.0.0.0/8, not 10.0.0.1/8")
     return parts
 
 
-def _is_network(text: str) -> bool:
+def _target_in(part: str) -> str:
+    """Return the host or network of an entry without its port; empty for a port that is none."""
+    found = WITH_PORT.fullmatch(part)
+    if found and not 0 < int(found["port"]) <= MOST_PORT:
+        return ""
+    return (found["host"] if found else part).strip("[]")
+
+
+def _is_host_name(text: str) -> bool:
+    """Return whether it is a name, and no address with a part that is missing or too large."""
+    return bool(HOST_NAME.fullmatch(text)) and not text.replace(".", "").isdigit()
+
+
+def _is_network(text: str, *, strict: bool) -> bool:
     try:
-        ipaddress.ip_network(text, strict=False)
+        ipaddress.ip_network(text, strict=strict)
     except ValueError:
         return False
     return True

@@ -13,11 +13,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from dotenv import dotenv_values
-
 from service import setting_values as values
 from service.core.hosts import is_loopback
 from service.core.webhook_secrets import derive_webhook_secret
+from service.dotenv_file import PREFIX, read_dotenv
 from service.errors import BadSetting
 from service.key_file import KeptKeys, read_or_make
 from service.setting_values import ApiKey, Parse
@@ -33,7 +32,6 @@ __all__ = [
 
 T = TypeVar("T")
 D = TypeVar("D")
-PREFIX = "BOOMERANG_"
 UPSTREAMS = {"vtrix": "https://cloud.vtrix.ai", "vidu": "https://api.vidu.com/ent/v2"}
 """Each provider, and its own address."""
 
@@ -112,25 +110,16 @@ def load_settings(
     """Return the settings of `environ`, then of the file `dotenv` (which may be missing), then the defaults.
 
     `needed` are further names, without the prefix, that the installed handlers need; `terminal` says whether logs go to
-    one. An empty value counts as not given. Raises BadSetting with a line for each wrong setting; values stay hidden.
+    one. An empty value counts as not given. Raises BadSetting with a line for each wrong setting, or for each line of
+    the file that cannot be read; values stay hidden.
     """
-    given = {**_dotenv(dotenv), **environ}
+    given = {**(read_dotenv(dotenv) if dotenv else {}), **environ}
     reader = _Reader(given)
     faults = _unknown(given, needed)
     settings = _read(reader, terminal=terminal)
     if faults or reader.faults:
         raise BadSetting("\n".join([*faults, *reader.faults]))
     return settings
-
-
-def _dotenv(path: Path | None) -> dict[str, str]:
-    if path is None or not path.is_file():
-        return {}
-    try:
-        found = dotenv_values(path, interpolate=False, encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        raise BadSetting(f"{path} cannot be read; it must be a text file of NAME=value lines") from None
-    return {name: value for name, value in found.items() if value is not None}
 
 
 def _unknown(given: Mapping[str, str], needed: Collection[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """The command `boomerang`. Each command's module is imported only when the command is used."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -25,6 +26,8 @@ COMMANDS = {
     "watch": ("service.cli.tasks", "Follow a task to its end."),
     "tasks": ("service.cli.tasks", "List tasks, newest first."),
     "cancel": ("service.cli.tasks", "Cancel a task."),
+    "resubmit": ("service.cli.tasks", "Submit an in-doubt or failed task again, as a new one."),
+    "events": ("service.cli.history", "Show everything that happened to a task."),
     "dead": ("service.cli.deliveries", "List dead letters."),
     "replay": ("service.cli.deliveries", "Put deliveries through again."),
     "reconcile": ("service.cli.operate", "Do one round of everything that is due."),
@@ -80,14 +83,27 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
 
+    def make_context(self, *args: Any, **how: Any) -> click.Context:
+        """Read the options, which may show the help; it may be that it cannot be written."""
+        with _telling():
+            return super().make_context(*args, **how)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error that was raised on purpose becomes a message and an exit code."""
         try:
-            return super().invoke(ctx)
+            with _telling():
+                return super().invoke(ctx)
         except KeyboardInterrupt:
             raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
-        except (BoomerangError, OSError, ExceptionGroup) as error:
-            raise _told(error) from error
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Turn what is raised in the block into what click tells."""
+    try:
+        yield
+    except (BoomerangError, OSError, ExceptionGroup) as error:
+        raise _told(error) from error
 
 
 def _told(error: Exception) -> Exception:

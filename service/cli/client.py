@@ -50,7 +50,7 @@ class Client(AbstractAsyncContextManager["Client"]):
 
     async def submit(self, task: Json, *, idempotency_key: str | None = None) -> Json:
         """Submit a task and return it. A key makes it safe to ask again; without one a fresh one is made."""
-        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        headers = {"Idempotency-Key": str(uuid.uuid4()) if idempotency_key is None else idempotency_key}
         return await self._call("POST", "v1/tasks", is_task, json=task, headers=headers)
 
     async def task(self, task_id: str, *, wait: int = 0) -> Json:
@@ -70,6 +70,10 @@ class Client(AbstractAsyncContextManager["Client"]):
     async def cancel(self, task_id: str) -> Json:
         """Cancel a task and return it."""
         return await self._call("POST", f"v1/tasks/{_part(task_id)}/cancel", is_task)
+
+    async def resubmit(self, task_id: str) -> Json:
+        """Submit the same again as a new task, and return that."""
+        return await self._call("POST", f"v1/tasks/{_part(task_id)}/resubmit", is_task)
 
     async def deliveries(self, **wanted: object) -> Json:
         """Return a page of deliveries; `wanted` are status, handler, limit and cursor."""
@@ -173,12 +177,9 @@ def _setting(name: str, default: str | None) -> Callable[[], str | None]:
 
 
 def _in_dotenv(name: str, file: Path) -> str | None:
-    from dotenv import dotenv_values  # noqa: PLC0415 - only commands that need it pay for it
+    from service.dotenv_file import read_dotenv  # noqa: PLC0415 - only commands that need it pay for it
 
-    try:
-        return dotenv_values(file, interpolate=False).get(name) if file.is_file() else None
-    except (OSError, UnicodeDecodeError):
-        raise Wrong(f"{file} cannot be read; it must be a text file of NAME=value lines") from None
+    return read_dotenv(file).get(name)
 
 
 def with_client(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:

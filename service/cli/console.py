@@ -1,12 +1,13 @@
-"""What a person reads goes to standard error, what a machine reads to standard output."""
+"""Results go to standard output, for a person or as JSON; what is told on the way to them goes to standard error."""
 
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from io import TextIOWrapper
+from textwrap import wrap
 from typing import Any
 
 import click
-from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -19,10 +20,26 @@ STATUS_STYLES = {
     "in_progress": "cyan",
 }
 
+LEAST_ROOM = 20
+"""Characters of a line that are worth breaking a text for."""
+
+GAP = "  "
+"""What stands between two columns."""
+
 
 def console() -> Console:
-    """Return a console on the standard error of now; plain when that is no terminal."""
+    """Return a console for progress, hints and faults, on the standard error of now; plain when that is no terminal."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
+
+
+def results() -> Console:
+    """Return a console for what was asked for, on the standard output of now; plain when that is no terminal.
+
+    A character that the output's encoding lacks is escaped, as standard error has it by itself.
+    """
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return Console(highlight=False, markup=False, emoji=False)
 
 
 def print_json(value: object) -> None:
@@ -46,44 +63,66 @@ def status_text(status: object) -> Text:
     return Text(clean(status), style=STATUS_STYLES.get(str(status), ""))
 
 
-def show_fields(fields: Mapping[str, object]) -> None:
-    """Show names and values, one a line; what is None or empty is left out."""
-    out = console()
-    width = max(map(len, fields), default=0) + 2
-    for name, value in fields.items():
-        if value in (None, "", [], {}):
-            continue
-        shown = value if isinstance(value, Text) else Text(clean(value))
+def show_fields(fields: Mapping[str, object], *, out: Console | None = None) -> None:
+    """Show names and values, one a line, on `out`, by default as a result; what is None or empty is left out."""
+    out = out or results()
+    given = {name: value for name, value in fields.items() if value not in (None, "", [], {})}
+    width = max(map(len, given), default=0) + len(GAP)
+    for name, value in given.items():
+        shown = value if isinstance(value, Text) else Text(_hanging(clean(value), width, out))
         out.print(Text(name.ljust(width), style="dim") + shown, soft_wrap=True)
 
 
-def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str) -> None:
-    """Show rows under their columns, or the line `empty` when there are none."""
-    out = console()
+def _hanging(text: str, indent: int, out: Console) -> str:
+    """Return a text broken between words for a terminal, under its own beginning; an address is never broken."""
+    room = out.width - indent
+    if not out.is_terminal or len(text) <= room or room < LEAST_ROOM:
+        return text
+    return f"\n{' ' * indent}".join(wrap(text, room, break_long_words=False, break_on_hyphens=False))
+
+
+def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str, below: int = 1) -> None:
+    """Show rows under their columns; when there are none, tell so with the line `empty`.
+
+    On a terminal that is too narrow, the last `below` columns of each row go to a line of their own beneath it.
+    """
     if not rows:
-        out.print(empty)
+        console().print(empty)
         return
+    out = results()
+    head = [Text(column, style="dim") for column in columns]
     cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
-    widths = [
-        max(map(cell_len, column)) for column in zip(columns, *([c.plain for c in r] for r in cells), strict=True)
-    ]
-    for line in (
-        _line([Text(column, style="dim") for column in columns], widths),
-        *(_line(row, widths) for row in cells),
-    ):
+    widths = [max(cell.cell_len for cell in column) for column in zip(head, *cells, strict=True)]
+    at = len(columns)
+    if out.is_terminal and sum(widths) + len(GAP) * (at - 1) > out.width:
+        at -= below
+    for row in (head, *cells):
+        line = _line(row[:at], widths[:at])
         if out.is_terminal:
             # the end of a line gives way, never the id at its beginning: it is what people copy
             line.truncate(out.width, overflow="ellipsis")
         out.print(line, soft_wrap=True)
+        if any(cell.plain for cell in row[at:]):
+            out.print(Text(GAP) + _line(row[at:], widths[at:]), soft_wrap=True)
 
 
 def _line(cells: Sequence[Text], widths: Sequence[int]) -> Text:
     line = Text()
     for cell, width in zip(cells, widths, strict=True):
         line += cell
-        line += " " * (width - cell.cell_len + 2)
+        line += " " * (width - cell.cell_len) + GAP
     line.rstrip()
     return line
+
+
+def short(text: str, most: int) -> str:
+    """Return a text of at most `most` characters, with a mark where it was cut."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def moment(time: object, *, seconds: bool = False) -> str:
+    """Return a time of the service, in UTC, as a table has it: `05-06 12:09`, empty for None."""
+    return text_of(time)[5 : 19 if seconds else 16].replace("T", " ")
 
 
 def text_of(value: Any) -> str:

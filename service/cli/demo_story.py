@@ -17,7 +17,7 @@ from service.cli.console import clean, console
 from service.cli.demo_media import draw_images, play
 from service.cli.demo_stage import HANDLERS, Stage, staged
 from service.cli.media_files import media
-from service.cli.progress import WAIT_SECONDS, follow
+from service.cli.progress import follow
 from service.core.task import Json
 
 MODEL = "viduq2_pro_reference"
@@ -93,7 +93,7 @@ async def _play_through(story: Story, stage: Stage, plan: Plan) -> Path:
     """Take one task through the loop; return where its video is kept. Raises Failed with what did not hold."""
     task = await stage.client.submit(await _order(story, plan))
     story.step("submitted", f"{task['id']} is safely written down")
-    task = await follow(lambda: stage.client.task(task["id"], wait=WAIT_SECONDS), out=story.out)
+    task = await follow(lambda seconds: stage.client.task(task["id"], wait=seconds), out=story.out)
     if task["status"] != "completed":
         raise Failed(f"the task is {task['status']}: {(task.get('error') or {}).get('message', 'no reason given')}")
     await _tell_how_it_settled(story, stage, task, lose_callbacks=plan.lose_callbacks)

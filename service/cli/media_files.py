@@ -2,6 +2,7 @@
 
 import base64
 import json
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,10 @@ MOST_BYTES = 20 * 1024 * 1024
 
 def media(kind: str, written: Sequence[str]) -> list[str]:
     """Return addresses as they are and files as data URIs; `kind` is `image` or `video`. Raises click.BadParameter."""
-    return [
-        text if text.startswith(("http://", "https://", "data:")) else _data_uri(kind, Path(text)) for text in written
-    ]
+    return [text if text.startswith(("http://", "https://", "data:")) else _data_uri(kind, text) for text in written]
 
 
-def _data_uri(kind: str, path: Path) -> str:
+def _data_uri(kind: str, path: str) -> str:
     data = _read(kind, path)
     form = sniff(data[:4096])
     types = IMAGES if kind == "image" else VIDEOS
@@ -32,13 +31,25 @@ def _data_uri(kind: str, path: Path) -> str:
     return f"data:{types[form]};base64,{base64.b64encode(data).decode('ascii')}"
 
 
-def _read(kind: str, path: Path) -> bytes:
+def _read(kind: str, path: str) -> bytes:
+    """Return what is in a file or comes through a pipe, and stop at what no request can carry."""
+    if not path:
+        raise _wrong(kind, "is empty; give a file or an address")
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise _wrong(kind, f"{path} is larger than 20 MB; give an address where the upstream can fetch it")
-        return path.read_bytes()
+        if not _holds_bytes(Path(path).stat().st_mode):
+            raise _wrong(kind, f"{path} is neither a file nor a pipe; give a file or an address")
+        with Path(path).open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise _wrong(kind, f"{path}: {error.strerror}") from None
+    if len(data) > MOST_BYTES:
+        raise _wrong(kind, f"{path} is larger than 20 MB; give an address where the upstream can fetch it")
+    return data
+
+
+def _holds_bytes(mode: int) -> bool:
+    """Whether it can be read to an end: a device may have none. Opening a directory tells its own reason."""
+    return stat.S_ISREG(mode) or stat.S_ISFIFO(mode) or stat.S_ISDIR(mode)
 
 
 def _wrong(kind: str, message: str) -> click.BadParameter:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Literal
 import anyio
 import click
 
-from service.cli.console import clean, console, print_json, show_fields
+from service.cli import EXIT_FAILED
+from service.cli.console import clean, print_json, results, show_fields
 from service.core.task import EventType
+from service.errors import BadSetting
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -24,18 +26,16 @@ host_option = click.option(
 port_option = click.option("--port", type=click.IntRange(0, 65_535), help="Where to listen; $PORT, 0 takes a free one.")
 
 
-def operator_settings() -> "Settings":
-    """Return the settings of the environment and the file `.env`; raises BadSetting with every fault."""
+def operator_settings(*, strict: bool = True) -> "Settings":
+    """Return the settings of the environment and the file `.env`; raises BadSetting with every fault.
+
+    The settings of the handlers that can be found here are known; raises BadHandler for a broken one if `strict`.
+    """
+    from service.plugins import needed_settings  # noqa: PLC0415 - imports every handler
     from service.settings import load_settings  # noqa: PLC0415 - only the commands that need it pay for it
 
-    return load_settings(os.environ, dotenv=DOTENV, needed=_needed(), terminal=sys.stderr.isatty())
-
-
-def _needed() -> frozenset[str]:
-    """Return the settings that the handlers which can be found here need."""
-    from service.plugins import needed_settings  # noqa: PLC0415 - imports every handler
-
-    return needed_settings()
+    needed = needed_settings(strict=strict)
+    return load_settings(os.environ, dotenv=DOTENV, needed=needed, terminal=sys.stderr.isatty())
 
 
 @click.command()
@@ -84,7 +84,7 @@ def migrate() -> None:
     """Bring the database to the newest schema; safe to run twice, and by two at once."""
     from service.main import migrate_database  # noqa: PLC0415 - heavy
 
-    console().print(anyio.run(migrate_database, operator_settings()), soft_wrap=True)
+    results().print(anyio.run(migrate_database, operator_settings()), soft_wrap=True)
 
 
 @click.command()
@@ -104,25 +104,33 @@ def reconcile(once: bool, as_json: bool) -> None:
         print_json(done)
     else:
         told = ", ".join(f"{name} {count}" for name, count in done.items())
-        console().print(told or "Nothing was due.", soft_wrap=True)
+        results().print(told or "Nothing was due.", soft_wrap=True)
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 def handlers(as_json: bool) -> None:
-    """Show which handlers are loaded, from where, and for which events."""
+    """Show which handlers are loaded, from where, and for which events. The exit code is 1 when one is broken."""
     from service.main import list_handlers  # noqa: PLC0415 - heavy
 
-    found = list_handlers(operator_settings())
+    try:
+        settings = operator_settings(strict=False)
+    except BadSetting:
+        settings = operator_settings()  # a setting may be a broken handler's: that is told, where there is one
+    found = list_handlers(settings)
     if as_json:
         print_json(found)
-        return
-    for row in found:
-        console().print(clean(row["name"]))
-        show_fields({"  is": _state(row), "  from": row["origin"], "  for": _events(row["events"])})
+    else:
+        for row in found:
+            results().print(clean(row["name"]))
+            show_fields({"  is": _state(row), "  from": row["origin"], "  for": _events(row["events"])})
+    if any(row["broken"] for row in found):
+        raise click.exceptions.Exit(EXIT_FAILED)
 
 
 def _state(row: dict[str, object]) -> str:
+    if row["broken"]:
+        return f"broken: {row['why']}"
     return "loaded" if row["loaded"] else f"not loaded: {row['why']}"
 
 

@@ -1,6 +1,8 @@
 """Follow a task to its end, with a progress bar where there is a terminal and plain lines where there is none."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from itertools import chain, repeat
 
 import anyio
 from rich.console import Console
@@ -10,25 +12,28 @@ from service.cli import Unreachable
 from service.cli.console import clean
 from service.core.task import Json
 
-Look = Callable[[], Awaitable[Json]]
+Look = Callable[[int], Awaitable[Json]]
+"""Returns the task as it is once it has ended, or after that many seconds at most."""
 
 ENDS = frozenset({"completed", "failed", "canceled", "expired"})
-WAIT_SECONDS = 1
-"""How long one question waits: short, so that the bar moves."""
+SHORTEST, LONGEST = 1, 10
+SHORT_LOOKS = 5
+"""How long one look waits, in seconds: short at first, so that the bar moves; then longer, since each is a request."""
+
 PATIENCE = 30
 """How many questions in a row may fail before we give up; a second lies between them."""
 
 
 async def follow(look: Look, *, out: Console) -> Json:
-    """Return the task once it has ended; `look` returns it as it is, after a moment.
+    """Return the task once it has ended, as `look` tells it.
 
     Raises Failed when `look` does, and Unreachable only when it keeps doing so.
     """
     with _bar(out) as bar:
         row = bar.add_task("", total=None)
         shown = noted = ""
-        while True:
-            task = await _patiently(look)
+        for seconds in _waits():
+            task = await _patiently(partial(look, seconds))
             progress = task.get("progress")
             bar.update(
                 row, total=1.0 if progress else None, completed=progress or 0.0, description=clean(task["status"])
@@ -36,10 +41,16 @@ async def follow(look: Look, *, out: Console) -> Json:
             shown = _plain_line(out, task, shown)
             noted = _note(out, task, noted)
             if task["status"] in ENDS:
-                return task
+                break
+    return task
 
 
-async def _patiently(look: Look) -> Json:
+def _waits() -> Iterator[int]:
+    """Yield how long each look waits, without end."""
+    return chain(repeat(SHORTEST, SHORT_LOOKS), range(SHORTEST + 1, LONGEST), repeat(LONGEST))
+
+
+async def _patiently(look: Callable[[], Awaitable[Json]]) -> Json:
     for _ in range(PATIENCE - 1):
         try:
             return await look()

@@ -79,7 +79,8 @@ def sandbox(port: int, host: str, seed: int | None, **switches: Any) -> None:
     """Run the stand-in upstream alone: Vtrix- and Vidu-shaped, with real MP4s and every fault as a switch.
 
     A chance is a probability from 0 to 1, or "first N"; a duration is 500ms, 30s or 2h; a range is 1s..3s. The
-    switches can be changed while it runs with POST /sandbox/switches, and GET /sandbox/ledger tells what was billed.
+    switches can be changed while it runs with POST /sandbox/switches and a JSON object, and GET /sandbox/ledger tells
+    what was billed.
     """
     source = Random(seed)  # noqa: S311 - faults need a seed, not secrecy
     try:

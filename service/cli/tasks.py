@@ -7,14 +7,43 @@ import click
 
 from service.cli import EXIT_FAILED
 from service.cli.client import Client, with_client
-from service.cli.console import console, print_json, show_fields, show_table, status_text, text_of
+from service.cli.console import (
+    console,
+    moment,
+    print_json,
+    results,
+    short,
+    show_fields,
+    show_table,
+    status_text,
+    text_of,
+)
 from service.cli.media_files import media, pairs
-from service.cli.progress import WAIT_SECONDS, follow
+from service.cli.progress import follow
 from service.core.task import Json, Status
 
 STATUSES = [status.value for status in Status]
 MODEL = "viduq2_pro_reference"
 FAILURES = frozenset({"failed", "canceled", "expired"})
+
+TASK_COLUMNS = ("id", "status", "done", "created (UTC)", "prompt")
+LONGEST_PROMPT = 60
+"""Characters of a prompt in a list."""
+
+OWN_OPTIONS = {"prompt": "--prompt", "images": "--image", "videos": "--video"}
+"""Parameters that have an option of their own."""
+
+LONGEST_KEY = 255
+
+
+def sound_key(_: click.Context, __: click.Parameter, key: str | None) -> str | None:
+    """Return an idempotency key that the service will take; raises click.BadParameter. None stays None."""
+    if key is None or (key.strip() and len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
+        return key
+    raise click.BadParameter(
+        f"must be 1 to {LONGEST_KEY} printable ASCII characters; without the option each submission gets a fresh key"
+    )
+
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 
@@ -27,7 +56,11 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on st
 @click.option("--model", default=MODEL, show_default=True)
 @click.option("--metadata", multiple=True, metavar="NAME=VALUE|JSON", help="Your own data; comes back in every event.")
 @click.option("--notify", multiple=True, metavar="URL", help="Send this task's events there, as signed webhooks.")
-@click.option("--idempotency-key", help="The same key gives the same task, however often it is submitted.")
+@click.option(
+    "--idempotency-key",
+    callback=sound_key,
+    help="The same key gives the same task, however often it is submitted. Default: a fresh one.",
+)
 @click.option("--wait", is_flag=True, help="Follow the task to its end.")
 @as_json
 @with_client
@@ -35,13 +68,17 @@ async def submit(client: Client, *, idempotency_key: str | None, wait: bool, as_
     """Submit a task through a running service. Local files go up with it."""
     task = await client.submit(_order(**asked), idempotency_key=idempotency_key)
     if not as_json:
-        told = f"Submitted {text_of(task['id'])}"
-        console().print(
-            told if wait else f"{told}\nFollow it with: boomerang watch {text_of(task['id'])}", soft_wrap=True
-        )
+        _tell_submitted(text_of(task["id"]), wait=wait)
     if wait:
         task = await _watched(client, task["id"])
     _end(task, as_json=as_json, brief=not wait)
+
+
+def _tell_submitted(task_id: str, *, wait: bool) -> None:
+    """Tell the id: it is the result, unless the task is waited for."""
+    (console() if wait else results()).print(f"Submitted {task_id}", soft_wrap=True)
+    if not wait:
+        console().print(f"Follow it with: boomerang watch {task_id}", soft_wrap=True)
 
 
 def _order(
@@ -54,17 +91,23 @@ def _order(
     metadata: tuple[str, ...],
     notify: tuple[str, ...],
 ) -> Json:
-    params = {"prompt": prompt, **pairs("--param", param)}
-    if image:
-        params["images"] = media("image", image)
-    if video:
-        params["videos"] = media("video", video)
+    own: Json = {"prompt": prompt} | _media(image, video)
+    more = pairs("--param", param)
+    for name in own.keys() & more.keys():
+        option = OWN_OPTIONS[name]
+        raise click.BadParameter(f"{name} is what {option} gives; leave one of the two out", param_hint="--param")
+    params = own | more
     order: Json = {"model": model, "params": params}
     if metadata:
         order["metadata"] = _metadata(metadata)
     if notify:
         order["notify"] = [{"handler": "webhook", "url": url} for url in notify]
     return order
+
+
+def _media(image: tuple[str, ...], video: tuple[str, ...]) -> Json:
+    given = {"images": media("image", image), "videos": media("video", video)}
+    return {name: found for name, found in given.items() if found}
 
 
 def _metadata(written: tuple[str, ...]) -> Json:
@@ -80,7 +123,7 @@ def _metadata(written: tuple[str, ...]) -> Json:
 async def _watched(client: Client, task_id: str) -> Json:
     out = console()
     try:
-        return await follow(lambda: client.task(task_id, wait=WAIT_SECONDS), out=out)
+        return await follow(lambda seconds: client.task(task_id, wait=seconds), out=out)
     except BaseException:
         out.print(f"The task goes on; look again with: boomerang watch {text_of(task_id)}", soft_wrap=True)
         raise
@@ -116,6 +159,19 @@ async def cancel(client: Client, *, task_id: str, as_json: bool) -> None:
 
 
 @click.command()
+@click.argument("task_id", metavar="ID")
+@as_json
+@with_client
+async def resubmit(client: Client, *, task_id: str, as_json: bool) -> None:
+    """Submit a task again that is in doubt, failed, canceled or expired: a new task, which may be billed as well."""
+    task = await client.resubmit(task_id)
+    if as_json:
+        print_json(task)
+    else:
+        _tell_submitted(text_of(task["id"]), wait=False)
+
+
+@click.command()
 @click.option("--status", "wanted", type=click.Choice(STATUSES), help="Only tasks with this status.")
 @click.option("--model", help="Only tasks of this model.")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
@@ -130,21 +186,15 @@ async def tasks(
     if as_json:
         print_json(page)
         return
-    show_table(("id", "status", "done", "created", "prompt"), [_row(task) for task in page["data"]], empty="No tasks.")
+    show_table(TASK_COLUMNS, [_row(task) for task in page["data"]], empty="No tasks.")
     if page.get("next_cursor"):
         console().print(f"More: boomerang tasks --cursor {text_of(page['next_cursor'])}", soft_wrap=True)
 
 
 def _row(task: Json) -> tuple[object, ...]:
     done = "" if task.get("progress") is None else f"{task['progress']:.0%}"
-    prompt = text_of(task.get("params", {}).get("prompt"))
-    return (
-        task["id"],
-        status_text(task["status"]),
-        done,
-        text_of(task["created_at"])[5:16].replace("T", " "),
-        prompt[:60],
-    )
+    prompt = short(text_of(task.get("params", {}).get("prompt")), LONGEST_PROMPT)
+    return task["id"], status_text(task["status"]), done, moment(task["created_at"]), prompt
 
 
 def _end(task: Json, *, as_json: bool, brief: bool = False) -> None:
@@ -154,7 +204,7 @@ def _end(task: Json, *, as_json: bool, brief: bool = False) -> None:
     elif not brief:
         _show(task)
     elif task.get("warnings"):
-        show_fields(_warnings(task))
+        show_fields(_warnings(task), out=console())
     if task["status"] in FAILURES:
         raise click.exceptions.Exit(EXIT_FAILED)
 
@@ -172,13 +222,32 @@ def _show(task: Json) -> None:
             "settled by": task.get("settled_by"),
             "error": f"{error['message']} ({error['code']})" if error else None,
             "note": task.get("note"),
+            **_what_can_be_done(task),
             "cost": f"{usage['cost']} USD" if usage.get("cost") else None,
+            "resubmission of": task.get("resubmission_of"),
             "created": task.get("created_at"),
+            "submitted": task.get("submitted_at"),
             "settled": task.get("settled_at"),
             **_outputs(task),
             **_warnings(task),
         }
     )
+
+
+def _what_can_be_done(task: Json) -> dict[str, object]:
+    """Return what a status means that leaves something to a person; nothing for the others."""
+    again = "submit it again with `boomerang resubmit ID`; if the upstream has it after all, there are two bills"
+    if task["status"] == "in_doubt":
+        return {
+            "means": "the reply to its submission was lost: the upstream may have the task, and bill it, or not",
+            "waits": "for its callback, or for the upstream's list to name it; without either it is given up "
+            "after BOOMERANG_IN_DOUBT_FOR (15m unless set), or at its deadline",
+            "deadline": task.get("deadline_at"),
+            "you can": again,
+        }
+    if task["status"] == "expired":
+        return {"means": "no end came before its deadline; one that comes later still counts", "you can": again}
+    return {"you can": again} if (task.get("error") or {}).get("code") == "submission_unknown" else {}
 
 
 def _outputs(task: Json) -> dict[str, object]:

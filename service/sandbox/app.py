@@ -1,6 +1,6 @@
 """Put the stand-in upstream's addresses together as one ASGI application."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +17,7 @@ from service.sandbox.callbacks import CallbackSender
 from service.sandbox.dialects import Refused, read_object
 from service.sandbox.engine import Engine
 from service.sandbox.files import Files
+from service.sandbox.guard import refused
 from service.sandbox.listing import Listing
 from service.sandbox.provider_api import ProviderApi
 from service.sandbox.values import SwitchError
@@ -95,15 +96,29 @@ def _lifespan(running: Callable[[], AbstractAsyncContextManager[object]]) -> Any
 
 
 def _admin(world: World) -> list[Route]:
-    async def ledger(_request: Request) -> Response:
+    """Return the addresses of the ledger and the switches, for whoever runs the sandbox and nobody's web page."""
+
+    def route(path: str, method: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
+        async def endpoint(request: Request) -> Response:
+            return refused(request, public_url=world.switches.public_url) or await answer(request)
+
+        return Route(path, endpoint, methods=[method])
+
+    async def ledger(_: Request) -> Response:
         return JSONResponse(world.ledger.to_json(str(task.state) for task in world.tasks.values()))
 
-    async def switches(request: Request) -> Response:
-        if request.method == "POST":
-            try:
-                world.turn(read_object(await request.body()))
-            except (SwitchError, Refused) as fault:
-                return JSONResponse({"error": str(fault)}, _BAD_REQUEST)
+    async def switches(_: Request) -> Response:
         return JSONResponse(world.switches.to_json())
 
-    return [Route("/sandbox/ledger", ledger), Route("/sandbox/switches", switches, methods=["GET", "POST"])]
+    async def turn(request: Request) -> Response:
+        try:
+            world.turn(read_object(await request.body()))
+        except (SwitchError, Refused) as fault:
+            return JSONResponse({"error": str(fault)}, _BAD_REQUEST)
+        return await switches(request)
+
+    return [
+        route("/sandbox/ledger", "GET", ledger),
+        route("/sandbox/switches", "GET", switches),
+        route("/sandbox/switches", "POST", turn),
+    ]

@@ -136,6 +136,7 @@ TOO_SLOW = Problem(
     detail="the body did not arrive in time",
     headers={"Connection": "close"},
 )
+NOT_JSON = Problem(status=415, kind="not-json", detail="send Content-Type: application/json, once")
 
 
 async def parsed(body: bytes) -> object:
@@ -144,9 +145,20 @@ async def parsed(body: bytes) -> object:
 
 
 def require_json(request: Request) -> None:
-    """Refuse with 415 a request whose body is not announced as plain JSON in UTF-8."""
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if not JSON_TYPE.fullmatch(media_type):
-        raise Refusal(Problem(status=415, kind="not-json", detail="send Content-Type: application/json"))
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+    """Refuse with 415 a request whose body is not announced, once, as plain JSON in UTF-8."""
+    types = request.headers.getlist("content-type")
+    if len(types) != 1:
+        raise Refusal(NOT_JSON)
+    media_type, *parameters = types[0].lower().split(";")
+    if not JSON_TYPE.fullmatch(media_type.strip()):
+        raise Refusal(NOT_JSON)
+    if not all(_in_utf8(parameter) for parameter in parameters):
+        raise Refusal(Problem(status=415, kind="not-utf-8", detail="send JSON in UTF-8 (RFC 8259), no other charset"))
+    if any(coding.strip().lower() != "identity" for coding in request.headers.getlist("content-encoding")):
         raise Refusal(Problem(status=415, kind="encoded-body", detail="send the body without Content-Encoding"))
+
+
+def _in_utf8(parameter: str) -> bool:
+    """Whether a parameter of a media type, in small letters, leaves it in UTF-8 or in ASCII, which is a part of it."""
+    name, _, value = parameter.partition("=")
+    return name.strip() != "charset" or value.strip().strip('"') in {"utf-8", "utf8", "us-ascii"}

@@ -9,7 +9,7 @@ from secrets import token_hex
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.web.problems import unforeseen
+from service.web.problems import Problem, unforeseen
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 SAFE_HEADERS = (
@@ -30,6 +30,8 @@ TASK = "task"
 
 NO_CONTENT = 204
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+
+TWO_HOSTS = Problem(status=400, kind="repeated-host", detail="send Host once")
 
 log = structlog.get_logger("service.web")
 
@@ -61,8 +63,10 @@ class _Framed:
         self._started = time.perf_counter()
 
     async def run(self, receive: Receive) -> None:
+        # of two hosts, a proxy may have looked at the other (RFC 9112, 3.2)
+        app = TWO_HOSTS.answer() if _has_two_hosts(self._scope["headers"]) else self._app
         try:
-            await self._app(self._scope, receive, self._answer)
+            await app(self._scope, receive, self._answer)
         except Exception as error:  # noqa: BLE001 - an answer and a log line are owed whatever went wrong
             problem = unforeseen(error, status=500)
             if not self._status:
@@ -96,6 +100,10 @@ class _Framed:
             request_id=self._request_id,
             **({"task": task} if task else {}),
         )
+
+
+def _has_two_hosts(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    return [name for name, _ in headers].count(b"host") > 1
 
 
 def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:

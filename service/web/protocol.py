@@ -18,6 +18,10 @@ TOO_LARGE = (
 )
 
 
+BLANKS = b" \t"
+"""What may stand around a header's value; the parser takes it away before the value, and leaves it behind."""
+
+
 class HeadTooLarge(Exception):
     """A head that is longer than what we read of one."""
 
@@ -70,12 +74,15 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; a trailer counts for nothing: no proxy before us has looked at it (RFC 9110, 6.5.1)."""
+        """Take a header without the blanks around its value, which are no part of it (RFC 9110, 5.5).
+
+        A trailer counts for nothing: no proxy before us has looked at it (RFC 9110, 6.5.1).
+        """
         self._head += len(name) + len(value)
         if self._head > MOST_HEAD:
             raise HeadTooLarge
         if not self._in_message:
-            super().on_header(name, value)
+            super().on_header(name, value.strip(BLANKS))
 
     def on_headers_complete(self) -> None:
         """End the head in time."""

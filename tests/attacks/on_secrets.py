@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from service.errors import BadSetting
 from service.key_file import read_or_make
 from tests.attacks.attempts import attempt, hold
-from tests.attacks.ground import ALICE, BOB, KEY, ROOT, UPSTREAM_KEY, completed, ground
+from tests.attacks.ground import ALICE, BOB, HOST, KEY, ROOT, UPSTREAM_KEY, completed, ground
 
 NOTIFY = "whsec_" + base64.b64encode(b"notify-secret-of-alice-32-bytes!").decode()
 HOOKS = "whsec_" + base64.b64encode(b"hooks-secret-of-the-operator-32!").decode()
@@ -22,9 +22,8 @@ PAYLOAD = "payload-of-alice-that-is-hers"
 @attempt("secrets", "a whole journey, then everything logged and answered is searched")
 async def journey(home: Path) -> str:
     """Let a task live with recognisable secrets in it, failing webhooks too."""
-    async with ground(
-        home, WEBHOOK_SECRETS=HOOKS, WEBHOOK_URL="http://user:hook-password@127.0.0.1:1/?t=hook-query"
-    ) as g:
+    hook = "http://user:hook-password@127.0.0.1:1/?t=hook-query"
+    async with ground(home, WEBHOOK_SECRETS=HOOKS, WEBHOOK_URL=hook, EGRESS_ALLOW=HOST) as g:
         notify = [{"handler": "webhook", "url": "http://u:url-password@127.0.0.1:1/?token=url-token", "secret": NOTIFY}]
         task = await g.submit(**g.asking(payload=PAYLOAD), notify=notify)
         token, payload = g.token(), str(g.upstream.asked[0]["payload"])

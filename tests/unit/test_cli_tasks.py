@@ -1,13 +1,15 @@
-"""The commands that speak to a running service, against a stand-in over real HTTP."""
+"""The commands that look at tasks and decide about them, against a stand-in over real HTTP."""
 
-import base64
 import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.sample_media import image, video
 from tests.unit.cli_fakes import FakeService, fake_service, problem, run, task
 
 
@@ -18,143 +20,13 @@ def service() -> Iterator[FakeService]:
         yield fake
 
 
-def test_submit_sends_files_as_data_uris_and_values_with_their_types(service: FakeService, tmp_path: Path) -> None:
-    """Files go up with the type of their content, addresses stay, and values that are JSON are sent as JSON."""
-    (tmp_path / "mislabelled.jpg").write_bytes(image("PNG"))
-    (tmp_path / "clip").write_bytes(video())
-    service.on("POST /v1/tasks", (202, task(status="queued", progress=None)))
-    result = run(
-        *("submit", "--prompt", "A walk", "--image", str(tmp_path / "mislabelled.jpg")),
-        *("--image", "https://example.org/i.png", "--video", str(tmp_path / "clip")),
-        *("--param", "duration=8", "--param", "bgm=true", "--param", "aspect_ratio=9:16"),
-        *("--metadata", "chat=42", "--notify", "https://example.org/hook"),
-        url=service.url,
-    )
-    assert result.exit_code == 0, result.stderr
-    (asked,) = service.asked
-    picture, film = base64.b64encode(image("PNG")).decode(), base64.b64encode(video()).decode()
-    assert asked.body == {
-        "model": "viduq2_pro_reference",
-        "params": {
-            "prompt": "A walk",
-            "images": [f"data:image/png;base64,{picture}", "https://example.org/i.png"],
-            "videos": [f"data:video/mp4;base64,{film}"],
-            "duration": 8,
-            "bgm": True,
-            "aspect_ratio": "9:16",
-        },
-        "metadata": {"chat": 42},
-        "notify": [{"handler": "webhook", "url": "https://example.org/hook"}],
-    }
-    assert "Submitted 0198c2" in result.stderr
-    assert result.stdout == ""
-
-
-def test_each_submission_has_an_idempotency_key_of_its_own(service: FakeService) -> None:
-    """Two submissions are two tasks, unless the caller names the key."""
-    service.on("POST /v1/tasks", (202, task()))
-    for more in ([], [], ["--idempotency-key", "mine"]):
-        run("submit", "--prompt", "A walk", *more, url=service.url)
-    keys = [asked.headers["idempotency-key"] for asked in service.asked]
-    assert keys[2] == "mine"
-    assert len(set(keys)) == 3
-
-
-def test_metadata_may_be_one_json_object(service: FakeService) -> None:
-    """A JSON object is taken as it is."""
-    service.on("POST /v1/tasks", (202, task()))
-    run("submit", "--prompt", "A walk", "--metadata", '{"chat": {"id": 1}}', url=service.url)
-    assert service.asked[0].body["metadata"] == {"chat": {"id": 1}}
-
-
-def test_wait_follows_the_task_to_its_end_and_prints_only_json(service: FakeService) -> None:
-    """With --wait --json the answer on standard output is the ended task, and nothing else."""
-    service.on("POST /v1/tasks", (202, task(status="queued", progress=None)))
-    service.on("GET /v1/tasks/0198c2", (200, task(status="in_progress", progress=0.4)), (200, task()))
-    result = run("submit", "--prompt", "A walk", "--wait", "--json", url=service.url)
-    assert result.exit_code == 0
-    assert json.loads(result.stdout) == task()
-    assert "in_progress 40%" in result.stderr
-    assert [asked.path for asked in service.asked[1:]] == ["/v1/tasks/0198c2?wait=1"] * 2
-
-
-def test_whoever_waits_is_told_why_the_task_waits(service: FakeService) -> None:
-    """The task's note is shown while it is followed, and each note once."""
-    waits = task(status="queued", progress=None, note="waits to be submitted again: refused")
-    service.on("POST /v1/tasks", (202, task(status="queued", progress=None)))
-    service.on("GET /v1/tasks/0198c2", (200, waits), (200, waits), (200, task()))
-    told = run("submit", "--prompt", "A walk", "--wait", url=service.url).stderr
-    assert told.count("waits to be submitted again: refused") == 1
-
-
-@pytest.mark.parametrize("status", ["failed", "canceled", "expired"])
-def test_a_task_that_did_not_complete_ends_with_1(service: FakeService, status: str) -> None:
-    """Whoever waits in a script sees by the exit code that there is no video, and reads why."""
-    ended = task(status=status, output=[], error={"code": "002014001", "message": "video generation failed"})
-    service.on("POST /v1/tasks", (202, task(status="queued")))
-    service.on("GET /v1/tasks/0198c2", (200, ended))
-    result = run("submit", "--prompt", "A walk", "--wait", url=service.url)
-    assert result.exit_code == 1
-    assert "video generation failed (002014001)" in result.stderr
-
-
-def test_waiting_outlives_a_restart_of_the_service(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer of "not now" is asked again; the task has long been taken."""
-    pauses: list[float] = []
-
-    async def pause(seconds: float) -> None:
-        pauses.append(seconds)
-
-    monkeypatch.setattr("service.cli.progress.anyio.sleep", pause)
-    service.on("POST /v1/tasks", (202, task(status="queued")))
-    service.on("GET /v1/tasks/0198c2", (503, problem("the database is locked")), (502, "<html>"), (200, task()))
-    assert run("submit", "--prompt", "A walk", "--wait", url=service.url).exit_code == 0
-    assert len(pauses) == 2
-
-
-def test_every_fault_is_told_with_its_place(service: FakeService) -> None:
-    """A refusal shows all faults, each with where it stands; it is wrong use."""
-    faults = [
-        {"loc": ["params", "images", 0], "msg": "is too small"},
-        {"loc": ["params", "duration"], "msg": "is text"},
-    ]
-    service.on("POST /v1/tasks", (422, problem("the parameters break limits", errors=faults)))
-    result = run("submit", "--prompt", "A walk", url=service.url)
-    assert result.exit_code == 2
-    assert "Error: the parameters break limits" in result.stderr
-    assert "  params.images.0: is too small" in result.stderr
-    assert "  params.duration: is text" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("more", "words"),
-    [
-        (["--image", "nowhere.png"], "nowhere.png: No such file"),
-        (["--image", __file__], "is no image that the model takes: png, jpeg, webp"),
-        (["--video", __file__], "is no video that the model takes: mp4, mov, avi"),
-        (["--param", "duration"], "'duration' must be NAME=VALUE"),
-        (["--param", "seed=1", "--param", "seed=2"], "seed is given twice"),
-        (["--metadata", "{broken"], "must be NAME=VALUE or a JSON object"),
-        (["--url", "localhost:8080"], "is no address of a service"),
-        (["--speed", "9"], "No such option"),
-    ],
-)
-def test_wrong_use_ends_with_2_before_anything_is_sent(service: FakeService, more: list[str], words: str) -> None:
-    """What is wrong on the command line is told at once, without a request."""
-    result = run("submit", "--prompt", "A walk", *more, url=service.url)
-    assert result.exit_code == 2
-    assert words in " ".join(result.stderr.split())
-    assert service.asked == []
-
-
-def test_a_file_that_no_request_can_carry_is_refused_unread(service: FakeService, tmp_path: Path) -> None:
-    """A file over 20 MB is refused with the mend: an address."""
-    with (tmp_path / "big.png").open("wb") as file:
-        file.truncate(21 * 1024 * 1024)
-    result = run("submit", "--prompt", "A walk", "--image", str(tmp_path / "big.png"), url=service.url)
-    assert result.exit_code == 2
-    assert "larger than 20 MB" in result.stderr
-    assert service.asked == []
+def test_a_long_wait_asks_less_and_less_often(service: FakeService) -> None:
+    """The bar moves at first; a task of minutes does not fill the service's log with a line a second."""
+    runs = [(200, task(status="in_progress", progress=0.4))] * 20
+    service.on("GET /v1/tasks/0198c2", *runs, (200, task()))
+    assert run("watch", "0198c2", url=service.url).exit_code == 0
+    waits = [int(asked.path.partition("?wait=")[2]) for asked in service.asked[1:]]
+    assert (waits[:14], set(waits[14:])) == ([1, 1, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], {10})
 
 
 def test_a_service_that_is_not_there_is_one_clear_line() -> None:
@@ -205,18 +77,19 @@ def test_the_address_and_key_may_stand_in_a_file(
 
 
 def test_a_file_of_settings_that_is_no_text_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A `.env` of another encoding ends a client command with 2 and what it must be."""
+    """A `.env` of another encoding ends a client command with 2, where it stands and what it must be."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BOOMERANG_URL", raising=False)
     (tmp_path / ".env").write_bytes(b"BOOMERANG_API_KEY=\xff\n")
     told = run("tasks")
-    assert (told.exit_code, "Error: .env cannot be read; it must be a text file" in told.stderr) == (2, True)
+    assert told.exit_code == 2
+    assert "Error: .env cannot be read: line 1 is not UTF-8; it must be a text file" in told.stderr
 
 
 def test_status_shows_what_matters(service: FakeService) -> None:
     """A person sees the status, the place of the result, the cost and the warnings."""
     service.on("GET /v1/tasks/0198c2", (200, task()))
-    shown = run("status", "0198c2", url=service.url).stderr
+    shown = run("status", "0198c2", url=service.url).stdout
     for words in ("completed", "A walk", "file:///srv/v.mp4", "0.35 USD", "callback", "bgm has no effect"):
         assert words in shown
 
@@ -224,7 +97,7 @@ def test_status_shows_what_matters(service: FakeService) -> None:
 def test_text_from_elsewhere_cannot_steer_the_terminal(service: FakeService) -> None:
     """Control characters in a prompt or an error are not passed on, nor is markup read in them."""
     service.on("GET /v1/tasks/x", (200, task(params={"prompt": "\x1b[2J\x07[red]boo[/red]"})))
-    shown = run("status", "x", url=service.url).stderr
+    shown = run("status", "x", url=service.url).stdout
     assert "\x1b" not in shown
     assert "\x07" not in shown
     assert "[red]boo[/red]" in shown
@@ -241,25 +114,30 @@ def test_tasks_lists_a_page_and_says_how_to_go_on(service: FakeService) -> None:
     service.on("GET /v1/tasks", (200, {"data": [task(), task(id="0198c1", status="failed")], "next_cursor": "abc"}))
     result = run("tasks", "--status", "failed", "--limit", "2", url=service.url)
     assert service.asked[0].path == "/v1/tasks?status=failed&limit=2"
-    assert "0198c1" in result.stderr
-    assert "boomerang tasks --cursor abc" in result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ["id", "0198c2", "0198c1"]
+    assert result.stderr == "More: boomerang tasks --cursor abc\n"
 
 
-def test_a_narrow_terminal_keeps_ids_whole(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In 80 columns the prompt gives way, never the id that people copy."""
+@pytest.mark.parametrize(("columns", "folds"), [("70", True), ("80", True), ("140", False)])
+def test_a_narrow_terminal_shows_ids_and_prompts_whole(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch, columns: str, folds: bool
+) -> None:
+    """Where a row is too long, its prompt goes beneath; the id that people copy stays on one line with the rest."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     page = [task(id="01a20469-745f-70c8-a990-0bffbb6af2ec", status="in_progress", params={"prompt": "A walk " * 9})]
     service.on("GET /v1/tasks", (200, {"data": page, "next_cursor": None}))
-    shown = run("tasks", url=service.url, env={"COLUMNS": "80"}).stderr
-    assert "01a20469-745f-70c8-a990-0bffbb6af2ec" in shown
-    assert "in_progress" in shown
-    assert "…" in shown
+    shown = run("tasks", url=service.url, env={"COLUMNS": columns}).stdout
+    row, *beneath = re.sub("\x1b[^m]*m", "", shown).splitlines()[2 if folds else 1 :]
+    prompt = ("A walk " * 9)[:59] + "…"
+    start = "01a20469-745f-70c8-a990-0bffbb6af2ec  in_progress  100%  01-02 03:04"
+    assert (row, beneath) == (start, [f"  {prompt}"]) if folds else (f"{start}    {prompt}", [])
 
 
 def test_tasks_without_any_says_so(service: FakeService) -> None:
-    """An empty list is a sentence, and with --json still a page."""
+    """An empty list is a sentence beside an empty result, and with --json still a page."""
     service.on("GET /v1/tasks", (200, {"data": [], "next_cursor": None}))
-    assert run("tasks", url=service.url).stderr == "No tasks.\n"
+    told = run("tasks", url=service.url)
+    assert (told.stdout, told.stderr) == ("", "No tasks.\n")
     assert json.loads(run("tasks", "--json", url=service.url).stdout) == {"data": [], "next_cursor": None}
 
 
@@ -278,20 +156,99 @@ def test_watch_ends_with_the_task(service: FakeService) -> None:
     assert run("watch", "y", url=service.url).exit_code == 1
 
 
-def test_dead_letters_are_listed_by_handler(service: FakeService) -> None:
-    """A dead letter shows its handler, whose fault it is, and the last error."""
-    row = {"id": "d1", "handler": "webhook", "event_type": "task.completed", "attempts": 9, "fault": "destination"}
-    service.on("GET /v1/deliveries", (200, {"data": [row | {"last_error": "410 Gone"}], "next_cursor": None}))
-    result = run("dead", "--handler", "webhook", url=service.url)
-    assert service.asked[0].path == "/v1/deliveries?status=dead&handler=webhook&limit=20"
-    for words in ("d1", "task.completed", "destination", "410 Gone"):
-        assert words in result.stderr
+def test_a_result_can_be_written_in_every_encoding(service: FakeService) -> None:
+    """A pipe that takes ASCII alone gets escapes, no traceback."""
+    service.on("GET /v1/tasks/x", (200, task(params={"prompt": "Ein Spaß"})))
+    code = f"from service.cli import main; main(['status', 'x', '--url', {service.url!r}])"
+    told = subprocess.run(  # noqa: S603 - our own
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert b"Ein Spa\\xdf" in told.stdout
 
 
-def test_replay_does_what_it_can_and_tells_the_rest(service: FakeService) -> None:
-    """One delivery that cannot be replayed does not keep the others; the exit code says that it happened."""
-    service.on("POST /v1/deliveries/d1/replay", (409, problem("it is pending")))
-    service.on("POST /v1/deliveries/d2/replay", (202, {"id": "d2"}))
-    result = run("replay", "d1", "d2", "--json", url=service.url)
-    assert result.exit_code == 1
-    assert json.loads(result.stdout) == {"replayed": ["d2"], "failed": {"d1": "it is pending"}}
+def test_a_task_in_doubt_says_what_that_means_and_what_can_be_done(service: FakeService) -> None:
+    """A person reads until when it waits, and by which command it is submitted again."""
+    doubt = task(status="in_doubt", output=[], settled_by=None, deadline_at="2026-01-02T05:04:05Z")
+    service.on("GET /v1/tasks/x", (200, doubt))
+    shown = run("status", "x", url=service.url)
+    assert shown.exit_code == 0
+    for words in ("may have the task", "BOOMERANG_IN_DOUBT_FOR", "2026-01-02T05:04:05Z", "`boomerang resubmit ID`"):
+        assert words in shown.stdout
+
+
+def test_only_what_leaves_something_to_a_person_says_so(service: FakeService) -> None:
+    """A doubt that was given up and a deadline that passed can be submitted again; a completed task needs nothing."""
+    unknown = {"code": "submission_unknown", "message": "nobody knows"}
+    answers = (task(status="failed", error=unknown), task(status="expired"), task())
+    service.on("GET /v1/tasks/x", *((200, answer) for answer in answers))
+    shown = [run("status", "x", url=service.url).stdout for _ in answers]
+    assert ["boomerang resubmit" in text for text in shown] == [True, True, False]
+
+
+def test_long_words_are_broken_between_words_on_a_terminal(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prose hangs under its beginning, and an address stays whole, to be copied."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("NO_COLOR", "1")
+    address = f"https://example.org/{'v' * 80}.mp4"
+    service.on("GET /v1/tasks/x", (200, task(params={"prompt": "A walk " * 12}, output=[{"url": address}])))
+    shown = run("status", "x", url=service.url, env={"COLUMNS": "60"}).stdout
+    plain = re.sub("\x1b[^m]*m", "", shown)
+    assert f"prompt       {'A walk ' * 6}A\n             walk A walk" in plain
+    assert address in plain
+
+
+def test_resubmit_tells_the_new_task(service: FakeService) -> None:
+    """The result is the id of the new task; a task that cannot be submitted again tells why."""
+    service.on("POST /v1/tasks/x/resubmit", (202, task(id="0198c9")), (409, problem("the task is completed")))
+    told = run("resubmit", "x", url=service.url)
+    assert (told.exit_code, told.stdout) == (0, "Submitted 0198c9\n")
+    assert "boomerang watch 0198c9" in told.stderr
+    refused = run("resubmit", "x", url=service.url)
+    assert (refused.exit_code, refused.stdout) == (1, "")
+
+
+HISTORY = [
+    {"at": "2026-01-02T03:04:05.678Z", "kind": "callback", "submission": 1, "verdict": "accepted"},
+    {"at": "2026-01-02T03:04:05.678Z", "kind": "event", "id": "e1", "type": "task.completed", "data": {}},
+    {"at": "2026-01-02T03:04:05.678Z", "kind": "poll", "outcome": "completed"},
+    {
+        "at": "2026-01-02T03:04:05.678Z",
+        "kind": "delivery",
+        "id": "d1",
+        "event_id": "e1",
+        "handler": "log",
+        "status": "dead",
+        "attempts": 1,
+        "last_error": "ValueError: no",
+    },
+    {
+        "at": "2026-01-02T03:04:06.678Z",
+        "kind": "attempt",
+        "delivery_id": "d1",
+        "handler": "log",
+        "attempt": 1,
+        "outcome": "dead",
+        "error": "ValueError: no",
+    },
+    {"at": None, "kind": "of another version"},
+]
+
+
+def test_events_shows_what_happened_a_line_each(service: FakeService) -> None:
+    """A delivery and an attempt name the event that they are for; what is not known does no harm."""
+    service.on("GET /v1/tasks/x/events", (200, {"data": HISTORY}))
+    assert [" ".join(line.split()) for line in run("events", "x", url=service.url).stdout.splitlines()[1:]] == [
+        "01-02 03:04:05 callback accepted",
+        "01-02 03:04:05 event task.completed",
+        "01-02 03:04:05 poll completed",
+        "01-02 03:04:05 delivery task.completed log dead: ValueError: no",
+        "01-02 03:04:06 attempt 1 task.completed log dead: ValueError: no",
+        "of another version",
+    ]
+    assert json.loads(run("events", "x", "--json", url=service.url).stdout) == {"data": HISTORY}

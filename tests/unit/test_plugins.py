@@ -220,6 +220,36 @@ def test_describe_tells_why_not(place: Path) -> None:
     }
 
 
+def test_describe_shows_the_good_ones_beside_the_broken(place: Path) -> None:
+    """Whoever looks for the reason sees every broken one, each with its own, and what is in order."""
+    _write(place, "good.py")
+    _write(place, "twice.py", name="webhook")
+    (place / "handlers" / "mine.py").write_text("import nowhere_at_all")
+    rows = {row.name: row for row in describe(None, {}, directory=place)}
+    assert [name for name, row in rows.items() if row.loaded] == ["log", "webhook", "guest"]
+    assert {name: row.origin for name, row in rows.items() if row.broken} == {
+        name: str(place / "handlers" / f"{name}.py") for name in ("mine", "twice")
+    }
+    assert "mine.py:1 cannot be imported: ModuleNotFoundError" in rows["mine"].why
+    assert "'webhook' is taken twice" in rows["twice"].why
+
+
+def test_a_broken_package_of_handlers_is_one_row(place: Path) -> None:
+    """What its `__init__.py` raises concerns all of it."""
+    (place / "handlers" / "__init__.py").write_text("raise ValueError('words')")
+    (row,) = [row for row in describe(None, {}, directory=place) if row.broken]
+    assert (row.name, "ValueError: words" in row.why) == ("handlers", True)
+
+
+def test_the_settings_of_the_good_handlers_are_known_beside_a_broken_one(place: Path) -> None:
+    """Only whoever is to start needs them all."""
+    _write(place, "mine.py", options='needs=("GUEST_URL",)')
+    (place / "handlers" / "broken.py").write_text("import nowhere_at_all")
+    assert "GUEST_URL" in needed_settings(directory=place, strict=False)
+    with pytest.raises(BadHandler):
+        needed_settings(directory=place)
+
+
 def test_the_settings_of_handlers_are_known(place: Path) -> None:
     """What handlers need counts as a known setting, a user's handler's too."""
     _write(place, "mine.py", options='needs=("GUEST_URL",)')

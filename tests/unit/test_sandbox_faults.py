@@ -201,7 +201,7 @@ async def test_switches_can_be_turned_over_http() -> None:
         assert told.status_code == 200
         wrong = await at.client.post("/sandbox/switches", json={"html_500_create": 0, "nonsense": 1})
         assert (wrong.status_code, wrong.json()["error"]) == (400, "no switch is called 'nonsense'")
-        assert (await at.client.post("/sandbox/switches", content=b"[]")).status_code == 400
+        assert (await at.client.post("/sandbox/switches", json=[])).status_code == 400
         now = (await at.client.get("/sandbox/switches")).json()
         assert (now["html_500_create"], now["run_time"]) == ("first 1", [1.0, 2.0])
         assert [(await at.create()).status_code for _ in range(2)] == [500, 200]

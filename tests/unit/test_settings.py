@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from service.egress import Egress
 from service.errors import BadSetting
 from service.settings import (
     ApiKey,
@@ -144,6 +145,9 @@ def test_a_sound_setting_becomes_its_value(name: str, text: str, expected: objec
         ("ARCHIVE_URL", "file://server/videos"),
         ("EGRESS_ALLOW", "10.0.0.0/99"),
         ("EGRESS_ALLOW", "http://media.internal"),
+        ("EGRESS_ALLOW", "media.internal:0"),
+        ("EGRESS_ALLOW", "10.0.0.999"),
+        ("EGRESS_ALLOW", "127.1"),
         ("LOG_FORMAT", "xml"),
         ("LOG_LEVEL", "loud"),
         ("ALLOW_OFF_PEAK", "perhaps"),
@@ -155,6 +159,22 @@ def test_a_wrong_setting_is_one_line_that_names_it(name: str, text: str) -> None
     """A wrong value stops the start with one line: the setting's name, and what is allowed."""
     (line,) = faults({f"BOOMERANG_{name}": text})
     assert line.startswith(f"BOOMERANG_{name} must ")
+
+
+@pytest.mark.parametrize("text", ["10.0.0.1/8", "media.internal,::1/64", "10.0.0.1/8:80"])
+def test_a_network_with_more_than_its_mask_is_told_as_such(text: str) -> None:
+    """It looks right to whoever wrote it: the line shows what is too much."""
+    (line,) = faults({"BOOMERANG_EGRESS_ALLOW": text})
+    assert line.endswith("nothing set behind their mask, like 10.0.0.0/8, not 10.0.0.1/8")
+
+
+@pytest.mark.parametrize(
+    "text", ["10.0.0.0/8", "::/64", "[::1]:8080", "[::1]", "10.0.0.0/8:80", "10.0.0.7:80", "a_b.c"]
+)
+def test_what_the_settings_take_the_guard_takes_too(text: str) -> None:
+    """No entry passes the one and is refused by the other."""
+    assert load_settings({"BOOMERANG_EGRESS_ALLOW": text}).egress_allow == (text,)
+    Egress([text])
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,12 @@ async def test_a_wrong_address_or_method_is_a_problem(
         ({"Content-Type": "application/json"}, b"[" * 200_000, 400),
         ({"Content-Type": "application/json"}, b"[" * 100 + b"]" * 100, 400),
         ({"Content-Type": "application/json; charset=utf-8"}, b"{}", 422),
+        ({"Content-Type": 'application/json;charset="UTF-8"; v=1'}, b"{}", 422),
+        ({"Content-Type": "application/json; charset=us-ascii"}, b"{}", 422),
+        ({"Content-Type": "application/json; charset=utf-16"}, b"{}", 415),
+        ({"Content-Type": 'application/json; v=1; Charset = "iso-8859-1"'}, b"{}", 415),
+        ({"Content-Type": "application/json; charset="}, b"{}", 415),
+        ({"Content-Type": "application/json, application/json"}, b"{}", 415),
         ({"Content-Type": "application/merge-patch+json"}, b"{}", 422),
     ],
 )
@@ -118,6 +124,26 @@ async def test_a_body_that_is_no_plain_json_is_refused(
     answer = await client.post("/v1/tasks", content=body, headers=headers)
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     assert not world.accepted
+
+
+@pytest.mark.parametrize("second", ["text/plain", "application/json"])
+async def test_two_types_are_refused(client: httpx.AsyncClient, world: World, second: str) -> None:
+    """Whoever stands between may have looked at the other."""
+    types = [("Content-Type", "application/json"), ("Content-Type", second)]
+    answer = await client.post("/v1/tasks", content=b"{}", headers=types)
+    assert (answer.status_code, answer.json()["type"]) == (415, "urn:boomerang:problem:not-json")
+    codings = [("Content-Type", "application/json"), ("Content-Encoding", "identity"), ("Content-Encoding", "gzip")]
+    assert (await client.post("/v1/tasks", content=b"{}", headers=codings)).status_code == 415
+    assert not world.accepted
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/tasks", "/callbacks/token"])
+async def test_two_hosts_are_refused(client: httpx.AsyncClient, world: World, path: str) -> None:
+    """Whoever stands between may have looked at the other: nobody is served, not even whoever calls back."""
+    hosts = [("Host", "localhost"), ("Host", "example.org")]
+    answer = await client.request("POST" if "token" in path else "GET", path, content=b"{}", headers=hosts)
+    assert (answer.status_code, answer.json()["type"]) == (400, "urn:boomerang:problem:repeated-host")
+    assert not world.received
 
 
 async def test_what_nobody_foresaw_is_told_by_its_id_alone(client: httpx.AsyncClient, world: World) -> None:

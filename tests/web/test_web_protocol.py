@@ -3,6 +3,7 @@
 import asyncio
 
 import anyio
+import pytest
 from starlette.types import Receive, Scope, Send
 
 from service.web.bodies import WHOLE
@@ -16,11 +17,13 @@ class Watch:
 
     def __init__(self) -> None:
         self.whole: list[bool] = []
+        self.keys: list[bytes] = []
         self.began = anyio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
         self.whole.append(bool(scope["state"].get(WHOLE)))
+        self.keys += [value for name, value in scope["headers"] if name == b"idempotency-key"]
         self.began.set()
         while (await receive())["more_body"]:
             pass
@@ -43,3 +46,16 @@ async def test_only_body_that_has_come_whole_is_called_so() -> None:
         assert await reader.readuntil(b"\r\n\r\n")
         writer.close()
     assert watch.whole == [True, False]
+
+
+@pytest.mark.parametrize("written", [b"order-42", b" order-42", b"order-42 ", b"\torder-42 \t ", b"   order-42"])
+async def test_blanks_around_a_header_are_no_part_of_it(written: bytes) -> None:
+    """An idempotency key is the same key whatever blanks stand around it: else it is paid twice."""
+    watch = Watch()
+    listener = listen("127.0.0.1", 0)
+    async with serving(watch, listener):
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        writer.write(HEAD.replace(b"Host", b"Idempotency-Key:" + written + b"\r\nHost") + b"{}")
+        assert await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+    assert watch.keys == [b"order-42"]

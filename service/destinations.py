@@ -1,0 +1,71 @@
+"""Look at the start at where results and events are to go: else the first paid result would find out."""
+
+import errno
+from collections.abc import Collection
+from ipaddress import ip_address
+from pathlib import Path
+from tempfile import TemporaryFile
+from urllib.parse import urlsplit
+
+import structlog
+from anyio.to_thread import run_sync
+
+from service.egress import Egress, EgressRefused
+from service.errors import BadSetting
+from service.setting_values import archive_directory
+from service.settings import Settings
+
+PASSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT})
+"""What may keep a disk from being written to for a while: no reason not to start, since deliveries are tried again."""
+
+PORTS = {"http": 80, "https": 443}
+
+log = structlog.get_logger("boomerang")
+
+
+async def check_destinations(settings: Settings, handlers: Collection[str]) -> None:
+    """Look at the places that the loaded `handlers` bring things to; raises BadSetting for one that cannot be right."""
+    if settings.webhook_url and "webhook" in handlers:
+        check_webhook(settings.webhook_url, settings.egress_allow)
+    if settings.archive_url and "archive" in handlers:
+        await run_sync(check_archive, archive_directory(settings.archive_url))
+
+
+def check_webhook(url: str, allow: Collection[str]) -> None:
+    """Refuse an address that the egress guard refuses whatever it resolves to; a name is resolved at each dial."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    address = "127.0.0.1" if host == "localhost" else host
+    if not _is_address(address):
+        return
+    try:
+        Egress(allow).check(host, parts.port or PORTS[parts.scheme], address)
+    except EgressRefused:
+        raise BadSetting(
+            "BOOMERANG_WEBHOOK_URL leads to an address that is not public; no event is sent there unless "
+            "BOOMERANG_EGRESS_ALLOW names its host or network"
+        ) from None
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def check_archive(folder: Path) -> None:
+    """Make the directory where it is missing, and write to it; a disk that is only full is told, and no fault."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if error.errno in PASSES:
+            log.warning("archive cannot be written", setting="BOOMERANG_ARCHIVE_URL", why=error.strerror)
+            return
+        raise BadSetting(
+            f"BOOMERANG_ARCHIVE_URL must name a directory that can be written: {error.strerror}; "
+            "make it and give it to the user that Boomerang runs as, or name another"
+        ) from None

@@ -1,0 +1,71 @@
+"""Read a `.env` file, whole or not at all: a line that cannot be read would switch a default on in silence.
+
+What is a line is python-dotenv's to say: comments, `export `, quotes over several lines. No line is ever repeated in a
+message: it may hold a key.
+"""
+
+from io import StringIO
+from pathlib import Path
+
+from dotenv.parser import Binding, parse_stream
+
+from service.errors import BadSetting
+
+PREFIX = "BOOMERANG_"
+"""What the names of our settings begin with."""
+
+
+def read_dotenv(path: Path) -> dict[str, str]:
+    """Return the names and values of the file at `path`, none when there is no file.
+
+    Raises BadSetting with a line for each line of the file that cannot be read, and for a file that cannot be.
+    """
+    found: dict[str, str] = {}
+    faults: list[str] = []
+    for binding in parse_stream(StringIO(_text(path))):
+        if fault := _fault(binding, found):
+            faults.append(f"{path}:{_line(binding)} {fault}")
+        elif binding.key is not None and binding.value is not None:
+            found[binding.key] = binding.value
+    if faults:
+        raise BadSetting("\n".join(faults))
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.is_symlink():
+            return ""
+        raise _unreadable(path, str(error.strerror)) from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise _unreadable(path, f"line {line} is not UTF-8") from None
+
+
+def _unreadable(path: Path, why: str) -> BadSetting:
+    return BadSetting(f"{path} cannot be read: {why}; it must be a text file of NAME=value lines, or not be there")
+
+
+def _fault(binding: Binding, found: dict[str, str]) -> str | None:
+    """Return what is wrong with a line and how to mend it; `export NAME` after its value is what shells know."""
+    if binding.error:
+        return "must be NAME=value, a quoted value with its closing quote and nothing but a comment behind it"
+    if binding.key is None:
+        return None
+    if binding.value is None and binding.key not in found:
+        return "has no '='; it must be NAME=value, or begin with # as a comment"
+    name = binding.key.upper()
+    if name.startswith(PREFIX) and name != binding.key:
+        return f"has a name that is not in capitals; write {name}"
+    return None
+
+
+def _line(binding: Binding) -> int:
+    """Return the number of the line where a binding begins, behind the empty lines that are counted to it."""
+    text = binding.original.string
+    empty = text[: len(text) - len(text.lstrip())]
+    return binding.original.line + empty.count("\n")
