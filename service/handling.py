@@ -85,7 +85,8 @@ class Handler:
 
     `needs` names the settings without which it is not loaded by default. A `by_request` handler receives only what a
     task's `notify` asks for, and every event once the setting named by `always_with` is given. `check` refuses settings
-    that cannot work. `aliases` are former names that stored deliveries may carry. `origin` says where it was found.
+    that cannot work. `aliases` are former names, the oldest last, that stored deliveries and tasks may carry. `origin`
+    says where it was found.
     """
 
     name: str

@@ -24,7 +24,7 @@ EVENT_NAMES = tuple(event.value for event in EventType)
 class Subscription:
     """What a handler wants: `events` by name; with `by_request` only when a `notify` entry asks for it.
 
-    `names` are its own and its former ones, which an entry may still have.
+    `former` are names that it had before, the oldest last, and that an entry may still have.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Route:
     """One delivery to make: `target` is the `notify` entry that asked for it, {} for none.
 
     `lane_key` is the same for the same handler and target, in every process and for ever: an entry's is made of the
-    name that it has, and not of the one that the handler has taken since.
+    name that it has, and a handler's own of its first one, not of the one that the handler has taken since.
     """
 
     handler: str
@@ -58,22 +58,22 @@ def route(event_type: str, notify: Sequence[Json], handlers: Sequence[Subscripti
     here, so that the entry's own word counts alone.
     """
     by_name = {name: handler for handler in handlers for name in handler.names}
-    ways = [_plain_way(each.name) for each in handlers if not each.by_request and event_type in each.events]
+    ways = [_plain_way(each) for each in handlers if not each.by_request and event_type in each.events]
     for entry in notify:
         handler = by_name.get(entry["handler"])
         if (not handler or event_type in handler.events) and event_type in (entry.get("events") or EVENT_NAMES):
-            ways.append(_way(entry["handler"], entry))
+            ways.append(_way(entry["handler"], entry["handler"], entry))
     return list({way.lane_key: way for way in ways}.values())
 
 
 @cache
-def _plain_way(handler: str) -> Route:
+def _plain_way(handler: Subscription) -> Route:
     """Return the way to a handler that nobody named a target for: mostly this one, and always the same."""
-    return _way(handler, {})
+    return _way(handler.name, handler.names[-1], {})
 
 
-def _way(handler: str, target: Json) -> Route:
-    written = json.dumps([handler, target], sort_keys=True, separators=(",", ":"))
+def _way(handler: str, lane_name: str, target: Json) -> Route:
+    written = json.dumps([lane_name, target], sort_keys=True, separators=(",", ":"))
     return Route(handler=handler, target=target, lane_key=hashlib.sha256(written.encode()).hexdigest()[:24])
 
 

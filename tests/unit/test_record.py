@@ -1,6 +1,7 @@
 """The one door, over the real store: many entries a commit, one bad one alone, and what is kept of results."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from service.core.task import Fact, Source, Status, TaskId, UpstreamId
 from service.entry import Entry
 from service.errors import NotFound, StoreUnavailable
 from service.handling import Artifact
-from tests.unit.loops import Loop, a_loop, a_request
+from tests.unit.loops import Loop, a_loop, a_request, a_world
 from tests.unit.scripted import DONE, VIDEO
 
 KEPT = Artifact(
@@ -85,6 +86,18 @@ async def test_each_event_is_delivered_once_to_each_handler_that_wants_it(tmp_pa
             ("task.submitted", "log"),
         ]
         assert {row.task_id for row in rows} == {task.id}
+
+
+async def test_delivery_is_made_for_a_handler_that_only_another_process_has(tmp_path: Path) -> None:
+    """What a task was accepted with is kept, whichever process records; the delivery waits for the handler's own."""
+    async with a_world(tmp_path) as world:
+        hook = {"handler": "webhook", "url": "https://caller.example/hook", "events": ["task.submitted"]}
+        task = await world.process().accept(notify=[hook])
+        world.options = replace(world.options, handlers=())
+        bare = world.process()
+        await bare.submit_due()
+        rows = await bare.store.library.deliveries(client=None, status="pending", handler=None, limit=9, cursor=None)
+        assert [(row.task_id, row.handler, row.event_type) for row in rows] == [(task.id, "webhook", "task.submitted")]
 
 
 async def test_entry_for_an_unknown_task_does_nothing(tmp_path: Path) -> None:

@@ -84,6 +84,15 @@ def test_an_entry_may_have_a_handlers_former_name() -> None:
     assert targets("task.progressed", hook(), handlers=(renamed,)) == []
 
 
+def test_a_handlers_own_lane_outlives_its_name() -> None:
+    """A handler's deliveries keep their order while it is renamed, however often."""
+    every = frozenset(EventType)
+    names = (("paper", ()), ("mail", ("paper",)), ("post", ("mail", "paper")))
+    ways = [route("task.failed", [], [Subscription(name=name, events=every, former=was)]) for name, was in names]
+    assert [[way.handler for way in each] for each in ways] == [["paper"], ["mail"], ["post"]]
+    assert len({way.lane_key for each in ways for way in each}) == 1
+
+
 def test_lanes_are_stable_and_apart() -> None:
     """A lane's key is the same in every process, short, and different for each handler and target."""
     first = route("task.failed", [hook(), hook(url=URL + "/2")], [LOG, HOOK])
@@ -131,6 +140,11 @@ def test_good_wishes_pass_unchanged(notify: Any) -> None:
         ([{"handler": "webhook"}], (0, "url"), "missing"),
         ([hook(url="ftp://x")], (0, "url"), "http"),
         ([hook(url="http://")], (0, "url"), "http"),
+        ([hook(url="http://h:abc/")], (0, "url"), "http"),
+        ([hook(url="http://h:99999/")], (0, "url"), "http"),
+        ([hook(url="http://h:0/")], (0, "url"), "http"),
+        ([hook(url="http://h/a b")], (0, "url"), "percent-encode"),
+        ([hook(url="http://h/" + "x" * 8192)], (0, "url"), "8,192"),
         ([hook(url=7)], (0, "url"), "http"),
         ([hook(events="task.completed")], (0, "events"), "list"),
         ([hook(events=[])], (0, "events"), "list"),
@@ -148,7 +162,7 @@ def test_good_wishes_pass_unchanged(notify: Any) -> None:
         ([{"handler": "log", "x": "\ud800"}], (0,), "plain JSON"),
         ([{"handler": "log", "x": {1, 2}}], (0,), "plain JSON"),
     ],
-    ids=range(27),
+    ids=range(32),
 )
 def test_bad_wishes_are_refused_in_their_place(notify: object, place: tuple[str | int, ...], words: str) -> None:
     """Each fault says where it stands and how to mend it."""
