@@ -11,6 +11,7 @@ import anyio
 from service.core.inputs import Input
 from service.core.media import Inspector
 from service.core.params import Checked, duration_bucket
+from service.core.routing import Refusal, any_address
 from service.core.task import Fact, Json, Status, Task, TaskId
 from service.entry import SECOND_BILL, Entry
 from service.errors import Conflict, NotFound
@@ -26,13 +27,17 @@ RESUBMITTABLE = frozenset({Status.IN_DOUBT, Status.FAILED, Status.EXPIRED, Statu
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """The operator's terms for new tasks; `handlers` are the names that `notify` may ask for."""
+    """The operator's terms for new tasks.
+
+    `handlers` are the names that `notify` may ask for; `refusal` says which addresses are never dialled.
+    """
 
     provider: str
     task_deadline: timedelta
     off_peak_deadline: timedelta
     allow_off_peak: bool = False
     handlers: frozenset[str] = frozenset()
+    refusal: Refusal = any_address
 
 
 class Desk:
@@ -92,6 +97,7 @@ class Desk:
             check_new_task,
             new,
             handlers=self._terms.handlers,
+            refusal=self._terms.refusal,
             allow_off_peak=self._terms.allow_off_peak,
             inspect=self._inspect,
         )

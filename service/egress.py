@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -29,6 +30,7 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 _NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
 _WITH_PORT = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]+):(?P<port>\d{1,5})")
 _MAX_PORT = 65535
+USUAL_PORTS = {"http": 80, "https": 443}
 LOOK_UPS = CapacityLimiter(32)
 
 GLOBAL_IPV6 = ip_network("2000::/3")
@@ -92,15 +94,30 @@ class Egress:
         except ValueError as error:
             raise EgressRefused(f"{host} resolves to something that is no address") from error
         if not _public(found) and not any(one.covers(host, port, found) for one in self._allowed):
-            refused = LiteralRefused if _ends_in_a_number(host) else EgressRefused
+            refused = LiteralRefused if _written(host) else EgressRefused
             raise refused(
                 f"{host} is at {found}, which is not public: it is not dialled unless BOOMERANG_EGRESS_ALLOW names it"
             )
 
+    def refusal(self, url: str) -> str | None:
+        """Return why `url` is never dialled; None where it may be, and where only a look-up can tell."""
+        try:
+            there = httpx.URL(url)
+            for address in _written(there.host):
+                self.check(there.host, there.port or USUAL_PORTS[there.scheme], address)
+        except EgressRefused as refused:
+            return str(refused)
+        except (httpx.InvalidURL, KeyError):
+            return "it cannot be read as an http or https address"
+        return None
 
-def _ends_in_a_number(host: str) -> bool:
-    """Whether `host` is an address and no name, in any spelling; see https://url.spec.whatwg.org/#ends-in-a-number-checker."""
-    return ":" in host or host.rstrip(".").rpartition(".")[2][:1].isdecimal()
+
+def _written(host: str) -> Sequence[str]:
+    """Return the addresses that `host` itself is, in any spelling that needs no look-up; none for a name."""
+    with suppress(OSError, UnicodeError):
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
+        return [str(entry[4][0]) for entry in found]
+    return ()
 
 
 def _public(address: Address) -> bool:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from service.core.media import Inspector
 from service.core.param_media import ITEMS_LOOKED_AT
 from service.core.params import Checked, check
-from service.core.routing import WEBHOOK, check_notify
+from service.core.routing import WEBHOOK, Refusal, any_address, check_notify
 from service.core.task import Json
 from service.errors import Fault, InvalidParams
 from service.ports import IdempotencyKey
@@ -63,23 +63,34 @@ class CheckedTask:
 
 
 def check_new_task(
-    new: NewTask, *, handlers: Collection[str], allow_off_peak: bool = False, inspect: Inspector | None = None
+    new: NewTask,
+    *,
+    handlers: Collection[str],
+    refusal: Refusal = any_address,
+    allow_off_peak: bool = False,
+    inspect: Inspector | None = None,
 ) -> CheckedTask:
     """Return `new` checked, or raise InvalidParams with every fault, those that `new` came with first.
 
-    `handlers` are the names that `notify` may ask for; `inspect` and `allow_off_peak` are those of `params.check`.
+    `handlers` are the names that `notify` may ask for, `refusal` says which addresses are never dialled; `inspect` and
+    `allow_off_peak` are those of `params.check`.
     """
     faults = [*new.faults]
     checking = partial(check, new.model, new.params, inspect=inspect, allow_off_peak=allow_off_peak)
     params = None if _at_fault(faults, "model", "params") else _gathered(faults, checking)
-    notify = _gathered(faults, lambda: check_notify(new.notify, handlers))
-    if params and params.callback_url and WEBHOOK not in handlers:
-        faults.append(Fault(loc=("params", "callback_url"), msg=NO_WEBHOOK))
+    notify = _gathered(faults, lambda: check_notify(new.notify, handlers, refusal))
+    if params and params.callback_url:
+        faults += _callback_faults(params.callback_url, handlers, refusal)
     metadata = _gathered(faults, lambda: _object(new.metadata))
     if params is None or notify is None or metadata is None or faults:
         raise InvalidParams(faults)
     forward = ({"handler": WEBHOOK, "url": params.callback_url},) if params.callback_url else ()
     return CheckedTask(params=params, metadata=metadata, notify=(*notify, *forward))
+
+
+def _callback_faults(address: str, handlers: Collection[str], refusal: Refusal) -> list[Fault]:
+    told = refusal(address) if WEBHOOK in handlers else NO_WEBHOOK
+    return [Fault(loc=("params", "callback_url"), msg=told)] if told else []
 
 
 def _at_fault(faults: list[Fault], *names: str) -> bool:

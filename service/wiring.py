@@ -173,6 +173,7 @@ class Builder:
             off_peak_deadline=self.settings.off_peak_deadline,
             allow_off_peak=self.settings.allow_off_peak,
             handlers=frozenset(name for handler in self.handlers.values() for name in handler.names),
+            refusal=egress.Egress(self.settings.egress_allow).refusal,
         )
         return Desk(
             intake=self.store.intake,

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
@@ -18,6 +18,9 @@ MAX_STRANGE = 16
 WEBHOOK = "webhook"
 WEBHOOK_FIELDS = ("handler", "url", "events", "secret")
 EVENT_NAMES = tuple(event.value for event in EventType)
+
+Refusal = Callable[[str], str | None]
+"""Says why an address is never dialled; None where it may be."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,12 +80,16 @@ def _way(handler: str, lane_name: str, target: Json) -> Route:
     return Route(handler=handler, target=target, lane_key=hashlib.sha256(written.encode()).hexdigest()[:24])
 
 
-def check_notify(value: object, known: Collection[str]) -> tuple[Json, ...]:
+def any_address(_url: str) -> None:
+    """Refuse no address."""
+
+
+def check_notify(value: object, known: Collection[str], refusal: Refusal = any_address) -> tuple[Json, ...]:
     """Return the entries of a request's `notify`; raises InvalidParams with every fault, each with its place.
 
-    `known` are the names of the loaded handlers. None means no entries. An entry is an object with a `handler`, and for
-    `webhook` a `url` (http or https), and where wanted `events` and a `secret`; other handlers may have fields of
-    their own. At most 16 entries of 16 KiB each.
+    `known` are the names of the loaded handlers, `refusal` says which addresses are never dialled. None means no
+    entries. An entry is an object with a `handler`, and for `webhook` a `url` (http or https), and where wanted
+    `events` and a `secret`; other handlers may have fields of their own. At most 16 entries of 16 KiB each.
     """
     if value is None:
         return ()
@@ -90,7 +97,7 @@ def check_notify(value: object, known: Collection[str]) -> tuple[Json, ...]:
         raise InvalidParams([Fault(loc=("notify",), msg="must be a list of objects")])
     faults = [Fault(loc=("notify",), msg=f"at most {MAX_ENTRIES} entries")] if len(value) > MAX_ENTRIES else []
     for place, entry in enumerate(value[:MAX_ENTRIES]):
-        faults += [Fault(loc=("notify", place, *loc), msg=msg) for loc, msg in _entry_faults(entry, known)]
+        faults += [Fault(loc=("notify", place, *loc), msg=msg) for loc, msg in _entry_faults(entry, known, refusal)]
     if faults:
         raise InvalidParams(faults)
     return tuple(value)
@@ -99,14 +106,14 @@ def check_notify(value: object, known: Collection[str]) -> tuple[Json, ...]:
 Complaint = tuple[tuple[str | int, ...], str]
 
 
-def _entry_faults(entry: object, known: Collection[str]) -> list[Complaint]:
+def _entry_faults(entry: object, known: Collection[str], refusal: Refusal) -> list[Complaint]:
     if not isinstance(entry, dict):
         return [((), 'must be an object like {"handler": "webhook", "url": "https://..."}')]
     if not _small_json(entry):
         return [((), f"must be plain JSON of at most {MAX_ENTRY} bytes")]
     found = _handler_faults(entry.get("handler"), known) + _event_faults(entry.get("events"))
     is_webhook = entry.get("handler") == WEBHOOK
-    found += _url_faults(entry.get("url"), required=is_webhook)
+    found += _url_faults(entry.get("url"), refusal, required=is_webhook)
     found += _secret_faults(entry.get("secret"))
     return found + (_field_faults(entry) if is_webhook else [])
 
@@ -136,10 +143,11 @@ def _event_faults(events: object) -> list[Complaint]:
     ]
 
 
-def _url_faults(url: object, *, required: bool) -> list[Complaint]:
+def _url_faults(url: object, refusal: Refusal, *, required: bool) -> list[Complaint]:
     if url is None:
         return [(("url",), "is missing; the webhook handler needs an http or https address")] if required else []
-    return [(("url",), fault) for fault in address_faults(url)]
+    faults = address_faults(url) or filter(None, [refusal(str(url))])
+    return [(("url",), fault) for fault in faults]
 
 
 def _secret_faults(secret: object) -> list[Complaint]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from service.core.callback import Verifier
-from service.core.routing import Subscription
+from service.core.routing import Refusal, Subscription, any_address
 from service.core.task import EventType, Json, Task, TaskId
 from service.desk import Desk, Terms
 from service.errors import ReplyLost
@@ -71,6 +71,7 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     concurrency: int = 16
     handlers: tuple[str, ...] = HANDLERS
+    refusal: Refusal = any_address
     crew: tuple[Handler, ...] = ()
     verifier: Verifier | None = None
     public_url: str | None = "https://boomerang.example"
@@ -123,6 +124,7 @@ class Loop:
             task_deadline=DEADLINE,
             off_peak_deadline=49 * HOUR,
             handlers=frozenset(self.options.handlers),
+            refusal=self.options.refusal,
         )
         return Desk(
             intake=self.store.intake,

@@ -56,6 +56,19 @@ async def test_callback_address_needs_the_webhook_handler(tmp_path: Path) -> Non
         assert [fault.loc for fault in caught.value.faults] == [("params", "callback_url")]
 
 
+async def test_address_that_is_never_dialled_is_refused_wherever_it_is_named(tmp_path: Path) -> None:
+    """Nothing is accepted that could only fail for days: the fault says why, in its place."""
+    inside, outside = "http://127.0.0.1/hook", "https://caller.example/hook"
+    async with a_loop(tmp_path, refusal=lambda url: "is inside" if url == inside else None) as loop:
+        notify = [{"handler": "webhook", "url": url} for url in (outside, inside)]
+        with pytest.raises(InvalidParams) as caught:
+            await loop.accept(params=GOOD | {"callback_url": inside}, notify=notify)
+        assert [(fault.loc, fault.msg) for fault in caught.value.faults] == [
+            (("notify", 1, "url"), "is inside"),
+            (("params", "callback_url"), "is inside"),
+        ]
+
+
 async def test_deadline_stands_from_the_first_moment(tmp_path: Path) -> None:
     """A new task is queued, due now, and has its deadline."""
     async with a_loop(tmp_path) as loop:

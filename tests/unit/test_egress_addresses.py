@@ -133,3 +133,35 @@ def test_blank_entries_are_nothing() -> None:
     """A trailing comma allows nothing."""
     with pytest.raises(EgressRefused):
         Egress(["", " "]).check("a.test", 80, "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "[::1]", "169.254.169.254", "10.0.0.1:8080", "127.1", "0x7f.1", "2130706433"]
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_written_internal_address_is_refused_before_it_is_dialled(scheme: str, host: str) -> None:
+    """However it is spelled, no look-up is needed to know; the message names the setting that allows it."""
+    told = Egress().refusal(f"{scheme}://{host}/hook?q=1")
+    assert told
+    assert "BOOMERANG_EGRESS_ALLOW" in told
+
+
+@pytest.mark.parametrize("host", ["8.8.8.8", "[2606:4700::1111]:444", "example.org", "localhost", "metadata.internal"])
+def test_public_address_and_any_name_may_be_dialled_as_far_as_we_know(host: str) -> None:
+    """What a name stands for is decided when it is dialled."""
+    assert Egress().refusal(f"https://{host}/hook") is None
+
+
+def test_written_address_that_the_operator_allows_is_fine() -> None:
+    """The port counts, the scheme's usual one where none is written."""
+    egress = Egress(["127.0.0.1:443", "127.0.0.1:8080"])
+    assert [egress.refusal(f"{start}/") is None for start in ("https://127.0.0.1", "http://127.0.0.1:8080")] == [
+        True
+    ] * 2
+    assert egress.refusal("http://127.0.0.1/")
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "ftp://127.0.0.1/", "http://\x00/"])
+def test_what_nobody_can_dial_is_refused_too(url: str) -> None:
+    """The client that dials could not read it either."""
+    assert Egress().refusal(url) == "it cannot be read as an http or https address"
