@@ -143,6 +143,9 @@ INSIDE = (
     "http://168.63.129.16/",
 )  # fmt: skip
 
+NAMES = frozenset({"http://localhost:{port}/", "http://127.0.0.1.:{port}/"})
+"""Those of them that only a look-up finds inside; the others are refused when they are asked for."""
+
 
 async def _inside(home: Path, address: str) -> str:
     """Name an inside address as notify target and as result: neither is dialled."""
@@ -160,6 +163,7 @@ async def _inside(home: Path, address: str) -> str:
             taken = not any(fault["loc"][0] == "notify" for fault in asked.json()["errors"])
             why = await _ended_with(g, target, "webhook" if taken else "log", notify if taken else [])
     hold(not dialled, f"it was dialled: {dialled}")
+    hold(taken == (address in NAMES), "it was taken" if taken else "it was refused unseen")
     return why[:100] if taken else "refused when it was asked for"
 
 

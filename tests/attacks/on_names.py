@@ -35,8 +35,8 @@ class NameServer:
     asked: int = 0
 
     def resolve(self, real: Callable[..., Any], host: str, port: int, *more: Any, **some: Any) -> Any:
-        """Stand in for the system's resolver."""
-        if not str(host).endswith("attacker.example"):
+        """Stand in for the system's resolver; a look that asks nobody is not answered by the attacker."""
+        if not str(host).endswith("attacker.example") or some.get("flags", 0) & socket.AI_NUMERICHOST:
             return real(host, port, *more, **some)
         self.asked += 1
         found = self.answers(self.asked)
