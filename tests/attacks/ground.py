@@ -159,9 +159,16 @@ async def ground(home: Path, *, log_format: str = "json", **more: str) -> AsyncI
         async with serving(upstream.app(), listen(HOST, 0), grace=1) as upstream.url:
             settings = settings_of(home, upstream.url, **more)
             async with running(settings, host=HOST, port=0) as base, client(base, settings) as http:
-                hold_status(await http.get("/readyz"), 200)
+                await ready(http)
                 tokens = Tokens(settings.secret_keys or (KEY,))
                 yield Ground(base=base, upstream=upstream, http=http, logged=logged, tokens=tokens)
+
+
+async def ready(http: httpx.AsyncClient) -> None:
+    """Wait until the service says that it is ready."""
+    with anyio.fail_after(PATIENCE):
+        while (await http.get("/readyz")).status_code != 200:  # noqa: ASYNC110 - it tells in no other way
+            await anyio.sleep(0.02)
 
 
 @asynccontextmanager
