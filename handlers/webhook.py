@@ -1,7 +1,8 @@
 """Posts events to an address, signed as Standard Webhooks says: https://www.standardwebhooks.com.
 
 A task's `notify` entry names the address and, where wanted, a secret of its own; with BOOMERANG_WEBHOOK_URL every event
-also goes there. Signed with BOOMERANG_WEBHOOK_SECRETS otherwise, newest first.
+also goes there. Signed with BOOMERANG_WEBHOOK_SECRETS otherwise, newest first: the same for all clients, so that the
+body names the client, by which a receiver knows its own events from another's that were passed on or sent to it.
 """
 
 import asyncio
@@ -52,7 +53,12 @@ async def webhook(event: Event, tools: Tools) -> None:
 
 
 def _body(event: Event) -> bytes:
-    data = {"task": event.task.to_json(), "payload": event.payload, "metadata": event.metadata}
+    data = {
+        "task": event.task.to_json(),
+        "payload": event.payload,
+        "metadata": event.metadata,
+        "client": event.client,
+    }
     at = event.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     body = {"type": event.type, "timestamp": at, "data": data}
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")

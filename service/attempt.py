@@ -74,6 +74,7 @@ def event_of(claim: DeliveryClaim) -> Event:
         payload=claim.payload,
         metadata=task.metadata,
         artifact=Artifact(**artifact) if artifact else None,
+        client=claim.event.client,
     )
 
 

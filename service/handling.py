@@ -31,7 +31,7 @@ class Event:
     """Something that happened to a task. `id` is stable over attempts and replays; `task` is as it was at that time.
 
     `payload` is the caller's own string, as it was submitted, and `metadata` the caller's own object. `artifact` is
-    what was kept, when the event says that something was.
+    what was kept, when the event says that something was. `client` is the name of the client whose task it is.
     """
 
     id: str
@@ -41,6 +41,7 @@ class Event:
     payload: str | None = field(default=None, repr=False)
     metadata: Json = field(default_factory=dict)
     artifact: Artifact | None = None
+    client: str = ""
 
 
 class Results(Protocol):

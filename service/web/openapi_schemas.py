@@ -205,7 +205,14 @@ EVENT = _record(
     {
         "type": _one_of([each.value for each in EventType]),
         "timestamp": MOMENT,
-        "data": _record({"task": ref("Task"), "payload": _nullable(TEXT), "metadata": {"type": "object"}}),
+        "data": _record(
+            {
+                "task": ref("Task"),
+                "payload": _nullable(TEXT),
+                "metadata": {"type": "object"},
+                "client": TEXT | {"description": "Whose task it is: one secret may sign for all clients."},
+            }
+        ),
     },
     about="What the `webhook` handler posts, signed as Standard Webhooks says.",
 )

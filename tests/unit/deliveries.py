@@ -46,7 +46,7 @@ def event(
 ) -> Event:
     """Return an event about a task."""
     task = task or view()
-    return Event(id="event-1", type=type_, at=NOW, task=task, payload=payload, metadata=task.metadata)
+    return Event(id="event-1", type=type_, at=NOW, task=task, payload=payload, metadata=task.metadata, client="ann")
 
 
 @dataclass

@@ -157,4 +157,5 @@ def test_an_events_artifact_is_carried() -> None:
     claim.event.data["artifact"] = asdict(artifact)
     event = event_of(claim)
     assert event.artifact == artifact
-    assert (event.task, event.type) == (view(), EventType.COMPLETED)
+    assert (event.task, event.type, event.client) == (view(), EventType.COMPLETED, claim.event.client)
+    assert event.client

@@ -94,8 +94,18 @@ async def test_the_body_is_the_documented_one() -> None:
     assert json.loads(receiver.request.content) == {
         "type": "task.completed",
         "timestamp": "2026-05-06T12:09:42.123Z",
-        "data": {"task": view().to_json(), "payload": "the caller's", "metadata": {"chat": 42}},
+        "data": {"task": view().to_json(), "payload": "the caller's", "metadata": {"chat": 42}, "client": "ann"},
     }
+
+
+async def test_the_signature_covers_whose_event_it_is() -> None:
+    """What was signed for one client is no other's, though one secret signs for all."""
+    receiver = Receiver()
+    await webhook(replace(event(), client="bob"), receiver.tools(now=lambda: datetime.now(UTC)))
+    assert _verify(SECRET, receiver.request)["data"]["client"] == "bob"
+    passed_on = receiver.request.content.replace(b'"client":"bob"', b'"client":"ann"')
+    with pytest.raises(WebhookVerificationError):
+        Webhook(SECRET).verify(passed_on, dict(receiver.request.headers))
 
 
 async def test_text_that_is_no_unicode_is_still_sent() -> None:
