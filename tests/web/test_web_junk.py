@@ -1,7 +1,9 @@
 """Whatever a stranger sends: never a 500, and never a yes."""
 
 import json
+import re
 from typing import Any
+from urllib.parse import urlencode
 
 import anyio
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from starlette.types import Message
 
 from service.errors import BadToken
+from service.web.query import MOST_ROWS
 from tests.web.fakes import GOOD, KEYS, World, app_of
 
 HEADER_BYTES = st.binary(max_size=40).map(lambda value: value.translate(None, b"\r\n\0"))
@@ -87,13 +90,29 @@ def test_a_good_task_with_odd_headers_is_never_our_fault(headers: list[tuple[byt
     assert status_of(world, "/v1/tasks", b"/v1/tasks", base + headers, body, query_string=query) < 500
 
 
+def shown(path: str, **query: str) -> int:
+    """Return the status that ann gets for a GET in an empty world."""
+    base, asked = [(b"authorization", b"Bearer key-of-ann")], urlencode(query).encode()
+    return status_of(World(), path, b"", base, b"", method="GET", query_string=asked)
+
+
 @settings(max_examples=100, deadline=None)
-@given(cursor=st.text(max_size=30), limit=st.text(max_size=6), task=st.text(max_size=20))
-def test_odd_queries_and_ids_are_never_our_fault(cursor: str, limit: str, task: str) -> None:
-    """Lists and ids take no text for more than it is."""
-    base = [(b"authorization", b"Bearer key-of-ann")]
-    query = f"cursor={cursor}&limit={limit}".encode("utf-8", "surrogatepass")
-    listed = status_of(World(), "/v1/tasks", b"/v1/tasks", base, b"", method="GET", query_string=query)
-    shown = status_of(World(), "/v1/tasks/" + task, b"", base, b"", method="GET")
-    assert listed == 422 or limit.isdigit()
-    assert shown in (200, 404)
+@given(limit=st.text(max_size=6) | st.integers(-2, 2 * MOST_ROWS).map(str))
+def test_a_limit_is_a_whole_number_within_its_bounds(limit: str) -> None:
+    """Every other text is a fault of the query."""
+    good = re.fullmatch("[0-9]+", limit) is not None and 1 <= int(limit) <= MOST_ROWS
+    assert shown("/v1/tasks", limit=limit) == (200 if good else 422)
+
+
+@settings(max_examples=100, deadline=None)
+@given(cursor=st.text(max_size=30))
+def test_no_text_of_a_strangers_is_a_cursor(cursor: str) -> None:
+    """A list begins where one of its own cursors says, and nowhere else."""
+    assert shown("/v1/tasks", cursor=cursor) == 422
+
+
+@settings(max_examples=100, deadline=None)
+@given(task=st.text(st.characters(exclude_characters="/"), max_size=20))
+def test_no_text_of_a_strangers_is_a_tasks_id(task: str) -> None:
+    """What is not there is not found; no text is taken for more than it is."""
+    assert shown(f"/v1/tasks/{task}") == 404
