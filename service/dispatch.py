@@ -113,10 +113,7 @@ class Dispatch:
         """End the attempts of handlers that took no notice of their timeout; their places stay taken."""
         now = asyncio.get_running_loop().time()
         stuck = [hand for hand in self._hands if hand.running and now > hand.ends_by]
-        for hand in stuck:
-            hand.running = False
-        late = [TimeoutError(f"no end within {hand.handler.timeout:g} s, though it was cancelled") for hand in stuck]
-        await asyncio.gather(*map(self._finish, stuck, map(self._judged, stuck, late)))
+        await asyncio.gather(*map(self._end_stuck, stuck))
 
     # ── starting ─────────────────────────────────────────────────────────────
 
@@ -205,6 +202,11 @@ class Dispatch:
 
     # ── its end ──────────────────────────────────────────────────────────────
 
+    async def _end_stuck(self, hand: Hand) -> None:
+        hand.running = False
+        late = TimeoutError(f"no end within {hand.handler.timeout:g} s, though it was cancelled")
+        await self._finish(hand, self._judged(hand, late))
+
     async def _finish(self, hand: Hand, verdict: Verdict) -> None:
         result = AttemptResult(
             delivery_id=hand.claim.id,
@@ -240,11 +242,11 @@ class Dispatch:
             await asyncio.sleep(self._lease.total_seconds() / 3)
             if not self._hands:
                 break
-            await self.give_up_stuck()
-            try:
-                await self.renew()
-            except Exception as error:  # noqa: BLE001 - the next beat tries again, and the lease outlives two of them
-                log.warning("leases not renewed", error=describe_error(error))
+            for step in (self.renew, self.give_up_stuck):
+                try:
+                    await step()
+                except Exception as error:  # noqa: BLE001 - the next beat tries again, and the lease outlives two of them
+                    log.warning("leases not looked after", step=step.__name__, error=describe_error(error))
         self._renewer = None
 
     async def _give_up(self, hands: Sequence[Hand]) -> None:
