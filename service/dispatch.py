@@ -168,9 +168,19 @@ class Dispatch:
         self._places.leave(hand.handler)
 
     async def _attempt(self, hand: Hand) -> Verdict:
-        error = await self._run(hand)
+        """Let the handler run in a task of its own: should it cancel that one, its attempt has failed, and is counted.
+
+        What stops it from outside cancels this one.
+        """
+        running = asyncio.create_task(self._run(hand), name=f"handler {hand.handler.name}")
+        try:
+            error = await running
+        except asyncio.CancelledError as cancelled:
+            error = cancelled
         if error is not None and cancelled_by_us():
             raise asyncio.CancelledError from error
+        if isinstance(error, asyncio.CancelledError):
+            error = asyncio.CancelledError("the handler cancelled itself")
         return self._judged(hand, error)
 
     def _judged(self, hand: Hand, error: BaseException | None) -> Verdict:

@@ -194,6 +194,29 @@ async def test_a_handler_cannot_take_the_service_down(raised: BaseException) -> 
     assert made.queue.results[0].outcome == "retry"
 
 
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_a_handler_that_cancels_its_own_task_has_failed_an_attempt(goes_on: bool) -> None:
+    """Whether it is still to wait for anything or ends at once, it is counted like any failure, and says why."""
+
+    async def give_in(event: Event, tools: Tools) -> None:
+        assert event.id
+        assert tools.message_id
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        if goes_on:
+            await asyncio.sleep(0)
+
+    made = stage(handler("guest", give_in))
+    made.queue.put("guest")
+    for _ in SCHEDULE:
+        await made.run_once()
+        made.clock.at += timedelta(seconds=30)
+    assert [result.outcome for result in made.queue.results] == ["retry", "retry", "dead"]
+    assert {result.error for result in made.queue.results} == {"CancelledError: the handler cancelled itself"}
+    assert made.queue.results[2].fault == "ours"
+
+
 async def test_an_event_that_cannot_be_read_is_a_failed_attempt() -> None:
     """A stored event that this version cannot read is tried again and in the end a dead letter of ours."""
     made = stage(handler("guest", Guest(), attempts=1))
