@@ -7,7 +7,16 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from service.attempt import Trial, Verdict, cancelled_by_us, describe_error, event_of, judge
+from service.attempt import (
+    Trial,
+    Verdict,
+    cancelled_by_us,
+    describe_error,
+    ended_with_process,
+    event_of,
+    judge,
+    seconds_apart,
+)
 from service.batching import Batcher
 from service.delivery_in_hand import Hand, leases, log_outcome, lose, named
 from service.errors import StoreUnavailable
@@ -155,7 +164,7 @@ class Dispatch:
     # ── one delivery ─────────────────────────────────────────────────────────
 
     async def _deliver(self, hand: Hand) -> None:
-        verdict = await self._attempt(hand)
+        verdict = ended_with_process(hand.claim.abandoned) or await self._attempt(hand)
         hand.running = False
         await self._finish(hand, verdict)
 
@@ -172,6 +181,8 @@ class Dispatch:
 
         What stops it from outside cancels this one.
         """
+        if hand.claim.abandoned:
+            await self._hold_back(hand)
         running = asyncio.create_task(self._run(hand), name=f"handler {hand.handler.name}")
         try:
             error = await running
@@ -182,6 +193,12 @@ class Dispatch:
         if isinstance(error, asyncio.CancelledError):
             error = asyncio.CancelledError("the handler cancelled itself")
         return self._judged(hand, error)
+
+    async def _hold_back(self, hand: Hand) -> None:
+        seconds = seconds_apart(hand.claim.abandoned, self._jitter())
+        hand.ends_by += seconds
+        await asyncio.sleep(seconds)
+        hand.started_at = self._clock.now()
 
     def _judged(self, hand: Hand, error: BaseException | None) -> Verdict:
         trial = Trial(

@@ -267,10 +267,14 @@ class Stage:
 
 
 def stage(
-    *handlers: Handler, make_tools: Callable[[], Tools] = tools, lease: timedelta = LEASE, **changes: Any
+    *handlers: Handler,
+    make_tools: Callable[[], Tools] = tools,
+    lease: timedelta = LEASE,
+    clock: MovedClock | None = None,
+    **changes: Any,
 ) -> Stage:
     """Return a dispatch of `handlers`."""
-    queue, clock, bell = Queue(), MovedClock(), Bell()
+    queue, clock, bell = Queue(), clock or MovedClock(), Bell()
     places = Places(handlers, lease=lease, ring=lambda: bell.ring("dispatch"))
     given: dict[str, Any] = {"schedule": SCHEDULE, "jitter": lambda: 0.0}
     dispatch = Dispatch(queue, places, lambda _claim, _handler: make_tools(), clock, **(given | changes))
