@@ -87,7 +87,7 @@ class Dispatch:
         Never waits for a handler. Raises StoreUnavailable when nothing can be claimed.
         """
         async with self._claiming:
-            with self._places.keep_free() as rooms:
+            with self._places.keep_free(self._clock.now()) as rooms:
                 claims = await self._claim(rooms) if rooms and not self._draining else []
             return [self._start(claim, self._places.handler(claim.handler)) for claim in claims]
 
@@ -148,7 +148,7 @@ class Dispatch:
         ends_by = asyncio.get_running_loop().time() + handler.timeout + GOODBYE
         hand = Hand(claim=claim, handler=handler, started_at=self._clock.now(), ends_by=ends_by)
         self._hands.add(hand)
-        self._places.take(handler)
+        self._places.take(handler, claim.sharer)
         hand.task = asyncio.create_task(self._deliver(hand), name=f"delivery {claim.id}")
         hand.task.add_done_callback(lambda task: self._ended(hand, task))
         if self._renewer is None:
@@ -174,7 +174,7 @@ class Dispatch:
         error = None if task.cancelled() else task.exception()
         if error:
             log.error("delivery broke off", delivery=hand.claim.id, handler=hand.handler.name, exc_info=error)
-        self._places.leave(hand.handler)
+        self._places.leave(hand.handler, hand.claim.sharer)
 
     async def _attempt(self, hand: Hand) -> Verdict:
         """Let the handler run in a task of its own: should it cancel that one, its attempt has failed, and is counted.

@@ -78,6 +78,11 @@ class DeliveryClaim:
     created_at: datetime
     abandoned: int = 0
 
+    @property
+    def sharer(self) -> str | None:
+        """The client with whose deliveries this one shares places: nobody's, where no request named a target."""
+        return self.event.client if self.target else None
+
 
 class Inbox(Protocol):
     """Where callbacks are kept until they are recorded, when they come faster than that."""

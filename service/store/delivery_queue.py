@@ -1,6 +1,6 @@
 """Deliveries that are due, first in first out within a lane."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -31,6 +31,12 @@ CLAIMED = (
     deliveries.c.event_id,
     deliveries.c.event_seq,
     deliveries.c.created_at,
+)
+CHOSEN = (
+    deliveries.c.id,
+    deliveries.c.client,
+    deliveries.c.target,
+    deliveries.c.leased_until.is_not(None).label("was_leased"),
 )
 HELD_FIELDS = tuple(field.name for field in fields(Held) if field.name in deliveries.c)
 
@@ -131,12 +137,30 @@ async def pending_handlers(connection: AsyncConnection) -> list[str]:
 
 async def _choose(connection: AsyncConnection, room: Room, now: datetime) -> list[Values]:
     """Return the heads to lease; name by name, as only then the index has their order."""
-    chosen: list[Values] = []
+    shares = room.shares()
+    chosen: dict[str, Values] = {}
     for name in dict.fromkeys(room.names):
-        if len(chosen) < room.places:
-            wanted = {"handler_name": name, "now": now, "most": room.places - len(chosen)}
-            chosen += map(dict, (await connection.execute(DUE_HEADS, wanted)).mappings())
-    return chosen
+        passed_over = True
+        while shares.free and passed_over:  # each time by one client more, and the free places bound how many these are
+            served = shares.served() if room.past_served else set()
+            found = await _due(connection, name, now, most=shares.free + len(chosen), served=served)
+            new = [row for row in found if row["id"] not in chosen]
+            taken = [row for row in new if shares.take(row["client"] if row["target"] else None)]
+            chosen |= {row["id"]: row for row in taken}
+            passed_over = room.past_served and len(taken) < len(new)
+    return list(chosen.values())
+
+
+async def _due(
+    connection: AsyncConnection, name: str, now: datetime, *, most: int, served: Collection[str]
+) -> list[Values]:
+    """Return what is due of one handler, past the clients that have been `served` their share."""
+    wanted = {"handler_name": name, "now": now, "most": most}
+    if served:
+        rows = await connection.execute(DUE_OF_OTHERS, wanted | {"served": served})
+    else:
+        rows = await connection.execute(DUE_HEADS, wanted)
+    return [dict(row) for row in rows.mappings()]
 
 
 def _due_heads() -> Select[Any]:
@@ -156,7 +180,7 @@ def _due_heads() -> Select[Any]:
     due = deliveries.c.due_at <= bindparam("now")
     free = deliveries.c.leased_until.is_(None) | (deliveries.c.leased_until <= bindparam("now"))
     return (
-        select(deliveries.c.id, deliveries.c.leased_until.is_not(None).label("was_leased"))
+        select(*CHOSEN)
         .where(IS_PENDING, mine, due, free, ~blocked.exists())
         .order_by(deliveries.c.due_at, deliveries.c.event_seq)
         .limit(bindparam("most", type_=Integer))
@@ -173,6 +197,7 @@ def _followed() -> Label[bool]:
 
 # What is asked many times a second is made once.
 DUE_HEADS = _due_heads()
+DUE_OF_OTHERS = DUE_HEADS.where(~among(deliveries.c.client, "served") | (deliveries.c.target == {}))
 CARRIED = with_payload(*COLUMNS).where(among(events.c.seq, "numbers", numbers=True))
 LEASE = (
     update(deliveries)

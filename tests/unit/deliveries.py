@@ -161,7 +161,8 @@ class Queue:
 
     def _due(self, room: Room, now: datetime) -> list[Row]:
         mine = [row for row in self.rows.values() if row.claim.handler in room.names]
-        return [row for row in mine if self._free(row, now)][: room.places]
+        shares = room.shares()
+        return [row for row in mine if self._free(row, now) and shares.take(row.claim.sharer)]
 
     def _free(self, row: Row, now: datetime) -> bool:
         return row.status == "pending" and row.due_at <= now and (row.leased_until is None or row.leased_until <= now)
