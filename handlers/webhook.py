@@ -19,6 +19,9 @@ from standardwebhooks import Webhook
 from service import Event, Handlers, Reject, Retry, Tools
 
 TIMEOUT = 15.0
+PLACES = 32
+"""How many are posted at once: a client alone has half of them, the others leave room for whoever comes next."""
+
 MOST_READ = 65_536
 PATIENCE = 1.0
 """Bytes of an answer's body that are read, and seconds that are spent on it."""
@@ -40,7 +43,9 @@ def _check(settings: Mapping[str, str]) -> str | None:
     return None
 
 
-@handlers.on(name="webhook", timeout=TIMEOUT, by_request=True, always_with="WEBHOOK_URL", check=_check)
+@handlers.on(
+    name="webhook", timeout=TIMEOUT, concurrency=PLACES, by_request=True, always_with="WEBHOOK_URL", check=_check
+)
 async def webhook(event: Event, tools: Tools) -> None:
     """Post the event; a 2xx is delivered, 410 ends it, everything else is tried again."""
     body = _body(event)

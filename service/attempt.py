@@ -25,6 +25,12 @@ MOST_READ = 8_000
 LONGEST_PAUSE = timedelta(days=30)
 """A handler that asks for a longer pause gets this one."""
 
+MOST_ABANDONED = 10
+"""Claims on a delivery that may be abandoned; no more are made then."""
+
+APART = 3.0
+"""Seconds more, by each abandoned claim, over which the next attempts are scattered."""
+
 DESTINATION_ERRORS = (
     Reject,
     Retry,
@@ -88,6 +94,27 @@ def judge(error: BaseException | None, trial: Trial) -> Verdict:
     if due_at is None:
         return Verdict(outcome="dead", error=text, fault=fault_of(cause))
     return Verdict(outcome="retry", error=text, due_at=due_at)
+
+
+def seconds_apart(abandoned: int, jitter: float) -> float:
+    """Return for how long to hold back an attempt after so many `abandoned` claims.
+
+    Whatever ends the process abandons all that is in hand with it. It comes back at one time; begun at one time, the
+    innocent would fall again with the guilty, and in the end be given up like it.
+    """
+    return APART * abandoned * jitter
+
+
+def ended_with_process(abandoned: int) -> Verdict | None:
+    """Return what becomes of a delivery after so many `abandoned` claims: None while it is to be tried once more.
+
+    Such an attempt came to no end that could be counted: again and again its process died, or lost its lease. Now and
+    then that is chance, as when a machine fails; a handler that brings down its process does it every time.
+    """
+    if abandoned < MOST_ABANDONED:
+        return None
+    error = f"the process ended during the attempt, {abandoned} times"
+    return Verdict(outcome="dead", error=error, fault="ours")
 
 
 def fault_of(error: BaseException) -> Blame:

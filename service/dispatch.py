@@ -7,7 +7,16 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from service.attempt import Trial, Verdict, cancelled_by_us, describe_error, event_of, judge
+from service.attempt import (
+    Trial,
+    Verdict,
+    cancelled_by_us,
+    describe_error,
+    ended_with_process,
+    event_of,
+    judge,
+    seconds_apart,
+)
 from service.batching import Batcher
 from service.delivery_in_hand import Hand, leases, log_outcome, lose, named
 from service.errors import StoreUnavailable
@@ -78,7 +87,7 @@ class Dispatch:
         Never waits for a handler. Raises StoreUnavailable when nothing can be claimed.
         """
         async with self._claiming:
-            with self._places.keep_free() as rooms:
+            with self._places.keep_free(self._clock.now()) as rooms:
                 claims = await self._claim(rooms) if rooms and not self._draining else []
             return [self._start(claim, self._places.handler(claim.handler)) for claim in claims]
 
@@ -113,10 +122,7 @@ class Dispatch:
         """End the attempts of handlers that took no notice of their timeout; their places stay taken."""
         now = asyncio.get_running_loop().time()
         stuck = [hand for hand in self._hands if hand.running and now > hand.ends_by]
-        for hand in stuck:
-            hand.running = False
-        late = [TimeoutError(f"no end within {hand.handler.timeout:g} s, though it was cancelled") for hand in stuck]
-        await asyncio.gather(*map(self._finish, stuck, map(self._judged, stuck, late)))
+        await asyncio.gather(*map(self._end_stuck, stuck))
 
     # ── starting ─────────────────────────────────────────────────────────────
 
@@ -142,7 +148,7 @@ class Dispatch:
         ends_by = asyncio.get_running_loop().time() + handler.timeout + GOODBYE
         hand = Hand(claim=claim, handler=handler, started_at=self._clock.now(), ends_by=ends_by)
         self._hands.add(hand)
-        self._places.take(handler)
+        self._places.take(handler, claim.sharer)
         hand.task = asyncio.create_task(self._deliver(hand), name=f"delivery {claim.id}")
         hand.task.add_done_callback(lambda task: self._ended(hand, task))
         if self._renewer is None:
@@ -158,7 +164,7 @@ class Dispatch:
     # ── one delivery ─────────────────────────────────────────────────────────
 
     async def _deliver(self, hand: Hand) -> None:
-        verdict = await self._attempt(hand)
+        verdict = ended_with_process(hand.claim.abandoned) or await self._attempt(hand)
         hand.running = False
         await self._finish(hand, verdict)
 
@@ -168,13 +174,31 @@ class Dispatch:
         error = None if task.cancelled() else task.exception()
         if error:
             log.error("delivery broke off", delivery=hand.claim.id, handler=hand.handler.name, exc_info=error)
-        self._places.leave(hand.handler)
+        self._places.leave(hand.handler, hand.claim.sharer)
 
     async def _attempt(self, hand: Hand) -> Verdict:
-        error = await self._run(hand)
+        """Let the handler run in a task of its own: should it cancel that one, its attempt has failed, and is counted.
+
+        What stops it from outside cancels this one.
+        """
+        if hand.claim.abandoned:
+            await self._hold_back(hand)
+        running = asyncio.create_task(self._run(hand), name=f"handler {hand.handler.name}")
+        try:
+            error = await running
+        except asyncio.CancelledError as cancelled:
+            error = cancelled
         if error is not None and cancelled_by_us():
             raise asyncio.CancelledError from error
+        if isinstance(error, asyncio.CancelledError):
+            error = asyncio.CancelledError("the handler cancelled itself")
         return self._judged(hand, error)
+
+    async def _hold_back(self, hand: Hand) -> None:
+        seconds = seconds_apart(hand.claim.abandoned, self._jitter())
+        hand.ends_by += seconds
+        await asyncio.sleep(seconds)
+        hand.started_at = self._clock.now()
 
     def _judged(self, hand: Hand, error: BaseException | None) -> Verdict:
         trial = Trial(
@@ -204,6 +228,11 @@ class Dispatch:
         return None
 
     # ── its end ──────────────────────────────────────────────────────────────
+
+    async def _end_stuck(self, hand: Hand) -> None:
+        hand.running = False
+        late = TimeoutError(f"no end within {hand.handler.timeout:g} s, though it was cancelled")
+        await self._finish(hand, self._judged(hand, late))
 
     async def _finish(self, hand: Hand, verdict: Verdict) -> None:
         result = AttemptResult(
@@ -240,11 +269,11 @@ class Dispatch:
             await asyncio.sleep(self._lease.total_seconds() / 3)
             if not self._hands:
                 break
-            await self.give_up_stuck()
-            try:
-                await self.renew()
-            except Exception as error:  # noqa: BLE001 - the next beat tries again, and the lease outlives two of them
-                log.warning("leases not renewed", error=describe_error(error))
+            for step in (self.renew, self.give_up_stuck):
+                try:
+                    await step()
+                except Exception as error:  # noqa: BLE001 - the next beat tries again, and the lease outlives two of them
+                    log.warning("leases not looked after", step=step.__name__, error=describe_error(error))
         self._renewer = None
 
     async def _give_up(self, hands: Sequence[Hand]) -> None:

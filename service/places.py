@@ -5,14 +5,18 @@ nobody has to look for it. All others wait in the store for a round that claims 
 """
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
+from service.core.shares import Shares
 from service.handling import Handler
 from service.ports import DeliveryClaim, Room
+
+LOOK_PAST = timedelta(seconds=1)
+"""How often to look past clients that have their share: all that they have waiting is read over each time."""
 
 Start = Callable[[Sequence[DeliveryClaim], datetime], None]
 """Starts deliveries that are leased until a moment."""
@@ -23,16 +27,19 @@ class Births:
     """The deliveries of one transaction for which places are kept; `claims` are those that the store did lease."""
 
     places: "Places" = field(repr=False)
-    kept: list[Handler] = field(default_factory=list)
+    kept: list[tuple[Handler, str | None]] = field(default_factory=list)
     until: datetime | None = None
     claims: Sequence[DeliveryClaim] = ()
 
-    def lease(self, name: str, now: datetime) -> datetime | None:
-        """Keep a place for a new delivery; return until when it is leased, None when it is to wait in the store."""
-        handler = self.places.keep_one(name, self)
+    def lease(self, name: str, now: datetime, *, client: str | None = None) -> datetime | None:
+        """Keep a place for a new delivery; return until when it is leased, None when it is to wait in the store.
+
+        `client` is whose share of the places it is to come from, None where no request named a target.
+        """
+        handler = self.places.keep_one(name, self, client)
         if handler is None:
             return None
-        self.kept.append(handler)
+        self.kept.append((handler, client))
         self.until = now + self.places.lease
         return self.until
 
@@ -41,8 +48,10 @@ class Places:
     """Counts who takes a place of which handler.
 
     What waits in the store comes first: until a round has found that no more waits for a handler, none of its new
-    deliveries is born in hand. `lease` is how long a claim lives without renewal; `ring` is called when a place gets
-    free that something may be waiting for.
+    deliveries is born in hand. Deliveries with a target, which a request named, have places only within the share of
+    their client (see `Shares`), so that one with slow receivers leaves some to the others; what waits for its share
+    holds up the births of that client alone. `lease` is how long a claim lives without renewal; `ring` is called when a
+    place gets free that something may be waiting for.
     """
 
     def __init__(self, handlers: Iterable[Handler], *, lease: timedelta, ring: Callable[[], None]) -> None:
@@ -51,7 +60,9 @@ class Places:
         self._handlers = {handler.name: handler for handler in handlers}
         self._by_name = {name: handler for handler in self._handlers.values() for name in handler.names}
         self._taken: Counter[str] = Counter()
-        self._awaited: set[str] = set()
+        self._held: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._awaited: set[tuple[str, str | None]] = set()
+        self._looked_past = datetime.min.replace(tzinfo=UTC)
         self._start: Start | None = None
         self._closing = False
         self._unborn: set[Births] = set()
@@ -65,14 +76,18 @@ class Places:
         """Whether so much of a new lease, held `until`, is over that the rest may run out before it is renewed."""
         return now >= until - self.lease / 2
 
-    def take(self, handler: Handler) -> None:
-        """Take a place that was kept until now."""
+    def take(self, handler: Handler, client: str | None = None) -> None:
+        """Take a place that was kept until now, of the share of `client`."""
         self._taken[handler.name] += 1
+        if client is not None:
+            self._held[handler.name][client] += 1
 
-    def leave(self, *handlers: Handler) -> None:
-        """Free a place of each of `handlers`."""
-        self._taken.subtract(handler.name for handler in handlers)
-        if any(handler.name in self._awaited for handler in handlers):
+    def leave(self, handler: Handler, client: str | None = None) -> None:
+        """Free a place again."""
+        self._taken[handler.name] -= 1
+        if client is not None:
+            self._held[handler.name] -= Counter([client])  # without those that hold none any more
+        if any(name == handler.name for name, _ in self._awaited):
             self.ring()
 
     def _free(self, handler: Handler) -> int:
@@ -81,13 +96,15 @@ class Places:
     # ── for what waits in the store ──────────────────────────────────────────
 
     @contextmanager
-    def keep_free(self) -> Iterator[list[Room]]:
+    def keep_free(self, now: datetime) -> Iterator[list[Room]]:
         """Yield the room that there is, and keep it inside the block, in which deliveries are claimed for it."""
+        past_served = not timedelta() <= now - self._looked_past < LOOK_PAST
+        self._looked_past = now if past_served else self._looked_past
         free = {name: places for name, handler in self._handlers.items() if (places := self._free(handler))}
-        awaited, self._awaited = self._awaited, self._handlers.keys() - free.keys()
+        awaited, self._awaited = self._awaited, {(name, None) for name in self._handlers.keys() - free.keys()}
         self._taken.update(free)
         try:
-            yield [Room(names=self._handlers[name].names, places=places) for name, places in free.items()]
+            yield [self._room(name, places, past_served) for name, places in free.items()]
         except BaseException:
             self._awaited |= awaited
             raise
@@ -95,9 +112,19 @@ class Places:
             self._taken.subtract(free)
 
     def found(self, claims: Sequence[DeliveryClaim], rooms: Sequence[Room]) -> None:
-        """Note for which handlers more may be waiting than the `claims` that their `rooms` were filled with."""
-        found = Counter(self._by_name[claim.handler].name for claim in claims)
-        self._awaited |= {room.names[0] for room in rooms if found[room.names[0]] >= room.places}
+        """Note for which handlers, and clients of them, more may be waiting than the `claims` that found `rooms`."""
+        found = defaultdict(list)
+        for claim in claims:
+            found[self._by_name[claim.handler].name].append(claim.sharer)
+        for room in rooms:
+            name, shares = room.names[0], room.shares()
+            for client in found[name]:
+                shares.take(client)
+            self._awaited |= {(name, client) for client in (shares.served() if shares.free else [None])}
+
+    def _room(self, name: str, places: int, past_served: bool) -> Room:
+        names, held = self._handlers[name].names, dict(self._held[name])
+        return Room(names=names, places=places, held=held, past_served=past_served)
 
     # ── for what is born in hand ─────────────────────────────────────────────
 
@@ -124,18 +151,24 @@ class Places:
         finally:
             self._unborn.discard(births)
             self._born.set()
-            self.leave(*births.kept)
+            for handler, client in births.kept:
+                self.leave(handler, client)
         if births.claims and births.until and self._start:
             self._start(births.claims, births.until)
 
-    def keep_one(self, name: str, births: Births) -> Handler | None:
-        """Keep a place for a delivery that is being written, unless older ones may be waiting for it."""
+    def keep_one(self, name: str, births: Births, client: str | None = None) -> Handler | None:
+        """Keep a place for a delivery that is being written, unless older ones may be waiting for it.
+
+        One of a `client` comes from its share.
+        """
         handler = self._by_name.get(name)
         if handler is None or self._start is None or self._closing:
             return None
-        if handler.name in self._awaited or not self._free(handler):
-            self._awaited.add(handler.name)
+        shares = Shares(free=self._free(handler), held=self._held[handler.name])
+        ahead = self._awaited.intersection([(handler.name, None), (handler.name, client)])
+        if ahead or not shares.may_take(client):
+            self._awaited.add((handler.name, client if shares.free else None))
             return None
-        self.take(handler)
+        self.take(handler, client)
         self._unborn.add(births)
         return handler

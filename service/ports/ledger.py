@@ -61,7 +61,11 @@ class DeliveryRow:
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryClaim:
-    """A delivery in hand: `attempt` is the one about to be made, from 1; `event` and `payload` are what it carries."""
+    """A delivery in hand: `attempt` is the one about to be made, from 1; `event` and `payload` are what it carries.
+
+    `abandoned` counts the claims before this one that came to no counted end; it is 0 when the last of them was given
+    back in order.
+    """
 
     id: str
     fence: int
@@ -72,6 +76,12 @@ class DeliveryClaim:
     event: EventRow = field(repr=False)
     payload: str | None = field(default=None, repr=False)
     created_at: datetime
+    abandoned: int = 0
+
+    @property
+    def sharer(self) -> str | None:
+        """The client with whose deliveries this one shares places: nobody's, where no request named a target."""
+        return self.event.client if self.target else None
 
 
 class Inbox(Protocol):

@@ -1,10 +1,12 @@
 """The queues: rows that are due, claimed with a lease and a fence."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
+from service.core.shares import Shares
 from service.core.task import Task, TaskId
 from service.ports.ledger import DeliveryClaim
 
@@ -88,17 +90,27 @@ class AttemptResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Room:
-    """How many deliveries of one handler may be claimed; `names` are its own and its former ones."""
+    """How many deliveries of one handler may be claimed; `names` are its own and its former ones.
+
+    `held` says how many places each client holds by deliveries with a target, of which it has a share (see `Shares`).
+    `past_served` allows to look for what others have waiting behind all that clients with their share have.
+    """
 
     names: tuple[str, ...]
     places: int
+    held: Mapping[str, int] = field(default_factory=dict)
+    past_served: bool = True
+
+    def shares(self) -> Shares:
+        """Return what there is to share out."""
+        return Shares(free=self.places, held=Counter(self.held))
 
 
 class DeliveryQueue(Protocol):
     """Deliveries that are due, first in first out within a lane."""
 
     async def claim(self, rooms: Sequence[Room], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
-        """Lease due deliveries as far as there is room, heads of their lanes only."""
+        """Lease due deliveries as far as there is room, heads of their lanes only, no client above its share."""
 
     async def finish(self, results: Sequence[AttemptResult]) -> set[str]:
         """Store attempts and what became of their deliveries; return the ids whose fence still fitted."""

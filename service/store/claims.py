@@ -20,8 +20,8 @@ def with_payload(*columns: ColumnElement[Any], where: ColumnElement[bool] | None
     return select(*columns, inputs.c.data.label("payload")).select_from(events.outerjoin(inputs, given))
 
 
-def claim_of(row: Values, event: EventRow, payload: bytes | None) -> DeliveryClaim:
-    """Return the claim on the delivery `row`, which is leased."""
+def claim_of(row: Values, event: EventRow, payload: bytes | None, *, abandoned: int = 0) -> DeliveryClaim:
+    """Return the claim on the delivery `row`, which is leased, after so many claims that were `abandoned`."""
     return DeliveryClaim(
         id=row["id"],
         fence=row["fence"],
@@ -32,4 +32,5 @@ def claim_of(row: Values, event: EventRow, payload: bytes | None) -> DeliveryCla
         event=event,
         payload=payload_text(payload),
         created_at=row["created_at"],
+        abandoned=abandoned,
     )

@@ -1,8 +1,9 @@
 """Deliveries that are due, first in first out within a lane."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Integer, Label, Select, bindparam, func, select, update
@@ -23,12 +24,19 @@ CLAIMED = (
     deliveries.c.id,
     deliveries.c.fence,
     deliveries.c.attempts,
+    deliveries.c.attempted,
     deliveries.c.handler,
     deliveries.c.message_id,
     deliveries.c.target,
     deliveries.c.event_id,
     deliveries.c.event_seq,
     deliveries.c.created_at,
+)
+CHOSEN = (
+    deliveries.c.id,
+    deliveries.c.client,
+    deliveries.c.target,
+    deliveries.c.leased_until.is_not(None).label("was_leased"),
 )
 HELD_FIELDS = tuple(field.name for field in fields(Held) if field.name in deliveries.c)
 
@@ -40,14 +48,18 @@ class StoreDeliveryQueue:
         self._database = database
 
     async def claim(self, rooms: Sequence[Room], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
-        """Lease due deliveries as far as there is room, heads of their lanes only."""
+        """Lease due deliveries as far as there is room, heads of their lanes only.
+
+        Every claim raises the fence and every counted attempt is kept, so that their difference is the number of claims
+        that came to no counted end: given back, or abandoned. A lease that is past tells that the last was abandoned.
+        """
         async with self._database.writing() as write:
-            chosen = [one for room in rooms for one in await _choose(write.connection, room, now)]
+            chosen = {one["id"]: one for room in rooms for one in await _choose(write.connection, room, now)}
             if not chosen:
                 return []
-            rows = await write.connection.execute(LEASE, {"ids": chosen, "leased_until": until})
+            rows = await write.connection.execute(LEASE, {"ids": list(chosen), "leased_until": until})
             leased = {row["id"]: dict(row) for row in rows.mappings()}
-            return await _claims(write.connection, [leased[one] for one in chosen])
+            return await _claims(write.connection, [leased[one] | chosen[one] for one in chosen])
 
     async def finish(self, results: Sequence[AttemptResult]) -> set[str]:
         """Store attempts and what became of their deliveries; return the ids whose fence still fitted.
@@ -104,7 +116,7 @@ class StoreDeliveryQueue:
             return await delivery_view(connection, delivery_id)
 
 
-REPLAY = update(deliveries).where(deliveries.c.id == bindparam("this_id")).values(fence=deliveries.c.fence + 1)
+REPLAY = update(deliveries).where(deliveries.c.id == bindparam("this_id"))
 POSTPONE = update(deliveries).where(
     IS_PENDING,
     deliveries.c.lane == bindparam("this_lane"),
@@ -123,17 +135,35 @@ async def pending_handlers(connection: AsyncConnection) -> list[str]:
     return handlers
 
 
-async def _choose(connection: AsyncConnection, room: Room, now: datetime) -> list[str]:
+async def _choose(connection: AsyncConnection, room: Room, now: datetime) -> list[Values]:
     """Return the heads to lease; name by name, as only then the index has their order."""
-    chosen: list[str] = []
+    shares = room.shares()
+    chosen: dict[str, Values] = {}
     for name in dict.fromkeys(room.names):
-        if len(chosen) < room.places:
-            wanted = {"handler_name": name, "now": now, "most": room.places - len(chosen)}
-            chosen += (await connection.execute(DUE_HEADS, wanted)).scalars().all()
-    return chosen
+        passed_over = True
+        while shares.free and passed_over:  # each time by one client more, and the free places bound how many these are
+            served = shares.served() if room.past_served else set()
+            found = await _due(connection, name, now, most=shares.free + len(chosen), served=served)
+            new = [row for row in found if row["id"] not in chosen]
+            taken = [row for row in new if shares.take(row["client"] if row["target"] else None)]
+            chosen |= {row["id"]: row for row in taken}
+            passed_over = room.past_served and len(taken) < len(new)
+    return list(chosen.values())
 
 
-def _due_heads() -> Select[str]:
+async def _due(
+    connection: AsyncConnection, name: str, now: datetime, *, most: int, served: Collection[str]
+) -> list[Values]:
+    """Return what is due of one handler, past the clients that have been `served` their share."""
+    wanted = {"handler_name": name, "now": now, "most": most}
+    if served:
+        rows = await connection.execute(DUE_OF_OTHERS, wanted | {"served": served})
+    else:
+        rows = await connection.execute(DUE_HEADS, wanted)
+    return [dict(row) for row in rows.mappings()]
+
+
+def _due_heads() -> Select[Any]:
     """Return the query for what is due of one handler, in nobody's hands and at the head of its lane.
 
     A lane is in one hand at a time: a replay may become the head while a later one of its lane is in hand. Deliveries
@@ -150,7 +180,7 @@ def _due_heads() -> Select[str]:
     due = deliveries.c.due_at <= bindparam("now")
     free = deliveries.c.leased_until.is_(None) | (deliveries.c.leased_until <= bindparam("now"))
     return (
-        select(deliveries.c.id)
+        select(*CHOSEN)
         .where(IS_PENDING, mine, due, free, ~blocked.exists())
         .order_by(deliveries.c.due_at, deliveries.c.event_seq)
         .limit(bindparam("most", type_=Integer))
@@ -167,6 +197,7 @@ def _followed() -> Label[bool]:
 
 # What is asked many times a second is made once.
 DUE_HEADS = _due_heads()
+DUE_OF_OTHERS = DUE_HEADS.where(~among(deliveries.c.client, "served") | (deliveries.c.target == {}))
 CARRIED = with_payload(*COLUMNS).where(among(events.c.seq, "numbers", numbers=True))
 LEASE = (
     update(deliveries)
@@ -206,7 +237,11 @@ async def _write_outcomes(connection: AsyncConnection, pairs: Sequence[tuple[Hel
 async def _claims(connection: AsyncConnection, leased: Sequence[Values]) -> list[DeliveryClaim]:
     rows = await connection.execute(CARRIED, {"numbers": [row["event_seq"] for row in leased]})
     carried = {row["id"]: (event_of(row), row["payload"]) for row in rows.mappings()}
-    return [claim_of(row, *carried[row["event_id"]]) for row in leased]
+    return [claim_of(row, *carried[row["event_id"]], abandoned=_abandoned(row)) for row in leased]
+
+
+def _abandoned(row: Values) -> int:
+    return row["fence"] - 1 - row["attempted"] if row["was_leased"] else 0
 
 
 def _replayed(delivery_id: str, now: datetime) -> Values:

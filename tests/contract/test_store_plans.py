@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from service.core.task import TaskId
-from service.ports import Limits, TaskFilter
+from service.ports import Limits, Room, TaskFilter
 from service.store import Store
 from tests.contract.builders import (
     NOW,
@@ -27,6 +27,11 @@ async def _finish(store: Store) -> None:
     await store.deliveries.finish([an_attempt(claim) for claim in await claim_deliveries(store, limit=3)])
 
 
+async def _claim_past_the_served(store: Store) -> None:
+    room = Room(names=("webhook",), places=5, held={"anna": 5})
+    await store.deliveries.claim([room], now=NOW, until=NOW)
+
+
 async def _renew(store: Store) -> None:
     await store.tasks.renew({task.id: task.fence for task in await claim_polls(store)}, until=NOW)
 
@@ -43,6 +48,7 @@ HOT: dict[str, tuple[Act, set[str]]] = {
     "claim polls": (claim_polls, {"tasks_queued_deadline", "tasks_polled"}),
     "sweep": (lambda store: store.tasks.sweep(now=NOW), {"tasks_submitting"}),
     "claim deliveries": (claim_deliveries, {"deliveries_due", "deliveries_lanes"}),
+    "claim past the served": (_claim_past_the_served, {"deliveries_due", "deliveries_lanes"}),
     "finish": (_finish, {"deliveries_lanes"}),
     "lock": (_lock, set()),
     "renew": (_renew, set()),

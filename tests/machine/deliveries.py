@@ -84,7 +84,7 @@ class WholeMachine(LifeMachine):
         ended = not one.pending
         assert self.do(self.house.store.deliveries.replay([one.id], now=now)) == ([one.id] if ended else [])
         if ended:
-            one.status, one.attempts, one.due, one.lease, one.fence = "pending", 0, now, None, one.fence + 1
+            one.status, one.attempts, one.due, one.lease = "pending", 0, now, None
 
     @precondition(lambda self: any(one.pending for one in self.model.deliveries.values()))
     @rule(outcome=st.sampled_from(OUTCOMES))

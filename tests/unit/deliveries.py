@@ -161,7 +161,8 @@ class Queue:
 
     def _due(self, room: Room, now: datetime) -> list[Row]:
         mine = [row for row in self.rows.values() if row.claim.handler in room.names]
-        return [row for row in mine if self._free(row, now)][: room.places]
+        shares = room.shares()
+        return [row for row in mine if self._free(row, now) and shares.take(row.claim.sharer)]
 
     def _free(self, row: Row, now: datetime) -> bool:
         return row.status == "pending" and row.due_at <= now and (row.leased_until is None or row.leased_until <= now)
@@ -267,10 +268,14 @@ class Stage:
 
 
 def stage(
-    *handlers: Handler, make_tools: Callable[[], Tools] = tools, lease: timedelta = LEASE, **changes: Any
+    *handlers: Handler,
+    make_tools: Callable[[], Tools] = tools,
+    lease: timedelta = LEASE,
+    clock: MovedClock | None = None,
+    **changes: Any,
 ) -> Stage:
     """Return a dispatch of `handlers`."""
-    queue, clock, bell = Queue(), MovedClock(), Bell()
+    queue, clock, bell = Queue(), clock or MovedClock(), Bell()
     places = Places(handlers, lease=lease, ring=lambda: bell.ring("dispatch"))
     given: dict[str, Any] = {"schedule": SCHEDULE, "jitter": lambda: 0.0}
     dispatch = Dispatch(queue, places, lambda _claim, _handler: make_tools(), clock, **(given | changes))

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 
+from service.attempt import MOST_ABANDONED
 from service.core.view import TaskView
 from service.errors import Reject, Retry
 from service.handling import Event, Handle, Tools
@@ -192,6 +193,40 @@ async def test_a_handler_cannot_take_the_service_down(raised: BaseException) -> 
     made.queue.put("guest")
     await made.run_once()
     assert made.queue.results[0].outcome == "retry"
+
+
+@pytest.mark.parametrize("goes_on", [True, False])
+async def test_a_handler_that_cancels_its_own_task_has_failed_an_attempt(goes_on: bool) -> None:
+    """Whether it is still to wait for anything or ends at once, it is counted like any failure, and says why."""
+
+    async def give_in(event: Event, tools: Tools) -> None:
+        assert event.id
+        assert tools.message_id
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        if goes_on:
+            await asyncio.sleep(0)
+
+    made = stage(handler("guest", give_in))
+    made.queue.put("guest")
+    for _ in SCHEDULE:
+        await made.run_once()
+        made.clock.at += timedelta(seconds=30)
+    assert [result.outcome for result in made.queue.results] == ["retry", "retry", "dead"]
+    assert {result.error for result in made.queue.results} == {"CancelledError: the handler cancelled itself"}
+    assert made.queue.results[2].fault == "ours"
+
+
+async def test_a_delivery_that_ends_its_process_is_run_no_more() -> None:
+    """After too many claims that came to no end it is a dead letter, and its handler is not called once more."""
+    guest = Guest()
+    made = stage(handler("guest", guest))
+    made.queue.put("guest", abandoned=MOST_ABANDONED)
+    await made.run_once()
+    [result] = made.queue.results
+    assert (result.outcome, result.fault) == ("dead", "ours")
+    assert guest.events == []
 
 
 async def test_an_event_that_cannot_be_read_is_a_failed_attempt() -> None:

@@ -266,6 +266,30 @@ async def test_a_handler_that_swallows_its_timeout_holds_no_delivery(monkeypatch
     await made.dispatch.drain(0)
 
 
+async def test_a_fault_at_a_stuck_handlers_end_ends_no_renewals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What breaks while a stuck attempt is ended takes the lease of no other handler."""
+    monkeypatch.setattr(dispatch, "GOODBYE", 0.0)
+    broke = asyncio.Event()
+
+    def broken() -> float:
+        broke.set()
+        raise ZeroDivisionError("no dice")
+
+    deaf = Deaf()
+    handlers = (handler("deaf", deaf, timeout=0.001), handler("hole", BlackHole()))
+    made = stage(*handlers, lease=timedelta(milliseconds=30), jitter=broken)
+    made.queue.put("deaf")
+    made.queue.put("hole")
+    await made.dispatch.round()
+    try:
+        await asyncio.wait_for(broke.wait(), PATIENCE)
+        made.queue.renewed.clear()
+        await asyncio.wait_for(made.queue.renewed.wait(), PATIENCE)
+    finally:
+        deaf.may_end.set()
+        await made.dispatch.drain(0)
+
+
 async def test_what_is_given_back_at_the_end_is_told() -> None:
     """A handler that did not end in time leaves a line, as every outcome does."""
     made = stage(handler("hole", BlackHole(), timeout=PATIENCE * 10))

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from service.handling import Event, Handler, Tools
-from service.places import Places
+from service.places import LOOK_PAST, Places
 from service.ports import DeliveryClaim, Room
 from tests.unit.deliveries import LEASE, NOW, PATIENCE, claim_for, handler
 
@@ -48,16 +49,16 @@ def test_rooms_are_what_is_free() -> None:
     places, _, _ = _places()
     places.take(GUEST)
     places.take(OTHER)
-    with places.keep_free() as rooms:
+    with places.keep_free(NOW) as rooms:
         assert rooms == [Room(names=("guest", "visitor"), places=1)]
 
 
 def test_places_are_kept_while_deliveries_are_claimed_for_them() -> None:
     """Two who look at once never get one place twice, and what was not needed is free again."""
     places, _, _ = _places()
-    with places.keep_free() as first, places.keep_free() as second:
+    with places.keep_free(NOW) as first, places.keep_free(NOW) as second:
         assert (len(first), second) == (2, [])
-    with places.keep_free() as again:
+    with places.keep_free(NOW + LOOK_PAST) as again:
         assert again == first
 
 
@@ -79,7 +80,7 @@ def test_a_failed_transaction_gives_its_places_back() -> None:
         births.claims = [claim_for("guest")]
         raise ZeroDivisionError
     assert started.ids == []
-    with places.keep_free() as rooms:
+    with places.keep_free(NOW) as rooms:
         assert [room.places for room in rooms] == [2, 1]
 
 
@@ -102,7 +103,7 @@ def test_what_waits_in_the_store_comes_first() -> None:
     with places.births() as births:
         assert births.lease("other", NOW) is None
     for claimed, lease in ((1, None), (0, NOW + LEASE)):
-        with places.keep_free() as rooms:
+        with places.keep_free(NOW) as rooms:
             places.found([claim_for("other")] * claimed, rooms)
         with places.births() as births:
             assert births.lease("other", NOW) == lease
@@ -115,7 +116,7 @@ def test_a_round_that_fails_forgets_nobody() -> None:
     with places.births() as births:
         births.lease("other", NOW)
     places.leave(OTHER)
-    with pytest.raises(ZeroDivisionError), places.keep_free():
+    with pytest.raises(ZeroDivisionError), places.keep_free(NOW):
         raise ZeroDivisionError
     with places.births() as births:
         assert births.lease("other", NOW) is None
@@ -124,7 +125,7 @@ def test_a_round_that_fails_forgets_nobody() -> None:
 def test_one_that_had_to_wait_during_a_claim_is_not_forgotten() -> None:
     """A delivery that is written while the places are kept for a claim may have been missed by it."""
     places, _, _ = _places()
-    with places.keep_free() as rooms:
+    with places.keep_free(NOW) as rooms:
         with places.births() as births:
             assert births.lease("guest", NOW) is None
         places.found([], rooms)
@@ -136,7 +137,7 @@ def test_a_full_handler_is_waited_for() -> None:
     """A round that found no free place does not know what is waiting: the first that gets free rings."""
     places, _, rung = _places()
     places.take(OTHER)
-    with places.keep_free() as rooms:
+    with places.keep_free(NOW) as rooms:
         places.found([], rooms)
     places.leave(OTHER)
     assert rung == ["ring"]
@@ -145,7 +146,7 @@ def test_a_full_handler_is_waited_for() -> None:
 def test_nobody_rings_for_nothing() -> None:
     """A place that gets free while nothing can be waiting wakes nobody."""
     places, _, rung = _places()
-    with places.keep_free() as rooms:
+    with places.keep_free(NOW) as rooms:
         places.found([claim_for("guest")], rooms)
     places.take(GUEST)
     places.leave(GUEST)
@@ -166,6 +167,53 @@ def test_a_former_name_has_the_same_places() -> None:
     places, _, _ = _places()
     with places.births() as births:
         assert [births.lease(name, NOW) is None for name in ("visitor", "guest", "visitor")] == [False, False, True]
+
+
+def test_births_leave_room_for_other_clients() -> None:
+    """Of four places a client gets two for its own targets; others still find one, and what is nobody's does too."""
+    places, _, _ = _places(replace(GUEST, concurrency=4))
+    with places.births() as births:
+        clients = ("ada", "ada", "ada", "bob", "bob", None, "eve")
+        born = [births.lease("guest", NOW, client=client) is not None for client in clients]
+    assert born == [True, True, False, True, False, True, False]
+
+
+def test_what_waits_for_its_share_comes_before_its_clients_next() -> None:
+    """It holds up no other client, a place that gets free rings for it, and a round that takes all of it ends that."""
+    places, _, rung = _places(GUEST)
+    places.take(GUEST, "ada")
+    with places.births() as births:
+        assert births.lease("guest", NOW, client="ada") is None
+    places.leave(GUEST, "ada")
+    assert rung == ["ring"]
+    with places.births() as births:
+        assert [births.lease("guest", NOW, client=client) is None for client in ("ada", "bob")] == [True, False]
+    with places.keep_free(NOW) as rooms:
+        places.found([], rooms)
+    with places.births() as births:
+        assert births.lease("guest", NOW, client="ada") == NOW + LEASE
+
+
+def test_a_round_knows_who_has_its_share() -> None:
+    """It is told what each client holds, and knows afterwards whose deliveries it may have passed over."""
+    places, _, _ = _places(replace(GUEST, concurrency=4))
+    places.take(GUEST, "ada")
+    with places.keep_free(NOW) as rooms:
+        assert rooms == [Room(names=("guest", "visitor"), places=3, held={"ada": 1})]
+        claim = claim_for("guest", target={"url": "https://ada.example"})
+        places.found([claim], rooms)
+    with places.births() as births:
+        assert [births.lease("guest", NOW, client=client) is None for client in ("ada", "bob")] == [True, False]
+
+
+def test_looking_past_the_served_is_rare() -> None:
+    """Once a second, also after the clock was set back."""
+    places, _, _ = _places(GUEST)
+    looks = []
+    for moment in (NOW, NOW + LOOK_PAST / 2, NOW + LOOK_PAST, NOW, NOW + LOOK_PAST / 2):
+        with places.keep_free(moment) as [room]:
+            looks.append(room.past_served)
+    assert looks == [True, False, True, True, False]
 
 
 async def test_closing_waits_for_births_under_way() -> None:

@@ -1,0 +1,71 @@
+"""Running deliveries in virtual time: who waits for how long."""
+
+import asyncio
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from service.handling import Event, Tools
+from tests.simulation.loop import own_loop
+from tests.unit.deliveries import NOW, MovedClock, Stage, claim_for, handler, stage
+
+
+class LoopClock(MovedClock):
+    """A clock that goes with the virtual time of the running loop."""
+
+    def now(self) -> datetime:
+        """Return the loop's time."""
+        return NOW + timedelta(seconds=asyncio.get_running_loop().time())
+
+
+async def _take_14_seconds(event: Event, tools: Tools) -> None:
+    assert event.id
+    assert tools.message_id
+    await asyncio.sleep(14)
+
+
+def test_what_was_abandoned_together_begins_apart() -> None:
+    """What was in hand when a process ended begins scattered, and the time that an attempt has counts from there."""
+
+    async def story() -> None:
+        made = stage(handler("slow", _take_14_seconds, timeout=15), clock=LoopClock(), jitter=lambda: 0.5)
+        for abandoned in (1, 9, 0):
+            made.queue.put("slow", abandoned=abandoned)
+        await asyncio.gather(*await made.dispatch.begin())
+        began = {one.delivery_id: (one.started_at - NOW).total_seconds() for one in made.queue.results}
+        assert began == {"delivery-1": 1.5, "delivery-2": 13.5, "delivery-3": 0.0}
+        assert {one.outcome for one in made.queue.results} == {"delivered"}
+        await made.dispatch.drain(0)
+
+    with own_loop() as loop:
+        loop.run_until_complete(story())
+
+
+async def _take_its_time(event: Event, tools: Tools) -> None:
+    assert tools.message_id
+    await asyncio.sleep(float(event.payload or ""))
+
+
+def _put(made: Stage, client: str, count: int, *, seconds: float) -> None:
+    event, target = replace(claim_for("hook").event, client=client), {"url": f"https://{client}.example"}
+    for _ in range(count):
+        made.queue.put("hook", event=event, target=target, payload=str(seconds))
+
+
+def test_a_client_with_slow_receivers_keeps_no_other_waiting() -> None:
+    """While one client's receivers take all the time there is, another's deliveries are handed over within seconds."""
+
+    async def story() -> None:
+        hook = handler("hook", _take_its_time, concurrency=16, timeout=600)
+        made = stage(hook, clock=LoopClock())
+        _put(made, "slow", 480, seconds=300)
+        _put(made, "quick", 30, seconds=0.5)
+        for _ in range(10):
+            await made.dispatch.round()
+            await asyncio.sleep(1)
+        quick = [one for one in made.queue.rows.values() if one.claim.event.client == "quick"]
+        assert {one.status for one in quick} == {"delivered"}
+        assert made.dispatch.in_hand == 8
+        await made.dispatch.drain(0)
+
+    with own_loop() as loop:
+        loop.run_until_complete(story())
