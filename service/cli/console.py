@@ -4,10 +4,10 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
-from textwrap import wrap
 from typing import Any
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
@@ -76,9 +76,16 @@ def show_fields(fields: Mapping[str, object], *, out: Console | None = None) -> 
 def _hanging(text: str, indent: int, out: Console) -> str:
     """Return a text broken between words for a terminal, under its own beginning; an address is never broken."""
     room = out.width - indent
-    if not out.is_terminal or len(text) <= room or room < LEAST_ROOM:
+    if not out.is_terminal or cell_len(text) <= room or room < LEAST_ROOM:
         return text
-    return f"\n{' ' * indent}".join(wrap(text, room, break_long_words=False, break_on_hyphens=False))
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".lstrip()
+        if cell_len(longer) <= room or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return f"\n{' ' * indent}".join(lines)
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str, below: int = 1) -> None:

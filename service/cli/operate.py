@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,13 +17,19 @@ from service.errors import BadSetting
 if TYPE_CHECKING:
     from service.settings import Settings
 
+Callback = Callable[..., None]
 Role = Literal["all", "web", "worker"]
 DOTENV = Path(".env")
 
 host_option = click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Where to listen; needs API_KEYS if public."
+    "--host", default="127.0.0.1", show_default=True, help="Where to listen; any but loopback needs BOOMERANG_API_KEYS."
 )
-port_option = click.option("--port", type=click.IntRange(0, 65_535), help="Where to listen; $PORT, 0 takes a free one.")
+
+
+def port_option(default: str) -> Callable[[Callback], Callback]:
+    """Return the option --port; `default` says what holds without it."""
+    about = f"Where to listen; 0 takes a free one. Default: {default}."
+    return click.option("--port", type=click.IntRange(0, 65_535), metavar="PORT", help=about)
 
 
 def operator_settings(*, strict: bool = True) -> "Settings":
@@ -40,10 +46,16 @@ def operator_settings(*, strict: bool = True) -> "Settings":
 
 @click.command()
 @host_option
-@port_option
-@click.option("--role", type=click.Choice(["all", "web", "worker"]), default="all", show_default=True)
+@port_option("$PORT, else 8080, and none for a worker")
+@click.option(
+    "--role",
+    type=click.Choice(["all", "web", "worker"]),
+    default="all",
+    show_default=True,
+    help="Which part of it to run.",
+)
 def serve(host: str, port: int | None, role: Role) -> None:
-    """Run the service: callbacks and API (web), submitting, polling and dispatching (worker), or all."""
+    """Run the service: callbacks and API (web), or submitting, polling and dispatching (worker), or all."""
     if role == "worker":
         _work(host, port)
     else:
@@ -53,7 +65,7 @@ def serve(host: str, port: int | None, role: Role) -> None:
 
 @click.command()
 @host_option
-@port_option
+@port_option("$PORT, else none")
 def worker(host: str, port: int | None) -> None:
     """Run only the part that submits, polls and dispatches; with a port it also tells its health and metrics."""
     _work(host, port)

@@ -13,6 +13,9 @@ import uvicorn
 from service.sandbox import MediaExtraMissing, Sandbox, SwitchError, Switches
 from service.sandbox.switches import Switch, menu
 
+UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
+"""The units of a duration in seconds, the longest first."""
+
 _WRONG_USE = 2
 _BACKLOG = 2048
 _GRACE = 3
@@ -56,12 +59,19 @@ def _metavar(switch: Switch) -> str:
 
 def _option(switch: Switch) -> Callable[[click.Command], click.Command]:
     flag = "--" + switch.name.replace("_", "-")
-    shown: dict[str, Any] = {"default": switch.default, "help": switch.about.text}
     if switch.kind is bool:
-        return click.option(f"{flag}/--no-{flag[2:]}", switch.name, **shown)
-    hidden = switch.default in {0, ""}
-    seconds = f"{switch.default:g}s" if isinstance(switch.default, float) else True
-    return click.option(flag, switch.name, type=_SwitchValue(switch), show_default=not hidden and seconds, **shown)
+        return click.option(f"{flag}/--no-{flag[2:]}", switch.name, default=switch.default, help=switch.about.text)
+    told = "" if switch.default in {0, ""} else f"  [default: {_as_written(switch.default)}]"
+    about = switch.about.text + told
+    return click.option(flag, switch.name, type=_SwitchValue(switch), default=switch.default, help=about)
+
+
+def _as_written(default: object) -> str:
+    """Return a default as a person writes it: seconds are a float here, and `1d` there."""
+    if not isinstance(default, float):
+        return str(default)
+    unit, length = next(each for each in UNITS.items() if default % each[1] == 0 or each[1] == 1)
+    return f"{default / length:g}{unit}"
 
 
 def _with_switches(command: click.Command) -> click.Command:

@@ -53,7 +53,7 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on st
 @click.option("--image", multiple=True, metavar="FILE|URL", help="A reference image; up to 7.")
 @click.option("--video", multiple=True, metavar="FILE|URL", help="A reference video; up to 2.")
 @click.option("--param", multiple=True, metavar="NAME=VALUE", help="A parameter, like duration=8 or aspect_ratio=9:16.")
-@click.option("--model", default=MODEL, show_default=True)
+@click.option("--model", default=MODEL, show_default=True, help="Which model makes it.")
 @click.option("--metadata", multiple=True, metavar="NAME=VALUE|JSON", help="Your own data; comes back in every event.")
 @click.option("--notify", multiple=True, metavar="URL", help="Send this task's events there, as signed webhooks.")
 @click.option(
@@ -174,7 +174,7 @@ async def resubmit(client: Client, *, task_id: str, as_json: bool) -> None:
 @click.command()
 @click.option("--status", "wanted", type=click.Choice(STATUSES), help="Only tasks with this status.")
 @click.option("--model", help="Only tasks of this model.")
-@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True)
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="How many.")
 @click.option("--cursor", help="Go on where the last page ended.")
 @as_json
 @with_client

@@ -35,22 +35,33 @@ async def listening(database: Database) -> AsyncIterator[None]:
 
 
 async def _listen(database: Database) -> None:
+    told = ""
     while True:
         try:
-            await _hear(database)
+            async with _subscribed(database) as connection:
+                told = ""
+                await _hear(database, connection)
         except psycopg.Error as error:
-            log.warning("listening interrupted", error=type(error).__name__)
+            why = " ".join(str(error).split())
+            if why != told:  # once, and not every two seconds, until it is another reason or heard again in between
+                log.warning("listening interrupted", error=type(error).__name__, why=why)
+            told = why
         await asyncio.sleep(PAUSE)
 
 
-async def _hear(database: Database) -> None:
+@asynccontextmanager
+async def _subscribed(database: Database) -> AsyncIterator[psycopg.AsyncConnection]:
     address = database.at.url.set(drivername="postgresql").render_as_string(hide_password=False)
     made = psycopg.AsyncConnection.connect(address, autocommit=True, connect_timeout=10, **KEEPALIVES)
     async with await made as connection:
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
-        database.signals.ring(*MISSED)
-        async for note in connection.notifies():
-            database.signals.ring(*_topics(note.payload))
+        yield connection
+
+
+async def _hear(database: Database, connection: psycopg.AsyncConnection) -> None:
+    database.signals.ring(*MISSED)
+    async for note in connection.notifies():
+        database.signals.ring(*_topics(note.payload))
 
 
 def _topics(note: str) -> list[str]:

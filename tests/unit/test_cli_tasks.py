@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from tests.unit.cli_fakes import FakeService, fake_service, problem, run, task
 
@@ -201,6 +202,11 @@ def test_long_words_are_broken_between_words_on_a_terminal(
     plain = re.sub("\x1b[^m]*m", "", shown)
     assert f"prompt       {'A walk ' * 6}A\n             walk A walk" in plain
     assert address in plain
+    service.on("GET /v1/tasks/x", (200, task(params={"prompt": "猫 " * 20})))
+    wide = run("status", "x", url=service.url, env={"COLUMNS": "60"}).stdout
+    service.on("GET /v1/tasks/x", (200, task(params={"prompt": " " * 99})))
+    assert run("status", "x", url=service.url, env={"COLUMNS": "60"}).exit_code == 0
+    assert max(cell_len(line) for line in re.sub("\x1b[^m]*m", "", wide).splitlines()) <= 60
 
 
 def test_resubmit_tells_the_new_task(service: FakeService) -> None:

@@ -144,6 +144,15 @@ def test_the_help_shows_every_switch() -> None:
         assert switch.about.text[:40] in text
 
 
+def test_the_help_shows_defaults_as_they_are_written() -> None:
+    """A default that is shown can be given: the switch reads it as itself."""
+    text = " ".join(CliRunner().invoke(command, ["--help"], terminal_width=200).output.split())
+    for name, shown in (("url_life", "1d"), ("run_time", "3s"), ("callback_retries", "3")):
+        switch = menu()[name]
+        assert f"{switch.about.text} [default: {shown}]" in text
+        assert switch.read(shown) == switch.default
+
+
 @pytest.mark.parametrize(
     ("args", "named"),
     [
