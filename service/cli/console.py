@@ -1,4 +1,4 @@
-"""Results go to standard output, for a person or as JSON; what is told on the way to them goes to standard error."""
+"""What a person reads goes to a terminal or to standard error, and JSON alone to standard output: see `--json`."""
 
 import json
 import sys
@@ -33,10 +33,12 @@ def console() -> Console:
 
 
 def results() -> Console:
-    """Return a console for what was asked for, on the standard output of now; plain when that is no terminal.
+    """Return a console for what was asked for: on the standard output where that is a terminal, else standard error.
 
-    A character that the output's encoding lacks is escaped, as standard error has it by itself.
+    A character that the terminal's encoding lacks is escaped, as standard error has it by itself.
     """
+    if not sys.stdout.isatty():
+        return console()
     if isinstance(sys.stdout, TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     return Console(highlight=False, markup=False, emoji=False)

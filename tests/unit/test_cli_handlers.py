@@ -23,7 +23,7 @@ def test_handlers_shows_what_is_loaded_and_why_not() -> None:
     assert rows["log"]["loaded"]
     assert not rows["archive"]["loaded"]
     assert "BOOMERANG_ARCHIVE_URL" in rows["archive"]["why"]
-    shown = run("handlers").stdout
+    shown = run("handlers").stderr
     assert "archive\n  is    not loaded: needs BOOMERANG_ARCHIVE_URL" in shown
     assert "log\n  is    loaded" in shown
     assert "every event" in shown
@@ -35,9 +35,9 @@ def test_handlers_shows_a_broken_one_beside_the_others(tmp_path: Path) -> None:
     (tmp_path / "handlers" / "publish.py").write_text("import nowhere_at_all")
     result = run("handlers")
     assert result.exit_code == 1
-    assert "log\n  is    loaded" in result.stdout
-    assert "publish\n  is    broken: " in result.stdout
-    assert "publish.py:1 cannot be imported: ModuleNotFoundError" in " ".join(result.stdout.split())
+    assert "log\n  is    loaded" in result.stderr
+    assert "publish\n  is    broken: " in result.stderr
+    assert "publish.py:1 cannot be imported: ModuleNotFoundError" in " ".join(result.stderr.split())
     told = run("handlers", "--json")
     assert (told.exit_code, [row["broken"] for row in json.loads(told.stdout)].count(True)) == (1, 1)
 

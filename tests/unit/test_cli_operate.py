@@ -83,10 +83,9 @@ def test_a_misspelt_command_is_answered_with_the_nearest() -> None:
     assert "Did you mean" not in run("frobnicate").stderr
 
 
-@pytest.mark.parametrize("arguments", [["handlers"], ["handlers", "--json"]])
-def test_a_reader_that_goes_away_ends_a_result_in_silence(arguments: list[str]) -> None:
-    """`boomerang handlers | true` leaves no complaint behind."""
-    command = [sys.executable, "-c", f"from service.cli import main; main({arguments!r})"]
+def test_a_reader_that_goes_away_ends_json_in_silence() -> None:
+    """`boomerang handlers --json | true` leaves no complaint behind."""
+    command = [sys.executable, "-c", "from service.cli import main; main(['handlers', '--json'])"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
         assert process.stdout is not None
         assert process.stderr is not None
@@ -95,9 +94,7 @@ def test_a_reader_that_goes_away_ends_a_result_in_silence(arguments: list[str]) 
         assert process.wait(timeout=60) == 1
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["serve", "--help"], ["secret"], ["handlers"], ["handlers", "--json"]]
-)
+@pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["secret"], ["handlers", "--json"]])
 def test_a_full_disk_is_one_line(arguments: list[str]) -> None:
     """What cannot be written ends with 1 and the system's reason, the help too."""
     code = f"from service.cli import main; main({arguments!r})"
@@ -162,7 +159,7 @@ def test_migrate_makes_the_database_and_may_run_again(tmp_path: Path) -> None:
     for _ in range(2):
         result = run("migrate")
         assert result.exit_code == 0, result.output
-        assert "newest schema" in result.stdout
+        assert "newest schema" in result.stderr
     assert (tmp_path / "boomerang.db").is_file()
 
 

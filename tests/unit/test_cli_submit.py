@@ -49,7 +49,8 @@ def test_submit_sends_files_as_data_uris_and_values_with_their_types(service: Fa
         "metadata": {"chat": 42},
         "notify": [{"handler": "webhook", "url": "https://example.org/hook"}],
     }
-    assert result.stdout == "Submitted 0198c2\n"
+    assert result.stdout == ""
+    assert result.stderr.startswith("Submitted 0198c2\n")
     assert "boomerang watch 0198c2" in result.stderr
     assert "warning 1  bgm has no effect" in result.stderr
 
@@ -99,7 +100,7 @@ def test_a_task_that_did_not_complete_ends_with_1(service: FakeService, status: 
     service.on("GET /v1/tasks/0198c2", (200, ended))
     result = run("submit", "--prompt", "A walk", "--wait", url=service.url)
     assert result.exit_code == 1
-    assert "video generation failed (002014001)" in result.stdout
+    assert "video generation failed (002014001)" in result.stderr
     assert f"Submitted 0198c2\n    {status}" in result.stderr
 
 
