@@ -103,7 +103,10 @@ class Dispatch:
         await self._give_up([hand for hand in self._hands if hand.running])
         await self._wait(GOODBYE)
         for hand in self._hands:
-            log.error("handler takes no notice of its cancellation", **named(hand))
+            if hand.running:
+                log.error("handler takes no notice of its cancellation", **named(hand))
+            else:
+                log.warning("delivery not through at the end, its lease runs out", **named(hand))
         if self._keeper:
             self._keeper.cancel()
 

@@ -14,6 +14,7 @@ from service import lag
 from service.handling import Event, Tools
 from tests.simulation.loop import SimLoop, own_loop
 from tests.unit.deliveries import NOW, MovedClock, Stage, claim_for, handler, stage
+from tests.unit.guests import outcomes_logged
 
 
 class LoopClock(MovedClock):
@@ -114,3 +115,19 @@ def test_what_ended_with_the_standstill_is_named_too() -> None:
     with capture_logs() as lines, patch.object(lag, "log", structlog.get_logger()), own_loop() as loop:
         loop.run_until_complete(story(loop))
     assert [line["handlers"] for line in lines] == [["after", "before"]]
+
+
+def test_a_result_that_is_not_stored_before_the_end_is_no_fault_of_its_handler() -> None:
+    """The handler has ended: what holds the drain up is the database."""
+
+    async def story() -> None:
+        made = stage(handler("slow", _take_14_seconds), clock=LoopClock())
+        made.queue.put("slow")
+        await made.dispatch.round()
+        with patch.object(made.queue, "finish", lambda _: asyncio.sleep(600)):
+            await made.dispatch.drain(20)
+
+    with outcomes_logged() as lines, own_loop() as loop:
+        loop.run_until_complete(story())
+    told = "delivery not through at the end, its lease runs out"
+    assert [(line["event"], line["log_level"]) for line in lines if line["event"] != "delivery"] == [(told, "warning")]
