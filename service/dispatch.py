@@ -195,7 +195,7 @@ class Dispatch:
         if error is not None and cancelled_by_us():
             raise asyncio.CancelledError from error
         if isinstance(error, asyncio.CancelledError):
-            error = asyncio.CancelledError("the handler cancelled itself")
+            error = asyncio.CancelledError("the handler cancelled itself").with_traceback(error.__traceback__)
         return self._judged(hand, error)
 
     async def _hold_back(self, hand: Hand) -> None:
@@ -226,7 +226,10 @@ class Dispatch:
             async with asyncio.timeout(hand.handler.timeout) as limit:
                 await hand.handler.handle(event_of(hand.claim), self._tools(hand.claim, hand.handler))
         except TimeoutError as error:
-            return TimeoutError(f"no end within {hand.handler.timeout:g} s") if limit.expired() else error
+            if not limit.expired() or error.__cause__ is None:
+                return error
+            late = TimeoutError(f"no end within {hand.handler.timeout:g} s")
+            return late.with_traceback(error.__cause__.__traceback__)  # of the cancellation: where the handler waited
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything, and an extension of it may panic
             return error
         return None
@@ -251,7 +254,7 @@ class Dispatch:
             due_at=verdict.due_at,
         )
         held = await self._store_patiently(result)
-        log_outcome(hand, result, held=held)
+        log_outcome(hand, result, held=held, where=verdict.where)
 
     async def _store_patiently(self, result: AttemptResult) -> bool | None:
         """Return whether the result was stored; None when it could not be: the lease runs out, and it is done again."""
