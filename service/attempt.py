@@ -4,9 +4,12 @@ import asyncio
 import re
 import socket
 import ssl
+import sysconfig
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
+from traceback import walk_tb
 
 import httpx
 
@@ -31,6 +34,10 @@ MOST_ABANDONED = 10
 APART = 3.0
 """Seconds more, by each abandoned claim, over which the next attempts are scattered."""
 
+NOT_THEIRS = (Path(__file__).parent, Path(sysconfig.get_path("stdlib")))
+INSTALLED = frozenset({"site-packages", "dist-packages"})
+"""Where code lies that is no handler's: our own, Python's, and what is installed."""
+
 DESTINATION_ERRORS = (
     Reject,
     Retry,
@@ -48,12 +55,16 @@ DESTINATION_ERRORS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What an attempt's end means, and the error; a `retry` comes with `due_at`, a `dead` letter with `fault`."""
+    """What an attempt's end means, and the error; a `retry` comes with `due_at`, a `dead` letter with `fault`.
+
+    `where` is the line of the handler that the error came from.
+    """
 
     outcome: Outcome
     error: str | None = None
     fault: Blame | None = None
     due_at: datetime | None = None
+    where: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,11 +100,11 @@ def judge(error: BaseException | None, trial: Trial) -> Verdict:
     if error is None:
         return Verdict(outcome="delivered")
     cause = _root(error)
-    text = describe_error(cause, trial.secrets)
+    text, where = describe_error(cause, trial.secrets), where_raised(cause)
     due_at = _due_at(cause, trial)
     if due_at is None:
-        return Verdict(outcome="dead", error=text, fault=fault_of(cause))
-    return Verdict(outcome="retry", error=text, due_at=due_at)
+        return Verdict(outcome="dead", error=text, fault=fault_of(cause), where=where)
+    return Verdict(outcome="retry", error=text, due_at=due_at, where=where)
 
 
 def seconds_apart(abandoned: int, jitter: float) -> float:
@@ -120,6 +131,20 @@ def ended_with_process(abandoned: int) -> Verdict | None:
 def fault_of(error: BaseException) -> Blame:
     """Return who is to blame."""
     return "destination" if isinstance(error, DESTINATION_ERRORS) else "ours"
+
+
+def where_raised(error: BaseException) -> str | None:
+    """Return file and line of the innermost frame that is neither ours nor a library's, such as `handlers/mine.py:17`.
+
+    Only that, as an error's frames hold whatever the handler worked with.
+    """
+    lines = [(Path(frame.f_code.co_filename), line) for frame, line in walk_tb(error.__traceback__)]
+    theirs = [(path, line) for path, line in lines if path.is_absolute() and not _foreign(path)]
+    return f"{'/'.join(theirs[-1][0].parts[-2:])}:{theirs[-1][1]}" if theirs else None
+
+
+def _foreign(path: Path) -> bool:
+    return any(path.is_relative_to(place) for place in NOT_THEIRS) or not INSTALLED.isdisjoint(path.parts)
 
 
 def cancelled_by_us() -> bool:

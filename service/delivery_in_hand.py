@@ -45,15 +45,22 @@ def named(hand: Hand) -> dict[str, str]:
     return {"task": hand.claim.event.task_id, "delivery": hand.claim.id, "handler": hand.handler.name}
 
 
-def log_outcome(hand: Hand, result: AttemptResult, *, held: bool | None) -> None:
-    """Tell how an attempt ended; `held` says whether its result was stored, None where it could not be."""
-    (log.warning if result.outcome == "dead" else log.info)(
+def log_outcome(hand: Hand, result: AttemptResult, *, held: bool | None, where: str | None) -> None:
+    """Tell how an attempt ended: `where` its error came from, `held` whether it was stored, None where it could not be.
+
+    A failure is told when it will be tried again.
+    """
+    failure = {"error": result.error, "where": where, "fault": result.fault, "again_at": _told(result.due_at)}
+    (log.info if result.outcome == "delivered" else log.warning)(
         "delivery",
         **named(hand),
         attempt=result.attempt,
         event_type=hand.claim.event.type.value,
         seconds=round((result.finished_at - result.started_at).total_seconds(), 3),
         outcome={True: result.outcome, False: "discarded", None: "not stored"}[held],
-        fault=result.fault,
-        error=result.error,
+        **{name: value for name, value in failure.items() if value},
     )
+
+
+def _told(at: datetime | None) -> str | None:
+    return at.isoformat(timespec="seconds") if at else None

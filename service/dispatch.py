@@ -1,7 +1,7 @@
 """Choosing the deliveries that are due, and running them: each stands alone, and no handler waits for another."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 
@@ -21,6 +21,7 @@ from service.batching import Batcher
 from service.delivery_in_hand import Hand, leases, log_outcome, lose, named
 from service.errors import StoreUnavailable
 from service.handling import Handler, Tools
+from service.lag import LagWatch
 from service.places import Places
 from service.ports import AttemptResult, Clock, DeliveryClaim, DeliveryQueue, Room
 
@@ -65,7 +66,7 @@ class Dispatch:
         self._hands: set[Hand] = set()
         self._claiming = asyncio.Lock()
         self._draining = False
-        self._renewer: asyncio.Task[None] | None = None
+        self._keeper: asyncio.Task[None] | None = None
         self._results = Batcher(self._store, most=BATCH)
 
     @property
@@ -101,10 +102,13 @@ class Dispatch:
         await self._wait(max(0.0, until - asyncio.get_running_loop().time()))
         await self._give_up([hand for hand in self._hands if hand.running])
         await self._wait(GOODBYE)
-        for hand in [hand for hand in self._hands if hand.running]:
-            log.error("handler takes no notice of its cancellation", **named(hand))
-        if self._renewer:
-            self._renewer.cancel()
+        for hand in self._hands:
+            if hand.running:
+                log.error("handler takes no notice of its cancellation", **named(hand))
+            else:
+                log.warning("delivery not through at the end, its lease runs out", **named(hand))
+        if self._keeper:
+            self._keeper.cancel()
 
     async def renew(self) -> None:
         """Prolong the leases of all that is in hand; stop the handlers whose lease is lost."""
@@ -151,8 +155,8 @@ class Dispatch:
         self._places.take(handler, claim.sharer)
         hand.task = asyncio.create_task(self._deliver(hand), name=f"delivery {claim.id}")
         hand.task.add_done_callback(lambda task: self._ended(hand, task))
-        if self._renewer is None:
-            self._renewer = asyncio.create_task(self._keep_renewing(), name="delivery leases")
+        if self._keeper is None:
+            self._keeper = asyncio.create_task(self._look_after(), name="delivery leases")
         return hand.task
 
     async def _wait(self, seconds: float) -> None:
@@ -191,7 +195,7 @@ class Dispatch:
         if error is not None and cancelled_by_us():
             raise asyncio.CancelledError from error
         if isinstance(error, asyncio.CancelledError):
-            error = asyncio.CancelledError("the handler cancelled itself")
+            error = asyncio.CancelledError("the handler cancelled itself").with_traceback(error.__traceback__)
         return self._judged(hand, error)
 
     async def _hold_back(self, hand: Hand) -> None:
@@ -222,7 +226,10 @@ class Dispatch:
             async with asyncio.timeout(hand.handler.timeout) as limit:
                 await hand.handler.handle(event_of(hand.claim), self._tools(hand.claim, hand.handler))
         except TimeoutError as error:
-            return TimeoutError(f"no end within {hand.handler.timeout:g} s") if limit.expired() else error
+            if not limit.expired() or error.__cause__ is None:
+                return error
+            late = TimeoutError(f"no end within {hand.handler.timeout:g} s")
+            return late.with_traceback(error.__cause__.__traceback__)  # of the cancellation: where the handler waited
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything, and an extension of it may panic
             return error
         return None
@@ -247,7 +254,7 @@ class Dispatch:
             due_at=verdict.due_at,
         )
         held = await self._store_patiently(result)
-        log_outcome(hand, result, held=held)
+        log_outcome(hand, result, held=held, where=verdict.where)
 
     async def _store_patiently(self, result: AttemptResult) -> bool | None:
         """Return whether the result was stored; None when it could not be: the lease runs out, and it is done again."""
@@ -264,17 +271,20 @@ class Dispatch:
         held = await self._queue.finish(results)
         return [result.delivery_id in held for result in results]
 
-    async def _keep_renewing(self) -> None:
-        while True:
-            await asyncio.sleep(self._lease.total_seconds() / 3)
-            if not self._hands:
-                break
-            for step in (self.renew, self.give_up_stuck):
-                try:
-                    await step()
-                except Exception as error:  # noqa: BLE001 - the next beat tries again, and the lease outlives two of them
-                    log.warning("leases not looked after", step=step.__name__, error=describe_error(error))
-        self._renewer = None
+    async def _look_after(self) -> None:
+        """Keep the leases of what is in hand, end what is stuck, and tell when all of it stood still."""
+        with LagWatch(lambda: {hand.handler.name for hand in self._hands}):
+            while self._hands:
+                await asyncio.sleep(self._lease.total_seconds() / 3)
+                await self._try(self.renew)
+                await self._try(self.give_up_stuck)
+        self._keeper = None
+
+    async def _try(self, step: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await step()
+        except Exception as error:  # noqa: BLE001 - the next beat tries again, and a lease outlives two of them
+            log.warning("leases not looked after", step=step.__name__, error=describe_error(error))
 
     async def _give_up(self, hands: Sequence[Hand]) -> None:
         tasks = [hand.task for hand in hands if hand.task]

@@ -10,9 +10,9 @@ import pytest
 from service.attempt import MOST_ABANDONED
 from service.core.view import TaskView
 from service.errors import Reject, Retry
-from service.handling import Event, Handle, Tools
+from service.handling import Event, Tools
 from tests.unit.deliveries import NOW, PATIENCE, SCHEDULE, Stage, handler, stage, view
-from tests.unit.guests import BlackHole, Guest, outcomes_logged
+from tests.unit.guests import BlackHole, Guest
 
 
 async def _fail(event: Event, tools: Tools) -> None:
@@ -255,33 +255,3 @@ async def test_ends_share_one_commit() -> None:
         made.queue.put("guest")
     await made.run_once()
     assert made.queue.batches == [10]
-
-
-async def test_one_wide_line_an_outcome_without_secrets() -> None:
-    """Each outcome is one log line with task, delivery, handler, attempt and event, and no body, key or secret."""
-    made = stage(handler("guest", _fail))
-    made.queue.put("guest", target={"url": "https://x.example/?k=1", "secret": "whsec_c2VjcmV0"})
-    with outcomes_logged() as lines:
-        await made.run_once()
-    assert [line["event"] for line in lines] == ["delivery"]
-    expected = {
-        "task": "task-1",
-        "delivery": "delivery-1",
-        "handler": "guest",
-        "attempt": 1,
-        "event_type": "task.completed",
-        "outcome": "retry",
-        "error": "KeyError: 'chat'",
-    }
-    assert expected.items() <= lines[0].items()
-    assert not any(word in str(lines) for word in ("whsec_", "prompt", "the caller's", "x.example"))
-
-
-@pytest.mark.parametrize(("handle", "level"), [(_fail, "warning"), (_retry, "info")])
-async def test_dead_letter_is_a_warning(handle: Handle, level: str) -> None:
-    """Whoever only listens to trouble hears of what was given up, and of nothing that is tried again."""
-    made = stage(handler("guest", handle, attempts=1 if level == "warning" else 5))
-    made.queue.put("guest")
-    with outcomes_logged() as lines:
-        await made.run_once()
-    assert [line["log_level"] for line in lines] == [level]
