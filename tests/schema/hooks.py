@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import schemathesis
 from schemathesis import Case, GenerationMode, HookContext
 
+from service.egress import Egress
 from tests.sample_media import image, uri, video
 
 GOOD_URL = "https://example.org/cat.png"
@@ -62,10 +63,13 @@ def _medium(item: str) -> str:
 
 
 def _address(text: str) -> str:
-    """Return `text` where it is an address, else one that is: no pattern tells an IPv6 host from a bracket."""
+    """Return `text` where it is an address that may be dialled, else one that is.
+
+    No pattern tells an IPv6 host from a bracket, or an internal address from another.
+    """
     try:
         parts = urlsplit(text)
-        good = bool(parts.hostname) and parts.port != 0 and text.isprintable()
+        good = bool(parts.hostname) and parts.port != 0 and text.isprintable() and not Egress().refusal(text)
     except ValueError:
         good = False
     return text if good else GOOD_URL
