@@ -25,8 +25,8 @@ MOST_TEXT = 500
 MOST_READ = 8_000
 """Characters of it that are searched for credentials."""
 
-LONGEST_PAUSE = timedelta(days=30)
-"""A handler that asks for a longer pause gets this one."""
+LONGEST_DELAY = timedelta(days=30)
+"""A handler that asks for a longer delay gets this one."""
 
 MOST_ABANDONED = 10
 """Claims on a delivery that may be abandoned; no more are made then."""
@@ -177,7 +177,7 @@ def _due_at(error: BaseException, trial: Trial) -> datetime | None:
     at = next_attempt(trial.schedule, trial.attempt, trial.limit, trial.now, trial.jitter)
     if at is None or not isinstance(error, Retry) or error.after is None:
         return at
-    return trial.now + max(timedelta(), min(error.after, LONGEST_PAUSE))
+    return trial.now + max(timedelta(), min(error.after, LONGEST_DELAY))
 
 
 def _root(error: BaseException) -> BaseException:
