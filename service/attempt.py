@@ -31,9 +31,6 @@ LONGEST_DELAY = timedelta(days=30)
 MOST_ABANDONED = 10
 """Claims on a delivery that may be abandoned; no more are made then."""
 
-APART = 3.0
-"""Seconds more, by each abandoned claim, over which the next attempts are scattered."""
-
 NOT_THEIRS = (Path(__file__).parent, Path(sysconfig.get_path("stdlib")))
 INSTALLED = frozenset({"site-packages", "dist-packages"})
 """Where code lies that is no handler's: our own, Python's, and what is installed."""
@@ -104,15 +101,6 @@ def judge(error: BaseException | None, trial: Trial) -> Verdict:
     if due_at is None:
         return Verdict(outcome="dead", error=text, fault=fault_of(cause), where=where)
     return Verdict(outcome="retry", error=text, due_at=due_at, where=where)
-
-
-def seconds_apart(abandoned: int, jitter: float) -> float:
-    """Return for how long to hold back an attempt after so many `abandoned` claims.
-
-    Whatever ends the process abandons all that is in hand with it. It comes back at one time; begun at one time, the
-    innocent would fall again with the guilty, and in the end be given up like it.
-    """
-    return APART * abandoned * jitter
 
 
 def ended_with_process(abandoned: int) -> Verdict | None:

@@ -7,18 +7,9 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from service.attempt import (
-    Trial,
-    Verdict,
-    cancelled_by_us,
-    describe_error,
-    ended_with_process,
-    event_of,
-    judge,
-    seconds_apart,
-)
+from service.attempt import Trial, Verdict, cancelled_by_us, describe_error, ended_with_process, event_of, judge
 from service.batching import Batcher
-from service.delivery_in_hand import Hand, leases, log_outcome, lose, named
+from service.delivery_in_hand import Hand, leases, log_outcome, lose, named, seconds_apart
 from service.errors import StoreUnavailable
 from service.handling import Handler, Tools
 from service.lag import LagWatch
@@ -191,7 +182,8 @@ class Dispatch:
         try:
             error = await running
         except asyncio.CancelledError as cancelled:
-            error = cancelled
+            ended = running.done() and not running.cancelled()  # in the moment before, and it has not been heard yet
+            error = running.result() if ended else cancelled
         if error is not None and cancelled_by_us():
             raise asyncio.CancelledError from error
         if isinstance(error, asyncio.CancelledError):

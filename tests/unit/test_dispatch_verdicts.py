@@ -19,9 +19,9 @@ from service.attempt import (
     event_of,
     fault_of,
     judge,
-    seconds_apart,
 )
 from service.core.task import EventType
+from service.delivery_in_hand import seconds_apart
 from service.errors import Reject, Retry, StoreUnavailable, Unwell
 from service.handling import Artifact
 from tests.unit.deliveries import NOW, SCHEDULE, claim_for, view
