@@ -25,14 +25,11 @@ MOST_TEXT = 500
 MOST_READ = 8_000
 """Characters of it that are searched for credentials."""
 
-LONGEST_PAUSE = timedelta(days=30)
-"""A handler that asks for a longer pause gets this one."""
+LONGEST_DELAY = timedelta(days=30)
+"""A handler that asks for a longer delay gets this one."""
 
 MOST_ABANDONED = 10
 """Claims on a delivery that may be abandoned; no more are made then."""
-
-APART = 3.0
-"""Seconds more, by each abandoned claim, over which the next attempts are scattered."""
 
 NOT_THEIRS = (Path(__file__).parent, Path(sysconfig.get_path("stdlib")))
 INSTALLED = frozenset({"site-packages", "dist-packages"})
@@ -107,15 +104,6 @@ def judge(error: BaseException | None, trial: Trial) -> Verdict:
     return Verdict(outcome="retry", error=text, due_at=due_at, where=where)
 
 
-def seconds_apart(abandoned: int, jitter: float) -> float:
-    """Return for how long to hold back an attempt after so many `abandoned` claims.
-
-    Whatever ends the process abandons all that is in hand with it. It comes back at one time; begun at one time, the
-    innocent would fall again with the guilty, and in the end be given up like it.
-    """
-    return APART * abandoned * jitter
-
-
 def ended_with_process(abandoned: int) -> Verdict | None:
     """Return what becomes of a delivery after so many `abandoned` claims: None while it is to be tried once more.
 
@@ -178,7 +166,7 @@ def _due_at(error: BaseException, trial: Trial) -> datetime | None:
     at = next_attempt(trial.schedule, trial.attempt, trial.limit, trial.now, trial.jitter)
     if at is None or not isinstance(error, Retry) or error.after is None:
         return at
-    return trial.now + max(timedelta(), min(error.after, LONGEST_PAUSE))
+    return trial.now + max(timedelta(), min(error.after, LONGEST_DELAY))
 
 
 def _root(error: BaseException) -> BaseException:

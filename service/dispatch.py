@@ -7,18 +7,9 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from service.attempt import (
-    Trial,
-    Verdict,
-    cancelled_by_us,
-    describe_error,
-    ended_with_process,
-    event_of,
-    judge,
-    seconds_apart,
-)
+from service.attempt import Trial, Verdict, cancelled_by_us, describe_error, ended_with_process, event_of, judge
 from service.batching import Batcher
-from service.delivery_in_hand import Hand, leases, log_outcome, lose, named
+from service.delivery_in_hand import Hand, leases, log_outcome, lose, named, seconds_apart
 from service.errors import StoreUnavailable
 from service.handling import Handler, Tools
 from service.lag import LagWatch
@@ -40,7 +31,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.dispatch")
 class Dispatch:
     """Runs due deliveries, each handler within its own places, and stores how each attempt ended.
 
-    `tools` makes what a handler works with, `schedule` holds the pauses before each attempt, `jitter` returns a number
+    `tools` makes what a handler works with, `schedule` holds the delays before each attempt, `jitter` returns a number
     from 0 to 1, `finish_again` holds the seconds between tries to store a result that the database could not take.
     """
 
@@ -191,7 +182,8 @@ class Dispatch:
         try:
             error = await running
         except asyncio.CancelledError as cancelled:
-            error = cancelled
+            ended = running.done() and not running.cancelled()  # in the moment before, and it has not been heard yet
+            error = running.result() if ended else cancelled
         if error is not None and cancelled_by_us():
             raise asyncio.CancelledError from error
         if isinstance(error, asyncio.CancelledError):
@@ -258,13 +250,13 @@ class Dispatch:
 
     async def _store_patiently(self, result: AttemptResult) -> bool | None:
         """Return whether the result was stored; None when it could not be: the lease runs out, and it is done again."""
-        for pause in (*self._finish_again, None):
+        for delay in (*self._finish_again, None):
             try:
                 return await self._results.add(result)
             except Exception as error:  # noqa: BLE001 - whatever it was, the lease and the fence keep the delivery right
                 log.warning("result not stored", delivery=result.delivery_id, error=describe_error(error))
-                if pause is not None and not self._draining:
-                    await asyncio.sleep(pause)
+                if delay is not None and not self._draining:
+                    await asyncio.sleep(delay)
         return None
 
     async def _store(self, results: list[AttemptResult]) -> list[bool]:

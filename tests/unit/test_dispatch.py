@@ -229,6 +229,22 @@ async def test_a_delivery_that_ends_its_process_is_run_no_more() -> None:
     assert guest.events == []
 
 
+async def test_a_handler_that_ended_just_before_it_is_stopped_has_delivered() -> None:
+    """What it did is not done once more because the process ends in the moment after."""
+
+    async def end_in_time(event: Event, tools: Tools) -> None:
+        assert event.id
+        assert tools.message_id
+        [hand] = made.dispatch._hands
+        assert hand.task is not None
+        asyncio.get_running_loop().call_soon(hand.task.cancel)
+
+    made = stage(handler("guest", end_in_time))
+    made.queue.put("guest")
+    await made.run_once()
+    assert [result.outcome for result in made.queue.results] == ["delivered"]
+
+
 async def test_an_event_that_cannot_be_read_is_a_failed_attempt() -> None:
     """A stored event that this version cannot read is tried again and in the end a dead letter of ours."""
     made = stage(handler("guest", Guest(), attempts=1))

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from service.attempt import (
-    LONGEST_PAUSE,
+    LONGEST_DELAY,
     MOST_ABANDONED,
     MOST_TEXT,
     Trial,
@@ -19,9 +19,9 @@ from service.attempt import (
     event_of,
     fault_of,
     judge,
-    seconds_apart,
 )
 from service.core.task import EventType
+from service.delivery_in_hand import seconds_apart
 from service.errors import Reject, Retry, StoreUnavailable, Unwell
 from service.handling import Artifact
 from tests.unit.deliveries import NOW, SCHEDULE, claim_for, view
@@ -61,7 +61,7 @@ def test_the_last_attempt_is_dead(error: Exception) -> None:
 
 @pytest.mark.parametrize(
     ("after", "pause"),
-    [(timedelta(minutes=7), timedelta(minutes=7)), (-5, timedelta()), (timedelta(days=999_999), LONGEST_PAUSE)],
+    [(timedelta(minutes=7), timedelta(minutes=7)), (-5, timedelta()), (timedelta(days=999_999), LONGEST_DELAY)],
 )
 def test_retry_after_is_bounded(after: timedelta | float, pause: timedelta) -> None:
     """A handler's own pause counts, never into the past and at most 30 days."""
