@@ -43,6 +43,11 @@ class Batcher(Generic[T, R]):
             self._worker = asyncio.create_task(self._run(), name="batcher")
         return await future
 
+    async def flush(self) -> None:
+        """Return once nothing waits for a commit."""
+        while self._worker:
+            await asyncio.wait([self._worker])
+
     async def _run(self) -> None:
         try:
             while self._waiting:

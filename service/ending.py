@@ -9,8 +9,8 @@ import time
 
 import structlog
 
-HOLDS_ON_FOR = 2.0
-"""Seconds after the stop that a process may still take to end by itself."""
+HOLDS_ON_FOR = 1.0
+"""Seconds after a stop that is over, or should be, in which a process may still end by itself."""
 
 FORCED = 1
 INTERRUPTED = 128 + signal.SIGINT
@@ -40,7 +40,7 @@ def asked_to_stop() -> asyncio.Event:
     return stop
 
 
-def end_by_force(*, after: float = HOLDS_ON_FOR) -> None:
+def end_by_force(*, after: float) -> None:
     """End the process in `after` seconds, unless it has ended by then: a task or thread of a handler may hold it."""
 
     def wait() -> None:

@@ -63,7 +63,7 @@ class FullRound:
             self._running.add_done_callback(self._ended)
         return await asyncio.shield(self._running)
 
-    async def stop(self, seconds: float) -> None:
+    async def drain(self, seconds: float) -> None:
         """Begin nothing more; give what is just being begun up to `seconds`."""
         self._stopping = True
         if self._running:

@@ -34,8 +34,17 @@ class Hands(Generic[K]):
 
     @property
     def free(self) -> int:
-        """How many more pieces fit; none once `drain` has begun."""
+        """How many more pieces fit; none once they are closed."""
         return 0 if self._closed else max(0, self._most - len(self._running))
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more is to be claimed, and what was being claimed is to be given back."""
+        return self._closed
+
+    def close(self) -> None:
+        """Let nothing more be claimed; what is being recorded in hand may still come."""
+        self._closed = True
 
     def start(self, key: K, fence: int, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Begin `work` on the row `key`, claimed with `fence`; return the task that does it."""
@@ -73,7 +82,7 @@ class Hands(Generic[K]):
 
     async def drain(self, seconds: float) -> dict[K, int]:
         """Wait up to `seconds` for what is in hand, cancel the rest; return the leases (key to fence) it still held."""
-        self._closed = True
+        self.close()
         if self._running:
             await asyncio.wait(list(self._running), timeout=seconds)
         left = {key: self._fences[key] for key in self._running.values() if key in self._fences}

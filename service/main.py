@@ -5,7 +5,7 @@ import gc
 import socket
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Literal
 
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 
 from service import plugins
 from service.destinations import check_destinations
-from service.ending import asked_to_stop, end_by_force
+from service.ending import HOLDS_ON_FOR, asked_to_stop, end_by_force
 from service.errors import BadSetting, SchemaBehind
 from service.logs import configure_logs
 from service.media import missing_extras
@@ -32,11 +32,14 @@ log = structlog.get_logger("boomerang")
 
 Role = Literal["all", "web", "worker"]
 
-STOP_WITHIN = 8.0
-"""Seconds that requests and work in hand have at a stop, all at the same time; platforms kill after ten."""
+STOP_WITHIN = 8
+"""Seconds from the word to stop to the end; platforms kill after ten."""
 
-CUT_OFF_FOR = 1.5
-"""Seconds of these that are kept for what has to be cut off: it cleans up, and its leases are given back."""
+CUT_OFF_AFTER = 6
+"""Seconds of these that requests and work in hand have, side by side; the rest is for what is cut off then.
+
+It cleans up, what came of it is written down, and its leases are given back.
+"""
 
 LOOK_AGAIN = 2.0
 """Seconds between looks at a database that is not ready."""
@@ -51,7 +54,7 @@ THREAD_TURN = 0.001
 async def serve(settings: Settings, *, host: str, port: int | None, role: Role) -> None:
     """Run the service until SIGTERM or SIGINT; `port` None opens none. Raises BadSetting, BadHandler.
 
-    After it the process ends, by force if a handler holds it.
+    Then the process ends: by force, if a handler holds it or the stop takes too long.
     """
     configure_logs(settings.log_format, settings.log_level)
     stop = asked_to_stop()
@@ -59,9 +62,10 @@ async def serve(settings: Settings, *, host: str, port: int | None, role: Role) 
         _suit_a_server()
         log.info("started", role=role, address=address, provider=settings.provider)
         await stop.wait()
+        end_by_force(after=STOP_WITHIN + HOLDS_ON_FOR)
         log.info("stopping", role=role, within_seconds=STOP_WITHIN)
     log.info("stopped", role=role)
-    end_by_force()
+    end_by_force(after=HOLDS_ON_FOR)
 
 
 def _suit_a_server() -> None:
@@ -76,7 +80,8 @@ def _suit_a_server() -> None:
 async def running(settings: Settings, *, host: str, port: int | None, role: Role = "all") -> AsyncIterator[str]:
     """Run the service inside the block and yield its address, empty without a port.
 
-    At its end requests and work in hand have STOP_WITHIN seconds together; the leases of what is left are given back.
+    At its end nothing more is begun, and requests and work in hand have CUT_OFF_AFTER seconds, side by side; the leases
+    of what is left are given back.
     """
     give_back_large_blocks()
     settings = await _prepared(settings)
@@ -93,7 +98,7 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
         address = ""
         if port is not None:
             app = _app(parts, role, stopping, ticker)
-            address = await stack.enter_async_context(serving(app, _listen(host, port)))
+            address = await stack.enter_async_context(serving(app, _listen(host, port), grace=CUT_OFF_AFTER))
         try:
             yield address
         finally:
@@ -135,17 +140,20 @@ async def _working(parts: Parts, ticker: Ticker, stopping: asyncio.Event) -> Asy
         yield
     finally:
         stopping.set()
-        await work
+        ends_at = await work
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(ends_at):
+                await parts.receive.flush()  # what the last requests brought, though nobody may wait for it any more
 
 
-async def _work(parts: Parts, ticker: Ticker, stopping: asyncio.Event) -> None:
+async def _work(parts: Parts, ticker: Ticker, stopping: asyncio.Event) -> float:
+    """Work until `stopping` is set and what is in hand then has ended; return when the stop is to be over."""
     start = asyncio.create_task(_start_when_ready(parts, ticker), name="start")
     await stopping.wait()
-    cut_off_at = asyncio.get_running_loop().time() + STOP_WITHIN - CUT_OFF_FOR
+    ends_at = asyncio.get_running_loop().time() + STOP_WITHIN
     start.cancel()
-    await asyncio.gather(start, return_exceptions=True)
-    await ticker.stop()
-    await parts.rounds.drain(max(0.0, cut_off_at - asyncio.get_running_loop().time()))
+    await asyncio.gather(asyncio.wait([start]), ticker.stop(CUT_OFF_AFTER), parts.rounds.drain(CUT_OFF_AFTER))
+    return ends_at
 
 
 async def _start_when_ready(parts: Parts, ticker: Ticker) -> None:
@@ -199,7 +207,7 @@ async def reconcile_once(settings: Settings) -> dict[str, int]:
             raise SchemaBehind(why)
         await check_destinations(settings, parts.handlers)
         done = await parts.rounds.reconcile_once()
-        await parts.rounds.drain(STOP_WITHIN - CUT_OFF_FOR)
+        await parts.rounds.drain(CUT_OFF_AFTER)
         return done
 
 

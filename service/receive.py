@@ -178,6 +178,11 @@ class Receive:
         log.info("callbacks kept", count=len(rows) - len(reused), tasks=[row.task_id for row in rows])
         return [row.digest in reused for row in rows]
 
+    async def flush(self) -> None:
+        """Return once no callback waits to be kept or recorded."""
+        await self._keeper.flush()
+        await self._record.flush()
+
     async def _look_at_once(self, unread: UnreadableCallback, headers: Mapping[str, str], body: bytes) -> None:
         """Somebody who holds our token said something: ask the upstream what it was."""
         row = InboxEntry(

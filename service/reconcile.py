@@ -106,6 +106,9 @@ class Reconcile:
             return []
         now = self._clock.now()
         claimed = await self._queue.claim_polls(now=now, until=now + self._terms.lease, limit=limit)
+        if self._hands.closed:  # since the claim began
+            await self._queue.release({task.id: task.fence for task in claimed}, due_at=now)
+            return []
         return [self._start(task) for task in claimed]
 
     def _room(self) -> int:
@@ -127,7 +130,8 @@ class Reconcile:
         return await self._memory.prune(before=self._clock.now() - self._terms.retention)
 
     async def drain(self, seconds: float) -> None:
-        """Wait up to `seconds` for the questions in hand, and give back the leases of the rest, if the store can."""
+        """Ask no more, wait up to `seconds` for the questions in hand, and give back the leases of the rest."""
+        self._hands.close()
         until = asyncio.get_running_loop().time() + seconds
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):

@@ -93,6 +93,10 @@ class Record:
                 log.warning("not recorded yet", task=entry.task_id, why=str(error))
             await asyncio.sleep(BREATH)
 
+    async def flush(self) -> None:
+        """Return once nothing waits to be recorded, though nobody may wait for it any more."""
+        await self._batcher.flush()
+
     async def catch_up(self, meaning: Callable[[InboxEntry], Entry], *, most: int = BATCH) -> int:
         """Record up to `most` callbacks that were kept unread, oldest first; return how many.
 

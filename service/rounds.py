@@ -80,7 +80,5 @@ class Rounds:
 
     async def drain(self, seconds: float) -> None:
         """Begin nothing more, finish what is in hand within `seconds`, and give the rest back."""
-        until = asyncio.get_running_loop().time() + seconds
-        await self.full.stop(seconds)
-        left = max(0.0, until - asyncio.get_running_loop().time())
-        await asyncio.gather(self.submit.drain(left), self.reconcile.drain(left), self.dispatch.drain(left))
+        parts = (self.full, self.submit, self.reconcile, self.dispatch)
+        await asyncio.gather(*(part.drain(seconds) for part in parts))

@@ -91,6 +91,9 @@ class Submit:
         claimed = await self._queue.claim_submissions(
             now=now, until=now + self._terms.lease, limit=limit, limits=self._terms.limits
         )
+        if self._hands.closed:  # since the claim began
+            await asyncio.gather(*(self._record.add(self._unsent(task)) for task in claimed))
+            return []
         self._leased_until.update((task.id, now + self._terms.lease) for task in claimed)
         begun = [self._hands.start(task.id, task.fence, self._submit(task)) for task in claimed]
         if len(claimed) < limit:
@@ -132,11 +135,12 @@ class Submit:
 
     async def _submit(self, task: Task) -> None:
         started = self._clock.now()
-        sending = Sending(allowed=lambda: self._still_ours(task))
+        sending = Sending(allowed=lambda: self._still_ours(task), stopping=lambda: self._hands.closed)
         try:
             entry = await self._sent(task, sending)
-        except asyncio.CancelledError:
-            await asyncio.shield(self._record.add(self._cut_off(task, sending)))
+        except asyncio.CancelledError:  # what may have left is in doubt
+            cut_off = self._lost(task) if sending.begun else self._unsent(task)
+            await asyncio.shield(self._record.add(cut_off))
             raise
         recorded = await self._surely_recorded(entry)
         status = recorded.task.status if recorded.task else None
@@ -167,6 +171,8 @@ class Submit:
             async with self._upstream.room(_size(task)):
                 order = await self._order(task)
                 fact = await self._upstream.create(order, leaving=sending.begin)
+        except TooLate:
+            return self._unsent(task)
         except (NeverLeft, Throttled) as error:
             return self._later(task, error)
         except Refused as refused:
@@ -199,10 +205,8 @@ class Submit:
         note = f"waits to be submitted again: {error}"[:200]
         return replace(self._ours(task, Status.QUEUED), tried=True, due_at=due_at, note=note)
 
-    def _cut_off(self, task: Task, sending: "Sending") -> Entry:
-        """Queue at once what a stop kept from leaving; what may have left is in doubt."""
-        if sending.begun:
-            return self._lost(task)
+    def _unsent(self, task: Task) -> Entry:
+        """Queue at once what a stop kept from leaving."""
         return replace(self._ours(task, Status.QUEUED), due_at=self._clock.now())
 
     def _lost(self, task: Task) -> Entry:
@@ -234,16 +238,26 @@ class Submit:
 
 @dataclass(kw_only=True)
 class Sending:
-    """Whether a submission may have left by now; `allowed` says whether it may leave."""
+    """Whether a submission may have left by now.
+
+    `allowed` says whether it may leave, `stopping` whether the process stops: its reply might come too late.
+    """
 
     allowed: Callable[[], bool]
+    stopping: Callable[[], bool]
     begun: bool = False
 
     def begin(self) -> None:
-        """Note that it is being sent from now on; raises NeverLeft when it may not."""
+        """Note that it is being sent from now on; raises TooLate or NeverLeft when it may not."""
+        if self.stopping():
+            raise TooLate
         if not self.allowed():
             raise NeverLeft("its lease ran out before it was sent")
         self.begun = True
+
+
+class TooLate(Exception):
+    """A submission that had not left when the process began to stop."""
 
 
 class InputsGone(Exception):

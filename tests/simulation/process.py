@@ -12,7 +12,7 @@ import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.ids import id_maker
-from service.main import _app, _working
+from service.main import CUT_OFF_AFTER, _app, _working
 from service.store import open_store
 from service.ticker import Ticker
 from service.upstream import open_upstream
@@ -28,7 +28,6 @@ from tests.simulation.sqlite import Wire
 from tests.simulation.surroundings import Surroundings
 
 HOST = "127.0.0.1"
-GRACE = 8.0
 LAST_LAPS = 20
 CLEAR_AT = 64
 """Tasks after which those that have ended are let go."""
@@ -122,7 +121,7 @@ class Process:
         """Take no more requests, and let those in hand end, as the web server does."""
         for host in (HOST, "service.test"):
             self._around.network.withdraw(host, self)
-        until = self._loop.time() + GRACE
+        until = self._loop.time() + CUT_OFF_AFTER
         while self.requests and self._loop.time() < until:  # noqa: ASYNC110 - virtual time passes at once
             await asyncio.sleep(0.05)
 

@@ -52,6 +52,22 @@ async def test_newcomers_gather_while_a_commit_runs() -> None:
     assert commits.batches == [["first"], ["a", "b", "c"]]
 
 
+async def test_flush_waits_for_what_nobody_waits_for_any_more() -> None:
+    """What was added is committed though its caller has gone, and `flush` returns after that."""
+    commits = Commits()
+    batcher = Batcher(commits, most=10)
+    tasks = await _held(commits, batcher, "a")
+    for task in tasks:
+        task.cancel()
+    flushing = asyncio.create_task(batcher.flush())
+    await asyncio.sleep(0)
+    assert not flushing.done()
+    commits.open.set()
+    await flushing
+    assert commits.batches == [["first"], ["a"]]
+    await batcher.flush()
+
+
 async def test_a_batch_is_bounded() -> None:
     """No commit takes more items than `most`."""
     commits = Commits()

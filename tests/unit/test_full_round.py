@@ -101,7 +101,7 @@ async def test_full_round_begins_nothing_more_once_the_process_stops(tmp_path: P
     """A stop cuts the round short; it answers with what was done, and later ones do nothing."""
     async with a_loop(tmp_path, concurrency=1) as loop:
         rounds, gate = rounds_of(loop, []), asyncio.Event()
-        loop.upstream.gate = gate
+        loop.upstream.line = gate
         for _ in range(3):
             await loop.accept()
         asked = asyncio.create_task(rounds.reconcile_once())
