@@ -20,7 +20,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.dispatch")
 class Hand:
     """A delivery in hand. `running` is False once its handler has ended and only the result is to be stored.
 
-    `ends_by` is the event loop's time at which even a handler that was cancelled at its timeout must have ended.
+    `ends_by` is the event loop's time at which even a handler that was cancelled at its timeout must have ended. One
+    that has not is `deaf` as soon as its attempt was ended without it.
     """
 
     claim: DeliveryClaim
@@ -28,7 +29,12 @@ class Hand:
     started_at: datetime
     ends_by: float
     running: bool = True
+    deaf: bool = False
     task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+    def overdue(self, now: float) -> bool:
+        """Whether its handler took no notice of its timeout."""
+        return self.running and now > self.ends_by
 
 
 def leases(hands: Iterable[Hand]) -> dict[str, int]:
@@ -55,6 +61,16 @@ def lose(hand: Hand) -> None:
 def named(hand: Hand) -> dict[str, str]:
     """Return what a line in the log says about which delivery it is."""
     return {"task": hand.claim.event.task_id, "delivery": hand.claim.id, "handler": hand.handler.name}
+
+
+def tell_what_is_left(hands: Iterable[Hand]) -> None:
+    """Name what did not end with all else: the handlers in one line, since they may hold the whole process."""
+    deaf = [hand for hand in hands if hand.running or hand.deaf]
+    if deaf:
+        names = sorted({hand.handler.name for hand in deaf})
+        log.error("handlers take no notice of their cancellation", handlers=names, deliveries=len(deaf))
+    for hand in set(hands).difference(deaf):
+        log.warning("delivery not through at the end, its lease runs out", **named(hand))
 
 
 def log_outcome(hand: Hand, result: AttemptResult, *, held: bool | None, where: str | None) -> None:

@@ -9,7 +9,7 @@ import structlog
 
 from service.attempt import Trial, Verdict, cancelled_by_us, describe_error, ended_with_process, event_of, judge
 from service.batching import Batcher
-from service.delivery_in_hand import Hand, leases, log_outcome, lose, named, seconds_apart
+from service.delivery_in_hand import Hand, leases, log_outcome, lose, named, seconds_apart, tell_what_is_left
 from service.errors import StoreUnavailable
 from service.handling import Handler, Tools
 from service.lag import LagWatch
@@ -83,21 +83,26 @@ class Dispatch:
                 claims = await self._claim(rooms) if rooms and not self._draining else []
             return [self._start(claim, self._places.handler(claim.handler)) for claim in claims]
 
+    def under_way(self) -> set[asyncio.Task[None]]:
+        """Return the tasks that deliver what is in hand, but for handlers that took no notice of their timeout."""
+        now = asyncio.get_running_loop().time()
+        heard = [hand for hand in self._hands if not (hand.deaf or hand.overdue(now))]
+        return {hand.task for hand in heard if hand.task}
+
     async def drain(self, seconds: float) -> None:
         """Claim no more, wait up to `seconds`, then cancel what still runs and give its leases back, uncounted."""
         self._draining = True
         until = asyncio.get_running_loop().time() + seconds
         with suppress(TimeoutError):
-            async with asyncio.timeout_at(until), self._claiming:  # a round may still be starting what it claimed
+            async with asyncio.timeout_at(until):
                 await self._places.close()
+                async with self._claiming:  # a round may still be giving back what it claimed
+                    pass
         await self._wait(max(0.0, until - asyncio.get_running_loop().time()))
+        await self._try(self.give_up_stuck)
         await self._give_up([hand for hand in self._hands if hand.running])
         await self._wait(GOODBYE)
-        for hand in self._hands:
-            if hand.running:
-                log.error("handler takes no notice of its cancellation", **named(hand))
-            else:
-                log.warning("delivery not through at the end, its lease runs out", **named(hand))
+        tell_what_is_left(self._hands)
         if self._keeper:
             self._keeper.cancel()
 
@@ -116,8 +121,7 @@ class Dispatch:
     async def give_up_stuck(self) -> None:
         """End the attempts of handlers that took no notice of their timeout; their places stay taken."""
         now = asyncio.get_running_loop().time()
-        stuck = [hand for hand in self._hands if hand.running and now > hand.ends_by]
-        await asyncio.gather(*map(self._end_stuck, stuck))
+        await asyncio.gather(*[self._end_stuck(hand) for hand in self._hands if hand.overdue(now)])
 
     # ── starting ─────────────────────────────────────────────────────────────
 
@@ -151,8 +155,7 @@ class Dispatch:
         return hand.task
 
     async def _wait(self, seconds: float) -> None:
-        tasks = [hand.task for hand in self._hands if hand.task]
-        if tasks:
+        if tasks := self.under_way():
             await asyncio.wait(tasks, timeout=seconds)
             await asyncio.sleep(0)  # those that end just now are still to be taken off the list
 
@@ -229,7 +232,7 @@ class Dispatch:
     # ── its end ──────────────────────────────────────────────────────────────
 
     async def _end_stuck(self, hand: Hand) -> None:
-        hand.running = False
+        hand.running, hand.deaf = False, True
         late = TimeoutError(f"no end within {hand.handler.timeout:g} s, though it was cancelled")
         await self._finish(hand, self._judged(hand, late))
 

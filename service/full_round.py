@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 import structlog
@@ -14,8 +14,6 @@ from service.receive import Receive
 from service.reconcile import Reconcile
 from service.submit import Submit
 
-Begin = Callable[[], Awaitable[Sequence[asyncio.Task[None]]]]
-
 log = structlog.get_logger("boomerang.rounds")
 
 MOST_LAPS = 100
@@ -25,16 +23,17 @@ BREATH = 0.05
 """Seconds between looks at the budget and the pause of the upstream, which change with time alone."""
 
 LONG_BREATH = 0.5
-"""Seconds between looks at whether the process stops, while handlers run."""
+"""Seconds between looks at whether the process stops, and which handlers took no notice of their end."""
 
 PATIENCE = timedelta(seconds=10)
 """The longest pause of the upstream's that one full round waits for."""
 
 
 class FullRound:
-    """Submits, polls and dispatches what is due, and waits for what it has begun, not for what others begin meanwhile.
+    """Submits, polls and dispatches what is due, and waits for it and for what was in hand before.
 
-    One at a time: who asks while one is running is answered with its result.
+    It does not wait for what others begin meanwhile. One at a time: who asks while one is running is answered with its
+    result.
     """
 
     def __init__(
@@ -81,18 +80,27 @@ class FullRound:
 
     async def _work_through(self) -> dict[str, int]:
         await self._reconcile.learn()
+        await self._end_what_is_in_hand()
         done = Counter({"swept": await self._submit.sweep(), "submitted": 0, "polled": 0, "dispatched": 0})
         for _ in range(MOST_LAPS):
             await self._read_inbox()
             lap = {
-                "submitted": await self._through(self._submit.begin),
-                "polled": await self._through(self._reconcile.begin),
+                "submitted": await self._through(self._submit),
+                "polled": await self._through(self._reconcile),
                 "dispatched": await self._dispatched(),
             }
             done.update(lap)
             if not any(lap.values()):
                 break
         return dict(done) | self._given_up()
+
+    async def _end_what_is_in_hand(self) -> None:
+        """Wait for what was begun before: it may make more due, and after the answer its process may sleep again."""
+        asking = [(part, part.under_way()) for part in (self._submit, self._reconcile)]
+        deliveries = self._dispatch.under_way()
+        for part, tasks in asking:
+            await self._wait(part, tasks, BREATH, unless=self._paused)
+        await self._wait(self._dispatch, deliveries, LONG_BREATH)
 
     def _given_up(self) -> dict[str, int]:
         if not self._paused():
@@ -104,27 +112,32 @@ class FullRound:
     def _paused(self) -> bool:
         return self._upstream.pause > PATIENCE
 
-    async def _through(self, begin: Begin) -> int:
+    async def _through(self, part: Submit | Reconcile) -> int:
         """Begin what is due, as much as the budget lets through at once, until nothing is or the upstream pauses."""
         total = 0
         while self._may_begin() and not self._paused():
             if self._upstream.ready() < 1:
                 await asyncio.sleep(BREATH)
                 continue
-            begun = await begin()
+            begun = await part.begin()
             if not begun:
                 break
-            await self._wait(begun, BREATH, unless=self._paused)
+            await self._wait(part, begun, BREATH, unless=self._paused)
             total += len(begun)
         return total
 
     async def _wait(
-        self, begun: Sequence[asyncio.Task[None]], seconds: float, *, unless: Callable[[], bool] = lambda: False
+        self,
+        part: Submit | Reconcile | Dispatch,
+        begun: Iterable[asyncio.Task[None]],
+        seconds: float,
+        *,
+        unless: Callable[[], bool] = lambda: False,
     ) -> None:
         """Wait for what was begun, and look every so many `seconds` whether a stop or a pause keeps it from ending."""
         pending = set(begun)
-        while pending and not (self._stopping or unless()):
-            _, pending = await asyncio.wait(pending, timeout=seconds)
+        while (pending := pending & part.under_way()) and not (self._stopping or unless()):
+            await asyncio.wait(pending, timeout=seconds)
 
     async def _read_inbox(self) -> None:
         while self._may_begin() and await self._receive.round():
@@ -133,6 +146,6 @@ class FullRound:
     async def _dispatched(self) -> int:
         total = 0
         while self._may_begin() and (begun := await self._dispatch.begin()):
-            await self._wait(begun, LONG_BREATH)
+            await self._wait(self._dispatch, begun, LONG_BREATH)
             total += len(begun)
         return total

@@ -37,6 +37,10 @@ class Hands(Generic[K]):
         """How many more pieces fit; none once they are closed."""
         return 0 if self._closed else max(0, self._most - len(self._running))
 
+    def under_way(self) -> set[asyncio.Task[None]]:
+        """Return the tasks that do what is in hand."""
+        return set(self._running)
+
     @property
     def closed(self) -> bool:
         """Whether nothing more is to be claimed, and what was being claimed is to be given back."""

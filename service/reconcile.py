@@ -129,6 +129,10 @@ class Reconcile:
         """Forget what is older than the retention; return how many rows went."""
         return await self._memory.prune(before=self._clock.now() - self._terms.retention)
 
+    def under_way(self) -> set[asyncio.Task[None]]:
+        """Return the asyncio tasks that ask about what is in hand."""
+        return self._hands.under_way()
+
     async def drain(self, seconds: float) -> None:
         """Ask no more, wait up to `seconds` for the questions in hand, and give back the leases of the rest."""
         self._hands.close()

@@ -19,6 +19,7 @@ from service.errors import NeverLeft, Refused, ReplyLost, StoreUnavailable, Thro
 from service.hands import Hands
 from service.ports import Clock, Inputs, Limits, Order, PacedUpstream, Signals, SubmissionQueue
 from service.record import Record
+from service.sending import Sending, TooLate
 
 log = structlog.get_logger("boomerang.submit")
 
@@ -119,6 +120,10 @@ class Submit:
         await asyncio.gather(*map(self._record.add, lost))
         return len(abandoned)
 
+    def under_way(self) -> set[asyncio.Task[None]]:
+        """Return the tasks that carry out what is in hand."""
+        return self._hands.under_way()
+
     async def drain(self, seconds: float) -> None:
         """Wait up to `seconds` for the submissions in hand; of the rest, what has not left yet is queued again."""
         await self._hands.drain(seconds)
@@ -165,7 +170,7 @@ class Submit:
             recording.cancel()
             raise
 
-    async def _sent(self, task: Task, sending: "Sending") -> Entry:
+    async def _sent(self, task: Task, sending: Sending) -> Entry:
         """Send the task, and return what there is to record about it."""
         try:
             async with self._upstream.room(_size(task)):
@@ -185,7 +190,7 @@ class Submit:
             self._leased_until.pop(task.id, None)
         return Entry(task_id=task.id, fact=fact, source=Source.SUBMIT, fence=task.fence, submission=task.submission)
 
-    def _broken_off(self, task: Task, sending: "Sending", error: Exception) -> Entry:
+    def _broken_off(self, task: Task, sending: Sending, error: Exception) -> Entry:
         unforeseen = None if isinstance(error, ReplyLost | StoreUnavailable) else error
         log.warning(
             "reply lost" if sending.begun else "not sent",
@@ -234,30 +239,6 @@ class Submit:
             return None
         token = self._tokens.callback_token(task.id, task.submission, task.deadline_at + TOKEN_GRACE)
         return callback_address(self._terms.public_url, token)
-
-
-@dataclass(kw_only=True)
-class Sending:
-    """Whether a submission may have left by now.
-
-    `allowed` says whether it may leave, `stopping` whether the process stops: its reply might come too late.
-    """
-
-    allowed: Callable[[], bool]
-    stopping: Callable[[], bool]
-    begun: bool = False
-
-    def begin(self) -> None:
-        """Note that it is being sent from now on; raises TooLate or NeverLeft when it may not."""
-        if self.stopping():
-            raise TooLate
-        if not self.allowed():
-            raise NeverLeft("its lease ran out before it was sent")
-        self.begun = True
-
-
-class TooLate(Exception):
-    """A submission that had not left when the process began to stop."""
 
 
 class InputsGone(Exception):

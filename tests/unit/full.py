@@ -5,6 +5,7 @@ from datetime import timedelta
 from service.clock_watch import ClockWatch
 from service.dispatch import Dispatch
 from service.full_round import FullRound
+from service.handling import Handler
 from service.orphans import Orphans
 from service.places import Places
 from service.rounds import Rounds
@@ -12,15 +13,15 @@ from tests.unit.deliveries import handler, tools
 from tests.unit.loops import LEASE, Loop
 
 
-def rounds_of(loop: Loop, seen: list[str]) -> Rounds:
-    """Return the rounds over `loop`, with one handler that puts the types of events into `seen`."""
+def rounds_of(loop: Loop, seen: list[str], only: Handler | None = None) -> Rounds:
+    """Return the rounds over `loop`, with `only` one handler: by default it puts the types of events into `seen`."""
 
     async def hear(event: object, _tools: object) -> None:
         seen.append(getattr(event, "type", ""))
 
     dispatch = Dispatch(
         loop.store.deliveries,
-        Places([handler("log", hear)], lease=LEASE, ring=lambda: loop.store.signals.ring("dispatch")),
+        Places([only or handler("log", hear)], lease=LEASE, ring=lambda: loop.store.signals.ring("dispatch")),
         lambda _claim, _handler: tools(),
         loop.clock,
         schedule=(timedelta(),),

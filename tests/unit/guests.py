@@ -1,14 +1,14 @@
-"""Handlers for tests of dispatch: one that answers at once, one that never does."""
+"""Handlers for tests of dispatch: one that answers at once, one that never does, one that is deaf."""
 
 import asyncio
 from collections.abc import Iterator, MutableMapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 from unittest.mock import patch
 
 import structlog
 
-from service import dispatch
+from service import delivery_in_hand, dispatch
 from service.handling import Event, Tools
 
 
@@ -40,8 +40,38 @@ class Guest:
         self.events.append(event)
 
 
+class Deaf:
+    """A handler that takes no notice of being cancelled, until it may end."""
+
+    def __init__(self) -> None:
+        self.may_end = asyncio.Event()
+
+    async def __call__(self, event: Event, tools: Tools) -> None:
+        """Wait on."""
+        assert event.task.id
+        assert tools.message_id
+        while not self.may_end.is_set():
+            with suppress(asyncio.CancelledError):
+                await self.may_end.wait()
+
+
+@contextmanager
+def a_deaf_one() -> Iterator[Deaf]:
+    """Yield a deaf handler, which may end with the block at the latest: a test that fails hangs on none."""
+    deaf = Deaf()
+    try:
+        yield deaf
+    finally:
+        deaf.may_end.set()
+
+
 @contextmanager
 def outcomes_logged() -> Iterator[list[MutableMapping[str, Any]]]:
     """Catch the log lines of dispatch, whatever logging was set up and cached before."""
-    with structlog.testing.capture_logs() as lines, patch.object(dispatch, "log", structlog.get_logger()):
+    fresh = structlog.get_logger()
+    with (
+        structlog.testing.capture_logs() as lines,
+        patch.object(dispatch, "log", fresh),
+        patch.object(delivery_in_hand, "log", fresh),
+    ):
         yield lines

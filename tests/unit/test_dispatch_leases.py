@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from datetime import timedelta
 
 import pytest
@@ -12,7 +11,7 @@ from service.errors import StoreUnavailable
 from service.handling import Event, Tools
 from tests.unit.deliveries import LEASE, PATIENCE, Stage, handler, stage
 from tests.unit.ended import ended
-from tests.unit.guests import BlackHole, Guest, outcomes_logged
+from tests.unit.guests import BlackHole, Deaf, Guest, outcomes_logged
 
 
 @pytest.fixture
@@ -230,21 +229,6 @@ async def test_a_fault_of_dispatch_itself_is_not_silent() -> None:
         await made.run_once()
     assert [(line["event"], line["log_level"]) for line in lines] == [("delivery broke off", "error")]
     assert made.dispatch.in_hand == 0
-
-
-class Deaf:
-    """A handler that takes no notice of being cancelled, until it may end."""
-
-    def __init__(self) -> None:
-        self.may_end = asyncio.Event()
-
-    async def __call__(self, event: Event, tools: Tools) -> None:
-        """Wait on."""
-        assert event.task.id
-        assert tools.message_id
-        while not self.may_end.is_set():
-            with suppress(asyncio.CancelledError):
-                await self.may_end.wait()
 
 
 async def test_a_handler_that_swallows_its_timeout_holds_no_delivery(monkeypatch: pytest.MonkeyPatch) -> None:

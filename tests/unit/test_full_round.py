@@ -5,14 +5,18 @@ from collections.abc import Awaitable
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
+from unittest.mock import patch
 
 import pytest
 
+from service import dispatch
 from service.core.task import Status
 from service.errors import StoreUnavailable, Throttled
 from service.rounds import Rounds
+from tests.unit.deliveries import handler
 from tests.unit.ended import ended
 from tests.unit.full import rounds_of
+from tests.unit.guests import a_deaf_one
 from tests.unit.loops import MINUTE, PATIENCE, a_loop
 from tests.unit.scripted import DONE
 
@@ -62,15 +66,51 @@ async def test_full_round_is_given_up_while_the_upstream_pauses(tmp_path: Path) 
         assert sum(loop.upstream.bills.values()) == 1
 
 
-async def test_full_round_waits_for_no_work_of_others(tmp_path: Path) -> None:
-    """What another round of the process has in hand, however long, holds up no answer."""
+async def test_full_round_waits_for_what_was_in_hand_and_takes_what_that_makes_due(tmp_path: Path) -> None:
+    """The clock of a process that was just woken may be faster: its work is not put to sleep half-way."""
     async with a_loop(tmp_path) as loop:
-        rounds, gate = rounds_of(loop, []), asyncio.Event()
+        seen: list[str] = []
+        rounds, gate, under_way = rounds_of(loop, seen), asyncio.Event(), loop.submit.under_way
         loop.upstream.gate = gate
         await loop.accept()
         assert await loop.submit.round() == 1
-        assert (await _once(rounds))["submitted"] == 0
-        gate.set()
+
+        def looked_at() -> set[asyncio.Task[None]]:
+            gate.set()
+            return under_way()
+
+        with patch.object(loop.submit, "under_way", looked_at):
+            done = await _once(rounds)
+        assert (done["submitted"], done["dispatched"], seen) == (0, 1, ["task.submitted"])
+
+
+async def test_full_round_answers_though_work_comes_in_steadily(tmp_path: Path) -> None:
+    """What another round of the process begins meanwhile holds up no answer, however long it takes."""
+    async with a_loop(tmp_path) as loop:
+        rounds, first, later = rounds_of(loop, []), asyncio.Event(), asyncio.Event()
+        loop.upstream.gate = first
+        await loop.accept()
+        asked = asyncio.create_task(rounds.reconcile_once())
+        await _in_time(loop.upstream.arrived.wait())
+        loop.upstream.gate = later
+        await loop.accept()
+        assert await loop.submit.round() == 1
+        first.set()
+        assert (await _in_time(asked))["submitted"] == 1
+        later.set()
+
+
+async def test_full_round_waits_for_no_handler_that_is_deaf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that took no notice of its timeout holds up neither this answer nor the next ones."""
+    monkeypatch.setattr(dispatch, "GOODBYE", 0.0)
+    async with a_loop(tmp_path) as loop:
+        with a_deaf_one() as deaf:
+            rounds = rounds_of(loop, [], handler("log", deaf, timeout=0.001))
+            await loop.submitted()
+            assert (await _once(rounds))["dispatched"] == 1
+            assert rounds.dispatch.in_hand == 1
+            assert (await _once(rounds))["dispatched"] == 0
+        await rounds.drain(PATIENCE)
 
 
 async def test_who_asks_meanwhile_gets_the_result_of_the_round_that_is_running(tmp_path: Path) -> None:
