@@ -4,7 +4,7 @@ import asyncio
 import gc
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
 from typing import Literal
@@ -31,6 +31,9 @@ from service.wiring import Parts, put_together
 log = structlog.get_logger("boomerang")
 
 Role = Literal["all", "web", "worker"]
+
+Unfit = Callable[[], str | None]
+"""Says what keeps the process from working, None while nothing does."""
 
 STOP_WITHIN = 8
 """Seconds from the word to stop to the end; platforms kill after ten."""
@@ -94,10 +97,10 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
         await stack.enter_async_context(parts.store.listening())
         rounds = parts.rounds.receiving() if role == "web" else parts.rounds.all()
         stopping, ticker = asyncio.Event(), Ticker(rounds, parts.store.signals)
-        await stack.enter_async_context(_working(parts, ticker, stopping))
+        unfit = await stack.enter_async_context(_working(parts, ticker, stopping))
         address = ""
         if port is not None:
-            app = _app(parts, role, stopping, ticker)
+            app = _app(parts, role, stopping, unfit)
             address = await stack.enter_async_context(serving(app, _listen(host, port), grace=CUT_OFF_AFTER))
         try:
             yield address
@@ -130,14 +133,17 @@ def _tell_what_is_missing(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _working(parts: Parts, ticker: Ticker, stopping: asyncio.Event) -> AsyncIterator[None]:
+async def _working(parts: Parts, ticker: Ticker, stopping: asyncio.Event) -> AsyncIterator[Unfit]:
     """Ring the rounds from the moment that the database is ready until `stopping` is set, or the block ends.
 
-    What is in hand then ends beside the last requests, so that a slow client costs no time of its own.
+    Yield what says why they are not rung, None while they are. What is in hand at the end ends beside the last
+    requests, so that a slow client costs no time of its own.
     """
-    work = asyncio.create_task(_work(parts, ticker, stopping), name="work")
+    start = asyncio.create_task(_start_when_ready(parts, ticker), name="start")
+    start.add_done_callback(lambda _: _tell_of_a_start_that_broke_off(start, stopping))
+    work = asyncio.create_task(_work(parts, ticker, stopping, start), name="work")
     try:
-        yield
+        yield lambda: _broken_off(start, stopping) or ticker.unfit()
     finally:
         stopping.set()
         ends_at = await work
@@ -146,14 +152,25 @@ async def _working(parts: Parts, ticker: Ticker, stopping: asyncio.Event) -> Asy
                 await parts.receive.flush()  # what the last requests brought, though nobody may wait for it any more
 
 
-async def _work(parts: Parts, ticker: Ticker, stopping: asyncio.Event) -> float:
+async def _work(parts: Parts, ticker: Ticker, stopping: asyncio.Event, start: asyncio.Task[None]) -> float:
     """Work until `stopping` is set and what is in hand then has ended; return when the stop is to be over."""
-    start = asyncio.create_task(_start_when_ready(parts, ticker), name="start")
     await stopping.wait()
     ends_at = asyncio.get_running_loop().time() + STOP_WITHIN
     start.cancel()
     await asyncio.gather(asyncio.wait([start]), ticker.stop(CUT_OFF_AFTER), parts.rounds.drain(CUT_OFF_AFTER))
     return ends_at
+
+
+def _broken_off(start: asyncio.Task[None], stopping: asyncio.Event) -> str | None:
+    """Return that the start has ended without the rounds having begun, None for any other."""
+    if stopping.is_set() or not start.done() or not (start.cancelled() or start.exception()):
+        return None
+    return "the start of the rounds has ended unforeseen; restart the process"
+
+
+def _tell_of_a_start_that_broke_off(start: asyncio.Task[None], stopping: asyncio.Event) -> None:
+    if why := _broken_off(start, stopping):
+        log.error(why, exc_info=None if start.cancelled() else start.exception())
 
 
 async def _start_when_ready(parts: Parts, ticker: Ticker) -> None:
@@ -173,19 +190,19 @@ async def _why_not_ready(parts: Parts) -> str | None:
         return f"the database cannot be looked at: {type(error).__name__}"
 
 
-def _app(parts: Parts, role: Role, stopping: asyncio.Event, ticker: Ticker) -> ASGIApp:
-    services = _services(parts, stopping, ticker)
+def _app(parts: Parts, role: Role, stopping: asyncio.Event, unfit: Unfit) -> ASGIApp:
+    services = _services(parts, stopping, unfit)
     return create_probe_app(services) if role == "worker" else create_app(services)
 
 
-def _services(parts: Parts, stopping: asyncio.Event, ticker: Ticker) -> Services:
+def _services(parts: Parts, stopping: asyncio.Event, unfit: Unfit) -> Services:
     return Services(
         health=parts.store.health,
         clock=parts.clock,
         api_keys=parts.settings.api_keys,
         counters=parts.counters,
         stopping=stopping.is_set,
-        unfit=ticker.unfit,
+        unfit=unfit,
         desk=parts.desk,
         receiver=parts.receive,
         replayer=Replay(parts.store.deliveries, parts.clock),

@@ -1,9 +1,10 @@
 """APScheduler as a clock that rings: it starts rounds, and holds nothing that matters."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -87,7 +88,7 @@ class Ticker:
         """Begin every round once, then keep ringing."""
         for one in self._rounds:
             self._ring(one)
-            self._workers.append(asyncio.create_task(self._work(one), name=f"round-{one.name}"))
+            self._workers.append(self._for_good(self._work(one), name=f"round-{one.name}"))
             self._scheduler.add_job(
                 self._tick,
                 "interval",
@@ -99,8 +100,19 @@ class Ticker:
                 misfire_grace_time=None,
             )
             if one.topic:
-                self._listeners.append(asyncio.create_task(self._listen(one, one.topic), name=f"ticker-{one.name}"))
+                self._listeners.append(self._for_good(self._listen(one, one.topic), name=f"ticker-{one.name}"))
         self._scheduler.start()
+
+    def _for_good(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        """Begin `work`, which is to go on until the stop; should it end before, the log says so."""
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not self._stopping:
+            error = None if task.cancelled() else task.exception()
+            log.error("ended unforeseen; restart the process", what=task.get_name(), exc_info=error)
 
     async def stop(self, seconds: float = 5.0) -> None:
         """Ring no more, and let a round that is running finish; after `seconds` it is cut off."""

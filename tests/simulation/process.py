@@ -100,8 +100,8 @@ class Process:
                 self._loop, self._around.interests, lambda: self.ahead, faithful=self._around.faithful
             )
             ticker._scheduler = self._scheduler  # type: ignore[assignment] # it stands in
-            await stack.enter_async_context(_working(parts, ticker, self._stop))
-            self.app = self._counted(_app(parts, "all", self._stop, ticker))
+            unfit = await stack.enter_async_context(_working(parts, ticker, self._stop))
+            self.app = self._counted(_app(parts, "all", self._stop, unfit))
             self._around.network.serve(HOST, self)
             self._around.network.serve("service.test", self)
             await self._stop.wait()

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
+from structlog.testing import capture_logs
 
+from service import ticker as ticker_module
 from service.errors import StoreUnavailable
 from service.store.signals import LocalSignals
 from service.ticker import Round, Ticker
@@ -20,7 +23,7 @@ SELDOM = timedelta(hours=1)
 class Work:
     """A round's work: counts its runs, tells of the next one, and may be held up or broken."""
 
-    def __init__(self, *errors: Exception) -> None:
+    def __init__(self, *errors: BaseException) -> None:
         self.runs = 0
         self.finished = 0
         self.began = asyncio.Event()
@@ -188,6 +191,21 @@ async def test_ticker_says_what_keeps_it_from_ringing() -> None:
     assert ticker.unfit() == "round-one has ended unforeseen; restart the process"
     await ticker.stop()
     assert ticker.unfit() == "the process is stopping"
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), BaseExceptionGroup("several", [GeneratorExit()])])
+async def test_round_that_ends_for_good_is_told(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no round should raise ends its task: the log says so at once, and `unfit` from then on; a stop is no end."""
+    monkeypatch.setattr(ticker_module, "log", structlog.get_logger())
+    work = Work(error)
+    ticker, _ = _ticker(work.run)
+    with capture_logs() as lines:
+        await ticker.start()
+        await asyncio.wait(ticker._workers, timeout=PATIENCE)
+        await asyncio.sleep(0)
+        assert ticker.unfit() == "round-one has ended unforeseen; restart the process"
+        await ticker.stop()
+    assert [(line["log_level"], line["what"]) for line in lines] == [("error", "round-one")]
 
 
 async def test_missed_rings_are_one_ring() -> None:
