@@ -216,7 +216,10 @@ def _services(parts: Parts, stopping: asyncio.Event, unfit: Unfit) -> Services:
 
 
 async def reconcile_once(settings: Settings) -> dict[str, int]:
-    """Do one full round of submit, poll and dispatch for what is due; return how many of each."""
+    """Do one full round of submit, poll and dispatch for what is due; return how many of each.
+
+    A handler that will not end would hold the process: then what was done is logged, and the process ended by force.
+    """
     configure_logs(settings.log_format, settings.log_level)
     settings = await _prepared(settings)
     async with put_together(settings) as parts:
@@ -225,6 +228,9 @@ async def reconcile_once(settings: Settings) -> dict[str, int]:
         await check_destinations(settings, parts.handlers)
         done = await parts.rounds.reconcile_once()
         await parts.rounds.drain(CUT_OFF_AFTER)
+        if parts.rounds.dispatch.in_hand:
+            log.warning("round done", **done)
+            end_by_force(after=HOLDS_ON_FOR)
         return done
 
 

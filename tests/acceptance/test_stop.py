@@ -1,103 +1,19 @@
 """SIGTERM: what is in hand ends or is given back within ten seconds, and the next process finishes the rest."""
 
-import signal
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
-import pytest
-from sqlalchemy import create_engine, text
+from anyio.abc import ByteStream
 
 from tests.acceptance.processes import HOST, Child, Json, Town, command, free_port, until
-from tests.acceptance.scene import Service, Upstream, serve, service, settings, sqlite, upstream
+from tests.acceptance.scene import IMAGE, MODEL, Service, Upstream, serve, service, settings, sqlite, upstream
+from tests.acceptance.stops import WITHIN, leases, rows, status_of, stopped, with_slow_handler
 
-WITHIN = 9.5
-"""Seconds that a stop may take here: it is over after nine, by force if need be, and platforms kill after ten."""
-
-SLOW_HANDLER = '''
-"""A handler that takes as long as a file says."""
-
-import asyncio
-from pathlib import Path
-
-from service import Event, Handlers, Tools
-
-handlers = Handlers()
-
-
-@handlers.on("task.submitted", name="slow", timeout=120)
-async def slow(event: Event, tools: Tools) -> None:
-    """Wait while the file is there."""
-    Path("slow.began").touch()
-    while Path("slow.wait").exists():
-        await asyncio.sleep(0.05)
-'''
-DEAF_HANDLER = SLOW_HANDLER.replace(
-    "await asyncio.sleep(0.05)",
-    """
-        try:
-            await asyncio.sleep(0.05)
-        except asyncio.CancelledError:
-            continue
-""",
-).replace('Path("slow.wait").exists()', "True")
-BLOCKED_THREAD = (
-    SLOW_HANDLER.replace("await asyncio.sleep(0.05)", "await asyncio.to_thread(time.sleep, 3600)")
-    .replace("import asyncio", "import asyncio\nimport time")
-    .replace('Path("slow.wait").exists()', "True")
-)
-BLOCKS_AT_ITS_END = DEAF_HANDLER.replace("continue", "time.sleep(3600)").replace(
-    "import asyncio", "import asyncio\nimport time"
-)
-
-
-def rows(database_url: str, query: str, **values: str) -> list[tuple[Any, ...]]:
-    """Return what a query finds in the database that a stopped service has left."""
-    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
-    try:
-        with engine.connect() as connection:
-            return [tuple(row) for row in connection.execute(text(query), values)]
-    finally:
-        engine.dispose()
-
-
-async def stopped(child: Child) -> None:
-    """Send SIGTERM and see the process end well and in time."""
-    asked = monotonic()
-    child.ask_to_stop()
-    assert await child.ended(seconds=WITHIN + 20) == 0
-    assert monotonic() - asked < WITHIN
-
-
-def leases(database_url: str) -> list[tuple[Any, ...]]:
-    """Return the rows that are still leased."""
-    return rows(
-        database_url,
-        "SELECT id, status FROM tasks WHERE leased_until IS NOT NULL"
-        " UNION ALL SELECT id, status FROM deliveries WHERE leased_until IS NOT NULL",
-    )
-
-
-def status_of(database_url: str, task_id: str) -> str:
-    """Return the status that a stopped service has left a task in."""
-    ((status,),) = rows(database_url, "SELECT status FROM tasks WHERE id = :id", id=task_id)
-    return str(status)
-
-
-def with_handler(town: Town, code: str) -> None:
-    """Put a handler where the service finds it."""
-    folder = town.home / "handlers"
-    folder.mkdir()
-    (folder / "slow.py").write_text(code)
-
-
-def with_slow_handler(town: Town) -> None:
-    """Put the slow handler where the service finds it, and let it wait."""
-    with_handler(town, SLOW_HANDLER)
-    (town.home / "slow.wait").touch()
+A_TASK = json.dumps({"model": MODEL, "params": {"prompt": "a cat", "images": [IMAGE]}}).encode()
 
 
 async def test_a_stop_gives_back_what_it_cannot_finish(town: Town, database_url: str) -> None:
@@ -191,67 +107,30 @@ async def test_a_stuck_client_lengthens_no_stop(town: Town) -> None:
         assert (await sandbox.ledger())["requests"]["create"] == 1
 
 
-@pytest.mark.parametrize("handler", [DEAF_HANDLER, BLOCKED_THREAD], ids=["deaf", "blocked thread"])
-async def test_a_handler_that_will_not_end_holds_no_process(town: Town, handler: str) -> None:
-    """What swallows its cancellation, or waits in a thread, is named; its delivery is given back, the process ends."""
-    with_handler(town, handler)
-    async with with_the_handler_in_hand(town) as child:
-        await ended_by_force(child)
-        assert leases(sqlite(town)) == []
-
-
-async def test_a_handler_that_holds_up_the_whole_stop_holds_no_process(town: Town) -> None:
-    """What blocks the event loop while it is cut off costs the others their goodbye, and not a kill by the platform."""
-    with_handler(town, BLOCKS_AT_ITS_END)
-    async with with_the_handler_in_hand(town) as child:
-        await ended_by_force(child)
-
-
-async def test_a_second_interrupt_ends_the_process_at_once(town: Town) -> None:
-    """Ctrl-C asks to stop, and a second one does not wait; SIGTERM twice is once."""
-    with_slow_handler(town)
-    async with with_the_handler_in_hand(town) as child:
-
-        def ended_when_pressed_again() -> bool:
-            child.process.send_signal(signal.SIGINT)
-            return not child.alive
-
-        for number in (signal.SIGTERM, signal.SIGTERM):
-            child.process.send_signal(number)
-            await until(lambda: '"stopping"' in child.said(), what="the stop")
-        await until(ended_when_pressed_again, what="the end", seconds=3)
-        assert child.process.returncode == 130
-
-
-@asynccontextmanager
-async def with_the_handler_in_hand(town: Town) -> AsyncIterator[Child]:
-    """Run a service whose only handler has begun."""
+async def test_a_request_that_is_under_way_at_a_stop_is_answered_and_kept(town: Town) -> None:
+    """What a client ends in time is durable before its answer, and begins no submission any more."""
     async with upstream(town, "--tiny-videos", "--run-time", "60s") as sandbox:
-        child = await serve(town, settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(town), HANDLERS="slow"))
-        async with service(child) as at:
-            await at.submit()
-            await until((town.home / "slow.began").exists, what="the handler")
-            yield child
-
-
-async def ended_by_force(child: Child) -> None:
-    """Send SIGTERM, and see the process end in time though something in it does not, and say so."""
-    asked = monotonic()
-    child.ask_to_stop()
-    assert await child.ended(seconds=WITHIN + 20) == 1
-    assert monotonic() - asked < WITHIN
-    assert "ended by force" in child.said()
+        child = await serve(town, settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(town)))
+        async with an_upload_that_hangs(child) as connection:
+            child.ask_to_stop()
+            await until(lambda: '"stopping"' in child.said(), what="the stop")
+            await connection.send(A_TASK[1:])
+            answer = await connection.receive()
+            assert answer.startswith(b"HTTP/1.1 202")
+            assert await child.ended(seconds=WITHIN) == 0
+        assert rows(sqlite(town), "SELECT status FROM tasks") == [("queued",)]
+        assert (await sandbox.ledger())["requests"]["create"] == 0
 
 
 @asynccontextmanager
-async def an_upload_that_hangs(child: Child) -> AsyncIterator[None]:
-    """Begin a request whose body never comes, and hold its connection open."""
+async def an_upload_that_hangs(child: Child) -> AsyncIterator[ByteStream]:
+    """Begin a request of which only the first byte of its body comes, and hold its connection open."""
     port = urlsplit(child.url).port or 80
-    headers = {"Host": f"{HOST}:{port}", "Content-Type": "application/json", "Content-Length": "99"}
-    head = "\r\n".join(["POST /v1/tasks HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", "{"])
+    headers = {"Host": f"{HOST}:{port}", "Content-Type": "application/json", "Content-Length": f"{len(A_TASK)}"}
+    head = "\r\n".join(["POST /v1/tasks HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""])
     async with await anyio.connect_tcp(HOST, port) as connection:
-        await connection.send(head.encode())
-        yield
+        await connection.send(head.encode() + A_TASK[:1])
+        yield connection
 
 
 async def running(at: Service, task_id: str) -> None:

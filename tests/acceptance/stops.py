@@ -1,0 +1,76 @@
+"""What the tests of stops share: a handler that takes its time, and what a stopped service has left."""
+
+from time import monotonic
+from typing import Any
+
+from sqlalchemy import create_engine, text
+
+from tests.acceptance.processes import Child, Town
+
+WITHIN = 9.5
+"""Seconds that a stop may take here: it is over after nine, by force if need be, and platforms kill after ten."""
+
+SLOW_HANDLER = '''
+"""A handler that takes as long as a file says."""
+
+import asyncio
+from pathlib import Path
+
+from service import Event, Handlers, Tools
+
+handlers = Handlers()
+
+
+@handlers.on("task.submitted", name="slow", timeout=120)
+async def slow(event: Event, tools: Tools) -> None:
+    """Wait while the file is there."""
+    Path("slow.began").touch()
+    while Path("slow.wait").exists():
+        await asyncio.sleep(0.05)
+'''
+
+
+def rows(database_url: str, query: str, **values: str) -> list[tuple[Any, ...]]:
+    """Return what a query finds in the database that a stopped service has left."""
+    engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
+    try:
+        with engine.connect() as connection:
+            return [tuple(row) for row in connection.execute(text(query), values)]
+    finally:
+        engine.dispose()
+
+
+async def stopped(child: Child) -> None:
+    """Send SIGTERM and see the process end well and in time."""
+    asked = monotonic()
+    child.ask_to_stop()
+    assert await child.ended(seconds=WITHIN + 20) == 0
+    assert monotonic() - asked < WITHIN
+
+
+def leases(database_url: str) -> list[tuple[Any, ...]]:
+    """Return the rows that are still leased."""
+    return rows(
+        database_url,
+        "SELECT id, status FROM tasks WHERE leased_until IS NOT NULL"
+        " UNION ALL SELECT id, status FROM deliveries WHERE leased_until IS NOT NULL",
+    )
+
+
+def status_of(database_url: str, task_id: str) -> str:
+    """Return the status that a stopped service has left a task in."""
+    ((status,),) = rows(database_url, "SELECT status FROM tasks WHERE id = :id", id=task_id)
+    return str(status)
+
+
+def with_handler(town: Town, code: str) -> None:
+    """Put a handler where the service finds it."""
+    folder = town.home / "handlers"
+    folder.mkdir()
+    (folder / "slow.py").write_text(code)
+
+
+def with_slow_handler(town: Town) -> None:
+    """Put the slow handler where the service finds it, and let it wait."""
+    with_handler(town, SLOW_HANDLER)
+    (town.home / "slow.wait").touch()
