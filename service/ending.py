@@ -10,7 +10,7 @@ import time
 import structlog
 
 HOLDS_ON_FOR = 1.0
-"""Seconds after a stop that is over, or should be, in which a process may still end by itself."""
+"""Seconds in which a process may still end by itself when its work is over, or should be."""
 
 FORCED = 1
 INTERRUPTED = 128 + signal.SIGINT

@@ -68,7 +68,6 @@ async def serve(settings: Settings, *, host: str, port: int | None, role: Role) 
         end_by_force(after=STOP_WITHIN + HOLDS_ON_FOR)
         log.info("stopping", role=role, within_seconds=STOP_WITHIN)
     log.info("stopped", role=role)
-    end_by_force(after=HOLDS_ON_FOR)
 
 
 def _suit_a_server() -> None:
