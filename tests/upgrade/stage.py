@@ -27,8 +27,8 @@ HANDLERS: dict[str, frozenset[str] | None] = {
 }
 LONG = "20s"
 """How long tasks run that are under way while the new release starts."""
-GIVEN_UP_AFTER = "1m"
-"""When a task in doubt is given up whose callback was lost as well: before `idle` loses its patience."""
+GIVEN_UP_AFTER = "30s"
+"""When a task in doubt is given up whose callback was lost as well: and waited for once more, before `idle` loses its patience."""
 
 
 @dataclass(kw_only=True)
