@@ -138,7 +138,7 @@ async def _working(parts: Parts, ticker: Ticker, stopping: asyncio.Event) -> Asy
     Yield what says why they are not rung, None while they are. What is in hand at the end ends beside the last
     requests, so that a slow client costs no time of its own.
     """
-    start = asyncio.create_task(_start_when_ready(parts, ticker), name="start")
+    start = asyncio.create_task(_start_when_ready(parts, ticker, stopping), name="start")
     start.add_done_callback(lambda _: _tell_of_a_start_that_broke_off(start, stopping))
     work = asyncio.create_task(_work(parts, ticker, stopping, start), name="work")
     try:
@@ -155,8 +155,9 @@ async def _work(parts: Parts, ticker: Ticker, stopping: asyncio.Event, start: as
     """Work until `stopping` is set and what is in hand then has ended; return when the stop is to be over."""
     await stopping.wait()
     ends_at = asyncio.get_running_loop().time() + STOP_WITHIN
+    looked = asyncio.wait([start], timeout=CUT_OFF_AFTER)  # one that is looking at the database is let end its look
+    await asyncio.gather(looked, ticker.stop(CUT_OFF_AFTER), parts.rounds.drain(CUT_OFF_AFTER))
     start.cancel()
-    await asyncio.gather(asyncio.wait([start]), ticker.stop(CUT_OFF_AFTER), parts.rounds.drain(CUT_OFF_AFTER))
     return ends_at
 
 
@@ -172,14 +173,17 @@ def _tell_of_a_start_that_broke_off(start: asyncio.Task[None], stopping: asyncio
         log.error(why, exc_info=None if start.cancelled() else start.exception())
 
 
-async def _start_when_ready(parts: Parts, ticker: Ticker) -> None:
+async def _start_when_ready(parts: Parts, ticker: Ticker, stopping: asyncio.Event) -> None:
     told = None
-    while why := await _why_not_ready(parts):
+    while (why := await _why_not_ready(parts)) and not stopping.is_set():
         if why != told:
             log.warning("not ready", why=why)
         told = why
-        await asyncio.sleep(LOOK_AGAIN)
-    await ticker.start()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_AGAIN):
+                await stopping.wait()
+    if not stopping.is_set():
+        await ticker.start()
 
 
 async def _why_not_ready(parts: Parts) -> str | None:

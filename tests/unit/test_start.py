@@ -32,7 +32,7 @@ async def test_a_database_that_cannot_be_looked_at_is_looked_at_again(monkeypatc
     ticker = AsyncMock()
     with capture_logs() as lines:
         monkeypatch.setattr(main, "log", structlog.get_logger())
-        await main._start_when_ready(_parts(ready), ticker)
+        await main._start_when_ready(_parts(ready), ticker, asyncio.Event())
     ticker.start.assert_awaited_once_with()
     assert [line["why"] for line in lines] == ["the database cannot be looked at: PermissionError"]
 

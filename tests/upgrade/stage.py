@@ -28,7 +28,7 @@ HANDLERS: dict[str, frozenset[str] | None] = {
 LONG = "20s"
 """How long tasks run that are under way while the new release starts."""
 GIVEN_UP_AFTER = "30s"
-"""When a task in doubt is given up whose callback was lost as well: and waited for once more, before `idle` loses its patience."""
+"""How long a lost callback is waited for, and once more after a restart, before `idle` loses its patience."""
 
 
 @dataclass(kw_only=True)
