@@ -74,9 +74,12 @@ def _address(tools: Tools) -> httpx.URL:
     if not address:
         raise Reject("the notify entry has no url, and BOOMERANG_WEBHOOK_URL is not set")
     try:
-        return httpx.URL(str(address))
-    except httpx.InvalidURL as error:
+        there = httpx.URL(str(address))
+        if there.host:  # one that is no IDNA raises only here
+            return there
+    except (httpx.InvalidURL, UnicodeError) as error:
         raise Reject("the address cannot be read") from error
+    raise Reject("the address has no host")
 
 
 def _headers(body: bytes, tools: Tools) -> dict[str, str]:

@@ -28,8 +28,8 @@ MOST_READ = 8_000
 LONGEST_DELAY = timedelta(days=30)
 """A handler that asks for a longer delay gets this one."""
 
-MOST_ABANDONED = 10
-"""Claims on a delivery that may be abandoned; no more are made then."""
+MOST_ABANDONED = 8
+"""Attempts that may be abandoned at least, however short the schedule: nobody knows whose fault each of them was."""
 
 NOT_THEIRS = (Path(__file__).parent, Path(sysconfig.get_path("stdlib")))
 INSTALLED = frozenset({"site-packages", "dist-packages"})
@@ -48,6 +48,18 @@ DESTINATION_ERRORS = (
     asyncio.IncompleteReadError,
 )
 """What the other end is to blame for; everything else is a fault of ours."""
+
+
+class Abandoned(Exception):
+    """Nobody told how an attempt ended: its process ended, perhaps by the handler's doing, or lost its lease.
+
+    It is an attempt that has failed, on the schedule, so that a handler that ends its process becomes a dead letter.
+    Since it may as well have been killed for a reason of its own, a handler's own limit does not apply: the delivery is
+    given up for it only once the whole schedule is used up, and after MOST_ABANDONED attempts.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the process ended during the attempt, or lost its lease")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,18 +116,6 @@ def judge(error: BaseException | None, trial: Trial) -> Verdict:
     return Verdict(outcome="retry", error=text, due_at=due_at, where=where)
 
 
-def ended_with_process(abandoned: int) -> Verdict | None:
-    """Return what becomes of a delivery after so many `abandoned` claims: None while it is to be tried once more.
-
-    Such an attempt came to no end that could be counted: again and again its process died, or lost its lease. Now and
-    then that is chance, as when a machine fails; a handler that brings down its process does it every time.
-    """
-    if abandoned < MOST_ABANDONED:
-        return None
-    error = f"the process ended during the attempt, {abandoned} times"
-    return Verdict(outcome="dead", error=error, fault="ours")
-
-
 def fault_of(error: BaseException) -> Blame:
     """Return who is to blame."""
     return "destination" if isinstance(error, DESTINATION_ERRORS) else "ours"
@@ -163,7 +163,10 @@ def _words(error: BaseException) -> str:
 def _due_at(error: BaseException, trial: Trial) -> datetime | None:
     if isinstance(error, Reject):
         return None
-    at = next_attempt(trial.schedule, trial.attempt, trial.limit, trial.now, trial.jitter)
+    limit = trial.limit
+    if isinstance(error, Abandoned):
+        limit = max(limit, len(trial.schedule), MOST_ABANDONED)
+    at = next_attempt(trial.schedule, trial.attempt, limit, trial.now, trial.jitter)
     if at is None or not isinstance(error, Retry) or error.after is None:
         return at
     return trial.now + max(timedelta(), min(error.after, LONGEST_DELAY))

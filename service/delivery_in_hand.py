@@ -10,9 +10,6 @@ import structlog
 from service.handling import Handler
 from service.ports import AttemptResult, DeliveryClaim
 
-APART = 3.0
-"""Seconds more, by each abandoned claim, over which the next attempts are scattered."""
-
 log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.dispatch")
 
 
@@ -40,15 +37,6 @@ class Hand:
 def leases(hands: Iterable[Hand]) -> dict[str, int]:
     """Return the fence of each delivery; one that was claimed again after a stall is held by its newer claim."""
     return {hand.claim.id: hand.claim.fence for hand in sorted(hands, key=lambda hand: hand.claim.fence)}
-
-
-def seconds_apart(abandoned: int, jitter: float) -> float:
-    """Return for how long to hold back an attempt after so many `abandoned` claims.
-
-    Whatever ends the process abandons all that is in hand with it. It comes back at one time; begun at one time, the
-    innocent would fall again with the guilty, and in the end be given up like it.
-    """
-    return APART * abandoned * jitter
 
 
 def lose(hand: Hand) -> None:

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from service.attempt import Trial, Verdict, cancelled_by_us, describe_error, ended_with_process, event_of, judge
+from service.attempt import Abandoned, Trial, Verdict, cancelled_by_us, describe_error, event_of, judge
 from service.batching import Batcher
-from service.delivery_in_hand import Hand, leases, log_outcome, lose, named, seconds_apart, tell_what_is_left
+from service.delivery_in_hand import Hand, leases, log_outcome, lose, named, tell_what_is_left
 from service.errors import StoreUnavailable
 from service.handling import Handler, Tools
 from service.lag import LagWatch
@@ -129,11 +129,11 @@ class Dispatch:
         now = self._clock.now()
         until = now + self._lease
         claims = await self._queue.claim(rooms, now=now, until=until)
-        if claims and (self._draining or self._places.worn(until, self._clock.now())):  # since the claim began
-            await self._queue.release({claim.id: claim.fence for claim in claims})
-            return []
         self._places.found(claims, rooms)
-        return claims
+        if not (self._draining or self._places.worn(until, self._clock.now())):  # since the claim began
+            return claims
+        await self._queue.release({claim.id: claim.fence for claim in claims if not claim.abandoned})
+        return [claim for claim in claims if claim.abandoned]
 
     def _start_born(self, claims: Sequence[DeliveryClaim], until: datetime) -> None:
         """Start what was born in hand, unless the commit took so long that it may be in another's by now."""
@@ -162,7 +162,7 @@ class Dispatch:
     # ── one delivery ─────────────────────────────────────────────────────────
 
     async def _deliver(self, hand: Hand) -> None:
-        verdict = ended_with_process(hand.claim.abandoned) or await self._attempt(hand)
+        verdict = await self._attempt(hand)
         hand.running = False
         await self._finish(hand, verdict)
 
@@ -180,7 +180,7 @@ class Dispatch:
         What stops it from outside cancels this one.
         """
         if hand.claim.abandoned:
-            await self._hold_back(hand)
+            return self._judged(hand, Abandoned())
         running = asyncio.create_task(self._run(hand), name=f"handler {hand.handler.name}")
         try:
             error = await running
@@ -192,12 +192,6 @@ class Dispatch:
         if isinstance(error, asyncio.CancelledError):
             error = asyncio.CancelledError("the handler cancelled itself").with_traceback(error.__traceback__)
         return self._judged(hand, error)
-
-    async def _hold_back(self, hand: Hand) -> None:
-        seconds = seconds_apart(hand.claim.abandoned, self._jitter())
-        hand.ends_by += seconds
-        await asyncio.sleep(seconds)
-        hand.started_at = self._clock.now()
 
     def _judged(self, hand: Hand, error: BaseException | None) -> Verdict:
         trial = Trial(

@@ -107,7 +107,7 @@ class Egress:
                 self.check(there.host, there.port or USUAL_PORTS[there.scheme], address)
         except EgressRefused as refused:
             return str(refused)
-        except (httpx.InvalidURL, KeyError):
+        except (httpx.InvalidURL, KeyError, UnicodeError):  # a host that is no IDNA is told by the last of these
             return "it cannot be read as an http or https address"
         return None
 

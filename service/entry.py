@@ -99,10 +99,11 @@ def apply(entry: Entry, before: Task, plan: Plan, now: datetime) -> Step:
     after = _with_lease_returned(entry, before, step.task)
     after = _with_poll_counted(entry, after, now)
     after = _with_hint(entry, after, now)
+    if after is before and entry.warning:  # a mark alone moves nothing
+        return Step(task=changed(before, warnings=(*before.warnings, entry.warning)))
     asked_for, note = (None, None) if after.final else (entry.due_at, entry.note)  # what is over waits no more
     due_at = asked_for or _due(entry, before, after, plan, now)
-    warned = entry.warning and (step.task is not before or entry.fact is None)
-    warnings = (*after.warnings, entry.warning) if warned else after.warnings
+    warnings = (*after.warnings, entry.warning) if entry.warning and step.task is not before else after.warnings
     return Step(task=changed(after, due_at=due_at, note=note, warnings=warnings), events=step.events)
 
 

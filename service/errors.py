@@ -11,6 +11,7 @@ BoomerangError
 ├── UpstreamError           the provider
 │   ├── NeverLeft           the request surely never had an effect: it may be sent again
 │   ├── Throttled           too many requests: later, and slower
+│   │   └── Paused          not sent at all: the pause that the provider asked for is not over
 │   ├── Refused             the provider's final no, in its own code and words
 │   ├── ReplyLost           sent, and no answer that says what became of it: in doubt
 │   ├── UnknownTask         the provider does not know that id
@@ -92,6 +93,10 @@ class Throttled(UpstreamError):
     def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class Paused(Throttled):
+    """The pause that the provider asked for is not over; nothing was sent."""
 
 
 class Refused(UpstreamError):

@@ -45,7 +45,7 @@ class FullRound:
         self._dispatch = dispatch
         self._upstream = upstream
         self._running: asyncio.Task[dict[str, int]] | None = None
-        self._begin_until = math.inf
+        self._begin_for = self._begin_until = math.inf
         self._stopping = False
 
     async def run(self, *, begin_for: timedelta | None = None) -> dict[str, int]:
@@ -56,8 +56,7 @@ class FullRound:
         `upstream_pause_seconds` says so. A round goes on when who asked for it has gone.
         """
         if self._running is None:
-            seconds = math.inf if begin_for is None else begin_for.total_seconds()
-            self._begin_until = asyncio.get_running_loop().time() + seconds
+            self._begin_for = math.inf if begin_for is None else begin_for.total_seconds()
             self._running = asyncio.create_task(self._work_through(), name="full round")
             self._running.add_done_callback(self._ended)
         return await asyncio.shield(self._running)
@@ -81,6 +80,7 @@ class FullRound:
     async def _work_through(self) -> dict[str, int]:
         await self._reconcile.learn()
         await self._end_what_is_in_hand()
+        self._begin_until = asyncio.get_running_loop().time() + self._begin_for
         done = Counter({"swept": await self._submit.sweep(), "submitted": 0, "polled": 0, "dispatched": 0})
         for _ in range(MOST_LAPS):
             await self._read_inbox()

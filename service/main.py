@@ -19,6 +19,7 @@ from service.errors import BadSetting, SchemaBehind
 from service.logs import configure_logs
 from service.media import missing_extras
 from service.replay import Replay
+from service.rounds import Rounds
 from service.setting_values import database_file
 from service.settings import Settings, ensure_secret_keys
 from service.store import migrate
@@ -221,7 +222,8 @@ def _services(parts: Parts, stopping: asyncio.Event, unfit: Unfit) -> Services:
 async def reconcile_once(settings: Settings) -> dict[str, int]:
     """Do one full round of submit, poll and dispatch for what is due; return how many of each.
 
-    A handler that will not end would hold the process: then what was done is logged, and the process ended by force.
+    SIGTERM or SIGINT cuts it short, as it stops the service. A handler that will not end would hold the process: then
+    what was done is logged, and the process ended by force.
     """
     configure_logs(settings.log_format, settings.log_level)
     settings = await _prepared(settings)
@@ -229,12 +231,20 @@ async def reconcile_once(settings: Settings) -> dict[str, int]:
         if why := await parts.store.health.ready():
             raise SchemaBehind(why)
         await check_destinations(settings, parts.handlers)
-        done = await parts.rounds.reconcile_once()
-        await parts.rounds.drain(CUT_OFF_AFTER)
+        done = await _one_round(parts.rounds, asked_to_stop())
         if parts.rounds.dispatch.in_hand:
             log.warning("round done", **done)
             end_by_force(after=HOLDS_ON_FOR)
         return done
+
+
+async def _one_round(rounds: Rounds, stop: asyncio.Event) -> dict[str, int]:
+    """Return what a full round has done once it is through, or cut short by `stop`, and what it began has ended."""
+    running, stopped = asyncio.create_task(rounds.reconcile_once()), asyncio.create_task(stop.wait())
+    await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
+    stopped.cancel()
+    await rounds.drain(CUT_OFF_AFTER)
+    return await running
 
 
 async def migrate_database(settings: Settings) -> str:

@@ -9,10 +9,11 @@ from datetime import timedelta
 import structlog
 
 from service.core.facts import fact_from_json
+from service.core.schedule import JITTER
 from service.core.task import Fact, Json, Source, Status, Task, TaskError, TaskId, UpstreamId
 from service.core.tokens import Tokens
 from service.entry import NOTHING_MADE, SECOND_BILL, Entry
-from service.errors import Refused, StoreUnavailable, Throttled, UnknownTask, Unwell
+from service.errors import Paused, Refused, StoreUnavailable, Throttled, UnknownTask, Unwell
 from service.hands import Hands
 from service.plan import Plan
 from service.ports import Clock, Memory, PacedUpstream, PollQueue, Signals
@@ -172,12 +173,14 @@ class Reconcile:
 
     def _put_off(self, task: Task, throttled: Throttled) -> Entry:
         """Ask again once the pause is over that the upstream asks for, but see that the task expires in time."""
-        entry = Entry(task_id=task.id, fence=task.fence, poll="throttled")
-        if throttled.retry_after is None:
-            return entry
+        entry = Entry(task_id=task.id, fence=task.fence, poll=None if isinstance(throttled, Paused) else "throttled")
         now = self._clock.now()
-        over = now + throttled.retry_after
-        return replace(entry, due_at=min(over, task.deadline_at) if now < task.deadline_at else over)
+        planned = self._plan.due(task, now)
+        if planned is None or throttled.retry_after is None:
+            return entry
+        over = now + throttled.retry_after * (1 + JITTER * self._plan.jitter())
+        due_at = max(over, planned)
+        return replace(entry, due_at=min(due_at, task.deadline_at) if now < task.deadline_at else due_at)
 
     async def _ask(self, task: Task) -> Entry:
         upstream_id = task.upstream_id or task.hinted_id

@@ -269,7 +269,7 @@ class Page:
                     target=way.target,
                     message_id=f"msg_{delivery_id}",
                     due_at=self.now,
-                    leased_until=self.births.lease(way.handler, self.now),
+                    leased_until=self.births.lease(way.handler, self.now, client=task.client if way.target else None),
                 )
             )
 

@@ -63,8 +63,8 @@ class DeliveryRow:
 class DeliveryClaim:
     """A delivery in hand: `attempt` is the one about to be made, from 1; `event` and `payload` are what it carries.
 
-    `abandoned` counts the claims before this one that came to no counted end; it is 0 when the last of them was given
-    back in order.
+    An `abandoned` one is in hand for its books only: `attempt` was begun by another claim, whose lease ran out, so that
+    nobody will ever tell how it ended.
     """
 
     id: str
@@ -76,7 +76,7 @@ class DeliveryClaim:
     event: EventRow = field(repr=False)
     payload: str | None = field(default=None, repr=False)
     created_at: datetime
-    abandoned: int = 0
+    abandoned: bool = False
 
     @property
     def sharer(self) -> str | None:

@@ -110,7 +110,10 @@ class DeliveryQueue(Protocol):
     """Deliveries that are due, first in first out within a lane."""
 
     async def claim(self, rooms: Sequence[Room], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
-        """Lease due deliveries as far as there is room, heads of their lanes only, no client above its share."""
+        """Lease due deliveries as far as there is room, heads of their lanes only, no client above its share.
+
+        The lease is what counts an attempt until its end is stored: one that ran out is claimed as `abandoned`.
+        """
 
     async def finish(self, results: Sequence[AttemptResult]) -> set[str]:
         """Store attempts and what became of their deliveries; return the ids whose fence still fitted."""

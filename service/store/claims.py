@@ -20,8 +20,8 @@ def with_payload(*columns: ColumnElement[Any], where: ColumnElement[bool] | None
     return select(*columns, inputs.c.data.label("payload")).select_from(events.outerjoin(inputs, given))
 
 
-def claim_of(row: Values, event: EventRow, payload: bytes | None, *, abandoned: int = 0) -> DeliveryClaim:
-    """Return the claim on the delivery `row`, which is leased, after so many claims that were `abandoned`."""
+def claim_of(row: Values, event: EventRow, payload: bytes | None, *, abandoned: bool = False) -> DeliveryClaim:
+    """Return the claim on the delivery `row`, which is leased; `abandoned` if it was so before, and for too long."""
     return DeliveryClaim(
         id=row["id"],
         fence=row["fence"],

@@ -24,7 +24,6 @@ CLAIMED = (
     deliveries.c.id,
     deliveries.c.fence,
     deliveries.c.attempts,
-    deliveries.c.attempted,
     deliveries.c.handler,
     deliveries.c.message_id,
     deliveries.c.target,
@@ -36,7 +35,7 @@ CHOSEN = (
     deliveries.c.id,
     deliveries.c.client,
     deliveries.c.target,
-    deliveries.c.leased_until.is_not(None).label("was_leased"),
+    deliveries.c.leased_until.is_not(None).label("abandoned"),
 )
 HELD_FIELDS = tuple(field.name for field in fields(Held) if field.name in deliveries.c)
 
@@ -50,8 +49,7 @@ class StoreDeliveryQueue:
     async def claim(self, rooms: Sequence[Room], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
         """Lease due deliveries as far as there is room, heads of their lanes only.
 
-        Every claim raises the fence and every counted attempt is kept, so that their difference is the number of claims
-        that came to no counted end: given back, or abandoned. A lease that is past tells that the last was abandoned.
+        What has a lease, one that is past, was abandoned.
         """
         async with self._database.writing() as write:
             chosen = {one["id"]: one for room in rooms for one in await _choose(write.connection, room, now)}
@@ -237,11 +235,7 @@ async def _write_outcomes(connection: AsyncConnection, pairs: Sequence[tuple[Hel
 async def _claims(connection: AsyncConnection, leased: Sequence[Values]) -> list[DeliveryClaim]:
     rows = await connection.execute(CARRIED, {"numbers": [row["event_seq"] for row in leased]})
     carried = {row["id"]: (event_of(row), row["payload"]) for row in rows.mappings()}
-    return [claim_of(row, *carried[row["event_id"]], abandoned=_abandoned(row)) for row in leased]
-
-
-def _abandoned(row: Values) -> int:
-    return row["fence"] - 1 - row["attempted"] if row["was_leased"] else 0
+    return [claim_of(row, *carried[row["event_id"]], abandoned=bool(row["abandoned"])) for row in leased]
 
 
 def _replayed(delivery_id: str, now: datetime) -> Values:

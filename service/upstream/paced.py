@@ -14,7 +14,7 @@ from functools import partial
 
 from service.byte_budget import ByteBudget
 from service.core.task import Fact, UpstreamId
-from service.errors import BoomerangError, Conflict, Refused, Throttled, UnknownTask
+from service.errors import BoomerangError, Conflict, Paused, Refused, Throttled, UnknownTask
 from service.ports import Order, Upstream
 from service.upstream.pages import Page, Paged, search
 
@@ -38,7 +38,7 @@ ANSWERED = (Refused, UnknownTask, Conflict)
 
 
 class Paced:
-    """An Upstream that keeps to a budget; during a long pause every request raises Throttled, and none is sent.
+    """An Upstream that keeps to a budget; during a long pause every request raises Paused, and none is sent.
 
     `rate` is in requests a second (with bursts of half a second's worth, at least one), `concurrency` in requests at
     once, `large` in bytes of large submissions in hand. `requests` counts by kind (create, fetch, cancel, find) and
@@ -165,27 +165,28 @@ class Pace:
     async def wait(self) -> int:
         """Wait for this caller's turn; return how many throttles had been seen when it came.
 
-        Raises Throttled rather than wait for the end of a pause that is longer than PATIENCE.
+        Raises Paused rather than wait for the end of a pause that is longer than PATIENCE.
         """
         loop = asyncio.get_running_loop()
         async with self._queue:
             while (left := max(self._full_at - self._slack, self._resume_at) - loop.time()) > INSTANT:
                 if self.pause() > PATIENCE:
-                    raise Throttled("the upstream asks for a pause", retry_after=timedelta(seconds=self.pause()))
+                    raise Paused("the upstream asks for a pause", retry_after=timedelta(seconds=self.pause()))
                 await asyncio.sleep(left)
             self._full_at = max(self._full_at, loop.time()) + self._gap
         return self._throttles
 
     def slow_down(self, asked: timedelta | None, *, seen: int) -> timedelta:
-        """Let nobody through for `asked`, else for 1, 2, 4 … 60 s; return the pause that is now left.
+        """Let nobody through for `asked`, else (as for an `asked` that is no time) for 1, 2, 4 … 60 s.
 
-        Requests that left before the last throttle was `seen` tell nothing new: they do not lengthen the next pause.
+        Return the pause that is now left. Requests that left before the last throttle was `seen` tell nothing new: they
+        do not lengthen the next pause.
         """
-        pause = min(LONGEST_PAUSE, 2.0 ** min(self._step, LARGEST_STEP)) if asked is None else asked.total_seconds()
+        pause = asked.total_seconds() if asked else min(LONGEST_PAUSE, 2.0 ** min(self._step, LARGEST_STEP))
         if seen == self._throttles:
             self._throttles += 1
             self._step = min(self._step + 1, LARGEST_STEP)
-        elif asked is None:
+        elif not asked:
             pause = 0.0
         self._resume_at = max(self._resume_at, asyncio.get_running_loop().time() + pause)
         return timedelta(seconds=self.pause())

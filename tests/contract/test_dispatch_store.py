@@ -8,12 +8,14 @@ from datetime import timedelta
 
 import pytest
 
+from service.attempt import MOST_ABANDONED
 from service.core.task import TaskId
 from service.dispatch import Dispatch
 from service.handling import Event, Handler, Tools
 from service.places import Places
+from service.ports import DeliveryView
 from service.store import Store
-from tests.contract.builders import NOW, a_delivery, a_task, add_tasks, an_event
+from tests.contract.builders import NOW, a_delivery, a_task, add_tasks, an_event, claim_deliveries
 from tests.contract.conftest import OpenStore
 from tests.unit.deliveries import LEASE, PATIENCE, SCHEDULE, MovedClock, handler, tools, view
 from tests.unit.ended import ended
@@ -122,7 +124,10 @@ async def test_a_replay_starts_over(store: Store, crew: Crew) -> None:
 
 
 async def test_an_abandoned_delivery_is_taken_over(store: Store, crew: Crew) -> None:
-    """Past the lease another process runs the delivery; what the first one says of it later changes nothing."""
+    """Past the lease another process notes that the attempt is lost, and after the schedule's delay makes the next.
+
+    What the first one says of it later changes nothing.
+    """
     entered, go = asyncio.Event(), asyncio.Event()
 
     async def slow(_: Event, __: Tools) -> None:
@@ -138,11 +143,56 @@ async def test_an_abandoned_delivery_is_taken_over(store: Store, crew: Crew) -> 
     second = crew.hire(handler("guest", crew.note))
     assert await second.round() == 1
     await ended(second)
+    assert crew.seen == []
+    crew.clock.at += SCHEDULE[1]
+    assert await second.round() == 1
+    await ended(second)
     go.set()
     await ended(first)
     delivery = await store.deliveries.delivery("e1-guest")
     assert delivery is not None
-    assert (delivery.status, delivery.last_error, crew.seen) == ("delivered", None, ["e1"])
+    assert (delivery.status, delivery.attempts, delivery.last_error, crew.seen) == ("delivered", 2, None, ["e1"])
+
+
+@pytest.mark.parametrize("born", [False, True])
+async def test_a_handler_that_ends_its_process_becomes_a_dead_letter(store: Store, crew: Crew, *, born: bool) -> None:
+    """Each attempt that nobody told the end of is counted, on the schedule; the last one is kept with its reason."""
+    event = an_event("e1", data=view(id="t1").to_json())
+    await add_tasks(store, a_task("t1"))
+    async with store.ledger.transaction() as transaction:
+        row = a_delivery(event, "guest", leased_until=NOW + LEASE if born else None)
+        in_hand = await transaction.append([event], [row])
+    survivor = crew.hire(handler("guest", crew.note, attempts=2))
+    delays: list[float] = []
+    while (found := await _delivery(store)).due_at:
+        crew.clock.at = max(crew.clock.at, found.due_at)
+        in_hand = in_hand or await claim_deliveries(store, "guest", now=crew.clock.at)
+        assert [claim.attempt for claim in in_hand] == [len(delays) + 1]
+        in_hand = []  # and with them ends the process
+        crew.clock.at += LEASE
+        assert await survivor.round() == 1
+        await ended(survivor)
+        delays += [(at - crew.clock.at).total_seconds() for at in [(await _delivery(store)).due_at] if at]
+    assert delays == [5.0] + [30.0] * (MOST_ABANDONED - 2)
+    assert (found.status, found.fault, found.attempts, crew.seen) == ("dead", "ours", MOST_ABANDONED, [])
+    assert found.last_error == "Abandoned: the process ended during the attempt, or lost its lease"
+
+
+async def test_one_lost_process_costs_no_delivery(store: Store, crew: Crew) -> None:
+    """A handler's own limit does not count what was perhaps no fault of its own: it is tried once more."""
+    await _add(store, "e1")
+    assert await claim_deliveries(store, "guest")
+    crew.hire(handler("guest", crew.note, attempts=1))
+    for wait in (LEASE, SCHEDULE[1]):
+        crew.clock.at += wait
+        assert await crew.work_off() == 1
+    assert ((await _delivery(store)).status, crew.seen) == ("delivered", ["e1"])
+
+
+async def _delivery(store: Store) -> DeliveryView:
+    found = await store.deliveries.delivery("e1-guest")
+    assert found is not None
+    return found
 
 
 async def test_a_drained_process_hands_over_at_once(store: Store, crew: Crew) -> None:

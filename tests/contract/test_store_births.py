@@ -69,7 +69,7 @@ async def test_abandoned_birth_is_claimed_after_its_lease(store: Store) -> None:
     [lost] = await _append(store, [event], [a_delivery(event, leased_until=UNTIL)])
     assert await claim_deliveries(store, now=UNTIL - SECOND) == []
     [claim] = await claim_deliveries(store, now=UNTIL)
-    assert (claim.id, claim.fence, claim.attempt) == (lost.id, 2, 1)
+    assert (claim.id, claim.fence, claim.attempt, claim.abandoned) == (lost.id, 2, 1, True)
     assert await store.deliveries.finish([an_attempt(lost, "dead")]) == set()
 
 
@@ -106,7 +106,7 @@ async def test_birth_is_renewed_and_given_back_like_a_claim(store: Store) -> Non
     assert await store.deliveries.renew({claim.id: claim.fence}, until=UNTIL + LEASE) == {claim.id}
     assert await claim_deliveries(store, now=UNTIL) == []
     await store.deliveries.release({claim.id: claim.fence})
-    assert [one.attempt for one in await claim_deliveries(store)] == [1]
+    assert [(one.attempt, one.abandoned) for one in await claim_deliveries(store)] == [(1, False)]
 
 
 async def test_finish_rings_only_for_what_waits(store: Store) -> None:

@@ -169,7 +169,7 @@ async def test_late_writer_with_an_old_fence_changes_nothing(store: Store) -> No
     [late] = await claim_deliveries(store)
     assert await claim_deliveries(store, now=NOW + LEASE - SECOND) == []
     [current] = await claim_deliveries(store, now=NOW + LEASE)
-    assert (current.fence, current.attempt) == (late.fence + 1, 1)
+    assert (current.fence, current.attempt, current.abandoned) == (late.fence + 1, 1, True)
     assert await store.deliveries.finish([an_attempt(late, "dead", fault="ours")]) == set()
     assert await store.deliveries.renew({late.id: late.fence}, until=NOW + HOUR) == set()
     await store.deliveries.release({late.id: late.fence})
@@ -206,7 +206,7 @@ async def test_released_delivery_is_due_at_once_and_uncounted(store: Store) -> N
     await store.deliveries.release({claim.id: claim.fence})
     assert await store.deliveries.finish([an_attempt(claim)]) == set()
     [again] = await claim_deliveries(store)
-    assert (again.attempt, again.message_id) == (1, claim.message_id)
+    assert (again.attempt, again.abandoned, again.message_id) == (1, False, claim.message_id)
 
 
 async def test_replay_starts_afresh(store: Store) -> None:

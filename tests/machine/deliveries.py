@@ -33,6 +33,7 @@ class WholeMachine(LifeMachine):
         assert found <= due
         for claim in claims:
             one = self.model.deliveries[claim.id]
+            assert claim.abandoned == (one.lease is not None)
             one.fence, one.lease = one.fence + 1, now + LEASE
             assert (claim.fence, claim.attempt) == (one.fence, one.attempts + 1)
         self.in_hand += claims

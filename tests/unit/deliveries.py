@@ -154,10 +154,12 @@ class Queue:
         self.claiming.set()
         await self.held.wait()
         self._raise_if_broken()
-        due = [row for room in rooms for row in self._due(room, now)]
-        for row in due:
-            row.leased_until, row.fence = until, row.fence + 1
-        return [replace(row.claim, fence=row.fence, attempt=row.attempts + 1) for row in due]
+        return [self._lease(row, until) for room in rooms for row in self._due(room, now)]
+
+    def _lease(self, row: Row, until: datetime) -> DeliveryClaim:
+        abandoned = row.leased_until is not None
+        row.leased_until, row.fence = until, row.fence + 1
+        return replace(row.claim, fence=row.fence, attempt=row.attempts + 1, abandoned=abandoned)
 
     def _due(self, room: Room, now: datetime) -> list[Row]:
         mine = [row for row in self.rows.values() if row.claim.handler in room.names]

@@ -16,7 +16,7 @@ from service.handling import Event, Tools
 from service.store.ledger import StoreTransaction
 from tests.unit.deliveries import PATIENCE, handler, tools
 from tests.unit.ended import ended
-from tests.unit.loops import LEASE, Loop, a_loop
+from tests.unit.loops import LEASE, SECOND, Loop, a_loop
 
 
 class Guest:
@@ -35,9 +35,11 @@ class Guest:
 
 
 @asynccontextmanager
-async def _scene(place: Path, *, opened: bool = True, places: int = 2) -> AsyncIterator[tuple[Loop, Dispatch, Guest]]:
+async def _scene(
+    place: Path, *, name: str = "log", opened: bool = True, places: int = 2
+) -> AsyncIterator[tuple[Loop, Dispatch, Guest]]:
     guest = Guest()
-    async with a_loop(place, handlers=("log",), crew=(handler("log", guest, concurrency=places),)) as loop:
+    async with a_loop(place, handlers=(name,), crew=(handler(name, guest, concurrency=places),)) as loop:
         dispatch = Dispatch(
             loop.store.deliveries,
             loop.places,
@@ -111,9 +113,23 @@ async def test_what_was_committed_too_late_is_left_to_others(tmp_path: Path, mon
             task = await loop.submitted()
         assert (dispatch.in_hand, guest.tasks) == (0, [])
         assert await loop.store.signals.wait("dispatch", 0)
-        assert await dispatch.round() == 1
-        await _settled(dispatch)
+        for wait in (timedelta(), 5 * SECOND):  # its lease is over, so that somebody may have begun it
+            loop.clock.move(wait)
+            assert await dispatch.round() == 1
+            await _settled(dispatch)
         assert guest.tasks == [task.id]
+
+
+async def test_births_have_places_only_within_the_share_of_their_client(tmp_path: Path) -> None:
+    """Of four places a client's targets take two, also where nothing had waited before."""
+    async with _scene(tmp_path, name="webhook", places=4) as (loop, dispatch, guest):
+        guest.may_end.clear()
+        for _ in range(4):
+            await loop.submitted(notify=[{"handler": "webhook", "url": "https://ann.example/"}])
+        assert dispatch.in_hand == 2
+        await loop.submitted(client="bob", notify=[{"handler": "webhook", "url": "https://bob.example/"}])
+        assert dispatch.in_hand == 3
+        guest.may_end.set()
 
 
 async def test_what_finds_no_place_waits_its_turn(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from datetime import timedelta
 
 import pytest
 
-from service.attempt import MOST_ABANDONED
 from service.core.view import TaskView
 from service.errors import Reject, Retry
 from service.handling import Event, Tools
@@ -216,17 +215,6 @@ async def test_a_handler_that_cancels_its_own_task_has_failed_an_attempt(goes_on
     assert [result.outcome for result in made.queue.results] == ["retry", "retry", "dead"]
     assert {result.error for result in made.queue.results} == {"CancelledError: the handler cancelled itself"}
     assert made.queue.results[2].fault == "ours"
-
-
-async def test_a_delivery_that_ends_its_process_is_run_no_more() -> None:
-    """After too many claims that came to no end it is a dead letter, and its handler is not called once more."""
-    guest = Guest()
-    made = stage(handler("guest", guest))
-    made.queue.put("guest", abandoned=MOST_ABANDONED)
-    await made.run_once()
-    [result] = made.queue.results
-    assert (result.outcome, result.fault) == ("dead", "ours")
-    assert guest.events == []
 
 
 async def test_a_handler_that_ended_just_before_it_is_stopped_has_delivered() -> None:

@@ -9,7 +9,7 @@ import pytest
 from service import dispatch
 from service.errors import StoreUnavailable
 from service.handling import Event, Tools
-from tests.unit.deliveries import LEASE, PATIENCE, Stage, handler, stage
+from tests.unit.deliveries import LEASE, NOW, PATIENCE, SCHEDULE, Stage, handler, stage
 from tests.unit.ended import ended
 from tests.unit.guests import BlackHole, Deaf, Guest, outcomes_logged
 
@@ -49,8 +49,9 @@ async def test_a_result_that_is_never_stored_leaves_the_place() -> None:
     async with asyncio.timeout(PATIENCE):
         await ended(made.dispatch)
     made.queue.broken = None
-    made.clock.at += LEASE
-    await made.run_once()
+    for wait in (LEASE, SCHEDULE[1]):
+        made.clock.at += wait
+        await made.run_once()
     assert len(guest.events) == 2
     assert made.queue.rows["delivery-1"].status == "delivered"
 
@@ -103,7 +104,7 @@ async def test_a_lost_lease_stops_the_handler(black_hole: tuple[BlackHole, Stage
 
 
 async def test_a_delivery_claimed_twice_is_held_by_its_newer_claim(black_hole: tuple[BlackHole, Stage]) -> None:
-    """After a stall longer than its lease a process may claim its own delivery again: the older handler is stopped."""
+    """After a stall longer than its lease a process may find its own attempt abandoned: the handler is stopped."""
     _, made = black_hole
     made.queue.put("hole")
     await made.dispatch.round()
@@ -111,11 +112,25 @@ async def test_a_delivery_claimed_twice_is_held_by_its_newer_claim(black_hole: t
     await made.dispatch.round()
     assert made.dispatch.in_hand == 2
     await made.dispatch.renew()
-    for _ in range(10):  # steps of the loop that a cancelled handler may take to its end
-        await asyncio.sleep(0)
-    await made.dispatch.renew()
-    assert made.dispatch.in_hand == 1
-    assert made.queue.rows["delivery-1"].leased_until == made.clock.at + LEASE
+    async with asyncio.timeout(PATIENCE):
+        await ended(made.dispatch)
+    assert [(result.outcome, result.fence) for result in made.queue.results] == [("retry", 2)]
+
+
+async def test_a_late_claim_of_what_was_abandoned_still_counts() -> None:
+    """An attempt whose process ended is noted even by a claim that is too late to run anything."""
+    made = stage(handler("guest", Guest()))
+    made.queue.put("guest")
+    row = made.queue.rows["delivery-1"]
+    row.leased_until = NOW
+    made.queue.held.clear()
+    running = asyncio.create_task(made.dispatch.round())
+    await asyncio.wait_for(made.queue.claiming.wait(), PATIENCE)
+    made.clock.at += LEASE
+    made.queue.held.set()
+    assert await running == 1
+    await ended(made.dispatch)
+    assert (made.queue.released, row.attempts, row.due_at) == ([], 1, made.clock.at + SCHEDULE[1])
 
 
 async def test_a_late_result_meets_the_fence() -> None:

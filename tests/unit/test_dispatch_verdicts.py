@@ -11,17 +11,14 @@ import pytest
 
 from service.attempt import (
     LONGEST_DELAY,
-    MOST_ABANDONED,
     MOST_TEXT,
     Trial,
     describe_error,
-    ended_with_process,
     event_of,
     fault_of,
     judge,
 )
 from service.core.task import EventType
-from service.delivery_in_hand import seconds_apart
 from service.errors import Reject, Retry, StoreUnavailable, Unwell
 from service.handling import Artifact
 from tests.unit.deliveries import NOW, SCHEDULE, claim_for, view
@@ -109,20 +106,6 @@ def test_the_destination_is_to_blame(error: Exception) -> None:
 def test_we_are_to_blame(error: BaseException) -> None:
     """Bugs, a full disk and our own database are our fault."""
     assert fault_of(error) == "ours"
-
-
-def test_an_attempt_that_ends_its_process_is_given_up_in_the_end() -> None:
-    """Ten claims in vain are no chance any more: the delivery is a dead letter of ours."""
-    assert ended_with_process(MOST_ABANDONED - 1) is None
-    verdict = ended_with_process(MOST_ABANDONED)
-    assert verdict is not None
-    assert (verdict.outcome, verdict.fault) == ("dead", "ours")
-    assert verdict.error == "the process ended during the attempt, 10 times"
-
-
-def test_abandoned_attempts_are_scattered() -> None:
-    """The more often, the farther apart; one that was never abandoned begins at once."""
-    assert [seconds_apart(abandoned, 0.5) for abandoned in (0, 1, 4)] == [0.0, 1.5, 6.0]
 
 
 def test_a_pause_that_is_no_time_is_the_handlers_error() -> None:

@@ -161,7 +161,7 @@ def test_written_address_that_the_operator_allows_is_fine() -> None:
     assert egress.refusal("http://127.0.0.1/")
 
 
-@pytest.mark.parametrize("url", ["http://[::1", "ftp://127.0.0.1/", "http://\x00/"])
+@pytest.mark.parametrize("url", ["http://[::1", "ftp://127.0.0.1/", "http://\x00/", "https://xn--/"])
 def test_what_nobody_can_dial_is_refused_too(url: str) -> None:
     """The client that dials could not read it either."""
     assert Egress().refusal(url) == "it cannot be read as an http or https address"

@@ -70,6 +70,17 @@ async def test_retry_after_stops_everything_for_as_long_as_it_says() -> None:
     assert [round(at) for at in double.times] == [0, 4, 4, 4]
 
 
+async def test_a_pause_of_no_time_is_none_that_was_named() -> None:
+    """Retry-After: 0 lets nobody ask again at once, and for ever: the pauses grow as where none was named."""
+    double = Double(*[Throttled("slow", retry_after=timedelta()) for _ in range(2)])
+    budget = paced(double, concurrency=1)
+    (first,) = await fetches(budget, 1)
+    await asyncio.sleep(1)
+    (second,) = await fetches(budget, 1)
+    told = [one.retry_after for one in (first, second) if isinstance(one, Throttled)]
+    assert told == [timedelta(seconds=1), timedelta(seconds=2)]
+
+
 async def test_a_long_pause_holds_nobody_up() -> None:
     """Who would have to wait for long is told so at once, with what is left of the pause; nothing is asked in it."""
     double = Double(Throttled("slow", retry_after=timedelta(seconds=30)))

@@ -116,6 +116,7 @@ async def test_questions_are_put_off_to_the_end_of_a_pause(tmp_path: Path) -> No
         assert (len(loop.upstream.asked), after.polls, after.leased_until) == (1, 0, None)
         assert after.due_at
         assert HOUR - MINUTE < after.due_at - loop.clock.now() <= HOUR
+        assert await loop.happened(task.id, "poll") == []  # nothing was asked
 
 
 async def test_a_pause_lets_expire_what_expires(tmp_path: Path) -> None:
