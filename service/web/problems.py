@@ -72,7 +72,6 @@ MEANINGS: tuple[tuple[type[Exception], int, str], ...] = (
     (errors.UnreadableBody, 400, "unreadable-body"),
     (errors.NotFound, 404, "not-found"),
     (errors.Conflict, 409, "conflict"),
-    (errors.Paused, 503, "upstream-throttled"),
     (errors.Throttled, 503, "upstream-throttled"),
     (errors.UpstreamError, 502, "upstream-error"),
     (errors.StoreUnavailable, 503, "store-unavailable"),

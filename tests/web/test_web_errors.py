@@ -20,6 +20,7 @@ KINDS = [
     (errors.NotFound("x"), 404, "not-found"),
     (errors.Conflict("x"), 409, "conflict"),
     (errors.Throttled("x", retry_after=timedelta(seconds=1.5)), 503, "upstream-throttled"),
+    (errors.Paused("x", retry_after=timedelta(hours=1)), 503, "upstream-throttled"),
     (errors.NeverLeft("x"), 502, "upstream-error"),
     (errors.Refused("c", "x"), 502, "upstream-error"),
     (errors.ReplyLost("x"), 502, "upstream-error"),
