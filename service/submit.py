@@ -32,6 +32,9 @@ LAST_WORD = 1.5
 SAY_EVERY = timedelta(seconds=5)
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
+Claimed = tuple[TaskId, int]
+"""A claim in hand: the task and its fence, since one process may hold a task by an older claim and a newer one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SubmitTerms:
@@ -68,7 +71,7 @@ class Submit:
         self._terms = terms
         self._jitter = jitter
         self._said_at = LONG_AGO
-        self._leased_until: dict[TaskId, datetime] = {}
+        self._leased_until: dict[Claimed, datetime] = {}
         self._hands: Hands[TaskId] = Hands(
             most=terms.concurrency,
             lease=terms.lease,
@@ -95,7 +98,7 @@ class Submit:
         if self._hands.closed:  # since the claim began
             await asyncio.gather(*(self._record.add(self._unsent(task)) for task in claimed))
             return []
-        self._leased_until.update((task.id, now + self._terms.lease) for task in claimed)
+        self._leased_until.update(((task.id, task.fence), now + self._terms.lease) for task in claimed)
         begun = [self._hands.start(task.id, task.fence, self._submit(task)) for task in claimed]
         if len(claimed) < limit:
             await self._say_what_waits(now)
@@ -131,12 +134,13 @@ class Submit:
     async def _renew(self, held: Mapping[TaskId, int]) -> set[TaskId]:
         until = self._clock.now() + self._terms.lease
         kept = await self._queue.renew(held, until=until)
-        self._leased_until = {one: until if one in kept else then for one, then in self._leased_until.items()}
+        renewed = {(one, held[one]) for one in kept}
+        self._leased_until = {one: until if one in renewed else then for one, then in self._leased_until.items()}
         return kept
 
     def _still_ours(self, task: Task) -> bool:
         """Whether nobody else may have taken `task` for abandoned, as after a sleep of this machine."""
-        return self._clock.now() < self._leased_until.get(task.id, LONG_AGO)
+        return self._clock.now() < self._leased_until.get((task.id, task.fence), LONG_AGO)
 
     async def _submit(self, task: Task) -> None:
         started = self._clock.now()
@@ -187,7 +191,7 @@ class Submit:
         except Exception as error:  # noqa: BLE001 - whatever went wrong: only what was being sent may have left
             return self._broken_off(task, sending, error)
         finally:
-            self._leased_until.pop(task.id, None)
+            self._leased_until.pop((task.id, task.fence), None)
         return Entry(task_id=task.id, fact=fact, source=Source.SUBMIT, fence=task.fence, submission=task.submission)
 
     def _broken_off(self, task: Task, sending: Sending, error: Exception) -> Entry:

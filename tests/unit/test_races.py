@@ -4,6 +4,7 @@ import asyncio
 from datetime import datetime
 from pathlib import Path
 
+import anyio
 import pytest
 
 from service.core.task import Fact, Status, Task, TaskError
@@ -64,6 +65,33 @@ async def test_sweep_that_comes_late_doubts_nothing(tmp_path: Path, monkeypatch:
         monkeypatch.setattr(other.store.tasks, "sweep", slow)
         assert await other.submit.sweep() == 1
         assert (await loop.task(task.id)).status is Status.QUEUED
+
+
+async def test_lost_claim_does_not_send_under_the_lease_of_the_next_one(tmp_path: Path) -> None:
+    """A process that claims a task again, while its earlier claim still waits to leave, sends it once."""
+    async with a_world(tmp_path, resubmit_in_doubt=True) as world:
+        sleeper, other = world.process(), world.process()
+        world.upstream.gate = asyncio.Event()
+        task = await sleeper.accept()
+        await sleeper.submit.round()
+        async with asyncio.timeout(PATIENCE):
+            await world.upstream.arrived.wait()
+        world.clock.move(LEASE + SECOND)
+        await other.submit.sweep()
+        world.clock.move(IN_DOUBT_FOR - LEASE)
+        await other.poll_due()
+        world.upstream.arrived.clear()
+        assert await sleeper.submit.round() == 1
+        async with asyncio.timeout(PATIENCE):
+            await world.upstream.arrived.wait()
+        world.upstream.line = asyncio.Event()
+        world.upstream.gate.set()
+        await anyio.wait_all_tasks_blocked()
+        world.upstream.line.set()
+        await ended(sleeper.submit)
+        after = await other.task(task.id)
+        assert (after.status, after.submission) == (Status.IN_PROGRESS, 2)
+        assert world.upstream.bills == {task.id: 1}
 
 
 async def test_failure_of_an_older_submission_is_not_that_of_the_newer(tmp_path: Path) -> None:
