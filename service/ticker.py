@@ -53,8 +53,9 @@ class SteadyScheduler(AsyncIOScheduler):  # type: ignore[misc] # APScheduler shi
         for job in self.get_jobs():
             if abs(job.next_run_time - now) > job.trigger.interval + LOOK_AT_THE_CLOCK:
                 job.modify(next_run_time=now)
-        wait: float = super()._process_jobs()
-        return min(wait, LOOK_AT_THE_CLOCK.total_seconds())
+        wait: float | None = super()._process_jobs()  # None where it knows of nothing to wait for, as while it stops
+        longest = LOOK_AT_THE_CLOCK.total_seconds()
+        return longest if wait is None else min(wait, longest)
 
 
 class Ticker:

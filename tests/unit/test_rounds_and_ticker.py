@@ -2,18 +2,19 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from structlog.testing import capture_logs
 
 from service import ticker as ticker_module
 from service.errors import StoreUnavailable
 from service.store.signals import LocalSignals
-from service.ticker import Round, Ticker
+from service.ticker import Round, SteadyScheduler, Ticker
 from tests.unit.full import rounds_of
 from tests.unit.loops import PATIENCE, a_loop
 
@@ -206,6 +207,13 @@ async def test_round_that_ends_for_good_is_told(error: BaseException, monkeypatc
         assert ticker.unfit() == "round-one has ended unforeseen; restart the process"
         await ticker.stop()
     assert [(line["log_level"], line["what"]) for line in lines] == [("error", "round-one")]
+
+
+async def test_the_clock_rings_on_where_nothing_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """APScheduler names no time to wait for when it has no job; the clock is looked at all the same."""
+    scheduler = SteadyScheduler(timezone=UTC)
+    monkeypatch.setattr(AsyncIOScheduler, "_process_jobs", lambda _: None)
+    assert scheduler._process_jobs() == 2.0
 
 
 async def test_missed_rings_are_one_ring() -> None:
