@@ -196,8 +196,12 @@ async def test_fault_that_is_no_callbacks_own_sets_none_aside(
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
 
-        async def impossible(*_: object, **__: object) -> list[Recorded]:
-            raise fault
+        write = loop.record._write
+
+        async def impossible(*given: Any, kept: bool = False) -> list[Recorded]:
+            if kept:
+                raise fault
+            return await write(*given)
 
         with monkeypatch.context() as broken:
             broken.setattr(loop.record, "_write", impossible)
