@@ -28,8 +28,8 @@ MOST_READ = 8_000
 LONGEST_DELAY = timedelta(days=30)
 """A handler that asks for a longer delay gets this one."""
 
-MOST_ABANDONED = 8
-"""Attempts that may be abandoned at least, however short the schedule: nobody knows whose fault each of them was."""
+LEAST_ATTEMPTS = 8
+"""An abandoned attempt gives its delivery up from this one on, however short the schedule: whose fault is not known."""
 
 NOT_THEIRS = (Path(__file__).parent, Path(sysconfig.get_path("stdlib")))
 INSTALLED = frozenset({"site-packages", "dist-packages"})
@@ -55,7 +55,7 @@ class Abandoned(Exception):
 
     It is an attempt that has failed, on the schedule, so that a handler that ends its process becomes a dead letter.
     Since it may as well have been killed for a reason of its own, a handler's own limit does not apply: the delivery is
-    given up for it only once the whole schedule is used up, and after MOST_ABANDONED attempts.
+    given up for it only once the whole schedule is used up, and after LEAST_ATTEMPTS of them.
     """
 
     def __init__(self) -> None:
@@ -165,7 +165,7 @@ def _due_at(error: BaseException, trial: Trial) -> datetime | None:
         return None
     limit = trial.limit
     if isinstance(error, Abandoned):
-        limit = max(limit, len(trial.schedule), MOST_ABANDONED)
+        limit = max(limit, len(trial.schedule), LEAST_ATTEMPTS)
     at = next_attempt(trial.schedule, trial.attempt, limit, trial.now, trial.jitter)
     if at is None or not isinstance(error, Retry) or error.after is None:
         return at

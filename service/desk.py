@@ -11,7 +11,7 @@ import anyio
 from service.core.inputs import Input
 from service.core.media import Inspector
 from service.core.params import Checked, duration_bucket
-from service.core.routing import Refusal, any_address
+from service.core.routing import WhyNotDialled
 from service.core.task import Fact, Json, Status, Task, TaskId
 from service.entry import SECOND_BILL, Entry
 from service.errors import Conflict, NotFound
@@ -35,9 +35,9 @@ class Terms:
     provider: str
     task_deadline: timedelta
     off_peak_deadline: timedelta
+    refusal: WhyNotDialled
     allow_off_peak: bool = False
     handlers: frozenset[str] = frozenset()
-    refusal: Refusal = any_address
 
 
 class Desk:

@@ -2,15 +2,14 @@
 
 import errno
 from collections.abc import Collection
-from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryFile
-from urllib.parse import urlsplit
 
+import httpx
 import structlog
 from anyio.to_thread import run_sync
 
-from service.egress import Egress, EgressRefused
+from service.egress import USUAL_PORTS, Egress, EgressRefused, written
 from service.errors import BadSetting
 from service.setting_values import archive_directory
 from service.settings import Settings
@@ -18,7 +17,7 @@ from service.settings import Settings
 PASSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT})
 """What may keep a disk from being written to for a while: no reason not to start, since deliveries are tried again."""
 
-PORTS = {"http": 80, "https": 443}
+LOOPBACK = "127.0.0.1"
 
 log = structlog.get_logger("boomerang")
 
@@ -33,26 +32,15 @@ async def check_destinations(settings: Settings, handlers: Collection[str]) -> N
 
 def check_webhook(url: str, allow: Collection[str]) -> None:
     """Refuse an address that the egress guard refuses whatever it resolves to; a name is resolved at each dial."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    address = "127.0.0.1" if host == "localhost" else host
-    if not _is_address(address):
-        return
+    egress, there = Egress(allow), httpx.URL(url)
     try:
-        Egress(allow).check(host, parts.port or PORTS[parts.scheme], address)
+        for address in [LOOPBACK] if there.host == "localhost" else written(there.host):
+            egress.check(there.host, there.port or USUAL_PORTS[there.scheme], address)
     except EgressRefused:
         raise BadSetting(
             "BOOMERANG_WEBHOOK_URL leads to an address that is not public; no event is sent there unless "
             "BOOMERANG_EGRESS_ALLOW names its host or network"
         ) from None
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def check_archive(folder: Path) -> None:

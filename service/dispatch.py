@@ -74,7 +74,7 @@ class Dispatch:
         return len(await self.begin())
 
     async def begin(self) -> list[asyncio.Task[None]]:
-        """Claim what is due for the free places of all handlers and start it; return the tasks that deliver it.
+        """Claim what is due for the free places of all handlers and start it; return the asyncio tasks that deliver it.
 
         Never waits for a handler. Raises StoreUnavailable when nothing can be claimed.
         """
@@ -84,13 +84,13 @@ class Dispatch:
             return [self._start(claim, self._places.handler(claim.handler)) for claim in claims]
 
     def under_way(self) -> set[asyncio.Task[None]]:
-        """Return the tasks that deliver what is in hand, but for handlers that took no notice of their timeout."""
+        """Return the asyncio tasks that deliver what is in hand, without handlers that are past their timeout."""
         now = asyncio.get_running_loop().time()
         heard = [hand for hand in self._hands if not (hand.deaf or hand.overdue(now))]
         return {hand.task for hand in heard if hand.task}
 
     async def drain(self, seconds: float) -> None:
-        """Claim no more, wait up to `seconds`, then cancel what still runs and give its leases back, uncounted."""
+        """Claim no more and wait up to `seconds`; then end what is past its time, and give the rest back, uncounted."""
         self._draining = True
         until = asyncio.get_running_loop().time() + seconds
         with suppress(TimeoutError):
@@ -99,8 +99,8 @@ class Dispatch:
                 async with self._claiming:  # a round may still be giving back what it claimed
                     pass
         await self._wait(max(0.0, until - asyncio.get_running_loop().time()))
-        await self._try(self.give_up_stuck)
-        await self._give_up([hand for hand in self._hands if hand.running])
+        await self._try(self.end_stuck)
+        await self._give_back([hand for hand in self._hands if hand.running])
         await self._wait(GOODBYE)
         tell_what_is_left(self._hands)
         if self._keeper:
@@ -118,7 +118,7 @@ class Dispatch:
             if hand.running and not mine:
                 lose(hand)
 
-    async def give_up_stuck(self) -> None:
+    async def end_stuck(self) -> None:
         """End the attempts of handlers that took no notice of their timeout; their places stay taken."""
         now = asyncio.get_running_loop().time()
         await asyncio.gather(*[self._end_stuck(hand) for hand in self._hands if hand.overdue(now)])
@@ -266,7 +266,7 @@ class Dispatch:
             while self._hands:
                 await asyncio.sleep(self._lease.total_seconds() / 3)
                 await self._try(self.renew)
-                await self._try(self.give_up_stuck)
+                await self._try(self.end_stuck)
         self._keeper = None
 
     async def _try(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -275,7 +275,7 @@ class Dispatch:
         except Exception as error:  # noqa: BLE001 - the next beat tries again, and a lease outlives two of them
             log.warning("leases not looked after", step=step.__name__, error=describe_error(error))
 
-    async def _give_up(self, hands: Sequence[Hand]) -> None:
+    async def _give_back(self, hands: Sequence[Hand]) -> None:
         tasks = [hand.task for hand in hands if hand.task]
         for hand in hands:
             log.info("delivery given back", **named(hand))

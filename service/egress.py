@@ -6,7 +6,6 @@ SNI and the certificate check. A name that changes its mind between check and di
 """
 
 import asyncio
-import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -14,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import httpcore
 import httpx
@@ -22,14 +21,11 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
 from service.errors import BadSetting, Reject
+from service.setting_values import Network, egress_target
 
 Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
-_NAME = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?)*")
-_WITH_PORT = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]+):(?P<port>\d{1,5})")
-_MAX_PORT = 65535
 USUAL_PORTS = {"http": 80, "https": 443}
 LOOK_UPS = CapacityLimiter(32)
 
@@ -94,7 +90,7 @@ class Egress:
         except ValueError as error:
             raise EgressRefused(f"{host} resolves to something that is no address") from error
         if not _public(found) and not any(one.covers(host, port, found) for one in self._allowed):
-            refused = LiteralRefused if _written(host) else EgressRefused
+            refused = LiteralRefused if written(host) else EgressRefused
             raise refused(
                 f"{host} is at {found}, which is not public: it is not dialled unless BOOMERANG_EGRESS_ALLOW names it"
             )
@@ -103,7 +99,7 @@ class Egress:
         """Return why `url` is never dialled; None where it may be, and where only a look-up can tell."""
         try:
             there = httpx.URL(url)
-            for address in _written(there.host):
+            for address in written(there.host):
                 self.check(there.host, there.port or USUAL_PORTS[there.scheme], address)
         except EgressRefused as refused:
             return str(refused)
@@ -112,7 +108,7 @@ class Egress:
         return None
 
 
-def _written(host: str) -> Sequence[str]:
+def written(host: str) -> Sequence[str]:
     """Return the addresses that `host` itself is, in any spelling that needs no look-up; none for a name."""
     with suppress(OSError, UnicodeError):
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
@@ -127,24 +123,10 @@ def _public(address: Address) -> bool:
 
 
 def _allowed(text: str) -> Allowed:
-    host, port = text, None
-    if found := _WITH_PORT.fullmatch(text):
-        host, port = found["host"], int(found["port"])
-    if port is not None and not 0 < port <= _MAX_PORT:
-        raise BadSetting(f"BOOMERANG_EGRESS_ALLOW: {text} has no valid port")
-    return Allowed(_target(host.strip("[]"), text), port)
-
-
-def _target(host: str, text: str) -> Network | str:
     try:
-        return ip_network(host)
+        return Allowed(*egress_target(text))
     except ValueError as error:
-        name = host.lower().rstrip(".")
-        if _NAME.fullmatch(name) and not name.replace(".", "").isdigit():
-            return name
-        raise BadSetting(
-            f"BOOMERANG_EGRESS_ALLOW: {text} is neither a network like 127.0.0.0/8 nor a host like media.internal"
-        ) from error
+        raise BadSetting(f"BOOMERANG_EGRESS_ALLOW {error}; {text} is none of these") from error
 
 
 async def resolve(host: str, port: int) -> list[str]:

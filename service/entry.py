@@ -13,7 +13,10 @@ ANOTHERS_ID = "the upstream named this task as it had named another one: what be
 EAGER_POLLS = 32
 BREATHER = timedelta(seconds=1)
 SECOND_BILL = "the reply to a submission was lost, and the task was submitted again: the upstream may bill it twice"
-"""Marks a task that was submitted again in doubt: the operator's yes is to a second bill, not to a third."""
+"""Marks a task that was submitted again in doubt: the operator's yes is to a second bill, not to a third.
+
+Stored among the task's warnings, and compared with them: reworded, a task under way could be billed a third time.
+"""
 
 NOTHING_MADE = frozenset({Status.FAILED, Status.CANCELED})
 
@@ -40,9 +43,9 @@ class Entry:
     conclusions from that lease, and do nothing once it was lost; nor do `only_if` entries for another status.
     `submission` is the one that the fact is about. `due_at` overrules the plan. `named` is the id that a callback's
     body named, which need not be one that the upstream's GET knows. `tried` counts a sending that never left.
-    `warning` is kept with the task; an entry whose warning is there already does nothing. `poll` is
-    for the history. `expires` lets a task that is past its deadline and not at its end expire in the same commit:
-    between two, its step would be due again, and be taken up for ever.
+    `warning` is kept with the task if the entry advances it, or brings nothing else; an entry whose warning is there
+    already does nothing. `poll` is for the history. `expires` lets a task that is past its deadline and not at its end
+    expire in the same commit: between two, its step would be due again, and be taken up for ever.
     """
 
     task_id: TaskId

@@ -45,19 +45,20 @@ class FullRound:
         self._dispatch = dispatch
         self._upstream = upstream
         self._running: asyncio.Task[dict[str, int]] | None = None
-        self._begin_for = self._begin_until = math.inf
+        self._begin_until = math.inf
         self._stopping = False
 
     async def run(self, *, begin_for: timedelta | None = None) -> dict[str, int]:
         """Work through everything that is due now, and what that makes due; return how many of each were done.
 
-        With `begin_for` nothing more is begun after that time: what is left is for the next round. While the upstream
-        asks for a pause longer than PATIENCE, what needs it is given up for this time: the answer's
-        `upstream_pause_seconds` says so. A round goes on when who asked for it has gone.
+        With `begin_for` nothing more is begun once that much time has gone since what was in hand before ended; what is
+        left is for the next round. Who joins a round that is running gets that round's time. While the upstream asks
+        for a pause longer than PATIENCE, what needs it is given up for this time: the answer's `upstream_pause_seconds`
+        says so. A round goes on when who asked for it has gone.
         """
         if self._running is None:
-            self._begin_for = math.inf if begin_for is None else begin_for.total_seconds()
-            self._running = asyncio.create_task(self._work_through(), name="full round")
+            seconds = math.inf if begin_for is None else begin_for.total_seconds()
+            self._running = asyncio.create_task(self._work_through(seconds), name="full round")
             self._running.add_done_callback(self._ended)
         return await asyncio.shield(self._running)
 
@@ -77,10 +78,10 @@ class FullRound:
     def _may_begin(self) -> bool:
         return not self._stopping and asyncio.get_running_loop().time() < self._begin_until
 
-    async def _work_through(self) -> dict[str, int]:
+    async def _work_through(self, begin_for: float) -> dict[str, int]:
         await self._reconcile.learn()
         await self._end_what_is_in_hand()
-        self._begin_until = asyncio.get_running_loop().time() + self._begin_for
+        self._begin_until = asyncio.get_running_loop().time() + begin_for
         done = Counter({"swept": await self._submit.sweep(), "submitted": 0, "polled": 0, "dispatched": 0})
         for _ in range(MOST_LAPS):
             await self._read_inbox()

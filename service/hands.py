@@ -38,7 +38,7 @@ class Hands(Generic[K]):
         return 0 if self._closed else max(0, self._most - len(self._running))
 
     def under_way(self) -> set[asyncio.Task[None]]:
-        """Return the tasks that do what is in hand."""
+        """Return the asyncio tasks that do what is in hand."""
         return set(self._running)
 
     @property
@@ -51,7 +51,7 @@ class Hands(Generic[K]):
         self._closed = True
 
     def start(self, key: K, fence: int, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Begin `work` on the row `key`, claimed with `fence`; return the task that does it."""
+        """Begin `work` on the row `key`, claimed with `fence`; return the asyncio task that does it."""
         self._fences[key] = fence
         task = asyncio.create_task(work, name=f"hands-{key}")
         self._running[task] = key

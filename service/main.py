@@ -163,7 +163,7 @@ async def _work(parts: Parts, ticker: Ticker, stopping: asyncio.Event, start: as
 
 
 def _broken_off(start: asyncio.Task[None], stopping: asyncio.Event) -> str | None:
-    """Return that the start has ended without the rounds having begun, None for any other."""
+    """Return what to tell when the start has ended before the rounds began; None otherwise."""
     if stopping.is_set() or not start.done() or not (start.cancelled() or start.exception()):
         return None
     return "the start of the rounds has ended unforeseen; restart the process"
@@ -240,11 +240,11 @@ async def reconcile_once(settings: Settings) -> dict[str, int]:
 
 async def _one_round(rounds: Rounds, stop: asyncio.Event) -> dict[str, int]:
     """Return what a full round has done once it is through, or cut short by `stop`, and what it began has ended."""
-    running, stopped = asyncio.create_task(rounds.reconcile_once()), asyncio.create_task(stop.wait())
-    await asyncio.wait([running, stopped], return_when=asyncio.FIRST_COMPLETED)
+    full_round, stopped = asyncio.create_task(rounds.reconcile_once()), asyncio.create_task(stop.wait())
+    await asyncio.wait([full_round, stopped], return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
     await rounds.drain(CUT_OFF_AFTER)
-    return await running
+    return await full_round
 
 
 async def migrate_database(settings: Settings) -> str:

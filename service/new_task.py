@@ -9,7 +9,7 @@ from typing import TypeVar
 from service.core.media import Inspector
 from service.core.param_media import ITEMS_LOOKED_AT
 from service.core.params import Checked, check
-from service.core.routing import WEBHOOK, Refusal, any_address, check_notify
+from service.core.routing import WEBHOOK, WhyNotDialled, check_notify
 from service.core.task import Json
 from service.errors import Fault, InvalidParams
 from service.ports import IdempotencyKey
@@ -66,7 +66,7 @@ def check_new_task(
     new: NewTask,
     *,
     handlers: Collection[str],
-    refusal: Refusal = any_address,
+    refusal: WhyNotDialled,
     allow_off_peak: bool = False,
     inspect: Inspector | None = None,
 ) -> CheckedTask:
@@ -88,7 +88,7 @@ def check_new_task(
     return CheckedTask(params=params, metadata=metadata, notify=(*notify, *forward))
 
 
-def _callback_faults(address: str, handlers: Collection[str], refusal: Refusal) -> list[Fault]:
+def _callback_faults(address: str, handlers: Collection[str], refusal: WhyNotDialled) -> list[Fault]:
     told = refusal(address) if WEBHOOK in handlers else NO_WEBHOOK
     return [Fault(loc=("params", "callback_url"), msg=told)] if told else []
 

@@ -61,7 +61,7 @@ class Places:
         self._by_name = {name: handler for handler in self._handlers.values() for name in handler.names}
         self._taken: Counter[str] = Counter()
         self._held: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        self._awaited: set[tuple[str, str | None]] = set()
+        self._awaited: set[tuple[str, str | None]] = set()  # a handler and a client, None for everybody
         self._looked_past = datetime.min.replace(tzinfo=UTC)
         self._start: Start | None = None
         self._closing = False
@@ -112,7 +112,7 @@ class Places:
             self._taken.subtract(free)
 
     def found(self, claims: Sequence[DeliveryClaim], rooms: Sequence[Room]) -> None:
-        """Note for which handlers, and clients of them, more may be waiting than the `claims` that found `rooms`."""
+        """Note for which handlers, and clients of them, more may wait than the `claims` that were made for `rooms`."""
         found = defaultdict(list)
         for claim in claims:
             found[self._by_name[claim.handler].name].append(claim.sharer)
@@ -120,7 +120,7 @@ class Places:
             name, shares = room.names[0], room.shares()
             for client in found[name]:
                 shares.take(client)
-            self._awaited |= {(name, client) for client in (shares.served() if shares.free else [None])}
+            self._awaited |= {(name, client) for client in (shares.served() if shares.free else {None})}
 
     def _room(self, name: str, places: int, past_served: bool) -> Room:
         names, held = self._handlers[name].names, dict(self._held[name])

@@ -43,6 +43,7 @@ LATE = timedelta(minutes=1)
 """How late a doubt may be looked at: later, this process slept or was busy, and may have heard nothing meanwhile."""
 
 LISTENS_AGAIN = "waits for its callback once more: nobody may have listened while it could come"
+"""Stored as the task's note, and compared with it: reworded, a doubt under way would be waited for a third time."""
 
 
 @dataclass(frozen=True, kw_only=True)

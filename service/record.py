@@ -16,6 +16,7 @@ import structlog
 from service.batching import Batcher, apart
 from service.core.changed import changed
 from service.core.routing import Subscription, route
+from service.core.shares import sharer
 from service.core.task import EventType, Status, Task, TaskId, UpstreamId
 from service.core.view import task_json
 from service.entry import (
@@ -269,7 +270,7 @@ class Page:
                     target=way.target,
                     message_id=f"msg_{delivery_id}",
                     due_at=self.now,
-                    leased_until=self.births.lease(way.handler, self.now, client=task.client if way.target else None),
+                    leased_until=self.births.lease(way.handler, self.now, client=sharer(task.client, way.target)),
                 )
             )
 

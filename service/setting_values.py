@@ -27,10 +27,13 @@ LONGEST = timedelta(days=3650)
 MOST_DOLLARS = 10**9
 SHORTEST_SECRET = 32
 SHORTEST_API_KEY = 8
-LABEL = "[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?"
-HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(\.{LABEL})*", re.IGNORECASE)
+LABEL = "[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){LABEL}(\.{LABEL})*")
 WITH_PORT = re.compile(r"(?P<host>\[[^\]]+\]|[^:\[\]]+):(?P<port>[0-9]{1,5})")
 MOST_PORT = 65_535
+NO_TARGET = "must be networks and hosts with commas between, like 127.0.0.0/8,media.internal"
+MORE_THAN_ITS_MASK = "must have networks with nothing set behind their mask, like 10.0.0.0/8, not 10.0.0.1/8"
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -217,33 +220,36 @@ def _names_a_directory(text: str) -> bool:
 def egress(text: str) -> tuple[str, ...]:
     """Return networks (CIDR), addresses and host names, each also with a port, separated by commas."""
     parts = names(text)
-    targets = [_target_in(part) for part in parts]
-    if not all(_is_network(target, strict=False) or _is_host_name(target) for target in targets):
-        raise ValueError("must be networks and hosts with commas between, like 127.0.0.0/8,media.internal")
-    if not all(_is_network(target, strict=True) or _is_host_name(target) for target in targets):
-        raise ValueError("must have networks with nothing set behind their mask, like 10.0.0.0/8, not 10.0.0.1/8")
+    for part in parts:
+        egress_target(part)
     return parts
 
 
-def _target_in(part: str) -> str:
-    """Return the host or network of an entry without its port; empty for a port that is none."""
-    found = WITH_PORT.fullmatch(part)
-    if found and not 0 < int(found["port"]) <= MOST_PORT:
-        return ""
-    return (found["host"] if found else part).strip("[]")
+def egress_target(text: str) -> tuple[Network | str, int | None]:
+    """Return the network or host (in lower case) that an entry of EGRESS_ALLOW names, and its port if it has one."""
+    found = WITH_PORT.fullmatch(text)
+    target, port = (found["host"], int(found["port"])) if found else (text, None)
+    if port is not None and not 0 < port <= MOST_PORT:
+        raise ValueError(NO_TARGET)
+    return _network_or_host(target.strip("[]")), port
 
 
-def _is_host_name(text: str) -> bool:
-    """Return whether it is a name, and no address with a part that is missing or too large."""
-    return bool(HOST_NAME.fullmatch(text)) and not text.replace(".", "").isdigit()
+def _network_or_host(text: str) -> Network | str:
+    if (network := _network(text, strict=True)) is not None:
+        return network
+    if _network(text, strict=False) is not None:
+        raise ValueError(MORE_THAN_ITS_MASK)
+    name = text.lower().rstrip(".")
+    if HOST_NAME.fullmatch(name) and not name.replace(".", "").isdigit():  # no address with a part missing or too large
+        return name
+    raise ValueError(NO_TARGET)
 
 
-def _is_network(text: str, *, strict: bool) -> bool:
+def _network(text: str, *, strict: bool) -> Network | None:
     try:
-        ipaddress.ip_network(text, strict=strict)
+        return ipaddress.ip_network(text, strict=strict)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def secret_keys(text: str) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ class Submit:
         return len(await self.begin())
 
     async def begin(self) -> list[asyncio.Task[None]]:
-        """Begin as many due submissions as may go at once; return the tasks that carry them out.
+        """Begin as many due submissions as may go at once; return the asyncio tasks that carry them out.
 
         No more is claimed than can be sent without waiting: a crash leaves in doubt only what may really have left.
         """
@@ -124,7 +124,7 @@ class Submit:
         return len(abandoned)
 
     def under_way(self) -> set[asyncio.Task[None]]:
-        """Return the tasks that carry out what is in hand."""
+        """Return the asyncio tasks that carry out what is in hand."""
         return self._hands.under_way()
 
     async def drain(self, seconds: float) -> None:

@@ -240,8 +240,8 @@ def _what_can_be_done(task: Json) -> dict[str, object]:
     if task["status"] == "in_doubt":
         return {
             "means": "the reply to its submission was lost: the upstream may have the task, and bill it, or not",
-            "waits": "for its callback, or for the upstream's list to name it; without either it is given up "
-            "after BOOMERANG_IN_DOUBT_FOR (15m unless set), or at its deadline",
+            "waits": "for its callback, or for the upstream's list to name it, as long as BOOMERANG_IN_DOUBT_FOR "
+            "says; without either BOOMERANG_ON_IN_DOUBT decides, or its deadline",
             "deadline": task.get("deadline_at"),
             "you can": again,
         }

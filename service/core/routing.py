@@ -19,7 +19,7 @@ WEBHOOK = "webhook"
 WEBHOOK_FIELDS = ("handler", "url", "events", "secret")
 EVENT_NAMES = tuple(event.value for event in EventType)
 
-Refusal = Callable[[str], str | None]
+WhyNotDialled = Callable[[str], str | None]
 """Says why an address is never dialled; None where it may be."""
 
 
@@ -80,11 +80,7 @@ def _way(handler: str, lane_name: str, target: Json) -> Route:
     return Route(handler=handler, target=target, lane_key=hashlib.sha256(written.encode()).hexdigest()[:24])
 
 
-def any_address(_url: str) -> None:
-    """Refuse no address."""
-
-
-def check_notify(value: object, known: Collection[str], refusal: Refusal = any_address) -> tuple[Json, ...]:
+def check_notify(value: object, known: Collection[str], refusal: WhyNotDialled) -> tuple[Json, ...]:
     """Return the entries of a request's `notify`; raises InvalidParams with every fault, each with its place.
 
     `known` are the names of the loaded handlers, `refusal` says which addresses are never dialled. None means no
@@ -106,7 +102,7 @@ def check_notify(value: object, known: Collection[str], refusal: Refusal = any_a
 Complaint = tuple[tuple[str | int, ...], str]
 
 
-def _entry_faults(entry: object, known: Collection[str], refusal: Refusal) -> list[Complaint]:
+def _entry_faults(entry: object, known: Collection[str], refusal: WhyNotDialled) -> list[Complaint]:
     if not isinstance(entry, dict):
         return [((), 'must be an object like {"handler": "webhook", "url": "https://..."}')]
     if not _small_json(entry):
@@ -143,11 +139,13 @@ def _event_faults(events: object) -> list[Complaint]:
     ]
 
 
-def _url_faults(url: object, refusal: Refusal, *, required: bool) -> list[Complaint]:
+def _url_faults(url: object, refusal: WhyNotDialled, *, required: bool) -> list[Complaint]:
     if url is None:
         return [(("url",), "is missing; the webhook handler needs an http or https address")] if required else []
-    faults = address_faults(url) or filter(None, [refusal(str(url))])
-    return [(("url",), fault) for fault in faults]
+    if faults := address_faults(url):
+        return [(("url",), fault) for fault in faults]
+    why = refusal(str(url))
+    return [(("url",), why)] if why else []
 
 
 def _secret_faults(secret: object) -> list[Complaint]:

@@ -1,7 +1,13 @@
 """A fair share of a handler's places for each client. Only computes."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+
+
+def sharer(client: str, target: Mapping[str, object]) -> str | None:
+    """Return the client whose share a delivery's place is taken from; None where no request named a target."""
+    return client if target else None
 
 
 @dataclass(kw_only=True)

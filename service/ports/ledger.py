@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from service.core.shares import sharer
 from service.core.task import EventType, Json, Task, TaskId, UpstreamId
 
 
@@ -80,8 +81,8 @@ class DeliveryClaim:
 
     @property
     def sharer(self) -> str | None:
-        """The client with whose deliveries this one shares places: nobody's, where no request named a target."""
-        return self.event.client if self.target else None
+        """The client whose share of the places this takes from; None where no request named a target."""
+        return sharer(self.event.client, self.target)
 
 
 class Inbox(Protocol):

@@ -9,6 +9,7 @@ from uuid import uuid4
 from sqlalchemy import Integer, Label, Select, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.core.shares import sharer
 from service.ports import AttemptResult, DeliveryClaim, DeliveryView, Room
 from service.store.among import among
 from service.store.bulk import insert_many, update_many
@@ -143,7 +144,7 @@ async def _choose(connection: AsyncConnection, room: Room, now: datetime) -> lis
             served = shares.served() if room.past_served else set()
             found = await _due(connection, name, now, most=shares.free + len(chosen), served=served)
             new = [row for row in found if row["id"] not in chosen]
-            taken = [row for row in new if shares.take(row["client"] if row["target"] else None)]
+            taken = [row for row in new if shares.take(sharer(row["client"], row["target"]))]
             chosen |= {row["id"]: row for row in taken}
             passed_over = room.past_served and len(taken) < len(new)
     return list(chosen.values())

@@ -16,7 +16,7 @@ from service.web.routing import route
 from service.web.uses import Rounds
 
 BEGIN_FOR = timedelta(minutes=1)
-"""How long a round that was asked for takes up more and more: who waits for its answer will not wait for ever."""
+"""How long a round that was asked for goes on beginning work; what is left is for the next one."""
 
 
 class ModelApi:

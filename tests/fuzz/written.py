@@ -25,6 +25,7 @@ from service.errors import BadSetting, InvalidParams, UnreadableBody, Unwell
 from service.sandbox import SwitchError, Switches
 from service.web.problems import Problem
 from service.web.query import Query
+from tests.anywhere import any_address
 from tests.fuzz.feed import Feed, as_text, tried
 from tests.fuzz.signed import MOST_TEXT, SHORT, sound_fact
 
@@ -115,7 +116,7 @@ def parameters(data: bytes) -> None:
     with suppress(UnreadableBody):
         wish = parse_json(data)
         with suppress(InvalidParams):
-            check_notify(wish, ["log", "webhook"])
+            check_notify(wish, ["log", "webhook"], any_address)
         try:
             checked = check(known_models()[0], wish)
         except InvalidParams as invalid:

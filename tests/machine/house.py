@@ -18,6 +18,7 @@ from service.record import Record
 from service.results import TaskResults
 from service.store import Store, open_store
 from service.store.tables import attempts, deliveries, events, inbox, tasks
+from tests.anywhere import any_address
 from tests.unit.loops import DEADLINE, HOUR, IN_DOUBT_FOR, LEASE, MINUTE, MovedClock
 from tests.unit.scripted import TOKENS, Scripted
 
@@ -113,7 +114,13 @@ class House:
 
 
 def _desk(store: Store, record: Record, upstream: Scripted, clock: MovedClock, new_id: Callable[[], str]) -> Desk:
-    terms = Terms(provider="vtrix", task_deadline=DEADLINE, off_peak_deadline=49 * HOUR, handlers=frozenset({"log"}))
+    terms = Terms(
+        provider="vtrix",
+        task_deadline=DEADLINE,
+        off_peak_deadline=49 * HOUR,
+        handlers=frozenset({"log"}),
+        refusal=any_address,
+    )
     return Desk(
         intake=store.intake,
         inputs=store.inputs,

@@ -21,6 +21,7 @@ from service.core.vidu import vidu_error
 from service.core.vtrix import vtrix_error
 from service.core.wire import parse_json
 from service.errors import BadToken, InvalidParams, UnreadableBody, Unwell
+from tests.anywhere import any_address
 
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 TOKENS = Tokens(["new", "old"])
@@ -219,7 +220,7 @@ def test_json_is_read_or_refused(raw: bytes) -> None:
 def test_any_wish_is_checked_calmly(notify: Any) -> None:
     """Any JSON as `notify` passes or is refused with its faults."""
     with suppress(InvalidParams):
-        assert list(check_notify(notify, ["webhook"])) == (notify or [])
+        assert list(check_notify(notify, ["webhook"], any_address)) == (notify or [])
 
 
 def _outcome(raw: bytes) -> object:

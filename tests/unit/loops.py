@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from service.core.callback import Verifier
-from service.core.routing import Refusal, Subscription, any_address
+from service.core.routing import Subscription, WhyNotDialled
 from service.core.task import EventType, Json, Task, TaskId
 from service.desk import Desk, Terms
 from service.errors import ReplyLost
@@ -28,6 +28,7 @@ from service.results import TaskResults
 from service.store import Store, open_store
 from service.submit import Submit, SubmitTerms
 from service.upstream.paced import Paced
+from tests.anywhere import any_address
 from tests.unit.databases import database
 from tests.unit.ended import ended
 from tests.unit.scripted import TOKENS, CountingLedger, Scripted, token_of
@@ -71,7 +72,7 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     concurrency: int = 16
     handlers: tuple[str, ...] = HANDLERS
-    refusal: Refusal = any_address
+    refusal: WhyNotDialled = any_address
     crew: tuple[Handler, ...] = ()
     verifier: Verifier | None = None
     public_url: str | None = "https://boomerang.example"

@@ -57,7 +57,17 @@ def test_a_full_disk_is_told_and_keeps_nothing_from_starting(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize(
-    "url", [INSIDE, "http://localhost:9000", "https://[::1]/", "http://169.254.169.254/", "https://[::ffff:10.0.0.7]/"]
+    "url",
+    [
+        INSIDE,
+        "http://localhost:9000",
+        "https://[::1]/",
+        "http://169.254.169.254/",
+        "https://[::ffff:10.0.0.7]/",
+        "http://127.1/",
+        "http://2130706433/",
+        "http://0x7f.1/",
+    ],
 )
 def test_an_internal_webhook_address_is_told(url: str) -> None:
     """Every event would become a dead letter; the message names both settings, and nothing of the address."""

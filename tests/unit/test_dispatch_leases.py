@@ -255,7 +255,7 @@ async def test_a_handler_that_swallows_its_timeout_holds_no_delivery(monkeypatch
     await made.dispatch.round()
     async with asyncio.timeout(PATIENCE):
         while not made.queue.results:
-            await made.dispatch.give_up_stuck()
+            await made.dispatch.end_stuck()
             await asyncio.sleep(0)
     [result] = made.queue.results
     assert (result.outcome, made.dispatch.in_hand) == ("retry", 1)

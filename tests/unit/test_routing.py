@@ -8,6 +8,7 @@ import pytest
 from service.core.routing import Route, Subscription, check_notify, route
 from service.core.task import EventType
 from service.errors import InvalidParams
+from tests.anywhere import any_address
 
 URL = "https://client.example/hook"
 SECRET = "whsec_" + b64encode(bytes(32)).decode()
@@ -123,7 +124,7 @@ def test_a_route_does_not_show_its_secret() -> None:
 )
 def test_good_wishes_pass_unchanged(notify: Any) -> None:
     """Entries for known handlers come back as they were."""
-    assert list(check_notify(notify, KNOWN)) == (notify or [])
+    assert list(check_notify(notify, KNOWN, any_address)) == (notify or [])
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_good_wishes_pass_unchanged(notify: Any) -> None:
 def test_bad_wishes_are_refused_in_their_place(notify: object, place: tuple[str | int, ...], words: str) -> None:
     """Each fault says where it stands and how to mend it."""
     with pytest.raises(InvalidParams) as refused:
-        check_notify(notify, KNOWN)
+        check_notify(notify, KNOWN, any_address)
     assert [fault.loc for fault in refused.value.faults] == [("notify", *place)]
     assert words in refused.value.faults[0].msg
 
@@ -175,7 +176,7 @@ def test_bad_wishes_are_refused_in_their_place(notify: object, place: tuple[str 
 def test_every_fault_is_reported_at_once() -> None:
     """Faults of all entries come together."""
     with pytest.raises(InvalidParams) as refused:
-        check_notify([hook(url="x", secret="y", more=1), {"handler": "nobody"}], KNOWN)
+        check_notify([hook(url="x", secret="y", more=1), {"handler": "nobody"}], KNOWN, any_address)
     assert {fault.loc for fault in refused.value.faults} == {
         ("notify", 0, "url"),
         ("notify", 0, "secret"),
@@ -187,5 +188,5 @@ def test_every_fault_is_reported_at_once() -> None:
 def test_a_fault_does_not_repeat_a_secret() -> None:
     """What is wrong with a secret is said without showing it."""
     with pytest.raises(InvalidParams) as refused:
-        check_notify([hook(secret="whsec_my-own-words")], KNOWN)
+        check_notify([hook(secret="whsec_my-own-words")], KNOWN, any_address)
     assert "my-own-words" not in str(refused.value)

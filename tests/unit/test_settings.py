@@ -148,6 +148,7 @@ def test_a_sound_setting_becomes_its_value(name: str, text: str, expected: objec
         ("EGRESS_ALLOW", "media.internal:0"),
         ("EGRESS_ALLOW", "10.0.0.999"),
         ("EGRESS_ALLOW", "127.1"),
+        ("EGRESS_ALLOW", "a" * 64),
         ("LOG_FORMAT", "xml"),
         ("LOG_LEVEL", "loud"),
         ("ALLOW_OFF_PEAK", "perhaps"),
@@ -169,7 +170,7 @@ def test_a_network_with_more_than_its_mask_is_told_as_such(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["10.0.0.0/8", "::/64", "[::1]:8080", "[::1]", "10.0.0.0/8:80", "10.0.0.7:80", "a_b.c"]
+    "text", ["10.0.0.0/8", "::/64", "[::1]:8080", "[::1]", "10.0.0.0/8:80", "10.0.0.7:80", "a_b.c", "media.internal."]
 )
 def test_what_the_settings_take_the_guard_takes_too(text: str) -> None:
     """No entry passes the one and is refused by the other."""

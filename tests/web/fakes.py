@@ -16,6 +16,7 @@ from service.new_task import NewTask, check_new_task
 from service.ports import DeliveryView, Gauges, TaskFilter
 from service.setting_values import ApiKey
 from service.web.app import Services, create_app
+from tests.anywhere import any_address
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, tzinfo=UTC)
 PARTS = ("desk", "receiver", "replayer", "rounds", "library", "inputs", "deliveries", "health", "signals", "clock")
@@ -110,7 +111,7 @@ class World:
     async def accept(self, new: NewTask) -> tuple[Task, bool]:
         """Check what is asked for as the desk does, remember it, and make a task of it."""
         self._maybe_fail()
-        check_new_task(new, handlers=("log", "webhook"))
+        check_new_task(new, handlers=("log", "webhook"), refusal=any_address)
         self.accepted.append(new)
         return self.add(a_task(client=new.client)), self.created
 
