@@ -13,10 +13,11 @@ from traceback import walk_tb
 
 import httpx
 
+from service.core.artifact import Artifact
 from service.core.schedule import next_attempt
 from service.core.view import TaskView
 from service.errors import Reject, Retry, UpstreamError
-from service.handling import Artifact, Event
+from service.handling import Event
 from service.ports import Blame, DeliveryClaim, Outcome
 
 MOST_TEXT = 500

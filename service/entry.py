@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from service.core.artifact import Artifact
 from service.core.changed import changed
 from service.core.task import EventType, Fact, Json, Source, Status, Step, Task, TaskId, UpstreamId, advance
-from service.handling import Artifact
 from service.plan import Plan
 from service.ports import InboxEntry
 

@@ -10,20 +10,10 @@ from typing import Protocol
 
 import httpx
 
+from service.core.artifact import Artifact
 from service.core.task import EventType, Json
 from service.core.view import TaskView
 from service.errors import BadHandler
-
-
-@dataclass(frozen=True, kw_only=True)
-class Artifact:
-    """A result that we keep: where it was, where it is now, its length in bytes and its SHA-256 in hexadecimal."""
-
-    url: str
-    archived_url: str
-    media_type: str
-    bytes: int
-    sha256: str
 
 
 @dataclass(frozen=True, kw_only=True)

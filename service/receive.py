@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from service.batching import Batcher
-from service.core.callback import Callback, UnreadableCallback, Verifier, read_body, read_callback
+from service.core.callback import Callback, ReadFact, UnreadableCallback, Verifier, read_body, read_callback
 from service.core.changed import changed
 from service.core.facts import fact_to_json
 from service.core.task import Source, TaskId
@@ -90,8 +90,8 @@ class Receive:
     A callback is recorded before it is answered. Those that come by the crowd are kept in the inbox before they are
     answered, many to a commit, and recorded by `round` right after: a burst is taken in at the disk's pace, whatever
     follows from it. `verifier_for(token)` makes the check of the provider's own signature for the address that held
-    `token`, or None where the provider's key is not ours. With `confirm` a terminal callback is only a hint, and a GET
-    decides.
+    `token`, or None where the provider's key is not ours. `read_fact` reads a body of either provider. With `confirm` a
+    terminal callback is only a hint, and a GET decides.
     """
 
     def __init__(
@@ -102,6 +102,7 @@ class Receive:
         tokens: Tokens,
         clock: Clock,
         confirm: bool,
+        read_fact: ReadFact,
         verifier_for: Callable[[str], Verifier | None],
     ) -> None:
         self._record = record
@@ -109,6 +110,7 @@ class Receive:
         self._tokens = tokens
         self._clock = clock
         self._confirm = confirm
+        self._read_fact = read_fact
         self._verifier_for = verifier_for
         self._crowd = Crowd()
         self._quota = Quota()
@@ -136,7 +138,9 @@ class Receive:
         now = self._clock.now()
         verifier = self._verifier_for(claim.token)
         try:
-            callback = read_callback(claim, headers, body, now, tokens=self._tokens, verifier=verifier)
+            callback = read_callback(
+                claim, headers, body, now, tokens=self._tokens, read_fact=self._read_fact, verifier=verifier
+            )
         except UnreadableCallback as unread:
             await self._look_at_once(unread, headers, body)
             raise
@@ -234,7 +238,7 @@ class Receive:
 
     def _read(self, row: InboxEntry) -> Callback:
         claim = Claim(task_id=row.task_id, submission=row.submission)
-        return read_body(claim, row.body, tokens=self._tokens, nonce=row.nonce)
+        return read_body(claim, row.body, tokens=self._tokens, read_fact=self._read_fact, nonce=row.nonce)
 
     def _entry(self, callback: Callback, row: InboxEntry) -> Entry:
         if callback.fact.settles and self._confirm:

@@ -14,6 +14,7 @@ from functools import partial
 import structlog
 
 from service.batching import Batcher, apart
+from service.core.artifact import Artifact
 from service.core.changed import changed
 from service.core.routing import Subscription, route
 from service.core.shares import sharer
@@ -31,8 +32,6 @@ from service.entry import (
     without_anothers_id,
 )
 from service.errors import OperatorError, StoreUnavailable
-from service.handling import Artifact
-from service.places import Births, Places
 from service.plan import Plan
 from service.ports import (
     Clock,
@@ -44,6 +43,7 @@ from service.ports import (
     PollRow,
     RunTime,
 )
+from service.ports.immediate_claims import DeliverySlots, SlotReservations
 from service.questions import BornQuestions, Questions
 
 log = structlog.get_logger("boomerang.record")
@@ -64,7 +64,7 @@ class Record:
         *,
         clock: Clock,
         plan: Plan,
-        places: Places,
+        places: DeliverySlots,
         questions: Questions,
         subscriptions: Sequence[Subscription],
         new_id: Callable[[], str],
@@ -208,7 +208,7 @@ class Page:
     """One transaction's worth of the record, worked out in memory before it is stored."""
 
     plan: Plan
-    births: Births
+    births: SlotReservations
     questions: BornQuestions
     subscriptions: Sequence[Subscription]
     new_id: Callable[[], str]

@@ -1,9 +1,9 @@
 """What handlers may ask and say about a task's results."""
 
+from service.core.artifact import Artifact
 from service.core.task import Json, TaskId
 from service.entry import Entry
 from service.errors import NotFound
-from service.handling import Artifact
 from service.ports import Library, Upstream
 from service.record import Record
 

@@ -13,6 +13,7 @@ import httpx
 from service import egress
 from service.clock_watch import ClockWatch
 from service.core.callback import Verifier, callback_address
+from service.core.callback_bodies import read_fact
 from service.core.routing import Subscription
 from service.core.tokens import Tokens
 from service.core.vidu_signature import ViduVerifier
@@ -194,6 +195,7 @@ class Builder:
             tokens=self.tokens,
             clock=self.clock,
             confirm=self.settings.confirm == "always",
+            read_fact=read_fact,
             verifier_for=self._verifier,
         )
 

@@ -1,17 +1,18 @@
 """The inbound door: what a token says, headers, raw bytes and now become a verified fact, or an exception."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from service.core.task import Fact, TaskId
 from service.core.tokens import Claim, Tokens
-from service.core.vidu import read_vidu
-from service.core.vtrix import read_vtrix
 from service.core.wire import parse_json
 from service.errors import BadToken, UnreadableBody, Unwell
+
+ReadFact = Callable[[object], Fact]
+"""Reads what a parsed body says; raises Unwell for a body of no known shape."""
 
 
 def callback_address(public_url: str, token: str) -> str:
@@ -62,19 +63,20 @@ def read_callback(
     now: datetime,
     *,
     tokens: Tokens,
+    read_fact: ReadFact,
     verifier: Verifier | None = None,
 ) -> Callback:
     """Return what a callback says, verified before it is parsed.
 
     `claim` is what the last segment of its address said (`Tokens.read_callback_token`) and `body` the bytes as they
-    came. Raises BadSignature, BadToken for a body whose payload token names another task or submission, or
-    UnreadableCallback.
+    came; `read_fact` knows the shapes of providers. Raises BadSignature, BadToken for a body whose payload token names
+    another task or submission, or UnreadableCallback.
     """
     nonce = verifier.verify(headers, now) if verifier else None
-    return read_body(claim, body, tokens=tokens, nonce=nonce)
+    return read_body(claim, body, tokens=tokens, read_fact=read_fact, nonce=nonce)
 
 
-def read_body(claim: Claim, body: bytes, *, tokens: Tokens, nonce: str | None = None) -> Callback:
+def read_body(claim: Claim, body: bytes, *, tokens: Tokens, read_fact: ReadFact, nonce: str | None = None) -> Callback:
     """Return what the body of a verified callback says; `nonce` is that of its signature.
 
     Raises BadToken for a body whose payload token names another task or submission, or UnreadableCallback.
@@ -92,13 +94,6 @@ def read_body(claim: Claim, body: bytes, *, tokens: Tokens, nonce: str | None = 
         nonce=nonce,
         correlated=_correlated(fact, claim, tokens),
     )
-
-
-def read_fact(body: object) -> Fact:
-    """Return what a parsed body of either provider says: `state` marks Vidu's, `status` Vtrix's; raises Unwell."""
-    if isinstance(body, dict) and "state" in body:
-        return read_vidu(body)
-    return read_vtrix(body)
 
 
 def callback_digest(claim: Claim, body: bytes) -> str:

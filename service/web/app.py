@@ -11,9 +11,9 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from service.core.api_key import ApiKey
 from service.errors import BoomerangError
 from service.ports import Clock, Health, Inputs, Library, Signals
-from service.setting_values import ApiKey
 from service.web.bodies import CALLBACK_BODIES, TASK_BODIES, BodyLimits
 from service.web.callbacks import CallbackDoor, StraightToTheDoor
 from service.web.deliveries import DeliveryApi

@@ -18,11 +18,11 @@ from email.utils import format_datetime
 
 from starlette.requests import Request
 
+from service.core.api_key import ApiKey
 from service.core.task import TaskId
 from service.core.tokens import Tokens
 from service.core.vidu_signature import ViduVerifier, sign
 from service.errors import BadSignature, BadToken
-from service.setting_values import ApiKey
 from service.web.keys import KeyGuard
 
 ROUNDS = 10_000

@@ -10,6 +10,7 @@ from email.utils import format_datetime
 from urllib.parse import urlsplit
 
 from service.core.callback import Callback, UnreadableCallback, read_callback
+from service.core.callback_bodies import read_fact
 from service.core.facts import fact_from_json, fact_to_json
 from service.core.task import Fact, TaskId
 from service.core.tokens import Tokens
@@ -65,7 +66,10 @@ def callback(data: bytes) -> None:
         correlated = json.dumps({"id": "up1", "status": "completed", "payload": edited(GOOD_PAYLOAD, Feed(body[1:]))})
         body = correlated.encode("utf-8", "surrogatepass")
     found = tried(
-        lambda: read_callback(TOKENS.read_callback_token(token, NOW), {}, body, NOW, tokens=TOKENS), SenderError
+        lambda: read_callback(
+            TOKENS.read_callback_token(token, NOW), {}, body, NOW, tokens=TOKENS, read_fact=read_fact
+        ),
+        SenderError,
     )
     if isinstance(found, UnreadableCallback):
         assert (found.claim.task_id, found.claim.submission) == ("task-1", 3)

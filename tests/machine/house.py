@@ -7,6 +7,7 @@ from itertools import count
 
 from sqlalchemy import Table, select
 
+from service.core.callback_bodies import read_fact
 from service.core.routing import Subscription
 from service.core.task import EventType, Json
 from service.desk import Desk, Terms
@@ -96,6 +97,7 @@ class House:
             tokens=TOKENS,
             clock=self.clock,
             confirm=self.confirm,
+            read_fact=read_fact,
             verifier_for=lambda _token: None,
         )
         if self.crowded:

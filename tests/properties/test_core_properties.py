@@ -13,7 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.core import wire
-from service.core.callback import UnreadableCallback, read_callback, read_fact
+from service.core.callback import UnreadableCallback, read_callback
+from service.core.callback_bodies import read_fact
 from service.core.routing import check_notify
 from service.core.task import SETTLED, TRANSITIONS, Fact, Source, Status, Task, TaskId, UpstreamId, advance
 from service.core.tokens import Claim, Tokens
@@ -163,7 +164,7 @@ def test_any_body_is_read_or_refused_calmly(raw: bytes) -> None:
     """Any bytes at all become a fact or an UnreadableCallback; error readers read anything."""
     claim = TOKENS.read_callback_token(TOKENS.callback_token(TaskId("t"), 1, NOW), NOW)
     with suppress(UnreadableCallback):
-        assert read_callback(claim, {}, raw, NOW, tokens=TOKENS).task_id == "t"
+        assert read_callback(claim, {}, raw, NOW, tokens=TOKENS, read_fact=read_fact).task_id == "t"
     for text in (*vtrix_error(raw), *vidu_error(raw)):
         assert len(text) <= 2000
         assert not any(ord(character) < 32 for character in text)

@@ -8,9 +8,10 @@ from dataclasses import replace
 from starlette.types import Receive, Scope, Send
 
 from handlers.webhook import handlers as webhook_handlers
+from service.core.artifact import Artifact
 from service.core.task import EventType
 from service.errors import Reject, Retry
-from service.handling import Artifact, Event, Handle, Handler, Tools
+from service.handling import Event, Handle, Handler, Tools
 from tests.simulation.dice import Dice
 from tests.simulation.history import History, Run
 from tests.simulation.loop import OWNER, SimLoop

@@ -9,10 +9,11 @@ from typing import Any
 
 import httpx
 
+from service.core.artifact import Artifact
 from service.core.task import EventType, Json, TaskId
 from service.core.view import TaskView
 from service.dispatch import Dispatch
-from service.handling import Artifact, Event, Handle, Handler, Tools
+from service.handling import Event, Handle, Handler, Tools
 from service.places import Places
 from service.ports import AttemptResult, DeliveryClaim, DeliveryView, EventRow, Room
 from tests.unit.ended import ended

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from service.core.callback import Verifier
+from service.core.callback_bodies import read_fact
 from service.core.routing import Subscription, WhyNotDialled
 from service.core.task import EventType, Json, Task, TaskId
 from service.desk import Desk, Terms
@@ -114,6 +115,7 @@ class Loop:
             tokens=TOKENS,
             clock=clock,
             confirm=options.confirm,
+            read_fact=read_fact,
             verifier_for=lambda _token: options.verifier,
         )
         self.results = TaskResults(library=store.library, upstream=upstream, record=self.record)

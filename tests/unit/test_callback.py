@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from service.core.callback import Callback, UnreadableCallback, Verifier, read_callback
+from service.core.callback_bodies import read_fact
 from service.core.task import Status, TaskId
 from service.core.tokens import Tokens
 from service.core.vidu_signature import ViduVerifier, sign
@@ -38,7 +39,8 @@ def vidu(**more: Any) -> bytes:
 def read(body: bytes, *, token: str = TOKEN, verifier: Verifier | None = None, **headers: str) -> Callback:
     """Read a callback that comes now."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return read_callback(TOKENS.read_callback_token(token, NOW), named, body, NOW, tokens=TOKENS, verifier=verifier)
+    claim = TOKENS.read_callback_token(token, NOW)
+    return read_callback(claim, named, body, NOW, tokens=TOKENS, read_fact=read_fact, verifier=verifier)
 
 
 @pytest.mark.parametrize(("body", "upstream_id"), [(vtrix(), "d758n65e878c73cmdg20"), (vidu(), "8823456")])
@@ -141,9 +143,8 @@ def test_the_signature_is_that_of_the_vectors(key: str, path: str, signature: st
 def test_a_signed_callback_carries_its_nonce() -> None:
     """The nonce of a good signature is handed on, to be remembered with the record."""
     claim = TOKENS.read_callback_token(TOKEN, NOW)
-    callback = read_callback(
-        claim, signed(), vidu(), NOW, tokens=TOKENS, verifier=ViduVerifier(["new", "vda_key"], ADDRESS)
-    )
+    verifier = ViduVerifier(["new", "vda_key"], ADDRESS)
+    callback = read_callback(claim, signed(), vidu(), NOW, tokens=TOKENS, read_fact=read_fact, verifier=verifier)
     assert callback.nonce == NONCE
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from service.core.api_key import ApiKey
 from service.egress import Egress
 from service.errors import BadSetting
 from service.settings import (
-    ApiKey,
     Settings,
     load_settings,
 )

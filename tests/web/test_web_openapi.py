@@ -11,9 +11,10 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from handlers.webhook import _body
+from service.core.artifact import Artifact
 from service.core.task import EventType
 from service.core.view import TaskView, task_json
-from service.handling import Artifact, Event
+from service.handling import Event
 from service.ports import DeliveryView
 from service.web.callbacks import StraightToTheDoor
 from service.web.openapi import document

@@ -1,0 +1,27 @@
+"""What the recorder needs of the handlers' slots: deliveries that are leased by the commit that writes them."""
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Protocol
+
+from service.ports.ledger import DeliveryClaim
+
+
+class SlotReservations(Protocol):
+    """The slots that one transaction reserves; `claims` are the deliveries that the store leased with them."""
+
+    claims: Sequence[DeliveryClaim]
+
+    def lease(self, name: str, now: datetime, *, client: str | None = None) -> datetime | None:
+        """Reserve a slot of handler `name`; return until when its delivery is leased, None when it must wait.
+
+        `client` is whose share the slot is taken from; None where no request named a target.
+        """
+
+
+class DeliverySlots(Protocol):
+    """The handlers' slots in this process."""
+
+    def births(self) -> AbstractContextManager[SlotReservations]:
+        """Yield the reservations of one transaction; leaving the block normally starts the leased deliveries."""
