@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from itertools import accumulate, islice, takewhile
 from typing import Generic, TypeVar
 
-from service.errors import StoreUnavailable
+from service.domain.errors import StoreUnavailable
 
 T = TypeVar("T")
 R = TypeVar("R")

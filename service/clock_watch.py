@@ -5,7 +5,8 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from service.ports import Clock, Recall
+from service.domain.ports.queues import Recall
+from service.domain.ports.signals import Clock
 
 log = structlog.get_logger("boomerang.clock")
 

@@ -8,15 +8,17 @@ from functools import partial
 
 import anyio
 
-from service.core.inputs import Input
-from service.core.media import Inspector
-from service.core.params import Checked, duration_bucket
-from service.core.routing import WhyNotDialled
-from service.core.task import Fact, Json, Status, Task, TaskId
-from service.entry import SECOND_BILL, Entry
-from service.errors import Conflict, NotFound
+from service.domain.blob import Input
+from service.domain.errors import Conflict, NotFound
+from service.domain.event_routing import WhyNotDialled
+from service.domain.media.limits import Inspector
+from service.domain.models.validation import Checked, duration_bucket
+from service.domain.ports.provider import Upstream
+from service.domain.ports.signals import Clock
+from service.domain.ports.tasks import IdempotencyKey, Inputs, Intake, Library
+from service.domain.task import Fact, Json, Status, Task, TaskId
+from service.domain.task_update import SECOND_BILL, Entry
 from service.new_task import CheckedTask, NewTask, check_new_task
-from service.ports import Clock, IdempotencyKey, Inputs, Intake, Library, Upstream
 from service.record import Record
 
 NO_CLIENTS = "\x1f"

@@ -10,11 +10,13 @@ import structlog
 from service.attempt import Abandoned, Trial, Verdict, cancelled_by_us, describe_error, event_of, judge
 from service.batching import Batcher
 from service.delivery_in_hand import Hand, leases, log_outcome, lose, named, tell_what_is_left
-from service.errors import StoreUnavailable
+from service.domain.errors import StoreUnavailable
+from service.domain.ports.queues import AttemptResult, DeliveryQueue, Room
+from service.domain.ports.signals import Clock
+from service.domain.ports.unit_of_work import DeliveryClaim
 from service.handling import Handler, Tools
 from service.lag import LagWatch
 from service.places import Places
-from service.ports import AttemptResult, Clock, DeliveryClaim, DeliveryQueue, Room
 
 BATCH = 256
 """Results in one commit at most."""

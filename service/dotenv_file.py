@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dotenv.parser import Binding, parse_stream
 
-from service.errors import BadSetting
+from service.domain.errors import BadSetting
 
 PREFIX = "BOOMERANG_"
 """What the names of our settings begin with."""

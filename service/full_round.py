@@ -9,7 +9,7 @@ from datetime import timedelta
 import structlog
 
 from service.dispatch import Dispatch
-from service.ports import PacedUpstream
+from service.domain.ports.provider import PacedUpstream
 from service.receive import Receive
 from service.reconcile import Reconcile
 from service.submit import Submit

@@ -10,10 +10,10 @@ from typing import Protocol
 
 import httpx
 
-from service.core.artifact import Artifact
-from service.core.task import EventType, Json
-from service.core.view import TaskView
-from service.errors import BadHandler
+from service.domain.artifact import Artifact
+from service.domain.errors import BadHandler
+from service.domain.task import EventType, Json
+from service.domain.task_view import TaskView
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import structlog
 
-from service.core.webhook_secrets import derive_webhook_secret
-from service.errors import BadSetting
+from service.domain.errors import BadSetting
+from service.domain.webhook_secrets import derive_webhook_secret
 from service.setting_values import secret_keys, webhook_secrets
 
 log = structlog.get_logger("boomerang.key_file")

@@ -14,8 +14,8 @@ from starlette.types import ASGIApp
 
 from service import plugins
 from service.destinations import check_destinations
+from service.domain.errors import BadSetting, SchemaBehind
 from service.ending import HOLDS_ON_FOR, asked_to_stop, end_by_force
-from service.errors import BadSetting, SchemaBehind
 from service.logs import configure_logs
 from service.media import missing_extras
 from service.replay import Replay

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from service.core.media import Inspector
-from service.core.param_media import ITEMS_LOOKED_AT
-from service.core.params import Checked, check
-from service.core.routing import WEBHOOK, WhyNotDialled, check_notify
-from service.core.task import Json
-from service.errors import Fault, InvalidParams
-from service.ports import IdempotencyKey
+from service.domain.errors import Fault, InvalidParams
+from service.domain.event_routing import WEBHOOK, WhyNotDialled, check_notify
+from service.domain.media.limits import Inspector
+from service.domain.models.media_checks import ITEMS_LOOKED_AT
+from service.domain.models.validation import Checked, check
+from service.domain.ports.tasks import IdempotencyKey
+from service.domain.task import Json
 
 T = TypeVar("T")
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import structlog
 
+from service.domain.ports.queues import DeliveryQueue
 from service.handling import Handler
-from service.ports import DeliveryQueue
 
 log = structlog.get_logger("boomerang.dispatch")
 

@@ -15,7 +15,7 @@ from traceback import extract_tb
 from types import ModuleType
 
 import service
-from service.errors import BadHandler, BadSetting
+from service.domain.errors import BadHandler, BadSetting
 from service.handling import Handler, Handlers
 
 GROUP = "boomerang.handlers"

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from service.core.changed import changed
-from service.core.task import Status, Task, TaskId
+from service.domain.fast_copy import changed
+from service.domain.task import Status, Task, TaskId
 
 NOT_ASKED = frozenset({Status.QUEUED, Status.SUBMITTING})
 """Tasks of which the upstream knows nothing yet, or whose submission is under way."""

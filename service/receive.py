@@ -8,14 +8,15 @@ from datetime import datetime, timedelta
 import structlog
 
 from service.batching import Batcher
-from service.core.callback import Callback, ReadFact, UnreadableCallback, Verifier, read_body, read_callback
-from service.core.changed import changed
-from service.core.facts import fact_to_json
-from service.core.task import Source, TaskId
-from service.core.tokens import Claim, Tokens
-from service.entry import NOTHING_MADE, Entry, Hint
-from service.errors import BadSignature, UnreadableBody
-from service.ports import Clock, Inbox, InboxEntry
+from service.domain.callback import Callback, ReadFact, UnreadableCallback, Verifier, read_body, read_callback
+from service.domain.errors import BadSignature, UnreadableBody
+from service.domain.fact_json import fact_to_json
+from service.domain.fast_copy import changed
+from service.domain.ports.signals import Clock
+from service.domain.ports.unit_of_work import Inbox, InboxEntry
+from service.domain.task import Source, TaskId
+from service.domain.task_update import NOTHING_MADE, Entry, Hint
+from service.domain.tokens import Claim, Tokens
 from service.record import Record
 
 log = structlog.get_logger("boomerang.receive")

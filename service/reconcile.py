@@ -8,15 +8,18 @@ from datetime import timedelta
 
 import structlog
 
-from service.core.facts import fact_from_json
-from service.core.schedule import JITTER
-from service.core.task import Fact, Json, Source, Status, Task, TaskError, TaskId, UpstreamId
-from service.core.tokens import Tokens
-from service.entry import NOTHING_MADE, SECOND_BILL, Entry
-from service.errors import Paused, Refused, StoreUnavailable, Throttled, UnknownTask, Unwell
+from service.domain.errors import Paused, Refused, StoreUnavailable, Throttled, UnknownTask, Unwell
+from service.domain.fact_json import fact_from_json
+from service.domain.poll_planner import Plan
+from service.domain.poll_schedule import JITTER
+from service.domain.ports.health import Memory
+from service.domain.ports.provider import PacedUpstream
+from service.domain.ports.queues import PollQueue
+from service.domain.ports.signals import Clock, Signals
+from service.domain.task import Fact, Json, Source, Status, Task, TaskError, TaskId, UpstreamId
+from service.domain.task_update import NOTHING_MADE, SECOND_BILL, Entry
+from service.domain.tokens import Tokens
 from service.hands import Hands
-from service.plan import Plan
-from service.ports import Clock, Memory, PacedUpstream, PollQueue, Signals
 from service.questions import Questions
 from service.record import Record
 

@@ -14,13 +14,25 @@ from functools import partial
 import structlog
 
 from service.batching import Batcher, apart
-from service.core.artifact import Artifact
-from service.core.changed import changed
-from service.core.routing import Subscription, route
-from service.core.shares import sharer
-from service.core.task import EventType, Status, Task, TaskId, UpstreamId
-from service.core.view import task_json
-from service.entry import (
+from service.domain.artifact import Artifact
+from service.domain.errors import OperatorError, StoreUnavailable
+from service.domain.event_routing import Subscription, route
+from service.domain.fair_share import sharer
+from service.domain.fast_copy import changed
+from service.domain.poll_planner import Plan
+from service.domain.ports.immediate_claims import DeliverySlots, SlotReservations
+from service.domain.ports.signals import Clock
+from service.domain.ports.unit_of_work import (
+    DeliveryRow,
+    EventRow,
+    InboxEntry,
+    Ledger,
+    LedgerTransaction,
+    PollRow,
+    RunTime,
+)
+from service.domain.task import EventType, Status, Task, TaskId, UpstreamId
+from service.domain.task_update import (
     Entry,
     Hint,
     Recorded,
@@ -31,19 +43,7 @@ from service.entry import (
     strange_id,
     without_anothers_id,
 )
-from service.errors import OperatorError, StoreUnavailable
-from service.plan import Plan
-from service.ports import (
-    Clock,
-    DeliveryRow,
-    EventRow,
-    InboxEntry,
-    Ledger,
-    LedgerTransaction,
-    PollRow,
-    RunTime,
-)
-from service.ports.immediate_claims import DeliverySlots, SlotReservations
+from service.domain.task_view import task_json
 from service.questions import BornQuestions, Questions
 
 log = structlog.get_logger("boomerang.record")

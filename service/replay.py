@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
-from service.ports import Clock
+from service.domain.ports.signals import Clock
 
 
 class Replayable(Protocol):

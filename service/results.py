@@ -1,10 +1,11 @@
 """What handlers may ask and say about a task's results."""
 
-from service.core.artifact import Artifact
-from service.core.task import Json, TaskId
-from service.entry import Entry
-from service.errors import NotFound
-from service.ports import Library, Upstream
+from service.domain.artifact import Artifact
+from service.domain.errors import NotFound
+from service.domain.ports.provider import Upstream
+from service.domain.ports.tasks import Library
+from service.domain.task import Json, TaskId
+from service.domain.task_update import Entry
 from service.record import Record
 
 

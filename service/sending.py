@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from service.errors import NeverLeft
+from service.domain.errors import NeverLeft
 
 
 @dataclass(kw_only=True)

@@ -9,8 +9,8 @@ from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import url2pathname
 
-from service.core.api_key import ApiKey
-from service.core.webhook_secrets import is_webhook_secret
+from service.domain.api_key import ApiKey
+from service.domain.webhook_secrets import is_webhook_secret
 from service.egress_rules import egress_target
 
 T = TypeVar("T")

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from service import setting_values as values
-from service.core.api_key import ApiKey
-from service.core.hosts import is_loopback
-from service.core.webhook_secrets import derive_webhook_secret
+from service.domain.api_key import ApiKey
+from service.domain.errors import BadSetting
+from service.domain.hosts import is_loopback
+from service.domain.webhook_secrets import derive_webhook_secret
 from service.dotenv_file import PREFIX, read_dotenv
-from service.errors import BadSetting
 from service.key_file import KeptKeys, read_or_make
 from service.setting_values import Parse
 

@@ -8,16 +8,19 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from service.core.callback import callback_address
-from service.core.inputs import Input
-from service.core.params import restore
-from service.core.schedule import next_submission
-from service.core.task import Fact, Json, Source, Status, Task, TaskError, TaskId
-from service.core.tokens import Tokens
-from service.entry import Entry, Recorded
-from service.errors import NeverLeft, Refused, ReplyLost, StoreUnavailable, Throttled
+from service.domain.blob import Input
+from service.domain.callback import callback_address
+from service.domain.errors import NeverLeft, Refused, ReplyLost, StoreUnavailable, Throttled
+from service.domain.models.validation import restore
+from service.domain.poll_schedule import next_submission
+from service.domain.ports.provider import Order, PacedUpstream
+from service.domain.ports.queues import Limits, SubmissionQueue
+from service.domain.ports.signals import Clock, Signals
+from service.domain.ports.tasks import Inputs
+from service.domain.task import Fact, Json, Source, Status, Task, TaskError, TaskId
+from service.domain.task_update import Entry, Recorded
+from service.domain.tokens import Tokens
 from service.hands import Hands
-from service.ports import Clock, Inputs, Limits, Order, PacedUpstream, Signals, SubmissionQueue
 from service.record import Record
 from service.sending import Sending, TooLate
 

@@ -9,8 +9,8 @@ from typing import Any
 import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from service.errors import StoreUnavailable
-from service.ports import Signals
+from service.domain.errors import StoreUnavailable
+from service.domain.ports.signals import Signals
 
 log = structlog.get_logger("boomerang.ticker")
 

@@ -12,22 +12,24 @@ import httpx
 
 from service import egress
 from service.clock_watch import ClockWatch
-from service.core.callback import Verifier, callback_address
-from service.core.callback_bodies import read_fact
-from service.core.routing import Subscription
-from service.core.tokens import Tokens
-from service.core.vidu_signature import ViduVerifier
 from service.desk import Desk, Terms
 from service.dispatch import Dispatch
+from service.domain.callback import Verifier, callback_address
+from service.domain.callback_bodies import read_fact
+from service.domain.event_routing import Subscription
+from service.domain.poll_planner import Plan
+from service.domain.ports.queues import Limits
+from service.domain.ports.signals import Clock
+from service.domain.ports.unit_of_work import DeliveryClaim
+from service.domain.tokens import Tokens
+from service.domain.vidu_signature import ViduVerifier
 from service.full_round import FullRound
 from service.handling import Handler, Tools
 from service.ids import id_maker
 from service.media import inspector
 from service.orphans import Orphans
 from service.places import Places
-from service.plan import Plan
 from service.plugins import load_handlers
-from service.ports import Clock, DeliveryClaim, Limits
 from service.questions import Questions
 from service.receive import Receive
 from service.reconcile import Reconcile, ReconcileTerms

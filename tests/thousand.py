@@ -15,7 +15,7 @@ from pathlib import Path
 
 import anyio
 
-from service.core.webhook_secrets import derive_webhook_secret
+from service.domain.webhook_secrets import derive_webhook_secret
 from tests.acceptance.books import Books, closed
 from tests.acceptance.processes import HOST, Child, Town, command, free_port
 from tests.acceptance.receiver import receiving

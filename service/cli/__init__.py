@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from service.errors import BadHandler, BadSetting, BoomerangError
+from service.domain.errors import BadHandler, BadSetting, BoomerangError
 
 EXIT_FAILED = 1
 EXIT_WRONG = 2

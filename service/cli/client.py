@@ -17,8 +17,8 @@ import httpx
 from service.cli import Failed, Unreachable, Wrong
 from service.cli.console import clean
 from service.cli.shapes import is_delivery, is_page, is_task
-from service.core.hosts import is_loopback
-from service.core.task import Json
+from service.domain.hosts import is_loopback
+from service.domain.task import Json
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 WRONG_USE = frozenset({400, 401, 403, 413, 415, 422})

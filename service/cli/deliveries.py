@@ -6,7 +6,7 @@ from service.cli import EXIT_FAILED, Failed
 from service.cli.client import Client, with_client
 from service.cli.console import console, moment, print_json, results, show_table, text_of
 from service.cli.tasks import as_json
-from service.core.task import Json
+from service.domain.task import Json
 
 DEAD = ("id", "given up (UTC)", "handler", "event", "task", "why")
 FAILING = ("id", "next try (UTC)", "handler", "event", "task", "why")

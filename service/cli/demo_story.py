@@ -18,7 +18,7 @@ from service.cli.demo_media import draw_images, play
 from service.cli.demo_stage import HANDLERS, Stage, staged
 from service.cli.media_files import media
 from service.cli.progress import follow
-from service.core.task import Json
+from service.domain.task import Json
 
 MODEL = "viduq2_pro_reference"
 PARAMS: Mapping[str, object] = {"duration": 4, "aspect_ratio": "16:9", "resolution": "540p"}

@@ -5,7 +5,7 @@ import click
 from service.cli.client import Client, with_client
 from service.cli.console import moment, print_json, show_table, text_of
 from service.cli.tasks import as_json
-from service.core.task import Json
+from service.domain.task import Json
 
 COLUMNS = ("when (UTC)", "what", "event", "handler", "how")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from service.core.media_header import sniff
+from service.domain.media.file_headers import sniff
 
 IMAGES = {"png": "image/png", "jpeg": "image/jpeg", "webp": "image/webp"}
 VIDEOS = {"mp4": "video/mp4", "mov": "video/quicktime", "avi": "video/x-msvideo"}

@@ -11,8 +11,8 @@ import click
 
 from service.cli import EXIT_FAILED
 from service.cli.console import clean, print_json, results, show_fields
-from service.core.task import EventType
-from service.errors import BadSetting
+from service.domain.errors import BadSetting
+from service.domain.task import EventType
 
 if TYPE_CHECKING:
     from service.settings import Settings

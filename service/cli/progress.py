@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 
 from service.cli import Unreachable
 from service.cli.console import clean
-from service.core.task import Json
+from service.domain.task import Json
 
 Look = Callable[[int], Awaitable[Json]]
 """Returns the task as it is once it has ended, or after that many seconds at most."""

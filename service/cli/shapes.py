@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from service.core.task import Json
+from service.domain.task import Json
 
 TEXT = (str, type(None))
 OBJECT = (dict, type(None))

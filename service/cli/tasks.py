@@ -20,7 +20,7 @@ from service.cli.console import (
 )
 from service.cli.media_files import media, pairs
 from service.cli.progress import follow
-from service.core.task import Json, Status
+from service.domain.task import Json, Status
 
 STATUSES = [status.value for status in Status]
 MODEL = "viduq2_pro_reference"

@@ -1,8 +1,9 @@
 """Reading a callback's body, which may have the shape of either provider whichever was asked."""
 
-from service.core.task import Fact
-from service.core.vidu import read_vidu
-from service.core.vtrix import read_vtrix
+from service.domain.vidu import read_vidu
+from service.domain.vtrix import read_vtrix
+
+from service.domain.task import Fact
 
 
 def read_fact(body: object) -> Fact:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
-from service.errors import BadSetting, BadSignature
+from service.domain.errors import BadSetting, BadSignature
 
 ACCESS_KEY = "vidu"
 ALGORITHM = "hmac-sha256"

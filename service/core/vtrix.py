@@ -1,7 +1,6 @@
 """What Vtrix's bodies say: the task body of create replies, polls and callbacks, and its error answers."""
 
-from service.core.task import Fact, Json, Status, TaskError, Usage
-from service.core.wire import (
+from service.domain.wire import (
     clean,
     correlation,
     error_object,
@@ -12,7 +11,9 @@ from service.core.wire import (
     share,
     upstream_id,
 )
-from service.errors import Unwell
+
+from service.domain.errors import Unwell
+from service.domain.task import Fact, Json, Status, TaskError, Usage
 
 STATUSES = {
     "pending": Status.IN_PROGRESS,

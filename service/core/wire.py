@@ -8,8 +8,8 @@ from decimal import Decimal, InvalidOperation
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from service.core.task import Json, UpstreamId
-from service.errors import UnreadableBody, Unwell
+from service.domain.errors import UnreadableBody, Unwell
+from service.domain.task import Json, UpstreamId
 
 MAX_DEPTH = 64
 MAX_VALUES = 100_000  # a few hundred are usual; each costs Python some 60 bytes, though only two in the body

@@ -6,7 +6,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.task import Status, TaskId
+from service.domain.task import Status, TaskId
 from service.store.tables import QUEUED, one_of, tasks
 
 SAMPLES = 100

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, select
 
-from service.ports import DeliveryClaim, EventRow
+from service.domain.ports.unit_of_work import DeliveryClaim, EventRow
 from service.store.intake import PAYLOAD, payload_text
 from service.store.rows import Values
 from service.store.tables import events, inputs

@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.ports import DeliveryClaim, DeliveryRow, EventRow
+from service.domain.ports.unit_of_work import DeliveryClaim, DeliveryRow, EventRow
 from service.store.among import among
 from service.store.bulk import insert_many
 from service.store.claims import claim_of, with_payload

@@ -9,8 +9,10 @@ from uuid import uuid4
 from sqlalchemy import Integer, Label, Select, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.shares import sharer
-from service.ports import AttemptResult, DeliveryClaim, DeliveryView, Room
+from service.domain.fair_share import sharer
+from service.domain.ports.queues import AttemptResult, Room
+from service.domain.ports.tasks import DeliveryView
+from service.domain.ports.unit_of_work import DeliveryClaim
 from service.store.among import among
 from service.store.bulk import insert_many, update_many
 from service.store.claims import claim_of, with_payload

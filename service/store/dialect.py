@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from service.errors import BadSetting, StoreUnavailable
+from service.domain.errors import BadSetting, StoreUnavailable
 from service.store import one_trip
 
 CHANNEL = "boomerang"

@@ -10,8 +10,8 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as NoConnection
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.errors import BadSetting, OperatorError, SchemaBehind, StoreUnavailable
-from service.ports import Signals
+from service.domain.errors import BadSetting, OperatorError, SchemaBehind, StoreUnavailable
+from service.domain.ports.signals import Signals
 from service.store.bulk import Rows, insertion
 from service.store.dialect import (
     address,

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import RowMapping, func, select
 
-from service.core.task import EventType, TaskId
-from service.ports import EventRow
+from service.domain.ports.unit_of_work import EventRow
+from service.domain.task import EventType, TaskId
 from service.store.engine import Database
 from service.store.tables import events
 

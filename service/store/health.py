@@ -6,8 +6,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, delete, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.errors import OperatorError
-from service.ports import Gauges
+from service.domain.errors import OperatorError
+from service.domain.ports.health import Gauges
 from service.store.delivery_queue import pending_handlers
 from service.store.engine import Database
 from service.store.inbox import OLDEST_UNREAD

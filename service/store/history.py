@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import Select, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.task import Json, TaskId
-from service.core.view import rfc3339
+from service.domain.task import Json, TaskId
+from service.domain.task_view import rfc3339
 from service.store.tables import attempts, deliveries, events, inbox, polls
 
 EVENT = (events.c.at, literal("event").label("kind"), events.c.id, events.c.type, events.c.data)

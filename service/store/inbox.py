@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import func, select
 
-from service.ports import InboxEntry
+from service.domain.ports.unit_of_work import InboxEntry
 from service.store.among import among
 from service.store.engine import Database
 from service.store.tables import UNREAD, inbox

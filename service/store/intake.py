@@ -9,10 +9,10 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.batching import Batcher, apart
-from service.core.inputs import Input
-from service.core.task import Task, TaskId
-from service.errors import Conflict
-from service.ports import IdempotencyKey
+from service.domain.blob import Input
+from service.domain.errors import Conflict
+from service.domain.ports.tasks import IdempotencyKey
+from service.domain.task import Task, TaskId
 from service.store.bulk import insert_many
 from service.store.dialect import insert
 from service.store.engine import Database

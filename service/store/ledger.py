@@ -7,8 +7,16 @@ from itertools import accumulate
 
 from sqlalchemy import Integer, Row, bindparam, func, select
 
-from service.core.task import Task, TaskId, UpstreamId
-from service.ports import DeliveryClaim, DeliveryRow, EventRow, InboxEntry, LedgerTransaction, PollRow, RunTime
+from service.domain.ports.unit_of_work import (
+    DeliveryClaim,
+    DeliveryRow,
+    EventRow,
+    InboxEntry,
+    LedgerTransaction,
+    PollRow,
+    RunTime,
+)
+from service.domain.task import Task, TaskId, UpstreamId
 from service.store.among import among
 from service.store.bulk import insert_many, update_many
 from service.store.consequences import append_deliveries, append_events

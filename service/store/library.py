@@ -5,8 +5,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, Table, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.task import Json, Task, TaskId
-from service.ports import DeliveryView, TaskFilter
+from service.domain.ports.tasks import DeliveryView, TaskFilter
+from service.domain.task import Json, Task, TaskId
 from service.store.engine import Database
 from service.store.history import history_of
 from service.store.rows import TASK_COLUMNS, task_of

@@ -4,8 +4,8 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Table, delete, func, select, tuple_
 
-from service.core.schedule import Heard
-from service.ports import RunTime
+from service.domain.poll_schedule import Heard
+from service.domain.ports.unit_of_work import RunTime
 from service.store.engine import Database
 from service.store.tables import (
     ENDED,

@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 
-from service.errors import BadSetting
+from service.domain.errors import BadSetting
 from service.store.dialect import address, one_at_a_time
 from service.store.engine import Database
 from service.store.signals import LocalSignals

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from service.ports import AttemptResult
+from service.domain.ports.queues import AttemptResult
 from service.store.rows import Values
 
 STATUS = {"delivered": "delivered", "dead": "dead", "retry": "pending"}

@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from service.core.changed import made
-from service.core.task import Source, Status, Task, TaskError, Usage
+from service.domain.fast_copy import made
+from service.domain.task import Source, Status, Task, TaskError, Usage
 from service.store.tables import tasks
 
 Values = dict[str, Any]

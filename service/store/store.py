@@ -4,7 +4,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
 from typing import Self
 
-from service.ports import Signals
+from service.domain.ports.signals import Signals
 from service.store.delivery_queue import StoreDeliveryQueue
 from service.store.engine import Database
 from service.store.event_log import StoreEvents

@@ -19,7 +19,7 @@ from sqlalchemy import (
     literal_column,
 )
 
-from service.core.task import AT_UPSTREAM, SETTLED, Status
+from service.domain.task import AT_UPSTREAM, SETTLED, Status
 from service.store.columns import Document, Moment, Words
 
 metadata = MetaData()

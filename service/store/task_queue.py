@@ -6,8 +6,8 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Integer, Select, bindparam, case, func, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.core.task import Status, Task, TaskId
-from service.ports import Limits
+from service.domain.ports.queues import Limits
+from service.domain.task import Status, Task, TaskId
 from service.store.among import among
 from service.store.budget import affordable, budget_spent
 from service.store.columns import Moment

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import httpx
 
-from service.errors import BadSetting
-from service.ports import Upstream
+from service.domain.errors import BadSetting
+from service.domain.ports.provider import Upstream
 from service.upstream.connections import Connections
 from service.upstream.paced import Paced
 from service.upstream.vidu import Vidu

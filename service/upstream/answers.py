@@ -7,9 +7,9 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from service.core.task import Fact
-from service.core.wire import parse_json
-from service.errors import ReplyLost, Throttled, UnreadableBody, Unwell
+from service.domain.errors import ReplyLost, Throttled, UnreadableBody, Unwell
+from service.domain.task import Fact
+from service.domain.wire import parse_json
 
 MAX_PAUSE = timedelta(hours=1)
 THROTTLES = frozenset({"QuotaExceeded", "TooManyRequests", "SystemThrottling", "OperationInProcess"})

@@ -13,9 +13,7 @@ from io import BytesIO
 
 import httpx
 
-from service.core.task import Fact, Json
-from service.core.wire import parse_json
-from service.errors import (
+from service.domain.errors import (
     BadSetting,
     Conflict,
     NeverLeft,
@@ -26,6 +24,8 @@ from service.errors import (
     Unwell,
     UpstreamError,
 )
+from service.domain.task import Fact, Json
+from service.domain.wire import parse_json
 from service.upstream.answers import Answer, created, is_throttle, parsed, throttled, understood
 
 Words = Callable[[object], tuple[str, str]]

@@ -1,7 +1,7 @@
 """What both providers are asked for: the caller's parameters, with our tokens in place of the caller's."""
 
-from service.core.task import Json
-from service.ports import Order
+from service.domain.ports.provider import Order
+from service.domain.task import Json
 
 OURS = frozenset({"payload", "meta_data", "callback_url"})
 

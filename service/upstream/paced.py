@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from service.byte_budget import ByteBudget
-from service.core.task import Fact, UpstreamId
-from service.errors import BoomerangError, Conflict, Paused, Refused, Throttled, UnknownTask
-from service.ports import Order, Upstream
+from service.domain.errors import BoomerangError, Conflict, Paused, Refused, Throttled, UnknownTask
+from service.domain.ports.provider import Order, Upstream
+from service.domain.task import Fact, UpstreamId
 from service.upstream.pages import Page, Paged, search
 
 MIB = 1024 * 1024

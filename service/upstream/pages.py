@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from service.core.task import Fact
-from service.errors import Unwell
+from service.domain.errors import Unwell
+from service.domain.task import Fact
 
 MAX_PAGES = 40
 

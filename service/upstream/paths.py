@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from service.core.task import Fact, UpstreamId
-from service.core.wire import UPSTREAM_ID
-from service.errors import UnknownTask, Unwell
+from service.domain.errors import UnknownTask, Unwell
+from service.domain.task import Fact, UpstreamId
+from service.domain.wire import UPSTREAM_ID
 
 
 def segment(upstream_id: UpstreamId) -> str:

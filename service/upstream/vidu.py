@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 
 import httpx
 
-from service.core.task import Fact, Json, UpstreamId
-from service.core.vidu import read_vidu, vidu_error
-from service.core.wire import json_object
-from service.errors import Refused, Unwell
-from service.ports import Order
+from service.domain.errors import Refused, Unwell
+from service.domain.ports.provider import Order
+from service.domain.task import Fact, Json, UpstreamId
+from service.domain.vidu import read_vidu, vidu_error
+from service.domain.wire import json_object
 from service.upstream.http import Line
 from service.upstream.orders import with_tokens
 from service.upstream.pages import Page, search

@@ -4,10 +4,10 @@ from datetime import datetime
 
 import httpx
 
-from service.core.task import Fact, UpstreamId
-from service.core.vtrix import read_vtrix, vtrix_error
-from service.errors import Conflict
-from service.ports import Order
+from service.domain.errors import Conflict
+from service.domain.ports.provider import Order
+from service.domain.task import Fact, UpstreamId
+from service.domain.vtrix import read_vtrix, vtrix_error
 from service.upstream.http import Line
 from service.upstream.orders import with_tokens
 from service.upstream.paths import same_task, segment

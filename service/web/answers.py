@@ -6,9 +6,9 @@ from datetime import datetime
 
 from starlette.responses import Response
 
-from service.core.task import Json, Task
-from service.core.view import rfc3339, task_json
-from service.ports import DeliveryView, Inputs
+from service.domain.ports.tasks import DeliveryView, Inputs
+from service.domain.task import Json, Task
+from service.domain.task_view import rfc3339, task_json
 from service.web.problems import encoded
 
 

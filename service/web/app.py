@@ -11,9 +11,11 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from service.core.api_key import ApiKey
-from service.errors import BoomerangError
-from service.ports import Clock, Health, Inputs, Library, Signals
+from service.domain.api_key import ApiKey
+from service.domain.errors import BoomerangError
+from service.domain.ports.health import Health
+from service.domain.ports.signals import Clock, Signals
+from service.domain.ports.tasks import Inputs, Library
 from service.web.bodies import CALLBACK_BODIES, TASK_BODIES, BodyLimits
 from service.web.callbacks import CallbackDoor, StraightToTheDoor
 from service.web.deliveries import DeliveryApi

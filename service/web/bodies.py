@@ -11,8 +11,8 @@ from anyio.to_thread import run_sync
 from starlette.requests import ClientDisconnect, Request
 
 from service.byte_budget import ByteBudget
-from service.core.wire import parse_json
-from service.errors import UnreadableBody
+from service.domain.errors import UnreadableBody
+from service.domain.wire import parse_json
 from service.web.problems import Problem, Refusal
 
 MB = 1024 * 1024

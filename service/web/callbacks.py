@@ -9,8 +9,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.core.tokens import Claim
-from service.errors import BadSignature, BadToken, StoreUnavailable, UnreadableBody
+from service.domain.errors import BadSignature, BadToken, StoreUnavailable, UnreadableBody
+from service.domain.tokens import Claim
 from service.web.bodies import Bodies, BodyLimits
 from service.web.frame import TASK, TOLD
 from service.web.problems import Problem, Refusal, problem_of, unforeseen

@@ -4,8 +4,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.errors import Conflict, NotFound
-from service.ports import DeliveryView, Library
+from service.domain.errors import Conflict, NotFound
+from service.domain.ports.tasks import DeliveryView, Library
 from service.web.answers import delivery_object, json_answer, page_answer
 from service.web.frame import TASK
 from service.web.keys import caller_of

@@ -8,8 +8,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
-from service.core.task import Status
-from service.ports import Gauges
+from service.domain.ports.health import Gauges
+from service.domain.task import Status
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 LABELS = {"callbacks": "verdict", "polls": "outcome"}

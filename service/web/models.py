@@ -6,9 +6,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.core.models import json_schema, known_models
-from service.core.task import Json
-from service.errors import NotFound
+from service.domain.errors import NotFound
+from service.domain.models.catalog import json_schema, known_models
+from service.domain.task import Json
 from service.web.answers import json_answer
 from service.web.keys import require_admin
 from service.web.query import Query

@@ -5,10 +5,10 @@ from itertools import islice
 
 from anyio.to_thread import run_sync
 
-from service.core.task import Json
-from service.errors import Fault, InvalidParams
+from service.domain.errors import Fault, InvalidParams
+from service.domain.ports.tasks import IdempotencyKey
+from service.domain.task import Json
 from service.new_task import NewTask
-from service.ports import IdempotencyKey
 from service.web.query import unknown_key_fault
 
 KNOWN = ("model", "params", "metadata", "notify")

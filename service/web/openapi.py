@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.core.task import Status
+from service.domain.task import Status
 from service.web.answers import json_answer
 from service.web.deliveries import STATUSES
 from service.web.metrics import MEDIA_TYPE as METRICS_TYPE

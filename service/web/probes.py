@@ -9,7 +9,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.ports import Clock, Health
+from service.domain.ports.health import Health
+from service.domain.ports.signals import Clock
 from service.web.answers import json_answer
 from service.web.metrics import MEDIA_TYPE, Counters, exposition
 from service.web.problems import Problem

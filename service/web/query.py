@@ -9,8 +9,8 @@ from itertools import islice
 
 from starlette.requests import Request
 
-from service.core.task import TaskId
-from service.errors import Fault, InvalidParams, NotFound
+from service.domain.errors import Fault, InvalidParams, NotFound
+from service.domain.task import TaskId
 from service.web.problems import Problem, Refusal
 
 LONGEST_WAIT = 60  # seconds

@@ -7,10 +7,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.core.task import Status, Task
-from service.core.view import task_json
-from service.errors import Conflict, NotFound
-from service.ports import IdempotencyKey, Inputs, Library, TaskFilter
+from service.domain.errors import Conflict, NotFound
+from service.domain.ports.tasks import IdempotencyKey, Inputs, Library, TaskFilter
+from service.domain.task import Status, Task
+from service.domain.task_view import task_json
 from service.web.answers import json_answer, page_answer, task_object, whole_task
 from service.web.bodies import THREAD_FROM, Bodies, BodyLimits, parsed, require_json
 from service.web.frame import TASK

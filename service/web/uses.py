@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
-from service.core.task import Task, TaskId
-from service.core.tokens import Claim
+from service.domain.ports.tasks import DeliveryView
+from service.domain.task import Task, TaskId
+from service.domain.tokens import Claim
 from service.new_task import NewTask
-from service.ports import DeliveryView
 
 
 class Desk(Protocol):

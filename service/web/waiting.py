@@ -7,8 +7,9 @@ import anyio
 from starlette.requests import Request
 from starlette.types import Receive
 
-from service.core.task import Status, Task
-from service.ports import Library, Signals
+from service.domain.ports.signals import Signals
+from service.domain.ports.tasks import Library
+from service.domain.task import Status, Task
 
 LOOK_EVERY = 1.0  # seconds; signals are hints, so that a lost one costs no more than this
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from service.core.task import TaskId
-from service.core.tokens import Tokens
+from service.domain.task import TaskId
+from service.domain.tokens import Tokens
 from tests.acceptance.books import Books
 from tests.acceptance.processes import Json
 from tests.acceptance.scene import SECRET

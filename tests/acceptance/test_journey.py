@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 import av
 import pytest
 
-from service.core.webhook_secrets import derive_webhook_secret
+from service.domain.webhook_secrets import derive_webhook_secret
 from tests.acceptance.processes import HOST, Json, Town, command, free_port
 from tests.acceptance.receiver import Hook, receiving
 from tests.acceptance.scene import SECRET, serve, service, settings, sqlite, upstream

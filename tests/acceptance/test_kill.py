@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from service.core.webhook_secrets import derive_webhook_secret
+from service.domain.webhook_secrets import derive_webhook_secret
 from tests.acceptance.books import Books, closed
 from tests.acceptance.processes import HOST, Child, Json, Town, command, free_port, until
 from tests.acceptance.receiver import Receiver, receiving

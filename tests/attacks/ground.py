@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service.core.tokens import Tokens
+from service.domain.tokens import Tokens
 from service.logs import configure_logs
 from service.main import running
 from service.settings import Settings, load_settings

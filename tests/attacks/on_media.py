@@ -7,8 +7,8 @@ from pathlib import Path
 
 from anyio.to_thread import run_sync
 
-from service.core.params import check
-from service.errors import InvalidParams
+from service.domain.errors import InvalidParams
+from service.domain.models.validation import check
 from service.media import inspector
 from tests.attacks.attempts import add, hold, peak
 from tests.attacks.ground import MODEL, ground

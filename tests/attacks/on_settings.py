@@ -8,7 +8,7 @@ from anyio.to_thread import run_sync
 from click.testing import CliRunner
 
 from service.cli import boomerang
-from service.errors import BadSetting
+from service.domain.errors import BadSetting
 from service.settings import load_settings
 from tests.attacks.attempts import add, attempt, hold, peak
 

@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
-from service.core.task import TaskId
-from service.core.tokens import Tokens
+from service.domain.task import TaskId
+from service.domain.tokens import Tokens
 from tests.attacks.attempts import add, attempt, hold
 from tests.attacks.ground import KEY, Ground, completed, ground
 from tests.attacks.raw import exchange, request, statuses

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
+from service.domain.vidu_signature import ViduVerifier, sign
 from starlette.requests import Request
 
-from service.core.api_key import ApiKey
-from service.core.task import TaskId
-from service.core.tokens import Tokens
-from service.core.vidu_signature import ViduVerifier, sign
-from service.errors import BadSignature, BadToken
+from service.domain.api_key import ApiKey
+from service.domain.errors import BadSignature, BadToken
+from service.domain.task import TaskId
+from service.domain.tokens import Tokens
 from service.web.keys import KeyGuard
 
 ROUNDS = 10_000

@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from statistics import median
 
-from service.core.task import Status
-from service.ports import Limits
+from service.domain.ports.queues import Limits
+from service.domain.task import Status
 from service.store import Store, open_store
 from tests.benchmarks.stage import Stage, a_task, fill
 from tests.benchmarks.table import Pairs, Row, milliseconds

@@ -9,10 +9,10 @@ from typing import Any
 
 import anyio
 
-from service.core.schedule import Heard
-from service.core.task import Source, Status, Task
-from service.plan import Plan
-from service.ports import RunTime
+from service.domain.poll_planner import Plan
+from service.domain.poll_schedule import Heard
+from service.domain.ports.unit_of_work import RunTime
+from service.domain.task import Source, Status, Task
 from service.reconcile import HEARD_KEPT, RUN_TIMES_KEPT
 from tests.acceptance.processes import Child, until
 from tests.benchmarks.stage import LATER, Stage, a_task, fill, lasting, look

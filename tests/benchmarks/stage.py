@@ -13,8 +13,8 @@ from typing import Any
 import anyio
 from sqlalchemy import text
 
-from service.core.task import Status, Task, TaskId, UpstreamId
-from service.core.tokens import Tokens
+from service.domain.task import Status, Task, TaskId, UpstreamId
+from service.domain.tokens import Tokens
 from service.store import migrate, open_store
 from service.store.engine import Database
 from service.store.signals import LocalSignals

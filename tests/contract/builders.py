@@ -5,9 +5,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from service.core.inputs import Input
-from service.core.task import EventType, Status, Task, TaskId, UpstreamId
-from service.ports import AttemptResult, DeliveryClaim, DeliveryRow, EventRow, InboxEntry, Limits, Outcome, Room
+from service.domain.blob import Input
+from service.domain.ports.queues import AttemptResult, Limits, Outcome, Room
+from service.domain.ports.unit_of_work import DeliveryClaim, DeliveryRow, EventRow, InboxEntry
+from service.domain.task import EventType, Status, Task, TaskId, UpstreamId
 from service.store import Store
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, 123456, tzinfo=UTC)

@@ -9,11 +9,11 @@ from datetime import timedelta
 import pytest
 
 from service.attempt import LEAST_ATTEMPTS
-from service.core.task import TaskId
 from service.dispatch import Dispatch
+from service.domain.ports.tasks import DeliveryView
+from service.domain.task import TaskId
 from service.handling import Event, Handler, Tools
 from service.places import Places
-from service.ports import DeliveryView
 from service.store import Store
 from tests.contract.builders import NOW, a_delivery, a_task, add_tasks, an_event, claim_deliveries
 from tests.contract.conftest import OpenStore

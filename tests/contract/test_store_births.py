@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from service.core.task import TaskId
-from service.ports import DeliveryClaim, DeliveryRow, EventRow
+from service.domain.ports.unit_of_work import DeliveryClaim, DeliveryRow, EventRow
+from service.domain.task import TaskId
 from service.store import Store
 from tests.contract.builders import (
     LEASE,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.core.task import Status, Task, TaskError, TaskId, Usage
-from service.ports import InboxEntry
+from service.domain.ports.unit_of_work import InboxEntry
+from service.domain.task import Status, Task, TaskError, TaskId, Usage
 from service.store import Store
 from service.store.bulk import insert_many, update_many
 from service.store.tables import inbox

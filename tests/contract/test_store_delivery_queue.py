@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from service.core.task import TaskId
+from service.domain.task import TaskId
 from service.store import Store
 from tests.contract.builders import (
     HOUR,

@@ -3,9 +3,9 @@
 import asyncio
 from datetime import timedelta
 
-from service.core.schedule import Heard
-from service.core.task import Status, TaskId
-from service.ports import PollRow, RunTime
+from service.domain.poll_schedule import Heard
+from service.domain.ports.unit_of_work import PollRow, RunTime
+from service.domain.task import Status, TaskId
 from service.store import Store
 from tests.contract.builders import (
     HOUR,

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.ports import InboxEntry
+from service.domain.ports.unit_of_work import InboxEntry
 from service.store import Store, ledger
 from tests.contract.builders import NOW, SECOND, an_entry
 

@@ -7,9 +7,9 @@ from typing import cast
 
 import pytest
 
-from service.core.task import Status, Task, TaskId
-from service.errors import Conflict
-from service.ports import IdempotencyKey, TaskFilter
+from service.domain.errors import Conflict
+from service.domain.ports.tasks import IdempotencyKey, TaskFilter
+from service.domain.task import Status, Task, TaskId
 from service.store import Store
 from service.store.engine import Write
 from service.store.intake import ALONE, HEAVIEST, TOGETHER

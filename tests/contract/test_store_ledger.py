@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from service.core.task import EventType, Source, Status, TaskError, TaskId, UpstreamId, Usage
-from service.ports import PollRow, RunTime
+from service.domain.ports.unit_of_work import PollRow, RunTime
+from service.domain.task import EventType, Source, Status, TaskError, TaskId, UpstreamId, Usage
 from service.store import Store
 from tests.contract.builders import (
     HOUR,

@@ -12,8 +12,8 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from service.errors import BadSetting, SchemaBehind
-from service.ports import TaskFilter
+from service.domain.errors import BadSetting, SchemaBehind
+from service.domain.ports.tasks import TaskFilter
 from service.store import Store, migrate, open_store
 from service.store.health import StoreHealth
 from service.store.migrate import HEAD, MIGRATIONS

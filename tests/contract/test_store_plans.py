@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from service.core.task import TaskId
-from service.ports import Limits, Room, TaskFilter
+from service.domain.ports.queues import Limits, Room
+from service.domain.ports.tasks import TaskFilter
+from service.domain.task import TaskId
 from service.store import Store
 from tests.contract.builders import (
     NOW,

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from service.core.task import Status, Usage
-from service.ports import Limits
+from service.domain.ports.queues import Limits
+from service.domain.task import Status, Usage
 from service.store import Store, memory
 from tests.contract.builders import (
     HOUR,

@@ -1,7 +1,7 @@
 """When the clock was put back, what waits for the old time is due by the new one."""
 
-from service.core.task import Status, TaskId, UpstreamId
-from service.ports import DeliveryView
+from service.domain.ports.tasks import DeliveryView
+from service.domain.task import Status, TaskId, UpstreamId
 from service.store import Store
 from tests.contract.builders import (
     HOUR,

@@ -4,8 +4,9 @@ from collections import Counter
 
 import pytest
 
-from service.core.task import TaskId
-from service.ports import DeliveryClaim, Room
+from service.domain.ports.queues import Room
+from service.domain.ports.unit_of_work import DeliveryClaim
+from service.domain.task import TaskId
 from service.store import Store
 from tests.contract.builders import LEASE, NOW, SECOND, a_delivery, an_event
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.core.task import Status, Task, TaskId, Usage
-from service.ports import Limits
+from service.domain.ports.queues import Limits
+from service.domain.task import Status, Task, TaskId, Usage
 from service.store import Store
 from tests.contract.builders import (
     HOUR,

@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, OperationalError, ProgrammingError
 
-from service.core.task import TaskId
-from service.errors import BadSetting, StoreUnavailable
+from service.domain.errors import BadSetting, StoreUnavailable
+from service.domain.task import TaskId
 from service.store import Store, dialect, engine, migrate, open_store
 from tests.contract.builders import NOW, a_task, an_entry, an_input
 from tests.postgres import PostgresServer, create_database, postgres_server

@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.core.callback import callback_digest
-from service.core.tokens import Tokens
+from service.domain.callback import callback_digest
+from service.domain.tokens import Tokens
 from service.web.server import listen, serving
 from tests.acceptance.processes import HOST
 from tests.acceptance.scene import SECRET

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from service.cli import main
-from service.core.task import Status, Task
-from service.entry import Entry
+from service.domain.task import Status, Task
+from service.domain.task_update import Entry
 from service.receive import Receive
 from service.submit import Submit
 

@@ -9,7 +9,7 @@ from random import Random
 import anyio
 import httpx
 
-from service.core.webhook_secrets import derive_webhook_secret
+from service.domain.webhook_secrets import derive_webhook_secret
 from tests.acceptance.books import Books, closed
 from tests.acceptance.processes import Town, until
 from tests.acceptance.receiver import Receiver, receiving

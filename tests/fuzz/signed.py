@@ -9,14 +9,15 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from urllib.parse import urlsplit
 
-from service.core.callback import Callback, UnreadableCallback, read_callback
-from service.core.callback_bodies import read_fact
-from service.core.facts import fact_from_json, fact_to_json
-from service.core.task import Fact, TaskId
-from service.core.tokens import Tokens
-from service.core.vidu_signature import ViduVerifier, sign
-from service.core.webhook_secrets import is_webhook_secret
-from service.errors import BadSignature, BadToken, SenderError
+from service.domain.callback_bodies import read_fact
+from service.domain.vidu_signature import ViduVerifier, sign
+
+from service.domain.callback import Callback, UnreadableCallback, read_callback
+from service.domain.errors import BadSignature, BadToken, SenderError
+from service.domain.fact_json import fact_from_json, fact_to_json
+from service.domain.task import Fact, TaskId
+from service.domain.tokens import Tokens
+from service.domain.webhook_secrets import is_webhook_secret
 from service.web.problems import encoded
 from tests.fuzz.feed import Feed, as_text, edited, tried
 

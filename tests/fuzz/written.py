@@ -9,19 +9,19 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from service.domain.vidu import read_vidu, vidu_error
+from service.domain.vtrix import read_vtrix, vtrix_error
+from service.domain.wire import MAX_DEPTH, parse_json
 from starlette.requests import Request
 
 from service import setting_values as values
-from service.core.media import decode, decoded_size, encode, parse_data_uri
-from service.core.media_header import claimed_samples, image_size, is_cut_short, is_shredded, sniff
-from service.core.models import known_models
-from service.core.params import check, restore
-from service.core.routing import check_notify
-from service.core.vidu import read_vidu, vidu_error
-from service.core.vtrix import read_vtrix, vtrix_error
-from service.core.wire import MAX_DEPTH, parse_json
+from service.domain.errors import BadSetting, InvalidParams, UnreadableBody, Unwell
+from service.domain.event_routing import check_notify
+from service.domain.media.file_headers import claimed_samples, image_size, is_cut_short, is_shredded, sniff
+from service.domain.media.limits import decode, decoded_size, encode, parse_data_uri
+from service.domain.models.catalog import known_models
+from service.domain.models.validation import check, restore
 from service.egress import Egress, EgressRefused
-from service.errors import BadSetting, InvalidParams, UnreadableBody, Unwell
 from service.sandbox import SwitchError, Switches
 from service.web.problems import Problem
 from service.web.query import Query

@@ -3,7 +3,7 @@
 from collections import Counter
 from datetime import datetime
 
-from service.core.task import Json
+from service.domain.task import Json
 from tests.machine.house import Rows
 from tests.machine.model import ENDS, DeliveryModel, Model, TaskModel
 

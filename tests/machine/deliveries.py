@@ -5,7 +5,8 @@ from datetime import timedelta
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from service.ports import AttemptResult, DeliveryClaim, Outcome, Room
+from service.domain.ports.queues import AttemptResult, Outcome, Room
+from service.domain.ports.unit_of_work import DeliveryClaim
 from tests.machine.life import LifeMachine
 from tests.machine.machine import MOMENT, which
 from tests.unit.loops import LEASE

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from service.core.facts import fact_to_json
-from service.core.task import Fact, Source, Status, Task, TaskError, UpstreamId, Usage
-from service.entry import SECOND_BILL, Entry
+from service.domain.fact_json import fact_to_json
+from service.domain.task import Fact, Source, Status, Task, TaskError, UpstreamId, Usage
+from service.domain.task_update import SECOND_BILL, Entry
 from service.reconcile import UNKNOWN
 from tests.machine.model import ENDS, NOTHING_MADE, Model, TaskModel
 from tests.unit.scripted import VIDEO

@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
 
+from service.domain.callback_bodies import read_fact
 from sqlalchemy import Table, select
 
-from service.core.callback_bodies import read_fact
-from service.core.routing import Subscription
-from service.core.task import EventType, Json
 from service.desk import Desk, Terms
+from service.domain.event_routing import Subscription
+from service.domain.poll_planner import Plan
+from service.domain.task import EventType, Json
 from service.places import Places
-from service.plan import Plan
 from service.questions import Questions
 from service.receive import Crowd, Receive
 from service.record import Record

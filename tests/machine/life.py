@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from service.core.artifact import Artifact
-from service.core.task import Source, TaskId, UpstreamId
-from service.entry import Entry
-from service.errors import UnreadableBody
+from service.domain.artifact import Artifact
+from service.domain.errors import UnreadableBody
+from service.domain.task import Source, TaskId, UpstreamId
+from service.domain.task_update import Entry
 from tests.machine.hands import ANSWERS, Claimed, answer, fact_of, hear_answer, hear_callback
 from tests.machine.machine import MOMENT, TaskMachine, which
 from tests.machine.model import TaskModel

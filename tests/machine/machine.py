@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from service.core.task import Status, Task, TaskId, UpstreamId
-from service.entry import Entry
-from service.errors import Conflict
-from service.ports import IdempotencyKey, Limits
+from service.domain.errors import Conflict
+from service.domain.ports.queues import Limits
+from service.domain.ports.tasks import IdempotencyKey
+from service.domain.task import Status, Task, TaskId, UpstreamId
+from service.domain.task_update import Entry
 from tests.contract.builders import a_task
 from tests.machine.books import check
 from tests.machine.hands import REPLIES, Claimed, hear_reply, reply

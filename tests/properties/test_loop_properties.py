@@ -13,8 +13,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.core.task import SETTLED, Fact, Json, Status, Task, TaskId, UpstreamId
-from service.errors import NeverLeft, Refused, ReplyLost, Throttled, UnreadableBody, Unwell
+from service.domain.errors import NeverLeft, Refused, ReplyLost, Throttled, UnreadableBody, Unwell
+from service.domain.task import SETTLED, Fact, Json, Status, Task, TaskId, UpstreamId
 from tests.unit.ended import ended
 from tests.unit.loops import DEADLINE, HOUR, MINUTE, PATIENCE, Loop, World, a_world
 from tests.unit.scripted import DONE, token_of, vtrix_body

@@ -9,11 +9,11 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.core.media import DataUri, Unreadable, decode, decoded_size, encode, parse_data_uri
-from service.core.media_header import image_size, is_cut_short, sniff
-from service.core.models import MODELS, VIDUQ2_PRO_REFERENCE
-from service.core.params import check, duration_bucket, restore
-from service.errors import Fault, InvalidParams
+from service.domain.errors import Fault, InvalidParams
+from service.domain.media.file_headers import image_size, is_cut_short, sniff
+from service.domain.media.limits import DataUri, Unreadable, decode, decoded_size, encode, parse_data_uri
+from service.domain.models.catalog import MODELS, VIDUQ2_PRO_REFERENCE
+from service.domain.models.validation import check, duration_bucket, restore
 from service.media import MediaInspector
 from tests.sample_media import MODEL, image, params, uri, video
 

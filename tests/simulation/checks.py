@@ -4,7 +4,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 
-from service.core.task import SETTLED
+from service.domain.task import SETTLED
 from tests.simulation import deliveries
 from tests.simulation.facts import Row, read
 from tests.simulation.handlers import WHOLE

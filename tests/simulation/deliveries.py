@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from service.core.schedule import JITTER
+from service.domain.poll_schedule import JITTER
 from service.setting_values import durations
 from tests.simulation.facts import Facts, Row
 from tests.simulation.handlers import BOOK, KEEPER, WEBHOOK

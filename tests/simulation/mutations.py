@@ -9,12 +9,13 @@ from unittest.mock import patch
 
 import httpx
 
-from service import dispatch, entry, record
-from service.core import task as core_task
-from service.core.tokens import Claim, Tokens
-from service.entry import Entry, Recorded
-from service.errors import BadToken, NeverLeft, StoreUnavailable
-from service.plan import Plan
+from service import dispatch, record
+from service.domain import task as core_task
+from service.domain import task_update as entry
+from service.domain.errors import BadToken, NeverLeft, StoreUnavailable
+from service.domain.poll_planner import Plan
+from service.domain.task_update import Entry, Recorded
+from service.domain.tokens import Claim, Tokens
 from service.questions import Questions
 from service.receive import Receive
 from service.record import Page, Record

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from sqlalchemy import Integer, bindparam, select
 
-from service.core import task as core_task
+from service.domain import task as core_task
 from service.store import delivery_queue, outcomes, task_queue
 from service.store.delivery_queue import StoreDeliveryQueue
 from service.store.inbox import StoreInbox

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from service.core.api_key import ApiKey
+from service.domain.api_key import ApiKey
 from service.settings import Settings, load_settings
 from tests.simulation.scenario import Scenario
 

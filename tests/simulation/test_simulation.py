@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.core.task import Status
+from service.domain.task import Status
 from tests.simulation.mutations import MUTATIONS, Mutation
 from tests.simulation.play import judged, verdict_of, verdicts
 from tests.simulation.points import BY_PLACE, POINTS

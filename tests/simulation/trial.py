@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from service.core.tokens import Tokens
-from service.errors import BadToken
+from service.domain.errors import BadToken
+from service.domain.tokens import Tokens
 from tests.simulation.facts import Facts
 from tests.simulation.history import History
 from tests.simulation.scenario import Scenario

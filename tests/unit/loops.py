@@ -9,18 +9,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from service.core.callback import Verifier
-from service.core.callback_bodies import read_fact
-from service.core.routing import Subscription, WhyNotDialled
-from service.core.task import EventType, Json, Task, TaskId
+from service.domain.callback_bodies import read_fact
+
 from service.desk import Desk, Terms
-from service.errors import ReplyLost
+from service.domain.callback import Verifier
+from service.domain.errors import ReplyLost
+from service.domain.event_routing import Subscription, WhyNotDialled
+from service.domain.poll_planner import Plan
+from service.domain.ports.provider import PacedUpstream
+from service.domain.ports.queues import Limits
+from service.domain.task import EventType, Json, Task, TaskId
 from service.handling import Handler
 from service.ids import id_maker
 from service.new_task import NewTask
 from service.places import Places
-from service.plan import Plan
-from service.ports import Limits, PacedUpstream
 from service.questions import Questions
 from service.receive import Receive
 from service.reconcile import Reconcile, ReconcileTerms

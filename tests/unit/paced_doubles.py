@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from service.core.task import Fact, Status, UpstreamId
-from service.ports import Order
+from service.domain.ports.provider import Order
+from service.domain.task import Fact, Status, UpstreamId
 from service.upstream.paced import Paced
 
 ID = UpstreamId("1")

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from service.core.task import Fact, Json, Status, TaskId, UpstreamId, Usage
-from service.core.tokens import Tokens
-from service.errors import ReplyLost, StoreUnavailable, UnknownTask
-from service.ports import LedgerTransaction, Order
+from service.domain.errors import ReplyLost, StoreUnavailable, UnknownTask
+from service.domain.ports.provider import Order
+from service.domain.ports.unit_of_work import LedgerTransaction
+from service.domain.task import Fact, Json, Status, TaskId, UpstreamId, Usage
+from service.domain.tokens import Tokens
 from service.store import Store
 
 TOKENS = Tokens(["a key of these tests"])

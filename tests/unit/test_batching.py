@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from service.batching import Batcher, apart
-from service.errors import StoreUnavailable
+from service.domain.errors import StoreUnavailable
 
 
 class Commits:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from service.core.task import Fact, Source, Status
 from service.dispatch import Dispatch
-from service.entry import Entry
+from service.domain.task import Fact, Source, Status
+from service.domain.task_update import Entry
 from service.handling import Event, Tools
 from service.store.ledger import StoreTransaction
 from tests.unit.deliveries import PATIENCE, handler, tools

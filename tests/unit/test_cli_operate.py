@@ -12,7 +12,7 @@ import pytest
 
 from service import main as service_main
 from service.cli import COMMANDS, Commands, boomerang
-from service.errors import BadHandler, BadSetting, NotFound, SchemaBehind
+from service.domain.errors import BadHandler, BadSetting, NotFound, SchemaBehind
 from service.settings import Settings
 from tests.unit.cli_fakes import run
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from service.clock_watch import ClockWatch
-from service.errors import StoreUnavailable
+from service.domain.errors import StoreUnavailable
 from tests.unit.loops import HOUR, LEASE, START, MovedClock
 
 

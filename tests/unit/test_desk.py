@@ -7,11 +7,11 @@ from unittest.mock import patch
 
 import pytest
 
-from service.core.inputs import Input
-from service.core.task import Fact, Status, TaskId
-from service.entry import SECOND_BILL, Entry, Recorded
-from service.errors import Conflict, InvalidParams, NotFound, Refused, Unwell
-from service.ports import IdempotencyKey, TaskFilter
+from service.domain.blob import Input
+from service.domain.errors import Conflict, InvalidParams, NotFound, Refused, Unwell
+from service.domain.ports.tasks import IdempotencyKey, TaskFilter
+from service.domain.task import Fact, Status, TaskId
+from service.domain.task_update import SECOND_BILL, Entry, Recorded
 from tests.sample_media import image, uri
 from tests.unit.loops import DEADLINE, GOOD, IN_DOUBT_FOR, MINUTE, Loop, a_loop, a_request
 from tests.unit.scripted import DONE

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.errors import InvalidParams
+from service.domain.errors import InvalidParams
 from service.new_task import CheckedTask, NewTask, check_new_task
 from tests.sample_media import image, uri
 from tests.unit.loops import GOOD, Loop, a_loop

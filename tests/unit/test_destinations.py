@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from service import destinations, main
 from service.destinations import check_archive, check_destinations, check_webhook
-from service.errors import BadSetting
+from service.domain.errors import BadSetting
 from service.settings import ensure_secret_keys, load_settings
 
 INSIDE = "http://10.0.0.7:9000/hook?team=secret"

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from service import dispatch
-from service.errors import StoreUnavailable
+from service.domain.errors import StoreUnavailable
 from service.handling import Event, Tools
 from tests.unit.deliveries import LEASE, NOW, PATIENCE, SCHEDULE, Stage, handler, stage
 from tests.unit.ended import ended

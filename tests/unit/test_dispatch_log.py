@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.errors import Retry
+from service.domain.errors import Retry
 from service.handling import Event, Handle, Tools
 from tests.unit.deliveries import PATIENCE, handler, stage
 from tests.unit.guests import outcomes_logged

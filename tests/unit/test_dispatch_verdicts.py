@@ -18,9 +18,9 @@ from service.attempt import (
     fault_of,
     judge,
 )
-from service.core.artifact import Artifact
-from service.core.task import EventType
-from service.errors import Reject, Retry, StoreUnavailable, Unwell
+from service.domain.artifact import Artifact
+from service.domain.errors import Reject, Retry, StoreUnavailable, Unwell
+from service.domain.task import EventType
 from tests.unit.deliveries import NOW, SCHEDULE, claim_for, view
 
 REQUEST = httpx.Request("GET", "https://ada:pw@files.example/film.mp4?sig=hidden")

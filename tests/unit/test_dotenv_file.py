@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from service.domain.errors import BadSetting
 from service.dotenv_file import read_dotenv
-from service.errors import BadSetting
 from service.settings import load_settings
 
 

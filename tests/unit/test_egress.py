@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from service.domain.errors import Reject
 from service.egress import Egress, EgressRefused, GuardedTransport, client
-from service.errors import Reject
 
 
 class Server:

@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-from service.core.task import Status
-from service.entry import SECOND_BILL, Entry
+from service.domain.task import Status
+from service.domain.task_update import SECOND_BILL, Entry
 from service.reconcile import LISTENS_AGAIN
 from tests.unit.loops import IN_DOUBT_FOR, MINUTE, a_loop
 

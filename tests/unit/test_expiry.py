@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from service.core.task import Status
+from service.domain.task import Status
 from tests.unit.loops import DEADLINE, PATIENCE, a_loop
 
 

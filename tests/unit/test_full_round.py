@@ -10,8 +10,8 @@ from unittest.mock import patch
 import pytest
 
 from service import dispatch
-from service.core.task import Status
-from service.errors import StoreUnavailable, Throttled
+from service.domain.errors import StoreUnavailable, Throttled
+from service.domain.task import Status
 from service.rounds import Rounds
 from tests.unit.deliveries import handler
 from tests.unit.ended import ended

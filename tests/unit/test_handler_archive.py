@@ -14,7 +14,7 @@ import pytest
 from handlers import archive as archiving
 from handlers.archive import archive
 from service import Reject, Retry
-from service.core.artifact import Artifact
+from service.domain.artifact import Artifact
 from tests.sample_media import image, sound
 from tests.unit.deliveries import PATIENCE, event, view
 from tests.unit.workshop import FILM, HTML, URL, Workshop, workshop

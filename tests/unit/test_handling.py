@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from service import Event, Handlers, Tools
-from service.core.task import EventType
-from service.errors import BadHandler, Retry
+from service.domain.errors import BadHandler, Retry
+from service.domain.task import EventType
 
 
 async def _fine(event: Event, tools: Tools) -> None:

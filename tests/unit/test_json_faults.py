@@ -1,9 +1,9 @@
 """JSON that is refused: the reason is told, and nothing of the text."""
 
 import pytest
+from service.domain.wire import parse_json
 
-from service.core.wire import parse_json
-from service.errors import UnreadableBody
+from service.domain.errors import UnreadableBody
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from service.core.media import DataUri, decoded_size, encode, parse_data_uri
-from service.core.media_header import claimed_samples, image_size, is_cut_short, sniff
+from service.domain.media.file_headers import claimed_samples, image_size, is_cut_short, sniff
+from service.domain.media.limits import DataUri, decoded_size, encode, parse_data_uri
 from tests.sample_media import image, video
 
 

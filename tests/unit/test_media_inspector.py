@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service import media
-from service.core.media import ImageFacts, Unreadable, VideoFacts
+from service.domain.media.limits import ImageFacts, Unreadable, VideoFacts
 from service.media import MAX_DECODED_PIXELS, MediaInspector, inspector, missing_extras
 from tests.sample_media import image, sound, video
 

@@ -9,8 +9,8 @@ import av
 import pytest
 from PIL import Image
 
-from service.core.media import ImageFacts, Unreadable
-from service.core.media_header import is_shredded, scan_count
+from service.domain.media.file_headers import is_shredded, scan_count
+from service.domain.media.limits import ImageFacts, Unreadable
 from service.media import MAX_PIXELS_WORKED, MediaInspector
 from tests.sample_media import image, video
 

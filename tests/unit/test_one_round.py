@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from service import main
-from service.core.task import Status
-from service.errors import StoreUnavailable
+from service.domain.errors import StoreUnavailable
+from service.domain.task import Status
 from tests.unit.full import rounds_of
 from tests.unit.loops import PATIENCE, a_loop
 

@@ -3,7 +3,7 @@
 import pytest
 import structlog
 
-from service.errors import StoreUnavailable
+from service.domain.errors import StoreUnavailable
 from service.handling import Event, Tools
 from service.orphans import Orphans
 from tests.unit.deliveries import Queue, handler

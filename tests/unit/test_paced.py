@@ -8,8 +8,17 @@ from typing import Any
 import httpx
 import pytest
 
-from service.core.task import UpstreamId
-from service.errors import BoomerangError, Conflict, NeverLeft, Refused, ReplyLost, Throttled, UnknownTask, Unwell
+from service.domain.errors import (
+    BoomerangError,
+    Conflict,
+    NeverLeft,
+    Refused,
+    ReplyLost,
+    Throttled,
+    UnknownTask,
+    Unwell,
+)
+from service.domain.task import UpstreamId
 from service.upstream.paced import Paced
 from tests.unit.paced_doubles import FACT, ID, SINCE, Double, cancelled, fetches, now, paced
 from tests.unit.sandboxes import MOVED

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from service.core.params import Checked, check
-from service.errors import Fault, InvalidParams
+from service.domain.errors import Fault, InvalidParams
+from service.domain.models.validation import Checked, check
 from tests.sample_media import MODEL, params
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from service.core.media import MB, Inspector
-from service.core.models import MODELS
-from service.core.param_kinds import MediaList
-from service.core.params import Checked, check
-from service.errors import Fault, InvalidParams
+from service.domain.errors import Fault, InvalidParams
+from service.domain.media.limits import MB, Inspector
+from service.domain.models.catalog import MODELS
+from service.domain.models.parameter_types import MediaList
+from service.domain.models.validation import Checked, check
 from service.media import MediaInspector
 from tests.sample_media import MODEL, image, params, sound, uri, video
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from service.core.media import Inspector
-from service.core.params import Checked, check, restore
-from service.errors import Fault, InvalidParams
+from service.domain.errors import Fault, InvalidParams
+from service.domain.media.limits import Inspector
+from service.domain.models.validation import Checked, check, restore
 from service.media import MediaInspector
 from tests.sample_media import MODEL, image, params, uri, video
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from service.core.models import MODELS, json_schema, known_models
-from service.core.param_kinds import Flag
-from service.core.params import duration_bucket
+from service.domain.models.catalog import MODELS, json_schema, known_models
+from service.domain.models.parameter_types import Flag
+from service.domain.models.validation import duration_bucket
 from tests.sample_media import MODEL, params
 
 

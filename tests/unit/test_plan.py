@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from service.core.schedule import Heard
-from service.core.task import Source, Status, Task, TaskId, UpstreamId, advance
-from service.plan import LOOK_AGAIN, POLL_MAX_OURS, Plan
-from service.ports import RunTime
+from service.domain.poll_planner import LOOK_AGAIN, POLL_MAX_OURS, Plan
+from service.domain.poll_schedule import Heard
+from service.domain.ports.unit_of_work import RunTime
+from service.domain.task import Source, Status, Task, TaskId, UpstreamId, advance
 from tests.unit.loops import DEADLINE, HOUR, IN_DOUBT_FOR, MINUTE, SECOND, START
 from tests.unit.scripted import DONE
 

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from service import plugins
-from service.errors import BadHandler, BadSetting
+from service.domain.errors import BadHandler, BadSetting
 from service.handling import Event, Handlers, Tools
 from service.plugins import describe, discover, load_handlers, needed_settings
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from service.core.task import Fact, Source, Status
-from service.entry import Entry
+from service.domain.task import Fact, Source, Status
+from service.domain.task_update import Entry
 from service.questions import BornQuestions, Questions
 from service.store.ledger import StoreTransaction
 from tests.unit.ended import ended

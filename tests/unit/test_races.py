@@ -7,9 +7,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from service.core.task import Fact, Status, Task, TaskError
-from service.errors import NeverLeft, ReplyLost
-from service.ports import Order
+from service.domain.errors import NeverLeft, ReplyLost
+from service.domain.ports.provider import Order
+from service.domain.task import Fact, Status, Task, TaskError
 from tests.unit.ended import ended
 from tests.unit.loops import IN_DOUBT_FOR, LEASE, PATIENCE, SECOND, a_loop, a_world
 from tests.unit.scripted import vtrix_body

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.core.task import Status, TaskId
-from service.errors import BadSignature, BadToken, StoreUnavailable, UnreadableBody
+from service.domain.errors import BadSignature, BadToken, StoreUnavailable, UnreadableBody
+from service.domain.task import Status, TaskId
 from tests.unit.loops import DEADLINE, HOUR, MINUTE, SECOND, a_loop
 from tests.unit.scripted import DONE, TOKENS, vtrix_body
 

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from service import receive
-from service.core.callback import Callback, read_body
-from service.core.task import Fact, Status, TaskId
-from service.core.tokens import Claim
-from service.entry import Entry, Recorded
-from service.errors import BadSignature, BadToken, NeverLeft, SchemaBehind, StoreUnavailable
-from service.ports import InboxEntry, Limits
+from service.domain.callback import Callback, read_body
+from service.domain.errors import BadSignature, BadToken, NeverLeft, SchemaBehind, StoreUnavailable
+from service.domain.ports.queues import Limits
+from service.domain.ports.unit_of_work import InboxEntry
+from service.domain.task import Fact, Status, TaskId
+from service.domain.task_update import Entry, Recorded
+from service.domain.tokens import Claim
 from service.receive import BUSY, FEW, GIVES_WAY, LITTLE, Crowd
 from tests.unit.loops import IN_DOUBT_FOR, SECOND, START, Loop, a_loop
 from tests.unit.scripted import token_of, vtrix_body

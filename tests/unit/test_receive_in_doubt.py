@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from service.core.task import Status
-from service.errors import NeverLeft, Unwell
+from service.domain.errors import NeverLeft, Unwell
+from service.domain.task import Status
 from tests.unit.loops import DEADLINE, IN_DOUBT_FOR, MINUTE, SECOND, a_loop
 from tests.unit.scripted import DONE, TOKENS, vtrix_body
 

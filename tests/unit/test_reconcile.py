@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from service.core.task import Fact, Status
-from service.errors import Refused, Throttled, Unwell
+from service.domain.errors import Refused, Throttled, Unwell
+from service.domain.task import Fact, Status
 from tests.unit.ended import ended
 from tests.unit.loops import (
     DEADLINE,

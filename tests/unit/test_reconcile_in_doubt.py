@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from service.core.task import Status
-from service.entry import SECOND_BILL
-from service.errors import ReplyLost, Unwell
+from service.domain.errors import ReplyLost, Unwell
+from service.domain.task import Status
+from service.domain.task_update import SECOND_BILL
 from service.reconcile import LISTENS_AGAIN
 from tests.unit.loops import (
     HOUR,

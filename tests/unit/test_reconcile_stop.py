@@ -3,7 +3,7 @@
 from pathlib import Path
 from unittest.mock import AsyncMock, patch
 
-from service.errors import StoreUnavailable
+from service.domain.errors import StoreUnavailable
 from tests.unit.loops import a_loop
 
 

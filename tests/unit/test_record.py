@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from service.core.artifact import Artifact
-from service.core.task import Fact, Source, Status, TaskId, UpstreamId
-from service.entry import Entry
-from service.errors import NotFound, StoreUnavailable
+from service.domain.artifact import Artifact
+from service.domain.errors import NotFound, StoreUnavailable
+from service.domain.task import Fact, Source, Status, TaskId, UpstreamId
+from service.domain.task_update import Entry
 from tests.unit.loops import Loop, a_loop, a_request, a_world
 from tests.unit.scripted import DONE, VIDEO
 

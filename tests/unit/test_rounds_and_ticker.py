@@ -12,7 +12,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from structlog.testing import capture_logs
 
 from service import ticker as ticker_module
-from service.errors import StoreUnavailable
+from service.domain.errors import StoreUnavailable
 from service.store.signals import LocalSignals
 from service.ticker import Round, SteadyScheduler, Ticker
 from tests.unit.full import rounds_of

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from service.core.routing import Route, Subscription, check_notify, route
-from service.core.task import EventType
-from service.errors import InvalidParams
+from service.domain.errors import InvalidParams
+from service.domain.event_routing import Route, Subscription, check_notify, route
+from service.domain.task import EventType
 from tests.anywhere import any_address
 
 URL = "https://client.example/hook"

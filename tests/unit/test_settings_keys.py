@@ -11,8 +11,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from service import main
-from service.core.webhook_secrets import derive_webhook_secret
-from service.errors import BadSetting, OperatorError
+from service.domain.errors import BadSetting, OperatorError
+from service.domain.webhook_secrets import derive_webhook_secret
 from service.key_file import fresh_key
 from service.settings import Settings, ensure_secret_keys, load_settings
 

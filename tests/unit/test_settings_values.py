@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.errors import BadSetting
+from service.domain.errors import BadSetting
 from service.setting_values import (
     LONGEST,
     UNITS,

@@ -4,7 +4,7 @@ from itertools import takewhile
 
 import pytest
 
-from service.core.shares import Shares
+from service.domain.fair_share import Shares
 
 
 def _fill(shares: Shares, client: str | None) -> int:

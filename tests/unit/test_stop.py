@@ -10,7 +10,7 @@ from unittest.mock import AsyncMock, patch
 import pytest
 
 from service import main
-from service.core.task import Status
+from service.domain.task import Status
 from tests.unit.loops import HOUR, PATIENCE, a_loop
 
 T = TypeVar("T")

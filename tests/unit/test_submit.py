@@ -9,9 +9,10 @@ import structlog
 from structlog.testing import capture_logs
 
 from service import submit
-from service.core.task import Fact, Status, TaskError, UpstreamId
-from service.errors import NeverLeft, Refused, ReplyLost, Throttled
-from service.ports import Limits, Order
+from service.domain.errors import NeverLeft, Refused, ReplyLost, Throttled
+from service.domain.ports.provider import Order
+from service.domain.ports.queues import Limits
+from service.domain.task import Fact, Status, TaskError, UpstreamId
 from service.submit import meta_data
 from tests.sample_media import image, uri
 from tests.unit.loops import GOOD, IN_DOUBT_FOR, MINUTE, SECOND, a_loop, a_world

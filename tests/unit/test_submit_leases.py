@@ -10,9 +10,9 @@ import anyio
 import pytest
 
 from service import record as record_module
-from service.core.task import Status, UpstreamId
-from service.errors import NeverLeft
-from service.ports import Order
+from service.domain.errors import NeverLeft
+from service.domain.ports.provider import Order
+from service.domain.task import Status, UpstreamId
 from tests.unit.ended import ended
 from tests.unit.loops import LEASE, MINUTE, PATIENCE, SECOND, a_loop, a_world
 

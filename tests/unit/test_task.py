@@ -5,8 +5,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.core.task import EventType, Fact, Source, Status, Step, Task, TaskError, TaskId, UpstreamId, Usage, advance
-from service.core.view import TaskView, parse_time, rfc3339, task_json
+from service.domain.task import (
+    EventType,
+    Fact,
+    Source,
+    Status,
+    Step,
+    Task,
+    TaskError,
+    TaskId,
+    UpstreamId,
+    Usage,
+    advance,
+)
+from service.domain.task_view import TaskView, parse_time, rfc3339, task_json
 
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 ENDS = {Status.COMPLETED, Status.FAILED, Status.CANCELED}

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.core.task import TaskId
-from service.core.tokens import Claim, Tokens
-from service.errors import BadSetting, BadToken
+from service.domain.errors import BadSetting, BadToken
+from service.domain.task import TaskId
+from service.domain.tokens import Claim, Tokens
 
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

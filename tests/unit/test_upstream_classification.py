@@ -6,8 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.core.task import Status, UpstreamId
-from service.errors import (
+from service.domain.errors import (
     BoomerangError,
     Conflict,
     NeverLeft,
@@ -17,6 +16,7 @@ from service.errors import (
     UnknownTask,
     Unwell,
 )
+from service.domain.task import Status, UpstreamId
 from service.upstream.answers import retry_after
 from tests.unit.upstreams import KEY, Provider, order
 

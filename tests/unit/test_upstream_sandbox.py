@@ -8,9 +8,18 @@ from typing import Any
 import httpx
 import pytest
 
-from service.core.task import Fact, Status, UpstreamId
-from service.errors import BoomerangError, Conflict, NeverLeft, Refused, ReplyLost, Throttled, UnknownTask, Unwell
-from service.ports import Order
+from service.domain.errors import (
+    BoomerangError,
+    Conflict,
+    NeverLeft,
+    Refused,
+    ReplyLost,
+    Throttled,
+    UnknownTask,
+    Unwell,
+)
+from service.domain.ports.provider import Order
+from service.domain.task import Fact, Status, UpstreamId
 from service.upstream import Paced, open_upstream
 from tests.unit.sandboxes import MODEL, MOVED, START, Bench, bench
 

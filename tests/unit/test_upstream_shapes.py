@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from service.core.task import Status, UpstreamId
-from service.errors import BadSetting, Conflict, Refused, Unwell
-from service.ports import Order
+from service.domain.errors import BadSetting, Conflict, Refused, Unwell
+from service.domain.ports.provider import Order
+from service.domain.task import Status, UpstreamId
 from service.upstream import Paced, Vtrix, open_upstream
 from tests.unit.upstreams import KEY, Provider, order
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
+from service.domain.vidu import read_vidu, vidu_error
 
-from service.core.task import Fact, Status, TaskError, UpstreamId, Usage
-from service.core.vidu import read_vidu, vidu_error
-from service.errors import Unwell
+from service.domain.errors import Unwell
+from service.domain.task import Fact, Status, TaskError, UpstreamId, Usage
 
 URL = "https://cdn.example/v.mp4"
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from service.ports import Order
+from service.domain.ports.provider import Order
 from service.upstream import Vidu, Vtrix
 
 KEY = "sk-very-secret"

@@ -4,10 +4,10 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from service.core.callback import callback_digest
-from service.core.task import TaskId
-from service.core.tokens import Claim, Tokens
-from service.ports import InboxEntry
+from service.domain.callback import callback_digest
+from service.domain.ports.unit_of_work import InboxEntry
+from service.domain.task import TaskId
+from service.domain.tokens import Claim, Tokens
 from service.store import open_store
 from tests.acceptance.processes import Json, Town, until
 from tests.acceptance.scene import SECRET, Service

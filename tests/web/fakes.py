@@ -9,12 +9,13 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
-from service.core.api_key import ApiKey
-from service.core.inputs import Input
-from service.core.task import Json, Status, Task, TaskId
-from service.core.tokens import Claim
+from service.domain.api_key import ApiKey
+from service.domain.blob import Input
+from service.domain.ports.health import Gauges
+from service.domain.ports.tasks import DeliveryView, TaskFilter
+from service.domain.task import Json, Status, Task, TaskId
+from service.domain.tokens import Claim
 from service.new_task import NewTask, check_new_task
-from service.ports import DeliveryView, Gauges, TaskFilter
 from service.web.app import Services, create_app
 from tests.anywhere import any_address
 

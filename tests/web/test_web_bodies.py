@@ -5,7 +5,7 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from service.errors import UnreadableBody
+from service.domain.errors import UnreadableBody
 from service.web import bodies as bodies_module
 from service.web.bodies import WHOLE, Bodies, BodyLimits
 from service.web.problems import Refusal

@@ -6,8 +6,8 @@ import anyio
 import httpx
 import pytest
 
-from service import errors
-from service.core.tokens import Claim
+from service.domain import errors
+from service.domain.tokens import Claim
 from service.web.app import WebLimits
 from service.web.bodies import BodyLimits
 from tests.web.fakes import World, app_of, client_of

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from service.errors import BadToken
+from service.domain.errors import BadToken
 from service.web.query import MOST_ROWS
 from tests.web.fakes import GOOD, KEYS, World, app_of
 

@@ -6,9 +6,9 @@ from hashlib import sha256
 import httpx
 import pytest
 
-from service.core.task import Status
-from service.core.view import task_json
-from service.errors import Conflict, Throttled, Unwell
+from service.domain.errors import Conflict, Throttled, Unwell
+from service.domain.task import Status
+from service.domain.task_view import task_json
 from tests.web.fakes import GOOD, World, a_task
 
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from starlette.types import Message
 
-from service.core.task import Status
+from service.domain.task import Status
 from tests.web.fakes import GOOD, World, a_task, app_of, client_of
 
 

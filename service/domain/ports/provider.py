@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from service.core.task import Fact, Json, UpstreamId
+from service.domain.task import Fact, Json, UpstreamId
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,13 +8,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from service.core.inputs import Input
-from service.core.media import MB, Inspector
-from service.core.models import MODELS
-from service.core.param_kinds import JsonValue, MediaList, Model, Parameter
-from service.core.param_media import Findings, MediaCheck, restored
-from service.core.param_values import nearest, printable, shown, value_faults
-from service.errors import Fault, InvalidParams
+from service.domain.blob import Input
+from service.domain.errors import Fault, InvalidParams
+from service.domain.media.limits import MB, Inspector
+from service.domain.models.catalog import MODELS
+from service.domain.models.media_checks import Findings, MediaCheck, restored
+from service.domain.models.parameter_types import JsonValue, MediaList, Model, Parameter
+from service.domain.models.value_checks import nearest, printable, shown, value_faults
 
 __all__ = ["Checked", "Input", "check", "duration_bucket", "restore"]
 

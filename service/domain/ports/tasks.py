@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from service.core.inputs import Input
-from service.core.task import Json, Task, TaskId
+from service.domain.blob import Input
+from service.domain.task import Json, Task, TaskId
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,10 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from service.core.inputs import Input
-from service.core.media import (
+from service.domain.blob import Input
+from service.domain.errors import Fault
+from service.domain.media.file_headers import image_size, sniff
+from service.domain.media.limits import (
     DataUri,
     ImageFacts,
     Inspector,
@@ -25,10 +27,8 @@ from service.core.media import (
     parse_data_uri,
     size_faults,
 )
-from service.core.media_header import image_size, sniff
-from service.core.param_kinds import JsonValue, MediaList
-from service.core.param_values import address_faults, shown
-from service.errors import Fault
+from service.domain.models.parameter_types import JsonValue, MediaList
+from service.domain.models.value_checks import address_faults, shown
 
 ITEMS_LOOKED_AT = 16  # past every documented maximum; a list of a million faults is one fault
 

@@ -1,6 +1,6 @@
 """A fact as plain JSON and back, so that a hint can wait in the store until it is confirmed."""
 
-from service.core.task import Fact, Json, Status, TaskError, UpstreamId, Usage
+from service.domain.task import Fact, Json, Status, TaskError, UpstreamId, Usage
 
 
 def fact_to_json(fact: Fact) -> Json:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from service.core.shares import sharer
-from service.core.task import EventType, Json, Task, TaskId, UpstreamId
+from service.domain.fair_share import sharer
+from service.domain.task import EventType, Json, Task, TaskId, UpstreamId
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from difflib import get_close_matches
 from typing import assert_never
 from urllib.parse import urlsplit
 
-from service.core.media import listed
-from service.core.param_kinds import Address, Choice, Flag, Text, Whole
+from service.domain.media.limits import listed
+from service.domain.models.parameter_types import Address, Choice, Flag, Text, Whole
 
 SHOWN_CHARS = 40
 ADDRESS_CHARS = 8192  # far above any signed address; a longer one is data in disguise, and would be kept as text

@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 from itsdangerous import Signer
 from itsdangerous.encoding import base64_encode, want_bytes
 
-from service.core.task import TaskId
-from service.errors import BadSetting, BadToken
+from service.domain.errors import BadSetting, BadToken
+from service.domain.task import TaskId
 
 MAX_LENGTH = 256
 CALLBACK_SALT = b"boomerang.callback-address"

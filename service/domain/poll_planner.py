@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from service.core.schedule import Heard, Learned, learn, next_poll
-from service.core.task import Source, Status, Task
-from service.ports import RunTime
+from service.domain.poll_schedule import Heard, Learned, learn, next_poll
+from service.domain.ports.unit_of_work import RunTime
+from service.domain.task import Source, Status, Task
 
 LOOK_AGAIN = timedelta(seconds=20)
 """Pause between looks into a provider's list for a submission whose reply was lost."""

@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
 
-from service.ports.ledger import DeliveryClaim
+from service.domain.ports.unit_of_work import DeliveryClaim
 
 
 class SlotReservations(Protocol):

@@ -2,9 +2,20 @@
 
 from typing import assert_never
 
-from service.core.media import MB, MediaLimits
-from service.core.param_kinds import Address, Choice, Flag, JsonValue, Kind, MediaList, Model, Parameter, Text, Whole
-from service.core.param_values import ADDRESS_CHARS
+from service.domain.media.limits import MB, MediaLimits
+from service.domain.models.parameter_types import (
+    Address,
+    Choice,
+    Flag,
+    JsonValue,
+    Kind,
+    MediaList,
+    Model,
+    Parameter,
+    Text,
+    Whole,
+)
+from service.domain.models.value_checks import ADDRESS_CHARS
 
 Schema = dict[str, JsonValue]
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from service.core.artifact import Artifact
-from service.core.changed import changed
-from service.core.task import EventType, Fact, Json, Source, Status, Step, Task, TaskId, UpstreamId, advance
-from service.plan import Plan
-from service.ports import InboxEntry
+from service.domain.artifact import Artifact
+from service.domain.fast_copy import changed
+from service.domain.poll_planner import Plan
+from service.domain.ports.unit_of_work import InboxEntry
+from service.domain.task import EventType, Fact, Json, Source, Status, Step, Task, TaskId, UpstreamId, advance
 
 ANOTHERS_ID = "the upstream named this task as it had named another one: what became of it is not known"
 EAGER_POLLS = 32

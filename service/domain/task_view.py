@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from service.core.task import Json, Task
+from service.domain.task import Json, Task
 
 TIMES = ("created_at", "submitted_at", "settled_at", "deadline_at")
 

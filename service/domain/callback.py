@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from service.core.task import Fact, TaskId
-from service.core.tokens import Claim, Tokens
-from service.core.wire import parse_json
-from service.errors import BadToken, UnreadableBody, Unwell
+from service.domain.errors import BadToken, UnreadableBody, Unwell
+from service.domain.task import Fact, TaskId
+from service.domain.tokens import Claim, Tokens
+from service.domain.wire import parse_json
 
 ReadFact = Callable[[object], Fact]
 """Reads what a parsed body says; raises Unwell for a body of no known shape."""

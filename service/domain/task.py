@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NewType
 
-from service.core.changed import changed
+from service.domain.fast_copy import changed
 
 TaskId = NewType("TaskId", str)
 UpstreamId = NewType("UpstreamId", str)

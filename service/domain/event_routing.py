@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 
-from service.core.param_values import address_faults
-from service.core.task import EventType, Json
-from service.core.webhook_secrets import is_webhook_secret
-from service.errors import Fault, InvalidParams
+from service.domain.errors import Fault, InvalidParams
+from service.domain.models.value_checks import address_faults
+from service.domain.task import EventType, Json
+from service.domain.webhook_secrets import is_webhook_secret
 
 MAX_ENTRIES = 16
 MAX_ENTRY = 16_384

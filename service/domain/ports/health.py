@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from service.core.schedule import Heard
-from service.ports.ledger import RunTime
+from service.domain.poll_schedule import Heard
+from service.domain.ports.unit_of_work import RunTime
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,9 @@ Source: the vendor's API page of each model, line by line. Where a page leaves a
 that refuses nothing which the page documents as valid.
 """
 
-from service.core.media import MB, MediaLimits
-from service.core.param_kinds import (
+from service.domain.media.limits import MB, MediaLimits
+from service.domain.models.json_schema import schema_of
+from service.domain.models.parameter_types import (
     Address,
     Choice,
     Flag,
@@ -17,7 +18,6 @@ from service.core.param_kinds import (
     Text,
     Whole,
 )
-from service.core.param_schema import schema_of
 
 IMAGES = MediaLimits(
     kind="image",

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
-from service.core.shares import Shares
-from service.core.task import Task, TaskId
-from service.ports.ledger import DeliveryClaim
+from service.domain.fair_share import Shares
+from service.domain.ports.unit_of_work import DeliveryClaim
+from service.domain.task import Task, TaskId
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Limits of media files and what their headers say."""
