@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from service.attempt import Abandoned, Trial, Verdict, cancelled_by_us, describe_error, event_of, judge
-from service.batching import Batcher
+from service.concurrency.batcher import Batcher
 from service.delivery_in_hand import Hand, leases, log_outcome, lose, named, tell_what_is_left
 from service.domain.errors import StoreUnavailable
 from service.domain.ports.queues import AttemptResult, DeliveryQueue, Room

@@ -14,9 +14,9 @@ from importlib.util import find_spec
 from io import BytesIO
 from typing import TYPE_CHECKING, NoReturn
 
+from service.concurrency.pixel_semaphore import PixelBudget
 from service.domain.media.file_headers import claimed_samples, image_size, is_cut_short, is_shredded, scan_count, sniff
 from service.domain.media.limits import ImageFacts, Inspector, Unreadable, VideoFacts
-from service.pixel_budget import PixelBudget
 
 if TYPE_CHECKING:
     from av import Packet

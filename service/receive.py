@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from service.batching import Batcher
+from service.concurrency.batcher import Batcher
 from service.domain.callback import Callback, ReadFact, UnreadableCallback, Verifier, read_body, read_callback
 from service.domain.errors import BadSignature, UnreadableBody
 from service.domain.fact_json import fact_to_json

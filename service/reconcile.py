@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import structlog
 
+from service.concurrency.lease_pool import Hands
 from service.domain.errors import Paused, Refused, StoreUnavailable, Throttled, UnknownTask, Unwell
 from service.domain.fact_json import fact_from_json
 from service.domain.poll_planner import Plan
@@ -19,7 +20,6 @@ from service.domain.ports.signals import Clock, Signals
 from service.domain.task import Fact, Json, Source, Status, Task, TaskError, TaskId, UpstreamId
 from service.domain.task_update import NOTHING_MADE, SECOND_BILL, Entry
 from service.domain.tokens import Tokens
-from service.hands import Hands
 from service.questions import Questions
 from service.record import Record
 

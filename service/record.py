@@ -13,7 +13,7 @@ from functools import partial
 
 import structlog
 
-from service.batching import Batcher, apart
+from service.concurrency.batcher import Batcher, apart
 from service.domain.artifact import Artifact
 from service.domain.errors import OperatorError, StoreUnavailable
 from service.domain.event_routing import Subscription, route

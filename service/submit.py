@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
+from service.concurrency.lease_pool import Hands
 from service.domain.blob import Input
 from service.domain.callback import callback_address
 from service.domain.errors import NeverLeft, Refused, ReplyLost, StoreUnavailable, Throttled
@@ -20,7 +21,6 @@ from service.domain.ports.tasks import Inputs
 from service.domain.task import Fact, Json, Source, Status, Task, TaskError, TaskId
 from service.domain.task_update import Entry, Recorded
 from service.domain.tokens import Tokens
-from service.hands import Hands
 from service.record import Record
 from service.sending import Sending, TooLate
 

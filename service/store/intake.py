@@ -8,7 +8,7 @@ from sqlalchemy import insert as plain_insert
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.batching import Batcher, apart
+from service.concurrency.batcher import Batcher, apart
 from service.domain.blob import Input
 from service.domain.errors import Conflict
 from service.domain.ports.tasks import IdempotencyKey

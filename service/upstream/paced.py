@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
 
-from service.byte_budget import ByteBudget
+from service.concurrency.byte_semaphore import ByteBudget
 from service.domain.errors import BoomerangError, Conflict, Paused, Refused, Throttled, UnknownTask
 from service.domain.ports.provider import Order, Upstream
 from service.domain.task import Fact, UpstreamId

@@ -10,7 +10,7 @@ from io import BytesIO
 from anyio.to_thread import run_sync
 from starlette.requests import ClientDisconnect, Request
 
-from service.byte_budget import ByteBudget
+from service.concurrency.byte_semaphore import ByteBudget
 from service.domain.errors import UnreadableBody
 from service.domain.wire import parse_json
 from service.web.problems import Problem, Refusal

@@ -2,8 +2,8 @@
 
 import asyncio
 
+from service.concurrency.lease_pool import Hands
 from service.dispatch import Dispatch
-from service.hands import Hands
 from service.reconcile import Reconcile
 from service.submit import Submit
 

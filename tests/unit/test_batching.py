@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.batching import Batcher, apart
+from service.concurrency.batcher import Batcher, apart
 from service.domain.errors import StoreUnavailable
 
 

@@ -3,7 +3,7 @@
 import anyio
 import pytest
 
-from service.byte_budget import ByteBudget
+from service.concurrency.byte_semaphore import ByteBudget
 
 
 async def take(budget: ByteBudget, size: int, seen: list[int], hold: anyio.Event) -> None:

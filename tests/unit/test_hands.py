@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 
-from service.hands import Hands
+from service.concurrency.lease_pool import Hands
 from tests.unit.ended import ended
 from tests.unit.loops import PATIENCE
 

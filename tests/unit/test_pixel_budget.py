@@ -4,7 +4,7 @@ from threading import Thread
 
 import pytest
 
-from service.pixel_budget import PixelBudget
+from service.concurrency.pixel_semaphore import PixelBudget
 
 WHILE = 0.05
 """Seconds that a thread gets to do what it must not do."""
