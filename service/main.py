@@ -22,7 +22,7 @@ from service.replay import Replay
 from service.rounds import Rounds
 from service.setting_values import database_file
 from service.settings import Settings, ensure_secret_keys
-from service.store import migrate
+from service.storage import migrate
 from service.ticker import Ticker
 from service.web.allocator import give_back_large_blocks
 from service.web.app import Services, create_app, create_probe_app

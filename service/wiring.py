@@ -37,7 +37,7 @@ from service.record import Record
 from service.results import TaskResults
 from service.rounds import Rounds
 from service.settings import Settings
-from service.store import Store, open_store
+from service.storage import Store, open_store
 from service.submit import Submit, SubmitTerms
 from service.upstream import Connections, Paced, open_upstream
 

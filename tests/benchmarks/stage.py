@@ -15,10 +15,10 @@ from sqlalchemy import text
 
 from service.domain.task import Status, Task, TaskId, UpstreamId
 from service.domain.tokens import Tokens
-from service.store import migrate, open_store
-from service.store.engine import Database
-from service.store.signals import LocalSignals
-from service.store.tables import tasks
+from service.storage import migrate, open_store
+from service.storage.database import Database
+from service.storage.local_signals import LocalSignals
+from service.storage.tables import tasks
 from tests.acceptance.processes import HOST, Child, Town, answering, free_port
 from tests.acceptance.scene import SECRET, settings
 from tests.benchmarks.bare import completed

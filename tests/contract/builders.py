@@ -9,7 +9,7 @@ from service.domain.blob import Input
 from service.domain.ports.queues import AttemptResult, Limits, Outcome, Room
 from service.domain.ports.unit_of_work import DeliveryClaim, DeliveryRow, EventRow, InboxEntry
 from service.domain.task import EventType, Status, Task, TaskId, UpstreamId
-from service.store import Store
+from service.storage import Store
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, 123456, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.store import Store, migrate, open_store
+from service.storage import Store, migrate, open_store
 from tests.postgres import connections, create_database, drop_database, running_postgres
 
 OpenStore = Callable[[], Store]

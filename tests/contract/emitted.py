@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import event
 
-from service.store import Store
+from service.storage import Store
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from service.domain.ports.tasks import DeliveryView
 from service.domain.task import TaskId
 from service.handling import Event, Handler, Tools
 from service.places import Places
-from service.store import Store
+from service.storage import Store
 from tests.contract.builders import NOW, a_delivery, a_task, add_tasks, an_event, claim_deliveries
 from tests.contract.conftest import OpenStore
 from tests.unit.deliveries import LEASE, PATIENCE, SCHEDULE, MovedClock, handler, tools, view

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from service.domain.ports.unit_of_work import DeliveryClaim, DeliveryRow, EventRow
 from service.domain.task import TaskId
-from service.store import Store
+from service.storage import Store
 from tests.contract.builders import (
     LEASE,
     NOW,

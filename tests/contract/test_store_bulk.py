@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task import Status, Task, TaskError, TaskId, Usage
-from service.store import Store
-from service.store.bulk import insert_many, update_many
-from service.store.tables import inbox
+from service.storage import Store
+from service.storage.bulk_writes import insert_many, update_many
+from service.storage.tables import inbox
 from tests.contract.builders import HOUR, NOW, SECOND, a_task, an_entry
 
 SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)

@@ -4,7 +4,7 @@ import asyncio
 from datetime import timedelta
 
 from service.domain.task import TaskId
-from service.store import Store
+from service.storage import Store
 from tests.contract.builders import (
     HOUR,
     LEASE,

@@ -6,7 +6,7 @@ from datetime import timedelta
 from service.domain.poll_schedule import Heard
 from service.domain.ports.unit_of_work import PollRow, RunTime
 from service.domain.task import Status, TaskId
-from service.store import Store
+from service.storage import Store
 from tests.contract.builders import (
     HOUR,
     MINUTE,

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from service.domain.ports.unit_of_work import InboxEntry
-from service.store import Store, ledger
+from service.storage import Store
+from service.storage import unit_of_work as ledger
 from tests.contract.builders import NOW, SECOND, an_entry
 
 

@@ -10,9 +10,9 @@ import pytest
 from service.domain.errors import Conflict
 from service.domain.ports.tasks import IdempotencyKey, TaskFilter
 from service.domain.task import Status, Task, TaskId
-from service.store import Store
-from service.store.engine import Write
-from service.store.intake import ALONE, HEAVIEST, TOGETHER
+from service.storage import Store
+from service.storage.database import Write
+from service.storage.task_intake import ALONE, HEAVIEST, TOGETHER
 from tests.contract.builders import a_task, an_input, stored
 from tests.contract.conftest import OpenStore
 

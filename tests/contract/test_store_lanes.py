@@ -1,6 +1,6 @@
 """A lane of deliveries is in one hand at a time."""
 
-from service.store import Store
+from service.storage import Store
 from tests.contract.builders import LEASE, NOW, SECOND, add_deliveries, an_attempt, claim_deliveries
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from service.domain.ports.unit_of_work import PollRow, RunTime
 from service.domain.task import EventType, Source, Status, TaskError, TaskId, UpstreamId, Usage
-from service.store import Store
+from service.storage import Store
 from tests.contract.builders import (
     HOUR,
     NOW,

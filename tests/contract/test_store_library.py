@@ -6,7 +6,7 @@ from service.domain.ports.tasks import DeliveryView, TaskFilter
 from service.domain.ports.unit_of_work import PollRow
 from service.domain.task import Status, TaskId
 from service.domain.task_view import rfc3339
-from service.store import Store
+from service.storage import Store
 from tests.contract.builders import (
     NOW,
     SECOND,

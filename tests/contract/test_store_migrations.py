@@ -14,10 +14,10 @@ from sqlalchemy import Connection, text
 
 from service.domain.errors import BadSetting, SchemaBehind
 from service.domain.ports.tasks import TaskFilter
-from service.store import Store, migrate, open_store
-from service.store.health import StoreHealth
-from service.store.migrate import HEAD, MIGRATIONS
-from service.store.tables import metadata
+from service.storage import Store, migrate, open_store
+from service.storage.health import StoreHealth
+from service.storage.migrate import HEAD, MIGRATIONS
+from service.storage.tables import metadata
 from tests.contract.builders import NOW, a_task
 from tests.contract.conftest import Server
 from tests.postgres import create_database, drop_database

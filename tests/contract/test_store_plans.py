@@ -7,7 +7,7 @@ import pytest
 from service.domain.ports.queues import Limits, Room
 from service.domain.ports.tasks import TaskFilter
 from service.domain.task import TaskId
-from service.store import Store
+from service.storage import Store
 from tests.contract.builders import (
     NOW,
     a_task,

@@ -6,7 +6,8 @@ import pytest
 
 from service.domain.ports.queues import Limits
 from service.domain.task import Status, Usage
-from service.store import Store, memory
+from service.storage import Store
+from service.storage import retention as memory
 from tests.contract.builders import (
     HOUR,
     LEASE,

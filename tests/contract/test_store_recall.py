@@ -2,7 +2,7 @@
 
 from service.domain.ports.tasks import DeliveryView
 from service.domain.task import Status, TaskId, UpstreamId
-from service.store import Store
+from service.storage import Store
 from tests.contract.builders import (
     HOUR,
     LEASE,

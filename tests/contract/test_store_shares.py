@@ -7,7 +7,7 @@ import pytest
 from service.domain.ports.queues import Room
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.task import TaskId
-from service.store import Store
+from service.storage import Store
 from tests.contract.builders import LEASE, NOW, SECOND, a_delivery, an_event
 
 TARGET = {"handler": "webhook", "url": "https://receiver.example/hook"}

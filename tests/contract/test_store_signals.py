@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from service.store import Store, open_store
-from service.store.signals import REMEMBERED, LocalSignals
+from service.storage import Store, open_store
+from service.storage.local_signals import REMEMBERED, LocalSignals
 from tests.contract.builders import a_task
 from tests.contract.conftest import Server
 from tests.postgres import create_database, drop_database

@@ -8,7 +8,7 @@ import pytest
 
 from service.domain.ports.queues import Limits
 from service.domain.task import Status, Task, TaskId, Usage
-from service.store import Store
+from service.storage import Store
 from tests.contract.builders import (
     HOUR,
     LEASE,

@@ -15,7 +15,9 @@ from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, Operational
 
 from service.domain.errors import BadSetting, StoreUnavailable
 from service.domain.task import TaskId
-from service.store import Store, dialect, engine, migrate, open_store
+from service.storage import Store, migrate, open_store
+from service.storage import database as engine
+from service.storage import dialects as dialect
 from tests.contract.builders import NOW, a_task, an_entry, an_input
 from tests.postgres import PostgresServer, create_database, postgres_server
 

@@ -17,8 +17,8 @@ from service.questions import Questions
 from service.receive import Crowd, Receive
 from service.record import Record
 from service.results import TaskResults
-from service.store import Store, open_store
-from service.store.tables import attempts, deliveries, events, inbox, tasks
+from service.storage import Store, open_store
+from service.storage.tables import attempts, deliveries, events, inbox, tasks
 from tests.anywhere import any_address
 from tests.unit.loops import DEADLINE, HOUR, IN_DOUBT_FOR, LEASE, MINUTE, MovedClock
 from tests.unit.scripted import TOKENS, Scripted

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from service.store import migrate
+from service.storage import migrate
 from tests.machine.deliveries import WholeMachine
 from tests.postgres import create_database, running_postgres
 

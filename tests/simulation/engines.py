@@ -9,7 +9,8 @@ from sqlalchemy import PoolProxiedConnection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
-from service.store import dialect, one_trip
+from service.storage import dialects as dialect
+from service.storage import sqlite_thread as one_trip
 from tests.simulation.loop import OWNER, Owner
 from tests.simulation.quick import QuickEngine
 from tests.simulation.sqlite import FAST_PRAGMAS, Host, Wire

@@ -10,7 +10,7 @@ import service
 
 ROOT = str(Path(service.__file__).parents[1])
 OURS = (f"{ROOT}/service/", f"{ROOT}/handlers/")
-WRAPPING = (f"{ROOT}/service/store/engine.py", f"{ROOT}/service/sandbox/")
+WRAPPING = (f"{ROOT}/service/storage/database.py", f"{ROOT}/service/sandbox/")
 """What stands around every statement tells nothing of where we are, and the stand-in upstream is not the service."""
 
 

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.ids import id_maker
 from service.main import CUT_OFF_AFTER, _app, _working
-from service.store import open_store
+from service.storage import open_store
 from service.ticker import Ticker
 from service.upstream import open_upstream
 from service.wiring import Builder, Parts

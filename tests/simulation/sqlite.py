@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 from sqlalchemy import PoolProxiedConnection
 
-from service.store import migrate
-from service.store.one_trip import BEGIN_WRITING
+from service.storage import migrate
+from service.storage.sqlite_thread import BEGIN_WRITING
 
 LOCKED_FOR = 10.0
 LOOK_AGAIN = 0.02

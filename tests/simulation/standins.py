@@ -11,10 +11,10 @@ import structlog
 from sqlalchemy.dialects import sqlite
 
 from service.delivery_in_hand import Hand
-from service.store import delivery_queue
-from service.store.delivery_queue import StoreDeliveryQueue
-from service.store.memory import StoreMemory
-from service.store.task_queue import StoreTaskQueue
+from service.storage import delivery_queue
+from service.storage.delivery_queue import StoreDeliveryQueue
+from service.storage.retention import StoreMemory
+from service.storage.task_queue import StoreTaskQueue
 from tests.simulation.engines import Engines
 from tests.simulation.loop import OWNER
 from tests.simulation.sqlite import template
@@ -115,7 +115,7 @@ def stand_ins() -> Iterator[Errors]:
     errors = Errors()
     before = structlog.get_config()
     with ExitStack() as stack:
-        stack.enter_context(patch("service.store.engine.sqlite_engine", ENGINES.engine))
+        stack.enter_context(patch("service.storage.database.sqlite_engine", ENGINES.engine))
         stack.enter_context(patch.object(Hand, "__hash__", _number))
         for name in IN_THREADS:
             stack.enter_context(patch(name, _inline))

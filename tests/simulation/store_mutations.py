@@ -9,13 +9,14 @@ from unittest.mock import patch
 from sqlalchemy import Integer, bindparam, select
 
 from service.domain import task as core_task
-from service.store import delivery_queue, outcomes, task_queue
-from service.store.delivery_queue import StoreDeliveryQueue
-from service.store.inbox import StoreInbox
-from service.store.intake import StoreIntake
-from service.store.ledger import StoreTransaction
-from service.store.tables import IS_PENDING, deliveries
-from service.store.task_queue import StoreTaskQueue
+from service.storage import attempt_results as outcomes
+from service.storage import delivery_queue, task_queue
+from service.storage.delivery_queue import StoreDeliveryQueue
+from service.storage.inbox import StoreInbox
+from service.storage.tables import IS_PENDING, deliveries
+from service.storage.task_intake import StoreIntake
+from service.storage.task_queue import StoreTaskQueue
+from service.storage.unit_of_work import StoreTransaction
 
 
 def no_fencing() -> AbstractContextManager[Any]:

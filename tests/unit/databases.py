@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from service.store import migrate
+from service.storage import migrate
 
 _template: dict[str, bytes] = {}
 

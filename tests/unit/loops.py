@@ -28,7 +28,7 @@ from service.receive import Receive
 from service.reconcile import Reconcile, ReconcileTerms
 from service.record import Record
 from service.results import TaskResults
-from service.store import Store, open_store
+from service.storage import Store, open_store
 from service.submit import Submit, SubmitTerms
 from service.upstream.paced import Paced
 from tests.anywhere import any_address

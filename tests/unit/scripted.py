@@ -13,7 +13,7 @@ from service.domain.ports.provider import Order
 from service.domain.ports.unit_of_work import LedgerTransaction
 from service.domain.task import Fact, Json, Status, TaskId, UpstreamId, Usage
 from service.domain.tokens import Tokens
-from service.store import Store
+from service.storage import Store
 
 TOKENS = Tokens(["a key of these tests"])
 VIDEO: Json = {"type": "video", "url": "https://files.example/film.mp4"}

@@ -13,7 +13,7 @@ from service.dispatch import Dispatch
 from service.domain.task import Fact, Source, Status
 from service.domain.task_update import Entry
 from service.handling import Event, Tools
-from service.store.ledger import StoreTransaction
+from service.storage.unit_of_work import StoreTransaction
 from tests.unit.deliveries import PATIENCE, handler, tools
 from tests.unit.ended import ended
 from tests.unit.loops import LEASE, SECOND, Loop, a_loop

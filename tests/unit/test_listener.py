@@ -8,7 +8,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from service.store import listener
+from service.storage import pg_listener as listener
 
 
 class Enough(BaseException):

@@ -12,7 +12,7 @@ import pytest
 from service.domain.task import Fact, Source, Status
 from service.domain.task_update import Entry
 from service.questions import BornQuestions, Questions
-from service.store.ledger import StoreTransaction
+from service.storage.unit_of_work import StoreTransaction
 from tests.unit.ended import ended
 from tests.unit.loops import MINUTE, PATIENCE, Loop, a_loop
 from tests.unit.scripted import vtrix_body

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from service import ticker as ticker_module
 from service.domain.errors import StoreUnavailable
-from service.store.signals import LocalSignals
+from service.storage.local_signals import LocalSignals
 from service.ticker import Round, SteadyScheduler, Ticker
 from tests.unit.full import rounds_of
 from tests.unit.loops import PATIENCE, a_loop

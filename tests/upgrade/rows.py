@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.script import ScriptDirectory
 
-from service.store.dialect import address
-from service.store.migrate import MIGRATIONS, VERSION_TABLE, config
+from service.storage.dialects import address
+from service.storage.migrate import MIGRATIONS, VERSION_TABLE, config
 
 COUNT = 3
 NOW = datetime(2026, 5, 6, 12, 9, 42, 123456, tzinfo=UTC)

@@ -8,7 +8,7 @@ from service.domain.callback import callback_digest
 from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task import TaskId
 from service.domain.tokens import Claim, Tokens
-from service.store import open_store
+from service.storage import open_store
 from tests.acceptance.processes import Json, Town, until
 from tests.acceptance.scene import SECRET, Service
 from tests.upgrade.stage import Stage, staged

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from service.store.migrate import HEAD
+from service.storage.migrate import HEAD
 from tests.acceptance.processes import HOST, Town, command, free_port
 from tests.acceptance.scene import settings
 from tests.upgrade.rows import engine, rows, schema, upgrade

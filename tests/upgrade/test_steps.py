@@ -6,8 +6,8 @@ import anyio
 import pytest
 import sqlalchemy as sa
 
-from service.store import open_store
-from service.store.migrate import HEAD
+from service.storage import open_store
+from service.storage.migrate import HEAD
 from tests.acceptance.processes import Town, command
 from tests.upgrade.releases import RELEASES
 from tests.upgrade.rows import engine, fill, revisions, rows, schema, upgrade

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.errors import BadSetting, OperatorError, SchemaBehind, StoreUnavailable
 from service.domain.ports.signals import Signals
-from service.store.bulk import Rows, insertion
-from service.store.dialect import (
+from service.storage.bulk_writes import Rows, insertion
+from service.storage.dialects import (
     address,
     notify,
     postgres_engine,

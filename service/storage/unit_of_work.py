@@ -17,14 +17,14 @@ from service.domain.ports.unit_of_work import (
     RunTime,
 )
 from service.domain.task import Task, TaskId, UpstreamId
-from service.store.among import among
-from service.store.bulk import insert_many, update_many
-from service.store.consequences import append_deliveries, append_events
-from service.store.dialect import insert
-from service.store.engine import Database, Write
-from service.store.inbox import KNOWN
-from service.store.rows import TASK_COLUMNS, Values, changed_values_of, task_of
-from service.store.tables import UNREAD, inbox, polls, run_times, tasks
+from service.storage.bulk_writes import insert_many, update_many
+from service.storage.database import Database, Write
+from service.storage.dialects import insert
+from service.storage.event_writes import append_deliveries, append_events
+from service.storage.in_list import among
+from service.storage.inbox import KNOWN
+from service.storage.tables import UNREAD, inbox, polls, run_times, tasks
+from service.storage.task_rows import TASK_COLUMNS, Values, changed_values_of, task_of
 
 READ_AT_ONCE = 8 * 1024 * 1024
 """Bytes of unread callbacks in one transaction: they are in memory together, and parsed in one go."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from service.domain.ports.queues import AttemptResult
-from service.store.rows import Values
+from service.storage.task_rows import Values
 
 STATUS = {"delivered": "delivered", "dead": "dead", "retry": "pending"}
 

@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.task import Status, TaskId
-from service.store.tables import QUEUED, one_of, tasks
+from service.storage.tables import QUEUED, one_of, tasks
 
 SAMPLES = 100
 """The mean is over so many of a bucket's newest known costs: prices change."""

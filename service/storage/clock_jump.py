@@ -4,8 +4,8 @@ from datetime import datetime
 
 from sqlalchemy import Select, Table, Update, select, update
 
-from service.store.engine import Database
-from service.store.tables import IS_PENDING, OPEN, deliveries, tasks
+from service.storage.database import Database
+from service.storage.tables import IS_PENDING, OPEN, deliveries, tasks
 
 
 class StoreRecall:

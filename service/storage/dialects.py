@@ -17,7 +17,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.domain.errors import BadSetting, StoreUnavailable
-from service.store import one_trip
+from service.storage import sqlite_thread as one_trip
 
 CHANNEL = "boomerang"
 TOPICS_A_NOTE = 100  # a note may hold 8000 bytes

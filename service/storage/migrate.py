@@ -13,9 +13,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 
 from service.domain.errors import BadSetting
-from service.store.dialect import address, one_at_a_time
-from service.store.engine import Database
-from service.store.signals import LocalSignals
+from service.storage.database import Database
+from service.storage.dialects import address, one_at_a_time
+from service.storage.local_signals import LocalSignals
 
 HEAD = "0002"
 """The schema that this code needs: the newest file of `migrations/versions`."""

@@ -10,8 +10,8 @@ import psycopg
 import structlog
 from psycopg import sql
 
-from service.store.dialect import CHANNEL, KEEPALIVES
-from service.store.engine import Database
+from service.storage.database import Database
+from service.storage.dialects import CHANNEL, KEEPALIVES
 
 PAUSE = 2.0
 """Seconds before a lost connection is tried again; until then the polls find what is due."""

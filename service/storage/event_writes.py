@@ -7,12 +7,12 @@ from sqlalchemy import Row, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.unit_of_work import DeliveryClaim, DeliveryRow, EventRow
-from service.store.among import among
-from service.store.bulk import insert_many
-from service.store.claims import claim_of, with_payload
-from service.store.dialect import one_at_a_time
-from service.store.rows import Values
-from service.store.tables import IS_PENDING, deliveries, events
+from service.storage.bulk_writes import insert_many
+from service.storage.delivery_claims import claim_of, with_payload
+from service.storage.dialects import one_at_a_time
+from service.storage.in_list import among
+from service.storage.tables import IS_PENDING, deliveries, events
+from service.storage.task_rows import Values
 
 BUSY = select(deliveries.c.lane).where(IS_PENDING, among(deliveries.c.lane, "lanes"))
 NUMBERED = with_payload(events.c.id, events.c.seq, events.c.at, where=among(events.c.id, "born")).where(

@@ -13,15 +13,15 @@ from service.domain.fair_share import sharer
 from service.domain.ports.queues import AttemptResult, Room
 from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim
-from service.store.among import among
-from service.store.bulk import insert_many, update_many
-from service.store.claims import claim_of, with_payload
-from service.store.engine import Database
-from service.store.event_log import COLUMNS, event_of
-from service.store.library import delivery_view
-from service.store.outcomes import Held, noted, postponed, written
-from service.store.rows import Values
-from service.store.tables import IS_PENDING, PENDING, attempts, deliveries, events
+from service.storage.attempt_results import Held, noted, postponed, written
+from service.storage.bulk_writes import insert_many, update_many
+from service.storage.database import Database
+from service.storage.delivery_claims import claim_of, with_payload
+from service.storage.event_log import COLUMNS, event_of
+from service.storage.in_list import among
+from service.storage.queries import delivery_view
+from service.storage.tables import IS_PENDING, PENDING, attempts, deliveries, events
+from service.storage.task_rows import Values
 
 CLAIMED = (
     deliveries.c.id,

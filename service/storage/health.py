@@ -8,11 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.errors import OperatorError
 from service.domain.ports.health import Gauges
-from service.store.delivery_queue import pending_handlers
-from service.store.engine import Database
-from service.store.inbox import OLDEST_UNREAD
-from service.store.migrate import HEAD, VERSION, is_newer
-from service.store.tables import IS_DEAD, IS_PENDING, OPEN, POLLED, QUEUED, attempts, deliveries, inbox, polls, tasks
+from service.storage.database import Database
+from service.storage.delivery_queue import pending_handlers
+from service.storage.inbox import OLDEST_UNREAD
+from service.storage.migrate import HEAD, VERSION, is_newer
+from service.storage.tables import IS_DEAD, IS_PENDING, OPEN, POLLED, QUEUED, attempts, deliveries, inbox, polls, tasks
 
 NOTHING = {"task_id": "", "at": datetime.fromtimestamp(0, UTC), "outcome": "none"}
 """A row that no other can be taken for: written and taken back, to see whether that can be done."""

@@ -13,12 +13,12 @@ from service.domain.blob import Input
 from service.domain.errors import Conflict
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Task, TaskId
-from service.store.bulk import insert_many
-from service.store.dialect import insert
-from service.store.engine import Database
-from service.store.rows import TASK_COLUMNS, Values, task_of, values_of
-from service.store.tables import inputs as blobs
-from service.store.tables import tasks
+from service.storage.bulk_writes import insert_many
+from service.storage.database import Database
+from service.storage.dialects import insert
+from service.storage.tables import inputs as blobs
+from service.storage.tables import tasks
+from service.storage.task_rows import TASK_COLUMNS, Values, task_of, values_of
 
 PAYLOAD = "payload"
 BLOB = plain_insert(blobs)

@@ -5,9 +5,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, select
 
 from service.domain.ports.unit_of_work import DeliveryClaim, EventRow
-from service.store.intake import PAYLOAD, payload_text
-from service.store.rows import Values
-from service.store.tables import events, inputs
+from service.storage.tables import events, inputs
+from service.storage.task_intake import PAYLOAD, payload_text
+from service.storage.task_rows import Values
 
 
 def with_payload(*columns: ColumnElement[Any], where: ColumnElement[bool] | None = None) -> Select[Any]:

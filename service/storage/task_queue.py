@@ -8,13 +8,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.queues import Limits
 from service.domain.task import Status, Task, TaskId
-from service.store.among import among
-from service.store.budget import affordable, budget_spent
-from service.store.columns import Moment
-from service.store.dialect import one_at_a_time
-from service.store.engine import Database
-from service.store.rows import TASK_COLUMNS, Values, task_of
-from service.store.tables import IN_FLIGHT, POLLED, QUEUED, SUBMITTING, UNREAD, inbox, tasks
+from service.storage.column_types import Moment
+from service.storage.daily_budget import affordable, budget_spent
+from service.storage.database import Database
+from service.storage.dialects import one_at_a_time
+from service.storage.in_list import among
+from service.storage.tables import IN_FLIGHT, POLLED, QUEUED, SUBMITTING, UNREAD, inbox, tasks
+from service.storage.task_rows import TASK_COLUMNS, Values, task_of
 
 SWEEP = 1000
 """Abandoned submissions in one sweep; the next one finds the rest."""

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.task import Json, TaskId
 from service.domain.task_view import rfc3339
-from service.store.tables import attempts, deliveries, events, inbox, polls
+from service.storage.tables import attempts, deliveries, events, inbox, polls
 
 EVENT = (events.c.at, literal("event").label("kind"), events.c.id, events.c.type, events.c.data)
 CALLBACK = (inbox.c.received_at.label("at"), literal("callback").label("kind"), inbox.c.submission, inbox.c.verdict)

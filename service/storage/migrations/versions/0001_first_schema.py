@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from service.store.columns import Document, Moment, Words
+from service.storage.column_types import Document, Moment, Words
 
 revision = "0001"
 down_revision = None

@@ -8,7 +8,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
-from service.store.columns import JSON
+from service.storage.column_types import JSON
 
 
 class Listed(types.TypeDecorator[Any]):

@@ -6,8 +6,8 @@ from sqlalchemy import ColumnElement, Table, delete, func, select, tuple_
 
 from service.domain.poll_schedule import Heard
 from service.domain.ports.unit_of_work import RunTime
-from service.store.engine import Database
-from service.store.tables import (
+from service.storage.database import Database
+from service.storage.tables import (
     ENDED,
     EXPIRED,
     IS_PENDING,

@@ -7,8 +7,8 @@ from sqlalchemy import RowMapping, func, select
 
 from service.domain.ports.unit_of_work import EventRow
 from service.domain.task import EventType, TaskId
-from service.store.engine import Database
-from service.store.tables import events
+from service.storage.database import Database
+from service.storage.tables import events
 
 COLUMNS = (events.c.id, events.c.task_id, events.c.client, events.c.type, events.c.at, events.c.data)
 

@@ -6,9 +6,9 @@ from datetime import datetime
 from sqlalchemy import func, select
 
 from service.domain.ports.unit_of_work import InboxEntry
-from service.store.among import among
-from service.store.engine import Database
-from service.store.tables import UNREAD, inbox
+from service.storage.database import Database
+from service.storage.in_list import among
+from service.storage.tables import UNREAD, inbox
 
 
 class StoreInbox:

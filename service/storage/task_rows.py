@@ -10,7 +10,7 @@ from sqlalchemy import RowMapping
 
 from service.domain.fast_copy import made
 from service.domain.task import Source, Status, Task, TaskError, Usage
-from service.store.tables import tasks
+from service.storage.tables import tasks
 
 Values = dict[str, Any]
 

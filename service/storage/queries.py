@@ -7,10 +7,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.tasks import DeliveryView, TaskFilter
 from service.domain.task import Json, Task, TaskId
-from service.store.engine import Database
-from service.store.history import history_of
-from service.store.rows import TASK_COLUMNS, task_of
-from service.store.tables import DEAD, DELIVERED, PENDING, deliveries, events, tasks
+from service.storage.database import Database
+from service.storage.tables import DEAD, DELIVERED, PENDING, deliveries, events, tasks
+from service.storage.task_history import history_of
+from service.storage.task_rows import TASK_COLUMNS, task_of
 
 DELIVERY_COLUMNS = (
     deliveries.c.id,

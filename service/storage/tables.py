@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from service.domain.task import AT_UPSTREAM, SETTLED, Status
-from service.store.columns import Document, Moment, Words
+from service.storage.column_types import Document, Moment, Words
 
 metadata = MetaData()
 

@@ -5,18 +5,18 @@ from types import TracebackType
 from typing import Self
 
 from service.domain.ports.signals import Signals
-from service.store.delivery_queue import StoreDeliveryQueue
-from service.store.engine import Database
-from service.store.event_log import StoreEvents
-from service.store.health import StoreHealth
-from service.store.inbox import StoreInbox
-from service.store.intake import StoreInputs, StoreIntake
-from service.store.ledger import StoreLedger
-from service.store.library import StoreLibrary
-from service.store.memory import StoreMemory
-from service.store.recall import StoreRecall
-from service.store.signals import LocalSignals
-from service.store.task_queue import StoreTaskQueue
+from service.storage.clock_jump import StoreRecall
+from service.storage.database import Database
+from service.storage.delivery_queue import StoreDeliveryQueue
+from service.storage.event_log import StoreEvents
+from service.storage.health import StoreHealth
+from service.storage.inbox import StoreInbox
+from service.storage.local_signals import LocalSignals
+from service.storage.queries import StoreLibrary
+from service.storage.retention import StoreMemory
+from service.storage.task_intake import StoreInputs, StoreIntake
+from service.storage.task_queue import StoreTaskQueue
+from service.storage.unit_of_work import StoreLedger
 
 
 class Store:
@@ -41,7 +41,7 @@ class Store:
         """Ring `signals` for what other processes notify, inside the block; on SQLite there is nothing to hear."""
         if not self._database.at.postgres:
             return nullcontext()
-        from service.store.listener import listening  # noqa: PLC0415 - needs the driver of the extra `postgres`
+        from service.storage.pg_listener import listening  # noqa: PLC0415 - needs the driver of the extra `postgres`
 
         return listening(self._database)
 

@@ -15,9 +15,9 @@ from sqlalchemy import Dialect, LargeBinary, Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.store.columns import Document, Words, storable, written_document
-from service.store.one_trip import EACH
-from service.store.tables import inputs
+from service.storage.column_types import Document, Words, storable, written_document
+from service.storage.sqlite_thread import EACH
+from service.storage.tables import inputs
 
 COLUMNS_KEPT = 512
 """Columns and statements remembered: an engine has a dialect of its own, which a boundless cache would keep alive."""

@@ -1,6 +1,6 @@
 """The store: what must not be forgotten, in SQLite or PostgreSQL."""
 
-from service.store.migrate import migrate
-from service.store.store import Store, open_store
+from service.storage.migrate import migrate
+from service.storage.store import Store, open_store
 
 __all__ = ["Store", "migrate", "open_store"]
