@@ -30,6 +30,7 @@ from service.media import inspector
 from service.orphans import Orphans
 from service.places import Places
 from service.plugins import load_handlers
+from service.providers import Connections, Paced, open_upstream
 from service.questions import Questions
 from service.receive import Receive
 from service.reconcile import Reconcile, ReconcileTerms
@@ -39,7 +40,6 @@ from service.rounds import Rounds
 from service.settings import Settings
 from service.storage import Store, open_store
 from service.submit import Submit, SubmitTerms
-from service.upstream import Connections, Paced, open_upstream
 
 
 class SystemClock:

@@ -16,11 +16,11 @@ from service.domain.errors import BadToken, NeverLeft, StoreUnavailable
 from service.domain.poll_planner import Plan
 from service.domain.task_update import Entry, Recorded
 from service.domain.tokens import Claim, Tokens
+from service.providers import http_client as http
 from service.questions import Questions
 from service.receive import Receive
 from service.record import Page, Record
 from service.submit import Submit
-from service.upstream import http
 from tests.simulation import store_mutations as store
 from tests.simulation.store_mutations import both
 

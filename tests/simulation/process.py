@@ -13,9 +13,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.ids import id_maker
 from service.main import CUT_OFF_AFTER, _app, _working
+from service.providers import open_upstream
 from service.storage import open_store
 from service.ticker import Ticker
-from service.upstream import open_upstream
 from service.wiring import Builder, Parts
 from tests.simulation.crowd import DrawnCrowd
 from tests.simulation.loop import OWNER

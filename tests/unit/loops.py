@@ -23,6 +23,7 @@ from service.handling import Handler
 from service.ids import id_maker
 from service.new_task import NewTask
 from service.places import Places
+from service.providers.rate_limited import Paced
 from service.questions import Questions
 from service.receive import Receive
 from service.reconcile import Reconcile, ReconcileTerms
@@ -30,7 +31,6 @@ from service.record import Record
 from service.results import TaskResults
 from service.storage import Store, open_store
 from service.submit import Submit, SubmitTerms
-from service.upstream.paced import Paced
 from tests.anywhere import any_address
 from tests.unit.databases import database
 from tests.unit.ended import ended

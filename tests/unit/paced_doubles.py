@@ -8,7 +8,7 @@ import pytest
 
 from service.domain.ports.provider import Order
 from service.domain.task import Fact, Status, UpstreamId
-from service.upstream.paced import Paced
+from service.providers.rate_limited import Paced
 
 ID = UpstreamId("1")
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)

@@ -19,7 +19,7 @@ from service.domain.errors import (
     Unwell,
 )
 from service.domain.task import UpstreamId
-from service.upstream.paced import Paced
+from service.providers.rate_limited import Paced
 from tests.unit.paced_doubles import FACT, ID, SINCE, Double, cancelled, fetches, now, paced
 from tests.unit.sandboxes import MOVED
 from tests.unit.upstreams import Provider, order

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.upstream.paced import Paced
+from service.providers.rate_limited import Paced
 from tests.unit.paced_doubles import Double, cancelled, paced
 from tests.unit.sandboxes import MOVED
 

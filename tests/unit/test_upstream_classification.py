@@ -17,7 +17,7 @@ from service.domain.errors import (
     Unwell,
 )
 from service.domain.task import Status, UpstreamId
-from service.upstream.answers import retry_after
+from service.providers.responses import retry_after
 from tests.unit.upstreams import KEY, Provider, order
 
 ID = UpstreamId("d758n65e878c73cmdg20")

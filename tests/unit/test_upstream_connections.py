@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from service.upstream import Connections, connections
+from service.providers import Connections
+from service.providers import connection_pool as connections
 
 URL = "http://upstream.test/"
 PATIENCE = 10.0

@@ -20,7 +20,7 @@ from service.domain.errors import (
 )
 from service.domain.ports.provider import Order
 from service.domain.task import Fact, Status, UpstreamId
-from service.upstream import Paced, open_upstream
+from service.providers import Paced, open_upstream
 from tests.unit.sandboxes import MODEL, MOVED, START, Bench, bench
 
 

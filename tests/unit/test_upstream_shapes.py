@@ -12,7 +12,7 @@ import pytest
 from service.domain.errors import BadSetting, Conflict, Refused, Unwell
 from service.domain.ports.provider import Order
 from service.domain.task import Status, UpstreamId
-from service.upstream import Paced, Vtrix, open_upstream
+from service.providers import Paced, Vtrix, open_upstream
 from tests.unit.upstreams import KEY, Provider, order
 
 ID = UpstreamId("d758n65e878c73cmdg20")

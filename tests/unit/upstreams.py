@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 
 from service.domain.ports.provider import Order
-from service.upstream import Vidu, Vtrix
+from service.providers import Vidu, Vtrix
 
 KEY = "sk-very-secret"
 Reply = Callable[[httpx.Request], httpx.Response]

@@ -1,9 +1,8 @@
 """What Vidu's own bodies say: create replies, queries and callbacks share one shape; and its error answers."""
 
-from service.domain.wire import clean, correlation, error_object, http_url, json_object, number, upstream_id
-
 from service.domain.errors import Unwell
 from service.domain.task import Fact, Json, Status, TaskError, Usage
+from service.domain.wire import clean, correlation, error_object, http_url, json_object, number, upstream_id
 
 STATES = {
     "created": Status.IN_PROGRESS,

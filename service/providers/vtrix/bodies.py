@@ -1,5 +1,7 @@
 """What Vtrix's bodies say: the task body of create replies, polls and callbacks, and its error answers."""
 
+from service.domain.errors import Unwell
+from service.domain.task import Fact, Json, Status, TaskError, Usage
 from service.domain.wire import (
     clean,
     correlation,
@@ -11,9 +13,6 @@ from service.domain.wire import (
     share,
     upstream_id,
 )
-
-from service.domain.errors import Unwell
-from service.domain.task import Fact, Json, Status, TaskError, Usage
 
 STATUSES = {
     "pending": Status.IN_PROGRESS,

@@ -26,7 +26,7 @@ from service.domain.errors import (
 )
 from service.domain.task import Fact, Json
 from service.domain.wire import parse_json
-from service.upstream.answers import Answer, created, is_throttle, parsed, throttled, understood
+from service.providers.responses import Answer, created, is_throttle, parsed, throttled, understood
 
 Words = Callable[[object], tuple[str, str]]
 

@@ -6,10 +6,10 @@ import httpx
 
 from service.domain.errors import BadSetting
 from service.domain.ports.provider import Upstream
-from service.upstream.connections import Connections
-from service.upstream.paced import Paced
-from service.upstream.vidu import Vidu
-from service.upstream.vtrix import Vtrix
+from service.providers.connection_pool import Connections
+from service.providers.rate_limited import Paced
+from service.providers.vidu.client import Vidu
+from service.providers.vtrix.client import Vtrix
 
 __all__ = ["Connections", "Paced", "Vidu", "Vtrix", "open_upstream"]
 

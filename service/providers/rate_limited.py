@@ -16,7 +16,7 @@ from service.concurrency.byte_semaphore import ByteBudget
 from service.domain.errors import BoomerangError, Conflict, Paused, Refused, Throttled, UnknownTask
 from service.domain.ports.provider import Order, Upstream
 from service.domain.task import Fact, UpstreamId
-from service.upstream.pages import Page, Paged, search
+from service.providers.pagination import Page, Paged, search
 
 MIB = 1024 * 1024
 ROOM = 48 * MIB

@@ -1,0 +1,1 @@
+"""Vidu's own API."""

@@ -1,0 +1,1 @@
+"""Vtrix's gateway."""
