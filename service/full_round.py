@@ -11,8 +11,8 @@ import structlog
 from service.dispatch import Dispatch
 from service.domain.ports.provider import PacedUpstream
 from service.receive import Receive
-from service.reconcile import Reconcile
-from service.submit import Submit
+from service.tasks.poller import Reconcile
+from service.tasks.submitter import Submit
 
 log = structlog.get_logger("boomerang.rounds")
 

@@ -17,12 +17,12 @@ from service.destinations import check_destinations
 from service.domain.errors import BadSetting, SchemaBehind
 from service.ending import HOLDS_ON_FOR, asked_to_stop, end_by_force
 from service.logs import configure_logs
-from service.media import missing_extras
 from service.replay import Replay
 from service.rounds import Rounds
 from service.setting_values import database_file
 from service.settings import Settings, ensure_secret_keys
 from service.storage import migrate
+from service.tasks.media_inspector import missing_extras
 from service.ticker import Ticker
 from service.web.allocator import give_back_large_blocks
 from service.web.app import Services, create_app, create_probe_app

@@ -17,7 +17,7 @@ from service.domain.ports.unit_of_work import Inbox, InboxEntry
 from service.domain.task import Source, TaskId
 from service.domain.task_update import NOTHING_MADE, Entry, Hint
 from service.domain.tokens import Claim, Tokens
-from service.record import Record
+from service.tasks.recorder import Record
 
 log = structlog.get_logger("boomerang.receive")
 

@@ -6,7 +6,7 @@ from service.domain.ports.provider import Upstream
 from service.domain.ports.tasks import Library
 from service.domain.task import Json, TaskId
 from service.domain.task_update import Entry
-from service.record import Record
+from service.tasks.recorder import Record
 
 
 class TaskResults:

@@ -11,8 +11,8 @@ from service.dispatch import Dispatch
 from service.full_round import FullRound
 from service.orphans import Orphans
 from service.receive import Receive
-from service.reconcile import Reconcile
-from service.submit import Submit
+from service.tasks.poller import Reconcile
+from service.tasks.submitter import Submit
 from service.ticker import Round
 
 LEFT_OVER = timedelta(seconds=15)

@@ -12,7 +12,6 @@ import httpx
 
 from service import egress
 from service.clock_watch import ClockWatch
-from service.desk import Desk, Terms
 from service.dispatch import Dispatch
 from service.domain.callback import Verifier, callback_address
 from service.domain.callback_bodies import read_fact
@@ -26,20 +25,21 @@ from service.domain.vidu_signature import ViduVerifier
 from service.full_round import FullRound
 from service.handling import Handler, Tools
 from service.ids import id_maker
-from service.media import inspector
 from service.orphans import Orphans
 from service.places import Places
 from service.plugins import load_handlers
 from service.providers import Connections, Paced, open_upstream
-from service.questions import Questions
 from service.receive import Receive
-from service.reconcile import Reconcile, ReconcileTerms
-from service.record import Record
 from service.results import TaskResults
 from service.rounds import Rounds
 from service.settings import Settings
 from service.storage import Store, open_store
-from service.submit import Submit, SubmitTerms
+from service.tasks.immediate_polls import Questions
+from service.tasks.media_inspector import inspector
+from service.tasks.poller import Reconcile, ReconcileTerms
+from service.tasks.recorder import Record
+from service.tasks.submitter import Submit, SubmitTerms
+from service.tasks.task_service import Desk, Terms
 
 
 class SystemClock:

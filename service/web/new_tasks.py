@@ -8,7 +8,7 @@ from anyio.to_thread import run_sync
 from service.domain.errors import Fault, InvalidParams
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Json
-from service.new_task import NewTask
+from service.tasks.new_task import NewTask
 from service.web.query import unknown_key_fault
 
 KNOWN = ("model", "params", "metadata", "notify")

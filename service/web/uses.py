@@ -7,7 +7,7 @@ from typing import Protocol
 from service.domain.ports.tasks import DeliveryView
 from service.domain.task import Task, TaskId
 from service.domain.tokens import Claim
-from service.new_task import NewTask
+from service.tasks.new_task import NewTask
 
 
 class Desk(Protocol):

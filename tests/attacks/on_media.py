@@ -9,7 +9,7 @@ from anyio.to_thread import run_sync
 
 from service.domain.errors import InvalidParams
 from service.domain.models.validation import check
-from service.media import inspector
+from service.tasks.media_inspector import inspector
 from tests.attacks.attempts import add, hold, peak
 from tests.attacks.ground import MODEL, ground
 from tests.sample_media import image

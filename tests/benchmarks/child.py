@@ -8,8 +8,9 @@ import sys
 from argparse import ArgumentParser
 from contextlib import nullcontext, suppress
 
-from service import receive, record
+from service import receive
 from service.cli import main
+from service.tasks import recorder as record
 
 
 def run() -> None:

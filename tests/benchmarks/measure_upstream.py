@@ -13,7 +13,7 @@ from service.domain.poll_planner import Plan
 from service.domain.poll_schedule import Heard
 from service.domain.ports.unit_of_work import RunTime
 from service.domain.task import Source, Status, Task
-from service.reconcile import HEARD_KEPT, RUN_TIMES_KEPT
+from service.tasks.poller import HEARD_KEPT, RUN_TIMES_KEPT
 from tests.acceptance.processes import Child, until
 from tests.benchmarks.stage import LATER, Stage, a_task, fill, lasting, look
 from tests.benchmarks.table import Pairs, Row, rate

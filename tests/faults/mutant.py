@@ -12,7 +12,7 @@ from service.cli import main
 from service.domain.task import Status, Task
 from service.domain.task_update import Entry
 from service.receive import Receive
-from service.submit import Submit
+from service.tasks.submitter import Submit
 
 LATER = 0.15
 """Seconds between an answer and what should have come before it."""

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from service.domain.fact_json import fact_to_json
 from service.domain.task import Fact, Source, Status, Task, TaskError, UpstreamId, Usage
 from service.domain.task_update import SECOND_BILL, Entry
-from service.reconcile import UNKNOWN
+from service.tasks.poller import UNKNOWN
 from tests.machine.model import ENDS, NOTHING_MADE, Model, TaskModel
 from tests.unit.scripted import VIDEO
 

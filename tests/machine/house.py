@@ -8,17 +8,17 @@ from itertools import count
 from service.domain.callback_bodies import read_fact
 from sqlalchemy import Table, select
 
-from service.desk import Desk, Terms
 from service.domain.event_routing import Subscription
 from service.domain.poll_planner import Plan
 from service.domain.task import EventType, Json
 from service.places import Places
-from service.questions import Questions
 from service.receive import Crowd, Receive
-from service.record import Record
 from service.results import TaskResults
 from service.storage import Store, open_store
 from service.storage.tables import attempts, deliveries, events, inbox, tasks
+from service.tasks.immediate_polls import Questions
+from service.tasks.recorder import Record
+from service.tasks.task_service import Desk, Terms
 from tests.anywhere import any_address
 from tests.unit.loops import DEADLINE, HOUR, IN_DOUBT_FOR, LEASE, MINUTE, MovedClock
 from tests.unit.scripted import TOKENS, Scripted

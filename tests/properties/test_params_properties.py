@@ -14,7 +14,7 @@ from service.domain.media.file_headers import image_size, is_cut_short, sniff
 from service.domain.media.limits import DataUri, Unreadable, decode, decoded_size, encode, parse_data_uri
 from service.domain.models.catalog import MODELS, VIDUQ2_PRO_REFERENCE
 from service.domain.models.validation import check, duration_bucket, restore
-from service.media import MediaInspector
+from service.tasks.media_inspector import MediaInspector
 from tests.sample_media import MODEL, image, params, uri, video
 
 NAMES = [parameter.name for parameter in VIDUQ2_PRO_REFERENCE.parameters]

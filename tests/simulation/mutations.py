@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import httpx
 
-from service import dispatch, record
+from service import dispatch
 from service.domain import task as core_task
 from service.domain import task_update as entry
 from service.domain.errors import BadToken, NeverLeft, StoreUnavailable
@@ -17,10 +17,11 @@ from service.domain.poll_planner import Plan
 from service.domain.task_update import Entry, Recorded
 from service.domain.tokens import Claim, Tokens
 from service.providers import http_client as http
-from service.questions import Questions
 from service.receive import Receive
-from service.record import Page, Record
-from service.submit import Submit
+from service.tasks import recorder as record
+from service.tasks.immediate_polls import Questions
+from service.tasks.recorder import Page, Record
+from service.tasks.submitter import Submit
 from tests.simulation import store_mutations as store
 from tests.simulation.store_mutations import both
 

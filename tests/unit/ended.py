@@ -4,8 +4,8 @@ import asyncio
 
 from service.concurrency.lease_pool import Hands
 from service.dispatch import Dispatch
-from service.reconcile import Reconcile
-from service.submit import Submit
+from service.tasks.poller import Reconcile
+from service.tasks.submitter import Submit
 
 
 async def ended(part: Submit | Reconcile | Dispatch | Hands[str]) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 from service.domain.callback_bodies import read_fact
 
-from service.desk import Desk, Terms
 from service.domain.callback import Verifier
 from service.domain.errors import ReplyLost
 from service.domain.event_routing import Subscription, WhyNotDialled
@@ -21,16 +20,17 @@ from service.domain.ports.queues import Limits
 from service.domain.task import EventType, Json, Task, TaskId
 from service.handling import Handler
 from service.ids import id_maker
-from service.new_task import NewTask
 from service.places import Places
 from service.providers.rate_limited import Paced
-from service.questions import Questions
 from service.receive import Receive
-from service.reconcile import Reconcile, ReconcileTerms
-from service.record import Record
 from service.results import TaskResults
 from service.storage import Store, open_store
-from service.submit import Submit, SubmitTerms
+from service.tasks.immediate_polls import Questions
+from service.tasks.new_task import NewTask
+from service.tasks.poller import Reconcile, ReconcileTerms
+from service.tasks.recorder import Record
+from service.tasks.submitter import Submit, SubmitTerms
+from service.tasks.task_service import Desk, Terms
 from tests.anywhere import any_address
 from tests.unit.databases import database
 from tests.unit.ended import ended

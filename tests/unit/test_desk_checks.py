@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.domain.errors import InvalidParams
-from service.new_task import CheckedTask, NewTask, check_new_task
+from service.tasks.new_task import CheckedTask, NewTask, check_new_task
 from tests.sample_media import image, uri
 from tests.unit.loops import GOOD, Loop, a_loop
 
@@ -52,7 +52,7 @@ async def checked_in(loop: Loop, monkeypatch: pytest.MonkeyPatch, **changes: Any
         beside.append(threading.current_thread() is not threading.main_thread())
         return check_new_task(new, **terms)
 
-    monkeypatch.setattr("service.desk.check_new_task", noted)
+    monkeypatch.setattr("service.tasks.task_service.check_new_task", noted)
     await loop.accept(**changes)
     return beside
 

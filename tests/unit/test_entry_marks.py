@@ -6,7 +6,7 @@ from pathlib import Path
 
 from service.domain.task import Status
 from service.domain.task_update import SECOND_BILL, Entry
-from service.reconcile import LISTENS_AGAIN
+from service.tasks.poller import LISTENS_AGAIN
 from tests.unit.loops import IN_DOUBT_FOR, MINUTE, a_loop
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from service import media
 from service.domain.media.limits import ImageFacts, Unreadable, VideoFacts
-from service.media import MAX_DECODED_PIXELS, MediaInspector, inspector, missing_extras
+from service.tasks import media_inspector as media
+from service.tasks.media_inspector import MAX_DECODED_PIXELS, MediaInspector, inspector, missing_extras
 from tests.sample_media import image, sound, video
 
 OPEN = MediaInspector()

@@ -11,7 +11,7 @@ from PIL import Image
 
 from service.domain.media.file_headers import is_shredded, scan_count
 from service.domain.media.limits import ImageFacts, Unreadable
-from service.media import MAX_PIXELS_WORKED, MediaInspector
+from service.tasks.media_inspector import MAX_PIXELS_WORKED, MediaInspector
 from tests.sample_media import image, video
 
 OPEN = MediaInspector()

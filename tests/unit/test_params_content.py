@@ -10,7 +10,7 @@ from service.domain.media.limits import MB, Inspector
 from service.domain.models.catalog import MODELS
 from service.domain.models.parameter_types import MediaList
 from service.domain.models.validation import Checked, check
-from service.media import MediaInspector
+from service.tasks.media_inspector import MediaInspector
 from tests.sample_media import MODEL, image, params, sound, uri, video
 
 URL = "https://example.org/cat.png"

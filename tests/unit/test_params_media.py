@@ -9,7 +9,7 @@ import pytest
 from service.domain.errors import Fault, InvalidParams
 from service.domain.media.limits import Inspector
 from service.domain.models.validation import Checked, check, restore
-from service.media import MediaInspector
+from service.tasks.media_inspector import MediaInspector
 from tests.sample_media import MODEL, image, params, uri, video
 
 PNG = uri("image/png", image())

@@ -11,8 +11,8 @@ import pytest
 
 from service.domain.task import Fact, Source, Status
 from service.domain.task_update import Entry
-from service.questions import BornQuestions, Questions
 from service.storage.unit_of_work import StoreTransaction
+from service.tasks.immediate_polls import BornQuestions, Questions
 from tests.unit.ended import ended
 from tests.unit.loops import MINUTE, PATIENCE, Loop, a_loop
 from tests.unit.scripted import vtrix_body

@@ -8,7 +8,7 @@ import pytest
 from service.domain.errors import ReplyLost, Unwell
 from service.domain.task import Status
 from service.domain.task_update import SECOND_BILL
-from service.reconcile import LISTENS_AGAIN
+from service.tasks.poller import LISTENS_AGAIN
 from tests.unit.loops import (
     HOUR,
     IN_DOUBT_FOR,

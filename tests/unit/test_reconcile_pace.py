@@ -9,7 +9,7 @@ import pytest
 from service.domain.errors import Throttled
 from service.domain.task import Status, UpstreamId
 from service.domain.task_update import Entry, Recorded
-from service.reconcile import IN_HAND
+from service.tasks.poller import IN_HAND
 from tests.unit.ended import ended
 from tests.unit.loops import HOUR, IN_DOUBT_FOR, MINUTE, PATIENCE, Loop, a_loop
 

@@ -8,12 +8,12 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from service import submit
 from service.domain.errors import NeverLeft, Refused, ReplyLost, Throttled
 from service.domain.ports.provider import Order
 from service.domain.ports.queues import Limits
 from service.domain.task import Fact, Status, TaskError, UpstreamId
-from service.submit import meta_data
+from service.tasks import submitter as submit
+from service.tasks.submitter import meta_data
 from tests.sample_media import image, uri
 from tests.unit.loops import GOOD, IN_DOUBT_FOR, MINUTE, SECOND, a_loop, a_world
 from tests.unit.scripted import DONE, vtrix_body

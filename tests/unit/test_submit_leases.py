@@ -9,10 +9,10 @@ from typing import Any
 import anyio
 import pytest
 
-from service import record as record_module
 from service.domain.errors import NeverLeft
 from service.domain.ports.provider import Order
 from service.domain.task import Status, UpstreamId
+from service.tasks import recorder as record_module
 from tests.unit.ended import ended
 from tests.unit.loops import LEASE, MINUTE, PATIENCE, SECOND, a_loop, a_world
 

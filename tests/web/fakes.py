@@ -15,7 +15,7 @@ from service.domain.ports.health import Gauges
 from service.domain.ports.tasks import DeliveryView, TaskFilter
 from service.domain.task import Json, Status, Task, TaskId
 from service.domain.tokens import Claim
-from service.new_task import NewTask, check_new_task
+from service.tasks.new_task import NewTask, check_new_task
 from service.web.app import Services, create_app
 from tests.anywhere import any_address
 

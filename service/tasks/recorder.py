@@ -44,7 +44,7 @@ from service.domain.task_update import (
     without_anothers_id,
 )
 from service.domain.task_view import task_json
-from service.questions import BornQuestions, Questions
+from service.tasks.immediate_polls import BornQuestions, Questions
 
 log = structlog.get_logger("boomerang.record")
 

@@ -21,8 +21,8 @@ from service.domain.ports.tasks import Inputs
 from service.domain.task import Fact, Json, Source, Status, Task, TaskError, TaskId
 from service.domain.task_update import Entry, Recorded
 from service.domain.tokens import Tokens
-from service.record import Record
-from service.sending import Sending, TooLate
+from service.tasks.recorder import Record
+from service.tasks.submission_guard import Sending, TooLate
 
 log = structlog.get_logger("boomerang.submit")
 

@@ -18,8 +18,8 @@ from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import IdempotencyKey, Inputs, Intake, Library
 from service.domain.task import Fact, Json, Status, Task, TaskId
 from service.domain.task_update import SECOND_BILL, Entry
-from service.new_task import CheckedTask, NewTask, check_new_task
-from service.record import Record
+from service.tasks.new_task import CheckedTask, NewTask, check_new_task
+from service.tasks.recorder import Record
 
 NO_CLIENTS = "\x1f"
 """Begins the idempotency keys of our own: no header can carry it, so that no client ever writes one of them."""

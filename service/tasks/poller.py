@@ -20,8 +20,8 @@ from service.domain.ports.signals import Clock, Signals
 from service.domain.task import Fact, Json, Source, Status, Task, TaskError, TaskId, UpstreamId
 from service.domain.task_update import NOTHING_MADE, SECOND_BILL, Entry
 from service.domain.tokens import Tokens
-from service.questions import Questions
-from service.record import Record
+from service.tasks.immediate_polls import Questions
+from service.tasks.recorder import Record
 
 log = structlog.get_logger("boomerang.reconcile")
 

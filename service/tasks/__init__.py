@@ -1,0 +1,1 @@
+"""The life of a task: accept, submit once, poll, record."""
