@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
+from service.callbacks.receiver import Receive
 from service.clock_watch import ClockWatch
 from service.dispatch import Dispatch
 from service.full_round import FullRound
 from service.orphans import Orphans
-from service.receive import Receive
 from service.tasks.poller import Reconcile
 from service.tasks.submitter import Submit
 from service.ticker import Round

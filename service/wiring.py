@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import httpx
 
 from service import egress
+from service.callbacks.receiver import Receive
 from service.clock_watch import ClockWatch
 from service.dispatch import Dispatch
 from service.domain.callback import Verifier, callback_address
@@ -29,7 +30,6 @@ from service.orphans import Orphans
 from service.places import Places
 from service.plugins import load_handlers
 from service.providers import Connections, Paced, open_upstream
-from service.receive import Receive
 from service.results import TaskResults
 from service.rounds import Rounds
 from service.settings import Settings

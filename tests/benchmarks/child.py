@@ -8,7 +8,7 @@ import sys
 from argparse import ArgumentParser
 from contextlib import nullcontext, suppress
 
-from service import receive
+from service.callbacks import receiver as receive
 from service.cli import main
 from service.tasks import recorder as record
 

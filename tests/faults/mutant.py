@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from service.callbacks.receiver import Receive
 from service.cli import main
 from service.domain.task import Status, Task
 from service.domain.task_update import Entry
-from service.receive import Receive
 from service.tasks.submitter import Submit
 
 LATER = 0.15

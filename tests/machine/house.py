@@ -8,11 +8,11 @@ from itertools import count
 from service.domain.callback_bodies import read_fact
 from sqlalchemy import Table, select
 
+from service.callbacks.receiver import Crowd, Receive
 from service.domain.event_routing import Subscription
 from service.domain.poll_planner import Plan
 from service.domain.task import EventType, Json
 from service.places import Places
-from service.receive import Crowd, Receive
 from service.results import TaskResults
 from service.storage import Store, open_store
 from service.storage.tables import attempts, deliveries, events, inbox, tasks

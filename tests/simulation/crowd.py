@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from service.receive import Crowd
+from service.callbacks.receiver import Crowd
 
 
 class DrawnCrowd(Crowd):

@@ -10,6 +10,7 @@ from unittest.mock import patch
 import httpx
 
 from service import dispatch
+from service.callbacks.receiver import Receive
 from service.domain import task as core_task
 from service.domain import task_update as entry
 from service.domain.errors import BadToken, NeverLeft, StoreUnavailable
@@ -17,7 +18,6 @@ from service.domain.poll_planner import Plan
 from service.domain.task_update import Entry, Recorded
 from service.domain.tokens import Claim, Tokens
 from service.providers import http_client as http
-from service.receive import Receive
 from service.tasks import recorder as record
 from service.tasks.immediate_polls import Questions
 from service.tasks.recorder import Page, Record

@@ -11,6 +11,7 @@ from typing import Any
 
 from service.domain.callback_bodies import read_fact
 
+from service.callbacks.receiver import Receive
 from service.domain.callback import Verifier
 from service.domain.errors import ReplyLost
 from service.domain.event_routing import Subscription, WhyNotDialled
@@ -22,7 +23,6 @@ from service.handling import Handler
 from service.ids import id_maker
 from service.places import Places
 from service.providers.rate_limited import Paced
-from service.receive import Receive
 from service.results import TaskResults
 from service.storage import Store, open_store
 from service.tasks.immediate_polls import Questions

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from service import receive
+from service.callbacks import receiver as receive
+from service.callbacks.receiver import BUSY, FEW, GIVES_WAY, LITTLE, Crowd
 from service.domain.callback import Callback, read_body
 from service.domain.errors import BadSignature, BadToken, NeverLeft, SchemaBehind, StoreUnavailable
 from service.domain.ports.queues import Limits
@@ -20,7 +21,6 @@ from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task import Fact, Status, TaskId
 from service.domain.task_update import Entry, Recorded
 from service.domain.tokens import Claim
-from service.receive import BUSY, FEW, GIVES_WAY, LITTLE, Crowd
 from tests.unit.loops import IN_DOUBT_FOR, SECOND, START, Loop, a_loop
 from tests.unit.scripted import token_of, vtrix_body
 

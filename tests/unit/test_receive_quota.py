@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service.callbacks.receiver import Crowd, Quota
 from service.domain.errors import UnreadableBody
 from service.domain.task import TaskId
-from service.receive import Crowd, Quota
 from tests.unit.loops import Loop, a_loop
 from tests.unit.scripted import vtrix_body
 

@@ -1,0 +1,1 @@
+"""From a callback's bytes to a recorded update."""
