@@ -9,8 +9,8 @@ import httpx
 import structlog
 from anyio.to_thread import run_sync
 
+from service.deliveries.egress import USUAL_PORTS, Egress, EgressRefused, written
 from service.domain.errors import BadSetting
-from service.egress import USUAL_PORTS, Egress, EgressRefused, written
 from service.setting_values import archive_directory
 from service.settings import Settings
 

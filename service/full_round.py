@@ -9,7 +9,7 @@ from datetime import timedelta
 import structlog
 
 from service.callbacks.receiver import Receive
-from service.dispatch import Dispatch
+from service.deliveries.dispatcher import Dispatch
 from service.domain.ports.provider import PacedUpstream
 from service.tasks.poller import Reconcile
 from service.tasks.submitter import Submit

@@ -12,12 +12,12 @@ from typing import Literal
 import structlog
 from starlette.types import ASGIApp
 
-from service import plugins
+from service.deliveries import handler_loader as plugins
+from service.deliveries.replay import Replay
 from service.destinations import check_destinations
 from service.domain.errors import BadSetting, SchemaBehind
 from service.ending import HOLDS_ON_FOR, asked_to_stop, end_by_force
 from service.logs import configure_logs
-from service.replay import Replay
 from service.rounds import Rounds
 from service.setting_values import database_file
 from service.settings import Settings, ensure_secret_keys

@@ -8,9 +8,9 @@ from functools import partial
 
 from service.callbacks.receiver import Receive
 from service.clock_watch import ClockWatch
-from service.dispatch import Dispatch
+from service.deliveries.dispatcher import Dispatch
+from service.deliveries.missing_handlers import Orphans
 from service.full_round import FullRound
-from service.orphans import Orphans
 from service.tasks.poller import Reconcile
 from service.tasks.submitter import Submit
 from service.ticker import Round

@@ -10,10 +10,15 @@ from datetime import UTC, datetime
 
 import httpx
 
-from service import egress
 from service.callbacks.receiver import Receive
 from service.clock_watch import ClockWatch
-from service.dispatch import Dispatch
+from service.deliveries import egress
+from service.deliveries.dispatcher import Dispatch
+from service.deliveries.handler_api import Handler, Tools
+from service.deliveries.handler_loader import load_handlers
+from service.deliveries.handler_slots import Places
+from service.deliveries.missing_handlers import Orphans
+from service.deliveries.task_results import TaskResults
 from service.domain.callback import Verifier, callback_address
 from service.domain.callback_bodies import read_fact
 from service.domain.event_routing import Subscription
@@ -24,13 +29,8 @@ from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.tokens import Tokens
 from service.domain.vidu_signature import ViduVerifier
 from service.full_round import FullRound
-from service.handling import Handler, Tools
 from service.ids import id_maker
-from service.orphans import Orphans
-from service.places import Places
-from service.plugins import load_handlers
 from service.providers import Connections, Paced, open_upstream
-from service.results import TaskResults
 from service.rounds import Rounds
 from service.settings import Settings
 from service.storage import Store, open_store

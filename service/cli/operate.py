@@ -37,7 +37,7 @@ def operator_settings(*, strict: bool = True) -> "Settings":
 
     The settings of the handlers that can be found here are known; raises BadHandler for a broken one if `strict`.
     """
-    from service.plugins import needed_settings  # noqa: PLC0415 - imports every handler
+    from service.deliveries.handler_loader import needed_settings  # noqa: PLC0415 - imports every handler
     from service.settings import load_settings  # noqa: PLC0415 - only the commands that need it pay for it
 
     needed = needed_settings(strict=strict)

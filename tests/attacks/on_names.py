@@ -14,7 +14,7 @@ import anyio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from service import egress
+from service.deliveries import egress
 from tests.attacks.attempts import add, attempt, hold
 from tests.attacks.ground import Ground, completed, ground
 from tests.attacks.on_archive import serving_results

@@ -8,12 +8,12 @@ from datetime import timedelta
 
 import pytest
 
-from service.attempt import LEAST_ATTEMPTS
-from service.dispatch import Dispatch
+from service.deliveries.attempt import LEAST_ATTEMPTS
+from service.deliveries.dispatcher import Dispatch
+from service.deliveries.handler_api import Event, Handler, Tools
+from service.deliveries.handler_slots import Places
 from service.domain.ports.tasks import DeliveryView
 from service.domain.task import TaskId
-from service.handling import Event, Handler, Tools
-from service.places import Places
 from service.storage import Store
 from tests.contract.builders import NOW, a_delivery, a_task, add_tasks, an_event, claim_deliveries
 from tests.contract.conftest import OpenStore

@@ -15,13 +15,13 @@ from service.domain.wire import MAX_DEPTH, parse_json
 from starlette.requests import Request
 
 from service import setting_values as values
+from service.deliveries.egress import Egress, EgressRefused
 from service.domain.errors import BadSetting, InvalidParams, UnreadableBody, Unwell
 from service.domain.event_routing import check_notify
 from service.domain.media.file_headers import claimed_samples, image_size, is_cut_short, is_shredded, sniff
 from service.domain.media.limits import decode, decoded_size, encode, parse_data_uri
 from service.domain.models.catalog import known_models
 from service.domain.models.validation import check, restore
-from service.egress import Egress, EgressRefused
 from service.sandbox import SwitchError, Switches
 from service.web.problems import Problem
 from service.web.query import Query

@@ -9,11 +9,11 @@ from service.domain.callback_bodies import read_fact
 from sqlalchemy import Table, select
 
 from service.callbacks.receiver import Crowd, Receive
+from service.deliveries.handler_slots import Places
+from service.deliveries.task_results import TaskResults
 from service.domain.event_routing import Subscription
 from service.domain.poll_planner import Plan
 from service.domain.task import EventType, Json
-from service.places import Places
-from service.results import TaskResults
 from service.storage import Store, open_store
 from service.storage.tables import attempts, deliveries, events, inbox, tasks
 from service.tasks.immediate_polls import Questions

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import schemathesis
 from schemathesis import Case, GenerationMode, HookContext
 
-from service.egress import Egress
+from service.deliveries.egress import Egress
 from tests.sample_media import image, uri, video
 
 GOOD_URL = "https://example.org/cat.png"

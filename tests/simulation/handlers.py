@@ -8,10 +8,10 @@ from dataclasses import replace
 from starlette.types import Receive, Scope, Send
 
 from handlers.webhook import handlers as webhook_handlers
+from service.deliveries.handler_api import Event, Handle, Handler, Tools
 from service.domain.artifact import Artifact
 from service.domain.errors import Reject, Retry
 from service.domain.task import EventType
-from service.handling import Event, Handle, Handler, Tools
 from tests.simulation.dice import Dice
 from tests.simulation.history import History, Run
 from tests.simulation.loop import OWNER, SimLoop

@@ -9,8 +9,8 @@ from unittest.mock import patch
 
 import httpx
 
-from service import dispatch
 from service.callbacks.receiver import Receive
+from service.deliveries import dispatcher as dispatch
 from service.domain import task as core_task
 from service.domain import task_update as entry
 from service.domain.errors import BadToken, NeverLeft, StoreUnavailable

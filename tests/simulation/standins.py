@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy.dialects import sqlite
 
-from service.delivery_in_hand import Hand
+from service.deliveries.running_delivery import Hand
 from service.storage import delivery_queue
 from service.storage.delivery_queue import StoreDeliveryQueue
 from service.storage.retention import StoreMemory

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from service.handling import Handler
+from service.deliveries.handler_api import Handler
 from service.settings import Settings
 from tests.simulation.dice import Dice
 from tests.simulation.history import History

@@ -9,15 +9,15 @@ from typing import Any
 
 import httpx
 
-from service.dispatch import Dispatch
+from service.deliveries.dispatcher import Dispatch
+from service.deliveries.handler_api import Event, Handle, Handler, Tools
+from service.deliveries.handler_slots import Places
 from service.domain.artifact import Artifact
 from service.domain.ports.queues import AttemptResult, Room
 from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim, EventRow
 from service.domain.task import EventType, Json, TaskId
 from service.domain.task_view import TaskView
-from service.handling import Event, Handle, Handler, Tools
-from service.places import Places
 from tests.unit.ended import ended
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, 123000, tzinfo=UTC)

@@ -3,7 +3,7 @@
 import asyncio
 
 from service.concurrency.lease_pool import Hands
-from service.dispatch import Dispatch
+from service.deliveries.dispatcher import Dispatch
 from service.tasks.poller import Reconcile
 from service.tasks.submitter import Submit
 

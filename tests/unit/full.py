@@ -3,11 +3,11 @@
 from datetime import timedelta
 
 from service.clock_watch import ClockWatch
-from service.dispatch import Dispatch
+from service.deliveries.dispatcher import Dispatch
+from service.deliveries.handler_api import Handler
+from service.deliveries.handler_slots import Places
+from service.deliveries.missing_handlers import Orphans
 from service.full_round import FullRound
-from service.handling import Handler
-from service.orphans import Orphans
-from service.places import Places
 from service.rounds import Rounds
 from tests.unit.deliveries import handler, tools
 from tests.unit.loops import LEASE, Loop

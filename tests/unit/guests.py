@@ -8,8 +8,9 @@ from unittest.mock import patch
 
 import structlog
 
-from service import delivery_in_hand, dispatch
-from service.handling import Event, Tools
+from service.deliveries import dispatcher as dispatch
+from service.deliveries import running_delivery as delivery_in_hand
+from service.deliveries.handler_api import Event, Tools
 
 
 class BlackHole:

@@ -12,6 +12,9 @@ from typing import Any
 from service.domain.callback_bodies import read_fact
 
 from service.callbacks.receiver import Receive
+from service.deliveries.handler_api import Handler
+from service.deliveries.handler_slots import Places
+from service.deliveries.task_results import TaskResults
 from service.domain.callback import Verifier
 from service.domain.errors import ReplyLost
 from service.domain.event_routing import Subscription, WhyNotDialled
@@ -19,11 +22,8 @@ from service.domain.poll_planner import Plan
 from service.domain.ports.provider import PacedUpstream
 from service.domain.ports.queues import Limits
 from service.domain.task import EventType, Json, Task, TaskId
-from service.handling import Handler
 from service.ids import id_maker
-from service.places import Places
 from service.providers.rate_limited import Paced
-from service.results import TaskResults
 from service.storage import Store, open_store
 from service.tasks.immediate_polls import Questions
 from service.tasks.new_task import NewTask

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from service.dispatch import Dispatch
+from service.deliveries.dispatcher import Dispatch
+from service.deliveries.handler_api import Event, Tools
 from service.domain.task import Fact, Source, Status
 from service.domain.task_update import Entry
-from service.handling import Event, Tools
 from service.storage.unit_of_work import StoreTransaction
 from tests.unit.deliveries import PATIENCE, handler, tools
 from tests.unit.ended import ended

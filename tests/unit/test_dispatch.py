@@ -7,9 +7,9 @@ from datetime import timedelta
 
 import pytest
 
+from service.deliveries.handler_api import Event, Tools
 from service.domain.errors import Reject, Retry
 from service.domain.task_view import TaskView
-from service.handling import Event, Tools
 from tests.unit.deliveries import NOW, PATIENCE, SCHEDULE, Stage, handler, stage, view
 from tests.unit.guests import BlackHole, Guest
 

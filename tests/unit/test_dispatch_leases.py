@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from service import dispatch
+from service.deliveries import dispatcher as dispatch
+from service.deliveries.handler_api import Event, Tools
 from service.domain.errors import StoreUnavailable
-from service.handling import Event, Tools
 from tests.unit.deliveries import LEASE, NOW, PATIENCE, SCHEDULE, Stage, handler, stage
 from tests.unit.ended import ended
 from tests.unit.guests import BlackHole, Deaf, Guest, outcomes_logged

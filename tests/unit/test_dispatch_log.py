@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from service.deliveries.handler_api import Event, Handle, Tools
 from service.domain.errors import Retry
-from service.handling import Event, Handle, Tools
 from tests.unit.deliveries import PATIENCE, handler, stage
 from tests.unit.guests import outcomes_logged
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service import dispatch
+from service.deliveries import dispatcher as dispatch
 from tests.unit.deliveries import PATIENCE, handler, stage
 from tests.unit.ended import ended
 from tests.unit.guests import Guest, a_deaf_one, outcomes_logged

@@ -10,8 +10,8 @@ from unittest.mock import patch
 import structlog
 from structlog.testing import capture_logs
 
-from service import lag
-from service.handling import Event, Tools
+from service.deliveries import loop_monitor as lag
+from service.deliveries.handler_api import Event, Tools
 from tests.simulation.loop import SimLoop, own_loop
 from tests.unit.deliveries import NOW, MovedClock, Stage, claim_for, handler, stage
 from tests.unit.guests import outcomes_logged

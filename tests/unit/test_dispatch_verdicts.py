@@ -9,15 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.attempt import (
-    LONGEST_DELAY,
-    MOST_TEXT,
-    Trial,
-    describe_error,
-    event_of,
-    fault_of,
-    judge,
-)
+from service.deliveries.attempt import LONGEST_DELAY, MOST_TEXT, Trial, describe_error, event_of, fault_of, judge
 from service.domain.artifact import Artifact
 from service.domain.errors import Reject, Retry, StoreUnavailable, Unwell
 from service.domain.task import EventType

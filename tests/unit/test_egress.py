@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
+from service.deliveries.egress import Egress, EgressRefused, GuardedTransport, client
 from service.domain.errors import Reject
-from service.egress import Egress, EgressRefused, GuardedTransport, client
 
 
 class Server:

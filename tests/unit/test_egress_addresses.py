@@ -2,8 +2,8 @@
 
 import pytest
 
+from service.deliveries.egress import Egress, EgressRefused
 from service.domain.errors import BadSetting
-from service.egress import Egress, EgressRefused
 
 INTERNAL = [
     "127.0.0.1",

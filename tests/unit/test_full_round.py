@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import pytest
 
-from service import dispatch
+from service.deliveries import dispatcher as dispatch
 from service.domain.errors import StoreUnavailable, Throttled
 from service.domain.task import Status
 from service.rounds import Rounds

@@ -12,8 +12,8 @@ import pytest
 from handlers._file_kinds import fault_of, kind_of
 from handlers.archive import PAUSES, archive
 from service import Reject, Retry
-from service.egress import Egress
-from service.egress import client as guarded_client
+from service.deliveries.egress import Egress
+from service.deliveries.egress import client as guarded_client
 from tests.sample_media import image, video
 from tests.unit.deliveries import event, tools, view
 from tests.unit.workshop import FILM, FRESH, HTML, URL, Workshop, workshop

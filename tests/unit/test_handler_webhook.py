@@ -13,9 +13,9 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from handlers.webhook import LONGEST_WAIT, MOST_READ, webhook
 from service import Reject, Retry
-from service.egress import Egress, EgressRefused
-from service.egress import client as guarded_client
-from service.handling import Tools
+from service.deliveries.egress import Egress, EgressRefused
+from service.deliveries.egress import client as guarded_client
+from service.deliveries.handler_api import Tools
 from tests.unit.deliveries import NOW, event, tools, view
 
 SECRET = "whsec_" + base64.b64encode(b"n" * 32).decode()

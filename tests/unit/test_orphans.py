@@ -3,9 +3,9 @@
 import pytest
 import structlog
 
+from service.deliveries.handler_api import Event, Tools
+from service.deliveries.missing_handlers import Orphans
 from service.domain.errors import StoreUnavailable
-from service.handling import Event, Tools
-from service.orphans import Orphans
 from tests.unit.deliveries import Queue, handler
 
 

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 import pytest
 
+from service.deliveries.handler_api import Event, Handler, Tools
+from service.deliveries.handler_slots import LOOK_PAST, Places
 from service.domain.ports.queues import Room
 from service.domain.ports.unit_of_work import DeliveryClaim
-from service.handling import Event, Handler, Tools
-from service.places import LOOK_PAST, Places
 from tests.unit.deliveries import LEASE, NOW, PATIENCE, claim_for, handler
 
 

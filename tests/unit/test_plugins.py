@@ -7,10 +7,10 @@ from types import ModuleType
 
 import pytest
 
-from service import plugins
+from service.deliveries import handler_loader as plugins
+from service.deliveries.handler_api import Event, Handlers, Tools
+from service.deliveries.handler_loader import describe, discover, load_handlers, needed_settings
 from service.domain.errors import BadHandler, BadSetting
-from service.handling import Event, Handlers, Tools
-from service.plugins import describe, discover, load_handlers, needed_settings
 
 GUEST = """
 from service import Event, Handlers, Tools

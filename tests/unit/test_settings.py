@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from service.deliveries.egress import Egress
 from service.domain.api_key import ApiKey
 from service.domain.errors import BadSetting
-from service.egress import Egress
 from service.settings import (
     Settings,
     load_settings,

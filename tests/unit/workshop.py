@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from service.handling import Tools
+from service.deliveries.handler_api import Tools
 from tests.sample_media import video
 from tests.unit.deliveries import Results, tools
 

@@ -11,11 +11,11 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from handlers.webhook import _body
+from service.deliveries.handler_api import Event
 from service.domain.artifact import Artifact
 from service.domain.ports.tasks import DeliveryView
 from service.domain.task import EventType
 from service.domain.task_view import TaskView, task_json
-from service.handling import Event
 from service.web.callbacks import StraightToTheDoor
 from service.web.openapi import document
 from tests.web.fakes import KEYS, NOW, World, a_task, app_of, client_of

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from service.deliveries.handler_api import Handler
 from service.domain.fair_share import Shares
 from service.domain.ports.queues import Room
 from service.domain.ports.unit_of_work import DeliveryClaim
-from service.handling import Handler
 
 LOOK_PAST = timedelta(seconds=1)
 """How often to look past clients that have their share: all that they have waiting is read over each time."""

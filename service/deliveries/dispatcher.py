@@ -7,16 +7,16 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from service.attempt import Abandoned, Trial, Verdict, cancelled_by_us, describe_error, event_of, judge
 from service.concurrency.batcher import Batcher
-from service.delivery_in_hand import Hand, leases, log_outcome, lose, named, tell_what_is_left
+from service.deliveries.attempt import Abandoned, Trial, Verdict, cancelled_by_us, describe_error, event_of, judge
+from service.deliveries.handler_api import Handler, Tools
+from service.deliveries.handler_slots import Places
+from service.deliveries.loop_monitor import LagWatch
+from service.deliveries.running_delivery import Hand, leases, log_outcome, lose, named, tell_what_is_left
 from service.domain.errors import StoreUnavailable
 from service.domain.ports.queues import AttemptResult, DeliveryQueue, Room
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
-from service.handling import Handler, Tools
-from service.lag import LagWatch
-from service.places import Places
 
 BATCH = 256
 """Results in one commit at most."""

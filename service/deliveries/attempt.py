@@ -13,13 +13,13 @@ from traceback import walk_tb
 
 import httpx
 
+from service.deliveries.handler_api import Event
 from service.domain.artifact import Artifact
 from service.domain.errors import Reject, Retry, UpstreamError
 from service.domain.poll_schedule import next_attempt
 from service.domain.ports.queues import Blame, Outcome
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.task_view import TaskView
-from service.handling import Event
 
 MOST_TEXT = 500
 """Characters of an error's text that are kept."""

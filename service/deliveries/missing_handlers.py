@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import structlog
 
+from service.deliveries.handler_api import Handler
 from service.domain.ports.queues import DeliveryQueue
-from service.handling import Handler
 
 log = structlog.get_logger("boomerang.dispatch")
 

@@ -15,8 +15,8 @@ from traceback import extract_tb
 from types import ModuleType
 
 import service
+from service.deliveries.handler_api import Handler, Handlers
 from service.domain.errors import BadHandler, BadSetting
-from service.handling import Handler, Handlers
 
 GROUP = "boomerang.handlers"
 PACKAGE = "handlers"

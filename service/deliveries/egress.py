@@ -20,8 +20,8 @@ import httpx
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
+from service.deliveries.egress_rules import Network, egress_target
 from service.domain.errors import BadSetting, Reject
-from service.egress_rules import Network, egress_target
 
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]

@@ -7,9 +7,9 @@ from datetime import datetime
 
 import structlog
 
+from service.deliveries.handler_api import Handler
 from service.domain.ports.queues import AttemptResult
 from service.domain.ports.unit_of_work import DeliveryClaim
-from service.handling import Handler
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.dispatch")
 

@@ -1,0 +1,1 @@
+"""From an event to a handler: API, slots, attempts, dead letters."""
