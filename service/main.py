@@ -12,6 +12,9 @@ from typing import Literal
 import structlog
 from starlette.types import ASGIApp
 
+from service.api.allocator import give_back_large_blocks
+from service.api.app import Services, create_app, create_probe_app
+from service.api.server import listen, serving
 from service.deliveries import handler_loader as plugins
 from service.deliveries.replay import Replay
 from service.destinations import check_destinations
@@ -24,9 +27,6 @@ from service.settings import Settings, ensure_secret_keys
 from service.storage import migrate
 from service.tasks.media_inspector import missing_extras
 from service.ticker import Ticker
-from service.web.allocator import give_back_large_blocks
-from service.web.app import Services, create_app, create_probe_app
-from service.web.server import listen, serving
 from service.wiring import Parts, put_together
 
 log = structlog.get_logger("boomerang")

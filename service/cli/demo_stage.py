@@ -18,12 +18,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.server import listen, serving
 from service.cli.client import Client
 from service.logs import configure_logs
 from service.main import running
 from service.sandbox import Sandbox, Switches
 from service.settings import ensure_secret_keys, load_settings
-from service.web.server import listen, serving
 
 HOST = "127.0.0.1"
 DATABASE = "boomerang.db"

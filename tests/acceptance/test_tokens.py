@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.server import listen, serving
 from service.domain.task import TaskId
 from service.domain.tokens import Tokens
-from service.web.server import listen, serving
 from tests.acceptance.processes import HOST, Json, Town, free_port, until
 from tests.acceptance.scene import SECRET, Service, serve, service, settings, sqlite, upstream
 

@@ -17,11 +17,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from service.api.server import listen, serving
 from service.domain.tokens import Tokens
 from service.logs import configure_logs
 from service.main import running
 from service.settings import Settings, load_settings
-from service.web.server import listen, serving
 
 HOST = "127.0.0.1"
 KEY = "signing-key-of-the-service-under-attack-1234"

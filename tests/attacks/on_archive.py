@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from service.web.server import listen, serving
+from service.api.server import listen, serving
 from tests.attacks.attempts import add, hold, peak
 from tests.attacks.ground import HOST, Ground, completed, ground
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import anyio
 
-from service.web import protocol
+from service.api import http_protocol as protocol
 from tests.attacks.attempts import add, attempt, hold, peak
 from tests.attacks.ground import ALICE, HOST, Ground, completed, ground
 from tests.attacks.raw import exchange, listen_to, request, statuses

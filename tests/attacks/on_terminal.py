@@ -14,8 +14,8 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from service.api.server import listen, serving
 from service.cli import boomerang
-from service.web.server import listen, serving
 from tests.attacks.attempts import add, hold, peak
 
 HOST = "127.0.0.1"

@@ -19,11 +19,11 @@ from email.utils import format_datetime
 from service.domain.vidu_signature import ViduVerifier, sign
 from starlette.requests import Request
 
+from service.api.authentication import KeyGuard
 from service.domain.api_key import ApiKey
 from service.domain.errors import BadSignature, BadToken
 from service.domain.task import TaskId
 from service.domain.tokens import Tokens
-from service.web.keys import KeyGuard
 
 ROUNDS = 10_000
 BATCH = 20

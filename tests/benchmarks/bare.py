@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from service.web.server import listen, serving
+from service.api.server import listen, serving
 
 
 async def read(request: Request) -> Response:

@@ -14,9 +14,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.server import listen, serving
 from service.domain.callback import callback_digest
 from service.domain.tokens import Tokens
-from service.web.server import listen, serving
 from tests.acceptance.processes import HOST
 from tests.acceptance.scene import SECRET
 

@@ -15,6 +15,8 @@ from service.domain.wire import MAX_DEPTH, parse_json
 from starlette.requests import Request
 
 from service import setting_values as values
+from service.api.problems import Problem
+from service.api.query_params import Query
 from service.deliveries.egress import Egress, EgressRefused
 from service.domain.errors import BadSetting, InvalidParams, UnreadableBody, Unwell
 from service.domain.event_routing import check_notify
@@ -23,8 +25,6 @@ from service.domain.media.limits import decode, decoded_size, encode, parse_data
 from service.domain.models.catalog import known_models
 from service.domain.models.validation import check, restore
 from service.sandbox import SwitchError, Switches
-from service.web.problems import Problem
-from service.web.query import Query
 from tests.anywhere import any_address
 from tests.fuzz.feed import Feed, as_text, tried
 from tests.fuzz.signed import MOST_TEXT, SHORT, sound_fact

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import anyio
 
+from service.api.server import listen, serving
 from service.main import running
 from service.sandbox import Sandbox, Switches
 from service.settings import Settings, load_settings
-from service.web.server import listen, serving
 from tests.acceptance.processes import free_port
 from tests.attacks.ground import captured
 

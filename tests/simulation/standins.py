@@ -22,9 +22,9 @@ from tests.simulation.sqlite import template
 ENGINES = Engines()
 IN_THREADS = (
     "anyio.to_thread.run_sync",
-    "service.web.tasks.run_sync",
-    "service.web.new_tasks.run_sync",
-    "service.web.bodies.run_sync",
+    "service.api.tasks.run_sync",
+    "service.api.task_requests.run_sync",
+    "service.api.request_bodies.run_sync",
 )
 
 

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.web.server import listen, serving
+from service.api.server import listen, serving
 from tests.acceptance.processes import HOST, PATIENCE
 
 

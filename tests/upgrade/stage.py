@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.server import listen, serving
 from service.domain.webhook_secrets import derive_webhook_secret
-from service.web.server import listen, serving
 from tests.acceptance.books import closed
 from tests.acceptance.processes import HOST, Child, Json, Town, command, free_port, until
 from tests.acceptance.receiver import Receiver

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp
 
+from service.api.app import Services, create_app
 from service.domain.api_key import ApiKey
 from service.domain.blob import Input
 from service.domain.ports.health import Gauges
@@ -16,7 +17,6 @@ from service.domain.ports.tasks import DeliveryView, TaskFilter
 from service.domain.task import Json, Status, Task, TaskId
 from service.domain.tokens import Claim
 from service.tasks.new_task import NewTask, check_new_task
-from service.web.app import Services, create_app
 from tests.anywhere import any_address
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, tzinfo=UTC)

@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import threading
-from service.web.allocator import give_back_large_blocks
+from service.api.allocator import give_back_large_blocks
 
 def resident():
     with open("/proc/self/status") as lines:

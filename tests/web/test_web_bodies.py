@@ -5,10 +5,10 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
+from service.api import request_bodies as bodies_module
+from service.api.problems import Refusal
+from service.api.request_bodies import WHOLE, Bodies, BodyLimits
 from service.domain.errors import UnreadableBody
-from service.web import bodies as bodies_module
-from service.web.bodies import WHOLE, Bodies, BodyLimits
-from service.web.problems import Refusal
 
 LARGE = bodies_module.SMALL + 1
 LIMITS = BodyLimits(most=2 * LARGE, together=3 * LARGE, seconds=5, patience=5)

@@ -6,10 +6,10 @@ import anyio
 import httpx
 import pytest
 
+from service.api.app import WebLimits
+from service.api.request_bodies import BodyLimits
 from service.domain import errors
 from service.domain.tokens import Claim
-from service.web.app import WebLimits
-from service.web.bodies import BodyLimits
 from tests.web.fakes import World, app_of, client_of
 
 SMALL = WebLimits(callbacks=BodyLimits(most=100, together=1000, seconds=30, patience=30))

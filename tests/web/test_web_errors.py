@@ -7,9 +7,9 @@ import pytest
 from starlette.requests import ClientDisconnect
 from structlog.testing import capture_logs
 
+from service.api.problems import problem_of
 from service.domain import errors
 from service.domain.errors import Fault
-from service.web.problems import problem_of
 from tests.web.fakes import GOOD, World, a_delivery, a_task
 
 KINDS = [

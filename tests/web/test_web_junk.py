@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import Message
 
+from service.api.query_params import MOST_ROWS
 from service.domain.errors import BadToken
-from service.web.query import MOST_ROWS
 from tests.web.fakes import GOOD, KEYS, World, app_of
 
 HEADER_BYTES = st.binary(max_size=40).map(lambda value: value.translate(None, b"\r\n\0"))

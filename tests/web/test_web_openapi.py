@@ -11,13 +11,13 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from handlers.webhook import _body
+from service.api.callbacks import StraightToTheDoor
+from service.api.openapi.document import document
 from service.deliveries.handler_api import Event
 from service.domain.artifact import Artifact
 from service.domain.ports.tasks import DeliveryView
 from service.domain.task import EventType
 from service.domain.task_view import TaskView, task_json
-from service.web.callbacks import StraightToTheDoor
-from service.web.openapi import document
 from tests.web.fakes import KEYS, NOW, World, a_task, app_of, client_of
 
 DOCUMENT = document(allow_off_peak=False)

@@ -4,8 +4,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.api.app import ProbeServices, create_probe_app
 from service.domain.errors import StoreUnavailable
-from service.web.app import ProbeServices, create_probe_app
 from tests.web.fakes import KEYS, World, app_of, client_of
 
 

@@ -6,8 +6,8 @@ import anyio
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from service.web.bodies import WHOLE
-from service.web.server import listen, serving
+from service.api.request_bodies import WHOLE
+from service.api.server import listen, serving
 
 HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
 

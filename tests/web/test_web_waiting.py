@@ -62,7 +62,7 @@ async def test_the_answer_comes_when_the_time_is_up(world: World) -> None:
 
     world.on_wait = pass_time
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("service.web.waiting.anyio.current_time", lambda: loop_time[0])
+        patch.setattr("service.api.long_poll.anyio.current_time", lambda: loop_time[0])
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app_of(world)), base_url="http://localhost"
         ) as client:

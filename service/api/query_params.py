@@ -9,9 +9,9 @@ from itertools import islice
 
 from starlette.requests import Request
 
+from service.api.problems import Problem, Refusal
 from service.domain.errors import Fault, InvalidParams, NotFound
 from service.domain.task import TaskId
-from service.web.problems import Problem, Refusal
 
 LONGEST_WAIT = 60  # seconds
 MOST_ROWS = 200

@@ -6,10 +6,10 @@ from datetime import datetime
 
 from starlette.responses import Response
 
+from service.api.problems import encoded
 from service.domain.ports.tasks import DeliveryView, Inputs
 from service.domain.task import Json, Task
 from service.domain.task_view import rfc3339, task_json
-from service.web.problems import encoded
 
 
 def json_answer(data: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

@@ -5,11 +5,11 @@ from itertools import islice
 
 from anyio.to_thread import run_sync
 
+from service.api.query_params import unknown_key_fault
 from service.domain.errors import Fault, InvalidParams
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Json
 from service.tasks.new_task import NewTask
-from service.web.query import unknown_key_fault
 
 KNOWN = ("model", "params", "metadata", "notify")
 REQUIRED = ("model", "params")

@@ -7,11 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.domain.task import Status
-from service.web.answers import json_answer
-from service.web.deliveries import STATUSES
-from service.web.metrics import MEDIA_TYPE as METRICS_TYPE
-from service.web.openapi_parts import (
+from service.api.deliveries import STATUSES
+from service.api.metrics import MEDIA_TYPE as METRICS_TYPE
+from service.api.openapi.operations import (
     ASKED_WAIT,
     IDEMPOTENCY_KEY,
     LOCATION,
@@ -25,9 +23,11 @@ from service.web.openapi_parts import (
     operation,
     page_parameters,
 )
-from service.web.openapi_schemas import ID, Schema, component_schemas, listed, page_of, ref
-from service.web.query import MOST_TEXT, Query
-from service.web.routing import route
+from service.api.openapi.schemas import ID, Schema, component_schemas, listed, page_of, ref
+from service.api.query_params import MOST_TEXT, Query
+from service.api.responses import json_answer
+from service.api.routing import route
+from service.domain.task import Status
 
 VERSION = "1"
 NAME: Schema = {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MOST_TEXT}

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.problems import Problem, Refusal
 from service.domain.api_key import ApiKey
 from service.domain.hosts import is_loopback
-from service.web.problems import Problem, Refusal
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 OPEN_PREFIX = "/callbacks/"

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from service.web.openapi_schemas import TEXT, Schema, ref
-from service.web.problems import MEDIA_TYPE
-from service.web.query import LONGEST_WAIT, MOST_KEY, MOST_ROWS
+from service.api.openapi.schemas import TEXT, Schema, ref
+from service.api.problems import MEDIA_TYPE
+from service.api.query_params import LONGEST_WAIT, MOST_KEY, MOST_ROWS
 
 Operation = dict[str, Any]
 Headers = Mapping[str, Any]

@@ -11,24 +11,24 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from service.api.authentication import KeyGuard
+from service.api.callbacks import CallbackDoor, StraightToTheDoor
+from service.api.deliveries import DeliveryApi
+from service.api.health import ProbeApi
+from service.api.long_poll import Waiting
+from service.api.metrics import Counters
+from service.api.models import ModelApi, RoundApi
+from service.api.openapi.document import OpenApi
+from service.api.ports import DeliveryLookup, Desk, Receiver, Replayer, Rounds
+from service.api.problems import answer_error
+from service.api.request_bodies import CALLBACK_BODIES, TASK_BODIES, BodyLimits
+from service.api.request_context import Frame
+from service.api.tasks import TaskApi
 from service.domain.api_key import ApiKey
 from service.domain.errors import BoomerangError
 from service.domain.ports.health import Health
 from service.domain.ports.signals import Clock, Signals
 from service.domain.ports.tasks import Inputs, Library
-from service.web.bodies import CALLBACK_BODIES, TASK_BODIES, BodyLimits
-from service.web.callbacks import CallbackDoor, StraightToTheDoor
-from service.web.deliveries import DeliveryApi
-from service.web.frame import Frame
-from service.web.keys import KeyGuard
-from service.web.metrics import Counters
-from service.web.models import ModelApi, RoundApi
-from service.web.openapi import OpenApi
-from service.web.probes import ProbeApi
-from service.web.problems import answer_error
-from service.web.tasks import TaskApi
-from service.web.uses import DeliveryLookup, Desk, Receiver, Replayer, Rounds
-from service.web.waiting import Waiting
 
 
 def _no_counters() -> Counters:

@@ -23,7 +23,7 @@ TYPE_PREFIX = "urn:boomerang:problem:"
 STORE_PAUSE = timedelta(seconds=5)
 INNERMOST = 8  # frames of an unforeseen error that the log gets
 
-log = structlog.get_logger("service.web")
+log = structlog.get_logger("service.api")
 
 
 @dataclass(frozen=True, kw_only=True)

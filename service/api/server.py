@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
-from service.web.protocol import BoundedProtocol
+from service.api.http_protocol import BoundedProtocol
 
 KEEP_ALIVE = 30
 

@@ -9,16 +9,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.metrics import MEDIA_TYPE, Counters, exposition
+from service.api.problems import Problem
+from service.api.responses import json_answer
+from service.api.routing import route
 from service.domain.ports.health import Health
 from service.domain.ports.signals import Clock
-from service.web.answers import json_answer
-from service.web.metrics import MEDIA_TYPE, Counters, exposition
-from service.web.problems import Problem
-from service.web.routing import route
 
 READY_WITHIN = 5.0  # seconds
 
-log = structlog.get_logger("service.web")
+log = structlog.get_logger("service.api")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,20 +7,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.authentication import Caller, caller_of
+from service.api.long_poll import Waiting
+from service.api.ports import Desk
+from service.api.problems import Problem, Refusal
+from service.api.query_params import LONGEST_WAIT, MOST_ROWS, Query, cursor_of, idempotency_key, path_id, preferred_wait
+from service.api.request_bodies import THREAD_FROM, Bodies, BodyLimits, parsed, require_json
+from service.api.request_context import TASK
+from service.api.responses import json_answer, page_answer, task_object, whole_task
+from service.api.routing import route
+from service.api.task_requests import NUL_ESCAPE, new_task
 from service.domain.errors import Conflict, NotFound
 from service.domain.ports.tasks import IdempotencyKey, Inputs, Library, TaskFilter
 from service.domain.task import Status, Task
 from service.domain.task_view import task_json
-from service.web.answers import json_answer, page_answer, task_object, whole_task
-from service.web.bodies import THREAD_FROM, Bodies, BodyLimits, parsed, require_json
-from service.web.frame import TASK
-from service.web.keys import Caller, caller_of
-from service.web.new_tasks import NUL_ESCAPE, new_task
-from service.web.problems import Problem, Refusal
-from service.web.query import LONGEST_WAIT, MOST_ROWS, Query, cursor_of, idempotency_key, path_id, preferred_wait
-from service.web.routing import route
-from service.web.uses import Desk
-from service.web.waiting import Waiting
 
 
 class TaskApi:

@@ -6,14 +6,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.authentication import require_admin
+from service.api.ports import Rounds
+from service.api.query_params import Query
+from service.api.responses import json_answer
+from service.api.routing import route
 from service.domain.errors import NotFound
 from service.domain.models.catalog import json_schema, known_models
 from service.domain.task import Json
-from service.web.answers import json_answer
-from service.web.keys import require_admin
-from service.web.query import Query
-from service.web.routing import route
-from service.web.uses import Rounds
 
 BEGIN_FOR = timedelta(minutes=1)
 """How long a round that was asked for goes on beginning work; what is left is for the next one."""

@@ -9,7 +9,7 @@ from secrets import token_hex
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.web.problems import Problem, unforeseen
+from service.api.problems import Problem, unforeseen
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 SAFE_HEADERS = (
@@ -33,7 +33,7 @@ PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
 TWO_HOSTS = Problem(status=400, kind="repeated-host", detail="send Host once")
 
-log = structlog.get_logger("service.web")
+log = structlog.get_logger("service.api")
 
 
 class Frame:

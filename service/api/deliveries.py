@@ -4,14 +4,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.authentication import caller_of
+from service.api.ports import DeliveryLookup, Replayer
+from service.api.query_params import MOST_ROWS, Query, cursor_of, path_id
+from service.api.request_context import TASK
+from service.api.responses import delivery_object, json_answer, page_answer
+from service.api.routing import route
 from service.domain.errors import Conflict, NotFound
 from service.domain.ports.tasks import DeliveryView, Library
-from service.web.answers import delivery_object, json_answer, page_answer
-from service.web.frame import TASK
-from service.web.keys import caller_of
-from service.web.query import MOST_ROWS, Query, cursor_of, path_id
-from service.web.routing import route
-from service.web.uses import DeliveryLookup, Replayer
 
 STATUSES = ("pending", "delivered", "dead")
 

@@ -4,7 +4,7 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.web.bodies import WHOLE
+from service.api.request_bodies import WHOLE
 
 MOST_HEAD = 64 * 1024
 """Bytes of a request's line and headers, trailers too: a callback's token and a browser's cookies fit many times."""

@@ -9,13 +9,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.ports import Receiver
+from service.api.problems import Problem, Refusal, problem_of, unforeseen
+from service.api.request_bodies import Bodies, BodyLimits
+from service.api.request_context import TASK, TOLD
+from service.api.routing import route
 from service.domain.errors import BadSignature, BadToken, StoreUnavailable, UnreadableBody
 from service.domain.tokens import Claim
-from service.web.bodies import Bodies, BodyLimits
-from service.web.frame import TASK, TOLD
-from service.web.problems import Problem, Refusal, problem_of, unforeseen
-from service.web.routing import route
-from service.web.uses import Receiver
 
 PATH = "/callbacks/{token}"
 PREFIX = PATH.partition("{")[0]
