@@ -177,7 +177,7 @@ def _setting(name: str, default: str | None) -> Callable[[], str | None]:
 
 
 def _in_dotenv(name: str, file: Path) -> str | None:
-    from service.dotenv_file import read_dotenv  # noqa: PLC0415 - only commands that need it pay for it
+    from service.runtime.config.dotenv import read_dotenv  # noqa: PLC0415 - only commands that need it pay for it
 
     return read_dotenv(file).get(name)
 

@@ -20,10 +20,10 @@ from starlette.routing import Route
 
 from service.api.server import listen, serving
 from service.cli.client import Client
-from service.logs import configure_logs
-from service.main import running
+from service.runtime.config.settings import ensure_secret_keys, load_settings
+from service.runtime.log_config import configure_logs
+from service.runtime.process import running
 from service.sandbox import Sandbox, Switches
-from service.settings import ensure_secret_keys, load_settings
 
 HOST = "127.0.0.1"
 DATABASE = "boomerang.db"

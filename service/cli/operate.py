@@ -15,7 +15,7 @@ from service.domain.errors import BadSetting
 from service.domain.task import EventType
 
 if TYPE_CHECKING:
-    from service.settings import Settings
+    from service.runtime.config.settings import Settings
 
 Callback = Callable[..., None]
 Role = Literal["all", "web", "worker"]
@@ -38,7 +38,7 @@ def operator_settings(*, strict: bool = True) -> "Settings":
     The settings of the handlers that can be found here are known; raises BadHandler for a broken one if `strict`.
     """
     from service.deliveries.handler_loader import needed_settings  # noqa: PLC0415 - imports every handler
-    from service.settings import load_settings  # noqa: PLC0415 - only the commands that need it pay for it
+    from service.runtime.config.settings import load_settings  # noqa: PLC0415 - only the commands that need it pay for it
 
     needed = needed_settings(strict=strict)
     return load_settings(os.environ, dotenv=DOTENV, needed=needed, terminal=sys.stderr.isatty())
@@ -78,8 +78,8 @@ def _work(host: str, port: int | None) -> None:
 
 
 def _run(settings: "Settings", host: str, port: int | None, role: Role) -> None:
-    from service.main import serve as run  # noqa: PLC0415 - heavy
-    from service.settings import require_keys_for_host, require_upstream_key  # noqa: PLC0415 - heavy
+    from service.runtime.config.settings import require_keys_for_host, require_upstream_key  # noqa: PLC0415 - heavy
+    from service.runtime.process import serve as run  # noqa: PLC0415 - heavy
 
     require_upstream_key(settings)
     if port is not None:
@@ -94,7 +94,7 @@ def _run(settings: "Settings", host: str, port: int | None, role: Role) -> None:
 @click.command()
 def migrate() -> None:
     """Bring the database to the newest schema; safe to run twice, and by two at once."""
-    from service.main import migrate_database  # noqa: PLC0415 - heavy
+    from service.runtime.process import migrate_database  # noqa: PLC0415 - heavy
 
     results().print(anyio.run(migrate_database, operator_settings()), soft_wrap=True)
 
@@ -106,8 +106,8 @@ def reconcile(once: bool, as_json: bool) -> None:
     """Do one full round of submit, poll and dispatch for what is due: for cron on platforms that sleep."""
     if not once:
         raise click.UsageError("write `boomerang reconcile --once`; a running service reconciles by itself")
-    from service.main import reconcile_once  # noqa: PLC0415 - heavy
-    from service.settings import require_upstream_key  # noqa: PLC0415 - heavy
+    from service.runtime.config.settings import require_upstream_key  # noqa: PLC0415 - heavy
+    from service.runtime.process import reconcile_once  # noqa: PLC0415 - heavy
 
     settings = operator_settings()
     require_upstream_key(settings)
@@ -123,7 +123,7 @@ def reconcile(once: bool, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 def handlers(as_json: bool) -> None:
     """Show which handlers are loaded, from where, and for which events. The exit code is 1 when one is broken."""
-    from service.main import list_handlers  # noqa: PLC0415 - heavy
+    from service.runtime.process import list_handlers  # noqa: PLC0415 - heavy
 
     try:
         settings = operator_settings(strict=False)
@@ -154,6 +154,6 @@ def _events(names: object) -> str:
 @click.command()
 def secret() -> None:
     """Print a fresh signing key, for BOOMERANG_SECRET_KEYS."""
-    from service.key_file import fresh_key  # noqa: PLC0415 - heavy
+    from service.runtime.config.key_file import fresh_key  # noqa: PLC0415 - heavy
 
     click.echo(fresh_key())

@@ -19,9 +19,9 @@ from starlette.routing import Route
 
 from service.api.server import listen, serving
 from service.domain.tokens import Tokens
-from service.logs import configure_logs
-from service.main import running
-from service.settings import Settings, load_settings
+from service.runtime.config.settings import Settings, load_settings
+from service.runtime.log_config import configure_logs
+from service.runtime.process import running
 
 HOST = "127.0.0.1"
 KEY = "signing-key-of-the-service-under-attack-1234"

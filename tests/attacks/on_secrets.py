@@ -10,7 +10,7 @@ from anyio.to_thread import run_sync
 from starlette.responses import JSONResponse
 
 from service.domain.errors import BadSetting
-from service.key_file import read_or_make
+from service.runtime.config.key_file import read_or_make
 from tests.attacks.attempts import attempt, hold
 from tests.attacks.ground import ALICE, BOB, HOST, KEY, ROOT, UPSTREAM_KEY, completed, ground
 

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from service.cli import boomerang
 from service.domain.errors import BadSetting
-from service.settings import load_settings
+from service.runtime.config.settings import load_settings
 from tests.attacks.attempts import add, attempt, hold, peak
 
 MB = 1024 * 1024

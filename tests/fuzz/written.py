@@ -14,7 +14,6 @@ from service.domain.vtrix import read_vtrix, vtrix_error
 from service.domain.wire import MAX_DEPTH, parse_json
 from starlette.requests import Request
 
-from service import setting_values as values
 from service.api.problems import Problem
 from service.api.query_params import Query
 from service.deliveries.egress import Egress, EgressRefused
@@ -24,6 +23,7 @@ from service.domain.media.file_headers import claimed_samples, image_size, is_cu
 from service.domain.media.limits import decode, decoded_size, encode, parse_data_uri
 from service.domain.models.catalog import known_models
 from service.domain.models.validation import check, restore
+from service.runtime.config import setting_types as values
 from service.sandbox import SwitchError, Switches
 from tests.anywhere import any_address
 from tests.fuzz.feed import Feed, as_text, tried

@@ -10,9 +10,9 @@ from pathlib import Path
 import anyio
 
 from service.api.server import listen, serving
-from service.main import running
+from service.runtime.config.settings import Settings, load_settings
+from service.runtime.process import running
 from service.sandbox import Sandbox, Switches
-from service.settings import Settings, load_settings
 from tests.acceptance.processes import free_port
 from tests.attacks.ground import captured
 

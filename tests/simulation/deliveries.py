@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from service.domain.poll_schedule import JITTER
-from service.setting_values import durations
+from service.runtime.config.setting_types import durations
 from tests.simulation.facts import Facts, Row
 from tests.simulation.handlers import BOOK, KEEPER, WEBHOOK
 from tests.simulation.history import History, Run

@@ -2,7 +2,7 @@
 
 import sqlite3
 
-from service.settings import Settings
+from service.runtime.config.settings import Settings
 from tests.simulation.history import History
 
 STATE = """

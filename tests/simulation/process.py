@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.ids import id_maker
-from service.main import CUT_OFF_AFTER, _app, _working
 from service.providers import open_upstream
+from service.runtime.bootstrap import Builder, Parts
+from service.runtime.ids import id_maker
+from service.runtime.process import CUT_OFF_AFTER, _app, _working
+from service.runtime.scheduler import Ticker
 from service.storage import open_store
-from service.ticker import Ticker
-from service.wiring import Builder, Parts
 from tests.simulation.crowd import DrawnCrowd
 from tests.simulation.loop import OWNER
 from tests.simulation.network import Line

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.deliveries.handler_api import Handler
-from service.settings import Settings
+from service.runtime.config.settings import Settings
 from tests.simulation.dice import Dice
 from tests.simulation.history import History
 from tests.simulation.loop import SimLoop

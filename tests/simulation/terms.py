@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from service.domain.api_key import ApiKey
-from service.settings import Settings, load_settings
+from service.runtime.config.settings import Settings, load_settings
 from tests.simulation.scenario import Scenario
 
 SECRET = "a-secret-of-the-simulation-that-is-long-enough"

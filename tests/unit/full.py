@@ -2,13 +2,13 @@
 
 from datetime import timedelta
 
-from service.clock_watch import ClockWatch
 from service.deliveries.dispatcher import Dispatch
 from service.deliveries.handler_api import Handler
 from service.deliveries.handler_slots import Places
 from service.deliveries.missing_handlers import Orphans
-from service.full_round import FullRound
-from service.rounds import Rounds
+from service.runtime.clock_jump import ClockWatch
+from service.runtime.single_pass import FullRound
+from service.runtime.worker import Rounds
 from tests.unit.deliveries import handler, tools
 from tests.unit.loops import LEASE, Loop
 

@@ -22,8 +22,8 @@ from service.domain.poll_planner import Plan
 from service.domain.ports.provider import PacedUpstream
 from service.domain.ports.queues import Limits
 from service.domain.task import EventType, Json, Task, TaskId
-from service.ids import id_maker
 from service.providers.rate_limited import Paced
+from service.runtime.ids import id_maker
 from service.storage import Store, open_store
 from service.tasks.immediate_polls import Questions
 from service.tasks.new_task import NewTask

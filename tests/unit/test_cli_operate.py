@@ -10,10 +10,10 @@ from typing import Any
 import click
 import pytest
 
-from service import main as service_main
 from service.cli import COMMANDS, Commands, boomerang
 from service.domain.errors import BadHandler, BadSetting, NotFound, SchemaBehind
-from service.settings import Settings
+from service.runtime import process as service_main
+from service.runtime.config.settings import Settings
 from tests.unit.cli_fakes import run
 
 KEY = {"BOOMERANG_UPSTREAM_KEY": "key", "BOOMERANG_UPSTREAM_URL": "http://127.0.0.1:9"}

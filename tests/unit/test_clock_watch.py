@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from service.clock_watch import ClockWatch
 from service.domain.errors import StoreUnavailable
+from service.runtime.clock_jump import ClockWatch
 from tests.unit.loops import HOUR, LEASE, START, MovedClock
 
 

@@ -8,10 +8,11 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from service import destinations, main
-from service.destinations import check_archive, check_destinations, check_webhook
 from service.domain.errors import BadSetting
-from service.settings import ensure_secret_keys, load_settings
+from service.runtime import process as main
+from service.runtime import startup_checks as destinations
+from service.runtime.config.settings import ensure_secret_keys, load_settings
+from service.runtime.startup_checks import check_archive, check_destinations, check_webhook
 
 INSIDE = "http://10.0.0.7:9000/hook?team=secret"
 

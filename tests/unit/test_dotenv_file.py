@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from service.domain.errors import BadSetting
-from service.dotenv_file import read_dotenv
-from service.settings import load_settings
+from service.runtime.config.dotenv import read_dotenv
+from service.runtime.config.settings import load_settings
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from service.deliveries import dispatcher as dispatch
 from service.domain.errors import StoreUnavailable, Throttled
 from service.domain.task import Status
-from service.rounds import Rounds
+from service.runtime.worker import Rounds
 from tests.unit.deliveries import handler
 from tests.unit.ended import ended
 from tests.unit.full import rounds_of

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from service.logs import Lines, configure_logs
+from service.runtime.log_config import Lines, configure_logs
 
 
 @pytest.fixture

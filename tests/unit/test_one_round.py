@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from service import main
 from service.domain.errors import StoreUnavailable
 from service.domain.task import Status
+from service.runtime import process as main
 from tests.unit.full import rounds_of
 from tests.unit.loops import PATIENCE, a_loop
 

@@ -11,10 +11,10 @@ import structlog
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from structlog.testing import capture_logs
 
-from service import ticker as ticker_module
 from service.domain.errors import StoreUnavailable
+from service.runtime import scheduler as ticker_module
+from service.runtime.scheduler import Round, SteadyScheduler, Ticker
 from service.storage.local_signals import LocalSignals
-from service.ticker import Round, SteadyScheduler, Ticker
 from tests.unit.full import rounds_of
 from tests.unit.loops import PATIENCE, a_loop
 
@@ -93,8 +93,8 @@ async def test_time_rings_on_when_the_clock_jumps(by: timedelta, monkeypatch: py
     """A clock that is put back by an hour does not keep every round waiting for an hour."""
     monkeypatch.setattr(SetClock, "by", timedelta())
     monkeypatch.setattr("apscheduler.schedulers.base.datetime", SetClock)
-    monkeypatch.setattr("service.ticker.datetime", SetClock)
-    monkeypatch.setattr("service.ticker.LOOK_AT_THE_CLOCK", timedelta(milliseconds=5))
+    monkeypatch.setattr("service.runtime.scheduler.datetime", SetClock)
+    monkeypatch.setattr("service.runtime.scheduler.LOOK_AT_THE_CLOCK", timedelta(milliseconds=5))
     work = Work()
     ticker, _ = _ticker(work.run, every=timedelta(milliseconds=5))
     await ticker.start()

@@ -9,10 +9,7 @@ import pytest
 from service.deliveries.egress import Egress
 from service.domain.api_key import ApiKey
 from service.domain.errors import BadSetting
-from service.settings import (
-    Settings,
-    load_settings,
-)
+from service.runtime.config.settings import Settings, load_settings
 
 KEY = "k" * 32
 WEBHOOK = "whsec_" + "A" * 32

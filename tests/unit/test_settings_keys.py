@@ -10,11 +10,11 @@ from threading import Barrier
 import pytest
 from structlog.testing import capture_logs
 
-from service import main
 from service.domain.errors import BadSetting, OperatorError
 from service.domain.webhook_secrets import derive_webhook_secret
-from service.key_file import fresh_key
-from service.settings import Settings, ensure_secret_keys, load_settings
+from service.runtime import process as main
+from service.runtime.config.key_file import fresh_key
+from service.runtime.config.settings import Settings, ensure_secret_keys, load_settings
 
 KEY = "k" * 32
 

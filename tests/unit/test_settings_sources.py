@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from service.domain.errors import BadSetting
-from service.settings import Settings, load_settings, require_keys_for_host, require_upstream_key
+from service.runtime.config.settings import Settings, load_settings, require_keys_for_host, require_upstream_key
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.errors import BadSetting
-from service.setting_values import (
+from service.runtime.config.setting_types import (
     LONGEST,
     UNITS,
     archive,
@@ -18,7 +18,7 @@ from service.setting_values import (
     durations,
     rate,
 )
-from service.settings import NAMES, load_settings
+from service.runtime.config.settings import NAMES, load_settings
 
 
 def duration_or_words(text: str) -> timedelta | str:

@@ -9,8 +9,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from service import main
-from service.wiring import Parts
+from service.runtime import process as main
+from service.runtime.bootstrap import Parts
 
 
 def _parts(ready: AsyncMock) -> Parts:

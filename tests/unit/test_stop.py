@@ -9,8 +9,8 @@ from unittest.mock import AsyncMock, patch
 
 import pytest
 
-from service import main
 from service.domain.task import Status
+from service.runtime import process as main
 from tests.unit.loops import HOUR, PATIENCE, a_loop
 
 T = TypeVar("T")

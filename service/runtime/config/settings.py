@@ -13,14 +13,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from service import setting_values as values
 from service.domain.api_key import ApiKey
 from service.domain.errors import BadSetting
 from service.domain.hosts import is_loopback
 from service.domain.webhook_secrets import derive_webhook_secret
-from service.dotenv_file import PREFIX, read_dotenv
-from service.key_file import KeptKeys, read_or_make
-from service.setting_values import Parse
+from service.runtime.config import setting_types as values
+from service.runtime.config.dotenv import PREFIX, read_dotenv
+from service.runtime.config.key_file import KeptKeys, read_or_make
+from service.runtime.config.setting_types import Parse
 
 __all__ = [
     "Settings",

@@ -11,8 +11,8 @@ from anyio.to_thread import run_sync
 
 from service.deliveries.egress import USUAL_PORTS, Egress, EgressRefused, written
 from service.domain.errors import BadSetting
-from service.setting_values import archive_directory
-from service.settings import Settings
+from service.runtime.config.setting_types import archive_directory
+from service.runtime.config.settings import Settings
 
 PASSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT})
 """What may keep a disk from being written to for a while: no reason not to start, since deliveries are tried again."""

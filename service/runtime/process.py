@@ -17,17 +17,17 @@ from service.api.app import Services, create_app, create_probe_app
 from service.api.server import listen, serving
 from service.deliveries import handler_loader as plugins
 from service.deliveries.replay import Replay
-from service.destinations import check_destinations
 from service.domain.errors import BadSetting, SchemaBehind
-from service.ending import HOLDS_ON_FOR, asked_to_stop, end_by_force
-from service.logs import configure_logs
-from service.rounds import Rounds
-from service.setting_values import database_file
-from service.settings import Settings, ensure_secret_keys
+from service.runtime.bootstrap import Parts, put_together
+from service.runtime.config.setting_types import database_file
+from service.runtime.config.settings import Settings, ensure_secret_keys
+from service.runtime.log_config import configure_logs
+from service.runtime.scheduler import Ticker
+from service.runtime.shutdown import HOLDS_ON_FOR, asked_to_stop, end_by_force
+from service.runtime.startup_checks import check_destinations
+from service.runtime.worker import Rounds
 from service.storage import migrate
 from service.tasks.media_inspector import missing_extras
-from service.ticker import Ticker
-from service.wiring import Parts, put_together
 
 log = structlog.get_logger("boomerang")
 

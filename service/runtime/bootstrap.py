@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 import httpx
 
 from service.callbacks.receiver import Receive
-from service.clock_watch import ClockWatch
 from service.deliveries import egress
 from service.deliveries.dispatcher import Dispatch
 from service.deliveries.handler_api import Handler, Tools
@@ -28,11 +27,12 @@ from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.tokens import Tokens
 from service.domain.vidu_signature import ViduVerifier
-from service.full_round import FullRound
-from service.ids import id_maker
 from service.providers import Connections, Paced, open_upstream
-from service.rounds import Rounds
-from service.settings import Settings
+from service.runtime.clock_jump import ClockWatch
+from service.runtime.config.settings import Settings
+from service.runtime.ids import id_maker
+from service.runtime.single_pass import FullRound
+from service.runtime.worker import Rounds
 from service.storage import Store, open_store
 from service.tasks.immediate_polls import Questions
 from service.tasks.media_inspector import inspector

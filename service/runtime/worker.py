@@ -7,13 +7,13 @@ from datetime import timedelta
 from functools import partial
 
 from service.callbacks.receiver import Receive
-from service.clock_watch import ClockWatch
 from service.deliveries.dispatcher import Dispatch
 from service.deliveries.missing_handlers import Orphans
-from service.full_round import FullRound
+from service.runtime.clock_jump import ClockWatch
+from service.runtime.scheduler import Round
+from service.runtime.single_pass import FullRound
 from service.tasks.poller import Reconcile
 from service.tasks.submitter import Submit
-from service.ticker import Round
 
 LEFT_OVER = timedelta(seconds=15)
 """How long a process that only receives leaves a kept callback to the workers."""

@@ -1,0 +1,1 @@
+"""Composition root, settings, periodic jobs, start and shutdown."""
