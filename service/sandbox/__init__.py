@@ -12,10 +12,10 @@ async with sandbox.running():
 `sandbox.turn({"html_500_poll": "first 2"})` changes a switch while it runs; `sandbox.ledger()` tells what was counted.
 """
 
-from service.sandbox.answers import ConnectionCut
-from service.sandbox.ledger import Bill
+from service.sandbox.billing import Bill
+from service.sandbox.faulty_responses import ConnectionCut
 from service.sandbox.sandbox import MediaExtraMissing, Sandbox
+from service.sandbox.switch_types import First, SwitchError
 from service.sandbox.switches import Switches
-from service.sandbox.values import First, SwitchError
 
 __all__ = ["Bill", "ConnectionCut", "First", "MediaExtraMissing", "Sandbox", "SwitchError", "Switches"]

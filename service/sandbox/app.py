@@ -11,17 +11,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from service.sandbox import specs
-from service.sandbox.answers import CUT, ConnectionCut
-from service.sandbox.callbacks import CallbackSender
-from service.sandbox.dialects import Refused, read_object
-from service.sandbox.engine import Engine
-from service.sandbox.files import Files
-from service.sandbox.guard import refused
-from service.sandbox.listing import Listing
+from service.sandbox import model_specs as specs
+from service.sandbox.callback_sender import CallbackSender
+from service.sandbox.faulty_responses import CUT, ConnectionCut
+from service.sandbox.origin_guard import refused
 from service.sandbox.provider_api import ProviderApi
-from service.sandbox.values import SwitchError
-from service.sandbox.world import World
+from service.sandbox.provider_shapes import Refused, read_object
+from service.sandbox.result_files import Files
+from service.sandbox.state import World
+from service.sandbox.switch_types import SwitchError
+from service.sandbox.task_list import Listing
+from service.sandbox.task_runner import Engine
 
 _BAD_REQUEST = 400
 _VTRIX = "/model/v1/generation"

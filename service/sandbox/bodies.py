@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from service.sandbox.links import Links
+from service.sandbox.signed_urls import Links
 from service.sandbox.tasks import DISCOUNT, State, Task
 
 VTRIX_STATUS = {

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service.sandbox.answers import CutResponse, half, page, throttled
-from service.sandbox.dialects import Dialect, Refused, order_of, read_object
-from service.sandbox.engine import Engine
+from service.sandbox.faulty_responses import CutResponse, half, page, throttled
+from service.sandbox.provider_shapes import Dialect, Refused, order_of, read_object
+from service.sandbox.state import World
+from service.sandbox.task_runner import Engine
 from service.sandbox.tasks import Task
-from service.sandbox.world import World
 
 if TYPE_CHECKING:
-    from service.sandbox.studio import Studio  # needs the media extra, which may be missing
+    from service.sandbox.media_store import Studio  # needs the media extra, which may be missing
 
 BODY_LIMIT = 20 * 1024 * 1024
 _INTERNAL, _BAD_GATEWAY, _GATEWAY_TIMEOUT = 500, 502, 504

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING
 import httpx
 
 from service.sandbox.app import Parts, build_app
-from service.sandbox.callback_writer import CallbackWriter
-from service.sandbox.callbacks import CallbackSender
-from service.sandbox.clients import opened
-from service.sandbox.dialects import Vidu, Vtrix
-from service.sandbox.engine import Engine
-from service.sandbox.files import Files
-from service.sandbox.ledger import Bill
-from service.sandbox.links import Links
-from service.sandbox.listing import Listing
+from service.sandbox.billing import Bill
+from service.sandbox.callback_builder import CallbackWriter
+from service.sandbox.callback_sender import CallbackSender
+from service.sandbox.http_clients import opened
 from service.sandbox.provider_api import ProviderApi
+from service.sandbox.provider_shapes import Vidu, Vtrix
+from service.sandbox.result_files import Files
+from service.sandbox.signed_urls import Links
+from service.sandbox.state import World
 from service.sandbox.switches import Switches
-from service.sandbox.world import World
+from service.sandbox.task_list import Listing
+from service.sandbox.task_runner import Engine
 
 if TYPE_CHECKING:
-    from service.sandbox.studio import Studio
+    from service.sandbox.media_store import Studio
 
 
 class MediaExtraMissing(RuntimeError):
@@ -124,7 +124,7 @@ class Sandbox:
 
 def _studio_class() -> "type[Studio]":
     try:
-        from service.sandbox.studio import Studio  # noqa: PLC0415 - the media extra may be missing
+        from service.sandbox.media_store import Studio  # noqa: PLC0415 - the media extra may be missing
     except ImportError as missing:
         raise MediaExtraMissing(
             f"the sandbox draws real MP4s and lacks {missing.name}: the extra `media` is missing; "

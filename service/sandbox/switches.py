@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Annotated, Any, get_args, get_type_hints
 
-from service.sandbox.values import READERS, Chance, Span, SwitchError, written
+from service.sandbox.switch_types import READERS, Chance, Span, SwitchError, written
 
 
 @dataclass(frozen=True, slots=True)

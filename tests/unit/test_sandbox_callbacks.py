@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from service.sandbox import First
-from service.sandbox.callbacks import on_loopback
+from service.sandbox.callback_sender import on_loopback
 from service.sandbox.signing import SIGNED_HEADERS, signature
 from tests.unit.sandboxes import CALLBACK, MOVED, Receiver, bench, moved_now
 

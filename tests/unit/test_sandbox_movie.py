@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 from service.sandbox import Sandbox, Switches
-from service.sandbox.checks import RATIOS, RESOLUTIONS
-from service.sandbox.movie import Shape, placeholder, prepare, render
+from service.sandbox.request_checks import RATIOS, RESOLUTIONS
+from service.sandbox.video_rendering import Shape, placeholder, prepare, render
 from tests.sample_media import image, uri, video
 from tests.unit.sandboxes import BEARER, Bench, Receiver, seeded, vtrix_request
 
@@ -166,7 +166,7 @@ async def test_a_film_is_made_once(at: Bench, monkeypatch: pytest.MonkeyPatch) -
         made.append(target)
         render(target, *args, **kwargs)
 
-    monkeypatch.setattr("service.sandbox.movie.render", counted)
+    monkeypatch.setattr("service.sandbox.video_rendering.render", counted)
     content = await content_of(at, images=[picture(RED)], duration=1, resolution="540p")
     films = await asyncio.gather(*(at.client.get(content["url"]) for _ in range(3)))
     films.append(await at.client.get(content["url"]))

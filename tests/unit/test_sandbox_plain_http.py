@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from service.sandbox.plain_http import PlainHttp
+from service.sandbox.loopback_http import PlainHttp
 
 _WELL = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

@@ -179,7 +179,7 @@ def test_a_taken_port_is_refused() -> None:
 
 def test_without_the_media_extra_the_start_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the extra, from the class and from the command."""
-    for name in ("service.sandbox.movie", "service.sandbox.studio"):
+    for name in ("service.sandbox.video_rendering", "service.sandbox.media_store"):
         monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.delattr(name, raising=False)
     monkeypatch.setitem(sys.modules, "av", None)

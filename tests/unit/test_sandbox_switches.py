@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.sandbox import First, SwitchError, Switches
-from service.sandbox.dice import Dice
+from service.sandbox.fault_dice import Dice
 from service.sandbox.switches import menu
 from tests.unit.sandboxes import seeded
 

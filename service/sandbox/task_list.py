@@ -8,10 +8,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.sandbox.bodies import native_body
-from service.sandbox.dialects import Dialect, Refused
-from service.sandbox.links import Links
+from service.sandbox.provider_shapes import Dialect, Refused
+from service.sandbox.signed_urls import Links
+from service.sandbox.state import World
 from service.sandbox.tasks import Task
-from service.sandbox.world import World
 
 _LEAST, _MOST = 10, 100
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from service.sandbox.plain_http import PlainHttp
+from service.sandbox.loopback_http import PlainHttp
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from service.sandbox.callbacks import CallbackSender
+from service.sandbox.callback_sender import CallbackSender
+from service.sandbox.state import World
 from service.sandbox.tasks import Provider, State, Task
-from service.sandbox.world import World
 
 FAILED = {"vtrix": ("002014001", "video generation failed"), "vidu": ("InternalServiceFailure", "generation failed")}
 CANCELED = ("UserCancelled", "canceled by the user")

@@ -5,7 +5,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service.sandbox.checks import RATIOS, RESOLUTIONS, VTRIX_MODEL
+from service.sandbox.request_checks import RATIOS, RESOLUTIONS, VTRIX_MODEL
 
 _NAME = "Vidu Q2 Pro Reference"
 _ABOUT = "Make a video whose subjects are those of the reference images and videos."

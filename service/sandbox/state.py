@@ -4,8 +4,8 @@ import random
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from service.sandbox.dice import Dice
-from service.sandbox.ledger import Bill, Ledger, callback_hash
+from service.sandbox.billing import Bill, Ledger, callback_hash
+from service.sandbox.fault_dice import Dice
 from service.sandbox.switches import Switches
 from service.sandbox.tasks import Order, Provider, Task, vidu_id, vtrix_id
 

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from service.sandbox.callbacks import on_loopback
+from service.sandbox.callback_sender import on_loopback
 
 _FORBIDDEN, _UNSUPPORTED = 403, 415
 

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from service.sandbox.answers import CutResponse, xml_error
-from service.sandbox.links import Links
+from service.sandbox.faulty_responses import CutResponse, xml_error
+from service.sandbox.signed_urls import Links
+from service.sandbox.state import World
 from service.sandbox.tasks import Task
-from service.sandbox.world import World
 
 if TYPE_CHECKING:
-    from service.sandbox.studio import Studio  # needs the media extra, which may be missing
+    from service.sandbox.media_store import Studio  # needs the media extra, which may be missing
 
 _FORBIDDEN, _NOT_FOUND = 403, 404
 _MARKED = "-marked"

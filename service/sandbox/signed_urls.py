@@ -5,8 +5,8 @@ import hmac
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
+from service.sandbox.state import World
 from service.sandbox.tasks import Task
-from service.sandbox.world import World
 
 _EXPIRED_AGO = 60
 _NONCE_LENGTH = 8

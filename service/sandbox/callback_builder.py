@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from service.sandbox.bodies import callback_body, native_body
-from service.sandbox.links import Links
+from service.sandbox.signed_urls import Links
 from service.sandbox.signing import signed_headers
+from service.sandbox.state import World
 from service.sandbox.tasks import State, Task
-from service.sandbox.world import World
 
 _STALE = timedelta(hours=2)
 _FORGED = "http://127.0.0.1:9/forged.mp4"

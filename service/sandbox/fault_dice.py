@@ -4,8 +4,8 @@ import random
 from collections import Counter
 from hashlib import blake2b
 
+from service.sandbox.switch_types import First, Span
 from service.sandbox.switches import Switches
-from service.sandbox.values import First, Span
 
 
 class Dice:

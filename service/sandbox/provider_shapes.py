@@ -6,12 +6,12 @@ from typing import Any, Protocol
 
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from service.sandbox import checks
+from service.sandbox import request_checks as checks
 from service.sandbox.bodies import credits_of, loosened, native_body, vtrix_body, vtrix_error
-from service.sandbox.engine import FAILED
-from service.sandbox.links import Links
+from service.sandbox.signed_urls import Links
+from service.sandbox.state import World
+from service.sandbox.task_runner import FAILED
 from service.sandbox.tasks import Order, Provider, Task
-from service.sandbox.world import World
 
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
 _STRANGE_WORD = "warming_up"

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from service.sandbox.callback_writer import Callback, CallbackWriter
-from service.sandbox.clients import Clients
+from service.sandbox.callback_builder import Callback, CallbackWriter
+from service.sandbox.http_clients import Clients
+from service.sandbox.state import World
 from service.sandbox.tasks import Task
-from service.sandbox.world import World
 
 _AT_ONCE = 64
 _SUCCESS = range(200, 300)

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import httpx
 
-from service.sandbox import movie
-from service.sandbox.callbacks import on_loopback
-from service.sandbox.clients import Clients
+from service.sandbox import video_rendering as movie
+from service.sandbox.callback_sender import on_loopback
+from service.sandbox.http_clients import Clients
+from service.sandbox.state import World
 from service.sandbox.tasks import Task
-from service.sandbox.threads import Threads
-from service.sandbox.world import World
+from service.sandbox.thread_limiter import Threads
 
 _TINY = movie.Shape(width=192, height=108, seconds=1.0)
 _FILMS_KEPT = 256
