@@ -16,10 +16,10 @@ EXIT_INTERRUPTED = 130
 """As shells have it for SIGINT: whoever waited for a task must not take this for its failure."""
 
 COMMANDS = {
-    "demo": ("service.cli.demo", "The whole story on this machine, with nothing configured."),
-    "serve": ("service.cli.operate", "Run the service."),
-    "worker": ("service.cli.operate", "Run only the part that submits, polls and dispatches."),
-    "migrate": ("service.cli.operate", "Bring the database to the newest schema."),
+    "demo": ("service.cli.demo.command", "The whole story on this machine, with nothing configured."),
+    "serve": ("service.cli.server", "Run the service."),
+    "worker": ("service.cli.server", "Run only the part that submits, polls and dispatches."),
+    "migrate": ("service.cli.server", "Bring the database to the newest schema."),
     "sandbox": ("service.cli.sandbox", "Run the stand-in upstream alone."),
     "submit": ("service.cli.tasks", "Submit a task."),
     "status": ("service.cli.tasks", "Show a task."),
@@ -27,12 +27,12 @@ COMMANDS = {
     "tasks": ("service.cli.tasks", "List tasks, newest first."),
     "cancel": ("service.cli.tasks", "Cancel a task."),
     "resubmit": ("service.cli.tasks", "Submit an in-doubt or failed task again, as a new one."),
-    "events": ("service.cli.history", "Show everything that happened to a task."),
+    "events": ("service.cli.events", "Show everything that happened to a task."),
     "dead": ("service.cli.deliveries", "List dead letters."),
     "replay": ("service.cli.deliveries", "Put deliveries through again."),
-    "reconcile": ("service.cli.operate", "Do one round of everything that is due."),
-    "handlers": ("service.cli.operate", "Show which handlers are loaded."),
-    "secret": ("service.cli.operate", "Print a fresh signing key."),
+    "reconcile": ("service.cli.server", "Do one round of everything that is due."),
+    "handlers": ("service.cli.server", "Show which handlers are loaded."),
+    "secret": ("service.cli.server", "Print a fresh signing key."),
 }
 """Each command: the module that has it under the same name, and its line in the help."""
 

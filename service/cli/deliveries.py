@@ -3,8 +3,8 @@
 import click
 
 from service.cli import EXIT_FAILED, Failed
-from service.cli.client import Client, with_client
-from service.cli.console import console, moment, print_json, results, show_table, text_of
+from service.cli.api_client import Client, with_client
+from service.cli.output import console, moment, print_json, results, show_table, text_of
 from service.cli.tasks import as_json
 from service.domain.task import Json
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from service.cli import Unreachable
-from service.cli.console import clean
+from service.cli.output import clean
 from service.domain.task import Json
 
 Look = Callable[[int], Awaitable[Json]]

@@ -6,8 +6,9 @@ from typing import Any
 import click
 
 from service.cli import EXIT_FAILED
-from service.cli.client import Client, with_client
-from service.cli.console import (
+from service.cli.api_client import Client, with_client
+from service.cli.media_options import media, pairs
+from service.cli.output import (
     console,
     moment,
     print_json,
@@ -18,7 +19,6 @@ from service.cli.console import (
     status_text,
     text_of,
 )
-from service.cli.media_files import media, pairs
 from service.cli.progress import follow
 from service.domain.task import Json, Status
 

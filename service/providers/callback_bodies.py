@@ -1,8 +1,8 @@
 """Reading a callback's body, which may have the shape of either provider whichever was asked."""
 
 from service.domain.task import Fact
-from service.domain.vidu import read_vidu
-from service.domain.vtrix import read_vtrix
+from service.providers.vidu.bodies import read_vidu
+from service.providers.vtrix.bodies import read_vtrix
 
 
 def read_fact(body: object) -> Fact:

@@ -25,7 +25,7 @@ from service.domain.errors import (
     UpstreamError,
 )
 from service.domain.task import Fact, Json
-from service.domain.wire import parse_json
+from service.providers.fields import parse_json
 from service.providers.responses import Answer, created, is_throttle, parsed, throttled, understood
 
 Words = Callable[[object], tuple[str, str]]

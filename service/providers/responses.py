@@ -9,7 +9,7 @@ import httpx
 
 from service.domain.errors import ReplyLost, Throttled, UnreadableBody, Unwell
 from service.domain.task import Fact
-from service.domain.wire import parse_json
+from service.providers.fields import parse_json
 
 MAX_PAUSE = timedelta(hours=1)
 THROTTLES = frozenset({"QuotaExceeded", "TooManyRequests", "SystemThrottling", "OperationInProcess"})

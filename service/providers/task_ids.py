@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from service.domain.errors import UnknownTask, Unwell
 from service.domain.task import Fact, UpstreamId
-from service.domain.wire import UPSTREAM_ID
+from service.providers.fields import UPSTREAM_ID
 
 
 def segment(upstream_id: UpstreamId) -> str:

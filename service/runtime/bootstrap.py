@@ -19,15 +19,15 @@ from service.deliveries.handler_slots import Places
 from service.deliveries.missing_handlers import Orphans
 from service.deliveries.task_results import TaskResults
 from service.domain.callback import Verifier, callback_address
-from service.domain.callback_bodies import read_fact
 from service.domain.event_routing import Subscription
 from service.domain.poll_planner import Plan
 from service.domain.ports.queues import Limits
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.tokens import Tokens
-from service.domain.vidu_signature import ViduVerifier
 from service.providers import Connections, Paced, open_upstream
+from service.providers.callback_bodies import read_fact
+from service.providers.vidu.signature import ViduVerifier
 from service.runtime.clock_jump import ClockWatch
 from service.runtime.config.settings import Settings
 from service.runtime.ids import id_maker

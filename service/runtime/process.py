@@ -12,7 +12,6 @@ from typing import Literal
 import structlog
 from starlette.types import ASGIApp
 
-from service.api.allocator import give_back_large_blocks
 from service.api.app import Services, create_app, create_probe_app
 from service.api.server import listen, serving
 from service.deliveries import handler_loader as plugins
@@ -22,6 +21,7 @@ from service.runtime.bootstrap import Parts, put_together
 from service.runtime.config.setting_types import database_file
 from service.runtime.config.settings import Settings, ensure_secret_keys
 from service.runtime.log_config import configure_logs
+from service.runtime.malloc import give_back_large_blocks
 from service.runtime.scheduler import Ticker
 from service.runtime.shutdown import HOLDS_ON_FOR, asked_to_stop, end_by_force
 from service.runtime.startup_checks import check_destinations

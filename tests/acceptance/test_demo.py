@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.cli.demo_media import draw_images, play
+from service.cli.demo.sample_media import draw_images, play
 from tests.sample_media import image, video
 from tests.unit.cli_fakes import run
 

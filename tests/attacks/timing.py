@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-from service.domain.vidu_signature import ViduVerifier, sign
 from starlette.requests import Request
 
 from service.api.authentication import KeyGuard
@@ -24,6 +23,7 @@ from service.domain.api_key import ApiKey
 from service.domain.errors import BadSignature, BadToken
 from service.domain.task import TaskId
 from service.domain.tokens import Tokens
+from service.providers.vidu.signature import ViduVerifier, sign
 
 ROUNDS = 10_000
 BATCH = 20

@@ -9,9 +9,6 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from urllib.parse import urlsplit
 
-from service.domain.callback_bodies import read_fact
-from service.domain.vidu_signature import ViduVerifier, sign
-
 from service.api.problems import encoded
 from service.domain.callback import Callback, UnreadableCallback, read_callback
 from service.domain.errors import BadSignature, BadToken, SenderError
@@ -19,6 +16,8 @@ from service.domain.fact_json import fact_from_json, fact_to_json
 from service.domain.task import Fact, TaskId
 from service.domain.tokens import Tokens
 from service.domain.webhook_secrets import is_webhook_secret
+from service.providers.callback_bodies import read_fact
+from service.providers.vidu.signature import ViduVerifier, sign
 from tests.fuzz.feed import Feed, as_text, edited, tried
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, tzinfo=UTC)

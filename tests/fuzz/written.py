@@ -9,9 +9,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from service.domain.vidu import read_vidu, vidu_error
-from service.domain.vtrix import read_vtrix, vtrix_error
-from service.domain.wire import MAX_DEPTH, parse_json
 from starlette.requests import Request
 
 from service.api.problems import Problem
@@ -23,6 +20,9 @@ from service.domain.media.file_headers import claimed_samples, image_size, is_cu
 from service.domain.media.limits import decode, decoded_size, encode, parse_data_uri
 from service.domain.models.catalog import known_models
 from service.domain.models.validation import check, restore
+from service.providers.fields import MAX_DEPTH, parse_json
+from service.providers.vidu.bodies import read_vidu, vidu_error
+from service.providers.vtrix.bodies import read_vtrix, vtrix_error
 from service.runtime.config import setting_types as values
 from service.sandbox import SwitchError, Switches
 from tests.anywhere import any_address

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import count
 
-from service.domain.callback_bodies import read_fact
 from sqlalchemy import Table, select
 
 from service.callbacks.receiver import Crowd, Receive
@@ -14,6 +13,7 @@ from service.deliveries.task_results import TaskResults
 from service.domain.event_routing import Subscription
 from service.domain.poll_planner import Plan
 from service.domain.task import EventType, Json
+from service.providers.callback_bodies import read_fact
 from service.storage import Store, open_store
 from service.storage.tables import attempts, deliveries, events, inbox, tasks
 from service.tasks.immediate_polls import Questions

@@ -11,17 +11,17 @@ from unittest.mock import patch
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from service.domain.callback_bodies import read_fact
-from service.domain.vidu import vidu_error
-from service.domain.vtrix import vtrix_error
-from service.domain.wire import parse_json
 
-from service.domain import wire
 from service.domain.callback import UnreadableCallback, read_callback
 from service.domain.errors import BadToken, InvalidParams, UnreadableBody, Unwell
 from service.domain.event_routing import check_notify
 from service.domain.task import SETTLED, TRANSITIONS, Fact, Source, Status, Task, TaskId, UpstreamId, advance
 from service.domain.tokens import Claim, Tokens
+from service.providers import fields
+from service.providers.callback_bodies import read_fact
+from service.providers.fields import parse_json
+from service.providers.vidu.bodies import vidu_error
+from service.providers.vtrix.bodies import vtrix_error
 from tests.anywhere import any_address
 
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)

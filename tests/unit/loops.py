@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from service.domain.callback_bodies import read_fact
-
 from service.callbacks.receiver import Receive
 from service.deliveries.handler_api import Handler
 from service.deliveries.handler_slots import Places
@@ -22,6 +20,7 @@ from service.domain.poll_planner import Plan
 from service.domain.ports.provider import PacedUpstream
 from service.domain.ports.queues import Limits
 from service.domain.task import EventType, Json, Task, TaskId
+from service.providers.callback_bodies import read_fact
 from service.providers.rate_limited import Paced
 from service.runtime.ids import id_maker
 from service.storage import Store, open_store

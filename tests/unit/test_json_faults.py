@@ -1,9 +1,9 @@
 """JSON that is refused: the reason is told, and nothing of the text."""
 
 import pytest
-from service.domain.wire import parse_json
 
 from service.domain.errors import UnreadableBody
+from service.providers.fields import parse_json
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from service.domain.vidu import read_vidu, vidu_error
 
 from service.domain.errors import Unwell
 from service.domain.task import Fact, Status, TaskError, UpstreamId, Usage
+from service.providers.vidu.bodies import read_vidu, vidu_error
 
 URL = "https://cdn.example/v.mp4"
 

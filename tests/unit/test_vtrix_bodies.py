@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from service.domain.vtrix import read_vtrix, vtrix_error
 
 from service.domain.errors import Unwell
 from service.domain.task import Fact, Status, TaskError, UpstreamId, Usage
+from service.providers.vtrix.bodies import read_vtrix, vtrix_error
 
 ID = "d758n65e878c73cmdg20"
 URL = "https://cdn.example/v.mp4?sign=a%2Fb&x=1"

@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import threading
-from service.api.allocator import give_back_large_blocks
+from service.runtime.malloc import give_back_large_blocks
 
 def resident():
     with open("/proc/self/status") as lines:

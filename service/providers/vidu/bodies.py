@@ -2,7 +2,7 @@
 
 from service.domain.errors import Unwell
 from service.domain.task import Fact, Json, Status, TaskError, Usage
-from service.domain.wire import clean, correlation, error_object, http_url, json_object, number, upstream_id
+from service.providers.fields import clean, correlation, error_object, http_url, json_object, number, upstream_id
 
 STATES = {
     "created": Status.IN_PROGRESS,

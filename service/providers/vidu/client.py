@@ -8,12 +8,12 @@ import httpx
 from service.domain.errors import Refused, Unwell
 from service.domain.ports.provider import Order
 from service.domain.task import Fact, Json, UpstreamId
-from service.domain.vidu import read_vidu, vidu_error
-from service.domain.wire import json_object
+from service.providers.fields import json_object
 from service.providers.http_client import Line
 from service.providers.pagination import Page, search
 from service.providers.requests import with_tokens
 from service.providers.task_ids import same_task, segment
+from service.providers.vidu.bodies import read_vidu, vidu_error
 
 MODELS = {"viduq2_pro_reference": "viduq2-pro"}
 KNOWN = frozenset(

@@ -7,10 +7,10 @@ import httpx
 from service.domain.errors import Conflict
 from service.domain.ports.provider import Order
 from service.domain.task import Fact, UpstreamId
-from service.domain.vtrix import read_vtrix, vtrix_error
 from service.providers.http_client import Line
 from service.providers.requests import with_tokens
 from service.providers.task_ids import same_task, segment
+from service.providers.vtrix.bodies import read_vtrix, vtrix_error
 
 GENERATION = "/model/v1/generation"
 

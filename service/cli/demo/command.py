@@ -7,7 +7,7 @@ import anyio
 import click
 
 from service.cli import EXIT_FAILED, Wrong
-from service.cli.media_files import media
+from service.cli.media_options import media
 
 PROMPT = "A boomerang turns over the evening hills and comes back to the hand that threw it."
 EXTRAS = {"PIL": "Pillow", "av": "PyAV"}
@@ -45,7 +45,7 @@ def demo(
         )
     for kind, given in (("image", image), ("video", (video,) if video else ())):
         media(kind, [str(path) for path in given])  # a wrong file is told before anything starts
-    from service.cli.demo_story import Plan, tell  # noqa: PLC0415 - needs the extra
+    from service.cli.demo.run import Plan, tell  # noqa: PLC0415 - needs the extra
 
     plan = Plan(
         prompt=prompt,

@@ -13,10 +13,10 @@ from rich.console import Console
 from rich.text import Text
 
 from service.cli import Failed, Wrong
-from service.cli.console import clean, console
-from service.cli.demo_media import draw_images, play
-from service.cli.demo_stage import HANDLERS, Stage, staged
-from service.cli.media_files import media
+from service.cli.demo.environment import HANDLERS, Stage, staged
+from service.cli.demo.sample_media import draw_images, play
+from service.cli.media_options import media
+from service.cli.output import clean, console
 from service.cli.progress import follow
 from service.domain.task import Json
 

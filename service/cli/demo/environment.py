@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api.server import listen, serving
-from service.cli.client import Client
+from service.cli.api_client import Client
 from service.runtime.config.settings import ensure_secret_keys, load_settings
 from service.runtime.log_config import configure_logs
 from service.runtime.process import running

@@ -10,7 +10,7 @@ import anyio
 import click
 
 from service.cli import EXIT_FAILED
-from service.cli.console import clean, print_json, results, show_fields
+from service.cli.output import clean, print_json, results, show_fields
 from service.domain.errors import BadSetting
 from service.domain.task import EventType
 

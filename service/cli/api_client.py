@@ -15,8 +15,8 @@ import click
 import httpx
 
 from service.cli import Failed, Unreachable, Wrong
-from service.cli.console import clean
-from service.cli.shapes import is_delivery, is_page, is_task
+from service.cli.output import clean
+from service.cli.response_checks import is_delivery, is_page, is_task
 from service.domain.hosts import is_loopback
 from service.domain.task import Json
 

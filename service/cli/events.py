@@ -2,8 +2,8 @@
 
 import click
 
-from service.cli.client import Client, with_client
-from service.cli.console import moment, print_json, show_table, text_of
+from service.cli.api_client import Client, with_client
+from service.cli.output import moment, print_json, show_table, text_of
 from service.cli.tasks import as_json
 from service.domain.task import Json
 
