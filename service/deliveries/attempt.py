@@ -33,7 +33,7 @@ LONGEST_DELAY = timedelta(days=30)
 LEAST_ATTEMPTS = 8
 """An abandoned attempt gives its delivery up from this one on, however short the schedule: whose fault is not known."""
 
-NOT_THEIRS = (Path(__file__).parent, Path(sysconfig.get_path("stdlib")))
+NOT_THEIRS = (Path(__file__).parents[1], Path(sysconfig.get_path("stdlib")))
 INSTALLED = frozenset({"site-packages", "dist-packages"})
 """Where code lies that is no handler's: our own, Python's, and what is installed."""
 
