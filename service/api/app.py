@@ -17,10 +17,11 @@ from service.api.deliveries import DeliveryApi
 from service.api.health import ProbeApi
 from service.api.long_poll import Waiting
 from service.api.metrics import Counters
-from service.api.models import ModelApi, RoundApi
+from service.api.models import ModelApi
 from service.api.openapi.document import OpenApi
 from service.api.ports import DeliveryLookup, Desk, Receiver, Replayer, Rounds
 from service.api.problems import answer_error
+from service.api.reconcile import RoundApi
 from service.api.request_bodies import CALLBACK_BODIES, TASK_BODIES, BodyLimits
 from service.api.request_context import Frame
 from service.api.tasks import TaskApi

@@ -1,22 +1,15 @@
 """The models that can be asked for, and the round that a cron job can ring for."""
 
-from datetime import timedelta
-
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.api.authentication import require_admin
-from service.api.ports import Rounds
 from service.api.query_params import Query
 from service.api.responses import json_answer
 from service.api.routing import route
 from service.domain.errors import NotFound
 from service.domain.models.catalog import json_schema, known_models
 from service.domain.task import Json
-
-BEGIN_FOR = timedelta(minutes=1)
-"""How long a round that was asked for goes on beginning work; what is left is for the next one."""
 
 
 class ModelApi:
@@ -44,20 +37,3 @@ class ModelApi:
 
     def _model(self, name: str) -> Json:
         return {"id": name, "parameters": json_schema(name, allow_off_peak=self._allow_off_peak)}
-
-
-class RoundApi:
-    """Answers `/v1/reconcile`."""
-
-    def __init__(self, rounds: Rounds) -> None:
-        self._rounds = rounds
-
-    def routes(self) -> list[Route]:
-        """Return its routes."""
-        return [route("/v1/reconcile", post=self.reconcile)]
-
-    async def reconcile(self, request: Request) -> Response:
-        """Run one full round of submit, poll and dispatch; only for an admin."""
-        require_admin(request)
-        Query(request).done()
-        return json_answer(dict(await self._rounds.reconcile_once(begin_for=BEGIN_FOR)))

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from service.api.problems import Problem, Refusal
 from service.concurrency.byte_semaphore import ByteBudget
 from service.domain.errors import UnreadableBody
-from service.providers.fields import parse_json
+from service.domain.strict_json import parse_json
 
 MB = 1024 * 1024
 SMALL = 64 * 1024  # below it a body does not count against the bound

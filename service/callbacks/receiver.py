@@ -2,11 +2,11 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
 
+from service.callbacks.limits import Crowd, Quota
 from service.concurrency.batcher import Batcher
 from service.domain.callback import Callback, ReadFact, UnreadableCallback, Verifier, read_body, read_callback
 from service.domain.errors import BadSignature, UnreadableBody
@@ -14,7 +14,7 @@ from service.domain.fact_json import fact_to_json
 from service.domain.fast_copy import changed
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import Inbox, InboxEntry
-from service.domain.task import Source, TaskId
+from service.domain.task import Source
 from service.domain.task_update import NOTHING_MADE, Entry, Hint
 from service.domain.tokens import Claim, Tokens
 from service.tasks.recorder import Record
@@ -24,8 +24,6 @@ log = structlog.get_logger("boomerang.receive")
 KEPT_HEADERS = frozenset({"content-type", "date", "user-agent", "x-hmac-signed-headers", "x-hmac-algorithm"})
 """Headers kept beside a raw callback: nothing that is secret or signs."""
 
-FEW = 100
-"""Callbacks a second that are recorded by the commit that makes them durable; those of a crowd are kept first."""
 
 BATCH = 256
 """Callbacks kept in one commit at most."""
@@ -44,45 +42,6 @@ REMEMBERED = 2048
 
 LITTLE_BODY = 16 * 1024
 """Bytes of a body up to which its meaning is remembered: all of them together are no more than some megabytes."""
-
-
-@dataclass(kw_only=True)
-class Crowd:
-    """Tells whether callbacks come by the crowd: a bucket that `few` a second leak from, and that must drain again."""
-
-    few: int = FEW
-    level: float = 0.0
-    at: datetime | None = None
-
-    def joined(self, now: datetime) -> bool:
-        """Count one more callback at `now`; return whether it is one of a crowd."""
-        passed = (now - self.at).total_seconds() if self.at else 0.0
-        self.level = min(max(0.0, self.level - max(0.0, passed) * self.few) + 1, 2.0 * self.few)
-        self.at = now
-        return self.level > self.few
-
-
-@dataclass(kw_only=True)
-class Quota:
-    """How much of each task's mail is kept: whoever holds its token may send without end, and fills no disk.
-
-    An honest upstream sends some tens of callbacks of some KB. Counted in this process, for the `tasks` that were
-    called back about last.
-    """
-
-    most: int = 256
-    most_bytes: int = 16 * 1024 * 1024
-    tasks: int = 10_000
-    taken: OrderedDict[TaskId, tuple[int, int]] = field(default_factory=OrderedDict)
-
-    def admits(self, task_id: TaskId, size: int) -> bool:
-        """Count one more callback of `size` bytes; return whether it may be kept."""
-        count, total = self.taken.pop(task_id, (0, 0))
-        fits = count < self.most and total + size <= self.most_bytes
-        self.taken[task_id] = (count + 1, total + size) if fits else (count, total)
-        if len(self.taken) > self.tasks:
-            self.taken.popitem(last=False)
-        return fits
 
 
 class Receive:

@@ -16,9 +16,9 @@ import httpx
 from service.deliveries.handler_api import Event
 from service.domain.artifact import Artifact
 from service.domain.errors import Reject, Retry, UpstreamError
-from service.domain.poll_schedule import next_attempt
 from service.domain.ports.queues import Blame, Outcome
 from service.domain.ports.unit_of_work import DeliveryClaim
+from service.domain.retry_schedule import next_attempt
 from service.domain.task_view import TaskView
 
 MOST_TEXT = 500

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Protocol
 
 from service.domain.errors import BadToken, UnreadableBody, Unwell
+from service.domain.strict_json import parse_json
 from service.domain.task import Fact, TaskId
 from service.domain.tokens import Claim, Tokens
-from service.providers.fields import parse_json
 
 ReadFact = Callable[[object], Fact]
 """Reads what a parsed body says; raises Unwell for a body of no known shape."""

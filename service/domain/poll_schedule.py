@@ -12,13 +12,11 @@ three times the median): the first callbacks that are lost after that are notice
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from statistics import median
 from typing import Protocol
 
-JITTER = 0.1
-SUBMISSION_CAP = 60.0
-RETRY_AFTER_CAP = timedelta(hours=1)
+from service.domain.schedule_times import JITTER, add_seconds
 
 FIRST_POLL = 15.0
 WIDEST_GAP = 25.0
@@ -37,33 +35,6 @@ LOSS_RULED_OUT, UNSURE = 0.01, 0.01
 """A share of lost callbacks, and how rarely it may let as few be lost as were: then it is ruled out."""
 LONGEST_TRUST = 3.0
 """Medians for which a callback is waited for at most, however slow the slowest tasks are."""
-
-
-def next_attempt(
-    schedule: Sequence[timedelta], attempt: int, limit: int | None, now: datetime, jitter: float
-) -> datetime | None:
-    """Return when the next attempt is due; None to give up.
-
-    `attempt` counts those already made, entry k of `schedule` is the pause before attempt k + 1. `limit` is the most
-    attempts, None for one for each entry; past the schedule its last entry repeats. `jitter` (0 to 1) adds up to 10 %.
-    """
-    most = len(schedule) if limit is None else limit
-    if attempt >= most or not schedule:
-        return None
-    pause = schedule[min(max(attempt, 0), len(schedule) - 1)].total_seconds()
-    return _after(now, pause * (1 + JITTER * jitter))
-
-
-def next_submission(tries: int, now: datetime, jitter: float, retry_after: timedelta | None) -> datetime:
-    """Return when to send again what surely never left: after 1 s, 2 s, 4 s and so on to 60 s.
-
-    `tries` counts the sendings before the one that has just not left, so from 0. A longer `retry_after` of the
-    upstream's is honoured up to an hour. `jitter` (0 to 1) adds up to 10 %.
-    """
-    doublings = min(max(tries, 0), 6)
-    pause = min(SUBMISSION_CAP, 2.0**doublings)
-    asked = min(retry_after or timedelta(), RETRY_AFTER_CAP).total_seconds()
-    return _after(now, max(pause, asked) * (1 + JITTER * jitter))
 
 
 class PastRun(Protocol):
@@ -158,16 +129,16 @@ def next_poll(
     widest = min(poll_max.total_seconds(), _gap(elapsed, jitter))
     if hinted_at is not None:
         since = (now - hinted_at).total_seconds() if polls else 0.0  # never asked: however old the hint, ask now
-        return _after(now, min(widest, max(HINTED_GAP, since / 2)))
+        return add_seconds(now, min(widest, max(HINTED_GAP, since / 2)))
     if poll_first is not None and polls == 0:
         begun = min(submitted_at, now)  # a submission in the future is one by a clock that was put back
-        return max(now, _after(begun, poll_first.total_seconds()))
+        return max(now, add_seconds(begun, poll_first.total_seconds()))
     if learned is not None and elapsed < (begin := _not_before(learned)):
-        return _after(now, min(poll_max.total_seconds(), begin - elapsed + _gap(begin, jitter)))
+        return add_seconds(now, min(poll_max.total_seconds(), begin - elapsed + _gap(begin, jitter)))
     if learned is not None:
-        return _after(now, _learned_gap(elapsed, polls, learned, widest, jitter))
+        return add_seconds(now, _learned_gap(elapsed, polls, learned, widest, jitter))
     cold = FIRST_POLL * (1 - JITTER * jitter) - elapsed
-    return _after(now, min(widest, cold) if polls == 0 and cold > 0 else widest)
+    return add_seconds(now, min(widest, cold) if polls == 0 and cold > 0 else widest)
 
 
 def _gap(elapsed: float, jitter: float) -> float:
@@ -202,10 +173,3 @@ def _aim(elapsed: float, polls: int, learned: Learned) -> float:
     if elapsed < learned.slow:
         return (learned.slow - elapsed) / max(1.0, learned.slow / SECONDS_A_POLL - polls)
     return math.inf
-
-
-def _after(at: datetime, seconds: float) -> datetime:
-    try:
-        return at + timedelta(seconds=max(0.0, seconds))
-    except OverflowError:
-        return datetime.max.replace(tzinfo=UTC)

@@ -24,8 +24,8 @@ from service.domain.errors import (
     Unwell,
     UpstreamError,
 )
+from service.domain.strict_json import parse_json
 from service.domain.task import Fact, Json
-from service.providers.fields import parse_json
 from service.providers.responses import Answer, created, is_throttle, parsed, throttled, understood
 
 Words = Callable[[object], tuple[str, str]]

@@ -8,8 +8,8 @@ from email.utils import parsedate_to_datetime
 import httpx
 
 from service.domain.errors import ReplyLost, Throttled, UnreadableBody, Unwell
+from service.domain.strict_json import parse_json
 from service.domain.task import Fact
-from service.providers.fields import parse_json
 
 MAX_PAUSE = timedelta(hours=1)
 THROTTLES = frozenset({"QuotaExceeded", "TooManyRequests", "SystemThrottling", "OperationInProcess"})

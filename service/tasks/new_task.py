@@ -7,10 +7,10 @@ from functools import partial
 from typing import TypeVar
 
 from service.domain.errors import Fault, InvalidParams
-from service.domain.event_routing import WEBHOOK, WhyNotDialled, check_notify
 from service.domain.media.limits import Inspector
 from service.domain.models.media_checks import ITEMS_LOOKED_AT
 from service.domain.models.validation import Checked, check
+from service.domain.notify import WEBHOOK, WhyNotDialled, check_notify
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Json
 

@@ -12,11 +12,11 @@ from service.concurrency.lease_pool import Hands
 from service.domain.errors import Paused, Refused, StoreUnavailable, Throttled, UnknownTask, Unwell
 from service.domain.fact_json import fact_from_json
 from service.domain.poll_planner import Plan
-from service.domain.poll_schedule import JITTER
 from service.domain.ports.health import Memory
 from service.domain.ports.provider import PacedUpstream
 from service.domain.ports.queues import PollQueue
 from service.domain.ports.signals import Clock, Signals
+from service.domain.schedule_times import JITTER
 from service.domain.task import Fact, Json, Source, Status, Task, TaskError, TaskId, UpstreamId
 from service.domain.task_update import NOTHING_MADE, SECOND_BILL, Entry
 from service.domain.tokens import Tokens

@@ -1,7 +1,6 @@
 """Submitting: written down before it is sent, and never paid for twice without a person's word."""
 
 import asyncio
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -9,20 +8,20 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from service.concurrency.lease_pool import Hands
-from service.domain.blob import Input
 from service.domain.callback import callback_address
 from service.domain.errors import NeverLeft, Refused, ReplyLost, StoreUnavailable, Throttled
 from service.domain.models.validation import restore
-from service.domain.poll_schedule import next_submission
 from service.domain.ports.provider import Order, PacedUpstream
 from service.domain.ports.queues import Limits, SubmissionQueue
 from service.domain.ports.signals import Clock, Signals
 from service.domain.ports.tasks import Inputs
-from service.domain.task import Fact, Json, Source, Status, Task, TaskError, TaskId
+from service.domain.retry_schedule import next_submission
+from service.domain.task import Fact, Source, Status, Task, TaskError, TaskId
 from service.domain.task_update import Entry, Recorded
 from service.domain.tokens import Tokens
 from service.tasks.recorder import Record
 from service.tasks.submission_guard import Sending, TooLate
+from service.tasks.submission_request import InputsGone, meta_data, request_size
 
 log = structlog.get_logger("boomerang.submit")
 
@@ -180,7 +179,7 @@ class Submit:
     async def _sent(self, task: Task, sending: Sending) -> Entry:
         """Send the task, and return what there is to record about it."""
         try:
-            async with self._upstream.room(_size(task)):
+            async with self._upstream.room(request_size(task)):
                 order = await self._order(task)
                 fact = await self._upstream.create(order, leaving=sending.begin)
         except TooLate:
@@ -248,24 +247,6 @@ class Submit:
         return callback_address(self._terms.public_url, token)
 
 
-class InputsGone(Exception):
-    """A task's media are no longer stored, so that it cannot be submitted."""
-
-
-def meta_data(given: Input | None, task_id: TaskId) -> str:
-    """Return the `meta_data` to send: the caller's JSON object with our key added, or the caller's string untouched."""
-    if given is None:
-        return json.dumps({"boomerang_task": task_id})
-    text = given.data.decode("utf-8", "surrogatepass")
-    try:
-        keys = json.loads(text)
-    except ValueError:
-        return text
-    if not isinstance(keys, dict):
-        return text
-    return json.dumps(keys | {"boomerang_task": task_id}, ensure_ascii=False)
-
-
 def _code(entry: Entry) -> str | None:
     """Return the error's code alone: its message may repeat what the caller sent, which no log keeps."""
     return entry.fact.error.code if entry.fact and entry.fact.error else None
@@ -275,14 +256,3 @@ def _why_held_back(limit: str, limits: Limits) -> str:
     if limit == "budget":
         return f"waits: the day's BUDGET of {limits.budget:g} dollars is reached"
     return f"waits: MAX_IN_FLIGHT, {limits.max_in_flight} unfinished tasks at the upstream, is reached"
-
-
-def _size(task: Task) -> int:
-    """Return about how many bytes the request takes: base64 is a third longer than what it carries."""
-    carried: int = sum(item["bytes"] for item in _descriptors(task.params))
-    return 4 * carried // 3
-
-
-def _descriptors(params: Json) -> list[Json]:
-    lists = [value for value in params.values() if isinstance(value, list)]
-    return [item for items in lists for item in items if isinstance(item, dict) and "bytes" in item]

@@ -10,9 +10,9 @@ import anyio
 
 from service.domain.blob import Input
 from service.domain.errors import Conflict, NotFound
-from service.domain.event_routing import WhyNotDialled
 from service.domain.media.limits import Inspector
 from service.domain.models.validation import Checked, duration_bucket
+from service.domain.notify import WhyNotDialled
 from service.domain.ports.provider import Upstream
 from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import IdempotencyKey, Inputs, Intake, Library

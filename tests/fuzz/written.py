@@ -15,12 +15,12 @@ from service.api.problems import Problem
 from service.api.query_params import Query
 from service.deliveries.egress import Egress, EgressRefused
 from service.domain.errors import BadSetting, InvalidParams, UnreadableBody, Unwell
-from service.domain.event_routing import check_notify
 from service.domain.media.file_headers import claimed_samples, image_size, is_cut_short, is_shredded, sniff
 from service.domain.media.limits import decode, decoded_size, encode, parse_data_uri
 from service.domain.models.catalog import known_models
 from service.domain.models.validation import check, restore
-from service.providers.fields import MAX_DEPTH, parse_json
+from service.domain.notify import check_notify
+from service.domain.strict_json import MAX_DEPTH, parse_json
 from service.providers.vidu.bodies import read_vidu, vidu_error
 from service.providers.vtrix.bodies import read_vtrix, vtrix_error
 from service.runtime.config import setting_types as values

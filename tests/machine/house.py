@@ -7,7 +7,8 @@ from itertools import count
 
 from sqlalchemy import Table, select
 
-from service.callbacks.receiver import Crowd, Receive
+from service.callbacks.limits import Crowd
+from service.callbacks.receiver import Receive
 from service.deliveries.handler_slots import Places
 from service.deliveries.task_results import TaskResults
 from service.domain.event_routing import Subscription

@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 
 from service.domain.callback import UnreadableCallback, read_callback
 from service.domain.errors import BadToken, InvalidParams, UnreadableBody, Unwell
-from service.domain.event_routing import check_notify
+from service.domain.notify import check_notify
+from service.domain.strict_json import parse_json
 from service.domain.task import SETTLED, TRANSITIONS, Fact, Source, Status, Task, TaskId, UpstreamId, advance
 from service.domain.tokens import Claim, Tokens
-from service.providers import fields
 from service.providers.callback_bodies import read_fact
-from service.providers.fields import parse_json
 from service.providers.vidu.bodies import vidu_error
 from service.providers.vtrix.bodies import vtrix_error
 from tests.anywhere import any_address
@@ -239,8 +238,8 @@ marks = st.sampled_from([b'"', b"[", b"]", b"{", b"}", b",", b":", b"\\", b"a", 
 @example(b'"' + b"[" * 70 + b'"')
 def test_texts_left_out_of_the_count_change_nothing(raw: bytes) -> None:
     """A body is read or refused alike whether or not its texts are left out when its values are counted."""
-    with patch.object(wire, "MAX_VALUES", 4), patch.object(wire, "MAX_DEPTH", 3):
-        with patch.object(wire, "LONG", len(raw) + 1):
+    with patch.object(strict_json, "MAX_VALUES", 4), patch.object(strict_json, "MAX_DEPTH", 3):
+        with patch.object(strict_json, "LONG", len(raw) + 1):
             counted_whole = _outcome(raw)
-        with patch.object(wire, "LONG", 0), patch.object(wire, "FEW_TEXTS", 3):
+        with patch.object(strict_json, "LONG", 0), patch.object(strict_json, "FEW_TEXTS", 3):
             assert _outcome(raw) == counted_whole

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.domain.poll_schedule import Heard, Learned, next_attempt, next_poll, next_submission
+from service.domain.poll_schedule import Heard, Learned, next_poll
+from service.domain.retry_schedule import next_attempt, next_submission
 
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 

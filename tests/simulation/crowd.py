@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from service.callbacks.receiver import Crowd
+from service.callbacks.limits import Crowd
 
 
 class DrawnCrowd(Crowd):

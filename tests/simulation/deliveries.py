@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from service.domain.poll_schedule import JITTER
+from service.domain.schedule_times import JITTER
 from service.runtime.config.setting_types import durations
 from tests.simulation.facts import Facts, Row
 from tests.simulation.handlers import BOOK, KEEPER, WEBHOOK

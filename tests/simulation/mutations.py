@@ -20,8 +20,9 @@ from service.domain.tokens import Claim, Tokens
 from service.providers import http_client as http
 from service.tasks import recorder as record
 from service.tasks.immediate_polls import Questions
-from service.tasks.recorder import Page, Record
+from service.tasks.recorder import Record
 from service.tasks.submitter import Submit
+from service.tasks.update_batch import Page
 from tests.simulation import store_mutations as store
 from tests.simulation.store_mutations import both
 

@@ -15,7 +15,8 @@ from service.deliveries.handler_slots import Places
 from service.deliveries.task_results import TaskResults
 from service.domain.callback import Verifier
 from service.domain.errors import ReplyLost
-from service.domain.event_routing import Subscription, WhyNotDialled
+from service.domain.event_routing import Subscription
+from service.domain.notify import WhyNotDialled
 from service.domain.poll_planner import Plan
 from service.domain.ports.provider import PacedUpstream
 from service.domain.ports.queues import Limits

@@ -10,10 +10,10 @@ import pytest
 
 from service.domain.callback import Callback, UnreadableCallback, Verifier, read_callback
 from service.domain.errors import BadSetting, BadSignature, BadToken, UnreadableBody
+from service.domain.strict_json import parse_json
 from service.domain.task import Status, TaskId
 from service.domain.tokens import Tokens
 from service.providers.callback_bodies import read_fact
-from service.providers.fields import parse_json
 from service.providers.vidu.signature import ViduVerifier, sign
 
 NOW = datetime(2025, 5, 6, 12, 9, 42, tzinfo=UTC)

@@ -3,7 +3,7 @@
 import pytest
 
 from service.domain.errors import UnreadableBody
-from service.providers.fields import parse_json
+from service.domain.strict_json import parse_json
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from service.callbacks import receiver as receive
-from service.callbacks.receiver import BUSY, FEW, GIVES_WAY, LITTLE, Crowd
+from service.callbacks.limits import FEW, Crowd
+from service.callbacks.receiver import BUSY, GIVES_WAY, LITTLE
 from service.domain.callback import Callback, read_body
 from service.domain.errors import BadSignature, BadToken, NeverLeft, SchemaBehind, StoreUnavailable
 from service.domain.ports.queues import Limits

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.callbacks.receiver import Crowd, Quota
+from service.callbacks.limits import Crowd, Quota
 from service.domain.errors import UnreadableBody
 from service.domain.task import TaskId
 from tests.unit.loops import Loop, a_loop

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from service.domain.errors import InvalidParams
-from service.domain.event_routing import Route, Subscription, check_notify, route
+from service.domain.event_routing import Route, Subscription, route
+from service.domain.notify import check_notify
 from service.domain.task import EventType
 from tests.anywhere import any_address
 

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.domain.poll_schedule import Learned, learn, next_attempt, next_poll, next_submission
+from service.domain.poll_schedule import Learned, learn, next_poll
+from service.domain.retry_schedule import next_attempt, next_submission
 
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 SECONDS = [timedelta(seconds=pause) for pause in (0, 5, 30)]

@@ -13,7 +13,7 @@ from service.domain.ports.provider import Order
 from service.domain.ports.queues import Limits
 from service.domain.task import Fact, Status, TaskError, UpstreamId
 from service.tasks import submitter as submit
-from service.tasks.submitter import meta_data
+from service.tasks.submission_request import meta_data
 from tests.sample_media import image, uri
 from tests.unit.loops import GOOD, IN_DOUBT_FOR, MINUTE, SECOND, a_loop, a_world
 from tests.unit.scripted import DONE, vtrix_body

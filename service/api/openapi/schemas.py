@@ -5,8 +5,9 @@ from typing import Any, get_args
 
 from service.api.deliveries import STATUSES
 from service.api.problems import TYPE_PREFIX
-from service.domain.event_routing import EVENT_NAMES, MAX_ENTRIES, WEBHOOK
+from service.domain.event_routing import EVENT_NAMES
 from service.domain.models.catalog import json_schema, known_models
+from service.domain.notify import MAX_ENTRIES, WEBHOOK
 from service.domain.ports.queues import Blame, Outcome
 from service.domain.task import EventType, Source, Status
 

@@ -1,0 +1,120 @@
+"""Changes of one transaction, computed in memory and flushed together."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from service.domain.artifact import Artifact
+from service.domain.event_routing import Subscription, route
+from service.domain.fair_share import sharer
+from service.domain.poll_planner import Plan
+from service.domain.ports.immediate_claims import SlotReservations
+from service.domain.ports.unit_of_work import (
+    DeliveryRow,
+    EventRow,
+    LedgerTransaction,
+    PollRow,
+    RunTime,
+)
+from service.domain.task import EventType, Status, Task, TaskId
+from service.domain.task_update import (
+    Entry,
+    Recorded,
+    after_a_word,
+    applies,
+    apply,
+)
+from service.domain.task_view import task_json
+from service.tasks.immediate_polls import BornQuestions
+
+
+@dataclass(kw_only=True)
+class Page:
+    """One transaction's worth of the record, worked out in memory before it is stored."""
+
+    plan: Plan
+    births: SlotReservations
+    questions: BornQuestions
+    subscriptions: Sequence[Subscription]
+    new_id: Callable[[], str]
+    now: datetime
+    tasks: dict[TaskId, Task] = field(default_factory=dict)
+    changed: set[TaskId] = field(default_factory=set)
+    events: list[EventRow] = field(default_factory=list)
+    deliveries: list[DeliveryRow] = field(default_factory=list)
+    polls: list[PollRow] = field(default_factory=list)
+    run_times: list[RunTime] = field(default_factory=list)
+
+    def write(self, entry: Entry, word: str | None) -> Recorded:
+        """Work `entry` into the page; `word` is the inbox's about its callback."""
+        before = self.tasks.get(entry.task_id)
+        if before is None or word in {"repeated", "nonce_reused"}:
+            return Recorded(task=before, inbox=word)
+        if not applies(entry, before):
+            return Recorded(task=before, inbox=word)
+        step = apply(entry, before, self.plan, self.now)
+        self._turn_to(before, step.task)
+        for event in step.events:
+            self._append(event, step.task, entry.artifact)
+        if entry.poll:
+            self.polls.append(PollRow(task_id=before.id, at=self.now, outcome=entry.poll))
+        return Recorded(task=step.task, inbox=word, events=step.events)
+
+    def write_after_a_word(self, guess: Entry) -> Recorded:
+        """Work in a guess about a task that an unread callback speaks of."""
+        word, rest = after_a_word(guess)
+        before = self.tasks.get(guess.task_id)
+        if before and applies(guess, before):
+            self.write(word, None)
+        return self.write(rest, None)
+
+    def _turn_to(self, before: Task, after: Task) -> None:
+        if after is not before:
+            self.tasks[before.id] = after
+            self.changed.add(before.id)
+        run_time = self.plan.run_time(before, after, self.now) if after.settled and not before.settled else None
+        if run_time:
+            self.run_times.append(run_time)
+
+    def _append(self, event: EventType, task: Task, artifact: Artifact | None) -> None:
+        data = task_json(task)
+        if artifact:
+            data["artifact"] = {name: getattr(artifact, name) for name in artifact.__dataclass_fields__}
+        row = EventRow(id=self.new_id(), task_id=task.id, client=task.client, type=event, at=self.now, data=data)
+        self.events.append(row)
+        for way in route(event, task.notify, self.subscriptions):
+            delivery_id = self.new_id()
+            self.deliveries.append(
+                DeliveryRow(
+                    id=delivery_id,
+                    event_id=row.id,
+                    task_id=task.id,
+                    client=task.client,
+                    handler=way.handler,
+                    lane=f"{task.id}/{way.lane_key}",
+                    target=way.target,
+                    message_id=f"msg_{delivery_id}",
+                    due_at=self.now,
+                    leased_until=self.births.lease(way.handler, self.now, client=sharer(task.client, way.target)),
+                )
+            )
+
+    async def store(self, transaction: LedgerTransaction) -> None:
+        """Write the page, and ring whoever waits for what is on it."""
+        if self.changed:
+            await transaction.save([self.questions.lease(self.tasks[task_id], self.now) for task_id in self.changed])
+        if self.events:
+            self.births.claims = await transaction.append(self.events, self.deliveries)
+        if self.polls:
+            await transaction.note_polls(self.polls)
+        if self.run_times:
+            await transaction.learn(self.run_times)
+        transaction.notify(self._topics())
+
+    def _topics(self) -> list[str]:
+        moved = [self.tasks[task_id] for task_id in self.changed - self.questions.ids]
+        due = {task.status for task in moved if task.due_at and task.due_at <= self.now}
+        topics = [f"task:{event.task_id}" for event in self.events]
+        topics += ["events"] * bool(self.events) + ["dispatch"] * (len(self.births.claims) < len(self.deliveries))
+        topics += ["submit"] * (Status.QUEUED in due) + ["reconcile"] * bool(due - {Status.QUEUED})
+        return list(dict.fromkeys(topics))
