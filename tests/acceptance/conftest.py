@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.environment import sqlite
 from tests.acceptance.processes import Town
-from tests.acceptance.scene import sqlite
-from tests.postgres import create_database, drop_database, running_postgres
+from tests.support.postgres import create_database, drop_database, running_postgres
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ import httpx
 import pytest
 
 from service.cli.demo.sample_media import draw_images, play
-from tests.sample_media import image, video
-from tests.unit.cli_fakes import run
+from tests.support.sample_media import image, video
+from tests.unit.cli.fake_service import run
 
 ROOT = Path(__file__).resolve().parents[2]
 START = [sys.executable, "-c", "from service.cli import main; main()", "demo"]

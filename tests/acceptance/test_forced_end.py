@@ -7,9 +7,17 @@ from time import monotonic
 
 import pytest
 
+from tests.acceptance.environment import serve, service, settings, sqlite, upstream
 from tests.acceptance.processes import HOST, Child, Town, command, free_port, until
-from tests.acceptance.scene import serve, service, settings, sqlite, upstream
-from tests.acceptance.stops import SLOW_HANDLER, WITHIN, leases, rows, stopped, with_handler, with_slow_handler
+from tests.acceptance.shutdown_helpers import (
+    SLOW_HANDLER,
+    WITHIN,
+    leases,
+    rows,
+    stopped,
+    with_handler,
+    with_slow_handler,
+)
 
 DEAF_HANDLER = SLOW_HANDLER.replace(
     "await asyncio.sleep(0.05)",

@@ -5,8 +5,8 @@ from time import monotonic
 import anyio
 import pytest
 
+from tests.acceptance.environment import serve, settings, sqlite
 from tests.acceptance.processes import HOST, Child, Town, command, free_port
-from tests.acceptance.scene import serve, settings, sqlite
 
 MB = 1024 * 1024
 MOST = 120 * MB

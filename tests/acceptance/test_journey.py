@@ -9,10 +9,10 @@ import av
 import pytest
 
 from service.domain.webhook_secrets import derive_webhook_secret
+from tests.acceptance.environment import SECRET, serve, service, settings, sqlite, upstream
 from tests.acceptance.processes import HOST, Json, Town, command, free_port
 from tests.acceptance.receiver import Hook, receiving
-from tests.acceptance.scene import SECRET, serve, service, settings, sqlite, upstream
-from tests.sample_media import image
+from tests.support.sample_media import image
 
 
 def pictures(home: Path) -> list[Path]:

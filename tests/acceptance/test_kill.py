@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import pytest
 
 from service.domain.webhook_secrets import derive_webhook_secret
-from tests.acceptance.books import Books, closed
-from tests.acceptance.processes import HOST, Child, Json, Town, command, free_port, until
-from tests.acceptance.receiver import Receiver, receiving
-from tests.acceptance.scene import (
+from tests.acceptance.bookkeeping import Books, closed
+from tests.acceptance.environment import (
     SECRET,
     Service,
     Upstream,
@@ -22,6 +20,8 @@ from tests.acceptance.scene import (
     upstream,
     worker,
 )
+from tests.acceptance.processes import HOST, Child, Json, Town, command, free_port, until
+from tests.acceptance.receiver import Receiver, receiving
 
 COUNT = 40
 HANDLERS: dict[str, frozenset[str] | None] = {"log": None, "webhook": None}

@@ -9,8 +9,8 @@ import anyio
 import pytest
 from PIL import Image
 
+from tests.acceptance.environment import MODEL, UPSTREAM_KEY, Service, serve, service, settings, sqlite, upstream
 from tests.acceptance.processes import HOST, Town, command, free_port
-from tests.acceptance.scene import MODEL, UPSTREAM_KEY, Service, serve, service, settings, sqlite, upstream
 
 MB = 1024 * 1024
 MOST = 400 * MB

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.environment import client, service, settings, upstream
 from tests.acceptance.processes import HOST, Child, Town, answering, command, free_port
-from tests.acceptance.scene import client, service, settings, upstream
 
 PROCFILE = Path(__file__).parents[2] / "Procfile"
 KEY = "key-of-the-only-client"

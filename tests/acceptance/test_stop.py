@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import anyio
 from anyio.abc import ByteStream
 
+from tests.acceptance.environment import IMAGE, MODEL, Service, Upstream, serve, service, settings, sqlite, upstream
 from tests.acceptance.processes import HOST, Child, Json, Town, command, free_port, until
-from tests.acceptance.scene import IMAGE, MODEL, Service, Upstream, serve, service, settings, sqlite, upstream
-from tests.acceptance.stops import WITHIN, leases, rows, status_of, stopped, with_slow_handler
+from tests.acceptance.shutdown_helpers import WITHIN, leases, rows, status_of, stopped, with_slow_handler
 
 A_TASK = json.dumps({"model": MODEL, "params": {"prompt": "a cat", "images": [IMAGE]}}).encode()
 

@@ -14,8 +14,8 @@ from starlette.routing import Route
 from service.api.server import listen, serving
 from service.domain.task import TaskId
 from service.domain.tokens import Tokens
+from tests.acceptance.environment import SECRET, Service, serve, service, settings, sqlite, upstream
 from tests.acceptance.processes import HOST, Json, Town, free_port, until
-from tests.acceptance.scene import SECRET, Service, serve, service, settings, sqlite, upstream
 
 VANITY = ("boomerang_oldest_unsettled_task_seconds", "boomerang_oldest_due_row_seconds")
 """What grows by itself."""

@@ -17,7 +17,7 @@ from tests.benchmarks import (
     measure_submits,
     measure_upstream,
 )
-from tests.benchmarks.stage import SHORT, Sizes, Stage, stage
+from tests.benchmarks.environment import SHORT, Sizes, Stage, stage
 from tests.benchmarks.table import Row, machine, rendered
 
 Measure = Callable[[Stage], Awaitable[list[Row]]]

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from tests.benchmarks.stage import Stage, a_task, callbacks, fill, lasting
+from tests.benchmarks.environment import Stage, a_task, callbacks, fill, lasting
 from tests.benchmarks.table import Pairs, Row, milliseconds, rate
-from tests.postgres import create_database, postgres_server
+from tests.support.postgres import create_database, postgres_server
 
 ACKNOWLEDGED = "204"
 

@@ -8,7 +8,7 @@ from statistics import median
 from service.domain.ports.queues import Limits
 from service.domain.task import Status
 from service.storage import Store, open_store
-from tests.benchmarks.stage import Stage, a_task, fill
+from tests.benchmarks.environment import Stage, a_task, fill
 from tests.benchmarks.table import Pairs, Row, milliseconds
 
 AT_ONCE = 16

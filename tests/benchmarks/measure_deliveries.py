@@ -8,8 +8,8 @@ import anyio
 import httpx
 
 from tests.acceptance.processes import Child, until
+from tests.benchmarks.environment import Stage, a_task, callbacks, fill, lasting, look
 from tests.benchmarks.load import read_requests
-from tests.benchmarks.stage import Stage, a_task, callbacks, fill, lasting, look
 from tests.benchmarks.table import Pairs, Row, milliseconds, rate
 
 MEDIAN, P99 = 4.0, 0.050

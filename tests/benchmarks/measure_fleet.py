@@ -16,10 +16,10 @@ from functools import partial
 import anyio
 
 from tests.acceptance.processes import TICKS, Child, until
+from tests.benchmarks.environment import Report, Stage, a_task, callbacks, fill, lasting, look
 from tests.benchmarks.measure_deliveries import DELIVERED
-from tests.benchmarks.stage import Report, Stage, a_task, callbacks, fill, lasting, look
 from tests.benchmarks.table import Row, rate
-from tests.postgres import PostgresServer, create_database, postgres_server
+from tests.support.postgres import PostgresServer, create_database, postgres_server
 
 FLEETS = {1: ("all",), 2: ("web", "worker"), 4: ("web", "web", "worker", "worker")}
 TICK = 1 / TICKS

@@ -6,10 +6,10 @@ from statistics import median
 
 import anyio
 
+from tests.acceptance.environment import settings
 from tests.acceptance.processes import HOST, Child, free_port, until
-from tests.acceptance.scene import settings
+from tests.benchmarks.environment import Stage, lasting
 from tests.benchmarks.load import request
-from tests.benchmarks.stage import Stage, lasting
 from tests.benchmarks.table import Pairs, Row, milliseconds
 
 MB = 1024 * 1024
@@ -23,7 +23,7 @@ async def starts(stage: Stage) -> list[Row]:
     """Return the time from a process's start to its first 2xx, and its memory at rest, beside a bare server's."""
     figures, floors, memory, bare_memory = [], [], [], []
     for _ in range(stage.sizes.starts):
-        seconds, held = await _started(stage, "bare", ["-m", "tests.benchmarks.bare"])
+        seconds, held = await _started(stage, "bare", ["-m", "tests.benchmarks.baseline_server"])
         floors.append(seconds)
         bare_memory.append(held)
         seconds, held = await _started(stage, "service", ["-m", "tests.benchmarks.child", "serve", "--port"])

@@ -7,8 +7,8 @@ from io import BytesIO
 
 from PIL import Image
 
+from tests.benchmarks.environment import Stage, lasting
 from tests.benchmarks.load import request
-from tests.benchmarks.stage import Stage, lasting
 from tests.benchmarks.table import Pairs, Row, rate
 
 SIDE = 258

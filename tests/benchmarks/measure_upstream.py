@@ -15,7 +15,7 @@ from service.domain.ports.unit_of_work import RunTime
 from service.domain.task import Source, Status, Task
 from service.tasks.poller import HEARD_KEPT, RUN_TIMES_KEPT
 from tests.acceptance.processes import Child, until
-from tests.benchmarks.stage import LATER, Stage, a_task, fill, lasting, look
+from tests.benchmarks.environment import LATER, Stage, a_task, fill, lasting, look
 from tests.benchmarks.table import Pairs, Row, rate
 
 AT_ONCE = 16
@@ -50,7 +50,7 @@ async def polls(stage: Stage) -> list[Row]:
 
 
 async def _gets(stage: Stage, bare: Child, seconds: float) -> float:
-    command = [sys.executable, "-m", "tests.benchmarks.gets", bare.url, str(AT_ONCE), str(seconds)]
+    command = [sys.executable, "-m", "tests.benchmarks.baseline_polling", bare.url, str(AT_ONCE), str(seconds)]
     done = await anyio.run_process(command, env=stage.town.environment(stage.path()))
     return float(done.stdout)
 

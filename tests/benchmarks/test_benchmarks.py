@@ -3,7 +3,7 @@
 import pytest
 
 from tests.benchmarks.__main__ import MEASURES, measured
-from tests.benchmarks.stage import SHORT
+from tests.benchmarks.environment import SHORT
 from tests.benchmarks.table import HEADS, rendered
 
 

@@ -4,7 +4,8 @@ import ast
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.fuzz import signed, written
+from tests.fuzz import signed_inputs as signed
+from tests.fuzz import written_inputs as written
 
 Target = Callable[[bytes], None]
 CORPUS = Path(__file__).parent / "corpus"

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from service.domain import strict_json
 from service.domain.callback import UnreadableCallback, read_callback
 from service.domain.errors import BadToken, InvalidParams, UnreadableBody, Unwell
 from service.domain.notify import check_notify
@@ -21,7 +22,7 @@ from service.domain.tokens import Claim, Tokens
 from service.providers.callback_bodies import read_fact
 from service.providers.vidu.bodies import vidu_error
 from service.providers.vtrix.bodies import vtrix_error
-from tests.anywhere import any_address
+from tests.support.no_egress_guard import any_address
 
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 TOKENS = Tokens(["new", "old"])

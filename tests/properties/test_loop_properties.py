@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from service.domain.errors import NeverLeft, Refused, ReplyLost, Throttled, UnreadableBody, Unwell
 from service.domain.task import SETTLED, Fact, Json, Status, Task, TaskId, UpstreamId
-from tests.unit.ended import ended
-from tests.unit.loops import DEADLINE, HOUR, MINUTE, PATIENCE, Loop, World, a_world
-from tests.unit.scripted import DONE, token_of, vtrix_body
+from tests.support.scripted_provider import DONE, token_of, vtrix_body
+from tests.support.task_loop import DEADLINE, HOUR, MINUTE, PATIENCE, Loop, World, a_world
+from tests.support.wait_until_idle import ended
 
 OURS = frozenset({Status.EXPIRED, Status.FAILED})
 ERRORS = {

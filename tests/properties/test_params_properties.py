@@ -15,7 +15,7 @@ from service.domain.media.limits import DataUri, Unreadable, decode, decoded_siz
 from service.domain.models.catalog import MODELS, VIDUQ2_PRO_REFERENCE
 from service.domain.models.validation import check, duration_bucket, restore
 from service.tasks.media_inspector import MediaInspector
-from tests.sample_media import MODEL, image, params, uri, video
+from tests.support.sample_media import MODEL, image, params, uri, video
 
 NAMES = [parameter.name for parameter in VIDUQ2_PRO_REFERENCE.parameters]
 OPEN = MediaInspector()

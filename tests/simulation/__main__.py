@@ -9,9 +9,9 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
+from tests.simulation.crash_points import BY_PLACE
 from tests.simulation.mutations import MUTATIONS
-from tests.simulation.play import Verdict, first_caught, in_parallel, shrunk, verdict_of
-from tests.simulation.points import BY_PLACE
+from tests.simulation.runner import Verdict, first_caught, in_parallel, shrunk, verdict_of
 
 MOST_FOR_A_MUTATION = 400
 

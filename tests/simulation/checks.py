@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 from service.domain.task import SETTLED
 from tests.simulation import deliveries
 from tests.simulation.facts import Row, read
+from tests.simulation.finished_run import Trial
 from tests.simulation.handlers import WHOLE
 from tests.simulation.history import Called
+from tests.simulation.run import World
 from tests.simulation.timing import (
     p2_a_callback_brings_the_end_forward,
     p2_settles_in_time,
     p4_no_doubt_before_the_reply,
 )
-from tests.simulation.trial import Trial
-from tests.simulation.world import World
 
 TERMINAL = frozenset({"task.completed", "task.failed", "task.canceled"})
 OUR_ERRORS = frozenset({"submission_unknown"})

@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx
 
-from tests.simulation.dice import Dice
 from tests.simulation.history import History
 from tests.simulation.loop import SimLoop
 from tests.simulation.process import HOST
 from tests.simulation.scenario import Wish
+from tests.simulation.seeded_faults import Dice
 
 SERVICE = f"http://{HOST}"
 CALLBACKS = "http://service.test/callbacks"

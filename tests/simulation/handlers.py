@@ -12,9 +12,9 @@ from service.deliveries.handler_api import Event, Handle, Handler, Tools
 from service.domain.artifact import Artifact
 from service.domain.errors import Reject, Retry
 from service.domain.task import EventType
-from tests.simulation.dice import Dice
 from tests.simulation.history import History, Run
 from tests.simulation.loop import OWNER, SimLoop
+from tests.simulation.seeded_faults import Dice
 
 ALL = frozenset(EventType)
 BOOK = "book"

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import httpx
 from starlette.types import ASGIApp, Message
 
-from tests.simulation.dice import Dice
 from tests.simulation.history import History
 from tests.simulation.loop import Owner, SimLoop
+from tests.simulation.seeded_faults import Dice
 
 REFUSE = (httpx.ConnectError, "refused")
 CUT = (httpx.ReadError, "cut")

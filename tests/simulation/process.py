@@ -17,15 +17,15 @@ from service.runtime.ids import id_maker
 from service.runtime.process import CUT_OFF_AFTER, _app, _working
 from service.runtime.scheduler import Ticker
 from service.storage import open_store
-from tests.simulation.crowd import DrawnCrowd
+from tests.simulation.callback_bursts import DrawnCrowd
+from tests.simulation.code_positions import watched
+from tests.simulation.crash_points import Crash, Points
 from tests.simulation.loop import OWNER
+from tests.simulation.machine_faults import Surroundings
 from tests.simulation.network import Line
-from tests.simulation.places import watched
-from tests.simulation.points import Crash, Points
 from tests.simulation.scenario import Scenario
 from tests.simulation.scheduler import SimScheduler
 from tests.simulation.sqlite import Wire
-from tests.simulation.surroundings import Surroundings
 
 HOST = "127.0.0.1"
 LAST_LAPS = 20

@@ -7,9 +7,9 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
+from tests.simulation.crash_points import BY_PLACE, Crash
+from tests.simulation.machine_faults import FullDisk, Jump, Stall
 from tests.simulation.network import Weather
-from tests.simulation.points import BY_PLACE, Crash
-from tests.simulation.surroundings import FullDisk, Jump, Stall
 
 PLAIN_POINTS = (
     "lap",

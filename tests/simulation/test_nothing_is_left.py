@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from tests.simulation.crash_points import Crash
 from tests.simulation.loop import OWNER
-from tests.simulation.play import verdict_of
-from tests.simulation.points import Crash
 from tests.simulation.process import Process
+from tests.simulation.runner import verdict_of
 from tests.simulation.scenario import plain_of
 
 IN_A_TRANSACTION = Crash(process=0, point="statement", count=40, down=5.0)

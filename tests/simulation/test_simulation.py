@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from service.domain.task import Status
+from tests.simulation.crash_points import BY_PLACE, POINTS
 from tests.simulation.mutations import MUTATIONS, Mutation
-from tests.simulation.play import judged, verdict_of, verdicts
-from tests.simulation.points import BY_PLACE, POINTS
+from tests.simulation.patches import ENGINES, stand_ins
+from tests.simulation.runner import judged, verdict_of, verdicts
 from tests.simulation.scenario import UPSTREAM_FAULTS, Scenario, Wish, plain_of, scenario_of
-from tests.simulation.standins import ENGINES, stand_ins
 
 IN_A_ROW = 25
 REGRESSIONS = {

@@ -7,8 +7,8 @@ from typing import Any
 from service.domain.tokens import Tokens
 from tests.simulation import deliveries
 from tests.simulation.facts import Row
-from tests.simulation.terms import SECRET
-from tests.simulation.trial import Trial
+from tests.simulation.finished_run import Trial
+from tests.simulation.settings import SECRET
 
 AT_MOST = 30.0
 SHARE = 0.1

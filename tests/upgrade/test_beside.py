@@ -5,10 +5,10 @@ from pathlib import Path
 
 import anyio
 
+from tests.acceptance.environment import Service
 from tests.acceptance.processes import Json, Town
-from tests.acceptance.scene import Service
+from tests.upgrade.environment import LONG, Stage, staged
 from tests.upgrade.releases import Release
-from tests.upgrade.stage import LONG, Stage, staged
 
 EVERY_STATUS = {
     "queued", "submitting", "in_progress", "in_doubt", "expired", "completed", "failed", "canceled",

@@ -9,9 +9,9 @@ from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task import TaskId
 from service.domain.tokens import Claim, Tokens
 from service.storage import open_store
+from tests.acceptance.environment import SECRET, Service
 from tests.acceptance.processes import Json, Town, until
-from tests.acceptance.scene import SECRET, Service
-from tests.upgrade.stage import Stage, staged
+from tests.upgrade.environment import Stage, staged
 
 
 def end_of(task: Json) -> bytes:

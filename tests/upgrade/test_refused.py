@@ -7,8 +7,8 @@ import pytest
 import sqlalchemy as sa
 
 from service.storage.migrate import HEAD
+from tests.acceptance.environment import settings
 from tests.acceptance.processes import HOST, Town, command, free_port
-from tests.acceptance.scene import settings
 from tests.upgrade.rows import engine, rows, schema, upgrade
 
 NEWER = f"schema 9999, which a newer release has made; this one knows {HEAD} at most: start the newer release"

@@ -1,0 +1,155 @@
+"""Putting two books side by side after a run: what the service says it did, and what the sandbox billed."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from service.domain.errors import BadToken
+from service.domain.tokens import Tokens
+from tests.acceptance.environment import SECRET, SETTLED, Service, Upstream, histories
+from tests.acceptance.processes import Json
+from tests.acceptance.receiver import Receiver
+
+ENDINGS = frozenset({"task.completed", "task.failed", "task.canceled"})
+UNKNOWN = "submission_unknown"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Books:
+    """Everything that can be read after a run. `handlers` says which handler hears which events (None: all)."""
+
+    tasks: list[Json]
+    histories: Mapping[str, list[Json]]
+    ledger: Json
+    handlers: Mapping[str, frozenset[str] | None]
+    heard: frozenset[str] = frozenset()
+
+    def rows(self, kind: str) -> list[Json]:
+        """Return the rows of one kind from every history."""
+        return [row for history in self.histories.values() for row in history if row["kind"] == kind]
+
+    @property
+    def statuses(self) -> Counter[str]:
+        """Count tasks by status."""
+        return Counter(task["status"] for task in self.tasks)
+
+    @property
+    def roads(self) -> Counter[str]:
+        """Count tasks by what settled them."""
+        return Counter(str(task["settled_by"]) for task in self.tasks)
+
+    @property
+    def owners(self) -> Counter[str | None]:
+        """Count the bills of each task, by the payload token that the upstream was given; None for nobody's."""
+        tokens = Tokens([SECRET])
+        return Counter(_owner(tokens, bill["payload"]) for bill in self.ledger["bills"])
+
+    @property
+    def bills_of_one_task(self) -> int:
+        """Count the bills that belong to exactly one of the tasks, which has no other."""
+        ours = {task["id"] for task in self.tasks}
+        return sum(count == 1 and owner in ours for owner, count in self.owners.items())
+
+    @property
+    def doubted(self) -> list[Json]:
+        """Return the tasks whose submission was in doubt."""
+        return [task for task in self.tasks if "task.in_doubt" in self.events_of(task["id"])]
+
+    @property
+    def resolutions(self) -> Counter[str]:
+        """Count how the tasks in doubt were resolved."""
+        return Counter(_resolution(task) for task in self.doubted)
+
+    def events_of(self, task_id: str) -> list[str]:
+        """Return the types of a task's events, in order."""
+        return [row["type"] for row in self.histories[task_id] if row["kind"] == "event"]
+
+    @property
+    def settled_twice(self) -> int:
+        """Count the tasks with more than one end, but for a guess of ours that the upstream overruled."""
+        return sum(self._ends(task) > 1 for task in self.tasks)
+
+    def _ends(self, task: Json) -> int:
+        ends = [event for event in self.events_of(task["id"]) if event in ENDINGS]
+        overruled = len(ends) == 2 and ends[0] == "task.failed" and task in self.doubted
+        return 1 if overruled else len(ends)
+
+    @property
+    def expected(self) -> set[tuple[str, str]]:
+        """Return event and handler of each delivery that there has to be."""
+        events = self.rows("event")
+        return {
+            (row["id"], handler)
+            for handler, wanted in self.handlers.items()
+            for row in events
+            if wanted is None or row["type"] in wanted
+        }
+
+    @property
+    def delivered(self) -> set[tuple[str, str]]:
+        """Return event and handler of each delivery that succeeded."""
+        done = (row for row in self.rows("delivery") if row["status"] == "delivered")
+        return {(row["event_id"], row["handler"]) for row in done}
+
+    @property
+    def webhooks(self) -> set[str]:
+        """Return the ids of the webhooks that the service says were delivered."""
+        done = [row for row in self.rows("delivery") if row["handler"] == "webhook" and row["status"] == "delivered"]
+        return {f"msg_{row['id']}" for row in done}
+
+    def faults(self, *, count: int) -> list[str]:
+        """Return a sentence for everything that does not hold, `count` being the number of tasks submitted."""
+        without_bill = [task["id"] for task in self.tasks if not self.owners[task["id"]]]
+        checks = {
+            f"{len(self.tasks)} tasks are there, {count} were submitted": len(self.tasks) == count,
+            f"not every task is settled: {dict(self.statuses)}": set(self.statuses) <= SETTLED,
+            f"{len(self.rows('event'))} events, some deliveries are missing: {self._missing()}": not self._missing(),
+            f"deliveries that nobody asked for: {len(self.delivered - self.expected)}": self.delivered <= self.expected,
+            f"{self.settled_twice} tasks have two ends": self.settled_twice == 0,
+            f"bills: {len(self.ledger['bills'])}, of one task each: {self.bills_of_one_task}": self._bills_fit(),
+            f"tasks without a bill that are not failed: {self._unbilled(without_bill)}": not self._unbilled(
+                without_bill
+            ),
+            f"settled in no known way: {dict(self.resolutions)}": "other" not in self.resolutions,
+            f"webhooks that never came: {len(self.webhooks - self.heard)}": self.webhooks <= self.heard,
+        }
+        return [sentence for sentence, holds in checks.items() if not holds]
+
+    def _bills_fit(self) -> bool:
+        return self.bills_of_one_task == len(self.ledger["bills"])
+
+    def _missing(self) -> Counter[str]:
+        return Counter(handler for _, handler in self.expected - self.delivered)
+
+    def _unbilled(self, task_ids: Iterable[str]) -> list[str]:
+        by_id = {task["id"]: task for task in self.tasks}
+        return [task_id for task_id in task_ids if by_id[task_id]["status"] != "failed"]
+
+
+def _owner(tokens: Tokens, payload: str | None) -> str | None:
+    try:
+        return tokens.read_payload_token(payload or "").task_id
+    except BadToken:
+        return None
+
+
+def _resolution(task: Json) -> str:
+    if (task["error"] or {}).get("code") == UNKNOWN:
+        return f"failed as {UNKNOWN}"
+    return {"callback": "by callback", "poll": "by poll or list", "submit": "by its late reply"}.get(
+        task["settled_by"], "other"
+    )
+
+
+async def closed(
+    at: Service, sandbox: Upstream, receiver: Receiver, handlers: Mapping[str, frozenset[str] | None]
+) -> Books:
+    """Read both books."""
+    tasks = await at.tasks()
+    return Books(
+        tasks=tasks,
+        histories=await histories(at, [task["id"] for task in tasks]),
+        ledger=await sandbox.ledger(),
+        handlers=handlers,
+        heard=frozenset(receiver.ids),
+    )

@@ -1,0 +1,177 @@
+"""Many tasks through a provider that loses, duplicates and reorders callbacks.
+
+`python -m tests.acceptance.lossy_provider [--tasks N] [--postgres]`. Real processes on loopback. Prints a table of the
+outcomes, and exits with 1 when a requirement does not hold.
+"""
+
+import sys
+import tempfile
+import time
+from argparse import ArgumentParser, Namespace
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from service.domain.webhook_secrets import derive_webhook_secret
+from tests.acceptance.bookkeeping import Books, closed
+from tests.acceptance.environment import (
+    SECRET,
+    Service,
+    serve,
+    service,
+    settings,
+    sqlite,
+    submit_many,
+    upstream,
+    worker,
+)
+from tests.acceptance.processes import HOST, Child, Town, command, free_port
+from tests.acceptance.receiver import receiving
+from tests.support.postgres import create_database, drop_database, running_postgres
+
+FAULTS = {
+    "lose-callbacks": "0.3",
+    "double-callbacks": "0.2",
+    "reorder-callbacks": "0.2",
+    "late-callbacks": "0.1",
+    "callback-lateness": "1s..3s",
+    "lose-create-reply": "0.05",
+    "run-time": "1s..3s",
+}
+HANDLERS: dict[str, frozenset[str] | None] = {
+    "log": None,
+    "webhook": None,
+    "archive": frozenset({"task.completed"}),
+}
+MINUTES = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run: its books, and how long it took from the first submission until all was quiet."""
+
+    books: Books
+    count: int
+    seconds: float
+
+    @property
+    def faults(self) -> list[str]:
+        """Return a sentence for everything that does not hold."""
+        return self.books.faults(count=self.count)
+
+    def table(self) -> str:
+        """Return what a person reads."""
+        rows = list(self._rows())
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
+
+    def _rows(self) -> Iterator[tuple[str, object]]:
+        books = self.books
+        yield "tasks", len(books.tasks)
+        yield "by status", _told(books.statuses)
+        yield "settled by", _told(books.roads)
+        yield "bills", len(books.ledger["bills"])
+        yield "  of exactly one task", books.bills_of_one_task
+        yield "events", len(books.rows("event"))
+        yield "deliveries expected", len(books.expected)
+        yield "  delivered", len(books.delivered & books.expected)
+        yield "webhooks received", f"{len(books.webhooks & books.heard)} of {len(books.webhooks)}"
+        yield "tasks with two ends", books.settled_twice
+        yield "in doubt", len(books.doubted)
+        yield "  resolved", _told(books.resolutions)
+        yield "callbacks of the upstream", _told(Counter(books.ledger["callbacks"]))
+        yield "callbacks in the inbox", _told(Counter(row["verdict"] for row in books.rows("callback")))
+        yield "requests to the upstream", _told(Counter(books.ledger["requests"]))
+        asked = sum(count for kind, count in books.ledger["requests"].items() if kind != "download")
+        yield "  a task", f"{asked / self.count:.2f}"
+        yield "seconds", f"{self.seconds:.1f}"
+
+
+def _told(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()) if count) or "none"
+
+
+async def run(town: Town, count: int, *, database_url: str, workers: int, provider: str, seed: int) -> Run:
+    """Send `count` tasks through; `workers` of 0 is one process that does all."""
+    switches = [word for name, value in FAULTS.items() for word in (f"--{name}", value)]
+    some = ("--seed", str(seed), "--tiny-videos", "--vidu-concurrency", "0", *switches)
+    async with upstream(town, *some) as sandbox, receiving(derive_webhook_secret(SECRET)) as receiver:
+        base = sandbox.url + ("/ent/v2" if provider == "vidu" else "")
+        more = {
+            "PROVIDER": provider,
+            "WEBHOOK_URL": receiver.url,
+            "ARCHIVE_URL": (town.home / "films").as_uri(),
+            "IN_DOUBT_FOR": "20s",
+            "LOG_LEVEL": "warning",
+        }
+        env = settings(base, f"http://{HOST}:{free_port()}", database_url, **more)
+        async with serving(town, env, workers) as at:
+            started = time.monotonic()
+            await submit_many(at, count)
+            await at.idle(seconds=MINUTES * 60)
+            seconds = time.monotonic() - started
+            books = await closed(at, sandbox, receiver, HANDLERS)
+        return Run(books=books, count=count, seconds=seconds)
+
+
+@asynccontextmanager
+async def serving(town: Town, env: dict[str, str], workers: int) -> AsyncIterator[Service]:
+    """Run one process that does all, or one web process and `workers` workers."""
+    children: list[Child] = []
+    if workers:
+        code, _, err = await command(town, "migrate", env=env)
+        if code:
+            raise RuntimeError(f"boomerang migrate failed: {err}")
+        children = [await worker(town, env, name=f"worker-{number}") for number in range(workers)]
+    children.append(await serve(town, env, role="web" if workers else "all"))
+    async with service(children[-1]) as at:
+        yield at
+    for child in children:
+        child.ask_to_stop()
+        await child.ended()
+
+
+@contextmanager
+def _database(town: Town, *, postgres: bool) -> Iterator[str]:
+    if not postgres:
+        yield sqlite(town)
+        return
+    with running_postgres() as server:
+        url = create_database(server)
+        yield url
+        drop_database(server, url)
+
+
+def _options() -> Namespace:
+    parser = ArgumentParser(prog="python -m tests.acceptance.lossy_provider", description=__doc__)
+    parser.add_argument("--tasks", type=int, default=1000)
+    parser.add_argument("--postgres", action="store_true", help="PostgreSQL, one web process and the workers")
+    parser.add_argument("--workers", type=int, default=3, help="with --postgres")
+    parser.add_argument("--provider", choices=["vtrix", "vidu"], default="vtrix")
+    parser.add_argument("--seed", type=int, default=1, help="of the upstream's faults")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run it, print the table, and return the exit code."""
+    options = _options()
+    with (
+        tempfile.TemporaryDirectory() as home,
+        Town(home=Path(home), quiet=True) as town,
+        _database(town, postgres=options.postgres) as url,
+    ):
+        workers = options.workers if options.postgres else 0
+        some = {"database_url": url, "workers": workers, "provider": options.provider, "seed": options.seed}
+        done = anyio.run(lambda: run(town, options.tasks, **some))
+    sys.stdout.write(done.table() + "\n")
+    for fault in done.faults:
+        sys.stdout.write(f"DOES NOT HOLD: {fault}\n")
+    return 1 if done.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""The baseline: a Starlette application that reads and answers, on the same server as the service.
+
+`python -m tests.benchmarks.baseline_server PORT`. It also serves as provider: it answers every poll.
+"""
+
+import asyncio
+import sys
+
+import uvloop
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from service.api.server import listen, serving
+
+
+async def read(request: Request) -> Response:
+    """Read the body and answer 204."""
+    await request.body()
+    return Response(status_code=204)
+
+
+async def task(request: Request) -> Response:
+    """Answer a poll: the task is completed."""
+    return JSONResponse(completed(request.path_params["id"]))
+
+
+def completed(upstream_id: str) -> dict[str, object]:
+    """Return a completed task as the upstream tells it."""
+    video = {"type": "video", "url": f"https://media.example.org/{upstream_id}.mp4", "duration": 5, "jobId": "j1"}
+    return {
+        "id": upstream_id,
+        "created_at": 1778069382,
+        "status": "completed",
+        "model": "viduq2_pro_reference",
+        "output": [{"content": [video]}],
+        "usage": {"cost": "0.20", "discount": 1},
+        "metadata": {"in_queue_at": 1778069382, "upload_at": 1778069400, "completed_at": 1778069442},
+    }
+
+
+app = Starlette(
+    routes=[
+        Route("/healthz", read),
+        Route("/callbacks/{token}", read, methods=["POST"]),
+        Route("/v1/tasks", read, methods=["POST"]),
+        Route("/model/v1/generation/task/{id}", task),
+    ]
+)
+
+
+async def serve(port: int) -> None:
+    """Serve until killed."""
+    async with serving(app, listen("127.0.0.1", port)):
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    uvloop.run(serve(int(sys.argv[1])))

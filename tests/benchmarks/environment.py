@@ -1,0 +1,260 @@
+"""What a measure plays on: processes on loopback, a database full of tasks, and valid callbacks for them."""
+
+import json
+import sys
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import anyio
+from sqlalchemy import text
+
+from service.domain.task import Status, Task, TaskId, UpstreamId
+from service.domain.tokens import Tokens
+from service.storage import migrate, open_store
+from service.storage.database import Database
+from service.storage.local_signals import LocalSignals
+from service.storage.tables import tasks
+from tests.acceptance.environment import SECRET, settings
+from tests.acceptance.processes import HOST, Child, Town, answering, free_port
+from tests.benchmarks.baseline_server import completed
+from tests.benchmarks.load import request, write_requests
+
+FIRST = 100_000_000_000
+LATER = timedelta(hours=1)
+NOTHING = '''"""Does nothing."""
+
+from service import Event, Handlers, Tools
+
+handlers = Handlers()
+
+
+@handlers.on("task.completed", name="nothing", concurrency=256)
+async def nothing(event: Event, tools: Tools) -> None:
+    """Do nothing."""
+'''
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """How much is measured: pairs of runs, and how much there is to do in each."""
+
+    pairs: int = 3
+    callbacks: int = 8_000
+    deliveries: int = 20_000
+    fleet: int = 24_000
+    one_by_one: int = 60
+    polls: int = 100_000
+    poll_seconds: float = 5.0
+    submits: int = 600
+    pending: int = 1_000_000
+    few: int = 10_000
+    claims: int = 40
+    starts: int = 3
+    histories: int = 2_000
+    connections: int = 64
+
+
+SHORT = Sizes(
+    pairs=1,
+    callbacks=128,
+    deliveries=64,
+    fleet=64,
+    one_by_one=3,
+    polls=64,
+    poll_seconds=0.5,
+    submits=8,
+    pending=2_000,
+    few=1_000,
+    claims=3,
+    starts=1,
+    histories=40,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A town of processes, and the sizes of this run."""
+
+    town: Town
+    sizes: Sizes
+    profile: Path | None = None
+    environment: dict[str, str] = field(default_factory=dict)
+
+    async def bare(self) -> Child:
+        """Start the bare server, and wait until it answers."""
+        port = free_port()
+        command = [sys.executable, "-m", "tests.benchmarks.baseline_server", str(port)]
+        child = self.town.run("bare", command, env=self.path(), url=f"http://{HOST}:{port}")
+        await answering(child, "/healthz", status=204)
+        return child
+
+    async def service(
+        self, database: str, *, upstream: str = f"http://{HOST}:9", role: str = "web", batch: int = 256, **more: str
+    ) -> Child:
+        """Start the service, and wait until it is ready; `more` are settings without their prefix."""
+        port = free_port()
+        env = settings(upstream, f"http://{HOST}:{port}", database, LEASE="60s", LOG_FORMAT="json", **more)
+        profile = ["--profile", str(self.profile)] if self.profile else []
+        command = [sys.executable, "-m", "tests.benchmarks.child", "--batch", str(batch), *profile]
+        command += ["serve", "--port", str(port), "--role", role]
+        child = self.town.run("service", command, env={**env, **self.path()}, url=f"http://{HOST}:{port}")
+        await answering(child)
+        return child
+
+    async def load(self, child: Child, requests: Path, *, rate: float = 0) -> "Report":
+        """Send every request in a file to `child` and return how it went."""
+        port = child.url.rpartition(":")[2]
+        command = [sys.executable, "-m", "tests.benchmarks.load", port, str(requests)]
+        done = await anyio.run_process(
+            [*command, str(self.sizes.connections), str(rate)],
+            env=self.town.environment(self.path()),
+            stderr=None,
+        )
+        return Report(**json.loads(done.stdout))
+
+    def requests(self, name: str, requests: Iterable[bytes]) -> Path:
+        """Write requests into a file of the town."""
+        file = self.town.home / f"{name}.requests"
+        write_requests(file, requests)
+        return file
+
+    def write_handler(self) -> None:
+        """Put a handler that does nothing where the service looks for handlers."""
+        (self.town.home / "handlers").mkdir(exist_ok=True)
+        (self.town.home / "handlers" / "nothing.py").write_text(NOTHING)
+
+    def sqlite(self, name: str) -> str:
+        """Return the address of an SQLite database in the town."""
+        return f"sqlite:///{self.town.home / name}.db"
+
+    @staticmethod
+    def path() -> dict[str, str]:
+        """Return what lets a child import the tests."""
+        return {"PYTHONPATH": str(Path(__file__).parents[2])}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How a load run went; `busy` is the client's own share of a core, `began_at` seconds since 1970."""
+
+    seconds: float
+    began_at: float
+    busy: float
+    statuses: dict[str, int]
+    median: float
+    p99: float
+
+    def rate(self, wanted: str) -> float:
+        """Return answers a second; RuntimeError when any answer was not `wanted`."""
+        if set(self.statuses) != {wanted}:
+            raise RuntimeError(f"wanted {wanted} from every request, got {self.statuses}")
+        return self.statuses[wanted] / self.seconds
+
+
+@contextmanager
+def stage(sizes: Sizes, profile: Path | None = None) -> Any:
+    """Yield a stage in a directory of its own; its processes end with it."""
+    with TemporaryDirectory(prefix="boomerang-bench-") as home, Town(home=Path(home), quiet=True) as town:
+        yield Stage(town=town, sizes=sizes, profile=profile)
+
+
+def task_id(number: int) -> TaskId:
+    """Return the id of the task `number`, from 1; as long as a real one."""
+    return TaskId(f"01985e6a-0000-7000-8000-{FIRST + number}")
+
+
+def upstream_id(number: int) -> UpstreamId:
+    """Return the upstream's id of the task `number`."""
+    return UpstreamId(f"d758n65{FIRST + number}")
+
+
+def a_task(**changes: Any) -> Task:
+    """Return a task that the upstream works on; its next poll is due in an hour."""
+    now = datetime.now(UTC)
+    task = Task(
+        id=task_id(0),
+        client="anna",
+        provider="vtrix",
+        model="viduq2_pro_reference",
+        bucket="viduq2_pro_reference/5",
+        created_at=now,
+        submitted_at=now,
+        deadline_at=now + 2 * LATER,
+        due_at=now + LATER,
+        status=Status.IN_PROGRESS,
+        submission=1,
+        upstream_id=upstream_id(0),
+        params={"prompt": "a cat that throws a boomerang, at sunset", "images": ["https://example.org/cat.png"]},
+        metadata={"order": "A-1001"},
+    )
+    return replace(task, **changes)
+
+
+async def fill(database: str, like: Task, numbers: range) -> None:
+    """Migrate the database, and add tasks like `like`, each under the ids of its number."""
+    await migrate(database)
+    async with open_store(database) as store:
+        await store.intake.add(like, [], None)
+    columns = [column.name for column in tasks.columns if column.name not in {"id", "upstream_id"}]
+    await _execute(database, _copies(columns), {"like": like.id, "first": numbers.start, "last": numbers.stop - 1})
+    await _execute(database, "DELETE FROM tasks WHERE id = :like", {"like": like.id})
+    await _execute(database, "ANALYZE", {})
+
+
+def _copies(columns: list[str]) -> str:
+    names = ", ".join(f'"{name}"' for name in columns)
+    number = f"CAST({FIRST} + n AS TEXT)"
+    ids = f"'{task_id(0)[:24]}' || {number}, '{upstream_id(0)[:7]}' || {number}"
+    series = (
+        "WITH RECURSIVE series(n) AS (SELECT CAST(:first AS BIGINT) UNION ALL SELECT n + 1 FROM series WHERE n < :last)"
+    )
+    chosen = f"SELECT {ids}, {names} FROM series, tasks WHERE id = :like"  # noqa: S608 - our own names
+    return f"INSERT INTO tasks (id, upstream_id, {names}) {series} {chosen}"
+
+
+async def _execute(database: str, statement: str, values: dict[str, object]) -> None:
+    at = Database(database, LocalSignals())
+    try:
+        async with at.writing() as write:
+            await write.connection.execute(
+                text("SET LOCAL statement_timeout = 0") if at.at.postgres else text("SELECT 1")
+            )
+            await write.connection.execute(text(statement), values)
+    finally:
+        await at.close()
+
+
+async def look(database: str, query: str) -> Any:
+    """Return the first value of a query."""
+    at = Database(database, LocalSignals())
+    try:
+        async with at.reading() as connection:
+            return (await connection.execute(text(query))).scalar()
+    finally:
+        await at.close()
+
+
+def callbacks(numbers: Iterable[int]) -> Iterable[bytes]:
+    """Yield a valid callback for each task: it is completed."""
+    tokens = Tokens([SECRET])
+    until = datetime.now(UTC) + 3 * LATER
+    for number in numbers:
+        body = completed(upstream_id(number)) | {"payload": tokens.payload_token(task_id(number), 1)}
+        path = f"/callbacks/{tokens.callback_token(task_id(number), 1, until)}"
+        yield request("POST", path, json.dumps(body).encode())
+
+
+@asynccontextmanager
+async def lasting(child: Child) -> AsyncIterator[Child]:
+    """End `child` in order with the block."""
+    try:
+        yield child
+    finally:
+        if child.alive:
+            child.ask_to_stop()
+            await child.ended()

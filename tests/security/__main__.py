@@ -1,0 +1,7 @@
+"""`python -m tests.security [PART OF A NAME]` prints the table."""
+
+import sys
+
+from tests.security.table import main
+
+sys.exit(main(*sys.argv[1:2]))

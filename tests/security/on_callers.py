@@ -1,0 +1,111 @@
+"""Requests that pretend to come from elsewhere, from another site's page, or from somebody who has a key."""
+
+from pathlib import Path
+
+from tests.security.catalogue import add, attempt, hold
+from tests.security.environment import ALICE, ROOT, ground
+from tests.security.raw import exchange, request, statuses
+
+LOCAL: dict[str, tuple[str, list[str]]] = {
+    "Host of a rebound name": ("evil.example.org", []),
+    "Host with our port": ("evil.example.org:8080", []),
+    "Host 127.0.0.1.evil.example.org": ("127.0.0.1.evil.example.org", []),
+    "Host with a user": ("127.0.0.1@evil.example.org", []),
+    "Host localhost.evil.example.org": ("localhost.evil.example.org", []),
+    "an empty Host": ("", []),
+    "two Hosts": ("127.0.0.1", ["Host: evil.example.org"]),
+    "X-Forwarded-For": ("127.0.0.1", ["X-Forwarded-For: 203.0.113.9"]),
+    "X-Forwarded-For of loopback": ("127.0.0.1", ["X-Forwarded-For: 127.0.0.1"]),
+    "Forwarded": ("127.0.0.1", ["Forwarded: for=203.0.113.9"]),
+    "X-Real-IP": ("127.0.0.1", ["X-Real-IP: 203.0.113.9"]),
+    "X-Forwarded-Proto alone": ("127.0.0.1", ["X-Forwarded-Proto: https"]),
+    "Via": ("127.0.0.1", ["Via: 1.1 tunnel"]),
+    "CF-Connecting-IP": ("127.0.0.1", ["CF-Connecting-IP: 203.0.113.9"]),
+    "True-Client-IP": ("127.0.0.1", ["True-Client-IP: 203.0.113.9"]),
+    "Origin of another site": ("127.0.0.1", ["Origin: https://evil.example.org"]),
+    "Origin null": ("127.0.0.1", ["Origin: null"]),
+    "Origin of another port": ("127.0.0.1", ["Origin: http://127.0.0.1:1"]),
+    "two Origins": ("127.0.0.1", ["Origin: http://127.0.0.1", "Origin: https://evil.example.org"]),
+    "Sec-Fetch-Site: cross-site": ("127.0.0.1", ["Sec-Fetch-Site: cross-site"]),
+    "Sec-Fetch-Site: same-site": ("127.0.0.1", ["Sec-Fetch-Site: same-site"]),
+}
+
+
+async def _from_elsewhere(home: Path, host: str, lines: list[str]) -> str:
+    """Ask a service without keys as if from another machine or another site: nothing is shown, nothing is done."""
+    async with ground(home, API_KEYS="") as g:
+        found = []
+        for method, path in (
+            ("GET", "/v1/tasks"),
+            ("POST", "/v1/tasks"),
+            ("POST", "/v1/reconcile"),
+            ("GET", "/metrics"),
+        ):
+            raw = request(method, path, *lines, "Content-Length: 0", "Connection: close", host=host)
+            found += statuses(await exchange(g.port, raw, seconds=2))
+        hold(set(found) <= {400, 403} and len(found) == 4, f"answered {found}")
+        return f"answered {sorted(set(found))}"
+
+
+def _elsewhere(name: str, host: str, lines: list[str]) -> None:
+    async def play(home: Path) -> str:
+        return await _from_elsewhere(home, host, lines)
+
+    add("no keys", name, play)
+
+
+for _name, (_host, _lines) in LOCAL.items():
+    _elsewhere(_name, _host, _lines)
+
+
+@attempt("CSRF", "a form's POST of text/plain with JSON in it")
+async def simple_post(home: Path) -> str:
+    """Send what a page of another site can send without asking: no task may come of it."""
+    async with ground(home, API_KEYS="") as g:
+        found = []
+        for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
+            headers = {"Content-Type": kind, "Origin": "null"} if kind else {}
+            found.append((await g.http.post("/v1/tasks", content=b"{}", headers=headers)).status_code)
+        asked = await g.http.request("OPTIONS", "/v1/tasks", headers={"Origin": "https://evil.example.org"})
+        found.append(asked.status_code)
+        hold(set(found) <= {403, 405, 415}, f"answered {found}")
+        hold("access-control-allow-origin" not in asked.headers, "CORS lets others read")
+        return f"answered {found}, no CORS header"
+
+
+KEYS: dict[str, list[str]] = {
+    "no key": [],
+    "an unknown key": ["Authorization: Bearer not-a-key-of-ours"],
+    "an empty key": ["Authorization: Bearer "],
+    "Basic": ["Authorization: Basic YWxpY2U6YWxpY2U="],
+    "a key cut by one": [f"Authorization: Bearer {ALICE[:-1]}"],
+    "a key of the other case": [f"Authorization: Bearer {ALICE.upper()}"],
+    "a key in the query": [],
+    "a key with another behind it": [f"Authorization: Bearer {ALICE}, Bearer {ROOT}"],
+    "two headers, a good one last": ["Authorization: Bearer nobody-knows-it", f"Authorization: Bearer {ALICE}"],
+    "two headers, a good one first": [f"Authorization: Bearer {ALICE}", "Authorization: Bearer nobody-knows-it"],
+    "two good headers": [f"Authorization: Bearer {ALICE}", f"Authorization: Bearer {ROOT}"],
+    "Proxy-Authorization": [f"Proxy-Authorization: Bearer {ALICE}"],
+    "Latin-1 in the key": ["Authorization: Bearer \xe4\xf6\xfc\xdf\xe4\xf6\xfc\xdf"],
+    "the key's SHA-256": ["Authorization: Bearer " + "0" * 64],
+}
+
+
+async def _signed_in(home: Path, lines: list[str], query: str) -> str:
+    async with ground(home) as g:
+        raw = request("GET", f"/v1/tasks{query}", *lines, "Connection: close")
+        heard = await exchange(g.port, raw, seconds=2)
+        hold(statuses(heard) == [401], f"answered {statuses(heard)}")
+        hold(b"www-authenticate: bearer" in heard.lower(), "no WWW-Authenticate")
+        return "401"
+
+
+def _key(name: str, lines: list[str]) -> None:
+    async def play(home: Path) -> str:
+        return await _signed_in(home, lines, f"?key={ALICE}&access_token={ALICE}" if "query" in name else "")
+
+    add("key", name, play)
+
+
+for _name, _lines in KEYS.items():
+    _key(_name, _lines)

@@ -1,0 +1,110 @@
+"""Paths, headers and texts that are more than they seem."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.security.catalogue import add, attempt, hold
+from tests.security.environment import ALICE, ground
+from tests.security.raw import exchange, request, statuses
+
+PROBLEM = "application/problem+json"
+
+PATHS = (
+    "//v1/tasks", "/v1//tasks", "/v1/tasks/", "/./v1/tasks", "/x/../v1/tasks", "/callbacks/../v1/tasks",
+    "/callbacks/%2e%2e/v1/tasks", "/callbacks/..%2fv1%2ftasks", "/healthz/../v1/tasks", "/healthz%00/v1/tasks",
+    "/healthz;/v1/tasks", "/%76%31/tasks", "/v1%2ftasks", "/V1/TASKS", "/v1/tasks%00", "/v1/tasks%20", "/v1\\tasks",
+    "/v1/tasks/..%2f..%2fetc%2fpasswd", "/v1/tasks/%ff", "/v1/tasks/a%0d%0aX-Evil:1", "/v1/tasks?%00=1",
+    "http://evil.example.org/v1/tasks", "*", "/..", "/.env", "/boomerang.db", "/metrics", "/metrics/", "/healthz/x",
+)  # fmt: skip
+
+
+async def _path(home: Path, path: str) -> str:
+    async with ground(home) as g:
+        heard = await exchange(g.port, request("GET", path, "Connection: close"), seconds=2)
+        found = statuses(heard)
+        hold(len(found) == 1 and found[0] in {400, 401, 404}, f"answered {found}")
+        hold(b"x-evil" not in heard.lower().partition(b"\r\n\r\n")[0], "a header was injected")
+        return f"{found[0]} without a key"
+
+
+def _trick(path: str) -> None:
+    async def play(home: Path) -> str:
+        return await _path(home, path)
+
+    add("path", path, play)
+
+
+for _each in PATHS:
+    _trick(_each)
+
+
+INJECTED: Mapping[str, str] = {
+    "X-Request-ID with CR LF": "X-Request-ID: a\r\nX-Evil: 1",
+    "X-Request-ID with a bare CR": "X-Request-ID: a\rX-Evil: 1",
+    "X-Request-ID with an escape": "X-Request-ID: \x1b[2J",
+    "X-Request-ID of 10,000 characters": "X-Request-ID: " + "a" * 10_000,
+    "Idempotency-Key with a tab": "Idempotency-Key: a\tb",
+    "Idempotency-Key in Latin-1": "Idempotency-Key: \xe4\xf6",
+    "Idempotency-Key of 10,000 characters": "Idempotency-Key: " + "a" * 10_000,
+    "Prefer: wait=99999999": "Prefer: wait=99999999",
+    "X-HTTP-Method-Override": "X-HTTP-Method-Override: DELETE",
+}
+
+
+async def _inject(home: Path, line: str) -> str:
+    async with ground(home) as g:
+        raw = request("GET", "/v1/tasks", f"Authorization: Bearer {ALICE}", line, "Connection: close")
+        heard = (await exchange(g.port, raw, seconds=2)).partition(b"\r\n\r\n")[0]
+        hold(b"x-evil" not in heard.lower() and b"\x1b" not in heard and len(heard) < 2000, "it came back in a header")
+        hold("x-evil" not in g.logged.getvalue().lower(), "it is in the log")
+        return f"{statuses(heard)}, not echoed"
+
+
+def _injected(name: str, line: str) -> None:
+    async def play(home: Path) -> str:
+        return await _inject(home, line)
+
+    add("header", name, play)
+
+
+for _name, _line in INJECTED.items():
+    _injected(_name, _line)
+
+
+@attempt("XSS", "markup in prompt, metadata, query and upstream errors")
+async def markup(home: Path) -> str:
+    """Put a script wherever text goes: every answer is JSON that no browser takes for a page."""
+    script = "<script>alert(1)</script>"
+    async with ground(home) as g:
+        task = await g.submit(**g.asking(prompt=script, payload=script), metadata={script: script})
+        paths = ("", "/events", f"?{script}=1")
+        answers = [await g.http.get(f"/v1/tasks/{task['id']}{each}") for each in paths]
+        answers += [await g.http.get(f"/v1/{script}"), await g.http.get(f"/v1/tasks?status={script}")]
+        for answer in answers:
+            kind, sniff = answer.headers["content-type"], answer.headers["x-content-type-options"]
+            hold(kind in {"application/json", PROBLEM} and sniff == "nosniff", f"{kind}, {sniff}")
+            hold("default-src 'none'" in answer.headers["content-security-policy"], "no policy")
+        return f"{len(answers)} answers, all JSON with nosniff and a policy"
+
+
+@attempt("upgrade", "WebSocket and HTTP/2 upgrades, PRI, CONNECT and TRACE")
+async def upgrades(home: Path) -> str:
+    """Ask for another protocol: none is spoken, and none goes round the guard."""
+    ws = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==",
+          "Sec-WebSocket-Version: 13"]  # fmt: skip
+    h2c = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"]
+    async with ground(home) as g:
+        found = []
+        for raw in (
+            request("GET", "/v1/tasks", *ws),
+            request("GET", "/v1/tasks", *h2c),
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            request("CONNECT", "169.254.169.254:80"),
+            request("TRACE", "/v1/tasks", "X-Secret: s3cr3t"),
+        ):
+            heard = await exchange(g.port, raw, seconds=1)
+            hold(b"s3cr3t" not in heard, "TRACE echoes")
+            found += statuses(heard)
+        hold(set(found) <= {400, 401, 404, 405}, f"answered {found}")
+        hold((await g.http.get("/healthz")).status_code == 200, "the service does not answer any more")
+        return f"answered {found}"

@@ -1,0 +1,118 @@
+"""Secrets on their way through a whole journey, the comparisons that guard them, and files that hold them."""
+
+import ast
+import base64
+import stat
+from pathlib import Path
+
+import anyio
+from anyio.to_thread import run_sync
+from starlette.responses import JSONResponse
+
+from service.domain.errors import BadSetting
+from service.runtime.config.key_file import read_or_make
+from tests.security.catalogue import attempt, hold
+from tests.security.environment import ALICE, BOB, HOST, KEY, ROOT, UPSTREAM_KEY, completed, ground
+
+NOTIFY = "whsec_" + base64.b64encode(b"notify-secret-of-alice-32-bytes!").decode()
+HOOKS = "whsec_" + base64.b64encode(b"hooks-secret-of-the-operator-32!").decode()
+PAYLOAD = "payload-of-alice-that-is-hers"
+
+
+@attempt("secrets", "a whole journey, then everything logged and answered is searched")
+async def journey(home: Path) -> str:
+    """Let a task live with recognisable secrets in it, failing webhooks too."""
+    hook = "http://user:hook-password@127.0.0.1:1/?t=hook-query"
+    async with ground(home, WEBHOOK_SECRETS=HOOKS, WEBHOOK_URL=hook, EGRESS_ALLOW=HOST) as g:
+        notify = [{"handler": "webhook", "url": "http://u:url-password@127.0.0.1:1/?token=url-token", "secret": NOTIFY}]
+        task = await g.submit(**g.asking(payload=PAYLOAD), notify=notify)
+        token, payload = g.token(), str(g.upstream.asked[0]["payload"])
+        g.upstream.polled = lambda _: JSONResponse(completed("up1"))
+        await g.call_back(token, completed("up1"))
+        await g.call_back(token[:-2] + "xx", completed("up1"))
+        await g.until(task["id"], lambda now: now["status"] == "completed")
+        paths = [f"/v1/tasks/{task['id']}", "/v1/tasks", "/v1/deliveries", "/metrics", "/v1/models"]
+        answers = "".join([(await g.http.get(path)).text for path in [*paths, f"{paths[0]}/events"]])
+        secrets = (
+            KEY,
+            UPSTREAM_KEY,
+            ALICE,
+            BOB,
+            ROOT,
+            NOTIFY,
+            HOOKS,
+            token,
+            payload,
+            "-password",
+            "url-token",
+            "hook-query",
+        )
+        logged = g.logged.getvalue()
+        found = [each[:12] for each in secrets if each in logged or each in answers]
+        hold(not found, f"told: {found}")
+        hold(PAYLOAD not in logged and "a cat" not in logged, "payload or prompt is in the log")
+        return f"{len(secrets)} secrets, {len(logged)} characters of log, {len(answers)} of answers: none told"
+
+
+@attempt("timing", "every comparison of a secret takes the same time")
+async def constant_time(_: Path) -> str:
+    """Look for == beside a signature, digest, token or key; demand compare_digest at the doors."""
+    root = Path(__file__).parents[2] / "service"
+    doors = ("domain/tokens.py", "providers/vidu/signature.py", "api/authentication.py")
+    texts = {path: await anyio.Path(path).read_text() for path in (root / door for door in doors)}
+    for path, text in texts.items():
+        hold("compare_digest" in text, f"{path.name} compares without compare_digest")
+        found = [ast.unparse(node) for node in ast.walk(ast.parse(text)) if _compares_a_secret(node)]
+        hold(not found, f"{path.name}: {found}")
+    return f"compare_digest in {', '.join(doors)}, and no == beside it"
+
+
+def _compares_a_secret(node: ast.AST) -> bool:
+    secrets = {"signature", "given", "digest", "token", "key", "mac"}
+    if not isinstance(node, ast.Compare) or not any(isinstance(op, ast.Eq | ast.NotEq) for op in node.ops):
+        return False
+    return any(isinstance(each, ast.Name) and each.id in secrets for each in (node.left, *node.comparators))
+
+
+@attempt("key file", "twenty processes make it at once, and its mode")
+async def key_race(home: Path) -> str:
+    """Race for the key: all agree on one, only the owner reads it, nothing is left beside it."""
+    found: set[tuple[str, ...]] = set()
+    path = home / "boomerang.db.key"
+
+    async def one() -> None:
+        kept = await run_sync(lambda: read_or_make(path))
+        found.add(kept.secret_keys)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(one)
+    mode = stat.S_IMODE(path.stat().st_mode)
+    hold(len(found) == 1 and mode == 0o600, f"{len(found)} keys, mode {mode:o}")
+    return "one key, mode 600"
+
+
+@attempt("key file", "readable by its group")
+async def key_shared(home: Path) -> str:
+    """Leave the key open to a group, as shared volumes do: it is closed again, and stays the same."""
+    path = home / "boomerang.db.key"
+    first = read_or_make(path)
+    path.chmod(0o660)
+    hold(read_or_make(path) == first, "another key was made")
+    mode = stat.S_IMODE(path.stat().st_mode)
+    hold(mode == 0o600, f"mode {mode:o}")
+    return "closed again: mode 600"
+
+
+@attempt("key file", "readable by everybody")
+async def key_open(home: Path) -> str:
+    """Leave the key open to others: the start is refused."""
+    path = home / "boomerang.db.key"
+    read_or_make(path)
+    path.chmod(0o644)
+    try:
+        read_or_make(path)
+    except BadSetting as refused:
+        return str(refused).replace(str(home), "…")[:90]
+    hold(False, "it is used all the same")
+    return ""

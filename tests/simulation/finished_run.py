@@ -1,0 +1,43 @@
+"""A run that is over, as the checks look at it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from service.domain.errors import BadToken
+from service.domain.tokens import Tokens
+from tests.simulation.facts import Facts
+from tests.simulation.history import History
+from tests.simulation.run import World
+from tests.simulation.scenario import Scenario
+from tests.simulation.settings import SECRET
+
+
+@dataclass(kw_only=True)
+class Trial:
+    """Everything that a check may look at."""
+
+    world: World
+    facts: Facts
+
+    @property
+    def scenario(self) -> Scenario:
+        """Return what was played."""
+        return self.world.scenario
+
+    @property
+    def history(self) -> History:
+        """Return what the outside saw."""
+        return self.world.history
+
+    def bills(self) -> Iterator[tuple[str, int, Any]]:
+        """Yield task id, submission and the upstream's own task for each bill."""
+        tokens = Tokens([SECRET])
+        known = self.world.sandbox._world.tasks
+        for bill in self.world.sandbox.bills:
+            try:
+                claim = tokens.read_payload_token(bill.payload or "")
+            except BadToken:
+                yield "", 0, known[bill.upstream_id]
+            else:
+                yield claim.task_id, claim.submission, known[bill.upstream_id]

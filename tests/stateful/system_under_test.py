@@ -1,0 +1,137 @@
+"""The use-cases over one database, in a process that may forget everything it has in memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import count
+
+from sqlalchemy import Table, select
+
+from service.callbacks.limits import Crowd
+from service.callbacks.receiver import Receive
+from service.deliveries.handler_slots import Places
+from service.deliveries.task_results import TaskResults
+from service.domain.event_routing import Subscription
+from service.domain.poll_planner import Plan
+from service.domain.task import EventType, Json
+from service.providers.callback_bodies import read_fact
+from service.storage import Store, open_store
+from service.storage.tables import attempts, deliveries, events, inbox, tasks
+from service.tasks.immediate_polls import Questions
+from service.tasks.recorder import Record
+from service.tasks.task_service import Desk, Terms
+from tests.support.no_egress_guard import any_address
+from tests.support.scripted_provider import TOKENS, Scripted
+from tests.support.task_loop import DEADLINE, HOUR, IN_DOUBT_FOR, LEASE, MINUTE, MovedClock
+
+EVERY = frozenset(event.value for event in EventType)
+SUBSCRIPTIONS = (
+    Subscription(name="log", events=EVERY),
+    Subscription(name="webhook", events=EVERY, by_request=True),
+)
+BOOKS: dict[str, tuple[Table, str]] = {
+    "tasks": (tasks, "id"),
+    "events": (events, "seq"),
+    "deliveries": (deliveries, "event_seq"),
+    "attempts": (attempts, "number"),
+    "inbox": (inbox, "received_at"),
+}
+
+Rows = dict[str, list[Json]]
+"""Every row of the tables that matter, by the table's name."""
+
+
+class AlwaysCrowded(Crowd):
+    """Sends every callback through the inbox."""
+
+    def joined(self, now: datetime) -> bool:
+        """Count nothing."""
+        del now
+        return True
+
+
+@dataclass
+class House:
+    """The use-cases over the database at `url`. `reopen` forgets all that is not in it."""
+
+    url: str
+    clock: MovedClock
+    confirm: bool
+    crowded: bool
+    upstream: Scripted = field(default_factory=Scripted)
+    numbers: "count[int]" = field(default_factory=lambda: count(1))
+
+    def __post_init__(self) -> None:
+        self._open()
+
+    async def reopen(self) -> None:
+        """Begin anew, as another process would."""
+        await self.store.close()
+        self._open()
+
+    def new_id(self) -> str:
+        """Return an id that sorts by time."""
+        return f"{next(self.numbers):06}"
+
+    def _open(self) -> None:
+        self.store: Store = open_store(self.url)
+        plan = Plan(
+            poll_first=None,
+            poll_max=5 * MINUTE,
+            in_doubt_for=IN_DOUBT_FOR,
+            retention=timedelta(days=30),
+            lists=False,
+            jitter=lambda: 0.0,
+        )
+        self.record = Record(
+            self.store.ledger,
+            clock=self.clock,
+            plan=plan,
+            places=Places((), lease=LEASE, ring=lambda: None),
+            questions=Questions(lease=LEASE),
+            subscriptions=SUBSCRIPTIONS,
+            new_id=self.new_id,
+        )
+        self.receive = Receive(
+            self.record,
+            self.store.inbox,
+            tokens=TOKENS,
+            clock=self.clock,
+            confirm=self.confirm,
+            read_fact=read_fact,
+            verifier_for=lambda _token: None,
+        )
+        if self.crowded:
+            self.receive._crowd = AlwaysCrowded()
+        self.results = TaskResults(library=self.store.library, upstream=self.upstream, record=self.record)
+        self.desk = _desk(self.store, self.record, self.upstream, self.clock, self.new_id)
+
+    async def rows(self) -> Rows:
+        """Return everything."""
+        found: Rows = {}
+        async with self.store._database.reading() as connection:
+            for name, (table, order) in BOOKS.items():
+                rows = await connection.execute(select(table).order_by(table.c[order]))
+                found[name] = [dict(row) for row in rows.mappings()]
+        return found
+
+
+def _desk(store: Store, record: Record, upstream: Scripted, clock: MovedClock, new_id: Callable[[], str]) -> Desk:
+    terms = Terms(
+        provider="vtrix",
+        task_deadline=DEADLINE,
+        off_peak_deadline=49 * HOUR,
+        handlers=frozenset({"log"}),
+        refusal=any_address,
+    )
+    return Desk(
+        intake=store.intake,
+        inputs=store.inputs,
+        library=store.library,
+        record=record,
+        upstream=upstream,
+        clock=clock,
+        terms=terms,
+        inspect=None,
+        new_id=new_id,
+    )

@@ -1,0 +1,109 @@
+"""The store on each database: a fresh copy of a migrated one for every test, and nothing left open at its end."""
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from service.storage import Store, migrate, open_store
+from tests.support.postgres import connections, create_database, drop_database, running_postgres
+
+OpenStore = Callable[[], Store]
+"""Opens one more store on the test's database, as another process would."""
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a migrated SQLite file."""
+    path = tmp_path_factory.mktemp("sqlite") / "template.db"
+    asyncio.run(migrate(f"sqlite:///{path}"))
+    return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """A PostgreSQL server, and its migrated database to copy."""
+
+    base_url: str
+    template: str
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """Yield a real PostgreSQL."""
+    with running_postgres() as base_url:
+        template = create_database(base_url)
+        asyncio.run(migrate(template))
+        yield Server(base_url=base_url, template=template)
+        drop_database(base_url, template)
+
+
+@dataclass(kw_only=True)
+class Place:
+    """An empty database that belongs to one test."""
+
+    url: str
+    sessions: Callable[[], int]
+    kept: list[object] = field(default_factory=list)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Yield a migrated, empty database of each kind, and see that nobody is left connected."""
+    if request.param == "sqlite":
+        path = tmp_path / "store.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)
+        yield Place(url=f"sqlite:///{path}", sessions=lambda: _open_files(path))
+        assert _open_files(path) == 0
+        return
+    server: Server = request.getfixturevalue("postgres")
+    url = create_database(server.base_url, template=server.template)
+    yield Place(url=url, sessions=lambda: connections(server.base_url, url))
+    assert _none_within(lambda: connections(server.base_url, url), seconds=10)
+    drop_database(server.base_url, url)
+
+
+@pytest.fixture
+async def open_another(place: Place) -> AsyncIterator[OpenStore]:
+    """Yield what opens further stores on the same database."""
+    async with AsyncExitStack() as stack:
+
+        def open_one() -> Store:
+            store = open_store(place.url)
+            stack.push_async_callback(store.close)
+            return store
+
+        yield open_one
+
+
+@pytest.fixture
+async def store(open_another: OpenStore) -> Store:
+    """Return the store on an empty database."""
+    return open_another()
+
+
+def _open_files(path: Path) -> int:
+    links = [entry for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+    return sum(_target(link).startswith(str(path)) for link in links)
+
+
+def _target(link: Path) -> str:
+    try:
+        return os.readlink(link)  # noqa: PTH115 - a descriptor may name no path
+    except OSError:
+        return ""
+
+
+def _none_within(number: Callable[[], int], *, seconds: float) -> bool:
+    """Return whether `number` gets to 0; a session's end shows a moment after its connection is closed."""
+    deadline = time.monotonic() + seconds
+    while number():
+        if time.monotonic() > deadline:
+            return False
+    return True

@@ -1,0 +1,127 @@
+"""Deliveries that are born in hand: leased by the commit that writes them, and like any claimed one from then on."""
+
+from collections.abc import Sequence
+
+from service.domain.ports.unit_of_work import DeliveryClaim, DeliveryRow, EventRow
+from service.domain.task import TaskId
+from service.storage import Store
+from tests.storage.builders import (
+    LEASE,
+    NOW,
+    SECOND,
+    a_delivery,
+    a_task,
+    add_deliveries,
+    an_attempt,
+    an_event,
+    an_input,
+    claim_deliveries,
+)
+
+UNTIL = NOW + LEASE
+
+
+async def _append(store: Store, events: Sequence[EventRow], rows: Sequence[DeliveryRow]) -> list[DeliveryClaim]:
+    async with store.ledger.transaction() as transaction:
+        return await transaction.append(events, rows)
+
+
+async def _born(store: Store, *events: str) -> list[str]:
+    """Write events whose deliveries are to be born in hand; return those that were."""
+    rows = [an_event(event_id) for event_id in events]
+    return [claim.id for claim in await _append(store, rows, [a_delivery(row, leased_until=UNTIL) for row in rows])]
+
+
+async def test_birth_carries_what_a_claim_carries(store: Store) -> None:
+    """It is the first attempt, with its event, its target and the caller's payload, and ends as any other."""
+    await store.intake.add(a_task(), [an_input(), an_input("payload", b"the caller's own")], None)
+    event = an_event()
+    row = a_delivery(event, target={"url": "https://example.org"}, leased_until=UNTIL)
+    [claim] = await _append(store, [event], [row])
+    assert claim == DeliveryClaim(
+        id=row.id,
+        fence=1,
+        attempt=1,
+        handler="log",
+        message_id=row.message_id,
+        target=row.target,
+        event=event,
+        payload="the caller's own",
+        created_at=event.at,
+    )
+    assert await store.deliveries.finish([an_attempt(claim)]) == {row.id}
+    found = await store.deliveries.delivery(row.id)
+    assert found is not None
+    assert (found.status, found.attempts) == ("delivered", 1)
+
+
+async def test_without_a_lease_nothing_is_born_in_hand(store: Store) -> None:
+    """What nobody has a place for waits to be claimed."""
+    event = an_event()
+    rows = [a_delivery(event, "log", leased_until=UNTIL), a_delivery(event, "webhook")]
+    assert [claim.id for claim in await _append(store, [event], rows)] == ["e1-log"]
+    assert [claim.id for claim in await claim_deliveries(store, "log", "webhook")] == ["e1-webhook"]
+
+
+async def test_abandoned_birth_is_claimed_after_its_lease(store: Store) -> None:
+    """A process that dies right after the commit loses nothing; what it says after its lease changes nothing."""
+    event = an_event()
+    [lost] = await _append(store, [event], [a_delivery(event, leased_until=UNTIL)])
+    assert await claim_deliveries(store, now=UNTIL - SECOND) == []
+    [claim] = await claim_deliveries(store, now=UNTIL)
+    assert (claim.id, claim.fence, claim.attempt, claim.abandoned) == (lost.id, 2, 1, True)
+    assert await store.deliveries.finish([an_attempt(lost, "dead")]) == set()
+
+
+async def test_only_the_first_of_a_lane_is_born_in_hand(store: Store) -> None:
+    """Of two events of a task in one commit the second waits until the first is delivered."""
+    assert await _born(store, "e1", "e2") == ["e1-log"]
+    assert await claim_deliveries(store) == []
+
+
+async def test_nothing_is_born_in_hand_behind_another(store: Store) -> None:
+    """While an earlier one of the lane is on its way, in hand or not, a new one waits for it."""
+    await add_deliveries(store, "log", events=["e1"])
+    assert await _born(store, "e2") == []
+    [first] = await claim_deliveries(store)
+    assert await _born(store, "e3") == []
+    await store.deliveries.finish([an_attempt(first)])
+    assert [claim.id for claim in await claim_deliveries(store, now=NOW + SECOND)] == ["e2-log"]
+
+
+async def test_birth_after_the_lane_has_ended(store: Store) -> None:
+    """Once the earlier ones of its lane are through, or of another lane, a new one is born in hand."""
+    await add_deliveries(store, "log", events=["e1"])
+    [first] = await claim_deliveries(store)
+    await store.deliveries.finish([an_attempt(first)])
+    other = an_event("x1", task_id=TaskId("t2"))
+    assert [claim.id for claim in await _append(store, [other], [a_delivery(other, leased_until=UNTIL)])] == ["x1-log"]
+    assert await _born(store, "e2") == ["e2-log"]
+
+
+async def test_birth_is_renewed_and_given_back_like_a_claim(store: Store) -> None:
+    """Its lease is prolonged by its fence; given back, it is free at once."""
+    event = an_event()
+    [claim] = await _append(store, [event], [a_delivery(event, leased_until=UNTIL)])
+    assert await store.deliveries.renew({claim.id: claim.fence}, until=UNTIL + LEASE) == {claim.id}
+    assert await claim_deliveries(store, now=UNTIL) == []
+    await store.deliveries.release({claim.id: claim.fence})
+    assert [(one.attempt, one.abandoned) for one in await claim_deliveries(store)] == [(1, False)]
+
+
+async def test_finish_rings_only_for_what_waits(store: Store) -> None:
+    """Nobody is woken by the end of a delivery that none waits behind, and that is not due again at once."""
+    await add_deliveries(store, "log", events=["e1", "e2"])
+    await add_deliveries(store, "log", events=["x1"], task_id="t2")
+    lone, head = sorted(await claim_deliveries(store), key=lambda claim: claim.id, reverse=True)
+    await store.signals.wait("dispatch", 0)
+    await store.deliveries.finish([an_attempt(lone)])
+    assert not await store.signals.wait("dispatch", 0)
+    await store.deliveries.finish([an_attempt(head, "retry", due_at=NOW)])
+    assert await store.signals.wait("dispatch", 0)
+    [head] = await claim_deliveries(store)
+    await store.deliveries.finish([an_attempt(head)])
+    assert await store.signals.wait("dispatch", 0)
+    [follower] = await claim_deliveries(store, now=NOW + SECOND)
+    await store.deliveries.finish([an_attempt(follower, "retry", due_at=NOW)])
+    assert await store.signals.wait("dispatch", 0)

@@ -1,0 +1,285 @@
+"""Deliveries: claimed by lane, finished under a fence, replayed with a fresh id."""
+
+import asyncio
+from datetime import timedelta
+
+from service.domain.task import TaskId
+from service.storage import Store
+from tests.storage.builders import (
+    HOUR,
+    LEASE,
+    MINUTE,
+    NOW,
+    SECOND,
+    a_delivery,
+    a_task,
+    add_deliveries,
+    add_tasks,
+    an_attempt,
+    an_event,
+    an_input,
+    claim_deliveries,
+)
+from tests.storage.conftest import OpenStore
+
+E1, E2, E3 = "e1-log", "e2-log", "e3-log"
+
+
+async def test_claim_carries_all_that_the_attempt_needs(store: Store) -> None:
+    """A claim has its fence, the attempt's number, the target, the event and the caller's payload."""
+    await store.intake.add(a_task(), [an_input(), an_input("payload", b"the caller's own")], None)
+    event = an_event()
+    row = a_delivery(event, target={"url": "https://example.org", "secret": "whsec_x"})
+    async with store.ledger.transaction() as transaction:
+        await transaction.append([event], [row])
+    [claim] = await claim_deliveries(store)
+    assert (claim.id, claim.fence, claim.attempt, claim.handler) == (E1, 1, 1, "log")
+    assert (claim.message_id, claim.target, claim.event) == (row.message_id, row.target, event)
+    assert (claim.payload, claim.created_at) == ("the caller's own", NOW)
+
+
+async def test_claim_takes_own_name_and_aliases_only(store: Store) -> None:
+    """A renamed handler still gets what was stored under its old name, and nobody else's."""
+    await add_deliveries(store, "new-name", "old-name", "other")
+    claims = await claim_deliveries(store, "new-name", "old-name")
+    assert sorted(claim.handler for claim in claims) == ["new-name", "old-name"]
+    assert await claim_deliveries(store, "nobody") == []
+
+
+async def test_handlers_that_are_waited_for_are_named(store: Store) -> None:
+    """Each once, leased or due later too; those whose deliveries are all made are not waited for."""
+    await add_deliveries(store, "made", "waiting", "waiting", "leased")
+    [made] = await claim_deliveries(store, "made")
+    await store.deliveries.finish([an_attempt(made)])
+    await claim_deliveries(store, "leased")
+    assert await store.deliveries.pending_handlers() == ["leased", "waiting"]
+
+
+async def test_due_deliveries_come_oldest_first(store: Store) -> None:
+    """What is longest due goes first, no more than asked for, and nothing before its time."""
+    async with store.ledger.transaction() as transaction:
+        events = [an_event(f"e{number}", task_id=TaskId(f"t{number}")) for number in range(4)]
+        late = [NOW, NOW - SECOND, NOW + SECOND, NOW - 2 * SECOND]
+        await transaction.append(events, [a_delivery(one, due_at=at) for one, at in zip(events, late, strict=True)])
+    assert [claim.id for claim in await claim_deliveries(store, limit=2)] == ["e3-log", "e1-log"]
+    assert [claim.id for claim in await claim_deliveries(store)] == ["e0-log"]
+
+
+async def test_concurrent_claimers_never_share_a_delivery(store: Store, open_another: OpenStore) -> None:
+    """Many claimers at once, over three processes, get every delivery exactly once."""
+    async with store.ledger.transaction() as transaction:
+        events = [an_event(f"e{number}", task_id=TaskId(f"t{number}")) for number in range(60)]
+        await transaction.append(events, [a_delivery(event) for event in events])
+    stores = [store, open_another(), open_another()]
+    batches = await asyncio.gather(*(claim_deliveries(stores[number % 3], limit=7) for number in range(15)))
+    claimed = [claim.id for batch in batches for claim in batch]
+    rest = [claim.id for claim in await claim_deliveries(store)]
+    assert sorted(claimed + rest) == sorted(f"e{number}-log" for number in range(60))
+
+
+async def test_lane_hands_over_one_after_the_other(store: Store) -> None:
+    """The next event of a lane comes only when the one before is delivered."""
+    await add_deliveries(store, "log", events=["e1", "e2", "e3"])
+    order: list[str] = []
+    while claims := await claim_deliveries(store, now=NOW + HOUR):
+        assert len(claims) == 1
+        order += [claim.id for claim in claims]
+        await store.deliveries.finish([an_attempt(claims[0])])
+    assert order == [E1, E2, E3]
+
+
+async def test_waiting_head_holds_its_lane_back(store: Store) -> None:
+    """While the first waits for its retry, those behind it wait too, and other lanes go on."""
+    await add_deliveries(store, "log", "webhook", events=["e1", "e2"])
+    [head] = await claim_deliveries(store)
+    await store.deliveries.finish([an_attempt(head, "retry", due_at=NOW + HOUR)])
+    assert await claim_deliveries(store, now=NOW + HOUR - SECOND) == []
+    assert [claim.id for claim in await claim_deliveries(store, "webhook")] == ["e1-webhook"]
+    assert [claim.id for claim in await claim_deliveries(store, now=NOW + HOUR)] == [E1]
+
+
+async def test_dead_head_frees_its_lane(store: Store) -> None:
+    """A dead letter does not block what comes after it; that is due at once, though it was postponed before."""
+    await add_deliveries(store, "log", events=["e1", "e2"])
+    [head] = await claim_deliveries(store)
+    await store.deliveries.finish([an_attempt(head, "retry", due_at=NOW + HOUR)])
+    [head] = await claim_deliveries(store, now=NOW + HOUR)
+    await store.deliveries.finish([an_attempt(head, "dead", finished_at=NOW + HOUR, fault="destination", error="410")])
+    assert [claim.id for claim in await claim_deliveries(store, now=NOW + HOUR)] == [E2]
+
+
+async def test_deliveries_behind_a_waiting_head_are_postponed_with_it(store: Store) -> None:
+    """They are not due before their head, so that an outage does not fill the end of the queue."""
+    await add_deliveries(store, "log", events=["e1", "e2"])
+    [head] = await claim_deliveries(store)
+    await store.deliveries.finish([an_attempt(head, "retry", due_at=NOW + HOUR)])
+    behind = await store.deliveries.delivery(E2)
+    assert behind is not None
+    assert behind.due_at == NOW + HOUR
+    assert (await store.health.gauges(NOW + MINUTE)).oldest_due == timedelta(0)
+
+
+async def test_event_that_comes_while_the_head_is_in_hand_waits(store: Store) -> None:
+    """A new event of the lane is not handed over beside the one before it."""
+    await add_deliveries(store, "log", events=["e1"])
+    [head] = await claim_deliveries(store)
+    await add_deliveries(store, "log", events=["e2"])
+    assert await claim_deliveries(store) == []
+    await store.deliveries.finish([an_attempt(head)])
+    assert [claim.id for claim in await claim_deliveries(store, now=NOW + SECOND)] == [E2]
+
+
+async def test_finished_delivery_tells_how(store: Store) -> None:
+    """Each outcome leaves its status, attempts, fault, error and times."""
+    await add_deliveries(store, "a", "b", "c")
+    [good], [bad], [ugly] = [await claim_deliveries(store, name) for name in "abc"]
+    results = [
+        an_attempt(good),
+        an_attempt(bad, "dead", fault="ours", error="boom \0"),
+        an_attempt(ugly, "retry", due_at=NOW + HOUR, error="503"),
+    ]
+    assert await store.deliveries.finish(results) == {"e1-a", "e1-b", "e1-c"}
+    views = [await store.deliveries.delivery(f"e1-{name}") for name in "abc"]
+    told = [(v.status, v.attempts, v.due_at, v.fault, v.last_error, v.finished_at) for v in views if v]
+    assert told == [
+        ("delivered", 1, None, None, None, NOW + SECOND),
+        ("dead", 1, None, "ours", "boom \ufffd", NOW + SECOND),
+        ("pending", 1, NOW + HOUR, None, "503", None),
+    ]
+
+
+async def test_attempts_are_counted_and_kept(store: Store) -> None:
+    """Each try is one more attempt, in the claim and in the task's history."""
+    await add_deliveries(store, "log")
+    for number in (1, 2, 3):
+        [claim] = await claim_deliveries(store)
+        assert (claim.attempt, claim.fence) == (number, number)
+        await store.deliveries.finish([an_attempt(claim, "retry", due_at=NOW, error=f"try {number}")])
+    history = [row for row in await store.library.history(TaskId("t1")) if row["kind"] == "attempt"]
+    assert [(row["attempt"], row["outcome"], row["error"]) for row in history] == [
+        (1, "retry", "try 1"),
+        (2, "retry", "try 2"),
+        (3, "retry", "try 3"),
+    ]
+
+
+async def test_late_writer_with_an_old_fence_changes_nothing(store: Store) -> None:
+    """After the lease was lost to another, neither finish nor renew nor release of the late one has any effect."""
+    await add_deliveries(store, "log")
+    [late] = await claim_deliveries(store)
+    assert await claim_deliveries(store, now=NOW + LEASE - SECOND) == []
+    [current] = await claim_deliveries(store, now=NOW + LEASE)
+    assert (current.fence, current.attempt, current.abandoned) == (late.fence + 1, 1, True)
+    assert await store.deliveries.finish([an_attempt(late, "dead", fault="ours")]) == set()
+    assert await store.deliveries.renew({late.id: late.fence}, until=NOW + HOUR) == set()
+    await store.deliveries.release({late.id: late.fence})
+    assert [row for row in await store.library.history(TaskId("t1")) if row["kind"] == "attempt"] == []
+    assert await claim_deliveries(store, now=NOW + LEASE) == []
+    assert await store.deliveries.finish([an_attempt(current)]) == {current.id}
+
+
+async def test_finish_twice_counts_once(store: Store) -> None:
+    """A repeated result of the same claim changes nothing."""
+    await add_deliveries(store, "log")
+    [claim] = await claim_deliveries(store)
+    assert await store.deliveries.finish([an_attempt(claim)]) == {claim.id}
+    assert await store.deliveries.finish([an_attempt(claim, "dead", fault="ours")]) == set()
+    view = await store.deliveries.delivery(claim.id)
+    assert view is not None
+    assert view.status == "delivered"
+    assert await store.deliveries.finish([]) == set()
+
+
+async def test_renewed_delivery_stays_in_hand(store: Store) -> None:
+    """A prolonged lease keeps others away for as long."""
+    await add_deliveries(store, "log")
+    [claim] = await claim_deliveries(store)
+    assert await store.deliveries.renew({claim.id: claim.fence, "nobody": 1}, until=NOW + HOUR) == {claim.id}
+    assert await claim_deliveries(store, now=NOW + MINUTE) == []
+    assert await store.deliveries.renew({}, until=NOW) == set()
+
+
+async def test_released_delivery_is_due_at_once_and_uncounted(store: Store) -> None:
+    """A claim that is given back is free again with the same attempt, and the one who gave it back can do no more."""
+    await add_deliveries(store, "log")
+    [claim] = await claim_deliveries(store)
+    await store.deliveries.release({claim.id: claim.fence})
+    assert await store.deliveries.finish([an_attempt(claim)]) == set()
+    [again] = await claim_deliveries(store)
+    assert (again.attempt, again.abandoned, again.message_id) == (1, False, claim.message_id)
+
+
+async def test_replay_starts_afresh(store: Store) -> None:
+    """A dead or delivered delivery is due again with attempt 1 and another message id; its history goes on."""
+    await add_deliveries(store, "a", "b")
+    [dead], [good] = [await claim_deliveries(store, name) for name in "ab"]
+    await store.deliveries.finish([an_attempt(dead, "dead", fault="ours", error="boom"), an_attempt(good)])
+    later = NOW + HOUR
+    assert await store.deliveries.replay([good.id, dead.id, "nobody", dead.id], now=later) == [good.id, dead.id]
+    assert await claim_deliveries(store, "a", "b") == []
+    replayed = {claim.id: claim for claim in await claim_deliveries(store, "a", "b", now=later)}
+    assert {claim.attempt for claim in replayed.values()} == {1}
+    assert not {claim.message_id for claim in replayed.values()} & {dead.message_id, good.message_id}
+    await store.deliveries.finish([an_attempt(replayed[dead.id])])
+    numbers = [row["attempt"] for row in await store.library.history(TaskId("t1")) if row["kind"] == "attempt"]
+    assert sorted(numbers) == [1, 1, 2]
+    view = await store.deliveries.delivery(dead.id)
+    assert view is not None
+    assert (view.status, view.attempts, view.fault, view.last_error) == ("delivered", 1, None, None)
+
+
+async def test_pending_delivery_is_not_replayed(store: Store) -> None:
+    """What is on its way already keeps its message id."""
+    await add_deliveries(store, "log")
+    [claim] = await claim_deliveries(store)
+    assert await store.deliveries.replay([claim.id], now=NOW) == []
+    assert await store.deliveries.finish([an_attempt(claim)]) == {claim.id}
+
+
+async def test_replayed_delivery_goes_before_later_events_of_its_lane(store: Store) -> None:
+    """A replayed one is in front of those that happened after it."""
+    await add_deliveries(store, "log", events=["e1"])
+    [claim] = await claim_deliveries(store)
+    await store.deliveries.finish([an_attempt(claim, "dead", fault="ours")])
+    await add_deliveries(store, "log", events=["e2"])
+    await store.deliveries.replay([E1], now=NOW)
+    assert [claim.id for claim in await claim_deliveries(store)] == [E1]
+
+
+async def test_replay_and_finish_ring_dispatch(store: Store) -> None:
+    """Whoever dispatches wakes when a delivery becomes due."""
+    await add_deliveries(store, "log", events=["e1", "e2"])
+    [claim] = await claim_deliveries(store)
+    for act in (store.deliveries.finish([an_attempt(claim)]), store.deliveries.replay([E1], now=NOW)):
+        waiting = asyncio.create_task(store.signals.wait("dispatch", 10))
+        await act
+        assert await waiting
+
+
+async def test_unknown_delivery_is_none(store: Store) -> None:
+    """An id that nobody knows yields nothing."""
+    assert await store.deliveries.delivery("nobody") is None
+
+
+async def test_lanes_keep_their_order_under_concurrent_workers(store: Store, open_another: OpenStore) -> None:
+    """Four workers in two processes with retries hand every lane over in order, each event delivered once."""
+    lanes, length = 6, 4
+    for lane in range(lanes):
+        events = [f"e{lane}-{number}" for number in range(length)]
+        await add_deliveries(store, "log", events=events, task_id=f"t{lane}")
+    await add_tasks(store, a_task())
+    delivered: list[str] = []
+    stores = [store, open_another()]
+
+    async def work(which: Store) -> None:
+        while len(delivered) < lanes * length:
+            for claim in await claim_deliveries(which, now=NOW + HOUR, limit=2):
+                retries = claim.attempt == 1 and hash(claim.id) % 2 == 0
+                if not retries:
+                    delivered.append(claim.event.id)
+                await which.deliveries.finish([an_attempt(claim, "retry" if retries else "delivered", due_at=NOW)])
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(work(which) for which in stores * 2))
+    for lane in range(lanes):
+        assert [one for one in delivered if one.startswith(f"e{lane}-")] == [f"e{lane}-{n}" for n in range(length)]

@@ -1,0 +1,128 @@
+"""The reading side: lists, history, and that no blob is ever touched."""
+
+import pytest
+
+from service.domain.ports.tasks import DeliveryView, TaskFilter
+from service.domain.ports.unit_of_work import PollRow
+from service.domain.task import Status, TaskId
+from service.domain.task_view import rfc3339
+from service.storage import Store
+from tests.storage.builders import (
+    NOW,
+    SECOND,
+    a_task,
+    add_deliveries,
+    add_tasks,
+    an_attempt,
+    an_entry,
+    an_event,
+    an_input,
+    claim_deliveries,
+    in_progress,
+)
+from tests.storage.emitted import emitted
+
+
+async def test_unknown_task_is_none(store: Store) -> None:
+    """An id that nobody knows yields nothing."""
+    assert await store.library.task(TaskId("nobody")) is None
+    assert await store.library.history(TaskId("nobody")) == []
+
+
+async def _ids(store: Store, wanted: TaskFilter) -> list[str]:
+    return [task.id for task in await store.library.tasks(wanted)]
+
+
+async def test_tasks_are_listed_newest_first_page_by_page(store: Store) -> None:
+    """Pages follow each other without gap or repeat, also among tasks of the same moment."""
+    tasks = [a_task(f"t{number}", created_at=NOW + (number // 3) * SECOND) for number in range(7)]
+    await add_tasks(store, *tasks)
+    seen: list[str] = []
+    while page := await _ids(store, TaskFilter(limit=2, cursor=seen[-1] if seen else None)):
+        seen += page
+    assert seen == ["t6", "t5", "t4", "t3", "t2", "t1", "t0"]
+    assert await _ids(store, TaskFilter(cursor="nobody")) == []
+
+
+async def test_tasks_are_narrowed(store: Store) -> None:
+    """Client, status and model each narrow the list, and hold together."""
+    await add_tasks(
+        store,
+        a_task("t1"),
+        a_task("t2", client="berta"),
+        a_task("t3", model="other"),
+        in_progress("t4"),
+    )
+    assert await _ids(store, TaskFilter(client="berta")) == ["t2"]
+    assert await _ids(store, TaskFilter(status="in_progress")) == ["t4"]
+    assert await _ids(store, TaskFilter(model="other", client="anna", status="queued")) == ["t3"]
+    assert await _ids(store, TaskFilter(status="x' OR '1'='1")) == []
+
+
+async def test_listing_never_reads_a_blob(store: Store) -> None:
+    """No statement of the reading side names the inputs, or a callback's body."""
+    await store.intake.add(a_task(), [an_input(data=bytes(1_000_000))], None)
+    async with store.ledger.transaction() as transaction:
+        await transaction.admit([an_entry(body=b"secret body")])
+    with emitted(store) as statements:
+        await store.library.tasks(TaskFilter())
+        await store.library.task(TaskId("t1"))
+        await store.library.history(TaskId("t1"))
+        await store.library.deliveries(client=None, status=None, handler=None, limit=9, cursor=None)
+        await store.health.gauges(NOW)
+    assert len(statements) >= 10
+    assert [one.sql for one in statements if "inputs" in one.sql or "body" in one.sql] == []
+
+
+async def test_history_tells_everything_in_order(store: Store) -> None:
+    """Events, callbacks, polls, deliveries and attempts come oldest first, as plain JSON without any body."""
+    await add_tasks(store, a_task())
+    async with store.ledger.transaction() as transaction:
+        await transaction.admit([an_entry(received_at=NOW - SECOND, verdict="hint")])
+        await transaction.note_polls([PollRow(task_id=TaskId("t1"), at=NOW - 2 * SECOND, outcome="in_progress")])
+        await transaction.append([an_event("e0", task_id=TaskId("t2"))], [])
+    await add_deliveries(store, "log")
+    [claim] = await claim_deliveries(store)
+    await store.deliveries.finish([an_attempt(claim, started_at=NOW + SECOND, error="was slow")])
+    history = await store.library.history(TaskId("t1"))
+    assert [row["kind"] for row in history] == ["poll", "callback", "event", "delivery", "attempt"]
+    poll, callback, event, delivery, attempt = history
+    assert poll == {"at": rfc3339(NOW - 2 * SECOND), "kind": "poll", "outcome": "in_progress"}
+    assert callback == {"at": rfc3339(NOW - SECOND), "kind": "callback", "submission": 1, "verdict": "hint"}
+    assert (event["id"], event["type"], event["data"]) == ("e1", "task.completed", {"id": "t1"})
+    assert (delivery["id"], delivery["status"], delivery["finished_at"]) == (
+        "e1-log",
+        "delivered",
+        rfc3339(NOW + SECOND),
+    )
+    assert (attempt["delivery_id"], attempt["attempt"], attempt["error"]) == ("e1-log", 1, "was slow")
+
+
+async def _deliveries(store: Store, **asked: str) -> list[DeliveryView]:
+    nothing: dict[str, str | None] = {"client": None, "status": None, "handler": None, "cursor": None}
+    return await store.library.deliveries(**(nothing | asked), limit=50)
+
+
+async def test_deliveries_are_listed_newest_first_and_narrowed(store: Store) -> None:
+    """Status, handler and client narrow the list; a cursor goes on after its row."""
+    async with store.ledger.transaction() as transaction:
+        events = [an_event("e1"), an_event("e2", at=NOW + SECOND), an_event("e3", client="berta", at=NOW + 2 * SECOND)]
+        await transaction.append(events, [])
+    await add_deliveries(store, "log", events=["e1", "e2"])
+    await add_deliveries(store, "webhook", events=["e1"])
+    [claim] = await claim_deliveries(store)
+    await store.deliveries.finish([an_attempt(claim, "dead", fault="destination")])
+    assert [view.id for view in await _deliveries(store)] == ["e2-log", "e1-webhook", "e1-log"]
+    assert [view.id for view in await _deliveries(store, cursor="e1-webhook")] == ["e1-log"]
+    assert [view.id for view in await _deliveries(store, status="dead")] == ["e1-log"]
+    assert [view.id for view in await _deliveries(store, status="pending", handler="log")] == ["e2-log"]
+    assert await _deliveries(store, client="berta") == []
+    assert await _deliveries(store, status="x' OR '1'='1") == []
+
+
+@pytest.mark.parametrize("status", list(Status))
+async def test_every_status_comes_back(store: Store, status: Status) -> None:
+    """A task of each status is found under it."""
+    await add_tasks(store, a_task(status=status))
+    [found] = await store.library.tasks(TaskFilter(status=status.value))
+    assert found.status is status

@@ -1,0 +1,109 @@
+"""The statements that run all the time find what they look for by an index that fits, on both databases."""
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from service.domain.ports.queues import Limits, Room
+from service.domain.ports.tasks import TaskFilter
+from service.domain.task import TaskId
+from service.storage import Store
+from tests.storage.builders import (
+    NOW,
+    a_task,
+    add_deliveries,
+    add_tasks,
+    an_attempt,
+    claim_deliveries,
+    claim_polls,
+    claim_submissions,
+    in_progress,
+)
+from tests.storage.emitted import Statement, emitted, plan_of
+
+Act = Callable[[Store], Awaitable[object]]
+
+
+async def _finish(store: Store) -> None:
+    await store.deliveries.finish([an_attempt(claim) for claim in await claim_deliveries(store, limit=3)])
+
+
+async def _claim_past_the_served(store: Store) -> None:
+    room = Room(names=("webhook",), places=5, held={"anna": 5})
+    await store.deliveries.claim([room], now=NOW, until=NOW)
+
+
+async def _renew(store: Store) -> None:
+    await store.tasks.renew({task.id: task.fence for task in await claim_polls(store)}, until=NOW)
+
+
+async def _lock(store: Store) -> None:
+    async with store.ledger.transaction() as transaction:
+        await transaction.lock([TaskId("t1"), TaskId("t2")])
+
+
+HOT: dict[str, tuple[Act, set[str]]] = {
+    "claim submissions": (lambda store: claim_submissions(store, limit=5), {"tasks_queued"}),
+    "count in flight": (lambda store: claim_submissions(store, limits=Limits(max_in_flight=5)), {"tasks_in_flight"}),
+    "budget": (lambda store: store.tasks.budget_spent(NOW), {"tasks_submitted"}),
+    "claim polls": (claim_polls, {"tasks_queued_deadline", "tasks_polled"}),
+    "sweep": (lambda store: store.tasks.sweep(now=NOW), {"tasks_submitting"}),
+    "claim deliveries": (claim_deliveries, {"deliveries_due", "deliveries_lanes"}),
+    "claim past the served": (_claim_past_the_served, {"deliveries_due", "deliveries_lanes"}),
+    "finish": (_finish, {"deliveries_lanes"}),
+    "lock": (_lock, set()),
+    "renew": (_renew, set()),
+    "list a client's": (lambda store: store.library.tasks(TaskFilter(client="c3", cursor="t93")), {"tasks_by_client"}),
+    "list all": (lambda store: store.library.tasks(TaskFilter(cursor="t1")), {"tasks_newest"}),
+    "dead letters": (
+        lambda store: store.library.deliveries(client=None, status="dead", handler=None, limit=5, cursor="x"),
+        {"deliveries_dead"},
+    ),
+    "history": (
+        lambda store: store.library.history(TaskId("t1")),
+        {"events_by_task", "inbox_by_task", "polls_by_task"},
+    ),
+    "follow events": (lambda store: store.events.after(7), set()),
+}
+
+
+@pytest.fixture
+async def filled(store: Store) -> Store:
+    """Return a store with enough rows that an index pays, and statistics where the database wants them."""
+    await add_tasks(store, *(a_task(f"t{n}", client=f"c{n % 30}") for n in range(300)))
+    await add_tasks(store, *(in_progress(f"p{n}") for n in range(9)))
+    for number in range(100):
+        await add_deliveries(store, "log", "webhook", events=[f"e{number}a", f"e{number}b"], task_id=f"t{number}")
+    async with store._database.writing() as write:
+        if store._database.at.postgres:  # SQLite is to choose well without statistics, as it has none in service
+            await write.connection.exec_driver_sql("ANALYZE")
+    return store
+
+
+@pytest.mark.parametrize("name", HOT)
+async def test_hot_statement_uses_its_index(filled: Store, name: str) -> None:
+    """No statement walks a whole table, the index is the one made for it, and claims need no sorting."""
+    act, wanted = HOT[name]
+    with emitted(filled) as statements:
+        await act(filled)
+    plans = [(one, await plan_of(filled, one)) for one in statements if not one.sql.startswith("INSERT")]
+    assert plans
+    for one, plan in plans:
+        assert not _walks(plan), f"{one.sql}\n{plan}"
+        assert not (_claims(one) and _sorts(plan)), f"{one.sql}\n{plan}"
+    told = " ".join(plan for _, plan in plans)
+    assert {index for index in wanted if f"{index} " not in f"{told} ".replace("\n", " ")} == set(), told
+
+
+def _walks(plan: str) -> bool:
+    """Return whether a whole table is read; scanning a partial index in its order is what it is for."""
+    lines = [line for line in plan.splitlines() if line.startswith("SCAN") and " INDEX " not in line]
+    return "Seq Scan" in plan or any(not line.startswith(("SCAN CONSTANT", "SCAN anon", "SCAN new")) for line in lines)
+
+
+def _sorts(plan: str) -> bool:
+    return "TEMP B-TREE FOR ORDER BY" in plan or "Sort" in plan
+
+
+def _claims(statement: Statement) -> bool:
+    return "LIMIT" in statement.sql and "leased_until" in statement.sql and statement.sql.count("SELECT tasks.id,") == 0

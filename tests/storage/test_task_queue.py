@@ -1,0 +1,272 @@
+"""Tasks whose next step is due: claims, leases, fences and limits."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from service.domain.ports.queues import Limits
+from service.domain.task import Status, Task, TaskId, Usage
+from service.storage import Store
+from tests.storage.builders import (
+    HOUR,
+    LEASE,
+    MINUTE,
+    NO_LIMITS,
+    NOW,
+    SECOND,
+    a_task,
+    add_tasks,
+    claim_polls,
+    claim_submissions,
+    in_progress,
+    stored,
+)
+from tests.storage.conftest import OpenStore
+
+T1 = TaskId("t1")
+
+
+async def test_claimed_submission_is_durable_and_counted(store: Store, open_another: OpenStore) -> None:
+    """A claim moves the task to submitting with the next submission, its time, a lease and a higher fence."""
+    await add_tasks(store, a_task(submission=1, fence=3))
+    claimed = await claim_submissions(store)
+    assert claimed == [
+        a_task(status=Status.SUBMITTING, submission=2, submitted_at=NOW, leased_until=NOW + LEASE, fence=4)
+    ]
+    assert await open_another().library.task(T1) == claimed[0]
+
+
+async def test_submissions_are_first_in_first_out(store: Store) -> None:
+    """The oldest go first, equal ones by their id, and no more than asked for."""
+    await add_tasks(
+        store, a_task("t3"), a_task("t2"), a_task("t4", created_at=NOW - SECOND), a_task("t1", created_at=NOW + SECOND)
+    )
+    assert [task.id for task in await claim_submissions(store, limit=3)] == ["t4", "t2", "t3"]
+    assert [task.id for task in await claim_submissions(store)] == ["t1"]
+
+
+async def test_only_due_queued_tasks_are_submitted(store: Store) -> None:
+    """Neither what is due later, nor what is past its deadline, nor any other status."""
+    await add_tasks(
+        store,
+        a_task("later", due_at=NOW + SECOND),
+        a_task("late", deadline_at=NOW),
+        in_progress("running"),
+        a_task("done", status=Status.COMPLETED),
+    )
+    assert await claim_submissions(store) == []
+
+
+async def test_concurrent_claimers_never_share_a_task(store: Store, open_another: OpenStore) -> None:
+    """Many claimers at once, over three processes, get every task exactly once."""
+    await add_tasks(store, *(a_task(f"t{number}") for number in range(60)))
+    stores = [store, open_another(), open_another()]
+    batches = await asyncio.gather(*(claim_submissions(stores[number % 3], limit=7) for number in range(15)))
+    claimed = [task.id for batch in batches for task in batch]
+    rest = [task.id for task in await claim_submissions(store)]
+    assert sorted(claimed + rest) == sorted(f"t{number}" for number in range(60))
+
+
+async def test_in_flight_limit_counts_what_is_at_the_upstream(store: Store) -> None:
+    """Submitting, in progress and in doubt count; queued, settled and expired do not."""
+    await add_tasks(
+        store,
+        in_progress("t1"),
+        in_progress("t2", status=Status.IN_DOUBT),
+        a_task("t3", status=Status.COMPLETED),
+        a_task("t4", status=Status.EXPIRED),
+        *(a_task(f"q{number}") for number in range(5)),
+    )
+    limits = Limits(max_in_flight=4)
+    assert [task.id for task in await claim_submissions(store, limits=limits)] == ["q0", "q1"]
+    assert await claim_submissions(store, limits=limits) == []
+    assert await claim_submissions(store, limits=Limits(max_in_flight=1)) == []
+
+
+async def test_in_flight_limit_holds_over_processes(store: Store, open_another: OpenStore) -> None:
+    """Claimers in two processes together do not exceed the limit."""
+    await add_tasks(store, *(a_task(f"t{number}") for number in range(30)))
+    stores = [store, open_another()]
+    limits = Limits(max_in_flight=5)
+    batches = await asyncio.gather(*(claim_submissions(stores[number % 2], limits=limits) for number in range(8)))
+    assert sum(len(batch) for batch in batches) == 5
+
+
+def _paid(task_id: str, cost: str | None, **changes: Any) -> Task:
+    usage = None if cost is None else Usage(cost=cost)
+    return replace(in_progress(task_id, usage=usage), **changes)
+
+
+async def test_budget_counts_known_costs_of_the_utc_day(store: Store) -> None:
+    """What was submitted today counts, what was submitted before midnight in UTC does not."""
+    midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+    await add_tasks(
+        store,
+        _paid("t1", "0.35"),
+        _paid("t2", "0.40", submitted_at=midnight),
+        _paid("t3", "9", submitted_at=midnight - SECOND),
+        _paid("t4", "no money"),
+    )
+    assert await store.tasks.budget_spent(NOW) == pytest.approx(0.75 + (0.35 + 0.40 + 9) / 3)
+
+
+async def test_budget_takes_the_mean_of_the_bucket_for_unknown_costs(store: Store) -> None:
+    """A task without a cost yet counts as its bucket's mean, as nothing when that is unknown or it surely failed."""
+    await add_tasks(
+        store,
+        _paid("t1", "0.30"),
+        _paid("t2", "0.50"),
+        _paid("t3", None),
+        _paid("t4", None, bucket="long"),
+        _paid("t5", None, status=Status.FAILED),
+        _paid("t6", None, status=Status.FAILED, guessed=True),
+    )
+    assert await store.tasks.budget_spent(NOW) == pytest.approx(0.30 + 0.50 + 2 * 0.40)
+
+
+async def test_budget_stops_submissions_until_midnight(store: Store) -> None:
+    """Only as many go up as the budget can still pay; the next day begins anew."""
+    await add_tasks(
+        store, _paid("p1", "0.40"), *(a_task(f"q{number}", deadline_at=NOW + 48 * HOUR) for number in range(5))
+    )
+    limits = Limits(budget=1.25)
+    assert [task.id for task in await claim_submissions(store, limits=limits)] == ["q0", "q1"]
+    assert await claim_submissions(store, limits=limits) == []
+    assert [task.id for task in await claim_submissions(store, now=NOW + 12 * HOUR, limits=limits)] == [
+        "q2",
+        "q3",
+        "q4",
+    ]
+
+
+async def test_spent_budget_stops_tasks_of_unknown_price(store: Store) -> None:
+    """Once the budget is spent nothing goes up, though nobody knows what it would cost."""
+    await add_tasks(store, _paid("p1", "0.40"), a_task("q0", bucket="new"))
+    assert await claim_submissions(store, limits=Limits(budget=0.4)) == []
+    assert [task.id for task in await claim_submissions(store, limits=Limits(budget=0.41))] == ["q0"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "held_back"),
+    [
+        (Limits(max_in_flight=1), "max_in_flight"),
+        (Limits(max_in_flight=9, budget=0.5), "budget"),
+        (Limits(max_in_flight=9, budget=5.0), None),
+        (Limits(), None),
+    ],
+)
+async def test_what_waits_for_a_limit_says_so(store: Store, limits: Limits, held_back: str | None) -> None:
+    """The limit that due tasks wait for is named; the note stays on them, and on no other, until they are claimed."""
+    usage = Usage(cost="0.50")
+    await add_tasks(store, in_progress("running", usage=usage), a_task("due"), a_task("later", due_at=NOW + MINUTE))
+    assert await store.tasks.held_back(now=NOW, limits=limits) == held_back
+    for _ in range(2):
+        await store.tasks.note_waiting("waits", now=NOW)
+    noted = [(await stored(store, task_id)).note for task_id in ("due", "later", "running")]
+    assert noted == ["waits", None, None]
+    assert [task.note for task in await claim_submissions(store)] == [None]
+    assert await store.tasks.held_back(now=NOW, limits=limits) is None
+
+
+async def test_due_tasks_are_polled_oldest_first(store: Store) -> None:
+    """In progress, in doubt, expired and guessed failures are leased when due, whatever is longest due first."""
+    tasks = [
+        in_progress("t1", due_at=NOW),
+        in_progress("t2", status=Status.IN_DOUBT, due_at=NOW - 2 * SECOND),
+        in_progress("t3", status=Status.EXPIRED, due_at=NOW - SECOND),
+        in_progress("t4", status=Status.FAILED, guessed=True, due_at=NOW - 3 * SECOND),
+    ]
+    await add_tasks(store, *tasks, in_progress("t5", due_at=NOW + SECOND), in_progress("t6", due_at=None))
+    claimed = await claim_polls(store)
+    assert [task.id for task in claimed] == ["t4", "t2", "t3", "t1"]
+    assert claimed[-1] == replace(tasks[0], leased_until=NOW + LEASE, fence=1)
+    assert await claim_polls(store) == []
+
+
+async def test_queued_task_past_its_deadline_is_claimed_for_its_end(store: Store) -> None:
+    """It is claimed although its next step is due later; other queued tasks are not."""
+    await add_tasks(store, a_task("late", deadline_at=NOW, due_at=NOW + HOUR), a_task("young"))
+    assert [(task.id, task.status) for task in await claim_polls(store)] == [("late", Status.QUEUED)]
+    assert await claim_polls(store) == []
+
+
+async def test_poll_limit_covers_both_kinds(store: Store) -> None:
+    """No more are leased than asked for."""
+    await add_tasks(store, a_task("late", deadline_at=NOW), in_progress("t1"), in_progress("t2"))
+    assert len(await claim_polls(store, limit=2)) == 2
+    assert len(await claim_polls(store, limit=2)) == 1
+
+
+async def test_abandoned_poll_is_claimed_again_with_a_higher_fence(store: Store) -> None:
+    """When the lease is past, the next one takes over; the late one holds nothing any more."""
+    await add_tasks(store, in_progress())
+    [first] = await claim_polls(store)
+    assert await claim_polls(store, now=NOW + LEASE - SECOND) == []
+    [second] = await claim_polls(store, now=NOW + LEASE)
+    assert second.fence == first.fence + 1
+    assert await store.tasks.renew({T1: first.fence}, until=NOW + HOUR) == set()
+    await store.tasks.release({T1: first.fence}, due_at=NOW + HOUR)
+    assert await stored(store) == second
+
+
+async def test_renewed_lease_is_not_abandoned(store: Store) -> None:
+    """A prolonged claim stays with its holder."""
+    await add_tasks(store, in_progress("t1"), in_progress("t2"))
+    claimed = await claim_polls(store)
+    claims = {task.id: task.fence for task in claimed}
+    assert await store.tasks.renew(claims | {TaskId("nobody"): 1}, until=NOW + HOUR) == {"t1", "t2"}
+    assert await claim_polls(store, now=NOW + 30 * MINUTE) == []
+    assert await store.tasks.renew({}, until=NOW) == set()
+
+
+async def test_released_poll_is_due_when_told(store: Store) -> None:
+    """A claim that is given back is free, due at the given time, and no longer held."""
+    await add_tasks(store, in_progress())
+    [claimed] = await claim_polls(store)
+    await store.tasks.release({T1: claimed.fence}, due_at=NOW + 5 * SECOND)
+    assert await store.tasks.renew({T1: claimed.fence}, until=NOW + HOUR) == set()
+    assert await claim_polls(store, now=NOW + 4 * SECOND) == []
+    assert [task.id for task in await claim_polls(store, now=NOW + 5 * SECOND)] == ["t1"]
+
+
+async def test_release_does_not_wake_a_task_that_was_settled_meanwhile(store: Store) -> None:
+    """A task whose end was recorded during the claim stays at rest."""
+    await add_tasks(store, in_progress())
+    [claimed] = await claim_polls(store)
+    ended = replace(claimed, status=Status.COMPLETED, due_at=None, settled_at=NOW)
+    async with store.ledger.transaction() as transaction:
+        await transaction.save([ended])
+    await store.tasks.release({T1: claimed.fence}, due_at=NOW)
+    assert (await stored(store)).due_at is None
+    assert await claim_polls(store, now=NOW + HOUR) == []
+
+
+async def test_sweep_finds_abandoned_submissions_only(store: Store) -> None:
+    """Submissions whose lease is past are told, nothing else is, and none of them is submitted again."""
+    await add_tasks(store, a_task("t1"), in_progress("t2"))
+    [claimed] = await claim_submissions(store)
+    await add_tasks(store, a_task("t3"))
+    await claim_polls(store)
+    assert await store.tasks.sweep(now=NOW + LEASE - SECOND) == []
+    assert await store.tasks.sweep(now=NOW + LEASE) == [claimed]
+    again = await claim_submissions(store, now=NOW + HOUR)
+    assert [task.id for task in again] == ["t3"]
+
+
+async def test_released_submission_is_never_lost(store: Store) -> None:
+    """A submission that is given back stays submitting, and the sweep finds it."""
+    await add_tasks(store, a_task())
+    [claimed] = await claim_submissions(store)
+    await store.tasks.release({T1: claimed.fence}, due_at=NOW)
+    assert await claim_submissions(store) == []
+    assert [task.id for task in await store.tasks.sweep(now=NOW)] == ["t1"]
+
+
+async def test_no_limits_by_default(store: Store) -> None:
+    """Without limits, all that is due goes up."""
+    await add_tasks(
+        store, in_progress("t0", usage=Usage(cost="1000000")), *(a_task(f"q{number}") for number in range(9))
+    )
+    assert len(await claim_submissions(store, limits=NO_LIMITS)) == 9

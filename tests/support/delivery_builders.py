@@ -1,0 +1,287 @@
+"""What tests of dispatch and of handlers share: sample events, tools, a clock that is moved, a queue in memory."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+
+from service.deliveries.dispatcher import Dispatch
+from service.deliveries.handler_api import Event, Handle, Handler, Tools
+from service.deliveries.handler_slots import Places
+from service.domain.artifact import Artifact
+from service.domain.ports.queues import AttemptResult, Room
+from service.domain.ports.tasks import DeliveryView
+from service.domain.ports.unit_of_work import DeliveryClaim, EventRow
+from service.domain.task import EventType, Json, TaskId
+from service.domain.task_view import TaskView
+from tests.support.wait_until_idle import ended
+
+NOW = datetime(2026, 5, 6, 12, 9, 42, 123000, tzinfo=UTC)
+LEASE = timedelta(seconds=60)
+SCHEDULE = (timedelta(), timedelta(seconds=5), timedelta(seconds=30))
+PATIENCE = 5.0
+"""Seconds after which a test that waits for something gives up."""
+
+
+def view(**changes: Any) -> TaskView:
+    """Return a completed task with one video."""
+    fields: dict[str, Any] = {
+        "id": "task-1",
+        "model": "viduq2_pro_reference",
+        "status": "completed",
+        "upstream_id": "d758n65e878c73cmdg20",
+        "params": {"prompt": "a secret prompt", "duration": 5},
+        "metadata": {"chat": 42},
+        "progress": 1.0,
+        "output": [{"type": "video", "url": "https://files.example/film.mp4?sig=hidden"}],
+        "created_at": NOW,
+        "deadline_at": NOW + timedelta(hours=2),
+    }
+    return TaskView(**(fields | changes))
+
+
+def event(
+    type_: str = "task.completed", *, task: TaskView | None = None, payload: str | None = "the caller's"
+) -> Event:
+    """Return an event about a task."""
+    task = task or view()
+    return Event(id="event-1", type=type_, at=NOW, task=task, payload=payload, metadata=task.metadata, client="ann")
+
+
+@dataclass
+class Results:
+    """Remembers what was kept, and answers a refetch with `fresh`."""
+
+    fresh: list[Json] = field(default_factory=list)
+    kept: list[Artifact] = field(default_factory=list)
+    asked: int = 0
+
+    async def refetch(self, task_id: str) -> list[Json]:
+        """Return the fresh output."""
+        assert task_id
+        self.asked += 1
+        return self.fresh
+
+    async def keep(self, task_id: str, artifact: Artifact) -> None:
+        """Remember the artifact."""
+        assert task_id
+        self.kept.append(artifact)
+
+
+def tools(http: httpx.AsyncClient | None = None, *, results: Results | None = None, **changes: Any) -> Tools:
+    """Return tools around `http`; without one nothing may be dialled."""
+    given: dict[str, Any] = {
+        "http": http or httpx.AsyncClient(transport=httpx.MockTransport(_no_call)),
+        "log": logging.getLogger("boomerang.handlers.test"),
+        "results": results or Results(),
+        "now": lambda: NOW,
+        "message_id": "msg_1",
+    }
+    return Tools(**(given | changes))
+
+
+def _no_call(request: httpx.Request) -> httpx.Response:
+    raise AssertionError(f"no call was expected, and {request.url} was called")
+
+
+@dataclass
+class MovedClock:
+    """A clock that only moves when it is told to."""
+
+    at: datetime = NOW
+
+    def now(self) -> datetime:
+        """Return where the clock stands."""
+        return self.at
+
+
+class Bell:
+    """Remembers what rang."""
+
+    def __init__(self) -> None:
+        self.rung: list[str] = []
+        self.news = asyncio.Event()
+
+    def ring(self, *topics: str) -> None:
+        """Note the topics."""
+        self.rung += topics
+        self.news.set()
+
+    async def wait(self, topic: str, seconds: float) -> bool:
+        """Wait until anything rings."""
+        assert topic
+        async with asyncio.timeout(seconds):
+            return await self.news.wait()
+
+
+@dataclass
+class Row:
+    """A delivery in the queue's memory."""
+
+    claim: DeliveryClaim
+    due_at: datetime
+    leased_until: datetime | None = None
+    fence: int = 0
+    attempts: int = 0
+    status: str = "pending"
+
+
+class Queue:
+    """Implements `DeliveryQueue` in memory, without lanes. `broken` makes every call raise it."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, Row] = {}
+        self.results: list[AttemptResult] = []
+        self.batches: list[int] = []
+        self.released: list[str] = []
+        self.broken: Exception | None = None
+        self.finished = asyncio.Event()
+        self.renewed = asyncio.Event()
+        self.refused = asyncio.Event()
+        self.claiming = asyncio.Event()
+        self.held = asyncio.Event()
+        self.held.set()
+
+    def put(self, handler: str, **changes: Any) -> str:
+        """Add a delivery that is due now; return its id."""
+        claim = claim_for(handler, id=f"delivery-{len(self.rows) + 1}", **changes)
+        self.rows[claim.id] = Row(claim=claim, due_at=NOW)
+        return claim.id
+
+    async def claim(self, rooms: Sequence[Room], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
+        """Lease what is due; waits while `held` is cleared."""
+        self.claiming.set()
+        await self.held.wait()
+        self._raise_if_broken()
+        return [self._lease(row, until) for room in rooms for row in self._due(room, now)]
+
+    def _lease(self, row: Row, until: datetime) -> DeliveryClaim:
+        abandoned = row.leased_until is not None
+        row.leased_until, row.fence = until, row.fence + 1
+        return replace(row.claim, fence=row.fence, attempt=row.attempts + 1, abandoned=abandoned)
+
+    def _due(self, room: Room, now: datetime) -> list[Row]:
+        mine = [row for row in self.rows.values() if row.claim.handler in room.names]
+        shares = room.shares()
+        return [row for row in mine if self._free(row, now) and shares.take(row.claim.sharer)]
+
+    def _free(self, row: Row, now: datetime) -> bool:
+        return row.status == "pending" and row.due_at <= now and (row.leased_until is None or row.leased_until <= now)
+
+    async def finish(self, results: Sequence[AttemptResult]) -> set[str]:
+        """Store what fits its fence."""
+        self._raise_if_broken()
+        self.batches.append(len(results))
+        held = [result for result in results if self._holds(result.delivery_id, result.fence)]
+        for result in held:
+            row = self.rows[result.delivery_id]
+            row.status = "pending" if result.outcome == "retry" else result.outcome
+            row.due_at, row.leased_until, row.attempts = result.due_at or row.due_at, None, result.attempt
+        self.results += held
+        self.finished.set()
+        return {result.delivery_id for result in held}
+
+    def _holds(self, delivery_id: str, fence: int) -> bool:
+        row = self.rows[delivery_id]
+        return row.fence == fence and row.leased_until is not None and row.status == "pending"
+
+    async def pending_handlers(self) -> list[str]:
+        """Return what is waited for."""
+        self._raise_if_broken()
+        return sorted({row.claim.handler for row in self.rows.values() if row.status == "pending"})
+
+    async def renew(self, claims: Mapping[str, int], *, until: datetime) -> set[str]:
+        """Prolong what is held."""
+        self._raise_if_broken()
+        held = {delivery_id for delivery_id, fence in claims.items() if self._holds(delivery_id, fence)}
+        for delivery_id in held:
+            self.rows[delivery_id].leased_until = until
+        self.renewed.set()
+        return held
+
+    async def release(self, claims: Mapping[str, int]) -> None:
+        """Give back what is held."""
+        self._raise_if_broken()
+        for delivery_id, fence in claims.items():
+            if self._holds(delivery_id, fence):
+                self.rows[delivery_id].leased_until = None
+                self.released.append(delivery_id)
+
+    async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> list[str]:
+        """Not part of these tests."""
+        raise NotImplementedError
+
+    async def delivery(self, delivery_id: str) -> DeliveryView | None:
+        """Not part of these tests."""
+        raise NotImplementedError
+
+    def _raise_if_broken(self) -> None:
+        if self.broken:
+            self.refused.set()
+            raise self.broken
+
+
+def claim_for(handler: str, **changes: Any) -> DeliveryClaim:
+    """Return a delivery in hand."""
+    row = EventRow(
+        id="event-1",
+        task_id=TaskId("task-1"),
+        client="ada",
+        type=EventType.COMPLETED,
+        at=NOW,
+        data=view().to_json(),
+    )
+    given: dict[str, Any] = {
+        "id": "delivery-1",
+        "fence": 1,
+        "attempt": 1,
+        "handler": handler,
+        "message_id": "msg_1",
+        "target": {},
+        "event": row,
+        "payload": "the caller's",
+        "created_at": NOW,
+    }
+    return DeliveryClaim(**(given | changes))
+
+
+def handler(name: str, handle: Handle, **changes: Any) -> Handler:
+    """Return a handler of all events."""
+    return Handler(name=name, events=frozenset(EventType), handle=handle, **changes)
+
+
+@dataclass
+class Stage:
+    """A dispatch over a queue in memory, with all that a test looks at."""
+
+    queue: Queue
+    clock: MovedClock
+    bell: Bell
+    places: Places
+    dispatch: Dispatch
+
+    async def run_once(self) -> int:
+        """Run one round, wait until nothing is in hand, and return how many were started."""
+        started = await self.dispatch.round()
+        async with asyncio.timeout(PATIENCE):
+            await ended(self.dispatch)
+        return started
+
+
+def stage(
+    *handlers: Handler,
+    make_tools: Callable[[], Tools] = tools,
+    lease: timedelta = LEASE,
+    clock: MovedClock | None = None,
+    **changes: Any,
+) -> Stage:
+    """Return a dispatch of `handlers`."""
+    queue, clock, bell = Queue(), clock or MovedClock(), Bell()
+    places = Places(handlers, lease=lease, ring=lambda: bell.ring("dispatch"))
+    given: dict[str, Any] = {"schedule": SCHEDULE, "jitter": lambda: 0.0}
+    dispatch = Dispatch(queue, places, lambda _claim, _handler: make_tools(), clock, **(given | changes))
+    return Stage(queue=queue, clock=clock, bell=bell, places=places, dispatch=dispatch)

@@ -1,0 +1,227 @@
+"""One fake behind the HTTP edge, that does as it is told and remembers what it was asked."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+from starlette.types import ASGIApp
+
+from service.api.app import Services, create_app
+from service.domain.api_key import ApiKey
+from service.domain.blob import Input
+from service.domain.ports.health import Gauges
+from service.domain.ports.tasks import DeliveryView, TaskFilter
+from service.domain.task import Json, Status, Task, TaskId
+from service.domain.tokens import Claim
+from service.tasks.new_task import NewTask, check_new_task
+from tests.support.no_egress_guard import any_address
+
+NOW = datetime(2026, 5, 6, 12, 9, 42, tzinfo=UTC)
+PARTS = ("desk", "receiver", "replayer", "rounds", "library", "inputs", "deliveries", "health", "signals", "clock")
+KEYS = (
+    ApiKey(name="ann", key="key-of-ann"),
+    ApiKey(name="bob", key="key-of-bob"),
+    ApiKey(name="root", key="key-of-root", admin=True),
+)
+GOOD = {"model": "viduq2_pro_reference", "params": {"prompt": "a cat", "images": ["https://example.org/cat.png"]}}
+
+
+def a_task(number: int = 1, **changes: Any) -> Task:
+    """Return a queued task of the client `local`."""
+    task = Task(
+        id=TaskId(f"task-{number}"),
+        client="local",
+        provider="vtrix",
+        model="viduq2_pro_reference",
+        bucket="viduq2_pro_reference/5/720p",
+        created_at=NOW,
+        deadline_at=NOW + timedelta(hours=2),
+        params={"prompt": "a cat"},
+    )
+    return replace(task, **changes)
+
+
+def a_delivery(number: int = 1, **changes: Any) -> DeliveryView:
+    """Return a dead delivery of the client `local`."""
+    delivery = DeliveryView(
+        id=f"delivery-{number}",
+        task_id=TaskId("task-1"),
+        client="local",
+        event_id="event-1",
+        event_type="task.completed",
+        handler="webhook",
+        status="dead",
+        attempts=9,
+        due_at=None,
+        fault="destination",
+        last_error="404",
+        created_at=NOW,
+        finished_at=NOW,
+    )
+    return replace(delivery, **changes)
+
+
+@dataclass
+class World:
+    """Every use-case and port at once. `fails` is raised by whatever changes something; `on_wait` runs at each wait.
+
+    `told` is what the receiver says: whether the log has told of a callback.
+    """
+
+    tasks_by_id: dict[str, Task] = field(default_factory=dict)
+    deliveries_by_id: dict[str, DeliveryView] = field(default_factory=dict)
+    payloads: dict[str, str] = field(default_factory=dict)
+    created: bool = True
+    told: bool = False
+    fails: Exception | None = None
+    unready: str | None = None
+    accepted: list[NewTask] = field(default_factory=list)
+    received: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+    replayed: list[str] = field(default_factory=list)
+    filters: list[TaskFilter] = field(default_factory=list)
+    waits: list[tuple[str, float]] = field(default_factory=list)
+    on_wait: Callable[["World"], None] = lambda _: None
+    reading: Gauges = field(
+        default_factory=lambda: Gauges(
+            tasks={"queued": 3, "completed": 7},
+            deliveries={"dead": 2},
+            attempts={("webhook", "retry"): 5},
+            callbacks={"accepted": 11},
+            oldest_unsettled=timedelta(seconds=90),
+            oldest_due=timedelta(seconds=1.5),
+            in_doubt=1,
+        )
+    )
+
+    def add(self, *tasks: Task) -> Task:
+        """Put tasks into the store; return the last one."""
+        self.tasks_by_id.update({task.id: task for task in tasks})
+        return tasks[-1]
+
+    def settle(self, task_id: str = "task-1") -> None:
+        """Complete a task."""
+        self.tasks_by_id[task_id] = replace(self.tasks_by_id[task_id], status=Status.COMPLETED, settled_at=NOW)
+
+    def _maybe_fail(self) -> None:
+        if self.fails:
+            raise self.fails
+
+    async def accept(self, new: NewTask) -> tuple[Task, bool]:
+        """Check what is asked for as the desk does, remember it, and make a task of it."""
+        self._maybe_fail()
+        check_new_task(new, handlers=("log", "webhook"), refusal=any_address)
+        self.accepted.append(new)
+        return self.add(a_task(client=new.client)), self.created
+
+    async def cancel(self, task_id: TaskId) -> Task:
+        """Cancel a task."""
+        self._maybe_fail()
+        return self.add(replace(self.tasks_by_id[task_id], status=Status.CANCELED))
+
+    async def resubmit(self, task_id: TaskId) -> Task:
+        """Make task 2 of any task."""
+        self._maybe_fail()
+        return self.add(a_task(2, client=self.tasks_by_id[task_id].client, resubmission_of=task_id))
+
+    def vouch(self, token: str) -> Claim:
+        """Let every token pass: `receive` decides."""
+        return Claim(task_id=TaskId("t1"), submission=1, token=token)
+
+    async def receive(self, claim: Claim, headers: Mapping[str, str], body: bytes) -> bool:
+        """Remember a callback; return whether the log has told of it."""
+        self._maybe_fail()
+        self.received.append((claim.token, dict(headers), body))
+        return self.told
+
+    async def replay(self, ids: Sequence[str]) -> list[str]:
+        """Make dead deliveries pending."""
+        self._maybe_fail()
+        found = [each for each in ids if self.deliveries_by_id[each].status == "dead"]
+        for each in found:
+            self.deliveries_by_id[each] = replace(self.deliveries_by_id[each], status="pending")
+        self.replayed.extend(found)
+        return found
+
+    async def reconcile_once(self, *, begin_for: timedelta | None = None) -> Mapping[str, int]:
+        """Do one round."""
+        assert begin_for
+        self._maybe_fail()
+        return {"submitted": 1, "polled": 2, "dispatched": 3}
+
+    async def task(self, task_id: TaskId) -> Task | None:
+        """Return one task."""
+        return self.tasks_by_id.get(task_id)
+
+    async def tasks(self, wanted: TaskFilter) -> list[Task]:
+        """Return tasks, newest (last added) first."""
+        self.filters.append(wanted)
+        rows = [each for each in reversed(self.tasks_by_id.values()) if wanted.client in (None, each.client)]
+        ids = [each.id for each in rows]
+        start = ids.index(TaskId(wanted.cursor)) + 1 if wanted.cursor else 0
+        return rows[start : start + wanted.limit]
+
+    async def history(self, task_id: TaskId) -> list[Json]:
+        """Return one line."""
+        return [{"kind": "event", "task": task_id}]
+
+    async def deliveries(
+        self, *, client: str | None, status: str | None, handler: str | None, limit: int, cursor: str | None
+    ) -> list[DeliveryView]:
+        """Return deliveries, newest (last added) first."""
+        rows = [each for each in reversed(self.deliveries_by_id.values()) if client in (None, each.client)]
+        rows = [each for each in rows if status in (None, each.status) and handler in (None, each.handler)]
+        start = [each.id for each in rows].index(cursor) + 1 if cursor else 0
+        return rows[start : start + limit]
+
+    async def delivery(self, delivery_id: str) -> DeliveryView | None:
+        """Return one delivery."""
+        return self.deliveries_by_id.get(delivery_id)
+
+    async def load(self, task_id: TaskId) -> dict[str, Input]:
+        """Fail: the edge has no business with blobs."""
+        raise AssertionError(f"the blobs of {task_id} were read")
+
+    async def payload(self, task_id: TaskId) -> str | None:
+        """Return the caller's own payload."""
+        return self.payloads.get(task_id)
+
+    async def ready(self) -> str | None:
+        """Return what is wrong, None for nothing."""
+        self._maybe_fail()
+        return self.unready
+
+    async def gauges(self, now: datetime) -> Gauges:
+        """Return the reading, at the clock's time only."""
+        assert now == NOW
+        return self.reading
+
+    def now(self) -> datetime:
+        """Return the one moment that there is."""
+        return NOW
+
+    def ring(self, *topics: str) -> None:
+        """Ring for nobody."""
+
+    async def wait(self, topic: str, seconds: float) -> bool:
+        """Remember the wait, let happen what shall happen in it, and return at once."""
+        self.waits.append((topic, seconds))
+        self.on_wait(self)
+        return True
+
+
+def app_of(world: World, **services: Any) -> ASGIApp:
+    """Return the application over `world`, and `services` of its own."""
+    parts: dict[str, Any] = dict.fromkeys(PARTS, world)
+    return create_app(Services(**parts, **services))
+
+
+@asynccontextmanager
+async def client_of(app: ASGIApp, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
+    """Give a client that signs in with `key`; an exception that leaves the application fails the test."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
+        yield client

@@ -1,0 +1,220 @@
+"""Every error is a problem answer that says whose fault it is and gives nothing away."""
+
+from datetime import timedelta
+
+import httpx
+import pytest
+from starlette.requests import ClientDisconnect
+from structlog.testing import capture_logs
+
+from service.api.problems import problem_of
+from service.domain import errors
+from service.domain.errors import Fault
+from tests.unit.api.fakes import GOOD, World, a_delivery, a_task
+
+KINDS = [
+    (errors.InvalidParams([Fault(loc=("params",), msg="no")]), 422, "invalid-params"),
+    (errors.BadToken("x"), 403, "bad-token"),
+    (errors.BadSignature("x"), 403, "bad-signature"),
+    (errors.UnreadableBody("x"), 400, "unreadable-body"),
+    (errors.NotFound("x"), 404, "not-found"),
+    (errors.Conflict("x"), 409, "conflict"),
+    (errors.Throttled("x", retry_after=timedelta(seconds=1.5)), 503, "upstream-throttled"),
+    (errors.Paused("x", retry_after=timedelta(hours=1)), 503, "upstream-throttled"),
+    (errors.NeverLeft("x"), 502, "upstream-error"),
+    (errors.Refused("c", "x"), 502, "upstream-error"),
+    (errors.ReplyLost("x"), 502, "upstream-error"),
+    (errors.UnknownTask("x"), 502, "upstream-error"),
+    (errors.Unwell("x"), 502, "upstream-error"),
+    (errors.StoreUnavailable("x"), 503, "store-unavailable"),
+    (errors.SchemaBehind("x"), 503, "schema-behind"),
+    (errors.BadSetting("x"), 500, "internal-error"),
+    (errors.Retry("x"), 500, "internal-error"),
+    (ClientDisconnect("x"), 400, "body-incomplete"),
+    (RuntimeError("x"), 500, "internal-error"),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "kind"), KINDS, ids=lambda value: type(value).__name__)
+def test_each_error_of_the_tree_has_its_answer(error: Exception, status: int, kind: str) -> None:
+    """The status and type of an error's answer follow from who must act."""
+    problem = problem_of(error)
+    assert (problem.status, problem.kind) == (status, kind)
+
+
+def test_every_error_of_the_tree_is_in_the_table() -> None:
+    """An error that is added to the tree gets its row here."""
+    tree = {each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Exception)}
+    grouping = {errors.BoomerangError, errors.SenderError, errors.UpstreamError, errors.HandlerError}
+    left_out = {errors.OperatorError, errors.Reject, errors.BadHandler}  # never raised towards the edge
+    assert tree - grouping - left_out <= {type(error) for error, _, _ in KINDS}
+
+
+@pytest.mark.parametrize("error", [errors.Throttled("x"), errors.StoreUnavailable("x"), errors.SchemaBehind("x")])
+def test_what_passes_says_when_to_try_again(error: Exception) -> None:
+    """A 503 carries a Retry-After of whole seconds."""
+    assert int(problem_of(error).headers["Retry-After"]) >= 1
+
+
+def test_retry_after_is_rounded_up() -> None:
+    """The upstream's pause is never cut short."""
+    assert problem_of(errors.Throttled("x", retry_after=timedelta(seconds=1.5))).headers["Retry-After"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        ("GET", "/nope", 404, None),
+        ("GET", "/v1/tasks/", 404, None),
+        ("GET", "/v1/tasks/unknown", 404, None),
+        ("GET", "/v1/tasks/a%00b", 404, None),
+        ("GET", "/v1/tasks/a%20b", 404, None),
+        ("POST", "/v1/tasks/unknown/cancel", 404, None),
+        ("POST", "/v1/tasks/unknown/resubmit", 404, None),
+        ("GET", "/v1/tasks/unknown/events", 404, None),
+        ("POST", "/v1/deliveries/unknown/replay", 404, None),
+        ("DELETE", "/v1/tasks", 405, "GET, HEAD, POST"),
+        ("GET", "/v1/tasks/task-1/cancel", 405, "POST"),
+        ("OPTIONS", "/v1/tasks", 405, "GET, HEAD, POST"),
+        ("POST", "/healthz", 405, "GET, HEAD"),
+        ("GET", "/callbacks/abc", 405, "POST"),
+        ("GET", "/v1/models?x=1", 422, None),
+        ("POST", "/v1/reconcile?x=1", 422, None),
+    ],
+)
+async def test_a_wrong_address_or_method_is_a_problem(
+    client: httpx.AsyncClient, method: str, path: str, status: int, allow: str | None
+) -> None:
+    """Unknown paths and ids are 404, wrong methods 405 with every method that is allowed."""
+    answer = await client.request(method, path)
+    assert (answer.status_code, answer.headers.get("allow")) == (status, allow)
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["status"] == status
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ({}, b"{}", 415),
+        ({"Content-Type": "text/plain"}, b"{}", 415),
+        ({"Content-Type": "application/x-www-form-urlencoded"}, b"a=b", 415),
+        ({"Content-Type": "application/jsonx"}, b"{}", 415),
+        ({"Content-Type": "application/json", "Content-Encoding": "gzip"}, b"{}", 415),
+        ({"Content-Type": "application/json"}, b"", 400),
+        ({"Content-Type": "application/json"}, b"{", 400),
+        ({"Content-Type": "application/json"}, b"\xff", 400),
+        ({"Content-Type": "application/json"}, b'{"model":1,"model":2}', 400),
+        ({"Content-Type": "application/json"}, b'{"params":NaN}', 400),
+        ({"Content-Type": "application/json"}, b'{"params":"\\ud800"}', 400),
+        ({"Content-Type": "application/json"}, b"[" * 200_000, 400),
+        ({"Content-Type": "application/json"}, b"[" * 100 + b"]" * 100, 400),
+        ({"Content-Type": "application/json; charset=utf-8"}, b"{}", 422),
+        ({"Content-Type": 'application/json;charset="UTF-8"; v=1'}, b"{}", 422),
+        ({"Content-Type": "application/json; charset=us-ascii"}, b"{}", 422),
+        ({"Content-Type": "application/json; charset=utf-16"}, b"{}", 415),
+        ({"Content-Type": 'application/json; v=1; Charset = "iso-8859-1"'}, b"{}", 415),
+        ({"Content-Type": "application/json; charset="}, b"{}", 415),
+        ({"Content-Type": "application/json, application/json"}, b"{}", 415),
+        ({"Content-Type": "application/merge-patch+json"}, b"{}", 422),
+    ],
+)
+async def test_a_body_that_is_no_plain_json_is_refused(
+    client: httpx.AsyncClient, world: World, headers: dict[str, str], body: bytes, status: int
+) -> None:
+    """Other media types are 415, broken or ambiguous JSON is 400, a wrong shape 422."""
+    answer = await client.post("/v1/tasks", content=body, headers=headers)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert not world.accepted
+
+
+@pytest.mark.parametrize("second", ["text/plain", "application/json"])
+async def test_two_types_are_refused(client: httpx.AsyncClient, world: World, second: str) -> None:
+    """Whoever stands between may have looked at the other."""
+    types = [("Content-Type", "application/json"), ("Content-Type", second)]
+    answer = await client.post("/v1/tasks", content=b"{}", headers=types)
+    assert (answer.status_code, answer.json()["type"]) == (415, "urn:boomerang:problem:not-json")
+    codings = [("Content-Type", "application/json"), ("Content-Encoding", "identity"), ("Content-Encoding", "gzip")]
+    assert (await client.post("/v1/tasks", content=b"{}", headers=codings)).status_code == 415
+    assert not world.accepted
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/v1/tasks", "/callbacks/token"])
+async def test_two_hosts_are_refused(client: httpx.AsyncClient, world: World, path: str) -> None:
+    """Whoever stands between may have looked at the other: nobody is served, not even whoever calls back."""
+    hosts = [("Host", "localhost"), ("Host", "example.org")]
+    answer = await client.request("POST" if "token" in path else "GET", path, content=b"{}", headers=hosts)
+    assert (answer.status_code, answer.json()["type"]) == (400, "urn:boomerang:problem:repeated-host")
+    assert not world.received
+
+
+async def test_what_nobody_foresaw_is_told_by_its_id_alone(client: httpx.AsyncClient, world: World) -> None:
+    """The answer and the log share an id; neither holds the words of the error, which may quote a body."""
+    world.fails = RuntimeError("parameters: the secret prompt")
+    with capture_logs() as lines:
+        answer = await client.post("/v1/tasks", json=GOOD)
+    assert answer.status_code == 500
+    (line,) = [line for line in lines if line["event"] == "request_failed"]
+    assert answer.json()["error_id"] == line["error_id"]
+    assert "fakes.py" in line["where"]
+    assert "secret" not in answer.text + str(lines)
+
+
+async def test_a_store_that_cannot_write_is_503(client: httpx.AsyncClient, world: World) -> None:
+    """The client may try again; the store's own words stay here."""
+    world.fails = errors.StoreUnavailable("disk full: /srv/db")
+    answer = await client.post("/v1/tasks", json=GOOD)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    assert "/srv" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/nope", "/v1/tasks", "/v1/tasks/unknown"])
+async def test_every_answer_carries_safe_headers(client: httpx.AsyncClient, path: str) -> None:
+    """No answer is sniffed, stored or framed, none is opened to other origins."""
+    answer = await client.get(path)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "no-store"
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize(("given", "kept"), [("abc-1.2_3", True), ("a b", False), ("x" * 129, False), ('a"b', False)])
+async def test_a_plain_request_id_comes_back(client: httpx.AsyncClient, given: str, kept: bool) -> None:
+    """A caller's id is used when it is plain; otherwise the request gets one of ours."""
+    answer = await client.get("/healthz", headers={"X-Request-ID": given})
+    assert (answer.headers["x-request-id"] == given) is kept
+    assert len(answer.headers["x-request-id"]) > 0
+
+
+async def test_each_request_is_one_line_without_its_path(client: httpx.AsyncClient, world: World) -> None:
+    """The line names the template of the route, so that no token gets into it."""
+    world.add(a_task())
+    with capture_logs() as lines:
+        await client.get("/v1/tasks/task-1", headers={"X-Request-ID": "r1"})
+        await client.post("/callbacks/the-token", content=b"{}")
+        await client.get("/callbacks/the-token")
+    assert [line["route"] for line in lines] == ["/v1/tasks/{id}", "/callbacks/{token}", "unmatched"]
+    assert [line["status"] for line in lines] == [200, 204, 405]
+    assert (lines[0]["method"], lines[0]["client"], lines[0]["request_id"]) == ("GET", "local", "r1")
+    assert "the-token" not in str(lines)
+
+
+async def test_the_line_names_the_task_that_a_request_is_about(client: httpx.AsyncClient, world: World) -> None:
+    """A task that was found, made, or called back about; what somebody made up stands in no line."""
+    world.add(a_task())
+    world.deliveries_by_id["delivery-1"] = a_delivery()
+    with capture_logs() as lines:
+        await client.get("/v1/tasks/task-1")
+        await client.get("/v1/tasks/made-up")
+        await client.post("/v1/tasks", json=GOOD)
+        await client.post("/v1/tasks", json={})
+        await client.post("/callbacks/the-token", content=b"{}")
+        await client.get("/v1/deliveries/delivery-1")
+    assert [line.get("task") for line in lines] == ["task-1", None, "task-1", None, "t1", "task-1"]
+
+
+async def test_callback_of_a_crowd_has_its_line_with_the_others(client: httpx.AsyncClient, world: World) -> None:
+    """What the receiver's line has told of already is not told again."""
+    world.told = True
+    with capture_logs() as lines:
+        await client.post("/callbacks/the-token", content=b"{}")
+    assert lines == []

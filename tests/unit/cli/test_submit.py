@@ -1,0 +1,200 @@
+"""The command `boomerang submit`, against a stand-in for the service over real HTTP."""
+
+import base64
+import json
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from tests.support.sample_media import image, video
+from tests.unit.cli.fake_service import FakeService, fake_service, problem, run, task
+
+
+@pytest.fixture
+def service() -> Iterator[FakeService]:
+    """Run a stand-in for the service."""
+    with fake_service() as fake:
+        yield fake
+
+
+def test_submit_sends_files_as_data_uris_and_values_with_their_types(service: FakeService, tmp_path: Path) -> None:
+    """Files go up with the type of their content, addresses stay, and values that are JSON are sent as JSON."""
+    (tmp_path / "mislabelled.jpg").write_bytes(image("PNG"))
+    (tmp_path / "clip").write_bytes(video())
+    service.on("POST /v1/tasks", (202, task(status="queued", progress=None)))
+    result = run(
+        *("submit", "--prompt", "A walk", "--image", str(tmp_path / "mislabelled.jpg")),
+        *("--image", "https://example.org/i.png", "--video", str(tmp_path / "clip")),
+        *("--param", "duration=8", "--param", "bgm=true", "--param", "aspect_ratio=9:16"),
+        *("--metadata", "chat=42", "--notify", "https://example.org/hook"),
+        url=service.url,
+    )
+    assert result.exit_code == 0, result.stderr
+    (asked,) = service.asked
+    picture, film = base64.b64encode(image("PNG")).decode(), base64.b64encode(video()).decode()
+    assert asked.body == {
+        "model": "viduq2_pro_reference",
+        "params": {
+            "prompt": "A walk",
+            "images": [f"data:image/png;base64,{picture}", "https://example.org/i.png"],
+            "videos": [f"data:video/mp4;base64,{film}"],
+            "duration": 8,
+            "bgm": True,
+            "aspect_ratio": "9:16",
+        },
+        "metadata": {"chat": 42},
+        "notify": [{"handler": "webhook", "url": "https://example.org/hook"}],
+    }
+    assert result.stdout == ""
+    assert result.stderr.startswith("Submitted 0198c2\n")
+    assert "boomerang watch 0198c2" in result.stderr
+    assert "warning 1  bgm has no effect" in result.stderr
+
+
+def test_each_submission_has_an_idempotency_key_of_its_own(service: FakeService) -> None:
+    """Two submissions are two tasks, unless the caller names the key."""
+    service.on("POST /v1/tasks", (202, task()))
+    for more in ([], [], ["--idempotency-key", "mine"]):
+        run("submit", "--prompt", "A walk", *more, url=service.url)
+    keys = [asked.headers["idempotency-key"] for asked in service.asked]
+    assert keys[2] == "mine"
+    assert len(set(keys)) == 3
+
+
+def test_metadata_may_be_one_json_object(service: FakeService) -> None:
+    """A JSON object is taken as it is."""
+    service.on("POST /v1/tasks", (202, task()))
+    run("submit", "--prompt", "A walk", "--metadata", '{"chat": {"id": 1}}', url=service.url)
+    assert service.asked[0].body["metadata"] == {"chat": {"id": 1}}
+
+
+def test_wait_follows_the_task_to_its_end_and_prints_only_json(service: FakeService) -> None:
+    """With --wait --json the answer on standard output is the ended task, and nothing else."""
+    service.on("POST /v1/tasks", (202, task(status="queued", progress=None)))
+    service.on("GET /v1/tasks/0198c2", (200, task(status="in_progress", progress=0.4)), (200, task()))
+    result = run("submit", "--prompt", "A walk", "--wait", "--json", url=service.url)
+    assert result.exit_code == 0
+    assert json.loads(result.stdout) == task()
+    assert "in_progress 40%" in result.stderr
+    assert [asked.path for asked in service.asked[1:]] == ["/v1/tasks/0198c2?wait=1"] * 2
+
+
+def test_whoever_waits_is_told_why_the_task_waits(service: FakeService) -> None:
+    """The task's note is shown while it is followed, and each note once."""
+    waits = task(status="queued", progress=None, note="waits to be submitted again: refused")
+    service.on("POST /v1/tasks", (202, task(status="queued", progress=None)))
+    service.on("GET /v1/tasks/0198c2", (200, waits), (200, waits), (200, task()))
+    told = run("submit", "--prompt", "A walk", "--wait", url=service.url).stderr
+    assert told.count("waits to be submitted again: refused") == 1
+
+
+@pytest.mark.parametrize("status", ["failed", "canceled", "expired"])
+def test_a_task_that_did_not_complete_ends_with_1(service: FakeService, status: str) -> None:
+    """Whoever waits in a script sees by the exit code that there is no video, and reads why."""
+    ended = task(status=status, output=[], error={"code": "002014001", "message": "video generation failed"})
+    service.on("POST /v1/tasks", (202, task(status="queued")))
+    service.on("GET /v1/tasks/0198c2", (200, ended))
+    result = run("submit", "--prompt", "A walk", "--wait", url=service.url)
+    assert result.exit_code == 1
+    assert "video generation failed (002014001)" in result.stderr
+    assert f"Submitted 0198c2\n    {status}" in result.stderr
+
+
+def test_waiting_outlives_a_restart_of_the_service(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer of "not now" is asked again; the task has long been taken."""
+    pauses: list[float] = []
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("service.cli.progress.anyio.sleep", pause)
+    service.on("POST /v1/tasks", (202, task(status="queued")))
+    service.on("GET /v1/tasks/0198c2", (503, problem("the database is locked")), (502, "<html>"), (200, task()))
+    assert run("submit", "--prompt", "A walk", "--wait", url=service.url).exit_code == 0
+    assert len(pauses) == 2
+
+
+def test_every_fault_is_told_with_its_place(service: FakeService) -> None:
+    """A refusal shows all faults, each with where it stands; it is wrong use."""
+    faults = [
+        {"loc": ["params", "images", 0], "msg": "is too small"},
+        {"loc": ["params", "duration"], "msg": "is text"},
+    ]
+    service.on("POST /v1/tasks", (422, problem("the parameters break limits", errors=faults)))
+    result = run("submit", "--prompt", "A walk", url=service.url)
+    assert result.exit_code == 2
+    assert "Error: the parameters break limits" in result.stderr
+    assert "  params.images.0: is too small" in result.stderr
+    assert "  params.duration: is text" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--image", "nowhere.png"], "nowhere.png: No such file"),
+        (["--image", __file__], "is no image that the model takes: png, jpeg, webp"),
+        (["--video", __file__], "is no video that the model takes: mp4, mov, avi"),
+        (["--param", "duration"], "'duration' must be NAME=VALUE"),
+        (["--param", "seed=1", "--param", "seed=2"], "seed is given twice"),
+        (["--metadata", "{broken"], "must be NAME=VALUE or a JSON object"),
+        (["--url", "localhost:8080"], "is no address of a service"),
+        (["--param", "prompt=A run"], "prompt is what --prompt gives; leave one of the two out"),
+        (["--image", "https://e.org/a.png", "--param", "images=[]"], "images is what --image gives"),
+        (["--video", "https://e.org/a.mp4", "--param", "videos=[]"], "videos is what --video gives"),
+        (["--image", ""], "--image: is empty; give a file or an address"),
+        (["--image", "/dev/zero"], "/dev/zero is neither a file nor a pipe"),
+        (["--video", "/dev/null"], "/dev/null is neither a file nor a pipe"),
+        (["--image", "/"], "/: Is a directory"),
+        (["--idempotency-key", ""], "without the option each submission gets a fresh key"),
+        (["--idempotency-key", " "], "without the option each submission gets a fresh key"),
+        (["--idempotency-key", "clé"], "printable ASCII characters"),
+        (["--idempotency-key", "k" * 256], "must be 1 to 255"),
+        (["--speed", "9"], "No such option"),
+    ],
+)
+def test_wrong_use_ends_with_2_before_anything_is_sent(service: FakeService, more: list[str], words: str) -> None:
+    """What is wrong on the command line is told at once, without a request."""
+    result = run("submit", "--prompt", "A walk", *more, url=service.url)
+    assert result.exit_code == 2
+    assert words in " ".join(result.stderr.split())
+    assert service.asked == []
+
+
+def test_a_file_that_no_request_can_carry_is_refused(service: FakeService, tmp_path: Path) -> None:
+    """A file over 20 MB is refused with the mend: an address."""
+    with (tmp_path / "big.png").open("wb") as file:
+        file.truncate(21 * 1024 * 1024)
+    result = run("submit", "--prompt", "A walk", "--image", str(tmp_path / "big.png"), url=service.url)
+    assert result.exit_code == 2
+    assert "larger than 20 MB" in result.stderr
+    assert service.asked == []
+
+
+@pytest.mark.parametrize("size", [0, 21 * 1024 * 1024])
+def test_a_pipe_is_read_no_further_than_a_request_can_carry(service: FakeService, tmp_path: Path, size: int) -> None:
+    """What another program makes may be submitted, and one that makes bytes for ever keeps nobody waiting."""
+    service.on("POST /v1/tasks", (202, task()))
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        with suppress(BrokenPipeError), pipe.open("wb") as file:
+            file.write(image("PNG") + bytes(size))
+
+    writer = Thread(target=write, daemon=True)
+    writer.start()
+    result = run("submit", "--prompt", "A walk", "--image", str(pipe), url=service.url)
+    writer.join(timeout=10)
+    assert (result.exit_code, len(service.asked)) == ((2, 0) if size else (0, 1))
+    assert ("larger than 20 MB" in result.stderr) == bool(size)
+
+
+def test_media_may_come_as_a_parameter_where_no_option_gives_them(service: FakeService) -> None:
+    """A list of addresses is as good as one option for each."""
+    service.on("POST /v1/tasks", (202, task()))
+    run("submit", "--prompt", "A walk", "--param", 'images=["https://e.org/a.png"]', url=service.url)
+    assert service.asked[0].body["params"] == {"prompt": "A walk", "images": ["https://e.org/a.png"]}

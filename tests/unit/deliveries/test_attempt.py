@@ -1,0 +1,161 @@
+"""What the end of an attempt means: a pure decision."""
+
+import asyncio
+import socket
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from service.deliveries.attempt import LONGEST_DELAY, MOST_TEXT, Trial, describe_error, event_of, fault_of, judge
+from service.domain.artifact import Artifact
+from service.domain.errors import Reject, Retry, StoreUnavailable, Unwell
+from service.domain.task import EventType
+from tests.support.delivery_builders import NOW, SCHEDULE, claim_for, view
+
+REQUEST = httpx.Request("GET", "https://ada:pw@files.example/film.mp4?sig=hidden")
+
+
+def trial(**changes: Any) -> Trial:
+    """Return the first of three attempts."""
+    given: dict[str, Any] = {"attempt": 1, "limit": 3, "schedule": SCHEDULE, "now": NOW, "jitter": 0.0}
+    return Trial(**(given | changes))
+
+
+def _status_error(status: int) -> httpx.HTTPStatusError:
+    return httpx.HTTPStatusError("no", request=REQUEST, response=httpx.Response(status, request=REQUEST))
+
+
+def test_no_error_is_delivered() -> None:
+    """An attempt that ends without an error is delivered, and nothing more is due."""
+    verdict = judge(None, trial())
+    assert (verdict.outcome, verdict.due_at, verdict.error, verdict.fault) == ("delivered", None, None, None)
+
+
+@pytest.mark.parametrize(("attempt", "pause"), [(1, 5), (2, 30)])
+def test_a_failure_is_due_after_the_schedules_pause(attempt: int, pause: int) -> None:
+    """The pause before attempt k + 1 is the schedule's entry k."""
+    verdict = judge(ValueError("x"), trial(attempt=attempt))
+    assert (verdict.outcome, verdict.due_at) == ("retry", NOW + timedelta(seconds=pause))
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), Retry("later"), Retry("later", after=5)])
+def test_the_last_attempt_is_dead(error: Exception) -> None:
+    """After the last attempt no error leads to another one, not even a Retry."""
+    verdict = judge(error, trial(attempt=3))
+    assert (verdict.outcome, verdict.due_at) == ("dead", None)
+
+
+@pytest.mark.parametrize(
+    ("after", "pause"),
+    [(timedelta(minutes=7), timedelta(minutes=7)), (-5, timedelta()), (timedelta(days=999_999), LONGEST_DELAY)],
+)
+def test_retry_after_is_bounded(after: timedelta | float, pause: timedelta) -> None:
+    """A handler's own pause counts, never into the past and at most 30 days."""
+    assert judge(Retry(after=after), trial()).due_at == NOW + pause
+
+
+def test_retry_without_a_pause_follows_the_schedule() -> None:
+    """Retry without `after` is due as any failure is."""
+    assert judge(Retry("later"), trial()).due_at == NOW + timedelta(seconds=5)
+
+
+def test_a_reject_inside_a_group_decides() -> None:
+    """A handler that works in a task group may reject from within it."""
+    group = ExceptionGroup("both", [ValueError("x"), ExceptionGroup("inner", [Reject("never")])])
+    verdict = judge(group, trial())
+    assert (verdict.outcome, verdict.error) == ("dead", "Reject: never")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Reject("no"),
+        Retry("later"),
+        _status_error(404),
+        _status_error(500),
+        httpx.ConnectError("refused"),
+        httpx.ReadTimeout("slow"),
+        httpx.TooManyRedirects("round"),
+        httpx.InvalidURL("no"),
+        TimeoutError("slow"),
+        ConnectionResetError("reset"),
+        socket.gaierror("no such host"),
+        Unwell("HTML"),
+    ],
+)
+def test_the_destination_is_to_blame(error: Exception) -> None:
+    """What the other end refuses, fails or is silent about is the destination's fault."""
+    assert fault_of(error) == "destination"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TypeError("x"), KeyError("x"), AssertionError(), OSError(28, "no space"), StoreUnavailable("x"), SystemExit(1)],
+)
+def test_we_are_to_blame(error: BaseException) -> None:
+    """Bugs, a full disk and our own database are our fault."""
+    assert fault_of(error) == "ours"
+
+
+def test_a_pause_that_is_no_time_is_the_handlers_error() -> None:
+    """A header's text is refused where it is given, so that the attempt counts as any that fails."""
+    with pytest.raises(TypeError, match="takes seconds or a timedelta, not str"):
+        Retry("busy", after="30")  # type: ignore[arg-type] # the mistake that is meant
+
+
+def test_an_errors_text_is_one_bounded_line() -> None:
+    """Line breaks, control characters and length never reach the record."""
+    text = describe_error(ValueError("a\nb\x1b[31m\x00c\u202e" + "d" * 2000))
+    assert text.startswith("ValueError: a b [31m c d")
+    assert len(text) == MOST_TEXT
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "for url 'https://ada:hidden@files.example/film'",
+        "for url 'https://files.example/film?X-Signature=hidden'",
+        "for url https://files.example/film?sig=hidden and more",
+        "secret whsec_hidden",
+        "Authorization: Bearer hidden",
+        "the entry's own: hidden",
+    ],
+)
+def test_an_errors_text_has_no_secrets(message: str) -> None:
+    """Credentials, query strings and secrets are cut out of an error's text, and the rest stays."""
+    text = describe_error(ValueError(message), secrets=["hidden"] if "own" in message else [])
+    assert "hidden" not in text
+    assert text.startswith("ValueError: ")
+
+
+def test_an_error_without_words_is_its_class() -> None:
+    """An error without a message is told by its class."""
+    assert describe_error(asyncio.CancelledError()) == "CancelledError"
+
+
+class Speechless(Exception):
+    """An error that fails to describe itself."""
+
+    def __str__(self) -> str:
+        """Fail."""
+        raise KeyError("words")
+
+
+def test_an_error_that_cannot_be_told_is_judged_all_the_same() -> None:
+    """A handler's error whose text cannot be made is a failed attempt like any other."""
+    verdict = judge(Speechless(), trial())
+    assert (verdict.outcome, verdict.error) == ("retry", "Speechless: (it cannot be told)")
+
+
+def test_an_events_artifact_is_carried() -> None:
+    """The event that something was kept says what."""
+    artifact = Artifact(url="u", archived_url="file:///a", media_type="video/mp4", bytes=3, sha256="00")
+    claim = claim_for("guest")
+    claim.event.data["artifact"] = asdict(artifact)
+    event = event_of(claim)
+    assert event.artifact == artifact
+    assert (event.task, event.type, event.client) == (view(), EventType.COMPLETED, claim.event.client)
+    assert event.client

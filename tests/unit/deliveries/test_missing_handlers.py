@@ -1,0 +1,50 @@
+"""Deliveries that wait for a handler which is not loaded are told of, once each."""
+
+import pytest
+import structlog
+
+from service.deliveries.handler_api import Event, Tools
+from service.deliveries.missing_handlers import Orphans
+from service.domain.errors import StoreUnavailable
+from tests.support.delivery_builders import Queue, handler
+
+
+async def taken(event: Event, tools: Tools) -> None:
+    """Take any event."""
+
+
+async def look(orphans: Orphans) -> list[str]:
+    """Look once, and return the handlers that a warning names."""
+    with structlog.testing.capture_logs() as lines:
+        await orphans.look()
+    assert all(line["log_level"] == "warning" and line["mend"] for line in lines)
+    return [line["handler"] for line in lines]
+
+
+async def test_handlers_that_are_missing_are_told_once() -> None:
+    """A loaded one by any of its names is not missing; one whose deliveries are gone and come again is told again."""
+    queue = Queue()
+    queue.put("log")
+    queue.put("paper")
+    orphans = Orphans(queue, [handler("log", taken), handler("mail", taken, aliases=("paper",))])
+    assert await look(orphans) == []
+    lost = queue.put("pigeon")
+    queue.put("owl")
+    assert await look(orphans) == ["owl", "pigeon"]
+    assert await look(orphans) == []
+    queue.rows[lost].status = "dead"
+    assert await orphans.look() == {"owl"}
+    queue.rows[lost].status = "pending"
+    assert await look(orphans) == ["pigeon"]
+
+
+async def test_a_look_that_failed_forgets_nothing() -> None:
+    """What could not be read is read by the next look."""
+    queue = Queue()
+    queue.put("pigeon")
+    orphans = Orphans(queue, [])
+    queue.broken = StoreUnavailable("locked")
+    with pytest.raises(StoreUnavailable):
+        await orphans.look()
+    queue.broken = None
+    assert await look(orphans) == ["pigeon"]

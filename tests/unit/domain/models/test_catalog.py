@@ -1,0 +1,113 @@
+"""The table of models, its JSON Schema, and the key under which run times are learned."""
+
+import re
+from typing import Any
+
+import pytest
+
+from service.domain.models.catalog import MODELS, json_schema, known_models
+from service.domain.models.parameter_types import Flag
+from service.domain.models.validation import duration_bucket
+from tests.support.sample_media import MODEL, params
+
+
+def test_one_model_is_known() -> None:
+    """The table holds viduq2_pro_reference under its own name."""
+    assert known_models() == ("viduq2_pro_reference",)
+    assert json_schema("viduq2_pro_reference")["title"] == "viduq2_pro_reference"
+
+
+def test_every_line_of_the_page_is_a_parameter() -> None:
+    """The model has exactly the parameters of its API page."""
+    page = """images videos prompt bgm duration seed aspect_ratio resolution payload off_peak watermark wm_position
+    wm_url meta_data callback_url"""
+    assert [parameter.name for parameter in MODELS[MODEL].parameters] == page.split()
+
+
+def test_rules_name_parameters_that_exist() -> None:
+    """Whatever a model's rules refer to is one of its parameters, and no name stands twice."""
+    for model in MODELS.values():
+        names = [parameter.name for parameter in model.parameters]
+        assert len(names) == len(set(names))
+        referred = {*model.run_time_by, *(name for rule in model.no_effect for name in (rule.name, *rule.when))}
+        assert referred <= set(names)
+
+
+def test_schema_says_what_the_check_enforces() -> None:
+    """The JSON Schema carries the limits of the page."""
+    schema: Any = json_schema(MODEL)
+    properties = schema["properties"]
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert schema["required"] == ["images", "prompt"]
+    assert schema["additionalProperties"] is False
+    assert (properties["images"]["minItems"], properties["images"]["maxItems"]) == (1, 7)
+    assert properties["videos"]["maxItems"] == 2
+    assert properties["prompt"]["maxLength"] == 5000
+    assert properties["duration"] | {"description": ""} == {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 10,
+        "default": 5,
+        "description": "",
+    }
+    assert properties["resolution"]["enum"] == ["540p", "720p", "1080p"]
+    assert schema["allOf"][0]["then"] == {"properties": {"images": {"maxItems": 4}}}
+
+
+def test_schema_refuses_off_peak_until_it_is_allowed() -> None:
+    """off_peak can only be false in the schema while the service refuses it."""
+    closed: Any = json_schema(MODEL)
+    opened: Any = json_schema(MODEL, allow_off_peak=True)
+    assert closed["properties"]["off_peak"]["const"] is False
+    assert "const" not in opened["properties"]["off_peak"]
+
+
+def test_schema_patterns_tell_addresses_from_inline_media() -> None:
+    """The two patterns of an item accept what they are for, and nothing else."""
+    schema: Any = json_schema(MODEL)
+    address, inline = (each["pattern"] for each in schema["properties"]["images"]["items"]["anyOf"])
+    assert re.search(address, "https://example.org/cat.png")
+    assert not re.search(address, "ftp://example.org/cat.png")
+    assert re.search(inline, "data:image/png;base64,AAAA")
+    assert not re.search(inline, "data:image/gif;base64,AAAA")
+
+
+def test_schema_of_an_unknown_model_is_a_key_error() -> None:
+    """Asking for a model that is not there is answered as a mapping does."""
+    with pytest.raises(KeyError):
+        json_schema("gpt")
+
+
+def test_changing_a_schema_changes_no_other() -> None:
+    """Each schema is the caller's own."""
+    first: Any = json_schema(MODEL)
+    first["properties"]["wm_url"]["type"] = "integer"
+    second: Any = json_schema(MODEL)
+    assert second["properties"]["wm_url"]["type"] == "string"
+
+
+@pytest.mark.parametrize(
+    ("more", "bucket"),
+    [
+        ({}, "5/720p"),
+        ({"duration": 5, "resolution": "720p", "videos": [], "off_peak": False}, "5/720p"),
+        ({"duration": 0, "resolution": "1080p"}, "0/1080p"),
+        ({"videos": ["https://example.org/cat.mp4"]}, "5/720p/videos"),
+        ({"off_peak": True}, "5/720p/off_peak"),
+        ({"prompt": "another", "seed": 7, "bgm": True}, "5/720p"),
+    ],
+)
+def test_bucket_holds_what_decides_the_run_time(more: dict[str, Any], bucket: str) -> None:
+    """Tasks that run alike share a key, defaults applied; tasks that differ in run time do not."""
+    assert duration_bucket(MODEL, params(**more)) == f"{MODEL}/{bucket}"
+
+
+def test_bucket_of_a_model_that_left_the_table_is_its_name() -> None:
+    """A stored task of a model that is no longer known still has a key."""
+    assert duration_bucket("gone", params()) == "gone"
+
+
+def test_only_off_peak_is_unavailable() -> None:
+    """No other switch is refused."""
+    flags = {each.name: each.kind for each in MODELS[MODEL].parameters if isinstance(each.kind, Flag)}
+    assert [name for name, kind in flags.items() if kind.unavailable] == ["off_peak"]

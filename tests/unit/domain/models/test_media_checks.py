@@ -1,0 +1,188 @@
+"""Images and videos in the parameters: counts, addresses and data URIs."""
+
+import base64
+import hashlib
+from typing import Any
+
+import pytest
+
+from service.domain.errors import Fault, InvalidParams
+from service.domain.media.limits import Inspector
+from service.domain.models.validation import Checked, check, restore
+from service.tasks.media_inspector import MediaInspector
+from tests.support.sample_media import MODEL, image, params, uri, video
+
+PNG = uri("image/png", image())
+URL = "https://example.org/cat.png"
+
+
+def checked(inspect: Inspector | None = None, /, **more: Any) -> Checked:
+    """Check parameters, opening inline media for real unless told otherwise."""
+    return check(MODEL, params(**more), inspect=inspect or MediaInspector())
+
+
+def faults(inspect: Inspector | None = None, /, **more: Any) -> tuple[Fault, ...]:
+    """Return the faults of what must be refused."""
+    with pytest.raises(InvalidParams) as caught:
+        checked(inspect, **more)
+    return caught.value.faults
+
+
+def message(inspect: Inspector | None = None, /, **more: Any) -> str:
+    """Return the message of the one fault that is expected, about the first item of a list."""
+    (fault,) = faults(inspect, **more)
+    assert fault.loc[:1] + fault.loc[2:] == ("params", 0)
+    return fault.msg
+
+
+@pytest.mark.parametrize(("images", "videos"), [(1, 0), (7, 0), (1, 1), (4, 1), (4, 2)])
+def test_counts_inside_the_limits_pass(images: int, videos: int) -> None:
+    """1 to 7 images, or 1 to 4 with 1 or 2 videos."""
+    given = {"images": [URL] * images, "videos": [URL] * videos}
+    assert checked(**given).params == params(**given)
+
+
+@pytest.mark.parametrize(
+    ("images", "videos", "place", "limit"),
+    [
+        (0, 0, "images", "1 to 7"),
+        (8, 0, "images", "1 to 7"),
+        (0, 1, "images", "1 to 4"),
+        (5, 1, "images", "1 to 4 images when videos are given, holds 5: remove 1"),
+        (7, 2, "images", "1 to 4"),
+        (1, 3, "videos", "0 to 2"),
+        (100_000, 0, "images", "remove 99993"),
+    ],
+)
+def test_counts_past_the_limits_are_one_fault(images: int, videos: int, place: str, limit: str) -> None:
+    """Too few or too many is told once, with the limit that holds here."""
+    (fault,) = faults(images=[URL] * images, videos=[URL] * videos)
+    assert fault.loc == ("params", place)
+    assert limit in fault.msg
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://example.org",
+        "HTTPS://EXAMPLE.ORG/A.PNG?x=1#y",
+        "https://user:secret@example.org:8443/%20",
+        "https://例え.jp/猫",
+    ],
+)
+def test_addresses_stay_as_they_are(address: str) -> None:
+    """An http or https address is passed on untouched, and is no input."""
+    result = checked(images=[address])
+    assert result.params["images"] == [address]
+    assert result.inputs == ()
+
+
+@pytest.mark.parametrize("item", ["", "cat.png", "iVBORw0KGgo=", "//example.org/cat.png", 5, None, ["x"], {"url": URL}])
+def test_item_that_is_neither_address_nor_data_uri(item: object) -> None:
+    """The message says both forms that an item may have."""
+    text = message(images=[item])
+    assert "http or https address" in text
+    assert "data:image/png;base64," in text
+
+
+@pytest.mark.parametrize(
+    "item", ["ftp://example.org/cat.png", "file:///etc/passwd", "https://", "https:///x", "http://[x/"]
+)
+def test_address_of_another_scheme_or_without_host(item: str) -> None:
+    """Only http and https with a host are addresses."""
+    assert "http or https address with a host" in message(images=[item])
+
+
+def test_inline_media_leave_a_descriptor_and_become_inputs() -> None:
+    """An inline value is replaced by its type, size and digest; its bytes stand apart, under its place."""
+    data, clip = image("JPEG"), video()
+    result = checked(images=[URL, uri("image/jpeg", data)], videos=[uri("video/mp4", clip)])
+    digest = hashlib.sha256(data).hexdigest()
+    assert result.params["images"] == [URL, {"media_type": "image/jpeg", "bytes": len(data), "sha256": digest}]
+    assert [(each.place, each.media_type, each.data) for each in result.inputs] == [
+        ("images.1", "image/jpeg", data),
+        ("videos.0", "video/mp4", clip),
+    ]
+    assert result.inputs[0].sha256 == digest
+
+
+def test_restore_puts_inline_media_back() -> None:
+    """What goes up is what the caller gave, to the letter."""
+    given = params(images=[URL, PNG], videos=[uri("video/mp4", video())], seed=3)
+    result = checked(**given)
+    assert restore(result.params, {each.place: each for each in result.inputs}) == given
+
+
+def test_restore_names_an_input_that_is_gone() -> None:
+    """After retention an input is missing, and the error says which."""
+    with pytest.raises(KeyError, match=r"images\.0"):
+        restore(checked(images=[PNG]).params, {})
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "data:image/png;base64,",
+        "DATA:image/png;base64,",
+        "data:IMAGE/PNG;BASE64,",
+        "data:image/png;charset=utf-8;base64,",
+    ],
+)
+def test_head_of_a_data_uri_is_read_as_its_standard_says(head: str) -> None:
+    """Letter case does not matter and further parameters are dropped; what goes up is the plain form."""
+    result = checked(images=[head + PNG.partition(",")[2]])
+    assert restore(result.params, {each.place: each for each in result.inputs})["images"] == [PNG]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "data:",
+        "data:,",
+        "data:base64,",
+        "data:;base64,",
+        "data:image/png,",
+        "data:image/png;base64",
+        "data: image/png;base64,",
+    ],
+)
+def test_prefix_that_is_incomplete(head: str) -> None:
+    """Base64 needs its content-type prefix; the message shows one."""
+    assert "must begin like data:image/png;base64," in message(images=[head + "AAAA"])
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [("images", "image/gif"), ("images", "video/mp4"), ("videos", "video/webm"), ("videos", "image/png")],
+)
+def test_media_type_that_is_not_supported(name: str, media_type: str) -> None:
+    """Another media type is refused, and the supported ones are named."""
+    text = message(**{name: [f"data:{media_type};base64,AAAA"]})
+    assert ("image/webp" if name == "images" else "video/quicktime") in text
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda b: b[:-1],
+        lambda b: b + "=",
+        lambda b: b[:8] + "\n" + b[8:],
+        lambda b: "A%2B" + b[4:],
+        lambda b: "-_" + b[2:],
+        lambda b: b[:-4] + "QQ==QQ==",
+        lambda b: "é" + b[1:],
+        lambda b: b[:-4] + "====",
+        lambda _: "A===",
+    ],
+)
+def test_base64_is_strict(spoil: Any) -> None:
+    """Alphabet and padding must hold to the letter, or the upstream would refuse what we have accepted."""
+    body = base64.b64encode(image() + b"\0" * (3 - len(image()) % 3)).decode()
+    assert "not strict base64" in message(images=["data:image/png;base64," + spoil(body)])
+
+
+@pytest.mark.parametrize("name", ["images", "videos"])
+def test_empty_file(name: str) -> None:
+    """A data URI without content is told as such."""
+    media_type = {"images": "image/png", "videos": "video/mp4"}[name]
+    assert "is empty" in message(**{name: [f"data:{media_type};base64,"]})

@@ -1,0 +1,125 @@
+"""Formats, sizes and ends of files as their bytes tell them, without a library."""
+
+from typing import Any
+
+import pytest
+
+from service.domain.media.file_headers import claimed_samples, image_size, is_cut_short, sniff
+from service.domain.media.limits import DataUri, decoded_size, encode, parse_data_uri
+from tests.support.sample_media import image, video
+
+
+@pytest.mark.parametrize(
+    ("data", "form"),
+    [
+        (image("PNG"), "png"),
+        (image("JPEG"), "jpeg"),
+        (image("WEBP"), "webp"),
+        (image("GIF"), "gif"),
+        (image("BMP"), "bmp"),
+        (image("TIFF"), "tiff"),
+        (video("mp4"), "mp4"),
+        (video("mov"), "mov"),
+        (video("avi"), "avi"),
+        (video("matroska"), "matroska"),
+        (b"\x00\x00\x00\x18ftyp3gp4", "3gp"),
+        (b"\x00\x00\x00\x18ftypavif", "heif"),
+        (b"\x00\x00\x00\x18ftypM4V ", "mp4"),
+        (b"\x00\x00\x00\x08wide\x00\x00\x00\x00mdat", "mov"),
+        (b"RIFF\x00\x00\x00\x00WAVE", "wav"),
+        (b"RIFF", None),
+        (b"plain text", None),
+        (b"", None),
+    ],
+)
+def test_first_bytes_tell_the_format(data: bytes, form: str | None) -> None:
+    """Each format is known by its signature, and nothing else is."""
+    assert sniff(data) == form
+
+
+@pytest.mark.parametrize("size", [(1, 1), (160, 128), (128, 700), (3000, 17)])
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        ("PNG", {}),
+        ("JPEG", {}),
+        ("JPEG", {"progressive": True, "comment": b"x" * 60_000}),
+        ("WEBP", {}),
+        ("WEBP", {"lossless": True}),
+        ("WEBP", {"exif": b"Exif\0\0"}),
+    ],
+)
+def test_header_tells_the_size(form: str, size: tuple[int, int], options: dict[str, Any]) -> None:
+    """Width and height are read from each flavour of the three formats."""
+    assert image_size(image(form, size, **options)) == size
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_header_that_is_cut_tells_nothing(form: str) -> None:
+    """From too few bytes no size is made up, and nothing is raised."""
+    data = image(form, (300, 200))
+    assert {image_size(data[:length]) for length in range(len(data))} <= {None, (300, 200)}
+    assert image_size(data[:20]) is None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff\xd8\xff" + b"\xff" * 1_000_000,
+        b"\xff\xd8\xff\xe0\x00\x00" * 10,
+        b"\xff\xd8\xff\xd9" + bytes(20),
+        b"\xff\xd8\xff\xc0\x00\x11\x08\x00\x00\x00\x00" + bytes(20),
+    ],
+)
+def test_jpeg_of_nonsense_ends(data: bytes) -> None:
+    """Fill bytes, empty segments, an early end and a frame of no size are no image, and are soon done with."""
+    assert image_size(data) is None
+
+
+@pytest.mark.parametrize("form", ["mp4", "mov", "avi"])
+def test_every_cut_is_seen(form: str) -> None:
+    """A container that lost its tail lacks part of a box that it needs; a whole one does not."""
+    data = video(form)
+    assert not is_cut_short(data)
+    assert is_cut_short(data[:-1])
+    assert is_cut_short(data[: len(data) // 2])
+
+
+def test_unknown_bytes_after_the_end_are_no_cut() -> None:
+    """What follows the boxes that matter may be anything."""
+    assert not is_cut_short(video() + b"\x7f\xff\xff\xffjunkjunk")
+    assert not is_cut_short(video() + bytes(100))
+
+
+def test_large_box_sizes_are_read() -> None:
+    """A box may state its size in 64 bits, or run to the end of the file."""
+    assert not is_cut_short(b"\x00\x00\x00\x01mdat\x00\x00\x00\x00\x00\x00\x00\x14abcd")
+    assert is_cut_short(b"\x00\x00\x00\x01mdat\x00\x00\x00\x00\x00\x00\x00\x15abcd")
+    assert not is_cut_short(b"\x00\x00\x00\x00mdatabcd")
+
+
+@pytest.mark.parametrize("size", range(8))
+def test_decoded_size_is_known_beforehand(size: int) -> None:
+    """The length of base64 tells how many bytes it stands for."""
+    text = encode("image/png", bytes(size))
+    uri = parse_data_uri(text)
+    assert uri == DataUri(media_type="image/png", body_at=22)
+    assert decoded_size(text, uri) == size
+
+
+@pytest.mark.parametrize("data", [b"\0\0\0\x08free" * 200_000, b"RIFF\0\0\0\0AVI " + b"JUNK\0\0\0\0" * 200_000])
+def test_file_of_endless_parts_is_refused(data: bytes) -> None:
+    """Hundreds of thousands of empty parts are not walked to their end."""
+    assert is_cut_short(data)
+
+
+def test_long_text_without_a_comma_is_no_data_uri() -> None:
+    """Only the first characters are searched for the head."""
+    assert parse_data_uri("data:image/png" + ";a=b" * 1_000_000 + ";base64,AAAA") is None
+
+
+@pytest.mark.parametrize("kind", [b"free", b"moov", b"mdat"])
+def test_part_that_claims_more_than_memory_can_hold_is_walked_over(kind: bytes) -> None:
+    """A size of 64 bits is no place in memory: it is taken as far as the file goes."""
+    data = b"\0\0\0\x01" + kind + b"\xff" * 8 + b"stsz" + bytes(8) + b"\0\0\0\x07"
+    assert claimed_samples(data) == (0 if kind == b"mdat" else 7)

@@ -1,0 +1,188 @@
+"""When a task's next step is due: always, until its end."""
+
+import random
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from service.domain.poll_planner import LOOK_AGAIN, POLL_MAX_OURS, Plan
+from service.domain.poll_schedule import Heard
+from service.domain.ports.unit_of_work import RunTime
+from service.domain.task import Source, Status, Task, TaskId, UpstreamId, advance
+from tests.support.scripted_provider import DONE
+from tests.support.task_loop import DEADLINE, HOUR, IN_DOUBT_FOR, MINUTE, SECOND, START
+
+ID = UpstreamId("up1")
+HINT = {"status": "completed"}
+UNHEARD = Heard(count=0, lost=0)
+
+
+def _plan(*, lists: bool = False, poll_first: timedelta | None = None) -> Plan:
+    return Plan(
+        poll_first=poll_first,
+        poll_max=5 * MINUTE,
+        in_doubt_for=IN_DOUBT_FOR,
+        retention=timedelta(days=30),
+        lists=lists,
+        jitter=lambda: 0.0,
+    )
+
+
+def _task(status: Status, **changes: Any) -> Task:
+    given: dict[str, Any] = {
+        "id": TaskId("t"),
+        "client": "ann",
+        "provider": "vtrix",
+        "model": "m",
+        "bucket": "b",
+        "created_at": START,
+        "deadline_at": START + DEADLINE,
+        "status": status,
+        "submitted_at": START,
+    }
+    return Task(**(given | changes))
+
+
+@pytest.mark.parametrize("status", [Status.COMPLETED, Status.FAILED, Status.CANCELED])
+def test_nothing_is_due_after_the_upstreams_own_end(status: Status) -> None:
+    """What the upstream ended is asked about no more."""
+    assert _plan().due(_task(status, upstream_id=ID), START) is None
+
+
+def test_queued_task_is_due_when_it_was() -> None:
+    """A fact that leaves the task queued leaves its turn as it is; a submission in hand has its lease instead."""
+    assert _plan().due(_task(Status.QUEUED, due_at=START + HOUR), START) == START + HOUR
+    assert _plan().due(_task(Status.SUBMITTING, due_at=START), START) is None
+
+
+@pytest.mark.parametrize("ago", [timedelta(), MINUTE, HOUR, DEADLINE - SECOND, DEADLINE, 2 * DEADLINE])
+@pytest.mark.parametrize("named", [{"upstream_id": ID}, {"hinted_id": ID}, {}])
+@pytest.mark.parametrize("status", [Status.IN_PROGRESS, Status.IN_DOUBT])
+@pytest.mark.parametrize("lists", [True, False])
+def test_unsettled_task_has_a_next_step_by_its_deadline(
+    status: Status, named: dict[str, Any], ago: timedelta, lists: bool
+) -> None:
+    """Named or not, the next step is no later than the deadline, and at once after it."""
+    now = START + ago
+    due_at = _plan(lists=lists).due(_task(status, **named), now)
+    assert due_at is not None
+    assert due_at <= max(now, START + DEADLINE)
+
+
+@pytest.mark.parametrize("guess", [{"status": Status.EXPIRED}, {"status": Status.FAILED}])
+@pytest.mark.parametrize("ago", [DEADLINE, 10 * DEADLINE, timedelta(days=20)])
+def test_our_conclusions_are_asked_about_without_haste(guess: dict[str, Status], ago: timedelta) -> None:
+    """After a guess the pause is a few minutes at least and an hour at most, till the retention is over."""
+    now = START + ago
+    due_at = _plan().due(_task(upstream_id=ID, guessed=True, **guess), now)
+    assert due_at is not None
+    assert now + 5 * MINUTE <= due_at <= now + POLL_MAX_OURS
+    assert _plan().due(_task(upstream_id=ID, guessed=True, **guess), START + timedelta(days=31)) is None
+
+
+def test_nobody_can_be_asked_about_a_guess_without_an_id() -> None:
+    """An expired task that has no id waits for a callback alone."""
+    assert _plan().due(_task(Status.EXPIRED, guessed=True), START + DEADLINE) is None
+
+
+def test_lost_reply_is_given_up_after_in_doubt_for() -> None:
+    """Without a list the next step is the end of the doubt; with one it is the next look."""
+    doubtful = _task(Status.IN_DOUBT, guessed=True)
+    assert _plan().due(doubtful, START) == START + IN_DOUBT_FOR
+    assert _plan(lists=True).due(doubtful, START) == START + LOOK_AGAIN
+    late = START + IN_DOUBT_FOR + SECOND
+    assert _plan(lists=True).due(doubtful, late) == late + LOOK_AGAIN
+
+
+@pytest.mark.parametrize("hint", [{"hinted_at": START}, {"hinted_id": ID}])
+def test_doubt_of_a_task_that_lives_lasts_until_its_deadline(hint: dict[str, Any]) -> None:
+    """Once a callback spoke of the task it is not given up early."""
+    assert _plan().given_up_at(_task(Status.IN_DOUBT, guessed=True, **hint)) == START + DEADLINE
+
+
+def test_end_that_cannot_be_asked_about_is_due_at_once() -> None:
+    """A correlated end without an id is concluded from now."""
+    assert _plan().due(_task(Status.IN_DOUBT, guessed=True, hinted_at=START, hinted_fact=HINT), START) == START
+
+
+def test_first_poll_is_as_the_operator_says() -> None:
+    """POLL_FIRST counts from the submission."""
+    due_at = _plan(poll_first=40 * SECOND).due(_task(Status.IN_PROGRESS, upstream_id=ID), START + 3 * SECOND)
+    assert due_at == START + 40 * SECOND
+
+
+def _end(before: Task, after_seconds: float, *, source: Source = Source.POLL) -> RunTime | None:
+    now = START + timedelta(seconds=after_seconds)
+    step = advance(before, DONE, now, source=source)
+    assert step is not None
+    return _plan().run_time(before, step.task, now)
+
+
+def test_poll_teaches_no_more_than_it_knows() -> None:
+    """A task found ended between two polls ran at least until the first of them."""
+    learned = _end(_task(Status.IN_PROGRESS, upstream_id=ID, polled_at=START + 20 * SECOND), 45)
+    assert learned is not None
+    assert (learned.seconds, learned.called_back) == (20, False)
+
+
+def test_callback_teaches_when_it_came() -> None:
+    """A hinted end is when the callback came, not when the poll confirmed it."""
+    learned = _end(_task(Status.IN_PROGRESS, upstream_id=ID, hinted_at=START + 30 * SECOND), 45)
+    assert learned is not None
+    assert (learned.seconds, learned.called_back) == (30, True)
+
+
+def test_what_was_never_submitted_teaches_nothing() -> None:
+    """Without a submission there is no run time."""
+    assert _end(_task(Status.IN_PROGRESS, upstream_id=ID, submitted_at=None), 45) is None
+
+
+def test_study_replaces_what_was_learned() -> None:
+    """Run times are gathered by bucket, in whatever order they come."""
+    plan = _plan()
+    plan.study([_run("a", 10), _run("b", 50), _run("a", 20), _run("a", 30)], UNHEARD)
+    assert {bucket: (one.usual, one.count) for bucket, one in plan.learned.items()} == {"a": (20, 3), "b": (50, 1)}
+    plan.study([], UNHEARD)
+    assert plan.learned == {}
+
+
+def test_callbacks_of_all_buckets_prove_the_road() -> None:
+    """Hundreds of callbacks that came earn trust for each bucket; one that does not come takes it back."""
+    plan = _plan()
+    for heard, trusted in ((Heard(count=459, lost=0), True), (Heard(count=460, lost=1), False)):
+        plan.study([_run("a", 10), _run("b", 50)], heard)
+        assert [one.trusted for one in plan.learned.values()] == [trusted, trusted]
+
+
+def _noticed(plan: Plan, run: float) -> float:
+    """Return how many seconds after its end a task of a bucket is noticed whose callback is lost."""
+    task = _task(Status.IN_PROGRESS, upstream_id=ID)
+    while True:
+        due_at = plan.due(task, task.polled_at or START)
+        assert due_at is not None
+        late = (due_at - START).total_seconds() - run
+        if late >= 0:
+            return late
+        task = replace(task, polls=task.polls + 1, polled_at=due_at)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_loss_in_a_hundred_is_hardly_ever_trusted(seed: int) -> None:
+    """Where one callback in a hundred is lost, of 6,000 tasks of wide spread hardly one is noticed late."""
+    dice = random.Random(seed)  # noqa: S311 - no secret
+    plan, runs, late = _plan(), list[RunTime](), 0
+    for number in range(6_000):
+        run, lost = 60 * dice.lognormvariate(0, 0.4), dice.random() < 0.01
+        if lost:
+            late += _noticed(plan, run) > max(30.0, 0.1 * run)
+        runs.append(RunTime(bucket="b", seconds=run, called_back=not lost, at=START))
+        if number % 10 == 0:
+            newest = runs[-1000:]
+            plan.study(runs[-200:], Heard(count=len(newest), lost=sum(not one.called_back for one in newest)))
+    assert late <= 3
+
+
+def _run(bucket: str, seconds: float) -> RunTime:
+    return RunTime(bucket=bucket, seconds=seconds, called_back=True, at=START)

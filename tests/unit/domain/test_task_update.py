@@ -1,0 +1,34 @@
+"""A mark on a task: a warning that comes alone."""
+
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from service.domain.task import Status
+from service.domain.task_update import SECOND_BILL, Entry
+from service.tasks.poller import LISTENS_AGAIN
+from tests.support.task_loop import IN_DOUBT_FOR, MINUTE, a_loop
+
+
+async def test_a_mark_moves_nothing(tmp_path: Path) -> None:
+    """A doubt that is waited for once more keeps its time and its note when a person resubmits it, and ends once."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.in_doubt()
+        loop.clock.move(IN_DOUBT_FOR + 2 * MINUTE)
+        await loop.poll_due()
+        before = await loop.task(task.id)
+        assert (before.status, before.note) == (Status.IN_DOUBT, LISTENS_AGAIN)
+        await loop.desk.resubmit(task.id)
+        assert await loop.task(task.id) == replace(before, warnings=(SECOND_BILL,))
+        loop.clock.move(IN_DOUBT_FOR + timedelta(seconds=1))
+        await loop.poll_due()
+        assert (await loop.task(task.id)).status is Status.FAILED
+
+
+async def test_a_mark_is_made_once(tmp_path: Path) -> None:
+    """A second one like it changes nothing."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.in_doubt()
+        for _ in range(2):
+            await loop.record.add(Entry(task_id=task.id, warning="once"))
+        assert (await loop.task(task.id)).warnings == ("once",)

@@ -1,0 +1,258 @@
+"""Standard Webhooks to the letter."""
+
+import base64
+import json
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from handlers.webhook import LONGEST_WAIT, MOST_READ, webhook
+from service import Reject, Retry
+from service.deliveries.egress import Egress, EgressRefused
+from service.deliveries.egress import client as guarded_client
+from service.deliveries.handler_api import Tools
+from tests.support.delivery_builders import NOW, event, tools, view
+
+SECRET = "whsec_" + base64.b64encode(b"n" * 32).decode()
+OLD_SECRET = "whsec_" + base64.b64encode(b"o" * 32).decode()
+URL = "https://receiver.example/hook"
+SETTINGS = {"WEBHOOK_SECRETS": f"{SECRET}, {OLD_SECRET}", "WEBHOOK_URL": URL}
+
+
+class Receiver:
+    """A receiver that remembers its requests and answers as told."""
+
+    def __init__(self, answer: Callable[[], httpx.Response] = lambda: httpx.Response(204)) -> None:
+        self.requests: list[httpx.Request] = []
+        self._answer = answer
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        """Answer one request."""
+        self.requests.append(request)
+        return self._answer()
+
+    def tools(self, **changes: Any) -> Tools:
+        """Return tools whose client reaches this receiver only."""
+        given = {"settings": SETTINGS} | changes
+        return tools(httpx.AsyncClient(transport=httpx.MockTransport(self)), **given)
+
+    @property
+    def request(self) -> httpx.Request:
+        """The only request."""
+        (request,) = self.requests
+        return request
+
+
+def _answering(status: int, **headers: str) -> Receiver:
+    return Receiver(lambda: httpx.Response(status, headers={name.replace("_", "-"): headers[name] for name in headers}))
+
+
+def _verify(secret: str, request: httpx.Request) -> Any:
+    return Webhook(secret).verify(request.content, dict(request.headers))
+
+
+@pytest.mark.parametrize("secret", [SECRET, OLD_SECRET])
+async def test_the_reference_library_accepts_what_was_sent(secret: str) -> None:
+    """The reference library verifies the exact bytes with the newest secret and with the one before."""
+    receiver = Receiver()
+    await webhook(event(), receiver.tools(now=lambda: datetime.now(UTC)))
+    assert _verify(secret, receiver.request)["type"] == "task.completed"
+
+
+async def test_one_changed_byte_is_noticed() -> None:
+    """The signature covers the body."""
+    receiver = Receiver()
+    await webhook(event(), receiver.tools(now=lambda: datetime.now(UTC)))
+    forged = receiver.request.content.replace(b"completed", b"c0mpleted", 1)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(SECRET).verify(forged, dict(receiver.request.headers))
+
+
+async def test_the_headers_are_those_of_the_standard() -> None:
+    """The id is the delivery's, the time that of the attempt in whole seconds, and each secret signs, newest first."""
+    receiver = Receiver()
+    await webhook(event(), receiver.tools(now=lambda: NOW))
+    headers, body = receiver.request.headers, receiver.request.content.decode()
+    whole = NOW.replace(microsecond=0)
+    assert headers["webhook-id"] == "msg_1"
+    assert headers["webhook-timestamp"] == str(int(whole.timestamp()))
+    assert headers["webhook-signature"].split(" ") == [
+        Webhook(secret).sign("msg_1", whole, body) for secret in (SECRET, OLD_SECRET)
+    ]
+    assert headers["content-type"] == "application/json"
+
+
+async def test_the_body_is_the_documented_one() -> None:
+    """The body holds type, time and the task with the caller's own payload and metadata, and nothing else."""
+    receiver = Receiver()
+    await webhook(event(), receiver.tools())
+    assert json.loads(receiver.request.content) == {
+        "type": "task.completed",
+        "timestamp": "2026-05-06T12:09:42.123Z",
+        "data": {"task": view().to_json(), "payload": "the caller's", "metadata": {"chat": 42}, "client": "ann"},
+    }
+
+
+async def test_the_signature_covers_whose_event_it_is() -> None:
+    """What was signed for one client is no other's, though one secret signs for all."""
+    receiver = Receiver()
+    await webhook(replace(event(), client="bob"), receiver.tools(now=lambda: datetime.now(UTC)))
+    assert _verify(SECRET, receiver.request)["data"]["client"] == "bob"
+    passed_on = receiver.request.content.replace(b'"client":"bob"', b'"client":"ann"')
+    with pytest.raises(WebhookVerificationError):
+        Webhook(SECRET).verify(passed_on, dict(receiver.request.headers))
+
+
+async def test_text_that_is_no_unicode_is_still_sent() -> None:
+    """A lone surrogate in the caller's payload does not keep the event from leaving."""
+    receiver = Receiver()
+    await webhook(replace(event(), payload="\ud800 ✓"), receiver.tools(now=lambda: datetime.now(UTC)))
+    assert _verify(SECRET, receiver.request)["data"]["payload"] == "? ✓"
+
+
+async def test_without_a_target_the_operators_address_is_called() -> None:
+    """A delivery that no `notify` entry asked for goes to WEBHOOK_URL."""
+    receiver = Receiver()
+    await webhook(event(), receiver.tools())
+    assert str(receiver.request.url) == URL
+
+
+async def test_a_notify_entry_has_its_own_address_and_secret() -> None:
+    """A `notify` entry's address is called, signed with its secret and with no other."""
+    receiver, own = Receiver(), "whsec_" + base64.b64encode(b"own" * 10).decode()
+    target = {"handler": "webhook", "url": "https://caller.example/in?x=1", "secret": own}
+    await webhook(event(), receiver.tools(target=target, now=lambda: datetime.now(UTC)))
+    assert str(receiver.request.url) == "https://caller.example/in?x=1"
+    assert _verify(own, receiver.request)
+    assert " " not in receiver.request.headers["webhook-signature"]
+
+
+async def test_a_notify_entry_without_a_secret_is_signed_with_the_operators() -> None:
+    """An entry that brings no secret is signed with the operator's."""
+    receiver = Receiver()
+    target = {"handler": "webhook", "url": "https://caller.example/in"}
+    await webhook(event(), receiver.tools(target=target, now=lambda: datetime.now(UTC)))
+    assert _verify(SECRET, receiver.request)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"settings": {"WEBHOOK_URL": URL}},
+        {"settings": {"WEBHOOK_URL": URL, "WEBHOOK_SECRETS": "whsec_x"}},
+        {"settings": {"WEBHOOK_SECRETS": SECRET}},
+        {"target": {"handler": "webhook"}},
+        {"target": {"handler": "webhook", "url": "https://x.example:port/"}},
+    ],
+)
+async def test_what_can_never_be_sent_is_rejected_unsent(changes: dict[str, Any]) -> None:
+    """Without an address, or a secret that signs, nothing is sent, and no attempt more is made."""
+    receiver = Receiver()
+    with pytest.raises(Reject):
+        await webhook(event(), receiver.tools(**changes))
+    assert receiver.requests == []
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+async def test_a_2xx_is_delivered(status: int) -> None:
+    """Every 2xx is an acknowledgement."""
+    await webhook(event(), _answering(status).tools())
+
+
+async def test_gone_ends_it() -> None:
+    """410 says that the receiver wants no more: a dead letter at once."""
+    with pytest.raises(Reject, match="the receiver answered 410"):
+        await webhook(event(), _answering(410).tools())
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 422, 500, 502])
+async def test_other_answers_follow_the_schedule(status: int) -> None:
+    """Every other error is tried again after the schedule's pause, whatever Retry-After says."""
+    with pytest.raises(Retry, match=f"the receiver answered {status}") as later:
+        await webhook(event(), _answering(status, retry_after="7").tools())
+    assert later.value.after is None
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_is_a_failure(status: int) -> None:
+    """A redirect is not followed: the second address is never called, and the attempt has failed."""
+    receiver = _answering(status, location="https://elsewhere.example/")
+    with pytest.raises(Retry, match="redirects are not followed"):
+        await webhook(event(), receiver.tools())
+    assert str(receiver.request.url) == URL
+
+
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(
+    ("asked", "after"),
+    [
+        ("7", timedelta(seconds=7)),
+        ("Wed, 06 May 2026 12:10:42 GMT", timedelta(seconds=59.877)),
+        ("Wed, 06 May 2020 12:10:42 GMT", timedelta()),
+        ("9" * 400, timedelta(seconds=LONGEST_WAIT)),
+        ("soon", None),
+        ("-5", None),
+        ("", None),
+    ],
+)
+async def test_a_busy_receiver_names_the_pause(status: int, asked: str, after: timedelta | None) -> None:
+    """Retry-After of 429 and 503 counts, in seconds or as a date, bounded; nonsense is the schedule's pause."""
+    with pytest.raises(Retry) as later:
+        await webhook(event(), _answering(status, retry_after=asked).tools())
+    assert later.value.after == after
+
+
+class Endless(httpx.AsyncByteStream):
+    """A body that never ends, and counts what was taken."""
+
+    taken = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Give kilobytes for ever."""
+        while True:
+            self.taken += 1024
+            yield b"x" * 1024
+
+
+async def test_an_endless_answer_is_cut_off() -> None:
+    """Of an answer's body only a little is read; its status has already said all."""
+    body = Endless()
+    await webhook(event(), Receiver(lambda: httpx.Response(200, stream=body)).tools())
+    assert body.taken <= MOST_READ + 1024
+
+
+class Broken(httpx.AsyncByteStream):
+    """A body whose connection drops at once."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """Give a little, then break off."""
+        yield b"x"
+        raise httpx.ReadError("dropped")
+
+
+async def test_an_acknowledgement_with_a_broken_body_counts() -> None:
+    """A 2xx whose body breaks off was an acknowledgement all the same."""
+    await webhook(event(), Receiver(lambda: httpx.Response(200, stream=Broken())).tools())
+
+
+async def test_a_failing_connection_is_the_transports_error() -> None:
+    """What the network says goes up unchanged, so that the destination is blamed and the schedule followed."""
+
+    def refuse() -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    with pytest.raises(httpx.ConnectError):
+        await webhook(event(), Receiver(refuse).tools())
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://[::1]:9/", "http://169.254.169.254/latest"])
+async def test_an_internal_address_is_not_dialled(url: str) -> None:
+    """Through the guarded client a caller's address inside our network is refused before anything is dialled."""
+    async with guarded_client(Egress()) as http:
+        with pytest.raises(EgressRefused):
+            await webhook(event(), tools(http, settings=SETTINGS, target={"handler": "webhook", "url": url}))

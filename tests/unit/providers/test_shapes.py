@@ -1,0 +1,248 @@
+"""What goes over the wire to each provider, and what comes back."""
+
+import asyncio
+import json
+import tracemalloc
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from service.domain.errors import BadSetting, Conflict, Refused, Unwell
+from service.domain.ports.provider import Order
+from service.domain.task import Status, UpstreamId
+from service.providers import Paced, Vtrix, open_upstream
+from tests.support.fake_providers import KEY, Provider, order
+
+ID = UpstreamId("d758n65e878c73cmdg20")
+SINCE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+UNTIL = datetime(2026, 1, 2, 4, 0, 0, tzinfo=UTC)
+URL = "https://provider.test/api"
+
+
+async def test_vtrix_gets_the_parameters_inside_input() -> None:
+    """A Vtrix submission has the model at the top, parameters and tokens in `input[0].params`, and a Bearer key."""
+    provider = Provider(httpx.Response(200, json={"id": ID, "status": "in_progress", "progress": 0.5}))
+    fact = await provider.vtrix().create(order(images=["https://example.org/a.png"], videos=[], seed=None))
+    (request,) = provider.seen
+    assert (request.method, str(request.url)) == ("POST", "https://vtrix.test/model/v1/generation")
+    assert request.headers["Authorization"] == f"Bearer {KEY}"
+    assert request.headers["Content-Length"] == str(len(request.content))
+    assert "Transfer-Encoding" not in request.headers
+    params = {
+        "prompt": "a cat",
+        "images": ["https://example.org/a.png"],
+        "payload": "token-1",
+        "meta_data": '{"boomerang_task": "t1"}',
+        "callback_url": "https://example.org/callbacks/abc",
+    }
+    assert json.loads(request.content) == {"model": "viduq2_pro_reference", "input": [{"params": params}]}
+    assert (fact.status, fact.upstream_id, fact.progress) == (Status.IN_PROGRESS, ID, 0.5)
+
+
+async def test_vidu_gets_a_flat_body_with_known_fields_only() -> None:
+    """A Vidu submission is flat, names Vidu's model, drops what Vidu does not know, and signs in with Token."""
+    created = {"task_id": ID, "state": "created", "credits": 4, "payload": "token-1"}
+    provider = Provider(httpx.Response(200, json=created))
+    fact = await provider.vidu().create(order(duration=5, bgm=True, unheard_of=1, callback_url="https://caller.test"))
+    (request,) = provider.seen
+    assert (request.method, str(request.url)) == ("POST", "https://vidu.test/ent/v2/reference2video")
+    assert request.headers["Authorization"] == f"Token {KEY}"
+    assert json.loads(request.content) == {
+        "model": "viduq2-pro",
+        "prompt": "a cat",
+        "duration": 5,
+        "bgm": True,
+        "payload": "token-1",
+        "meta_data": '{"boomerang_task": "t1"}',
+        "callback_url": "https://example.org/callbacks/abc",
+    }
+    assert (fact.status, fact.upstream_id, fact.correlation) == (Status.IN_PROGRESS, ID, "token-1")
+
+
+async def test_what_we_do_not_have_is_not_sent() -> None:
+    """Without a public address and metadata, only the payload token goes up, and never the caller's own."""
+    provider = Provider(httpx.Response(200, json={"id": ID, "status": "queued"}))
+    params = {"prompt": "x", "payload": "caller's", "callback_url": "https://caller.test", "meta_data": "caller's"}
+    await provider.vtrix().create(Order(model="viduq2_pro_reference", params=params, payload="token-1"))
+    sent = json.loads(provider.seen[0].content)["input"][0]["params"]
+    assert sent == {"prompt": "x", "payload": "token-1"}
+
+
+async def test_a_large_body_goes_out_in_slices_and_whole() -> None:
+    """Fifteen megabytes of inline media arrive unchanged."""
+    media = "data:image/png;base64," + "A" * 15_000_000
+    provider = Provider(httpx.Response(200, json={"id": ID, "status": "queued"}))
+    await provider.vtrix().create(order(images=[media], prompt='é "quoted" 🎬'))
+    sent = json.loads(provider.seen[0].content)["input"][0]["params"]
+    assert sent["images"] == [media]
+    assert sent["prompt"] == 'é "quoted" 🎬'
+
+
+async def test_what_was_sent_is_not_held_while_the_reply_is_awaited() -> None:
+    """A large body is held once while it goes out, beside the caller's parameters, and not at all after that."""
+    media = "data:image/png;base64," + "A" * 8_000_000
+    held: list[int] = []
+
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        left = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+        while left:
+            left -= len(await reader.read(65536))
+        held.append(tracemalloc.get_traced_memory()[0])
+        writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 33\r\n\r\n{"id": "abc", "status": "queued"}')
+        writer.close()
+
+    server = await asyncio.start_server(reply, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server, httpx.AsyncClient(trust_env=False) as client:
+        tracemalloc.start()
+        try:
+            await Vtrix(client, base_url=url, key=KEY).create(order(images=[media]))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert held[0] < 4_000_000
+    assert peak < 4 * len(media)
+
+
+async def test_vidu_refuses_a_model_that_it_does_not_have() -> None:
+    """A model without a Vidu name is refused before anything is sent."""
+    provider = Provider(httpx.Response(200))
+    with pytest.raises(Refused, match="ModelUnavailable"):
+        await provider.vidu().create(Order(model="other", params={}, payload="t"))
+    assert not provider.seen
+
+
+@pytest.mark.parametrize(
+    ("name", "url", "body"),
+    [
+        ("vtrix", f"https://vtrix.test/model/v1/generation/task/{ID}", {"id": ID, "status": "failed", "error": "no"}),
+        ("vidu", f"https://vidu.test/ent/v2/tasks/{ID}/creations", {"state": "failed", "err_code": "no"}),
+    ],
+)
+async def test_a_poll_asks_for_one_task(name: str, url: str, body: dict[str, Any]) -> None:
+    """A poll is a GET at the provider's address, and its answer carries the id even when the body does not."""
+    provider = Provider(httpx.Response(200, json=body))
+    fact = await getattr(provider, name)().fetch(ID)
+    assert (provider.seen[0].method, str(provider.seen[0].url)) == ("GET", url)
+    assert (fact.status, fact.upstream_id) == (Status.FAILED, ID)
+
+
+async def test_vidu_cancels_with_the_id_in_the_body() -> None:
+    """A cancel names the task twice, as Vidu's page says."""
+    provider = Provider(httpx.Response(200, json={}))
+    await provider.vidu().cancel(ID)
+    assert str(provider.seen[0].url) == f"https://vidu.test/ent/v2/tasks/{ID}/cancel"
+    assert json.loads(provider.seen[0].content) == {"id": ID}
+
+
+async def test_a_cancel_that_vidu_refuses_says_why() -> None:
+    """The provider's reason reaches whoever asked."""
+    body = {"code": 400, "reason": "BadRequest", "message": "task state is scheduled, can not cancel", "metadata": {}}
+    with pytest.raises(Conflict, match="can not cancel"):
+        await Provider(httpx.Response(400, json=body)).vidu().cancel(ID)
+
+
+async def test_vtrix_has_no_cancel_and_no_list() -> None:
+    """Both are answered without a request."""
+    provider = Provider(httpx.Response(200))
+    vtrix = provider.vtrix()
+    with pytest.raises(Conflict, match="Vtrix has no cancel"):
+        await vtrix.cancel(ID)
+    assert await vtrix.find("token-1", since=SINCE, until=UNTIL) is None
+    assert not vtrix.lists
+    assert not provider.seen
+
+
+def task(number: int, payload: str) -> dict[str, Any]:
+    """Return an entry of Vidu's list."""
+    return {"id": f"task{number}", "state": "processing", "payload": payload}
+
+
+def by_token(pages: dict[str, httpx.Response]) -> Provider:
+    """Return a provider whose list continues by token, from "" on."""
+    return Provider(lambda request: pages[request.url.params.get("pager.page_token", "")])
+
+
+async def test_vidu_finds_a_submission_by_its_payload() -> None:
+    """The list of the asked range is read page by page, until the payload is there."""
+    first = httpx.Response(200, json={"tasks": [task(1, "a"), {"id": 3}, "odd"], "next_page_token": "p2"})
+    second = httpx.Response(200, json={"tasks": [task(2, "token-1")], "next_page_token": "p3"})
+    provider = by_token({"": first, "p2": second})
+    vidu = provider.vidu()
+    fact = await vidu.find("token-1", since=SINCE, until=UNTIL)
+    assert fact is not None
+    assert (fact.upstream_id, fact.correlation) == ("task2", "token-1")
+    assert vidu.lists
+    query = provider.seen[0].url.params
+    assert (query["created_at.from"], query["created_at.to"]) == ("2026-01-02T03:04:05Z", "2026-01-02T04:00:00Z")
+    assert len(provider.seen) == 2
+
+
+async def test_a_list_that_lacks_the_submission_says_so() -> None:
+    """None is the answer once the whole list was read."""
+    provider = by_token({"": httpx.Response(200, json={"tasks": [task(1, "a")]})})
+    assert await provider.vidu().find("token-1", since=SINCE, until=UNTIL) is None
+
+
+async def test_a_full_page_without_a_token_is_followed_by_number() -> None:
+    """A list that only counts pages is read to its end, too."""
+
+    def reply(request: httpx.Request) -> httpx.Response:
+        count = 50 if request.url.params["paper.page"] == "0" else 3
+        return httpx.Response(200, json={"tasks": [task(number, "a") for number in range(count)]})
+
+    provider = Provider(reply)
+    assert await provider.vidu().find("token-1", since=SINCE, until=UNTIL) is None
+    assert [request.url.params["paper.page"] for request in provider.seen] == ["0", "1"]
+
+
+async def test_a_list_without_an_end_is_no_sure_answer() -> None:
+    """After the bounded number of pages the search gives up loudly: absence was not shown."""
+    tokens = iter(range(1000))
+    provider = Provider(lambda _: httpx.Response(200, json={"tasks": [], "next_page_token": str(next(tokens))}))
+    with pytest.raises(Unwell, match="40 pages"):
+        await provider.vidu().find("token-1", since=SINCE, until=UNTIL)
+    assert len(provider.seen) == 40
+
+
+@pytest.mark.parametrize("body", [[], {"tasks": {}}])
+async def test_a_list_that_cannot_be_read_is_no_sure_answer(body: Any) -> None:
+    """What is no list of tasks is the provider's health."""
+    with pytest.raises(Unwell):
+        await Provider(httpx.Response(200, json=body)).vidu().find("token-1", since=SINCE, until=UNTIL)
+
+
+@pytest.mark.parametrize("key", ["", "with space", "line\nbreak", "schlüssel"])
+def test_a_key_that_no_header_can_hold_is_refused_unseen(key: str) -> None:
+    """A bad key stops the start, and the message does not show it."""
+    with pytest.raises(BadSetting) as refused:
+        Vtrix(httpx.AsyncClient(), base_url="https://vtrix.test", key=key)
+    assert not key or key not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["ftp://a.test", "vtrix.test", "https://a.test?x=1", "https://", "http://[::1"])
+def test_an_address_that_cannot_be_used_is_refused(url: str) -> None:
+    """A bad upstream address stops the start."""
+    with pytest.raises(BadSetting, match="UPSTREAM_URL"):
+        Vtrix(httpx.AsyncClient(), base_url=url, key=KEY)
+
+
+@pytest.mark.parametrize("provider", ["vtrix", "vidu"])
+async def test_the_menu_opens_each_provider(provider: str) -> None:
+    """The provider that the operator names is asked at the address that the operator gives."""
+    double = Provider(httpx.Response(404))
+    upstream = open_upstream(provider, client=double.client, base_url=URL, key=KEY, rate=10, concurrency=2)
+    with pytest.raises(Exception, match="Not Found"):
+        await upstream.fetch(ID)
+    assert isinstance(upstream, Paced)
+    assert upstream.name == provider
+    assert str(double.seen[0].url).startswith(URL + "/")
+
+
+def test_an_unknown_provider_is_refused() -> None:
+    """A misspelt provider stops the start and says what is allowed."""
+    with pytest.raises(BadSetting, match="vtrix, vidu"):
+        open_upstream("vudi", client=httpx.AsyncClient(), base_url=URL, key=KEY, rate=1, concurrency=1)

@@ -1,0 +1,119 @@
+"""The switches of the sandbox: what they take, refuse and give back."""
+
+import json
+from typing import Any
+
+import pytest
+
+from service.sandbox import First, SwitchError, Switches
+from service.sandbox.fault_dice import Dice
+from service.sandbox.switches import menu
+from tests.unit.sandbox.test_bench import seeded
+
+
+def test_the_default_is_an_upstream_without_faults() -> None:
+    """Every chance is nought unless somebody turns it."""
+    chances = [switch for switch in menu().values() if switch.kind not in {str, bool, int, float}]
+    assert {switch.default for switch in chances if "tuple" not in str(switch.kind)} == {0.0}
+
+
+def test_each_switch_is_explained() -> None:
+    """Every switch has a group and a sentence for the help."""
+    assert all(switch.about.group and switch.about.text.endswith(".") for switch in menu().values())
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "read"),
+    [
+        ("lose_callbacks", 0.3, 0.3),
+        ("lose_callbacks", "0.3", 0.3),
+        ("lose_callbacks", True, 1.0),
+        ("lose_callbacks", "first 3", First(3)),
+        ("lose_callbacks", First(3), First(3)),
+        ("run_time", 2, 2.0),
+        ("run_time", "500ms", 0.5),
+        ("run_time", "1s..3s", (1.0, 3.0)),
+        ("run_time", [1, 3], (1.0, 3.0)),
+        ("url_life", "24h", 86400.0),
+        ("callback_retries", "2", 2),
+        ("tiny_videos", True, True),
+        ("key", "secret", "secret"),
+    ],
+)
+def test_a_value_is_read_into_its_one_form(name: str, value: object, read: object) -> None:
+    """The constructor, the command line and JSON lead to the same value."""
+    changes: dict[str, Any] = {name: value}
+    assert getattr(Switches(**changes), name) == getattr(Switches().with_changes(changes), name) == read
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("lose_callbacks", 1.5),
+        ("lose_callbacks", -0.1),
+        ("lose_callbacks", "often"),
+        ("lose_callbacks", None),
+        ("lose_callbacks", float("nan")),
+        ("run_time", "3s..1s"),
+        ("run_time", [1, 2, 3]),
+        ("run_time", "soon"),
+        ("url_life", -1),
+        ("url_life", float("inf")),
+        ("callback_retries", 1.5),
+        ("callback_retries", float("nan")),
+        ("callback_retries", "inf"),
+        ("callback_retries", 10**400),
+        ("url_life", 10**400),
+        ("url_life", "9" * 400 + "s"),
+        ("lose_callbacks", "first " + "9" * 5000),
+        ("tiny_videos", "yes"),
+        ("key", 7),
+    ],
+)
+def test_a_wrong_value_is_refused_by_name(name: str, value: object) -> None:
+    """A value out of range raises an error that names the switch."""
+    with pytest.raises(SwitchError, match=name):
+        Switches().with_changes({name: value})
+
+
+def test_an_unknown_switch_is_refused() -> None:
+    """A misspelt switch is an error, not a silent nothing."""
+    with pytest.raises(SwitchError, match="lose_calbacks"):
+        Switches().with_changes({"lose_calbacks": 1})
+
+
+def test_switches_survive_json() -> None:
+    """What the sandbox tells of its switches can be given back to it."""
+    switches = Switches(lose_callbacks=First(2), run_time=(1.0, 2.0), key="k")
+    assert Switches().with_changes(json.loads(json.dumps(switches.to_json()))) == switches
+
+
+def test_equal_seeds_draw_equally_in_any_order() -> None:
+    """A draw depends on the seed, the fault and the occasion, not on what was drawn before."""
+    one, other = Dice(seeded(3)), Dice(seeded(3))
+    first = [one.draw("slow_poll", str(number)) for number in range(20)]
+    second = [other.draw("slow_poll", str(number)) for number in reversed(range(20))]
+    assert first == second[::-1]
+    assert Dice(seeded(4)).draw("slow_poll", "0") != first[0]
+
+
+def test_a_probability_strikes_about_that_often() -> None:
+    """A chance of 0.3 strikes about 300 times in 1000 draws of a known seed."""
+    dice, switches = Dice(seeded(5)), Switches(lose_callbacks=0.3)
+    struck = sum(dice.hits(switches, "lose_callbacks", str(number)) for number in range(1000))
+    assert 250 < struck < 350
+
+
+def test_first_n_strikes_the_first_occasions_only() -> None:
+    """`First(2)` strikes twice, and again after it was forgotten."""
+    dice, switches = Dice(seeded(5)), Switches(lose_callbacks=First(2))
+    assert [dice.hits(switches, "lose_callbacks", str(number)) for number in range(4)] == [True, True, False, False]
+    dice.forget("lose_callbacks")
+    assert dice.hits(switches, "lose_callbacks", "5")
+
+
+def test_a_span_gives_numbers_inside_it() -> None:
+    """Each draw of a range lies inside the range, and they differ."""
+    drawn = {Dice(seeded(1)).within((2.0, 8.0), "run_time", str(number)) for number in range(50)}
+    assert len(drawn) == 50
+    assert all(2.0 <= seconds <= 8.0 for seconds in drawn)

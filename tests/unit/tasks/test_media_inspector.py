@@ -1,0 +1,263 @@
+"""The inspector opens real files with Pillow and PyAV, survives hostile ones, and says when a library is missing."""
+
+import struct
+import zlib
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from service.domain.media.limits import ImageFacts, Unreadable, VideoFacts
+from service.tasks import media_inspector as media
+from service.tasks.media_inspector import MAX_DECODED_PIXELS, MediaInspector, inspector, missing_extras
+from tests.support.sample_media import image, sound, video
+
+OPEN = MediaInspector()
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    """Return one PNG chunk with its checksum."""
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png(width: int, height: int, packed: bytes) -> bytes:
+    """Return a PNG with a right structure around whatever packed pixels: 8-bit grey."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", packed), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+GREY = png(130, 130, zlib.compress(bytes(131 * 130)))
+
+
+@pytest.mark.parametrize(
+    ("data", "form"),
+    [
+        (image("PNG", mode="I;16"), "png"),
+        (image("PNG", mode="1"), "png"),
+        (image("PNG", mode="P"), "png"),
+        (image("PNG", mode="RGBA"), "png"),
+        (image("JPEG", mode="CMYK"), "jpeg"),
+        (image("JPEG", mode="L"), "jpeg"),
+        (image("JPEG", progressive=True), "jpeg"),
+        (image("WEBP", lossless=True), "webp"),
+        (image("WEBP", mode="RGBA"), "webp"),
+    ],
+)
+def test_unusual_images_are_fine(data: bytes, form: str) -> None:
+    """Sixteen bits, palettes, print colours and transparency are all within the documented formats."""
+    assert OPEN.image(data) == ImageFacts(format=form, width=160, height=128)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_animated_images_are_fine(form: str) -> None:
+    """An animation is an image with more to it."""
+    from PIL import Image  # noqa: PLC0415 - only this test needs a second picture
+
+    with Image.new("RGB", (160, 128), "red") as second:
+        data = image(form, save_all=True, append_images=[second])
+    assert OPEN.image(data) == ImageFacts(format=form.lower(), width=160, height=128)
+
+
+def test_rotated_photograph_is_fine() -> None:
+    """A photograph that is turned by its EXIF note opens; the limits are the same either way round."""
+    from PIL import Image  # noqa: PLC0415 - only this test needs EXIF
+
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert OPEN.image(image("JPEG", exif=exif)) == ImageFacts(format="jpeg", width=160, height=128)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
+def test_truncated_images_are_found(form: str) -> None:
+    """Half an image is unreadable, although its header is whole."""
+    data = image(form, mode="RGB")
+    with pytest.raises(Unreadable):
+        OPEN.image(data[: len(data) // 2])
+
+
+def test_image_of_nonsense_is_found() -> None:
+    """A PNG whose chunks are all whole but hold no pixels is decoded, and refused."""
+    assert OPEN.image(GREY)
+    with pytest.raises(Unreadable):
+        OPEN.image(png(130, 130, b"no pixels at all"))
+
+
+def test_large_images_are_judged_by_their_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pixel past the cap nothing is decoded: a bomb of a few bytes costs nothing, and is no fault by itself."""
+    decoded: list[str] = []
+
+    def decode(_: bytes, form: str, size: tuple[int, int]) -> None:
+        assert size == (4096, 4096)
+        decoded.append(form)
+
+    monkeypatch.setattr(media, "_decode_image", decode)
+    assert OPEN.image(png(4096, 4096, b"")) == ImageFacts(format="png", width=4096, height=4096)
+    assert decoded == ["PNG"]
+    assert OPEN.image(png(4097, 4096, b"")) == ImageFacts(format="png", width=4097, height=4096)
+    assert OPEN.image(png(2**31 - 1, 2**31 - 1, b""))
+    assert decoded == ["PNG"]
+    assert MAX_DECODED_PIXELS == 4096 * 4096
+
+
+def test_image_of_two_sizes_is_found() -> None:
+    """A second header would have far more pixels decoded than the first one said, and room was kept for."""
+    small, large = png(1, 1, b""), png(1000, 1000, zlib.compress(bytes(1000 * 1001)))
+    header = slice(8, 8 + 25)
+    with pytest.raises(Unreadable):
+        MediaInspector().image(large[:8] + small[header] + large[8:])
+
+
+def test_text_bomb_in_an_image_is_found() -> None:
+    """A comment that unpacks to far more than any comment is not unpacked."""
+    bomb = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(80_000_000), 9))
+    with pytest.raises(Unreadable):
+        OPEN.image(GREY[:33] + bomb + GREY[33:])
+
+
+@pytest.mark.parametrize("form", ["mp4", "mov", "avi"])
+def test_videos_tell_their_facts(form: str) -> None:
+    """Size and length of each container are what was written."""
+    data = video(form, size=(160, 128), frames=25)
+    assert OPEN.video(data) == VideoFacts(format=form, width=160, height=128, seconds=2.5)
+
+
+def test_codec_that_holds_frames_back_is_read() -> None:
+    """H.264 with reordered frames decodes, and its length is exact."""
+    facts = OPEN.video(video(codec="libx264", frames=30, rate=Fraction(30000, 1001)))
+    assert facts
+    assert facts.seconds == pytest.approx(1.001)
+
+
+def test_length_is_counted_not_believed() -> None:
+    """A header that claims half a second does not hide eight seconds of frames."""
+    data = bytearray(video(frames=80))
+    for box in (b"mvhd", b"mdhd"):
+        at = data.index(box) + 4
+        scale = int.from_bytes(data[at + 12 : at + 16], "big")
+        data[at + 16 : at + 20] = (scale // 2).to_bytes(4, "big")
+    facts = OPEN.video(bytes(data))
+    assert facts
+    assert facts.seconds == pytest.approx(8.0)
+
+
+@pytest.mark.parametrize("form", ["mp4", "mov", "avi"])
+@pytest.mark.parametrize("keep", [0.02, 0.3, 0.7])
+def test_truncated_videos_are_found(form: str, keep: float) -> None:
+    """A video that lost its end is unreadable, whatever its header promises."""
+    data = video(form, frames=40)
+    with pytest.raises(Unreadable):
+        OPEN.video(data[: int(len(data) * keep)])
+
+
+def test_part_that_claims_gigabytes_is_found_before_anything_is_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few bytes that announce two gigabytes never reach the library, which would make room for them."""
+    monkeypatch.setattr(media, "_decode_video", lambda *_: pytest.fail("opened"))
+    data = bytearray(video("avi"))
+    at = data.index(b"strf") + 4
+    data[at : at + 4] = (2**31 - 1).to_bytes(4, "little")
+    with pytest.raises(Unreadable, match="cut short"):
+        OPEN.video(bytes(data))
+
+
+@pytest.mark.parametrize(
+    "box",
+    [b"stsz" + bytes(8), b"stz2" + bytes(8), b"trun" + bytes(4), b"stsz" + bytes(3) + b"trun" + bytes(4)],
+)
+@pytest.mark.parametrize("outer", [b"moov", b"free", b"\xa9xyz"])
+def test_index_that_claims_millions_of_samples(monkeypatch: pytest.MonkeyPatch, box: bytes, outer: bytes) -> None:
+    """A table of a few bytes that claims millions of samples never reaches the library, wherever it hides."""
+    opened: list[str] = []
+    monkeypatch.setattr(media, "_decode_video", lambda _, form: opened.append(form))
+    for count, reaches in ((1_999_980, True), (2_000_001, False)):
+        body = box + struct.pack(">I", count)
+        data = video() + struct.pack(">I", len(body) + 8) + outer + body
+        if reaches:
+            OPEN.video(data)
+        else:
+            with pytest.raises(Unreadable, match="index claims"):
+                OPEN.video(data)
+    assert opened == ["mp4"]
+
+
+def test_packed_index_is_refused() -> None:
+    """An index that must be unpacked first may hold anything."""
+    with pytest.raises(Unreadable, match="index claims"):
+        OPEN.video(video() + b"\x00\x00\x00\x10moov\x00\x00\x00\x08cmov")
+
+
+def test_names_of_tables_in_media_data_mean_nothing() -> None:
+    """Pixels may spell anything."""
+    extra = b"stsz" + b"\xff" * 12
+    assert OPEN.video(video() + struct.pack(">I", len(extra) + 8) + b"mdat" + extra)
+
+
+def test_frames_of_nonsense_are_found() -> None:
+    """A whole container around frames that are none is refused, because the first frame is decoded."""
+    data = video("avi", frames=5)
+    start = data.index(b"movi")
+    end = data.index(b"idx1")
+    spoilt = bytearray(data)
+    at = start + 4
+    while at < end - 8:
+        size = int.from_bytes(spoilt[at + 4 : at + 8], "little")
+        spoilt[at + 8 : at + 8 + size] = bytes(size)
+        at += 8 + size + size % 2
+    with pytest.raises(Unreadable):
+        OPEN.video(bytes(spoilt))
+
+
+def test_sound_alone_is_no_video() -> None:
+    """A container without a picture is unreadable as a video."""
+    with pytest.raises(Unreadable, match="holds no video"):
+        OPEN.video(sound())
+
+
+def test_lists_of_other_addresses_are_never_followed(tmp_path: Path) -> None:
+    """Formats that make FFmpeg open further files are not even tried."""
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(video())
+    for text in (f"#EXTM3U\n#EXTINF:1,\n{clip}\n#EXT-X-ENDLIST\n", f"ffconcat version 1.0\nfile {clip}\n"):
+        with pytest.raises(Unreadable):
+            OPEN.video(text.encode())
+
+
+def test_more_packets_than_any_video_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of packets that are read is bounded."""
+    monkeypatch.setattr(media, "MAX_PACKETS", 9)
+    assert OPEN.video(video(frames=9))
+    with pytest.raises(Unreadable, match="more than 9 frames"):
+        OPEN.video(video(frames=10))
+
+
+def test_large_frames_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the cap on pixels a video is judged by its header."""
+    monkeypatch.setattr(media, "MAX_DECODED_PIXELS", 128 * 128 - 1)
+    data = bytearray(video("avi", frames=3))
+    start, end = data.index(b"movi") + 12, data.index(b"idx1")
+    data[start : start + 40] = bytes(40)  # the first frame cannot be decoded, and nobody tries
+    assert end > start + 40
+    assert OPEN.video(bytes(data)) == VideoFacts(format="avi", width=128, height=128, seconds=0.3)
+
+
+@pytest.mark.parametrize(
+    ("installed", "missing"),
+    [({"PIL", "av"}, ()), ({"PIL"}, ("av",)), ({"av"}, ("pillow",)), (set(), ("pillow", "av"))],
+)
+def test_missing_libraries_are_named(
+    monkeypatch: pytest.MonkeyPatch, installed: set[str], missing: tuple[str, ...]
+) -> None:
+    """The start-up log can say what is not installed, and a kind without a library is not opened."""
+    monkeypatch.setattr(media, "find_spec", lambda name: name if name in installed else None)
+    assert missing_extras() == missing
+    found = inspector()
+    assert (found is None) == (len(missing) == 2)
+    if found:
+        assert (found.image(image()) is None) == ("pillow" in missing)
+        assert (found.video(video()) is None) == ("av" in missing)
+
+
+def test_everything_is_installed_here() -> None:
+    """The tests open files for real."""
+    assert missing_extras() == ()
+    assert inspector() == MediaInspector()

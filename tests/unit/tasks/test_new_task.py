@@ -1,0 +1,76 @@
+"""What the desk checks before it takes a task in: addresses that events go to, and where checking takes place."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.domain.errors import InvalidParams
+from service.tasks.new_task import CheckedTask, NewTask, check_new_task
+from tests.support.sample_media import image, uri
+from tests.support.task_loop import GOOD, Loop, a_loop
+
+
+async def test_callback_address_becomes_a_notify_entry(tmp_path: Path) -> None:
+    """The caller's callback_url joins what notify asks for; the payload stays here."""
+    async with a_loop(tmp_path) as loop:
+        hook = {"handler": "webhook", "url": "https://caller.example/one"}
+        params = GOOD | {"callback_url": "https://caller.example/two", "payload": "mine"}
+        task = await loop.accept(params=params, notify=[hook])
+        assert task.notify == (hook, {"handler": "webhook", "url": "https://caller.example/two"})
+        assert "callback_url" not in task.params
+        assert "payload" not in task.params
+
+
+async def test_callback_address_needs_the_webhook_handler(tmp_path: Path) -> None:
+    """Where nobody would call it, a callback_url is refused rather than forgotten."""
+    async with a_loop(tmp_path, handlers=("log",)) as loop:
+        with pytest.raises(InvalidParams) as caught:
+            await loop.accept(params=GOOD | {"callback_url": "https://caller.example/two"})
+        assert [fault.loc for fault in caught.value.faults] == [("params", "callback_url")]
+
+
+async def test_address_that_is_never_dialled_is_refused_wherever_it_is_named(tmp_path: Path) -> None:
+    """Nothing is accepted that could only fail for days: the fault says why, in its place."""
+    inside, outside = "http://127.0.0.1/hook", "https://caller.example/hook"
+    async with a_loop(tmp_path, refusal=lambda url: "is inside" if url == inside else None) as loop:
+        notify = [{"handler": "webhook", "url": url} for url in (outside, inside)]
+        with pytest.raises(InvalidParams) as caught:
+            await loop.accept(params=GOOD | {"callback_url": inside}, notify=notify)
+        assert [(fault.loc, fault.msg) for fault in caught.value.faults] == [
+            (("notify", 1, "url"), "is inside"),
+            (("params", "callback_url"), "is inside"),
+        ]
+
+
+async def checked_in(loop: Loop, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[bool]:
+    """Return, for each check that a request needs, whether it ran beside the event loop."""
+    beside: list[bool] = []
+
+    def noted(new: NewTask, **terms: Any) -> CheckedTask:
+        beside.append(threading.current_thread() is not threading.main_thread())
+        return check_new_task(new, **terms)
+
+    monkeypatch.setattr("service.tasks.task_service.check_new_task", noted)
+    await loop.accept(**changes)
+    return beside
+
+
+@pytest.mark.parametrize(
+    ("changes", "beside"),
+    [
+        ({"size": 1000}, False),
+        ({}, True),
+        ({"size": 300_000}, True),
+        ({"size": 1000, "params": GOOD | {"images": [uri("image/png", image())]}}, True),
+        ({"size": 1000, "params": GOOD | {"images": [uri("image/png", image()).replace("data:", "DATA:")]}}, True),
+    ],
+    ids=["addresses", "of unknown size", "long", "a picture", "a picture in capitals"],
+)
+async def test_files_are_never_opened_on_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], beside: bool
+) -> None:
+    """What may take its time to check is checked in a thread; a few addresses are checked where they came in."""
+    async with a_loop(tmp_path) as loop:
+        assert await checked_in(loop, monkeypatch, **changes) == [beside]

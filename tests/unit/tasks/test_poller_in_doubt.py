@@ -1,0 +1,123 @@
+"""Lost replies, and what becomes of them, over the real store."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from service.domain.errors import ReplyLost, Unwell
+from service.domain.task import Status
+from service.domain.task_update import SECOND_BILL
+from service.tasks.poller import LISTENS_AGAIN
+from tests.support.scripted_provider import vtrix_body
+from tests.support.task_loop import HOUR, IN_DOUBT_FOR, MINUTE, SECOND, a_loop, a_world
+
+
+async def test_list_resolves_a_lost_reply(tmp_path: Path) -> None:
+    """Where the provider has a list, the submission is found there by its payload and goes on with its id."""
+    async with a_loop(tmp_path, lists=True) as loop:
+        task = await loop.in_doubt()
+        await loop.run_until(loop.clock.now() + 30 * SECOND, by=10 * SECOND)
+        found = await loop.task(task.id)
+        assert (found.status, found.upstream_id, loop.upstream.looked) == (Status.IN_PROGRESS, "up1", 1)
+        assert loop.upstream.bills == {task.id: 1}
+
+
+async def test_unwell_list_is_no_proof_that_nothing_was_billed(tmp_path: Path) -> None:
+    """A list that cannot be read does not end the doubt, and is not looked into in every round."""
+    async with a_loop(tmp_path, lists=True) as loop:
+        task = await loop.in_doubt()
+        loop.upstream.list_error = Unwell("HTML")
+        await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + 10 * MINUTE, by=5 * SECOND)
+        assert (await loop.task(task.id)).status is Status.IN_DOUBT
+        assert loop.upstream.looked <= 25 * 3 + 1
+        loop.upstream.list_error = None
+        await loop.run_until(loop.clock.now() + MINUTE)
+        assert (await loop.task(task.id)).status is Status.IN_PROGRESS
+
+
+async def test_truth_overrules_submission_unknown(tmp_path: Path) -> None:
+    """After the guess that the submission is unknown, a callback and the GET still bring the result."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.in_doubt()
+        await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + MINUTE)
+        assert (await loop.task(task.id)).status is Status.FAILED
+        loop.upstream.tell("up1")
+        await loop.call_back(vtrix_body("completed"))
+        await loop.poll_due()
+        after = await loop.task(task.id)
+        assert (after.status, after.guessed, after.error) == (Status.COMPLETED, False, None)
+        assert await loop.happened(task.id) == [
+            "task.in_doubt",
+            "task.failed",
+            "task.submitted",
+            "task.completed",
+        ]
+
+
+async def test_operators_yes_is_to_a_second_bill_and_not_to_a_third(tmp_path: Path) -> None:
+    """ON_IN_DOUBT=resubmit queues the task again once, with a warning; lost once more, it fails."""
+    async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
+        loop.upstream.creates.extend([ReplyLost("time-out")] * 5)
+        task = await loop.submitted()
+        await loop.run_until(task.deadline_at + MINUTE, by=MINUTE)
+        after = await loop.task(task.id)
+        assert (after.status, after.submission, after.warnings) == (Status.FAILED, 2, (SECOND_BILL,))
+        assert loop.upstream.bills == {task.id: 2}
+
+
+async def test_resubmission_has_a_token_of_its_own(tmp_path: Path) -> None:
+    """The second submission of a doubtful task is told apart from the first one by its tokens."""
+    async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
+        await loop.in_doubt()
+        await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + 2 * MINUTE)
+        claims = [loop.tokens.read_payload_token(order.payload) for order in loop.upstream.orders]
+        assert [claim.submission for claim in claims] == [1, 2]
+
+
+# ── while nobody listens ─────────────────────────────────────────────────────
+
+
+async def test_who_was_away_waits_for_the_callback_once_more(tmp_path: Path) -> None:
+    """A machine that was off while a callback could come pays no second bill as soon as it is back."""
+    async with a_world(tmp_path, resubmit_in_doubt=True) as world:
+        before = world.process()
+        task = await before.in_doubt()
+        world.clock.move(IN_DOUBT_FOR + 20 * MINUTE)
+        loop = world.kill(before)
+        await loop.run_until(world.clock.now() + IN_DOUBT_FOR - MINUTE)
+        waiting = await loop.task(task.id)
+        assert (waiting.status, waiting.note) == (Status.IN_DOUBT, LISTENS_AGAIN)
+        world.upstream.tell("up1")
+        await loop.call_back(vtrix_body("completed"))
+        await loop.poll_due()
+        assert (await loop.task(task.id)).status is Status.COMPLETED
+        assert sum(world.upstream.bills.values()) == 1
+
+
+@pytest.mark.parametrize("gap", [10 * SECOND, IN_DOUBT_FOR - SECOND, 3 * HOUR // 4])
+async def test_a_doubt_that_outlives_its_process_ends_all_the_same(tmp_path: Path, gap: timedelta) -> None:
+    """However long nobody was there, the callback is waited for once more, and not again."""
+    async with a_world(tmp_path) as world:
+        before = world.process()
+        task = await before.in_doubt()
+        world.clock.move(gap)
+        loop = world.kill(before)
+        back = world.clock.now()
+        await loop.run_until(max(back, task.created_at + IN_DOUBT_FOR) + IN_DOUBT_FOR - MINUTE)
+        assert (await loop.task(task.id)).status is Status.IN_DOUBT
+        loop = world.kill(loop)
+        await loop.run_until(world.clock.now() + 2 * MINUTE)
+        assert (await loop.task(task.id)).status is Status.FAILED
+
+
+async def test_who_slept_waits_for_the_callback_once_more(tmp_path: Path) -> None:
+    """A doubt that is looked at long after it was due was not listened for meanwhile."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.in_doubt()
+        loop.clock.move(IN_DOUBT_FOR + 2 * MINUTE)
+        await loop.poll_due()
+        assert (await loop.task(task.id)).status is Status.IN_DOUBT
+        loop.clock.move(IN_DOUBT_FOR)
+        await loop.poll_due()
+        assert (await loop.task(task.id)).status is Status.FAILED

@@ -1,0 +1,172 @@
+"""The one door, over the real store: many entries a commit, one bad one alone, and what is kept of results."""
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from service.domain.artifact import Artifact
+from service.domain.errors import NotFound, StoreUnavailable
+from service.domain.task import Fact, Source, Status, TaskId, UpstreamId
+from service.domain.task_update import Entry
+from tests.support.scripted_provider import DONE, VIDEO
+from tests.support.task_loop import Loop, a_loop, a_request, a_world
+
+KEPT = Artifact(
+    url="https://files.example/film.mp4",
+    archived_url="file:///srv/film.mp4",
+    media_type="video/mp4",
+    bytes=3,
+    sha256="ab",
+)
+
+
+def _progress(task_id: str, progress: float = 0.5) -> Entry:
+    fact = Fact(status=Status.IN_PROGRESS, upstream_id=UpstreamId(f"of-{task_id}"), progress=progress)
+    return Entry(task_id=TaskId(task_id), fact=fact, source=Source.POLL, poll="in_progress")
+
+
+async def _tasks(loop: Loop, count: int) -> list[str]:
+    return [(await loop.accept()).id for _ in range(count)]
+
+
+async def test_concurrent_entries_share_commits(tmp_path: Path) -> None:
+    """A hundred entries at once take two transactions: the first one's, and one for all that came meanwhile."""
+    async with a_loop(tmp_path) as loop:
+        ids = await _tasks(loop, 20)
+        before = loop.ledger.transactions
+        await asyncio.gather(*(loop.record.add(_progress(task_id, n / 10)) for n in range(5) for task_id in ids))
+        assert loop.ledger.transactions - before <= 2
+        assert [(await loop.task(task_id)).progress for task_id in ids] == [0.4] * 20
+
+
+async def test_one_poisoned_entry_does_not_take_its_neighbours_along(tmp_path: Path) -> None:
+    """Where the database refuses one row of a batch, its own caller hears of it, and the others are recorded."""
+    async with a_loop(tmp_path) as loop:
+        ids = await _tasks(loop, 9)
+        async with loop.store._database.writing() as write:
+            await write.connection.exec_driver_sql(
+                "CREATE TRIGGER poison BEFORE INSERT ON events WHEN NEW.task_id = "
+                f"'{ids[4]}' BEGIN SELECT RAISE(ABORT, 'poisoned'); END"
+            )
+        adding = (loop.record.add(_progress(task_id)) for task_id in ids)
+        outcomes = await asyncio.gather(*adding, return_exceptions=True)
+        assert [isinstance(outcome, Exception) for outcome in outcomes] == [n == 4 for n in range(9)]
+        assert not isinstance(outcomes[4], StoreUnavailable)
+        statuses = [(await loop.task(task_id)).status for task_id in ids]
+        assert [status is Status.IN_PROGRESS for status in statuses] == [n != 4 for n in range(9)]
+        assert [await loop.happened(task_id) for task_id in ids if task_id != ids[4]] == [["task.submitted"]] * 8
+
+
+async def test_unavailable_store_is_told_to_every_waiter(tmp_path: Path) -> None:
+    """While the database is away each of many callers gets StoreUnavailable, after one try for all of them."""
+    async with a_loop(tmp_path) as loop:
+        ids = await _tasks(loop, 8)
+        (tmp_path / "loop.db").rename(tmp_path / "away.db")
+        before = loop.ledger.transactions
+        adding = (loop.record.add(_progress(task_id)) for task_id in ids)
+        outcomes = await asyncio.gather(*adding, return_exceptions=True)
+        (tmp_path / "away.db").rename(tmp_path / "loop.db")
+        assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes)
+        assert loop.ledger.transactions - before <= 2
+        assert (await loop.task(ids[0])).status is Status.QUEUED
+
+
+async def test_each_event_is_delivered_once_to_each_handler_that_wants_it(tmp_path: Path) -> None:
+    """One delivery row for each event and handler, and one for a notify entry, with an order of its own."""
+    async with a_loop(tmp_path) as loop:
+        loop.upstream.creates.append(DONE)
+        hook = {"handler": "webhook", "url": "https://caller.example/hook", "events": ["task.completed"]}
+        task = await loop.submitted(notify=[hook])
+        rows = await loop.store.library.deliveries(client=None, status=None, handler=None, limit=50, cursor=None)
+        assert sorted((row.event_type, row.handler) for row in rows) == [
+            ("task.completed", "log"),
+            ("task.completed", "webhook"),
+            ("task.submitted", "log"),
+        ]
+        assert {row.task_id for row in rows} == {task.id}
+
+
+async def test_delivery_is_made_for_a_handler_that_only_another_process_has(tmp_path: Path) -> None:
+    """What a task was accepted with is kept, whichever process records; the delivery waits for the handler's own."""
+    async with a_world(tmp_path) as world:
+        hook = {"handler": "webhook", "url": "https://caller.example/hook", "events": ["task.submitted"]}
+        task = await world.process().accept(notify=[hook])
+        world.options = replace(world.options, handlers=())
+        bare = world.process()
+        await bare.submit_due()
+        rows = await bare.store.library.deliveries(client=None, status="pending", handler=None, limit=9, cursor=None)
+        assert [(row.task_id, row.handler, row.event_type) for row in rows] == [(task.id, "webhook", "task.submitted")]
+
+
+async def test_entry_for_an_unknown_task_does_nothing(tmp_path: Path) -> None:
+    """There is no task, no event and no error."""
+    async with a_loop(tmp_path) as loop:
+        recorded = await loop.record.add(_progress("nobody"))
+        assert (recorded.task, recorded.events) == (None, ())
+
+
+async def test_entries_of_one_batch_build_on_each_other(tmp_path: Path) -> None:
+    """Two ends of one task in one commit: the first one stands."""
+    async with a_loop(tmp_path) as loop:
+        (task_id,) = await _tasks(loop, 1)
+        ends = [Fact(status=Status.COMPLETED), Fact(status=Status.FAILED)]
+        entries = [Entry(task_id=TaskId(task_id), fact=fact, source=Source.CALLBACK) for fact in ends]
+        await asyncio.gather(*(loop.record.add(entry) for entry in entries))
+        assert (await loop.task(task_id)).status is Status.COMPLETED
+        assert await loop.happened(task_id) == ["task.completed"]
+
+
+async def test_what_is_recorded_rings_those_who_wait(tmp_path: Path) -> None:
+    """After the commit the task's own topic, the events and dispatch ring."""
+    async with a_loop(tmp_path) as loop:
+        (task_id,) = await _tasks(loop, 1)
+        await loop.record.add(_progress(task_id))
+        for topic in (f"task:{task_id}", "events", "dispatch"):
+            assert await loop.store.signals.wait(topic, 0)
+
+
+# ── results ──────────────────────────────────────────────────────────────────
+
+
+async def test_kept_result_is_told_once(tmp_path: Path) -> None:
+    """The artifact is matched by its original address and told once; a second time changes nothing."""
+    async with a_loop(tmp_path) as loop:
+        loop.upstream.creates.append(DONE)
+        task = await loop.submitted()
+        for _ in range(2):
+            await loop.results.keep(task.id, KEPT)
+        after = await loop.task(task.id)
+        assert after.output == (VIDEO | {"archived_url": "file:///srv/film.mp4"},)
+        assert (after.status, after.settled_at, after.due_at) == (Status.COMPLETED, task.settled_at, None)
+        assert (await loop.happened(task.id)).count("artifact.stored") == 1
+
+
+async def test_artifact_of_another_address_changes_nothing(tmp_path: Path) -> None:
+    """What was not in the task's output is not written into it."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.submitted()
+        await loop.results.keep(task.id, KEPT)
+        assert await loop.task(task.id) == task
+
+
+async def test_refetch_brings_fresh_addresses_and_submits_nothing(tmp_path: Path) -> None:
+    """The upstream is asked again; the stored output stays as it is, and nothing is billed."""
+    async with a_loop(tmp_path) as loop:
+        loop.upstream.creates.append(DONE)
+        task = await loop.submitted()
+        fresh = VIDEO | {"url": "https://files.example/film.mp4?fresh"}
+        loop.upstream.tell("up1", Fact(status=Status.COMPLETED, output=(fresh,)))
+        assert await loop.results.refetch(task.id) == [fresh]
+        assert (await loop.task(task.id)).output == (VIDEO,)
+        assert loop.upstream.bills == {task.id: 1}
+
+
+async def test_refetch_needs_an_id(tmp_path: Path) -> None:
+    """Without the upstream's id there is nobody to ask about."""
+    async with a_loop(tmp_path) as loop:
+        task, _ = await loop.desk.accept(a_request())
+        for task_id in (task.id, "nobody"):
+            with pytest.raises(NotFound):
+                await loop.results.refetch(task_id)

@@ -1,0 +1,284 @@
+"""The desk over the real store: what comes in, what is refused, and a person's word about a task."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from service.domain.blob import Input
+from service.domain.errors import Conflict, InvalidParams, NotFound, Refused, Unwell
+from service.domain.ports.tasks import IdempotencyKey, TaskFilter
+from service.domain.task import Fact, Status, TaskId
+from service.domain.task_update import SECOND_BILL, Entry, Recorded
+from tests.support.sample_media import image, uri
+from tests.support.scripted_provider import DONE
+from tests.support.task_loop import DEADLINE, GOOD, IN_DOUBT_FOR, MINUTE, Loop, a_loop, a_request
+
+
+def _key(key: str = "k", digest: str = "d") -> IdempotencyKey:
+    return IdempotencyKey(key=key, digest=digest)
+
+
+async def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
+    """Faults of the parameters, of notify and of the metadata come in one answer, each with its place."""
+    async with a_loop(tmp_path) as loop:
+        bad = a_request(
+            params={"prompt": "", "duration": "5", "colour": "red"}, notify=[{"handler": "webhok"}], metadata=[1]
+        )
+        with pytest.raises(InvalidParams) as caught:
+            await loop.desk.accept(bad)
+        places = {fault.loc[:2] for fault in caught.value.faults}
+        assert {("params", "prompt"), ("params", "duration"), ("params", "colour")} <= places
+        assert {("params", "images"), ("notify", 0), ("metadata",)} <= places
+        assert await loop.submit_due() == 0
+
+
+async def test_deadline_stands_from_the_first_moment(tmp_path: Path) -> None:
+    """A new task is queued, due now, and has its deadline."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.accept()
+        assert (task.status, task.due_at, task.deadline_at) == (
+            Status.QUEUED,
+            loop.clock.now(),
+            loop.clock.now() + DEADLINE,
+        )
+
+
+async def test_same_key_and_body_give_the_first_task_again(tmp_path: Path) -> None:
+    """Also when twenty come at once: one task, one submission."""
+    async with a_loop(tmp_path) as loop:
+        asking = (loop.desk.accept(a_request(idempotency=_key())) for _ in range(20))
+        answers = await asyncio.gather(*asking)
+        assert len({task.id for task, _ in answers}) == 1
+        assert sorted(made for _, made in answers) == [False] * 19 + [True]
+        await loop.submit_due()
+        assert sum(loop.upstream.bills.values()) == 1
+
+
+async def test_same_key_with_another_body_is_a_conflict(tmp_path: Path) -> None:
+    """A key means one intent; another client's same key is another intent."""
+    async with a_loop(tmp_path) as loop:
+        first, _ = await loop.desk.accept(a_request(idempotency=_key()))
+        with pytest.raises(Conflict):
+            await loop.desk.accept(a_request(idempotency=_key(digest="other")))
+        foreign, made = await loop.desk.accept(a_request(client="bob", idempotency=_key(digest="other")))
+        assert made
+        assert foreign.id != first.id
+
+
+async def test_payload_that_no_utf8_spells_is_a_fault_of_its_own(tmp_path: Path) -> None:
+    """A lone surrogate, which JSON can spell, is refused with its place: never an error of ours."""
+    async with a_loop(tmp_path) as loop:
+        with pytest.raises(InvalidParams) as refused:
+            await loop.accept(params=GOOD | {"payload": "\ud83d"})
+        assert [fault.loc for fault in refused.value.faults] == [("params", "payload")]
+
+
+# ── cancel ───────────────────────────────────────────────────────────────────
+
+
+async def test_queued_task_is_canceled_and_never_sent(tmp_path: Path) -> None:
+    """What is still ours is canceled at once."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.accept()
+        assert (await loop.desk.cancel(task.id)).status is Status.CANCELED
+        assert await loop.submit_due() == 0
+        assert await loop.happened(task.id) == ["task.canceled"]
+
+
+async def test_upstream_is_asked_to_cancel(tmp_path: Path) -> None:
+    """Once the upstream agrees the task is canceled."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.submitted()
+        assert (await loop.desk.cancel(task.id)).status is Status.CANCELED
+        assert loop.upstream.canceled == ["up1"]
+
+
+@pytest.mark.parametrize("error", [Conflict("task state is scheduled, can not cancel"), Unwell("HTML")])
+async def test_upstreams_no_is_told_and_changes_nothing(tmp_path: Path, error: Exception) -> None:
+    """Its reason reaches the caller, and the task goes on."""
+    async with a_loop(tmp_path) as loop:
+        task = await loop.submitted()
+        loop.upstream.cancels.append(error)
+        with pytest.raises(type(error), match=str(error)):
+            await loop.desk.cancel(task.id)
+        assert await loop.task(task.id) == task
+
+
+async def _doubtful(loop: Loop) -> TaskId:
+    return (await loop.in_doubt()).id
+
+
+async def _completed(loop: Loop) -> TaskId:
+    loop.upstream.creates.append(DONE)
+    return (await loop.submitted()).id
+
+
+async def _refused(loop: Loop) -> TaskId:
+    loop.upstream.creates.append(Refused("ModelUnavailable", "not here"))
+    return (await loop.submitted()).id
+
+
+async def _unknown(loop: Loop) -> TaskId:
+    task_id = await _doubtful(loop)
+    await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + MINUTE)
+    return task_id
+
+
+async def _expired(loop: Loop) -> TaskId:
+    task_id = (await loop.submitted()).id
+    await loop.run_until(loop.clock.now() + DEADLINE, by=10 * MINUTE)
+    return task_id
+
+
+async def _submitting(loop: Loop) -> TaskId:
+    task = await loop.accept()
+    loop.upstream.line = asyncio.Event()
+    await loop.submit.round()
+    return task.id
+
+
+@pytest.mark.parametrize(
+    ("bring", "word"),
+    [
+        (_submitting, "submitting"),
+        (_doubtful, "in_doubt"),
+        (_completed, "completed"),
+        (_refused, "failed"),
+        (_unknown, "failed"),
+        (_expired, "expired"),
+    ],
+)
+async def test_what_cannot_be_canceled_says_why(tmp_path: Path, bring: Any, word: str) -> None:
+    """The conflict names where the task is, and nothing is asked of the upstream."""
+    async with a_loop(tmp_path) as loop:
+        task_id = await bring(loop)
+        with pytest.raises(Conflict, match=word):
+            await loop.desk.cancel(task_id)
+        assert loop.upstream.canceled == []
+
+
+async def test_cancel_of_an_unknown_task(tmp_path: Path) -> None:
+    """There is no such task."""
+    async with a_loop(tmp_path) as loop:
+        with pytest.raises(NotFound):
+            await loop.desk.cancel(TaskId("nobody"))
+
+
+# ── resubmit ─────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("bring", [_doubtful, _refused, _unknown, _expired])
+async def test_resubmission_is_a_new_linked_task_and_the_same_for_each_asking(tmp_path: Path, bring: Any) -> None:
+    """A person's word makes one new task of the old one, however often it is said; only then is there a second bill."""
+    async with a_loop(tmp_path) as loop:
+        old = await loop.task(await bring(loop))
+        new = await loop.desk.resubmit(old.id)
+        assert (await loop.desk.resubmit(old.id)).id == new.id
+        assert (new.resubmission_of, new.status, new.params) == (old.id, Status.QUEUED, old.params)
+        assert new.deadline_at == loop.clock.now() + DEADLINE
+        await loop.submit_due()
+        assert loop.upstream.bills[new.id] == 1
+        assert loop.upstream.bills[old.id] <= 1
+
+
+async def test_resubmission_takes_everything_along(tmp_path: Path) -> None:
+    """Inline media, payload, meta_data, metadata and notify are the new task's too."""
+    async with a_loop(tmp_path) as loop:
+        params = {"prompt": "a cat", "images": [uri("image/png", image())], "payload": "mine", "meta_data": '{"a": 1}'}
+        hook = {"handler": "webhook", "url": "https://caller.example/one"}
+        loop.upstream.creates.append(Refused("ModelUnavailable", "not here"))
+        old = await loop.submitted(params=params, metadata={"chat": 42}, notify=[hook])
+        new = await loop.desk.resubmit(old.id)
+        await loop.submit_due()
+        first, second = loop.upstream.orders
+        assert second.params == first.params
+        assert await loop.store.inputs.payload(new.id) == "mine"
+        assert second.meta_data == f'{{"a": 1, "boomerang_task": "{new.id}"}}'
+        assert (new.metadata, new.notify) == ({"chat": 42}, (hook,))
+
+
+async def test_only_what_has_no_result_is_resubmitted(tmp_path: Path) -> None:
+    """A task that runs or is completed is a conflict, an unknown one is not found."""
+    async with a_loop(tmp_path) as loop:
+        done, running = await _completed(loop), (await loop.submitted()).id
+        for task_id in (done, running):
+            with pytest.raises(Conflict):
+                await loop.desk.resubmit(task_id)
+        with pytest.raises(NotFound):
+            await loop.desk.resubmit(TaskId("nobody"))
+
+
+async def test_resubmission_without_its_media_is_refused(tmp_path: Path) -> None:
+    """Media that are past the retention cannot be sent again; the conflict says so, and no task is made."""
+    async with a_loop(tmp_path) as loop:
+        loop.upstream.creates.append(Refused("ModelUnavailable", "not here"))
+        old = await loop.submitted(params={"prompt": "a cat", "images": [uri("image/png", image())]})
+        async with loop.store._database.writing() as write:
+            await write.connection.exec_driver_sql("DELETE FROM inputs")
+        with pytest.raises(Conflict, match="RETENTION"):
+            await loop.desk.resubmit(old.id)
+        assert await loop.submit_due() == 0
+
+
+async def test_a_persons_word_stands_for_the_operators(tmp_path: Path) -> None:
+    """Once a person has resubmitted a task in doubt, ON_IN_DOUBT=resubmit does not bill it a third time."""
+    async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
+        old = await _doubtful(loop)
+        new = await loop.desk.resubmit(old)
+        await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + 5 * MINUTE)
+        ended = await loop.task(old)
+        assert (ended.status, ended.submission, ended.warnings) == (Status.FAILED, 1, (SECOND_BILL,))
+        assert (await loop.task(new.id)).warnings == ()
+        assert loop.upstream.bills == {old: 1, new.id: 1}
+
+
+async def test_the_operators_word_stands_for_a_persons(tmp_path: Path) -> None:
+    """A task that was queued again just before a person's word is a conflict, and nothing new is made of it."""
+    async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
+        old = await _doubtful(loop)
+        load = loop.store.inputs.load
+
+        async def late(task_id: TaskId) -> dict[str, Input]:
+            loop.clock.move(IN_DOUBT_FOR)
+            await loop.poll_due()
+            return await load(task_id)
+
+        with patch.object(loop.store.inputs, "load", late), pytest.raises(Conflict, match="queued"):
+            await loop.desk.resubmit(old)
+        assert [task.id for task in await loop.store.library.tasks(TaskFilter())] == [old]
+
+
+async def test_a_conclusion_from_before_a_persons_word_does_nothing(tmp_path: Path) -> None:
+    """The question that was in hand while a person decided does not queue the old task after all."""
+    async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
+        old = await _doubtful(loop)
+        loop.clock.move(IN_DOUBT_FOR)
+        add, seen = loop.record.add, asyncio.Event()
+
+        async def late(entry: Entry) -> Recorded:
+            if entry.poll and not seen.is_set():
+                seen.set()
+                await loop.desk.resubmit(old)
+            return await add(entry)
+
+        with patch.object(loop.record, "add", late):
+            await loop.poll_due()
+        assert (await loop.task(old)).status is Status.IN_DOUBT
+        loop.clock.move(MINUTE)
+        await loop.poll_due()
+        assert (await loop.task(old)).status is Status.FAILED
+
+
+async def test_late_word_about_the_old_task_leaves_the_new_one_alone(tmp_path: Path) -> None:
+    """The doubtful task that comes to its end after all does so by itself."""
+    async with a_loop(tmp_path) as loop:
+        old = await _doubtful(loop)
+        new = await loop.desk.resubmit(old)
+        loop.upstream.tell("up1", Fact(status=Status.FAILED))
+        await loop.call_back({"id": "up1", "status": "failed"})
+        await loop.poll_due()
+        assert (await loop.task(old)).status is Status.FAILED
+        assert (await loop.task(new.id)).status is Status.QUEUED
