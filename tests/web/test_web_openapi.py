@@ -16,7 +16,7 @@ from service.core.view import TaskView, task_json
 from service.handling import Artifact, Event
 from service.ports import DeliveryView
 from service.web.callbacks import StraightToTheDoor
-from service.web.openapi import document
+from service.web.openapi_document import document
 from tests.web.fakes import KEYS, NOW, World, a_task, app_of, client_of
 
 DOCUMENT = document(allow_off_peak=False)
