@@ -18,7 +18,7 @@ from service.api.health import ProbeApi
 from service.api.long_poll import Waiting
 from service.api.metrics import Counters
 from service.api.models import ModelApi
-from service.api.openapi.document import OpenApi
+from service.api.openapi.endpoint import OpenApi
 from service.api.ports import DeliveryLookup, Desk, Receiver, Replayer, Rounds
 from service.api.problems import answer_error
 from service.api.reconcile import RoundApi

@@ -1,5 +1,7 @@
 """The deliveries of the API: dead letters and their replay."""
 
+from typing import Literal, get_args
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -13,7 +15,8 @@ from service.api.routing import route
 from service.domain.errors import Conflict, NotFound
 from service.domain.ports.tasks import DeliveryView, Library
 
-STATUSES = ("pending", "delivered", "dead")
+DeliveryStatus = Literal["pending", "delivered", "dead"]
+STATUSES: tuple[DeliveryStatus, ...] = get_args(DeliveryStatus)
 
 
 class DeliveryApi:

@@ -35,9 +35,9 @@ from pathlib import Path
 
 import anyio
 
-from tests.acceptance import scene
+from tests.acceptance import environment as scene
 from tests.acceptance.processes import HOST, Child, answering, free_port, until
-from tests.benchmarks.stage import SHORT, Stage, a_task, callbacks, fill, stage
+from tests.benchmarks.environment import SHORT, Stage, a_task, callbacks, fill, stage
 from tests.benchmarks.traced import Call
 
 WARM_UP = 3

@@ -1,114 +1,294 @@
-"""Operations, parameters and answers as an OpenAPI document writes them."""
+"""The operations of the API as one table: each route and method with its parameters, bodies and answers."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from service.api.openapi.schemas import TEXT, Schema, ref
-from service.api.problems import MEDIA_TYPE
-from service.api.query_params import LONGEST_WAIT, MOST_KEY, MOST_ROWS
+from pydantic import BaseModel
 
-Operation = dict[str, Any]
-Headers = Mapping[str, Any]
-
-RETRY_AFTER: Headers = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
-LOCATION: Headers = {"Location": {"description": "Where the task is.", "required": True, "schema": TEXT}}
-PREFERENCE_APPLIED: Headers = {"Preference-Applied": {"description": "The wait that was granted.", "schema": TEXT}}
-CHALLENGE: Headers = {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}}
-
-MEANINGS = {
-    "400": "The body or a header cannot be read.",
-    "401": "No key of this service.",
-    "403": "Not for this caller.",
-    "404": "There is none, or it is another client's.",
-    "408": "The body did not arrive in time.",
-    "409": "It is where this cannot be done; `detail` says why.",
-    "413": "The body is too large.",
-    "415": "Not plain `application/json`.",
-    "422": "Faults, each with its place and its mend.",
-    "500": "A fault of ours.",
-    "502": "The upstream gave no clear answer.",
-    "503": "Not now; try again.",
-}
-GUARDED = ("401", "403", "500", "503")
-OPEN = ("500", "503")
-HEADERS: Mapping[str, Headers] = {"401": CHALLENGE, "503": RETRY_AFTER}
-
-
-def operation(
-    name: str,
-    tag: str,
-    about: str,
-    answers: Mapping[str, Any],
-    *,
-    parameters: Sequence[Schema] = (),
-    body: Schema | None = None,
-    refusals: Sequence[str] = (),
-    guarded: bool = True,
-) -> Operation:
-    """Return an operation; `refusals` are statuses of problem answers, beside those that any operation may give."""
-    statuses = {*refusals, *(GUARDED if guarded else OPEN)}
-    return {
-        "operationId": name,
-        "tags": [tag],
-        "summary": about,
-        **({"parameters": list(parameters)} if parameters else {}),
-        **({"requestBody": body} if body else {}),
-        "responses": {**answers, **{status: _refusal(status) for status in sorted(statuses)}},
-        **({} if guarded else {"security": []}),
-    }
-
-
-def answer(about: str, schema: Schema, *, headers: Headers | None = None) -> Schema:
-    """Return an answer with a JSON body."""
-    described = {"headers": dict(headers)} if headers else {}
-    return {"description": about, **described, "content": {"application/json": {"schema": schema}}}
-
-
-def json_body(schema: Schema) -> Schema:
-    """Return a JSON body that must be sent."""
-    return {"required": True, "content": {"application/json": {"schema": schema}}}
-
-
-def in_path(name: str, about: str, schema: Schema) -> Schema:
-    """Return a parameter of the path."""
-    return {"name": name, "in": "path", "required": True, "description": about, "schema": schema}
-
-
-def in_query(name: str, about: str, schema: Schema) -> Schema:
-    """Return a query parameter that may be left out."""
-    return {"name": name, "in": "query", "description": about, "schema": schema}
-
-
-def page_parameters() -> list[Schema]:
-    """Return what asks for one page of a list."""
-    rows = {"type": "integer", "minimum": 1, "maximum": MOST_ROWS, "default": 50}
-    return [
-        in_query("limit", "Rows at most.", rows),
-        in_query("cursor", "A `next_cursor` of this list.", {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}),
-    ]
-
-
-def _refusal(status: str) -> Schema:
-    headers = HEADERS.get(status)
-    return {
-        "description": MEANINGS[status],
-        **({"headers": dict(headers)} if headers else {}),
-        "content": {MEDIA_TYPE: {"schema": ref("Problem")}},
-    }
-
-
-ASKED_WAIT = in_query(
-    "wait", "Seconds to wait for the task's end.", {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT}
+from service.api.metrics import MEDIA_TYPE as METRICS_TYPE
+from service.api.openapi.parameters import (
+    DELIVERY_ID,
+    DELIVERY_STATUS,
+    IDEMPOTENCY_KEY,
+    NAME,
+    PAGE,
+    PREFER,
+    TASK_ID,
+    TASK_STATUS,
+    TEXT,
+    WAIT,
+    Parameter,
+    in_path,
+    in_query,
 )
-IDEMPOTENCY_KEY: Schema = {
-    "name": "Idempotency-Key",
-    "in": "header",
-    "description": "Equal keys with equal bodies are one task; an equal key with another body is refused with 422.",
-    "schema": {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MOST_KEY},
+from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
+from service.api.schemas import (
+    Counts,
+    Delivery,
+    HistoryEntry,
+    ItemList,
+    MetricsText,
+    Model,
+    OpenApiDocument,
+    Page,
+    Problem,
+    ProcessState,
+    ProviderCallback,
+    Task,
+    TaskRequest,
+    TaskWithPayload,
+)
+
+Headers = dict[str, dict[str, Any]]
+"""Headers of an answer by name, as OpenAPI header objects."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer: its body, None for no body, and its headers by name."""
+
+    description: str
+    body: type[BaseModel] | None = None
+    media_type: str = "application/json"
+    headers: Headers = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One method of one route. `answers` are those of success, by status; `errors` are statuses of problem answers.
+
+    `authenticated` says whether a key is needed. The errors that every operation can have are added by `all_answers`.
+    """
+
+    path: str
+    method: Literal["get", "post"]
+    id: str
+    tag: str
+    summary: str
+    answers: Mapping[int, Answer]
+    parameters: Sequence[Parameter] = ()
+    request: type[BaseModel] | None = None
+    errors: Sequence[int] = ()
+    authenticated: bool = True
+
+    def all_answers(self) -> dict[int, Answer]:
+        """Return every answer by status: those of success first, then all errors in ascending order."""
+        common = {401, 403, 500, 503} if self.authenticated else {500, 503}
+        return {**self.answers, **{status: ERRORS[status] for status in sorted({*self.errors, *common})}}
+
+
+CHALLENGE: Headers = {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}}
+RETRY_AFTER: Headers = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
+LOCATION: Headers = {"Location": {"description": "Where the task is.", "required": True, "schema": {"type": "string"}}}
+PREFERENCE_APPLIED: Headers = {
+    "Preference-Applied": {"description": "The wait that was granted.", "schema": {"type": "string"}}
 }
-PREFERRED_WAIT: Schema = {
-    "name": "Prefer",
-    "in": "header",
-    "description": f"`wait=SECONDS`, at most {LONGEST_WAIT}, overrules `wait`; any other preference is passed over.",
-    "schema": TEXT,
+
+
+def _error(description: str, headers: Headers | None = None) -> Answer:
+    return Answer(description, Problem, media_type=PROBLEM_TYPE, headers=headers or {})
+
+
+ERRORS: Mapping[int, Answer] = {
+    400: _error("The body or a header cannot be read."),
+    401: _error("No key of this service.", CHALLENGE),
+    403: _error("Not for this caller."),
+    404: _error("There is none, or it is another client's."),
+    408: _error("The body did not arrive in time."),
+    409: _error("It is where this cannot be done; `detail` says why."),
+    413: _error("The body is too large."),
+    415: _error("Not plain `application/json`."),
+    422: _error("Faults, each with its place and its mend."),
+    500: _error("A fault of ours."),
+    502: _error("The upstream gave no clear answer."),
+    503: _error("Not now; try again.", RETRY_AFTER),
 }
+
+OPERATIONS = (
+    Operation(
+        path="/v1/tasks",
+        method="get",
+        id="listTasks",
+        tag="tasks",
+        summary="Tasks, newest first.",
+        parameters=[
+            in_query("status", "Only those.", TASK_STATUS),
+            in_query("model", "Only those of it.", NAME),
+            *PAGE,
+        ],
+        answers={200: Answer("One page.", Page[Task])},
+        errors=[422],
+    ),
+    Operation(
+        path="/v1/tasks",
+        method="post",
+        id="createTask",
+        tag="tasks",
+        summary="Checks everything at once and stores the task, to be submitted.",
+        parameters=[WAIT, IDEMPOTENCY_KEY, PREFER],
+        request=TaskRequest,
+        answers={
+            200: Answer(
+                "The first task that came with this Idempotency-Key.",
+                TaskWithPayload,
+                headers=LOCATION | PREFERENCE_APPLIED,
+            ),
+            202: Answer(
+                "The task, as soon as it is durable: the upstream is not waited for.",
+                TaskWithPayload,
+                headers=LOCATION | PREFERENCE_APPLIED,
+            ),
+        },
+        errors=[400, 408, 413, 415, 422],
+    ),
+    Operation(
+        path="/v1/tasks/{id}",
+        method="get",
+        id="showTask",
+        tag="tasks",
+        summary="One task; with `wait` once it is settled or expired, or when the time is up.",
+        parameters=[TASK_ID, WAIT],
+        answers={200: Answer("The task.", TaskWithPayload)},
+        errors=[404, 422],
+    ),
+    Operation(
+        path="/v1/tasks/{id}/cancel",
+        method="post",
+        id="cancelTask",
+        tag="tasks",
+        summary="Cancels a task that is still ours, or asks the upstream to.",
+        parameters=[TASK_ID],
+        answers={200: Answer("Canceled.", TaskWithPayload)},
+        errors=[404, 409, 422, 502],
+    ),
+    Operation(
+        path="/v1/tasks/{id}/resubmit",
+        method="post",
+        id="resubmitTask",
+        tag="tasks",
+        summary="Submits the same again as a new, linked task: for a task in doubt, failed, expired or canceled.",
+        parameters=[TASK_ID],
+        answers={202: Answer("The new task; of a second call, the first one's.", TaskWithPayload, headers=LOCATION)},
+        errors=[404, 409, 422],
+    ),
+    Operation(
+        path="/v1/tasks/{id}/events",
+        method="get",
+        id="taskHistory",
+        tag="tasks",
+        summary="Everything that happened to a task, oldest first.",
+        parameters=[TASK_ID],
+        answers={200: Answer("Its history.", ItemList[HistoryEntry])},
+        errors=[404, 422],
+    ),
+    Operation(
+        path="/v1/deliveries",
+        method="get",
+        id="listDeliveries",
+        tag="deliveries",
+        summary="Deliveries, newest first; with `status=dead` the dead letters.",
+        parameters=[
+            in_query("status", "Only those.", DELIVERY_STATUS),
+            in_query("handler", "Only its own.", NAME),
+            *PAGE,
+        ],
+        answers={200: Answer("One page.", Page[Delivery])},
+        errors=[422],
+    ),
+    Operation(
+        path="/v1/deliveries/{id}",
+        method="get",
+        id="showDelivery",
+        tag="deliveries",
+        summary="One delivery.",
+        parameters=[DELIVERY_ID],
+        answers={200: Answer("The delivery.", Delivery)},
+        errors=[404, 422],
+    ),
+    Operation(
+        path="/v1/deliveries/{id}/replay",
+        method="post",
+        id="replayDelivery",
+        tag="deliveries",
+        summary="Puts a dead or delivered one through again, with a fresh message id.",
+        parameters=[DELIVERY_ID],
+        answers={202: Answer("The delivery as it is now.", Delivery)},
+        errors=[404, 409, 422],
+    ),
+    Operation(
+        path="/v1/models",
+        method="get",
+        id="listModels",
+        tag="models",
+        summary="Every model, with its parameters as JSON Schema.",
+        answers={200: Answer("All of them.", ItemList[Model])},
+        errors=[422],
+    ),
+    Operation(
+        path="/v1/models/{id}",
+        method="get",
+        id="showModel",
+        tag="models",
+        summary="One model.",
+        parameters=[in_path("id", "The model.", TEXT)],
+        answers={200: Answer("The model.", Model)},
+        errors=[404, 422],
+    ),
+    Operation(
+        path="/v1/reconcile",
+        method="post",
+        id="reconcile",
+        tag="operation",
+        summary="One full round of submit, poll and dispatch, for a cron job; only for an admin.",
+        answers={200: Answer("How many of each.", Counts)},
+        errors=[422],
+    ),
+    Operation(
+        path="/healthz",
+        method="get",
+        id="alive",
+        tag="operation",
+        summary="Alive.",
+        answers={200: Answer("It is.", ProcessState)},
+        authenticated=False,
+    ),
+    Operation(
+        path="/readyz",
+        method="get",
+        id="ready",
+        tag="operation",
+        summary="Whether the database answers and fits.",
+        answers={200: Answer("Ready.", ProcessState)},
+        authenticated=False,
+    ),
+    Operation(
+        path="/metrics",
+        method="get",
+        id="metrics",
+        tag="operation",
+        summary="The service's own figures.",
+        answers={200: Answer("Prometheus text.", MetricsText, media_type=METRICS_TYPE.partition(";")[0])},
+    ),
+    Operation(
+        path="/openapi.json",
+        method="get",
+        id="describe",
+        tag="operation",
+        summary="This document.",
+        answers={200: Answer("OpenAPI 3.1.", OpenApiDocument)},
+        errors=[422],
+    ),
+    Operation(
+        path="/callbacks/{token}",
+        method="post",
+        id="callBack",
+        tag="upstream",
+        summary="For the upstream alone: what became of a task, in the provider's own words.",
+        parameters=[in_path("token", "As it stands in the address that the upstream was given.", TEXT)],
+        request=ProviderCallback,
+        answers={204: Answer("Durable, and again for each repeat.")},
+        errors=[400, 403, 408, 413],
+        authenticated=False,
+    ),
+)

@@ -164,8 +164,9 @@ class World:
         return rows[start : start + wanted.limit]
 
     async def history(self, task_id: TaskId) -> list[Json]:
-        """Return one line."""
-        return [{"kind": "event", "task": task_id}]
+        """Return the poll that every task has had."""
+        assert task_id in self.tasks_by_id
+        return [{"at": "2026-05-06T12:09:42.000Z", "kind": "poll", "outcome": "in_progress"}]
 
     async def deliveries(
         self, *, client: str | None, status: str | None, handler: str | None, limit: int, cursor: str | None
@@ -213,9 +214,9 @@ class World:
 
 
 def app_of(world: World, **services: Any) -> ASGIApp:
-    """Return the application over `world`, and `services` of its own."""
+    """Return the application over `world`, but for the `services` that are given."""
     parts: dict[str, Any] = dict.fromkeys(PARTS, world)
-    return create_app(Services(**parts, **services))
+    return create_app(Services(**(parts | services)))
 
 
 @asynccontextmanager

@@ -1,0 +1,33 @@
+"""The API's own description, OpenAPI 3.1, at `/openapi.json`."""
+
+from typing import Any
+
+from anyio.to_thread import run_sync
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.api.query_params import Query
+from service.api.responses import json_answer
+from service.api.routing import route
+
+
+class OpenApi:
+    """Answers `/openapi.json`."""
+
+    def __init__(self, *, allow_off_peak: bool) -> None:
+        self._allow_off_peak = allow_off_peak
+
+    def routes(self) -> list[Route]:
+        """Return its routes."""
+        return [route("/openapi.json", get=self.show)]
+
+    async def show(self, request: Request) -> Response:
+        """Show the document; the first call builds it, in a thread."""
+        Query(request).done()
+        return json_answer(await run_sync(self._document))
+
+    def _document(self) -> dict[str, Any]:
+        from service.api.openapi.document import document  # noqa: PLC0415 - it loads pydantic, which only this needs
+
+        return document(allow_off_peak=self._allow_off_peak)

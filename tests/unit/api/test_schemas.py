@@ -1,0 +1,271 @@
+"""The response models describe exactly what the API answers: no key more, no key less, no other type."""
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import httpx
+import jsonschema_rs
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from handlers.webhook import _body
+from service.api import schemas
+from service.api.app import WebLimits
+from service.api.openapi.document import document
+from service.api.openapi.operations import ERRORS, OPERATIONS, Operation
+from service.api.request_bodies import TASK_BODIES, BodyLimits
+from service.deliveries.handler_api import Event
+from service.domain.artifact import Artifact
+from service.domain.errors import Conflict, StoreUnavailable, Unwell
+from service.domain.models.catalog import known_models
+from service.domain.task import EventType, Source, Status, Task, TaskError, UpstreamId, Usage
+from service.domain.task_view import TaskView, task_json
+from tests.unit.api.fakes import GOOD, KEYS, NOW, World, a_delivery, a_task, app_of, client_of
+
+BY_ID = {operation.id: operation for operation in OPERATIONS}
+DOCUMENT = document(allow_off_peak=False)
+SMALL = WebLimits(tasks=BodyLimits(most=100, together=100, seconds=0.01, patience=5))
+FRESH = {"Idempotency-Key": "k-1"}
+
+SUCCESSES = [
+    ("listTasks", 200, {}),
+    ("createTask", 202, {"json": GOOD}),
+    ("createTask", 200, {"json": GOOD, "headers": FRESH}),
+    ("showTask", 200, {}),
+    ("cancelTask", 200, {}),
+    ("resubmitTask", 202, {}),
+    ("taskHistory", 200, {}),
+    ("listDeliveries", 200, {}),
+    ("showDelivery", 200, {}),
+    ("replayDelivery", 202, {}),
+    ("listModels", 200, {}),
+    ("showModel", 200, {}),
+    ("reconcile", 200, {}),
+    ("alive", 200, {}),
+    ("ready", 200, {}),
+    ("metrics", 200, {}),
+    ("describe", 200, {}),
+    ("callBack", 204, {"json": {}}),
+]
+"""One request for every answer of success: the operation, the status and the arguments of the request."""
+
+
+def path_of(operation: Operation) -> str:
+    """Return the path of `operation` with an id that the test's world has."""
+    ids = {"deliveries": "delivery-1", "models": known_models()[0]}
+    return operation.path.format(id=ids.get(operation.tag, "task-1"), token="t")
+
+
+def a_full_task(status: Status, number: int = 1) -> Task:
+    """Return a task whose every field has a value."""
+    return a_task(
+        number,
+        status=status,
+        upstream_id=UpstreamId("u-1"),
+        metadata={"chat": 42},
+        progress=0.5,
+        output=(
+            {"type": "video", "url": "https://example.org/v.mp4", "archived_url": "file:///v.mp4", "cover": "c.png"},
+            {"type": "image", "url": "https://example.org/i.png"},
+        ),
+        error=TaskError(code="E1", message="no"),
+        warnings=("bgm has no effect",),
+        usage=Usage(cost="0.15", discount=1),
+        settled_by=Source.POLL,
+        note="waits for a free slot",
+        resubmission_of="task-0",
+        submitted_at=NOW,
+        settled_at=NOW + timedelta(seconds=90),
+    )
+
+
+def a_full_world() -> World:
+    """Return a world with a full and a bare task of each status, and a delivery of each status."""
+    world = World()
+    world.add(*(a_full_task(status, number) for number, status in enumerate(Status, 1)))
+    world.add(*(a_task(number, status=status) for number, status in enumerate(Status, 101)))
+    others = (a_delivery(2, status="delivered", fault=None, last_error=None), a_delivery(3, fault="ours"))
+    pending = a_delivery(4, status="pending", due_at=NOW, fault=None, finished_at=None)
+    world.deliveries_by_id = {each.id: each for each in (a_delivery(), *others, pending)}
+    return world
+
+
+def check(answer: httpx.Response, operation: Operation) -> None:
+    """Check that `answer` is one that `operation` declares: media type, headers, model and schema of the document."""
+    declared = operation.all_answers()[answer.status_code]
+    assert all(name in answer.headers for name, header in declared.headers.items() if header.get("required"))
+    if declared.body is None:
+        assert answer.content == b""
+        return
+    assert answer.headers["content-type"].partition(";")[0] == declared.media_type
+    text = json.dumps(answer.text) if declared.media_type == "text/plain" else answer.text
+    declared.body.model_validate_json(text)
+    written = DOCUMENT["paths"][operation.path][operation.method]["responses"][str(answer.status_code)]
+    schema = written["content"][declared.media_type]["schema"] | {"components": DOCUMENT["components"]}
+    jsonschema_rs.Draft202012Validator(schema, validate_formats=True).validate(json.loads(text))
+
+
+def test_each_answer_of_success_is_tried() -> None:
+    """The table of requests has every operation with every status of success."""
+    declared = {(operation.id, status) for operation in OPERATIONS for status in operation.answers}
+    assert {(name, status) for name, status, _ in SUCCESSES} == declared
+
+
+@pytest.mark.parametrize(("name", "status", "request_parts"), SUCCESSES)
+async def test_an_answer_of_success_fits_its_model(name: str, status: int, request_parts: dict[str, Any]) -> None:
+    """The application's own answer has the keys and types of the declared model, and of the document."""
+    world = a_full_world()
+    world.created = status == 202
+    operation = BY_ID[name]
+    async with client_of(app_of(world)) as client:
+        answer = await client.request(operation.method.upper(), path_of(operation), **request_parts)
+    assert answer.status_code == status
+    check(answer, operation)
+
+
+@pytest.mark.parametrize("status", list(Status))
+@pytest.mark.parametrize("full", [True, False])
+async def test_a_task_of_each_status_fits_its_model(status: Status, full: bool) -> None:
+    """A task with every field, and one with the required fields alone, is answered as declared."""
+    world = World()
+    world.add(a_full_task(status) if full else a_task(status=status))
+    world.payloads["task-1"] = "mine"
+    async with client_of(app_of(world)) as client:
+        answer = await client.get("/v1/tasks/task-1")
+    assert answer.json()["status"] == status.value
+    check(answer, BY_ID["showTask"])
+
+
+@pytest.mark.parametrize("number", range(1, 5))
+async def test_a_delivery_of_each_status_fits_its_model(number: int) -> None:
+    """Dead, delivered and pending deliveries are answered as declared."""
+    async with client_of(app_of(a_full_world())) as client:
+        answer = await client.get(f"/v1/deliveries/delivery-{number}")
+    check(answer, BY_ID["showDelivery"])
+
+
+async def test_a_page_with_a_next_one_fits_its_model() -> None:
+    """A list that goes on has a cursor of the declared type."""
+    async with client_of(app_of(a_full_world())) as client:
+        answers = [await client.get("/v1/tasks?limit=2"), await client.get("/v1/deliveries?limit=2")]
+    for answer, name in zip(answers, ("listTasks", "listDeliveries"), strict=True):
+        assert answer.json()["next_cursor"]
+        check(answer, BY_ID[name])
+
+
+@pytest.mark.parametrize("kind", EventType)
+@pytest.mark.parametrize("full", [True, False])
+def test_what_the_webhook_posts_fits_its_model(kind: EventType, full: bool) -> None:
+    """The body of a webhook is an event as declared, for each type of event."""
+    task = TaskView.from_json(task_json(a_full_task(Status.COMPLETED) if full else a_task()))
+    artifact = Artifact(url="u", archived_url="a", media_type="video/mp4", bytes=1, sha256="ab") if full else None
+    event = Event(id="e1", type=kind.value, at=NOW, task=task, payload="mine", artifact=artifact, client="ann")
+    schemas.Event.model_validate_json(_body(event))
+
+
+async def never_ending() -> AsyncIterator[bytes]:
+    """Yield the begin of a body that never ends."""
+    yield b"{"
+    await anyio.sleep_forever()
+
+
+JSON_TYPE = {"Content-Type": "application/json"}
+PROBLEMS: list[tuple[int, str, dict[str, Any], dict[str, Any]]] = [
+    (400, "createTask", {"content": b"{", "headers": JSON_TYPE}, {}),
+    (401, "listTasks", {"headers": {"Authorization": "Bearer none"}}, {"api_keys": KEYS}),
+    (403, "reconcile", {"headers": {"Authorization": "Bearer key-of-ann"}}, {"api_keys": KEYS}),
+    (404, "showModel", {}, {}),
+    (408, "createTask", {"content": never_ending(), "headers": JSON_TYPE}, {"limits": SMALL}),
+    (409, "cancelTask", {}, {"fails": Conflict("it is completed")}),
+    (413, "createTask", {"content": b"x" * (TASK_BODIES.most + 1), "headers": JSON_TYPE}, {}),
+    (415, "createTask", {"content": b"x"}, {}),
+    (422, "createTask", {"json": {"params": {"images": []}, "notify": [5]}}, {}),
+    (422, "listTasks", {"params": {"limit": "0", "what": "1"}}, {}),
+    (500, "cancelTask", {}, {"fails": RuntimeError("broken")}),
+    (502, "cancelTask", {}, {"fails": Unwell("HTML")}),
+    (503, "cancelTask", {}, {"fails": StoreUnavailable("gone")}),
+    (503, "ready", {}, {"fails": StoreUnavailable("gone")}),
+    (503, "callBack", {"json": {}}, {"fails": StoreUnavailable("gone")}),
+]
+"""One request for every status of a problem: the status, the operation, the request and what the application has."""
+
+
+def test_each_problem_is_tried() -> None:
+    """The table of problems has every status that the document declares."""
+    assert {status for status, *_ in PROBLEMS} == set(ERRORS)
+
+
+@pytest.mark.parametrize(("status", "name", "request_parts", "services"), PROBLEMS)
+async def test_a_problem_fits_its_model(
+    status: int, name: str, request_parts: dict[str, Any], services: dict[str, Any]
+) -> None:
+    """A problem has the keys and types of its model, and a status that its operation declares."""
+    world = a_full_world()
+    world.fails = services.get("fails")
+    app = app_of(world, **{key: value for key, value in services.items() if key != "fails"})
+    operation = BY_ID[name]
+    path = "/v1/models/none" if status == 404 else path_of(operation)
+    async with client_of(app) as client:
+        answer = await client.request(operation.method.upper(), path, **request_parts)
+    assert answer.status_code == status
+    check(answer, operation)
+
+
+WRONG_TASKS: list[tuple[type[BaseModel], dict[str, Any]]] = [
+    (schemas.Task, {"more": 1}),
+    (schemas.Task, {"progress": "0.5"}),
+    (schemas.Task, {"status": "done"}),
+    (schemas.Task, {"created_at": "2026-05-06T12:09:42"}),
+    (schemas.Task, {"output": [{"type": "video"}]}),
+    (schemas.TaskWithPayload, {}),
+]
+
+
+@pytest.mark.parametrize(("model", "changes"), WRONG_TASKS)
+def test_a_model_refuses_what_it_does_not_describe(model: type[BaseModel], changes: dict[str, Any]) -> None:
+    """An unknown key, another type, an unknown word, a time without offset and a missing key are refused."""
+    answer = task_json(a_task())
+    schemas.Task.model_validate_json(json.dumps(answer))
+    with pytest.raises(ValidationError):
+        model.model_validate_json(json.dumps(answer | changes))
+
+
+@pytest.mark.parametrize(
+    ("entry", "fits"),
+    [
+        ({"handler": "webhook", "url": "https://example.org/"}, True),
+        ({"handler": "webhook", "url": "https://example.org/", "events": ["task.failed"], "secret": None}, True),
+        ({"handler": "log", "url": None, "room": 5}, True),
+        ({"handler": "webhook"}, False),
+        ({"handler": "webhook", "url": "https://example.org/", "room": 5}, False),
+        ({"handler": "log", "events": []}, False),
+        ({"url": "https://example.org/"}, False),
+    ],
+)
+async def test_a_request_is_accepted_exactly_if_it_fits_its_model(entry: dict[str, Any], fits: bool) -> None:
+    """The check of the service and the declared model agree about `notify`."""
+    body = GOOD | {"metadata": {}, "notify": [entry]}
+    async with client_of(app_of(World())) as client:
+        assert ((await client.post("/v1/tasks", json=body)).status_code == 202) == fits
+    if fits:
+        schemas.TaskRequest.model_validate_json(json.dumps(body))
+    else:
+        with pytest.raises(ValidationError):
+            schemas.TaskRequest.model_validate_json(json.dumps(body))
+
+
+def test_the_service_starts_without_the_models() -> None:
+    """The models are imported for the first answer of `/openapi.json`, not at the start of the service."""
+    code = (
+        "import service.runtime.process, sys; print(*(name for name in sys.modules if name.startswith('service.api.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)  # noqa: S603 - our own interpreter
+    loaded = done.stdout.split()
+    assert "service.api.openapi.endpoint" in loaded
+    assert "service.api.schemas" not in loaded
+    assert "service.api.openapi.document" not in loaded
