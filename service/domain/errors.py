@@ -29,6 +29,7 @@ BoomerangError
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import ClassVar
 
 
 class BoomerangError(Exception):
@@ -76,19 +77,31 @@ class NotFound(SenderError):
 
 
 class Conflict(SenderError):
-    """The thing is where this cannot be done to it; the message says why."""
+    """The thing is where this cannot be done to it; the message says why. For `outcome` see UpstreamError."""
+
+    outcome: ClassVar[str] = "conflict"
 
 
 class UpstreamError(BoomerangError):
-    """The provider must act, or time must pass."""
+    """The provider must act, or time must pass.
+
+    `outcome` is the error's word in the metrics of requests and in the stored outcomes of polls. It is data: it stays
+    as it is when the class is renamed.
+    """
+
+    outcome: ClassVar[str] = "upstream_error"
 
 
 class NeverLeft(UpstreamError):
     """The request surely had no effect, so that sending it again cannot cost twice."""
 
+    outcome: ClassVar[str] = "never_left"
+
 
 class Throttled(UpstreamError):
     """The provider asks for fewer requests; nothing was done."""
+
+    outcome: ClassVar[str] = "throttled"
 
     def __init__(self, message: str, *, retry_after: timedelta | None = None) -> None:
         super().__init__(message)
@@ -100,7 +113,9 @@ class Paused(Throttled):
 
 
 class Refused(UpstreamError):
-    """The provider's final no, with its own code and words."""
+    """The provider's final no, with its own code and words: `code` is the provider's, `outcome` ours."""
+
+    outcome: ClassVar[str] = "refused"
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
@@ -111,13 +126,19 @@ class Refused(UpstreamError):
 class ReplyLost(UpstreamError):
     """The request may have been carried out; no answer says so."""
 
+    outcome: ClassVar[str] = "reply_lost"
+
 
 class UnknownTask(UpstreamError):
     """The provider does not know the id that it was asked for."""
 
+    outcome: ClassVar[str] = "unknown_task"
+
 
 class Unwell(UpstreamError):
     """An answer that tells of the provider's health, not of the task: HTML, half a body, an unknown status, a 5xx."""
+
+    outcome: ClassVar[str] = "unwell"
 
 
 class HandlerError(BoomerangError):

@@ -5,7 +5,6 @@ that a loop with a virtual clock paces virtually.
 """
 
 import asyncio
-import re
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,7 +12,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from service.concurrency.byte_semaphore import ByteBudget
-from service.domain.errors import BoomerangError, Conflict, Paused, Refused, Throttled, UnknownTask
+from service.domain.errors import Conflict, Paused, Refused, Throttled, UnknownTask, UpstreamError
 from service.domain.ports.provider import Order, Upstream
 from service.domain.task import Fact, UpstreamId
 from service.providers.pagination import Page, Paged, search
@@ -42,7 +41,7 @@ class Paced:
 
     `rate` is in requests a second (with bursts of half a second's worth, at least one), `concurrency` in requests at
     once, `large` in bytes of large submissions in hand. `requests` counts by kind (create, fetch, cancel, find) and
-    outcome (`ok`, the snake-case name of the error, or `cancelled`); every page of a list is a request.
+    outcome (`ok`, the error's `outcome`, or `cancelled`); every page of a list is a request.
     """
 
     def __init__(self, upstream: Upstream, *, rate: float, concurrency: int, large: int = ROOM) -> None:
@@ -112,11 +111,11 @@ class Paced:
             try:
                 yield
             except Throttled as error:
-                outcome = "throttled"
+                outcome = error.outcome
                 error.retry_after = self._pace.slow_down(error.retry_after, seen=seen)
                 raise
-            except BoomerangError as error:
-                outcome = _snake(type(error).__name__)
+            except (UpstreamError, Conflict) as error:
+                outcome = error.outcome
                 if isinstance(error, ANSWERED):
                     self._pace.relax(seen=seen)
                 raise
@@ -195,7 +194,3 @@ class Pace:
         """Begin again with the shortest pause, unless the request left before the last throttle."""
         if seen == self._throttles:
             self._step = 0
-
-
-def _snake(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()

@@ -170,7 +170,7 @@ class Reconcile:
             return self._put_off(task, throttled)
         except (Unwell, Refused) as error:
             log.warning("upstream unwell", task=task.id, why=str(error)[:200])
-            return self._unanswered(task, type(error).__name__.lower())
+            return self._unanswered(task, error.outcome)
         except Exception as error:
             log.exception("question broke off", task=task.id, error=type(error).__name__)
             return self._unanswered(task, "broken off")
