@@ -11,25 +11,25 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from service.api.authentication import KeyGuard
-from service.api.callbacks import CallbackDoor, StraightToTheDoor
+from service.api.authentication import ApiKeyMiddleware
+from service.api.callbacks import CallbackEndpoint, CallbackFastPath
 from service.api.deliveries import DeliveryApi
 from service.api.health import ProbeApi
-from service.api.long_poll import Waiting
+from service.api.long_poll import LongPoll
 from service.api.metrics import Counters
 from service.api.models import ModelApi
 from service.api.openapi.endpoint import OpenApi
 from service.api.ports import DeliveryLookup, Desk, Receiver, Replayer, Rounds
 from service.api.problems import answer_error
-from service.api.reconcile import RoundApi
+from service.api.reconcile import ReconcileApi
 from service.api.request_bodies import CALLBACK_BODIES, TASK_BODIES, BodyLimits
-from service.api.request_context import Frame
+from service.api.request_context import RequestContextMiddleware
 from service.api.tasks import TaskApi
 from service.domain.api_key import ApiKey
 from service.domain.errors import BoomerangError
 from service.domain.ports.health import Health
 from service.domain.ports.signals import Clock, Signals
-from service.domain.ports.tasks import Inputs, Library
+from service.domain.ports.tasks import BlobStore, TaskQueries
 
 
 def _no_counters() -> Counters:
@@ -77,8 +77,8 @@ class Services(ProbeServices):
     receiver: Receiver
     replayer: Replayer
     rounds: Rounds
-    library: Library
-    inputs: Inputs
+    library: TaskQueries
+    inputs: BlobStore
     deliveries: DeliveryLookup
     signals: Signals
     allow_off_peak: bool = False
@@ -87,19 +87,19 @@ class Services(ProbeServices):
 
 def create_app(services: Services) -> ASGIApp:
     """Return the application of a web process: the API, callbacks and probes."""
-    waiting = Waiting(library=services.library, signals=services.signals, stopping=services.stopping)
-    door = CallbackDoor(services.receiver, services.limits.callbacks)
+    waiting = LongPoll(library=services.library, signals=services.signals, stopping=services.stopping)
+    door = CallbackEndpoint(services.receiver, services.limits.callbacks)
     tasks = TaskApi(services.desk, services.library, services.inputs, waiting, services.limits.tasks)
     routes = [
         *door.routes(),
         *tasks.routes(),
         *DeliveryApi(services.library, services.deliveries, services.replayer).routes(),
         *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
-        *RoundApi(services.rounds).routes(),
+        *ReconcileApi(services.rounds).routes(),
         *OpenApi(allow_off_peak=services.allow_off_peak).routes(),
         *_probes(services, lambda: _added(services.counters(), "callbacks", door.refused)),
     ]
-    return StraightToTheDoor(_framed(routes, services.api_keys), door=Frame(door))
+    return CallbackFastPath(_framed(routes, services.api_keys), door=RequestContextMiddleware(door))
 
 
 def create_probe_app(services: ProbeServices) -> Starlette:
@@ -118,7 +118,7 @@ def _added(counters: Counters, name: str, counts: Mapping[str, int]) -> Counters
 def _framed(routes: Sequence[Route], api_keys: Sequence[ApiKey]) -> Starlette:
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Frame), Middleware(KeyGuard, api_keys=api_keys)],
+        middleware=[Middleware(RequestContextMiddleware), Middleware(ApiKeyMiddleware, api_keys=api_keys)],
         exception_handlers=dict.fromkeys((BoomerangError, HTTPException, ClientDisconnect), answer_error),
     )
     app.router.redirect_slashes = False  # a redirect would spell out a token, and hide a wrong address

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.problems import Problem, Refusal
+from service.api.problems import Problem, ProblemError
 from service.domain.api_key import ApiKey
 from service.domain.hosts import is_loopback
 
@@ -54,7 +54,7 @@ LOCAL_ONLY = Problem(
 ADMIN_ONLY = Problem(status=403, kind="admin-only", detail="this needs the key of an admin")
 
 
-class KeyGuard:
+class ApiKeyMiddleware:
     """Middleware that finds out who calls, and lets nobody else pass, except to what is open."""
 
     def __init__(self, app: ASGIApp, *, api_keys: Sequence[ApiKey]) -> None:
@@ -96,7 +96,7 @@ def caller_of(request: Request) -> Caller:
 def require_admin(request: Request) -> None:
     """Refuse with 403 whoever is no admin."""
     if not caller_of(request).admin:
-        raise Refusal(ADMIN_ONLY)
+        raise ProblemError(ADMIN_ONLY)
 
 
 def _open(path: str) -> bool:

@@ -10,12 +10,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.ports import Receiver
-from service.api.problems import Problem, Refusal, problem_of, unforeseen
-from service.api.request_bodies import Bodies, BodyLimits
-from service.api.request_context import TASK, TOLD
+from service.api.problems import Problem, ProblemError, internal_error, problem_of
+from service.api.request_bodies import BodyLimits, BodyReader
+from service.api.request_context import ALREADY_LOGGED, TASK
 from service.api.routing import route
 from service.domain.errors import BadSignature, BadToken, StoreUnavailable, UnreadableBody
-from service.domain.tokens import Claim
+from service.domain.tokens import TokenClaims
 
 PATH = "/callbacks/{token}"
 PREFIX = PATH.partition("{")[0]
@@ -30,17 +30,17 @@ VERDICTS: tuple[tuple[type[Exception], str], ...] = (
 TAKEN = Response(status_code=204)
 
 
-class CallbackDoor:
+class CallbackEndpoint:
     """Answers callbacks: 204 only after the receiver has returned, and never a 4xx for a fault of ours.
 
-    It is an endpoint, and an application of its own for what `StraightToTheDoor` brings.
+    It is an endpoint, and an application of its own for what `CallbackFastPath` brings.
 
     `refused` counts what got no 204, by verdict.
     """
 
     def __init__(self, receiver: Receiver, limits: BodyLimits) -> None:
         self._receiver = receiver
-        self._bodies = Bodies(limits)
+        self._bodies = BodyReader(limits)
         self.refused: Counter[str] = Counter()
 
     def routes(self) -> list[Route]:
@@ -67,21 +67,21 @@ class CallbackDoor:
             return self._refuse(error).answer()
         return TAKEN
 
-    async def _take(self, request: Request, claim: Claim, body: bytes) -> None:
+    async def _take(self, request: Request, claim: TokenClaims, body: bytes) -> None:
         state = request.scope["state"]
         state[TASK] = claim.task_id
-        state[TOLD] = await self._receiver.receive(claim, _headers(request), body)
+        state[ALREADY_LOGGED] = await self._receiver.receive(claim, _headers(request), body)
 
     def _refuse(self, error: Exception) -> Problem:
-        if isinstance(error, Refusal):
+        if isinstance(error, ProblemError):
             self.refused[error.problem.kind.replace("-", "_")] += 1
             return error.problem
         verdict = next((name for kind, name in VERDICTS if isinstance(error, kind)), None)
         self.refused[verdict or "internal_error"] += 1
-        return problem_of(error) if verdict else unforeseen(error, status=503)
+        return problem_of(error) if verdict else internal_error(error, status=503)
 
 
-class StraightToTheDoor:
+class CallbackFastPath:
     """Spares callbacks the way through everything else: nobody calls as often."""
 
     def __init__(self, app: ASGIApp, *, door: ASGIApp) -> None:

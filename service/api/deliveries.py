@@ -8,12 +8,12 @@ from starlette.routing import Route
 
 from service.api.authentication import caller_of
 from service.api.ports import DeliveryLookup, Replayer
-from service.api.query_params import MOST_ROWS, Query, cursor_of, path_id
+from service.api.query_params import MOST_ROWS, QueryParams, cursor_of, path_id
 from service.api.request_context import TASK
-from service.api.responses import delivery_object, json_answer, page_answer
+from service.api.responses import delivery_object, json_response, page_answer
 from service.api.routing import route
 from service.domain.errors import Conflict, NotFound
-from service.domain.ports.tasks import DeliveryView, Library
+from service.domain.ports.tasks import DeliveryView, TaskQueries
 
 DeliveryStatus = Literal["pending", "delivered", "dead"]
 STATUSES: tuple[DeliveryStatus, ...] = get_args(DeliveryStatus)
@@ -22,7 +22,7 @@ STATUSES: tuple[DeliveryStatus, ...] = get_args(DeliveryStatus)
 class DeliveryApi:
     """Answers everything under `/v1/deliveries`."""
 
-    def __init__(self, library: Library, lookup: DeliveryLookup, replayer: Replayer) -> None:
+    def __init__(self, library: TaskQueries, lookup: DeliveryLookup, replayer: Replayer) -> None:
         self._library = library
         self._lookup = lookup
         self._replayer = replayer
@@ -37,7 +37,7 @@ class DeliveryApi:
 
     async def list_deliveries(self, request: Request) -> Response:
         """List deliveries, newest first."""
-        query = Query(request, "status", "handler", "limit", "cursor")
+        query = QueryParams(request, "status", "handler", "limit", "cursor")
         status, handler = query.choice("status", STATUSES), query.text("handler")
         limit = query.whole("limit", 50, minimum=1, maximum=MOST_ROWS)
         cursor = query.cursor("delivery")
@@ -50,16 +50,16 @@ class DeliveryApi:
 
     async def show(self, request: Request) -> Response:
         """Show one delivery."""
-        Query(request).done()
-        return json_answer(delivery_object(await self._owned(request)))
+        QueryParams(request).done()
+        return json_response(delivery_object(await self._owned(request)))
 
     async def replay(self, request: Request) -> Response:
         """Put one delivery through again: 202 with the delivery as it is now."""
-        Query(request).done()
+        QueryParams(request).done()
         delivery = await self._owned(request)
         if not await self._replayer.replay([delivery.id]):
             raise Conflict("the delivery is still pending: only a dead or delivered one can be replayed")
-        return json_answer(delivery_object(await self._owned(request)), status=202)
+        return json_response(delivery_object(await self._owned(request)), status=202)
 
     async def _owned(self, request: Request) -> DeliveryView:
         """Return the delivery in the path; raises NotFound for an unknown one and for another client's."""

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from service.api.metrics import MEDIA_TYPE, Counters, exposition
 from service.api.problems import Problem
-from service.api.responses import json_answer
+from service.api.responses import json_response
 from service.api.routing import route
 from service.domain.ports.health import Health
 from service.domain.ports.signals import Clock
@@ -40,13 +40,13 @@ class ProbeApi:
 
     async def alive(self, _: Request) -> Response:
         """Answer as long as the process can."""
-        return json_answer({"status": "alive"})
+        return json_response({"status": "alive"})
 
     async def ready(self, _: Request) -> Response:
         """Answer 200 when the database answers, its schema fits and the process works; else 503 with what to do."""
         wrong = await self._what_is_wrong()
         if wrong is None:
-            return json_answer({"status": "ready"})
+            return json_response({"status": "ready"})
         return Problem(status=503, kind="not-ready", detail=wrong, headers={"Retry-After": "5"}).answer()
 
     async def metrics(self, _: Request) -> Response:

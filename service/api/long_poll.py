@@ -8,17 +8,17 @@ from starlette.requests import Request
 from starlette.types import Receive
 
 from service.domain.ports.signals import Signals
-from service.domain.ports.tasks import Library
+from service.domain.ports.tasks import TaskQueries
 from service.domain.task import Status, Task
 
 LOOK_EVERY = 1.0  # seconds; signals are hints, so that a lost one costs no more than this
 
 
 @dataclass(frozen=True, kw_only=True)
-class Waiting:
+class LongPoll:
     """Waits for tasks; `stopping` says that the process is about to end, which ends every wait."""
 
-    library: Library
+    library: TaskQueries
     signals: Signals
     stopping: Callable[[], bool]
 

@@ -4,8 +4,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.api.query_params import Query
-from service.api.responses import json_answer
+from service.api.query_params import QueryParams
+from service.api.responses import json_response
 from service.api.routing import route
 from service.domain.errors import NotFound
 from service.domain.models.catalog import json_schema, known_models
@@ -24,16 +24,16 @@ class ModelApi:
 
     async def list_models(self, request: Request) -> Response:
         """List the models with their parameters as JSON Schema."""
-        Query(request).done()
-        return json_answer({"data": [self._model(name) for name in known_models()]})
+        QueryParams(request).done()
+        return json_response({"data": [self._model(name) for name in known_models()]})
 
     async def show(self, request: Request) -> Response:
         """Show one model."""
-        Query(request).done()
+        QueryParams(request).done()
         name = str(request.path_params["id"])
         if name not in known_models():
             raise NotFound(f"there is no such model; known are {', '.join(known_models())}")
-        return json_answer(self._model(name))
+        return json_response(self._model(name))
 
     def _model(self, name: str) -> Json:
         return {"id": name, "parameters": json_schema(name, allow_off_peak=self._allow_off_peak)}

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from service.domain.ports.tasks import DeliveryView
 from service.domain.task import Task, TaskId
-from service.domain.tokens import Claim
+from service.domain.tokens import TokenClaims
 from service.tasks.new_task import NewTask
 
 
@@ -29,10 +29,10 @@ class Desk(Protocol):
 class Receiver(Protocol):
     """The inbound door for callbacks."""
 
-    def vouch(self, token: str) -> Claim:
+    def vouch(self, token: str) -> TokenClaims:
         """Return what a token says; raises BadToken unless it is ours and in date; changes nothing."""
 
-    async def receive(self, claim: Claim, headers: Mapping[str, str], body: bytes) -> bool:
+    async def receive(self, claim: TokenClaims, headers: Mapping[str, str], body: bytes) -> bool:
         """Verify and record a callback durably; `headers` have lower-case names.
 
         Return whether the log has told of it already.

@@ -51,7 +51,7 @@ class Problem:
         return Response(encoded({**body, **self.extra}), self.status, dict(self.headers), MEDIA_TYPE)
 
 
-class Refusal(errors.SenderError):
+class ProblemError(errors.SenderError):
     """What only the HTTP edge finds wrong with a request: its key, size, speed or media type."""
 
     def __init__(self, problem: Problem) -> None:
@@ -65,7 +65,7 @@ def encoded(data: object) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-MEANINGS: tuple[tuple[type[Exception], int, str], ...] = (
+STATUS_BY_ERROR: tuple[tuple[type[Exception], int, str], ...] = (
     (errors.InvalidParams, 422, "invalid-params"),
     (errors.BadToken, 403, "bad-token"),
     (errors.BadSignature, 403, "bad-signature"),
@@ -86,17 +86,17 @@ SILENT = (errors.BadToken, errors.BadSignature, errors.StoreUnavailable)
 
 def problem_of(error: Exception) -> Problem:
     """Return the problem that tells of `error`; an unforeseen one is logged and told by its id alone."""
-    if isinstance(error, Refusal):
+    if isinstance(error, ProblemError):
         return error.problem
     if isinstance(error, HTTPException):
         return _of_http(error)
-    for kind, status, name in MEANINGS:
+    for kind, status, name in STATUS_BY_ERROR:
         if isinstance(error, kind):
             return _of_known(error, status, name)
-    return unforeseen(error, status=500)
+    return internal_error(error, status=500)
 
 
-def unforeseen(error: Exception, *, status: int) -> Problem:
+def internal_error(error: Exception, *, status: int) -> Problem:
     """Log `error` under a fresh id, and return a problem of `status` that gives nothing away but that id.
 
     The log gets its type and where it was raised, never its words: they may quote a body.

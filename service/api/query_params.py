@@ -9,7 +9,7 @@ from itertools import islice
 
 from starlette.requests import Request
 
-from service.api.problems import Problem, Refusal
+from service.api.problems import Problem, ProblemError
 from service.domain.errors import Fault, InvalidParams, NotFound
 from service.domain.task import TaskId
 
@@ -24,7 +24,7 @@ _WHOLE = re.compile(r"[0-9]{1,6}")
 _WAIT = re.compile(r"wait\s*=\s*\"?([0-9]{1,9})\"?")
 
 
-class Query:
+class QueryParams:
     """The query parameters of a request; ask for each, then call `done`."""
 
     def __init__(self, request: Request, *known: str) -> None:
@@ -104,7 +104,7 @@ def idempotency_key(request: Request) -> str | None:
     if len(given) == 1 and 0 < len(key) <= MOST_KEY and key.isascii() and key.isprintable():
         return key
     detail = f"Idempotency-Key must be given once, with 1 to {MOST_KEY} printable ASCII characters"
-    raise Refusal(Problem(status=400, kind="bad-idempotency-key", detail=detail))
+    raise ProblemError(Problem(status=400, kind="bad-idempotency-key", detail=detail))
 
 
 def unknown_key_fault(loc: tuple[str | int, ...], name: str, known: Collection[str], what: str) -> Fault:

@@ -8,15 +8,15 @@ from starlette.routing import Route
 
 from service.api.authentication import require_admin
 from service.api.ports import Rounds
-from service.api.query_params import Query
-from service.api.responses import json_answer
+from service.api.query_params import QueryParams
+from service.api.responses import json_response
 from service.api.routing import route
 
 BEGIN_FOR = timedelta(minutes=1)
 """How long a round that was asked for goes on beginning work; what is left is for the next one."""
 
 
-class RoundApi:
+class ReconcileApi:
     """Answers `/v1/reconcile`."""
 
     def __init__(self, rounds: Rounds) -> None:
@@ -29,5 +29,5 @@ class RoundApi:
     async def reconcile(self, request: Request) -> Response:
         """Run one full round of submit, poll and dispatch; only for an admin."""
         require_admin(request)
-        Query(request).done()
-        return json_answer(dict(await self._rounds.reconcile_once(begin_for=BEGIN_FOR)))
+        QueryParams(request).done()
+        return json_response(dict(await self._rounds.reconcile_once(begin_for=BEGIN_FOR)))

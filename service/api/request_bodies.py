@@ -10,8 +10,8 @@ from io import BytesIO
 from anyio.to_thread import run_sync
 from starlette.requests import ClientDisconnect, Request
 
-from service.api.problems import Problem, Refusal
-from service.concurrency.byte_semaphore import ByteBudget
+from service.api.problems import Problem, ProblemError
+from service.concurrency.byte_semaphore import ByteSemaphore
 from service.domain.errors import UnreadableBody
 from service.domain.strict_json import parse_json
 
@@ -41,12 +41,12 @@ TASK_BODIES = BodyLimits(most=24 * MB, together=48 * MB, seconds=120, patience=9
 CALLBACK_BODIES = BodyLimits(most=2 * MB, together=32 * MB, seconds=30, patience=20)
 
 
-class Bodies:
+class BodyReader:
     """Reads the bodies of one kind of request within its limits."""
 
     def __init__(self, limits: BodyLimits) -> None:
         self._limits = limits
-        self._budget = ByteBudget(limits.together)
+        self._budget = ByteSemaphore(limits.together)
 
     async def at_hand(self, request: Request) -> bytes | None:
         """Return a small body that has come whole already, None for any other, which is to be read; raises as `read`.
@@ -77,7 +77,7 @@ class Bodies:
             try:
                 await held.enter_async_context(self._budget.hold(size, seconds=self._limits.patience))
             except TimeoutError:
-                raise Refusal(BUSY) from None
+                raise ProblemError(BUSY) from None
             yield
 
     def _announced(self, request: Request) -> int:
@@ -88,7 +88,7 @@ class Bodies:
         if not text.isdigit():
             raise UnreadableBody("Content-Length must be a whole number")
         if len(text) > len(str(self._limits.most)) or int(text) > self._limits.most:
-            raise Refusal(self._too_large())
+            raise ProblemError(self._too_large())
         return int(text)
 
     async def _within_time(self, request: Request) -> bytes:
@@ -96,7 +96,7 @@ class Bodies:
             async with asyncio.timeout(self._limits.seconds):
                 return await self._collect(request)
         except TimeoutError:
-            raise Refusal(TOO_SLOW) from None
+            raise ProblemError(TOO_SLOW) from None
 
     async def _collect(self, request: Request) -> bytes:
         part, more = await self._part(request, self._limits.most)
@@ -116,7 +116,7 @@ class Bodies:
             raise ClientDisconnect("the connection ended before the body did")
         part: bytes = message.get("body", b"")
         if len(part) > most:
-            raise Refusal(self._too_large())
+            raise ProblemError(self._too_large())
         return part, message.get("more_body", False)
 
     def _too_large(self) -> Problem:
@@ -148,14 +148,16 @@ def require_json(request: Request) -> None:
     """Refuse with 415 a request whose body is not announced, once, as plain JSON in UTF-8."""
     types = request.headers.getlist("content-type")
     if len(types) != 1:
-        raise Refusal(NOT_JSON)
+        raise ProblemError(NOT_JSON)
     media_type, *parameters = types[0].lower().split(";")
     if not JSON_TYPE.fullmatch(media_type.strip()):
-        raise Refusal(NOT_JSON)
+        raise ProblemError(NOT_JSON)
     if not all(_in_utf8(parameter) for parameter in parameters):
-        raise Refusal(Problem(status=415, kind="not-utf-8", detail="send JSON in UTF-8 (RFC 8259), no other charset"))
+        raise ProblemError(
+            Problem(status=415, kind="not-utf-8", detail="send JSON in UTF-8 (RFC 8259), no other charset")
+        )
     if any(coding.strip().lower() != "identity" for coding in request.headers.getlist("content-encoding")):
-        raise Refusal(Problem(status=415, kind="encoded-body", detail="send the body without Content-Encoding"))
+        raise ProblemError(Problem(status=415, kind="encoded-body", detail="send the body without Content-Encoding"))
 
 
 def _in_utf8(parameter: str) -> bool:

@@ -9,7 +9,7 @@ from secrets import token_hex
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import Problem, unforeseen
+from service.api.problems import Problem, internal_error
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 SAFE_HEADERS = (
@@ -22,7 +22,7 @@ PROCESS = token_hex(8)
 _COUNT = count(1)
 """A fresh id is the random name of the process and the number of the request."""
 
-TOLD = "told"
+ALREADY_LOGGED = "told"
 """Where a request's state says that the log has told of it already."""
 
 TASK = "task"
@@ -36,7 +36,7 @@ TWO_HOSTS = Problem(status=400, kind="repeated-host", detail="send Host once")
 log = structlog.get_logger("service.api")
 
 
-class Frame:
+class RequestContextMiddleware:
     """The outermost middleware. Nothing that the application raises gets past it."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -68,7 +68,7 @@ class _Framed:
         try:
             await app(self._scope, receive, self._answer)
         except Exception as error:  # noqa: BLE001 - an answer and a log line are owed whatever went wrong
-            problem = unforeseen(error, status=500)
+            problem = internal_error(error, status=500)
             if not self._status:
                 await problem.answer()(self._scope, receive, self._answer)
         finally:
@@ -85,7 +85,7 @@ class _Framed:
         await self._send(message)
 
     def _write_line(self) -> None:
-        if self._state.get(TOLD):
+        if self._state.get(ALREADY_LOGGED):
             return
         route = self._state.get("route", "unmatched")  # never the path: it may hold a token
         write = log.debug if route in PROBES else log.info

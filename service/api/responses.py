@@ -7,22 +7,22 @@ from datetime import datetime
 from starlette.responses import Response
 
 from service.api.problems import encoded
-from service.domain.ports.tasks import DeliveryView, Inputs
+from service.domain.ports.tasks import BlobStore, DeliveryView
 from service.domain.task import Json, Task
 from service.domain.task_view import rfc3339, task_json
 
 
-def json_answer(data: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+def json_response(data: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return `data` as an `application/json` answer."""
     return Response(encoded(data), status, dict(headers or {}), "application/json")
 
 
 def page_answer(rows: list[Json], next_cursor: str | None) -> Response:
     """Return one page of a list; `next_cursor` None means the last one."""
-    return json_answer({"data": rows, "next_cursor": next_cursor})
+    return json_response({"data": rows, "next_cursor": next_cursor})
 
 
-async def task_object(task: Task, inputs: Inputs) -> Json:
+async def task_object(task: Task, inputs: BlobStore) -> Json:
     """Return the task object with the caller's own payload, which is looked up, as single-task answers carry it."""
     return whole_task(task, await inputs.payload(task.id))
 

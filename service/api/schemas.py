@@ -13,7 +13,7 @@ from service.api.deliveries import DeliveryStatus
 from service.api.problems import TYPE_PREFIX
 from service.domain.models.catalog import known_models
 from service.domain.notify import MAX_ENTRIES, WEBHOOK
-from service.domain.ports.queues import Blame, Outcome
+from service.domain.ports.queues import Outcome, ResponsibleParty
 from service.domain.task import EventType, Source, Status
 
 ID_PATTERN = "^[A-Za-z0-9_-]{1,64}$"
@@ -26,7 +26,7 @@ Id = Annotated[str, Field(pattern=ID_PATTERN)]
 WholeNumber = Annotated[int, Field(ge=0)]
 Moment = Annotated[AwareDatetime, Field(description="RFC 3339, in UTC, to the millisecond.")]
 Address = Annotated[str, Field(pattern=r"^https?://[^\s/?#]\S*$", max_length=8192)]
-FaultOwner = Annotated[Blame, Field(description="Whose fault a dead letter is.")]
+FaultOwner = Annotated[ResponsibleParty, Field(description="Whose fault a dead letter is.")]
 
 
 def optional(description: str | None = None) -> Any:

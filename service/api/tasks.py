@@ -8,17 +8,25 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api.authentication import Caller, caller_of
-from service.api.long_poll import Waiting
+from service.api.long_poll import LongPoll
 from service.api.ports import Desk
-from service.api.problems import Problem, Refusal
-from service.api.query_params import LONGEST_WAIT, MOST_ROWS, Query, cursor_of, idempotency_key, path_id, preferred_wait
-from service.api.request_bodies import THREAD_FROM, Bodies, BodyLimits, parsed, require_json
+from service.api.problems import Problem, ProblemError
+from service.api.query_params import (
+    LONGEST_WAIT,
+    MOST_ROWS,
+    QueryParams,
+    cursor_of,
+    idempotency_key,
+    path_id,
+    preferred_wait,
+)
+from service.api.request_bodies import THREAD_FROM, BodyLimits, BodyReader, parsed, require_json
 from service.api.request_context import TASK
-from service.api.responses import json_answer, page_answer, task_object, whole_task
+from service.api.responses import json_response, page_answer, task_object, whole_task
 from service.api.routing import route
 from service.api.task_requests import NUL_ESCAPE, new_task
 from service.domain.errors import Conflict, NotFound
-from service.domain.ports.tasks import IdempotencyKey, Inputs, Library, TaskFilter
+from service.domain.ports.tasks import BlobStore, IdempotencyKey, TaskFilter, TaskQueries
 from service.domain.task import Status, Task
 from service.domain.task_view import task_json
 
@@ -26,12 +34,14 @@ from service.domain.task_view import task_json
 class TaskApi:
     """Answers everything under `/v1/tasks`."""
 
-    def __init__(self, desk: Desk, library: Library, inputs: Inputs, waiting: Waiting, limits: BodyLimits) -> None:
+    def __init__(
+        self, desk: Desk, library: TaskQueries, inputs: BlobStore, waiting: LongPoll, limits: BodyLimits
+    ) -> None:
         self._desk = desk
         self._library = library
         self._inputs = inputs
         self._waiting = waiting
-        self._bodies = Bodies(limits)
+        self._bodies = BodyReader(limits)
 
     def routes(self) -> list[Route]:
         """Return its routes."""
@@ -50,13 +60,13 @@ class TaskApi:
         task, created, payload = await self._accept(request)
         task = await self._waiting.until_settled(task, seconds if preferred is None else preferred, request)
         headers = _location(task) | ({} if preferred is None else {"Preference-Applied": f"wait={preferred}"})
-        return json_answer(whole_task(task, payload), status=202 if created else 200, headers=headers)
+        return json_response(whole_task(task, payload), status=202 if created else 200, headers=headers)
 
     async def show(self, request: Request) -> Response:
         """Show one task; with `wait` once it is settled or the time is up."""
         seconds = _asked_wait(request)
         task = await self._waiting.until_settled(await self._owned(request), seconds, request)
-        return json_answer(await task_object(task, self._inputs))
+        return json_response(await task_object(task, self._inputs))
 
     async def list_tasks(self, request: Request) -> Response:
         """List tasks, newest first."""
@@ -68,21 +78,21 @@ class TaskApi:
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a task."""
-        Query(request).done()
+        QueryParams(request).done()
         task = await self._desk.cancel((await self._owned(request)).id)
-        return json_answer(await task_object(task, self._inputs))
+        return json_response(await task_object(task, self._inputs))
 
     async def resubmit(self, request: Request) -> Response:
         """Make a new attempt of an in-doubt or failed task."""
-        Query(request).done()
+        QueryParams(request).done()
         task = await self._desk.resubmit((await self._owned(request)).id)
-        return json_answer(await task_object(task, self._inputs), status=202, headers=_location(task))
+        return json_response(await task_object(task, self._inputs), status=202, headers=_location(task))
 
     async def history(self, request: Request) -> Response:
         """Tell everything that happened to a task, oldest first."""
-        Query(request).done()
+        QueryParams(request).done()
         task = await self._owned(request)
-        return json_answer({"data": await self._library.history(task.id)})
+        return json_response({"data": await self._library.history(task.id)})
 
     async def _owned(self, request: Request) -> Task:
         """Return the task in the path; raises NotFound for an unknown one and for another client's."""
@@ -110,7 +120,9 @@ class TaskApi:
             try:
                 task, created = await self._desk.accept(new)
             except Conflict as conflict:
-                raise Refusal(Problem(status=422, kind="idempotency-key-reused", detail=str(conflict))) from conflict
+                raise ProblemError(
+                    Problem(status=422, kind="idempotency-key-reused", detail=str(conflict))
+                ) from conflict
             request.scope["state"][TASK] = task.id
             return task, created, new.payload
 
@@ -121,7 +133,7 @@ async def _digest(body: bytes) -> str:
 
 
 def _asked_wait(request: Request) -> int:
-    query = Query(request, "wait")
+    query = QueryParams(request, "wait")
     seconds = query.whole("wait", 0, minimum=0, maximum=LONGEST_WAIT)
     query.done()
     return seconds
@@ -129,7 +141,7 @@ def _asked_wait(request: Request) -> int:
 
 def _filter(request: Request, caller: Caller) -> TaskFilter:
     """Return what to list; one row more than asked for, which tells whether there is a next page."""
-    query = Query(request, "status", "model", "limit", "cursor")
+    query = QueryParams(request, "status", "model", "limit", "cursor")
     wanted = TaskFilter(
         client=caller.scope,
         status=query.choice("status", [each.value for each in Status]),

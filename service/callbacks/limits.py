@@ -11,7 +11,7 @@ FEW = 100
 
 
 @dataclass(kw_only=True)
-class Crowd:
+class BurstDetector:
     """Tells whether callbacks come by the crowd: a bucket that `few` a second leak from, and that must drain again."""
 
     few: int = FEW
@@ -27,7 +27,7 @@ class Crowd:
 
 
 @dataclass(kw_only=True)
-class Quota:
+class TaskQuota:
     """How much of each task's mail is kept: whoever holds its token may send without end, and fills no disk.
 
     An honest upstream sends some tens of callbacks of some KB. Counted in this process, for the `tasks` that were

@@ -6,18 +6,18 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from service.callbacks.limits import Crowd, Quota
+from service.callbacks.limits import BurstDetector, TaskQuota
 from service.concurrency.batcher import Batcher
 from service.domain.callback import Callback, ReadFact, UnreadableCallback, Verifier, read_body, read_callback
 from service.domain.errors import BadSignature, UnreadableBody
 from service.domain.fact_json import fact_to_json
-from service.domain.fast_copy import changed
+from service.domain.fast_copy import replace_fields
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import Inbox, InboxEntry
 from service.domain.task import Source
-from service.domain.task_update import NOTHING_MADE, Entry, Hint
-from service.domain.tokens import Claim, Tokens
-from service.tasks.recorder import Record
+from service.domain.task_update import NOTHING_MADE, Hint, TaskUpdate
+from service.domain.tokens import TokenClaims, Tokens
+from service.tasks.recorder import Recorder
 
 log = structlog.get_logger("boomerang.receive")
 
@@ -44,7 +44,7 @@ LITTLE_BODY = 16 * 1024
 """Bytes of a body up to which its meaning is remembered: all of them together are no more than some megabytes."""
 
 
-class Receive:
+class CallbackReceiver:
     """Turns HTTP callbacks into facts.
 
     A callback is recorded before it is answered. Those that come by the crowd are kept in the inbox before they are
@@ -56,7 +56,7 @@ class Receive:
 
     def __init__(
         self,
-        record: Record,
+        record: Recorder,
         inbox: Inbox,
         *,
         tokens: Tokens,
@@ -72,8 +72,8 @@ class Receive:
         self._confirm = confirm
         self._read_fact = read_fact
         self._verifier_for = verifier_for
-        self._crowd = Crowd()
-        self._quota = Quota()
+        self._crowd = BurstDetector()
+        self._quota = TaskQuota()
         self._keeper = Batcher(self._keep, most=BATCH)
         self._in_hand = 0
         self._oldest_seen: datetime | None = None
@@ -84,11 +84,11 @@ class Receive:
         """Remember, from now on, what the callbacks of a crowd mean: this process reads them right after."""
         self._reads_soon = True
 
-    def vouch(self, token: str) -> Claim:
+    def vouch(self, token: str) -> TokenClaims:
         """Return what the token says, before a body is waited for; raises BadToken unless it is ours and in date."""
         return self._tokens.read_callback_token(token, self._clock.now())
 
-    async def receive(self, claim: Claim, headers: Mapping[str, str], body: bytes) -> bool:
+    async def receive(self, claim: TokenClaims, headers: Mapping[str, str], body: bytes) -> bool:
         """Return once the callback that was vouched for is durable; a repeat changes nothing.
 
         `headers` have lower-case names. Return whether the log has told of it already: a line for each of a crowd would
@@ -159,7 +159,7 @@ class Receive:
             verdict="unreadable",
         )
         kept = row if self._quota.admits(row.task_id, len(body)) else None
-        await self._record.add(Entry(task_id=row.task_id, inbox=kept, hint=Hint(ended=False)))
+        await self._record.add(TaskUpdate(task_id=row.task_id, inbox=kept, hint=Hint(ended=False)))
 
     # ── the inbox ────────────────────────────────────────────────────────────
 
@@ -183,12 +183,12 @@ class Receive:
         """Whether less than `patience` has passed; what lies ahead of a clock put back is no reason to wait."""
         return since is not None and timedelta(0) <= self._clock.now() - since < patience
 
-    def _meaning(self, row: InboxEntry) -> Entry:
+    def _meaning(self, row: InboxEntry) -> TaskUpdate:
         """Return what there is to record about a callback that was verified when it was kept."""
         try:
             callback = self._meant.pop(row.digest, None) or self._read(row)
         except UnreadableBody:  # by an older release it could be read
-            return Entry(task_id=row.task_id, inbox=row, hint=Hint(ended=False))
+            return TaskUpdate(task_id=row.task_id, inbox=row, hint=Hint(ended=False))
         return self._entry(callback, row)
 
     def _remember(self, callback: Callback) -> None:
@@ -197,27 +197,27 @@ class Receive:
             self._meant.popitem(last=False)
 
     def _read(self, row: InboxEntry) -> Callback:
-        claim = Claim(task_id=row.task_id, submission=row.submission)
+        claim = TokenClaims(task_id=row.task_id, submission=row.submission)
         return read_body(claim, row.body, tokens=self._tokens, read_fact=self._read_fact, nonce=row.nonce)
 
-    def _entry(self, callback: Callback, row: InboxEntry) -> Entry:
+    def _entry(self, callback: Callback, row: InboxEntry) -> TaskUpdate:
         if callback.fact.settles and self._confirm:
-            return Entry(task_id=row.task_id, submission=row.submission, inbox=row, hint=_hint(callback))
-        return Entry(
+            return TaskUpdate(task_id=row.task_id, submission=row.submission, inbox=row, hint=_hint(callback))
+        return TaskUpdate(
             task_id=row.task_id,
             submission=row.submission,
             inbox=row,
-            fact=changed(callback.fact, upstream_id=None),
+            fact=replace_fields(callback.fact, upstream_id=None),
             source=Source.CALLBACK,
             named=callback.fact.upstream_id,
         )
 
 
-def _without_its_body(callback: Callback) -> Entry:
+def _without_its_body(callback: Callback) -> TaskUpdate:
     """Return what counts of a callback that is not kept: the upstream is asked about what it knew already."""
     fact = callback.fact
     hint = Hint(ended=fact.settles, nothing_made=fact.status in NOTHING_MADE)
-    return Entry(task_id=callback.task_id, submission=callback.submission, hint=hint)
+    return TaskUpdate(task_id=callback.task_id, submission=callback.submission, hint=hint)
 
 
 def _hint(callback: Callback) -> Hint:

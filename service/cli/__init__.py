@@ -37,19 +37,19 @@ COMMANDS = {
 """Each command: the module that has it under the same name, and its line in the help."""
 
 
-class Failed(click.ClickException):
+class CommandFailed(click.ClickException):
     """A command that could not do what was asked; the message says why."""
 
     exit_code = EXIT_FAILED
 
 
-class Wrong(Failed):
+class UsageError(CommandFailed):
     """Wrong use or configuration."""
 
     exit_code = EXIT_WRONG
 
 
-class Unreachable(Failed):
+class Unreachable(CommandFailed):
     """The service cannot be reached, or cannot answer now; it may later."""
 
 
@@ -111,12 +111,12 @@ def _told(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, BadSetting | BadHandler):
-        return Wrong(str(error))
+        return UsageError(str(error))
     if isinstance(error, BoomerangError):
-        return Failed(str(error))
+        return CommandFailed(str(error))
     # a broken pipe is click's own business
     expected = isinstance(error, OSError) and not isinstance(error, BrokenPipeError)
-    return Failed(_reason(error)) if expected else error
+    return CommandFailed(_reason(error)) if expected else error
 
 
 def _reason(error: Exception) -> str:

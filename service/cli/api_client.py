@@ -14,7 +14,7 @@ import anyio
 import click
 import httpx
 
-from service.cli import Failed, Unreachable, Wrong
+from service.cli import CommandFailed, Unreachable, UsageError
 from service.cli.output import clean
 from service.cli.response_checks import is_delivery, is_page, is_task
 from service.domain.hosts import is_loopback
@@ -100,11 +100,11 @@ async def _bounded(answer: httpx.Response) -> bytes:
     """Return the body, at most MOST_ANSWER bytes of it; raises Failed for a longer or a packed one."""
     content = bytearray()
     if answer.headers.get("content-encoding", "identity") != "identity":
-        raise Failed(_stranger(answer))
+        raise CommandFailed(_stranger(answer))
     async for chunk in answer.aiter_bytes():
         content += chunk
         if len(content) > MOST_ANSWER:
-            raise Failed(_stranger(answer))
+            raise CommandFailed(_stranger(answer))
     return bytes(content)
 
 
@@ -115,7 +115,7 @@ def _checked(url: str) -> str:
     except ValueError:
         sound = False
     if not sound:
-        raise Wrong(f"{clean(url)} is no address of a service; write one like {DEFAULT_URL}")
+        raise UsageError(f"{clean(url)} is no address of a service; write one like {DEFAULT_URL}")
     return url.rstrip("/")
 
 
@@ -137,10 +137,10 @@ def _read(answer: httpx.Response, content: bytes, fits: Callable[[Json], bool]) 
     raise _kind(answer.status_code)(_problem(answer, body))
 
 
-def _kind(status: int) -> type[Failed]:
+def _kind(status: int) -> type[CommandFailed]:
     if status in WRONG_USE:
-        return Wrong
-    return Unreachable if status in NOT_NOW else Failed
+        return UsageError
+    return Unreachable if status in NOT_NOW else CommandFailed
 
 
 def _problem(answer: httpx.Response, body: object) -> str:

@@ -2,7 +2,7 @@
 
 import click
 
-from service.cli import EXIT_FAILED, Failed
+from service.cli import EXIT_FAILED, CommandFailed
 from service.cli.api_client import Client, with_client
 from service.cli.output import console, moment, print_json, results, show_table, text_of
 from service.cli.tasks import as_json
@@ -80,7 +80,7 @@ async def replay(client: Client, *, delivery_ids: tuple[str, ...], as_json: bool
     for delivery_id in delivery_ids:
         try:
             answers[delivery_id] = await client.replay(delivery_id)
-        except Failed as error:
+        except CommandFailed as error:
             failures[delivery_id] = error.message
     _tell(answers, failures, as_json=as_json)
 

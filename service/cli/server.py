@@ -154,6 +154,6 @@ def _events(names: object) -> str:
 @click.command()
 def secret() -> None:
     """Print a fresh signing key, for BOOMERANG_SECRET_KEYS."""
-    from service.runtime.config.key_file import fresh_key  # noqa: PLC0415 - heavy
+    from service.runtime.config.key_file import generate_key  # noqa: PLC0415 - heavy
 
-    click.echo(fresh_key())
+    click.echo(generate_key())

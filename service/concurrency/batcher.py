@@ -81,7 +81,9 @@ class Batcher(Generic[T, R]):
         self._waiting.clear()
 
 
-async def apart(commit: Callable[[list[T]], Awaitable[Sequence[R | Exception]]], items: list[T]) -> list[R | Exception]:
+async def commit_or_bisect(
+    commit: Callable[[list[T]], Awaitable[Sequence[R | Exception]]], items: list[T]
+) -> list[R | Exception]:
     """Commit `items` together; halve them while one that cannot be stored would take others along.
 
     Returns what came of each, in order: its result, or the error that is its own. While the store is unavailable every
@@ -93,7 +95,7 @@ async def apart(commit: Callable[[list[T]], Awaitable[Sequence[R | Exception]]],
         if isinstance(error, StoreUnavailable) or len(items) == 1:
             return [error] * len(items)
     half = len(items) // 2
-    return [*await apart(commit, items[:half]), *await apart(commit, items[half:])]
+    return [*await commit_or_bisect(commit, items[:half]), *await commit_or_bisect(commit, items[half:])]
 
 
 def _resolve(futures: list[asyncio.Future[R]], results: list[R]) -> None:

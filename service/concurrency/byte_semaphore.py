@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class ByteBudget:
+class ByteSemaphore:
     """A semaphore by size: `total` bytes for all holders together.
 
     What alone is larger than the total is not refused: it is let through when nothing else is held, and alone.

@@ -14,7 +14,7 @@ K = TypeVar("K", bound=str)
 Renew = Callable[[Mapping[K, int]], Awaitable[set[K]]]
 
 
-class Hands(Generic[K]):
+class LeasePool(Generic[K]):
     """Runs up to `most` pieces of work at once, by the key of the row each of them holds.
 
     `renew` prolongs the leases of what is in hand (key to fence) and returns the keys still held; it is called every

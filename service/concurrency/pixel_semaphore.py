@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from threading import Condition, Lock
 
 
-class PixelBudget:
+class PixelSemaphore:
     """A semaphore by size: `total` pixels for all threads together, so that small pictures are opened side by side."""
 
     def __init__(self, total: int) -> None:

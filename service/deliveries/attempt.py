@@ -16,7 +16,7 @@ import httpx
 from service.deliveries.handler_api import Event
 from service.domain.artifact import Artifact
 from service.domain.errors import Reject, Retry, UpstreamError
-from service.domain.ports.queues import Blame, Outcome
+from service.domain.ports.queues import Outcome, ResponsibleParty
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.retry_schedule import next_attempt
 from service.domain.task_view import TaskView
@@ -33,7 +33,7 @@ LONGEST_DELAY = timedelta(days=30)
 LEAST_ATTEMPTS = 8
 """An abandoned attempt gives its delivery up from this one on, however short the schedule: whose fault is not known."""
 
-NOT_THEIRS = (Path(__file__).parents[1], Path(sysconfig.get_path("stdlib")))
+NOT_HANDLER_CODE = (Path(__file__).parents[1], Path(sysconfig.get_path("stdlib")))
 INSTALLED = frozenset({"site-packages", "dist-packages"})
 """Where code lies that is no handler's: our own, Python's, and what is installed."""
 
@@ -65,7 +65,7 @@ class Abandoned(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class AttemptOutcome:
     """What an attempt's end means, and the error; a `retry` comes with `due_at`, a `dead` letter with `fault`.
 
     `where` is the line of the handler that the error came from.
@@ -73,13 +73,13 @@ class Verdict:
 
     outcome: Outcome
     error: str | None = None
-    fault: Blame | None = None
+    fault: ResponsibleParty | None = None
     due_at: datetime | None = None
     where: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trial:
+class AttemptContext:
     """Which attempt ended (from 1), after how many the delivery is given up, and when; `jitter` is from 0 to 1."""
 
     attempt: int
@@ -106,19 +106,19 @@ def event_of(claim: DeliveryClaim) -> Event:
     )
 
 
-def judge(error: BaseException | None, trial: Trial) -> Verdict:
+def classify_attempt(error: BaseException | None, trial: AttemptContext) -> AttemptOutcome:
     """Return what becomes of a delivery whose attempt ended with `error`, or without one."""
     if error is None:
-        return Verdict(outcome="delivered")
+        return AttemptOutcome(outcome="delivered")
     cause = _root(error)
     text, where = describe_error(cause, trial.secrets), where_raised(cause)
     due_at = _due_at(cause, trial)
     if due_at is None:
-        return Verdict(outcome="dead", error=text, fault=fault_of(cause), where=where)
-    return Verdict(outcome="retry", error=text, due_at=due_at, where=where)
+        return AttemptOutcome(outcome="dead", error=text, fault=responsible_party(cause), where=where)
+    return AttemptOutcome(outcome="retry", error=text, due_at=due_at, where=where)
 
 
-def fault_of(error: BaseException) -> Blame:
+def responsible_party(error: BaseException) -> ResponsibleParty:
     """Return who is to blame."""
     return "destination" if isinstance(error, DESTINATION_ERRORS) else "ours"
 
@@ -134,7 +134,7 @@ def where_raised(error: BaseException) -> str | None:
 
 
 def _foreign(path: Path) -> bool:
-    return any(path.is_relative_to(place) for place in NOT_THEIRS) or not INSTALLED.isdisjoint(path.parts)
+    return any(path.is_relative_to(place) for place in NOT_HANDLER_CODE) or not INSTALLED.isdisjoint(path.parts)
 
 
 def cancelled_by_us() -> bool:
@@ -162,7 +162,7 @@ def _words(error: BaseException) -> str:
         return "(it cannot be told)"
 
 
-def _due_at(error: BaseException, trial: Trial) -> datetime | None:
+def _due_at(error: BaseException, trial: AttemptContext) -> datetime | None:
     if isinstance(error, Reject):
         return None
     limit = trial.limit

@@ -8,13 +8,21 @@ from datetime import datetime, timedelta
 import structlog
 
 from service.concurrency.batcher import Batcher
-from service.deliveries.attempt import Abandoned, Trial, Verdict, cancelled_by_us, describe_error, event_of, judge
+from service.deliveries.attempt import (
+    Abandoned,
+    AttemptContext,
+    AttemptOutcome,
+    cancelled_by_us,
+    classify_attempt,
+    describe_error,
+    event_of,
+)
 from service.deliveries.handler_api import Handler, Tools
-from service.deliveries.handler_slots import Places
-from service.deliveries.loop_monitor import LagWatch
-from service.deliveries.running_delivery import Hand, leases, log_outcome, lose, named, tell_what_is_left
+from service.deliveries.handler_slots import HandlerSlots
+from service.deliveries.loop_monitor import LoopMonitor
+from service.deliveries.running_delivery import RunningDelivery, cancel_lost, leases, log_outcome, log_unfinished, named
 from service.domain.errors import StoreUnavailable
-from service.domain.ports.queues import AttemptResult, DeliveryQueue, Room
+from service.domain.ports.queues import AttemptResult, DeliveryQueue, HandlerCapacity
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
 
@@ -24,13 +32,13 @@ BATCH = 256
 FINISH_AGAIN = (0.2, 1.0, 5.0)
 """Seconds between tries to store how an attempt ended, when the database cannot take it."""
 
-GOODBYE = 1.0
+CANCEL_GRACE = 1.0
 """Seconds that cancelled handlers have to clean up."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.dispatch")
 
 
-class Dispatch:
+class Dispatcher:
     """Runs due deliveries, each handler within its own places, and stores how each attempt ended.
 
     `tools` makes what a handler works with, `schedule` holds the delays before each attempt, `jitter` returns a number
@@ -40,7 +48,7 @@ class Dispatch:
     def __init__(
         self,
         queue: DeliveryQueue,
-        places: Places,
+        places: HandlerSlots,
         tools: Callable[[DeliveryClaim, Handler], Tools],
         clock: Clock,
         *,
@@ -56,7 +64,7 @@ class Dispatch:
         self._lease = places.lease
         self._jitter = jitter
         self._finish_again = finish_again
-        self._hands: set[Hand] = set()
+        self._hands: set[RunningDelivery] = set()
         self._claiming = asyncio.Lock()
         self._draining = False
         self._keeper: asyncio.Task[None] | None = None
@@ -103,8 +111,8 @@ class Dispatch:
         await self._wait(max(0.0, until - asyncio.get_running_loop().time()))
         await self._try(self.end_stuck)
         await self._give_back([hand for hand in self._hands if hand.running])
-        await self._wait(GOODBYE)
-        tell_what_is_left(self._hands)
+        await self._wait(CANCEL_GRACE)
+        log_unfinished(self._hands)
         if self._keeper:
             self._keeper.cancel()
 
@@ -118,7 +126,7 @@ class Dispatch:
         for hand in hands:
             mine = hand.claim.id in held and hand.claim.fence == fences[hand.claim.id]
             if hand.running and not mine:
-                lose(hand)
+                cancel_lost(hand)
 
     async def end_stuck(self) -> None:
         """End the attempts of handlers that took no notice of their timeout; their places stay taken."""
@@ -127,7 +135,7 @@ class Dispatch:
 
     # ── starting ─────────────────────────────────────────────────────────────
 
-    async def _claim(self, rooms: Sequence[Room]) -> list[DeliveryClaim]:
+    async def _claim(self, rooms: Sequence[HandlerCapacity]) -> list[DeliveryClaim]:
         now = self._clock.now()
         until = now + self._lease
         claims = await self._queue.claim(rooms, now=now, until=until)
@@ -146,10 +154,10 @@ class Dispatch:
             self._start(claim, self._places.handler(claim.handler))
 
     def _start(self, claim: DeliveryClaim, handler: Handler) -> asyncio.Task[None]:
-        ends_by = asyncio.get_running_loop().time() + handler.timeout + GOODBYE
-        hand = Hand(claim=claim, handler=handler, started_at=self._clock.now(), ends_by=ends_by)
+        ends_by = asyncio.get_running_loop().time() + handler.timeout + CANCEL_GRACE
+        hand = RunningDelivery(claim=claim, handler=handler, started_at=self._clock.now(), ends_by=ends_by)
         self._hands.add(hand)
-        self._places.take(handler, claim.sharer)
+        self._places.take(handler, claim.share_owner)
         hand.task = asyncio.create_task(self._deliver(hand), name=f"delivery {claim.id}")
         hand.task.add_done_callback(lambda task: self._ended(hand, task))
         if self._keeper is None:
@@ -163,20 +171,20 @@ class Dispatch:
 
     # ── one delivery ─────────────────────────────────────────────────────────
 
-    async def _deliver(self, hand: Hand) -> None:
+    async def _deliver(self, hand: RunningDelivery) -> None:
         verdict = await self._attempt(hand)
         hand.running = False
         await self._finish(hand, verdict)
 
-    def _ended(self, hand: Hand, task: asyncio.Task[None]) -> None:
+    def _ended(self, hand: RunningDelivery, task: asyncio.Task[None]) -> None:
         """Free the place, even of a task that was cancelled before its first step."""
         self._hands.discard(hand)
         error = None if task.cancelled() else task.exception()
         if error:
             log.error("delivery broke off", delivery=hand.claim.id, handler=hand.handler.name, exc_info=error)
-        self._places.leave(hand.handler, hand.claim.sharer)
+        self._places.leave(hand.handler, hand.claim.share_owner)
 
-    async def _attempt(self, hand: Hand) -> Verdict:
+    async def _attempt(self, hand: RunningDelivery) -> AttemptOutcome:
         """Let the handler run in a task of its own: should it cancel that one, its attempt has failed, and is counted.
 
         What stops it from outside cancels this one.
@@ -195,8 +203,8 @@ class Dispatch:
             error = asyncio.CancelledError("the handler cancelled itself").with_traceback(error.__traceback__)
         return self._judged(hand, error)
 
-    def _judged(self, hand: Hand, error: BaseException | None) -> Verdict:
-        trial = Trial(
+    def _judged(self, hand: RunningDelivery, error: BaseException | None) -> AttemptOutcome:
+        trial = AttemptContext(
             attempt=hand.claim.attempt,
             limit=hand.handler.attempts or len(self._schedule),
             schedule=self._schedule,
@@ -204,9 +212,9 @@ class Dispatch:
             jitter=self._jitter(),
             secrets=[str(hand.claim.target.get("secret") or "")],
         )
-        return judge(error, trial)
+        return classify_attempt(error, trial)
 
-    async def _run(self, hand: Hand) -> BaseException | None:
+    async def _run(self, hand: RunningDelivery) -> BaseException | None:
         """Return what the handler raised; nothing for an event that it does not want.
 
         Where its delivery was recorded the handler may not have been loaded, and nobody knew what it wants.
@@ -227,12 +235,12 @@ class Dispatch:
 
     # ── its end ──────────────────────────────────────────────────────────────
 
-    async def _end_stuck(self, hand: Hand) -> None:
+    async def _end_stuck(self, hand: RunningDelivery) -> None:
         hand.running, hand.deaf = False, True
         late = TimeoutError(f"no end within {hand.handler.timeout:g} s, though it was cancelled")
         await self._finish(hand, self._judged(hand, late))
 
-    async def _finish(self, hand: Hand, verdict: Verdict) -> None:
+    async def _finish(self, hand: RunningDelivery, verdict: AttemptOutcome) -> None:
         result = AttemptResult(
             delivery_id=hand.claim.id,
             fence=hand.claim.fence,
@@ -264,7 +272,7 @@ class Dispatch:
 
     async def _look_after(self) -> None:
         """Keep the leases of what is in hand, end what is stuck, and tell when all of it stood still."""
-        with LagWatch(lambda: {hand.handler.name for hand in self._hands}):
+        with LoopMonitor(lambda: {hand.handler.name for hand in self._hands}):
             while self._hands:
                 await asyncio.sleep(self._lease.total_seconds() / 3)
                 await self._try(self.renew)
@@ -277,14 +285,14 @@ class Dispatch:
         except Exception as error:  # noqa: BLE001 - the next beat tries again, and a lease outlives two of them
             log.warning("leases not looked after", step=step.__name__, error=describe_error(error))
 
-    async def _give_back(self, hands: Sequence[Hand]) -> None:
+    async def _give_back(self, hands: Sequence[RunningDelivery]) -> None:
         tasks = [hand.task for hand in hands if hand.task]
         for hand in hands:
             log.info("delivery given back", **named(hand))
         for task in tasks:
             task.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=GOODBYE)
+            await asyncio.wait(tasks, timeout=CANCEL_GRACE)
         try:
             await self._queue.release(leases(hand for hand in hands if hand.running))
         except StoreUnavailable as error:

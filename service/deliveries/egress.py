@@ -90,7 +90,7 @@ class Egress:
         except ValueError as error:
             raise EgressRefused(f"{host} resolves to something that is no address") from error
         if not _public(found) and not any(one.covers(host, port, found) for one in self._allowed):
-            refused = LiteralRefused if written(host) else EgressRefused
+            refused = LiteralRefused if literal_addresses(host) else EgressRefused
             raise refused(
                 f"{host} is at {found}, which is not public: it is not dialled unless BOOMERANG_EGRESS_ALLOW names it"
             )
@@ -99,7 +99,7 @@ class Egress:
         """Return why `url` is never dialled; None where it may be, and where only a look-up can tell."""
         try:
             there = httpx.URL(url)
-            for address in written(there.host):
+            for address in literal_addresses(there.host):
                 self.check(there.host, there.port or USUAL_PORTS[there.scheme], address)
         except EgressRefused as refused:
             return str(refused)
@@ -108,7 +108,7 @@ class Egress:
         return None
 
 
-def written(host: str) -> Sequence[str]:
+def literal_addresses(host: str) -> Sequence[str]:
     """Return the addresses that `host` itself is, in any spelling that needs no look-up; none for a name."""
     with suppress(OSError, UnicodeError):
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)

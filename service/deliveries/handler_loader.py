@@ -59,7 +59,7 @@ def load_handlers(
     return {handler.name: _ready(handler, settings) for handler in chosen}
 
 
-def describe(
+def list_handlers(
     names: Sequence[str] | None, settings: Mapping[str, str], *, directory: Path | None = None
 ) -> list[HandlerRow]:
     """Return a row for every handler that is found, loaded or not or broken."""

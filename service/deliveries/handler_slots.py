@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from service.deliveries.handler_api import Handler
-from service.domain.fair_share import Shares
-from service.domain.ports.queues import Room
+from service.domain.fair_share import FairShare
+from service.domain.ports.queues import HandlerCapacity
 from service.domain.ports.unit_of_work import DeliveryClaim
 
 LOOK_PAST = timedelta(seconds=1)
@@ -24,10 +24,10 @@ Start = Callable[[Sequence[DeliveryClaim], datetime], None]
 
 
 @dataclass(kw_only=True, eq=False)
-class Births:
+class SlotReservations:
     """The deliveries of one transaction for which places are kept; `claims` are those that the store did lease."""
 
-    places: "Places" = field(repr=False)
+    places: "HandlerSlots" = field(repr=False)
     kept: list[tuple[Handler, str | None]] = field(default_factory=list)
     until: datetime | None = None
     claims: Sequence[DeliveryClaim] = ()
@@ -45,12 +45,12 @@ class Births:
         return self.until
 
 
-class Places:
+class HandlerSlots:
     """Counts who takes a place of which handler.
 
     What waits in the store comes first: until a round has found that no more waits for a handler, none of its new
     deliveries is born in hand. Deliveries with a target, which a request named, have places only within the share of
-    their client (see `Shares`), so that one with slow receivers leaves some to the others; what waits for its share
+    their client (see `FairShare`), so that one with slow receivers leaves some to the others; what waits for its share
     holds up the births of that client alone. `lease` is how long a claim lives without renewal; `ring` is called when a
     place gets free that something may be waiting for.
     """
@@ -66,7 +66,7 @@ class Places:
         self._looked_past = datetime.min.replace(tzinfo=UTC)
         self._start: Start | None = None
         self._closing = False
-        self._unborn: set[Births] = set()
+        self._unborn: set[SlotReservations] = set()
         self._born = asyncio.Event()
 
     def handler(self, name: str) -> Handler:
@@ -97,7 +97,7 @@ class Places:
     # ── for what waits in the store ──────────────────────────────────────────
 
     @contextmanager
-    def keep_free(self, now: datetime) -> Iterator[list[Room]]:
+    def keep_free(self, now: datetime) -> Iterator[list[HandlerCapacity]]:
         """Yield the room that there is, and keep it inside the block, in which deliveries are claimed for it."""
         past_served = not timedelta() <= now - self._looked_past < LOOK_PAST
         self._looked_past = now if past_served else self._looked_past
@@ -112,20 +112,20 @@ class Places:
         finally:
             self._taken.subtract(free)
 
-    def found(self, claims: Sequence[DeliveryClaim], rooms: Sequence[Room]) -> None:
+    def found(self, claims: Sequence[DeliveryClaim], rooms: Sequence[HandlerCapacity]) -> None:
         """Note for which handlers, and clients of them, more may wait than the `claims` that were made for `rooms`."""
         found = defaultdict(list)
         for claim in claims:
-            found[self._by_name[claim.handler].name].append(claim.sharer)
+            found[self._by_name[claim.handler].name].append(claim.share_owner)
         for room in rooms:
             name, shares = room.names[0], room.shares()
             for client in found[name]:
                 shares.take(client)
             self._awaited |= {(name, client) for client in (shares.served() if shares.free else {None})}
 
-    def _room(self, name: str, places: int, past_served: bool) -> Room:
+    def _room(self, name: str, places: int, past_served: bool) -> HandlerCapacity:
         names, held = self._handlers[name].names, dict(self._held[name])
-        return Room(names=names, places=places, held=held, past_served=past_served)
+        return HandlerCapacity(names=names, places=places, held=held, past_served=past_served)
 
     # ── for what is born in hand ─────────────────────────────────────────────
 
@@ -144,9 +144,9 @@ class Places:
             self._start = None
 
     @contextmanager
-    def births(self) -> Iterator[Births]:
+    def births(self) -> Iterator[SlotReservations]:
         """Yield what leases new deliveries inside the block, a transaction; leaving it in order starts them."""
-        births = Births(places=self)
+        births = SlotReservations(places=self)
         try:
             yield births
         finally:
@@ -157,7 +157,7 @@ class Places:
         if births.claims and births.until and self._start:
             self._start(births.claims, births.until)
 
-    def keep_one(self, name: str, births: Births, client: str | None = None) -> Handler | None:
+    def keep_one(self, name: str, births: SlotReservations, client: str | None = None) -> Handler | None:
         """Keep a place for a delivery that is being written, unless older ones may be waiting for it.
 
         One of a `client` comes from its share.
@@ -165,7 +165,7 @@ class Places:
         handler = self._by_name.get(name)
         if handler is None or self._start is None or self._closing:
             return None
-        shares = Shares(free=self._free(handler), held=self._held[handler.name])
+        shares = FairShare(free=self._free(handler), held=self._held[handler.name])
         ahead = self._awaited.intersection([(handler.name, None), (handler.name, client)])
         if ahead or not shares.may_take(client):
             self._awaited.add((handler.name, client if shares.free else None))

@@ -15,7 +15,7 @@ MOST = 1.0
 log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.lag")
 
 
-class LagWatch:
+class LoopMonitor:
     """Warns, inside its block, when the loop stood still, with the names of the handlers that were `in_hand`."""
 
     def __init__(self, in_hand: Callable[[], Collection[str]]) -> None:

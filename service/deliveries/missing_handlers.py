@@ -10,7 +10,7 @@ from service.domain.ports.queues import DeliveryQueue
 log = structlog.get_logger("boomerang.dispatch")
 
 
-class Orphans:
+class MissingHandlerMonitor:
     """Compares the handlers that deliveries wait for with those that are loaded in this process."""
 
     def __init__(self, queue: DeliveryQueue, handlers: Iterable[Handler]) -> None:

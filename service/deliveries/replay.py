@@ -14,7 +14,7 @@ class Replayable(Protocol):
         """Make dead or delivered deliveries due again, with a fresh message id and schedule; return those found."""
 
 
-class Replay:
+class ReplayService:
     """Makes deliveries due again from now: each with a fresh message id, so that no receiver takes it for a repeat."""
 
     def __init__(self, deliveries: Replayable, clock: Clock) -> None:

@@ -15,7 +15,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.dispatch")
 
 
 @dataclass(kw_only=True, eq=False)
-class Hand:
+class RunningDelivery:
     """A delivery in hand. `running` is False once its handler has ended and only the result is to be stored.
 
     `ends_by` is the event loop's time at which even a handler that was cancelled at its timeout must have ended. One
@@ -35,24 +35,24 @@ class Hand:
         return self.running and now > self.ends_by
 
 
-def leases(hands: Iterable[Hand]) -> dict[str, int]:
+def leases(hands: Iterable[RunningDelivery]) -> dict[str, int]:
     """Return the fence of each delivery; one that was claimed again after a stall is held by its newer claim."""
     return {hand.claim.id: hand.claim.fence for hand in sorted(hands, key=lambda hand: hand.claim.fence)}
 
 
-def lose(hand: Hand) -> None:
+def cancel_lost(hand: RunningDelivery) -> None:
     """Stop a handler whose delivery is another's now: its late result would only meet the fence."""
     log.warning("lease lost", **named(hand))
     if hand.task:
         hand.task.cancel()
 
 
-def named(hand: Hand) -> dict[str, str]:
+def named(hand: RunningDelivery) -> dict[str, str]:
     """Return what a line in the log says about which delivery it is."""
     return {"task": hand.claim.event.task_id, "delivery": hand.claim.id, "handler": hand.handler.name}
 
 
-def tell_what_is_left(hands: Iterable[Hand]) -> None:
+def log_unfinished(hands: Iterable[RunningDelivery]) -> None:
     """Name what did not end with all else: the handlers in one line, since they may hold the whole process."""
     deaf = [hand for hand in hands if hand.running or hand.deaf]
     if deaf:
@@ -62,7 +62,7 @@ def tell_what_is_left(hands: Iterable[Hand]) -> None:
         log.warning("delivery not through at the end, its lease runs out", **named(hand))
 
 
-def log_outcome(hand: Hand, result: AttemptResult, *, held: bool | None, where: str | None) -> None:
+def log_outcome(hand: RunningDelivery, result: AttemptResult, *, held: bool | None, where: str | None) -> None:
     """Tell how an attempt ended: `where` its error came from, `held` whether it was stored, None where it could not be.
 
     A failure is told when it will be tried again.

@@ -2,17 +2,17 @@
 
 from service.domain.artifact import Artifact
 from service.domain.errors import NotFound
-from service.domain.ports.provider import Upstream
-from service.domain.ports.tasks import Library
+from service.domain.ports.provider import Provider
+from service.domain.ports.tasks import TaskQueries
 from service.domain.task import Json, TaskId
-from service.domain.task_update import Entry
-from service.tasks.recorder import Record
+from service.domain.task_update import TaskUpdate
+from service.tasks.recorder import Recorder
 
 
 class TaskResults:
     """Asks the upstream for fresh addresses, and records what a handler has kept. Never submits anything."""
 
-    def __init__(self, *, library: Library, upstream: Upstream, record: Record) -> None:
+    def __init__(self, *, library: TaskQueries, upstream: Provider, record: Recorder) -> None:
         self._library = library
         self._upstream = upstream
         self._record = record
@@ -26,4 +26,4 @@ class TaskResults:
 
     async def keep(self, task_id: str, artifact: Artifact) -> None:
         """Record that a result is kept; the first time `artifact.stored` follows."""
-        await self._record.add(Entry(task_id=TaskId(task_id), artifact=artifact))
+        await self._record.add(TaskUpdate(task_id=TaskId(task_id), artifact=artifact))

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
-class Input:
+class Blob:
     """A blob that belongs to a task: inline media at `place` (`images.0`), or the caller's payload at `payload`."""
 
     place: str

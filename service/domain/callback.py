@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from service.domain.errors import BadToken, UnreadableBody, Unwell
+from service.domain.errors import BadToken, ProviderUnavailable, UnreadableBody
 from service.domain.strict_json import parse_json
 from service.domain.task import Fact, TaskId
-from service.domain.tokens import Claim, Tokens
+from service.domain.tokens import TokenClaims, Tokens
 
 ReadFact = Callable[[object], Fact]
 """Reads what a parsed body says; raises Unwell for a body of no known shape."""
@@ -49,7 +49,7 @@ class UnreadableCallback(UnreadableBody):
     `digest` and `nonce` are as in Callback.
     """
 
-    def __init__(self, reason: str, *, claim: Claim, digest: str, nonce: str | None = None) -> None:
+    def __init__(self, reason: str, *, claim: TokenClaims, digest: str, nonce: str | None = None) -> None:
         super().__init__(reason)
         self.claim = claim
         self.digest = digest
@@ -57,7 +57,7 @@ class UnreadableCallback(UnreadableBody):
 
 
 def read_callback(
-    claim: Claim,
+    claim: TokenClaims,
     headers: Mapping[str, str],
     body: bytes,
     now: datetime,
@@ -76,7 +76,9 @@ def read_callback(
     return read_body(claim, body, tokens=tokens, read_fact=read_fact, nonce=nonce)
 
 
-def read_body(claim: Claim, body: bytes, *, tokens: Tokens, read_fact: ReadFact, nonce: str | None = None) -> Callback:
+def read_body(
+    claim: TokenClaims, body: bytes, *, tokens: Tokens, read_fact: ReadFact, nonce: str | None = None
+) -> Callback:
     """Return what the body of a verified callback says; `nonce` is that of its signature.
 
     Raises BadToken for a body whose payload token names another task or submission, or UnreadableCallback.
@@ -84,7 +86,7 @@ def read_body(claim: Claim, body: bytes, *, tokens: Tokens, read_fact: ReadFact,
     digest = callback_digest(claim, body)
     try:
         fact = read_fact(parse_json(body))
-    except (UnreadableBody, Unwell) as error:
+    except (UnreadableBody, ProviderUnavailable) as error:
         raise UnreadableCallback(str(error), claim=claim, digest=digest, nonce=nonce) from error
     return Callback(
         task_id=claim.task_id,
@@ -96,7 +98,7 @@ def read_body(claim: Claim, body: bytes, *, tokens: Tokens, read_fact: ReadFact,
     )
 
 
-def callback_digest(claim: Claim, body: bytes) -> str:
+def callback_digest(claim: TokenClaims, body: bytes) -> str:
     """Return one value for one body about one submission: both of these, and the SHA-256 of the raw body in hex.
 
     Task ids sort by time, so that callbacks which come together also stand together in the inbox's index.
@@ -104,7 +106,7 @@ def callback_digest(claim: Claim, body: bytes) -> str:
     return f"{claim.task_id}~{claim.submission}~{hashlib.sha256(body).hexdigest()}"
 
 
-def _correlated(fact: Fact, claim: Claim, tokens: Tokens) -> bool:
+def _correlated(fact: Fact, claim: TokenClaims, tokens: Tokens) -> bool:
     """Return whether the body names the address's submission; a body that names another one is a forgery."""
     if fact.correlation is None:
         return False

@@ -92,7 +92,7 @@ class UpstreamError(BoomerangError):
     outcome: ClassVar[str] = "upstream_error"
 
 
-class NeverLeft(UpstreamError):
+class NotSent(UpstreamError):
     """The request surely had no effect, so that sending it again cannot cost twice."""
 
     outcome: ClassVar[str] = "never_left"
@@ -135,7 +135,7 @@ class UnknownTask(UpstreamError):
     outcome: ClassVar[str] = "unknown_task"
 
 
-class Unwell(UpstreamError):
+class ProviderUnavailable(UpstreamError):
     """An answer that tells of the provider's health, not of the task: HTML, half a body, an unknown status, a 5xx."""
 
     outcome: ClassVar[str] = "unwell"

@@ -30,7 +30,7 @@ class Subscription:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Route:
+class DeliveryRoute:
     """One delivery to make: `target` is the `notify` entry that asked for it, {} for none.
 
     `lane_key` is the same for the same handler and target, in every process and for ever: an entry's is made of the
@@ -42,27 +42,27 @@ class Route:
     lane_key: str
 
 
-def route(event_type: str, notify: Sequence[Json], handlers: Sequence[Subscription]) -> list[Route]:
+def route(event_type: str, notify: Sequence[Json], handlers: Sequence[Subscription]) -> list[DeliveryRoute]:
     """Return one route for each handler that wants the event, and for each different `notify` entry that does.
 
     An entry may name a handler that another process has, and that is not among `handlers`: what it wants is not known
     here, so that the entry's own word counts alone.
     """
     by_name = {name: handler for handler in handlers for name in handler.names}
-    ways = [_plain_way(each) for each in handlers if not each.by_request and event_type in each.events]
+    ways = [_plain_route(each) for each in handlers if not each.by_request and event_type in each.events]
     for entry in notify:
         handler = by_name.get(entry["handler"])
         if (not handler or event_type in handler.events) and event_type in (entry.get("events") or EVENT_NAMES):
-            ways.append(_way(entry["handler"], entry["handler"], entry))
+            ways.append(_route_of(entry["handler"], entry["handler"], entry))
     return list({way.lane_key: way for way in ways}.values())
 
 
 @cache
-def _plain_way(handler: Subscription) -> Route:
+def _plain_route(handler: Subscription) -> DeliveryRoute:
     """Return the way to a handler that nobody named a target for: mostly this one, and always the same."""
-    return _way(handler.name, handler.names[-1], {})
+    return _route_of(handler.name, handler.names[-1], {})
 
 
-def _way(handler: str, lane_name: str, target: Json) -> Route:
+def _route_of(handler: str, lane_name: str, target: Json) -> DeliveryRoute:
     written = json.dumps([lane_name, target], sort_keys=True, separators=(",", ":"))
-    return Route(handler=handler, target=target, lane_key=hashlib.sha256(written.encode()).hexdigest()[:24])
+    return DeliveryRoute(handler=handler, target=target, lane_key=hashlib.sha256(written.encode()).hexdigest()[:24])

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
-def sharer(client: str, target: Mapping[str, object]) -> str | None:
+def share_owner(client: str, target: Mapping[str, object]) -> str | None:
     """Return the client whose share a delivery's place is taken from; None where no request named a target."""
     return client if target else None
 
 
 @dataclass(kw_only=True)
-class Shares:
+class FairShare:
     """The places of a handler that are free, and how many each client holds.
 
     By the rule of dynamic thresholds (Choudhury and Hahne, 1998) a client may take a further place only while it holds

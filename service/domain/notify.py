@@ -29,7 +29,7 @@ WhyNotDialled = Callable[[str], str | None]
 """Says why an address is never dialled; None where it may be."""
 
 
-def check_notify(value: object, known: Collection[str], refusal: WhyNotDialled) -> tuple[Json, ...]:
+def validate_notify(value: object, known: Collection[str], refusal: WhyNotDialled) -> tuple[Json, ...]:
     """Return the entries of a request's `notify`; raises InvalidParams with every fault, each with its place.
 
     `known` are the names of the loaded handlers, `refusal` says which addresses are never dialled. None means no

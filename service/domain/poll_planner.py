@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from service.domain.poll_schedule import Heard, Learned, learn, next_poll
+from service.domain.poll_schedule import CallbackStats, RunTimeEstimate, estimate, next_poll
 from service.domain.ports.unit_of_work import RunTime
 from service.domain.task import Source, Status, Task
 
@@ -23,7 +23,7 @@ POLL_MAX_OURS = timedelta(hours=1)
 
 
 @dataclass(kw_only=True)
-class Plan:
+class PollPlanner:
     """Decides `due_at` after every fact. `learned` is a cache of what the store knows: losing it loses nothing.
 
     `jitter` returns a number from 0 to 1. `lists` says whether the provider has a list to look into.
@@ -35,12 +35,12 @@ class Plan:
     retention: timedelta
     lists: bool
     jitter: Callable[[], float]
-    learned: Mapping[str, Learned] = field(default_factory=dict)
+    learned: Mapping[str, RunTimeEstimate] = field(default_factory=dict)
 
-    def study(self, run_times: Iterable[RunTime], heard: Heard) -> None:
+    def study(self, run_times: Iterable[RunTime], heard: CallbackStats) -> None:
         """Replace what was learned by what these run times say, and the callbacks that were `heard`."""
         by_bucket = groupby(sorted(run_times, key=lambda run: run.bucket), key=lambda run: run.bucket)
-        studied = {bucket: learn(list(runs), trusted=heard.trusted) for bucket, runs in by_bucket}
+        studied = {bucket: estimate(list(runs), trusted=heard.trusted) for bucket, runs in by_bucket}
         self.learned = {bucket: one for bucket, one in studied.items() if one}
 
     def due(self, task: Task, now: datetime) -> datetime | None:

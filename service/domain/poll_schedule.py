@@ -33,7 +33,7 @@ PROVEN = 20
 """Past tasks without which callbacks have proved nothing."""
 LOSS_RULED_OUT, UNSURE = 0.01, 0.01
 """A share of lost callbacks, and how rarely it may let as few be lost as were: then it is ruled out."""
-LONGEST_TRUST = 3.0
+MAX_TRUSTED_MEDIANS = 3.0
 """Medians for which a callback is waited for at most, however slow the slowest tasks are."""
 
 
@@ -50,7 +50,7 @@ class PastRun(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Learned:
+class RunTimeEstimate:
     """Past run times of one bucket in seconds: 5th percentile, median, 95th; how many; the share of lost callbacks.
 
     `trusted` says that callbacks of all buckets together have ruled out a loss worth a question.
@@ -65,7 +65,7 @@ class Learned:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heard:
+class CallbackStats:
     """Of how many past tasks, of whatever bucket, the end is known, and of how many of them no callback told it."""
 
     count: int
@@ -79,10 +79,10 @@ class Heard:
         """
         if not 0 <= self.lost <= self.count or self.lost > LOSS_RULED_OUT * self.count:
             return False
-        return _so_few(self.count, self.lost, LOSS_RULED_OUT) <= UNSURE
+        return _probability_of_at_most(self.count, self.lost, LOSS_RULED_OUT) <= UNSURE
 
 
-def _so_few(count: int, lost: int, share: float) -> float:
+def _probability_of_at_most(count: int, lost: int, share: float) -> float:
     """Return how probable at most `lost` losses among `count` are at this share (the binomial distribution)."""
     term = total = (1 - share) ** count
     for number in range(1, lost + 1):
@@ -91,14 +91,14 @@ def _so_few(count: int, lost: int, share: float) -> float:
     return total
 
 
-def learn(run_times: Sequence[PastRun], *, trusted: bool = False) -> Learned | None:
+def estimate(run_times: Sequence[PastRun], *, trusted: bool = False) -> RunTimeEstimate | None:
     """Return what past run times of one bucket say; None when there are none that make sense."""
     sound = [run for run in run_times if math.isfinite(run.seconds) and run.seconds >= 0]
     if not sound:
         return None
     seconds = sorted(run.seconds for run in sound)
     last = len(seconds) - 1
-    return Learned(
+    return RunTimeEstimate(
         quick=seconds[math.floor(last * 0.05)],
         usual=median(seconds),
         slow=seconds[math.ceil(last * 0.95)],
@@ -113,7 +113,7 @@ def next_poll(
     submitted_at: datetime,
     now: datetime,
     polls: int,
-    learned: Learned | None,
+    learned: RunTimeEstimate | None,
     hinted_at: datetime | None,
     poll_first: timedelta | None,
     poll_max: timedelta,
@@ -136,7 +136,7 @@ def next_poll(
     if learned is not None and elapsed < (begin := _not_before(learned)):
         return add_seconds(now, min(poll_max.total_seconds(), begin - elapsed + _gap(begin, jitter)))
     if learned is not None:
-        return add_seconds(now, _learned_gap(elapsed, polls, learned, widest, jitter))
+        return add_seconds(now, _estimated_gap(elapsed, polls, learned, widest, jitter))
     cold = FIRST_POLL * (1 - JITTER * jitter) - elapsed
     return add_seconds(now, min(widest, cold) if polls == 0 and cold > 0 else widest)
 
@@ -146,16 +146,16 @@ def _gap(elapsed: float, jitter: float) -> float:
     return max(WIDEST_GAP, WIDEST_SHARE * elapsed) * (1 - JITTER * jitter)
 
 
-def _not_before(learned: Learned) -> float:
+def _not_before(learned: RunTimeEstimate) -> float:
     """Return how long after its submission a task is left to its callback; 0 where callbacks are not reliable."""
     if learned.count < PROVEN or learned.lost_share > HEALTHY_LOSS:
         return 0.0
     if not learned.trusted:
         return learned.quick
-    return max(learned.quick, min(learned.slow, LONGEST_TRUST * learned.usual))
+    return max(learned.quick, min(learned.slow, MAX_TRUSTED_MEDIANS * learned.usual))
 
 
-def _learned_gap(elapsed: float, polls: int, learned: Learned, widest: float, jitter: float) -> float:
+def _estimated_gap(elapsed: float, polls: int, learned: RunTimeEstimate, widest: float, jitter: float) -> float:
     """Return the pause: the widest while callbacks come; where they are lost, aimed at when tasks mostly end."""
     polls = min(max(polls, 0), 10**9)
     reliance = min(1.0, max(0.0, (learned.lost_share - HEALTHY_LOSS) / (BROKEN_LOSS - HEALTHY_LOSS)))
@@ -166,7 +166,7 @@ def _learned_gap(elapsed: float, polls: int, learned: Learned, widest: float, ji
     return min(widest, max(wanted, affordable, NARROWEST_GAP))
 
 
-def _aim(elapsed: float, polls: int, learned: Learned) -> float:
+def _aim(elapsed: float, polls: int, learned: RunTimeEstimate) -> float:
     """Return seconds to a little after the usual run time; once tasks may end, what saved questions allow till slow."""
     if elapsed < learned.quick:
         return learned.usual * 1.03 + 1 - elapsed

@@ -14,7 +14,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, NewType
 
-from service.domain.fast_copy import changed
+from service.domain.fast_copy import replace_fields
 
 TaskId = NewType("TaskId", str)
 UpstreamId = NewType("UpstreamId", str)
@@ -199,7 +199,7 @@ def advance(task: Task, fact: Fact, now: datetime, *, source: Source | None) -> 
     """
     if not _admissible(task, fact):
         return None
-    moved = changed(
+    moved = replace_fields(
         task,
         status=fact.status,
         guessed=fact.guessed,

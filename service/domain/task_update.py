@@ -4,15 +4,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from service.domain.artifact import Artifact
-from service.domain.fast_copy import changed
-from service.domain.poll_planner import Plan
+from service.domain.fast_copy import replace_fields
+from service.domain.poll_planner import PollPlanner
 from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task import EventType, Fact, Json, Source, Status, Step, Task, TaskId, UpstreamId, advance
 
-ANOTHERS_ID = "the upstream named this task as it had named another one: what became of it is not known"
+CONFLICTING_ID_NOTE = "the upstream named this task as it had named another one: what became of it is not known"
 EAGER_POLLS = 32
-BREATHER = timedelta(seconds=1)
-SECOND_BILL = "the reply to a submission was lost, and the task was submitted again: the upstream may bill it twice"
+MIN_POLL_GAP = timedelta(seconds=1)
+RESUBMITTED_WARNING = (
+    "the reply to a submission was lost, and the task was submitted again: the upstream may bill it twice"
+)
 """Marks a task that was submitted again in doubt: the operator's yes is to a second bill, not to a third.
 
 Stored among the task's warnings, and compared with them: reworded, a task under way could be billed a third time.
@@ -36,7 +38,7 @@ class Hint:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
+class TaskUpdate:
     """Something to record about one task.
 
     `fence` is that of the lease in hand, which is given back if it is still ours. `ours_only` entries are our own
@@ -68,7 +70,7 @@ class Entry:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recorded:
+class UpdateResult:
     """What became of an entry: the task after it (None when we do not know such a task), and the inbox's word."""
 
     task: Task | None
@@ -76,7 +78,7 @@ class Recorded:
     events: tuple[EventType, ...] = ()
 
 
-def applies(entry: Entry, task: Task) -> bool:
+def applies(entry: TaskUpdate, task: Task) -> bool:
     """Return whether `entry` may do anything to `task` at all."""
     if entry.only_if and task.status is not entry.only_if:
         return False
@@ -87,7 +89,7 @@ def applies(entry: Entry, task: Task) -> bool:
     return not _about_the_past(entry, task)
 
 
-def _about_the_past(entry: Entry, task: Task) -> bool:
+def _about_the_past(entry: TaskUpdate, task: Task) -> bool:
     """Whether an older submission came to nothing: that says nothing about the one that came after it."""
     older = entry.submission is not None and entry.submission < task.submission
     if entry.hint:
@@ -95,7 +97,7 @@ def _about_the_past(entry: Entry, task: Task) -> bool:
     return older and entry.fact is not None and entry.fact.status in NOTHING_MADE
 
 
-def apply(entry: Entry, before: Task, plan: Plan, now: datetime) -> Step:
+def apply(entry: TaskUpdate, before: Task, plan: PollPlanner, now: datetime) -> Step:
     """Return the task after `entry`, with its next step planned, and what happened."""
     entry = _without_a_second_bill(_as_hint_while_nameless(entry, before), before)
     step = _expired(entry, before, _advanced(entry, before, now), now)
@@ -103,25 +105,25 @@ def apply(entry: Entry, before: Task, plan: Plan, now: datetime) -> Step:
     after = _with_poll_counted(entry, after, now)
     after = _with_hint(entry, after, now)
     if after is before and entry.warning:  # a mark alone moves nothing
-        return Step(task=changed(before, warnings=(*before.warnings, entry.warning)))
+        return Step(task=replace_fields(before, warnings=(*before.warnings, entry.warning)))
     asked_for, note = (None, None) if after.final else (entry.due_at, entry.note)  # what is over waits no more
     due_at = asked_for or _due(entry, before, after, plan, now)
     warnings = (*after.warnings, entry.warning) if entry.warning and step.task is not before else after.warnings
-    return Step(task=changed(after, due_at=due_at, note=note, warnings=warnings), events=step.events)
+    return Step(task=replace_fields(after, due_at=due_at, note=note, warnings=warnings), events=step.events)
 
 
-def guesses(entry: Entry) -> bool:
+def guesses(entry: TaskUpdate) -> bool:
     """Return whether `entry` concludes from the upstream's silence that a task never left, or came to nothing."""
     fact = entry.fact
     return fact is not None and fact.guessed and fact.status in {Status.QUEUED, Status.FAILED}
 
 
-def after_a_word(entry: Entry) -> list[Entry]:
+def after_unread_callback(entry: TaskUpdate) -> list[TaskUpdate]:
     """Return what is left of a guess about a task that an unread callback speaks of: it is asked about once more."""
-    return [Entry(task_id=entry.task_id, hint=Hint(ended=False)), _doubted(_without_plans(entry))]
+    return [TaskUpdate(task_id=entry.task_id, hint=Hint(ended=False)), _doubted(_without_plans(entry))]
 
 
-def strange_id(entry: Entry, task: Task | None) -> UpstreamId | None:
+def conflicting_id(entry: TaskUpdate, task: Task | None) -> UpstreamId | None:
     """Return the id that `entry` brings and that is not the task's own, to be looked up before it is believed."""
     if task is None:
         return None
@@ -129,7 +131,7 @@ def strange_id(entry: Entry, task: Task | None) -> UpstreamId | None:
     return told if told != task.upstream_id else None
 
 
-def without_anothers_id(entry: Entry) -> Entry:
+def without_conflicting_id(entry: TaskUpdate) -> TaskUpdate:
     """Return what is left of an entry that brings another task's id: no result of theirs ever becomes ours.
 
     Of a callback, that somebody spoke of the task; of a poll, that it was asked; of a reply, that one came.
@@ -137,11 +139,11 @@ def without_anothers_id(entry: Entry) -> Entry:
     if entry.inbox:
         return replace(entry, fact=None, source=None, hint=Hint(ended=False))
     if entry.source is Source.SUBMIT:
-        return replace(entry, fact=Fact(status=Status.IN_DOUBT, guessed=True), source=None, note=ANOTHERS_ID)
+        return replace(entry, fact=Fact(status=Status.IN_DOUBT, guessed=True), source=None, note=CONFLICTING_ID_NOTE)
     return replace(entry, fact=None, source=None, poll="foreign")
 
 
-def _as_hint_while_nameless(entry: Entry, task: Task) -> Entry:
+def _as_hint_while_nameless(entry: TaskUpdate, task: Task) -> TaskUpdate:
     """Turn a callback's "in progress" into a hint while we have no id of our own to ask about."""
     news = entry.source is Source.CALLBACK and entry.fact is not None and not entry.fact.settles
     if not news or task.upstream_id:
@@ -149,7 +151,7 @@ def _as_hint_while_nameless(entry: Entry, task: Task) -> Entry:
     return replace(entry, fact=None, source=None, hint=Hint(upstream_id=entry.named, ended=False))
 
 
-def _without_a_second_bill(entry: Entry, task: Task) -> Entry:
+def _without_a_second_bill(entry: TaskUpdate, task: Task) -> TaskUpdate:
     """Doubt that a task never left when a callback spoke of it: it is asked about, and not sent again."""
     if entry.hint:
         return _doubted(entry) if task.status is Status.QUEUED else entry
@@ -159,22 +161,22 @@ def _without_a_second_bill(entry: Entry, task: Task) -> Entry:
     return _doubted(_without_plans(entry))
 
 
-def _without_plans(entry: Entry) -> Entry:
+def _without_plans(entry: TaskUpdate) -> TaskUpdate:
     return replace(entry, due_at=None, tried=False, note=None, warning=None)
 
 
-def _doubted(entry: Entry) -> Entry:
+def _doubted(entry: TaskUpdate) -> TaskUpdate:
     return replace(entry, fact=Fact(status=Status.IN_DOUBT, guessed=True), source=None)
 
 
-def _advanced(entry: Entry, task: Task, now: datetime) -> Step:
+def _advanced(entry: TaskUpdate, task: Task, now: datetime) -> Step:
     if entry.artifact:
         return _keep(task, entry.artifact)
     step = advance(task, entry.fact, now, source=_road(entry, task)) if entry.fact else None
     return step or Step(task=_with_late_id(entry, task))
 
 
-def _expired(entry: Entry, before: Task, step: Step, now: datetime) -> Step:
+def _expired(entry: TaskUpdate, before: Task, step: Step, now: datetime) -> Step:
     """Let the task expire, too, when its deadline has passed and the lease in hand is still ours."""
     if not entry.expires or entry.fence != before.fence or now < step.task.deadline_at:
         return step
@@ -182,39 +184,39 @@ def _expired(entry: Entry, before: Task, step: Step, now: datetime) -> Step:
     return Step(task=expired.task, events=(*step.events, *expired.events)) if expired else step
 
 
-def _road(entry: Entry, task: Task) -> Source | None:
+def _road(entry: TaskUpdate, task: Task) -> Source | None:
     """Return by which road a fact came: where a poll confirms what a callback told, it is the callback's."""
     confirmed = entry.source is Source.POLL and entry.fact is not None and entry.fact.settles and task.hinted_at
     return Source.CALLBACK if confirmed else entry.source
 
 
-def _with_late_id(entry: Entry, task: Task) -> Task:
+def _with_late_id(entry: TaskUpdate, task: Task) -> Task:
     """Learn the id from a reply that comes after the end: the fact changes nothing else any more."""
     told = entry.fact.upstream_id if entry.fact and entry.source is Source.SUBMIT else None
-    return changed(task, upstream_id=told) if told and task.upstream_id is None else task
+    return replace_fields(task, upstream_id=told) if told and task.upstream_id is None else task
 
 
-def _with_lease_returned(entry: Entry, before: Task, after: Task) -> Task:
+def _with_lease_returned(entry: TaskUpdate, before: Task, after: Task) -> Task:
     if entry.fence is None or entry.fence != before.fence:
         return after
-    return changed(after, leased_until=None, tries=after.tries + 1 if entry.tried else 0)
+    return replace_fields(after, leased_until=None, tries=after.tries + 1 if entry.tried else 0)
 
 
-def _with_poll_counted(entry: Entry, task: Task, now: datetime) -> Task:
+def _with_poll_counted(entry: TaskUpdate, task: Task, now: datetime) -> Task:
     if entry.source is not Source.POLL:
         return task
     still = entry.fact is not None and entry.fact.status is Status.IN_PROGRESS
-    return changed(task, polls=task.polls + 1, polled_at=now if still else task.polled_at)
+    return replace_fields(task, polls=task.polls + 1, polled_at=now if still else task.polled_at)
 
 
-def _with_hint(entry: Entry, task: Task, now: datetime) -> Task:
+def _with_hint(entry: TaskUpdate, task: Task, now: datetime) -> Task:
     if entry.source is Source.CALLBACK and entry.fact and entry.fact.settles:
-        return changed(task, hinted_at=task.hinted_at or now)
+        return replace_fields(task, hinted_at=task.hinted_at or now)
     if entry.hint is None or task.final:
         return task
     hinted_id = entry.hint.upstream_id or task.hinted_id
     alive = entry.hint.ended or not (task.upstream_id or hinted_id)
-    return changed(
+    return replace_fields(
         task,
         hinted_at=task.hinted_at or (now if alive else None),
         hinted_id=hinted_id,
@@ -222,7 +224,7 @@ def _with_hint(entry: Entry, task: Task, now: datetime) -> Task:
     )
 
 
-def _due(entry: Entry, before: Task, after: Task, plan: Plan, now: datetime) -> datetime | None:
+def _due(entry: TaskUpdate, before: Task, after: Task, plan: PollPlanner, now: datetime) -> datetime | None:
     if entry.hint and not after.final:
         return _hinted_due(after, now)
     due_at = plan.due(after, now)
@@ -235,7 +237,7 @@ def _hinted_due(task: Task, now: datetime) -> datetime:
     """Ask at once what a hint is worth; of a task that was hinted at again and again, once in a BREATHER."""
     if task.polls < EAGER_POLLS or task.polled_at is None:
         return now
-    return max(now, task.polled_at + BREATHER)
+    return max(now, task.polled_at + MIN_POLL_GAP)
 
 
 def _keep(task: Task, artifact: Artifact) -> Step:
@@ -243,7 +245,7 @@ def _keep(task: Task, artifact: Artifact) -> Step:
     kept = tuple(_archived(item, artifact) for item in task.output)
     if kept == task.output:
         return Step(task=task)
-    return Step(task=changed(task, output=kept), events=(EventType.ARTIFACT_STORED,))
+    return Step(task=replace_fields(task, output=kept), events=(EventType.ARTIFACT_STORED,))
 
 
 def _archived(item: Json, artifact: Artifact) -> Json:

@@ -28,7 +28,7 @@ _PAYLOAD = re.compile(r"([A-Za-z0-9_-]{1,100})~([1-9][0-9]{0,8}|0)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Claim:
+class TokenClaims:
     """What a good token says: which task, which submission of it, and until when (None: for ever).
 
     `token` is the one of a callback's address, since a provider's signature covers that address.
@@ -49,8 +49,8 @@ class Tokens:
     def __init__(self, keys: Sequence[str], *, leeway: timedelta = timedelta(seconds=60)) -> None:
         if not keys or not all(keys):
             raise BadSetting("BOOMERANG_SECRET_KEYS needs at least one key, and no empty one")
-        self._callback = [OneShot(key, CALLBACK_SALT) for key in keys]
-        self._payload = [OneShot(key, PAYLOAD_SALT) for key in keys]
+        self._callback = [CachedSigner(key, CALLBACK_SALT) for key in keys]
+        self._payload = [CachedSigner(key, PAYLOAD_SALT) for key in keys]
         self._leeway = leeway
 
     def callback_token(self, task_id: TaskId, submission: int, expires: datetime) -> str:
@@ -58,7 +58,7 @@ class Tokens:
         seconds = math.ceil(expires.timestamp())
         return _sign(self._callback[0], f"{_named(task_id, submission)}~{seconds}")
 
-    def read_callback_token(self, token: str, now: datetime) -> Claim:
+    def read_callback_token(self, token: str, now: datetime) -> TokenClaims:
         """Return what the address token says; raises BadToken (`forged`, or `expired` at `now`) and nothing else."""
         found = _CALLBACK.fullmatch(_verified(self._callback, token))
         if found is None:
@@ -66,21 +66,21 @@ class Tokens:
         expires = datetime.fromtimestamp(int(found[3]), UTC)
         if now > expires + self._leeway:
             raise BadToken("expired")
-        return Claim(task_id=TaskId(found[1]), submission=int(found[2]), expires=expires, token=token)
+        return TokenClaims(task_id=TaskId(found[1]), submission=int(found[2]), expires=expires, token=token)
 
     def payload_token(self, task_id: TaskId, submission: int) -> str:
         """Return the token for the `payload` parameter; it does not expire."""
         return _sign(self._payload[0], _named(task_id, submission))
 
-    def read_payload_token(self, text: str) -> Claim:
+    def read_payload_token(self, text: str) -> TokenClaims:
         """Return what the payload token says; raises BadToken (`forged`) for anything else."""
         found = _PAYLOAD.fullmatch(_verified(self._payload, text))
         if found is None:
             raise BadToken("forged")
-        return Claim(task_id=TaskId(found[1]), submission=int(found[2]))
+        return TokenClaims(task_id=TaskId(found[1]), submission=int(found[2]))
 
 
-class OneShot(Signer):
+class CachedSigner(Signer):
     """Signs with HMAC-SHA256 in one call, under a key that is derived once, which takes a short value little time."""
 
     def __init__(self, key: str, salt: bytes) -> None:

@@ -5,20 +5,20 @@ from collections.abc import Mapping
 import httpx
 
 from service.domain.errors import BadSetting
-from service.domain.ports.provider import Upstream
-from service.providers.connection_pool import Connections
-from service.providers.rate_limited import Paced
+from service.domain.ports.provider import Provider
+from service.providers.connection_pool import PooledTransport
+from service.providers.rate_limited import RateLimitedClient
 from service.providers.vidu.client import Vidu
 from service.providers.vtrix.client import Vtrix
 
-__all__ = ["Connections", "Paced", "Vidu", "Vtrix", "open_upstream"]
+__all__ = ["PooledTransport", "RateLimitedClient", "Vidu", "Vtrix", "open_upstream"]
 
 ADAPTERS: Mapping[str, type[Vtrix | Vidu]] = {"vtrix": Vtrix, "vidu": Vidu}
 
 
-def open_upstream(
+def open_provider(
     provider: str, *, client: httpx.AsyncClient, base_url: str, key: str, rate: float, concurrency: int
-) -> Paced:
+) -> RateLimitedClient:
     """Return the provider behind one budget: `rate` in requests a second, `concurrency` in requests at once.
 
     The client stays the caller's to close. Raises BadSetting for an
@@ -26,5 +26,5 @@ def open_upstream(
     """
     if provider not in ADAPTERS:
         raise BadSetting(f"BOOMERANG_PROVIDER is {provider!r}; allowed: {', '.join(ADAPTERS)}")
-    upstream: Upstream = ADAPTERS[provider](client, base_url=base_url, key=key)
-    return Paced(upstream, rate=rate, concurrency=concurrency)
+    upstream: Provider = ADAPTERS[provider](client, base_url=base_url, key=key)
+    return RateLimitedClient(upstream, rate=rate, concurrency=concurrency)

@@ -17,7 +17,7 @@ IDLE_SECONDS = 5.0
 Opened = Callable[[], httpx.AsyncBaseTransport]
 
 
-class Connections(httpx.AsyncBaseTransport):
+class PooledTransport(httpx.AsyncBaseTransport):
     """A transport without a limit of its own: whoever sends bounds how many requests are on their way at once.
 
     `opened` makes the transport of one connection; None for real ones, which trust the usual certificates.

@@ -4,7 +4,7 @@ import re
 from decimal import Decimal, InvalidOperation
 from urllib.parse import urlsplit
 
-from service.domain.errors import UnreadableBody, Unwell
+from service.domain.errors import ProviderUnavailable, UnreadableBody
 from service.domain.strict_json import parse_json
 from service.domain.task import Json, UpstreamId
 
@@ -87,7 +87,7 @@ def upstream_id(value: object) -> UpstreamId | None:
     if value is None or value == "":
         return None
     if not isinstance(value, str) or not UPSTREAM_ID.fullmatch(value):
-        raise Unwell("the upstream named a task by something that is no id")
+        raise ProviderUnavailable("the upstream named a task by something that is no id")
     return UpstreamId(value)
 
 
@@ -114,7 +114,7 @@ def correlation(body: Json) -> str | None:
 def json_object(value: object) -> Json:
     """Return `value` when it is a JSON object; raises Unwell otherwise."""
     if not isinstance(value, dict):
-        raise Unwell("the upstream answered with something that is no JSON object")
+        raise ProviderUnavailable("the upstream answered with something that is no JSON object")
     return value
 
 

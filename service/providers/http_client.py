@@ -16,25 +16,25 @@ import httpx
 from service.domain.errors import (
     BadSetting,
     Conflict,
-    NeverLeft,
+    NotSent,
+    ProviderUnavailable,
     Refused,
     ReplyLost,
     UnknownTask,
     UnreadableBody,
-    Unwell,
     UpstreamError,
 )
 from service.domain.strict_json import parse_json
 from service.domain.task import Fact, Json
 from service.providers.responses import Answer, created, is_throttle, parsed, throttled, understood
 
-Words = Callable[[object], tuple[str, str]]
+ErrorReader = Callable[[object], tuple[str, str]]
 
 KIB = 1024
 MIB = 1024 * KIB
 SLICE = 64 * KIB
 
-NEVER_LEFT = (
+NOT_SENT_ERRORS = (
     httpx.ConnectError,
     httpx.ConnectTimeout,
     httpx.PoolTimeout,
@@ -64,7 +64,7 @@ class Coded(httpx.StreamError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patience:
+class Timeouts:
     """How long and how much: seconds for one read or write, seconds in all, bytes of the answer."""
 
     read: float
@@ -72,19 +72,19 @@ class Patience:
     answer: int = 4 * MIB
 
 
-CREATING = Patience(read=120, total=180, answer=32 * MIB)  # up to 20 MB out, and the inputs may come back
-ASKING = Patience(read=20, total=20)
-LISTING = Patience(read=20, total=30, answer=16 * MIB)
+CREATING = Timeouts(read=120, total=180, answer=32 * MIB)  # up to 20 MB out, and the inputs may come back
+ASKING = Timeouts(read=20, total=20)
+LISTING = Timeouts(read=20, total=30, answer=16 * MIB)
 
 
-class Line:
+class ProviderHttp:
     """One provider's address and key, and the words of its error answers.
 
     `scheme` stands before the key in `Authorization`; `words` reads code and message out of an error answer. Raises
     BadSetting for a key that cannot be written in a header and for an address that is not http or https.
     """
 
-    def __init__(self, client: httpx.AsyncClient, *, base_url: str, scheme: str, key: str, words: Words) -> None:
+    def __init__(self, client: httpx.AsyncClient, *, base_url: str, scheme: str, key: str, words: ErrorReader) -> None:
         if not key or not key.isascii() or not key.isprintable() or " " in key:
             raise BadSetting("BOOMERANG_UPSTREAM_KEY holds characters that cannot stand in a header, or is empty")
         self._client = client
@@ -101,8 +101,8 @@ class Line:
         """
         try:
             answer = await self._exchange("POST", path, CREATING, body=body)
-        except NEVER_LEFT as error:
-            raise NeverLeft(f"the upstream could not be reached: {type(error).__name__}") from error
+        except NOT_SENT_ERRORS as error:
+            raise NotSent(f"the upstream could not be reached: {type(error).__name__}") from error
         except TRANSPORT as error:
             raise ReplyLost(f"no whole reply came: {type(error).__name__}") from error
         if not answer.fine:
@@ -136,13 +136,13 @@ class Line:
             raise throttled(answer, message)
         if httpx.codes.is_client_error(answer.status):
             raise Conflict(f"{code}: {message}")
-        raise Unwell(f"HTTP {answer.status}: {message}")
+        raise ProviderUnavailable(f"HTTP {answer.status}: {message}")
 
     async def _ask(
         self,
         method: str,
         path: str,
-        patience: Patience,
+        patience: Timeouts,
         *,
         query: Mapping[str, str | int] | None = None,
         body: Json | None = None,
@@ -150,13 +150,13 @@ class Line:
         try:
             return await self._exchange(method, path, patience, query=query, body=body)
         except TRANSPORT as error:
-            raise Unwell(f"no whole answer came: {type(error).__name__}") from error
+            raise ProviderUnavailable(f"no whole answer came: {type(error).__name__}") from error
 
     async def _exchange(
         self,
         method: str,
         path: str,
-        patience: Patience,
+        patience: Timeouts,
         *,
         query: Mapping[str, str | int] | None = None,
         body: Json | None = None,
@@ -172,7 +172,7 @@ class Line:
         return Answer(status=response.status_code, headers=response.headers, body=hidden)
 
     def _request(
-        self, method: str, path: str, patience: Patience, query: Mapping[str, str | int] | None, body: Json | None
+        self, method: str, path: str, patience: Timeouts, query: Mapping[str, str | int] | None, body: Json | None
     ) -> httpx.Request:
         content, headers = (None, {}) if body is None else _content(body)
         headers |= {"Authorization": f"{self._scheme} {self._key}", "Accept-Encoding": "identity"}
@@ -195,7 +195,7 @@ class Line:
         if is_throttle(answer, code):
             return throttled(answer, message)
         if answer.status in WRITTEN_BY_APPLICATION and self._own(answer):
-            return NeverLeft(f"HTTP {answer.status}, {code}: {message}")
+            return NotSent(f"HTTP {answer.status}, {code}: {message}")
         if not httpx.codes.is_client_error(answer.status) or answer.status == httpx.codes.REQUEST_TIMEOUT:
             return ReplyLost(f"HTTP {answer.status}: {message}")
         return Refused(code, message)
@@ -206,7 +206,7 @@ class Line:
             return throttled(answer, message)
         if answer.status in NO_PERMISSION:
             return Refused(code, message)
-        return Unwell(f"HTTP {answer.status}: {message}")
+        return ProviderUnavailable(f"HTTP {answer.status}: {message}")
 
     def _own(self, answer: Answer) -> bool:
         """Return whether the application itself wrote this: a JSON object with an error code of the provider's.

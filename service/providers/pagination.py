@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
-from service.domain.errors import Unwell
+from service.domain.errors import ProviderUnavailable
 from service.domain.task import Fact
 
 MAX_PAGES = 40
@@ -42,4 +42,4 @@ async def search(find_page: FindPage, correlation: str, *, since: datetime, unti
         if page.fact is not None or page.next is None or page.next == cursor:
             return page.fact
         cursor = page.next
-    raise Unwell(f"the upstream's list goes on after {MAX_PAGES} pages")
+    raise ProviderUnavailable(f"the upstream's list goes on after {MAX_PAGES} pages")

@@ -11,9 +11,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
 
-from service.concurrency.byte_semaphore import ByteBudget
+from service.concurrency.byte_semaphore import ByteSemaphore
 from service.domain.errors import Conflict, Paused, Refused, Throttled, UnknownTask, UpstreamError
-from service.domain.ports.provider import Order, Upstream
+from service.domain.ports.provider import Provider, ProviderRequest
 from service.domain.task import Fact, UpstreamId
 from service.providers.pagination import Page, Paged, search
 
@@ -36,7 +36,7 @@ ANSWERED = (Refused, UnknownTask, Conflict)
 """Errors that are whole answers of a provider that is well."""
 
 
-class Paced:
+class RateLimitedClient:
     """An Upstream that keeps to a budget; during a long pause every request raises Paused, and none is sent.
 
     `rate` is in requests a second (with bursts of half a second's worth, at least one), `concurrency` in requests at
@@ -44,13 +44,13 @@ class Paced:
     outcome (`ok`, the error's `outcome`, or `cancelled`); every page of a list is a request.
     """
 
-    def __init__(self, upstream: Upstream, *, rate: float, concurrency: int, large: int = ROOM) -> None:
+    def __init__(self, upstream: Provider, *, rate: float, concurrency: int, large: int = ROOM) -> None:
         self.name = upstream.name
         self.requests: Counter[tuple[str, str]] = Counter()
         self._upstream = upstream
-        self._places = Places(concurrency)
-        self._pace = Pace(rate)
-        self._room = ByteBudget(large)
+        self._places = ConcurrencyLimit(concurrency)
+        self._pace = RateLimiter(rate)
+        self._room = ByteSemaphore(large)
 
     @property
     def lists(self) -> bool:
@@ -73,25 +73,25 @@ class Paced:
         """
         return self._room.hold(size)
 
-    async def create(self, order: Order, *, leaving: Callable[[], None] | None = None) -> Fact:
-        """Submit within the budget; `leaving` is called once the wait is over. See `Upstream.create`."""
+    async def create(self, order: ProviderRequest, *, leaving: Callable[[], None] | None = None) -> Fact:
+        """Submit within the budget; `leaving` is called once the wait is over. See `Provider.create`."""
         async with self._turn("create"):
             if leaving:
                 leaving()
             return await self._upstream.create(order)
 
     async def fetch(self, upstream_id: UpstreamId) -> Fact:
-        """Ask within the budget; see `Upstream.fetch`."""
+        """Ask within the budget; see `Provider.fetch`."""
         async with self._turn("fetch"):
             return await self._upstream.fetch(upstream_id)
 
     async def cancel(self, upstream_id: UpstreamId) -> None:
-        """Cancel within the budget; see `Upstream.cancel`."""
+        """Cancel within the budget; see `Provider.cancel`."""
         async with self._turn("cancel"):
             await self._upstream.cancel(upstream_id)
 
     async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:
-        """Look through the list within the budget, each page a request of its own; see `Upstream.find`."""
+        """Look through the list within the budget, each page a request of its own; see `Provider.find`."""
         if isinstance(self._upstream, Paged):
             return await search(partial(self._find_page, self._upstream), correlation, since=since, until=until)
         async with self._turn("find"):
@@ -126,7 +126,7 @@ class Paced:
                 self.requests[kind, outcome] += 1
 
 
-class Places(asyncio.Semaphore):
+class ConcurrencyLimit(asyncio.Semaphore):
     """A semaphore that tells how many places are free."""
 
     @property
@@ -135,7 +135,7 @@ class Places(asyncio.Semaphore):
         return 0 if self.locked() else self._value
 
 
-class Pace:
+class RateLimiter:
     """When the next request may go: at a rate, in the order of asking, and not during a pause.
 
     The rate is kept as the time at which the bucket would be full again (the generic cell rate algorithm).

@@ -1,12 +1,12 @@
 """What both providers are asked for: the caller's parameters, with our tokens in place of the caller's."""
 
-from service.domain.ports.provider import Order
+from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Json
 
 OURS = frozenset({"payload", "meta_data", "callback_url"})
 
 
-def with_tokens(order: Order) -> Json:
+def with_tokens(order: ProviderRequest) -> Json:
     """Return the order's parameters without what is empty, with our payload, meta_data and callback_url.
 
     Values are shared with the order, not copied: inline media is held once.

@@ -7,7 +7,7 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from service.domain.errors import ReplyLost, Throttled, UnreadableBody, Unwell
+from service.domain.errors import ProviderUnavailable, ReplyLost, Throttled, UnreadableBody
 from service.domain.strict_json import parse_json
 from service.domain.task import Fact
 
@@ -34,7 +34,7 @@ def created(answer: Answer, read: Callable[[object], Fact]) -> Fact:
     """Return what the reply to a submission says; raises ReplyLost when it cannot be read or names no task."""
     try:
         fact = understood(answer, read)
-    except Unwell as error:
+    except ProviderUnavailable as error:
         raise ReplyLost(f"HTTP {answer.status}: {error}") from error
     if fact.upstream_id is None and not fact.settles:
         raise ReplyLost("the reply names no task")
@@ -51,7 +51,7 @@ def parsed(answer: Answer) -> object:
     try:
         return parse_json(answer.body)
     except UnreadableBody as error:
-        raise Unwell(str(error)) from error
+        raise ProviderUnavailable(str(error)) from error
 
 
 def is_throttle(answer: Answer, code: str) -> bool:

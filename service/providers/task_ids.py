@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from service.domain.errors import UnknownTask, Unwell
+from service.domain.errors import ProviderUnavailable, UnknownTask
 from service.domain.task import Fact, UpstreamId
 from service.providers.fields import UPSTREAM_ID
 
@@ -17,5 +17,5 @@ def segment(upstream_id: UpstreamId) -> str:
 def same_task(fact: Fact, asked: UpstreamId) -> Fact:
     """Return the fact with the id that was asked for; raises Unwell when it speaks of another task."""
     if fact.upstream_id not in (None, asked):
-        raise Unwell("the upstream answered about another task than the one asked for")
+        raise ProviderUnavailable("the upstream answered about another task than the one asked for")
     return replace(fact, upstream_id=asked)

@@ -10,36 +10,36 @@ from datetime import UTC, datetime
 
 import httpx
 
-from service.callbacks.receiver import Receive
+from service.callbacks.receiver import CallbackReceiver
 from service.deliveries import egress
-from service.deliveries.dispatcher import Dispatch
+from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.handler_api import Handler, Tools
 from service.deliveries.handler_loader import load_handlers
-from service.deliveries.handler_slots import Places
-from service.deliveries.missing_handlers import Orphans
+from service.deliveries.handler_slots import HandlerSlots
+from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.deliveries.task_results import TaskResults
 from service.domain.callback import Verifier, callback_address
 from service.domain.event_routing import Subscription
-from service.domain.poll_planner import Plan
+from service.domain.poll_planner import PollPlanner
 from service.domain.ports.queues import Limits
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.tokens import Tokens
-from service.providers import Connections, Paced, open_upstream
+from service.providers import PooledTransport, RateLimitedClient, open_provider
 from service.providers.callback_bodies import read_fact
 from service.providers.vidu.signature import ViduVerifier
-from service.runtime.clock_jump import ClockWatch
+from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.config.settings import Settings
-from service.runtime.ids import id_maker
-from service.runtime.single_pass import FullRound
-from service.runtime.worker import Rounds
+from service.runtime.ids import uuid7_factory
+from service.runtime.single_pass import SinglePass
+from service.runtime.worker import Worker
 from service.storage import Store, open_store
-from service.tasks.immediate_polls import Questions
+from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.media_inspector import inspector
-from service.tasks.poller import Reconcile, ReconcileTerms
-from service.tasks.recorder import Record
-from service.tasks.submitter import Submit, SubmitTerms
-from service.tasks.task_service import Desk, Terms
+from service.tasks.poller import Poller, PollerConfig
+from service.tasks.recorder import Recorder
+from service.tasks.submitter import Submitter, SubmitterConfig
+from service.tasks.task_service import TaskPolicy, TaskService
 
 
 class SystemClock:
@@ -51,17 +51,17 @@ class SystemClock:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class Application:
     """A service put together, not yet running."""
 
     settings: Settings
     clock: Clock
     store: Store
-    upstream: Paced
+    upstream: RateLimitedClient
     handlers: Mapping[str, Handler]
-    desk: Desk
-    receive: Receive
-    rounds: Rounds
+    desk: TaskService
+    receive: CallbackReceiver
+    rounds: Worker
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
         """Return what this process has counted, for its metrics."""
@@ -72,7 +72,7 @@ class Parts:
 
 
 @asynccontextmanager
-async def put_together(settings: Settings) -> AsyncIterator[Parts]:
+async def build_application(settings: Settings) -> AsyncIterator[Application]:
     """Yield a service for `settings`, whose keys are ensured; everything it holds open is closed afterwards.
 
     Raises BadSetting or BadHandler for settings and handlers that cannot work.
@@ -83,14 +83,14 @@ async def put_together(settings: Settings) -> AsyncIterator[Parts]:
         store = await stack.enter_async_context(open_store(settings.database_url))
         upstream = await stack.enter_async_context(_upstream(settings))
         outside = await stack.enter_async_context(egress.client(egress.Egress(settings.egress_allow)))
-        builder = Builder(settings=settings, clock=clock, store=store, upstream=upstream, handlers=handlers)
+        builder = ApplicationBuilder(settings=settings, clock=clock, store=store, upstream=upstream, handlers=handlers)
         yield builder.parts(outside)
 
 
 @asynccontextmanager
-async def _upstream(settings: Settings) -> AsyncIterator[Paced]:
-    async with httpx.AsyncClient(transport=Connections(), trust_env=False, follow_redirects=False) as client:
-        yield open_upstream(
+async def _upstream(settings: Settings) -> AsyncIterator[RateLimitedClient]:
+    async with httpx.AsyncClient(transport=PooledTransport(), trust_env=False, follow_redirects=False) as client:
+        yield open_provider(
             settings.provider,
             client=client,
             base_url=settings.upstream_url,
@@ -101,7 +101,7 @@ async def _upstream(settings: Settings) -> AsyncIterator[Paced]:
 
 
 @dataclass(kw_only=True)
-class Builder:
+class ApplicationBuilder:
     """Makes each use-case from the settings and the adapters.
 
     What is by chance is given: `clock`, `jitter` (a number from 0 to 1) and `new_id`.
@@ -110,19 +110,19 @@ class Builder:
     settings: Settings
     clock: Clock
     store: Store
-    upstream: Paced
+    upstream: RateLimitedClient
     handlers: Mapping[str, Handler]
     jitter: Callable[[], float] = random.random
-    new_id: Callable[[], str] = field(default_factory=id_maker)
+    new_id: Callable[[], str] = field(default_factory=uuid7_factory)
     tokens: Tokens = field(init=False)
-    plan: Plan = field(init=False)
-    places: Places = field(init=False)
-    questions: Questions = field(init=False)
-    record: Record = field(init=False)
+    plan: PollPlanner = field(init=False)
+    places: HandlerSlots = field(init=False)
+    questions: ImmediatePolls = field(init=False)
+    record: Recorder = field(init=False)
 
     def __post_init__(self) -> None:
         self.tokens = Tokens(self.settings.secret_keys)
-        self.plan = Plan(
+        self.plan = PollPlanner(
             poll_first=self.settings.poll_first,
             poll_max=self.settings.poll_max,
             in_doubt_for=self.settings.in_doubt_for,
@@ -130,11 +130,11 @@ class Builder:
             lists=self.upstream.lists,
             jitter=self.jitter,
         )
-        self.places = Places(
+        self.places = HandlerSlots(
             self.handlers.values(), lease=self.settings.lease, ring=lambda: self.store.signals.ring("dispatch")
         )
-        self.questions = Questions(lease=self.settings.lease)
-        self.record = Record(
+        self.questions = ImmediatePolls(lease=self.settings.lease)
+        self.record = Recorder(
             self.store.ledger,
             clock=self.clock,
             plan=self.plan,
@@ -144,11 +144,11 @@ class Builder:
             new_id=self.new_id,
         )
 
-    def parts(self, outside: httpx.AsyncClient) -> Parts:
+    def parts(self, outside: httpx.AsyncClient) -> Application:
         """Return the whole; `outside` dials what users and upstreams name."""
         receive, submit, reconcile = self._receive(), self._submit(), self._reconcile()
         dispatch = self._dispatch(outside)
-        return Parts(
+        return Application(
             settings=self.settings,
             clock=self.clock,
             store=self.store,
@@ -156,21 +156,21 @@ class Builder:
             handlers=self.handlers,
             desk=self._desk(),
             receive=receive,
-            rounds=Rounds(
+            rounds=Worker(
                 receive=receive,
                 submit=submit,
                 reconcile=reconcile,
                 dispatch=dispatch,
-                full=FullRound(
+                full=SinglePass(
                     receive=receive, submit=submit, reconcile=reconcile, dispatch=dispatch, upstream=self.upstream
                 ),
-                watch=ClockWatch(self.store.recall, clock=self.clock, lease=self.settings.lease),
-                orphans=Orphans(self.store.deliveries, self.handlers.values()),
+                watch=ClockJumpDetector(self.store.recall, clock=self.clock, lease=self.settings.lease),
+                orphans=MissingHandlerMonitor(self.store.deliveries, self.handlers.values()),
             ),
         )
 
-    def _desk(self) -> Desk:
-        terms = Terms(
+    def _desk(self) -> TaskService:
+        terms = TaskPolicy(
             provider=self.settings.provider,
             task_deadline=self.settings.task_deadline,
             off_peak_deadline=self.settings.off_peak_deadline,
@@ -178,7 +178,7 @@ class Builder:
             handlers=frozenset(name for handler in self.handlers.values() for name in handler.names),
             refusal=egress.Egress(self.settings.egress_allow).refusal,
         )
-        return Desk(
+        return TaskService(
             intake=self.store.intake,
             inputs=self.store.inputs,
             library=self.store.library,
@@ -190,8 +190,8 @@ class Builder:
             new_id=self.new_id,
         )
 
-    def _receive(self) -> Receive:
-        return Receive(
+    def _receive(self) -> CallbackReceiver:
+        return CallbackReceiver(
             self.record,
             self.store.inbox,
             tokens=self.tokens,
@@ -208,16 +208,16 @@ class Builder:
         address = callback_address(self.settings.public_url or "", token)
         return ViduVerifier([self.settings.upstream_key or ""], address)
 
-    def _submit(self) -> Submit:
+    def _submit(self) -> Submitter:
         budget = self.settings.budget
         limits = Limits(max_in_flight=self.settings.max_in_flight, budget=None if budget is None else float(budget))
-        terms = SubmitTerms(
+        terms = SubmitterConfig(
             public_url=self.settings.public_url,
             lease=self.settings.lease,
             concurrency=self.settings.upstream_concurrency,
             limits=limits,
         )
-        return Submit(
+        return Submitter(
             queue=self.store.tasks,
             inputs=self.store.inputs,
             record=self.record,
@@ -229,14 +229,14 @@ class Builder:
             jitter=self.jitter,
         )
 
-    def _reconcile(self) -> Reconcile:
-        terms = ReconcileTerms(
+    def _reconcile(self) -> Poller:
+        terms = PollerConfig(
             lease=self.settings.lease,
             concurrency=self.settings.upstream_concurrency,
             resubmit_in_doubt=self.settings.on_in_doubt == "resubmit",
             retention=self.settings.retention,
         )
-        return Reconcile(
+        return Poller(
             queue=self.store.tasks,
             memory=self.store.memory,
             record=self.record,
@@ -249,7 +249,7 @@ class Builder:
             questions=self.questions,
         )
 
-    def _dispatch(self, outside: httpx.AsyncClient) -> Dispatch:
+    def _dispatch(self, outside: httpx.AsyncClient) -> Dispatcher:
         results = TaskResults(library=self.store.library, upstream=self.upstream, record=self.record)
 
         def tools(claim: DeliveryClaim, handler: Handler) -> Tools:
@@ -264,7 +264,7 @@ class Builder:
                 attempt=claim.attempt,
             )
 
-        return Dispatch(
+        return Dispatcher(
             self.store.deliveries,
             self.places,
             tools,

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from service.domain.ports.queues import Recall
+from service.domain.ports.queues import ClockJumpRepair
 from service.domain.ports.signals import Clock
 
 log = structlog.get_logger("boomerang.clock")
@@ -14,10 +14,10 @@ PUT_BACK = timedelta(seconds=30)
 """A clock that is put back by less than this only delays everything by as much."""
 
 
-class ClockWatch:
+class ClockJumpDetector:
     """Compares the clock with the event loop's time, which no one puts back. `lease` is how long a claim lives."""
 
-    def __init__(self, store: Recall, *, clock: Clock, lease: timedelta) -> None:
+    def __init__(self, store: ClockJumpRepair, *, clock: Clock, lease: timedelta) -> None:
         self._store = store
         self._clock = clock
         self._lease = lease

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 
-def id_maker(
+def uuid7_factory(
     milliseconds: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     random_bits: Callable[[int], int] = secrets.randbits,
 ) -> Callable[[], str]:

@@ -102,7 +102,7 @@ def only_from_level(_: object, method: str, line: MutableMapping[str, Any]) -> M
     return line
 
 
-def configure_logs(style: Literal["console", "json"], level: str) -> None:
+def configure_logging(style: Literal["console", "json"], level: str) -> None:
     """Send our own log lines, and those of the standard library's loggers, to standard error in one `style`."""
     shared: list[Any] = [
         structlog.stdlib.add_log_level,

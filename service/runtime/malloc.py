@@ -7,7 +7,7 @@ M_MMAP_THRESHOLD = -3  # mallopt(3)
 LARGE = 256 * 1024
 
 
-def give_back_large_blocks() -> bool:
+def return_large_blocks_to_os() -> bool:
     """Have glibc map each block of 256 KiB and more by itself, for the whole process; return whether it does.
 
     Left alone, glibc raises that bound up to 32 MiB as soon as the first large block is freed, and keeps what later

@@ -15,17 +15,17 @@ from starlette.types import ASGIApp
 from service.api.app import Services, create_app, create_probe_app
 from service.api.server import listen, serving
 from service.deliveries import handler_loader as plugins
-from service.deliveries.replay import Replay
+from service.deliveries.replay import ReplayService
 from service.domain.errors import BadSetting, SchemaBehind
-from service.runtime.bootstrap import Parts, put_together
+from service.runtime.bootstrap import Application, build_application
 from service.runtime.config.setting_types import database_file
 from service.runtime.config.settings import Settings, ensure_secret_keys
-from service.runtime.log_config import configure_logs
-from service.runtime.malloc import give_back_large_blocks
-from service.runtime.scheduler import Ticker
-from service.runtime.shutdown import HOLDS_ON_FOR, asked_to_stop, end_by_force
-from service.runtime.startup_checks import check_destinations
-from service.runtime.worker import Rounds
+from service.runtime.log_config import configure_logging
+from service.runtime.malloc import return_large_blocks_to_os
+from service.runtime.scheduler import JobScheduler
+from service.runtime.shutdown import HOLDS_ON_FOR, force_exit, install_signal_handlers
+from service.runtime.startup_checks import check_delivery_targets
+from service.runtime.worker import Worker
 from service.storage import migrate
 from service.tasks.media_inspector import missing_extras
 
@@ -60,18 +60,18 @@ async def serve(settings: Settings, *, host: str, port: int | None, role: Role) 
 
     Then the process ends: by force, if a handler holds it or the stop takes too long.
     """
-    configure_logs(settings.log_format, settings.log_level)
-    stop = asked_to_stop()
+    configure_logging(settings.log_format, settings.log_level)
+    stop = install_signal_handlers()
     async with running(settings, host=host, port=port, role=role) as address:
-        _suit_a_server()
+        _tune_interpreter()
         log.info("started", role=role, address=address, provider=settings.provider)
         await stop.wait()
-        end_by_force(after=STOP_WITHIN + HOLDS_ON_FOR)
+        force_exit(after=STOP_WITHIN + HOLDS_ON_FOR)
         log.info("stopping", role=role, within_seconds=STOP_WITHIN)
     log.info("stopped", role=role)
 
 
-def _suit_a_server() -> None:
+def _tune_interpreter() -> None:
     """Tell the interpreter that what is loaded by now stays, and that threads here take short turns."""
     gc.collect()
     gc.freeze()
@@ -86,18 +86,18 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
     At its end nothing more is begun, and requests and work in hand have CUT_OFF_AFTER seconds, side by side; the leases
     of what is left are given back.
     """
-    give_back_large_blocks()
+    return_large_blocks_to_os()
     settings = await _prepared(settings)
     async with AsyncExitStack() as stack:
-        parts = await stack.enter_async_context(put_together(settings))
+        parts = await stack.enter_async_context(build_application(settings))
         log.info("handlers loaded", handlers=sorted(parts.handlers))
         if role != "web":
-            await check_destinations(settings, parts.handlers)
-        _tell_what_is_missing(settings)
+            await check_delivery_targets(settings, parts.handlers)
+        _log_degraded_features(settings)
         await stack.enter_async_context(parts.store.listening())
         rounds = parts.rounds.receiving() if role == "web" else parts.rounds.all()
-        stopping, ticker = asyncio.Event(), Ticker(rounds, parts.store.signals)
-        unfit = await stack.enter_async_context(_working(parts, ticker, stopping))
+        stopping, ticker = asyncio.Event(), JobScheduler(rounds, parts.store.signals)
+        unfit = await stack.enter_async_context(_running_jobs(parts, ticker, stopping))
         address = ""
         if port is not None:
             app = _app(parts, role, stopping, unfit)
@@ -125,7 +125,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise BadSetting(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
 
 
-def _tell_what_is_missing(settings: Settings) -> None:
+def _log_degraded_features(settings: Settings) -> None:
     if settings.public_url is None:
         log.warning("poll-only: no BOOMERANG_PUBLIC_URL, so no callback address is sent and every task is polled")
     for extra in missing_extras():
@@ -133,7 +133,7 @@ def _tell_what_is_missing(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _working(parts: Parts, ticker: Ticker, stopping: asyncio.Event) -> AsyncIterator[Unfit]:
+async def _running_jobs(parts: Application, ticker: JobScheduler, stopping: asyncio.Event) -> AsyncIterator[Unfit]:
     """Ring the rounds from the moment that the database is ready until `stopping` is set, or the block ends.
 
     Yield what says why they are not rung, None while they are. What is in hand at the end ends beside the last
@@ -152,7 +152,7 @@ async def _working(parts: Parts, ticker: Ticker, stopping: asyncio.Event) -> Asy
                 await parts.receive.flush()  # what the last requests brought, though nobody may wait for it any more
 
 
-async def _work(parts: Parts, ticker: Ticker, stopping: asyncio.Event, start: asyncio.Task[None]) -> float:
+async def _work(parts: Application, ticker: JobScheduler, stopping: asyncio.Event, start: asyncio.Task[None]) -> float:
     """Work until `stopping` is set and what is in hand then has ended; return when the stop is to be over."""
     await stopping.wait()
     ends_at = asyncio.get_running_loop().time() + STOP_WITHIN
@@ -174,7 +174,7 @@ def _tell_of_a_start_that_broke_off(start: asyncio.Task[None], stopping: asyncio
         log.error(why, exc_info=None if start.cancelled() else start.exception())
 
 
-async def _start_when_ready(parts: Parts, ticker: Ticker, stopping: asyncio.Event) -> None:
+async def _start_when_ready(parts: Application, ticker: JobScheduler, stopping: asyncio.Event) -> None:
     told = None
     while (why := await _why_not_ready(parts)) and not stopping.is_set():
         if why != told:
@@ -187,19 +187,19 @@ async def _start_when_ready(parts: Parts, ticker: Ticker, stopping: asyncio.Even
         await ticker.start()
 
 
-async def _why_not_ready(parts: Parts) -> str | None:
+async def _why_not_ready(parts: Application) -> str | None:
     try:
         return await parts.store.health.ready()
     except Exception as error:  # noqa: BLE001 - whatever it is, a later look may find it mended: nothing else would
         return f"the database cannot be looked at: {type(error).__name__}"
 
 
-def _app(parts: Parts, role: Role, stopping: asyncio.Event, unfit: Unfit) -> ASGIApp:
+def _app(parts: Application, role: Role, stopping: asyncio.Event, unfit: Unfit) -> ASGIApp:
     services = _services(parts, stopping, unfit)
     return create_probe_app(services) if role == "worker" else create_app(services)
 
 
-def _services(parts: Parts, stopping: asyncio.Event, unfit: Unfit) -> Services:
+def _services(parts: Application, stopping: asyncio.Event, unfit: Unfit) -> Services:
     return Services(
         health=parts.store.health,
         clock=parts.clock,
@@ -209,7 +209,7 @@ def _services(parts: Parts, stopping: asyncio.Event, unfit: Unfit) -> Services:
         unfit=unfit,
         desk=parts.desk,
         receiver=parts.receive,
-        replayer=Replay(parts.store.deliveries, parts.clock),
+        replayer=ReplayService(parts.store.deliveries, parts.clock),
         rounds=parts.rounds,
         library=parts.store.library,
         inputs=parts.store.inputs,
@@ -225,20 +225,20 @@ async def reconcile_once(settings: Settings) -> dict[str, int]:
     SIGTERM or SIGINT cuts it short, as it stops the service. A handler that will not end would hold the process: then
     what was done is logged, and the process ended by force.
     """
-    configure_logs(settings.log_format, settings.log_level)
+    configure_logging(settings.log_format, settings.log_level)
     settings = await _prepared(settings)
-    async with put_together(settings) as parts:
+    async with build_application(settings) as parts:
         if why := await parts.store.health.ready():
             raise SchemaBehind(why)
-        await check_destinations(settings, parts.handlers)
-        done = await _one_round(parts.rounds, asked_to_stop())
+        await check_delivery_targets(settings, parts.handlers)
+        done = await _one_round(parts.rounds, install_signal_handlers())
         if parts.rounds.dispatch.in_hand:
             log.warning("round done", **done)
-            end_by_force(after=HOLDS_ON_FOR)
+            force_exit(after=HOLDS_ON_FOR)
         return done
 
 
-async def _one_round(rounds: Rounds, stop: asyncio.Event) -> dict[str, int]:
+async def _one_round(rounds: Worker, stop: asyncio.Event) -> dict[str, int]:
     """Return what a full round has done once it is through, or cut short by `stop`, and what it began has ended."""
     full_round, stopped = asyncio.create_task(rounds.reconcile_once()), asyncio.create_task(stop.wait())
     await asyncio.wait([full_round, stopped], return_when=asyncio.FIRST_COMPLETED)
@@ -255,4 +255,4 @@ async def migrate_database(settings: Settings) -> str:
 
 def list_handlers(settings: Settings) -> list[dict[str, object]]:
     """Return a row for every handler that is found, loaded or not or broken."""
-    return [asdict(row) for row in plugins.describe(settings.handlers, settings.present)]
+    return [asdict(row) for row in plugins.list_handlers(settings.handlers, settings.present)]

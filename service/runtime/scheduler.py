@@ -28,7 +28,7 @@ LOOK_AT_THE_CLOCK = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Round:
+class PeriodicJob:
     """One kind of work that comes again: what to run, how often, and the topic whose ring brings it forward.
 
     `run` returns how many rows it took in hand: while that is more than none, it is run again at once. A round with a
@@ -41,7 +41,7 @@ class Round:
     topic: str | None = None
 
 
-class SteadyScheduler(AsyncIOScheduler):  # type: ignore[misc] # APScheduler ships no types
+class ClockSafeScheduler(AsyncIOScheduler):  # type: ignore[misc] # APScheduler ships no types
     """Rings on when the machine's clock jumps.
 
     APScheduler alone rings nothing for as long as the clock was put back, and goes through every interval that was
@@ -58,17 +58,17 @@ class SteadyScheduler(AsyncIOScheduler):  # type: ignore[misc] # APScheduler shi
         return longest if wait is None else min(wait, longest)
 
 
-class Ticker:
+class JobScheduler:
     """Rings every round in time, and at once when its topic rings. A failing round is logged, and rung again.
 
     A ring only wakes the round's own task, so that nothing that rings or stops ringing breaks into a round; what rings
     while the round is running makes it run once more.
     """
 
-    def __init__(self, rounds: list[Round], signals: Signals) -> None:
+    def __init__(self, rounds: list[PeriodicJob], signals: Signals) -> None:
         self._rounds = rounds
         self._signals = signals
-        self._scheduler = SteadyScheduler(timezone=UTC)
+        self._scheduler = ClockSafeScheduler(timezone=UTC)
         self._rung: dict[str, asyncio.Event] = {one.name: asyncio.Event() for one in rounds}
         self._busy_at: dict[str, float] = {}
         self._ran_at: dict[str, float] = {}
@@ -130,22 +130,22 @@ class Ticker:
             worker.cancel()
         await asyncio.gather(*self._listeners, *self._workers, return_exceptions=True)
 
-    async def _tick(self, one: Round) -> None:
+    async def _tick(self, one: PeriodicJob) -> None:
         now = asyncio.get_running_loop().time()
         resting = one.topic and now - self._busy_at[one.name] > REST_AFTER and now - self._ran_at[one.name] < REST
         if not resting:
             self._rung[one.name].set()
 
-    def _ring(self, one: Round) -> None:
+    def _ring(self, one: PeriodicJob) -> None:
         self._busy_at[one.name] = self._ran_at[one.name] = asyncio.get_running_loop().time()
         self._rung[one.name].set()
 
-    async def _listen(self, one: Round, topic: str) -> None:
+    async def _listen(self, one: PeriodicJob, topic: str) -> None:
         while True:
             if await self._signals.wait(topic, LISTEN):
                 self._ring(one)
 
-    async def _work(self, one: Round) -> None:
+    async def _work(self, one: PeriodicJob) -> None:
         rung = self._rung[one.name]
         while not self._stopping:
             await rung.wait()
@@ -153,7 +153,7 @@ class Ticker:
             if not self._stopping:
                 await self._run(one)
 
-    async def _run(self, one: Round) -> None:
+    async def _run(self, one: PeriodicJob) -> None:
         loop = asyncio.get_running_loop()
         self._ran_at[one.name] = loop.time()
         try:

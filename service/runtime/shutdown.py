@@ -18,7 +18,7 @@ INTERRUPTED = 128 + signal.SIGINT
 log = structlog.get_logger("boomerang")
 
 
-def asked_to_stop() -> asyncio.Event:
+def install_signal_handlers() -> asyncio.Event:
     """Return what is set by SIGTERM or SIGINT from now on; a second SIGINT, an impatient Ctrl-C, ends the process.
 
     A second SIGTERM does nothing: whatever passes signals on may send it twice.
@@ -40,7 +40,7 @@ def asked_to_stop() -> asyncio.Event:
     return stop
 
 
-def end_by_force(*, after: float) -> None:
+def force_exit(*, after: float) -> None:
     """End the process in `after` seconds, unless it has ended by then: a task or thread of a handler may hold it."""
 
     def wait() -> None:

@@ -8,11 +8,11 @@ from datetime import timedelta
 
 import structlog
 
-from service.callbacks.receiver import Receive
-from service.deliveries.dispatcher import Dispatch
-from service.domain.ports.provider import PacedUpstream
-from service.tasks.poller import Reconcile
-from service.tasks.submitter import Submit
+from service.callbacks.receiver import CallbackReceiver
+from service.deliveries.dispatcher import Dispatcher
+from service.domain.ports.provider import RateLimitedProvider
+from service.tasks.poller import Poller
+from service.tasks.submitter import Submitter
 
 log = structlog.get_logger("boomerang.rounds")
 
@@ -29,7 +29,7 @@ PATIENCE = timedelta(seconds=10)
 """The longest pause of the upstream's that one full round waits for."""
 
 
-class FullRound:
+class SinglePass:
     """Submits, polls and dispatches what is due, and waits for it and for what was in hand before.
 
     It does not wait for what others begin meanwhile. One at a time: who asks while one is running is answered with its
@@ -37,7 +37,13 @@ class FullRound:
     """
 
     def __init__(
-        self, *, receive: Receive, submit: Submit, reconcile: Reconcile, dispatch: Dispatch, upstream: PacedUpstream
+        self,
+        *,
+        receive: CallbackReceiver,
+        submit: Submitter,
+        reconcile: Poller,
+        dispatch: Dispatcher,
+        upstream: RateLimitedProvider,
     ) -> None:
         self._receive = receive
         self._submit = submit
@@ -113,7 +119,7 @@ class FullRound:
     def _paused(self) -> bool:
         return self._upstream.pause > PATIENCE
 
-    async def _through(self, part: Submit | Reconcile) -> int:
+    async def _through(self, part: Submitter | Poller) -> int:
         """Begin what is due, as much as the budget lets through at once, until nothing is or the upstream pauses."""
         total = 0
         while self._may_begin() and not self._paused():
@@ -129,7 +135,7 @@ class FullRound:
 
     async def _wait(
         self,
-        part: Submit | Reconcile | Dispatch,
+        part: Submitter | Poller | Dispatcher,
         begun: Iterable[asyncio.Task[None]],
         seconds: float,
         *,

@@ -9,7 +9,7 @@ import httpx
 import structlog
 from anyio.to_thread import run_sync
 
-from service.deliveries.egress import USUAL_PORTS, Egress, EgressRefused, written
+from service.deliveries.egress import USUAL_PORTS, Egress, EgressRefused, literal_addresses
 from service.domain.errors import BadSetting
 from service.runtime.config.setting_types import archive_directory
 from service.runtime.config.settings import Settings
@@ -22,7 +22,7 @@ LOOPBACK = "127.0.0.1"
 log = structlog.get_logger("boomerang")
 
 
-async def check_destinations(settings: Settings, handlers: Collection[str]) -> None:
+async def check_delivery_targets(settings: Settings, handlers: Collection[str]) -> None:
     """Look at the places that the loaded `handlers` bring things to; raises BadSetting for one that cannot be right."""
     if settings.webhook_url and "webhook" in handlers:
         check_webhook(settings.webhook_url, settings.egress_allow)
@@ -34,7 +34,7 @@ def check_webhook(url: str, allow: Collection[str]) -> None:
     """Refuse an address that the egress guard refuses whatever it resolves to; a name is resolved at each dial."""
     egress, there = Egress(allow), httpx.URL(url)
     try:
-        for address in [LOOPBACK] if there.host == "localhost" else written(there.host):
+        for address in [LOOPBACK] if there.host == "localhost" else literal_addresses(there.host):
             egress.check(there.host, there.port or USUAL_PORTS[there.scheme], address)
     except EgressRefused:
         raise BadSetting(

@@ -6,40 +6,40 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from service.callbacks.receiver import Receive
-from service.deliveries.dispatcher import Dispatch
-from service.deliveries.missing_handlers import Orphans
-from service.runtime.clock_jump import ClockWatch
-from service.runtime.scheduler import Round
-from service.runtime.single_pass import FullRound
-from service.tasks.poller import Reconcile
-from service.tasks.submitter import Submit
+from service.callbacks.receiver import CallbackReceiver
+from service.deliveries.dispatcher import Dispatcher
+from service.deliveries.missing_handlers import MissingHandlerMonitor
+from service.runtime.clock_jump import ClockJumpDetector
+from service.runtime.scheduler import PeriodicJob
+from service.runtime.single_pass import SinglePass
+from service.tasks.poller import Poller
+from service.tasks.submitter import Submitter
 
 LEFT_OVER = timedelta(seconds=15)
 """How long a process that only receives leaves a kept callback to the workers."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rounds:
+class Worker:
     """The use-cases that work through what is due."""
 
-    receive: Receive
-    submit: Submit
-    reconcile: Reconcile
-    dispatch: Dispatch
-    full: FullRound
-    watch: ClockWatch
-    orphans: Orphans
+    receive: CallbackReceiver
+    submit: Submitter
+    reconcile: Poller
+    dispatch: Dispatcher
+    full: SinglePass
+    watch: ClockJumpDetector
+    orphans: MissingHandlerMonitor
 
-    def receiving(self) -> list[Round]:
+    def receiving(self) -> list[PeriodicJob]:
         """Return what a process needs that only receives.
 
         It learns how long tasks run, to say when they are due, and reads what no worker has read in the inbox.
         """
         left_over = partial(self.receive.round, LEFT_OVER)
-        return [self._learning(), Round(name="inbox", run=left_over, every=timedelta(seconds=5))]
+        return [self._learning(), PeriodicJob(name="inbox", run=left_over, every=timedelta(seconds=5))]
 
-    def all(self) -> list[Round]:
+    def all(self) -> list[PeriodicJob]:
         """Return every round with its rhythm; the rings of signals bring them forward.
 
         From now on what is recorded in this process is also started here, where there is a free place for it.
@@ -49,13 +49,13 @@ class Rounds:
         self.reconcile.open()
         return [
             self._learning(),
-            Round(name="inbox", run=self.receive.round, every=timedelta(seconds=0.5), topic="inbox"),
-            Round(name="sweep", run=self._sweep, every=timedelta(seconds=5)),
-            Round(name="submit", run=self.submit.round, every=timedelta(seconds=0.5), topic="submit"),
-            Round(name="reconcile", run=self.reconcile.round, every=timedelta(seconds=0.5), topic="reconcile"),
-            Round(name="dispatch", run=self.dispatch.round, every=timedelta(seconds=1), topic="dispatch"),
-            Round(name="orphans", run=self._quietly(self.orphans.look), every=timedelta(minutes=1)),
-            Round(name="prune", run=self._quietly(self.reconcile.prune), every=timedelta(minutes=10)),
+            PeriodicJob(name="inbox", run=self.receive.round, every=timedelta(seconds=0.5), topic="inbox"),
+            PeriodicJob(name="sweep", run=self._sweep, every=timedelta(seconds=5)),
+            PeriodicJob(name="submit", run=self.submit.round, every=timedelta(seconds=0.5), topic="submit"),
+            PeriodicJob(name="reconcile", run=self.reconcile.round, every=timedelta(seconds=0.5), topic="reconcile"),
+            PeriodicJob(name="dispatch", run=self.dispatch.round, every=timedelta(seconds=1), topic="dispatch"),
+            PeriodicJob(name="orphans", run=self._quietly(self.orphans.look), every=timedelta(minutes=1)),
+            PeriodicJob(name="prune", run=self._quietly(self.reconcile.prune), every=timedelta(minutes=10)),
         ]
 
     async def _sweep(self) -> int:
@@ -63,8 +63,8 @@ class Rounds:
         await self.submit.sweep()
         return 0
 
-    def _learning(self) -> Round:
-        return Round(name="learn", run=self._quietly(self.reconcile.learn), every=timedelta(seconds=30))
+    def _learning(self) -> PeriodicJob:
+        return PeriodicJob(name="learn", run=self._quietly(self.reconcile.learn), every=timedelta(seconds=30))
 
     @staticmethod
     def _quietly(run: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[int]]:

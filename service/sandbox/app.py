@@ -18,7 +18,7 @@ from service.sandbox.origin_guard import refused
 from service.sandbox.provider_api import ProviderApi
 from service.sandbox.provider_shapes import Refused, read_object
 from service.sandbox.result_files import Files
-from service.sandbox.state import World
+from service.sandbox.state import SandboxState
 from service.sandbox.switch_types import SwitchError
 from service.sandbox.task_list import Listing
 from service.sandbox.task_runner import Engine
@@ -65,7 +65,7 @@ class Parts:
 
 
 def build_app(
-    world: World, parts: Callable[[], Parts], running: Callable[[], AbstractAsyncContextManager[object]]
+    world: SandboxState, parts: Callable[[], Parts], running: Callable[[], AbstractAsyncContextManager[object]]
 ) -> SandboxApp:
     """Return the application; `parts` gives what serves, and raises when the sandbox does not run."""
 
@@ -95,7 +95,7 @@ def _lifespan(running: Callable[[], AbstractAsyncContextManager[object]]) -> Any
     return running()
 
 
-def _admin(world: World) -> list[Route]:
+def _admin(world: SandboxState) -> list[Route]:
     """Return the addresses of the ledger and the switches, for whoever runs the sandbox and nobody's web page."""
 
     def route(path: str, method: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:

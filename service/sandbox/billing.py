@@ -37,7 +37,7 @@ class Bill:
         return {**asdict(self), "at": self.at.isoformat()}
 
 
-class Ledger:
+class BillingLog:
     """Hold the bills and the counters of a sandbox."""
 
     def __init__(self) -> None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 from service.sandbox.bodies import callback_body, native_body
 from service.sandbox.signed_urls import Links
 from service.sandbox.signing import signed_headers
-from service.sandbox.state import World
+from service.sandbox.state import SandboxState
 from service.sandbox.tasks import State, Task
 
 _STALE = timedelta(hours=2)
@@ -31,7 +31,7 @@ class Callback:
 class CallbackWriter:
     """Write the callbacks of a sandbox."""
 
-    def __init__(self, world: World, links: Links) -> None:
+    def __init__(self, world: SandboxState, links: Links) -> None:
         self._world = world
         self._links = links
 

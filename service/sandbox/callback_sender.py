@@ -11,7 +11,7 @@ import httpx
 
 from service.sandbox.callback_builder import Callback, CallbackWriter
 from service.sandbox.http_clients import Clients
-from service.sandbox.state import World
+from service.sandbox.state import SandboxState
 from service.sandbox.tasks import Task
 
 _AT_ONCE = 64
@@ -30,7 +30,7 @@ def on_loopback(url: str) -> bool:
 class CallbackSender:
     """Call back about tasks over one pool of connections; faults of the receiver are counted, never raised."""
 
-    def __init__(self, world: World, writer: CallbackWriter, clients: Clients) -> None:
+    def __init__(self, world: SandboxState, writer: CallbackWriter, clients: Clients) -> None:
         self._world = world
         self._writer = writer
         self._clients = clients

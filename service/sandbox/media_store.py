@@ -13,7 +13,7 @@ import httpx
 from service.sandbox import video_rendering as movie
 from service.sandbox.callback_sender import on_loopback
 from service.sandbox.http_clients import Clients
-from service.sandbox.state import World
+from service.sandbox.state import SandboxState
 from service.sandbox.tasks import Task
 from service.sandbox.thread_limiter import Threads
 
@@ -26,10 +26,10 @@ _LARGEST_FETCH = 50 * 1024 * 1024
 _FETCH_TIMEOUT = 10.0
 
 
-class Studio:
+class MediaStore:
     """Take tasks' media in, and give films and covers out; use it between `open` and `close`."""
 
-    def __init__(self, world: World, clients: Clients) -> None:
+    def __init__(self, world: SandboxState, clients: Clients) -> None:
         self._world = world
         self._clients = clients
         self._makers = Threads(_FILMS_AT_ONCE)

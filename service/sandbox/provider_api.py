@@ -9,13 +9,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.sandbox.faulty_responses import CutResponse, half, page, throttled
-from service.sandbox.provider_shapes import Dialect, Refused, order_of, read_object
-from service.sandbox.state import World
+from service.sandbox.provider_shapes import ProviderShape, Refused, order_of, read_object
+from service.sandbox.state import SandboxState
 from service.sandbox.task_runner import Engine
 from service.sandbox.tasks import Task
 
 if TYPE_CHECKING:
-    from service.sandbox.media_store import Studio  # needs the media extra, which may be missing
+    from service.sandbox.media_store import MediaStore  # needs the media extra, which may be missing
 
 BODY_LIMIT = 20 * 1024 * 1024
 _INTERNAL, _BAD_GATEWAY, _GATEWAY_TIMEOUT = 500, 502, 504
@@ -32,7 +32,7 @@ class Stopped(Exception):
 class ProviderApi:
     """Serve one provider's creates and polls."""
 
-    def __init__(self, world: World, dialect: Dialect, engine: Engine, studio: "Studio") -> None:
+    def __init__(self, world: SandboxState, dialect: ProviderShape, engine: Engine, studio: "MediaStore") -> None:
         self._world = world
         self._dialect = dialect
         self._engine = engine

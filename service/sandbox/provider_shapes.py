@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from service.sandbox import request_checks as checks
 from service.sandbox.bodies import credits_of, loosened, native_body, vtrix_body, vtrix_error
 from service.sandbox.signed_urls import Links
-from service.sandbox.state import World
+from service.sandbox.state import SandboxState
 from service.sandbox.task_runner import FAILED
 from service.sandbox.tasks import Order, Provider, Task
 
@@ -47,7 +47,7 @@ class Refused(Exception):
         self.message = message or standard
 
 
-class Dialect(Protocol):
+class ProviderShape(Protocol):
     """Speak as one provider does."""
 
     provider: Provider
@@ -75,7 +75,7 @@ class Vtrix:
     provider: Provider = "vtrix"
     scheme = "Bearer"
 
-    def __init__(self, world: World, links: Links) -> None:
+    def __init__(self, world: SandboxState, links: Links) -> None:
         self._world = world
         self._links = links
 
@@ -124,7 +124,7 @@ class Vidu:
     provider: Provider = "vidu"
     scheme = "Token"
 
-    def __init__(self, world: World, links: Links) -> None:
+    def __init__(self, world: SandboxState, links: Links) -> None:
         self._world = world
         self._links = links
 

@@ -16,7 +16,7 @@ _POSITIONS = (1, 2, 3, 4)
 
 
 @dataclass(frozen=True, slots=True)
-class Flaw:
+class RequestError:
     """Say what is wrong with a request: Vidu's reason, the field, and a sentence."""
 
     reason: str
@@ -67,7 +67,7 @@ _FIELDS: Mapping[str, Callable[[object], bool]] = {
 }
 
 
-def flaws(params: Mapping[str, object], *, strict: bool) -> Iterator[Flaw]:
+def flaws(params: Mapping[str, object], *, strict: bool) -> Iterator[RequestError]:
     """Yield what is wrong with the parameters; `strict` refuses unknown fields, as Vidu does."""
     if strict:
         yield from _unwanted(params)
@@ -76,29 +76,29 @@ def flaws(params: Mapping[str, object], *, strict: bool) -> Iterator[Flaw]:
     yield from _miscounted(params)
 
 
-def _unwanted(params: Mapping[str, object]) -> Iterator[Flaw]:
+def _unwanted(params: Mapping[str, object]) -> Iterator[RequestError]:
     for name in params:
         if name not in _FIELDS and name != "model":
-            yield Flaw("FieldUnwanted", name, f"field {name} is unwanted")
+            yield RequestError("FieldUnwanted", name, f"field {name} is unwanted")
 
 
-def _lacking(params: Mapping[str, object]) -> Iterator[Flaw]:
+def _lacking(params: Mapping[str, object]) -> Iterator[RequestError]:
     for name in ("images", "prompt"):
         if params.get(name) in (None, "", []):
-            yield Flaw("FieldLacking", name, f"field {name} is lacking")
+            yield RequestError("FieldLacking", name, f"field {name} is lacking")
 
 
-def _invalid(params: Mapping[str, object]) -> Iterator[Flaw]:
+def _invalid(params: Mapping[str, object]) -> Iterator[RequestError]:
     for name, fits in _FIELDS.items():
         value = params.get(name)
         if value is not None and not fits(value):
-            yield Flaw("FieldInvalid", name, f"field {name} is invalid")
+            yield RequestError("FieldInvalid", name, f"field {name} is invalid")
 
 
-def _miscounted(params: Mapping[str, object]) -> Iterator[Flaw]:
+def _miscounted(params: Mapping[str, object]) -> Iterator[RequestError]:
     images, videos = params.get("images"), params.get("videos")
     most = _IMAGES_WITH_VIDEO if videos else _IMAGES
     if isinstance(images, list) and len(images) > most:
-        yield Flaw("FieldItemCountOutOfRange", "images", f"field images takes 1 to {most} items")
+        yield RequestError("FieldItemCountOutOfRange", "images", f"field images takes 1 to {most} items")
     if isinstance(videos, list) and len(videos) > _VIDEOS:
-        yield Flaw("FieldItemCountOutOfRange", "videos", f"field videos takes at most {_VIDEOS} items")
+        yield RequestError("FieldItemCountOutOfRange", "videos", f"field videos takes at most {_VIDEOS} items")

@@ -8,11 +8,11 @@ from starlette.responses import FileResponse, Response
 
 from service.sandbox.faulty_responses import CutResponse, xml_error
 from service.sandbox.signed_urls import Links
-from service.sandbox.state import World
+from service.sandbox.state import SandboxState
 from service.sandbox.tasks import Task
 
 if TYPE_CHECKING:
-    from service.sandbox.media_store import Studio  # needs the media extra, which may be missing
+    from service.sandbox.media_store import MediaStore  # needs the media extra, which may be missing
 
 _FORBIDDEN, _NOT_FOUND = 403, 404
 _MARKED = "-marked"
@@ -21,7 +21,7 @@ _MARKED = "-marked"
 class Files:
     """Serve `GET /files/{name}` for a name that a task's answer gave."""
 
-    def __init__(self, world: World, links: Links, studio: "Studio") -> None:
+    def __init__(self, world: SandboxState, links: Links, studio: "MediaStore") -> None:
         self._world = world
         self._links = links
         self._studio = studio

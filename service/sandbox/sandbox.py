@@ -18,13 +18,13 @@ from service.sandbox.provider_api import ProviderApi
 from service.sandbox.provider_shapes import Vidu, Vtrix
 from service.sandbox.result_files import Files
 from service.sandbox.signed_urls import Links
-from service.sandbox.state import World
+from service.sandbox.state import SandboxState
 from service.sandbox.switches import Switches
 from service.sandbox.task_list import Listing
 from service.sandbox.task_runner import Engine
 
 if TYPE_CHECKING:
-    from service.sandbox.media_store import Studio
+    from service.sandbox.media_store import MediaStore
 
 
 class MediaExtraMissing(RuntimeError):
@@ -52,7 +52,7 @@ class Sandbox:
         random: random.Random,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._world = World(switches, now=now, source=random)
+        self._world = SandboxState(switches, now=now, source=random)
         self._links = Links(self._world)
         self._transport = transport
         self._new_studio = _studio_class()
@@ -103,7 +103,7 @@ class Sandbox:
                 await callbacks.close()
                 await studio.close()
 
-    def _assembled(self, engine: Engine, callbacks: CallbackSender, studio: "Studio") -> Parts:
+    def _assembled(self, engine: Engine, callbacks: CallbackSender, studio: "MediaStore") -> Parts:
         world, links = self._world, self._links
         vidu = Vidu(world, links)
         api = ProviderApi(world, vidu, engine, studio)
@@ -122,12 +122,12 @@ class Sandbox:
         return self._parts
 
 
-def _studio_class() -> "type[Studio]":
+def _studio_class() -> "type[MediaStore]":
     try:
-        from service.sandbox.media_store import Studio  # noqa: PLC0415 - the media extra may be missing
+        from service.sandbox.media_store import MediaStore  # noqa: PLC0415 - the media extra may be missing
     except ImportError as missing:
         raise MediaExtraMissing(
             f"the sandbox draws real MP4s and lacks {missing.name}: the extra `media` is missing; "
             "pip install -r requirements.txt brings it"
         ) from missing
-    return Studio
+    return MediaStore

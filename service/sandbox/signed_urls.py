@@ -5,7 +5,7 @@ import hmac
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from service.sandbox.state import World
+from service.sandbox.state import SandboxState
 from service.sandbox.tasks import Task
 
 _EXPIRED_AGO = 60
@@ -24,7 +24,7 @@ class ResultLinks:
 class Links:
     """Sign result addresses of a sandbox; each answer about a task gets fresh ones."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: SandboxState) -> None:
         self._world = world
         self._secret = world.trace("result addresses").encode()
         self._given = 0

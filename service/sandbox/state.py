@@ -4,20 +4,20 @@ import random
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from service.sandbox.billing import Bill, Ledger, callback_hash
-from service.sandbox.fault_dice import Dice
+from service.sandbox.billing import Bill, BillingLog, callback_hash
+from service.sandbox.fault_dice import FaultDice
 from service.sandbox.switches import Switches
 from service.sandbox.tasks import Order, Provider, Task, vidu_id, vtrix_id
 
 
-class World:
+class SandboxState:
     """Know everything that is so in one sandbox; its parts read and change it, and hold nothing of their own."""
 
     def __init__(self, switches: Switches, *, now: Callable[[], datetime], source: random.Random) -> None:
         self.switches = switches
         self.now = now
-        self.dice = Dice(source)
-        self.ledger = Ledger()
+        self.dice = FaultDice(source)
+        self.ledger = BillingLog()
         self.tasks: dict[str, Task] = {}
         self._machine = source.getrandbits(40)
 

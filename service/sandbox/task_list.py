@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.sandbox.bodies import native_body
-from service.sandbox.provider_shapes import Dialect, Refused
+from service.sandbox.provider_shapes import ProviderShape, Refused
 from service.sandbox.signed_urls import Links
-from service.sandbox.state import World
+from service.sandbox.state import SandboxState
 from service.sandbox.tasks import Task
 
 _LEAST, _MOST = 10, 100
@@ -19,7 +19,9 @@ _LEAST, _MOST = 10, 100
 class Listing:
     """Serve `GET /tasks` in Vidu's shape."""
 
-    def __init__(self, world: World, dialect: Dialect, links: Links, admit: Callable[[Request], str]) -> None:
+    def __init__(
+        self, world: SandboxState, dialect: ProviderShape, links: Links, admit: Callable[[Request], str]
+    ) -> None:
         self._world = world
         self._dialect = dialect
         self._links = links

@@ -3,7 +3,7 @@
 import asyncio
 
 from service.sandbox.callback_sender import CallbackSender
-from service.sandbox.state import World
+from service.sandbox.state import SandboxState
 from service.sandbox.tasks import Provider, State, Task
 
 FAILED = {"vtrix": ("002014001", "video generation failed"), "vidu": ("InternalServiceFailure", "generation failed")}
@@ -14,7 +14,7 @@ _CANCELABLE = (State.CREATED, State.QUEUEING)
 class Engine:
     """Run each accepted task in one asyncio task of its own."""
 
-    def __init__(self, world: World, callbacks: CallbackSender) -> None:
+    def __init__(self, world: SandboxState, callbacks: CallbackSender) -> None:
         self._world = world
         self._callbacks = callbacks
         self._runs: dict[str, asyncio.Task[None]] = {}

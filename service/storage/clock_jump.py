@@ -8,7 +8,7 @@ from service.storage.database import Database
 from service.storage.tables import IS_PENDING, OPEN, deliveries, tasks
 
 
-class StoreRecall:
+class SqlClockJumpRepair:
     """Implements `Recall`."""
 
     def __init__(self, database: Database) -> None:

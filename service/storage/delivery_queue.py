@@ -9,8 +9,8 @@ from uuid import uuid4
 from sqlalchemy import Integer, Label, Select, bindparam, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.domain.fair_share import sharer
-from service.domain.ports.queues import AttemptResult, Room
+from service.domain.fair_share import share_owner
+from service.domain.ports.queues import AttemptResult, HandlerCapacity
 from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.storage.attempt_results import Held, noted, postponed, written
@@ -18,7 +18,7 @@ from service.storage.bulk_writes import insert_many, update_many
 from service.storage.database import Database
 from service.storage.delivery_claims import claim_of, with_payload
 from service.storage.event_log import COLUMNS, event_of
-from service.storage.in_list import among
+from service.storage.in_list import in_list
 from service.storage.queries import delivery_view
 from service.storage.tables import IS_PENDING, PENDING, attempts, deliveries, events
 from service.storage.task_rows import Values
@@ -43,13 +43,13 @@ CHOSEN = (
 HELD_FIELDS = tuple(field.name for field in fields(Held) if field.name in deliveries.c)
 
 
-class StoreDeliveryQueue:
+class SqlDeliveryQueue:
     """Implements `DeliveryQueue`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim(self, rooms: Sequence[Room], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
+    async def claim(self, rooms: Sequence[HandlerCapacity], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
         """Lease due deliveries as far as there is room, heads of their lanes only.
 
         What has a lease, one that is past, was abandoned.
@@ -136,7 +136,7 @@ async def pending_handlers(connection: AsyncConnection) -> list[str]:
     return handlers
 
 
-async def _choose(connection: AsyncConnection, room: Room, now: datetime) -> list[Values]:
+async def _choose(connection: AsyncConnection, room: HandlerCapacity, now: datetime) -> list[Values]:
     """Return the heads to lease; name by name, as only then the index has their order."""
     shares = room.shares()
     chosen: dict[str, Values] = {}
@@ -146,7 +146,7 @@ async def _choose(connection: AsyncConnection, room: Room, now: datetime) -> lis
             served = shares.served() if room.past_served else set()
             found = await _due(connection, name, now, most=shares.free + len(chosen), served=served)
             new = [row for row in found if row["id"] not in chosen]
-            taken = [row for row in new if shares.take(sharer(row["client"], row["target"]))]
+            taken = [row for row in new if shares.take(share_owner(row["client"], row["target"]))]
             chosen |= {row["id"]: row for row in taken}
             passed_over = room.past_served and len(taken) < len(new)
     return list(chosen.values())
@@ -198,17 +198,17 @@ def _followed() -> Label[bool]:
 
 # What is asked many times a second is made once.
 DUE_HEADS = _due_heads()
-DUE_OF_OTHERS = DUE_HEADS.where(~among(deliveries.c.client, "served") | (deliveries.c.target == {}))
-CARRIED = with_payload(*COLUMNS).where(among(events.c.seq, "numbers", numbers=True))
+DUE_OF_OTHERS = DUE_HEADS.where(~in_list(deliveries.c.client, "served") | (deliveries.c.target == {}))
+CARRIED = with_payload(*COLUMNS).where(in_list(events.c.seq, "numbers", numbers=True))
 LEASE = (
     update(deliveries)
-    .where(among(deliveries.c.id, "ids"))
+    .where(in_list(deliveries.c.id, "ids"))
     .values(leased_until=bindparam("leased_until"), fence=deliveries.c.fence + 1)
     .returning(*CLAIMED)
 )
 LEASED = (
     select(*(deliveries.c[name] for name in HELD_FIELDS), _followed())
-    .where(among(deliveries.c.id, "ids"), IS_PENDING, deliveries.c.leased_until.is_not(None))
+    .where(in_list(deliveries.c.id, "ids"), IS_PENDING, deliveries.c.leased_until.is_not(None))
     .order_by(deliveries.c.id)
     .with_for_update()
 )

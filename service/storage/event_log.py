@@ -21,7 +21,7 @@ class Numbered:
     event: EventRow
 
 
-class StoreEvents:
+class SqlEventLog:
     """Reads the log of events; resuming after the highest `seq` that was seen misses nothing."""
 
     def __init__(self, database: Database) -> None:

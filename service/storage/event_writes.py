@@ -10,13 +10,13 @@ from service.domain.ports.unit_of_work import DeliveryClaim, DeliveryRow, EventR
 from service.storage.bulk_writes import insert_many
 from service.storage.delivery_claims import claim_of, with_payload
 from service.storage.dialects import one_at_a_time
-from service.storage.in_list import among
+from service.storage.in_list import in_list
 from service.storage.tables import IS_PENDING, deliveries, events
 from service.storage.task_rows import Values
 
-BUSY = select(deliveries.c.lane).where(IS_PENDING, among(deliveries.c.lane, "lanes"))
-NUMBERED = with_payload(events.c.id, events.c.seq, events.c.at, where=among(events.c.id, "born")).where(
-    among(events.c.id, "ids")
+BUSY = select(deliveries.c.lane).where(IS_PENDING, in_list(deliveries.c.lane, "lanes"))
+NUMBERED = with_payload(events.c.id, events.c.seq, events.c.at, where=in_list(events.c.id, "born")).where(
+    in_list(events.c.id, "ids")
 )
 FRESH: Values = {"status": "pending", "attempts": 0, "attempted": 0}
 

@@ -18,7 +18,7 @@ NOTHING = {"task_id": "", "at": datetime.fromtimestamp(0, UTC), "outcome": "none
 """A row that no other can be taken for: written and taken back, to see whether that can be done."""
 
 
-class StoreHealth:
+class SqlHealth:
     """Implements `Health`."""
 
     def __init__(self, database: Database) -> None:

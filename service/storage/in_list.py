@@ -32,23 +32,23 @@ class Listed(types.TypeDecorator[Any]):
         return list(value) if dialect.name == "postgresql" else JSON.encode(list(value))
 
 
-class _Among(FunctionElement[Any]):
+class _InList(FunctionElement[Any]):
     inherit_cache = True
     type = types.NullType()  # as a Boolean, SQLite would be asked whether it is 1, and use no index
 
 
-def among(column: ColumnElement[Any], name: str, *, numbers: bool = False) -> ColumnElement[bool]:
+def in_list(column: ColumnElement[Any], name: str, *, numbers: bool = False) -> ColumnElement[bool]:
     """Return the condition that `column` is one of the parameter `name`, a collection of texts, or of `numbers`."""
-    return _Among(column, bindparam(name, type_=Listed(numbers=numbers)))
+    return _InList(column, bindparam(name, type_=Listed(numbers=numbers)))
 
 
-@compiles(_Among, "sqlite")
-def _for_sqlite(element: _Among, compiler: SQLCompiler, **more: Any) -> str:
+@compiles(_InList, "sqlite")
+def _for_sqlite(element: _InList, compiler: SQLCompiler, **more: Any) -> str:
     column, wanted = (compiler.process(clause, **more) for clause in element.clauses)
     return f"{column} IN (SELECT value FROM json_each({wanted}))"  # noqa: S608 - both are compiled
 
 
-@compiles(_Among, "postgresql")
-def _for_postgresql(element: _Among, compiler: SQLCompiler, **more: Any) -> str:
+@compiles(_InList, "postgresql")
+def _for_postgresql(element: _InList, compiler: SQLCompiler, **more: Any) -> str:
     column, wanted = (compiler.process(clause, **more) for clause in element.clauses)
     return f"{column} = ANY({wanted})"

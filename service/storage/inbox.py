@@ -7,11 +7,11 @@ from sqlalchemy import func, select
 
 from service.domain.ports.unit_of_work import InboxEntry
 from service.storage.database import Database
-from service.storage.in_list import among
+from service.storage.in_list import in_list
 from service.storage.tables import UNREAD, inbox
 
 
-class StoreInbox:
+class SqlInbox:
     """Implements `Inbox`."""
 
     def __init__(self, database: Database) -> None:
@@ -37,5 +37,5 @@ class StoreInbox:
             return oldest
 
 
-KNOWN = select(inbox.c.digest).where(among(inbox.c.digest, "digests"))
+KNOWN = select(inbox.c.digest).where(in_list(inbox.c.digest, "digests"))
 OLDEST_UNREAD = select(func.min(inbox.c.received_at)).where(UNREAD)

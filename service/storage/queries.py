@@ -31,7 +31,7 @@ DELIVERIES = select(*DELIVERY_COLUMNS).join_from(deliveries, events, events.c.id
 STATUSES = {"pending": PENDING, "delivered": DELIVERED, "dead": DEAD}
 
 
-class StoreLibrary:
+class SqlTaskQueries:
     """Implements `Library`."""
 
     def __init__(self, database: Database) -> None:

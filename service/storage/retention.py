@@ -4,7 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Table, delete, func, select, tuple_
 
-from service.domain.poll_schedule import Heard
+from service.domain.poll_schedule import CallbackStats
 from service.domain.ports.unit_of_work import RunTime
 from service.storage.database import Database
 from service.storage.tables import (
@@ -36,13 +36,13 @@ class StoreMemory:
             rows = await connection.execute(query.where(ranked.c.place <= per_bucket).order_by(ranked.c.at))
             return [RunTime(**row) for row in rows.mappings()]
 
-    async def heard(self, *, newest: int) -> Heard:
+    async def heard(self, *, newest: int) -> CallbackStats:
         """Return of how many of the newest tasks with a run time no callback told the end."""
         last = select(run_times.c.called_back).order_by(NEWEST).limit(newest).subquery()
         counts = select(func.count(), func.count().filter(~last.c.called_back)).select_from(last)
         async with self._database.reading() as connection:
             count, lost = (await connection.execute(counts)).one()
-            return Heard(count=count, lost=lost)
+            return CallbackStats(count=count, lost=lost)
 
     async def prune(self, *, before: datetime) -> int:
         """Forget raw callbacks, polls, attempts, inputs and run times of tasks that ended before `before`.

@@ -5,18 +5,18 @@ from types import TracebackType
 from typing import Self
 
 from service.domain.ports.signals import Signals
-from service.storage.clock_jump import StoreRecall
+from service.storage.clock_jump import SqlClockJumpRepair
 from service.storage.database import Database
-from service.storage.delivery_queue import StoreDeliveryQueue
-from service.storage.event_log import StoreEvents
-from service.storage.health import StoreHealth
-from service.storage.inbox import StoreInbox
+from service.storage.delivery_queue import SqlDeliveryQueue
+from service.storage.event_log import SqlEventLog
+from service.storage.health import SqlHealth
+from service.storage.inbox import SqlInbox
 from service.storage.local_signals import LocalSignals
-from service.storage.queries import StoreLibrary
+from service.storage.queries import SqlTaskQueries
 from service.storage.retention import StoreMemory
-from service.storage.task_intake import StoreInputs, StoreIntake
-from service.storage.task_queue import StoreTaskQueue
-from service.storage.unit_of_work import StoreLedger
+from service.storage.task_intake import SqlBlobStore, SqlTaskIntake
+from service.storage.task_queue import SqlTaskQueue
+from service.storage.unit_of_work import SqlUnitOfWorkFactory
 
 
 class Store:
@@ -25,17 +25,17 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.signals: Signals = database.signals
-        self.ledger = StoreLedger(database)
-        self.inbox = StoreInbox(database)
-        self.intake = StoreIntake(database)
-        self.inputs = StoreInputs(database)
-        self.library = StoreLibrary(database)
-        self.events = StoreEvents(database)
-        self.tasks = StoreTaskQueue(database)
-        self.deliveries = StoreDeliveryQueue(database)
-        self.health = StoreHealth(database)
+        self.ledger = SqlUnitOfWorkFactory(database)
+        self.inbox = SqlInbox(database)
+        self.intake = SqlTaskIntake(database)
+        self.inputs = SqlBlobStore(database)
+        self.library = SqlTaskQueries(database)
+        self.events = SqlEventLog(database)
+        self.tasks = SqlTaskQueue(database)
+        self.deliveries = SqlDeliveryQueue(database)
+        self.health = SqlHealth(database)
         self.memory = StoreMemory(database)
-        self.recall = StoreRecall(database)
+        self.recall = SqlClockJumpRepair(database)
 
     def listening(self) -> AbstractAsyncContextManager[None]:
         """Ring `signals` for what other processes notify, inside the block; on SQLite there is nothing to hear."""

@@ -8,8 +8,8 @@ from sqlalchemy import insert as plain_insert
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.concurrency.batcher import Batcher, apart
-from service.domain.blob import Input
+from service.concurrency.batcher import Batcher, commit_or_bisect
+from service.domain.blob import Blob
 from service.domain.errors import Conflict
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Task, TaskId
@@ -38,7 +38,7 @@ class New:
     """A task that is to be stored, with what comes with it."""
 
     task: Task
-    inputs: Sequence[Input]
+    inputs: Sequence[Blob]
     idempotency: IdempotencyKey | None
 
 
@@ -47,16 +47,16 @@ def _size(new: New) -> int:
     return sum(len(one.data) for one in new.inputs)
 
 
-class StoreIntake:
+class SqlTaskIntake:
     """Implements `Intake`: what comes at the same time shares a commit, unless it is large."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._batcher: Batcher[New, Task | Exception] = Batcher(
-            partial(apart, self._commit), most=TOGETHER, weigh=_size, heaviest=HEAVIEST
+            partial(commit_or_bisect, self._commit), most=TOGETHER, weigh=_size, heaviest=HEAVIEST
         )
 
-    async def add(self, task: Task, inputs: Sequence[Input], idempotency: IdempotencyKey | None) -> Task:
+    async def add(self, task: Task, inputs: Sequence[Blob], idempotency: IdempotencyKey | None) -> Task:
         """Store a new task durably and return it; with a known key, the first task again.
 
         Raises Conflict when the key is known with another digest.
@@ -83,18 +83,18 @@ class StoreIntake:
         return [kept[new.task.id] for new in batch]
 
 
-class StoreInputs:
+class SqlBlobStore:
     """Implements `Inputs`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def load(self, task_id: TaskId) -> dict[str, Input]:
+    async def load(self, task_id: TaskId) -> dict[str, Blob]:
         """Return every blob of the task by its place."""
         query = select(blobs.c.place, blobs.c.media_type, blobs.c.sha256, blobs.c.data)
         async with self._database.reading() as connection:
             rows = await connection.execute(query.where(blobs.c.task_id == task_id))
-            return {row.place: Input(**row._mapping) for row in rows}  # noqa: SLF001 - SQLAlchemy's public name for it
+            return {row.place: Blob(**row._mapping) for row in rows}  # noqa: SLF001 - SQLAlchemy's public name for it
 
     async def payload(self, task_id: TaskId) -> str | None:
         """Return the caller's own payload."""
@@ -108,7 +108,7 @@ def payload_text(data: bytes | None) -> str | None:
     return None if data is None else data.decode("utf-8", "surrogatepass")
 
 
-def _blob(task_id: TaskId, one: Input) -> Values:
+def _blob(task_id: TaskId, one: Blob) -> Values:
     return {
         "task_id": task_id,
         "place": one.place,

@@ -12,7 +12,7 @@ from service.storage.column_types import Moment
 from service.storage.daily_budget import affordable, budget_spent
 from service.storage.database import Database
 from service.storage.dialects import one_at_a_time
-from service.storage.in_list import among
+from service.storage.in_list import in_list
 from service.storage.tables import IN_FLIGHT, POLLED, QUEUED, SUBMITTING, UNREAD, inbox, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, task_of
 
@@ -41,7 +41,7 @@ FIRST_IN = (
 CANDIDATES = FIRST_IN.with_for_update(skip_locked=True, of=tasks)
 LEASED = (
     select(tasks.c.id, tasks.c.fence)
-    .where(among(tasks.c.id, "ids"), tasks.c.leased_until.is_not(None))
+    .where(in_list(tasks.c.id, "ids"), tasks.c.leased_until.is_not(None))
     .order_by(tasks.c.id)
     .with_for_update()
 )
@@ -52,7 +52,7 @@ Candidate = tuple[TaskId, str]
 """A task's id and its bucket."""
 
 
-class StoreTaskQueue:
+class SqlTaskQueue:
     """Implements `SubmissionQueue` and `PollQueue`."""
 
     def __init__(self, database: Database) -> None:
@@ -178,7 +178,7 @@ async def _lease(connection: AsyncConnection, chosen: Sequence[TaskId], until: d
     if not chosen:
         return []
     values = {"leased_until": until, "fence": tasks.c.fence + 1} | taken
-    statement = update(tasks).where(among(tasks.c.id, "ids")).values(values).returning(*TASK_COLUMNS)
+    statement = update(tasks).where(in_list(tasks.c.id, "ids")).values(values).returning(*TASK_COLUMNS)
     rows = await connection.execute(statement, {"ids": chosen})
     leased = {row["id"]: task_of(row) for row in rows.mappings()}
     return [leased[task_id] for task_id in chosen]

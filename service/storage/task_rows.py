@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from service.domain.fast_copy import made
+from service.domain.fast_copy import construct_unchecked
 from service.domain.task import Source, Status, Task, TaskError, Usage
 from service.storage.tables import tasks
 
@@ -57,7 +57,7 @@ def task_of(row: RowMapping) -> Task:
     for name, structured in STRUCTURED:
         if (value := values[name]) is not None:
             values[name] = structured(value)
-    return made(Task, values)
+    return construct_unchecked(Task, values)
 
 
 def dollars(usage: Usage | None) -> float | None:

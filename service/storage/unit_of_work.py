@@ -12,16 +12,16 @@ from service.domain.ports.unit_of_work import (
     DeliveryRow,
     EventRow,
     InboxEntry,
-    LedgerTransaction,
     PollRow,
     RunTime,
+    UnitOfWork,
 )
 from service.domain.task import Task, TaskId, UpstreamId
 from service.storage.bulk_writes import insert_many, update_many
 from service.storage.database import Database, Write
 from service.storage.dialects import insert
 from service.storage.event_writes import append_deliveries, append_events
-from service.storage.in_list import among
+from service.storage.in_list import in_list
 from service.storage.inbox import KNOWN
 from service.storage.tables import UNREAD, inbox, polls, run_times, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, changed_values_of, task_of
@@ -31,7 +31,7 @@ READ_AT_ONCE = 8 * 1024 * 1024
 
 
 # The statements of every commit, made once.
-LOCKED = select(*TASK_COLUMNS).where(among(tasks.c.id, "ids")).order_by(tasks.c.id).with_for_update()
+LOCKED = select(*TASK_COLUMNS).where(in_list(tasks.c.id, "ids")).order_by(tasks.c.id).with_for_update()
 SIZED = (
     select(inbox.c.digest, func.length(inbox.c.body))
     .where(UNREAD)
@@ -39,26 +39,26 @@ SIZED = (
     .limit(bindparam("most", type_=Integer))
     .with_for_update(skip_locked=True)
 )
-WHOLE = select(inbox).where(among(inbox.c.digest, "digests")).order_by(inbox.c.received_at)
-SPOKEN_OF = select(inbox.c.task_id).where(UNREAD, among(inbox.c.task_id, "ids"))
-HOLDERS = select(tasks.c.upstream_id, tasks.c.id).where(among(tasks.c.upstream_id, "ids"))
+WHOLE = select(inbox).where(in_list(inbox.c.digest, "digests")).order_by(inbox.c.received_at)
+HAS_UNREAD_CALLBACKS = select(inbox.c.task_id).where(UNREAD, in_list(inbox.c.task_id, "ids"))
+HOLDERS = select(tasks.c.upstream_id, tasks.c.id).where(in_list(tasks.c.upstream_id, "ids"))
 
 
-class StoreLedger:
+class SqlUnitOfWorkFactory:
     """Implements `Ledger`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[LedgerTransaction]:
+    async def transaction(self) -> AsyncIterator[UnitOfWork]:
         """Begin a write transaction; raises StoreUnavailable when the database cannot take it."""
         async with self._database.writing() as write:
-            yield StoreTransaction(write)
+            yield SqlUnitOfWork(write)
 
 
-class StoreTransaction:
-    """Implements `LedgerTransaction`. Call `lock` before `append`: events are numbered one transaction at a time."""
+class SqlUnitOfWork:
+    """Implements `UnitOfWork`. Call `lock` before `append`: events are numbered one transaction at a time."""
 
     def __init__(self, write: Write) -> None:
         self._connection = write.connection
@@ -99,7 +99,7 @@ class StoreTransaction:
 
     async def spoken_of(self, ids: Collection[TaskId]) -> set[TaskId]:
         """Return those of `ids` about which an unread callback is kept."""
-        return set((await self._connection.execute(SPOKEN_OF, {"ids": set(ids)})).scalars())
+        return set((await self._connection.execute(HAS_UNREAD_CALLBACKS, {"ids": set(ids)})).scalars())
 
     async def read(self, entries: Sequence[InboxEntry]) -> None:
         """Give unread callbacks the verdict that each of `entries` has."""

@@ -10,25 +10,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from service.domain.fast_copy import changed
+from service.domain.fast_copy import replace_fields
 from service.domain.task import Status, Task, TaskId
 
-NOT_ASKED = frozenset({Status.QUEUED, Status.SUBMITTING})
+NOT_POLLED = frozenset({Status.QUEUED, Status.SUBMITTING})
 """Tasks of which the upstream knows nothing yet, or whose submission is under way."""
 
 
 @dataclass(kw_only=True, eq=False)
-class BornQuestions:
+class PollReservations:
     """The questions of one transaction for which room is kept."""
 
-    questions: "Questions" = field(repr=False)
+    questions: "ImmediatePolls" = field(repr=False)
     tasks: list[Task] = field(default_factory=list)
 
     def lease(self, task: Task, now: datetime) -> Task:
         """Return the task, leased if it is due for a question and there is room for it."""
         if not _due(task, now) or not self.questions.keep_one(self):
             return task
-        leased = changed(task, leased_until=now + self.questions.lease, fence=task.fence + 1)
+        leased = replace_fields(task, leased_until=now + self.questions.lease, fence=task.fence + 1)
         self.tasks.append(leased)
         return leased
 
@@ -38,7 +38,7 @@ class BornQuestions:
         return {task.id for task in self.tasks}
 
 
-class Questions:
+class ImmediatePolls:
     """Keeps room for the questions of transactions under way, and asks them once they are committed.
 
     `lease` is how long a claim lives without renewal. Nothing is born in hand until `open` says who asks.
@@ -49,7 +49,7 @@ class Questions:
         self.kept = 0
         self._room: Callable[[], int] | None = None
         self._ask: Callable[[Task], object] | None = None
-        self._unborn: set[BornQuestions] = set()
+        self._unborn: set[PollReservations] = set()
         self._ended = asyncio.Event()
 
     def open(self, room: Callable[[], int], ask: Callable[[Task], object]) -> None:
@@ -63,7 +63,7 @@ class Questions:
             self._ended.clear()
             await self._ended.wait()
 
-    def keep_one(self, born: BornQuestions) -> bool:
+    def keep_one(self, born: PollReservations) -> bool:
         """Keep room for one more question of a transaction; return whether there was any."""
         if self._room is None or self._room() <= self.kept:
             return False
@@ -72,9 +72,9 @@ class Questions:
         return True
 
     @contextmanager
-    def born(self) -> Iterator[BornQuestions]:
+    def born(self) -> Iterator[PollReservations]:
         """Yield what leases tasks inside the block, a transaction; leaving it in order asks about them."""
-        born = BornQuestions(questions=self)
+        born = PollReservations(questions=self)
         try:
             yield born
         finally:
@@ -89,4 +89,4 @@ class Questions:
 def _due(task: Task, now: datetime) -> bool:
     if task.due_at is None or task.due_at > now or task.leased_until is not None:
         return False
-    return task.status not in NOT_ASKED
+    return task.status not in NOT_POLLED

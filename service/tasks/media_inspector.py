@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from io import BytesIO
 from typing import TYPE_CHECKING, NoReturn
 
-from service.concurrency.pixel_semaphore import PixelBudget
+from service.concurrency.pixel_semaphore import PixelSemaphore
 from service.domain.media.file_headers import claimed_samples, image_size, is_cut_short, is_shredded, scan_count, sniff
 from service.domain.media.limits import ImageFacts, Inspector, Unreadable, VideoFacts
 
@@ -38,7 +38,7 @@ _PLAIN = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb", "mpeg1video": 
 """Codecs whose slices begin with a start code, once FFmpeg's filter has put it there."""
 
 _CODEC_OPTIONS = {"max_pixels": str(MAX_DECODED_PIXELS), "threads": "1"}
-_budget = PixelBudget(MAX_DECODED_PIXELS)
+_budget = PixelSemaphore(MAX_DECODED_PIXELS)
 
 
 def missing_extras() -> tuple[str, ...]:

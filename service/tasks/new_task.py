@@ -10,7 +10,7 @@ from service.domain.errors import Fault, InvalidParams
 from service.domain.media.limits import Inspector
 from service.domain.models.media_checks import ITEMS_LOOKED_AT
 from service.domain.models.validation import Checked, check
-from service.domain.notify import WEBHOOK, WhyNotDialled, check_notify
+from service.domain.notify import WEBHOOK, WhyNotDialled, validate_notify
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Json
 
@@ -48,13 +48,13 @@ class NewTask:
         return found if isinstance(found, str) else None
 
     @property
-    def quick(self) -> bool:
+    def validates_fast(self) -> bool:
         """Whether checking takes no time to speak of: little text, and no file to open."""
         return self.size is not None and self.size <= QUICK and not any(map(_inline, _listed(self.params)))
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckedTask:
+class ValidatedTask:
     """A new task that holds every limit; `notify` has the caller's own `callback_url` as its last entry."""
 
     params: Checked
@@ -62,14 +62,14 @@ class CheckedTask:
     notify: tuple[Json, ...] = field(repr=False)
 
 
-def check_new_task(
+def validate_new_task(
     new: NewTask,
     *,
     handlers: Collection[str],
     refusal: WhyNotDialled,
     allow_off_peak: bool = False,
     inspect: Inspector | None = None,
-) -> CheckedTask:
+) -> ValidatedTask:
     """Return `new` checked, or raise InvalidParams with every fault, those that `new` came with first.
 
     `handlers` are the names that `notify` may ask for, `refusal` says which addresses are never dialled; `inspect` and
@@ -78,14 +78,14 @@ def check_new_task(
     faults = [*new.faults]
     checking = partial(check, new.model, new.params, inspect=inspect, allow_off_peak=allow_off_peak)
     params = None if _at_fault(faults, "model", "params") else _gathered(faults, checking)
-    notify = _gathered(faults, lambda: check_notify(new.notify, handlers, refusal))
+    notify = _gathered(faults, lambda: validate_notify(new.notify, handlers, refusal))
     if params and params.callback_url:
         faults += _callback_faults(params.callback_url, handlers, refusal)
     metadata = _gathered(faults, lambda: _object(new.metadata))
     if params is None or notify is None or metadata is None or faults:
         raise InvalidParams(faults)
     forward = ({"handler": WEBHOOK, "url": params.callback_url},) if params.callback_url else ()
-    return CheckedTask(params=params, metadata=metadata, notify=(*notify, *forward))
+    return ValidatedTask(params=params, metadata=metadata, notify=(*notify, *forward))
 
 
 def _callback_faults(address: str, handlers: Collection[str], refusal: WhyNotDialled) -> list[Fault]:

@@ -8,20 +8,20 @@ from datetime import timedelta
 
 import structlog
 
-from service.concurrency.lease_pool import Hands
-from service.domain.errors import Paused, Refused, StoreUnavailable, Throttled, UnknownTask, Unwell
+from service.concurrency.lease_pool import LeasePool
+from service.domain.errors import Paused, ProviderUnavailable, Refused, StoreUnavailable, Throttled, UnknownTask
 from service.domain.fact_json import fact_from_json
-from service.domain.poll_planner import Plan
+from service.domain.poll_planner import PollPlanner
 from service.domain.ports.health import Memory
-from service.domain.ports.provider import PacedUpstream
+from service.domain.ports.provider import RateLimitedProvider
 from service.domain.ports.queues import PollQueue
 from service.domain.ports.signals import Clock, Signals
 from service.domain.schedule_times import JITTER
 from service.domain.task import Fact, Json, Source, Status, Task, TaskError, TaskId, UpstreamId
-from service.domain.task_update import NOTHING_MADE, SECOND_BILL, Entry
+from service.domain.task_update import NOTHING_MADE, RESUBMITTED_WARNING, TaskUpdate
 from service.domain.tokens import Tokens
-from service.tasks.immediate_polls import Questions
-from service.tasks.recorder import Record
+from service.tasks.immediate_polls import ImmediatePolls
+from service.tasks.recorder import Recorder
 
 log = structlog.get_logger("boomerang.reconcile")
 
@@ -45,12 +45,12 @@ UNKNOWN = TaskError(
 LATE = timedelta(minutes=1)
 """How late a doubt may be looked at: later, this process slept or was busy, and may have heard nothing meanwhile."""
 
-LISTENS_AGAIN = "waits for its callback once more: nobody may have listened while it could come"
+SECOND_WAIT_NOTE = "waits for its callback once more: nobody may have listened while it could come"
 """Stored as the task's note, and compared with it: reworded, a doubt under way would be waited for a third time."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReconcileTerms:
+class PollerConfig:
     """The operator's terms; `resubmit_in_doubt` is the operator's yes to a possible second bill."""
 
     lease: timedelta
@@ -59,7 +59,7 @@ class ReconcileTerms:
     retention: timedelta
 
 
-class Reconcile:
+class Poller:
     """Asks the upstream about every task whose next step is due. `outcomes` counts the answers."""
 
     def __init__(
@@ -67,14 +67,14 @@ class Reconcile:
         *,
         queue: PollQueue,
         memory: Memory,
-        record: Record,
-        upstream: PacedUpstream,
-        plan: Plan,
+        record: Recorder,
+        upstream: RateLimitedProvider,
+        plan: PollPlanner,
         tokens: Tokens,
         clock: Clock,
         signals: Signals,
-        terms: ReconcileTerms,
-        questions: Questions,
+        terms: PollerConfig,
+        questions: ImmediatePolls,
     ) -> None:
         self._queue = queue
         self._memory = memory
@@ -89,7 +89,7 @@ class Reconcile:
         self._asking = 0
         self._listens_since = clock.now()
         self.outcomes: Counter[str] = Counter()
-        self._hands: Hands[TaskId] = Hands(
+        self._hands: LeasePool[TaskId] = LeasePool(
             most=IN_HAND * terms.concurrency,
             lease=terms.lease,
             renew=lambda held: queue.renew(held, until=clock.now() + terms.lease),
@@ -162,22 +162,24 @@ class Reconcile:
         status = recorded.task.status if recorded.task else None
         log.info("poll", task=task.id, upstream_id=task.upstream_id, outcome=entry.poll, status=status)
 
-    async def _asked(self, task: Task) -> Entry:
+    async def _asked(self, task: Task) -> TaskUpdate:
         """Return what there is to record about `task` now; whatever breaks off, its deadline stands."""
         try:
             return await self._ask(task)
         except Throttled as throttled:
             return self._put_off(task, throttled)
-        except (Unwell, Refused) as error:
+        except (ProviderUnavailable, Refused) as error:
             log.warning("upstream unwell", task=task.id, why=str(error)[:200])
             return self._unanswered(task, error.outcome)
         except Exception as error:
             log.exception("question broke off", task=task.id, error=type(error).__name__)
             return self._unanswered(task, "broken off")
 
-    def _put_off(self, task: Task, throttled: Throttled) -> Entry:
+    def _put_off(self, task: Task, throttled: Throttled) -> TaskUpdate:
         """Ask again once the pause is over that the upstream asks for, but see that the task expires in time."""
-        entry = Entry(task_id=task.id, fence=task.fence, poll=None if isinstance(throttled, Paused) else "throttled")
+        entry = TaskUpdate(
+            task_id=task.id, fence=task.fence, poll=None if isinstance(throttled, Paused) else "throttled"
+        )
         now = self._clock.now()
         planned = self._plan.due(task, now)
         if planned is None or throttled.retry_after is None:
@@ -186,7 +188,7 @@ class Reconcile:
         due_at = max(over, planned)
         return replace(entry, due_at=min(due_at, task.deadline_at) if now < task.deadline_at else due_at)
 
-    async def _ask(self, task: Task) -> Entry:
+    async def _ask(self, task: Task) -> TaskUpdate:
         upstream_id = task.upstream_id or task.hinted_id
         if upstream_id:
             return await self._polled(task, upstream_id)
@@ -194,9 +196,9 @@ class Reconcile:
             return self._believed(task, task.hinted_fact)
         if task.status is Status.IN_DOUBT:
             return await self._in_doubt(task)
-        return Entry(task_id=task.id, fence=task.fence)
+        return TaskUpdate(task_id=task.id, fence=task.fence)
 
-    async def _polled(self, task: Task, upstream_id: UpstreamId) -> Entry:
+    async def _polled(self, task: Task, upstream_id: UpstreamId) -> TaskUpdate:
         try:
             fact = await self._upstream.fetch(upstream_id)
         except UnknownTask:
@@ -217,7 +219,7 @@ class Reconcile:
         ours = [self._tokens.payload_token(task.id, one) for one in range(newest, task.submission + 1)]
         return fact.correlation in ours
 
-    def _unknown(self, task: Task) -> Entry:
+    def _unknown(self, task: Task) -> TaskUpdate:
         """Return what follows when the GET knows no such id: not yet, or only the callback called it so."""
         if task.upstream_id is None and task.hinted_fact:
             return self._believed(task, task.hinted_fact)
@@ -225,12 +227,12 @@ class Reconcile:
             return self._given_up(task, "unknown")
         return self._unanswered(task, "unknown")
 
-    def _believed(self, task: Task, told: Json) -> Entry:
+    def _believed(self, task: Task, told: Json) -> TaskUpdate:
         """Believe a callback's body that carried our payload token, since no GET can confirm it."""
         fact = replace(fact_from_json(told), upstream_id=None, unconfirmed=True)
-        return Entry(task_id=task.id, fact=fact, source=Source.CALLBACK, fence=task.fence, poll="unknown")
+        return TaskUpdate(task_id=task.id, fact=fact, source=Source.CALLBACK, fence=task.fence, poll="unknown")
 
-    async def _in_doubt(self, task: Task) -> Entry:
+    async def _in_doubt(self, task: Task) -> TaskUpdate:
         fact = await self._found(task)
         if fact:
             return self._answered(task, replace(fact, correlation=None))
@@ -239,12 +241,12 @@ class Reconcile:
             return self._unanswered(task, "not found")
         if self._may_have_missed_it(task):
             due_at = min(now + self._plan.in_doubt_for, max(now, task.deadline_at))
-            return replace(self._unanswered(task, "not found"), due_at=due_at, note=LISTENS_AGAIN)
+            return replace(self._unanswered(task, "not found"), due_at=due_at, note=SECOND_WAIT_NOTE)
         return self._given_up(task, "not found")
 
     def _may_have_missed_it(self, task: Task) -> bool:
         """Whether a callback may have come while nobody listened; it is waited for once more, and no third time."""
-        if self._upstream.lists or task.note == LISTENS_AGAIN or task.due_at is None:
+        if self._upstream.lists or task.note == SECOND_WAIT_NOTE or task.due_at is None:
             return False
         young = self._listens_since > task.due_at - self._plan.in_doubt_for
         return young or self._clock.now() > task.due_at + LATE
@@ -256,18 +258,18 @@ class Reconcile:
         token = self._tokens.payload_token(task.id, task.submission)
         return await self._upstream.find(token, since=since, until=self._clock.now() + CLOCKS_APART)
 
-    def _given_up(self, task: Task, outcome: str) -> Entry:
+    def _given_up(self, task: Task, outcome: str) -> TaskUpdate:
         in_time = self._clock.now() < task.deadline_at
-        if in_time and self._terms.resubmit_in_doubt and SECOND_BILL not in task.warnings:
+        if in_time and self._terms.resubmit_in_doubt and RESUBMITTED_WARNING not in task.warnings:
             again = self._ours(task, Fact(status=Status.QUEUED, guessed=True))
-            return replace(again, due_at=self._clock.now(), poll=outcome, warning=SECOND_BILL)
+            return replace(again, due_at=self._clock.now(), poll=outcome, warning=RESUBMITTED_WARNING)
         return replace(self._ours(task, Fact(status=Status.FAILED, guessed=True, error=UNKNOWN)), poll=outcome)
 
-    def _answered(self, task: Task, fact: Fact) -> Entry:
-        return Entry(task_id=task.id, fact=fact, source=Source.POLL, fence=task.fence, poll=fact.status)
+    def _answered(self, task: Task, fact: Fact) -> TaskUpdate:
+        return TaskUpdate(task_id=task.id, fact=fact, source=Source.POLL, fence=task.fence, poll=fact.status)
 
-    def _unanswered(self, task: Task, outcome: str) -> Entry:
-        return Entry(task_id=task.id, source=Source.POLL, fence=task.fence, poll=outcome)
+    def _unanswered(self, task: Task, outcome: str) -> TaskUpdate:
+        return TaskUpdate(task_id=task.id, source=Source.POLL, fence=task.fence, poll=outcome)
 
-    def _ours(self, task: Task, fact: Fact) -> Entry:
-        return Entry(task_id=task.id, fact=fact, fence=task.fence, ours_only=True)
+    def _ours(self, task: Task, fact: Fact) -> TaskUpdate:
+        return TaskUpdate(task_id=task.id, fact=fact, fence=task.fence, ours_only=True)

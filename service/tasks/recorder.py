@@ -11,50 +11,50 @@ from functools import partial
 
 import structlog
 
-from service.concurrency.batcher import Batcher, apart
+from service.concurrency.batcher import Batcher, commit_or_bisect
 from service.domain.errors import OperatorError, StoreUnavailable
 from service.domain.event_routing import Subscription
-from service.domain.fast_copy import changed
-from service.domain.poll_planner import Plan
+from service.domain.fast_copy import replace_fields
+from service.domain.poll_planner import PollPlanner
 from service.domain.ports.immediate_claims import DeliverySlots
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import (
     InboxEntry,
-    Ledger,
-    LedgerTransaction,
+    UnitOfWork,
+    UnitOfWorkFactory,
 )
 from service.domain.task import Task, TaskId, UpstreamId
 from service.domain.task_update import (
-    Entry,
     Hint,
-    Recorded,
+    TaskUpdate,
+    UpdateResult,
+    conflicting_id,
     guesses,
-    strange_id,
-    without_anothers_id,
+    without_conflicting_id,
 )
-from service.tasks.immediate_polls import Questions
-from service.tasks.update_batch import Page
+from service.tasks.immediate_polls import ImmediatePolls
+from service.tasks.update_batch import UpdateBatch
 
 log = structlog.get_logger("boomerang.record")
 
 BATCH = 256
 """Entries in one commit at most."""
 
-BREATH = 1.0
+RETRY_PAUSE = 1.0
 """Seconds between tries while the store is unavailable."""
 
 
-class Record:
+class Recorder:
     """Writes entries, many to a commit. `new_id` makes ids that sort by time; `subscriptions` say who wants what."""
 
     def __init__(
         self,
-        ledger: Ledger,
+        ledger: UnitOfWorkFactory,
         *,
         clock: Clock,
-        plan: Plan,
+        plan: PollPlanner,
         places: DeliverySlots,
-        questions: Questions,
+        questions: ImmediatePolls,
         subscriptions: Sequence[Subscription],
         new_id: Callable[[], str],
     ) -> None:
@@ -65,29 +65,29 @@ class Record:
         self._questions = questions
         self._subscriptions = subscriptions
         self._new_id = new_id
-        self._batcher = Batcher(partial(apart, self._commit), most=BATCH)
+        self._batcher = Batcher(partial(commit_or_bisect, self._commit), most=BATCH)
 
-    async def add(self, entry: Entry) -> Recorded:
+    async def add(self, entry: TaskUpdate) -> UpdateResult:
         """Record `entry` durably; raises StoreUnavailable when that cannot be done now."""
         outcome = await self._batcher.add(entry)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    async def add_surely(self, entry: Entry) -> Recorded:
+    async def add_surely(self, entry: TaskUpdate) -> UpdateResult:
         """Record what cannot be learned twice: try again every BREATH seconds while the store is unavailable."""
         while True:
             try:
                 return await self.add(entry)
             except StoreUnavailable as error:
                 log.warning("not recorded yet", task=entry.task_id, why=str(error))
-            await asyncio.sleep(BREATH)
+            await asyncio.sleep(RETRY_PAUSE)
 
     async def flush(self) -> None:
         """Return once nothing waits to be recorded, though nobody may wait for it any more."""
         await self._batcher.flush()
 
-    async def catch_up(self, meaning: Callable[[InboxEntry], Entry], *, most: int = BATCH) -> int:
+    async def catch_up(self, meaning: Callable[[InboxEntry], TaskUpdate], *, most: int = BATCH) -> int:
         """Record up to `most` callbacks that were kept unread, oldest first; return how many.
 
         `meaning` says what there is to record about one. One that cannot be recorded for what is in it is set aside as
@@ -110,24 +110,24 @@ class Record:
 
     async def _set_aside(self, row: InboxEntry, error: Exception) -> None:
         log.error("callback set aside", task=row.task_id, error=type(error).__name__)
-        hinted = await self._batcher.add(Entry(task_id=row.task_id, hint=Hint(ended=False)))
+        hinted = await self._batcher.add(TaskUpdate(task_id=row.task_id, hint=Hint(ended=False)))
         if isinstance(hinted, OperatorError | MemoryError):
             raise hinted
         async with self._ledger.transaction() as transaction:
-            await transaction.read([changed(row, verdict="broken")])
+            await transaction.read([replace_fields(row, verdict="broken")])
 
-    async def _commit(self, entries: Sequence[Entry]) -> list[Recorded]:
+    async def _commit(self, entries: Sequence[TaskUpdate]) -> list[UpdateResult]:
         async with self._transaction() as (transaction, page):
             return await self._write(transaction, page, entries)
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[tuple[LedgerTransaction, "Page"]]:
+    async def _transaction(self) -> AsyncIterator[tuple[UnitOfWork, "UpdateBatch"]]:
         """Begin a transaction and a blank page; what is born in hand on it is started once it is committed."""
         with self._places.births() as births, self._questions.born() as questions:
             async with self._ledger.transaction() as transaction:
                 yield (
                     transaction,
-                    Page(
+                    UpdateBatch(
                         plan=self._plan,
                         births=births,
                         questions=questions,
@@ -138,8 +138,8 @@ class Record:
                 )
 
     async def _write(
-        self, transaction: LedgerTransaction, page: "Page", entries: Sequence[Entry], *, kept: bool = False
-    ) -> list[Recorded]:
+        self, transaction: UnitOfWork, page: "UpdateBatch", entries: Sequence[TaskUpdate], *, kept: bool = False
+    ) -> list[UpdateResult]:
         """Write `entries`; those that were `kept` are in the inbox already."""
         page.now = self._clock.now()
         page.tasks = tasks = await transaction.lock({entry.task_id for entry in entries})
@@ -155,24 +155,24 @@ class Record:
 
 
 async def _admit(
-    transaction: LedgerTransaction, entries: Sequence[Entry], tasks: dict[TaskId, Task]
+    transaction: UnitOfWork, entries: Sequence[TaskUpdate], tasks: dict[TaskId, Task]
 ) -> Sequence[str | None]:
     rows = [_quarantined(entry.inbox, tasks) for entry in entries if entry.inbox]
     words = iter(await transaction.admit(rows) if rows else [])
     return [next(words) if entry.inbox else None for entry in entries]
 
 
-async def _spoken_of(transaction: LedgerTransaction, entries: Sequence[Entry]) -> set[TaskId]:
+async def _spoken_of(transaction: UnitOfWork, entries: Sequence[TaskUpdate]) -> set[TaskId]:
     """Return the tasks that unread callbacks speak of, among those that somebody wants to give up or send again."""
     guessed = {entry.task_id for entry in entries if guesses(entry)}
     return await transaction.spoken_of(guessed) if guessed else set()
 
 
 async def _each_its_own(
-    transaction: LedgerTransaction, entries: Sequence[Entry], tasks: dict[TaskId, Task]
-) -> list[Entry]:
+    transaction: UnitOfWork, entries: Sequence[TaskUpdate], tasks: dict[TaskId, Task]
+) -> list[TaskUpdate]:
     """Take out of `entries` the ids that another task holds already, in the store or earlier in this batch."""
-    strange = [strange_id(entry, tasks.get(entry.task_id)) for entry in entries]
+    strange = [conflicting_id(entry, tasks.get(entry.task_id)) for entry in entries]
     wanted = {found for found in strange if found}
     holders: dict[UpstreamId, TaskId] = await transaction.holders(wanted) if wanted else {}
     kept = []
@@ -180,13 +180,13 @@ async def _each_its_own(
         if told and entry.fact and entry.fact.upstream_id == told:
             holders.setdefault(told, entry.task_id)
         anothers = told is not None and holders.get(told, entry.task_id) != entry.task_id
-        kept.append(without_anothers_id(entry) if anothers else entry)
+        kept.append(without_conflicting_id(entry) if anothers else entry)
     return kept
 
 
 def _quarantined(row: InboxEntry, tasks: dict[TaskId, Task]) -> InboxEntry:
-    return row if row.task_id in tasks else changed(row, verdict="quarantined")
+    return row if row.task_id in tasks else replace_fields(row, verdict="quarantined")
 
 
-def _read(row: InboxEntry, recorded: Recorded) -> InboxEntry:
-    return changed(row, verdict="accepted" if recorded.task else "quarantined")
+def _read(row: InboxEntry, recorded: UpdateResult) -> InboxEntry:
+    return replace_fields(row, verdict="accepted" if recorded.task else "quarantined")

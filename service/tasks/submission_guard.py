@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from service.domain.errors import NeverLeft
+from service.domain.errors import NotSent
 
 
 @dataclass(kw_only=True)
-class Sending:
+class SubmissionGuard:
     """Whether a submission may have left by now.
 
     `allowed` says whether it may leave, `stopping` whether the process stops: its reply might come too late.
@@ -20,11 +20,11 @@ class Sending:
     def begin(self) -> None:
         """Note that it is being sent from now on; raises TooLate or NeverLeft when it may not."""
         if self.stopping():
-            raise TooLate
+            raise ShuttingDown
         if not self.allowed():
-            raise NeverLeft("its lease ran out before it was sent")
+            raise NotSent("its lease ran out before it was sent")
         self.begun = True
 
 
-class TooLate(Exception):
+class ShuttingDown(Exception):
     """A submission that had not left when the process began to stop."""

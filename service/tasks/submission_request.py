@@ -2,15 +2,15 @@
 
 import json
 
-from service.domain.blob import Input
+from service.domain.blob import Blob
 from service.domain.task import Json, Task, TaskId
 
 
-class InputsGone(Exception):
+class BlobsExpired(Exception):
     """A task's media are no longer stored, so that it cannot be submitted."""
 
 
-def meta_data(given: Input | None, task_id: TaskId) -> str:
+def meta_data(given: Blob | None, task_id: TaskId) -> str:
     """Return the `meta_data` to send: the caller's JSON object with our key added, or the caller's string untouched."""
     if given is None:
         return json.dumps({"boomerang_task": task_id})

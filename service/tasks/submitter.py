@@ -7,21 +7,21 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from service.concurrency.lease_pool import Hands
+from service.concurrency.lease_pool import LeasePool
 from service.domain.callback import callback_address
-from service.domain.errors import NeverLeft, Refused, ReplyLost, StoreUnavailable, Throttled
+from service.domain.errors import NotSent, Refused, ReplyLost, StoreUnavailable, Throttled
 from service.domain.models.validation import restore
-from service.domain.ports.provider import Order, PacedUpstream
+from service.domain.ports.provider import ProviderRequest, RateLimitedProvider
 from service.domain.ports.queues import Limits, SubmissionQueue
 from service.domain.ports.signals import Clock, Signals
-from service.domain.ports.tasks import Inputs
+from service.domain.ports.tasks import BlobStore
 from service.domain.retry_schedule import next_submission
 from service.domain.task import Fact, Source, Status, Task, TaskError, TaskId
-from service.domain.task_update import Entry, Recorded
+from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.tokens import Tokens
-from service.tasks.recorder import Record
-from service.tasks.submission_guard import Sending, TooLate
-from service.tasks.submission_request import InputsGone, meta_data, request_size
+from service.tasks.recorder import Recorder
+from service.tasks.submission_guard import ShuttingDown, SubmissionGuard
+from service.tasks.submission_request import BlobsExpired, meta_data, request_size
 
 log = structlog.get_logger("boomerang.submit")
 
@@ -39,7 +39,7 @@ Claimed = tuple[TaskId, int]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SubmitTerms:
+class SubmitterConfig:
     """The operator's terms for submissions; with `public_url` None no callback address is sent."""
 
     public_url: str | None
@@ -48,20 +48,20 @@ class SubmitTerms:
     limits: Limits
 
 
-class Submit:
+class Submitter:
     """Claims queued tasks and submits each of them once."""
 
     def __init__(
         self,
         *,
         queue: SubmissionQueue,
-        inputs: Inputs,
-        record: Record,
-        upstream: PacedUpstream,
+        inputs: BlobStore,
+        record: Recorder,
+        upstream: RateLimitedProvider,
         tokens: Tokens,
         clock: Clock,
         signals: Signals,
-        terms: SubmitTerms,
+        terms: SubmitterConfig,
         jitter: Callable[[], float],
     ) -> None:
         self._queue = queue
@@ -74,7 +74,7 @@ class Submit:
         self._jitter = jitter
         self._said_at = LONG_AGO
         self._leased_until: dict[Claimed, datetime] = {}
-        self._hands: Hands[TaskId] = Hands(
+        self._hands: LeasePool[TaskId] = LeasePool(
             most=terms.concurrency,
             lease=terms.lease,
             renew=self._renew,
@@ -146,7 +146,7 @@ class Submit:
 
     async def _submit(self, task: Task) -> None:
         started = self._clock.now()
-        sending = Sending(allowed=lambda: self._still_ours(task), stopping=lambda: self._hands.closed)
+        sending = SubmissionGuard(allowed=lambda: self._still_ours(task), stopping=lambda: self._hands.closed)
         try:
             entry = await self._sent(task, sending)
         except asyncio.CancelledError:  # what may have left is in doubt
@@ -166,7 +166,7 @@ class Submit:
             **({"why": why} if why else {}),
         )
 
-    async def _surely_recorded(self, entry: Entry) -> Recorded:
+    async def _surely_recorded(self, entry: TaskUpdate) -> UpdateResult:
         """Record what came of a submission, in spite of a stop: a reply in hand may be all that names a bill."""
         recording = asyncio.ensure_future(self._record.add_surely(entry))
         try:
@@ -176,27 +176,29 @@ class Submit:
             recording.cancel()
             raise
 
-    async def _sent(self, task: Task, sending: Sending) -> Entry:
+    async def _sent(self, task: Task, sending: SubmissionGuard) -> TaskUpdate:
         """Send the task, and return what there is to record about it."""
         try:
             async with self._upstream.room(request_size(task)):
                 order = await self._order(task)
                 fact = await self._upstream.create(order, leaving=sending.begin)
-        except TooLate:
+        except ShuttingDown:
             return self._unsent(task)
-        except (NeverLeft, Throttled) as error:
+        except (NotSent, Throttled) as error:
             return self._later(task, error)
         except Refused as refused:
             fact = Fact(status=Status.FAILED, error=TaskError(code=refused.code, message=refused.message))
-        except InputsGone as gone:
+        except BlobsExpired as gone:
             fact = Fact(status=Status.FAILED, error=TaskError(code="inputs_gone", message=str(gone)))
         except Exception as error:  # noqa: BLE001 - whatever went wrong: only what was being sent may have left
             return self._broken_off(task, sending, error)
         finally:
             self._leased_until.pop((task.id, task.fence), None)
-        return Entry(task_id=task.id, fact=fact, source=Source.SUBMIT, fence=task.fence, submission=task.submission)
+        return TaskUpdate(
+            task_id=task.id, fact=fact, source=Source.SUBMIT, fence=task.fence, submission=task.submission
+        )
 
-    def _broken_off(self, task: Task, sending: Sending, error: Exception) -> Entry:
+    def _broken_off(self, task: Task, sending: SubmissionGuard, error: Exception) -> TaskUpdate:
         unforeseen = None if isinstance(error, ReplyLost | StoreUnavailable) else error
         log.warning(
             "reply lost" if sending.begun else "not sent",
@@ -207,32 +209,32 @@ class Submit:
         )
         if sending.begun:
             return self._lost(task)
-        return self._later(task, NeverLeft(f"it could not be prepared ({type(error).__name__})"))
+        return self._later(task, NotSent(f"it could not be prepared ({type(error).__name__})"))
 
-    def _later(self, task: Task, error: NeverLeft | Throttled) -> Entry:
+    def _later(self, task: Task, error: NotSent | Throttled) -> TaskUpdate:
         """Queue again what surely never left."""
         retry_after = error.retry_after if isinstance(error, Throttled) else None
         due_at = next_submission(task.tries, self._clock.now(), self._jitter(), retry_after)
         note = f"waits to be submitted again: {error}"[:200]
         return replace(self._ours(task, Status.QUEUED), tried=True, due_at=due_at, note=note)
 
-    def _unsent(self, task: Task) -> Entry:
+    def _unsent(self, task: Task) -> TaskUpdate:
         """Queue at once what a stop kept from leaving."""
         return replace(self._ours(task, Status.QUEUED), due_at=self._clock.now())
 
-    def _lost(self, task: Task) -> Entry:
+    def _lost(self, task: Task) -> TaskUpdate:
         return self._ours(task, Status.IN_DOUBT)
 
-    def _ours(self, task: Task, status: Status) -> Entry:
-        return Entry(task_id=task.id, fact=Fact(status=status, guessed=True), fence=task.fence, ours_only=True)
+    def _ours(self, task: Task, status: Status) -> TaskUpdate:
+        return TaskUpdate(task_id=task.id, fact=Fact(status=status, guessed=True), fence=task.fence, ours_only=True)
 
-    async def _order(self, task: Task) -> Order:
+    async def _order(self, task: Task) -> ProviderRequest:
         inputs = await self._inputs.load(task.id)
         try:
             params = restore(task.params, inputs)
         except KeyError as missing:
-            raise InputsGone(f"{missing.args[0]} is not stored any more; submit the task again with it") from missing
-        return Order(
+            raise BlobsExpired(f"{missing.args[0]} is not stored any more; submit the task again with it") from missing
+        return ProviderRequest(
             model=task.model,
             params=params,
             payload=self._tokens.payload_token(task.id, task.submission),
@@ -247,7 +249,7 @@ class Submit:
         return callback_address(self._terms.public_url, token)
 
 
-def _code(entry: Entry) -> str | None:
+def _code(entry: TaskUpdate) -> str | None:
     """Return the error's code alone: its message may repeat what the caller sent, which no log keeps."""
     return entry.fact.error.code if entry.fact and entry.fact.error else None
 

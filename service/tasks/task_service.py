@@ -8,18 +8,18 @@ from functools import partial
 
 import anyio
 
-from service.domain.blob import Input
+from service.domain.blob import Blob
 from service.domain.errors import Conflict, NotFound
 from service.domain.media.limits import Inspector
 from service.domain.models.validation import Checked, duration_bucket
 from service.domain.notify import WhyNotDialled
-from service.domain.ports.provider import Upstream
+from service.domain.ports.provider import Provider
 from service.domain.ports.signals import Clock
-from service.domain.ports.tasks import IdempotencyKey, Inputs, Intake, Library
+from service.domain.ports.tasks import BlobStore, IdempotencyKey, TaskIntake, TaskQueries
 from service.domain.task import Fact, Json, Status, Task, TaskId
-from service.domain.task_update import SECOND_BILL, Entry
-from service.tasks.new_task import CheckedTask, NewTask, check_new_task
-from service.tasks.recorder import Record
+from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate
+from service.tasks.new_task import NewTask, ValidatedTask, validate_new_task
+from service.tasks.recorder import Recorder
 
 NO_CLIENTS = "\x1f"
 """Begins the idempotency keys of our own: no header can carry it, so that no client ever writes one of them."""
@@ -28,7 +28,7 @@ RESUBMITTABLE = frozenset({Status.IN_DOUBT, Status.FAILED, Status.EXPIRED, Statu
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class TaskPolicy:
     """The operator's terms for new tasks.
 
     `handlers` are the names that `notify` may ask for; `refusal` says which addresses are never dialled.
@@ -42,19 +42,19 @@ class Terms:
     handlers: frozenset[str] = frozenset()
 
 
-class Desk:
+class TaskService:
     """Takes tasks in, cancels them, and submits them again on a person's word."""
 
     def __init__(
         self,
         *,
-        intake: Intake,
-        inputs: Inputs,
-        library: Library,
-        record: Record,
-        upstream: Upstream,
+        intake: TaskIntake,
+        inputs: BlobStore,
+        library: TaskQueries,
+        record: Recorder,
+        upstream: Provider,
         clock: Clock,
-        terms: Terms,
+        terms: TaskPolicy,
         inspect: Inspector | None,
         new_id: Callable[[], str],
     ) -> None:
@@ -94,16 +94,16 @@ class Desk:
         kept = await self._intake.add(task, _inputs(checked), new.idempotency)
         return kept, kept.id == task.id
 
-    async def _check(self, new: NewTask) -> CheckedTask:
+    async def _check(self, new: NewTask) -> ValidatedTask:
         check = partial(
-            check_new_task,
+            validate_new_task,
             new,
             handlers=self._terms.handlers,
             refusal=self._terms.refusal,
             allow_off_peak=self._terms.allow_off_peak,
             inspect=self._inspect,
         )
-        return check() if new.quick else await anyio.to_thread.run_sync(check, limiter=self._checking)
+        return check() if new.validates_fast else await anyio.to_thread.run_sync(check, limiter=self._checking)
 
     def _allowed(self, params: Json) -> timedelta:
         """Return how long a task with these parameters may take, from its first moment."""
@@ -116,7 +116,7 @@ class Desk:
         Raises NotFound, Conflict with the reason, or UpstreamError when the upstream gave no clear answer.
         """
         canceled = Fact(status=Status.CANCELED)
-        recorded = await self._record.add(Entry(task_id=task_id, fact=canceled, only_if=Status.QUEUED))
+        recorded = await self._record.add(TaskUpdate(task_id=task_id, fact=canceled, only_if=Status.QUEUED))
         task = recorded.task
         if task is None:
             raise NotFound("there is no such task")
@@ -125,7 +125,7 @@ class Desk:
         if task.upstream_id is None or task.status is not Status.IN_PROGRESS:
             raise Conflict(_why_not_canceled(task))
         await self._upstream.cancel(task.upstream_id)
-        recorded = await self._record.add(Entry(task_id=task_id, fact=canceled))
+        recorded = await self._record.add(TaskUpdate(task_id=task_id, fact=canceled))
         return recorded.task or task
 
     async def resubmit(self, task_id: TaskId) -> Task:
@@ -138,7 +138,9 @@ class Desk:
         inputs = await self._inputs.load(task_id)
         if missing := _missing(old.params, inputs):
             raise Conflict(f"{missing} is older than RETENTION and gone; submit a new task with it")
-        marked = await self._record.add(Entry(task_id=task_id, warning=SECOND_BILL, only_if=Status.IN_DOUBT))
+        marked = await self._record.add(
+            TaskUpdate(task_id=task_id, warning=RESUBMITTED_WARNING, only_if=Status.IN_DOUBT)
+        )
         _resubmittable(marked.task)
         now = self._clock.now()
         new = _copy(old, TaskId(self._new_id()), now, now + self._allowed(old.params))
@@ -166,7 +168,7 @@ def _copy(old: Task, new_id: TaskId, now: datetime, deadline_at: datetime) -> Ta
         params=old.params,
         metadata=old.metadata,
         notify=old.notify,
-        warnings=tuple(warning for warning in old.warnings if warning != SECOND_BILL),
+        warnings=tuple(warning for warning in old.warnings if warning != RESUBMITTED_WARNING),
         created_at=now,
         due_at=now,
         deadline_at=deadline_at,
@@ -174,19 +176,17 @@ def _copy(old: Task, new_id: TaskId, now: datetime, deadline_at: datetime) -> Ta
     )
 
 
-def _inputs(checked: Checked) -> list[Input]:
+def _inputs(checked: Checked) -> list[Blob]:
     texts = {"payload": checked.payload, "meta_data": checked.meta_data}
     return [*checked.inputs, *(_text_input(place, text) for place, text in texts.items() if text is not None)]
 
 
-def _text_input(place: str, text: str) -> Input:
+def _text_input(place: str, text: str) -> Blob:
     data = text.encode("utf-8", "surrogatepass")  # JSON may hold lone surrogates
-    return Input(
-        place=place, media_type="text/plain; charset=utf-8", sha256=hashlib.sha256(data).hexdigest(), data=data
-    )
+    return Blob(place=place, media_type="text/plain; charset=utf-8", sha256=hashlib.sha256(data).hexdigest(), data=data)
 
 
-def _missing(params: Json, inputs: dict[str, Input]) -> str | None:
+def _missing(params: Json, inputs: dict[str, Blob]) -> str | None:
     return next((place for place in _places(params) if place not in inputs), None)
 
 

@@ -6,35 +6,35 @@ from datetime import datetime
 
 from service.domain.artifact import Artifact
 from service.domain.event_routing import Subscription, route
-from service.domain.fair_share import sharer
-from service.domain.poll_planner import Plan
+from service.domain.fair_share import share_owner
+from service.domain.poll_planner import PollPlanner
 from service.domain.ports.immediate_claims import SlotReservations
 from service.domain.ports.unit_of_work import (
     DeliveryRow,
     EventRow,
-    LedgerTransaction,
     PollRow,
     RunTime,
+    UnitOfWork,
 )
 from service.domain.task import EventType, Status, Task, TaskId
 from service.domain.task_update import (
-    Entry,
-    Recorded,
-    after_a_word,
+    TaskUpdate,
+    UpdateResult,
+    after_unread_callback,
     applies,
     apply,
 )
 from service.domain.task_view import task_json
-from service.tasks.immediate_polls import BornQuestions
+from service.tasks.immediate_polls import PollReservations
 
 
 @dataclass(kw_only=True)
-class Page:
+class UpdateBatch:
     """One transaction's worth of the record, worked out in memory before it is stored."""
 
-    plan: Plan
+    plan: PollPlanner
     births: SlotReservations
-    questions: BornQuestions
+    questions: PollReservations
     subscriptions: Sequence[Subscription]
     new_id: Callable[[], str]
     now: datetime
@@ -45,24 +45,24 @@ class Page:
     polls: list[PollRow] = field(default_factory=list)
     run_times: list[RunTime] = field(default_factory=list)
 
-    def write(self, entry: Entry, word: str | None) -> Recorded:
+    def write(self, entry: TaskUpdate, word: str | None) -> UpdateResult:
         """Work `entry` into the page; `word` is the inbox's about its callback."""
         before = self.tasks.get(entry.task_id)
         if before is None or word in {"repeated", "nonce_reused"}:
-            return Recorded(task=before, inbox=word)
+            return UpdateResult(task=before, inbox=word)
         if not applies(entry, before):
-            return Recorded(task=before, inbox=word)
+            return UpdateResult(task=before, inbox=word)
         step = apply(entry, before, self.plan, self.now)
         self._turn_to(before, step.task)
         for event in step.events:
             self._append(event, step.task, entry.artifact)
         if entry.poll:
             self.polls.append(PollRow(task_id=before.id, at=self.now, outcome=entry.poll))
-        return Recorded(task=step.task, inbox=word, events=step.events)
+        return UpdateResult(task=step.task, inbox=word, events=step.events)
 
-    def write_after_a_word(self, guess: Entry) -> Recorded:
+    def write_after_a_word(self, guess: TaskUpdate) -> UpdateResult:
         """Work in a guess about a task that an unread callback speaks of."""
-        word, rest = after_a_word(guess)
+        word, rest = after_unread_callback(guess)
         before = self.tasks.get(guess.task_id)
         if before and applies(guess, before):
             self.write(word, None)
@@ -95,11 +95,11 @@ class Page:
                     target=way.target,
                     message_id=f"msg_{delivery_id}",
                     due_at=self.now,
-                    leased_until=self.births.lease(way.handler, self.now, client=sharer(task.client, way.target)),
+                    leased_until=self.births.lease(way.handler, self.now, client=share_owner(task.client, way.target)),
                 )
             )
 
-    async def store(self, transaction: LedgerTransaction) -> None:
+    async def store(self, transaction: UnitOfWork) -> None:
         """Write the page, and ring whoever waits for what is on it."""
         if self.changed:
             await transaction.save([self.questions.lease(self.tasks[task_id], self.now) for task_id in self.changed])

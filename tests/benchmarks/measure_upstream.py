@@ -9,8 +9,8 @@ from typing import Any
 
 import anyio
 
-from service.domain.poll_planner import Plan
-from service.domain.poll_schedule import Heard
+from service.domain.poll_planner import PollPlanner
+from service.domain.poll_schedule import CallbackStats
 from service.domain.ports.unit_of_work import RunTime
 from service.domain.task import Source, Status, Task
 from service.tasks.poller import HEARD_KEPT, RUN_TIMES_KEPT
@@ -117,7 +117,7 @@ def _mean(values: list[int]) -> float:
 def _asked(seconds: list[float], *, called_back: bool) -> list[int]:
     """Return the requests that each task takes, once the plan has learned from the first half of them."""
     dice = random.Random(1)  # noqa: S311 - no secret
-    plan = Plan(
+    plan = PollPlanner(
         poll_first=None,
         poll_max=timedelta(minutes=5),
         in_doubt_for=LATER,
@@ -132,13 +132,13 @@ def _asked(seconds: list[float], *, called_back: bool) -> list[int]:
         end = replace(task, status=Status.COMPLETED, settled_by=Source.CALLBACK if called_back else Source.POLL)
         learned += filter(None, [plan.run_time(task, end, task.due_at or task.created_at)])
         newest = learned[-HEARD_KEPT:]
-        heard = Heard(count=len(newest), lost=sum(not run.called_back for run in newest))
+        heard = CallbackStats(count=len(newest), lost=sum(not run.called_back for run in newest))
         plan.study(newest[-RUN_TIMES_KEPT:], heard)
         asked.append(requests)
     return asked[len(asked) // 2 :]
 
 
-def _lived(plan: Plan, seconds: float, *, called_back: bool) -> tuple[Task, int]:
+def _lived(plan: PollPlanner, seconds: float, *, called_back: bool) -> tuple[Task, int]:
     """Return a task at the moment of its last question, and how many requests it took with its submission."""
     task, requests = a_task(), 1
     end = task.created_at + timedelta(seconds=seconds)

@@ -8,20 +8,20 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from service.callbacks.receiver import Receive
+from service.callbacks.receiver import CallbackReceiver
 from service.cli import main
 from service.domain.task import Status, Task
-from service.domain.task_update import Entry
-from service.tasks.submitter import Submit
+from service.domain.task_update import TaskUpdate
+from service.tasks.submitter import Submitter
 
 LATER = 0.15
 """Seconds between an answer and what should have come before it."""
 
-receive = Receive.receive
+receive = CallbackReceiver.receive
 under_way: set["asyncio.Task[None]"] = set()
 
 
-async def receive_later(self: Receive, *arguments: Any, **more: Any) -> bool:
+async def receive_later(self: CallbackReceiver, *arguments: Any, **more: Any) -> bool:
     """Let the callback be acknowledged, and record it afterwards."""
 
     async def later() -> None:
@@ -32,19 +32,19 @@ async def receive_later(self: Receive, *arguments: Any, **more: Any) -> bool:
     return False
 
 
-def queued_again(self: Submit, task: Task) -> Entry:
+def queued_again(self: Submitter, task: Task) -> TaskUpdate:
     """Send again what may have left."""
     return self._ours(task, Status.QUEUED)
 
 
 def acknowledge_first() -> None:
     """Answer callbacks before they are durable."""
-    Receive.receive = receive_later  # type: ignore[method-assign] # the planted fault
+    CallbackReceiver.receive = receive_later  # type: ignore[method-assign] # the planted fault
 
 
 def pay_again() -> None:
     """Take a submission whose worker died for one that never left."""
-    Submit._lost = queued_again  # type: ignore[method-assign] # the planted fault
+    Submitter._lost = queued_again  # type: ignore[method-assign] # the planted fault
 
 
 FAULTS: Mapping[str, Callable[[], None]] = {"acknowledge-first": acknowledge_first, "pay-again": pay_again}

@@ -12,14 +12,14 @@ from typing import Any
 from starlette.requests import Request
 
 from service.api.problems import Problem
-from service.api.query_params import Query
+from service.api.query_params import QueryParams
 from service.deliveries.egress import Egress, EgressRefused
-from service.domain.errors import BadSetting, InvalidParams, UnreadableBody, Unwell
+from service.domain.errors import BadSetting, InvalidParams, ProviderUnavailable, UnreadableBody
 from service.domain.media.file_headers import claimed_samples, image_size, is_cut_short, is_shredded, sniff
 from service.domain.media.limits import decode, decoded_size, encode, parse_data_uri
 from service.domain.models.catalog import known_models
 from service.domain.models.validation import check, restore
-from service.domain.notify import check_notify
+from service.domain.notify import validate_notify
 from service.domain.strict_json import MAX_DEPTH, parse_json
 from service.providers.vidu.bodies import read_vidu, vidu_error
 from service.providers.vtrix.bodies import read_vtrix, vtrix_error
@@ -80,7 +80,7 @@ def upstream_body(data: bytes) -> None:
     with suppress(UnreadableBody):
         found = parse_json(data)
         for read in (read_vtrix, read_vidu):
-            with suppress(Unwell):
+            with suppress(ProviderUnavailable):
                 sound_fact(read(found))
 
 
@@ -116,7 +116,7 @@ def parameters(data: bytes) -> None:
     with suppress(UnreadableBody):
         wish = parse_json(data)
         with suppress(InvalidParams):
-            check_notify(wish, ["log", "webhook"], any_address)
+            validate_notify(wish, ["log", "webhook"], any_address)
         try:
             checked = check(known_models()[0], wish)
         except InvalidParams as invalid:
@@ -165,7 +165,7 @@ def _sound_value(name: str, text: str, found: object) -> None:
 def query(data: bytes) -> None:
     """Read a query: what was asked for within its bounds, or its faults as a problem that can be sent."""
     request = Request({"type": "http", "method": "GET", "path": "/", "query_string": data, "headers": []})
-    asked = Query(request, "limit", "status", "model", "cursor")
+    asked = QueryParams(request, "limit", "status", "model", "cursor")
     limit = asked.whole("limit", 50, minimum=1, maximum=200)
     status, model = asked.choice("status", ("queued", "dead")), asked.text("model")
     cursor = asked.cursor("task")

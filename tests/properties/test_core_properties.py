@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from service.domain import strict_json
 from service.domain.callback import UnreadableCallback, read_callback
-from service.domain.errors import BadToken, InvalidParams, UnreadableBody, Unwell
-from service.domain.notify import check_notify
+from service.domain.errors import BadToken, InvalidParams, ProviderUnavailable, UnreadableBody
+from service.domain.notify import validate_notify
 from service.domain.strict_json import parse_json
 from service.domain.task import SETTLED, TRANSITIONS, Fact, Source, Status, Task, TaskId, UpstreamId, advance
-from service.domain.tokens import Claim, Tokens
+from service.domain.tokens import TokenClaims, Tokens
 from service.providers.callback_bodies import read_fact
 from service.providers.vidu.bodies import vidu_error
 from service.providers.vtrix.bodies import vtrix_error
@@ -132,7 +132,7 @@ def test_tokens_come_back(task_id: TaskId, submission: int, expires: datetime) -
     """Every task, submission and second that goes into a token comes out of it."""
     whole = expires.replace(microsecond=0)
     claim = TOKENS.read_callback_token(TOKENS.callback_token(task_id, submission, whole), whole)
-    assert claim == Claim(task_id=task_id, submission=submission, expires=whole)
+    assert claim == TokenClaims(task_id=task_id, submission=submission, expires=whole)
     assert TOKENS.read_payload_token(TOKENS.payload_token(task_id, submission)) == replace(claim, expires=None)
 
 
@@ -193,7 +193,7 @@ def test_any_fields_are_read_or_are_about_health(body: dict[str, Any]) -> None:
     """Fields of any type become a sound fact, or Unwell."""
     try:
         fact = read_fact(body)
-    except Unwell:
+    except ProviderUnavailable:
         return
     assert fact.progress is None or 0 <= fact.progress <= 1
     assert fact.settles or fact.upstream_id
@@ -221,7 +221,7 @@ def test_json_is_read_or_refused(raw: bytes) -> None:
 def test_any_wish_is_checked_calmly(notify: Any) -> None:
     """Any JSON as `notify` passes or is refused with its faults."""
     with suppress(InvalidParams):
-        assert list(check_notify(notify, ["webhook"], any_address)) == (notify or [])
+        assert list(validate_notify(notify, ["webhook"], any_address)) == (notify or [])
 
 
 def _outcome(raw: bytes) -> object:

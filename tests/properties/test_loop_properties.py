@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.domain.errors import NeverLeft, Refused, ReplyLost, Throttled, UnreadableBody, Unwell
+from service.domain.errors import NotSent, ProviderUnavailable, Refused, ReplyLost, Throttled, UnreadableBody
 from service.domain.task import SETTLED, Fact, Json, Status, Task, TaskId, UpstreamId
 from tests.support.scripted_provider import DONE, token_of, vtrix_body
 from tests.support.task_loop import DEADLINE, HOUR, MINUTE, PATIENCE, Loop, World, a_world
@@ -21,12 +21,12 @@ from tests.support.wait_until_idle import ended
 
 OURS = frozenset({Status.EXPIRED, Status.FAILED})
 ERRORS = {
-    "never_left": NeverLeft("refused"),
+    "never_left": NotSent("refused"),
     "throttled": Throttled("slow down", retry_after=timedelta(seconds=30)),
     "refused": Refused("CreditInsufficient", "top up"),
     "lost": ReplyLost("time-out"),
     "broken": RuntimeError("a fault of ours"),
-    "unwell": Unwell("HTML"),
+    "unwell": ProviderUnavailable("HTML"),
 }
 REPLIES = ("fine", "done", "never_left", "throttled", "refused", "lost", "broken")
 WORDS = ("processing", "completed", "failed", "truncated")

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.domain.poll_schedule import Heard, Learned, next_poll
+from service.domain.poll_schedule import CallbackStats, RunTimeEstimate, next_poll
 from service.domain.retry_schedule import next_attempt, next_submission
 
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
@@ -15,7 +15,7 @@ shares = st.floats(0, 1)
 run_times = st.floats(0, 1e6)
 
 
-def _polls(finish: float, learned: Learned | None, jitter: float, trip: float) -> list[float]:
+def _polls(finish: float, learned: RunTimeEstimate | None, jitter: float, trip: float) -> list[float]:
     """Return when a task that finishes after `finish` seconds without a callback is asked about, up to its end."""
     asked: list[float] = []
     elapsed = 0.0
@@ -36,15 +36,17 @@ def _polls(finish: float, learned: Learned | None, jitter: float, trip: float) -
 
 
 learnings = st.none() | st.builds(
-    Learned, quick=run_times, usual=run_times, slow=run_times, count=st.integers(1, 10**6), lost_share=shares
+    RunTimeEstimate, quick=run_times, usual=run_times, slow=run_times, count=st.integers(1, 10**6), lost_share=shares
 )
 
 
 @given(st.floats(0, 20_000), learnings, shares, st.floats(0, 2))
-@example(3.0, Learned(quick=300, usual=300, slow=300, count=500, lost_share=0.03), 0.0, 1.0)
-@example(3.0, Learned(quick=300, usual=300, slow=300, count=19, lost_share=0), 0.0, 1.0)
-@example(300.0, Learned(quick=300, usual=300, slow=300, count=500, lost_share=0), 0.0, 1.0)
-def test_every_end_is_noticed_in_time(finish: float, learned: Learned | None, jitter: float, trip: float) -> None:
+@example(3.0, RunTimeEstimate(quick=300, usual=300, slow=300, count=500, lost_share=0.03), 0.0, 1.0)
+@example(3.0, RunTimeEstimate(quick=300, usual=300, slow=300, count=19, lost_share=0), 0.0, 1.0)
+@example(300.0, RunTimeEstimate(quick=300, usual=300, slow=300, count=500, lost_share=0), 0.0, 1.0)
+def test_every_end_is_noticed_in_time(
+    finish: float, learned: RunTimeEstimate | None, jitter: float, trip: float
+) -> None:
     """A poll follows an end in 30 s or a tenth of its time; early ends count as quick while callbacks are reliable."""
     reliable = learned is not None and learned.count >= 20 and learned.lost_share <= 0.02
     counted = max(finish, learned.quick) if learned and reliable else finish
@@ -59,7 +61,7 @@ def test_a_trusted_callback_that_is_lost_is_made_up_for(
 ) -> None:
     """While a loss is ruled out, ends count as those of 19 of 20 tasks, or as late as three medians, and no later."""
     quick, usual, slow = sorted(about)
-    learned = Learned(quick=quick, usual=usual, slow=slow, count=200, lost_share=lost * 0.02, trusted=True)
+    learned = RunTimeEstimate(quick=quick, usual=usual, slow=slow, count=200, lost_share=lost * 0.02, trusted=True)
     counted = max(finish, min(slow, 3 * usual))
     assert _polls(finish, learned, jitter, trip)[-1] - counted <= max(30.0, 0.1 * counted)
 
@@ -68,7 +70,7 @@ def test_a_trusted_callback_that_is_lost_is_made_up_for(
 def test_a_trusted_callback_is_waited_for(usual: float, about: list[float], jitter: float) -> None:
     """While a loss is ruled out, a task that takes no longer than most is asked about once, to confirm its end."""
     quick, _, slow = sorted(about)
-    learned = Learned(quick=quick, usual=usual, slow=slow * usual, count=20, lost_share=0, trusted=True)
+    learned = RunTimeEstimate(quick=quick, usual=usual, slow=slow * usual, count=20, lost_share=0, trusted=True)
     assert len(_polls(min(slow * usual, 3 * usual), learned, jitter, 0.0)) == 1
 
 
@@ -78,19 +80,19 @@ def test_trust_is_earned_by_hundreds_of_callbacks(count: int, lost: int) -> None
     seen = range(max(lost, 0) + 1)
     chance = sum(math.comb(count, number) * 0.01**number * 0.99 ** (count - number) for number in seen)
     trusted = 0 <= lost <= count and lost <= count / 100 and chance <= 0.01
-    assert Heard(count=count, lost=lost).trusted is trusted
+    assert CallbackStats(count=count, lost=lost).trusted is trusted
 
 
 def test_nobody_is_trusted_for_little() -> None:
     """A row of 458 callbacks earns no trust, 459 do, and each loss takes some two hundred more to make up for."""
     for lost, needed in ((0, 459), (1, 662), (2, 838)):
-        assert [Heard(count=count, lost=lost).trusted for count in (needed - 1, needed)] == [False, True]
+        assert [CallbackStats(count=count, lost=lost).trusted for count in (needed - 1, needed)] == [False, True]
 
 
 @given(st.floats(1, 3_000), st.floats(0, 20), shares)
 def test_no_question_before_the_end_where_callbacks_are_reliable(run: float, spread: float, jitter: float) -> None:
     """While callbacks come and tasks run about as long as ever, none is asked about before it has ended."""
-    learned = Learned(quick=run, usual=run, slow=run, count=20, lost_share=0.02)
+    learned = RunTimeEstimate(quick=run, usual=run, slow=run, count=20, lost_share=0.02)
     assert len(_polls(run + spread, learned, jitter, 0.0)) == 1
 
 
@@ -98,7 +100,7 @@ def test_no_question_before_the_end_where_callbacks_are_reliable(run: float, spr
 def test_polls_are_a_third_of_a_fixed_pollers(run: float, lost: float, jitter: float, about: list[float]) -> None:
     """A task of a minute or more in its usual bucket is asked less than a third as often as every 5 s."""
     quick, usual, slow = sorted(share * run for share in about)
-    learned = Learned(quick=quick, usual=usual, slow=slow, count=100, lost_share=lost)
+    learned = RunTimeEstimate(quick=quick, usual=usual, slow=slow, count=100, lost_share=lost)
     before_the_end = [at for at in _polls(run, learned, jitter, 0.0) if at <= run]
     assert len(before_the_end) < run / 5 / 3
 
@@ -112,7 +114,13 @@ def test_polls_are_a_third_of_a_fixed_pollers(run: float, lost: float, jitter: f
     first=st.none() | st.floats(0, 1e9),
 )
 def test_the_next_poll_is_never_in_the_past(
-    *, polls: int, elapsed: float, hinted: float | None, learned: Learned | None, jitter: float, first: float | None
+    *,
+    polls: int,
+    elapsed: float,
+    hinted: float | None,
+    learned: RunTimeEstimate | None,
+    jitter: float,
+    first: float | None,
 ) -> None:
     """No count, age or clock makes a poll overflow, precede now, or wait longer than the cap."""
     at = next_poll(

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from service.api.server import listen, serving
 from service.domain.tokens import Tokens
 from service.runtime.config.settings import Settings, load_settings
-from service.runtime.log_config import configure_logs
+from service.runtime.log_config import configure_logging
 from service.runtime.process import running
 
 HOST = "127.0.0.1"
@@ -203,7 +203,7 @@ def captured(log_format: str) -> Any:
     logged = io.StringIO()
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
-    configure_logs("console" if log_format == "console" else "json", "debug")
+    configure_logging("console" if log_format == "console" else "json", "debug")
     structlog.configure(cache_logger_on_first_use=False)  # the next ground may want another format
     handler = root.handlers[-1]
     assert isinstance(handler, logging.StreamHandler)

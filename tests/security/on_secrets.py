@@ -10,7 +10,7 @@ from anyio.to_thread import run_sync
 from starlette.responses import JSONResponse
 
 from service.domain.errors import BadSetting
-from service.runtime.config.key_file import read_or_make
+from service.runtime.config.key_file import load_or_create
 from tests.security.catalogue import attempt, hold
 from tests.security.environment import ALICE, BOB, HOST, KEY, ROOT, UPSTREAM_KEY, completed, ground
 
@@ -81,7 +81,7 @@ async def key_race(home: Path) -> str:
     path = home / "boomerang.db.key"
 
     async def one() -> None:
-        kept = await run_sync(lambda: read_or_make(path))
+        kept = await run_sync(lambda: load_or_create(path))
         found.add(kept.secret_keys)
 
     async with anyio.create_task_group() as group:
@@ -96,9 +96,9 @@ async def key_race(home: Path) -> str:
 async def key_shared(home: Path) -> str:
     """Leave the key open to a group, as shared volumes do: it is closed again, and stays the same."""
     path = home / "boomerang.db.key"
-    first = read_or_make(path)
+    first = load_or_create(path)
     path.chmod(0o660)
-    hold(read_or_make(path) == first, "another key was made")
+    hold(load_or_create(path) == first, "another key was made")
     mode = stat.S_IMODE(path.stat().st_mode)
     hold(mode == 0o600, f"mode {mode:o}")
     return "closed again: mode 600"
@@ -108,10 +108,10 @@ async def key_shared(home: Path) -> str:
 async def key_open(home: Path) -> str:
     """Leave the key open to others: the start is refused."""
     path = home / "boomerang.db.key"
-    read_or_make(path)
+    load_or_create(path)
     path.chmod(0o644)
     try:
-        read_or_make(path)
+        load_or_create(path)
     except BadSetting as refused:
         return str(refused).replace(str(home), "…")[:90]
     hold(False, "it is used all the same")

@@ -18,7 +18,7 @@ from email.utils import format_datetime
 
 from starlette.requests import Request
 
-from service.api.authentication import KeyGuard
+from service.api.authentication import ApiKeyMiddleware
 from service.domain.api_key import ApiKey
 from service.domain.errors import BadSignature, BadToken
 from service.domain.task import TaskId
@@ -120,7 +120,7 @@ def _api_key() -> Pair:
     async def nobody(*_: object) -> None:
         """Serve nothing."""
 
-    guard = KeyGuard(nobody, api_keys=[ApiKey(name="alice", key=KEY), ApiKey(name="bob", key=KEY[::-1])])
+    guard = ApiKeyMiddleware(nobody, api_keys=[ApiKey(name="alice", key=KEY), ApiKey(name="bob", key=KEY[::-1])])
 
     def check(key: str) -> None:
         headers = [(b"authorization", f"Bearer {key}".encode())]

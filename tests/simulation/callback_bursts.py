@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from service.callbacks.limits import Crowd
+from service.callbacks.limits import BurstDetector
 
 
-class DrawnCrowd(Crowd):
+class DrawnCrowd(BurstDetector):
     """Takes a share of all callbacks for members of a crowd, as the dice say."""
 
     def __init__(self, share: float, draw: Callable[[str], float]) -> None:

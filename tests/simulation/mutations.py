@@ -9,20 +9,20 @@ from unittest.mock import patch
 
 import httpx
 
-from service.callbacks.receiver import Receive
+from service.callbacks.receiver import CallbackReceiver
 from service.deliveries import dispatcher as dispatch
 from service.domain import task as core_task
 from service.domain import task_update as entry
-from service.domain.errors import BadToken, NeverLeft, StoreUnavailable
-from service.domain.poll_planner import Plan
-from service.domain.task_update import Entry, Recorded
-from service.domain.tokens import Claim, Tokens
+from service.domain.errors import BadToken, NotSent, StoreUnavailable
+from service.domain.poll_planner import PollPlanner
+from service.domain.task_update import TaskUpdate, UpdateResult
+from service.domain.tokens import TokenClaims, Tokens
 from service.providers import http_client as http
 from service.tasks import recorder as record
-from service.tasks.immediate_polls import Questions
-from service.tasks.recorder import Record
-from service.tasks.submitter import Submit
-from service.tasks.update_batch import Page
+from service.tasks.immediate_polls import ImmediatePolls
+from service.tasks.recorder import Recorder
+from service.tasks.submitter import Submitter
+from service.tasks.update_batch import UpdateBatch
 from tests.simulation import store_mutations as store
 from tests.simulation.store_mutations import both
 
@@ -31,61 +31,61 @@ Mutation = Callable[[], AbstractContextManager[Any]]
 
 def ack_before_commit() -> AbstractContextManager[Any]:
     """Answer a callback before it is durable."""
-    whole = Record.add
+    whole = Recorder.add
 
-    async def add(self: Record, given: Entry) -> Recorded:
+    async def add(self: Recorder, given: TaskUpdate) -> UpdateResult:
         if given.inbox is None:
             return await whole(self, given)
         later = asyncio.create_task(whole(self, given))
         later.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return Recorded(task=None, inbox="new")
+        return UpdateResult(task=None, inbox="new")
 
-    return patch.object(Record, "add", add)
+    return patch.object(Recorder, "add", add)
 
 
 def lost_reply_retried() -> AbstractContextManager[Any]:
     """Send a submission again when its reply was lost."""
 
-    def lost(self: Submit, task: Any) -> Entry:
-        return self._later(task, NeverLeft("it may have left"))
+    def lost(self: Submitter, task: Any) -> TaskUpdate:
+        return self._later(task, NotSent("it may have left"))
 
-    return patch.object(Submit, "_lost", lost)
+    return patch.object(Submitter, "_lost", lost)
 
 
 def gateway_errors_never_left() -> AbstractContextManager[Any]:
     """Take a read error for a connection that was refused."""
-    return patch.object(http, "NEVER_LEFT", (*http.NEVER_LEFT, httpx.ReadError))
+    return patch.object(http, "NEVER_LEFT", (*http.NOT_SENT_ERRORS, httpx.ReadError))
 
 
 def fresh_id_for_each_attempt() -> AbstractContextManager[Any]:
     """Give every attempt an id of its own, so that a receiver cannot tell repeats."""
-    whole = dispatch.Dispatch._start
+    whole = dispatch.Dispatcher._start
 
     def start(self: Any, claim: Any, handler: Any) -> None:
         whole(self, replace(claim, message_id=f"{claim.message_id}-{claim.attempt}"), handler)
 
-    return patch.object(dispatch.Dispatch, "_start", start)
+    return patch.object(dispatch.Dispatcher, "_start", start)
 
 
 def event_without_delivery() -> AbstractContextManager[Any]:
     """Write the deliveries in a second transaction."""
-    whole = Page.store
+    whole = UpdateBatch.store
 
-    async def store(self: Page, transaction: Any) -> None:
+    async def store(self: UpdateBatch, transaction: Any) -> None:
         kept, self.deliveries = self.deliveries, []
         await whole(self, transaction)
         self.deliveries = kept
 
-    commit = Record._commit
+    commit = Recorder._commit
 
-    async def committed(self: Record, entries: Any) -> list[Recorded]:
-        pages: list[Page] = []
+    async def committed(self: Recorder, entries: Any) -> list[UpdateResult]:
+        pages: list[UpdateBatch] = []
 
-        def begun(**given: Any) -> Page:
-            pages.append(Page(**given))
+        def begun(**given: Any) -> UpdateBatch:
+            pages.append(UpdateBatch(**given))
             return pages[-1]
 
-        with patch.object(record, "Page", begun):
+        with patch.object(record, "UpdateBatch", begun):
             done = await commit(self, entries)
         if pages and pages[0].deliveries:
             async with self._ledger.transaction() as transaction:
@@ -93,16 +93,16 @@ def event_without_delivery() -> AbstractContextManager[Any]:
                 transaction.notify(["dispatch"])
         return done
 
-    return both(patch.object(Page, "store", store), patch.object(Record, "_commit", committed))
+    return both(patch.object(UpdateBatch, "store", store), patch.object(Recorder, "_commit", committed))
 
 
 def token_not_checked() -> AbstractContextManager[Any]:
     """Believe the address of a callback without its signature."""
 
-    def read(_self: Tokens, token: str, _now: Any) -> Claim:
+    def read(_self: Tokens, token: str, _now: Any) -> TokenClaims:
         named = token.split("~")
         try:
-            return Claim(task_id=core_task.TaskId(named[0]), submission=int(named[1].split(".")[0]))
+            return TokenClaims(task_id=core_task.TaskId(named[0]), submission=int(named[1].split(".")[0]))
         except (IndexError, ValueError):
             raise BadToken("forged") from None
 
@@ -118,7 +118,7 @@ def hint_lost_when_the_reply_comes_later() -> AbstractContextManager[Any]:
     """Forget what a callback said when the submission's reply comes after it."""
     whole = entry.apply
 
-    def applied(given: Entry, before: Any, plan: Plan, now: Any) -> Any:
+    def applied(given: TaskUpdate, before: Any, plan: PollPlanner, now: Any) -> Any:
         step = whole(given, before, plan, now)
         if given.source is not core_task.Source.SUBMIT:
             return step
@@ -131,20 +131,20 @@ def hint_lost_when_the_reply_comes_later() -> AbstractContextManager[Any]:
 def no_sweep() -> AbstractContextManager[Any]:
     """Never look for submissions whose worker has died."""
 
-    async def sweep(_self: Submit) -> int:
+    async def sweep(_self: Submitter) -> int:
         return 0
 
-    return patch.object(Submit, "sweep", sweep)
+    return patch.object(Submitter, "sweep", sweep)
 
 
 def poll_never_set() -> AbstractContextManager[Any]:
     """Plan no question after a submission."""
-    whole = Plan.due
+    whole = PollPlanner.due
 
-    def due(self: Plan, task: Any, now: Any) -> Any:
+    def due(self: PollPlanner, task: Any, now: Any) -> Any:
         return None if task.status is core_task.Status.IN_PROGRESS and task.polls == 0 else whole(self, task, now)
 
-    return patch.object(Plan, "due", due)
+    return patch.object(PollPlanner, "due", due)
 
 
 def settles_twice() -> AbstractContextManager[Any]:
@@ -158,48 +158,48 @@ def settles_twice() -> AbstractContextManager[Any]:
 
 def body_believed() -> AbstractContextManager[Any]:
     """Believe what a callback says without asking the upstream."""
-    whole = Receive.__init__
+    whole = CallbackReceiver.__init__
 
-    def init(self: Receive, *args: Any, **given: Any) -> None:
+    def init(self: CallbackReceiver, *args: Any, **given: Any) -> None:
         whole(self, *args, **{**given, "confirm": False})
 
-    return patch.object(Receive, "__init__", init)
+    return patch.object(CallbackReceiver, "__init__", init)
 
 
 def ack_before_kept() -> AbstractContextManager[Any]:
     """Answer a callback of a crowd before it is kept."""
-    whole = Receive._keep
+    whole = CallbackReceiver._keep
 
-    async def kept(self: Receive, rows: Any) -> list[bool]:
+    async def kept(self: CallbackReceiver, rows: Any) -> list[bool]:
         later = asyncio.create_task(whole(self, rows))
         later.add_done_callback(lambda done: done.cancelled() or done.exception())
         return [False for _ in rows]
 
-    return patch.object(Receive, "_keep", kept)
+    return patch.object(CallbackReceiver, "_keep", kept)
 
 
 def store_trouble_swallowed() -> AbstractContextManager[Any]:
     """Answer a callback as if it were durable when the store could not take it."""
-    whole = Record.add
+    whole = Recorder.add
 
-    async def add(self: Record, given: Entry) -> Recorded:
+    async def add(self: Recorder, given: TaskUpdate) -> UpdateResult:
         try:
             return await whole(self, given)
         except StoreUnavailable:
             if given.inbox is None:
                 raise
-            return Recorded(task=None, inbox="new")
+            return UpdateResult(task=None, inbox="new")
 
-    return patch.object(Record, "add", add)
+    return patch.object(Recorder, "add", add)
 
 
 def question_born_and_forgotten() -> AbstractContextManager[Any]:
     """Lease a task for the question that it is due for, and do not ask it."""
 
-    def forget(self: Questions, room: Any, _ask: Any) -> None:
+    def forget(self: ImmediatePolls, room: Any, _ask: Any) -> None:
         self._room, self._ask = room, lambda _task: None
 
-    return patch.object(Questions, "open", forget)
+    return patch.object(ImmediatePolls, "open", forget)
 
 
 MUTATIONS: tuple[Mutation, ...] = (

@@ -10,11 +10,11 @@ from uuid import UUID
 import structlog
 from sqlalchemy.dialects import sqlite
 
-from service.deliveries.running_delivery import Hand
+from service.deliveries.running_delivery import RunningDelivery
 from service.storage import delivery_queue
-from service.storage.delivery_queue import StoreDeliveryQueue
+from service.storage.delivery_queue import SqlDeliveryQueue
 from service.storage.retention import StoreMemory
-from service.storage.task_queue import StoreTaskQueue
+from service.storage.task_queue import SqlTaskQueue
 from tests.simulation.engines import Engines
 from tests.simulation.loop import OWNER
 from tests.simulation.sqlite import template
@@ -38,17 +38,17 @@ SUBMISSIONS = (
     " ('submitting', 'in_progress', 'in_doubt')))"
 )
 MAY_FIND: dict[tuple[type, str], Callable[[], str]] = {
-    (StoreDeliveryQueue, "claim"): lambda: _compiled(delivery_queue.DUE_HEADS),
-    (StoreTaskQueue, "claim_submissions"): lambda: SUBMISSIONS,
-    (StoreTaskQueue, "claim_polls"): lambda: POLLS,
-    (StoreTaskQueue, "sweep"): lambda: "SELECT 1 FROM tasks WHERE status = 'submitting'",
+    (SqlDeliveryQueue, "claim"): lambda: _compiled(delivery_queue.DUE_HEADS),
+    (SqlTaskQueue, "claim_submissions"): lambda: SUBMISSIONS,
+    (SqlTaskQueue, "claim_polls"): lambda: POLLS,
+    (SqlTaskQueue, "sweep"): lambda: "SELECT 1 FROM tasks WHERE status = 'submitting'",
     (StoreMemory, "run_times"): lambda: "SELECT 1 FROM run_times",
     (StoreMemory, "prune"): lambda: "SELECT 1 WHERE false",
 }
 """Questions that find nothing cost most of a run: a glance tells when they would. Faithful runs ask in full."""
 
 
-def _number(hand: Hand) -> int:
+def _number(hand: RunningDelivery) -> int:
     """Return the hash of a delivery in hand, which orders sets of them: else that went by addresses, and by chance."""
     return UUID(hand.claim.id).int
 
@@ -116,7 +116,7 @@ def stand_ins() -> Iterator[Errors]:
     before = structlog.get_config()
     with ExitStack() as stack:
         stack.enter_context(patch("service.storage.database.sqlite_engine", ENGINES.engine))
-        stack.enter_context(patch.object(Hand, "__hash__", _number))
+        stack.enter_context(patch.object(RunningDelivery, "__hash__", _number))
         for name in IN_THREADS:
             stack.enter_context(patch(name, _inline))
         for (owner, name), query in MAY_FIND.items():

@@ -11,11 +11,11 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.providers import open_upstream
-from service.runtime.bootstrap import Builder, Parts
-from service.runtime.ids import id_maker
-from service.runtime.process import CUT_OFF_AFTER, _app, _working
-from service.runtime.scheduler import Ticker
+from service.providers import open_provider
+from service.runtime.bootstrap import Application, ApplicationBuilder
+from service.runtime.ids import uuid7_factory
+from service.runtime.process import CUT_OFF_AFTER, _app, _running_jobs
+from service.runtime.scheduler import JobScheduler
 from service.storage import open_store
 from tests.simulation.callback_bursts import DrawnCrowd
 from tests.simulation.code_positions import watched
@@ -56,7 +56,7 @@ class Process:
         self.requests = 0
         self.dead = True
         self.app: ASGIApp | None = None
-        self.parts: Parts | None = None
+        self.parts: Application | None = None
         self.down_until = 0.0
         self._began_down = 0.0
 
@@ -95,12 +95,12 @@ class Process:
         async with AsyncExitStack() as stack:
             parts = await stack.enter_async_context(self._put_together())
             rounds = parts.rounds.all() if self._around.wakes else parts.rounds.receiving()
-            ticker = Ticker(rounds, parts.store.signals)
+            ticker = JobScheduler(rounds, parts.store.signals)
             self._scheduler = SimScheduler(
                 self._loop, self._around.interests, lambda: self.ahead, faithful=self._around.faithful
             )
             ticker._scheduler = self._scheduler  # type: ignore[assignment] # it stands in
-            unfit = await stack.enter_async_context(_working(parts, ticker, self._stop))
+            unfit = await stack.enter_async_context(_running_jobs(parts, ticker, self._stop))
             self.app = self._counted(_app(parts, "all", self._stop, unfit))
             self._around.network.serve(HOST, self)
             self._around.network.serve("service.test", self)
@@ -126,7 +126,7 @@ class Process:
             await asyncio.sleep(0.05)
 
     @asynccontextmanager
-    async def _put_together(self) -> AsyncIterator[Parts]:
+    async def _put_together(self) -> AsyncIterator[Application]:
         around, settings = self._around, self._around.settings
         line = Line(around.network, self)
         async with (
@@ -134,11 +134,11 @@ class Process:
             httpx.AsyncClient(transport=line, trust_env=False) as inside,
             httpx.AsyncClient(transport=line, trust_env=False, timeout=15) as outside,
         ):
-            builder = Builder(
+            builder = ApplicationBuilder(
                 settings=settings,
                 clock=self,
                 store=store,
-                upstream=open_upstream(
+                upstream=open_provider(
                     settings.provider,
                     client=inside,
                     base_url=settings.upstream_url,
@@ -148,7 +148,7 @@ class Process:
                 ),
                 handlers=around.handlers(),
                 jitter=self._jitter,
-                new_id=id_maker(lambda: int(self.now().timestamp() * 1000), self._bits),
+                new_id=uuid7_factory(lambda: int(self.now().timestamp() * 1000), self._bits),
             )
             self.parts = builder.parts(outside)
             if around.crowd:

@@ -11,12 +11,12 @@ from sqlalchemy import Integer, bindparam, select
 from service.domain import task as core_task
 from service.storage import attempt_results as outcomes
 from service.storage import delivery_queue, task_queue
-from service.storage.delivery_queue import StoreDeliveryQueue
-from service.storage.inbox import StoreInbox
+from service.storage.delivery_queue import SqlDeliveryQueue
+from service.storage.inbox import SqlInbox
 from service.storage.tables import IS_PENDING, deliveries
-from service.storage.task_intake import StoreIntake
-from service.storage.task_queue import StoreTaskQueue
-from service.storage.unit_of_work import StoreTransaction
+from service.storage.task_intake import SqlTaskIntake
+from service.storage.task_queue import SqlTaskQueue
+from service.storage.unit_of_work import SqlUnitOfWork
 
 
 def no_fencing() -> AbstractContextManager[Any]:
@@ -33,19 +33,19 @@ def no_fencing() -> AbstractContextManager[Any]:
 def lease_not_renewed() -> AbstractContextManager[Any]:
     """Let the leases of deliveries run out while their handlers work."""
 
-    async def renew(_self: StoreDeliveryQueue, claims: Mapping[str, int], **_: Any) -> set[str]:
+    async def renew(_self: SqlDeliveryQueue, claims: Mapping[str, int], **_: Any) -> set[str]:
         return set(claims)
 
-    return patch.object(StoreDeliveryQueue, "renew", renew)
+    return patch.object(SqlDeliveryQueue, "renew", renew)
 
 
 def submission_lease_not_renewed() -> AbstractContextManager[Any]:
     """Let the lease of a slow submission run out."""
 
-    async def renew(_self: StoreTaskQueue, claims: Mapping[Any, int], **_: Any) -> set[Any]:
+    async def renew(_self: SqlTaskQueue, claims: Mapping[Any, int], **_: Any) -> set[Any]:
         return set(claims)
 
-    return patch.object(StoreTaskQueue, "renew", renew)
+    return patch.object(SqlTaskQueue, "renew", renew)
 
 
 def replay_under_the_old_id() -> AbstractContextManager[Any]:
@@ -79,16 +79,16 @@ def sent_before_durable() -> AbstractContextManager[Any]:
         taken = {"status": core_task.Status.SUBMITTING, "submitted_at": given["now"]}
         return [replace(one, **taken, submission=one.submission + 1) for one in held]
 
-    return patch.object(StoreTaskQueue, "claim_submissions", claim)
+    return patch.object(SqlTaskQueue, "claim_submissions", claim)
 
 
 def inbox_not_kept() -> AbstractContextManager[Any]:
     """Take every callback for a new one, and keep none of them."""
 
-    async def admit(_self: StoreTransaction, entries: Any) -> list[str]:
+    async def admit(_self: SqlUnitOfWork, entries: Any) -> list[str]:
         return ["new" for _ in entries]
 
-    return patch.object(StoreTransaction, "admit", admit)
+    return patch.object(SqlUnitOfWork, "admit", admit)
 
 
 def drain_forgets_leases() -> AbstractContextManager[Any]:
@@ -97,7 +97,7 @@ def drain_forgets_leases() -> AbstractContextManager[Any]:
     async def release(_self: Any, _claims: Any, **_: Any) -> None:
         return None
 
-    return both(patch.object(StoreDeliveryQueue, "release", release), patch.object(StoreTaskQueue, "release", release))
+    return both(patch.object(SqlDeliveryQueue, "release", release), patch.object(SqlTaskQueue, "release", release))
 
 
 def retry_at_once() -> AbstractContextManager[Any]:
@@ -113,21 +113,21 @@ def retry_at_once() -> AbstractContextManager[Any]:
 
 def idempotency_ignored() -> AbstractContextManager[Any]:
     """Make a new task for a request that is repeated."""
-    whole = StoreIntake.add
+    whole = SqlTaskIntake.add
 
-    async def add(self: StoreIntake, task: Any, inputs: Any, _idempotency: Any) -> Any:
+    async def add(self: SqlTaskIntake, task: Any, inputs: Any, _idempotency: Any) -> Any:
         return await whole(self, task, inputs, None)
 
-    return patch.object(StoreIntake, "add", add)
+    return patch.object(SqlTaskIntake, "add", add)
 
 
 def unread_forgotten() -> AbstractContextManager[Any]:
     """Never look for callbacks that were kept to be recorded later."""
 
-    async def unread_since(_self: StoreInbox) -> None:
+    async def unread_since(_self: SqlInbox) -> None:
         return None
 
-    return patch.object(StoreInbox, "unread_since", unread_since)
+    return patch.object(SqlInbox, "unread_since", unread_since)
 
 
 def lease_with_the_wrong_fence() -> AbstractContextManager[Any]:
@@ -142,12 +142,12 @@ def lease_with_the_wrong_fence() -> AbstractContextManager[Any]:
 
 def delivery_lease_with_the_wrong_fence() -> AbstractContextManager[Any]:
     """Hand out the fence that a delivery had before it was claimed."""
-    whole = StoreDeliveryQueue.claim
+    whole = SqlDeliveryQueue.claim
 
-    async def claim(self: StoreDeliveryQueue, *args: Any, **given: Any) -> Any:
+    async def claim(self: SqlDeliveryQueue, *args: Any, **given: Any) -> Any:
         return [replace(claim, fence=claim.fence - 1) for claim in await whole(self, *args, **given)]
 
-    return patch.object(StoreDeliveryQueue, "claim", claim)
+    return patch.object(SqlDeliveryQueue, "claim", claim)
 
 
 def max_in_flight_ignored() -> AbstractContextManager[Any]:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from service.domain.ports.queues import AttemptResult, Outcome, Room
+from service.domain.ports.queues import AttemptResult, HandlerCapacity, Outcome
 from service.domain.ports.unit_of_work import DeliveryClaim
 from tests.stateful.lifecycle_rules import LifeMachine
 from tests.stateful.machine import MOMENT, which
@@ -27,7 +27,7 @@ class WholeMachine(LifeMachine):
         """Claim what is due: heads of lanes that are in nobody's hands, and all of them."""
         now = self.clock.now() + MOMENT
         due = self.model.due_heads(handler, now)
-        room = Room(names=(handler,), places=limit)
+        room = HandlerCapacity(names=(handler,), places=limit)
         claims = self.do(self.house.store.deliveries.claim([room], now=now, until=now + LEASE))
         found = {claim.id for claim in claims}
         assert len(found) == len(claims) == min(limit, len(due))

@@ -11,7 +11,7 @@ from hypothesis.stateful import precondition, rule
 from service.domain.artifact import Artifact
 from service.domain.errors import UnreadableBody
 from service.domain.task import Source, TaskId, UpstreamId
-from service.domain.task_update import Entry
+from service.domain.task_update import TaskUpdate
 from tests.stateful.machine import MOMENT, TaskMachine, which
 from tests.stateful.model import TaskModel
 from tests.stateful.worker_rules import ANSWERS, Claimed, answer, fact_of, hear_answer, hear_callback
@@ -103,7 +103,7 @@ class LifeMachine(TaskMachine):
         one = ended[number % len(ended)]
         upstream_id = UpstreamId(one.upstream_id) if one.upstream_id else None
         fact = fact_of(word, upstream_id)
-        self.do(self.house.record.add(Entry(task_id=TaskId(one.id), fact=fact, source=Source.POLL, poll=word)))
+        self.do(self.house.record.add(TaskUpdate(task_id=TaskId(one.id), fact=fact, source=Source.POLL, poll=word)))
 
     # ── callbacks ────────────────────────────────────────────────────────────
 

@@ -12,7 +12,7 @@ from service.domain.errors import Conflict
 from service.domain.ports.queues import Limits
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Status, Task, TaskId, UpstreamId
-from service.domain.task_update import Entry
+from service.domain.task_update import TaskUpdate
 from tests.stateful.invariants import check
 from tests.stateful.model import Model, TaskModel
 from tests.stateful.system_under_test import House, Rows
@@ -67,7 +67,7 @@ class TaskMachine(RuleBasedStateMachine):
             check(self.model, self.before, after, self.clock.now())
             self.before = after
 
-    def record(self, entry: Entry) -> None:
+    def record(self, entry: TaskUpdate) -> None:
         """Record an entry; a conclusion from a lease that was lost changes nothing."""
         stale = entry.ours_only and entry.fence != self.model.tasks[entry.task_id].fence
         before = self.books() if stale else NOTHING
@@ -220,5 +220,5 @@ class TaskMachine(RuleBasedStateMachine):
         assert {task.id for task in found} == lost
         for task in found:
             entry = reply(Claimed(task=task), "lost", None, now)
-            self.do(self.house.record.add(Entry(**(vars(entry) | {"only_if": Status.SUBMITTING}))))
+            self.do(self.house.record.add(TaskUpdate(**(vars(entry) | {"only_if": Status.SUBMITTING}))))
             hear_reply(self.model, entry, now)

@@ -7,19 +7,19 @@ from itertools import count
 
 from sqlalchemy import Table, select
 
-from service.callbacks.limits import Crowd
-from service.callbacks.receiver import Receive
-from service.deliveries.handler_slots import Places
+from service.callbacks.limits import BurstDetector
+from service.callbacks.receiver import CallbackReceiver
+from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.task_results import TaskResults
 from service.domain.event_routing import Subscription
-from service.domain.poll_planner import Plan
+from service.domain.poll_planner import PollPlanner
 from service.domain.task import EventType, Json
 from service.providers.callback_bodies import read_fact
 from service.storage import Store, open_store
 from service.storage.tables import attempts, deliveries, events, inbox, tasks
-from service.tasks.immediate_polls import Questions
-from service.tasks.recorder import Record
-from service.tasks.task_service import Desk, Terms
+from service.tasks.immediate_polls import ImmediatePolls
+from service.tasks.recorder import Recorder
+from service.tasks.task_service import TaskPolicy, TaskService
 from tests.support.no_egress_guard import any_address
 from tests.support.scripted_provider import TOKENS, Scripted
 from tests.support.task_loop import DEADLINE, HOUR, IN_DOUBT_FOR, LEASE, MINUTE, MovedClock
@@ -41,7 +41,7 @@ Rows = dict[str, list[Json]]
 """Every row of the tables that matter, by the table's name."""
 
 
-class AlwaysCrowded(Crowd):
+class AlwaysCrowded(BurstDetector):
     """Sends every callback through the inbox."""
 
     def joined(self, now: datetime) -> bool:
@@ -75,7 +75,7 @@ class House:
 
     def _open(self) -> None:
         self.store: Store = open_store(self.url)
-        plan = Plan(
+        plan = PollPlanner(
             poll_first=None,
             poll_max=5 * MINUTE,
             in_doubt_for=IN_DOUBT_FOR,
@@ -83,16 +83,16 @@ class House:
             lists=False,
             jitter=lambda: 0.0,
         )
-        self.record = Record(
+        self.record = Recorder(
             self.store.ledger,
             clock=self.clock,
             plan=plan,
-            places=Places((), lease=LEASE, ring=lambda: None),
-            questions=Questions(lease=LEASE),
+            places=HandlerSlots((), lease=LEASE, ring=lambda: None),
+            questions=ImmediatePolls(lease=LEASE),
             subscriptions=SUBSCRIPTIONS,
             new_id=self.new_id,
         )
-        self.receive = Receive(
+        self.receive = CallbackReceiver(
             self.record,
             self.store.inbox,
             tokens=TOKENS,
@@ -116,15 +116,17 @@ class House:
         return found
 
 
-def _desk(store: Store, record: Record, upstream: Scripted, clock: MovedClock, new_id: Callable[[], str]) -> Desk:
-    terms = Terms(
+def _desk(
+    store: Store, record: Recorder, upstream: Scripted, clock: MovedClock, new_id: Callable[[], str]
+) -> TaskService:
+    terms = TaskPolicy(
         provider="vtrix",
         task_deadline=DEADLINE,
         off_peak_deadline=49 * HOUR,
         handlers=frozenset({"log"}),
         refusal=any_address,
     )
-    return Desk(
+    return TaskService(
         intake=store.intake,
         inputs=store.inputs,
         library=store.library,

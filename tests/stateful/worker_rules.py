@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from service.domain.fact_json import fact_to_json
 from service.domain.task import Fact, Source, Status, Task, TaskError, UpstreamId, Usage
-from service.domain.task_update import SECOND_BILL, Entry
+from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate
 from service.tasks.poller import UNKNOWN
 from tests.stateful.model import ENDS, NOTHING_MADE, Model, TaskModel
 from tests.support.scripted_provider import VIDEO
@@ -40,10 +40,10 @@ def fact_of(status: str, upstream_id: UpstreamId | None) -> Fact:
     )
 
 
-def reply(claimed: Claimed, word: str, foreign: UpstreamId | None, now: datetime) -> Entry:
+def reply(claimed: Claimed, word: str, foreign: UpstreamId | None, now: datetime) -> TaskUpdate:
     """Return what a worker records about the reply to its submission."""
     task = claimed.task
-    ours = Entry(task_id=task.id, fact=_guess(Status.IN_DOUBT), fence=task.fence, ours_only=True)
+    ours = TaskUpdate(task_id=task.id, fact=_guess(Status.IN_DOUBT), fence=task.fence, ours_only=True)
     if word == "lost":
         return ours
     if word == "never_left":
@@ -51,10 +51,10 @@ def reply(claimed: Claimed, word: str, foreign: UpstreamId | None, now: datetime
     names = {"foreign": foreign or claimed.own_id, "refused": None}
     status = {"refused": "failed", "foreign": "in_progress"}.get(word, word)
     fact = fact_of(status, names.get(word, claimed.own_id))
-    return Entry(task_id=task.id, fact=fact, source=Source.SUBMIT, fence=task.fence, submission=task.submission)
+    return TaskUpdate(task_id=task.id, fact=fact, source=Source.SUBMIT, fence=task.fence, submission=task.submission)
 
 
-def hear_reply(model: Model, entry: Entry, now: datetime) -> None:
+def hear_reply(model: Model, entry: TaskUpdate, now: datetime) -> None:
     """Let the model take what was recorded about a reply."""
     one, fact = model.tasks[entry.task_id], entry.fact
     assert fact is not None
@@ -68,7 +68,7 @@ def hear_reply(model: Model, entry: Entry, now: datetime) -> None:
     one.give_back(entry.fence)
 
 
-def _hear_ours(one: TaskModel, entry: Entry, now: datetime, *, spoken_of: bool) -> None:
+def _hear_ours(one: TaskModel, entry: TaskUpdate, now: datetime, *, spoken_of: bool) -> None:
     """Let the model take a conclusion of a worker's own, which counts only while the task is in its hands.
 
     While an unread callback speaks of the task, it is neither given up nor queued again.
@@ -96,17 +96,17 @@ def _hear_word(model: Model, one: TaskModel, fact: Fact, *, reply: bool) -> None
         one.hear("in_doubt", guessed=True)
 
 
-def answer(claimed: Claimed, word: str, foreign: UpstreamId | None, now: datetime) -> Entry:
+def answer(claimed: Claimed, word: str, foreign: UpstreamId | None, now: datetime) -> TaskUpdate:
     """Return what a worker records about an answer to its question."""
     task = claimed.task
     asked = task.upstream_id or task.hinted_id or claimed.own_id
-    plain = Entry(task_id=task.id, fence=task.fence, expires=True)
+    plain = TaskUpdate(task_id=task.id, fence=task.fence, expires=True)
     if word == "nothing":
         return plain
     if word in {"given_up", "again"}:
         guess = replace(_guess(Status.FAILED), error=UNKNOWN) if word == "given_up" else _guess(Status.QUEUED)
         ours = replace(plain, fact=guess, ours_only=True, poll="not found")
-        return replace(ours, due_at=now, warning=SECOND_BILL) if word == "again" else ours
+        return replace(ours, due_at=now, warning=RESUBMITTED_WARNING) if word == "again" else ours
     if word == "believed":
         fact = replace(DONE, unconfirmed=True)
         assert fact_to_json(fact)["status"] == "completed"
@@ -117,7 +117,7 @@ def answer(claimed: Claimed, word: str, foreign: UpstreamId | None, now: datetim
     return replace(plain, fact=told, source=Source.POLL, poll=told.status.value)
 
 
-def hear_answer(model: Model, entry: Entry, now: datetime) -> None:
+def hear_answer(model: Model, entry: TaskUpdate, now: datetime) -> None:
     """Let the model take what was recorded about an answer."""
     one = model.tasks[entry.task_id]
     if entry.ours_only:

@@ -5,8 +5,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from service.domain.blob import Input
-from service.domain.ports.queues import AttemptResult, Limits, Outcome, Room
+from service.domain.blob import Blob
+from service.domain.ports.queues import AttemptResult, HandlerCapacity, Limits, Outcome
 from service.domain.ports.unit_of_work import DeliveryClaim, DeliveryRow, EventRow, InboxEntry
 from service.domain.task import EventType, Status, Task, TaskId, UpstreamId
 from service.storage import Store
@@ -34,9 +34,9 @@ def a_task(task_id: str = "t1", **changes: Any) -> Task:
     return replace(task, **changes)
 
 
-def an_input(place: str = "images.0", data: bytes = b"pixels") -> Input:
+def an_input(place: str = "images.0", data: bytes = b"pixels") -> Blob:
     """Return a blob."""
-    return Input(place=place, media_type="image/png", sha256="ab" * 32, data=data)
+    return Blob(place=place, media_type="image/png", sha256="ab" * 32, data=data)
 
 
 def an_entry(digest: str = "d1", **changes: Any) -> InboxEntry:
@@ -98,7 +98,7 @@ async def add_deliveries(store: Store, *handlers: str, events: Sequence[str] = (
 
 async def claim_deliveries(store: Store, *names: str, now: datetime = NOW, limit: int = 100) -> list[DeliveryClaim]:
     """Claim what is due for the handler with `names`, `log` by default."""
-    room = Room(names=names or ("log",), places=limit)
+    room = HandlerCapacity(names=names or ("log",), places=limit)
     return await store.deliveries.claim([room], now=now, until=now + LEASE)
 
 

@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 
 from service.deliveries.attempt import LEAST_ATTEMPTS
-from service.deliveries.dispatcher import Dispatch
+from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.handler_api import Event, Handler, Tools
-from service.deliveries.handler_slots import Places
+from service.deliveries.handler_slots import HandlerSlots
 from service.domain.ports.tasks import DeliveryView
 from service.domain.task import TaskId
 from service.storage import Store
@@ -28,14 +28,14 @@ class Crew:
     open_store: OpenStore
     clock: MovedClock = field(default_factory=lambda: MovedClock(NOW))
     seen: list[str] = field(default_factory=list)
-    members: list[Dispatch] = field(default_factory=list)
+    members: list[Dispatcher] = field(default_factory=list)
 
-    def hire(self, *handlers: Handler) -> Dispatch:
+    def hire(self, *handlers: Handler) -> Dispatcher:
         """Return one more dispatch, as in another process."""
         store = self.open_store()
-        member = Dispatch(
+        member = Dispatcher(
             store.deliveries,
-            Places(handlers, lease=LEASE, ring=lambda: store.signals.ring("dispatch")),
+            HandlerSlots(handlers, lease=LEASE, ring=lambda: store.signals.ring("dispatch")),
             lambda _claim, _handler: tools(),
             self.clock,
             schedule=SCHEDULE,

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from service.domain.ports.queues import Room
+from service.domain.ports.queues import HandlerCapacity
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.task import TaskId
 from service.storage import Store
@@ -21,7 +21,7 @@ async def _add(store: Store, client: str, count: int, handler: str = "webhook", 
 
 
 async def _claim(store: Store, places: int, *, past_served: bool = True, **held: int) -> list[DeliveryClaim]:
-    room = Room(names=("webhook", "hook"), places=places, held=held, past_served=past_served)
+    room = HandlerCapacity(names=("webhook", "hook"), places=places, held=held, past_served=past_served)
     return await store.deliveries.claim([room], now=NOW + SECOND, until=NOW + LEASE)
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from service.domain.poll_schedule import Heard
+from service.domain.poll_schedule import CallbackStats
 from service.domain.ports.unit_of_work import PollRow, RunTime
 from service.domain.task import Status, TaskId
 from service.storage import Store
@@ -88,13 +88,13 @@ async def test_newest_run_times_of_each_bucket(store: Store) -> None:
 
 async def test_newest_callbacks_are_counted(store: Store) -> None:
     """Of the newest samples of all buckets it is told how many there are, and how many were not called back."""
-    assert await store.memory.heard(newest=5) == Heard(count=0, lost=0)
+    assert await store.memory.heard(newest=5) == CallbackStats(count=0, lost=0)
     samples = [RunTime(bucket=f"b{n % 2}", seconds=n, called_back=n != 7, at=NOW - n * SECOND) for n in range(10)]
     async with store.ledger.transaction() as transaction:
         await transaction.learn(samples)
-    assert await store.memory.heard(newest=3) == Heard(count=3, lost=1)
-    assert await store.memory.heard(newest=2) == Heard(count=2, lost=0)
-    assert await store.memory.heard(newest=99) == Heard(count=10, lost=1)
+    assert await store.memory.heard(newest=3) == CallbackStats(count=3, lost=1)
+    assert await store.memory.heard(newest=2) == CallbackStats(count=2, lost=0)
+    assert await store.memory.heard(newest=99) == CallbackStats(count=10, lost=1)
 
 
 async def _fill(store: Store) -> None:

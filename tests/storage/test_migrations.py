@@ -15,7 +15,7 @@ from sqlalchemy import Connection, text
 from service.domain.errors import BadSetting, SchemaBehind
 from service.domain.ports.tasks import TaskFilter
 from service.storage import Store, migrate, open_store
-from service.storage.health import StoreHealth
+from service.storage.health import SqlHealth
 from service.storage.migrate import HEAD, MIGRATIONS
 from service.storage.tables import metadata
 from tests.storage.builders import NOW, a_task
@@ -77,7 +77,7 @@ async def test_newer_schema_is_ready_for_who_runs_already(store: Store) -> None:
     async with store._database.writing() as write:
         await write.connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     assert await store.health.ready() is None
-    said = await StoreHealth(store._database).ready()
+    said = await SqlHealth(store._database).ready()
     assert said == f"the database has schema 9999, this code knows {HEAD} at most: start the newer release"
 
 

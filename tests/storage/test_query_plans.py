@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from service.domain.ports.queues import Limits, Room
+from service.domain.ports.queues import HandlerCapacity, Limits
 from service.domain.ports.tasks import TaskFilter
 from service.domain.task import TaskId
 from service.storage import Store
@@ -29,7 +29,7 @@ async def _finish(store: Store) -> None:
 
 
 async def _claim_past_the_served(store: Store) -> None:
-    room = Room(names=("webhook",), places=5, held={"anna": 5})
+    room = HandlerCapacity(names=("webhook",), places=5, held={"anna": 5})
     await store.deliveries.claim([room], now=NOW, until=NOW)
 
 

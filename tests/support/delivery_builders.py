@@ -9,11 +9,11 @@ from typing import Any
 
 import httpx
 
-from service.deliveries.dispatcher import Dispatch
+from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.handler_api import Event, Handle, Handler, Tools
-from service.deliveries.handler_slots import Places
+from service.deliveries.handler_slots import HandlerSlots
 from service.domain.artifact import Artifact
-from service.domain.ports.queues import AttemptResult, Room
+from service.domain.ports.queues import AttemptResult, HandlerCapacity
 from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim, EventRow
 from service.domain.task import EventType, Json, TaskId
@@ -152,7 +152,7 @@ class Queue:
         self.rows[claim.id] = Row(claim=claim, due_at=NOW)
         return claim.id
 
-    async def claim(self, rooms: Sequence[Room], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
+    async def claim(self, rooms: Sequence[HandlerCapacity], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
         """Lease what is due; waits while `held` is cleared."""
         self.claiming.set()
         await self.held.wait()
@@ -164,10 +164,10 @@ class Queue:
         row.leased_until, row.fence = until, row.fence + 1
         return replace(row.claim, fence=row.fence, attempt=row.attempts + 1, abandoned=abandoned)
 
-    def _due(self, room: Room, now: datetime) -> list[Row]:
+    def _due(self, room: HandlerCapacity, now: datetime) -> list[Row]:
         mine = [row for row in self.rows.values() if row.claim.handler in room.names]
         shares = room.shares()
-        return [row for row in mine if self._free(row, now) and shares.take(row.claim.sharer)]
+        return [row for row in mine if self._free(row, now) and shares.take(row.claim.share_owner)]
 
     def _free(self, row: Row, now: datetime) -> bool:
         return row.status == "pending" and row.due_at <= now and (row.leased_until is None or row.leased_until <= now)
@@ -261,8 +261,8 @@ class Stage:
     queue: Queue
     clock: MovedClock
     bell: Bell
-    places: Places
-    dispatch: Dispatch
+    places: HandlerSlots
+    dispatch: Dispatcher
 
     async def run_once(self) -> int:
         """Run one round, wait until nothing is in hand, and return how many were started."""
@@ -281,7 +281,7 @@ def stage(
 ) -> Stage:
     """Return a dispatch of `handlers`."""
     queue, clock, bell = Queue(), clock or MovedClock(), Bell()
-    places = Places(handlers, lease=lease, ring=lambda: bell.ring("dispatch"))
+    places = HandlerSlots(handlers, lease=lease, ring=lambda: bell.ring("dispatch"))
     given: dict[str, Any] = {"schedule": SCHEDULE, "jitter": lambda: 0.0}
-    dispatch = Dispatch(queue, places, lambda _claim, _handler: make_tools(), clock, **(given | changes))
+    dispatch = Dispatcher(queue, places, lambda _claim, _handler: make_tools(), clock, **(given | changes))
     return Stage(queue=queue, clock=clock, bell=bell, places=places, dispatch=dispatch)

@@ -5,16 +5,16 @@ from typing import Any
 
 import httpx
 
-from service.domain.ports.provider import Order
+from service.domain.ports.provider import ProviderRequest
 from service.providers import Vidu, Vtrix
 
 KEY = "sk-very-secret"
 Reply = Callable[[httpx.Request], httpx.Response]
 
 
-def order(**params: Any) -> Order:
+def order(**params: Any) -> ProviderRequest:
     """Return an order for the one model, with tokens."""
-    return Order(
+    return ProviderRequest(
         model="viduq2_pro_reference",
         params={"prompt": "a cat", **params},
         payload="token-1",

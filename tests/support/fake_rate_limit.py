@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from service.domain.ports.provider import Order
+from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Fact, Status, UpstreamId
-from service.providers.rate_limited import Paced
+from service.providers.rate_limited import RateLimitedClient
 
 ID = UpstreamId("1")
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
@@ -46,7 +46,7 @@ class Double:
             raise step
         return FACT
 
-    async def create(self, order: Order) -> Fact:  # noqa: ARG002 - the port
+    async def create(self, order: ProviderRequest) -> Fact:  # noqa: ARG002 - the port
         """Answer a submission."""
         return await self._answer("create")
 
@@ -68,12 +68,12 @@ class Double:
         return [round(at, 3) for at, _ in self.asked]
 
 
-def paced(double: Double, *, rate: float = 1000.0, concurrency: int = 100, large: int = 100) -> Paced:
+def paced(double: Double, *, rate: float = 1000.0, concurrency: int = 100, large: int = 100) -> RateLimitedClient:
     """Return a budget around the double."""
-    return Paced(double, rate=rate, concurrency=concurrency, large=large)
+    return RateLimitedClient(double, rate=rate, concurrency=concurrency, large=large)
 
 
-async def fetches(budget: Paced, count: int) -> list[Fact | BaseException]:
+async def fetches(budget: RateLimitedClient, count: int) -> list[Fact | BaseException]:
     """Ask `count` times at once."""
     asked = (budget.fetch(UpstreamId(str(number))) for number in range(count))
     return await asyncio.gather(*asked, return_exceptions=True)

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from service.domain.errors import ReplyLost, StoreUnavailable, UnknownTask
-from service.domain.ports.provider import Order
-from service.domain.ports.unit_of_work import LedgerTransaction
+from service.domain.ports.provider import ProviderRequest
+from service.domain.ports.unit_of_work import UnitOfWork
 from service.domain.task import Fact, Json, Status, TaskId, UpstreamId, Usage
 from service.domain.tokens import Tokens
 from service.storage import Store
@@ -20,7 +20,7 @@ VIDEO: Json = {"type": "video", "url": "https://files.example/film.mp4"}
 DONE = Fact(status=Status.COMPLETED, output=(VIDEO,), usage=Usage(cost="0.35"))
 
 Step = Exception | Fact
-Hook = Callable[[Order, UpstreamId], Awaitable[None]]
+Hook = Callable[[ProviderRequest, UpstreamId], Awaitable[None]]
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Scripted:
     cancels: deque[Exception] = field(default_factory=deque)
     books: dict[UpstreamId, Fact] = field(default_factory=dict)
     payloads: dict[str, UpstreamId] = field(default_factory=dict)
-    orders: list[Order] = field(default_factory=list)
+    orders: list[ProviderRequest] = field(default_factory=list)
     bills: Counter[TaskId] = field(default_factory=Counter)
     asked: list[UpstreamId] = field(default_factory=list)
     canceled: list[UpstreamId] = field(default_factory=list)
@@ -67,7 +67,7 @@ class Scripted:
             raise self.unprepared
         return nullcontext()
 
-    async def create(self, order: Order, *, leaving: Callable[[], None] | None = None) -> Fact:
+    async def create(self, order: ProviderRequest, *, leaving: Callable[[], None] | None = None) -> Fact:
         """Carry out a submission, or do what the script says."""
         await self._held_by(self.gate)
         if leaving:
@@ -84,7 +84,7 @@ class Scripted:
             raise step
         return replace(self.books[upstream_id], upstream_id=None) if self.nameless else self.books[upstream_id]
 
-    def _carry_out(self, order: Order, step: Step) -> UpstreamId:
+    def _carry_out(self, order: ProviderRequest, step: Step) -> UpstreamId:
         upstream_id = UpstreamId(f"up{len(self.payloads) + 1}")
         self.bills[TOKENS.read_payload_token(order.payload).task_id] += 1
         self.payloads[order.payload] = upstream_id
@@ -147,7 +147,7 @@ class CountingLedger:
         return self._awaited.setdefault(which, asyncio.Event())
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[LedgerTransaction]:
+    async def transaction(self) -> AsyncIterator[UnitOfWork]:
         """Begin a transaction of the store."""
         self.transactions += 1
         self.number(self.transactions).set()
@@ -157,7 +157,7 @@ class CountingLedger:
             yield transaction
 
 
-def token_of(order: Order) -> str:
+def token_of(order: ProviderRequest) -> str:
     """Return the token in an order's callback address."""
     assert order.callback_url is not None
     return order.callback_url.rpartition("/")[2]

@@ -9,28 +9,28 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from service.callbacks.receiver import Receive
+from service.callbacks.receiver import CallbackReceiver
 from service.deliveries.handler_api import Handler
-from service.deliveries.handler_slots import Places
+from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.task_results import TaskResults
 from service.domain.callback import Verifier
 from service.domain.errors import ReplyLost
 from service.domain.event_routing import Subscription
 from service.domain.notify import WhyNotDialled
-from service.domain.poll_planner import Plan
-from service.domain.ports.provider import PacedUpstream
+from service.domain.poll_planner import PollPlanner
+from service.domain.ports.provider import RateLimitedProvider
 from service.domain.ports.queues import Limits
 from service.domain.task import EventType, Json, Task, TaskId
 from service.providers.callback_bodies import read_fact
-from service.providers.rate_limited import Paced
-from service.runtime.ids import id_maker
+from service.providers.rate_limited import RateLimitedClient
+from service.runtime.ids import uuid7_factory
 from service.storage import Store, open_store
-from service.tasks.immediate_polls import Questions
+from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.new_task import NewTask
-from service.tasks.poller import Reconcile, ReconcileTerms
-from service.tasks.recorder import Record
-from service.tasks.submitter import Submit, SubmitTerms
-from service.tasks.task_service import Desk, Terms
+from service.tasks.poller import Poller, PollerConfig
+from service.tasks.recorder import Recorder
+from service.tasks.submitter import Submitter, SubmitterConfig
+from service.tasks.task_service import TaskPolicy, TaskService
 from tests.support.database_copies import database
 from tests.support.no_egress_guard import any_address
 from tests.support.scripted_provider import TOKENS, CountingLedger, Scripted, token_of
@@ -88,11 +88,11 @@ class Loop:
 
     def __init__(self, store: Store, clock: MovedClock, upstream: Scripted, options: Options) -> None:
         self.store, self.clock, self.upstream, self.options = store, clock, upstream, options
-        paced = Paced(upstream, rate=options.rate, concurrency=16) if options.rate else upstream
-        self.paced: PacedUpstream = paced
-        self.tokens, self.new_id = TOKENS, id_maker()
+        paced = RateLimitedClient(upstream, rate=options.rate, concurrency=16) if options.rate else upstream
+        self.paced: RateLimitedProvider = paced
+        self.tokens, self.new_id = TOKENS, uuid7_factory()
         self.ledger = CountingLedger(store)
-        self.plan = Plan(
+        self.plan = PollPlanner(
             poll_first=None,
             poll_max=5 * MINUTE,
             in_doubt_for=IN_DOUBT_FOR,
@@ -100,9 +100,9 @@ class Loop:
             lists=upstream.lists,
             jitter=lambda: 0.0,
         )
-        self.places = Places(options.crew, lease=options.lease, ring=lambda: store.signals.ring("dispatch"))
-        self.questions = Questions(lease=options.lease)
-        self.record = Record(
+        self.places = HandlerSlots(options.crew, lease=options.lease, ring=lambda: store.signals.ring("dispatch"))
+        self.questions = ImmediatePolls(lease=options.lease)
+        self.record = Recorder(
             self.ledger,
             clock=clock,
             plan=self.plan,
@@ -111,7 +111,7 @@ class Loop:
             subscriptions=_subscriptions(options),
             new_id=self.new_id,
         )
-        self.receive = Receive(
+        self.receive = CallbackReceiver(
             self.record,
             store.inbox,
             tokens=TOKENS,
@@ -123,15 +123,15 @@ class Loop:
         self.results = TaskResults(library=store.library, upstream=upstream, record=self.record)
         self.desk, self.submit, self.reconcile = self._desk(), self._submit(), self._reconcile()
 
-    def _desk(self) -> Desk:
-        terms = Terms(
+    def _desk(self) -> TaskService:
+        terms = TaskPolicy(
             provider="vtrix",
             task_deadline=DEADLINE,
             off_peak_deadline=49 * HOUR,
             handlers=frozenset(self.options.handlers),
             refusal=self.options.refusal,
         )
-        return Desk(
+        return TaskService(
             intake=self.store.intake,
             inputs=self.store.inputs,
             library=self.store.library,
@@ -143,8 +143,8 @@ class Loop:
             new_id=self.new_id,
         )
 
-    def _submit(self) -> Submit:
-        return Submit(
+    def _submit(self) -> Submitter:
+        return Submitter(
             queue=self.store.tasks,
             inputs=self.store.inputs,
             record=self.record,
@@ -152,7 +152,7 @@ class Loop:
             tokens=TOKENS,
             clock=self.clock,
             signals=self.store.signals,
-            terms=SubmitTerms(
+            terms=SubmitterConfig(
                 public_url=self.options.public_url,
                 lease=self.options.lease,
                 concurrency=self.options.concurrency,
@@ -161,8 +161,8 @@ class Loop:
             jitter=lambda: 0.0,
         )
 
-    def _reconcile(self) -> Reconcile:
-        return Reconcile(
+    def _reconcile(self) -> Poller:
+        return Poller(
             queue=self.store.tasks,
             memory=self.store.memory,
             record=self.record,
@@ -171,7 +171,7 @@ class Loop:
             tokens=TOKENS,
             clock=self.clock,
             signals=self.store.signals,
-            terms=ReconcileTerms(
+            terms=PollerConfig(
                 lease=self.options.lease,
                 concurrency=self.options.concurrency,
                 resubmit_in_doubt=self.options.resubmit_in_doubt,

@@ -2,20 +2,20 @@
 
 import asyncio
 
-from service.concurrency.lease_pool import Hands
-from service.deliveries.dispatcher import Dispatch
-from service.tasks.poller import Reconcile
-from service.tasks.submitter import Submit
+from service.concurrency.lease_pool import LeasePool
+from service.deliveries.dispatcher import Dispatcher
+from service.tasks.poller import Poller
+from service.tasks.submitter import Submitter
 
 
-async def ended(part: Submit | Reconcile | Dispatch | Hands[str]) -> None:
+async def ended(part: Submitter | Poller | Dispatcher | LeasePool[str]) -> None:
     """Return once nothing is in hand."""
     while tasks := _in_hand(part):
         await asyncio.wait(tasks)
         await asyncio.sleep(0)  # those that end just now are still to be taken off the list
 
 
-def _in_hand(part: Submit | Reconcile | Dispatch | Hands[str]) -> list[asyncio.Task[None]]:
-    if isinstance(part, Dispatch):
+def _in_hand(part: Submitter | Poller | Dispatcher | LeasePool[str]) -> list[asyncio.Task[None]]:
+    if isinstance(part, Dispatcher):
         return [hand.task for hand in part._hands if hand.task]
-    return list(part._running if isinstance(part, Hands) else part._hands._running)
+    return list(part._running if isinstance(part, LeasePool) else part._hands._running)

@@ -7,7 +7,7 @@ from pathlib import Path
 from service.domain.callback import callback_digest
 from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task import TaskId
-from service.domain.tokens import Claim, Tokens
+from service.domain.tokens import TokenClaims, Tokens
 from service.storage import open_store
 from tests.acceptance.environment import SECRET, Service
 from tests.acceptance.processes import Json, Town, until
@@ -23,7 +23,7 @@ def end_of(task: Json) -> bytes:
 
 async def keep_unread(database_url: str, task: Json, body: bytes) -> None:
     """Keep a callback as today's release does in a crowd: durable and answered, not recorded yet."""
-    claim = Claim(task_id=TaskId(task["id"]), submission=1)
+    claim = TokenClaims(task_id=TaskId(task["id"]), submission=1)
     row = InboxEntry(
         task_id=claim.task_id,
         submission=claim.submission,

@@ -7,8 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.api.query_params import Query
-from service.api.responses import json_answer
+from service.api.query_params import QueryParams
+from service.api.responses import json_response
 from service.api.routing import route
 
 
@@ -24,8 +24,8 @@ class OpenApi:
 
     async def show(self, request: Request) -> Response:
         """Show the document; the first call builds it, in a thread."""
-        Query(request).done()
-        return json_answer(await run_sync(self._document))
+        QueryParams(request).done()
+        return json_response(await run_sync(self._document))
 
     def _document(self) -> dict[str, Any]:
         from service.api.openapi.document import document  # noqa: PLC0415 - it loads pydantic, which only this needs

@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 import click
 
-from service.cli import EXIT_FAILED, Wrong
+from service.cli import EXIT_FAILED, UsageError
 from service.cli.media_options import media
 
 PROMPT = "A boomerang turns over the evening hills and comes back to the hand that threw it."
@@ -39,13 +39,13 @@ def demo(
     """
     missing = [name for module, name in EXTRAS.items() if find_spec(module) is None]
     if missing:
-        raise Wrong(
+        raise UsageError(
             f"the demo draws and plays real media and lacks {' and '.join(missing)}; "
             "the extra `media` is missing; pip install -r requirements.txt brings it"
         )
     for kind, given in (("image", image), ("video", (video,) if video else ())):
         media(kind, [str(path) for path in given])  # a wrong file is told before anything starts
-    from service.cli.demo.run import Plan, tell  # noqa: PLC0415 - needs the extra
+    from service.cli.demo.run import Plan, run_demo  # noqa: PLC0415 - needs the extra
 
     plan = Plan(
         prompt=prompt,
@@ -55,5 +55,5 @@ def demo(
         stay=stay,
         directory=directory.resolve(),
     )
-    if not anyio.run(tell, plan):
+    if not anyio.run(run_demo, plan):
         raise click.exceptions.Exit(EXIT_FAILED)

@@ -21,7 +21,7 @@ from starlette.routing import Route
 from service.api.server import listen, serving
 from service.cli.api_client import Client
 from service.runtime.config.settings import ensure_secret_keys, load_settings
-from service.runtime.log_config import configure_logs
+from service.runtime.log_config import configure_logging
 from service.runtime.process import running
 from service.sandbox import Sandbox, Switches
 
@@ -32,7 +32,7 @@ RUN_SECONDS = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class DemoEnvironment:
     """What runs: the service behind its client, what the receiver heard, and the address of the stand-in upstream."""
 
     client: Client
@@ -81,7 +81,7 @@ def _fits(verifier: Webhook, body: bytes, request: Request) -> bool:
 
 
 @asynccontextmanager
-async def staged(directory: Path, *, lose_callbacks: bool) -> AsyncIterator[Stage]:
+async def staged(directory: Path, *, lose_callbacks: bool) -> AsyncIterator[DemoEnvironment]:
     """Run everything within the block, with a fresh database in `directory`."""
     _clear(directory)
     key = secrets.token_urlsafe()
@@ -99,7 +99,7 @@ async def staged(directory: Path, *, lose_callbacks: bool) -> AsyncIterator[Stag
         receiver.trust(settings.webhook_secrets)
         url = await stack.enter_async_context(running(settings, host=HOST, port=port))
         client = await stack.enter_async_context(Client(url))
-        yield Stage(client=client, receiver=receiver, upstream_url=upstream_url, directory=directory)
+        yield DemoEnvironment(client=client, receiver=receiver, upstream_url=upstream_url, directory=directory)
 
 
 def _environ(
@@ -141,7 +141,7 @@ def _logging_to(path: Path) -> Iterator[None]:
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
     with path.open("w", encoding="utf-8") as file:
-        configure_logs("json", "info")
+        configure_logging("json", "info")
         (handler,) = root.handlers
         if isinstance(handler, logging.StreamHandler):
             handler.setStream(file)

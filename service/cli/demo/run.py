@@ -12,8 +12,8 @@ import anyio
 from rich.console import Console
 from rich.text import Text
 
-from service.cli import Failed, Wrong
-from service.cli.demo.environment import HANDLERS, Stage, staged
+from service.cli import CommandFailed, UsageError
+from service.cli.demo.environment import HANDLERS, DemoEnvironment, staged
 from service.cli.demo.sample_media import draw_images, play
 from service.cli.media_options import media
 from service.cli.output import clean, console
@@ -39,7 +39,7 @@ class Plan:
     directory: Path
 
 
-class Story:
+class DemoOutput:
     """Tells one step a line, with its mark; plain where there is no terminal."""
 
     def __init__(self, out: Console) -> None:
@@ -66,9 +66,9 @@ class Story:
         self.out.print(line + Text(clean(text)), soft_wrap=True)
 
 
-async def tell(plan: Plan) -> bool:
+async def run_demo(plan: Plan) -> bool:
     """Run the demo; return whether everything held."""
-    story = Story(console())
+    story = DemoOutput(console())
     story.say("Boomerang: one task from a prompt to a kept video, on this machine only.")
     story.say()
     started = time.monotonic()
@@ -78,9 +78,9 @@ async def tell(plan: Plan) -> bool:
         try:
             with anyio.fail_after(TASK_SECONDS + HANDLER_SECONDS):
                 film = await _play_through(story, stage, plan)
-        except (Failed, TimeoutError) as error:
+        except (CommandFailed, TimeoutError) as error:
             story.fail("stopped", getattr(error, "message", "") or "it took too long")
-            if not isinstance(error, Wrong):
+            if not isinstance(error, UsageError):
                 story.say(f"\nThe log is in {shown(plan.directory / 'boomerang.log')}")
             return False
         story.say(f"\nDone in {time.monotonic() - started:.0f} s. The video: {shown(film)}")
@@ -89,19 +89,21 @@ async def tell(plan: Plan) -> bool:
     return True
 
 
-async def _play_through(story: Story, stage: Stage, plan: Plan) -> Path:
+async def _play_through(story: DemoOutput, stage: DemoEnvironment, plan: Plan) -> Path:
     """Take one task through the loop; return where its video is kept. Raises Failed with what did not hold."""
     task = await stage.client.submit(await _order(story, plan))
     story.step("submitted", f"{task['id']} is safely written down")
     task = await follow(lambda seconds: stage.client.task(task["id"], wait=seconds), out=story.out)
     if task["status"] != "completed":
-        raise Failed(f"the task is {task['status']}: {(task.get('error') or {}).get('message', 'no reason given')}")
+        raise CommandFailed(
+            f"the task is {task['status']}: {(task.get('error') or {}).get('message', 'no reason given')}"
+        )
     await _tell_how_it_settled(story, stage, task, lose_callbacks=plan.lose_callbacks)
     await _tell_handlers(story, stage, task["id"])
     return await _tell_film(story, await stage.client.task(task["id"]))
 
 
-async def _order(story: Story, plan: Plan) -> Json:
+async def _order(story: DemoOutput, plan: Plan) -> Json:
     if plan.images:
         images, told = list(plan.images), "yours"
     else:
@@ -114,7 +116,7 @@ async def _order(story: Story, plan: Plan) -> Json:
     return {"model": MODEL, "params": params, "metadata": {"from": "boomerang demo"}}
 
 
-async def _tell_how_it_settled(story: Story, stage: Stage, task: Json, *, lose_callbacks: bool) -> None:
+async def _tell_how_it_settled(story: DemoOutput, stage: DemoEnvironment, task: Json, *, lose_callbacks: bool) -> None:
     history = await stage.client.history(task["id"])
     callbacks = sum(row["kind"] == "callback" and row.get("verdict") == "accepted" for row in history)
     polls = sum(row["kind"] == "poll" for row in history)
@@ -124,30 +126,32 @@ async def _tell_how_it_settled(story: Story, stage: Stage, task: Json, *, lose_c
         story.step("callback", f"came {_times(callbacks)}; tokens verified, outcome confirmed")
     expected = "poll" if lose_callbacks else "callback"
     if task["settled_by"] != expected or bool(callbacks) == lose_callbacks:
-        raise Failed(f"the task was settled by {task['settled_by']}, not by {expected}; {callbacks} callbacks came")
+        raise CommandFailed(
+            f"the task was settled by {task['settled_by']}, not by {expected}; {callbacks} callbacks came"
+        )
     cost = (task.get("usage") or {}).get("cost")
     story.step(
         "settled", f"{task['status']}, by {task['settled_by']}" + (f", for {cost} USD (pretended)" if cost else "")
     )
 
 
-async def _tell_handlers(story: Story, stage: Stage, task_id: str) -> None:
+async def _tell_handlers(story: DemoOutput, stage: DemoEnvironment, task_id: str) -> None:
     for event in ("task.completed", "artifact.stored"):
         try:
             await stage.receiver.hear(event, seconds=HANDLER_SECONDS)
         except TimeoutError:
-            raise Failed(f"the webhook for {event} did not come; {await _dead(stage)}") from None
+            raise CommandFailed(f"the webhook for {event} did not come; {await _dead(stage)}") from None
     if stage.receiver.refused:
-        raise Failed(f"{stage.receiver.refused} webhooks were not signed as they should be")
+        raise CommandFailed(f"{stage.receiver.refused} webhooks were not signed as they should be")
     runs = await _runs(stage, task_id)
     for handler in HANDLERS:
         if not runs.get(handler):
-            raise Failed(f"the handler {handler} delivered nothing; {await _dead(stage)}")
+            raise CommandFailed(f"the handler {handler} delivered nothing; {await _dead(stage)}")
     story.step("log", f"handled {_times(runs['log'], 'event')}")
     story.step("webhook", f"received {_times(len(stage.receiver.events), 'event')}, every signature verified")
 
 
-async def _runs(stage: Stage, task_id: str) -> dict[str, int]:
+async def _runs(stage: DemoEnvironment, task_id: str) -> dict[str, int]:
     """Return how many deliveries each handler has finished, once none is pending or time is up."""
     for _ in range(HANDLER_SECONDS * 10):
         rows = [row for row in await stage.client.history(task_id) if row["kind"] == "delivery"]
@@ -158,27 +162,27 @@ async def _runs(stage: Stage, task_id: str) -> dict[str, int]:
     return {handler: done.count(handler) for handler in done}
 
 
-async def _dead(stage: Stage) -> str:
+async def _dead(stage: DemoEnvironment) -> str:
     found = (await stage.client.deliveries(status="dead"))["data"]
     told = "; ".join(f"{each['handler']}: {each['last_error']}" for each in found)
     return told or "no delivery has failed for good"
 
 
-async def _tell_film(story: Story, task: Json) -> Path:
+async def _tell_film(story: DemoOutput, task: Json) -> Path:
     address = next((item["archived_url"] for item in task["output"] if item.get("archived_url")), None)
     if address is None:
-        raise Failed("the task names no archived video")
+        raise CommandFailed("the task names no archived video")
     path = Path(url2pathname(urlsplit(address).path))
     try:
         film = await anyio.to_thread.run_sync(play, path)
     except ValueError as error:
-        raise Failed(str(error)) from error
+        raise CommandFailed(str(error)) from error
     story.step("archive", f"{path.name}, {film.bytes / 1000:,.0f} kB")
     story.step("plays", f"{film.width}x{film.height}, {film.seconds:.1f} s, all {film.frames} frames decoded")
     return path
 
 
-async def _stay(story: Story, stage: Stage) -> None:
+async def _stay(story: DemoOutput, stage: DemoEnvironment) -> None:
     story.say(f"\nStill running; Ctrl-C ends it. API: {stage.client.url}/v1/tasks")
     story.say(f"Try: boomerang submit --wait --url {stage.client.url} --prompt 'A walk' --image FILE")
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:

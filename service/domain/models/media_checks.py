@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from service.domain.blob import Input
+from service.domain.blob import Blob
 from service.domain.errors import Fault
 from service.domain.media.file_headers import image_size, sniff
 from service.domain.media.limits import (
@@ -48,7 +48,7 @@ class Findings:
     """What a check has found so far."""
 
     faults: list[Fault] = field(default_factory=list)
-    inputs: list[Input] = field(default_factory=list)
+    inputs: list[Blob] = field(default_factory=list)
 
     def add(self, loc: Loc, messages: list[str]) -> bool:
         """Note what is wrong at `loc`; return whether anything was."""
@@ -119,7 +119,7 @@ class MediaCheck:
             return None
         if self.found.add(loc, self._content_faults(data, uri.media_type, count)):
             return None
-        taken = Input(place=place, media_type=uri.media_type, sha256=hashlib.sha256(data).hexdigest(), data=data)
+        taken = Blob(place=place, media_type=uri.media_type, sha256=hashlib.sha256(data).hexdigest(), data=data)
         self.found.inputs.append(taken)
         return describe(taken)
 
@@ -163,12 +163,12 @@ def _header_facts(data: bytes) -> ImageFacts:
     return ImageFacts(format=sniff(data) or "", width=size[0], height=size[1])
 
 
-def describe(taken: Input) -> dict[str, JsonValue]:
+def describe(taken: Blob) -> dict[str, JsonValue]:
     """Return what stays in the parameters in place of an inline medium."""
     return {"media_type": taken.media_type, "bytes": len(taken.data), "sha256": taken.sha256}
 
 
-def restored(value: JsonValue, inputs: Mapping[str, Input], place: str = "") -> JsonValue:
+def restored(value: JsonValue, inputs: Mapping[str, Blob], place: str = "") -> JsonValue:
     """Return `value` with data URIs in place of descriptors; raise KeyError with the place of a missing input."""
     if isinstance(value, dict):
         if value.keys() == _DESCRIPTOR:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from service.domain.blob import Input
+from service.domain.blob import Blob
 from service.domain.errors import Fault, InvalidParams
 from service.domain.media.limits import MB, Inspector
 from service.domain.models.catalog import MODELS
@@ -16,7 +16,7 @@ from service.domain.models.media_checks import Findings, MediaCheck, restored
 from service.domain.models.parameter_types import JsonValue, MediaList, Model, Parameter
 from service.domain.models.value_checks import nearest, printable, shown, value_faults
 
-__all__ = ["Checked", "Input", "check", "duration_bucket", "restore"]
+__all__ = ["Checked", "Blob", "check", "duration_bucket", "restore"]
 
 KEPT_APART = ("payload", "meta_data", "callback_url")
 NOT_SENT = ("payload", "callback_url")
@@ -33,7 +33,7 @@ class Checked:
 
     model: str
     params: dict[str, JsonValue]
-    inputs: tuple[Input, ...] = field(default=(), repr=False)
+    inputs: tuple[Blob, ...] = field(default=(), repr=False)
     payload: str | None = field(default=None, repr=False)
     meta_data: str | None = field(default=None, repr=False)
     callback_url: str | None = field(default=None, repr=False)
@@ -65,7 +65,7 @@ def check(
     return _checked(known, values, tuple(found.inputs))
 
 
-def restore(params: Mapping[str, JsonValue], inputs: Mapping[str, Input]) -> dict[str, JsonValue]:
+def restore(params: Mapping[str, JsonValue], inputs: Mapping[str, Blob]) -> dict[str, JsonValue]:
     """Return `params` with the data URIs back in place, for submission; `inputs` are keyed by place.
 
     Raise KeyError with the place of an input that is not there (any more).
@@ -169,7 +169,7 @@ def _json_bytes(value: JsonValue) -> int:
     return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
-def _checked(model: Model, values: dict[str, JsonValue], inputs: tuple[Input, ...]) -> Checked:
+def _checked(model: Model, values: dict[str, JsonValue], inputs: tuple[Blob, ...]) -> Checked:
     apart = {name: _text(values.get(name)) for name in KEPT_APART}
     return Checked(
         model=model.name,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from service.domain.poll_schedule import Heard
+from service.domain.poll_schedule import CallbackStats
 from service.domain.ports.unit_of_work import RunTime
 
 
@@ -38,7 +38,7 @@ class Memory(Protocol):
     async def run_times(self, *, per_bucket: int) -> list[RunTime]:
         """Return the newest run times of each bucket."""
 
-    async def heard(self, *, newest: int) -> Heard:
+    async def heard(self, *, newest: int) -> CallbackStats:
         """Return of how many of the newest tasks with a run time no callback told the end."""
 
     async def prune(self, *, before: datetime) -> int:

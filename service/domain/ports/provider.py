@@ -10,7 +10,7 @@ from service.domain.task import Fact, Json, UpstreamId
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class ProviderRequest:
     """What is asked of the upstream: parameters with media in place, and our tokens."""
 
     model: str
@@ -20,12 +20,12 @@ class Order:
     callback_url: str | None = field(default=None, repr=False)
 
 
-class Upstream(Protocol):
+class Provider(Protocol):
     """One provider. Every method may raise Throttled; see each for what else."""
 
     name: str
 
-    async def create(self, order: Order) -> Fact:
+    async def create(self, order: ProviderRequest) -> Fact:
         """Submit; return what the reply says (possibly already settled, possibly failed without an id).
 
         Raises NeverLeft, Refused, ReplyLost or Throttled.
@@ -45,11 +45,11 @@ class Upstream(Protocol):
         """Whether the provider has a list, so that `find` means something."""
 
 
-class PacedUpstream(Upstream, Protocol):
+class RateLimitedProvider(Provider, Protocol):
     """An upstream behind the one budget for every request to it."""
 
-    async def create(self, order: Order, *, leaving: Callable[[], None] | None = None) -> Fact:
-        """Submit; `leaving` is called when the wait is over, just before anything is sent. See `Upstream.create`."""
+    async def create(self, order: ProviderRequest, *, leaving: Callable[[], None] | None = None) -> Fact:
+        """Submit; `leaving` is called when the wait is over, just before anything is sent. See `Provider.create`."""
 
     @property
     def pause(self) -> timedelta:

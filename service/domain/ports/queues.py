@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
-from service.domain.fair_share import Shares
+from service.domain.fair_share import FairShare
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.task import Task, TaskId
 
@@ -54,7 +54,7 @@ class PollQueue(Protocol):
         """Give back leases whose fence still fits; polls are due again at `due_at`."""
 
 
-class Recall(Protocol):
+class ClockJumpRepair(Protocol):
     """Everything that waits for its time."""
 
     async def recall(self, *, now: datetime, until: datetime) -> int:
@@ -64,7 +64,7 @@ class Recall(Protocol):
 Outcome = Literal["delivered", "retry", "dead"]
 """What an attempt's end means for its delivery."""
 
-Blame = Literal["destination", "ours"]
+ResponsibleParty = Literal["destination", "ours"]
 """Whose fault a dead letter is: the other end refused, failed or kept silent, or the fault is ours."""
 
 
@@ -79,7 +79,7 @@ class AttemptResult:
     finished_at: datetime
     outcome: Outcome
     error: str | None = None
-    fault: Blame | None = None
+    fault: ResponsibleParty | None = None
     due_at: datetime | None = None
 
     @property
@@ -89,10 +89,10 @@ class AttemptResult:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
+class HandlerCapacity:
     """How many deliveries of one handler may be claimed; `names` are its own and its former ones.
 
-    `held` says how many places each client holds by deliveries with a target, of which it has a share (see `Shares`).
+    `held` says how many places each client holds by deliveries with a target, of which it has a share (see `FairShare`).
     `past_served` allows to look for what others have waiting behind all that clients with their share have.
     """
 
@@ -101,15 +101,15 @@ class Room:
     held: Mapping[str, int] = field(default_factory=dict)
     past_served: bool = True
 
-    def shares(self) -> Shares:
+    def shares(self) -> FairShare:
         """Return what there is to share out."""
-        return Shares(free=self.places, held=Counter(self.held))
+        return FairShare(free=self.places, held=Counter(self.held))
 
 
 class DeliveryQueue(Protocol):
     """Deliveries that are due, first in first out within a lane."""
 
-    async def claim(self, rooms: Sequence[Room], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
+    async def claim(self, rooms: Sequence[HandlerCapacity], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
         """Lease due deliveries as far as there is room, heads of their lanes only, no client above its share.
 
         The lease is what counts an attempt until its end is stored: one that ran out is claimed as `abandoned`.

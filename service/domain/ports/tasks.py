@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from service.domain.blob import Input
+from service.domain.blob import Blob
 from service.domain.task import Json, Task, TaskId
 
 
@@ -17,20 +17,20 @@ class IdempotencyKey:
     digest: str
 
 
-class Intake(Protocol):
+class TaskIntake(Protocol):
     """Where new tasks come in."""
 
-    async def add(self, task: Task, inputs: Sequence[Input], idempotency: IdempotencyKey | None) -> Task:
+    async def add(self, task: Task, inputs: Sequence[Blob], idempotency: IdempotencyKey | None) -> Task:
         """Store a new task durably and return it; with a known key, the first task again.
 
         Raises Conflict when the key is known with another digest.
         """
 
 
-class Inputs(Protocol):
+class BlobStore(Protocol):
     """The blobs of tasks, apart from everything else."""
 
-    async def load(self, task_id: TaskId) -> dict[str, Input]:
+    async def load(self, task_id: TaskId) -> dict[str, Blob]:
         """Return every blob of the task by its place."""
 
     async def payload(self, task_id: TaskId) -> str | None:
@@ -67,7 +67,7 @@ class DeliveryView:
     finished_at: datetime | None
 
 
-class Library(Protocol):
+class TaskQueries(Protocol):
     """The reading side. Never touches a blob."""
 
     async def task(self, task_id: TaskId) -> Task | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from service.domain.fair_share import sharer
+from service.domain.fair_share import share_owner
 from service.domain.task import EventType, Json, Task, TaskId, UpstreamId
 
 
@@ -80,9 +80,9 @@ class DeliveryClaim:
     abandoned: bool = False
 
     @property
-    def sharer(self) -> str | None:
+    def share_owner(self) -> str | None:
         """The client whose share of the places this takes from; None where no request named a target."""
-        return sharer(self.event.client, self.target)
+        return share_owner(self.event.client, self.target)
 
 
 class Inbox(Protocol):
@@ -95,7 +95,7 @@ class Inbox(Protocol):
         """Return when the oldest unread callback came, None when every one is recorded."""
 
 
-class LedgerTransaction(Protocol):
+class UnitOfWork(Protocol):
     """One transaction over the record. All methods take batches, so that many facts share one commit."""
 
     async def lock(self, ids: Collection[TaskId]) -> dict[TaskId, Task]:
@@ -135,10 +135,10 @@ class LedgerTransaction(Protocol):
         """Ring `topics` in every process once the transaction is committed."""
 
 
-class Ledger(Protocol):
+class UnitOfWorkFactory(Protocol):
     """Where facts are written. Leaving the block commits durably; an error inside rolls everything back."""
 
-    def transaction(self) -> AbstractAsyncContextManager[LedgerTransaction]:
+    def transaction(self) -> AbstractAsyncContextManager[UnitOfWork]:
         """Begin a write transaction; raises StoreUnavailable when the database cannot take it."""
 
 

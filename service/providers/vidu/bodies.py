@@ -1,6 +1,6 @@
 """What Vidu's own bodies say: create replies, queries and callbacks share one shape; and its error answers."""
 
-from service.domain.errors import Unwell
+from service.domain.errors import ProviderUnavailable
 from service.domain.task import Fact, Json, Status, TaskError, Usage
 from service.providers.fields import clean, correlation, error_object, http_url, json_object, number, upstream_id
 
@@ -24,7 +24,7 @@ def read_vidu(body: object) -> Fact:
     status = _status(task)
     found = upstream_id(task.get("task_id")) or upstream_id(task.get("id"))
     if found is None and status is Status.IN_PROGRESS:
-        raise Unwell("the upstream speaks of a task without naming it")
+        raise ProviderUnavailable("the upstream speaks of a task without naming it")
     return Fact(
         status=status,
         upstream_id=found,
@@ -38,7 +38,7 @@ def read_vidu(body: object) -> Fact:
 def _status(task: Json) -> Status:
     word = task.get("state")
     if not isinstance(word, str) or word not in STATES:
-        raise Unwell(f"the upstream's state is unknown: {clean(word, 40) or type(word).__name__}")
+        raise ProviderUnavailable(f"the upstream's state is unknown: {clean(word, 40) or type(word).__name__}")
     canceled = word == "failed" and task.get("err_code") == CANCELED_CODE
     return Status.CANCELED if canceled else STATES[word]
 
@@ -46,14 +46,14 @@ def _status(task: Json) -> Status:
 def _output(value: object) -> tuple[Json, ...]:
     creations = [] if value is None else value
     if not isinstance(creations, list):
-        raise Unwell("the upstream's creations are no list")
+        raise ProviderUnavailable("the upstream's creations are no list")
     return tuple(_item(json_object(creation)) for creation in creations[:MAX_ITEMS])
 
 
 def _item(creation: Json) -> Json:
     url = http_url(creation.get("url"))
     if url is None:
-        raise Unwell("the upstream's result has no address")
+        raise ProviderUnavailable("the upstream's result has no address")
     more = {name: http_url(creation.get(name)) for name in ("cover_url", "watermarked_url")}
     return {"type": "video", "url": url} | {name: found for name, found in more.items() if found is not None}
 

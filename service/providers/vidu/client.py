@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 
 import httpx
 
-from service.domain.errors import Refused, Unwell
-from service.domain.ports.provider import Order
+from service.domain.errors import ProviderUnavailable, Refused
+from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Fact, Json, UpstreamId
 from service.providers.fields import json_object
-from service.providers.http_client import Line
+from service.providers.http_client import ProviderHttp
 from service.providers.pagination import Page, search
 from service.providers.requests import with_tokens
 from service.providers.task_ids import same_task, segment
@@ -47,9 +47,9 @@ class Vidu:
     lists = True
 
     def __init__(self, client: httpx.AsyncClient, *, base_url: str, key: str) -> None:
-        self._line = Line(client, base_url=base_url, scheme="Token", key=key, words=vidu_error)
+        self._line = ProviderHttp(client, base_url=base_url, scheme="Token", key=key, words=vidu_error)
 
-    async def create(self, order: Order) -> Fact:
+    async def create(self, order: ProviderRequest) -> Fact:
         """Submit; raises NeverLeft, Refused (a model that Vidu does not have, too), ReplyLost or Throttled."""
         return await self._line.create("/reference2video", _body(order), read_vidu)
 
@@ -82,14 +82,14 @@ class Vidu:
         found = body.get("tasks")
         tasks = [] if found is None else found  # an empty list may be left out
         if not isinstance(tasks, list):
-            raise Unwell("the upstream's list of tasks is no list")
+            raise ProviderUnavailable("the upstream's list of tasks is no list")
         matches = [task for task in tasks if isinstance(task, dict) and task.get("payload") == correlation]
         if matches:
             return Page(fact=read_vidu(matches[0]))
         return Page(next=_next(body, cursor, full=len(tasks) >= PAGE_SIZE))
 
 
-def _body(order: Order) -> Json:
+def _body(order: ProviderRequest) -> Json:
     model = MODELS.get(order.model)
     if model is None:
         raise Refused("ModelUnavailable", f"Vidu's own API has no {order.model}; it has {', '.join(MODELS)}")

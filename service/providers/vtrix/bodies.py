@@ -1,6 +1,6 @@
 """What Vtrix's bodies say: the task body of create replies, polls and callbacks, and its error answers."""
 
-from service.domain.errors import Unwell
+from service.domain.errors import ProviderUnavailable
 from service.domain.task import Fact, Json, Status, TaskError, Usage
 from service.providers.fields import (
     clean,
@@ -36,7 +36,7 @@ def read_vtrix(body: object) -> Fact:
     status = _status(task)
     found = upstream_id(task.get("id"))
     if found is None and status is Status.IN_PROGRESS:
-        raise Unwell("the upstream speaks of a task without naming it")
+        raise ProviderUnavailable("the upstream speaks of a task without naming it")
     return Fact(
         status=status,
         upstream_id=found,
@@ -51,17 +51,17 @@ def read_vtrix(body: object) -> Fact:
 def _status(task: Json) -> Status:
     word = task.get("status")
     if not isinstance(word, str) or word not in STATUSES:
-        raise Unwell(f"the upstream's status is unknown: {clean(word, 40) or type(word).__name__}")
+        raise ProviderUnavailable(f"the upstream's status is unknown: {clean(word, 40) or type(word).__name__}")
     return STATUSES[word]
 
 
 def _output(value: object) -> tuple[Json, ...]:
     groups = [] if value is None else value
     if not isinstance(groups, list):
-        raise Unwell("the upstream's output is no list")
+        raise ProviderUnavailable("the upstream's output is no list")
     contents = [json_object(group).get("content") or [] for group in groups[:MAX_ITEMS]]
     if not all(isinstance(content, list) for content in contents):
-        raise Unwell("the upstream's content is no list")
+        raise ProviderUnavailable("the upstream's content is no list")
     items = [item for content in contents for item in content[:MAX_ITEMS]]
     return tuple(_item(item) for item in items[:MAX_ITEMS])
 
@@ -70,7 +70,7 @@ def _item(value: object) -> Json:
     content = json_object(value)
     url = http_url(content.get("url"))
     if url is None:
-        raise Unwell("the upstream's result has no address")
+        raise ProviderUnavailable("the upstream's result has no address")
     item: Json = {"type": clean(content.get("type"), 40) or "video", "url": url}
     if (seconds := number(content.get("duration"))) is not None:
         item["duration"] = seconds

@@ -5,9 +5,9 @@ from datetime import datetime
 import httpx
 
 from service.domain.errors import Conflict
-from service.domain.ports.provider import Order
+from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Fact, UpstreamId
-from service.providers.http_client import Line
+from service.providers.http_client import ProviderHttp
 from service.providers.requests import with_tokens
 from service.providers.task_ids import same_task, segment
 from service.providers.vtrix.bodies import read_vtrix, vtrix_error
@@ -22,9 +22,9 @@ class Vtrix:
     lists = False
 
     def __init__(self, client: httpx.AsyncClient, *, base_url: str, key: str) -> None:
-        self._line = Line(client, base_url=base_url, scheme="Bearer", key=key, words=vtrix_error)
+        self._line = ProviderHttp(client, base_url=base_url, scheme="Bearer", key=key, words=vtrix_error)
 
-    async def create(self, order: Order) -> Fact:
+    async def create(self, order: ProviderRequest) -> Fact:
         """Submit; raises NeverLeft, Refused, ReplyLost or Throttled."""
         body = {"model": order.model, "input": [{"params": with_tokens(order)}]}
         return await self._line.create(GENERATION, body, read_vtrix)

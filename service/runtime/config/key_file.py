@@ -24,19 +24,19 @@ OWNER_ONLY = 0o600
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeptKeys:
+class StoredKeys:
     """Signing keys and webhook secrets, newest first."""
 
     secret_keys: tuple[str, ...] = field(repr=False)
     webhook_secrets: tuple[str, ...] = field(repr=False)
 
 
-def fresh_key() -> str:
+def generate_key() -> str:
     """Return a new signing key: 32 random bytes in URL-safe base64, 43 characters."""
     return secrets.token_urlsafe(KEY_BYTES)
 
 
-def read_or_make(path: Path) -> KeptKeys:
+def load_or_create(path: Path) -> StoredKeys:
     """Return the keys in the file at `path`, which is made when it is missing; processes that race agree on one.
 
     Raises BadSetting when the file cannot be made or trusted.
@@ -66,7 +66,7 @@ def _keep_to_owner(path: Path) -> None:
 
 
 def _make(path: Path) -> None:
-    key = fresh_key()
+    key = generate_key()
     whole = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     path.parent.mkdir(parents=True, exist_ok=True)
     _write_new(whole, f"SECRET_KEYS={key}\nWEBHOOK_SECRETS={derive_webhook_secret(key)}\n")
@@ -86,11 +86,11 @@ def _write_new(path: Path, text: str) -> None:
         os.fsync(descriptor)
 
 
-def _parse(path: Path, text: str) -> KeptKeys:
+def _parse(path: Path, text: str) -> StoredKeys:
     lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
     try:
         kept = lines.get("WEBHOOK_SECRETS", "")
-        return KeptKeys(
+        return StoredKeys(
             secret_keys=secret_keys(lines["SECRET_KEYS"]), webhook_secrets=webhook_secrets(kept) if kept else ()
         )
     except (KeyError, ValueError):

@@ -19,7 +19,7 @@ from service.domain.hosts import is_loopback
 from service.domain.webhook_secrets import derive_webhook_secret
 from service.runtime.config import setting_types as values
 from service.runtime.config.dotenv import PREFIX, read_dotenv
-from service.runtime.config.key_file import KeptKeys, read_or_make
+from service.runtime.config.key_file import StoredKeys, load_or_create
 from service.runtime.config.setting_types import Parse
 
 __all__ = [
@@ -245,7 +245,7 @@ def ensure_secret_keys(settings: Settings) -> Settings:
     The latter are made once, in `FILE.key` with mode 0600. Webhook secrets that are not given follow from the keys.
     Raises BadSetting when there are none and the database is PostgreSQL, or when the file cannot be used.
     """
-    kept = KeptKeys(secret_keys=settings.secret_keys, webhook_secrets=()) if settings.secret_keys else _kept(settings)
+    kept = StoredKeys(secret_keys=settings.secret_keys, webhook_secrets=()) if settings.secret_keys else _kept(settings)
     derived = kept.webhook_secrets or tuple(derive_webhook_secret(key) for key in kept.secret_keys)
     secrets = settings.webhook_secrets or derived
     return replace(
@@ -256,8 +256,8 @@ def ensure_secret_keys(settings: Settings) -> Settings:
     )
 
 
-def _kept(settings: Settings) -> KeptKeys:
+def _kept(settings: Settings) -> StoredKeys:
     file = values.database_file(settings.database_url)
     if file is None:
         raise BadSetting(f"{PREFIX}SECRET_KEYS must be set with PostgreSQL; `boomerang secret` makes a key")
-    return read_or_make(Path(f"{file}.key"))
+    return load_or_create(Path(f"{file}.key"))

@@ -11,12 +11,12 @@ from starlette.types import ASGIApp
 
 from service.api.app import Services, create_app
 from service.domain.api_key import ApiKey
-from service.domain.blob import Input
+from service.domain.blob import Blob
 from service.domain.ports.health import Gauges
 from service.domain.ports.tasks import DeliveryView, TaskFilter
 from service.domain.task import Json, Status, Task, TaskId
-from service.domain.tokens import Claim
-from service.tasks.new_task import NewTask, check_new_task
+from service.domain.tokens import TokenClaims
+from service.tasks.new_task import NewTask, validate_new_task
 from tests.support.no_egress_guard import any_address
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, tzinfo=UTC)
@@ -112,7 +112,7 @@ class World:
     async def accept(self, new: NewTask) -> tuple[Task, bool]:
         """Check what is asked for as the desk does, remember it, and make a task of it."""
         self._maybe_fail()
-        check_new_task(new, handlers=("log", "webhook"), refusal=any_address)
+        validate_new_task(new, handlers=("log", "webhook"), refusal=any_address)
         self.accepted.append(new)
         return self.add(a_task(client=new.client)), self.created
 
@@ -126,11 +126,11 @@ class World:
         self._maybe_fail()
         return self.add(a_task(2, client=self.tasks_by_id[task_id].client, resubmission_of=task_id))
 
-    def vouch(self, token: str) -> Claim:
+    def vouch(self, token: str) -> TokenClaims:
         """Let every token pass: `receive` decides."""
-        return Claim(task_id=TaskId("t1"), submission=1, token=token)
+        return TokenClaims(task_id=TaskId("t1"), submission=1, token=token)
 
-    async def receive(self, claim: Claim, headers: Mapping[str, str], body: bytes) -> bool:
+    async def receive(self, claim: TokenClaims, headers: Mapping[str, str], body: bytes) -> bool:
         """Remember a callback; return whether the log has told of it."""
         self._maybe_fail()
         self.received.append((claim.token, dict(headers), body))
@@ -181,7 +181,7 @@ class World:
         """Return one delivery."""
         return self.deliveries_by_id.get(delivery_id)
 
-    async def load(self, task_id: TaskId) -> dict[str, Input]:
+    async def load(self, task_id: TaskId) -> dict[str, Blob]:
         """Fail: the edge has no business with blobs."""
         raise AssertionError(f"the blobs of {task_id} were read")
 

@@ -9,7 +9,7 @@ import pytest
 from service.api.app import WebLimits
 from service.api.request_bodies import BodyLimits
 from service.domain import errors
-from service.domain.tokens import Claim
+from service.domain.tokens import TokenClaims
 from tests.unit.api.fakes import World, app_of, client_of
 
 SMALL = WebLimits(callbacks=BodyLimits(most=100, together=1000, seconds=30, patience=30))
@@ -121,7 +121,7 @@ async def test_nothing_is_acknowledged_before_the_receiver_returned() -> None:
     order: list[str] = []
 
     class Slow(World):
-        async def receive(self, claim: Claim, headers: Mapping[str, str], body: bytes) -> bool:
+        async def receive(self, claim: TokenClaims, headers: Mapping[str, str], body: bytes) -> bool:
             await anyio.lowlevel.checkpoint()
             told = await super().receive(claim, headers, body)
             order.append("durable")

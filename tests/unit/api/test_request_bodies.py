@@ -6,8 +6,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from service.api import request_bodies as bodies_module
-from service.api.problems import Refusal
-from service.api.request_bodies import WHOLE, Bodies, BodyLimits
+from service.api.problems import ProblemError
+from service.api.request_bodies import WHOLE, BodyLimits, BodyReader
 from service.domain.errors import UnreadableBody
 
 LARGE = bodies_module.SMALL + 1
@@ -35,7 +35,7 @@ def a_part(body: bytes, *, more: bool = False) -> Message:
 async def test_a_body_is_put_together_from_its_parts() -> None:
     """Parts are joined in order; empty ones do no harm."""
     request = a_request(a_part(b"ab", more=True), a_part(b"", more=True), a_part(b"c"))
-    async with Bodies(LIMITS).read(request) as body:
+    async with BodyReader(LIMITS).read(request) as body:
         assert body == b"abc"
 
 
@@ -47,7 +47,7 @@ async def test_only_small_body_that_has_come_whole_is_at_hand(size: int | None, 
     headers = {} if size is None else {"content-length": str(size)}
     request = a_request(a_part(b"{}"), headers=headers)
     request.scope["state"] = {WHOLE: True} if whole else {}
-    assert await Bodies(LIMITS).at_hand(request) == (b"{}" if there else None)
+    assert await BodyReader(LIMITS).at_hand(request) == (b"{}" if there else None)
 
 
 async def test_body_at_hand_is_held_to_its_length() -> None:
@@ -55,15 +55,15 @@ async def test_body_at_hand_is_held_to_its_length() -> None:
     for message in (a_part(b"x" * LARGE), {"type": "http.disconnect"}):
         request = a_request(message, headers={"content-length": "2"})
         request.scope["state"] = {WHOLE: True}
-        with pytest.raises((Refusal, ClientDisconnect)):
-            await Bodies(LIMITS).at_hand(request)
+        with pytest.raises((ProblemError, ClientDisconnect)):
+            await BodyReader(LIMITS).at_hand(request)
 
 
 async def test_an_announced_size_over_the_limit_is_refused_unread() -> None:
     """413 comes before any byte of the body is asked for."""
     request = a_request(headers={"content-length": str(LIMITS.most + 1)})
-    with pytest.raises(Refusal) as refused:
-        async with Bodies(LIMITS).read(request):
+    with pytest.raises(ProblemError) as refused:
+        async with BodyReader(LIMITS).read(request):
             pass
     assert refused.value.problem.status == 413
 
@@ -74,15 +74,15 @@ async def test_a_senseless_length_is_unreadable(length: str) -> None:
     request = a_request(a_part(b"x"))
     request.scope["headers"] = [(b"content-length", length.encode("utf-8"))]
     with pytest.raises(UnreadableBody):
-        async with Bodies(LIMITS).read(request):
+        async with BodyReader(LIMITS).read(request):
             pass
 
 
 async def test_a_body_that_does_not_arrive_in_time_is_408() -> None:
     """A sender who stops in the middle does not hold us for ever."""
     request = a_request(a_part(b"x", more=True), then=anyio.Event())
-    with pytest.raises(Refusal) as refused:
-        async with Bodies(BodyLimits(most=100, together=100, seconds=0.01, patience=5)).read(request):
+    with pytest.raises(ProblemError) as refused:
+        async with BodyReader(BodyLimits(most=100, together=100, seconds=0.01, patience=5)).read(request):
             pass
     assert refused.value.problem.status == 408
 
@@ -90,13 +90,13 @@ async def test_a_body_that_does_not_arrive_in_time_is_408() -> None:
 async def test_a_connection_that_ends_early_is_no_body() -> None:
     """Half a body is never taken for a whole one."""
     with pytest.raises(ClientDisconnect):
-        async with Bodies(LIMITS).read(a_request(a_part(b"half", more=True))):
+        async with BodyReader(LIMITS).read(a_request(a_part(b"half", more=True))):
             pass
 
 
 async def test_large_bodies_wait_unread_until_there_is_room_and_small_ones_pass() -> None:
     """With the room taken a large body is not even asked for, while a small one goes through."""
-    bodies = Bodies(LIMITS)
+    bodies = BodyReader(LIMITS)
     headers = {"content-length": str(2 * LARGE)}
     read: list[str] = []
     asked, release = anyio.Event(), anyio.Event()
@@ -124,10 +124,10 @@ async def test_large_bodies_wait_unread_until_there_is_room_and_small_ones_pass(
 
 async def test_the_wait_for_room_ends_with_503() -> None:
     """Who waits too long for room is told to come back."""
-    bodies = Bodies(BodyLimits(most=LARGE, together=LARGE, seconds=5, patience=0.01))
+    bodies = BodyReader(BodyLimits(most=LARGE, together=LARGE, seconds=5, patience=0.01))
     headers = {"content-length": str(LARGE)}
     async with bodies.read(a_request(a_part(b"1"), headers=headers)):
-        with pytest.raises(Refusal) as refused:
+        with pytest.raises(ProblemError) as refused:
             async with bodies.read(a_request(a_part(b"2"), headers=headers)):
                 pass
     assert (refused.value.problem.status, "Retry-After" in refused.value.problem.headers) == (503, True)

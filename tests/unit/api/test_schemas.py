@@ -21,7 +21,7 @@ from service.api.openapi.operations import ERRORS, OPERATIONS, Operation
 from service.api.request_bodies import TASK_BODIES, BodyLimits
 from service.deliveries.handler_api import Event
 from service.domain.artifact import Artifact
-from service.domain.errors import Conflict, StoreUnavailable, Unwell
+from service.domain.errors import Conflict, ProviderUnavailable, StoreUnavailable
 from service.domain.models.catalog import known_models
 from service.domain.task import EventType, Source, Status, Task, TaskError, UpstreamId, Usage
 from service.domain.task_view import TaskView, task_json
@@ -187,7 +187,7 @@ PROBLEMS: list[tuple[int, str, dict[str, Any], dict[str, Any]]] = [
     (422, "createTask", {"json": {"params": {"images": []}, "notify": [5]}}, {}),
     (422, "listTasks", {"params": {"limit": "0", "what": "1"}}, {}),
     (500, "cancelTask", {}, {"fails": RuntimeError("broken")}),
-    (502, "cancelTask", {}, {"fails": Unwell("HTML")}),
+    (502, "cancelTask", {}, {"fails": ProviderUnavailable("HTML")}),
     (503, "cancelTask", {}, {"fails": StoreUnavailable("gone")}),
     (503, "ready", {}, {"fails": StoreUnavailable("gone")}),
     (503, "callBack", {"json": {}}, {"fails": StoreUnavailable("gone")}),

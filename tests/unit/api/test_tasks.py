@@ -6,7 +6,7 @@ from hashlib import sha256
 import httpx
 import pytest
 
-from service.domain.errors import Conflict, Throttled, Unwell
+from service.domain.errors import Conflict, ProviderUnavailable, Throttled
 from service.domain.task import Status, TaskId
 from service.domain.task_view import task_json
 from tests.unit.api.fakes import GOOD, World, a_task
@@ -112,7 +112,7 @@ async def test_canceling_answers_the_canceled_task(client: httpx.AsyncClient, wo
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(Conflict("it is completed"), 409), (Throttled("later"), 503), (Unwell("HTML"), 502)],
+    [(Conflict("it is completed"), 409), (Throttled("later"), 503), (ProviderUnavailable("HTML"), 502)],
 )
 async def test_a_cancel_that_fails_says_whose_fault_it_is(
     client: httpx.AsyncClient, world: World, error: Exception, status: int

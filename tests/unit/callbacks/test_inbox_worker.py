@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from service.callbacks import receiver as receive
-from service.callbacks.limits import FEW, Crowd
+from service.callbacks.limits import FEW, BurstDetector
 from service.callbacks.receiver import BUSY, GIVES_WAY, LITTLE
 from service.domain.callback import Callback, read_body
-from service.domain.errors import BadSignature, BadToken, NeverLeft, SchemaBehind, StoreUnavailable
+from service.domain.errors import BadSignature, BadToken, NotSent, SchemaBehind, StoreUnavailable
 from service.domain.ports.queues import Limits
 from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task import Fact, Status, TaskId
-from service.domain.task_update import Entry, Recorded
-from service.domain.tokens import Claim
+from service.domain.task_update import TaskUpdate, UpdateResult
+from service.domain.tokens import TokenClaims
 from tests.support.scripted_provider import token_of, vtrix_body
 from tests.support.task_loop import IN_DOUBT_FOR, SECOND, START, Loop, a_loop
 
@@ -29,7 +29,7 @@ from tests.support.task_loop import IN_DOUBT_FOR, SECOND, START, Loop, a_loop
 @pytest.fixture(autouse=True)
 def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every callback be one of a crowd."""
-    monkeypatch.setattr(Crowd, "joined", lambda *_: True)
+    monkeypatch.setattr(BurstDetector, "joined", lambda *_: True)
 
 
 class SameNonce:
@@ -79,7 +79,7 @@ async def test_process_that_reads_its_own_inbox_reads_a_body_once(
     """What a callback means is remembered until it is recorded, for the newest ones; others are read once more."""
     read: list[bytes] = []
 
-    def noting(claim: Claim, body: bytes, **more: Any) -> Callback:
+    def noting(claim: TokenClaims, body: bytes, **more: Any) -> Callback:
         read.append(body)
         return read_body(claim, body, **more)
 
@@ -158,7 +158,7 @@ async def test_callback_that_cannot_be_recorded_holds_up_no_other(
             await loop.call_back(vtrix_body("completed") | {"id": f"up{order + 1}"}, order=order)
         meaning = loop.receive._meaning
 
-        def poisoned(row: InboxEntry) -> Entry:
+        def poisoned(row: InboxEntry) -> TaskUpdate:
             if row.task_id == tasks[2].id:
                 raise ValueError("nobody foresaw this")
             return meaning(row)
@@ -178,7 +178,7 @@ async def test_database_that_fails_leaves_callbacks_unread(tmp_path: Path, monke
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
 
-        async def unavailable(*_: object, **__: object) -> list[Recorded]:
+        async def unavailable(*_: object, **__: object) -> list[UpdateResult]:
             raise StoreUnavailable("the disk is full")
 
         with monkeypatch.context() as broken:
@@ -200,7 +200,7 @@ async def test_fault_that_is_no_callbacks_own_sets_none_aside(
 
         write = loop.record._write
 
-        async def impossible(*given: Any, kept: bool = False) -> list[Recorded]:
+        async def impossible(*given: Any, kept: bool = False) -> list[UpdateResult]:
             if kept:
                 raise fault
             return await write(*given)
@@ -265,12 +265,12 @@ class TestCrowd:
 
     def test_few_are_no_crowd(self) -> None:
         """Exactly as many as leak out never fill the bucket."""
-        crowd = Crowd()
+        crowd = BurstDetector()
         assert not any(crowd.joined(START + number * SECOND / FEW) for number in range(10 * FEW))
 
     def test_crowd_lasts_until_it_has_dispersed(self) -> None:
         """A sudden crowd is one from the callback after the last few on, and for as long as they keep coming."""
-        crowd = Crowd()
+        crowd = BurstDetector()
         burst = [crowd.joined(START) for _ in range(5 * FEW)]
         assert burst == [False] * FEW + [True] * (4 * FEW)
         assert crowd.joined(START + SECOND / 2)
@@ -279,7 +279,7 @@ class TestCrowd:
     @given(st.lists(st.floats(-3600, 3600), max_size=50))
     def test_clocks_that_jump_do_no_harm(self, jumps: list[float]) -> None:
         """Whatever the clock does, the level stays between nothing and two seconds' worth."""
-        crowd, now = Crowd(), START
+        crowd, now = BurstDetector(), START
         for jump in jumps:
             now += timedelta(seconds=jump)
             crowd.joined(now)
@@ -292,7 +292,7 @@ class TestSecondBill:
     async def test_task_that_a_kept_callback_speaks_of_is_not_sent_again(self, tmp_path: Path) -> None:
         """What never left, as we were told, did leave when a callback about it waits in the inbox."""
         async with a_loop(tmp_path) as loop:
-            loop.upstream.creates.append(NeverLeft("refused"))
+            loop.upstream.creates.append(NotSent("refused"))
             task = await loop.submitted()
             token = loop.tokens.callback_token(task.id, 1, loop.clock.now() + timedelta(hours=1))
             await loop.called_back(token, b'{"id": "up1", "status": "in_progress"}')
@@ -311,7 +311,7 @@ class TestSecondBill:
             token = loop.tokens.callback_token(task.id, 1, loop.clock.now() + timedelta(hours=1))
             await loop.called_back(token, b'{"id": "up1", "status": "in_progress"}')
             again = Fact(status=Status.QUEUED, guessed=True)
-            entry = Entry(task_id=task.id, fact=again, fence=claimed.fence, ours_only=True, tried=True)
+            entry = TaskUpdate(task_id=task.id, fact=again, fence=claimed.fence, ours_only=True, tried=True)
             await loop.record.add(entry)
             assert (await loop.task(task.id)).status is Status.IN_DOUBT
 

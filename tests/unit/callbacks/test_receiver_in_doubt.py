@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from service.domain.errors import NeverLeft, Unwell
+from service.domain.errors import NotSent, ProviderUnavailable
 from service.domain.task import Status
 from tests.support.scripted_provider import DONE, TOKENS, vtrix_body
 from tests.support.task_loop import DEADLINE, IN_DOUBT_FOR, MINUTE, SECOND, a_loop
@@ -113,7 +113,7 @@ async def test_news_of_progress_under_an_unknown_id_leaves_a_next_step(tmp_path:
 async def test_queued_task_that_a_callback_speaks_of_is_not_sent_again(tmp_path: Path) -> None:
     """A create that seemed never to have left, and of which a callback comes, is in doubt: asked about, billed once."""
     async with a_loop(tmp_path) as loop:
-        loop.upstream.creates.append(NeverLeft("so it seemed"))
+        loop.upstream.creates.append(NotSent("so it seemed"))
         task = await loop.submitted()
         assert task.status is Status.QUEUED
         loop.upstream.tell("up1")
@@ -142,7 +142,7 @@ async def test_upstream_that_is_unwell_settles_nothing(tmp_path: Path) -> None:
     """HTML instead of a task says something about the upstream: the hinted task is asked about again, soon."""
     async with a_loop(tmp_path) as loop:
         task = await loop.submitted()
-        loop.upstream.fetches.extend([Unwell("HTML"), Unwell("half a body")])
+        loop.upstream.fetches.extend([ProviderUnavailable("HTML"), ProviderUnavailable("half a body")])
         loop.upstream.tell("up1")
         await loop.call_back(vtrix_body("completed"))
         await loop.poll_due()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.callbacks.limits import Crowd, Quota
+from service.callbacks.limits import BurstDetector, TaskQuota
 from service.domain.errors import UnreadableBody
 from service.domain.task import TaskId
 from tests.support.scripted_provider import vtrix_body
@@ -23,7 +23,7 @@ def noted(number: int, status: str = "in_progress") -> dict[str, Any]:
 
 async def flooded(loop: Loop, count: int, status: str = "in_progress") -> None:
     """Call back so often, each time with another body."""
-    loop.receive._quota = Quota(most=5)
+    loop.receive._quota = TaskQuota(most=5)
     for number in range(count):
         await loop.call_back(noted(number, status))
 
@@ -31,7 +31,7 @@ async def flooded(loop: Loop, count: int, status: str = "in_progress") -> None:
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 50))))
 def test_quota_holds_for_each_task_by_itself(mail: list[tuple[str, int]]) -> None:
     """No task ever has more kept than its count and its bytes; what is refused counts for nothing."""
-    quota = Quota(most=3, most_bytes=100)
+    quota = TaskQuota(most=3, most_bytes=100)
     kept: dict[str, list[int]] = {"a": [], "b": [], "c": []}
     for task, size in mail:
         fits = len(kept[task]) < 3 and sum(kept[task]) + size <= 100
@@ -41,7 +41,7 @@ def test_quota_holds_for_each_task_by_itself(mail: list[tuple[str, int]]) -> Non
 
 def test_quota_remembers_so_many_tasks() -> None:
     """Its memory is bounded: the tasks that were called back about last."""
-    quota = Quota(most=1, tasks=2)
+    quota = TaskQuota(most=1, tasks=2)
     assert [quota.admits(TaskId(name), 1) for name in ("a", "b", "a", "c", "b")] == [True, True, False, True, True]
     assert len(quota.taken) == 2
 
@@ -51,7 +51,7 @@ async def test_callbacks_past_the_quota_are_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crowd: bool
 ) -> None:
     """They are answered as the others, and the inbox does not grow."""
-    monkeypatch.setattr(Crowd, "joined", lambda *_: crowd)
+    monkeypatch.setattr(BurstDetector, "joined", lambda *_: crowd)
     async with a_loop(tmp_path) as loop:
         await loop.submitted()
         await flooded(loop, 20)
@@ -62,7 +62,7 @@ async def test_unreadable_callbacks_past_the_quota_are_not_kept(tmp_path: Path) 
     """Rubbish counts as well."""
     async with a_loop(tmp_path) as loop:
         await loop.submitted()
-        loop.receive._quota = Quota(most=5)
+        loop.receive._quota = TaskQuota(most=5)
         for number in range(20):
             with pytest.raises(UnreadableBody):
                 await loop.call_back(b"x" * number)

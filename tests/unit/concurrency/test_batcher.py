@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.concurrency.batcher import Batcher, apart
+from service.concurrency.batcher import Batcher, commit_or_bisect
 from service.domain.errors import StoreUnavailable
 
 
@@ -139,7 +139,7 @@ async def test_a_commit_that_loses_count_is_an_error_for_all() -> None:
 
 async def test_what_cannot_be_stored_takes_nobody_along() -> None:
     """A batch that fails is halved until the bad one is alone: it has its error, all others their results."""
-    outcomes = await apart(Commits(), ["a", "b", "bad", "d", "e"])
+    outcomes = await commit_or_bisect(Commits(), ["a", "b", "bad", "d", "e"])
     assert [type(outcome) for outcome in outcomes] == [str, str, ValueError, str, str]
     assert [outcome for outcome in outcomes if isinstance(outcome, str)] == ["A", "B", "D", "E"]
 
@@ -152,6 +152,6 @@ async def test_an_unavailable_store_is_tried_once() -> None:
         tried.append(len(items))
         raise StoreUnavailable("the disk is full")
 
-    outcomes = await apart(unavailable, ["a", "b", "c"])
+    outcomes = await commit_or_bisect(unavailable, ["a", "b", "c"])
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 3
     assert tried == [3]

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from datetime import timedelta
 
-from service.concurrency.lease_pool import Hands
+from service.concurrency.lease_pool import LeasePool
 from tests.support.task_loop import PATIENCE
 from tests.support.wait_until_idle import ended
 
@@ -35,9 +35,9 @@ class Leases:
         return self.renewed[-1]
 
 
-def _hands(leases: Leases, *, most: int = 2, lease: timedelta = SHORT) -> tuple[Hands[str], list[int]]:
+def _hands(leases: Leases, *, most: int = 2, lease: timedelta = SHORT) -> tuple[LeasePool[str], list[int]]:
     freed: list[int] = []
-    return Hands(most=most, lease=lease, renew=leases.renew, freed=lambda: freed.append(1)), freed
+    return LeasePool(most=most, lease=lease, renew=leases.renew, freed=lambda: freed.append(1)), freed
 
 
 async def test_hands_are_counted_and_freed() -> None:

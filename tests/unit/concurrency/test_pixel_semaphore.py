@@ -4,7 +4,7 @@ from threading import Thread
 
 import pytest
 
-from service.concurrency.pixel_semaphore import PixelBudget
+from service.concurrency.pixel_semaphore import PixelSemaphore
 
 WHILE = 0.05
 """Seconds that a thread gets to do what it must not do."""
@@ -13,7 +13,7 @@ PATIENCE = 10.0
 """Seconds that a thread gets to do what it must."""
 
 
-def asking(budget: PixelBudget, pixels: int, seen: list[int]) -> Thread:
+def asking(budget: PixelSemaphore, pixels: int, seen: list[int]) -> Thread:
     """Return a thread that wants so many pixels, and writes down that it got them."""
 
     def hold() -> None:
@@ -35,7 +35,7 @@ def finished(*threads: Thread) -> bool:
 
 def test_small_ones_are_held_side_by_side() -> None:
     """As long as there is room nobody waits."""
-    budget, seen = PixelBudget(100), list[int]()
+    budget, seen = PixelSemaphore(100), list[int]()
     with budget.hold(60):
         assert finished(asking(budget, 40, seen))
     assert seen == [40]
@@ -43,7 +43,7 @@ def test_small_ones_are_held_side_by_side() -> None:
 
 def test_more_than_there_is_waits() -> None:
     """What does not fit waits until it does."""
-    budget, seen = PixelBudget(100), list[int]()
+    budget, seen = PixelSemaphore(100), list[int]()
     with budget.hold(60):
         waiting = asking(budget, 41, seen)
         assert seen == []
@@ -53,7 +53,7 @@ def test_more_than_there_is_waits() -> None:
 
 def test_a_claim_beyond_the_total_gets_all_of_it() -> None:
     """What is larger than all is held alone, not never."""
-    budget, seen = PixelBudget(100), list[int]()
+    budget, seen = PixelSemaphore(100), list[int]()
     with budget.hold(1000):
         waiting = asking(budget, 1, seen)
         assert seen == []
@@ -63,7 +63,7 @@ def test_a_claim_beyond_the_total_gets_all_of_it() -> None:
 
 def test_room_is_given_first_come_first_served() -> None:
     """A small claim does not overtake a large one that waits before it."""
-    budget, seen = PixelBudget(100), list[int]()
+    budget, seen = PixelSemaphore(100), list[int]()
     with budget.hold(60):
         waiting = [asking(budget, 80, seen), asking(budget, 30, seen)]
         assert seen == []
@@ -73,7 +73,7 @@ def test_room_is_given_first_come_first_served() -> None:
 
 def test_an_error_in_the_block_gives_the_room_back() -> None:
     """Whatever happens to a picture, its pixels do not count any more afterwards."""
-    budget, seen = PixelBudget(100), list[int]()
+    budget, seen = PixelSemaphore(100), list[int]()
     with pytest.raises(RuntimeError, match="decoder"), budget.hold(100):
         raise RuntimeError("decoder")
     assert finished(asking(budget, 100, seen))

@@ -9,19 +9,27 @@ from typing import Any
 import httpx
 import pytest
 
-from service.deliveries.attempt import LONGEST_DELAY, MOST_TEXT, Trial, describe_error, event_of, fault_of, judge
+from service.deliveries.attempt import (
+    LONGEST_DELAY,
+    MOST_TEXT,
+    AttemptContext,
+    classify_attempt,
+    describe_error,
+    event_of,
+    responsible_party,
+)
 from service.domain.artifact import Artifact
-from service.domain.errors import Reject, Retry, StoreUnavailable, Unwell
+from service.domain.errors import ProviderUnavailable, Reject, Retry, StoreUnavailable
 from service.domain.task import EventType
 from tests.support.delivery_builders import NOW, SCHEDULE, claim_for, view
 
 REQUEST = httpx.Request("GET", "https://ada:pw@files.example/film.mp4?sig=hidden")
 
 
-def trial(**changes: Any) -> Trial:
+def trial(**changes: Any) -> AttemptContext:
     """Return the first of three attempts."""
     given: dict[str, Any] = {"attempt": 1, "limit": 3, "schedule": SCHEDULE, "now": NOW, "jitter": 0.0}
-    return Trial(**(given | changes))
+    return AttemptContext(**(given | changes))
 
 
 def _status_error(status: int) -> httpx.HTTPStatusError:
@@ -30,21 +38,21 @@ def _status_error(status: int) -> httpx.HTTPStatusError:
 
 def test_no_error_is_delivered() -> None:
     """An attempt that ends without an error is delivered, and nothing more is due."""
-    verdict = judge(None, trial())
+    verdict = classify_attempt(None, trial())
     assert (verdict.outcome, verdict.due_at, verdict.error, verdict.fault) == ("delivered", None, None, None)
 
 
 @pytest.mark.parametrize(("attempt", "pause"), [(1, 5), (2, 30)])
 def test_a_failure_is_due_after_the_schedules_pause(attempt: int, pause: int) -> None:
     """The pause before attempt k + 1 is the schedule's entry k."""
-    verdict = judge(ValueError("x"), trial(attempt=attempt))
+    verdict = classify_attempt(ValueError("x"), trial(attempt=attempt))
     assert (verdict.outcome, verdict.due_at) == ("retry", NOW + timedelta(seconds=pause))
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), Retry("later"), Retry("later", after=5)])
 def test_the_last_attempt_is_dead(error: Exception) -> None:
     """After the last attempt no error leads to another one, not even a Retry."""
-    verdict = judge(error, trial(attempt=3))
+    verdict = classify_attempt(error, trial(attempt=3))
     assert (verdict.outcome, verdict.due_at) == ("dead", None)
 
 
@@ -54,18 +62,18 @@ def test_the_last_attempt_is_dead(error: Exception) -> None:
 )
 def test_retry_after_is_bounded(after: timedelta | float, pause: timedelta) -> None:
     """A handler's own pause counts, never into the past and at most 30 days."""
-    assert judge(Retry(after=after), trial()).due_at == NOW + pause
+    assert classify_attempt(Retry(after=after), trial()).due_at == NOW + pause
 
 
 def test_retry_without_a_pause_follows_the_schedule() -> None:
     """Retry without `after` is due as any failure is."""
-    assert judge(Retry("later"), trial()).due_at == NOW + timedelta(seconds=5)
+    assert classify_attempt(Retry("later"), trial()).due_at == NOW + timedelta(seconds=5)
 
 
 def test_a_reject_inside_a_group_decides() -> None:
     """A handler that works in a task group may reject from within it."""
     group = ExceptionGroup("both", [ValueError("x"), ExceptionGroup("inner", [Reject("never")])])
-    verdict = judge(group, trial())
+    verdict = classify_attempt(group, trial())
     assert (verdict.outcome, verdict.error) == ("dead", "Reject: never")
 
 
@@ -83,12 +91,12 @@ def test_a_reject_inside_a_group_decides() -> None:
         TimeoutError("slow"),
         ConnectionResetError("reset"),
         socket.gaierror("no such host"),
-        Unwell("HTML"),
+        ProviderUnavailable("HTML"),
     ],
 )
 def test_the_destination_is_to_blame(error: Exception) -> None:
     """What the other end refuses, fails or is silent about is the destination's fault."""
-    assert fault_of(error) == "destination"
+    assert responsible_party(error) == "destination"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +105,7 @@ def test_the_destination_is_to_blame(error: Exception) -> None:
 )
 def test_we_are_to_blame(error: BaseException) -> None:
     """Bugs, a full disk and our own database are our fault."""
-    assert fault_of(error) == "ours"
+    assert responsible_party(error) == "ours"
 
 
 def test_a_pause_that_is_no_time_is_the_handlers_error() -> None:
@@ -146,7 +154,7 @@ class Speechless(Exception):
 
 def test_an_error_that_cannot_be_told_is_judged_all_the_same() -> None:
     """A handler's error whose text cannot be made is a failed attempt like any other."""
-    verdict = judge(Speechless(), trial())
+    verdict = classify_attempt(Speechless(), trial())
     assert (verdict.outcome, verdict.error) == ("retry", "Speechless: (it cannot be told)")
 
 

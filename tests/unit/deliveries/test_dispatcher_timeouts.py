@@ -89,7 +89,7 @@ def test_what_ended_with_the_standstill_is_named_too() -> None:
     in_hand = {"before"}
 
     async def story(loop: SimLoop) -> None:
-        with lag.LagWatch(lambda: in_hand):
+        with lag.LoopMonitor(lambda: in_hand):
             in_hand.clear()
             in_hand.add("after")
             loop._jumping.seconds += 30.0

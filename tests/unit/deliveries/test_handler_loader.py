@@ -9,7 +9,7 @@ import pytest
 
 from service.deliveries import handler_loader as plugins
 from service.deliveries.handler_api import Event, Handlers, Tools
-from service.deliveries.handler_loader import describe, discover, load_handlers, needed_settings
+from service.deliveries.handler_loader import discover, list_handlers, load_handlers, needed_settings
 from service.domain.errors import BadHandler, BadSetting
 
 GUEST = """
@@ -208,11 +208,11 @@ def test_a_broken_entry_point_stops_the_start(monkeypatch: pytest.MonkeyPatch, p
 
 def test_describe_tells_why_not(place: Path) -> None:
     """Every handler that is found has a row: where from, for which events, loaded or why not."""
-    rows = {row.name: row for row in describe(None, {}, directory=place)}
+    rows = {row.name: row for row in list_handlers(None, {}, directory=place)}
     assert (rows["log"].loaded, rows["log"].why, len(rows["log"].events)) == (True, "", 8)
     assert (rows["archive"].loaded, rows["archive"].why) == (False, "needs BOOMERANG_ARCHIVE_URL")
     assert rows["archive"].events == ("task.completed",)
-    named = {row.name: row.why for row in describe(["archive"], {}, directory=place)}
+    named = {row.name: row.why for row in list_handlers(["archive"], {}, directory=place)}
     assert named == {
         "archive": "needs BOOMERANG_ARCHIVE_URL",
         "log": "not named by BOOMERANG_HANDLERS",
@@ -225,7 +225,7 @@ def test_describe_shows_the_good_ones_beside_the_broken(place: Path) -> None:
     _write(place, "good.py")
     _write(place, "twice.py", name="webhook")
     (place / "handlers" / "mine.py").write_text("import nowhere_at_all")
-    rows = {row.name: row for row in describe(None, {}, directory=place)}
+    rows = {row.name: row for row in list_handlers(None, {}, directory=place)}
     assert [name for name, row in rows.items() if row.loaded] == ["log", "webhook", "guest"]
     assert {name: row.origin for name, row in rows.items() if row.broken} == {
         name: str(place / "handlers" / f"{name}.py") for name in ("mine", "twice")
@@ -237,7 +237,7 @@ def test_describe_shows_the_good_ones_beside_the_broken(place: Path) -> None:
 def test_a_broken_package_of_handlers_is_one_row(place: Path) -> None:
     """What its `__init__.py` raises concerns all of it."""
     (place / "handlers" / "__init__.py").write_text("raise ValueError('words')")
-    (row,) = [row for row in describe(None, {}, directory=place) if row.broken]
+    (row,) = [row for row in list_handlers(None, {}, directory=place) if row.broken]
     assert (row.name, "ValueError: words" in row.why) == ("handlers", True)
 
 

@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from service.deliveries.handler_api import Event, Handler, Tools
-from service.deliveries.handler_slots import LOOK_PAST, Places
-from service.domain.ports.queues import Room
+from service.deliveries.handler_slots import LOOK_PAST, HandlerSlots
+from service.domain.ports.queues import HandlerCapacity
 from service.domain.ports.unit_of_work import DeliveryClaim
 from tests.support.delivery_builders import LEASE, NOW, PATIENCE, claim_for, handler
 
@@ -37,9 +37,9 @@ GUEST = handler("guest", _nothing, concurrency=2, aliases=("visitor",))
 OTHER = handler("other", _nothing, concurrency=1)
 
 
-def _places(*handlers: Handler) -> tuple[Places, Started, list[str]]:
+def _places(*handlers: Handler) -> tuple[HandlerSlots, Started, list[str]]:
     rung: list[str] = []
-    places = Places(handlers or (GUEST, OTHER), lease=LEASE, ring=lambda: rung.append("ring"))
+    places = HandlerSlots(handlers or (GUEST, OTHER), lease=LEASE, ring=lambda: rung.append("ring"))
     started = Started()
     places.open(started)
     return places, started, rung
@@ -51,7 +51,7 @@ def test_rooms_are_what_is_free() -> None:
     places.take(GUEST)
     places.take(OTHER)
     with places.keep_free(NOW) as rooms:
-        assert rooms == [Room(names=("guest", "visitor"), places=1)]
+        assert rooms == [HandlerCapacity(names=("guest", "visitor"), places=1)]
 
 
 def test_places_are_kept_while_deliveries_are_claimed_for_them() -> None:
@@ -157,7 +157,7 @@ def test_nobody_rings_for_nothing() -> None:
 @pytest.mark.parametrize("name", ["gone", "guest"])
 def test_nothing_is_born_where_nobody_dispatches(name: str) -> None:
     """In a process that only receives, and for a handler that is not loaded, deliveries wait in the store."""
-    shut = Places([GUEST], lease=timedelta(seconds=60), ring=lambda: None)
+    shut = HandlerSlots([GUEST], lease=timedelta(seconds=60), ring=lambda: None)
     places = shut if name == "guest" else _places()[0]
     with places.births() as births:
         assert births.lease(name, NOW) is None
@@ -200,7 +200,7 @@ def test_a_round_knows_who_has_its_share() -> None:
     places, _, _ = _places(replace(GUEST, concurrency=4))
     places.take(GUEST, "ada")
     with places.keep_free(NOW) as rooms:
-        assert rooms == [Room(names=("guest", "visitor"), places=3, held={"ada": 1})]
+        assert rooms == [HandlerCapacity(names=("guest", "visitor"), places=3, held={"ada": 1})]
         claim = claim_for("guest", target={"url": "https://ada.example"})
         places.found([claim], rooms)
     with places.births() as births:

@@ -4,7 +4,7 @@ import pytest
 import structlog
 
 from service.deliveries.handler_api import Event, Tools
-from service.deliveries.missing_handlers import Orphans
+from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.domain.errors import StoreUnavailable
 from tests.support.delivery_builders import Queue, handler
 
@@ -13,7 +13,7 @@ async def taken(event: Event, tools: Tools) -> None:
     """Take any event."""
 
 
-async def look(orphans: Orphans) -> list[str]:
+async def look(orphans: MissingHandlerMonitor) -> list[str]:
     """Look once, and return the handlers that a warning names."""
     with structlog.testing.capture_logs() as lines:
         await orphans.look()
@@ -26,7 +26,7 @@ async def test_handlers_that_are_missing_are_told_once() -> None:
     queue = Queue()
     queue.put("log")
     queue.put("paper")
-    orphans = Orphans(queue, [handler("log", taken), handler("mail", taken, aliases=("paper",))])
+    orphans = MissingHandlerMonitor(queue, [handler("log", taken), handler("mail", taken, aliases=("paper",))])
     assert await look(orphans) == []
     lost = queue.put("pigeon")
     queue.put("owl")
@@ -42,7 +42,7 @@ async def test_a_look_that_failed_forgets_nothing() -> None:
     """What could not be read is read by the next look."""
     queue = Queue()
     queue.put("pigeon")
-    orphans = Orphans(queue, [])
+    orphans = MissingHandlerMonitor(queue, [])
     queue.broken = StoreUnavailable("locked")
     with pytest.raises(StoreUnavailable):
         await orphans.look()

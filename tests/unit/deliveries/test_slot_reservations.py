@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from service.deliveries.dispatcher import Dispatch
+from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.handler_api import Event, Tools
 from service.domain.task import Fact, Source, Status
-from service.domain.task_update import Entry
-from service.storage.unit_of_work import StoreTransaction
+from service.domain.task_update import TaskUpdate
+from service.storage.unit_of_work import SqlUnitOfWork
 from tests.support.delivery_builders import PATIENCE, handler, tools
 from tests.support.task_loop import LEASE, SECOND, Loop, a_loop
 from tests.support.wait_until_idle import ended
@@ -37,10 +37,10 @@ class Guest:
 @asynccontextmanager
 async def _scene(
     place: Path, *, name: str = "log", opened: bool = True, places: int = 2
-) -> AsyncIterator[tuple[Loop, Dispatch, Guest]]:
+) -> AsyncIterator[tuple[Loop, Dispatcher, Guest]]:
     guest = Guest()
     async with a_loop(place, handlers=(name,), crew=(handler(name, guest, concurrency=places),)) as loop:
-        dispatch = Dispatch(
+        dispatch = Dispatcher(
             loop.store.deliveries,
             loop.places,
             lambda _claim, _handler: tools(),
@@ -54,7 +54,7 @@ async def _scene(
         await dispatch.drain(0)
 
 
-async def _settled(dispatch: Dispatch) -> None:
+async def _settled(dispatch: Dispatcher) -> None:
     async with asyncio.timeout(PATIENCE):
         await ended(dispatch)
 
@@ -84,9 +84,9 @@ async def test_what_was_not_committed_is_not_started(tmp_path: Path, monkeypatch
     """A commit that fails runs no handler and takes no place; recorded again, the fact's handler runs once."""
     async with _scene(tmp_path, places=1) as (loop, dispatch, guest):
         task = await loop.accept()
-        ended = Entry(task_id=task.id, fact=Fact(status=Status.FAILED), source=Source.POLL)
+        ended = TaskUpdate(task_id=task.id, fact=Fact(status=Status.FAILED), source=Source.POLL)
         with monkeypatch.context() as broken:
-            broken.setattr(StoreTransaction, "notify", _refuse)
+            broken.setattr(SqlUnitOfWork, "notify", _refuse)
             with pytest.raises(ZeroDivisionError):
                 await loop.record.add(ended)
         assert (dispatch.in_hand, guest.tasks) == (0, [])
@@ -102,14 +102,14 @@ def _refuse(_self: Any, _topics: Any) -> None:
 async def test_what_was_committed_too_late_is_left_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the commit took longer than the lease, somebody else may have it: it is claimed, not just started."""
     async with _scene(tmp_path) as (loop, dispatch, guest):
-        whole = StoreTransaction.notify
+        whole = SqlUnitOfWork.notify
 
-        def late(self: StoreTransaction, topics: Any) -> None:
+        def late(self: SqlUnitOfWork, topics: Any) -> None:
             loop.clock.move(LEASE)
             whole(self, topics)
 
         with monkeypatch.context() as slow:
-            slow.setattr(StoreTransaction, "notify", late)
+            slow.setattr(SqlUnitOfWork, "notify", late)
             task = await loop.submitted()
         assert (dispatch.in_hand, guest.tasks) == (0, [])
         assert await loop.store.signals.wait("dispatch", 0)

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from service.domain.errors import InvalidParams
-from service.domain.event_routing import Route, Subscription, route
-from service.domain.notify import check_notify
+from service.domain.event_routing import DeliveryRoute, Subscription, route
+from service.domain.notify import validate_notify
 from service.domain.task import EventType
 from tests.support.no_egress_guard import any_address
 
@@ -102,7 +102,7 @@ def test_lanes_are_stable_and_apart() -> None:
         way.lane_key for way in route("task.completed", [hook(), hook(url=URL + "/2")], [LOG, HOOK])
     ]
     assert len({way.lane_key for way in first}) == 3
-    assert first[0] == Route(handler="log", target={}, lane_key="a51b3a1ba9ca16337c1495b3")
+    assert first[0] == DeliveryRoute(handler="log", target={}, lane_key="a51b3a1ba9ca16337c1495b3")
 
 
 def test_a_route_does_not_show_its_secret() -> None:
@@ -125,7 +125,7 @@ def test_a_route_does_not_show_its_secret() -> None:
 )
 def test_good_wishes_pass_unchanged(notify: Any) -> None:
     """Entries for known handlers come back as they were."""
-    assert list(check_notify(notify, KNOWN, any_address)) == (notify or [])
+    assert list(validate_notify(notify, KNOWN, any_address)) == (notify or [])
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_good_wishes_pass_unchanged(notify: Any) -> None:
 def test_bad_wishes_are_refused_in_their_place(notify: object, place: tuple[str | int, ...], words: str) -> None:
     """Each fault says where it stands and how to mend it."""
     with pytest.raises(InvalidParams) as refused:
-        check_notify(notify, KNOWN, any_address)
+        validate_notify(notify, KNOWN, any_address)
     assert [fault.loc for fault in refused.value.faults] == [("notify", *place)]
     assert words in refused.value.faults[0].msg
 
@@ -177,7 +177,7 @@ def test_bad_wishes_are_refused_in_their_place(notify: object, place: tuple[str 
 def test_every_fault_is_reported_at_once() -> None:
     """Faults of all entries come together."""
     with pytest.raises(InvalidParams) as refused:
-        check_notify([hook(url="x", secret="y", more=1), {"handler": "nobody"}], KNOWN, any_address)
+        validate_notify([hook(url="x", secret="y", more=1), {"handler": "nobody"}], KNOWN, any_address)
     assert {fault.loc for fault in refused.value.faults} == {
         ("notify", 0, "url"),
         ("notify", 0, "secret"),
@@ -189,5 +189,5 @@ def test_every_fault_is_reported_at_once() -> None:
 def test_a_fault_does_not_repeat_a_secret() -> None:
     """What is wrong with a secret is said without showing it."""
     with pytest.raises(InvalidParams) as refused:
-        check_notify([hook(secret="whsec_my-own-words")], KNOWN, any_address)
+        validate_notify([hook(secret="whsec_my-own-words")], KNOWN, any_address)
     assert "my-own-words" not in str(refused.value)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from service.domain.poll_planner import LOOK_AGAIN, POLL_MAX_OURS, Plan
-from service.domain.poll_schedule import Heard
+from service.domain.poll_planner import LOOK_AGAIN, POLL_MAX_OURS, PollPlanner
+from service.domain.poll_schedule import CallbackStats
 from service.domain.ports.unit_of_work import RunTime
 from service.domain.task import Source, Status, Task, TaskId, UpstreamId, advance
 from tests.support.scripted_provider import DONE
@@ -16,11 +16,11 @@ from tests.support.task_loop import DEADLINE, HOUR, IN_DOUBT_FOR, MINUTE, SECOND
 
 ID = UpstreamId("up1")
 HINT = {"status": "completed"}
-UNHEARD = Heard(count=0, lost=0)
+UNHEARD = CallbackStats(count=0, lost=0)
 
 
-def _plan(*, lists: bool = False, poll_first: timedelta | None = None) -> Plan:
-    return Plan(
+def _plan(*, lists: bool = False, poll_first: timedelta | None = None) -> PollPlanner:
+    return PollPlanner(
         poll_first=poll_first,
         poll_max=5 * MINUTE,
         in_doubt_for=IN_DOUBT_FOR,
@@ -151,12 +151,12 @@ def test_study_replaces_what_was_learned() -> None:
 def test_callbacks_of_all_buckets_prove_the_road() -> None:
     """Hundreds of callbacks that came earn trust for each bucket; one that does not come takes it back."""
     plan = _plan()
-    for heard, trusted in ((Heard(count=459, lost=0), True), (Heard(count=460, lost=1), False)):
+    for heard, trusted in ((CallbackStats(count=459, lost=0), True), (CallbackStats(count=460, lost=1), False)):
         plan.study([_run("a", 10), _run("b", 50)], heard)
         assert [one.trusted for one in plan.learned.values()] == [trusted, trusted]
 
 
-def _noticed(plan: Plan, run: float) -> float:
+def _noticed(plan: PollPlanner, run: float) -> float:
     """Return how many seconds after its end a task of a bucket is noticed whose callback is lost."""
     task = _task(Status.IN_PROGRESS, upstream_id=ID)
     while True:
@@ -180,7 +180,7 @@ def test_one_loss_in_a_hundred_is_hardly_ever_trusted(seed: int) -> None:
         runs.append(RunTime(bucket="b", seconds=run, called_back=not lost, at=START))
         if number % 10 == 0:
             newest = runs[-1000:]
-            plan.study(runs[-200:], Heard(count=len(newest), lost=sum(not one.called_back for one in newest)))
+            plan.study(runs[-200:], CallbackStats(count=len(newest), lost=sum(not one.called_back for one in newest)))
     assert late <= 3
 
 

@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.domain.poll_schedule import Learned, learn, next_poll
+from service.domain.poll_schedule import RunTimeEstimate, estimate, next_poll
 from service.domain.retry_schedule import next_attempt, next_submission
 
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 SECONDS = [timedelta(seconds=pause) for pause in (0, 5, 30)]
-HEALTHY = Learned(quick=50, usual=60, slow=80, count=200, lost_share=0.0)
-LOSSY = Learned(quick=50, usual=60, slow=80, count=200, lost_share=1.0)
+HEALTHY = RunTimeEstimate(quick=50, usual=60, slow=80, count=200, lost_share=0.0)
+LOSSY = RunTimeEstimate(quick=50, usual=60, slow=80, count=200, lost_share=1.0)
 
 
 def second(at: datetime | None) -> float | None:
@@ -68,22 +68,22 @@ class Run:
 
 def test_nothing_is_learned_from_nothing() -> None:
     """No run times, or none that make sense, teach nothing."""
-    assert learn([]) is None
-    assert learn([Run(float("nan")), Run(float("inf")), Run(-1)]) is None
+    assert estimate([]) is None
+    assert estimate([Run(float("nan")), Run(float("inf")), Run(-1)]) is None
 
 
 def test_run_times_are_summed_up() -> None:
     """Quick, usual and slow are the 5th, 50th and 95th percentiles; the share counts callbacks that never came."""
     runs = [Run(seconds, called_back=seconds % 4 != 0) for seconds in range(101)]
-    assert learn(runs) == Learned(quick=5, usual=50, slow=95, count=101, lost_share=26 / 101)
-    assert learn([Run(7)]) == Learned(quick=7, usual=7, slow=7, count=1, lost_share=0)
+    assert estimate(runs) == RunTimeEstimate(quick=5, usual=50, slow=95, count=101, lost_share=26 / 101)
+    assert estimate([Run(7)]) == RunTimeEstimate(quick=7, usual=7, slow=7, count=1, lost_share=0)
 
 
 def poll(
     elapsed: float = 0,
     *,
     polls: int = 0,
-    learned: Learned | None = None,
+    learned: RunTimeEstimate | None = None,
     hinted: float | None = None,
     first: float | None = None,
     cap: float = 300,
@@ -164,14 +164,14 @@ def test_lost_callbacks_do_not_make_a_fast_poller() -> None:
 
 def test_half_lost_callbacks_are_in_between() -> None:
     """The more callbacks are lost, the narrower the pauses."""
-    some = Learned(quick=50, usual=60, slow=80, count=200, lost_share=0.26)
+    some = RunTimeEstimate(quick=50, usual=60, slow=80, count=200, lost_share=0.26)
     pauses = [poll(70, polls=2, learned=learned) or 0 for learned in (LOSSY, some, HEALTHY)]
     assert pauses[1] == pytest.approx((pauses[0] + pauses[2]) / 2, abs=0.001)
 
 
 def test_quick_tasks_are_asked_about_at_once() -> None:
     """A bucket of tasks that take seconds is asked after its usual time when callbacks are lost."""
-    quick = Learned(quick=5, usual=8, slow=12, count=50, lost_share=1.0)
+    quick = RunTimeEstimate(quick=5, usual=8, slow=12, count=50, lost_share=1.0)
     assert poll(0, learned=quick) == 9.24
 
 

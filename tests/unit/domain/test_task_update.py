@@ -5,8 +5,8 @@ from datetime import timedelta
 from pathlib import Path
 
 from service.domain.task import Status
-from service.domain.task_update import SECOND_BILL, Entry
-from service.tasks.poller import LISTENS_AGAIN
+from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate
+from service.tasks.poller import SECOND_WAIT_NOTE
 from tests.support.task_loop import IN_DOUBT_FOR, MINUTE, a_loop
 
 
@@ -17,9 +17,9 @@ async def test_a_mark_moves_nothing(tmp_path: Path) -> None:
         loop.clock.move(IN_DOUBT_FOR + 2 * MINUTE)
         await loop.poll_due()
         before = await loop.task(task.id)
-        assert (before.status, before.note) == (Status.IN_DOUBT, LISTENS_AGAIN)
+        assert (before.status, before.note) == (Status.IN_DOUBT, SECOND_WAIT_NOTE)
         await loop.desk.resubmit(task.id)
-        assert await loop.task(task.id) == replace(before, warnings=(SECOND_BILL,))
+        assert await loop.task(task.id) == replace(before, warnings=(RESUBMITTED_WARNING,))
         loop.clock.move(IN_DOUBT_FOR + timedelta(seconds=1))
         await loop.poll_due()
         assert (await loop.task(task.id)).status is Status.FAILED
@@ -30,5 +30,5 @@ async def test_a_mark_is_made_once(tmp_path: Path) -> None:
     async with a_loop(tmp_path) as loop:
         task = await loop.in_doubt()
         for _ in range(2):
-            await loop.record.add(Entry(task_id=task.id, warning="once"))
+            await loop.record.add(TaskUpdate(task_id=task.id, warning="once"))
         assert (await loop.task(task.id)).warnings == ("once",)

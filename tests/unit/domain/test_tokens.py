@@ -7,7 +7,7 @@ import pytest
 
 from service.domain.errors import BadSetting, BadToken
 from service.domain.task import TaskId
-from service.domain.tokens import Claim, Tokens
+from service.domain.tokens import TokenClaims, Tokens
 
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -20,12 +20,14 @@ TOKENS = Tokens(["new-key", "old-key"])
 def test_a_callback_token_says_what_it_was_made_for() -> None:
     """Task, submission and expiry come back out of the address token."""
     token = TOKENS.callback_token(TASK, 3, NOW + HOUR)
-    assert TOKENS.read_callback_token(token, NOW) == Claim(task_id=TASK, submission=3, expires=NOW + HOUR)
+    assert TOKENS.read_callback_token(token, NOW) == TokenClaims(task_id=TASK, submission=3, expires=NOW + HOUR)
 
 
 def test_a_payload_token_says_what_it_was_made_for_and_stays_good() -> None:
     """Task and submission come back out of the payload token, which has no expiry."""
-    assert TOKENS.read_payload_token(TOKENS.payload_token(TASK, 3)) == Claim(task_id=TASK, submission=3, expires=None)
+    assert TOKENS.read_payload_token(TOKENS.payload_token(TASK, 3)) == TokenClaims(
+        task_id=TASK, submission=3, expires=None
+    )
 
 
 def test_tokens_are_one_short_path_segment() -> None:

@@ -11,16 +11,16 @@ import pytest
 from service.domain.errors import (
     BoomerangError,
     Conflict,
-    NeverLeft,
+    NotSent,
+    ProviderUnavailable,
     Refused,
     ReplyLost,
     Throttled,
     UnknownTask,
-    Unwell,
 )
-from service.domain.ports.provider import Order
+from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Fact, Status, UpstreamId
-from service.providers import Paced, open_upstream
+from service.providers import RateLimitedClient, open_provider
 from tests.unit.sandbox.test_bench import MODEL, MOVED, START, Bench, bench
 
 
@@ -30,20 +30,20 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
     return MOVED
 
 
-def upstream(at: Bench, provider: str, *, key: str = "any-key") -> Paced:
+def upstream(at: Bench, provider: str, *, key: str = "any-key") -> RateLimitedClient:
     """Return the adapter in front of the sandbox."""
     path = "/ent/v2" if provider == "vidu" else ""
     url = f"http://sandbox.test{path}"
-    return open_upstream(provider, client=at.client, base_url=url, key=key, rate=100, concurrency=8)
+    return open_provider(provider, client=at.client, base_url=url, key=key, rate=100, concurrency=8)
 
 
-def order(payload: str = "token-1") -> Order:
+def order(payload: str = "token-1") -> ProviderRequest:
     """Return an order that the sandbox takes."""
     params = {"prompt": "a cat", "images": ["https://images.test/a.png"], "duration": 5}
-    return Order(model=MODEL, params=params, payload=payload, meta_data="{}")
+    return ProviderRequest(model=MODEL, params=params, payload=payload, meta_data="{}")
 
 
-async def until_settled(budget: Paced, fact: Fact) -> Fact:
+async def until_settled(budget: RateLimitedClient, fact: Fact) -> Fact:
     """Ask once a second until the task has settled."""
     assert fact.upstream_id is not None
     for _ in range(60):
@@ -94,7 +94,7 @@ async def test_what_may_have_been_billed_is_never_taken_for_unsent(
         with pytest.raises(expected) as caught:
             await upstream(at, provider).create(order())
         assert len(at.sandbox.bills) == bills
-        assert not (bills and isinstance(caught.value, NeverLeft | Throttled | Refused))
+        assert not (bills and isinstance(caught.value, NotSent | Throttled | Refused))
 
 
 @pytest.mark.parametrize("provider", ["vtrix", "vidu"])
@@ -120,12 +120,12 @@ async def test_a_reply_may_settle_the_task(provider: str, switches: dict[str, An
     [
         ({"unknown_after_create": 60.0}, UnknownTask),
         ({"throttle_poll": 1.0}, Throttled),
-        ({"html_500_poll": 1.0}, Unwell),
-        ({"bad_gateway_poll": 1.0}, Unwell),
-        ({"gateway_timeout_poll": 1.0}, Unwell),
-        ({"half_poll_reply": 1.0}, Unwell),
-        ({"unknown_status": 1.0}, Unwell),
-        ({"slow_poll": 1.0, "poll_delay": 60.0}, Unwell),
+        ({"html_500_poll": 1.0}, ProviderUnavailable),
+        ({"bad_gateway_poll": 1.0}, ProviderUnavailable),
+        ({"gateway_timeout_poll": 1.0}, ProviderUnavailable),
+        ({"half_poll_reply": 1.0}, ProviderUnavailable),
+        ({"unknown_status": 1.0}, ProviderUnavailable),
+        ({"slow_poll": 1.0, "poll_delay": 60.0}, ProviderUnavailable),
     ],
 )
 async def test_a_poll_that_says_nothing_fails_no_task(
@@ -200,6 +200,6 @@ async def test_nobody_listening_is_a_submission_that_never_left() -> None:
         server.close()
         await server.wait_closed()
         url = f"http://127.0.0.1:{port}"
-        budget = open_upstream("vtrix", client=client, base_url=url, key="k", rate=10, concurrency=1)
-        with pytest.raises(NeverLeft):
+        budget = open_provider("vtrix", client=client, base_url=url, key="k", rate=10, concurrency=1)
+        with pytest.raises(NotSent):
             await budget.create(order())

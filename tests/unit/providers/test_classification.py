@@ -9,12 +9,12 @@ import pytest
 from service.domain.errors import (
     BoomerangError,
     Conflict,
-    NeverLeft,
+    NotSent,
+    ProviderUnavailable,
     Refused,
     ReplyLost,
     Throttled,
     UnknownTask,
-    Unwell,
 )
 from service.domain.task import Status, UpstreamId
 from service.providers.responses import retry_after
@@ -34,11 +34,11 @@ def html(status: int) -> httpx.Response:
 
 
 TRANSPORT = [
-    (httpx.ConnectError("refused"), NeverLeft),
-    (httpx.ConnectError("[Errno -2] Name or service not known"), NeverLeft),
-    (httpx.ConnectTimeout("slow"), NeverLeft),
-    (httpx.PoolTimeout("full"), NeverLeft),
-    (httpx.ProxyError("no tunnel"), NeverLeft),
+    (httpx.ConnectError("refused"), NotSent),
+    (httpx.ConnectError("[Errno -2] Name or service not known"), NotSent),
+    (httpx.ConnectTimeout("slow"), NotSent),
+    (httpx.PoolTimeout("full"), NotSent),
+    (httpx.ProxyError("no tunnel"), NotSent),
     (httpx.WriteTimeout("half sent"), ReplyLost),
     (httpx.WriteError("half sent"), ReplyLost),
     (httpx.ReadTimeout("no reply"), ReplyLost),
@@ -64,9 +64,9 @@ async def test_a_submission_may_be_repeated_only_when_it_surely_never_left(
 @pytest.mark.parametrize(("error", "_expected"), TRANSPORT, ids=lambda value: repr(value)[:40])
 async def test_a_question_without_an_answer_tells_of_the_providers_health(error: Exception, _expected: object) -> None:
     """Whatever happens to a poll or a cancel on its way, it says nothing about the task."""
-    with pytest.raises(Unwell):
+    with pytest.raises(ProviderUnavailable):
         await Provider(error).vidu().fetch(ID)
-    with pytest.raises(Unwell):
+    with pytest.raises(ProviderUnavailable):
         await Provider(error).vidu().cancel(ID)
 
 
@@ -78,8 +78,8 @@ VIDU_CREATE = [
     (vidu_says(400, "SystemThrottling"), Throttled),
     (vidu_says(400, "OperationInProcess"), Throttled),
     (httpx.Response(429), Throttled),
-    (vidu_says(500, "InternalServiceFailure"), NeverLeft),
-    (vidu_says(503, "ServiceUnavailable"), NeverLeft),
+    (vidu_says(500, "InternalServiceFailure"), NotSent),
+    (vidu_says(503, "ServiceUnavailable"), NotSent),
     (httpx.Response(500, json={"message": "Internal server error"}), ReplyLost),
     (html(500), ReplyLost),
     (httpx.Response(500), ReplyLost),
@@ -124,13 +124,13 @@ FETCH = [
     (vidu_says(403, "Forbidden"), Refused),
     (vidu_says(429, "TooManyRequests"), Throttled),
     (vidu_says(400, "SystemThrottling"), Throttled),
-    (vidu_says(400, "BadRequest"), Unwell),
-    (vidu_says(500, "InternalServiceFailure"), Unwell),
-    (html(502), Unwell),
-    (httpx.Response(302, headers={"Location": "https://elsewhere.test/"}), Unwell),
-    (html(200), Unwell),
-    (httpx.Response(200, json={"id": "d758n65e878c73cmdg20", "state": "warming_up"}), Unwell),
-    (httpx.Response(200, json={"id": "another", "state": "success"}), Unwell),
+    (vidu_says(400, "BadRequest"), ProviderUnavailable),
+    (vidu_says(500, "InternalServiceFailure"), ProviderUnavailable),
+    (html(502), ProviderUnavailable),
+    (httpx.Response(302, headers={"Location": "https://elsewhere.test/"}), ProviderUnavailable),
+    (html(200), ProviderUnavailable),
+    (httpx.Response(200, json={"id": "d758n65e878c73cmdg20", "state": "warming_up"}), ProviderUnavailable),
+    (httpx.Response(200, json={"id": "another", "state": "success"}), ProviderUnavailable),
 ]
 
 
@@ -148,8 +148,8 @@ CANCEL = [
     (vidu_says(409, "Conflict"), Conflict),
     (vidu_says(404, "TaskNotFound"), UnknownTask),
     (vidu_says(429, "TooManyRequests"), Throttled),
-    (html(500), Unwell),
-    (httpx.Response(302), Unwell),
+    (html(500), ProviderUnavailable),
+    (httpx.Response(302), ProviderUnavailable),
 ]
 
 
@@ -200,7 +200,7 @@ async def test_an_answer_that_does_not_end_is_not_read_to_the_end() -> None:
     flood = b" " * (33 * 1024 * 1024)
     with pytest.raises(ReplyLost, match="TooLarge"):
         await Provider(httpx.Response(200, content=flood)).vtrix().create(order())
-    with pytest.raises(Unwell, match="TooLarge"):
+    with pytest.raises(ProviderUnavailable, match="TooLarge"):
         await Provider(httpx.Response(200, content=flood[: 5 * 1024 * 1024])).vtrix().fetch(ID)
 
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from service.providers import Connections
+from service.providers import PooledTransport
 from service.providers import connection_pool as connections
 
 URL = "http://upstream.test/"
@@ -63,7 +63,7 @@ class Exchange:
 
     def client(self) -> httpx.AsyncClient:
         """Return a client over connections of this exchange."""
-        return httpx.AsyncClient(transport=Connections(self.open))
+        return httpx.AsyncClient(transport=PooledTransport(self.open))
 
 
 async def test_requests_one_after_the_other_share_a_connection() -> None:
@@ -174,7 +174,7 @@ async def test_real_connections_are_kept_alive() -> None:
     server = await asyncio.start_server(reply, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
     async with server:
-        async with httpx.AsyncClient(transport=Connections(), trust_env=False) as client:
+        async with httpx.AsyncClient(transport=PooledTransport(), trust_env=False) as client:
             for _ in range(3):
                 assert (await client.get(url)).json() == {}
         async with asyncio.timeout(PATIENCE):
@@ -188,6 +188,6 @@ async def test_nobody_listens_is_told_as_never_left() -> None:
     port = server.sockets[0].getsockname()[1]
     server.close()
     await server.wait_closed()
-    async with httpx.AsyncClient(transport=Connections(), trust_env=False) as client:
+    async with httpx.AsyncClient(transport=PooledTransport(), trust_env=False) as client:
         with pytest.raises(httpx.ConnectError):
             await client.get(f"http://127.0.0.1:{port}/")

@@ -11,15 +11,15 @@ import pytest
 from service.domain.errors import (
     BoomerangError,
     Conflict,
-    NeverLeft,
+    NotSent,
+    ProviderUnavailable,
     Refused,
     ReplyLost,
     Throttled,
     UnknownTask,
-    Unwell,
 )
 from service.domain.task import UpstreamId
-from service.providers.rate_limited import Paced
+from service.providers.rate_limited import RateLimitedClient
 from tests.support.fake_providers import Provider, order
 from tests.support.fake_rate_limit import FACT, ID, SINCE, Double, cancelled, fetches, now, paced
 from tests.unit.sandbox.test_bench import MOVED
@@ -176,11 +176,11 @@ async def test_the_pause_that_is_left_can_be_read() -> None:
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
-        (NeverLeft("x"), "never_left"),
+        (NotSent("x"), "never_left"),
         (Refused("c", "x"), "refused"),
         (ReplyLost("x"), "reply_lost"),
         (UnknownTask("x"), "unknown_task"),
-        (Unwell("x"), "unwell"),
+        (ProviderUnavailable("x"), "unwell"),
         (Conflict("x"), "conflict"),
         (Throttled("x"), "throttled"),
     ],
@@ -228,7 +228,7 @@ async def test_each_page_of_a_list_is_a_request_of_the_budget() -> None:
         following = pages[request.url.params.get("pager.page_token", "")]
         return httpx.Response(200, json={"tasks": [], "next_page_token": following})
 
-    budget = Paced(Provider(reply).vidu(), rate=1, concurrency=1)
+    budget = RateLimitedClient(Provider(reply).vidu(), rate=1, concurrency=1)
     assert await budget.find("token", since=SINCE, until=SINCE) is None
     assert at == [0, 1, 2]
     assert budget.requests == {("find", "ok"): 3}

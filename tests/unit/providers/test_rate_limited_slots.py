@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.providers.rate_limited import Paced
+from service.providers.rate_limited import RateLimitedClient
 from tests.support.fake_rate_limit import Double, cancelled, paced
 from tests.unit.sandbox.test_bench import MOVED
 
@@ -19,7 +19,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 class Loader:
     """Holds room for a while, and notes how much is held at most."""
 
-    def __init__(self, budget: Paced) -> None:
+    def __init__(self, budget: RateLimitedClient) -> None:
         self.budget = budget
         self.held = 0
         self.most = 0

@@ -9,10 +9,10 @@ from typing import Any
 import httpx
 import pytest
 
-from service.domain.errors import BadSetting, Conflict, Refused, Unwell
-from service.domain.ports.provider import Order
+from service.domain.errors import BadSetting, Conflict, ProviderUnavailable, Refused
+from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Status, UpstreamId
-from service.providers import Paced, Vtrix, open_upstream
+from service.providers import RateLimitedClient, Vtrix, open_provider
 from tests.support.fake_providers import KEY, Provider, order
 
 ID = UpstreamId("d758n65e878c73cmdg20")
@@ -65,7 +65,7 @@ async def test_what_we_do_not_have_is_not_sent() -> None:
     """Without a public address and metadata, only the payload token goes up, and never the caller's own."""
     provider = Provider(httpx.Response(200, json={"id": ID, "status": "queued"}))
     params = {"prompt": "x", "payload": "caller's", "callback_url": "https://caller.test", "meta_data": "caller's"}
-    await provider.vtrix().create(Order(model="viduq2_pro_reference", params=params, payload="token-1"))
+    await provider.vtrix().create(ProviderRequest(model="viduq2_pro_reference", params=params, payload="token-1"))
     sent = json.loads(provider.seen[0].content)["input"][0]["params"]
     assert sent == {"prompt": "x", "payload": "token-1"}
 
@@ -111,7 +111,7 @@ async def test_vidu_refuses_a_model_that_it_does_not_have() -> None:
     """A model without a Vidu name is refused before anything is sent."""
     provider = Provider(httpx.Response(200))
     with pytest.raises(Refused, match="ModelUnavailable"):
-        await provider.vidu().create(Order(model="other", params={}, payload="t"))
+        await provider.vidu().create(ProviderRequest(model="other", params={}, payload="t"))
     assert not provider.seen
 
 
@@ -203,7 +203,7 @@ async def test_a_list_without_an_end_is_no_sure_answer() -> None:
     """After the bounded number of pages the search gives up loudly: absence was not shown."""
     tokens = iter(range(1000))
     provider = Provider(lambda _: httpx.Response(200, json={"tasks": [], "next_page_token": str(next(tokens))}))
-    with pytest.raises(Unwell, match="40 pages"):
+    with pytest.raises(ProviderUnavailable, match="40 pages"):
         await provider.vidu().find("token-1", since=SINCE, until=UNTIL)
     assert len(provider.seen) == 40
 
@@ -211,7 +211,7 @@ async def test_a_list_without_an_end_is_no_sure_answer() -> None:
 @pytest.mark.parametrize("body", [[], {"tasks": {}}])
 async def test_a_list_that_cannot_be_read_is_no_sure_answer(body: Any) -> None:
     """What is no list of tasks is the provider's health."""
-    with pytest.raises(Unwell):
+    with pytest.raises(ProviderUnavailable):
         await Provider(httpx.Response(200, json=body)).vidu().find("token-1", since=SINCE, until=UNTIL)
 
 
@@ -234,10 +234,10 @@ def test_an_address_that_cannot_be_used_is_refused(url: str) -> None:
 async def test_the_menu_opens_each_provider(provider: str) -> None:
     """The provider that the operator names is asked at the address that the operator gives."""
     double = Provider(httpx.Response(404))
-    upstream = open_upstream(provider, client=double.client, base_url=URL, key=KEY, rate=10, concurrency=2)
+    upstream = open_provider(provider, client=double.client, base_url=URL, key=KEY, rate=10, concurrency=2)
     with pytest.raises(Exception, match="Not Found"):
         await upstream.fetch(ID)
-    assert isinstance(upstream, Paced)
+    assert isinstance(upstream, RateLimitedClient)
     assert upstream.name == provider
     assert str(double.seen[0].url).startswith(URL + "/")
 
@@ -245,4 +245,4 @@ async def test_the_menu_opens_each_provider(provider: str) -> None:
 def test_an_unknown_provider_is_refused() -> None:
     """A misspelt provider stops the start and says what is allowed."""
     with pytest.raises(BadSetting, match="vtrix, vidu"):
-        open_upstream("vudi", client=httpx.AsyncClient(), base_url=URL, key=KEY, rate=1, concurrency=1)
+        open_provider("vudi", client=httpx.AsyncClient(), base_url=URL, key=KEY, rate=1, concurrency=1)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from service.domain.errors import StoreUnavailable
-from service.runtime.clock_jump import ClockWatch
+from service.runtime.clock_jump import ClockJumpDetector
 from tests.support.task_loop import HOUR, LEASE, START, MovedClock
 
 
@@ -41,7 +41,7 @@ async def test_only_a_clock_that_falls_behind_is_noticed(
 ) -> None:
     """What counts is how far the clock moved while the event loop's own time went on; each jump is told once."""
     clock, store = MovedClock(), Recalled()
-    watch = ClockWatch(store, clock=clock, lease=LEASE)
+    watch = ClockJumpDetector(store, clock=clock, lease=LEASE)
     loop = asyncio.get_running_loop()
     began = loop.time()
     assert await watch.look() == 0
@@ -55,7 +55,7 @@ async def test_only_a_clock_that_falls_behind_is_noticed(
 async def test_a_jump_that_could_not_be_dealt_with_is_seen_again() -> None:
     """While the store is unavailable nothing is recalled, and nothing forgotten."""
     clock, store = MovedClock(), Recalled(broken=True)
-    watch = ClockWatch(store, clock=clock, lease=LEASE)
+    watch = ClockJumpDetector(store, clock=clock, lease=LEASE)
     await watch.look()
     clock.move(-HOUR)
     with pytest.raises(StoreUnavailable):

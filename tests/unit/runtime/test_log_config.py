@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from service.runtime.log_config import Lines, configure_logs
+from service.runtime.log_config import Lines, configure_logging
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def written() -> Iterator[io.StringIO]:
     """Return where JSON lines are written, at the level `info`; logging is as before afterwards."""
     root, before = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers[:], root.level
-    configure_logs("json", "info")
+    configure_logging("json", "info")
     structlog.configure(cache_logger_on_first_use=False)
     stream = io.StringIO()
     Lines.out.setStream(stream)

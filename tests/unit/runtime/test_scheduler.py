@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from service.domain.errors import StoreUnavailable
 from service.runtime import scheduler as ticker_module
-from service.runtime.scheduler import Round, SteadyScheduler, Ticker
+from service.runtime.scheduler import ClockSafeScheduler, JobScheduler, PeriodicJob
 from service.storage.local_signals import LocalSignals
 from tests.support.task_loop import PATIENCE, a_loop
 from tests.support.worker_builder import rounds_of
@@ -49,9 +49,9 @@ class Work:
         self.began.clear()
 
 
-def _ticker(run: Callable[[], Awaitable[int]], every: timedelta = SELDOM) -> tuple[Ticker, LocalSignals]:
+def _ticker(run: Callable[[], Awaitable[int]], every: timedelta = SELDOM) -> tuple[JobScheduler, LocalSignals]:
     signals = LocalSignals()
-    return Ticker([Round(name="one", run=run, every=every, topic="one")], signals), signals
+    return JobScheduler([PeriodicJob(name="one", run=run, every=every, topic="one")], signals), signals
 
 
 # ── the ticker ───────────────────────────────────────────────────────────────
@@ -211,7 +211,7 @@ async def test_round_that_ends_for_good_is_told(error: BaseException, monkeypatc
 
 async def test_the_clock_rings_on_where_nothing_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
     """APScheduler names no time to wait for when it has no job; the clock is looked at all the same."""
-    scheduler = SteadyScheduler(timezone=UTC)
+    scheduler = ClockSafeScheduler(timezone=UTC)
     monkeypatch.setattr(AsyncIOScheduler, "_process_jobs", lambda _: None)
     assert scheduler._process_jobs() == 2.0
 

@@ -126,7 +126,7 @@ class Stopping:
 
     async def run(self, stopping: asyncio.Event, last_request: asyncio.Event) -> None:
         """Work until `stopping` is set and the last request has ended."""
-        async with main._working(cast("Any", self.parts), cast("Any", self.ticker), stopping):
+        async with main._running_jobs(cast("Any", self.parts), cast("Any", self.ticker), stopping):
             await last_request.wait()
 
 

@@ -12,7 +12,7 @@ import pytest
 from service.deliveries import dispatcher as dispatch
 from service.domain.errors import StoreUnavailable, Throttled
 from service.domain.task import Status
-from service.runtime.worker import Rounds
+from service.runtime.worker import Worker
 from tests.support.delivery_builders import handler
 from tests.support.sample_handlers import a_deaf_one
 from tests.support.scripted_provider import DONE
@@ -28,7 +28,7 @@ async def _in_time(work: Awaitable[T]) -> T:
         return await work
 
 
-async def _once(rounds: Rounds) -> dict[str, int]:
+async def _once(rounds: Worker) -> dict[str, int]:
     return await _in_time(rounds.reconcile_once())
 
 

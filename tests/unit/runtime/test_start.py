@@ -10,13 +10,13 @@ import structlog
 from structlog.testing import capture_logs
 
 from service.runtime import process as main
-from service.runtime.bootstrap import Parts
+from service.runtime.bootstrap import Application
 
 
-def _parts(ready: AsyncMock) -> Parts:
+def _parts(ready: AsyncMock) -> Application:
     """Return a service of which only the database's health answers."""
     return cast(
-        "Parts",
+        "Application",
         SimpleNamespace(
             store=SimpleNamespace(health=SimpleNamespace(ready=ready)),
             rounds=SimpleNamespace(drain=AsyncMock()),
@@ -44,7 +44,7 @@ async def test_a_start_that_breaks_off_is_told(error: BaseException, monkeypatch
     ticker = SimpleNamespace(start=AsyncMock(side_effect=error), stop=AsyncMock(), unfit=lambda: None)
     with capture_logs() as lines:
         monkeypatch.setattr(main, "log", structlog.get_logger())
-        async with main._working(parts, cast("Any", ticker), asyncio.Event()) as unfit:
+        async with main._running_jobs(parts, cast("Any", ticker), asyncio.Event()) as unfit:
             assert unfit() is None
             for _ in range(5):
                 await asyncio.sleep(0)
@@ -60,7 +60,7 @@ async def test_a_start_that_a_stop_cuts_short_is_no_fault(monkeypatch: pytest.Mo
     ticker = SimpleNamespace(stop=AsyncMock(), unfit=lambda: "the rounds have not begun yet")
     with capture_logs() as lines:
         monkeypatch.setattr(main, "log", structlog.get_logger())
-        async with main._working(parts, cast("Any", ticker), asyncio.Event()) as unfit:
+        async with main._running_jobs(parts, cast("Any", ticker), asyncio.Event()) as unfit:
             await asyncio.sleep(0)
             assert unfit() == "the rounds have not begun yet"
     assert [line["log_level"] for line in lines] == ["warning"]

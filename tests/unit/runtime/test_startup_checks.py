@@ -12,7 +12,7 @@ from service.domain.errors import BadSetting
 from service.runtime import process as main
 from service.runtime import startup_checks as destinations
 from service.runtime.config.settings import ensure_secret_keys, load_settings
-from service.runtime.startup_checks import check_archive, check_destinations, check_webhook
+from service.runtime.startup_checks import check_archive, check_delivery_targets, check_webhook
 
 INSIDE = "http://10.0.0.7:9000/hook?team=secret"
 
@@ -99,11 +99,11 @@ async def test_only_what_a_loaded_handler_needs_is_looked_at(tmp_path: Path) -> 
     (tmp_path / "file").touch()
     archive = (tmp_path / "file").as_uri()
     settings = load_settings({"BOOMERANG_WEBHOOK_URL": INSIDE, "BOOMERANG_ARCHIVE_URL": archive})
-    await check_destinations(settings, ["log"])
+    await check_delivery_targets(settings, ["log"])
     with pytest.raises(BadSetting, match="WEBHOOK_URL"):
-        await check_destinations(settings, ["webhook"])
+        await check_delivery_targets(settings, ["webhook"])
     with pytest.raises(BadSetting, match="ARCHIVE_URL"):
-        await check_destinations(settings, ["archive"])
+        await check_delivery_targets(settings, ["archive"])
 
 
 @pytest.mark.parametrize(("role", "refused"), [("all", True), ("worker", True), ("web", False)])

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.sandbox import First, SwitchError, Switches
-from service.sandbox.fault_dice import Dice
+from service.sandbox.fault_dice import FaultDice
 from service.sandbox.switches import menu
 from tests.unit.sandbox.test_bench import seeded
 
@@ -90,23 +90,23 @@ def test_switches_survive_json() -> None:
 
 def test_equal_seeds_draw_equally_in_any_order() -> None:
     """A draw depends on the seed, the fault and the occasion, not on what was drawn before."""
-    one, other = Dice(seeded(3)), Dice(seeded(3))
+    one, other = FaultDice(seeded(3)), FaultDice(seeded(3))
     first = [one.draw("slow_poll", str(number)) for number in range(20)]
     second = [other.draw("slow_poll", str(number)) for number in reversed(range(20))]
     assert first == second[::-1]
-    assert Dice(seeded(4)).draw("slow_poll", "0") != first[0]
+    assert FaultDice(seeded(4)).draw("slow_poll", "0") != first[0]
 
 
 def test_a_probability_strikes_about_that_often() -> None:
     """A chance of 0.3 strikes about 300 times in 1000 draws of a known seed."""
-    dice, switches = Dice(seeded(5)), Switches(lose_callbacks=0.3)
+    dice, switches = FaultDice(seeded(5)), Switches(lose_callbacks=0.3)
     struck = sum(dice.hits(switches, "lose_callbacks", str(number)) for number in range(1000))
     assert 250 < struck < 350
 
 
 def test_first_n_strikes_the_first_occasions_only() -> None:
     """`First(2)` strikes twice, and again after it was forgotten."""
-    dice, switches = Dice(seeded(5)), Switches(lose_callbacks=First(2))
+    dice, switches = FaultDice(seeded(5)), Switches(lose_callbacks=First(2))
     assert [dice.hits(switches, "lose_callbacks", str(number)) for number in range(4)] == [True, True, False, False]
     dice.forget("lose_callbacks")
     assert dice.hits(switches, "lose_callbacks", "5")
@@ -114,6 +114,6 @@ def test_first_n_strikes_the_first_occasions_only() -> None:
 
 def test_a_span_gives_numbers_inside_it() -> None:
     """Each draw of a range lies inside the range, and they differ."""
-    drawn = {Dice(seeded(1)).within((2.0, 8.0), "run_time", str(number)) for number in range(50)}
+    drawn = {FaultDice(seeded(1)).within((2.0, 8.0), "run_time", str(number)) for number in range(50)}
     assert len(drawn) == 50
     assert all(2.0 <= seconds <= 8.0 for seconds in drawn)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from service.domain.task import Fact, Source, Status
-from service.domain.task_update import Entry
-from service.storage.unit_of_work import StoreTransaction
-from service.tasks.immediate_polls import BornQuestions, Questions
+from service.domain.task_update import TaskUpdate
+from service.storage.unit_of_work import SqlUnitOfWork
+from service.tasks.immediate_polls import ImmediatePolls, PollReservations
 from tests.support.scripted_provider import vtrix_body
 from tests.support.task_loop import MINUTE, PATIENCE, Loop, a_loop
 from tests.support.wait_until_idle import ended
@@ -34,7 +34,7 @@ async def answered(loop: Loop) -> None:
 
 
 @contextmanager
-def failing(questions: Questions) -> Iterator[BornQuestions]:
+def failing(questions: ImmediatePolls) -> Iterator[PollReservations]:
     """Yield what leases tasks in a transaction that comes to nothing."""
     with suppress(ZeroDivisionError), questions.born() as born:
         yield born
@@ -113,7 +113,7 @@ async def test_what_was_not_committed_is_not_asked(tmp_path: Path, monkeypatch: 
     async with a_loop_that_asks(tmp_path) as loop:
         task = await loop.submitted()
         with monkeypatch.context() as broken:
-            broken.setattr(StoreTransaction, "notify", _refuse)
+            broken.setattr(SqlUnitOfWork, "notify", _refuse)
             with pytest.raises(ZeroDivisionError):
                 await loop.call_back(vtrix_body("completed"))
         assert (loop.upstream.asked, loop.questions.kept) == ([], 0)
@@ -128,8 +128,8 @@ async def test_task_whose_submission_is_under_way_is_not_asked_about(tmp_path: P
     """Its lease is that of whoever submits it."""
     async with a_loop_that_asks(tmp_path) as loop:
         task = await loop.accept()
-        await loop.record.add(Entry(task_id=task.id, fact=Fact(status=Status.SUBMITTING, guessed=True)))
-        await loop.record.add(Entry(task_id=task.id, due_at=loop.clock.now()))
+        await loop.record.add(TaskUpdate(task_id=task.id, fact=Fact(status=Status.SUBMITTING, guessed=True)))
+        await loop.record.add(TaskUpdate(task_id=task.id, due_at=loop.clock.now()))
         after = await loop.task(task.id)
         assert (after.leased_until, after.fence) == (None, task.fence)
 

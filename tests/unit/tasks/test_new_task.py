@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.domain.errors import InvalidParams
-from service.tasks.new_task import CheckedTask, NewTask, check_new_task
+from service.tasks.new_task import NewTask, ValidatedTask, validate_new_task
 from tests.support.sample_media import image, uri
 from tests.support.task_loop import GOOD, Loop, a_loop
 
@@ -48,9 +48,9 @@ async def checked_in(loop: Loop, monkeypatch: pytest.MonkeyPatch, **changes: Any
     """Return, for each check that a request needs, whether it ran beside the event loop."""
     beside: list[bool] = []
 
-    def noted(new: NewTask, **terms: Any) -> CheckedTask:
+    def noted(new: NewTask, **terms: Any) -> ValidatedTask:
         beside.append(threading.current_thread() is not threading.main_thread())
-        return check_new_task(new, **terms)
+        return validate_new_task(new, **terms)
 
     monkeypatch.setattr("service.tasks.task_service.check_new_task", noted)
     await loop.accept(**changes)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from service.domain.errors import Refused, Throttled, Unwell
+from service.domain.errors import ProviderUnavailable, Refused, Throttled
 from service.domain.task import Fact, Status
 from tests.support.scripted_provider import DONE, vtrix_body
 from tests.support.task_loop import DEADLINE, IN_DOUBT_FOR, LEASE, MINUTE, PATIENCE, SECOND, a_loop, a_world
@@ -42,7 +42,9 @@ async def test_settled_task_is_asked_about_no_more(tmp_path: Path) -> None:
         assert len(loop.upstream.asked) == asked
 
 
-@pytest.mark.parametrize("error", [Unwell("HTML"), Throttled("slow"), Refused("401", "key"), RuntimeError("ours")])
+@pytest.mark.parametrize(
+    "error", [ProviderUnavailable("HTML"), Throttled("slow"), Refused("401", "key"), RuntimeError("ours")]
+)
 async def test_no_answer_is_no_fact_about_the_task(tmp_path: Path, error: Exception) -> None:
     """Whatever goes wrong with a question, the task stays as it is, is asked about again, and expires in time."""
     async with a_loop(tmp_path) as loop:

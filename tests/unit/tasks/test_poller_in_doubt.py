@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from service.domain.errors import ReplyLost, Unwell
+from service.domain.errors import ProviderUnavailable, ReplyLost
 from service.domain.task import Status
-from service.domain.task_update import SECOND_BILL
-from service.tasks.poller import LISTENS_AGAIN
+from service.domain.task_update import RESUBMITTED_WARNING
+from service.tasks.poller import SECOND_WAIT_NOTE
 from tests.support.scripted_provider import vtrix_body
 from tests.support.task_loop import HOUR, IN_DOUBT_FOR, MINUTE, SECOND, a_loop, a_world
 
@@ -27,7 +27,7 @@ async def test_unwell_list_is_no_proof_that_nothing_was_billed(tmp_path: Path) -
     """A list that cannot be read does not end the doubt, and is not looked into in every round."""
     async with a_loop(tmp_path, lists=True) as loop:
         task = await loop.in_doubt()
-        loop.upstream.list_error = Unwell("HTML")
+        loop.upstream.list_error = ProviderUnavailable("HTML")
         await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + 10 * MINUTE, by=5 * SECOND)
         assert (await loop.task(task.id)).status is Status.IN_DOUBT
         assert loop.upstream.looked <= 25 * 3 + 1
@@ -62,7 +62,7 @@ async def test_operators_yes_is_to_a_second_bill_and_not_to_a_third(tmp_path: Pa
         task = await loop.submitted()
         await loop.run_until(task.deadline_at + MINUTE, by=MINUTE)
         after = await loop.task(task.id)
-        assert (after.status, after.submission, after.warnings) == (Status.FAILED, 2, (SECOND_BILL,))
+        assert (after.status, after.submission, after.warnings) == (Status.FAILED, 2, (RESUBMITTED_WARNING,))
         assert loop.upstream.bills == {task.id: 2}
 
 
@@ -87,7 +87,7 @@ async def test_who_was_away_waits_for_the_callback_once_more(tmp_path: Path) -> 
         loop = world.kill(before)
         await loop.run_until(world.clock.now() + IN_DOUBT_FOR - MINUTE)
         waiting = await loop.task(task.id)
-        assert (waiting.status, waiting.note) == (Status.IN_DOUBT, LISTENS_AGAIN)
+        assert (waiting.status, waiting.note) == (Status.IN_DOUBT, SECOND_WAIT_NOTE)
         world.upstream.tell("up1")
         await loop.call_back(vtrix_body("completed"))
         await loop.poll_due()

@@ -8,7 +8,7 @@ import pytest
 
 from service.domain.errors import Throttled
 from service.domain.task import Status, UpstreamId
-from service.domain.task_update import Entry, Recorded
+from service.domain.task_update import TaskUpdate, UpdateResult
 from service.tasks.poller import IN_HAND
 from tests.support.task_loop import HOUR, IN_DOUBT_FOR, MINUTE, PATIENCE, Loop, a_loop
 from tests.support.wait_until_idle import ended
@@ -30,7 +30,7 @@ class SlowCommits:
         self.go = asyncio.Event()
         self.waiting = asyncio.Semaphore(0)
 
-    async def add(self, entry: Entry) -> Recorded:
+    async def add(self, entry: TaskUpdate) -> UpdateResult:
         """Wait, then record."""
         self.waiting.release()
         await self.go.wait()

@@ -7,8 +7,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from service.domain.errors import NeverLeft, ReplyLost
-from service.domain.ports.provider import Order
+from service.domain.errors import NotSent, ReplyLost
+from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Fact, Status, Task, TaskError
 from tests.support.scripted_provider import vtrix_body
 from tests.support.task_loop import IN_DOUBT_FOR, LEASE, PATIENCE, SECOND, a_loop, a_world
@@ -19,9 +19,9 @@ async def test_what_a_callback_spoke_of_did_leave(tmp_path: Path) -> None:
     """A reply says that nothing was done, though a callback came: the task is in doubt, and not sent again."""
     async with a_loop(tmp_path) as loop:
 
-        async def speak(_order: Order, upstream_id: str) -> None:
+        async def speak(_order: ProviderRequest, upstream_id: str) -> None:
             await loop.call_back(vtrix_body("in_progress", upstream_id))
-            raise NeverLeft("HTTP 500, 500: try later")
+            raise NotSent("HTTP 500, 500: try later")
 
         loop.upstream.before_reply = speak
         task = await loop.submitted()
@@ -36,9 +36,9 @@ async def test_late_word_that_nothing_left_wakes_no_settled_task(tmp_path: Path)
     """A task that a believed callback settled is left as it is by a reply that says that nothing was done."""
     async with a_loop(tmp_path, confirm=False) as loop:
 
-        async def speak(_order: Order, upstream_id: str) -> None:
+        async def speak(_order: ProviderRequest, upstream_id: str) -> None:
             await loop.call_back(vtrix_body("completed", upstream_id))
-            raise NeverLeft("HTTP 500, 500: try later")
+            raise NotSent("HTTP 500, 500: try later")
 
         loop.upstream.before_reply = speak
         task = await loop.submitted()
@@ -49,7 +49,7 @@ async def test_sweep_that_comes_late_doubts_nothing(tmp_path: Path, monkeypatch:
     """A submission that was queued again while the sweep looked at it stays queued."""
     async with a_world(tmp_path) as world:
         loop, other = world.process(), world.process()
-        loop.upstream.creates.append(NeverLeft("refused"))
+        loop.upstream.creates.append(NotSent("refused"))
         loop.upstream.gate = asyncio.Event()
         gate, seen = loop.upstream.gate, other.store.tasks.sweep
 

@@ -9,7 +9,7 @@ import pytest
 from service.domain.artifact import Artifact
 from service.domain.errors import NotFound, StoreUnavailable
 from service.domain.task import Fact, Source, Status, TaskId, UpstreamId
-from service.domain.task_update import Entry
+from service.domain.task_update import TaskUpdate
 from tests.support.scripted_provider import DONE, VIDEO
 from tests.support.task_loop import Loop, a_loop, a_request, a_world
 
@@ -22,9 +22,9 @@ KEPT = Artifact(
 )
 
 
-def _progress(task_id: str, progress: float = 0.5) -> Entry:
+def _progress(task_id: str, progress: float = 0.5) -> TaskUpdate:
     fact = Fact(status=Status.IN_PROGRESS, upstream_id=UpstreamId(f"of-{task_id}"), progress=progress)
-    return Entry(task_id=TaskId(task_id), fact=fact, source=Source.POLL, poll="in_progress")
+    return TaskUpdate(task_id=TaskId(task_id), fact=fact, source=Source.POLL, poll="in_progress")
 
 
 async def _tasks(loop: Loop, count: int) -> list[str]:
@@ -112,7 +112,7 @@ async def test_entries_of_one_batch_build_on_each_other(tmp_path: Path) -> None:
     async with a_loop(tmp_path) as loop:
         (task_id,) = await _tasks(loop, 1)
         ends = [Fact(status=Status.COMPLETED), Fact(status=Status.FAILED)]
-        entries = [Entry(task_id=TaskId(task_id), fact=fact, source=Source.CALLBACK) for fact in ends]
+        entries = [TaskUpdate(task_id=TaskId(task_id), fact=fact, source=Source.CALLBACK) for fact in ends]
         await asyncio.gather(*(loop.record.add(entry) for entry in entries))
         assert (await loop.task(task_id)).status is Status.COMPLETED
         assert await loop.happened(task_id) == ["task.completed"]

@@ -8,8 +8,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from service.domain.errors import NeverLeft, Refused, ReplyLost, Throttled
-from service.domain.ports.provider import Order
+from service.domain.errors import NotSent, Refused, ReplyLost, Throttled
+from service.domain.ports.provider import ProviderRequest
 from service.domain.ports.queues import Limits
 from service.domain.task import Fact, Status, TaskError, UpstreamId
 from service.tasks import submitter as submit
@@ -25,7 +25,7 @@ async def test_task_is_durably_submitting_before_it_is_sent(tmp_path: Path) -> N
         loop, other = world.process(), world.process()
         seen: list[tuple[Status, int]] = []
 
-        async def look(_order: Order, _id: UpstreamId) -> None:
+        async def look(_order: ProviderRequest, _id: UpstreamId) -> None:
             there = await other.task(task.id)
             seen.append((there.status, there.submission))
 
@@ -40,7 +40,7 @@ async def test_callback_overtakes_the_reply(tmp_path: Path) -> None:
     """A callback that comes before the reply finds its task, and the reply's id is the one that is kept."""
     async with a_loop(tmp_path) as loop:
 
-        async def overtake(_order: Order, upstream_id: UpstreamId) -> None:
+        async def overtake(_order: ProviderRequest, upstream_id: UpstreamId) -> None:
             await loop.call_back(vtrix_body("completed", "behind-the-gateway"))
             loop.upstream.tell(upstream_id, DONE)
 
@@ -56,7 +56,7 @@ async def test_believed_callback_before_the_reply_settles_and_the_reply_brings_t
     """Without confirmation the overtaking callback settles; the late reply only adds the id to ask about."""
     async with a_loop(tmp_path, confirm=False) as loop:
 
-        async def overtake(_order: Order, _id: UpstreamId) -> None:
+        async def overtake(_order: ProviderRequest, _id: UpstreamId) -> None:
             await loop.call_back(vtrix_body("completed", "behind-the-gateway"))
 
         loop.upstream.before_reply = overtake
@@ -82,7 +82,7 @@ async def test_the_log_says_why_a_task_was_refused(tmp_path: Path) -> None:
 async def test_what_never_left_is_sent_again_later_and_later(tmp_path: Path) -> None:
     """Refused connections queue the task again after 1, 2, 4 seconds; the create that is carried out is billed once."""
     async with a_loop(tmp_path) as loop:
-        loop.upstream.creates.extend([NeverLeft("refused")] * 3)
+        loop.upstream.creates.extend([NotSent("refused")] * 3)
         task = await loop.accept()
         for pause in (1, 2, 4):
             await loop.submit_due()

@@ -9,8 +9,8 @@ from typing import Any
 import anyio
 import pytest
 
-from service.domain.errors import NeverLeft
-from service.domain.ports.provider import Order
+from service.domain.errors import NotSent
+from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Status, UpstreamId
 from service.tasks import recorder as record_module
 from tests.support.task_loop import LEASE, MINUTE, PATIENCE, SECOND, a_loop, a_world
@@ -59,7 +59,7 @@ async def test_late_never_left_does_nothing_once_another_took_over(tmp_path: Pat
     async with a_world(tmp_path, lists=True) as world:
         slow, other = world.process(), world.process()
         world.upstream.gate = asyncio.Event()
-        world.upstream.creates.append(NeverLeft("refused after a long while"))
+        world.upstream.creates.append(NotSent("refused after a long while"))
         task = await slow.accept()
         await slow.submit.round()
         await _arrival(world.upstream.arrived)
@@ -133,7 +133,7 @@ async def test_reply_is_kept_until_the_store_takes_it(tmp_path: Path, monkeypatc
     async with a_loop(tmp_path) as loop:
         file, away = tmp_path / "loop.db", tmp_path / "away.db"
 
-        async def lose_the_file(_order: Order, _id: UpstreamId) -> None:
+        async def lose_the_file(_order: ProviderRequest, _id: UpstreamId) -> None:
             file.rename(away)
 
         loop.upstream.before_reply = lose_the_file

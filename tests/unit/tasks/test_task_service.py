@@ -7,11 +7,11 @@ from unittest.mock import patch
 
 import pytest
 
-from service.domain.blob import Input
-from service.domain.errors import Conflict, InvalidParams, NotFound, Refused, Unwell
+from service.domain.blob import Blob
+from service.domain.errors import Conflict, InvalidParams, NotFound, ProviderUnavailable, Refused
 from service.domain.ports.tasks import IdempotencyKey, TaskFilter
 from service.domain.task import Fact, Status, TaskId
-from service.domain.task_update import SECOND_BILL, Entry, Recorded
+from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate, UpdateResult
 from tests.support.sample_media import image, uri
 from tests.support.scripted_provider import DONE
 from tests.support.task_loop import DEADLINE, GOOD, IN_DOUBT_FOR, MINUTE, Loop, a_loop, a_request
@@ -96,7 +96,7 @@ async def test_upstream_is_asked_to_cancel(tmp_path: Path) -> None:
         assert loop.upstream.canceled == ["up1"]
 
 
-@pytest.mark.parametrize("error", [Conflict("task state is scheduled, can not cancel"), Unwell("HTML")])
+@pytest.mark.parametrize("error", [Conflict("task state is scheduled, can not cancel"), ProviderUnavailable("HTML")])
 async def test_upstreams_no_is_told_and_changes_nothing(tmp_path: Path, error: Exception) -> None:
     """Its reason reaches the caller, and the task goes on."""
     async with a_loop(tmp_path) as loop:
@@ -230,7 +230,7 @@ async def test_a_persons_word_stands_for_the_operators(tmp_path: Path) -> None:
         new = await loop.desk.resubmit(old)
         await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + 5 * MINUTE)
         ended = await loop.task(old)
-        assert (ended.status, ended.submission, ended.warnings) == (Status.FAILED, 1, (SECOND_BILL,))
+        assert (ended.status, ended.submission, ended.warnings) == (Status.FAILED, 1, (RESUBMITTED_WARNING,))
         assert (await loop.task(new.id)).warnings == ()
         assert loop.upstream.bills == {old: 1, new.id: 1}
 
@@ -241,7 +241,7 @@ async def test_the_operators_word_stands_for_a_persons(tmp_path: Path) -> None:
         old = await _doubtful(loop)
         load = loop.store.inputs.load
 
-        async def late(task_id: TaskId) -> dict[str, Input]:
+        async def late(task_id: TaskId) -> dict[str, Blob]:
             loop.clock.move(IN_DOUBT_FOR)
             await loop.poll_due()
             return await load(task_id)
@@ -258,7 +258,7 @@ async def test_a_conclusion_from_before_a_persons_word_does_nothing(tmp_path: Pa
         loop.clock.move(IN_DOUBT_FOR)
         add, seen = loop.record.add, asyncio.Event()
 
-        async def late(entry: Entry) -> Recorded:
+        async def late(entry: TaskUpdate) -> UpdateResult:
             if entry.poll and not seen.is_set():
                 seen.set()
                 await loop.desk.resubmit(old)

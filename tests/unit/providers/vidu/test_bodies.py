@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.domain.errors import Unwell
+from service.domain.errors import ProviderUnavailable
 from service.domain.task import Fact, Status, TaskError, UpstreamId, Usage
 from service.providers.vidu.bodies import read_vidu, vidu_error
 
@@ -89,7 +89,7 @@ def test_a_canceled_task_is_canceled_and_not_failed() -> None:
 )
 def test_whatever_else_is_about_the_upstreams_health(strange: object) -> None:
     """A body that is not understood says nothing about the task."""
-    with pytest.raises(Unwell):
+    with pytest.raises(ProviderUnavailable):
         read_vidu(strange)
 
 

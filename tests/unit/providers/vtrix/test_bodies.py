@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.domain.errors import Unwell
+from service.domain.errors import ProviderUnavailable
 from service.domain.task import Fact, Status, TaskError, UpstreamId, Usage
 from service.providers.vtrix.bodies import read_vtrix, vtrix_error
 
@@ -173,7 +173,7 @@ def test_a_completed_task_may_have_nothing_to_show() -> None:
 )
 def test_whatever_else_is_about_the_upstreams_health(strange: object) -> None:
     """A body that is not understood says nothing about the task."""
-    with pytest.raises(Unwell):
+    with pytest.raises(ProviderUnavailable):
         read_vtrix(strange)
 
 

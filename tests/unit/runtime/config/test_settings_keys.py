@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from service.domain.errors import BadSetting, OperatorError
 from service.domain.webhook_secrets import derive_webhook_secret
 from service.runtime import process as main
-from service.runtime.config.key_file import fresh_key
+from service.runtime.config.key_file import generate_key
 from service.runtime.config.settings import Settings, ensure_secret_keys, load_settings
 
 KEY = "k" * 32
@@ -147,7 +147,7 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 def test_fresh_keys_differ_and_are_long_enough() -> None:
     """Each key is new, and the settings take it."""
-    keys = {fresh_key() for _ in range(100)}
+    keys = {generate_key() for _ in range(100)}
     assert len(keys) == 100
     assert load_settings({"BOOMERANG_SECRET_KEYS": ",".join(keys)}).secret_keys == tuple(keys)
 
