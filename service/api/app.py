@@ -57,8 +57,8 @@ class ProbeServices:
     """What a process needs to tell about itself.
 
     Without `api_keys` only callers on this machine are served, as an admin named `local`. `counters` are those of
-    this process, by name (`polls`) and label; `stopping` says that the process is about to end, `unfit` what keeps it
-    from working, None while nothing does.
+    this process, by name (`polls`) and label; `stopping` returns whether the process is about to end,
+    `failure_reason` why it is unhealthy, or None.
     """
 
     health: Health
@@ -66,18 +66,18 @@ class ProbeServices:
     api_keys: Sequence[ApiKey] = field(default=(), repr=False)
     counters: Callable[[], Counters] = _no_counters
     stopping: Callable[[], bool] = _never
-    unfit: Callable[[], str | None] = _nothing
+    failure_reason: Callable[[], str | None] = _nothing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Services(ProbeServices):
     """Everything that the HTTP edge speaks to."""
 
-    desk: Desk
+    task_service: Desk
     receiver: Receiver
     replayer: Replayer
     rounds: Rounds
-    library: TaskQueries
+    queries: TaskQueries
     inputs: BlobStore
     deliveries: DeliveryLookup
     signals: Signals
@@ -87,13 +87,13 @@ class Services(ProbeServices):
 
 def create_app(services: Services) -> ASGIApp:
     """Return the application of a web process: the API, callbacks and probes."""
-    waiting = LongPoll(library=services.library, signals=services.signals, stopping=services.stopping)
+    waiting = LongPoll(queries=services.queries, signals=services.signals, stopping=services.stopping)
     door = CallbackEndpoint(services.receiver, services.limits.callbacks)
-    tasks = TaskApi(services.desk, services.library, services.inputs, waiting, services.limits.tasks)
+    tasks = TaskApi(services.task_service, services.queries, services.inputs, waiting, services.limits.tasks)
     routes = [
         *door.routes(),
         *tasks.routes(),
-        *DeliveryApi(services.library, services.deliveries, services.replayer).routes(),
+        *DeliveryApi(services.queries, services.deliveries, services.replayer).routes(),
         *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
         *ReconcileApi(services.rounds).routes(),
         *OpenApi(allow_off_peak=services.allow_off_peak).routes(),
@@ -108,7 +108,9 @@ def create_probe_app(services: ProbeServices) -> Starlette:
 
 
 def _probes(services: ProbeServices, counters: Callable[[], Counters]) -> list[Route]:
-    return ProbeApi(health=services.health, clock=services.clock, counters=counters, unfit=services.unfit).routes()
+    return ProbeApi(
+        health=services.health, clock=services.clock, counters=counters, failure_reason=services.failure_reason
+    ).routes()
 
 
 def _added(counters: Counters, name: str, counts: Mapping[str, int]) -> Counters:

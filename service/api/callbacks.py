@@ -56,8 +56,10 @@ class CallbackEndpoint:
     async def call_back(self, request: Request) -> Response:
         """Take one callback."""
         try:
-            claim = self._receiver.vouch(_token(request))  # before the body: a forged one takes no room, and no time
-            body = await self._bodies.at_hand(request)
+            claim = self._receiver.verify_token(
+                _token(request)
+            )  # before the body: a forged one takes no room, and no time
+            body = await self._bodies.read_buffered(request)
             if body is not None:
                 await self._take(request, claim, body)
             else:

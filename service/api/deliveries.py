@@ -22,8 +22,8 @@ STATUSES: tuple[DeliveryStatus, ...] = get_args(DeliveryStatus)
 class DeliveryApi:
     """Answers everything under `/v1/deliveries`."""
 
-    def __init__(self, library: TaskQueries, lookup: DeliveryLookup, replayer: Replayer) -> None:
-        self._library = library
+    def __init__(self, queries: TaskQueries, lookup: DeliveryLookup, replayer: Replayer) -> None:
+        self._queries = queries
         self._lookup = lookup
         self._replayer = replayer
 
@@ -42,7 +42,7 @@ class DeliveryApi:
         limit = query.whole("limit", 50, minimum=1, maximum=MOST_ROWS)
         cursor = query.cursor("delivery")
         query.done()
-        found = await self._library.deliveries(
+        found = await self._queries.deliveries(
             client=caller_of(request).scope, status=status, handler=handler, limit=limit + 1, cursor=cursor
         )
         more = cursor_of("delivery", found[limit - 1].id) if len(found) > limit else None

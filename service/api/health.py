@@ -23,12 +23,15 @@ log = structlog.get_logger("service.api")
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeApi:
-    """Answers `/healthz`, `/readyz` and `/metrics`; `counters` are those of this process, `unfit` is what ails it."""
+    """Answers `/healthz`, `/readyz` and `/metrics`.
+
+    `counters` are those of this process; `failure_reason` returns why it is unhealthy, or None.
+    """
 
     health: Health
     clock: Clock
     counters: Callable[[], Counters]
-    unfit: Callable[[], str | None]
+    failure_reason: Callable[[], str | None]
 
     def routes(self) -> list[Route]:
         """Return its routes."""
@@ -57,7 +60,7 @@ class ProbeApi:
     async def _what_is_wrong(self) -> str | None:
         try:
             with anyio.fail_after(READY_WITHIN):
-                return await self.health.ready() or self.unfit()
+                return await self.health.ready() or self.failure_reason()
         except Exception as error:  # noqa: BLE001 - whatever keeps the database from answering, we are not ready
             log.warning("not_ready", error=type(error).__qualname__)
             return "the database does not answer"

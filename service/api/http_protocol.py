@@ -52,11 +52,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, and hang up when too many of them came to nothing."""
-        self._barren += len(data)
+        self._bytes_without_progress += len(data)
         super().data_received(data)
-        if self._barren > MOST_HEAD and not self.transport.is_closing():
+        if self._bytes_without_progress > MOST_HEAD and not self.transport.is_closing():
             self._refuse()
-        elif self._in_head or (self._barren and not self._in_message):
+        elif self._in_head or (self._bytes_without_progress and not self._in_message):
             self._start_clock()
 
     def on_message_begin(self) -> None:
@@ -88,20 +88,20 @@ class BoundedProtocol(HttpToolsProtocol):
         """End the head in time."""
         self._in_head = False
         self._in_message = True
-        self._barren = 0
+        self._bytes_without_progress = 0
         self._stop_clock()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
-        self._barren = 0
+        self._bytes_without_progress = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End the request."""
         self.scope["state"][WHOLE] = True
         self._in_message = False
-        self._barren = 0
+        self._bytes_without_progress = 0
         self._stop_clock()
         super().on_message_complete()
 

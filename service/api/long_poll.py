@@ -18,7 +18,7 @@ LOOK_EVERY = 1.0  # seconds; signals are hints, so that a lost one costs no more
 class LongPoll:
     """Waits for tasks; `stopping` says that the process is about to end, which ends every wait."""
 
-    library: TaskQueries
+    queries: TaskQueries
     signals: Signals
     stopping: Callable[[], bool]
 
@@ -39,7 +39,7 @@ class LongPoll:
             if left <= 0:
                 return
             await self.signals.wait(f"task:{newest[0].id}", min(left, LOOK_EVERY))
-            newest[0] = await self.library.task(newest[0].id) or newest[0]
+            newest[0] = await self.queries.task(newest[0].id) or newest[0]
 
 
 def _ended(task: Task) -> bool:

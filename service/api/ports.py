@@ -29,7 +29,7 @@ class Desk(Protocol):
 class Receiver(Protocol):
     """The inbound door for callbacks."""
 
-    def vouch(self, token: str) -> TokenClaims:
+    def verify_token(self, token: str) -> TokenClaims:
         """Return what a token says; raises BadToken unless it is ours and in date; changes nothing."""
 
     async def receive(self, claim: TokenClaims, headers: Mapping[str, str], body: bytes) -> bool:

@@ -48,7 +48,7 @@ class BodyReader:
         self._limits = limits
         self._budget = ByteSemaphore(limits.together)
 
-    async def at_hand(self, request: Request) -> bytes | None:
+    async def read_buffered(self, request: Request) -> bytes | None:
         """Return a small body that has come whole already, None for any other, which is to be read; raises as `read`.
 
         It saves what surrounds a wait: most callbacks come like this.

@@ -35,10 +35,10 @@ class TaskApi:
     """Answers everything under `/v1/tasks`."""
 
     def __init__(
-        self, desk: Desk, library: TaskQueries, inputs: BlobStore, waiting: LongPoll, limits: BodyLimits
+        self, task_service: Desk, queries: TaskQueries, inputs: BlobStore, waiting: LongPoll, limits: BodyLimits
     ) -> None:
-        self._desk = desk
-        self._library = library
+        self._task_service = task_service
+        self._queries = queries
         self._inputs = inputs
         self._waiting = waiting
         self._bodies = BodyReader(limits)
@@ -71,7 +71,7 @@ class TaskApi:
     async def list_tasks(self, request: Request) -> Response:
         """List tasks, newest first."""
         wanted = _filter(request, caller_of(request))
-        found = await self._library.tasks(wanted)
+        found = await self._queries.tasks(wanted)
         page = found[: wanted.limit - 1]
         more = cursor_of("task", page[-1].id) if len(found) > len(page) else None
         return page_answer([task_json(task) for task in page], more)
@@ -79,24 +79,24 @@ class TaskApi:
     async def cancel(self, request: Request) -> Response:
         """Cancel a task."""
         QueryParams(request).done()
-        task = await self._desk.cancel((await self._owned(request)).id)
+        task = await self._task_service.cancel((await self._owned(request)).id)
         return json_response(await task_object(task, self._inputs))
 
     async def resubmit(self, request: Request) -> Response:
         """Make a new attempt of an in-doubt or failed task."""
         QueryParams(request).done()
-        task = await self._desk.resubmit((await self._owned(request)).id)
+        task = await self._task_service.resubmit((await self._owned(request)).id)
         return json_response(await task_object(task, self._inputs), status=202, headers=_location(task))
 
     async def history(self, request: Request) -> Response:
         """Tell everything that happened to a task, oldest first."""
         QueryParams(request).done()
         task = await self._owned(request)
-        return json_response({"data": await self._library.history(task.id)})
+        return json_response({"data": await self._queries.history(task.id)})
 
     async def _owned(self, request: Request) -> Task:
         """Return the task in the path; raises NotFound for an unknown one and for another client's."""
-        task = await self._library.task(path_id(request))
+        task = await self._queries.task(path_id(request))
         if task is None or not caller_of(request).sees(task.client):
             raise NotFound("there is no such task")
         request.scope["state"][TASK] = task.id
@@ -118,7 +118,7 @@ class TaskApi:
             new = await new_task(data, client=caller_of(request).name, idempotency=idempotency, nul=nul, size=size)
             del data
             try:
-                task, created = await self._desk.accept(new)
+                task, created = await self._task_service.accept(new)
             except Conflict as conflict:
                 raise ProblemError(
                     Problem(status=422, kind="idempotency-key-reused", detail=str(conflict))

@@ -18,7 +18,7 @@ class BurstDetector:
     level: float = 0.0
     at: datetime | None = None
 
-    def joined(self, now: datetime) -> bool:
+    def observe(self, now: datetime) -> bool:
         """Count one more callback at `now`; return whether it is one of a crowd."""
         passed = (now - self.at).total_seconds() if self.at else 0.0
         self.level = min(max(0.0, self.level - max(0.0, passed) * self.few) + 1, 2.0 * self.few)

@@ -56,7 +56,7 @@ class CallbackReceiver:
 
     def __init__(
         self,
-        record: Recorder,
+        recorder: Recorder,
         inbox: Inbox,
         *,
         tokens: Tokens,
@@ -65,7 +65,7 @@ class CallbackReceiver:
         read_fact: ReadFact,
         verifier_for: Callable[[str], Verifier | None],
     ) -> None:
-        self._record = record
+        self._recorder = recorder
         self._inbox = inbox
         self._tokens = tokens
         self._clock = clock
@@ -84,7 +84,7 @@ class CallbackReceiver:
         """Remember, from now on, what the callbacks of a crowd mean: this process reads them right after."""
         self._reads_soon = True
 
-    def vouch(self, token: str) -> TokenClaims:
+    def verify_token(self, token: str) -> TokenClaims:
         """Return what the token says, before a body is waited for; raises BadToken unless it is ours and in date."""
         return self._tokens.read_callback_token(token, self._clock.now())
 
@@ -102,7 +102,7 @@ class CallbackReceiver:
                 claim, headers, body, now, tokens=self._tokens, read_fact=self._read_fact, verifier=verifier
             )
         except UnreadableCallback as unread:
-            await self._look_at_once(unread, headers, body)
+            await self._poll_now(unread, headers, body)
             raise
         self._in_hand += 1
         try:
@@ -113,9 +113,9 @@ class CallbackReceiver:
     async def _make_durable(self, callback: Callback, headers: Mapping[str, str], body: bytes, now: datetime) -> bool:
         """Return whether a line in the log has told of the callback; raises BadSignature where nothing was stored."""
         if not self._quota.admits(callback.task_id, len(body)):
-            await self._record.add(_without_its_body(callback))
+            await self._recorder.add(_without_its_body(callback))
             return False
-        crowd = self._crowd.joined(now)
+        crowd = self._crowd.observe(now)
         row = InboxEntry(
             task_id=callback.task_id,
             submission=callback.submission,
@@ -131,7 +131,7 @@ class CallbackReceiver:
                 self._remember(callback)
             reused = await self._keeper.add(row)
         else:
-            reused = (await self._record.add(self._entry(callback, row))).inbox == "nonce_reused"
+            reused = (await self._recorder.add(self._entry(callback, row))).inbox == "nonce_reused"
         if reused:
             raise BadSignature("this nonce was used for another callback")
         return crowd
@@ -145,9 +145,9 @@ class CallbackReceiver:
     async def flush(self) -> None:
         """Return once no callback waits to be kept or recorded."""
         await self._keeper.flush()
-        await self._record.flush()
+        await self._recorder.flush()
 
-    async def _look_at_once(self, unread: UnreadableCallback, headers: Mapping[str, str], body: bytes) -> None:
+    async def _poll_now(self, unread: UnreadableCallback, headers: Mapping[str, str], body: bytes) -> None:
         """Somebody who holds our token said something: ask the upstream what it was."""
         row = InboxEntry(
             task_id=unread.claim.task_id,
@@ -159,7 +159,7 @@ class CallbackReceiver:
             verdict="unreadable",
         )
         kept = row if self._quota.admits(row.task_id, len(body)) else None
-        await self._record.add(TaskUpdate(task_id=row.task_id, inbox=kept, hint=Hint(ended=False)))
+        await self._recorder.add(TaskUpdate(task_id=row.task_id, inbox=kept, hint=Hint(ended=False)))
 
     # ── the inbox ────────────────────────────────────────────────────────────
 
@@ -177,7 +177,7 @@ class CallbackReceiver:
         if oldest is None or self._is_fresh(oldest, patience):
             return 0
         self._oldest_seen = None
-        return await self._record.catch_up(self._meaning, most=LITTLE if busy else BATCH)
+        return await self._recorder.process_inbox(self._meaning, most=LITTLE if busy else BATCH)
 
     def _is_fresh(self, since: datetime | None, patience: timedelta) -> bool:
         """Whether less than `patience` has passed; what lies ahead of a clock put back is no reason to wait."""

@@ -33,11 +33,11 @@ class LeasePool(Generic[K]):
         self._closed = False
 
     @property
-    def free(self) -> int:
+    def free_slots(self) -> int:
         """How many more pieces fit; none once they are closed."""
         return 0 if self._closed else max(0, self._most - len(self._running))
 
-    def under_way(self) -> set[asyncio.Task[None]]:
+    def running(self) -> set[asyncio.Task[None]]:
         """Return the asyncio tasks that do what is in hand."""
         return set(self._running)
 

@@ -48,7 +48,7 @@ class Dispatcher:
     def __init__(
         self,
         queue: DeliveryQueue,
-        places: HandlerSlots,
+        slots: HandlerSlots,
         tools: Callable[[DeliveryClaim, Handler], Tools],
         clock: Clock,
         *,
@@ -57,14 +57,14 @@ class Dispatcher:
         finish_again: Sequence[float] = FINISH_AGAIN,
     ) -> None:
         self._queue = queue
-        self._places = places
+        self._slots = slots
         self._tools = tools
         self._clock = clock
         self._schedule = schedule
-        self._lease = places.lease
+        self._lease = slots.lease
         self._jitter = jitter
         self._finish_again = finish_again
-        self._hands: set[RunningDelivery] = set()
+        self._lease_pool: set[RunningDelivery] = set()
         self._claiming = asyncio.Lock()
         self._draining = False
         self._keeper: asyncio.Task[None] | None = None
@@ -73,11 +73,11 @@ class Dispatcher:
     @property
     def in_hand(self) -> int:
         """How many deliveries are being worked on."""
-        return len(self._hands)
+        return len(self._lease_pool)
 
     def open(self) -> None:
         """Start also, from now on, what is recorded in this process: at once, where there is a free place for it."""
-        self._places.open(self._start_born)
+        self._slots.open(self._start_reserved)
 
     async def round(self) -> int:
         """Claim what is due for the free places of all handlers and start it; return how many were started."""
@@ -89,15 +89,15 @@ class Dispatcher:
         Never waits for a handler. Raises StoreUnavailable when nothing can be claimed.
         """
         async with self._claiming:
-            with self._places.keep_free(self._clock.now()) as rooms:
+            with self._slots.keep_free(self._clock.now()) as rooms:
                 claims = await self._claim(rooms) if rooms and not self._draining else []
-            return [self._start(claim, self._places.handler(claim.handler)) for claim in claims]
+            return [self._start(claim, self._slots.handler(claim.handler)) for claim in claims]
 
-    def under_way(self) -> set[asyncio.Task[None]]:
+    def running(self) -> set[asyncio.Task[None]]:
         """Return the asyncio tasks that deliver what is in hand, without handlers that are past their timeout."""
         now = asyncio.get_running_loop().time()
-        heard = [hand for hand in self._hands if not (hand.deaf or hand.overdue(now))]
-        return {hand.task for hand in heard if hand.task}
+        callback_stats = [hand for hand in self._lease_pool if not (hand.unresponsive or hand.overdue(now))]
+        return {hand.task for hand in callback_stats if hand.task}
 
     async def drain(self, seconds: float) -> None:
         """Claim no more and wait up to `seconds`; then end what is past its time, and give the rest back, uncounted."""
@@ -105,20 +105,20 @@ class Dispatcher:
         until = asyncio.get_running_loop().time() + seconds
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):
-                await self._places.close()
+                await self._slots.close()
                 async with self._claiming:  # a round may still be giving back what it claimed
                     pass
         await self._wait(max(0.0, until - asyncio.get_running_loop().time()))
-        await self._try(self.end_stuck)
-        await self._give_back([hand for hand in self._hands if hand.running])
+        await self._try(self.abandon_unresponsive)
+        await self._release([hand for hand in self._lease_pool if hand.running])
         await self._wait(CANCEL_GRACE)
-        log_unfinished(self._hands)
+        log_unfinished(self._lease_pool)
         if self._keeper:
             self._keeper.cancel()
 
     async def renew(self) -> None:
         """Prolong the leases of all that is in hand; stop the handlers whose lease is lost."""
-        hands = [hand for hand in self._hands if hand.running]
+        hands = [hand for hand in self._lease_pool if hand.running]
         if not hands:
             return
         fences = leases(hands)
@@ -128,10 +128,10 @@ class Dispatcher:
             if hand.running and not mine:
                 cancel_lost(hand)
 
-    async def end_stuck(self) -> None:
+    async def abandon_unresponsive(self) -> None:
         """End the attempts of handlers that took no notice of their timeout; their places stay taken."""
         now = asyncio.get_running_loop().time()
-        await asyncio.gather(*[self._end_stuck(hand) for hand in self._hands if hand.overdue(now)])
+        await asyncio.gather(*[self._end_stuck(hand) for hand in self._lease_pool if hand.overdue(now)])
 
     # ── starting ─────────────────────────────────────────────────────────────
 
@@ -139,33 +139,33 @@ class Dispatcher:
         now = self._clock.now()
         until = now + self._lease
         claims = await self._queue.claim(rooms, now=now, until=until)
-        self._places.found(claims, rooms)
-        if not (self._draining or self._places.worn(until, self._clock.now())):  # since the claim began
+        self._slots.found(claims, rooms)
+        if not (self._draining or self._slots.lease_half_elapsed(until, self._clock.now())):  # since the claim began
             return claims
         await self._queue.release({claim.id: claim.fence for claim in claims if not claim.abandoned})
         return [claim for claim in claims if claim.abandoned]
 
-    def _start_born(self, claims: Sequence[DeliveryClaim], until: datetime) -> None:
+    def _start_reserved(self, claims: Sequence[DeliveryClaim], until: datetime) -> None:
         """Start what was born in hand, unless the commit took so long that it may be in another's by now."""
-        if self._places.worn(until, self._clock.now()):
-            self._places.ring()
+        if self._slots.lease_half_elapsed(until, self._clock.now()):
+            self._slots.notify()
             return
         for claim in claims:
-            self._start(claim, self._places.handler(claim.handler))
+            self._start(claim, self._slots.handler(claim.handler))
 
     def _start(self, claim: DeliveryClaim, handler: Handler) -> asyncio.Task[None]:
         ends_by = asyncio.get_running_loop().time() + handler.timeout + CANCEL_GRACE
         hand = RunningDelivery(claim=claim, handler=handler, started_at=self._clock.now(), ends_by=ends_by)
-        self._hands.add(hand)
-        self._places.take(handler, claim.share_owner)
+        self._lease_pool.add(hand)
+        self._slots.take(handler, claim.share_owner)
         hand.task = asyncio.create_task(self._deliver(hand), name=f"delivery {claim.id}")
         hand.task.add_done_callback(lambda task: self._ended(hand, task))
         if self._keeper is None:
-            self._keeper = asyncio.create_task(self._look_after(), name="delivery leases")
+            self._keeper = asyncio.create_task(self._keep_leases(), name="delivery leases")
         return hand.task
 
     async def _wait(self, seconds: float) -> None:
-        if tasks := self.under_way():
+        if tasks := self.running():
             await asyncio.wait(tasks, timeout=seconds)
             await asyncio.sleep(0)  # those that end just now are still to be taken off the list
 
@@ -178,11 +178,11 @@ class Dispatcher:
 
     def _ended(self, hand: RunningDelivery, task: asyncio.Task[None]) -> None:
         """Free the place, even of a task that was cancelled before its first step."""
-        self._hands.discard(hand)
+        self._lease_pool.discard(hand)
         error = None if task.cancelled() else task.exception()
         if error:
             log.error("delivery broke off", delivery=hand.claim.id, handler=hand.handler.name, exc_info=error)
-        self._places.leave(hand.handler, hand.claim.share_owner)
+        self._slots.leave(hand.handler, hand.claim.share_owner)
 
     async def _attempt(self, hand: RunningDelivery) -> AttemptOutcome:
         """Let the handler run in a task of its own: should it cancel that one, its attempt has failed, and is counted.
@@ -236,7 +236,7 @@ class Dispatcher:
     # ── its end ──────────────────────────────────────────────────────────────
 
     async def _end_stuck(self, hand: RunningDelivery) -> None:
-        hand.running, hand.deaf = False, True
+        hand.running, hand.unresponsive = False, True
         late = TimeoutError(f"no end within {hand.handler.timeout:g} s, though it was cancelled")
         await self._finish(hand, self._judged(hand, late))
 
@@ -270,13 +270,13 @@ class Dispatcher:
         held = await self._queue.finish(results)
         return [result.delivery_id in held for result in results]
 
-    async def _look_after(self) -> None:
+    async def _keep_leases(self) -> None:
         """Keep the leases of what is in hand, end what is stuck, and tell when all of it stood still."""
-        with LoopMonitor(lambda: {hand.handler.name for hand in self._hands}):
-            while self._hands:
+        with LoopMonitor(lambda: {hand.handler.name for hand in self._lease_pool}):
+            while self._lease_pool:
                 await asyncio.sleep(self._lease.total_seconds() / 3)
                 await self._try(self.renew)
-                await self._try(self.end_stuck)
+                await self._try(self.abandon_unresponsive)
         self._keeper = None
 
     async def _try(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -285,7 +285,7 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - the next beat tries again, and a lease outlives two of them
             log.warning("leases not looked after", step=step.__name__, error=describe_error(error))
 
-    async def _give_back(self, hands: Sequence[RunningDelivery]) -> None:
+    async def _release(self, hands: Sequence[RunningDelivery]) -> None:
         tasks = [hand.task for hand in hands if hand.task]
         for hand in hands:
             log.info("delivery given back", **named(hand))

@@ -27,7 +27,7 @@ Start = Callable[[Sequence[DeliveryClaim], datetime], None]
 class SlotReservations:
     """The deliveries of one transaction for which places are kept; `claims` are those that the store did lease."""
 
-    places: "HandlerSlots" = field(repr=False)
+    slots: "HandlerSlots" = field(repr=False)
     kept: list[tuple[Handler, str | None]] = field(default_factory=list)
     until: datetime | None = None
     claims: Sequence[DeliveryClaim] = ()
@@ -37,11 +37,11 @@ class SlotReservations:
 
         `client` is whose share of the places it is to come from, None where no request named a target.
         """
-        handler = self.places.keep_one(name, self, client)
+        handler = self.slots.reserve(name, self, client)
         if handler is None:
             return None
         self.kept.append((handler, client))
-        self.until = now + self.places.lease
+        self.until = now + self.slots.lease
         return self.until
 
 
@@ -57,7 +57,7 @@ class HandlerSlots:
 
     def __init__(self, handlers: Iterable[Handler], *, lease: timedelta, ring: Callable[[], None]) -> None:
         self.lease = lease
-        self.ring = ring
+        self.notify = ring
         self._handlers = {handler.name: handler for handler in handlers}
         self._by_name = {name: handler for handler in self._handlers.values() for name in handler.names}
         self._taken: Counter[str] = Counter()
@@ -73,7 +73,7 @@ class HandlerSlots:
         """Return the handler that goes by `name`, its own or a former one; KeyError for an unknown one."""
         return self._by_name[name]
 
-    def worn(self, until: datetime, now: datetime) -> bool:
+    def lease_half_elapsed(self, until: datetime, now: datetime) -> bool:
         """Whether so much of a new lease, held `until`, is over that the rest may run out before it is renewed."""
         return now >= until - self.lease / 2
 
@@ -89,7 +89,7 @@ class HandlerSlots:
         if client is not None:
             self._held[handler.name] -= Counter([client])  # without those that hold none any more
         if any(name == handler.name for name, _ in self._awaited):
-            self.ring()
+            self.notify()
 
     def _free(self, handler: Handler) -> int:
         return max(0, handler.concurrency - self._taken[handler.name])
@@ -101,11 +101,11 @@ class HandlerSlots:
         """Yield the room that there is, and keep it inside the block, in which deliveries are claimed for it."""
         past_served = not timedelta() <= now - self._looked_past < LOOK_PAST
         self._looked_past = now if past_served else self._looked_past
-        free = {name: places for name, handler in self._handlers.items() if (places := self._free(handler))}
+        free = {name: slots for name, handler in self._handlers.items() if (slots := self._free(handler))}
         awaited, self._awaited = self._awaited, {(name, None) for name in self._handlers.keys() - free.keys()}
         self._taken.update(free)
         try:
-            yield [self._room(name, places, past_served) for name, places in free.items()]
+            yield [self._room(name, slots, past_served) for name, slots in free.items()]
         except BaseException:
             self._awaited |= awaited
             raise
@@ -123,9 +123,9 @@ class HandlerSlots:
                 shares.take(client)
             self._awaited |= {(name, client) for client in (shares.served() if shares.free else {None})}
 
-    def _room(self, name: str, places: int, past_served: bool) -> HandlerCapacity:
+    def _room(self, name: str, slots: int, past_served: bool) -> HandlerCapacity:
         names, held = self._handlers[name].names, dict(self._held[name])
-        return HandlerCapacity(names=names, places=places, held=held, past_served=past_served)
+        return HandlerCapacity(names=names, slots=slots, held=held, past_served=past_served)
 
     # ── for what is born in hand ─────────────────────────────────────────────
 
@@ -144,20 +144,20 @@ class HandlerSlots:
             self._start = None
 
     @contextmanager
-    def births(self) -> Iterator[SlotReservations]:
+    def reservations(self) -> Iterator[SlotReservations]:
         """Yield what leases new deliveries inside the block, a transaction; leaving it in order starts them."""
-        births = SlotReservations(places=self)
+        reservations = SlotReservations(slots=self)
         try:
-            yield births
+            yield reservations
         finally:
-            self._unborn.discard(births)
+            self._unborn.discard(reservations)
             self._born.set()
-            for handler, client in births.kept:
+            for handler, client in reservations.kept:
                 self.leave(handler, client)
-        if births.claims and births.until and self._start:
-            self._start(births.claims, births.until)
+        if reservations.claims and reservations.until and self._start:
+            self._start(reservations.claims, reservations.until)
 
-    def keep_one(self, name: str, births: SlotReservations, client: str | None = None) -> Handler | None:
+    def reserve(self, name: str, reservations: SlotReservations, client: str | None = None) -> Handler | None:
         """Keep a place for a delivery that is being written, unless older ones may be waiting for it.
 
         One of a `client` comes from its share.
@@ -171,5 +171,5 @@ class HandlerSlots:
             self._awaited.add((handler.name, client if shares.free else None))
             return None
         self.take(handler, client)
-        self._unborn.add(births)
+        self._unborn.add(reservations)
         return handler

@@ -18,7 +18,7 @@ class MissingHandlerMonitor:
         self._known = frozenset(name for handler in handlers for name in handler.names)
         self._told: frozenset[str] = frozenset()
 
-    async def look(self) -> frozenset[str]:
+    async def check(self) -> frozenset[str]:
         """Warn of each handler that deliveries have begun to wait for since the last look; return all that are missing.
 
         Another process may have it loaded: nothing is done to the deliveries. Raises StoreUnavailable.

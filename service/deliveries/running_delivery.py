@@ -19,7 +19,7 @@ class RunningDelivery:
     """A delivery in hand. `running` is False once its handler has ended and only the result is to be stored.
 
     `ends_by` is the event loop's time at which even a handler that was cancelled at its timeout must have ended. One
-    that has not is `deaf` as soon as its attempt was ended without it.
+    that has not is `unresponsive` as soon as its attempt was ended without it.
     """
 
     claim: DeliveryClaim
@@ -27,7 +27,7 @@ class RunningDelivery:
     started_at: datetime
     ends_by: float
     running: bool = True
-    deaf: bool = False
+    unresponsive: bool = False
     task: asyncio.Task[None] | None = field(default=None, repr=False)
 
     def overdue(self, now: float) -> bool:
@@ -54,11 +54,11 @@ def named(hand: RunningDelivery) -> dict[str, str]:
 
 def log_unfinished(hands: Iterable[RunningDelivery]) -> None:
     """Name what did not end with all else: the handlers in one line, since they may hold the whole process."""
-    deaf = [hand for hand in hands if hand.running or hand.deaf]
-    if deaf:
-        names = sorted({hand.handler.name for hand in deaf})
-        log.error("handlers take no notice of their cancellation", handlers=names, deliveries=len(deaf))
-    for hand in set(hands).difference(deaf):
+    unresponsive = [hand for hand in hands if hand.running or hand.unresponsive]
+    if unresponsive:
+        names = sorted({hand.handler.name for hand in unresponsive})
+        log.error("handlers take no notice of their cancellation", handlers=names, deliveries=len(unresponsive))
+    for hand in set(hands).difference(unresponsive):
         log.warning("delivery not through at the end, its lease runs out", **named(hand))
 
 

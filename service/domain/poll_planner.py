@@ -37,10 +37,10 @@ class PollPlanner:
     jitter: Callable[[], float]
     learned: Mapping[str, RunTimeEstimate] = field(default_factory=dict)
 
-    def study(self, run_times: Iterable[RunTime], heard: CallbackStats) -> None:
-        """Replace what was learned by what these run times say, and the callbacks that were `heard`."""
+    def update_estimates(self, run_times: Iterable[RunTime], callback_stats: CallbackStats) -> None:
+        """Replace what was learned by what these run times say, and the callbacks that were `callback_stats`."""
         by_bucket = groupby(sorted(run_times, key=lambda run: run.bucket), key=lambda run: run.bucket)
-        studied = {bucket: estimate(list(runs), trusted=heard.trusted) for bucket, runs in by_bucket}
+        studied = {bucket: estimate(list(runs), trusted=callback_stats.trusted) for bucket, runs in by_bucket}
         self.learned = {bucket: one for bucket, one in studied.items() if one}
 
     def due(self, task: Task, now: datetime) -> datetime | None:
@@ -62,13 +62,13 @@ class PollPlanner:
             return task.deadline_at
         if task.hinted_fact:
             return now
-        given_up_at = self.given_up_at(task)
+        given_up_at = self.abandoned_at(task)
         if not self.lists:
             return given_up_at
         at = now + LOOK_AGAIN
         return min(at, given_up_at if now < given_up_at else max(now, task.deadline_at))
 
-    def given_up_at(self, task: Task) -> datetime:
+    def abandoned_at(self, task: Task) -> datetime:
         """Return when a lost reply is no longer waited for: later, when a callback said that the task lives."""
         if task.hinted_at or task.hinted_id:
             return task.deadline_at

@@ -97,7 +97,7 @@ def _about_the_past(entry: TaskUpdate, task: Task) -> bool:
     return older and entry.fact is not None and entry.fact.status in NOTHING_MADE
 
 
-def apply(entry: TaskUpdate, before: Task, plan: PollPlanner, now: datetime) -> Step:
+def apply(entry: TaskUpdate, before: Task, planner: PollPlanner, now: datetime) -> Step:
     """Return the task after `entry`, with its next step planned, and what happened."""
     entry = _without_a_second_bill(_as_hint_while_nameless(entry, before), before)
     step = _expired(entry, before, _advanced(entry, before, now), now)
@@ -107,7 +107,7 @@ def apply(entry: TaskUpdate, before: Task, plan: PollPlanner, now: datetime) -> 
     if after is before and entry.warning:  # a mark alone moves nothing
         return Step(task=replace_fields(before, warnings=(*before.warnings, entry.warning)))
     asked_for, note = (None, None) if after.final else (entry.due_at, entry.note)  # what is over waits no more
-    due_at = asked_for or _due(entry, before, after, plan, now)
+    due_at = asked_for or _due(entry, before, after, planner, now)
     warnings = (*after.warnings, entry.warning) if entry.warning and step.task is not before else after.warnings
     return Step(task=replace_fields(after, due_at=due_at, note=note, warnings=warnings), events=step.events)
 
@@ -224,10 +224,10 @@ def _with_hint(entry: TaskUpdate, task: Task, now: datetime) -> Task:
     )
 
 
-def _due(entry: TaskUpdate, before: Task, after: Task, plan: PollPlanner, now: datetime) -> datetime | None:
+def _due(entry: TaskUpdate, before: Task, after: Task, planner: PollPlanner, now: datetime) -> datetime | None:
     if entry.hint and not after.final:
         return _hinted_due(after, now)
-    due_at = plan.due(after, now)
+    due_at = planner.due(after, now)
     if entry.source is not Source.CALLBACK or before.due_at is None or due_at is None:
         return due_at
     return min(before.due_at, due_at)  # a callback brings a question forward, and never puts it off

@@ -36,7 +36,7 @@ class PooledTransport(httpx.AsyncBaseTransport):
             response = await connection.handle_async_request(request)
             response.stream = _Answer(response.stream, partial(self._over, connection))
         except BaseException:
-            self._give_back(connection)
+            self._release(connection)
             raise
         return response
 
@@ -47,13 +47,13 @@ class PooledTransport(httpx.AsyncBaseTransport):
         self._all.add(connection)
         return connection
 
-    def _give_back(self, connection: httpx.AsyncBaseTransport) -> None:
+    def _release(self, connection: httpx.AsyncBaseTransport) -> None:
         self._idle.append((asyncio.get_running_loop().time(), connection))
 
     async def _over(self, connection: httpx.AsyncBaseTransport, *, sound: bool) -> None:
         """Lend a connection again whose answer was closed; one that broke off there may be blocked for ever."""
         if sound:
-            self._give_back(connection)
+            self._release(connection)
         else:
             self._all.discard(connection)
             await connection.aclose()

@@ -47,7 +47,7 @@ class RateLimitedClient:
     def __init__(self, upstream: Provider, *, rate: float, concurrency: int, large: int = ROOM) -> None:
         self.name = upstream.name
         self.requests: Counter[tuple[str, str]] = Counter()
-        self._upstream = upstream
+        self._provider = upstream
         self._places = ConcurrencyLimit(concurrency)
         self._pace = RateLimiter(rate)
         self._room = ByteSemaphore(large)
@@ -55,7 +55,7 @@ class RateLimitedClient:
     @property
     def lists(self) -> bool:
         """Whether the provider has a list."""
-        return self._upstream.lists
+        return self._provider.lists
 
     @property
     def pause(self) -> timedelta:
@@ -73,38 +73,38 @@ class RateLimitedClient:
         """
         return self._room.hold(size)
 
-    async def create(self, order: ProviderRequest, *, leaving: Callable[[], None] | None = None) -> Fact:
-        """Submit within the budget; `leaving` is called once the wait is over. See `Provider.create`."""
-        async with self._turn("create"):
-            if leaving:
-                leaving()
-            return await self._upstream.create(order)
+    async def create(self, order: ProviderRequest, *, sent: Callable[[], None] | None = None) -> Fact:
+        """Submit within the budget; `sent` is called once the wait is over. See `Provider.create`."""
+        async with self._limited("create"):
+            if sent:
+                sent()
+            return await self._provider.create(order)
 
     async def fetch(self, upstream_id: UpstreamId) -> Fact:
         """Ask within the budget; see `Provider.fetch`."""
-        async with self._turn("fetch"):
-            return await self._upstream.fetch(upstream_id)
+        async with self._limited("fetch"):
+            return await self._provider.fetch(upstream_id)
 
     async def cancel(self, upstream_id: UpstreamId) -> None:
         """Cancel within the budget; see `Provider.cancel`."""
-        async with self._turn("cancel"):
-            await self._upstream.cancel(upstream_id)
+        async with self._limited("cancel"):
+            await self._provider.cancel(upstream_id)
 
     async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:
         """Look through the list within the budget, each page a request of its own; see `Provider.find`."""
-        if isinstance(self._upstream, Paged):
-            return await search(partial(self._find_page, self._upstream), correlation, since=since, until=until)
-        async with self._turn("find"):
-            return await self._upstream.find(correlation, since=since, until=until)
+        if isinstance(self._provider, Paged):
+            return await search(partial(self._find_page, self._provider), correlation, since=since, until=until)
+        async with self._limited("find"):
+            return await self._provider.find(correlation, since=since, until=until)
 
     async def _find_page(
         self, paged: Paged, correlation: str, *, since: datetime, until: datetime, cursor: Mapping[str, str]
     ) -> Page:
-        async with self._turn("find"):
+        async with self._limited("find"):
             return await paged.find_page(correlation, since=since, until=until, cursor=cursor)
 
     @asynccontextmanager
-    async def _turn(self, kind: str) -> AsyncIterator[None]:
+    async def _limited(self, kind: str) -> AsyncIterator[None]:
         async with self._places:
             seen = await self._pace.wait()
             outcome = "cancelled"
@@ -112,16 +112,16 @@ class RateLimitedClient:
                 yield
             except Throttled as error:
                 outcome = error.outcome
-                error.retry_after = self._pace.slow_down(error.retry_after, seen=seen)
+                error.retry_after = self._pace.back_off(error.retry_after, seen=seen)
                 raise
             except (UpstreamError, Conflict) as error:
                 outcome = error.outcome
                 if isinstance(error, ANSWERED):
-                    self._pace.relax(seen=seen)
+                    self._pace.reset(seen=seen)
                 raise
             else:
                 outcome = "ok"
-                self._pace.relax(seen=seen)
+                self._pace.reset(seen=seen)
             finally:
                 self.requests[kind, outcome] += 1
 
@@ -175,7 +175,7 @@ class RateLimiter:
             self._full_at = max(self._full_at, loop.time()) + self._gap
         return self._throttles
 
-    def slow_down(self, asked: timedelta | None, *, seen: int) -> timedelta:
+    def back_off(self, asked: timedelta | None, *, seen: int) -> timedelta:
         """Let nobody through for `asked`, else (as for an `asked` that is no time) for 1, 2, 4 … 60 s.
 
         Return the pause that is now left. Requests that left before the last throttle was `seen` tell nothing new: they
@@ -190,7 +190,7 @@ class RateLimiter:
         self._resume_at = max(self._resume_at, asyncio.get_running_loop().time() + pause)
         return timedelta(seconds=self.pause())
 
-    def relax(self, *, seen: int) -> None:
+    def reset(self, *, seen: int) -> None:
         """Begin again with the shortest pause, unless the request left before the last throttle."""
         if seen == self._throttles:
             self._step = 0

@@ -59,16 +59,16 @@ class Application:
     store: Store
     upstream: RateLimitedClient
     handlers: Mapping[str, Handler]
-    desk: TaskService
-    receive: CallbackReceiver
-    rounds: Worker
+    task_service: TaskService
+    receiver: CallbackReceiver
+    worker: Worker
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
         """Return what this process has counted, for its metrics."""
         requests: Counter[str] = Counter()
         for (kind, outcome), count in self.upstream.requests.items():
             requests[f"{kind}_{outcome}"] += count
-        return {"polls": self.rounds.reconcile.outcomes, "upstream_requests": requests}
+        return {"polls": self.worker.poller.outcomes, "upstream_requests": requests}
 
 
 @asynccontextmanager
@@ -81,14 +81,14 @@ async def build_application(settings: Settings) -> AsyncIterator[Application]:
     handlers = load_handlers(settings.handlers, settings.present)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.database_url))
-        upstream = await stack.enter_async_context(_upstream(settings))
+        upstream = await stack.enter_async_context(_provider(settings))
         outside = await stack.enter_async_context(egress.client(egress.Egress(settings.egress_allow)))
         builder = ApplicationBuilder(settings=settings, clock=clock, store=store, upstream=upstream, handlers=handlers)
         yield builder.parts(outside)
 
 
 @asynccontextmanager
-async def _upstream(settings: Settings) -> AsyncIterator[RateLimitedClient]:
+async def _provider(settings: Settings) -> AsyncIterator[RateLimitedClient]:
     async with httpx.AsyncClient(transport=PooledTransport(), trust_env=False, follow_redirects=False) as client:
         yield open_provider(
             settings.provider,
@@ -115,14 +115,14 @@ class ApplicationBuilder:
     jitter: Callable[[], float] = random.random
     new_id: Callable[[], str] = field(default_factory=uuid7_factory)
     tokens: Tokens = field(init=False)
-    plan: PollPlanner = field(init=False)
-    places: HandlerSlots = field(init=False)
-    questions: ImmediatePolls = field(init=False)
-    record: Recorder = field(init=False)
+    planner: PollPlanner = field(init=False)
+    slots: HandlerSlots = field(init=False)
+    immediate_polls: ImmediatePolls = field(init=False)
+    recorder: Recorder = field(init=False)
 
     def __post_init__(self) -> None:
         self.tokens = Tokens(self.settings.secret_keys)
-        self.plan = PollPlanner(
+        self.planner = PollPlanner(
             poll_first=self.settings.poll_first,
             poll_max=self.settings.poll_max,
             in_doubt_for=self.settings.in_doubt_for,
@@ -130,46 +130,48 @@ class ApplicationBuilder:
             lists=self.upstream.lists,
             jitter=self.jitter,
         )
-        self.places = HandlerSlots(
-            self.handlers.values(), lease=self.settings.lease, ring=lambda: self.store.signals.ring("dispatch")
+        self.slots = HandlerSlots(
+            self.handlers.values(), lease=self.settings.lease, ring=lambda: self.store.signals.notify("dispatch")
         )
-        self.questions = ImmediatePolls(lease=self.settings.lease)
-        self.record = Recorder(
-            self.store.ledger,
+        self.immediate_polls = ImmediatePolls(lease=self.settings.lease)
+        self.recorder = Recorder(
+            self.store.units_of_work,
             clock=self.clock,
-            plan=self.plan,
-            places=self.places,
-            questions=self.questions,
+            planner=self.planner,
+            slots=self.slots,
+            immediate_polls=self.immediate_polls,
             subscriptions=[_subscription(handler) for handler in self.handlers.values()],
             new_id=self.new_id,
         )
 
     def parts(self, outside: httpx.AsyncClient) -> Application:
         """Return the whole; `outside` dials what users and upstreams name."""
-        receive, submit, reconcile = self._receive(), self._submit(), self._reconcile()
-        dispatch = self._dispatch(outside)
+        receiver, submitter, poller = self._receiver(), self._submitter(), self._poller()
+        dispatcher = self._dispatcher(outside)
         return Application(
             settings=self.settings,
             clock=self.clock,
             store=self.store,
             upstream=self.upstream,
             handlers=self.handlers,
-            desk=self._desk(),
-            receive=receive,
-            rounds=Worker(
-                receive=receive,
-                submit=submit,
-                reconcile=reconcile,
-                dispatch=dispatch,
+            task_service=self._task_service(),
+            receiver=receiver,
+            worker=Worker(
+                receiver=receiver,
+                submitter=submitter,
+                poller=poller,
+                dispatcher=dispatcher,
                 full=SinglePass(
-                    receive=receive, submit=submit, reconcile=reconcile, dispatch=dispatch, upstream=self.upstream
+                    receiver=receiver, submitter=submitter, poller=poller, dispatcher=dispatcher, upstream=self.upstream
                 ),
-                watch=ClockJumpDetector(self.store.recall, clock=self.clock, lease=self.settings.lease),
-                orphans=MissingHandlerMonitor(self.store.deliveries, self.handlers.values()),
+                clock_jumps=ClockJumpDetector(
+                    self.store.clock_jump_repair, clock=self.clock, lease=self.settings.lease
+                ),
+                missing_handlers=MissingHandlerMonitor(self.store.deliveries, self.handlers.values()),
             ),
         )
 
-    def _desk(self) -> TaskService:
+    def _task_service(self) -> TaskService:
         terms = TaskPolicy(
             provider=self.settings.provider,
             task_deadline=self.settings.task_deadline,
@@ -181,8 +183,8 @@ class ApplicationBuilder:
         return TaskService(
             intake=self.store.intake,
             inputs=self.store.inputs,
-            library=self.store.library,
-            record=self.record,
+            queries=self.store.queries,
+            recorder=self.recorder,
             upstream=self.upstream,
             clock=self.clock,
             terms=terms,
@@ -190,9 +192,9 @@ class ApplicationBuilder:
             new_id=self.new_id,
         )
 
-    def _receive(self) -> CallbackReceiver:
+    def _receiver(self) -> CallbackReceiver:
         return CallbackReceiver(
-            self.record,
+            self.recorder,
             self.store.inbox,
             tokens=self.tokens,
             clock=self.clock,
@@ -208,7 +210,7 @@ class ApplicationBuilder:
         address = callback_address(self.settings.public_url or "", token)
         return ViduVerifier([self.settings.upstream_key or ""], address)
 
-    def _submit(self) -> Submitter:
+    def _submitter(self) -> Submitter:
         budget = self.settings.budget
         limits = Limits(max_in_flight=self.settings.max_in_flight, budget=None if budget is None else float(budget))
         terms = SubmitterConfig(
@@ -220,7 +222,7 @@ class ApplicationBuilder:
         return Submitter(
             queue=self.store.tasks,
             inputs=self.store.inputs,
-            record=self.record,
+            recorder=self.recorder,
             upstream=self.upstream,
             tokens=self.tokens,
             clock=self.clock,
@@ -229,7 +231,7 @@ class ApplicationBuilder:
             jitter=self.jitter,
         )
 
-    def _reconcile(self) -> Poller:
+    def _poller(self) -> Poller:
         terms = PollerConfig(
             lease=self.settings.lease,
             concurrency=self.settings.upstream_concurrency,
@@ -239,18 +241,18 @@ class ApplicationBuilder:
         return Poller(
             queue=self.store.tasks,
             memory=self.store.memory,
-            record=self.record,
+            recorder=self.recorder,
             upstream=self.upstream,
-            plan=self.plan,
+            planner=self.planner,
             tokens=self.tokens,
             clock=self.clock,
             signals=self.store.signals,
             terms=terms,
-            questions=self.questions,
+            immediate_polls=self.immediate_polls,
         )
 
-    def _dispatch(self, outside: httpx.AsyncClient) -> Dispatcher:
-        results = TaskResults(library=self.store.library, upstream=self.upstream, record=self.record)
+    def _dispatcher(self, outside: httpx.AsyncClient) -> Dispatcher:
+        results = TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder)
 
         def tools(claim: DeliveryClaim, handler: Handler) -> Tools:
             return Tools(
@@ -266,7 +268,7 @@ class ApplicationBuilder:
 
         return Dispatcher(
             self.store.deliveries,
-            self.places,
+            self.slots,
             tools,
             self.clock,
             schedule=self.settings.retry_schedule,

@@ -23,7 +23,7 @@ class ClockJumpDetector:
         self._lease = lease
         self._last: tuple[datetime, float] | None = None
 
-    async def look(self) -> int:
+    async def check(self) -> int:
         """Make due what waits, if the clock was put back since the last look; return how many rows that were.
 
         Questions and retries then come early, once, which harms nothing. Raises StoreUnavailable: the next look sees
@@ -33,7 +33,7 @@ class ClockJumpDetector:
         put_back = self._put_back(now, steady)
         recalled = 0
         if put_back > PUT_BACK:
-            recalled = await self._store.recall(now=now, until=now + self._lease)
+            recalled = await self._store.clock_jump_repair(now=now, until=now + self._lease)
             log.warning("the clock was put back", seconds=round(put_back.total_seconds()), recalled=recalled)
         self._last = (now, steady)
         return recalled

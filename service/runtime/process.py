@@ -33,7 +33,7 @@ log = structlog.get_logger("boomerang")
 
 Role = Literal["all", "web", "worker"]
 
-Unfit = Callable[[], str | None]
+FailureReason = Callable[[], str | None]
 """Says what keeps the process from working, None while nothing does."""
 
 STOP_WITHIN = 8
@@ -95,12 +95,12 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
             await check_delivery_targets(settings, parts.handlers)
         _log_degraded_features(settings)
         await stack.enter_async_context(parts.store.listening())
-        rounds = parts.rounds.receiving() if role == "web" else parts.rounds.all()
-        stopping, ticker = asyncio.Event(), JobScheduler(rounds, parts.store.signals)
-        unfit = await stack.enter_async_context(_running_jobs(parts, ticker, stopping))
+        worker = parts.worker.web_jobs() if role == "web" else parts.worker.jobs()
+        stopping, ticker = asyncio.Event(), JobScheduler(worker, parts.store.signals)
+        failure_reason = await stack.enter_async_context(_running_jobs(parts, ticker, stopping))
         address = ""
         if port is not None:
-            app = _app(parts, role, stopping, unfit)
+            app = _app(parts, role, stopping, failure_reason)
             address = await stack.enter_async_context(serving(app, _listen(host, port), grace=CUT_OFF_AFTER))
         try:
             yield address
@@ -133,7 +133,9 @@ def _log_degraded_features(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _running_jobs(parts: Application, ticker: JobScheduler, stopping: asyncio.Event) -> AsyncIterator[Unfit]:
+async def _running_jobs(
+    parts: Application, ticker: JobScheduler, stopping: asyncio.Event
+) -> AsyncIterator[FailureReason]:
     """Ring the rounds from the moment that the database is ready until `stopping` is set, or the block ends.
 
     Yield what says why they are not rung, None while they are. What is in hand at the end ends beside the last
@@ -143,13 +145,13 @@ async def _running_jobs(parts: Application, ticker: JobScheduler, stopping: asyn
     start.add_done_callback(lambda _: _tell_of_a_start_that_broke_off(start, stopping))
     work = asyncio.create_task(_work(parts, ticker, stopping, start), name="work")
     try:
-        yield lambda: _broken_off(start, stopping) or ticker.unfit()
+        yield lambda: _failed_unexpectedly(start, stopping) or ticker.failure_reason()
     finally:
         stopping.set()
         ends_at = await work
         with suppress(TimeoutError):
             async with asyncio.timeout_at(ends_at):
-                await parts.receive.flush()  # what the last requests brought, though nobody may wait for it any more
+                await parts.receiver.flush()  # what the last requests brought, though nobody may wait for it any more
 
 
 async def _work(parts: Application, ticker: JobScheduler, stopping: asyncio.Event, start: asyncio.Task[None]) -> float:
@@ -157,12 +159,12 @@ async def _work(parts: Application, ticker: JobScheduler, stopping: asyncio.Even
     await stopping.wait()
     ends_at = asyncio.get_running_loop().time() + STOP_WITHIN
     looked = asyncio.wait([start], timeout=CUT_OFF_AFTER)  # one that is looking at the database is let end its look
-    await asyncio.gather(looked, ticker.stop(CUT_OFF_AFTER), parts.rounds.drain(CUT_OFF_AFTER))
+    await asyncio.gather(looked, ticker.stop(CUT_OFF_AFTER), parts.worker.drain(CUT_OFF_AFTER))
     start.cancel()
     return ends_at
 
 
-def _broken_off(start: asyncio.Task[None], stopping: asyncio.Event) -> str | None:
+def _failed_unexpectedly(start: asyncio.Task[None], stopping: asyncio.Event) -> str | None:
     """Return what to tell when the start has ended before the rounds began; None otherwise."""
     if stopping.is_set() or not start.done() or not (start.cancelled() or start.exception()):
         return None
@@ -170,7 +172,7 @@ def _broken_off(start: asyncio.Task[None], stopping: asyncio.Event) -> str | Non
 
 
 def _tell_of_a_start_that_broke_off(start: asyncio.Task[None], stopping: asyncio.Event) -> None:
-    if why := _broken_off(start, stopping):
+    if why := _failed_unexpectedly(start, stopping):
         log.error(why, exc_info=None if start.cancelled() else start.exception())
 
 
@@ -194,24 +196,24 @@ async def _why_not_ready(parts: Application) -> str | None:
         return f"the database cannot be looked at: {type(error).__name__}"
 
 
-def _app(parts: Application, role: Role, stopping: asyncio.Event, unfit: Unfit) -> ASGIApp:
-    services = _services(parts, stopping, unfit)
+def _app(parts: Application, role: Role, stopping: asyncio.Event, failure_reason: FailureReason) -> ASGIApp:
+    services = _services(parts, stopping, failure_reason)
     return create_probe_app(services) if role == "worker" else create_app(services)
 
 
-def _services(parts: Application, stopping: asyncio.Event, unfit: Unfit) -> Services:
+def _services(parts: Application, stopping: asyncio.Event, failure_reason: FailureReason) -> Services:
     return Services(
         health=parts.store.health,
         clock=parts.clock,
         api_keys=parts.settings.api_keys,
         counters=parts.counters,
         stopping=stopping.is_set,
-        unfit=unfit,
-        desk=parts.desk,
-        receiver=parts.receive,
+        failure_reason=failure_reason,
+        task_service=parts.task_service,
+        receiver=parts.receiver,
         replayer=ReplayService(parts.store.deliveries, parts.clock),
-        rounds=parts.rounds,
-        library=parts.store.library,
+        rounds=parts.worker,
+        queries=parts.store.queries,
         inputs=parts.store.inputs,
         deliveries=parts.store.deliveries,
         signals=parts.store.signals,
@@ -231,19 +233,19 @@ async def reconcile_once(settings: Settings) -> dict[str, int]:
         if why := await parts.store.health.ready():
             raise SchemaBehind(why)
         await check_delivery_targets(settings, parts.handlers)
-        done = await _one_round(parts.rounds, install_signal_handlers())
-        if parts.rounds.dispatch.in_hand:
+        done = await _one_round(parts.worker, install_signal_handlers())
+        if parts.worker.dispatcher.in_hand:
             log.warning("round done", **done)
             force_exit(after=HOLDS_ON_FOR)
         return done
 
 
-async def _one_round(rounds: Worker, stop: asyncio.Event) -> dict[str, int]:
+async def _one_round(worker: Worker, stop: asyncio.Event) -> dict[str, int]:
     """Return what a full round has done once it is through, or cut short by `stop`, and what it began has ended."""
-    full_round, stopped = asyncio.create_task(rounds.reconcile_once()), asyncio.create_task(stop.wait())
+    full_round, stopped = asyncio.create_task(worker.reconcile_once()), asyncio.create_task(stop.wait())
     await asyncio.wait([full_round, stopped], return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
-    await rounds.drain(CUT_OFF_AFTER)
+    await worker.drain(CUT_OFF_AFTER)
     return await full_round
 
 

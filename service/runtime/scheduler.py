@@ -65,18 +65,18 @@ class JobScheduler:
     while the round is running makes it run once more.
     """
 
-    def __init__(self, rounds: list[PeriodicJob], signals: Signals) -> None:
-        self._rounds = rounds
+    def __init__(self, jobs: list[PeriodicJob], signals: Signals) -> None:
+        self._jobs = jobs
         self._signals = signals
         self._scheduler = ClockSafeScheduler(timezone=UTC)
-        self._rung: dict[str, asyncio.Event] = {one.name: asyncio.Event() for one in rounds}
+        self._rung: dict[str, asyncio.Event] = {one.name: asyncio.Event() for one in jobs}
         self._busy_at: dict[str, float] = {}
         self._ran_at: dict[str, float] = {}
         self._listeners: list[asyncio.Task[None]] = []
         self._workers: list[asyncio.Task[None]] = []
         self._stopping = False
 
-    def unfit(self) -> str | None:
+    def failure_reason(self) -> str | None:
         """Return what keeps it from ringing, None while nothing does."""
         if self._stopping:
             return "the process is stopping"
@@ -87,7 +87,7 @@ class JobScheduler:
 
     async def start(self) -> None:
         """Begin every round once, then keep ringing."""
-        for one in self._rounds:
+        for one in self._jobs:
             self._ring(one)
             self._workers.append(self._for_good(self._work(one), name=f"round-{one.name}"))
             self._scheduler.add_job(

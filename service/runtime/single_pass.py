@@ -39,17 +39,17 @@ class SinglePass:
     def __init__(
         self,
         *,
-        receive: CallbackReceiver,
-        submit: Submitter,
-        reconcile: Poller,
-        dispatch: Dispatcher,
+        receiver: CallbackReceiver,
+        submitter: Submitter,
+        poller: Poller,
+        dispatcher: Dispatcher,
         upstream: RateLimitedProvider,
     ) -> None:
-        self._receive = receive
-        self._submit = submit
-        self._reconcile = reconcile
-        self._dispatch = dispatch
-        self._upstream = upstream
+        self._receiver = receiver
+        self._submitter = submitter
+        self._poller = poller
+        self._dispatcher = dispatcher
+        self._provider = upstream
         self._running: asyncio.Task[dict[str, int]] | None = None
         self._begin_until = math.inf
         self._stopping = False
@@ -85,15 +85,15 @@ class SinglePass:
         return not self._stopping and asyncio.get_running_loop().time() < self._begin_until
 
     async def _work_through(self, begin_for: float) -> dict[str, int]:
-        await self._reconcile.learn()
+        await self._poller.update_estimates()
         await self._end_what_is_in_hand()
         self._begin_until = asyncio.get_running_loop().time() + begin_for
-        done = Counter({"swept": await self._submit.sweep(), "submitted": 0, "polled": 0, "dispatched": 0})
+        done = Counter({"swept": await self._submitter.sweep(), "submitted": 0, "polled": 0, "dispatched": 0})
         for _ in range(MOST_LAPS):
             await self._read_inbox()
             lap = {
-                "submitted": await self._through(self._submit),
-                "polled": await self._through(self._reconcile),
+                "submitted": await self._through(self._submitter),
+                "polled": await self._through(self._poller),
                 "dispatched": await self._dispatched(),
             }
             done.update(lap)
@@ -103,27 +103,27 @@ class SinglePass:
 
     async def _end_what_is_in_hand(self) -> None:
         """Wait for what was begun before: it may make more due, and after the answer its process may sleep again."""
-        asking = [(part, part.under_way()) for part in (self._submit, self._reconcile)]
-        deliveries = self._dispatch.under_way()
+        asking = [(part, part.running()) for part in (self._submitter, self._poller)]
+        deliveries = self._dispatcher.running()
         for part, tasks in asking:
             await self._wait(part, tasks, BREATH, unless=self._paused)
-        await self._wait(self._dispatch, deliveries, LONG_BREATH)
+        await self._wait(self._dispatcher, deliveries, LONG_BREATH)
 
     def _given_up(self) -> dict[str, int]:
         if not self._paused():
             return {}
-        seconds = round(self._upstream.pause.total_seconds())
+        seconds = round(self._provider.pause.total_seconds())
         log.warning("round given up: the upstream asks for a pause", seconds=seconds)
         return {"upstream_pause_seconds": seconds}
 
     def _paused(self) -> bool:
-        return self._upstream.pause > PATIENCE
+        return self._provider.pause > PATIENCE
 
     async def _through(self, part: Submitter | Poller) -> int:
         """Begin what is due, as much as the budget lets through at once, until nothing is or the upstream pauses."""
         total = 0
         while self._may_begin() and not self._paused():
-            if self._upstream.ready() < 1:
+            if self._provider.ready() < 1:
                 await asyncio.sleep(BREATH)
                 continue
             begun = await part.begin()
@@ -143,16 +143,16 @@ class SinglePass:
     ) -> None:
         """Wait for what was begun, and look every so many `seconds` whether a stop or a pause keeps it from ending."""
         pending = set(begun)
-        while (pending := pending & part.under_way()) and not (self._stopping or unless()):
+        while (pending := pending & part.running()) and not (self._stopping or unless()):
             await asyncio.wait(pending, timeout=seconds)
 
     async def _read_inbox(self) -> None:
-        while self._may_begin() and await self._receive.round():
+        while self._may_begin() and await self._receiver.round():
             pass
 
     async def _dispatched(self) -> int:
         total = 0
-        while self._may_begin() and (begun := await self._dispatch.begin()):
-            await self._wait(self._dispatch, begun, LONG_BREATH)
+        while self._may_begin() and (begun := await self._dispatcher.begin()):
+            await self._wait(self._dispatcher, begun, LONG_BREATH)
             total += len(begun)
         return total

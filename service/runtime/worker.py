@@ -23,48 +23,48 @@ LEFT_OVER = timedelta(seconds=15)
 class Worker:
     """The use-cases that work through what is due."""
 
-    receive: CallbackReceiver
-    submit: Submitter
-    reconcile: Poller
-    dispatch: Dispatcher
+    receiver: CallbackReceiver
+    submitter: Submitter
+    poller: Poller
+    dispatcher: Dispatcher
     full: SinglePass
-    watch: ClockJumpDetector
-    orphans: MissingHandlerMonitor
+    clock_jumps: ClockJumpDetector
+    missing_handlers: MissingHandlerMonitor
 
-    def receiving(self) -> list[PeriodicJob]:
+    def web_jobs(self) -> list[PeriodicJob]:
         """Return what a process needs that only receives.
 
         It learns how long tasks run, to say when they are due, and reads what no worker has read in the inbox.
         """
-        left_over = partial(self.receive.round, LEFT_OVER)
+        left_over = partial(self.receiver.round, LEFT_OVER)
         return [self._learning(), PeriodicJob(name="inbox", run=left_over, every=timedelta(seconds=5))]
 
-    def all(self) -> list[PeriodicJob]:
+    def jobs(self) -> list[PeriodicJob]:
         """Return every round with its rhythm; the rings of signals bring them forward.
 
         From now on what is recorded in this process is also started here, where there is a free place for it.
         """
-        self.dispatch.open()
-        self.receive.open()
-        self.reconcile.open()
+        self.dispatcher.open()
+        self.receiver.open()
+        self.poller.open()
         return [
             self._learning(),
-            PeriodicJob(name="inbox", run=self.receive.round, every=timedelta(seconds=0.5), topic="inbox"),
+            PeriodicJob(name="inbox", run=self.receiver.round, every=timedelta(seconds=0.5), topic="inbox"),
             PeriodicJob(name="sweep", run=self._sweep, every=timedelta(seconds=5)),
-            PeriodicJob(name="submit", run=self.submit.round, every=timedelta(seconds=0.5), topic="submit"),
-            PeriodicJob(name="reconcile", run=self.reconcile.round, every=timedelta(seconds=0.5), topic="reconcile"),
-            PeriodicJob(name="dispatch", run=self.dispatch.round, every=timedelta(seconds=1), topic="dispatch"),
-            PeriodicJob(name="orphans", run=self._quietly(self.orphans.look), every=timedelta(minutes=1)),
-            PeriodicJob(name="prune", run=self._quietly(self.reconcile.prune), every=timedelta(minutes=10)),
+            PeriodicJob(name="submit", run=self.submitter.round, every=timedelta(seconds=0.5), topic="submit"),
+            PeriodicJob(name="reconcile", run=self.poller.round, every=timedelta(seconds=0.5), topic="reconcile"),
+            PeriodicJob(name="dispatch", run=self.dispatcher.round, every=timedelta(seconds=1), topic="dispatch"),
+            PeriodicJob(name="orphans", run=self._quietly(self.missing_handlers.check), every=timedelta(minutes=1)),
+            PeriodicJob(name="prune", run=self._quietly(self.poller.prune), every=timedelta(minutes=10)),
         ]
 
     async def _sweep(self) -> int:
-        await self.watch.look()
-        await self.submit.sweep()
+        await self.clock_jumps.check()
+        await self.submitter.sweep()
         return 0
 
     def _learning(self) -> PeriodicJob:
-        return PeriodicJob(name="learn", run=self._quietly(self.reconcile.learn), every=timedelta(seconds=30))
+        return PeriodicJob(name="learn", run=self._quietly(self.poller.update_estimates), every=timedelta(seconds=30))
 
     @staticmethod
     def _quietly(run: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[int]]:
@@ -80,5 +80,5 @@ class Worker:
 
     async def drain(self, seconds: float) -> None:
         """Begin nothing more, finish what is in hand within `seconds`, and give the rest back."""
-        parts = (self.full, self.submit, self.reconcile, self.dispatch)
+        parts = (self.full, self.submitter, self.poller, self.dispatcher)
         await asyncio.gather(*(part.drain(seconds) for part in parts))

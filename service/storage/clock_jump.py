@@ -14,7 +14,7 @@ class SqlClockJumpRepair:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def recall(self, *, now: datetime, until: datetime) -> int:
+    async def clock_jump_repair(self, *, now: datetime, until: datetime) -> int:
         """Make due at `now` what is due later, and let no lease live past `until`; return how many rows that were.
 
         Living holders of a lease renew it. What has ended is left alone.

@@ -77,7 +77,7 @@ class Database:
             write = Write(connection=connection)
             yield write
             await notify(connection, write.topics)
-        self.signals.ring(*sorted(write.topics))
+        self.signals.notify(*sorted(write.topics))
 
     async def insert_at_once(self, table: Table, rows: Rows, topic: str) -> None:
         """Insert `rows` durably in a transaction of their own, in one trip to the database, then ring `topic`.
@@ -87,7 +87,7 @@ class Database:
         """
         async with self._as_writer(), self._writer.connect() as connection:
             await write_at_once(connection, insertion(connection.dialect, table, rows), topic)
-        self.signals.ring(topic)
+        self.signals.notify(topic)
 
     @asynccontextmanager
     async def _as_writer(self) -> AsyncIterator[None]:

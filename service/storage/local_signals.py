@@ -22,7 +22,7 @@ class LocalSignals:
         self._rings = 0
         self._seen: WeakKeyDictionary[asyncio.Task[Any], dict[str, int]] = WeakKeyDictionary()
 
-    def ring(self, *topics: str) -> None:
+    def notify(self, *topics: str) -> None:
         """Wake whoever waits for any of `topics` in this process."""
         for topic in topics:
             self._rings += 1

@@ -59,9 +59,9 @@ async def _subscribed(database: Database) -> AsyncIterator[psycopg.AsyncConnecti
 
 
 async def _hear(database: Database, connection: psycopg.AsyncConnection) -> None:
-    database.signals.ring(*MISSED)
+    database.signals.notify(*MISSED)
     async for note in connection.notifies():
-        database.signals.ring(*_topics(note.payload))
+        database.signals.notify(*_topics(note.payload))
 
 
 def _topics(note: str) -> list[str]:

@@ -36,7 +36,7 @@ class StoreMemory:
             rows = await connection.execute(query.where(ranked.c.place <= per_bucket).order_by(ranked.c.at))
             return [RunTime(**row) for row in rows.mappings()]
 
-    async def heard(self, *, newest: int) -> CallbackStats:
+    async def callback_stats(self, *, newest: int) -> CallbackStats:
         """Return of how many of the newest tasks with a run time no callback told the end."""
         last = select(run_times.c.called_back).order_by(NEWEST).limit(newest).subquery()
         counts = select(func.count(), func.count().filter(~last.c.called_back)).select_from(last)

@@ -25,17 +25,17 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.signals: Signals = database.signals
-        self.ledger = SqlUnitOfWorkFactory(database)
+        self.units_of_work = SqlUnitOfWorkFactory(database)
         self.inbox = SqlInbox(database)
         self.intake = SqlTaskIntake(database)
         self.inputs = SqlBlobStore(database)
-        self.library = SqlTaskQueries(database)
+        self.queries = SqlTaskQueries(database)
         self.events = SqlEventLog(database)
         self.tasks = SqlTaskQueue(database)
         self.deliveries = SqlDeliveryQueue(database)
         self.health = SqlHealth(database)
         self.memory = StoreMemory(database)
-        self.recall = SqlClockJumpRepair(database)
+        self.clock_jump_repair = SqlClockJumpRepair(database)
 
     def listening(self) -> AbstractAsyncContextManager[None]:
         """Ring `signals` for what other processes notify, inside the block; on SQLite there is nothing to hear."""

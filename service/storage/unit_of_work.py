@@ -97,7 +97,7 @@ class SqlUnitOfWork:
         rows = await self._connection.execute(WHOLE, {"digests": _in_one_go(sized.all())})
         return [InboxEntry(**row) for row in rows.mappings()]
 
-    async def spoken_of(self, ids: Collection[TaskId]) -> set[TaskId]:
+    async def with_unread_callbacks(self, ids: Collection[TaskId]) -> set[TaskId]:
         """Return those of `ids` about which an unread callback is kept."""
         return set((await self._connection.execute(HAS_UNREAD_CALLBACKS, {"ids": set(ids)})).scalars())
 

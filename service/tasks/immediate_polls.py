@@ -21,14 +21,14 @@ NOT_POLLED = frozenset({Status.QUEUED, Status.SUBMITTING})
 class PollReservations:
     """The questions of one transaction for which room is kept."""
 
-    questions: "ImmediatePolls" = field(repr=False)
+    immediate_polls: "ImmediatePolls" = field(repr=False)
     tasks: list[Task] = field(default_factory=list)
 
     def lease(self, task: Task, now: datetime) -> Task:
         """Return the task, leased if it is due for a question and there is room for it."""
-        if not _due(task, now) or not self.questions.keep_one(self):
+        if not _due(task, now) or not self.immediate_polls.reserve(self):
             return task
-        leased = replace_fields(task, leased_until=now + self.questions.lease, fence=task.fence + 1)
+        leased = replace_fields(task, leased_until=now + self.immediate_polls.lease, fence=task.fence + 1)
         self.tasks.append(leased)
         return leased
 
@@ -48,13 +48,13 @@ class ImmediatePolls:
         self.lease = lease
         self.kept = 0
         self._room: Callable[[], int] | None = None
-        self._ask: Callable[[Task], object] | None = None
+        self._poll_once: Callable[[Task], object] | None = None
         self._unborn: set[PollReservations] = set()
         self._ended = asyncio.Event()
 
     def open(self, room: Callable[[], int], ask: Callable[[Task], object]) -> None:
         """Let questions be born in hand, as many more as `room` says; `ask` is called with each after its commit."""
-        self._room, self._ask = room, ask
+        self._room, self._poll_once = room, ask
 
     async def close(self) -> None:
         """Let no more be born in hand, and wait until those under way are asked or came to nothing."""
@@ -63,7 +63,7 @@ class ImmediatePolls:
             self._ended.clear()
             await self._ended.wait()
 
-    def keep_one(self, born: PollReservations) -> bool:
+    def reserve(self, born: PollReservations) -> bool:
         """Keep room for one more question of a transaction; return whether there was any."""
         if self._room is None or self._room() <= self.kept:
             return False
@@ -72,9 +72,9 @@ class ImmediatePolls:
         return True
 
     @contextmanager
-    def born(self) -> Iterator[PollReservations]:
+    def reservations(self) -> Iterator[PollReservations]:
         """Yield what leases tasks inside the block, a transaction; leaving it in order asks about them."""
-        born = PollReservations(questions=self)
+        born = PollReservations(immediate_polls=self)
         try:
             yield born
         finally:
@@ -82,8 +82,8 @@ class ImmediatePolls:
             self._unborn.discard(born)
             self._ended.set()
         for task in born.tasks:
-            if self._ask:
-                self._ask(task)
+            if self._poll_once:
+                self._poll_once(task)
 
 
 def _due(task: Task, now: datetime) -> bool:

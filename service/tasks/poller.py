@@ -67,38 +67,38 @@ class Poller:
         *,
         queue: PollQueue,
         memory: Memory,
-        record: Recorder,
+        recorder: Recorder,
         upstream: RateLimitedProvider,
-        plan: PollPlanner,
+        planner: PollPlanner,
         tokens: Tokens,
         clock: Clock,
         signals: Signals,
         terms: PollerConfig,
-        questions: ImmediatePolls,
+        immediate_polls: ImmediatePolls,
     ) -> None:
         self._queue = queue
         self._memory = memory
-        self._record = record
-        self._upstream = upstream
-        self._plan = plan
+        self._recorder = recorder
+        self._provider = upstream
+        self._planner = planner
         self._tokens = tokens
         self._clock = clock
         self._signals = signals
         self._terms = terms
-        self._questions = questions
+        self._immediate_polls = immediate_polls
         self._asking = 0
         self._listens_since = clock.now()
         self.outcomes: Counter[str] = Counter()
-        self._hands: LeasePool[TaskId] = LeasePool(
+        self._lease_pool: LeasePool[TaskId] = LeasePool(
             most=IN_HAND * terms.concurrency,
             lease=terms.lease,
             renew=lambda held: queue.renew(held, until=clock.now() + terms.lease),
-            freed=lambda: signals.ring("reconcile"),
+            freed=lambda: signals.notify("reconcile"),
         )
 
     def open(self) -> None:
         """Ask at once, from now on, about what becomes due by what is recorded here, as far as there is room."""
-        self._questions.open(self._room, self._start)
+        self._immediate_polls.open(self._room, self._start)
 
     async def round(self) -> int:
         """Begin to ask about as many due tasks as may be asked at once; return how many."""
@@ -106,46 +106,46 @@ class Poller:
 
     async def begin(self) -> list[asyncio.Task[None]]:
         """Begin to ask about as many due tasks as may be asked at once; return the asyncio tasks that ask."""
-        limit = self._room() - self._questions.kept
+        limit = self._room() - self._immediate_polls.kept
         if limit < 1:
             return []
         now = self._clock.now()
         claimed = await self._queue.claim_polls(now=now, until=now + self._terms.lease, limit=limit)
-        if self._hands.closed:  # since the claim began
+        if self._lease_pool.closed:  # since the claim began
             await self._queue.release({task.id: task.fence for task in claimed}, due_at=now)
             return []
         return [self._start(task) for task in claimed]
 
     def _room(self) -> int:
         """Return how many more may be asked about; during a pause all that are due are looked at, and put off."""
-        ready = self._terms.concurrency if self._upstream.pause > timedelta() else self._upstream.ready()
-        return min(self._hands.free, self._terms.concurrency - self._asking, ready)
+        ready = self._terms.concurrency if self._provider.pause > timedelta() else self._provider.ready()
+        return min(self._lease_pool.free_slots, self._terms.concurrency - self._asking, ready)
 
     def _start(self, task: Task) -> asyncio.Task[None]:
         self._asking += 1
-        return self._hands.start(task.id, task.fence, self._reconcile(task))
+        return self._lease_pool.start(task.id, task.fence, self._reconcile(task))
 
-    async def learn(self) -> None:
+    async def update_estimates(self) -> None:
         """Read again how long tasks ran, and whether their callbacks came."""
-        heard = await self._memory.heard(newest=HEARD_KEPT)
-        self._plan.study(await self._memory.run_times(per_bucket=RUN_TIMES_KEPT), heard)
+        callback_stats = await self._memory.callback_stats(newest=HEARD_KEPT)
+        self._planner.update_estimates(await self._memory.run_times(per_bucket=RUN_TIMES_KEPT), callback_stats)
 
     async def prune(self) -> int:
         """Forget what is older than the retention; return how many rows went."""
         return await self._memory.prune(before=self._clock.now() - self._terms.retention)
 
-    def under_way(self) -> set[asyncio.Task[None]]:
+    def running(self) -> set[asyncio.Task[None]]:
         """Return the asyncio tasks that ask about what is in hand."""
-        return self._hands.under_way()
+        return self._lease_pool.running()
 
     async def drain(self, seconds: float) -> None:
         """Ask no more, wait up to `seconds` for the questions in hand, and give back the leases of the rest."""
-        self._hands.close()
+        self._lease_pool.close()
         until = asyncio.get_running_loop().time() + seconds
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):
-                await self._questions.close()
-        left = await self._hands.drain(max(0.0, until - asyncio.get_running_loop().time()))
+                await self._immediate_polls.close()
+        left = await self._lease_pool.drain(max(0.0, until - asyncio.get_running_loop().time()))
         try:
             await self._queue.release(left, due_at=self._clock.now())
         except StoreUnavailable as error:
@@ -153,21 +153,21 @@ class Poller:
 
     async def _reconcile(self, task: Task) -> None:
         try:
-            entry = await self._asked(task)
+            entry = await self._poll_guarded(task)
         finally:
             self._asking -= 1
-            self._signals.ring("reconcile")  # the next may be asked about, while this answer waits for its commit
+            self._signals.notify("reconcile")  # the next may be asked about, while this answer waits for its commit
         self.outcomes[entry.poll or "none"] += 1
-        recorded = await self._record.add(replace(entry, expires=True))
+        recorded = await self._recorder.add(replace(entry, expires=True))
         status = recorded.task.status if recorded.task else None
         log.info("poll", task=task.id, upstream_id=task.upstream_id, outcome=entry.poll, status=status)
 
-    async def _asked(self, task: Task) -> TaskUpdate:
+    async def _poll_guarded(self, task: Task) -> TaskUpdate:
         """Return what there is to record about `task` now; whatever breaks off, its deadline stands."""
         try:
-            return await self._ask(task)
+            return await self._poll_once(task)
         except Throttled as throttled:
-            return self._put_off(task, throttled)
+            return self._defer(task, throttled)
         except (ProviderUnavailable, Refused) as error:
             log.warning("upstream unwell", task=task.id, why=str(error)[:200])
             return self._unanswered(task, error.outcome)
@@ -175,32 +175,32 @@ class Poller:
             log.exception("question broke off", task=task.id, error=type(error).__name__)
             return self._unanswered(task, "broken off")
 
-    def _put_off(self, task: Task, throttled: Throttled) -> TaskUpdate:
+    def _defer(self, task: Task, throttled: Throttled) -> TaskUpdate:
         """Ask again once the pause is over that the upstream asks for, but see that the task expires in time."""
         entry = TaskUpdate(
             task_id=task.id, fence=task.fence, poll=None if isinstance(throttled, Paused) else "throttled"
         )
         now = self._clock.now()
-        planned = self._plan.due(task, now)
+        planned = self._planner.due(task, now)
         if planned is None or throttled.retry_after is None:
             return entry
-        over = now + throttled.retry_after * (1 + JITTER * self._plan.jitter())
+        over = now + throttled.retry_after * (1 + JITTER * self._planner.jitter())
         due_at = max(over, planned)
         return replace(entry, due_at=min(due_at, task.deadline_at) if now < task.deadline_at else due_at)
 
-    async def _ask(self, task: Task) -> TaskUpdate:
+    async def _poll_once(self, task: Task) -> TaskUpdate:
         upstream_id = task.upstream_id or task.hinted_id
         if upstream_id:
             return await self._polled(task, upstream_id)
         if task.hinted_fact:
-            return self._believed(task, task.hinted_fact)
+            return self._accept_unconfirmed(task, task.hinted_fact)
         if task.status is Status.IN_DOUBT:
             return await self._in_doubt(task)
         return TaskUpdate(task_id=task.id, fence=task.fence)
 
     async def _polled(self, task: Task, upstream_id: UpstreamId) -> TaskUpdate:
         try:
-            fact = await self._upstream.fetch(upstream_id)
+            fact = await self._provider.fetch(upstream_id)
         except UnknownTask:
             return self._unknown(task)
         if task.upstream_id is None and not self._ours_indeed(task, fact):
@@ -222,12 +222,12 @@ class Poller:
     def _unknown(self, task: Task) -> TaskUpdate:
         """Return what follows when the GET knows no such id: not yet, or only the callback called it so."""
         if task.upstream_id is None and task.hinted_fact:
-            return self._believed(task, task.hinted_fact)
-        if task.status is Status.IN_DOUBT and self._clock.now() >= self._plan.given_up_at(task):
+            return self._accept_unconfirmed(task, task.hinted_fact)
+        if task.status is Status.IN_DOUBT and self._clock.now() >= self._planner.abandoned_at(task):
             return self._given_up(task, "unknown")
         return self._unanswered(task, "unknown")
 
-    def _believed(self, task: Task, told: Json) -> TaskUpdate:
+    def _accept_unconfirmed(self, task: Task, told: Json) -> TaskUpdate:
         """Believe a callback's body that carried our payload token, since no GET can confirm it."""
         fact = replace(fact_from_json(told), upstream_id=None, unconfirmed=True)
         return TaskUpdate(task_id=task.id, fact=fact, source=Source.CALLBACK, fence=task.fence, poll="unknown")
@@ -237,26 +237,26 @@ class Poller:
         if fact:
             return self._answered(task, replace(fact, correlation=None))
         now = self._clock.now()
-        if now < self._plan.given_up_at(task):
+        if now < self._planner.abandoned_at(task):
             return self._unanswered(task, "not found")
         if self._may_have_missed_it(task):
-            due_at = min(now + self._plan.in_doubt_for, max(now, task.deadline_at))
+            due_at = min(now + self._planner.in_doubt_for, max(now, task.deadline_at))
             return replace(self._unanswered(task, "not found"), due_at=due_at, note=SECOND_WAIT_NOTE)
         return self._given_up(task, "not found")
 
     def _may_have_missed_it(self, task: Task) -> bool:
         """Whether a callback may have come while nobody listened; it is waited for once more, and no third time."""
-        if self._upstream.lists or task.note == SECOND_WAIT_NOTE or task.due_at is None:
+        if self._provider.lists or task.note == SECOND_WAIT_NOTE or task.due_at is None:
             return False
-        young = self._listens_since > task.due_at - self._plan.in_doubt_for
+        young = self._listens_since > task.due_at - self._planner.in_doubt_for
         return young or self._clock.now() > task.due_at + LATE
 
     async def _found(self, task: Task) -> Fact | None:
-        if not self._upstream.lists:
+        if not self._provider.lists:
             return None
         since = (task.submitted_at or task.created_at) - CLOCKS_APART
         token = self._tokens.payload_token(task.id, task.submission)
-        return await self._upstream.find(token, since=since, until=self._clock.now() + CLOCKS_APART)
+        return await self._provider.find(token, since=since, until=self._clock.now() + CLOCKS_APART)
 
     def _given_up(self, task: Task, outcome: str) -> TaskUpdate:
         in_time = self._clock.now() < task.deadline_at

@@ -49,20 +49,20 @@ class Recorder:
 
     def __init__(
         self,
-        ledger: UnitOfWorkFactory,
+        units_of_work: UnitOfWorkFactory,
         *,
         clock: Clock,
-        plan: PollPlanner,
-        places: DeliverySlots,
-        questions: ImmediatePolls,
+        planner: PollPlanner,
+        slots: DeliverySlots,
+        immediate_polls: ImmediatePolls,
         subscriptions: Sequence[Subscription],
         new_id: Callable[[], str],
     ) -> None:
-        self._ledger = ledger
+        self._units_of_work = units_of_work
         self._clock = clock
-        self._plan = plan
-        self._places = places
-        self._questions = questions
+        self._planner = planner
+        self._slots = slots
+        self._immediate_polls = immediate_polls
         self._subscriptions = subscriptions
         self._new_id = new_id
         self._batcher = Batcher(partial(commit_or_bisect, self._commit), most=BATCH)
@@ -74,7 +74,7 @@ class Recorder:
             raise outcome
         return outcome
 
-    async def add_surely(self, entry: TaskUpdate) -> UpdateResult:
+    async def add_with_retry(self, entry: TaskUpdate) -> UpdateResult:
         """Record what cannot be learned twice: try again every BREATH seconds while the store is unavailable."""
         while True:
             try:
@@ -87,7 +87,7 @@ class Recorder:
         """Return once nothing waits to be recorded, though nobody may wait for it any more."""
         await self._batcher.flush()
 
-    async def catch_up(self, meaning: Callable[[InboxEntry], TaskUpdate], *, most: int = BATCH) -> int:
+    async def process_inbox(self, meaning: Callable[[InboxEntry], TaskUpdate], *, most: int = BATCH) -> int:
         """Record up to `most` callbacks that were kept unread, oldest first; return how many.
 
         `meaning` says what there is to record about one. One that cannot be recorded for what is in it is set aside as
@@ -104,16 +104,16 @@ class Recorder:
             if isinstance(error, OperatorError | MemoryError) or not rows:
                 raise
             if len(rows) > 1:
-                return await self.catch_up(meaning, most=len(rows) // 2)
-            await self._set_aside(rows[0], error)
+                return await self.process_inbox(meaning, most=len(rows) // 2)
+            await self._quarantine(rows[0], error)
         return len(rows)
 
-    async def _set_aside(self, row: InboxEntry, error: Exception) -> None:
+    async def _quarantine(self, row: InboxEntry, error: Exception) -> None:
         log.error("callback set aside", task=row.task_id, error=type(error).__name__)
         hinted = await self._batcher.add(TaskUpdate(task_id=row.task_id, hint=Hint(ended=False)))
         if isinstance(hinted, OperatorError | MemoryError):
             raise hinted
-        async with self._ledger.transaction() as transaction:
+        async with self._units_of_work.transaction() as transaction:
             await transaction.read([replace_fields(row, verdict="broken")])
 
     async def _commit(self, entries: Sequence[TaskUpdate]) -> list[UpdateResult]:
@@ -123,14 +123,14 @@ class Recorder:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[tuple[UnitOfWork, "UpdateBatch"]]:
         """Begin a transaction and a blank page; what is born in hand on it is started once it is committed."""
-        with self._places.births() as births, self._questions.born() as questions:
-            async with self._ledger.transaction() as transaction:
+        with self._slots.reservations() as reservations, self._immediate_polls.reservations() as immediate_polls:
+            async with self._units_of_work.transaction() as transaction:
                 yield (
                     transaction,
                     UpdateBatch(
-                        plan=self._plan,
-                        births=births,
-                        questions=questions,
+                        planner=self._planner,
+                        reservations=reservations,
+                        immediate_polls=immediate_polls,
                         subscriptions=self._subscriptions,
                         new_id=self._new_id,
                         now=self._clock.now(),
@@ -145,12 +145,14 @@ class Recorder:
         page.tasks = tasks = await transaction.lock({entry.task_id for entry in entries})
         entries = await _each_its_own(transaction, entries, tasks)
         words = ["new"] * len(entries) if kept else await _admit(transaction, entries, tasks)
-        spoken_of = set() if kept else await _spoken_of(transaction, entries)
+        with_unread_callbacks = set() if kept else await _with_unread_callbacks(transaction, entries)
         recorded = [
-            page.write_after_a_word(entry) if entry.task_id in spoken_of and guesses(entry) else page.write(entry, word)
+            page.apply_after_unread_callback(entry)
+            if entry.task_id in with_unread_callbacks and guesses(entry)
+            else page.apply(entry, word)
             for entry, word in zip(entries, words, strict=True)
         ]
-        await page.store(transaction)
+        await page.flush(transaction)
         return recorded
 
 
@@ -162,10 +164,10 @@ async def _admit(
     return [next(words) if entry.inbox else None for entry in entries]
 
 
-async def _spoken_of(transaction: UnitOfWork, entries: Sequence[TaskUpdate]) -> set[TaskId]:
+async def _with_unread_callbacks(transaction: UnitOfWork, entries: Sequence[TaskUpdate]) -> set[TaskId]:
     """Return the tasks that unread callbacks speak of, among those that somebody wants to give up or send again."""
     guessed = {entry.task_id for entry in entries if guesses(entry)}
-    return await transaction.spoken_of(guessed) if guessed else set()
+    return await transaction.with_unread_callbacks(guessed) if guessed else set()
 
 
 async def _each_its_own(

@@ -56,7 +56,7 @@ class Submitter:
         *,
         queue: SubmissionQueue,
         inputs: BlobStore,
-        record: Recorder,
+        recorder: Recorder,
         upstream: RateLimitedProvider,
         tokens: Tokens,
         clock: Clock,
@@ -66,19 +66,19 @@ class Submitter:
     ) -> None:
         self._queue = queue
         self._inputs = inputs
-        self._record = record
-        self._upstream = upstream
+        self._recorder = recorder
+        self._provider = upstream
         self._tokens = tokens
         self._clock = clock
         self._terms = terms
         self._jitter = jitter
         self._said_at = LONG_AGO
         self._leased_until: dict[Claimed, datetime] = {}
-        self._hands: LeasePool[TaskId] = LeasePool(
+        self._lease_pool: LeasePool[TaskId] = LeasePool(
             most=terms.concurrency,
             lease=terms.lease,
             renew=self._renew,
-            freed=lambda: signals.ring("submit"),
+            freed=lambda: signals.notify("submit"),
         )
 
     async def round(self) -> int:
@@ -90,23 +90,23 @@ class Submitter:
 
         No more is claimed than can be sent without waiting: a crash leaves in doubt only what may really have left.
         """
-        limit = min(self._hands.free, self._upstream.ready())
+        limit = min(self._lease_pool.free_slots, self._provider.ready())
         if limit < 1:
             return []
         now = self._clock.now()
         claimed = await self._queue.claim_submissions(
             now=now, until=now + self._terms.lease, limit=limit, limits=self._terms.limits
         )
-        if self._hands.closed:  # since the claim began
-            await asyncio.gather(*(self._record.add(self._unsent(task)) for task in claimed))
+        if self._lease_pool.closed:  # since the claim began
+            await asyncio.gather(*(self._recorder.add(self._unsent(task)) for task in claimed))
             return []
         self._leased_until.update(((task.id, task.fence), now + self._terms.lease) for task in claimed)
-        begun = [self._hands.start(task.id, task.fence, self._submit(task)) for task in claimed]
+        begun = [self._lease_pool.start(task.id, task.fence, self._submit(task)) for task in claimed]
         if len(claimed) < limit:
-            await self._say_what_waits(now)
+            await self._note_waiting_tasks(now)
         return begun
 
-    async def _say_what_waits(self, now: datetime) -> None:
+    async def _note_waiting_tasks(self, now: datetime) -> None:
         """Note on what stays queued which of the operator's limits it waits for; not in every round."""
         if self._terms.limits == Limits() or now < self._said_at + SAY_EVERY:
             return
@@ -119,19 +119,19 @@ class Submitter:
 
         Those in hand here live, though their leases may have run out while this machine slept.
         """
-        await self._hands.renew()
+        await self._lease_pool.renew()
         abandoned = await self._queue.sweep(now=self._clock.now())
         lost = [replace(self._lost(task), only_if=Status.SUBMITTING) for task in abandoned]
-        await asyncio.gather(*map(self._record.add, lost))
+        await asyncio.gather(*map(self._recorder.add, lost))
         return len(abandoned)
 
-    def under_way(self) -> set[asyncio.Task[None]]:
+    def running(self) -> set[asyncio.Task[None]]:
         """Return the asyncio tasks that carry out what is in hand."""
-        return self._hands.under_way()
+        return self._lease_pool.running()
 
     async def drain(self, seconds: float) -> None:
         """Wait up to `seconds` for the submissions in hand; of the rest, what has not left yet is queued again."""
-        await self._hands.drain(seconds)
+        await self._lease_pool.drain(seconds)
 
     async def _renew(self, held: Mapping[TaskId, int]) -> set[TaskId]:
         until = self._clock.now() + self._terms.lease
@@ -140,18 +140,18 @@ class Submitter:
         self._leased_until = {one: until if one in renewed else then for one, then in self._leased_until.items()}
         return kept
 
-    def _still_ours(self, task: Task) -> bool:
+    def _lease_valid(self, task: Task) -> bool:
         """Whether nobody else may have taken `task` for abandoned, as after a sleep of this machine."""
         return self._clock.now() < self._leased_until.get((task.id, task.fence), LONG_AGO)
 
     async def _submit(self, task: Task) -> None:
         started = self._clock.now()
-        sending = SubmissionGuard(allowed=lambda: self._still_ours(task), stopping=lambda: self._hands.closed)
+        sending = SubmissionGuard(allowed=lambda: self._lease_valid(task), stopping=lambda: self._lease_pool.closed)
         try:
             entry = await self._sent(task, sending)
         except asyncio.CancelledError:  # what may have left is in doubt
             cut_off = self._lost(task) if sending.begun else self._unsent(task)
-            await asyncio.shield(self._record.add(cut_off))
+            await asyncio.shield(self._recorder.add(cut_off))
             raise
         recorded = await self._surely_recorded(entry)
         status = recorded.task.status if recorded.task else None
@@ -168,7 +168,7 @@ class Submitter:
 
     async def _surely_recorded(self, entry: TaskUpdate) -> UpdateResult:
         """Record what came of a submission, in spite of a stop: a reply in hand may be all that names a bill."""
-        recording = asyncio.ensure_future(self._record.add_surely(entry))
+        recording = asyncio.ensure_future(self._recorder.add_with_retry(entry))
         try:
             return await asyncio.shield(recording)
         except asyncio.CancelledError:
@@ -179,9 +179,9 @@ class Submitter:
     async def _sent(self, task: Task, sending: SubmissionGuard) -> TaskUpdate:
         """Send the task, and return what there is to record about it."""
         try:
-            async with self._upstream.room(request_size(task)):
+            async with self._provider.room(request_size(task)):
                 order = await self._order(task)
-                fact = await self._upstream.create(order, leaving=sending.begin)
+                fact = await self._provider.create(order, sent=sending.begin)
         except ShuttingDown:
             return self._unsent(task)
         except (NotSent, Throttled) as error:
@@ -191,14 +191,14 @@ class Submitter:
         except BlobsExpired as gone:
             fact = Fact(status=Status.FAILED, error=TaskError(code="inputs_gone", message=str(gone)))
         except Exception as error:  # noqa: BLE001 - whatever went wrong: only what was being sent may have left
-            return self._broken_off(task, sending, error)
+            return self._after_error(task, sending, error)
         finally:
             self._leased_until.pop((task.id, task.fence), None)
         return TaskUpdate(
             task_id=task.id, fact=fact, source=Source.SUBMIT, fence=task.fence, submission=task.submission
         )
 
-    def _broken_off(self, task: Task, sending: SubmissionGuard, error: Exception) -> TaskUpdate:
+    def _after_error(self, task: Task, sending: SubmissionGuard, error: Exception) -> TaskUpdate:
         unforeseen = None if isinstance(error, ReplyLost | StoreUnavailable) else error
         log.warning(
             "reply lost" if sending.begun else "not sent",

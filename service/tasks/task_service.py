@@ -50,8 +50,8 @@ class TaskService:
         *,
         intake: TaskIntake,
         inputs: BlobStore,
-        library: TaskQueries,
-        record: Recorder,
+        queries: TaskQueries,
+        recorder: Recorder,
         upstream: Provider,
         clock: Clock,
         terms: TaskPolicy,
@@ -60,9 +60,9 @@ class TaskService:
     ) -> None:
         self._intake = intake
         self._inputs = inputs
-        self._library = library
-        self._record = record
-        self._upstream = upstream
+        self._queries = queries
+        self._recorder = recorder
+        self._provider = upstream
         self._clock = clock
         self._terms = terms
         self._inspect = inspect
@@ -116,7 +116,7 @@ class TaskService:
         Raises NotFound, Conflict with the reason, or UpstreamError when the upstream gave no clear answer.
         """
         canceled = Fact(status=Status.CANCELED)
-        recorded = await self._record.add(TaskUpdate(task_id=task_id, fact=canceled, only_if=Status.QUEUED))
+        recorded = await self._recorder.add(TaskUpdate(task_id=task_id, fact=canceled, only_if=Status.QUEUED))
         task = recorded.task
         if task is None:
             raise NotFound("there is no such task")
@@ -124,8 +124,8 @@ class TaskService:
             return task
         if task.upstream_id is None or task.status is not Status.IN_PROGRESS:
             raise Conflict(_why_not_canceled(task))
-        await self._upstream.cancel(task.upstream_id)
-        recorded = await self._record.add(TaskUpdate(task_id=task_id, fact=canceled))
+        await self._provider.cancel(task.upstream_id)
+        recorded = await self._recorder.add(TaskUpdate(task_id=task_id, fact=canceled))
         return recorded.task or task
 
     async def resubmit(self, task_id: TaskId) -> Task:
@@ -134,11 +134,11 @@ class TaskService:
         The same task is resubmitted once: a second call returns the first one's task. An old one in doubt is not
         submitted again by itself any more, whatever ON_IN_DOUBT says. Raises NotFound or Conflict.
         """
-        old = _resubmittable(await self._library.task(task_id))
+        old = _resubmittable(await self._queries.task(task_id))
         inputs = await self._inputs.load(task_id)
         if missing := _missing(old.params, inputs):
             raise Conflict(f"{missing} is older than RETENTION and gone; submit a new task with it")
-        marked = await self._record.add(
+        marked = await self._recorder.add(
             TaskUpdate(task_id=task_id, warning=RESUBMITTED_WARNING, only_if=Status.IN_DOUBT)
         )
         _resubmittable(marked.task)

@@ -32,9 +32,9 @@ from service.tasks.immediate_polls import PollReservations
 class UpdateBatch:
     """One transaction's worth of the record, worked out in memory before it is stored."""
 
-    plan: PollPlanner
-    births: SlotReservations
-    questions: PollReservations
+    planner: PollPlanner
+    reservations: SlotReservations
+    immediate_polls: PollReservations
     subscriptions: Sequence[Subscription]
     new_id: Callable[[], str]
     now: datetime
@@ -45,34 +45,34 @@ class UpdateBatch:
     polls: list[PollRow] = field(default_factory=list)
     run_times: list[RunTime] = field(default_factory=list)
 
-    def write(self, entry: TaskUpdate, word: str | None) -> UpdateResult:
+    def apply(self, entry: TaskUpdate, word: str | None) -> UpdateResult:
         """Work `entry` into the page; `word` is the inbox's about its callback."""
         before = self.tasks.get(entry.task_id)
         if before is None or word in {"repeated", "nonce_reused"}:
             return UpdateResult(task=before, inbox=word)
         if not applies(entry, before):
             return UpdateResult(task=before, inbox=word)
-        step = apply(entry, before, self.plan, self.now)
-        self._turn_to(before, step.task)
+        step = apply(entry, before, self.planner, self.now)
+        self._replace(before, step.task)
         for event in step.events:
             self._append(event, step.task, entry.artifact)
         if entry.poll:
             self.polls.append(PollRow(task_id=before.id, at=self.now, outcome=entry.poll))
         return UpdateResult(task=step.task, inbox=word, events=step.events)
 
-    def write_after_a_word(self, guess: TaskUpdate) -> UpdateResult:
+    def apply_after_unread_callback(self, guess: TaskUpdate) -> UpdateResult:
         """Work in a guess about a task that an unread callback speaks of."""
         word, rest = after_unread_callback(guess)
         before = self.tasks.get(guess.task_id)
         if before and applies(guess, before):
-            self.write(word, None)
-        return self.write(rest, None)
+            self.apply(word, None)
+        return self.apply(rest, None)
 
-    def _turn_to(self, before: Task, after: Task) -> None:
+    def _replace(self, before: Task, after: Task) -> None:
         if after is not before:
             self.tasks[before.id] = after
             self.changed.add(before.id)
-        run_time = self.plan.run_time(before, after, self.now) if after.settled and not before.settled else None
+        run_time = self.planner.run_time(before, after, self.now) if after.settled and not before.settled else None
         if run_time:
             self.run_times.append(run_time)
 
@@ -95,16 +95,20 @@ class UpdateBatch:
                     target=way.target,
                     message_id=f"msg_{delivery_id}",
                     due_at=self.now,
-                    leased_until=self.births.lease(way.handler, self.now, client=share_owner(task.client, way.target)),
+                    leased_until=self.reservations.lease(
+                        way.handler, self.now, client=share_owner(task.client, way.target)
+                    ),
                 )
             )
 
-    async def store(self, transaction: UnitOfWork) -> None:
+    async def flush(self, transaction: UnitOfWork) -> None:
         """Write the page, and ring whoever waits for what is on it."""
         if self.changed:
-            await transaction.save([self.questions.lease(self.tasks[task_id], self.now) for task_id in self.changed])
+            await transaction.save(
+                [self.immediate_polls.lease(self.tasks[task_id], self.now) for task_id in self.changed]
+            )
         if self.events:
-            self.births.claims = await transaction.append(self.events, self.deliveries)
+            self.reservations.claims = await transaction.append(self.events, self.deliveries)
         if self.polls:
             await transaction.note_polls(self.polls)
         if self.run_times:
@@ -112,9 +116,9 @@ class UpdateBatch:
         transaction.notify(self._topics())
 
     def _topics(self) -> list[str]:
-        moved = [self.tasks[task_id] for task_id in self.changed - self.questions.ids]
+        moved = [self.tasks[task_id] for task_id in self.changed - self.immediate_polls.ids]
         due = {task.status for task in moved if task.due_at and task.due_at <= self.now}
         topics = [f"task:{event.task_id}" for event in self.events]
-        topics += ["events"] * bool(self.events) + ["dispatch"] * (len(self.births.claims) < len(self.deliveries))
+        topics += ["events"] * bool(self.events) + ["dispatch"] * (len(self.reservations.claims) < len(self.deliveries))
         topics += ["submit"] * (Status.QUEUED in due) + ["reconcile"] * bool(due - {Status.QUEUED})
         return list(dict.fromkeys(topics))

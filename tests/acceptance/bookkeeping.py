@@ -22,7 +22,7 @@ class Books:
     histories: Mapping[str, list[Json]]
     ledger: Json
     handlers: Mapping[str, frozenset[str] | None]
-    heard: frozenset[str] = frozenset()
+    received: frozenset[str] = frozenset()
 
     def rows(self, kind: str) -> list[Json]:
         """Return the rows of one kind from every history."""
@@ -111,7 +111,7 @@ class Books:
                 without_bill
             ),
             f"settled in no known way: {dict(self.resolutions)}": "other" not in self.resolutions,
-            f"webhooks that never came: {len(self.webhooks - self.heard)}": self.webhooks <= self.heard,
+            f"webhooks that never came: {len(self.webhooks - self.received)}": self.webhooks <= self.received,
         }
         return [sentence for sentence, holds in checks.items() if not holds]
 
@@ -151,5 +151,5 @@ async def closed(
         histories=await histories(at, [task["id"] for task in tasks]),
         ledger=await sandbox.ledger(),
         handlers=handlers,
-        heard=frozenset(receiver.ids),
+        received=frozenset(receiver.ids),
     )

@@ -79,7 +79,7 @@ class Run:
         yield "events", len(books.rows("event"))
         yield "deliveries expected", len(books.expected)
         yield "  delivered", len(books.delivered & books.expected)
-        yield "webhooks received", f"{len(books.webhooks & books.heard)} of {len(books.webhooks)}"
+        yield "webhooks received", f"{len(books.webhooks & books.received)} of {len(books.webhooks)}"
         yield "tasks with two ends", books.settled_twice
         yield "in doubt", len(books.doubted)
         yield "  resolved", _told(books.resolutions)

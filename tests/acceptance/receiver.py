@@ -66,7 +66,7 @@ class Receiver:
             raise ValueError("no signature fits")
         return json.loads(raw)
 
-    async def heard(self, event: str) -> Hook:
+    async def received(self, event: str) -> Hook:
         """Return the first webhook of this event, once it is there."""
         await until(lambda: event in {hook.body["type"] for hook in self.hooks}, what=f"the webhook {event}")
         return next(hook for hook in self.hooks if hook.body["type"] == event)

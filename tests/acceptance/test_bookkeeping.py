@@ -37,7 +37,7 @@ GOOD: dict[str, Any] = {
     },
     "ledger": {"bills": [{"payload": payload("t1")}]},
     "handlers": {"log": None, "webhook": None},
-    "heard": frozenset({"msg_e1-webhook", "msg_e2-webhook"}),
+    "received": frozenset({"msg_e1-webhook", "msg_e2-webhook"}),
 }
 TASK, HISTORY = GOOD["tasks"][0], GOOD["histories"]["t1"]
 
@@ -59,7 +59,7 @@ def test_books_that_agree_have_no_fault() -> None:
         ({"histories": {"t1": [*HISTORY[:-1], delivery("e2", "webhook", "dead")]}}, "missing"),
         ({"histories": {"t1": [*HISTORY, delivery("e9", "log")]}}, "nobody asked"),
         ({"histories": {"t1": [*HISTORY, event("e3", "task.failed")]}}, "two ends"),
-        ({"heard": frozenset({"msg_e1-webhook"})}, "never came"),
+        ({"received": frozenset({"msg_e1-webhook"})}, "never came"),
     ],
 )
 def test_each_disagreement_is_told(change: dict[str, Any], word: str) -> None:

@@ -58,7 +58,7 @@ async def test_a_task_goes_the_whole_way(town: Town, provider: str, road: str) -
         more = {"PROVIDER": provider, "ARCHIVE_URL": archive, "WEBHOOK_URL": receiver.url, "POLL_FIRST": first}
         child = await serve(town, settings(base, public_url, sqlite(town), **more))
         task = await submitted(town, public_url)
-        told = await receiver.heard("artifact.stored")
+        told = await receiver.received("artifact.stored")
         async with service(child) as at:
             await at.idle()
         bills = (await sandbox.ledger())["bills"]

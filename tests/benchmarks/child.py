@@ -10,16 +10,16 @@ from contextlib import nullcontext, suppress
 
 from service.callbacks import receiver as receive
 from service.cli import main
-from service.tasks import recorder as record
+from service.tasks import recorder
 
 
 def run() -> None:
     """Run the command with what is left of the arguments."""
     parser = ArgumentParser(add_help=False)
-    parser.add_argument("--batch", type=int, default=record.BATCH)
+    parser.add_argument("--batch", type=int, default=recorder.BATCH)
     parser.add_argument("--profile")
     chosen, rest = parser.parse_known_args()
-    record.BATCH = receive.BATCH = chosen.batch
+    recorder.BATCH = receive.BATCH = chosen.batch
     sys.argv = ["boomerang", *rest]
     profile = cProfile.Profile() if chosen.profile else None
     with profile or nullcontext(), suppress(SystemExit):

@@ -132,8 +132,8 @@ def _asked(seconds: list[float], *, called_back: bool) -> list[int]:
         end = replace(task, status=Status.COMPLETED, settled_by=Source.CALLBACK if called_back else Source.POLL)
         learned += filter(None, [plan.run_time(task, end, task.due_at or task.created_at)])
         newest = learned[-HEARD_KEPT:]
-        heard = CallbackStats(count=len(newest), lost=sum(not run.called_back for run in newest))
-        plan.study(newest[-RUN_TIMES_KEPT:], heard)
+        callback_stats = CallbackStats(count=len(newest), lost=sum(not run.called_back for run in newest))
+        plan.update_estimates(newest[-RUN_TIMES_KEPT:], callback_stats)
         asked.append(requests)
     return asked[len(asked) // 2 :]
 

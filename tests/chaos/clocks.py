@@ -65,9 +65,9 @@ async def _clocked(town: Town, fault: str) -> AsyncIterator[tuple[Stage, Clock]]
 
 async def _goes_on(play: Stage) -> None:
     """Wait until new tasks, callbacks and webhooks came after this moment."""
-    heard = len(play.receiver.ids)
+    received = len(play.receiver.ids)
     await play.flowing(8)
-    await until(lambda: len(play.receiver.ids) >= heard + 8, what="more webhooks")
+    await until(lambda: len(play.receiver.ids) >= received + 8, what="more webhooks")
 
 
 async def _come_to_an_end(play: Stage, task_ids: list[str]) -> None:

@@ -57,7 +57,7 @@ async def read_only_disk(town: Town, effort: Effort) -> Audit:
         for _ in range(effort.strikes):
             await play.flowing()
             with read_only([town.home / "boomerang.db", town.home / "boomerang.db-wal"]):
-                await _put_off(play)
+                await _deferred(play)
                 await _not_ready(play)
             play.fleet.struck["read-only spells"] += 1
         await play.flowing()
@@ -69,12 +69,12 @@ async def _fill(disk: Path, play: Stage, effort: Effort) -> None:
     for _ in range(effort.strikes):
         await play.flowing()
         with filled(disk):
-            await _put_off(play)
+            await _deferred(play)
         play.fleet.struck["fills"] += 1
     await play.flowing()
 
 
-async def _put_off(play: Stage) -> None:
+async def _deferred(play: Stage) -> None:
     await play.put_off()
     await anyio.sleep(HELD)
 

@@ -172,7 +172,7 @@ class History:
         """Cancel what is still ours."""
         task = await self.loop.task(self.ids[which % len(self.ids)])
         if task.status is Status.QUEUED:
-            await self.loop.desk.cancel(task.id)
+            await self.loop.task_service.cancel(task.id)
 
     async def do_pass(self, seconds: int) -> None:
         """Let time pass."""
@@ -209,7 +209,7 @@ async def assert_the_books_are_in_order(history: History) -> None:
     """See what the whole history must show at its end."""
     upstream = history.world.upstream
     for task in await history.tasks():
-        events = [row for row in await history.loop.store.library.history(task.id) if row["kind"] == "event"]
+        events = [row for row in await history.loop.store.queries.history(task.id) if row["kind"] == "event"]
         ends = [row["data"] for row in events if row["type"].rpartition(".")[2] in {status.value for status in SETTLED}]
         assert sum(not _guessed(end) for end in ends) <= 1, ends
         assert task.settled or task.status is Status.EXPIRED, task
@@ -229,10 +229,10 @@ def _guessed(end: Json) -> bool:
 
 async def _assert_deliveries(history: History) -> None:
     store = history.loop.store
-    rows = await store.library.deliveries(client=None, status=None, handler=None, limit=1000, cursor=None)
+    rows = await store.queries.deliveries(client=None, status=None, handler=None, limit=1000, cursor=None)
     told = Counter((row.event_id, row.handler) for row in rows)
     happened = [
-        row["id"] for each in history.ids for row in await store.library.history(each) if row["kind"] == "event"
+        row["id"] for each in history.ids for row in await store.queries.history(each) if row["kind"] == "event"
     ]
     assert told == Counter({(event_id, "log"): 1 for event_id in happened})
 

@@ -94,9 +94,9 @@ KEYS: dict[str, list[str]] = {
 async def _signed_in(home: Path, lines: list[str], query: str) -> str:
     async with ground(home) as g:
         raw = request("GET", f"/v1/tasks{query}", *lines, "Connection: close")
-        heard = await exchange(g.port, raw, seconds=2)
-        hold(statuses(heard) == [401], f"answered {statuses(heard)}")
-        hold(b"www-authenticate: bearer" in heard.lower(), "no WWW-Authenticate")
+        received = await exchange(g.port, raw, seconds=2)
+        hold(statuses(received) == [401], f"answered {statuses(received)}")
+        hold(b"www-authenticate: bearer" in received.lower(), "no WWW-Authenticate")
         return "401"
 
 

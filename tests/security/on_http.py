@@ -39,8 +39,8 @@ async def _smuggle(home: Path, lines: list[str], body: bytes) -> str:
     """Put a second request behind an ambiguous first: it must not be answered as somebody who is signed in."""
     async with ground(home) as g:
         first = request("POST", "/v1/tasks", AUTH, JSON, *lines, body=body)
-        heard = await exchange(g.port, first + SECOND, seconds=2)
-        found = statuses(heard)
+        received = await exchange(g.port, first + SECOND, seconds=2)
+        found = statuses(received)
         hold(all(status not in {200, 202} for status in found), f"answered {found}")
         hold(not (await g.http.get("/v1/tasks")).json()["data"], "a task was made")
         hold((await g.http.get("/healthz")).status_code == 200, "the service does not answer any more")
@@ -94,11 +94,13 @@ FLOODS = {
 async def _endless(home: Path, first: bytes, piece: bytes) -> str:
     async with ground(home) as g:
         with peak() as memory:
-            sent, heard = await _flood(g.port, first, piece, 64 * MB)
+            sent, received = await _flood(g.port, first, piece, 64 * MB)
         grown = memory[0] // MB
-        hold(sent < 8 * MB, f"{sent // MB} MB were taken, the process grew by {grown} MB; answered {statuses(heard)}")
+        hold(
+            sent < 8 * MB, f"{sent // MB} MB were taken, the process grew by {grown} MB; answered {statuses(received)}"
+        )
         hold((await g.http.get("/healthz")).status_code == 200, "the service does not answer any more")
-        return f"hung up after {sent // 1024} KB, answered {statuses(heard)}"
+        return f"hung up after {sent // 1024} KB, answered {statuses(received)}"
 
 
 def _flooded(name: str, first: bytes, piece: bytes) -> None:
@@ -122,8 +124,8 @@ async def announced(home: Path) -> str:
         await g.submit()
         found = []
         for path, lines in ((f"/callbacks/{g.token()}", []), ("/v1/tasks", [AUTH, JSON])):
-            heard = await exchange(g.port, request("POST", path, *lines, f"Content-Length: {10**10}"), seconds=2)
-            found += statuses(heard)
+            received = await exchange(g.port, request("POST", path, *lines, f"Content-Length: {10**10}"), seconds=2)
+            found += statuses(received)
         hold(found == [413, 413], f"answered {found}")
         return "413 at once, on callbacks and tasks"
 
@@ -134,8 +136,11 @@ async def chunked_past_limit(home: Path) -> str:
     async with ground(home) as g:
         await g.submit()
         first = request("POST", f"/callbacks/{g.token()}", "Transfer-Encoding: chunked")
-        sent, heard = await _flood(g.port, first, b"10000\r\n" + b"a" * 65536 + b"\r\n", 64 * MB)
-        hold(statuses(heard) in ([413], []) and sent < 8 * MB, f"{sent // MB} MB taken, answered {statuses(heard)}")
+        sent, received = await _flood(g.port, first, b"10000\r\n" + b"a" * 65536 + b"\r\n", 64 * MB)
+        hold(
+            statuses(received) in ([413], []) and sent < 8 * MB,
+            f"{sent // MB} MB taken, answered {statuses(received)}",
+        )
         return f"hung up after {sent // 1024} KB"
 
 

@@ -20,10 +20,10 @@ PATHS = (
 
 async def _path(home: Path, path: str) -> str:
     async with ground(home) as g:
-        heard = await exchange(g.port, request("GET", path, "Connection: close"), seconds=2)
-        found = statuses(heard)
+        received = await exchange(g.port, request("GET", path, "Connection: close"), seconds=2)
+        found = statuses(received)
         hold(len(found) == 1 and found[0] in {400, 401, 404}, f"answered {found}")
-        hold(b"x-evil" not in heard.lower().partition(b"\r\n\r\n")[0], "a header was injected")
+        hold(b"x-evil" not in received.lower().partition(b"\r\n\r\n")[0], "a header was injected")
         return f"{found[0]} without a key"
 
 
@@ -54,10 +54,13 @@ INJECTED: Mapping[str, str] = {
 async def _inject(home: Path, line: str) -> str:
     async with ground(home) as g:
         raw = request("GET", "/v1/tasks", f"Authorization: Bearer {ALICE}", line, "Connection: close")
-        heard = (await exchange(g.port, raw, seconds=2)).partition(b"\r\n\r\n")[0]
-        hold(b"x-evil" not in heard.lower() and b"\x1b" not in heard and len(heard) < 2000, "it came back in a header")
+        received = (await exchange(g.port, raw, seconds=2)).partition(b"\r\n\r\n")[0]
+        hold(
+            b"x-evil" not in received.lower() and b"\x1b" not in received and len(received) < 2000,
+            "it came back in a header",
+        )
         hold("x-evil" not in g.logged.getvalue().lower(), "it is in the log")
-        return f"{statuses(heard)}, not echoed"
+        return f"{statuses(received)}, not echoed"
 
 
 def _injected(name: str, line: str) -> None:
@@ -102,9 +105,9 @@ async def upgrades(home: Path) -> str:
             request("CONNECT", "169.254.169.254:80"),
             request("TRACE", "/v1/tasks", "X-Secret: s3cr3t"),
         ):
-            heard = await exchange(g.port, raw, seconds=1)
-            hold(b"s3cr3t" not in heard, "TRACE echoes")
-            found += statuses(heard)
+            received = await exchange(g.port, raw, seconds=1)
+            hold(b"s3cr3t" not in received, "TRACE echoes")
+            found += statuses(received)
         hold(set(found) <= {400, 401, 404, 405}, f"answered {found}")
         hold((await g.http.get("/healthz")).status_code == 200, "the service does not answer any more")
         return f"answered {found}"

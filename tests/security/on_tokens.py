@@ -86,10 +86,10 @@ async def _bent(home: Path, bend: Bend) -> str:
         task = await g.submit()
         body = json.dumps(completed("up1", "https://evil.example.org/x.mp4")).encode()
         path = f"/callbacks/{bend(g, g.token())}"
-        heard = await exchange(
+        received = await exchange(
             g.port, request("POST", path, f"Content-Length: {len(body)}", "Connection: close", body=body)
         )
-        status = statuses(heard)
+        status = statuses(received)
         hold(status in ([403], [404], [400], [401], [414], [431]), f"answered {status}")
         now = await g.task(task["id"])
         hold(now == task, "the task changed")

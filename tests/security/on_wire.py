@@ -112,8 +112,8 @@ async def trailers(home: Path) -> str:
         good = json.dumps(g.asking()).encode()
         chunk = f"{len(good):x}\r\n".encode() + good + b"\r\n0\r\n"
         late = chunk + f"{AUTH}\r\nHost: evil.example.org\r\nX-Request-ID: abc\r\n\r\n".encode()
-        heard = await exchange(g.port, request("POST", "/v1/tasks", JSON, CHUNKED, CLOSE, body=late), seconds=15)
-        hold(statuses(heard) == [401], f"answered {statuses(heard)}")
+        received = await exchange(g.port, request("POST", "/v1/tasks", JSON, CHUNKED, CLOSE, body=late), seconds=15)
+        hold(statuses(received) == [401], f"answered {statuses(received)}")
         untyped = request("POST", "/v1/tasks", AUTH, CHUNKED, CLOSE, body=chunk + JSON.encode() + b"\r\n\r\n")
         second = statuses(await exchange(g.port, untyped, seconds=15))
         hold(second == [415], f"answered {second}")
@@ -128,9 +128,9 @@ async def mixed(home: Path) -> str:
         ids = {key: (await g.submit(key))["id"] for key in (ALICE, BOB)}
         asked = [(reader, owner) for reader in (ALICE, BOB) for owner in (ALICE, BOB)] * 25
         raw = b"".join(_read(ids[owner], reader) for reader, owner in asked)
-        heard = await exchange(g.port, raw + request("GET", "/healthz", CLOSE), seconds=20)
+        received = await exchange(g.port, raw + request("GET", "/healthz", CLOSE), seconds=20)
         expected = [200 if reader == owner else 404 for reader, owner in asked]
-        hold(statuses(heard) == [*expected, 200], "an answer is out of its turn")
+        hold(statuses(received) == [*expected, 200], "an answer is out of its turn")
         return f"{len(asked)} answers, each its sender's"
 
 
@@ -155,8 +155,8 @@ async def one_key(home: Path) -> str:
     async with ground(home) as g:
         good = json.dumps(g.asking()).encode()
         one = _posted(f"Content-Length: {len(good)}", "Idempotency-Key: k1", body=good)
-        heard = await exchange(g.port, one * 50 + request("GET", "/healthz", CLOSE), seconds=20)
-        found = statuses(heard)
+        received = await exchange(g.port, one * 50 + request("GET", "/healthz", CLOSE), seconds=20)
+        found = statuses(received)
         hold(found == [202] + [200] * 50, f"answered {found}")
         await _settle(g)
         hold(len(g.upstream.asked) <= 1, f"{len(g.upstream.asked)} submissions were paid for")

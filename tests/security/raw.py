@@ -26,19 +26,19 @@ async def exchange(port: int, *pieces: bytes, seconds: float = 5.0, half_close: 
 
 async def listen_to(stream: SocketStream, seconds: float) -> bytes:
     """Return all that comes until the other side hangs up, or for `seconds`."""
-    heard = b""
+    received = b""
     with anyio.move_on_after(seconds):
         try:
             while True:
-                heard += await stream.receive()
+                received += await stream.receive()
         except (anyio.EndOfStream, anyio.BrokenResourceError):
             pass
-    return heard
+    return received
 
 
-def statuses(heard: bytes) -> list[int]:
-    """Return the status of each answer in what was heard."""
-    return [int(status) for status in re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", heard)]
+def statuses(received: bytes) -> list[int]:
+    """Return the status of each answer in what was received."""
+    return [int(status) for status in re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", received)]
 
 
 def request(method: str, path: str, *headers: str, body: bytes = b"", host: str = HOST) -> bytes:

@@ -14,6 +14,6 @@ class DrawnCrowd(BurstDetector):
         self._share = share
         self._draw = draw
 
-    def joined(self, now: datetime) -> bool:  # noqa: ARG002 - whenever it comes
+    def observe(self, now: datetime) -> bool:  # noqa: ARG002 - whenever it comes
         """Return whether one more callback is one of a crowd."""
         return self._draw("crowd") < self._share

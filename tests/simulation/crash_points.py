@@ -58,7 +58,7 @@ class Points:
         """Begin a life: nothing has been passed."""
         self._passes: Counter[str] = Counter()
         self._visits: Counter[tuple[str, str]] = Counter()
-        self._places: Counter[str] = Counter()
+        self._slots: Counter[str] = Counter()
         self._arm()
 
     def _arm(self) -> None:
@@ -75,7 +75,7 @@ class Points:
         self._passes[name] += 1
         place = self._place(name, work)
         for crash in self._crashes:
-            if crash.point == name and crash.count == (self._places if crash.apart else self._passes)[name]:
+            if crash.point == name and crash.count == (self._slots if crash.apart else self._passes)[name]:
                 if crash.apart and place is None:
                     continue
                 self._crashes.remove(crash)
@@ -93,5 +93,5 @@ class Points:
         visits = self._visits[name, place]
         if visits & (visits - 1):
             return None
-        self._places[name] += 1
+        self._slots[name] += 1
         return place

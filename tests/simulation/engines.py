@@ -21,7 +21,7 @@ async def _connected(*args: Any, **_kwargs: Any) -> Wire:
     return Wire(str(args[0]), host)
 
 
-def _lent(_connection: object, _record: object, lent: PoolProxiedConnection) -> None:
+def _lent(_connection: object, _recorder: object, lent: PoolProxiedConnection) -> None:
     """Keep what was taken from a pool with its wire: the end of its process takes it back, and not the collector."""
     wire: Any = lent.driver_connection
     wire.lent = lent

@@ -54,7 +54,7 @@ def lost_reply_retried() -> AbstractContextManager[Any]:
 
 def gateway_errors_never_left() -> AbstractContextManager[Any]:
     """Take a read error for a connection that was refused."""
-    return patch.object(http, "NEVER_LEFT", (*http.NOT_SENT_ERRORS, httpx.ReadError))
+    return patch.object(http, "NOT_SENT_ERRORS", (*http.NOT_SENT_ERRORS, httpx.ReadError))
 
 
 def fresh_id_for_each_attempt() -> AbstractContextManager[Any]:
@@ -69,9 +69,9 @@ def fresh_id_for_each_attempt() -> AbstractContextManager[Any]:
 
 def event_without_delivery() -> AbstractContextManager[Any]:
     """Write the deliveries in a second transaction."""
-    whole = UpdateBatch.store
+    whole = UpdateBatch.flush
 
-    async def store(self: UpdateBatch, transaction: Any) -> None:
+    async def flush(self: UpdateBatch, transaction: Any) -> None:
         kept, self.deliveries = self.deliveries, []
         await whole(self, transaction)
         self.deliveries = kept
@@ -88,12 +88,12 @@ def event_without_delivery() -> AbstractContextManager[Any]:
         with patch.object(record, "UpdateBatch", begun):
             done = await commit(self, entries)
         if pages and pages[0].deliveries:
-            async with self._ledger.transaction() as transaction:
+            async with self._units_of_work.transaction() as transaction:
                 await transaction.append([], pages[0].deliveries)
                 transaction.notify(["dispatch"])
         return done
 
-    return both(patch.object(UpdateBatch, "store", store), patch.object(Recorder, "_commit", committed))
+    return both(patch.object(UpdateBatch, "flush", store), patch.object(Recorder, "_commit", committed))
 
 
 def token_not_checked() -> AbstractContextManager[Any]:
@@ -118,12 +118,12 @@ def hint_lost_when_the_reply_comes_later() -> AbstractContextManager[Any]:
     """Forget what a callback said when the submission's reply comes after it."""
     whole = entry.apply
 
-    def applied(given: TaskUpdate, before: Any, plan: PollPlanner, now: Any) -> Any:
-        step = whole(given, before, plan, now)
+    def applied(given: TaskUpdate, before: Any, planner: PollPlanner, now: Any) -> Any:
+        step = whole(given, before, planner, now)
         if given.source is not core_task.Source.SUBMIT:
             return step
         task = replace(step.task, hinted_at=None, hinted_fact=None, hinted_id=None)
-        return replace(step, task=replace(task, due_at=plan.due(task, now)))
+        return replace(step, task=replace(task, due_at=planner.due(task, now)))
 
     return patch.object(record, "apply", applied)
 
@@ -197,7 +197,7 @@ def question_born_and_forgotten() -> AbstractContextManager[Any]:
     """Lease a task for the question that it is due for, and do not ask it."""
 
     def forget(self: ImmediatePolls, room: Any, _ask: Any) -> None:
-        self._room, self._ask = room, lambda _task: None
+        self._room, self._poll_once = room, lambda _task: None
 
     return patch.object(ImmediatePolls, "open", forget)
 

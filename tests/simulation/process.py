@@ -94,7 +94,7 @@ class Process:
     async def _live(self) -> None:
         async with AsyncExitStack() as stack:
             parts = await stack.enter_async_context(self._put_together())
-            rounds = parts.rounds.all() if self._around.wakes else parts.rounds.receiving()
+            rounds = parts.worker.jobs() if self._around.wakes else parts.worker.web_jobs()
             ticker = JobScheduler(rounds, parts.store.signals)
             self._scheduler = SimScheduler(
                 self._loop, self._around.interests, lambda: self.ahead, faithful=self._around.faithful
@@ -152,7 +152,7 @@ class Process:
             )
             self.parts = builder.parts(outside)
             if around.crowd:
-                self.parts.receive._crowd = DrawnCrowd(around.crowd, self.draw)
+                self.parts.receiver._crowd = DrawnCrowd(around.crowd, self.draw)
             yield self.parts
 
     def _jitter(self) -> float:

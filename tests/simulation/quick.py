@@ -134,7 +134,7 @@ class QuickEngine:
         self._host = host
         self._begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
         self._pragmas: Sequence[str] = (*FAST_PRAGMAS, f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
-        self._places = asyncio.Semaphore(1 if writes else READERS)
+        self._slots = asyncio.Semaphore(1 if writes else READERS)
         self._free: list[QuickConnection] = []
 
     @asynccontextmanager
@@ -146,7 +146,7 @@ class QuickEngine:
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[QuickConnection]:
         """Yield a connection in no transaction."""
-        async with self._places:
+        async with self._slots:
             connection = self._free.pop() if self._free else self._made()
             try:
                 yield connection

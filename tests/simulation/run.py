@@ -281,13 +281,13 @@ def play(scenario: Scenario) -> World:
         try:
             loop.run_until_complete(world.play())
         except BaseException:
-            _broken_off(world)
+            _failed_unexpectedly(world)
             raise
         world.history.complaints += loop.faults
         return world
 
 
-def _broken_off(world: World) -> None:
+def _failed_unexpectedly(world: World) -> None:
     """End what a run that broke off leaves: its processes die, and let go what they hold."""
     world.loop.rested()
     for process in world.processes:

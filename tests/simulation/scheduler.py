@@ -128,7 +128,7 @@ class SimScheduler:
         """Begin to ring."""
         self.running = True
         self._began = self._moved_at = self._loop.time()
-        self._plan()
+        self._planner()
 
     def shutdown(self, *, wait: bool) -> None:
         """Ring no more."""
@@ -159,9 +159,9 @@ class SimScheduler:
     def _plan_soon(self) -> None:
         if self._jobs and self.running and not self._replanning:
             self._replanning = True
-            self._loop.call_soon(self._plan, context=self._context)
+            self._loop.call_soon(self._planner, context=self._context)
 
-    def _plan(self) -> None:
+    def _planner(self) -> None:
         self._replanning = False
         if not self.running:
             return

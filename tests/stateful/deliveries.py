@@ -27,7 +27,7 @@ class WholeMachine(LifeMachine):
         """Claim what is due: heads of lanes that are in nobody's hands, and all of them."""
         now = self.clock.now() + MOMENT
         due = self.model.due_heads(handler, now)
-        room = HandlerCapacity(names=(handler,), places=limit)
+        room = HandlerCapacity(names=(handler,), slots=limit)
         claims = self.do(self.house.store.deliveries.claim([room], now=now, until=now + LEASE))
         found = {claim.id for claim in claims}
         assert len(found) == len(claims) == min(limit, len(due))

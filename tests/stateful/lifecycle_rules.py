@@ -53,7 +53,7 @@ class LifeMachine(TaskMachine):
         claimed = self.asking.pop(number % len(self.asking))
         now = self.clock.now() + MOMENT
         entry = answer(claimed, word, self.foreign(claimed.task.id), now)
-        self.record(entry)
+        self.recorder(entry)
         if word == "again":  # the operator's yes to a second bill
             self.model.left = {left for left in self.model.left if left[0] != claimed.task.id}
         hear_answer(self.model, entry, now)
@@ -103,7 +103,7 @@ class LifeMachine(TaskMachine):
         one = ended[number % len(ended)]
         upstream_id = UpstreamId(one.upstream_id) if one.upstream_id else None
         fact = fact_of(word, upstream_id)
-        self.do(self.house.record.add(TaskUpdate(task_id=TaskId(one.id), fact=fact, source=Source.POLL, poll=word)))
+        self.do(self.house.recorder.add(TaskUpdate(task_id=TaskId(one.id), fact=fact, source=Source.POLL, poll=word)))
 
     # ── callbacks ────────────────────────────────────────────────────────────
 
@@ -122,17 +122,17 @@ class LifeMachine(TaskMachine):
         names = {"own": f"up-{task_id}-{submission}", "other": self.foreign(task_id), "vendor": f"v-{task_id}"}
         upstream_id = names[whose] or names["own"]
         body = json.dumps(vtrix_body(word, upstream_id)).encode()[: 20 if word == "unreadable" else None]
-        if (task_id, submission, body) in self.model.heard:
+        if (task_id, submission, body) in self.model.received:
             self._send_again(task_id, submission, body)
             return
         self._send(task_id, submission, body)
-        self.model.heard.append((task_id, submission, body))
-        heard = (task_id, submission, word, None if word == "unreadable" else upstream_id)
+        self.model.received.append((task_id, submission, body))
+        received = (task_id, submission, word, None if word == "unreadable" else upstream_id)
         if self.house.crowded and word != "unreadable":
-            self.unread.append(heard)
-            self.model.spoken_of.add(task_id)
+            self.unread.append(received)
+            self.model.with_unread_callbacks.add(task_id)
         else:
-            hear_callback(self.model, *heard, confirm=self.house.confirm)
+            hear_callback(self.model, *received, confirm=self.house.confirm)
 
     @precondition(lambda self: self.submitting)
     @rule(word=st.sampled_from(CALLED), ended=st.sampled_from(("never_left", "in_progress", "lost")))
@@ -146,15 +146,15 @@ class LifeMachine(TaskMachine):
 
     def _send(self, task_id: str, submission: int, body: bytes) -> None:
         token = TOKENS.callback_token(TaskId(task_id), submission, START + timedelta(days=30))
-        claim = self.house.receive.vouch(token)
+        claim = self.house.receive.verify_token(token)
         with suppress(UnreadableBody):
             self.do(self.house.receive.receive(claim, {}, body))
 
-    @precondition(lambda self: self.model.heard)
+    @precondition(lambda self: self.model.received)
     @rule(number=which)
     def call_back_again(self, number: int) -> None:
         """Send a callback once more, however much has happened since: nothing changes."""
-        self._send_again(*self.model.heard[number % len(self.model.heard)])
+        self._send_again(*self.model.received[number % len(self.model.received)])
 
     def _send_again(self, task_id: str, submission: int, body: bytes) -> None:
         before = self.books()
@@ -166,10 +166,10 @@ class LifeMachine(TaskMachine):
     def read_inbox(self) -> None:
         """Record what was kept unread, oldest first."""
         assert self.do(self.house.receive.round()) == len(self.unread)
-        for heard in self.unread:
-            hear_callback(self.model, *heard, confirm=self.house.confirm)
+        for received in self.unread:
+            hear_callback(self.model, *received, confirm=self.house.confirm)
         self.unread.clear()
-        self.model.spoken_of.clear()
+        self.model.with_unread_callbacks.clear()
 
     # ── the rest of life ─────────────────────────────────────────────────────
 

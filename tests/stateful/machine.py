@@ -67,11 +67,11 @@ class TaskMachine(RuleBasedStateMachine):
             check(self.model, self.before, after, self.clock.now())
             self.before = after
 
-    def record(self, entry: TaskUpdate) -> None:
+    def recorder(self, entry: TaskUpdate) -> None:
         """Record an entry; a conclusion from a lease that was lost changes nothing."""
         stale = entry.ours_only and entry.fence != self.model.tasks[entry.task_id].fence
         before = self.books() if stale else NOTHING
-        self.do(self.house.record.add(entry))
+        self.do(self.house.recorder.add(entry))
         assert not stale or self.books() == before
 
     def books(self) -> Rows:
@@ -129,7 +129,7 @@ class TaskMachine(RuleBasedStateMachine):
         self.house.upstream.cancels.extend([] if agrees else [Conflict("too late")])
         ours = one.status == "queued" or (one.status == "in_progress" and one.upstream_id and agrees)
         try:
-            self.do(self.house.desk.cancel(TaskId(one.id)))
+            self.do(self.house.task_service.cancel(TaskId(one.id)))
         except Conflict:
             assert not ours
         else:
@@ -144,7 +144,7 @@ class TaskMachine(RuleBasedStateMachine):
         one = self.some_task(number)
         allowed = one.status in {"in_doubt", "failed", "expired", "canceled"}
         try:
-            new = self.do(self.house.desk.resubmit(TaskId(one.id)))
+            new = self.do(self.house.task_service.resubmit(TaskId(one.id)))
         except Conflict:
             assert not allowed
             return
@@ -165,7 +165,9 @@ class TaskMachine(RuleBasedStateMachine):
         due = [
             one
             for one in self.model.tasks.values()
-            if one.status == "queued" and one.queued_until <= now < one.deadline and one.id not in self.model.spoken_of
+            if one.status == "queued"
+            and one.queued_until <= now < one.deadline
+            and one.id not in self.model.with_unread_callbacks
         ]
         busy = sum(one.status in {"submitting", "in_progress", "in_doubt"} for one in self.model.tasks.values())
         room = limit if most is None else max(0, min(limit, most - busy))
@@ -190,7 +192,7 @@ class TaskMachine(RuleBasedStateMachine):
         claimed = self.submitting.pop(number % len(self.submitting))
         now = self.clock.now() + MOMENT
         entry = reply(claimed, word, self.foreign(claimed.task.id), now)
-        self.record(entry)
+        self.recorder(entry)
         if word not in {"never_left", "refused"}:
             self.model.left.add((claimed.task.id, claimed.task.submission))
         hear_reply(self.model, entry, now)
@@ -220,5 +222,5 @@ class TaskMachine(RuleBasedStateMachine):
         assert {task.id for task in found} == lost
         for task in found:
             entry = reply(Claimed(task=task), "lost", None, now)
-            self.do(self.house.record.add(TaskUpdate(**(vars(entry) | {"only_if": Status.SUBMITTING}))))
+            self.do(self.house.recorder.add(TaskUpdate(**(vars(entry) | {"only_if": Status.SUBMITTING}))))
             hear_reply(self.model, entry, now)

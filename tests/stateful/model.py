@@ -147,8 +147,8 @@ class Model:
     keys: dict[str, tuple[str, str]] = field(default_factory=dict)
     resubmitted: dict[str, str] = field(default_factory=dict)
     deliveries: dict[str, DeliveryModel] = field(default_factory=dict)
-    heard: list[tuple[str, int, bytes]] = field(default_factory=list)
-    spoken_of: set[str] = field(default_factory=set)
+    received: list[tuple[str, int, bytes]] = field(default_factory=list)
+    with_unread_callbacks: set[str] = field(default_factory=set)
     claimed: set[tuple[str, int]] = field(default_factory=set)
     left: set[tuple[str, int]] = field(default_factory=set)
     """Submissions that may have left: each is one bill at most, and no other follows it without a person's word."""

@@ -44,7 +44,7 @@ Rows = dict[str, list[Json]]
 class AlwaysCrowded(BurstDetector):
     """Sends every callback through the inbox."""
 
-    def joined(self, now: datetime) -> bool:
+    def observe(self, now: datetime) -> bool:
         """Count nothing."""
         del now
         return True
@@ -75,7 +75,7 @@ class House:
 
     def _open(self) -> None:
         self.store: Store = open_store(self.url)
-        plan = PollPlanner(
+        planner = PollPlanner(
             poll_first=None,
             poll_max=5 * MINUTE,
             in_doubt_for=IN_DOUBT_FOR,
@@ -83,17 +83,17 @@ class House:
             lists=False,
             jitter=lambda: 0.0,
         )
-        self.record = Recorder(
-            self.store.ledger,
+        self.recorder = Recorder(
+            self.store.units_of_work,
             clock=self.clock,
-            plan=plan,
-            places=HandlerSlots((), lease=LEASE, ring=lambda: None),
-            questions=ImmediatePolls(lease=LEASE),
+            planner=planner,
+            slots=HandlerSlots((), lease=LEASE, ring=lambda: None),
+            immediate_polls=ImmediatePolls(lease=LEASE),
             subscriptions=SUBSCRIPTIONS,
             new_id=self.new_id,
         )
         self.receive = CallbackReceiver(
-            self.record,
+            self.recorder,
             self.store.inbox,
             tokens=TOKENS,
             clock=self.clock,
@@ -103,8 +103,8 @@ class House:
         )
         if self.crowded:
             self.receive._crowd = AlwaysCrowded()
-        self.results = TaskResults(library=self.store.library, upstream=self.upstream, record=self.record)
-        self.desk = _desk(self.store, self.record, self.upstream, self.clock, self.new_id)
+        self.results = TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder)
+        self.task_service = _task_service(self.store, self.recorder, self.upstream, self.clock, self.new_id)
 
     async def rows(self) -> Rows:
         """Return everything."""
@@ -116,8 +116,8 @@ class House:
         return found
 
 
-def _desk(
-    store: Store, record: Recorder, upstream: Scripted, clock: MovedClock, new_id: Callable[[], str]
+def _task_service(
+    store: Store, recorder: Recorder, upstream: Scripted, clock: MovedClock, new_id: Callable[[], str]
 ) -> TaskService:
     terms = TaskPolicy(
         provider="vtrix",
@@ -129,8 +129,8 @@ def _desk(
     return TaskService(
         intake=store.intake,
         inputs=store.inputs,
-        library=store.library,
-        record=record,
+        queries=store.queries,
+        recorder=recorder,
         upstream=upstream,
         clock=clock,
         terms=terms,

@@ -59,7 +59,7 @@ def hear_reply(model: Model, entry: TaskUpdate, now: datetime) -> None:
     one, fact = model.tasks[entry.task_id], entry.fact
     assert fact is not None
     if entry.ours_only:
-        _hear_ours(one, entry, now, spoken_of=one.id in model.spoken_of)
+        _hear_ours(one, entry, now, with_unread_callbacks=one.id in model.with_unread_callbacks)
         return
     submission = entry.submission or 0
     if submission < one.submission and fact.status.value in NOTHING_MADE:
@@ -68,7 +68,7 @@ def hear_reply(model: Model, entry: TaskUpdate, now: datetime) -> None:
     one.give_back(entry.fence)
 
 
-def _hear_ours(one: TaskModel, entry: TaskUpdate, now: datetime, *, spoken_of: bool) -> None:
+def _hear_ours(one: TaskModel, entry: TaskUpdate, now: datetime, *, with_unread_callbacks: bool) -> None:
     """Let the model take a conclusion of a worker's own, which counts only while the task is in its hands.
 
     While an unread callback speaks of the task, it is neither given up nor queued again.
@@ -76,7 +76,7 @@ def _hear_ours(one: TaskModel, entry: TaskUpdate, now: datetime, *, spoken_of: b
     if entry.fence != one.fence:
         return
     assert entry.fact is not None
-    if spoken_of and entry.fact.status in {Status.QUEUED, Status.FAILED}:
+    if with_unread_callbacks and entry.fact.status in {Status.QUEUED, Status.FAILED}:
         one.hint(ended=False)
         one.hear("in_doubt", guessed=True)
     elif entry.fact.status is Status.QUEUED:
@@ -121,7 +121,7 @@ def hear_answer(model: Model, entry: TaskUpdate, now: datetime) -> None:
     """Let the model take what was recorded about an answer."""
     one = model.tasks[entry.task_id]
     if entry.ours_only:
-        _hear_ours(one, entry, now, spoken_of=one.id in model.spoken_of)
+        _hear_ours(one, entry, now, with_unread_callbacks=one.id in model.with_unread_callbacks)
         return
     if entry.fact and entry.source is Source.CALLBACK:
         one.hear(entry.fact.status.value)

@@ -92,13 +92,13 @@ async def add_tasks(store: Store, *tasks: Task) -> None:
 async def add_deliveries(store: Store, *handlers: str, events: Sequence[str] = ("e1",), task_id: str = "t1") -> None:
     """Store events with a delivery to each of `handlers`."""
     rows = [an_event(event_id, task_id=TaskId(task_id)) for event_id in events]
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.append(rows, [a_delivery(row, handler) for row in rows for handler in handlers])
 
 
 async def claim_deliveries(store: Store, *names: str, now: datetime = NOW, limit: int = 100) -> list[DeliveryClaim]:
     """Claim what is due for the handler with `names`, `log` by default."""
-    room = HandlerCapacity(names=names or ("log",), places=limit)
+    room = HandlerCapacity(names=names or ("log",), slots=limit)
     return await store.deliveries.claim([room], now=now, until=now + LEASE)
 
 
@@ -116,7 +116,7 @@ async def claim_polls(store: Store, *, now: datetime = NOW, limit: int = 100) ->
 
 async def stored(store: Store, task_id: str = "t1") -> Task:
     """Return a task that must be there."""
-    task = await store.library.task(TaskId(task_id))
+    task = await store.queries.task(TaskId(task_id))
     assert task is not None
     return task
 

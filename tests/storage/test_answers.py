@@ -44,7 +44,7 @@ async def _fill(store: Store) -> None:
         for number, kind in enumerate(EventType)
     ]
     handlers = ("log", "webhook", "archive", "other")
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry()])
         await transaction.note_polls([PollRow(task_id=task.id, at=NOW, outcome="in_progress")])
         await transaction.append(events, [a_delivery(events[0], handler) for handler in handlers])
@@ -60,7 +60,7 @@ async def _fill(store: Store) -> None:
 async def test_answers_from_a_real_store_fit_their_models(store: Store) -> None:
     """Tasks, every kind of history entry and deliveries of each status come as declared, key by key."""
     await _fill(store)
-    app = app_of(World(), library=store.library, inputs=store.inputs, deliveries=store.deliveries)
+    app = app_of(World(), library=store.queries, inputs=store.inputs, deliveries=store.deliveries)
     async with client_of(app) as client:
         tasks = Page[Task].model_validate_json((await client.get("/v1/tasks")).content)
         TaskWithPayload.model_validate_json((await client.get("/v1/tasks/t1")).content)

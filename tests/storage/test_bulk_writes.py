@@ -19,7 +19,7 @@ SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], d
 
 async def kept(store: Store) -> list[InboxEntry]:
     """Return what is unread, oldest first."""
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         return await transaction.unread(1000)
 
 
@@ -58,10 +58,10 @@ async def test_like_changes_of_many_tasks_are_saved_together(store: Store) -> No
     for task in tasks:
         await store.intake.add(task, [], None)
     changed = [_ended(task, number) for number, task in enumerate(tasks)]
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.lock([task.id for task in tasks])
         await transaction.save(changed)
-    assert [await store.library.task(TaskId(f"t{number}")) for number in range(5)] == changed
+    assert [await store.queries.task(TaskId(f"t{number}")) for number in range(5)] == changed
 
 
 @pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 75])
@@ -73,7 +73,7 @@ async def test_each_of_any_number_of_rows_is_written_once(store: Store, count: i
     ]
     await store.inbox.keep(entries)
     assert await kept(store) == entries
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.read([replace(one, verdict=f"v{number}") for number, one in enumerate(entries)])
     told = (await store.health.gauges(NOW)).callbacks
     assert told == {f"v{number}": 1 for number in range(count)}
@@ -95,8 +95,8 @@ def _ended(task: Task, number: int) -> Task:
 async def test_what_is_not_named_stays_as_it_is(store: Store) -> None:
     """Only rows and columns that are named change."""
     await store.inbox.keep([an_entry("d1", verdict="unread"), an_entry("d2", verdict="unread")])
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.read([an_entry("d1", verdict="accepted", body=b"another"), an_entry("d9")])
     assert [entry.digest for entry in await kept(store)] == ["d2"]
-    history = await store.library.history(TaskId("t1"))
+    history = await store.queries.history(TaskId("t1"))
     assert sorted(row["verdict"] for row in history) == ["accepted", "unread"]

@@ -22,7 +22,7 @@ UNTIL = NOW + LEASE
 
 
 async def _append(store: Store, events: Sequence[EventRow], rows: Sequence[DeliveryRow]) -> list[DeliveryClaim]:
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         return await transaction.append(events, rows)
 
 

@@ -26,10 +26,10 @@ async def test_what_waits_for_the_old_time_is_due_by_the_new_one(store: Store) -
     expired = a_task("t2", status=Status.EXPIRED, upstream_id=UpstreamId("u2"), due_at=NOW + MINUTE)
     event = an_event()
     await add_tasks(store, running, expired, a_task("t3"))
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.lock({running.id})
         await transaction.append([event], [a_delivery(event)])
-    assert await store.recall.recall(now=BACK, until=BACK + LEASE) == 3
+    assert await store.clock_jump_repair.clock_jump_repair(now=BACK, until=BACK + LEASE) == 3
     polled = await store.tasks.claim_polls(now=BACK, until=BACK + LEASE, limit=9)
     queued = await store.tasks.claim_submissions(now=BACK, until=BACK + LEASE, limit=9, limits=NO_LIMITS)
     claimed = await claim_deliveries(store, now=BACK)
@@ -42,12 +42,12 @@ async def test_no_lease_outlives_the_clock_that_it_was_measured_by(store: Store)
     """A dead worker's lease runs out within a lease; a living one's is still held, and may be renewed."""
     event = an_event()
     await add_tasks(store, a_task("t1"))
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.lock({TaskId("t1")})
         await transaction.append([event], [a_delivery(event)])
     [task] = await store.tasks.claim_submissions(now=NOW, until=NOW + LEASE, limit=1, limits=NO_LIMITS)
     [claim] = await claim_deliveries(store, limit=1)
-    await store.recall.recall(now=BACK, until=BACK + LEASE)
+    await store.clock_jump_repair.clock_jump_repair(now=BACK, until=BACK + LEASE)
     assert await store.tasks.sweep(now=BACK + LEASE - SECOND) == []
     assert [lost.id for lost in await store.tasks.sweep(now=BACK + LEASE)] == ["t1"]
     assert await store.tasks.renew({task.id: task.fence}, until=BACK + 2 * LEASE) == {"t1"}
@@ -58,11 +58,11 @@ async def test_what_is_due_already_is_not_touched(store: Store) -> None:
     """A recall changes nothing that does not wait, however often it comes."""
     event = an_event()
     await add_tasks(store, a_task("t1"))
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.lock({TaskId("t1")})
         await transaction.append([event], [a_delivery(event)])
     for _ in range(2):
-        assert await store.recall.recall(now=NOW, until=NOW + LEASE) == 0
+        assert await store.clock_jump_repair.clock_jump_repair(now=NOW, until=NOW + LEASE) == 0
     delivery = await store.deliveries.delivery("e1-log")
     assert isinstance(delivery, DeliveryView)
-    assert await store.library.task(TaskId("t1")) == a_task("t1")
+    assert await store.queries.task(TaskId("t1")) == a_task("t1")

@@ -30,7 +30,7 @@ async def test_claim_carries_all_that_the_attempt_needs(store: Store) -> None:
     await store.intake.add(a_task(), [an_input(), an_input("payload", b"the caller's own")], None)
     event = an_event()
     row = a_delivery(event, target={"url": "https://example.org", "secret": "whsec_x"})
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.append([event], [row])
     [claim] = await claim_deliveries(store)
     assert (claim.id, claim.fence, claim.attempt, claim.handler) == (E1, 1, 1, "log")
@@ -57,7 +57,7 @@ async def test_handlers_that_are_waited_for_are_named(store: Store) -> None:
 
 async def test_due_deliveries_come_oldest_first(store: Store) -> None:
     """What is longest due goes first, no more than asked for, and nothing before its time."""
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         events = [an_event(f"e{number}", task_id=TaskId(f"t{number}")) for number in range(4)]
         late = [NOW, NOW - SECOND, NOW + SECOND, NOW - 2 * SECOND]
         await transaction.append(events, [a_delivery(one, due_at=at) for one, at in zip(events, late, strict=True)])
@@ -67,7 +67,7 @@ async def test_due_deliveries_come_oldest_first(store: Store) -> None:
 
 async def test_concurrent_claimers_never_share_a_delivery(store: Store, open_another: OpenStore) -> None:
     """Many claimers at once, over three processes, get every delivery exactly once."""
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         events = [an_event(f"e{number}", task_id=TaskId(f"t{number}")) for number in range(60)]
         await transaction.append(events, [a_delivery(event) for event in events])
     stores = [store, open_another(), open_another()]
@@ -155,7 +155,7 @@ async def test_attempts_are_counted_and_kept(store: Store) -> None:
         [claim] = await claim_deliveries(store)
         assert (claim.attempt, claim.fence) == (number, number)
         await store.deliveries.finish([an_attempt(claim, "retry", due_at=NOW, error=f"try {number}")])
-    history = [row for row in await store.library.history(TaskId("t1")) if row["kind"] == "attempt"]
+    history = [row for row in await store.queries.history(TaskId("t1")) if row["kind"] == "attempt"]
     assert [(row["attempt"], row["outcome"], row["error"]) for row in history] == [
         (1, "retry", "try 1"),
         (2, "retry", "try 2"),
@@ -173,7 +173,7 @@ async def test_late_writer_with_an_old_fence_changes_nothing(store: Store) -> No
     assert await store.deliveries.finish([an_attempt(late, "dead", fault="ours")]) == set()
     assert await store.deliveries.renew({late.id: late.fence}, until=NOW + HOUR) == set()
     await store.deliveries.release({late.id: late.fence})
-    assert [row for row in await store.library.history(TaskId("t1")) if row["kind"] == "attempt"] == []
+    assert [row for row in await store.queries.history(TaskId("t1")) if row["kind"] == "attempt"] == []
     assert await claim_deliveries(store, now=NOW + LEASE) == []
     assert await store.deliveries.finish([an_attempt(current)]) == {current.id}
 
@@ -221,7 +221,7 @@ async def test_replay_starts_afresh(store: Store) -> None:
     assert {claim.attempt for claim in replayed.values()} == {1}
     assert not {claim.message_id for claim in replayed.values()} & {dead.message_id, good.message_id}
     await store.deliveries.finish([an_attempt(replayed[dead.id])])
-    numbers = [row["attempt"] for row in await store.library.history(TaskId("t1")) if row["kind"] == "attempt"]
+    numbers = [row["attempt"] for row in await store.queries.history(TaskId("t1")) if row["kind"] == "attempt"]
     assert sorted(numbers) == [1, 1, 2]
     view = await store.deliveries.delivery(dead.id)
     assert view is not None

@@ -35,7 +35,7 @@ class Crew:
         store = self.open_store()
         member = Dispatcher(
             store.deliveries,
-            HandlerSlots(handlers, lease=LEASE, ring=lambda: store.signals.ring("dispatch")),
+            HandlerSlots(handlers, lease=LEASE, ring=lambda: store.signals.notify("dispatch")),
             lambda _claim, _handler: tools(),
             self.clock,
             schedule=SCHEDULE,
@@ -72,7 +72,7 @@ async def _add(store: Store, *events: str, task_id: str = "t1", handlers: tuple[
     data = view(id=task_id).to_json()
     rows = [an_event(event_id, task_id=TaskId(task_id), data=data) for event_id in events]
     await add_tasks(store, a_task(task_id))
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.append(rows, [a_delivery(row, name) for row in rows for name in handlers])
 
 
@@ -159,7 +159,7 @@ async def test_a_handler_that_ends_its_process_becomes_a_dead_letter(store: Stor
     """Each attempt that nobody told the end of is counted, on the schedule; the last one is kept with its reason."""
     event = an_event("e1", data=view(id="t1").to_json())
     await add_tasks(store, a_task("t1"))
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         row = a_delivery(event, "guest", leased_until=NOW + LEASE if born else None)
         in_hand = await transaction.append([event], [row])
     survivor = crew.hire(handler("guest", crew.note, attempts=2))

@@ -16,12 +16,12 @@ TARGET = {"handler": "webhook", "url": "https://receiver.example/hook"}
 async def _add(store: Store, client: str, count: int, handler: str = "webhook", **changes: object) -> None:
     """Store so many deliveries of `client`, to a target of its own, each in a lane of its own."""
     rows = [an_event(f"{client}-{n}", task_id=TaskId(f"{client}-{n}"), client=client) for n in range(count)]
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.append(rows, [a_delivery(row, handler, **{"target": TARGET} | changes) for row in rows])
 
 
-async def _claim(store: Store, places: int, *, past_served: bool = True, **held: int) -> list[DeliveryClaim]:
-    room = HandlerCapacity(names=("webhook", "hook"), places=places, held=held, past_served=past_served)
+async def _claim(store: Store, slots: int, *, past_served: bool = True, **held: int) -> list[DeliveryClaim]:
+    room = HandlerCapacity(names=("webhook", "hook"), slots=slots, held=held, past_served=past_served)
     return await store.deliveries.claim([room], now=NOW + SECOND, until=NOW + LEASE)
 
 

@@ -46,7 +46,7 @@ async def test_gauges_count_by_status_and_outcome(store: Store) -> None:
     await add_deliveries(store, "a", "b", "c")
     [dead], [good] = [await claim_deliveries(store, name) for name in "ab"]
     await store.deliveries.finish([an_attempt(dead, "dead", fault="ours"), an_attempt(good)])
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry("d1"), an_entry("d2"), an_entry("d3", verdict="hint")])
     gauges = await store.health.gauges(NOW)
     assert gauges.tasks == {"queued": 2, "in_doubt": 1}
@@ -81,20 +81,20 @@ async def test_oldest_due_row_counts_only_what_nobody_holds(store: Store) -> Non
 async def test_newest_run_times_of_each_bucket(store: Store) -> None:
     """Of each bucket only the newest samples come back, oldest first."""
     samples = [RunTime(bucket=f"b{n % 2}", seconds=n, called_back=n % 3 == 0, at=NOW + n * SECOND) for n in range(10)]
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.learn(samples)
     assert await store.memory.run_times(per_bucket=2) == samples[6:]
 
 
 async def test_newest_callbacks_are_counted(store: Store) -> None:
     """Of the newest samples of all buckets it is told how many there are, and how many were not called back."""
-    assert await store.memory.heard(newest=5) == CallbackStats(count=0, lost=0)
+    assert await store.memory.callback_stats(newest=5) == CallbackStats(count=0, lost=0)
     samples = [RunTime(bucket=f"b{n % 2}", seconds=n, called_back=n != 7, at=NOW - n * SECOND) for n in range(10)]
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.learn(samples)
-    assert await store.memory.heard(newest=3) == CallbackStats(count=3, lost=1)
-    assert await store.memory.heard(newest=2) == CallbackStats(count=2, lost=0)
-    assert await store.memory.heard(newest=99) == CallbackStats(count=10, lost=1)
+    assert await store.memory.callback_stats(newest=3) == CallbackStats(count=3, lost=1)
+    assert await store.memory.callback_stats(newest=2) == CallbackStats(count=2, lost=0)
+    assert await store.memory.callback_stats(newest=99) == CallbackStats(count=10, lost=1)
 
 
 async def _fill(store: Store) -> None:
@@ -104,14 +104,14 @@ async def _fill(store: Store) -> None:
     await store.intake.add(in_progress("open"), [an_input()], None)
     for task_id in ("old", "new", "open"):
         await add_deliveries(store, "log", events=[f"e-{task_id}"], task_id=task_id)
-        async with store.ledger.transaction() as transaction:
+        async with store.units_of_work.transaction() as transaction:
             await transaction.admit([an_entry(f"d-{task_id}", task_id=TaskId(task_id))])
             await transaction.note_polls([PollRow(task_id=TaskId(task_id), at=NOW, outcome="in_progress")])
     await store.deliveries.finish([an_attempt(claim) for claim in await claim_deliveries(store)])
 
 
 async def _kinds(store: Store, task_id: str) -> list[str]:
-    return sorted(row["kind"] for row in await store.library.history(TaskId(task_id)))
+    return sorted(row["kind"] for row in await store.queries.history(TaskId(task_id)))
 
 
 async def test_prune_forgets_what_belongs_to_long_settled_tasks(store: Store) -> None:
@@ -119,7 +119,7 @@ async def test_prune_forgets_what_belongs_to_long_settled_tasks(store: Store) ->
     await _fill(store)
     assert await store.memory.prune(before=NOW + DAY) == 4
     assert await _kinds(store, "old") == ["delivery", "event"]
-    assert await store.library.task(TaskId("old")) is not None
+    assert await store.queries.task(TaskId("old")) is not None
     assert await store.inputs.load(TaskId("old")) == {}
     for task_id in ("new", "open"):
         assert await _kinds(store, task_id) == ["attempt", "callback", "delivery", "event", "poll"]
@@ -129,7 +129,7 @@ async def test_prune_forgets_what_belongs_to_long_settled_tasks(store: Store) ->
 
 async def test_prune_forgets_quarantined_callbacks_and_run_times_by_age(store: Store) -> None:
     """What belongs to no task goes by its own age."""
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry("d1"), an_entry("d2", received_at=NOW + 2 * DAY)])
         await transaction.learn(
             [RunTime(bucket="b", seconds=1, called_back=True, at=NOW + n * 2 * DAY) for n in (0, 1)]
@@ -156,15 +156,15 @@ async def test_attempts_go_on_counting_after_a_prune(store: Store) -> None:
     await store.deliveries.replay(["e-old-log"], now=NOW)
     [claim] = await claim_deliveries(store)
     assert await store.deliveries.finish([an_attempt(claim)]) == {"e-old-log"}
-    attempts = [row["attempt"] for row in await store.library.history(TaskId("old")) if row["kind"] == "attempt"]
+    attempts = [row["attempt"] for row in await store.queries.history(TaskId("old")) if row["kind"] == "attempt"]
     assert attempts == [2]
 
 
 async def test_reading_goes_on_while_a_write_is_under_way(store: Store) -> None:
     """A reader sees the last committed state at once, and waits for no writer."""
     await add_tasks(store, a_task())
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.save([a_task(note="not yet")])
         async with asyncio.timeout(10):
-            seen = await store.library.task(TaskId("t1"))
+            seen = await store.queries.task(TaskId("t1"))
     assert seen == a_task()

@@ -22,7 +22,7 @@ async def test_kept_callbacks_come_back_as_they_came_oldest_first(store: Store) 
     assert await store.inbox.unread_since() is None
     assert await store.inbox.keep([late, early]) == set()
     assert await store.inbox.unread_since() == NOW - SECOND
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         assert await transaction.unread(10) == [early, late]
         assert await transaction.unread(1) == [early]
 
@@ -34,7 +34,7 @@ async def test_large_ones_are_read_a_few_at_a_time(store: Store, monkeypatch: py
     large = [unread(f"d{at}", body=body, received_at=NOW + at * SECOND) for at, body in enumerate(bodies)]
     await store.inbox.keep(large)
     portions = []
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         while rows := await transaction.unread(10):
             portions.append(rows)
             await transaction.read([replace(row, verdict="accepted") for row in rows])
@@ -44,7 +44,7 @@ async def test_large_ones_are_read_a_few_at_a_time(store: Store, monkeypatch: py
 async def test_what_is_known_stays_as_it_is(store: Store) -> None:
     """A repeat neither replaces nor renews what is kept, or what has been read."""
     await store.inbox.keep([unread("d1")])
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.read([an_entry("d1", verdict="accepted")])
     assert await store.inbox.keep([unread("d1"), unread("d1", body=b"other")]) == set()
     assert await store.inbox.unread_since() is None
@@ -71,7 +71,7 @@ async def test_two_readers_do_not_read_the_same(store: Store) -> None:
     both = asyncio.Barrier(2)
 
     async def read() -> None:
-        async with store.ledger.transaction() as transaction:
+        async with store.units_of_work.transaction() as transaction:
             rows = await transaction.unread(2)
             taken.append([row.digest for row in rows])
             if store._database.at.postgres:  # SQLite lets one writer in at a time
@@ -89,7 +89,7 @@ async def test_reading_that_fails_leaves_them_unread(store: Store) -> None:
     await store.inbox.keep([unread("d1")])
 
     async def read_and_fail() -> None:
-        async with store.ledger.transaction() as transaction:
+        async with store.units_of_work.transaction() as transaction:
             await transaction.read([an_entry(row.digest, verdict="accepted") for row in await transaction.unread(5)])
             raise RuntimeError("power failure")
 

@@ -42,7 +42,7 @@ async def test_migrating_twice_keeps_everything(empty_url: str) -> None:
         await store.intake.add(a_task(), [], None)
     await migrate(empty_url)
     async with open_store(empty_url) as store:
-        assert await store.library.tasks(TaskFilter()) == [a_task()]
+        assert await store.queries.tasks(TaskFilter()) == [a_task()]
 
 
 async def test_two_migrations_at_once_both_succeed(empty_url: str) -> None:

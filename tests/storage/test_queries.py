@@ -25,12 +25,12 @@ from tests.storage.emitted import emitted
 
 async def test_unknown_task_is_none(store: Store) -> None:
     """An id that nobody knows yields nothing."""
-    assert await store.library.task(TaskId("nobody")) is None
-    assert await store.library.history(TaskId("nobody")) == []
+    assert await store.queries.task(TaskId("nobody")) is None
+    assert await store.queries.history(TaskId("nobody")) == []
 
 
 async def _ids(store: Store, wanted: TaskFilter) -> list[str]:
-    return [task.id for task in await store.library.tasks(wanted)]
+    return [task.id for task in await store.queries.tasks(wanted)]
 
 
 async def test_tasks_are_listed_newest_first_page_by_page(store: Store) -> None:
@@ -62,13 +62,13 @@ async def test_tasks_are_narrowed(store: Store) -> None:
 async def test_listing_never_reads_a_blob(store: Store) -> None:
     """No statement of the reading side names the inputs, or a callback's body."""
     await store.intake.add(a_task(), [an_input(data=bytes(1_000_000))], None)
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry(body=b"secret body")])
     with emitted(store) as statements:
-        await store.library.tasks(TaskFilter())
-        await store.library.task(TaskId("t1"))
-        await store.library.history(TaskId("t1"))
-        await store.library.deliveries(client=None, status=None, handler=None, limit=9, cursor=None)
+        await store.queries.tasks(TaskFilter())
+        await store.queries.task(TaskId("t1"))
+        await store.queries.history(TaskId("t1"))
+        await store.queries.deliveries(client=None, status=None, handler=None, limit=9, cursor=None)
         await store.health.gauges(NOW)
     assert len(statements) >= 10
     assert [one.sql for one in statements if "inputs" in one.sql or "body" in one.sql] == []
@@ -77,14 +77,14 @@ async def test_listing_never_reads_a_blob(store: Store) -> None:
 async def test_history_tells_everything_in_order(store: Store) -> None:
     """Events, callbacks, polls, deliveries and attempts come oldest first, as plain JSON without any body."""
     await add_tasks(store, a_task())
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry(received_at=NOW - SECOND, verdict="hint")])
         await transaction.note_polls([PollRow(task_id=TaskId("t1"), at=NOW - 2 * SECOND, outcome="in_progress")])
         await transaction.append([an_event("e0", task_id=TaskId("t2"))], [])
     await add_deliveries(store, "log")
     [claim] = await claim_deliveries(store)
     await store.deliveries.finish([an_attempt(claim, started_at=NOW + SECOND, error="was slow")])
-    history = await store.library.history(TaskId("t1"))
+    history = await store.queries.history(TaskId("t1"))
     assert [row["kind"] for row in history] == ["poll", "callback", "event", "delivery", "attempt"]
     poll, callback, event, delivery, attempt = history
     assert poll == {"at": rfc3339(NOW - 2 * SECOND), "kind": "poll", "outcome": "in_progress"}
@@ -100,12 +100,12 @@ async def test_history_tells_everything_in_order(store: Store) -> None:
 
 async def _deliveries(store: Store, **asked: str) -> list[DeliveryView]:
     nothing: dict[str, str | None] = {"client": None, "status": None, "handler": None, "cursor": None}
-    return await store.library.deliveries(**(nothing | asked), limit=50)
+    return await store.queries.deliveries(**(nothing | asked), limit=50)
 
 
 async def test_deliveries_are_listed_newest_first_and_narrowed(store: Store) -> None:
     """Status, handler and client narrow the list; a cursor goes on after its row."""
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         events = [an_event("e1"), an_event("e2", at=NOW + SECOND), an_event("e3", client="berta", at=NOW + 2 * SECOND)]
         await transaction.append(events, [])
     await add_deliveries(store, "log", events=["e1", "e2"])
@@ -124,5 +124,5 @@ async def test_deliveries_are_listed_newest_first_and_narrowed(store: Store) -> 
 async def test_every_status_comes_back(store: Store, status: Status) -> None:
     """A task of each status is found under it."""
     await add_tasks(store, a_task(status=status))
-    [found] = await store.library.tasks(TaskFilter(status=status.value))
+    [found] = await store.queries.tasks(TaskFilter(status=status.value))
     assert found.status is status

@@ -29,7 +29,7 @@ async def _finish(store: Store) -> None:
 
 
 async def _claim_past_the_served(store: Store) -> None:
-    room = HandlerCapacity(names=("webhook",), places=5, held={"anna": 5})
+    room = HandlerCapacity(names=("webhook",), slots=5, held={"anna": 5})
     await store.deliveries.claim([room], now=NOW, until=NOW)
 
 
@@ -38,7 +38,7 @@ async def _renew(store: Store) -> None:
 
 
 async def _lock(store: Store) -> None:
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.lock([TaskId("t1"), TaskId("t2")])
 
 
@@ -53,14 +53,14 @@ HOT: dict[str, tuple[Act, set[str]]] = {
     "finish": (_finish, {"deliveries_lanes"}),
     "lock": (_lock, set()),
     "renew": (_renew, set()),
-    "list a client's": (lambda store: store.library.tasks(TaskFilter(client="c3", cursor="t93")), {"tasks_by_client"}),
-    "list all": (lambda store: store.library.tasks(TaskFilter(cursor="t1")), {"tasks_newest"}),
+    "list a client's": (lambda store: store.queries.tasks(TaskFilter(client="c3", cursor="t93")), {"tasks_by_client"}),
+    "list all": (lambda store: store.queries.tasks(TaskFilter(cursor="t1")), {"tasks_newest"}),
     "dead letters": (
-        lambda store: store.library.deliveries(client=None, status="dead", handler=None, limit=5, cursor="x"),
+        lambda store: store.queries.deliveries(client=None, status="dead", handler=None, limit=5, cursor="x"),
         {"deliveries_dead"},
     ),
     "history": (
-        lambda store: store.library.history(TaskId("t1")),
+        lambda store: store.queries.history(TaskId("t1")),
         {"events_by_task", "inbox_by_task", "polls_by_task"},
     ),
     "follow events": (lambda store: store.events.after(7), set()),

@@ -58,7 +58,7 @@ async def test_note_of_waiting_waits_for_nobody(store: Store, open_another: Open
     locked, done = asyncio.Event(), asyncio.Event()
 
     async def hold() -> None:
-        async with other.ledger.transaction() as transaction:
+        async with other.units_of_work.transaction() as transaction:
             await transaction.lock({a_task("t1").id})
             locked.set()
             await done.wait()
@@ -80,7 +80,7 @@ async def test_prune_forgets_what_belongs_to_long_expired_tasks(store: Store) ->
     asked = a_task("t2", status=Status.EXPIRED, guessed=True, due_at=NOW + MINUTE, deadline_at=NOW - HOUR)
     for task in (expired, asked):
         await store.intake.add(task, [an_input()], None)
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry("d1", received_at=NOW - HOUR)])
     assert await store.memory.prune(before=NOW - MINUTE) == 2
     assert not await store.inputs.load(expired.id)
@@ -91,7 +91,7 @@ async def test_prune_goes_in_portions(store: Store, monkeypatch: pytest.MonkeyPa
     """However much is to be forgotten, no transaction takes more than a portion of it; all of it goes."""
     monkeypatch.setattr(memory, "PORTION", 2)
     await add_tasks(store, a_task("t1", status=Status.COMPLETED, due_at=None, settled_at=NOW - HOUR))
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry(f"d{number}", received_at=NOW - HOUR) for number in range(5)])
     assert await store.memory.prune(before=NOW) == 5
     assert (await store.health.gauges(NOW)).callbacks == {}

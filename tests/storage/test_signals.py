@@ -16,7 +16,7 @@ async def test_ring_wakes_every_waiter_of_its_topic() -> None:
     waiting = [asyncio.create_task(signals.wait("submit", 10)) for _ in range(3)]
     other = asyncio.create_task(signals.wait("dispatch", 0.05))
     await asyncio.sleep(0)
-    signals.ring("submit")
+    signals.notify("submit")
     assert await asyncio.gather(*waiting) == [True, True, True]
     assert not await other
 
@@ -32,7 +32,7 @@ async def test_ring_between_two_waits_is_not_lost() -> None:
     """What rings while one looks wakes the next wait, once."""
     signals = LocalSignals()
     assert not await signals.wait("submit", 0)
-    signals.ring("submit")
+    signals.notify("submit")
     assert await signals.wait("submit", 10)
     assert not await signals.wait("submit", 0)
 
@@ -41,7 +41,7 @@ async def test_topics_that_nobody_waits_for_are_not_kept_for_ever() -> None:
     """Memory stays bounded however many topics ring or were waited for."""
     signals = LocalSignals()
     for number in range(REMEMBERED + 100):
-        signals.ring(f"task:{number}")
+        signals.notify(f"task:{number}")
     assert not await signals.wait("events", 0)
     assert len(signals._rung) == REMEMBERED
     assert signals._waiters == {}
@@ -49,7 +49,7 @@ async def test_topics_that_nobody_waits_for_are_not_kept_for_ever() -> None:
 
 async def _heard(listener: Store, speaker: Store, topic: str) -> bool:
     """Return whether `listener` hears of `topic` what `speaker` notifies."""
-    async with speaker.ledger.transaction() as transaction:
+    async with speaker.units_of_work.transaction() as transaction:
         transaction.notify([topic])
     return await listener.signals.wait(topic, 10)
 
@@ -60,7 +60,7 @@ async def test_postgres_carries_hints_to_other_processes(postgres: Server) -> No
     async with open_store(url) as listener, open_store(url) as speaker, listener.listening():
         assert await listener.signals.wait("submit", 10)  # it listens now: it rings for what it may have missed
         many = [f"task:{number:036}" for number in range(500)]
-        async with speaker.ledger.transaction() as transaction:
+        async with speaker.units_of_work.transaction() as transaction:
             transaction.notify(many)
         assert await listener.signals.wait(many[-1], 10)
         assert await _heard(listener, speaker, "task:t1")

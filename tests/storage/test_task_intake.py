@@ -49,11 +49,11 @@ async def test_no_payload_is_none(store: Store) -> None:
 async def test_same_key_gives_the_first_task(store: Store) -> None:
     """A known key with the same body gives the first task as it is now, and stores nothing."""
     first = await store.intake.add(a_task("t1"), [], KEY)
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.save([replace(first, note="seen")])
     again = await store.intake.add(a_task("t2"), [an_input()], KEY)
     assert again == replace(first, note="seen")
-    assert await store.library.task(TaskId("t2")) is None
+    assert await store.queries.task(TaskId("t2")) is None
     assert await store.inputs.load(TaskId("t2")) == {}
 
 
@@ -62,7 +62,7 @@ async def test_same_key_with_another_body_is_a_conflict(store: Store) -> None:
     await store.intake.add(a_task("t1"), [], KEY)
     with pytest.raises(Conflict):
         await store.intake.add(a_task("t2"), [], replace(KEY, digest="body-2"))
-    assert await store.library.task(TaskId("t2")) is None
+    assert await store.queries.task(TaskId("t2")) is None
 
 
 async def test_keys_of_clients_are_apart(store: Store) -> None:
@@ -76,7 +76,7 @@ async def test_tasks_without_key_are_never_equal(store: Store) -> None:
     """Without a key, equal requests are different tasks."""
     await store.intake.add(a_task("t1"), [], None)
     await store.intake.add(a_task("t2"), [], None)
-    assert len(await store.library.tasks(TaskFilter())) == 2
+    assert len(await store.queries.tasks(TaskFilter())) == 2
 
 
 async def test_race_of_equal_keys_has_one_winner(store: Store, open_another: OpenStore) -> None:
@@ -86,7 +86,7 @@ async def test_race_of_equal_keys_has_one_winner(store: Store, open_another: Ope
     added = [stores[number % 2].intake.add(task, [an_input()], KEY) for number, task in enumerate(tasks)]
     winners = {task.id for task in await asyncio.gather(*added)}
     assert len(winners) == 1
-    assert [task.id for task in await store.library.tasks(TaskFilter())] == list(winners)
+    assert [task.id for task in await store.queries.tasks(TaskFilter())] == list(winners)
 
 
 async def test_new_task_rings_submit_once_it_is_durable(store: Store, open_another: OpenStore) -> None:
@@ -94,7 +94,7 @@ async def test_new_task_rings_submit_once_it_is_durable(store: Store, open_anoth
     waiting = asyncio.create_task(store.signals.wait("submit", 10))
     await store.intake.add(a_task(), [], None)
     assert await waiting
-    found = await open_another().library.task(TaskId("t1"))
+    found = await open_another().queries.task(TaskId("t1"))
     assert found is not None
     assert found.status is Status.QUEUED
 
@@ -148,7 +148,7 @@ async def test_equal_and_clashing_keys_in_one_commit(store: Store) -> None:
     outcomes = await asyncio.gather(store.intake.add(a_task("t0"), [], None), *adding, return_exceptions=True)
     kept = [outcome.id if isinstance(outcome, Task) else type(outcome).__name__ for outcome in outcomes]
     assert kept == ["t0", "t1", "t1", "Conflict", "t4", "t5"]
-    assert {task.id for task in await store.library.tasks(TaskFilter())} == {"t0", "t1", "t4", "t5"}
+    assert {task.id for task in await store.queries.tasks(TaskFilter())} == {"t0", "t1", "t4", "t5"}
     assert await store.inputs.load(TaskId("t2")) == {}
 
 
@@ -159,4 +159,4 @@ async def test_a_task_that_cannot_be_stored_takes_none_along(store: Store) -> No
     adding = [store.intake.add(a_task(f"t{number}"), [blob], None) for number, blob in enumerate(blobs)]
     outcomes = await asyncio.gather(*adding, return_exceptions=True)
     assert [isinstance(outcome, Task) for outcome in outcomes] == [True, True, False, True]
-    assert {task.id for task in await store.library.tasks(TaskFilter())} == {"t0", "t1", "t3"}
+    assert {task.id for task in await store.queries.tasks(TaskFilter())} == {"t0", "t1", "t3"}

@@ -35,7 +35,7 @@ async def test_claimed_submission_is_durable_and_counted(store: Store, open_anot
     assert claimed == [
         a_task(status=Status.SUBMITTING, submission=2, submitted_at=NOW, leased_until=NOW + LEASE, fence=4)
     ]
-    assert await open_another().library.task(T1) == claimed[0]
+    assert await open_another().queries.task(T1) == claimed[0]
 
 
 async def test_submissions_are_first_in_first_out(store: Store) -> None:
@@ -236,7 +236,7 @@ async def test_release_does_not_wake_a_task_that_was_settled_meanwhile(store: St
     await add_tasks(store, in_progress())
     [claimed] = await claim_polls(store)
     ended = replace(claimed, status=Status.COMPLETED, due_at=None, settled_at=NOW)
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.save([ended])
     await store.tasks.release({T1: claimed.fence}, due_at=NOW)
     assert (await stored(store)).due_at is None

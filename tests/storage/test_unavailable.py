@@ -44,7 +44,7 @@ async def _pragma(store: Store, pragma: str) -> None:
 
 
 async def _admit(store: Store) -> list[str]:
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         return await transaction.admit([an_entry(body=bytes(5_000))])
 
 
@@ -56,7 +56,7 @@ async def test_locked_database_is_unavailable_until_it_is_free(path: Path, monke
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable, match="locked"):
             await _admit(store)
-        assert await store.library.task(TaskId("t1")) is None
+        assert await store.queries.task(TaskId("t1")) is None
         other.execute("COMMIT")
         other.close()
         assert await _admit(store) == ["new"]
@@ -67,7 +67,7 @@ async def test_full_disk_is_unavailable_and_leaves_nothing(store: Store) -> None
     await _pragma(store, "max_page_count = 1")  # SQLite takes the present size instead
     with pytest.raises(StoreUnavailable, match="full"):
         await store.intake.add(a_task(), [an_input(data=bytes(1_000_000))], None)
-    assert await store.library.task(TaskId("t1")) is None
+    assert await store.queries.task(TaskId("t1")) is None
     await _pragma(store, "max_page_count = 1000000")
     assert await store.intake.add(a_task(), [an_input()], None) == a_task()
 
@@ -77,7 +77,7 @@ async def test_read_only_database_is_unavailable_for_writes(store: Store) -> Non
     await _pragma(store, "query_only = ON")
     with pytest.raises(StoreUnavailable, match="readonly"):
         await _admit(store)
-    assert await store.library.task(TaskId("t1")) is None
+    assert await store.queries.task(TaskId("t1")) is None
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ async def test_nothing_slips_out_of_a_transaction_that_could_not_begin(
 
 async def _overlook(store: Store, other: sqlite3.Connection) -> None:
     other.execute("BEGIN IMMEDIATE")
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         with pytest.raises(OperationalError, match="locked"):
             await transaction.admit([an_entry()])
         other.execute("ROLLBACK")
@@ -230,7 +230,7 @@ async def test_postgres_restart_is_survived(server: PostgresServer) -> None:
         assert "database" in str(await store.health.ready())
         server.start()
         assert await store.health.ready() is None
-        assert await store.library.task(TaskId("t1")) == a_task()
+        assert await store.queries.task(TaskId("t1")) == a_task()
         assert await _admit(store) == ["new"]
 
 
@@ -267,7 +267,7 @@ async def _hang_half_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def _crash_half_way(store: Store, server: PostgresServer) -> None:
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry()])
         await asyncio.to_thread(server.stop, "immediate")
         await asyncio.to_thread(server.start)

@@ -56,7 +56,7 @@ async def test_save_writes_every_mutable_field(store: Store) -> None:
         note="waits",
         deadline_at=NOW + 3 * HOUR,
     )
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.lock([changed.id])
         await transaction.save([changed])
     assert await stored(store) == changed
@@ -65,7 +65,7 @@ async def test_save_writes_every_mutable_field(store: Store) -> None:
 async def test_lock_returns_the_known_ones(store: Store) -> None:
     """Unknown ids are left out, repeated ones come once."""
     await add_tasks(store, a_task("t2"), a_task("t1"))
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         found = await transaction.lock([TaskId("t2"), TaskId("nobody"), TaskId("t1"), TaskId("t2")])
     assert list(found) == ["t1", "t2"]
 
@@ -76,7 +76,7 @@ async def test_lock_holds_others_until_the_commit(store: Store, open_another: Op
     stores = [store, open_another()]
 
     async def count_up(number: int) -> None:
-        async with stores[number % 2].ledger.transaction() as transaction:
+        async with stores[number % 2].units_of_work.transaction() as transaction:
             found = await transaction.lock([TaskId("t1")])
             await transaction.save([replace(found[TaskId("t1")], polls=found[TaskId("t1")].polls + 1)])
 
@@ -91,7 +91,7 @@ async def test_locks_in_any_order_never_block_each_other(store: Store, open_anot
     other = open_another()
 
     async def touch(which: Store, order: list[TaskId]) -> None:
-        async with which.ledger.transaction() as transaction:
+        async with which.units_of_work.transaction() as transaction:
             assert len(await transaction.lock(order)) == 8
 
     await asyncio.gather(*(touch(one, order) for one in (store, other) for order in (ids, ids[::-1]) * 5))
@@ -99,19 +99,19 @@ async def test_locks_in_any_order_never_block_each_other(store: Store, open_anot
 
 async def test_admit_tells_new_from_repeated(store: Store) -> None:
     """The first copy of a callback is new, every other repeated, within a batch and over batches."""
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         words = await transaction.admit([an_entry("d1"), an_entry("d2"), an_entry("d1")])
     assert words == ["new", "new", "repeated"]
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         assert await transaction.admit([an_entry("d3"), an_entry("d2")]) == ["new", "repeated"]
         assert await transaction.admit([]) == []
 
 
 async def test_reused_nonce_is_told_apart_from_a_repeat(store: Store) -> None:
     """A nonce with its own callback is a repeat, with another one it is reused; entries without nonce never clash."""
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry("d1", nonce="n1"), an_entry("d2"), an_entry("d3")])
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         words = await transaction.admit([an_entry("d1", nonce="n1"), an_entry("d4", nonce="n1"), an_entry("d5")])
     assert words == ["repeated", "nonce_reused", "new"]
 
@@ -121,7 +121,7 @@ async def test_race_of_equal_callbacks_has_one_new(store: Store, open_another: O
     stores = [store, open_another()]
 
     async def admit(number: int) -> str:
-        async with stores[number % 2].ledger.transaction() as transaction:
+        async with stores[number % 2].units_of_work.transaction() as transaction:
             return (await transaction.admit([an_entry("d1", nonce="n1")]))[0]
 
     words = await asyncio.gather(*(admit(number) for number in range(10)))
@@ -130,7 +130,7 @@ async def test_race_of_equal_callbacks_has_one_new(store: Store, open_another: O
 
 async def test_callback_of_an_unknown_task_is_kept(store: Store) -> None:
     """A quarantined callback needs no task, and is counted by its verdict."""
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         assert await transaction.admit([an_entry(task_id=TaskId("nobody"), verdict="unknown_task")]) == ["new"]
     assert (await store.health.gauges(NOW)).callbacks == {"unknown_task": 1}
 
@@ -142,14 +142,14 @@ async def test_error_inside_leaves_nothing(store: Store) -> None:
     with pytest.raises(RuntimeError, match="half-way"):
         await _write_everything_and_fail(store)
     assert await stored(store) == a_task()
-    assert await store.library.history(TaskId("t1")) == []
+    assert await store.queries.history(TaskId("t1")) == []
     assert await claim_deliveries(store) == []
     assert await store.memory.run_times(per_bucket=10) == []
     assert not await waiting
 
 
 async def _write_everything_and_fail(store: Store) -> None:
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.lock([TaskId("t1")])
         await transaction.admit([an_entry()])
         await transaction.save([a_task(status=Status.COMPLETED)])
@@ -165,7 +165,7 @@ async def test_cancelled_transaction_leaves_nothing_and_frees_the_store(store: S
     inside, never = asyncio.Event(), asyncio.Event()
 
     async def stay() -> None:
-        async with store.ledger.transaction() as transaction:
+        async with store.units_of_work.transaction() as transaction:
             await transaction.admit([an_entry()])
             inside.set()
             await never.wait()
@@ -175,14 +175,14 @@ async def test_cancelled_transaction_leaves_nothing_and_frees_the_store(store: S
     staying.cancel()
     with pytest.raises(asyncio.CancelledError):
         await staying
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         assert await transaction.admit([an_entry()]) == ["new"]
 
 
 async def test_events_are_numbered_in_the_order_they_were_given(store: Store) -> None:
     """The log keeps the order within a batch and over transactions, and resumes without loss."""
     for start in (0, 3):
-        async with store.ledger.transaction() as transaction:
+        async with store.units_of_work.transaction() as transaction:
             await transaction.append([an_event(f"e{start + number}") for number in range(3)], [])
     log = await store.events.after(0)
     assert [one.event.id for one in log] == ["e0", "e1", "e2", "e3", "e4", "e5"]
@@ -196,7 +196,7 @@ async def test_reader_of_the_log_never_sees_a_number_appear_behind_it(store: Sto
     total = 40
 
     async def append(number: int) -> None:
-        async with stores[number % 2].ledger.transaction() as transaction:
+        async with stores[number % 2].units_of_work.transaction() as transaction:
             await transaction.append([an_event(f"e{number}")], [])
 
     async def follow() -> list[str]:
@@ -223,7 +223,7 @@ async def test_log_is_narrowed_by_client_task_and_type(store: Store) -> None:
         an_event("e3", task_id=TaskId("t2")),
         an_event("e4", type=EventType.PROGRESSED),
     ]
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.append(rows, [])
     asked = await store.events.after(0, client="anna", task_id=TaskId("t1"), types=[EventType.COMPLETED])
     assert [one.event for one in asked] == [rows[0]]
@@ -232,7 +232,7 @@ async def test_log_is_narrowed_by_client_task_and_type(store: Store) -> None:
 async def test_append_twice_changes_nothing(store: Store) -> None:
     """An event or delivery that is stored already stays as it is."""
     for at in (NOW, NOW + HOUR):
-        async with store.ledger.transaction() as transaction:
+        async with store.units_of_work.transaction() as transaction:
             event = an_event(at=at)
             await transaction.append([event], [a_delivery(event, id=f"x-{at}")])
     assert [one.event.at for one in await store.events.after(0)] == [NOW]
@@ -243,7 +243,7 @@ async def test_large_batch_fits(store: Store) -> None:
     """A batch far over the parameter limits of both databases goes through, and comes back in its order."""
     ids = [f"e{number:05}" for number in range(4000)]
     rows = [an_event(event_id) for event_id in ids]
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         words = await transaction.admit([an_entry(event_id) for event_id in ids])
         await transaction.append(rows, [a_delivery(row, lane=row.id) for row in rows])
         assert await transaction.lock([TaskId(f"t{number}") for number in range(40_000)]) == {}
@@ -257,11 +257,11 @@ async def test_notify_rings_after_the_commit(store: Store, open_another: OpenSto
 
     async def look() -> str | None:
         assert await store.signals.wait("task:t1", 10)
-        found = await open_another().library.task(TaskId("t1"))
+        found = await open_another().queries.task(TaskId("t1"))
         return found.note if found else None
 
     looking = asyncio.create_task(look())
-    async with store.ledger.transaction() as transaction:
+    async with store.units_of_work.transaction() as transaction:
         await transaction.save([a_task(note="changed")])
         transaction.notify(["task:t1"])
     assert await looking == "changed"

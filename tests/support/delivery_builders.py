@@ -106,7 +106,7 @@ class Bell:
         self.rung: list[str] = []
         self.news = asyncio.Event()
 
-    def ring(self, *topics: str) -> None:
+    def notify(self, *topics: str) -> None:
         """Note the topics."""
         self.rung += topics
         self.news.set()
@@ -261,7 +261,7 @@ class Stage:
     queue: Queue
     clock: MovedClock
     bell: Bell
-    places: HandlerSlots
+    slots: HandlerSlots
     dispatch: Dispatcher
 
     async def run_once(self) -> int:
@@ -281,7 +281,7 @@ def stage(
 ) -> Stage:
     """Return a dispatch of `handlers`."""
     queue, clock, bell = Queue(), clock or MovedClock(), Bell()
-    places = HandlerSlots(handlers, lease=lease, ring=lambda: bell.ring("dispatch"))
+    slots = HandlerSlots(handlers, lease=lease, ring=lambda: bell.notify("dispatch"))
     given: dict[str, Any] = {"schedule": SCHEDULE, "jitter": lambda: 0.0}
-    dispatch = Dispatcher(queue, places, lambda _claim, _handler: make_tools(), clock, **(given | changes))
-    return Stage(queue=queue, clock=clock, bell=bell, places=places, dispatch=dispatch)
+    dispatch = Dispatcher(queue, slots, lambda _claim, _handler: make_tools(), clock, **(given | changes))
+    return Stage(queue=queue, clock=clock, bell=bell, slots=slots, dispatch=dispatch)

@@ -59,11 +59,11 @@ class Deaf:
 @contextmanager
 def a_deaf_one() -> Iterator[Deaf]:
     """Yield a deaf handler, which may end with the block at the latest: a test that fails hangs on none."""
-    deaf = Deaf()
+    unresponsive = Deaf()
     try:
-        yield deaf
+        yield unresponsive
     finally:
-        deaf.may_end.set()
+        unresponsive.may_end.set()
 
 
 @contextmanager

@@ -67,11 +67,11 @@ class Scripted:
             raise self.unprepared
         return nullcontext()
 
-    async def create(self, order: ProviderRequest, *, leaving: Callable[[], None] | None = None) -> Fact:
+    async def create(self, order: ProviderRequest, *, sent: Callable[[], None] | None = None) -> Fact:
         """Carry out a submission, or do what the script says."""
         await self._held_by(self.gate)
-        if leaving:
-            leaving()
+        if sent:
+            sent()
         self.orders.append(order)
         step = self.creates.popleft() if self.creates else Fact(status=Status.IN_PROGRESS)
         if isinstance(step, Exception) and not isinstance(step, ReplyLost):
@@ -137,7 +137,7 @@ class CountingLedger:
     """The store's ledger, its transactions counted."""
 
     def __init__(self, store: Store) -> None:
-        self._ledger = store.ledger
+        self._ledger = store.units_of_work
         self.transactions = 0
         self.dead = False
         self._awaited: dict[int, asyncio.Event] = {}

@@ -91,8 +91,8 @@ class Loop:
         paced = RateLimitedClient(upstream, rate=options.rate, concurrency=16) if options.rate else upstream
         self.paced: RateLimitedProvider = paced
         self.tokens, self.new_id = TOKENS, uuid7_factory()
-        self.ledger = CountingLedger(store)
-        self.plan = PollPlanner(
+        self.units_of_work = CountingLedger(store)
+        self.planner = PollPlanner(
             poll_first=None,
             poll_max=5 * MINUTE,
             in_doubt_for=IN_DOUBT_FOR,
@@ -100,19 +100,19 @@ class Loop:
             lists=upstream.lists,
             jitter=lambda: 0.0,
         )
-        self.places = HandlerSlots(options.crew, lease=options.lease, ring=lambda: store.signals.ring("dispatch"))
-        self.questions = ImmediatePolls(lease=options.lease)
-        self.record = Recorder(
-            self.ledger,
+        self.slots = HandlerSlots(options.crew, lease=options.lease, ring=lambda: store.signals.notify("dispatch"))
+        self.immediate_polls = ImmediatePolls(lease=options.lease)
+        self.recorder = Recorder(
+            self.units_of_work,
             clock=clock,
-            plan=self.plan,
-            places=self.places,
-            questions=self.questions,
+            planner=self.planner,
+            slots=self.slots,
+            immediate_polls=self.immediate_polls,
             subscriptions=_subscriptions(options),
             new_id=self.new_id,
         )
         self.receive = CallbackReceiver(
-            self.record,
+            self.recorder,
             store.inbox,
             tokens=TOKENS,
             clock=clock,
@@ -120,10 +120,10 @@ class Loop:
             read_fact=read_fact,
             verifier_for=lambda _token: options.verifier,
         )
-        self.results = TaskResults(library=store.library, upstream=upstream, record=self.record)
-        self.desk, self.submit, self.reconcile = self._desk(), self._submit(), self._reconcile()
+        self.results = TaskResults(queries=store.queries, upstream=upstream, recorder=self.recorder)
+        self.task_service, self.submit, self.reconcile = self._task_service(), self._submit(), self._reconcile()
 
-    def _desk(self) -> TaskService:
+    def _task_service(self) -> TaskService:
         terms = TaskPolicy(
             provider="vtrix",
             task_deadline=DEADLINE,
@@ -134,8 +134,8 @@ class Loop:
         return TaskService(
             intake=self.store.intake,
             inputs=self.store.inputs,
-            library=self.store.library,
-            record=self.record,
+            queries=self.store.queries,
+            recorder=self.recorder,
             upstream=self.upstream,
             clock=self.clock,
             terms=terms,
@@ -147,7 +147,7 @@ class Loop:
         return Submitter(
             queue=self.store.tasks,
             inputs=self.store.inputs,
-            record=self.record,
+            recorder=self.recorder,
             upstream=self.paced,
             tokens=TOKENS,
             clock=self.clock,
@@ -165,9 +165,9 @@ class Loop:
         return Poller(
             queue=self.store.tasks,
             memory=self.store.memory,
-            record=self.record,
+            recorder=self.recorder,
             upstream=self.paced,
-            plan=self.plan,
+            planner=self.planner,
             tokens=TOKENS,
             clock=self.clock,
             signals=self.store.signals,
@@ -177,7 +177,7 @@ class Loop:
                 resubmit_in_doubt=self.options.resubmit_in_doubt,
                 retention=timedelta(days=30),
             ),
-            questions=self.questions,
+            immediate_polls=self.immediate_polls,
         )
 
     async def drain(self) -> None:
@@ -187,7 +187,7 @@ class Loop:
 
     async def accept(self, **changes: Any) -> Task:
         """Take in a task."""
-        task, _ = await self.desk.accept(a_request(**changes))
+        task, _ = await self.task_service.accept(a_request(**changes))
         return task
 
     async def submit_due(self) -> int:
@@ -222,17 +222,17 @@ class Loop:
 
     async def called_back(self, token: str, raw: bytes) -> None:
         """Call back to the address that holds `token`."""
-        await self.receive.receive(self.receive.vouch(token), {"content-type": "application/json"}, raw)
+        await self.receive.receive(self.receive.verify_token(token), {"content-type": "application/json"}, raw)
 
     async def task(self, task_id: str) -> Task:
         """Return a task that must be there."""
-        task = await self.store.library.task(TaskId(task_id))
+        task = await self.store.queries.task(TaskId(task_id))
         assert task is not None
         return task
 
     async def happened(self, task_id: str, kind: str = "event") -> list[str]:
         """Return the types of a task's events, oldest first, or the outcomes of its polls."""
-        rows = await self.store.library.history(TaskId(task_id))
+        rows = await self.store.queries.history(TaskId(task_id))
         return [row.get("type") or row.get("outcome") or "" for row in rows if row["kind"] == kind]
 
     async def callbacks(self) -> dict[str, int]:
@@ -278,7 +278,7 @@ class World:
 
     def kill(self, loop: Loop) -> Loop:
         """End a process without another word of it, and return the one that comes after it."""
-        loop.ledger.dead = True
+        loop.units_of_work.dead = True
         return self.process()
 
     async def close(self) -> None:

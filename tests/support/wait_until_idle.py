@@ -17,5 +17,5 @@ async def ended(part: Submitter | Poller | Dispatcher | LeasePool[str]) -> None:
 
 def _in_hand(part: Submitter | Poller | Dispatcher | LeasePool[str]) -> list[asyncio.Task[None]]:
     if isinstance(part, Dispatcher):
-        return [hand.task for hand in part._hands if hand.task]
-    return list(part._running if isinstance(part, LeasePool) else part._hands._running)
+        return [hand.task for hand in part._lease_pool if hand.task]
+    return list(part._running if isinstance(part, LeasePool) else part._lease_pool._running)

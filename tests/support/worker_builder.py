@@ -19,26 +19,26 @@ def rounds_of(loop: Loop, seen: list[str], only: Handler | None = None) -> Worke
     async def hear(event: object, _tools: object) -> None:
         seen.append(getattr(event, "type", ""))
 
-    dispatch = Dispatcher(
+    dispatcher = Dispatcher(
         loop.store.deliveries,
-        HandlerSlots([only or handler("log", hear)], lease=LEASE, ring=lambda: loop.store.signals.ring("dispatch")),
+        HandlerSlots([only or handler("log", hear)], lease=LEASE, ring=lambda: loop.store.signals.notify("dispatch")),
         lambda _claim, _handler: tools(),
         loop.clock,
         schedule=(timedelta(),),
         jitter=lambda: 0.0,
     )
     return Worker(
-        receive=loop.receive,
-        submit=loop.submit,
-        reconcile=loop.reconcile,
-        dispatch=dispatch,
+        receiver=loop.receive,
+        submitter=loop.submit,
+        poller=loop.reconcile,
+        dispatcher=dispatcher,
         full=SinglePass(
-            receive=loop.receive,
-            submit=loop.submit,
-            reconcile=loop.reconcile,
-            dispatch=dispatch,
+            receiver=loop.receive,
+            submitter=loop.submit,
+            poller=loop.reconcile,
+            dispatcher=dispatcher,
             upstream=loop.paced,
         ),
-        watch=ClockJumpDetector(loop.store.recall, clock=loop.clock, lease=LEASE),
-        orphans=MissingHandlerMonitor(loop.store.deliveries, []),
+        clock_jumps=ClockJumpDetector(loop.store.clock_jump_repair, clock=loop.clock, lease=LEASE),
+        missing_handlers=MissingHandlerMonitor(loop.store.deliveries, []),
     )

@@ -16,7 +16,7 @@ from service.domain.models.media_checks import Findings, MediaCheck, restored
 from service.domain.models.parameter_types import JsonValue, MediaList, Model, Parameter
 from service.domain.models.value_checks import nearest, printable, shown, value_faults
 
-__all__ = ["Checked", "Blob", "check", "duration_bucket", "restore"]
+__all__ = ["Blob", "Checked", "check", "duration_bucket", "restore"]
 
 KEPT_APART = ("payload", "meta_data", "callback_url")
 NOT_SENT = ("payload", "callback_url")

@@ -38,7 +38,7 @@ class Memory(Protocol):
     async def run_times(self, *, per_bucket: int) -> list[RunTime]:
         """Return the newest run times of each bucket."""
 
-    async def heard(self, *, newest: int) -> CallbackStats:
+    async def callback_stats(self, *, newest: int) -> CallbackStats:
         """Return of how many of the newest tasks with a run time no callback told the end."""
 
     async def prune(self, *, before: datetime) -> int:

@@ -23,5 +23,5 @@ class SlotReservations(Protocol):
 class DeliverySlots(Protocol):
     """The handlers' slots in this process."""
 
-    def births(self) -> AbstractContextManager[SlotReservations]:
+    def reservations(self) -> AbstractContextManager[SlotReservations]:
         """Yield the reservations of one transaction; leaving the block normally starts the leased deliveries."""

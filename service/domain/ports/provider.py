@@ -48,8 +48,8 @@ class Provider(Protocol):
 class RateLimitedProvider(Provider, Protocol):
     """An upstream behind the one budget for every request to it."""
 
-    async def create(self, order: ProviderRequest, *, leaving: Callable[[], None] | None = None) -> Fact:
-        """Submit; `leaving` is called when the wait is over, just before anything is sent. See `Provider.create`."""
+    async def create(self, order: ProviderRequest, *, sent: Callable[[], None] | None = None) -> Fact:
+        """Submit; `sent` is called when the wait is over, just before anything is sent. See `Provider.create`."""
 
     @property
     def pause(self) -> timedelta:

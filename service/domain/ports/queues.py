@@ -57,7 +57,7 @@ class PollQueue(Protocol):
 class ClockJumpRepair(Protocol):
     """Everything that waits for its time."""
 
-    async def recall(self, *, now: datetime, until: datetime) -> int:
+    async def clock_jump_repair(self, *, now: datetime, until: datetime) -> int:
         """Make due at `now` what is due later, and let no lease live past `until`; return how many rows that were."""
 
 
@@ -92,18 +92,18 @@ class AttemptResult:
 class HandlerCapacity:
     """How many deliveries of one handler may be claimed; `names` are its own and its former ones.
 
-    `held` says how many places each client holds by deliveries with a target, of which it has a share (see `FairShare`).
+    `held` counts the slots that each client holds by deliveries with a target (see `FairShare`).
     `past_served` allows to look for what others have waiting behind all that clients with their share have.
     """
 
     names: tuple[str, ...]
-    places: int
+    slots: int
     held: Mapping[str, int] = field(default_factory=dict)
     past_served: bool = True
 
     def shares(self) -> FairShare:
         """Return what there is to share out."""
-        return FairShare(free=self.places, held=Counter(self.held))
+        return FairShare(free=self.slots, held=Counter(self.held))
 
 
 class DeliveryQueue(Protocol):

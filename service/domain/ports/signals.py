@@ -17,7 +17,7 @@ class Signals(Protocol):
     Topics: `submit`, `reconcile`, `dispatch` (something may be due), `task:{id}` (that task changed), `events`.
     """
 
-    def ring(self, *topics: str) -> None:
+    def notify(self, *topics: str) -> None:
         """Wake whoever waits for any of `topics` in this process."""
 
     async def wait(self, topic: str, seconds: float) -> bool:

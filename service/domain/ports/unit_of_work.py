@@ -107,7 +107,7 @@ class UnitOfWork(Protocol):
     async def unread(self, limit: int) -> list[InboxEntry]:
         """Return up to `limit` unread callbacks, oldest first, that no other transaction has; of large ones few."""
 
-    async def spoken_of(self, ids: Collection[TaskId]) -> set[TaskId]:
+    async def with_unread_callbacks(self, ids: Collection[TaskId]) -> set[TaskId]:
         """Return those of `ids` about which an unread callback is kept."""
 
     async def read(self, entries: Sequence[InboxEntry]) -> None:

@@ -126,7 +126,7 @@ class World:
         self._maybe_fail()
         return self.add(a_task(2, client=self.tasks_by_id[task_id].client, resubmission_of=task_id))
 
-    def vouch(self, token: str) -> TokenClaims:
+    def verify_token(self, token: str) -> TokenClaims:
         """Let every token pass: `receive` decides."""
         return TokenClaims(task_id=TaskId("t1"), submission=1, token=token)
 
@@ -203,7 +203,7 @@ class World:
         """Return the one moment that there is."""
         return NOW
 
-    def ring(self, *topics: str) -> None:
+    def notify(self, *topics: str) -> None:
         """Ring for nobody."""
 
     async def wait(self, topic: str, seconds: float) -> bool:

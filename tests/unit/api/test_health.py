@@ -68,7 +68,7 @@ async def test_ready_is_200(client: httpx.AsyncClient) -> None:
 
 async def test_a_process_that_does_not_work_is_not_ready(world: World) -> None:
     """A database that fits is not enough: the process says what keeps it from working."""
-    services = ProbeServices(health=world, clock=world, unfit=lambda: "the rounds have not begun yet")
+    services = ProbeServices(health=world, clock=world, failure_reason=lambda: "the rounds have not begun yet")
     async with client_of(create_probe_app(services)) as prober:
         answer = await prober.get("/readyz")
         assert (answer.status_code, answer.json()["detail"]) == (503, "the rounds have not begun yet")

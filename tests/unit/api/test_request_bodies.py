@@ -47,7 +47,7 @@ async def test_only_small_body_that_has_come_whole_is_at_hand(size: int | None, 
     headers = {} if size is None else {"content-length": str(size)}
     request = a_request(a_part(b"{}"), headers=headers)
     request.scope["state"] = {WHOLE: True} if whole else {}
-    assert await BodyReader(LIMITS).at_hand(request) == (b"{}" if there else None)
+    assert await BodyReader(LIMITS).read_buffered(request) == (b"{}" if there else None)
 
 
 async def test_body_at_hand_is_held_to_its_length() -> None:
@@ -56,7 +56,7 @@ async def test_body_at_hand_is_held_to_its_length() -> None:
         request = a_request(message, headers={"content-length": "2"})
         request.scope["state"] = {WHOLE: True}
         with pytest.raises((ProblemError, ClientDisconnect)):
-            await BodyReader(LIMITS).at_hand(request)
+            await BodyReader(LIMITS).read_buffered(request)
 
 
 async def test_an_announced_size_over_the_limit_is_refused_unread() -> None:

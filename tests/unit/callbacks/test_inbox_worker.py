@@ -29,7 +29,7 @@ from tests.support.task_loop import IN_DOUBT_FOR, SECOND, START, Loop, a_loop
 @pytest.fixture(autouse=True)
 def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every callback be one of a crowd."""
-    monkeypatch.setattr(BurstDetector, "joined", lambda *_: True)
+    monkeypatch.setattr(BurstDetector, "observe", lambda *_: True)
 
 
 class SameNonce:
@@ -182,7 +182,7 @@ async def test_database_that_fails_leaves_callbacks_unread(tmp_path: Path, monke
             raise StoreUnavailable("the disk is full")
 
         with monkeypatch.context() as broken:
-            broken.setattr(loop.record, "_write", unavailable)
+            broken.setattr(loop.recorder, "_write", unavailable)
             with pytest.raises(StoreUnavailable):
                 await loop.receive.round()
         assert await loop.callbacks() == {"unread": 1}
@@ -198,7 +198,7 @@ async def test_fault_that_is_no_callbacks_own_sets_none_aside(
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
 
-        write = loop.record._write
+        write = loop.recorder._write
 
         async def impossible(*given: Any, kept: bool = False) -> list[UpdateResult]:
             if kept:
@@ -206,7 +206,7 @@ async def test_fault_that_is_no_callbacks_own_sets_none_aside(
             return await write(*given)
 
         with monkeypatch.context() as broken:
-            broken.setattr(loop.record, "_write", impossible)
+            broken.setattr(loop.recorder, "_write", impossible)
             with pytest.raises(type(fault)):
                 await loop.receive.round()
         assert await loop.callbacks() == {"unread": 1}
@@ -266,15 +266,15 @@ class TestCrowd:
     def test_few_are_no_crowd(self) -> None:
         """Exactly as many as leak out never fill the bucket."""
         crowd = BurstDetector()
-        assert not any(crowd.joined(START + number * SECOND / FEW) for number in range(10 * FEW))
+        assert not any(crowd.observe(START + number * SECOND / FEW) for number in range(10 * FEW))
 
     def test_crowd_lasts_until_it_has_dispersed(self) -> None:
         """A sudden crowd is one from the callback after the last few on, and for as long as they keep coming."""
         crowd = BurstDetector()
-        burst = [crowd.joined(START) for _ in range(5 * FEW)]
+        burst = [crowd.observe(START) for _ in range(5 * FEW)]
         assert burst == [False] * FEW + [True] * (4 * FEW)
-        assert crowd.joined(START + SECOND / 2)
-        assert not crowd.joined(START + 3 * SECOND)
+        assert crowd.observe(START + SECOND / 2)
+        assert not crowd.observe(START + 3 * SECOND)
 
     @given(st.lists(st.floats(-3600, 3600), max_size=50))
     def test_clocks_that_jump_do_no_harm(self, jumps: list[float]) -> None:
@@ -282,7 +282,7 @@ class TestCrowd:
         crowd, now = BurstDetector(), START
         for jump in jumps:
             now += timedelta(seconds=jump)
-            crowd.joined(now)
+            crowd.observe(now)
             assert 0 < crowd.level <= 2 * FEW
 
 
@@ -312,7 +312,7 @@ class TestSecondBill:
             await loop.called_back(token, b'{"id": "up1", "status": "in_progress"}')
             again = Fact(status=Status.QUEUED, guessed=True)
             entry = TaskUpdate(task_id=task.id, fact=again, fence=claimed.fence, ours_only=True, tried=True)
-            await loop.record.add(entry)
+            await loop.recorder.add(entry)
             assert (await loop.task(task.id)).status is Status.IN_DOUBT
 
     @pytest.mark.parametrize("resubmit", [False, True])

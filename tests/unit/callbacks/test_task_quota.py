@@ -51,7 +51,7 @@ async def test_callbacks_past_the_quota_are_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crowd: bool
 ) -> None:
     """They are answered as the others, and the inbox does not grow."""
-    monkeypatch.setattr(BurstDetector, "joined", lambda *_: crowd)
+    monkeypatch.setattr(BurstDetector, "observe", lambda *_: crowd)
     async with a_loop(tmp_path) as loop:
         await loop.submitted()
         await flooded(loop, 20)

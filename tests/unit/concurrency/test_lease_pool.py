@@ -35,90 +35,90 @@ class Leases:
         return self.renewed[-1]
 
 
-def _hands(leases: Leases, *, most: int = 2, lease: timedelta = SHORT) -> tuple[LeasePool[str], list[int]]:
+def _lease_pool(leases: Leases, *, most: int = 2, lease: timedelta = SHORT) -> tuple[LeasePool[str], list[int]]:
     freed: list[int] = []
     return LeasePool(most=most, lease=lease, renew=leases.renew, freed=lambda: freed.append(1)), freed
 
 
 async def test_hands_are_counted_and_freed() -> None:
     """What is in hand takes a place until it ends, and its end is told."""
-    hands, freed = _hands(Leases(), lease=timedelta(hours=1))
+    lease_pool, freed = _lease_pool(Leases(), lease=timedelta(hours=1))
     gate = asyncio.Event()
-    hands.start("a", 1, _wait(gate))
-    assert hands.free == 1
+    lease_pool.start("a", 1, _wait(gate))
+    assert lease_pool.free_slots == 1
     gate.set()
-    await ended(hands)
-    assert (hands.free, freed) == (2, [1])
-    await hands.drain(0)
+    await ended(lease_pool)
+    assert (lease_pool.free_slots, freed) == (2, [1])
+    await lease_pool.drain(0)
 
 
 async def test_leases_are_renewed_while_work_is_in_hand() -> None:
     """Every third of a lease what is held is prolonged, under its fence, also after a renewal that failed."""
     leases = Leases(RuntimeError("locked"))
-    hands, _ = _hands(leases)
+    lease_pool, _ = _lease_pool(leases)
     gate = asyncio.Event()
-    hands.start("a", 7, _wait(gate))
+    lease_pool.start("a", 7, _wait(gate))
     assert await leases.next() == {"a": 7}
     assert await leases.next() == {"a": 7}
     gate.set()
-    await hands.drain(1)
+    await lease_pool.drain(1)
 
 
 async def test_leases_are_renewed_again_after_a_drain() -> None:
     """Hands that were emptied by force keep the leases of what they take up later."""
     leases = Leases()
-    hands, _ = _hands(leases)
-    hands.start("a", 1, _wait(asyncio.Event()))
-    await hands.drain(0)
-    hands.start("b", 2, _wait(asyncio.Event()))
+    lease_pool, _ = _lease_pool(leases)
+    lease_pool.start("a", 1, _wait(asyncio.Event()))
+    await lease_pool.drain(0)
+    lease_pool.start("b", 2, _wait(asyncio.Event()))
     assert await leases.next() == {"b": 2}
-    await hands.drain(0)
+    await lease_pool.drain(0)
 
 
 async def test_drain_cuts_off_and_tells_what_was_held() -> None:
     """What does not end in time is cancelled, to its end, and its leases are returned to be given back."""
-    hands, _ = _hands(Leases(), lease=timedelta(hours=1))
+    lease_pool, _ = _lease_pool(Leases(), lease=timedelta(hours=1))
     ended: list[str] = []
-    hands.start("slow", 3, _until_cancelled(ended))
-    hands.start("quick", 4, _nothing())
+    lease_pool.start("slow", 3, _until_cancelled(ended))
+    lease_pool.start("quick", 4, _nothing())
     await asyncio.sleep(0)
-    assert await hands.drain(0.01) == {"slow": 3}
+    assert await lease_pool.drain(0.01) == {"slow": 3}
     assert ended == ["cancelled"]
 
 
 async def test_emptied_hands_take_up_nothing_more() -> None:
     """From the beginning of a drain nothing is to be claimed for them, though they have room."""
-    hands, _ = _hands(Leases(), lease=timedelta(hours=1))
+    lease_pool, _ = _lease_pool(Leases(), lease=timedelta(hours=1))
     gate = asyncio.Event()
-    hands.start("a", 1, _wait(gate))
-    draining = asyncio.create_task(hands.drain(PATIENCE))
+    lease_pool.start("a", 1, _wait(gate))
+    draining = asyncio.create_task(lease_pool.drain(PATIENCE))
     await asyncio.sleep(0)
-    assert hands.free == 0
+    assert lease_pool.free_slots == 0
     gate.set()
     assert await draining == {}
-    assert hands.free == 0
+    assert lease_pool.free_slots == 0
 
 
 async def test_work_that_breaks_off_frees_its_hand() -> None:
     """An error ends one piece of work and nothing else."""
-    hands, freed = _hands(Leases(), lease=timedelta(hours=1))
-    hands.start("a", 1, _broken())
-    await ended(hands)
-    assert (hands.free, freed) == (2, [1])
-    await hands.drain(0)
+    lease_pool, freed = _lease_pool(Leases(), lease=timedelta(hours=1))
+    lease_pool.start("a", 1, _broken())
+    await ended(lease_pool)
+    assert (lease_pool.free_slots, freed) == (2, [1])
+    await lease_pool.drain(0)
 
 
 async def test_row_taken_twice_keeps_the_newer_lease() -> None:
     """Where a lost lease is claimed again by the same process, the end of the older work does not drop the newer."""
     leases = Leases()
-    hands, _ = _hands(leases)
+    lease_pool, _ = _lease_pool(leases)
     older, newer = asyncio.Event(), asyncio.Event()
-    hands.start("a", 1, _wait(older))
-    hands.start("a", 2, _wait(newer))
+    lease_pool.start("a", 1, _wait(older))
+    lease_pool.start("a", 2, _wait(newer))
     older.set()
     assert await leases.next() == {"a": 2}
     assert await leases.next() == {"a": 2}
-    assert await hands.drain(0) == {"a": 2}
+    assert await lease_pool.drain(0) == {"a": 2}
 
 
 async def _wait(gate: asyncio.Event) -> None:

@@ -223,7 +223,7 @@ async def test_a_handler_that_ended_just_before_it_is_stopped_has_delivered() ->
     async def end_in_time(event: Event, tools: Tools) -> None:
         assert event.id
         assert tools.message_id
-        [hand] = made.dispatch._hands
+        [hand] = made.dispatch._lease_pool
         assert hand.task is not None
         asyncio.get_running_loop().call_soon(hand.task.cancel)
 

@@ -248,18 +248,18 @@ async def test_a_fault_of_dispatch_itself_is_not_silent() -> None:
 
 async def test_a_handler_that_swallows_its_timeout_holds_no_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its attempt ends as one that timed out; its place stays taken, and its own late end changes nothing."""
-    monkeypatch.setattr(dispatch, "GOODBYE", 0.0)
-    deaf = Deaf()
-    made = stage(handler("deaf", deaf, timeout=0.001))
+    monkeypatch.setattr(dispatch, "CANCEL_GRACE", 0.0)
+    unresponsive = Deaf()
+    made = stage(handler("deaf", unresponsive, timeout=0.001))
     made.queue.put("deaf")
     await made.dispatch.round()
     async with asyncio.timeout(PATIENCE):
         while not made.queue.results:
-            await made.dispatch.end_stuck()
+            await made.dispatch.abandon_unresponsive()
             await asyncio.sleep(0)
     [result] = made.queue.results
     assert (result.outcome, made.dispatch.in_hand) == ("retry", 1)
-    deaf.may_end.set()
+    unresponsive.may_end.set()
     await ended(made.dispatch)
     assert len(made.queue.results) == 1
     await made.dispatch.drain(0)
@@ -267,15 +267,15 @@ async def test_a_handler_that_swallows_its_timeout_holds_no_delivery(monkeypatch
 
 async def test_a_fault_at_a_stuck_handlers_end_ends_no_renewals(monkeypatch: pytest.MonkeyPatch) -> None:
     """What breaks while a stuck attempt is ended takes the lease of no other handler."""
-    monkeypatch.setattr(dispatch, "GOODBYE", 0.0)
+    monkeypatch.setattr(dispatch, "CANCEL_GRACE", 0.0)
     broke = asyncio.Event()
 
     def broken() -> float:
         broke.set()
         raise ZeroDivisionError("no dice")
 
-    deaf = Deaf()
-    handlers = (handler("deaf", deaf, timeout=0.001), handler("hole", BlackHole()))
+    unresponsive = Deaf()
+    handlers = (handler("deaf", unresponsive, timeout=0.001), handler("hole", BlackHole()))
     made = stage(*handlers, lease=timedelta(milliseconds=30), jitter=broken)
     made.queue.put("deaf")
     made.queue.put("hole")
@@ -285,7 +285,7 @@ async def test_a_fault_at_a_stuck_handlers_end_ends_no_renewals(monkeypatch: pyt
         made.queue.renewed.clear()
         await asyncio.wait_for(made.queue.renewed.wait(), PATIENCE)
     finally:
-        deaf.may_end.set()
+        unresponsive.may_end.set()
         await made.dispatch.drain(0)
 
 

@@ -13,10 +13,10 @@ async def taken(event: Event, tools: Tools) -> None:
     """Take any event."""
 
 
-async def look(orphans: MissingHandlerMonitor) -> list[str]:
+async def check(orphans: MissingHandlerMonitor) -> list[str]:
     """Look once, and return the handlers that a warning names."""
     with structlog.testing.capture_logs() as lines:
-        await orphans.look()
+        await orphans.check()
     assert all(line["log_level"] == "warning" and line["mend"] for line in lines)
     return [line["handler"] for line in lines]
 
@@ -27,15 +27,15 @@ async def test_handlers_that_are_missing_are_told_once() -> None:
     queue.put("log")
     queue.put("paper")
     orphans = MissingHandlerMonitor(queue, [handler("log", taken), handler("mail", taken, aliases=("paper",))])
-    assert await look(orphans) == []
+    assert await check(orphans) == []
     lost = queue.put("pigeon")
     queue.put("owl")
-    assert await look(orphans) == ["owl", "pigeon"]
-    assert await look(orphans) == []
+    assert await check(orphans) == ["owl", "pigeon"]
+    assert await check(orphans) == []
     queue.rows[lost].status = "dead"
-    assert await orphans.look() == {"owl"}
+    assert await orphans.check() == {"owl"}
     queue.rows[lost].status = "pending"
-    assert await look(orphans) == ["pigeon"]
+    assert await check(orphans) == ["pigeon"]
 
 
 async def test_a_look_that_failed_forgets_nothing() -> None:
@@ -45,6 +45,6 @@ async def test_a_look_that_failed_forgets_nothing() -> None:
     orphans = MissingHandlerMonitor(queue, [])
     queue.broken = StoreUnavailable("locked")
     with pytest.raises(StoreUnavailable):
-        await orphans.look()
+        await orphans.check()
     queue.broken = None
-    assert await look(orphans) == ["pigeon"]
+    assert await check(orphans) == ["pigeon"]

@@ -36,13 +36,13 @@ class Guest:
 
 @asynccontextmanager
 async def _scene(
-    place: Path, *, name: str = "log", opened: bool = True, places: int = 2
+    place: Path, *, name: str = "log", opened: bool = True, slots: int = 2
 ) -> AsyncIterator[tuple[Loop, Dispatcher, Guest]]:
     guest = Guest()
-    async with a_loop(place, handlers=(name,), crew=(handler(name, guest, concurrency=places),)) as loop:
+    async with a_loop(place, handlers=(name,), crew=(handler(name, guest, concurrency=slots),)) as loop:
         dispatch = Dispatcher(
             loop.store.deliveries,
-            loop.places,
+            loop.slots,
             lambda _claim, _handler: tools(),
             loop.clock,
             schedule=(timedelta(),),
@@ -82,15 +82,15 @@ async def test_nothing_is_started_where_nobody_dispatches(tmp_path: Path) -> Non
 
 async def test_what_was_not_committed_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit that fails runs no handler and takes no place; recorded again, the fact's handler runs once."""
-    async with _scene(tmp_path, places=1) as (loop, dispatch, guest):
+    async with _scene(tmp_path, slots=1) as (loop, dispatch, guest):
         task = await loop.accept()
         ended = TaskUpdate(task_id=task.id, fact=Fact(status=Status.FAILED), source=Source.POLL)
         with monkeypatch.context() as broken:
             broken.setattr(SqlUnitOfWork, "notify", _refuse)
             with pytest.raises(ZeroDivisionError):
-                await loop.record.add(ended)
+                await loop.recorder.add(ended)
         assert (dispatch.in_hand, guest.tasks) == (0, [])
-        await loop.record.add(ended)
+        await loop.recorder.add(ended)
         await _settled(dispatch)
         assert guest.tasks == [task.id]
 
@@ -122,7 +122,7 @@ async def test_what_was_committed_too_late_is_left_to_others(tmp_path: Path, mon
 
 async def test_births_have_places_only_within_the_share_of_their_client(tmp_path: Path) -> None:
     """Of four places a client's targets take two, also where nothing had waited before."""
-    async with _scene(tmp_path, name="webhook", places=4) as (loop, dispatch, guest):
+    async with _scene(tmp_path, name="webhook", slots=4) as (loop, dispatch, guest):
         guest.may_end.clear()
         for _ in range(4):
             await loop.submitted(notify=[{"handler": "webhook", "url": "https://ann.example/"}])
@@ -134,7 +134,7 @@ async def test_births_have_places_only_within_the_share_of_their_client(tmp_path
 
 async def test_what_finds_no_place_waits_its_turn(tmp_path: Path) -> None:
     """Beyond a handler's places nothing is started; what waits is claimed before anything new is started."""
-    async with _scene(tmp_path, places=1) as (loop, dispatch, guest):
+    async with _scene(tmp_path, slots=1) as (loop, dispatch, guest):
         guest.may_end.clear()
         first, second = await loop.submitted(), await loop.submitted()
         assert dispatch.in_hand == 1

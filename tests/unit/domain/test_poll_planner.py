@@ -99,7 +99,7 @@ def test_lost_reply_is_given_up_after_in_doubt_for() -> None:
 @pytest.mark.parametrize("hint", [{"hinted_at": START}, {"hinted_id": ID}])
 def test_doubt_of_a_task_that_lives_lasts_until_its_deadline(hint: dict[str, Any]) -> None:
     """Once a callback spoke of the task it is not given up early."""
-    assert _plan().given_up_at(_task(Status.IN_DOUBT, guessed=True, **hint)) == START + DEADLINE
+    assert _plan().abandoned_at(_task(Status.IN_DOUBT, guessed=True, **hint)) == START + DEADLINE
 
 
 def test_end_that_cannot_be_asked_about_is_due_at_once() -> None:
@@ -141,26 +141,29 @@ def test_what_was_never_submitted_teaches_nothing() -> None:
 
 def test_study_replaces_what_was_learned() -> None:
     """Run times are gathered by bucket, in whatever order they come."""
-    plan = _plan()
-    plan.study([_run("a", 10), _run("b", 50), _run("a", 20), _run("a", 30)], UNHEARD)
-    assert {bucket: (one.usual, one.count) for bucket, one in plan.learned.items()} == {"a": (20, 3), "b": (50, 1)}
-    plan.study([], UNHEARD)
-    assert plan.learned == {}
+    planner = _plan()
+    planner.update_estimates([_run("a", 10), _run("b", 50), _run("a", 20), _run("a", 30)], UNHEARD)
+    assert {bucket: (one.usual, one.count) for bucket, one in planner.learned.items()} == {"a": (20, 3), "b": (50, 1)}
+    planner.update_estimates([], UNHEARD)
+    assert planner.learned == {}
 
 
 def test_callbacks_of_all_buckets_prove_the_road() -> None:
     """Hundreds of callbacks that came earn trust for each bucket; one that does not come takes it back."""
-    plan = _plan()
-    for heard, trusted in ((CallbackStats(count=459, lost=0), True), (CallbackStats(count=460, lost=1), False)):
-        plan.study([_run("a", 10), _run("b", 50)], heard)
-        assert [one.trusted for one in plan.learned.values()] == [trusted, trusted]
+    planner = _plan()
+    for callback_stats, trusted in (
+        (CallbackStats(count=459, lost=0), True),
+        (CallbackStats(count=460, lost=1), False),
+    ):
+        planner.update_estimates([_run("a", 10), _run("b", 50)], callback_stats)
+        assert [one.trusted for one in planner.learned.values()] == [trusted, trusted]
 
 
-def _noticed(plan: PollPlanner, run: float) -> float:
+def _noticed(planner: PollPlanner, run: float) -> float:
     """Return how many seconds after its end a task of a bucket is noticed whose callback is lost."""
     task = _task(Status.IN_PROGRESS, upstream_id=ID)
     while True:
-        due_at = plan.due(task, task.polled_at or START)
+        due_at = planner.due(task, task.polled_at or START)
         assert due_at is not None
         late = (due_at - START).total_seconds() - run
         if late >= 0:
@@ -172,15 +175,17 @@ def _noticed(plan: PollPlanner, run: float) -> float:
 def test_one_loss_in_a_hundred_is_hardly_ever_trusted(seed: int) -> None:
     """Where one callback in a hundred is lost, of 6,000 tasks of wide spread hardly one is noticed late."""
     dice = random.Random(seed)  # noqa: S311 - no secret
-    plan, runs, late = _plan(), list[RunTime](), 0
+    planner, runs, late = _plan(), list[RunTime](), 0
     for number in range(6_000):
         run, lost = 60 * dice.lognormvariate(0, 0.4), dice.random() < 0.01
         if lost:
-            late += _noticed(plan, run) > max(30.0, 0.1 * run)
+            late += _noticed(planner, run) > max(30.0, 0.1 * run)
         runs.append(RunTime(bucket="b", seconds=run, called_back=not lost, at=START))
         if number % 10 == 0:
             newest = runs[-1000:]
-            plan.study(runs[-200:], CallbackStats(count=len(newest), lost=sum(not one.called_back for one in newest)))
+            planner.update_estimates(
+                runs[-200:], CallbackStats(count=len(newest), lost=sum(not one.called_back for one in newest))
+            )
     assert late <= 3
 
 

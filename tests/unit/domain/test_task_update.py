@@ -18,7 +18,7 @@ async def test_a_mark_moves_nothing(tmp_path: Path) -> None:
         await loop.poll_due()
         before = await loop.task(task.id)
         assert (before.status, before.note) == (Status.IN_DOUBT, SECOND_WAIT_NOTE)
-        await loop.desk.resubmit(task.id)
+        await loop.task_service.resubmit(task.id)
         assert await loop.task(task.id) == replace(before, warnings=(RESUBMITTED_WARNING,))
         loop.clock.move(IN_DOUBT_FOR + timedelta(seconds=1))
         await loop.poll_due()
@@ -30,5 +30,5 @@ async def test_a_mark_is_made_once(tmp_path: Path) -> None:
     async with a_loop(tmp_path) as loop:
         task = await loop.in_doubt()
         for _ in range(2):
-            await loop.record.add(TaskUpdate(task_id=task.id, warning="once"))
+            await loop.recorder.add(TaskUpdate(task_id=task.id, warning="once"))
         assert (await loop.task(task.id)).warnings == ("once",)

@@ -18,7 +18,7 @@ class Recalled:
     calls: list[tuple[datetime, datetime]] = field(default_factory=list)
     broken: bool = False
 
-    async def recall(self, *, now: datetime, until: datetime) -> int:
+    async def clock_jump_repair(self, *, now: datetime, until: datetime) -> int:
         """Note it."""
         if self.broken:
             raise StoreUnavailable("locked")
@@ -44,11 +44,11 @@ async def test_only_a_clock_that_falls_behind_is_noticed(
     watch = ClockJumpDetector(store, clock=clock, lease=LEASE)
     loop = asyncio.get_running_loop()
     began = loop.time()
-    assert await watch.look() == 0
+    assert await watch.check() == 0
     clock.move(moved)
     monkeypatch.setattr(loop, "time", lambda: began + slept, raising=False)
-    assert await watch.look() == (3 if noticed else 0)
-    assert await watch.look() == 0
+    assert await watch.check() == (3 if noticed else 0)
+    assert await watch.check() == 0
     assert store.calls == [(START + moved, START + moved + LEASE)] * noticed
 
 
@@ -56,9 +56,9 @@ async def test_a_jump_that_could_not_be_dealt_with_is_seen_again() -> None:
     """While the store is unavailable nothing is recalled, and nothing forgotten."""
     clock, store = MovedClock(), Recalled(broken=True)
     watch = ClockJumpDetector(store, clock=clock, lease=LEASE)
-    await watch.look()
+    await watch.check()
     clock.move(-HOUR)
     with pytest.raises(StoreUnavailable):
-        await watch.look()
+        await watch.check()
     store.broken = False
-    assert await watch.look() == 3
+    assert await watch.check() == 3

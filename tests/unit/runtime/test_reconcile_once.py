@@ -40,8 +40,8 @@ async def test_a_round_that_breaks_off_ends_what_it_began(tmp_path: Path, monkey
         async def drain(seconds: float) -> None:
             drained.append(seconds)
 
-        monkeypatch.setattr(rounds.reconcile, "learn", gone)
-        monkeypatch.setattr(rounds.reconcile, "drain", drain)
+        monkeypatch.setattr(rounds.poller, "update_estimates", gone)
+        monkeypatch.setattr(rounds.poller, "drain", drain)
         with pytest.raises(StoreUnavailable):
             await main._one_round(rounds, asyncio.Event())
         assert len(drained) == 1

@@ -113,7 +113,7 @@ async def test_ring_during_a_running_round_is_not_lost() -> None:
     await ticker.start()
     await work.begins()
     for _ in range(3):
-        signals.ring("one")
+        signals.notify("one")
         await asyncio.sleep(0)
     work.held_up.set()
     await work.begins()
@@ -128,7 +128,7 @@ async def test_failing_round_is_rung_again(error: Exception) -> None:
     ticker, signals = _ticker(work.run)
     await ticker.start()
     await work.begins()
-    signals.ring("one")
+    signals.notify("one")
     await work.begins()
     await ticker.stop()
     assert (work.runs, work.finished) == (2, 1)
@@ -161,7 +161,7 @@ async def test_stop_waits_for_the_running_round() -> None:
     await ticker.start()
     await work.begins()
     stopping = asyncio.create_task(ticker.stop())
-    signals.ring("one")
+    signals.notify("one")
     for _ in range(5):
         await asyncio.sleep(0)
     assert not stopping.done()
@@ -182,21 +182,21 @@ async def test_stop_cuts_a_round_off_in_the_end() -> None:
 
 
 async def test_ticker_says_what_keeps_it_from_ringing() -> None:
-    """It is unfit until it has begun, when one of its tasks has ended, and once it stops."""
+    """It is failure_reason until it has begun, when one of its tasks has ended, and once it stops."""
     ticker, _ = _ticker(Work().run)
-    assert ticker.unfit() == "the rounds have not begun yet"
+    assert ticker.failure_reason() == "the rounds have not begun yet"
     await ticker.start()
-    assert ticker.unfit() is None
+    assert ticker.failure_reason() is None
     ticker._workers[0].cancel()
     await asyncio.wait(ticker._workers)
-    assert ticker.unfit() == "round-one has ended unforeseen; restart the process"
+    assert ticker.failure_reason() == "round-one has ended unforeseen; restart the process"
     await ticker.stop()
-    assert ticker.unfit() == "the process is stopping"
+    assert ticker.failure_reason() == "the process is stopping"
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), BaseExceptionGroup("several", [GeneratorExit()])])
 async def test_round_that_ends_for_good_is_told(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What no round should raise ends its task: the log says so at once, and `unfit` from then on; a stop is no end."""
+    """What no round should raise ends its task: the log says so at once, and `failure_reason` from then on; a stop is no end."""
     monkeypatch.setattr(ticker_module, "log", structlog.get_logger())
     work = Work(error)
     ticker, _ = _ticker(work.run)
@@ -204,7 +204,7 @@ async def test_round_that_ends_for_good_is_told(error: BaseException, monkeypatc
         await ticker.start()
         await asyncio.wait(ticker._workers, timeout=PATIENCE)
         await asyncio.sleep(0)
-        assert ticker.unfit() == "round-one has ended unforeseen; restart the process"
+        assert ticker.failure_reason() == "round-one has ended unforeseen; restart the process"
         await ticker.stop()
     assert [(line["log_level"], line["what"]) for line in lines] == [("error", "round-one")]
 
@@ -232,6 +232,6 @@ def test_every_round_has_a_name_of_its_own(tmp_path: Path) -> None:
 
     async def names() -> list[str]:
         async with a_loop(tmp_path) as loop:
-            return [one.name for one in rounds_of(loop, []).all() if one.every > timedelta()]
+            return [one.name for one in rounds_of(loop, []).jobs() if one.every > timedelta()]
 
     assert asyncio.run(names()) == ["learn", "inbox", "sweep", "submit", "reconcile", "dispatch", "orphans", "prune"]

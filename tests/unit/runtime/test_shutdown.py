@@ -93,7 +93,7 @@ async def test_no_question_is_claimed_while_the_stop_waits_for_one_that_is_being
         task = await loop.submitted()
         loop.clock.move(HOUR)
         due = await loop.task(task.id)
-        with loop.questions.born() as born:
+        with loop.immediate_polls.reservations() as born:
             born.lease(due, loop.clock.now())
             stopping = asyncio.create_task(loop.reconcile.drain(PATIENCE))
             await asyncio.sleep(0)
@@ -114,7 +114,7 @@ class Stopping:
             rounds=SimpleNamespace(drain=self._part("rounds")),
             receive=SimpleNamespace(flush=self._part("flush")),
         )
-        self.ticker = SimpleNamespace(start=AsyncMock(), stop=self._part("ticker"), unfit=lambda: None)
+        self.ticker = SimpleNamespace(start=AsyncMock(), stop=self._part("ticker"), failure_reason=lambda: None)
 
     def _part(self, name: str) -> Callable[..., Awaitable[None]]:
         async def end(*_: float) -> None:

@@ -70,7 +70,7 @@ async def test_full_round_waits_for_what_was_in_hand_and_takes_what_that_makes_d
     """The clock of a process that was just woken may be faster: its work is not put to sleep half-way."""
     async with a_loop(tmp_path) as loop:
         seen: list[str] = []
-        rounds, gate, under_way = rounds_of(loop, seen), asyncio.Event(), loop.submit.under_way
+        rounds, gate, under_way = rounds_of(loop, seen), asyncio.Event(), loop.submit.running
         loop.upstream.gate = gate
         await loop.accept()
         assert await loop.submit.round() == 1
@@ -79,7 +79,7 @@ async def test_full_round_waits_for_what_was_in_hand_and_takes_what_that_makes_d
             gate.set()
             return under_way()
 
-        with patch.object(loop.submit, "under_way", looked_at):
+        with patch.object(loop.submit, "running", looked_at):
             done = await _once(rounds)
         assert (done["submitted"], done["dispatched"], seen) == (0, 1, ["task.submitted"])
 
@@ -102,13 +102,13 @@ async def test_full_round_answers_though_work_comes_in_steadily(tmp_path: Path) 
 
 async def test_full_round_waits_for_no_handler_that_is_deaf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that took no notice of its timeout holds up neither this answer nor the next ones."""
-    monkeypatch.setattr(dispatch, "GOODBYE", 0.0)
+    monkeypatch.setattr(dispatch, "CANCEL_GRACE", 0.0)
     async with a_loop(tmp_path) as loop:
         with a_deaf_one() as deaf:
             rounds = rounds_of(loop, [], handler("log", deaf, timeout=0.001))
             await loop.submitted()
             assert (await _once(rounds))["dispatched"] == 1
-            assert rounds.dispatch.in_hand == 1
+            assert rounds.dispatcher.in_hand == 1
             assert (await _once(rounds))["dispatched"] == 0
         await rounds.drain(PATIENCE)
 
@@ -163,7 +163,7 @@ async def test_full_round_that_breaks_off_says_so(tmp_path: Path, monkeypatch: p
             raise StoreUnavailable("the database is away")
 
         with monkeypatch.context() as patched:
-            patched.setattr(rounds.reconcile, "learn", gone)
+            patched.setattr(rounds.poller, "update_estimates", gone)
             with pytest.raises(StoreUnavailable):
                 await _once(rounds)
         assert (await _once(rounds))["submitted"] == 0

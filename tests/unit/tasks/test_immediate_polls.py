@@ -34,9 +34,9 @@ async def answered(loop: Loop) -> None:
 
 
 @contextmanager
-def failing(questions: ImmediatePolls) -> Iterator[PollReservations]:
+def failing(immediate_polls: ImmediatePolls) -> Iterator[PollReservations]:
     """Yield what leases tasks in a transaction that comes to nothing."""
-    with suppress(ZeroDivisionError), questions.born() as born:
+    with suppress(ZeroDivisionError), immediate_polls.reservations() as born:
         yield born
         raise ZeroDivisionError
 
@@ -100,7 +100,7 @@ async def test_room_is_kept_for_questions_of_a_transaction_under_way(tmp_path: P
         task = await loop.submitted()
         loop.clock.move(10 * MINUTE)
         due = await loop.task(task.id)
-        with failing(loop.questions) as born:
+        with failing(loop.immediate_polls) as born:
             assert born.lease(due, loop.clock.now()).leased_until
             assert born.lease(due, loop.clock.now()) is due
             assert await loop.reconcile.round() == 0
@@ -116,7 +116,7 @@ async def test_what_was_not_committed_is_not_asked(tmp_path: Path, monkeypatch: 
             broken.setattr(SqlUnitOfWork, "notify", _refuse)
             with pytest.raises(ZeroDivisionError):
                 await loop.call_back(vtrix_body("completed"))
-        assert (loop.upstream.asked, loop.questions.kept) == ([], 0)
+        assert (loop.upstream.asked, loop.immediate_polls.kept) == ([], 0)
         assert (await loop.task(task.id)).leased_until is None
 
 
@@ -128,8 +128,8 @@ async def test_task_whose_submission_is_under_way_is_not_asked_about(tmp_path: P
     """Its lease is that of whoever submits it."""
     async with a_loop_that_asks(tmp_path) as loop:
         task = await loop.accept()
-        await loop.record.add(TaskUpdate(task_id=task.id, fact=Fact(status=Status.SUBMITTING, guessed=True)))
-        await loop.record.add(TaskUpdate(task_id=task.id, due_at=loop.clock.now()))
+        await loop.recorder.add(TaskUpdate(task_id=task.id, fact=Fact(status=Status.SUBMITTING, guessed=True)))
+        await loop.recorder.add(TaskUpdate(task_id=task.id, due_at=loop.clock.now()))
         after = await loop.task(task.id)
         assert (after.leased_until, after.fence) == (None, task.fence)
 
@@ -151,9 +151,9 @@ async def test_the_end_waits_for_questions_of_a_transaction_under_way(tmp_path: 
         task = await loop.submitted()
         loop.clock.move(10 * MINUTE)
         due = await loop.task(task.id)
-        with failing(loop.questions) as born:
+        with failing(loop.immediate_polls) as born:
             assert born.lease(due, loop.clock.now()).leased_until
-            closing = asyncio.create_task(loop.questions.close())
+            closing = asyncio.create_task(loop.immediate_polls.close())
             await asyncio.sleep(0)
             assert not closing.done()
             assert born.lease(due, loop.clock.now()) is due

@@ -52,7 +52,7 @@ async def checked_in(loop: Loop, monkeypatch: pytest.MonkeyPatch, **changes: Any
         beside.append(threading.current_thread() is not threading.main_thread())
         return validate_new_task(new, **terms)
 
-    monkeypatch.setattr("service.tasks.task_service.check_new_task", noted)
+    monkeypatch.setattr("service.tasks.task_service.validate_new_task", noted)
     await loop.accept(**changes)
     return beside
 

@@ -194,8 +194,8 @@ async def test_learned_run_times_bring_the_first_poll_forward(tmp_path: Path) ->
             await loop.run_until(loop.clock.now() + MINUTE)
             assert (await loop.task(task.id)).settled
         cold = (await loop.store.memory.run_times(per_bucket=10))[0].seconds
-        await loop.reconcile.learn()
-        learned = loop.plan.learned[task.bucket]
+        await loop.reconcile.update_estimates()
+        learned = loop.planner.learned[task.bucket]
         assert (learned.count, learned.lost_share) == (5, 1.0)
         assert learned.usual <= cold
 

@@ -26,7 +26,7 @@ class SlowCommits:
     """A record whose commits wait until they are let go; `waiting` counts them."""
 
     def __init__(self, loop: Loop) -> None:
-        self._add = loop.record.add
+        self._add = loop.recorder.add
         self.go = asyncio.Event()
         self.waiting = asyncio.Semaphore(0)
 
@@ -42,7 +42,7 @@ async def test_the_next_is_asked_about_while_an_answer_waits_for_its_commit(tmp_
     async with a_loop(tmp_path, concurrency=1) as loop:
         await two_due(loop)
         slow = SlowCommits(loop)
-        with patch.object(loop.record, "add", slow.add):
+        with patch.object(loop.recorder, "add", slow.add):
             for _ in range(2):
                 assert await loop.reconcile.round() == 1
                 async with asyncio.timeout(PATIENCE):
@@ -68,7 +68,7 @@ async def test_a_free_place_rings_before_the_answer_is_recorded(tmp_path: Path) 
     async with a_loop(tmp_path, concurrency=1) as loop:
         await two_due(loop)
         slow = SlowCommits(loop)
-        with patch.object(loop.record, "add", slow.add):
+        with patch.object(loop.recorder, "add", slow.add):
             ring = asyncio.create_task(loop.store.signals.wait("reconcile", PATIENCE))
             await asyncio.sleep(0)
             await loop.reconcile.round()
@@ -85,7 +85,7 @@ async def test_answers_that_wait_for_their_commits_have_an_end(tmp_path: Path) -
             loop.upstream.tell(f"up{number + 1}")
         loop.clock.move(HOUR)
         slow = SlowCommits(loop)
-        with patch.object(loop.record, "add", slow.add):
+        with patch.object(loop.recorder, "add", slow.add):
             for _ in range(IN_HAND):
                 assert await loop.reconcile.round() == 1
                 async with asyncio.timeout(PATIENCE):

@@ -35,9 +35,9 @@ async def test_concurrent_entries_share_commits(tmp_path: Path) -> None:
     """A hundred entries at once take two transactions: the first one's, and one for all that came meanwhile."""
     async with a_loop(tmp_path) as loop:
         ids = await _tasks(loop, 20)
-        before = loop.ledger.transactions
-        await asyncio.gather(*(loop.record.add(_progress(task_id, n / 10)) for n in range(5) for task_id in ids))
-        assert loop.ledger.transactions - before <= 2
+        before = loop.units_of_work.transactions
+        await asyncio.gather(*(loop.recorder.add(_progress(task_id, n / 10)) for n in range(5) for task_id in ids))
+        assert loop.units_of_work.transactions - before <= 2
         assert [(await loop.task(task_id)).progress for task_id in ids] == [0.4] * 20
 
 
@@ -50,7 +50,7 @@ async def test_one_poisoned_entry_does_not_take_its_neighbours_along(tmp_path: P
                 "CREATE TRIGGER poison BEFORE INSERT ON events WHEN NEW.task_id = "
                 f"'{ids[4]}' BEGIN SELECT RAISE(ABORT, 'poisoned'); END"
             )
-        adding = (loop.record.add(_progress(task_id)) for task_id in ids)
+        adding = (loop.recorder.add(_progress(task_id)) for task_id in ids)
         outcomes = await asyncio.gather(*adding, return_exceptions=True)
         assert [isinstance(outcome, Exception) for outcome in outcomes] == [n == 4 for n in range(9)]
         assert not isinstance(outcomes[4], StoreUnavailable)
@@ -64,12 +64,12 @@ async def test_unavailable_store_is_told_to_every_waiter(tmp_path: Path) -> None
     async with a_loop(tmp_path) as loop:
         ids = await _tasks(loop, 8)
         (tmp_path / "loop.db").rename(tmp_path / "away.db")
-        before = loop.ledger.transactions
-        adding = (loop.record.add(_progress(task_id)) for task_id in ids)
+        before = loop.units_of_work.transactions
+        adding = (loop.recorder.add(_progress(task_id)) for task_id in ids)
         outcomes = await asyncio.gather(*adding, return_exceptions=True)
         (tmp_path / "away.db").rename(tmp_path / "loop.db")
         assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes)
-        assert loop.ledger.transactions - before <= 2
+        assert loop.units_of_work.transactions - before <= 2
         assert (await loop.task(ids[0])).status is Status.QUEUED
 
 
@@ -79,7 +79,7 @@ async def test_each_event_is_delivered_once_to_each_handler_that_wants_it(tmp_pa
         loop.upstream.creates.append(DONE)
         hook = {"handler": "webhook", "url": "https://caller.example/hook", "events": ["task.completed"]}
         task = await loop.submitted(notify=[hook])
-        rows = await loop.store.library.deliveries(client=None, status=None, handler=None, limit=50, cursor=None)
+        rows = await loop.store.queries.deliveries(client=None, status=None, handler=None, limit=50, cursor=None)
         assert sorted((row.event_type, row.handler) for row in rows) == [
             ("task.completed", "log"),
             ("task.completed", "webhook"),
@@ -96,14 +96,14 @@ async def test_delivery_is_made_for_a_handler_that_only_another_process_has(tmp_
         world.options = replace(world.options, handlers=())
         bare = world.process()
         await bare.submit_due()
-        rows = await bare.store.library.deliveries(client=None, status="pending", handler=None, limit=9, cursor=None)
+        rows = await bare.store.queries.deliveries(client=None, status="pending", handler=None, limit=9, cursor=None)
         assert [(row.task_id, row.handler, row.event_type) for row in rows] == [(task.id, "webhook", "task.submitted")]
 
 
 async def test_entry_for_an_unknown_task_does_nothing(tmp_path: Path) -> None:
     """There is no task, no event and no error."""
     async with a_loop(tmp_path) as loop:
-        recorded = await loop.record.add(_progress("nobody"))
+        recorded = await loop.recorder.add(_progress("nobody"))
         assert (recorded.task, recorded.events) == (None, ())
 
 
@@ -113,7 +113,7 @@ async def test_entries_of_one_batch_build_on_each_other(tmp_path: Path) -> None:
         (task_id,) = await _tasks(loop, 1)
         ends = [Fact(status=Status.COMPLETED), Fact(status=Status.FAILED)]
         entries = [TaskUpdate(task_id=TaskId(task_id), fact=fact, source=Source.CALLBACK) for fact in ends]
-        await asyncio.gather(*(loop.record.add(entry) for entry in entries))
+        await asyncio.gather(*(loop.recorder.add(entry) for entry in entries))
         assert (await loop.task(task_id)).status is Status.COMPLETED
         assert await loop.happened(task_id) == ["task.completed"]
 
@@ -122,7 +122,7 @@ async def test_what_is_recorded_rings_those_who_wait(tmp_path: Path) -> None:
     """After the commit the task's own topic, the events and dispatch ring."""
     async with a_loop(tmp_path) as loop:
         (task_id,) = await _tasks(loop, 1)
-        await loop.record.add(_progress(task_id))
+        await loop.recorder.add(_progress(task_id))
         for topic in (f"task:{task_id}", "events", "dispatch"):
             assert await loop.store.signals.wait(topic, 0)
 
@@ -166,7 +166,7 @@ async def test_refetch_brings_fresh_addresses_and_submits_nothing(tmp_path: Path
 async def test_refetch_needs_an_id(tmp_path: Path) -> None:
     """Without the upstream's id there is nobody to ask about."""
     async with a_loop(tmp_path) as loop:
-        task, _ = await loop.desk.accept(a_request())
+        task, _ = await loop.task_service.accept(a_request())
         for task_id in (task.id, "nobody"):
             with pytest.raises(NotFound):
                 await loop.results.refetch(task_id)

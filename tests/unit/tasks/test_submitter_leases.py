@@ -106,7 +106,7 @@ async def test_stop_leaves_in_doubt_what_may_have_left(tmp_path: Path) -> None:
 async def test_stop_waits_for_a_reply_that_is_being_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is in hand when a stop's time is up may be all that names a bill: it is written down first."""
     async with a_loop(tmp_path) as loop:
-        transaction, entered, goes_on = loop.ledger.transaction, asyncio.Event(), asyncio.Event()
+        transaction, entered, goes_on = loop.units_of_work.transaction, asyncio.Event(), asyncio.Event()
 
         @asynccontextmanager
         async def slow() -> AsyncIterator[Any]:
@@ -115,7 +115,7 @@ async def test_stop_waits_for_a_reply_that_is_being_recorded(tmp_path: Path, mon
             async with transaction() as inner:
                 yield inner
 
-        monkeypatch.setattr(loop.ledger, "transaction", slow)
+        monkeypatch.setattr(loop.units_of_work, "transaction", slow)
         task = await loop.accept()
         await loop.submit.round()
         await _arrival(entered)
@@ -129,7 +129,7 @@ async def test_stop_waits_for_a_reply_that_is_being_recorded(tmp_path: Path, mon
 
 async def test_reply_is_kept_until_the_store_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reply that comes while the database is away is recorded once it is back: nothing is in doubt."""
-    monkeypatch.setattr(record_module, "BREATH", 0.01)
+    monkeypatch.setattr(record_module, "RETRY_PAUSE", 0.01)
     async with a_loop(tmp_path) as loop:
         file, away = tmp_path / "loop.db", tmp_path / "away.db"
 
@@ -139,7 +139,7 @@ async def test_reply_is_kept_until_the_store_takes_it(tmp_path: Path, monkeypatc
         loop.upstream.before_reply = lose_the_file
         task = await loop.accept()
         await loop.submit.round()
-        await _arrival(loop.ledger.number(loop.ledger.transactions + 3))
+        await _arrival(loop.units_of_work.number(loop.units_of_work.transactions + 3))
         away.rename(file)
         await ended(loop.submit)
         assert (await loop.task(task.id)).status is Status.IN_PROGRESS

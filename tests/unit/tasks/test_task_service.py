@@ -28,10 +28,10 @@ async def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
             params={"prompt": "", "duration": "5", "colour": "red"}, notify=[{"handler": "webhok"}], metadata=[1]
         )
         with pytest.raises(InvalidParams) as caught:
-            await loop.desk.accept(bad)
-        places = {fault.loc[:2] for fault in caught.value.faults}
-        assert {("params", "prompt"), ("params", "duration"), ("params", "colour")} <= places
-        assert {("params", "images"), ("notify", 0), ("metadata",)} <= places
+            await loop.task_service.accept(bad)
+        slots = {fault.loc[:2] for fault in caught.value.faults}
+        assert {("params", "prompt"), ("params", "duration"), ("params", "colour")} <= slots
+        assert {("params", "images"), ("notify", 0), ("metadata",)} <= slots
         assert await loop.submit_due() == 0
 
 
@@ -49,7 +49,7 @@ async def test_deadline_stands_from_the_first_moment(tmp_path: Path) -> None:
 async def test_same_key_and_body_give_the_first_task_again(tmp_path: Path) -> None:
     """Also when twenty come at once: one task, one submission."""
     async with a_loop(tmp_path) as loop:
-        asking = (loop.desk.accept(a_request(idempotency=_key())) for _ in range(20))
+        asking = (loop.task_service.accept(a_request(idempotency=_key())) for _ in range(20))
         answers = await asyncio.gather(*asking)
         assert len({task.id for task, _ in answers}) == 1
         assert sorted(made for _, made in answers) == [False] * 19 + [True]
@@ -60,10 +60,10 @@ async def test_same_key_and_body_give_the_first_task_again(tmp_path: Path) -> No
 async def test_same_key_with_another_body_is_a_conflict(tmp_path: Path) -> None:
     """A key means one intent; another client's same key is another intent."""
     async with a_loop(tmp_path) as loop:
-        first, _ = await loop.desk.accept(a_request(idempotency=_key()))
+        first, _ = await loop.task_service.accept(a_request(idempotency=_key()))
         with pytest.raises(Conflict):
-            await loop.desk.accept(a_request(idempotency=_key(digest="other")))
-        foreign, made = await loop.desk.accept(a_request(client="bob", idempotency=_key(digest="other")))
+            await loop.task_service.accept(a_request(idempotency=_key(digest="other")))
+        foreign, made = await loop.task_service.accept(a_request(client="bob", idempotency=_key(digest="other")))
         assert made
         assert foreign.id != first.id
 
@@ -83,7 +83,7 @@ async def test_queued_task_is_canceled_and_never_sent(tmp_path: Path) -> None:
     """What is still ours is canceled at once."""
     async with a_loop(tmp_path) as loop:
         task = await loop.accept()
-        assert (await loop.desk.cancel(task.id)).status is Status.CANCELED
+        assert (await loop.task_service.cancel(task.id)).status is Status.CANCELED
         assert await loop.submit_due() == 0
         assert await loop.happened(task.id) == ["task.canceled"]
 
@@ -92,7 +92,7 @@ async def test_upstream_is_asked_to_cancel(tmp_path: Path) -> None:
     """Once the upstream agrees the task is canceled."""
     async with a_loop(tmp_path) as loop:
         task = await loop.submitted()
-        assert (await loop.desk.cancel(task.id)).status is Status.CANCELED
+        assert (await loop.task_service.cancel(task.id)).status is Status.CANCELED
         assert loop.upstream.canceled == ["up1"]
 
 
@@ -103,7 +103,7 @@ async def test_upstreams_no_is_told_and_changes_nothing(tmp_path: Path, error: E
         task = await loop.submitted()
         loop.upstream.cancels.append(error)
         with pytest.raises(type(error), match=str(error)):
-            await loop.desk.cancel(task.id)
+            await loop.task_service.cancel(task.id)
         assert await loop.task(task.id) == task
 
 
@@ -156,7 +156,7 @@ async def test_what_cannot_be_canceled_says_why(tmp_path: Path, bring: Any, word
     async with a_loop(tmp_path) as loop:
         task_id = await bring(loop)
         with pytest.raises(Conflict, match=word):
-            await loop.desk.cancel(task_id)
+            await loop.task_service.cancel(task_id)
         assert loop.upstream.canceled == []
 
 
@@ -164,7 +164,7 @@ async def test_cancel_of_an_unknown_task(tmp_path: Path) -> None:
     """There is no such task."""
     async with a_loop(tmp_path) as loop:
         with pytest.raises(NotFound):
-            await loop.desk.cancel(TaskId("nobody"))
+            await loop.task_service.cancel(TaskId("nobody"))
 
 
 # ── resubmit ─────────────────────────────────────────────────────────────────
@@ -175,8 +175,8 @@ async def test_resubmission_is_a_new_linked_task_and_the_same_for_each_asking(tm
     """A person's word makes one new task of the old one, however often it is said; only then is there a second bill."""
     async with a_loop(tmp_path) as loop:
         old = await loop.task(await bring(loop))
-        new = await loop.desk.resubmit(old.id)
-        assert (await loop.desk.resubmit(old.id)).id == new.id
+        new = await loop.task_service.resubmit(old.id)
+        assert (await loop.task_service.resubmit(old.id)).id == new.id
         assert (new.resubmission_of, new.status, new.params) == (old.id, Status.QUEUED, old.params)
         assert new.deadline_at == loop.clock.now() + DEADLINE
         await loop.submit_due()
@@ -191,7 +191,7 @@ async def test_resubmission_takes_everything_along(tmp_path: Path) -> None:
         hook = {"handler": "webhook", "url": "https://caller.example/one"}
         loop.upstream.creates.append(Refused("ModelUnavailable", "not here"))
         old = await loop.submitted(params=params, metadata={"chat": 42}, notify=[hook])
-        new = await loop.desk.resubmit(old.id)
+        new = await loop.task_service.resubmit(old.id)
         await loop.submit_due()
         first, second = loop.upstream.orders
         assert second.params == first.params
@@ -206,9 +206,9 @@ async def test_only_what_has_no_result_is_resubmitted(tmp_path: Path) -> None:
         done, running = await _completed(loop), (await loop.submitted()).id
         for task_id in (done, running):
             with pytest.raises(Conflict):
-                await loop.desk.resubmit(task_id)
+                await loop.task_service.resubmit(task_id)
         with pytest.raises(NotFound):
-            await loop.desk.resubmit(TaskId("nobody"))
+            await loop.task_service.resubmit(TaskId("nobody"))
 
 
 async def test_resubmission_without_its_media_is_refused(tmp_path: Path) -> None:
@@ -219,7 +219,7 @@ async def test_resubmission_without_its_media_is_refused(tmp_path: Path) -> None
         async with loop.store._database.writing() as write:
             await write.connection.exec_driver_sql("DELETE FROM inputs")
         with pytest.raises(Conflict, match="RETENTION"):
-            await loop.desk.resubmit(old.id)
+            await loop.task_service.resubmit(old.id)
         assert await loop.submit_due() == 0
 
 
@@ -227,7 +227,7 @@ async def test_a_persons_word_stands_for_the_operators(tmp_path: Path) -> None:
     """Once a person has resubmitted a task in doubt, ON_IN_DOUBT=resubmit does not bill it a third time."""
     async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
         old = await _doubtful(loop)
-        new = await loop.desk.resubmit(old)
+        new = await loop.task_service.resubmit(old)
         await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + 5 * MINUTE)
         ended = await loop.task(old)
         assert (ended.status, ended.submission, ended.warnings) == (Status.FAILED, 1, (RESUBMITTED_WARNING,))
@@ -247,8 +247,8 @@ async def test_the_operators_word_stands_for_a_persons(tmp_path: Path) -> None:
             return await load(task_id)
 
         with patch.object(loop.store.inputs, "load", late), pytest.raises(Conflict, match="queued"):
-            await loop.desk.resubmit(old)
-        assert [task.id for task in await loop.store.library.tasks(TaskFilter())] == [old]
+            await loop.task_service.resubmit(old)
+        assert [task.id for task in await loop.store.queries.tasks(TaskFilter())] == [old]
 
 
 async def test_a_conclusion_from_before_a_persons_word_does_nothing(tmp_path: Path) -> None:
@@ -256,15 +256,15 @@ async def test_a_conclusion_from_before_a_persons_word_does_nothing(tmp_path: Pa
     async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
         old = await _doubtful(loop)
         loop.clock.move(IN_DOUBT_FOR)
-        add, seen = loop.record.add, asyncio.Event()
+        add, seen = loop.recorder.add, asyncio.Event()
 
         async def late(entry: TaskUpdate) -> UpdateResult:
             if entry.poll and not seen.is_set():
                 seen.set()
-                await loop.desk.resubmit(old)
+                await loop.task_service.resubmit(old)
             return await add(entry)
 
-        with patch.object(loop.record, "add", late):
+        with patch.object(loop.recorder, "add", late):
             await loop.poll_due()
         assert (await loop.task(old)).status is Status.IN_DOUBT
         loop.clock.move(MINUTE)
@@ -276,7 +276,7 @@ async def test_late_word_about_the_old_task_leaves_the_new_one_alone(tmp_path: P
     """The doubtful task that comes to its end after all does so by itself."""
     async with a_loop(tmp_path) as loop:
         old = await _doubtful(loop)
-        new = await loop.desk.resubmit(old)
+        new = await loop.task_service.resubmit(old)
         loop.upstream.tell("up1", Fact(status=Status.FAILED))
         await loop.call_back({"id": "up1", "status": "failed"})
         await loop.poll_due()
