@@ -96,9 +96,7 @@ async def _endless(home: Path, first: bytes, piece: bytes) -> str:
         with peak() as memory:
             sent, received = await _flood(g.port, first, piece, 64 * MB)
         grown = memory[0] // MB
-        hold(
-            sent < 8 * MB, f"{sent // MB} MB were taken, the process grew by {grown} MB; answered {statuses(received)}"
-        )
+        hold(sent < 8 * MB, f"{sent // MB} MB were taken, {grown} MB more memory; answered {statuses(received)}")
         hold((await g.http.get("/healthz")).status_code == 200, "the service does not answer any more")
         return f"hung up after {sent // 1024} KB, answered {statuses(received)}"
 

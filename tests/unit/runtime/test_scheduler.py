@@ -196,7 +196,7 @@ async def test_ticker_says_what_keeps_it_from_ringing() -> None:
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), BaseExceptionGroup("several", [GeneratorExit()])])
 async def test_round_that_ends_for_good_is_told(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What no round should raise ends its task: the log says so at once, and `failure_reason` from then on; a stop is no end."""
+    """An exception that no job should raise ends its task, is logged and becomes the failure reason; a stop is not."""
     monkeypatch.setattr(ticker_module, "log", structlog.get_logger())
     work = Work(error)
     ticker, _ = _ticker(work.run)
