@@ -83,5 +83,5 @@ async def test_a_failure_tells_where_it_happened(handle: Handle, place: Callable
     with outcomes_logged() as lines:
         await made.run_once()
     assert [line["where"] for line in lines] == [
-        f"unit/test_dispatch_log.py:{inspect.getsourcelines(place)[1] + inward}"
+        f"deliveries/test_dispatcher_log.py:{inspect.getsourcelines(place)[1] + inward}"
     ]

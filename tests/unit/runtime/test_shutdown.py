@@ -111,7 +111,7 @@ class Stopping:
         health = SimpleNamespace(ready=AsyncMock(return_value=None))
         self.parts = SimpleNamespace(
             store=SimpleNamespace(health=health),
-            rounds=SimpleNamespace(drain=self._part("rounds")),
+            worker=SimpleNamespace(drain=self._part("rounds")),
             receive=SimpleNamespace(flush=self._part("flush")),
         )
         self.ticker = SimpleNamespace(start=AsyncMock(), stop=self._part("ticker"), failure_reason=lambda: None)
