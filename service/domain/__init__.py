@@ -1,0 +1,1 @@
+"""Rules and data types that only compute: no input or output, clock, randomness or logging."""

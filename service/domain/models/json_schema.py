@@ -1,0 +1,82 @@
+"""The parameters of a model as JSON Schema 2020-12, for people and for clients that validate before they send."""
+
+import json
+from collections.abc import Iterator
+from functools import cache
+
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+
+from service.core.media import MB, MediaLimits
+from service.domain.models.base import ModelParams
+from service.domain.models.catalog import MODELS
+from service.domain.models.media_checks import MediaList
+from service.domain.models.parameter_types import Unavailable
+from service.domain.models.value_checks import JsonValue
+
+
+def json_schema(model: str, *, allow_off_peak: bool = False) -> dict[str, JsonValue]:
+    """Return the schema of the `params` object of `model`; raise KeyError for an unknown model.
+
+    Each call returns a copy. What a schema cannot express (the content of media, sizes in bytes) is in the
+    descriptions.
+    """
+    schema: dict[str, JsonValue] = json.loads(_schema_text(model, allow_off_peak=allow_off_peak))
+    return schema
+
+
+@cache
+def _schema_text(model: str, *, allow_off_peak: bool) -> str:
+    """Return the schema as text: generating it takes some 50 times as long as parsing it."""
+    return json.dumps(_schema(MODELS[model], allow_unavailable=allow_off_peak))
+
+
+class _Generator(GenerateJsonSchema):
+    """Generates no titles for parameters, which would repeat the names, and keeps the order of the class."""
+
+    def field_title_should_be_set(self, schema: object) -> bool:
+        del schema
+        return False
+
+    def sort(self, value: JsonSchemaValue, parent_key: str | None = None) -> JsonSchemaValue:
+        del parent_key
+        return value
+
+
+def _schema(model: type[ModelParams], *, allow_unavailable: bool) -> JsonSchemaValue:
+    generated = model.model_json_schema(schema_generator=_Generator)
+    conditions = []
+    for name, field in model.model_fields.items():
+        _complete(generated["properties"][name], field, allow_unavailable=allow_unavailable)
+        conditions += list(_conditions(name, field))
+    generated.pop("title")  # the name of the class
+    head = {"$schema": GenerateJsonSchema.schema_dialect, "title": model.model_name}
+    return head | generated | ({"allOf": conditions} if conditions else {})
+
+
+def _complete(schema: JsonSchemaValue, field: FieldInfo, *, allow_unavailable: bool) -> None:
+    """Add to a parameter's schema what its type alone does not know."""
+    for annotation in field.metadata:
+        if isinstance(annotation, MediaList):
+            schema["description"] = f"{field.description} {_media_rules(annotation.limits)}"
+        if isinstance(annotation, Unavailable) and not allow_unavailable:
+            schema["const"] = False
+
+
+def _conditions(name: str, field: FieldInfo) -> Iterator[JsonSchemaValue]:
+    """Yield the limits of one parameter that hold only together with another one."""
+    for annotation in field.metadata:
+        for other, maximum in annotation.maximum_with.items() if isinstance(annotation, MediaList) else ():
+            yield {
+                "if": {"required": [other], "properties": {other: {"type": "array", "minItems": 1}}},
+                "then": {"properties": {name: {"maxItems": maximum}}},
+            }
+
+
+def _media_rules(limits: MediaLimits) -> str:
+    formats = ", ".join(dict.fromkeys(limits.formats.values()))
+    sizes = f"at most {limits.max_bytes // MB} MB"
+    if limits.below_bytes is not None:
+        sizes += f", less than {limits.below_bytes // MB} MB inline"
+    ratio = f"ratio from 1:{limits.max_ratio} to {limits.max_ratio}:1"
+    return f"Formats: {formats}; at least {limits.min_side}x{limits.min_side} pixels, {ratio}, {sizes}."
