@@ -10,9 +10,9 @@ import anyio
 
 from service.core.inputs import Input
 from service.core.media import Inspector
-from service.core.params import Checked, duration_bucket
 from service.core.routing import WhyNotDialled
 from service.core.task import Fact, Json, Status, Task, TaskId
+from service.domain.models.validation import ValidatedParams, duration_bucket
 from service.entry import SECOND_BILL, Entry
 from service.errors import Conflict, NotFound
 from service.new_task import CheckedTask, NewTask, check_new_task
@@ -172,9 +172,9 @@ def _copy(old: Task, new_id: TaskId, now: datetime, deadline_at: datetime) -> Ta
     )
 
 
-def _inputs(checked: Checked) -> list[Input]:
+def _inputs(checked: ValidatedParams) -> list[Input]:
     texts = {"payload": checked.payload, "meta_data": checked.meta_data}
-    return [*checked.inputs, *(_text_input(place, text) for place, text in texts.items() if text is not None)]
+    return [*checked.blobs, *(_text_input(place, text) for place, text in texts.items() if text is not None)]
 
 
 def _text_input(place: str, text: str) -> Input:

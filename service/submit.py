@@ -10,10 +10,10 @@ import structlog
 
 from service.core.callback import callback_address
 from service.core.inputs import Input
-from service.core.params import restore
 from service.core.schedule import next_submission
 from service.core.task import Fact, Json, Source, Status, Task, TaskError, TaskId
 from service.core.tokens import Tokens
+from service.domain.models.media_descriptors import restore
 from service.entry import Entry, Recorded
 from service.errors import NeverLeft, Refused, ReplyLost, StoreUnavailable, Throttled
 from service.hands import Hands

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache
 
-from service.core.param_values import address_faults
 from service.core.task import EventType, Json
 from service.core.webhook_secrets import is_webhook_secret
+from service.domain.models.value_checks import address_faults
 from service.errors import Fault, InvalidParams
 
 MAX_ENTRIES = 16

@@ -6,8 +6,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.core.models import json_schema, known_models
 from service.core.task import Json
+from service.domain.models.catalog import known_models
+from service.domain.models.json_schema import json_schema
 from service.errors import NotFound
 from service.web.answers import json_answer
 from service.web.keys import require_admin

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from service.core.models import json_schema, known_models
 from service.core.routing import EVENT_NAMES, MAX_ENTRIES, WEBHOOK
 from service.core.task import EventType, Source, Status
+from service.domain.models.catalog import known_models
+from service.domain.models.json_schema import json_schema
 from service.ports import Blame, Outcome
 from service.web.deliveries import STATUSES
 from service.web.problems import TYPE_PREFIX

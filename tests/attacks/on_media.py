@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anyio.to_thread import run_sync
 
-from service.core.params import check
+from service.domain.models.validation import validate_params
 from service.errors import InvalidParams
 from service.media import inspector
 from tests.attacks.attempts import add, hold, peak
@@ -87,7 +87,7 @@ async def _inline(_: Path, place: str, media_type: str, data: bytes) -> str:
     params = {"prompt": "a", "images": ["https://example.org/a.png"], place: [uri]}
     with peak() as memory:
         try:
-            await run_sync(lambda: check(MODEL, params, inspect=inspector()))
+            await run_sync(lambda: validate_params(MODEL, params, inspect=inspector()))
             said = ""
         except InvalidParams as refused:
             said = refused.faults[0].msg

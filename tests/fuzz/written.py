@@ -14,12 +14,13 @@ from starlette.requests import Request
 from service import setting_values as values
 from service.core.media import decode, decoded_size, encode, parse_data_uri
 from service.core.media_header import claimed_samples, image_size, is_cut_short, is_shredded, sniff
-from service.core.models import known_models
-from service.core.params import check, restore
 from service.core.routing import check_notify
 from service.core.vidu import read_vidu, vidu_error
 from service.core.vtrix import read_vtrix, vtrix_error
 from service.core.wire import MAX_DEPTH, parse_json
+from service.domain.models.catalog import known_models
+from service.domain.models.media_descriptors import restore
+from service.domain.models.validation import validate_params
 from service.egress import Egress, EgressRefused
 from service.errors import BadSetting, InvalidParams, UnreadableBody, Unwell
 from service.sandbox import SwitchError, Switches
@@ -118,12 +119,12 @@ def parameters(data: bytes) -> None:
         with suppress(InvalidParams):
             check_notify(wish, ["log", "webhook"], any_address)
         try:
-            checked = check(known_models()[0], wish)
+            validated = validate_params(known_models()[0], wish)
         except InvalidParams as invalid:
             _sound_faults(invalid)
         else:
-            inputs = {one.place: one for one in checked.inputs}
-            sent = restore(checked.params, inputs)
+            blobs = {one.place: one for one in validated.blobs}
+            sent = restore(validated.params, blobs)
             assert isinstance(wish, dict)
             assert all(wish[name] == value for name, value in sent.items() if name in wish)
 

@@ -18,7 +18,7 @@ class ModelParams(BaseModel):
 
     `model_name` is the name that clients and the provider use. `max_request_bytes` limits the JSON sent to the
     provider, in bytes. `run_time_by` names the parameters that determine how long a task runs. A field's default is
-    what the provider takes when the parameter is left out; a `default_factory` says that the page documents none.
+    what the provider takes when the parameter is left out; a `default_factory` means that the page documents none.
     Null is never the same as left out, so that no default is None. Instances come from `validation.validate_params`:
     several validators need its `ValidationContext`.
     """

@@ -55,7 +55,7 @@ def _schema(model: type[ModelParams], *, allow_unavailable: bool) -> JsonSchemaV
 
 
 def _complete(schema: JsonSchemaValue, field: FieldInfo, *, allow_unavailable: bool) -> None:
-    """Add to a parameter's schema what its type alone does not know."""
+    """Add the media rules to a parameter's description, and refuse true for an unavailable flag."""
     for annotation in field.metadata:
         if isinstance(annotation, MediaList):
             schema["description"] = f"{field.description} {_media_rules(annotation.limits)}"

@@ -64,10 +64,11 @@ def validate_params(
     known = _model_class(model)
     if not isinstance(params, dict):
         raise InvalidParams([Fault(loc=("params",), msg=f"must be an object, is {shorten(params)}: write {{...}}")])
-    # Unknown names go first: pydantic reports one with a lone surrogate without naming it.
-    given = {name: value for name, value in params.items() if name in known.model_fields}
+    # Unknown names are removed first: pydantic reports one with a lone surrogate without naming it.
+    fields = known.model_fields
+    given = {name: value for name, value in params.items() if name in fields}
     context = ValidationContext(given=given, inspect=inspect, allow_unavailable=allow_off_peak)
-    faults = _unknown_faults(known, params)
+    faults = _unknown_faults(known, [name for name in params if name not in given])
     validated = _validate(known, context, faults)
     faults += _size_faults(known, params)
     if validated is None or faults:
@@ -111,8 +112,7 @@ def _model_class(name: object) -> type[ModelParams]:
     raise InvalidParams([Fault(loc=("model",), msg=f"unknown model {shorten(name)}: {fix}")])
 
 
-def _unknown_faults(model: type[ModelParams], params: dict[str, JsonValue]) -> list[Fault]:
-    unknown = [name for name in params if name not in model.model_fields]
+def _unknown_faults(model: type[ModelParams], unknown: list[str]) -> list[Fault]:
     faults = [_unknown_fault(model, name) for name in unknown[:MAX_UNKNOWN_LISTED]]
     if len(unknown) > MAX_UNKNOWN_LISTED:
         more = f"{len(unknown) - MAX_UNKNOWN_LISTED:,} more unknown parameters: remove them"
@@ -142,7 +142,7 @@ def _validate(model: type[ModelParams], context: ValidationContext, faults: list
 
 
 def _fault(model: type[ModelParams], error: ErrorDetails) -> Fault:
-    """Return one error of pydantic in this service's words."""
+    """Return one error of pydantic as a Fault with this service's message."""
     parameter, value = model.model_fields[str(error["loc"][0])], error["input"]
     match error["type"]:
         case "missing":
