@@ -152,13 +152,13 @@ def _environment(directory: Path, settings: Mapping[str, str]) -> dict[str, str]
 
 @contextmanager
 def serving(
-    directory: Path, script: Script, settings: Mapping[str, str], headers: Mapping[str, str]
+    directory: Path, script: Script, settings: Mapping[str, str], headers: Mapping[str, str], *, role: str = "all"
 ) -> Iterator[Running]:
     """Run the service inside the block, ready."""
     port = free_port()
     log = (directory / "log").open("wb")
     process = subprocess.Popen(  # noqa: S603 - our own command
-        [sys.executable, "-P", "-c", MAIN, "serve", "--port", str(port)],
+        [sys.executable, "-P", "-c", MAIN, "serve", "--port", str(port), "--role", role],
         cwd=directory,
         env=_environment(directory, settings),
         stdout=log,

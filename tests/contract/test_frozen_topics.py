@@ -1,0 +1,77 @@
+"""The topics by which processes of different releases wake each other on PostgreSQL."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import psycopg
+
+from tests.contract.conftest import Server
+from tests.postgres import create_database, drop_database
+from tests.unit.frozen.provider import Script
+from tests.unit.frozen.running import KEY, ROW, Running, serving
+from tests.unit.frozen.vtrix_scenario import CALLBACK_TOKENS, COMPLETED
+
+CHANNEL = "boomerang"
+TASK = "called"
+TOPICS = {"submit", "reconcile", "dispatch", "events", f"task:{TASK}"}
+OF_BURSTS = "inbox"
+"""Notified only where the machine is quick enough for a burst of callbacks."""
+
+SETTINGS = {
+    "UPSTREAM_KEY": "any",
+    "PUBLIC_URL": "https://boomerang.example",
+    "SECRET_KEYS": KEY,
+    "CONFIRM": "never",
+}
+
+
+@asynccontextmanager
+async def listening(url: str) -> AsyncIterator[psycopg.AsyncConnection]:
+    """Yield a connection that hears what is notified in the database at `url`, which has one task in progress."""
+    now = datetime.now(UTC)
+    times = {"created_at": now, "deadline_at": now + timedelta(hours=1), "submitted_at": now}
+    flags = {name: bool(ROW[name]) for name in ("guessed", "unconfirmed")}
+    row = ROW | times | flags | {"id": TASK, "upstream_id": "up-called", "params": "{}"}
+    names, marks = ", ".join(row), ", ".join(["%s"] * len(row))
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(f"INSERT INTO tasks ({names}) VALUES ({marks})".encode(), list(row.values()))  # noqa: S608 - our own words
+        await connection.execute(f'LISTEN "{CHANNEL}"'.encode())
+        yield connection
+
+
+async def heard(connection: psycopg.AsyncConnection, *, seconds: float = 3) -> set[str]:
+    """Return the topics that are notified, as soon as each one was, or after some time."""
+    found: set[str] = set()
+    async for note in connection.notifies(timeout=seconds):
+        found |= set(json.loads(note.payload))
+        if found >= {*TOPICS, OF_BURSTS}:
+            break
+    return found
+
+
+async def act(service: Running) -> None:
+    """Submit a task, and call back about another: something unreadable, its end, and then by the hundreds."""
+    await asyncio.to_thread(service.submit, "a cat")
+    address = f"{service.url}/callbacks/{CALLBACK_TOKENS[TASK]}"
+    async with httpx.AsyncClient(timeout=60) as client:
+        for body in (b"<html>", json.dumps({"id": "up-called", **COMPLETED}).encode()):
+            await client.post(address, content=body)
+        bodies = [json.dumps({"id": "up-called", "status": "processing", "n": number}) for number in range(300)]
+        await asyncio.gather(*(client.post(address, content=body) for body in bodies))
+
+
+async def test_every_topic_is_notified_under_its_name(postgres: Server, tmp_path: Path) -> None:
+    """A web process of one release wakes the workers of another, and a long poll wherever it waits."""
+    url = create_database(postgres.base_url, template=postgres.template)
+    settings = SETTINGS | {"DATABASE_URL": url}
+    with serving(tmp_path, Script(replies={}), settings, {}, role="web") as service:
+        async with listening(url) as connection:
+            await act(service)
+            found = await heard(connection)
+    drop_database(postgres.base_url, url)
+    assert found - {OF_BURSTS} == TOPICS
