@@ -51,9 +51,9 @@ def test_problems_at_vidu(name: str, vidu: Json) -> None:
 def check(answer: Json, status: int, kind: str | None, title: str | None) -> None:
     """Compare one answer."""
     body = answer["body"]
-    assert (answer["status"], body["status"]) == (status, status)
-    assert body["type"] == (f"{PREFIX}{kind}" if kind else "about:blank")
-    assert title in {None, body["title"]}
+    assert_words("status of a problem", {answer["status"], body["status"]}, {status})
+    assert_words("type of a problem", [body["type"]], [f"{PREFIX}{kind}" if kind else "about:blank"])
+    assert_words("title of a problem", [body["title"]], [title or body["title"]])
 
 
 def test_fields_of_a_problem(vtrix: Json) -> None:

@@ -20,7 +20,7 @@ def test_statuses_and_sources(vtrix: Json, vidu: Json) -> None:
     assert_words("task statuses", statuses | passing, {"queued", "in_progress", "in_doubt"} | ends | passing)
     assert_words("settled_by", column(vtrix, "tasks", "settled_by"), {"submit", "callback", "poll"})
     by = {task: row_of(vtrix, task)["settled_by"] for task in ("no", "called", "completed")}
-    assert by == {"no": "submit", "called": "callback", "completed": "poll"}
+    assert_words("settled_by", by.items(), {"no": "submit", "called": "callback", "completed": "poll"}.items())
 
 
 def test_poll_outcomes(vtrix: Json, vidu: Json) -> None:
@@ -31,25 +31,24 @@ def test_poll_outcomes(vtrix: Json, vidu: Json) -> None:
         "unknown": "unknown",
         "throttled": "throttled",
         "foreign": "foreign",
+        "stranger": "foreign",
         "broken": "broken off",
         "doubt-billed": "not found",
         "completed": "completed",
         "failed": "failed",
         "running": "in_progress",
     }
-    found = {task: polls_of(vtrix, task)[:1] for task in expected}
-    assert found == {task: [word] for task, word in expected.items()}
+    found = {task: next(iter(polls_of(vtrix, task)), None) for task in expected}
+    assert_words("poll outcomes", found.items(), expected.items())
     assert_words("poll outcomes", column(vtrix, "polls", "outcome"), expected.values())
-    assert polls_of(vidu, "canceled") == ["canceled"]
+    assert_words("poll outcomes", polls_of(vidu, "canceled"), ["canceled"])
 
 
 def test_inbox_verdicts(vtrix: Json) -> None:
     """What became of each callback; rows that were written as `unread` are found and read."""
     verdicts = {row["digest"]: row["verdict"] for row in vtrix["rows"]["inbox"]}
-    assert {digest: verdicts[digest] for digest in ("nobody~1~kept", "running~1~kept")} == {
-        "nobody~1~kept": "quarantined",
-        "running~1~kept": "broken",
-    }
+    kept = {(digest, verdict) for digest, verdict in verdicts.items() if digest.endswith("~kept")}
+    assert_words("inbox verdicts", kept, {("nobody~1~kept", "quarantined"), ("running~1~kept", "broken")})
     assert_words("inbox verdicts", verdicts.values(), {"accepted", "unreadable", "quarantined", "broken"})
     garbled = f"garbled~1~{sha256(b'<html>').hexdigest()}"
     assert verdicts.get(garbled) == "unreadable", f"the digest {garbled} names an unreadable callback"
@@ -102,14 +101,15 @@ def test_ids(vtrix: Json) -> None:
 def test_a_resubmission(vtrix: Json) -> None:
     """The key that lets a task be resubmitted once, and the link to the old task."""
     lost, again = vtrix["ids"]["lost"], row_of(vtrix, "again")
-    assert (again["idempotency_key"], again["idempotency_digest"]) == (f"\x1fresubmit/{lost}", lost)
-    assert again["resubmission_of"] == lost
+    key = f"\x1fresubmit/{lost}"
+    assert again["idempotency_key"] == key, f"the key {key!r} has become {again['idempotency_key']!r}"
+    assert (again["idempotency_digest"], again["resubmission_of"]) == (lost, lost)
 
 
 def test_the_sentence_about_a_second_bill(vtrix: Json) -> None:
     """It is stored as it was, and one that an older release stored keeps a task from a third bill."""
     for task in ("lost", "doubt-noted"):
-        assert json.loads(row_of(vtrix, task)["warnings"]) == [SECOND_BILL], task
+        assert_words(f"warnings of {task}", json.loads(row_of(vtrix, task)["warnings"]), [SECOND_BILL])
     billed = row_of(vtrix, "doubt-billed")
     assert (billed["status"], billed["submission"]) == ("failed", 1), f"not recognized: {SECOND_BILL!r}"
     assert json.loads(billed["error"])["code"] == "submission_unknown"
@@ -117,7 +117,7 @@ def test_the_sentence_about_a_second_bill(vtrix: Json) -> None:
 
 def test_the_sentence_about_a_second_wait(vtrix: Json) -> None:
     """It is stored as it was, and one that an older release stored lets the doubt end."""
-    assert row_of(vtrix, "doubt-unnoted")["note"] == LISTENS_AGAIN
+    assert_words("note of a doubt", [row_of(vtrix, "doubt-unnoted")["note"]], [LISTENS_AGAIN])
     assert row_of(vtrix, "doubt-noted")["submission"] == 2, f"not recognized: {LISTENS_AGAIN!r}"
 
 

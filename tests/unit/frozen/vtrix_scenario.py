@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 
+from tests.unit.frozen.bursts import BURST, burst
 from tests.unit.frozen.internals import image, uri
 from tests.unit.frozen.mistakes import ask_wrongly
 from tests.unit.frozen.provider import CUT, Json, Reply
@@ -65,6 +66,11 @@ async def later(event: Event, tools: Tools) -> None:
     raise Retry("not now", after=3600)
 """
 
+ASKED = ("unwell", "refused", "unknown", "throttled", "completed", "failed", "running", "garbled")
+"""Tasks in progress whose upstream ids say what the provider answers."""
+
+POLLED = {*ASKED, "foreign", "stranger", "broken", "expired", "doubt-unnoted", "doubt-noted", "doubt-billed"}
+
 FILM = {"type": "video", "url": "https://files.example/film.mp4"}
 COMPLETED = {"status": "completed", "output": [{"content": [FILM]}], "usage": {"cost": "0.35", "discount": 1}}
 FAILED = {"status": "failed", "error": {"code": "Bad", "message": "no"}}
@@ -114,16 +120,30 @@ def play(service: Running) -> None:
     _submit(service)
     _write_tasks(service)
     _write_inbox(service)
-    polled = {"unwell", "refused", "unknown", "throttled", "completed", "failed", "running", "foreign", "broken"}
-    until(lambda: polled <= service.words("SELECT task_id FROM polls"), seconds=20)
-    until(lambda: service.task("doubt-billed")["status"] == "failed", seconds=10)
+    until(lambda: _is_through(service), seconds=30)
     _call_back(service)
-    until(lambda: len(service.words("SELECT handler FROM attempts")) > 3, seconds=10)
-    asyncio.run(_burst(service))
+    until(lambda: _is_delivered(service), seconds=10)
+    garbled = [json.dumps({"id": "up-garbled", "status": "processing", "n": number}) for number in range(BURST)]
+    asyncio.run(burst(service, CALLBACK_TOKENS["garbled"], garbled))
     until(lambda: not service.rows("SELECT 1 FROM inbox WHERE verdict = 'unread'"), seconds=10)
     ask_wrongly(service)
     for name, path in DOCUMENTS.items():
         service.ask(name, "GET", path)
+
+
+def _is_through(service: Running) -> bool:
+    """Whether every task has been asked about, or sent, as often as the tests look at."""
+    if not {"golden", "media", "doubt-noted"} <= service.script.submissions.keys():
+        return False
+    if not service.words("SELECT task_id FROM polls") >= POLLED:
+        return False
+    return not service.rows("SELECT 1 FROM tasks WHERE id IN ('none', 'expired') AND due_at < ?", moment())
+
+
+def _is_delivered(service: Running) -> bool:
+    """Whether each handler has ended an attempt for the task that the tests look at."""
+    query = "SELECT handler FROM deliveries WHERE task_id = 'called' AND attempted > 0"
+    return len(service.words(query)) > len(("rejecting", "failing", "later"))
 
 
 def _submit(service: Running) -> None:
@@ -139,12 +159,13 @@ def _submit(service: Running) -> None:
 
 
 def _write_tasks(service: Running) -> None:
-    for name in ("unwell", "refused", "unknown", "throttled", "completed", "failed", "running", "garbled"):
+    for name in ASKED:
         service.add_task(name, upstream_id=f"up-{name}")
     doubt = {"status": "in_doubt", "guessed": 1}
     not_yet = moment() + 600 * MICROSECONDS
     service.add_task("called", upstream_id="up-called", due_at=not_yet)
     service.add_task("foreign", hinted_id="up-foreign", **doubt)
+    service.add_task("stranger", hinted_id="up-running", **doubt)
     service.add_task("hinted", due_at=not_yet, **doubt)
     service.add_task("broken", hinted_fact='{"unknown": 1}')
     service.add_task("none")
@@ -187,12 +208,3 @@ def _call_back(service: Running) -> None:
 
 def _settled(service: Running, tasks: Sequence[str]) -> bool:
     return all(service.task(one)["settled_at"] for one in tasks)
-
-
-async def _burst(service: Running) -> None:
-    """Send so many callbacks at once that they are kept first, and recorded later."""
-    address = f"{service.url}/callbacks/{CALLBACK_TOKENS['garbled']}"
-    limits = httpx.Limits(max_connections=20)
-    async with httpx.AsyncClient(limits=limits, timeout=60) as client:
-        bodies = [json.dumps({"id": "up-garbled", "status": "processing", "n": number}) for number in range(200)]
-        await asyncio.gather(*(client.post(address, content=body) for body in bodies))
