@@ -1,4 +1,4 @@
-"""The topics by which processes of different releases wake each other on PostgreSQL."""
+"""NOTIFY topics: processes of different releases wake each other by them on PostgreSQL."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ CHANNEL = "boomerang"
 TASK = "called"
 TOPICS = {"submit", "reconcile", "dispatch", "events", f"task:{TASK}"}
 OF_BURSTS = "inbox"
-"""Notified only where the machine is quick enough for a burst of callbacks."""
+"""Notified only if the machine is fast enough for a burst of callbacks."""
 
 SETTINGS = {
     "UPSTREAM_KEY": "any",
@@ -34,7 +34,7 @@ SETTINGS = {
 
 @asynccontextmanager
 async def listening(url: str) -> AsyncIterator[psycopg.AsyncConnection]:
-    """Yield a connection that hears what is notified in the database at `url`, which has one task in progress."""
+    """Insert a task in progress and yield a connection that listens to the channel."""
     now = datetime.now(UTC)
     times = {"created_at": now, "deadline_at": now + timedelta(hours=1), "submitted_at": now}
     flags = {name: bool(ROW[name]) for name in ("guessed", "unconfirmed")}
@@ -46,8 +46,8 @@ async def listening(url: str) -> AsyncIterator[psycopg.AsyncConnection]:
         yield connection
 
 
-async def heard(connection: psycopg.AsyncConnection, *, seconds: float = 3) -> set[str]:
-    """Return the topics that are notified, as soon as each one was, or after some time."""
+async def notified(connection: psycopg.AsyncConnection, *, seconds: float = 3) -> set[str]:
+    """Return the notified topics once all have come, or after `seconds` without one."""
     found: set[str] = set()
     async for note in connection.notifies(timeout=seconds):
         found |= set(json.loads(note.payload))
@@ -56,8 +56,8 @@ async def heard(connection: psycopg.AsyncConnection, *, seconds: float = 3) -> s
     return found
 
 
-async def act(service: Running) -> None:
-    """Submit a task, and call back about another: something unreadable, its end, and then by the hundreds."""
+async def generate_notifications(service: Running) -> None:
+    """Submit a task, then send an unreadable callback, a final one and a burst for another task."""
     await asyncio.to_thread(service.submit, "a cat")
     address = f"{service.url}/callbacks/{CALLBACK_TOKENS[TASK]}"
     async with httpx.AsyncClient(timeout=60) as client:
@@ -67,13 +67,13 @@ async def act(service: Running) -> None:
     await burst(service, CALLBACK_TOKENS[TASK], bodies)
 
 
-async def test_every_topic_is_notified_under_its_name(postgres: Server, tmp_path: Path) -> None:
-    """A web process of one release wakes the workers of another, and a long poll wherever it waits."""
+async def test_notified_topics(postgres: Server, tmp_path: Path) -> None:
+    """A web process notifies every topic under its name."""
     url = create_database(postgres.base_url, template=postgres.template)
     settings = SETTINGS | {"DATABASE_URL": url}
     with serving(tmp_path, Script(replies={}), settings, {}, role="web") as service:
         async with listening(url) as connection:
-            await act(service)
-            found = await heard(connection)
+            await generate_notifications(service)
+            found = await notified(connection)
     drop_database(postgres.base_url, url)
     assert_words("topics", found - {OF_BURSTS}, TOPICS)

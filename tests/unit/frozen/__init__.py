@@ -1,5 +1,5 @@
-"""Freezes every word that is data: stored words, metrics, addresses, fields, settings, commands.
+"""Freeze every word that is data: stored words, metrics, HTTP paths, fields, settings, commands.
 
-The tests look at the service from outside: a running process, its database, its documents, its command line. They
-survive moves and renames inside. What they must import is in `internals.py`.
+The tests observe the service from outside: a running process, its database, its OpenAPI document, its command line.
+They survive moves and renames inside. Internal imports stand in `internals.py` only.
 """

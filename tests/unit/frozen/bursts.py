@@ -1,4 +1,4 @@
-"""Many callbacks at once, sent as cheaply as can be: over a hundred a second are kept first, and recorded later."""
+"""Bursts of callbacks with little client overhead: above 100 a second, callbacks go to the inbox first."""
 
 import asyncio
 from collections.abc import Sequence

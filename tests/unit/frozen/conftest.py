@@ -1,4 +1,4 @@
-"""Two services, one for each provider: everything happens to them once, and the tests look at what was recorded."""
+"""Run one service for each provider once, record its state, and give the recordings to the tests."""
 
 import json
 import os
@@ -14,13 +14,13 @@ from tests.unit.frozen.running import serving, until
 
 @pytest.fixture(scope="session")
 def vtrix(tmp_path_factory: pytest.TempPathFactory) -> Json:
-    """Return what was recorded of a service at Vtrix."""
+    """Return the recording of a service with the provider Vtrix."""
     return _once("vtrix", tmp_path_factory, _record_vtrix)
 
 
 @pytest.fixture(scope="session")
 def vidu(tmp_path_factory: pytest.TempPathFactory) -> Json:
-    """Return what was recorded of a service at Vidu."""
+    """Return the recording of a service with the provider Vidu."""
     return _once("vidu", tmp_path_factory, _record_vidu)
 
 
@@ -44,7 +44,7 @@ def _record_vidu(directory: Path) -> Json:
 
 
 def _once(name: str, factory: pytest.TempPathFactory, record: Callable[[Path], Json]) -> Json:
-    """Return a recording that is made once, also where several processes share the tests."""
+    """Return a recording; several test processes share the one that the first of them makes."""
     base = factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     kept, claim = shared / f"frozen-{name}.json", shared / f"frozen-{name}.claim"

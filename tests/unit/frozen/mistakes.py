@@ -1,4 +1,4 @@
-"""Requests that are refused, each in another way; the answers are kept under the way's name."""
+"""Requests that are rejected, each for another reason; each response is recorded under a name."""
 
 import socket
 from urllib.parse import urlsplit
@@ -11,7 +11,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 def ask_wrongly(service: Running) -> None:
-    """Send every request that an outsider can send and that is refused."""
+    """Send every request that a client can send and that is rejected."""
     _as_somebody_else(service)
     _about_tasks(service)
     for name, more in {
@@ -43,7 +43,7 @@ def _about_tasks(service: Running) -> None:
 
 
 def _with_two_hosts(service: Running) -> httpx.Response:
-    """Send Host twice, which no HTTP client does."""
+    """Send two Host headers over a raw socket; HTTP clients do not."""
     at = urlsplit(service.url)
     with socket.create_connection((at.hostname, at.port or 80), timeout=30) as connection:
         connection.sendall(b"GET /v1/tasks HTTP/1.1\r\nHost: a\r\nHost: b\r\nConnection: close\r\n\r\n")

@@ -1,4 +1,4 @@
-"""A provider that answers from a script, over real HTTP on loopback."""
+"""A scripted provider over real HTTP on loopback."""
 
 import json
 import threading
@@ -10,20 +10,20 @@ from typing import Any
 
 Json = dict[str, Any]
 CUT = None
-"""A reply that never comes: the connection ends."""
+"""No reply: the connection is closed."""
 
 Reply = tuple[int, Json | bytes] | None
 
 
 @dataclass(kw_only=True)
 class Script:
-    """What is answered, by the prompt of a submission or a segment of a path: the last reply of each list stays."""
+    """Replies by the prompt of a submission or a segment of a path; the last reply of each list repeats."""
 
     replies: Mapping[str, list[Reply]]
     submissions: dict[str, Json] = field(default_factory=dict)
 
     def submitted(self, body: Json) -> Reply:
-        """Return the reply to a submission of either shape, and keep its parameters by their prompt."""
+        """Return the reply to a submission of either provider, and record its parameters by prompt."""
         params: Json = body["input"][0]["params"] if "input" in body else body
         self.submissions[params["prompt"]] = params
         return self._next([params["prompt"]]) or CUT
@@ -62,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager

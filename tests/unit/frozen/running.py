@@ -1,4 +1,4 @@
-"""One `boomerang serve` on a database of its own, seen through HTTP and SQL."""
+"""A `boomerang serve` process with its own database, observed through HTTP and SQL."""
 
 import json
 import os
@@ -18,10 +18,10 @@ import httpx
 from tests.unit.frozen.provider import Json, Script
 
 KEY = "frozen-frozen-frozen-frozen-frozen-frozen"
-"""The signing key under which the stored tokens of these tests were made."""
+"""The signing key of the stored tokens in these tests."""
 
 PATIENCE = 60.0
-"""Seconds that anything may take: the machine may be busy."""
+"""Maximum wait in seconds; the machine may be busy."""
 
 MICROSECONDS = 1_000_000
 MODEL = "viduq2_pro_reference"
@@ -43,12 +43,12 @@ ROW = {
     "warnings": "[]",
     "fence": 1,
 }
-"""What every task that is written by SQL has."""
+"""Column values of every task that is inserted by SQL."""
 
 
 @dataclass(kw_only=True)
 class Running:
-    """A service that runs; `script` is what its provider says."""
+    """A running service; `script` holds the replies of its provider."""
 
     url: str
     database: Path
@@ -63,13 +63,13 @@ class Running:
         return httpx.request(method, self.url + path, headers=headers, timeout=PATIENCE, **how)
 
     def note(self, name: str, answer: httpx.Response) -> httpx.Response:
-        """Keep status and body of an answer for the tests, and return it."""
+        """Record status and body of a response under `name`, and return the response."""
         body = answer.json() if "json" in answer.headers.get("content-type", "") else answer.text
         self.answers[name] = {"status": answer.status_code, "body": body}
         return answer
 
     def ask(self, name: str, method: str, path: str, **how: Any) -> httpx.Response:
-        """Send one request, and keep its answer for the tests under `name`."""
+        """Send one request, and record its response under `name`."""
         return self.note(name, self.request(method, path, **how))
 
     def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
@@ -88,14 +88,14 @@ class Running:
         return {next(iter(row.values())) for row in self.rows(query, *values)}
 
     def insert(self, table: str, **values: object) -> None:
-        """Write one row, as a release before may have left it."""
+        """Insert one row, as an earlier release may have written it."""
         names, marks = ", ".join(values), ", ".join("?" * len(values))
         with closing(sqlite3.connect(self.database, timeout=PATIENCE)) as connection, connection:
             statement = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 - our own words
             connection.execute(statement, tuple(values.values()))
 
     def add_task(self, task_id: str, **changes: object) -> None:
-        """Write a task that is due now and was submitted an hour ago; its prompt is its id."""
+        """Insert a task that is due now and was submitted an hour ago; its prompt is its id."""
         now = moment()
         hour = 3600 * MICROSECONDS
         times = {"created_at": now - hour, "submitted_at": now - hour, "due_at": now - 1, "deadline_at": now + hour}
@@ -103,7 +103,7 @@ class Running:
         self.insert("tasks", **({"id": task_id, **ROW, **times, "params": json.dumps(params)} | changes))
 
     def recording(self) -> Json:
-        """Return everything that the tests look at, as JSON values; bytes are left out."""
+        """Return all that the tests check, as JSON values without bytes."""
         schema = self.rows("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name")
         tables = [row["name"] for row in schema if row["type"] == "table"]
         rows = {table: [_plain(row) for row in self.rows(f"SELECT * FROM {table}")] for table in tables}  # noqa: S608
@@ -111,7 +111,7 @@ class Running:
         return kept | {"submissions": self.script.submissions, "metrics": self.request("GET", "/metrics").text}
 
     def submit(self, prompt: str, **more: Any) -> str:
-        """Submit a task over HTTP, and return its id; it is kept in `ids` by its prompt."""
+        """Submit a task over HTTP, and return its id; `ids` holds it by its prompt."""
         params = {"prompt": prompt, "images": ["https://files.example/cat.png"], **more.pop("params", {})}
         answer = self.request("POST", "/v1/tasks", json={"model": MODEL, "params": params, **more})
         self.ids[prompt] = str(answer.json()["id"])
@@ -123,12 +123,12 @@ def _plain(row: Json) -> Json:
 
 
 def moment() -> int:
-    """Return this moment as a column holds it."""
+    """Return the current time as a column stores it, in microseconds since 1970."""
     return int(time.time() * MICROSECONDS)
 
 
 def until(condition: Callable[[], object], seconds: float = PATIENCE) -> bool:
-    """Wait for a condition; return whether it held in time: what did not come true is for the tests to name."""
+    """Wait for a condition; return whether it held in time. The tests then name what is missing."""
     end = time.monotonic() + seconds
     while not (held := bool(condition())) and time.monotonic() < end:
         time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""Snapshots beside the tests, and what differs from them, word by word."""
+"""Compare values with snapshot files and name every difference."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ def snapshot(name: str) -> object:
 
 
 def flat(value: object, at: str = "") -> Iterator[tuple[str, object]]:
-    """Yield every leaf of a JSON value with its path, for messages that name what differs."""
+    """Yield the path and value of every leaf of a JSON value."""
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from flat(inner, f"{at}/{key}")
@@ -35,7 +35,7 @@ def assert_frozen(name: str, now: object) -> None:
 
 
 def assert_words(what: str, now: Iterable[object], then: Iterable[object]) -> None:
-    """Fail with the words that are lost or new in the set `what`."""
+    """Fail with the words that are missing from or new in the set `what`."""
     found, frozen = set(now), set(then)
     lost, new = sorted(map(repr, frozen - found)), sorted(map(repr, found - frozen))
     assert found == frozen, f"frozen {what} changed: lost {', '.join(lost) or 'none'}; new {', '.join(new) or 'none'}"

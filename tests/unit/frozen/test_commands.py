@@ -1,4 +1,4 @@
-"""The command line: every command and option, and what the exit codes mean."""
+"""The command line: every command, every option and the exit codes."""
 
 import os
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.unit.frozen.snapshots import assert_frozen
 
 
 def group() -> click.Group:
-    """Return the group of all commands, by whatever name it goes inside."""
+    """Return the click group, whatever its name in the module is."""
     found: list[click.Group] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(click.Command, "main", lambda self, *_args, **_how: found.append(self))
@@ -21,7 +21,7 @@ def group() -> click.Group:
 
 
 def option(parameter: click.Parameter) -> dict[str, Any]:
-    """Return what a user writes for an option or an argument, and what holds without it."""
+    """Return the properties of an option or an argument."""
     about: dict[str, Any] = {"default": plain(parameter.default), "multiple": getattr(parameter, "multiple", False)}
     about |= {"required": parameter.required, "arguments": parameter.nargs, "metavar": parameter.metavar}
     about |= {"flag": getattr(parameter, "is_flag", False)}
@@ -31,7 +31,7 @@ def option(parameter: click.Parameter) -> dict[str, Any]:
 
 
 def plain(default: object) -> object:
-    """Return a default as a JSON value; click's own mark of "not given" counts as none."""
+    """Return a default as a JSON value; click's marker for a missing default counts as none."""
     return default if isinstance(default, bool | int | float | str | list) else None
 
 
@@ -49,7 +49,7 @@ def commands() -> dict[str, Any]:
 
 
 def test_commands_and_options() -> None:
-    """Scripts hold the names; a sandbox's switches are options too."""
+    """Every command has its options; the sandbox's switches are options too."""
     assert_frozen("commands.json", commands())
 
 
@@ -61,7 +61,7 @@ def exit_code(*arguments: str) -> int:
 
 
 def test_exit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """0 done; 1 it failed; 2 wrong use or configuration; 130 interrupted."""
+    """0 success; 1 failure; 2 wrong usage or configuration; 130 interrupted."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("BOOMERANG_")]:
         monkeypatch.delenv(name)
@@ -78,8 +78,8 @@ def test_exit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert exit_code("secret") == 130
 
 
-def test_a_broken_handler_ends_with_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`boomerang handlers` tells it to scripts."""
+def test_exit_code_for_a_broken_handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`boomerang handlers` reports a broken handler by its exit code."""
     (tmp_path / "handlers").mkdir()
     (tmp_path / "handlers" / "mine.py").write_text("raise ValueError\n")
     monkeypatch.chdir(tmp_path)

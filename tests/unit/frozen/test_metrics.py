@@ -1,4 +1,4 @@
-"""Metric names, their labels, and the labels' values: dashboards and alerts hold them."""
+"""Metric names, label names and label values: dashboards and alerts depend on them."""
 
 from collections import defaultdict
 
@@ -39,7 +39,7 @@ def labels(text: str) -> dict[str, set[tuple[str, str]]]:
 
 
 def test_names_labels_and_values(vtrix: Json, vidu: Json) -> None:
-    """Every metric, by what it is told apart, and every value that the two services have shown."""
+    """Each metric has its labels and their known values."""
     first, second = labels(vtrix["metrics"]), labels(vidu["metrics"])
     assert_words("metrics", first | second, VALUES)
     for name, frozen in VALUES.items():
@@ -47,7 +47,7 @@ def test_names_labels_and_values(vtrix: Json, vidu: Json) -> None:
 
 
 def test_kinds_of_metrics(vtrix: Json) -> None:
-    """What is a counter and what is a gauge."""
+    """Each metric keeps its type."""
     kinds = {family.name: family.type for family in text_string_to_metric_families(vtrix["metrics"])}
     counters = {f"boomerang_{name}": "counter" for name in ("callbacks", "polls", "upstream_requests")}
     gauges = {name: "gauge" for name in VALUES if not name.endswith("_total")}

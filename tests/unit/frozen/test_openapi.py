@@ -1,4 +1,4 @@
-"""HTTP paths, methods, parameters and JSON fields, as the running service's own document tells them."""
+"""HTTP paths, methods, parameters and JSON fields in the OpenAPI document of a running service."""
 
 from tests.unit.frozen.provider import Json
 from tests.unit.frozen.snapshots import assert_frozen
@@ -10,7 +10,7 @@ NAMED = {"properties", "schemas", "paths", "responses", "headers", "webhooks", "
 
 
 def shape(value: object, *, names: bool = False) -> object:
-    """Return a document without its prose; `names` says that the keys of `value` are names, and all are kept."""
+    """Return a document without descriptions; with `names` the keys of `value` are names and all stay."""
     if isinstance(value, dict):
         return {key: _inner(key, inner, names=names) for key, inner in value.items() if names or key not in PROSE}
     return [shape(one) for one in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Problem answers: clients tell errors apart by `type`."""
+"""Problem responses: clients distinguish errors by `type`."""
 
 import pytest
 
@@ -33,23 +33,23 @@ AT_VIDU = {
     "unsigned": (403, "bad-signature", "Forbidden"),
     "from elsewhere": (403, "local-only", "Forbidden"),
 }
-"""Status, type and title of each refused request; no title where it is that of the Python release."""
+"""Status, type and title of each request; None for a title that depends on the Python version."""
 
 
 @pytest.mark.parametrize("name", AT_VTRIX)
 def test_problems_at_vtrix(name: str, vtrix: Json) -> None:
-    """A refused request has the status, type and title that it had."""
+    """A rejected request has its status, type and title."""
     check(vtrix["answers"][name], *AT_VTRIX[name])
 
 
 @pytest.mark.parametrize("name", AT_VIDU)
 def test_problems_at_vidu(name: str, vidu: Json) -> None:
-    """A request that the provider refuses has the status, type and title that it had."""
+    """A request that the provider rejects has its status, type and title."""
     check(vidu["answers"][name], *AT_VIDU[name])
 
 
 def check(answer: Json, status: int, kind: str | None, title: str | None) -> None:
-    """Compare one answer."""
+    """Compare one response."""
     body = answer["body"]
     assert_words("status of a problem", {answer["status"], body["status"]}, {status})
     assert_words("type of a problem", [body["type"]], [f"{PREFIX}{kind}" if kind else "about:blank"])

@@ -1,4 +1,4 @@
-"""What users import, register and switch."""
+"""Names that users import, register and configure."""
 
 import inspect
 import json
@@ -32,8 +32,8 @@ def parameters(what: object) -> list[str]:
     return list(inspect.signature(what).parameters)
 
 
-def test_what_handlers_are_written_with() -> None:
-    """The fields of events and tools, and the parameters of what a handler calls."""
+def test_handler_api() -> None:
+    """Fields and parameters of the handler API."""
     now: dict[str, object] = {
         name: [field.name for field in fields(getattr(service, name))] for name in ("Artifact", "Event", "Tools")
     }
@@ -59,7 +59,7 @@ def test_entry_points() -> None:
 
 
 def test_handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """The names of handlers, which deliveries and `notify` entries carry, and every event that they can want."""
+    """Names of handlers, which deliveries and `notify` entries store, and every event type."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         main(["handlers", "--json"])

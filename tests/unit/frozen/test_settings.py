@@ -14,7 +14,7 @@ COMMENTED = "#BOOMERANG_"
 
 
 def examples() -> dict[str, str]:
-    """Return every setting of `.env.example` with the default, or example, that it shows."""
+    """Return every setting of `.env.example` with its default or example."""
     lines = [line.removeprefix("#") for line in EXAMPLE.read_text().splitlines() if line.startswith(COMMENTED)]
     return dict(line.split("=", 1) for line in lines)
 
@@ -34,19 +34,19 @@ def value_of(settings: Settings, name: str) -> object:
 
 
 def test_names_and_examples() -> None:
-    """Every name, and what is shown for it."""
+    """`.env.example` lists every name with its default or an example."""
     assert_frozen("settings.json", examples())
 
 
 def test_names_are_known() -> None:
-    """Every name is taken, and one that is not known is refused."""
+    """Every name is accepted, and an unknown one is rejected."""
     load_settings(dict.fromkeys(examples(), ""), needed=["ARCHIVE_URL"])
     with pytest.raises(Exception, match="BOOMERANG_LEESE is no setting"):
         load_settings({"BOOMERANG_LEESE": ""})
 
 
 def test_defaults() -> None:
-    """What holds where nothing is given."""
+    """Each setting has its default."""
     given = [name.removeprefix("BOOMERANG_") for name in examples()]
     settings = load_settings({})
     names = [name for name in given if name not in {"URL", "API_KEY"}]
@@ -71,8 +71,8 @@ def test_defaults() -> None:
         ({"BOOMERANG_API_KEYS": "a=12345678:admin"}, "API_KEYS", [{"name": "a", "key": "12345678", "admin": True}]),
     ],
 )
-def test_other_names_that_serve(given: dict[str, str], name: str, value: object) -> None:
-    """The names of providers and platforms, and the form of a client's key."""
+def test_alternative_names(given: dict[str, str], name: str, value: object) -> None:
+    """Names of providers and platforms are read, and API keys have their format."""
     assert value_of(load_settings(given), name) == value
 
 
@@ -87,6 +87,6 @@ def test_other_names_that_serve(given: dict[str, str], name: str, value: object)
     ],
 )
 def test_words_of_settings(name: str, words: set[str]) -> None:
-    """The words among which a setting chooses."""
+    """Each choice of a setting is accepted."""
     taken = {value_of(load_settings({f"BOOMERANG_{name}": word}), name) for word in words}
     assert_words(name, taken, words)

@@ -1,4 +1,4 @@
-"""Words that no test here can bring about from outside stand as literals somewhere in the source."""
+"""Words that the scenarios do not produce: each is still a literal in the source."""
 
 import ast
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ VERDICTS = ("unread", "store_unavailable", "internal_error")
 NOTED = ("inputs_gone", "submission_unknown", "cancelled", "broken off", "not found")
 TOPICS = ("submit", "reconcile", "dispatch", "inbox", "events")
 PIECES = ("task:", "resubmit/", "msg_", "boomerang ")
-"""Beginnings of topics, idempotency keys and message ids, and of the names of PostgreSQL's advisory locks."""
+"""Beginnings of topics, idempotency keys, message ids and names of advisory locks."""
 
 LOCKS = ("events", "submissions", "migration")
 KEEPS_HEADERS = ("content-type", "date", "user-agent", "x-hmac-signed-headers", "x-hmac-algorithm")
@@ -47,19 +47,19 @@ def literals() -> frozenset[str | bytes]:
 
 @pytest.mark.parametrize("word", [*PROBLEMS, *VERDICTS, *NOTED, *LOCKS, *KEEPS_HEADERS, *SALTS])
 def test_a_word_stands_in_the_source(word: str | bytes) -> None:
-    """A word that is stored, told or compared is somewhere in the source as it was."""
+    """The word is still a literal."""
     assert word in literals(), f"no literal {word!r} is left in the source"
 
 
 @pytest.mark.parametrize("piece", PIECES)
 def test_a_beginning_stands_in_the_source(piece: str) -> None:
-    """What begins a composed word is part of an f-string as it was."""
+    """The beginning of a composed word is still part of an f-string."""
     joined = (node for tree in trees() for node in ast.walk(tree) if isinstance(node, ast.JoinedStr))
     assert any(piece in text for node in joined for text in _texts(node)), f"no f-string has {piece!r} any more"
 
 
-def test_the_word_of_callbacks_that_are_kept_first() -> None:
-    """It is written by one module and read by another: a burst, which not every machine is quick enough for."""
+def test_unread_verdict() -> None:
+    """Writer and reader use the same word; a slow machine may not produce a burst."""
     found = [node for tree in trees() for node in ast.walk(tree) if isinstance(node, ast.Constant)]
     assert sum(node.value == "unread" for node in found) >= 2, "a writer or a reader of 'unread' has another word"
 
@@ -70,8 +70,8 @@ def _texts(node: ast.JoinedStr) -> Iterator[str]:
             yield part.value
 
 
-def test_topics_that_may_have_been_missed() -> None:
-    """What a process on PostgreSQL wakes for after it was not connected: every topic that others notify."""
+def test_topics() -> None:
+    """After a reconnect to PostgreSQL, a process wakes every topic."""
     found = [
         {item.value for item in node.elts if isinstance(item, ast.Constant)}
         for tree in trees()

@@ -1,4 +1,4 @@
-"""Words in the database's rows: an older release wrote them, and a newer one reads them."""
+"""Words in database rows: one release writes them, and the next reads them."""
 
 import json
 import re
@@ -13,7 +13,7 @@ UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9
 
 
 def test_statuses_and_sources(vtrix: Json, vidu: Json) -> None:
-    """Where a task is, and by which road its end came."""
+    """Task statuses and the sources that settle a task."""
     statuses = column(vtrix, "tasks", "status") | column(vidu, "tasks", "status")
     passing = {"submitting"}
     ends = {"completed", "failed", "canceled", "expired"}
@@ -24,7 +24,7 @@ def test_statuses_and_sources(vtrix: Json, vidu: Json) -> None:
 
 
 def test_poll_outcomes(vtrix: Json, vidu: Json) -> None:
-    """What each poll came to."""
+    """Each poll outcome is stored under its word."""
     expected = {
         "unwell": "unwell",
         "refused": "refused",
@@ -45,7 +45,7 @@ def test_poll_outcomes(vtrix: Json, vidu: Json) -> None:
 
 
 def test_inbox_verdicts(vtrix: Json) -> None:
-    """What became of each callback; rows that were written as `unread` are found and read."""
+    """Each callback has its verdict; rows inserted as `unread` are processed."""
     verdicts = {row["digest"]: row["verdict"] for row in vtrix["rows"]["inbox"]}
     kept = {(digest, verdict) for digest, verdict in verdicts.items() if digest.endswith("~kept")}
     assert_words("inbox verdicts", kept, {("nobody~1~kept", "quarantined"), ("running~1~kept", "broken")})
@@ -57,14 +57,14 @@ def test_inbox_verdicts(vtrix: Json) -> None:
 
 
 def test_event_types(vtrix: Json, vidu: Json) -> None:
-    """What happened, as handlers and webhooks are told. `artifact.stored` is in the handlers' events."""
+    """Event types; `artifact.stored` is checked with the events of handlers."""
     types = column(vtrix, "events", "type") | column(vidu, "events", "type")
     named = ("submitted", "progressed", "in_doubt", "completed", "failed", "canceled", "expired")
     assert_words("event types", types, {f"task.{name}" for name in named})
 
 
 def test_deliveries_and_attempts(vtrix: Json) -> None:
-    """Where a delivery stands, whose fault a dead letter is, and how attempts end."""
+    """Delivery statuses, faults of dead letters, and outcomes of attempts."""
     found = {
         (row["handler"], row["status"], row["fault"])
         for row in vtrix["rows"]["deliveries"]
@@ -83,7 +83,7 @@ def test_deliveries_and_attempts(vtrix: Json) -> None:
 
 
 def test_lanes_and_message_ids(vtrix: Json) -> None:
-    """A lane is the same in every release: otherwise events overtake each other during an upgrade."""
+    """A lane has the same name in every release; otherwise events are reordered during an upgrade."""
     written = sha256(b'["log",{}]').hexdigest()[:24]
     lanes = {row["lane"] for row in vtrix["rows"]["deliveries"] if row["task_id"] == "called"}
     assert f"called/{written}" in lanes, f"the lane of the handler log is none of {lanes}"
@@ -93,21 +93,21 @@ def test_lanes_and_message_ids(vtrix: Json) -> None:
 
 
 def test_ids(vtrix: Json) -> None:
-    """Tasks, events and deliveries are named by UUIDs of version 7."""
+    """Ids of tasks, events and deliveries are UUIDs of version 7."""
     ids = [*vtrix["ids"].values(), *column(vtrix, "events", "id"), *column(vtrix, "deliveries", "id")]
     assert [one for one in ids if not UUID7.fullmatch(str(one))] == []
 
 
 def test_a_resubmission(vtrix: Json) -> None:
-    """The key that lets a task be resubmitted once, and the link to the old task."""
+    """A resubmission has its idempotency key and the link to the old task."""
     lost, again = vtrix["ids"]["lost"], row_of(vtrix, "again")
     key = f"\x1fresubmit/{lost}"
     assert again["idempotency_key"] == key, f"the key {key!r} has become {again['idempotency_key']!r}"
     assert (again["idempotency_digest"], again["resubmission_of"]) == (lost, lost)
 
 
-def test_the_sentence_about_a_second_bill(vtrix: Json) -> None:
-    """It is stored as it was, and one that an older release stored keeps a task from a third bill."""
+def test_duplicate_charge_warning(vtrix: Json) -> None:
+    """It is stored unchanged, and a stored one prevents a third charge."""
     for task in ("lost", "doubt-noted"):
         assert_words(f"warnings of {task}", json.loads(row_of(vtrix, task)["warnings"]), [SECOND_BILL])
     billed = row_of(vtrix, "doubt-billed")
@@ -115,8 +115,8 @@ def test_the_sentence_about_a_second_bill(vtrix: Json) -> None:
     assert json.loads(billed["error"])["code"] == "submission_unknown"
 
 
-def test_the_sentence_about_a_second_wait(vtrix: Json) -> None:
-    """It is stored as it was, and one that an older release stored lets the doubt end."""
+def test_second_wait_note(vtrix: Json) -> None:
+    """It is stored unchanged, and a stored one ends the second wait."""
     assert_words("note of a doubt", [row_of(vtrix, "doubt-unnoted")["note"]], [LISTENS_AGAIN])
     assert row_of(vtrix, "doubt-noted")["submission"] == 2, f"not recognized: {LISTENS_AGAIN!r}"
 

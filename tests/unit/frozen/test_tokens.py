@@ -1,4 +1,4 @@
-"""Correlation tokens: a callback that comes after an upgrade carries one that an older release made."""
+"""Correlation tokens: a callback after an upgrade carries a token of the previous release."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ WEBHOOK_SECRET = "whsec_zB2v78c7+v5WFyX3eMe+jhQkj6eLEXjG7I9UHhYs57s="
 
 
 def test_tokens_that_are_sent(vtrix: Json) -> None:
-    """The address, its token and the payload token of a submission: form, salts and key derivation."""
+    """A submission carries the expected tokens: format, salts and key derivation."""
     sent = vtrix["submissions"]["golden"]
     assert sent["callback_url"] == f"https://boomerang.example/callbacks/{CALLBACK}"
     assert sent["payload"] == PAYLOAD
@@ -25,14 +25,14 @@ def test_tokens_that_are_sent(vtrix: Json) -> None:
 
 
 def test_tokens_that_come_back(vtrix: Json) -> None:
-    """Stored tokens of callback addresses and payloads are still good; a forged one is not."""
+    """Stored tokens are valid; a forged one is not."""
     statuses = {name: vtrix["answers"][name]["status"] for name in ("called", "garbled", "forged")}
     assert_words("answers to stored tokens", statuses.items(), {"called": 204, "garbled": 400, "forged": 403}.items())
-    assert row_of(vtrix, "hinted")["unconfirmed"] == 1, "the payload token in the body was not taken for ours"
+    assert row_of(vtrix, "hinted")["unconfirmed"] == 1, "the payload token in the body was not accepted"
 
 
 def test_lines_of_the_key_file(tmp_path: Path) -> None:
-    """A fresh file has the two lines, and the lines of an old one are read."""
+    """A new file has two lines, and the lines of an existing file are read."""
     settings = load_settings({"BOOMERANG_DATABASE_URL": f"sqlite:///{tmp_path / 'a.db'}"})
     fresh = ensure_secret_keys(settings)
     file = tmp_path / "a.db.key"

@@ -1,4 +1,4 @@
-"""What happens once, at Vidu's own API, before the tests look at it: cancels, lists and signatures."""
+"""A scenario with the provider Vidu: cancels, lists and signatures."""
 
 from tests.unit.frozen.provider import Json, Reply
 from tests.unit.frozen.running import KEY, Running, until
@@ -16,7 +16,7 @@ ERROR: Json = {"reason": "Bad", "message": "no"}
 
 
 def replies() -> dict[str, list[Reply]]:
-    """Return what Vidu says, by its own ids and by what is asked."""
+    """Return the replies of Vidu, by provider id and operation."""
     running = {"state": "processing"}
     canceled: Json = {"id": "up-canceled", "state": "failed", "err_code": "UserCancelled"}
     return {
@@ -32,7 +32,7 @@ def replies() -> dict[str, list[Reply]]:
 
 
 def play(service: Running) -> None:
-    """Let everything happen, and return once it has; the answers to cancels are kept for the tests."""
+    """Run the scenario and wait until it has finished."""
     for name in ("canceled", "fine", "over", "ill", "busy", "gone"):
         service.add_task(name, provider="vidu", upstream_id=f"up-{name}")
     service.add_task("doubt", provider="vidu", status="in_doubt", guessed=1)

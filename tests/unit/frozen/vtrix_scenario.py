@@ -1,4 +1,4 @@
-"""What happens once, at Vtrix, before the tests look at it: every outcome that can be had from outside."""
+"""A scenario with the provider Vtrix that produces every outcome that can be produced from outside."""
 
 import asyncio
 import json
@@ -29,7 +29,7 @@ CALLBACK_TOKENS = {
     "garbled": "garbled~1~9999999999.H2dimTjGr2J32IXPRkFtFmYvKfDSWylT1G1lIWn6txY",
     "hinted": "hinted~1~9999999999.UmtB3_GJUGwcK_Ybr3BM-gYJ0VbhMEh3NnovjUKV7WE",
 }
-"""Tokens of callback addresses, made by the first release under the key of these tests; good until 2286."""
+"""Tokens of callback addresses, made by the first release with the key of these tests; valid until 2286."""
 
 PAYLOAD_TOKENS = {
     "another": "another~1.FGweEov0G93WHmEVDglAMWiKgb52cPMM03mLpL0Q1lc",
@@ -37,13 +37,13 @@ PAYLOAD_TOKENS = {
 }
 MIB = 1024 * 1024
 GOLDEN_DEADLINE = 4_102_444_800
-"""The first moment of 2100: what is sent for the task `golden` depends on nothing but the key."""
+"""2100-01-01: the request for the task `golden` depends on the key alone."""
 
 DOCUMENTS = {"openapi": "/openapi.json", "models": "/v1/models", "history": "/v1/tasks/called/events"}
 
 SECOND_BILL = "the reply to a submission was lost, and the task was submitted again: the upstream may bill it twice"
 LISTENS_AGAIN = "waits for its callback once more: nobody may have listened while it could come"
-"""Sentences that are stored and compared: reworded, a task under way is billed, or waited for, a third time."""
+"""Stored and compared sentences: after a rewording, a running task could be charged or deferred a third time."""
 
 HANDLERS = """
 from service import Event, Handlers, Reject, Retry, Tools
@@ -67,7 +67,7 @@ async def later(event: Event, tools: Tools) -> None:
 """
 
 ASKED = ("unwell", "refused", "unknown", "throttled", "completed", "failed", "running", "garbled")
-"""Tasks in progress whose upstream ids say what the provider answers."""
+"""Tasks in progress; each has a provider id `up-NAME` and its own scripted reply."""
 
 POLLED = {*ASKED, "foreign", "stranger", "broken", "expired", "doubt-unnoted", "doubt-noted", "doubt-billed"}
 
@@ -79,12 +79,12 @@ RUNNING = {"status": "in_progress", "progress": 0.5}
 
 
 def a_task(upstream_id: str, body: Json) -> Reply:
-    """Return the answer that says `body` about a task."""
+    """Return a reply with the task body `body`."""
     return 200, {"id": upstream_id, **body}
 
 
 def replies() -> dict[str, list[Reply]]:
-    """Return what Vtrix says, by prompt and by its own ids."""
+    """Return the replies of Vtrix, by prompt and by provider id."""
     told: dict[str, Json] = {"up-completed": COMPLETED, "up-failed": FAILED, "up-called": COMPLETED}
     running = ("up-running", "up-expired", "up-garbled", "up-golden", "up-noted", "up-media")
     return {
@@ -105,7 +105,7 @@ def replies() -> dict[str, list[Reply]]:
 
 
 def prepare(directory: Path) -> None:
-    """Lay what an earlier start of the service left: its key file, and handlers of the operator's."""
+    """Write the key file of an earlier start, and a module with custom handlers."""
     key = directory / "frozen.db.key"
     key.write_text(
         "SECRET_KEYS=frozen-frozen-frozen-frozen-frozen-frozen\nWEBHOOK_SECRETS=whsec_ZXhhbXBsZS1leGFtcGxlLWV4YW1wbGUtZXhhbXBsZQ==\n"
@@ -116,7 +116,7 @@ def prepare(directory: Path) -> None:
 
 
 def play(service: Running) -> None:
-    """Let everything happen, and return once it has."""
+    """Run the scenario and wait until it has finished."""
     _submit(service)
     _write_tasks(service)
     _write_inbox(service)
@@ -132,7 +132,7 @@ def play(service: Running) -> None:
 
 
 def _is_through(service: Running) -> bool:
-    """Whether every task has been asked about, or sent, as often as the tests look at."""
+    """Return whether every poll and submission that the tests check has happened."""
     if not {"golden", "media", "doubt-noted"} <= service.script.submissions.keys():
         return False
     if not service.words("SELECT task_id FROM polls") >= POLLED:
@@ -141,7 +141,7 @@ def _is_through(service: Running) -> bool:
 
 
 def _is_delivered(service: Running) -> bool:
-    """Whether each handler has ended an attempt for the task that the tests look at."""
+    """Return whether each handler has finished an attempt for the task `called`."""
     query = "SELECT handler FROM deliveries WHERE task_id = 'called' AND attempted > 0"
     return len(service.words(query)) > len(("rejecting", "failing", "later"))
 
