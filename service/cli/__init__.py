@@ -11,7 +11,7 @@ import click
 from service.domain.errors import BadHandler, BadSetting, BoomerangError
 
 EXIT_FAILED = 1
-EXIT_WRONG = 2
+EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 """As shells have it for SIGINT: whoever waited for a task must not take this for its failure."""
 
@@ -46,7 +46,7 @@ class CommandFailed(click.ClickException):
 class UsageError(CommandFailed):
     """Wrong use or configuration."""
 
-    exit_code = EXIT_WRONG
+    exit_code = EXIT_USAGE
 
 
 class Unreachable(CommandFailed):
@@ -85,28 +85,28 @@ class Commands(click.Group):
 
     def make_context(self, *args: Any, **how: Any) -> click.Context:
         """Read the options, which may show the help; it may be that it cannot be written."""
-        with _telling():
+        with _click_errors():
             return super().make_context(*args, **how)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; an error that was raised on purpose becomes a message and an exit code."""
         try:
-            with _telling():
+            with _click_errors():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
 
 
 @contextmanager
-def _telling() -> Iterator[None]:
+def _click_errors() -> Iterator[None]:
     """Turn what is raised in the block into what click tells."""
     try:
         yield
     except (BoomerangError, OSError, ExceptionGroup) as error:
-        raise _told(error) from error
+        raise _to_click_error(error) from error
 
 
-def _told(error: Exception) -> Exception:
+def _to_click_error(error: Exception) -> Exception:
     """Return what to raise for `error`: a message for an expected one, itself for a fault of ours."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]

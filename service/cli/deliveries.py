@@ -4,13 +4,13 @@ import click
 
 from service.cli import EXIT_FAILED, CommandFailed
 from service.cli.api_client import Client, with_client
-from service.cli.output import console, moment, print_json, results, show_table, text_of
+from service.cli.output import console, format_time, print_json, result_console, show_table, text_of
 from service.cli.tasks import as_json
 from service.domain.task import Json
 
 DEAD = ("id", "given up (UTC)", "handler", "event", "task", "why")
 FAILING = ("id", "next try (UTC)", "handler", "event", "task", "why")
-MOST_PAGES = 50
+MAX_PAGES = 50
 """How many pages of pending deliveries are looked through for those that fail."""
 
 
@@ -43,7 +43,7 @@ async def dead(
 async def _failing(client: Client, handler: str | None, limit: int, cursor: str | None) -> Json:
     """Return a page of the pending deliveries whose last attempt failed: some `limit` of them, fewer among many."""
     found: list[Json] = []
-    for _ in range(MOST_PAGES):
+    for _ in range(MAX_PAGES):
         page = await client.deliveries(status="pending", handler=handler, limit=limit, cursor=cursor)
         found += [delivery for delivery in page["data"] if delivery.get("last_error")]
         cursor = page.get("next_cursor")
@@ -57,7 +57,7 @@ def _row(delivery: Json) -> tuple[object, ...]:
     tries = delivery.get("attempts")
     return (
         delivery["id"],
-        moment(delivery.get("finished_at") or delivery.get("due_at")),
+        format_time(delivery.get("finished_at") or delivery.get("due_at")),
         delivery["handler"],
         delivery["event_type"],
         text_of(delivery.get("task_id")),
@@ -89,7 +89,7 @@ def _tell(answers: dict[str, Json], failures: dict[str, str], *, as_json: bool) 
     if as_json:
         print_json({"replayed": list(answers), "failed": failures})
     for delivery_id in answers if not as_json else ():
-        results().print(f"Replayed {text_of(delivery_id)}")
+        result_console().print(f"Replayed {text_of(delivery_id)}")
     for delivery_id, reason in failures.items():
         console().print(f"Not replayed: {text_of(delivery_id)}: {reason}", soft_wrap=True)
     if failures:

@@ -20,10 +20,10 @@ STATUS_STYLES = {
     "in_progress": "cyan",
 }
 
-LEAST_ROOM = 20
+MIN_WRAP_WIDTH = 20
 """Characters of a line that are worth breaking a text for."""
 
-GAP = "  "
+COLUMN_GAP = "  "
 """What stands between two columns."""
 
 
@@ -32,7 +32,7 @@ def console() -> Console:
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
-def results() -> Console:
+def result_console() -> Console:
     """Return a console for what was asked for: on the standard output where that is a terminal, else standard error.
 
     A character that the terminal's encoding lacks is escaped, as standard error has it by itself.
@@ -67,18 +67,18 @@ def status_text(status: object) -> Text:
 
 def show_fields(fields: Mapping[str, object], *, out: Console | None = None) -> None:
     """Show names and values, one a line, on `out`, by default as a result; what is None or empty is left out."""
-    out = out or results()
+    out = out or result_console()
     given = {name: value for name, value in fields.items() if value not in (None, "", [], {})}
-    width = max(map(len, given), default=0) + len(GAP)
+    width = max(map(len, given), default=0) + len(COLUMN_GAP)
     for name, value in given.items():
-        shown = value if isinstance(value, Text) else Text(_hanging(clean(value), width, out))
+        shown = value if isinstance(value, Text) else Text(_wrapped(clean(value), width, out))
         out.print(Text(name.ljust(width), style="dim") + shown, soft_wrap=True)
 
 
-def _hanging(text: str, indent: int, out: Console) -> str:
+def _wrapped(text: str, indent: int, out: Console) -> str:
     """Return a text broken between words for a terminal, under its own beginning; an address is never broken."""
     room = out.width - indent
-    if not out.is_terminal or cell_len(text) <= room or room < LEAST_ROOM:
+    if not out.is_terminal or cell_len(text) <= room or room < MIN_WRAP_WIDTH:
         return text
     lines = [""]
     for word in text.split():
@@ -98,12 +98,12 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empt
     if not rows:
         console().print(empty)
         return
-    out = results()
+    out = result_console()
     head = [Text(column, style="dim") for column in columns]
     cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
     widths = [max(cell.cell_len for cell in column) for column in zip(head, *cells, strict=True)]
     at = len(columns)
-    if out.is_terminal and sum(widths) + len(GAP) * (at - 1) > out.width:
+    if out.is_terminal and sum(widths) + len(COLUMN_GAP) * (at - 1) > out.width:
         at -= below
     for row in (head, *cells):
         line = _line(row[:at], widths[:at])
@@ -112,24 +112,24 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empt
             line.truncate(out.width, overflow="ellipsis")
         out.print(line, soft_wrap=True)
         if any(cell.plain for cell in row[at:]):
-            out.print(Text(GAP) + _line(row[at:], widths[at:]), soft_wrap=True)
+            out.print(Text(COLUMN_GAP) + _line(row[at:], widths[at:]), soft_wrap=True)
 
 
 def _line(cells: Sequence[Text], widths: Sequence[int]) -> Text:
     line = Text()
     for cell, width in zip(cells, widths, strict=True):
         line += cell
-        line += " " * (width - cell.cell_len) + GAP
+        line += " " * (width - cell.cell_len) + COLUMN_GAP
     line.rstrip()
     return line
 
 
-def short(text: str, most: int) -> str:
+def truncate(text: str, most: int) -> str:
     """Return a text of at most `most` characters, with a mark where it was cut."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def moment(time: object, *, seconds: bool = False) -> str:
+def format_time(time: object, *, seconds: bool = False) -> str:
     """Return a time of the service, in UTC, as a table has it: `05-06 12:09`, empty for None."""
     return text_of(time)[5 : 19 if seconds else 16].replace("T", " ")
 

@@ -12,51 +12,51 @@ from service.cli import Unreachable
 from service.cli.output import clean
 from service.domain.task import Json
 
-Look = Callable[[int], Awaitable[Json]]
+FetchTask = Callable[[int], Awaitable[Json]]
 """Returns the task as it is once it has ended, or after that many seconds at most."""
 
-ENDS = frozenset({"completed", "failed", "canceled", "expired"})
-SHORTEST, LONGEST = 1, 10
-SHORT_LOOKS = 5
+FINAL_STATUSES = frozenset({"completed", "failed", "canceled", "expired"})
+MIN_WAIT, MAX_WAIT = 1, 10
+SHORT_WAITS = 5
 """How long one look waits, in seconds: short at first, so that the bar moves; then longer, since each is a request."""
 
-PATIENCE = 30
+MAX_TRIES = 30
 """How many questions in a row may fail before we give up; a second lies between them."""
 
 
-async def follow(look: Look, *, out: Console) -> Json:
-    """Return the task once it has ended, as `look` tells it.
+async def follow(fetch: FetchTask, *, out: Console) -> Json:
+    """Return the task once it has ended, as `fetch` tells it.
 
-    Raises Failed when `look` does, and Unreachable only when it keeps doing so.
+    Raises Failed when `fetch` does, and Unreachable only when it keeps doing so.
     """
     with _bar(out) as bar:
         row = bar.add_task("", total=None)
         shown = noted = ""
         for seconds in _waits():
-            task = await _patiently(partial(look, seconds))
+            task = await _fetch_with_retries(partial(fetch, seconds))
             progress = task.get("progress")
             bar.update(
                 row, total=1.0 if progress else None, completed=progress or 0.0, description=clean(task["status"])
             )
             shown = _plain_line(out, task, shown)
             noted = _note(out, task, noted)
-            if task["status"] in ENDS:
+            if task["status"] in FINAL_STATUSES:
                 break
     return task
 
 
 def _waits() -> Iterator[int]:
     """Yield how long each look waits, without end."""
-    return chain(repeat(SHORTEST, SHORT_LOOKS), range(SHORTEST + 1, LONGEST), repeat(LONGEST))
+    return chain(repeat(MIN_WAIT, SHORT_WAITS), range(MIN_WAIT + 1, MAX_WAIT), repeat(MAX_WAIT))
 
 
-async def _patiently(look: Callable[[], Awaitable[Json]]) -> Json:
-    for _ in range(PATIENCE - 1):
+async def _fetch_with_retries(fetch: Callable[[], Awaitable[Json]]) -> Json:
+    for _ in range(MAX_TRIES - 1):
         try:
-            return await look()
+            return await fetch()
         except Unreachable:
             await anyio.sleep(1)
-    return await look()
+    return await fetch()
 
 
 def _bar(out: Console) -> Progress:

@@ -26,24 +26,27 @@ def is_task(body: Json) -> bool:
     named = "id" in body and "status" in body
     error = body.get("error") or {}
     return (
-        named and _fits(body, TASK) and (not error or {"code", "message"} <= error.keys()) and _objects(body, "output")
+        named
+        and _has_types(body, TASK)
+        and (not error or {"code", "message"} <= error.keys())
+        and _contains_objects(body, "output")
     )
 
 
 def is_delivery(body: Json) -> bool:
     """Whether `body` is a delivery."""
-    return DELIVERY.keys() <= body.keys() and _fits(body, DELIVERY)
+    return DELIVERY.keys() <= body.keys() and _has_types(body, DELIVERY)
 
 
 def is_page(body: Json, is_row: Callable[[Json], bool]) -> bool:
     """Whether `body` is a page of a list whose rows are as wanted."""
     rows = body.get("data")
-    return isinstance(rows, list) and _objects(body, "data") and all(map(is_row, rows))
+    return isinstance(rows, list) and _contains_objects(body, "data") and all(map(is_row, rows))
 
 
-def _fits(body: Json, shape: Mapping[str, tuple[type, ...]]) -> bool:
+def _has_types(body: Json, shape: Mapping[str, tuple[type, ...]]) -> bool:
     return all(isinstance(body[name], kinds) for name, kinds in shape.items() if name in body)
 
 
-def _objects(body: Json, name: str) -> bool:
-    return all(isinstance(each, dict) for each in body.get(name) or [])
+def _contains_objects(body: Json, name: str) -> bool:
+    return all(isinstance(row, dict) for row in body.get(name) or [])

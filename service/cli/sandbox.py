@@ -18,10 +18,10 @@ UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 _WRONG_USE = 2
 _BACKLOG = 2048
-_GRACE = 3
+_SHUTDOWN_TIMEOUT = 3
 
 
-class _Grouped(click.Command):
+class _GroupedOptions(click.Command):
     """Show the options under the headings of their groups."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -61,12 +61,12 @@ def _option(switch: Switch) -> Callable[[click.Command], click.Command]:
     flag = "--" + switch.name.replace("_", "-")
     if switch.kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", switch.name, default=switch.default, help=switch.about.text)
-    told = "" if switch.default in {0, ""} else f"  [default: {_as_written(switch.default)}]"
+    told = "" if switch.default in {0, ""} else f"  [default: {_format_default(switch.default)}]"
     about = switch.about.text + told
     return click.option(flag, switch.name, type=_SwitchValue(switch), default=switch.default, help=about)
 
 
-def _as_written(default: object) -> str:
+def _format_default(default: object) -> str:
     """Return a default as a person writes it: seconds are a float here, and `1d` there."""
     if not isinstance(default, float):
         return str(default)
@@ -81,7 +81,7 @@ def _with_switches(command: click.Command) -> click.Command:
 
 
 @_with_switches
-@click.command(cls=_Grouped)
+@click.command(cls=_GroupedOptions)
 @click.option("--port", type=click.IntRange(0, 65535), default=8099, show_default=True, help="0 takes a free port.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
 @click.option("--seed", type=int, default=None, help="Makes a run repeatable.")
@@ -99,7 +99,7 @@ def sandbox(port: int, host: str, seed: int | None, **switches: Any) -> None:
         click.echo(f"boomerang sandbox: {missing}", err=True)
         raise SystemExit(_WRONG_USE) from missing
     listener = _listener(host, port)
-    click.echo(_greeting(*listener.getsockname()[:2]), err=True)
+    click.echo(_startup_message(*listener.getsockname()[:2]), err=True)
     with listener, suppress(KeyboardInterrupt):
         _server(upstream).run(sockets=[listener])
 
@@ -121,7 +121,7 @@ def _listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _greeting(host: str, port: int) -> str:
+def _startup_message(host: str, port: int) -> str:
     shown = f"[{host}]" if ":" in host else host
     base = f"http://{shown}:{port}"
     return "\n".join(
@@ -140,6 +140,6 @@ def _server(upstream: Sandbox) -> uvicorn.Server:
         access_log=False,
         log_level="warning",
         lifespan="on",
-        timeout_graceful_shutdown=_GRACE,
+        timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT,
     )
     return uvicorn.Server(config)

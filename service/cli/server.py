@@ -10,14 +10,14 @@ import anyio
 import click
 
 from service.cli import EXIT_FAILED
-from service.cli.output import clean, print_json, results, show_fields
+from service.cli.output import clean, print_json, result_console, show_fields
 from service.domain.errors import BadSetting
 from service.domain.task import EventType
 
 if TYPE_CHECKING:
     from service.runtime.config.settings import Settings
 
-Callback = Callable[..., None]
+CommandFunction = Callable[..., None]
 Role = Literal["all", "web", "worker"]
 DOTENV = Path(".env")
 
@@ -26,7 +26,7 @@ host_option = click.option(
 )
 
 
-def port_option(default: str) -> Callable[[Callback], Callback]:
+def port_option(default: str) -> Callable[[CommandFunction], CommandFunction]:
     """Return the option --port; `default` says what holds without it."""
     about = f"Where to listen; 0 takes a free one. Default: {default}."
     return click.option("--port", type=click.IntRange(0, 65_535), metavar="PORT", help=about)
@@ -57,10 +57,10 @@ def operator_settings(*, strict: bool = True) -> "Settings":
 def serve(host: str, port: int | None, role: Role) -> None:
     """Run the service: callbacks and API (web), or submitting, polling and dispatching (worker), or all."""
     if role == "worker":
-        _work(host, port)
+        _run_worker(host, port)
     else:
         settings = operator_settings()
-        _run(settings, host, settings.port if port is None else port, role)
+        _run_service(settings, host, settings.port if port is None else port, role)
 
 
 @click.command()
@@ -68,16 +68,16 @@ def serve(host: str, port: int | None, role: Role) -> None:
 @port_option("$PORT, else none")
 def worker(host: str, port: int | None) -> None:
     """Run only the part that submits, polls and dispatches; with a port it also tells its health and metrics."""
-    _work(host, port)
+    _run_worker(host, port)
 
 
-def _work(host: str, port: int | None) -> None:
+def _run_worker(host: str, port: int | None) -> None:
     settings = operator_settings()
     given = settings.port if "PORT" in settings.present else None
-    _run(settings, host, given if port is None else port, "worker")
+    _run_service(settings, host, given if port is None else port, "worker")
 
 
-def _run(settings: "Settings", host: str, port: int | None, role: Role) -> None:
+def _run_service(settings: "Settings", host: str, port: int | None, role: Role) -> None:
     from service.runtime.config.settings import require_keys_for_host, require_upstream_key  # noqa: PLC0415 - heavy
     from service.runtime.process import serve as run  # noqa: PLC0415 - heavy
 
@@ -96,7 +96,7 @@ def migrate() -> None:
     """Bring the database to the newest schema; safe to run twice, and by two at once."""
     from service.runtime.process import migrate_database  # noqa: PLC0415 - heavy
 
-    results().print(anyio.run(migrate_database, operator_settings()), soft_wrap=True)
+    result_console().print(anyio.run(migrate_database, operator_settings()), soft_wrap=True)
 
 
 @click.command()
@@ -116,7 +116,7 @@ def reconcile(once: bool, as_json: bool) -> None:
         print_json(done)
     else:
         told = ", ".join(f"{name} {count}" for name, count in done.items())
-        results().print(told or "Nothing was due.", soft_wrap=True)
+        result_console().print(told or "Nothing was due.", soft_wrap=True)
 
 
 @click.command()
@@ -134,7 +134,7 @@ def handlers(as_json: bool) -> None:
         print_json(found)
     else:
         for row in found:
-            results().print(clean(row["name"]))
+            result_console().print(clean(row["name"]))
             show_fields({"  is": _state(row), "  from": row["origin"], "  for": _events(row["events"])})
     if any(row["broken"] for row in found):
         raise click.exceptions.Exit(EXIT_FAILED)

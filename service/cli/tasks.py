@@ -7,17 +7,17 @@ import click
 
 from service.cli import EXIT_FAILED
 from service.cli.api_client import Client, with_client
-from service.cli.media_options import media, pairs
+from service.cli.media_options import media_values, parse_pairs
 from service.cli.output import (
     console,
-    moment,
+    format_time,
     print_json,
-    results,
-    short,
+    result_console,
     show_fields,
     show_table,
     status_text,
     text_of,
+    truncate,
 )
 from service.cli.progress import follow
 from service.domain.task import Json, Status
@@ -27,21 +27,21 @@ MODEL = "viduq2_pro_reference"
 FAILURES = frozenset({"failed", "canceled", "expired"})
 
 TASK_COLUMNS = ("id", "status", "done", "created (UTC)", "prompt")
-LONGEST_PROMPT = 60
+MAX_PROMPT_WIDTH = 60
 """Characters of a prompt in a list."""
 
 OWN_OPTIONS = {"prompt": "--prompt", "images": "--image", "videos": "--video"}
 """Parameters that have an option of their own."""
 
-LONGEST_KEY = 255
+MAX_KEY_LENGTH = 255
 
 
-def sound_key(_: click.Context, __: click.Parameter, key: str | None) -> str | None:
+def valid_key(_: click.Context, __: click.Parameter, key: str | None) -> str | None:
     """Return an idempotency key that the service will take; raises click.BadParameter. None stays None."""
-    if key is None or (key.strip() and len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
+    if key is None or (key.strip() and len(key) <= MAX_KEY_LENGTH and key.isascii() and key.isprintable()):
         return key
     raise click.BadParameter(
-        f"must be 1 to {LONGEST_KEY} printable ASCII characters; without the option each submission gets a fresh key"
+        f"must be 1 to {MAX_KEY_LENGTH} printable ASCII characters; without the option each submission gets a fresh key"
     )
 
 
@@ -58,30 +58,30 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on st
 @click.option("--notify", multiple=True, metavar="URL", help="Send this task's events there, as signed webhooks.")
 @click.option(
     "--idempotency-key",
-    callback=sound_key,
+    callback=valid_key,
     help="The same key gives the same task, however often it is submitted. Default: a fresh one.",
 )
 @click.option("--wait", is_flag=True, help="Follow the task to its end.")
 @as_json
 @with_client
-async def submit(client: Client, *, idempotency_key: str | None, wait: bool, as_json: bool, **asked: Any) -> None:
+async def submit(client: Client, *, idempotency_key: str | None, wait: bool, as_json: bool, **options: Any) -> None:
     """Submit a task through a running service. Local files go up with it."""
-    task = await client.submit(_order(**asked), idempotency_key=idempotency_key)
+    task = await client.submit(_request_body(**options), idempotency_key=idempotency_key)
     if not as_json:
-        _tell_submitted(text_of(task["id"]), wait=wait)
+        _print_submitted(text_of(task["id"]), wait=wait)
     if wait:
-        task = await _watched(client, task["id"])
-    _end(task, as_json=as_json, brief=not wait)
+        task = await _follow(client, task["id"])
+    _finish(task, as_json=as_json, brief=not wait)
 
 
-def _tell_submitted(task_id: str, *, wait: bool) -> None:
+def _print_submitted(task_id: str, *, wait: bool) -> None:
     """Tell the id: it is the result, unless the task is waited for."""
-    (console() if wait else results()).print(f"Submitted {task_id}", soft_wrap=True)
+    (console() if wait else result_console()).print(f"Submitted {task_id}", soft_wrap=True)
     if not wait:
         console().print(f"Follow it with: boomerang watch {task_id}", soft_wrap=True)
 
 
-def _order(
+def _request_body(
     *,
     prompt: str,
     image: tuple[str, ...],
@@ -92,7 +92,7 @@ def _order(
     notify: tuple[str, ...],
 ) -> Json:
     own: Json = {"prompt": prompt} | _media(image, video)
-    more = pairs("--param", param)
+    more = parse_pairs("--param", param)
     for name in own.keys() & more.keys():
         option = OWN_OPTIONS[name]
         raise click.BadParameter(f"{name} is what {option} gives; leave one of the two out", param_hint="--param")
@@ -106,21 +106,21 @@ def _order(
 
 
 def _media(image: tuple[str, ...], video: tuple[str, ...]) -> Json:
-    given = {"images": media("image", image), "videos": media("video", video)}
+    given = {"images": media_values("image", image), "videos": media_values("video", video)}
     return {name: found for name, found in given.items() if found}
 
 
-def _metadata(written: tuple[str, ...]) -> Json:
-    if len(written) == 1 and written[0].lstrip().startswith("{"):
+def _metadata(values: tuple[str, ...]) -> Json:
+    if len(values) == 1 and values[0].lstrip().startswith("{"):
         try:
-            found = json.loads(written[0])
+            found = json.loads(values[0])
         except ValueError:
             raise click.BadParameter("must be NAME=VALUE or a JSON object", param_hint="--metadata") from None
         return dict(found)
-    return pairs("--metadata", written)
+    return parse_pairs("--metadata", values)
 
 
-async def _watched(client: Client, task_id: str) -> Json:
+async def _follow(client: Client, task_id: str) -> Json:
     out = console()
     try:
         return await follow(lambda seconds: client.task(task_id, wait=seconds), out=out)
@@ -135,7 +135,7 @@ async def _watched(client: Client, task_id: str) -> Json:
 @with_client
 async def status(client: Client, *, task_id: str, as_json: bool) -> None:
     """Show a task. The exit code is 1 when it failed, was canceled or has expired."""
-    _end(await client.task(task_id), as_json=as_json)
+    _finish(await client.task(task_id), as_json=as_json)
 
 
 @click.command()
@@ -145,7 +145,7 @@ async def status(client: Client, *, task_id: str, as_json: bool) -> None:
 async def watch(client: Client, *, task_id: str, as_json: bool) -> None:
     """Follow a task to its end."""
     await client.task(task_id)
-    _end(await _watched(client, task_id), as_json=as_json)
+    _finish(await _follow(client, task_id), as_json=as_json)
 
 
 @click.command()
@@ -155,7 +155,7 @@ async def watch(client: Client, *, task_id: str, as_json: bool) -> None:
 async def cancel(client: Client, *, task_id: str, as_json: bool) -> None:
     """Cancel a task: at once while it is ours, else when the upstream agrees."""
     task = await client.cancel(task_id)
-    print_json(task) if as_json else _show(task)
+    print_json(task) if as_json else _print_task(task)
 
 
 @click.command()
@@ -168,21 +168,21 @@ async def resubmit(client: Client, *, task_id: str, as_json: bool) -> None:
     if as_json:
         print_json(task)
     else:
-        _tell_submitted(text_of(task["id"]), wait=False)
+        _print_submitted(text_of(task["id"]), wait=False)
 
 
 @click.command()
-@click.option("--status", "wanted", type=click.Choice(STATUSES), help="Only tasks with this status.")
+@click.option("--status", "status_filter", type=click.Choice(STATUSES), help="Only tasks with this status.")
 @click.option("--model", help="Only tasks of this model.")
 @click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="How many.")
 @click.option("--cursor", help="Go on where the last page ended.")
 @as_json
 @with_client
 async def tasks(
-    client: Client, *, wanted: str | None, model: str | None, limit: int, cursor: str | None, as_json: bool
+    client: Client, *, status_filter: str | None, model: str | None, limit: int, cursor: str | None, as_json: bool
 ) -> None:
     """List tasks, newest first."""
-    page = await client.tasks(status=wanted, model=model, limit=limit, cursor=cursor)
+    page = await client.tasks(status=status_filter, model=model, limit=limit, cursor=cursor)
     if as_json:
         print_json(page)
         return
@@ -193,23 +193,23 @@ async def tasks(
 
 def _row(task: Json) -> tuple[object, ...]:
     done = "" if task.get("progress") is None else f"{task['progress']:.0%}"
-    prompt = short(text_of(task.get("params", {}).get("prompt")), LONGEST_PROMPT)
-    return task["id"], status_text(task["status"]), done, moment(task["created_at"]), prompt
+    prompt = truncate(text_of(task.get("params", {}).get("prompt")), MAX_PROMPT_WIDTH)
+    return task["id"], status_text(task["status"]), done, format_time(task["created_at"]), prompt
 
 
-def _end(task: Json, *, as_json: bool, brief: bool = False) -> None:
+def _finish(task: Json, *, as_json: bool, brief: bool = False) -> None:
     """Show a task, and end with 1 when it failed."""
     if as_json:
         print_json(task)
     elif not brief:
-        _show(task)
+        _print_task(task)
     elif task.get("warnings"):
         show_fields(_warnings(task), out=console())
     if task["status"] in FAILURES:
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
-def _show(task: Json) -> None:
+def _print_task(task: Json) -> None:
     error, usage = task.get("error") or {}, task.get("usage") or {}
     show_fields(
         {
@@ -222,7 +222,7 @@ def _show(task: Json) -> None:
             "settled by": task.get("settled_by"),
             "error": f"{error['message']} ({error['code']})" if error else None,
             "note": task.get("note"),
-            **_what_can_be_done(task),
+            **_next_steps(task),
             "cost": f"{usage['cost']} USD" if usage.get("cost") else None,
             "resubmission of": task.get("resubmission_of"),
             "created": task.get("created_at"),
@@ -234,7 +234,7 @@ def _show(task: Json) -> None:
     )
 
 
-def _what_can_be_done(task: Json) -> dict[str, object]:
+def _next_steps(task: Json) -> dict[str, object]:
     """Return what a status means that leaves something to a person; nothing for the others."""
     again = "submit it again with `boomerang resubmit ID`; if the upstream has it after all, there are two bills"
     if task["status"] == "in_doubt":

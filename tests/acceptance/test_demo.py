@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.cli.demo.sample_media import draw_images, play
+from service.cli.demo.sample_media import decode_video, draw_images
 from tests.support.sample_media import image, video
 from tests.unit.cli.fake_service import run
 
@@ -76,7 +76,7 @@ def test_the_demo_ends_with_a_film_that_plays(first: Run) -> None:
     """With nothing configured: submitted, called back, handled, archived under ./boomerang-demo; exit code 0."""
     assert first.done.returncode == 0, first.done.stderr
     (film,) = first.films
-    assert play(film).frames > 0
+    assert decode_video(film).frames > 0
     assert "completed, by callback" in first.done.stderr
     assert f"The video: boomerang-demo/{film.name}" in first.done.stderr
     assert first.done.stdout == ""
@@ -97,7 +97,7 @@ def test_the_demo_ends_the_same_way_without_any_callback(tmp_path: Path, home: d
     """When no callback comes the poller finishes the task, and the story says so."""
     done = demo(tmp_path, home, "--lose-callbacks", "--dir", "elsewhere? with %20 blanks")
     assert done.returncode == 0, done.stderr
-    assert play(film_in(tmp_path / "elsewhere? with %20 blanks")).seconds > 0
+    assert decode_video(film_in(tmp_path / "elsewhere? with %20 blanks")).seconds > 0
     assert "completed, by poll" in done.stderr
     assert "none ever came" in done.stderr
 
@@ -187,4 +187,4 @@ def test_a_film_that_is_cut_short_does_not_count_as_playing(tmp_path: Path) -> N
     for name, content in {"half.mp4": video()[:400], "empty.mp4": b"", "picture.mp4": image("PNG")}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=name):
-            play(tmp_path / name)
+            decode_video(tmp_path / name)

@@ -7,7 +7,7 @@ import anyio
 import click
 
 from service.cli import EXIT_FAILED, UsageError
-from service.cli.media_options import media
+from service.cli.media_options import media_values
 
 PROMPT = "A boomerang turns over the evening hills and comes back to the hand that threw it."
 EXTRAS = {"PIL": "Pillow", "av": "PyAV"}
@@ -41,13 +41,13 @@ def demo(
     if missing:
         raise UsageError(
             f"the demo draws and plays real media and lacks {' and '.join(missing)}; "
-            "the extra `media` is missing; pip install -r requirements.txt brings it"
+            "the extra `media_values` is missing; pip install -r requirements.txt brings it"
         )
     for kind, given in (("image", image), ("video", (video,) if video else ())):
-        media(kind, [str(path) for path in given])  # a wrong file is told before anything starts
-    from service.cli.demo.run import Plan, run_demo  # noqa: PLC0415 - needs the extra
+        media_values(kind, [str(path) for path in given])  # a wrong file is told before anything starts
+    from service.cli.demo.run import DemoOptions, run_demo  # noqa: PLC0415 - needs the extra
 
-    plan = Plan(
+    options = DemoOptions(
         prompt=prompt,
         images=image,
         video=video,
@@ -55,5 +55,5 @@ def demo(
         stay=stay,
         directory=directory.resolve(),
     )
-    if not anyio.run(run_demo, plan):
+    if not anyio.run(run_demo, options):
         raise click.exceptions.Exit(EXIT_FAILED)

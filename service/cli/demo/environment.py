@@ -51,11 +51,11 @@ class Receiver:
         self._heard = asyncio.Event()
         self.app = Starlette(routes=[Route("/events", self._take, methods=["POST"])])
 
-    def trust(self, webhook_secrets: Sequence[str]) -> None:
+    def set_secrets(self, webhook_secrets: Sequence[str]) -> None:
         """Believe what is signed with one of these secrets."""
         self._verifiers = tuple(Webhook(secret) for secret in webhook_secrets)
 
-    async def hear(self, event: str, *, seconds: float) -> None:
+    async def wait_for(self, event: str, *, seconds: float) -> None:
         """Wait until `event` has been received; raises TimeoutError."""
         async with asyncio.timeout(seconds):
             while event not in self.events:
@@ -64,7 +64,7 @@ class Receiver:
 
     async def _take(self, request: Request) -> Response:
         body = await request.body()
-        if not any(_fits(verifier, body, request) for verifier in self._verifiers):
+        if not any(_is_signed(verifier, body, request) for verifier in self._verifiers):
             self.refused += 1
             return Response(status_code=401)
         self.events.append((await request.json())["type"])
@@ -72,7 +72,7 @@ class Receiver:
         return Response(status_code=204)
 
 
-def _fits(verifier: Webhook, body: bytes, request: Request) -> bool:
+def _is_signed(verifier: Webhook, body: bytes, request: Request) -> bool:
     try:
         verifier.verify(body, dict(request.headers))
     except WebhookVerificationError:
@@ -81,9 +81,9 @@ def _fits(verifier: Webhook, body: bytes, request: Request) -> bool:
 
 
 @asynccontextmanager
-async def staged(directory: Path, *, lose_callbacks: bool) -> AsyncIterator[DemoEnvironment]:
+async def demo_environment(directory: Path, *, lose_callbacks: bool) -> AsyncIterator[DemoEnvironment]:
     """Run everything within the block, with a fresh database in `directory`."""
-    _clear(directory)
+    _remove_database(directory)
     key = secrets.token_urlsafe()
     switches = Switches(key=key, run_time=RUN_SECONDS, callbacks=not lose_callbacks)
     sandbox = Sandbox(switches, now=lambda: datetime.now(UTC), random=random.SystemRandom())
@@ -96,7 +96,7 @@ async def staged(directory: Path, *, lose_callbacks: bool) -> AsyncIterator[Demo
         port = _free_port()
         environ = _environ(directory, upstream_url, receiver_url, port, key=key, lose_callbacks=lose_callbacks)
         settings = ensure_secret_keys(load_settings(environ))
-        receiver.trust(settings.webhook_secrets)
+        receiver.set_secrets(settings.webhook_secrets)
         url = await stack.enter_async_context(running(settings, host=HOST, port=port))
         client = await stack.enter_async_context(Client(url))
         yield DemoEnvironment(client=client, receiver=receiver, upstream_url=upstream_url, directory=directory)
@@ -123,7 +123,7 @@ def _environ(
     return {f"BOOMERANG_{name}": value for name, value in given.items()}
 
 
-def _clear(directory: Path) -> None:
+def _remove_database(directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     for old in directory.glob(f"{DATABASE}*"):
         old.unlink()

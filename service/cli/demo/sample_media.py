@@ -71,7 +71,7 @@ def _boomerang() -> Image.Image:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Film:
+class VideoInfo:
     """What a film really is: every frame of it was decoded."""
 
     bytes: int
@@ -81,14 +81,14 @@ class Film:
     seconds: float
 
 
-def play(path: Path) -> Film:
+def decode_video(path: Path) -> VideoInfo:
     """Decode the whole film at `path` and return what it is; raises ValueError when it does not play."""
     try:
         with av.open(str(path), format="mp4") as container:
             stream = container.streams.video[0]
             frames = sum(1 for _ in container.decode(stream))
             seconds = float((container.duration or 0) / av.time_base)
-            found = Film(
+            found = VideoInfo(
                 bytes=path.stat().st_size, width=stream.width, height=stream.height, frames=frames, seconds=seconds
             )
     except (OSError, IndexError, av.error.FFmpegError) as error:
