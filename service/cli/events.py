@@ -1,4 +1,4 @@
-"""The command `boomerang events`: everything that happened to a task, one line each."""
+"""The command `boomerang events`: the history of a task, one line for each entry."""
 
 import click
 
@@ -7,7 +7,7 @@ from service.cli.output import format_time, print_json, show_table, text_of
 from service.cli.tasks import as_json
 from service.domain.task import Json
 
-COLUMNS = ("when (UTC)", "what", "event", "handler", "how")
+COLUMNS = ("time (UTC)", "kind", "event", "handler", "result")
 
 
 @click.command()
@@ -15,30 +15,25 @@ COLUMNS = ("when (UTC)", "what", "event", "handler", "how")
 @as_json
 @with_client
 async def events(client: Client, *, task_id: str, as_json: bool) -> None:
-    """Show what happened to a task, oldest first: events, callbacks, polls, deliveries and their attempts."""
+    """Show the history of a task, oldest first: events, callbacks, polls, deliveries and attempts."""
     found = await client.history(task_id)
     if as_json:
         print_json({"data": found})
         return
     types = {row.get("id"): row.get("type") for row in found if row.get("kind") == "event"}
     types |= {row.get("id"): types.get(row.get("event_id")) for row in found if row.get("kind") == "delivery"}
-    rows = [_row(row, text_of(types.get(_owner(row)))) for row in found]
-    show_table(COLUMNS, rows, empty="Nothing has happened yet.", below=0)
-
-
-def _owner(row: Json) -> object:
-    """Return the id whose event a row of the history belongs to."""
-    return row.get("delivery_id") or row.get("id")
+    rows = [_row(row, text_of(types.get(row.get("delivery_id") or row.get("id")))) for row in found]
+    show_table(COLUMNS, rows, empty="No entries yet.", below=0)
 
 
 def _row(row: Json, event: str) -> tuple[object, ...]:
     attempt = f"attempt {row['attempt']}" if row.get("attempt") else None
-    how = row.get("verdict") or row.get("outcome") or row.get("status")
+    result = row.get("verdict") or row.get("outcome") or row.get("status")
     error = row.get("last_error") or row.get("error")
     return (
         format_time(row.get("at"), seconds=True),
         attempt or text_of(row.get("kind")),
         event,
         text_of(row.get("handler")),
-        ": ".join(text_of(part) for part in (how, error) if part),
+        ": ".join(text_of(part) for part in (result, error) if part),
     )

@@ -1,7 +1,6 @@
-"""Follow a task to its end, with a progress bar where there is a terminal and plain lines where there is none."""
+"""Follow a task until it finishes: a progress bar on a terminal, plain lines elsewhere."""
 
-from collections.abc import Awaitable, Callable, Iterator
-from functools import partial
+from collections.abc import Awaitable, Callable
 from itertools import chain, repeat
 
 import anyio
@@ -13,53 +12,51 @@ from service.cli.output import clean
 from service.domain.task import Json
 
 FetchTask = Callable[[int], Awaitable[Json]]
-"""Returns the task as it is once it has ended, or after that many seconds at most."""
+"""Return the task when it finishes, or after that many seconds at the latest."""
 
 FINAL_STATUSES = frozenset({"completed", "failed", "canceled", "expired"})
 MIN_WAIT, MAX_WAIT = 1, 10
 SHORT_WAITS = 5
-"""How long one look waits, in seconds: short at first, so that the bar moves; then longer, since each is a request."""
+"""Wait of one request in seconds: the first are short, so that the bar moves; later ones are long, to save requests."""
 
 MAX_TRIES = 30
-"""How many questions in a row may fail before we give up; a second lies between them."""
+"""Maximum number of tries of one request, one second apart."""
 
 
 async def follow(fetch: FetchTask, *, out: Console) -> Json:
-    """Return the task once it has ended, as `fetch` tells it.
+    """Return the task when it has finished.
 
-    Raises Failed when `fetch` does, and Unreachable only when it keeps doing so.
+    Raises the CommandFailed of `fetch`, but Unreachable only after MAX_TRIES in a row.
     """
-    with _bar(out) as bar:
+    last_line = last_note = ""
+    with _progress_bar(out) as bar:
         row = bar.add_task("", total=None)
-        shown = noted = ""
-        for seconds in _waits():
-            task = await _fetch_with_retries(partial(fetch, seconds))
-            progress = task.get("progress")
-            bar.update(
-                row, total=1.0 if progress else None, completed=progress or 0.0, description=clean(task["status"])
-            )
-            shown = _plain_line(out, task, shown)
-            noted = _note(out, task, noted)
+        for seconds in chain(repeat(MIN_WAIT, SHORT_WAITS), range(MIN_WAIT + 1, MAX_WAIT), repeat(MAX_WAIT)):
+            task = await _fetch_with_retries(fetch, seconds)
+            status, progress = clean(task["status"]), task.get("progress")
+            bar.update(row, total=1.0 if progress else None, completed=progress or 0.0, description=status)
+            line = f"{status} {progress:.0%}" if progress else status
+            if not out.is_terminal and line != last_line:
+                out.print(f"    {line}")
+            note = clean(task.get("note") or "")
+            if note and note != last_note:
+                out.print(f"    {note}", soft_wrap=True)
+            last_line, last_note = line, note
             if task["status"] in FINAL_STATUSES:
                 break
     return task
 
 
-def _waits() -> Iterator[int]:
-    """Yield how long each look waits, without end."""
-    return chain(repeat(MIN_WAIT, SHORT_WAITS), range(MIN_WAIT + 1, MAX_WAIT), repeat(MAX_WAIT))
-
-
-async def _fetch_with_retries(fetch: Callable[[], Awaitable[Json]]) -> Json:
+async def _fetch_with_retries(fetch: FetchTask, seconds: int) -> Json:
     for _ in range(MAX_TRIES - 1):
         try:
-            return await fetch()
+            return await fetch(seconds)
         except Unreachable:
             await anyio.sleep(1)
-    return await fetch()
+    return await fetch(seconds)
 
 
-def _bar(out: Console) -> Progress:
+def _progress_bar(out: Console) -> Progress:
     return Progress(
         TextColumn(" "),
         SpinnerColumn(finished_text=" "),
@@ -70,19 +67,3 @@ def _bar(out: Console) -> Progress:
         console=out,
         disable=not out.is_terminal,
     )
-
-
-def _note(out: Console, task: Json, noted: str) -> str:
-    """Print why the task waits, when there is something new to say; return what was said last."""
-    note = clean(task.get("note") or "")
-    if note and note != noted:
-        out.print(f"    {note}", soft_wrap=True)
-    return note
-
-
-def _plain_line(out: Console, task: Json, shown: str) -> str:
-    """Print a line when there is no bar and something has changed; return the line that was shown last."""
-    line = f"{clean(task['status'])} {task['progress']:.0%}" if task.get("progress") else clean(task["status"])
-    if not out.is_terminal and line != shown:
-        out.print(f"    {line}")
-    return line
