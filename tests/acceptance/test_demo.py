@@ -78,7 +78,7 @@ def test_the_demo_ends_with_a_film_that_plays(first: Run) -> None:
     (film,) = first.films
     assert decode_video(film).frames > 0
     assert "completed, by callback" in first.done.stderr
-    assert f"The video: boomerang-demo/{film.name}" in first.done.stderr
+    assert f"Video: boomerang-demo/{film.name}" in first.done.stderr
     assert first.done.stdout == ""
 
 
@@ -99,7 +99,7 @@ def test_the_demo_ends_the_same_way_without_any_callback(tmp_path: Path, home: d
     assert done.returncode == 0, done.stderr
     assert decode_video(film_in(tmp_path / "elsewhere? with %20 blanks")).seconds > 0
     assert "completed, by poll" in done.stderr
-    assert "none ever came" in done.stderr
+    assert "none received" in done.stderr
 
 
 def test_the_demo_takes_given_media_and_runs_again_beside_its_own_leavings(first: Run) -> None:
@@ -109,7 +109,7 @@ def test_the_demo_takes_given_media_and_runs_again_beside_its_own_leavings(first
     given = ("--image", "a.webp", "--video", "b.mp4", "--prompt", "A walk")
     done = demo(first.directory, somebody(first.directory), *given)
     assert done.returncode == 0, done.stderr
-    assert "a.webp, yours" in done.stderr
+    assert "a.webp (from --image)" in done.stderr
     films = set((first.directory / "boomerang-demo").glob("*.mp4"))
     assert films > set(first.films)
 
@@ -122,7 +122,7 @@ def test_an_image_that_the_model_does_not_take_ends_the_demo_with_the_fault(
     done = demo(tmp_path, home, "--image", "small.png")
     assert done.returncode == 1
     assert "\n    params.images.0: " in done.stderr
-    assert "The log is in" not in done.stderr
+    assert "Log: " not in done.stderr
     assert "Traceback" not in done.stderr
 
 
