@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from service.cli import boomerang
 
 Json = dict[str, Any]
-Answer = tuple[int, object]
+Response = tuple[int, object]
 
 TASK: Json = {
     "id": "0198c2",
@@ -38,7 +38,7 @@ def task(**changes: Any) -> Json:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class Request:
     """A request that the fake service received."""
 
     method: str
@@ -52,17 +52,19 @@ class FakeService:
     """Responds to each call from its list and repeats the last response; records all requests."""
 
     url: str
-    answers: dict[str, list[Answer]] = field(default_factory=dict)
-    asked: list[Asked] = field(default_factory=list)
+    responses: dict[str, list[Response]] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
 
-    def on(self, call: str, *answers: Answer) -> None:
+    def respond_to(self, call: str, *responses: Response) -> None:
         """Set the responses to `METHOD /path`, in order."""
-        self.answers[call] = list(answers)
+        self.responses[call] = list(responses)
 
-    def answer(self, asked: Asked) -> Answer:
+    def next_response(self, request: Request) -> Response:
         """Record a request and return the next response to it."""
-        self.asked.append(asked)
-        found = self.answers.get(f"{asked.method} {asked.path.partition('?')[0]}", [(404, problem("no such address"))])
+        self.requests.append(request)
+        found = self.responses.get(
+            f"{request.method} {request.path.partition('?')[0]}", [(404, problem("no such address"))]
+        )
         return found.pop(0) if len(found) > 1 else found[0]
 
 
@@ -75,7 +77,7 @@ def problem(detail: str, **more: object) -> Json:
 def fake_service() -> Iterator[FakeService]:
     """Run a fake service on a free loopback port inside the block."""
     fake = FakeService(url="")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(fake.answer))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(fake.next_response))
     fake.url = f"http://127.0.0.1:{server.server_port}"
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -87,7 +89,7 @@ def fake_service() -> Iterator[FakeService]:
         server.server_close()
 
 
-def _handler(respond: Callable[[Asked], Answer]) -> type[BaseHTTPRequestHandler]:
+def _handler(respond: Callable[[Request], Response]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
             """Log nothing."""
@@ -96,7 +98,7 @@ def _handler(respond: Callable[[Asked], Answer]) -> type[BaseHTTPRequestHandler]
             content = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
             body = json.loads(content) if content else None
-            status, result = respond(Asked(method=self.command, path=self.path, headers=headers, body=body))
+            status, result = respond(Request(method=self.command, path=self.path, headers=headers, body=body))
             raw = result.encode() if isinstance(result, str) else json.dumps(result).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(raw)))

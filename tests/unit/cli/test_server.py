@@ -45,9 +45,9 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 def shell(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a Python process to its end."""
-    return subprocess.run(
+    return subprocess.run(  # noqa: S603 - trusted command
         [sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False, **options
-    )  # noqa: S603 - trusted command
+    )
 
 
 def test_help_lists_every_command_without_importing_it() -> None:

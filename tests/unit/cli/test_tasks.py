@@ -24,9 +24,9 @@ def service() -> Iterator[FakeService]:
 def test_watch_increases_its_wait_up_to_ten_seconds(service: FakeService) -> None:
     """The first requests are short, so that the bar moves; later ones are long, to limit the request log."""
     running = [(200, task(status="in_progress", progress=0.4))] * 20
-    service.on("GET /v1/tasks/0198c2", *running, (200, task()))
+    service.respond_to("GET /v1/tasks/0198c2", *running, (200, task()))
     assert run("watch", "0198c2", url=service.url).exit_code == 0
-    waits = [int(asked.path.partition("?wait=")[2]) for asked in service.asked[1:]]
+    waits = [int(request.path.partition("?wait=")[2]) for request in service.requests[1:]]
     assert (waits[:14], set(waits[14:])) == ([1, 1, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], {10})
 
 
@@ -40,7 +40,7 @@ def test_unreachable_service_is_reported_in_one_line() -> None:
 @pytest.mark.parametrize(("status", "code"), [(401, 2), (403, 2), (404, 1), (409, 1), (500, 1), (503, 1)])
 def test_exit_codes_distinguish_usage_errors_from_failures(service: FakeService, status: int, code: int) -> None:
     """A refused key is a configuration error (2); an unknown task or an error of the service is a failure (1)."""
-    service.on("GET /v1/tasks/x", (status, problem("detail of the service")))
+    service.respond_to("GET /v1/tasks/x", (status, problem("detail of the service")))
     result = run("status", "x", url=service.url)
     assert result.exit_code == code
     assert "detail of the service" in result.stderr
@@ -49,7 +49,7 @@ def test_exit_codes_distinguish_usage_errors_from_failures(service: FakeService,
 @pytest.mark.parametrize("body", ["<html>", "", "[]", "null", "{"])
 def test_response_of_another_server_is_reported(service: FakeService, body: str) -> None:
     """The server at the address may not be a Boomerang service."""
-    service.on("GET /v1/tasks/x", (200 if body else 500, body))
+    service.respond_to("GET /v1/tasks/x", (200 if body else 500, body))
     result = run("status", "x", url=service.url)
     assert result.exit_code == 1
     assert "Error: " in result.stderr
@@ -58,10 +58,13 @@ def test_response_of_another_server_is_reported(service: FakeService, body: str)
 
 def test_key_is_sent_with_each_request_and_never_printed(service: FakeService) -> None:
     """BOOMERANG_API_KEY is the default; --api-key overrides it."""
-    service.on("GET /v1/tasks/x", (401, problem("who are you")))
+    service.respond_to("GET /v1/tasks/x", (401, problem("who are you")))
     first = run("status", "x", url=service.url, env={"BOOMERANG_API_KEY": "hunter2-hunter2"})
     run("status", "x", "--api-key", "other", url=service.url, env={"BOOMERANG_API_KEY": "hunter2-hunter2"})
-    assert [asked.headers["authorization"] for asked in service.asked] == ["Bearer hunter2-hunter2", "Bearer other"]
+    assert [request.headers["authorization"] for request in service.requests] == [
+        "Bearer hunter2-hunter2",
+        "Bearer other",
+    ]
     assert "hunter2" not in first.output
     assert "set BOOMERANG_API_KEY or --api-key" in first.stderr
 
@@ -72,9 +75,9 @@ def test_address_and_key_are_read_from_dotenv(
     """The client commands read `.env` in the working directory too."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text(f"BOOMERANG_URL={service.url}/\nBOOMERANG_API_KEY=from-the-file\n")
-    service.on("GET /v1/tasks/x", (200, task()))
+    service.respond_to("GET /v1/tasks/x", (200, task()))
     assert run("status", "x").exit_code == 0
-    assert service.asked[0].headers["authorization"] == "Bearer from-the-file"
+    assert service.requests[0].headers["authorization"] == "Bearer from-the-file"
 
 
 def test_dotenv_with_another_encoding_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +92,7 @@ def test_dotenv_with_another_encoding_is_reported(tmp_path: Path, monkeypatch: p
 
 def test_status_shows_result_cost_and_warnings(service: FakeService) -> None:
     """The output contains the status, the result address, the cost and the warnings."""
-    service.on("GET /v1/tasks/0198c2", (200, task()))
+    service.respond_to("GET /v1/tasks/0198c2", (200, task()))
     shown = run("status", "0198c2", url=service.url).stderr
     for words in ("completed", "A walk", "file:///srv/v.mp4", "0.35 USD", "callback", "bgm has no effect"):
         assert words in shown
@@ -97,7 +100,7 @@ def test_status_shows_result_cost_and_warnings(service: FakeService) -> None:
 
 def test_external_text_cannot_control_the_terminal(service: FakeService) -> None:
     """Control characters in a prompt are removed, and markup is printed as text."""
-    service.on("GET /v1/tasks/x", (200, task(params={"prompt": "\x1b[2J\x07[red]boo[/red]"})))
+    service.respond_to("GET /v1/tasks/x", (200, task(params={"prompt": "\x1b[2J\x07[red]boo[/red]"})))
     shown = run("status", "x", url=service.url).stderr
     assert "\x1b" not in shown
     assert "\x07" not in shown
@@ -107,14 +110,16 @@ def test_external_text_cannot_control_the_terminal(service: FakeService) -> None
 def test_id_is_quoted_in_the_path(service: FakeService) -> None:
     """An id is always one segment of the path."""
     run("status", "../deliveries?x=/", url=service.url)
-    assert service.asked[0].path == "/v1/tasks/..%2Fdeliveries%3Fx%3D%2F"
+    assert service.requests[0].path == "/v1/tasks/..%2Fdeliveries%3Fx%3D%2F"
 
 
 def test_tasks_lists_a_page_and_the_command_for_the_next(service: FakeService) -> None:
     """The list is filtered by status, and the command for the next page is printed."""
-    service.on("GET /v1/tasks", (200, {"data": [task(), task(id="0198c1", status="failed")], "next_cursor": "abc"}))
+    service.respond_to(
+        "GET /v1/tasks", (200, {"data": [task(), task(id="0198c1", status="failed")], "next_cursor": "abc"})
+    )
     result = run("tasks", "--status", "failed", "--limit", "2", url=service.url)
-    assert service.asked[0].path == "/v1/tasks?status=failed&limit=2"
+    assert service.requests[0].path == "/v1/tasks?status=failed&limit=2"
     assert [line.split()[0] for line in result.stderr.splitlines()] == ["id", "0198c2", "0198c1", "More:"]
     assert result.stderr.endswith("More: boomerang tasks --cursor abc\n")
 
@@ -126,7 +131,7 @@ def test_narrow_terminal_prints_prompts_on_a_second_line(
     """If a row is too long, its prompt moves to a second line; the id stays on the first."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     page = [task(id="01a20469-745f-70c8-a990-0bffbb6af2ec", status="in_progress", params={"prompt": "A walk " * 9})]
-    service.on("GET /v1/tasks", (200, {"data": page, "next_cursor": None}))
+    service.respond_to("GET /v1/tasks", (200, {"data": page, "next_cursor": None}))
     shown = run("tasks", url=service.url, env={"COLUMNS": columns}).stderr
     row, *beneath = re.sub("\x1b[^m]*m", "", shown).splitlines()[2 if folds else 1 :]
     prompt = ("A walk " * 9)[:59] + "…"
@@ -136,7 +141,7 @@ def test_narrow_terminal_prints_prompts_on_a_second_line(
 
 def test_empty_task_list_prints_a_message(service: FakeService) -> None:
     """An empty list prints a message; with --json it is a page."""
-    service.on("GET /v1/tasks", (200, {"data": [], "next_cursor": None}))
+    service.respond_to("GET /v1/tasks", (200, {"data": [], "next_cursor": None}))
     result = run("tasks", url=service.url)
     assert (result.stdout, result.stderr) == ("", "No tasks.\n")
     assert json.loads(run("tasks", "--json", url=service.url).stdout) == {"data": [], "next_cursor": None}
@@ -144,7 +149,9 @@ def test_empty_task_list_prints_a_message(service: FakeService) -> None:
 
 def test_refused_cancel_prints_the_reason(service: FakeService) -> None:
     """A refusal of the provider is printed with exit code 1; after a cancel the exit code is 0."""
-    service.on("POST /v1/tasks/x/cancel", (409, problem("task state is scheduled")), (200, task(status="canceled")))
+    service.respond_to(
+        "POST /v1/tasks/x/cancel", (409, problem("task state is scheduled")), (200, task(status="canceled"))
+    )
     refused = run("cancel", "x", url=service.url)
     assert (refused.exit_code, "task state is scheduled" in refused.stderr) == (1, True)
     assert run("cancel", "x", url=service.url).exit_code == 0
@@ -152,14 +159,14 @@ def test_refused_cancel_prints_the_reason(service: FakeService) -> None:
 
 def test_watch_ends_when_the_task_finishes(service: FakeService) -> None:
     """An unknown task fails immediately; a known one is followed until it finishes."""
-    service.on("GET /v1/tasks/x", (200, task(status="in_progress", progress=0.5)), (200, task()))
+    service.respond_to("GET /v1/tasks/x", (200, task(status="in_progress", progress=0.5)), (200, task()))
     assert run("watch", "x", url=service.url).exit_code == 0
     assert run("watch", "y", url=service.url).exit_code == 1
 
 
 def test_output_works_in_every_encoding(service: FakeService) -> None:
     """With ASCII output, other characters are escaped; there is no traceback."""
-    service.on("GET /v1/tasks/x", (200, task(params={"prompt": "Ein Spaß"})))
+    service.respond_to("GET /v1/tasks/x", (200, task(params={"prompt": "Ein Spaß"})))
     code = f"from service.cli import main; main(['status', 'x', '--url', {service.url!r}])"
     result = subprocess.run(  # noqa: S603 - trusted command
         [sys.executable, "-c", code],
@@ -174,7 +181,7 @@ def test_output_works_in_every_encoding(service: FakeService) -> None:
 def test_task_in_doubt_is_explained(service: FakeService) -> None:
     """The output gives the deadline and the command for a resubmission."""
     doubt = task(status="in_doubt", output=[], settled_by=None, deadline_at="2026-01-02T05:04:05Z")
-    service.on("GET /v1/tasks/x", (200, doubt))
+    service.respond_to("GET /v1/tasks/x", (200, doubt))
     shown = run("status", "x", url=service.url)
     assert shown.exit_code == 0
     for words in ("may have the task", "BOOMERANG_IN_DOUBT_FOR", "2026-01-02T05:04:05Z", "`boomerang resubmit ID`"):
@@ -184,9 +191,9 @@ def test_task_in_doubt_is_explained(service: FakeService) -> None:
 def test_resubmit_is_suggested_only_when_it_is_useful(service: FakeService) -> None:
     """It is suggested for an unknown submission and an expired task, not for a completed one."""
     unknown = {"code": "submission_unknown", "message": "nobody knows"}
-    answers = (task(status="failed", error=unknown), task(status="expired"), task())
-    service.on("GET /v1/tasks/x", *((200, answer) for answer in answers))
-    shown = [run("status", "x", url=service.url).stderr for _ in answers]
+    responses = (task(status="failed", error=unknown), task(status="expired"), task())
+    service.respond_to("GET /v1/tasks/x", *((200, answer) for answer in responses))
+    shown = [run("status", "x", url=service.url).stderr for _ in responses]
     assert ["boomerang resubmit" in text for text in shown] == [True, True, False]
 
 
@@ -195,21 +202,21 @@ def test_long_text_is_wrapped_on_a_terminal(service: FakeService, monkeypatch: p
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("NO_COLOR", "1")
     address = f"https://example.org/{'v' * 80}.mp4"
-    service.on("GET /v1/tasks/x", (200, task(params={"prompt": "A walk " * 12}, output=[{"url": address}])))
+    service.respond_to("GET /v1/tasks/x", (200, task(params={"prompt": "A walk " * 12}, output=[{"url": address}])))
     shown = run("status", "x", url=service.url, env={"COLUMNS": "60"}).stderr
     plain = re.sub("\x1b[^m]*m", "", shown)
     assert f"prompt       {'A walk ' * 6}A\n             walk A walk" in plain
     assert address in plain
-    service.on("GET /v1/tasks/x", (200, task(params={"prompt": "猫 " * 20})))
+    service.respond_to("GET /v1/tasks/x", (200, task(params={"prompt": "猫 " * 20})))
     wide = run("status", "x", url=service.url, env={"COLUMNS": "60"}).stderr
-    service.on("GET /v1/tasks/x", (200, task(params={"prompt": " " * 99})))
+    service.respond_to("GET /v1/tasks/x", (200, task(params={"prompt": " " * 99})))
     assert run("status", "x", url=service.url, env={"COLUMNS": "60"}).exit_code == 0
     assert max(cell_len(line) for line in re.sub("\x1b[^m]*m", "", wide).splitlines()) <= 60
 
 
 def test_resubmit_prints_the_new_task(service: FakeService) -> None:
     """The result is the id of the new task; a refused resubmission has exit code 1."""
-    service.on("POST /v1/tasks/x/resubmit", (202, task(id="0198c9")), (409, problem("the task is completed")))
+    service.respond_to("POST /v1/tasks/x/resubmit", (202, task(id="0198c9")), (409, problem("the task is completed")))
     result = run("resubmit", "x", url=service.url)
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr == "Submitted 0198c9\nFollow it with: boomerang watch 0198c9\n"
@@ -246,7 +253,7 @@ HISTORY = [
 
 def test_events_prints_one_line_per_entry(service: FakeService) -> None:
     """A delivery and an attempt show the type of their event; an unknown entry is printed too."""
-    service.on("GET /v1/tasks/x/events", (200, {"data": HISTORY}))
+    service.respond_to("GET /v1/tasks/x/events", (200, {"data": HISTORY}))
     assert [" ".join(line.split()) for line in run("events", "x", url=service.url).stderr.splitlines()[1:]] == [
         "01-02 03:04:05 callback accepted",
         "01-02 03:04:05 event task.completed",
