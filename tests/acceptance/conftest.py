@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.environment import sqlite
-from tests.acceptance.processes import Town
+from tests.acceptance.processes import Workspace
 from tests.support.postgres import create_database, drop_database, running_postgres
 
 
 @pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
     """Give a directory whose processes end with the test."""
-    with Town(home=tmp_path / "town") as town:
-        yield town
+    with Workspace(home=tmp_path / "workspace") as workspace:
+        yield workspace
 
 
 @pytest.fixture(scope="session")
@@ -25,18 +25,18 @@ def postgres_server_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def empty_postgres(town: Town, postgres_server_url: str) -> Iterator[str]:
+def empty_postgres(workspace: Workspace, postgres_server_url: str) -> Iterator[str]:
     """Give the address of a new and empty PostgreSQL database; the town ends before it does."""
     url = create_database(postgres_server_url)
     yield url
-    town.end()
+    workspace.end()
     drop_database(postgres_server_url, url)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, town: Town) -> str:
+def database_url(request: pytest.FixtureRequest, workspace: Workspace) -> str:
     """Return an empty database of each kind."""
     if request.param == "sqlite":
-        return sqlite(town)
+        return sqlite(workspace)
     url: str = request.getfixturevalue("empty_postgres")
     return url

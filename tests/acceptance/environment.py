@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import httpx
 
-from tests.acceptance.processes import HOST, PATIENCE, Child, Json, Town, answering, free_port, until
+from tests.acceptance.processes import HOST, TIMEOUT, Child, Json, Workspace, free_port, until, wait_for_response
 
 SECRET = "a-signing-key-for-tests-of-forty-characters"
 UPSTREAM_KEY = "upstream-key-of-the-tests"
@@ -35,7 +35,7 @@ class Upstream:
         found: Json = (await self.http.get("/sandbox/ledger")).raise_for_status().json()
         return found
 
-    async def turn(self, **switches: object) -> None:
+    async def set_switches(self, **switches: object) -> None:
         """Change its switches."""
         (await self.http.post("/sandbox/switches", json=switches)).raise_for_status()
 
@@ -65,7 +65,7 @@ class Service:
         found: list[Json] = (await self.http.get(f"/v1/tasks/{task_id}/events")).raise_for_status().json()["data"]
         return found
 
-    async def settled(self, task_id: str, *, seconds: float = PATIENCE) -> Json:
+    async def wait_until_settled(self, task_id: str, *, seconds: float = TIMEOUT) -> Json:
         """Return a task once it is settled."""
         with anyio.fail_after(seconds):
             while (task := await self._waited(task_id))["status"] not in SETTLED:
@@ -93,7 +93,7 @@ class Service:
         lines = [line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#")]
         return {name: float(value) for name, _, value in lines}
 
-    async def idle(self, *, seconds: float = PATIENCE) -> None:
+    async def wait_until_idle(self, *, seconds: float = TIMEOUT) -> None:
         """Wait until every task is settled and no delivery is pending."""
 
         async def quiet() -> bool:
@@ -115,17 +115,17 @@ async def client(url: str, *, key: str | None = None) -> AsyncIterator[httpx.Asy
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     limits = httpx.Limits(max_connections=AT_ONCE * 2)
     async with httpx.AsyncClient(
-        base_url=url, headers=headers, timeout=PATIENCE, trust_env=False, limits=limits
+        base_url=url, headers=headers, timeout=TIMEOUT, trust_env=False, limits=limits
     ) as http:
         yield http
 
 
 @asynccontextmanager
-async def upstream(town: Town, *switches: str) -> AsyncIterator[Upstream]:
+async def upstream(workspace: Workspace, *switches: str) -> AsyncIterator[Upstream]:
     """Start the sandbox with these switches, and wait until it answers."""
     port = free_port()
-    child = town.start("sandbox", "sandbox", "--port", str(port), *switches, url=f"http://{HOST}:{port}")
-    await answering(child, "/sandbox/ledger")
+    child = workspace.start("sandbox", "sandbox", "--port", str(port), *switches, url=f"http://{HOST}:{port}")
+    await wait_for_response(child, "/sandbox/ledger")
     async with client(child.url) as http:
         yield Upstream(child=child, http=http)
 
@@ -150,27 +150,27 @@ def settings(upstream_url: str, public_url: str | None, database_url: str, **mor
     return {f"BOOMERANG_{name}": value for name, value in given.items() if value}
 
 
-def sqlite(town: Town) -> str:
+def sqlite(workspace: Workspace) -> str:
     """Return the address of the town's SQLite database."""
-    return f"sqlite:///{town.home / 'boomerang.db'}"
+    return f"sqlite:///{workspace.home / 'boomerang.db'}"
 
 
 async def serve(
-    town: Town, env: Mapping[str, str], *, port: int | None = None, role: str = "all", name: str = "serve"
+    workspace: Workspace, env: Mapping[str, str], *, port: int | None = None, role: str = "all", name: str = "serve"
 ) -> Child:
     """Start `boomerang serve` and wait until it is ready; the default port is that of PUBLIC_URL."""
     at = port or httpx.URL(env["BOOMERANG_PUBLIC_URL"]).port
     arguments = ("serve", "--port", str(at), "--role", role)
-    child = town.start(name, *arguments, env=env, url=f"http://{HOST}:{at}")
-    await answering(child)
+    child = workspace.start(name, *arguments, env=env, url=f"http://{HOST}:{at}")
+    await wait_for_response(child)
     return child
 
 
-async def worker(town: Town, env: Mapping[str, str], *, name: str = "worker") -> Child:
+async def worker(workspace: Workspace, env: Mapping[str, str], *, name: str = "worker") -> Child:
     """Start `boomerang worker` with probes on a port of its own, and wait until it is ready."""
     port = free_port()
-    child = town.start(name, "worker", "--port", str(port), env=env, url=f"http://{HOST}:{port}")
-    await answering(child)
+    child = workspace.start(name, "worker", "--port", str(port), env=env, url=f"http://{HOST}:{port}")
+    await wait_for_response(child)
     return child
 
 

@@ -19,22 +19,22 @@ import anyio
 import httpx
 
 HOST = "127.0.0.1"
-PATIENCE = 90.0
+TIMEOUT = 90.0
 """Seconds that anything may take here: the machine is small and shared."""
 
-LOOK_AGAIN = 0.05
-LAST_LINES = 4000
+CHECK_INTERVAL = 0.05
+LOG_TAIL = 4000
 BIN = Path(sys.executable).parent
-KEPT = ("PYTHONPATH",)
+INHERITED = ("PYTHONPATH",)
 TICKS = os.sysconf("SC_CLK_TCK")
 
 PORTS = range(10_000, 32_000)
 """Below those that systems give to outgoing connections: one of these could take the port of a process that is down."""
 
-PORTS_EACH = 500
+PORTS_PER_PROCESS = 500
 """Test processes beside each other have process ids that follow each other: each begins with ports of its own."""
 
-_ports = (PORTS[number % len(PORTS)] for number in count(os.getpid() * PORTS_EACH))
+_ports = (PORTS[number % len(PORTS)] for number in count(os.getpid() * PORTS_PER_PROCESS))
 
 
 def processor_seconds(pid: int, *, ended_children: bool = False) -> float:
@@ -57,20 +57,20 @@ class Child:
         """Whether it still runs."""
         return self.process.poll() is None
 
-    def said(self) -> str:
+    def output(self) -> str:
         """Return everything that it wrote."""
         return self.log.read_text(errors="replace")
 
     def crash(self) -> None:
         """End it as a power cut would, without a chance to tidy up."""
         self.process.kill()
-        self.process.wait(PATIENCE)
+        self.process.wait(TIMEOUT)
 
-    def ask_to_stop(self) -> None:
+    def terminate(self) -> None:
         """Send SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
 
-    async def ended(self, *, seconds: float = PATIENCE) -> int:
+    async def ended(self, *, seconds: float = TIMEOUT) -> int:
         """Wait for its end and return its exit code; TimeoutError when it does not come."""
         await until(lambda: not self.alive, what=f"the end of {self.name}", seconds=seconds)
         return self.process.returncode
@@ -86,32 +86,32 @@ class Child:
 
 
 @dataclass(kw_only=True)
-class Town:
+class Workspace:
     """A directory, and the processes that live in it; leaving it ends all of them and tells what they said."""
 
     home: Path
     quiet: bool = False
     children: list[Child] = field(default_factory=list)
 
-    def __enter__(self) -> "Town":
+    def __enter__(self) -> "Workspace":
         self.home.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.end()
         if not self.quiet:
-            self._tell()
+            self._print_logs()
 
     def end(self) -> None:
         """End every process that still runs."""
         for child in self.children:
             if child.alive:
                 child.process.kill()
-            child.process.wait(PATIENCE)
+            child.process.wait(TIMEOUT)
 
-    def _tell(self) -> None:
+    def _print_logs(self) -> None:
         for child in self.children:
-            sys.stdout.write(f"── {child.name} (exit {child.process.returncode})\n{child.said()[-LAST_LINES:]}\n")
+            sys.stdout.write(f"── {child.name} (exit {child.process.returncode})\n{child.output()[-LOG_TAIL:]}\n")
 
     def start(self, name: str, *arguments: str, env: Mapping[str, str] | None = None, url: str = "") -> Child:
         """Start `boomerang` with these arguments, and with nothing of our own environment but what it takes to run."""
@@ -136,13 +136,13 @@ class Town:
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return a clean environment, with `more` on top."""
         path = f"{BIN}:/usr/local/bin:/usr/bin:/bin"
-        ours = {name: os.environ[name] for name in KEPT if name in os.environ}
+        ours = {name: os.environ[name] for name in INHERITED if name in os.environ}
         home = {"HOME": str(self.home), "TMPDIR": str(self.home)}  # what a killed process leaves goes with the town
         return {"PATH": path, "LANG": "C.UTF-8", **home, **ours, **(more or {})}
 
 
 async def until(
-    holds: Callable[[], bool | Awaitable[bool]], *, what: str, seconds: float = PATIENCE, pause: float = LOOK_AGAIN
+    holds: Callable[[], bool | Awaitable[bool]], *, what: str, seconds: float = TIMEOUT, pause: float = CHECK_INTERVAL
 ) -> None:
     """Return as soon as `holds` says so; TimeoutError with `what` when it never does."""
     end = monotonic() + seconds
@@ -155,12 +155,14 @@ async def until(
         await anyio.sleep(pause)
 
 
-async def answering(child: Child, path: str = "/readyz", *, status: int = 200, seconds: float = PATIENCE) -> None:
+async def wait_for_response(
+    child: Child, path: str = "/readyz", *, status: int = 200, seconds: float = TIMEOUT
+) -> None:
     """Wait until the process answers `path` with `status`; AssertionError when it ends instead."""
     async with httpx.AsyncClient(base_url=child.url, trust_env=False) as http:
 
         async def answers() -> bool:
-            assert child.alive, f"{child.name} ended with {child.process.returncode}: {child.said()[-LAST_LINES:]}"
+            assert child.alive, f"{child.name} ended with {child.process.returncode}: {child.output()[-LOG_TAIL:]}"
             with suppress(httpx.HTTPError):
                 return (await http.get(path)).status_code == status
             return False
@@ -176,11 +178,11 @@ def free_port() -> int:
     raise AssertionError("there is always a next port")
 
 
-async def command(town: Town, *arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+async def command(workspace: Workspace, *arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
     """Run `boomerang` to its end; return the exit code, standard output and standard error."""
-    with anyio.fail_after(PATIENCE):
+    with anyio.fail_after(TIMEOUT):
         done = await anyio.run_process(
-            [str(BIN / "boomerang"), *arguments], cwd=town.home, env=town.environment(env), check=False
+            [str(BIN / "boomerang"), *arguments], cwd=workspace.home, env=workspace.environment(env), check=False
         )
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 

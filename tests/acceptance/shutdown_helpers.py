@@ -5,9 +5,9 @@ from typing import Any
 
 from sqlalchemy import create_engine, text
 
-from tests.acceptance.processes import Child, Town
+from tests.acceptance.processes import Child, Workspace
 
-WITHIN = 9.5
+SHUTDOWN_LIMIT = 9.5
 """Seconds that a stop may take here: it is over after nine, by force if need be, and platforms kill after ten."""
 
 SLOW_HANDLER = '''
@@ -40,12 +40,12 @@ def rows(database_url: str, query: str, **values: str) -> list[tuple[Any, ...]]:
         engine.dispose()
 
 
-async def stopped(child: Child) -> None:
+async def terminate_and_wait(child: Child) -> None:
     """Send SIGTERM and see the process end well and in time."""
     asked = monotonic()
-    child.ask_to_stop()
-    assert await child.ended(seconds=WITHIN + 20) == 0
-    assert monotonic() - asked < WITHIN
+    child.terminate()
+    assert await child.ended(seconds=SHUTDOWN_LIMIT + 20) == 0
+    assert monotonic() - asked < SHUTDOWN_LIMIT
 
 
 def leases(database_url: str) -> list[tuple[Any, ...]]:
@@ -63,14 +63,14 @@ def status_of(database_url: str, task_id: str) -> str:
     return str(status)
 
 
-def with_handler(town: Town, code: str) -> None:
+def install_handler(workspace: Workspace, code: str) -> None:
     """Put a handler where the service finds it."""
-    folder = town.home / "handlers"
+    folder = workspace.home / "handlers"
     folder.mkdir()
     (folder / "slow.py").write_text(code)
 
 
-def with_slow_handler(town: Town) -> None:
+def install_slow_handler(workspace: Workspace) -> None:
     """Put the slow handler where the service finds it, and let it wait."""
-    with_handler(town, SLOW_HANDLER)
-    (town.home / "slow.wait").touch()
+    install_handler(workspace, SLOW_HANDLER)
+    (workspace.home / "slow.wait").touch()

@@ -6,7 +6,7 @@ import pytest
 
 from service.domain.task import TaskId
 from service.domain.tokens import Tokens
-from tests.acceptance.bookkeeping import Books
+from tests.acceptance.bookkeeping import RunRecords
 from tests.acceptance.environment import SECRET
 from tests.acceptance.processes import Json
 
@@ -44,7 +44,7 @@ TASK, HISTORY = GOOD["tasks"][0], GOOD["histories"]["t1"]
 
 def test_books_that_agree_have_no_fault() -> None:
     """One task, one bill, one end, and every delivery done."""
-    assert Books(**GOOD).faults(count=1) == []
+    assert RunRecords(**GOOD).faults(count=1) == []
 
 
 @pytest.mark.parametrize(
@@ -64,4 +64,4 @@ def test_books_that_agree_have_no_fault() -> None:
 )
 def test_each_disagreement_is_told(change: dict[str, Any], word: str) -> None:
     """Whatever is missing, doubled or foreign is a sentence."""
-    assert any(word in fault for fault in Books(**(GOOD | change)).faults(count=1))
+    assert any(word in fault for fault in RunRecords(**(GOOD | change)).faults(count=1))

@@ -23,7 +23,7 @@ START = [sys.executable, "-c", "from service.cli import main; main()", "demo"]
 SECONDS = 90
 
 
-def somebody(home: Path) -> dict[str, str]:
+def user_environment(home: Path) -> dict[str, str]:
     """Return the environment of somebody who has set nothing but things that must not matter."""
     return {
         "PATH": os.environ["PATH"],
@@ -39,7 +39,7 @@ def somebody(home: Path) -> dict[str, str]:
 @pytest.fixture
 def home(tmp_path: Path) -> dict[str, str]:
     """Return the environment of somebody whose home is the test's own directory."""
-    return somebody(tmp_path)
+    return user_environment(tmp_path)
 
 
 def demo(directory: Path, env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -49,10 +49,10 @@ def demo(directory: Path, env: dict[str, str], *arguments: str) -> subprocess.Co
     )
 
 
-def film_in(directory: Path) -> Path:
+def video_in(directory: Path) -> Path:
     """Return the one film in `directory`."""
-    (film,) = directory.glob("*.mp4")
-    return film
+    (video_file,) = directory.glob("*.mp4")
+    return video_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,24 +61,24 @@ class Run:
 
     directory: Path
     done: subprocess.CompletedProcess[str]
-    films: tuple[Path, ...]
+    videos: tuple[Path, ...]
 
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Run the demo once, without any option."""
     directory = tmp_path_factory.mktemp("first")
-    done = demo(directory, somebody(directory))
-    return Run(directory=directory, done=done, films=tuple((directory / "boomerang-demo").glob("*.mp4")))
+    done = demo(directory, user_environment(directory))
+    return Run(directory=directory, done=done, videos=tuple((directory / "boomerang-demo").glob("*.mp4")))
 
 
 def test_the_demo_ends_with_a_film_that_plays(first: Run) -> None:
     """With nothing configured: submitted, called back, handled, archived under ./boomerang-demo; exit code 0."""
     assert first.done.returncode == 0, first.done.stderr
-    (film,) = first.films
-    assert decode_video(film).frames > 0
+    (video_file,) = first.videos
+    assert decode_video(video_file).frames > 0
     assert "completed, by callback" in first.done.stderr
-    assert f"Video: boomerang-demo/{film.name}" in first.done.stderr
+    assert f"Video: boomerang-demo/{video_file.name}" in first.done.stderr
     assert first.done.stdout == ""
 
 
@@ -97,7 +97,7 @@ def test_the_demo_ends_the_same_way_without_any_callback(tmp_path: Path, home: d
     """When no callback comes the poller finishes the task, and the story says so."""
     done = demo(tmp_path, home, "--lose-callbacks", "--dir", "elsewhere? with %20 blanks")
     assert done.returncode == 0, done.stderr
-    assert decode_video(film_in(tmp_path / "elsewhere? with %20 blanks")).seconds > 0
+    assert decode_video(video_in(tmp_path / "elsewhere? with %20 blanks")).seconds > 0
     assert "completed, by poll" in done.stderr
     assert "none received" in done.stderr
 
@@ -107,11 +107,11 @@ def test_the_demo_takes_given_media_and_runs_again_beside_its_own_leavings(first
     (first.directory / "a.webp").write_bytes(image("WEBP"))
     (first.directory / "b.mp4").write_bytes(video())
     given = ("--image", "a.webp", "--video", "b.mp4", "--prompt", "A walk")
-    done = demo(first.directory, somebody(first.directory), *given)
+    done = demo(first.directory, user_environment(first.directory), *given)
     assert done.returncode == 0, done.stderr
     assert "a.webp (from --image)" in done.stderr
-    films = set((first.directory / "boomerang-demo").glob("*.mp4"))
-    assert films > set(first.films)
+    videos = set((first.directory / "boomerang-demo").glob("*.mp4"))
+    assert videos > set(first.videos)
 
 
 def test_an_image_that_the_model_does_not_take_ends_the_demo_with_the_fault(

@@ -6,11 +6,11 @@ import anyio
 import pytest
 
 from tests.acceptance.environment import serve, settings, sqlite
-from tests.acceptance.processes import HOST, Child, Town, command, free_port
+from tests.acceptance.processes import HOST, Child, Workspace, command, free_port
 
 MB = 1024 * 1024
-MOST = 120 * MB
-SHARE = 0.02
+MAX_MEMORY = 120 * MB
+MAX_SHARE = 0.02
 SETTLE, WATCH = 3.0, 10.0
 """Seconds after the start, and seconds that are measured: time itself is what this test is about."""
 
@@ -24,14 +24,14 @@ async def share_of(child: Child) -> float:
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-async def test_an_idle_process_rests(town: Town, kind: str, request: pytest.FixtureRequest) -> None:
+async def test_an_idle_process_rests(workspace: Workspace, kind: str, request: pytest.FixtureRequest) -> None:
     """It uses under 2 % of a core and under 120 MB."""
-    url = sqlite(town) if kind == "sqlite" else request.getfixturevalue("empty_postgres")
+    url = sqlite(workspace) if kind == "sqlite" else request.getfixturevalue("empty_postgres")
     env = settings(f"http://{HOST}:9", f"http://{HOST}:{free_port()}", url)
     if kind == "postgresql":
-        assert (await command(town, "migrate", env=env))[0] == 0
-    child = await serve(town, env)
+        assert (await command(workspace, "migrate", env=env))[0] == 0
+    child = await serve(workspace, env)
     share = await share_of(child)
     print(f"{kind}: {share:.2%} of a core, {child.memory() / MB:.0f} MB")  # noqa: T201 - the figures are to be seen
-    assert share < SHARE
-    assert child.memory() < MOST
+    assert share < MAX_SHARE
+    assert child.memory() < MAX_MEMORY

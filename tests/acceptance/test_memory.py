@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from tests.acceptance.environment import MODEL, UPSTREAM_KEY, Service, serve, service, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Town, command, free_port
+from tests.acceptance.processes import HOST, Workspace, command, free_port
 
 MB = 1024 * 1024
-MOST = 400 * MB
-LISTING = 2000
+MAX_MEMORY = 400 * MB
+MAX_LISTED_BYTES = 2000
 """Bytes that a task with four images may take in a list."""
 
 IMAGES = 4
@@ -22,7 +22,7 @@ SIDE = 1118
 """Noise of this width and height is 3.75 MB as PNG, which cannot shrink it."""
 
 AT_ONCE = 8
-HELD_BACK = {"throttle_create": 1.0, "retry_after": 3.0}
+THROTTLED = {"throttle_create": 1.0, "retry_after": 3.0}
 
 
 def noise() -> str:
@@ -65,15 +65,15 @@ async def post_many(at: Service, body: bytes, count: int) -> None:
     ],
 )
 async def test_queued_inline_media_do_not_fill_the_memory(
-    town: Town, kind: str, count: int, request: pytest.FixtureRequest
+    workspace: Workspace, kind: str, count: int, request: pytest.FixtureRequest
 ) -> None:
     """Tasks of 15 MB each wait in the queue, are listed, and go up, in less than 400 MB at any time."""
-    url = sqlite(town) if kind == "sqlite" else request.getfixturevalue("empty_postgres")
-    async with upstream(town, "--tiny-videos", "--run-time", "100ms", "--no-echo-inline") as sandbox:
-        await sandbox.turn(**HELD_BACK)
+    url = sqlite(workspace) if kind == "sqlite" else request.getfixturevalue("empty_postgres")
+    async with upstream(workspace, "--tiny-videos", "--run-time", "100ms", "--no-echo-inline") as sandbox:
+        await sandbox.set_switches(**THROTTLED)
         env = settings(sandbox.url, f"http://{HOST}:{free_port()}", url, LEASE="30s", HANDLERS="log")
-        assert (await command(town, "migrate", env=env))[0] == 0
-        child = await serve(town, env)
+        assert (await command(workspace, "migrate", env=env))[0] == 0
+        child = await serve(workspace, env)
         async with service(child) as at:
             print(f"after the start: {child.memory() / MB:.0f} MB")  # noqa: T201 - the figures are to be seen
             await post_many(at, large_body(), count)
@@ -81,21 +81,21 @@ async def test_queued_inline_media_do_not_fill_the_memory(
             print(f"{count} tasks taken in: peak {queued / MB:.0f} MB, now {child.memory() / MB:.0f} MB")  # noqa: T201
             listing = await at.http.get("/v1/tasks", params={"limit": 200})
             assert len(listing.json()["data"]) == count
-            assert len(listing.content) < LISTING * count
-            await sandbox.turn(throttle_create=0.0)
-            await at.idle(seconds=600)
+            assert len(listing.content) < MAX_LISTED_BYTES * count
+            await sandbox.set_switches(throttle_create=0.0)
+            await at.wait_until_idle(seconds=600)
             assert {task["status"] for task in await at.tasks()} == {"completed"}
             peak = child.memory("VmHWM")
             print(f"all sent: peak {peak / MB:.0f} MB, now {child.memory() / MB:.0f} MB")  # noqa: T201
         assert len((await sandbox.ledger())["bills"]) == count
-    assert queued < MOST
-    assert peak < MOST
+    assert queued < MAX_MEMORY
+    assert peak < MAX_MEMORY
 
 
-async def test_a_bad_key_costs_no_memory(town: Town) -> None:
+async def test_a_bad_key_costs_no_memory(workspace: Workspace) -> None:
     """Large bodies of strangers are refused before they are read."""
-    env = settings(f"http://{HOST}:9", f"http://{HOST}:{free_port()}", sqlite(town), API_KEYS=f"me={UPSTREAM_KEY}")
-    child = await serve(town, env)
+    env = settings(f"http://{HOST}:9", f"http://{HOST}:{free_port()}", sqlite(workspace), API_KEYS=f"me={UPSTREAM_KEY}")
+    child = await serve(workspace, env)
     before = child.memory("VmHWM")
     async with service(child) as at:
         for _ in range(3):

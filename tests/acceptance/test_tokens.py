@@ -15,9 +15,9 @@ from service.api.server import listen, serving
 from service.domain.task import TaskId
 from service.domain.tokens import Tokens
 from tests.acceptance.environment import SECRET, Service, serve, service, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Json, Town, free_port, until
+from tests.acceptance.processes import HOST, Json, Workspace, free_port, until
 
-VANITY = ("boomerang_oldest_unsettled_task_seconds", "boomerang_oldest_due_row_seconds")
+TIME_DEPENDENT = ("boomerang_oldest_unsettled_task_seconds", "boomerang_oldest_due_row_seconds")
 """What grows by itself."""
 
 REFUSED = 'boomerang_callbacks_total{verdict="bad_token"}'
@@ -25,7 +25,7 @@ UNKNOWN_KEY = "a-key-that-this-service-has-never-had-at-all"
 
 
 @dataclass(kw_only=True)
-class Tap:
+class CallbackRecorder:
     """Stands at the public address and keeps callbacks to itself."""
 
     url: str = ""
@@ -47,16 +47,16 @@ class Tap:
 
 
 @asynccontextmanager
-async def tapped() -> AsyncIterator[Tap]:
+async def recording_callbacks() -> AsyncIterator[CallbackRecorder]:
     """Listen at a public address."""
-    tap = Tap()
-    app = Starlette(routes=[Route("/callbacks/{token}", tap.take, methods=["POST"])])
-    async with serving(app, listen(HOST, 0), grace=1) as tap.url:
-        yield tap
+    recorder = CallbackRecorder()
+    app = Starlette(routes=[Route("/callbacks/{token}", recorder.take, methods=["POST"])])
+    async with serving(app, listen(HOST, 0), grace=1) as recorder.url:
+        yield recorder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class Snapshot:
     """Everything that an outsider could change about a task."""
 
     task: Json
@@ -65,15 +65,15 @@ class Seen:
     refused: float
 
 
-async def seen(at: Service, task_id: str) -> Seen:
+async def take_snapshot(at: Service, task_id: str) -> Snapshot:
     """Look at everything."""
     metrics = await at.metrics()
     refused = metrics.pop(REFUSED, 0.0)
-    still = {name: value for name, value in metrics.items() if name not in VANITY}
-    return Seen(task=await at.task(task_id), history=await at.history(task_id), metrics=still, refused=refused)
+    still = {name: value for name, value in metrics.items() if name not in TIME_DEPENDENT}
+    return Snapshot(task=await at.task(task_id), history=await at.history(task_id), metrics=still, refused=refused)
 
 
-async def rested(at: Service, task_id: str) -> None:
+async def wait_until_running(at: Service, task_id: str) -> None:
     """Wait until the task runs at the upstream and its first event is delivered."""
 
     async def quiet() -> bool:
@@ -100,42 +100,48 @@ def forged(task_id: str) -> list[str]:
     ]
 
 
-async def test_only_the_very_token_opens_the_door(town: Town) -> None:
+async def test_only_the_very_token_opens_the_door(workspace: Workspace) -> None:
     """Each changed, forged, expired or borrowed token is refused with 403 and changes nothing; the true one works."""
-    async with tapped() as tap, upstream(town, "--tiny-videos", "--run-time", "100ms") as sandbox:
-        env = settings(sandbox.url, tap.url, sqlite(town), POLL_FIRST="1h", POLL_MAX="1h")
-        async with service(await serve(town, env, port=free_port())) as at:
+    async with (
+        recording_callbacks() as recorder,
+        upstream(workspace, "--tiny-videos", "--run-time", "100ms") as sandbox,
+    ):
+        env = settings(sandbox.url, recorder.url, sqlite(workspace), POLL_FIRST="1h", POLL_MAX="1h")
+        async with service(await serve(workspace, env, port=free_port())) as at:
             task_id = (await at.submit())["id"]
-            token, body = await tap.end_of(task_id)
-            await rested(at, task_id)
-            before = await seen(at, task_id)
+            token, body = await recorder.end_of(task_id)
+            await wait_until_running(at, task_id)
+            before = await take_snapshot(at, task_id)
             payload = (await sandbox.ledger())["bills"][0]["payload"]
             wrong = [*changed(token), *forged(task_id), payload]
             answers = [await call_back(at, one, body) for one in wrong]
             assert {answer.status_code for answer in answers} == {403}
-            after = await seen(at, task_id)
+            after = await take_snapshot(at, task_id)
             assert after.refused == before.refused + len(wrong)
             assert (after.task, after.history, after.metrics) == (before.task, before.history, before.metrics)
             assert (await call_back(at, token, body)).status_code == 204
-            assert (await at.settled(task_id))["settled_by"] == "callback"
+            assert (await at.wait_until_settled(task_id))["settled_by"] == "callback"
 
 
-async def test_a_body_that_names_another_task_is_refused(town: Town) -> None:
+async def test_a_body_that_names_another_task_is_refused(workspace: Workspace) -> None:
     """The payload token of one task with the address of another gets 403 and changes neither."""
-    async with tapped() as tap, upstream(town, "--tiny-videos", "--run-time", "100ms") as sandbox:
-        env = settings(sandbox.url, tap.url, sqlite(town), POLL_FIRST="1h", POLL_MAX="1h")
-        async with service(await serve(town, env, port=free_port())) as at:
+    async with (
+        recording_callbacks() as recorder,
+        upstream(workspace, "--tiny-videos", "--run-time", "100ms") as sandbox,
+    ):
+        env = settings(sandbox.url, recorder.url, sqlite(workspace), POLL_FIRST="1h", POLL_MAX="1h")
+        async with service(await serve(workspace, env, port=free_port())) as at:
             one, other = (await at.submit())["id"], (await at.submit())["id"]
-            (token, body), (_, foreign) = await tap.end_of(one), await tap.end_of(other)
+            (token, body), (_, foreign) = await recorder.end_of(one), await recorder.end_of(other)
             ours, theirs = (Tokens([SECRET]).payload_token(TaskId(task_id), 1) for task_id in (one, other))
             mixed = body.replace(ours.encode(), theirs.encode())
             assert mixed != body
-            await rested(at, one)
-            await rested(at, other)
-            before = await seen(at, one)
+            await wait_until_running(at, one)
+            await wait_until_running(at, other)
+            before = await take_snapshot(at, one)
             for bad in (foreign, mixed):
                 assert (await call_back(at, token, bad)).status_code == 403
-            after = await seen(at, one)
+            after = await take_snapshot(at, one)
             assert (after.task, after.history) == (before.task, before.history)
 
 

@@ -55,7 +55,7 @@ async def _started(stage: Stage, name: str, command: list[str]) -> tuple[float, 
     port = free_port()
     env = settings(f"http://{HOST}:9", f"http://{HOST}:{port}", stage.sqlite("starts"), LEASE="60s")
     began = time.perf_counter()
-    child = stage.town.run(
+    child = stage.workspace.run(
         name, [sys.executable, *command, str(port)], env={**env, **stage.path()}, url=f"http://{HOST}:{port}"
     )
     async with lasting(child):
@@ -67,7 +67,7 @@ async def _started(stage: Stage, name: str, command: list[str]) -> tuple[float, 
 
 async def _answers(child: Child, port: int) -> bool:
     if not child.alive:
-        raise RuntimeError(child.said())
+        raise RuntimeError(child.output())
     try:
         async with await anyio.connect_tcp(HOST, port) as stream:
             await stream.send(request("GET", "/healthz"))

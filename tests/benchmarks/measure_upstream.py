@@ -51,7 +51,7 @@ async def polls(stage: Stage) -> list[Row]:
 
 async def _gets(stage: Stage, bare: Child, seconds: float) -> float:
     command = [sys.executable, "-m", "tests.benchmarks.baseline_polling", bare.url, str(AT_ONCE), str(seconds)]
-    done = await anyio.run_process(command, env=stage.town.environment(stage.path()))
+    done = await anyio.run_process(command, env=stage.workspace.environment(stage.path()))
     return float(done.stdout)
 
 

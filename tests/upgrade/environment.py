@@ -12,10 +12,10 @@ from starlette.routing import Route
 
 from service.api.server import listen, serving
 from service.domain.webhook_secrets import derive_webhook_secret
-from tests.acceptance.bookkeeping import closed
+from tests.acceptance.bookkeeping import read_records
 from tests.acceptance.environment import SECRET, Service, Upstream, service, settings, upstream
 from tests.acceptance.environment import serve as serve_today
-from tests.acceptance.processes import HOST, Child, Json, Town, command, free_port, until
+from tests.acceptance.processes import HOST, Child, Json, Workspace, command, free_port, until
 from tests.acceptance.receiver import Receiver
 from tests.upgrade.balancer import Balancer, balancing
 from tests.upgrade.releases import Runner
@@ -49,7 +49,7 @@ class Moody(Receiver):
 class Stage:
     """One upgrade: `env` is what both releases are started with."""
 
-    town: Town
+    workspace: Workspace
     before: Runner
     sandbox: Upstream
     receiver: Moody
@@ -71,11 +71,11 @@ class Stage:
     async def new(self) -> Service:
         """Start today's release: it migrates first, as a platform's release step does."""
         await self.migrate()
-        return await self._taken_in(await serve_today(self.town, self.env, port=free_port(), name="new"))
+        return await self._taken_in(await serve_today(self.workspace, self.env, port=free_port(), name="new"))
 
     async def migrate(self) -> None:
         """Bring the database to today's schema."""
-        code, _, err = await command(self.town, "migrate", env=self.env)
+        code, _, err = await command(self.workspace, "migrate", env=self.env)
         assert code == 0, err
 
     async def _taken_in(self, child: Child) -> Service:
@@ -85,7 +85,7 @@ class Stage:
     async def stop(self, at: Service) -> None:
         """Take a process out of the rotation and stop it in order."""
         self.balancer.targets.remove(at.child.url)
-        at.child.ask_to_stop()
+        at.child.terminate()
         assert await at.child.ended() == 0
 
     async def submit(self, at: Service, status: str | None = None) -> Json:
@@ -129,34 +129,34 @@ class Stage:
         Two things are as they should be: what was canceled before it was sent has no bill, and dead letters that were
         replayed came under another id than their first attempt had.
         """
-        await at.idle()
-        books = await closed(at, self.sandbox, self.receiver, HANDLERS)
+        await at.wait_until_idle()
+        records = await read_records(at, self.sandbox, self.receiver, HANDLERS)
         told = (
             f"tasks without a bill that are not failed: ['{self.canceled}']",
             f"webhooks that never came: {self.replayed}",
         )
-        return [fault for fault in books.faults(count=self.submitted) if fault not in told]
+        return [fault for fault in records.faults(count=self.submitted) if fault not in told]
 
 
 @asynccontextmanager
-async def staged(town: Town, tree: Path, database_url: str) -> AsyncIterator[Stage]:
+async def staged(workspace: Workspace, tree: Path, database_url: str) -> AsyncIterator[Stage]:
     """Set the stage inside the block."""
     async with AsyncExitStack() as stack:
         switches = ("--tiny-videos", "--run-time", "200ms", "--final-callbacks-only")
-        sandbox = await stack.enter_async_context(upstream(town, *switches))
+        sandbox = await stack.enter_async_context(upstream(workspace, *switches))
         receiver = Moody(url="", secret=derive_webhook_secret(SECRET))
         app = Starlette(routes=[Route("/hooks", receiver.take, methods=["POST"])])
         receiver.url = f"{await stack.enter_async_context(serving(app, listen(HOST, 0), grace=1))}/hooks"
         balancer = await stack.enter_async_context(balancing())
         more = {
             "WEBHOOK_URL": receiver.url,
-            "ARCHIVE_URL": (town.home / "films").as_uri(),
+            "ARCHIVE_URL": (workspace.home / "films").as_uri(),
             "IN_DOUBT_FOR": GIVEN_UP_AFTER,
             "RETRY_SCHEDULE": ",".join(["0s", "1s", "2s", *["4s"] * 60]),
         }
         yield Stage(
-            town=town,
-            before=Runner(town=town, tree=tree),
+            workspace=workspace,
+            before=Runner(workspace=workspace, tree=tree),
             sandbox=sandbox,
             receiver=receiver,
             balancer=balancer,

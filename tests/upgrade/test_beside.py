@@ -6,7 +6,7 @@ from pathlib import Path
 import anyio
 
 from tests.acceptance.environment import Service
-from tests.acceptance.processes import Json, Town
+from tests.acceptance.processes import Json, Workspace
 from tests.upgrade.environment import LONG, Stage, staged
 from tests.upgrade.releases import Release
 
@@ -20,16 +20,16 @@ EACH = 15
 async def in_every_status(stage: Stage) -> Service:
     """Let the release before write tasks in every status, deliveries in every status, and callbacks; it runs on."""
     old = await stage.old(TASK_DEADLINE="2s")
-    await stage.sandbox.turn(run_time=LONG)
+    await stage.sandbox.set_switches(run_time=LONG)
     await stage.submit(old, "expired")
     await stage.stop(old)
     old = await stage.old()
-    await stage.sandbox.turn(run_time="200ms")
+    await stage.sandbox.set_switches(run_time="200ms")
     await stage.submit(old, "completed")
     stage.receiver.ill = {"task.failed": 410}
-    await stage.sandbox.turn(fail_tasks=1.0)
+    await stage.sandbox.set_switches(fail_tasks=1.0)
     await stage.submit(old, "failed")
-    await stage.sandbox.turn(fail_tasks=0.0, run_time=LONG)
+    await stage.sandbox.set_switches(fail_tasks=0.0, run_time=LONG)
     stage.receiver.ill |= {"*": 503}
     await under_way(stage, old)
     return old
@@ -38,11 +38,11 @@ async def in_every_status(stage: Stage) -> Service:
 async def under_way(stage: Stage, old: Service) -> None:
     """Leave tasks at the upstream, on their way there, lost on their way back, waiting and given up."""
     await stage.submit(old, "in_progress")
-    await stage.sandbox.turn(lose_create_reply=1.0)
+    await stage.sandbox.set_switches(lose_create_reply=1.0)
     await stage.submit(old, "in_doubt")
-    await stage.sandbox.turn(lose_create_reply=0.0, slow_create=1.0, create_delay=LONG)
+    await stage.sandbox.set_switches(lose_create_reply=0.0, slow_create=1.0, create_delay=LONG)
     await stage.submit(old, "submitting")
-    await stage.sandbox.turn(slow_create=0.0, throttle_create=1.0, retry_after=1.0, run_time="200ms")
+    await stage.sandbox.set_switches(slow_create=0.0, throttle_create=1.0, retry_after=1.0, run_time="200ms")
     await stage.submit(old, "queued")
     await stage.cancel(old, (await stage.submit(old, "queued"))["id"])
 
@@ -71,17 +71,19 @@ async def both_work(stage: Stage, old: Service, new: Service) -> None:
         group.start_soon(some, "new", new)
     for name, other in (("old", new), ("new", old)):
         for task in made[name]:
-            assert (await other.settled(task["id"]))["status"] in {"completed", "failed"}
+            assert (await other.wait_until_settled(task["id"]))["status"] in {"completed", "failed"}
 
 
 def did(at: Service, what: str) -> int:
     """Return how often a process says in its log that it did something."""
-    return at.child.said().count(f'"event": "{what}"')
+    return at.child.output().count(f'"event": "{what}"')
 
 
-async def test_releases_work_side_by_side(town: Town, release: Release, tree: Path, database_url: str) -> None:
+async def test_releases_work_side_by_side(
+    workspace: Workspace, release: Release, tree: Path, database_url: str
+) -> None:
     """One bill and one end a task, every delivery made, nothing lost, whoever of the two does which step."""
-    async with staged(town, tree, database_url) as stage:
+    async with staged(workspace, tree, database_url) as stage:
         old = await in_every_status(stage)
         assert stage.seen == EVERY_STATUS
         assert set(await deliveries(old)) == {"pending", "dead", "delivered"}
@@ -90,7 +92,7 @@ async def test_releases_work_side_by_side(town: Town, release: Release, tree: Pa
         assert (await old.http.get("/readyz")).is_success == release.ready_beside_newer
         stage.receiver.ill = {}
         assert await stage.replay_the_dead(new) > 0
-        await stage.sandbox.turn(throttle_create=0.0, double_callbacks=0.2, lose_callbacks=0.1)
+        await stage.sandbox.set_switches(throttle_create=0.0, double_callbacks=0.2, lose_callbacks=0.1)
         await both_work(stage, old, new)
         for at in (old, new):
             assert min(did(at, "submission"), did(at, "delivery")) > 0, f"{at.child.name} did nothing"

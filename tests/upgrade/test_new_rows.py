@@ -10,7 +10,7 @@ from service.domain.task import TaskId
 from service.domain.tokens import TokenClaims, Tokens
 from service.storage import open_store
 from tests.acceptance.environment import SECRET, Service
-from tests.acceptance.processes import Json, Town, until
+from tests.acceptance.processes import Json, Workspace, until
 from tests.upgrade.environment import Stage, staged
 
 
@@ -49,17 +49,17 @@ async def verdicts(at: Service, task: Json) -> list[str]:
 
 async def under_way(stage: Stage, old: Service) -> Json:
     """Return a task that runs for long, about whose end nobody calls."""
-    await stage.sandbox.turn(run_time="60s", callbacks=False)
+    await stage.sandbox.set_switches(run_time="60s", callbacks=False)
     return await stage.submit(old, "in_progress")
 
 
-async def test_unread_callback_waits_for_the_newer_release(town: Town, tree: Path, database_url: str) -> None:
+async def test_unread_callback_waits_for_the_newer_release(workspace: Workspace, tree: Path, database_url: str) -> None:
     """The older process shows it and leaves it alone, and the newer one records it.
 
     A repeat of it is another callback to the older one, which writes its digest otherwise: it is answered and changes
     nothing twice.
     """
-    async with staged(town, tree, database_url) as stage:
+    async with staged(workspace, tree, database_url) as stage:
         old = await stage.old()
         task = await under_way(stage, old)
         await stage.migrate()

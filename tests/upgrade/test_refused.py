@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from service.storage.migrate import HEAD
 from tests.acceptance.environment import settings
-from tests.acceptance.processes import HOST, Town, command, free_port
+from tests.acceptance.processes import HOST, Workspace, command, free_port
 from tests.upgrade.rows import engine, rows, schema, upgrade
 
 NEWER = f"schema 9999, which a newer release has made; this one knows {HEAD} at most: start the newer release"
@@ -55,13 +55,13 @@ def state(at: sa.Engine) -> object:
 
 
 @pytest.mark.parametrize("kind", STRANGE)
-async def test_migrate_refuses_it_and_changes_nothing(town: Town, database_url: str, kind: str) -> None:
+async def test_migrate_refuses_it_and_changes_nothing(workspace: Workspace, database_url: str, kind: str) -> None:
     """`boomerang migrate` ends with 2, one line says why, and every table is as it was."""
     fill, said = STRANGE[kind]
     at = engine(database_url)
     fill(at)
     was = state(at)
-    code, _, err = await command(town, "migrate", env={"BOOMERANG_DATABASE_URL": database_url})
+    code, _, err = await command(workspace, "migrate", env={"BOOMERANG_DATABASE_URL": database_url})
     assert (code, len(err.splitlines())) == (2, 1), err
     assert said in err
     assert state(at) == was
@@ -69,39 +69,39 @@ async def test_migrate_refuses_it_and_changes_nothing(town: Town, database_url: 
 
 
 @pytest.mark.parametrize("kind", STRANGE)
-async def test_serve_on_sqlite_refuses_it_and_touches_no_byte(town: Town, kind: str) -> None:
+async def test_serve_on_sqlite_refuses_it_and_touches_no_byte(workspace: Workspace, kind: str) -> None:
     """`boomerang serve` does not start over such a file, and leaves every byte of it, and no journal beside it."""
-    path = town.home / "strange.db"
+    path = workspace.home / "strange.db"
     at = engine(f"sqlite:///{path}")
     STRANGE[kind][0](at)
     at.dispose()
     was = path.read_bytes()
     env = settings("http://127.0.0.1:9", f"http://{HOST}:{free_port()}", f"sqlite:///{path}")
-    code, _, err = await command(town, "serve", "--port", str(free_port()), env=env)
+    code, _, err = await command(workspace, "serve", "--port", str(free_port()), env=env)
     assert code == 2, err
     assert STRANGE[kind][1] in err
     assert path.read_bytes() == was
     assert _beside(path) == []
 
 
-async def test_file_that_is_no_database_is_refused(town: Town) -> None:
+async def test_file_that_is_no_database_is_refused(workspace: Workspace) -> None:
     """A text file is told apart, and stays what it is."""
-    path = town.home / "notes.db"
+    path = workspace.home / "notes.db"
     path.write_text("not a database, but a page of notes\n" * 100)
-    code, _, err = await command(town, "migrate", env={"BOOMERANG_DATABASE_URL": f"sqlite:///{path}"})
+    code, _, err = await command(workspace, "migrate", env={"BOOMERANG_DATABASE_URL": f"sqlite:///{path}"})
     assert code in {1, 2}
     assert "file is not a database" in err
     assert path.read_text() == "not a database, but a page of notes\n" * 100
 
 
-async def test_empty_file_and_emptied_database_are_taken(town: Town) -> None:
+async def test_empty_file_and_emptied_database_are_taken(workspace: Workspace) -> None:
     """A file without any table is as good as none, whoever made it."""
-    path = town.home / "empty.db"
+    path = workspace.home / "empty.db"
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE a (id INTEGER PRIMARY KEY AUTOINCREMENT)")
     connection.execute("DROP TABLE a")
     connection.close()
-    code, _, err = await command(town, "migrate", env={"BOOMERANG_DATABASE_URL": f"sqlite:///{path}"})
+    code, _, err = await command(workspace, "migrate", env={"BOOMERANG_DATABASE_URL": f"sqlite:///{path}"})
     assert code == 0, err
 
 
