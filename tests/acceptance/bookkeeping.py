@@ -1,4 +1,4 @@
-"""Putting two books side by side after a run: what the service says it did, and what the sandbox billed."""
+"""Compare the records of a run: the tasks and deliveries of the service, and the bills of the sandbox."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ UNKNOWN = "submission_unknown"
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecords:
-    """Everything that can be read after a run. `handlers` says which handler hears which events (None: all)."""
+    """All records that can be read after a run. `handlers` maps each handler to its event types (None: all)."""
 
     tasks: list[Json]
     histories: Mapping[str, list[Json]]
@@ -35,20 +35,20 @@ class RunRecords:
 
     @property
     def sources(self) -> Counter[str]:
-        """Count tasks by what settled them."""
+        """Count tasks by the source that settled them."""
         return Counter(str(task["settled_by"]) for task in self.tasks)
 
     @property
     def bills_by_task(self) -> Counter[str | None]:
-        """Count the bills of each task, by the payload token that the upstream was given; None for nobody's."""
+        """Count the bills of each task by its payload token; None counts the bills without a valid token."""
         tokens = Tokens([SECRET])
         return Counter(_owner(tokens, bill["payload"]) for bill in self.ledger["bills"])
 
     @property
     def attributable_bills(self) -> int:
-        """Count the bills that belong to exactly one of the tasks, which has no other."""
-        ours = {task["id"] for task in self.tasks}
-        return sum(count == 1 and owner in ours for owner, count in self.bills_by_task.items())
+        """Count the tasks with exactly one bill."""
+        task_ids = {task["id"] for task in self.tasks}
+        return sum(count == 1 and owner in task_ids for owner, count in self.bills_by_task.items())
 
     @property
     def in_doubt(self) -> list[Json]:
@@ -66,17 +66,17 @@ class RunRecords:
 
     @property
     def settled_twice(self) -> int:
-        """Count the tasks with more than one end, but for a guess of ours that the upstream overruled."""
+        """Count the tasks with more than one final event, except failures in doubt that the provider corrected."""
         return sum(self._ends(task) > 1 for task in self.tasks)
 
     def _ends(self, task: Json) -> int:
         ends = [event for event in self.events_of(task["id"]) if event in FINAL_EVENTS]
-        overruled = len(ends) == 2 and ends[0] == "task.failed" and task in self.in_doubt
-        return 1 if overruled else len(ends)
+        corrected = len(ends) == 2 and ends[0] == "task.failed" and task in self.in_doubt
+        return 1 if corrected else len(ends)
 
     @property
     def expected(self) -> set[tuple[str, str]]:
-        """Return event and handler of each delivery that there has to be."""
+        """Return event and handler of each required delivery."""
         events = self.rows("event")
         return {
             (row["id"], handler)
@@ -87,31 +87,31 @@ class RunRecords:
 
     @property
     def delivered(self) -> set[tuple[str, str]]:
-        """Return event and handler of each delivery that succeeded."""
+        """Return event and handler of each successful delivery."""
         done = (row for row in self.rows("delivery") if row["status"] == "delivered")
         return {(row["event_id"], row["handler"]) for row in done}
 
     @property
     def webhooks(self) -> set[str]:
-        """Return the ids of the webhooks that the service says were delivered."""
+        """Return the message ids of the delivered webhooks."""
         done = [row for row in self.rows("delivery") if row["handler"] == "webhook" and row["status"] == "delivered"]
         return {f"msg_{row['id']}" for row in done}
 
     def faults(self, *, count: int) -> list[str]:
-        """Return a sentence for everything that does not hold, `count` being the number of tasks submitted."""
+        """Return a message for each requirement that is not met; `count` tasks were submitted."""
         without_bill = [task["id"] for task in self.tasks if not self.bills_by_task[task["id"]]]
         checks = {
-            f"{len(self.tasks)} tasks are there, {count} were submitted": len(self.tasks) == count,
+            f"{len(self.tasks)} tasks exist, {count} were submitted": len(self.tasks) == count,
             f"not every task is settled: {dict(self.statuses)}": set(self.statuses) <= SETTLED,
             f"{len(self.rows('event'))} events, some deliveries are missing: {self._missing()}": not self._missing(),
-            f"deliveries that nobody asked for: {len(self.delivered - self.expected)}": self.delivered <= self.expected,
-            f"{self.settled_twice} tasks have two ends": self.settled_twice == 0,
+            f"unexpected deliveries: {len(self.delivered - self.expected)}": self.delivered <= self.expected,
+            f"{self.settled_twice} tasks have two final events": self.settled_twice == 0,
             f"bills: {len(self.ledger['bills'])}, of one task each: {self.attributable_bills}": self._bills_fit(),
             f"tasks without a bill that are not failed: {self._unbilled(without_bill)}": not self._unbilled(
                 without_bill
             ),
-            f"settled in no known way: {dict(self.resolutions)}": "other" not in self.resolutions,
-            f"webhooks that never came: {len(self.webhooks - self.received)}": self.webhooks <= self.received,
+            f"settled by an unknown source: {dict(self.resolutions)}": "other" not in self.resolutions,
+            f"webhooks not received: {len(self.webhooks - self.received)}": self.webhooks <= self.received,
         }
         return [sentence for sentence, holds in checks.items() if not holds]
 
@@ -144,7 +144,7 @@ def _resolution(task: Json) -> str:
 async def read_records(
     at: Service, sandbox: Upstream, receiver: Receiver, handlers: Mapping[str, frozenset[str] | None]
 ) -> RunRecords:
-    """Read both books."""
+    """Read the records of the service, the sandbox and the receiver."""
     tasks = await at.tasks()
     return RunRecords(
         tasks=tasks,

@@ -1,4 +1,4 @@
-"""A town for each test, and a real PostgreSQL for those that want one."""
+"""Fixtures: a workspace for each test, and a PostgreSQL server for those that require one."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,21 +12,21 @@ from tests.support.postgres import create_database, drop_database, running_postg
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Iterator[Workspace]:
-    """Give a directory whose processes end with the test."""
+    """Yield a directory whose processes end with the test."""
     with Workspace(home=tmp_path / "workspace") as workspace:
         yield workspace
 
 
 @pytest.fixture(scope="session")
 def postgres_server_url() -> Iterator[str]:
-    """Run a PostgreSQL as long as the session."""
+    """Run a PostgreSQL server during the session."""
     with running_postgres() as url:
         yield url
 
 
 @pytest.fixture
 def empty_postgres(workspace: Workspace, postgres_server_url: str) -> Iterator[str]:
-    """Give the address of a new and empty PostgreSQL database; the town ends before it does."""
+    """Yield the address of an empty PostgreSQL database. The processes of the workspace end before it is dropped."""
     url = create_database(postgres_server_url)
     yield url
     workspace.end()

@@ -1,4 +1,4 @@
-"""The stand-in upstream and the service as processes, and what a test asks and tells them."""
+"""The sandbox and the service as processes, with clients for both."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -20,7 +20,7 @@ AT_ONCE = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Upstream:
-    """The sandbox."""
+    """A running sandbox."""
 
     child: Child
     http: httpx.AsyncClient = field(repr=False)
@@ -31,7 +31,7 @@ class Upstream:
         return self.child.url
 
     async def ledger(self) -> Json:
-        """Return what it billed, was asked and called back."""
+        """Return its bills and the counts of requests and callbacks."""
         found: Json = (await self.http.get("/sandbox/ledger")).raise_for_status().json()
         return found
 
@@ -48,9 +48,9 @@ class Service:
     http: httpx.AsyncClient = field(repr=False)
 
     async def submit(self, **more: Any) -> Json:
-        """Submit a task and return it; `more` are keys of the request beside its model, `params` among them."""
-        asked = {"model": MODEL, "params": {"prompt": "a cat", "images": [IMAGE]}, **more}
-        answer = await self.http.post("/v1/tasks", json=asked)
+        """Submit a task and return it; `more` are keys of the request such as `params`."""
+        body = {"model": MODEL, "params": {"prompt": "a cat", "images": [IMAGE]}, **more}
+        answer = await self.http.post("/v1/tasks", json=body)
         assert answer.status_code == 202, answer.text
         found: Json = answer.json()
         return found
@@ -61,12 +61,12 @@ class Service:
         return found
 
     async def history(self, task_id: str) -> list[Json]:
-        """Return everything that happened to a task."""
+        """Return the history of a task."""
         found: list[Json] = (await self.http.get(f"/v1/tasks/{task_id}/events")).raise_for_status().json()["data"]
         return found
 
     async def wait_until_settled(self, task_id: str, *, seconds: float = TIMEOUT) -> Json:
-        """Return a task once it is settled."""
+        """Wait until a task is settled and return it."""
         with anyio.fail_after(seconds):
             while (task := await self._waited(task_id))["status"] not in SETTLED:
                 pass
@@ -77,7 +77,7 @@ class Service:
         return found
 
     async def tasks(self, **wanted: str) -> list[Json]:
-        """Return all tasks, page by page."""
+        """Read all pages and return all tasks."""
         found: list[Json] = []
         cursor: dict[str, str] = {}
         while True:
@@ -111,7 +111,7 @@ def _is_open(metric: str) -> bool:
 
 @asynccontextmanager
 async def client(url: str, *, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    """Yield a patient HTTP client."""
+    """Yield an HTTP client with a long timeout."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     limits = httpx.Limits(max_connections=AT_ONCE * 2)
     async with httpx.AsyncClient(
@@ -122,7 +122,7 @@ async def client(url: str, *, key: str | None = None) -> AsyncIterator[httpx.Asy
 
 @asynccontextmanager
 async def upstream(workspace: Workspace, *switches: str) -> AsyncIterator[Upstream]:
-    """Start the sandbox with these switches, and wait until it answers."""
+    """Start the sandbox with these switches, and wait until it responds."""
     port = free_port()
     child = workspace.start("sandbox", "sandbox", "--port", str(port), *switches, url=f"http://{HOST}:{port}")
     await wait_for_response(child, "/sandbox/ledger")
@@ -131,8 +131,8 @@ async def upstream(workspace: Workspace, *switches: str) -> AsyncIterator[Upstre
 
 
 def settings(upstream_url: str, public_url: str | None, database_url: str, **more: str) -> dict[str, str]:
-    """Return an environment with quick settings; `more` are names without the prefix, an empty one is left out."""
-    given = {
+    """Return an environment with short intervals; names in `more` have no prefix, empty values are removed."""
+    values = {
         "UPSTREAM_URL": upstream_url,
         "UPSTREAM_KEY": UPSTREAM_KEY,
         "PUBLIC_URL": public_url or "",
@@ -147,11 +147,11 @@ def settings(upstream_url: str, public_url: str | None, database_url: str, **mor
         "RETRY_SCHEDULE": "0s,1s,2s,3s,5s,5s,5s",
         **more,
     }
-    return {f"BOOMERANG_{name}": value for name, value in given.items() if value}
+    return {f"BOOMERANG_{name}": value for name, value in values.items() if value}
 
 
 def sqlite(workspace: Workspace) -> str:
-    """Return the address of the town's SQLite database."""
+    """Return the address of the SQLite database in the workspace."""
     return f"sqlite:///{workspace.home / 'boomerang.db'}"
 
 
@@ -167,7 +167,7 @@ async def serve(
 
 
 async def worker(workspace: Workspace, env: Mapping[str, str], *, name: str = "worker") -> Child:
-    """Start `boomerang worker` with probes on a port of its own, and wait until it is ready."""
+    """Start `boomerang worker` with health checks on a free port, and wait until it is ready."""
     port = free_port()
     child = workspace.start(name, "worker", "--port", str(port), env=env, url=f"http://{HOST}:{port}")
     await wait_for_response(child)
@@ -176,13 +176,13 @@ async def worker(workspace: Workspace, env: Mapping[str, str], *, name: str = "w
 
 @asynccontextmanager
 async def service(child: Child, *, key: str | None = None) -> AsyncIterator[Service]:
-    """Yield what speaks to a service that runs."""
+    """Yield a client of a running service."""
     async with client(child.url, key=key) as http:
         yield Service(child=child, http=http)
 
 
 async def submit_many(at: Service, count: int, **more: Any) -> list[Json]:
-    """Submit `count` tasks, some at once, and return them."""
+    """Submit `count` tasks, AT_ONCE of them concurrently, and return them."""
     found: list[Json] = []
     slots = anyio.Semaphore(AT_ONCE)
 

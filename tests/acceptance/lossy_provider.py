@@ -1,7 +1,7 @@
 """Many tasks through a provider that loses, duplicates and reorders callbacks.
 
 `python -m tests.acceptance.lossy_provider [--tasks N] [--postgres]`. Real processes on loopback. Prints a table of the
-outcomes, and exits with 1 when a requirement does not hold.
+outcomes. Exits with 1 if a requirement is not met.
 """
 
 import sys
@@ -52,7 +52,7 @@ MINUTES = 15
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run: its books, and how long it took from the first submission until all was quiet."""
+    """One run: its records, and the seconds from the first submission until all work was done."""
 
     records: RunRecords
     count: int
@@ -60,11 +60,11 @@ class Run:
 
     @property
     def faults(self) -> list[str]:
-        """Return a sentence for everything that does not hold."""
+        """Return a message for each requirement that is not met."""
         return self.records.faults(count=self.count)
 
     def table(self) -> str:
-        """Return what a person reads."""
+        """Return the results as a table."""
         rows = list(self._rows())
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
@@ -80,14 +80,14 @@ class Run:
         yield "deliveries expected", len(records.expected)
         yield "  delivered", len(records.delivered & records.expected)
         yield "webhooks received", f"{len(records.webhooks & records.received)} of {len(records.webhooks)}"
-        yield "tasks with two ends", records.settled_twice
+        yield "tasks with two final events", records.settled_twice
         yield "in doubt", len(records.in_doubt)
         yield "  resolved", _format_counts(records.resolutions)
-        yield "callbacks of the upstream", _format_counts(Counter(records.ledger["callbacks"]))
+        yield "callbacks of the provider", _format_counts(Counter(records.ledger["callbacks"]))
         yield "callbacks in the inbox", _format_counts(Counter(row["verdict"] for row in records.rows("callback")))
-        yield "requests to the upstream", _format_counts(Counter(records.ledger["requests"]))
-        asked = sum(count for kind, count in records.ledger["requests"].items() if kind != "download")
-        yield "  a task", f"{asked / self.count:.2f}"
+        yield "requests to the provider", _format_counts(Counter(records.ledger["requests"]))
+        requests = sum(count for kind, count in records.ledger["requests"].items() if kind != "download")
+        yield "  per task", f"{requests / self.count:.2f}"
         yield "seconds", f"{self.seconds:.1f}"
 
 
@@ -96,7 +96,7 @@ def _format_counts(counts: Counter[str]) -> str:
 
 
 async def run(workspace: Workspace, count: int, *, database_url: str, workers: int, provider: str, seed: int) -> Run:
-    """Send `count` tasks through; `workers` of 0 is one process that does all."""
+    """Run `count` tasks; with 0 `workers`, one process does all."""
     switches = [word for name, value in FAULTS.items() for word in (f"--{name}", value)]
     some = ("--seed", str(seed), "--tiny-videos", "--vidu-concurrency", "0", *switches)
     async with upstream(workspace, *some) as sandbox, receiving(derive_webhook_secret(SECRET)) as receiver:
@@ -104,7 +104,7 @@ async def run(workspace: Workspace, count: int, *, database_url: str, workers: i
         more = {
             "PROVIDER": provider,
             "WEBHOOK_URL": receiver.url,
-            "ARCHIVE_URL": (workspace.home / "films").as_uri(),
+            "ARCHIVE_URL": (workspace.home / "videos").as_uri(),
             "IN_DOUBT_FOR": "20s",
             "LOG_LEVEL": "warning",
         }
@@ -152,12 +152,12 @@ def _options() -> Namespace:
     parser.add_argument("--postgres", action="store_true", help="PostgreSQL, one web process and the workers")
     parser.add_argument("--workers", type=int, default=3, help="with --postgres")
     parser.add_argument("--provider", choices=["vtrix", "vidu"], default="vtrix")
-    parser.add_argument("--seed", type=int, default=1, help="of the upstream's faults")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the injected faults")
     return parser.parse_args()
 
 
 def main() -> int:
-    """Run it, print the table, and return the exit code."""
+    """Run the tasks, print the table and return the exit code."""
     options = _options()
     with (
         tempfile.TemporaryDirectory() as home,
@@ -169,7 +169,7 @@ def main() -> int:
         done = anyio.run(lambda: run(workspace, options.tasks, **some))
     sys.stdout.write(done.table() + "\n")
     for fault in done.faults:
-        sys.stdout.write(f"DOES NOT HOLD: {fault}\n")
+        sys.stdout.write(f"FAILED: {fault}\n")
     return 1 if done.faults else 0
 
 

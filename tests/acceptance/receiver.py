@@ -1,4 +1,4 @@
-"""A webhook receiver of a test: it keeps what came, and says what is signed as the standard wants it."""
+"""A webhook receiver for tests that records webhooks and verifies their signatures."""
 
 import json
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ from tests.acceptance.processes import HOST, until
 
 @dataclass(frozen=True, kw_only=True)
 class ReceivedWebhook:
-    """One webhook as it came: its id, and what its verified body says."""
+    """A received webhook: its id and its verified body."""
 
     id: str
     body: dict[str, Any]
@@ -27,7 +27,7 @@ class ReceivedWebhook:
 
 @dataclass(kw_only=True)
 class Receiver:
-    """Takes webhooks signed with `secret`; a wrong signature is an error that the test sees in `refused`.
+    """Accepts webhooks signed with `secret`; errors of invalid signatures are in `refused`.
 
     With `ignore_time` the sender's clock may be wrong: a webhook is good at whatever time it was signed.
     """
@@ -51,7 +51,7 @@ class Receiver:
             return Response(status_code=400)
         try:
             body = self._verified(raw, dict(request.headers))
-        except Exception as error:  # noqa: BLE001 - whatever the library finds wrong, the test must see
+        except Exception as error:  # noqa: BLE001 - tests check every error of the library
             self.refused.append(str(error))
             return Response(status_code=401)
         self.hooks.append(ReceivedWebhook(id=request.headers["webhook-id"], body=body))
@@ -63,11 +63,11 @@ class Receiver:
             return hook.verify(raw, headers)
         signed_at = datetime.fromtimestamp(float(headers["webhook-timestamp"]), UTC)
         if hook.sign(headers["webhook-id"], signed_at, raw.decode()) not in headers["webhook-signature"].split():
-            raise ValueError("no signature fits")
+            raise ValueError("no valid signature")
         return json.loads(raw)
 
     async def received(self, event: str) -> ReceivedWebhook:
-        """Return the first webhook of this event, once it is there."""
+        """Wait for the first webhook of this event type and return it."""
         await until(lambda: event in {hook.body["type"] for hook in self.hooks}, what=f"the webhook {event}")
         return next(hook for hook in self.hooks if hook.body["type"] == event)
 

@@ -1,4 +1,4 @@
-"""The end of a process that something in it will not let end: it says so, and comes before a platform kills."""
+"""Forced exit: a handler blocks the shutdown, and the process logs it and exits before a platform kills it."""
 
 import signal
 from collections.abc import AsyncIterator
@@ -41,10 +41,10 @@ BLOCKS_ON_CANCELLATION = UNRESPONSIVE_HANDLER.replace("continue", "time.sleep(36
 @pytest.mark.parametrize(
     ("handler", "named"),
     [(UNRESPONSIVE_HANDLER, '"handlers": ["slow"]'), (BLOCKED_THREAD, '"handler": "slow"')],
-    ids=["deaf", "blocked thread"],
+    ids=["unresponsive", "blocked thread"],
 )
-async def test_a_handler_that_will_not_end_holds_no_process(workspace: Workspace, handler: str, named: str) -> None:
-    """What swallows its cancellation, or waits in a thread, is named; its delivery is given back, the process ends."""
+async def test_unresponsive_handler_does_not_block_the_exit(workspace: Workspace, handler: str, named: str) -> None:
+    """A handler that ignores cancellation or waits in a thread is logged; its delivery is released."""
     install_handler(workspace, handler)
     async with with_running_handler(workspace) as child:
         await assert_forced_exit(child)
@@ -52,8 +52,8 @@ async def test_a_handler_that_will_not_end_holds_no_process(workspace: Workspace
         assert named in child.output()
 
 
-async def test_a_handler_that_will_not_end_holds_no_process_that_does_one_round(workspace: Workspace) -> None:
-    """A cron job that meets it ends each time, and the attempt counts, so that it is a dead letter one day."""
+async def test_unresponsive_handler_does_not_block_reconcile_once(workspace: Workspace) -> None:
+    """The command exits, and the attempt counts, so that the delivery becomes a dead letter."""
     install_handler(workspace, UNRESPONSIVE_HANDLER.replace("timeout=120", "timeout=0.2"))
     async with upstream(workspace, "--tiny-videos", "--run-time", "60s") as sandbox:
         env = settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(workspace), HANDLERS="slow")
@@ -66,32 +66,32 @@ async def test_a_handler_that_will_not_end_holds_no_process_that_does_one_round(
         assert rows(sqlite(workspace), "SELECT attempts, leased_until FROM deliveries") == [(1, None)]
 
 
-async def test_a_handler_that_holds_up_the_whole_stop_holds_no_process(workspace: Workspace) -> None:
-    """What blocks the event loop while it is cut off costs the others their goodbye, and not a kill by the platform."""
+async def test_handler_that_blocks_the_event_loop_does_not_block_the_exit(workspace: Workspace) -> None:
+    """A handler that blocks the event loop on cancellation costs the others their grace period only."""
     install_handler(workspace, BLOCKS_ON_CANCELLATION)
     async with with_running_handler(workspace) as child:
         await assert_forced_exit(child)
 
 
-async def test_a_second_interrupt_ends_the_process_at_once(workspace: Workspace) -> None:
-    """Ctrl-C asks to stop, and a second one does not wait; SIGTERM twice is once."""
+async def test_second_interrupt_exits_immediately(workspace: Workspace) -> None:
+    """A second SIGINT exits immediately; a second SIGTERM has no effect."""
     install_slow_handler(workspace)
     async with with_running_handler(workspace) as child:
 
-        def ended_when_pressed_again() -> bool:
+        def exited_after_another_interrupt() -> bool:
             child.process.send_signal(signal.SIGINT)
             return not child.alive
 
         for number in (signal.SIGTERM, signal.SIGTERM):
             child.process.send_signal(number)
             await until(lambda: '"stopping"' in child.output(), what="the stop")
-        await until(ended_when_pressed_again, what="the end", seconds=3)
+        await until(exited_after_another_interrupt, what="the end", seconds=3)
         assert child.process.returncode == 130
 
 
 @asynccontextmanager
 async def with_running_handler(workspace: Workspace) -> AsyncIterator[Child]:
-    """Run a service whose only handler has begun."""
+    """Run a service whose only handler is running."""
     async with upstream(workspace, "--tiny-videos", "--run-time", "60s") as sandbox:
         child = await serve(
             workspace, settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(workspace), HANDLERS="slow")
@@ -103,9 +103,9 @@ async def with_running_handler(workspace: Workspace) -> AsyncIterator[Child]:
 
 
 async def assert_forced_exit(child: Child) -> None:
-    """Send SIGTERM, and see the process end in time though something in it does not, and say so."""
-    asked = monotonic()
+    """Send SIGTERM, and check that the process logs a forced exit and exits with 1 in time."""
+    started = monotonic()
     child.terminate()
     assert await child.ended(seconds=SHUTDOWN_LIMIT + 20) == 1
-    assert monotonic() - asked < SHUTDOWN_LIMIT
+    assert monotonic() - started < SHUTDOWN_LIMIT
     assert "ended by force" in child.output()

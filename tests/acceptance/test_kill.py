@@ -1,4 +1,4 @@
-"""Processes are killed half-way: nothing that was acknowledged is lost, and nothing is done twice."""
+"""Killed processes: nothing acknowledged is lost, and nothing is done twice."""
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -29,7 +29,7 @@ HANDLERS: dict[str, frozenset[str] | None] = {"log": None, "webhook": None}
 
 @dataclass(kw_only=True)
 class Environment:
-    """A sandbox, a receiver, and what the service is started with."""
+    """A sandbox, a receiver and the settings of the service."""
 
     workspace: Workspace
     sandbox: Upstream
@@ -37,7 +37,7 @@ class Environment:
     env: Mapping[str, str]
 
     async def half_settled(self, at: Service) -> None:
-        """Wait until the upstream has ended some tasks, and others are still under way."""
+        """Wait until the provider has completed some tasks and others are still running."""
 
         async def some() -> bool:
             tasks: Json = (await self.sandbox.ledger())["tasks"]
@@ -47,7 +47,7 @@ class Environment:
         assert at.child.alive
 
     async def check(self, at: Service) -> RunRecords:
-        """Wait for quiet, and return the books, which must agree."""
+        """Wait until all work is done, and return the records after checking them."""
         await at.wait_until_idle()
         records = await read_records(at, self.sandbox, self.receiver, HANDLERS)
         assert records.faults(count=COUNT) == []
@@ -56,19 +56,19 @@ class Environment:
         return records
 
     async def check_inbox(self, records: RunRecords) -> None:
-        """See that every callback which was answered with 204 is in the inbox: each body once, repeats apart."""
-        told = records.ledger["callbacks"]
-        kept = sum(row["verdict"] == "accepted" for row in records.rows("callback"))
-        assert kept >= told["delivered"] - told["repeated"]
+        """Check that every callback answered with 204 is in the inbox, without repeats."""
+        callbacks = records.ledger["callbacks"]
+        stored = sum(row["verdict"] == "accepted" for row in records.rows("callback"))
+        assert stored >= callbacks["delivered"] - callbacks["repeated"]
 
 
 async def start_environment(stack: AsyncExitStack, workspace: Workspace, database_url: str, **more: str) -> Environment:
-    """Start the sandbox and the receiver; a task runs for a second or two."""
+    """Start the sandbox and the receiver; a task runs for up to four seconds."""
     switches = ("--tiny-videos", "--run-time", "500ms..4s", "--vtrix-concurrency", "8")
     sandbox = await stack.enter_async_context(upstream(workspace, *switches))
     receiver = await stack.enter_async_context(receiving(derive_webhook_secret(SECRET)))
-    given = {"WEBHOOK_URL": receiver.url, "LEASE": "2s", "IN_DOUBT_FOR": "15s", **more}
-    env = settings(sandbox.url, f"http://{HOST}:{free_port()}", database_url, **given)
+    values = {"WEBHOOK_URL": receiver.url, "LEASE": "2s", "IN_DOUBT_FOR": "15s", **more}
+    env = settings(sandbox.url, f"http://{HOST}:{free_port()}", database_url, **values)
     return Environment(workspace=workspace, sandbox=sandbox, receiver=receiver, env=env)
 
 
@@ -84,8 +84,8 @@ async def start_over_postgres(
     return environment, at, workers
 
 
-async def test_a_killed_worker_leaves_nothing_behind(workspace: Workspace, empty_postgres: str) -> None:
-    """The other worker takes over what the dead one had in hand."""
+async def test_killed_worker_is_replaced_by_the_other(workspace: Workspace, empty_postgres: str) -> None:
+    """The other worker takes over the leases of the killed one."""
     async with AsyncExitStack() as stack:
         environment, at, workers = await start_over_postgres(stack, workspace, empty_postgres)
         await submit_many(at, COUNT)
@@ -94,8 +94,8 @@ async def test_a_killed_worker_leaves_nothing_behind(workspace: Workspace, empty
         await environment.check(at)
 
 
-async def test_a_killed_web_process_loses_no_callback(workspace: Workspace, empty_postgres: str) -> None:
-    """What the web process acknowledged is kept; what comes while it is gone is found by polls or repeats."""
+async def test_killed_web_process_loses_no_callback(workspace: Workspace, empty_postgres: str) -> None:
+    """Acknowledged callbacks are stored; polls or repeats replace those sent while the process is down."""
     async with AsyncExitStack() as stack:
         environment, at, _ = await start_over_postgres(stack, workspace, empty_postgres)
         await submit_many(at, COUNT)
@@ -108,8 +108,8 @@ async def test_a_killed_web_process_loses_no_callback(workspace: Workspace, empt
 
 
 @pytest.mark.parametrize("slow", ["0", "0.5"])
-async def test_a_killed_sqlite_process_goes_on_where_it_was(workspace: Workspace, slow: str) -> None:
-    """One process that does all is killed and started again; submissions in hand at that moment are in doubt first."""
+async def test_restarted_sqlite_process_completes_all_tasks(workspace: Workspace, slow: str) -> None:
+    """A single process is killed and restarted; submissions in flight are in doubt at first."""
     async with AsyncExitStack() as stack:
         environment = await start_environment(stack, workspace, sqlite(workspace))
         await environment.sandbox.set_switches(slow_create=float(slow), create_delay=2.0)
@@ -121,8 +121,8 @@ async def test_a_killed_sqlite_process_goes_on_where_it_was(workspace: Workspace
         await environment.check(again)
 
 
-async def test_a_process_that_is_killed_while_it_takes_tasks_keeps_each_that_it_confirmed(workspace: Workspace) -> None:
-    """A task whose 202 arrived is there after the crash, whatever was under way."""
+async def test_killed_process_keeps_every_accepted_task(workspace: Workspace) -> None:
+    """A task that was answered with 202 exists after the crash."""
     async with AsyncExitStack() as stack:
         environment = await start_environment(stack, workspace, sqlite(workspace), MAX_IN_FLIGHT="2")
         at = await stack.enter_async_context(service(await serve(workspace, environment.env)))
@@ -130,6 +130,6 @@ async def test_a_process_that_is_killed_while_it_takes_tasks_keeps_each_that_it_
         at.child.crash()
         env = {name: value for name, value in environment.env.items() if name != "BOOMERANG_MAX_IN_FLIGHT"}
         again = await stack.enter_async_context(service(await serve(workspace, env, name="serve-again")))
-        kept = {task["id"] for task in await again.tasks()}
-        assert kept == {task["id"] for task in confirmed}
+        stored = {task["id"] for task in await again.tasks()}
+        assert stored == {task["id"] for task in confirmed}
         await environment.check(again)

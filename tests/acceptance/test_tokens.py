@@ -1,4 +1,4 @@
-"""A real callback's address, changed in any way, opens nothing on a real service."""
+"""A running service refuses every changed or forged callback token."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,7 +18,7 @@ from tests.acceptance.environment import SECRET, Service, serve, service, settin
 from tests.acceptance.processes import HOST, Json, Workspace, free_port, until
 
 TIME_DEPENDENT = ("boomerang_oldest_unsettled_task_seconds", "boomerang_oldest_due_row_seconds")
-"""What grows by itself."""
+"""Metrics that change with time."""
 
 REFUSED = 'boomerang_callbacks_total{verdict="bad_token"}'
 UNKNOWN_KEY = "a-key-that-this-service-has-never-had-at-all"
@@ -26,38 +26,40 @@ UNKNOWN_KEY = "a-key-that-this-service-has-never-had-at-all"
 
 @dataclass(kw_only=True)
 class CallbackRecorder:
-    """Stands at the public address and keeps callbacks to itself."""
+    """Listens at the public address and records callbacks without forwarding them."""
 
     url: str = ""
-    taken: list[tuple[str, bytes]] = field(default_factory=list)
+    callbacks: list[tuple[str, bytes]] = field(default_factory=list)
 
-    async def take(self, request: Request) -> Response:
-        """Keep one callback: its token and its body."""
-        self.taken.append((request.path_params["token"], await request.body()))
+    async def record(self, request: Request) -> Response:
+        """Record the token and the body of a callback."""
+        self.callbacks.append((request.path_params["token"], await request.body()))
         return Response(status_code=204)
 
-    async def end_of(self, task_id: str) -> tuple[str, bytes]:
-        """Return token and body of the callback that tells the end of a task."""
+    async def final_callback(self, task_id: str) -> tuple[str, bytes]:
+        """Wait for the final callback of a task and return its token and body."""
 
-        def ends() -> list[tuple[str, bytes]]:
-            return [(token, body) for token, body in self.taken if token.startswith(task_id) and b"completed" in body]
+        def final() -> list[tuple[str, bytes]]:
+            return [
+                (token, body) for token, body in self.callbacks if token.startswith(task_id) and b"completed" in body
+            ]
 
-        await until(lambda: bool(ends()), what="the last callback")
-        return ends()[0]
+        await until(lambda: bool(final()), what="the last callback")
+        return final()[0]
 
 
 @asynccontextmanager
 async def recording_callbacks() -> AsyncIterator[CallbackRecorder]:
-    """Listen at a public address."""
+    """Run a recorder inside the block."""
     recorder = CallbackRecorder()
-    app = Starlette(routes=[Route("/callbacks/{token}", recorder.take, methods=["POST"])])
+    app = Starlette(routes=[Route("/callbacks/{token}", recorder.record, methods=["POST"])])
     async with serving(app, listen(HOST, 0), grace=1) as recorder.url:
         yield recorder
 
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """Everything that an outsider could change about a task."""
+    """Everything about a task that a callback could change."""
 
     task: Json
     history: list[Json]
@@ -66,30 +68,30 @@ class Snapshot:
 
 
 async def take_snapshot(at: Service, task_id: str) -> Snapshot:
-    """Look at everything."""
+    """Read a snapshot."""
     metrics = await at.metrics()
     refused = metrics.pop(REFUSED, 0.0)
-    still = {name: value for name, value in metrics.items() if name not in TIME_DEPENDENT}
-    return Snapshot(task=await at.task(task_id), history=await at.history(task_id), metrics=still, refused=refused)
+    stable = {name: value for name, value in metrics.items() if name not in TIME_DEPENDENT}
+    return Snapshot(task=await at.task(task_id), history=await at.history(task_id), metrics=stable, refused=refused)
 
 
 async def wait_until_running(at: Service, task_id: str) -> None:
-    """Wait until the task runs at the upstream and its first event is delivered."""
+    """Wait until the provider runs the task and no delivery is pending."""
 
     async def quiet() -> bool:
         pending = (await at.metrics()).get('boomerang_deliveries{status="pending"}', 0.0)
         return (await at.task(task_id))["status"] == "in_progress" and not pending
 
-    await until(quiet, what="rest")
+    await until(quiet, what="a running task without pending deliveries")
 
 
 def changed(token: str) -> list[str]:
-    """Return the token with each of its characters changed to another, one at a time."""
+    """Return all tokens that differ from `token` in one character."""
     return [f"{token[:at]}{'B' if token[at] == 'A' else 'A'}{token[at + 1 :]}" for at in range(len(token))]
 
 
 def forged(task_id: str) -> list[str]:
-    """Return tokens with an unknown key, out of date with ours, and of another purpose."""
+    """Return tokens with an unknown key, an expired token and tokens of another purpose."""
     soon, past = datetime.now(UTC) + timedelta(hours=1), datetime.now(UTC) - timedelta(hours=1)
     ours, theirs = Tokens([SECRET]), Tokens([UNKNOWN_KEY])
     return [
@@ -100,8 +102,8 @@ def forged(task_id: str) -> list[str]:
     ]
 
 
-async def test_only_the_very_token_opens_the_door(workspace: Workspace) -> None:
-    """Each changed, forged, expired or borrowed token is refused with 403 and changes nothing; the true one works."""
+async def test_only_the_original_token_is_accepted(workspace: Workspace) -> None:
+    """Each changed, forged, expired or misused token gets 403 and changes nothing; the original gets 204."""
     async with (
         recording_callbacks() as recorder,
         upstream(workspace, "--tiny-videos", "--run-time", "100ms") as sandbox,
@@ -109,7 +111,7 @@ async def test_only_the_very_token_opens_the_door(workspace: Workspace) -> None:
         env = settings(sandbox.url, recorder.url, sqlite(workspace), POLL_FIRST="1h", POLL_MAX="1h")
         async with service(await serve(workspace, env, port=free_port())) as at:
             task_id = (await at.submit())["id"]
-            token, body = await recorder.end_of(task_id)
+            token, body = await recorder.final_callback(task_id)
             await wait_until_running(at, task_id)
             before = await take_snapshot(at, task_id)
             payload = (await sandbox.ledger())["bills"][0]["payload"]
@@ -123,8 +125,8 @@ async def test_only_the_very_token_opens_the_door(workspace: Workspace) -> None:
             assert (await at.wait_until_settled(task_id))["settled_by"] == "callback"
 
 
-async def test_a_body_that_names_another_task_is_refused(workspace: Workspace) -> None:
-    """The payload token of one task with the address of another gets 403 and changes neither."""
+async def test_body_of_another_task_is_refused(workspace: Workspace) -> None:
+    """A payload token of one task in a callback for another gets 403 and changes neither."""
     async with (
         recording_callbacks() as recorder,
         upstream(workspace, "--tiny-videos", "--run-time", "100ms") as sandbox,
@@ -132,7 +134,7 @@ async def test_a_body_that_names_another_task_is_refused(workspace: Workspace) -
         env = settings(sandbox.url, recorder.url, sqlite(workspace), POLL_FIRST="1h", POLL_MAX="1h")
         async with service(await serve(workspace, env, port=free_port())) as at:
             one, other = (await at.submit())["id"], (await at.submit())["id"]
-            (token, body), (_, foreign) = await recorder.end_of(one), await recorder.end_of(other)
+            (token, body), (_, foreign) = await recorder.final_callback(one), await recorder.final_callback(other)
             ours, theirs = (Tokens([SECRET]).payload_token(TaskId(task_id), 1) for task_id in (one, other))
             mixed = body.replace(ours.encode(), theirs.encode())
             assert mixed != body
@@ -146,5 +148,5 @@ async def test_a_body_that_names_another_task_is_refused(workspace: Workspace) -
 
 
 async def call_back(at: Service, token: str, body: bytes) -> httpx.Response:
-    """Call back with this token."""
+    """Send a callback with this token."""
     return await at.http.post(f"/callbacks/{token}", content=body, headers={"Content-Type": "application/json"})
