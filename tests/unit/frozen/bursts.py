@@ -11,7 +11,7 @@ CONNECTIONS = 16
 
 
 async def burst(service: Running, token: str, bodies: Sequence[str]) -> None:
-    """Send callbacks to the address that holds `token`, over some connections beside each other."""
+    """Send callbacks to the address that holds `token`, over concurrent connections."""
     shares = [bodies[number::CONNECTIONS] for number in range(CONNECTIONS)]
     await asyncio.gather(*(_send(service, token, share) for share in shares))
 

@@ -30,7 +30,7 @@ def _record_vtrix(directory: Path) -> Json:
     with provider(script) as address:
         settings = vtrix_scenario.SETTINGS | {"UPSTREAM_URL": address}
         with serving(directory, script, settings, vtrix_scenario.ROOT) as service:
-            vtrix_scenario.play(service)
+            vtrix_scenario.run_scenario(service)
             return service.recording()
 
 
@@ -39,7 +39,7 @@ def _record_vidu(directory: Path) -> Json:
     with provider(script) as address:
         settings = vidu_scenario.SETTINGS | {"UPSTREAM_URL": address}
         with serving(directory, script, settings, {}) as service:
-            vidu_scenario.play(service)
+            vidu_scenario.run_scenario(service)
             return service.recording()
 
 
@@ -47,14 +47,14 @@ def _once(name: str, factory: pytest.TempPathFactory, record: Callable[[Path], J
     """Return a recording; several test processes share the one that the first of them makes."""
     base = factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    kept, claim = shared / f"frozen-{name}.json", shared / f"frozen-{name}.claim"
+    result, claim = shared / f"frozen-{name}.json", shared / f"frozen-{name}.claim"
     try:
         claim.touch(exist_ok=False)
     except FileExistsError:
-        assert until(kept.exists, seconds=120), f"the process that records {name} has failed; see its error"
+        assert until(result.exists, seconds=120), f"the process that records {name} has failed; see its error"
     else:
-        fresh = kept.with_suffix(".part")
+        fresh = result.with_suffix(".part")
         fresh.write_text(json.dumps(record(factory.mktemp(name))))
-        fresh.rename(kept)
-    found: Json = json.loads(kept.read_text())
+        fresh.rename(result)
+    found: Json = json.loads(result.read_text())
     return found

@@ -1,4 +1,4 @@
-"""Requests that are rejected, each for another reason; each response is recorded under a name."""
+"""Invalid requests, each rejected for a different reason; the responses are recorded by name."""
 
 import socket
 from urllib.parse import urlsplit
@@ -10,36 +10,36 @@ from tests.unit.frozen.running import Running
 JSON = {"Content-Type": "application/json"}
 
 
-def ask_wrongly(service: Running) -> None:
-    """Send every request that a client can send and that is rejected."""
-    _as_somebody_else(service)
-    _about_tasks(service)
+def send_invalid_requests(service: Running) -> None:
+    """Send each invalid request."""
+    _send_without_permission(service)
+    _send_invalid_tasks(service)
     for name, more in {
         "no JSON type": {"Content-Type": "text/plain"},
         "no UTF-8": {"Content-Type": "application/json; charset=latin-1"},
         "encoded": {**JSON, "Content-Encoding": "gzip"},
         "bad key": {**JSON, "Idempotency-Key": ""},
     }.items():
-        service.ask(name, "POST", "/v1/tasks", content=b"{}", headers=more)
-    service.ask("no such address", "GET", "/nowhere")
-    service.ask("no such method", "PUT", "/v1/tasks")
+        service.send(name, "POST", "/v1/tasks", content=b"{}", headers=more)
+    service.send("no such address", "GET", "/nowhere")
+    service.send("no such method", "PUT", "/v1/tasks")
     service.answers["two hosts"] = {"status": 400, "body": _with_two_hosts(service).json()}
 
 
-def _as_somebody_else(service: Running) -> None:
-    service.ask("unknown key", "GET", "/v1/tasks", headers={"Authorization": "Bearer wrong"})
-    service.ask("no admin", "POST", "/v1/reconcile", headers={"Authorization": "Bearer key-of-ann"})
+def _send_without_permission(service: Running) -> None:
+    service.send("unknown key", "GET", "/v1/tasks", headers={"Authorization": "Bearer wrong"})
+    service.send("no admin", "POST", "/v1/reconcile", headers={"Authorization": "Bearer key-of-ann"})
 
 
-def _about_tasks(service: Running) -> None:
-    service.ask("no such task", "GET", "/v1/tasks/nobody")
-    service.ask("over already", "POST", "/v1/tasks/completed/cancel")
-    service.ask("no parameters", "POST", "/v1/tasks", json={"model": "viduq2_pro_reference", "params": {}})
-    service.ask("no JSON", "POST", "/v1/tasks", content=b"{", headers=JSON)
+def _send_invalid_tasks(service: Running) -> None:
+    service.send("no such task", "GET", "/v1/tasks/nobody")
+    service.send("over already", "POST", "/v1/tasks/completed/cancel")
+    service.send("no parameters", "POST", "/v1/tasks", json={"model": "viduq2_pro_reference", "params": {}})
+    service.send("no JSON", "POST", "/v1/tasks", content=b"{", headers=JSON)
     for prompt in ("fine", "another"):
         params = {"prompt": prompt, "images": ["https://files.example/cat.png"]}
         body = {"model": "viduq2_pro_reference", "params": params}
-        service.ask("key used before", "POST", "/v1/tasks", json=body, headers={"Idempotency-Key": "once"})
+        service.send("key used before", "POST", "/v1/tasks", json=body, headers={"Idempotency-Key": "once"})
 
 
 def _with_two_hosts(service: Running) -> httpx.Response:

@@ -22,13 +22,13 @@ class Script:
     replies: Mapping[str, list[Reply]]
     submissions: dict[str, Json] = field(default_factory=dict)
 
-    def submitted(self, body: Json) -> Reply:
+    def submission_reply(self, body: Json) -> Reply:
         """Return the reply to a submission of either provider, and record its parameters by prompt."""
         params: Json = body["input"][0]["params"] if "input" in body else body
         self.submissions[params["prompt"]] = params
         return self._next([params["prompt"]]) or CUT
 
-    def asked(self, path: str) -> Reply:
+    def next_reply(self, path: str) -> Reply:
         """Return the reply to a request for `path`."""
         parts = path.partition("?")[0].split("/")
         return self._next(["/".join(parts[-2:]), *reversed(parts)])
@@ -42,12 +42,12 @@ class _Handler(BaseHTTPRequestHandler):
     script: Script
 
     def do_GET(self) -> None:
-        self._answer(self.script.asked(self.path))
+        self._answer(self.script.next_reply(self.path))
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         submission = self.path.endswith(("/generation", "/reference2video"))
-        self._answer(self.script.submitted(body) if submission else self.script.asked(self.path))
+        self._answer(self.script.submission_reply(body) if submission else self.script.next_reply(self.path))
 
     def _answer(self, reply: Reply) -> None:
         self.close_connection = True

@@ -20,8 +20,8 @@ from tests.unit.frozen.provider import Json, Script
 KEY = "frozen-frozen-frozen-frozen-frozen-frozen"
 """The signing key of the stored tokens in these tests."""
 
-PATIENCE = 60.0
-"""Maximum wait in seconds; the machine may be busy."""
+TIMEOUT = 60.0
+"""Maximum wait in seconds; the machine may be slow."""
 
 MICROSECONDS = 1_000_000
 MODEL = "viduq2_pro_reference"
@@ -57,24 +57,24 @@ class Running:
     ids: dict[str, str] = field(default_factory=dict)
     answers: Json = field(default_factory=dict)
 
-    def request(self, method: str, path: str, **how: Any) -> httpx.Response:
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
         """Send one request, by default as the admin."""
-        headers = {**self.headers, **how.pop("headers", {})}
-        return httpx.request(method, self.url + path, headers=headers, timeout=PATIENCE, **how)
+        headers = {**self.headers, **options.pop("headers", {})}
+        return httpx.request(method, self.url + path, headers=headers, timeout=TIMEOUT, **options)
 
-    def note(self, name: str, answer: httpx.Response) -> httpx.Response:
+    def record(self, name: str, answer: httpx.Response) -> httpx.Response:
         """Record status and body of a response under `name`, and return the response."""
         body = answer.json() if "json" in answer.headers.get("content-type", "") else answer.text
         self.answers[name] = {"status": answer.status_code, "body": body}
         return answer
 
-    def ask(self, name: str, method: str, path: str, **how: Any) -> httpx.Response:
+    def send(self, name: str, method: str, path: str, **options: Any) -> httpx.Response:
         """Send one request, and record its response under `name`."""
-        return self.note(name, self.request(method, path, **how))
+        return self.record(name, self.request(method, path, **options))
 
     def rows(self, query: str, *values: object) -> list[dict[str, Any]]:
         """Return the rows of a query."""
-        with closing(sqlite3.connect(self.database, timeout=PATIENCE)) as connection:
+        with closing(sqlite3.connect(self.database, timeout=TIMEOUT)) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(query, values)]
 
@@ -90,13 +90,13 @@ class Running:
     def insert(self, table: str, **values: object) -> None:
         """Insert one row, as an earlier release may have written it."""
         names, marks = ", ".join(values), ", ".join("?" * len(values))
-        with closing(sqlite3.connect(self.database, timeout=PATIENCE)) as connection, connection:
-            statement = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 - our own words
+        with closing(sqlite3.connect(self.database, timeout=TIMEOUT)) as connection, connection:
+            statement = f"INSERT INTO {table} ({names}) VALUES ({marks})"  # noqa: S608 - trusted names
             connection.execute(statement, tuple(values.values()))
 
     def add_task(self, task_id: str, **changes: object) -> None:
         """Insert a task that is due now and was submitted an hour ago; its prompt is its id."""
-        now = moment()
+        now = unix_microseconds()
         hour = 3600 * MICROSECONDS
         times = {"created_at": now - hour, "submitted_at": now - hour, "due_at": now - 1, "deadline_at": now + hour}
         params = {"prompt": task_id, "images": ["https://files.example/cat.png"]}
@@ -107,8 +107,8 @@ class Running:
         schema = self.rows("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name")
         tables = [row["name"] for row in schema if row["type"] == "table"]
         rows = {table: [_plain(row) for row in self.rows(f"SELECT * FROM {table}")] for table in tables}  # noqa: S608
-        kept = {"schema": schema, "rows": rows, "ids": self.ids, "answers": self.answers}
-        return kept | {"submissions": self.script.submissions, "metrics": self.request("GET", "/metrics").text}
+        state = {"schema": schema, "rows": rows, "ids": self.ids, "answers": self.answers}
+        return state | {"submissions": self.script.submissions, "metrics": self.request("GET", "/metrics").text}
 
     def submit(self, prompt: str, **more: Any) -> str:
         """Submit a task over HTTP, and return its id; `ids` holds it by its prompt."""
@@ -122,12 +122,12 @@ def _plain(row: Json) -> Json:
     return {name: value for name, value in row.items() if not isinstance(value, bytes)}
 
 
-def moment() -> int:
+def unix_microseconds() -> int:
     """Return the current time as a column stores it, in microseconds since 1970."""
     return int(time.time() * MICROSECONDS)
 
 
-def until(condition: Callable[[], object], seconds: float = PATIENCE) -> bool:
+def until(condition: Callable[[], object], seconds: float = TIMEOUT) -> bool:
     """Wait for a condition; return whether it held in time. The tests then name what is missing."""
     end = time.monotonic() + seconds
     while not (held := bool(condition())) and time.monotonic() < end:
@@ -136,7 +136,7 @@ def until(condition: Callable[[], object], seconds: float = PATIENCE) -> bool:
 
 
 def free_port() -> int:
-    """Return a port of loopback that is free now."""
+    """Return an unused loopback port."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port: int = bound.getsockname()[1]
@@ -144,10 +144,10 @@ def free_port() -> int:
 
 
 def _environment(directory: Path, settings: Mapping[str, str]) -> dict[str, str]:
-    kept = {name: text for name, text in os.environ.items() if not name.startswith("BOOMERANG_")}
-    given = {"DATABASE_URL": f"sqlite:///{directory / 'frozen.db'}", "LOG_LEVEL": "error", **settings}
-    ours = {f"BOOMERANG_{name}": text for name, text in given.items()}
-    return {**kept, **ours}
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith("BOOMERANG_")}
+    values = {"DATABASE_URL": f"sqlite:///{directory / 'frozen.db'}", "LOG_LEVEL": "error", **settings}
+    own = {f"BOOMERANG_{name}": text for name, text in values.items()}
+    return {**inherited, **own}
 
 
 @contextmanager
@@ -167,13 +167,13 @@ def serving(
     running = Running(url=f"http://127.0.0.1:{port}", database=directory / "frozen.db", script=script, headers=headers)
     try:
         ready = until(lambda: process.poll() is not None or _ready(running))
-        assert ready, "the service did not get ready"
+        assert ready, "the service did not become ready"
         assert process.poll() is None, (directory / "log").read_text()
         yield running
     finally:
         process.terminate()
         try:
-            process.wait(PATIENCE)
+            process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
             process.kill()
         log.close()

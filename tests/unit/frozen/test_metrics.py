@@ -11,7 +11,7 @@ STATUSES = {"queued", "submitting", "in_progress", "completed", "failed", "cance
 CREATES = {"create_ok", "create_reply_lost", "create_never_left", "create_refused"}
 FETCHES = {"fetch_ok", "fetch_unwell", "fetch_refused", "fetch_unknown_task", "fetch_throttled"}
 CANCELS = {"cancel_ok", "cancel_conflict", "cancel_unknown_task", "cancel_unwell", "cancel_throttled"}
-KEPT = {"accepted", "unreadable", "quarantined", "broken"}
+STORED = {"accepted", "unreadable", "quarantined", "broken"}
 REFUSED = {"bad_token", "bad_signature", "refused_unreadable", "body_too_large"}
 OUTCOMES = {"unwell", "refused", "unknown", "throttled", "foreign", "broken off", "not found", "none"}
 ANSWERS = {"completed", "failed", "canceled", "in_progress"}
@@ -23,7 +23,7 @@ VALUES = {
     "boomerang_oldest_unsettled_task_seconds": set(),
     "boomerang_oldest_due_row_seconds": set(),
     "boomerang_in_doubt_tasks": set(),
-    "boomerang_callbacks_total": {("verdict", word) for word in KEPT | REFUSED},
+    "boomerang_callbacks_total": {("verdict", word) for word in STORED | REFUSED},
     "boomerang_polls_total": {("outcome", word) for word in OUTCOMES | ANSWERS},
     "boomerang_upstream_requests_total": {("kind", word) for word in CREATES | FETCHES | CANCELS | {"find_ok"}},
 }

@@ -57,7 +57,7 @@ def check(answer: Json, status: int, kind: str | None, title: str | None) -> Non
 
 
 def test_fields_of_a_problem(vtrix: Json) -> None:
-    """RFC 9457's fields, and ours."""
+    """The fields of RFC 9457 and `errors`."""
     body = vtrix["answers"]["no parameters"]["body"]
     assert_words("fields of a problem", body, {"type", "title", "status", "detail", "errors"})
     assert_words("fields of a fault", body["errors"][0], {"loc", "msg"})

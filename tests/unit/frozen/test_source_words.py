@@ -19,13 +19,13 @@ PROBLEMS = (
     "too-busy",
 )
 VERDICTS = ("unread", "store_unavailable", "internal_error")
-NOTED = ("inputs_gone", "submission_unknown", "cancelled", "broken off", "not found")
+STORED = ("inputs_gone", "submission_unknown", "cancelled", "broken off", "not found")
 TOPICS = ("submit", "reconcile", "dispatch", "inbox", "events")
 PIECES = ("task:", "resubmit/", "msg_", "boomerang ")
 """Beginnings of topics, idempotency keys, message ids and names of advisory locks."""
 
 LOCKS = ("events", "submissions", "migration")
-KEEPS_HEADERS = ("content-type", "date", "user-agent", "x-hmac-signed-headers", "x-hmac-algorithm")
+STORED_HEADERS = ("content-type", "date", "user-agent", "x-hmac-signed-headers", "x-hmac-algorithm")
 SALTS = (b"boomerang.callback-address", b"boomerang.payload")
 
 
@@ -45,14 +45,14 @@ def literals() -> frozenset[str | bytes]:
     )
 
 
-@pytest.mark.parametrize("word", [*PROBLEMS, *VERDICTS, *NOTED, *LOCKS, *KEEPS_HEADERS, *SALTS])
-def test_a_word_stands_in_the_source(word: str | bytes) -> None:
+@pytest.mark.parametrize("word", [*PROBLEMS, *VERDICTS, *STORED, *LOCKS, *STORED_HEADERS, *SALTS])
+def test_word_is_a_literal(word: str | bytes) -> None:
     """The word is still a literal."""
     assert word in literals(), f"no literal {word!r} is left in the source"
 
 
 @pytest.mark.parametrize("piece", PIECES)
-def test_a_beginning_stands_in_the_source(piece: str) -> None:
+def test_prefix_is_part_of_an_f_string(piece: str) -> None:
     """The beginning of a composed word is still part of an f-string."""
     joined = (node for tree in trees() for node in ast.walk(tree) if isinstance(node, ast.JoinedStr))
     assert any(piece in text for node in joined for text in _texts(node)), f"no f-string has {piece!r} any more"

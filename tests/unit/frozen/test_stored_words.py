@@ -7,7 +7,7 @@ from hashlib import sha256
 from tests.unit.frozen.provider import Json
 from tests.unit.frozen.rows import column, polls_of, row_of
 from tests.unit.frozen.snapshots import assert_words
-from tests.unit.frozen.vtrix_scenario import LISTENS_AGAIN, SECOND_BILL
+from tests.unit.frozen.vtrix_scenario import RESUBMITTED_WARNING, SECOND_WAIT_NOTE
 
 UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 
@@ -109,16 +109,16 @@ def test_a_resubmission(vtrix: Json) -> None:
 def test_duplicate_charge_warning(vtrix: Json) -> None:
     """It is stored unchanged, and a stored one prevents a third charge."""
     for task in ("lost", "doubt-noted"):
-        assert_words(f"warnings of {task}", json.loads(row_of(vtrix, task)["warnings"]), [SECOND_BILL])
+        assert_words(f"warnings of {task}", json.loads(row_of(vtrix, task)["warnings"]), [RESUBMITTED_WARNING])
     billed = row_of(vtrix, "doubt-billed")
-    assert (billed["status"], billed["submission"]) == ("failed", 1), f"not recognized: {SECOND_BILL!r}"
+    assert (billed["status"], billed["submission"]) == ("failed", 1), f"not recognized: {RESUBMITTED_WARNING!r}"
     assert json.loads(billed["error"])["code"] == "submission_unknown"
 
 
 def test_second_wait_note(vtrix: Json) -> None:
     """It is stored unchanged, and a stored one ends the second wait."""
-    assert_words("note of a doubt", [row_of(vtrix, "doubt-unnoted")["note"]], [LISTENS_AGAIN])
-    assert row_of(vtrix, "doubt-noted")["submission"] == 2, f"not recognized: {LISTENS_AGAIN!r}"
+    assert_words("note of a doubt", [row_of(vtrix, "doubt-unnoted")["note"]], [SECOND_WAIT_NOTE])
+    assert row_of(vtrix, "doubt-noted")["submission"] == 2, f"not recognized: {SECOND_WAIT_NOTE!r}"
 
 
 def test_documents_in_columns(vtrix: Json) -> None:

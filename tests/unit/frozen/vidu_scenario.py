@@ -31,13 +31,13 @@ def replies() -> dict[str, list[Reply]]:
     }
 
 
-def play(service: Running) -> None:
+def run_scenario(service: Running) -> None:
     """Run the scenario and wait until it has finished."""
     for name in ("canceled", "fine", "over", "ill", "busy", "gone"):
         service.add_task(name, provider="vidu", upstream_id=f"up-{name}")
     service.add_task("doubt", provider="vidu", status="in_doubt", guessed=1)
     until(lambda: len(service.words("SELECT task_id FROM polls")) > 6, seconds=20)
     for name in ("fine", "over", "gone", "ill", "busy"):
-        service.ask(name, "POST", f"/v1/tasks/{name}/cancel")
-    service.note("unsigned", call_back(service, CALLED, b'{"id": "up-fine", "state": "success"}'))
-    service.ask("from elsewhere", "GET", "/v1/tasks", headers={"X-Forwarded-For": "192.0.2.1"})
+        service.send(name, "POST", f"/v1/tasks/{name}/cancel")
+    service.record("unsigned", call_back(service, CALLED, b'{"id": "up-fine", "state": "success"}'))
+    service.send("from elsewhere", "GET", "/v1/tasks", headers={"X-Forwarded-For": "192.0.2.1"})

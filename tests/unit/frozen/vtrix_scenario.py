@@ -9,9 +9,9 @@ import httpx
 
 from tests.unit.frozen.bursts import BURST, burst
 from tests.unit.frozen.internals import image, uri
-from tests.unit.frozen.mistakes import ask_wrongly
+from tests.unit.frozen.mistakes import send_invalid_requests
 from tests.unit.frozen.provider import CUT, Json, Reply
-from tests.unit.frozen.running import MICROSECONDS, Running, moment, until
+from tests.unit.frozen.running import MICROSECONDS, Running, unix_microseconds, until
 
 ROOT = {"Authorization": "Bearer key-of-root"}
 ANN = {"Authorization": "Bearer key-of-ann"}
@@ -41,8 +41,10 @@ GOLDEN_DEADLINE = 4_102_444_800
 
 DOCUMENTS = {"openapi": "/openapi.json", "models": "/v1/models", "history": "/v1/tasks/called/events"}
 
-SECOND_BILL = "the reply to a submission was lost, and the task was submitted again: the upstream may bill it twice"
-LISTENS_AGAIN = "waits for its callback once more: nobody may have listened while it could come"
+RESUBMITTED_WARNING = (
+    "the reply to a submission was lost, and the task was submitted again: the upstream may bill it twice"
+)
+SECOND_WAIT_NOTE = "waits for its callback once more: nobody may have listened while it could come"
 """Stored and compared sentences: after a rewording, a running task could be charged or deferred a third time."""
 
 HANDLERS = """
@@ -66,41 +68,41 @@ async def later(event: Event, tools: Tools) -> None:
     raise Retry("not now", after=3600)
 """
 
-ASKED = ("unwell", "refused", "unknown", "throttled", "completed", "failed", "running", "garbled")
+IN_PROGRESS = ("unwell", "refused", "unknown", "throttled", "completed", "failed", "running", "garbled")
 """Tasks in progress; each has a provider id `up-NAME` and its own scripted reply."""
 
-POLLED = {*ASKED, "foreign", "stranger", "broken", "expired", "doubt-unnoted", "doubt-noted", "doubt-billed"}
+POLLED = {*IN_PROGRESS, "foreign", "stranger", "broken", "expired", "doubt-unnoted", "doubt-noted", "doubt-billed"}
 
-FILM = {"type": "video", "url": "https://files.example/film.mp4"}
-COMPLETED = {"status": "completed", "output": [{"content": [FILM]}], "usage": {"cost": "0.35", "discount": 1}}
+VIDEO = {"type": "video", "url": "https://files.example/film.mp4"}
+COMPLETED = {"status": "completed", "output": [{"content": [VIDEO]}], "usage": {"cost": "0.35", "discount": 1}}
 FAILED = {"status": "failed", "error": {"code": "Bad", "message": "no"}}
 ERROR = {"error": {"code": "Busy", "message": "later"}}
 RUNNING = {"status": "in_progress", "progress": 0.5}
 
 
-def a_task(upstream_id: str, body: Json) -> Reply:
+def task_reply(upstream_id: str, body: Json) -> Reply:
     """Return a reply with the task body `body`."""
     return 200, {"id": upstream_id, **body}
 
 
 def replies() -> dict[str, list[Reply]]:
     """Return the replies of Vtrix, by prompt and by provider id."""
-    told: dict[str, Json] = {"up-completed": COMPLETED, "up-failed": FAILED, "up-called": COMPLETED}
+    tasks: dict[str, Json] = {"up-completed": COMPLETED, "up-failed": FAILED, "up-called": COMPLETED}
     running = ("up-running", "up-expired", "up-garbled", "up-golden", "up-noted", "up-media")
     return {
         "up-unwell": [(500, b"<html>")],
         "up-refused": [(401, ERROR)],
-        "up-throttled": [(429, ERROR), a_task("up-throttled", RUNNING)],
-        "up-foreign": [a_task("up-foreign", RUNNING | {"payload": PAYLOAD_TOKENS["another"]})],
-        "fine": [a_task("up-fine", COMPLETED)],
-        "media": [a_task("up-media", RUNNING)],
-        "golden": [a_task("up-golden", RUNNING)],
-        "doubt-noted": [a_task("up-noted", RUNNING)],
+        "up-throttled": [(429, ERROR), task_reply("up-throttled", RUNNING)],
+        "up-foreign": [task_reply("up-foreign", RUNNING | {"payload": PAYLOAD_TOKENS["another"]})],
+        "fine": [task_reply("up-fine", COMPLETED)],
+        "media": [task_reply("up-media", RUNNING)],
+        "golden": [task_reply("up-golden", RUNNING)],
+        "doubt-noted": [task_reply("up-noted", RUNNING)],
         "lost": [CUT],
         "never": [(500, ERROR)],
         "no": [(400, ERROR)],
-        **{name: [a_task(name, body)] for name, body in told.items()},
-        **{name: [a_task(name, RUNNING)] for name in running},
+        **{name: [task_reply(name, body)] for name, body in tasks.items()},
+        **{name: [task_reply(name, RUNNING)] for name in running},
     }
 
 
@@ -115,7 +117,7 @@ def prepare(directory: Path) -> None:
     (directory / "handlers" / "mine.py").write_text(HANDLERS)
 
 
-def play(service: Running) -> None:
+def run_scenario(service: Running) -> None:
     """Run the scenario and wait until it has finished."""
     _submit(service)
     _write_tasks(service)
@@ -126,9 +128,9 @@ def play(service: Running) -> None:
     garbled = [json.dumps({"id": "up-garbled", "status": "processing", "n": number}) for number in range(BURST)]
     asyncio.run(burst(service, CALLBACK_TOKENS["garbled"], garbled))
     until(lambda: not service.rows("SELECT 1 FROM inbox WHERE verdict = 'unread'"), seconds=10)
-    ask_wrongly(service)
+    send_invalid_requests(service)
     for name, path in DOCUMENTS.items():
-        service.ask(name, "GET", path)
+        service.send(name, "GET", path)
 
 
 def _is_through(service: Running) -> bool:
@@ -137,7 +139,7 @@ def _is_through(service: Running) -> bool:
         return False
     if not service.words("SELECT task_id FROM polls") >= POLLED:
         return False
-    return not service.rows("SELECT 1 FROM tasks WHERE id IN ('none', 'expired') AND due_at < ?", moment())
+    return not service.rows("SELECT 1 FROM tasks WHERE id IN ('none', 'expired') AND due_at < ?", unix_microseconds())
 
 
 def _is_delivered(service: Running) -> bool:
@@ -159,20 +161,20 @@ def _submit(service: Running) -> None:
 
 
 def _write_tasks(service: Running) -> None:
-    for name in ASKED:
+    for name in IN_PROGRESS:
         service.add_task(name, upstream_id=f"up-{name}")
     doubt = {"status": "in_doubt", "guessed": 1}
-    not_yet = moment() + 600 * MICROSECONDS
+    not_yet = unix_microseconds() + 600 * MICROSECONDS
     service.add_task("called", upstream_id="up-called", due_at=not_yet)
     service.add_task("foreign", hinted_id="up-foreign", **doubt)
     service.add_task("stranger", hinted_id="up-running", **doubt)
     service.add_task("hinted", due_at=not_yet, **doubt)
     service.add_task("broken", hinted_fact='{"unknown": 1}')
     service.add_task("none")
-    service.add_task("expired", upstream_id="up-expired", deadline_at=moment() - 1)
+    service.add_task("expired", upstream_id="up-expired", deadline_at=unix_microseconds() - 1)
     service.add_task("doubt-unnoted", **doubt)
-    service.add_task("doubt-noted", note=LISTENS_AGAIN, **doubt)
-    service.add_task("doubt-billed", note=LISTENS_AGAIN, warnings=json.dumps([SECOND_BILL]), **doubt)
+    service.add_task("doubt-noted", note=SECOND_WAIT_NOTE, **doubt)
+    service.add_task("doubt-billed", note=SECOND_WAIT_NOTE, warnings=json.dumps([RESUBMITTED_WARNING]), **doubt)
 
 
 def _write_inbox(service: Running) -> None:
@@ -184,7 +186,7 @@ def _write_inbox(service: Running) -> None:
             task_id=task_id,
             submission=1,
             verdict="unread",
-            received_at=moment(),
+            received_at=unix_microseconds(),
             headers="{}",
             body=json.dumps(body).encode(),
         )
@@ -197,12 +199,12 @@ def call_back(service: Running, token: str, body: bytes) -> httpx.Response:
 
 def _call_back(service: Running) -> None:
     token = CALLBACK_TOKENS
-    service.note("called", call_back(service, token["called"], json.dumps({"id": "up-called", **COMPLETED}).encode()))
+    service.record("called", call_back(service, token["called"], json.dumps({"id": "up-called", **COMPLETED}).encode()))
     hinted = {"id": "up-unheard", **COMPLETED, "payload": PAYLOAD_TOKENS["hinted"]}
     call_back(service, token["hinted"], json.dumps(hinted).encode())
-    service.note("garbled", call_back(service, token["garbled"], b"<html>"))
-    service.note("forged", call_back(service, token["called"][:-1] + "_", b"{}"))
-    service.note("oversized", call_back(service, token["called"], b"x" * (2 * MIB + 1)))
+    service.record("garbled", call_back(service, token["garbled"], b"<html>"))
+    service.record("forged", call_back(service, token["called"][:-1] + "_", b"{}"))
+    service.record("oversized", call_back(service, token["called"], b"x" * (2 * MIB + 1)))
     until(lambda: _settled(service, ("called", "hinted")), seconds=20)
 
 
