@@ -29,7 +29,7 @@ class ReceivedWebhook:
 class Receiver:
     """Accepts webhooks signed with `secret`; errors of invalid signatures are in `refused`.
 
-    With `ignore_time` the sender's clock may be wrong: a webhook is good at whatever time it was signed.
+    With `ignore_time` a webhook is valid at any time of signature, because the clock of the sender may be wrong.
     """
 
     url: str

@@ -61,8 +61,8 @@ async def test_unresponsive_handler_does_not_block_reconcile_once(workspace: Wor
         async with service(child) as at:
             await at.submit()
         await terminate_and_wait(child)
-        code, _, told = await command(workspace, "reconcile", "--once", env=env)
-        assert (code, '"submitted": 1' in told, "ended by force" in told) == (1, True, True)
+        code, _, output = await command(workspace, "reconcile", "--once", env=env)
+        assert (code, '"submitted": 1' in output, "ended by force" in output) == (1, True, True)
         assert rows(sqlite(workspace), "SELECT attempts, leased_until FROM deliveries") == [(1, None)]
 
 

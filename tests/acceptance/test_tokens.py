@@ -93,12 +93,12 @@ def changed(token: str) -> list[str]:
 def forged(task_id: str) -> list[str]:
     """Return tokens with an unknown key, an expired token and tokens of another purpose."""
     soon, past = datetime.now(UTC) + timedelta(hours=1), datetime.now(UTC) - timedelta(hours=1)
-    ours, theirs = Tokens([SECRET]), Tokens([UNKNOWN_KEY])
+    known, unknown = Tokens([SECRET]), Tokens([UNKNOWN_KEY])
     return [
-        theirs.callback_token(TaskId(task_id), 1, soon),
-        ours.callback_token(TaskId(task_id), 1, past),
-        ours.payload_token(TaskId(task_id), 1),
-        theirs.payload_token(TaskId(task_id), 1),
+        unknown.callback_token(TaskId(task_id), 1, soon),
+        known.callback_token(TaskId(task_id), 1, past),
+        known.payload_token(TaskId(task_id), 1),
+        unknown.payload_token(TaskId(task_id), 1),
     ]
 
 
@@ -135,8 +135,8 @@ async def test_body_of_another_task_is_refused(workspace: Workspace) -> None:
         async with service(await serve(workspace, env, port=free_port())) as at:
             one, other = (await at.submit())["id"], (await at.submit())["id"]
             (token, body), (_, foreign) = await recorder.final_callback(one), await recorder.final_callback(other)
-            ours, theirs = (Tokens([SECRET]).payload_token(TaskId(task_id), 1) for task_id in (one, other))
-            mixed = body.replace(ours.encode(), theirs.encode())
+            own_token, other_token = (Tokens([SECRET]).payload_token(TaskId(task_id), 1) for task_id in (one, other))
+            mixed = body.replace(own_token.encode(), other_token.encode())
             assert mixed != body
             await wait_until_running(at, one)
             await wait_until_running(at, other)
