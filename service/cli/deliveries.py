@@ -46,7 +46,7 @@ async def dead(
 async def _failing(client: Client, handler: str | None, limit: int, cursor: str | None) -> Json:
     """Return a page of the pending deliveries whose last attempt failed.
 
-    The page contains whole pages of the API, so that it may exceed `limit`. The page is shorter if MAX_PAGES hold fewer of them.
+    It consists of whole pages of the API, so that it may exceed `limit`. It is shorter if MAX_PAGES hold fewer rows.
     """
     found: list[Json] = []
     for _ in range(MAX_PAGES):
