@@ -24,14 +24,8 @@ from service.domain.ports.unit_of_work import (
     UnitOfWorkFactory,
 )
 from service.domain.task import Task, TaskId, UpstreamId
-from service.domain.task_update import (
-    Hint,
-    TaskUpdate,
-    UpdateResult,
-    conflicting_id,
-    guesses,
-    without_conflicting_id,
-)
+from service.domain.task_update import Hint, TaskUpdate, UpdateResult
+from service.domain.update_rules import conflicting_id, guesses, without_conflicting_id
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.update_batch import UpdateBatch
 

@@ -17,14 +17,9 @@ from service.domain.ports.unit_of_work import (
     UnitOfWork,
 )
 from service.domain.task import EventType, Status, Task, TaskId
-from service.domain.task_update import (
-    TaskUpdate,
-    UpdateResult,
-    after_unread_callback,
-    applies,
-    apply,
-)
+from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.task_view import task_json
+from service.domain.update_rules import after_unread_callback, applies, apply
 from service.tasks.immediate_polls import PollReservations
 
 

@@ -12,13 +12,14 @@ import httpx
 from service.callbacks.receiver import CallbackReceiver
 from service.deliveries import dispatcher as dispatch
 from service.domain import task as core_task
-from service.domain import task_update as entry
+from service.domain import update_rules
 from service.domain.errors import BadToken, NotSent, StoreUnavailable
 from service.domain.poll_planner import PollPlanner
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.tokens import TokenClaims, Tokens
 from service.providers import http_client as http
 from service.tasks import recorder as record
+from service.tasks import update_batch
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.recorder import Recorder
 from service.tasks.submitter import Submitter
@@ -93,7 +94,7 @@ def event_without_delivery() -> AbstractContextManager[Any]:
                 transaction.notify(["dispatch"])
         return done
 
-    return both(patch.object(UpdateBatch, "flush", store), patch.object(Recorder, "_commit", committed))
+    return both(patch.object(UpdateBatch, "flush", flush), patch.object(Recorder, "_commit", committed))
 
 
 def token_not_checked() -> AbstractContextManager[Any]:
@@ -111,12 +112,12 @@ def token_not_checked() -> AbstractContextManager[Any]:
 
 def deadline_ignored() -> AbstractContextManager[Any]:
     """Let no task expire."""
-    return patch.object(entry, "_expired", lambda _entry, _before, step, _now: step)
+    return patch.object(update_rules, "_expired", lambda _entry, _before, step, _now: step)
 
 
 def hint_lost_when_the_reply_comes_later() -> AbstractContextManager[Any]:
     """Forget what a callback said when the submission's reply comes after it."""
-    whole = entry.apply
+    whole = update_rules.apply
 
     def applied(given: TaskUpdate, before: Any, planner: PollPlanner, now: Any) -> Any:
         step = whole(given, before, planner, now)
@@ -125,7 +126,7 @@ def hint_lost_when_the_reply_comes_later() -> AbstractContextManager[Any]:
         task = replace(step.task, hinted_at=None, hinted_fact=None, hinted_id=None)
         return replace(step, task=replace(task, due_at=planner.due(task, now)))
 
-    return patch.object(record, "apply", applied)
+    return patch.object(update_batch, "apply", applied)
 
 
 def no_sweep() -> AbstractContextManager[Any]:
