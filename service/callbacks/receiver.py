@@ -10,12 +10,9 @@ from service.callbacks.limits import BurstDetector, TaskQuota
 from service.concurrency.batcher import Batcher
 from service.domain.callback import Callback, ReadFact, UnreadableCallback, Verifier, read_body, read_callback
 from service.domain.errors import BadSignature, UnreadableBody
-from service.domain.fact_json import fact_to_json
-from service.domain.fast_copy import replace_fields
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import Inbox, InboxEntry
-from service.domain.task import Source
-from service.domain.task_update import NOTHING_MADE, Hint, TaskUpdate
+from service.domain.task_update import TaskUpdate
 from service.domain.tokens import TokenClaims, Tokens
 from service.tasks.recorder import Recorder
 
@@ -113,7 +110,7 @@ class CallbackReceiver:
     async def _make_durable(self, callback: Callback, headers: Mapping[str, str], body: bytes, now: datetime) -> bool:
         """Return whether a line in the log has told of the callback; raises BadSignature where nothing was stored."""
         if not self._quota.admits(callback.task_id, len(body)):
-            await self._recorder.add(_without_its_body(callback))
+            await self._recorder.add(TaskUpdate.callback_over_quota(callback))
             return False
         crowd = self._crowd.observe(now)
         row = InboxEntry(
@@ -131,7 +128,7 @@ class CallbackReceiver:
                 self._remember(callback)
             reused = await self._keeper.add(row)
         else:
-            reused = (await self._recorder.add(self._entry(callback, row))).inbox == "nonce_reused"
+            reused = (await self._recorder.add(self._update(callback, row))).inbox == "nonce_reused"
         if reused:
             raise BadSignature("this nonce was used for another callback")
         return crowd
@@ -159,7 +156,7 @@ class CallbackReceiver:
             verdict="unreadable",
         )
         kept = row if self._quota.admits(row.task_id, len(body)) else None
-        await self._recorder.add(TaskUpdate(task_id=row.task_id, inbox=kept, hint=Hint(ended=False)))
+        await self._recorder.add(TaskUpdate.unreadable_callback(row.task_id, kept))
 
     # ── the inbox ────────────────────────────────────────────────────────────
 
@@ -188,8 +185,8 @@ class CallbackReceiver:
         try:
             callback = self._meant.pop(row.digest, None) or self._read(row)
         except UnreadableBody:  # by an older release it could be read
-            return TaskUpdate(task_id=row.task_id, inbox=row, hint=Hint(ended=False))
-        return self._entry(callback, row)
+            return TaskUpdate.unreadable_callback(row.task_id, row)
+        return self._update(callback, row)
 
     def _remember(self, callback: Callback) -> None:
         self._meant[callback.digest] = callback
@@ -200,31 +197,10 @@ class CallbackReceiver:
         claim = TokenClaims(task_id=row.task_id, submission=row.submission)
         return read_body(claim, row.body, tokens=self._tokens, read_fact=self._read_fact, nonce=row.nonce)
 
-    def _entry(self, callback: Callback, row: InboxEntry) -> TaskUpdate:
+    def _update(self, callback: Callback, row: InboxEntry) -> TaskUpdate:
         if callback.fact.settles and self._confirm:
-            return TaskUpdate(task_id=row.task_id, submission=row.submission, inbox=row, hint=_hint(callback))
-        return TaskUpdate(
-            task_id=row.task_id,
-            submission=row.submission,
-            inbox=row,
-            fact=replace_fields(callback.fact, upstream_id=None),
-            source=Source.CALLBACK,
-            named=callback.fact.upstream_id,
-        )
-
-
-def _without_its_body(callback: Callback) -> TaskUpdate:
-    """Return what counts of a callback that is not kept: the upstream is asked about what it knew already."""
-    fact = callback.fact
-    hint = Hint(ended=fact.settles, nothing_made=fact.status in NOTHING_MADE)
-    return TaskUpdate(task_id=callback.task_id, submission=callback.submission, hint=hint)
-
-
-def _hint(callback: Callback) -> Hint:
-    """Keep the body's fact only where its payload token is ours: it may have to stand in for a GET."""
-    fact = fact_to_json(callback.fact) if callback.correlated else None
-    nothing_made = callback.fact.status in NOTHING_MADE
-    return Hint(upstream_id=callback.fact.upstream_id, fact=fact, nothing_made=nothing_made)
+            return TaskUpdate.callback_hint(callback, row)
+        return TaskUpdate.callback(callback, row)
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:

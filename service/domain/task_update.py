@@ -1,29 +1,39 @@
 """What there is to record about one task, and the result of recording it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from service.domain.artifact import Artifact
+from service.domain.callback import Callback
+from service.domain.fact_json import fact_to_json
+from service.domain.fast_copy import replace_fields
 from service.domain.ports.unit_of_work import InboxEntry
-from service.domain.task import EventType, Fact, Json, Source, Status, Task, TaskId, UpstreamId
+from service.domain.task import EventType, Fact, Json, Source, Status, Task, TaskError, TaskId, UpstreamId
 
 RESUBMITTED_WARNING = (
     "the reply to a submission was lost, and the task was submitted again: the upstream may bill it twice"
 )
-"""Marks a task that was submitted again in doubt: the operator's yes is to a second bill, not to a third.
+"""Marks a task that was submitted again in doubt: the operator approves a second charge, not a third.
 
-Stored among the task's warnings, and compared with them: reworded, a task under way could be billed a third time.
+Stored among the task's warnings and compared with them. If the text changes, a task may be charged a third time.
 """
 
+SUBMISSION_UNKNOWN = TaskError(
+    code="submission_unknown",
+    message="the reply to the submission was lost and nothing came after it; submit again if you accept a second bill",
+)
+
 NOTHING_MADE = frozenset({Status.FAILED, Status.CANCELED})
+"""Terminal statuses without a result."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hint:
-    """A callback's word, to be confirmed by a GET: the id that it named, and its fact where our token came with it.
+    """What a callback says, to be confirmed by a poll.
 
-    `ended` says whether it told of an end; otherwise the task lives, or nobody could read what it said. `nothing_made`
-    says that the end was a failure or a cancel.
+    `upstream_id` is the id that it named. `fact` is its fact, where the body carried our payload token. `ended` is true
+    if it reports a terminal status; if not, the task is alive or the body is unreadable. `nothing_made` is true if the
+    terminal status is failed or canceled.
     """
 
     upstream_id: UpstreamId | None = None
@@ -32,24 +42,28 @@ class Hint:
     nothing_made: bool = False
 
 
+UNREADABLE = Hint(ended=False)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskUpdate:
-    """Something to record about one task.
+    """Something to record about one task; the class methods build each kind.
 
-    `fence` is that of the lease in hand, which is given back if it is still ours. `ours_only` entries are our own
-    conclusions from that lease, and do nothing once it was lost; nor do `only_if` entries for another status.
-    `submission` is the one that the fact is about. `due_at` overrules the plan. `named` is the id that a callback's
-    body named, which need not be one that the upstream's GET knows. `tried` counts a sending that never left.
-    `warning` is kept with the task if the entry advances it, or brings nothing else; an entry whose warning is there
-    already does nothing. `poll` is for the history. `expires` lets a task that is past its deadline and not at its end
-    expire in the same commit: between two, its step would be due again, and be taken up for ever.
+    `fence` is that of the caller's lease, which is released if it is still valid. With `requires_lease` the update has
+    no effect once the lease was lost; with `only_if`, no effect on a task of another status. `submission` is the
+    submission that the fact is about. `due_at` takes precedence over the poll planner. `named_id` is the id in a
+    callback's body, which the provider's GET may not know. `tried` counts an attempt to submit that was not sent.
+
+    `warning` is stored with the task if the update advances it or carries nothing else; an update whose warning is
+    stored already has no effect. `poll` is the outcome of a poll. With `expires` a task past its deadline expires in
+    the same commit: otherwise its next step is due again at once, without end.
     """
 
     task_id: TaskId
     fact: Fact | None = None
     source: Source | None = None
     fence: int | None = None
-    ours_only: bool = False
+    requires_lease: bool = False
     only_if: Status | None = None
     submission: int | None = None
     due_at: datetime | None = None
@@ -57,16 +71,151 @@ class TaskUpdate:
     note: str | None = None
     warning: str | None = None
     inbox: InboxEntry | None = field(default=None, repr=False)
-    named: UpstreamId | None = None
+    named_id: UpstreamId | None = None
     hint: Hint | None = None
     artifact: Artifact | None = None
     poll: str | None = None
     expires: bool = False
 
+    # ── submissions ──────────────────────────────────────────────────────────
+
+    @classmethod
+    def reply(cls, task: Task, fact: Fact) -> "TaskUpdate":
+        """Return the update for the provider's reply to the submission of `task`."""
+        return cls(task_id=task.id, fact=fact, source=Source.SUBMIT, fence=task.fence, submission=task.submission)
+
+    @classmethod
+    def in_doubt(cls, task: Task) -> "TaskUpdate":
+        """Return the update for a submission that may have been sent and whose reply is lost."""
+        fact = Fact(status=Status.IN_DOUBT, guessed=True)
+        return cls(task_id=task.id, fact=fact, fence=task.fence, requires_lease=True)
+
+    @classmethod
+    def abandoned(cls, task: Task) -> "TaskUpdate":
+        """Return the update for a submission whose lease ran out: in doubt, unless something is known by now."""
+        return replace(cls.in_doubt(task), only_if=Status.SUBMITTING)
+
+    @classmethod
+    def requeue(cls, task: Task, due_at: datetime) -> "TaskUpdate":
+        """Return the update for a submission that was not started, to be submitted at `due_at`."""
+        fact = Fact(status=Status.QUEUED, guessed=True)
+        return cls(task_id=task.id, fact=fact, fence=task.fence, requires_lease=True, due_at=due_at)
+
+    @classmethod
+    def retry(cls, task: Task, due_at: datetime, note: str) -> "TaskUpdate":
+        """Return the update for an attempt to submit that was not sent, to be tried again at `due_at`."""
+        return replace(cls.requeue(task, due_at), tried=True, note=note)
+
+    # ── polls ────────────────────────────────────────────────────────────────
+
+    @classmethod
+    def poll_result(cls, task: Task, fact: Fact) -> "TaskUpdate":
+        """Return the update for what the provider answered to a poll."""
+        return cls(
+            task_id=task.id, fact=fact, source=Source.POLL, fence=task.fence, poll=fact.status.value, expires=True
+        )
+
+    @classmethod
+    def no_answer(
+        cls, task: Task, outcome: str, *, due_at: datetime | None = None, note: str | None = None
+    ) -> "TaskUpdate":
+        """Return the update for a poll that says nothing about the task; `outcome` is for its history."""
+        return cls(
+            task_id=task.id,
+            source=Source.POLL,
+            fence=task.fence,
+            poll=outcome,
+            due_at=due_at,
+            note=note,
+            expires=True,
+        )
+
+    @classmethod
+    def not_polled(cls, task: Task, *, due_at: datetime | None = None, outcome: str | None = None) -> "TaskUpdate":
+        """Return the update that releases a lease without a poll, or after one that the provider refused to serve."""
+        return cls(task_id=task.id, fence=task.fence, poll=outcome, due_at=due_at, expires=True)
+
+    @classmethod
+    def unconfirmed(cls, task: Task, fact: Fact) -> "TaskUpdate":
+        """Return the update that accepts the fact of a callback which no poll can confirm."""
+        fact = replace(fact, upstream_id=None, unconfirmed=True)
+        return cls(task_id=task.id, fact=fact, source=Source.CALLBACK, fence=task.fence, poll="unknown", expires=True)
+
+    @classmethod
+    def resubmit(cls, task: Task, now: datetime, outcome: str) -> "TaskUpdate":
+        """Return the update that queues a submission in doubt again, with the warning that it may be charged twice."""
+        return replace(cls.requeue(task, now), warning=RESUBMITTED_WARNING, poll=outcome, expires=True)
+
+    @classmethod
+    def submission_unknown(cls, task: Task, outcome: str) -> "TaskUpdate":
+        """Return the update that fails a task in doubt, since nothing is known of its submission in time."""
+        fact = Fact(status=Status.FAILED, guessed=True, error=SUBMISSION_UNKNOWN)
+        return cls(task_id=task.id, fact=fact, fence=task.fence, requires_lease=True, poll=outcome, expires=True)
+
+    # ── callbacks ────────────────────────────────────────────────────────────
+
+    @classmethod
+    def callback(cls, callback: Callback, row: InboxEntry) -> "TaskUpdate":
+        """Return the update for a callback whose body is accepted as it is."""
+        return cls(
+            task_id=row.task_id,
+            submission=row.submission,
+            inbox=row,
+            fact=replace_fields(callback.fact, upstream_id=None),
+            source=Source.CALLBACK,
+            named_id=callback.fact.upstream_id,
+        )
+
+    @classmethod
+    def callback_hint(cls, callback: Callback, row: InboxEntry) -> "TaskUpdate":
+        """Return the update for a callback that a poll has to confirm.
+
+        Its fact is stored only if the body carried our payload token: it may have to stand in for a poll.
+        """
+        hint = Hint(
+            upstream_id=callback.fact.upstream_id,
+            fact=fact_to_json(callback.fact) if callback.correlated else None,
+            nothing_made=callback.fact.status in NOTHING_MADE,
+        )
+        return cls(task_id=row.task_id, submission=row.submission, inbox=row, hint=hint)
+
+    @classmethod
+    def callback_over_quota(cls, callback: Callback) -> "TaskUpdate":
+        """Return the update for a callback that is not stored: the task is polled."""
+        hint = Hint(ended=callback.fact.settles, nothing_made=callback.fact.status in NOTHING_MADE)
+        return cls(task_id=callback.task_id, submission=callback.submission, hint=hint)
+
+    @classmethod
+    def unreadable_callback(cls, task_id: TaskId, row: InboxEntry | None) -> "TaskUpdate":
+        """Return the update for a callback with an unreadable body, stored as `row` or not at all."""
+        return cls(task_id=task_id, inbox=row, hint=UNREADABLE)
+
+    # ── clients and handlers ─────────────────────────────────────────────────
+
+    @classmethod
+    def cancel_queued(cls, task_id: TaskId) -> "TaskUpdate":
+        """Return the update that cancels a task if it is still queued."""
+        return replace(cls.canceled(task_id), only_if=Status.QUEUED)
+
+    @classmethod
+    def canceled(cls, task_id: TaskId) -> "TaskUpdate":
+        """Return the update for a task that the provider has canceled."""
+        return cls(task_id=task_id, fact=Fact(status=Status.CANCELED))
+
+    @classmethod
+    def resubmitted(cls, task_id: TaskId) -> "TaskUpdate":
+        """Return the update that marks a task in doubt, so that it is not submitted again without a client's call."""
+        return cls(task_id=task_id, warning=RESUBMITTED_WARNING, only_if=Status.IN_DOUBT)
+
+    @classmethod
+    def stored_artifact(cls, task_id: TaskId, artifact: Artifact) -> "TaskUpdate":
+        """Return the update for a result that a handler has stored."""
+        return cls(task_id=task_id, artifact=artifact)
+
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateResult:
-    """What became of an entry: the task after it (None when we do not know such a task), and the inbox's word."""
+    """The result of an update: the task after it (None for an unknown task), the inbox's verdict and the events."""
 
     task: Task | None
     inbox: str | None = None

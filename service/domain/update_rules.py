@@ -7,7 +7,7 @@ from service.domain.artifact import Artifact
 from service.domain.fast_copy import replace_fields
 from service.domain.poll_planner import PollPlanner
 from service.domain.task import EventType, Fact, Json, Source, Status, Step, Task, UpstreamId, advance
-from service.domain.task_update import NOTHING_MADE, Hint, TaskUpdate
+from service.domain.task_update import NOTHING_MADE, UNREADABLE, Hint, TaskUpdate
 
 CONFLICTING_ID_NOTE = "the upstream named this task as it had named another one: what became of it is not known"
 EAGER_POLLS = 32
@@ -18,7 +18,7 @@ def applies(entry: TaskUpdate, task: Task) -> bool:
     """Return whether `entry` may do anything to `task` at all."""
     if entry.only_if and task.status is not entry.only_if:
         return False
-    if entry.ours_only and entry.fence != task.fence:
+    if entry.requires_lease and entry.fence != task.fence:
         return False
     if entry.warning in task.warnings:
         return False
@@ -56,14 +56,14 @@ def guesses(entry: TaskUpdate) -> bool:
 
 def after_unread_callback(entry: TaskUpdate) -> list[TaskUpdate]:
     """Return what is left of a guess about a task that an unread callback speaks of: it is asked about once more."""
-    return [TaskUpdate(task_id=entry.task_id, hint=Hint(ended=False)), _doubted(_without_plans(entry))]
+    return [TaskUpdate.unreadable_callback(entry.task_id, None), _doubted(_without_plans(entry))]
 
 
 def conflicting_id(entry: TaskUpdate, task: Task | None) -> UpstreamId | None:
     """Return the id that `entry` brings and that is not the task's own, to be looked up before it is believed."""
     if task is None:
         return None
-    told = entry.hint.upstream_id if entry.hint else entry.named or (entry.fact.upstream_id if entry.fact else None)
+    told = entry.hint.upstream_id if entry.hint else entry.named_id or (entry.fact.upstream_id if entry.fact else None)
     return told if told != task.upstream_id else None
 
 
@@ -73,7 +73,7 @@ def without_conflicting_id(entry: TaskUpdate) -> TaskUpdate:
     Of a callback, that somebody spoke of the task; of a poll, that it was asked; of a reply, that one came.
     """
     if entry.inbox:
-        return replace(entry, fact=None, source=None, hint=Hint(ended=False))
+        return replace(entry, fact=None, source=None, hint=UNREADABLE)
     if entry.source is Source.SUBMIT:
         return replace(entry, fact=Fact(status=Status.IN_DOUBT, guessed=True), source=None, note=CONFLICTING_ID_NOTE)
     return replace(entry, fact=None, source=None, poll="foreign")
@@ -84,7 +84,7 @@ def _as_hint_while_nameless(entry: TaskUpdate, task: Task) -> TaskUpdate:
     news = entry.source is Source.CALLBACK and entry.fact is not None and not entry.fact.settles
     if not news or task.upstream_id:
         return entry
-    return replace(entry, fact=None, source=None, hint=Hint(upstream_id=entry.named, ended=False))
+    return replace(entry, fact=None, source=None, hint=Hint(upstream_id=entry.named_id, ended=False))
 
 
 def _without_a_second_bill(entry: TaskUpdate, task: Task) -> TaskUpdate:

@@ -17,7 +17,7 @@ from service.domain.ports.provider import RateLimitedProvider
 from service.domain.ports.queues import PollQueue
 from service.domain.ports.signals import Clock, Signals
 from service.domain.schedule_times import JITTER
-from service.domain.task import Fact, Json, Source, Status, Task, TaskError, TaskId, UpstreamId
+from service.domain.task import Fact, Json, Status, Task, TaskId, UpstreamId
 from service.domain.task_update import NOTHING_MADE, RESUBMITTED_WARNING, TaskUpdate
 from service.domain.tokens import Tokens
 from service.tasks.immediate_polls import ImmediatePolls
@@ -36,11 +36,6 @@ HEARD_KEPT = 1000
 
 IN_HAND = 4
 """Tasks in hand for each question at once: while answers wait for their commit, the next ones are asked about."""
-
-UNKNOWN = TaskError(
-    code="submission_unknown",
-    message="the reply to the submission was lost and nothing came after it; submit again if you accept a second bill",
-)
 
 LATE = timedelta(minutes=1)
 """How late a doubt may be looked at: later, this process slept or was busy, and may have heard nothing meanwhile."""
@@ -158,7 +153,7 @@ class Poller:
             self._asking -= 1
             self._signals.notify("reconcile")  # the next may be asked about, while this answer waits for its commit
         self.outcomes[entry.poll or "none"] += 1
-        recorded = await self._recorder.add(replace(entry, expires=True))
+        recorded = await self._recorder.add(entry)
         status = recorded.task.status if recorded.task else None
         log.info("poll", task=task.id, upstream_id=task.upstream_id, outcome=entry.poll, status=status)
 
@@ -170,23 +165,23 @@ class Poller:
             return self._defer(task, throttled)
         except (ProviderUnavailable, Refused) as error:
             log.warning("upstream unwell", task=task.id, why=str(error)[:200])
-            return self._unanswered(task, error.outcome)
+            return TaskUpdate.no_answer(task, error.outcome)
         except Exception as error:
             log.exception("question broke off", task=task.id, error=type(error).__name__)
-            return self._unanswered(task, "broken off")
+            return TaskUpdate.no_answer(task, "broken off")
 
     def _defer(self, task: Task, throttled: Throttled) -> TaskUpdate:
         """Ask again once the pause is over that the upstream asks for, but see that the task expires in time."""
-        entry = TaskUpdate(
-            task_id=task.id, fence=task.fence, poll=None if isinstance(throttled, Paused) else "throttled"
-        )
+        outcome = None if isinstance(throttled, Paused) else "throttled"
         now = self._clock.now()
         planned = self._planner.due(task, now)
         if planned is None or throttled.retry_after is None:
-            return entry
+            return TaskUpdate.not_polled(task, outcome=outcome)
         over = now + throttled.retry_after * (1 + JITTER * self._planner.jitter())
         due_at = max(over, planned)
-        return replace(entry, due_at=min(due_at, task.deadline_at) if now < task.deadline_at else due_at)
+        if now < task.deadline_at:
+            due_at = min(due_at, task.deadline_at)
+        return TaskUpdate.not_polled(task, due_at=due_at, outcome=outcome)
 
     async def _poll_once(self, task: Task) -> TaskUpdate:
         upstream_id = task.upstream_id or task.hinted_id
@@ -196,7 +191,7 @@ class Poller:
             return self._accept_unconfirmed(task, task.hinted_fact)
         if task.status is Status.IN_DOUBT:
             return await self._in_doubt(task)
-        return TaskUpdate(task_id=task.id, fence=task.fence)
+        return TaskUpdate.not_polled(task)
 
     async def _polled(self, task: Task, upstream_id: UpstreamId) -> TaskUpdate:
         try:
@@ -204,9 +199,9 @@ class Poller:
         except UnknownTask:
             return self._unknown(task)
         if task.upstream_id is None and not self._ours_indeed(task, fact):
-            return self._unanswered(task, "foreign")
+            return TaskUpdate.no_answer(task, "foreign")
         told = replace(fact, upstream_id=upstream_id, correlation=None)
-        return self._answered(task, told)
+        return TaskUpdate.poll_result(task, told)
 
     def _ours_indeed(self, task: Task, fact: Fact) -> bool:
         """Whether a task that only a callback named is ours: a payload that the upstream echoes must be our token.
@@ -224,25 +219,24 @@ class Poller:
         if task.upstream_id is None and task.hinted_fact:
             return self._accept_unconfirmed(task, task.hinted_fact)
         if task.status is Status.IN_DOUBT and self._clock.now() >= self._planner.abandoned_at(task):
-            return self._given_up(task, "unknown")
-        return self._unanswered(task, "unknown")
+            return self._abandon(task, "unknown")
+        return TaskUpdate.no_answer(task, "unknown")
 
     def _accept_unconfirmed(self, task: Task, told: Json) -> TaskUpdate:
         """Believe a callback's body that carried our payload token, since no GET can confirm it."""
-        fact = replace(fact_from_json(told), upstream_id=None, unconfirmed=True)
-        return TaskUpdate(task_id=task.id, fact=fact, source=Source.CALLBACK, fence=task.fence, poll="unknown")
+        return TaskUpdate.unconfirmed(task, fact_from_json(told))
 
     async def _in_doubt(self, task: Task) -> TaskUpdate:
         fact = await self._found(task)
         if fact:
-            return self._answered(task, replace(fact, correlation=None))
+            return TaskUpdate.poll_result(task, replace(fact, correlation=None))
         now = self._clock.now()
         if now < self._planner.abandoned_at(task):
-            return self._unanswered(task, "not found")
+            return TaskUpdate.no_answer(task, "not found")
         if self._may_have_missed_it(task):
             due_at = min(now + self._planner.in_doubt_for, max(now, task.deadline_at))
-            return replace(self._unanswered(task, "not found"), due_at=due_at, note=SECOND_WAIT_NOTE)
-        return self._given_up(task, "not found")
+            return TaskUpdate.no_answer(task, "not found", due_at=due_at, note=SECOND_WAIT_NOTE)
+        return self._abandon(task, "not found")
 
     def _may_have_missed_it(self, task: Task) -> bool:
         """Whether a callback may have come while nobody listened; it is waited for once more, and no third time."""
@@ -258,18 +252,8 @@ class Poller:
         token = self._tokens.payload_token(task.id, task.submission)
         return await self._provider.find(token, since=since, until=self._clock.now() + CLOCKS_APART)
 
-    def _given_up(self, task: Task, outcome: str) -> TaskUpdate:
+    def _abandon(self, task: Task, outcome: str) -> TaskUpdate:
         in_time = self._clock.now() < task.deadline_at
         if in_time and self._terms.resubmit_in_doubt and RESUBMITTED_WARNING not in task.warnings:
-            again = self._ours(task, Fact(status=Status.QUEUED, guessed=True))
-            return replace(again, due_at=self._clock.now(), poll=outcome, warning=RESUBMITTED_WARNING)
-        return replace(self._ours(task, Fact(status=Status.FAILED, guessed=True, error=UNKNOWN)), poll=outcome)
-
-    def _answered(self, task: Task, fact: Fact) -> TaskUpdate:
-        return TaskUpdate(task_id=task.id, fact=fact, source=Source.POLL, fence=task.fence, poll=fact.status)
-
-    def _unanswered(self, task: Task, outcome: str) -> TaskUpdate:
-        return TaskUpdate(task_id=task.id, source=Source.POLL, fence=task.fence, poll=outcome)
-
-    def _ours(self, task: Task, fact: Fact) -> TaskUpdate:
-        return TaskUpdate(task_id=task.id, fact=fact, fence=task.fence, ours_only=True)
+            return TaskUpdate.resubmit(task, self._clock.now(), outcome)
+        return TaskUpdate.submission_unknown(task, outcome)

@@ -24,7 +24,7 @@ from service.domain.ports.unit_of_work import (
     UnitOfWorkFactory,
 )
 from service.domain.task import Task, TaskId, UpstreamId
-from service.domain.task_update import Hint, TaskUpdate, UpdateResult
+from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.update_rules import conflicting_id, guesses, without_conflicting_id
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.update_batch import UpdateBatch
@@ -104,7 +104,7 @@ class Recorder:
 
     async def _quarantine(self, row: InboxEntry, error: Exception) -> None:
         log.error("callback set aside", task=row.task_id, error=type(error).__name__)
-        hinted = await self._batcher.add(TaskUpdate(task_id=row.task_id, hint=Hint(ended=False)))
+        hinted = await self._batcher.add(TaskUpdate.unreadable_callback(row.task_id, None))
         if isinstance(hinted, OperatorError | MemoryError):
             raise hinted
         async with self._units_of_work.transaction() as transaction:

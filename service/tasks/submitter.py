@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -16,7 +16,7 @@ from service.domain.ports.queues import Limits, SubmissionQueue
 from service.domain.ports.signals import Clock, Signals
 from service.domain.ports.tasks import BlobStore
 from service.domain.retry_schedule import next_submission
-from service.domain.task import Fact, Source, Status, Task, TaskError, TaskId
+from service.domain.task import Fact, Status, Task, TaskError, TaskId
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.tokens import Tokens
 from service.tasks.recorder import Recorder
@@ -98,7 +98,7 @@ class Submitter:
             now=now, until=now + self._terms.lease, limit=limit, limits=self._terms.limits
         )
         if self._lease_pool.closed:  # since the claim began
-            await asyncio.gather(*(self._recorder.add(self._unsent(task)) for task in claimed))
+            await asyncio.gather(*(self._recorder.add(TaskUpdate.requeue(task, now)) for task in claimed))
             return []
         self._leased_until.update(((task.id, task.fence), now + self._terms.lease) for task in claimed)
         begun = [self._lease_pool.start(task.id, task.fence, self._submit(task)) for task in claimed]
@@ -121,8 +121,7 @@ class Submitter:
         """
         await self._lease_pool.renew()
         abandoned = await self._queue.sweep(now=self._clock.now())
-        lost = [replace(self._lost(task), only_if=Status.SUBMITTING) for task in abandoned]
-        await asyncio.gather(*map(self._recorder.add, lost))
+        await asyncio.gather(*(self._recorder.add(TaskUpdate.abandoned(task)) for task in abandoned))
         return len(abandoned)
 
     def running(self) -> set[asyncio.Task[None]]:
@@ -150,8 +149,9 @@ class Submitter:
         try:
             entry = await self._sent(task, sending)
         except asyncio.CancelledError:  # what may have left is in doubt
-            cut_off = self._lost(task) if sending.begun else self._unsent(task)
-            await asyncio.shield(self._recorder.add(cut_off))
+            begun = sending.begun
+            update = TaskUpdate.in_doubt(task) if begun else TaskUpdate.requeue(task, self._clock.now())
+            await asyncio.shield(self._recorder.add(update))
             raise
         recorded = await self._surely_recorded(entry)
         status = recorded.task.status if recorded.task else None
@@ -183,9 +183,9 @@ class Submitter:
                 order = await self._order(task)
                 fact = await self._provider.create(order, sent=sending.begin)
         except ShuttingDown:
-            return self._unsent(task)
+            return TaskUpdate.requeue(task, self._clock.now())
         except (NotSent, Throttled) as error:
-            return self._later(task, error)
+            return self._retry(task, error)
         except Refused as refused:
             fact = Fact(status=Status.FAILED, error=TaskError(code=refused.code, message=refused.message))
         except BlobsExpired as gone:
@@ -194,9 +194,7 @@ class Submitter:
             return self._after_error(task, sending, error)
         finally:
             self._leased_until.pop((task.id, task.fence), None)
-        return TaskUpdate(
-            task_id=task.id, fact=fact, source=Source.SUBMIT, fence=task.fence, submission=task.submission
-        )
+        return TaskUpdate.reply(task, fact)
 
     def _after_error(self, task: Task, sending: SubmissionGuard, error: Exception) -> TaskUpdate:
         unforeseen = None if isinstance(error, ReplyLost | StoreUnavailable) else error
@@ -208,25 +206,13 @@ class Submitter:
             exc_info=unforeseen,
         )
         if sending.begun:
-            return self._lost(task)
-        return self._later(task, NotSent(f"it could not be prepared ({type(error).__name__})"))
+            return TaskUpdate.in_doubt(task)
+        return self._retry(task, NotSent(f"it could not be prepared ({type(error).__name__})"))
 
-    def _later(self, task: Task, error: NotSent | Throttled) -> TaskUpdate:
-        """Queue again what surely never left."""
+    def _retry(self, task: Task, error: NotSent | Throttled) -> TaskUpdate:
         retry_after = error.retry_after if isinstance(error, Throttled) else None
         due_at = next_submission(task.tries, self._clock.now(), self._jitter(), retry_after)
-        note = f"waits to be submitted again: {error}"[:200]
-        return replace(self._ours(task, Status.QUEUED), tried=True, due_at=due_at, note=note)
-
-    def _unsent(self, task: Task) -> TaskUpdate:
-        """Queue at once what a stop kept from leaving."""
-        return replace(self._ours(task, Status.QUEUED), due_at=self._clock.now())
-
-    def _lost(self, task: Task) -> TaskUpdate:
-        return self._ours(task, Status.IN_DOUBT)
-
-    def _ours(self, task: Task, status: Status) -> TaskUpdate:
-        return TaskUpdate(task_id=task.id, fact=Fact(status=status, guessed=True), fence=task.fence, ours_only=True)
+        return TaskUpdate.retry(task, due_at, f"waits to be submitted again: {error}"[:200])
 
     async def _order(self, task: Task) -> ProviderRequest:
         inputs = await self._inputs.load(task.id)

@@ -16,7 +16,7 @@ from service.domain.notify import WhyNotDialled
 from service.domain.ports.provider import Provider
 from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import BlobStore, IdempotencyKey, TaskIntake, TaskQueries
-from service.domain.task import Fact, Json, Status, Task, TaskId
+from service.domain.task import Json, Status, Task, TaskId
 from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate
 from service.tasks.new_task import NewTask, ValidatedTask, validate_new_task
 from service.tasks.recorder import Recorder
@@ -115,8 +115,7 @@ class TaskService:
 
         Raises NotFound, Conflict with the reason, or UpstreamError when the upstream gave no clear answer.
         """
-        canceled = Fact(status=Status.CANCELED)
-        recorded = await self._recorder.add(TaskUpdate(task_id=task_id, fact=canceled, only_if=Status.QUEUED))
+        recorded = await self._recorder.add(TaskUpdate.cancel_queued(task_id))
         task = recorded.task
         if task is None:
             raise NotFound("there is no such task")
@@ -125,7 +124,7 @@ class TaskService:
         if task.upstream_id is None or task.status is not Status.IN_PROGRESS:
             raise Conflict(_why_not_canceled(task))
         await self._provider.cancel(task.upstream_id)
-        recorded = await self._recorder.add(TaskUpdate(task_id=task_id, fact=canceled))
+        recorded = await self._recorder.add(TaskUpdate.canceled(task_id))
         return recorded.task or task
 
     async def resubmit(self, task_id: TaskId) -> Task:
@@ -138,9 +137,7 @@ class TaskService:
         inputs = await self._inputs.load(task_id)
         if missing := _missing(old.params, inputs):
             raise Conflict(f"{missing} is older than RETENTION and gone; submit a new task with it")
-        marked = await self._recorder.add(
-            TaskUpdate(task_id=task_id, warning=RESUBMITTED_WARNING, only_if=Status.IN_DOUBT)
-        )
+        marked = await self._recorder.add(TaskUpdate.resubmitted(task_id))
         _resubmittable(marked.task)
         now = self._clock.now()
         new = _copy(old, TaskId(self._new_id()), now, now + self._allowed(old.params))

@@ -13,7 +13,7 @@ from service.callbacks.receiver import CallbackReceiver
 from service.deliveries import dispatcher as dispatch
 from service.domain import task as core_task
 from service.domain import update_rules
-from service.domain.errors import BadToken, NotSent, StoreUnavailable
+from service.domain.errors import BadToken, StoreUnavailable
 from service.domain.poll_planner import PollPlanner
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.tokens import TokenClaims, Tokens
@@ -47,10 +47,10 @@ def ack_before_commit() -> AbstractContextManager[Any]:
 def lost_reply_retried() -> AbstractContextManager[Any]:
     """Send a submission again when its reply was lost."""
 
-    def lost(self: Submitter, task: Any) -> TaskUpdate:
-        return self._later(task, NotSent("it may have left"))
+    def retried(task: core_task.Task) -> TaskUpdate:
+        return TaskUpdate.retry(task, task.submitted_at or task.created_at, "it may have been sent")
 
-    return patch.object(Submitter, "_lost", lost)
+    return patch.object(TaskUpdate, "in_doubt", retried)
 
 
 def gateway_errors_never_left() -> AbstractContextManager[Any]:

@@ -311,7 +311,7 @@ class TestSecondBill:
             token = loop.tokens.callback_token(task.id, 1, loop.clock.now() + timedelta(hours=1))
             await loop.called_back(token, b'{"id": "up1", "status": "in_progress"}')
             again = Fact(status=Status.QUEUED, guessed=True)
-            entry = TaskUpdate(task_id=task.id, fact=again, fence=claimed.fence, ours_only=True, tried=True)
+            entry = TaskUpdate(task_id=task.id, fact=again, fence=claimed.fence, requires_lease=True, tried=True)
             await loop.recorder.add(entry)
             assert (await loop.task(task.id)).status is Status.IN_DOUBT
 
