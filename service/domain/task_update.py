@@ -77,6 +77,18 @@ class TaskUpdate:
     poll: str | None = None
     expires: bool = False
 
+    @property
+    def named_by_provider(self) -> UpstreamId | None:
+        """The provider's id of the task, where the update names one."""
+        if self.hint:
+            return self.hint.upstream_id
+        return self.named_id or (self.fact.upstream_id if self.fact else None)
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether it concludes from the provider's silence that a task was not sent, or made nothing."""
+        return self.fact is not None and self.fact.guessed and self.fact.status in {Status.QUEUED, Status.FAILED}
+
     # ── submissions ──────────────────────────────────────────────────────────
 
     @classmethod
@@ -215,8 +227,13 @@ class TaskUpdate:
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateResult:
-    """The result of an update: the task after it (None for an unknown task), the inbox's verdict and the events."""
+    """The result of an update.
+
+    `task` is the task after it, None for an unknown task. `inbox` is the inbox's result for its callback: `new`,
+    `repeated` or `nonce_reused`. `poll` is the outcome of its poll, for the task's history.
+    """
 
     task: Task | None
     inbox: str | None = None
     events: tuple[EventType, ...] = ()
+    poll: str | None = None

@@ -18,14 +18,8 @@ from service.domain.fast_copy import replace_fields
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.immediate_claims import DeliverySlots
 from service.domain.ports.signals import Clock
-from service.domain.ports.unit_of_work import (
-    InboxEntry,
-    UnitOfWork,
-    UnitOfWorkFactory,
-)
-from service.domain.task import Task, TaskId, UpstreamId
+from service.domain.ports.unit_of_work import InboxEntry, UnitOfWorkFactory
 from service.domain.task_update import TaskUpdate, UpdateResult
-from service.domain.update_rules import conflicting_id, guesses, without_conflicting_id
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.update_batch import UpdateBatch
 
@@ -90,10 +84,10 @@ class Recorder:
         """
         rows: list[InboxEntry] = []
         try:
-            async with self._transaction() as (transaction, page):
-                rows += await transaction.unread(most)
-                recorded = await self._write(transaction, page, [meaning(row) for row in rows], kept=True)
-                await transaction.read([_read(row, one) for row, one in zip(rows, recorded, strict=True)])
+            async with self._batch() as batch:
+                rows += await batch.unit_of_work.unread(most)
+                results = await batch.write([meaning(row) for row in rows], from_inbox=True)
+                await batch.unit_of_work.read([_read(row, result) for row, result in zip(rows, results, strict=True)])
         except Exception as error:
             if isinstance(error, OperatorError | MemoryError) or not rows:
                 raise
@@ -110,78 +104,24 @@ class Recorder:
         async with self._units_of_work.transaction() as transaction:
             await transaction.read([replace_fields(row, verdict="broken")])
 
-    async def _commit(self, entries: Sequence[TaskUpdate]) -> list[UpdateResult]:
-        async with self._transaction() as (transaction, page):
-            return await self._write(transaction, page, entries)
+    async def _commit(self, updates: Sequence[TaskUpdate]) -> list[UpdateResult]:
+        async with self._batch() as batch:
+            return await batch.write(updates)
 
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[tuple[UnitOfWork, "UpdateBatch"]]:
-        """Begin a transaction and a blank page; what is born in hand on it is started once it is committed."""
+    async def _batch(self) -> AsyncIterator[UpdateBatch]:
+        """Begin a transaction and yield its batch; what is claimed by it is started once it is committed."""
         with self._slots.reservations() as reservations, self._immediate_polls.reservations() as immediate_polls:
-            async with self._units_of_work.transaction() as transaction:
-                yield (
-                    transaction,
-                    UpdateBatch(
-                        planner=self._planner,
-                        reservations=reservations,
-                        immediate_polls=immediate_polls,
-                        subscriptions=self._subscriptions,
-                        new_id=self._new_id,
-                        now=self._clock.now(),
-                    ),
+            async with self._units_of_work.transaction() as unit_of_work:
+                yield UpdateBatch(
+                    unit_of_work=unit_of_work,
+                    planner=self._planner,
+                    clock=self._clock,
+                    reservations=reservations,
+                    immediate_polls=immediate_polls,
+                    subscriptions=self._subscriptions,
+                    new_id=self._new_id,
                 )
-
-    async def _write(
-        self, transaction: UnitOfWork, page: "UpdateBatch", entries: Sequence[TaskUpdate], *, kept: bool = False
-    ) -> list[UpdateResult]:
-        """Write `entries`; those that were `kept` are in the inbox already."""
-        page.now = self._clock.now()
-        page.tasks = tasks = await transaction.lock({entry.task_id for entry in entries})
-        entries = await _each_its_own(transaction, entries, tasks)
-        words = ["new"] * len(entries) if kept else await _admit(transaction, entries, tasks)
-        with_unread_callbacks = set() if kept else await _with_unread_callbacks(transaction, entries)
-        recorded = [
-            page.apply_after_unread_callback(entry)
-            if entry.task_id in with_unread_callbacks and guesses(entry)
-            else page.apply(entry, word)
-            for entry, word in zip(entries, words, strict=True)
-        ]
-        await page.flush(transaction)
-        return recorded
-
-
-async def _admit(
-    transaction: UnitOfWork, entries: Sequence[TaskUpdate], tasks: dict[TaskId, Task]
-) -> Sequence[str | None]:
-    rows = [_quarantined(entry.inbox, tasks) for entry in entries if entry.inbox]
-    words = iter(await transaction.admit(rows) if rows else [])
-    return [next(words) if entry.inbox else None for entry in entries]
-
-
-async def _with_unread_callbacks(transaction: UnitOfWork, entries: Sequence[TaskUpdate]) -> set[TaskId]:
-    """Return the tasks that unread callbacks speak of, among those that somebody wants to give up or send again."""
-    guessed = {entry.task_id for entry in entries if guesses(entry)}
-    return await transaction.with_unread_callbacks(guessed) if guessed else set()
-
-
-async def _each_its_own(
-    transaction: UnitOfWork, entries: Sequence[TaskUpdate], tasks: dict[TaskId, Task]
-) -> list[TaskUpdate]:
-    """Take out of `entries` the ids that another task holds already, in the store or earlier in this batch."""
-    strange = [conflicting_id(entry, tasks.get(entry.task_id)) for entry in entries]
-    wanted = {found for found in strange if found}
-    holders: dict[UpstreamId, TaskId] = await transaction.holders(wanted) if wanted else {}
-    kept = []
-    for entry, told in zip(entries, strange, strict=True):
-        if told and entry.fact and entry.fact.upstream_id == told:
-            holders.setdefault(told, entry.task_id)
-        anothers = told is not None and holders.get(told, entry.task_id) != entry.task_id
-        kept.append(without_conflicting_id(entry) if anothers else entry)
-    return kept
-
-
-def _quarantined(row: InboxEntry, tasks: dict[TaskId, Task]) -> InboxEntry:
-    return row if row.task_id in tasks else replace_fields(row, verdict="quarantined")
 
 
 def _read(row: InboxEntry, recorded: UpdateResult) -> InboxEntry:

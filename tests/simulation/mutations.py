@@ -72,9 +72,9 @@ def event_without_delivery() -> AbstractContextManager[Any]:
     """Write the deliveries in a second transaction."""
     whole = UpdateBatch.flush
 
-    async def flush(self: UpdateBatch, transaction: Any) -> None:
+    async def flush(self: UpdateBatch) -> None:
         kept, self.deliveries = self.deliveries, []
-        await whole(self, transaction)
+        await whole(self)
         self.deliveries = kept
 
     commit = Recorder._commit
@@ -112,21 +112,21 @@ def token_not_checked() -> AbstractContextManager[Any]:
 
 def deadline_ignored() -> AbstractContextManager[Any]:
     """Let no task expire."""
-    return patch.object(update_rules, "_expired", lambda _entry, _before, step, _now: step)
+    return patch.object(update_rules, "_expired", lambda step, _now: step)
 
 
 def hint_lost_when_the_reply_comes_later() -> AbstractContextManager[Any]:
     """Forget what a callback said when the submission's reply comes after it."""
-    whole = update_rules.apply
+    whole = update_rules.apply_update
 
-    def applied(given: TaskUpdate, before: Any, planner: PollPlanner, now: Any) -> Any:
-        step = whole(given, before, planner, now)
-        if given.source is not core_task.Source.SUBMIT:
-            return step
-        task = replace(step.task, hinted_at=None, hinted_fact=None, hinted_id=None)
-        return replace(step, task=replace(task, due_at=planner.due(task, now)))
+    def applied(given: TaskUpdate, before: Any, context: update_rules.UpdateContext) -> UpdateResult | None:
+        result = whole(given, before, context)
+        if result is None or result.task is None or given.source is not core_task.Source.SUBMIT:
+            return result
+        task = replace(result.task, hinted_at=None, hinted_fact=None, hinted_id=None)
+        return replace(result, task=replace(task, due_at=context.planner.due(task, context.now)))
 
-    return patch.object(update_batch, "apply", applied)
+    return patch.object(update_batch, "apply_update", applied)
 
 
 def no_sweep() -> AbstractContextManager[Any]:

@@ -22,6 +22,7 @@ from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task import Fact, Status, TaskId
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.tokens import TokenClaims
+from service.tasks.update_batch import UpdateBatch
 from tests.support.scripted_provider import token_of, vtrix_body
 from tests.support.task_loop import IN_DOUBT_FOR, SECOND, START, Loop, a_loop
 
@@ -182,7 +183,7 @@ async def test_database_that_fails_leaves_callbacks_unread(tmp_path: Path, monke
             raise StoreUnavailable("the disk is full")
 
         with monkeypatch.context() as broken:
-            broken.setattr(loop.recorder, "_write", unavailable)
+            broken.setattr(UpdateBatch, "write", unavailable)
             with pytest.raises(StoreUnavailable):
                 await loop.receive.round()
         assert await loop.callbacks() == {"unread": 1}
@@ -198,15 +199,15 @@ async def test_fault_that_is_no_callbacks_own_sets_none_aside(
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
 
-        write = loop.recorder._write
+        write = UpdateBatch.write
 
-        async def impossible(*given: Any, kept: bool = False) -> list[UpdateResult]:
-            if kept:
+        async def impossible(*given: Any, from_inbox: bool = False) -> list[UpdateResult]:
+            if from_inbox:
                 raise fault
             return await write(*given)
 
         with monkeypatch.context() as broken:
-            broken.setattr(loop.recorder, "_write", impossible)
+            broken.setattr(UpdateBatch, "write", impossible)
             with pytest.raises(type(fault)):
                 await loop.receive.round()
         assert await loop.callbacks() == {"unread": 1}
