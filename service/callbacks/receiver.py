@@ -1,15 +1,15 @@
 """A callback comes in: verify, make durable, and only then answer."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
+from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.limits import BurstDetector, TaskQuota
 from service.concurrency.batcher import Batcher
-from service.domain.callback import Callback, ReadFact, UnreadableCallback, Verifier, read_body, read_callback
-from service.domain.errors import BadSignature, UnreadableBody
+from service.domain.callback import Callback, ReadFact, UnreadableCallback, Verifier, read_callback
+from service.domain.errors import BadSignature
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import Inbox, InboxEntry
 from service.domain.task_update import TaskUpdate
@@ -25,28 +25,13 @@ KEPT_HEADERS = frozenset({"content-type", "date", "user-agent", "x-hmac-signed-h
 BATCH = 256
 """Callbacks kept in one commit at most."""
 
-BUSY = 16
-"""Callbacks that wait for an answer at once, from which on reading the inbox gives way to them."""
-
-GIVES_WAY = timedelta(seconds=1)
-"""How long it gives way."""
-
-LITTLE = 64
-"""Callbacks read from the inbox at once beside others that wait for an answer."""
-
-REMEMBERED = 2048
-"""Callbacks of a crowd whose meaning is remembered until they are recorded; of others the body is read once more."""
-
-LITTLE_BODY = 16 * 1024
-"""Bytes of a body up to which its meaning is remembered: all of them together are no more than some megabytes."""
-
 
 class CallbackReceiver:
     """Turns HTTP callbacks into facts.
 
     A callback is recorded before it is answered. Those that come by the crowd are kept in the inbox before they are
-    answered, many to a commit, and recorded by `round` right after: a burst is taken in at the disk's pace, whatever
-    follows from it. `verifier_for(token)` makes the check of the provider's own signature for the address that held
+    answered, many to a commit, and recorded by the inbox worker right after: a burst is taken in at the disk's pace,
+    whatever follows from it. `verifier_for(token)` makes the check of the provider's own signature for the address that held
     `token`, or None where the provider's key is not ours. `read_fact` reads a body of either provider. With `confirm` a
     terminal callback is only a hint, and a GET decides.
     """
@@ -55,6 +40,7 @@ class CallbackReceiver:
         self,
         recorder: Recorder,
         inbox: Inbox,
+        inbox_worker: InboxWorker,
         *,
         tokens: Tokens,
         clock: Clock,
@@ -64,6 +50,7 @@ class CallbackReceiver:
     ) -> None:
         self._recorder = recorder
         self._inbox = inbox
+        self._inbox_worker = inbox_worker
         self._tokens = tokens
         self._clock = clock
         self._confirm = confirm
@@ -72,14 +59,6 @@ class CallbackReceiver:
         self._crowd = BurstDetector()
         self._quota = TaskQuota()
         self._keeper = Batcher(self._keep, most=BATCH)
-        self._in_hand = 0
-        self._oldest_seen: datetime | None = None
-        self._reads_soon = False
-        self._meant: OrderedDict[str, Callback] = OrderedDict()
-
-    def open(self) -> None:
-        """Remember, from now on, what the callbacks of a crowd mean: this process reads them right after."""
-        self._reads_soon = True
 
     def verify_token(self, token: str) -> TokenClaims:
         """Return what the token says, before a body is waited for; raises BadToken unless it is ours and in date."""
@@ -101,11 +80,11 @@ class CallbackReceiver:
         except UnreadableCallback as unread:
             await self._poll_now(unread, headers, body)
             raise
-        self._in_hand += 1
+        self._inbox_worker.waiting += 1
         try:
             return await self._make_durable(callback, headers, body, now)
         finally:
-            self._in_hand -= 1
+            self._inbox_worker.waiting -= 1
 
     async def _make_durable(self, callback: Callback, headers: Mapping[str, str], body: bytes, now: datetime) -> bool:
         """Return whether a line in the log has told of the callback; raises BadSignature where nothing was stored."""
@@ -124,11 +103,12 @@ class CallbackReceiver:
             nonce=callback.nonce,
         )
         if crowd:
-            if self._reads_soon and len(body) <= LITTLE_BODY:
-                self._remember(callback)
+            self._inbox_worker.remember(callback, len(body))
             reused = await self._keeper.add(row)
         else:
-            reused = (await self._recorder.add(self._update(callback, row))).inbox == "nonce_reused"
+            reused = (
+                await self._recorder.add(TaskUpdate.callback(callback, row, confirm=self._confirm))
+            ).inbox == "nonce_reused"
         if reused:
             raise BadSignature("this nonce was used for another callback")
         return crowd
@@ -157,50 +137,6 @@ class CallbackReceiver:
         )
         kept = row if self._quota.admits(row.task_id, len(body)) else None
         await self._recorder.add(TaskUpdate.unreadable_callback(row.task_id, kept))
-
-    # ── the inbox ────────────────────────────────────────────────────────────
-
-    async def round(self, patience: timedelta = timedelta(0)) -> int:
-        """Record callbacks that were kept `patience` ago and are not recorded yet; return how many.
-
-        Raises StoreUnavailable.
-        """
-        busy = self._in_hand >= BUSY
-        if busy:
-            patience += GIVES_WAY
-        if self._is_fresh(self._oldest_seen, patience):
-            return 0
-        self._oldest_seen = oldest = await self._inbox.unread_since()
-        if oldest is None or self._is_fresh(oldest, patience):
-            return 0
-        self._oldest_seen = None
-        return await self._recorder.process_inbox(self._meaning, most=LITTLE if busy else BATCH)
-
-    def _is_fresh(self, since: datetime | None, patience: timedelta) -> bool:
-        """Whether less than `patience` has passed; what lies ahead of a clock put back is no reason to wait."""
-        return since is not None and timedelta(0) <= self._clock.now() - since < patience
-
-    def _meaning(self, row: InboxEntry) -> TaskUpdate:
-        """Return what there is to record about a callback that was verified when it was kept."""
-        try:
-            callback = self._meant.pop(row.digest, None) or self._read(row)
-        except UnreadableBody:  # by an older release it could be read
-            return TaskUpdate.unreadable_callback(row.task_id, row)
-        return self._update(callback, row)
-
-    def _remember(self, callback: Callback) -> None:
-        self._meant[callback.digest] = callback
-        if len(self._meant) > REMEMBERED:
-            self._meant.popitem(last=False)
-
-    def _read(self, row: InboxEntry) -> Callback:
-        claim = TokenClaims(task_id=row.task_id, submission=row.submission)
-        return read_body(claim, row.body, tokens=self._tokens, read_fact=self._read_fact, nonce=row.nonce)
-
-    def _update(self, callback: Callback, row: InboxEntry) -> TaskUpdate:
-        if callback.fact.settles and self._confirm:
-            return TaskUpdate.callback_hint(callback, row)
-        return TaskUpdate.callback(callback, row)
 
 
 def _kept(headers: Mapping[str, str]) -> dict[str, str]:

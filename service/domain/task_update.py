@@ -167,27 +167,25 @@ class TaskUpdate:
     # ── callbacks ────────────────────────────────────────────────────────────
 
     @classmethod
-    def callback(cls, callback: Callback, row: InboxEntry) -> "TaskUpdate":
-        """Return the update for a callback whose body is accepted as it is."""
-        return cls(
-            task_id=row.task_id,
-            submission=row.submission,
-            inbox=row,
-            fact=replace_fields(callback.fact, upstream_id=None),
-            source=Source.CALLBACK,
-            named_id=callback.fact.upstream_id,
-        )
+    def callback(cls, callback: Callback, row: InboxEntry, *, confirm: bool) -> "TaskUpdate":
+        """Return the update for a callback; with `confirm` one that reports a terminal status is a hint for a poll.
 
-    @classmethod
-    def callback_hint(cls, callback: Callback, row: InboxEntry) -> "TaskUpdate":
-        """Return the update for a callback that a poll has to confirm.
-
-        Its fact is stored only if the body carried our payload token: it may have to stand in for a poll.
+        A hint keeps the fact only if the body carried our payload token: the fact may have to stand in for a poll.
         """
+        fact = callback.fact
+        if not (confirm and fact.settles):
+            return cls(
+                task_id=row.task_id,
+                submission=row.submission,
+                inbox=row,
+                fact=replace_fields(fact, upstream_id=None),
+                source=Source.CALLBACK,
+                named_id=fact.upstream_id,
+            )
         hint = Hint(
-            upstream_id=callback.fact.upstream_id,
-            fact=fact_to_json(callback.fact) if callback.correlated else None,
-            nothing_made=callback.fact.status in NOTHING_MADE,
+            upstream_id=fact.upstream_id,
+            fact=fact_to_json(fact) if callback.correlated else None,
+            nothing_made=fact.status in NOTHING_MADE,
         )
         return cls(task_id=row.task_id, submission=row.submission, inbox=row, hint=hint)
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import httpx
 
+from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.receiver import CallbackReceiver
 from service.deliveries import egress
 from service.deliveries.dispatcher import Dispatcher
@@ -146,7 +147,7 @@ class ApplicationBuilder:
 
     def parts(self, outside: httpx.AsyncClient) -> Application:
         """Return the whole; `outside` dials what users and upstreams name."""
-        receiver, submitter, poller = self._receiver(), self._submitter(), self._poller()
+        inbox_worker, submitter, poller = self._inbox_worker(), self._submitter(), self._poller()
         dispatcher = self._dispatcher(outside)
         return Application(
             settings=self.settings,
@@ -155,14 +156,18 @@ class ApplicationBuilder:
             upstream=self.upstream,
             handlers=self.handlers,
             task_service=self._task_service(),
-            receiver=receiver,
+            receiver=self._receiver(inbox_worker),
             worker=Worker(
-                receiver=receiver,
+                inbox_worker=inbox_worker,
                 submitter=submitter,
                 poller=poller,
                 dispatcher=dispatcher,
                 full=SinglePass(
-                    receiver=receiver, submitter=submitter, poller=poller, dispatcher=dispatcher, upstream=self.upstream
+                    inbox_worker=inbox_worker,
+                    submitter=submitter,
+                    poller=poller,
+                    dispatcher=dispatcher,
+                    upstream=self.upstream,
                 ),
                 clock_jumps=ClockJumpDetector(
                     self.store.clock_jump_repair, clock=self.clock, lease=self.settings.lease
@@ -192,10 +197,21 @@ class ApplicationBuilder:
             new_id=self.new_id,
         )
 
-    def _receiver(self) -> CallbackReceiver:
+    def _inbox_worker(self) -> InboxWorker:
+        return InboxWorker(
+            recorder=self.recorder,
+            inbox=self.store.inbox,
+            tokens=self.tokens,
+            clock=self.clock,
+            confirm=self.settings.confirm == "always",
+            read_fact=read_fact,
+        )
+
+    def _receiver(self, inbox_worker: InboxWorker) -> CallbackReceiver:
         return CallbackReceiver(
             self.recorder,
             self.store.inbox,
+            inbox_worker,
             tokens=self.tokens,
             clock=self.clock,
             confirm=self.settings.confirm == "always",

@@ -13,8 +13,10 @@ from service.callbacks.receiver import CallbackReceiver
 from service.deliveries import dispatcher as dispatch
 from service.domain import task as core_task
 from service.domain import update_rules
+from service.domain.callback import Callback
 from service.domain.errors import BadToken, StoreUnavailable
 from service.domain.poll_planner import PollPlanner
+from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.tokens import TokenClaims, Tokens
 from service.providers import http_client as http
@@ -159,12 +161,12 @@ def settles_twice() -> AbstractContextManager[Any]:
 
 def body_believed() -> AbstractContextManager[Any]:
     """Believe what a callback says without asking the upstream."""
-    whole = CallbackReceiver.__init__
+    whole = TaskUpdate.callback
 
-    def init(self: CallbackReceiver, *args: Any, **given: Any) -> None:
-        whole(self, *args, **{**given, "confirm": False})
+    def unconfirmed(callback: Callback, row: InboxEntry, **_: Any) -> TaskUpdate:
+        return whole(callback, row, confirm=False)
 
-    return patch.object(CallbackReceiver, "__init__", init)
+    return patch.object(TaskUpdate, "callback", unconfirmed)
 
 
 def ack_before_kept() -> AbstractContextManager[Any]:

@@ -7,6 +7,7 @@ from itertools import count
 
 from sqlalchemy import Table, select
 
+from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.limits import BurstDetector
 from service.callbacks.receiver import CallbackReceiver
 from service.deliveries.handler_slots import HandlerSlots
@@ -92,9 +93,18 @@ class House:
             subscriptions=SUBSCRIPTIONS,
             new_id=self.new_id,
         )
+        self.inbox_worker = InboxWorker(
+            recorder=self.recorder,
+            inbox=self.store.inbox,
+            tokens=TOKENS,
+            clock=self.clock,
+            confirm=self.confirm,
+            read_fact=read_fact,
+        )
         self.receive = CallbackReceiver(
             self.recorder,
             self.store.inbox,
+            self.inbox_worker,
             tokens=TOKENS,
             clock=self.clock,
             confirm=self.confirm,

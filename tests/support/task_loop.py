@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.receiver import CallbackReceiver
 from service.deliveries.handler_api import Handler
 from service.deliveries.handler_slots import HandlerSlots
@@ -111,9 +112,18 @@ class Loop:
             subscriptions=_subscriptions(options),
             new_id=self.new_id,
         )
+        self.inbox_worker = InboxWorker(
+            recorder=self.recorder,
+            inbox=store.inbox,
+            tokens=TOKENS,
+            clock=clock,
+            confirm=options.confirm,
+            read_fact=read_fact,
+        )
         self.receive = CallbackReceiver(
             self.recorder,
             store.inbox,
+            self.inbox_worker,
             tokens=TOKENS,
             clock=clock,
             confirm=options.confirm,

@@ -28,12 +28,12 @@ def rounds_of(loop: Loop, seen: list[str], only: Handler | None = None) -> Worke
         jitter=lambda: 0.0,
     )
     return Worker(
-        receiver=loop.receive,
+        inbox_worker=loop.inbox_worker,
         submitter=loop.submit,
         poller=loop.reconcile,
         dispatcher=dispatcher,
         full=SinglePass(
-            receiver=loop.receive,
+            inbox_worker=loop.inbox_worker,
             submitter=loop.submit,
             poller=loop.reconcile,
             dispatcher=dispatcher,
