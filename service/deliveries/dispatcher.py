@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import structlog
 
@@ -18,7 +18,7 @@ from service.deliveries.attempt import (
     event_of,
 )
 from service.deliveries.handler_api import Handler, Tools
-from service.deliveries.handler_slots import HandlerSlots
+from service.deliveries.handler_slots import HandlerSlots, SlotReservations
 from service.deliveries.loop_monitor import LoopMonitor
 from service.deliveries.running_delivery import RunningDelivery, cancel_lost, leases, log_outcome, log_unfinished, named
 from service.domain.errors import StoreUnavailable
@@ -77,7 +77,7 @@ class Dispatcher:
 
     def open(self) -> None:
         """Start also, from now on, what is recorded in this process: at once, where there is a free place for it."""
-        self._slots.open(self._start_reserved)
+        self._slots.immediate.open(self._start_reserved)
 
     async def round(self) -> int:
         """Claim what is due for the free places of all handlers and start it; return how many were started."""
@@ -89,7 +89,7 @@ class Dispatcher:
         Never waits for a handler. Raises StoreUnavailable when nothing can be claimed.
         """
         async with self._claiming:
-            with self._slots.keep_free(self._clock.now()) as rooms:
+            with self._slots.reserve_free(self._clock.now()) as rooms:
                 claims = await self._claim(rooms) if rooms and not self._draining else []
             return [self._start(claim, self._slots.handler(claim.handler)) for claim in claims]
 
@@ -105,7 +105,7 @@ class Dispatcher:
         until = asyncio.get_running_loop().time() + seconds
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):
-                await self._slots.close()
+                await self._slots.immediate.close()
                 async with self._claiming:  # a round may still be giving back what it claimed
                     pass
         await self._wait(max(0.0, until - asyncio.get_running_loop().time()))
@@ -139,18 +139,20 @@ class Dispatcher:
         now = self._clock.now()
         until = now + self._lease
         claims = await self._queue.claim(rooms, now=now, until=until)
-        self._slots.found(claims, rooms)
+        self._slots.note_waiting(claims, rooms)
         if not (self._draining or self._slots.lease_half_elapsed(until, self._clock.now())):  # since the claim began
             return claims
         await self._queue.release({claim.id: claim.fence for claim in claims if not claim.abandoned})
         return [claim for claim in claims if claim.abandoned]
 
-    def _start_reserved(self, claims: Sequence[DeliveryClaim], until: datetime) -> None:
-        """Start what was born in hand, unless the commit took so long that it may be in another's by now."""
-        if self._slots.lease_half_elapsed(until, self._clock.now()):
+    def _start_reserved(self, reservations: SlotReservations) -> None:
+        """Start deliveries that were leased at insert, unless the commit took so long that their leases may be lost."""
+        if not reservations.claims or reservations.until is None:
+            return
+        if self._slots.lease_half_elapsed(reservations.until, self._clock.now()):
             self._slots.notify()
             return
-        for claim in claims:
+        for claim in reservations.claims:
             self._start(claim, self._slots.handler(claim.handler))
 
     def _start(self, claim: DeliveryClaim, handler: Handler) -> asyncio.Task[None]:
@@ -182,7 +184,7 @@ class Dispatcher:
         error = None if task.cancelled() else task.exception()
         if error:
             log.error("delivery broke off", delivery=hand.claim.id, handler=hand.handler.name, exc_info=error)
-        self._slots.leave(hand.handler, hand.claim.share_owner)
+        self._slots.release(hand.handler, hand.claim.share_owner)
 
     async def _attempt(self, hand: RunningDelivery) -> AttemptOutcome:
         """Let the handler run in a task of its own: should it cancel that one, its attempt has failed, and is counted.

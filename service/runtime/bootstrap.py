@@ -131,7 +131,7 @@ class ApplicationBuilder:
             jitter=self.jitter,
         )
         self.slots = HandlerSlots(
-            self.handlers.values(), lease=self.settings.lease, ring=lambda: self.store.signals.notify("dispatch")
+            self.handlers.values(), lease=self.settings.lease, notify=lambda: self.store.signals.notify("dispatch")
         )
         self.immediate_polls = ImmediatePolls(lease=self.settings.lease)
         self.recorder = Recorder(

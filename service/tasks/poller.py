@@ -106,7 +106,7 @@ class Poller:
 
     async def begin(self) -> list[asyncio.Task[None]]:
         """Begin to ask about as many due tasks as may be asked at once; return the asyncio tasks that ask."""
-        limit = self._room() - self._immediate_polls.kept
+        limit = self._room() - self._immediate_polls.reserved
         if limit < 1:
             return []
         now = self._clock.now()

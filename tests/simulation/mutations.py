@@ -195,9 +195,10 @@ def store_trouble_swallowed() -> AbstractContextManager[Any]:
 
 def question_born_and_forgotten() -> AbstractContextManager[Any]:
     """Lease a task for the question that it is due for, and do not ask it."""
+    whole = ImmediatePolls.open
 
-    def forget(self: ImmediatePolls, room: Any, _ask: Any) -> None:
-        self._room, self._poll_once = room, lambda _task: None
+    def forget(self: ImmediatePolls, capacity: Any, _poll: Any) -> None:
+        whole(self, capacity, lambda _task: None)
 
     return patch.object(ImmediatePolls, "open", forget)
 

@@ -35,7 +35,7 @@ class Crew:
         store = self.open_store()
         member = Dispatcher(
             store.deliveries,
-            HandlerSlots(handlers, lease=LEASE, ring=lambda: store.signals.notify("dispatch")),
+            HandlerSlots(handlers, lease=LEASE, notify=lambda: store.signals.notify("dispatch")),
             lambda _claim, _handler: tools(),
             self.clock,
             schedule=SCHEDULE,

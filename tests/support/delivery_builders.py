@@ -281,7 +281,7 @@ def stage(
 ) -> Stage:
     """Return a dispatch of `handlers`."""
     queue, clock, bell = Queue(), clock or MovedClock(), Bell()
-    slots = HandlerSlots(handlers, lease=lease, ring=lambda: bell.notify("dispatch"))
+    slots = HandlerSlots(handlers, lease=lease, notify=lambda: bell.notify("dispatch"))
     given: dict[str, Any] = {"schedule": SCHEDULE, "jitter": lambda: 0.0}
     dispatch = Dispatcher(queue, slots, lambda _claim, _handler: make_tools(), clock, **(given | changes))
     return Stage(queue=queue, clock=clock, bell=bell, slots=slots, dispatch=dispatch)

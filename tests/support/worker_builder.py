@@ -21,7 +21,7 @@ def rounds_of(loop: Loop, seen: list[str], only: Handler | None = None) -> Worke
 
     dispatcher = Dispatcher(
         loop.store.deliveries,
-        HandlerSlots([only or handler("log", hear)], lease=LEASE, ring=lambda: loop.store.signals.notify("dispatch")),
+        HandlerSlots([only or handler("log", hear)], lease=LEASE, notify=lambda: loop.store.signals.notify("dispatch")),
         lambda _claim, _handler: tools(),
         loop.clock,
         schedule=(timedelta(),),
