@@ -234,7 +234,7 @@ async def reconcile_once(settings: Settings) -> dict[str, int]:
             raise SchemaBehind(why)
         await check_delivery_targets(settings, parts.handlers)
         done = await _one_round(parts.worker, install_signal_handlers())
-        if parts.worker.dispatcher.in_hand:
+        if parts.worker.dispatcher.in_flight:
             log.warning("round done", **done)
             force_exit(after=HOLDS_ON_FOR)
         return done

@@ -61,8 +61,8 @@ def fresh_id_for_each_attempt() -> AbstractContextManager[Any]:
     """Give every attempt an id of its own, so that a receiver cannot tell repeats."""
     whole = dispatch.Dispatcher._start
 
-    def start(self: Any, claim: Any, handler: Any) -> None:
-        whole(self, replace(claim, message_id=f"{claim.message_id}-{claim.attempt}"), handler)
+    def start(self: Any, claim: Any, leased_until: Any) -> Any:
+        return whole(self, replace(claim, message_id=f"{claim.message_id}-{claim.attempt}"), leased_until)
 
     return patch.object(dispatch.Dispatcher, "_start", start)
 

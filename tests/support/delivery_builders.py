@@ -264,9 +264,9 @@ class Stage:
     slots: HandlerSlots
     dispatch: Dispatcher
 
-    async def run_once(self) -> int:
+    async def run_until_idle(self) -> int:
         """Run one round, wait until nothing is in hand, and return how many were started."""
-        started = await self.dispatch.round()
+        started = await self.dispatch.run_once()
         async with asyncio.timeout(PATIENCE):
             await ended(self.dispatch)
         return started
