@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
@@ -39,6 +40,7 @@ CANCEL_GRACE = 1.0
 log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.deliveries")
 
 
+@dataclass(kw_only=True, slots=True)
 class Dispatcher:
     """Runs due deliveries, each handler within its own slots, and stores how each attempt ended.
 
@@ -46,31 +48,24 @@ class Dispatcher:
     from 0 to 1, `store_retry_delays` holds the seconds between attempts to store a result.
     """
 
-    def __init__(
-        self,
-        queue: DeliveryQueue,
-        slots: HandlerSlots,
-        tools: Callable[[DeliveryClaim, Handler], Tools],
-        clock: Clock,
-        *,
-        schedule: Sequence[timedelta],
-        jitter: Callable[[], float],
-        store_retry_delays: Sequence[float] = STORE_RETRY_DELAYS,
-    ) -> None:
-        self._queue = queue
-        self._slots = slots
-        self._tools = tools
-        self._clock = clock
-        self._schedule = schedule
-        self._jitter = jitter
-        self._store_retry_delays = store_retry_delays
-        self._in_flight: dict[tuple[str, int], RunningDelivery] = {}  # by id and fence, as their leases are
-        self._claiming = asyncio.Lock()
+    queue: DeliveryQueue
+    slots: HandlerSlots
+    tools: Callable[[DeliveryClaim, Handler], Tools]
+    clock: Clock
+    schedule: Sequence[timedelta]
+    jitter: Callable[[], float]
+    store_retry_delays: Sequence[float] = STORE_RETRY_DELAYS
+    _in_flight: dict[tuple[str, int], RunningDelivery] = field(default_factory=dict, init=False)  # by id and fence
+    _claiming: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _results: Batcher[AttemptResult, bool] = field(init=False)
+    _lease_pool: LeasePool[str] = field(init=False)
+
+    def __post_init__(self) -> None:
         self._results = Batcher(self._store, most=BATCH)
-        self._lease_pool: LeasePool[str] = LeasePool(
-            store=queue,
-            clock=clock,
-            lease=slots.lease,
+        self._lease_pool = LeasePool(
+            store=self.queue,
+            clock=self.clock,
+            lease=self.slots.lease,
             on_lost=self._cancel_lost,
             upkeep=self.abandon_unresponsive,
             monitor=LoopMonitor(lambda: {delivery.handler.name for delivery in self._in_flight.values()}),
@@ -83,7 +78,7 @@ class Dispatcher:
 
     def open(self) -> None:
         """Start, from now on, also deliveries that this process records, right after their commit."""
-        self._slots.immediate.open(self._start_reserved)
+        self.slots.immediate.open(self._start_reserved)
 
     async def run_once(self) -> int:
         """Claim due deliveries for the free slots of all handlers and start them; return how many."""
@@ -95,8 +90,8 @@ class Dispatcher:
         Never waits for a handler. Raises StoreUnavailable when nothing can be claimed.
         """
         async with self._claiming:
-            until = self._clock.now() + self._slots.lease
-            with self._slots.reserve_free(self._clock.now()) as capacities:
+            until = self.clock.now() + self.slots.lease
+            with self.slots.reserve_free(self.clock.now()) as capacities:
                 claims = await self._claim(capacities, until) if capacities and not self._lease_pool.closed else []
             return [self._start(claim, until) for claim in claims]
 
@@ -115,7 +110,7 @@ class Dispatcher:
         until = asyncio.get_running_loop().time() + seconds
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):
-                await self._slots.immediate.close()
+                await self.slots.immediate.close()
                 async with self._claiming:  # a claim may still be releasing what it claimed
                     pass
         await self._wait(max(0.0, until - asyncio.get_running_loop().time()))
@@ -136,29 +131,29 @@ class Dispatcher:
     # ── starting ─────────────────────────────────────────────────────────────
 
     async def _claim(self, capacities: Sequence[HandlerCapacity], until: datetime) -> list[DeliveryClaim]:
-        claims = await self._queue.claim(capacities, now=self._clock.now(), until=until)
-        self._slots.note_waiting(claims, capacities)
-        if not (self._lease_pool.closed or self._slots.lease_half_elapsed(until, self._clock.now())):
+        claims = await self.queue.claim(capacities, now=self.clock.now(), until=until)
+        self.slots.note_waiting(claims, capacities)
+        if not (self._lease_pool.closed or self.slots.lease_half_elapsed(until, self.clock.now())):
             return claims
-        await self._queue.release({claim.id: claim.fence for claim in claims if not claim.abandoned})
+        await self.queue.release({claim.id: claim.fence for claim in claims if not claim.abandoned})
         return [claim for claim in claims if claim.abandoned]
 
     def _start_reserved(self, reservations: SlotReservations) -> None:
         """Start deliveries that were leased at insert, unless the commit took so long that their leases may be lost."""
         if not reservations.claims or reservations.until is None:
             return
-        if self._slots.lease_half_elapsed(reservations.until, self._clock.now()):
-            self._slots.notify()
+        if self.slots.lease_half_elapsed(reservations.until, self.clock.now()):
+            self.slots.notify()
             return
         for claim in reservations.claims:
             self._start(claim, reservations.until)
 
     def _start(self, claim: DeliveryClaim, leased_until: datetime) -> asyncio.Task[None]:
-        handler = self._slots.handler(claim.handler)
+        handler = self.slots.handler(claim.handler)
         ends_by = asyncio.get_running_loop().time() + handler.timeout + CANCEL_GRACE
-        delivery = RunningDelivery(claim=claim, handler=handler, started_at=self._clock.now(), ends_by=ends_by)
+        delivery = RunningDelivery(claim=claim, handler=handler, started_at=self.clock.now(), ends_by=ends_by)
         self._in_flight[claim.id, claim.fence] = delivery
-        self._slots.take(handler, claim.share_owner)
+        self.slots.take(handler, claim.share_owner)
         task = self._lease_pool.start(claim.id, claim.fence, self._deliver(delivery), leased_until=leased_until)
         delivery.task = task
         task.add_done_callback(lambda _: self._ended(delivery))
@@ -182,7 +177,7 @@ class Dispatcher:
     def _ended(self, delivery: RunningDelivery) -> None:
         """Free the slot, even of a task that was cancelled before its first step."""
         del self._in_flight[delivery.claim.id, delivery.claim.fence]
-        self._slots.release(delivery.handler, delivery.claim.share_owner)
+        self.slots.release(delivery.handler, delivery.claim.share_owner)
 
     async def _attempt(self, delivery: RunningDelivery) -> AttemptOutcome:
         """Run the handler in its own asyncio task: if it cancels that task, its attempt has failed, and counts.
@@ -206,10 +201,10 @@ class Dispatcher:
     def _outcome(self, delivery: RunningDelivery, error: BaseException | None) -> AttemptOutcome:
         context = AttemptContext(
             attempt=delivery.claim.attempt,
-            limit=delivery.handler.attempts or len(self._schedule),
-            schedule=self._schedule,
-            now=self._clock.now(),
-            jitter=self._jitter(),
+            limit=delivery.handler.attempts or len(self.schedule),
+            schedule=self.schedule,
+            now=self.clock.now(),
+            jitter=self.jitter(),
             secrets=[str(delivery.claim.target.get("secret") or "")],
         )
         return classify_attempt(error, context)
@@ -224,7 +219,7 @@ class Dispatcher:
         seconds = delivery.handler.timeout
         try:
             async with asyncio.timeout(seconds) as limit:
-                await delivery.handler.handle(event_of(delivery.claim), self._tools(delivery.claim, delivery.handler))
+                await delivery.handler.handle(event_of(delivery.claim), self.tools(delivery.claim, delivery.handler))
         except TimeoutError as error:
             if not limit.expired() or error.__cause__ is None:
                 return error
@@ -260,7 +255,7 @@ class Dispatcher:
             fence=delivery.claim.fence,
             attempt=delivery.claim.attempt,
             started_at=delivery.started_at,
-            finished_at=self._clock.now(),
+            finished_at=self.clock.now(),
             outcome=outcome.outcome,
             error=outcome.error,
             fault=outcome.fault,
@@ -271,7 +266,7 @@ class Dispatcher:
 
     async def _store_with_retry(self, result: AttemptResult) -> bool | None:
         """Return whether the fence let the result be stored; None if no attempt to store it succeeded."""
-        for delay in (*self._store_retry_delays, None):
+        for delay in (*self.store_retry_delays, None):
             try:
                 return await self._results.add(result)
             except Exception as error:  # noqa: BLE001 - lease and fence keep the delivery right after any error
@@ -283,7 +278,7 @@ class Dispatcher:
         return None
 
     async def _store(self, results: list[AttemptResult]) -> list[bool]:
-        stored = await self._queue.finish(results)
+        stored = await self.queue.finish(results)
         return [result.delivery_id in stored for result in results]
 
     async def _release(self, deliveries: Sequence[RunningDelivery]) -> None:
@@ -298,6 +293,6 @@ class Dispatcher:
         held = [delivery.claim for delivery in deliveries if delivery.running]
         fences = {claim.id: claim.fence for claim in sorted(held, key=lambda claim: claim.fence)}
         try:
-            await self._queue.release(fences)
+            await self.queue.release(fences)
         except StoreUnavailable as error:
             log.warning("failed to release leases, they will expire", error=describe_error(error))

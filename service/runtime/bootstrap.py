@@ -267,10 +267,10 @@ class ApplicationBuilder:
             )
 
         return Dispatcher(
-            self.store.deliveries,
-            self.slots,
-            tools,
-            self.clock,
+            queue=self.store.deliveries,
+            slots=self.slots,
+            tools=tools,
+            clock=self.clock,
             schedule=self.settings.retry_schedule,
             jitter=self.jitter,
         )

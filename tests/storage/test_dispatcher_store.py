@@ -34,10 +34,10 @@ class Crew:
         """Return one more dispatch, as in another process."""
         store = self.open_store()
         member = Dispatcher(
-            store.deliveries,
-            HandlerSlots(handlers, lease=LEASE, notify=lambda: store.signals.notify("dispatch")),
-            lambda _claim, _handler: tools(),
-            self.clock,
+            queue=store.deliveries,
+            slots=HandlerSlots(handlers, lease=LEASE, notify=lambda: store.signals.notify("dispatch")),
+            tools=lambda _claim, _handler: tools(),
+            clock=self.clock,
             schedule=SCHEDULE,
             jitter=lambda: 0.0,
         )

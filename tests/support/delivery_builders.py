@@ -283,5 +283,7 @@ def stage(
     queue, clock, bell = Queue(), clock or MovedClock(), Bell()
     slots = HandlerSlots(handlers, lease=lease, notify=lambda: bell.notify("dispatch"))
     given: dict[str, Any] = {"schedule": SCHEDULE, "jitter": lambda: 0.0}
-    dispatch = Dispatcher(queue, slots, lambda _claim, _handler: make_tools(), clock, **(given | changes))
+    dispatch = Dispatcher(
+        queue=queue, slots=slots, tools=lambda _claim, _handler: make_tools(), clock=clock, **(given | changes)
+    )
     return Stage(queue=queue, clock=clock, bell=bell, slots=slots, dispatch=dispatch)

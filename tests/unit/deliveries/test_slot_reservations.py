@@ -41,10 +41,10 @@ async def _scene(
     guest = Guest()
     async with a_loop(place, handlers=(name,), crew=(handler(name, guest, concurrency=slots),)) as loop:
         dispatch = Dispatcher(
-            loop.store.deliveries,
-            loop.slots,
-            lambda _claim, _handler: tools(),
-            loop.clock,
+            queue=loop.store.deliveries,
+            slots=loop.slots,
+            tools=lambda _claim, _handler: tools(),
+            clock=loop.clock,
             schedule=(timedelta(),),
             jitter=lambda: 0.0,
         )
