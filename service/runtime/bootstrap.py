@@ -132,7 +132,7 @@ class ApplicationBuilder:
             jitter=self.jitter,
         )
         self.slots = HandlerSlots(
-            self.handlers.values(), lease=self.settings.lease, ring=lambda: self.store.signals.notify("dispatch")
+            self.handlers.values(), lease=self.settings.lease, notify=lambda: self.store.signals.notify("dispatch")
         )
         self.immediate_polls = ImmediatePolls(lease=self.settings.lease)
         self.recorder = Recorder(
@@ -283,10 +283,10 @@ class ApplicationBuilder:
             )
 
         return Dispatcher(
-            self.store.deliveries,
-            self.slots,
-            tools,
-            self.clock,
+            queue=self.store.deliveries,
+            slots=self.slots,
+            tools=tools,
+            clock=self.clock,
             schedule=self.settings.retry_schedule,
             jitter=self.jitter,
         )

@@ -53,7 +53,7 @@ class Worker:
             PeriodicJob(name="sweep", run=self._sweep, every=timedelta(seconds=5)),
             PeriodicJob(name="submit", run=self.submitter.round, every=timedelta(seconds=0.5), topic="submit"),
             PeriodicJob(name="reconcile", run=self.poller.round, every=timedelta(seconds=0.5), topic="reconcile"),
-            PeriodicJob(name="dispatch", run=self.dispatcher.round, every=timedelta(seconds=1), topic="dispatch"),
+            PeriodicJob(name="dispatch", run=self.dispatcher.run_once, every=timedelta(seconds=1), topic="dispatch"),
             PeriodicJob(name="orphans", run=self._quietly(self.missing_handlers.check), every=timedelta(minutes=1)),
             PeriodicJob(name="prune", run=self._quietly(self.poller.prune), every=timedelta(minutes=10)),
         ]

@@ -85,10 +85,11 @@ class Poller:
         self._listens_since = clock.now()
         self.outcomes: Counter[str] = Counter()
         self._lease_pool: LeasePool[TaskId] = LeasePool(
-            most=IN_HAND * terms.concurrency,
+            store=queue,
+            clock=clock,
             lease=terms.lease,
-            renew=lambda held: queue.renew(held, until=clock.now() + terms.lease),
-            freed=lambda: signals.notify("reconcile"),
+            limit=IN_HAND * terms.concurrency,
+            on_end=lambda: signals.notify("reconcile"),
         )
 
     def open(self) -> None:
@@ -101,7 +102,7 @@ class Poller:
 
     async def begin(self) -> list[asyncio.Task[None]]:
         """Begin to ask about as many due tasks as may be asked at once; return the asyncio tasks that ask."""
-        limit = self._room() - self._immediate_polls.kept
+        limit = self._room() - self._immediate_polls.reserved
         if limit < 1:
             return []
         now = self._clock.now()
@@ -118,7 +119,8 @@ class Poller:
 
     def _start(self, task: Task) -> asyncio.Task[None]:
         self._asking += 1
-        return self._lease_pool.start(task.id, task.fence, self._reconcile(task))
+        until = task.leased_until or self._clock.now()
+        return self._lease_pool.start(task.id, task.fence, self._reconcile(task), leased_until=until)
 
     async def update_estimates(self) -> None:
         """Read again how long tasks ran, and whether their callbacks came."""

@@ -1,7 +1,7 @@
 """Submitting: written down before it is sent, and never paid for twice without a person's word."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -33,9 +33,6 @@ LAST_WORD = 1.5
 
 SAY_EVERY = timedelta(seconds=5)
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
-
-Claimed = tuple[TaskId, int]
-"""A claim in hand: the task and its fence, since one process may hold a task by an older claim and a newer one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +70,12 @@ class Submitter:
         self._terms = terms
         self._jitter = jitter
         self._said_at = LONG_AGO
-        self._leased_until: dict[Claimed, datetime] = {}
         self._lease_pool: LeasePool[TaskId] = LeasePool(
-            most=terms.concurrency,
+            store=queue,
+            clock=clock,
             lease=terms.lease,
-            renew=self._renew,
-            freed=lambda: signals.notify("submit"),
+            limit=terms.concurrency,
+            on_end=lambda: signals.notify("submit"),
         )
 
     async def round(self) -> int:
@@ -94,14 +91,14 @@ class Submitter:
         if limit < 1:
             return []
         now = self._clock.now()
-        claimed = await self._queue.claim_submissions(
-            now=now, until=now + self._terms.lease, limit=limit, limits=self._terms.limits
-        )
+        until = now + self._terms.lease
+        claimed = await self._queue.claim_submissions(now=now, until=until, limit=limit, limits=self._terms.limits)
         if self._lease_pool.closed:  # since the claim began
             await asyncio.gather(*(self._recorder.add(TaskUpdate.requeue(task, now)) for task in claimed))
             return []
-        self._leased_until.update(((task.id, task.fence), now + self._terms.lease) for task in claimed)
-        begun = [self._lease_pool.start(task.id, task.fence, self._submit(task)) for task in claimed]
+        begun = [
+            self._lease_pool.start(task.id, task.fence, self._submit(task), leased_until=until) for task in claimed
+        ]
         if len(claimed) < limit:
             await self._note_waiting_tasks(now)
         return begun
@@ -132,20 +129,12 @@ class Submitter:
         """Wait up to `seconds` for the submissions in hand; of the rest, what has not left yet is queued again."""
         await self._lease_pool.drain(seconds)
 
-    async def _renew(self, held: Mapping[TaskId, int]) -> set[TaskId]:
-        until = self._clock.now() + self._terms.lease
-        kept = await self._queue.renew(held, until=until)
-        renewed = {(one, held[one]) for one in kept}
-        self._leased_until = {one: until if one in renewed else then for one, then in self._leased_until.items()}
-        return kept
-
-    def _lease_valid(self, task: Task) -> bool:
-        """Whether nobody else may have taken `task` for abandoned, as after a sleep of this machine."""
-        return self._clock.now() < self._leased_until.get((task.id, task.fence), LONG_AGO)
-
     async def _submit(self, task: Task) -> None:
         started = self._clock.now()
-        sending = SubmissionGuard(allowed=lambda: self._lease_valid(task), stopping=lambda: self._lease_pool.closed)
+        sending = SubmissionGuard(
+            allowed=lambda: self._lease_pool.lease_valid(task.id, task.fence),
+            stopping=lambda: self._lease_pool.closed,
+        )
         try:
             entry = await self._sent(task, sending)
         except asyncio.CancelledError:  # what may have left is in doubt
@@ -192,8 +181,6 @@ class Submitter:
             fact = Fact(status=Status.FAILED, error=TaskError(code="inputs_gone", message=str(gone)))
         except Exception as error:  # noqa: BLE001 - whatever went wrong: only what was being sent may have left
             return self._after_error(task, sending, error)
-        finally:
-            self._leased_until.pop((task.id, task.fence), None)
         return TaskUpdate.reply(task, fact)
 
     def _after_error(self, task: Task, sending: SubmissionGuard, error: Exception) -> TaskUpdate:

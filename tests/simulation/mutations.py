@@ -64,8 +64,8 @@ def fresh_id_for_each_attempt() -> AbstractContextManager[Any]:
     """Give every attempt an id of its own, so that a receiver cannot tell repeats."""
     whole = dispatch.Dispatcher._start
 
-    def start(self: Any, claim: Any, handler: Any) -> None:
-        whole(self, replace(claim, message_id=f"{claim.message_id}-{claim.attempt}"), handler)
+    def start(self: Any, claim: Any, leased_until: Any) -> Any:
+        return whole(self, replace(claim, message_id=f"{claim.message_id}-{claim.attempt}"), leased_until)
 
     return patch.object(dispatch.Dispatcher, "_start", start)
 
@@ -198,9 +198,10 @@ def store_trouble_swallowed() -> AbstractContextManager[Any]:
 
 def question_born_and_forgotten() -> AbstractContextManager[Any]:
     """Lease a task for the question that it is due for, and do not ask it."""
+    whole = ImmediatePolls.open
 
-    def forget(self: ImmediatePolls, room: Any, _ask: Any) -> None:
-        self._room, self._poll_once = room, lambda _task: None
+    def forget(self: ImmediatePolls, capacity: Any, _poll: Any) -> None:
+        whole(self, capacity, lambda _task: None)
 
     return patch.object(ImmediatePolls, "open", forget)
 

@@ -88,7 +88,7 @@ class House:
             self.store.units_of_work,
             clock=self.clock,
             planner=planner,
-            slots=HandlerSlots((), lease=LEASE, ring=lambda: None),
+            slots=HandlerSlots((), lease=LEASE, notify=lambda: None),
             immediate_polls=ImmediatePolls(lease=LEASE),
             subscriptions=SUBSCRIPTIONS,
             new_id=self.new_id,

@@ -101,7 +101,7 @@ class Loop:
             lists=upstream.lists,
             jitter=lambda: 0.0,
         )
-        self.slots = HandlerSlots(options.crew, lease=options.lease, ring=lambda: store.signals.notify("dispatch"))
+        self.slots = HandlerSlots(options.crew, lease=options.lease, notify=lambda: store.signals.notify("dispatch"))
         self.immediate_polls = ImmediatePolls(lease=options.lease)
         self.recorder = Recorder(
             self.units_of_work,

@@ -20,10 +20,12 @@ def rounds_of(loop: Loop, seen: list[str], only: Handler | None = None) -> Worke
         seen.append(getattr(event, "type", ""))
 
     dispatcher = Dispatcher(
-        loop.store.deliveries,
-        HandlerSlots([only or handler("log", hear)], lease=LEASE, ring=lambda: loop.store.signals.notify("dispatch")),
-        lambda _claim, _handler: tools(),
-        loop.clock,
+        queue=loop.store.deliveries,
+        slots=HandlerSlots(
+            [only or handler("log", hear)], lease=LEASE, notify=lambda: loop.store.signals.notify("dispatch")
+        ),
+        tools=lambda _claim, _handler: tools(),
+        clock=loop.clock,
         schedule=(timedelta(),),
         jitter=lambda: 0.0,
     )

@@ -108,7 +108,7 @@ async def test_full_round_waits_for_no_handler_that_is_deaf(tmp_path: Path, monk
             rounds = rounds_of(loop, [], handler("log", deaf, timeout=0.001))
             await loop.submitted()
             assert (await _once(rounds))["dispatched"] == 1
-            assert rounds.dispatcher.in_hand == 1
+            assert rounds.dispatcher.in_flight == 1
             assert (await _once(rounds))["dispatched"] == 0
         await rounds.drain(PATIENCE)
 

@@ -116,7 +116,7 @@ async def test_what_was_not_committed_is_not_asked(tmp_path: Path, monkeypatch: 
             broken.setattr(SqlUnitOfWork, "notify", _refuse)
             with pytest.raises(ZeroDivisionError):
                 await loop.call_back(vtrix_body("completed"))
-        assert (loop.upstream.asked, loop.immediate_polls.kept) == ([], 0)
+        assert (loop.upstream.asked, loop.immediate_polls.reserved) == ([], 0)
         assert (await loop.task(task.id)).leased_until is None
 
 
