@@ -240,7 +240,8 @@ class ApplicationBuilder:
         )
         return Poller(
             queue=self.store.tasks,
-            memory=self.store.memory,
+            run_time_stats=self.store.run_time_stats,
+            retention=self.store.retention,
             recorder=self.recorder,
             upstream=self.upstream,
             planner=self.planner,

@@ -1,11 +1,9 @@
-"""What was learned, and what is to be forgotten."""
+"""Deletion of rows that are older than the retention period."""
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Table, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Table, delete, select, tuple_
 
-from service.domain.poll_schedule import CallbackStats
-from service.domain.ports.unit_of_work import RunTime
 from service.storage.database import Database
 from service.storage.tables import (
     ENDED,
@@ -21,28 +19,11 @@ from service.storage.tables import (
 )
 
 
-class StoreMemory:
-    """Implements `Memory`."""
+class SqlRetention:
+    """Implements `Retention`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-    async def run_times(self, *, per_bucket: int) -> list[RunTime]:
-        """Return the newest run times of each bucket, oldest first."""
-        newest = func.row_number().over(partition_by=run_times.c.bucket, order_by=(run_times.c.at.desc(), NEWEST))
-        ranked = select(run_times, newest.label("place")).subquery()
-        query = select(ranked.c.bucket, ranked.c.seconds, ranked.c.called_back, ranked.c.at)
-        async with self._database.reading() as connection:
-            rows = await connection.execute(query.where(ranked.c.place <= per_bucket).order_by(ranked.c.at))
-            return [RunTime(**row) for row in rows.mappings()]
-
-    async def callback_stats(self, *, newest: int) -> CallbackStats:
-        """Return of how many of the newest tasks with a run time no callback told the end."""
-        last = select(run_times.c.called_back).order_by(NEWEST).limit(newest).subquery()
-        counts = select(func.count(), func.count().filter(~last.c.called_back)).select_from(last)
-        async with self._database.reading() as connection:
-            count, lost = (await connection.execute(counts)).one()
-            return CallbackStats(count=count, lost=lost)
 
     async def prune(self, *, before: datetime) -> int:
         """Forget raw callbacks, polls, attempts, inputs and run times of tasks that ended before `before`.
@@ -63,7 +44,6 @@ class StoreMemory:
         return gone
 
 
-NEWEST = run_times.c.seq.desc()
 PORTION = 2000
 
 

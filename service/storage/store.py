@@ -13,7 +13,8 @@ from service.storage.health import SqlHealth
 from service.storage.inbox import SqlInbox
 from service.storage.local_signals import LocalSignals
 from service.storage.queries import SqlTaskQueries
-from service.storage.retention import StoreMemory
+from service.storage.retention import SqlRetention
+from service.storage.run_time_stats import SqlRunTimeStats
 from service.storage.task_intake import SqlBlobStore, SqlTaskIntake
 from service.storage.task_queue import SqlTaskQueue
 from service.storage.unit_of_work import SqlUnitOfWorkFactory
@@ -34,7 +35,8 @@ class Store:
         self.tasks = SqlTaskQueue(database)
         self.deliveries = SqlDeliveryQueue(database)
         self.health = SqlHealth(database)
-        self.memory = StoreMemory(database)
+        self.run_time_stats = SqlRunTimeStats(database)
+        self.retention = SqlRetention(database)
         self.clock_jump_repair = SqlClockJumpRepair(database)
 
     def listening(self) -> AbstractAsyncContextManager[None]:

@@ -82,7 +82,7 @@ async def test_prune_forgets_what_belongs_to_long_expired_tasks(store: Store) ->
         await store.intake.add(task, [an_input()], None)
     async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry("d1", received_at=NOW - HOUR)])
-    assert await store.memory.prune(before=NOW - MINUTE) == 2
+    assert await store.retention.prune(before=NOW - MINUTE) == 2
     assert not await store.inputs.load(expired.id)
     assert await store.inputs.load(asked.id)
 
@@ -93,5 +93,5 @@ async def test_prune_goes_in_portions(store: Store, monkeypatch: pytest.MonkeyPa
     await add_tasks(store, a_task("t1", status=Status.COMPLETED, due_at=None, settled_at=NOW - HOUR))
     async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry(f"d{number}", received_at=NOW - HOUR) for number in range(5)])
-    assert await store.memory.prune(before=NOW) == 5
+    assert await store.retention.prune(before=NOW) == 5
     assert (await store.health.gauges(NOW)).callbacks == {}

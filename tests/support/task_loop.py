@@ -164,7 +164,8 @@ class Loop:
     def _reconcile(self) -> Poller:
         return Poller(
             queue=self.store.tasks,
-            memory=self.store.memory,
+            run_time_stats=self.store.run_time_stats,
+            retention=self.store.retention,
             recorder=self.recorder,
             upstream=self.paced,
             planner=self.planner,
