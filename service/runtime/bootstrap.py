@@ -182,7 +182,7 @@ class ApplicationBuilder:
         )
         return TaskService(
             intake=self.store.intake,
-            inputs=self.store.inputs,
+            blobs=self.store.blobs,
             queries=self.store.queries,
             recorder=self.recorder,
             upstream=self.upstream,
@@ -221,7 +221,7 @@ class ApplicationBuilder:
         )
         return Submitter(
             queue=self.store.tasks,
-            inputs=self.store.inputs,
+            blobs=self.store.blobs,
             recorder=self.recorder,
             upstream=self.upstream,
             tokens=self.tokens,

@@ -29,7 +29,7 @@ class Store:
         self.units_of_work = SqlUnitOfWorkFactory(database)
         self.inbox = SqlInbox(database)
         self.intake = SqlTaskIntake(database)
-        self.inputs = SqlBlobStore(database)
+        self.blobs = SqlBlobStore(database)
         self.queries = SqlTaskQueries(database)
         self.events = SqlEventLog(database)
         self.tasks = SqlTaskQueue(database)

@@ -115,8 +115,8 @@ def idempotency_ignored() -> AbstractContextManager[Any]:
     """Make a new task for a request that is repeated."""
     whole = SqlTaskIntake.add
 
-    async def add(self: SqlTaskIntake, task: Any, inputs: Any, _idempotency: Any) -> Any:
-        return await whole(self, task, inputs, None)
+    async def add(self: SqlTaskIntake, task: Any, blobs: Any, _idempotency: Any) -> Any:
+        return await whole(self, task, blobs, None)
 
     return patch.object(SqlTaskIntake, "add", add)
 

@@ -120,10 +120,10 @@ async def test_prune_forgets_what_belongs_to_long_settled_tasks(store: Store) ->
     assert await store.retention.prune(before=NOW + DAY) == 4
     assert await _kinds(store, "old") == ["delivery", "event"]
     assert await store.queries.task(TaskId("old")) is not None
-    assert await store.inputs.load(TaskId("old")) == {}
+    assert await store.blobs.load(TaskId("old")) == {}
     for task_id in ("new", "open"):
         assert await _kinds(store, task_id) == ["attempt", "callback", "delivery", "event", "poll"]
-        assert len(await store.inputs.load(TaskId(task_id))) == 1
+        assert len(await store.blobs.load(TaskId(task_id))) == 1
     assert await store.retention.prune(before=NOW + DAY) == 0
 
 

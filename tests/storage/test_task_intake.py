@@ -35,15 +35,15 @@ async def test_inputs_come_back_by_place(store: Store) -> None:
         an_input("payload", "chat \ud83d".encode("utf-8", "surrogatepass")),
     )
     await store.intake.add(a_task(), [picture, payload], None)
-    assert await store.inputs.load(TaskId("t1")) == {"images.0": picture, "payload": payload}
-    assert await store.inputs.payload(TaskId("t1")) == "chat \ud83d"
+    assert await store.blobs.load(TaskId("t1")) == {"images.0": picture, "payload": payload}
+    assert await store.blobs.payload(TaskId("t1")) == "chat \ud83d"
 
 
 async def test_no_payload_is_none(store: Store) -> None:
     """A task without a payload has none, as has an unknown task."""
     await store.intake.add(a_task(), [an_input()], None)
-    assert await store.inputs.payload(TaskId("t1")) is None
-    assert await store.inputs.load(TaskId("unknown")) == {}
+    assert await store.blobs.payload(TaskId("t1")) is None
+    assert await store.blobs.load(TaskId("unknown")) == {}
 
 
 async def test_same_key_gives_the_first_task(store: Store) -> None:
@@ -54,7 +54,7 @@ async def test_same_key_gives_the_first_task(store: Store) -> None:
     again = await store.intake.add(a_task("t2"), [an_input()], KEY)
     assert again == replace(first, note="seen")
     assert await store.queries.task(TaskId("t2")) is None
-    assert await store.inputs.load(TaskId("t2")) == {}
+    assert await store.blobs.load(TaskId("t2")) == {}
 
 
 async def test_same_key_with_another_body_is_a_conflict(store: Store) -> None:
@@ -120,7 +120,7 @@ async def test_tasks_of_one_moment_share_commits(store: Store, monkeypatch: pyte
     await asyncio.gather(*(store.intake.add(a_task(f"t{n}"), [blobs[n]], None) for n in range(count)))
     assert len(commits) <= 4
     for number in range(count):
-        assert await store.inputs.load(TaskId(f"t{number}")) == {"images.0": blobs[number]}
+        assert await store.blobs.load(TaskId(f"t{number}")) == {"images.0": blobs[number]}
 
 
 async def test_media_of_one_commit_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +137,7 @@ async def test_large_media_hold_up_nobody_elses_commit(store: Store, monkeypatch
     large = an_input(data=bytes(ALONE + 1))
     await asyncio.gather(*(store.intake.add(a_task(f"t{number}"), [large], None) for number in range(3)))
     assert len(commits) == 3
-    assert await store.inputs.load(TaskId("t2")) == {"images.0": large}
+    assert await store.blobs.load(TaskId("t2")) == {"images.0": large}
 
 
 async def test_equal_and_clashing_keys_in_one_commit(store: Store) -> None:
@@ -149,7 +149,7 @@ async def test_equal_and_clashing_keys_in_one_commit(store: Store) -> None:
     kept = [outcome.id if isinstance(outcome, Task) else type(outcome).__name__ for outcome in outcomes]
     assert kept == ["t0", "t1", "t1", "Conflict", "t4", "t5"]
     assert {task.id for task in await store.queries.tasks(TaskFilter())} == {"t0", "t1", "t4", "t5"}
-    assert await store.inputs.load(TaskId("t2")) == {}
+    assert await store.blobs.load(TaskId("t2")) == {}
 
 
 async def test_a_task_that_cannot_be_stored_takes_none_along(store: Store) -> None:

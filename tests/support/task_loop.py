@@ -133,7 +133,7 @@ class Loop:
         )
         return TaskService(
             intake=self.store.intake,
-            inputs=self.store.inputs,
+            blobs=self.store.blobs,
             queries=self.store.queries,
             recorder=self.recorder,
             upstream=self.upstream,
@@ -146,7 +146,7 @@ class Loop:
     def _submit(self) -> Submitter:
         return Submitter(
             queue=self.store.tasks,
-            inputs=self.store.inputs,
+            blobs=self.store.blobs,
             recorder=self.recorder,
             upstream=self.paced,
             tokens=TOKENS,
