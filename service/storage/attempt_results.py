@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from service.domain.ports.queues import AttemptResult
 from service.storage.task_rows import Values
 
-STATUS = {"delivered": "delivered", "dead": "dead", "retry": "pending"}
+STATUS_BY_OUTCOME = {"delivered": "delivered", "dead": "dead", "retry": "pending"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
+class LeasedDelivery:
     """A delivery whose claim still fits: where it stands in its lane, and how many attempts it ever had.
 
     `followed` says whether others of its lane are waiting.
@@ -24,7 +24,7 @@ class Held:
     followed: bool = True
 
 
-def noted(held: Held, result: AttemptResult) -> Values:
+def attempt_values(held: LeasedDelivery, result: AttemptResult) -> Values:
     """Return the row of the attempt; its number goes on over replays."""
     return {
         "delivery_id": held.id,
@@ -37,12 +37,12 @@ def noted(held: Held, result: AttemptResult) -> Values:
     }
 
 
-def written(held: Held, result: AttemptResult) -> Values:
+def delivery_values(held: LeasedDelivery, result: AttemptResult) -> Values:
     """Return what becomes of the delivery."""
     ended = result.outcome != "retry"
     return {
         "id": held.id,
-        "status": STATUS[result.outcome],
+        "status": STATUS_BY_OUTCOME[result.outcome],
         "attempts": result.attempt,
         "attempted": held.attempted + 1,
         "due_at": None if ended else result.due_at or result.finished_at,
@@ -53,7 +53,7 @@ def written(held: Held, result: AttemptResult) -> Values:
     }
 
 
-def postponed(held: Held, result: AttemptResult) -> Values:
+def lane_values(held: LeasedDelivery, result: AttemptResult) -> Values:
     """Return when those behind in the lane are due: with the head's retry, or now that it has ended.
 
     It only spares the claim from looking at them in vain; the order itself does not rest on it.

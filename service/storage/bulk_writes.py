@@ -15,11 +15,11 @@ from sqlalchemy import Dialect, LargeBinary, Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.storage.column_types import Document, Words, storable, written_document
-from service.storage.sqlite_thread import EACH
+from service.storage.column_types import JsonText, SafeText, encode_json, storable_text
+from service.storage.sqlite_thread import REPEATED
 from service.storage.tables import inputs
 
-COLUMNS_KEPT = 512
+CACHE_SIZE = 512
 """Columns and statements remembered: an engine has a dialect of its own, which a boundless cache would keep alive."""
 
 Rows = Sequence[Mapping[str, Any]]
@@ -78,15 +78,15 @@ def _as_input(value: object) -> str:
 ENCODER = json.JSONEncoder(default=_as_input, separators=(",", ":"))
 
 
-@lru_cache(COLUMNS_KEPT)
+@lru_cache(CACHE_SIZE)
 def _processor(table: Table, name: str, dialect: Dialect) -> Processor:
     kind = table.c[name].type
     if isinstance(kind, LargeBinary):
         return _unchanged
-    if isinstance(kind, Words):
-        return storable
-    if isinstance(kind, Document):
-        return written_document
+    if isinstance(kind, SafeText):
+        return storable_text
+    if isinstance(kind, JsonText):
+        return encode_json
     return kind.dialect_impl(dialect).bind_processor(dialect) or _unchanged
 
 
@@ -100,11 +100,11 @@ def _unchanged(value: Any) -> Any:
 @cache
 def _insert_one(table: Table, names: tuple[str, ...]) -> str:
     columns, marks = ", ".join(_quoted(names, sqlite.dialect())), ", ".join("?" * len(names))
-    each = "" if table is inputs else EACH  # whose blobs the driver would copy all at once
+    each = "" if table is inputs else REPEATED  # whose blobs the driver would copy all at once
     return f"INSERT INTO {table.name} ({columns}) VALUES {each}({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
 
 
-@lru_cache(COLUMNS_KEPT)
+@lru_cache(CACHE_SIZE)
 def _insert_records(table: Table, names: tuple[str, ...], dialect: Dialect) -> str:
     columns, records = ", ".join(_quoted(names, dialect)), _records(table, names, dialect)
     return f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {records} ON CONFLICT DO NOTHING"  # noqa: S608
@@ -114,11 +114,11 @@ def _insert_records(table: Table, names: tuple[str, ...], dialect: Dialect) -> s
 def _update_one(table: Table, names: tuple[str, ...]) -> str:
     *changed, key = _quoted(names, sqlite.dialect())
     values = ", ".join(f"{name} = new.column{place}" for place, name in enumerate(changed, 1))
-    new = f"(VALUES {EACH}({', '.join('?' * len(names))})) AS new"
+    new = f"(VALUES {REPEATED}({', '.join('?' * len(names))})) AS new"
     return f"UPDATE {table.name} AS old SET {values} FROM {new} WHERE old.{key} = new.column{len(names)}"  # noqa: S608
 
 
-@lru_cache(COLUMNS_KEPT)
+@lru_cache(CACHE_SIZE)
 def _update_records(table: Table, names: tuple[str, ...], dialect: Dialect) -> str:
     *changed, key = _quoted(names, dialect)
     values, records = ", ".join(f"{name} = new.{name}" for name in changed), _records(table, names, dialect)

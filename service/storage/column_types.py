@@ -12,7 +12,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 REPLACEMENT = "\ufffd"
 
-JSON = json.JSONEncoder(separators=(",", ":"))
+JSON_ENCODER = json.JSONEncoder(separators=(",", ":"))
 """Made once: `json.dumps` would make one for each value."""
 
 STORED = json.JSONDecoder().raw_decode
@@ -23,7 +23,7 @@ WRITTEN: dict[type, str] = {dict: "{}", list: "[]", tuple: "[]"}
 """What most columns hold, and is quickly read and written."""
 
 
-class Moment(types.TypeDecorator[datetime]):
+class UtcDateTime(types.TypeDecorator[datetime]):
     """An aware moment, in UTC on its way out: `timestamptz` on PostgreSQL, microseconds since 1970 on SQLite."""
 
     impl = BigInteger
@@ -48,7 +48,7 @@ class Moment(types.TypeDecorator[datetime]):
         return _in_utc if dialect.name == "postgresql" else _since_epoch
 
 
-class Document(types.TypeDecorator[Any]):
+class JsonText(types.TypeDecorator[Any]):
     """A JSON value kept as ASCII text, because PostgreSQL's own JSON types refuse NUL and lone surrogates."""
 
     impl = Text
@@ -56,28 +56,28 @@ class Document(types.TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
         """Return the JSON text of `value`; None stays NULL."""
-        return written_document(value)
+        return encode_json(value)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002 - SQLAlchemy's
         """Return what reads a value: the function itself, and not the two that SQLAlchemy wraps around it."""
-        return read_document
+        return decode_json
 
 
-def written_document(value: Any) -> str | None:
+def encode_json(value: Any) -> str | None:
     """Return the JSON text of `value`; None stays NULL."""
     if value is None:
         return None
-    return JSON.encode(value) if value else WRITTEN.get(type(value)) or JSON.encode(value)
+    return JSON_ENCODER.encode(value) if value else WRITTEN.get(type(value)) or JSON_ENCODER.encode(value)
 
 
-def read_document(value: str | None) -> Any:
+def decode_json(value: str | None) -> Any:
     """Return the value whose JSON text was stored."""
     if value is None:
         return None
     return EMPTY[value]() if value in EMPTY else STORED(value)[0]
 
 
-class Words(types.TypeDecorator[str]):
+class SafeText(types.TypeDecorator[str]):
     """Text from anywhere: what no database stores (NUL, lone surrogates) becomes U+FFFD on its way in."""
 
     impl = Text
@@ -85,10 +85,10 @@ class Words(types.TypeDecorator[str]):
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
         """Return `value` as every database can store it."""
-        return storable(value)
+        return storable_text(value)
 
 
-def storable(value: str | None) -> str | None:
+def storable_text(value: str | None) -> str | None:
     """Return text as every database can store it."""
     if value is None or (value.isascii() and "\0" not in value):
         return value

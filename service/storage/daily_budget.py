@@ -9,10 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.domain.task import Status, TaskId
 from service.storage.tables import QUEUED, one_of, tasks
 
-SAMPLES = 100
+MAX_COST_SAMPLES = 100
 """The mean is over so many of a bucket's newest known costs: prices change."""
 
-FREE = QUEUED | one_of(tasks.c.status, frozenset({Status.FAILED, Status.CANCELED})) & ~tasks.c.guessed
+COSTS_NOTHING = QUEUED | one_of(tasks.c.status, frozenset({Status.FAILED, Status.CANCELED})) & ~tasks.c.guessed
 """Never left and waits to be sent again, or ended by the upstream's own word: without a cost there is none."""
 
 
@@ -22,7 +22,9 @@ async def budget_spent(connection: AsyncConnection, now: datetime) -> float:
     today = tasks.c.submitted_at >= midnight
     known = await connection.execute(select(func.coalesce(func.sum(tasks.c.cost), 0.0)).where(today))
     unknown = await connection.execute(
-        select(tasks.c.bucket, func.count()).where(today, tasks.c.cost.is_(None), ~FREE).group_by(tasks.c.bucket)
+        select(tasks.c.bucket, func.count())
+        .where(today, tasks.c.cost.is_(None), ~COSTS_NOTHING)
+        .group_by(tasks.c.bucket)
     )
     counts: dict[str, int] = {row[0]: row[1] for row in unknown}
     means = await _means(connection, counts)
@@ -54,7 +56,7 @@ async def _mean(connection: AsyncConnection, bucket: str) -> float:
         select(tasks.c.cost)
         .where(tasks.c.bucket == bucket, tasks.c.cost.is_not(None))
         .order_by(tasks.c.created_at.desc())
-        .limit(SAMPLES)
+        .limit(MAX_COST_SAMPLES)
         .subquery()
     )
     return float((await connection.execute(select(func.coalesce(func.avg(newest.c.cost), 0.0)))).scalar_one())

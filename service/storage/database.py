@@ -7,30 +7,30 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Table
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
-from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.errors import BadSetting, OperatorError, SchemaBehind, StoreUnavailable
 from service.domain.ports.signals import Signals
 from service.storage.bulk_writes import Rows, insertion
 from service.storage.dialects import (
-    address,
-    notify,
+    insert_and_commit,
+    parse_address,
     postgres_engine,
     prepare_file,
     same_file,
+    send_notifications,
     sqlite_engine,
-    write_at_once,
 )
 
-WRITERS = 8
-TURN = 30.0
+MAX_POSTGRES_WRITERS = 8
+WRITER_TIMEOUT = 30.0
 """Seconds that a writer waits for its turn inside this process."""
 
-LONGEST = 90.0
+TRANSACTION_TIMEOUT = 90.0
 """Seconds that a transaction may take in all: what neither ends nor fails by itself is a database that hangs."""
 
-MISSING = frozenset({"42P01", "42703"})  # PostgreSQL: undefined table, undefined column
+SCHEMA_ERRORS = frozenset({"42P01", "42703"})  # PostgreSQL: undefined table, undefined column
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,23 +49,23 @@ class Database:
     """
 
     def __init__(self, database_url: str, signals: Signals) -> None:
-        self.at = address(database_url)
+        self.address = parse_address(database_url)
         self.signals = signals
-        if self.at.postgres:
-            self._writer = postgres_engine(self.at)
+        if self.address.postgres:
+            self._writer = postgres_engine(self.address)
             self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         else:
-            self._file = prepare_file(self.at.path)
-            self._writer = sqlite_engine(self.at, writes=True)
-            self._reader = sqlite_engine(self.at, writes=False)
-        self._turn = asyncio.Semaphore(WRITERS if self.at.postgres else 1)
+            self._file = prepare_file(self.address.path)
+            self._writer = sqlite_engine(self.address, writes=True)
+            self._reader = sqlite_engine(self.address, writes=False)
+        self._turn = asyncio.Semaphore(MAX_POSTGRES_WRITERS if self.address.postgres else 1)
         self.write_failed = False
         """Whether a write could not be done since somebody last took this back: reading may still work."""
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
         """Yield a connection that sees one state of the database and writes nothing."""
-        with troubles_told():
+        with driver_errors_translated():
             self._look_for_the_file()
             async with _in_time(), self._reader.begin() as connection:
                 yield connection
@@ -76,24 +76,24 @@ class Database:
         async with self._as_writer(), self._writer.begin() as connection:
             write = Write(connection=connection)
             yield write
-            await notify(connection, write.topics)
+            await send_notifications(connection, write.topics)
         self.signals.notify(*sorted(write.topics))
 
-    async def insert_at_once(self, table: Table, rows: Rows, topic: str) -> None:
+    async def insert_and_commit(self, table: Table, rows: Rows, topic: str) -> None:
         """Insert `rows` durably in a transaction of their own, in one trip to the database, then ring `topic`.
 
         A row that collides with another is left out. One who stops waiting stops nothing: it may be committed all the
         same. Raises StoreUnavailable.
         """
         async with self._as_writer(), self._writer.connect() as connection:
-            await write_at_once(connection, insertion(connection.dialect, table, rows), topic)
+            await insert_and_commit(connection, insertion(connection.dialect, table, rows), topic)
         self.signals.notify(topic)
 
     @asynccontextmanager
     async def _as_writer(self) -> AsyncIterator[None]:
         """Wait for a turn, and tell of troubles inside the block; readiness hears of them."""
         try:
-            with troubles_told():
+            with driver_errors_translated():
                 async with _in_time(), self._my_turn():
                     yield
         except StoreUnavailable:
@@ -103,7 +103,7 @@ class Database:
     @asynccontextmanager
     async def _my_turn(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(TURN):
+            async with asyncio.timeout(WRITER_TIMEOUT):
                 await self._turn.acquire()
         except TimeoutError as error:
             raise StoreUnavailable("the database is busy: other writes take too long") from error
@@ -115,8 +115,8 @@ class Database:
 
     def _look_for_the_file(self) -> None:
         """Refuse an SQLite file that was removed or replaced: what is written there nobody ever reads."""
-        if not self.at.postgres and not same_file(self.at.path, self._file):
-            raise StoreUnavailable(f"the database file {self.at.path} is gone or was replaced: restart")
+        if not self.address.postgres and not same_file(self.address.path, self._file):
+            raise StoreUnavailable(f"the database file {self.address.path} is gone or was replaced: restart")
 
     async def close(self) -> None:
         """Close every connection."""
@@ -128,7 +128,7 @@ class Database:
 async def _in_time() -> AsyncIterator[None]:
     """Give up after LONGEST: a server that hangs would otherwise hold up everything that waits for a commit."""
     try:
-        async with asyncio.timeout(LONGEST) as limit:
+        async with asyncio.timeout(TRANSACTION_TIMEOUT) as limit:
             yield
     except TimeoutError as error:
         if not limit.expired():
@@ -137,11 +137,11 @@ async def _in_time() -> AsyncIterator[None]:
 
 
 @contextmanager
-def troubles_told() -> Iterator[None]:
+def driver_errors_translated() -> Iterator[None]:
     """Raise StoreUnavailable or SchemaBehind for what a driver says about anything but the values that it was given."""
     try:
         yield
-    except NoConnection as error:
+    except PoolTimeout as error:
         raise StoreUnavailable("the database is busy: no connection is free") from error
     except DBAPIError as error:
         told = _told(error)
@@ -152,7 +152,7 @@ def troubles_told() -> Iterator[None]:
 
 def _told(error: DBAPIError) -> OperatorError | None:
     said = " ".join(str(error.orig).split())
-    if getattr(error.orig, "sqlstate", None) in MISSING or said.startswith(("no such table", "no such column")):
+    if getattr(error.orig, "sqlstate", None) in SCHEMA_ERRORS or said.startswith(("no such table", "no such column")):
         return SchemaBehind('the database has another schema: run "boomerang migrate"')
     if said.startswith("invalid connection option"):  # what stands after the address's question mark
         return BadSetting(f"DATABASE_URL has an {said}")

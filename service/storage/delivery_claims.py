@@ -20,7 +20,7 @@ def with_payload(*columns: ColumnElement[Any], where: ColumnElement[bool] | None
     return select(*columns, inputs.c.data.label("payload")).select_from(events.outerjoin(inputs, given))
 
 
-def claim_of(row: Values, event: EventRow, payload: bytes | None, *, abandoned: bool = False) -> DeliveryClaim:
+def delivery_claim(row: Values, event: EventRow, payload: bytes | None, *, abandoned: bool = False) -> DeliveryClaim:
     """Return the claim on the delivery `row`, which is leased; `abandoned` if it was so before, and for too long."""
     return DeliveryClaim(
         id=row["id"],

@@ -13,17 +13,17 @@ from service.domain.fair_share import share_owner
 from service.domain.ports.queues import AttemptResult, HandlerCapacity
 from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim
-from service.storage.attempt_results import Held, noted, postponed, written
+from service.storage.attempt_results import LeasedDelivery, attempt_values, delivery_values, lane_values
 from service.storage.bulk_writes import insert_many, update_many
 from service.storage.database import Database
-from service.storage.delivery_claims import claim_of, with_payload
-from service.storage.event_log import COLUMNS, event_of
+from service.storage.delivery_claims import delivery_claim, with_payload
+from service.storage.event_log import EVENT_COLUMNS, event_from_row
 from service.storage.in_list import in_list
 from service.storage.queries import delivery_view
 from service.storage.tables import IS_PENDING, PENDING, attempts, deliveries, events
 from service.storage.task_rows import Values
 
-CLAIMED = (
+LEASED_COLUMNS = (
     deliveries.c.id,
     deliveries.c.fence,
     deliveries.c.attempts,
@@ -34,13 +34,13 @@ CLAIMED = (
     deliveries.c.event_seq,
     deliveries.c.created_at,
 )
-CHOSEN = (
+DUE_COLUMNS = (
     deliveries.c.id,
     deliveries.c.client,
     deliveries.c.target,
     deliveries.c.leased_until.is_not(None).label("abandoned"),
 )
-HELD_FIELDS = tuple(field.name for field in fields(Held) if field.name in deliveries.c)
+LEASED_FIELDS = tuple(field.name for field in fields(LeasedDelivery) if field.name in deliveries.c)
 
 
 class SqlDeliveryQueue:
@@ -71,7 +71,7 @@ class SqlDeliveryQueue:
             return set()
         newest = {result.delivery_id: result for result in sorted(results, key=lambda result: result.fence)}
         async with self._database.writing() as write:
-            held = await _lock_held(write.connection, {one: result.fence for one, result in newest.items()})
+            held = await _lock_leased(write.connection, {one: result.fence for one, result in newest.items()})
             pairs = [(held[one], result) for one, result in newest.items() if one in held]
             if pairs:
                 await _write_outcomes(write.connection, pairs)
@@ -107,7 +107,7 @@ class SqlDeliveryQueue:
             locked = await write.connection.execute(query.order_by(deliveries.c.id).with_for_update())
             ended = set(locked.scalars())
             if ended:
-                await write.connection.execute(REPLAY, [_replayed(one, now) for one in sorted(ended)])
+                await write.connection.execute(REPLAY, [_replay_values(one, now) for one in sorted(ended)])
                 write.topics.add("dispatch")
         return [one for one in wanted if one in ended]
 
@@ -158,7 +158,7 @@ async def _due(
     """Return what is due of one handler, past the clients that have been `served` their share."""
     wanted = {"handler_name": name, "now": now, "most": most}
     if served:
-        rows = await connection.execute(DUE_OF_OTHERS, wanted | {"served": served})
+        rows = await connection.execute(DUE_OF_OTHER_CLIENTS, wanted | {"served": served})
     else:
         rows = await connection.execute(DUE_HEADS, wanted)
     return [dict(row) for row in rows.mappings()]
@@ -181,7 +181,7 @@ def _due_heads() -> Select[Any]:
     due = deliveries.c.due_at <= bindparam("now")
     free = deliveries.c.leased_until.is_(None) | (deliveries.c.leased_until <= bindparam("now"))
     return (
-        select(*CHOSEN)
+        select(*DUE_COLUMNS)
         .where(IS_PENDING, mine, due, free, ~blocked.exists())
         .order_by(deliveries.c.due_at, deliveries.c.event_seq)
         .limit(bindparam("most", type_=Integer))
@@ -189,7 +189,7 @@ def _due_heads() -> Select[Any]:
     )
 
 
-def _followed() -> Label[bool]:
+def _lane_has_others() -> Label[bool]:
     """Return the condition that others of the lane are waiting: behind it, or a replayed one before it."""
     other = deliveries.alias("other")
     same_lane = (other.c.lane == deliveries.c.lane) & (other.c.id != deliveries.c.id)
@@ -198,50 +198,50 @@ def _followed() -> Label[bool]:
 
 # What is asked many times a second is made once.
 DUE_HEADS = _due_heads()
-DUE_OF_OTHERS = DUE_HEADS.where(~in_list(deliveries.c.client, "served") | (deliveries.c.target == {}))
-CARRIED = with_payload(*COLUMNS).where(in_list(events.c.seq, "numbers", numbers=True))
+DUE_OF_OTHER_CLIENTS = DUE_HEADS.where(~in_list(deliveries.c.client, "served") | (deliveries.c.target == {}))
+EVENTS_WITH_PAYLOAD = with_payload(*EVENT_COLUMNS).where(in_list(events.c.seq, "numbers", numbers=True))
 LEASE = (
     update(deliveries)
     .where(in_list(deliveries.c.id, "ids"))
     .values(leased_until=bindparam("leased_until"), fence=deliveries.c.fence + 1)
-    .returning(*CLAIMED)
+    .returning(*LEASED_COLUMNS)
 )
 LEASED = (
-    select(*(deliveries.c[name] for name in HELD_FIELDS), _followed())
+    select(*(deliveries.c[name] for name in LEASED_FIELDS), _lane_has_others())
     .where(in_list(deliveries.c.id, "ids"), IS_PENDING, deliveries.c.leased_until.is_not(None))
     .order_by(deliveries.c.id)
     .with_for_update()
 )
 
 
-async def _lock_held(connection: AsyncConnection, claims: Mapping[str, int]) -> dict[str, Held]:
+async def _lock_leased(connection: AsyncConnection, claims: Mapping[str, int]) -> dict[str, LeasedDelivery]:
     """Return those that are still leased under the claim's fence, locked in id order."""
     rows = await connection.execute(LEASED, {"ids": list(claims)})
-    found = [Held(**row) for row in rows.mappings()]
+    found = [LeasedDelivery(**row) for row in rows.mappings()]
     return {held.id: held for held in found if claims[held.id] == held.fence}
 
 
 async def _set_lease(connection: AsyncConnection, claims: Mapping[str, int], until: datetime | None) -> set[str]:
-    held = set(await _lock_held(connection, claims))
+    held = set(await _lock_leased(connection, claims))
     await connection.execute(update(deliveries).where(deliveries.c.id.in_(held)).values(leased_until=until))
     return held
 
 
-async def _write_outcomes(connection: AsyncConnection, pairs: Sequence[tuple[Held, AttemptResult]]) -> None:
-    await insert_many(connection, attempts, [noted(held, result) for held, result in pairs])
-    await update_many(connection, deliveries, [written(held, result) for held, result in pairs])
-    moved = [postponed(held, result) for held, result in pairs if held.followed]
+async def _write_outcomes(connection: AsyncConnection, pairs: Sequence[tuple[LeasedDelivery, AttemptResult]]) -> None:
+    await insert_many(connection, attempts, [attempt_values(held, result) for held, result in pairs])
+    await update_many(connection, deliveries, [delivery_values(held, result) for held, result in pairs])
+    moved = [lane_values(held, result) for held, result in pairs if held.followed]
     if moved:
         await connection.execute(POSTPONE, moved)
 
 
 async def _claims(connection: AsyncConnection, leased: Sequence[Values]) -> list[DeliveryClaim]:
-    rows = await connection.execute(CARRIED, {"numbers": [row["event_seq"] for row in leased]})
-    carried = {row["id"]: (event_of(row), row["payload"]) for row in rows.mappings()}
-    return [claim_of(row, *carried[row["event_id"]], abandoned=bool(row["abandoned"])) for row in leased]
+    rows = await connection.execute(EVENTS_WITH_PAYLOAD, {"numbers": [row["event_seq"] for row in leased]})
+    carried = {row["id"]: (event_from_row(row), row["payload"]) for row in rows.mappings()}
+    return [delivery_claim(row, *carried[row["event_id"]], abandoned=bool(row["abandoned"])) for row in leased]
 
 
-def _replayed(delivery_id: str, now: datetime) -> Values:
+def _replay_values(delivery_id: str, now: datetime) -> Values:
     return {
         "this_id": delivery_id,
         "status": "pending",

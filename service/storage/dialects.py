@@ -20,12 +20,12 @@ from service.domain.errors import BadSetting, StoreUnavailable
 from service.storage import sqlite_thread as one_trip
 
 CHANNEL = "boomerang"
-TOPICS_A_NOTE = 100  # a note may hold 8000 bytes
-LOCKED_FOR = 10.0
+MAX_TOPICS_PER_NOTIFY = 100  # a note may hold 8000 bytes
+BUSY_TIMEOUT = 10.0
 """Seconds to wait for another process that writes."""
 
 SQLITE_PRAGMAS = (
-    f"PRAGMA busy_timeout = {int(LOCKED_FOR * 1000)}",
+    f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -4096",
@@ -62,7 +62,7 @@ class Address:
         return Path(self.url.database or "")
 
 
-def address(database_url: str) -> Address:
+def parse_address(database_url: str) -> Address:
     """Return where `database_url` points to; raises BadSetting for what is neither SQLite nor PostgreSQL."""
     try:
         url = make_url(database_url)
@@ -113,7 +113,7 @@ def sqlite_engine(at: Address, *, writes: bool) -> AsyncEngine:
 
     def began(connection: Connection) -> None:
         driver: one_trip.Connection = connection.connection.driver_connection  # type: ignore[assignment]
-        driver.begin_with_next(begin)
+        driver.begin_before_next(begin)
 
     event.listen(engine.sync_engine, "connect", connected)
     event.listen(engine.sync_engine, "begin", began)
@@ -169,9 +169,9 @@ def same_file(path: Path, file: os.stat_result) -> bool:
 
 
 def _use_wal(path: Path) -> None:
-    connection = sqlite3.connect(path, isolation_level=None, timeout=LOCKED_FOR)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT)
     try:
-        deadline = time.monotonic() + LOCKED_FOR
+        deadline = time.monotonic() + BUSY_TIMEOUT
         while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
             _try_wal(connection, deadline)
     finally:
@@ -194,23 +194,25 @@ def insert(connection: AsyncConnection, table: Table) -> Insert:
     return sqlite.insert(table)
 
 
-async def one_at_a_time(connection: AsyncConnection, what: str) -> None:
+async def advisory_lock(connection: AsyncConnection, what: str) -> None:
     """Hold others that ask for `what` until this transaction ends; on SQLite every write is alone anyway."""
     if connection.dialect.name == "postgresql":
         key = crc32(f"boomerang {what}".encode())
         await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
 
-async def notify(connection: AsyncConnection, topics: Iterable[str]) -> None:
+async def send_notifications(connection: AsyncConnection, topics: Iterable[str]) -> None:
     """Tell other processes of `topics` when this transaction commits; SQLite has nobody to tell."""
     if connection.dialect.name != "postgresql":
         return
-    notes = [{"channel": CHANNEL, "note": json.dumps(some)} for some in _chunks(sorted(set(topics)), TOPICS_A_NOTE)]
+    notes = [
+        {"channel": CHANNEL, "note": json.dumps(some)} for some in _chunks(sorted(set(topics)), MAX_TOPICS_PER_NOTIFY)
+    ]
     if notes:
         await connection.execute(text("SELECT pg_notify(:channel, :note)"), notes)
 
 
-async def write_at_once(connection: AsyncConnection, insertion: tuple[str, Any], topic: str) -> None:
+async def insert_and_commit(connection: AsyncConnection, insertion: tuple[str, Any], topic: str) -> None:
     """Run an insertion as a transaction of its own, in one trip, and tell other processes of `topic`."""
     statement, values = insertion
     if connection.dialect.name == "postgresql":
@@ -220,7 +222,7 @@ async def write_at_once(connection: AsyncConnection, insertion: tuple[str, Any],
         return
     driver: one_trip.Connection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
     try:
-        await driver.write_at_once(statement, values)
+        await driver.insert_and_commit(statement, values)
     except sqlite3.Error as error:
         lost: Any = error
         if connection.dialect.is_disconnect(lost, None, None):

@@ -10,11 +10,11 @@ from service.domain.task import EventType, TaskId
 from service.storage.database import Database
 from service.storage.tables import events
 
-COLUMNS = (events.c.id, events.c.task_id, events.c.client, events.c.type, events.c.at, events.c.data)
+EVENT_COLUMNS = (events.c.id, events.c.task_id, events.c.client, events.c.type, events.c.at, events.c.data)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Numbered:
+class LoggedEvent:
     """An event with its place in the log, from 1 and growing; there may be gaps."""
 
     seq: int
@@ -35,9 +35,9 @@ class SqlEventLog:
         task_id: TaskId | None = None,
         types: Sequence[EventType] = (),
         limit: int = 100,
-    ) -> list[Numbered]:
+    ) -> list[LoggedEvent]:
         """Return the next events after `seq`, at most `limit`; `client` None for all of them."""
-        query = select(events.c.seq, *COLUMNS).where(events.c.seq > seq)
+        query = select(events.c.seq, *EVENT_COLUMNS).where(events.c.seq > seq)
         if client is not None:
             query = query.where(events.c.client == client)
         if task_id is not None:
@@ -55,11 +55,11 @@ class SqlEventLog:
             return highest or 0
 
 
-def event_of(row: RowMapping) -> EventRow:
+def event_from_row(row: RowMapping) -> EventRow:
     """Return the event that a row of COLUMNS holds."""
-    values = {column.name: row[column] for column in COLUMNS}
+    values = {column.name: row[column] for column in EVENT_COLUMNS}
     return EventRow(**(values | {"type": EventType(row[events.c.type])}))
 
 
-def _numbered(row: RowMapping) -> Numbered:
-    return Numbered(seq=row[events.c.seq], event=event_of(row))
+def _numbered(row: RowMapping) -> LoggedEvent:
+    return LoggedEvent(seq=row[events.c.seq], event=event_from_row(row))

@@ -14,7 +14,7 @@ from service.storage.inbox import OLDEST_UNREAD
 from service.storage.migrate import HEAD, VERSION, is_newer
 from service.storage.tables import IS_DEAD, IS_PENDING, OPEN, POLLED, QUEUED, attempts, deliveries, inbox, polls, tasks
 
-NOTHING = {"task_id": "", "at": datetime.fromtimestamp(0, UTC), "outcome": "none"}
+PROBE_ROW = {"task_id": "", "at": datetime.fromtimestamp(0, UTC), "outcome": "none"}
 """A row that no other can be taken for: written and taken back, to see whether that can be done."""
 
 
@@ -52,8 +52,8 @@ class SqlHealth:
 
     async def _write_something(self) -> None:
         async with self._database.writing() as write:
-            await write.connection.execute(insert(polls), NOTHING)
-            await write.connection.execute(delete(polls).where(polls.c.task_id == NOTHING["task_id"]))
+            await write.connection.execute(insert(polls), PROBE_ROW)
+            await write.connection.execute(delete(polls).where(polls.c.task_id == PROBE_ROW["task_id"]))
         self._database.write_failed = False
 
     async def gauges(self, now: datetime) -> Gauges:

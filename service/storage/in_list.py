@@ -8,10 +8,10 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeEngine
 
-from service.storage.column_types import JSON
+from service.storage.column_types import JSON_ENCODER
 
 
-class Listed(types.TypeDecorator[Any]):
+class ListParameter(types.TypeDecorator[Any]):
     """A collection of texts, or of `numbers`: an array on PostgreSQL, JSON text on SQLite."""
 
     impl = Text
@@ -29,7 +29,7 @@ class Listed(types.TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
         """Return what the driver is given."""
-        return list(value) if dialect.name == "postgresql" else JSON.encode(list(value))
+        return list(value) if dialect.name == "postgresql" else JSON_ENCODER.encode(list(value))
 
 
 class _InList(FunctionElement[Any]):
@@ -39,7 +39,7 @@ class _InList(FunctionElement[Any]):
 
 def in_list(column: ColumnElement[Any], name: str, *, numbers: bool = False) -> ColumnElement[bool]:
     """Return the condition that `column` is one of the parameter `name`, a collection of texts, or of `numbers`."""
-    return _InList(column, bindparam(name, type_=Listed(numbers=numbers)))
+    return _InList(column, bindparam(name, type_=ListParameter(numbers=numbers)))
 
 
 @compiles(_InList, "sqlite")

@@ -22,13 +22,13 @@ class SqlInbox:
         if not entries:
             return set()
         rows = [vars(entry) for entry in sorted(entries, key=lambda entry: entry.digest)]  # one order: no deadlock
-        await self._database.insert_at_once(inbox, rows, "inbox")
+        await self._database.insert_and_commit(inbox, rows, "inbox")
         signed = {entry.digest for entry in entries if entry.nonce}
         return signed - await self._kept(signed) if signed else set()
 
     async def _kept(self, digests: Collection[str]) -> set[str]:
         async with self._database.reading() as connection:
-            return set((await connection.execute(KNOWN, {"digests": digests})).scalars())
+            return set((await connection.execute(STORED_DIGESTS, {"digests": digests})).scalars())
 
     async def unread_since(self) -> datetime | None:
         """Return when the oldest unread callback came, None when every one is recorded."""
@@ -37,5 +37,5 @@ class SqlInbox:
             return oldest
 
 
-KNOWN = select(inbox.c.digest).where(in_list(inbox.c.digest, "digests"))
+STORED_DIGESTS = select(inbox.c.digest).where(in_list(inbox.c.digest, "digests"))
 OLDEST_UNREAD = select(func.min(inbox.c.received_at)).where(UNREAD)

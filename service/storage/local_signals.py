@@ -5,7 +5,7 @@ from collections import OrderedDict
 from typing import Any
 from weakref import WeakKeyDictionary
 
-REMEMBERED = 4096
+MAX_TOPICS = 4096
 
 
 class LocalSignals:
@@ -30,7 +30,7 @@ class LocalSignals:
             self._rung.move_to_end(topic)
             for waiter in self._waiters.get(topic, ()):
                 waiter.set()
-        while len(self._rung) > REMEMBERED:
+        while len(self._rung) > MAX_TOPICS:
             self._rung.popitem(last=False)
 
     async def wait(self, topic: str, seconds: float) -> bool:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, inspect
 
 from service.domain.errors import BadSetting
 from service.storage.database import Database
-from service.storage.dialects import address, one_at_a_time
+from service.storage.dialects import advisory_lock, parse_address
 from service.storage.local_signals import LocalSignals
 
 HEAD = "0002"
@@ -33,18 +33,18 @@ async def migrate(database_url: str) -> None:
     Raises BadSetting for an address that is none, for a database that a newer release has migrated and for one that
     is not ours, both of which it leaves as they are; StoreUnavailable when the database cannot take it.
     """
-    if not (at := address(database_url)).postgres:
+    if not (at := parse_address(database_url)).postgres:
         _refuse_strange_file(at.path)
     database = Database(database_url, LocalSignals())
     try:
         async with database.writing() as write:  # on SQLite, that alone keeps a second migration waiting
-            await one_at_a_time(write.connection, "migration")
+            await advisory_lock(write.connection, "migration")
             await write.connection.run_sync(_upgrade)
     finally:
         await database.close()
 
 
-def config(connection: Connection) -> Config:
+def alembic_config(connection: Connection) -> Config:
     """Return Alembic's configuration, with the connection to use: its `env.py` opens none."""
     made = Config()
     made.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
@@ -85,4 +85,4 @@ def _refuse_strange(tables: Collection[str], version: str | None) -> None:
 def _upgrade(connection: Connection) -> None:
     version = MigrationContext.configure(connection).get_current_revision()
     _refuse_strange(inspect(connection).get_table_names(), version)
-    command.upgrade(config(connection), "head")
+    command.upgrade(alembic_config(connection), "head")

@@ -13,10 +13,10 @@ from psycopg import sql
 from service.storage.database import Database
 from service.storage.dialects import CHANNEL, KEEPALIVES
 
-PAUSE = 2.0
+RECONNECT_DELAY = 2.0
 """Seconds before a lost connection is tried again; until then the polls find what is due."""
 
-MISSED = ("submit", "reconcile", "dispatch", "inbox", "events")
+TOPICS_AFTER_CONNECT = ("submit", "reconcile", "dispatch", "inbox", "events")
 """What may have been rung while nobody listened."""
 
 log = structlog.get_logger(__name__)
@@ -46,12 +46,12 @@ async def _listen(database: Database) -> None:
             if why != told:  # once, and not every two seconds, until it is another reason or heard again in between
                 log.warning("listening interrupted", error=type(error).__name__, why=why)
             told = why
-        await asyncio.sleep(PAUSE)
+        await asyncio.sleep(RECONNECT_DELAY)
 
 
 @asynccontextmanager
 async def _subscribed(database: Database) -> AsyncIterator[psycopg.AsyncConnection]:
-    address = database.at.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    address = database.address.url.set(drivername="postgresql").render_as_string(hide_password=False)
     made = psycopg.AsyncConnection.connect(address, autocommit=True, connect_timeout=10, **KEEPALIVES)
     async with await made as connection:
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
@@ -59,7 +59,7 @@ async def _subscribed(database: Database) -> AsyncIterator[psycopg.AsyncConnecti
 
 
 async def _hear(database: Database, connection: psycopg.AsyncConnection) -> None:
-    database.signals.notify(*MISSED)
+    database.signals.notify(*TOPICS_AFTER_CONNECT)
     async for note in connection.notifies():
         database.signals.notify(*_topics(note.payload))
 

@@ -9,8 +9,8 @@ from service.domain.ports.tasks import DeliveryView, TaskFilter
 from service.domain.task import Json, Task, TaskId
 from service.storage.database import Database
 from service.storage.tables import DEAD, DELIVERED, PENDING, deliveries, events, tasks
-from service.storage.task_history import history_of
-from service.storage.task_rows import TASK_COLUMNS, task_of
+from service.storage.task_history import load_history
+from service.storage.task_rows import TASK_COLUMNS, task_from_row
 
 DELIVERY_COLUMNS = (
     deliveries.c.id,
@@ -42,7 +42,7 @@ class SqlTaskQueries:
         async with self._database.reading() as connection:
             rows = await connection.execute(select(*TASK_COLUMNS).where(tasks.c.id == task_id))
             row = rows.mappings().one_or_none()
-            return None if row is None else task_of(row)
+            return None if row is None else task_from_row(row)
 
     async def tasks(self, wanted: TaskFilter) -> list[Task]:
         """Return tasks, newest first."""
@@ -52,12 +52,12 @@ class SqlTaskQueries:
             query = query if asked is None else query.where(tasks.c[column] == asked)
         async with self._database.reading() as connection:
             rows = await connection.execute(_newest(query, tasks, wanted.limit, wanted.cursor))
-            return [task_of(row) for row in rows.mappings()]
+            return [task_from_row(row) for row in rows.mappings()]
 
     async def history(self, task_id: TaskId) -> list[Json]:
         """Return every event, callback, poll, delivery and attempt of a task, oldest first, as plain JSON."""
         async with self._database.reading() as connection:
-            return await history_of(connection, task_id)
+            return await load_history(connection, task_id)
 
     async def deliveries(
         self, *, client: str | None, status: str | None, handler: str | None, limit: int, cursor: str | None

@@ -35,16 +35,16 @@ class SqlRetention:
     async def _delete(self, table: Table, where: ColumnElement[bool]) -> int:
         """Delete in portions, each a transaction of its own: callbacks wait for their turn behind no long one."""
         key = tuple_(*table.primary_key.columns)
-        portion = delete(table).where(key.in_(select(*table.primary_key.columns).where(where).limit(PORTION)))
-        gone, last = 0, PORTION
-        while last == PORTION:
+        portion = delete(table).where(key.in_(select(*table.primary_key.columns).where(where).limit(ROWS_PER_DELETE)))
+        gone, last = 0, ROWS_PER_DELETE
+        while last == ROWS_PER_DELETE:
             async with self._database.writing() as write:
                 last = (await write.connection.execute(portion)).rowcount
             gone += last
         return gone
 
 
-PORTION = 2000
+ROWS_PER_DELETE = 2000
 
 
 def _forgettable(before: datetime) -> list[tuple[Table, ColumnElement[bool]]]:

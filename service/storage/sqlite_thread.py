@@ -12,11 +12,11 @@ from typing import Any, Self
 
 import aiosqlite
 
-ALL_AT_ONCE = 64
-EACH = "/* each */ "
+ITER_CHUNK_SIZE = 64
+REPEATED = "/* each */ "
 """Stands in a statement before the parentheses that many sets of parameters are written in, one after the other."""
 
-PORTIONS = (32, 8, 2, 1)
+ROWS_PER_STATEMENT = (32, 8, 2, 1)
 """How many sets go into one statement: few sizes, so that the driver finds each of them prepared."""
 
 BEGIN_WRITING = "BEGIN IMMEDIATE"
@@ -27,7 +27,7 @@ class Connection(aiosqlite.Connection):
 
     _begin: str | None = None
 
-    def begin_with_next(self, sql: str) -> None:
+    def begin_before_next(self, sql: str) -> None:
         """Run `sql`, which begins a transaction, on the way to the next statement."""
         self._begin = sql
 
@@ -52,7 +52,7 @@ class Connection(aiosqlite.Connection):
         self._begin = None
         await super().rollback()
 
-    async def write_at_once(self, sql: str, rows: Sequence[Any]) -> None:
+    async def insert_and_commit(self, sql: str, rows: Sequence[Any]) -> None:
         """Run a statement for each of `rows`, all in one transaction and one trip."""
         if self._connection is None or not self._running:
             raise sqlite3.OperationalError("no active connection")  # in the words by which SQLAlchemy knows a lost one
@@ -114,31 +114,31 @@ class Cursor:
 
 def run_many(cursor: sqlite3.Cursor, sql: str, rows: Sequence[Sequence[Any]]) -> None:
     """Run a statement for each of `rows`, as many at once as there is room for behind its EACH."""
-    if EACH not in sql:
+    if REPEATED not in sql:
         cursor.executemany(sql, rows)
         return
-    for some in _portions(rows):
-        cursor.execute(_for_many(sql, len(some)), [*chain.from_iterable(some)])
+    for some in _chunks(rows):
+        cursor.execute(_repeat_parentheses(sql, len(some)), [*chain.from_iterable(some)])
 
 
-def _portions(rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
+def _chunks(rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
     at = 0
-    for size in PORTIONS:
+    for size in ROWS_PER_STATEMENT:
         while len(rows) - at >= size:
             yield rows[at : at + size]
             at += size
 
 
 @cache
-def _for_many(sql: str, count: int) -> str:
+def _repeat_parentheses(sql: str, count: int) -> str:
     """Return the statement with `count` times the parentheses behind its EACH."""
-    head, _, rest = sql.partition(EACH)
+    head, _, rest = sql.partition(REPEATED)
     one, closing, tail = rest.partition(")")
     return head + ", ".join([one + closing] * count) + tail
 
 
 def connect(path: str, **options: Any) -> Connection:
     """Return a connection to the file, to be awaited; `options` are those of `sqlite3.connect`."""
-    connection = Connection(lambda: sqlite3.connect(path, **options), ALL_AT_ONCE)
+    connection = Connection(lambda: sqlite3.connect(path, **options), ITER_CHUNK_SIZE)
     connection._thread.daemon = True  # noqa: SLF001 - as SQLAlchemy does: it must not keep a process from ending
     return connection

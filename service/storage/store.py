@@ -41,7 +41,7 @@ class Store:
 
     def listening(self) -> AbstractAsyncContextManager[None]:
         """Ring `signals` for what other processes notify, inside the block; on SQLite there is nothing to hear."""
-        if not self._database.at.postgres:
+        if not self._database.address.postgres:
             return nullcontext()
         from service.storage.pg_listener import listening  # noqa: PLC0415 - needs the driver of the extra `postgres`
 

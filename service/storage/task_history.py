@@ -49,7 +49,7 @@ def _queries(task_id: TaskId) -> Iterable[Select[Any]]:
     yield tried.where(deliveries.c.task_id == task_id).order_by(attempts.c.delivery_id, attempts.c.number)
 
 
-async def history_of(connection: AsyncConnection, task_id: TaskId) -> list[Json]:
+async def load_history(connection: AsyncConnection, task_id: TaskId) -> list[Json]:
     """Return the history of one task as plain JSON, times as RFC 3339 in UTC."""
     rows: list[Json] = []
     for query in _queries(task_id):

@@ -18,23 +18,23 @@ from service.storage.database import Database
 from service.storage.dialects import insert
 from service.storage.tables import inputs as blobs
 from service.storage.tables import tasks
-from service.storage.task_rows import TASK_COLUMNS, Values, task_of, values_of
+from service.storage.task_rows import TASK_COLUMNS, Values, task_from_row, task_values
 
 PAYLOAD = "payload"
 BLOB = plain_insert(blobs)
 
-TOGETHER = 64
+MAX_TASKS_PER_COMMIT = 64
 """Tasks in one commit at most."""
 
-HEAVIEST = 4 * 1024 * 1024
+MAX_BYTES_PER_COMMIT = 4 * 1024 * 1024
 """Bytes of media in one commit at most: they make it long, and callbacks wait behind it."""
 
-ALONE = 1024 * 1024
+MIN_BYTES_FOR_OWN_COMMIT = 1024 * 1024
 """Bytes of media from which on a task has a commit of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class New:
+class NewRows:
     """A task that is to be stored, with what comes with it."""
 
     task: Task
@@ -42,7 +42,7 @@ class New:
     idempotency: IdempotencyKey | None
 
 
-def _size(new: New) -> int:
+def _size(new: NewRows) -> int:
     """Return how many bytes its blobs have."""
     return sum(len(one.data) for one in new.inputs)
 
@@ -52,8 +52,11 @@ class SqlTaskIntake:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._batcher: Batcher[New, Task | Exception] = Batcher(
-            partial(commit_or_bisect, self._commit), most=TOGETHER, weigh=_size, heaviest=HEAVIEST
+        self._batcher: Batcher[NewRows, Task | Exception] = Batcher(
+            partial(commit_or_bisect, self._commit),
+            most=MAX_TASKS_PER_COMMIT,
+            weigh=_size,
+            heaviest=MAX_BYTES_PER_COMMIT,
         )
 
     async def add(self, task: Task, inputs: Sequence[Blob], idempotency: IdempotencyKey | None) -> Task:
@@ -61,13 +64,13 @@ class SqlTaskIntake:
 
         Raises Conflict when the key is known with another digest.
         """
-        new = New(task=task, inputs=inputs, idempotency=idempotency)
-        kept = (await self._commit([new]))[0] if _size(new) > ALONE else await self._batcher.add(new)
+        new = NewRows(task=task, inputs=inputs, idempotency=idempotency)
+        kept = (await self._commit([new]))[0] if _size(new) > MIN_BYTES_FOR_OWN_COMMIT else await self._batcher.add(new)
         if isinstance(kept, Exception):
             raise kept
         return kept
 
-    async def _commit(self, batch: Sequence[New]) -> list[Task | Conflict]:
+    async def _commit(self, batch: Sequence[NewRows]) -> list[Task | Conflict]:
         """Store what is new of `batch`; return the task that each of them is, or the conflict of its key."""
         kept: dict[TaskId, Task | Conflict] = {}
         async with self._database.writing() as write:
@@ -75,7 +78,7 @@ class SqlTaskIntake:
             for task, key in sorted(keyed, key=_place):  # in one order everywhere: no deadlock
                 kept[task.id] = await _keyed(write.connection, task, key)
             keyless = [new.task for new in batch if not new.idempotency]
-            await insert_many(write.connection, tasks, [values_of(task) for task in keyless])
+            await insert_many(write.connection, tasks, [task_values(task) for task in keyless])
             kept |= {task.id: task for task in keyless}
             fresh = [new for new in batch if kept[new.task.id] is new.task]
             await _insert_blobs(write.connection, [_blob(new.task.id, one) for new in fresh for one in new.inputs])
@@ -136,7 +139,7 @@ def _place(keyed: tuple[Task, IdempotencyKey]) -> tuple[str, str]:
 async def _keyed(connection: AsyncConnection, task: Task, key: IdempotencyKey) -> Task | Conflict:
     """Store a task that has a key, and return it; when the key is known, the first task with it."""
     statement = insert(connection, tasks).on_conflict_do_nothing(index_elements=["client", "idempotency_key"])
-    row = values_of(task) | {"idempotency_key": key.key, "idempotency_digest": key.digest}
+    row = task_values(task) | {"idempotency_key": key.key, "idempotency_digest": key.digest}
     if (await connection.execute(statement.returning(tasks.c.id), row)).first():
         return task
     query = select(*TASK_COLUMNS, tasks.c.idempotency_digest)
@@ -144,4 +147,4 @@ async def _keyed(connection: AsyncConnection, task: Task, key: IdempotencyKey) -
     found = (await connection.execute(query.where(known))).mappings().one()
     if found["idempotency_digest"] != key.digest:
         return Conflict("this Idempotency-Key was used for another request")
-    return task_of(found)
+    return task_from_row(found)

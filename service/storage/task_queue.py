@@ -8,37 +8,37 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.queues import Limits
 from service.domain.task import Status, Task, TaskId
-from service.storage.column_types import Moment
+from service.storage.column_types import UtcDateTime
 from service.storage.daily_budget import affordable, budget_spent
 from service.storage.database import Database
-from service.storage.dialects import one_at_a_time
+from service.storage.dialects import advisory_lock
 from service.storage.in_list import in_list
 from service.storage.tables import IN_FLIGHT, POLLED, QUEUED, SUBMITTING, UNREAD, inbox, tasks
-from service.storage.task_rows import TASK_COLUMNS, Values, task_of
+from service.storage.task_rows import TASK_COLUMNS, Values, task_from_row
 
-SWEEP = 1000
+MAX_SWEPT = 1000
 """Abandoned submissions in one sweep; the next one finds the rest."""
 
-NOW = bindparam("now", type_=Moment())
-MOST = bindparam("most", type_=Integer())
+NOW = bindparam("now", type_=UtcDateTime())
+LIMIT = bindparam("most", type_=Integer())
 
 
 def _unleased_where(wanted: ColumnElement[bool], order: ColumnElement[datetime]) -> Select[str]:
     free = tasks.c.leased_until.is_(None) | (tasks.c.leased_until <= NOW)
-    return select(tasks.c.id).where(wanted, free).order_by(order).limit(MOST).with_for_update(skip_locked=True)
+    return select(tasks.c.id).where(wanted, free).order_by(order).limit(LIMIT).with_for_update(skip_locked=True)
 
 
-SPOKEN_OF = select(inbox.c.digest).where(inbox.c.task_id == tasks.c.id, UNREAD).exists()
+HAS_UNREAD_CALLBACK = select(inbox.c.digest).where(inbox.c.task_id == tasks.c.id, UNREAD).exists()
 """A callback about the task waits to be read: it left, whatever we believe."""
 
 # the statements of every round, made once
-FIRST_IN = (
+OLDEST_DUE = (
     select(tasks.c.id, tasks.c.bucket)
-    .where(QUEUED, tasks.c.due_at <= NOW, tasks.c.deadline_at > NOW, ~SPOKEN_OF)
+    .where(QUEUED, tasks.c.due_at <= NOW, tasks.c.deadline_at > NOW, ~HAS_UNREAD_CALLBACK)
     .order_by(tasks.c.created_at, tasks.c.id)
-    .limit(MOST)
+    .limit(LIMIT)
 )
-CANDIDATES = FIRST_IN.with_for_update(skip_locked=True, of=tasks)
+CANDIDATES = OLDEST_DUE.with_for_update(skip_locked=True, of=tasks)
 LEASED = (
     select(tasks.c.id, tasks.c.fence)
     .where(in_list(tasks.c.id, "ids"), tasks.c.leased_until.is_not(None))
@@ -76,10 +76,10 @@ class SqlTaskQueue:
     async def held_back(self, *, now: datetime, limits: Limits) -> str | None:
         """Return the limit that due queued tasks wait for: `max_in_flight`, `budget`, or None."""
         async with self._database.reading() as connection:
-            first = (await connection.execute(FIRST_IN, {"now": now, "most": 1})).first()
+            first = (await connection.execute(OLDEST_DUE, {"now": now, "most": 1})).first()
             if first is None:
                 return None
-            if limits.max_in_flight is not None and await _in_flight(connection) >= limits.max_in_flight:
+            if limits.max_in_flight is not None and await _count_in_flight(connection) >= limits.max_in_flight:
                 return "max_in_flight"
             candidate = (TaskId(first.id), first.bucket)
             if limits.budget is None or await affordable(connection, [candidate], now, limits.budget):
@@ -111,7 +111,7 @@ class SqlTaskQueue:
         if not claims:
             return set()
         async with self._database.writing() as write:
-            held = await _lock_held(write.connection, claims)
+            held = await _lock_leased(write.connection, claims)
             await write.connection.execute(update(tasks).where(tasks.c.id.in_(held)).values(leased_until=until))
             return set(held)
 
@@ -122,13 +122,13 @@ class SqlTaskQueue:
         """
         if not claims:
             return
-        then = literal(due_at, Moment())
+        then = literal(due_at, UtcDateTime())
         given_back = {
             "leased_until": case((SUBMITTING, then), else_=None),
             "due_at": case((tasks.c.due_at.is_(None), None), else_=then),
         }
         async with self._database.writing() as write:
-            held = await _lock_held(write.connection, claims)
+            held = await _lock_leased(write.connection, claims)
             await write.connection.execute(update(tasks).where(tasks.c.id.in_(held)).values(given_back))
             write.topics.add("reconcile")
 
@@ -137,11 +137,11 @@ class SqlTaskQueue:
         abandoned = tasks.c.leased_until.is_(None) | (tasks.c.leased_until <= now)
         query = select(*TASK_COLUMNS).where(SUBMITTING, abandoned)
         async with self._database.reading() as connection:
-            rows = await connection.execute(query.order_by(tasks.c.leased_until).limit(SWEEP))
-            return [task_of(row) for row in rows.mappings()]
+            rows = await connection.execute(query.order_by(tasks.c.leased_until).limit(MAX_SWEPT))
+            return [task_from_row(row) for row in rows.mappings()]
 
 
-async def _lock_held(connection: AsyncConnection, claims: Mapping[TaskId, int]) -> list[TaskId]:
+async def _lock_leased(connection: AsyncConnection, claims: Mapping[TaskId, int]) -> list[TaskId]:
     """Return those that are still leased under the claim's fence, locked in id order as the ledger does."""
     rows = await connection.execute(LEASED, {"ids": list(claims)})
     return [row.id for row in rows if claims[row.id] == row.fence]
@@ -149,16 +149,16 @@ async def _lock_held(connection: AsyncConnection, claims: Mapping[TaskId, int]) 
 
 async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits: Limits) -> list[TaskId]:
     if limits.max_in_flight is not None or limits.budget is not None:
-        await one_at_a_time(connection, "submissions")  # two claimers together must not exceed a limit
+        await advisory_lock(connection, "submissions")  # two claimers together must not exceed a limit
     if limits.max_in_flight is not None:
-        limit = min(limit, limits.max_in_flight - await _in_flight(connection))
+        limit = min(limit, limits.max_in_flight - await _count_in_flight(connection))
     candidates = await _candidates(connection, now, limit) if limit > 0 else []
     if limits.budget is not None and candidates:
         candidates = await affordable(connection, candidates, now, limits.budget)
     return [task_id for task_id, _ in candidates]
 
 
-async def _in_flight(connection: AsyncConnection) -> int:
+async def _count_in_flight(connection: AsyncConnection) -> int:
     counted = await connection.execute(select(func.count()).select_from(tasks).where(IN_FLIGHT))
     return counted.scalar_one()
 
@@ -180,5 +180,5 @@ async def _lease(connection: AsyncConnection, chosen: Sequence[TaskId], until: d
     values = {"leased_until": until, "fence": tasks.c.fence + 1} | taken
     statement = update(tasks).where(in_list(tasks.c.id, "ids")).values(values).returning(*TASK_COLUMNS)
     rows = await connection.execute(statement, {"ids": chosen})
-    leased = {row["id"]: task_of(row) for row in rows.mappings()}
+    leased = {row["id"]: task_from_row(row) for row in rows.mappings()}
     return [leased[task_id] for task_id in chosen]

@@ -32,17 +32,17 @@ STRUCTURED: tuple[tuple[str, Callable[[Any], Any]], ...] = (
 """What a column's value is made into."""
 
 
-def values_of(task: Task) -> Values:
+def task_values(task: Task) -> Values:
     """Return the columns of `task`, its cost as a number beside its usage."""
-    return {name: _plain(value) for name, value in vars(task).items()} | {"cost": dollars(task.usage)}
+    return {name: _plain(value) for name, value in vars(task).items()} | {"cost": cost_in_usd(task.usage)}
 
 
-def changed_values_of(before: Task, after: Task) -> Values:
+def changed_task_values(before: Task, after: Task) -> Values:
     """Return the columns in which `after` differs from `before`: mostly few, while each costs encoding and indexes."""
     old, new = vars(before), vars(after)
     moved = [name for name, value in new.items() if value is not old[name] and value != old[name]]
     changed = {name: _plain(new[name]) for name in moved}
-    return changed | {"cost": dollars(after.usage)} if "usage" in changed else changed
+    return changed | {"cost": cost_in_usd(after.usage)} if "usage" in changed else changed
 
 
 def _plain(value: Any) -> Any:
@@ -51,7 +51,7 @@ def _plain(value: Any) -> Any:
     return dict(vars(value)) if isinstance(value, TaskError | Usage) else value
 
 
-def task_of(row: RowMapping) -> Task:
+def task_from_row(row: RowMapping) -> Task:
     """Return the task that a row holds, whose first columns are TASK_COLUMNS."""
     values: Values = dict(zip(TASK_NAMES, row.values(), strict=False))
     for name, structured in STRUCTURED:
@@ -60,7 +60,7 @@ def task_of(row: RowMapping) -> Task:
     return construct_unchecked(Task, values)
 
 
-def dollars(usage: Usage | None) -> float | None:
+def cost_in_usd(usage: Usage | None) -> float | None:
     """Return the cost that `usage` tells, None where it tells none that is a sum of money."""
     if usage is None or usage.cost is None:
         return None

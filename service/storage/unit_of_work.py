@@ -22,26 +22,26 @@ from service.storage.database import Database, Write
 from service.storage.dialects import insert
 from service.storage.event_writes import append_deliveries, append_events
 from service.storage.in_list import in_list
-from service.storage.inbox import KNOWN
+from service.storage.inbox import STORED_DIGESTS
 from service.storage.tables import UNREAD, inbox, polls, run_times, tasks
-from service.storage.task_rows import TASK_COLUMNS, Values, changed_values_of, task_of
+from service.storage.task_rows import TASK_COLUMNS, Values, changed_task_values, task_from_row
 
-READ_AT_ONCE = 8 * 1024 * 1024
+MAX_UNREAD_BYTES = 8 * 1024 * 1024
 """Bytes of unread callbacks in one transaction: they are in memory together, and parsed in one go."""
 
 
 # The statements of every commit, made once.
-LOCKED = select(*TASK_COLUMNS).where(in_list(tasks.c.id, "ids")).order_by(tasks.c.id).with_for_update()
-SIZED = (
+TASKS_BY_ID = select(*TASK_COLUMNS).where(in_list(tasks.c.id, "ids")).order_by(tasks.c.id).with_for_update()
+UNREAD_SIZES = (
     select(inbox.c.digest, func.length(inbox.c.body))
     .where(UNREAD)
     .order_by(inbox.c.received_at)
     .limit(bindparam("most", type_=Integer))
     .with_for_update(skip_locked=True)
 )
-WHOLE = select(inbox).where(in_list(inbox.c.digest, "digests")).order_by(inbox.c.received_at)
+CALLBACKS_BY_DIGEST = select(inbox).where(in_list(inbox.c.digest, "digests")).order_by(inbox.c.received_at)
 HAS_UNREAD_CALLBACKS = select(inbox.c.task_id).where(UNREAD, in_list(inbox.c.task_id, "ids"))
-HOLDERS = select(tasks.c.upstream_id, tasks.c.id).where(in_list(tasks.c.upstream_id, "ids"))
+TASKS_BY_UPSTREAM_ID = select(tasks.c.upstream_id, tasks.c.id).where(in_list(tasks.c.upstream_id, "ids"))
 
 
 class SqlUnitOfWorkFactory:
@@ -69,8 +69,8 @@ class SqlUnitOfWork:
         """Return the known ones of `ids`, locked until the end of the transaction, in id order."""
         found: dict[TaskId, Task] = {}
         if ids:
-            rows = await self._connection.execute(LOCKED, {"ids": set(ids)})
-            found = {row["id"]: task_of(row) for row in rows.mappings()}
+            rows = await self._connection.execute(TASKS_BY_ID, {"ids": set(ids)})
+            found = {row["id"]: task_from_row(row) for row in rows.mappings()}
         self._locked |= found
         return found
 
@@ -89,12 +89,14 @@ class SqlUnitOfWork:
         return set((await self._connection.execute(statement, rows)).scalars())
 
     async def _known(self, digests: Collection[str]) -> set[str]:
-        return set((await self._connection.execute(KNOWN, {"digests": digests})).scalars()) if digests else set()
+        return (
+            set((await self._connection.execute(STORED_DIGESTS, {"digests": digests})).scalars()) if digests else set()
+        )
 
     async def unread(self, limit: int) -> list[InboxEntry]:
         """Return up to `limit` unread callbacks, oldest first, that no other transaction has in hand."""
-        sized = await self._connection.execute(SIZED, {"most": limit})
-        rows = await self._connection.execute(WHOLE, {"digests": _in_one_go(sized.all())})
+        sized = await self._connection.execute(UNREAD_SIZES, {"most": limit})
+        rows = await self._connection.execute(CALLBACKS_BY_DIGEST, {"digests": _in_one_go(sized.all())})
         return [InboxEntry(**row) for row in rows.mappings()]
 
     async def with_unread_callbacks(self, ids: Collection[TaskId]) -> set[TaskId]:
@@ -108,14 +110,16 @@ class SqlUnitOfWork:
 
     async def holders(self, ids: Collection[UpstreamId]) -> dict[UpstreamId, TaskId]:
         """Return which task is known to the upstream by each of `ids`, where one is."""
-        return {row.upstream_id: row.id for row in await self._connection.execute(HOLDERS, {"ids": set(ids)})}
+        return {
+            row.upstream_id: row.id for row in await self._connection.execute(TASKS_BY_UPSTREAM_ID, {"ids": set(ids)})
+        }
 
     async def save(self, moved: Collection[Task]) -> None:
         """Write what has changed of `moved` since they were locked in this transaction, like changes together."""
         await self.lock({task.id for task in moved} - self._locked.keys())
         alike: dict[tuple[str, ...], list[Values]] = defaultdict(list)
         for task in moved:
-            changed = changed_values_of(self._locked[task.id], task)
+            changed = changed_task_values(self._locked[task.id], task)
             alike[tuple(changed)].append(changed | {"id": task.id})
         for names, rows in alike.items():
             if names:
@@ -146,7 +150,7 @@ class SqlUnitOfWork:
 def _in_one_go(sized: Iterable[Row[str, int]]) -> list[str]:
     """Return the digests that come first in `sized`, at least one, as far as their bodies are READ_AT_ONCE together."""
     totals = accumulate(sized, lambda before, one: (one[0], before[1] + one[1]))
-    return [digest for place, (digest, total) in enumerate(totals) if not place or total <= READ_AT_ONCE]
+    return [digest for place, (digest, total) in enumerate(totals) if not place or total <= MAX_UNREAD_BYTES]
 
 
 def _word(entry: InboxEntry, fresh: set[str], known: set[str]) -> str:

@@ -103,11 +103,11 @@ class Wire:
         """Return a cursor."""
         return WireCursor(self)
 
-    def begin_with_next(self, sql: str) -> None:
+    def begin_before_next(self, sql: str) -> None:
         """Begin a transaction before the next statement."""
         self.begin = sql
 
-    async def write_at_once(self, sql: str, rows: Sequence[Any]) -> None:
+    async def insert_and_commit(self, sql: str, rows: Sequence[Any]) -> None:
         """Run a statement for each of `rows` in a transaction of its own; the process may crash at each step of it."""
         try:
             await self.run(BEGIN_WRITING, (), many=False)

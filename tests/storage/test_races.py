@@ -88,7 +88,7 @@ async def test_prune_forgets_what_belongs_to_long_expired_tasks(store: Store) ->
 
 async def test_prune_goes_in_portions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much is to be forgotten, no transaction takes more than a portion of it; all of it goes."""
-    monkeypatch.setattr(retention, "PORTION", 2)
+    monkeypatch.setattr(retention, "ROWS_PER_DELETE", 2)
     await add_tasks(store, a_task("t1", status=Status.COMPLETED, due_at=None, settled_at=NOW - HOUR))
     async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry(f"d{number}", received_at=NOW - HOUR) for number in range(5)])

@@ -12,7 +12,7 @@ from service.domain.ports.tasks import IdempotencyKey, TaskFilter
 from service.domain.task import Status, Task, TaskId
 from service.storage import Store
 from service.storage.database import Write
-from service.storage.task_intake import ALONE, HEAVIEST, TOGETHER
+from service.storage.task_intake import MAX_BYTES_PER_COMMIT, MAX_TASKS_PER_COMMIT, MIN_BYTES_FOR_OWN_COMMIT
 from tests.storage.builders import a_task, an_input, stored
 from tests.storage.conftest import OpenStore
 
@@ -115,7 +115,7 @@ def counted_commits(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def test_tasks_of_one_moment_share_commits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes while a commit is running shares the next ones, each task with its own blobs."""
     commits = counted_commits(store, monkeypatch)
-    count = 2 * TOGETHER + 1
+    count = 2 * MAX_TASKS_PER_COMMIT + 1
     blobs = [an_input(data=f"picture {number}".encode()) for number in range(count)]
     await asyncio.gather(*(store.intake.add(a_task(f"t{n}"), [blobs[n]], None) for n in range(count)))
     assert len(commits) <= 4
@@ -126,7 +126,7 @@ async def test_tasks_of_one_moment_share_commits(store: Store, monkeypatch: pyte
 async def test_media_of_one_commit_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks share a commit only as long as their media make it no longer than others may wait."""
     commits = counted_commits(store, monkeypatch)
-    media, fit = an_input(data=bytes(ALONE)), HEAVIEST // ALONE
+    media, fit = an_input(data=bytes(MIN_BYTES_FOR_OWN_COMMIT)), MAX_BYTES_PER_COMMIT // MIN_BYTES_FOR_OWN_COMMIT
     await asyncio.gather(*(store.intake.add(a_task(f"t{number}"), [media], None) for number in range(2 * fit + 1)))
     assert len(commits) == 3
 
@@ -134,7 +134,7 @@ async def test_media_of_one_commit_are_bounded(store: Store, monkeypatch: pytest
 async def test_large_media_hold_up_nobody_elses_commit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task with much media is committed for itself."""
     commits = counted_commits(store, monkeypatch)
-    large = an_input(data=bytes(ALONE + 1))
+    large = an_input(data=bytes(MIN_BYTES_FOR_OWN_COMMIT + 1))
     await asyncio.gather(*(store.intake.add(a_task(f"t{number}"), [large], None) for number in range(3)))
     assert len(commits) == 3
     assert await store.blobs.load(TaskId("t2")) == {"images.0": large}
