@@ -109,10 +109,11 @@ async def test_callback_that_cannot_be_kept_is_not_half_kept(store: Store, troub
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_only_what_is_the_values_own_fault_is_not_the_databases(error: Exception, told: type[Exception]) -> None:
+async def test_only_errors_about_values_pass_untranslated(error: Exception, told: type[Exception]) -> None:
     """Whatever a driver says that the values did not bring about may pass: it is tried again."""
-    with pytest.raises(told), database_module.driver_errors_translated():
-        raise error
+    with pytest.raises(told):
+        async with database_module.database_errors_translated():
+            raise error
 
 
 async def test_connection_that_was_closed_is_replaced(store: Store) -> None:
