@@ -1,4 +1,4 @@
-"""Run times of tasks, and how many of these tasks ended without a callback."""
+"""Run times of tasks, and the number of these tasks that ended without a callback."""
 
 from sqlalchemy import func, select
 
@@ -17,7 +17,7 @@ class SqlRunTimeStats:
         self._database = database
 
     async def run_times(self, *, per_bucket: int) -> list[RunTime]:
-        """Return the newest run times of each bucket, oldest first."""
+        """Return the newest `per_bucket` run times of each bucket, oldest first."""
         newest = func.row_number().over(partition_by=run_times.c.bucket, order_by=(run_times.c.at.desc(), NEWEST_FIRST))
         ranked = select(run_times, newest.label("place")).subquery()
         query = select(ranked.c.bucket, ranked.c.seconds, ranked.c.called_back, ranked.c.at)

@@ -1,7 +1,7 @@
-"""The tables, and the indexes that keep claims and lists fast. The migrations say the same; a test compares them.
+"""The tables, and the indexes for claims and lists. A test compares them with the migrations.
 
-Statuses in predicates are literals, never parameters: a partial index fits only what the planner can read. No index
-begins with a status: without statistics, SQLite would rather take that one than the partial one that has the order too.
+Statuses in predicates are literals, never parameters: the planner uses a partial index only if it sees its condition.
+No index begins with a status: without statistics, SQLite prefers it to the partial index that also has the order.
 """
 
 from sqlalchemy import (
@@ -25,7 +25,7 @@ from service.storage.column_types import JsonText, SafeText, UtcDateTime
 metadata = MetaData()
 
 SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
-"""A growing key: SQLite counts only in a column that is called INTEGER."""
+"""A generated key: SQLite generates values only for a column of the type INTEGER."""
 
 tasks = Table(
     "tasks",
@@ -122,8 +122,8 @@ deliveries = Table(
     Column("target", JsonText, nullable=False),
     Column("message_id", SafeText, nullable=False),
     Column("status", SafeText, nullable=False),
-    Column("attempts", Integer, nullable=False),  # since the last replay
-    Column("attempted", Integer, nullable=False),  # ever
+    Column("attempts", Integer, nullable=False),  # attempts since the last replay
+    Column("attempted", Integer, nullable=False),  # attempts over all replays
     Column("due_at", UtcDateTime),
     Column("leased_until", UtcDateTime),
     Column("fence", BigInteger, nullable=False),
@@ -169,12 +169,12 @@ run_times = Table(
 
 
 def literal_word(value: str) -> ColumnElement[str]:
-    """Return `value`, one of our own words, as a literal in SQL."""
+    """Return `value`, which must be a constant of this program, as an SQL literal."""
     return literal_column(f"'{value}'")
 
 
 def one_of(column: ColumnElement[str], values: frozenset[Status]) -> ColumnElement[bool]:
-    """Return the condition that `column` is one of `values`, written as the partial indexes have it."""
+    """Return the condition that `column` is one of `values`, written as in the partial indexes."""
     return column.in_([literal_word(value) for value in sorted(values)])
 
 

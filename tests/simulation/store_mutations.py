@@ -66,8 +66,10 @@ def order_ignored() -> AbstractContextManager[Any]:
     now: Any = bindparam("now")
     name: Any = bindparam("handler_name")
     free = deliveries.c.leased_until.is_(None) | (deliveries.c.leased_until <= now)
-    due = select(deliveries.c.id).where(IS_PENDING, deliveries.c.handler == name, deliveries.c.due_at <= now, free)
-    return patch.object(delivery_queue, "DUE_HEADS", due.limit(bindparam("most", type_=Integer)))
+    due = select(*delivery_queue.DUE_COLUMNS).where(
+        IS_PENDING, deliveries.c.handler == name, deliveries.c.due_at <= now, free
+    )
+    return patch.object(delivery_queue, "DUE_HEADS", due.limit(bindparam("limit", type_=Integer)))
 
 
 def sent_before_durable() -> AbstractContextManager[Any]:

@@ -35,4 +35,4 @@ async def test_the_reason_is_told_once_until_it_changes(monkeypatch: pytest.Monk
         monkeypatch.setattr(pg_listener, "log", structlog.get_logger())
         with pytest.raises(Enough):
             await asyncio.wait_for(pg_listener._listen(MagicMock()), 10)
-    assert [line["why"] for line in lines] == ["no server", "no entry", "no server", "no server"]
+    assert [line["error"].partition(": ")[2] for line in lines] == ["no server", "no entry", "no server", "no server"]

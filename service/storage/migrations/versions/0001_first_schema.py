@@ -30,7 +30,7 @@ def upgrade() -> None:
 def _tasks() -> None:
     op.create_table(
         "tasks",
-        *_task_in_life(),
+        *_task_state(),
         *_task_content(),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("client", "idempotency_key", name="tasks_idempotency"),
@@ -53,7 +53,7 @@ def _tasks() -> None:
     _partial("tasks_submitting", "tasks", ["leased_until"], where="status = 'submitting'")
 
 
-def _task_in_life() -> list[sa.Column[Any]]:
+def _task_state() -> list[sa.Column[Any]]:
     return [
         sa.Column("id", SafeText(), nullable=False),
         sa.Column("client", SafeText(), nullable=False),
