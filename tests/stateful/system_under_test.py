@@ -138,7 +138,7 @@ def _task_service(
     )
     return TaskService(
         intake=store.intake,
-        inputs=store.inputs,
+        blobs=store.blobs,
         queries=store.queries,
         recorder=recorder,
         upstream=upstream,

@@ -143,7 +143,7 @@ class Loop:
         )
         return TaskService(
             intake=self.store.intake,
-            inputs=self.store.inputs,
+            blobs=self.store.blobs,
             queries=self.store.queries,
             recorder=self.recorder,
             upstream=self.upstream,
@@ -156,7 +156,7 @@ class Loop:
     def _submit(self) -> Submitter:
         return Submitter(
             queue=self.store.tasks,
-            inputs=self.store.inputs,
+            blobs=self.store.blobs,
             recorder=self.recorder,
             upstream=self.paced,
             tokens=TOKENS,
@@ -174,7 +174,8 @@ class Loop:
     def _reconcile(self) -> Poller:
         return Poller(
             queue=self.store.tasks,
-            memory=self.store.memory,
+            run_time_stats=self.store.run_time_stats,
+            retention=self.store.retention,
             recorder=self.recorder,
             upstream=self.paced,
             planner=self.planner,
