@@ -11,7 +11,7 @@ from service.providers.rate_limited import RateLimitedClient
 from service.providers.vidu.client import Vidu
 from service.providers.vtrix.client import Vtrix
 
-__all__ = ["PooledTransport", "RateLimitedClient", "Vidu", "Vtrix", "open_upstream"]
+__all__ = ["PooledTransport", "RateLimitedClient", "Vidu", "Vtrix", "open_provider"]
 
 ADAPTERS: Mapping[str, type[Vtrix | Vidu]] = {"vtrix": Vtrix, "vidu": Vidu}
 

@@ -4,12 +4,8 @@ The one rule that costs money: a submission is sent again only when it surely ne
 said that it did nothing. Whatever else goes wrong with it is ReplyLost: in doubt.
 """
 
-import asyncio
-import json
-import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
-from io import BytesIO
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import httpx
 
@@ -20,61 +16,39 @@ from service.domain.errors import (
     ProviderUnavailable,
     Refused,
     ReplyLost,
+    Throttled,
     UnknownTask,
     UnreadableBody,
     UpstreamError,
 )
+from service.domain.ports.provider import ProviderRequest
 from service.domain.strict_json import parse_json
-from service.domain.task import Fact, Json
-from service.providers.responses import Answer, created, is_throttle, parsed, throttled, understood
+from service.domain.task import Fact, Json, UpstreamId
+from service.providers.fields import UPSTREAM_ID
+from service.providers.http_exchange import (
+    ASKING,
+    CREATING,
+    LISTING,
+    NOT_SENT_ERRORS,
+    TRANSPORT,
+    Answer,
+    HttpExchange,
+    Timeouts,
+    retry_after,
+)
 
 ErrorReader = Callable[[object], tuple[str, str]]
 
-KIB = 1024
-MIB = 1024 * KIB
-SLICE = 64 * KIB
+OURS = frozenset({"payload", "meta_data", "callback_url"})
 
-NOT_SENT_ERRORS = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-)
-"""Transport errors that are raised before the first byte of a request is written."""
-
-TRANSPORT = (httpx.HTTPError, httpx.StreamError, OSError, EOFError, zlib.error)
-"""Every transport error; OSError includes TimeoutError and what TLS raises."""
+THROTTLES = frozenset({"QuotaExceeded", "TooManyRequests", "SystemThrottling", "OperationInProcess"})
+"""Reasons that ask for fewer requests, whatever the HTTP status."""
 
 WRITTEN_BY_APPLICATION = frozenset({500, 503})
 """Statuses that an application may write itself, to say that it did nothing; gateways write them, too."""
 
 NO_PERMISSION = frozenset({401, 403})
 """Statuses that say that our key is not good."""
-
-CONNECT_SECONDS = 10.0
-
-
-class TooLarge(httpx.StreamError):
-    """An answer is longer than what is read of it."""
-
-
-class Coded(httpx.StreamError):
-    """An answer is packed in a way that we neither asked for nor read."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timeouts:
-    """How long and how much: seconds for one read or write, seconds in all, bytes of the answer."""
-
-    read: float
-    total: float
-    answer: int = 4 * MIB
-
-
-CREATING = Timeouts(read=120, total=180, answer=32 * MIB)  # up to 20 MB out, and the inputs may come back
-ASKING = Timeouts(read=20, total=20)
-LISTING = Timeouts(read=20, total=30, answer=16 * MIB)
 
 
 class ProviderHttp:
@@ -87,10 +61,7 @@ class ProviderHttp:
     def __init__(self, client: httpx.AsyncClient, *, base_url: str, scheme: str, key: str, words: ErrorReader) -> None:
         if not key or not key.isascii() or not key.isprintable() or " " in key:
             raise BadSetting("BOOMERANG_UPSTREAM_KEY holds characters that cannot stand in a header, or is empty")
-        self._client = client
-        self._base = _checked_base(base_url)
-        self._key = key
-        self._scheme = scheme
+        self._exchange = HttpExchange(client, base_url=_checked_base(base_url), scheme=scheme, key=key)
         self._words = words
 
     async def create(self, path: str, body: Json, read: Callable[[object], Fact]) -> Fact:
@@ -100,20 +71,20 @@ class ProviderHttp:
         caller's parameters, with two copies of the largest single value; while the reply is awaited, nothing is.
         """
         try:
-            answer = await self._exchange("POST", path, CREATING, body=body)
+            answer = await self._exchange.send("POST", path, CREATING, body=body)
         except NOT_SENT_ERRORS as error:
             raise NotSent(f"the upstream could not be reached: {type(error).__name__}") from error
         except TRANSPORT as error:
             raise ReplyLost(f"no whole reply came: {type(error).__name__}") from error
         if not answer.fine:
             raise self._create_problem(answer)
-        return created(answer, read)
+        return _created(answer, read)
 
-    async def fetch(self, path: str, read: Callable[[object], Fact]) -> Fact:
-        """Ask for one task; raises UnknownTask, Unwell, Refused or Throttled."""
-        answer = await self._ask("GET", path, ASKING)
+    async def fetch(self, path: str, upstream_id: UpstreamId, read: Callable[[object], Fact]) -> Fact:
+        """Ask for the task whose id stands for `{id}` in `path`; raises UnknownTask, Unwell, Refused or Throttled."""
+        answer = await self._ask("GET", path.format(id=_segment(upstream_id)), ASKING)
         if answer.fine:
-            return understood(answer, read)
+            return _same_task(_understood(answer, read), upstream_id)
         code, message = self._said(answer)
         _refuse_unknown(answer, code, message)
         raise self._question_problem(answer)
@@ -123,17 +94,20 @@ class ProviderHttp:
         answer = await self._ask("GET", path, LISTING, query=query)
         if not answer.fine:
             raise self._question_problem(answer)
-        return parsed(answer)
+        return _parsed(answer)
 
-    async def cancel(self, path: str, body: Json) -> None:
-        """Ask to cancel; raises Conflict with the provider's reason, UnknownTask, Unwell or Throttled."""
-        answer = await self._ask("POST", path, ASKING, body=body)
+    async def cancel(self, path: str, upstream_id: UpstreamId, body: Json) -> None:
+        """Ask to cancel the task whose id stands for `{id}` in `path`.
+
+        Raises Conflict with the provider's reason, UnknownTask, Unwell or Throttled.
+        """
+        answer = await self._ask("POST", path.format(id=_segment(upstream_id)), ASKING, body=body)
         if answer.fine:
             return
         code, message = self._said(answer)
         _refuse_unknown(answer, code, message)
-        if is_throttle(answer, code):
-            raise throttled(answer, message)
+        if _is_throttle(answer, code):
+            raise _throttled(answer, message)
         if httpx.codes.is_client_error(answer.status):
             raise Conflict(f"{code}: {message}")
         raise ProviderUnavailable(f"HTTP {answer.status}: {message}")
@@ -148,42 +122,9 @@ class ProviderHttp:
         body: Json | None = None,
     ) -> Answer:
         try:
-            return await self._exchange(method, path, patience, query=query, body=body)
+            return await self._exchange.send(method, path, patience, query=query, body=body)
         except TRANSPORT as error:
             raise ProviderUnavailable(f"no whole answer came: {type(error).__name__}") from error
-
-    async def _exchange(
-        self,
-        method: str,
-        path: str,
-        patience: Timeouts,
-        *,
-        query: Mapping[str, str | int] | None = None,
-        body: Json | None = None,
-    ) -> Answer:
-        request = self._request(method, path, patience, query, body)
-        async with asyncio.timeout(patience.total):
-            response = await self._client.send(request, stream=True, follow_redirects=False)
-            try:
-                content = await _capped(response, patience.answer)
-            finally:
-                await response.aclose()
-        hidden = content.replace(self._key.encode(), b"[key]")  # an upstream may quote what it was sent
-        return Answer(status=response.status_code, headers=response.headers, body=hidden)
-
-    def _request(
-        self, method: str, path: str, patience: Timeouts, query: Mapping[str, str | int] | None, body: Json | None
-    ) -> httpx.Request:
-        content, headers = (None, {}) if body is None else _content(body)
-        headers |= {"Authorization": f"{self._scheme} {self._key}", "Accept-Encoding": "identity"}
-        return self._client.build_request(
-            method,
-            self._base + path,
-            params=query,
-            content=content,
-            headers=headers,
-            timeout=httpx.Timeout(patience.read, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
-        )
 
     def _said(self, answer: Answer) -> tuple[str, str]:
         code, message = self._words(answer.body)
@@ -192,8 +133,8 @@ class ProviderHttp:
 
     def _create_problem(self, answer: Answer) -> UpstreamError:
         code, message = self._said(answer)
-        if is_throttle(answer, code):
-            return throttled(answer, message)
+        if _is_throttle(answer, code):
+            return _throttled(answer, message)
         if answer.status in WRITTEN_BY_APPLICATION and self._own(answer):
             return NotSent(f"HTTP {answer.status}, {code}: {message}")
         if not httpx.codes.is_client_error(answer.status) or answer.status == httpx.codes.REQUEST_TIMEOUT:
@@ -202,8 +143,8 @@ class ProviderHttp:
 
     def _question_problem(self, answer: Answer) -> UpstreamError:
         code, message = self._said(answer)
-        if is_throttle(answer, code):
-            return throttled(answer, message)
+        if _is_throttle(answer, code):
+            return _throttled(answer, message)
         if answer.status in NO_PERMISSION:
             return Refused(code, message)
         return ProviderUnavailable(f"HTTP {answer.status}: {message}")
@@ -236,38 +177,59 @@ def _checked_base(base_url: str) -> str:
     return base_url.rstrip("/")
 
 
-def _content(body: Json) -> tuple[AsyncIterator[bytes], dict[str, str]]:
-    """Return `body` as a stream that owns the only reference to its bytes, and the headers that describe it."""
-    buffer = BytesIO()
-    for chunk in json.JSONEncoder(allow_nan=False, separators=(",", ":")).iterencode(body):
-        buffer.write(chunk.encode("ascii"))
-    headers = {"Content-Type": "application/json", "Content-Length": str(buffer.tell())}
-    return _slices(buffer), headers
+def _created(answer: Answer, read: Callable[[object], Fact]) -> Fact:
+    """Return what the reply to a submission says; raises ReplyLost when it cannot be read or names no task."""
+    try:
+        fact = _understood(answer, read)
+    except ProviderUnavailable as error:
+        raise ReplyLost(f"HTTP {answer.status}: {error}") from error
+    if fact.upstream_id is None and not fact.settles:
+        raise ReplyLost("the reply names no task")
+    return fact
 
 
-async def _slices(buffer: BytesIO) -> AsyncIterator[bytes]:
-    buffer.seek(0)
-    while piece := buffer.read(SLICE):
-        yield piece
+def _understood(answer: Answer, read: Callable[[object], Fact]) -> Fact:
+    """Return what an answer about a task says; raises Unwell when it cannot be read."""
+    return read(_parsed(answer))
 
 
-async def _capped(response: httpx.Response, limit: int) -> bytes:
-    """Read an answer of at most `limit` bytes, unpacked: httpx would unpack a bomb as a whole before we could count."""
-    content, unpack = bytearray(), _unpacker(response)
-    whole = response.is_stream_consumed  # a transport without a wire gives it so
-    async for chunk in response.aiter_bytes() if whole else response.aiter_raw():
-        content += unpack(chunk, limit + 1)
-        if len(content) > limit:
-            raise TooLarge(f"the answer is longer than {limit} bytes")
-    return bytes(content)
+def _parsed(answer: Answer) -> object:
+    """Return the JSON value in an answer; raises Unwell when there is none."""
+    try:
+        return parse_json(answer.body)
+    except UnreadableBody as error:
+        raise ProviderUnavailable(str(error)) from error
 
 
-def _unpacker(response: httpx.Response) -> Callable[[bytes, int], bytes]:
-    """Return what makes plain bytes, at most so many, of a piece; some answer gzip though we ask for plain."""
-    coding = response.headers.get("content-encoding", "identity").strip().lower()
-    if coding in {"", "identity"}:
-        return lambda chunk, _most: chunk
-    if coding not in {"gzip", "x-gzip"}:
-        raise Coded(f"the answer is packed as {coding[:40]!r}, though it was asked for as it is")
-    packed = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    return packed.decompress
+def _is_throttle(answer: Answer, code: str) -> bool:
+    """Return whether an answer asks for fewer requests, by its status or by its reason `code`."""
+    return answer.status == httpx.codes.TOO_MANY_REQUESTS or code in THROTTLES
+
+
+def _throttled(answer: Answer, message: str) -> Throttled:
+    """Return the error for an answer that asks for fewer requests, with the pause that it names."""
+    return Throttled(message, retry_after=retry_after(answer.headers))
+
+
+def with_tokens(order: ProviderRequest) -> Json:
+    """Return the order's parameters without what is empty, with our payload, meta_data and callback_url.
+
+    Values are shared with the order, not copied: inline media is held once.
+    """
+    asked = {name: value for name, value in order.params.items() if name not in OURS and value not in (None, [])}
+    tokens = {"payload": order.payload, "meta_data": order.meta_data, "callback_url": order.callback_url}
+    return asked | {name: value for name, value in tokens.items() if value is not None}
+
+
+def _segment(upstream_id: UpstreamId) -> str:
+    """Return the id as one segment of a path; raises UnknownTask for one that no provider would give."""
+    if not UPSTREAM_ID.fullmatch(upstream_id):
+        raise UnknownTask("that is no upstream id")
+    return str(upstream_id)
+
+
+def _same_task(fact: Fact, asked: UpstreamId) -> Fact:
+    """Return the fact with the id that was asked for; raises Unwell when it speaks of another task."""
+    if fact.upstream_id not in (None, asked):
+        raise ProviderUnavailable("the upstream answered about another task than the one asked for")
+    return replace(fact, upstream_id=asked)

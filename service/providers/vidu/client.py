@@ -9,10 +9,8 @@ from service.domain.errors import ProviderUnavailable, Refused
 from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Fact, Json, UpstreamId
 from service.providers.fields import json_object
-from service.providers.http_client import ProviderHttp
+from service.providers.http_client import ProviderHttp, with_tokens
 from service.providers.pagination import Page, search
-from service.providers.requests import with_tokens
-from service.providers.task_ids import same_task, segment
 from service.providers.vidu.bodies import read_vidu, vidu_error
 
 MODELS = {"viduq2_pro_reference": "viduq2-pro"}
@@ -55,12 +53,11 @@ class Vidu:
 
     async def fetch(self, upstream_id: UpstreamId) -> Fact:
         """Ask for a task's state; raises UnknownTask, Unwell, Refused or Throttled."""
-        fact = await self._line.fetch(f"/tasks/{segment(upstream_id)}/creations", read_vidu)
-        return same_task(fact, upstream_id)
+        return await self._line.fetch("/tasks/{id}/creations", upstream_id, read_vidu)
 
     async def cancel(self, upstream_id: UpstreamId) -> None:
         """Ask to cancel; raises Conflict with Vidu's reason, UnknownTask, Unwell or Throttled."""
-        await self._line.cancel(f"/tasks/{segment(upstream_id)}/cancel", {"id": upstream_id})
+        await self._line.cancel("/tasks/{id}/cancel", upstream_id, {"id": upstream_id})
 
     async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:
         """Look through the list for the task with this payload; raises Unwell, Refused or Throttled.

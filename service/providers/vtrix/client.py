@@ -7,9 +7,7 @@ import httpx
 from service.domain.errors import Conflict
 from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Fact, UpstreamId
-from service.providers.http_client import ProviderHttp
-from service.providers.requests import with_tokens
-from service.providers.task_ids import same_task, segment
+from service.providers.http_client import ProviderHttp, with_tokens
 from service.providers.vtrix.bodies import read_vtrix, vtrix_error
 
 GENERATION = "/model/v1/generation"
@@ -31,8 +29,7 @@ class Vtrix:
 
     async def fetch(self, upstream_id: UpstreamId) -> Fact:
         """Ask for a task's state; raises UnknownTask, Unwell, Refused or Throttled."""
-        fact = await self._line.fetch(f"{GENERATION}/task/{segment(upstream_id)}", read_vtrix)
-        return same_task(fact, upstream_id)
+        return await self._line.fetch(f"{GENERATION}/task/{{id}}", upstream_id, read_vtrix)
 
     async def cancel(self, upstream_id: UpstreamId) -> None:
         """Raise Conflict: nothing can be cancelled at Vtrix."""
