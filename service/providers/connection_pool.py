@@ -14,45 +14,45 @@ import httpx
 IDLE_SECONDS = 5.0
 """How long an idle connection is kept; servers close theirs a little later."""
 
-Opened = Callable[[], httpx.AsyncBaseTransport]
+OpenConnection = Callable[[], httpx.AsyncBaseTransport]
 
 
 class PooledTransport(httpx.AsyncBaseTransport):
     """A transport without a limit of its own: whoever sends bounds how many requests are on their way at once.
 
-    `opened` makes the transport of one connection; None for real ones, which trust the usual certificates.
+    `open_connection` makes the transport of one connection; None for real ones, which trust the usual certificates.
     """
 
-    def __init__(self, opened: Opened | None = None) -> None:
-        self._opened = opened or _opener()
+    def __init__(self, open_connection: OpenConnection | None = None) -> None:
+        self._open_connection = open_connection or _connection_opener()
         self._all: set[httpx.AsyncBaseTransport] = set()
         self._idle: deque[tuple[float, httpx.AsyncBaseTransport]] = deque()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         """Send a request on a connection that is nobody else's until the answer is closed."""
-        connection = self._lent()
+        connection = self._acquire()
         try:
             await self._close_idle()
             response = await connection.handle_async_request(request)
-            response.stream = _Answer(response.stream, partial(self._over, connection))
+            response.stream = _PooledStream(response.stream, partial(self._finish, connection))
         except BaseException:
             self._release(connection)
             raise
         return response
 
-    def _lent(self) -> httpx.AsyncBaseTransport:
+    def _acquire(self) -> httpx.AsyncBaseTransport:
         if self._idle:
             return self._idle.pop()[1]
-        connection = self._opened()
+        connection = self._open_connection()
         self._all.add(connection)
         return connection
 
     def _release(self, connection: httpx.AsyncBaseTransport) -> None:
         self._idle.append((asyncio.get_running_loop().time(), connection))
 
-    async def _over(self, connection: httpx.AsyncBaseTransport, *, sound: bool) -> None:
+    async def _finish(self, connection: httpx.AsyncBaseTransport, *, reusable: bool) -> None:
         """Lend a connection again whose answer was closed; one that broke off there may be blocked for ever."""
-        if sound:
+        if reusable:
             self._release(connection)
         else:
             self._all.discard(connection)
@@ -72,32 +72,32 @@ class PooledTransport(httpx.AsyncBaseTransport):
             await connection.aclose()
 
 
-class _Answer(httpx.AsyncByteStream):
+class _PooledStream(httpx.AsyncByteStream):
     """A body, and what is to be done once when it is closed, in order or not."""
 
-    def __init__(self, body: object, over: Callable[..., Awaitable[None]]) -> None:
+    def __init__(self, body: object, finish: Callable[..., Awaitable[None]]) -> None:
         if not isinstance(body, httpx.AsyncByteStream):
             raise TypeError("a connection answers with an asynchronous stream")
         self._body = body
-        self._over: Callable[..., Awaitable[None]] | None = over
+        self._finish: Callable[..., Awaitable[None]] | None = finish
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._body.__aiter__()
 
     async def aclose(self) -> None:
         """Close the body."""
-        over, self._over = self._over, None
-        sound = False
+        finish, self._finish = self._finish, None
+        reusable = False
         try:
             await self._body.aclose()
-            sound = True
+            reusable = True
         finally:
-            if over:
-                await over(sound=sound)
+            if finish:
+                await finish(reusable=reusable)
 
 
-def _opener() -> Opened:
+def _connection_opener() -> OpenConnection:
     """Return what opens one connection; all of them share one set of certificates."""
-    trusted = httpx.create_ssl_context(trust_env=False)
+    ssl_context = httpx.create_ssl_context(trust_env=False)
     one = httpx.Limits(max_connections=1, keepalive_expiry=IDLE_SECONDS)
-    return lambda: httpx.AsyncHTTPTransport(verify=trusted, trust_env=False, limits=one)
+    return lambda: httpx.AsyncHTTPTransport(verify=ssl_context, trust_env=False, limits=one)

@@ -74,7 +74,7 @@ def _decimal(value: str | float) -> Decimal | None:
     return exact if exact.is_finite() and abs(exact.adjusted()) <= 18 else None  # noqa: PLR2004 - beyond any real amount
 
 
-def share(value: object) -> float | None:
+def fraction(value: object) -> float | None:
     """Return progress as a number from 0 to 1, clamped; None for what is no finite number."""
     if isinstance(value, str):
         return None

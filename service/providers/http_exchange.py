@@ -15,21 +15,9 @@ from service.domain.task import Json
 
 KIB = 1024
 MIB = 1024 * KIB
-SLICE = 64 * KIB
+CHUNK = 64 * KIB
 
-NOT_SENT_ERRORS = (
-    httpx.ConnectError,
-    httpx.ConnectTimeout,
-    httpx.PoolTimeout,
-    httpx.ProxyError,
-    httpx.UnsupportedProtocol,
-)
-"""Transport errors that are raised before the first byte of a request is written."""
-
-TRANSPORT = (httpx.HTTPError, httpx.StreamError, OSError, EOFError, zlib.error)
-"""Every transport error; OSError includes TimeoutError and what TLS raises."""
-
-MAX_PAUSE = timedelta(hours=1)
+MAX_RETRY_AFTER = timedelta(hours=1)
 
 CONNECT_SECONDS = 10.0
 
@@ -38,7 +26,7 @@ class TooLarge(httpx.StreamError):
     """An answer is longer than what is read of it."""
 
 
-class Coded(httpx.StreamError):
+class UnsupportedEncoding(httpx.StreamError):
     """An answer is packed in a way that we neither asked for nor read."""
 
 
@@ -48,16 +36,16 @@ class Timeouts:
 
     read: float
     total: float
-    answer: int = 4 * MIB
+    max_bytes: int = 4 * MIB
 
 
-CREATING = Timeouts(read=120, total=180, answer=32 * MIB)  # up to 20 MB out, and the inputs may come back
-ASKING = Timeouts(read=20, total=20)
-LISTING = Timeouts(read=20, total=30, answer=16 * MIB)
+CREATE_TIMEOUTS = Timeouts(read=120, total=180, max_bytes=32 * MIB)  # up to 20 MB out, and the inputs may come back
+QUERY_TIMEOUTS = Timeouts(read=20, total=20)
+LIST_TIMEOUTS = Timeouts(read=20, total=30, max_bytes=16 * MIB)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class HttpResponse:
     """A whole answer: what HTTP says, and the body as it came."""
 
     status: int
@@ -65,7 +53,7 @@ class Answer:
     body: bytes = field(repr=False)
 
     @property
-    def fine(self) -> bool:
+    def is_success(self) -> bool:
         """Whether the status is 2xx."""
         return 200 <= self.status < 300  # noqa: PLR2004 - HTTP's own class of statuses
 
@@ -83,26 +71,26 @@ class HttpExchange:
         self,
         method: str,
         path: str,
-        patience: Timeouts,
+        timeouts: Timeouts,
         *,
         query: Mapping[str, str | int] | None = None,
         body: Json | None = None,
-    ) -> Answer:
+    ) -> HttpResponse:
         """Send one request; raises an error of TRANSPORT when no whole answer comes."""
-        request = self._request(method, path, patience, query, body)
-        async with asyncio.timeout(patience.total):
+        request = self._request(method, path, timeouts, query, body)
+        async with asyncio.timeout(timeouts.total):
             response = await self._client.send(request, stream=True, follow_redirects=False)
             try:
-                content = await _capped(response, patience.answer)
+                content = await _read_limited(response, timeouts.max_bytes)
             finally:
                 await response.aclose()
-        hidden = content.replace(self._key.encode(), b"[key]")  # an upstream may quote what it was sent
-        return Answer(status=response.status_code, headers=response.headers, body=hidden)
+        redacted = content.replace(self._key.encode(), b"[key]")  # an upstream may quote what it was sent
+        return HttpResponse(status=response.status_code, headers=response.headers, body=redacted)
 
     def _request(
-        self, method: str, path: str, patience: Timeouts, query: Mapping[str, str | int] | None, body: Json | None
+        self, method: str, path: str, timeouts: Timeouts, query: Mapping[str, str | int] | None, body: Json | None
     ) -> httpx.Request:
-        content, headers = (None, {}) if body is None else _content(body)
+        content, headers = (None, {}) if body is None else _encode_body(body)
         headers |= {"Authorization": f"{self._scheme} {self._key}", "Accept-Encoding": "identity"}
         return self._client.build_request(
             method,
@@ -110,7 +98,7 @@ class HttpExchange:
             params=query,
             content=content,
             headers=headers,
-            timeout=httpx.Timeout(patience.read, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+            timeout=httpx.Timeout(timeouts.read, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
         )
 
 
@@ -121,32 +109,32 @@ def retry_after(headers: Mapping[str, str]) -> timedelta | None:
     """
     written = headers.get("Retry-After", "").strip()
     if written.isascii() and written.isdigit():
-        return min(timedelta(seconds=int(written[:9])), MAX_PAUSE)
+        return min(timedelta(seconds=int(written[:9])), MAX_RETRY_AFTER)
     try:
         pause = parsedate_to_datetime(written) - parsedate_to_datetime(headers.get("Date", ""))
     except (ValueError, TypeError):  # no date at all, or only one of the two with a time zone
         return None
-    return min(max(pause, timedelta()), MAX_PAUSE)
+    return min(max(pause, timedelta()), MAX_RETRY_AFTER)
 
 
-def _content(body: Json) -> tuple[AsyncIterator[bytes], dict[str, str]]:
+def _encode_body(body: Json) -> tuple[AsyncIterator[bytes], dict[str, str]]:
     """Return `body` as a stream that owns the only reference to its bytes, and the headers that describe it."""
     buffer = BytesIO()
     for chunk in json.JSONEncoder(allow_nan=False, separators=(",", ":")).iterencode(body):
         buffer.write(chunk.encode("ascii"))
     headers = {"Content-Type": "application/json", "Content-Length": str(buffer.tell())}
-    return _slices(buffer), headers
+    return _chunks(buffer), headers
 
 
-async def _slices(buffer: BytesIO) -> AsyncIterator[bytes]:
+async def _chunks(buffer: BytesIO) -> AsyncIterator[bytes]:
     buffer.seek(0)
-    while piece := buffer.read(SLICE):
+    while piece := buffer.read(CHUNK):
         yield piece
 
 
-async def _capped(response: httpx.Response, limit: int) -> bytes:
+async def _read_limited(response: httpx.Response, limit: int) -> bytes:
     """Read an answer of at most `limit` bytes, unpacked: httpx would unpack a bomb as a whole before we could count."""
-    content, unpack = bytearray(), _unpacker(response)
+    content, unpack = bytearray(), _decompressor(response)
     whole = response.is_stream_consumed  # a transport without a wire gives it so
     async for chunk in response.aiter_bytes() if whole else response.aiter_raw():
         content += unpack(chunk, limit + 1)
@@ -155,12 +143,12 @@ async def _capped(response: httpx.Response, limit: int) -> bytes:
     return bytes(content)
 
 
-def _unpacker(response: httpx.Response) -> Callable[[bytes, int], bytes]:
+def _decompressor(response: httpx.Response) -> Callable[[bytes, int], bytes]:
     """Return what makes plain bytes, at most so many, of a piece; some answer gzip though we ask for plain."""
     coding = response.headers.get("content-encoding", "identity").strip().lower()
     if coding in {"", "identity"}:
         return lambda chunk, _most: chunk
     if coding not in {"gzip", "x-gzip"}:
-        raise Coded(f"the answer is packed as {coding[:40]!r}, though it was asked for as it is")
+        raise UnsupportedEncoding(f"the answer is packed as {coding[:40]!r}, though it was asked for as it is")
     packed = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     return packed.decompress

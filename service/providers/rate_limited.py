@@ -18,21 +18,21 @@ from service.domain.task import Fact, UpstreamId
 from service.providers.pagination import Page, Paged, search
 
 MIB = 1024 * 1024
-ROOM = 48 * MIB
+LARGE_REQUEST_BYTES = 48 * MIB
 """Bytes of large submissions in hand at once: two of the largest."""
 
 BURST_SECONDS = 0.5
-LONGEST_PAUSE = 60.0
+MAX_PAUSE = 60.0
 """Seconds between requests at most, where the provider asks for fewer and names no pause."""
 
-PATIENCE = 5.0
+MAX_PAUSE_WAIT = 5.0
 """Seconds of a pause that a request waits for its end; during a longer one nothing is held up for a request's sake."""
 
-LARGEST_STEP = 6  # doublings: 2 ** 6 s are past the longest pause
-INSTANT = 1e-6
+MAX_DOUBLINGS = 6  # doublings: 2 ** 6 s are past the longest pause
+TIMER_TOLERANCE = 1e-6
 """Seconds that are none: a timer may ring that much too early."""
 
-ANSWERED = (Refused, UnknownTask, Conflict)
+HEALTHY_ERRORS = (Refused, UnknownTask, Conflict)
 """Errors that are whole answers of a provider that is well."""
 
 
@@ -40,17 +40,19 @@ class RateLimitedClient:
     """An Upstream that keeps to a budget; during a long pause every request raises Paused, and none is sent.
 
     `rate` is in requests a second (with bursts of half a second's worth, at least one), `concurrency` in requests at
-    once, `large` in bytes of large submissions in hand. `requests` counts by kind (create, fetch, cancel, find) and
-    outcome (`ok`, the error's `outcome`, or `cancelled`); every page of a list is a request.
+    once, `large_bytes` in bytes of large submissions in hand. `requests` counts by kind (create, fetch, cancel, find)
+    and outcome (`ok`, the error's `outcome`, or `cancelled`); every page of a list is a request.
     """
 
-    def __init__(self, upstream: Provider, *, rate: float, concurrency: int, large: int = ROOM) -> None:
-        self.name = upstream.name
+    def __init__(
+        self, provider: Provider, *, rate: float, concurrency: int, large_bytes: int = LARGE_REQUEST_BYTES
+    ) -> None:
+        self.name = provider.name
         self.requests: Counter[tuple[str, str]] = Counter()
-        self._provider = upstream
-        self._places = ConcurrencyLimit(concurrency)
-        self._pace = RateLimiter(rate)
-        self._room = ByteSemaphore(large)
+        self._provider = provider
+        self._slots = ConcurrencyLimit(concurrency)
+        self._limiter = RateLimiter(rate)
+        self._large_bytes = ByteSemaphore(large_bytes)
 
     @property
     def lists(self) -> bool:
@@ -60,25 +62,25 @@ class RateLimitedClient:
     @property
     def pause(self) -> timedelta:
         """How long no request will be sent from now on, because the provider asked for fewer."""
-        return timedelta(seconds=self._pace.pause())
+        return timedelta(seconds=self._limiter.pause())
 
     def ready(self) -> int:
         """Return how many requests may go at this moment without waiting."""
-        return min(self._places.free, self._pace.ready())
+        return min(self._slots.free, self._limiter.ready())
 
-    def room(self, size: int) -> AbstractAsyncContextManager[None]:
+    def hold_bytes(self, size: int) -> AbstractAsyncContextManager[None]:
         """Wait until `size` more bytes may be in hand, and hold them for the block: take it before loading inputs.
 
         One that alone is larger than the limit is let through when nothing else is in hand.
         """
-        return self._room.hold(size)
+        return self._large_bytes.hold(size)
 
-    async def create(self, order: ProviderRequest, *, sent: Callable[[], None] | None = None) -> Fact:
+    async def create(self, request: ProviderRequest, *, sent: Callable[[], None] | None = None) -> Fact:
         """Submit within the budget; `sent` is called once the wait is over. See `Provider.create`."""
         async with self._limited("create"):
             if sent:
                 sent()
-            return await self._provider.create(order)
+            return await self._provider.create(request)
 
     async def fetch(self, upstream_id: UpstreamId) -> Fact:
         """Ask within the budget; see `Provider.fetch`."""
@@ -105,23 +107,23 @@ class RateLimitedClient:
 
     @asynccontextmanager
     async def _limited(self, kind: str) -> AsyncIterator[None]:
-        async with self._places:
-            seen = await self._pace.wait()
+        async with self._slots:
+            seen = await self._limiter.wait()
             outcome = "cancelled"
             try:
                 yield
             except Throttled as error:
                 outcome = error.outcome
-                error.retry_after = self._pace.back_off(error.retry_after, seen=seen)
+                error.retry_after = self._limiter.back_off(error.retry_after, seen=seen)
                 raise
             except (UpstreamError, Conflict) as error:
                 outcome = error.outcome
-                if isinstance(error, ANSWERED):
-                    self._pace.reset(seen=seen)
+                if isinstance(error, HEALTHY_ERRORS):
+                    self._limiter.reset(seen=seen)
                 raise
             else:
                 outcome = "ok"
-                self._pace.reset(seen=seen)
+                self._limiter.reset(seen=seen)
             finally:
                 self.requests[kind, outcome] += 1
 
@@ -156,10 +158,10 @@ class RateLimiter:
 
     def ready(self) -> int:
         """Return how many callers may go now, when nobody else is waiting."""
-        if self.pause() > INSTANT or self._queue.locked():
+        if self.pause() > TIMER_TOLERANCE or self._queue.locked():
             return 0
         spare = self._slack - max(0.0, self._full_at - asyncio.get_running_loop().time())
-        return int((spare + INSTANT) / self._gap) + 1 if spare > -INSTANT else 0
+        return int((spare + TIMER_TOLERANCE) / self._gap) + 1 if spare > -TIMER_TOLERANCE else 0
 
     async def wait(self) -> int:
         """Wait for this caller's turn; return how many throttles had been seen when it came.
@@ -168,8 +170,8 @@ class RateLimiter:
         """
         loop = asyncio.get_running_loop()
         async with self._queue:
-            while (left := max(self._full_at - self._slack, self._resume_at) - loop.time()) > INSTANT:
-                if self.pause() > PATIENCE:
+            while (left := max(self._full_at - self._slack, self._resume_at) - loop.time()) > TIMER_TOLERANCE:
+                if self.pause() > MAX_PAUSE_WAIT:
                     raise Paused("the upstream asks for a pause", retry_after=timedelta(seconds=self.pause()))
                 await asyncio.sleep(left)
             self._full_at = max(self._full_at, loop.time()) + self._gap
@@ -181,10 +183,10 @@ class RateLimiter:
         Return the pause that is now left. Requests that left before the last throttle was `seen` tell nothing new: they
         do not lengthen the next pause.
         """
-        pause = asked.total_seconds() if asked else min(LONGEST_PAUSE, 2.0 ** min(self._step, LARGEST_STEP))
+        pause = asked.total_seconds() if asked else min(MAX_PAUSE, 2.0 ** min(self._step, MAX_DOUBLINGS))
         if seen == self._throttles:
             self._throttles += 1
-            self._step = min(self._step + 1, LARGEST_STEP)
+            self._step = min(self._step + 1, MAX_DOUBLINGS)
         elif not asked:
             pause = 0.0
         self._resume_at = max(self._resume_at, asyncio.get_running_loop().time() + pause)

@@ -9,12 +9,12 @@ from service.domain.errors import ProviderUnavailable, Refused
 from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Fact, Json, UpstreamId
 from service.providers.fields import json_object
-from service.providers.http_client import ProviderHttp, with_tokens
+from service.providers.http_client import ProviderHttp, params_with_tokens
 from service.providers.pagination import Page, search
 from service.providers.vidu.bodies import read_vidu, vidu_error
 
 MODELS = {"viduq2_pro_reference": "viduq2-pro"}
-KNOWN = frozenset(
+FIELDS = frozenset(
     {
         "images",
         "videos",
@@ -45,19 +45,19 @@ class Vidu:
     lists = True
 
     def __init__(self, client: httpx.AsyncClient, *, base_url: str, key: str) -> None:
-        self._line = ProviderHttp(client, base_url=base_url, scheme="Token", key=key, words=vidu_error)
+        self._http = ProviderHttp(client, base_url=base_url, scheme="Token", key=key, error_reader=vidu_error)
 
-    async def create(self, order: ProviderRequest) -> Fact:
+    async def create(self, request: ProviderRequest) -> Fact:
         """Submit; raises NeverLeft, Refused (a model that Vidu does not have, too), ReplyLost or Throttled."""
-        return await self._line.create("/reference2video", _body(order), read_vidu)
+        return await self._http.create("/reference2video", _body(request), read_vidu)
 
     async def fetch(self, upstream_id: UpstreamId) -> Fact:
         """Ask for a task's state; raises UnknownTask, Unwell, Refused or Throttled."""
-        return await self._line.fetch("/tasks/{id}/creations", upstream_id, read_vidu)
+        return await self._http.fetch("/tasks/{id}/creations", upstream_id, read_vidu)
 
     async def cancel(self, upstream_id: UpstreamId) -> None:
         """Ask to cancel; raises Conflict with Vidu's reason, UnknownTask, Unwell or Throttled."""
-        await self._line.cancel("/tasks/{id}/cancel", upstream_id, {"id": upstream_id})
+        await self._http.cancel("/tasks/{id}/cancel", upstream_id, {"id": upstream_id})
 
     async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:
         """Look through the list for the task with this payload; raises Unwell, Refused or Throttled.
@@ -70,12 +70,12 @@ class Vidu:
     async def find_page(self, correlation: str, *, since: datetime, until: datetime, cursor: Mapping[str, str]) -> Page:
         """Ask for one page of the list, one request: the task on it, else where to go on."""
         query: dict[str, str | int] = {
-            "created_at.from": _written(since),
-            "created_at.to": _written(until),
+            "created_at.from": _timestamp(since),
+            "created_at.to": _timestamp(until),
             "paper.pagesz": PAGE_SIZE,
             **(cursor or {"paper.page": "0"}),
         }
-        body = json_object(await self._line.listed("/tasks", query))
+        body = json_object(await self._http.list_page("/tasks", query))
         found = body.get("tasks")
         tasks = [] if found is None else found  # an empty list may be left out
         if not isinstance(tasks, list):
@@ -83,17 +83,17 @@ class Vidu:
         matches = [task for task in tasks if isinstance(task, dict) and task.get("payload") == correlation]
         if matches:
             return Page(fact=read_vidu(matches[0]))
-        return Page(next=_next(body, cursor, full=len(tasks) >= PAGE_SIZE))
+        return Page(next=_next_cursor(body, cursor, full=len(tasks) >= PAGE_SIZE))
 
 
-def _body(order: ProviderRequest) -> Json:
-    model = MODELS.get(order.model)
+def _body(request: ProviderRequest) -> Json:
+    model = MODELS.get(request.model)
     if model is None:
-        raise Refused("ModelUnavailable", f"Vidu's own API has no {order.model}; it has {', '.join(MODELS)}")
-    return {"model": model} | {name: value for name, value in with_tokens(order).items() if name in KNOWN}
+        raise Refused("ModelUnavailable", f"Vidu's own API has no {request.model}; it has {', '.join(MODELS)}")
+    return {"model": model} | {name: value for name, value in params_with_tokens(request).items() if name in FIELDS}
 
 
-def _next(body: Json, cursor: Mapping[str, str], *, full: bool) -> dict[str, str] | None:
+def _next_cursor(body: Json, cursor: Mapping[str, str], *, full: bool) -> dict[str, str] | None:
     token = body.get("next_page_token")
     if isinstance(token, str) and token:
         return {"pager.page_token": token}
@@ -101,5 +101,5 @@ def _next(body: Json, cursor: Mapping[str, str], *, full: bool) -> dict[str, str
     return {"paper.page": str(page)} if full and "pager.page_token" not in cursor else None
 
 
-def _written(at: datetime) -> str:
+def _timestamp(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -6,11 +6,11 @@ from service.providers.fields import (
     clean,
     correlation,
     error_object,
+    fraction,
     http_url,
     json_object,
     money,
     number,
-    share,
     upstream_id,
 )
 
@@ -40,7 +40,7 @@ def read_vtrix(body: object) -> Fact:
     return Fact(
         status=status,
         upstream_id=found,
-        progress=share(task.get("progress")),
+        progress=fraction(task.get("progress")),
         output=_output(task.get("output")) if status is Status.COMPLETED else (),
         error=_task_error(task.get("error")) if status is Status.FAILED else None,
         usage=_usage(task.get("usage")),

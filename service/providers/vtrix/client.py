@@ -7,7 +7,7 @@ import httpx
 from service.domain.errors import Conflict
 from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Fact, UpstreamId
-from service.providers.http_client import ProviderHttp, with_tokens
+from service.providers.http_client import ProviderHttp, params_with_tokens
 from service.providers.vtrix.bodies import read_vtrix, vtrix_error
 
 GENERATION = "/model/v1/generation"
@@ -20,16 +20,16 @@ class Vtrix:
     lists = False
 
     def __init__(self, client: httpx.AsyncClient, *, base_url: str, key: str) -> None:
-        self._line = ProviderHttp(client, base_url=base_url, scheme="Bearer", key=key, words=vtrix_error)
+        self._http = ProviderHttp(client, base_url=base_url, scheme="Bearer", key=key, error_reader=vtrix_error)
 
-    async def create(self, order: ProviderRequest) -> Fact:
+    async def create(self, request: ProviderRequest) -> Fact:
         """Submit; raises NeverLeft, Refused, ReplyLost or Throttled."""
-        body = {"model": order.model, "input": [{"params": with_tokens(order)}]}
-        return await self._line.create(GENERATION, body, read_vtrix)
+        body = {"model": request.model, "input": [{"params": params_with_tokens(request)}]}
+        return await self._http.create(GENERATION, body, read_vtrix)
 
     async def fetch(self, upstream_id: UpstreamId) -> Fact:
         """Ask for a task's state; raises UnknownTask, Unwell, Refused or Throttled."""
-        return await self._line.fetch(f"{GENERATION}/task/{{id}}", upstream_id, read_vtrix)
+        return await self._http.fetch(f"{GENERATION}/task/{{id}}", upstream_id, read_vtrix)
 
     async def cancel(self, upstream_id: UpstreamId) -> None:
         """Raise Conflict: nothing can be cancelled at Vtrix."""
