@@ -1,4 +1,4 @@
-"""Vidu's own API: submissions, questions, cancels and the list out, facts in."""
+"""Client of Vidu's own API."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -14,6 +14,8 @@ from service.providers.pagination import Page, search
 from service.providers.vidu.bodies import read_vidu, vidu_error
 
 MODELS = {"viduq2_pro_reference": "viduq2-pro"}
+"""Vidu's name of each model."""
+
 FIELDS = frozenset(
     {
         "images",
@@ -33,13 +35,13 @@ FIELDS = frozenset(
         "callback_url",
     }
 )
-"""Every field that Vidu takes beside `model`; another one is refused as FieldUnwanted."""
+"""Every field that Vidu accepts besides `model`. It refuses any other one as FieldUnwanted."""
 
 PAGE_SIZE = 50
 
 
 class Vidu:
-    """Vidu as an Upstream, with a cancel and a list."""
+    """Vidu as a Provider, with cancel and list."""
 
     name = "vidu"
     lists = True
@@ -48,27 +50,31 @@ class Vidu:
         self._http = ProviderHttp(client, base_url=base_url, scheme="Token", key=key, error_reader=vidu_error)
 
     async def create(self, request: ProviderRequest) -> Fact:
-        """Submit; raises NeverLeft, Refused (a model that Vidu does not have, too), ReplyLost or Throttled."""
-        return await self._http.create("/reference2video", _body(request), read_vidu)
+        """Submit; raises NotSent, Refused (also for a model that Vidu lacks), ReplyLost or Throttled."""
+        model = MODELS.get(request.model)
+        if model is None:
+            raise Refused("ModelUnavailable", f"Vidu's own API has no {request.model}; it has {', '.join(MODELS)}")
+        params = {name: value for name, value in params_with_tokens(request).items() if name in FIELDS}
+        return await self._http.create("/reference2video", {"model": model, **params}, read_vidu)
 
     async def fetch(self, upstream_id: UpstreamId) -> Fact:
-        """Ask for a task's state; raises UnknownTask, Unwell, Refused or Throttled."""
+        """Return a task's state; raises UnknownTask, ProviderUnavailable, Refused or Throttled."""
         return await self._http.fetch("/tasks/{id}/creations", upstream_id, read_vidu)
 
     async def cancel(self, upstream_id: UpstreamId) -> None:
-        """Ask to cancel; raises Conflict with Vidu's reason, UnknownTask, Unwell or Throttled."""
+        """Cancel a task; raises Conflict with Vidu's reason, UnknownTask, ProviderUnavailable or Throttled."""
         await self._http.cancel("/tasks/{id}/cancel", upstream_id, {"id": upstream_id})
 
     async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:
-        """Look through the list for the task with this payload; raises Unwell, Refused or Throttled.
+        """Search the list for the task with this payload; raises ProviderUnavailable, Refused or Throttled.
 
-        `since` and `until` bound the task's creation by Vidu's clock. None is a sure answer: a list that does not end
-        within 40 pages is Unwell.
+        `since` and `until` limit the time at which Vidu created the task. None is certain: a list with more than 40
+        pages raises ProviderUnavailable.
         """
         return await search(self.find_page, correlation, since=since, until=until)
 
     async def find_page(self, correlation: str, *, since: datetime, until: datetime, cursor: Mapping[str, str]) -> Page:
-        """Ask for one page of the list, one request: the task on it, else where to go on."""
+        """Request one page of the list; return the task if the page holds it, else the cursor of the next page."""
         query: dict[str, str | int] = {
             "created_at.from": _timestamp(since),
             "created_at.to": _timestamp(until),
@@ -76,24 +82,19 @@ class Vidu:
             **(cursor or {"paper.page": "0"}),
         }
         body = json_object(await self._http.list_page("/tasks", query))
-        found = body.get("tasks")
-        tasks = [] if found is None else found  # an empty list may be left out
+        tasks = body.get("tasks")
+        if tasks is None:  # Vidu may leave out an empty list
+            tasks = []
         if not isinstance(tasks, list):
-            raise ProviderUnavailable("the upstream's list of tasks is no list")
-        matches = [task for task in tasks if isinstance(task, dict) and task.get("payload") == correlation]
-        if matches:
-            return Page(fact=read_vidu(matches[0]))
+            raise ProviderUnavailable("`tasks` in the provider's response is not a list")
+        for task in tasks:
+            if isinstance(task, dict) and task.get("payload") == correlation:
+                return Page(fact=read_vidu(task))
         return Page(next=_next_cursor(body, cursor, full=len(tasks) >= PAGE_SIZE))
 
 
-def _body(request: ProviderRequest) -> Json:
-    model = MODELS.get(request.model)
-    if model is None:
-        raise Refused("ModelUnavailable", f"Vidu's own API has no {request.model}; it has {', '.join(MODELS)}")
-    return {"model": model} | {name: value for name, value in params_with_tokens(request).items() if name in FIELDS}
-
-
 def _next_cursor(body: Json, cursor: Mapping[str, str], *, full: bool) -> dict[str, str] | None:
+    """Return the page token if there is one, else the next page number after a full page."""
     token = body.get("next_page_token")
     if isinstance(token, str) and token:
         return {"pager.page_token": token}
