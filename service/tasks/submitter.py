@@ -168,7 +168,7 @@ class Submitter:
     async def _sent(self, task: Task, sending: SubmissionGuard) -> TaskUpdate:
         """Send the task, and return what there is to record about it."""
         try:
-            async with self._provider.room(request_size(task)):
+            async with self._provider.hold_bytes(request_size(task)):
                 order = await self._order(task)
                 fact = await self._provider.create(order, sent=sending.begin)
         except ShuttingDown:
