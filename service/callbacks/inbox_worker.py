@@ -31,7 +31,7 @@ MAX_CACHED_BODY = 16 * 1024
 """Bytes of a body up to which the parsed callback is cached, so that all of them take some megabytes at most."""
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True, eq=False)
 class InboxWorker:
     """Records the callbacks in the inbox.
 
@@ -76,7 +76,7 @@ class InboxWorker:
         if oldest is None or self._is_fresh(oldest, min_age):
             return 0
         self._oldest_seen = None
-        return await self.recorder.process_inbox(self._update, most=BUSY_BATCH if busy else BATCH)
+        return await self.recorder.process_inbox(self._update, limit=BUSY_BATCH if busy else BATCH)
 
     def _is_fresh(self, since: datetime | None, min_age: timedelta) -> bool:
         """Return whether less than `min_age` has passed; not for a time ahead, after a clock that moved backwards."""

@@ -82,9 +82,9 @@ class Dispatcher:
 
     async def run_once(self) -> int:
         """Claim due deliveries for the free slots of all handlers and start them; return how many."""
-        return len(await self.begin())
+        return len(await self.start_due())
 
-    async def begin(self) -> list[asyncio.Task[None]]:
+    async def start_due(self) -> list[asyncio.Task[None]]:
         """Claim due deliveries for the free slots of all handlers and start them; return their asyncio tasks.
 
         Never waits for a handler. Raises StoreUnavailable when nothing can be claimed.

@@ -136,7 +136,7 @@ class ApplicationBuilder:
         )
         self.immediate_polls = ImmediatePolls(lease=self.settings.lease)
         self.recorder = Recorder(
-            self.store.units_of_work,
+            units_of_work=self.store.units_of_work,
             clock=self.clock,
             planner=self.planner,
             slots=self.slots,
@@ -190,9 +190,9 @@ class ApplicationBuilder:
             blobs=self.store.blobs,
             queries=self.store.queries,
             recorder=self.recorder,
-            upstream=self.upstream,
+            provider=self.upstream,
             clock=self.clock,
-            terms=terms,
+            policy=terms,
             inspect=inspector(),
             new_id=self.new_id,
         )
@@ -209,9 +209,9 @@ class ApplicationBuilder:
 
     def _receiver(self, inbox_worker: InboxWorker) -> CallbackReceiver:
         return CallbackReceiver(
-            self.recorder,
-            self.store.inbox,
-            inbox_worker,
+            recorder=self.recorder,
+            inbox=self.store.inbox,
+            inbox_worker=inbox_worker,
             tokens=self.tokens,
             clock=self.clock,
             confirm=self.settings.confirm == "always",
@@ -239,11 +239,11 @@ class ApplicationBuilder:
             queue=self.store.tasks,
             blobs=self.store.blobs,
             recorder=self.recorder,
-            upstream=self.upstream,
+            provider=self.upstream,
             tokens=self.tokens,
             clock=self.clock,
             signals=self.store.signals,
-            terms=terms,
+            config=terms,
             jitter=self.jitter,
         )
 
@@ -259,12 +259,12 @@ class ApplicationBuilder:
             run_time_stats=self.store.run_time_stats,
             retention=self.store.retention,
             recorder=self.recorder,
-            upstream=self.upstream,
+            provider=self.upstream,
             planner=self.planner,
             tokens=self.tokens,
             clock=self.clock,
             signals=self.store.signals,
-            terms=terms,
+            config=terms,
             immediate_polls=self.immediate_polls,
         )
 

@@ -126,7 +126,7 @@ class SinglePass:
             if self._provider.ready() < 1:
                 await asyncio.sleep(BREATH)
                 continue
-            begun = await part.begin()
+            begun = await part.start_due()
             if not begun:
                 break
             await self._wait(part, begun, BREATH, unless=self._paused)
@@ -152,7 +152,7 @@ class SinglePass:
 
     async def _dispatched(self) -> int:
         total = 0
-        while self._may_begin() and (begun := await self._dispatcher.begin()):
+        while self._may_begin() and (begun := await self._dispatcher.start_due()):
             await self._wait(self._dispatcher, begun, LONG_BREATH)
             total += len(begun)
         return total

@@ -91,7 +91,7 @@ def event_without_delivery() -> AbstractContextManager[Any]:
         with patch.object(record, "UpdateBatch", begun):
             done = await commit(self, entries)
         if pages and pages[0].deliveries:
-            async with self._units_of_work.transaction() as transaction:
+            async with self.units_of_work.transaction() as transaction:
                 await transaction.append([], pages[0].deliveries)
                 transaction.notify(["dispatch"])
         return done
@@ -171,14 +171,14 @@ def body_believed() -> AbstractContextManager[Any]:
 
 def ack_before_kept() -> AbstractContextManager[Any]:
     """Answer a callback of a crowd before it is kept."""
-    whole = CallbackReceiver._keep
+    whole = CallbackReceiver._store
 
     async def kept(self: CallbackReceiver, rows: Any) -> list[bool]:
         later = asyncio.create_task(whole(self, rows))
         later.add_done_callback(lambda done: done.cancelled() or done.exception())
         return [False for _ in rows]
 
-    return patch.object(CallbackReceiver, "_keep", kept)
+    return patch.object(CallbackReceiver, "_store", kept)
 
 
 def store_trouble_swallowed() -> AbstractContextManager[Any]:

@@ -85,7 +85,7 @@ class House:
             jitter=lambda: 0.0,
         )
         self.recorder = Recorder(
-            self.store.units_of_work,
+            units_of_work=self.store.units_of_work,
             clock=self.clock,
             planner=planner,
             slots=HandlerSlots((), lease=LEASE, notify=lambda: None),
@@ -102,9 +102,9 @@ class House:
             read_fact=read_fact,
         )
         self.receive = CallbackReceiver(
-            self.recorder,
-            self.store.inbox,
-            self.inbox_worker,
+            recorder=self.recorder,
+            inbox=self.store.inbox,
+            inbox_worker=self.inbox_worker,
             tokens=TOKENS,
             clock=self.clock,
             confirm=self.confirm,
@@ -112,7 +112,7 @@ class House:
             verifier_for=lambda _token: None,
         )
         if self.crowded:
-            self.receive._crowd = AlwaysCrowded()
+            self.receive._burst_detector = AlwaysCrowded()
         self.results = TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder)
         self.task_service = _task_service(self.store, self.recorder, self.upstream, self.clock, self.new_id)
 
@@ -141,9 +141,9 @@ def _task_service(
         blobs=store.blobs,
         queries=store.queries,
         recorder=recorder,
-        upstream=upstream,
+        provider=upstream,
         clock=clock,
-        terms=terms,
+        policy=terms,
         inspect=None,
         new_id=new_id,
     )

@@ -104,7 +104,7 @@ class Loop:
         self.slots = HandlerSlots(options.crew, lease=options.lease, notify=lambda: store.signals.notify("dispatch"))
         self.immediate_polls = ImmediatePolls(lease=options.lease)
         self.recorder = Recorder(
-            self.units_of_work,
+            units_of_work=self.units_of_work,
             clock=clock,
             planner=self.planner,
             slots=self.slots,
@@ -120,10 +120,10 @@ class Loop:
             confirm=options.confirm,
             read_fact=read_fact,
         )
-        self.receive = CallbackReceiver(
-            self.recorder,
-            store.inbox,
-            self.inbox_worker,
+        self.receiver = CallbackReceiver(
+            recorder=self.recorder,
+            inbox=store.inbox,
+            inbox_worker=self.inbox_worker,
             tokens=TOKENS,
             clock=clock,
             confirm=options.confirm,
@@ -131,7 +131,7 @@ class Loop:
             verifier_for=lambda _token: options.verifier,
         )
         self.results = TaskResults(queries=store.queries, upstream=upstream, recorder=self.recorder)
-        self.task_service, self.submit, self.reconcile = self._task_service(), self._submit(), self._reconcile()
+        self.task_service, self.submitter, self.poller = self._task_service(), self._submit(), self._reconcile()
 
     def _task_service(self) -> TaskService:
         terms = TaskPolicy(
@@ -146,9 +146,9 @@ class Loop:
             blobs=self.store.blobs,
             queries=self.store.queries,
             recorder=self.recorder,
-            upstream=self.upstream,
+            provider=self.upstream,
             clock=self.clock,
-            terms=terms,
+            policy=terms,
             inspect=None,
             new_id=self.new_id,
         )
@@ -158,11 +158,11 @@ class Loop:
             queue=self.store.tasks,
             blobs=self.store.blobs,
             recorder=self.recorder,
-            upstream=self.paced,
+            provider=self.paced,
             tokens=TOKENS,
             clock=self.clock,
             signals=self.store.signals,
-            terms=SubmitterConfig(
+            config=SubmitterConfig(
                 public_url=self.options.public_url,
                 lease=self.options.lease,
                 concurrency=self.options.concurrency,
@@ -177,12 +177,12 @@ class Loop:
             run_time_stats=self.store.run_time_stats,
             retention=self.store.retention,
             recorder=self.recorder,
-            upstream=self.paced,
+            provider=self.paced,
             planner=self.planner,
             tokens=TOKENS,
             clock=self.clock,
             signals=self.store.signals,
-            terms=PollerConfig(
+            config=PollerConfig(
                 lease=self.options.lease,
                 concurrency=self.options.concurrency,
                 resubmit_in_doubt=self.options.resubmit_in_doubt,
@@ -193,8 +193,8 @@ class Loop:
 
     async def drain(self) -> None:
         """Cut off what is in hand."""
-        await self.submit.drain(0)
-        await self.reconcile.drain(0)
+        await self.submitter.drain(0)
+        await self.poller.drain(0)
 
     async def accept(self, **changes: Any) -> Task:
         """Take in a task."""
@@ -203,16 +203,16 @@ class Loop:
 
     async def submit_due(self) -> int:
         """Submit what is due, to the end."""
-        started = await self.submit.round()
+        started = await self.submitter.run_once()
         async with asyncio.timeout(PATIENCE):
-            await ended(self.submit)
+            await ended(self.submitter)
         return started
 
     async def poll_due(self) -> int:
         """Ask about what is due, to the end."""
-        started = await self.reconcile.round()
+        started = await self.poller.run_once()
         async with asyncio.timeout(PATIENCE):
-            await ended(self.reconcile)
+            await ended(self.poller)
         return started
 
     async def submitted(self, **changes: Any) -> Task:
@@ -233,7 +233,7 @@ class Loop:
 
     async def called_back(self, token: str, raw: bytes) -> None:
         """Call back to the address that holds `token`."""
-        await self.receive.receive(self.receive.verify_token(token), {"content-type": "application/json"}, raw)
+        await self.receiver.receive(self.receiver.verify_token(token), {"content-type": "application/json"}, raw)
 
     async def task(self, task_id: str) -> Task:
         """Return a task that must be there."""
@@ -254,7 +254,7 @@ class Loop:
         """Do what a worker does until `end`, in steps of time."""
         while self.clock.now() < end:
             self.clock.move(min(by, end - self.clock.now()))
-            await self.submit.sweep()
+            await self.submitter.sweep()
             await self.submit_due()
             await self.poll_due()
 

@@ -31,13 +31,13 @@ def rounds_of(loop: Loop, seen: list[str], only: Handler | None = None) -> Worke
     )
     return Worker(
         inbox_worker=loop.inbox_worker,
-        submitter=loop.submit,
-        poller=loop.reconcile,
+        submitter=loop.submitter,
+        poller=loop.poller,
         dispatcher=dispatcher,
         full=SinglePass(
             inbox_worker=loop.inbox_worker,
-            submitter=loop.submit,
-            poller=loop.reconcile,
+            submitter=loop.submitter,
+            poller=loop.poller,
             dispatcher=dispatcher,
             upstream=loop.paced,
         ),

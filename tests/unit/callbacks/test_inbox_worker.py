@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from service.callbacks import inbox_worker
 from service.callbacks import receiver as receive
 from service.callbacks.inbox_worker import BUSY_BATCH, BUSY_DELAY, BUSY_FROM, InboxWorker
-from service.callbacks.limits import FEW, BurstDetector
+from service.callbacks.limits import BURST_RATE, BurstDetector
 from service.domain.callback import Callback, read_body
 from service.domain.errors import BadSignature, BadToken, NotSent, SchemaBehind, StoreUnavailable
 from service.domain.ports.queues import Limits
@@ -72,7 +72,7 @@ async def test_commit_of_a_crowd_is_one_line_that_names_its_tasks(tmp_path: Path
         token = token_of(loop.upstream.orders[0])
         with capture_logs() as lines, patch.object(receive, "log", structlog.get_logger()):
             await loop.called_back(token, json.dumps(vtrix_body("completed")).encode())
-    assert [(line["event"], line["count"], line["tasks"]) for line in lines] == [("callbacks kept", 1, [task.id])]
+    assert [(line["event"], line["count"], line["tasks"]) for line in lines] == [("callbacks stored in inbox", 1, [task.id])]
 
 
 async def test_process_that_reads_its_own_inbox_reads_a_body_once(
@@ -268,13 +268,13 @@ class TestCrowd:
     def test_few_are_no_crowd(self) -> None:
         """Exactly as many as leak out never fill the bucket."""
         crowd = BurstDetector()
-        assert not any(crowd.observe(START + number * SECOND / FEW) for number in range(10 * FEW))
+        assert not any(crowd.observe(START + number * SECOND / BURST_RATE) for number in range(10 * BURST_RATE))
 
     def test_crowd_lasts_until_it_has_dispersed(self) -> None:
         """A sudden crowd is one from the callback after the last few on, and for as long as they keep coming."""
         crowd = BurstDetector()
-        burst = [crowd.observe(START) for _ in range(5 * FEW)]
-        assert burst == [False] * FEW + [True] * (4 * FEW)
+        burst = [crowd.observe(START) for _ in range(5 * BURST_RATE)]
+        assert burst == [False] * BURST_RATE + [True] * (4 * BURST_RATE)
         assert crowd.observe(START + SECOND / 2)
         assert not crowd.observe(START + 3 * SECOND)
 
@@ -285,7 +285,7 @@ class TestCrowd:
         for jump in jumps:
             now += timedelta(seconds=jump)
             crowd.observe(now)
-            assert 0 < crowd.level <= 2 * FEW
+            assert 0 < crowd.level <= 2 * BURST_RATE
 
 
 class TestSecondBill:

@@ -74,7 +74,7 @@ def test_a_handler_that_blocks_the_loop_is_named() -> None:
         made = stage(handler("blocking", block), handler("slow", _take_14_seconds), clock=LoopClock())
         for name in ("slow", "blocking"):
             made.queue.put(name)
-        await asyncio.gather(*await made.dispatch.begin())
+        await asyncio.gather(*await made.dispatch.start_due())
         await asyncio.sleep(60)
         [line] = [line for line in lines if "stood still" in line["event"]]
         assert (line["seconds"], line["handlers"], line["log_level"]) == (29.5, ["blocking", "slow"], "warning")

@@ -13,6 +13,8 @@ from service.deliveries import dispatcher as dispatch
 from service.domain.errors import StoreUnavailable, Throttled
 from service.domain.task import Status
 from service.runtime.worker import Worker
+from service.tasks.poller import Poller
+from service.tasks.submitter import Submitter
 from tests.support.delivery_builders import handler
 from tests.support.sample_handlers import a_deaf_one
 from tests.support.scripted_provider import DONE
@@ -61,7 +63,7 @@ async def test_full_round_is_given_up_while_the_upstream_pauses(tmp_path: Path) 
         done = await _once(rounds)
         assert 3590 <= done.pop("upstream_pause_seconds") <= 3600
         assert done["dispatched"] == 2
-        await _in_time(ended(loop.submit))
+        await _in_time(ended(loop.submitter))
         assert [(await loop.task(task.id)).status for task in tasks] == [Status.QUEUED] * 3
         assert sum(loop.upstream.bills.values()) == 1
 
@@ -70,16 +72,16 @@ async def test_full_round_waits_for_what_was_in_hand_and_takes_what_that_makes_d
     """The clock of a process that was just woken may be faster: its work is not put to sleep half-way."""
     async with a_loop(tmp_path) as loop:
         seen: list[str] = []
-        rounds, gate, under_way = rounds_of(loop, seen), asyncio.Event(), loop.submit.running
+        rounds, gate, under_way = rounds_of(loop, seen), asyncio.Event(), loop.submitter.running
         loop.upstream.gate = gate
         await loop.accept()
-        assert await loop.submit.round() == 1
+        assert await loop.submitter.run_once() == 1
 
         def looked_at() -> set[asyncio.Task[None]]:
             gate.set()
             return under_way()
 
-        with patch.object(loop.submit, "running", looked_at):
+        with patch.object(Submitter, "running", lambda _: looked_at()):
             done = await _once(rounds)
         assert (done["submitted"], done["dispatched"], seen) == (0, 1, ["task.submitted"])
 
@@ -94,7 +96,7 @@ async def test_full_round_answers_though_work_comes_in_steadily(tmp_path: Path) 
         await _in_time(loop.upstream.arrived.wait())
         loop.upstream.gate = later
         await loop.accept()
-        assert await loop.submit.round() == 1
+        assert await loop.submitter.run_once() == 1
         first.set()
         assert (await _in_time(asked))["submitted"] == 1
         later.set()
@@ -159,11 +161,11 @@ async def test_full_round_that_breaks_off_says_so(tmp_path: Path, monkeypatch: p
     async with a_loop(tmp_path) as loop:
         rounds = rounds_of(loop, [])
 
-        async def gone() -> None:
+        async def gone(_: Poller) -> None:
             raise StoreUnavailable("the database is away")
 
         with monkeypatch.context() as patched:
-            patched.setattr(rounds.poller, "update_estimates", gone)
+            patched.setattr(Poller, "update_estimates", gone)
             with pytest.raises(StoreUnavailable):
                 await _once(rounds)
         assert (await _once(rounds))["submitted"] == 0

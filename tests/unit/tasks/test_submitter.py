@@ -75,7 +75,7 @@ async def test_the_log_says_why_a_task_was_refused(tmp_path: Path) -> None:
             Status.FAILED,
             TaskError(code="CreditInsufficient", message="not enough for 'a secret cat'"),
         )
-        assert [line["why"] for line in lines if line["event"] == "submission"] == ["CreditInsufficient"]
+        assert [line["error"] for line in lines if line["event"] == "submission"] == ["CreditInsufficient"]
         assert "secret cat" not in str(lines)
 
 

@@ -12,6 +12,7 @@ from service.domain.errors import Conflict, InvalidParams, NotFound, ProviderUna
 from service.domain.ports.tasks import IdempotencyKey, TaskFilter
 from service.domain.task import Fact, Status, TaskId
 from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate, UpdateResult
+from service.tasks.recorder import Recorder
 from tests.support.sample_media import image, uri
 from tests.support.scripted_provider import DONE
 from tests.support.task_loop import DEADLINE, GOOD, IN_DOUBT_FOR, MINUTE, Loop, a_loop, a_request
@@ -136,7 +137,7 @@ async def _expired(loop: Loop) -> TaskId:
 async def _submitting(loop: Loop) -> TaskId:
     task = await loop.accept()
     loop.upstream.line = asyncio.Event()
-    await loop.submit.round()
+    await loop.submitter.run_once()
     return task.id
 
 
@@ -258,13 +259,13 @@ async def test_a_conclusion_from_before_a_persons_word_does_nothing(tmp_path: Pa
         loop.clock.move(IN_DOUBT_FOR)
         add, seen = loop.recorder.add, asyncio.Event()
 
-        async def late(entry: TaskUpdate) -> UpdateResult:
-            if entry.poll and not seen.is_set():
+        async def late(_: Recorder, update: TaskUpdate) -> UpdateResult:
+            if update.poll and not seen.is_set():
                 seen.set()
                 await loop.task_service.resubmit(old)
-            return await add(entry)
+            return await add(update)
 
-        with patch.object(loop.recorder, "add", late):
+        with patch.object(Recorder, "add", late):
             await loop.poll_due()
         assert (await loop.task(old)).status is Status.IN_DOUBT
         loop.clock.move(MINUTE)
