@@ -71,15 +71,11 @@ def _applies(update: TaskUpdate, task: Task) -> bool:
         return False
     if update.warning in task.warnings:
         return False
-    return not _about_the_past(update, task)
-
-
-def _about_the_past(update: TaskUpdate, task: Task) -> bool:
-    """Return whether an older submission made nothing: that says nothing about the one after it."""
-    older = update.submission is not None and update.submission < task.submission
-    if update.hint:
-        return older and update.hint.nothing_made
-    return older and update.fact is not None and update.fact.status in NOTHING_MADE
+    if update.submission is None or update.submission >= task.submission:
+        return True
+    if update.hint:  # that an older submission made nothing says nothing about the one after it
+        return not update.hint.nothing_made
+    return update.fact is None or update.fact.status not in NOTHING_MADE
 
 
 def _without_conflicting_id(update: TaskUpdate) -> TaskUpdate:

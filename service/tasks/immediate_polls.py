@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from service.concurrency.immediate_claims import ImmediateClaims
 from service.domain.fast_copy import replace_fields
-from service.domain.task import Status, Task, TaskId
+from service.domain.task import Status, Task
 
 NOT_POLLED = frozenset({Status.QUEUED, Status.SUBMITTING})
 """Statuses of tasks that the provider does not know yet, or whose submission is running."""
@@ -32,11 +32,6 @@ class PollReservations:
         leased = replace_fields(task, leased_until=now + self.immediate_polls.lease, fence=task.fence + 1)
         self.tasks.append(leased)
         return leased
-
-    @property
-    def ids(self) -> set[TaskId]:
-        """Return the ids of the leased tasks."""
-        return {task.id for task in self.tasks}
 
 
 class ImmediatePolls:

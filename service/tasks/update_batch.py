@@ -10,8 +10,8 @@ from service.domain.fast_copy import replace_fields
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.immediate_claims import SlotReservations
 from service.domain.ports.signals import Clock
-from service.domain.ports.unit_of_work import DeliveryRow, EventRow, PollRow, RunTime, UnitOfWork
-from service.domain.task import EventType, Status, Task, TaskId
+from service.domain.ports.unit_of_work import DeliveryRow, EventRow, InboxEntry, PollRow, RunTime, UnitOfWork
+from service.domain.task import EventType, Status, Task, TaskId, UpstreamId
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.task_view import task_json
 from service.domain.update_rules import UpdateContext, apply_update
@@ -45,32 +45,31 @@ class UpdateBatch:
 
         The callbacks of updates `from_inbox` are stored already.
         """
+        unit_of_work = self.unit_of_work
         self.context = UpdateContext(planner=self.planner, now=self.clock.now())
-        self.tasks = await self.unit_of_work.lock({update.task_id for update in updates})
-        named = {update.named_by_provider for update in updates if self._names_new_id(update)}
+        self.tasks = await unit_of_work.lock({update.task_id for update in updates})
+        named: set[UpstreamId] = set()
+        guessed: set[TaskId] = set()
+        rows: list[InboxEntry] = []
+        for update in updates:
+            task, named_id, row = self.tasks.get(update.task_id), update.named_by_provider, update.inbox
+            if task and named_id and named_id != task.upstream_id:
+                named.add(named_id)
+            if update.is_guess:
+                guessed.add(update.task_id)
+            if row and not from_inbox:
+                rows.append(row if task else replace_fields(row, verdict="quarantined"))
         if named:
-            self.context.id_owners = await self.unit_of_work.holders([named_id for named_id in named if named_id])
-        verdicts = ["new"] * len(updates) if from_inbox else await self._admit(updates)
-        guessed = {update.task_id for update in updates if update.is_guess}
+            self.context.id_owners = await unit_of_work.holders(named)
+        admitted = iter(await unit_of_work.admit(rows) if rows else ())
         if guessed:
-            self.context.unread = await self.unit_of_work.with_unread_callbacks(guessed)
-        results = [self.add(update, verdict) for update, verdict in zip(updates, verdicts, strict=True)]
+            self.context.unread = await unit_of_work.with_unread_callbacks(guessed)
+        results = []
+        for update in updates:
+            verdict = "new" if from_inbox else next(admitted) if update.inbox else None
+            results.append(self.add(update, verdict))
         await self.flush()
         return results
-
-    def _names_new_id(self, update: TaskUpdate) -> bool:
-        """Return whether the update names an id that is not its task's, which another task may hold."""
-        task = self.tasks.get(update.task_id)
-        return task is not None and update.named_by_provider not in {None, task.upstream_id}
-
-    async def _admit(self, updates: Sequence[TaskUpdate]) -> Sequence[str | None]:
-        """Store the callbacks of `updates` in the inbox; return its result for each, None without a callback."""
-        rows = [update.inbox for update in updates if update.inbox]
-        if not rows:
-            return [None] * len(updates)
-        known = [row if row.task_id in self.tasks else replace_fields(row, verdict="quarantined") for row in rows]
-        verdicts = iter(await self.unit_of_work.admit(known))
-        return [next(verdicts) if update.inbox else None for update in updates]
 
     def add(self, update: TaskUpdate, verdict: str | None = None) -> UpdateResult:
         """Apply `update` in memory; `verdict` is the inbox's result for its callback."""
@@ -124,28 +123,23 @@ class UpdateBatch:
     async def flush(self) -> None:
         """Write the changes, and notify those that wait for them."""
         unit_of_work, now = self.unit_of_work, self.context.now
-        if self.changed:
-            changed = [self.tasks[task_id] for task_id in self.changed]
-            await unit_of_work.save([self.immediate_polls.lease(task, now) for task in changed])
+        topics = dict.fromkeys(f"task:{event.task_id}" for event in self.events)
+        changed = []
+        for task_id in self.changed:
+            task = self.tasks[task_id]
+            leased = self.immediate_polls.lease(task, now)
+            changed.append(leased)
+            if leased is task and task.due_at and task.due_at <= now:  # a leased one starts here, after the commit
+                topics["submit" if task.status is Status.QUEUED else "reconcile"] = None
+        if changed:
+            await unit_of_work.save(changed)
         if self.events:
             self.reservations.claims = await unit_of_work.append(self.events, self.deliveries)
+            topics["events"] = None
+        if len(self.reservations.claims) < len(self.deliveries):
+            topics["dispatch"] = None
         if self.polls:
             await unit_of_work.note_polls(self.polls)
         if self.run_times:
             await unit_of_work.learn(self.run_times)
-        unit_of_work.notify(self._topics())
-
-    def _topics(self) -> list[str]:
-        """Return the topics that the changes concern, without the work that this process starts right after."""
-        changed = [self.tasks[task_id] for task_id in self.changed - self.immediate_polls.ids]
-        due = {task.status for task in changed if task.due_at and task.due_at <= self.context.now}
-        topics = [f"task:{event.task_id}" for event in self.events]
-        if self.events:
-            topics.append("events")
-        if len(self.reservations.claims) < len(self.deliveries):
-            topics.append("dispatch")
-        if Status.QUEUED in due:
-            topics.append("submit")
-        if due - {Status.QUEUED}:
-            topics.append("reconcile")
-        return list(dict.fromkeys(topics))
+        unit_of_work.notify(topics)

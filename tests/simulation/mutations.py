@@ -152,7 +152,7 @@ def poll_never_set() -> AbstractContextManager[Any]:
 
 def settles_twice() -> AbstractContextManager[Any]:
     """Let a second terminal word overrule the first."""
-    transitions = dict.fromkeys(core_task.SETTLED, core_task.UPSTREAM_WORDS)
+    transitions = dict.fromkeys(core_task.SETTLED, core_task.REPORTED)
     return both(
         patch.object(core_task.Task, "final", property(lambda _self: False)),
         patch.object(core_task, "TRANSITIONS", {**core_task.TRANSITIONS, **transitions}),

@@ -72,7 +72,9 @@ async def test_commit_of_a_crowd_is_one_line_that_names_its_tasks(tmp_path: Path
         token = token_of(loop.upstream.orders[0])
         with capture_logs() as lines, patch.object(receive, "log", structlog.get_logger()):
             await loop.called_back(token, json.dumps(vtrix_body("completed")).encode())
-    assert [(line["event"], line["count"], line["tasks"]) for line in lines] == [("callbacks stored in inbox", 1, [task.id])]
+    assert [(line["event"], line["count"], line["tasks"]) for line in lines] == [
+        ("callbacks stored in inbox", 1, [task.id])
+    ]
 
 
 async def test_process_that_reads_its_own_inbox_reads_a_body_once(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.domain.poll_planner import LOOK_AGAIN, POLL_MAX_OURS, PollPlanner
+from service.domain.poll_planner import LIST_SEARCH_INTERVAL, POLL_MAX_AFTER_GUESS, PollPlanner
 from service.domain.poll_schedule import CallbackStats
 from service.domain.ports.unit_of_work import RunTime
 from service.domain.task import Source, Status, Task, TaskId, UpstreamId, advance
@@ -78,7 +78,7 @@ def test_our_conclusions_are_asked_about_without_haste(guess: dict[str, Status],
     now = START + ago
     due_at = _plan().due(_task(upstream_id=ID, guessed=True, **guess), now)
     assert due_at is not None
-    assert now + 5 * MINUTE <= due_at <= now + POLL_MAX_OURS
+    assert now + 5 * MINUTE <= due_at <= now + POLL_MAX_AFTER_GUESS
     assert _plan().due(_task(upstream_id=ID, guessed=True, **guess), START + timedelta(days=31)) is None
 
 
@@ -91,9 +91,9 @@ def test_lost_reply_is_given_up_after_in_doubt_for() -> None:
     """Without a list the next step is the end of the doubt; with one it is the next look."""
     doubtful = _task(Status.IN_DOUBT, guessed=True)
     assert _plan().due(doubtful, START) == START + IN_DOUBT_FOR
-    assert _plan(lists=True).due(doubtful, START) == START + LOOK_AGAIN
+    assert _plan(lists=True).due(doubtful, START) == START + LIST_SEARCH_INTERVAL
     late = START + IN_DOUBT_FOR + SECOND
-    assert _plan(lists=True).due(doubtful, late) == late + LOOK_AGAIN
+    assert _plan(lists=True).due(doubtful, late) == late + LIST_SEARCH_INTERVAL
 
 
 @pytest.mark.parametrize("hint", [{"hinted_at": START}, {"hinted_id": ID}])
@@ -143,9 +143,12 @@ def test_study_replaces_what_was_learned() -> None:
     """Run times are gathered by bucket, in whatever order they come."""
     planner = _plan()
     planner.update_estimates([_run("a", 10), _run("b", 50), _run("a", 20), _run("a", 30)], UNHEARD)
-    assert {bucket: (one.usual, one.count) for bucket, one in planner.learned.items()} == {"a": (20, 3), "b": (50, 1)}
+    assert {bucket: (one.median, one.count) for bucket, one in planner.estimates.items()} == {
+        "a": (20, 3),
+        "b": (50, 1),
+    }
     planner.update_estimates([], UNHEARD)
-    assert planner.learned == {}
+    assert planner.estimates == {}
 
 
 def test_callbacks_of_all_buckets_prove_the_road() -> None:
@@ -156,7 +159,7 @@ def test_callbacks_of_all_buckets_prove_the_road() -> None:
         (CallbackStats(count=460, lost=1), False),
     ):
         planner.update_estimates([_run("a", 10), _run("b", 50)], callback_stats)
-        assert [one.trusted for one in planner.learned.values()] == [trusted, trusted]
+        assert [one.trusted for one in planner.estimates.values()] == [trusted, trusted]
 
 
 def _noticed(planner: PollPlanner, run: float) -> float:

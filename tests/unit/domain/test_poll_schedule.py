@@ -10,8 +10,8 @@ from service.domain.retry_schedule import next_attempt, next_submission
 
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 SECONDS = [timedelta(seconds=pause) for pause in (0, 5, 30)]
-HEALTHY = RunTimeEstimate(quick=50, usual=60, slow=80, count=200, lost_share=0.0)
-LOSSY = RunTimeEstimate(quick=50, usual=60, slow=80, count=200, lost_share=1.0)
+HEALTHY = RunTimeEstimate(p5=50, median=60, p95=80, count=200, lost_share=0.0)
+LOSSY = RunTimeEstimate(p5=50, median=60, p95=80, count=200, lost_share=1.0)
 
 
 def second(at: datetime | None) -> float | None:
@@ -75,15 +75,15 @@ def test_nothing_is_learned_from_nothing() -> None:
 def test_run_times_are_summed_up() -> None:
     """Quick, usual and slow are the 5th, 50th and 95th percentiles; the share counts callbacks that never came."""
     runs = [Run(seconds, called_back=seconds % 4 != 0) for seconds in range(101)]
-    assert estimate(runs) == RunTimeEstimate(quick=5, usual=50, slow=95, count=101, lost_share=26 / 101)
-    assert estimate([Run(7)]) == RunTimeEstimate(quick=7, usual=7, slow=7, count=1, lost_share=0)
+    assert estimate(runs) == RunTimeEstimate(p5=5, median=50, p95=95, count=101, lost_share=26 / 101)
+    assert estimate([Run(7)]) == RunTimeEstimate(p5=7, median=7, p95=7, count=1, lost_share=0)
 
 
 def poll(
     elapsed: float = 0,
     *,
     polls: int = 0,
-    learned: RunTimeEstimate | None = None,
+    expected: RunTimeEstimate | None = None,
     hinted: float | None = None,
     first: float | None = None,
     cap: float = 300,
@@ -94,7 +94,7 @@ def poll(
         submitted_at=NOW - timedelta(seconds=elapsed),
         now=NOW,
         polls=polls,
-        learned=learned,
+        expected=expected,
         hinted_at=None if hinted is None else NOW - timedelta(seconds=hinted),
         poll_first=None if first is None else timedelta(seconds=first),
         poll_max=timedelta(seconds=cap),
@@ -136,43 +136,43 @@ def test_an_old_hint_does_not_put_off_the_first_question() -> None:
 
 def test_healthy_callbacks_are_relied_on() -> None:
     """While callbacks come, nothing is asked before tasks begin to end, and then only with the widest pauses."""
-    assert (poll(0, learned=HEALTHY), poll(20, learned=HEALTHY)) == (HEALTHY.quick + 25, HEALTHY.quick + 5)
-    assert [poll(at, polls=asked, learned=HEALTHY) for at, asked in ((75, 1), (100, 2), (125, 3))] == [25] * 3
+    assert (poll(0, expected=HEALTHY), poll(20, expected=HEALTHY)) == (HEALTHY.p5 + 25, HEALTHY.p5 + 5)
+    assert [poll(at, polls=asked, expected=HEALTHY) for at, asked in ((75, 1), (100, 2), (125, 3))] == [25] * 3
 
 
 def test_few_callbacks_prove_nothing_yet() -> None:
     """Callbacks are relied on after twenty tasks, not after the first one that came."""
-    assert poll(0, learned=replace(HEALTHY, count=19)) == 25
+    assert poll(0, expected=replace(HEALTHY, count=19)) == 25
 
 
 def test_lost_callbacks_aim_the_questions_at_the_usual_end() -> None:
     """Where callbacks are lost, a question before any end falls a little after the usual run time, if it is near."""
-    assert (poll(25, polls=1, learned=LOSSY), poll(45, polls=2, learned=LOSSY)) == (25, 17.8)
+    assert (poll(25, polls=1, expected=LOSSY), poll(45, polls=2, expected=LOSSY)) == (25, 17.8)
 
 
 def test_lost_callbacks_spend_saved_questions_when_tasks_end() -> None:
     """Once tasks may end, pauses share out the questions that one in 17.5 s leaves until the slow ones have ended."""
-    assert poll(50, polls=2, learned=LOSSY) == pytest.approx(30 / (80 / 17.5 - 2), abs=0.001)
-    assert poll(70, polls=2, learned=LOSSY) == pytest.approx(10 / (80 / 17.5 - 2), abs=0.001)
+    assert poll(50, polls=2, expected=LOSSY) == pytest.approx(30 / (80 / 17.5 - 2), abs=0.001)
+    assert poll(70, polls=2, expected=LOSSY) == pytest.approx(10 / (80 / 17.5 - 2), abs=0.001)
 
 
 def test_lost_callbacks_do_not_make_a_fast_poller() -> None:
     """However narrow the pauses should be, there is not more than one question in 17.5 s overall."""
-    assert poll(65, polls=4, learned=LOSSY) == 22.5
-    assert poll(60, polls=40, learned=LOSSY) == 25
+    assert poll(65, polls=4, expected=LOSSY) == 22.5
+    assert poll(60, polls=40, expected=LOSSY) == 25
 
 
 def test_half_lost_callbacks_are_in_between() -> None:
     """The more callbacks are lost, the narrower the pauses."""
-    some = RunTimeEstimate(quick=50, usual=60, slow=80, count=200, lost_share=0.26)
-    pauses = [poll(70, polls=2, learned=learned) or 0 for learned in (LOSSY, some, HEALTHY)]
+    some = RunTimeEstimate(p5=50, median=60, p95=80, count=200, lost_share=0.26)
+    pauses = [poll(70, polls=2, expected=expected) or 0 for expected in (LOSSY, some, HEALTHY)]
     assert pauses[1] == pytest.approx((pauses[0] + pauses[2]) / 2, abs=0.001)
 
 
 def test_quick_tasks_are_asked_about_at_once() -> None:
     """A bucket of tasks that take seconds is asked after its usual time when callbacks are lost."""
-    quick = RunTimeEstimate(quick=5, usual=8, slow=12, count=50, lost_share=1.0)
-    assert poll(0, learned=quick) == 9.24
+    quick = RunTimeEstimate(p5=5, median=8, p95=12, count=50, lost_share=1.0)
+    assert poll(0, expected=quick) == 9.24
 
 
 def test_jitter_only_shortens() -> None:
