@@ -73,7 +73,7 @@ async def test_two_readers_never_share_a_callback(store: Store) -> None:
         async with store.units_of_work.transaction() as transaction:
             rows = await transaction.unread(2)
             taken.append([row.digest for row in rows])
-            if store._database.address.postgres:  # SQLite lets one writer in at a time
+            if store._database.address.postgres:  # SQLite has one writer at a time
                 await both.wait()
             await transaction.read([an_entry(row.digest, verdict="accepted") for row in rows])
 

@@ -65,7 +65,7 @@ async def test_note_waiting_skips_locked_tasks(store: Store, open_another: OpenS
     holder = asyncio.create_task(hold())
     await locked.wait()
     if database.url.startswith("sqlite"):
-        done.set()  # there every write is alone
+        done.set()  # SQLite has one writer at a time
     async with asyncio.timeout(TIMEOUT):
         await store.tasks.note_waiting("waits", now=NOW)
     done.set()

@@ -39,7 +39,7 @@ async def store(path: Path) -> AsyncIterator[Store]:
 async def _pragma(store: Store, pragma: str) -> None:
     async with store._database._writer.connect() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection
-        await driver.execute(f"PRAGMA {pragma}")  # in no transaction: what can only be read begins none that writes
+        await driver.execute(f"PRAGMA {pragma}")  # without a transaction: BEGIN IMMEDIATE fails on a read-only database
 
 
 async def _admit(store: Store) -> list[str]:
@@ -63,7 +63,7 @@ async def test_locked_database_is_unavailable_until_it_is_free(path: Path, monke
 
 async def test_full_disk_is_unavailable_and_leaves_nothing(store: Store) -> None:
     """A write without free space is rolled back; with free space it succeeds."""
-    await _pragma(store, "max_page_count = 1")  # SQLite takes the present size instead
+    await _pragma(store, "max_page_count = 1")  # SQLite uses the current size instead
     with pytest.raises(StoreUnavailable, match="full"):
         await store.intake.add(a_task(), [a_blob(data=bytes(1_000_000))], None)
     assert await store.queries.task(TaskId("t1")) is None
@@ -82,13 +82,11 @@ async def test_read_only_database_is_unavailable_for_writes(store: Store) -> Non
 @pytest.mark.parametrize(
     ("pragma", "end", "expected"),
     [
-        ("max_page_count = 1", "max_page_count = 1000000", "full"),  # SQLite takes the present size instead
+        ("max_page_count = 1", "max_page_count = 1000000", "full"),  # SQLite uses the current size instead
         ("query_only = ON", "query_only = OFF", "readonly"),
     ],
 )
-async def test_inbox_batch_is_stored_as_a_whole_or_not(
-    store: Store, pragma: str, end: str, expected: str
-) -> None:
+async def test_inbox_batch_is_stored_as_a_whole_or_not(store: Store, pragma: str, end: str, expected: str) -> None:
     """A failed batch raises, readiness reports it, and a later write succeeds."""
     rows = [an_entry(f"d{number}", body=bytes(50_000), verdict="unread") for number in range(40)]
     await _pragma(store, pragma)
