@@ -178,8 +178,8 @@ class LifecycleMachine(TaskMachine):
     def store_result(self) -> None:
         """Store a result, which has one event."""
         one = next(one for one in self.model.tasks.values() if one.status == "completed")
-        renewed = Artifact(url=VIDEO["url"], archived_url="file:///kept", media_type="video/mp4", bytes=1, sha256="00")
-        self.do(self.system.results.keep(one.id, renewed))
+        artifact = Artifact(url=VIDEO["url"], archived_url="file:///kept", media_type="video/mp4", bytes=1, sha256="00")
+        self.do(self.system.results.keep(one.id, artifact))
         if not one.stored:
             one.stored = True
             one.events.append("artifact.stored")

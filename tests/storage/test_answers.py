@@ -46,7 +46,7 @@ async def _fill(store: Store) -> None:
     handlers = ("log", "webhook", "archive", "other")
     async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry()])
-        await transaction.note_polls([PollRow(task_id=task.id, at=NOW, outcome="in_progress")])
+        await transaction.add_polls([PollRow(task_id=task.id, at=NOW, outcome="in_progress")])
         await transaction.append(events, [a_delivery(events[0], handler) for handler in handlers])
     for name, changes in (
         ("log", {}),

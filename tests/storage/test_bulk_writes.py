@@ -30,7 +30,7 @@ async def test_null_values_stay_null(store: Store, nonces: Sequence[str | None])
         an_entry(f"d{number}", nonce=nonce, verdict="unread", received_at=NOW + number * SECOND)
         for number, nonce in enumerate(nonces)
     ]
-    await store.inbox.keep(entries)
+    await store.inbox.store_unread(entries)
     assert await stored_unread(store) == entries
 
 
@@ -48,7 +48,7 @@ async def test_any_bytes_and_texts_are_stored(store: Store, body: bytes, headers
     async with store._database.writing() as write:
         await write.connection.execute(inbox.delete())
     entry = an_entry("d'\"\\{},NULL", body=body, headers=headers, verdict="unread")
-    await store.inbox.keep([entry])
+    await store.inbox.store_unread([entry])
     assert await stored_unread(store) == [entry]
 
 
@@ -71,7 +71,7 @@ async def test_each_row_is_written_once(store: Store, count: int) -> None:
         an_entry(f"d{number}", body=b"%d" % number, verdict="unread", received_at=NOW + number * SECOND)
         for number in range(count)
     ]
-    await store.inbox.keep(entries)
+    await store.inbox.store_unread(entries)
     assert await stored_unread(store) == entries
     async with store.units_of_work.transaction() as transaction:
         await transaction.read([replace(one, verdict=f"v{number}") for number, one in enumerate(entries)])
@@ -94,7 +94,7 @@ def _ended(task: Task, number: int) -> Task:
 
 async def test_other_rows_and_columns_do_not_change(store: Store) -> None:
     """An update changes only the rows and columns that it names."""
-    await store.inbox.keep([an_entry("d1", verdict="unread"), an_entry("d2", verdict="unread")])
+    await store.inbox.store_unread([an_entry("d1", verdict="unread"), an_entry("d2", verdict="unread")])
     async with store.units_of_work.transaction() as transaction:
         await transaction.read([an_entry("d1", verdict="accepted", body=b"another"), an_entry("d9")])
     assert [entry.digest for entry in await stored_unread(store)] == ["d2"]

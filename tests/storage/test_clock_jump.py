@@ -29,7 +29,7 @@ async def test_rows_due_later_are_due_now(store: Store) -> None:
     async with store.units_of_work.transaction() as transaction:
         await transaction.lock({running.id})
         await transaction.append([event], [a_delivery(event)])
-    assert await store.clock_jump_repair.clock_jump_repair(now=BACK, until=BACK + LEASE) == 3
+    assert await store.clock_jump_repair.repair(now=BACK, until=BACK + LEASE) == 3
     polled = await store.tasks.claim_polls(now=BACK, until=BACK + LEASE, limit=9)
     queued = await store.tasks.claim_submissions(now=BACK, until=BACK + LEASE, limit=9, limits=NO_LIMITS)
     claimed = await claim_deliveries(store, now=BACK)
@@ -47,7 +47,7 @@ async def test_leases_are_shortened_to_the_new_time(store: Store) -> None:
         await transaction.append([event], [a_delivery(event)])
     [task] = await store.tasks.claim_submissions(now=NOW, until=NOW + LEASE, limit=1, limits=NO_LIMITS)
     [claim] = await claim_deliveries(store, limit=1)
-    await store.clock_jump_repair.clock_jump_repair(now=BACK, until=BACK + LEASE)
+    await store.clock_jump_repair.repair(now=BACK, until=BACK + LEASE)
     assert await store.tasks.sweep(now=BACK + LEASE - SECOND) == []
     assert [lost.id for lost in await store.tasks.sweep(now=BACK + LEASE)] == ["t1"]
     assert await store.tasks.renew({task.id: task.fence}, until=BACK + 2 * LEASE) == {"t1"}
@@ -62,7 +62,7 @@ async def test_due_rows_do_not_change(store: Store) -> None:
         await transaction.lock({TaskId("t1")})
         await transaction.append([event], [a_delivery(event)])
     for _ in range(2):
-        assert await store.clock_jump_repair.clock_jump_repair(now=NOW, until=NOW + LEASE) == 0
+        assert await store.clock_jump_repair.repair(now=NOW, until=NOW + LEASE) == 0
     delivery = await store.deliveries.delivery("e1-log")
     assert isinstance(delivery, DeliveryView)
     assert await store.queries.task(TaskId("t1")) == a_task("t1")

@@ -82,7 +82,7 @@ async def test_newest_run_times_of_each_bucket(store: Store) -> None:
     """Only the newest samples of each bucket are returned, oldest first."""
     samples = [RunTime(bucket=f"b{n % 2}", seconds=n, called_back=n % 3 == 0, at=NOW + n * SECOND) for n in range(10)]
     async with store.units_of_work.transaction() as transaction:
-        await transaction.learn(samples)
+        await transaction.add_run_times(samples)
     assert await store.run_time_stats.run_times(per_bucket=2) == samples[6:]
 
 
@@ -91,7 +91,7 @@ async def test_newest_callbacks_are_counted(store: Store) -> None:
     assert await store.run_time_stats.callback_stats(newest=5) == CallbackStats(count=0, lost=0)
     samples = [RunTime(bucket=f"b{n % 2}", seconds=n, called_back=n != 7, at=NOW - n * SECOND) for n in range(10)]
     async with store.units_of_work.transaction() as transaction:
-        await transaction.learn(samples)
+        await transaction.add_run_times(samples)
     assert await store.run_time_stats.callback_stats(newest=3) == CallbackStats(count=3, lost=1)
     assert await store.run_time_stats.callback_stats(newest=2) == CallbackStats(count=2, lost=0)
     assert await store.run_time_stats.callback_stats(newest=99) == CallbackStats(count=10, lost=1)
@@ -106,7 +106,7 @@ async def _fill(store: Store) -> None:
         await add_deliveries(store, "log", events=[f"e-{task_id}"], task_id=task_id)
         async with store.units_of_work.transaction() as transaction:
             await transaction.admit([an_entry(f"d-{task_id}", task_id=TaskId(task_id))])
-            await transaction.note_polls([PollRow(task_id=TaskId(task_id), at=NOW, outcome="in_progress")])
+            await transaction.add_polls([PollRow(task_id=TaskId(task_id), at=NOW, outcome="in_progress")])
     await store.deliveries.finish([an_attempt(claim) for claim in await claim_deliveries(store)])
 
 
@@ -131,7 +131,7 @@ async def test_prune_deletes_quarantined_callbacks_and_run_times_by_age(store: S
     """Rows that belong to no task are deleted by their own age."""
     async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry("d1"), an_entry("d2", received_at=NOW + 2 * DAY)])
-        await transaction.learn(
+        await transaction.add_run_times(
             [RunTime(bucket="b", seconds=1, called_back=True, at=NOW + n * 2 * DAY) for n in (0, 1)]
         )
     assert await store.retention.prune(before=NOW + DAY) == 2

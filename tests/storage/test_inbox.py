@@ -19,7 +19,7 @@ async def test_unread_callbacks_are_returned_unchanged_oldest_first(store: Store
     """Every field of a stored callback is returned, and the oldest callback comes first."""
     late, early = unread("d1", received_at=NOW), unread("d2", received_at=NOW - SECOND, headers={"date": "now"})
     assert await store.inbox.unread_since() is None
-    assert await store.inbox.keep([late, early]) == set()
+    assert await store.inbox.store_unread([late, early]) == set()
     assert await store.inbox.unread_since() == NOW - SECOND
     async with store.units_of_work.transaction() as transaction:
         assert await transaction.unread(10) == [early, late]
@@ -31,7 +31,7 @@ async def test_bytes_of_unread_callbacks_are_limited(store: Store, monkeypatch: 
     monkeypatch.setattr(unit_of_work, "MAX_UNREAD_BYTES", 10)
     bodies = [b"1" * 5, b"2" * 5, b"3" * 11, b"4"]
     large = [unread(f"d{at}", body=body, received_at=NOW + at * SECOND) for at, body in enumerate(bodies)]
-    await store.inbox.keep(large)
+    await store.inbox.store_unread(large)
     batches = []
     async with store.units_of_work.transaction() as transaction:
         while rows := await transaction.unread(10):
@@ -42,30 +42,30 @@ async def test_bytes_of_unread_callbacks_are_limited(store: Store, monkeypatch: 
 
 async def test_known_callback_does_not_change(store: Store) -> None:
     """A repeat neither replaces a stored callback nor makes it unread again."""
-    await store.inbox.keep([unread("d1")])
+    await store.inbox.store_unread([unread("d1")])
     async with store.units_of_work.transaction() as transaction:
         await transaction.read([an_entry("d1", verdict="accepted")])
-    assert await store.inbox.keep([unread("d1"), unread("d1", body=b"other")]) == set()
+    assert await store.inbox.store_unread([unread("d1"), unread("d1", body=b"other")]) == set()
     assert await store.inbox.unread_since() is None
 
 
 async def test_reused_nonces_are_returned(store: Store) -> None:
     """A callback with another one's nonce is not stored; its own repeat, and unsigned callbacks, are accepted."""
-    await store.inbox.keep([unread("d1", nonce="n1")])
-    assert await store.inbox.keep([unread("d1", nonce="n1"), unread("d2", nonce="n1"), unread("d3")]) == {"d2"}
+    await store.inbox.store_unread([unread("d1", nonce="n1")])
+    assert await store.inbox.store_unread([unread("d1", nonce="n1"), unread("d2", nonce="n1"), unread("d3")]) == {"d2"}
 
 
 async def test_new_callback_notifies_the_inbox(store: Store) -> None:
     """A wait for `inbox` ends after the commit."""
     waiting = asyncio.create_task(store.signals.wait("inbox", 10))
     await asyncio.sleep(0)
-    await store.inbox.keep([unread("d1")])
+    await store.inbox.store_unread([unread("d1")])
     assert await waiting
 
 
 async def test_two_readers_never_share_a_callback(store: Store) -> None:
     """While one transaction has locked callbacks, another one finds only the others."""
-    await store.inbox.keep([unread(f"d{number}", received_at=NOW + number * SECOND) for number in range(4)])
+    await store.inbox.store_unread([unread(f"d{number}", received_at=NOW + number * SECOND) for number in range(4)])
     taken: list[list[str]] = []
     both = asyncio.Barrier(2)
 
@@ -85,7 +85,7 @@ async def test_two_readers_never_share_a_callback(store: Store) -> None:
 
 async def test_rollback_leaves_callbacks_unread(store: Store) -> None:
     """A transaction that is rolled back sets no verdict."""
-    await store.inbox.keep([unread("d1")])
+    await store.inbox.store_unread([unread("d1")])
 
     async def read_and_fail() -> None:
         async with store.units_of_work.transaction() as transaction:

@@ -79,7 +79,7 @@ async def test_history_has_every_row_in_order(store: Store) -> None:
     await add_tasks(store, a_task())
     async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry(received_at=NOW - SECOND, verdict="hint")])
-        await transaction.note_polls([PollRow(task_id=TaskId("t1"), at=NOW - 2 * SECOND, outcome="in_progress")])
+        await transaction.add_polls([PollRow(task_id=TaskId("t1"), at=NOW - 2 * SECOND, outcome="in_progress")])
         await transaction.append([an_event("e0", task_id=TaskId("t2"))], [])
     await add_deliveries(store, "log")
     [claim] = await claim_deliveries(store)

@@ -91,11 +91,11 @@ async def test_inbox_batch_is_stored_as_a_whole_or_not(store: Store, pragma: str
     rows = [an_entry(f"d{number}", body=bytes(50_000), verdict="unread") for number in range(40)]
     await _pragma(store, pragma)
     with pytest.raises(StoreUnavailable, match=expected):
-        await store.inbox.keep(rows)
+        await store.inbox.store_unread(rows)
     assert store._database.write_failed
     assert await store.inbox.unread_since() is None
     await _pragma(store, end)
-    assert await store.inbox.keep(rows) == set()
+    assert await store.inbox.store_unread(rows) == set()
     assert (await store.health.gauges(NOW)).callbacks == {"unread": 40}
 
 
@@ -122,8 +122,8 @@ async def test_closed_connection_is_replaced(store: Store) -> None:
         driver: Any = (await connection.get_raw_connection()).driver_connection
         await driver.close()
     with pytest.raises(StoreUnavailable, match="no active connection"):
-        await store.inbox.keep([an_entry(verdict="unread")])
-    assert await store.inbox.keep([an_entry(verdict="unread")]) == set()
+        await store.inbox.store_unread([an_entry(verdict="unread")])
+    assert await store.inbox.store_unread([an_entry(verdict="unread")]) == set()
     assert await store.inbox.unread_since() == NOW
 
 

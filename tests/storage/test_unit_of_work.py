@@ -154,8 +154,8 @@ async def _write_everything_and_fail(store: Store) -> None:
         await transaction.admit([an_entry()])
         await transaction.save([a_task(status=Status.COMPLETED)])
         await transaction.append([an_event()], [a_delivery(an_event())])
-        await transaction.note_polls([PollRow(task_id=TaskId("t1"), at=NOW, outcome="completed")])
-        await transaction.learn([RunTime(bucket="short", seconds=9, called_back=False, at=NOW)])
+        await transaction.add_polls([PollRow(task_id=TaskId("t1"), at=NOW, outcome="completed")])
+        await transaction.add_run_times([RunTime(bucket="short", seconds=9, called_back=False, at=NOW)])
         transaction.notify(["task:t1"])
         raise RuntimeError("half-way")
 

@@ -33,7 +33,7 @@ async def store_unread(database_url: str, task: Json, body: bytes) -> None:
         verdict="unread",
     )
     async with open_store(database_url) as store:
-        assert await store.inbox.keep([row]) == set()
+        assert await store.inbox.store_unread([row]) == set()
 
 
 async def call_back(at: Service, task: Json, body: bytes) -> int:
