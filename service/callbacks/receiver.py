@@ -110,7 +110,7 @@ class CallbackReceiver:
 
     async def _store(self, rows: list[InboxEntry]) -> list[bool]:
         """Store the callbacks of a burst in the inbox; return for each whether its nonce is that of another one."""
-        reused = await self.inbox.keep(rows)
+        reused = await self.inbox.store_unread(rows)
         log.info("callbacks stored in inbox", count=len(rows) - len(reused), tasks=[row.task_id for row in rows])
         return [row.digest in reused for row in rows]
 

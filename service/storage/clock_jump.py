@@ -14,7 +14,7 @@ class SqlClockJumpRepair:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def clock_jump_repair(self, *, now: datetime, until: datetime) -> int:
+    async def repair(self, *, now: datetime, until: datetime) -> int:
         """Make rows that are due later due at `now`, and end leases at `until` at the latest; return how many rows.
 
         The holder of a lease renews it while it works. Rows that have ended do not change.

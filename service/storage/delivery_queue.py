@@ -49,14 +49,16 @@ class SqlDeliveryQueue:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim(self, rooms: Sequence[HandlerCapacity], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
+    async def claim(
+        self, capacities: Sequence[HandlerCapacity], *, now: datetime, until: datetime
+    ) -> list[DeliveryClaim]:
         """Lease due deliveries within the free capacity of their handlers, only the heads of lanes.
 
         A delivery whose earlier lease has run out is claimed as abandoned.
         """
         async with self._database.writing() as write:
             due: dict[str, Values] = {}
-            for capacity in rooms:
+            for capacity in capacities:
                 due |= {row["id"]: row for row in await _choose(write.connection, capacity, now)}
             if not due:
                 return []

@@ -93,7 +93,7 @@ def sqlite_engine(at: Address, *, writes: bool) -> AsyncEngine:
         connect_args={
             "isolation_level": None,
             "async_creator_fn": sqlite_thread.connect,
-            "cached_statements": 512,  # the default of 128 is less than the number of our statements in all their sizes
+            "cached_statements": 512,  # the default of 128 is less than our number of statements
         },
         pool_size=1 if writes else 3,
         pool_reset_on_return=None,  # every transaction here ends itself: one thread hop less

@@ -21,7 +21,7 @@ class SqlInbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def keep(self, entries: Sequence[InboxEntry]) -> set[str]:
+    async def store_unread(self, entries: Sequence[InboxEntry]) -> set[str]:
         """Store new callbacks durably as `unread`; return the digests whose nonce another callback has used."""
         if not entries:
             return set()

@@ -46,10 +46,10 @@ async def migrate(database_url: str) -> None:
 
 def alembic_config(connection: Connection) -> Config:
     """Return Alembic's configuration with the connection to use; `env.py` opens none."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    return config
+    configuration = Config()
+    configuration.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    configuration.attributes["connection"] = connection
+    return configuration
 
 
 def is_newer(version: str | None) -> bool:

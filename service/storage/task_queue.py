@@ -29,7 +29,7 @@ def _unleased_where(wanted: ColumnElement[bool], order: ColumnElement[datetime])
 
 
 HAS_UNREAD_CALLBACK = select(inbox.c.digest).where(inbox.c.task_id == tasks.c.id, UNREAD).exists()
-"""The task has an unread callback, so its submission was sent, whatever its status says."""
+"""The task has an unread callback, so its submission was sent even if its status is `queued`."""
 
 # Statements of every job, built once.
 OLDEST_DUE = (

@@ -136,11 +136,11 @@ class SqlUnitOfWork:
             return []
         return await append_deliveries(self._connection, deliveries, {event.id: event for event in events})
 
-    async def note_polls(self, asked: Sequence[PollRow]) -> None:
+    async def add_polls(self, rows: Sequence[PollRow]) -> None:
         """Insert polls, for the history of their tasks."""
-        await insert_many(self._connection, polls, [vars(poll) for poll in asked])
+        await insert_many(self._connection, polls, [vars(row) for row in rows])
 
-    async def learn(self, samples: Sequence[RunTime]) -> None:
+    async def add_run_times(self, samples: Sequence[RunTime]) -> None:
         """Insert run times, from which polls are scheduled."""
         await insert_many(self._connection, run_times, [vars(sample) for sample in samples])
 

@@ -139,7 +139,7 @@ class UpdateBatch:
         if len(self.reservations.claims) < len(self.deliveries):
             topics["dispatch"] = None
         if self.polls:
-            await unit_of_work.note_polls(self.polls)
+            await unit_of_work.add_polls(self.polls)
         if self.run_times:
-            await unit_of_work.learn(self.run_times)
+            await unit_of_work.add_run_times(self.run_times)
         unit_of_work.notify(topics)

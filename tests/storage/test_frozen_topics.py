@@ -58,7 +58,7 @@ async def notified(connection: psycopg.AsyncConnection, *, seconds: float = 3) -
 
 async def generate_notifications(service: Running) -> None:
     """Submit a task, then send an unreadable callback, a final one and a burst for another task."""
-    await asyncio.to_thread(service.tasks.submitter, "a cat")
+    await asyncio.to_thread(service.submit, "a cat")
     address = f"{service.url}/callbacks/{CALLBACK_TOKENS[TASK]}"
     async with httpx.AsyncClient(timeout=60) as client:
         for body in (b"<html>", json.dumps({"id": "up-called", **COMPLETED}).encode()):

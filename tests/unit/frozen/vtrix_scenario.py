@@ -148,12 +148,12 @@ def _is_delivered(service: Running) -> bool:
 
 def _submit(service: Running) -> None:
     for prompt in ("fine", "lost", "never", "no"):
-        service.tasks.submitter(prompt)
+        service.submit(prompt)
     media = {"images": [uri("image/png", image())], "payload": "mine", "meta_data": "{}"}
-    service.tasks.submitter("media", params=media, metadata={"a": 1}, notify=[{"handler": "log"}])
-    until(lambda: service.task(service.runtime.ids["lost"])["status"] not in {"queued", "submitting"}, seconds=20)
-    answer = service.request("POST", f"/v1/tasks/{service.runtime.ids['lost']}/resubmit")
-    service.runtime.ids["again"] = answer.json().get("id", "")
+    service.submit("media", params=media, metadata={"a": 1}, notify=[{"handler": "log"}])
+    until(lambda: service.task(service.ids["lost"])["status"] not in {"queued", "submitting"}, seconds=20)
+    answer = service.request("POST", f"/v1/tasks/{service.ids['lost']}/resubmit")
+    service.ids["again"] = answer.json().get("id", "")
     golden = {"status": "queued", "submission": 0, "deadline_at": GOLDEN_DEADLINE * MICROSECONDS}
     service.add_task("golden", **golden)
 
