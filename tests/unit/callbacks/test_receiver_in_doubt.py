@@ -1,4 +1,4 @@
-"""Callbacks about tasks whose submission is in doubt, over the real store."""
+"""Callbacks of tasks whose submission is in doubt, over a real store."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from tests.support.scripted_provider import DONE, TOKENS, vtrix_body
 from tests.support.task_loop import DEADLINE, IN_DOUBT_FOR, MINUTE, SECOND, a_loop
 
 
-async def test_callback_for_a_doubtful_task_is_confirmed_under_the_id_that_it_names(tmp_path: Path) -> None:
-    """The id that the callback names is asked about, and with the GET's word the task has its id and its end."""
+async def test_callback_is_confirmed_with_the_id_that_it_names(tmp_path: Path) -> None:
+    """The id in the callback is polled, and the poll gives the task its id and its end."""
     async with a_loop(tmp_path) as loop:
         task_id = (await loop.in_doubt()).id
         loop.upstream.tell("up1")
@@ -20,8 +20,8 @@ async def test_callback_for_a_doubtful_task_is_confirmed_under_the_id_that_it_na
         assert loop.upstream.bills == {task_id: 1}
 
 
-async def test_foreign_id_is_believed_when_the_payload_is_ours(tmp_path: Path) -> None:
-    """Where the GET does not know the id and both tokens fit, the body is believed, and the task says unconfirmed."""
+async def test_unknown_id_with_our_payload_is_accepted(tmp_path: Path) -> None:
+    """If the provider does not know the id and both tokens are valid, the body is accepted as unconfirmed."""
     async with a_loop(tmp_path) as loop:
         task_id = (await loop.in_doubt()).id
         payload = loop.upstream.orders[0].payload
@@ -32,8 +32,8 @@ async def test_foreign_id_is_believed_when_the_payload_is_ours(tmp_path: Path) -
         assert (after.upstream_id, after.output) == (None, DONE.output)
 
 
-async def test_end_without_any_id_is_believed_when_the_payload_is_ours(tmp_path: Path) -> None:
-    """An end that names no id cannot be asked about: with our payload token it stands, unconfirmed."""
+async def test_end_without_an_id_with_our_payload_is_accepted(tmp_path: Path) -> None:
+    """An end without an id cannot be polled: with our payload token it is accepted as unconfirmed."""
     async with a_loop(tmp_path) as loop:
         task_id = (await loop.in_doubt()).id
         payload = loop.upstream.orders[0].payload
@@ -43,8 +43,8 @@ async def test_end_without_any_id_is_believed_when_the_payload_is_ours(tmp_path:
         assert (after.status, after.guessed, after.unconfirmed) == (Status.FAILED, False, True)
 
 
-async def test_foreign_id_without_our_payload_is_not_believed(tmp_path: Path) -> None:
-    """Without the payload token a body that no GET confirms settles nothing, and the deadline still stands."""
+async def test_unknown_id_without_our_payload_is_not_accepted(tmp_path: Path) -> None:
+    """Without the payload token an unconfirmed body settles nothing, and the deadline still holds."""
     async with a_loop(tmp_path) as loop:
         task_id = (await loop.in_doubt()).id
         await loop.call_back(vtrix_body("completed", "of-vidu"))
@@ -56,8 +56,8 @@ async def test_foreign_id_without_our_payload_is_not_believed(tmp_path: Path) ->
         assert (after.status, after.guessed) == (Status.FAILED, True)
 
 
-async def test_id_of_another_task_is_not_taken_over(tmp_path: Path) -> None:
-    """Where the GET echoes the payload of another task of ours, a doubtful task does not take its result."""
+async def test_id_of_another_task_is_not_accepted(tmp_path: Path) -> None:
+    """If the provider returns the payload of another task, a task in doubt does not take its result."""
     async with a_loop(tmp_path) as loop:
         other = await loop.submitted()
         task_id = (await loop.in_doubt()).id
@@ -69,8 +69,8 @@ async def test_id_of_another_task_is_not_taken_over(tmp_path: Path) -> None:
         assert await loop.happened(task_id, "poll") == ["foreign"]
 
 
-async def test_id_that_another_task_holds_is_not_even_asked_about(tmp_path: Path) -> None:
-    """Where we know ourselves whose id it is, a doubtful task does not take it from a callback's hint."""
+async def test_id_that_another_task_has_is_not_polled(tmp_path: Path) -> None:
+    """A task in doubt does not take an id from a callback that is known to belong to another task."""
     async with a_loop(tmp_path) as loop:
         await loop.submitted()
         task_id = (await loop.in_doubt()).id
@@ -81,8 +81,8 @@ async def test_id_that_another_task_holds_is_not_even_asked_about(tmp_path: Path
         assert (await loop.task(task_id)).hinted_id is None
 
 
-async def test_news_of_progress_gives_a_doubtful_task_its_id(tmp_path: Path) -> None:
-    """A callback of "processing" names an id to ask about at once; then the task is polled as any other."""
+async def test_progress_callback_gives_a_task_in_doubt_its_id(tmp_path: Path) -> None:
+    """A callback of "processing" names an id that is polled at once; then the task is polled as any other."""
     async with a_loop(tmp_path) as loop:
         task_id = (await loop.in_doubt()).id
         await loop.call_back(vtrix_body("processing"))
@@ -96,8 +96,8 @@ async def test_news_of_progress_gives_a_doubtful_task_its_id(tmp_path: Path) -> 
         assert (await loop.task(task_id)).settled_by == "poll"
 
 
-async def test_news_of_progress_under_an_unknown_id_leaves_a_next_step(tmp_path: Path) -> None:
-    """A callback of "processing" under an id that no GET knows keeps the task in doubt, asked about to its deadline."""
+async def test_progress_callback_with_an_unknown_id_is_polled_until_the_deadline(tmp_path: Path) -> None:
+    """A callback of "processing" with an id that the provider does not know keeps the task in doubt."""
     async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
         task_id = (await loop.in_doubt()).id
         await loop.call_back(vtrix_body("processing", "of-vidu"))
@@ -110,8 +110,8 @@ async def test_news_of_progress_under_an_unknown_id_leaves_a_next_step(tmp_path:
         assert loop.upstream.bills == {task_id: 1}
 
 
-async def test_queued_task_that_a_callback_speaks_of_is_not_sent_again(tmp_path: Path) -> None:
-    """A create that seemed never to have left, and of which a callback comes, is in doubt: asked about, billed once."""
+async def test_queued_task_with_a_callback_is_not_sent_again(tmp_path: Path) -> None:
+    """A create that seemed not to be sent, but has a callback, is in doubt: polled, and charged once."""
     async with a_loop(tmp_path) as loop:
         loop.upstream.creates.append(NotSent("so it seemed"))
         task = await loop.submitted()
@@ -125,8 +125,8 @@ async def test_queued_task_that_a_callback_speaks_of_is_not_sent_again(tmp_path:
         assert not loop.upstream.bills
 
 
-async def test_failure_of_an_older_submission_says_nothing_about_the_newer_one(tmp_path: Path) -> None:
-    """After a second submission a believed callback of the first one's failure is kept, and the task goes on."""
+async def test_failure_of_an_older_submission_is_ignored(tmp_path: Path) -> None:
+    """After a second submission a callback with the failure of the first one is stored, and the task goes on."""
     async with a_loop(tmp_path, confirm=False, resubmit_in_doubt=True) as loop:
         task_id = (await loop.in_doubt()).id
         await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + 2 * MINUTE)
@@ -138,8 +138,8 @@ async def test_failure_of_an_older_submission_says_nothing_about_the_newer_one(t
         assert (await loop.task(task_id)).status is Status.COMPLETED
 
 
-async def test_upstream_that_is_unwell_settles_nothing(tmp_path: Path) -> None:
-    """HTML instead of a task says something about the upstream: the hinted task is asked about again, soon."""
+async def test_unavailable_provider_settles_nothing(tmp_path: Path) -> None:
+    """HTML instead of a task says nothing about the task: it is polled again soon."""
     async with a_loop(tmp_path) as loop:
         task = await loop.submitted()
         loop.upstream.fetches.extend([ProviderUnavailable("HTML"), ProviderUnavailable("half a body")])

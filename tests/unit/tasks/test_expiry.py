@@ -1,4 +1,4 @@
-"""A task that is past its deadline expires at once, however busy the rounds are."""
+"""A task past its deadline expires at once, however busy the poller is."""
 
 import asyncio
 from pathlib import Path
@@ -7,8 +7,8 @@ from service.domain.task import Status
 from tests.support.task_loop import DEADLINE, PATIENCE, a_loop
 
 
-async def test_rounds_that_never_pause_let_a_task_expire(tmp_path: Path) -> None:
-    """While questions are claimed without a pause, an overdue task is claimed once: its end comes with its lease."""
+async def test_task_expires_under_continuous_polling(tmp_path: Path) -> None:
+    """An overdue task is claimed once: it expires in the commit that releases its lease."""
     async with a_loop(tmp_path) as loop:
         task = await loop.accept()
         loop.clock.move(DEADLINE)

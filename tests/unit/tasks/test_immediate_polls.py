@@ -1,4 +1,4 @@
-"""From a callback to its confirmation in one commit: what is due for a question is asked about right after it."""
+"""Polls that start right after the commit of a callback."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -20,7 +20,7 @@ from tests.support.wait_until_idle import ended
 
 @asynccontextmanager
 async def a_loop_that_asks(place: Path, **options: Any) -> AsyncIterator[Loop]:
-    """Yield the loop of a process that asks at once."""
+    """Yield the loop of a process with immediate polls."""
     async with a_loop(place, **options) as loop:
         loop.poller.open()
         yield loop
@@ -28,21 +28,21 @@ async def a_loop_that_asks(place: Path, **options: Any) -> AsyncIterator[Loop]:
 
 
 async def answered(loop: Loop) -> None:
-    """Wait for what is in hand."""
+    """Wait for the running polls."""
     async with asyncio.timeout(PATIENCE):
         await ended(loop.poller)
 
 
 @contextmanager
 def failing(immediate_polls: ImmediatePolls) -> Iterator[PollReservations]:
-    """Yield what leases tasks in a transaction that comes to nothing."""
+    """Yield the reservations of a transaction that fails."""
     with suppress(ZeroDivisionError), immediate_polls.reservations() as born:
         yield born
         raise ZeroDivisionError
 
 
-async def test_callback_is_confirmed_without_a_round(tmp_path: Path) -> None:
-    """The question is leased by the commit that keeps the callback, asked right after it, and gives its lease back."""
+async def test_callback_is_confirmed_without_a_job(tmp_path: Path) -> None:
+    """The poll is leased by the callback's commit, starts right after it, and releases its lease."""
     async with a_loop_that_asks(tmp_path) as loop:
         task = await loop.submitted()
         loop.upstream.tell("up1")
@@ -54,8 +54,8 @@ async def test_callback_is_confirmed_without_a_round(tmp_path: Path) -> None:
         assert await loop.poller.run_once() == 0
 
 
-async def test_nobody_asks_where_nobody_said_so(tmp_path: Path) -> None:
-    """In a process that only receives the question waits for one that asks."""
+async def test_nothing_is_polled_before_open(tmp_path: Path) -> None:
+    """In a process that only receives callbacks the poll waits for a worker."""
     async with a_loop(tmp_path) as loop:
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
@@ -63,8 +63,8 @@ async def test_nobody_asks_where_nobody_said_so(tmp_path: Path) -> None:
         assert await loop.poll_due() == 1
 
 
-async def test_question_in_hand_is_not_asked_twice(tmp_path: Path) -> None:
-    """However often a callback repeats what another one said, its task is asked about by one at a time."""
+async def test_running_poll_is_not_started_twice(tmp_path: Path) -> None:
+    """However often callbacks repeat, one poll of a task runs at a time."""
     async with a_loop_that_asks(tmp_path) as loop:
         await loop.submitted()
         loop.upstream.tell("up1")
@@ -77,8 +77,8 @@ async def test_question_in_hand_is_not_asked_twice(tmp_path: Path) -> None:
         assert loop.upstream.asked == ["up1"]
 
 
-async def test_without_room_it_waits_for_a_round(tmp_path: Path) -> None:
-    """The budget of requests holds for what is born in hand, too, and nothing is leased in vain."""
+async def test_without_capacity_the_poll_waits_for_the_job(tmp_path: Path) -> None:
+    """The rate limit holds for immediate polls, too, and no task is leased without a poll."""
     async with a_loop_that_asks(tmp_path, concurrency=1) as loop:
         tasks = [await loop.submitted() for _ in range(2)]
         for number in (1, 2):
@@ -94,8 +94,8 @@ async def test_without_room_it_waits_for_a_round(tmp_path: Path) -> None:
         assert loop.upstream.asked == ["up1", "up2"]
 
 
-async def test_room_is_kept_for_questions_of_a_transaction_under_way(tmp_path: Path) -> None:
-    """Neither a round nor another question gets it; a transaction that fails gives it back."""
+async def test_capacity_is_reserved_for_an_open_transaction(tmp_path: Path) -> None:
+    """Neither the job nor another transaction takes it; a transaction that fails releases it."""
     async with a_loop_that_asks(tmp_path, concurrency=1) as loop:
         task = await loop.submitted()
         loop.clock.move(10 * MINUTE)
@@ -108,8 +108,8 @@ async def test_room_is_kept_for_questions_of_a_transaction_under_way(tmp_path: P
         await answered(loop)
 
 
-async def test_what_was_not_committed_is_not_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit that fails asks nothing, keeps no room and leases nothing."""
+async def test_failed_commit_starts_no_poll(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A commit that fails polls nothing, reserves no capacity and leases nothing."""
     async with a_loop_that_asks(tmp_path) as loop:
         task = await loop.submitted()
         with monkeypatch.context() as broken:
@@ -124,8 +124,8 @@ def _refuse(_self: Any, _topics: Any) -> None:
     raise ZeroDivisionError
 
 
-async def test_task_whose_submission_is_under_way_is_not_asked_about(tmp_path: Path) -> None:
-    """Its lease is that of whoever submits it."""
+async def test_submitting_task_is_not_polled(tmp_path: Path) -> None:
+    """Its lease belongs to the submitter."""
     async with a_loop_that_asks(tmp_path) as loop:
         task = await loop.accept()
         await loop.recorder.add(TaskUpdate(task_id=task.id, fact=Fact(status=Status.SUBMITTING, guessed=True)))
@@ -134,8 +134,8 @@ async def test_task_whose_submission_is_under_way_is_not_asked_about(tmp_path: P
         assert (after.leased_until, after.fence) == (None, task.fence)
 
 
-async def test_nothing_is_asked_once_the_end_has_begun(tmp_path: Path) -> None:
-    """What becomes due while the process ends is free for another at once."""
+async def test_nothing_is_polled_during_shutdown(tmp_path: Path) -> None:
+    """What becomes due during the shutdown is free for other processes at once."""
     async with a_loop_that_asks(tmp_path) as loop:
         task = await loop.submitted()
         await loop.poller.drain(0)
@@ -145,8 +145,8 @@ async def test_nothing_is_asked_once_the_end_has_begun(tmp_path: Path) -> None:
         assert (await loop.store.health.gauges(loop.clock.now())).oldest_due == timedelta(0)
 
 
-async def test_the_end_waits_for_questions_of_a_transaction_under_way(tmp_path: Path) -> None:
-    """They are asked, or come to nothing, and are not forgotten under a lease."""
+async def test_shutdown_waits_for_open_transactions(tmp_path: Path) -> None:
+    """Their polls start or fail, and leave no lease behind."""
     async with a_loop_that_asks(tmp_path) as loop:
         task = await loop.submitted()
         loop.clock.move(10 * MINUTE)

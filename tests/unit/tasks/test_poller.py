@@ -1,4 +1,4 @@
-"""Reconciling over the real store: every task settles, though no callback ever comes."""
+"""Polling over a real store: every task settles, even without any callback."""
 
 import asyncio
 from dataclasses import replace
@@ -15,7 +15,7 @@ from tests.support.wait_until_idle import ended
 
 
 async def test_poll_finishes_a_task_without_any_callback(tmp_path: Path) -> None:
-    """Progress is told and never goes back, the end is booked as the poll's, and the run time is learned from."""
+    """Progress never decreases, the end is attributed to the poll, and the run time is stored."""
     async with a_loop(tmp_path) as loop:
         task = await loop.submitted()
         for progress in (0.5, 0.25):
@@ -31,8 +31,8 @@ async def test_poll_finishes_a_task_without_any_callback(tmp_path: Path) -> None
         assert [(run.bucket, run.called_back) for run in runs] == [(task.bucket, False)]
 
 
-async def test_settled_task_is_asked_about_no_more(tmp_path: Path) -> None:
-    """Nothing is due once the upstream's own word stands."""
+async def test_settled_task_is_not_polled(tmp_path: Path) -> None:
+    """No poll is due after the provider reported a terminal status."""
     async with a_loop(tmp_path) as loop:
         await loop.submitted()
         loop.upstream.tell("up1")
@@ -45,8 +45,8 @@ async def test_settled_task_is_asked_about_no_more(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "error", [ProviderUnavailable("HTML"), Throttled("slow"), Refused("401", "key"), RuntimeError("ours")]
 )
-async def test_no_answer_is_no_fact_about_the_task(tmp_path: Path, error: Exception) -> None:
-    """Whatever goes wrong with a question, the task stays as it is, is asked about again, and expires in time."""
+async def test_failed_poll_changes_nothing(tmp_path: Path, error: Exception) -> None:
+    """After any error of a poll the task is unchanged, is polled again, and expires at its deadline."""
     async with a_loop(tmp_path) as loop:
         task = await loop.submitted()
         loop.upstream.fetches.extend([error] * 1000)
@@ -63,7 +63,7 @@ async def test_no_answer_is_no_fact_about_the_task(tmp_path: Path, error: Except
 
 
 async def test_queued_task_expires(tmp_path: Path) -> None:
-    """What never got its turn expires at its deadline, and is not submitted afterwards."""
+    """A task that is never submitted expires at its deadline, and is not submitted afterwards."""
     async with a_loop(tmp_path) as loop:
         task = await loop.accept()
         loop.clock.move(DEADLINE)
@@ -73,8 +73,8 @@ async def test_queued_task_expires(tmp_path: Path) -> None:
         assert (after.status, after.guessed, after.due_at) == (Status.EXPIRED, True, None)
 
 
-async def test_abandoned_submission_comes_to_an_end(tmp_path: Path) -> None:
-    """A submission whose worker died is swept, and ends as unknown: nothing waits for ever."""
+async def test_abandoned_submission_ends(tmp_path: Path) -> None:
+    """A submission whose worker crashed is swept, and fails as unknown."""
     async with a_world(tmp_path) as world:
         dead, alive = world.process(), world.process()
         world.upstream.line = asyncio.Event()
@@ -88,8 +88,8 @@ async def test_abandoned_submission_comes_to_an_end(tmp_path: Path) -> None:
         assert (after.status, after.error.code) == (Status.FAILED, "submission_unknown")
 
 
-async def test_expired_task_is_still_asked_and_a_later_result_wins(tmp_path: Path) -> None:
-    """At its deadline the task expires; the upstream's word comes hours later and overrules that."""
+async def test_later_result_overrules_expiry(tmp_path: Path) -> None:
+    """A task expires at its deadline and is polled further; a result hours later overrules the expiry."""
     async with a_loop(tmp_path) as loop:
         task = await loop.submitted()
         await loop.run_until(task.deadline_at, by=10 * MINUTE)
@@ -102,8 +102,8 @@ async def test_expired_task_is_still_asked_and_a_later_result_wins(tmp_path: Pat
 
 
 @pytest.mark.parametrize("lists", [True, False])
-async def test_doubtful_task_ends_by_its_deadline(tmp_path: Path, lists: bool) -> None:
-    """In doubt, with a list that is unwell or with none, and a callback that says it lives: it ends at its deadline."""
+async def test_task_in_doubt_ends_by_its_deadline(tmp_path: Path, lists: bool) -> None:
+    """With an unavailable list or none, and a callback that reports progress, a task in doubt ends at its deadline."""
     async with a_loop(tmp_path, lists=lists) as loop:
         task = await loop.in_doubt()
         loop.upstream.payloads.clear()
@@ -115,8 +115,8 @@ async def test_doubtful_task_ends_by_its_deadline(tmp_path: Path, lists: bool) -
         assert (await loop.task(task.id)).status in {Status.FAILED, Status.EXPIRED}
 
 
-async def test_our_conclusions_are_asked_about_seldom(tmp_path: Path) -> None:
-    """After a guessed failure past its deadline the upstream is asked at growing pauses, not in every round."""
+async def test_guessed_failure_is_polled_rarely(tmp_path: Path) -> None:
+    """After a guessed failure past the deadline, the pauses between polls grow."""
     async with a_loop(tmp_path) as loop:
         task = await loop.in_doubt()
         loop.upstream.knows = False
@@ -133,7 +133,7 @@ async def test_our_conclusions_are_asked_about_seldom(tmp_path: Path) -> None:
 
 
 async def test_abandoned_poll_is_claimed_again(tmp_path: Path) -> None:
-    """A poll whose worker died is due again once its lease is past, and the late answer does no harm."""
+    """A poll whose worker crashed is due again after its lease, and the late result does no harm."""
     async with a_world(tmp_path) as world:
         slow, other = world.process(), world.process()
         task = await slow.submitted()
@@ -155,8 +155,8 @@ async def test_abandoned_poll_is_claimed_again(tmp_path: Path) -> None:
         assert await other.happened(task.id) == ["task.submitted", "task.completed"]
 
 
-async def test_stop_gives_polls_back(tmp_path: Path) -> None:
-    """A question that is cut off leaves its task free and due at once."""
+async def test_shutdown_releases_polls(tmp_path: Path) -> None:
+    """A cancelled poll leaves its task without a lease and due at once."""
     async with a_world(tmp_path) as world:
         first, second = world.process(), world.process()
         task = await first.submitted()
@@ -172,8 +172,8 @@ async def test_stop_gives_polls_back(tmp_path: Path) -> None:
         assert await second.poll_due() == 1
 
 
-async def test_polls_keep_to_the_budget(tmp_path: Path) -> None:
-    """No more questions are begun than may go at once."""
+async def test_polls_respect_the_rate_limit(tmp_path: Path) -> None:
+    """No more polls start than the rate limiter allows."""
     async with a_loop(tmp_path) as loop:
         for _ in range(3):
             await loop.submitted()
@@ -184,8 +184,8 @@ async def test_polls_keep_to_the_budget(tmp_path: Path) -> None:
         assert await loop.poll_due() == 0
 
 
-async def test_learned_run_times_bring_the_first_poll_forward(tmp_path: Path) -> None:
-    """What past tasks of the bucket took, callbacks lost, decides when the next one is asked about first."""
+async def test_estimates_make_the_first_poll_earlier(tmp_path: Path) -> None:
+    """Past run times of the bucket, with lost callbacks, determine the time of the first poll."""
     async with a_loop(tmp_path) as loop:
         for number in range(1, 6):
             task = await loop.submitted()
@@ -200,8 +200,8 @@ async def test_learned_run_times_bring_the_first_poll_forward(tmp_path: Path) ->
         assert learned.median <= cold
 
 
-async def test_prune_forgets_old_callbacks_only(tmp_path: Path) -> None:
-    """Raw callbacks of tasks settled longer ago than the retention go; the tasks stay."""
+async def test_prune_deletes_old_callbacks_only(tmp_path: Path) -> None:
+    """Raw callbacks of tasks settled before the retention period are deleted; the tasks stay."""
     async with a_loop(tmp_path, confirm=False) as loop:
         task = await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
@@ -215,8 +215,8 @@ async def test_prune_forgets_old_callbacks_only(tmp_path: Path) -> None:
 # ── results ──────────────────────────────────────────────────────────────────
 
 
-async def test_unknown_id_right_after_the_create_is_no_end(tmp_path: Path) -> None:
-    """A GET that does not know the task yet settles nothing."""
+async def test_unknown_id_after_the_create_does_not_settle(tmp_path: Path) -> None:
+    """A poll that does not find the task yet changes nothing."""
     async with a_loop(tmp_path) as loop:
         task = await loop.submitted()
         loop.upstream.knows = False
@@ -225,7 +225,7 @@ async def test_unknown_id_right_after_the_create_is_no_end(tmp_path: Path) -> No
         assert await loop.happened(task.id, "poll") == ["unknown"]
 
 
-async def test_upstreams_word_is_not_changed_by_ours(tmp_path: Path) -> None:
+async def test_completed_task_is_final(tmp_path: Path) -> None:
     """A completed task stays completed, whatever is recorded later."""
     async with a_loop(tmp_path) as loop:
         loop.upstream.creates.append(DONE)

@@ -1,4 +1,4 @@
-"""Lost replies, and what becomes of them, over the real store."""
+"""Lost replies and how the doubt about them ends, over a real store."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support.task_loop import HOUR, IN_DOUBT_FOR, MINUTE, SECOND, a_loop, 
 
 
 async def test_list_resolves_a_lost_reply(tmp_path: Path) -> None:
-    """Where the provider has a list, the submission is found there by its payload and goes on with its id."""
+    """A provider's list has the submission by its payload, and the task goes on with its id."""
     async with a_loop(tmp_path, lists=True) as loop:
         task = await loop.in_doubt()
         await loop.run_until(loop.clock.now() + 30 * SECOND, by=10 * SECOND)
@@ -23,8 +23,8 @@ async def test_list_resolves_a_lost_reply(tmp_path: Path) -> None:
         assert loop.upstream.bills == {task.id: 1}
 
 
-async def test_unwell_list_is_no_proof_that_nothing_was_billed(tmp_path: Path) -> None:
-    """A list that cannot be read does not end the doubt, and is not looked into in every round."""
+async def test_unavailable_list_does_not_end_the_doubt(tmp_path: Path) -> None:
+    """A list that cannot be read leaves the task in doubt, and is not searched in every run."""
     async with a_loop(tmp_path, lists=True) as loop:
         task = await loop.in_doubt()
         loop.upstream.list_error = ProviderUnavailable("HTML")
@@ -36,8 +36,8 @@ async def test_unwell_list_is_no_proof_that_nothing_was_billed(tmp_path: Path) -
         assert (await loop.task(task.id)).status is Status.IN_PROGRESS
 
 
-async def test_truth_overrules_submission_unknown(tmp_path: Path) -> None:
-    """After the guess that the submission is unknown, a callback and the GET still bring the result."""
+async def test_result_overrules_submission_unknown(tmp_path: Path) -> None:
+    """After the guess that the submission is unknown, a callback and a poll still bring the result."""
     async with a_loop(tmp_path) as loop:
         task = await loop.in_doubt()
         await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + MINUTE)
@@ -55,8 +55,8 @@ async def test_truth_overrules_submission_unknown(tmp_path: Path) -> None:
         ]
 
 
-async def test_operators_yes_is_to_a_second_bill_and_not_to_a_third(tmp_path: Path) -> None:
-    """ON_IN_DOUBT=resubmit queues the task again once, with a warning; lost once more, it fails."""
+async def test_task_in_doubt_is_resubmitted_once(tmp_path: Path) -> None:
+    """ON_IN_DOUBT=resubmit queues the task again once, with a warning; after a second lost reply it fails."""
     async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
         loop.upstream.creates.extend([ReplyLost("time-out")] * 5)
         task = await loop.submitted()
@@ -66,8 +66,8 @@ async def test_operators_yes_is_to_a_second_bill_and_not_to_a_third(tmp_path: Pa
         assert loop.upstream.bills == {task.id: 2}
 
 
-async def test_resubmission_has_a_token_of_its_own(tmp_path: Path) -> None:
-    """The second submission of a doubtful task is told apart from the first one by its tokens."""
+async def test_resubmission_has_its_own_token(tmp_path: Path) -> None:
+    """The tokens of the second submission differ from those of the first."""
     async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
         await loop.in_doubt()
         await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + 2 * MINUTE)
@@ -78,8 +78,8 @@ async def test_resubmission_has_a_token_of_its_own(tmp_path: Path) -> None:
 # ── while nobody listens ─────────────────────────────────────────────────────
 
 
-async def test_who_was_away_waits_for_the_callback_once_more(tmp_path: Path) -> None:
-    """A machine that was off while a callback could come pays no second bill as soon as it is back."""
+async def test_stopped_process_waits_for_the_callback_again(tmp_path: Path) -> None:
+    """After a downtime in which a callback may have come, a task is not resubmitted at once."""
     async with a_world(tmp_path, resubmit_in_doubt=True) as world:
         before = world.process()
         task = await before.in_doubt()
@@ -96,8 +96,8 @@ async def test_who_was_away_waits_for_the_callback_once_more(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("gap", [10 * SECOND, IN_DOUBT_FOR - SECOND, 3 * HOUR // 4])
-async def test_a_doubt_that_outlives_its_process_ends_all_the_same(tmp_path: Path, gap: timedelta) -> None:
-    """However long nobody was there, the callback is waited for once more, and not again."""
+async def test_doubt_ends_after_a_downtime(tmp_path: Path, gap: timedelta) -> None:
+    """After a downtime of any length the task waits for its callback once more, and not again."""
     async with a_world(tmp_path) as world:
         before = world.process()
         task = await before.in_doubt()
@@ -111,8 +111,8 @@ async def test_a_doubt_that_outlives_its_process_ends_all_the_same(tmp_path: Pat
         assert (await loop.task(task.id)).status is Status.FAILED
 
 
-async def test_who_slept_waits_for_the_callback_once_more(tmp_path: Path) -> None:
-    """A doubt that is looked at long after it was due was not listened for meanwhile."""
+async def test_suspended_process_waits_for_the_callback_again(tmp_path: Path) -> None:
+    """A poll long after it was due means that no process listened meanwhile."""
     async with a_loop(tmp_path) as loop:
         task = await loop.in_doubt()
         loop.clock.move(IN_DOUBT_FOR + 2 * MINUTE)

@@ -1,4 +1,4 @@
-"""Reconcile comes to its stop whatever the database does."""
+"""The poller shuts down in any state of the database."""
 
 from pathlib import Path
 from unittest.mock import AsyncMock, patch
@@ -7,8 +7,8 @@ from service.domain.errors import StoreUnavailable
 from tests.support.task_loop import a_loop
 
 
-async def test_stop_ends_although_the_store_takes_no_leases_back(tmp_path: Path) -> None:
-    """A stop while the database is busy ends without an error; the leases run out by themselves."""
+async def test_shutdown_succeeds_if_leases_cannot_be_released(tmp_path: Path) -> None:
+    """A shutdown while the database is busy ends without an error; the leases expire."""
     async with a_loop(tmp_path) as loop:
         release = AsyncMock(side_effect=StoreUnavailable("busy"))
         with patch.object(loop.store.tasks, "release", release):

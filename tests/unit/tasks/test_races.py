@@ -1,4 +1,4 @@
-"""Histories in which words cross: a callback and a refusal, a sweep and a reply, an old submission and a new one."""
+"""Races: a callback and a refusal, a sweep and a reply, an older submission and a newer one."""
 
 import asyncio
 from datetime import datetime
@@ -15,8 +15,8 @@ from tests.support.task_loop import IN_DOUBT_FOR, LEASE, PATIENCE, SECOND, a_loo
 from tests.support.wait_until_idle import ended
 
 
-async def test_what_a_callback_spoke_of_did_leave(tmp_path: Path) -> None:
-    """A reply says that nothing was done, though a callback came: the task is in doubt, and not sent again."""
+async def test_callback_proves_that_a_submission_was_sent(tmp_path: Path) -> None:
+    """The client reports that nothing was sent, though a callback came: the task is in doubt and not sent again."""
     async with a_loop(tmp_path) as loop:
 
         async def speak(_order: ProviderRequest, upstream_id: str) -> None:
@@ -32,8 +32,8 @@ async def test_what_a_callback_spoke_of_did_leave(tmp_path: Path) -> None:
         assert (await loop.task(task.id)).status is Status.IN_PROGRESS
 
 
-async def test_late_word_that_nothing_left_wakes_no_settled_task(tmp_path: Path) -> None:
-    """A task that a believed callback settled is left as it is by a reply that says that nothing was done."""
+async def test_late_not_sent_does_not_change_a_settled_task(tmp_path: Path) -> None:
+    """A task that a callback settled stays settled when its submission reports that nothing was sent."""
     async with a_loop(tmp_path, confirm=False) as loop:
 
         async def speak(_order: ProviderRequest, upstream_id: str) -> None:
@@ -45,8 +45,8 @@ async def test_late_word_that_nothing_left_wakes_no_settled_task(tmp_path: Path)
         assert (task.status, task.due_at, task.note, task.leased_until) == (Status.COMPLETED, None, None, None)
 
 
-async def test_sweep_that_comes_late_doubts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A submission that was queued again while the sweep looked at it stays queued."""
+async def test_late_sweep_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A submission that is queued again while the sweep runs stays queued."""
     async with a_world(tmp_path) as world:
         loop, other = world.process(), world.process()
         loop.upstream.creates.append(NotSent("refused"))
@@ -67,8 +67,8 @@ async def test_sweep_that_comes_late_doubts_nothing(tmp_path: Path, monkeypatch:
         assert (await loop.task(task.id)).status is Status.QUEUED
 
 
-async def test_lost_claim_does_not_send_under_the_lease_of_the_next_one(tmp_path: Path) -> None:
-    """A process that claims a task again, while its earlier claim still waits to leave, sends it once."""
+async def test_lost_claim_does_not_send_with_the_next_lease(tmp_path: Path) -> None:
+    """A process that claims a task again while its earlier claim waits to be sent submits it once."""
     async with a_world(tmp_path, resubmit_in_doubt=True) as world:
         sleeper, other = world.process(), world.process()
         world.upstream.gate = asyncio.Event()
@@ -94,8 +94,8 @@ async def test_lost_claim_does_not_send_under_the_lease_of_the_next_one(tmp_path
         assert world.upstream.bills == {task.id: 1}
 
 
-async def test_failure_of_an_older_submission_is_not_that_of_the_newer(tmp_path: Path) -> None:
-    """A late callback tells how the first submission failed, while the second one's reply is lost as well."""
+async def test_failure_of_an_older_submission_is_ignored(tmp_path: Path) -> None:
+    """A late callback reports the failure of the first submission, while the reply of the second is lost."""
     async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
         loop.upstream.creates.extend([ReplyLost("gone"), ReplyLost("gone")])
         task = await loop.submitted()
@@ -114,8 +114,8 @@ async def test_failure_of_an_older_submission_is_not_that_of_the_newer(tmp_path:
         assert (await loop.task(task.id)).status is Status.COMPLETED
 
 
-async def test_nothing_is_sent_whose_lease_is_lost(tmp_path: Path) -> None:
-    """A process that slept past its lease, with a submission about to leave, sends nothing: it is in doubt already."""
+async def test_nothing_is_sent_after_the_lease_was_lost(tmp_path: Path) -> None:
+    """A process that was suspended past its lease sends nothing: the task is in doubt already."""
     async with a_world(tmp_path) as world:
         sleeper, other = world.process(), world.process()
         world.upstream.gate = asyncio.Event()

@@ -1,4 +1,4 @@
-"""Submitting over the real store: written down before it is sent, and paid for once."""
+"""Submitting over a real store: persisted before sending, and charged once."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -19,8 +19,8 @@ from tests.support.scripted_provider import DONE, vtrix_body
 from tests.support.task_loop import GOOD, IN_DOUBT_FOR, MINUTE, SECOND, a_loop, a_world
 
 
-async def test_task_is_durably_submitting_before_it_is_sent(tmp_path: Path) -> None:
-    """Another process sees the task submitting, with its submission counted, while the create is being carried out."""
+async def test_submitting_is_durable_before_sending(tmp_path: Path) -> None:
+    """Another process sees the task submitting, with its submission counted, while the create runs."""
     async with a_world(tmp_path) as world:
         loop, other = world.process(), world.process()
         seen: list[tuple[Status, int]] = []
@@ -36,8 +36,8 @@ async def test_task_is_durably_submitting_before_it_is_sent(tmp_path: Path) -> N
         assert (await loop.task(task.id)).status is Status.IN_PROGRESS
 
 
-async def test_callback_overtakes_the_reply(tmp_path: Path) -> None:
-    """A callback that comes before the reply finds its task, and the reply's id is the one that is kept."""
+async def test_callback_before_the_reply(tmp_path: Path) -> None:
+    """A callback before the reply finds its task, and the id of the reply is stored."""
     async with a_loop(tmp_path) as loop:
 
         async def overtake(_order: ProviderRequest, upstream_id: UpstreamId) -> None:
@@ -52,8 +52,8 @@ async def test_callback_overtakes_the_reply(tmp_path: Path) -> None:
         assert loop.upstream.bills == {task.id: 1}
 
 
-async def test_believed_callback_before_the_reply_settles_and_the_reply_brings_the_id(tmp_path: Path) -> None:
-    """Without confirmation the overtaking callback settles; the late reply only adds the id to ask about."""
+async def test_accepted_callback_before_the_reply_settles(tmp_path: Path) -> None:
+    """Without confirmation the early callback settles the task; the late reply only adds the id."""
     async with a_loop(tmp_path, confirm=False) as loop:
 
         async def overtake(_order: ProviderRequest, _id: UpstreamId) -> None:
@@ -65,8 +65,8 @@ async def test_believed_callback_before_the_reply_settles_and_the_reply_brings_t
         assert await loop.happened(task.id) == ["task.completed"]
 
 
-async def test_the_log_says_why_a_task_was_refused(tmp_path: Path) -> None:
-    """By the error's code: the provider's own words may repeat a prompt, and stand in the task alone."""
+async def test_refusal_is_logged_by_its_code(tmp_path: Path) -> None:
+    """The provider's message may repeat a prompt, and is stored in the task only."""
     async with a_loop(tmp_path) as loop:
         loop.upstream.creates.append(Refused("CreditInsufficient", "not enough for 'a secret cat'"))
         with capture_logs() as lines, patch.object(submit, "log", structlog.get_logger()):
@@ -79,8 +79,8 @@ async def test_the_log_says_why_a_task_was_refused(tmp_path: Path) -> None:
         assert "secret cat" not in str(lines)
 
 
-async def test_what_never_left_is_sent_again_later_and_later(tmp_path: Path) -> None:
-    """Refused connections queue the task again after 1, 2, 4 seconds; the create that is carried out is billed once."""
+async def test_unsent_submission_is_retried_with_growing_pauses(tmp_path: Path) -> None:
+    """Refused connections queue the task again after 1, 2, 4 seconds; the create that succeeds is charged once."""
     async with a_loop(tmp_path) as loop:
         loop.upstream.creates.extend([NotSent("refused")] * 3)
         task = await loop.accept()
@@ -97,8 +97,8 @@ async def test_what_never_left_is_sent_again_later_and_later(tmp_path: Path) -> 
         assert loop.upstream.bills == {task.id: 1}
 
 
-async def test_the_upstreams_pause_is_honoured(tmp_path: Path) -> None:
-    """Retry-After puts the next sending off for as long as it says."""
+async def test_retry_after_is_respected(tmp_path: Path) -> None:
+    """Retry-After delays the next attempt by as long as it says."""
     async with a_loop(tmp_path) as loop:
         loop.upstream.creates.append(Throttled("slow down", retry_after=timedelta(seconds=90)))
         task = await loop.submitted()
@@ -110,8 +110,8 @@ async def test_the_upstreams_pause_is_honoured(tmp_path: Path) -> None:
         assert loop.upstream.bills == {task.id: 1}
 
 
-async def test_final_refusal_fails_in_the_upstreams_words(tmp_path: Path) -> None:
-    """A refusal ends the task at once with the upstream's own code and message, and nothing was billed."""
+async def test_final_refusal_fails_the_task(tmp_path: Path) -> None:
+    """A refusal ends the task at once with the provider's code and message, and nothing was charged."""
     async with a_loop(tmp_path) as loop:
         loop.upstream.creates.append(Refused("CreditInsufficient", "top up your account"))
         task = await loop.submitted()
@@ -120,8 +120,8 @@ async def test_final_refusal_fails_in_the_upstreams_words(tmp_path: Path) -> Non
         assert not loop.upstream.bills
 
 
-async def test_lost_reply_is_in_doubt_and_never_sent_again_by_itself(tmp_path: Path) -> None:
-    """A reply that was lost leaves the task in doubt; after IN_DOUBT_FOR it fails as a guess, with one bill."""
+async def test_lost_reply_is_in_doubt_and_not_sent_again(tmp_path: Path) -> None:
+    """A lost reply leaves the task in doubt; after IN_DOUBT_FOR it fails as a guess, charged once."""
     async with a_loop(tmp_path) as loop:
         loop.upstream.creates.append(ReplyLost("time-out"))
         task = await loop.submitted()
@@ -135,7 +135,7 @@ async def test_lost_reply_is_in_doubt_and_never_sent_again_by_itself(tmp_path: P
         assert await loop.happened(task.id) == ["task.in_doubt", "task.failed"]
 
 
-async def test_reply_that_is_already_an_end_is_understood(tmp_path: Path) -> None:
+async def test_reply_may_settle(tmp_path: Path) -> None:
     """A create that answers with the result, or with a failure without an id, settles by submit."""
     async with a_loop(tmp_path) as loop:
         loop.upstream.creates.append(DONE)
@@ -144,15 +144,15 @@ async def test_reply_that_is_already_an_end_is_understood(tmp_path: Path) -> Non
         assert await loop.happened(done.id) == ["task.submitted", "task.completed"]
 
 
-async def test_an_unforeseen_error_while_sending_is_in_doubt(tmp_path: Path) -> None:
-    """Whatever breaks while a create may be under way is no reason to send it again."""
+async def test_unexpected_error_while_sending_is_in_doubt(tmp_path: Path) -> None:
+    """No error while a create may run is a reason to send it again."""
     async with a_loop(tmp_path) as loop:
         loop.upstream.creates.append(RuntimeError("a fault of ours"))
         assert (await loop.submitted()).status is Status.IN_DOUBT
 
 
 async def test_an_error_before_sending_queues_again(tmp_path: Path) -> None:
-    """What breaks while the request is being prepared surely never left: queued again, and not in doubt."""
+    """An error while the request is prepared means that nothing was sent: queued again, and not in doubt."""
     async with a_loop(tmp_path) as loop:
         loop.upstream.unprepared = RuntimeError("no room")
         task = await loop.submitted()
@@ -162,8 +162,8 @@ async def test_an_error_before_sending_queues_again(tmp_path: Path) -> None:
         )
 
 
-async def test_inputs_that_are_gone_fail_the_task(tmp_path: Path) -> None:
-    """A task whose inline media are no longer stored cannot be submitted, and says what to do."""
+async def test_expired_blobs_fail_the_task(tmp_path: Path) -> None:
+    """A task whose inline media are no longer stored cannot be submitted; the error contains the fix."""
     async with a_loop(tmp_path) as loop:
         inline = {"prompt": "a cat", "images": [uri("image/png", image())]}
         task = await loop.accept(params=inline)
@@ -179,8 +179,8 @@ async def test_inputs_that_are_gone_fail_the_task(tmp_path: Path) -> None:
 # ── limits ───────────────────────────────────────────────────────────────────
 
 
-async def test_no_more_is_claimed_than_can_go_at_once(tmp_path: Path) -> None:
-    """What the upstream's budget does not let through stays queued, where a crash leaves it in no doubt."""
+async def test_no_more_is_claimed_than_can_be_sent_now(tmp_path: Path) -> None:
+    """What the rate limiter delays stays queued, where a crash leaves no doubt."""
     async with a_loop(tmp_path) as loop:
         for _ in range(3):
             await loop.accept()
@@ -190,8 +190,8 @@ async def test_no_more_is_claimed_than_can_go_at_once(tmp_path: Path) -> None:
         assert await loop.submit_due() == 0
 
 
-async def test_what_waits_for_a_place_in_flight_says_so(tmp_path: Path) -> None:
-    """Past MAX_IN_FLIGHT tasks wait in the queue with a note, which is gone when they are submitted."""
+async def test_max_in_flight_is_noted_on_waiting_tasks(tmp_path: Path) -> None:
+    """Beyond MAX_IN_FLIGHT tasks wait in the queue with a note, which is removed when they are submitted."""
     async with a_loop(tmp_path, limits=Limits(max_in_flight=1)) as loop:
         first, second = await loop.accept(), await loop.accept()
         await loop.submit_due()
@@ -206,8 +206,8 @@ async def test_what_waits_for_a_place_in_flight_says_so(tmp_path: Path) -> None:
         assert (await loop.task(second.id)).note is None
 
 
-async def test_what_waits_for_the_budget_says_so(tmp_path: Path) -> None:
-    """Past the day's BUDGET tasks wait in the queue with a note, and go up on the next day."""
+async def test_budget_is_noted_on_waiting_tasks(tmp_path: Path) -> None:
+    """Beyond the day's BUDGET tasks wait in the queue with a note, and are submitted on the next day."""
     async with a_loop(tmp_path, limits=Limits(budget=0.35)) as loop:
         loop.upstream.creates.append(DONE)
         await loop.submitted()
@@ -219,8 +219,8 @@ async def test_what_waits_for_the_budget_says_so(tmp_path: Path) -> None:
         assert (await loop.task(task.id)).status is Status.IN_PROGRESS
 
 
-async def test_notes_are_not_written_in_every_round(tmp_path: Path) -> None:
-    """A second look within five seconds writes nothing: the new task gets its note a little later."""
+async def test_notes_are_written_at_an_interval(tmp_path: Path) -> None:
+    """A second run within five seconds writes nothing: the new task gets its note a little later."""
     async with a_loop(tmp_path, limits=Limits(max_in_flight=0)) as loop:
         await loop.submitted()
         late = await loop.submitted()
@@ -233,8 +233,8 @@ async def test_notes_are_not_written_in_every_round(tmp_path: Path) -> None:
 # ── what goes up ─────────────────────────────────────────────────────────────
 
 
-async def test_order_carries_our_tokens_and_not_the_callers(tmp_path: Path) -> None:
-    """The address and the payload are ours; the caller's payload and callback_url stay here."""
+async def test_request_carries_our_tokens_and_not_the_callers(tmp_path: Path) -> None:
+    """The callback address and the payload are ours; the caller's payload and callback_url are not sent."""
     async with a_loop(tmp_path) as loop:
         params = GOOD | {"payload": "the caller's own", "callback_url": "https://caller.example/hook"}
         task = await loop.submitted(params=params)
@@ -247,8 +247,8 @@ async def test_order_carries_our_tokens_and_not_the_callers(tmp_path: Path) -> N
         assert await loop.store.blobs.payload(task.id) == "the caller's own"
 
 
-async def test_without_a_public_address_no_callback_is_asked_for(tmp_path: Path) -> None:
-    """Poll-only: no address goes up, and the poll finishes the task."""
+async def test_without_a_public_address_no_callback_is_requested(tmp_path: Path) -> None:
+    """Only polling: no address is sent, and the poll finishes the task."""
     async with a_loop(tmp_path, public_url=None) as loop:
         task = await loop.submitted()
         assert loop.upstream.orders[0].callback_url is None
@@ -270,8 +270,8 @@ async def test_without_a_public_address_no_callback_is_asked_for(tmp_path: Path)
         ("", ""),
     ],
 )
-async def test_meta_data_is_an_object_with_our_key_or_untouched(tmp_path: Path, given: str | None, sent: str) -> None:
-    """A JSON object gets our key beside the caller's; any other string goes up as it is."""
+async def test_meta_data_gets_our_key_or_is_unchanged(tmp_path: Path, given: str | None, sent: str) -> None:
+    """A JSON object gets our key beside the caller's; any other string is sent as it is."""
     async with a_loop(tmp_path) as loop:
         task = await loop.submitted(params=GOOD if given is None else GOOD | {"meta_data": given})
         assert loop.upstream.orders[0].meta_data == sent.replace('"t"', f'"{task.id}"')
@@ -279,7 +279,7 @@ async def test_meta_data_is_an_object_with_our_key_or_untouched(tmp_path: Path, 
 
 
 async def test_failure_without_an_id_settles(tmp_path: Path) -> None:
-    """A reply that says failed and names no task ends the task in the upstream's words."""
+    """A reply that reports a failure without an id settles the task with the provider's error."""
     async with a_loop(tmp_path) as loop:
         error = TaskError(code="002014001", message="video generation failed")
         loop.upstream.nameless = True

@@ -1,4 +1,4 @@
-"""Submissions whose worker dies, stops or finds the database away: the real store, and one bill."""
+"""Submissions whose worker crashes, stops or finds the database unavailable: charged once, over a real store."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -17,8 +17,8 @@ from tests.support.task_loop import LEASE, MINUTE, PATIENCE, SECOND, a_loop, a_w
 from tests.support.wait_until_idle import ended
 
 
-async def test_dead_workers_submission_is_swept_into_doubt_and_its_late_reply_lands(tmp_path: Path) -> None:
-    """Past its lease a submission is in doubt, not sent again; a reply that comes after all still counts."""
+async def test_abandoned_submission_is_in_doubt_and_its_late_reply_counts(tmp_path: Path) -> None:
+    """After its lease a submission is in doubt, not sent again; a late reply is still recorded."""
     async with a_world(tmp_path) as world:
         slow, other = world.process(), world.process()
         world.upstream.line = asyncio.Event()
@@ -37,8 +37,8 @@ async def test_dead_workers_submission_is_swept_into_doubt_and_its_late_reply_la
         assert world.upstream.bills == {task.id: 1}
 
 
-async def test_a_process_that_slept_does_not_doubt_what_it_has_in_hand(tmp_path: Path) -> None:
-    """Leases that ran out while the machine slept are renewed before anybody looks for abandoned submissions."""
+async def test_suspended_process_does_not_doubt_its_own_submissions(tmp_path: Path) -> None:
+    """Leases that expired while the machine was suspended are renewed before the sweep."""
     async with a_world(tmp_path) as world:
         loop, other = world.process(), world.process()
         world.upstream.gate = asyncio.Event()
@@ -54,8 +54,8 @@ async def test_a_process_that_slept_does_not_doubt_what_it_has_in_hand(tmp_path:
         assert await loop.happened(task.id) == ["task.submitted"]
 
 
-async def test_late_never_left_does_nothing_once_another_took_over(tmp_path: Path) -> None:
-    """After another worker has claimed the doubtful task, the first one's conclusions count no more."""
+async def test_late_not_sent_has_no_effect_after_another_claim(tmp_path: Path) -> None:
+    """After another worker has claimed the task in doubt, conclusions of the first one have no effect."""
     async with a_world(tmp_path, lists=True) as world:
         slow, other = world.process(), world.process()
         world.upstream.gate = asyncio.Event()
@@ -74,8 +74,8 @@ async def test_late_never_left_does_nothing_once_another_took_over(tmp_path: Pat
         assert before.status is Status.IN_DOUBT
 
 
-async def test_stop_queues_again_what_had_not_left(tmp_path: Path) -> None:
-    """A submission cut off before it left is queued, due at once and free; the next process sends and pays it once."""
+async def test_shutdown_requeues_what_was_not_sent(tmp_path: Path) -> None:
+    """A submission cancelled before it was sent is queued and due at once; the next process sends it, charged once."""
     async with a_world(tmp_path) as world:
         first = world.process()
         world.upstream.gate = asyncio.Event()
@@ -91,8 +91,8 @@ async def test_stop_queues_again_what_had_not_left(tmp_path: Path) -> None:
         assert world.upstream.bills == {task.id: 1}
 
 
-async def test_stop_leaves_in_doubt_what_may_have_left(tmp_path: Path) -> None:
-    """A submission cut off while it waits for its reply is in doubt, without a lease."""
+async def test_shutdown_leaves_in_doubt_what_may_have_been_sent(tmp_path: Path) -> None:
+    """A submission cancelled while it waits for its reply is in doubt, without a lease."""
     async with a_loop(tmp_path) as loop:
         loop.upstream.line = asyncio.Event()
         task = await loop.accept()
@@ -103,8 +103,8 @@ async def test_stop_leaves_in_doubt_what_may_have_left(tmp_path: Path) -> None:
         assert (after.status, after.leased_until) == (Status.IN_DOUBT, None)
 
 
-async def test_stop_waits_for_a_reply_that_is_being_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is in hand when a stop's time is up may be all that names a bill: it is written down first."""
+async def test_shutdown_waits_for_the_commit_of_a_reply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a shutdown's time a received reply is recorded first: only it may name the provider's id."""
     async with a_loop(tmp_path) as loop:
         transaction, entered, goes_on = loop.units_of_work.transaction, asyncio.Event(), asyncio.Event()
 
@@ -127,8 +127,8 @@ async def test_stop_waits_for_a_reply_that_is_being_recorded(tmp_path: Path, mon
         assert (after.status, after.upstream_id) == (Status.IN_PROGRESS, "up1")
 
 
-async def test_reply_is_kept_until_the_store_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reply that comes while the database is away is recorded once it is back: nothing is in doubt."""
+async def test_reply_is_recorded_once_the_store_is_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reply that comes while the database is unavailable is recorded later: nothing is in doubt."""
     monkeypatch.setattr(record_module, "RETRY_PAUSE", 0.01)
     async with a_loop(tmp_path) as loop:
         file, away = tmp_path / "loop.db", tmp_path / "away.db"
