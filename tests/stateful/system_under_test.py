@@ -22,7 +22,7 @@ from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.recorder import Recorder
 from service.tasks.task_service import TaskPolicy, TaskService
 from tests.support.no_egress_guard import any_address
-from tests.support.scripted_provider import TOKENS, Scripted
+from tests.support.scripted_provider import TOKENS, ScriptedProvider
 from tests.support.task_loop import DEADLINE, HOUR, IN_DOUBT_FOR, LEASE, MINUTE, MovedClock
 
 EVERY = frozenset(event.value for event in EventType)
@@ -59,7 +59,7 @@ class SystemUnderTest:
     clock: MovedClock
     confirm: bool
     burst: bool
-    upstream: Scripted = field(default_factory=Scripted)
+    upstream: ScriptedProvider = field(default_factory=ScriptedProvider)
     numbers: "count[int]" = field(default_factory=lambda: count(1))
 
     def __post_init__(self) -> None:
@@ -127,7 +127,7 @@ class SystemUnderTest:
 
 
 def _task_service(
-    store: Store, recorder: Recorder, upstream: Scripted, clock: MovedClock, new_id: Callable[[], str]
+    store: Store, recorder: Recorder, upstream: ScriptedProvider, clock: MovedClock, new_id: Callable[[], str]
 ) -> TaskService:
     terms = TaskPolicy(
         provider="vtrix",

@@ -39,7 +39,7 @@ def rounds_of(loop: Loop, seen: list[str], only: Handler | None = None) -> Worke
             submitter=loop.submitter,
             poller=loop.poller,
             dispatcher=dispatcher,
-            upstream=loop.paced,
+            upstream=loop.rate_limited,
         ),
         clock_jumps=ClockJumpDetector(loop.store.clock_jump_repair, clock=loop.clock, lease=LEASE),
         missing_handlers=MissingHandlerMonitor(loop.store.deliveries, []),

@@ -25,7 +25,7 @@ from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.tokens import TokenClaims
 from service.tasks.update_batch import UpdateBatch
 from tests.support.scripted_provider import token_of, vtrix_body
-from tests.support.task_loop import IN_DOUBT_FOR, SECOND, START, Loop, a_loop
+from tests.support.task_loop import IN_DOUBT_FOR, SECOND, START, Loop, open_loop
 
 
 @pytest.fixture(autouse=True)
@@ -52,9 +52,9 @@ async def process_inbox(loop: Loop) -> int:
 
 async def test_stored_callback_survives_a_restart(tmp_path: Path) -> None:
     """An answered callback is stored and not recorded yet; a new process with the same file records it."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         task = await loop.submitted()
-        loop.upstream.tell("up1")
+        loop.upstream.set_fact("up1")
         await loop.call_back(vtrix_body("completed"))
         assert await loop.callbacks() == {"unread": 1}
         assert (await loop.task(task.id)).hinted_at is None
@@ -67,9 +67,9 @@ async def test_stored_callback_survives_a_restart(tmp_path: Path) -> None:
 
 async def test_one_log_line_names_the_tasks_of_a_commit(tmp_path: Path) -> None:
     """All callbacks that are stored together make one log line with their tasks."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         task = await loop.submitted()
-        token = token_of(loop.upstream.orders[0])
+        token = token_of(loop.upstream.requests[0])
         with capture_logs() as lines, patch.object(receive, "log", structlog.get_logger()):
             await loop.called_back(token, json.dumps(vtrix_body("completed")).encode())
     assert [(line["event"], line["count"], line["tasks"]) for line in lines] == [
@@ -87,11 +87,11 @@ async def test_parsed_callbacks_are_cached(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(inbox_worker, "read_body", noting)
     monkeypatch.setattr(inbox_worker, "MAX_CACHED", 2)
-    async with a_loop(tmp_path, confirm=False) as loop:
+    async with open_loop(tmp_path, confirm=False) as loop:
         loop.inbox_worker.enable_cache()
         tasks = [await loop.submitted() for _ in range(3)]
         for order in range(3):
-            await loop.call_back(vtrix_body("completed") | {"id": f"up{order + 1}"}, order=order)
+            await loop.call_back(vtrix_body("completed") | {"id": f"up{order + 1}"}, request=order)
         await process_inbox(loop)
         assert [json.loads(body)["id"] for body in read] == ["up1"]
         assert {(await loop.task(task.id)).status for task in tasks} == {Status.COMPLETED}
@@ -99,7 +99,7 @@ async def test_parsed_callbacks_are_cached(tmp_path: Path, monkeypatch: pytest.M
 
 async def test_stored_callback_settles_without_confirmation(tmp_path: Path) -> None:
     """A stored callback has the same effects as any other."""
-    async with a_loop(tmp_path, confirm=False) as loop:
+    async with open_loop(tmp_path, confirm=False) as loop:
         task = await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
         await process_inbox(loop)
@@ -110,7 +110,7 @@ async def test_stored_callback_settles_without_confirmation(tmp_path: Path) -> N
 
 async def test_repeated_callbacks_are_stored_once(tmp_path: Path) -> None:
     """A repeat changes nothing, whether or not the first one is recorded."""
-    async with a_loop(tmp_path, confirm=False) as loop:
+    async with open_loop(tmp_path, confirm=False) as loop:
         task = await loop.submitted()
         for _ in range(2):
             await loop.call_back(vtrix_body("completed"))
@@ -122,7 +122,7 @@ async def test_repeated_callbacks_are_stored_once(tmp_path: Path) -> None:
 
 async def test_reused_nonce_is_refused_by_the_inbox_too(tmp_path: Path) -> None:
     """A nonce is valid for one callback: its repeat is accepted, another one is a forgery."""
-    async with a_loop(tmp_path, verifier=SameNonce()) as loop:
+    async with open_loop(tmp_path, verifier=SameNonce()) as loop:
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
         await loop.call_back(vtrix_body("completed"))
@@ -133,7 +133,7 @@ async def test_reused_nonce_is_refused_by_the_inbox_too(tmp_path: Path) -> None:
 
 async def test_callback_for_an_unknown_task_is_quarantined_when_it_is_read(tmp_path: Path) -> None:
     """A callback of an unknown task is stored for an operator, and blocks nothing."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         token = loop.tokens.callback_token(TaskId("nobody"), 1, START + timedelta(hours=1))
         await loop.called_back(token, b'{"id": "x", "status": "completed"}')
         assert await process_inbox(loop) == 1
@@ -142,7 +142,7 @@ async def test_callback_for_an_unknown_task_is_quarantined_when_it_is_read(tmp_p
 
 async def test_body_of_another_task_is_refused_before_it_is_stored(tmp_path: Path) -> None:
     """Verification is the same in a burst."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
         foreign = loop.tokens.payload_token(TaskId("another"), 1)
         with pytest.raises(BadToken):
@@ -154,10 +154,10 @@ async def test_callback_that_cannot_be_recorded_blocks_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is counted as broken, and the poller settles its task; the others are recorded."""
-    async with a_loop(tmp_path, confirm=False) as loop:
+    async with open_loop(tmp_path, confirm=False) as loop:
         tasks = [await loop.submitted() for _ in range(5)]
         for order in range(5):
-            await loop.call_back(vtrix_body("completed") | {"id": f"up{order + 1}"}, order=order)
+            await loop.call_back(vtrix_body("completed") | {"id": f"up{order + 1}"}, request=order)
         update = InboxWorker._update
 
         def poisoned(self: InboxWorker, row: InboxEntry) -> TaskUpdate:
@@ -169,14 +169,14 @@ async def test_callback_that_cannot_be_recorded_blocks_no_other(
         assert await process_inbox(loop) == 5
         assert await loop.callbacks() == {"accepted": 4, "broken": 1}
         assert [(await loop.task(task.id)).settled for task in tasks] == [True, True, False, True, True]
-        loop.upstream.tell("up3")
+        loop.upstream.set_fact("up3")
         assert await loop.poll_due() == 1  # at once, as somebody has spoken of it
         assert (await loop.task(tasks[2].id)).status is Status.COMPLETED
 
 
 async def test_unavailable_database_leaves_callbacks_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What could not be recorded is recorded later, and is not counted as broken."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
 
@@ -196,7 +196,7 @@ async def test_operator_error_leaves_callbacks_unread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
     """During a migration, or without memory, a single callback stays unread, and is recorded later."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
 
@@ -217,7 +217,7 @@ async def test_operator_error_leaves_callbacks_unread(
 
 async def test_min_age_leaves_new_callbacks_to_workers(tmp_path: Path) -> None:
     """A process that only receives callbacks records those that no worker has recorded for a while."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
         assert await loop.inbox_worker.run_once(15 * SECOND) == 0
@@ -227,7 +227,7 @@ async def test_min_age_leaves_new_callbacks_to_workers(tmp_path: Path) -> None:
 
 async def test_callback_with_a_future_time_is_read(tmp_path: Path) -> None:
     """After the clock moved backwards a stored callback does not wait until the clock has caught up."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
         loop.clock.move(-timedelta(hours=1))
@@ -237,7 +237,7 @@ async def test_callback_with_a_future_time_is_read(tmp_path: Path) -> None:
 
 async def test_busy_process_reads_the_inbox_later_and_in_small_batches(tmp_path: Path) -> None:
     """While many callbacks wait for an answer, reading is delayed by a second and uses small batches."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
         for number in range(BUSY_BATCH + 1):
             await loop.call_back(vtrix_body("completed") | {"progress": number / 100})
@@ -251,7 +251,7 @@ async def test_busy_process_reads_the_inbox_later_and_in_small_batches(tmp_path:
 
 async def test_unread_callback_is_counted_as_due(tmp_path: Path) -> None:
     """The gauge of the oldest due row includes unread callbacks."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
         loop.clock.move(7 * SECOND)
@@ -293,7 +293,7 @@ class TestDuplicateCharge:
 
     async def test_task_with_an_unread_callback_is_not_sent_again(self, tmp_path: Path) -> None:
         """A submission that seemed not to be sent was sent if a callback for it waits in the inbox."""
-        async with a_loop(tmp_path) as loop:
+        async with open_loop(tmp_path) as loop:
             loop.upstream.creates.append(NotSent("refused"))
             task = await loop.submitted()
             token = loop.tokens.callback_token(task.id, 1, loop.clock.now() + timedelta(hours=1))
@@ -305,7 +305,7 @@ class TestDuplicateCharge:
 
     async def test_requeue_finds_the_unread_callback(self, tmp_path: Path) -> None:
         """A sweep or a reply finds the stored callback in the commit that would queue the task again."""
-        async with a_loop(tmp_path) as loop:
+        async with open_loop(tmp_path) as loop:
             task = await loop.accept()
             (claimed,) = await loop.store.tasks.claim_submissions(
                 now=loop.clock.now(), until=loop.clock.now() + 30 * SECOND, limit=1, limits=Limits()
@@ -320,14 +320,14 @@ class TestDuplicateCharge:
     @pytest.mark.parametrize("resubmit", [False, True])
     async def test_doubt_does_not_end_before_the_callback_is_read(self, tmp_path: Path, resubmit: bool) -> None:
         """After any downtime, acknowledged callbacks are recorded before a task in doubt fails or is resubmitted."""
-        async with a_loop(tmp_path, resubmit_in_doubt=resubmit) as loop:
+        async with open_loop(tmp_path, resubmit_in_doubt=resubmit) as loop:
             task = await loop.in_doubt()
             await loop.call_back(vtrix_body("completed"))
-            loop.upstream.tell("up1")
+            loop.upstream.set_fact("up1")
             loop.clock.move(IN_DOUBT_FOR)
             await loop.poll_due()
             assert (await loop.task(task.id)).status is Status.IN_DOUBT
             await process_inbox(loop)
             await loop.poll_due()
             assert (await loop.task(task.id)).status is Status.COMPLETED
-            assert loop.upstream.bills == {task.id: 1}
+            assert loop.upstream.charges == {task.id: 1}

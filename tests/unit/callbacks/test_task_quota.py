@@ -11,7 +11,7 @@ from service.callbacks.limits import BurstDetector, TaskQuota
 from service.domain.errors import UnreadableBody
 from service.domain.task import TaskId
 from tests.support.scripted_provider import vtrix_body
-from tests.support.task_loop import Loop, a_loop
+from tests.support.task_loop import Loop, open_loop
 
 FIRST = TaskId("t1")
 
@@ -52,7 +52,7 @@ async def test_callbacks_over_the_quota_are_not_stored(
 ) -> None:
     """They are answered as the others, and the inbox does not grow."""
     monkeypatch.setattr(BurstDetector, "observe", lambda *_: crowd)
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
         await flood(loop, 20)
         assert sum((await loop.callbacks()).values()) == 5
@@ -60,7 +60,7 @@ async def test_callbacks_over_the_quota_are_not_stored(
 
 async def test_unreadable_callbacks_over_the_quota_are_not_stored(tmp_path: Path) -> None:
     """Unreadable callbacks count as well."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
         loop.receiver._quota = TaskQuota(max_callbacks=5)
         for number in range(20):
@@ -72,10 +72,10 @@ async def test_unreadable_callbacks_over_the_quota_are_not_stored(tmp_path: Path
 @pytest.mark.parametrize("confirm", [True, False])
 async def test_end_over_the_quota_is_polled(tmp_path: Path, confirm: bool) -> None:
     """The last of many callbacks may report the end: the task is polled at once, and settles."""
-    async with a_loop(tmp_path, confirm=confirm) as loop:
+    async with open_loop(tmp_path, confirm=confirm) as loop:
         task = await loop.submitted()
         await flood(loop, 10)
-        loop.upstream.tell("up1")
+        loop.upstream.set_fact("up1")
         await loop.call_back(numbered_body(10, "completed"))
         assert sum((await loop.callbacks()).values()) == 5
         await loop.poll_due()

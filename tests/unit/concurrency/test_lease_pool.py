@@ -7,7 +7,7 @@ from typing import Any
 
 from service.concurrency.lease_pool import LeasePool
 from tests.support.delivery_builders import NOW, MovedClock
-from tests.support.task_loop import PATIENCE
+from tests.support.task_loop import TIMEOUT
 from tests.support.wait_until_idle import ended
 
 SHORT = timedelta(milliseconds=3)
@@ -36,7 +36,7 @@ class Leases:
     async def next(self) -> dict[str, int]:
         """Return what the next renewal holds."""
         self.news.clear()
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await self.news.wait()
         return self.renewed[-1]
 
@@ -103,7 +103,7 @@ async def test_emptied_hands_take_up_nothing_more() -> None:
     lease_pool, _ = _lease_pool(Leases(), lease=HOUR)
     gate = asyncio.Event()
     lease_pool.start("a", 1, _wait(gate), leased_until=NOW + SHORT)
-    draining = asyncio.create_task(lease_pool.drain(PATIENCE))
+    draining = asyncio.create_task(lease_pool.drain(TIMEOUT))
     await asyncio.sleep(0)
     assert lease_pool.free_slots == 0
     gate.set()

@@ -15,7 +15,7 @@ from service.domain.task import Fact, Source, Status
 from service.domain.task_update import TaskUpdate
 from service.storage.unit_of_work import SqlUnitOfWork
 from tests.support.delivery_builders import PATIENCE, handler, tools
-from tests.support.task_loop import LEASE, SECOND, Loop, a_loop
+from tests.support.task_loop import LEASE, SECOND, Loop, open_loop
 from tests.support.wait_until_idle import ended
 
 
@@ -39,7 +39,7 @@ async def _scene(
     place: Path, *, name: str = "log", opened: bool = True, slots: int = 2
 ) -> AsyncIterator[tuple[Loop, Dispatcher, Guest]]:
     guest = Guest()
-    async with a_loop(place, handlers=(name,), crew=(handler(name, guest, concurrency=slots),)) as loop:
+    async with open_loop(place, handlers=(name,), crew=(handler(name, guest, concurrency=slots),)) as loop:
         dispatch = Dispatcher(
             queue=loop.store.deliveries,
             slots=loop.slots,

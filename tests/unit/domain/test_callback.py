@@ -199,7 +199,7 @@ def test_wrong_signature_values_are_refused(headers: dict[str, str]) -> None:
     ],
 )
 def test_date_is_bounded(date: str, good: bool) -> None:
-    """A signature is valid for five minutes in both directions, so that a recorded callback cannot be replayed later."""
+    """A signature is valid for five minutes before and after, so that no old callback can be replayed."""
     if good:
         assert verified(signed(date=date)) == NONCE
         return

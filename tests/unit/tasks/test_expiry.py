@@ -4,15 +4,15 @@ import asyncio
 from pathlib import Path
 
 from service.domain.task import Status
-from tests.support.task_loop import DEADLINE, PATIENCE, a_loop
+from tests.support.task_loop import DEADLINE, TIMEOUT, open_loop
 
 
 async def test_task_expires_under_continuous_polling(tmp_path: Path) -> None:
     """An overdue task is claimed once: it expires in the commit that releases its lease."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         task = await loop.accept()
         loop.clock.move(DEADLINE)
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while (await loop.task(task.id)).status is not Status.EXPIRED:
                 await loop.poller.run_once()
         after = await loop.task(task.id)

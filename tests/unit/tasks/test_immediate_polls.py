@@ -14,14 +14,14 @@ from service.domain.task_update import TaskUpdate
 from service.storage.unit_of_work import SqlUnitOfWork
 from service.tasks.immediate_polls import ImmediatePolls, PollReservations
 from tests.support.scripted_provider import vtrix_body
-from tests.support.task_loop import MINUTE, PATIENCE, Loop, a_loop
+from tests.support.task_loop import MINUTE, TIMEOUT, Loop, open_loop
 from tests.support.wait_until_idle import ended
 
 
 @asynccontextmanager
 async def a_loop_that_asks(place: Path, **options: Any) -> AsyncIterator[Loop]:
     """Yield the loop of a process with immediate polls."""
-    async with a_loop(place, **options) as loop:
+    async with open_loop(place, **options) as loop:
         loop.poller.open()
         yield loop
         await loop.poller.drain(0)
@@ -29,7 +29,7 @@ async def a_loop_that_asks(place: Path, **options: Any) -> AsyncIterator[Loop]:
 
 async def answered(loop: Loop) -> None:
     """Wait for the running polls."""
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         await ended(loop.poller)
 
 
@@ -45,21 +45,21 @@ async def test_callback_is_confirmed_without_a_job(tmp_path: Path) -> None:
     """The poll is leased by the callback's commit, starts right after it, and releases its lease."""
     async with a_loop_that_asks(tmp_path) as loop:
         task = await loop.submitted()
-        loop.upstream.tell("up1")
+        loop.upstream.set_fact("up1")
         await loop.call_back(vtrix_body("completed"))
         await answered(loop)
         after = await loop.task(task.id)
         assert (after.status, after.settled_by, after.leased_until) == (Status.COMPLETED, Source.CALLBACK, None)
-        assert loop.upstream.asked == ["up1"]
+        assert loop.upstream.polled == ["up1"]
         assert await loop.poller.run_once() == 0
 
 
 async def test_nothing_is_polled_before_open(tmp_path: Path) -> None:
     """In a process that only receives callbacks the poll waits for a worker."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
-        assert loop.upstream.asked == []
+        assert loop.upstream.polled == []
         assert await loop.poll_due() == 1
 
 
@@ -67,14 +67,14 @@ async def test_running_poll_is_not_started_twice(tmp_path: Path) -> None:
     """However often callbacks repeat, one poll of a task runs at a time."""
     async with a_loop_that_asks(tmp_path) as loop:
         await loop.submitted()
-        loop.upstream.tell("up1")
-        loop.upstream.fetch_line = asyncio.Event()
+        loop.upstream.set_fact("up1")
+        loop.upstream.poll_gate = asyncio.Event()
         await loop.call_back(vtrix_body("completed"))
         await loop.call_back(vtrix_body("completed", progress=1))
         assert await loop.poller.run_once() == 0
-        loop.upstream.fetch_line.set()
+        loop.upstream.poll_gate.set()
         await answered(loop)
-        assert loop.upstream.asked == ["up1"]
+        assert loop.upstream.polled == ["up1"]
 
 
 async def test_without_capacity_the_poll_waits_for_the_job(tmp_path: Path) -> None:
@@ -82,16 +82,16 @@ async def test_without_capacity_the_poll_waits_for_the_job(tmp_path: Path) -> No
     async with a_loop_that_asks(tmp_path, concurrency=1) as loop:
         tasks = [await loop.submitted() for _ in range(2)]
         for number in (1, 2):
-            loop.upstream.tell(f"up{number}")
-        loop.upstream.fetch_line = asyncio.Event()
+            loop.upstream.set_fact(f"up{number}")
+        loop.upstream.poll_gate = asyncio.Event()
         for order in range(2):
-            await loop.call_back(vtrix_body("completed", f"up{order + 1}"), order=order)
+            await loop.call_back(vtrix_body("completed", f"up{order + 1}"), request=order)
         assert (await loop.task(tasks[1].id)).leased_until is None
-        loop.upstream.fetch_line.set()
+        loop.upstream.poll_gate.set()
         await answered(loop)
-        assert loop.upstream.asked == ["up1"]
+        assert loop.upstream.polled == ["up1"]
         assert await loop.poll_due() == 1
-        assert loop.upstream.asked == ["up1", "up2"]
+        assert loop.upstream.polled == ["up1", "up2"]
 
 
 async def test_capacity_is_reserved_for_an_open_transaction(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ async def test_failed_commit_starts_no_poll(tmp_path: Path, monkeypatch: pytest.
             broken.setattr(SqlUnitOfWork, "notify", _refuse)
             with pytest.raises(ZeroDivisionError):
                 await loop.call_back(vtrix_body("completed"))
-        assert (loop.upstream.asked, loop.immediate_polls.reserved) == ([], 0)
+        assert (loop.upstream.polled, loop.immediate_polls.reserved) == ([], 0)
         assert (await loop.task(task.id)).leased_until is None
 
 
@@ -140,7 +140,7 @@ async def test_nothing_is_polled_during_shutdown(tmp_path: Path) -> None:
         task = await loop.submitted()
         await loop.poller.drain(0)
         await loop.call_back(vtrix_body("completed"))
-        assert loop.upstream.asked == []
+        assert loop.upstream.polled == []
         assert (await loop.task(task.id)).leased_until is None
         assert (await loop.store.health.gauges(loop.clock.now())).oldest_due == timedelta(0)
 
@@ -157,5 +157,5 @@ async def test_shutdown_waits_for_open_transactions(tmp_path: Path) -> None:
             await asyncio.sleep(0)
             assert not closing.done()
             assert born.lease(due, loop.clock.now()) is due
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await closing

@@ -9,12 +9,12 @@ import pytest
 from service.domain.errors import InvalidParams
 from service.tasks.new_task import NewTask, ValidatedTask, validate_new_task
 from tests.support.sample_media import image, uri
-from tests.support.task_loop import GOOD, Loop, a_loop
+from tests.support.task_loop import GOOD, Loop, open_loop
 
 
 async def test_callback_address_becomes_a_notify_entry(tmp_path: Path) -> None:
     """The caller's callback_url is added to notify; the payload is not sent."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         hook = {"handler": "webhook", "url": "https://caller.example/one"}
         params = GOOD | {"callback_url": "https://caller.example/two", "payload": "mine"}
         task = await loop.accept(params=params, notify=[hook])
@@ -25,7 +25,7 @@ async def test_callback_address_becomes_a_notify_entry(tmp_path: Path) -> None:
 
 async def test_callback_address_needs_the_webhook_handler(tmp_path: Path) -> None:
     """Without the webhook handler a callback_url is refused instead of ignored."""
-    async with a_loop(tmp_path, handlers=("log",)) as loop:
+    async with open_loop(tmp_path, handlers=("log",)) as loop:
         with pytest.raises(InvalidParams) as caught:
             await loop.accept(params=GOOD | {"callback_url": "https://caller.example/two"})
         assert [fault.loc for fault in caught.value.faults] == [("params", "callback_url")]
@@ -34,7 +34,7 @@ async def test_callback_address_needs_the_webhook_handler(tmp_path: Path) -> Non
 async def test_blocked_address_is_refused_everywhere(tmp_path: Path) -> None:
     """No address is accepted that could only fail: the fault contains the reason and the location."""
     inside, outside = "http://127.0.0.1/hook", "https://caller.example/hook"
-    async with a_loop(tmp_path, refusal=lambda url: "is inside" if url == inside else None) as loop:
+    async with open_loop(tmp_path, refusal=lambda url: "is inside" if url == inside else None) as loop:
         notify = [{"handler": "webhook", "url": url} for url in (outside, inside)]
         with pytest.raises(InvalidParams) as caught:
             await loop.accept(params=GOOD | {"callback_url": inside}, notify=notify)
@@ -72,5 +72,5 @@ async def test_files_are_never_opened_on_the_event_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], beside: bool
 ) -> None:
     """Slow validation runs in a thread; a few addresses are validated in the event loop."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         assert await validation_threads(loop, monkeypatch, **changes) == [beside]

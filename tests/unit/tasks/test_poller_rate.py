@@ -11,7 +11,7 @@ from service.domain.task import Status, UpstreamId
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.tasks.poller import TASKS_PER_POLL_SLOT
 from service.tasks.recorder import Recorder
-from tests.support.task_loop import HOUR, IN_DOUBT_FOR, MINUTE, PATIENCE, Loop, a_loop
+from tests.support.task_loop import HOUR, IN_DOUBT_FOR, MINUTE, TIMEOUT, Loop, open_loop
 from tests.support.wait_until_idle import ended
 
 
@@ -19,7 +19,7 @@ async def two_due(loop: Loop) -> None:
     """Complete two tasks at the provider and make them due for a poll."""
     for number in (1, 2):
         await loop.submitted()
-        loop.upstream.tell(f"up{number}")
+        loop.upstream.set_fact(f"up{number}")
     loop.clock.move(HOUR)
 
 
@@ -40,13 +40,13 @@ class SlowCommits:
 
 async def test_next_poll_starts_while_a_result_waits_for_its_commit(tmp_path: Path) -> None:
     """A slow commit delays its own result and no poll; both results are recorded in the end."""
-    async with a_loop(tmp_path, concurrency=1) as loop:
+    async with open_loop(tmp_path, concurrency=1) as loop:
         await two_due(loop)
         slow = SlowCommits(loop)
         with patch.object(Recorder, "add", slow.add):
             for _ in range(2):
                 assert await loop.poller.run_once() == 1
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(TIMEOUT):
                     await slow.waiting.acquire()
             slow.go.set()
             await ended(loop.poller)
@@ -55,22 +55,22 @@ async def test_next_poll_starts_while_a_result_waits_for_its_commit(tmp_path: Pa
 
 async def test_concurrency_limits_polls(tmp_path: Path) -> None:
     """While one poll runs at a concurrency of one, the next task stays free for other processes."""
-    async with a_loop(tmp_path, concurrency=1) as loop:
+    async with open_loop(tmp_path, concurrency=1) as loop:
         await two_due(loop)
-        loop.upstream.fetch_line = asyncio.Event()
+        loop.upstream.poll_gate = asyncio.Event()
         assert [await loop.poller.run_once() for _ in range(TASKS_PER_POLL_SLOT)] == [1, 0, 0, 0]
-        loop.upstream.fetch_line.set()
+        loop.upstream.poll_gate.set()
         await ended(loop.poller)
         assert await loop.poll_due() == 1
 
 
 async def test_finished_poll_notifies_before_its_commit(tmp_path: Path) -> None:
     """The poller is woken when a response is in, not when its commit is done."""
-    async with a_loop(tmp_path, concurrency=1) as loop:
+    async with open_loop(tmp_path, concurrency=1) as loop:
         await two_due(loop)
         slow = SlowCommits(loop)
         with patch.object(Recorder, "add", slow.add):
-            ring = asyncio.create_task(loop.store.signals.wait("reconcile", PATIENCE))
+            ring = asyncio.create_task(loop.store.signals.wait("reconcile", TIMEOUT))
             await asyncio.sleep(0)
             await loop.poller.run_once()
             assert await ring
@@ -80,16 +80,16 @@ async def test_finished_poll_notifies_before_its_commit(tmp_path: Path) -> None:
 
 async def test_unrecorded_results_are_bounded(tmp_path: Path) -> None:
     """While nothing can be recorded, at most a few times the concurrency is polled."""
-    async with a_loop(tmp_path, concurrency=1) as loop:
+    async with open_loop(tmp_path, concurrency=1) as loop:
         for number in range(TASKS_PER_POLL_SLOT + 2):
             await loop.submitted()
-            loop.upstream.tell(f"up{number + 1}")
+            loop.upstream.set_fact(f"up{number + 1}")
         loop.clock.move(HOUR)
         slow = SlowCommits(loop)
         with patch.object(Recorder, "add", slow.add):
             for _ in range(TASKS_PER_POLL_SLOT):
                 assert await loop.poller.run_once() == 1
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(TIMEOUT):
                     await slow.waiting.acquire()
             assert await loop.poller.run_once() == 0
             slow.go.set()
@@ -103,18 +103,18 @@ async def paused(loop: Loop) -> None:
     """Make the provider ask for a pause of an hour."""
     loop.upstream.fetches.append(Throttled("slow down", retry_after=HOUR))
     with pytest.raises(Throttled):
-        await loop.paced.fetch(UpstreamId("another"))
+        await loop.rate_limited.fetch(UpstreamId("another"))
 
 
 async def test_polls_are_deferred_to_the_end_of_a_pause(tmp_path: Path) -> None:
     """Nothing is polled during the pause, and each task is updated once for it."""
-    async with a_loop(tmp_path, rate=1000) as loop:
+    async with open_loop(tmp_path, rate=1000) as loop:
         task = await loop.submitted()
         await paused(loop)
         loop.clock.move(MINUTE)
         assert [await loop.poll_due() for _ in range(2)] == [1, 0]
         after = await loop.task(task.id)
-        assert (len(loop.upstream.asked), after.polls, after.leased_until) == (1, 0, None)
+        assert (len(loop.upstream.polled), after.polls, after.leased_until) == (1, 0, None)
         assert after.due_at
         assert HOUR - MINUTE < after.due_at - loop.clock.now() <= HOUR
         assert await loop.happened(task.id, "poll") == []  # nothing was asked
@@ -122,7 +122,7 @@ async def test_polls_are_deferred_to_the_end_of_a_pause(tmp_path: Path) -> None:
 
 async def test_tasks_expire_during_a_pause(tmp_path: Path) -> None:
     """Queued and running tasks expire at their deadlines, though nothing is polled."""
-    async with a_loop(tmp_path, rate=1000) as loop:
+    async with open_loop(tmp_path, rate=1000) as loop:
         running, queued = await loop.submitted(), await loop.accept()
         await paused(loop)
         loop.clock.at = running.deadline_at
@@ -134,7 +134,7 @@ async def test_tasks_expire_during_a_pause(tmp_path: Path) -> None:
 
 async def test_doubt_ends_during_a_pause(tmp_path: Path) -> None:
     """A lost reply past its time is given a result: no poll is needed for that."""
-    async with a_loop(tmp_path, rate=1000) as loop:
+    async with open_loop(tmp_path, rate=1000) as loop:
         task = await loop.in_doubt()
         await paused(loop)
         loop.clock.at = task.created_at + IN_DOUBT_FOR
