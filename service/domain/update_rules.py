@@ -121,7 +121,7 @@ def _as_hint_without_id(update: TaskUpdate, task: Task) -> TaskUpdate:
 
 
 def _without_a_second_bill(update: TaskUpdate, task: Task) -> TaskUpdate:
-    """Prevent a duplicate charge: a task that a callback speaks of was sent, so it is in doubt and not queued."""
+    """Prevent a duplicate charge: a task with a callback was sent, so it is in doubt and not queued."""
     if update.hint:
         return _doubted(update) if task.status is Status.QUEUED else update
     queued = update.fact is not None and update.fact.status is Status.QUEUED
@@ -162,7 +162,7 @@ def _expired(step: Step, now: datetime) -> Step:
 
 
 def _with_hint(update: TaskUpdate, task: Task, now: datetime) -> Task:
-    """Return the task with what a callback said noted for the next poll."""
+    """Return the task with the hint of a callback, for the next poll."""
     if update.source is Source.CALLBACK and update.fact and update.fact.settles:
         return replace_fields(task, hinted_at=task.hinted_at or now)
     if update.hint is None or task.final:

@@ -125,7 +125,7 @@ class UnitOfWork(Protocol):
         Deliveries that wait for an earlier one of their lane get no lease.
         """
 
-    async def add_polls(self, asked: Sequence["PollRow"]) -> None:
+    async def add_polls(self, rows: Sequence["PollRow"]) -> None:
         """Store polls for the task's history."""
 
     async def add_run_times(self, samples: Sequence["RunTime"]) -> None:
