@@ -128,7 +128,7 @@ def next_poll(
 ) -> datetime:
     """Return when to poll next, never before `now`.
 
-    `now` is the time of the last fact from the provider, `polls` counts the polls so far. `hinted_at` is when a callback
+    `now` is the time of the last fact from the provider, `polls` counts the polls. `hinted_at` is when a callback
     reported the end, while polls do not confirm it yet: polls start close together then. `poll_first` sets the first
     poll, counted from the submission; `poll_max` caps every other pause. `jitter` (0 to 1) only shortens.
     """
