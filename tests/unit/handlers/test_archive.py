@@ -138,7 +138,7 @@ async def test_without_the_extra_the_frame_is_still_checked(work: Workshop, monk
 
 async def test_a_result_that_says_it_is_too_large_is_refused(work: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     """A length over the cap is refused before the body is read."""
-    monkeypatch.setattr(archiving, "MOST_BYTES", len(FILM) - 1)
+    monkeypatch.setattr(archiving, "MAX_BYTES", len(FILM) - 1)
     with pytest.raises(Reject, match="larger than"):
         await archive(event(), work.tools())
     assert work.files() == {}
@@ -155,7 +155,7 @@ class Endless(httpx.AsyncByteStream):
 
 async def test_a_result_that_does_not_end_is_refused(work: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cap counts what really comes, when no length was given."""
-    monkeypatch.setattr(archiving, "MOST_BYTES", 3 * archiving.CHUNK)
+    monkeypatch.setattr(archiving, "MAX_BYTES", 3 * archiving.CHUNK)
     work.shop.lay_out(URL, httpx.Response(200, stream=Endless()))
     with pytest.raises(Reject, match="larger than"):
         await archive(event(), work.tools())

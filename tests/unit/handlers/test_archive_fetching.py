@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from handlers._file_types import fault_of, kind_of
-from handlers.archive import PAUSES, archive
+from handlers._file_types import corruption_of, file_type_of
+from handlers.archive import DELAYS, archive
 from service import Reject, Retry
 from service.deliveries.egress import Egress
 from service.deliveries.egress import client as guarded_client
@@ -34,7 +34,7 @@ async def test_a_file_that_is_not_there_yet_is_waited_for(work: Workshop, status
         with pytest.raises(Retry) as later:
             await archive(event(), work.tools(attempt=attempt))
         pauses.append(later.value.after)
-    assert pauses == [timedelta(seconds=seconds) for seconds in PAUSES[:3]]
+    assert pauses == [timedelta(seconds=seconds) for seconds in DELAYS[:3]]
     assert work.results.asked == 0
 
 
@@ -59,7 +59,7 @@ async def test_without_a_better_address_it_waits(work: Workshop, fresh: list[dic
     work.results.fresh = fresh
     with pytest.raises(Retry) as later:
         await archive(event(), work.tools(attempt=2))
-    assert (later.value.after, work.results.asked) == (timedelta(seconds=PAUSES[1]), 1)
+    assert (later.value.after, work.results.asked) == (timedelta(seconds=DELAYS[1]), 1)
     assert work.files() == {}
 
 
@@ -166,17 +166,17 @@ async def test_a_connection_that_drops_leaves_nothing(work: Workshop, head: str)
 )
 def test_whole_files_of_every_kind_are_known(tmp_path: Path, content: bytes, name: str) -> None:
     """A real file of each kind is known by its bytes and found whole; cut in two it is not."""
-    kind = kind_of(content[:16])
+    kind = file_type_of(content[:16])
     assert kind is not None
     assert kind.name == name
     path = tmp_path / "file"
     path.write_bytes(content)
-    assert fault_of(path, kind) is None
+    assert corruption_of(path, kind) is None
     path.write_bytes(content[: len(content) // 2])
-    assert name == "webm" or fault_of(path, kind) is not None
+    assert name == "webm" or corruption_of(path, kind) is not None
 
 
 @pytest.mark.parametrize("content", [HTML, b"", b"GIF89a" + bytes(20), b"RIFF\x00\x00\x00\x00AVI LIST", bytes(64)])
 def test_other_files_are_not_known(content: bytes) -> None:
     """HTML, emptiness and kinds that are not kept have no name."""
-    assert kind_of(content) is None
+    assert file_type_of(content) is None

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from handlers.webhook import LONGEST_WAIT, MOST_READ, webhook
+from handlers.webhook import MAX_DRAINED, MAX_RETRY_AFTER, webhook
 from service import Reject, Retry
 from service.deliveries.egress import Egress, EgressRefused
 from service.deliveries.egress import client as guarded_client
@@ -194,7 +194,7 @@ async def test_a_redirect_is_a_failure(status: int) -> None:
         ("7", timedelta(seconds=7)),
         ("Wed, 06 May 2026 12:10:42 GMT", timedelta(seconds=59.877)),
         ("Wed, 06 May 2020 12:10:42 GMT", timedelta()),
-        ("9" * 400, timedelta(seconds=LONGEST_WAIT)),
+        ("9" * 400, timedelta(seconds=MAX_RETRY_AFTER)),
         ("soon", None),
         ("-5", None),
         ("", None),
@@ -223,7 +223,7 @@ async def test_an_endless_answer_is_cut_off() -> None:
     """Of an answer's body only a little is read; its status has already said all."""
     body = Endless()
     await webhook(event(), Receiver(lambda: httpx.Response(200, stream=body)).tools())
-    assert body.taken <= MOST_READ + 1024
+    assert body.taken <= MAX_DRAINED + 1024
 
 
 class Broken(httpx.AsyncByteStream):
