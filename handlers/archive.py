@@ -38,7 +38,7 @@ DELAYS = (1, 3, 10, 30, 120, 600, 1800, 7200, 21_600, 57_600)
 NOT_YET = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.TOO_EARLY})
 BUSY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
 MAX_NOT_FOUND = 3
-"""Up to this attempt "not found" is taken for "not yet"; later ones ask for a fresh URL."""
+"""Up to this attempt "not found" is taken for "not yet"; later ones fetch a fresh URL."""
 
 handlers = Handlers()
 
@@ -139,7 +139,7 @@ def _result_files(event: Event, settings: Mapping[str, str]) -> list[ResultFile]
 
 
 def _existing(result: ResultFile) -> StoredFile | None:
-    """Return the complete file that an earlier run stored, or None; a symbolic link is never one of ours."""
+    """Return the complete file that an earlier run stored, or None; a symbolic link does not count."""
     for file_type in FILE_TYPES:
         path = result.folder / f"{result.stem}.{file_type.name}"
         regular = path.is_file() and not path.is_symlink()
@@ -256,7 +256,7 @@ async def _write(response: httpx.Response, part: Path, result: ResultFile) -> tu
 
 def _declared_length(response: httpx.Response) -> int | None:
     if response.headers.get("content-encoding", "identity") != "identity":
-        raise Retry("the result came compressed, though it was asked for as it is")
+        raise Retry("the response is compressed, though the request excluded it")
     declared = response.headers.get("content-length", "")
     length = int(declared) if declared.isascii() and declared.isdigit() else None
     if length is not None and length > MAX_BYTES:

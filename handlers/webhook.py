@@ -108,7 +108,7 @@ def _secrets(target: Mapping[str, object], settings: Mapping[str, str]) -> list[
 
 
 async def _drain_body(response: httpx.Response) -> None:
-    """Read a short body to its end, so that the connection can be reused; errors are ignored, as only the status counts."""
+    """Read a short body to its end, so that the connection can be reused; ignore errors: the status counts."""
     read = 0
     with suppress(httpx.HTTPError, httpx.StreamError, TimeoutError):
         async with asyncio.timeout(DRAIN_TIMEOUT):

@@ -74,7 +74,7 @@ class CallbackReceiver:
         self._verifier_for = verifier_for
         self._crowd = BurstDetector()
         self._quota = TaskQuota()
-        self._keeper = Batcher(self._keep, most=BATCH)
+        self._keeper = Batcher(self._keep, max_items=BATCH)
         self._in_hand = 0
         self._oldest_seen: datetime | None = None
         self._reads_soon = False

@@ -53,7 +53,7 @@ class SqlTaskIntake:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._batcher: Batcher[New, Task | Exception] = Batcher(
-            partial(commit_or_bisect, self._commit), most=TOGETHER, weigh=_size, heaviest=HEAVIEST
+            partial(commit_or_bisect, self._commit), max_items=TOGETHER, weigh=_size, max_weight=HEAVIEST
         )
 
     async def add(self, task: Task, inputs: Sequence[Blob], idempotency: IdempotencyKey | None) -> Task:

@@ -65,7 +65,7 @@ class Recorder:
         self._immediate_polls = immediate_polls
         self._subscriptions = subscriptions
         self._new_id = new_id
-        self._batcher = Batcher(partial(commit_or_bisect, self._commit), most=BATCH)
+        self._batcher = Batcher(partial(commit_or_bisect, self._commit), max_items=BATCH)
 
     async def add(self, entry: TaskUpdate) -> UpdateResult:
         """Record `entry` durably; raises StoreUnavailable when that cannot be done now."""

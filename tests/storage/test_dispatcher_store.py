@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from service.deliveries.attempt import LEAST_ATTEMPTS
+from service.deliveries.attempt import MIN_ATTEMPTS
 from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.handler_api import Event, Handler, Tools
 from service.deliveries.handler_slots import HandlerSlots
@@ -173,8 +173,8 @@ async def test_a_handler_that_ends_its_process_becomes_a_dead_letter(store: Stor
         assert await survivor.run_once() == 1
         await ended(survivor)
         delays += [(at - crew.clock.at).total_seconds() for at in [(await _delivery(store)).due_at] if at]
-    assert delays == [5.0] + [30.0] * (LEAST_ATTEMPTS - 2)
-    assert (found.status, found.fault, found.attempts, crew.seen) == ("dead", "ours", LEAST_ATTEMPTS, [])
+    assert delays == [5.0] + [30.0] * (MIN_ATTEMPTS - 2)
+    assert (found.status, found.fault, found.attempts, crew.seen) == ("dead", "ours", MIN_ATTEMPTS, [])
     assert found.last_error == "Abandoned: the process ended during the attempt, or lost its lease"
 
 

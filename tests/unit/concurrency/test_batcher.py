@@ -39,14 +39,14 @@ async def _held(commits: Commits, batcher: Batcher[str, str], *items: str) -> li
 
 async def test_each_caller_gets_its_own_result() -> None:
     """Every caller receives the result at the place of its own item."""
-    batcher = Batcher(Commits(), most=10)
+    batcher = Batcher(Commits(), max_items=10)
     assert await asyncio.gather(*(batcher.add(item) for item in "abc")) == ["A", "B", "C"]
 
 
 async def test_newcomers_gather_while_a_commit_runs() -> None:
     """What arrives during a commit shares the next one, in the order of arrival."""
     commits = Commits()
-    tasks = await _held(commits, Batcher(commits, most=10), "a", "b", "c")
+    tasks = await _held(commits, Batcher(commits, max_items=10), "a", "b", "c")
     commits.open.set()
     assert await asyncio.gather(*tasks) == ["FIRST", "A", "B", "C"]
     assert commits.batches == [["first"], ["a", "b", "c"]]
@@ -55,7 +55,7 @@ async def test_newcomers_gather_while_a_commit_runs() -> None:
 async def test_flush_waits_for_what_nobody_waits_for_any_more() -> None:
     """What was added is committed though its caller has gone, and `flush` returns after that."""
     commits = Commits()
-    batcher = Batcher(commits, most=10)
+    batcher = Batcher(commits, max_items=10)
     tasks = await _held(commits, batcher, "a")
     for task in tasks:
         task.cancel()
@@ -71,7 +71,7 @@ async def test_flush_waits_for_what_nobody_waits_for_any_more() -> None:
 async def test_a_batch_is_bounded() -> None:
     """No commit takes more items than `most`."""
     commits = Commits()
-    tasks = await _held(commits, Batcher(commits, most=2), "a", "b", "c")
+    tasks = await _held(commits, Batcher(commits, max_items=2), "a", "b", "c")
     commits.open.set()
     await asyncio.gather(*tasks)
     assert commits.batches == [["first"], ["a", "b"], ["c"]]
@@ -89,7 +89,7 @@ async def test_a_batch_is_bounded() -> None:
 async def test_a_batch_is_no_heavier_than_it_may_be(items: list[str], batches: list[list[str]]) -> None:
     """What is in one commit weighs no more than allowed, and what is heavier goes alone; the order stays."""
     commits = Commits()
-    tasks = await _held(commits, Batcher(commits, most=3, weigh=len, heaviest=5), *items)
+    tasks = await _held(commits, Batcher(commits, max_items=3, weigh=len, max_weight=5), *items)
     commits.open.set()
     await asyncio.gather(*tasks)
     assert commits.batches == [["first"], *batches]
@@ -98,7 +98,7 @@ async def test_a_batch_is_no_heavier_than_it_may_be(items: list[str], batches: l
 async def test_an_error_reaches_every_waiter_of_its_batch_only() -> None:
     """All who share a failed commit see its error; those before and after it do not."""
     commits = Commits()
-    batcher = Batcher(commits, most=2)
+    batcher = Batcher(commits, max_items=2)
     tasks = await _held(commits, batcher, "a", "bad", "c")
     commits.open.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -109,7 +109,7 @@ async def test_an_error_reaches_every_waiter_of_its_batch_only() -> None:
 async def test_a_cancelled_waiter_harms_nobody() -> None:
     """A caller that stops waiting leaves its item in the batch and its neighbours' results untouched."""
     commits = Commits()
-    tasks = await _held(commits, Batcher(commits, most=10), "a", "b")
+    tasks = await _held(commits, Batcher(commits, max_items=10), "a", "b")
     tasks[1].cancel()
     commits.open.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -121,7 +121,7 @@ async def test_a_cancelled_waiter_harms_nobody() -> None:
 async def test_cancelling_the_caller_whose_commit_runs_does_not_stop_the_commit() -> None:
     """The commit belongs to nobody, so that it ends even when the caller who began it has gone."""
     commits = Commits()
-    tasks = await _held(commits, Batcher(commits, most=10), "a")
+    tasks = await _held(commits, Batcher(commits, max_items=10), "a")
     tasks[0].cancel()
     commits.open.set()
     assert await tasks[1] == "A"
@@ -134,7 +134,7 @@ async def test_a_commit_that_loses_count_is_an_error_for_all() -> None:
         return items[1:]
 
     with pytest.raises(RuntimeError, match="returned 0 results"):
-        await asyncio.wait_for(Batcher(short, most=10).add("a"), 5)
+        await asyncio.wait_for(Batcher(short, max_items=10).add("a"), 5)
 
 
 async def test_what_cannot_be_stored_takes_nobody_along() -> None:

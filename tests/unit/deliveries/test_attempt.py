@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from service.deliveries.attempt import (
-    LONGEST_DELAY,
-    MOST_TEXT,
+    MAX_DELAY,
+    MAX_ERROR_TEXT,
     AttemptContext,
     classify_attempt,
     describe_error,
@@ -58,7 +58,7 @@ def test_the_last_attempt_is_dead(error: Exception) -> None:
 
 @pytest.mark.parametrize(
     ("after", "pause"),
-    [(timedelta(minutes=7), timedelta(minutes=7)), (-5, timedelta()), (timedelta(days=999_999), LONGEST_DELAY)],
+    [(timedelta(minutes=7), timedelta(minutes=7)), (-5, timedelta()), (timedelta(days=999_999), MAX_DELAY)],
 )
 def test_retry_after_is_bounded(after: timedelta | float, pause: timedelta) -> None:
     """A handler's own pause counts, never into the past and at most 30 days."""
@@ -118,7 +118,7 @@ def test_an_errors_text_is_one_bounded_line() -> None:
     """Line breaks, control characters and length never reach the record."""
     text = describe_error(ValueError("a\nb\x1b[31m\x00c\u202e" + "d" * 2000))
     assert text.startswith("ValueError: a b [31m c d")
-    assert len(text) == MOST_TEXT
+    assert len(text) == MAX_ERROR_TEXT
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ class Speechless(Exception):
 def test_an_error_that_cannot_be_told_is_judged_all_the_same() -> None:
     """A handler's error whose text cannot be made is a failed attempt like any other."""
     verdict = classify_attempt(Speechless(), trial())
-    assert (verdict.outcome, verdict.error) == ("retry", "Speechless: (it cannot be told)")
+    assert (verdict.outcome, verdict.error) == ("retry", "Speechless: (message not available)")
 
 
 def test_an_events_artifact_is_carried() -> None:

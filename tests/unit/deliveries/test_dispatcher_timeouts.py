@@ -76,7 +76,7 @@ def test_a_handler_that_blocks_the_loop_is_named() -> None:
             made.queue.put(name)
         await asyncio.gather(*await made.dispatch.begin())
         await asyncio.sleep(60)
-        [line] = [line for line in lines if "stood still" in line["event"]]
+        [line] = [line for line in lines if line["event"] == "event loop blocked"]
         assert (line["seconds"], line["handlers"], line["log_level"]) == (29.5, ["blocking", "slow"], "warning")
         await made.dispatch.drain(0)
 

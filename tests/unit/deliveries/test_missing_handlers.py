@@ -17,7 +17,7 @@ async def check(orphans: MissingHandlerMonitor) -> list[str]:
     """Look once, and return the handlers that a warning names."""
     with structlog.testing.capture_logs() as lines:
         await orphans.check()
-    assert all(line["log_level"] == "warning" and line["mend"] for line in lines)
+    assert all(line["log_level"] == "warning" and line["hint"] for line in lines)
     return [line["handler"] for line in lines]
 
 
