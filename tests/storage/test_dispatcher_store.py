@@ -17,7 +17,7 @@ from service.domain.task import TaskId
 from service.storage import Store
 from tests.storage.builders import NOW, a_delivery, a_task, add_tasks, an_event, claim_deliveries
 from tests.storage.conftest import OpenStore
-from tests.support.delivery_builders import LEASE, PATIENCE, SCHEDULE, MovedClock, handler, tools, view
+from tests.support.delivery_builders import LEASE, SCHEDULE, TIMEOUT, ManualClock, handler, tools, view
 from tests.support.wait_until_idle import ended
 
 
@@ -26,7 +26,7 @@ class Crew:
     """Dispatches that share one database and one moved clock, and what their handlers saw."""
 
     open_store: OpenStore
-    clock: MovedClock = field(default_factory=lambda: MovedClock(NOW))
+    clock: ManualClock = field(default_factory=lambda: ManualClock(NOW))
     seen: list[str] = field(default_factory=list)
     members: list[Dispatcher] = field(default_factory=list)
 
@@ -52,7 +52,7 @@ class Crew:
     async def work_off(self) -> int:
         """Let all members run rounds until nothing is due; return how many deliveries were started."""
         total = 0
-        async with asyncio.timeout(PATIENCE * 4):
+        async with asyncio.timeout(TIMEOUT * 4):
             while started := sum(await asyncio.gather(*(member.run_once() for member in self.members))):
                 total += started
                 await asyncio.gather(*(ended(member) for member in self.members))
@@ -138,7 +138,7 @@ async def test_an_abandoned_delivery_is_taken_over(store: Store, crew: Crew) -> 
     await _add(store, "e1")
     first = crew.hire(handler("guest", slow))
     await first.run_once()
-    await asyncio.wait_for(entered.wait(), PATIENCE)
+    await asyncio.wait_for(entered.wait(), TIMEOUT)
     crew.clock.at += LEASE + timedelta(seconds=1)
     second = crew.hire(handler("guest", crew.note))
     assert await second.run_once() == 1
@@ -206,7 +206,7 @@ async def test_a_drained_process_hands_over_at_once(store: Store, crew: Crew) ->
     await _add(store, "e1")
     first = crew.hire(handler("guest", hang))
     await first.run_once()
-    await asyncio.wait_for(entered.wait(), PATIENCE)
+    await asyncio.wait_for(entered.wait(), TIMEOUT)
     await first.drain(0)
     second = crew.hire(handler("guest", crew.note))
     assert await second.run_once() == 1
@@ -225,7 +225,7 @@ async def test_a_black_hole_delays_no_other(store: Store, crew: Crew) -> None:
     for number in range(4):
         await _add(store, f"e{number}", task_id=f"t{number}", handlers=("guest", "hole"))
     member = crew.hire(handler("hole", hang, concurrency=1, timeout=600), handler("guest", crew.note))
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         await member.run_once()
         while member.in_flight > 1:  # what is noted is still in hand until its result is stored
             await store.signals.wait("dispatch", 0.01)

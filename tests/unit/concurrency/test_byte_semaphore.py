@@ -1,4 +1,4 @@
-"""The bound on the bytes in hand: in the order of asking, and nothing leaks."""
+"""The limit of bytes held at once: first come, first served, and no leaks."""
 
 import anyio
 import pytest
@@ -13,8 +13,8 @@ async def take(budget: ByteSemaphore, size: int, seen: list[int], hold: anyio.Ev
         await hold.wait()
 
 
-async def test_room_is_given_first_come_first_served() -> None:
-    """A small claim does not overtake a large one that waits before it."""
+async def test_bytes_are_granted_first_come_first_served() -> None:
+    """A small request does not overtake a large one that waits before it."""
     budget, seen, hold = ByteSemaphore(10), list[int](), anyio.Event()
     async with anyio.create_task_group() as group:
         for size in (6, 8, 1):
@@ -25,8 +25,8 @@ async def test_room_is_given_first_come_first_served() -> None:
     assert seen == [6, 8, 1]
 
 
-async def test_one_who_gives_up_waiting_makes_way() -> None:
-    """A cancelled claim at the head of the queue lets the next one through, and leaks nothing."""
+async def test_cancelled_request_lets_the_next_one_through() -> None:
+    """A cancelled request at the head of the queue lets the next one through, and leaks nothing."""
     budget, seen, hold = ByteSemaphore(10), list[int](), anyio.Event()
     async with anyio.create_task_group() as group, anyio.create_task_group() as impatient:
         group.start_soon(take, budget, 6, seen, hold)
@@ -50,14 +50,14 @@ async def _later(hold: anyio.Event) -> None:
     hold.set()
 
 
-async def test_a_claim_beyond_the_total_gets_all_of_it() -> None:
-    """A body that may be larger than the bound is served alone, not never."""
+async def test_request_above_the_total_gets_all_of_it() -> None:
+    """A body larger than the total is held alone, not refused."""
     async with ByteSemaphore(10).hold(99, seconds=1):
         pass
 
 
-async def test_an_error_in_the_block_gives_the_room_back() -> None:
-    """Whatever happens to a body, its bytes do not count any more afterwards."""
+async def test_error_in_the_block_releases_the_bytes() -> None:
+    """After any error in the block its bytes are free again."""
     budget = ByteSemaphore(10)
 
     with pytest.raises(RuntimeError, match="broken"):

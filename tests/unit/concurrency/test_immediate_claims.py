@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from service.concurrency.immediate_claims import ImmediateClaims
-from tests.support.task_loop import PATIENCE
+from tests.support.delivery_builders import TIMEOUT
 
 
 @dataclass(eq=False)
@@ -64,7 +64,7 @@ async def test_close_waits_for_open_transactions_that_reserved() -> None:
         closing = asyncio.create_task(claims.close())
         await asyncio.sleep(0)
         assert (closing.done(), claims.accepting) == (False, False)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         await closing
     assert recorded.started == ["a", "idle"]
 

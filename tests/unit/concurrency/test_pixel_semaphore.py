@@ -1,4 +1,4 @@
-"""Threads that hold pixels: small pictures side by side, large ones alone, first come first served."""
+"""Threads that hold pixels: small pictures at once, large ones alone, first come, first served."""
 
 from threading import Thread
 
@@ -33,16 +33,16 @@ def finished(*threads: Thread) -> bool:
     return not any(thread.is_alive() for thread in threads)
 
 
-def test_small_ones_are_held_side_by_side() -> None:
-    """As long as there is room nobody waits."""
+def test_small_pictures_are_held_at_once() -> None:
+    """While enough pixels are free no thread waits."""
     budget, seen = PixelSemaphore(100), list[int]()
     with budget.hold(60):
         assert finished(asking(budget, 40, seen))
     assert seen == [40]
 
 
-def test_more_than_there_is_waits() -> None:
-    """What does not fit waits until it does."""
+def test_picture_that_does_not_fit_waits() -> None:
+    """A picture that does not fit waits until enough pixels are free."""
     budget, seen = PixelSemaphore(100), list[int]()
     with budget.hold(60):
         waiting = asking(budget, 41, seen)
@@ -51,8 +51,8 @@ def test_more_than_there_is_waits() -> None:
     assert seen == [41]
 
 
-def test_a_claim_beyond_the_total_gets_all_of_it() -> None:
-    """What is larger than all is held alone, not never."""
+def test_picture_above_the_total_gets_all_of_it() -> None:
+    """A picture larger than the total is held alone, not refused."""
     budget, seen = PixelSemaphore(100), list[int]()
     with budget.hold(1000):
         waiting = asking(budget, 1, seen)
@@ -61,8 +61,8 @@ def test_a_claim_beyond_the_total_gets_all_of_it() -> None:
     assert seen == [1]
 
 
-def test_room_is_given_first_come_first_served() -> None:
-    """A small claim does not overtake a large one that waits before it."""
+def test_pixels_are_granted_first_come_first_served() -> None:
+    """A small picture does not overtake a large one that waits before it."""
     budget, seen = PixelSemaphore(100), list[int]()
     with budget.hold(60):
         waiting = [asking(budget, 80, seen), asking(budget, 30, seen)]
@@ -71,8 +71,8 @@ def test_room_is_given_first_come_first_served() -> None:
     assert seen == [80, 30]
 
 
-def test_an_error_in_the_block_gives_the_room_back() -> None:
-    """Whatever happens to a picture, its pixels do not count any more afterwards."""
+def test_error_in_the_block_releases_the_pixels() -> None:
+    """After any error in the block its pixels are free again."""
     budget, seen = PixelSemaphore(100), list[int]()
     with pytest.raises(RuntimeError, match="decoder"), budget.hold(100):
         raise RuntimeError("decoder")

@@ -1,4 +1,4 @@
-"""Finding handlers, choosing them, and saying what is wrong with them."""
+"""Finding and choosing handlers, and their errors."""
 
 import sys
 from importlib.metadata import EntryPoint
@@ -38,19 +38,19 @@ def _write(place: Path, file: str, *, name: str = "guest", options: str = "") ->
 
 
 def test_log_and_webhook_are_the_default(place: Path) -> None:
-    """Without settings the handlers are log, and webhook for what `notify` asks for."""
+    """Without settings the handlers are log, and webhook for what `notify` requests."""
     loaded = load_handlers(None, {}, directory=place)
     assert sorted(loaded) == ["log", "webhook"]
     assert (loaded["log"].by_request, loaded["webhook"].by_request) == (False, True)
 
 
-def test_webhook_gets_every_event_with_its_address(place: Path) -> None:
-    """With WEBHOOK_URL the webhook handler no longer waits to be asked for."""
+def test_webhook_gets_every_event_with_its_url(place: Path) -> None:
+    """With WEBHOOK_URL the webhook handler is not limited to requests."""
     assert not load_handlers(None, {"WEBHOOK_URL": "https://x.example/"}, directory=place)["webhook"].by_request
 
 
-def test_a_handler_is_loaded_once_its_settings_are_there(place: Path) -> None:
-    """Archive appears with ARCHIVE_URL, and not before; an empty value is none."""
+def test_handler_is_loaded_when_its_settings_are_present(place: Path) -> None:
+    """Archive is loaded with ARCHIVE_URL, and not before; an empty value does not count."""
     assert "archive" not in load_handlers(None, {"ARCHIVE_URL": ""}, directory=place)
     assert "archive" in load_handlers(None, {"ARCHIVE_URL": "file:///srv/videos"}, directory=place)
 
@@ -62,7 +62,7 @@ def test_only_named_handlers_are_loaded(place: Path) -> None:
     assert load_handlers([], {}, directory=place) == {}
 
 
-def test_an_unknown_name_stops_the_start(place: Path) -> None:
+def test_unknown_name_stops_the_start(place: Path) -> None:
     """A misspelt name is refused, with the nearest known one."""
     with pytest.raises(BadSetting, match=r"BOOMERANG_HANDLERS names 'webhok'.*did you mean webhook\?"):
         load_handlers(["webhok"], {}, directory=place)
@@ -70,15 +70,15 @@ def test_an_unknown_name_stops_the_start(place: Path) -> None:
         load_handlers(["zzz"], {}, directory=place)
 
 
-def test_a_named_handler_needs_its_settings(place: Path) -> None:
-    """A handler that was asked for and lacks a setting stops the start, and the message names the setting."""
+def test_named_handler_needs_its_settings(place: Path) -> None:
+    """A named handler that lacks a setting stops the start, and the message names the setting."""
     with pytest.raises(BadSetting, match="'archive' needs BOOMERANG_ARCHIVE_URL"):
         load_handlers(["archive"], {}, directory=place)
 
 
 @pytest.mark.parametrize("address", ["s3://bucket/videos", "file://host/videos", "file:videos", "/srv/videos"])
-def test_a_wrong_archive_address_stops_the_start(place: Path, address: str) -> None:
-    """Archive takes only a local directory for now, and says so at the start."""
+def test_wrong_archive_url_stops_the_start(place: Path, address: str) -> None:
+    """Archive accepts only a local directory, and checks it at the start."""
     with pytest.raises(BadSetting, match="BOOMERANG_ARCHIVE_URL must name a local directory, like file:///srv/videos"):
         load_handlers(None, {"ARCHIVE_URL": address}, directory=place)
 
@@ -90,8 +90,8 @@ def test_wrong_webhook_secrets_stop_the_start(place: Path) -> None:
     assert "whsec_x" not in str(refusal.value)
 
 
-def test_a_local_directory_adds_to_the_built_in_ones(place: Path) -> None:
-    """A module under `handlers/` in the working directory is found beside ours, and shadows none of them."""
+def test_local_directory_adds_to_the_built_in_handlers(place: Path) -> None:
+    """A module under `handlers/` in the working directory is found and shadows no built-in one."""
     path = _write(place, "log.py")
     loaded = load_handlers(None, {}, directory=place)
     assert sorted(loaded) == ["guest", "log", "webhook"]
@@ -99,8 +99,8 @@ def test_a_local_directory_adds_to_the_built_in_ones(place: Path) -> None:
     assert loaded["log"].handle.__module__ == "handlers.log"
 
 
-def test_another_directory_is_not_mistaken_for_the_first(tmp_path: Path) -> None:
-    """Two working directories with modules of the same name are kept apart."""
+def test_directories_are_not_confused(tmp_path: Path) -> None:
+    """Two working directories with modules of the same name are separate."""
     for name in ("one", "two"):
         (tmp_path / name / "handlers").mkdir(parents=True)
         _write(tmp_path / name, "mine.py", name=name)
@@ -110,7 +110,7 @@ def test_another_directory_is_not_mistaken_for_the_first(tmp_path: Path) -> None
 
 
 def test_local_modules_may_share_helpers(place: Path) -> None:
-    """Modules may import each other relatively; one that begins with '_' is no handler, and `__init__` is run."""
+    """Modules may import each other relatively; one named with '_' is not a handler, and `__init__` is executed."""
     (place / "handlers" / "__init__.py").write_text("WORD = 'word'\n")
     (place / "handlers" / "_shared.py").write_text("from . import WORD\nNAME = WORD + '-guest'\n")
     path = _write(place, "mine.py")
@@ -118,8 +118,8 @@ def test_local_modules_may_share_helpers(place: Path) -> None:
     assert "word-guest" in discover(place)
 
 
-def test_the_service_runs_without_a_local_directory(tmp_path: Path) -> None:
-    """A working directory without `handlers/` is nothing unusual."""
+def test_service_runs_without_a_local_directory(tmp_path: Path) -> None:
+    """A working directory without `handlers/` is normal."""
     assert sorted(discover(tmp_path)) == ["archive", "log", "webhook"]
 
 
@@ -132,8 +132,8 @@ def test_the_service_runs_without_a_local_directory(tmp_path: Path) -> None:
         ("x = 1", "has no handlers: write `handlers = Handlers"),
     ],
 )
-def test_a_broken_module_stops_the_start(place: Path, text: str, message: str) -> None:
-    """A module that cannot be imported, or registers nothing, is named with what is wrong."""
+def test_broken_module_stops_the_start(place: Path, text: str, message: str) -> None:
+    """The message names a module that cannot be imported or registers nothing, and the reason."""
     path = place / "handlers" / "mine.py"
     path.write_text(text)
     with pytest.raises(BadHandler, match=message) as refusal:
@@ -141,8 +141,8 @@ def test_a_broken_module_stops_the_start(place: Path, text: str, message: str) -
     assert str(path) in str(refusal.value)
 
 
-def test_a_broken_module_is_named_with_the_line_that_broke(place: Path) -> None:
-    """The last line of the file itself, even where what it calls raises."""
+def test_broken_module_is_named_with_its_line(place: Path) -> None:
+    """The last executed line of the file itself, even if code that it calls raises."""
     path = place / "handlers" / "mine.py"
     path.write_text("import json\n\njson.loads('{')\n")
     with pytest.raises(BadHandler) as refusal:
@@ -150,8 +150,8 @@ def test_a_broken_module_is_named_with_the_line_that_broke(place: Path) -> None:
     assert str(refusal.value).startswith(f"{path}:3 cannot be imported: JSONDecodeError")
 
 
-def test_a_broken_registration_names_its_file(place: Path) -> None:
-    """What the decorator refuses is told with the file it stands in."""
+def test_broken_registration_names_its_file(place: Path) -> None:
+    """An error of the decorator is reported with its file."""
     path = _write(place, "mine.py", options="attempts=0")
     with pytest.raises(BadHandler, match="needs attempts >= 1") as refusal:
         discover(place)
@@ -159,7 +159,7 @@ def test_a_broken_registration_names_its_file(place: Path) -> None:
 
 
 @pytest.mark.parametrize("options", [{"name": "webhook"}, {"options": 'aliases=("webhook",)'}])
-def test_a_name_taken_twice_names_both_places(place: Path, options: dict[str, str]) -> None:
+def test_name_taken_twice_names_both_files(place: Path, options: dict[str, str]) -> None:
     """Two modules with one name, or with one's name as the other's alias, are both named."""
     path = _write(place, "mine.py", **options)
     with pytest.raises(BadHandler, match="'webhook' is taken twice") as refusal:
@@ -190,8 +190,8 @@ def _point_at(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
     monkeypatch.setattr(plugins, "entry_points", lambda group: points if group == "boomerang.handlers" else [])
 
 
-def test_an_entry_point_brings_handlers(installed: Handlers, place: Path) -> None:
-    """A package's entry point names a module or its `Handlers` object; both at once are one and the same."""
+def test_entry_point_adds_handlers(installed: Handlers, place: Path) -> None:
+    """A package's entry point names a module or its `Handlers` object; both at once count once."""
     (handler,) = installed
     found = discover(place)["packaged"]
     assert found.handle is handler.handle
@@ -199,15 +199,15 @@ def test_an_entry_point_brings_handlers(installed: Handlers, place: Path) -> Non
 
 
 @pytest.mark.parametrize("value", ["nowhere_at_all", "sys:path", "json"])
-def test_a_broken_entry_point_stops_the_start(monkeypatch: pytest.MonkeyPatch, place: Path, value: str) -> None:
-    """An entry point that leads nowhere, or to something without handlers, is named."""
+def test_broken_entry_point_stops_the_start(monkeypatch: pytest.MonkeyPatch, place: Path, value: str) -> None:
+    """The message names an entry point that does not exist, or that has no handlers."""
     _point_at(monkeypatch, value)
     with pytest.raises(BadHandler, match=value):
         discover(place)
 
 
-def test_describe_tells_why_not(place: Path) -> None:
-    """Every handler that is found has a row: where from, for which events, loaded or why not."""
+def test_list_contains_reasons(place: Path) -> None:
+    """Every handler that is found has a row: its origin, its events, and why it is not loaded."""
     rows = {row.name: row for row in list_handlers(None, {}, directory=place)}
     assert (rows["log"].loaded, rows["log"].why, len(rows["log"].events)) == (True, "", 8)
     assert (rows["archive"].loaded, rows["archive"].why) == (False, "needs BOOMERANG_ARCHIVE_URL")
@@ -220,8 +220,8 @@ def test_describe_tells_why_not(place: Path) -> None:
     }
 
 
-def test_describe_shows_the_good_ones_beside_the_broken(place: Path) -> None:
-    """Whoever looks for the reason sees every broken one, each with its own, and what is in order."""
+def test_list_contains_valid_and_broken_handlers(place: Path) -> None:
+    """Every broken handler is listed with its own error, beside the valid ones."""
     _write(place, "good.py")
     _write(place, "twice.py", name="webhook")
     (place / "handlers" / "mine.py").write_text("import nowhere_at_all")
@@ -234,15 +234,15 @@ def test_describe_shows_the_good_ones_beside_the_broken(place: Path) -> None:
     assert "'webhook' is taken twice" in rows["twice"].why
 
 
-def test_a_broken_package_of_handlers_is_one_row(place: Path) -> None:
-    """What its `__init__.py` raises concerns all of it."""
+def test_broken_package_of_handlers_is_one_row(place: Path) -> None:
+    """An error in its `__init__.py` concerns the whole package."""
     (place / "handlers" / "__init__.py").write_text("raise ValueError('words')")
     (row,) = [row for row in list_handlers(None, {}, directory=place) if row.broken]
     assert (row.name, "ValueError: words" in row.why) == ("handlers", True)
 
 
-def test_the_settings_of_the_good_handlers_are_known_beside_a_broken_one(place: Path) -> None:
-    """Only whoever is to start needs them all."""
+def test_settings_of_valid_handlers_are_known_beside_a_broken_one(place: Path) -> None:
+    """Only the start of the service needs all of them."""
     _write(place, "mine.py", options='needs=("GUEST_URL",)')
     (place / "handlers" / "broken.py").write_text("import nowhere_at_all")
     assert "GUEST_URL" in needed_settings(directory=place, strict=False)
@@ -250,7 +250,7 @@ def test_the_settings_of_the_good_handlers_are_known_beside_a_broken_one(place: 
         needed_settings(directory=place)
 
 
-def test_the_settings_of_handlers_are_known(place: Path) -> None:
-    """What handlers need counts as a known setting, a user's handler's too."""
+def test_settings_of_handlers_are_known(place: Path) -> None:
+    """The settings of handlers are known settings, those of local handlers too."""
     _write(place, "mine.py", options='needs=("GUEST_URL",)')
     assert needed_settings(directory=place) == {"ARCHIVE_URL", "WEBHOOK_URL", "GUEST_URL"}

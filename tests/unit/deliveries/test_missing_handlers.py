@@ -1,4 +1,4 @@
-"""Deliveries that wait for a handler which is not loaded are told of, once each."""
+"""Deliveries that wait for a handler which is not loaded are logged once each."""
 
 import pytest
 import structlog
@@ -6,7 +6,7 @@ import structlog
 from service.deliveries.handler_api import Event, Tools
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.domain.errors import StoreUnavailable
-from tests.support.delivery_builders import Queue, handler
+from tests.support.delivery_builders import InMemoryDeliveryQueue, handler
 
 
 async def taken(event: Event, tools: Tools) -> None:
@@ -21,9 +21,9 @@ async def check(orphans: MissingHandlerMonitor) -> list[str]:
     return [line["handler"] for line in lines]
 
 
-async def test_handlers_that_are_missing_are_told_once() -> None:
-    """A loaded one by any of its names is not missing; one whose deliveries are gone and come again is told again."""
-    queue = Queue()
+async def test_missing_handlers_are_logged_once() -> None:
+    """A handler loaded under any of its names is not missing; one that is missing again later is logged again."""
+    queue = InMemoryDeliveryQueue()
     queue.put("log")
     queue.put("paper")
     orphans = MissingHandlerMonitor(queue, [handler("log", taken), handler("mail", taken, aliases=("paper",))])
@@ -38,9 +38,9 @@ async def test_handlers_that_are_missing_are_told_once() -> None:
     assert await check(orphans) == ["pigeon"]
 
 
-async def test_a_look_that_failed_forgets_nothing() -> None:
-    """What could not be read is read by the next look."""
-    queue = Queue()
+async def test_failed_check_loses_nothing() -> None:
+    """What could not be read is read by the next check."""
+    queue = InMemoryDeliveryQueue()
     queue.put("pigeon")
     orphans = MissingHandlerMonitor(queue, [])
     queue.broken = StoreUnavailable("locked")

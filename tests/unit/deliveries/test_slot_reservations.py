@@ -1,4 +1,4 @@
-"""From a fact to its handler in one commit: what is recorded in a process that dispatches is started right after."""
+"""From a fact to its handler in one commit: deliveries recorded in a dispatching process start right after it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -14,7 +14,7 @@ from service.deliveries.handler_api import Event, Tools
 from service.domain.task import Fact, Source, Status
 from service.domain.task_update import TaskUpdate
 from service.storage.unit_of_work import SqlUnitOfWork
-from tests.support.delivery_builders import PATIENCE, handler, tools
+from tests.support.delivery_builders import TIMEOUT, handler, tools
 from tests.support.task_loop import LEASE, SECOND, Loop, a_loop
 from tests.support.wait_until_idle import ended
 
@@ -55,12 +55,12 @@ async def _scene(
 
 
 async def _settled(dispatch: Dispatcher) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         await ended(dispatch)
 
 
-async def test_what_is_recorded_is_started_at_once(tmp_path: Path) -> None:
-    """Its handler runs without a round, and it is stored as delivered."""
+async def test_recorded_delivery_starts_at_once(tmp_path: Path) -> None:
+    """Its handler runs without a claim, and the delivery is stored as delivered."""
     async with _scene(tmp_path) as (loop, dispatch, guest):
         task = await loop.submitted()
         assert dispatch.in_flight == 1
@@ -70,8 +70,8 @@ async def test_what_is_recorded_is_started_at_once(tmp_path: Path) -> None:
         assert await dispatch.run_once() == 0
 
 
-async def test_nothing_is_started_where_nobody_dispatches(tmp_path: Path) -> None:
-    """In a process that only receives it waits for one that dispatches."""
+async def test_nothing_starts_where_nothing_dispatches(tmp_path: Path) -> None:
+    """In a web process the delivery waits for a process that dispatches."""
     async with _scene(tmp_path, opened=False) as (loop, dispatch, guest):
         task = await loop.submitted()
         assert (dispatch.in_flight, guest.tasks) == (0, [])
@@ -80,8 +80,8 @@ async def test_nothing_is_started_where_nobody_dispatches(tmp_path: Path) -> Non
         assert guest.tasks == [task.id]
 
 
-async def test_what_was_not_committed_is_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A commit that fails runs no handler and takes no place; recorded again, the fact's handler runs once."""
+async def test_failed_commit_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs no handler and takes no slot; recorded again, the fact's handler runs once."""
     async with _scene(tmp_path, slots=1) as (loop, dispatch, guest):
         task = await loop.accept()
         ended = TaskUpdate(task_id=task.id, fact=Fact(status=Status.FAILED), source=Source.POLL)
@@ -99,8 +99,8 @@ def _refuse(_self: Any, _topics: Any) -> None:
     raise ZeroDivisionError
 
 
-async def test_what_was_committed_too_late_is_left_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the commit took longer than the lease, somebody else may have it: it is claimed, not just started."""
+async def test_late_commit_starts_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the commit took longer than the lease, another process may have it: the delivery is claimed instead."""
     async with _scene(tmp_path) as (loop, dispatch, guest):
         whole = SqlUnitOfWork.notify
 
@@ -120,8 +120,8 @@ async def test_what_was_committed_too_late_is_left_to_others(tmp_path: Path, mon
         assert guest.tasks == [task.id]
 
 
-async def test_births_have_places_only_within_the_share_of_their_client(tmp_path: Path) -> None:
-    """Of four places a client's targets take two, also where nothing had waited before."""
+async def test_leases_at_insert_stay_within_the_share_of_their_client(tmp_path: Path) -> None:
+    """Of four slots a client's targets take two, also if nothing waited before."""
     async with _scene(tmp_path, name="webhook", slots=4) as (loop, dispatch, guest):
         guest.may_end.clear()
         for _ in range(4):
@@ -132,8 +132,8 @@ async def test_births_have_places_only_within_the_share_of_their_client(tmp_path
         guest.may_end.set()
 
 
-async def test_what_finds_no_place_waits_its_turn(tmp_path: Path) -> None:
-    """Beyond a handler's places nothing is started; what waits is claimed before anything new is started."""
+async def test_delivery_without_a_free_slot_waits_in_order(tmp_path: Path) -> None:
+    """Beyond a handler's slots nothing starts; waiting deliveries are claimed before new ones start at once."""
     async with _scene(tmp_path, slots=1) as (loop, dispatch, guest):
         guest.may_end.clear()
         first, second = await loop.submitted(), await loop.submitted()
@@ -150,8 +150,8 @@ async def test_what_finds_no_place_waits_its_turn(tmp_path: Path) -> None:
         assert guest.tasks == [first.id, second.id, third.id, fourth.id]
 
 
-async def test_nothing_is_started_once_the_end_has_begun(tmp_path: Path) -> None:
-    """What is recorded while the process ends is free for another at once."""
+async def test_nothing_starts_once_the_drain_has_begun(tmp_path: Path) -> None:
+    """A delivery that is recorded during the shutdown is free for other processes at once."""
     async with _scene(tmp_path) as (loop, dispatch, guest):
         await dispatch.drain(0)
         await loop.submitted()
