@@ -37,7 +37,7 @@ def view(**changes: Any) -> TaskView:
         "params": {"prompt": "a secret prompt", "duration": 5},
         "metadata": {"chat": 42},
         "progress": 1.0,
-        "output": [{"type": "video", "url": "https://files.example/film.mp4?sig=hidden"}],
+        "output": [{"type": "video", "url": "https://files.example/video.mp4?sig=hidden"}],
         "created_at": NOW,
         "deadline_at": NOW + timedelta(hours=2),
     }
@@ -57,7 +57,7 @@ class Results:
     """Records the artifacts, and returns `fresh` from a refetch."""
 
     fresh: list[Json] = field(default_factory=list)
-    kept: list[Artifact] = field(default_factory=list)
+    artifacts: list[Artifact] = field(default_factory=list)
     refetches: int = 0
 
     async def refetch(self, task_id: str) -> list[Json]:
@@ -69,7 +69,7 @@ class Results:
     async def keep(self, task_id: str, artifact: Artifact) -> None:
         """Record the artifact."""
         assert task_id
-        self.kept.append(artifact)
+        self.artifacts.append(artifact)
 
 
 def tools(http: httpx.AsyncClient | None = None, *, results: Results | None = None, **changes: Any) -> Tools:
@@ -152,22 +152,24 @@ class InMemoryDeliveryQueue:
         self.rows[claim.id] = Row(claim=claim, due_at=NOW)
         return claim.id
 
-    async def claim(self, rooms: Sequence[HandlerCapacity], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
+    async def claim(
+        self, capacities: Sequence[HandlerCapacity], *, now: datetime, until: datetime
+    ) -> list[DeliveryClaim]:
         """Lease due deliveries; waits while `may_claim` is cleared."""
         self.claiming.set()
         await self.may_claim.wait()
         self._raise_if_broken()
-        return [self._lease(row, until) for room in rooms for row in self._due(room, now)]
+        return [self._lease(row, until) for capacity in capacities for row in self._due(capacity, now)]
 
     def _lease(self, row: Row, until: datetime) -> DeliveryClaim:
         abandoned = row.leased_until is not None
         row.leased_until, row.fence = until, row.fence + 1
         return replace(row.claim, fence=row.fence, attempt=row.attempts + 1, abandoned=abandoned)
 
-    def _due(self, room: HandlerCapacity, now: datetime) -> list[Row]:
-        mine = [row for row in self.rows.values() if row.claim.handler in room.names]
-        shares = room.shares()
-        return [row for row in mine if self._free(row, now) and shares.take(row.claim.share_owner)]
+    def _due(self, capacity: HandlerCapacity, now: datetime) -> list[Row]:
+        own = [row for row in self.rows.values() if row.claim.handler in capacity.names]
+        shares = capacity.shares()
+        return [row for row in own if self._free(row, now) and shares.take(row.claim.share_owner)]
 
     def _free(self, row: Row, now: datetime) -> bool:
         return row.status == "pending" and row.due_at <= now and (row.leased_until is None or row.leased_until <= now)

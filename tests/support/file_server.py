@@ -10,7 +10,7 @@ from tests.support.delivery_builders import Results, tools
 from tests.support.sample_media import video
 
 VIDEO = video()
-URL = "https://files.example/film.mp4?sig=hidden"
+URL = "https://files.example/video.mp4?sig=hidden"
 FRESH = "https://files.example/fresh.mp4"
 HTML = b"<!doctype html><html><body>Sign in</body></html>"
 

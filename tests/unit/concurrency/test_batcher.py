@@ -9,7 +9,7 @@ from service.domain.errors import StoreUnavailable
 
 
 class Commits:
-    """A commit that can be held, remembers its batches, and fails for the item "bad"."""
+    """A commit that can be delayed, records its batches, and fails for the item "bad"."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -28,7 +28,7 @@ class Commits:
 
 
 async def _held(commits: Commits, batcher: Batcher[str, str], *items: str) -> list[asyncio.Task[str]]:
-    """Hold the commit of "first", and return the tasks of "first" and of `items` that gather behind it."""
+    """Hold the commit of "first", and return the tasks of "first" and of `items`, which wait for the next commit."""
     commits.open.clear()
     tasks = [asyncio.create_task(batcher.add("first"))]
     await commits.begun.wait()

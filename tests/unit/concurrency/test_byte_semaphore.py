@@ -6,19 +6,19 @@ import pytest
 from service.concurrency.byte_semaphore import ByteSemaphore
 
 
-async def take(budget: ByteSemaphore, size: int, seen: list[int], hold: anyio.Event) -> None:
-    """Hold `size` until `hold` is set, and write down that it was got."""
-    async with budget.hold(size, seconds=60):
+async def take(semaphore: ByteSemaphore, size: int, seen: list[int], hold: anyio.Event) -> None:
+    """Hold `size` until `hold` is set, and append it to `seen` once it is held."""
+    async with semaphore.hold(size, seconds=60):
         seen.append(size)
         await hold.wait()
 
 
 async def test_bytes_are_granted_first_come_first_served() -> None:
     """A small request does not overtake a large one that waits before it."""
-    budget, seen, hold = ByteSemaphore(10), list[int](), anyio.Event()
+    semaphore, seen, hold = ByteSemaphore(10), list[int](), anyio.Event()
     async with anyio.create_task_group() as group:
         for size in (6, 8, 1):
-            group.start_soon(take, budget, size, seen, hold)
+            group.start_soon(take, semaphore, size, seen, hold)
             await anyio.wait_all_tasks_blocked()
         assert seen == [6]
         hold.set()
@@ -27,20 +27,20 @@ async def test_bytes_are_granted_first_come_first_served() -> None:
 
 async def test_cancelled_request_lets_the_next_one_through() -> None:
     """A cancelled request at the head of the queue lets the next one through, and leaks nothing."""
-    budget, seen, hold = ByteSemaphore(10), list[int](), anyio.Event()
-    async with anyio.create_task_group() as group, anyio.create_task_group() as impatient:
-        group.start_soon(take, budget, 6, seen, hold)
+    semaphore, seen, hold = ByteSemaphore(10), list[int](), anyio.Event()
+    async with anyio.create_task_group() as group, anyio.create_task_group() as cancelled:
+        group.start_soon(take, semaphore, 6, seen, hold)
         await anyio.wait_all_tasks_blocked()
-        impatient.start_soon(take, budget, 8, seen, hold)
+        cancelled.start_soon(take, semaphore, 8, seen, hold)
         await anyio.wait_all_tasks_blocked()
-        group.start_soon(take, budget, 4, seen, hold)
+        group.start_soon(take, semaphore, 4, seen, hold)
         await anyio.wait_all_tasks_blocked()
         assert seen == [6]
-        impatient.cancel_scope.cancel()
+        cancelled.cancel_scope.cancel()
         group.start_soon(_later, hold)
     assert seen == [6, 4]
     with anyio.fail_after(1):
-        async with budget.hold(10, seconds=1):
+        async with semaphore.hold(10, seconds=1):
             seen.append(10)
     assert seen[-1] == 10
 
@@ -58,14 +58,14 @@ async def test_request_above_the_total_gets_all_of_it() -> None:
 
 async def test_error_in_the_block_releases_the_bytes() -> None:
     """After any error in the block its bytes are free again."""
-    budget = ByteSemaphore(10)
+    semaphore = ByteSemaphore(10)
 
     with pytest.raises(RuntimeError, match="broken"):
-        await _broken(budget)
-    async with budget.hold(10, seconds=1):
+        await _broken(semaphore)
+    async with semaphore.hold(10, seconds=1):
         pass
 
 
-async def _broken(budget: ByteSemaphore) -> None:
-    async with budget.hold(10, seconds=1):
+async def _broken(semaphore: ByteSemaphore) -> None:
+    async with semaphore.hold(10, seconds=1):
         raise RuntimeError("broken")

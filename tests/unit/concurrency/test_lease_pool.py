@@ -14,29 +14,29 @@ HOUR = timedelta(hours=1)
 
 
 class Leases:
-    """Notes what is renewed, and may be broken."""
+    """Records renewals; the first ones raise `errors`."""
 
     def __init__(self, *errors: Exception) -> None:
         self.renewed: list[dict[str, int]] = []
         self.errors = list(errors)
         self.lost: set[str] = set()
         self.lease = SHORT
-        self.news = asyncio.Event()
+        self.renewal = asyncio.Event()
 
     async def renew(self, claims: Mapping[str, int], *, until: datetime) -> set[str]:
         """Record a renewal; return the keys that are held, all but the `lost` ones."""
         assert until == NOW + self.lease
         self.renewed.append(dict(claims))
-        self.news.set()
+        self.renewal.set()
         if self.errors:
             raise self.errors.pop(0)
         return set(claims) - self.lost
 
     async def next(self) -> dict[str, int]:
-        """Return what the next renewal holds."""
-        self.news.clear()
+        """Return the leases of the next renewal."""
+        self.renewal.clear()
         async with asyncio.timeout(TIMEOUT):
-            await self.news.wait()
+            await self.renewal.wait()
         return self.renewed[-1]
 
 
@@ -206,7 +206,7 @@ async def _nothing() -> None:
 
 
 async def _broken() -> None:
-    raise RuntimeError("a fault of ours")
+    raise RuntimeError("an internal error")
 
 
 async def _until_cancelled(ended: list[str]) -> None:

@@ -23,10 +23,10 @@ from service.domain.errors import ProviderUnavailable, Reject, Retry, StoreUnava
 from service.domain.task import EventType
 from tests.support.delivery_builders import NOW, SCHEDULE, claim_for, view
 
-REQUEST = httpx.Request("GET", "https://ada:pw@files.example/film.mp4?sig=hidden")
+REQUEST = httpx.Request("GET", "https://ada:pw@files.example/video.mp4?sig=hidden")
 
 
-def trial(**changes: Any) -> AttemptContext:
+def context(**changes: Any) -> AttemptContext:
     """Return the first of three attempts."""
     given: dict[str, Any] = {"attempt": 1, "limit": 3, "schedule": SCHEDULE, "now": NOW, "jitter": 0.0}
     return AttemptContext(**(given | changes))
@@ -38,43 +38,43 @@ def _status_error(status: int) -> httpx.HTTPStatusError:
 
 def test_no_error_is_delivered() -> None:
     """An attempt that ends without an error is delivered, and no other attempt is due."""
-    verdict = classify_attempt(None, trial())
-    assert (verdict.outcome, verdict.due_at, verdict.error, verdict.fault) == ("delivered", None, None, None)
+    result = classify_attempt(None, context())
+    assert (result.outcome, result.due_at, result.error, result.fault) == ("delivered", None, None, None)
 
 
-@pytest.mark.parametrize(("attempt", "pause"), [(1, 5), (2, 30)])
-def test_failure_is_due_after_the_delay_of_the_schedule(attempt: int, pause: int) -> None:
+@pytest.mark.parametrize(("attempt", "delay"), [(1, 5), (2, 30)])
+def test_failure_is_due_after_the_delay_of_the_schedule(attempt: int, delay: int) -> None:
     """The delay before attempt k + 1 is entry k of the schedule."""
-    verdict = classify_attempt(ValueError("x"), trial(attempt=attempt))
-    assert (verdict.outcome, verdict.due_at) == ("retry", NOW + timedelta(seconds=pause))
+    result = classify_attempt(ValueError("x"), context(attempt=attempt))
+    assert (result.outcome, result.due_at) == ("retry", NOW + timedelta(seconds=delay))
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), Retry("later"), Retry("later", after=5)])
 def test_last_attempt_is_dead(error: Exception) -> None:
     """After the last attempt no error leads to another one, not even a Retry."""
-    verdict = classify_attempt(error, trial(attempt=3))
-    assert (verdict.outcome, verdict.due_at) == ("dead", None)
+    result = classify_attempt(error, context(attempt=3))
+    assert (result.outcome, result.due_at) == ("dead", None)
 
 
 @pytest.mark.parametrize(
-    ("after", "pause"),
+    ("after", "delay"),
     [(timedelta(minutes=7), timedelta(minutes=7)), (-5, timedelta()), (timedelta(days=999_999), MAX_DELAY)],
 )
-def test_retry_after_is_bounded(after: timedelta | float, pause: timedelta) -> None:
+def test_retry_after_is_bounded(after: timedelta | float, delay: timedelta) -> None:
     """A handler's own delay counts, never into the past and at most 30 days."""
-    assert classify_attempt(Retry(after=after), trial()).due_at == NOW + pause
+    assert classify_attempt(Retry(after=after), context()).due_at == NOW + delay
 
 
 def test_retry_without_a_delay_follows_the_schedule() -> None:
     """Retry without `after` is due as any failure is."""
-    assert classify_attempt(Retry("later"), trial()).due_at == NOW + timedelta(seconds=5)
+    assert classify_attempt(Retry("later"), context()).due_at == NOW + timedelta(seconds=5)
 
 
 def test_reject_inside_a_group_decides() -> None:
     """A handler that works in a task group may reject from within it."""
     group = ExceptionGroup("both", [ValueError("x"), ExceptionGroup("inner", [Reject("never")])])
-    verdict = classify_attempt(group, trial())
-    assert (verdict.outcome, verdict.error) == ("dead", "Reject: never")
+    result = classify_attempt(group, context())
+    assert (result.outcome, result.error) == ("dead", "Reject: never")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_reject_inside_a_group_decides() -> None:
         _status_error(500),
         httpx.ConnectError("refused"),
         httpx.ReadTimeout("slow"),
-        httpx.TooManyRedirects("round"),
+        httpx.TooManyRedirects("loop"),
         httpx.InvalidURL("no"),
         TimeoutError("slow"),
         ConnectionResetError("reset"),
@@ -124,9 +124,9 @@ def test_error_text_is_one_bounded_line() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        "for url 'https://ada:hidden@files.example/film'",
-        "for url 'https://files.example/film?X-Signature=hidden'",
-        "for url https://files.example/film?sig=hidden and more",
+        "for url 'https://ada:hidden@files.example/video'",
+        "for url 'https://files.example/video?X-Signature=hidden'",
+        "for url https://files.example/video?sig=hidden and more",
         "secret whsec_hidden",
         "Authorization: Bearer hidden",
         "the entry's own: hidden",
@@ -144,18 +144,18 @@ def test_error_without_a_message_is_its_class() -> None:
     assert describe_error(asyncio.CancelledError()) == "CancelledError"
 
 
-class Speechless(Exception):
+class Undescribable(Exception):
     """An error that fails to describe itself."""
 
     def __str__(self) -> str:
         """Fail."""
-        raise KeyError("words")
+        raise KeyError("no message")
 
 
 def test_error_that_cannot_describe_itself_is_classified() -> None:
     """A handler's error whose text cannot be made is a failed attempt like any other."""
-    verdict = classify_attempt(Speechless(), trial())
-    assert (verdict.outcome, verdict.error) == ("retry", "Speechless: (message not available)")
+    result = classify_attempt(Undescribable(), context())
+    assert (result.outcome, result.error) == ("retry", "Undescribable: (message not available)")
 
 
 def test_event_has_its_artifact() -> None:

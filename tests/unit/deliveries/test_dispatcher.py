@@ -65,11 +65,11 @@ async def test_nothing_due_starts_nothing() -> None:
 
 async def test_handler_gets_no_more_than_its_slots(hanging: tuple[HangingHandler, DispatcherSetup]) -> None:
     """With two slots taken, the third delivery stays unclaimed, whatever the number of runs."""
-    handle, setup = hanging
+    hanging_handler, setup = hanging
     for _ in range(3):
         setup.queue.put("hanging")
     assert [await setup.dispatcher.run_once(), await setup.dispatcher.run_once()] == [2, 0]
-    await asyncio.wait_for(handle.started.wait(), TIMEOUT)
+    await asyncio.wait_for(hanging_handler.started.wait(), TIMEOUT)
     assert setup.queue.rows["delivery-3"].leased_until is None
 
 
@@ -196,8 +196,8 @@ async def test_handler_cannot_stop_the_service(raised: BaseException) -> None:
     assert setup.queue.results[0].outcome == "retry"
 
 
-@pytest.mark.parametrize("goes_on", [True, False])
-async def test_handler_that_cancels_its_own_task_has_failed_an_attempt(goes_on: bool) -> None:
+@pytest.mark.parametrize("awaits", [True, False])
+async def test_handler_that_cancels_its_own_task_has_failed_an_attempt(awaits: bool) -> None:
     """It counts like any failure, with its reason, whether or not the handler awaits anything afterwards."""
 
     async def give_in(event: Event, tools: Tools) -> None:
@@ -206,7 +206,7 @@ async def test_handler_that_cancels_its_own_task_has_failed_an_attempt(goes_on: 
         task = asyncio.current_task()
         assert task is not None
         task.cancel()
-        if goes_on:
+        if awaits:
             await asyncio.sleep(0)
 
     setup = dispatcher_setup(handler("sample", give_in))
@@ -225,9 +225,9 @@ async def test_handler_that_ended_just_before_its_cancellation_has_delivered() -
     async def end_in_time(event: Event, tools: Tools) -> None:
         assert event.id
         assert tools.message_id
-        [hand] = setup.dispatcher._in_flight.values()
-        assert hand.task is not None
-        asyncio.get_running_loop().call_soon(hand.task.cancel)
+        [delivery] = setup.dispatcher._in_flight.values()
+        assert delivery.task is not None
+        asyncio.get_running_loop().call_soon(delivery.task.cancel)
 
     setup = dispatcher_setup(handler("sample", end_in_time))
     setup.queue.put("sample")

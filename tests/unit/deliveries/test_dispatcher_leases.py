@@ -242,7 +242,7 @@ async def test_internal_error_is_logged() -> None:
     """An error outside the handler is logged and its slot freed; after the lease the delivery is made again."""
 
     def broken() -> float:
-        raise ZeroDivisionError("no dice")
+        raise ZeroDivisionError("no jitter")
 
     setup = dispatcher_setup(handler("sample", RecordingHandler()), jitter=broken)
     setup.queue.put("sample")
@@ -278,7 +278,7 @@ async def test_error_while_an_attempt_is_abandoned_ends_no_renewals(monkeypatch:
 
     def broken() -> float:
         broke.set()
-        raise ZeroDivisionError("no dice")
+        raise ZeroDivisionError("no jitter")
 
     unresponsive = UnresponsiveHandler()
     handlers = (handler("unresponsive", unresponsive, timeout=0.001), handler("hanging", HangingHandler()))

@@ -23,8 +23,8 @@ async def test_unresponsive_handlers_are_logged_in_one_line(monkeypatch: pytest.
         await setup.dispatcher.run_once()
         with captured_logs() as lines:
             await setup.dispatcher.drain(0.01)
-        told = [line for line in lines if line["log_level"] == "error"]
-        assert [(line["handlers"], line["deliveries"]) for line in told] == [(["unresponsive"], 2)]
+        errors = [line for line in lines if line["log_level"] == "error"]
+        assert [(line["handlers"], line["deliveries"]) for line in errors] == [(["unresponsive"], 2)]
         assert sorted(setup.queue.released) == ["delivery-1", "delivery-2"]
 
 

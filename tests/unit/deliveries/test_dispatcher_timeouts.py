@@ -10,7 +10,7 @@ from unittest.mock import patch
 import structlog
 from structlog.testing import capture_logs
 
-from service.deliveries import loop_monitor as lag
+from service.deliveries import loop_monitor
 from service.deliveries.handler_api import Event, Tools
 from tests.simulation.loop import SimLoop, own_loop
 from tests.support.delivery_builders import NOW, DispatcherSetup, ManualClock, claim_for, dispatcher_setup, handler
@@ -45,7 +45,7 @@ def _put(setup: DispatcherSetup, client: str, count: int, *, seconds: float) -> 
 def test_client_with_slow_receivers_delays_no_other() -> None:
     """While one client's receivers take all their time, another's deliveries are handed over within seconds."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         hook = handler("hook", _take_its_time, concurrency=16, timeout=600)
         setup = dispatcher_setup(hook, clock=LoopClock())
         _put(setup, "slow", 480, seconds=300)
@@ -59,13 +59,13 @@ def test_client_with_slow_receivers_delays_no_other() -> None:
         await setup.dispatcher.drain(0)
 
     with own_loop() as loop:
-        loop.run_until_complete(story())
+        loop.run_until_complete(scenario())
 
 
 def test_handler_that_blocks_the_loop_is_logged() -> None:
     """The log contains how long the event loop was blocked, and the handlers that ran."""
 
-    async def story(loop: SimLoop, lines: list[MutableMapping[str, Any]]) -> None:
+    async def scenario(loop: SimLoop, lines: list[MutableMapping[str, Any]]) -> None:
         async def block(event: Event, tools: Tools) -> None:
             assert event.id
             assert tools.message_id
@@ -80,30 +80,30 @@ def test_handler_that_blocks_the_loop_is_logged() -> None:
         assert (line["seconds"], line["handlers"], line["log_level"]) == (29.5, ["blocking", "slow"], "warning")
         await setup.dispatcher.drain(0)
 
-    with capture_logs() as lines, patch.object(lag, "log", structlog.get_logger()), own_loop() as loop:
-        loop.run_until_complete(story(loop, lines))
+    with capture_logs() as lines, patch.object(loop_monitor, "log", structlog.get_logger()), own_loop() as loop:
+        loop.run_until_complete(scenario(loop, lines))
 
 
 def test_handler_that_ended_with_the_block_is_logged_too() -> None:
     """A handler that ran at the last check may be the one that blocked the loop."""
-    in_hand = {"before"}
+    running = {"before"}
 
-    async def story(loop: SimLoop) -> None:
-        with lag.LoopMonitor(lambda: in_hand):
-            in_hand.clear()
-            in_hand.add("after")
+    async def scenario(loop: SimLoop) -> None:
+        with loop_monitor.LoopMonitor(lambda: running):
+            running.clear()
+            running.add("after")
             loop._jumping.seconds += 30.0
             await asyncio.sleep(1)
 
-    with capture_logs() as lines, patch.object(lag, "log", structlog.get_logger()), own_loop() as loop:
-        loop.run_until_complete(story(loop))
+    with capture_logs() as lines, patch.object(loop_monitor, "log", structlog.get_logger()), own_loop() as loop:
+        loop.run_until_complete(scenario(loop))
     assert [line["handlers"] for line in lines] == [["after", "before"]]
 
 
-def test_result_that_is_not_stored_at_shutdown_does_not_blame_its_handler() -> None:
+def test_result_that_is_not_stored_at_shutdown_is_not_its_handlers_fault() -> None:
     """The handler has ended: the database delays the drain."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         setup = dispatcher_setup(handler("slow", _take_14_seconds), clock=LoopClock())
         setup.queue.put("slow")
         await setup.dispatcher.run_once()
@@ -111,6 +111,8 @@ def test_result_that_is_not_stored_at_shutdown_does_not_blame_its_handler() -> N
             await setup.dispatcher.drain(20)
 
     with captured_logs() as lines, own_loop() as loop:
-        loop.run_until_complete(story())
-    told = "delivery unfinished at shutdown, lease will expire"
-    assert [(line["event"], line["log_level"]) for line in lines if line["event"] != "delivery"] == [(told, "warning")]
+        loop.run_until_complete(scenario())
+    expected = "delivery unfinished at shutdown, lease will expire"
+    assert [(line["event"], line["log_level"]) for line in lines if line["event"] != "delivery"] == [
+        (expected, "warning")
+    ]

@@ -46,11 +46,11 @@ class Names:
 
     def __init__(self, *answers: Sequence[str]) -> None:
         self.answers = list(answers)
-        self.asked: list[tuple[str, int]] = []
+        self.lookups: list[tuple[str, int]] = []
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
         """Return the next answer, the last one for ever."""
-        self.asked.append((host, port))
+        self.lookups.append((host, port))
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
@@ -90,7 +90,7 @@ async def test_connection_uses_the_checked_address() -> None:
         reply = await http.get(f"http://rebinding.test:{server.port}/")
         assert reply.text == "ok"
         assert server.hosts == [f"rebinding.test:{server.port}"]
-        assert names.asked == [("rebinding.test", server.port)]
+        assert names.lookups == [("rebinding.test", server.port)]
 
 
 async def test_name_that_becomes_internal_is_refused() -> None:

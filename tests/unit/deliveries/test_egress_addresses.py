@@ -69,7 +69,7 @@ def test_public_addresses_pass(address: str) -> None:
     Egress().check("host.test", 443, address)
 
 
-def test_refusal_says_how_to_allow_the_address() -> None:
+def test_refusal_explains_how_to_allow_the_address() -> None:
     """The message names the host, the address and the setting."""
     with pytest.raises(EgressRefused, match=r"files\.test is at 10\.0\.0\.1.*BOOMERANG_EGRESS_ALLOW"):
         Egress().check("files.test", 80, "10.0.0.1")
@@ -141,9 +141,9 @@ def test_blank_entries_allow_nothing() -> None:
 @pytest.mark.parametrize("scheme", ["http", "https"])
 def test_literal_internal_address_is_refused_before_a_connection(scheme: str, host: str) -> None:
     """No spelling needs a DNS lookup; the message names the setting that allows the address."""
-    told = Egress().refusal(f"{scheme}://{host}/hook?q=1")
-    assert told
-    assert "BOOMERANG_EGRESS_ALLOW" in told
+    refusal = Egress().refusal(f"{scheme}://{host}/hook?q=1")
+    assert refusal
+    assert "BOOMERANG_EGRESS_ALLOW" in refusal
 
 
 @pytest.mark.parametrize("host", ["8.8.8.8", "[2606:4700::1111]:444", "example.org", "localhost", "metadata.internal"])

@@ -7,19 +7,19 @@ from types import ModuleType
 
 import pytest
 
-from service.deliveries import handler_loader as plugins
+from service.deliveries import handler_loader
 from service.deliveries.handler_api import Event, Handlers, Tools
 from service.deliveries.handler_loader import discover, list_handlers, load_handlers, needed_settings
 from service.domain.errors import BadHandler, BadSetting
 
-GUEST = """
+SAMPLE = """
 from service import Event, Handlers, Tools
 
 handlers = Handlers()
 
 
 @handlers.on("task.completed", name="NAME", OPTIONS)
-async def guest(event: Event, tools: Tools) -> None:
+async def sample(event: Event, tools: Tools) -> None:
     pass
 """
 
@@ -31,9 +31,9 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _write(place: Path, file: str, *, name: str = "guest", options: str = "") -> Path:
+def _write(place: Path, file: str, *, name: str = "sample", options: str = "") -> Path:
     path = place / "handlers" / file
-    path.write_text(GUEST.replace("NAME", name).replace("OPTIONS", options))
+    path.write_text(SAMPLE.replace("NAME", name).replace("OPTIONS", options))
     return path
 
 
@@ -58,7 +58,7 @@ def test_handler_is_loaded_when_its_settings_are_present(place: Path) -> None:
 def test_only_named_handlers_are_loaded(place: Path) -> None:
     """HANDLERS chooses, and nothing else is loaded; an empty choice loads nothing."""
     _write(place, "mine.py")
-    assert list(load_handlers(["guest"], {}, directory=place)) == ["guest"]
+    assert list(load_handlers(["sample"], {}, directory=place)) == ["sample"]
     assert load_handlers([], {}, directory=place) == {}
 
 
@@ -94,8 +94,8 @@ def test_local_directory_adds_to_the_built_in_handlers(place: Path) -> None:
     """A module under `handlers/` in the working directory is found and shadows no built-in one."""
     path = _write(place, "log.py")
     loaded = load_handlers(None, {}, directory=place)
-    assert sorted(loaded) == ["guest", "log", "webhook"]
-    assert (loaded["guest"].origin, loaded["guest"].handle.__module__) == (str(path), "local_handlers.log")
+    assert sorted(loaded) == ["log", "sample", "webhook"]
+    assert (loaded["sample"].origin, loaded["sample"].handle.__module__) == (str(path), "local_handlers.log")
     assert loaded["log"].handle.__module__ == "handlers.log"
 
 
@@ -112,10 +112,10 @@ def test_directories_are_not_confused(tmp_path: Path) -> None:
 def test_local_modules_may_share_helpers(place: Path) -> None:
     """Modules may import each other relatively; one named with '_' is not a handler, and `__init__` is executed."""
     (place / "handlers" / "__init__.py").write_text("WORD = 'word'\n")
-    (place / "handlers" / "_shared.py").write_text("from . import WORD\nNAME = WORD + '-guest'\n")
+    (place / "handlers" / "_shared.py").write_text("from . import WORD\nNAME = WORD + '-sample'\n")
     path = _write(place, "mine.py")
-    path.write_text("from ._shared import NAME\n" + path.read_text().replace('name="guest"', "name=NAME"))
-    assert "word-guest" in discover(place)
+    path.write_text("from ._shared import NAME\n" + path.read_text().replace('name="sample"', "name=NAME"))
+    assert "word-sample" in discover(place)
 
 
 def test_service_runs_without_a_local_directory(tmp_path: Path) -> None:
@@ -175,19 +175,21 @@ async def _handle(event: Event, tools: Tools) -> None:
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> Handlers:
-    """Install the module `guest_package`, whose `handlers` object is returned, with two entry points for it."""
+    """Install the module `sample_package`, whose `handlers` object is returned, with two entry points for it."""
     handlers = Handlers()
     handlers.on("task.completed", name="packaged")(_handle)
-    module = ModuleType("guest_package")
+    module = ModuleType("sample_package")
     vars(module)["mine"] = handlers
-    monkeypatch.setitem(sys.modules, "guest_package", module)
-    _point_at(monkeypatch, "guest_package", "guest_package:mine")
+    monkeypatch.setitem(sys.modules, "sample_package", module)
+    _install_entry_points(monkeypatch, "sample_package", "sample_package:mine")
     return handlers
 
 
-def _point_at(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
-    points = [EntryPoint(name=f"p{place}", value=value, group=plugins.GROUP) for place, value in enumerate(values)]
-    monkeypatch.setattr(plugins, "entry_points", lambda group: points if group == "boomerang.handlers" else [])
+def _install_entry_points(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
+    points = [
+        EntryPoint(name=f"p{place}", value=value, group=handler_loader.GROUP) for place, value in enumerate(values)
+    ]
+    monkeypatch.setattr(handler_loader, "entry_points", lambda group: points if group == "boomerang.handlers" else [])
 
 
 def test_entry_point_adds_handlers(installed: Handlers, place: Path) -> None:
@@ -195,13 +197,13 @@ def test_entry_point_adds_handlers(installed: Handlers, place: Path) -> None:
     (handler,) = installed
     found = discover(place)["packaged"]
     assert found.handle is handler.handle
-    assert found.origin == "guest_package (boomerang.handlers)"
+    assert found.origin == "sample_package (boomerang.handlers)"
 
 
 @pytest.mark.parametrize("value", ["nowhere_at_all", "sys:path", "json"])
 def test_broken_entry_point_stops_the_start(monkeypatch: pytest.MonkeyPatch, place: Path, value: str) -> None:
     """The message names an entry point that does not exist, or that has no handlers."""
-    _point_at(monkeypatch, value)
+    _install_entry_points(monkeypatch, value)
     with pytest.raises(BadHandler, match=value):
         discover(place)
 
@@ -226,7 +228,7 @@ def test_list_contains_valid_and_broken_handlers(place: Path) -> None:
     _write(place, "twice.py", name="webhook")
     (place / "handlers" / "mine.py").write_text("import nowhere_at_all")
     rows = {row.name: row for row in list_handlers(None, {}, directory=place)}
-    assert [name for name, row in rows.items() if row.loaded] == ["log", "webhook", "guest"]
+    assert [name for name, row in rows.items() if row.loaded] == ["log", "webhook", "sample"]
     assert {name: row.origin for name, row in rows.items() if row.broken} == {
         name: str(place / "handlers" / f"{name}.py") for name in ("mine", "twice")
     }
@@ -236,21 +238,21 @@ def test_list_contains_valid_and_broken_handlers(place: Path) -> None:
 
 def test_broken_package_of_handlers_is_one_row(place: Path) -> None:
     """An error in its `__init__.py` concerns the whole package."""
-    (place / "handlers" / "__init__.py").write_text("raise ValueError('words')")
+    (place / "handlers" / "__init__.py").write_text("raise ValueError('message')")
     (row,) = [row for row in list_handlers(None, {}, directory=place) if row.broken]
-    assert (row.name, "ValueError: words" in row.why) == ("handlers", True)
+    assert (row.name, "ValueError: message" in row.why) == ("handlers", True)
 
 
 def test_settings_of_valid_handlers_are_known_beside_a_broken_one(place: Path) -> None:
     """Only the start of the service needs all of them."""
-    _write(place, "mine.py", options='needs=("GUEST_URL",)')
+    _write(place, "mine.py", options='needs=("SAMPLE_URL",)')
     (place / "handlers" / "broken.py").write_text("import nowhere_at_all")
-    assert "GUEST_URL" in needed_settings(directory=place, strict=False)
+    assert "SAMPLE_URL" in needed_settings(directory=place, strict=False)
     with pytest.raises(BadHandler):
         needed_settings(directory=place)
 
 
 def test_settings_of_handlers_are_known(place: Path) -> None:
     """The settings of handlers are known settings, those of local handlers too."""
-    _write(place, "mine.py", options='needs=("GUEST_URL",)')
-    assert needed_settings(directory=place) == {"ARCHIVE_URL", "WEBHOOK_URL", "GUEST_URL"}
+    _write(place, "mine.py", options='needs=("SAMPLE_URL",)')
+    assert needed_settings(directory=place) == {"ARCHIVE_URL", "WEBHOOK_URL", "SAMPLE_URL"}

@@ -13,7 +13,7 @@ from service.domain.ports.queues import HandlerCapacity
 from tests.support.delivery_builders import LEASE, NOW, TIMEOUT, claim_for, handler
 
 
-async def _nothing(event: Event, tools: Tools) -> None:
+async def _do_nothing(event: Event, tools: Tools) -> None:
     assert event.id
     assert tools.message_id
 
@@ -31,25 +31,25 @@ class Started:
         self.until = reservations.until
 
 
-GUEST = handler("guest", _nothing, concurrency=2, aliases=("visitor",))
-OTHER = handler("other", _nothing, concurrency=1)
+SAMPLE = handler("sample", _do_nothing, concurrency=2, aliases=("former",))
+OTHER = handler("other", _do_nothing, concurrency=1)
 
 
 def _slots(*handlers: Handler) -> tuple[HandlerSlots, Started, list[str]]:
-    rung: list[str] = []
-    slots = HandlerSlots(handlers or (GUEST, OTHER), lease=LEASE, notify=lambda: rung.append("ring"))
+    notified: list[str] = []
+    slots = HandlerSlots(handlers or (SAMPLE, OTHER), lease=LEASE, notify=lambda: notified.append("notified"))
     started = Started()
     slots.immediate.open(started)
-    return slots, started, rung
+    return slots, started, notified
 
 
 def test_capacities_are_the_free_slots() -> None:
     """A handler with one slot taken has one less, a full one has no capacity; all its names count."""
     slots, _, _ = _slots()
-    slots.take(GUEST)
+    slots.take(SAMPLE)
     slots.take(OTHER)
-    with slots.reserve_free(NOW) as rooms:
-        assert rooms == [HandlerCapacity(names=("guest", "visitor"), slots=1)]
+    with slots.reserve_free(NOW) as capacities:
+        assert capacities == [HandlerCapacity(names=("sample", "former"), slots=1)]
 
 
 def test_slots_are_reserved_while_deliveries_are_claimed_for_them() -> None:
@@ -65,8 +65,8 @@ def test_leased_deliveries_start_after_their_transaction() -> None:
     """A new delivery is leased for as long as any claim, and started after its block."""
     slots, started, _ = _slots()
     with slots.reservations() as reservations:
-        assert reservations.lease("guest", NOW) == NOW + LEASE
-        reservations.claims = [claim_for("guest", id="d1")]
+        assert reservations.lease("sample", NOW) == NOW + LEASE
+        reservations.claims = [claim_for("sample", id="d1")]
         assert started.ids == []
     assert (started.ids, started.until) == (["d1"], NOW + LEASE)
 
@@ -75,35 +75,35 @@ def test_failed_transaction_releases_its_slots() -> None:
     """Deliveries that were not committed are not started, and their slots are free again."""
     slots, started, _ = _slots()
     with suppress(ZeroDivisionError), slots.reservations() as reservations:
-        reservations.lease("guest", NOW)
-        reservations.claims = [claim_for("guest")]
+        reservations.lease("sample", NOW)
+        reservations.claims = [claim_for("sample")]
         raise ZeroDivisionError
     assert started.ids == []
-    with slots.reserve_free(NOW) as rooms:
-        assert [room.slots for room in rooms] == [2, 1]
+    with slots.reserve_free(NOW) as capacities:
+        assert [capacity.slots for capacity in capacities] == [2, 1]
 
 
 def test_no_more_are_leased_than_there_are_slots() -> None:
     """Two open transactions share the slots of a handler; the rest waits in the store."""
     slots, _, _ = _slots()
     with slots.reservations() as first, slots.reservations() as second:
-        leases = [reservations.lease("guest", NOW) for reservations in (first, second, first, second)]
+        leases = [reservations.lease("sample", NOW) for reservations in (first, second, first, second)]
     assert leases == [NOW + LEASE, NOW + LEASE, None, None]
 
 
 def test_waiting_deliveries_come_first() -> None:
     """After one had to wait, none is leased at insert until a claim has found that no more waits."""
-    slots, _, rung = _slots()
+    slots, _, notified = _slots()
     slots.take(OTHER)
     with slots.reservations() as reservations:
         assert reservations.lease("other", NOW) is None
     slots.release(OTHER)
-    assert rung == ["ring"]
+    assert notified == ["notified"]
     with slots.reservations() as reservations:
         assert reservations.lease("other", NOW) is None
     for claimed, lease in ((1, None), (0, NOW + LEASE)):
-        with slots.reserve_free(NOW) as rooms:
-            slots.note_waiting([claim_for("other")] * claimed, rooms)
+        with slots.reserve_free(NOW) as capacities:
+            slots.note_waiting([claim_for("other")] * claimed, capacities)
         with slots.reservations() as reservations:
             assert reservations.lease("other", NOW) == lease
 
@@ -124,39 +124,39 @@ def test_failed_claim_keeps_the_waiting_ones() -> None:
 def test_delivery_written_during_a_claim_is_known_to_wait() -> None:
     """A delivery that is written while the slots are reserved for a claim may have been missed by it."""
     slots, _, _ = _slots()
-    with slots.reserve_free(NOW) as rooms:
+    with slots.reserve_free(NOW) as capacities:
         with slots.reservations() as reservations:
-            assert reservations.lease("guest", NOW) is None
-        slots.note_waiting([], rooms)
+            assert reservations.lease("sample", NOW) is None
+        slots.note_waiting([], capacities)
     with slots.reservations() as reservations:
-        assert reservations.lease("guest", NOW) is None
+        assert reservations.lease("sample", NOW) is None
 
 
 def test_freed_slot_of_a_full_handler_notifies() -> None:
     """A claim without a free slot does not know what waits: the first freed slot notifies."""
-    slots, _, rung = _slots()
+    slots, _, notified = _slots()
     slots.take(OTHER)
-    with slots.reserve_free(NOW) as rooms:
-        slots.note_waiting([], rooms)
+    with slots.reserve_free(NOW) as capacities:
+        slots.note_waiting([], capacities)
     slots.release(OTHER)
-    assert rung == ["ring"]
+    assert notified == ["notified"]
 
 
 def test_freed_slot_does_not_notify_without_need() -> None:
     """A slot that becomes free while nothing can wait notifies nobody."""
-    slots, _, rung = _slots()
-    with slots.reserve_free(NOW) as rooms:
-        slots.note_waiting([claim_for("guest")], rooms)
-    slots.take(GUEST)
-    slots.release(GUEST)
-    assert rung == []
+    slots, _, notified = _slots()
+    with slots.reserve_free(NOW) as capacities:
+        slots.note_waiting([claim_for("sample")], capacities)
+    slots.take(SAMPLE)
+    slots.release(SAMPLE)
+    assert notified == []
 
 
-@pytest.mark.parametrize("name", ["gone", "guest"])
-def test_nothing_is_leased_where_nothing_dispatches(name: str) -> None:
+@pytest.mark.parametrize("name", ["gone", "sample"])
+def test_do_nothing_is_leased_where_do_nothing_dispatches(name: str) -> None:
     """In a web process, and for a handler that is not loaded, deliveries wait in the store."""
-    shut = HandlerSlots([GUEST], lease=timedelta(seconds=60), notify=lambda: None)
-    slots = shut if name == "guest" else _slots()[0]
+    closed = HandlerSlots([SAMPLE], lease=timedelta(seconds=60), notify=lambda: None)
+    slots = closed if name == "sample" else _slots()[0]
     with slots.reservations() as reservations:
         assert reservations.lease(name, NOW) is None
 
@@ -165,7 +165,7 @@ def test_former_name_shares_the_slots() -> None:
     """Deliveries under a former name take the slots of the renamed handler."""
     slots, _, _ = _slots()
     with slots.reservations() as reservations:
-        assert [reservations.lease(name, NOW) is None for name in ("visitor", "guest", "visitor")] == [
+        assert [reservations.lease(name, NOW) is None for name in ("former", "sample", "former")] == [
             False,
             False,
             True,
@@ -174,45 +174,45 @@ def test_former_name_shares_the_slots() -> None:
 
 def test_leases_at_insert_leave_slots_for_other_clients() -> None:
     """Of four slots a client gets two for its own targets; others and deliveries without a target still get one."""
-    slots, _, _ = _slots(replace(GUEST, concurrency=4))
+    slots, _, _ = _slots(replace(SAMPLE, concurrency=4))
     with slots.reservations() as reservations:
         clients = ("ada", "ada", "ada", "bob", "bob", None, "eve")
-        born = [reservations.lease("guest", NOW, client=client) is not None for client in clients]
-    assert born == [True, True, False, True, False, True, False]
+        leased = [reservations.lease("sample", NOW, client=client) is not None for client in clients]
+    assert leased == [True, True, False, True, False, True, False]
 
 
 def test_delivery_that_waits_for_its_share_comes_before_newer_ones_of_its_client() -> None:
     """It delays no other client, a freed slot notifies, and a claim that takes all of them ends the wait."""
-    slots, _, rung = _slots(GUEST)
-    slots.take(GUEST, "ada")
+    slots, _, notified = _slots(SAMPLE)
+    slots.take(SAMPLE, "ada")
     with slots.reservations() as reservations:
-        assert reservations.lease("guest", NOW, client="ada") is None
-    slots.release(GUEST, "ada")
-    assert rung == ["ring"]
+        assert reservations.lease("sample", NOW, client="ada") is None
+    slots.release(SAMPLE, "ada")
+    assert notified == ["notified"]
     with slots.reservations() as reservations:
-        assert [reservations.lease("guest", NOW, client=client) is None for client in ("ada", "bob")] == [True, False]
-    with slots.reserve_free(NOW) as rooms:
-        slots.note_waiting([], rooms)
+        assert [reservations.lease("sample", NOW, client=client) is None for client in ("ada", "bob")] == [True, False]
+    with slots.reserve_free(NOW) as capacities:
+        slots.note_waiting([], capacities)
     with slots.reservations() as reservations:
-        assert reservations.lease("guest", NOW, client="ada") == NOW + LEASE
+        assert reservations.lease("sample", NOW, client="ada") == NOW + LEASE
 
 
 def test_claim_knows_which_clients_hold_their_share() -> None:
     """It receives what each client holds, and notes afterwards whose deliveries it may have passed over."""
-    slots, _, _ = _slots(replace(GUEST, concurrency=4))
-    slots.take(GUEST, "ada")
-    with slots.reserve_free(NOW) as rooms:
-        assert rooms == [HandlerCapacity(names=("guest", "visitor"), slots=3, held={"ada": 1})]
-        claim = claim_for("guest", target={"url": "https://ada.example"})
-        slots.note_waiting([claim], rooms)
+    slots, _, _ = _slots(replace(SAMPLE, concurrency=4))
+    slots.take(SAMPLE, "ada")
+    with slots.reserve_free(NOW) as capacities:
+        assert capacities == [HandlerCapacity(names=("sample", "former"), slots=3, held={"ada": 1})]
+        claim = claim_for("sample", target={"url": "https://ada.example"})
+        slots.note_waiting([claim], capacities)
     with slots.reservations() as reservations:
-        assert [reservations.lease("guest", NOW, client=client) is None for client in ("ada", "bob")] == [True, False]
+        assert [reservations.lease("sample", NOW, client=client) is None for client in ("ada", "bob")] == [True, False]
 
 
 def test_search_past_served_clients_is_rare() -> None:
     """Once a second, also after the clock moved backwards."""
-    slots, _, _ = _slots(GUEST)
-    looks = []
+    slots, _, _ = _slots(SAMPLE)
+    past_served = []
     for moment in (
         NOW,
         NOW + PAST_SERVED_INTERVAL / 2,
@@ -220,31 +220,31 @@ def test_search_past_served_clients_is_rare() -> None:
         NOW,
         NOW + PAST_SERVED_INTERVAL / 2,
     ):
-        with slots.reserve_free(moment) as [room]:
-            looks.append(room.past_served)
-    assert looks == [True, False, True, True, False]
+        with slots.reserve_free(moment) as [capacity]:
+            past_served.append(capacity.past_served)
+    assert past_served == [True, False, True, True, False]
 
 
 async def test_close_waits_for_open_transactions() -> None:
     """Deliveries that are being committed at shutdown are still started, and nothing new is leased."""
     slots, started, _ = _slots()
     with slots.reservations() as reservations:
-        reservations.lease("guest", NOW)
-        reservations.claims = [claim_for("guest", id="d1")]
+        reservations.lease("sample", NOW)
+        reservations.claims = [claim_for("sample", id="d1")]
         closing = asyncio.create_task(slots.immediate.close())
         await asyncio.sleep(0)
         assert not closing.done()
-        assert reservations.lease("guest", NOW) is None
+        assert reservations.lease("sample", NOW) is None
     await asyncio.wait_for(closing, TIMEOUT)
     assert started.ids == ["d1"]
 
 
-async def test_commit_after_close_starts_nothing() -> None:
+async def test_commit_after_close_starts_do_nothing() -> None:
     """A commit that outlasts the drain starts nothing: its leases expire."""
     slots, started, _ = _slots()
     with slots.reservations() as reservations:
-        reservations.lease("guest", NOW)
-        reservations.claims = [claim_for("guest", id="d1")]
+        reservations.lease("sample", NOW)
+        reservations.claims = [claim_for("sample", id="d1")]
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
                 await slots.immediate.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from handlers import archive as archiving
+from handlers import archive as archive_module
 from handlers.archive import archive
 from service import Reject, Retry
 from service.domain.artifact import Artifact
@@ -30,7 +30,7 @@ async def test_result_is_stored_under_its_tasks_name(setup: ArchiveSetup) -> Non
     """The video is stored as `{task id}.mp4`, and is recorded with its length and SHA-256."""
     await archive(event(), setup.tools())
     assert setup.files() == {"task-1.mp4": VIDEO}
-    assert setup.results.kept == [
+    assert setup.results.artifacts == [
         Artifact(
             url=URL,
             archived_url=(setup.folder / "task-1.mp4").as_uri(),
@@ -46,7 +46,7 @@ async def test_running_twice_fetches_once(setup: ArchiveSetup) -> None:
     await archive(event(), setup.tools())
     await archive(event(), setup.tools())
     assert setup.server.requests == [URL]
-    assert setup.results.kept[0] == setup.results.kept[1]
+    assert setup.results.artifacts[0] == setup.results.artifacts[1]
 
 
 async def test_damaged_file_is_fetched_again(setup: ArchiveSetup) -> None:
@@ -64,7 +64,7 @@ async def test_each_result_has_its_own_name(setup: ArchiveSetup) -> None:
     output = [{"type": "video", "url": URL}, {"type": "image", "url": cover}, {"type": "text"}]
     await archive(event(task=view(output=output)), setup.tools())
     assert sorted(setup.files()) == ["task-1-2.png", "task-1.mp4"]
-    assert [artifact.media_type for artifact in setup.results.kept] == ["video/mp4", "image/png"]
+    assert [artifact.media_type for artifact in setup.results.artifacts] == ["video/mp4", "image/png"]
 
 
 @pytest.mark.parametrize("output", [[], [{"type": "video"}], [{"type": "video", "url": ""}]])
@@ -109,7 +109,7 @@ async def test_incomplete_video_is_not_stored(setup: ArchiveSetup, content: byte
     setup.server.respond(URL, httpx.Response(200, content=content))
     with pytest.raises(Retry):
         await archive(event(), setup.tools())
-    assert (setup.files(), setup.results.kept) == ({}, [])
+    assert (setup.files(), setup.results.artifacts) == ({}, [])
 
 
 @pytest.mark.skipif(importlib.util.find_spec("av") is None, reason="the extra `media` is not installed")
@@ -138,24 +138,24 @@ async def test_container_is_checked_without_the_extra(setup: ArchiveSetup, monke
 
 async def test_declared_length_above_the_limit_is_refused(setup: ArchiveSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """A length above the limit is refused before the body is read."""
-    monkeypatch.setattr(archiving, "MAX_BYTES", len(VIDEO) - 1)
+    monkeypatch.setattr(archive_module, "MAX_BYTES", len(VIDEO) - 1)
     with pytest.raises(Reject, match="larger than"):
         await archive(event(), setup.tools())
     assert setup.files() == {}
 
 
 class Endless(httpx.AsyncByteStream):
-    """A film that never ends."""
+    """A body that never ends."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Give the film again and again."""
+        """Yield the video again and again."""
         while True:
             yield VIDEO
 
 
 async def test_endless_body_is_refused(setup: ArchiveSetup, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit counts the received bytes if no length was declared."""
-    monkeypatch.setattr(archiving, "MAX_BYTES", 3 * archiving.CHUNK)
+    monkeypatch.setattr(archive_module, "MAX_BYTES", 3 * archive_module.CHUNK)
     setup.server.respond(URL, httpx.Response(200, stream=Endless()))
     with pytest.raises(Reject, match="larger than"):
         await archive(event(), setup.tools())
@@ -175,8 +175,8 @@ async def test_cancelled_download_leaves_nothing(setup: ArchiveSetup) -> None:
 
     class Stalled(httpx.AsyncByteStream):
         async def __aiter__(self) -> AsyncIterator[bytes]:
-            """Give some, then stall."""
-            yield VIDEO + bytes(archiving.CHUNK)
+            """Yield a part, then stall."""
+            yield VIDEO + bytes(archive_module.CHUNK)
             begun.set()
             await asyncio.Event().wait()
 

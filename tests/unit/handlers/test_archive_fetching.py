@@ -29,12 +29,12 @@ def setup(tmp_path: Path) -> ArchiveSetup:
 async def test_missing_file_is_retried(setup: ArchiveSetup, status: int) -> None:
     """Not found so soon after completion means not yet: growing delays, and no request to the provider."""
     setup.server.respond(URL, httpx.Response(status))
-    pauses = []
+    delays = []
     for attempt in (1, 2, 3):
         with pytest.raises(Retry) as later:
             await archive(event(), setup.tools(attempt=attempt))
-        pauses.append(later.value.after)
-    assert pauses == [timedelta(seconds=seconds) for seconds in DELAYS[:3]]
+        delays.append(later.value.after)
+    assert delays == [timedelta(seconds=seconds) for seconds in DELAYS[:3]]
     assert setup.results.refetches == 0
 
 
@@ -46,7 +46,7 @@ async def test_expired_url_is_replaced(setup: ArchiveSetup, status: int, attempt
     setup.results.fresh = [{"type": "video", "url": FRESH}]
     await archive(event(), setup.tools(attempt=attempt))
     assert setup.files() == {"task-1.mp4": VIDEO}
-    assert (setup.results.kept[0].url, setup.results.refetches) == (URL, 1)
+    assert (setup.results.artifacts[0].url, setup.results.refetches) == (URL, 1)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ async def _server(answer: bytes) -> AsyncIterator[str]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/film.mp4"
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/video.mp4"
 
 
 async def _archive_over_http(setup: ArchiveSetup, answer: bytes) -> None:
@@ -147,10 +147,10 @@ async def test_interrupted_connection_leaves_nothing(setup: ArchiveSetup, head: 
     """A truncated body is detected however its length is declared, and nothing is stored."""
     with pytest.raises((httpx.RemoteProtocolError, Retry)):
         await _archive_over_http(setup, head.encode() + VIDEO[: len(VIDEO) // 2])
-    assert (setup.files(), setup.results.kept) == ({}, [])
+    assert (setup.files(), setup.results.artifacts) == ({}, [])
 
 
-# ── kinds of files ───────────────────────────────────────────────────────────
+# ── types of files ───────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -166,14 +166,14 @@ async def test_interrupted_connection_leaves_nothing(setup: ArchiveSetup, head: 
 )
 def test_complete_files_of_every_type_are_detected(tmp_path: Path, content: bytes, name: str) -> None:
     """A real file of each type is detected by its bytes and found complete; its first half is not."""
-    kind = file_type_of(content[:16])
-    assert kind is not None
-    assert kind.name == name
+    file_type = file_type_of(content[:16])
+    assert file_type is not None
+    assert file_type.name == name
     path = tmp_path / "file"
     path.write_bytes(content)
-    assert corruption_of(path, kind) is None
+    assert corruption_of(path, file_type) is None
     path.write_bytes(content[: len(content) // 2])
-    assert name == "webm" or corruption_of(path, kind) is not None
+    assert name == "webm" or corruption_of(path, file_type) is not None
 
 
 @pytest.mark.parametrize("content", [HTML, b"", b"GIF89a" + bytes(20), b"RIFF\x00\x00\x00\x00AVI LIST", bytes(64)])

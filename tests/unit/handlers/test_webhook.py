@@ -25,7 +25,7 @@ SETTINGS = {"WEBHOOK_SECRETS": f"{SECRET}, {OLD_SECRET}", "WEBHOOK_URL": URL}
 
 
 class Receiver:
-    """A receiver that remembers its requests and answers as told."""
+    """A receiver that records its requests and returns `answer`."""
 
     def __init__(self, answer: Callable[[], httpx.Response] = lambda: httpx.Response(204)) -> None:
         self.requests: list[httpx.Request] = []
@@ -103,9 +103,9 @@ async def test_signature_covers_the_client() -> None:
     receiver = Receiver()
     await webhook(replace(event(), client="bob"), receiver.tools(now=lambda: datetime.now(UTC)))
     assert _verify(SECRET, receiver.request)["data"]["client"] == "bob"
-    passed_on = receiver.request.content.replace(b'"client":"bob"', b'"client":"ann"')
+    forwarded = receiver.request.content.replace(b'"client":"bob"', b'"client":"ann"')
     with pytest.raises(WebhookVerificationError):
-        Webhook(SECRET).verify(passed_on, dict(receiver.request.headers))
+        Webhook(SECRET).verify(forwarded, dict(receiver.request.headers))
 
 
 async def test_invalid_unicode_is_still_sent() -> None:
@@ -172,7 +172,7 @@ async def test_gone_is_a_dead_letter() -> None:
 
 @pytest.mark.parametrize("status", [400, 401, 404, 422, 500, 502])
 async def test_other_responses_follow_the_schedule(status: int) -> None:
-    """Every other error is retried after the delay of the schedule, whatever Retry-After says."""
+    """Every other error is retried after the delay of the schedule, regardless of Retry-After."""
     with pytest.raises(Retry, match=f"the receiver answered {status}") as later:
         await webhook(event(), _answering(status, retry_after="7").tools())
     assert later.value.after is None
@@ -189,7 +189,7 @@ async def test_redirect_is_a_failure(status: int) -> None:
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(
-    ("asked", "after"),
+    ("retry_after", "after"),
     [
         ("7", timedelta(seconds=7)),
         ("Wed, 06 May 2026 12:10:42 GMT", timedelta(seconds=59.877)),
@@ -200,20 +200,20 @@ async def test_redirect_is_a_failure(status: int) -> None:
         ("", None),
     ],
 )
-async def test_busy_receiver_sets_the_delay(status: int, asked: str, after: timedelta | None) -> None:
+async def test_busy_receiver_sets_the_delay(status: int, retry_after: str, after: timedelta | None) -> None:
     """Retry-After of 429 and 503 counts, in seconds or as a date, limited; an invalid one is ignored."""
     with pytest.raises(Retry) as later:
-        await webhook(event(), _answering(status, retry_after=asked).tools())
+        await webhook(event(), _answering(status, retry_after=retry_after).tools())
     assert later.value.after == after
 
 
 class Endless(httpx.AsyncByteStream):
-    """A body that never ends, and counts what was taken."""
+    """A body that never ends, and counts the bytes that were read."""
 
     taken = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Give kilobytes for ever."""
+        """Yield kilobytes forever."""
         while True:
             self.taken += 1024
             yield b"x" * 1024
@@ -230,7 +230,7 @@ class Broken(httpx.AsyncByteStream):
     """A body whose connection drops at once."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Give a little, then break off."""
+        """Yield one byte, then fail."""
         yield b"x"
         raise httpx.ReadError("dropped")
 

@@ -19,9 +19,9 @@ from tests.support.wait_until_idle import ended
 
 
 @asynccontextmanager
-async def polling_loop(place: Path, **options: Any) -> AsyncIterator[Loop]:
+async def polling_loop(home: Path, **options: Any) -> AsyncIterator[Loop]:
     """Yield the loop of a process that polls at once."""
-    async with a_loop(place, **options) as loop:
+    async with a_loop(home, **options) as loop:
         loop.reconcile.open()
         yield loop
         await loop.reconcile.drain(0)
@@ -36,8 +36,8 @@ async def polled(loop: Loop) -> None:
 @contextmanager
 def failing_transaction(immediate_polls: ImmediatePolls) -> Iterator[PollReservations]:
     """Yield what leases tasks in a transaction that fails."""
-    with suppress(ZeroDivisionError), immediate_polls.reservations() as born:
-        yield born
+    with suppress(ZeroDivisionError), immediate_polls.reservations() as reservations:
+        yield reservations
         raise ZeroDivisionError
 
 
@@ -100,9 +100,9 @@ async def test_open_transaction_reserves_capacity(tmp_path: Path) -> None:
         task = await loop.submitted()
         loop.clock.move(10 * MINUTE)
         due = await loop.task(task.id)
-        with failing_transaction(loop.immediate_polls) as born:
-            assert born.lease(due, loop.clock.now()).leased_until
-            assert born.lease(due, loop.clock.now()) is due
+        with failing_transaction(loop.immediate_polls) as reservations:
+            assert reservations.lease(due, loop.clock.now()).leased_until
+            assert reservations.lease(due, loop.clock.now()) is due
             assert await loop.reconcile.round() == 0
         assert await loop.reconcile.round() == 1
         await polled(loop)
@@ -146,16 +146,16 @@ async def test_nothing_is_polled_once_the_drain_has_begun(tmp_path: Path) -> Non
 
 
 async def test_close_waits_for_open_transactions(tmp_path: Path) -> None:
-    """Their polls start, or their transaction fails; no lease is forgotten."""
+    """Their polls start, or their transaction fails; every lease is used or released."""
     async with polling_loop(tmp_path) as loop:
         task = await loop.submitted()
         loop.clock.move(10 * MINUTE)
         due = await loop.task(task.id)
-        with failing_transaction(loop.immediate_polls) as born:
-            assert born.lease(due, loop.clock.now()).leased_until
+        with failing_transaction(loop.immediate_polls) as reservations:
+            assert reservations.lease(due, loop.clock.now()).leased_until
             closing = asyncio.create_task(loop.immediate_polls.close())
             await asyncio.sleep(0)
             assert not closing.done()
-            assert born.lease(due, loop.clock.now()) is due
+            assert reservations.lease(due, loop.clock.now()) is due
         async with asyncio.timeout(PATIENCE):
             await closing
