@@ -74,14 +74,14 @@ class Results:
 
 def tools(http: httpx.AsyncClient | None = None, *, results: Results | None = None, **changes: Any) -> Tools:
     """Return tools with `http`; without one no request is allowed."""
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "http": http or httpx.AsyncClient(transport=httpx.MockTransport(_no_call)),
         "log": logging.getLogger("boomerang.handlers.test"),
         "results": results or Results(),
         "now": lambda: NOW,
         "message_id": "msg_1",
     }
-    return Tools(**(given | changes))
+    return Tools(**(defaults | changes))
 
 
 def _no_call(request: httpx.Request) -> httpx.Response:
@@ -237,7 +237,7 @@ def claim_for(handler: str, **changes: Any) -> DeliveryClaim:
         at=NOW,
         data=view().to_json(),
     )
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "id": "delivery-1",
         "fence": 1,
         "attempt": 1,
@@ -248,7 +248,7 @@ def claim_for(handler: str, **changes: Any) -> DeliveryClaim:
         "payload": "the caller's",
         "created_at": NOW,
     }
-    return DeliveryClaim(**(given | changes))
+    return DeliveryClaim(**(defaults | changes))
 
 
 def handler(name: str, handle: Handle, **changes: Any) -> Handler:
@@ -284,8 +284,8 @@ def dispatcher_setup(
     """Return a dispatcher of `handlers`."""
     queue, clock, signals = InMemoryDeliveryQueue(), clock or ManualClock(), RecordingSignals()
     slots = HandlerSlots(handlers, lease=lease, notify=lambda: signals.notify("dispatch"))
-    given: dict[str, Any] = {"schedule": SCHEDULE, "jitter": lambda: 0.0}
+    defaults: dict[str, Any] = {"schedule": SCHEDULE, "jitter": lambda: 0.0}
     dispatcher = Dispatcher(
-        queue=queue, slots=slots, tools=lambda _claim, _handler: make_tools(), clock=clock, **(given | changes)
+        queue=queue, slots=slots, tools=lambda _claim, _handler: make_tools(), clock=clock, **(defaults | changes)
     )
     return DispatcherSetup(queue=queue, clock=clock, signals=signals, slots=slots, dispatcher=dispatcher)

@@ -44,8 +44,11 @@ class ArchiveSetup:
 
     def tools(self, **changes: Any) -> Tools:
         """Return tools that reach only the file server."""
-        given: dict[str, Any] = {"settings": {"ARCHIVE_URL": self.folder.as_uri()}, "results": self.results} | changes
-        return tools(httpx.AsyncClient(transport=httpx.MockTransport(self.server)), **given)
+        defaults: dict[str, Any] = {
+            "settings": {"ARCHIVE_URL": self.folder.as_uri()},
+            "results": self.results,
+        } | changes
+        return tools(httpx.AsyncClient(transport=httpx.MockTransport(self.server)), **defaults)
 
     def files(self) -> dict[str, bytes]:
         """Return name and content of every file in the directory."""

@@ -28,8 +28,8 @@ REQUEST = httpx.Request("GET", "https://ada:pw@files.example/video.mp4?sig=hidde
 
 def context(**changes: Any) -> AttemptContext:
     """Return the first of three attempts."""
-    given: dict[str, Any] = {"attempt": 1, "limit": 3, "schedule": SCHEDULE, "now": NOW, "jitter": 0.0}
-    return AttemptContext(**(given | changes))
+    defaults: dict[str, Any] = {"attempt": 1, "limit": 3, "schedule": SCHEDULE, "now": NOW, "jitter": 0.0}
+    return AttemptContext(**(defaults | changes))
 
 
 def _status_error(status: int) -> httpx.HTTPStatusError:

@@ -73,15 +73,15 @@ async def _fail_in_a_group(event: Event, tools: Tools) -> None:
 
 
 @pytest.mark.parametrize(
-    ("handle", "place", "inward"),
+    ("handle", "raising", "offset"),
     [(_fail, _fail, 3), (_misread, _misread, 2), (_fail_in_a_group, _fail, 3), (_hang, _hang, 3)],
 )
-async def test_failure_names_the_line_of_the_handler(handle: Handle, place: Callable[..., Any], inward: int) -> None:
+async def test_failure_names_the_line_of_the_handler(handle: Handle, raising: Callable[..., Any], offset: int) -> None:
     """File and line are those of the handler, also if Python's own code raised the error, or the timeout elapsed."""
     setup = dispatcher_setup(handler("sample", handle, timeout=0.01))
     setup.queue.put("sample")
     with captured_logs() as lines:
         await setup.run_until_idle()
     assert [line["where"] for line in lines] == [
-        f"deliveries/test_dispatcher_log.py:{inspect.getsourcelines(place)[1] + inward}"
+        f"deliveries/test_dispatcher_log.py:{inspect.getsourcelines(raising)[1] + offset}"
     ]

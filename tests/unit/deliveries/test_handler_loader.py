@@ -25,75 +25,75 @@ async def sample(event: Event, tools: Tools) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     """Return a working directory with an empty `handlers/` in it."""
     (tmp_path / "handlers").mkdir()
     return tmp_path
 
 
-def _write(place: Path, file: str, *, name: str = "sample", options: str = "") -> Path:
-    path = place / "handlers" / file
+def _write(directory: Path, file: str, *, name: str = "sample", options: str = "") -> Path:
+    path = directory / "handlers" / file
     path.write_text(SAMPLE.replace("NAME", name).replace("OPTIONS", options))
     return path
 
 
-def test_log_and_webhook_are_the_default(place: Path) -> None:
+def test_log_and_webhook_are_the_default(directory: Path) -> None:
     """Without settings the handlers are log, and webhook for what `notify` requests."""
-    loaded = load_handlers(None, {}, directory=place)
+    loaded = load_handlers(None, {}, directory=directory)
     assert sorted(loaded) == ["log", "webhook"]
     assert (loaded["log"].by_request, loaded["webhook"].by_request) == (False, True)
 
 
-def test_webhook_gets_every_event_with_its_url(place: Path) -> None:
+def test_webhook_gets_every_event_with_its_url(directory: Path) -> None:
     """With WEBHOOK_URL the webhook handler is not limited to requests."""
-    assert not load_handlers(None, {"WEBHOOK_URL": "https://x.example/"}, directory=place)["webhook"].by_request
+    assert not load_handlers(None, {"WEBHOOK_URL": "https://x.example/"}, directory=directory)["webhook"].by_request
 
 
-def test_handler_is_loaded_when_its_settings_are_present(place: Path) -> None:
+def test_handler_is_loaded_when_its_settings_are_present(directory: Path) -> None:
     """Archive is loaded with ARCHIVE_URL, and not before; an empty value does not count."""
-    assert "archive" not in load_handlers(None, {"ARCHIVE_URL": ""}, directory=place)
-    assert "archive" in load_handlers(None, {"ARCHIVE_URL": "file:///srv/videos"}, directory=place)
+    assert "archive" not in load_handlers(None, {"ARCHIVE_URL": ""}, directory=directory)
+    assert "archive" in load_handlers(None, {"ARCHIVE_URL": "file:///srv/videos"}, directory=directory)
 
 
-def test_only_named_handlers_are_loaded(place: Path) -> None:
+def test_only_named_handlers_are_loaded(directory: Path) -> None:
     """HANDLERS chooses, and nothing else is loaded; an empty choice loads nothing."""
-    _write(place, "mine.py")
-    assert list(load_handlers(["sample"], {}, directory=place)) == ["sample"]
-    assert load_handlers([], {}, directory=place) == {}
+    _write(directory, "mine.py")
+    assert list(load_handlers(["sample"], {}, directory=directory)) == ["sample"]
+    assert load_handlers([], {}, directory=directory) == {}
 
 
-def test_unknown_name_stops_the_start(place: Path) -> None:
+def test_unknown_name_stops_the_start(directory: Path) -> None:
     """A misspelt name is refused, with the nearest known one."""
     with pytest.raises(BadSetting, match=r"BOOMERANG_HANDLERS names 'webhok'.*did you mean webhook\?"):
-        load_handlers(["webhok"], {}, directory=place)
+        load_handlers(["webhok"], {}, directory=directory)
     with pytest.raises(BadSetting, match="known are archive, log, webhook"):
-        load_handlers(["zzz"], {}, directory=place)
+        load_handlers(["zzz"], {}, directory=directory)
 
 
-def test_named_handler_needs_its_settings(place: Path) -> None:
+def test_named_handler_needs_its_settings(directory: Path) -> None:
     """A named handler that lacks a setting stops the start, and the message names the setting."""
     with pytest.raises(BadSetting, match="'archive' needs BOOMERANG_ARCHIVE_URL"):
-        load_handlers(["archive"], {}, directory=place)
+        load_handlers(["archive"], {}, directory=directory)
 
 
 @pytest.mark.parametrize("address", ["s3://bucket/videos", "file://host/videos", "file:videos", "/srv/videos"])
-def test_wrong_archive_url_stops_the_start(place: Path, address: str) -> None:
+def test_wrong_archive_url_stops_the_start(directory: Path, address: str) -> None:
     """Archive accepts only a local directory, and checks it at the start."""
     with pytest.raises(BadSetting, match="BOOMERANG_ARCHIVE_URL must name a local directory, like file:///srv/videos"):
-        load_handlers(None, {"ARCHIVE_URL": address}, directory=place)
+        load_handlers(None, {"ARCHIVE_URL": address}, directory=directory)
 
 
-def test_wrong_webhook_secrets_stop_the_start(place: Path) -> None:
+def test_wrong_webhook_secrets_stop_the_start(directory: Path) -> None:
     """A secret that cannot sign is refused at the start, and not shown."""
     with pytest.raises(BadSetting, match="BOOMERANG_WEBHOOK_SECRETS must be whsec_") as refusal:
-        load_handlers(None, {"WEBHOOK_SECRETS": "whsec_x"}, directory=place)
+        load_handlers(None, {"WEBHOOK_SECRETS": "whsec_x"}, directory=directory)
     assert "whsec_x" not in str(refusal.value)
 
 
-def test_local_directory_adds_to_the_built_in_handlers(place: Path) -> None:
+def test_local_directory_adds_to_the_built_in_handlers(directory: Path) -> None:
     """A module under `handlers/` in the working directory is found and shadows no built-in one."""
-    path = _write(place, "log.py")
-    loaded = load_handlers(None, {}, directory=place)
+    path = _write(directory, "log.py")
+    loaded = load_handlers(None, {}, directory=directory)
     assert sorted(loaded) == ["log", "sample", "webhook"]
     assert (loaded["sample"].origin, loaded["sample"].handle.__module__) == (str(path), "local_handlers.log")
     assert loaded["log"].handle.__module__ == "handlers.log"
@@ -109,13 +109,13 @@ def test_directories_are_not_confused(tmp_path: Path) -> None:
     assert ("one" in found, "two" in found) == (False, True)
 
 
-def test_local_modules_may_share_helpers(place: Path) -> None:
+def test_local_modules_may_share_helpers(directory: Path) -> None:
     """Modules may import each other relatively; one named with '_' is not a handler, and `__init__` is executed."""
-    (place / "handlers" / "__init__.py").write_text("WORD = 'word'\n")
-    (place / "handlers" / "_shared.py").write_text("from . import WORD\nNAME = WORD + '-sample'\n")
-    path = _write(place, "mine.py")
+    (directory / "handlers" / "__init__.py").write_text("WORD = 'word'\n")
+    (directory / "handlers" / "_shared.py").write_text("from . import WORD\nNAME = WORD + '-sample'\n")
+    path = _write(directory, "mine.py")
     path.write_text("from ._shared import NAME\n" + path.read_text().replace('name="sample"', "name=NAME"))
-    assert "word-sample" in discover(place)
+    assert "word-sample" in discover(directory)
 
 
 def test_service_runs_without_a_local_directory(tmp_path: Path) -> None:
@@ -132,38 +132,38 @@ def test_service_runs_without_a_local_directory(tmp_path: Path) -> None:
         ("x = 1", "has no handlers: write `handlers = Handlers"),
     ],
 )
-def test_broken_module_stops_the_start(place: Path, text: str, message: str) -> None:
+def test_broken_module_stops_the_start(directory: Path, text: str, message: str) -> None:
     """The message names a module that cannot be imported or registers nothing, and the reason."""
-    path = place / "handlers" / "mine.py"
+    path = directory / "handlers" / "mine.py"
     path.write_text(text)
     with pytest.raises(BadHandler, match=message) as refusal:
-        discover(place)
+        discover(directory)
     assert str(path) in str(refusal.value)
 
 
-def test_broken_module_is_named_with_its_line(place: Path) -> None:
+def test_broken_module_is_named_with_its_line(directory: Path) -> None:
     """The last executed line of the file itself, even if code that it calls raises."""
-    path = place / "handlers" / "mine.py"
+    path = directory / "handlers" / "mine.py"
     path.write_text("import json\n\njson.loads('{')\n")
     with pytest.raises(BadHandler) as refusal:
-        discover(place)
+        discover(directory)
     assert str(refusal.value).startswith(f"{path}:3 cannot be imported: JSONDecodeError")
 
 
-def test_broken_registration_names_its_file(place: Path) -> None:
+def test_broken_registration_names_its_file(directory: Path) -> None:
     """An error of the decorator is reported with its file."""
-    path = _write(place, "mine.py", options="attempts=0")
+    path = _write(directory, "mine.py", options="attempts=0")
     with pytest.raises(BadHandler, match="needs attempts >= 1") as refusal:
-        discover(place)
+        discover(directory)
     assert str(refusal.value).startswith(str(path))
 
 
 @pytest.mark.parametrize("options", [{"name": "webhook"}, {"options": 'aliases=("webhook",)'}])
-def test_name_taken_twice_names_both_files(place: Path, options: dict[str, str]) -> None:
+def test_name_taken_twice_names_both_files(directory: Path, options: dict[str, str]) -> None:
     """Two modules with one name, or with one's name as the other's alias, are both named."""
-    path = _write(place, "mine.py", **options)
+    path = _write(directory, "mine.py", **options)
     with pytest.raises(BadHandler, match="'webhook' is taken twice") as refusal:
-        discover(place)
+        discover(directory)
     assert str(path) in str(refusal.value)
     assert str(Path("handlers", "webhook.py")) in str(refusal.value)
 
@@ -187,34 +187,34 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Handlers:
 
 def _install_entry_points(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
     points = [
-        EntryPoint(name=f"p{place}", value=value, group=handler_loader.GROUP) for place, value in enumerate(values)
+        EntryPoint(name=f"p{number}", value=value, group=handler_loader.GROUP) for number, value in enumerate(values)
     ]
     monkeypatch.setattr(handler_loader, "entry_points", lambda group: points if group == "boomerang.handlers" else [])
 
 
-def test_entry_point_adds_handlers(installed: Handlers, place: Path) -> None:
+def test_entry_point_adds_handlers(installed: Handlers, directory: Path) -> None:
     """A package's entry point names a module or its `Handlers` object; both at once count once."""
     (handler,) = installed
-    found = discover(place)["packaged"]
+    found = discover(directory)["packaged"]
     assert found.handle is handler.handle
     assert found.origin == "sample_package (boomerang.handlers)"
 
 
 @pytest.mark.parametrize("value", ["nowhere_at_all", "sys:path", "json"])
-def test_broken_entry_point_stops_the_start(monkeypatch: pytest.MonkeyPatch, place: Path, value: str) -> None:
+def test_broken_entry_point_stops_the_start(monkeypatch: pytest.MonkeyPatch, directory: Path, value: str) -> None:
     """The message names an entry point that does not exist, or that has no handlers."""
     _install_entry_points(monkeypatch, value)
     with pytest.raises(BadHandler, match=value):
-        discover(place)
+        discover(directory)
 
 
-def test_list_contains_reasons(place: Path) -> None:
+def test_list_contains_reasons(directory: Path) -> None:
     """Every handler that is found has a row: its origin, its events, and why it is not loaded."""
-    rows = {row.name: row for row in list_handlers(None, {}, directory=place)}
+    rows = {row.name: row for row in list_handlers(None, {}, directory=directory)}
     assert (rows["log"].loaded, rows["log"].why, len(rows["log"].events)) == (True, "", 8)
     assert (rows["archive"].loaded, rows["archive"].why) == (False, "needs BOOMERANG_ARCHIVE_URL")
     assert rows["archive"].events == ("task.completed",)
-    named = {row.name: row.why for row in list_handlers(["archive"], {}, directory=place)}
+    named = {row.name: row.why for row in list_handlers(["archive"], {}, directory=directory)}
     assert named == {
         "archive": "needs BOOMERANG_ARCHIVE_URL",
         "log": "not named by BOOMERANG_HANDLERS",
@@ -222,37 +222,37 @@ def test_list_contains_reasons(place: Path) -> None:
     }
 
 
-def test_list_contains_valid_and_broken_handlers(place: Path) -> None:
+def test_list_contains_valid_and_broken_handlers(directory: Path) -> None:
     """Every broken handler is listed with its own error, beside the valid ones."""
-    _write(place, "good.py")
-    _write(place, "twice.py", name="webhook")
-    (place / "handlers" / "mine.py").write_text("import nowhere_at_all")
-    rows = {row.name: row for row in list_handlers(None, {}, directory=place)}
+    _write(directory, "good.py")
+    _write(directory, "twice.py", name="webhook")
+    (directory / "handlers" / "mine.py").write_text("import nowhere_at_all")
+    rows = {row.name: row for row in list_handlers(None, {}, directory=directory)}
     assert [name for name, row in rows.items() if row.loaded] == ["log", "webhook", "sample"]
     assert {name: row.origin for name, row in rows.items() if row.broken} == {
-        name: str(place / "handlers" / f"{name}.py") for name in ("mine", "twice")
+        name: str(directory / "handlers" / f"{name}.py") for name in ("mine", "twice")
     }
     assert "mine.py:1 cannot be imported: ModuleNotFoundError" in rows["mine"].why
     assert "'webhook' is taken twice" in rows["twice"].why
 
 
-def test_broken_package_of_handlers_is_one_row(place: Path) -> None:
+def test_broken_package_of_handlers_is_one_row(directory: Path) -> None:
     """An error in its `__init__.py` concerns the whole package."""
-    (place / "handlers" / "__init__.py").write_text("raise ValueError('message')")
-    (row,) = [row for row in list_handlers(None, {}, directory=place) if row.broken]
+    (directory / "handlers" / "__init__.py").write_text("raise ValueError('message')")
+    (row,) = [row for row in list_handlers(None, {}, directory=directory) if row.broken]
     assert (row.name, "ValueError: message" in row.why) == ("handlers", True)
 
 
-def test_settings_of_valid_handlers_are_known_beside_a_broken_one(place: Path) -> None:
+def test_settings_of_valid_handlers_are_known_beside_a_broken_one(directory: Path) -> None:
     """Only the start of the service needs all of them."""
-    _write(place, "mine.py", options='needs=("SAMPLE_URL",)')
-    (place / "handlers" / "broken.py").write_text("import nowhere_at_all")
-    assert "SAMPLE_URL" in needed_settings(directory=place, strict=False)
+    _write(directory, "mine.py", options='needs=("SAMPLE_URL",)')
+    (directory / "handlers" / "broken.py").write_text("import nowhere_at_all")
+    assert "SAMPLE_URL" in needed_settings(directory=directory, strict=False)
     with pytest.raises(BadHandler):
-        needed_settings(directory=place)
+        needed_settings(directory=directory)
 
 
-def test_settings_of_handlers_are_known(place: Path) -> None:
+def test_settings_of_handlers_are_known(directory: Path) -> None:
     """The settings of handlers are known settings, those of local handlers too."""
-    _write(place, "mine.py", options='needs=("SAMPLE_URL",)')
-    assert needed_settings(directory=place) == {"ARCHIVE_URL", "WEBHOOK_URL", "SAMPLE_URL"}
+    _write(directory, "mine.py", options='needs=("SAMPLE_URL",)')
+    assert needed_settings(directory=directory) == {"ARCHIVE_URL", "WEBHOOK_URL", "SAMPLE_URL"}

@@ -38,8 +38,8 @@ class Receiver:
 
     def tools(self, **changes: Any) -> Tools:
         """Return tools whose client reaches this receiver only."""
-        given = {"settings": SETTINGS} | changes
-        return tools(httpx.AsyncClient(transport=httpx.MockTransport(self)), **given)
+        defaults = {"settings": SETTINGS} | changes
+        return tools(httpx.AsyncClient(transport=httpx.MockTransport(self)), **defaults)
 
     @property
     def request(self) -> httpx.Request:
