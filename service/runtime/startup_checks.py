@@ -9,7 +9,7 @@ import httpx
 import structlog
 from anyio.to_thread import run_sync
 
-from service.deliveries.egress import USUAL_PORTS, Egress, EgressRefused, literal_addresses
+from service.deliveries.egress import DEFAULT_PORTS, Egress, EgressRefused, literal_addresses
 from service.domain.errors import BadSetting
 from service.runtime.config.setting_types import archive_directory
 from service.runtime.config.settings import Settings
@@ -35,7 +35,7 @@ def check_webhook(url: str, allow: Collection[str]) -> None:
     egress, there = Egress(allow), httpx.URL(url)
     try:
         for address in [LOOPBACK] if there.host == "localhost" else literal_addresses(there.host):
-            egress.check(there.host, there.port or USUAL_PORTS[there.scheme], address)
+            egress.check(there.host, there.port or DEFAULT_PORTS[there.scheme], address)
     except EgressRefused:
         raise BadSetting(
             "BOOMERANG_WEBHOOK_URL leads to an address that is not public; no event is sent there unless "

@@ -112,7 +112,7 @@ def _hasty(*, seconds: float = 900.0, most: int = 2 * 1024 * MB) -> Iterator[Non
     whole = registered["archive"]
     registered["archive"] = replace(whole, timeout=seconds)
     try:
-        with patch.object(module, "MOST_BYTES", most):
+        with patch.object(module, "MAX_BYTES", most):
             yield
     finally:
         registered["archive"] = whole

@@ -174,7 +174,7 @@ async def put_off(_: Path) -> str:
     now = datetime(2026, 5, 6, tzinfo=UTC)
     for text, seconds in ASKED_FOR.items():
         answer = httpx.Response(503, headers=[(b"retry-after", text.encode("latin-1"))])
-        found = module._wait(answer, now)
+        found = module._retry_after(answer, now)
         hold(found == seconds, f"{text!r} puts it off by {found}")
     return "a day at most"
 

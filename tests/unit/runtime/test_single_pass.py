@@ -16,7 +16,7 @@ from service.runtime.worker import Worker
 from service.tasks.poller import Poller
 from service.tasks.submitter import Submitter
 from tests.support.delivery_builders import handler
-from tests.support.sample_handlers import a_deaf_one
+from tests.support.sample_handlers import unresponsive_handler
 from tests.support.scripted_provider import DONE
 from tests.support.task_loop import MINUTE, TIMEOUT, open_loop
 from tests.support.wait_until_idle import ended
@@ -106,7 +106,7 @@ async def test_full_round_waits_for_no_handler_that_is_deaf(tmp_path: Path, monk
     """One that took no notice of its timeout holds up neither this answer nor the next ones."""
     monkeypatch.setattr(dispatch, "CANCEL_GRACE", 0.0)
     async with open_loop(tmp_path) as loop:
-        with a_deaf_one() as deaf:
+        with unresponsive_handler() as deaf:
             rounds = rounds_of(loop, [], handler("log", deaf, timeout=0.001))
             await loop.submitted()
             assert (await _once(rounds))["dispatched"] == 1
