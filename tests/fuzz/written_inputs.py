@@ -35,10 +35,10 @@ PARSERS: dict[str, values.Parse[Any]] = {
     "lease": values.lease,
     "durations": values.durations,
     "rate": values.rate,
-    "whole": values.whole(0, 1000),
+    "whole": values.whole_number(0, 1000),
     "dollars": values.dollars,
-    "yes_or_no": values.yes_or_no,
-    "names": values.names,
+    "yes_or_no": values.boolean,
+    "names": values.comma_separated,
     "address": values.address,
     "target": values.target,
     "database": values.database,
@@ -149,7 +149,7 @@ def setting(data: bytes) -> None:
 
 def _sound_value(name: str, text: str, found: object) -> None:
     if isinstance(found, timedelta):
-        assert timedelta(0) <= found <= values.LONGEST
+        assert timedelta(0) <= found <= values.MAX_DURATION
     if name == "rate":
         assert isinstance(found, float)
         assert 0 < found < 1e9 + 1

@@ -23,10 +23,10 @@ UNITS = {
     "h": timedelta(hours=1),
     "d": timedelta(days=1),
 }
-LONGEST = timedelta(days=3650)
-MOST_DOLLARS = 10**9
-SHORTEST_SECRET = 32
-SHORTEST_API_KEY = 8
+MAX_DURATION = timedelta(days=3650)
+MAX_DOLLARS = 10**9
+MIN_SECRET_LENGTH = 32
+MIN_API_KEY_LENGTH = 8
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -40,7 +40,7 @@ def duration(text: str) -> timedelta:
 
 def _times(number: int, unit: str) -> timedelta | None:
     # compared before multiplying: a timedelta overflows
-    return number * UNITS[unit] if number <= LONGEST / UNITS[unit] else None
+    return number * UNITS[unit] if number <= MAX_DURATION / UNITS[unit] else None
 
 
 def positive_duration(text: str) -> timedelta:
@@ -62,7 +62,7 @@ def lease(text: str) -> timedelta:
 def durations(text: str) -> tuple[timedelta, ...]:
     """Return a list of durations, `0s,5s,30s`; at least one."""
     try:
-        return tuple(duration(part) for part in names(text))
+        return tuple(duration(part) for part in comma_separated(text))
     except ValueError:
         raise ValueError("must be durations with commas between them, like 0s,5s,30s,2m") from None
 
@@ -75,7 +75,7 @@ def rate(text: str) -> float:
     return float(match[1]) / UNITS[match[2]].total_seconds()
 
 
-def whole(lowest: int, highest: int) -> Parse[int]:
+def whole_number(lowest: int, highest: int) -> Parse[int]:
     """Return a parser of whole numbers from `lowest` to `highest`, both included."""
 
     def parse(text: str) -> int:
@@ -92,12 +92,12 @@ def dollars(text: str) -> Decimal:
         amount = Decimal(text)
     except InvalidOperation:
         amount = Decimal(-1)
-    if not amount.is_finite() or not 0 <= amount <= MOST_DOLLARS:
+    if not amount.is_finite() or not 0 <= amount <= MAX_DOLLARS:
         raise ValueError("must be an amount in US dollars a day, like 25 or 12.50, at most a billion")
     return amount
 
 
-def yes_or_no(text: str) -> bool:
+def boolean(text: str) -> bool:
     """Return whether the text says yes."""
     words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     if text.lower() not in words:
@@ -117,7 +117,7 @@ def one_of(*allowed: T) -> Parse[T]:
     return parse
 
 
-def names(text: str) -> tuple[str, ...]:
+def comma_separated(text: str) -> tuple[str, ...]:
     """Return the parts between commas, without the blanks around them; an empty part is refused."""
     parts = tuple(part.strip() for part in text.split(","))
     if not all(parts):
@@ -203,7 +203,7 @@ def _names_a_directory(text: str) -> bool:
 
 def egress(text: str) -> tuple[str, ...]:
     """Return networks (CIDR), addresses and host names, each also with a port, separated by commas."""
-    parts = names(text)
+    parts = comma_separated(text)
     for part in parts:
         egress_target(part)
     return parts
@@ -211,8 +211,8 @@ def egress(text: str) -> tuple[str, ...]:
 
 def secret_keys(text: str) -> tuple[str, ...]:
     """Return signing keys, newest first; each at least 32 characters."""
-    keys = names(text)
-    if any(len(key) < SHORTEST_SECRET for key in keys):
+    keys = comma_separated(text)
+    if any(len(key) < MIN_SECRET_LENGTH for key in keys):
         raise ValueError(
             f"must be keys of at least {SHORTEST_SECRET} characters, newest first; `boomerang secret` makes one"
         )
@@ -221,7 +221,7 @@ def secret_keys(text: str) -> tuple[str, ...]:
 
 def webhook_secrets(text: str) -> tuple[str, ...]:
     """Return Standard Webhooks secrets, newest first: `whsec_` and the base64 of 24 to 64 bytes."""
-    secrets = names(text)
+    secrets = comma_separated(text)
     if not all(is_webhook_secret(secret) for secret in secrets):
         raise ValueError("must be secrets like whsec_..., each the base64 of 24 to 64 bytes, newest first")
     return secrets
@@ -229,7 +229,7 @@ def webhook_secrets(text: str) -> tuple[str, ...]:
 
 def api_keys(text: str) -> tuple[ApiKey, ...]:
     """Return the clients' keys from `name=key` and `name=key:admin`; one client may have several keys."""
-    keys = tuple(_api_key(part) for part in names(text))
+    keys = tuple(_api_key(part) for part in comma_separated(text))
     if len({key.key for key in keys}) < len(keys):
         raise ValueError("must not give the same key twice")
     return keys
@@ -240,6 +240,6 @@ def _api_key(text: str) -> ApiKey:
     key, colon, role = rest.partition(":")
     if not re.fullmatch(r"[\w.@-]{1,64}", name) or not re.fullmatch(r"[!-~]+", key) or (colon and role != "admin"):
         raise ValueError("must be name=key or name=key:admin, with commas between")
-    if len(key) < SHORTEST_API_KEY:
+    if len(key) < MIN_API_KEY_LENGTH:
         raise ValueError(f"must have keys of at least {SHORTEST_API_KEY} characters")
     return ApiKey(name=name, key=key, admin=bool(colon))

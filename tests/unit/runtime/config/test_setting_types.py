@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from service.domain.errors import BadSetting
 from service.runtime.config.setting_types import (
-    LONGEST,
+    MAX_DURATION,
     UNITS,
     archive,
     database,
@@ -33,7 +33,7 @@ def duration_or_words(text: str) -> timedelta | str:
 def test_a_duration_is_its_number_of_its_unit(number: int, unit: str) -> None:
     """Every whole number with a unit is read exactly, up to ten years, and refused beyond."""
     length = number * UNITS[unit]
-    if length <= LONGEST:
+    if length <= MAX_DURATION:
         assert duration(f"{number}{unit}") == length
     else:
         with pytest.raises(ValueError, match="at most 3650d"):
@@ -44,14 +44,14 @@ def test_a_duration_is_its_number_of_its_unit(number: int, unit: str) -> None:
 def test_no_text_makes_a_duration_fail_otherwise(text: str) -> None:
     """Any text is a duration in its bounds, or a ValueError that says what is allowed: nothing overflows."""
     length = duration_or_words(text)
-    assert "must be a duration" in length if isinstance(length, str) else timedelta(0) <= length <= LONGEST
+    assert "must be a duration" in length if isinstance(length, str) else timedelta(0) <= length <= MAX_DURATION
 
 
 @given(st.integers(min_value=0, max_value=10**40), st.sampled_from(sorted(UNITS)))
 def test_huge_durations_are_refused_before_they_are_computed(number: int, unit: str) -> None:
     """However many digits there are, the answer is a bounded duration or a refusal."""
     length = duration_or_words(f"{number}{unit}")
-    assert "must be a duration" in length if isinstance(length, str) else length <= LONGEST
+    assert "must be a duration" in length if isinstance(length, str) else length <= MAX_DURATION
 
 
 @given(st.lists(st.integers(min_value=0, max_value=10**6), min_size=1, max_size=12))
