@@ -82,9 +82,9 @@ async def build_application(settings: Settings) -> AsyncIterator[Application]:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.database_url))
         upstream = await stack.enter_async_context(_provider(settings))
-        outside = await stack.enter_async_context(egress.client(egress.Egress(settings.egress_allow)))
+        egress_client = await stack.enter_async_context(egress.client(egress.Egress(settings.egress_allow)))
         builder = ApplicationBuilder(settings=settings, clock=clock, store=store, upstream=upstream, handlers=handlers)
-        yield builder.parts(outside)
+        yield builder.build(egress_client)
 
 
 @asynccontextmanager
@@ -144,10 +144,10 @@ class ApplicationBuilder:
             new_id=self.new_id,
         )
 
-    def parts(self, outside: httpx.AsyncClient) -> Application:
-        """Return the whole; `outside` dials what users and upstreams name."""
+    def build(self, egress_client: httpx.AsyncClient) -> Application:
+        """Return the whole; `egress_client` dials what users and upstreams name."""
         receiver, submitter, poller = self._receiver(), self._submitter(), self._poller()
-        dispatcher = self._dispatcher(outside)
+        dispatcher = self._dispatcher(egress_client)
         return Application(
             settings=self.settings,
             clock=self.clock,
@@ -161,7 +161,7 @@ class ApplicationBuilder:
                 submitter=submitter,
                 poller=poller,
                 dispatcher=dispatcher,
-                full=SinglePass(
+                single_pass=SinglePass(
                     receiver=receiver, submitter=submitter, poller=poller, dispatcher=dispatcher, upstream=self.upstream
                 ),
                 clock_jumps=ClockJumpDetector(
@@ -251,12 +251,12 @@ class ApplicationBuilder:
             immediate_polls=self.immediate_polls,
         )
 
-    def _dispatcher(self, outside: httpx.AsyncClient) -> Dispatcher:
+    def _dispatcher(self, egress_client: httpx.AsyncClient) -> Dispatcher:
         results = TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder)
 
         def tools(claim: DeliveryClaim, handler: Handler) -> Tools:
             return Tools(
-                http=outside,
+                http=egress_client,
                 log=logging.getLogger(f"boomerang.handlers.{handler.name}"),
                 results=results,
                 now=self.clock.now,

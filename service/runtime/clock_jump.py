@@ -10,7 +10,7 @@ from service.domain.ports.signals import Clock
 
 log = structlog.get_logger("boomerang.clock")
 
-PUT_BACK = timedelta(seconds=30)
+IGNORED_JUMP = timedelta(seconds=30)
 """A clock that is put back by less than this only delays everything by as much."""
 
 
@@ -29,17 +29,17 @@ class ClockJumpDetector:
         Questions and retries then come early, once, which harms nothing. Raises StoreUnavailable: the next look sees
         the same.
         """
-        now, steady = self._clock.now(), asyncio.get_running_loop().time()
-        put_back = self._put_back(now, steady)
-        recalled = 0
-        if put_back > PUT_BACK:
-            recalled = await self._store.clock_jump_repair(now=now, until=now + self._lease)
-            log.warning("the clock was put back", seconds=round(put_back.total_seconds()), recalled=recalled)
-        self._last = (now, steady)
-        return recalled
+        now, monotonic = self._clock.now(), asyncio.get_running_loop().time()
+        moved_back = self._moved_back(now, monotonic)
+        rescheduled = 0
+        if moved_back > IGNORED_JUMP:
+            rescheduled = await self._store.clock_jump_repair(now=now, until=now + self._lease)
+            log.warning("the clock was put back", seconds=round(moved_back.total_seconds()), rescheduled=rescheduled)
+        self._last = (now, monotonic)
+        return rescheduled
 
-    def _put_back(self, now: datetime, steady: float) -> timedelta:
+    def _moved_back(self, now: datetime, monotonic: float) -> timedelta:
         if self._last is None:
             return timedelta()
         then, steady_then = self._last
-        return timedelta(seconds=steady - steady_then) - (now - then)
+        return timedelta(seconds=monotonic - steady_then) - (now - then)

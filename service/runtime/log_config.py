@@ -12,17 +12,17 @@ from typing import Any, Literal
 
 import structlog
 
-QUIET = ("httpx", "httpcore", "apscheduler", "aiosqlite", "sqlalchemy", "alembic", "uvicorn", "PIL", "asyncio")
+QUIET_LOGGERS = ("httpx", "httpcore", "apscheduler", "aiosqlite", "sqlalchemy", "alembic", "uvicorn", "PIL", "asyncio")
 """Libraries that speak only of warnings: some of them would log addresses with tokens."""
 
 ENCODER = json.JSONEncoder(default=repr)
 """Made once: `json.dumps` would make one for each line."""
 
-ROOT = logging.getLogger()
+ROOT_LOGGER = logging.getLogger()
 LEVELS = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()}
 
 
-class Out(logging.StreamHandler[Any]):
+class BufferedStderr(logging.StreamHandler[Any]):
     """Writes lines, whole and in their order; those that may wait, once for each lap of the event loop."""
 
     def __init__(self) -> None:
@@ -63,10 +63,10 @@ class Out(logging.StreamHandler[Any]):
                 super().flush()
 
 
-class Lines:
+class LineLogger:
     """Writes our own lines, already rendered, where the standard library's go: no record has to be made for each."""
 
-    out = Out()
+    out = BufferedStderr()
 
     def __init__(self, name: str = "") -> None:
         self.name = name
@@ -83,7 +83,7 @@ class Lines:
     warning = error = critical = now
 
 
-def one_line(lines: Lines, method: str, line: MutableMapping[str, Any]) -> str:
+def render_json(lines: LineLogger, method: str, line: MutableMapping[str, Any]) -> str:
     """Render a line as JSON: all that structlog's own processors do, without a call for each."""
     if line.get("exc_info"):
         line = structlog.processors.format_exc_info(lines, method, line)
@@ -95,9 +95,9 @@ def _timestamp() -> str:
     return datetime.now(UTC).replace(tzinfo=None).isoformat() + "Z"
 
 
-def only_from_level(_: object, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def drop_below_level(_: object, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Drop lines below the level that the standard library's root has now."""
-    if LEVELS[method] < ROOT.level:
+    if LEVELS[method] < ROOT_LOGGER.level:
         raise structlog.DropEvent
     return line
 
@@ -110,28 +110,31 @@ def configure_logging(style: Literal["console", "json"], level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    ours: list[Any] = [one_line] if style == "json" else [*shared, *_rendering(style)]
+    ours: list[Any] = [render_json] if style == "json" else [*shared, *_rendering(style)]
     structlog.configure(
-        processors=[only_from_level, *ours],
-        logger_factory=Lines,
+        processors=[drop_below_level, *ours],
+        logger_factory=LineLogger,
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=True,
     )
-    Lines.out.setStream(sys.stderr)
-    Lines.out.setFormatter(
+    LineLogger.out.setStream(sys.stderr)
+    LineLogger.out.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(style)],
         )
     )
-    logging.basicConfig(handlers=[Lines.out], level=level.upper(), force=True)
-    for name in QUIET:
+    logging.basicConfig(handlers=[LineLogger.out], level=level.upper(), force=True)
+    for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _rendering(style: str) -> list[Any]:
     if style == "console":
-        return [_printable, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ)]
+        return [
+            _escape_unprintable,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ),
+        ]
     return [structlog.processors.JSONRenderer(_as_json)]
 
 
@@ -139,14 +142,14 @@ def _as_json(line: MutableMapping[str, Any], **_: object) -> str:
     return ENCODER.encode(line)
 
 
-def _printable(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def _escape_unprintable(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Escape what would begin a line of its own or steer the terminal; JSON escapes it by itself."""
     for name, value in event.items():
         if isinstance(value, str):
             kept = "\n" if name == "exception" else ""
-            event[name] = "".join(_escaped(char) if char not in kept else char for char in value)
+            event[name] = "".join(_escape(char) if char not in kept else char for char in value)
     return event
 
 
-def _escaped(char: str) -> str:
+def _escape(char: str) -> str:
     return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")

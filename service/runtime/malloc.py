@@ -4,7 +4,7 @@ import ctypes
 import sys
 
 M_MMAP_THRESHOLD = -3  # mallopt(3)
-LARGE = 256 * 1024
+LARGE_BLOCK = 256 * 1024
 
 
 def return_large_blocks_to_os() -> bool:
@@ -17,4 +17,4 @@ def return_large_blocks_to_os() -> bool:
     if sys.platform != "linux":
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and mallopt(M_MMAP_THRESHOLD, LARGE) == 1
+    return mallopt is not None and mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK) == 1

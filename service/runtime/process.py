@@ -23,7 +23,7 @@ from service.runtime.config.settings import Settings, ensure_secret_keys
 from service.runtime.log_config import configure_logging
 from service.runtime.malloc import return_large_blocks_to_os
 from service.runtime.scheduler import JobScheduler
-from service.runtime.shutdown import HOLDS_ON_FOR, force_exit, install_signal_handlers
+from service.runtime.shutdown import EXIT_GRACE, force_exit, install_signal_handlers
 from service.runtime.startup_checks import check_delivery_targets
 from service.runtime.worker import Worker
 from service.storage import migrate
@@ -36,22 +36,22 @@ Role = Literal["all", "web", "worker"]
 FailureReason = Callable[[], str | None]
 """Says what keeps the process from working, None while nothing does."""
 
-STOP_WITHIN = 8
+SHUTDOWN_TIMEOUT = 8
 """Seconds from the word to stop to the end; platforms kill after ten."""
 
-CUT_OFF_AFTER = 6
+DRAIN_TIMEOUT = 6
 """Seconds of these that requests and work in hand have, side by side; the rest is for what is cut off then.
 
 It cleans up, what came of it is written down, and its leases are given back.
 """
 
-LOOK_AGAIN = 2.0
+READY_CHECK_INTERVAL = 2.0
 """Seconds between looks at a database that is not ready."""
 
-YOUNG_OBJECTS = 10_000
+GC_THRESHOLD = 10_000
 """Objects between two looks for garbage: a busy loop has some thousands in hand, and none of them is garbage yet."""
 
-THREAD_TURN = 0.001
+SWITCH_INTERVAL = 0.001
 """Seconds that the event loop and the database's thread wait for each other at most."""
 
 
@@ -66,8 +66,8 @@ async def serve(settings: Settings, *, host: str, port: int | None, role: Role) 
         _tune_interpreter()
         log.info("started", role=role, address=address, provider=settings.provider)
         await stop.wait()
-        force_exit(after=STOP_WITHIN + HOLDS_ON_FOR)
-        log.info("stopping", role=role, within_seconds=STOP_WITHIN)
+        force_exit(after=SHUTDOWN_TIMEOUT + EXIT_GRACE)
+        log.info("stopping", role=role, within_seconds=SHUTDOWN_TIMEOUT)
     log.info("stopped", role=role)
 
 
@@ -75,8 +75,8 @@ def _tune_interpreter() -> None:
     """Tell the interpreter that what is loaded by now stays, and that threads here take short turns."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS)
-    sys.setswitchinterval(THREAD_TURN)
+    gc.set_threshold(GC_THRESHOLD)
+    sys.setswitchinterval(SWITCH_INTERVAL)
 
 
 @asynccontextmanager
@@ -87,28 +87,28 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
     of what is left are given back.
     """
     return_large_blocks_to_os()
-    settings = await _prepared(settings)
+    settings = await _prepare_storage(settings)
     async with AsyncExitStack() as stack:
-        parts = await stack.enter_async_context(build_application(settings))
-        log.info("handlers loaded", handlers=sorted(parts.handlers))
+        application = await stack.enter_async_context(build_application(settings))
+        log.info("handlers loaded", handlers=sorted(application.handlers))
         if role != "web":
-            await check_delivery_targets(settings, parts.handlers)
+            await check_delivery_targets(settings, application.handlers)
         _log_degraded_features(settings)
-        await stack.enter_async_context(parts.store.listening())
-        worker = parts.worker.web_jobs() if role == "web" else parts.worker.jobs()
-        stopping, ticker = asyncio.Event(), JobScheduler(worker, parts.store.signals)
-        failure_reason = await stack.enter_async_context(_running_jobs(parts, ticker, stopping))
+        await stack.enter_async_context(application.store.listening())
+        worker = application.worker.web_jobs() if role == "web" else application.worker.jobs()
+        stopping, scheduler = asyncio.Event(), JobScheduler(worker, application.store.signals)
+        failure_reason = await stack.enter_async_context(_running_jobs(application, scheduler, stopping))
         address = ""
         if port is not None:
-            app = _app(parts, role, stopping, failure_reason)
-            address = await stack.enter_async_context(serving(app, _listen(host, port), grace=CUT_OFF_AFTER))
+            app = _app(application, role, stopping, failure_reason)
+            address = await stack.enter_async_context(serving(app, _listen(host, port), grace=DRAIN_TIMEOUT))
         try:
             yield address
         finally:
             stopping.set()
 
 
-async def _prepared(settings: Settings) -> Settings:
+async def _prepare_storage(settings: Settings) -> Settings:
     """Return the settings with their keys, and make the schema where it is ours alone: in an SQLite file.
 
     The file comes first: beside one that is not ours no key is left.
@@ -134,90 +134,94 @@ def _log_degraded_features(settings: Settings) -> None:
 
 @asynccontextmanager
 async def _running_jobs(
-    parts: Application, ticker: JobScheduler, stopping: asyncio.Event
+    application: Application, scheduler: JobScheduler, stopping: asyncio.Event
 ) -> AsyncIterator[FailureReason]:
     """Ring the rounds from the moment that the database is ready until `stopping` is set, or the block ends.
 
     Yield what says why they are not rung, None while they are. What is in hand at the end ends beside the last
     requests, so that a slow client costs no time of its own.
     """
-    start = asyncio.create_task(_start_when_ready(parts, ticker, stopping), name="start")
-    start.add_done_callback(lambda _: _tell_of_a_start_that_broke_off(start, stopping))
-    work = asyncio.create_task(_work(parts, ticker, stopping, start), name="work")
+    start = asyncio.create_task(_start_when_ready(application, scheduler, stopping), name="start")
+    start.add_done_callback(lambda _: _log_failed_start(start, stopping))
+    work = asyncio.create_task(_run_until_stopped(application, scheduler, stopping, start), name="work")
     try:
-        yield lambda: _failed_unexpectedly(start, stopping) or ticker.failure_reason()
+        yield lambda: _start_failure(start, stopping) or scheduler.failure_reason()
     finally:
         stopping.set()
         ends_at = await work
         with suppress(TimeoutError):
             async with asyncio.timeout_at(ends_at):
-                await parts.receiver.flush()  # what the last requests brought, though nobody may wait for it any more
+                await (
+                    application.receiver.flush()
+                )  # what the last requests brought, though nobody may wait for it any more
 
 
-async def _work(parts: Application, ticker: JobScheduler, stopping: asyncio.Event, start: asyncio.Task[None]) -> float:
+async def _run_until_stopped(
+    application: Application, scheduler: JobScheduler, stopping: asyncio.Event, start: asyncio.Task[None]
+) -> float:
     """Work until `stopping` is set and what is in hand then has ended; return when the stop is to be over."""
     await stopping.wait()
-    ends_at = asyncio.get_running_loop().time() + STOP_WITHIN
-    looked = asyncio.wait([start], timeout=CUT_OFF_AFTER)  # one that is looking at the database is let end its look
-    await asyncio.gather(looked, ticker.stop(CUT_OFF_AFTER), parts.worker.drain(CUT_OFF_AFTER))
+    ends_at = asyncio.get_running_loop().time() + SHUTDOWN_TIMEOUT
+    looked = asyncio.wait([start], timeout=DRAIN_TIMEOUT)  # one that is looking at the database is let end its look
+    await asyncio.gather(looked, scheduler.stop(DRAIN_TIMEOUT), application.worker.drain(DRAIN_TIMEOUT))
     start.cancel()
     return ends_at
 
 
-def _failed_unexpectedly(start: asyncio.Task[None], stopping: asyncio.Event) -> str | None:
+def _start_failure(start: asyncio.Task[None], stopping: asyncio.Event) -> str | None:
     """Return what to tell when the start has ended before the rounds began; None otherwise."""
     if stopping.is_set() or not start.done() or not (start.cancelled() or start.exception()):
         return None
     return "the start of the rounds has ended unforeseen; restart the process"
 
 
-def _tell_of_a_start_that_broke_off(start: asyncio.Task[None], stopping: asyncio.Event) -> None:
-    if why := _failed_unexpectedly(start, stopping):
-        log.error(why, exc_info=None if start.cancelled() else start.exception())
+def _log_failed_start(start: asyncio.Task[None], stopping: asyncio.Event) -> None:
+    if reason := _start_failure(start, stopping):
+        log.error(reason, exc_info=None if start.cancelled() else start.exception())
 
 
-async def _start_when_ready(parts: Application, ticker: JobScheduler, stopping: asyncio.Event) -> None:
-    told = None
-    while (why := await _why_not_ready(parts)) and not stopping.is_set():
-        if why != told:
-            log.warning("not ready", why=why)
-        told = why
+async def _start_when_ready(application: Application, scheduler: JobScheduler, stopping: asyncio.Event) -> None:
+    logged = None
+    while (reason := await _not_ready_reason(application)) and not stopping.is_set():
+        if reason != logged:
+            log.warning("not ready", reason=reason)
+        logged = reason
         with suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_AGAIN):
+            async with asyncio.timeout(READY_CHECK_INTERVAL):
                 await stopping.wait()
     if not stopping.is_set():
-        await ticker.start()
+        await scheduler.start()
 
 
-async def _why_not_ready(parts: Application) -> str | None:
+async def _not_ready_reason(application: Application) -> str | None:
     try:
-        return await parts.store.health.ready()
+        return await application.store.health.ready()
     except Exception as error:  # noqa: BLE001 - whatever it is, a later look may find it mended: nothing else would
         return f"the database cannot be looked at: {type(error).__name__}"
 
 
-def _app(parts: Application, role: Role, stopping: asyncio.Event, failure_reason: FailureReason) -> ASGIApp:
-    services = _services(parts, stopping, failure_reason)
+def _app(application: Application, role: Role, stopping: asyncio.Event, failure_reason: FailureReason) -> ASGIApp:
+    services = _services(application, stopping, failure_reason)
     return create_probe_app(services) if role == "worker" else create_app(services)
 
 
-def _services(parts: Application, stopping: asyncio.Event, failure_reason: FailureReason) -> Services:
+def _services(application: Application, stopping: asyncio.Event, failure_reason: FailureReason) -> Services:
     return Services(
-        health=parts.store.health,
-        clock=parts.clock,
-        api_keys=parts.settings.api_keys,
-        counters=parts.counters,
+        health=application.store.health,
+        clock=application.clock,
+        api_keys=application.settings.api_keys,
+        counters=application.counters,
         stopping=stopping.is_set,
         failure_reason=failure_reason,
-        task_service=parts.task_service,
-        receiver=parts.receiver,
-        replayer=ReplayService(parts.store.deliveries, parts.clock),
-        rounds=parts.worker,
-        queries=parts.store.queries,
-        inputs=parts.store.inputs,
-        deliveries=parts.store.deliveries,
-        signals=parts.store.signals,
-        allow_off_peak=parts.settings.allow_off_peak,
+        task_service=application.task_service,
+        receiver=application.receiver,
+        replayer=ReplayService(application.store.deliveries, application.clock),
+        rounds=application.worker,
+        queries=application.store.queries,
+        inputs=application.store.inputs,
+        deliveries=application.store.deliveries,
+        signals=application.store.signals,
+        allow_off_peak=application.settings.allow_off_peak,
     )
 
 
@@ -228,24 +232,24 @@ async def reconcile_once(settings: Settings) -> dict[str, int]:
     what was done is logged, and the process ended by force.
     """
     configure_logging(settings.log_format, settings.log_level)
-    settings = await _prepared(settings)
-    async with build_application(settings) as parts:
-        if why := await parts.store.health.ready():
-            raise SchemaBehind(why)
-        await check_delivery_targets(settings, parts.handlers)
-        done = await _one_round(parts.worker, install_signal_handlers())
-        if parts.worker.dispatcher.in_hand:
+    settings = await _prepare_storage(settings)
+    async with build_application(settings) as application:
+        if reason := await application.store.health.ready():
+            raise SchemaBehind(reason)
+        await check_delivery_targets(settings, application.handlers)
+        done = await _run_single_pass(application.worker, install_signal_handlers())
+        if application.worker.dispatcher.in_hand:
             log.warning("round done", **done)
-            force_exit(after=HOLDS_ON_FOR)
+            force_exit(after=EXIT_GRACE)
         return done
 
 
-async def _one_round(worker: Worker, stop: asyncio.Event) -> dict[str, int]:
+async def _run_single_pass(worker: Worker, stop: asyncio.Event) -> dict[str, int]:
     """Return what a full round has done once it is through, or cut short by `stop`, and what it began has ended."""
     full_round, stopped = asyncio.create_task(worker.reconcile_once()), asyncio.create_task(stop.wait())
     await asyncio.wait([full_round, stopped], return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
-    await worker.drain(CUT_OFF_AFTER)
+    await worker.drain(DRAIN_TIMEOUT)
     return await full_round
 
 

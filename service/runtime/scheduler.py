@@ -15,15 +15,15 @@ from service.domain.ports.signals import Signals
 log = structlog.get_logger("boomerang.ticker")
 
 
-REST_AFTER = 5.0
-REST = 2.0
+IDLE_AFTER = 5.0
+IDLE_INTERVAL = 2.0
 """Seconds without work or a topic's ring after which a round rests, and how often it is run while it does."""
 
-LISTEN = 3600.0
+LISTEN_TIMEOUT = 3600.0
 """Seconds of one wait for a topic: nothing is due at its end, so that an idle process need not wake for it."""
 
 
-LOOK_AT_THE_CLOCK = timedelta(seconds=2)
+CLOCK_CHECK_INTERVAL = timedelta(seconds=2)
 """How often the clock is looked at, at least: one that was put back would let nothing ring for as long."""
 
 
@@ -51,10 +51,10 @@ class ClockSafeScheduler(AsyncIOScheduler):  # type: ignore[misc] # APScheduler 
     def _process_jobs(self) -> float:
         now = datetime.now(UTC)
         for job in self.get_jobs():
-            if abs(job.next_run_time - now) > job.trigger.interval + LOOK_AT_THE_CLOCK:
+            if abs(job.next_run_time - now) > job.trigger.interval + CLOCK_CHECK_INTERVAL:
                 job.modify(next_run_time=now)
         wait: float | None = super()._process_jobs()  # None where it knows of nothing to wait for, as while it stops
-        longest = LOOK_AT_THE_CLOCK.total_seconds()
+        longest = CLOCK_CHECK_INTERVAL.total_seconds()
         return longest if wait is None else min(wait, longest)
 
 
@@ -69,7 +69,7 @@ class JobScheduler:
         self._jobs = jobs
         self._signals = signals
         self._scheduler = ClockSafeScheduler(timezone=UTC)
-        self._rung: dict[str, asyncio.Event] = {one.name: asyncio.Event() for one in jobs}
+        self._wake_events: dict[str, asyncio.Event] = {job.name: asyncio.Event() for job in jobs}
         self._busy_at: dict[str, float] = {}
         self._ran_at: dict[str, float] = {}
         self._listeners: list[asyncio.Task[None]] = []
@@ -87,30 +87,30 @@ class JobScheduler:
 
     async def start(self) -> None:
         """Begin every round once, then keep ringing."""
-        for one in self._jobs:
-            self._ring(one)
-            self._workers.append(self._for_good(self._work(one), name=f"round-{one.name}"))
+        for job in self._jobs:
+            self._wake(job)
+            self._workers.append(self._start_background(self._run_when_woken(job), name=f"round-{job.name}"))
             self._scheduler.add_job(
                 self._tick,
                 "interval",
-                args=[one],
-                seconds=one.every.total_seconds(),
-                id=one.name,
+                args=[job],
+                seconds=job.every.total_seconds(),
+                id=job.name,
                 coalesce=True,
                 max_instances=1,
                 misfire_grace_time=None,
             )
-            if one.topic:
-                self._listeners.append(self._for_good(self._listen(one, one.topic), name=f"ticker-{one.name}"))
+            if job.topic:
+                self._listeners.append(self._start_background(self._listen(job, job.topic), name=f"ticker-{job.name}"))
         self._scheduler.start()
 
-    def _for_good(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+    def _start_background(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         """Begin `work`, which is to go on until the stop; should it end before, the log says so."""
         task = asyncio.create_task(work, name=name)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._log_unexpected_exit)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _log_unexpected_exit(self, task: asyncio.Task[None]) -> None:
         if not self._stopping:
             error = None if task.cancelled() else task.exception()
             log.error("ended unforeseen; restart the process", what=task.get_name(), exc_info=error)
@@ -122,44 +122,46 @@ class JobScheduler:
             self._scheduler.shutdown(wait=False)
         for listener in self._listeners:
             listener.cancel()
-        for rung in self._rung.values():
-            rung.set()
+        for woken in self._wake_events.values():
+            woken.set()
         if self._workers:
             await asyncio.wait(self._workers, timeout=seconds)
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._listeners, *self._workers, return_exceptions=True)
 
-    async def _tick(self, one: PeriodicJob) -> None:
+    async def _tick(self, job: PeriodicJob) -> None:
         now = asyncio.get_running_loop().time()
-        resting = one.topic and now - self._busy_at[one.name] > REST_AFTER and now - self._ran_at[one.name] < REST
+        resting = (
+            job.topic and now - self._busy_at[job.name] > IDLE_AFTER and now - self._ran_at[job.name] < IDLE_INTERVAL
+        )
         if not resting:
-            self._rung[one.name].set()
+            self._wake_events[job.name].set()
 
-    def _ring(self, one: PeriodicJob) -> None:
-        self._busy_at[one.name] = self._ran_at[one.name] = asyncio.get_running_loop().time()
-        self._rung[one.name].set()
+    def _wake(self, job: PeriodicJob) -> None:
+        self._busy_at[job.name] = self._ran_at[job.name] = asyncio.get_running_loop().time()
+        self._wake_events[job.name].set()
 
-    async def _listen(self, one: PeriodicJob, topic: str) -> None:
+    async def _listen(self, job: PeriodicJob, topic: str) -> None:
         while True:
-            if await self._signals.wait(topic, LISTEN):
-                self._ring(one)
+            if await self._signals.wait(topic, LISTEN_TIMEOUT):
+                self._wake(job)
 
-    async def _work(self, one: PeriodicJob) -> None:
-        rung = self._rung[one.name]
+    async def _run_when_woken(self, job: PeriodicJob) -> None:
+        woken = self._wake_events[job.name]
         while not self._stopping:
-            await rung.wait()
-            rung.clear()
+            await woken.wait()
+            woken.clear()
             if not self._stopping:
-                await self._run(one)
+                await self._run(job)
 
-    async def _run(self, one: PeriodicJob) -> None:
+    async def _run(self, job: PeriodicJob) -> None:
         loop = asyncio.get_running_loop()
-        self._ran_at[one.name] = loop.time()
+        self._ran_at[job.name] = loop.time()
         try:
-            while await one.run() and not self._stopping:
-                self._busy_at[one.name] = loop.time()
+            while await job.run() and not self._stopping:
+                self._busy_at[job.name] = loop.time()
         except StoreUnavailable as error:
-            log.warning("round put off", round=one.name, why=str(error))
+            log.warning("round put off", round=job.name, why=str(error))
         except Exception as error:
-            log.exception("round broke off", round=one.name, error=type(error).__name__)
+            log.exception("round broke off", round=job.name, error=type(error).__name__)

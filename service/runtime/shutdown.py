@@ -9,11 +9,11 @@ import time
 
 import structlog
 
-HOLDS_ON_FOR = 1.0
+EXIT_GRACE = 1.0
 """Seconds in which a process may still end by itself when its work is over, or should be."""
 
-FORCED = 1
-INTERRUPTED = 128 + signal.SIGINT
+EXIT_FORCED = 1
+EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 log = structlog.get_logger("boomerang")
 
@@ -30,7 +30,7 @@ def install_signal_handlers() -> asyncio.Event:
         nonlocal interrupted
         if interrupted:
             log.warning("ended at once: leases of what was in hand run out by themselves")
-            _end(INTERRUPTED)
+            _exit(EXIT_INTERRUPTED)
         interrupted = True
         stop.set()
 
@@ -46,11 +46,11 @@ def force_exit(*, after: float) -> None:
     def wait() -> None:
         time.sleep(after)
         log.error("ended by force: something goes on that took no notice of the stop")
-        _end(FORCED)
+        _exit(EXIT_FORCED)
 
     threading.Thread(target=wait, name="end by force", daemon=True).start()
 
 
-def _end(status: int) -> None:
+def _exit(status: int) -> None:
     logging.shutdown()
     os._exit(status)

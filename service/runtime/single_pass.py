@@ -16,16 +16,16 @@ from service.tasks.submitter import Submitter
 
 log = structlog.get_logger("boomerang.rounds")
 
-MOST_LAPS = 100
+MAX_CYCLES = 100
 """How often one full round goes about: each lap can make new work due, and it must come to an end."""
 
-BREATH = 0.05
+RATE_CHECK_INTERVAL = 0.05
 """Seconds between looks at the budget and the pause of the upstream, which change with time alone."""
 
-LONG_BREATH = 0.5
+STOP_CHECK_INTERVAL = 0.5
 """Seconds between looks at whether the process stops, and which handlers took no notice of their end."""
 
-PATIENCE = timedelta(seconds=10)
+MAX_PAUSE = timedelta(seconds=10)
 """The longest pause of the upstream's that one full round waits for."""
 
 
@@ -51,21 +51,21 @@ class SinglePass:
         self._dispatcher = dispatcher
         self._provider = upstream
         self._running: asyncio.Task[dict[str, int]] | None = None
-        self._begin_until = math.inf
+        self._start_until = math.inf
         self._stopping = False
 
-    async def run(self, *, begin_for: timedelta | None = None) -> dict[str, int]:
+    async def run(self, *, start_within: timedelta | None = None) -> dict[str, int]:
         """Work through everything that is due now, and what that makes due; return how many of each were done.
 
-        With `begin_for` nothing more is begun once that much time has gone since what was in hand before ended; what is
+        With `start_within` nothing more is begun once that much time has gone since what was in hand before ended; what is
         left is for the next round. Who joins a round that is running gets that round's time. While the upstream asks
         for a pause longer than PATIENCE, what needs it is given up for this time: the answer's `upstream_pause_seconds`
         says so. A round goes on when who asked for it has gone.
         """
         if self._running is None:
-            seconds = math.inf if begin_for is None else begin_for.total_seconds()
-            self._running = asyncio.create_task(self._work_through(seconds), name="full round")
-            self._running.add_done_callback(self._ended)
+            seconds = math.inf if start_within is None else start_within.total_seconds()
+            self._running = asyncio.create_task(self._run_cycles(seconds), name="full round")
+            self._running.add_done_callback(self._log_failure)
         return await asyncio.shield(self._running)
 
     async def drain(self, seconds: float) -> None:
@@ -76,40 +76,40 @@ class SinglePass:
         if self._running:
             self._running.cancel()
 
-    def _ended(self, running: asyncio.Task[dict[str, int]]) -> None:
+    def _log_failure(self, running: asyncio.Task[dict[str, int]]) -> None:
         self._running = None
         if not running.cancelled() and (error := running.exception()):
             log.warning("full round broke off", error=type(error).__name__)
 
-    def _may_begin(self) -> bool:
-        return not self._stopping and asyncio.get_running_loop().time() < self._begin_until
+    def _may_start(self) -> bool:
+        return not self._stopping and asyncio.get_running_loop().time() < self._start_until
 
-    async def _work_through(self, begin_for: float) -> dict[str, int]:
+    async def _run_cycles(self, start_within: float) -> dict[str, int]:
         await self._poller.update_estimates()
-        await self._end_what_is_in_hand()
-        self._begin_until = asyncio.get_running_loop().time() + begin_for
+        await self._wait_for_earlier_work()
+        self._start_until = asyncio.get_running_loop().time() + start_within
         done = Counter({"swept": await self._submitter.sweep(), "submitted": 0, "polled": 0, "dispatched": 0})
-        for _ in range(MOST_LAPS):
+        for _ in range(MAX_CYCLES):
             await self._read_inbox()
             lap = {
-                "submitted": await self._through(self._submitter),
-                "polled": await self._through(self._poller),
-                "dispatched": await self._dispatched(),
+                "submitted": await self._run_due(self._submitter),
+                "polled": await self._run_due(self._poller),
+                "dispatched": await self._dispatch_due(),
             }
             done.update(lap)
             if not any(lap.values()):
                 break
-        return dict(done) | self._given_up()
+        return dict(done) | self._pause_report()
 
-    async def _end_what_is_in_hand(self) -> None:
+    async def _wait_for_earlier_work(self) -> None:
         """Wait for what was begun before: it may make more due, and after the answer its process may sleep again."""
         asking = [(part, part.running()) for part in (self._submitter, self._poller)]
         deliveries = self._dispatcher.running()
         for part, tasks in asking:
-            await self._wait(part, tasks, BREATH, unless=self._paused)
-        await self._wait(self._dispatcher, deliveries, LONG_BREATH)
+            await self._wait(part, tasks, RATE_CHECK_INTERVAL, unless=self._paused)
+        await self._wait(self._dispatcher, deliveries, STOP_CHECK_INTERVAL)
 
-    def _given_up(self) -> dict[str, int]:
+    def _pause_report(self) -> dict[str, int]:
         if not self._paused():
             return {}
         seconds = round(self._provider.pause.total_seconds())
@@ -117,19 +117,19 @@ class SinglePass:
         return {"upstream_pause_seconds": seconds}
 
     def _paused(self) -> bool:
-        return self._provider.pause > PATIENCE
+        return self._provider.pause > MAX_PAUSE
 
-    async def _through(self, part: Submitter | Poller) -> int:
+    async def _run_due(self, part: Submitter | Poller) -> int:
         """Begin what is due, as much as the budget lets through at once, until nothing is or the upstream pauses."""
         total = 0
-        while self._may_begin() and not self._paused():
+        while self._may_start() and not self._paused():
             if self._provider.ready() < 1:
-                await asyncio.sleep(BREATH)
+                await asyncio.sleep(RATE_CHECK_INTERVAL)
                 continue
             begun = await part.begin()
             if not begun:
                 break
-            await self._wait(part, begun, BREATH, unless=self._paused)
+            await self._wait(part, begun, RATE_CHECK_INTERVAL, unless=self._paused)
             total += len(begun)
         return total
 
@@ -147,12 +147,12 @@ class SinglePass:
             await asyncio.wait(pending, timeout=seconds)
 
     async def _read_inbox(self) -> None:
-        while self._may_begin() and await self._receiver.round():
+        while self._may_start() and await self._receiver.round():
             pass
 
-    async def _dispatched(self) -> int:
+    async def _dispatch_due(self) -> int:
         total = 0
-        while self._may_begin() and (begun := await self._dispatcher.begin()):
-            await self._wait(self._dispatcher, begun, LONG_BREATH)
+        while self._may_start() and (begun := await self._dispatcher.begin()):
+            await self._wait(self._dispatcher, begun, STOP_CHECK_INTERVAL)
             total += len(begun)
         return total

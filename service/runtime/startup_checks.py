@@ -14,7 +14,7 @@ from service.domain.errors import BadSetting
 from service.runtime.config.setting_types import archive_directory
 from service.runtime.config.settings import Settings
 
-PASSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT})
+TRANSIENT_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT})
 """What may keep a disk from being written to for a while: no reason not to start, since deliveries are tried again."""
 
 LOOPBACK = "127.0.0.1"
@@ -50,7 +50,7 @@ def check_archive(folder: Path) -> None:
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        if error.errno in PASSES:
+        if error.errno in TRANSIENT_ERRORS:
             log.warning("archive cannot be written", setting="BOOMERANG_ARCHIVE_URL", why=error.strerror)
             return
         raise BadSetting(

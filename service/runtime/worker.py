@@ -15,7 +15,7 @@ from service.runtime.single_pass import SinglePass
 from service.tasks.poller import Poller
 from service.tasks.submitter import Submitter
 
-LEFT_OVER = timedelta(seconds=15)
+INBOX_GRACE = timedelta(seconds=15)
 """How long a process that only receives leaves a kept callback to the workers."""
 
 
@@ -27,7 +27,7 @@ class Worker:
     submitter: Submitter
     poller: Poller
     dispatcher: Dispatcher
-    full: SinglePass
+    single_pass: SinglePass
     clock_jumps: ClockJumpDetector
     missing_handlers: MissingHandlerMonitor
 
@@ -36,8 +36,8 @@ class Worker:
 
         It learns how long tasks run, to say when they are due, and reads what no worker has read in the inbox.
         """
-        left_over = partial(self.receiver.round, LEFT_OVER)
-        return [self._learning(), PeriodicJob(name="inbox", run=left_over, every=timedelta(seconds=5))]
+        left_over = partial(self.receiver.round, INBOX_GRACE)
+        return [self._estimates_job(), PeriodicJob(name="inbox", run=left_over, every=timedelta(seconds=5))]
 
     def jobs(self) -> list[PeriodicJob]:
         """Return every round with its rhythm; the rings of signals bring them forward.
@@ -48,14 +48,16 @@ class Worker:
         self.receiver.open()
         self.poller.open()
         return [
-            self._learning(),
+            self._estimates_job(),
             PeriodicJob(name="inbox", run=self.receiver.round, every=timedelta(seconds=0.5), topic="inbox"),
             PeriodicJob(name="sweep", run=self._sweep, every=timedelta(seconds=5)),
             PeriodicJob(name="submit", run=self.submitter.round, every=timedelta(seconds=0.5), topic="submit"),
             PeriodicJob(name="reconcile", run=self.poller.round, every=timedelta(seconds=0.5), topic="reconcile"),
             PeriodicJob(name="dispatch", run=self.dispatcher.round, every=timedelta(seconds=1), topic="dispatch"),
-            PeriodicJob(name="orphans", run=self._quietly(self.missing_handlers.check), every=timedelta(minutes=1)),
-            PeriodicJob(name="prune", run=self._quietly(self.poller.prune), every=timedelta(minutes=10)),
+            PeriodicJob(
+                name="orphans", run=self._without_count(self.missing_handlers.check), every=timedelta(minutes=1)
+            ),
+            PeriodicJob(name="prune", run=self._without_count(self.poller.prune), every=timedelta(minutes=10)),
         ]
 
     async def _sweep(self) -> int:
@@ -63,22 +65,24 @@ class Worker:
         await self.submitter.sweep()
         return 0
 
-    def _learning(self) -> PeriodicJob:
-        return PeriodicJob(name="learn", run=self._quietly(self.poller.update_estimates), every=timedelta(seconds=30))
+    def _estimates_job(self) -> PeriodicJob:
+        return PeriodicJob(
+            name="learn", run=self._without_count(self.poller.update_estimates), every=timedelta(seconds=30)
+        )
 
     @staticmethod
-    def _quietly(run: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[int]]:
+    def _without_count(run: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[int]]:
         async def once() -> int:
             await run()
             return 0
 
         return once
 
-    async def reconcile_once(self, *, begin_for: timedelta | None = None) -> dict[str, int]:
+    async def reconcile_once(self, *, start_within: timedelta | None = None) -> dict[str, int]:
         """Work through everything that is due now, and what that makes due; return how many of each were done."""
-        return await self.full.run(begin_for=begin_for)
+        return await self.single_pass.run(start_within=start_within)
 
     async def drain(self, seconds: float) -> None:
         """Begin nothing more, finish what is in hand within `seconds`, and give the rest back."""
-        parts = (self.full, self.submitter, self.poller, self.dispatcher)
+        parts = (self.single_pass, self.submitter, self.poller, self.dispatcher)
         await asyncio.gather(*(part.drain(seconds) for part in parts))

@@ -13,7 +13,7 @@ from tests.support.delivery_builders import handler, tools
 from tests.support.task_loop import LEASE, Loop
 
 
-def rounds_of(loop: Loop, seen: list[str], only: Handler | None = None) -> Worker:
+def build_worker(loop: Loop, seen: list[str], only: Handler | None = None) -> Worker:
     """Return the rounds over `loop`, with `only` one handler: by default it puts the types of events into `seen`."""
 
     async def hear(event: object, _tools: object) -> None:
@@ -32,7 +32,7 @@ def rounds_of(loop: Loop, seen: list[str], only: Handler | None = None) -> Worke
         submitter=loop.submit,
         poller=loop.reconcile,
         dispatcher=dispatcher,
-        full=SinglePass(
+        single_pass=SinglePass(
             receiver=loop.receive,
             submitter=loop.submit,
             poller=loop.reconcile,

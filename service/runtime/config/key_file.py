@@ -43,15 +43,15 @@ def load_or_create(path: Path) -> StoredKeys:
     """
     try:
         if not path.exists():
-            _make(path)
-        _keep_to_owner(path)
+            _create(path)
+        _restrict_to_owner(path)
         return _parse(path, path.read_text("ascii"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
         raise BadSetting(f"{path} cannot keep the signing key ({reason}); set BOOMERANG_SECRET_KEYS instead") from None
 
 
-def _keep_to_owner(path: Path) -> None:
+def _restrict_to_owner(path: Path) -> None:
     mode = path.stat().st_mode
     if mode & stat.S_IRWXO:
         raise BadSetting(f"{path} holds the signing key and others can read it; run `chmod 600 {path}`")
@@ -65,7 +65,7 @@ def _keep_to_owner(path: Path) -> None:
         log.warning("the signing key was open to its group: closed", file=str(path), mode="600")
 
 
-def _make(path: Path) -> None:
+def _create(path: Path) -> None:
     key = generate_key()
     whole = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from service.runtime.log_config import Lines, configure_logging
+from service.runtime.log_config import LineLogger, configure_logging
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def written() -> Iterator[io.StringIO]:
     configure_logging("json", "info")
     structlog.configure(cache_logger_on_first_use=False)
     stream = io.StringIO()
-    Lines.out.setStream(stream)
+    LineLogger.out.setStream(stream)
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -79,7 +79,7 @@ def test_line_that_cannot_be_written_stops_nobody(written: io.StringIO) -> None:
     written.close()
     log.info("lost")
     log.error("lost as well")
-    Lines.out.setStream(again := io.StringIO())
+    LineLogger.out.setStream(again := io.StringIO())
     log.error("back")
     assert events(again) == ["back"]
 

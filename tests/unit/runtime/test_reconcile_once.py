@@ -9,16 +9,16 @@ from service.domain.errors import StoreUnavailable
 from service.domain.task import Status
 from service.runtime import process as main
 from tests.support.task_loop import PATIENCE, a_loop
-from tests.support.worker_builder import rounds_of
+from tests.support.worker_builder import build_worker
 
 
 async def test_a_stop_lets_what_was_begun_end(tmp_path: Path) -> None:
     """The reply to a submission that has left is waited for, and kept; nothing more is begun."""
     async with a_loop(tmp_path, concurrency=1) as loop:
-        rounds, stop = rounds_of(loop, []), asyncio.Event()
+        rounds, stop = build_worker(loop, []), asyncio.Event()
         loop.upstream.line = asyncio.Event()
         first, second = await loop.accept(), await loop.accept()
-        running = asyncio.create_task(main._one_round(rounds, stop))
+        running = asyncio.create_task(main._run_single_pass(rounds, stop))
         async with asyncio.timeout(PATIENCE):
             await loop.upstream.arrived.wait()
             stop.set()
@@ -32,7 +32,7 @@ async def test_a_stop_lets_what_was_begun_end(tmp_path: Path) -> None:
 async def test_a_round_that_breaks_off_ends_what_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is in hand is given its time before the error ends the process."""
     async with a_loop(tmp_path) as loop:
-        rounds, drained = rounds_of(loop, []), []
+        rounds, drained = build_worker(loop, []), []
 
         async def gone() -> None:
             raise StoreUnavailable("the database is away")
@@ -43,5 +43,5 @@ async def test_a_round_that_breaks_off_ends_what_it_began(tmp_path: Path, monkey
         monkeypatch.setattr(rounds.poller, "update_estimates", gone)
         monkeypatch.setattr(rounds.poller, "drain", drain)
         with pytest.raises(StoreUnavailable):
-            await main._one_round(rounds, asyncio.Event())
+            await main._run_single_pass(rounds, asyncio.Event())
         assert len(drained) == 1

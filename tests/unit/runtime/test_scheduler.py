@@ -16,7 +16,7 @@ from service.runtime import scheduler as ticker_module
 from service.runtime.scheduler import ClockSafeScheduler, JobScheduler, PeriodicJob
 from service.storage.local_signals import LocalSignals
 from tests.support.task_loop import PATIENCE, a_loop
-from tests.support.worker_builder import rounds_of
+from tests.support.worker_builder import build_worker
 
 SELDOM = timedelta(hours=1)
 
@@ -94,7 +94,7 @@ async def test_time_rings_on_when_the_clock_jumps(by: timedelta, monkeypatch: py
     monkeypatch.setattr(SetClock, "by", timedelta())
     monkeypatch.setattr("apscheduler.schedulers.base.datetime", SetClock)
     monkeypatch.setattr("service.runtime.scheduler.datetime", SetClock)
-    monkeypatch.setattr("service.runtime.scheduler.LOOK_AT_THE_CLOCK", timedelta(milliseconds=5))
+    monkeypatch.setattr("service.runtime.scheduler.CLOCK_CHECK_INTERVAL", timedelta(milliseconds=5))
     work = Work()
     ticker, _ = _ticker(work.run, every=timedelta(milliseconds=5))
     await ticker.start()
@@ -232,6 +232,6 @@ def test_every_round_has_a_name_of_its_own(tmp_path: Path) -> None:
 
     async def names() -> list[str]:
         async with a_loop(tmp_path) as loop:
-            return [one.name for one in rounds_of(loop, []).jobs() if one.every > timedelta()]
+            return [one.name for one in build_worker(loop, []).jobs() if one.every > timedelta()]
 
     assert asyncio.run(names()) == ["learn", "inbox", "sweep", "submit", "reconcile", "dispatch", "orphans", "prune"]

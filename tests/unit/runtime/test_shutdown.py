@@ -169,7 +169,7 @@ async def test_what_the_last_requests_brought_is_written_down_before_the_store_c
 
 async def test_a_database_that_takes_nothing_more_lengthens_no_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be written down in the time of a stop is let go."""
-    monkeypatch.setattr(main, "STOP_WITHIN", 0)
+    monkeypatch.setattr(main, "SHUTDOWN_TIMEOUT", 0)
     service, stopping, last_request = Stopping(), asyncio.Event(), asyncio.Event()
     service.ends["ticker"].set()
     service.ends["rounds"].set()

@@ -27,14 +27,14 @@ def _parts(ready: AsyncMock) -> Application:
 
 async def test_a_database_that_cannot_be_looked_at_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """An error that nobody foresaw is told once, by its class alone, and ends nothing."""
-    monkeypatch.setattr(main, "LOOK_AGAIN", 0)
+    monkeypatch.setattr(main, "READY_CHECK_INTERVAL", 0)
     ready = AsyncMock(side_effect=[PermissionError("secret"), PermissionError("secret"), None])
     ticker = AsyncMock()
     with capture_logs() as lines:
         monkeypatch.setattr(main, "log", structlog.get_logger())
         await main._start_when_ready(_parts(ready), ticker, asyncio.Event())
     ticker.start.assert_awaited_once_with()
-    assert [line["why"] for line in lines] == ["the database cannot be looked at: PermissionError"]
+    assert [line["reason"] for line in lines] == ["the database cannot be looked at: PermissionError"]
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), asyncio.CancelledError()])

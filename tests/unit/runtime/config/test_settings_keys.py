@@ -156,5 +156,5 @@ def test_no_key_is_left_beside_a_file_that_is_not_ours(tmp_path: Path) -> None:
     """A start that is refused leaves everything as it was."""
     (tmp_path / "notes.db").write_text("no database at all, but somebody's notes" * 100)
     with pytest.raises(OperatorError):
-        asyncio.run(main._prepared(load_settings({"BOOMERANG_DATABASE_URL": f"sqlite:///{tmp_path}/notes.db"})))
+        asyncio.run(main._prepare_storage(load_settings({"BOOMERANG_DATABASE_URL": f"sqlite:///{tmp_path}/notes.db"})))
     assert [file.name for file in tmp_path.iterdir()] == ["notes.db"]
