@@ -1,4 +1,4 @@
-"""Logs on standard error: for a person on a terminal, else one JSON object a line."""
+"""Configure logging to standard error: readable lines on a terminal, else one JSON object per line."""
 
 import asyncio
 import json
@@ -13,97 +13,93 @@ from typing import Any, Literal
 import structlog
 
 QUIET_LOGGERS = ("httpx", "httpcore", "apscheduler", "aiosqlite", "sqlalchemy", "alembic", "uvicorn", "PIL", "asyncio")
-"""Libraries that speak only of warnings: some of them would log addresses with tokens."""
+"""Libraries that log only warnings and errors, because some of them would log addresses with tokens."""
 
 ENCODER = json.JSONEncoder(default=repr)
-"""Made once: `json.dumps` would make one for each line."""
+"""Created once: `json.dumps` would create an encoder for each line."""
 
 ROOT_LOGGER = logging.getLogger()
 LEVELS = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()}
 
 
 class BufferedStderr(logging.StreamHandler[Any]):
-    """Writes lines, whole and in their order; those that may wait, once for each lap of the event loop."""
+    """Writes complete lines in order; buffered lines are written once per iteration of the event loop."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._waiting: list[str] = []
-        self._flushes: asyncio.AbstractEventLoop | None = None
+        self._buffer: list[str] = []
+        self._flush_loop: asyncio.AbstractEventLoop | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write what waits, then a record of the standard library's."""
+        """Write the buffered lines, then a record of the standard library."""
         self.flush()
         super().emit(record)
 
-    def write_soon(self, line: str) -> None:
-        """Write a line before the event loop sleeps; at once where none is running."""
-        self._waiting.append(line)
+    def write_buffered(self, line: str) -> None:
+        """Buffer a line and write it before the event loop sleeps; write it immediately when no loop runs."""
+        self._buffer.append(line)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             self.flush()
             return
-        if self._flushes is not loop:
-            self._flushes = loop
+        if self._flush_loop is not loop:
+            self._flush_loop = loop
             loop.call_soon(self.flush)
 
-    def write_now(self, line: str) -> None:
-        """Write a line, and what waits before it."""
-        self._waiting.append(line)
+    def write_immediately(self, line: str) -> None:
+        """Write the buffered lines, then a line."""
+        self._buffer.append(line)
         self.flush()
 
     def flush(self) -> None:
-        """Write what waits; what cannot be written is lost, and stops nobody."""
+        """Write the buffered lines. Lines that cannot be written are lost without an error."""
         with self.lock or nullcontext():
-            self._flushes = None
-            lines, self._waiting = self._waiting, []
-            with suppress(OSError, ValueError):  # a full disk, a stream that was closed
+            self._flush_loop = None
+            lines, self._buffer = self._buffer, []
+            with suppress(OSError, ValueError):  # a full disk or a closed stream
                 if lines:
                     self.stream.write("".join(f"{line}\n" for line in lines))
                 super().flush()
 
 
 class LineLogger:
-    """Writes our own lines, already rendered, where the standard library's go: no record has to be made for each."""
+    """Writes rendered lines of structlog to the handler of the standard library, without a record for each line."""
 
     out = BufferedStderr()
 
     def __init__(self, name: str = "") -> None:
         self.name = name
 
-    def soon(self, line: str) -> None:
-        """Write one line, with others of its moment."""
-        self.out.write_soon(line)
+    def buffered(self, line: str) -> None:
+        """Buffer one line."""
+        self.out.write_buffered(line)
 
-    def now(self, line: str) -> None:
-        """Write one line at once: what goes wrong may be the last that is heard."""
-        self.out.write_now(line)
+    def immediately(self, line: str) -> None:
+        """Write one line immediately: a warning may be the last line before the process ends."""
+        self.out.write_immediately(line)
 
-    debug = info = soon
-    warning = error = critical = now
+    debug = info = buffered
+    warning = error = critical = immediately
 
 
 def render_json(lines: LineLogger, method: str, line: MutableMapping[str, Any]) -> str:
-    """Render a line as JSON: all that structlog's own processors do, without a call for each."""
+    """Render a line as JSON; it replaces several processors of structlog with one call."""
     if line.get("exc_info"):
         line = structlog.processors.format_exc_info(lines, method, line)
-    line.update(level=method, logger=lines.name, timestamp=_timestamp())
+    line.update(level=method, logger=lines.name, timestamp=f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z")
     return ENCODER.encode(line)
 
 
-def _timestamp() -> str:
-    return datetime.now(UTC).replace(tzinfo=None).isoformat() + "Z"
-
-
 def drop_below_level(_: object, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Drop lines below the level that the standard library's root has now."""
+    """Drop lines below the current level of the root logger."""
     if LEVELS[method] < ROOT_LOGGER.level:
         raise structlog.DropEvent
     return line
 
 
 def configure_logging(style: Literal["console", "json"], level: str) -> None:
-    """Send our own log lines, and those of the standard library's loggers, to standard error in one `style`."""
+    """Send the lines of structlog and of the standard library's loggers to standard error in one `style`."""
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -143,11 +139,11 @@ def _as_json(line: MutableMapping[str, Any], **_: object) -> str:
 
 
 def _escape_unprintable(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Escape what would begin a line of its own or steer the terminal; JSON escapes it by itself."""
+    """Escape characters that break a line or control the terminal; JSON escapes them itself."""
     for name, value in event.items():
         if isinstance(value, str):
-            kept = "\n" if name == "exception" else ""
-            event[name] = "".join(_escape(char) if char not in kept else char for char in value)
+            allowed = "\n" if name == "exception" else ""
+            event[name] = "".join(_escape(char) if char not in allowed else char for char in value)
     return event
 
 

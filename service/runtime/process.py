@@ -1,8 +1,7 @@
-"""The only place that knows everything: it starts the service, and stops it in order."""
+"""Start the service and stop it in order."""
 
 import asyncio
 import gc
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -14,7 +13,7 @@ from starlette.types import ASGIApp
 
 from service.api.app import Services, create_app, create_probe_app
 from service.api.server import listen, serving
-from service.deliveries import handler_loader as plugins
+from service.deliveries import handler_loader
 from service.deliveries.replay import ReplayService
 from service.domain.errors import BadSetting, SchemaBehind
 from service.runtime.bootstrap import Application, build_application
@@ -29,41 +28,45 @@ from service.runtime.worker import Worker
 from service.storage import migrate
 from service.tasks.media_inspector import missing_extras
 
-log = structlog.get_logger("boomerang")
+log = structlog.get_logger("boomerang.runtime")
 
 Role = Literal["all", "web", "worker"]
 
 FailureReason = Callable[[], str | None]
-"""Says what keeps the process from working, None while nothing does."""
+"""Returns why the process is unhealthy, or None."""
 
 SHUTDOWN_TIMEOUT = 8
-"""Seconds from the word to stop to the end; platforms kill after ten."""
+"""Maximum seconds from the shutdown request to the end. Platforms kill a process after ten."""
 
 DRAIN_TIMEOUT = 6
-"""Seconds of these that requests and work in hand have, side by side; the rest is for what is cut off then.
+"""Seconds of SHUTDOWN_TIMEOUT in which requests and running work may end, concurrently.
 
-It cleans up, what came of it is written down, and its leases are given back.
+In the rest of the time cancelled work cleans up, its results are recorded and its leases are released.
 """
 
 READY_CHECK_INTERVAL = 2.0
-"""Seconds between looks at a database that is not ready."""
+"""Seconds between two checks of a database that is not ready."""
 
 GC_THRESHOLD = 10_000
-"""Objects between two looks for garbage: a busy loop has some thousands in hand, and none of them is garbage yet."""
+"""Allocations between two garbage collections: a busy event loop holds some thousands of live new objects."""
 
 SWITCH_INTERVAL = 0.001
-"""Seconds that the event loop and the database's thread wait for each other at most."""
+"""Maximum seconds for which the event loop and the database thread wait for each other."""
 
 
 async def serve(settings: Settings, *, host: str, port: int | None, role: Role) -> None:
-    """Run the service until SIGTERM or SIGINT; `port` None opens none. Raises BadSetting, BadHandler.
+    """Run the service until SIGTERM or SIGINT. With `port` None it opens no port. Raises BadSetting, BadHandler.
 
-    Then the process ends: by force, if a handler holds it or the stop takes too long.
+    The process is forced to exit if a handler blocks it or the shutdown takes too long.
     """
     configure_logging(settings.log_format, settings.log_level)
     stop = install_signal_handlers()
     async with running(settings, host=host, port=port, role=role) as address:
-        _tune_interpreter()
+        # what is loaded by now lives until the end, and threads take short turns
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GC_THRESHOLD)
+        sys.setswitchinterval(SWITCH_INTERVAL)
         log.info("started", role=role, address=address, provider=settings.provider)
         await stop.wait()
         force_exit(after=SHUTDOWN_TIMEOUT + EXIT_GRACE)
@@ -71,20 +74,12 @@ async def serve(settings: Settings, *, host: str, port: int | None, role: Role) 
     log.info("stopped", role=role)
 
 
-def _tune_interpreter() -> None:
-    """Tell the interpreter that what is loaded by now stays, and that threads here take short turns."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(GC_THRESHOLD)
-    sys.setswitchinterval(SWITCH_INTERVAL)
-
-
 @asynccontextmanager
 async def running(settings: Settings, *, host: str, port: int | None, role: Role = "all") -> AsyncIterator[str]:
-    """Run the service inside the block and yield its address, empty without a port.
+    """Run the service inside the block and yield its address, which is empty without a port.
 
-    At its end nothing more is begun, and requests and work in hand have CUT_OFF_AFTER seconds, side by side; the leases
-    of what is left are given back.
+    At the end of the block nothing more starts. Requests and running work have DRAIN_TIMEOUT seconds to end,
+    concurrently; the leases of unfinished work are released.
     """
     return_large_blocks_to_os()
     settings = await _prepare_storage(settings)
@@ -95,13 +90,19 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
             await check_delivery_targets(settings, application.handlers)
         _log_degraded_features(settings)
         await stack.enter_async_context(application.store.listening())
-        worker = application.worker.web_jobs() if role == "web" else application.worker.jobs()
-        stopping, scheduler = asyncio.Event(), JobScheduler(worker, application.store.signals)
+        jobs = application.worker.web_jobs() if role == "web" else application.worker.jobs()
+        stopping, scheduler = asyncio.Event(), JobScheduler(jobs, application.store.signals)
         failure_reason = await stack.enter_async_context(_running_jobs(application, scheduler, stopping))
         address = ""
         if port is not None:
             app = _app(application, role, stopping, failure_reason)
-            address = await stack.enter_async_context(serving(app, _listen(host, port), grace=DRAIN_TIMEOUT))
+            try:
+                server_socket = listen(host, port)
+            except OSError as error:
+                raise BadSetting(
+                    f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port"
+                ) from error
+            address = await stack.enter_async_context(serving(app, server_socket, grace=DRAIN_TIMEOUT))
         try:
             yield address
         finally:
@@ -109,37 +110,30 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
 
 
 async def _prepare_storage(settings: Settings) -> Settings:
-    """Return the settings with their keys, and make the schema where it is ours alone: in an SQLite file.
+    """Return the settings with their keys; migrate the database if it is an SQLite file.
 
-    The file comes first: beside one that is not ours no key is left.
+    The migration comes first: no key file is created beside a file that is not a database of the service.
     """
     if database_file(settings.database_url):
         await migrate(settings.database_url)
     return ensure_secret_keys(settings)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        return listen(host, port)
-    except OSError as error:
-        raise BadSetting(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
-
-
 def _log_degraded_features(settings: Settings) -> None:
     if settings.public_url is None:
         log.warning("poll-only: no BOOMERANG_PUBLIC_URL, so no callback address is sent and every task is polled")
     for extra in missing_extras():
-        log.warning("inline media are checked by structure only", missing=extra, mend="install the extra `media`")
+        log.warning("inline media are checked by structure only", missing=extra, hint="install the extra `media`")
 
 
 @asynccontextmanager
 async def _running_jobs(
     application: Application, scheduler: JobScheduler, stopping: asyncio.Event
 ) -> AsyncIterator[FailureReason]:
-    """Ring the rounds from the moment that the database is ready until `stopping` is set, or the block ends.
+    """Run the jobs from the moment that the database is ready until `stopping` is set or the block ends.
 
-    Yield what says why they are not rung, None while they are. What is in hand at the end ends beside the last
-    requests, so that a slow client costs no time of its own.
+    Yield a function that returns why no jobs run, or None. Running work and the last requests end concurrently, so that
+    a slow client does not lengthen the shutdown.
     """
     start = asyncio.create_task(_start_when_ready(application, scheduler, stopping), name="start")
     start.add_done_callback(lambda _: _log_failed_start(start, stopping))
@@ -151,28 +145,27 @@ async def _running_jobs(
         ends_at = await work
         with suppress(TimeoutError):
             async with asyncio.timeout_at(ends_at):
-                await (
-                    application.receiver.flush()
-                )  # what the last requests brought, though nobody may wait for it any more
+                # record what the last requests brought, although no caller may wait for it any more
+                await application.receiver.flush()
 
 
 async def _run_until_stopped(
     application: Application, scheduler: JobScheduler, stopping: asyncio.Event, start: asyncio.Task[None]
 ) -> float:
-    """Work until `stopping` is set and what is in hand then has ended; return when the stop is to be over."""
+    """Wait for `stopping`, then for running work to end; return the loop time at which the shutdown times out."""
     await stopping.wait()
     ends_at = asyncio.get_running_loop().time() + SHUTDOWN_TIMEOUT
-    looked = asyncio.wait([start], timeout=DRAIN_TIMEOUT)  # one that is looking at the database is let end its look
-    await asyncio.gather(looked, scheduler.stop(DRAIN_TIMEOUT), application.worker.drain(DRAIN_TIMEOUT))
+    checked = asyncio.wait([start], timeout=DRAIN_TIMEOUT)  # a check of the database that is running may end
+    await asyncio.gather(checked, scheduler.stop(DRAIN_TIMEOUT), application.worker.drain(DRAIN_TIMEOUT))
     start.cancel()
     return ends_at
 
 
 def _start_failure(start: asyncio.Task[None], stopping: asyncio.Event) -> str | None:
-    """Return what to tell when the start has ended before the rounds began; None otherwise."""
+    """Return why the jobs never start: their start task has failed. None otherwise."""
     if stopping.is_set() or not start.done() or not (start.cancelled() or start.exception()):
         return None
-    return "the start of the rounds has ended unforeseen; restart the process"
+    return "the start of the jobs failed unexpectedly, restart the process"
 
 
 def _log_failed_start(start: asyncio.Task[None], stopping: asyncio.Event) -> None:
@@ -196,8 +189,8 @@ async def _start_when_ready(application: Application, scheduler: JobScheduler, s
 async def _not_ready_reason(application: Application) -> str | None:
     try:
         return await application.store.health.ready()
-    except Exception as error:  # noqa: BLE001 - whatever it is, a later look may find it mended: nothing else would
-        return f"the database cannot be looked at: {type(error).__name__}"
+    except Exception as error:  # noqa: BLE001 - a later check may succeed whatever the error is
+        return f"the database check failed: {type(error).__name__}"
 
 
 def _app(application: Application, role: Role, stopping: asyncio.Event, failure_reason: FailureReason) -> ASGIApp:
@@ -226,10 +219,10 @@ def _services(application: Application, stopping: asyncio.Event, failure_reason:
 
 
 async def reconcile_once(settings: Settings) -> dict[str, int]:
-    """Do one full round of submit, poll and dispatch for what is due; return how many of each.
+    """Submit, poll and dispatch what is due once; return how many of each.
 
-    SIGTERM or SIGINT cuts it short, as it stops the service. A handler that will not end would hold the process: then
-    what was done is logged, and the process ended by force.
+    SIGTERM or SIGINT ends the pass early. If a handler does not end, the result is logged and the process is forced to
+    exit.
     """
     configure_logging(settings.log_format, settings.log_level)
     settings = await _prepare_storage(settings)
@@ -239,26 +232,26 @@ async def reconcile_once(settings: Settings) -> dict[str, int]:
         await check_delivery_targets(settings, application.handlers)
         done = await _run_single_pass(application.worker, install_signal_handlers())
         if application.worker.dispatcher.in_hand:
-            log.warning("round done", **done)
+            log.warning("single pass done", **done)
             force_exit(after=EXIT_GRACE)
         return done
 
 
 async def _run_single_pass(worker: Worker, stop: asyncio.Event) -> dict[str, int]:
-    """Return what a full round has done once it is through, or cut short by `stop`, and what it began has ended."""
-    full_round, stopped = asyncio.create_task(worker.reconcile_once()), asyncio.create_task(stop.wait())
-    await asyncio.wait([full_round, stopped], return_when=asyncio.FIRST_COMPLETED)
+    """Return the result of a single pass when it or `stop` has ended it and the work that it started has ended."""
+    single_pass, stopped = asyncio.create_task(worker.reconcile_once()), asyncio.create_task(stop.wait())
+    await asyncio.wait([single_pass, stopped], return_when=asyncio.FIRST_COMPLETED)
     stopped.cancel()
     await worker.drain(DRAIN_TIMEOUT)
-    return await full_round
+    return await single_pass
 
 
 async def migrate_database(settings: Settings) -> str:
-    """Bring the database to the newest schema; return a sentence that says so."""
+    """Bring the database to the newest schema; return a message for the terminal."""
     await migrate(settings.database_url)
     return "The database has the newest schema."
 
 
 def list_handlers(settings: Settings) -> list[dict[str, object]]:
-    """Return a row for every handler that is found, loaded or not or broken."""
-    return [asdict(row) for row in plugins.list_handlers(settings.handlers, settings.present)]
+    """Return a row for each handler that is found, whether it is loaded, not loaded or broken."""
+    return [asdict(row) for row in handler_loader.list_handlers(settings.handlers, settings.present)]

@@ -1,7 +1,6 @@
-"""The rounds of a worker: what comes again, and how they end."""
+"""The periodic jobs of a process, and their end."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -16,12 +15,12 @@ from service.tasks.poller import Poller
 from service.tasks.submitter import Submitter
 
 INBOX_GRACE = timedelta(seconds=15)
-"""How long a process that only receives leaves a kept callback to the workers."""
+"""Age from which a web process records a callback in the inbox that no worker has recorded."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Worker:
-    """The use-cases that work through what is due."""
+    """The use cases that process due work."""
 
     receiver: CallbackReceiver
     submitter: Submitter
@@ -32,57 +31,44 @@ class Worker:
     missing_handlers: MissingHandlerMonitor
 
     def web_jobs(self) -> list[PeriodicJob]:
-        """Return what a process needs that only receives.
+        """Return the jobs of a process that only serves HTTP.
 
-        It learns how long tasks run, to say when they are due, and reads what no worker has read in the inbox.
+        They update the estimates of run times, which answers contain, and record callbacks that no worker recorded.
         """
-        left_over = partial(self.receiver.round, INBOX_GRACE)
-        return [self._estimates_job(), PeriodicJob(name="inbox", run=left_over, every=timedelta(seconds=5))]
+        inbox = partial(self.receiver.round, INBOX_GRACE)
+        return [self._learn_job(), PeriodicJob(name="inbox", run=inbox, every=timedelta(seconds=5))]
 
     def jobs(self) -> list[PeriodicJob]:
-        """Return every round with its rhythm; the rings of signals bring them forward.
+        """Return every job with its interval and topic.
 
-        From now on what is recorded in this process is also started here, where there is a free place for it.
+        From now on this process also starts deliveries and polls for what it records itself, while slots are free.
         """
         self.dispatcher.open()
         self.receiver.open()
         self.poller.open()
         return [
-            self._estimates_job(),
+            self._learn_job(),
             PeriodicJob(name="inbox", run=self.receiver.round, every=timedelta(seconds=0.5), topic="inbox"),
-            PeriodicJob(name="sweep", run=self._sweep, every=timedelta(seconds=5)),
+            PeriodicJob(name="sweep", run=self._sweep, every=timedelta(seconds=5), repeat=False),
             PeriodicJob(name="submit", run=self.submitter.round, every=timedelta(seconds=0.5), topic="submit"),
             PeriodicJob(name="reconcile", run=self.poller.round, every=timedelta(seconds=0.5), topic="reconcile"),
             PeriodicJob(name="dispatch", run=self.dispatcher.round, every=timedelta(seconds=1), topic="dispatch"),
-            PeriodicJob(
-                name="orphans", run=self._without_count(self.missing_handlers.check), every=timedelta(minutes=1)
-            ),
-            PeriodicJob(name="prune", run=self._without_count(self.poller.prune), every=timedelta(minutes=10)),
+            PeriodicJob(name="orphans", run=self.missing_handlers.check, every=timedelta(minutes=1), repeat=False),
+            PeriodicJob(name="prune", run=self.poller.prune, every=timedelta(minutes=10), repeat=False),
         ]
 
-    async def _sweep(self) -> int:
+    def _learn_job(self) -> PeriodicJob:
+        return PeriodicJob(name="learn", run=self.poller.update_estimates, every=timedelta(seconds=30), repeat=False)
+
+    async def _sweep(self) -> None:
         await self.clock_jumps.check()
         await self.submitter.sweep()
-        return 0
-
-    def _estimates_job(self) -> PeriodicJob:
-        return PeriodicJob(
-            name="learn", run=self._without_count(self.poller.update_estimates), every=timedelta(seconds=30)
-        )
-
-    @staticmethod
-    def _without_count(run: Callable[[], Awaitable[object]]) -> Callable[[], Awaitable[int]]:
-        async def once() -> int:
-            await run()
-            return 0
-
-        return once
 
     async def reconcile_once(self, *, start_within: timedelta | None = None) -> dict[str, int]:
-        """Work through everything that is due now, and what that makes due; return how many of each were done."""
+        """Process everything that is due now and what becomes due by that; return how many of each kind."""
         return await self.single_pass.run(start_within=start_within)
 
     async def drain(self, seconds: float) -> None:
-        """Begin nothing more, finish what is in hand within `seconds`, and give the rest back."""
+        """Start nothing more, wait up to `seconds` for running work, and release the leases of the rest."""
         parts = (self.single_pass, self.submitter, self.poller, self.dispatcher)
         await asyncio.gather(*(part.drain(seconds) for part in parts))

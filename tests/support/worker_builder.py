@@ -1,4 +1,4 @@
-"""The rounds of a process, put together for tests."""
+"""Build the worker of a process for tests."""
 
 from datetime import timedelta
 
@@ -14,14 +14,16 @@ from tests.support.task_loop import LEASE, Loop
 
 
 def build_worker(loop: Loop, seen: list[str], only: Handler | None = None) -> Worker:
-    """Return the rounds over `loop`, with `only` one handler: by default it puts the types of events into `seen`."""
+    """Return a worker over `loop` with `only` one handler; the default handler appends event types to `seen`."""
 
-    async def hear(event: object, _tools: object) -> None:
+    async def note_type(event: object, _tools: object) -> None:
         seen.append(getattr(event, "type", ""))
 
     dispatcher = Dispatcher(
         loop.store.deliveries,
-        HandlerSlots([only or handler("log", hear)], lease=LEASE, ring=lambda: loop.store.signals.notify("dispatch")),
+        HandlerSlots(
+            [only or handler("log", note_type)], lease=LEASE, ring=lambda: loop.store.signals.notify("dispatch")
+        ),
         lambda _claim, _handler: tools(),
         loop.clock,
         schedule=(timedelta(),),

@@ -28,7 +28,7 @@ UPSTREAMS = {"vtrix": "https://cloud.vtrix.ai", "vidu": "https://api.vidu.com/en
 """The address of each provider."""
 
 OFF_PEAK_DEADLINE = timedelta(hours=49)
-"""The shortest time limit of off-peak tasks, which the provider runs within 48 hours."""
+"""The minimum time limit of off-peak tasks, which the provider runs within 48 hours."""
 
 CLIENT_NAMES = frozenset({"URL", "API_KEY"})
 """Settings of the client commands, which the service ignores."""
@@ -198,8 +198,8 @@ def _find_variables(given: Mapping[str, str]) -> dict[str, str]:
 
 def _present(given: Mapping[str, str]) -> dict[str, str]:
     plain = {name: given[name] for name in PLAIN_NAMES if name in given}
-    ours = {name.removeprefix(PREFIX): text for name, text in given.items() if name.startswith(PREFIX)}
-    return {name: text for name, text in {**plain, **ours}.items() if name not in PRIVATE_NAMES | CLIENT_NAMES}
+    prefixed = {name.removeprefix(PREFIX): text for name, text in given.items() if name.startswith(PREFIX)}
+    return {name: text for name, text in {**plain, **prefixed}.items() if name not in PRIVATE_NAMES | CLIENT_NAMES}
 
 
 def _message(field: str, error: ErrorDetails) -> str:
