@@ -44,20 +44,20 @@ class Callback:
 
 
 class UnreadableCallback(UnreadableBody):
-    """A body that cannot be read, from a caller whose token is good: `claim` says which task to poll at once.
+    """A body that cannot be read, from a caller whose token is good: `claims` says which task to poll at once.
 
     `digest` and `nonce` are as in Callback.
     """
 
-    def __init__(self, reason: str, *, claim: TokenClaims, digest: str, nonce: str | None = None) -> None:
+    def __init__(self, reason: str, *, claims: TokenClaims, digest: str, nonce: str | None = None) -> None:
         super().__init__(reason)
-        self.claim = claim
+        self.claims = claims
         self.digest = digest
         self.nonce = nonce
 
 
 def read_callback(
-    claim: TokenClaims,
+    claims: TokenClaims,
     headers: Mapping[str, str],
     body: bytes,
     now: datetime,
@@ -68,45 +68,45 @@ def read_callback(
 ) -> Callback:
     """Return what a callback says, verified before it is parsed.
 
-    `claim` is what the last segment of its address said (`Tokens.read_callback_token`) and `body` the bytes as they
+    `claims` is what the last segment of its address said (`Tokens.read_callback_token`) and `body` the bytes as they
     came; `read_fact` knows the shapes of providers. Raises BadSignature, BadToken for a body whose payload token names
     another task or submission, or UnreadableCallback.
     """
     nonce = verifier.verify(headers, now) if verifier else None
-    return read_body(claim, body, tokens=tokens, read_fact=read_fact, nonce=nonce)
+    return read_body(claims, body, tokens=tokens, read_fact=read_fact, nonce=nonce)
 
 
 def read_body(
-    claim: TokenClaims, body: bytes, *, tokens: Tokens, read_fact: ReadFact, nonce: str | None = None
+    claims: TokenClaims, body: bytes, *, tokens: Tokens, read_fact: ReadFact, nonce: str | None = None
 ) -> Callback:
     """Return what the body of a verified callback says; `nonce` is that of its signature.
 
     Raises BadToken for a body whose payload token names another task or submission, or UnreadableCallback.
     """
-    digest = callback_digest(claim, body)
+    digest = callback_digest(claims, body)
     try:
         fact = read_fact(parse_json(body))
     except (UnreadableBody, ProviderUnavailable) as error:
-        raise UnreadableCallback(str(error), claim=claim, digest=digest, nonce=nonce) from error
+        raise UnreadableCallback(str(error), claims=claims, digest=digest, nonce=nonce) from error
     return Callback(
-        task_id=claim.task_id,
-        submission=claim.submission,
+        task_id=claims.task_id,
+        submission=claims.submission,
         fact=fact,
         digest=digest,
         nonce=nonce,
-        correlated=_correlated(fact, claim, tokens),
+        correlated=_correlated(fact, claims, tokens),
     )
 
 
-def callback_digest(claim: TokenClaims, body: bytes) -> str:
+def callback_digest(claims: TokenClaims, body: bytes) -> str:
     """Return one value for one body about one submission: both of these, and the SHA-256 of the raw body in hex.
 
     Task ids sort by time, so that callbacks which come together also stand together in the inbox's index.
     """
-    return f"{claim.task_id}~{claim.submission}~{hashlib.sha256(body).hexdigest()}"
+    return f"{claims.task_id}~{claims.submission}~{hashlib.sha256(body).hexdigest()}"
 
 
-def _correlated(fact: Fact, claim: TokenClaims, tokens: Tokens) -> bool:
+def _correlated(fact: Fact, claims: TokenClaims, tokens: Tokens) -> bool:
     """Return whether the body names the address's submission; a body that names another one is a forgery."""
     if fact.correlation is None:
         return False
@@ -114,6 +114,6 @@ def _correlated(fact: Fact, claim: TokenClaims, tokens: Tokens) -> bool:
         named = tokens.read_payload_token(fact.correlation)
     except BadToken:
         return False
-    if (named.task_id, named.submission) != (claim.task_id, claim.submission):
+    if (named.task_id, named.submission) != (claims.task_id, claims.submission):
         raise BadToken("another_task")
     return True

@@ -14,7 +14,6 @@ from starlette.types import ASGIApp
 from service.api.app import Services, create_app, create_probe_app
 from service.api.server import listen, serving
 from service.deliveries import handler_loader
-from service.deliveries.replay import ReplayService
 from service.domain.errors import BadSetting, SchemaBehind
 from service.runtime.bootstrap import Application, build_application
 from service.runtime.config.setting_types import database_file
@@ -208,10 +207,10 @@ def _services(application: Application, stopping: asyncio.Event, failure_reason:
         failure_reason=failure_reason,
         task_service=application.task_service,
         receiver=application.receiver,
-        replayer=ReplayService(application.store.deliveries, application.clock),
+        replayer=application.store.deliveries,
         rounds=application.worker,
         queries=application.store.queries,
-        inputs=application.store.inputs,
+        blobs=application.store.blobs,
         deliveries=application.store.deliveries,
         signals=application.store.signals,
         allow_off_peak=application.settings.allow_off_peak,
@@ -231,7 +230,7 @@ async def reconcile_once(settings: Settings) -> dict[str, int]:
             raise SchemaBehind(reason)
         await check_delivery_targets(settings, application.handlers)
         done = await _run_single_pass(application.worker, install_signal_handlers())
-        if application.worker.dispatcher.in_hand:
+        if application.worker.dispatcher.in_flight:
             log.warning("single pass done", **done)
             force_exit(after=EXIT_GRACE)
         return done

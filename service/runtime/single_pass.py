@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import structlog
 
-from service.callbacks.receiver import CallbackReceiver
+from service.callbacks.inbox_worker import InboxWorker
 from service.deliveries.dispatcher import Dispatcher
 from service.domain.ports.provider import RateLimitedProvider
 from service.tasks.poller import Poller
@@ -38,7 +38,7 @@ class SinglePass:
     result of the running pass.
     """
 
-    receiver: CallbackReceiver
+    inbox_worker: InboxWorker
     submitter: Submitter
     poller: Poller
     dispatcher: Dispatcher
@@ -91,7 +91,7 @@ class SinglePass:
         self._start_until = asyncio.get_running_loop().time() + start_within
         done = Counter({"swept": await self.submitter.sweep(), "submitted": 0, "polled": 0, "dispatched": 0})
         for _ in range(MAX_CYCLES):
-            while self._may_start() and await self.receiver.round():
+            while self._may_start() and await self.inbox_worker.run_once():
                 pass
             cycle = {
                 "submitted": await self._run_due(self.submitter),
@@ -117,7 +117,7 @@ class SinglePass:
             if self.upstream.ready() < 1:
                 await asyncio.sleep(RATE_CHECK_INTERVAL)
                 continue
-            started = await part.begin()
+            started = await part.start_due()
             if not started:
                 break
             await self._wait(part, started, RATE_CHECK_INTERVAL, unless=self._paused)
@@ -126,7 +126,7 @@ class SinglePass:
 
     async def _dispatch_due(self) -> int:
         total = 0
-        while self._may_start() and (started := await self.dispatcher.begin()):
+        while self._may_start() and (started := await self.dispatcher.start_due()):
             await self._wait(self.dispatcher, started, STOP_CHECK_INTERVAL)
             total += len(started)
         return total

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from service.callbacks.receiver import CallbackReceiver
+from service.callbacks.inbox_worker import InboxWorker
 from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.runtime.clock_jump import ClockJumpDetector
@@ -22,7 +22,7 @@ INBOX_GRACE = timedelta(seconds=15)
 class Worker:
     """The use cases that process due work."""
 
-    receiver: CallbackReceiver
+    inbox_worker: InboxWorker
     submitter: Submitter
     poller: Poller
     dispatcher: Dispatcher
@@ -35,7 +35,7 @@ class Worker:
 
         They update the estimates of run times, which answers contain, and record callbacks that no worker recorded.
         """
-        inbox = partial(self.receiver.round, INBOX_GRACE)
+        inbox = partial(self.inbox_worker.run_once, INBOX_GRACE)
         return [self._learn_job(), PeriodicJob(name="inbox", run=inbox, every=timedelta(seconds=5))]
 
     def jobs(self) -> list[PeriodicJob]:
@@ -44,15 +44,15 @@ class Worker:
         From now on this process also starts deliveries and polls for what it records itself, while slots are free.
         """
         self.dispatcher.open()
-        self.receiver.open()
+        self.inbox_worker.enable_cache()
         self.poller.open()
         return [
             self._learn_job(),
-            PeriodicJob(name="inbox", run=self.receiver.round, every=timedelta(seconds=0.5), topic="inbox"),
+            PeriodicJob(name="inbox", run=self.inbox_worker.run_once, every=timedelta(seconds=0.5), topic="inbox"),
             PeriodicJob(name="sweep", run=self._sweep, every=timedelta(seconds=5), repeat=False),
-            PeriodicJob(name="submit", run=self.submitter.round, every=timedelta(seconds=0.5), topic="submit"),
-            PeriodicJob(name="reconcile", run=self.poller.round, every=timedelta(seconds=0.5), topic="reconcile"),
-            PeriodicJob(name="dispatch", run=self.dispatcher.round, every=timedelta(seconds=1), topic="dispatch"),
+            PeriodicJob(name="submit", run=self.submitter.run_once, every=timedelta(seconds=0.5), topic="submit"),
+            PeriodicJob(name="reconcile", run=self.poller.run_once, every=timedelta(seconds=0.5), topic="reconcile"),
+            PeriodicJob(name="dispatch", run=self.dispatcher.run_once, every=timedelta(seconds=1), topic="dispatch"),
             PeriodicJob(name="orphans", run=self.missing_handlers.check, every=timedelta(minutes=1), repeat=False),
             PeriodicJob(name="prune", run=self.poller.prune, every=timedelta(minutes=10), repeat=False),
         ]

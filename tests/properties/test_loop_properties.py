@@ -87,7 +87,7 @@ class History:
         """Begin to submit, in a process that goes on later."""
         line = self.world.upstream.line = asyncio.Event()
         self._script(reply)
-        await self._begin(self.loop.submit.round())
+        await self._begin(self.loop.submitter.run_once())
         self.world.upstream.line = None
         self.world.upstream.creates.clear()
         self.held.append((self.loop, line))
@@ -98,7 +98,7 @@ class History:
         for loop, line in self.held:
             line.set()
             async with asyncio.timeout(PATIENCE):
-                await ended(loop.submit)
+                await ended(loop.submitter)
         self.held.clear()
 
     async def _begin(self, round_: Any) -> None:
@@ -113,14 +113,14 @@ class History:
         """Die with submissions in hand, before or after they left."""
         upstream = self.world.upstream
         upstream.line, upstream.gate = (asyncio.Event(), None) if left else (None, asyncio.Event())
-        await self._begin(self.loop.submit.round())
+        await self._begin(self.loop.submitter.run_once())
         self.loop = self.world.kill(self.loop)
         upstream.line = upstream.gate = None
 
     async def do_crash_in_poll(self) -> None:
         """Die with questions in hand."""
         self.world.upstream.fetch_line = asyncio.Event()
-        await self._begin(self.loop.reconcile.round())
+        await self._begin(self.loop.poller.run_once())
         self.loop = self.world.kill(self.loop)
         self.world.upstream.fetch_line = None
 
@@ -131,7 +131,7 @@ class History:
     async def do_stop(self) -> None:
         """End in order, with a submission in hand that has not left, and begin anew."""
         self.world.upstream.gate = asyncio.Event()
-        await self._begin(self.loop.submit.round())
+        await self._begin(self.loop.submitter.run_once())
         await self.loop.drain()
         self.world.upstream.gate = None
         self.loop = self.world.process()
@@ -166,7 +166,7 @@ class History:
 
     async def do_sweep(self) -> None:
         """Look for abandoned submissions."""
-        await self.loop.submit.sweep()
+        await self.loop.submitter.sweep()
 
     async def do_cancel(self, which: int) -> None:
         """Cancel what is still ours."""

@@ -33,7 +33,7 @@ class Trial:
     def bills(self) -> Iterator[tuple[str, int, Any]]:
         """Yield task id, submission and the upstream's own task for each bill."""
         tokens = Tokens([SECRET])
-        known = self.world.sandbox._world.tasks
+        known = self.world.sandbox._state.tasks
         for bill in self.world.sandbox.bills:
             try:
                 claim = tokens.read_payload_token(bill.payload or "")

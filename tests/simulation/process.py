@@ -152,7 +152,7 @@ class Process:
             )
             self.parts = builder.build(outside)
             if around.crowd:
-                self.parts.receiver._crowd = DrawnCrowd(around.crowd, self.draw)
+                self.parts.receiver._burst_detector = DrawnCrowd(around.crowd, self.draw)
             yield self.parts
 
     def _jitter(self) -> float:

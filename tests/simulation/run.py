@@ -203,7 +203,7 @@ class World:
 
     async def _nothing_left(self) -> bool:
         await self.sandbox.idle()
-        ended = {task.id for task in self.sandbox._world.tasks.values() if task.state.final}
+        ended = {task.id for task in self.sandbox._state.tasks.values() if task.state.final}
         away = any(process.dead for process in self.processes)
         return not (
             away

@@ -165,7 +165,7 @@ class LifeMachine(TaskMachine):
     @rule()
     def read_inbox(self) -> None:
         """Record what was kept unread, oldest first."""
-        assert self.do(self.house.receive.round()) == len(self.unread)
+        assert self.do(self.house.inbox_worker.run_once()) == len(self.unread)
         for received in self.unread:
             hear_callback(self.model, *received, confirm=self.house.confirm)
         self.unread.clear()

@@ -69,7 +69,7 @@ class TaskMachine(RuleBasedStateMachine):
 
     def recorder(self, entry: TaskUpdate) -> None:
         """Record an entry; a conclusion from a lease that was lost changes nothing."""
-        stale = entry.ours_only and entry.fence != self.model.tasks[entry.task_id].fence
+        stale = entry.requires_lease and entry.fence != self.model.tasks[entry.task_id].fence
         before = self.books() if stale else NOTHING
         self.do(self.house.recorder.add(entry))
         assert not stale or self.books() == before

@@ -7,6 +7,7 @@ from itertools import count
 
 from sqlalchemy import Table, select
 
+from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.limits import BurstDetector
 from service.callbacks.receiver import CallbackReceiver
 from service.deliveries.handler_slots import HandlerSlots
@@ -84,17 +85,26 @@ class House:
             jitter=lambda: 0.0,
         )
         self.recorder = Recorder(
-            self.store.units_of_work,
+            units_of_work=self.store.units_of_work,
             clock=self.clock,
             planner=planner,
-            slots=HandlerSlots((), lease=LEASE, ring=lambda: None),
+            slots=HandlerSlots((), lease=LEASE, notify=lambda: None),
             immediate_polls=ImmediatePolls(lease=LEASE),
             subscriptions=SUBSCRIPTIONS,
             new_id=self.new_id,
         )
+        self.inbox_worker = InboxWorker(
+            recorder=self.recorder,
+            inbox=self.store.inbox,
+            tokens=TOKENS,
+            clock=self.clock,
+            confirm=self.confirm,
+            read_fact=read_fact,
+        )
         self.receive = CallbackReceiver(
-            self.recorder,
-            self.store.inbox,
+            recorder=self.recorder,
+            inbox=self.store.inbox,
+            inbox_worker=self.inbox_worker,
             tokens=TOKENS,
             clock=self.clock,
             confirm=self.confirm,
@@ -102,7 +112,7 @@ class House:
             verifier_for=lambda _token: None,
         )
         if self.crowded:
-            self.receive._crowd = AlwaysCrowded()
+            self.receive._burst_detector = AlwaysCrowded()
         self.results = TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder)
         self.task_service = _task_service(self.store, self.recorder, self.upstream, self.clock, self.new_id)
 
@@ -128,12 +138,12 @@ def _task_service(
     )
     return TaskService(
         intake=store.intake,
-        inputs=store.inputs,
+        blobs=store.blobs,
         queries=store.queries,
         recorder=recorder,
-        upstream=upstream,
+        provider=upstream,
         clock=clock,
-        terms=terms,
+        policy=terms,
         inspect=None,
         new_id=new_id,
     )

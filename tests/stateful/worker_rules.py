@@ -5,8 +5,7 @@ from datetime import datetime, timedelta
 
 from service.domain.fact_json import fact_to_json
 from service.domain.task import Fact, Source, Status, Task, TaskError, UpstreamId, Usage
-from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate
-from service.tasks.poller import UNKNOWN
+from service.domain.task_update import RESUBMITTED_WARNING, SUBMISSION_UNKNOWN, TaskUpdate
 from tests.stateful.model import ENDS, NOTHING_MADE, Model, TaskModel
 from tests.support.scripted_provider import VIDEO
 
@@ -43,7 +42,7 @@ def fact_of(status: str, upstream_id: UpstreamId | None) -> Fact:
 def reply(claimed: Claimed, word: str, foreign: UpstreamId | None, now: datetime) -> TaskUpdate:
     """Return what a worker records about the reply to its submission."""
     task = claimed.task
-    ours = TaskUpdate(task_id=task.id, fact=_guess(Status.IN_DOUBT), fence=task.fence, ours_only=True)
+    ours = TaskUpdate(task_id=task.id, fact=_guess(Status.IN_DOUBT), fence=task.fence, requires_lease=True)
     if word == "lost":
         return ours
     if word == "never_left":
@@ -58,7 +57,7 @@ def hear_reply(model: Model, entry: TaskUpdate, now: datetime) -> None:
     """Let the model take what was recorded about a reply."""
     one, fact = model.tasks[entry.task_id], entry.fact
     assert fact is not None
-    if entry.ours_only:
+    if entry.requires_lease:
         _hear_ours(one, entry, now, with_unread_callbacks=one.id in model.with_unread_callbacks)
         return
     submission = entry.submission or 0
@@ -104,8 +103,10 @@ def answer(claimed: Claimed, word: str, foreign: UpstreamId | None, now: datetim
     if word == "nothing":
         return plain
     if word in {"given_up", "again"}:
-        guess = replace(_guess(Status.FAILED), error=UNKNOWN) if word == "given_up" else _guess(Status.QUEUED)
-        ours = replace(plain, fact=guess, ours_only=True, poll="not found")
+        guess = (
+            replace(_guess(Status.FAILED), error=SUBMISSION_UNKNOWN) if word == "given_up" else _guess(Status.QUEUED)
+        )
+        ours = replace(plain, fact=guess, requires_lease=True, poll="not found")
         return replace(ours, due_at=now, warning=RESUBMITTED_WARNING) if word == "again" else ours
     if word == "believed":
         fact = replace(DONE, unconfirmed=True)
@@ -120,7 +121,7 @@ def answer(claimed: Claimed, word: str, foreign: UpstreamId | None, now: datetim
 def hear_answer(model: Model, entry: TaskUpdate, now: datetime) -> None:
     """Let the model take what was recorded about an answer."""
     one = model.tasks[entry.task_id]
-    if entry.ours_only:
+    if entry.requires_lease:
         _hear_ours(one, entry, now, with_unread_callbacks=one.id in model.with_unread_callbacks)
         return
     if entry.fact and entry.source is Source.CALLBACK:

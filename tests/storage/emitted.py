@@ -41,7 +41,7 @@ async def plan_of(store: Store, statement: Statement) -> str:
     """Return how the database would carry `statement` out, if it must use an index wherever one fits."""
     database = store._database
     async with database.writing() as write:
-        if not database.at.postgres:
+        if not database.address.postgres:
             rows = await write.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement.sql}", statement.parameters)
             return "\n".join(row["detail"] for row in rows.mappings())
         for method in ("seqscan", "bitmapscan", "sort"):

@@ -34,10 +34,10 @@ class Crew:
         """Return one more dispatch, as in another process."""
         store = self.open_store()
         member = Dispatcher(
-            store.deliveries,
-            HandlerSlots(handlers, lease=LEASE, ring=lambda: store.signals.notify("dispatch")),
-            lambda _claim, _handler: tools(),
-            self.clock,
+            queue=store.deliveries,
+            slots=HandlerSlots(handlers, lease=LEASE, notify=lambda: store.signals.notify("dispatch")),
+            tools=lambda _claim, _handler: tools(),
+            clock=self.clock,
             schedule=SCHEDULE,
             jitter=lambda: 0.0,
         )
@@ -53,7 +53,7 @@ class Crew:
         """Let all members run rounds until nothing is due; return how many deliveries were started."""
         total = 0
         async with asyncio.timeout(PATIENCE * 4):
-            while started := sum(await asyncio.gather(*(member.round() for member in self.members))):
+            while started := sum(await asyncio.gather(*(member.run_once() for member in self.members))):
                 total += started
                 await asyncio.gather(*(ended(member) for member in self.members))
         return total
@@ -137,15 +137,15 @@ async def test_an_abandoned_delivery_is_taken_over(store: Store, crew: Crew) -> 
 
     await _add(store, "e1")
     first = crew.hire(handler("guest", slow))
-    await first.round()
+    await first.run_once()
     await asyncio.wait_for(entered.wait(), PATIENCE)
     crew.clock.at += LEASE + timedelta(seconds=1)
     second = crew.hire(handler("guest", crew.note))
-    assert await second.round() == 1
+    assert await second.run_once() == 1
     await ended(second)
     assert crew.seen == []
     crew.clock.at += SCHEDULE[1]
-    assert await second.round() == 1
+    assert await second.run_once() == 1
     await ended(second)
     go.set()
     await ended(first)
@@ -170,7 +170,7 @@ async def test_a_handler_that_ends_its_process_becomes_a_dead_letter(store: Stor
         assert [claim.attempt for claim in in_hand] == [len(delays) + 1]
         in_hand = []  # and with them ends the process
         crew.clock.at += LEASE
-        assert await survivor.round() == 1
+        assert await survivor.run_once() == 1
         await ended(survivor)
         delays += [(at - crew.clock.at).total_seconds() for at in [(await _delivery(store)).due_at] if at]
     assert delays == [5.0] + [30.0] * (LEAST_ATTEMPTS - 2)
@@ -205,11 +205,11 @@ async def test_a_drained_process_hands_over_at_once(store: Store, crew: Crew) ->
 
     await _add(store, "e1")
     first = crew.hire(handler("guest", hang))
-    await first.round()
+    await first.run_once()
     await asyncio.wait_for(entered.wait(), PATIENCE)
     await first.drain(0)
     second = crew.hire(handler("guest", crew.note))
-    assert await second.round() == 1
+    assert await second.run_once() == 1
     await ended(second)
     delivery = await store.deliveries.delivery("e1-guest")
     assert delivery is not None
@@ -226,8 +226,8 @@ async def test_a_black_hole_delays_no_other(store: Store, crew: Crew) -> None:
         await _add(store, f"e{number}", task_id=f"t{number}", handlers=("guest", "hole"))
     member = crew.hire(handler("hole", hang, concurrency=1, timeout=600), handler("guest", crew.note))
     async with asyncio.timeout(PATIENCE):
-        await member.round()
-        while member.in_hand > 1:  # what is noted is still in hand until its result is stored
+        await member.run_once()
+        while member.in_flight > 1:  # what is noted is still in hand until its result is stored
             await store.signals.wait("dispatch", 0.01)
     assert sorted(crew.seen) == ["e0", "e1", "e2", "e3"]
-    assert member.in_hand == 1
+    assert member.in_flight == 1

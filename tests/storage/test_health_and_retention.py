@@ -83,18 +83,18 @@ async def test_newest_run_times_of_each_bucket(store: Store) -> None:
     samples = [RunTime(bucket=f"b{n % 2}", seconds=n, called_back=n % 3 == 0, at=NOW + n * SECOND) for n in range(10)]
     async with store.units_of_work.transaction() as transaction:
         await transaction.learn(samples)
-    assert await store.memory.run_times(per_bucket=2) == samples[6:]
+    assert await store.run_time_stats.run_times(per_bucket=2) == samples[6:]
 
 
 async def test_newest_callbacks_are_counted(store: Store) -> None:
     """Of the newest samples of all buckets it is told how many there are, and how many were not called back."""
-    assert await store.memory.callback_stats(newest=5) == CallbackStats(count=0, lost=0)
+    assert await store.run_time_stats.callback_stats(newest=5) == CallbackStats(count=0, lost=0)
     samples = [RunTime(bucket=f"b{n % 2}", seconds=n, called_back=n != 7, at=NOW - n * SECOND) for n in range(10)]
     async with store.units_of_work.transaction() as transaction:
         await transaction.learn(samples)
-    assert await store.memory.callback_stats(newest=3) == CallbackStats(count=3, lost=1)
-    assert await store.memory.callback_stats(newest=2) == CallbackStats(count=2, lost=0)
-    assert await store.memory.callback_stats(newest=99) == CallbackStats(count=10, lost=1)
+    assert await store.run_time_stats.callback_stats(newest=3) == CallbackStats(count=3, lost=1)
+    assert await store.run_time_stats.callback_stats(newest=2) == CallbackStats(count=2, lost=0)
+    assert await store.run_time_stats.callback_stats(newest=99) == CallbackStats(count=10, lost=1)
 
 
 async def _fill(store: Store) -> None:
@@ -117,14 +117,14 @@ async def _kinds(store: Store, task_id: str) -> list[str]:
 async def test_prune_forgets_what_belongs_to_long_settled_tasks(store: Store) -> None:
     """Raw callbacks, polls, attempts and inputs of the old one go; its task, events and deliveries stay."""
     await _fill(store)
-    assert await store.memory.prune(before=NOW + DAY) == 4
+    assert await store.retention.prune(before=NOW + DAY) == 4
     assert await _kinds(store, "old") == ["delivery", "event"]
     assert await store.queries.task(TaskId("old")) is not None
-    assert await store.inputs.load(TaskId("old")) == {}
+    assert await store.blobs.load(TaskId("old")) == {}
     for task_id in ("new", "open"):
         assert await _kinds(store, task_id) == ["attempt", "callback", "delivery", "event", "poll"]
-        assert len(await store.inputs.load(TaskId(task_id))) == 1
-    assert await store.memory.prune(before=NOW + DAY) == 0
+        assert len(await store.blobs.load(TaskId(task_id))) == 1
+    assert await store.retention.prune(before=NOW + DAY) == 0
 
 
 async def test_prune_forgets_quarantined_callbacks_and_run_times_by_age(store: Store) -> None:
@@ -134,9 +134,9 @@ async def test_prune_forgets_quarantined_callbacks_and_run_times_by_age(store: S
         await transaction.learn(
             [RunTime(bucket="b", seconds=1, called_back=True, at=NOW + n * 2 * DAY) for n in (0, 1)]
         )
-    assert await store.memory.prune(before=NOW + DAY) == 2
+    assert await store.retention.prune(before=NOW + DAY) == 2
     assert (await store.health.gauges(NOW)).callbacks == {"recorded": 1}
-    assert len(await store.memory.run_times(per_bucket=9)) == 1
+    assert len(await store.run_time_stats.run_times(per_bucket=9)) == 1
 
 
 async def test_prune_keeps_what_a_pending_delivery_carries(store: Store) -> None:
@@ -144,7 +144,7 @@ async def test_prune_keeps_what_a_pending_delivery_carries(store: Store) -> None
     payload = an_input("payload", b"mine")
     await store.intake.add(a_task("old", status=Status.COMPLETED, settled_at=NOW), [payload], None)
     await add_deliveries(store, "log", task_id="old")
-    assert await store.memory.prune(before=NOW + DAY) == 0
+    assert await store.retention.prune(before=NOW + DAY) == 0
     [claim] = await claim_deliveries(store)
     assert claim.payload == "mine"
 
@@ -152,7 +152,7 @@ async def test_prune_keeps_what_a_pending_delivery_carries(store: Store) -> None
 async def test_attempts_go_on_counting_after_a_prune(store: Store) -> None:
     """A delivery whose attempts were forgotten can be replayed and tried again."""
     await _fill(store)
-    await store.memory.prune(before=NOW + DAY)
+    await store.retention.prune(before=NOW + DAY)
     await store.deliveries.replay(["e-old-log"], now=NOW)
     [claim] = await claim_deliveries(store)
     assert await store.deliveries.finish([an_attempt(claim)]) == {"e-old-log"}

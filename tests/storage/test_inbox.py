@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 
 from service.domain.ports.unit_of_work import InboxEntry
-from service.storage import Store
-from service.storage import unit_of_work as ledger
+from service.storage import Store, unit_of_work
 from tests.storage.builders import NOW, SECOND, an_entry
 
 
@@ -29,7 +28,7 @@ async def test_kept_callbacks_come_back_as_they_came_oldest_first(store: Store) 
 
 async def test_large_ones_are_read_a_few_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is in memory together is bounded in bytes, too; a callback that alone is larger is read by itself."""
-    monkeypatch.setattr(ledger, "READ_AT_ONCE", 10)
+    monkeypatch.setattr(unit_of_work, "MAX_UNREAD_BYTES", 10)
     bodies = [b"1" * 5, b"2" * 5, b"3" * 11, b"4"]
     large = [unread(f"d{at}", body=body, received_at=NOW + at * SECOND) for at, body in enumerate(bodies)]
     await store.inbox.keep(large)
@@ -74,7 +73,7 @@ async def test_two_readers_do_not_read_the_same(store: Store) -> None:
         async with store.units_of_work.transaction() as transaction:
             rows = await transaction.unread(2)
             taken.append([row.digest for row in rows])
-            if store._database.at.postgres:  # SQLite lets one writer in at a time
+            if store._database.address.postgres:  # SQLite lets one writer in at a time
                 await both.wait()
             await transaction.read([an_entry(row.digest, verdict="accepted") for row in rows])
 

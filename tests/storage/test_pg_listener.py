@@ -8,7 +8,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from service.storage import pg_listener as listener
+from service.storage import pg_listener
 
 
 class Enough(BaseException):
@@ -29,10 +29,10 @@ def lost() -> MagicMock:
 async def test_the_reason_is_told_once_until_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that is away does not fill the log, and one that came back in between is told anew."""
     tries = [AWAY, AWAY, REFUSED, REFUSED, AWAY, lost(), AWAY, Enough()]
-    monkeypatch.setattr(listener, "_subscribed", MagicMock(side_effect=tries))
-    monkeypatch.setattr(listener, "PAUSE", 0)
+    monkeypatch.setattr(pg_listener, "_subscribed", MagicMock(side_effect=tries))
+    monkeypatch.setattr(pg_listener, "RECONNECT_DELAY", 0)
     with capture_logs() as lines:
-        monkeypatch.setattr(listener, "log", structlog.get_logger())
+        monkeypatch.setattr(pg_listener, "log", structlog.get_logger())
         with pytest.raises(Enough):
-            await asyncio.wait_for(listener._listen(MagicMock()), 10)
-    assert [line["why"] for line in lines] == ["no server", "no entry", "no server", "no server"]
+            await asyncio.wait_for(pg_listener._listen(MagicMock()), 10)
+    assert [line["error"].partition(": ")[2] for line in lines] == ["no server", "no entry", "no server", "no server"]

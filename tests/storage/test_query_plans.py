@@ -75,7 +75,7 @@ async def filled(store: Store) -> Store:
     for number in range(100):
         await add_deliveries(store, "log", "webhook", events=[f"e{number}a", f"e{number}b"], task_id=f"t{number}")
     async with store._database.writing() as write:
-        if store._database.at.postgres:  # SQLite is to choose well without statistics, as it has none in service
+        if store._database.address.postgres:  # SQLite is to choose well without statistics, as it has none in service
             await write.connection.exec_driver_sql("ANALYZE")
     return store
 

@@ -6,8 +6,7 @@ import pytest
 
 from service.domain.ports.queues import Limits
 from service.domain.task import Status, Usage
-from service.storage import Store
-from service.storage import retention as memory
+from service.storage import Store, retention
 from tests.storage.builders import (
     HOUR,
     LEASE,
@@ -82,16 +81,16 @@ async def test_prune_forgets_what_belongs_to_long_expired_tasks(store: Store) ->
         await store.intake.add(task, [an_input()], None)
     async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry("d1", received_at=NOW - HOUR)])
-    assert await store.memory.prune(before=NOW - MINUTE) == 2
-    assert not await store.inputs.load(expired.id)
-    assert await store.inputs.load(asked.id)
+    assert await store.retention.prune(before=NOW - MINUTE) == 2
+    assert not await store.blobs.load(expired.id)
+    assert await store.blobs.load(asked.id)
 
 
 async def test_prune_goes_in_portions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much is to be forgotten, no transaction takes more than a portion of it; all of it goes."""
-    monkeypatch.setattr(memory, "PORTION", 2)
+    monkeypatch.setattr(retention, "ROWS_PER_DELETE", 2)
     await add_tasks(store, a_task("t1", status=Status.COMPLETED, due_at=None, settled_at=NOW - HOUR))
     async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry(f"d{number}", received_at=NOW - HOUR) for number in range(5)])
-    assert await store.memory.prune(before=NOW) == 5
+    assert await store.retention.prune(before=NOW) == 5
     assert (await store.health.gauges(NOW)).callbacks == {}

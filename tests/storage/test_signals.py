@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from service.storage import Store, open_store
-from service.storage.local_signals import REMEMBERED, LocalSignals
+from service.storage.local_signals import MAX_TOPICS, LocalSignals
 from tests.storage.builders import a_task
 from tests.storage.conftest import Server
 from tests.support.postgres import create_database, drop_database
@@ -40,10 +40,10 @@ async def test_ring_between_two_waits_is_not_lost() -> None:
 async def test_topics_that_nobody_waits_for_are_not_kept_for_ever() -> None:
     """Memory stays bounded however many topics ring or were waited for."""
     signals = LocalSignals()
-    for number in range(REMEMBERED + 100):
+    for number in range(MAX_TOPICS + 100):
         signals.notify(f"task:{number}")
     assert not await signals.wait("events", 0)
-    assert len(signals._rung) == REMEMBERED
+    assert len(signals._last_notified) == MAX_TOPICS
     assert signals._waiters == {}
 
 

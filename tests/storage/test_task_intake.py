@@ -12,7 +12,7 @@ from service.domain.ports.tasks import IdempotencyKey, TaskFilter
 from service.domain.task import Status, Task, TaskId
 from service.storage import Store
 from service.storage.database import Write
-from service.storage.task_intake import ALONE, HEAVIEST, TOGETHER
+from service.storage.task_intake import MAX_BYTES_PER_COMMIT, MAX_TASKS_PER_COMMIT, MIN_BYTES_FOR_OWN_COMMIT
 from tests.storage.builders import a_task, an_input, stored
 from tests.storage.conftest import OpenStore
 
@@ -35,15 +35,15 @@ async def test_inputs_come_back_by_place(store: Store) -> None:
         an_input("payload", "chat \ud83d".encode("utf-8", "surrogatepass")),
     )
     await store.intake.add(a_task(), [picture, payload], None)
-    assert await store.inputs.load(TaskId("t1")) == {"images.0": picture, "payload": payload}
-    assert await store.inputs.payload(TaskId("t1")) == "chat \ud83d"
+    assert await store.blobs.load(TaskId("t1")) == {"images.0": picture, "payload": payload}
+    assert await store.blobs.payload(TaskId("t1")) == "chat \ud83d"
 
 
 async def test_no_payload_is_none(store: Store) -> None:
     """A task without a payload has none, as has an unknown task."""
     await store.intake.add(a_task(), [an_input()], None)
-    assert await store.inputs.payload(TaskId("t1")) is None
-    assert await store.inputs.load(TaskId("unknown")) == {}
+    assert await store.blobs.payload(TaskId("t1")) is None
+    assert await store.blobs.load(TaskId("unknown")) == {}
 
 
 async def test_same_key_gives_the_first_task(store: Store) -> None:
@@ -54,7 +54,7 @@ async def test_same_key_gives_the_first_task(store: Store) -> None:
     again = await store.intake.add(a_task("t2"), [an_input()], KEY)
     assert again == replace(first, note="seen")
     assert await store.queries.task(TaskId("t2")) is None
-    assert await store.inputs.load(TaskId("t2")) == {}
+    assert await store.blobs.load(TaskId("t2")) == {}
 
 
 async def test_same_key_with_another_body_is_a_conflict(store: Store) -> None:
@@ -115,18 +115,18 @@ def counted_commits(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 async def test_tasks_of_one_moment_share_commits(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """What comes while a commit is running shares the next ones, each task with its own blobs."""
     commits = counted_commits(store, monkeypatch)
-    count = 2 * TOGETHER + 1
+    count = 2 * MAX_TASKS_PER_COMMIT + 1
     blobs = [an_input(data=f"picture {number}".encode()) for number in range(count)]
     await asyncio.gather(*(store.intake.add(a_task(f"t{n}"), [blobs[n]], None) for n in range(count)))
     assert len(commits) <= 4
     for number in range(count):
-        assert await store.inputs.load(TaskId(f"t{number}")) == {"images.0": blobs[number]}
+        assert await store.blobs.load(TaskId(f"t{number}")) == {"images.0": blobs[number]}
 
 
 async def test_media_of_one_commit_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tasks share a commit only as long as their media make it no longer than others may wait."""
     commits = counted_commits(store, monkeypatch)
-    media, fit = an_input(data=bytes(ALONE)), HEAVIEST // ALONE
+    media, fit = an_input(data=bytes(MIN_BYTES_FOR_OWN_COMMIT)), MAX_BYTES_PER_COMMIT // MIN_BYTES_FOR_OWN_COMMIT
     await asyncio.gather(*(store.intake.add(a_task(f"t{number}"), [media], None) for number in range(2 * fit + 1)))
     assert len(commits) == 3
 
@@ -134,10 +134,10 @@ async def test_media_of_one_commit_are_bounded(store: Store, monkeypatch: pytest
 async def test_large_media_hold_up_nobody_elses_commit(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A task with much media is committed for itself."""
     commits = counted_commits(store, monkeypatch)
-    large = an_input(data=bytes(ALONE + 1))
+    large = an_input(data=bytes(MIN_BYTES_FOR_OWN_COMMIT + 1))
     await asyncio.gather(*(store.intake.add(a_task(f"t{number}"), [large], None) for number in range(3)))
     assert len(commits) == 3
-    assert await store.inputs.load(TaskId("t2")) == {"images.0": large}
+    assert await store.blobs.load(TaskId("t2")) == {"images.0": large}
 
 
 async def test_equal_and_clashing_keys_in_one_commit(store: Store) -> None:
@@ -149,7 +149,7 @@ async def test_equal_and_clashing_keys_in_one_commit(store: Store) -> None:
     kept = [outcome.id if isinstance(outcome, Task) else type(outcome).__name__ for outcome in outcomes]
     assert kept == ["t0", "t1", "t1", "Conflict", "t4", "t5"]
     assert {task.id for task in await store.queries.tasks(TaskFilter())} == {"t0", "t1", "t4", "t5"}
-    assert await store.inputs.load(TaskId("t2")) == {}
+    assert await store.blobs.load(TaskId("t2")) == {}
 
 
 async def test_a_task_that_cannot_be_stored_takes_none_along(store: Store) -> None:

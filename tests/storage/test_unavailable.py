@@ -15,9 +15,8 @@ from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, Operational
 
 from service.domain.errors import BadSetting, StoreUnavailable
 from service.domain.task import TaskId
-from service.storage import Store, migrate, open_store
-from service.storage import database as engine
-from service.storage import dialects as dialect
+from service.storage import Store, dialects, migrate, open_store
+from service.storage import database as database_module
 from tests.storage.builders import NOW, a_task, an_entry, an_input
 from tests.support.postgres import PostgresServer, create_database, postgres_server
 
@@ -50,7 +49,7 @@ async def _admit(store: Store) -> list[str]:
 
 async def test_locked_database_is_unavailable_until_it_is_free(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While another process writes too long, ours gives up; afterwards it goes on."""
-    monkeypatch.setattr(dialect, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
+    monkeypatch.setattr(dialects, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
     other = sqlite3.connect(path, isolation_level=None)
     async with open_store(f"sqlite:///{path}") as store:
         other.execute("BEGIN IMMEDIATE")
@@ -110,10 +109,11 @@ async def test_callback_that_cannot_be_kept_is_not_half_kept(store: Store, troub
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_only_what_is_the_values_own_fault_is_not_the_databases(error: Exception, told: type[Exception]) -> None:
+async def test_only_errors_about_values_pass_untranslated(error: Exception, told: type[Exception]) -> None:
     """Whatever a driver says that the values did not bring about may pass: it is tried again."""
-    with pytest.raises(told), engine.troubles_told():
-        raise error
+    with pytest.raises(told):
+        async with database_module.database_errors_translated():
+            raise error
 
 
 async def test_connection_that_was_closed_is_replaced(store: Store) -> None:
@@ -131,7 +131,7 @@ async def test_nothing_slips_out_of_a_transaction_that_could_not_begin(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever overlooks that another process wrote still writes in a transaction, which is rolled back."""
-    monkeypatch.setattr(dialect, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
+    monkeypatch.setattr(dialects, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         async with open_store(f"sqlite:///{path}") as store:
             with pytest.raises(ZeroDivisionError):
@@ -166,7 +166,7 @@ async def test_commit_that_fails_holds_no_lock(store: Store, path: Path) -> None
 
 async def test_store_that_can_only_be_read_is_not_ready(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a write that failed, readiness is the word of another write; what that writes is not there afterwards."""
-    monkeypatch.setattr(dialect, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
+    monkeypatch.setattr(dialects, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         async with open_store(f"sqlite:///{path}") as store:
             other.execute("BEGIN IMMEDIATE")
@@ -255,7 +255,7 @@ async def test_a_server_that_hangs_is_given_up(server: PostgresServer, monkeypat
 
 
 async def _hang_half_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "LONGEST", 0.5)
+    monkeypatch.setattr(database_module, "TRANSACTION_TIMEOUT", 0.5)
     async with store._database.writing() as write:
         backend = (await write.connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
         os.kill(backend, signal.SIGSTOP)

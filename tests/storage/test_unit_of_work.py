@@ -144,7 +144,7 @@ async def test_error_inside_leaves_nothing(store: Store) -> None:
     assert await stored(store) == a_task()
     assert await store.queries.history(TaskId("t1")) == []
     assert await claim_deliveries(store) == []
-    assert await store.memory.run_times(per_bucket=10) == []
+    assert await store.run_time_stats.run_times(per_bucket=10) == []
     assert not await waiting
 
 

@@ -60,34 +60,34 @@ class Scripted:
         """Return how many requests may go."""
         return self.free
 
-    def room(self, size: int) -> AbstractAsyncContextManager[None]:
+    def hold_bytes(self, size: int) -> AbstractAsyncContextManager[None]:
         """Hold nothing, or break."""
         assert size >= 0
         if self.unprepared:
             raise self.unprepared
         return nullcontext()
 
-    async def create(self, order: ProviderRequest, *, sent: Callable[[], None] | None = None) -> Fact:
+    async def create(self, request: ProviderRequest, *, sent: Callable[[], None] | None = None) -> Fact:
         """Carry out a submission, or do what the script says."""
         await self._held_by(self.gate)
         if sent:
             sent()
-        self.orders.append(order)
+        self.orders.append(request)
         step = self.creates.popleft() if self.creates else Fact(status=Status.IN_PROGRESS)
         if isinstance(step, Exception) and not isinstance(step, ReplyLost):
             raise step
-        upstream_id = self._carry_out(order, step)
+        upstream_id = self._carry_out(request, step)
         if self.before_reply:
-            await self.before_reply(order, upstream_id)
+            await self.before_reply(request, upstream_id)
         await self._held_by(self.line)
         if isinstance(step, Exception):
             raise step
         return replace(self.books[upstream_id], upstream_id=None) if self.nameless else self.books[upstream_id]
 
-    def _carry_out(self, order: ProviderRequest, step: Step) -> UpstreamId:
+    def _carry_out(self, request: ProviderRequest, step: Step) -> UpstreamId:
         upstream_id = UpstreamId(f"up{len(self.payloads) + 1}")
-        self.bills[TOKENS.read_payload_token(order.payload).task_id] += 1
-        self.payloads[order.payload] = upstream_id
+        self.bills[TOKENS.read_payload_token(request.payload).task_id] += 1
+        self.payloads[request.payload] = upstream_id
         self.tell(upstream_id, step if isinstance(step, Fact) else Fact(status=Status.IN_PROGRESS))
         return upstream_id
 
@@ -157,10 +157,10 @@ class CountingLedger:
             yield transaction
 
 
-def token_of(order: ProviderRequest) -> str:
+def token_of(request: ProviderRequest) -> str:
     """Return the token in an order's callback address."""
-    assert order.callback_url is not None
-    return order.callback_url.rpartition("/")[2]
+    assert request.callback_url is not None
+    return request.callback_url.rpartition("/")[2]
 
 
 def vtrix_body(status: str, upstream_id: str | None = "up1", **more: Any) -> Json:

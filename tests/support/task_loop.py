@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.receiver import CallbackReceiver
 from service.deliveries.handler_api import Handler
 from service.deliveries.handler_slots import HandlerSlots
@@ -100,10 +101,10 @@ class Loop:
             lists=upstream.lists,
             jitter=lambda: 0.0,
         )
-        self.slots = HandlerSlots(options.crew, lease=options.lease, ring=lambda: store.signals.notify("dispatch"))
+        self.slots = HandlerSlots(options.crew, lease=options.lease, notify=lambda: store.signals.notify("dispatch"))
         self.immediate_polls = ImmediatePolls(lease=options.lease)
         self.recorder = Recorder(
-            self.units_of_work,
+            units_of_work=self.units_of_work,
             clock=clock,
             planner=self.planner,
             slots=self.slots,
@@ -111,9 +112,18 @@ class Loop:
             subscriptions=_subscriptions(options),
             new_id=self.new_id,
         )
-        self.receive = CallbackReceiver(
-            self.recorder,
-            store.inbox,
+        self.inbox_worker = InboxWorker(
+            recorder=self.recorder,
+            inbox=store.inbox,
+            tokens=TOKENS,
+            clock=clock,
+            confirm=options.confirm,
+            read_fact=read_fact,
+        )
+        self.receiver = CallbackReceiver(
+            recorder=self.recorder,
+            inbox=store.inbox,
+            inbox_worker=self.inbox_worker,
             tokens=TOKENS,
             clock=clock,
             confirm=options.confirm,
@@ -121,7 +131,7 @@ class Loop:
             verifier_for=lambda _token: options.verifier,
         )
         self.results = TaskResults(queries=store.queries, upstream=upstream, recorder=self.recorder)
-        self.task_service, self.submit, self.reconcile = self._task_service(), self._submit(), self._reconcile()
+        self.task_service, self.submitter, self.poller = self._task_service(), self._submit(), self._reconcile()
 
     def _task_service(self) -> TaskService:
         terms = TaskPolicy(
@@ -133,12 +143,12 @@ class Loop:
         )
         return TaskService(
             intake=self.store.intake,
-            inputs=self.store.inputs,
+            blobs=self.store.blobs,
             queries=self.store.queries,
             recorder=self.recorder,
-            upstream=self.upstream,
+            provider=self.upstream,
             clock=self.clock,
-            terms=terms,
+            policy=terms,
             inspect=None,
             new_id=self.new_id,
         )
@@ -146,13 +156,13 @@ class Loop:
     def _submit(self) -> Submitter:
         return Submitter(
             queue=self.store.tasks,
-            inputs=self.store.inputs,
+            blobs=self.store.blobs,
             recorder=self.recorder,
-            upstream=self.paced,
+            provider=self.paced,
             tokens=TOKENS,
             clock=self.clock,
             signals=self.store.signals,
-            terms=SubmitterConfig(
+            config=SubmitterConfig(
                 public_url=self.options.public_url,
                 lease=self.options.lease,
                 concurrency=self.options.concurrency,
@@ -164,14 +174,15 @@ class Loop:
     def _reconcile(self) -> Poller:
         return Poller(
             queue=self.store.tasks,
-            memory=self.store.memory,
+            run_time_stats=self.store.run_time_stats,
+            retention=self.store.retention,
             recorder=self.recorder,
-            upstream=self.paced,
+            provider=self.paced,
             planner=self.planner,
             tokens=TOKENS,
             clock=self.clock,
             signals=self.store.signals,
-            terms=PollerConfig(
+            config=PollerConfig(
                 lease=self.options.lease,
                 concurrency=self.options.concurrency,
                 resubmit_in_doubt=self.options.resubmit_in_doubt,
@@ -182,8 +193,8 @@ class Loop:
 
     async def drain(self) -> None:
         """Cut off what is in hand."""
-        await self.submit.drain(0)
-        await self.reconcile.drain(0)
+        await self.submitter.drain(0)
+        await self.poller.drain(0)
 
     async def accept(self, **changes: Any) -> Task:
         """Take in a task."""
@@ -192,16 +203,16 @@ class Loop:
 
     async def submit_due(self) -> int:
         """Submit what is due, to the end."""
-        started = await self.submit.round()
+        started = await self.submitter.run_once()
         async with asyncio.timeout(PATIENCE):
-            await ended(self.submit)
+            await ended(self.submitter)
         return started
 
     async def poll_due(self) -> int:
         """Ask about what is due, to the end."""
-        started = await self.reconcile.round()
+        started = await self.poller.run_once()
         async with asyncio.timeout(PATIENCE):
-            await ended(self.reconcile)
+            await ended(self.poller)
         return started
 
     async def submitted(self, **changes: Any) -> Task:
@@ -222,7 +233,7 @@ class Loop:
 
     async def called_back(self, token: str, raw: bytes) -> None:
         """Call back to the address that holds `token`."""
-        await self.receive.receive(self.receive.verify_token(token), {"content-type": "application/json"}, raw)
+        await self.receiver.receive(self.receiver.verify_token(token), {"content-type": "application/json"}, raw)
 
     async def task(self, task_id: str) -> Task:
         """Return a task that must be there."""
@@ -243,7 +254,7 @@ class Loop:
         """Do what a worker does until `end`, in steps of time."""
         while self.clock.now() < end:
             self.clock.move(min(by, end - self.clock.now()))
-            await self.submit.sweep()
+            await self.submitter.sweep()
             await self.submit_due()
             await self.poll_due()
 

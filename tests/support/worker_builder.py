@@ -20,24 +20,24 @@ def build_worker(loop: Loop, seen: list[str], only: Handler | None = None) -> Wo
         seen.append(getattr(event, "type", ""))
 
     dispatcher = Dispatcher(
-        loop.store.deliveries,
-        HandlerSlots(
-            [only or handler("log", note_type)], lease=LEASE, ring=lambda: loop.store.signals.notify("dispatch")
+        queue=loop.store.deliveries,
+        slots=HandlerSlots(
+            [only or handler("log", note_type)], lease=LEASE, notify=lambda: loop.store.signals.notify("dispatch")
         ),
-        lambda _claim, _handler: tools(),
-        loop.clock,
+        tools=lambda _claim, _handler: tools(),
+        clock=loop.clock,
         schedule=(timedelta(),),
         jitter=lambda: 0.0,
     )
     return Worker(
-        receiver=loop.receive,
-        submitter=loop.submit,
-        poller=loop.reconcile,
+        inbox_worker=loop.inbox_worker,
+        submitter=loop.submitter,
+        poller=loop.poller,
         dispatcher=dispatcher,
         single_pass=SinglePass(
-            receiver=loop.receive,
-            submitter=loop.submit,
-            poller=loop.reconcile,
+            inbox_worker=loop.inbox_worker,
+            submitter=loop.submitter,
+            poller=loop.poller,
             dispatcher=dispatcher,
             upstream=loop.paced,
         ),

@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.script import ScriptDirectory
 
-from service.storage.dialects import address
-from service.storage.migrate import MIGRATIONS, VERSION_TABLE, config
+from service.storage.dialects import parse_address
+from service.storage.migrate import MIGRATIONS, VERSION_TABLE, alembic_config
 
 COUNT = 3
 NOW = datetime(2026, 5, 6, 12, 9, 42, 123456, tzinfo=UTC)
@@ -24,14 +24,14 @@ def revisions() -> list[str]:
 
 def engine(database_url: str) -> sa.Engine:
     """Return a plain engine for a test's database."""
-    url = address(database_url).url
+    url = parse_address(database_url).url
     return sa.create_engine(url.set(drivername="sqlite") if url.get_backend_name() == "sqlite" else url)
 
 
 def upgrade(at: sa.Engine, revision: str) -> None:
     """Migrate up to `revision`, in one transaction."""
     with at.begin() as connection:
-        command.upgrade(config(connection), revision)
+        command.upgrade(alembic_config(connection), revision)
 
 
 def schema(at: sa.Engine) -> dict[str, sa.Table]:

@@ -25,7 +25,7 @@ class Provider(Protocol):
 
     name: str
 
-    async def create(self, order: ProviderRequest) -> Fact:
+    async def create(self, request: ProviderRequest) -> Fact:
         """Submit; return what the reply says (possibly already settled, possibly failed without an id).
 
         Raises NeverLeft, Refused, ReplyLost or Throttled.
@@ -48,7 +48,7 @@ class Provider(Protocol):
 class RateLimitedProvider(Provider, Protocol):
     """An upstream behind the one budget for every request to it."""
 
-    async def create(self, order: ProviderRequest, *, sent: Callable[[], None] | None = None) -> Fact:
+    async def create(self, request: ProviderRequest, *, sent: Callable[[], None] | None = None) -> Fact:
         """Submit; `sent` is called when the wait is over, just before anything is sent. See `Provider.create`."""
 
     @property
@@ -58,5 +58,5 @@ class RateLimitedProvider(Provider, Protocol):
     def ready(self) -> int:
         """Return how many requests may go at this moment without waiting."""
 
-    def room(self, size: int) -> AbstractAsyncContextManager[None]:
+    def hold_bytes(self, size: int) -> AbstractAsyncContextManager[None]:
         """Wait until `size` more bytes of requests may be held in memory."""

@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from service.callbacks import inbox_worker
 from service.callbacks import receiver as receive
-from service.callbacks.limits import FEW, BurstDetector
-from service.callbacks.receiver import BUSY, GIVES_WAY, LITTLE
+from service.callbacks.inbox_worker import BUSY_BATCH, BUSY_DELAY, BUSY_FROM, InboxWorker
+from service.callbacks.limits import BURST_RATE, BurstDetector
 from service.domain.callback import Callback, read_body
 from service.domain.errors import BadSignature, BadToken, NotSent, SchemaBehind, StoreUnavailable
 from service.domain.ports.queues import Limits
@@ -22,6 +23,7 @@ from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task import Fact, Status, TaskId
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.tokens import TokenClaims
+from service.tasks.update_batch import UpdateBatch
 from tests.support.scripted_provider import token_of, vtrix_body
 from tests.support.task_loop import IN_DOUBT_FOR, SECOND, START, Loop, a_loop
 
@@ -43,7 +45,7 @@ class SameNonce:
 async def recorded(loop: Loop) -> int:
     """Read the inbox to its end."""
     total = 0
-    while count := await loop.receive.round():
+    while count := await loop.inbox_worker.run_once():
         total += count
     return total
 
@@ -70,7 +72,7 @@ async def test_commit_of_a_crowd_is_one_line_that_names_its_tasks(tmp_path: Path
         token = token_of(loop.upstream.orders[0])
         with capture_logs() as lines, patch.object(receive, "log", structlog.get_logger()):
             await loop.called_back(token, json.dumps(vtrix_body("completed")).encode())
-    assert [(line["event"], line["count"], line["tasks"]) for line in lines] == [("callbacks kept", 1, [task.id])]
+    assert [(line["event"], line["count"], line["tasks"]) for line in lines] == [("callbacks stored in inbox", 1, [task.id])]
 
 
 async def test_process_that_reads_its_own_inbox_reads_a_body_once(
@@ -83,10 +85,10 @@ async def test_process_that_reads_its_own_inbox_reads_a_body_once(
         read.append(body)
         return read_body(claim, body, **more)
 
-    monkeypatch.setattr(receive, "read_body", noting)
-    monkeypatch.setattr(receive, "REMEMBERED", 2)
+    monkeypatch.setattr(inbox_worker, "read_body", noting)
+    monkeypatch.setattr(inbox_worker, "MAX_CACHED", 2)
     async with a_loop(tmp_path, confirm=False) as loop:
-        loop.receive.open()
+        loop.inbox_worker.enable_cache()
         tasks = [await loop.submitted() for _ in range(3)]
         for order in range(3):
             await loop.call_back(vtrix_body("completed") | {"id": f"up{order + 1}"}, order=order)
@@ -156,14 +158,14 @@ async def test_callback_that_cannot_be_recorded_holds_up_no_other(
         tasks = [await loop.submitted() for _ in range(5)]
         for order in range(5):
             await loop.call_back(vtrix_body("completed") | {"id": f"up{order + 1}"}, order=order)
-        meaning = loop.receive._meaning
+        update = InboxWorker._update
 
-        def poisoned(row: InboxEntry) -> TaskUpdate:
+        def poisoned(self: InboxWorker, row: InboxEntry) -> TaskUpdate:
             if row.task_id == tasks[2].id:
-                raise ValueError("nobody foresaw this")
-            return meaning(row)
+                raise ValueError("unexpected")
+            return update(self, row)
 
-        monkeypatch.setattr(loop.receive, "_meaning", poisoned)
+        monkeypatch.setattr(InboxWorker, "_update", poisoned)
         assert await recorded(loop) == 5
         assert await loop.callbacks() == {"accepted": 4, "broken": 1}
         assert [(await loop.task(task.id)).settled for task in tasks] == [True, True, False, True, True]
@@ -182,9 +184,9 @@ async def test_database_that_fails_leaves_callbacks_unread(tmp_path: Path, monke
             raise StoreUnavailable("the disk is full")
 
         with monkeypatch.context() as broken:
-            broken.setattr(loop.recorder, "_write", unavailable)
+            broken.setattr(UpdateBatch, "write", unavailable)
             with pytest.raises(StoreUnavailable):
-                await loop.receive.round()
+                await loop.inbox_worker.run_once()
         assert await loop.callbacks() == {"unread": 1}
         assert await recorded(loop) == 1
 
@@ -198,17 +200,17 @@ async def test_fault_that_is_no_callbacks_own_sets_none_aside(
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
 
-        write = loop.recorder._write
+        write = UpdateBatch.write
 
-        async def impossible(*given: Any, kept: bool = False) -> list[UpdateResult]:
-            if kept:
+        async def impossible(*given: Any, from_inbox: bool = False) -> list[UpdateResult]:
+            if from_inbox:
                 raise fault
             return await write(*given)
 
         with monkeypatch.context() as broken:
-            broken.setattr(loop.recorder, "_write", impossible)
+            broken.setattr(UpdateBatch, "write", impossible)
             with pytest.raises(type(fault)):
-                await loop.receive.round()
+                await loop.inbox_worker.run_once()
         assert await loop.callbacks() == {"unread": 1}
         assert await recorded(loop) == 1
 
@@ -218,9 +220,9 @@ async def test_patient_reader_leaves_fresh_callbacks_to_others(tmp_path: Path) -
     async with a_loop(tmp_path) as loop:
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
-        assert await loop.receive.round(15 * SECOND) == 0
+        assert await loop.inbox_worker.run_once(15 * SECOND) == 0
         loop.clock.move(15 * SECOND)
-        assert await loop.receive.round(15 * SECOND) == 1
+        assert await loop.inbox_worker.run_once(15 * SECOND) == 1
 
 
 async def test_callback_of_a_later_time_is_read_all_the_same(tmp_path: Path) -> None:
@@ -229,22 +231,22 @@ async def test_callback_of_a_later_time_is_read_all_the_same(tmp_path: Path) -> 
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
         loop.clock.move(-timedelta(hours=1))
-        assert await loop.receive.round(timedelta(seconds=15)) == 1
+        assert await loop.inbox_worker.run_once(timedelta(seconds=15)) == 1
         assert await loop.callbacks() == {"accepted": 1}
 
 
-async def test_reading_gives_way_to_those_who_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reading_gives_way_to_those_who_wait(tmp_path: Path) -> None:
     """While many callbacks wait for an answer, the inbox waits for a second, and is then read in little portions."""
     async with a_loop(tmp_path) as loop:
         await loop.submitted()
-        for number in range(LITTLE + 1):
+        for number in range(BUSY_BATCH + 1):
             await loop.call_back(vtrix_body("completed") | {"progress": number / 100})
-        monkeypatch.setattr(loop.receive, "_in_hand", BUSY)
-        assert await loop.receive.round() == 0
-        loop.clock.move(GIVES_WAY)
-        assert await loop.receive.round() == LITTLE
-        monkeypatch.setattr(loop.receive, "_in_hand", BUSY - 1)
-        assert await loop.receive.round() == 1
+        loop.inbox_worker.waiting = BUSY_FROM
+        assert await loop.inbox_worker.run_once() == 0
+        loop.clock.move(BUSY_DELAY)
+        assert await loop.inbox_worker.run_once() == BUSY_BATCH
+        loop.inbox_worker.waiting = BUSY_FROM - 1
+        assert await loop.inbox_worker.run_once() == 1
 
 
 async def test_waiting_callback_shows_in_the_gauges(tmp_path: Path) -> None:
@@ -266,13 +268,13 @@ class TestCrowd:
     def test_few_are_no_crowd(self) -> None:
         """Exactly as many as leak out never fill the bucket."""
         crowd = BurstDetector()
-        assert not any(crowd.observe(START + number * SECOND / FEW) for number in range(10 * FEW))
+        assert not any(crowd.observe(START + number * SECOND / BURST_RATE) for number in range(10 * BURST_RATE))
 
     def test_crowd_lasts_until_it_has_dispersed(self) -> None:
         """A sudden crowd is one from the callback after the last few on, and for as long as they keep coming."""
         crowd = BurstDetector()
-        burst = [crowd.observe(START) for _ in range(5 * FEW)]
-        assert burst == [False] * FEW + [True] * (4 * FEW)
+        burst = [crowd.observe(START) for _ in range(5 * BURST_RATE)]
+        assert burst == [False] * BURST_RATE + [True] * (4 * BURST_RATE)
         assert crowd.observe(START + SECOND / 2)
         assert not crowd.observe(START + 3 * SECOND)
 
@@ -283,7 +285,7 @@ class TestCrowd:
         for jump in jumps:
             now += timedelta(seconds=jump)
             crowd.observe(now)
-            assert 0 < crowd.level <= 2 * FEW
+            assert 0 < crowd.level <= 2 * BURST_RATE
 
 
 class TestSecondBill:
@@ -311,7 +313,7 @@ class TestSecondBill:
             token = loop.tokens.callback_token(task.id, 1, loop.clock.now() + timedelta(hours=1))
             await loop.called_back(token, b'{"id": "up1", "status": "in_progress"}')
             again = Fact(status=Status.QUEUED, guessed=True)
-            entry = TaskUpdate(task_id=task.id, fact=again, fence=claimed.fence, ours_only=True, tried=True)
+            entry = TaskUpdate(task_id=task.id, fact=again, fence=claimed.fence, requires_lease=True, tried=True)
             await loop.recorder.add(entry)
             assert (await loop.task(task.id)).status is Status.IN_DOUBT
 

@@ -23,7 +23,7 @@ def noted(number: int, status: str = "in_progress") -> dict[str, Any]:
 
 async def flooded(loop: Loop, count: int, status: str = "in_progress") -> None:
     """Call back so often, each time with another body."""
-    loop.receive._quota = TaskQuota(most=5)
+    loop.receiver._quota = TaskQuota(max_callbacks=5)
     for number in range(count):
         await loop.call_back(noted(number, status))
 
@@ -31,7 +31,7 @@ async def flooded(loop: Loop, count: int, status: str = "in_progress") -> None:
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 50))))
 def test_quota_holds_for_each_task_by_itself(mail: list[tuple[str, int]]) -> None:
     """No task ever has more kept than its count and its bytes; what is refused counts for nothing."""
-    quota = TaskQuota(most=3, most_bytes=100)
+    quota = TaskQuota(max_callbacks=3, max_bytes=100)
     kept: dict[str, list[int]] = {"a": [], "b": [], "c": []}
     for task, size in mail:
         fits = len(kept[task]) < 3 and sum(kept[task]) + size <= 100
@@ -41,9 +41,9 @@ def test_quota_holds_for_each_task_by_itself(mail: list[tuple[str, int]]) -> Non
 
 def test_quota_remembers_so_many_tasks() -> None:
     """Its memory is bounded: the tasks that were called back about last."""
-    quota = TaskQuota(most=1, tasks=2)
+    quota = TaskQuota(max_callbacks=1, tasks=2)
     assert [quota.admits(TaskId(name), 1) for name in ("a", "b", "a", "c", "b")] == [True, True, False, True, True]
-    assert len(quota.taken) == 2
+    assert len(quota.used) == 2
 
 
 @pytest.mark.parametrize("crowd", [True, False])
@@ -62,7 +62,7 @@ async def test_unreadable_callbacks_past_the_quota_are_not_kept(tmp_path: Path) 
     """Rubbish counts as well."""
     async with a_loop(tmp_path) as loop:
         await loop.submitted()
-        loop.receive._quota = TaskQuota(most=5)
+        loop.receiver._quota = TaskQuota(max_callbacks=5)
         for number in range(20):
             with pytest.raises(UnreadableBody):
                 await loop.call_back(b"x" * number)

@@ -78,7 +78,7 @@ def test_an_unreadable_body_still_says_which_task_to_ask_about(body: bytes) -> N
     """Truncated or strange bodies are refused, and the error names the task and the body's digest."""
     with pytest.raises(UnreadableCallback) as refused:
         read(body)
-    assert (refused.value.claim.task_id, refused.value.claim.submission) == (TASK, 2)
+    assert (refused.value.claims.task_id, refused.value.claims.submission) == (TASK, 2)
     assert refused.value.digest == f"{TASK}~2~{sha256(body).hexdigest()}"
 
 

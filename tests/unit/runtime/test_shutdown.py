@@ -42,9 +42,9 @@ async def test_unsent_submission_is_not_sent_after_a_stop(tmp_path: Path) -> Non
     async with a_loop(tmp_path) as loop:
         loop.upstream.gate = asyncio.Event()
         task = await loop.accept()
-        await loop.submit.round()
+        await loop.submitter.run_once()
         await _in_time(loop.upstream.arrived.wait())
-        stopping = asyncio.create_task(loop.submit.drain(PATIENCE))
+        stopping = asyncio.create_task(loop.submitter.drain(PATIENCE))
         await asyncio.sleep(0)
         loop.upstream.gate.set()
         await _in_time(stopping)
@@ -59,9 +59,9 @@ async def test_submissions_claimed_during_a_stop_are_queued_again(tmp_path: Path
         claim = Delayed(loop.store.tasks.claim_submissions)
         task = await loop.accept()
         with patch.object(loop.store.tasks, "claim_submissions", claim):
-            claiming = asyncio.create_task(loop.submit.round())
+            claiming = asyncio.create_task(loop.submitter.run_once())
             await _in_time(claim.called.wait())
-            await loop.submit.drain(0)
+            await loop.submitter.drain(0)
             claim.go.set()
             assert await _in_time(claiming) == 0
         after = await loop.task(task.id)
@@ -76,9 +76,9 @@ async def test_polls_claimed_during_a_stop_are_released(tmp_path: Path) -> None:
         loop.clock.move(HOUR)
         claim = Delayed(loop.store.tasks.claim_polls)
         with patch.object(loop.store.tasks, "claim_polls", claim):
-            claiming = asyncio.create_task(loop.reconcile.round())
+            claiming = asyncio.create_task(loop.poller.run_once())
             await _in_time(claim.called.wait())
-            await loop.reconcile.drain(0)
+            await loop.poller.drain(0)
             claim.go.set()
             assert await _in_time(claiming) == 0
         after = await loop.task(task.id)
@@ -89,15 +89,15 @@ async def test_polls_claimed_during_a_stop_are_released(tmp_path: Path) -> None:
 async def test_no_poll_is_claimed_while_the_stop_waits_for_a_reservation(tmp_path: Path) -> None:
     """An open transaction delays the end of the stop, not its start."""
     async with a_loop(tmp_path) as loop:
-        loop.reconcile.open()
+        loop.poller.open()
         task = await loop.submitted()
         loop.clock.move(HOUR)
         due = await loop.task(task.id)
         with loop.immediate_polls.reservations() as reservations:
             reservations.lease(due, loop.clock.now())
-            stopping = asyncio.create_task(loop.reconcile.drain(PATIENCE))
+            stopping = asyncio.create_task(loop.poller.drain(PATIENCE))
             await asyncio.sleep(0)
-            assert await loop.reconcile.round() == 0
+            assert await loop.poller.run_once() == 0
             reservations.tasks.clear()  # its transaction was rolled back
         await _in_time(stopping)
 

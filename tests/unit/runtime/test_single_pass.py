@@ -13,6 +13,8 @@ from service.deliveries import dispatcher as dispatch
 from service.domain.errors import StoreUnavailable, Throttled
 from service.domain.task import Status
 from service.runtime.worker import Worker
+from service.tasks.poller import Poller
+from service.tasks.submitter import Submitter
 from tests.support.delivery_builders import handler
 from tests.support.sample_handlers import a_deaf_one
 from tests.support.scripted_provider import DONE
@@ -61,7 +63,7 @@ async def test_pass_stops_while_the_provider_pauses(tmp_path: Path) -> None:
         done = await _once(worker)
         assert 3590 <= done.pop("upstream_pause_seconds") <= 3600
         assert done["dispatched"] == 2
-        await _in_time(ended(loop.submit))
+        await _in_time(ended(loop.submitter))
         assert [(await loop.task(task.id)).status for task in tasks] == [Status.QUEUED] * 3
         assert sum(loop.upstream.bills.values()) == 1
 
@@ -70,16 +72,16 @@ async def test_pass_waits_for_earlier_work_and_processes_what_it_makes_due(tmp_p
     """Another job of the process may have started the work first; the pass does not return before it has ended."""
     async with a_loop(tmp_path) as loop:
         seen: list[str] = []
-        worker, gate, running = build_worker(loop, seen), asyncio.Event(), loop.submit.running
+        worker, gate, running = build_worker(loop, seen), asyncio.Event(), loop.submitter.running
         loop.upstream.gate = gate
         await loop.accept()
-        assert await loop.submit.round() == 1
+        assert await loop.submitter.run_once() == 1
 
         def open_gate() -> set[asyncio.Task[None]]:
             gate.set()
             return running()
 
-        with patch.object(loop.submit, "running", open_gate):
+        with patch.object(Submitter, "running", lambda _: open_gate()):
             done = await _once(worker)
         assert (done["submitted"], done["dispatched"], seen) == (0, 1, ["task.submitted"])
 
@@ -94,7 +96,7 @@ async def test_pass_ends_while_other_work_starts(tmp_path: Path) -> None:
         await _in_time(loop.upstream.arrived.wait())
         loop.upstream.gate = later
         await loop.accept()
-        assert await loop.submit.round() == 1
+        assert await loop.submitter.run_once() == 1
         first.set()
         assert (await _in_time(running_pass))["submitted"] == 1
         later.set()
@@ -108,7 +110,7 @@ async def test_pass_does_not_wait_for_an_unresponsive_handler(tmp_path: Path, mo
             worker = build_worker(loop, [], handler("log", unresponsive, timeout=0.001))
             await loop.submitted()
             assert (await _once(worker))["dispatched"] == 1
-            assert worker.dispatcher.in_hand == 1
+            assert worker.dispatcher.in_flight == 1
             assert (await _once(worker))["dispatched"] == 0
         await worker.drain(PATIENCE)
 
@@ -159,11 +161,11 @@ async def test_failed_pass_raises_its_error(tmp_path: Path, monkeypatch: pytest.
     async with a_loop(tmp_path) as loop:
         worker = build_worker(loop, [])
 
-        async def gone() -> None:
+        async def gone(_: Poller) -> None:
             raise StoreUnavailable("the database is away")
 
         with monkeypatch.context() as patched:
-            patched.setattr(worker.poller, "update_estimates", gone)
+            patched.setattr(Poller, "update_estimates", gone)
             with pytest.raises(StoreUnavailable):
                 await _once(worker)
         assert (await _once(worker))["submitted"] == 0

@@ -14,6 +14,6 @@ async def test_rounds_that_never_pause_let_a_task_expire(tmp_path: Path) -> None
         loop.clock.move(DEADLINE)
         async with asyncio.timeout(PATIENCE):
             while (await loop.task(task.id)).status is not Status.EXPIRED:
-                await loop.reconcile.round()
+                await loop.poller.run_once()
         after = await loop.task(task.id)
         assert (after.fence, after.leased_until, after.due_at) == (1, None, None)

@@ -22,15 +22,15 @@ from tests.support.wait_until_idle import ended
 async def a_loop_that_asks(place: Path, **options: Any) -> AsyncIterator[Loop]:
     """Yield the loop of a process that asks at once."""
     async with a_loop(place, **options) as loop:
-        loop.reconcile.open()
+        loop.poller.open()
         yield loop
-        await loop.reconcile.drain(0)
+        await loop.poller.drain(0)
 
 
 async def answered(loop: Loop) -> None:
     """Wait for what is in hand."""
     async with asyncio.timeout(PATIENCE):
-        await ended(loop.reconcile)
+        await ended(loop.poller)
 
 
 @contextmanager
@@ -51,7 +51,7 @@ async def test_callback_is_confirmed_without_a_round(tmp_path: Path) -> None:
         after = await loop.task(task.id)
         assert (after.status, after.settled_by, after.leased_until) == (Status.COMPLETED, Source.CALLBACK, None)
         assert loop.upstream.asked == ["up1"]
-        assert await loop.reconcile.round() == 0
+        assert await loop.poller.run_once() == 0
 
 
 async def test_nobody_asks_where_nobody_said_so(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ async def test_question_in_hand_is_not_asked_twice(tmp_path: Path) -> None:
         loop.upstream.fetch_line = asyncio.Event()
         await loop.call_back(vtrix_body("completed"))
         await loop.call_back(vtrix_body("completed", progress=1))
-        assert await loop.reconcile.round() == 0
+        assert await loop.poller.run_once() == 0
         loop.upstream.fetch_line.set()
         await answered(loop)
         assert loop.upstream.asked == ["up1"]
@@ -103,8 +103,8 @@ async def test_room_is_kept_for_questions_of_a_transaction_under_way(tmp_path: P
         with failing(loop.immediate_polls) as born:
             assert born.lease(due, loop.clock.now()).leased_until
             assert born.lease(due, loop.clock.now()) is due
-            assert await loop.reconcile.round() == 0
-        assert await loop.reconcile.round() == 1
+            assert await loop.poller.run_once() == 0
+        assert await loop.poller.run_once() == 1
         await answered(loop)
 
 
@@ -116,7 +116,7 @@ async def test_what_was_not_committed_is_not_asked(tmp_path: Path, monkeypatch: 
             broken.setattr(SqlUnitOfWork, "notify", _refuse)
             with pytest.raises(ZeroDivisionError):
                 await loop.call_back(vtrix_body("completed"))
-        assert (loop.upstream.asked, loop.immediate_polls.kept) == ([], 0)
+        assert (loop.upstream.asked, loop.immediate_polls.reserved) == ([], 0)
         assert (await loop.task(task.id)).leased_until is None
 
 
@@ -138,7 +138,7 @@ async def test_nothing_is_asked_once_the_end_has_begun(tmp_path: Path) -> None:
     """What becomes due while the process ends is free for another at once."""
     async with a_loop_that_asks(tmp_path) as loop:
         task = await loop.submitted()
-        await loop.reconcile.drain(0)
+        await loop.poller.drain(0)
         await loop.call_back(vtrix_body("completed"))
         assert loop.upstream.asked == []
         assert (await loop.task(task.id)).leased_until is None

@@ -27,7 +27,7 @@ async def test_poll_finishes_a_task_without_any_callback(tmp_path: Path) -> None
         after = await loop.task(task.id)
         assert (after.status, after.settled_by, after.due_at) == (Status.COMPLETED, "poll", None)
         assert await loop.happened(task.id) == ["task.submitted", "task.progressed", "task.completed"]
-        runs = await loop.store.memory.run_times(per_bucket=10)
+        runs = await loop.store.run_time_stats.run_times(per_bucket=10)
         assert [(run.bucket, run.called_back) for run in runs] == [(task.bucket, False)]
 
 
@@ -79,7 +79,7 @@ async def test_abandoned_submission_comes_to_an_end(tmp_path: Path) -> None:
         dead, alive = world.process(), world.process()
         world.upstream.line = asyncio.Event()
         task = await dead.accept()
-        await dead.submit.round()
+        await dead.submitter.run_once()
         async with asyncio.timeout(PATIENCE):
             await world.upstream.arrived.wait()
         await alive.run_until(world.clock.now() + IN_DOUBT_FOR + 2 * MINUTE)
@@ -139,7 +139,7 @@ async def test_abandoned_poll_is_claimed_again(tmp_path: Path) -> None:
         task = await slow.submitted()
         world.clock.move(MINUTE)
         world.upstream.fetch_line = asyncio.Event()
-        await slow.reconcile.round()
+        await slow.poller.run_once()
         async with asyncio.timeout(PATIENCE):
             await world.upstream.arrived.wait()
         line, world.upstream.fetch_line = world.upstream.fetch_line, None
@@ -150,7 +150,7 @@ async def test_abandoned_poll_is_claimed_again(tmp_path: Path) -> None:
         before = await other.task(task.id)
         assert before.status is Status.COMPLETED
         line.set()
-        await ended(slow.reconcile)
+        await ended(slow.poller)
         assert replace(await other.task(task.id), polls=before.polls) == before
         assert await other.happened(task.id) == ["task.submitted", "task.completed"]
 
@@ -162,10 +162,10 @@ async def test_stop_gives_polls_back(tmp_path: Path) -> None:
         task = await first.submitted()
         world.clock.move(MINUTE)
         world.upstream.fetch_line = asyncio.Event()
-        await first.reconcile.round()
+        await first.poller.run_once()
         async with asyncio.timeout(PATIENCE):
             await world.upstream.arrived.wait()
-        await first.reconcile.drain(0)
+        await first.poller.drain(0)
         after = await second.task(task.id)
         assert (after.leased_until, after.due_at) == (None, world.clock.now())
         world.upstream.fetch_line = None
@@ -193,8 +193,8 @@ async def test_learned_run_times_bring_the_first_poll_forward(tmp_path: Path) ->
             loop.upstream.tell(f"up{number}")
             await loop.run_until(loop.clock.now() + MINUTE)
             assert (await loop.task(task.id)).settled
-        cold = (await loop.store.memory.run_times(per_bucket=10))[0].seconds
-        await loop.reconcile.update_estimates()
+        cold = (await loop.store.run_time_stats.run_times(per_bucket=10))[0].seconds
+        await loop.poller.update_estimates()
         learned = loop.planner.learned[task.bucket]
         assert (learned.count, learned.lost_share) == (5, 1.0)
         assert learned.usual <= cold
@@ -205,9 +205,9 @@ async def test_prune_forgets_old_callbacks_only(tmp_path: Path) -> None:
     async with a_loop(tmp_path, confirm=False) as loop:
         task = await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
-        assert await loop.reconcile.prune() == 0
+        assert await loop.poller.prune() == 0
         loop.clock.move(31 * 24 * 60 * MINUTE)
-        assert await loop.reconcile.prune() > 0
+        assert await loop.poller.prune() > 0
         assert await loop.callbacks() == {}
         assert (await loop.task(task.id)).settled
 

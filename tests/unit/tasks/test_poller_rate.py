@@ -9,7 +9,8 @@ import pytest
 from service.domain.errors import Throttled
 from service.domain.task import Status, UpstreamId
 from service.domain.task_update import TaskUpdate, UpdateResult
-from service.tasks.poller import IN_HAND
+from service.tasks.poller import TASKS_PER_POLL_SLOT
+from service.tasks.recorder import Recorder
 from tests.support.task_loop import HOUR, IN_DOUBT_FOR, MINUTE, PATIENCE, Loop, a_loop
 from tests.support.wait_until_idle import ended
 
@@ -42,14 +43,14 @@ async def test_the_next_is_asked_about_while_an_answer_waits_for_its_commit(tmp_
     async with a_loop(tmp_path, concurrency=1) as loop:
         await two_due(loop)
         slow = SlowCommits(loop)
-        with patch.object(loop.recorder, "add", slow.add):
+        with patch.object(Recorder, "add", slow.add):
             for _ in range(2):
-                assert await loop.reconcile.round() == 1
+                assert await loop.poller.run_once() == 1
                 async with asyncio.timeout(PATIENCE):
                     await slow.waiting.acquire()
             slow.go.set()
-            await ended(loop.reconcile)
-        assert loop.reconcile.outcomes == {"completed": 2}
+            await ended(loop.poller)
+        assert loop.poller.outcomes == {"completed": 2}
 
 
 async def test_no_more_is_asked_at_once_than_is_allowed(tmp_path: Path) -> None:
@@ -57,9 +58,9 @@ async def test_no_more_is_asked_at_once_than_is_allowed(tmp_path: Path) -> None:
     async with a_loop(tmp_path, concurrency=1) as loop:
         await two_due(loop)
         loop.upstream.fetch_line = asyncio.Event()
-        assert [await loop.reconcile.round() for _ in range(IN_HAND)] == [1, 0, 0, 0]
+        assert [await loop.poller.run_once() for _ in range(TASKS_PER_POLL_SLOT)] == [1, 0, 0, 0]
         loop.upstream.fetch_line.set()
-        await ended(loop.reconcile)
+        await ended(loop.poller)
         assert await loop.poll_due() == 1
 
 
@@ -68,31 +69,31 @@ async def test_a_free_place_rings_before_the_answer_is_recorded(tmp_path: Path) 
     async with a_loop(tmp_path, concurrency=1) as loop:
         await two_due(loop)
         slow = SlowCommits(loop)
-        with patch.object(loop.recorder, "add", slow.add):
+        with patch.object(Recorder, "add", slow.add):
             ring = asyncio.create_task(loop.store.signals.wait("reconcile", PATIENCE))
             await asyncio.sleep(0)
-            await loop.reconcile.round()
+            await loop.poller.run_once()
             assert await ring
             slow.go.set()
-            await ended(loop.reconcile)
+            await ended(loop.poller)
 
 
 async def test_answers_that_wait_for_their_commits_have_an_end(tmp_path: Path) -> None:
     """When nothing can be recorded, no more is asked than a few times the concurrency."""
     async with a_loop(tmp_path, concurrency=1) as loop:
-        for number in range(IN_HAND + 2):
+        for number in range(TASKS_PER_POLL_SLOT + 2):
             await loop.submitted()
             loop.upstream.tell(f"up{number + 1}")
         loop.clock.move(HOUR)
         slow = SlowCommits(loop)
-        with patch.object(loop.recorder, "add", slow.add):
-            for _ in range(IN_HAND):
-                assert await loop.reconcile.round() == 1
+        with patch.object(Recorder, "add", slow.add):
+            for _ in range(TASKS_PER_POLL_SLOT):
+                assert await loop.poller.run_once() == 1
                 async with asyncio.timeout(PATIENCE):
                     await slow.waiting.acquire()
-            assert await loop.reconcile.round() == 0
+            assert await loop.poller.run_once() == 0
             slow.go.set()
-            await ended(loop.reconcile)
+            await ended(loop.poller)
 
 
 # ── while the upstream asks for a pause ──────────────────────────────────────

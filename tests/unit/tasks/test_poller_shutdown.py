@@ -12,5 +12,5 @@ async def test_stop_ends_although_the_store_takes_no_leases_back(tmp_path: Path)
     async with a_loop(tmp_path) as loop:
         release = AsyncMock(side_effect=StoreUnavailable("busy"))
         with patch.object(loop.store.tasks, "release", release):
-            await loop.reconcile.drain(0.01)
+            await loop.poller.drain(0.01)
         assert release.await_count == 1

@@ -56,14 +56,14 @@ async def test_sweep_that_comes_late_doubts_nothing(tmp_path: Path, monkeypatch:
         async def slow(*, now: datetime) -> list[Task]:
             found = await seen(now=now)
             gate.set()
-            await ended(loop.submit)
+            await ended(loop.submitter)
             return found
 
         task = await loop.accept()
-        await loop.submit.round()
+        await loop.submitter.run_once()
         loop.clock.move(2 * LEASE)
         monkeypatch.setattr(other.store.tasks, "sweep", slow)
-        assert await other.submit.sweep() == 1
+        assert await other.submitter.sweep() == 1
         assert (await loop.task(task.id)).status is Status.QUEUED
 
 
@@ -73,22 +73,22 @@ async def test_lost_claim_does_not_send_under_the_lease_of_the_next_one(tmp_path
         sleeper, other = world.process(), world.process()
         world.upstream.gate = asyncio.Event()
         task = await sleeper.accept()
-        await sleeper.submit.round()
+        await sleeper.submitter.run_once()
         async with asyncio.timeout(PATIENCE):
             await world.upstream.arrived.wait()
         world.clock.move(LEASE + SECOND)
-        await other.submit.sweep()
+        await other.submitter.sweep()
         world.clock.move(IN_DOUBT_FOR - LEASE)
         await other.poll_due()
         world.upstream.arrived.clear()
-        assert await sleeper.submit.round() == 1
+        assert await sleeper.submitter.run_once() == 1
         async with asyncio.timeout(PATIENCE):
             await world.upstream.arrived.wait()
         world.upstream.line = asyncio.Event()
         world.upstream.gate.set()
         await anyio.wait_all_tasks_blocked()
         world.upstream.line.set()
-        await ended(sleeper.submit)
+        await ended(sleeper.submitter)
         after = await other.task(task.id)
         assert (after.status, after.submission) == (Status.IN_PROGRESS, 2)
         assert world.upstream.bills == {task.id: 1}
@@ -120,13 +120,13 @@ async def test_nothing_is_sent_whose_lease_is_lost(tmp_path: Path) -> None:
         sleeper, other = world.process(), world.process()
         world.upstream.gate = asyncio.Event()
         task = await sleeper.accept()
-        await sleeper.submit.round()
+        await sleeper.submitter.run_once()
         async with asyncio.timeout(PATIENCE):
             await world.upstream.arrived.wait()
         world.clock.move(IN_DOUBT_FOR)
-        await other.submit.sweep()
+        await other.submitter.sweep()
         await other.poll_due()
         assert (await other.task(task.id)).status is Status.FAILED
         world.upstream.gate.set()
-        await ended(sleeper.submit)
+        await ended(sleeper.submitter)
         assert world.upstream.bills[task.id] == 0

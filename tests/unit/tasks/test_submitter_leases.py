@@ -23,15 +23,15 @@ async def test_dead_workers_submission_is_swept_into_doubt_and_its_late_reply_la
         slow, other = world.process(), world.process()
         world.upstream.line = asyncio.Event()
         task = await slow.accept()
-        await slow.submit.round()
+        await slow.submitter.run_once()
         await _arrival(world.upstream.arrived)
-        assert await other.submit.sweep() == 0
+        assert await other.submitter.sweep() == 0
         world.clock.move(LEASE + SECOND)
-        assert await other.submit.sweep() == 1
+        assert await other.submitter.sweep() == 1
         assert (await other.task(task.id)).status is Status.IN_DOUBT
         assert await other.submit_due() == 0
         world.upstream.line.set()
-        await ended(slow.submit)
+        await ended(slow.submitter)
         after = await other.task(task.id)
         assert (after.status, after.upstream_id, after.leased_until) == (Status.IN_PROGRESS, "up1", None)
         assert world.upstream.bills == {task.id: 1}
@@ -43,13 +43,13 @@ async def test_a_process_that_slept_does_not_doubt_what_it_has_in_hand(tmp_path:
         loop, other = world.process(), world.process()
         world.upstream.gate = asyncio.Event()
         task = await loop.accept()
-        await loop.submit.round()
+        await loop.submitter.run_once()
         await _arrival(world.upstream.arrived)
         world.clock.move(LEASE + SECOND)
-        assert await loop.submit.sweep() == 0
-        assert await other.submit.sweep() == 0
+        assert await loop.submitter.sweep() == 0
+        assert await other.submitter.sweep() == 0
         world.upstream.gate.set()
-        await ended(loop.submit)
+        await ended(loop.submitter)
         assert (await loop.task(task.id)).status is Status.IN_PROGRESS
         assert await loop.happened(task.id) == ["task.submitted"]
 
@@ -61,15 +61,15 @@ async def test_late_never_left_does_nothing_once_another_took_over(tmp_path: Pat
         world.upstream.gate = asyncio.Event()
         world.upstream.creates.append(NotSent("refused after a long while"))
         task = await slow.accept()
-        await slow.submit.round()
+        await slow.submitter.run_once()
         await _arrival(world.upstream.arrived)
         world.clock.move(LEASE + SECOND)
-        await other.submit.sweep()
+        await other.submitter.sweep()
         world.clock.move(MINUTE)
         assert await other.poll_due() == 1
         before = await other.task(task.id)
         world.upstream.gate.set()
-        await ended(slow.submit)
+        await ended(slow.submitter)
         assert await other.task(task.id) == before
         assert before.status is Status.IN_DOUBT
 
@@ -80,9 +80,9 @@ async def test_stop_queues_again_what_had_not_left(tmp_path: Path) -> None:
         first = world.process()
         world.upstream.gate = asyncio.Event()
         task = await first.accept()
-        await first.submit.round()
+        await first.submitter.run_once()
         await _arrival(world.upstream.arrived)
-        await first.submit.drain(0)
+        await first.submitter.drain(0)
         after = await first.task(task.id)
         assert (after.status, after.leased_until, after.due_at) == (Status.QUEUED, None, world.clock.now())
         world.upstream.gate = None
@@ -96,9 +96,9 @@ async def test_stop_leaves_in_doubt_what_may_have_left(tmp_path: Path) -> None:
     async with a_loop(tmp_path) as loop:
         loop.upstream.line = asyncio.Event()
         task = await loop.accept()
-        await loop.submit.round()
+        await loop.submitter.run_once()
         await _arrival(loop.upstream.arrived)
-        await loop.submit.drain(0)
+        await loop.submitter.drain(0)
         after = await loop.task(task.id)
         assert (after.status, after.leased_until) == (Status.IN_DOUBT, None)
 
@@ -117,9 +117,9 @@ async def test_stop_waits_for_a_reply_that_is_being_recorded(tmp_path: Path, mon
 
         monkeypatch.setattr(loop.units_of_work, "transaction", slow)
         task = await loop.accept()
-        await loop.submit.round()
+        await loop.submitter.run_once()
         await _arrival(entered)
-        stop = asyncio.create_task(loop.submit.drain(0))
+        stop = asyncio.create_task(loop.submitter.drain(0))
         await anyio.wait_all_tasks_blocked()
         goes_on.set()
         await stop
@@ -138,10 +138,10 @@ async def test_reply_is_kept_until_the_store_takes_it(tmp_path: Path, monkeypatc
 
         loop.upstream.before_reply = lose_the_file
         task = await loop.accept()
-        await loop.submit.round()
+        await loop.submitter.run_once()
         await _arrival(loop.units_of_work.number(loop.units_of_work.transactions + 3))
         away.rename(file)
-        await ended(loop.submit)
+        await ended(loop.submitter)
         assert (await loop.task(task.id)).status is Status.IN_PROGRESS
         assert await loop.happened(task.id) == ["task.submitted"]
 

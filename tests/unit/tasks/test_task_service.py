@@ -12,6 +12,7 @@ from service.domain.errors import Conflict, InvalidParams, NotFound, ProviderUna
 from service.domain.ports.tasks import IdempotencyKey, TaskFilter
 from service.domain.task import Fact, Status, TaskId
 from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate, UpdateResult
+from service.tasks.recorder import Recorder
 from tests.support.sample_media import image, uri
 from tests.support.scripted_provider import DONE
 from tests.support.task_loop import DEADLINE, GOOD, IN_DOUBT_FOR, MINUTE, Loop, a_loop, a_request
@@ -136,7 +137,7 @@ async def _expired(loop: Loop) -> TaskId:
 async def _submitting(loop: Loop) -> TaskId:
     task = await loop.accept()
     loop.upstream.line = asyncio.Event()
-    await loop.submit.round()
+    await loop.submitter.run_once()
     return task.id
 
 
@@ -195,7 +196,7 @@ async def test_resubmission_takes_everything_along(tmp_path: Path) -> None:
         await loop.submit_due()
         first, second = loop.upstream.orders
         assert second.params == first.params
-        assert await loop.store.inputs.payload(new.id) == "mine"
+        assert await loop.store.blobs.payload(new.id) == "mine"
         assert second.meta_data == f'{{"a": 1, "boomerang_task": "{new.id}"}}'
         assert (new.metadata, new.notify) == ({"chat": 42}, (hook,))
 
@@ -239,14 +240,14 @@ async def test_the_operators_word_stands_for_a_persons(tmp_path: Path) -> None:
     """A task that was queued again just before a person's word is a conflict, and nothing new is made of it."""
     async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
         old = await _doubtful(loop)
-        load = loop.store.inputs.load
+        load = loop.store.blobs.load
 
         async def late(task_id: TaskId) -> dict[str, Blob]:
             loop.clock.move(IN_DOUBT_FOR)
             await loop.poll_due()
             return await load(task_id)
 
-        with patch.object(loop.store.inputs, "load", late), pytest.raises(Conflict, match="queued"):
+        with patch.object(loop.store.blobs, "load", late), pytest.raises(Conflict, match="queued"):
             await loop.task_service.resubmit(old)
         assert [task.id for task in await loop.store.queries.tasks(TaskFilter())] == [old]
 
@@ -258,13 +259,13 @@ async def test_a_conclusion_from_before_a_persons_word_does_nothing(tmp_path: Pa
         loop.clock.move(IN_DOUBT_FOR)
         add, seen = loop.recorder.add, asyncio.Event()
 
-        async def late(entry: TaskUpdate) -> UpdateResult:
-            if entry.poll and not seen.is_set():
+        async def late(_: Recorder, update: TaskUpdate) -> UpdateResult:
+            if update.poll and not seen.is_set():
                 seen.set()
                 await loop.task_service.resubmit(old)
-            return await add(entry)
+            return await add(update)
 
-        with patch.object(loop.recorder, "add", late):
+        with patch.object(Recorder, "add", late):
             await loop.poll_due()
         assert (await loop.task(old)).status is Status.IN_DOUBT
         loop.clock.move(MINUTE)
