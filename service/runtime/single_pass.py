@@ -42,7 +42,7 @@ class SinglePass:
     submitter: Submitter
     poller: Poller
     dispatcher: Dispatcher
-    upstream: RateLimitedProvider
+    provider: RateLimitedProvider
     _running: asyncio.Task[dict[str, int]] | None = field(init=False, default=None)
     _start_until: float = field(init=False, default=math.inf)
     _stopping: bool = field(init=False, default=False)
@@ -78,7 +78,7 @@ class SinglePass:
         return not self._stopping and asyncio.get_running_loop().time() < self._start_until
 
     def _paused(self) -> bool:
-        return self.upstream.pause > MAX_PAUSE
+        return self.provider.pause > MAX_PAUSE
 
     async def _run_cycles(self, start_within: float) -> dict[str, int]:
         await self.poller.update_estimates()
@@ -106,7 +106,7 @@ class SinglePass:
     def _pause_report(self) -> dict[str, int]:
         if not self._paused():
             return {}
-        seconds = round(self.upstream.pause.total_seconds())
+        seconds = round(self.provider.pause.total_seconds())
         log.warning("single pass stopped, provider asked to pause", seconds=seconds)
         return {"upstream_pause_seconds": seconds}
 
@@ -114,7 +114,7 @@ class SinglePass:
         """Start what is due, as fast as the rate limit allows, until nothing is due or the provider pauses."""
         total = 0
         while self._may_start() and not self._paused():
-            if self.upstream.ready() < 1:
+            if self.provider.ready() < 1:
                 await asyncio.sleep(RATE_CHECK_INTERVAL)
                 continue
             started = await part.start_due()

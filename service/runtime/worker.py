@@ -1,13 +1,14 @@
 """The periodic jobs of a process, and their end."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 
 from service.callbacks.inbox_worker import InboxWorker
 from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.missing_handlers import MissingHandlerMonitor
+from service.domain.ports.provider import RateLimitedProvider
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.scheduler import PeriodicJob
 from service.runtime.single_pass import SinglePass
@@ -18,7 +19,7 @@ INBOX_GRACE = timedelta(seconds=15)
 """Age from which a web process records a callback in the inbox that no worker has recorded."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)
 class Worker:
     """The use cases that process due work."""
 
@@ -26,9 +27,19 @@ class Worker:
     submitter: Submitter
     poller: Poller
     dispatcher: Dispatcher
-    single_pass: SinglePass
+    provider: RateLimitedProvider
     clock_jumps: ClockJumpDetector
     missing_handlers: MissingHandlerMonitor
+    _single_pass: SinglePass = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._single_pass = SinglePass(
+            inbox_worker=self.inbox_worker,
+            submitter=self.submitter,
+            poller=self.poller,
+            dispatcher=self.dispatcher,
+            provider=self.provider,
+        )
 
     def web_jobs(self) -> list[PeriodicJob]:
         """Return the jobs of a process that only serves HTTP.
@@ -66,9 +77,9 @@ class Worker:
 
     async def reconcile_once(self, *, start_within: timedelta | None = None) -> dict[str, int]:
         """Process everything that is due now and what becomes due by that; return how many of each kind."""
-        return await self.single_pass.run(start_within=start_within)
+        return await self._single_pass.run(start_within=start_within)
 
     async def drain(self, seconds: float) -> None:
         """Start nothing more, wait up to `seconds` for running work, and release the leases of the rest."""
-        parts = (self.single_pass, self.submitter, self.poller, self.dispatcher)
+        parts = (self._single_pass, self.submitter, self.poller, self.dispatcher)
         await asyncio.gather(*(part.drain(seconds) for part in parts))

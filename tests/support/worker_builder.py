@@ -7,7 +7,6 @@ from service.deliveries.handler_api import Handler
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.runtime.clock_jump import ClockJumpDetector
-from service.runtime.single_pass import SinglePass
 from service.runtime.worker import Worker
 from tests.support.delivery_builders import handler, tools
 from tests.support.task_loop import LEASE, Loop
@@ -34,13 +33,7 @@ def build_worker(loop: Loop, seen: list[str], only: Handler | None = None) -> Wo
         submitter=loop.submitter,
         poller=loop.poller,
         dispatcher=dispatcher,
-        single_pass=SinglePass(
-            inbox_worker=loop.inbox_worker,
-            submitter=loop.submitter,
-            poller=loop.poller,
-            dispatcher=dispatcher,
-            upstream=loop.paced,
-        ),
+        provider=loop.paced,
         clock_jumps=ClockJumpDetector(loop.store.clock_jump_repair, clock=loop.clock, lease=LEASE),
         missing_handlers=MissingHandlerMonitor(loop.store.deliveries, []),
     )

@@ -8,6 +8,7 @@ import pytest
 from service.domain.errors import StoreUnavailable
 from service.domain.task import Status
 from service.runtime import process
+from service.tasks.poller import Poller
 from tests.support.task_loop import PATIENCE, a_loop
 from tests.support.worker_builder import build_worker
 
@@ -34,14 +35,14 @@ async def test_failed_pass_drains_what_it_started(tmp_path: Path, monkeypatch: p
     async with a_loop(tmp_path) as loop:
         worker, drained = build_worker(loop, []), []
 
-        async def gone() -> None:
+        async def gone(_: Poller) -> None:
             raise StoreUnavailable("the database is away")
 
-        async def drain(seconds: float) -> None:
+        async def drain(_: Poller, seconds: float) -> None:
             drained.append(seconds)
 
-        monkeypatch.setattr(worker.poller, "update_estimates", gone)
-        monkeypatch.setattr(worker.poller, "drain", drain)
+        monkeypatch.setattr(Poller, "update_estimates", gone)
+        monkeypatch.setattr(Poller, "drain", drain)
         with pytest.raises(StoreUnavailable):
             await process._run_single_pass(worker, asyncio.Event())
         assert len(drained) == 1
