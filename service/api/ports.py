@@ -54,8 +54,8 @@ class Replayer(Protocol):
 class Rounds(Protocol):
     """One full round of everything that is due."""
 
-    async def reconcile_once(self, *, begin_for: timedelta | None = None) -> Mapping[str, int]:
-        """Submit, poll and dispatch what is due, beginning with no more after `begin_for`; return how many of each."""
+    async def reconcile_once(self, *, start_within: timedelta | None = None) -> Mapping[str, int]:
+        """Submit, poll and dispatch what is due, starting no more after `start_within`; return how many of each."""
 
 
 class DeliveryLookup(Protocol):

@@ -30,4 +30,4 @@ class ReconcileApi:
         """Run one full round of submit, poll and dispatch; only for an admin."""
         require_admin(request)
         QueryParams(request).done()
-        return json_response(dict(await self._rounds.reconcile_once(begin_for=BEGIN_FOR)))
+        return json_response(dict(await self._rounds.reconcile_once(start_within=BEGIN_FOR)))

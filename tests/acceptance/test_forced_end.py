@@ -62,7 +62,7 @@ async def test_a_handler_that_will_not_end_holds_no_process_that_does_one_round(
             await at.submit()
         await stopped(child)
         code, _, told = await command(town, "reconcile", "--once", env=env)
-        assert (code, '"submitted": 1' in told, "ended by force" in told) == (1, True, True)
+        assert (code, '"submitted": 1' in told, "forcing exit" in told) == (1, True, True)
         assert rows(sqlite(town), "SELECT attempts, leased_until FROM deliveries") == [(1, None)]
 
 
@@ -106,4 +106,4 @@ async def ended_by_force(child: Child) -> None:
     child.ask_to_stop()
     assert await child.ended(seconds=WITHIN + 20) == 1
     assert monotonic() - asked < WITHIN
-    assert "ended by force" in child.said()
+    assert "forcing exit" in child.said()

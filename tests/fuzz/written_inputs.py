@@ -1,18 +1,19 @@
 """Targets: bodies, media, parameters, settings, queries and switches. Read as documented, or refused as documented."""
 
+import inspect
 import ipaddress
 import json
 import re
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
 
 from service.api.problems import Problem
 from service.api.query_params import QueryParams
+from service.deliveries import egress_rules
 from service.deliveries.egress import Egress, EgressRefused
 from service.domain.errors import BadSetting, InvalidParams, ProviderUnavailable, UnreadableBody
 from service.domain.media.file_headers import claimed_samples, image_size, is_cut_short, is_shredded, sniff
@@ -36,10 +37,10 @@ PARSERS: dict[str, values.Parse[Any]] = {
     "lease": values.lease,
     "durations": values.durations,
     "rate": values.rate,
-    "whole": values.whole(0, 1000),
+    "whole": values.whole_number(0, 1000),
     "dollars": values.dollars,
-    "yes_or_no": values.yes_or_no,
-    "names": values.names,
+    "yes_or_no": values.boolean,
+    "names": values.comma_separated,
     "address": values.address,
     "target": values.target,
     "database": values.database,
@@ -49,7 +50,7 @@ PARSERS: dict[str, values.Parse[Any]] = {
     "webhook_secrets": values.webhook_secrets,
     "api_keys": values.api_keys,
 }
-EXAMPLES = Path(values.__file__).read_text("utf-8")
+EXAMPLES = "".join(inspect.getsource(module) for module in (values, egress_rules))
 """What a refusal says without having heard it from the setting."""
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
@@ -150,7 +151,7 @@ def setting(data: bytes) -> None:
 
 def _sound_value(name: str, text: str, found: object) -> None:
     if isinstance(found, timedelta):
-        assert timedelta(0) <= found <= values.LONGEST
+        assert timedelta(0) <= found <= values.MAX_DURATION
     if name == "rate":
         assert isinstance(found, float)
         assert 0 < found < 1e9 + 1

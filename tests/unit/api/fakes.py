@@ -157,9 +157,9 @@ class World:
         self.replayed.extend(found)
         return found
 
-    async def reconcile_once(self, *, begin_for: timedelta | None = None) -> Mapping[str, int]:
+    async def reconcile_once(self, *, start_within: timedelta | None = None) -> Mapping[str, int]:
         """Do one round."""
-        assert begin_for
+        assert start_within
         self._maybe_fail()
         return {"submitted": 1, "polled": 2, "dispatched": 3}
 
