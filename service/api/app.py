@@ -19,8 +19,8 @@ from service.api.long_poll import LongPoll
 from service.api.metrics import Counters
 from service.api.models import ModelApi
 from service.api.openapi.endpoint import OpenApi
-from service.api.ports import DeliveryLookup, Desk, Receiver, Replayer, Rounds
-from service.api.problems import answer_error
+from service.api.ports import DeliveryLookup, Receiver, Replayer, SinglePassRunner, TaskService
+from service.api.problems import error_response
 from service.api.reconcile import ReconcileApi
 from service.api.request_bodies import CALLBACK_BODIES, TASK_BODIES, BodyLimits
 from service.api.request_context import RequestContextMiddleware
@@ -73,10 +73,10 @@ class ProbeServices:
 class Services(ProbeServices):
     """Everything that the HTTP edge speaks to."""
 
-    task_service: Desk
+    task_service: TaskService
     receiver: Receiver
     replayer: Replayer
-    rounds: Rounds
+    single_pass: SinglePassRunner
     queries: TaskQueries
     inputs: BlobStore
     deliveries: DeliveryLookup
@@ -95,7 +95,7 @@ def create_app(services: Services) -> ASGIApp:
         *tasks.routes(),
         *DeliveryApi(services.queries, services.deliveries, services.replayer).routes(),
         *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
-        *ReconcileApi(services.rounds).routes(),
+        *ReconcileApi(services.single_pass).routes(),
         *OpenApi(allow_off_peak=services.allow_off_peak).routes(),
         *_probes(services, lambda: _added(services.counters(), "callbacks", door.refused)),
     ]
@@ -121,7 +121,7 @@ def _framed(routes: Sequence[Route], api_keys: Sequence[ApiKey]) -> Starlette:
     app = Starlette(
         routes=routes,
         middleware=[Middleware(RequestContextMiddleware), Middleware(ApiKeyMiddleware, api_keys=api_keys)],
-        exception_handlers=dict.fromkeys((BoomerangError, HTTPException, ClientDisconnect), answer_error),
+        exception_handlers=dict.fromkeys((BoomerangError, HTTPException, ClientDisconnect), error_response),
     )
     app.router.redirect_slashes = False  # a redirect would spell out a token, and hide a wrong address
     return app

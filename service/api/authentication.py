@@ -69,7 +69,7 @@ class ApiKeyMiddleware:
         request = Request(scope)
         caller = self._caller(request)
         if isinstance(caller, Problem):
-            await caller.answer()(scope, receive, send)
+            await caller.response()(scope, receive, send)
             return
         request.state.caller = caller
         await self._app(scope, receive, send)

@@ -27,7 +27,7 @@ VERDICTS: tuple[tuple[type[Exception], str], ...] = (
     (UnreadableBody, "refused_unreadable"),
     (StoreUnavailable, "store_unavailable"),
 )
-TAKEN = Response(status_code=204)
+NO_CONTENT = Response(status_code=204)
 
 
 class CallbackEndpoint:
@@ -66,8 +66,8 @@ class CallbackEndpoint:
                 async with self._bodies.read(request) as body:
                     await self._take(request, claim, body)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong with us must not read as the caller's fault
-            return self._refuse(error).answer()
-        return TAKEN
+            return self._refuse(error).response()
+        return NO_CONTENT
 
     async def _take(self, request: Request, claim: TokenClaims, body: bytes) -> None:
         state = request.scope["state"]

@@ -8,9 +8,9 @@ from starlette.routing import Route
 
 from service.api.authentication import caller_of
 from service.api.ports import DeliveryLookup, Replayer
-from service.api.query_params import MOST_ROWS, QueryParams, cursor_of, path_id
+from service.api.query_params import MAX_ROWS, QueryParams, cursor_of, path_id
 from service.api.request_context import TASK
-from service.api.responses import delivery_object, json_response, page_answer
+from service.api.responses import delivery_object, json_response, page_response
 from service.api.routing import route
 from service.domain.errors import Conflict, NotFound
 from service.domain.ports.tasks import DeliveryView, TaskQueries
@@ -39,23 +39,23 @@ class DeliveryApi:
         """List deliveries, newest first."""
         query = QueryParams(request, "status", "handler", "limit", "cursor")
         status, handler = query.choice("status", STATUSES), query.text("handler")
-        limit = query.whole("limit", 50, minimum=1, maximum=MOST_ROWS)
+        limit = query.integer("limit", 50, minimum=1, maximum=MAX_ROWS)
         cursor = query.cursor("delivery")
-        query.done()
+        query.reject_errors()
         found = await self._queries.deliveries(
             client=caller_of(request).scope, status=status, handler=handler, limit=limit + 1, cursor=cursor
         )
         more = cursor_of("delivery", found[limit - 1].id) if len(found) > limit else None
-        return page_answer([delivery_object(each) for each in found[:limit]], more)
+        return page_response([delivery_object(each) for each in found[:limit]], more)
 
     async def show(self, request: Request) -> Response:
         """Show one delivery."""
-        QueryParams(request).done()
+        QueryParams(request).reject_errors()
         return json_response(delivery_object(await self._owned(request)))
 
     async def replay(self, request: Request) -> Response:
         """Put one delivery through again: 202 with the delivery as it is now."""
-        QueryParams(request).done()
+        QueryParams(request).reject_errors()
         delivery = await self._owned(request)
         if not await self._replayer.replay([delivery.id]):
             raise Conflict("the delivery is still pending: only a dead or delivered one can be replayed")

@@ -16,7 +16,7 @@ from service.api.routing import route
 from service.domain.ports.health import Health
 from service.domain.ports.signals import Clock
 
-READY_WITHIN = 5.0  # seconds
+READY_TIMEOUT = 5.0  # seconds
 
 log = structlog.get_logger("service.api")
 
@@ -50,7 +50,7 @@ class ProbeApi:
         wrong = await self._what_is_wrong()
         if wrong is None:
             return json_response({"status": "ready"})
-        return Problem(status=503, kind="not-ready", detail=wrong, headers={"Retry-After": "5"}).answer()
+        return Problem(status=503, kind="not-ready", detail=wrong, headers={"Retry-After": "5"}).response()
 
     async def metrics(self, _: Request) -> Response:
         """Answer with the current reading as Prometheus text."""
@@ -59,7 +59,7 @@ class ProbeApi:
 
     async def _what_is_wrong(self) -> str | None:
         try:
-            with anyio.fail_after(READY_WITHIN):
+            with anyio.fail_after(READY_TIMEOUT):
                 return await self.health.ready() or self.failure_reason()
         except Exception as error:  # noqa: BLE001 - whatever keeps the database from answering, we are not ready
             log.warning("not_ready", error=type(error).__qualname__)

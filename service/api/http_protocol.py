@@ -4,21 +4,21 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.api.request_bodies import WHOLE
+from service.api.request_bodies import BODY_COMPLETE
 
-MOST_HEAD = 64 * 1024
+MAX_HEAD = 64 * 1024
 """Bytes of a request's line and headers, trailers too: a callback's token and a browser's cookies fit many times."""
 
 HEAD_SECONDS = 20.0
 """How long a head may take to arrive, and an unread body to end once it is answered."""
 
-TOO_LARGE = (
+HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n"
     b"X-Content-Type-Options: nosniff\r\n\r\n"
 )
 
 
-BLANKS = b" \t"
+WHITESPACE = b" \t"
 """What may stand around a header's value; the parser takes it away before the value, and leaves it behind."""
 
 
@@ -54,7 +54,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Take bytes, and hang up when too many of them came to nothing."""
         self._bytes_without_progress += len(data)
         super().data_received(data)
-        if self._bytes_without_progress > MOST_HEAD and not self.transport.is_closing():
+        if self._bytes_without_progress > MAX_HEAD and not self.transport.is_closing():
             self._refuse()
         elif self._in_head or (self._bytes_without_progress and not self._in_message):
             self._start_clock()
@@ -69,7 +69,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         """Take a piece of the address."""
         self._head += len(url)  # written out here and below: a call for each header is what a small request notices
-        if self._head > MOST_HEAD:
+        if self._head > MAX_HEAD:
             raise HeadTooLarge
         super().on_url(url)
 
@@ -79,10 +79,10 @@ class BoundedProtocol(HttpToolsProtocol):
         A trailer counts for nothing: no proxy before us has looked at it (RFC 9110, 6.5.1).
         """
         self._head += len(name) + len(value)
-        if self._head > MOST_HEAD:
+        if self._head > MAX_HEAD:
             raise HeadTooLarge
         if not self._in_message:
-            super().on_header(name, value.strip(BLANKS))
+            super().on_header(name, value.strip(WHITESPACE))
 
     def on_headers_complete(self) -> None:
         """End the head in time."""
@@ -99,7 +99,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End the request."""
-        self.scope["state"][WHOLE] = True
+        self.scope["state"][BODY_COMPLETE] = True
         self._in_message = False
         self._bytes_without_progress = 0
         self._stop_clock()
@@ -133,5 +133,5 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self) -> None:
         if not self._answering():
-            self.transport.write(TOO_LARGE)
+            self.transport.write(HEAD_TOO_LARGE)
         self.transport.close()

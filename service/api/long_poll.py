@@ -11,7 +11,7 @@ from service.domain.ports.signals import Signals
 from service.domain.ports.tasks import TaskQueries
 from service.domain.task import Status, Task
 
-LOOK_EVERY = 1.0  # seconds; signals are hints, so that a lost one costs no more than this
+CHECK_INTERVAL = 1.0  # seconds; signals are hints, so that a lost one costs no more than this
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class LongPoll:
             left = until - anyio.current_time()
             if left <= 0:
                 return
-            await self.signals.wait(f"task:{newest[0].id}", min(left, LOOK_EVERY))
+            await self.signals.wait(f"task:{newest[0].id}", min(left, CHECK_INTERVAL))
             newest[0] = await self.queries.task(newest[0].id) or newest[0]
 
 

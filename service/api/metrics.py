@@ -22,12 +22,12 @@ Counters = Mapping[str, Mapping[str, int]]
 def exposition(gauges: Gauges, counters: Counters) -> bytes:
     """Return the metrics page for one reading of the database and the counters of this process."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(Reading(gauges=gauges, counters=counters))
+    registry.register(MetricsCollector(gauges=gauges, counters=counters))
     return generate_latest(registry)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # a registry knows its collectors by identity
-class Reading(Collector):
+class MetricsCollector(Collector):
     """A collector of what was read for one scrape."""
 
     gauges: Gauges

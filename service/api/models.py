@@ -24,12 +24,12 @@ class ModelApi:
 
     async def list_models(self, request: Request) -> Response:
         """List the models with their parameters as JSON Schema."""
-        QueryParams(request).done()
+        QueryParams(request).reject_errors()
         return json_response({"data": [self._model(name) for name in known_models()]})
 
     async def show(self, request: Request) -> Response:
         """Show one model."""
-        QueryParams(request).done()
+        QueryParams(request).reject_errors()
         name = str(request.path_params["id"])
         if name not in known_models():
             raise NotFound(f"there is no such model; known are {', '.join(known_models())}")

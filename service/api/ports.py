@@ -10,7 +10,7 @@ from service.domain.tokens import TokenClaims
 from service.tasks.new_task import NewTask
 
 
-class Desk(Protocol):
+class TaskService(Protocol):
     """Where clients ask for tasks and decide about them."""
 
     async def accept(self, new: NewTask) -> tuple[Task, bool]:
@@ -48,7 +48,7 @@ class Replayer(Protocol):
         """Make dead or delivered deliveries due again; return the ids of those that are."""
 
 
-class Rounds(Protocol):
+class SinglePassRunner(Protocol):
     """One full round of everything that is due."""
 
     async def reconcile_once(self, *, begin_for: timedelta | None = None) -> Mapping[str, int]:

@@ -21,7 +21,7 @@ from service.domain.errors import Fault
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:boomerang:problem:"
 STORE_PAUSE = timedelta(seconds=5)
-INNERMOST = 8  # frames of an unforeseen error that the log gets
+MAX_FRAMES = 8  # frames of an unforeseen error that the log gets
 
 log = structlog.get_logger("service.api")
 
@@ -37,7 +37,7 @@ class Problem:
     headers: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    def answer(self) -> Response:
+    def response(self) -> Response:
         """Return the answer as `application/problem+json`."""
         body: dict[str, Any] = {
             "type": TYPE_PREFIX + self.kind if self.kind else "about:blank",
@@ -48,7 +48,7 @@ class Problem:
             body["detail"] = self.detail
         if self.faults:
             body["errors"] = [{"loc": list(fault.loc), "msg": fault.msg} for fault in self.faults]
-        return Response(encoded({**body, **self.extra}), self.status, dict(self.headers), MEDIA_TYPE)
+        return Response(encode_json({**body, **self.extra}), self.status, dict(self.headers), MEDIA_TYPE)
 
 
 class ProblemError(errors.SenderError):
@@ -59,7 +59,7 @@ class ProblemError(errors.SenderError):
         self.problem = problem
 
 
-def encoded(data: object) -> bytes:
+def encode_json(data: object) -> bytes:
     """Return `data` as compact JSON in UTF-8; a lone surrogate comes out as its JSON escape."""
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode("utf-8", "backslashreplace")
@@ -102,7 +102,7 @@ def internal_error(error: Exception, *, status: int) -> Problem:
     The log gets its type and where it was raised, never its words: they may quote a body.
     """
     error_id = token_hex(8)
-    where = "".join(traceback.format_tb(error.__traceback__, limit=-INNERMOST))
+    where = "".join(traceback.format_tb(error.__traceback__, limit=-MAX_FRAMES))
     log.error("request_failed", error_id=error_id, error=type(error).__qualname__, where=where)
     detail = f"an unexpected fault of ours; the log has it under {error_id}"
     return Problem(
@@ -114,9 +114,9 @@ def internal_error(error: Exception, *, status: int) -> Problem:
     )
 
 
-async def answer_error(_: Request, error: Exception) -> Response:
+async def error_response(_: Request, error: Exception) -> Response:
     """Answer `error`, raised by an endpoint or the router, as a problem."""
-    return problem_of(error).answer()
+    return problem_of(error).response()
 
 
 def _of_http(error: HTTPException) -> Problem:

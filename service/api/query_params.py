@@ -13,11 +13,11 @@ from service.api.problems import Problem, ProblemError
 from service.domain.errors import Fault, InvalidParams, NotFound
 from service.domain.task import TaskId
 
-LONGEST_WAIT = 60  # seconds
-MOST_ROWS = 200
-MOST_TEXT = 200  # characters
-MOST_KEY = 255  # characters
-MOST_FAULTS = 100
+MAX_WAIT = 60  # seconds
+MAX_ROWS = 200
+MAX_TEXT = 200  # characters
+MAX_KEY = 255  # characters
+MAX_FAULTS = 100
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WHOLE = re.compile(r"[0-9]{1,6}")
@@ -30,11 +30,11 @@ class QueryParams:
     def __init__(self, request: Request, *known: str) -> None:
         self._given = request.query_params
         counts = Counter(name for name, _ in self._given.multi_items())
-        self._faults = [_unknown(name, known) for name in islice(counts, MOST_FAULTS) if name not in known]
+        self._faults = [_unknown(name, known) for name in islice(counts, MAX_FAULTS) if name not in known]
         repeated = [name for name, count in counts.items() if name in known and count > 1]
         self._faults += [_fault(name, "is given more than once: give it once") for name in repeated]
 
-    def whole(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
+    def integer(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
         """Return a whole number within its bounds."""
         text = self._given.get(name)
         if text is None:
@@ -47,8 +47,8 @@ class QueryParams:
     def text(self, name: str) -> str | None:
         """Return a short printable text, None when it is not given."""
         text = self._given.get(name)
-        if text is not None and not (text.isprintable() and 0 < len(text) <= MOST_TEXT):
-            self._faults.append(_fault(name, f"must be printable text of 1 to {MOST_TEXT} characters"))
+        if text is not None and not (text.isprintable() and 0 < len(text) <= MAX_TEXT):
+            self._faults.append(_fault(name, f"must be printable text of 1 to {MAX_TEXT} characters"))
             return None
         return text
 
@@ -69,7 +69,7 @@ class QueryParams:
             self._faults.append(_fault("cursor", "is no next_cursor of this list: start without it"))
         return found
 
-    def done(self) -> None:
+    def reject_errors(self) -> None:
         """Raise InvalidParams when anything was wrong."""
         if self._faults:
             raise InvalidParams(self._faults)
@@ -92,7 +92,7 @@ def preferred_wait(request: Request) -> int | None:
     """Return the seconds of `Prefer: wait=N`, at most 60; None without that preference."""
     preferences = ",".join(request.headers.getlist("prefer")).replace(";", ",").split(",")
     found = [match for each in preferences if (match := _WAIT.fullmatch(each.strip().lower()))]
-    return min(int(found[0][1]), LONGEST_WAIT) if found else None
+    return min(int(found[0][1]), MAX_WAIT) if found else None
 
 
 def idempotency_key(request: Request) -> str | None:
@@ -101,9 +101,9 @@ def idempotency_key(request: Request) -> str | None:
     if not given:
         return None
     key = given[0]
-    if len(given) == 1 and 0 < len(key) <= MOST_KEY and key.isascii() and key.isprintable():
+    if len(given) == 1 and 0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable():
         return key
-    detail = f"Idempotency-Key must be given once, with 1 to {MOST_KEY} printable ASCII characters"
+    detail = f"Idempotency-Key must be given once, with 1 to {MAX_KEY} printable ASCII characters"
     raise ProblemError(Problem(status=400, kind="bad-idempotency-key", detail=detail))
 
 
@@ -122,12 +122,12 @@ def _fault(name: str, msg: str) -> Fault:
 
 
 def _guess(text: str, among: Collection[str]) -> str:
-    near = get_close_matches(text[:MOST_TEXT], among, n=1)
+    near = get_close_matches(text[:MAX_TEXT], among, n=1)
     return f"; did you mean {near[0]}?" if near else ""
 
 
 def _printable(name: str) -> str:
-    return "".join(each if each.isprintable() else "?" for each in name[:MOST_TEXT])
+    return "".join(each if each.isprintable() else "?" for each in name[:MAX_TEXT])
 
 
 def _read_cursor(kind: str, text: str) -> str | None:

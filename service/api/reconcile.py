@@ -7,20 +7,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api.authentication import require_admin
-from service.api.ports import Rounds
+from service.api.ports import SinglePassRunner
 from service.api.query_params import QueryParams
 from service.api.responses import json_response
 from service.api.routing import route
 
-BEGIN_FOR = timedelta(minutes=1)
+PASS_LIMIT = timedelta(minutes=1)
 """How long a round that was asked for goes on beginning work; what is left is for the next one."""
 
 
 class ReconcileApi:
     """Answers `/v1/reconcile`."""
 
-    def __init__(self, rounds: Rounds) -> None:
-        self._rounds = rounds
+    def __init__(self, single_pass: SinglePassRunner) -> None:
+        self._rounds = single_pass
 
     def routes(self) -> list[Route]:
         """Return its routes."""
@@ -29,5 +29,5 @@ class ReconcileApi:
     async def reconcile(self, request: Request) -> Response:
         """Run one full round of submit, poll and dispatch; only for an admin."""
         require_admin(request)
-        QueryParams(request).done()
-        return json_response(dict(await self._rounds.reconcile_once(begin_for=BEGIN_FOR)))
+        QueryParams(request).reject_errors()
+        return json_response(dict(await self._rounds.reconcile_once(begin_for=PASS_LIMIT)))

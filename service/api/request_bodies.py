@@ -17,11 +17,11 @@ from service.domain.strict_json import parse_json
 
 MB = 1024 * 1024
 SMALL = 64 * 1024  # below it a body does not count against the bound
-WHOLE = "whole"
+BODY_COMPLETE = "whole"
 """Where in a request's state the server says that all of its body is there already: nothing has to be waited for."""
 
 JSON_TYPE = re.compile(r"application/([a-z0-9.-]+\+)?json")
-THREAD_FROM = MB  # above it JSON is parsed in a thread: handing it over takes longer than parsing a picture's
+THREAD_THRESHOLD = MB  # above it JSON is parsed in a thread: handing it over takes longer than parsing a picture's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +53,7 @@ class BodyReader:
 
         It saves what surrounds a wait: most callbacks come like this.
         """
-        if not request.scope.get("state", {}).get(WHOLE) or self._announced(request) > SMALL:
+        if not request.scope.get("state", {}).get(BODY_COMPLETE) or self._announced(request) > SMALL:
             return None
         body, _ = await self._part(request, SMALL)
         return body
@@ -77,7 +77,7 @@ class BodyReader:
             try:
                 await held.enter_async_context(self._budget.hold(size, seconds=self._limits.patience))
             except TimeoutError:
-                raise ProblemError(BUSY) from None
+                raise ProblemError(TOO_BUSY) from None
             yield
 
     def _announced(self, request: Request) -> int:
@@ -124,7 +124,7 @@ class BodyReader:
         return Problem(status=413, kind="body-too-large", detail=detail, headers={"Connection": "close"})
 
 
-BUSY = Problem(
+TOO_BUSY = Problem(
     status=503,
     kind="too-busy",
     detail="too many large bodies at once; try again",
@@ -139,9 +139,9 @@ TOO_SLOW = Problem(
 NOT_JSON = Problem(status=415, kind="not-json", detail="send Content-Type: application/json, once")
 
 
-async def parsed(body: bytes) -> object:
+async def parse_body(body: bytes) -> object:
     """Return the JSON value in `body`; raises UnreadableBody. Large ones are parsed in a thread."""
-    return parse_json(body) if len(body) <= THREAD_FROM else await run_sync(parse_json, body)
+    return parse_json(body) if len(body) <= THREAD_THRESHOLD else await run_sync(parse_json, body)
 
 
 def require_json(request: Request) -> None:

@@ -31,7 +31,7 @@ TASK = "task"
 NO_CONTENT = 204
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
-TWO_HOSTS = Problem(status=400, kind="repeated-host", detail="send Host once")
+REPEATED_HOST = Problem(status=400, kind="repeated-host", detail="send Host once")
 
 log = structlog.get_logger("service.api")
 
@@ -64,13 +64,13 @@ class _Framed:
 
     async def run(self, receive: Receive) -> None:
         # of two hosts, a proxy may have looked at the other (RFC 9112, 3.2)
-        app = TWO_HOSTS.answer() if _has_two_hosts(self._scope["headers"]) else self._app
+        app = REPEATED_HOST.response() if _has_two_hosts(self._scope["headers"]) else self._app
         try:
             await app(self._scope, receive, self._answer)
         except Exception as error:  # noqa: BLE001 - an answer and a log line are owed whatever went wrong
             problem = internal_error(error, status=500)
             if not self._status:
-                await problem.answer()(self._scope, receive, self._answer)
+                await problem.response()(self._scope, receive, self._answer)
         finally:
             self._write_line()
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from starlette.responses import Response
 
-from service.api.problems import encoded
+from service.api.problems import encode_json
 from service.domain.ports.tasks import BlobStore, DeliveryView
 from service.domain.task import Json, Task
 from service.domain.task_view import rfc3339, task_json
@@ -14,10 +14,10 @@ from service.domain.task_view import rfc3339, task_json
 
 def json_response(data: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return `data` as an `application/json` answer."""
-    return Response(encoded(data), status, dict(headers or {}), "application/json")
+    return Response(encode_json(data), status, dict(headers or {}), "application/json")
 
 
-def page_answer(rows: list[Json], next_cursor: str | None) -> Response:
+def page_response(rows: list[Json], next_cursor: str | None) -> Response:
     """Return one page of a list; `next_cursor` None means the last one."""
     return json_response({"data": rows, "next_cursor": next_cursor})
 

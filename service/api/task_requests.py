@@ -13,7 +13,7 @@ from service.tasks.new_task import NewTask
 
 KNOWN = ("model", "params", "metadata", "notify")
 REQUIRED = ("model", "params")
-MOST_FAULTS = 100  # of one kind
+MAX_FAULTS = 100  # of one kind
 NUL_ESCAPE = b"\\u0000"
 
 
@@ -25,7 +25,7 @@ async def new_task(data: object, *, client: str, idempotency: IdempotencyKey | N
     """
     if not isinstance(data, dict):
         raise InvalidParams([Fault(loc=(), msg="the body must be a JSON object with model and params")])
-    faults = [*islice(_shape_faults(data), MOST_FAULTS)]
+    faults = [*islice(_shape_faults(data), MAX_FAULTS)]
     if nul:
         faults += await run_sync(_all_nul_faults, data)
     return NewTask(
@@ -50,7 +50,7 @@ def _shape_faults(data: Json) -> Iterator[Fault]:
 
 
 def _all_nul_faults(data: Json) -> list[Fault]:
-    return list(islice(_nul_faults(data, ()), MOST_FAULTS))
+    return list(islice(_nul_faults(data, ()), MAX_FAULTS))
 
 
 def _nul_faults(value: object, loc: tuple[str | int, ...]) -> Iterator[Fault]:

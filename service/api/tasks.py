@@ -9,20 +9,20 @@ from starlette.routing import Route
 
 from service.api.authentication import Caller, caller_of
 from service.api.long_poll import LongPoll
-from service.api.ports import Desk
+from service.api.ports import TaskService
 from service.api.problems import Problem, ProblemError
 from service.api.query_params import (
-    LONGEST_WAIT,
-    MOST_ROWS,
+    MAX_ROWS,
+    MAX_WAIT,
     QueryParams,
     cursor_of,
     idempotency_key,
     path_id,
     preferred_wait,
 )
-from service.api.request_bodies import THREAD_FROM, BodyLimits, BodyReader, parsed, require_json
+from service.api.request_bodies import THREAD_THRESHOLD, BodyLimits, BodyReader, parse_body, require_json
 from service.api.request_context import TASK
-from service.api.responses import json_response, page_answer, task_object, whole_task
+from service.api.responses import json_response, page_response, task_object, whole_task
 from service.api.routing import route
 from service.api.task_requests import NUL_ESCAPE, new_task
 from service.domain.errors import Conflict, NotFound
@@ -35,7 +35,7 @@ class TaskApi:
     """Answers everything under `/v1/tasks`."""
 
     def __init__(
-        self, task_service: Desk, queries: TaskQueries, inputs: BlobStore, waiting: LongPoll, limits: BodyLimits
+        self, task_service: TaskService, queries: TaskQueries, inputs: BlobStore, waiting: LongPoll, limits: BodyLimits
     ) -> None:
         self._task_service = task_service
         self._queries = queries
@@ -74,23 +74,23 @@ class TaskApi:
         found = await self._queries.tasks(wanted)
         page = found[: wanted.limit - 1]
         more = cursor_of("task", page[-1].id) if len(found) > len(page) else None
-        return page_answer([task_json(task) for task in page], more)
+        return page_response([task_json(task) for task in page], more)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a task."""
-        QueryParams(request).done()
+        QueryParams(request).reject_errors()
         task = await self._task_service.cancel((await self._owned(request)).id)
         return json_response(await task_object(task, self._inputs))
 
     async def resubmit(self, request: Request) -> Response:
         """Make a new attempt of an in-doubt or failed task."""
-        QueryParams(request).done()
+        QueryParams(request).reject_errors()
         task = await self._task_service.resubmit((await self._owned(request)).id)
         return json_response(await task_object(task, self._inputs), status=202, headers=_location(task))
 
     async def history(self, request: Request) -> Response:
         """Tell everything that happened to a task, oldest first."""
-        QueryParams(request).done()
+        QueryParams(request).reject_errors()
         task = await self._owned(request)
         return json_response({"data": await self._queries.history(task.id)})
 
@@ -113,7 +113,7 @@ class TaskApi:
             idempotency = None if key is None else IdempotencyKey(key=key, digest=await _digest(body))
             nul = b"\\" in body and NUL_ESCAPE in body  # the first is quick
             size = len(body)
-            data = await parsed(body)
+            data = await parse_body(body)
             del body
             new = await new_task(data, client=caller_of(request).name, idempotency=idempotency, nul=nul, size=size)
             del data
@@ -128,14 +128,14 @@ class TaskApi:
 
 
 async def _digest(body: bytes) -> str:
-    hashed = sha256(body) if len(body) <= THREAD_FROM else await run_sync(sha256, body)
+    hashed = sha256(body) if len(body) <= THREAD_THRESHOLD else await run_sync(sha256, body)
     return hashed.hexdigest()
 
 
 def _asked_wait(request: Request) -> int:
     query = QueryParams(request, "wait")
-    seconds = query.whole("wait", 0, minimum=0, maximum=LONGEST_WAIT)
-    query.done()
+    seconds = query.integer("wait", 0, minimum=0, maximum=MAX_WAIT)
+    query.reject_errors()
     return seconds
 
 
@@ -146,10 +146,10 @@ def _filter(request: Request, caller: Caller) -> TaskFilter:
         client=caller.scope,
         status=query.choice("status", [each.value for each in Status]),
         model=query.text("model"),
-        limit=query.whole("limit", 50, minimum=1, maximum=MOST_ROWS) + 1,
+        limit=query.integer("limit", 50, minimum=1, maximum=MAX_ROWS) + 1,
         cursor=query.cursor("task"),
     )
-    query.done()
+    query.reject_errors()
     return wanted
 
 

@@ -13,10 +13,10 @@ from service.domain.webhook_secrets import is_webhook_secret
 MAX_ENTRIES = 16
 
 
-MAX_ENTRY = 16_384
+MAX_ENTRY_BYTES = 16_384
 
 
-MAX_STRANGE = 16
+MAX_UNKNOWN_FIELDS = 16
 
 
 WEBHOOK = "webhook"
@@ -25,11 +25,11 @@ WEBHOOK = "webhook"
 WEBHOOK_FIELDS = ("handler", "url", "events", "secret")
 
 
-WhyNotDialled = Callable[[str], str | None]
+AddressCheck = Callable[[str], str | None]
 """Says why an address is never dialled; None where it may be."""
 
 
-def validate_notify(value: object, known: Collection[str], refusal: WhyNotDialled) -> tuple[Json, ...]:
+def validate_notify(value: object, known: Collection[str], refusal: AddressCheck) -> tuple[Json, ...]:
     """Return the entries of a request's `notify`; raises InvalidParams with every fault, each with its place.
 
     `known` are the names of the loaded handlers, `refusal` says which addresses are never dialled. None means no
@@ -51,11 +51,11 @@ def validate_notify(value: object, known: Collection[str], refusal: WhyNotDialle
 Complaint = tuple[tuple[str | int, ...], str]
 
 
-def _entry_faults(entry: object, known: Collection[str], refusal: WhyNotDialled) -> list[Complaint]:
+def _entry_faults(entry: object, known: Collection[str], refusal: AddressCheck) -> list[Complaint]:
     if not isinstance(entry, dict):
         return [((), 'must be an object like {"handler": "webhook", "url": "https://..."}')]
     if not _small_json(entry):
-        return [((), f"must be plain JSON of at most {MAX_ENTRY} bytes")]
+        return [((), f"must be plain JSON of at most {MAX_ENTRY_BYTES} bytes")]
     found = _handler_faults(entry.get("handler"), known) + _event_faults(entry.get("events"))
     is_webhook = entry.get("handler") == WEBHOOK
     found += _url_faults(entry.get("url"), refusal, required=is_webhook)
@@ -65,7 +65,7 @@ def _entry_faults(entry: object, known: Collection[str], refusal: WhyNotDialled)
 
 def _small_json(entry: Json) -> bool:
     try:
-        return len(json.dumps(entry, allow_nan=False, ensure_ascii=False).encode()) <= MAX_ENTRY
+        return len(json.dumps(entry, allow_nan=False, ensure_ascii=False).encode()) <= MAX_ENTRY_BYTES
     except (TypeError, ValueError, RecursionError):
         return False
 
@@ -88,7 +88,7 @@ def _event_faults(events: object) -> list[Complaint]:
     ]
 
 
-def _url_faults(url: object, refusal: WhyNotDialled, *, required: bool) -> list[Complaint]:
+def _url_faults(url: object, refusal: AddressCheck, *, required: bool) -> list[Complaint]:
     if url is None:
         return [(("url",), "is missing; the webhook handler needs an http or https address")] if required else []
     if faults := address_faults(url):
@@ -104,7 +104,7 @@ def _secret_faults(secret: object) -> list[Complaint]:
 
 
 def _field_faults(entry: Json) -> list[Complaint]:
-    strange = [name for name in entry if name not in WEBHOOK_FIELDS][:MAX_STRANGE]
+    strange = [name for name in entry if name not in WEBHOOK_FIELDS][:MAX_UNKNOWN_FIELDS]
     return [((name,), f"is unknown here; {_suggested(name, WEBHOOK_FIELDS)}") for name in strange]
 
 

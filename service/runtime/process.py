@@ -212,7 +212,7 @@ def _services(parts: Application, stopping: asyncio.Event, failure_reason: Failu
         task_service=parts.task_service,
         receiver=parts.receiver,
         replayer=ReplayService(parts.store.deliveries, parts.clock),
-        rounds=parts.worker,
+        single_pass=parts.worker,
         queries=parts.store.queries,
         inputs=parts.store.inputs,
         deliveries=parts.store.deliveries,

@@ -10,7 +10,7 @@ from service.domain.errors import Fault, InvalidParams
 from service.domain.media.limits import Inspector
 from service.domain.models.media_checks import ITEMS_LOOKED_AT
 from service.domain.models.validation import Checked, check
-from service.domain.notify import WEBHOOK, WhyNotDialled, validate_notify
+from service.domain.notify import WEBHOOK, AddressCheck, validate_notify
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Json
 
@@ -66,7 +66,7 @@ def validate_new_task(
     new: NewTask,
     *,
     handlers: Collection[str],
-    refusal: WhyNotDialled,
+    refusal: AddressCheck,
     allow_off_peak: bool = False,
     inspect: Inspector | None = None,
 ) -> ValidatedTask:
@@ -88,7 +88,7 @@ def validate_new_task(
     return ValidatedTask(params=params, metadata=metadata, notify=(*notify, *forward))
 
 
-def _callback_faults(address: str, handlers: Collection[str], refusal: WhyNotDialled) -> list[Fault]:
+def _callback_faults(address: str, handlers: Collection[str], refusal: AddressCheck) -> list[Fault]:
     told = refusal(address) if WEBHOOK in handlers else NO_WEBHOOK
     return [Fault(loc=("params", "callback_url"), msg=told)] if told else []
 

@@ -16,7 +16,7 @@ from service.deliveries.task_results import TaskResults
 from service.domain.callback import Verifier
 from service.domain.errors import ReplyLost
 from service.domain.event_routing import Subscription
-from service.domain.notify import WhyNotDialled
+from service.domain.notify import AddressCheck
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.provider import RateLimitedProvider
 from service.domain.ports.queues import Limits
@@ -75,7 +75,7 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     concurrency: int = 16
     handlers: tuple[str, ...] = HANDLERS
-    refusal: WhyNotDialled = any_address
+    refusal: AddressCheck = any_address
     crew: tuple[Handler, ...] = ()
     verifier: Verifier | None = None
     public_url: str | None = "https://boomerang.example"

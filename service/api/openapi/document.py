@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from service.api.openapi.operations import OPERATIONS, Answer, Operation
+from service.api.openapi.operations import OPERATIONS, DeclaredResponse, Operation
 from service.api.openapi.parameters import Parameter
 from service.api.openapi.schemas import ModelUse, Schema, generated_schemas
 from service.api.schemas import Event
@@ -50,7 +50,7 @@ def _model_uses() -> Iterator[ModelUse]:
     for operation in OPERATIONS:
         if operation.request is not None:
             yield operation.request, "validation"
-        for answer in operation.all_answers().values():
+        for answer in operation.all_responses().values():
             if answer.body is not None:
                 yield answer.body, "serialization"
 
@@ -61,7 +61,7 @@ def _operation(operation: Operation, schemas: Mapping[ModelUse, Schema]) -> dict
         written["parameters"] = [_parameter(each) for each in operation.parameters]
     if operation.request is not None:
         written["requestBody"] = _request_body(schemas[operation.request, "validation"])
-    written["responses"] = {str(status): _answer(each, schemas) for status, each in operation.all_answers().items()}
+    written["responses"] = {str(status): _answer(each, schemas) for status, each in operation.all_responses().items()}
     return written if operation.authenticated else written | {"security": []}
 
 
@@ -80,7 +80,7 @@ def _request_body(schema: Schema) -> dict[str, Any]:
     return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
-def _answer(answer: Answer, schemas: Mapping[ModelUse, Schema]) -> dict[str, Any]:
+def _answer(answer: DeclaredResponse, schemas: Mapping[ModelUse, Schema]) -> dict[str, Any]:
     written: dict[str, Any] = {"description": answer.description}
     if answer.headers:
         written["headers"] = dict(answer.headers)

@@ -24,7 +24,7 @@ class OpenApi:
 
     async def show(self, request: Request) -> Response:
         """Show the document; the first call builds it, in a thread."""
-        QueryParams(request).done()
+        QueryParams(request).reject_errors()
         return json_response(await run_sync(self._document))
 
     def _document(self) -> dict[str, Any]:

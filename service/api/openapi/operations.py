@@ -45,7 +45,7 @@ Headers = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Answer:
+class DeclaredResponse:
     """An answer: its body, None for no body, and its headers by name."""
 
     description: str
@@ -56,7 +56,7 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One method of one route. `answers` are those of success, by status; `errors` are statuses of problem answers.
+    """One method of one route. `responses` are those of success, by status; `errors` are statuses of problem answers.
 
     `authenticated` says whether a key is needed. The errors that every operation can have are added by `all_answers`.
     """
@@ -66,16 +66,16 @@ class Operation:
     id: str
     tag: str
     summary: str
-    answers: Mapping[int, Answer]
+    responses: Mapping[int, DeclaredResponse]
     parameters: Sequence[Parameter] = ()
     request: type[BaseModel] | None = None
     errors: Sequence[int] = ()
     authenticated: bool = True
 
-    def all_answers(self) -> dict[int, Answer]:
+    def all_responses(self) -> dict[int, DeclaredResponse]:
         """Return every answer by status: those of success first, then all errors in ascending order."""
         common = {401, 403, 500, 503} if self.authenticated else {500, 503}
-        return {**self.answers, **{status: ERRORS[status] for status in sorted({*self.errors, *common})}}
+        return {**self.responses, **{status: ERRORS[status] for status in sorted({*self.errors, *common})}}
 
 
 CHALLENGE: Headers = {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}}
@@ -86,11 +86,11 @@ PREFERENCE_APPLIED: Headers = {
 }
 
 
-def _error(description: str, headers: Headers | None = None) -> Answer:
-    return Answer(description, Problem, media_type=PROBLEM_TYPE, headers=headers or {})
+def _error(description: str, headers: Headers | None = None) -> DeclaredResponse:
+    return DeclaredResponse(description, Problem, media_type=PROBLEM_TYPE, headers=headers or {})
 
 
-ERRORS: Mapping[int, Answer] = {
+ERRORS: Mapping[int, DeclaredResponse] = {
     400: _error("The body or a header cannot be read."),
     401: _error("No key of this service.", CHALLENGE),
     403: _error("Not for this caller."),
@@ -117,7 +117,7 @@ OPERATIONS = (
             in_query("model", "Only those of it.", NAME),
             *PAGE,
         ],
-        answers={200: Answer("One page.", Page[Task])},
+        responses={200: DeclaredResponse("One page.", Page[Task])},
         errors=[422],
     ),
     Operation(
@@ -128,13 +128,13 @@ OPERATIONS = (
         summary="Checks everything at once and stores the task, to be submitted.",
         parameters=[WAIT, IDEMPOTENCY_KEY, PREFER],
         request=TaskRequest,
-        answers={
-            200: Answer(
+        responses={
+            200: DeclaredResponse(
                 "The first task that came with this Idempotency-Key.",
                 TaskWithPayload,
                 headers=LOCATION | PREFERENCE_APPLIED,
             ),
-            202: Answer(
+            202: DeclaredResponse(
                 "The task, as soon as it is durable: the upstream is not waited for.",
                 TaskWithPayload,
                 headers=LOCATION | PREFERENCE_APPLIED,
@@ -149,7 +149,7 @@ OPERATIONS = (
         tag="tasks",
         summary="One task; with `wait` once it is settled or expired, or when the time is up.",
         parameters=[TASK_ID, WAIT],
-        answers={200: Answer("The task.", TaskWithPayload)},
+        responses={200: DeclaredResponse("The task.", TaskWithPayload)},
         errors=[404, 422],
     ),
     Operation(
@@ -159,7 +159,7 @@ OPERATIONS = (
         tag="tasks",
         summary="Cancels a task that is still ours, or asks the upstream to.",
         parameters=[TASK_ID],
-        answers={200: Answer("Canceled.", TaskWithPayload)},
+        responses={200: DeclaredResponse("Canceled.", TaskWithPayload)},
         errors=[404, 409, 422, 502],
     ),
     Operation(
@@ -169,7 +169,9 @@ OPERATIONS = (
         tag="tasks",
         summary="Submits the same again as a new, linked task: for a task in doubt, failed, expired or canceled.",
         parameters=[TASK_ID],
-        answers={202: Answer("The new task; of a second call, the first one's.", TaskWithPayload, headers=LOCATION)},
+        responses={
+            202: DeclaredResponse("The new task; of a second call, the first one's.", TaskWithPayload, headers=LOCATION)
+        },
         errors=[404, 409, 422],
     ),
     Operation(
@@ -179,7 +181,7 @@ OPERATIONS = (
         tag="tasks",
         summary="Everything that happened to a task, oldest first.",
         parameters=[TASK_ID],
-        answers={200: Answer("Its history.", ItemList[HistoryEntry])},
+        responses={200: DeclaredResponse("Its history.", ItemList[HistoryEntry])},
         errors=[404, 422],
     ),
     Operation(
@@ -193,7 +195,7 @@ OPERATIONS = (
             in_query("handler", "Only its own.", NAME),
             *PAGE,
         ],
-        answers={200: Answer("One page.", Page[Delivery])},
+        responses={200: DeclaredResponse("One page.", Page[Delivery])},
         errors=[422],
     ),
     Operation(
@@ -203,7 +205,7 @@ OPERATIONS = (
         tag="deliveries",
         summary="One delivery.",
         parameters=[DELIVERY_ID],
-        answers={200: Answer("The delivery.", Delivery)},
+        responses={200: DeclaredResponse("The delivery.", Delivery)},
         errors=[404, 422],
     ),
     Operation(
@@ -213,7 +215,7 @@ OPERATIONS = (
         tag="deliveries",
         summary="Puts a dead or delivered one through again, with a fresh message id.",
         parameters=[DELIVERY_ID],
-        answers={202: Answer("The delivery as it is now.", Delivery)},
+        responses={202: DeclaredResponse("The delivery as it is now.", Delivery)},
         errors=[404, 409, 422],
     ),
     Operation(
@@ -222,7 +224,7 @@ OPERATIONS = (
         id="listModels",
         tag="models",
         summary="Every model, with its parameters as JSON Schema.",
-        answers={200: Answer("All of them.", ItemList[Model])},
+        responses={200: DeclaredResponse("All of them.", ItemList[Model])},
         errors=[422],
     ),
     Operation(
@@ -232,7 +234,7 @@ OPERATIONS = (
         tag="models",
         summary="One model.",
         parameters=[in_path("id", "The model.", TEXT)],
-        answers={200: Answer("The model.", Model)},
+        responses={200: DeclaredResponse("The model.", Model)},
         errors=[404, 422],
     ),
     Operation(
@@ -241,7 +243,7 @@ OPERATIONS = (
         id="reconcile",
         tag="operation",
         summary="One full round of submit, poll and dispatch, for a cron job; only for an admin.",
-        answers={200: Answer("How many of each.", Counts)},
+        responses={200: DeclaredResponse("How many of each.", Counts)},
         errors=[422],
     ),
     Operation(
@@ -250,7 +252,7 @@ OPERATIONS = (
         id="alive",
         tag="operation",
         summary="Alive.",
-        answers={200: Answer("It is.", ProcessState)},
+        responses={200: DeclaredResponse("It is.", ProcessState)},
         authenticated=False,
     ),
     Operation(
@@ -259,7 +261,7 @@ OPERATIONS = (
         id="ready",
         tag="operation",
         summary="Whether the database answers and fits.",
-        answers={200: Answer("Ready.", ProcessState)},
+        responses={200: DeclaredResponse("Ready.", ProcessState)},
         authenticated=False,
     ),
     Operation(
@@ -268,7 +270,7 @@ OPERATIONS = (
         id="metrics",
         tag="operation",
         summary="The service's own figures.",
-        answers={200: Answer("Prometheus text.", MetricsText, media_type=METRICS_TYPE.partition(";")[0])},
+        responses={200: DeclaredResponse("Prometheus text.", MetricsText, media_type=METRICS_TYPE.partition(";")[0])},
     ),
     Operation(
         path="/openapi.json",
@@ -276,7 +278,7 @@ OPERATIONS = (
         id="describe",
         tag="operation",
         summary="This document.",
-        answers={200: Answer("OpenAPI 3.1.", OpenApiDocument)},
+        responses={200: DeclaredResponse("OpenAPI 3.1.", OpenApiDocument)},
         errors=[422],
     ),
     Operation(
@@ -287,7 +289,7 @@ OPERATIONS = (
         summary="For the upstream alone: what became of a task, in the provider's own words.",
         parameters=[in_path("token", "As it stands in the address that the upstream was given.", TEXT)],
         request=ProviderCallback,
-        answers={204: Answer("Durable, and again for each repeat.")},
+        responses={204: DeclaredResponse("Durable, and again for each repeat.")},
         errors=[400, 403, 408, 413],
         authenticated=False,
     ),

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from service.api.deliveries import STATUSES
-from service.api.query_params import LONGEST_WAIT, MOST_KEY, MOST_ROWS, MOST_TEXT
+from service.api.query_params import MAX_KEY, MAX_ROWS, MAX_TEXT, MAX_WAIT
 from service.api.schemas import ID_PATTERN
 from service.domain.task import Status
 
 ID = {"type": "string", "pattern": ID_PATTERN}
 TEXT = {"type": "string"}
-NAME = {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MOST_TEXT}
-KEY = {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MOST_KEY}
+NAME = {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MAX_TEXT}
+KEY = {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MAX_KEY}
 CURSOR_TEXT = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
-SECONDS = {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT}
-ROWS = {"type": "integer", "minimum": 1, "maximum": MOST_ROWS, "default": 50}
+SECONDS = {"type": "integer", "minimum": 0, "maximum": MAX_WAIT}
+ROWS = {"type": "integer", "minimum": 1, "maximum": MAX_ROWS, "default": 50}
 TASK_STATUS = {"type": "string", "enum": [status.value for status in Status]}
 DELIVERY_STATUS = {"type": "string", "enum": list(STATUSES)}
 
@@ -53,6 +53,6 @@ IDEMPOTENCY_KEY = Parameter(
 PREFER = Parameter(
     name="Prefer",
     location="header",
-    description=f"`wait=SECONDS`, at most {LONGEST_WAIT}, overrules `wait`; any other preference is passed over.",
+    description=f"`wait=SECONDS`, at most {MAX_WAIT}, overrules `wait`; any other preference is passed over.",
     schema=TEXT,
 )

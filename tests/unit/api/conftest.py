@@ -5,17 +5,17 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from tests.unit.api.fakes import World, app_of, client_of
+from tests.unit.api.fakes import FakeApplication, app_of, client_of
 
 
 @pytest.fixture
-def world() -> World:
+def world() -> FakeApplication:
     """Return an empty world."""
-    return World()
+    return FakeApplication()
 
 
 @pytest.fixture
-async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
+async def client(world: FakeApplication) -> AsyncIterator[httpx.AsyncClient]:
     """Give a client on this machine, where no API keys are set."""
     async with client_of(app_of(world)) as client:
         yield client

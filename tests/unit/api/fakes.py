@@ -20,7 +20,18 @@ from service.tasks.new_task import NewTask, validate_new_task
 from tests.support.no_egress_guard import any_address
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, tzinfo=UTC)
-PARTS = ("task_service", "receiver", "replayer", "rounds", "queries", "inputs", "deliveries", "health", "signals", "clock")
+PARTS = (
+    "task_service",
+    "receiver",
+    "replayer",
+    "single_pass",
+    "queries",
+    "inputs",
+    "deliveries",
+    "health",
+    "signals",
+    "clock",
+)
 KEYS = (
     ApiKey(name="ann", key="key-of-ann"),
     ApiKey(name="bob", key="key-of-bob"),
@@ -65,7 +76,7 @@ def a_delivery(number: int = 1, **changes: Any) -> DeliveryView:
 
 
 @dataclass
-class World:
+class FakeApplication:
     """Every use-case and port at once. `fails` is raised by whatever changes something; `on_wait` runs at each wait.
 
     `told` is what the receiver says: whether the log has told of a callback.
@@ -83,7 +94,7 @@ class World:
     replayed: list[str] = field(default_factory=list)
     filters: list[TaskFilter] = field(default_factory=list)
     waits: list[tuple[str, float]] = field(default_factory=list)
-    on_wait: Callable[["World"], None] = lambda _: None
+    on_wait: Callable[["FakeApplication"], None] = lambda _: None
     reading: Gauges = field(
         default_factory=lambda: Gauges(
             tasks={"queued": 3, "completed": 7},
@@ -213,7 +224,7 @@ class World:
         return True
 
 
-def app_of(world: World, **services: Any) -> ASGIApp:
+def app_of(world: FakeApplication, **services: Any) -> ASGIApp:
     """Return the application over `world`, but for the `services` that are given."""
     parts: dict[str, Any] = dict.fromkeys(PARTS, world)
     return create_app(Services(**(parts | services)))

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.unit.api.fakes import GOOD, KEYS, World, a_delivery, a_task, app_of, client_of
+from tests.unit.api.fakes import GOOD, KEYS, FakeApplication, a_delivery, a_task, app_of, client_of
 
 EVERYTHING = [
     ("POST", "/v1/tasks"),
@@ -25,9 +25,9 @@ WRONG = [None, "Bearer", "Bearer wrong", "Bearer key-of-an", "Basic key-of-ann",
 OWNED = [each for each in EVERYTHING if "task-1" in each[1] or "delivery-1" in each[1]]
 
 
-def a_world() -> World:
+def a_world() -> FakeApplication:
     """Return a world with one task and one delivery of ann."""
-    world = World(tasks_by_id={"task-1": a_task(client="ann")})
+    world = FakeApplication(tasks_by_id={"task-1": a_task(client="ann")})
     world.deliveries_by_id["delivery-1"] = a_delivery(client="ann")
     return world
 
@@ -50,13 +50,13 @@ async def test_without_a_known_key_nothing_is_served(method: str, path: str, hea
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 async def test_probes_are_open(path: str) -> None:
     """Whether we live and are ready may be asked by anybody."""
-    async with client_of(app_of(World(), api_keys=KEYS)) as client:
+    async with client_of(app_of(FakeApplication(), api_keys=KEYS)) as client:
         assert (await client.get(path)).status_code == 200
 
 
 async def test_callbacks_are_open() -> None:
     """The upstream has no key: its token is what counts."""
-    async with client_of(app_of(World(), api_keys=KEYS)) as client:
+    async with client_of(app_of(FakeApplication(), api_keys=KEYS)) as client:
         assert (await client.post("/callbacks/abc", content=b"{}")).status_code == 204
 
 
@@ -95,7 +95,7 @@ async def test_lists_show_a_client_its_own_and_an_admin_all() -> None:
 
 async def test_a_new_task_belongs_to_whose_key_it_was() -> None:
     """The client of a task is the name of the key."""
-    world = World()
+    world = FakeApplication()
     async with client_of(app_of(world, api_keys=KEYS), "key-of-bob") as client:
         await client.post("/v1/tasks", json=GOOD)
     assert world.accepted[0].client == "bob"
@@ -104,7 +104,7 @@ async def test_a_new_task_belongs_to_whose_key_it_was() -> None:
 @pytest.mark.parametrize(("name", "status"), [("ann", 403), ("root", 200)])
 async def test_only_an_admin_rings_for_a_round(name: str, status: int) -> None:
     """Reconciling everybody's tasks needs an admin's key."""
-    async with client_of(app_of(World(), api_keys=KEYS), f"key-of-{name}") as client:
+    async with client_of(app_of(FakeApplication(), api_keys=KEYS), f"key-of-{name}") as client:
         answer = await client.post("/v1/reconcile")
     assert answer.status_code == status
     if status == 200:
@@ -132,7 +132,7 @@ async def test_only_an_admin_rings_for_a_round(name: str, status: int) -> None:
 )
 async def test_without_api_keys_only_this_machine_is_served(headers: dict[str, str], status: int) -> None:
     """A tunnel for callbacks, or a web page in the operator's browser, does not open the API to others."""
-    async with client_of(app_of(World())) as client:
+    async with client_of(app_of(FakeApplication())) as client:
         assert (await client.get("/v1/tasks", headers=headers)).status_code == status
         callback = await client.post("/callbacks/abc", content=b"{}", headers=headers)
         assert callback.status_code == 204
@@ -140,7 +140,7 @@ async def test_without_api_keys_only_this_machine_is_served(headers: dict[str, s
 
 async def test_a_key_with_any_bytes_is_no_error() -> None:
     """Bytes outside ASCII in the header are just a wrong key."""
-    async with client_of(app_of(World(), api_keys=KEYS)) as client:
+    async with client_of(app_of(FakeApplication(), api_keys=KEYS)) as client:
         answer = await client.get("/v1/tasks", headers={b"Authorization": b"Bearer \xff\xfe"})
     assert answer.status_code == 401
 
@@ -148,6 +148,6 @@ async def test_a_key_with_any_bytes_is_no_error() -> None:
 async def test_keys_beyond_ascii_work() -> None:
     """A key with other letters is sent as UTF-8 and fits."""
     key = KEYS[0].__class__(name="zoe", key="schlüssel")
-    async with client_of(app_of(World(), api_keys=[key])) as client:
+    async with client_of(app_of(FakeApplication(), api_keys=[key])) as client:
         answer: httpx.Response = await client.get("/v1/tasks", headers={b"Authorization": "Bearer schlüssel".encode()})
     assert answer.status_code == 200

@@ -10,12 +10,12 @@ from service.api.app import WebLimits
 from service.api.request_bodies import BodyLimits
 from service.domain import errors
 from service.domain.tokens import TokenClaims
-from tests.unit.api.fakes import World, app_of, client_of
+from tests.unit.api.fakes import FakeApplication, app_of, client_of
 
 SMALL = WebLimits(callbacks=BodyLimits(most=100, together=1000, seconds=30, patience=30))
 
 
-async def test_a_callback_is_handed_on_raw_and_answered_204(client: httpx.AsyncClient, world: World) -> None:
+async def test_a_callback_is_handed_on_raw_and_answered_204(client: httpx.AsyncClient, world: FakeApplication) -> None:
     """Token, headers and bytes reach the receiver as they came; the answer has no body."""
     answer = await client.post("/callbacks/to-k.en_~1", content=b" {\xff}", headers={"X-HMAC-Signature": "s"})
     assert (answer.status_code, answer.content) == (204, b"")
@@ -23,7 +23,7 @@ async def test_a_callback_is_handed_on_raw_and_answered_204(client: httpx.AsyncC
     assert (token, body, headers["x-hmac-signature"]) == ("to-k.en_~1", b" {\xff}", "s")
 
 
-async def test_a_repeated_header_is_joined(client: httpx.AsyncClient, world: World) -> None:
+async def test_a_repeated_header_is_joined(client: httpx.AsyncClient, world: FakeApplication) -> None:
     """No copy of a signature's header is overlooked."""
     await client.post("/callbacks/abc", content=b"{}", headers=[("Date", "one"), ("Date", "two")])
     assert world.received[0][1]["date"] == "one, two"
@@ -47,7 +47,7 @@ async def test_a_repeated_header_is_joined(client: httpx.AsyncClient, world: Wor
     ],
 )
 async def test_what_the_receiver_raises_decides_the_answer(
-    client: httpx.AsyncClient, world: World, error: Exception, status: int, verdict: str
+    client: httpx.AsyncClient, world: FakeApplication, error: Exception, status: int, verdict: str
 ) -> None:
     """Forgeries are 403, unreadable bodies 400, everything else is our fault and may be sent again; all are counted."""
     world.fails = error
@@ -59,7 +59,7 @@ async def test_what_the_receiver_raises_decides_the_answer(
     assert f'boomerang_callbacks_total{{verdict="{verdict}"}} 1.0' in metrics
 
 
-async def test_why_a_token_is_refused_is_not_told(client: httpx.AsyncClient, world: World) -> None:
+async def test_why_a_token_is_refused_is_not_told(client: httpx.AsyncClient, world: FakeApplication) -> None:
     """A forger learns nothing from the answer."""
     world.fails = errors.BadToken("signed with key 2, expired at noon")
     answer = await client.post("/callbacks/abc", content=b"{}")
@@ -83,7 +83,7 @@ async def test_why_a_token_is_refused_is_not_told(client: httpx.AsyncClient, wor
     ],
 )
 async def test_an_address_that_we_did_not_write_is_refused(
-    client: httpx.AsyncClient, world: World, path: str, status: int
+    client: httpx.AsyncClient, world: FakeApplication, path: str, status: int
 ) -> None:
     """Encoded, divided and overlong tokens never reach the receiver and are no fault of ours."""
     answer = await client.post(path, content=b"{}")
@@ -92,7 +92,7 @@ async def test_an_address_that_we_did_not_write_is_refused(
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-async def test_only_post_calls_back(client: httpx.AsyncClient, world: World, method: str) -> None:
+async def test_only_post_calls_back(client: httpx.AsyncClient, world: FakeApplication, method: str) -> None:
     """Other methods are 405 and change nothing."""
     answer = await client.request(method, "/callbacks/abc")
     assert (answer.status_code, answer.headers["allow"], world.received) == (405, "POST", [])
@@ -102,7 +102,7 @@ async def test_only_post_calls_back(client: httpx.AsyncClient, world: World, met
 @pytest.mark.parametrize(("size", "status"), [(100, 204), (101, 413)])
 async def test_a_body_over_the_limit_is_413(announced: bool, size: int, status: int) -> None:
     """The limit holds for announced and for streamed bodies, to the byte, and refusals are counted."""
-    world = World()
+    world = FakeApplication()
 
     async def streamed() -> object:
         for _ in range(size):
@@ -120,7 +120,7 @@ async def test_nothing_is_acknowledged_before_the_receiver_returned() -> None:
     """The first byte of the answer is sent after the record is durable."""
     order: list[str] = []
 
-    class Slow(World):
+    class Slow(FakeApplication):
         async def receive(self, claim: TokenClaims, headers: Mapping[str, str], body: bytes) -> bool:
             await anyio.lowlevel.checkpoint()
             told = await super().receive(claim, headers, body)

@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.api.app import ProbeServices, create_probe_app
 from service.domain.errors import StoreUnavailable
-from tests.unit.api.fakes import KEYS, World, app_of, client_of
+from tests.unit.api.fakes import KEYS, FakeApplication, app_of, client_of
 
 
 def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
@@ -15,7 +15,7 @@ def samples(text: str) -> dict[tuple[str, tuple[str, ...]], float]:
     return {(each.name, tuple(each.labels.values())): each.value for family in families for each in family.samples}
 
 
-async def test_the_metrics_say_what_was_read(world: World) -> None:
+async def test_the_metrics_say_what_was_read(world: FakeApplication) -> None:
     """Every figure of the reading and of the process is on the page, zeros for statuses without tasks."""
     counters = {"polls": {"settled": 4}, "callbacks": {"accepted": 2}, "throttles": {"429": 1}}
     async with client_of(app_of(world, counters=lambda: counters)) as client:
@@ -38,7 +38,7 @@ async def test_the_metrics_say_what_was_read(world: World) -> None:
     assert {key: found.get(key) for key in expected} == expected
 
 
-async def test_a_process_is_alive_without_its_database(client: httpx.AsyncClient, world: World) -> None:
+async def test_a_process_is_alive_without_its_database(client: httpx.AsyncClient, world: FakeApplication) -> None:
     """Liveness does not depend on the database."""
     world.fails = StoreUnavailable("gone")
     assert (await client.get("/healthz")).json() == {"status": "alive"}
@@ -53,7 +53,7 @@ async def test_a_process_is_alive_without_its_database(client: httpx.AsyncClient
     ],
 )
 async def test_not_ready_says_what_to_do(
-    client: httpx.AsyncClient, world: World, unready: str | None, fails: Exception | None, detail: str
+    client: httpx.AsyncClient, world: FakeApplication, unready: str | None, fails: Exception | None, detail: str
 ) -> None:
     """Readiness is 503 with what to do, or that the database is gone."""
     world.unready, world.fails = unready, fails
@@ -66,7 +66,7 @@ async def test_ready_is_200(client: httpx.AsyncClient) -> None:
     assert (await client.get("/readyz")).json() == {"status": "ready"}
 
 
-async def test_a_process_that_does_not_work_is_not_ready(world: World) -> None:
+async def test_a_process_that_does_not_work_is_not_ready(world: FakeApplication) -> None:
     """A database that fits is not enough: the process says what keeps it from working."""
     services = ProbeServices(health=world, clock=world, failure_reason=lambda: "the rounds have not begun yet")
     async with client_of(create_probe_app(services)) as prober:
@@ -75,7 +75,7 @@ async def test_a_process_that_does_not_work_is_not_ready(world: World) -> None:
         assert (await prober.get("/healthz")).status_code == 200
 
 
-async def test_a_worker_tells_about_itself_and_nothing_else(world: World) -> None:
+async def test_a_worker_tells_about_itself_and_nothing_else(world: FakeApplication) -> None:
     """The application of a worker has the probes, with a key before the metrics, and no API."""
     app = create_probe_app(ProbeServices(health=world, clock=world, api_keys=KEYS))
     async with client_of(app) as stranger:

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from service.api.request_bodies import WHOLE
+from service.api.request_bodies import BODY_COMPLETE
 from service.api.server import listen, serving
 
 HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
@@ -22,7 +22,7 @@ class Watch:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        self.whole.append(bool(scope["state"].get(WHOLE)))
+        self.whole.append(bool(scope["state"].get(BODY_COMPLETE)))
         self.keys += [value for name, value in scope["headers"] if name == b"idempotency-key"]
         self.began.set()
         while (await receive())["more_body"]:

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from service.api.query_params import MOST_ROWS
+from service.api.query_params import MAX_ROWS
 from service.domain.errors import BadToken
-from tests.unit.api.fakes import GOOD, KEYS, World, app_of
+from tests.unit.api.fakes import GOOD, KEYS, FakeApplication, app_of
 
 HEADER_BYTES = st.binary(max_size=40).map(lambda value: value.translate(None, b"\r\n\0"))
 NAMES = st.sampled_from(
@@ -32,7 +32,7 @@ QUERIES = st.binary(max_size=60)
 
 
 def status_of(
-    world: World, path: str, raw: bytes, headers: list[tuple[bytes, bytes]], body: bytes, **scope: Any
+    world: FakeApplication, path: str, raw: bytes, headers: list[tuple[bytes, bytes]], body: bytes, **scope: Any
 ) -> int:
     """Return the status that a POST is answered with; an exception that leaves the application fails the test."""
     statuses: list[int] = []
@@ -56,7 +56,7 @@ def test_a_callback_of_junk_is_refused(
     token: str, headers: list[tuple[bytes, bytes]], body: bytes, query: bytes
 ) -> None:
     """With a token that is not ours, whatever else is sent is a 4xx."""
-    world = World(fails=BadToken("not ours"))
+    world = FakeApplication(fails=BadToken("not ours"))
     raw = ("/callbacks/" + token).encode("utf-8", "surrogatepass")
     assert 400 <= status_of(world, "/callbacks/" + token, raw, headers, body, query_string=query) < 500
 
@@ -67,7 +67,7 @@ def test_a_task_of_junk_is_refused(headers: list[tuple[bytes, bytes]], body: byt
     """With or without a key, no junk becomes a task, and none is our fault."""
     signed = [(b"authorization", b"Bearer key-of-ann"), (b"content-type", b"application/json"), *headers]
     for each in (headers, signed):
-        world = World()
+        world = FakeApplication()
         assert 400 <= status_of(world, "/v1/tasks", b"/v1/tasks", each, body, query_string=query) < 500
         assert not world.accepted
 
@@ -77,7 +77,7 @@ def test_a_task_of_junk_is_refused(headers: list[tuple[bytes, bytes]], body: byt
 def test_a_body_with_an_unknown_key_is_422(body: dict[str, object]) -> None:
     """Whatever the values, an unknown key is told as a fault; what is no JSON is 400."""
     headers = [(b"authorization", b"Bearer key-of-ann"), (b"content-type", b"application/json")]
-    assert status_of(World(), "/v1/tasks", b"/v1/tasks", headers, json.dumps(body).encode()) in (400, 422)
+    assert status_of(FakeApplication(), "/v1/tasks", b"/v1/tasks", headers, json.dumps(body).encode()) in (400, 422)
 
 
 @settings(max_examples=100, deadline=None)
@@ -85,7 +85,7 @@ def test_a_body_with_an_unknown_key_is_422(body: dict[str, object]) -> None:
 def test_a_good_task_with_odd_headers_is_never_our_fault(headers: list[tuple[bytes, bytes]], query: bytes) -> None:
     """Odd headers and queries are refused or passed over; they break nothing."""
     base = [(b"authorization", b"Bearer key-of-ann"), (b"content-type", b"application/json")]
-    world = World(on_wait=World.settle)
+    world = FakeApplication(on_wait=FakeApplication.settle)
     body = json.dumps(GOOD).encode()
     assert status_of(world, "/v1/tasks", b"/v1/tasks", base + headers, body, query_string=query) < 500
 
@@ -93,14 +93,14 @@ def test_a_good_task_with_odd_headers_is_never_our_fault(headers: list[tuple[byt
 def shown(path: str, **query: str) -> int:
     """Return the status that ann gets for a GET in an empty world."""
     base, asked = [(b"authorization", b"Bearer key-of-ann")], urlencode(query).encode()
-    return status_of(World(), path, b"", base, b"", method="GET", query_string=asked)
+    return status_of(FakeApplication(), path, b"", base, b"", method="GET", query_string=asked)
 
 
 @settings(max_examples=100, deadline=None)
-@given(limit=st.text(max_size=6) | st.integers(-2, 2 * MOST_ROWS).map(str))
+@given(limit=st.text(max_size=6) | st.integers(-2, 2 * MAX_ROWS).map(str))
 def test_a_limit_is_a_whole_number_within_its_bounds(limit: str) -> None:
     """Every other text is a fault of the query."""
-    good = re.fullmatch("[0-9]+", limit) is not None and 1 <= int(limit) <= MOST_ROWS
+    good = re.fullmatch("[0-9]+", limit) is not None and 1 <= int(limit) <= MAX_ROWS
     assert shown("/v1/tasks", limit=limit) == (200 if good else 422)
 
 

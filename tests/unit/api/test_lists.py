@@ -3,10 +3,12 @@
 import httpx
 import pytest
 
-from tests.unit.api.fakes import World, a_delivery, a_task
+from tests.unit.api.fakes import FakeApplication, a_delivery, a_task
 
 
-async def test_pages_follow_one_another_without_gap_or_overlap(client: httpx.AsyncClient, world: World) -> None:
+async def test_pages_follow_one_another_without_gap_or_overlap(
+    client: httpx.AsyncClient, world: FakeApplication
+) -> None:
     """Walking the cursors gives every task once, newest first, and ends with no cursor."""
     world.add(*(a_task(number) for number in range(5)))
     seen: list[list[str]] = []
@@ -18,13 +20,13 @@ async def test_pages_follow_one_another_without_gap_or_overlap(client: httpx.Asy
     assert seen == [["task-4", "task-3"], ["task-2", "task-1"], ["task-0"]]
 
 
-async def test_a_full_last_page_has_no_cursor(client: httpx.AsyncClient, world: World) -> None:
+async def test_a_full_last_page_has_no_cursor(client: httpx.AsyncClient, world: FakeApplication) -> None:
     """There is a next page only when there is a next task."""
     world.add(a_task(1), a_task(2))
     assert (await client.get("/v1/tasks?limit=2")).json()["next_cursor"] is None
 
 
-async def test_filters_reach_the_library(client: httpx.AsyncClient, world: World) -> None:
+async def test_filters_reach_the_library(client: httpx.AsyncClient, world: FakeApplication) -> None:
     """Status and model are handed on; an admin is not narrowed to a client."""
     await client.get("/v1/tasks?status=failed&model=m")
     (wanted,) = world.filters
@@ -50,7 +52,7 @@ async def test_filters_reach_the_library(client: httpx.AsyncClient, world: World
     ],
 )
 async def test_a_wrong_query_is_told_with_its_place(
-    client: httpx.AsyncClient, world: World, query: str, name: str, word: str
+    client: httpx.AsyncClient, world: FakeApplication, query: str, name: str, word: str
 ) -> None:
     """Unknown, repeated and senseless query parameters are 422, and nothing is looked up."""
     answer = await client.get(f"/v1/tasks?{query}")
@@ -67,7 +69,7 @@ async def test_all_faults_of_a_query_are_told_at_once(client: httpx.AsyncClient)
     assert len(answer.json()["errors"]) == 3
 
 
-async def test_deliveries_are_listed_and_narrowed(client: httpx.AsyncClient, world: World) -> None:
+async def test_deliveries_are_listed_and_narrowed(client: httpx.AsyncClient, world: FakeApplication) -> None:
     """Status and handler narrow the list; times are RFC 3339."""
     rows = [a_delivery(1), a_delivery(2, handler="log"), a_delivery(3, status="delivered"), a_delivery(4)]
     world.deliveries_by_id.update({each.id: each for each in rows})
@@ -78,7 +80,9 @@ async def test_deliveries_are_listed_and_narrowed(client: httpx.AsyncClient, wor
     assert ([each["id"] for each in rest["data"]], rest["next_cursor"]) == (["delivery-1"], None)
 
 
-async def test_a_dead_delivery_can_be_replayed_and_a_pending_one_not(client: httpx.AsyncClient, world: World) -> None:
+async def test_a_dead_delivery_can_be_replayed_and_a_pending_one_not(
+    client: httpx.AsyncClient, world: FakeApplication
+) -> None:
     """A replay is 202 with the delivery as it is now; the second one is a conflict."""
     world.deliveries_by_id["delivery-1"] = a_delivery()
     first = await client.post("/v1/deliveries/delivery-1/replay")

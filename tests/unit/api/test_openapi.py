@@ -18,7 +18,7 @@ from service.domain.artifact import Artifact
 from service.domain.ports.tasks import DeliveryView
 from service.domain.task import EventType
 from service.domain.task_view import TaskView, task_json
-from tests.unit.api.fakes import KEYS, NOW, World, a_task, app_of, client_of
+from tests.unit.api.fakes import KEYS, NOW, FakeApplication, a_task, app_of, client_of
 
 DOCUMENT = document(allow_off_peak=False)
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
@@ -50,7 +50,7 @@ def validator(name: str) -> Any:
 
 def test_each_route_is_described_and_nothing_else() -> None:
     """The document's paths and methods are those of the application, to the last one."""
-    way_in = app_of(World())
+    way_in = app_of(FakeApplication())
     assert isinstance(way_in, CallbackFastPath)
     assert isinstance(way_in._app, Starlette)
     routes = [route for route in way_in._app.routes if isinstance(route, Route)]
@@ -99,7 +99,7 @@ def test_a_webhook_posts_what_is_described(changes: dict[str, Any]) -> None:
 
 async def test_the_document_needs_a_key_like_everything_else() -> None:
     """With keys set, a stranger does not get the document, and a client does."""
-    app = app_of(World(), api_keys=KEYS)
+    app = app_of(FakeApplication(), api_keys=KEYS)
     async with client_of(app) as stranger, client_of(app, "key-of-ann") as ann:
         assert (await stranger.get("/openapi.json")).status_code == 401
         shown = await ann.get("/openapi.json")

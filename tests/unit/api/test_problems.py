@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from service.api.problems import problem_of
 from service.domain import errors
 from service.domain.errors import Fault
-from tests.unit.api.fakes import GOOD, World, a_delivery, a_task
+from tests.unit.api.fakes import GOOD, FakeApplication, a_delivery, a_task
 
 KINDS = [
     (errors.InvalidParams([Fault(loc=("params",), msg="no")]), 422, "invalid-params"),
@@ -119,7 +119,7 @@ async def test_a_wrong_address_or_method_is_a_problem(
     ],
 )
 async def test_a_body_that_is_no_plain_json_is_refused(
-    client: httpx.AsyncClient, world: World, headers: dict[str, str], body: bytes, status: int
+    client: httpx.AsyncClient, world: FakeApplication, headers: dict[str, str], body: bytes, status: int
 ) -> None:
     """Other media types are 415, broken or ambiguous JSON is 400, a wrong shape 422."""
     answer = await client.post("/v1/tasks", content=body, headers=headers)
@@ -128,7 +128,7 @@ async def test_a_body_that_is_no_plain_json_is_refused(
 
 
 @pytest.mark.parametrize("second", ["text/plain", "application/json"])
-async def test_two_types_are_refused(client: httpx.AsyncClient, world: World, second: str) -> None:
+async def test_two_types_are_refused(client: httpx.AsyncClient, world: FakeApplication, second: str) -> None:
     """Whoever stands between may have looked at the other."""
     types = [("Content-Type", "application/json"), ("Content-Type", second)]
     answer = await client.post("/v1/tasks", content=b"{}", headers=types)
@@ -139,7 +139,7 @@ async def test_two_types_are_refused(client: httpx.AsyncClient, world: World, se
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/v1/tasks", "/callbacks/token"])
-async def test_two_hosts_are_refused(client: httpx.AsyncClient, world: World, path: str) -> None:
+async def test_two_hosts_are_refused(client: httpx.AsyncClient, world: FakeApplication, path: str) -> None:
     """Whoever stands between may have looked at the other: nobody is served, not even whoever calls back."""
     hosts = [("Host", "localhost"), ("Host", "example.org")]
     answer = await client.request("POST" if "token" in path else "GET", path, content=b"{}", headers=hosts)
@@ -147,7 +147,7 @@ async def test_two_hosts_are_refused(client: httpx.AsyncClient, world: World, pa
     assert not world.received
 
 
-async def test_what_nobody_foresaw_is_told_by_its_id_alone(client: httpx.AsyncClient, world: World) -> None:
+async def test_what_nobody_foresaw_is_told_by_its_id_alone(client: httpx.AsyncClient, world: FakeApplication) -> None:
     """The answer and the log share an id; neither holds the words of the error, which may quote a body."""
     world.fails = RuntimeError("parameters: the secret prompt")
     with capture_logs() as lines:
@@ -159,7 +159,7 @@ async def test_what_nobody_foresaw_is_told_by_its_id_alone(client: httpx.AsyncCl
     assert "secret" not in answer.text + str(lines)
 
 
-async def test_a_store_that_cannot_write_is_503(client: httpx.AsyncClient, world: World) -> None:
+async def test_a_store_that_cannot_write_is_503(client: httpx.AsyncClient, world: FakeApplication) -> None:
     """The client may try again; the store's own words stay here."""
     world.fails = errors.StoreUnavailable("disk full: /srv/db")
     answer = await client.post("/v1/tasks", json=GOOD)
@@ -185,7 +185,7 @@ async def test_a_plain_request_id_comes_back(client: httpx.AsyncClient, given: s
     assert len(answer.headers["x-request-id"]) > 0
 
 
-async def test_each_request_is_one_line_without_its_path(client: httpx.AsyncClient, world: World) -> None:
+async def test_each_request_is_one_line_without_its_path(client: httpx.AsyncClient, world: FakeApplication) -> None:
     """The line names the template of the route, so that no token gets into it."""
     world.add(a_task())
     with capture_logs() as lines:
@@ -198,7 +198,9 @@ async def test_each_request_is_one_line_without_its_path(client: httpx.AsyncClie
     assert "the-token" not in str(lines)
 
 
-async def test_the_line_names_the_task_that_a_request_is_about(client: httpx.AsyncClient, world: World) -> None:
+async def test_the_line_names_the_task_that_a_request_is_about(
+    client: httpx.AsyncClient, world: FakeApplication
+) -> None:
     """A task that was found, made, or called back about; what somebody made up stands in no line."""
     world.add(a_task())
     world.deliveries_by_id["delivery-1"] = a_delivery()
@@ -212,7 +214,9 @@ async def test_the_line_names_the_task_that_a_request_is_about(client: httpx.Asy
     assert [line.get("task") for line in lines] == ["task-1", None, "task-1", None, "t1", "task-1"]
 
 
-async def test_callback_of_a_crowd_has_its_line_with_the_others(client: httpx.AsyncClient, world: World) -> None:
+async def test_callback_of_a_crowd_has_its_line_with_the_others(
+    client: httpx.AsyncClient, world: FakeApplication
+) -> None:
     """What the receiver's line has told of already is not told again."""
     world.told = True
     with capture_logs() as lines:

@@ -7,7 +7,7 @@ from starlette.types import Message
 
 from service.api import request_bodies as bodies_module
 from service.api.problems import ProblemError
-from service.api.request_bodies import WHOLE, BodyLimits, BodyReader
+from service.api.request_bodies import BODY_COMPLETE, BodyLimits, BodyReader
 from service.domain.errors import UnreadableBody
 
 LARGE = bodies_module.SMALL + 1
@@ -46,7 +46,7 @@ async def test_only_small_body_that_has_come_whole_is_at_hand(size: int | None, 
     """Any other has to be waited for, within its time and with room kept for it."""
     headers = {} if size is None else {"content-length": str(size)}
     request = a_request(a_part(b"{}"), headers=headers)
-    request.scope["state"] = {WHOLE: True} if whole else {}
+    request.scope["state"] = {BODY_COMPLETE: True} if whole else {}
     assert await BodyReader(LIMITS).read_buffered(request) == (b"{}" if there else None)
 
 
@@ -54,7 +54,7 @@ async def test_body_at_hand_is_held_to_its_length() -> None:
     """Nobody gets more in by a length that is not true, or by hanging up."""
     for message in (a_part(b"x" * LARGE), {"type": "http.disconnect"}):
         request = a_request(message, headers={"content-length": "2"})
-        request.scope["state"] = {WHOLE: True}
+        request.scope["state"] = {BODY_COMPLETE: True}
         with pytest.raises((ProblemError, ClientDisconnect)):
             await BodyReader(LIMITS).read_buffered(request)
 

@@ -25,7 +25,7 @@ from service.domain.errors import Conflict, ProviderUnavailable, StoreUnavailabl
 from service.domain.models.catalog import known_models
 from service.domain.task import EventType, Source, Status, Task, TaskError, UpstreamId, Usage
 from service.domain.task_view import TaskView, task_json
-from tests.unit.api.fakes import GOOD, KEYS, NOW, World, a_delivery, a_task, app_of, client_of
+from tests.unit.api.fakes import GOOD, KEYS, NOW, FakeApplication, a_delivery, a_task, app_of, client_of
 
 BY_ID = {operation.id: operation for operation in OPERATIONS}
 DOCUMENT = document(allow_off_peak=False)
@@ -84,9 +84,9 @@ def a_full_task(status: Status, number: int = 1) -> Task:
     )
 
 
-def a_full_world() -> World:
+def a_full_world() -> FakeApplication:
     """Return a world with a full and a bare task of each status, and a delivery of each status."""
-    world = World()
+    world = FakeApplication()
     world.add(*(a_full_task(status, number) for number, status in enumerate(Status, 1)))
     world.add(*(a_task(number, status=status) for number, status in enumerate(Status, 101)))
     others = (a_delivery(2, status="delivered", fault=None, last_error=None), a_delivery(3, fault="ours"))
@@ -97,7 +97,7 @@ def a_full_world() -> World:
 
 def check(answer: httpx.Response, operation: Operation) -> None:
     """Check that `answer` is one that `operation` declares: media type, headers, model and schema of the document."""
-    declared = operation.all_answers()[answer.status_code]
+    declared = operation.all_responses()[answer.status_code]
     assert all(name in answer.headers for name, header in declared.headers.items() if header.get("required"))
     if declared.body is None:
         assert answer.content == b""
@@ -112,7 +112,7 @@ def check(answer: httpx.Response, operation: Operation) -> None:
 
 def test_each_answer_of_success_is_tried() -> None:
     """The table of requests has every operation with every status of success."""
-    declared = {(operation.id, status) for operation in OPERATIONS for status in operation.answers}
+    declared = {(operation.id, status) for operation in OPERATIONS for status in operation.responses}
     assert {(name, status) for name, status, _ in SUCCESSES} == declared
 
 
@@ -132,7 +132,7 @@ async def test_an_answer_of_success_fits_its_model(name: str, status: int, reque
 @pytest.mark.parametrize("full", [True, False])
 async def test_a_task_of_each_status_fits_its_model(status: Status, full: bool) -> None:
     """A task with every field, and one with the required fields alone, is answered as declared."""
-    world = World()
+    world = FakeApplication()
     world.add(a_full_task(status) if full else a_task(status=status))
     world.payloads["task-1"] = "mine"
     async with client_of(app_of(world)) as client:
@@ -250,7 +250,7 @@ def test_a_model_refuses_what_it_does_not_describe(model: type[BaseModel], chang
 async def test_a_request_is_accepted_exactly_if_it_fits_its_model(entry: dict[str, Any], fits: bool) -> None:
     """The check of the service and the declared model agree about `notify`."""
     body = GOOD | {"metadata": {}, "notify": [entry]}
-    async with client_of(app_of(World())) as client:
+    async with client_of(app_of(FakeApplication())) as client:
         assert ((await client.post("/v1/tasks", json=body)).status_code == 202) == fits
     if fits:
         schemas.TaskRequest.model_validate_json(json.dumps(body))

@@ -9,10 +9,10 @@ import pytest
 from service.domain.errors import Conflict, ProviderUnavailable, Throttled
 from service.domain.task import Status, TaskId
 from service.domain.task_view import task_json
-from tests.unit.api.fakes import GOOD, World, a_task
+from tests.unit.api.fakes import GOOD, FakeApplication, a_task
 
 
-async def test_a_new_task_is_answered_202_with_its_address(client: httpx.AsyncClient, world: World) -> None:
+async def test_a_new_task_is_answered_202_with_its_address(client: httpx.AsyncClient, world: FakeApplication) -> None:
     """A created task comes back with 202, its location, the task object and the caller's own payload."""
     params = {"prompt": "a cat", "images": ["https://example.org/cat.png"], "payload": "mine"}
     wanted = {"model": GOOD["model"], "params": params, "metadata": {"chat": 42}, "notify": [{"handler": "log"}]}
@@ -25,7 +25,7 @@ async def test_a_new_task_is_answered_202_with_its_address(client: httpx.AsyncCl
     assert (new.metadata, new.notify, new.idempotency) == ({"chat": 42}, [{"handler": "log"}], None)
 
 
-async def test_a_known_idempotency_key_is_answered_200(client: httpx.AsyncClient, world: World) -> None:
+async def test_a_known_idempotency_key_is_answered_200(client: httpx.AsyncClient, world: FakeApplication) -> None:
     """The first task comes back with 200, and the desk got the key with the digest of the raw body."""
     world.created = False
     body = json.dumps(GOOD).encode()
@@ -37,7 +37,7 @@ async def test_a_known_idempotency_key_is_answered_200(client: httpx.AsyncClient
     assert (new.idempotency.key, new.idempotency.digest) == ("k-1", sha256(body).hexdigest())
 
 
-async def test_an_idempotency_key_with_another_body_is_422(client: httpx.AsyncClient, world: World) -> None:
+async def test_an_idempotency_key_with_another_body_is_422(client: httpx.AsyncClient, world: FakeApplication) -> None:
     """A reused key is the request's fault, told with the desk's words."""
     world.fails = Conflict("this key came with another body before")
     answer = await client.post("/v1/tasks", json=GOOD, headers={"Idempotency-Key": "k-1"})
@@ -46,7 +46,9 @@ async def test_an_idempotency_key_with_another_body_is_422(client: httpx.AsyncCl
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "ü"])
-async def test_an_idempotency_key_that_cannot_be_kept_is_400(client: httpx.AsyncClient, world: World, key: str) -> None:
+async def test_an_idempotency_key_that_cannot_be_kept_is_400(
+    client: httpx.AsyncClient, world: FakeApplication, key: str
+) -> None:
     """An empty, overlong or unprintable key is refused before anything is stored."""
     answer = await client.post("/v1/tasks", json=GOOD, headers={b"Idempotency-Key": key.encode("latin-1")})
     assert answer.status_code == 400
@@ -72,7 +74,7 @@ async def test_an_idempotency_key_that_cannot_be_kept_is_400(client: httpx.Async
     ],
 )
 async def test_every_fault_of_a_body_is_told_with_its_place(
-    client: httpx.AsyncClient, world: World, body: object, locs: list[list[str | int]]
+    client: httpx.AsyncClient, world: FakeApplication, body: object, locs: list[list[str | int]]
 ) -> None:
     """Unknown and missing keys are told in one answer, together with the faults of values."""
     answer = await client.post("/v1/tasks", json=body)
@@ -88,14 +90,14 @@ async def test_an_unknown_key_is_told_with_the_nearest_known_one(client: httpx.A
     assert "did you mean metadata?" in answer.json()["errors"][0]["msg"]
 
 
-async def test_an_escaped_backslash_before_u0000_is_no_nul(client: httpx.AsyncClient, world: World) -> None:
+async def test_an_escaped_backslash_before_u0000_is_no_nul(client: httpx.AsyncClient, world: FakeApplication) -> None:
     r"""The six characters `\u0000` may stand in a text; only the character itself may not."""
     answer = await client.post("/v1/tasks", json=GOOD | {"metadata": {"text": "\\u0000"}})
     assert answer.status_code == 202
     assert world.accepted[0].metadata == {"text": "\\u0000"}
 
 
-async def test_one_task_is_shown_with_its_payload(client: httpx.AsyncClient, world: World) -> None:
+async def test_one_task_is_shown_with_its_payload(client: httpx.AsyncClient, world: FakeApplication) -> None:
     """The single-task answer carries the payload, null when there is none."""
     world.add(a_task())
     answer = await client.get("/v1/tasks/task-1")
@@ -103,7 +105,7 @@ async def test_one_task_is_shown_with_its_payload(client: httpx.AsyncClient, wor
     assert answer.json() == task_json(a_task()) | {"payload": None}
 
 
-async def test_canceling_answers_the_canceled_task(client: httpx.AsyncClient, world: World) -> None:
+async def test_canceling_answers_the_canceled_task(client: httpx.AsyncClient, world: FakeApplication) -> None:
     """A cancel that went through is 200 with the task as it is now."""
     world.add(a_task())
     answer = await client.post("/v1/tasks/task-1/cancel")
@@ -115,7 +117,7 @@ async def test_canceling_answers_the_canceled_task(client: httpx.AsyncClient, wo
     [(Conflict("it is completed"), 409), (Throttled("later"), 503), (ProviderUnavailable("HTML"), 502)],
 )
 async def test_a_cancel_that_fails_says_whose_fault_it_is(
-    client: httpx.AsyncClient, world: World, error: Exception, status: int
+    client: httpx.AsyncClient, world: FakeApplication, error: Exception, status: int
 ) -> None:
     """A conflict is 409 with its reason; the upstream's trouble is a 5xx."""
     world.add(a_task())
@@ -124,7 +126,7 @@ async def test_a_cancel_that_fails_says_whose_fault_it_is(
     assert (answer.status_code, answer.json()["detail"]) == (status, str(error))
 
 
-async def test_resubmitting_answers_the_new_task(client: httpx.AsyncClient, world: World) -> None:
+async def test_resubmitting_answers_the_new_task(client: httpx.AsyncClient, world: FakeApplication) -> None:
     """A resubmission is 202 with the new task, its address and its link to the old one."""
     world.add(a_task(status=Status.IN_DOUBT))
     answer = await client.post("/v1/tasks/task-1/resubmit")
@@ -132,7 +134,7 @@ async def test_resubmitting_answers_the_new_task(client: httpx.AsyncClient, worl
     assert answer.json()["resubmission_of"] == "task-1"
 
 
-async def test_the_history_of_a_task_is_a_list(client: httpx.AsyncClient, world: World) -> None:
+async def test_the_history_of_a_task_is_a_list(client: httpx.AsyncClient, world: FakeApplication) -> None:
     """The events of a task come as the library tells them."""
     world.add(a_task())
     answer = await client.get("/v1/tasks/task-1/events")
