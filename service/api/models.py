@@ -1,4 +1,6 @@
-"""The models that can be asked for, and the round that a cron job can ring for."""
+"""The endpoints of models."""
+
+from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,11 +14,11 @@ from service.domain.models.catalog import json_schema, known_models
 from service.domain.task import Json
 
 
+@dataclass(kw_only=True, slots=True)
 class ModelApi:
-    """Answers everything under `/v1/models`."""
+    """The endpoints under `/v1/models`."""
 
-    def __init__(self, *, allow_off_peak: bool) -> None:
-        self._allow_off_peak = allow_off_peak
+    allow_off_peak: bool
 
     def routes(self) -> list[Route]:
         """Return its routes."""
@@ -28,7 +30,7 @@ class ModelApi:
         return json_response({"data": [self._model(name) for name in known_models()]})
 
     async def show(self, request: Request) -> Response:
-        """Show one model."""
+        """Show one model; raises NotFound for an unknown one."""
         QueryParams(request).reject_errors()
         name = str(request.path_params["id"])
         if name not in known_models():
@@ -36,4 +38,4 @@ class ModelApi:
         return json_response(self._model(name))
 
     def _model(self, name: str) -> Json:
-        return {"id": name, "parameters": json_schema(name, allow_off_peak=self._allow_off_peak)}
+        return {"id": name, "parameters": json_schema(name, allow_off_peak=self.allow_off_peak)}

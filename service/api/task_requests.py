@@ -1,4 +1,4 @@
-"""From the JSON body of `POST /v1/tasks` to what the desk is asked; every fault of its shape at once."""
+"""Convert the JSON body of `POST /v1/tasks` into a NewTask, with every fault of its keys."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -13,19 +13,27 @@ from service.tasks.new_task import NewTask
 
 KNOWN = ("model", "params", "metadata", "notify")
 REQUIRED = ("model", "params")
-MAX_FAULTS = 100  # of one kind
+MAX_FAULTS = 100  # of each kind
 NUL_ESCAPE = b"\\u0000"
 
 
 async def new_task(data: object, *, client: str, idempotency: IdempotencyKey | None, nul: bool, size: int) -> NewTask:
-    """Return what is asked for in `data`, the parsed body, and what is wrong with its keys; raises InvalidParams.
+    """Return the requested task with the faults of its keys; raises InvalidParams unless `data` is an object.
 
-    `size` is the body's, in bytes; `nul` says that it may hold the character U+0000, which no database keeps. The desk
-    checks the values, and tells all faults together.
+    `data` is the parsed body and `size` its size in bytes. `nul` says that it may contain the character U+0000, which
+    no database stores. The task service validates the values and reports all faults together.
     """
     if not isinstance(data, dict):
         raise InvalidParams([Fault(loc=(), msg="the body must be a JSON object with model and params")])
-    faults = [*islice(_shape_faults(data), MAX_FAULTS)]
+    faults: list[Fault] = []
+    for name in data:
+        if len(faults) == MAX_FAULTS:
+            break
+        if name not in KNOWN:
+            faults.append(unknown_key_fault((), name, KNOWN, "key"))
+    for name in REQUIRED:
+        if name not in data and len(faults) < MAX_FAULTS:
+            faults.append(Fault(loc=(name,), msg="is required"))
     if nul:
         faults += await run_sync(_all_nul_faults, data)
     return NewTask(
@@ -38,15 +46,6 @@ async def new_task(data: object, *, client: str, idempotency: IdempotencyKey | N
         size=size,
         faults=tuple(faults),
     )
-
-
-def _shape_faults(data: Json) -> Iterator[Fault]:
-    for name in data:
-        if name not in KNOWN:
-            yield unknown_key_fault((), name, KNOWN, "key")
-    for name in REQUIRED:
-        if name not in data:
-            yield Fault(loc=(name,), msg="is required")
 
 
 def _all_nul_faults(data: Json) -> list[Fault]:

@@ -1,5 +1,6 @@
-"""The tasks of the API: ask for one, look at them, decide about them."""
+"""The endpoints of tasks: create, show, list, cancel, resubmit."""
 
+from dataclasses import dataclass
 from hashlib import sha256
 
 from anyio.to_thread import run_sync
@@ -7,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.api.authentication import Caller, caller_of
+from service.api.authentication import caller_of
 from service.api.long_poll import LongPoll
 from service.api.ports import TaskService
 from service.api.problems import Problem, ProblemError
@@ -20,9 +21,9 @@ from service.api.query_params import (
     path_id,
     preferred_wait,
 )
-from service.api.request_bodies import THREAD_THRESHOLD, BodyLimits, BodyReader, parse_body, require_json
+from service.api.request_bodies import THREAD_THRESHOLD, BodyReader, parse_body, require_json
 from service.api.request_context import TASK
-from service.api.responses import json_response, page_response, task_object, whole_task
+from service.api.responses import json_response, page_response, task_object
 from service.api.routing import route
 from service.api.task_requests import NUL_ESCAPE, new_task
 from service.domain.errors import Conflict, NotFound
@@ -31,17 +32,15 @@ from service.domain.task import Status, Task
 from service.domain.task_view import task_json
 
 
+@dataclass(kw_only=True, slots=True)
 class TaskApi:
-    """Answers everything under `/v1/tasks`."""
+    """The endpoints under `/v1/tasks`."""
 
-    def __init__(
-        self, task_service: TaskService, queries: TaskQueries, inputs: BlobStore, waiting: LongPoll, limits: BodyLimits
-    ) -> None:
-        self._task_service = task_service
-        self._queries = queries
-        self._inputs = inputs
-        self._waiting = waiting
-        self._bodies = BodyReader(limits)
+    task_service: TaskService
+    queries: TaskQueries
+    blobs: BlobStore
+    long_poll: LongPoll
+    bodies: BodyReader
 
     def routes(self) -> list[Route]:
         """Return its routes."""
@@ -54,75 +53,88 @@ class TaskApi:
         ]
 
     async def create(self, request: Request) -> Response:
-        """Accept a new task: 202 once it is durable, 200 for one that the idempotency key names already."""
-        seconds = _asked_wait(request)
+        """Accept a task: respond 202 once it is durable, 200 for the task of a known idempotency key."""
+        seconds = _wait_seconds(request)
         preferred = preferred_wait(request)
         task, created, payload = await self._accept(request)
-        task = await self._waiting.until_settled(task, seconds if preferred is None else preferred, request)
-        headers = _location(task) | ({} if preferred is None else {"Preference-Applied": f"wait={preferred}"})
-        return json_response(whole_task(task, payload), status=202 if created else 200, headers=headers)
+        headers = {"Location": f"/v1/tasks/{task.id}"}
+        if preferred is not None:
+            seconds = preferred
+            headers["Preference-Applied"] = f"wait={preferred}"
+        if seconds:
+            task = await self.long_poll.until_settled(task, seconds, request)
+        return json_response(task_json(task) | {"payload": payload}, status=202 if created else 200, headers=headers)
 
     async def show(self, request: Request) -> Response:
         """Show one task; with `wait` once it is settled or the time is up."""
-        seconds = _asked_wait(request)
-        task = await self._waiting.until_settled(await self._owned(request), seconds, request)
-        return json_response(await task_object(task, self._inputs))
+        seconds = _wait_seconds(request)
+        task = await self.long_poll.until_settled(await self._visible(request), seconds, request)
+        return json_response(await task_object(task, self.blobs))
 
     async def list_tasks(self, request: Request) -> Response:
         """List tasks, newest first."""
-        wanted = _filter(request, caller_of(request))
-        found = await self._queries.tasks(wanted)
+        query = QueryParams(request, "status", "model", "limit", "cursor")
+        wanted = TaskFilter(
+            client=caller_of(request).scope,
+            status=query.choice("status", [each.value for each in Status]),
+            model=query.text("model"),
+            limit=query.integer("limit", 50, minimum=1, maximum=MAX_ROWS) + 1,  # one more shows if there is a next page
+            cursor=query.cursor("task"),
+        )
+        query.reject_errors()
+        found = await self.queries.tasks(wanted)
         page = found[: wanted.limit - 1]
-        more = cursor_of("task", page[-1].id) if len(found) > len(page) else None
-        return page_response([task_json(task) for task in page], more)
+        next_cursor = cursor_of("task", page[-1].id) if len(found) > len(page) else None
+        return page_response([task_json(task) for task in page], next_cursor)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a task."""
         QueryParams(request).reject_errors()
-        task = await self._task_service.cancel((await self._owned(request)).id)
-        return json_response(await task_object(task, self._inputs))
+        task = await self.task_service.cancel((await self._visible(request)).id)
+        return json_response(await task_object(task, self.blobs))
 
     async def resubmit(self, request: Request) -> Response:
-        """Make a new attempt of an in-doubt or failed task."""
+        """Create a new task from an in-doubt or failed one."""
         QueryParams(request).reject_errors()
-        task = await self._task_service.resubmit((await self._owned(request)).id)
-        return json_response(await task_object(task, self._inputs), status=202, headers=_location(task))
+        task = await self.task_service.resubmit((await self._visible(request)).id)
+        headers = {"Location": f"/v1/tasks/{task.id}"}
+        return json_response(await task_object(task, self.blobs), status=202, headers=headers)
 
     async def history(self, request: Request) -> Response:
-        """Tell everything that happened to a task, oldest first."""
+        """Show the history of a task, oldest entry first."""
         QueryParams(request).reject_errors()
-        task = await self._owned(request)
-        return json_response({"data": await self._queries.history(task.id)})
+        task = await self._visible(request)
+        return json_response({"data": await self.queries.history(task.id)})
 
-    async def _owned(self, request: Request) -> Task:
-        """Return the task in the path; raises NotFound for an unknown one and for another client's."""
-        task = await self._queries.task(path_id(request))
+    async def _visible(self, request: Request) -> Task:
+        """Return the task of the path; raises NotFound for an unknown one and for that of another client."""
+        task = await self.queries.task(path_id(request))
         if task is None or not caller_of(request).sees(task.client):
             raise NotFound("there is no such task")
         request.scope["state"][TASK] = task.id
         return task
 
     async def _accept(self, request: Request) -> tuple[Task, bool, str | None]:
-        """Read the body and hand it to the desk; return the task, whether it is new, and the caller's own payload.
+        """Read the body and accept its task; return the task, whether it is new, and the caller's payload.
 
-        The body's bytes are in hand no longer than this. A task of before has the same payload: the body is the same.
+        The bytes of the body are released when this method returns. A known task has the same payload, since the body
+        is the same.
         """
         require_json(request)
         key = idempotency_key(request)
-        async with self._bodies.read(request) as body:
+        async with self.bodies.read(request) as body:
             idempotency = None if key is None else IdempotencyKey(key=key, digest=await _digest(body))
-            nul = b"\\" in body and NUL_ESCAPE in body  # the first is quick
+            nul = b"\\" in body and NUL_ESCAPE in body  # the first test is fast
             size = len(body)
             data = await parse_body(body)
             del body
             new = await new_task(data, client=caller_of(request).name, idempotency=idempotency, nul=nul, size=size)
             del data
             try:
-                task, created = await self._task_service.accept(new)
+                task, created = await self.task_service.accept(new)
             except Conflict as conflict:
-                raise ProblemError(
-                    Problem(status=422, kind="idempotency-key-reused", detail=str(conflict))
-                ) from conflict
+                problem = Problem(status=422, kind="idempotency-key-reused", detail=str(conflict))
+                raise ProblemError(problem) from conflict
             request.scope["state"][TASK] = task.id
             return task, created, new.payload
 
@@ -132,26 +144,8 @@ async def _digest(body: bytes) -> str:
     return hashed.hexdigest()
 
 
-def _asked_wait(request: Request) -> int:
+def _wait_seconds(request: Request) -> int:
     query = QueryParams(request, "wait")
     seconds = query.integer("wait", 0, minimum=0, maximum=MAX_WAIT)
     query.reject_errors()
     return seconds
-
-
-def _filter(request: Request, caller: Caller) -> TaskFilter:
-    """Return what to list; one row more than asked for, which tells whether there is a next page."""
-    query = QueryParams(request, "status", "model", "limit", "cursor")
-    wanted = TaskFilter(
-        client=caller.scope,
-        status=query.choice("status", [each.value for each in Status]),
-        model=query.text("model"),
-        limit=query.integer("limit", 50, minimum=1, maximum=MAX_ROWS) + 1,
-        cursor=query.cursor("task"),
-    )
-    query.reject_errors()
-    return wanted
-
-
-def _location(task: Task) -> dict[str, str]:
-    return {"Location": f"/v1/tasks/{task.id}"}

@@ -50,7 +50,7 @@ async def play(home: Path, *, examples: int, seed: int, phases: str = PHASES) ->
             port = free_port()
             async with running(_settings(home, upstream, port), host=HOST, port=port) as base:
                 code, said = await _schemathesis(home, base, examples=examples, seed=seed, phases=phases)
-        faults = [line for line in logged.getvalue().splitlines() if "request_failed" in line]
+        faults = [line for line in logged.getvalue().splitlines() if "request failed" in line]
     return Played(code=code, said=said, faults=faults)
 
 

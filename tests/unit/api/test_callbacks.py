@@ -12,7 +12,7 @@ from service.domain import errors
 from service.domain.tokens import TokenClaims
 from tests.unit.api.fakes import FakeApplication, app_of, client_of
 
-SMALL = WebLimits(callbacks=BodyLimits(most=100, together=1000, seconds=30, patience=30))
+SMALL = WebLimits(callbacks=BodyLimits(max_bytes=100, max_total_bytes=1000, receive_timeout=30, memory_timeout=30))
 
 
 async def test_a_callback_is_handed_on_raw_and_answered_204(client: httpx.AsyncClient, world: FakeApplication) -> None:

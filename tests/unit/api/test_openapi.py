@@ -11,8 +11,8 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from handlers.webhook import _body
-from service.api.callbacks import CallbackFastPath
 from service.api.openapi.document import document
+from service.api.request_context import RequestContextMiddleware
 from service.deliveries.handler_api import Event
 from service.domain.artifact import Artifact
 from service.domain.ports.tasks import DeliveryView
@@ -51,7 +51,7 @@ def validator(name: str) -> Any:
 def test_each_route_is_described_and_nothing_else() -> None:
     """The document's paths and methods are those of the application, to the last one."""
     way_in = app_of(FakeApplication())
-    assert isinstance(way_in, CallbackFastPath)
+    assert isinstance(way_in, RequestContextMiddleware)
     assert isinstance(way_in._app, Starlette)
     routes = [route for route in way_in._app.routes if isinstance(route, Route)]
     there = {(route.path, method) for route in routes for method in route.methods or () if method != "HEAD"}

@@ -153,7 +153,7 @@ async def test_what_nobody_foresaw_is_told_by_its_id_alone(client: httpx.AsyncCl
     with capture_logs() as lines:
         answer = await client.post("/v1/tasks", json=GOOD)
     assert answer.status_code == 500
-    (line,) = [line for line in lines if line["event"] == "request_failed"]
+    (line,) = [line for line in lines if line["event"] == "request failed"]
     assert answer.json()["error_id"] == line["error_id"]
     assert "fakes.py" in line["where"]
     assert "secret" not in answer.text + str(lines)

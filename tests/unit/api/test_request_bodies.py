@@ -11,7 +11,7 @@ from service.api.request_bodies import BODY_COMPLETE, BodyLimits, BodyReader
 from service.domain.errors import UnreadableBody
 
 LARGE = bodies_module.SMALL + 1
-LIMITS = BodyLimits(most=2 * LARGE, together=3 * LARGE, seconds=5, patience=5)
+LIMITS = BodyLimits(max_bytes=2 * LARGE, max_total_bytes=3 * LARGE, receive_timeout=5, memory_timeout=5)
 
 
 def a_request(*messages: Message, headers: dict[str, str] | None = None, then: anyio.Event | None = None) -> Request:
@@ -61,7 +61,7 @@ async def test_body_at_hand_is_held_to_its_length() -> None:
 
 async def test_an_announced_size_over_the_limit_is_refused_unread() -> None:
     """413 comes before any byte of the body is asked for."""
-    request = a_request(headers={"content-length": str(LIMITS.most + 1)})
+    request = a_request(headers={"content-length": str(LIMITS.max_bytes + 1)})
     with pytest.raises(ProblemError) as refused:
         async with BodyReader(LIMITS).read(request):
             pass
@@ -82,7 +82,9 @@ async def test_a_body_that_does_not_arrive_in_time_is_408() -> None:
     """A sender who stops in the middle does not hold us for ever."""
     request = a_request(a_part(b"x", more=True), then=anyio.Event())
     with pytest.raises(ProblemError) as refused:
-        async with BodyReader(BodyLimits(most=100, together=100, seconds=0.01, patience=5)).read(request):
+        async with BodyReader(
+            BodyLimits(max_bytes=100, max_total_bytes=100, receive_timeout=0.01, memory_timeout=5)
+        ).read(request):
             pass
     assert refused.value.problem.status == 408
 
@@ -124,7 +126,7 @@ async def test_large_bodies_wait_unread_until_there_is_room_and_small_ones_pass(
 
 async def test_the_wait_for_room_ends_with_503() -> None:
     """Who waits too long for room is told to come back."""
-    bodies = BodyReader(BodyLimits(most=LARGE, together=LARGE, seconds=5, patience=0.01))
+    bodies = BodyReader(BodyLimits(max_bytes=LARGE, max_total_bytes=LARGE, receive_timeout=5, memory_timeout=0.01))
     headers = {"content-length": str(LARGE)}
     async with bodies.read(a_request(a_part(b"1"), headers=headers)):
         with pytest.raises(ProblemError) as refused:

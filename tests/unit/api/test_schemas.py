@@ -29,7 +29,7 @@ from tests.unit.api.fakes import GOOD, KEYS, NOW, FakeApplication, a_delivery, a
 
 BY_ID = {operation.id: operation for operation in OPERATIONS}
 DOCUMENT = document(allow_off_peak=False)
-SMALL = WebLimits(tasks=BodyLimits(most=100, together=100, seconds=0.01, patience=5))
+SMALL = WebLimits(tasks=BodyLimits(max_bytes=100, max_total_bytes=100, receive_timeout=0.01, memory_timeout=5))
 FRESH = {"Idempotency-Key": "k-1"}
 
 SUCCESSES = [
@@ -182,7 +182,7 @@ PROBLEMS: list[tuple[int, str, dict[str, Any], dict[str, Any]]] = [
     (404, "showModel", {}, {}),
     (408, "createTask", {"content": never_ending(), "headers": JSON_TYPE}, {"limits": SMALL}),
     (409, "cancelTask", {}, {"fails": Conflict("it is completed")}),
-    (413, "createTask", {"content": b"x" * (TASK_BODIES.most + 1), "headers": JSON_TYPE}, {}),
+    (413, "createTask", {"content": b"x" * (TASK_BODIES.max_bytes + 1), "headers": JSON_TYPE}, {}),
     (415, "createTask", {"content": b"x"}, {}),
     (422, "createTask", {"json": {"params": {"images": []}, "notify": [5]}}, {}),
     (422, "listTasks", {"params": {"limit": "0", "what": "1"}}, {}),
