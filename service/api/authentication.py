@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.endpoints import CALLBACK_PREFIX
 from service.api.problems import Problem, ProblemError
-from service.api.routing import CALLBACK_PREFIX
 from service.domain.api_key import ApiKey
 from service.domain.hosts import is_loopback
 

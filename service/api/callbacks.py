@@ -9,11 +9,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from service.api.endpoints import CALLBACK_PREFIX, route
 from service.api.ports import Receiver
 from service.api.problems import Problem, ProblemError, internal_error, problem_of
 from service.api.request_bodies import BodyReader
 from service.api.request_context import ALREADY_LOGGED, TASK
-from service.api.routing import CALLBACK_PREFIX, route
 from service.domain.errors import BadSignature, BadToken, StoreUnavailable, UnreadableBody
 from service.domain.tokens import TokenClaims
 

@@ -8,11 +8,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api.authentication import caller_of
+from service.api.endpoints import delivery_object, json_response, page_response, route
 from service.api.ports import DeliveryLookup, Replayer
 from service.api.query_params import MAX_ROWS, QueryParams, cursor_of, path_id
 from service.api.request_context import TASK
-from service.api.responses import delivery_object, json_response, page_response
-from service.api.routing import route
 from service.domain.errors import Conflict, NotFound
 from service.domain.ports.tasks import DeliveryView, TaskQueries
 

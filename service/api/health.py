@@ -9,10 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.endpoints import json_response, route
 from service.api.metrics import MEDIA_TYPE, Counters, exposition
 from service.api.problems import Problem
-from service.api.responses import json_response
-from service.api.routing import route
 from service.domain.ports.health import Health
 from service.domain.ports.signals import Clock
 

@@ -6,9 +6,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.endpoints import json_response, route
 from service.api.query_params import QueryParams
-from service.api.responses import json_response
-from service.api.routing import route
 from service.domain.errors import NotFound
 from service.domain.models.catalog import json_schema, known_models
 from service.domain.task import Json

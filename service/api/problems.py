@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from service.api.responses import encode_json
+from service.api.endpoints import encode_json
 from service.domain import errors
 from service.domain.errors import Fault
 

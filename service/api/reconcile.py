@@ -8,10 +8,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api.authentication import require_admin
+from service.api.endpoints import json_response, route
 from service.api.ports import SinglePassRunner
 from service.api.query_params import QueryParams
-from service.api.responses import json_response
-from service.api.routing import route
 
 PASS_LIMIT = timedelta(minutes=1)
 """How long a requested pass starts new work; the next pass does the rest."""

@@ -11,8 +11,8 @@ from secrets import token_hex
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.endpoints import CALLBACK_PREFIX
 from service.api.problems import Problem, internal_error
-from service.api.routing import CALLBACK_PREFIX
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 CALLBACK_PATH = re.compile(f"{CALLBACK_PREFIX}[^/]+")

@@ -1,7 +1,9 @@
 """The endpoints of tasks: create, show, list, cancel, resubmit."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
@@ -9,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api.authentication import caller_of
+from service.api.endpoints import json_response, page_response, route, task_object
 from service.api.long_poll import LongPoll
 from service.api.ports import TaskService
 from service.api.problems import Problem, ProblemError
@@ -20,16 +23,20 @@ from service.api.query_params import (
     idempotency_key,
     path_id,
     preferred_wait,
+    unknown_key_fault,
 )
 from service.api.request_bodies import THREAD_THRESHOLD, BodyReader, parse_body, require_json
 from service.api.request_context import TASK
-from service.api.responses import json_response, page_response, task_object
-from service.api.routing import route
-from service.api.task_requests import NUL_ESCAPE, new_task
-from service.domain.errors import Conflict, NotFound
+from service.domain.errors import Conflict, Fault, InvalidParams, NotFound
 from service.domain.ports.tasks import BlobStore, IdempotencyKey, TaskFilter, TaskQueries
-from service.domain.task import Status, Task
+from service.domain.task import Json, Status, Task
 from service.domain.task_view import task_json
+from service.tasks.new_task import NewTask
+
+KNOWN = ("model", "params", "metadata", "notify")
+REQUIRED = ("model", "params")
+MAX_FAULTS = 100  # of each kind
+NUL_ESCAPE = b"\\u0000"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -128,7 +135,7 @@ class TaskApi:
             size = len(body)
             data = await parse_body(body)
             del body
-            new = await new_task(data, client=caller_of(request).name, idempotency=idempotency, nul=nul, size=size)
+            new = await _new_task(data, client=caller_of(request).name, idempotency=idempotency, nul=nul, size=size)
             del data
             try:
                 task, created = await self.task_service.accept(new)
@@ -149,3 +156,50 @@ def _wait_seconds(request: Request) -> int:
     seconds = query.integer("wait", 0, minimum=0, maximum=MAX_WAIT)
     query.reject_errors()
     return seconds
+
+
+async def _new_task(data: object, *, client: str, idempotency: IdempotencyKey | None, nul: bool, size: int) -> NewTask:
+    """Return the requested task with the faults of its keys; raises InvalidParams unless `data` is an object.
+
+    `data` is the parsed body and `size` its size in bytes. `nul` says that it may contain the character U+0000, which
+    no database stores. The task service validates the values and reports all faults together.
+    """
+    if not isinstance(data, dict):
+        raise InvalidParams([Fault(loc=(), msg="the body must be a JSON object with model and params")])
+    faults: list[Fault] = []
+    for name in data:
+        if len(faults) == MAX_FAULTS:
+            break
+        if name not in KNOWN:
+            faults.append(unknown_key_fault((), name, KNOWN, "key"))
+    for name in REQUIRED:
+        if name not in data and len(faults) < MAX_FAULTS:
+            faults.append(Fault(loc=(name,), msg="is required"))
+    if nul:
+        faults += await run_sync(_all_nul_faults, data)
+    return NewTask(
+        client=client,
+        model=data.get("model"),
+        params=data.get("params"),
+        metadata=data.get("metadata", {}),
+        notify=data.get("notify"),
+        idempotency=idempotency,
+        size=size,
+        faults=tuple(faults),
+    )
+
+
+def _all_nul_faults(data: Json) -> list[Fault]:
+    return list(islice(_nul_faults(data, ()), MAX_FAULTS))
+
+
+def _nul_faults(value: object, loc: tuple[str | int, ...]) -> Iterator[Fault]:
+    if isinstance(value, str) and "\0" in value:
+        yield Fault(loc=loc, msg="must not contain the character U+0000")
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _nul_faults(inner, (*loc, index))
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _nul_faults(name, loc)
+            yield from _nul_faults(inner, (*loc, name.replace("\0", "?")))

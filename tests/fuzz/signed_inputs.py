@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from urllib.parse import urlsplit
 
-from service.api.responses import encode_json
+from service.api.endpoints import encode_json
 from service.domain.callback import Callback, UnreadableCallback, read_callback
 from service.domain.errors import BadSignature, BadToken, SenderError
 from service.domain.fact_json import fact_from_json, fact_to_json

@@ -8,9 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.endpoints import json_response, route
 from service.api.query_params import QueryParams
-from service.api.responses import json_response
-from service.api.routing import route
 
 
 @dataclass(kw_only=True, slots=True)

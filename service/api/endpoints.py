@@ -1,15 +1,36 @@
-"""JSON responses and the objects in them."""
+"""What all endpoints share: routes, JSON responses and the objects in them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime
 
+from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from service.domain.ports.tasks import BlobStore, DeliveryView
 from service.domain.task import Json, Task
 from service.domain.task_view import rfc3339, task_json
+
+CALLBACK_PREFIX = "/callbacks/"
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def route(path: str, *, get: Endpoint | None = None, post: Endpoint | None = None) -> Route:
+    """Return the route of `path` for the given methods; HEAD is served like GET.
+
+    A path has one route, so that a 405 names every allowed method.
+    """
+    methods = {name: each for name, each in (("GET", get), ("POST", post)) if each is not None}
+
+    async def dispatch(request: Request) -> Response:
+        request.state.route = path
+        method = "GET" if request.method == "HEAD" else request.method
+        return await methods[method](request)
+
+    return Route(path, dispatch, methods=list(methods))
 
 
 def encode_json(data: object) -> bytes:
