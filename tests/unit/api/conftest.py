@@ -1,4 +1,4 @@
-"""A world, and a client of the application over it."""
+"""A fake application, and a client of the API over it."""
 
 from collections.abc import AsyncIterator
 
@@ -9,13 +9,13 @@ from tests.unit.api.fakes import FakeApplication, app_of, client_of
 
 
 @pytest.fixture
-def world() -> FakeApplication:
-    """Return an empty world."""
+def fake() -> FakeApplication:
+    """Return an empty fake application."""
     return FakeApplication()
 
 
 @pytest.fixture
-async def client(world: FakeApplication) -> AsyncIterator[httpx.AsyncClient]:
-    """Give a client on this machine, where no API keys are set."""
-    async with client_of(app_of(world)) as client:
+async def client(fake: FakeApplication) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a client on this machine; no API keys are configured."""
+    async with client_of(app_of(fake)) as client:
         yield client
