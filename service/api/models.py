@@ -9,7 +9,8 @@ from starlette.routing import Route
 from service.api.endpoints import json_response, route
 from service.api.query_params import QueryParams
 from service.domain.errors import NotFound
-from service.domain.models.catalog import json_schema, known_models
+from service.domain.models.catalog import known_models
+from service.domain.models.json_schema import json_schema
 from service.domain.task import Json
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from anyio.to_thread import run_sync
 
 from service.domain.errors import InvalidParams
-from service.domain.models.validation import check
+from service.domain.models.validation import validate_params
 from service.tasks.media_inspector import inspector
 from tests.security.catalogue import add, peak, require
 from tests.security.environment import MODEL, service_under_test
@@ -87,7 +87,7 @@ async def _inline(_: Path, parameter: str, media_type: str, data: bytes) -> str:
     params = {"prompt": "a", "images": ["https://example.org/a.png"], parameter: [uri]}
     with peak() as memory:
         try:
-            await run_sync(lambda: check(MODEL, params, inspect=inspector()))
+            await run_sync(lambda: validate_params(MODEL, params, inspect=inspector()))
             output = ""
         except InvalidParams as invalid:
             output = invalid.faults[0].msg
