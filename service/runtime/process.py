@@ -208,7 +208,7 @@ def _services(application: Application, stopping: asyncio.Event, failure_reason:
         task_service=application.task_service,
         receiver=application.receiver,
         replayer=application.store.deliveries,
-        rounds=application.worker,
+        single_pass=application.worker,
         queries=application.store.queries,
         blobs=application.store.blobs,
         deliveries=application.store.deliveries,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from urllib.parse import urlsplit
 
-from service.api.problems import encoded
+from service.api.endpoints import encode_json
 from service.domain.callback import Callback, UnreadableCallback, read_callback
 from service.domain.errors import BadSignature, BadToken, SenderError
 from service.domain.fact_json import fact_from_json, fact_to_json
@@ -98,7 +98,7 @@ def sound_fact(fact: Fact) -> None:
     assert fact.error is None or max(len(fact.error.code), len(fact.error.message)) <= MOST_TEXT
     assert fact.upstream_id is None or (fact.upstream_id.isascii() and "/" not in fact.upstream_id)
     plain = fact_to_json(fact)
-    assert vars(fact_from_json(json.loads(encoded(plain)))) == vars(fact) | {"correlation": None}
+    assert vars(fact_from_json(json.loads(encode_json(plain)))) == vars(fact) | {"correlation": None}
 
 
 def vidu_signature(data: bytes) -> None:

@@ -133,7 +133,7 @@ def parameters(data: bytes) -> None:
 def _sound_faults(invalid: InvalidParams) -> None:
     assert invalid.faults
     assert all(fault.msg and len(fault.msg) < MOST_TEXT for fault in invalid.faults)
-    Problem(status=422, faults=invalid.faults).answer()
+    Problem(status=422, faults=invalid.faults).response()
 
 
 def setting(data: bytes) -> None:
@@ -168,11 +168,11 @@ def query(data: bytes) -> None:
     """Read a query: what was asked for within its bounds, or its faults as a problem that can be sent."""
     request = Request({"type": "http", "method": "GET", "path": "/", "query_string": data, "headers": []})
     asked = QueryParams(request, "limit", "status", "model", "cursor")
-    limit = asked.whole("limit", 50, minimum=1, maximum=200)
+    limit = asked.integer("limit", 50, minimum=1, maximum=200)
     status, model = asked.choice("status", ("queued", "dead")), asked.text("model")
     cursor = asked.cursor("task")
     try:
-        asked.done()
+        asked.reject_errors()
     except InvalidParams as invalid:
         _sound_faults(invalid)
         return
