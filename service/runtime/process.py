@@ -213,7 +213,7 @@ def _services(parts: Application, stopping: asyncio.Event, failure_reason: Failu
         replayer=parts.store.deliveries,
         rounds=parts.worker,
         queries=parts.store.queries,
-        inputs=parts.store.inputs,
+        blobs=parts.store.blobs,
         deliveries=parts.store.deliveries,
         signals=parts.store.signals,
         allow_off_peak=parts.settings.allow_off_peak,

@@ -10,7 +10,7 @@ import structlog
 from service.concurrency.lease_pool import LeasePool
 from service.domain.callback import callback_address
 from service.domain.errors import NotSent, Refused, ReplyLost, StoreUnavailable, Throttled
-from service.domain.models.validation import restore
+from service.domain.models.media_descriptors import restore
 from service.domain.ports.provider import ProviderRequest, RateLimitedProvider
 from service.domain.ports.queues import Limits, SubmissionQueue
 from service.domain.ports.signals import Clock, Signals
@@ -52,7 +52,7 @@ class Submitter:
         self,
         *,
         queue: SubmissionQueue,
-        inputs: BlobStore,
+        blobs: BlobStore,
         recorder: Recorder,
         upstream: RateLimitedProvider,
         tokens: Tokens,
@@ -62,7 +62,7 @@ class Submitter:
         jitter: Callable[[], float],
     ) -> None:
         self._queue = queue
-        self._inputs = inputs
+        self._blobs = blobs
         self._recorder = recorder
         self._provider = upstream
         self._tokens = tokens
@@ -216,16 +216,16 @@ class Submitter:
         return TaskUpdate(task_id=task.id, fact=Fact(status=status, guessed=True), fence=task.fence, ours_only=True)
 
     async def _order(self, task: Task) -> ProviderRequest:
-        inputs = await self._inputs.load(task.id)
+        blobs = await self._blobs.load(task.id)
         try:
-            params = restore(task.params, inputs)
+            params = restore(task.params, blobs)
         except KeyError as missing:
             raise BlobsExpired(f"{missing.args[0]} is not stored any more; submit the task again with it") from missing
         return ProviderRequest(
             model=task.model,
             params=params,
             payload=self._tokens.payload_token(task.id, task.submission),
-            meta_data=meta_data(inputs.get("meta_data"), task.id),
+            meta_data=meta_data(blobs.get("meta_data"), task.id),
             callback_url=self._callback_url(task),
         )
 
