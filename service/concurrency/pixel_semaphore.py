@@ -6,7 +6,7 @@ from threading import Condition, Lock
 
 
 class PixelSemaphore:
-    """A semaphore that counts pixels: `total` pixels for all threads together, so that small pictures are opened at once."""
+    """A semaphore that counts pixels, `total` for all threads together, so that small pictures are opened at once."""
 
     def __init__(self, total: int) -> None:
         self.total = total

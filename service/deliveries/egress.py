@@ -158,7 +158,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Resolve, check all addresses, and connect to the first that answers; raises EgressRefused or httpcore's errors."""
+        """Resolve, check all addresses, connect to one that answers; raises EgressRefused or httpcore's errors."""
         try:
             async with asyncio.timeout(timeout):
                 addresses = await self._checked_addresses(host, port)

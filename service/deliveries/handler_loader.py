@@ -209,17 +209,20 @@ def _loaded(origin: str, load: Callable[[], object]) -> Iterator[tuple[str, Hand
     try:
         with _importing(origin):
             loaded = load()
-        members = vars(loaded).values() if isinstance(loaded, ModuleType) else [loaded]
-        registered = [member for member in members if isinstance(member, Handlers)]
-        if not registered:
-            raise BadHandler(
-                f"{origin} has no handlers: write `handlers = Handlers()` and register with `@handlers.on(...)`, "
-                "or let the file's name begin with '_'"
-            )
     except BadHandler as error:
         yield origin, error
         return
+    members = vars(loaded).values() if isinstance(loaded, ModuleType) else [loaded]
+    registered = [member for member in members if isinstance(member, Handlers)]
     yield from ((origin, handlers) for handlers in registered)
+    if not registered:
+        yield (
+            origin,
+            BadHandler(
+                f"{origin} has no handlers: write `handlers = Handlers()` and register with `@handlers.on(...)`, "
+                "or let the file's name begin with '_'"
+            ),
+        )
 
 
 @contextmanager
