@@ -108,7 +108,7 @@ def test_first_n_strikes_the_first_occasions_only() -> None:
     """`First(2)` strikes twice, and again after it was forgotten."""
     faults, switches = SeededFaults(seeded(5)), Switches(lose_callbacks=First(2))
     assert [faults.hits(switches, "lose_callbacks", str(number)) for number in range(4)] == [True, True, False, False]
-    faults.forget("lose_callbacks")
+    faults.reset("lose_callbacks")
     assert faults.hits(switches, "lose_callbacks", "5")
 
 

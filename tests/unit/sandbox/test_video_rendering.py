@@ -227,5 +227,5 @@ def test_a_rendered_film_has_every_frame(tmp_path: Path, seconds: int) -> None:
     """Twelve frames a second, from one still or from seven."""
     shape = Shape(width=160, height=90, seconds=seconds)
     target = tmp_path / "film.mp4"
-    render(target, [placeholder(number, shape) for number in range(7)], shape, music=True, mark=2)
+    render(target, [placeholder(number, shape) for number in range(7)], shape, music=True, watermark_corner=2)
     assert len(pixels(target.read_bytes())) == 12 * seconds
