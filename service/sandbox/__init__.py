@@ -1,4 +1,4 @@
-"""Simulated provider for users' own tests.
+"""Stand-in provider for users' own tests.
 
 ```python
 sandbox = Sandbox(Switches(lose_callbacks=0.3), now=lambda: datetime.now(UTC), random=Random(7))

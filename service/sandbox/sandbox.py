@@ -1,4 +1,4 @@
-"""Simulated provider with the shapes of Vtrix and Vidu, real MP4s, billing counters, and switchable faults."""
+"""Stand-in provider with the shapes of Vtrix and Vidu, real MP4s, billing counters, and switchable faults."""
 
 import asyncio
 import random

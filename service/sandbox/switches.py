@@ -1,4 +1,4 @@
-"""All switches of the simulated provider, as one frozen dataclass."""
+"""All switches of the stand-in provider, as one frozen dataclass."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
