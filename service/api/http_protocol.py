@@ -29,12 +29,12 @@ class HeadTooLarge(Exception):
 class BoundedProtocol(HttpToolsProtocol):
     """Hangs up on heads that are too long or too slow, so that nobody holds memory or connections without a request.
 
-    `_barren` counts the bytes that came since the last whole head or piece of a body, `_head` those of the head in
+    `_bytes_without_progress` counts the bytes since the last whole head or body chunk, `_head` those of the head in
     hand, while `_in_head`. `_limit` is the running clock: None while a request is on its way, nothing has begun, or all
     came at once.
     """
 
-    _barren = 0
+    _bytes_without_progress = 0
     _head = 0
     _in_head = False
     _in_message = False

@@ -8,7 +8,8 @@ from service.api.query_params import QueryParams
 from service.api.responses import json_response
 from service.api.routing import route
 from service.domain.errors import NotFound
-from service.domain.models.catalog import json_schema, known_models
+from service.domain.models.catalog import known_models
+from service.domain.models.json_schema import json_schema
 from service.domain.task import Json
 
 

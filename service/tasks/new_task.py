@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from service.domain.errors import Fault, InvalidParams
 from service.domain.media.limits import Inspector
-from service.domain.models.media_checks import ITEMS_LOOKED_AT
-from service.domain.models.validation import Checked, check
+from service.domain.models.media_checks import MAX_ITEMS_CHECKED
+from service.domain.models.validation import ValidatedParams, validate_params
 from service.domain.notify import WEBHOOK, WhyNotDialled, validate_notify
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Json
@@ -57,7 +57,7 @@ class NewTask:
 class ValidatedTask:
     """A new task that holds every limit; `notify` has the caller's own `callback_url` as its last entry."""
 
-    params: Checked
+    params: ValidatedParams
     metadata: Json
     notify: tuple[Json, ...] = field(repr=False)
 
@@ -73,10 +73,10 @@ def validate_new_task(
     """Return `new` checked, or raise InvalidParams with every fault, those that `new` came with first.
 
     `handlers` are the names that `notify` may ask for, `refusal` says which addresses are never dialled; `inspect` and
-    `allow_off_peak` are those of `params.check`.
+    `allow_off_peak` are those of `validate_params`.
     """
     faults = [*new.faults]
-    checking = partial(check, new.model, new.params, inspect=inspect, allow_off_peak=allow_off_peak)
+    checking = partial(validate_params, new.model, new.params, inspect=inspect, allow_off_peak=allow_off_peak)
     params = None if _at_fault(faults, "model", "params") else _gathered(faults, checking)
     notify = _gathered(faults, lambda: validate_notify(new.notify, handlers, refusal))
     if params and params.callback_url:
@@ -120,7 +120,7 @@ def _object(value: object) -> Json:
 def _listed(params: object) -> Iterator[object]:
     """Yield what stands in the lists among `params`, as far as it is looked at."""
     for value in params.values() if isinstance(params, dict) else ():
-        yield from value[:ITEMS_LOOKED_AT] if isinstance(value, list) else ()
+        yield from value[:MAX_ITEMS_CHECKED] if isinstance(value, list) else ()
 
 
 def _inline(item: object) -> bool:

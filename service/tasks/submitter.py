@@ -10,7 +10,7 @@ import structlog
 from service.concurrency.lease_pool import LeasePool
 from service.domain.callback import callback_address
 from service.domain.errors import NotSent, Refused, ReplyLost, StoreUnavailable, Throttled
-from service.domain.models.validation import restore
+from service.domain.models.media_descriptors import restore
 from service.domain.ports.provider import ProviderRequest, RateLimitedProvider
 from service.domain.ports.queues import Limits, SubmissionQueue
 from service.domain.ports.signals import Clock, Signals

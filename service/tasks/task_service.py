@@ -11,7 +11,7 @@ import anyio
 from service.domain.blob import Blob
 from service.domain.errors import Conflict, NotFound
 from service.domain.media.limits import Inspector
-from service.domain.models.validation import Checked, duration_bucket
+from service.domain.models.validation import ValidatedParams, duration_bucket
 from service.domain.notify import WhyNotDialled
 from service.domain.ports.provider import Provider
 from service.domain.ports.signals import Clock
@@ -176,9 +176,9 @@ def _copy(old: Task, new_id: TaskId, now: datetime, deadline_at: datetime) -> Ta
     )
 
 
-def _inputs(checked: Checked) -> list[Blob]:
+def _inputs(checked: ValidatedParams) -> list[Blob]:
     texts = {"payload": checked.payload, "meta_data": checked.meta_data}
-    return [*checked.inputs, *(_text_input(place, text) for place, text in texts.items() if text is not None)]
+    return [*checked.blobs, *(_text_input(place, text) for place, text in texts.items() if text is not None)]
 
 
 def _text_input(place: str, text: str) -> Blob:

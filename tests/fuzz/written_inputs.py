@@ -18,7 +18,8 @@ from service.domain.errors import BadSetting, InvalidParams, ProviderUnavailable
 from service.domain.media.file_headers import claimed_samples, image_size, is_cut_short, is_shredded, sniff
 from service.domain.media.limits import decode, decoded_size, encode, parse_data_uri
 from service.domain.models.catalog import known_models
-from service.domain.models.validation import check, restore
+from service.domain.models.media_descriptors import restore
+from service.domain.models.validation import validate_params
 from service.domain.notify import validate_notify
 from service.domain.strict_json import MAX_DEPTH, parse_json
 from service.providers.vidu.bodies import read_vidu, vidu_error
@@ -118,12 +119,12 @@ def parameters(data: bytes) -> None:
         with suppress(InvalidParams):
             validate_notify(wish, ["log", "webhook"], any_address)
         try:
-            checked = check(known_models()[0], wish)
+            validated = validate_params(known_models()[0], wish)
         except InvalidParams as invalid:
             _sound_faults(invalid)
         else:
-            inputs = {one.place: one for one in checked.inputs}
-            sent = restore(checked.params, inputs)
+            blobs = {one.place: one for one in validated.blobs}
+            sent = restore(validated.params, blobs)
             assert isinstance(wish, dict)
             assert all(wish[name] == value for name, value in sent.items() if name in wish)
 

@@ -1,4 +1,4 @@
-"""Searches for input that breaks the check of parameters."""
+"""Searches for input that breaks the validation of parameters."""
 
 import base64
 import binascii
@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from service.domain.errors import Fault, InvalidParams
 from service.domain.media.file_headers import image_size, is_cut_short, sniff
 from service.domain.media.limits import DataUri, Unreadable, decode, decoded_size, encode, parse_data_uri
-from service.domain.models.catalog import MODELS, VIDUQ2_PRO_REFERENCE
-from service.domain.models.validation import check, duration_bucket, restore
+from service.domain.models.catalog import MODELS
+from service.domain.models.media_descriptors import restore
+from service.domain.models.validation import duration_bucket, validate_params
 from service.tasks.media_inspector import MediaInspector
 from tests.support.sample_media import MODEL, image, params, uri, video
 
-NAMES = [parameter.name for parameter in VIDUQ2_PRO_REFERENCE.parameters]
+NAMES = list(MODELS[MODEL].model_fields)
 OPEN = MediaInspector()
 
 any_text = st.text(st.characters(exclude_categories=()), max_size=30)
@@ -79,9 +80,9 @@ valid_params = st.fixed_dictionaries(
 
 
 def faults_of(model: object, given_params: object) -> tuple[Fault, ...]:
-    """Return what the check finds wrong, opening inline media; empty when nothing is."""
+    """Return what the validation finds wrong, opening inline media; empty when nothing is."""
     try:
-        check(model, given_params, inspect=OPEN)
+        validate_params(model, given_params, inspect=OPEN)
     except InvalidParams as error:
         return error.faults
     return ()
@@ -98,7 +99,7 @@ def unreadable(look: Callable[[], object]) -> str:
 @given(model=st.just(MODEL) | any_json, given_params=any_json | any_params)
 @settings(max_examples=400, deadline=None)
 def test_nothing_but_invalid_params_is_ever_raised(model: object, given_params: object) -> None:
-    """Whatever JSON comes, the check answers with its result or with faults that can be written into an answer."""
+    """Whatever JSON comes, the validation answers with its result or with faults that can be written into an answer."""
     found = faults_of(model, given_params)
     assert all(fault.loc[0] in {"params", "model"} and fault.msg for fault in found)
     assert json.dumps([[*fault.loc, fault.msg] for fault in found], ensure_ascii=False).encode()
@@ -108,8 +109,8 @@ def test_nothing_but_invalid_params_is_ever_raised(model: object, given_params: 
 @settings(max_examples=60, deadline=None)
 def test_what_goes_up_is_what_was_given(given_params: dict[str, Any]) -> None:
     """Taking inline media out and putting them back changes nothing; what is kept apart stands beside."""
-    result = check(MODEL, given_params, inspect=OPEN)
-    back = restore(result.params, {each.place: each for each in result.inputs})
+    result = validate_params(MODEL, given_params, inspect=OPEN)
+    back = restore(result.params, {each.place: each for each in result.blobs})
     apart = {"payload": result.payload, "meta_data": result.meta_data, "callback_url": result.callback_url}
     assert back | {name: value for name, value in apart.items() if value is not None} == given_params
     assert len(json.dumps(result.params)) < 10_000

@@ -8,7 +8,7 @@ from pathlib import Path
 from anyio.to_thread import run_sync
 
 from service.domain.errors import InvalidParams
-from service.domain.models.validation import check
+from service.domain.models.validation import validate_params
 from service.tasks.media_inspector import inspector
 from tests.security.catalogue import add, hold, peak
 from tests.security.environment import MODEL, ground
@@ -87,7 +87,7 @@ async def _inline(_: Path, place: str, media_type: str, data: bytes) -> str:
     params = {"prompt": "a", "images": ["https://example.org/a.png"], place: [uri]}
     with peak() as memory:
         try:
-            await run_sync(lambda: check(MODEL, params, inspect=inspector()))
+            await run_sync(lambda: validate_params(MODEL, params, inspect=inspector()))
             said = ""
         except InvalidParams as refused:
             said = refused.faults[0].msg

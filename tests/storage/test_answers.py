@@ -60,7 +60,7 @@ async def _fill(store: Store) -> None:
 async def test_answers_from_a_real_store_fit_their_models(store: Store) -> None:
     """Tasks, every kind of history entry and deliveries of each status come as declared, key by key."""
     await _fill(store)
-    app = app_of(World(), library=store.queries, inputs=store.inputs, deliveries=store.deliveries)
+    app = app_of(World(), queries=store.queries, inputs=store.inputs, deliveries=store.deliveries)
     async with client_of(app) as client:
         tasks = Page[Task].model_validate_json((await client.get("/v1/tasks")).content)
         TaskWithPayload.model_validate_json((await client.get("/v1/tasks/t1")).content)

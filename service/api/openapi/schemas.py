@@ -8,7 +8,8 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from pydantic_core import core_schema
 
 from service.api import schemas
-from service.domain.models.catalog import json_schema, known_models
+from service.domain.models.catalog import known_models
+from service.domain.models.json_schema import json_schema
 
 Schema = dict[str, Any]
 ModelUse = tuple[type[BaseModel], JsonSchemaMode]

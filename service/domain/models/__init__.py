@@ -1,1 +1,1 @@
-"""The models of the providers and their parameters."""
+"""The models of the provider: one class of parameters for each, and their validation."""

@@ -1,11 +1,17 @@
-"""Check a list of images or videos, each an address or a base64 data URI, and take the inline ones out.
+"""The type of a list of images or videos, each an address or a base64 data URI.
 
-An inline value is decoded once; what stays in the parameters is a descriptor of it.
+The whole list is one type, because its limits depend on the other parameters and on how many items it holds. An
+inline item is decoded once; a descriptor replaces it in the parameters, and its bytes become a blob.
 """
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 from service.domain.blob import Blob
 from service.domain.errors import Fault
@@ -13,115 +19,147 @@ from service.domain.media.file_headers import image_size, sniff
 from service.domain.media.limits import (
     DataUri,
     ImageFacts,
-    Inspector,
     MediaLimits,
     Unreadable,
     VideoFacts,
     decode,
     decoded_size,
     duration_faults,
-    encode,
     format_faults,
     frame_faults,
     listed,
     parse_data_uri,
     size_faults,
 )
-from service.domain.models.parameter_types import JsonValue, MediaList
-from service.domain.models.value_checks import address_faults, shown
+from service.domain.models.base import ValidationContext, validation_error
+from service.domain.models.media_descriptors import describe
+from service.domain.models.parameter_types import ADDRESS_SCHEMA
+from service.domain.models.value_checks import JsonValue, address_faults, shorten
 
-ITEMS_LOOKED_AT = 16  # past every documented maximum; a list of a million faults is one fault
+MAX_ITEMS_CHECKED = 16
+"""Above every documented maximum: a list of a million wrong items is one fault."""
 
 SCHEME_CHARS = 16
 
-_DESCRIPTOR = {"media_type", "bytes", "sha256"}
 _NOT_BASE64 = (
     "is not strict base64: "
     "use the standard alphabet (+ and /) with = padding, and no spaces, line breaks or percent signs"
 )
 
-Loc = tuple[str | int, ...]
+MediaItems: TypeAlias = list[str | dict[str, str | int]]
+"""Addresses, and the descriptors that replace data URIs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MediaList:
+    """A list of images or videos, as an annotation of a parameter.
+
+    `maximum_with` lowers the maximum while the named parameter is a list that is not empty.
+    """
+
+    limits: MediaLimits
+    minimum: int
+    maximum: int
+    maximum_with: Mapping[str, int] = field(default_factory=dict)
+
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema that pydantic validates with."""
+        del source, handler
+        return core_schema.with_info_plain_validator_function(self._validate)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON Schema, without what depends on other parameters."""
+        del schema, handler
+        types = "|".join(name.replace(".", r"\.") for name in self.limits.formats)
+        inline = {"type": "string", "pattern": f"^data:({types});base64,"}
+        return {
+            "type": "array",
+            "minItems": self.minimum,
+            "maxItems": self.maximum,
+            "items": {"anyOf": [dict(ADDRESS_SCHEMA), inline]},
+        }
+
+    def _validate(self, items: object, info: ValidationInfo[ValidationContext]) -> list[JsonValue]:
+        return MediaListCheck(kind=self, name=info.field_name or "", context=info.context).run(items)
 
 
 @dataclass(kw_only=True)
-class Findings:
-    """What a check has found so far."""
+class MediaErrors:
+    """Every fault of one list, each with the index of its item."""
 
     faults: list[Fault] = field(default_factory=list)
-    inputs: list[Blob] = field(default_factory=list)
 
-    def add(self, loc: Loc, messages: list[str]) -> bool:
-        """Note what is wrong at `loc`; return whether anything was."""
+    def add(self, messages: list[str], *loc: int) -> bool:
+        """Add what is wrong at `loc`; return whether anything was."""
         self.faults.extend(Fault(loc=loc, msg=message) for message in messages)
         return bool(messages)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MediaCheck:
-    """Check the list called `name` among the `given` parameters; `inspect` opens what is inline."""
+class MediaListCheck:
+    """Check one value of the parameter `name`; blobs go into the context."""
 
     kind: MediaList
     name: str
-    given: Mapping[str, JsonValue]
-    found: Findings
-    inspect: Inspector | None
+    context: ValidationContext
+    errors: MediaErrors = field(default_factory=MediaErrors)
 
-    def run(self) -> JsonValue:
-        """Return the list with descriptors in place of inline media; faults and inputs go into the findings."""
-        items = self.given[self.name]
-        loc = ("params", self.name)
+    def run(self, items: object) -> list[JsonValue]:
+        """Return the list with descriptors in place of inline media; raise ValidationError with every fault."""
         if not isinstance(items, list):
-            self.found.add(loc, [f"must be a list of {self.name}, is {shown(items)}: put it in [ ]"])
-            return items
-        self.found.add(loc, self._count_faults(len(items)))
-        checked = [self._item(index, item, len(items)) for index, item in enumerate(items[:ITEMS_LOOKED_AT])]
-        return checked + items[ITEMS_LOOKED_AT:]
+            self.errors.add([f"must be a list of {self.name}, is {shorten(items)}: put it in [ ]"])
+            raise validation_error(self.errors.faults)
+        self.errors.add(self._count_faults(len(items)))
+        checked = [self._item(index, item, len(items)) for index, item in enumerate(items[:MAX_ITEMS_CHECKED])]
+        if self.errors.faults:
+            raise validation_error(self.errors.faults)
+        return checked
 
     def _count_faults(self, count: int) -> list[str]:
-        kind, most, why = self.kind, self.kind.maximum, ""
+        kind, maximum, reason = self.kind, self.kind.maximum, ""
         for other, lower in kind.maximum_with.items():
-            if isinstance(self.given.get(other), list) and self.given[other] and lower < most:
-                most, why = lower, f" when {other} are given"
-        if kind.minimum <= count <= most:
+            value = self.context.given.get(other)
+            if isinstance(value, list) and value and lower < maximum:
+                maximum, reason = lower, f" when {other} are given"
+        if kind.minimum <= count <= maximum:
             return []
-        mend = f"remove {count - most}" if count > most else "add one"
-        return [f"must hold {kind.minimum} to {most} {self.name}{why}, holds {count}: {mend}"]
+        fix = f"remove {count - maximum}" if count > maximum else "add one"
+        return [f"must hold {kind.minimum} to {maximum} {self.name}{reason}, holds {count}: {fix}"]
 
     def _item(self, index: int, item: JsonValue, count: int) -> JsonValue:
-        loc = ("params", self.name, index)
         if isinstance(item, str) and item[:5].lower() == "data:":
-            place = f"{self.name}.{index}"
-            return self._inline(loc, place, item, count)
+            return self._inline(index, item, count)
         if isinstance(item, str) and "://" in item[:SCHEME_CHARS]:
-            self.found.add(loc, address_faults(item))
+            self.errors.add(address_faults(item), index)
         else:
-            self.found.add(loc, [self._neither(item)])
+            self.errors.add([self._neither(item)], index)
         return item
 
     def _neither(self, item: JsonValue) -> str:
         example = next(iter(self.kind.limits.formats))
         return (
-            f"must be an http or https address or a base64 data URI, is {shown(item)}: "
+            f"must be an http or https address or a base64 data URI, is {shorten(item)}: "
             f"write https://... or put data:{example};base64, before the base64"
         )
 
-    def _inline(self, loc: Loc, place: str, item: str, count: int) -> JsonValue:
+    def _inline(self, index: int, item: str, count: int) -> JsonValue:
         limits = self.kind.limits
         uri = parse_data_uri(item)
-        if self.found.add(loc, _head_faults(item, uri, limits)) or uri is None:
+        if self.errors.add(_prefix_faults(item, uri, limits), index) or uri is None:
             return None
-        if self.found.add(loc, size_faults(decoded_size(item, uri), limits)):
+        if self.errors.add(size_faults(decoded_size(item, uri), limits), index):
             return None
         try:
             data = decode(item, uri)
         except ValueError:
-            self.found.add(loc, [_NOT_BASE64])
+            self.errors.add([_NOT_BASE64], index)
             return None
-        if self.found.add(loc, self._content_faults(data, uri.media_type, count)):
+        if self.errors.add(self._content_faults(data, uri.media_type, count), index):
             return None
-        taken = Blob(place=place, media_type=uri.media_type, sha256=hashlib.sha256(data).hexdigest(), data=data)
-        self.found.inputs.append(taken)
-        return describe(taken)
+        digest = hashlib.sha256(data).hexdigest()
+        blob = Blob(place=f"{self.name}.{index}", media_type=uri.media_type, sha256=digest, data=data)
+        self.context.blobs.append(blob)
+        return describe(blob)
 
     def _content_faults(self, data: bytes, media_type: str, count: int) -> list[str]:
         limits, form = self.kind.limits, sniff(data)
@@ -135,9 +173,10 @@ class MediaCheck:
         return faults + (_fact_faults(facts, limits, count) if facts else [])
 
     def _open(self, data: bytes) -> ImageFacts | VideoFacts | None:
+        inspect = self.context.inspect
         if self.kind.limits.kind == "video":
-            return self.inspect.video(data) if self.inspect else None
-        facts = self.inspect.image(data) if self.inspect else None
+            return inspect.video(data) if inspect else None
+        facts = inspect.image(data) if inspect else None
         return facts or _header_facts(data)
 
 
@@ -146,39 +185,18 @@ def _fact_faults(facts: ImageFacts | VideoFacts, limits: MediaLimits, count: int
     return faults + (duration_faults(facts, limits, count) if isinstance(facts, VideoFacts) else [])
 
 
-def _head_faults(item: str, uri: DataUri | None, limits: MediaLimits) -> list[str]:
+def _prefix_faults(item: str, uri: DataUri | None, limits: MediaLimits) -> list[str]:
     types = tuple(limits.formats)
     if uri is None:
-        return [f"must begin like data:{types[0]};base64, but begins {shown(item)}: mend that prefix"]
+        return [f"must begin like data:{types[0]};base64, but begins {shorten(item)}: mend that prefix"]
     if uri.media_type not in limits.formats:
-        return [f"must be declared {listed(types)}, is declared {shown(uri.media_type)}: convert the {limits.kind}"]
+        return [f"must be declared {listed(types)}, is declared {shorten(uri.media_type)}: convert the {limits.kind}"]
     return []
 
 
 def _header_facts(data: bytes) -> ImageFacts:
-    """Return what an image's own header says; without a library to open it, this much is still checked."""
+    """Return what an image's own header says: this much is checked without a library that opens images."""
     size = image_size(data)
     if size is None:
         raise Unreadable("its header is damaged")
     return ImageFacts(format=sniff(data) or "", width=size[0], height=size[1])
-
-
-def describe(taken: Blob) -> dict[str, JsonValue]:
-    """Return what stays in the parameters in place of an inline medium."""
-    return {"media_type": taken.media_type, "bytes": len(taken.data), "sha256": taken.sha256}
-
-
-def restored(value: JsonValue, inputs: Mapping[str, Blob], place: str = "") -> JsonValue:
-    """Return `value` with data URIs in place of descriptors; raise KeyError with the place of a missing input."""
-    if isinstance(value, dict):
-        if value.keys() == _DESCRIPTOR:
-            taken = inputs[place]
-            return encode(taken.media_type, taken.data)
-        return {key: restored(each, inputs, _below(place, key)) for key, each in value.items()}
-    if isinstance(value, list):
-        return [restored(each, inputs, _below(place, index)) for index, each in enumerate(value)]
-    return value
-
-
-def _below(place: str, key: str | int) -> str:
-    return f"{place}.{key}" if place else str(key)

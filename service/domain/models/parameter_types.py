@@ -1,113 +1,104 @@
-"""The kinds of parameter that a model may have, as data; a model is a list of them.
+"""The types of plain parameters. All are strict: `"5"`, `5.0` and `true` are not integers.
 
-Nothing is shared between models by a parameter's name alone: each model owns its parameters.
+They replace pydantic's own constraints where those report one fault instead of all, or refuse a string that holds a
+lone surrogate without its position.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Annotated
 
-from service.domain.media.limits import MediaLimits
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, PlainValidator, ValidationInfo, WithJsonSchema
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
-JsonValue: TypeAlias = bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"] | None
+from service.domain.errors import Fault
+from service.domain.models.base import ValidationContext, validation_error
+from service.domain.models.value_checks import MAX_ADDRESS_CHARS, address_faults, shorten, text_faults
 
 INT64 = 2**63
+
+ADDRESS_SCHEMA: JsonSchemaValue = {
+    "type": "string",
+    "format": "uri",
+    "pattern": r"^https?://[^\s/?#]\S*$",
+    "maxLength": MAX_ADDRESS_CHARS,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """A string: at most `max_chars` Unicode characters, and something else than blanks unless `blank`."""
+    """A string of at most `max_chars` Unicode characters; it must hold more than blanks unless `blank`."""
 
     max_chars: int | None = None
     blank: bool = True
 
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema that pydantic validates with."""
+        del source, handler  # a `str` schema refuses lone surrogates before they can be located
+        return core_schema.no_info_plain_validator_function(self._validate)
 
-@dataclass(frozen=True, kw_only=True)
-class Whole:
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON Schema."""
+        del schema, handler
+        limit = {} if self.max_chars is None else {"maxLength": self.max_chars}
+        return {"type": "string", **limit} | ({} if self.blank else {"minLength": 1, "pattern": r"\S"})
+
+    def _validate(self, value: object) -> object:
+        return _accept(value, text_faults(value, max_chars=self.max_chars, blank=self.blank))
+
+
+@dataclass(frozen=True)
+class Range:
     """An integer between two bounds, both allowed.
 
-    The default bounds are those of 64 bits: where a vendor names none, this is what every JSON reader can hold.
+    The default bounds are those of 64 bits: where a vendor documents none, every JSON reader can hold these.
     """
 
     minimum: int = -INT64
     maximum: int = INT64 - 1
 
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema that pydantic validates with."""
+        return core_schema.no_info_after_validator_function(self._validate, handler(source))
 
-@dataclass(frozen=True, kw_only=True)
-class Flag:
-    """A boolean; `unavailable` means that true is refused until the operator allows it."""
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Return the JSON Schema."""
+        return handler(schema) | {"minimum": self.minimum, "maximum": self.maximum}
 
-    unavailable: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Choice:
-    """One of some strings."""
-
-    values: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Address:
-    """An absolute http or https URL."""
+    def _validate(self, value: int) -> int:
+        if not self.minimum <= value <= self.maximum:
+            limits = f"from {self.minimum} to {self.maximum}"
+            _accept(value, [f"must be {limits}, is {shorten(value)}: choose one in that range"])
+        return value
 
 
-@dataclass(frozen=True, kw_only=True)
-class MediaList:
-    """A list of images or videos, each an address or a base64 data URI.
+class Unavailable:
+    """Refuses true until the operator allows it."""
 
-    `maximum_with` lowers the maximum while the named parameter is a list that is not empty.
-    """
+    def __get_pydantic_core_schema__(self, source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Return the schema that pydantic validates with."""
+        return core_schema.with_info_after_validator_function(self._validate, handler(source))
 
-    limits: MediaLimits
-    minimum: int
-    maximum: int
-    maximum_with: Mapping[str, int] = field(default_factory=dict)
-
-
-Kind: TypeAlias = Text | Whole | Flag | Choice | Address | MediaList
+    @staticmethod
+    def _validate(value: bool, info: ValidationInfo[ValidationContext]) -> bool:
+        if value and not info.context.allow_unavailable:
+            _accept(value, ["is temporarily unavailable upstream: leave it out or set it to false"])
+        return value
 
 
-@dataclass(frozen=True, kw_only=True)
-class Parameter:
-    """One parameter of one model; `default` is what the upstream takes when it is left out (None: nothing)."""
-
-    name: str
-    kind: Kind
-    about: str
-    required: bool = False
-    default: JsonValue = None
+def _accept(value: object, messages: list[str]) -> object:
+    """Return `value`; raise ValidationError when there are messages."""
+    if messages:
+        raise validation_error([Fault(loc=(), msg=message) for message in messages])
+    return value
 
 
-@dataclass(frozen=True, kw_only=True)
-class NoEffect:
-    """A warning: `name` is given, but does nothing while every parameter in `when` has one of the listed values."""
-
-    name: str
-    when: Mapping[str, tuple[JsonValue, ...]]
-    text: str
+def _validate_address(value: object) -> object:
+    return _accept(value, address_faults(value))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """A model and all that its API page says about its parameters.
+Address = Annotated[str, PlainValidator(_validate_address), WithJsonSchema(ADDRESS_SCHEMA)]
+"""An absolute http or https URL."""
 
-    `max_request_bytes` bounds the JSON that goes up; `run_time_by` names the parameters that decide how long a
-    task runs.
-    """
-
-    name: str
-    about: str
-    parameters: tuple[Parameter, ...]
-    max_request_bytes: int
-    no_effect: tuple[NoEffect, ...] = ()
-    run_time_by: tuple[str, ...] = ()
-
-    def parameter(self, name: str) -> Parameter | None:
-        """Return the parameter called `name`, or None."""
-        return next((parameter for parameter in self.parameters if parameter.name == name), None)
-
-    def effective(self, given: Mapping[str, JsonValue], name: str) -> JsonValue:
-        """Return the value that counts upstream: the given one, or the documented default."""
-        parameter = self.parameter(name)
-        return given.get(name, parameter.default if parameter else None)
+UnavailableFlag = Annotated[bool, Unavailable()]
+"""A boolean that the API page marks as temporarily unavailable: true is refused until the operator allows it."""

@@ -1,165 +1,178 @@
-"""Check the parameters of a task against everything that its model's API page says, all faults at once.
+"""Validate the parameters of a task against its model's class, with every fault at once.
 
-Computes only; opening files is the business of an `Inspector`. `check` holds one decoded copy of the inline media
-and is meant to run in a thread.
+The functions only compute; an `Inspector` opens the media. `validate_params` holds one decoded copy of the inline
+media and is meant to run in a thread.
 """
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import get_args
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from service.domain.blob import Blob
 from service.domain.errors import Fault, InvalidParams
 from service.domain.media.limits import MB, Inspector
+from service.domain.models.base import ModelParams, ValidationContext
 from service.domain.models.catalog import MODELS
-from service.domain.models.media_checks import Findings, MediaCheck, restored
-from service.domain.models.parameter_types import JsonValue, MediaList, Model, Parameter
-from service.domain.models.value_checks import nearest, printable, shown, value_faults
+from service.domain.models.value_checks import (
+    JsonValue,
+    choice_fault,
+    nearest_name,
+    printable_name,
+    shorten,
+    wrong_type,
+)
 
-__all__ = ["Blob", "Checked", "check", "duration_bucket", "restore"]
-
-KEPT_APART = ("payload", "meta_data", "callback_url")
+STORED_APART = ("payload", "meta_data", "callback_url")
 NOT_SENT = ("payload", "callback_url")
-UNKNOWN_NAMED = 100  # more unknown names than this are counted, not listed
+MAX_UNKNOWN_LISTED = 100
+"""More unknown names than this are counted, not listed."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
-    """Parameters that hold every limit.
+class ValidatedParams:
+    """Parameters within every limit.
 
-    `params` is what the caller gave, without what is kept apart, and with a descriptor (`media_type`, `bytes`,
-    `sha256`) in place of each inline medium; defaults are not written into it. `inputs` are the media themselves.
+    `params` holds what the caller gave, without what is stored apart, and with a descriptor (`media_type`, `bytes`,
+    `sha256`) in place of each inline medium; defaults are not written into it. `blobs` are the media themselves.
     """
 
     model: str
     params: dict[str, JsonValue]
-    inputs: tuple[Blob, ...] = field(default=(), repr=False)
+    blobs: tuple[Blob, ...] = field(default=(), repr=False)
     payload: str | None = field(default=None, repr=False)
     meta_data: str | None = field(default=None, repr=False)
     callback_url: str | None = field(default=None, repr=False)
     warnings: tuple[str, ...] = ()
 
 
-def check(
+def validate_params(
     model: object,
     params: object,
     *,
     inspect: Inspector | None = None,
     allow_off_peak: bool = False,
-) -> Checked:
-    """Return `params` checked for `model`, or raise `InvalidParams` with every fault.
+) -> ValidatedParams:
+    """Return `params` validated for `model`, or raise `InvalidParams` with every fault.
 
     Both come as parsed from JSON. Without `inspect` only the structure of inline media is checked.
-    `allow_off_peak` lets through what the page marks as temporarily unavailable.
+    `allow_off_peak` accepts what the API page marks as temporarily unavailable.
     """
-    known = _model(model)
+    known = _model_class(model)
     if not isinstance(params, dict):
-        raise InvalidParams([Fault(loc=("params",), msg=f"must be an object, is {shown(params)}: write {{...}}")])
-    found = Findings(faults=[*_unknown(known, params), *_missing(known, params)])
-    values: dict[str, JsonValue] = {}
-    for name, parameter in _given(known, params):
-        values[name] = _value(parameter, params, found, inspect, allow_unavailable=allow_off_peak)
-    found.faults.extend(_too_large(known, params))
-    if found.faults:
-        raise InvalidParams(found.faults)
-    return _checked(known, values, tuple(found.inputs))
-
-
-def restore(params: Mapping[str, JsonValue], inputs: Mapping[str, Blob]) -> dict[str, JsonValue]:
-    """Return `params` with the data URIs back in place, for submission; `inputs` are keyed by place.
-
-    Raise KeyError with the place of an input that is not there (any more).
-    """
-    return {name: restored(value, inputs, name) for name, value in params.items()}
+        raise InvalidParams([Fault(loc=("params",), msg=f"must be an object, is {shorten(params)}: write {{...}}")])
+    # Unknown names are removed first: pydantic reports one with a lone surrogate without naming it.
+    fields = known.model_fields
+    given = {name: value for name, value in params.items() if name in fields}
+    context = ValidationContext(given=given, inspect=inspect, allow_unavailable=allow_off_peak)
+    faults = _unknown_faults(known, [name for name in params if name not in given])
+    validated = _validate(known, context, faults)
+    faults += _size_faults(known, params)
+    if validated is None or faults:
+        raise InvalidParams(faults)
+    return _result(validated, context)
 
 
 def duration_bucket(model: str, params: Mapping[str, JsonValue]) -> str:
-    """Return the key under which run times are learned: `viduq2_pro_reference/5/720p/videos`.
+    """Return the key under which run times are estimated: `viduq2_pro_reference/5/720p/videos`.
 
-    Numbers and words stand as they are, defaults applied; a flag or list that is set stands by its name.
+    Numbers and strings stand as they are, defaults applied; a flag or list that is set stands by its name.
     """
     known = MODELS.get(model)
     if known is None:
         return model
-    effective = ((name, known.effective(params, name)) for name in known.run_time_by)
-    return "/".join([model, *(part for name, value in effective if (part := _bucket_part(name, value)))])
+    parts = [_bucket_part(name, _effective(known, params, name)) for name in known.run_time_by]
+    return "/".join([model, *filter(None, parts)])
 
 
-def _bucket_part(name: str, value: JsonValue) -> str:
+def _effective(model: type[ModelParams], params: Mapping[str, JsonValue], name: str) -> object:
+    """Return the value that the provider uses: the given one, or the documented default."""
+    if name in params:
+        return params[name]
+    default: object = model.model_fields[name].get_default(call_default_factory=True, validated_data={})
+    return default
+
+
+def _bucket_part(name: str, value: object) -> str:
     if isinstance(value, bool | list) or value is None:
         return name if value else ""
     return str(value)
 
 
-def _model(name: object) -> Model:
+def _model_class(name: object) -> type[ModelParams]:
     if isinstance(name, str) and name in MODELS:
         return MODELS[name]
     if not isinstance(name, str):
-        raise InvalidParams([Fault(loc=("model",), msg=f"must be a string, is {shown(name)}: name a model")])
-    guess = nearest(name, MODELS)
-    mend = f"did you mean {guess}?" if guess else f"known models: {', '.join(MODELS)}"
-    raise InvalidParams([Fault(loc=("model",), msg=f"unknown model {shown(name)}: {mend}")])
+        raise InvalidParams([Fault(loc=("model",), msg=f"must be a string, is {shorten(name)}: name a model")])
+    guess = nearest_name(name, MODELS)
+    fix = f"did you mean {guess}?" if guess else f"known models: {', '.join(MODELS)}"
+    raise InvalidParams([Fault(loc=("model",), msg=f"unknown model {shorten(name)}: {fix}")])
 
 
-def _given(model: Model, params: dict[str, JsonValue]) -> list[tuple[str, Parameter]]:
-    """Return the known parameters that are given, in the caller's order."""
-    known = {parameter.name: parameter for parameter in model.parameters}
-    return [(name, known[name]) for name in params if name in known]
-
-
-def _unknown(model: Model, params: dict[str, JsonValue]) -> list[Fault]:
-    known = {parameter.name for parameter in model.parameters}
-    strange = [name for name in params if name not in known]
-    faults = [_unknown_fault(model, name) for name in strange[:UNKNOWN_NAMED]]
-    if len(strange) > UNKNOWN_NAMED:
-        more = f"{len(strange) - UNKNOWN_NAMED:,} more unknown parameters: remove them"
+def _unknown_faults(model: type[ModelParams], unknown: list[str]) -> list[Fault]:
+    faults = [_unknown_fault(model, name) for name in unknown[:MAX_UNKNOWN_LISTED]]
+    if len(unknown) > MAX_UNKNOWN_LISTED:
+        more = f"{len(unknown) - MAX_UNKNOWN_LISTED:,} more unknown parameters: remove them"
         faults.append(Fault(loc=("params",), msg=more))
     return faults
 
 
-def _unknown_fault(model: Model, name: str) -> Fault:
-    guess = nearest(name, [parameter.name for parameter in model.parameters])
-    mend = f"did you mean {guess}?" if guess else "remove it"
-    return Fault(loc=("params", printable(name)), msg=f"unknown parameter of {model.name}: {mend}")
+def _unknown_fault(model: type[ModelParams], name: str) -> Fault:
+    guess = nearest_name(name, model.model_fields)
+    fix = f"did you mean {guess}?" if guess else "remove it"
+    return Fault(loc=("params", printable_name(name)), msg=f"unknown parameter of {model.model_name}: {fix}")
 
 
-def _missing(model: Model, params: dict[str, JsonValue]) -> list[Fault]:
-    return [
-        Fault(loc=("params", parameter.name), msg=f"is required: {parameter.about}")
-        for parameter in model.parameters
-        if parameter.required and parameter.name not in params
-    ]
+def _validate(model: type[ModelParams], context: ValidationContext, faults: list[Fault]) -> ModelParams | None:
+    """Return the validated parameters; None when they have faults, which are added to `faults`.
+
+    Missing parameters come first, then the faults of the given ones in the caller's order.
+    """
+    try:
+        return model.model_validate(context.given, context=context)
+    except ValidationError as error:
+        position = {name: index for index, name in enumerate(context.given)}
+        details = error.errors(include_url=False)
+        details.sort(key=lambda each: position.get(str(each["loc"][0]), -1))
+        faults += [_fault(model, each) for each in details]
+        return None
 
 
-def _value(
-    parameter: Parameter,
-    params: dict[str, JsonValue],
-    found: Findings,
-    inspect: Inspector | None,
-    *,
-    allow_unavailable: bool,
-) -> JsonValue:
-    """Return the value to keep for one given parameter; what is wrong with it goes into `found`."""
-    kind, name = parameter.kind, parameter.name
-    if isinstance(kind, MediaList):
-        return MediaCheck(kind=kind, name=name, given=params, found=found, inspect=inspect).run()
-    found.add(("params", name), value_faults(kind, params[name], allow_unavailable=allow_unavailable))
-    return params[name]
+def _fault(model: type[ModelParams], error: ErrorDetails) -> Fault:
+    """Return one error of pydantic as a Fault with this service's message."""
+    parameter, value = model.model_fields[str(error["loc"][0])], error["input"]
+    match error["type"]:
+        case "missing":
+            message = f"is required: {parameter.description}"
+        case "int_type":
+            message = wrong_type("an integer", value)
+        case "bool_type":
+            message = wrong_type("true or false", value)
+        case "literal_error" | "string_unicode":
+            message = choice_fault(value, get_args(parameter.annotation))
+        case "value_error" | "assertion_error":  # an inspector failed; it is not the caller's fault
+            raise error["ctx"]["error"]
+        case _:
+            message = error["msg"]
+    return Fault(loc=("params", *error["loc"]), msg=message)
 
 
-def _too_large(model: Model, params: dict[str, JsonValue]) -> list[Fault]:
-    """Measure the JSON that would go up: the caller's payload and callback_url do not, our short tokens do."""
+def _size_faults(model: type[ModelParams], params: dict[str, JsonValue]) -> list[Fault]:
+    """Measure the JSON to send: the caller's payload and callback_url are not sent, our short tokens are."""
     sent = [(name, value) for name, value in params.items() if name not in NOT_SENT]
-    size = len(model.name) + sum(len(name) + 4 + _json_bytes(value) for name, value in sent)
+    size = len(model.model_name) + sum(len(name) + 4 + _json_bytes(value) for name, value in sent)
     if size <= model.max_request_bytes:
         return []
-    most = f"{model.max_request_bytes // MB} MB ({model.max_request_bytes:,} bytes)"
-    mend = "send smaller media, or their addresses instead of base64"
-    return [Fault(loc=("params",), msg=f"the whole request must be at most {most}, is {size:,} bytes: {mend}")]
+    limit = f"{model.max_request_bytes // MB} MB ({model.max_request_bytes:,} bytes)"
+    fix = "send smaller media, or their addresses instead of base64"
+    return [Fault(loc=("params",), msg=f"the whole request must be at most {limit}, is {size:,} bytes: {fix}")]
 
 
 def _json_bytes(value: JsonValue) -> int:
-    """Return the length of `value` as compact JSON in UTF-8; base64 is not copied for it. Wrong types count little."""
+    """Return the length of `value` as compact JSON in UTF-8, without copying base64. Wrong types count little."""
     if isinstance(value, list):
         return 1 + max(1, sum(1 + _json_bytes(each) for each in value if not isinstance(each, list)))
     if not isinstance(value, str):
@@ -169,26 +182,20 @@ def _json_bytes(value: JsonValue) -> int:
     return len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
 
 
-def _checked(model: Model, values: dict[str, JsonValue], inputs: tuple[Blob, ...]) -> Checked:
-    apart = {name: _text(values.get(name)) for name in KEPT_APART}
-    return Checked(
-        model=model.name,
-        params={name: value for name, value in values.items() if name not in KEPT_APART},
-        inputs=inputs,
+def _result(validated: ModelParams, context: ValidationContext) -> ValidatedParams:
+    position = {name: index for index, name in enumerate(context.given)}
+    values: dict[str, JsonValue] = {name: getattr(validated, name) for name in context.given}
+    apart = {name: _text(values.pop(name, None)) for name in STORED_APART}
+    return ValidatedParams(
+        model=validated.model_name,
+        params=values,
+        blobs=tuple(sorted(context.blobs, key=lambda blob: position[blob.place.partition(".")[0]])),
         payload=apart["payload"],
         meta_data=apart["meta_data"],
         callback_url=apart["callback_url"],
-        warnings=_warnings(model, values),
+        warnings=validated.warnings(),
     )
 
 
 def _text(value: JsonValue) -> str | None:
     return value if isinstance(value, str) else None
-
-
-def _warnings(model: Model, values: dict[str, JsonValue]) -> tuple[str, ...]:
-    return tuple(
-        rule.text
-        for rule in model.no_effect
-        if rule.name in values and all(model.effective(values, name) in among for name, among in rule.when.items())
-    )

@@ -1,28 +1,29 @@
-"""Check one plain value against its kind: what is wrong with it, each time with the limit and the mend.
+"""Check one value without pydantic: each function returns messages that name the limit and the fix.
 
-Types are strict: `"5"`, `5.0` and `true` are no integers. A message never repeats more than a few characters of
-what the caller sent.
+A message never repeats more than a few characters of what the caller sent.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
-from typing import assert_never
+from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from service.domain.media.limits import listed
-from service.domain.models.parameter_types import Address, Choice, Flag, Text, Whole
+
+JsonValue: TypeAlias = bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"] | None
 
 SHOWN_CHARS = 40
-ADDRESS_CHARS = 8192  # far above any signed address; a longer one is data in disguise, and would be kept as text
+MAX_ADDRESS_CHARS = 8192
+"""Above the length of any signed address: a longer value is data, and would be stored as text."""
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _NOT_IN_ADDRESS = re.compile("[\\s\x00-\x20\x7f\ud800-\udfff]")
 _INT_BITS_SHOWN = 128
 
 
-def shown(value: object) -> str:
-    """Return a few characters that tell the caller which value is meant; never raises, always printable."""
+def shorten(value: object) -> str:
+    """Return a few characters that identify `value` to the caller. Always printable; raises nothing."""
     if isinstance(value, str):
         return repr(value) if len(value) <= SHOWN_CHARS else repr(value[:SHOWN_CHARS])[:-1] + "...'"
     if value is None or isinstance(value, bool):
@@ -34,14 +35,14 @@ def shown(value: object) -> str:
     return "a list" if isinstance(value, list) else "an object"
 
 
-def printable(name: str) -> str:
-    """Return a parameter's name short and free of what cannot be sent, so that it may stand in an answer."""
+def printable_name(name: str) -> str:
+    """Return the name of a parameter, shortened and without characters that UTF-8 or the database refuse."""
     clean = _UNSTORABLE.sub("\ufffd", name[:SHOWN_CHARS])
     return clean if len(name) <= SHOWN_CHARS else f"{clean}..."
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """Return the known word that is most like `word`, or None when none is; a long word is like none."""
+def nearest_name(word: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most similar to `word`, or None. A long word is similar to none."""
     if len(word) > SHOWN_CHARS:
         return None
     by_lower = {name.lower(): name for name in known}
@@ -49,70 +50,45 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
     return by_lower[matches[0]] if matches else None
 
 
-def value_faults(kind: Text | Whole | Flag | Choice | Address, value: object, *, allow_unavailable: bool) -> list[str]:
-    """Return what is wrong with `value` as a value of `kind`; empty when nothing is."""
-    match kind:
-        case Text():
-            return _text_faults(kind, value)
-        case Whole():
-            return _whole_faults(kind, value)
-        case Flag():
-            return _flag_faults(kind, value, allow_unavailable=allow_unavailable)
-        case Choice():
-            return _choice_faults(kind, value)
-        case Address():
-            return address_faults(value)
-        case _:  # pragma: no cover - mypy proves that there is no other kind
-            assert_never(kind)
+def wrong_type(wanted: str, value: object) -> str:
+    """Return the message for a value of another type than `wanted`."""
+    fixes = {str: "write it without quotes", type(None): "leave it out instead"}
+    return f"must be {wanted}, is {shorten(value)}: {fixes.get(type(value), f'send {wanted}')}"
 
 
-def _text_faults(kind: Text, value: object) -> list[str]:
+def text_faults(value: object, *, max_chars: int | None, blank: bool) -> list[str]:
+    """Return what is wrong with `value` as a string of at most `max_chars` Unicode characters."""
     if not isinstance(value, str):
-        return [_wrong_type("a string", value)]
+        return [wrong_type("a string", value)]
     faults = []
-    if not kind.blank and not value.strip():
+    if not blank and not value.strip():
         faults.append("must not be blank: write at least one character")
-    if kind.max_chars is not None and len(value) > kind.max_chars:
-        faults.append(f"must be at most {kind.max_chars:,} characters, is {len(value):,}: shorten it")
+    if max_chars is not None and len(value) > max_chars:
+        faults.append(f"must be at most {max_chars:,} characters, is {len(value):,}: shorten it")
     if bad := _UNSTORABLE.search(value):
-        faults.append(f"must not contain {_named(bad[0])} (at character {bad.start()}): remove it")
+        faults.append(f"must not contain {_character_name(bad[0])} (at character {bad.start()}): remove it")
     return faults
 
 
-def _whole_faults(kind: Whole, value: object) -> list[str]:
-    if isinstance(value, bool) or not isinstance(value, int):
-        return [_wrong_type("an integer", value)]
-    if kind.minimum <= value <= kind.maximum:
-        return []
-    return [f"must be from {kind.minimum} to {kind.maximum}, is {shown(value)}: choose one in that range"]
-
-
-def _flag_faults(kind: Flag, value: object, *, allow_unavailable: bool) -> list[str]:
-    if not isinstance(value, bool):
-        return [_wrong_type("true or false", value)]
-    if value and kind.unavailable and not allow_unavailable:
-        return ["is temporarily unavailable upstream: leave it out or set it to false"]
-    return []
-
-
-def _choice_faults(kind: Choice, value: object) -> list[str]:
+def choice_fault(value: object, choices: Sequence[str]) -> str:
+    """Return the message for a value that is none of `choices`."""
     if not isinstance(value, str):
-        return [_wrong_type(f"one of the strings {listed(kind.values)}", value)]
-    if value in kind.values:
-        return []
-    return [f"must be one of {listed(kind.values)}, is {shown(value)}: choose one of them"]
+        return wrong_type(f"one of the strings {listed(tuple(choices))}", value)
+    return f"must be one of {listed(tuple(choices))}, is {shorten(value)}: choose one of them"
 
 
 def address_faults(value: object) -> list[str]:
     """Return what is wrong with `value` as an absolute http or https URL."""
     if not isinstance(value, str):
-        return [_wrong_type("an http or https address", value)]
-    if len(value) > ADDRESS_CHARS:
-        return [f"must be an address of at most {ADDRESS_CHARS:,} characters, has {len(value):,}: use a shorter one"]
+        return [wrong_type("an http or https address", value)]
+    if len(value) > MAX_ADDRESS_CHARS:
+        return [
+            f"must be an address of at most {MAX_ADDRESS_CHARS:,} characters, has {len(value):,}: use a shorter one"
+        ]
     if bad := _NOT_IN_ADDRESS.search(value):
-        return [f"must be an address without {_named(bad[0])} (at character {bad.start()}): percent-encode it"]
+        return [f"must be an address without {_character_name(bad[0])} (at character {bad.start()}): percent-encode it"]
     if not _is_http(value):
-        return [f"must be an http or https address with a host, is {shown(value)}: write it as https://host/path"]
+        return [f"must be an http or https address with a host, is {shorten(value)}: write it as https://host/path"]
     return []
 
 
@@ -125,15 +101,10 @@ def _is_http(address: str) -> bool:
     return parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
 
 
-def _named(character: str) -> str:
-    """Return what to call a character that may not be there."""
+def _character_name(character: str) -> str:
+    """Return the name of a forbidden character."""
     if character == "\x00":
         return "a NUL character"
     if "\ud800" <= character <= "\udfff":
         return f"a lone surrogate (U+{ord(character):04X})"
     return "spaces, line breaks or control characters"
-
-
-def _wrong_type(wanted: str, value: object) -> str:
-    mends = {str: "write it without quotes", type(None): "leave it out instead"}
-    return f"must be {wanted}, is {shown(value)}: {mends.get(type(value), f'send {wanted}')}"

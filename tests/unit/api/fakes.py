@@ -20,7 +20,18 @@ from service.tasks.new_task import NewTask, validate_new_task
 from tests.support.no_egress_guard import any_address
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, tzinfo=UTC)
-PARTS = ("task_service", "receiver", "replayer", "rounds", "queries", "inputs", "deliveries", "health", "signals", "clock")
+PARTS = (
+    "task_service",
+    "receiver",
+    "replayer",
+    "rounds",
+    "queries",
+    "inputs",
+    "deliveries",
+    "health",
+    "signals",
+    "clock",
+)
 KEYS = (
     ApiKey(name="ann", key="key-of-ann"),
     ApiKey(name="bob", key="key-of-bob"),

@@ -7,13 +7,13 @@ import pytest
 
 PROGRAM = """
 import threading
-from service.runtime.malloc import give_back_large_blocks
+from service.runtime.malloc import return_large_blocks_to_os
 
 def resident():
     with open("/proc/self/status") as lines:
         return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
-assert give_back_large_blocks()
+assert return_large_blocks_to_os()
 before = resident()
 for _ in range(8):
     blocks = [bytes([1]) * 15_000_000 for _ in range(4)]

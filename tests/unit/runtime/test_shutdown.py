@@ -112,7 +112,7 @@ class Stopping:
         self.parts = SimpleNamespace(
             store=SimpleNamespace(health=health),
             worker=SimpleNamespace(drain=self._part("rounds")),
-            receive=SimpleNamespace(flush=self._part("flush")),
+            receiver=SimpleNamespace(flush=self._part("flush")),
         )
         self.ticker = SimpleNamespace(start=AsyncMock(), stop=self._part("ticker"), failure_reason=lambda: None)
 

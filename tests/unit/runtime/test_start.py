@@ -19,8 +19,8 @@ def _parts(ready: AsyncMock) -> Application:
         "Application",
         SimpleNamespace(
             store=SimpleNamespace(health=SimpleNamespace(ready=ready)),
-            rounds=SimpleNamespace(drain=AsyncMock()),
-            receive=SimpleNamespace(flush=AsyncMock()),
+            worker=SimpleNamespace(drain=AsyncMock()),
+            receiver=SimpleNamespace(flush=AsyncMock()),
         ),
     )
 

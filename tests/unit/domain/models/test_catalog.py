@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 
-from service.domain.models.catalog import MODELS, json_schema, known_models
-from service.domain.models.parameter_types import Flag
-from service.domain.models.validation import duration_bucket
+from service.domain.models.catalog import MODELS, known_models
+from service.domain.models.json_schema import json_schema
+from service.domain.models.media_checks import MediaList
+from service.domain.models.parameter_types import Unavailable
+from service.domain.models.validation import STORED_APART, duration_bucket
 from tests.support.sample_media import MODEL, params
 
 
@@ -21,16 +23,25 @@ def test_every_line_of_the_page_is_a_parameter() -> None:
     """The model has exactly the parameters of its API page."""
     page = """images videos prompt bgm duration seed aspect_ratio resolution payload off_peak watermark wm_position
     wm_url meta_data callback_url"""
-    assert [parameter.name for parameter in MODELS[MODEL].parameters] == page.split()
+    assert list(MODELS[MODEL].model_fields) == page.split()
 
 
 def test_rules_name_parameters_that_exist() -> None:
-    """Whatever a model's rules refer to is one of its parameters, and no name stands twice."""
+    """Whatever a model's rules refer to is one of its parameters."""
     for model in MODELS.values():
-        names = [parameter.name for parameter in model.parameters]
-        assert len(names) == len(set(names))
-        referred = {*model.run_time_by, *(name for rule in model.no_effect for name in (rule.name, *rule.when))}
-        assert referred <= set(names)
+        annotations = [each for field in model.model_fields.values() for each in field.metadata]
+        media = [each for each in annotations if isinstance(each, MediaList)]
+        referred = {*model.run_time_by, *STORED_APART, *(name for each in media for name in each.maximum_with)}
+        assert referred <= set(model.model_fields)
+
+
+def test_every_parameter_is_described_and_has_a_default_unless_required() -> None:
+    """A default is never null, since null is not the same as left out; the class describes itself, too."""
+    for model in MODELS.values():
+        assert model.__doc__
+        for field in model.model_fields.values():
+            assert field.description
+            assert field.is_required() or field.get_default(call_default_factory=True, validated_data={}) is not None
 
 
 def test_schema_says_what_the_check_enforces() -> None:
@@ -52,6 +63,22 @@ def test_schema_says_what_the_check_enforces() -> None:
     }
     assert properties["resolution"]["enum"] == ["540p", "720p", "1080p"]
     assert schema["allOf"][0]["then"] == {"properties": {"images": {"maxItems": 4}}}
+
+
+def test_schema_has_the_documented_defaults_and_no_others() -> None:
+    """A parameter for which the page names no default has none in the schema, and no title repeats its name."""
+    schema: Any = json_schema(MODEL)
+    properties = schema["properties"]
+    assert {name: each["default"] for name, each in properties.items() if "default" in each} == {
+        "bgm": False,
+        "duration": 5,
+        "aspect_ratio": "16:9",
+        "resolution": "720p",
+        "off_peak": False,
+        "watermark": False,
+        "wm_position": 3,
+    }
+    assert not [name for name, each in properties.items() if "title" in each]
 
 
 def test_schema_refuses_off_peak_until_it_is_allowed() -> None:
@@ -109,5 +136,7 @@ def test_bucket_of_a_model_that_left_the_table_is_its_name() -> None:
 
 def test_only_off_peak_is_unavailable() -> None:
     """No other switch is refused."""
-    flags = {each.name: each.kind for each in MODELS[MODEL].parameters if isinstance(each.kind, Flag)}
-    assert [name for name, kind in flags.items() if kind.unavailable] == ["off_peak"]
+    flags = {name: field for name, field in MODELS[MODEL].model_fields.items() if field.annotation is bool}
+    assert list(flags) == ["bgm", "off_peak", "watermark"]
+    marked = [name for name, field in flags.items() if any(isinstance(each, Unavailable) for each in field.metadata)]
+    assert marked == ["off_peak"]

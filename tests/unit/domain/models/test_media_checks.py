@@ -8,7 +8,8 @@ import pytest
 
 from service.domain.errors import Fault, InvalidParams
 from service.domain.media.limits import Inspector
-from service.domain.models.validation import Checked, check, restore
+from service.domain.models.media_descriptors import restore
+from service.domain.models.validation import ValidatedParams, validate_params
 from service.tasks.media_inspector import MediaInspector
 from tests.support.sample_media import MODEL, image, params, uri, video
 
@@ -16,15 +17,15 @@ PNG = uri("image/png", image())
 URL = "https://example.org/cat.png"
 
 
-def checked(inspect: Inspector | None = None, /, **more: Any) -> Checked:
+def validated(inspect: Inspector | None = None, /, **more: Any) -> ValidatedParams:
     """Check parameters, opening inline media for real unless told otherwise."""
-    return check(MODEL, params(**more), inspect=inspect or MediaInspector())
+    return validate_params(MODEL, params(**more), inspect=inspect or MediaInspector())
 
 
 def faults(inspect: Inspector | None = None, /, **more: Any) -> tuple[Fault, ...]:
     """Return the faults of what must be refused."""
     with pytest.raises(InvalidParams) as caught:
-        checked(inspect, **more)
+        validated(inspect, **more)
     return caught.value.faults
 
 
@@ -39,7 +40,7 @@ def message(inspect: Inspector | None = None, /, **more: Any) -> str:
 def test_counts_inside_the_limits_pass(images: int, videos: int) -> None:
     """1 to 7 images, or 1 to 4 with 1 or 2 videos."""
     given = {"images": [URL] * images, "videos": [URL] * videos}
-    assert checked(**given).params == params(**given)
+    assert validated(**given).params == params(**given)
 
 
 @pytest.mark.parametrize(
@@ -71,10 +72,10 @@ def test_counts_past_the_limits_are_one_fault(images: int, videos: int, place: s
     ],
 )
 def test_addresses_stay_as_they_are(address: str) -> None:
-    """An http or https address is passed on untouched, and is no input."""
-    result = checked(images=[address])
+    """An http or https address is passed on untouched, and is no blob."""
+    result = validated(images=[address])
     assert result.params["images"] == [address]
-    assert result.inputs == ()
+    assert result.blobs == ()
 
 
 @pytest.mark.parametrize("item", ["", "cat.png", "iVBORw0KGgo=", "//example.org/cat.png", 5, None, ["x"], {"url": URL}])
@@ -93,30 +94,39 @@ def test_address_of_another_scheme_or_without_host(item: str) -> None:
     assert "http or https address with a host" in message(images=[item])
 
 
-def test_inline_media_leave_a_descriptor_and_become_inputs() -> None:
+def test_inline_media_leave_a_descriptor_and_become_blobs() -> None:
     """An inline value is replaced by its type, size and digest; its bytes stand apart, under its place."""
     data, clip = image("JPEG"), video()
-    result = checked(images=[URL, uri("image/jpeg", data)], videos=[uri("video/mp4", clip)])
+    result = validated(images=[URL, uri("image/jpeg", data)], videos=[uri("video/mp4", clip)])
     digest = hashlib.sha256(data).hexdigest()
     assert result.params["images"] == [URL, {"media_type": "image/jpeg", "bytes": len(data), "sha256": digest}]
-    assert [(each.place, each.media_type, each.data) for each in result.inputs] == [
+    assert [(each.place, each.media_type, each.data) for each in result.blobs] == [
         ("images.1", "image/jpeg", data),
         ("videos.0", "video/mp4", clip),
     ]
-    assert result.inputs[0].sha256 == digest
+    assert result.blobs[0].sha256 == digest
+
+
+def test_blobs_and_parameters_keep_the_callers_order() -> None:
+    """Parameters come in the order in which they were given, and so do the blobs."""
+    clip, picture = uri("video/mp4", video()), uri("image/png", image())
+    given = {"videos": [clip], "seed": 1, "prompt": "a cat", "images": [URL, picture]}
+    result = validate_params(MODEL, given, inspect=MediaInspector())
+    assert list(result.params) == list(given)
+    assert [blob.place for blob in result.blobs] == ["videos.0", "images.1"]
 
 
 def test_restore_puts_inline_media_back() -> None:
     """What goes up is what the caller gave, to the letter."""
     given = params(images=[URL, PNG], videos=[uri("video/mp4", video())], seed=3)
-    result = checked(**given)
-    assert restore(result.params, {each.place: each for each in result.inputs}) == given
+    result = validated(**given)
+    assert restore(result.params, {each.place: each for each in result.blobs}) == given
 
 
-def test_restore_names_an_input_that_is_gone() -> None:
-    """After retention an input is missing, and the error says which."""
+def test_restore_names_a_blob_that_is_gone() -> None:
+    """After retention a blob is missing, and the error says which."""
     with pytest.raises(KeyError, match=r"images\.0"):
-        restore(checked(images=[PNG]).params, {})
+        restore(validated(images=[PNG]).params, {})
 
 
 @pytest.mark.parametrize(
@@ -130,8 +140,8 @@ def test_restore_names_an_input_that_is_gone() -> None:
 )
 def test_head_of_a_data_uri_is_read_as_its_standard_says(head: str) -> None:
     """Letter case does not matter and further parameters are dropped; what goes up is the plain form."""
-    result = checked(images=[head + PNG.partition(",")[2]])
-    assert restore(result.params, {each.place: each for each in result.inputs})["images"] == [PNG]
+    result = validated(images=[head + PNG.partition(",")[2]])
+    assert restore(result.params, {each.place: each for each in result.blobs})["images"] == [PNG]
 
 
 @pytest.mark.parametrize(

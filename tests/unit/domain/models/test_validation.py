@@ -5,19 +5,19 @@ from typing import Any
 import pytest
 
 from service.domain.errors import Fault, InvalidParams
-from service.domain.models.validation import Checked, check
+from service.domain.models.validation import ValidatedParams, validate_params
 from tests.support.sample_media import MODEL, params
 
 
-def checked(**more: Any) -> Checked:
+def validated(**more: Any) -> ValidatedParams:
     """Check valid parameters with `more` on top."""
-    return check(MODEL, params(**more))
+    return validate_params(MODEL, params(**more))
 
 
 def faults(given: object, model: object = MODEL, **options: Any) -> tuple[Fault, ...]:
     """Return the faults of what must be refused."""
     with pytest.raises(InvalidParams) as caught:
-        check(model, given, **options)
+        validate_params(model, given, **options)
     return caught.value.faults
 
 
@@ -59,7 +59,7 @@ def only(fault: tuple[Fault, ...]) -> Fault:
 )
 def test_value_inside_its_limits_is_kept_as_given(name: str, value: object) -> None:
     """What the page documents as valid passes, and stands unchanged in the parameters."""
-    assert checked(**{name: value}).params[name] == value
+    assert validated(**{name: value}).params[name] == value
 
 
 @pytest.mark.parametrize(
@@ -210,12 +210,12 @@ def test_model_like_none_is_refused(model: object) -> None:
 def test_off_peak_is_refused_until_it_is_allowed() -> None:
     """off_peak is temporarily unavailable upstream; the setting lets it through on the day it works."""
     assert "temporarily unavailable" in only(faults(params(off_peak=True))).msg
-    assert check(MODEL, params(off_peak=True), allow_off_peak=True).params["off_peak"] is True
+    assert validate_params(MODEL, params(off_peak=True), allow_off_peak=True).params["off_peak"] is True
 
 
 def test_what_is_kept_apart_leaves_the_parameters() -> None:
     """payload, meta_data and callback_url are ours to keep and stand beside the parameters."""
-    result = checked(payload="p" * 1_048_576, meta_data='{"a": 1}', callback_url="https://example.org/done")
+    result = validated(payload="p" * 1_048_576, meta_data='{"a": 1}', callback_url="https://example.org/done")
     assert result.params == params()
     assert result.payload == "p" * 1_048_576
     assert result.meta_data == '{"a": 1}'
@@ -224,7 +224,7 @@ def test_what_is_kept_apart_leaves_the_parameters() -> None:
 
 def test_defaults_are_not_invented() -> None:
     """Parameters are kept as given: what the caller left out stays out."""
-    result = checked()
+    result = validated()
     assert result.params == params()
     assert (result.payload, result.meta_data, result.callback_url, result.warnings) == (None, None, None, ())
 
@@ -246,4 +246,4 @@ def test_defaults_are_not_invented() -> None:
 )
 def test_parameter_without_effect_draws_a_warning(more: dict[str, Any], warnings: tuple[str, ...]) -> None:
     """What is valid and does nothing is passed on with a warning, and only then."""
-    assert checked(**more).warnings == warnings
+    assert validated(**more).warnings == warnings

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from service.domain.errors import Fault, InvalidParams
-from service.domain.media.limits import MB, Inspector
+from service.domain.media.limits import MB, ImageFacts, Inspector, VideoFacts
 from service.domain.models.catalog import MODELS
-from service.domain.models.parameter_types import MediaList
-from service.domain.models.validation import Checked, check
+from service.domain.models.media_checks import MediaList
+from service.domain.models.validation import ValidatedParams, validate_params
 from service.tasks.media_inspector import MediaInspector
 from tests.support.sample_media import MODEL, image, params, sound, uri, video
 
@@ -17,15 +17,15 @@ URL = "https://example.org/cat.png"
 PAGE_IN_BYTES = 20 * MB
 
 
-def checked(inspect: Inspector | None = None, /, **more: Any) -> Checked:
+def validated(inspect: Inspector | None = None, /, **more: Any) -> ValidatedParams:
     """Check parameters, opening inline media for real unless told otherwise."""
-    return check(MODEL, params(**more), inspect=inspect or MediaInspector())
+    return validate_params(MODEL, params(**more), inspect=inspect or MediaInspector())
 
 
 def faults(inspect: Inspector | None = None, /, **more: Any) -> tuple[Fault, ...]:
     """Return the faults of what must be refused."""
     with pytest.raises(InvalidParams) as caught:
-        checked(inspect, **more)
+        validated(inspect, **more)
     return caught.value.faults
 
 
@@ -47,7 +47,7 @@ def message(inspect: Inspector | None = None, /, **more: Any) -> str:
 )
 def test_supported_images_open(media_type: str, data: bytes) -> None:
     """png, jpeg, jpg and webp pass when they are what they are declared to be."""
-    assert checked(images=[uri(media_type, data)]).inputs[0].media_type == media_type
+    assert validated(images=[uri(media_type, data)]).blobs[0].media_type == media_type
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_supported_images_open(media_type: str, data: bytes) -> None:
 )
 def test_supported_videos_open(media_type: str, form: str) -> None:
     """mp4, mov and avi pass under each of their usual media types."""
-    assert checked(videos=[uri(media_type, video(form))]).inputs[0].media_type == media_type
+    assert validated(videos=[uri(media_type, video(form))]).blobs[0].media_type == media_type
 
 
 @pytest.mark.parametrize("inspect", [MediaInspector(), MediaInspector(images=False, videos=False)])
@@ -109,7 +109,7 @@ def test_size_and_ratio_of_images(
     """At least 128x128 pixels and a ratio from 1:4 to 4:1, bounds allowed; known from the header without Pillow too."""
     given = [uri(f"image/{form.lower()}", image(form, size))]
     if not limits:
-        assert len(checked(inspect, images=given).inputs) == 1
+        assert len(validated(inspect, images=given).blobs) == 1
         return
     found = faults(inspect, images=given)
     assert len(found) == len(limits)
@@ -134,7 +134,7 @@ def test_size_and_ratio_of_videos(size: tuple[int, int], limit: str | None) -> N
     if limit:
         assert limit in message(videos=given)
     else:
-        assert len(checked(videos=given).inputs) == 1
+        assert len(validated(videos=given).blobs) == 1
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_length_of_videos(form: str, frames: int, rate: Fraction, count: int, *,
     media_type = {"mp4": "video/mp4", "avi": "video/x-msvideo"}[form]
     given = [uri(media_type, video(form, frames=frames, rate=rate)), *[URL] * (count - 1)]
     if holds:
-        assert len(checked(videos=given).inputs) == 1
+        assert len(validated(videos=given).blobs) == 1
     else:
         assert f"at most {8 if count == 1 else 5} seconds" in message(videos=given)
 
@@ -174,15 +174,14 @@ def test_damaged_header_is_found_without_a_library() -> None:
     """Structure is checked by us: a PNG that begins well and goes on in nonsense is refused."""
     broken = uri("image/png", image()[:12] + b"nonsense" * 4)
     with pytest.raises(InvalidParams, match="header is damaged"):
-        check(MODEL, params(images=[broken]))
+        validate_params(MODEL, params(images=[broken]))
 
 
 def limits_of(name: str) -> MediaList:
-    """Return the kind of one of the media parameters."""
-    parameter = MODELS[MODEL].parameter(name)
-    assert parameter
-    assert isinstance(parameter.kind, MediaList)
-    return parameter.kind
+    """Return the type of one of the media parameters."""
+    (found,) = MODELS[MODEL].model_fields[name].metadata
+    assert isinstance(found, MediaList)
+    return found
 
 
 def test_documented_file_sizes_are_in_the_table() -> None:
@@ -200,6 +199,32 @@ def test_huge_inline_video_is_refused_undecoded() -> None:
     assert "less than 20 MB" in found[0].msg
 
 
+class BrokenInspector:
+    """Fails in a way that is not the caller's fault."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def image(self, data: bytes) -> ImageFacts | None:
+        """Fail."""
+        del data
+        raise self.error
+
+    def video(self, data: bytes) -> VideoFacts | None:
+        """Fail."""
+        del data
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [ValueError("secret"), AssertionError("secret"), RuntimeError("secret")])
+@pytest.mark.parametrize("given", [{"images": [uri("image/png", image())]}, {"videos": [uri("video/mp4", video())]}])
+def test_failure_of_an_inspector_is_not_the_callers_fault(error: Exception, given: dict[str, Any]) -> None:
+    """Whatever an inspector raises unexpectedly comes out as it is, and never as a message to the caller."""
+    with pytest.raises(type(error)) as caught:
+        validated(BrokenInspector(error), **given)
+    assert caught.value is error
+
+
 def padded_to(size: int) -> dict[str, Any]:
     """Return valid parameters whose JSON, as it would go up, is `size` bytes long."""
     base = params(meta_data="")
@@ -207,18 +232,18 @@ def padded_to(size: int) -> dict[str, Any]:
 
 
 def json_size(given: dict[str, Any]) -> int:
-    """Return the size of parameters as the check measures it."""
+    """Return the size of parameters as the validation measures it."""
     with pytest.raises(InvalidParams) as caught:
-        check(MODEL, given | {"meta_data": "x" * PAGE_IN_BYTES})
+        validate_params(MODEL, given | {"meta_data": "x" * PAGE_IN_BYTES})
     told = caught.value.faults[0].msg.partition(", is ")[2].partition(" bytes")[0]
     return int(told.replace(",", "")) - PAGE_IN_BYTES - len(MODEL)
 
 
 def test_whole_request_may_be_20_mb_and_no_more() -> None:
     """20 MB (the larger reading) pass; a byte more is a fault of the whole, and says what to do."""
-    assert check(MODEL, padded_to(PAGE_IN_BYTES)).meta_data
+    assert validate_params(MODEL, padded_to(PAGE_IN_BYTES)).meta_data
     with pytest.raises(InvalidParams) as caught:
-        check(MODEL, padded_to(PAGE_IN_BYTES + 1))
+        validate_params(MODEL, padded_to(PAGE_IN_BYTES + 1))
     (fault,) = caught.value.faults
     assert fault.loc == ("params",)
     assert "at most 20 MB (20,971,520 bytes), is 20,971,521" in fault.msg
@@ -226,10 +251,10 @@ def test_whole_request_may_be_20_mb_and_no_more() -> None:
 
 def test_what_stays_with_us_does_not_count() -> None:
     """The caller's payload is replaced by a short token before the request goes up."""
-    assert check(MODEL, padded_to(PAGE_IN_BYTES) | {"payload": "p" * 1_048_576}).payload
+    assert validate_params(MODEL, padded_to(PAGE_IN_BYTES) | {"payload": "p" * 1_048_576}).payload
 
 
 def test_request_is_measured_as_utf_8() -> None:
     """A character that takes three bytes counts as three."""
     with pytest.raises(InvalidParams, match="whole request"):
-        check(MODEL, params(meta_data="語" * (PAGE_IN_BYTES // 3)))
+        validate_params(MODEL, params(meta_data="語" * (PAGE_IN_BYTES // 3)))

@@ -1,0 +1,59 @@
+"""The base class of all models' parameters, and what their validators share."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from service.domain.blob import Blob
+from service.domain.errors import Fault
+from service.domain.media.limits import Inspector
+from service.domain.models.value_checks import JsonValue
+
+
+class ModelParams(BaseModel):
+    """The parameters of one model: its class is what the vendor's API page says, and its docstring the description.
+
+    `model_name` is the name that clients and the provider use. `max_request_bytes` limits the JSON sent to the
+    provider, in bytes. `run_time_by` names the parameters that determine how long a task runs. A field's default is
+    what the provider takes when the parameter is left out; a `default_factory` means that the page documents none.
+    Null is never the same as left out, so that no default is None. Instances come from `validation.validate_params`:
+    several validators need its `ValidationContext`.
+    """
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    model_name: ClassVar[str]
+    max_request_bytes: ClassVar[int]
+    run_time_by: ClassVar[tuple[str, ...]] = ()
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return one sentence for each given parameter that has no effect."""
+        return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationContext:
+    """What validators need beside their own value, and the blobs that they collect.
+
+    `given` are the caller's known parameters. `inspect` opens inline media; None checks their structure only.
+    `allow_unavailable` accepts what the API page marks as temporarily unavailable.
+    """
+
+    given: Mapping[str, JsonValue]
+    inspect: Inspector | None = None
+    allow_unavailable: bool = False
+    blobs: list[Blob] = field(default_factory=list)
+
+
+def validation_error(faults: Sequence[Fault]) -> ValidationError:
+    """Return one pydantic error that holds every fault; each `loc` is relative to the validated value."""
+    details = [
+        InitErrorDetails(
+            type=PydanticCustomError("parameter", "{message}", {"message": fault.msg}), loc=fault.loc, input=None
+        )
+        for fault in faults
+    ]
+    return ValidationError.from_exception_data("parameters", details)

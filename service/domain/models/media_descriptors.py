@@ -1,0 +1,33 @@
+"""Descriptors: what remains in the parameters in place of an inline medium, and how the medium is put back."""
+
+from collections.abc import Mapping
+
+from service.domain.blob import Blob
+from service.domain.media.limits import encode
+from service.domain.models.value_checks import JsonValue
+
+_DESCRIPTOR_KEYS = {"media_type", "bytes", "sha256"}
+
+
+def describe(blob: Blob) -> dict[str, JsonValue]:
+    """Return the descriptor of an inline medium."""
+    return {"media_type": blob.media_type, "bytes": len(blob.data), "sha256": blob.sha256}
+
+
+def restore(params: Mapping[str, JsonValue], blobs: Mapping[str, Blob]) -> dict[str, JsonValue]:
+    """Return `params` with data URIs in place of descriptors, for submission; `blobs` are keyed by place.
+
+    Raise KeyError with the place of a blob that is not stored (any more).
+    """
+    return {name: _restored(value, blobs, name) for name, value in params.items()}
+
+
+def _restored(value: JsonValue, blobs: Mapping[str, Blob], place: str) -> JsonValue:
+    if isinstance(value, dict):
+        if value.keys() == _DESCRIPTOR_KEYS:
+            blob = blobs[place]
+            return encode(blob.media_type, blob.data)
+        return {key: _restored(each, blobs, f"{place}.{key}") for key, each in value.items()}
+    if isinstance(value, list):
+        return [_restored(each, blobs, f"{place}.{index}") for index, each in enumerate(value)]
+    return value
