@@ -23,7 +23,7 @@ CALLBACK_COUNTS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bill:
-    """Charge for one accepted create. Each is charged once, whatever happens to its reply or its task."""
+    """Charge for one accepted create. It is charged once, independently of its reply and of the result of its task."""
 
     number: int
     upstream_id: str

@@ -43,7 +43,7 @@ async def run_measure(name: str, sizes: Sizes, profile: Path | None) -> list[Row
 
 
 def main() -> None:
-    """Run as the module's docstring says."""
+    """Run the command of the module's docstring."""
     parser = ArgumentParser(prog="python -m tests.benchmarks")
     parser.add_argument("names", nargs="*", choices=[*MEASURES, []], help="measures to run; all by default")
     parser.add_argument("--short", action="store_true", help="tiny sizes, to check that everything works")

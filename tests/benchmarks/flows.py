@@ -1,15 +1,15 @@
 """Count the functions of this project that three flows run: `python -m tests.benchmarks.flows [--list] [--json]`.
 
 The processes are real: `serve --role web`, `serve --role worker` and the sandbox, over one SQLite file. Requests come
-one at a time. The first requests warm the processes up; of the samples after them the one with the fewest calls counts,
+one at a time. The first requests warm the processes up; of the later samples, the one with the fewest calls counts,
 since periodic jobs can only add calls.
 
 The flows:
-- `post`: a `POST /v1/tasks`, from the call of the ASGI application to the moment when the 202 goes to the server.
-- `submission`: from the round of the job that claims the task to the end of the asyncio task that sends it to the
+- `post`: a `POST /v1/tasks`, from the call of the ASGI application until the server receives the 202.
+- `submission`: from the run of the job that claims the task to the end of the asyncio task that sends it to the
   provider, which is after the reply is recorded. No handler is subscribed.
-- `callback`: a callback with CONFIRM as in the default, from its first byte, the HTTP parser included, to the moment
-  when the 204 goes to the server.
+- `callback`: a callback with CONFIRM as in the default, from its first byte, including the HTTP parser, until the
+  server receives the 204.
 
 What belongs to a flow: calls in the asyncio task of the request or submission, in the asyncio tasks that it creates
 (the commit of a batch), and in threads without an event loop (the database) within its time. Other asyncio tasks, which
@@ -43,7 +43,7 @@ from tests.benchmarks.traced import Call
 WARM_UP = 3
 SAMPLES = 7
 PAUSE = 0.5
-"""Seconds between two requests: what the earlier one leaves behind, such as a line of the log, ends before the next."""
+"""Seconds between two requests, so that background work of the earlier one, such as logging, ends before the next."""
 
 QUIET = {"HANDLERS": "webhook", "LEASE": "60s", "LOG_FORMAT": "json", "POLL_FIRST": "1h", "POLL_MAX": "1h"}
 """Settings under which no delivery is made, and no poll or renewed lease falls into a flow."""
@@ -94,7 +94,7 @@ async def flows(*, warm_up: int = WARM_UP, samples: int = SAMPLES) -> dict[str, 
             web = await _traced(at, database, upstream.url, role="web")
             worker = await _traced(at, database, upstream.url, role="worker")
             posts, submissions = await _submit(web.child, count)
-            worker_calls = await worker.stop()  # a poll that a callback asks for stays out of the next figures
+            worker_calls = await worker.stop()  # so that the poll after a callback does not count
             called_back = await _call_back(web.child, count)
             web_calls = await web.stop()
     return {
@@ -168,7 +168,9 @@ def _submission(calls: Sequence[Call], window: Window) -> list[Call]:
     job = [call for call in found if call.tasks == task[:-1] and call.in_task and call.at < inside[0]]
     created = max(call.at for call in job if call.module == "new task")
     depths = {call.at: call.depth for call in _own_calls(job) if call.depth is not None and call.at <= created}
-    begin = max(at for at, depth in depths.items() if depth == min(depths.values()))  # the loop's call for this round
+    begin = max(
+        at for at, depth in depths.items() if depth == min(depths.values())
+    )  # the event loop's call of this run
     in_job = {call.at for call in job if begin <= call.at <= created}
     return [
         call
@@ -232,7 +234,7 @@ def _table(found: Mapping[str, Figures]) -> str:
 
 
 def main() -> None:
-    """Run as the module's docstring says."""
+    """Run the command of the module's docstring."""
     parser = ArgumentParser(prog="python -m tests.benchmarks.flows")
     parser.add_argument("--list", action="store_true", help="also list the functions in the order of their first call")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

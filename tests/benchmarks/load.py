@@ -147,7 +147,7 @@ async def run(port: int, file: Path, connections: int, rate: float) -> dict[str,
 
 
 def main() -> None:
-    """Run as the module's docstring says."""
+    """Run the command of the module's docstring."""
     port, file, connections, rate = sys.argv[1:]
     report = uvloop.run(run(int(port), Path(file), int(connections), float(rate)))
     sys.stdout.write(json.dumps(report) + "\n")

@@ -80,7 +80,7 @@ async def requests(environment: BenchmarkEnvironment) -> list[Row]:
     poller = _mean([1 + ceil(each / POLL_INTERVAL) for each in seconds[count // 2 :]])
     return [
         Row(
-            measure="requests to the upstream a task, callbacks healthy",
+            measure="requests to the provider per task, callbacks healthy",
             figure=f"{with_callbacks:.2f}",
             floor="2 (1 to submit, 1 to confirm)",
             ratio=f"{with_callbacks / 2:.2f}",
@@ -88,7 +88,7 @@ async def requests(environment: BenchmarkEnvironment) -> list[Row]:
             reached=with_callbacks <= 2.05,
         ),
         Row(
-            measure="the same, callbacks believed without asking",
+            measure="the same, callbacks accepted unconfirmed",
             figure=f"{with_callbacks - 1:.2f}",
             floor="1 (to submit)",
             ratio=f"{with_callbacks - 1:.2f}",
@@ -98,7 +98,7 @@ async def requests(environment: BenchmarkEnvironment) -> list[Row]:
         Row(
             measure="the same, every callback lost",
             figure=f"{without_callbacks:.2f}",
-            floor=f"{poller:.2f} (asking every {POLL_INTERVAL:.0f} s)",
+            floor=f"{poller:.2f} (a poll every {POLL_INTERVAL:.0f} s)",
             ratio=f"{without_callbacks / poller:.2f}",
             target="0.33 or less",
             reached=without_callbacks / poller <= 1 / 3,

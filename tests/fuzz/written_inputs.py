@@ -167,12 +167,12 @@ def _check_value(name: str, text: str, result: object) -> None:
 def query(data: bytes) -> None:
     """Read a query: values within their limits, or faults as a valid problem response."""
     request = Request({"type": "http", "method": "GET", "path": "/", "query_string": data, "headers": []})
-    asked = QueryParams(request, "limit", "status", "model", "cursor")
-    limit = asked.whole("limit", 50, minimum=1, maximum=200)
-    status, model = asked.choice("status", ("queued", "dead")), asked.text("model")
-    cursor = asked.cursor("task")
+    params = QueryParams(request, "limit", "status", "model", "cursor")
+    limit = params.whole("limit", 50, minimum=1, maximum=200)
+    status, model = params.choice("status", ("queued", "dead")), params.text("model")
+    cursor = params.cursor("task")
     try:
-        asked.done()
+        params.done()
     except InvalidParams as invalid:
         _check_faults(invalid)
         return
