@@ -158,9 +158,9 @@ class FakeApplication:
         self.replayed.extend(found)
         return found
 
-    async def reconcile_once(self, *, begin_for: timedelta | None = None) -> Mapping[str, int]:
+    async def reconcile_once(self, *, start_within: timedelta | None = None) -> Mapping[str, int]:
         """Return the counts of a single pass."""
-        assert begin_for
+        assert start_within
         self._maybe_fail()
         return {"submitted": 1, "polled": 2, "dispatched": 3}
 
