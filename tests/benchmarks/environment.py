@@ -20,7 +20,7 @@ from service.storage.database import Database
 from service.storage.local_signals import LocalSignals
 from service.storage.tables import tasks
 from tests.acceptance.environment import SECRET, settings
-from tests.acceptance.processes import HOST, Child, Town, answering, free_port
+from tests.acceptance.processes import HOST, Child, Workspace, free_port, wait_for_response
 from tests.benchmarks.baseline_server import completed
 from tests.benchmarks.load import request, write_requests
 
@@ -80,7 +80,7 @@ SHORT = Sizes(
 class BenchmarkEnvironment:
     """Processes, and the sizes of this run."""
 
-    town: Town
+    workspace: Workspace
     sizes: Sizes
     profile: Path | None = None
     environment: dict[str, str] = field(default_factory=dict)
@@ -89,8 +89,8 @@ class BenchmarkEnvironment:
         """Start the baseline server, and wait until it responds."""
         port = free_port()
         command = [sys.executable, "-m", "tests.benchmarks.baseline_server", str(port)]
-        child = self.town.run("bare", command, env=self.path(), url=f"http://{HOST}:{port}")
-        await answering(child, "/healthz", status=204)
+        child = self.workspace.run("bare", command, env=self.path(), url=f"http://{HOST}:{port}")
+        await wait_for_response(child, "/healthz", status=204)
         return child
 
     async def service(
@@ -102,8 +102,8 @@ class BenchmarkEnvironment:
         profile = ["--profile", str(self.profile)] if self.profile else []
         command = [sys.executable, "-m", "tests.benchmarks.child", "--batch", str(batch), *profile]
         command += ["serve", "--port", str(port), "--role", role]
-        child = self.town.run("service", command, env={**env, **self.path()}, url=f"http://{HOST}:{port}")
-        await answering(child)
+        child = self.workspace.run("service", command, env={**env, **self.path()}, url=f"http://{HOST}:{port}")
+        await wait_for_response(child)
         return child
 
     async def load(self, child: Child, requests: Path, *, rate: float = 0) -> "LoadReport":
@@ -112,25 +112,25 @@ class BenchmarkEnvironment:
         command = [sys.executable, "-m", "tests.benchmarks.load", port, str(requests)]
         done = await anyio.run_process(
             [*command, str(self.sizes.connections), str(rate)],
-            env=self.town.environment(self.path()),
+            env=self.workspace.environment(self.path()),
             stderr=None,
         )
         return LoadReport(**json.loads(done.stdout))
 
     def requests(self, name: str, requests: Iterable[bytes]) -> Path:
         """Write requests into a file."""
-        file = self.town.home / f"{name}.requests"
+        file = self.workspace.home / f"{name}.requests"
         write_requests(file, requests)
         return file
 
     def write_handler(self) -> None:
         """Write a handler that does nothing into the directory of handlers."""
-        (self.town.home / "handlers").mkdir(exist_ok=True)
-        (self.town.home / "handlers" / "nothing.py").write_text(HANDLER_SOURCE)
+        (self.workspace.home / "handlers").mkdir(exist_ok=True)
+        (self.workspace.home / "handlers" / "nothing.py").write_text(HANDLER_SOURCE)
 
     def sqlite(self, name: str) -> str:
         """Return the address of an SQLite database."""
-        return f"sqlite:///{self.town.home / name}.db"
+        return f"sqlite:///{self.workspace.home / name}.db"
 
     @staticmethod
     def path() -> dict[str, str]:
@@ -159,8 +159,8 @@ class LoadReport:
 @contextmanager
 def open_environment(sizes: Sizes, profile: Path | None = None) -> Any:
     """Yield an environment in its own directory; its processes end with the block."""
-    with TemporaryDirectory(prefix="boomerang-bench-") as home, Town(home=Path(home), quiet=True) as town:
-        yield BenchmarkEnvironment(town=town, sizes=sizes, profile=profile)
+    with TemporaryDirectory(prefix="boomerang-bench-") as home, Workspace(home=Path(home), quiet=True) as workspace:
+        yield BenchmarkEnvironment(workspace=workspace, sizes=sizes, profile=profile)
 
 
 def task_id(number: int) -> TaskId:
@@ -256,5 +256,5 @@ async def stopping(child: Child) -> AsyncIterator[Child]:
         yield child
     finally:
         if child.alive:
-            child.ask_to_stop()
+            child.terminate()
             await child.ended()

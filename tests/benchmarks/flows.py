@@ -36,7 +36,7 @@ from pathlib import Path
 import anyio
 
 from tests.acceptance import environment as acceptance
-from tests.acceptance.processes import HOST, Child, answering, free_port, until
+from tests.acceptance.processes import HOST, Child, free_port, until, wait_for_response
 from tests.benchmarks.environment import SHORT, BenchmarkEnvironment, callbacks, fill, make_task, open_environment
 from tests.benchmarks.traced import Call
 
@@ -76,9 +76,9 @@ class Trace:
 
     async def stop(self) -> list[Call]:
         """End the process in order; return its calls, oldest first."""
-        self.child.ask_to_stop()
+        self.child.terminate()
         if await self.child.ended():
-            raise RuntimeError(f"{self.child.name} failed: {self.child.said()[-1000:]}")
+            raise RuntimeError(f"{self.child.name} failed: {self.child.output()[-1000:]}")
         rows = json.loads(self.file.read_text())
         calls = [Call(*row)._replace(tasks=None if row[3] is None else tuple(row[3])) for row in rows]
         return sorted(calls, key=lambda call: call.at)
@@ -90,7 +90,7 @@ async def flows(*, warm_up: int = WARM_UP, samples: int = SAMPLES) -> dict[str, 
     with open_environment(SHORT) as at:
         database = at.sqlite("flows")
         await fill(database, make_task(), range(1, count + 1))
-        async with acceptance.upstream(at.town, "--run-time", "1h") as upstream:
+        async with acceptance.upstream(at.workspace, "--run-time", "1h") as upstream:
             web = await _traced(at, database, upstream.url, role="web")
             worker = await _traced(at, database, upstream.url, role="worker")
             posts, submissions = await _submit(web.child, count)
@@ -106,12 +106,12 @@ async def flows(*, warm_up: int = WARM_UP, samples: int = SAMPLES) -> dict[str, 
 
 async def _traced(at: BenchmarkEnvironment, database: str, upstream: str, *, role: str) -> Trace:
     """Start the service under the recorder, and wait until it is ready."""
-    port, file = free_port(), at.town.home / f"{role}.calls"
+    port, file = free_port(), at.workspace.home / f"{role}.calls"
     url = f"http://{HOST}:{port}"
     env = {**acceptance.settings(upstream, url, database, **QUIET), **at.path()}
     command = [sys.executable, "-m", "tests.benchmarks.traced", str(file), "serve", "--port", str(port), "--role", role]
-    child = at.town.run(role, command, env=env, url=url)
-    await answering(child)
+    child = at.workspace.run(role, command, env=env, url=url)
+    await wait_for_response(child)
     return Trace(child=child, file=file)
 
 

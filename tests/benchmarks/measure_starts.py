@@ -57,7 +57,7 @@ async def _measure_start(environment: BenchmarkEnvironment, name: str, command: 
     port = free_port()
     env = settings(f"http://{HOST}:9", f"http://{HOST}:{port}", environment.sqlite("starts"), LEASE="60s")
     started_at = time.perf_counter()
-    child = environment.town.run(
+    child = environment.workspace.run(
         name, [sys.executable, *command, str(port)], env={**env, **environment.path()}, url=f"http://{HOST}:{port}"
     )
     async with stopping(child):
@@ -69,7 +69,7 @@ async def _measure_start(environment: BenchmarkEnvironment, name: str, command: 
 
 async def _responds(child: Child, port: int) -> bool:
     if not child.alive:
-        raise RuntimeError(child.said())
+        raise RuntimeError(child.output())
     try:
         async with await anyio.connect_tcp(HOST, port) as stream:
             await stream.send(request("GET", "/healthz"))

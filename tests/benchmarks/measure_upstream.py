@@ -51,7 +51,7 @@ async def polls(environment: BenchmarkEnvironment) -> list[Row]:
 
 async def _baseline_rate(environment: BenchmarkEnvironment, baseline: Child, seconds: float) -> float:
     command = [sys.executable, "-m", "tests.benchmarks.baseline_polling", baseline.url, str(CONCURRENCY), str(seconds)]
-    done = await anyio.run_process(command, env=environment.town.environment(environment.path()))
+    done = await anyio.run_process(command, env=environment.workspace.environment(environment.path()))
     return float(done.stdout)
 
 

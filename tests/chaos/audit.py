@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import psycopg
 from sqlalchemy import make_url
 
-from tests.acceptance.bookkeeping import Books
+from tests.acceptance.bookkeeping import RunRecords
 
 UNRECORDED = frozenset({"unread", "broken"})
 """Verdicts of callbacks that are kept, and of which nothing has come yet."""
@@ -23,7 +23,7 @@ class Audit:
 
     fault: str
     struck: Counter[str]
-    books: Books
+    records: RunRecords
     confirmed: dict[str, str]
     acknowledged: frozenset[str]
     refused: int
@@ -39,18 +39,18 @@ class Audit:
     @property
     def never_left(self) -> int:
         """Count the tasks without a bill: the process died between writing down that it sends, and sending."""
-        return sum(not self.books.owners[task["id"]] for task in self.books.tasks)
+        return sum(not self.records.bills_by_task[task["id"]] for task in self.records.tasks)
 
     @property
     def bills(self) -> int:
         """Count the bills."""
-        return len(self.books.ledger["bills"])
+        return len(self.records.ledger["bills"])
 
     @property
     def wrong(self) -> list[str]:
         """Return a sentence for everything that does not hold."""
         lost = len(self.acknowledged) - self.recorded
-        listed, confirmed = {task["id"] for task in self.books.tasks}, set(self.confirmed.values())
+        listed, confirmed = {task["id"] for task in self.records.tasks}, set(self.confirmed.values())
         checks = {
             f"{lost} callbacks were acknowledged and are not recorded": not lost,
             f"verdicts in the inbox: {dict(Counter(self.inbox.values()))}": not UNRECORDED & set(self.inbox.values()),
@@ -61,7 +61,7 @@ class Audit:
             "nothing happened": bool(self.struck.total()),
         }
         broken = [sentence for sentence, holds in checks.items() if not holds]
-        return [*self.odd, *broken, *self.books.faults(count=len(self.confirmed))]
+        return [*self.odd, *broken, *self.records.faults(count=len(self.confirmed))]
 
     def _one_task_a_key(self) -> bool:
         return len(self.confirmed) == len(set(self.confirmed.values()))
@@ -93,10 +93,10 @@ class Row:
             return [self.fault, "0", "", "", "", "", "", "", f"left out: {self.skipped}"]
         audits = self.audits
         struck: Counter[str] = sum((audit.struck for audit in audits), Counter())
-        tasks = sum(len(audit.books.tasks) for audit in audits)
+        tasks = sum(len(audit.records.tasks) for audit in audits)
         never_left = sum(audit.never_left for audit in audits)
-        expected = sum(len(audit.books.expected) for audit in audits)
-        delivered = sum(len(audit.books.expected & audit.books.delivered) for audit in audits)
+        expected = sum(len(audit.records.expected) for audit in audits)
+        delivered = sum(len(audit.records.expected & audit.records.delivered) for audit in audits)
         return [
             self.fault,
             str(len(audits)),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.acceptance.environment import SETTLED, service, sqlite
-from tests.acceptance.processes import Town, until
+from tests.acceptance.processes import Workspace, until
 from tests.chaos.audit import Audit
 from tests.chaos.environment import Effort, Stage, stage
 from tests.chaos.fleet import CLOCKED, place
@@ -14,9 +14,9 @@ from tests.chaos.fleet import CLOCKED, place
 HOUR = 3600.0
 
 
-async def clock_forward(town: Town, effort: Effort) -> Audit:
+async def clock_forward(workspace: Workspace, effort: Effort) -> Audit:
     """Put the clock an hour on, again and again: leases, doubts and retries seem to be out of date at once."""
-    async with _clocked(town, "clock jumps an hour forward") as (play, clock):
+    async with _clocked(workspace, "clock jumps an hour forward") as (play, clock):
         for _ in range(effort.strikes):
             clock.jump(HOUR)
             await _goes_on(play)
@@ -24,9 +24,9 @@ async def clock_forward(town: Town, effort: Effort) -> Audit:
         return await play.audit()
 
 
-async def clock_back(town: Town, effort: Effort) -> Audit:
+async def clock_back(workspace: Workspace, effort: Effort) -> Audit:
     """Put the clock an hour back, again and again, and right in the end: doubts last as long as the clock is wrong."""
-    async with _clocked(town, "clock jumps an hour back, and right again") as (play, clock):
+    async with _clocked(workspace, "clock jumps an hour back, and right again") as (play, clock):
         for _ in range(effort.strikes):
             under_way = list(play.load.tasks.values())
             clock.jump(-HOUR)
@@ -51,12 +51,12 @@ class Clock:
 
 
 @asynccontextmanager
-async def _clocked(town: Town, fault: str) -> AsyncIterator[tuple[Stage, Clock]]:
+async def _clocked(workspace: Workspace, fault: str) -> AsyncIterator[tuple[Stage, Clock]]:
     """Set the stage with one process on a clock of its own, under load and ready."""
-    clock = Clock(file=town.home / "clock")
+    clock = Clock(file=workspace.home / "clock")
     clock.jump(0)
     only = place("all")
-    async with stage(fault, town, sqlite(town), [only], command=CLOCKED, TASK_DEADLINE="48h") as play:
+    async with stage(fault, workspace, sqlite(workspace), [only], command=CLOCKED, TASK_DEADLINE="48h") as play:
         play.fleet.env = {**play.fleet.env, "BOOMERANG_TEST_CLOCK": str(clock.file)}
         await play.fleet.started()
         await _goes_on(play)

@@ -11,7 +11,7 @@ import anyio
 import httpx
 
 from tests.acceptance.environment import sqlite
-from tests.acceptance.processes import Town, until
+from tests.acceptance.processes import Workspace, until
 from tests.chaos.audit import Audit
 from tests.chaos.environment import Effort, Stage, stage
 from tests.chaos.fleet import place
@@ -27,36 +27,36 @@ HELD = 2.0
 """Seconds that a fault is held after the first callback was put off."""
 
 
-async def full_disk(town: Town, effort: Effort) -> Audit:
+async def full_disk(workspace: Workspace, effort: Effort) -> Audit:
     """Fill the small disk under the SQLite file, wait until callbacks are put off, and make room again."""
     with small_disk(MEGABYTES) as disk:
         only = place("all")
         url = f"sqlite:///{disk / 'boomerang.db'}"
-        async with stage("disk full, SQLite", town, url, [only]) as play:
+        async with stage("disk full, SQLite", workspace, url, [only]) as play:
             await play.fleet.started()
             await _fill(disk, play, effort)
             try:
                 return await play.audit()
             finally:
-                town.end()  # before its disk goes
+                workspace.end()  # before its disk goes
 
 
-async def full_disk_postgres(town: Town, effort: Effort) -> Audit:
+async def full_disk_postgres(workspace: Workspace, effort: Effort) -> Audit:
     """Fill the disk under a PostgreSQL, wait until callbacks are put off, and make room again."""
     with small_disk(SERVER_MEGABYTES) as disk, temporary_files_on(disk), postgres_server(durable=True) as server:
-        async with over_postgres(town, server, "disk full, PostgreSQL") as play:
+        async with over_postgres(workspace, server, "disk full, PostgreSQL") as play:
             await _fill(disk, play, effort)
             return await play.audit()
 
 
-async def read_only_disk(town: Town, effort: Effort) -> Audit:
+async def read_only_disk(workspace: Workspace, effort: Effort) -> Audit:
     """Make the SQLite file read-only under a running service, and writable again."""
     only = place("all")
-    async with stage("SQLite file read-only", town, sqlite(town), [only]) as play:
+    async with stage("SQLite file read-only", workspace, sqlite(workspace), [only]) as play:
         await play.fleet.started()
         for _ in range(effort.strikes):
             await play.flowing()
-            with read_only([town.home / "boomerang.db", town.home / "boomerang.db-wal"]):
+            with read_only([workspace.home / "boomerang.db", workspace.home / "boomerang.db-wal"]):
                 await _deferred(play)
                 await _not_ready(play)
             play.fleet.struck["read-only spells"] += 1

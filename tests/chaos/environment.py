@@ -10,9 +10,9 @@ import anyio
 import httpx
 
 from service.domain.webhook_secrets import derive_webhook_secret
-from tests.acceptance.bookkeeping import Books, closed
+from tests.acceptance.bookkeeping import RunRecords, read_records
 from tests.acceptance.environment import SECRET, Service, Upstream, service, settings, upstream
-from tests.acceptance.processes import Town, until
+from tests.acceptance.processes import Workspace, until
 from tests.acceptance.receiver import Receiver, receiving
 from tests.chaos.audit import Audit, read_inbox
 from tests.chaos.fleet import BOOMERANG, CLOCKED, Fleet, Place
@@ -104,13 +104,13 @@ class Stage:
             await self._calm(at)
             acknowledged = frozenset(self.gate.acknowledged)
             await until(self._all_read, what="the end of what is unread in the inbox", pause=0.2)
-            books = await self._books(at)
+            records = await self._books(at)
         self._none_fell()
         await self.fleet.stopped()
         return Audit(
             fault=self.fault,
             struck=self.fleet.struck,
-            books=books,
+            records=records,
             confirmed=dict(self.load.tasks),
             acknowledged=acknowledged,
             refused=self.refused,
@@ -125,24 +125,24 @@ class Stage:
 
         with anyio.fail_after(CALM_WITHIN):
             await until(ended, what="the end of the upstream's tasks", pause=0.25)
-            await at.idle(seconds=CALM_WITHIN)
+            await at.wait_until_idle(seconds=CALM_WITHIN)
 
     def _all_read(self) -> bool:
         return "unread" not in read_inbox(self.database_url).values()
 
-    async def _books(self, at: Service) -> Books:
+    async def _books(self, at: Service) -> RunRecords:
         """Read the books; again when a late callback wrote into them meanwhile."""
         while True:
-            books = await closed(at, self.sandbox, self.receiver, HANDLERS)
-            if await at.tasks() == books.tasks:
-                return books
-            await at.idle(seconds=CALM_WITHIN)
+            records = await read_records(at, self.sandbox, self.receiver, HANDLERS)
+            if await at.tasks() == records.tasks:
+                return records
+            await at.wait_until_idle(seconds=CALM_WITHIN)
 
 
 @asynccontextmanager
 async def stage(
     fault: str,
-    town: Town,
+    workspace: Workspace,
     database_url: str,
     places: list[Place],
     *,
@@ -157,8 +157,8 @@ async def stage(
     """
     switches = [word for name, value in SWITCHES.items() for word in (f"--{name}", value)]
     async with (
-        upstream(town, "--tiny-videos", *switches) as sandbox,
-        receiving(derive_webhook_secret(SECRET), any_time=command is CLOCKED) as receiver,
+        upstream(workspace, "--tiny-videos", *switches) as sandbox,
+        receiving(derive_webhook_secret(SECRET), ignore_time=command is CLOCKED) as receiver,
         gate_before([place.url for place in places[:doors]]) as gate,
         anyio.create_task_group() as group,
     ):
@@ -166,7 +166,7 @@ async def stage(
         env = settings(sandbox.url, gate.url, database_url, **given)
         clients = Load(gate=gate, clients=load)
         group.start_soon(clients.run)
-        fleet = Fleet(town=town, env=env, places=places, command=command)
+        fleet = Fleet(workspace=workspace, env=env, places=places, command=command)
         yield Stage(
             fault=fault,
             database_url=database_url,

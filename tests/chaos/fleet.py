@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.acceptance.processes import BIN, HOST, PATIENCE, Child, Town, answering, free_port, until
+from tests.acceptance.processes import BIN, HOST, TIMEOUT, Child, Workspace, free_port, until, wait_for_response
 
 BOOMERANG = (str(BIN / "boomerang"),)
 CLOCKED = (sys.executable, "-P", str(Path(__file__).with_name("shifted_clock.py")))
@@ -27,7 +27,7 @@ class Place:
 class Fleet:
     """The places of a service, and what it is started with. `struck` counts what was done to its processes."""
 
-    town: Town
+    workspace: Workspace
     env: Mapping[str, str]
     places: list[Place]
     command: Sequence[str] = BOOMERANG
@@ -36,24 +36,24 @@ class Fleet:
     def start(self, place: Place) -> Child:
         """Start a process in its place, and wait for nothing."""
         command = [*self.command, *place.arguments]
-        place.child = self.town.run(place.name, command, env=self.env, url=place.url)
+        place.child = self.workspace.run(place.name, command, env=self.env, url=place.url)
         return place.child
 
     def kill(self, place: Place) -> None:
         """End the process in this place with SIGKILL, and start its successor at once."""
         if place.child:
             if not place.child.alive:
-                raise AssertionError(f"{place.name} had ended by itself: {place.child.said()[-2000:]}")
+                raise AssertionError(f"{place.name} had ended by itself: {place.child.output()[-2000:]}")
             place.child.crash()
             place.child.log.unlink()  # hundreds of them fill a disk
-            self.town.children.remove(place.child)
+            self.workspace.children.remove(place.child)
             self.struck["kills"] += 1
         self.start(place)
 
     async def ready(self) -> None:
         """Wait until every process is ready."""
         for place in self.places:
-            await answering(self.child(place))
+            await wait_for_response(self.child(place))
 
     async def started(self) -> None:
         """Start every process, and wait until all are ready."""
@@ -71,14 +71,14 @@ class Fleet:
     def fallen(self) -> list[str]:
         """Return a sentence for each process that ended without being told to."""
         ended = [place for place in self.places if place.child and not place.child.alive]
-        return [f"{place.name} ended by itself: {self.child(place).said()[-500:]}" for place in ended]
+        return [f"{place.name} ended by itself: {self.child(place).output()[-500:]}" for place in ended]
 
     async def stopped(self) -> None:
         """Ask every process to stop, and wait until all have."""
         children = [place.child for place in self.places if place.child]
         for child in children:
-            child.ask_to_stop()
-        await until(lambda: not any(child.alive for child in children), what="the end of the fleet", seconds=PATIENCE)
+            child.terminate()
+        await until(lambda: not any(child.alive for child in children), what="the end of the fleet", seconds=TIMEOUT)
 
 
 def place(name: str, *, role: str = "all") -> Place:

@@ -8,7 +8,7 @@ import psycopg
 from anyio.to_thread import run_sync
 from sqlalchemy import make_url
 
-from tests.acceptance.processes import Town
+from tests.acceptance.processes import Workspace
 from tests.chaos.audit import Audit
 from tests.chaos.environment import Effort, Stage, stage
 from tests.chaos.fleet import place
@@ -21,10 +21,10 @@ BETWEEN_CUTS = 0.1
 CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
 
 
-async def restart_postgres(town: Town, effort: Effort) -> Audit:
+async def restart_postgres(workspace: Workspace, effort: Effort) -> Audit:
     """Restart the server every few seconds, by turns as a crash does it and in order."""
     with postgres_server(durable=True) as server:
-        async with over_postgres(town, server, "PostgreSQL restarted every few seconds") as play:
+        async with over_postgres(workspace, server, "PostgreSQL restarted every few seconds") as play:
             dice = effort.dice()
             for number in range(effort.strikes):
                 await play.flowing(2)
@@ -36,10 +36,10 @@ async def restart_postgres(town: Town, effort: Effort) -> Audit:
             return await play.audit()
 
 
-async def cut_connections(town: Town, effort: Effort) -> Audit:
+async def cut_connections(workspace: Workspace, effort: Effort) -> Audit:
     """End all sessions of the service at the server, some times in a row, again and again."""
     with postgres_server(durable=True) as server:
-        async with over_postgres(town, server, "PostgreSQL connections cut") as play:
+        async with over_postgres(workspace, server, "PostgreSQL connections cut") as play:
             for _ in range(effort.strikes):
                 await play.flowing(2)
                 for _ in range(CUTS_IN_A_ROW):
@@ -54,14 +54,14 @@ def _cut(url: str) -> int:
 
 
 @asynccontextmanager
-async def over_postgres(town: Town, server: PostgresServer, fault: str) -> AsyncIterator[Stage]:
+async def over_postgres(workspace: Workspace, server: PostgresServer, fault: str) -> AsyncIterator[Stage]:
     """Set the stage over a database of `server`, with a web process and a worker that are ready."""
     url = create_database(server.url)
     places = [place("web", role="web"), place("worker", role="worker")]
     try:
-        async with stage(fault, town, url, places) as play:
+        async with stage(fault, workspace, url, places) as play:
             await migrated(play)
             await play.fleet.started()
             yield play
     finally:
-        town.end()
+        workspace.end()

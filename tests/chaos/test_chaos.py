@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.bookkeeping import Books
-from tests.acceptance.processes import Town
+from tests.acceptance.bookkeeping import RunRecords
+from tests.acceptance.processes import Workspace
 from tests.acceptance.test_bookkeeping import GOOD, TASK
 from tests.chaos.audit import Audit, Row, table
 from tests.chaos.catalogue import FAULTS, SHARES, effort_for, play
@@ -48,15 +48,15 @@ def _check(row: Row) -> None:
 @pytest.mark.parametrize(("planted", "word"), [("acknowledge-first", "not recorded"), ("pay-again", "bills")])
 async def test_kills_bring_a_planted_fault_to_light(planted: str, word: str, tmp_path: Path) -> None:
     """A service that answers before it commits, or sends again what may have left, does not pass."""
-    with Town(home=tmp_path / "town", quiet=True) as town:
-        audit = await kill_sqlite(town, Effort(kills=14, strikes=0), (*PYTHON, str(MUTANT), planted))
+    with Workspace(home=tmp_path / "workspace", quiet=True) as workspace:
+        audit = await kill_sqlite(workspace, Effort(kills=14, strikes=0), (*PYTHON, str(MUTANT), planted))
     assert any(word in sentence for sentence in audit.wrong)
 
 
 FINE: dict[str, Any] = {
     "fault": "none",
     "struck": Counter(kills=1),
-    "books": Books(**GOOD),
+    "records": RunRecords(**GOOD),
     "confirmed": {"key": "t1"},
     "acknowledged": frozenset({"a"}),
     "refused": 0,
@@ -83,7 +83,7 @@ def test_books_that_agree_hold() -> None:
         ({"acknowledged": frozenset()}, "no callback"),
         ({"struck": Counter()}, "nothing happened"),
         ({"odd": ["a callback was answered 500"]}, "500"),
-        ({"books": Books(**(GOOD | {"tasks": [TASK | {"status": "in_doubt"}]}))}, "settled"),
+        ({"records": RunRecords(**(GOOD | {"tasks": [TASK | {"status": "in_doubt"}]}))}, "settled"),
     ],
 )
 def test_each_loss_is_told(change: dict[str, Any], word: str) -> None:
