@@ -9,22 +9,22 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from tests.simulation.crash_points import BY_PLACE
+from tests.simulation.crash_points import BY_POSITION
 from tests.simulation.mutations import MUTATIONS
-from tests.simulation.runner import Verdict, first_caught, in_parallel, shrunk, verdict_of
+from tests.simulation.runner import RunResult, first_detections, in_parallel, minimized, result_of
 
-MOST_FOR_A_MUTATION = 400
+MAX_RUNS_PER_MUTATION = 400
 
 
 def main() -> int:
     """Return 0 when every promise was kept, and every planted fault was caught; else 1."""
     options = _options()
     if options.seed is not None:
-        return _one(options.seed)
+        return _run_one(options.seed)
     first = options.start if options.start is not None else random.SystemRandom().randrange(10**9)
     if options.mutations:
-        return _mutations(range(first, first + MOST_FOR_A_MUTATION), options.workers)
-    return _many(range(first, first + options.seeds), options.workers, options.rare)
+        return _mutations(range(first, first + MAX_RUNS_PER_MUTATION), options.workers)
+    return _run_many(range(first, first + options.seeds), options.workers, options.rare)
 
 
 def _options() -> argparse.Namespace:
@@ -38,30 +38,30 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _one(seed: int) -> int:
-    verdict = verdict_of(seed)
-    _say(f"seed {seed}\n{verdict.scenario.described()}\n{verdict.story}")
-    _say(f"digest {verdict.digest[:16]}, {verdict.seconds:.0f} s of its own time")
-    _say("\n".join(verdict.broken) or "every promise was kept")
-    return 1 if verdict.broken else 0
+def _run_one(seed: int) -> int:
+    result = result_of(seed)
+    _print(f"seed {seed}\n{result.scenario.described()}\n{result.log}")
+    _print(f"digest {result.digest[:16]}, {result.seconds:.0f} s of its own time")
+    _print("\n".join(result.broken) or "every promise was kept")
+    return 1 if result.broken else 0
 
 
-def _many(seeds: Sequence[int], workers: int, rare: int) -> int:
-    _say(f"from seed {seeds[0]}; again: python -m tests.simulation --seeds {len(seeds)} --from {seeds[0]}")
-    began, played, virtual, failed, deaths = time.monotonic(), 0, 0.0, [], Deaths()
-    for verdict in in_parallel(seeds, workers):
-        played, virtual = played + 1, virtual + verdict.seconds
-        deaths.count(verdict)
-        if verdict.broken:
-            failed.append(verdict)
-            _say(f"seed {verdict.scenario.seed}: {verdict.broken[0]}")
-            _say(f"  again: python -m tests.simulation --seed {verdict.scenario.seed}")
+def _run_many(seeds: Sequence[int], workers: int, rare: int) -> int:
+    _print(f"from seed {seeds[0]}; again: python -m tests.simulation --seeds {len(seeds)} --from {seeds[0]}")
+    began, played, virtual, failed, crashes = time.monotonic(), 0, 0.0, [], CrashCounter()
+    for result in in_parallel(seeds, workers):
+        played, virtual = played + 1, virtual + result.seconds
+        crashes.count(result)
+        if result.broken:
+            failed.append(result)
+            _print(f"seed {result.scenario.seed}: {result.broken[0]}")
+            _print(f"  again: python -m tests.simulation --seed {result.scenario.seed}")
     seconds = time.monotonic() - began
-    _say(f"{'runs':<12}{'broken':<12}{'seconds':<12}{'a run':<12}virtual")
-    _say(f"{played:<12}{len(failed):<12}{seconds:<12.1f}{seconds / max(1, played):<12.3f}{virtual / 3600:.1f} h")
-    _say(f"{_processor_seconds() / max(1, played):.3f} processor seconds a run; {deaths.told()}")
+    _print(f"{'runs':<12}{'broken':<12}{'seconds':<12}{'a run':<12}virtual")
+    _print(f"{played:<12}{len(failed):<12}{seconds:<12.1f}{seconds / max(1, played):<12.3f}{virtual / 3600:.1f} h")
+    _print(f"{_processor_seconds() / max(1, played):.3f} processor seconds a run; {crashes.summary()}")
     if failed:
-        _tell(failed[0])
+        _print_minimized(failed[0])
     return 1 if len(failed) > rare else 0
 
 
@@ -71,44 +71,44 @@ def _processor_seconds() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-class Deaths:
+class CrashCounter:
     """Counts how often processes died, and at how many places of the code."""
 
     def __init__(self) -> None:
-        self._deaths = 0
-        self._died: set[tuple[str, str]] = set()
+        self._crashes = 0
+        self._crashed_at: set[tuple[str, str]] = set()
         self._passed: set[tuple[str, str]] = set()
 
-    def count(self, verdict: Verdict) -> None:
+    def count(self, result: RunResult) -> None:
         """Count those of one run."""
-        self._deaths += len(verdict.died)
-        self._died.update(one for one in verdict.died if one[1])
-        self._passed.update(verdict.places)
+        self._crashes += len(result.crashed_at)
+        self._crashed_at.update(one for one in result.crashed_at if one[1])
+        self._passed.update(result.positions)
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Return a sentence about them: for each kind, places where a process died, of those that were passed."""
-        died, passed = (Counter(kind for kind, _ in places) for places in (self._died, self._passed))
-        counts = [f"{kind} {died[kind]} of {passed[kind]}" for kind in BY_PLACE]
-        return f"{self._deaths} deaths; at places of the code, of those passed: {', '.join(counts)}"
+        crashed_at, passed = (Counter(kind for kind, _ in positions) for positions in (self._crashed_at, self._passed))
+        counts = [f"{kind} {crashed_at[kind]} of {passed[kind]}" for kind in BY_POSITION]
+        return f"{self._crashes} deaths; at places of the code, of those passed: {', '.join(counts)}"
 
 
-def _tell(verdict: Verdict) -> None:
-    _say(f"\nseed {verdict.scenario.seed}, made smaller; to see it whole: --seed {verdict.scenario.seed}")
-    small = shrunk(verdict)
-    _say(f"{small.scenario.described()}\n{small.story}\n" + "\n".join(small.broken))
+def _print_minimized(result: RunResult) -> None:
+    _print(f"\nseed {result.scenario.seed}, made smaller; to see it whole: --seed {result.scenario.seed}")
+    small = minimized(result)
+    _print(f"{small.scenario.described()}\n{small.log}\n" + "\n".join(small.broken))
 
 
 def _mutations(seeds: Sequence[int], workers: int) -> int:
-    _say(f"{'planted fault':<40}{'runs':<8}caught by")
+    _print(f"{'planted fault':<40}{'runs':<8}caught by")
     caught = 0
-    for mutation, (runs, broken) in zip(MUTATIONS, first_caught(MUTATIONS, seeds, workers), strict=True):
+    for mutation, (runs, broken) in zip(MUTATIONS, first_detections(MUTATIONS, seeds, workers), strict=True):
         caught += bool(broken)
-        _say(f"{mutation.__name__:<40}{runs if broken else '-':<8}{broken[:110] or f'MISSED in {runs} runs'}")
-    _say(f"{caught} of {len(MUTATIONS)} caught, first seed {seeds[0]}")
+        _print(f"{mutation.__name__:<40}{runs if broken else '-':<8}{broken[:110] or f'MISSED in {runs} runs'}")
+    _print(f"{caught} of {len(MUTATIONS)} caught, first seed {seeds[0]}")
     return 1 if caught < len(MUTATIONS) else 0
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from service.callbacks.limits import BurstDetector
 
 
-class DrawnCrowd(BurstDetector):
+class RandomBursts(BurstDetector):
     """Takes a share of all callbacks for members of a crowd, as the dice say."""
 
     def __init__(self, share: float, draw: Callable[[str], float]) -> None:

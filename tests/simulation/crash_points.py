@@ -1,7 +1,7 @@
 """The points at which a process may die, and how the one where it does is chosen.
 
 A crash names a kind of point and counts. Plainly, it strikes when a point of its kind is passed for the `count`-th time
-in a life. `apart`, it counts places: each line of the service counts when it is passed for the 1st, 2nd, 4th, 8th time
+in a life. `by_position`, it counts places: each line of the service counts when it is passed for the 1st, 2nd, 4th, 8th time
 and so on, so that an await that comes once in a life is struck as often as one that comes a thousand times. The kinds:
 
 - `await`: a task of the process pauses, at whatever await of the service's own code: every one of them is a point;
@@ -30,7 +30,7 @@ POINTS = (
     "callback answered",
     "lap",
 )
-BY_PLACE = ("await", "statement", "before commit", "after commit")
+BY_POSITION = ("await", "statement", "before commit", "after commit")
 """Those at which a process is in the service's own code."""
 
 
@@ -42,15 +42,17 @@ class Crash:
     point: str
     count: int
     down: float
-    apart: bool = False
+    by_position: bool = False
 
 
-class Points:
-    """The points of one process. `die` is called when it is to die; `seen` keeps every place that was counted."""
+class CrashPoints:
+    """The points of one process. `crash` is called when it is to die; `seen` keeps every place that was counted."""
 
-    def __init__(self, crashes: Iterable[Crash], die: Callable[[Crash, str], None], seen: set[tuple[str, str]]) -> None:
+    def __init__(
+        self, crashes: Iterable[Crash], crash: Callable[[Crash, str], None], seen: set[tuple[str, str]]
+    ) -> None:
         self._crashes = list(crashes)
-        self._die = die
+        self._crash = crash
         self._seen = seen
         self.begin()
 
@@ -58,7 +60,7 @@ class Points:
         """Begin a life: nothing has been passed."""
         self._passes: Counter[str] = Counter()
         self._visits: Counter[tuple[str, str]] = Counter()
-        self._slots: Counter[str] = Counter()
+        self._counted: Counter[str] = Counter()
         self._arm()
 
     def _arm(self) -> None:
@@ -73,25 +75,25 @@ class Points:
         if name not in self._armed:
             return
         self._passes[name] += 1
-        place = self._place(name, work)
+        position = self._position(name, work)
         for crash in self._crashes:
-            if crash.point == name and crash.count == (self._slots if crash.apart else self._passes)[name]:
-                if crash.apart and place is None:
+            if crash.point == name and crash.count == (self._counted if crash.by_position else self._passes)[name]:
+                if crash.by_position and position is None:
                     continue
                 self._crashes.remove(crash)
                 self._arm()
-                self._die(crash, place or "")
+                self._crash(crash, position or "")
                 return
 
-    def _place(self, name: str, work: Any) -> str | None:
+    def _position(self, name: str, work: Any) -> str | None:
         """Return where this is, None where it is no place of its own or was passed too often to count."""
-        place = paused_at(work) if work is not None else running_at() if name in BY_PLACE else None
-        if place is None:
+        position = paused_at(work) if work is not None else running_at() if name in BY_POSITION else None
+        if position is None:
             return None
-        self._seen.add((name, place))
-        self._visits[name, place] += 1
-        visits = self._visits[name, place]
+        self._seen.add((name, position))
+        self._visits[name, position] += 1
+        visits = self._visits[name, position]
         if visits & (visits - 1):
             return None
-        self._slots[name] += 1
-        return place
+        self._counted[name] += 1
+        return position

@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(kw_only=True)
-class Run:
+class HandlerRun:
     """One run of a handler: in which process, for what, from when to when (seconds), and how it ended."""
 
     process: str
@@ -20,7 +20,7 @@ class Run:
     began: float
     ended: float | None = None
     outcome: str = "running"
-    asked: float | None = None
+    requested_pause: float | None = None
 
     @property
     def lane(self) -> str:
@@ -29,7 +29,7 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Called:
+class ReceivedCallback:
     """One callback that reached the service: its token, body, and the status that it was answered with."""
 
     at: float
@@ -40,7 +40,7 @@ class Called:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
+class Disturbance:
     """A time in which something was amiss, in seconds; `about` names the upstream id, "" for everything."""
 
     kind: str
@@ -54,16 +54,16 @@ class History:
     """Everything that the outside of the service saw in one run."""
 
     lines: list[tuple[float, str, str]] = field(default_factory=list)
-    runs: list[Run] = field(default_factory=list)
-    called: list[Called] = field(default_factory=list)
-    spans: list[Span] = field(default_factory=list)
+    runs: list[HandlerRun] = field(default_factory=list)
+    callbacks: list[ReceivedCallback] = field(default_factory=list)
+    disturbances: list[Disturbance] = field(default_factory=list)
     accepted: dict[int, str] = field(default_factory=dict)
     replayed: dict[str, float] = field(default_factory=dict)
     replied: dict[str, float] = field(default_factory=dict)
     confirmed: set[str] = field(default_factory=set)
-    complaints: list[str] = field(default_factory=list)
-    died: list[tuple[str, str]] = field(default_factory=list)
-    places: set[tuple[str, str]] = field(default_factory=set)
+    violations: list[str] = field(default_factory=list)
+    crashed_at: list[tuple[str, str]] = field(default_factory=list)
+    positions: set[tuple[str, str]] = field(default_factory=set)
     digest: Any = field(default_factory=hashlib.sha256)
 
     def note(self, at: float, kind: str, text: str = "") -> None:
@@ -71,17 +71,17 @@ class History:
         self.lines.append((at, kind, text))
         self.digest.update(f"{at:.6f} {kind} {text}\n".encode())
 
-    def amiss(self, kind: str, began: float, ended: float, about: str = "") -> None:
+    def note_disturbance(self, kind: str, began: float, ended: float, about: str = "") -> None:
         """Keep a time that excuses the service for being late."""
-        self.spans.append(Span(kind=kind, began=began, ended=ended, about=about))
+        self.disturbances.append(Disturbance(kind=kind, began=began, ended=ended, about=about))
 
-    def complain(self, text: str) -> None:
+    def add_violation(self, text: str) -> None:
         """Keep a broken promise that showed while the run was on."""
-        if text not in self.complaints:
-            self.complaints.append(text)
+        if text not in self.violations:
+            self.violations.append(text)
 
-    def story(self, most: int = 120) -> str:
+    def log(self, limit: int = 120) -> str:
         """Return the last lines, one a moment."""
-        left_out = max(0, len(self.lines) - most)
+        left_out = max(0, len(self.lines) - limit)
         head = [f"  ... {left_out} lines before"] if left_out else []
-        return "\n".join([*head, *(f"  {at:10.3f}  {kind:<12} {text}" for at, kind, text in self.lines[-most:])])
+        return "\n".join([*head, *(f"  {at:10.3f}  {kind:<12} {text}" for at, kind, text in self.lines[-limit:])])

@@ -28,67 +28,67 @@ OWNER: ContextVar[Owner | None] = ContextVar("owner", default=None)
 """The simulated process that the running code belongs to; None for the world around it."""
 
 
-MOST_LAPS = 30_000
+MAX_ITERATIONS = 30_000
 """Laps that a run may make at one moment: after them it is busy for ever."""
 
 
-class BusyForEver(RuntimeError):
+class Livelock(RuntimeError):
     """Nothing moves on, and yet nothing rests."""
 
 
-class AtRestForEver(RuntimeError):
+class Deadlock(RuntimeError):
     """Everything waits, and nothing will ever wake it."""
 
 
-class _Jumping(selectors.DefaultSelector):
+class _VirtualSelector(selectors.DefaultSelector):
     """Goes to the next timer as soon as nothing else is to be done; nothing real is ever looked at or waited for."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seconds = 0.0
-        self.laps = 0
+        self.iterations = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Move the time on by `timeout` seconds."""
         if timeout is None:
-            raise AtRestForEver(f"nothing is planned after {self.seconds:.3f}")
+            raise Deadlock(f"nothing is planned after {self.seconds:.3f}")
         if timeout > 0:
             self.seconds += timeout
-            self.laps = 0
+            self.iterations = 0
         else:
-            self.laps += 1
-            if self.laps > MOST_LAPS:
-                raise BusyForEver(f"{MOST_LAPS} laps at {self.seconds:.3f}")
+            self.iterations += 1
+            if self.iterations > MAX_ITERATIONS:
+                raise Livelock(f"{MAX_ITERATIONS} laps at {self.seconds:.3f}")
         return []
 
 
 class SimLoop(asyncio.SelectorEventLoop):
-    """A loop on a clock that jumps; it calls `on_lap`, where it is given, after each lap, and tells owners of tasks."""
+    """A loop on a clock that jumps; it calls `on_iteration`, where it is given, after each lap, and tells owners of tasks."""
 
     def __init__(self) -> None:
-        self._jumping = _Jumping()
-        super().__init__(self._jumping)
-        self.on_lap: Callable[[], None] | None = None
+        self._virtual_selector = _VirtualSelector()
+        super().__init__(self._virtual_selector)
+        self.on_iteration: Callable[[], None] | None = None
         self.faults: list[str] = []
         self.set_task_factory(_make_task)  # type: ignore[arg-type] # the stubs know no context
         self.set_exception_handler(_note_fault)
 
     def _run_once(self) -> None:
         super()._run_once()  # type: ignore[misc] # asyncio's own, not in its stubs
-        if self.on_lap:
-            self.on_lap()
+        if self.on_iteration:
+            self.on_iteration()
 
-    def rested(self) -> None:
+    def reset_iterations(self) -> None:
         """Count the laps at this moment anew."""
-        self._jumping.laps = 0
+        self._virtual_selector.iterations = 0
 
     def time(self) -> float:
         """Return the virtual seconds since the beginning."""
-        return self._jumping.seconds
+        return self._virtual_selector.seconds
 
     def now(self) -> datetime:
         """Return the virtual time."""
-        return START + timedelta(seconds=self._jumping.seconds)
+        return START + timedelta(seconds=self._virtual_selector.seconds)
 
 
 def _make_task(
@@ -120,11 +120,11 @@ def own_loop() -> Iterator[SimLoop]:
     try:
         yield loop
     finally:
-        loop.on_lap = None
-        _closed(loop)
+        loop.on_iteration = None
+        _close(loop)
 
 
-def _closed(loop: SimLoop) -> None:
+def _close(loop: SimLoop) -> None:
     OWNER.set(None)
     left = asyncio.all_tasks(loop)
     for task in left:

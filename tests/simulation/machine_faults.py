@@ -8,8 +8,8 @@ from service.runtime.config.settings import Settings
 from tests.simulation.history import History
 from tests.simulation.loop import SimLoop
 from tests.simulation.network import Network
-from tests.simulation.scheduler import Interests
-from tests.simulation.seeded_faults import Dice
+from tests.simulation.scheduler import DueTimes
+from tests.simulation.seeded_faults import SeededFaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,20 +39,20 @@ class FullDisk:
 
 
 @dataclass(kw_only=True)
-class Surroundings:
+class SharedState:
     """What processes share: the virtual time, the network, the chance, and the history."""
 
     loop: SimLoop
     network: Network
-    dice: Dice
+    seeded_faults: SeededFaults
     history: History
-    interests: Interests
+    due_times: DueTimes
     settings: Settings
     handlers: Callable[[], dict[str, Handler]]
     commit_delay: float
     faithful: bool
-    crowd: float
-    wakes: bool
+    burst_share: float
+    runs_jobs: bool
     full_disks: tuple[FullDisk, ...]
     on_commit: Callable[[int], None] = lambda _rows: None
     on_death: Callable[[], None] = lambda: None

@@ -20,7 +20,7 @@ from tests.simulation.loop import OWNER
 from tests.simulation.sqlite import template
 
 ENGINES = Engines()
-IN_THREADS = (
+THREAD_FUNCTIONS = (
     "anyio.to_thread.run_sync",
     "service.api.tasks.run_sync",
     "service.api.task_requests.run_sync",
@@ -64,10 +64,10 @@ def _compiled(statement: Any) -> str:
     return COMPILED[id(statement)]
 
 
-def _glancing(whole: Callable[..., Any], query: Callable[[], str]) -> Callable[..., Any]:
+def _skip_empty(whole: Callable[..., Any], query: Callable[[], str]) -> Callable[..., Any]:
     async def asked(self: Any, *args: Any, **given: Any) -> Any:
         host: Any = OWNER.get()
-        if host.hurries and not any(host.glance(query(), values) for values in _asked_for(args, given)):
+        if host.fast and not any(host.may_find(query(), values) for values in _asked_for(args, given)):
             await asyncio.sleep(0)
             return []
         return await whole(self, *args, **given)
@@ -94,11 +94,11 @@ class Errors:
         """Keep a line, unless a dead process wrote it or the store was stalled; nothing is printed."""
         owner = OWNER.get()
         if (owner is None or not owner.dead) and line.get("error") != "StoreUnavailable":
-            self.lines.append(_told(line))
+            self.lines.append(_format_line(line))
         raise structlog.DropEvent
 
 
-def _told(line: MutableMapping[str, Any]) -> str:
+def _format_line(line: MutableMapping[str, Any]) -> str:
     error = line.get("exc_info")
     return f"logged: {line.get('event')} {line.get('error', '')} {error!r}"
 
@@ -117,10 +117,10 @@ def stand_ins() -> Iterator[Errors]:
     with ExitStack() as stack:
         stack.enter_context(patch("service.storage.database.sqlite_engine", ENGINES.engine))
         stack.enter_context(patch.object(RunningDelivery, "__hash__", _number))
-        for name in IN_THREADS:
+        for name in THREAD_FUNCTIONS:
             stack.enter_context(patch(name, _inline))
         for (owner, name), query in MAY_FIND.items():
-            stack.enter_context(patch.object(owner, name, _glancing(getattr(owner, name), query)))
+            stack.enter_context(patch.object(owner, name, _skip_empty(getattr(owner, name), query)))
         structlog.configure(
             processors=[errors],
             wrapper_class=structlog.make_filtering_bound_logger(40),

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, CursorResult, Dialect, Engine, create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.base import Executable
 
-from tests.simulation.sqlite import CHANGES, FAST_PRAGMAS, Host, Wire
+from tests.simulation.sqlite import CHANGES, FAST_PRAGMAS, Host, SimConnection
 
 READERS = 3
 PATIENCE = 30.0
@@ -33,33 +33,33 @@ def _sync_engine() -> Engine:
 class _Cursor(sqlite3.Cursor):
     """Brings all rows at once, as the driver of the service does."""
 
-    _left: list[Any]
+    _remaining: list[Any]
 
     def execute(self, sql: str, parameters: Any = ()) -> "_Cursor":
         """Run a statement."""
         super().execute(sql, parameters)
-        self._left = super().fetchall()
+        self._remaining = super().fetchall()
         return self
 
     def executemany(self, sql: str, parameters: Any) -> "_Cursor":
         """Run a statement for each set of parameters."""
         super().executemany(sql, parameters)
-        self._left = []
+        self._remaining = []
         return self
 
     def fetchall(self) -> list[Any]:
         """Return every row that is left."""
-        left, self._left = self._left, []
-        return left
+        remaining, self._remaining = self._remaining, []
+        return remaining
 
     def fetchone(self) -> Any:
         """Return the next row."""
-        return self._left.pop(0) if self._left else None
+        return self._remaining.pop(0) if self._remaining else None
 
     def fetchmany(self, size: int | None = 1) -> list[Any]:
         """Return some rows."""
-        left, self._left = self._left[:size], self._left[size:]
-        return left
+        remaining, self._remaining = self._remaining[:size], self._remaining[size:]
+        return remaining
 
 
 class _Plug:
@@ -85,15 +85,15 @@ class _Plug:
 class _Raw:
     """A connection of the pool as the store asks for it."""
 
-    driver_connection: Wire
+    driver_connection: SimConnection
 
 
 class QuickConnection:
     """What the store asks of SQLAlchemy's AsyncConnection."""
 
-    def __init__(self, wire: Wire) -> None:
-        self.wire = wire
-        plug: Any = _Plug(wire.raw)
+    def __init__(self, sim_connection: SimConnection) -> None:
+        self.sim_connection = sim_connection
+        plug: Any = _Plug(sim_connection.raw)
         self._sync = Connection(_sync_engine(), plug, _has_events=False)
 
     @property
@@ -113,15 +113,15 @@ class QuickConnection:
 
     async def get_raw_connection(self) -> _Raw:
         """Return what holds the driver's own connection."""
-        return _Raw(self.wire)
+        return _Raw(self.sim_connection)
 
     async def _ready(self, *, changes: bool) -> None:
-        await self.wire.host.statement("")
+        await self.sim_connection.host.statement("")
         try:
-            self.wire.alive()
+            self.sim_connection.alive()
             if changes:
-                self.wire.writable()
-                self.wire.changed = True
+                self.sim_connection.writable()
+                self.sim_connection.changed = True
         except sqlite3.Error as error:
             raise OperationalError(None, None, error) from error
 
@@ -140,44 +140,44 @@ class QuickEngine:
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[QuickConnection]:
         """Yield a connection in a transaction, which is committed at the end, or rolled back for an error."""
-        async with self.connect() as connection, _transaction(connection.wire, self._begin):
+        async with self.connect() as connection, _transaction(connection.sim_connection, self._begin):
             yield connection
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[QuickConnection]:
         """Yield a connection in no transaction."""
         async with self._slots:
-            connection = self._free.pop() if self._free else self._made()
+            connection = self._free.pop() if self._free else self._connect()
             try:
                 yield connection
             finally:
                 self._free.append(connection)
 
-    def _made(self) -> QuickConnection:
-        wire = Wire(self._path, self._host)
+    def _connect(self) -> QuickConnection:
+        sim_connection = SimConnection(self._path, self._host)
         for pragma in self._pragmas:
-            wire.raw.execute(pragma)
-        return QuickConnection(wire)
+            sim_connection.raw.execute(pragma)
+        return QuickConnection(sim_connection)
 
     async def dispose(self) -> None:
         """Close every connection."""
         for connection in self._free:
-            connection.wire.stop()
+            connection.sim_connection.stop()
         self._free.clear()
 
 
 @asynccontextmanager
-async def _transaction(wire: Wire, begin: str) -> AsyncIterator[None]:
+async def _transaction(sim_connection: SimConnection, begin: str) -> AsyncIterator[None]:
     try:
-        await wire.run(begin, (), many=False)
+        await sim_connection.run(begin, (), many=False)
     except sqlite3.Error as error:
         raise OperationalError(begin, None, error) from error
     try:
         yield
         try:
-            await wire.commit()
+            await sim_connection.commit()
         except sqlite3.Error as error:
             raise OperationalError("COMMIT", None, error) from error
     except BaseException:
-        wire.back()
+        sim_connection.roll_back()
         raise

@@ -3,7 +3,7 @@
 from hashlib import blake2b
 
 
-class Dice:
+class SeededFaults:
     """Draws numbers from 0 up to 1; a fault that is switched off leaves all others as they were."""
 
     def __init__(self, seed: int) -> None:

@@ -20,7 +20,7 @@ from service.storage import migrate
 from service.storage.sqlite_thread import BEGIN_WRITING
 
 LOCKED_FOR = 10.0
-LOOK_AGAIN = 0.02
+RETRY_INTERVAL = 0.02
 """Seconds at most after which a connection that waits for another one's transaction sees that it has ended."""
 
 FILES = ("", "-wal", "-shm")
@@ -43,12 +43,12 @@ def _wake_one(waiter: "asyncio.Future[None]") -> None:
         waiter.set_result(None)
 
 
-async def _freed(until: float) -> None:
+async def _wait_for_unlock(until: float) -> None:
     """Return once some transaction has ended, or shortly after `until`."""
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()
     WAITING.append(waiter)
-    timer = loop.call_at(until + LOOK_AGAIN, _wake_one, waiter)
+    timer = loop.call_at(until + RETRY_INTERVAL, _wake_one, waiter)
     try:
         await waiter
     finally:
@@ -60,7 +60,7 @@ class Host(Protocol):
 
     name: str
     dead: bool
-    wires: "list[Wire]"
+    connections: "list[SimConnection]"
 
     @property
     def disk_is_full(self) -> bool:
@@ -79,7 +79,7 @@ class Host(Protocol):
         """Draw a number from 0 to 1."""
 
 
-class Wire:
+class SimConnection:
     """One connection as SQLAlchemy's aiosqlite adapter wants it."""
 
     def __init__(self, path: str, host: Host) -> None:
@@ -88,8 +88,8 @@ class Wire:
         self.changed = False
         self.begin: str | None = None
         self._rows = 0
-        self.lent: PoolProxiedConnection | None = None
-        host.wires.append(self)
+        self.pooled: PoolProxiedConnection | None = None
+        host.connections.append(self)
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -99,9 +99,9 @@ class Wire:
         """Register an SQL function."""
         self.raw.create_function(*args, **kwargs)
 
-    def cursor(self) -> "WireCursor":
+    def cursor(self) -> "SimCursor":
         """Return a cursor."""
-        return WireCursor(self)
+        return SimCursor(self)
 
     def begin_with_next(self, sql: str) -> None:
         """Begin a transaction before the next statement."""
@@ -114,7 +114,7 @@ class Wire:
             await self.run(sql, rows, many=True)
             await self.commit()
         except BaseException:
-            self.back()
+            self.roll_back()
             raise
 
     async def commit(self) -> None:
@@ -136,9 +136,9 @@ class Wire:
 
     async def rollback(self) -> None:
         """Roll back."""
-        self.back()
+        self.roll_back()
 
-    def back(self) -> None:
+    def roll_back(self) -> None:
         """Roll back; what is dead has been rolled back."""
         self.begin = None
         self.changed = False
@@ -156,11 +156,11 @@ class Wire:
         self.raw.close()
         _wake()
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Close at once, and take it back from whoever in the dead process never gave it back to its pool."""
-        if self.lent is not None and self.lent.is_valid:
-            self.lent.invalidate()
-        self.lent = None
+        if self.pooled is not None and self.pooled.is_valid:
+            self.pooled.invalidate()
+        self.pooled = None
         self.stop()
 
     async def run(self, sql: str, parameters: Any, *, many: bool) -> sqlite3.Cursor:
@@ -177,8 +177,8 @@ class Wire:
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or asyncio.get_running_loop().time() > until:
                     raise
-            await _freed(until)
-            await asyncio.sleep(self.host.draw("turn") * LOOK_AGAIN)
+            await _wait_for_unlock(until)
+            await asyncio.sleep(self.host.draw("turn") * RETRY_INTERVAL)
 
     def _execute(self, sql: str, parameters: Any, *, many: bool) -> sqlite3.Cursor:
         if sql.startswith(CHANGES):
@@ -197,15 +197,15 @@ class Wire:
             raise sqlite3.OperationalError("the process is dead")
 
 
-class WireCursor:
+class SimCursor:
     """One cursor as SQLAlchemy's adapter wants it."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+    def __init__(self, sim_connection: SimConnection) -> None:
+        self._sim_connection = sim_connection
         self._cursor: sqlite3.Cursor | None = None
         self.arraysize = 1
 
-    async def __aenter__(self) -> "WireCursor":
+    async def __aenter__(self) -> "SimCursor":
         return self
 
     @property
@@ -223,14 +223,14 @@ class WireCursor:
         """Return the newest row's id."""
         return self._cursor.lastrowid if self._cursor else None
 
-    async def execute(self, sql: str, parameters: Any = ()) -> "WireCursor":
+    async def execute(self, sql: str, parameters: Any = ()) -> "SimCursor":
         """Run a statement."""
-        self._cursor = await self._wire.run(sql, parameters, many=False)
+        self._cursor = await self._sim_connection.run(sql, parameters, many=False)
         return self
 
-    async def executemany(self, sql: str, parameters: Any) -> "WireCursor":
+    async def executemany(self, sql: str, parameters: Any) -> "SimCursor":
         """Run a statement for each set of parameters."""
-        self._cursor = await self._wire.run(sql, parameters, many=True)
+        self._cursor = await self._sim_connection.run(sql, parameters, many=True)
         return self
 
     async def fetchall(self) -> Sequence[Any]:

@@ -15,13 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from tests.simulation.crash_points import Crash
 from tests.simulation.loop import OWNER
 from tests.simulation.process import Process
-from tests.simulation.runner import verdict_of
-from tests.simulation.scenario import plain_of
+from tests.simulation.runner import result_of
+from tests.simulation.scenario import base_scenario_of
 
 IN_A_TRANSACTION = Crash(process=0, point="statement", count=40, down=5.0)
 
 
-class Remains:
+class Leftovers:
     """What is left of a run, and what the garbage collector has said of it."""
 
     def __init__(self, log: pytest.LogCaptureFixture) -> None:
@@ -29,7 +29,7 @@ class Remains:
         self._warned: list[str] = []
         self._older = list(_unfinished())
 
-    def hear(self, unraisable: Any) -> None:
+    def record(self, unraisable: Any) -> None:
         """Keep what cannot be raised, for nobody called."""
         self._warned.append(repr(unraisable.exc_value))
 
@@ -48,35 +48,35 @@ def _unfinished() -> Iterator[Any]:
 
 
 @pytest.fixture
-def remains(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[Remains]:
+def leftovers(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[Leftovers]:
     """Yield what is left; the collector is set so that what is garbage in a run is too old to be found in it."""
-    found = Remains(caplog)
-    monkeypatch.setattr(sys, "unraisablehook", found.hear)
+    found = Leftovers(caplog)
+    monkeypatch.setattr(sys, "unraisablehook", found.record)
     before = gc.get_threshold()
     gc.set_threshold(20, 1, 1_000_000)
     yield found
     gc.set_threshold(*before)
 
 
-def test_connections_of_dead_processes_are_let_go(remains: Remains, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_of_dead_processes_are_let_go(leftovers: Leftovers, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a process held when it died is taken back when it is buried, and not by the garbage collector."""
-    give_back, kept = AsyncConnection.close, 0
+    close_connection, kept = AsyncConnection.close, 0
 
     async def close(connection: AsyncConnection) -> None:
         nonlocal kept
         owner = OWNER.get()
         if owner is None or not owner.dead:
-            await give_back(connection)
+            await close_connection(connection)
         kept += owner is not None and owner.dead
 
     monkeypatch.setattr(AsyncConnection, "close", close)
-    verdict = verdict_of(replace(plain_of(1), faithful=True, crashes=(IN_A_TRANSACTION,)))
-    assert verdict.broken == ()
+    result = result_of(replace(base_scenario_of(1), faithful=True, crashes=(IN_A_TRANSACTION,)))
+    assert result.broken == ()
     assert kept > 0
-    assert remains.found() == []
+    assert leftovers.found() == []
 
 
-def test_run_that_breaks_off_leaves_nothing(remains: Remains, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_that_breaks_off_leaves_nothing(leftovers: Leftovers, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that is busy for ever is broken off, and its processes let go what they hold."""
 
     async def spin(_self: Process, _sql: str) -> None:
@@ -84,6 +84,6 @@ def test_run_that_breaks_off_leaves_nothing(remains: Remains, monkeypatch: pytes
             await asyncio.sleep(0)
 
     monkeypatch.setattr(Process, "statement", spin)
-    verdict = verdict_of(replace(plain_of(1), faithful=True))
-    assert "BusyForEver" in verdict.broken[0]
-    assert remains.found() == []
+    result = result_of(replace(base_scenario_of(1), faithful=True))
+    assert "BusyForEver" in result.broken[0]
+    assert leftovers.found() == []

@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 
 from service.domain.task import Status
-from tests.simulation.crash_points import BY_PLACE, POINTS
+from tests.simulation.crash_points import BY_POSITION, POINTS
 from tests.simulation.mutations import MUTATIONS, Mutation
 from tests.simulation.patches import ENGINES, stand_ins
-from tests.simulation.runner import judged, verdict_of, verdicts
-from tests.simulation.scenario import UPSTREAM_FAULTS, Scenario, Wish, plain_of, scenario_of
+from tests.simulation.runner import result_of, results_of, run_and_check
+from tests.simulation.scenario import PROVIDER_FAULTS, Scenario, TaskRequest, base_scenario_of, scenario_of
 
 IN_A_ROW = 25
 REGRESSIONS = {
@@ -35,7 +35,7 @@ REGRESSIONS = {
 }
 """Every seed that ever failed, and what it showed."""
 
-WIDER_REGRESSIONS = {
+EXTENDED_REGRESSIONS = {
     7004: "a delivery was claimed with a second of its lease left, and again beside it",
     30043: "a faithful clock rested between its beats",
     20103: "a submission was answered long after its task had ended",
@@ -60,33 +60,33 @@ def test_seeds_in_a_row_keep_every_promise() -> None:
     fresh ones.
     """
     first = int(os.environ.get("BOOMERANG_TEST_SEED", "1"))
-    broken = {one.scenario.seed: one.broken for one in verdicts(range(first, first + IN_A_ROW)) if one.broken}
+    broken = {one.scenario.seed: one.broken for one in results_of(range(first, first + IN_A_ROW)) if one.broken}
     assert not broken, f"python -m tests.simulation --seed {next(iter(broken))}"
 
 
 @pytest.mark.parametrize("seed", REGRESSIONS, ids=str)
 def test_seeds_that_failed_keep_every_promise(seed: int) -> None:
     """What once went wrong in the simpler run of a seed goes right."""
-    assert verdict_of(plain_of(seed)).broken == ()
+    assert result_of(base_scenario_of(seed)).broken == ()
 
 
-@pytest.mark.parametrize("seed", WIDER_REGRESSIONS, ids=str)
+@pytest.mark.parametrize("seed", EXTENDED_REGRESSIONS, ids=str)
 def test_wider_seeds_that_failed_keep_every_promise(seed: int) -> None:
     """What once went wrong goes right."""
-    assert verdict_of(seed).broken == ()
+    assert result_of(seed).broken == ()
 
 
 @pytest.mark.parametrize("seed", [3, 13, 60])
 def test_seed_repeats_its_run_exactly(seed: int) -> None:
     """One seed is one story, to the microsecond."""
-    one, other = verdict_of(seed), verdict_of(seed)
+    one, other = result_of(seed), result_of(seed)
     assert one.digest == other.digest
-    assert one.digest != verdict_of(seed + 1).digest
+    assert one.digest != result_of(seed + 1).digest
 
 
 def test_many_in_hand_are_given_up_in_one_order() -> None:
     """A stop that cancels several handlers cancels them in the same order each time."""
-    assert len({verdict_of(1).digest for _ in range(12)}) == 1
+    assert len({result_of(1).digest for _ in range(12)}) == 1
 
 
 @pytest.mark.parametrize("seed", [314, 370, 415])
@@ -94,40 +94,42 @@ def test_first_faithful_run_is_like_any_other(seed: int, monkeypatch: pytest.Mon
     """What an engine learns once, and what the garbage collector does when, is no part of the story."""
     monkeypatch.setattr(ENGINES, "_kept", {})
     scenario = replace(scenario_of(seed), faithful=True)
-    assert len({verdict_of(scenario).digest for _ in range(3)}) == 1
+    assert len({result_of(scenario).digest for _ in range(3)}) == 1
 
 
 @pytest.mark.parametrize("mutation", [one for one in MUTATIONS if one.__name__ in QUICK], ids=lambda one: one.__name__)
 def test_planted_fault_is_caught(mutation: Mutation) -> None:
     """A known fault breaks a promise within a few runs."""
-    assert any(verdict.broken for verdict in verdicts(range(40), mutation=mutation))
+    assert any(result.broken for result in results_of(range(40), mutation=mutation))
 
 
 def test_plain_run_settles_everything() -> None:
     """With no fault at all every wish is completed, and told to every handler."""
-    scenario = Scenario(seed=0, wishes=(Wish(number=0, at=0.0, webhook=True), Wish(number=1, at=1.0)))
+    scenario = Scenario(
+        seed=0, task_requests=(TaskRequest(number=0, at=0.0, webhook=True), TaskRequest(number=1, at=1.0))
+    )
     with stand_ins() as errors:
-        verdict = judged(scenario, errors)
-    assert verdict.broken == ()
-    assert verdict.statuses == {Status.COMPLETED: 2}
+        result = run_and_check(scenario, errors)
+    assert result.broken == ()
+    assert result.statuses == {Status.COMPLETED: 2}
 
 
 def test_scenarios_differ_in_every_way() -> None:
     """Over many seeds every fault, every point to crash at and every provider is drawn."""
     drawn = [scenario_of(seed) for seed in range(2000)]
     assert {crash.point for one in drawn for crash in one.crashes} == set(POINTS)
-    assert set(UPSTREAM_FAULTS) <= {name for one in drawn for name in one.switches}
+    assert set(PROVIDER_FAULTS) <= {name for one in drawn for name in one.switches}
     assert {one.provider for one in drawn} == {"vtrix", "vidu"}
     assert {one.processes for one in drawn} == {1, 2}
-    assert {len(one.wishes) for one in drawn} == set(range(1, 7))
+    assert {len(one.task_requests) for one in drawn} == set(range(1, 7))
     assert {one.true_clocks for one in drawn} == {bool(one.full_disks) for one in drawn} == {True, False}
-    assert {one.crowd for one in drawn} == {0.0, 0.5, 1.0}
-    assert {one.woken_every for one in drawn} == {None, 10.0, 60.0}
+    assert {one.burst_share for one in drawn} == {0.0, 0.5, 1.0}
+    assert {one.wake_interval for one in drawn} == {None, 10.0, 60.0}
     assert {one.settings["budget"] is None for one in drawn} == {True, False}
 
 
 def test_processes_die_at_many_places_of_the_code() -> None:
     """Deaths that count places strike at pauses, statements and commits all over the service, each kind somewhere."""
-    died = {place for one in verdicts(range(500, 540)) for place in one.died if place[1]}
-    assert {kind for kind, _ in died} == set(BY_PLACE)
-    assert len({place for _, place in died}) > 10
+    crashed_at = {position for one in results_of(range(500, 540)) for position in one.crashed_at if position[1]}
+    assert {kind for kind, _ in crashed_at} == set(BY_POSITION)
+    assert len({position for _, position in crashed_at}) > 10
