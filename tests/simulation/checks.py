@@ -1,4 +1,4 @@
-"""What must be so at the end of every run: the promises, checked against the history and the database."""
+"""Checks of the promises at the end of every run, against the history and the database."""
 
 import json
 from collections import Counter, defaultdict
@@ -23,50 +23,50 @@ STATUS_OF_STATE = {"success": "completed", "failed": "failed"}
 
 
 def violations(simulation: Simulation) -> list[str]:
-    """Return every broken promise of a run, none when all were kept."""
+    """Return every violation of a promise in a run."""
     finished = FinishedRun(simulation=simulation, facts=read(simulation.reader))
     found = list(simulation.history.violations)
     for check in CHECKS:
-        found += [f"{check.__name__}: {told}" for told in check(finished)]
+        found += [f"{check.__name__}: {violation}" for violation in check(finished)]
     found += deliveries.violations(finished.facts, finished.history, finished.scenario)
     return list(dict.fromkeys(found))
 
 
 def p1_acknowledged_callbacks_are_kept(finished: FinishedRun) -> Iterator[str]:
-    """Demand that every callback that was answered with 2xx is in the inbox, once."""
+    """Check that every callback answered with 2xx is in the inbox exactly once."""
     stored = Counter(row["digest"] for row in finished.facts.inbox)
     unread = sum(row["verdict"] in {"unread", "broken"} for row in finished.facts.inbox)
     if unread:
-        yield f"{unread} callbacks were kept, and never recorded"
-    for callbacks in finished.history.callbacks:
-        if callbacks.status < 300 and not callbacks.forged:
-            digest = finished.simulation.digest_of(callbacks)
+        yield f"{unread} callbacks are in the inbox and were never recorded"
+    for callback in finished.history.callbacks:
+        if callback.status < 300 and not callback.forged:
+            digest = finished.simulation.digest_of(callback)
             if digest is None or stored[digest] != 1:
                 times = stored[digest or ""]
-                yield f"a callback answered with {callbacks.status} at {callbacks.at:.3f} is in the inbox {times} times"
+                yield f"a callback answered with {callback.status} at {callback.at:.3f} is in the inbox {times} times"
 
 
 def p5_forged_callbacks_change_nothing(finished: FinishedRun) -> Iterator[str]:
-    """Demand that a forged token is answered with 4xx, and leaves nothing behind."""
-    for callbacks in finished.history.callbacks:
-        if callbacks.forged and callbacks.status not in {401, 403, 503}:
-            yield f"a forged callback was answered with {callbacks.status}"
-        if callbacks.forged and _in_inbox(finished, callbacks):
+    """Check that a forged token is answered with 4xx and changes nothing."""
+    for callback in finished.history.callbacks:
+        if callback.forged and callback.status not in {401, 403, 503}:
+            yield f"a forged callback was answered with {callback.status}"
+        if callback.forged and _in_inbox(finished, callback):
             yield "a forged callback is in the inbox"
 
 
-def _in_inbox(finished: FinishedRun, callbacks: ReceivedCallback) -> bool:
-    digest = finished.simulation.digest_of(callbacks)
+def _in_inbox(finished: FinishedRun, callback: ReceivedCallback) -> bool:
+    digest = finished.simulation.digest_of(callback)
     return digest is not None and any(row["digest"] == digest for row in finished.facts.inbox)
 
 
 def p2_every_task_settles(finished: FinishedRun) -> Iterator[str]:
-    """Demand that every wish is one task, which is settled, or expired where the upstream never ends it."""
+    """Check that every request is one task, settled, or expired where the provider never ends it."""
     for number, task_id in finished.history.accepted.items():
         if task_id not in finished.facts.tasks:
-            yield f"wish {number} was accepted as {task_id}, and there is no such task"
+            yield f"request {number} was accepted as {task_id}, which does not exist"
     if len(finished.facts.tasks) != len(finished.history.accepted):
-        yield f"{len(finished.history.accepted)} wishes have become {len(finished.facts.tasks)} tasks"
+        yield f"{len(finished.history.accepted)} requests became {len(finished.facts.tasks)} tasks"
     alive = {task_id for task_id, _, provider_task in finished.bills() if not provider_task.state.final}
     for task in finished.facts.tasks.values():
         if task["status"] not in SETTLED and (task["status"] != "expired" or task["id"] in alive):
@@ -74,16 +74,16 @@ def p2_every_task_settles(finished: FinishedRun) -> Iterator[str]:
 
 
 def p3_one_terminal_status(finished: FinishedRun) -> Iterator[str]:
-    """Demand that the upstream's terminal word comes once, is the last thing that happens, and stands."""
+    """Check that the provider's terminal status is recorded once, is the last event, and is the task's status."""
     for task_id, task in finished.facts.tasks.items():
         terminal = [event for event in finished.facts.events[task_id] if _is_terminal(event)]
         if len(terminal) > 1:
             yield f"task {task_id} ended {len(terminal)} times: {[event['type'] for event in terminal]}"
         after = _after_the_end(finished.facts.events[task_id])
         if after - {"artifact.stored"}:
-            yield f"after its end, {sorted(after)} happened to task {task_id}"
+            yield f"task {task_id} has the events {sorted(after)} after its end"
         if terminal and terminal[-1]["type"] != f"task.{task['status']}":
-            yield f"task {task_id} is {task['status']}, and its last word was {terminal[-1]['type']}"
+            yield f"task {task_id} is {task['status']}, and its last terminal event is {terminal[-1]['type']}"
 
 
 def _is_terminal(event: Row) -> bool:
@@ -97,7 +97,7 @@ def _after_the_end(events: list[Row]) -> set[str]:
 
 
 def p3_status_matches_the_provider(finished: FinishedRun) -> Iterator[str]:
-    """Demand that what a confirmed task says is what the upstream says."""
+    """Check that the status of a confirmed task is the provider's."""
     statuses: dict[str, set[str]] = defaultdict(set)
     for task_id, _, provider_task in finished.bills():
         if provider_task.state.final:
@@ -110,25 +110,25 @@ def p3_status_matches_the_provider(finished: FinishedRun) -> Iterator[str]:
             continue
         in_doubt = any(event["type"] == "task.in_doubt" for event in finished.facts.events[task_id])
         if resubmits and in_doubt and task["status"] == "failed":
-            continue  # that may be the word about the second submission, and the first one's is lost
+            continue  # the failure may be that of the second submission, while the first one's result is lost
         if task["status"] not in expected:
-            yield f"task {task_id} is {task['status']}, and the upstream says {sorted(expected)}"
+            yield f"task {task_id} is {task['status']}, the provider's status is {sorted(expected)}"
 
 
 def p3_an_end_has_an_event(finished: FinishedRun) -> Iterator[str]:
-    """Demand an event for what a task has come to."""
+    """Check that the final status of a task has its event."""
     for task_id, task in finished.facts.tasks.items():
         types = [event["type"] for event in finished.facts.events[task_id]]
         if task["status"] in {*SETTLED, "expired"} and f"task.{task['status']}" not in types:
-            yield f"task {task_id} is {task['status']}, and no event says so: {types}"
+            yield f"task {task_id} is {task['status']} without that event: {types}"
 
 
 def p4_no_duplicate_charge(finished: FinishedRun) -> Iterator[str]:
-    """Demand that each bill belongs to one submission of one task, and a second one needs the operator's word."""
+    """Check that each bill belongs to one submission of one task, and a second needs the operator's approval."""
     counted: Counter[tuple[str, int]] = Counter()
     for task_id, submission, _ in finished.bills():
         if task_id not in finished.facts.tasks:
-            yield f"a bill belongs to no task of ours: {task_id!r}"
+            yield f"a bill belongs to no known task: {task_id!r}"
             continue
         counted[task_id, submission] += 1
         if submission > finished.facts.tasks[task_id]["submission"]:
@@ -143,28 +143,28 @@ def p4_no_duplicate_charge(finished: FinishedRun) -> Iterator[str]:
 
 
 def p3_stored_files_are_complete(finished: FinishedRun) -> Iterator[str]:
-    """Demand that an archived file that a task tells of is there, and whole."""
+    """Check that each archived file named by a task exists and is complete."""
     for task_id, task in finished.facts.tasks.items():
         for one in json.loads(task["output"]) or []:
             address = one.get("archived_url")
             if address and finished.simulation.sample_handlers.stored_files.get(address) != FILE_CONTENT:
-                yield f"task {task_id} tells of {address}, and it is not there"
+                yield f"task {task_id} names {address}, which is missing or incomplete"
         stored = [event for event in finished.facts.events[task_id] if event["type"] == "artifact.stored"]
         if stored and "archived_url" not in task["output"]:
-            yield f"an artifact of task {task_id} was stored, and the task does not tell of it"
+            yield f"an artifact of task {task_id} was stored, and the task does not name it"
 
 
 def p7_no_lease_after_shutdown(finished: FinishedRun) -> Iterator[str]:
-    """Demand that no lease is held after a clean stop: what was in hand is finished or given back."""
+    """Check that no lease is held after a clean shutdown: running work is finished or released."""
     if any(disturbance.kind == "down" and disturbance.began > 0 for disturbance in finished.history.disturbances):
-        return  # a lease of the dead runs out by itself
+        return  # the lease of a crashed process expires
     now = finished.simulation.loop.time()
     for task in finished.facts.tasks.values():
         if (task["leased_until"] or 0.0) > now:
-            yield f"task {task['id']} is still leased after the stop"
+            yield f"task {task['id']} is still leased after the shutdown"
     for delivery in finished.facts.deliveries.values():
         if (delivery["leased_until"] or 0.0) > now:
-            yield f"delivery {delivery['id']} is still leased after the stop"
+            yield f"delivery {delivery['id']} is still leased after the shutdown"
 
 
 CHECKS: tuple[Callable[[FinishedRun], Iterator[str]], ...] = (

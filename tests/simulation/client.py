@@ -1,4 +1,4 @@
-"""The people around the service in a run: a client that asks for tasks, a person who replays, and an attacker."""
+"""Clients of the service in a run: one that requests tasks and replays deliveries, and an attacker."""
 
 import asyncio
 import json
@@ -18,11 +18,11 @@ SERVICE = f"http://{HOST}"
 CALLBACKS = "http://service.test/callbacks"
 HOOK = "http://hooks.test/hook"
 MAX_TRIES = 400
-"""How often a client tries again before it says that the service is gone."""
+"""Number of tries before a client stops."""
 
 
 class Client:
-    """Asks until it is answered, with the same idempotency key, as a good client does."""
+    """Repeats each request with the same idempotency key until it is answered."""
 
     def __init__(self, http: httpx.AsyncClient, loop: SimLoop, history: History) -> None:
         self._http = http
@@ -30,8 +30,8 @@ class Client:
         self._history = history
         self._reconciling = False
 
-    async def task_request(self, task_request: TaskRequest) -> None:
-        """Ask for a task, and cancel it where that was wished."""
+    async def request_task(self, task_request: TaskRequest) -> None:
+        """Request a task, and cancel it later where the request says so."""
         await asyncio.sleep(task_request.at)
         notify = [{"handler": "webhook", "url": HOOK}] if task_request.webhook else []
         body = {
@@ -40,9 +40,9 @@ class Client:
             "metadata": {"n": task_request.number},
             "notify": notify,
         }
-        answer = await self._post_with_retry("/v1/tasks", body, {"Idempotency-Key": f"wish-{task_request.number}"})
+        answer = await self._post_with_retry("/v1/tasks", body, {"Idempotency-Key": f"request-{task_request.number}"})
         if answer is None or answer.status_code not in {200, 202}:
-            self._history.add_violation(f"wish {task_request.number} was not taken: {answer and answer.text}")
+            self._history.add_violation(f"request {task_request.number} was not accepted: {answer and answer.text}")
             return
         self._history.accepted[task_request.number] = answer.json()["id"]
         if task_request.cancel_after is not None:
@@ -50,12 +50,12 @@ class Client:
             await self._post_with_retry(f"/v1/tasks/{answer.json()['id']}/cancel", None, {})
 
     async def replay(self, delivery_id: str) -> bool:
-        """Put a delivery through again; return whether that was taken."""
+        """Replay a delivery; return whether the service accepted it."""
         answer = await self._post_with_retry(f"/v1/deliveries/{delivery_id}/replay", None, {})
         return answer is not None and answer.status_code == 202
 
     async def reconcile(self) -> None:
-        """Let one full round be made, as a cron job does on a platform that sleeps; never two at a time."""
+        """Trigger a single pass, as a cron job does on a platform that sleeps; never two at a time."""
         if self._reconciling:
             return
         self._reconciling = True
@@ -77,7 +77,7 @@ class Client:
 
 @dataclass(kw_only=True)
 class Attacker:
-    """Has seen addresses and payloads go by, and sends what was never said."""
+    """Sends forged callbacks, made from addresses and payloads that it has seen."""
 
     http: httpx.AsyncClient
     seeded_faults: SeededFaults
@@ -85,7 +85,7 @@ class Attacker:
     sent: set[str] = field(default_factory=set)
 
     async def attack(self, number: int, at: float) -> None:
-        """Call back with a token that is not ours, in a body that would end the task."""
+        """Send a callback with a forged token and a body that would end the task."""
         await asyncio.sleep(at)
         if not self.seen:
             return

@@ -1,4 +1,4 @@
-"""Where in the service's code a run is: at a pause of one of its tasks, or at a statement."""
+"""Code positions of the service: where a task pauses, or where a statement is run."""
 
 import sys
 from collections.abc import Callable, Coroutine, Generator
@@ -11,11 +11,11 @@ import service
 ROOT = str(Path(service.__file__).parents[1])
 SOURCE_ROOTS = (f"{ROOT}/service/", f"{ROOT}/handlers/")
 EXCLUDED = (f"{ROOT}/service/storage/database.py", f"{ROOT}/service/sandbox/")
-"""What stands around every statement tells nothing of where we are, and the stand-in upstream is not the service."""
+"""Excluded: code around every statement identifies no position, and the sandbox is not the service."""
 
 
 def paused_at(work: Any) -> str | None:
-    """Return the innermost line of the service at which a task pauses; None where it is in no code of the service."""
+    """Return the innermost line of the service at which a task pauses; None outside the service's code."""
     found = None
     while work is not None:
         frame = getattr(work, "cr_frame", None) or getattr(work, "gi_frame", None) or getattr(work, "ag_frame", None)
@@ -26,7 +26,7 @@ def paused_at(work: Any) -> str | None:
 
 
 def running_at() -> str | None:
-    """Return the innermost line of the service that the caller was called from."""
+    """Return the innermost line of the service among the callers."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if _is_source(frame.f_code):
@@ -44,7 +44,7 @@ def _named(frame: FrameType) -> str:
 
 
 async def watched(work: Coroutine[Any, Any, Any], paused: Callable[[Any], None]) -> Any:
-    """Run `work`; call `paused` with it at each of its pauses."""
+    """Run `work` and call `paused` with it at each of its pauses."""
     return await _Watched(work, paused)
 
 
@@ -69,5 +69,5 @@ class _Watched:
             except GeneratorExit:
                 self._work.close()
                 raise
-            except BaseException as error:  # noqa: BLE001 - whatever is thrown at a task is thrown at its work
+            except BaseException as error:  # noqa: BLE001 - each exception thrown into the task is passed on to its work
                 sent, step = error, steps.throw

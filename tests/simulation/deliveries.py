@@ -1,4 +1,4 @@
-"""What must be so of deliveries: every event reaches every handler, in order, on the schedule, under one id."""
+"""Checks of deliveries: every event reaches every handler, in order, on the schedule, under one id."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -12,16 +12,16 @@ from tests.simulation.history import HandlerRun, History
 from tests.simulation.scenario import Scenario
 
 CLOCKS = 0.002
-"""Seconds by which rounding may let an attempt seem early."""
+"""Seconds by which an attempt may seem early, from rounding."""
 
 LATE = 3.0
 CUT_OFF = "CancelledError"
 
 
 def violations(facts: Facts, history: History, scenario: Scenario) -> list[str]:
-    """Return what is wrong with the deliveries of a run."""
+    """Return the violations in the deliveries of a run."""
     checks = Deliveries(facts, history, scenario)
-    return [f"{check.__name__}: {told}" for check in checks.checks() for told in check()]
+    return [f"{check.__name__}: {violation}" for check in checks.checks() for violation in check()]
 
 
 class Deliveries:
@@ -38,7 +38,7 @@ class Deliveries:
             self._runs[run.event_id, run.handler].append(run)
 
     def checks(self) -> list[Callable[[], Iterator[str]]]:
-        """Return every check, without those that compare the database's times with ours where clocks are wrong."""
+        """Return every check; where clocks are wrong, only those that compare no times."""
         independent_of_clocks = [
             self.p3_one_delivery_for_each_event_and_handler,
             self.p3_handlers_run_for_every_event,
@@ -56,7 +56,7 @@ class Deliveries:
         ]
 
     def p3_one_delivery_for_each_event_and_handler(self) -> Iterator[str]:
-        """Demand that an event has exactly the deliveries that its handlers ask for."""
+        """Check that an event has exactly the deliveries of its subscribed handlers."""
         found: dict[str, list[str]] = defaultdict(list)
         for delivery in self._facts.deliveries.values():
             found[delivery["event_id"]].append(delivery["handler"])
@@ -69,12 +69,12 @@ class Deliveries:
                     yield f"{event['type']} of {task_id} has deliveries {found[event['id']]}, not {wanted}"
 
     def p3_handlers_run_for_every_event(self) -> Iterator[str]:
-        """Demand that what is delivered was taken by its handler, and what is dead rejected or tried often enough."""
+        """Check that a delivered one ended well in its handler, and a dead one was rejected or is out of attempts."""
         for delivery in self._facts.deliveries.values():
             runs = self._of(delivery)
             fine = any(run.outcome == "fine" for run in runs)
             if delivery["status"] == "delivered" and not fine:
-                yield f"{_named(delivery)} is delivered, and its handler never took it"
+                yield f"{_named(delivery)} is delivered, and no run of its handler ended well"
             if delivery["status"] == "dead" and not self._rightly_dead(delivery, runs):
                 yield f"{_named(delivery)} is dead after {delivery['attempts']} attempts"
             if delivery["status"] == "pending":
@@ -84,16 +84,16 @@ class Deliveries:
         return delivery["attempts"] >= len(self._schedule) or any(run.outcome == "Reject" for run in runs)
 
     def p3_ids_are_stable(self) -> Iterator[str]:
-        """Demand that a message keeps its id over attempts, and gets a fresh one with a replay."""
+        """Check that a message keeps its id over attempts, and gets a new one by a replay."""
         for delivery in self._facts.deliveries.values():
             runs, first = self._of(delivery), self._before_replay(delivery)
             if len({run.message_id for run in first}) > 1:
-                yield f"{_named(delivery)} went under {len({run.message_id for run in first})} ids"
+                yield f"{_named(delivery)} was sent under {len({run.message_id for run in first})} ids"
             if runs and runs[-1].message_id != delivery["message_id"]:
-                yield f"{_named(delivery)} last went under another id than it has"
+                yield f"{_named(delivery)} was last sent under another id than the stored one"
 
     def p3_order_is_preserved(self) -> Iterator[str]:
-        """Demand that in a lane, an event is handed over once the one before it is through."""
+        """Check that in a lane, an event starts after the one before it has ended."""
         lanes: dict[str, list[Row]] = defaultdict(list)
         for delivery in self._facts.deliveries.values():
             lanes[delivery["lane"]].append(delivery)
@@ -106,12 +106,12 @@ class Deliveries:
         if not after:
             return
         if not runs:
-            yield f"{_named(later)} ran, and {_named(earlier)} before it never did"
+            yield f"{_named(later)} ran, and {_named(earlier)} before it did not"
         elif after[0].began < max(self._first_end(earlier, runs), runs[0].began) - CLOCKS:
-            yield f"{_named(later)} began at {after[0].began:.3f}, before {_named(earlier)} was through"
+            yield f"{_named(later)} began at {after[0].began:.3f}, before {_named(earlier)} had ended"
 
     def _first_end(self, delivery: Row, runs: list[HandlerRun]) -> float:
-        """Return when a delivery first came to its end: when its first good or last counted run had ended."""
+        """Return when a delivery first ended: the end of its first good or last counted run."""
         fine = [run.ended for run in runs if run.outcome in {"fine", "Reject"} and run.ended is not None]
         counted = [one["finished_at"] for one in self._facts.attempts[delivery["id"]] if one["outcome"] != "retry"]
         return min([*fine, *counted], default=0.0)
@@ -121,7 +121,7 @@ class Deliveries:
         return [run for run in self._of(delivery) if at is None or run.began < at]
 
     def p3_one_at_a_time(self) -> Iterator[str]:
-        """Demand that a lane is in one hand at a time, unless that hand could not renew its lease."""
+        """Check that a lane runs one delivery at a time, unless its process could not renew the lease."""
         lanes: dict[str, list[HandlerRun]] = defaultdict(list)
         for run in self._history.runs:
             if not self._stalled(run):
@@ -129,7 +129,7 @@ class Deliveries:
         for lane, runs in lanes.items():
             for one, other in pairwise(sorted(runs, key=lambda run: run.began)):
                 if one.ended is None or other.began < one.ended - CLOCKS:
-                    yield f"{lane} was run twice at once at {other.began:.3f}, by {one.process} and {other.process}"
+                    yield f"{lane} ran twice at once at {other.began:.3f}, in {one.process} and {other.process}"
 
     def _stalled(self, run: HandlerRun) -> bool:
         return any(
@@ -140,17 +140,17 @@ class Deliveries:
         )
 
     def p3_no_run_after_the_end(self) -> Iterator[str]:
-        """Demand that once a delivery is stored as through, it is not run again, except by replay."""
+        """Check that a delivery stored as ended is not run again, except by replay."""
         for delivery in self._facts.deliveries.values():
             ends = [one for one in self._facts.attempts[delivery["id"]] if one["outcome"] != "retry"]
             if len(ends) > 1 and delivery["id"] not in self._history.replayed:
-                yield f"{_named(delivery)} came to its end {len(ends)} times"
+                yield f"{_named(delivery)} ended {len(ends)} times"
             for run in self._before_replay(delivery):
                 if ends and run.began > ends[0]["finished_at"] + CLOCKS + 1.0:
                     yield f"{_named(delivery)} was run at {run.began:.3f}, after its end"
 
     def p8_attempts_follow_the_schedule(self) -> Iterator[str]:
-        """Demand that attempts are counted from 1 without a gap, and none begins before its pause is over."""
+        """Check that attempts are counted from 1 without a gap, and none begins before its pause is over."""
         for delivery in self._facts.deliveries.values():
             attempts = self._facts.attempts[delivery["id"]]
             if [one["number"] for one in attempts] != list(range(1, len(attempts) + 1)):
@@ -170,12 +170,12 @@ class Deliveries:
             minimum = self._schedule[min(position, len(self._schedule) - 1)] if wanted is None else wanted
             pause = following["started_at"] - one["finished_at"]
             if pause < minimum - CLOCKS:
-                yield f"{_named(delivery)}: attempt {position + 1} came {pause:.3f} s after attempt {position}, not {minimum} s"
+                yield f"{_named(delivery)}: attempt {position + 1} is {pause:.3f} s after {position}, not {minimum} s"
             if pause > minimum * (1 + JITTER) + LATE and not self._excused(one, following):
-                yield f"{_named(delivery)}: attempt {position + 1} came as late as {pause:.3f} s, not {minimum} s"
+                yield f"{_named(delivery)}: attempt {position + 1} is {pause:.3f} s after {position}, not {minimum} s"
 
     def _requested_pause(self, delivery: Row, attempt: Row) -> float | None:
-        """Return the pause that the handler itself asked for."""
+        """Return the pause that the handler requested, or None."""
         for run in self._of(delivery):
             if run.ended is not None and abs(run.began - attempt["started_at"]) < CLOCKS:
                 return run.requested_pause
@@ -192,7 +192,7 @@ class Deliveries:
         )
 
     def p8_replays_run_again(self) -> Iterator[str]:
-        """Demand that a replay is run again, under an id of its own."""
+        """Check that a replay is run again, under a new id."""
         for delivery_id, at in self._history.replayed.items():
             delivery = self._facts.deliveries[delivery_id]
             runs = self._of(delivery)
@@ -208,7 +208,7 @@ class Deliveries:
 
 
 def _abandoned(attempt: Row) -> bool:
-    """Return whether nobody told how the attempt ended: such ones go on for longer than the schedule."""
+    """Return whether the attempt's end is unknown: such attempts may exceed the schedule."""
     return str(attempt["error"]).startswith("Abandoned")
 
 

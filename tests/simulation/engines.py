@@ -1,4 +1,4 @@
-"""The engines of a run: the quick ones, and SQLAlchemy's own on a driver without a thread."""
+"""The database engines of a run: the quick ones, and SQLAlchemy's own on a driver without a thread."""
 
 from contextlib import suppress
 from contextvars import copy_context
@@ -21,13 +21,13 @@ async def _connected(*args: Any, **_kwargs: Any) -> SimConnection:
 
 
 def _remember_pooled(_connection: object, _recorder: object, pooled: PoolProxiedConnection) -> None:
-    """Keep what was taken from a pool with its wire: the end of its process takes it back, and not the collector."""
+    """Remember the pooled connection, so that the end of its process returns it, not the garbage collector."""
     sim_connection: Any = pooled.driver_connection
     sim_connection.pooled = pooled
 
 
 class _NullHost:
-    """The host of a connection outside every run, whose statements are waited for by nobody."""
+    """The host of a connection outside every run; its statements do not pause."""
 
     dead = False
 
@@ -35,11 +35,11 @@ class _NullHost:
         self.connections: list[SimConnection] = []
 
     async def statement(self, _sql: str) -> None:
-        """Go on at once."""
+        """Return without a pause."""
 
 
 def _warm_up(engine: AsyncEngine) -> None:
-    """Let a new engine learn what SQLite can, which it asks once: else its first run would differ from all others."""
+    """Let a new engine query the features of SQLite, once: else its first run would differ from all others."""
 
     def connect_once() -> None:
         engine.sync_engine.connect().close()
@@ -48,13 +48,13 @@ def _warm_up(engine: AsyncEngine) -> None:
     def without_pauses() -> None:
         OWNER.set(cast("Owner", _NullHost()))
         with suppress(StopIteration):
-            greenlet_spawn(connect_once).send(None)  # with nobody it never pauses
+            greenlet_spawn(connect_once).send(None)  # with a null host it never pauses
 
     copy_context().run(without_pauses)
 
 
 class Engines:
-    """Engines by process and kind, kept over seeds: what SQLAlchemy compiled once serves every run."""
+    """Engines by process and kind, shared by all seeds, so that SQLAlchemy compiles each statement once."""
 
     def __init__(self) -> None:
         self._engines: dict[tuple[str, bool], AsyncEngine] = {}
@@ -68,12 +68,12 @@ class Engines:
         )
 
     def _full_engine(self, host: Host, at: dialects.Address, *, writes: bool) -> AsyncEngine:
-        """Return the engine that the process had in an earlier run, instead of a new one."""
+        """Return the engine of the process from an earlier run, or a new one."""
         key = (host.name, writes)
         if key not in self._engines:
             self._engines[key] = self._create_engine(at, writes=writes)
         engine = self._engines[key]
-        engine.sync_engine.dispose(close=False)  # those of the process before are closed, and of another loop
+        engine.sync_engine.dispose(close=False)  # connections of the earlier run are closed, and belong to another loop
         return engine
 
     def _create_engine(self, at: dialects.Address, *, writes: bool) -> AsyncEngine:

@@ -1,4 +1,4 @@
-"""A run that is over, as the checks look at it."""
+"""A finished run, as the checks read it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ from tests.simulation.settings import SECRET
 
 @dataclass(kw_only=True)
 class FinishedRun:
-    """Everything that a check may look at."""
+    """Everything that a check may read."""
 
     simulation: Simulation
     facts: Facts
 
     @property
     def scenario(self) -> Scenario:
-        """Return what was played."""
+        """Return the scenario of the run."""
         return self.simulation.scenario
 
     @property
     def history(self) -> History:
-        """Return what the outside saw."""
+        """Return the observed history."""
         return self.simulation.history
 
     def bills(self) -> Iterator[tuple[str, int, Any]]:
-        """Yield task id, submission and the upstream's own task for each bill."""
+        """Yield task id, submission and the provider's task for each bill."""
         tokens = Tokens([SECRET])
         known = self.simulation.sandbox._world.tasks
         for bill in self.simulation.sandbox.bills:

@@ -1,4 +1,4 @@
-"""The handlers of a run: two of our own, the real webhook, and the receiver that webhooks go to."""
+"""The handlers of a run: two sample handlers, the real webhook, and the receiver of webhooks."""
 
 import asyncio
 import json
@@ -19,17 +19,18 @@ from tests.simulation.seeded_faults import SeededFaults
 ALL = frozenset(EventType)
 FLAKY = "book"
 ARCHIVER = "keeper"
+"""The stored names are keys of the random draws: other ones would change the run of every seed."""
 WEBHOOK = "webhook"
 MAX_HANDLER_SECONDS = 60.0
 FILE_CONTENT = b"mp4"
 
 
 class HandlerFailed(Exception):
-    """What a handler of the simulation fails with."""
+    """The error of a failing sample handler."""
 
 
 class SampleHandlers:
-    """Makes the handlers of one process, which misbehave as the dice say, and keeps every run in the history."""
+    """Builds the handlers of a process; they fail by seeded chance, and the history records every run."""
 
     def __init__(
         self, loop: SimLoop, seeded_faults: SeededFaults, history: History, *, failure_rate: float, slow: float
@@ -60,22 +61,22 @@ class SampleHandlers:
         return {handler.name: handler for handler in made}
 
     def watched(self, name: str, handle: Handle) -> Handle:
-        """Return `handle`, whose every run is kept."""
+        """Return `handle`, with every run recorded in the history."""
 
         async def run(event: Event, tools: Tools) -> None:
-            kept = self._begin(name, event, tools)
+            record = self._begin(name, event, tools)
             try:
                 await handle(event, tools)
             except BaseException as error:
-                kept.outcome = type(error).__name__
+                record.outcome = type(error).__name__
                 if isinstance(error, Retry) and error.after is not None:
-                    kept.requested_pause = error.after.total_seconds()
+                    record.requested_pause = error.after.total_seconds()
                 raise
             else:
-                kept.outcome = "fine"
+                record.outcome = "fine"
             finally:
-                kept.ended = self._loop.time()
-                self._note(kept, f"ends {kept.outcome}")
+                record.ended = self._loop.time()
+                self._note(record, f"ends {record.outcome}")
 
         return run
 
@@ -102,7 +103,7 @@ class SampleHandlers:
         )
 
     def _draw(self, what: str, handler: str, event: Event) -> float:
-        """Draw anew for each run of a handler for an event; tasks are known by the number that the client gave."""
+        """Draw a number for each run of a handler for an event; the client's number identifies the task."""
         key = f"{handler}/{event.metadata.get('n')}/{event.type}"
         if what == "count":
             self._counts[key] = self._counts.get(key, 0) + 1
@@ -123,7 +124,7 @@ class SampleHandlers:
         raise HandlerFailed("not today")
 
     async def _handle_archiver(self, event: Event, tools: Tools) -> None:
-        """Keep the first output, as the archive does: a file is written whole before anybody is told of it."""
+        """Store the first output, as the archive does: the file is complete before it is reported."""
         self._draw("count", ARCHIVER, event)
         if self._draw("refetch", ARCHIVER, event) < 0.3 and event.task.upstream_id:
             await tools.results.refetch(event.task.id)
@@ -131,17 +132,17 @@ class SampleHandlers:
             return
         address = f"file:///kept/{event.task.id}.mp4"
         await self._write_file(address, self._draw("disk", ARCHIVER, event))
-        kept = Artifact(
+        artifact = Artifact(
             url=event.task.output[0]["url"],
             archived_url=address,
             media_type="video/mp4",
             bytes=len(FILE_CONTENT),
             sha256="0",
         )
-        await tools.results.keep(event.task.id, kept)
+        await tools.results.keep(event.task.id, artifact)
 
     async def _write_file(self, address: str, seconds: float) -> None:
-        """Write a file beside its place, and put it there once it is whole."""
+        """Write a partial file, and rename it once it is complete."""
         partial = f"{address}.part"
         for length in range(1, len(FILE_CONTENT) + 1):
             self.stored_files[partial] = FILE_CONTENT[:length]
@@ -149,7 +150,7 @@ class SampleHandlers:
         self.stored_files[address] = self.stored_files[partial]
 
     async def receiver(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take webhooks: each message once, with the faults of a receiver in between."""
+        """Accept each webhook message once, with a receiver's delays and errors."""
         await receive()
         message_id = dict(scope["headers"])[b"webhook-id"].decode()
         self._counts[message_id] = self._counts.get(message_id, 0) + 1
@@ -163,5 +164,5 @@ class SampleHandlers:
         await send({"type": "http.response.body", "body": b""})
 
     def processed(self, message_id: str) -> bool:
-        """Return whether the receiver has taken this message."""
+        """Return whether the receiver has accepted this message."""
         return message_id in self._seen

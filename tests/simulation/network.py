@@ -1,4 +1,4 @@
-"""A seeded network: requests are delayed, dropped, doubled, reordered and cut, and end with the process they are in."""
+"""A seeded network: requests are delayed, dropped, repeated, reordered and cut, and end with their process."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ CUT = (httpx.ReadError, "cut")
 
 
 class Server(Protocol):
-    """Where requests end: its tasks run in `context`, and it answers nothing once it is dead."""
+    """A destination of requests: its tasks run in `context`; it answers nothing once it is dead."""
 
     name: str
     dead: bool
@@ -30,7 +30,7 @@ class Server(Protocol):
 
 @dataclass(kw_only=True)
 class OutsideServer:
-    """A server of the world's own, that never dies."""
+    """A server outside of the service; it never crashes."""
 
     name: str
     app: ASGIApp | None
@@ -40,7 +40,7 @@ class OutsideServer:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkFaults:
-    """How bad the network is: chances from 0 to 1, and the longest usual and the longest rare delay in seconds."""
+    """Probabilities of network faults, and the maximum usual and rare delay in seconds."""
 
     refuse: float = 0.0
     cut_request: float = 0.0
@@ -53,7 +53,7 @@ class NetworkFaults:
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """One request on its way: what it is, and its number among its kind."""
+    """One request under way: its kind, and its number within its kind."""
 
     kind: str
     number: int
@@ -63,7 +63,7 @@ class Transfer:
 
     @property
     def occasion(self) -> str:
-        """Return its name for the dice."""
+        """Return its key for random draws."""
         return f"{self.kind}/{self.number}"
 
 
@@ -71,7 +71,7 @@ Observer = Callable[["Transfer", int], None]
 
 
 class Network:
-    """Carries every request of a run; `kind_of` names what a request is, `observe` hears of every served one."""
+    """Transfers every request of a run; `arrived`, `replied` and `served` are called for each."""
 
     def __init__(
         self, loop: SimLoop, seeded_faults: SeededFaults, network_faults: NetworkFaults, history: History
@@ -89,21 +89,21 @@ class Network:
         self.served: Callable[[Transfer, Server, int], None] = lambda _passage, _server, _status: None
 
     def serve(self, host: str, server: Server) -> None:
-        """Send requests for `host` to `server`, too."""
+        """Add `server` to those that serve `host`."""
         self._servers.setdefault(host, []).append(server)
 
     def withdraw(self, host: str, server: Server) -> None:
-        """Send it no more."""
+        """Remove `server` from those that serve `host`."""
         if server in self._servers.get(host, []):
             self._servers[host].remove(server)
 
     @property
     def busy(self) -> bool:
-        """Whether a doubled request is still to arrive, or any request to be answered."""
+        """Return whether a repeated request is still to arrive, or any request to be answered."""
         return bool(self._repeated or self._open)
 
     async def send_request(self, source: Owner | None, request: httpx.Request) -> httpx.Response:
-        """Return the answer to `request`, or raise what a client would see."""
+        """Return the response to `request`, or raise the client's exception."""
         body = await request.aread()
         kind = kind_of(request)
         self._counts[kind] += 1
@@ -114,13 +114,13 @@ class Network:
                 return await self._transfer(source, transfer)
         except TimeoutError:
             self._note_failure(transfer, began, "timeout")
-            raise httpx.ReadTimeout("the answer took too long", request=request) from None
+            raise httpx.ReadTimeout("the response took too long", request=request) from None
         except httpx.TransportError as error:
             self._note_failure(transfer, began, str(error))
             raise
 
     def _note_failure(self, transfer: Transfer, began: float, what: str) -> None:
-        if what != "nobody there":
+        if what != "no server":
             self._history.note(self._loop.time(), transfer.kind, f"#{transfer.number} {what}")
         if transfer.kind in {"fetch", "list", "create"}:
             self._history.note_disturbance(transfer.kind, began, self._loop.time(), transfer.request.url.path)
@@ -132,7 +132,7 @@ class Network:
         self._fail_if(self._is_injected("cut_request", transfer), CUT)
         server = self._pick(transfer)
         if server is None:
-            raise httpx.ConnectError("nobody there")
+            raise httpx.ConnectError("no server")
         serving = self._serve(transfer, server)
         if self._is_injected("double", transfer) and transfer.kind in {"callback", "fetch", "hook", "client"}:
             self._repeat(transfer)
@@ -149,7 +149,7 @@ class Network:
     async def _answer(self, serving: "asyncio.Task[httpx.Response]", server: Server) -> httpx.Response:
         await asyncio.wait([serving])
         if serving.cancelled() or server.dead:
-            raise httpx.ReadError("the server died")
+            raise httpx.ReadError("the server crashed")
         error = serving.exception()
         if error is not None:
             raise httpx.ReadError(f"the connection broke: {type(error).__name__}") from error
@@ -161,7 +161,9 @@ class Network:
         serving = self._loop.create_task(work, context=server.context.copy())
         self._open.add(serving)
         serving.add_done_callback(self._open.discard)
-        serving.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits any more
+        serving.add_done_callback(
+            lambda done: done.cancelled() or done.exception()
+        )  # the client may have stopped waiting
         return serving
 
     async def _served(self, transfer: Transfer, server: Server) -> httpx.Response:
@@ -198,19 +200,19 @@ class Network:
             self.network_faults.slow > 0
             and self._seeded_faults.draw(f"slow {leg}", transfer.occasion) < self.network_faults.slow
         )
-        most = self.network_faults.long_delay if slow else self.network_faults.delay
-        return most * self._seeded_faults.draw(leg, transfer.occasion)
+        max_delay = self.network_faults.long_delay if slow else self.network_faults.delay
+        return max_delay * self._seeded_faults.draw(leg, transfer.occasion)
 
 
 class SimTransport(httpx.AsyncBaseTransport):
-    """The network as one client sees it; `source` is the process that the client is in, None for the world."""
+    """The network as a transport of one client; `source` is the client's process, None outside of all."""
 
     def __init__(self, network: Network, source: Owner | None) -> None:
         self._network = network
         self._source = source
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Carry one request."""
+        """Transfer one request."""
         request.extensions["from"] = getattr(self._source, "name", "")
         return await self._network.send_request(self._source, request)
 
@@ -236,7 +238,7 @@ KINDS: tuple[tuple[str, str, str], ...] = (
 
 
 def kind_of(request: httpx.Request) -> str:
-    """Return what a request is."""
+    """Return the kind of a request."""
     path = request.url.path
     if request.url.host == "hooks.test":
         return "hook"
@@ -249,7 +251,7 @@ def kind_of(request: httpx.Request) -> str:
 async def exchange(
     app: ASGIApp, request: httpx.Request, body: bytes, answered: Callable[[int], None]
 ) -> httpx.Response:
-    """Put one request to an ASGI application; `answered` hears the status at the moment that it is sent."""
+    """Send one request to an ASGI application; `answered` is called with the status when it is sent."""
     sent: list[Message] = []
     bodies = iter([{"type": "http.request", "body": body, "more_body": False}])
 

@@ -1,4 +1,4 @@
-"""One process of the service: put together from the real parts, crashed at a chosen point, started again."""
+"""One process of the service, built from the real parts, crashed at a chosen point and restarted."""
 
 import asyncio
 import contextvars
@@ -30,7 +30,7 @@ from tests.simulation.sqlite import SimConnection
 HOST = "127.0.0.1"
 CLEANUP_ITERATIONS = 20
 CLEAR_AT = 64
-"""Tasks after which those that have ended are let go."""
+"""Number of tasks after which ended ones are removed."""
 
 
 class Process:
@@ -62,23 +62,23 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether it lives and serves, or will as soon as it has started."""
+        """Return whether it is started or starting."""
         return not self.dead
 
     def now(self) -> datetime:
-        """Return the process's own time."""
+        """Return the time of the process's clock."""
         return self._loop.now() + timedelta(seconds=self.ahead)
 
     def _jump(self, seconds: float) -> None:
         self.ahead += seconds
-        self._note(f"has its clock put {'on' if seconds > 0 else 'back'} by {abs(seconds):.0f} s")
+        self._note(f"has its clock moved {'forward' if seconds > 0 else 'back'} by {abs(seconds):.0f} s")
         if not self.dead and hasattr(self, "_scheduler"):
             self._scheduler.clock_jumped()
 
-    # ── its life ─────────────────────────────────────────────────────────────
+    # ── start, crash, stop ───────────────────────────────────────────────────
 
     def start(self) -> None:
-        """Begin a life: everything it knows is what the database says."""
+        """Start without any state but that of the database."""
         self._incarnation += 1
         self.dead = False
         self._crash_points.begin()
@@ -99,7 +99,7 @@ class Process:
             self._scheduler = SimScheduler(
                 self._loop, self._shared.due_times, lambda: self.ahead, faithful=self._shared.faithful
             )
-            ticker._scheduler = self._scheduler  # type: ignore[assignment] # it stands in
+            ticker._scheduler = self._scheduler  # type: ignore[assignment] # replaces the real scheduler
             unfit = await stack.enter_async_context(_running_jobs(parts, ticker, self._stop))
             self.app = self._counted(_app(parts, "all", self._stop, unfit))
             self._shared.network.serve(HOST, self)
@@ -118,7 +118,7 @@ class Process:
         return counted
 
     async def _withdraw(self) -> None:
-        """Take no more requests, and let those in hand end, as the web server does."""
+        """Accept no more requests and wait for the running ones, as the web server does."""
         for host in (HOST, "service.test"):
             self._shared.network.withdraw(host, self)
         until = self._loop.time() + CUT_OFF_AFTER
@@ -167,7 +167,7 @@ class Process:
         return self._shared.seeded_faults.draw(what, f"{self.name}/{self._incarnation}/{self._draws[what]}")
 
     def crash(self) -> None:
-        """Die now: connections and requests end, and nothing that was begun comes to anything."""
+        """Crash now: connections and requests end, and running tasks have no further effect."""
         if self.dead:
             return
         self.dead = True
@@ -181,7 +181,7 @@ class Process:
         self._shared.on_death()
 
     async def stop(self) -> None:
-        """End as SIGTERM does: finish what is in hand, and give back the rest."""
+        """Stop as on SIGTERM: finish running work and release the leases of the rest."""
         self._note("stops")
         self._began_down = self._loop.time()
         self._stop.set()
@@ -200,62 +200,62 @@ class Process:
             self._scheduler.shutdown(wait=False)
 
     async def wait_closed(self) -> None:
-        """Return once every task of the dead process has ended; none of them can do anything any more."""
-        for _ in range(CLEANUP_ITERATIONS):  # what cleans up after a cancelled task is let end
+        """Return once every task of the dead process has ended; none of them has any effect."""
+        for _ in range(CLEANUP_ITERATIONS):  # let the cleanup of canceled tasks end
             await asyncio.sleep(0)
         while tasks := [task for task in self.tasks if not task.done()]:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        self.context.run(self.tasks.clear)  # what they never told, a dead process has left behind
+        self.context.run(self.tasks.clear)  # exceptions of a dead process are never retrieved
         for sim_connection in self.connections:
             sim_connection.release()
 
     def adopt(self, task: "asyncio.Task[Any]") -> None:
-        """Take a task as its own."""
+        """Add a task of the process."""
         self.tasks[task] = None
         if len(self.tasks) > self._clear_at:
             self.tasks = {task: None for task in self.tasks if not task.done()}
             self._clear_at = 2 * len(self.tasks) + CLEAR_AT
 
     def watched(self, work: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
-        """Return `work` as a task is to run it: with a look at each of its pauses, where one may be the last."""
+        """Return `work` as its task runs it: observed at each pause if a crash may happen there."""
         return watched(work, self._paused) if self._crash_points.awaits("await") else work
 
     def _paused(self, work: Any) -> None:
         if not self.dead:
             self._crash_points.passed("await", work)
 
-    # ── where it may die ─────────────────────────────────────────────────────
+    # ── points where it may crash ────────────────────────────────────────────
 
     def point(self, name: str) -> None:
-        """Pass a point at which it may be meant to die."""
+        """Pass a point where it may crash."""
         if self.dead:
             return
         self._crash_points.passed(name)
 
     def awaits(self, name: str) -> bool:
-        """Whether it may still be meant to die at such a point."""
+        """Return whether a crash at this kind of point is still to come."""
         return self._crash_points.awaits(name)
 
     def _inject_crash(self, crash: Crash, position: str) -> None:
         self.down_until = self._loop.time() + crash.down
         self._shared.history.crashed_at.append((crash.point, position))
-        self._note(f"is to die at {crash.point} {crash.count} {position.partition(' ')[0]}")
+        self._note(f"crash injected at {crash.point} {crash.count} {position.partition(' ')[0]}")
         self.crash()
 
     @property
     def disk_is_full(self) -> bool:
-        """Whether its database takes no write now."""
+        """Return whether its database rejects writes now."""
         return self._shared.disk_is_full
 
     @property
     def fast(self) -> bool:
-        """Whether the run takes short ways, and spares questions that find nothing."""
+        """Return whether the run uses the quick engine and skips queries without results."""
         return not self._shared.faithful
 
     def may_find(self, query: str, values: dict[str, Any]) -> bool:
-        """Return whether a question may find something."""
+        """Return whether a query may find a row."""
         return self._shared.due_times.any(query, values)
 
     async def statement(self, sql: str) -> None:
@@ -278,12 +278,12 @@ class Process:
         self.point("before commit")
 
     def committed(self, *, rows: int) -> None:
-        """Hear that a commit is durable."""
+        """Handle a durable commit."""
         self._shared.on_commit(rows)
         self.point("after commit")
 
     def reschedule(self, *, moved: bool) -> None:
-        """Let the rounds hear of a commit, and whether it changed anything."""
+        """Reschedule the jobs after a commit; `moved` says whether it changed anything."""
         if not self.dead and hasattr(self, "_scheduler"):
             self._scheduler.reschedule(moved=moved)
 

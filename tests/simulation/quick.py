@@ -1,7 +1,7 @@
-"""SQLAlchemy without its asynchronous half, which costs more than all statements of a run together.
+"""SQLAlchemy without its asyncio layer, which costs more than all statements of a run together.
 
-Statements, types and results are SQLAlchemy's own, and only the way to the driver is short. Faithful runs take the long
-one.
+Statements, types and results are SQLAlchemy's own; only the path to the driver is shorter. Faithful runs use the full
+path.
 """
 
 import asyncio
@@ -19,19 +19,18 @@ from sqlalchemy.sql.base import Executable
 from tests.simulation.sqlite import CHANGES, FAST_PRAGMAS, Host, SimConnection
 
 READERS = 3
-PATIENCE = 30.0
 
 
 @cache
 def _sync_engine() -> Engine:
-    """Return what compiles the statements of every run; its own connection is used once, to learn what SQLite can."""
+    """Return the engine that compiles the statements of every run; it connects once, to query SQLite's features."""
     engine = create_engine("sqlite://", hide_parameters=True)
     engine.connect().close()
     return engine
 
 
 class _Cursor(sqlite3.Cursor):
-    """Brings all rows at once, as the driver of the service does."""
+    """Fetches all rows with the statement, as the driver of the service does."""
 
     _remaining: list[Any]
 
@@ -48,7 +47,7 @@ class _Cursor(sqlite3.Cursor):
         return self
 
     def fetchall(self) -> list[Any]:
-        """Return every row that is left."""
+        """Return the remaining rows."""
         remaining, self._remaining = self._remaining, []
         return remaining
 
@@ -57,13 +56,13 @@ class _Cursor(sqlite3.Cursor):
         return self._remaining.pop(0) if self._remaining else None
 
     def fetchmany(self, size: int | None = 1) -> list[Any]:
-        """Return some rows."""
+        """Return the next `size` rows."""
         remaining, self._remaining = self._remaining[:size], self._remaining[size:]
         return remaining
 
 
 class _Plug:
-    """A connection of the driver as SQLAlchemy asks for it; transactions are not its own."""
+    """A driver connection in the form that SQLAlchemy expects; it controls no transaction."""
 
     is_valid = True
 
@@ -76,20 +75,20 @@ class _Plug:
         return self.dbapi_connection.cursor(_Cursor)
 
     def commit(self) -> None:
-        """Leave it to the wire."""
+        """Do nothing: the simulated connection commits."""
 
     rollback = close = commit
 
 
 @dataclass(frozen=True)
 class _Raw:
-    """A connection of the pool as the store asks for it."""
+    """A pooled connection in the form that the storage expects."""
 
     driver_connection: SimConnection
 
 
 class QuickConnection:
-    """What the store asks of SQLAlchemy's AsyncConnection."""
+    """The part of SQLAlchemy's AsyncConnection that the storage uses."""
 
     def __init__(self, sim_connection: SimConnection) -> None:
         self.sim_connection = sim_connection
@@ -102,17 +101,17 @@ class QuickConnection:
         return self._sync.dialect
 
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
-        """Run a statement, in its own lap of the loop."""
+        """Run a statement, in its own iteration of the loop."""
         await self._ready(changes=getattr(statement, "is_dml", False))
         return self._sync.execute(statement, parameters)
 
     async def exec_driver_sql(self, sql: str, parameters: Any = None) -> CursorResult[Any]:
-        """Run plain SQL, in its own lap of the loop."""
+        """Run plain SQL, in its own iteration of the loop."""
         await self._ready(changes=sql.startswith(CHANGES))
         return self._sync.exec_driver_sql(sql, parameters)
 
     async def get_raw_connection(self) -> _Raw:
-        """Return what holds the driver's own connection."""
+        """Return the holder of the driver's connection."""
         return _Raw(self.sim_connection)
 
     async def _ready(self, *, changes: bool) -> None:
@@ -127,7 +126,7 @@ class QuickConnection:
 
 
 class QuickEngine:
-    """What the store asks of SQLAlchemy's AsyncEngine: one connection that writes, or a few that only read."""
+    """The part of SQLAlchemy's AsyncEngine that the storage uses: one writing connection, or a few read-only ones."""
 
     def __init__(self, path: str, host: Host, *, writes: bool) -> None:
         self._path = path
@@ -139,13 +138,13 @@ class QuickEngine:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[QuickConnection]:
-        """Yield a connection in a transaction, which is committed at the end, or rolled back for an error."""
+        """Yield a connection in a transaction; commit at the end, roll back on an error."""
         async with self.connect() as connection, _transaction(connection.sim_connection, self._begin):
             yield connection
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[QuickConnection]:
-        """Yield a connection in no transaction."""
+        """Yield a connection without a transaction."""
         async with self._slots:
             connection = self._free.pop() if self._free else self._connect()
             try:

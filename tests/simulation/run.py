@@ -1,4 +1,4 @@
-"""One run from its first moment to its last: the world, the processes in it, and what is looked at while it turns."""
+"""One run: its environment, its processes, and the checks while it runs."""
 
 import asyncio
 import math
@@ -33,11 +33,11 @@ from tests.simulation.sqlite import fresh_database
 TIME_LIMIT = 40 * 3600.0
 MAX_PAUSE_OF_PROVIDER = 60.0
 LONG_TIME_LIMIT = 1000 * 3600.0
-"""Seconds of virtual time after which a run that is not through waits for ever; on a long schedule, later."""
+"""Seconds of virtual time after which an unfinished run waits for ever; the longer limit is for the long schedule."""
 
 
 class Simulation:
-    """Plays one scenario."""
+    """Runs one scenario."""
 
     def __init__(self, scenario: Scenario, loop: SimLoop) -> None:
         self.scenario = scenario
@@ -88,14 +88,16 @@ class Simulation:
     # ── the run ──────────────────────────────────────────────────────────────
 
     async def simulate(self) -> None:
-        """Play it to its end: every task settled, every delivery through, every process stopped."""
+        """Run until every task is settled, every delivery ended and every process stopped."""
         async with self._upstream(), self._http() as http:
             client = Client(http, self.loop, self.history)
             self.attacker = Attacker(http=http, seeded_faults=self.seeded_faults)
             for process in self.processes:
                 process.start()
             self.loop.on_iteration = (
-                self._pass_iteration_point if any(crash.point == "lap" for crash in self.scenario.crashes) else None
+                self._pass_iteration_point
+                if any(crash.point == "iteration" for crash in self.scenario.crashes)
+                else None
             )
             restarter = self.loop.create_task(self._restart_crashed())
             self._reconcile_periodically(client)
@@ -110,11 +112,11 @@ class Simulation:
             await self._stop_all()
 
     def _ahead(self) -> float:
-        """Return how far the fastest of the processes' clocks is ahead."""
+        """Return how far the fastest clock of all processes is ahead, in seconds."""
         return max(process.ahead for process in self.processes)
 
     def _reconcile_periodically(self, client: Client) -> None:
-        """Let a cron job wake the processes, where they make no rounds of their own."""
+        """Trigger single passes by a cron job, where the processes run no jobs of their own."""
         if self.scenario.wake_interval is not None:
             self._cron.add(RECONCILE, client.reconcile, every=self.scenario.wake_interval)
             for jump in self.scenario.jumps:
@@ -141,33 +143,33 @@ class Simulation:
         )
 
     async def _run_clients(self, client: Client) -> None:
-        task_requests = [client.task_request(task_request) for task_request in self.scenario.task_requests]
+        task_requests = [client.request_task(task_request) for task_request in self.scenario.task_requests]
         attacks = [self.attacker.attack(number, 5 + 10.0 * number) for number in range(self.scenario.attackers)]
         restarts = [self._restart(at) for at in self.scenario.restarts]
         full_disks = [self._full_disk(full) for full in self.scenario.full_disks]
         await asyncio.gather(*task_requests, *attacks, *restarts, *full_disks)
 
     async def _full_disk(self, full: FullDisk) -> None:
-        """Note when the disk is full: nothing is on time then."""
+        """Record when the disk is full, which explains delays."""
         self.history.note_disturbance("full disk", full.at, full.at + full.seconds)
         await asyncio.sleep(full.at + full.seconds)
 
     async def _restart(self, at: float) -> None:
-        """Stop a process as a deployment does, and start it again."""
+        """Stop a process as a deployment does, and restart it."""
         await asyncio.sleep(at)
         process = self.processes[0]
         if not process.dead:
-            process.down_until = self.loop.time() + 3600  # nobody else starts it meanwhile
+            process.down_until = self.loop.time() + 3600  # it is not restarted meanwhile
             await process.stop()
             faulty = self.scenario.crashes or self.scenario.stalls or self.scenario.full_disks
             alone = self.scenario.processes == 1 and self.scenario.true_clocks and not faulty
             if alone and facts.leased(self.reader, self.loop.time()):
-                self.history.add_violation("P7: a lease is held after a clean stop")
+                self.history.add_violation("P7: a lease is held after a clean shutdown")
             process.down_until = self.loop.time() + 1
             self._changed.set()
 
     async def _restart_crashed(self) -> None:
-        """Start again what has died, once its time is up."""
+        """Restart each crashed process after its downtime."""
         while True:
             for process in self.processes:
                 if process.dead and self.loop.time() >= process.down_until:
@@ -196,10 +198,10 @@ class Simulation:
                 await process.stop()
                 await process.wait_closed()
 
-    # ── while it turns ───────────────────────────────────────────────────────
+    # ── checks while it runs ─────────────────────────────────────────────────
 
     async def _wait_until_idle(self) -> None:
-        """Return once nothing is left to be done, or complain when that takes too long."""
+        """Return once no work is left; record a violation when that takes too long."""
         pause = 1.0
         horizon = LONG_TIME_LIMIT if self.scenario.schedule == LONG else TIME_LIMIT
         while not await self._is_idle():
@@ -222,7 +224,7 @@ class Simulation:
 
     def _pass_iteration_point(self) -> None:
         for process in self.processes:
-            process.point("lap")
+            process.point("iteration")
 
     def _committed(self, rows: int) -> None:
         if rows:
@@ -269,21 +271,21 @@ class Simulation:
             server.point("callback answered")
 
     def _crash(self, point: str, transfer: Transfer) -> None:
-        """Let the process that sent a request die while the request is on its way."""
+        """Pass a crash point of the process that sent the request."""
         for process in self.processes:
             if transfer.request.extensions.get("from") == process.name:
                 process.point(point)
 
-    def digest_of(self, callbacks: ReceivedCallback) -> str | None:
-        """Return the inbox digest of a callback; None for a token that was never ours."""
+    def digest_of(self, callback: ReceivedCallback) -> str | None:
+        """Return the inbox digest of a callback; None for a forged token."""
         with suppress(BadToken):
-            claim = self.tokens.read_callback_token(callbacks.token, self.loop.now().replace(year=2026, month=5, day=6))
-            return callback_digest(claim, callbacks.body)
+            claim = self.tokens.read_callback_token(callback.token, self.loop.now().replace(year=2026, month=5, day=6))
+            return callback_digest(claim, callback.body)
         return None
 
 
 def simulate(scenario: Scenario) -> Simulation:
-    """Play `scenario` on a loop of its own, and return the world as it was at its end."""
+    """Run `scenario` on a new loop, and return the simulation at its end."""
     with own_loop() as loop:
         simulation = Simulation(scenario, loop)
         try:
@@ -296,10 +298,10 @@ def simulate(scenario: Scenario) -> Simulation:
 
 
 def _failed_unexpectedly(simulation: Simulation) -> None:
-    """End what a run that broke off leaves: its processes die, and let go what they hold."""
+    """Crash the processes of a failed run, and release what they hold."""
     simulation.loop.reset_iterations()
     for process in simulation.processes:
-        process.down_until = math.inf  # nobody starts it again
+        process.down_until = math.inf  # it is not restarted
         process.crash()
         simulation.loop.run_until_complete(process.wait_closed())
     simulation.reader.close()

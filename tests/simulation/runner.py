@@ -1,4 +1,4 @@
-"""Playing seeds: one, many in a row, many in several processes; and making a failing one smaller."""
+"""Running seeds, one by one or in several processes, and minimizing a failed run."""
 
 import gc
 import multiprocessing
@@ -15,14 +15,14 @@ from tests.simulation.scenario import Scenario, scenario_of, simpler_scenarios
 
 MAX_REDUCTIONS = 150
 GC_THRESHOLD = 50_000
-"""Allocations between looks for garbage: a run makes much, and keeps little."""
+"""Allocations between garbage collections: a run allocates much and keeps little."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What one run came to: the promises that it broke, its digest, its story, and how long it took in its own time.
+    """The result of one run: violations, digest, log, and duration in virtual seconds.
 
-    `crashed_at` holds the kind and the place of each death, `positions` every such place that the run would have counted.
+    `crashed_at` holds kind and code position of each crash, `positions` every position that was counted.
     """
 
     scenario: Scenario
@@ -36,12 +36,12 @@ class RunResult:
 
 
 def run_and_check(scenario: Scenario, errors: Errors) -> RunResult:
-    """Play `scenario` inside the stand-ins and return what it came to."""
+    """Run `scenario` inside `stand_ins()` and check it."""
     errors.lines.clear()
     try:
         simulation = simulate(scenario)
-    except Exception as error:  # noqa: BLE001 - a run that breaks off is a failing run
-        return RunResult(scenario=scenario, broken=(f"broke off: {error!r}",), digest="", log="", seconds=0.0)
+    except Exception as error:  # noqa: BLE001 - a run that raises is a failed run
+        return RunResult(scenario=scenario, broken=(f"failed unexpectedly: {error!r}",), digest="", log="", seconds=0.0)
     try:
         broken = [*violations(simulation), *dict.fromkeys(errors.lines)]
         return RunResult(
@@ -59,13 +59,13 @@ def run_and_check(scenario: Scenario, errors: Errors) -> RunResult:
 
 
 def result_of(scenario: Scenario | int) -> RunResult:
-    """Return what one scenario, or the one of a seed, comes to."""
+    """Return the result of a scenario, or of the scenario of a seed."""
     with stand_ins() as errors:
         return run_and_check(scenario_of(scenario) if isinstance(scenario, int) else scenario, errors)
 
 
 def results_of(seeds: Sequence[int], *, mutation: Mutation | None = None) -> Iterator[RunResult]:
-    """Yield what each seed comes to, one after the other, with a fault planted where one is given."""
+    """Yield the result of each seed in turn, with `mutation` injected if given."""
     before = gc.get_threshold()
     gc.set_threshold(GC_THRESHOLD)
     try:
@@ -77,7 +77,7 @@ def results_of(seeds: Sequence[int], *, mutation: Mutation | None = None) -> Ite
 
 
 def in_parallel(seeds: Sequence[int], workers: int) -> Iterator[RunResult]:
-    """Yield what each seed comes to, as `workers` processes get through them."""
+    """Yield the result of each seed, run by `workers` processes."""
     if workers < 2:
         yield from results_of(seeds)
         return
@@ -93,7 +93,7 @@ def _all_of(seeds: Sequence[int]) -> list[RunResult]:
 
 
 def first_detections(mutations: Sequence[Mutation], seeds: Sequence[int], workers: int) -> Iterator[tuple[int, str]]:
-    """Yield for each fault, in their order, how many seeds were played and the first broken promise, "" for none."""
+    """Yield for each mutation, in order, the number of runs and the first violation, "" for none."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(max(1, workers)) as pool:
         yield from pool.imap(partial(_detect, seeds), mutations)
@@ -107,7 +107,7 @@ def _detect(seeds: Sequence[int], mutation: Mutation) -> tuple[int, str]:
 
 
 def minimized(result: RunResult, *, mutation: Mutation | None = None) -> RunResult:
-    """Return a simpler run that breaks a promise as `result` does: fewer tasks, fewer faults."""
+    """Return a simpler run with a violation of the same kind: fewer tasks, fewer faults."""
     budget = MAX_REDUCTIONS
     kinds = _kinds(result)
     with stand_ins() as errors, mutation() if mutation else nullcontext():
@@ -126,4 +126,4 @@ def minimized(result: RunResult, *, mutation: Mutation | None = None) -> RunResu
 
 
 def _kinds(result: RunResult) -> set[str]:
-    return {told.partition(":")[0] for told in result.broken}
+    return {violation.partition(":")[0] for violation in result.broken}

@@ -1,4 +1,4 @@
-"""What a seed means: the tasks, the faults, the crashes and the settings of one run."""
+"""The scenario of a seed: the tasks, faults, crashes and settings of one run."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -12,7 +12,7 @@ from tests.simulation.machine_faults import FullDisk, Jump, Stall
 from tests.simulation.network import NetworkFaults
 
 PLAIN_POINTS = (
-    "lap",
+    "iteration",
     "statement",
     "before commit",
     "after commit",
@@ -26,7 +26,7 @@ LONG = ("0s", "5s", "30s", "2m", "10m", "30m", "2h", "6h", "16h")
 
 @dataclass(frozen=True, kw_only=True)
 class TaskRequest:
-    """A task that a client asks for: when, and whether it is cancelled some seconds later or sends a webhook."""
+    """A client's request for a task at a time, with an optional webhook and an optional cancellation later."""
 
     number: int
     at: float
@@ -38,8 +38,8 @@ class TaskRequest:
 class Scenario:
     """One run.
 
-    `ahead` says how far each process's clock is wrong from the start, `burst_share` which share of callbacks comes by the
-    crowd; with `wake_interval` nothing works but what a cron job wakes, every so many seconds.
+    `ahead` is the error of each process's clock from the start, in seconds; `burst_share` the share of callbacks that
+    count as a burst; with `wake_interval` the only work is a single pass every so many seconds.
     """
 
     seed: int
@@ -67,11 +67,11 @@ class Scenario:
 
     @property
     def true_clocks(self) -> bool:
-        """Whether every clock tells the time."""
+        """Return whether every clock is right."""
         return not any(self.ahead) and not self.jumps
 
     def described(self) -> str:
-        """Return what differs from the plainest run, a line each."""
+        """Return the fields that differ from their defaults, one a line."""
         plain = Scenario(seed=self.seed, task_requests=())
         changed = [each.name for each in fields(self) if getattr(self, each.name) != getattr(plain, each.name)]
         return "\n".join(f"  {name} = {getattr(self, name)!r}" for name in changed)
@@ -119,14 +119,14 @@ DURATIONS: Mapping[str, tuple[object, ...]] = {
 
 
 def scenario_of(seed: int) -> Scenario:
-    """Return the run that `seed` stands for."""
+    """Return the scenario of `seed`."""
     extended = _extended(base_scenario_of(seed), Random(f"wider {seed}"))  # noqa: S311 - a run needs a seed, not secrecy
     random = Random(f"deaths {seed}")  # noqa: S311 - the same
     return replace(extended, crashes=extended.crashes + _crash_between(random, extended.processes))
 
 
 def _crash_between(random: Random, processes: int) -> tuple[Crash, ...]:
-    """Return, now and then, a death between two sides: one of them knows already what the other does not."""
+    """Return, in two of five cases, a crash while a request or its response is under way."""
     if random.random() < 0.6:
         return ()
     point = random.choice(("callback answered", "callback answered", "create served", "create arrives"))
@@ -135,7 +135,7 @@ def _crash_between(random: Random, processes: int) -> tuple[Crash, ...]:
 
 
 def _extended(plain: Scenario, random: Random) -> Scenario:
-    """Return `plain` with what it lacks: more tasks, deaths at places, wrong clocks, full disks, crowds, limits."""
+    """Return `plain` with more tasks, crashes at code positions, wrong clocks, full disks, bursts and limits."""
     more = random.choice((0, 0, 0, 1, 2))
     count = len(plain.task_requests)
     position_crashes = random.choice((0, 0, 1, 1, 2))
@@ -174,12 +174,12 @@ def _full_disk(random: Random) -> FullDisk:
 
 
 def _limits(random: Random) -> dict[str, Any]:
-    most = random.choice((None, None, None, 1, 2))
-    return {"max_in_flight": most, "budget": random.choice((None,) * 7 + (Decimal("0.5"),))}
+    max_in_flight = random.choice((None, None, None, 1, 2))
+    return {"max_in_flight": max_in_flight, "budget": random.choice((None,) * 7 + (Decimal("0.5"),))}
 
 
 def base_scenario_of(seed: int) -> Scenario:
-    """Return the simpler run that `seed` stood for at first."""
+    """Return the simpler scenario of `seed`, without the extensions."""
     random = Random(seed)  # noqa: S311 - a run needs a seed, not secrecy
     count = random.randint(1, 4)
     processes = random.choice((1, 1, 1, 2))
@@ -215,11 +215,11 @@ def _task_request(random: Random, number: int) -> TaskRequest:
 
 def _crash(random: Random, processes: int) -> Crash:
     point = random.choice(PLAIN_POINTS)
-    most = {"lap": 1500, "statement": 400}.get(point, 12 if "commit" in point else 4)
+    max_count = {"iteration": 1500, "statement": 400}.get(point, 12 if "commit" in point else 4)
     return Crash(
         process=random.randrange(processes),
         point=point,
-        count=random.randint(1, random.randint(1, most)),
+        count=random.randint(1, random.randint(1, max_count)),
         down=random.choice((0.1, 5.0, random.uniform(0, 200))),
     )
 
@@ -236,8 +236,7 @@ def _network_faults(random: Random) -> NetworkFaults:
 
 
 def _switches(random: Random) -> dict[str, object]:
-    most = random.choice((0, 1, 2, 4, 7))
-    faults = random.sample(sorted(PROVIDER_FAULTS), most)
+    faults = random.sample(sorted(PROVIDER_FAULTS), random.choice((0, 1, 2, 4, 7)))
     chosen: dict[str, object] = {name: random.choice(PROVIDER_FAULTS[name]) for name in faults}
     return chosen | {name: random.choice(values) for name, values in DURATIONS.items()}
 
@@ -254,11 +253,11 @@ def _settings(random: Random) -> dict[str, Any]:
     }
 
 
-RESETTABLE = ("commit_delay", "ahead", "crowd", "woken_every")
+RESETTABLE = ("commit_delay", "ahead", "burst_share", "wake_interval")
 
 
 def simpler_scenarios(scenario: Scenario) -> Iterator[Scenario]:
-    """Yield runs that are a little simpler than this one."""
+    """Yield scenarios that are a little simpler than this one."""
     for index in range(len(scenario.task_requests)):
         if len(scenario.task_requests) > 1:
             yield replace(scenario, task_requests=scenario.task_requests[:index] + scenario.task_requests[index + 1 :])
@@ -267,7 +266,7 @@ def simpler_scenarios(scenario: Scenario) -> Iterator[Scenario]:
         for index in range(len(values)):
             yield _with(scenario, name, values[:index] + values[index + 1 :])
     plain = Scenario(seed=scenario.seed, task_requests=())
-    for name in ("attackers", "replays", "handler_trouble", "handler_slow", "weather", "schedule", *RESETTABLE):
+    for name in ("attackers", "replays", "handler_failures", "handler_slow", "network_faults", "schedule", *RESETTABLE):
         if getattr(scenario, name) != getattr(plain, name):
             yield _with(scenario, name, getattr(plain, name))
     yield from _with_fewer(scenario, "switches", lambda name: name in PROVIDER_FAULTS)

@@ -1,6 +1,6 @@
-"""APScheduler's place in the simulation: it rings on the same grid of times, but only where something can be due.
+"""A replacement of APScheduler: it runs jobs on the same grid of times, but only when something may be due.
 
-Hours in which nothing is due cost nothing that way. A `faithful` one rings at every beat of the first minutes.
+Hours without due work cost nothing. A `faithful` one runs jobs at every time of the grid in the first minutes.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ MICROSECONDS = 1_000_000
 EPOCH = int(START.timestamp()) * MICROSECONDS
 
 RECONCILE = "wake"
-"""The job that makes one full round, on a platform that sleeps in between."""
+"""The job that triggers a single pass, on a platform that sleeps in between."""
 
 DUE_TIMES = """
 SELECT
@@ -35,27 +35,26 @@ SELECT
 """
 FAITHFUL_FOR = 200.0
 MAX_PAUSE = 5.0
-"""Seconds at most between two looks of a round that finds nothing although something is due."""
+"""Maximum seconds between two runs of a job that finds nothing although something is due."""
 
 IDLE_AFTER = 250.0
 PAUSE_SHARE = 0.1
-"""Once nothing at all has moved for so long, as when the day's budget is spent, a rest may take this share of the time
-since then."""
+"""Share of the time without changes that a pause may last, once nothing has changed for IDLE_AFTER seconds."""
 
 
 class DueTimes:
-    """Reads from the database when each round may find something; all times in seconds of the loop."""
+    """Reads from the database when each job may find work; all times in seconds of the loop."""
 
     def __init__(self, reader: sqlite3.Connection) -> None:
         self._reader = reader
         self._found: dict[str, float] | None = None
 
     def changed(self) -> None:
-        """Hear that the database has changed."""
+        """Discard the cached times after a change of the database."""
         self._found = None
 
     def read(self) -> dict[str, float]:
-        """Return for each round the moment from which it may have something to do, infinity for none."""
+        """Return for each job the time from which it may find work, infinity for none."""
         if self._found is None:
             queued, polled, overdue, pending, submitting, run_times, unread = self._reader.execute(DUE_TIMES).fetchone()
             self._found = {
@@ -63,14 +62,14 @@ class DueTimes:
                 "reconcile": min(_seconds(polled), _seconds(overdue)),
                 "dispatch": _seconds(pending),
                 "sweep": _seconds(submitting),
-                "learned": float(run_times),
+                "run_times": float(run_times),
                 "inbox": _seconds(unread),
             }
-            self._found[RECONCILE] = min(moment for name, moment in self._found.items() if name != "learned")
+            self._found[RECONCILE] = min(moment for name, moment in self._found.items() if name != "run_times")
         return self._found
 
     def any(self, query: str, values: dict[str, Any]) -> bool:
-        """Return whether `query` finds a row; it may name any of `values`, moments among them."""
+        """Return whether `query` finds a row; `values` are its parameters."""
         plain = {name: _micros(value) if isinstance(value, datetime) else value for name, value in values.items()}
         return self._reader.execute(query, plain).fetchone() is not None
 
@@ -85,9 +84,9 @@ def _seconds(moment: int | None) -> float:
 
 @dataclass(kw_only=True)
 class Job:
-    """One round that is rung every so many seconds; `at` is the beat that is waited for.
+    """One job that runs every `every` seconds; `at` is the time of its next run.
 
-    `pause` grows while it finds nothing although something is due, as for a limit or a pause of the upstream's.
+    `pause` grows while it finds nothing although something is due, as for a limit or a pause of the provider.
     """
 
     run: Callable[[], Awaitable[None]]
@@ -100,7 +99,7 @@ class Job:
 
 
 class SimScheduler:
-    """Stands in for AsyncIOScheduler: jobs at intervals from its start; `ahead` says how far its clock is wrong."""
+    """Replaces AsyncIOScheduler: jobs at intervals from its start; `ahead` returns the error of its clock."""
 
     def __init__(self, loop: SimLoop, due_times: DueTimes, ahead: Callable[[], float], *, faithful: bool) -> None:
         self._loop = loop
@@ -117,21 +116,21 @@ class SimScheduler:
         self.running = False
 
     def add_job(self, run: Callable[..., Awaitable[None]], _kind: str, *, args: Any, seconds: float, **_: Any) -> None:
-        """Add a round, as APScheduler does."""
+        """Add a job, as APScheduler does."""
         self.add(args[0].name, lambda: run(*args), every=seconds)
 
     def add(self, name: str, run: Callable[[], Awaitable[None]], *, every: float) -> None:
-        """Add what is rung every so many seconds, where its interest says that it may find something."""
+        """Add a job that runs every so many seconds, when its due time says that it may find work."""
         self._jobs.append(Job(run=run, name=name, every=every))
 
     def start(self) -> None:
-        """Begin to ring."""
+        """Start to run jobs."""
         self.running = True
         self._began = self._moved_at = self._loop.time()
         self._schedule()
 
     def shutdown(self, *, wait: bool) -> None:
-        """Ring no more."""
+        """Run no more jobs."""
         assert not wait
         self.running = False
         for job in self._jobs:
@@ -139,12 +138,12 @@ class SimScheduler:
                 job.timer.cancel()
 
     def clock_jumped(self) -> None:
-        """Hear that the clock has jumped: the next beat of the sweep looks at it."""
+        """Let the next run of the sweep notice a jump of the clock."""
         self._sweep_until = self._loop.time() + MAX_PAUSE + 1.0
         self.reschedule(moved=True)
 
     def reschedule(self, *, moved: bool) -> None:
-        """Hear of a commit; where nothing has moved for long, only one that changed something ends the rest."""
+        """Reschedule after a commit; after a long time without changes, only a change ends the pauses."""
         if moved:
             self._moved_at = self._loop.time()
         if self._max_pause() <= MAX_PAUSE:
@@ -171,11 +170,11 @@ class SimScheduler:
             self._set(job, self._next(job, found))
 
     def _next(self, job: Job, found: dict[str, float]) -> float:
-        """Return the first beat after now at which the round may find something."""
+        """Return the first time of the grid after now at which the job may find work."""
         if self._faithful or (job.name == "sweep" and self._loop.time() < self._sweep_until):
             wanted = 0.0
         elif job.name == "learn":
-            wanted = 0.0 if found["learned"] != self._run_times_seen else math.inf
+            wanted = 0.0 if found["run_times"] != self._run_times_seen else math.inf
         else:
             wanted = found.get(job.name, math.inf) - self._ahead()
         if math.isinf(wanted):
@@ -195,8 +194,8 @@ class SimScheduler:
     def _fire(self, job: Job) -> None:
         job.at = math.inf
         if job.name == "learn" and not self._faithful:
-            self._run_times_seen = self._due_times.read()["learned"]
-        if not self._faithful:  # a faithful one finds nothing at most beats, as nothing need be due at them
+            self._run_times_seen = self._due_times.read()["run_times"]
+        if not self._faithful:  # a faithful one finds nothing at most times of the grid
             job.pause = min(self._max_pause(), job.pause * 2 + job.every / 2)
         job.fired = self._loop.time()
         self._loop.create_task(_run_job(job))

@@ -1,7 +1,7 @@
-"""SQLite without the driver's thread: statements run in the loop, one a lap, and die with their process.
+"""SQLite without the driver's thread: statements run in the loop, one an iteration, and end with their process.
 
-The store's own code, its SQL and its transactions stay as they are. A crash closes the connections, which rolls back
-what was not committed; what was committed stays in the file.
+The storage's own code, SQL and transactions are unchanged. A crash closes the connections, which rolls back open
+transactions; committed ones stay in the file.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from service.storage.sqlite_thread import BEGIN_WRITING
 
 LOCKED_FOR = 10.0
 RETRY_INTERVAL = 0.02
-"""Seconds at most after which a connection that waits for another one's transaction sees that it has ended."""
+"""Maximum seconds until a waiting connection notices the end of another one's transaction."""
 
 FILES = ("", "-wal", "-shm")
 FAST_PRAGMAS = ("PRAGMA busy_timeout = 0", "PRAGMA synchronous = OFF", "PRAGMA foreign_keys = ON")
@@ -64,7 +64,7 @@ class Host(Protocol):
 
     @property
     def disk_is_full(self) -> bool:
-        """Whether the database takes no write now."""
+        """Return whether the database rejects writes now."""
 
     async def statement(self, sql: str) -> None:
         """Pause before a statement; the process may be stalled, or crash, here."""
@@ -73,14 +73,14 @@ class Host(Protocol):
         """Pause before a commit; the process may crash here, and the commit never happens."""
 
     def committed(self, *, rows: int) -> None:
-        """Hear of a commit that changed so many rows; the process may crash here, and nobody is told."""
+        """Handle a commit that changed `rows` rows; the process may crash here, before its caller continues."""
 
     def draw(self, what: str) -> float:
         """Draw a number from 0 to 1."""
 
 
 class SimConnection:
-    """One connection as SQLAlchemy's aiosqlite adapter wants it."""
+    """One connection with the interface of SQLAlchemy's aiosqlite adapter."""
 
     def __init__(self, path: str, host: Host) -> None:
         self.raw = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
@@ -118,7 +118,7 @@ class SimConnection:
             raise
 
     async def commit(self) -> None:
-        """Commit, if the process lives to do it."""
+        """Commit, unless the process crashes first."""
         self.begin = None
         if not self.raw.in_transaction:
             return
@@ -139,7 +139,7 @@ class SimConnection:
         self.roll_back()
 
     def roll_back(self) -> None:
-        """Roll back; what is dead has been rolled back."""
+        """Roll back; the connection of a dead process is closed already."""
         self.begin = None
         self.changed = False
         if not self.host.dead:
@@ -152,19 +152,19 @@ class SimConnection:
         self.stop()
 
     def stop(self) -> None:
-        """Close at once."""
+        """Close without a pause."""
         self.raw.close()
         _wake()
 
     def release(self) -> None:
-        """Close at once, and take it back from whoever in the dead process never gave it back to its pool."""
+        """Close without a pause, and invalidate the pool's entry of a connection that was never returned."""
         if self.pooled is not None and self.pooled.is_valid:
             self.pooled.invalidate()
         self.pooled = None
         self.stop()
 
     async def run(self, sql: str, parameters: Any, *, many: bool) -> sqlite3.Cursor:
-        """Run one statement, in its own lap of the loop; wait in virtual time while another process writes."""
+        """Run one statement, in its own iteration of the loop; wait in virtual time while another process writes."""
         if begin := self.begin:
             self.begin = None
             await self.run(begin, (), many=False)
@@ -187,18 +187,18 @@ class SimConnection:
         return self.raw.executemany(sql, parameters) if many else self.raw.execute(sql, parameters)
 
     def writable(self) -> None:
-        """Raise what SQLite says when the disk is full."""
+        """Raise SQLite's error for a full disk if the disk is full."""
         if self.host.disk_is_full:
             raise sqlite3.OperationalError("database or disk is full")
 
     def alive(self) -> None:
-        """Raise what a driver says when the process is dead."""
+        """Raise a driver's error if the process is dead."""
         if self.host.dead:
             raise sqlite3.OperationalError("the process is dead")
 
 
 class SimCursor:
-    """One cursor as SQLAlchemy's adapter wants it."""
+    """One cursor with the interface of SQLAlchemy's adapter."""
 
     def __init__(self, sim_connection: SimConnection) -> None:
         self._sim_connection = sim_connection
@@ -238,12 +238,12 @@ class SimCursor:
         return self._cursor.fetchall() if self._cursor else []
 
     async def close(self) -> None:
-        """Let the rows go."""
+        """Do nothing: SQLite frees the rows."""
 
 
 @cache
 def folder() -> Path:
-    """Return this process's folder, in memory where there is one; it goes with the process."""
+    """Return this process's folder, in memory if possible; it is removed at exit."""
     base = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of our own is made in it
     made = tempfile.mkdtemp(prefix="boomerang-simulation-", dir=base)
     atexit.register(shutil.rmtree, made, ignore_errors=True)

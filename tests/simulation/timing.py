@@ -1,4 +1,4 @@
-"""What must have come in time, where nothing stood in the way."""
+"""Checks of delays, where no injected fault explains them."""
 
 import re
 from collections.abc import Iterator
@@ -13,20 +13,20 @@ from tests.simulation.settings import SECRET
 MAX_SETTLE_DELAY = 30.0
 SHARE = 0.1
 MAX_POLL_DELAY = 8.0
-"""Seconds for the question that a callback brings forward."""
+"""Seconds for the poll that a callback triggers."""
 
 ACCEPTED = 204
 UNREADABLE = frozenset({"half_poll_reply", "unknown_status"})
-"""Switches by which an answer says nothing, though it looks fine from outside."""
+"""Switches that make a response with status 200 unreadable."""
 
 SLACK = 5.0
-"""Seconds for the network, the beats of the rounds and the commits."""
+"""Seconds for the network, the intervals of the jobs and the commits."""
 
 
 def p2_settles_in_time(finished: FinishedRun) -> Iterator[str]:
-    """Demand that a task settles within 30 s, or a tenth of its run time, of its end where nothing stood in the way.
+    """Check that a task settles within 30 s, or a tenth of its run time, of its end where no fault explains a delay.
 
-    A task whose submission is answered after its end can be asked about from then on.
+    A task whose submission is answered after its end can be polled from then on.
     """
     if UNREADABLE & set(finished.scenario.switches) or not _times_comparable(finished):
         return
@@ -43,7 +43,7 @@ def p2_settles_in_time(finished: FinishedRun) -> Iterator[str]:
 
 
 def p2_callback_triggers_a_poll(finished: FinishedRun) -> Iterator[str]:
-    """Demand that a task settles within seconds of its last callback, where nothing stood in the way."""
+    """Check that a task settles within seconds of its last callback, where no fault explains a delay."""
     slow = "slow_poll" in finished.scenario.switches or not _times_comparable(finished)
     if slow or UNREADABLE & set(finished.scenario.switches) or finished.scenario.settings.get("confirm") == "never":
         return
@@ -62,22 +62,22 @@ def p2_callback_triggers_a_poll(finished: FinishedRun) -> Iterator[str]:
         known = max(ended_callback_at, replied.get(task_id, ended_callback_at))
         max_delay = _max_delay(finished, one_poll=known > ended_callback_at)
         if task["settled_at"] > known + max_delay and not _excused(finished, task, provider_task.id, known):
-            yield f"task {task_id} settled {task['settled_at'] - known:.1f} s after its end was called back"
+            yield f"task {task_id} settled {task['settled_at'] - known:.1f} s after the callback of its end"
 
 
 def _max_delay(finished: FinishedRun, *, one_poll: bool) -> float:
-    """Return the seconds that an answer may take; over a slow network one more question may have been under way."""
+    """Return the maximum delay in seconds; over a slow network one more poll may be running."""
     return MAX_POLL_DELAY + _network_delay(finished) * (1 if one_poll else 2)
 
 
 def _network_delay(finished: FinishedRun) -> float:
-    """Return the seconds by which a slow network may hold up one question and its answer."""
+    """Return the maximum delay of one poll and its response by a slow network, in seconds."""
     network_faults = finished.scenario.network_faults
     return 2 * network_faults.long_delay if network_faults.slow else 0.0
 
 
 def _times_comparable(finished: FinishedRun) -> bool:
-    """Return whether times can be compared: clocks that are wrong, and sleep between two rounds, excuse everything."""
+    """Return whether times can be compared: not with wrong clocks or with sleep between single passes."""
     return finished.scenario.true_clocks and finished.scenario.wake_interval is None
 
 
@@ -88,23 +88,23 @@ def _replied(finished: FinishedRun) -> dict[str, float]:
 
 
 def _end_callback_at(finished: FinishedRun, task_id: str, provider_task: Any) -> float | None:
-    """Return when the first whole callback that told of the task's end, once it had come, was answered."""
+    """Return when the first complete callback with the task's end was answered, or None."""
     if provider_task.ended_at is None:
         return None
     ended = seconds(finished, provider_task.ended_at)
-    for callbacks in finished.history.callbacks:
-        matches = callbacks.token.startswith(f"{task_id}~") and callbacks.status == ACCEPTED and not callbacks.forged
+    for callback in finished.history.callbacks:
+        matches = callback.token.startswith(f"{task_id}~") and callback.status == ACCEPTED and not callback.forged
         if (
             matches
-            and callbacks.at >= ended
-            and re.search(rb'"(status|state)": ?"(completed|failed|success)"', callbacks.body)
+            and callback.at >= ended
+            and re.search(rb'"(status|state)": ?"(completed|failed|success)"', callback.body)
         ):
-            return callbacks.at
+            return callback.at
     return None
 
 
 def seconds(finished: FinishedRun, moment: Any) -> float:
-    """Return a moment of the upstream's in seconds of the loop."""
+    """Return a time of the provider in seconds of the loop."""
     start = finished.simulation.loop.now()
     return finished.simulation.loop.time() - float((start - moment).total_seconds())
 
@@ -114,9 +114,9 @@ def _expired(finished: FinishedRun, task_id: str) -> bool:
 
 
 def _excused(finished: FinishedRun, task: Row, upstream_id: str, done: float) -> bool:
-    """Return whether anything was amiss between the end of a task and our hearing of it.
+    """Return whether a fault was injected between the end of a task and its record.
 
-    What a dead process had in hand is nobody else's until its lease is over.
+    The work of a dead process is leased until its lease expires.
     """
     settled, lease = task["settled_at"], finished.simulation.settings.lease.total_seconds()
     for disturbance in finished.history.disturbances:
@@ -128,7 +128,7 @@ def _excused(finished: FinishedRun, task: Row, upstream_id: str, done: float) ->
 
 
 def p4_not_in_doubt_before_the_reply(finished: FinishedRun) -> Iterator[str]:
-    """Demand that nobody doubts a submission that is under way in living hands, and whose reply comes in the end."""
+    """Check that a submission is not in doubt while its process runs and its reply comes in the end."""
     if (
         any(disturbance.kind in {"stall", "full disk"} for disturbance in finished.history.disturbances)
         or not finished.scenario.true_clocks
