@@ -78,7 +78,7 @@ class Services(ProbeServices):
     replayer: Replayer
     rounds: Rounds
     queries: TaskQueries
-    inputs: BlobStore
+    blobs: BlobStore
     deliveries: DeliveryLookup
     signals: Signals
     allow_off_peak: bool = False
@@ -89,7 +89,7 @@ def create_app(services: Services) -> ASGIApp:
     """Return the application of a web process: the API, callbacks and probes."""
     waiting = LongPoll(queries=services.queries, signals=services.signals, stopping=services.stopping)
     door = CallbackEndpoint(services.receiver, services.limits.callbacks)
-    tasks = TaskApi(services.task_service, services.queries, services.inputs, waiting, services.limits.tasks)
+    tasks = TaskApi(services.task_service, services.queries, services.blobs, waiting, services.limits.tasks)
     routes = [
         *door.routes(),
         *tasks.routes(),

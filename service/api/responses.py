@@ -22,9 +22,9 @@ def page_answer(rows: list[Json], next_cursor: str | None) -> Response:
     return json_response({"data": rows, "next_cursor": next_cursor})
 
 
-async def task_object(task: Task, inputs: BlobStore) -> Json:
+async def task_object(task: Task, blobs: BlobStore) -> Json:
     """Return the task object with the caller's own payload, which is looked up, as single-task answers carry it."""
-    return whole_task(task, await inputs.payload(task.id))
+    return whole_task(task, await blobs.payload(task.id))
 
 
 def whole_task(task: Task, payload: str | None) -> Json:

@@ -35,11 +35,11 @@ class TaskApi:
     """Answers everything under `/v1/tasks`."""
 
     def __init__(
-        self, task_service: Desk, queries: TaskQueries, inputs: BlobStore, waiting: LongPoll, limits: BodyLimits
+        self, task_service: Desk, queries: TaskQueries, blobs: BlobStore, waiting: LongPoll, limits: BodyLimits
     ) -> None:
         self._task_service = task_service
         self._queries = queries
-        self._inputs = inputs
+        self._blobs = blobs
         self._waiting = waiting
         self._bodies = BodyReader(limits)
 
@@ -66,7 +66,7 @@ class TaskApi:
         """Show one task; with `wait` once it is settled or the time is up."""
         seconds = _asked_wait(request)
         task = await self._waiting.until_settled(await self._owned(request), seconds, request)
-        return json_response(await task_object(task, self._inputs))
+        return json_response(await task_object(task, self._blobs))
 
     async def list_tasks(self, request: Request) -> Response:
         """List tasks, newest first."""
@@ -80,13 +80,13 @@ class TaskApi:
         """Cancel a task."""
         QueryParams(request).done()
         task = await self._task_service.cancel((await self._owned(request)).id)
-        return json_response(await task_object(task, self._inputs))
+        return json_response(await task_object(task, self._blobs))
 
     async def resubmit(self, request: Request) -> Response:
         """Make a new attempt of an in-doubt or failed task."""
         QueryParams(request).done()
         task = await self._task_service.resubmit((await self._owned(request)).id)
-        return json_response(await task_object(task, self._inputs), status=202, headers=_location(task))
+        return json_response(await task_object(task, self._blobs), status=202, headers=_location(task))
 
     async def history(self, request: Request) -> Response:
         """Tell everything that happened to a task, oldest first."""

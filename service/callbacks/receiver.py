@@ -138,7 +138,7 @@ class CallbackReceiver:
 
     async def _keep(self, rows: list[InboxEntry]) -> list[bool]:
         """Keep the callbacks of a crowd; return of which the nonce was another one's."""
-        reused = await self._inbox.keep(rows)
+        reused = await self._inbox.store_unread(rows)
         log.info("callbacks kept", count=len(rows) - len(reused), tasks=[row.task_id for row in rows])
         return [row.digest in reused for row in rows]
 

@@ -182,7 +182,7 @@ class ApplicationBuilder:
         )
         return TaskService(
             intake=self.store.intake,
-            inputs=self.store.inputs,
+            blobs=self.store.blobs,
             queries=self.store.queries,
             recorder=self.recorder,
             upstream=self.upstream,
@@ -221,7 +221,7 @@ class ApplicationBuilder:
         )
         return Submitter(
             queue=self.store.tasks,
-            inputs=self.store.inputs,
+            blobs=self.store.blobs,
             recorder=self.recorder,
             upstream=self.upstream,
             tokens=self.tokens,
@@ -240,7 +240,8 @@ class ApplicationBuilder:
         )
         return Poller(
             queue=self.store.tasks,
-            memory=self.store.memory,
+            run_time_stats=self.store.run_time_stats,
+            retention=self.store.retention,
             recorder=self.recorder,
             upstream=self.upstream,
             planner=self.planner,

@@ -33,7 +33,7 @@ class ClockJumpDetector:
         put_back = self._put_back(now, steady)
         recalled = 0
         if put_back > PUT_BACK:
-            recalled = await self._store.clock_jump_repair(now=now, until=now + self._lease)
+            recalled = await self._store.repair(now=now, until=now + self._lease)
             log.warning("the clock was put back", seconds=round(put_back.total_seconds()), recalled=recalled)
         self._last = (now, steady)
         return recalled

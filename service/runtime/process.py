@@ -214,7 +214,7 @@ def _services(parts: Application, stopping: asyncio.Event, failure_reason: Failu
         replayer=ReplayService(parts.store.deliveries, parts.clock),
         rounds=parts.worker,
         queries=parts.store.queries,
-        inputs=parts.store.inputs,
+        blobs=parts.store.blobs,
         deliveries=parts.store.deliveries,
         signals=parts.store.signals,
         allow_off_peak=parts.settings.allow_off_peak,

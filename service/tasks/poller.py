@@ -12,7 +12,7 @@ from service.concurrency.lease_pool import LeasePool
 from service.domain.errors import Paused, ProviderUnavailable, Refused, StoreUnavailable, Throttled, UnknownTask
 from service.domain.fact_json import fact_from_json
 from service.domain.poll_planner import PollPlanner
-from service.domain.ports.health import Memory
+from service.domain.ports.health import Retention, RunTimeStats
 from service.domain.ports.provider import RateLimitedProvider
 from service.domain.ports.queues import PollQueue
 from service.domain.ports.signals import Clock, Signals
@@ -66,7 +66,8 @@ class Poller:
         self,
         *,
         queue: PollQueue,
-        memory: Memory,
+        run_time_stats: RunTimeStats,
+        retention: Retention,
         recorder: Recorder,
         upstream: RateLimitedProvider,
         planner: PollPlanner,
@@ -77,7 +78,8 @@ class Poller:
         immediate_polls: ImmediatePolls,
     ) -> None:
         self._queue = queue
-        self._memory = memory
+        self._run_time_stats = run_time_stats
+        self._retention = retention
         self._recorder = recorder
         self._provider = upstream
         self._planner = planner
@@ -127,12 +129,12 @@ class Poller:
 
     async def update_estimates(self) -> None:
         """Read again how long tasks ran, and whether their callbacks came."""
-        callback_stats = await self._memory.callback_stats(newest=HEARD_KEPT)
-        self._planner.update_estimates(await self._memory.run_times(per_bucket=RUN_TIMES_KEPT), callback_stats)
+        callback_stats = await self._run_time_stats.callback_stats(newest=HEARD_KEPT)
+        self._planner.update_estimates(await self._run_time_stats.run_times(per_bucket=RUN_TIMES_KEPT), callback_stats)
 
     async def prune(self) -> int:
-        """Forget what is older than the retention; return how many rows went."""
-        return await self._memory.prune(before=self._clock.now() - self._terms.retention)
+        """Delete what is older than the retention period; return the number of deleted rows."""
+        return await self._retention.prune(before=self._clock.now() - self._terms.retention)
 
     def running(self) -> set[asyncio.Task[None]]:
         """Return the asyncio tasks that ask about what is in hand."""

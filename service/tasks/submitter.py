@@ -55,7 +55,7 @@ class Submitter:
         self,
         *,
         queue: SubmissionQueue,
-        inputs: BlobStore,
+        blobs: BlobStore,
         recorder: Recorder,
         upstream: RateLimitedProvider,
         tokens: Tokens,
@@ -65,7 +65,7 @@ class Submitter:
         jitter: Callable[[], float],
     ) -> None:
         self._queue = queue
-        self._inputs = inputs
+        self._blobs = blobs
         self._recorder = recorder
         self._provider = upstream
         self._tokens = tokens
@@ -229,16 +229,16 @@ class Submitter:
         return TaskUpdate(task_id=task.id, fact=Fact(status=status, guessed=True), fence=task.fence, ours_only=True)
 
     async def _order(self, task: Task) -> ProviderRequest:
-        inputs = await self._inputs.load(task.id)
+        blobs = await self._blobs.load(task.id)
         try:
-            params = restore(task.params, inputs)
+            params = restore(task.params, blobs)
         except KeyError as missing:
             raise BlobsExpired(f"{missing.args[0]} is not stored any more; submit the task again with it") from missing
         return ProviderRequest(
             model=task.model,
             params=params,
             payload=self._tokens.payload_token(task.id, task.submission),
-            meta_data=meta_data(inputs.get("meta_data"), task.id),
+            meta_data=meta_data(blobs.get("meta_data"), task.id),
             callback_url=self._callback_url(task),
         )
 

@@ -49,7 +49,7 @@ class TaskService:
         self,
         *,
         intake: TaskIntake,
-        inputs: BlobStore,
+        blobs: BlobStore,
         queries: TaskQueries,
         recorder: Recorder,
         upstream: Provider,
@@ -59,7 +59,7 @@ class TaskService:
         new_id: Callable[[], str],
     ) -> None:
         self._intake = intake
-        self._inputs = inputs
+        self._blobs = blobs
         self._queries = queries
         self._recorder = recorder
         self._provider = upstream
@@ -91,7 +91,7 @@ class TaskService:
             due_at=now,
             deadline_at=now + self._allowed(checked.params),
         )
-        kept = await self._intake.add(task, _inputs(checked), new.idempotency)
+        kept = await self._intake.add(task, _blobs(checked), new.idempotency)
         return kept, kept.id == task.id
 
     async def _check(self, new: NewTask) -> ValidatedTask:
@@ -135,8 +135,8 @@ class TaskService:
         submitted again by itself any more, whatever ON_IN_DOUBT says. Raises NotFound or Conflict.
         """
         old = _resubmittable(await self._queries.task(task_id))
-        inputs = await self._inputs.load(task_id)
-        if missing := _missing(old.params, inputs):
+        blobs = await self._blobs.load(task_id)
+        if missing := _missing(old.params, blobs):
             raise Conflict(f"{missing} is older than RETENTION and gone; submit a new task with it")
         marked = await self._recorder.add(
             TaskUpdate(task_id=task_id, warning=RESUBMITTED_WARNING, only_if=Status.IN_DOUBT)
@@ -145,7 +145,7 @@ class TaskService:
         now = self._clock.now()
         new = _copy(old, TaskId(self._new_id()), now, now + self._allowed(old.params))
         once = IdempotencyKey(key=f"{NO_CLIENTS}resubmit/{old.id}", digest=old.id)
-        return await self._intake.add(new, list(inputs.values()), once)
+        return await self._intake.add(new, list(blobs.values()), once)
 
 
 def _resubmittable(task: Task | None) -> Task:
@@ -176,7 +176,7 @@ def _copy(old: Task, new_id: TaskId, now: datetime, deadline_at: datetime) -> Ta
     )
 
 
-def _inputs(checked: ValidatedParams) -> list[Blob]:
+def _blobs(checked: ValidatedParams) -> list[Blob]:
     texts = {"payload": checked.payload, "meta_data": checked.meta_data}
     return [*checked.blobs, *(_text_input(place, text) for place, text in texts.items() if text is not None)]
 
@@ -186,8 +186,8 @@ def _text_input(place: str, text: str) -> Blob:
     return Blob(place=place, media_type="text/plain; charset=utf-8", sha256=hashlib.sha256(data).hexdigest(), data=data)
 
 
-def _missing(params: Json, inputs: dict[str, Blob]) -> str | None:
-    return next((place for place in _places(params) if place not in inputs), None)
+def _missing(params: Json, blobs: dict[str, Blob]) -> str | None:
+    return next((place for place in _places(params) if place not in blobs), None)
 
 
 def _places(params: Json) -> Iterator[str]:

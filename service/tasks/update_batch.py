@@ -110,9 +110,9 @@ class UpdateBatch:
         if self.events:
             self.reservations.claims = await transaction.append(self.events, self.deliveries)
         if self.polls:
-            await transaction.note_polls(self.polls)
+            await transaction.add_polls(self.polls)
         if self.run_times:
-            await transaction.learn(self.run_times)
+            await transaction.add_run_times(self.run_times)
         transaction.notify(self._topics())
 
     def _topics(self) -> list[str]:

@@ -222,7 +222,7 @@ async def _execute(database: str, statement: str, values: dict[str, object]) -> 
     try:
         async with at.writing() as write:
             await write.connection.execute(
-                text("SET LOCAL statement_timeout = 0") if at.at.postgres else text("SELECT 1")
+                text("SET LOCAL statement_timeout = 0") if at.address.postgres else text("SELECT 1")
             )
             await write.connection.execute(text(statement), values)
     finally:

@@ -13,7 +13,8 @@ from sqlalchemy.dialects import sqlite
 from service.deliveries.running_delivery import RunningDelivery
 from service.storage import delivery_queue
 from service.storage.delivery_queue import SqlDeliveryQueue
-from service.storage.retention import StoreMemory
+from service.storage.retention import SqlRetention
+from service.storage.run_time_stats import SqlRunTimeStats
 from service.storage.task_queue import SqlTaskQueue
 from tests.simulation.engines import Engines
 from tests.simulation.loop import OWNER
@@ -42,8 +43,8 @@ MAY_FIND: dict[tuple[type, str], Callable[[], str]] = {
     (SqlTaskQueue, "claim_submissions"): lambda: SUBMISSIONS,
     (SqlTaskQueue, "claim_polls"): lambda: POLLS,
     (SqlTaskQueue, "sweep"): lambda: "SELECT 1 FROM tasks WHERE status = 'submitting'",
-    (StoreMemory, "run_times"): lambda: "SELECT 1 FROM run_times",
-    (StoreMemory, "prune"): lambda: "SELECT 1 WHERE false",
+    (SqlRunTimeStats, "run_times"): lambda: "SELECT 1 FROM run_times",
+    (SqlRetention, "prune"): lambda: "SELECT 1 WHERE false",
 }
 """Questions that find nothing cost most of a run: a glance tells when they would. Faithful runs ask in full."""
 

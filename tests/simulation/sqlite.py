@@ -86,7 +86,7 @@ class SimConnection:
         self.raw = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
         self.host = host
         self.changed = False
-        self.begin: str | None = None
+        self.pending_begin: str | None = None
         self._rows = 0
         self.pooled: PoolProxiedConnection | None = None
         host.connections.append(self)
@@ -103,11 +103,7 @@ class SimConnection:
         """Return a cursor."""
         return SimCursor(self)
 
-    def begin_with_next(self, sql: str) -> None:
-        """Begin a transaction before the next statement."""
-        self.begin = sql
-
-    async def write_at_once(self, sql: str, rows: Sequence[Any]) -> None:
+    async def insert_and_commit(self, sql: str, rows: Sequence[Any]) -> None:
         """Run a statement for each of `rows` in a transaction of its own; the process may crash at each step of it."""
         try:
             await self.run(BEGIN_WRITING, (), many=False)
@@ -119,7 +115,7 @@ class SimConnection:
 
     async def commit(self) -> None:
         """Commit, unless the process crashes first."""
-        self.begin = None
+        self.pending_begin = None
         if not self.raw.in_transaction:
             return
         if self.changed:
@@ -140,7 +136,7 @@ class SimConnection:
 
     def roll_back(self) -> None:
         """Roll back; the connection of a dead process is closed already."""
-        self.begin = None
+        self.pending_begin = None
         self.changed = False
         if not self.host.dead:
             self.raw.rollback()
@@ -165,8 +161,8 @@ class SimConnection:
 
     async def run(self, sql: str, parameters: Any, *, many: bool) -> sqlite3.Cursor:
         """Run one statement, in its own iteration of the loop; wait in virtual time while another process writes."""
-        if begin := self.begin:
-            self.begin = None
+        if begin := self.pending_begin:
+            self.pending_begin = None
             await self.run(begin, (), many=False)
         await self.host.statement(sql)
         until = asyncio.get_running_loop().time() + LOCKED_FOR

@@ -9,8 +9,7 @@ from unittest.mock import patch
 from sqlalchemy import Integer, bindparam, select
 
 from service.domain import task as core_task
-from service.storage import attempt_results as outcomes
-from service.storage import delivery_queue, task_queue
+from service.storage import attempt_results, delivery_queue, task_queue
 from service.storage.delivery_queue import SqlDeliveryQueue
 from service.storage.inbox import SqlInbox
 from service.storage.tables import IS_PENDING, deliveries
@@ -23,11 +22,13 @@ def no_fencing() -> AbstractContextManager[Any]:
     """Let every late result of a lost delivery lease through."""
 
     async def lock(connection: Any, claims: Mapping[str, int]) -> Any:
-        query = select(*(deliveries.c[name] for name in delivery_queue.HELD_FIELDS), delivery_queue._followed())
+        query = select(
+            *(deliveries.c[name] for name in delivery_queue.LEASED_FIELDS), delivery_queue._lane_has_others()
+        )
         rows = await connection.execute(query.where(deliveries.c.id.in_(list(claims))))
-        return {row["id"]: outcomes.Held(**row) for row in rows.mappings()}
+        return {row["id"]: attempt_results.LeasedDelivery(**row) for row in rows.mappings()}
 
-    return patch.object(delivery_queue, "_lock_held", lock)
+    return patch.object(delivery_queue, "_lock_leased", lock)
 
 
 def lease_not_renewed() -> AbstractContextManager[Any]:
@@ -50,14 +51,14 @@ def submission_lease_not_renewed() -> AbstractContextManager[Any]:
 
 def replay_under_the_old_id() -> AbstractContextManager[Any]:
     """Replay under the id that receivers have seen already."""
-    whole = delivery_queue._replayed
+    whole = delivery_queue._replay_values
 
     def replayed(*args: Any) -> Any:
         values = whole(*args)
         del values["message_id"]
         return values
 
-    return patch.object(delivery_queue, "_replayed", replayed)
+    return patch.object(delivery_queue, "_replay_values", replayed)
 
 
 def order_ignored() -> AbstractContextManager[Any]:
@@ -65,8 +66,10 @@ def order_ignored() -> AbstractContextManager[Any]:
     now: Any = bindparam("now")
     name: Any = bindparam("handler_name")
     free = deliveries.c.leased_until.is_(None) | (deliveries.c.leased_until <= now)
-    due = select(deliveries.c.id).where(IS_PENDING, deliveries.c.handler == name, deliveries.c.due_at <= now, free)
-    return patch.object(delivery_queue, "DUE_HEADS", due.limit(bindparam("most", type_=Integer)))
+    due = select(*delivery_queue.DUE_COLUMNS).where(
+        IS_PENDING, deliveries.c.handler == name, deliveries.c.due_at <= now, free
+    )
+    return patch.object(delivery_queue, "DUE_HEADS", due.limit(bindparam("limit", type_=Integer)))
 
 
 def sent_before_durable() -> AbstractContextManager[Any]:
@@ -102,21 +105,21 @@ def drain_forgets_leases() -> AbstractContextManager[Any]:
 
 def retry_at_once() -> AbstractContextManager[Any]:
     """Try a delivery again without its pause."""
-    whole = outcomes.written
+    whole = attempt_results.delivery_values
 
     def written(held: Any, result: Any) -> Any:
         values = whole(held, result)
         return values | ({"due_at": result.finished_at} if values["due_at"] else {})
 
-    return patch.object(delivery_queue, "written", written)
+    return patch.object(delivery_queue, "delivery_values", written)
 
 
 def idempotency_ignored() -> AbstractContextManager[Any]:
     """Make a new task for a request that is repeated."""
     whole = SqlTaskIntake.add
 
-    async def add(self: SqlTaskIntake, task: Any, inputs: Any, _idempotency: Any) -> Any:
-        return await whole(self, task, inputs, None)
+    async def add(self: SqlTaskIntake, task: Any, blobs: Any, _idempotency: Any) -> Any:
+        return await whole(self, task, blobs, None)
 
     return patch.object(SqlTaskIntake, "add", add)
 
@@ -156,7 +159,7 @@ def max_in_flight_ignored() -> AbstractContextManager[Any]:
     async def in_flight(_connection: Any) -> int:
         return 0
 
-    return patch.object(task_queue, "_in_flight", in_flight)
+    return patch.object(task_queue, "_count_in_flight", in_flight)
 
 
 def budget_ignored() -> AbstractContextManager[Any]:

@@ -1,4 +1,4 @@
-"""The use-cases over one database, in a process that may forget everything it has in memory."""
+"""The use cases over one database, in a process that may lose its memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ SUBSCRIPTIONS = (
     Subscription(name="log", events=EVERY),
     Subscription(name="webhook", events=EVERY, by_request=True),
 )
-BOOKS: dict[str, tuple[Table, str]] = {
+TABLES: dict[str, tuple[Table, str]] = {
     "tasks": (tasks, "id"),
     "events": (events, "seq"),
     "deliveries": (deliveries, "event_seq"),
@@ -41,23 +41,23 @@ Rows = dict[str, list[Json]]
 """Every row of the tables that matter, by the table's name."""
 
 
-class AlwaysCrowded(BurstDetector):
+class AlwaysBurst(BurstDetector):
     """Sends every callback through the inbox."""
 
     def observe(self, now: datetime) -> bool:
-        """Count nothing."""
+        """Ignore a callback."""
         del now
         return True
 
 
 @dataclass
-class House:
-    """The use-cases over the database at `url`. `reopen` forgets all that is not in it."""
+class SystemUnderTest:
+    """The use cases over the database at `url`; `reopen` discards everything that is not in it."""
 
     url: str
     clock: MovedClock
     confirm: bool
-    crowded: bool
+    burst: bool
     upstream: Scripted = field(default_factory=Scripted)
     numbers: "count[int]" = field(default_factory=lambda: count(1))
 
@@ -65,7 +65,7 @@ class House:
         self._open()
 
     async def reopen(self) -> None:
-        """Begin anew, as another process would."""
+        """Start again, like another process."""
         await self.store.close()
         self._open()
 
@@ -101,16 +101,16 @@ class House:
             read_fact=read_fact,
             verifier_for=lambda _token: None,
         )
-        if self.crowded:
-            self.receive._crowd = AlwaysCrowded()
+        if self.burst:
+            self.receive._crowd = AlwaysBurst()
         self.results = TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder)
         self.task_service = _task_service(self.store, self.recorder, self.upstream, self.clock, self.new_id)
 
     async def rows(self) -> Rows:
-        """Return everything."""
+        """Return the rows of every table."""
         found: Rows = {}
         async with self.store._database.reading() as connection:
-            for name, (table, order) in BOOKS.items():
+            for name, (table, order) in TABLES.items():
                 rows = await connection.execute(select(table).order_by(table.c[order]))
                 found[name] = [dict(row) for row in rows.mappings()]
         return found
@@ -128,7 +128,7 @@ def _task_service(
     )
     return TaskService(
         intake=store.intake,
-        inputs=store.inputs,
+        blobs=store.blobs,
         queries=store.queries,
         recorder=recorder,
         upstream=upstream,

@@ -133,7 +133,7 @@ class Loop:
         )
         return TaskService(
             intake=self.store.intake,
-            inputs=self.store.inputs,
+            blobs=self.store.blobs,
             queries=self.store.queries,
             recorder=self.recorder,
             upstream=self.upstream,
@@ -146,7 +146,7 @@ class Loop:
     def _submit(self) -> Submitter:
         return Submitter(
             queue=self.store.tasks,
-            inputs=self.store.inputs,
+            blobs=self.store.blobs,
             recorder=self.recorder,
             upstream=self.paced,
             tokens=TOKENS,
@@ -164,7 +164,8 @@ class Loop:
     def _reconcile(self) -> Poller:
         return Poller(
             queue=self.store.tasks,
-            memory=self.store.memory,
+            run_time_stats=self.store.run_time_stats,
+            retention=self.store.retention,
             recorder=self.recorder,
             upstream=self.paced,
             planner=self.planner,

@@ -1,4 +1,4 @@
-"""What the service can tell about itself, what it learns, and what it forgets."""
+"""Health and metrics of the service, statistics of run times, and retention."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,14 +32,21 @@ class Health(Protocol):
         """Return the current reading."""
 
 
-class Memory(Protocol):
-    """What was learned, and what is to be forgotten."""
+class RunTimeStats(Protocol):
+    """Statistics about tasks that have ended, from which polls are scheduled."""
 
     async def run_times(self, *, per_bucket: int) -> list[RunTime]:
-        """Return the newest run times of each bucket."""
+        """Return the newest `per_bucket` run times of each bucket, oldest first."""
 
     async def callback_stats(self, *, newest: int) -> CallbackStats:
-        """Return of how many of the newest tasks with a run time no callback told the end."""
+        """Count the `newest` tasks with a run time, and those of them whose end no callback reported."""
+
+
+class Retention(Protocol):
+    """Deletion of rows that are older than the retention period."""
 
     async def prune(self, *, before: datetime) -> int:
-        """Forget raw callbacks, attempts, inputs and run times of settled tasks older than `before`; how many rows."""
+        """Delete callbacks, polls, attempts, inputs and run times of tasks that ended before `before`.
+
+        Returns the number of deleted rows.
+        """

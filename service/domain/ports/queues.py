@@ -57,7 +57,7 @@ class PollQueue(Protocol):
 class ClockJumpRepair(Protocol):
     """Everything that waits for its time."""
 
-    async def clock_jump_repair(self, *, now: datetime, until: datetime) -> int:
+    async def repair(self, *, now: datetime, until: datetime) -> int:
         """Make due at `now` what is due later, and let no lease live past `until`; return how many rows that were."""
 
 

@@ -20,7 +20,7 @@ class IdempotencyKey:
 class TaskIntake(Protocol):
     """Where new tasks come in."""
 
-    async def add(self, task: Task, inputs: Sequence[Blob], idempotency: IdempotencyKey | None) -> Task:
+    async def add(self, task: Task, blobs: Sequence[Blob], idempotency: IdempotencyKey | None) -> Task:
         """Store a new task durably and return it; with a known key, the first task again.
 
         Raises Conflict when the key is known with another digest.

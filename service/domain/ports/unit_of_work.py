@@ -88,7 +88,7 @@ class DeliveryClaim:
 class Inbox(Protocol):
     """Where callbacks are kept until they are recorded, when they come faster than that."""
 
-    async def keep(self, entries: Sequence[InboxEntry]) -> set[str]:
+    async def store_unread(self, entries: Sequence[InboxEntry]) -> set[str]:
         """Store durably those that are new, as `unread`; return the digests whose nonce another callback has used."""
 
     async def unread_since(self) -> datetime | None:
@@ -125,10 +125,10 @@ class UnitOfWork(Protocol):
         That are the deliveries with a lease; not those that have to wait for an earlier one of their lane.
         """
 
-    async def note_polls(self, asked: Sequence["PollRow"]) -> None:
+    async def add_polls(self, asked: Sequence["PollRow"]) -> None:
         """Store polls for the task's history."""
 
-    async def learn(self, samples: Sequence["RunTime"]) -> None:
+    async def add_run_times(self, samples: Sequence["RunTime"]) -> None:
         """Store run times from which polls are learned."""
 
     def notify(self, topics: Iterable[str]) -> None:

@@ -26,7 +26,7 @@ PARTS = (
     "replayer",
     "rounds",
     "queries",
-    "inputs",
+    "blobs",
     "deliveries",
     "health",
     "signals",

@@ -18,7 +18,7 @@ class Recalled:
     calls: list[tuple[datetime, datetime]] = field(default_factory=list)
     broken: bool = False
 
-    async def clock_jump_repair(self, *, now: datetime, until: datetime) -> int:
+    async def repair(self, *, now: datetime, until: datetime) -> int:
         """Note it."""
         if self.broken:
             raise StoreUnavailable("locked")

@@ -27,7 +27,7 @@ async def test_poll_finishes_a_task_without_any_callback(tmp_path: Path) -> None
         after = await loop.task(task.id)
         assert (after.status, after.settled_by, after.due_at) == (Status.COMPLETED, "poll", None)
         assert await loop.happened(task.id) == ["task.submitted", "task.progressed", "task.completed"]
-        runs = await loop.store.memory.run_times(per_bucket=10)
+        runs = await loop.store.run_time_stats.run_times(per_bucket=10)
         assert [(run.bucket, run.called_back) for run in runs] == [(task.bucket, False)]
 
 
@@ -193,7 +193,7 @@ async def test_learned_run_times_bring_the_first_poll_forward(tmp_path: Path) ->
             loop.upstream.tell(f"up{number}")
             await loop.run_until(loop.clock.now() + MINUTE)
             assert (await loop.task(task.id)).settled
-        cold = (await loop.store.memory.run_times(per_bucket=10))[0].seconds
+        cold = (await loop.store.run_time_stats.run_times(per_bucket=10))[0].seconds
         await loop.reconcile.update_estimates()
         learned = loop.planner.learned[task.bucket]
         assert (learned.count, learned.lost_share) == (5, 1.0)

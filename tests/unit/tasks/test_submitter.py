@@ -244,7 +244,7 @@ async def test_order_carries_our_tokens_and_not_the_callers(tmp_path: Path) -> N
         assert order.callback_url.startswith("https://boomerang.example/callbacks/")
         assert "callback_url" not in order.params
         assert "payload" not in order.params
-        assert await loop.store.inputs.payload(task.id) == "the caller's own"
+        assert await loop.store.blobs.payload(task.id) == "the caller's own"
 
 
 async def test_without_a_public_address_no_callback_is_asked_for(tmp_path: Path) -> None:

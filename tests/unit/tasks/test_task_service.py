@@ -195,7 +195,7 @@ async def test_resubmission_takes_everything_along(tmp_path: Path) -> None:
         await loop.submit_due()
         first, second = loop.upstream.orders
         assert second.params == first.params
-        assert await loop.store.inputs.payload(new.id) == "mine"
+        assert await loop.store.blobs.payload(new.id) == "mine"
         assert second.meta_data == f'{{"a": 1, "boomerang_task": "{new.id}"}}'
         assert (new.metadata, new.notify) == ({"chat": 42}, (hook,))
 
@@ -239,14 +239,14 @@ async def test_the_operators_word_stands_for_a_persons(tmp_path: Path) -> None:
     """A task that was queued again just before a person's word is a conflict, and nothing new is made of it."""
     async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
         old = await _doubtful(loop)
-        load = loop.store.inputs.load
+        load = loop.store.blobs.load
 
         async def late(task_id: TaskId) -> dict[str, Blob]:
             loop.clock.move(IN_DOUBT_FOR)
             await loop.poll_due()
             return await load(task_id)
 
-        with patch.object(loop.store.inputs, "load", late), pytest.raises(Conflict, match="queued"):
+        with patch.object(loop.store.blobs, "load", late), pytest.raises(Conflict, match="queued"):
             await loop.task_service.resubmit(old)
         assert [task.id for task in await loop.store.queries.tasks(TaskFilter())] == [old]
 
