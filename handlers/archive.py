@@ -25,7 +25,7 @@ from anyio.to_thread import run_sync
 
 from service import Artifact, Event, Handlers, Reject, Retry, Tools
 
-from ._file_kinds import HEAD, KINDS, Kind, fault_of, kind_of
+from ._file_types import HEAD, KINDS, Kind, fault_of, kind_of
 
 MOST_BYTES = 2 * 1024**3
 CHUNK = 256 * 1024

@@ -93,7 +93,7 @@ def create_app(services: Services) -> ASGIApp:
     routes = [
         *door.routes(),
         *tasks.routes(),
-        *DeliveryApi(services.queries, services.deliveries, services.replayer).routes(),
+        *DeliveryApi(services.queries, services.deliveries, services.replayer, services.clock).routes(),
         *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
         *ReconcileApi(services.rounds).routes(),
         *OpenApi(allow_off_peak=services.allow_off_peak).routes(),

@@ -13,6 +13,7 @@ from service.api.request_context import TASK
 from service.api.responses import delivery_object, json_response, page_answer
 from service.api.routing import route
 from service.domain.errors import Conflict, NotFound
+from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import DeliveryView, TaskQueries
 
 DeliveryStatus = Literal["pending", "delivered", "dead"]
@@ -22,10 +23,11 @@ STATUSES: tuple[DeliveryStatus, ...] = get_args(DeliveryStatus)
 class DeliveryApi:
     """Answers everything under `/v1/deliveries`."""
 
-    def __init__(self, queries: TaskQueries, lookup: DeliveryLookup, replayer: Replayer) -> None:
+    def __init__(self, queries: TaskQueries, lookup: DeliveryLookup, replayer: Replayer, clock: Clock) -> None:
         self._queries = queries
         self._lookup = lookup
         self._replayer = replayer
+        self._clock = clock
 
     def routes(self) -> list[Route]:
         """Return its routes."""
@@ -57,7 +59,7 @@ class DeliveryApi:
         """Put one delivery through again: 202 with the delivery as it is now."""
         QueryParams(request).done()
         delivery = await self._owned(request)
-        if not await self._replayer.replay([delivery.id]):
+        if not await self._replayer.replay([delivery.id], now=self._clock.now()):
             raise Conflict("the delivery is still pending: only a dead or delivered one can be replayed")
         return json_response(delivery_object(await self._owned(request)), status=202)
 

@@ -1,7 +1,7 @@
 """What the HTTP edge asks of the use-cases, as small Protocols; the real ones fit structurally."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from service.domain.ports.tasks import DeliveryView
@@ -42,10 +42,13 @@ class Receiver(Protocol):
 
 
 class Replayer(Protocol):
-    """Puts deliveries through again."""
+    """The deliveries that can be made again."""
 
-    async def replay(self, ids: Sequence[str]) -> list[str]:
-        """Make dead or delivered deliveries due again; return the ids of those that are."""
+    async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> list[str]:
+        """Make dead or delivered deliveries due again at `now`; return their ids.
+
+        Each gets a new message id, so that no receiver takes it for a repeat, and starts its schedule again.
+        """
 
 
 class Rounds(Protocol):

@@ -11,7 +11,7 @@ import click
 import uvicorn
 
 from service.sandbox import MediaExtraMissing, Sandbox, SwitchError, Switches
-from service.sandbox.switches import Switch, menu
+from service.sandbox.switches import Switch, switch_table
 
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 """The units of a duration in seconds, the longest first."""
@@ -28,7 +28,7 @@ class _Grouped(click.Command):
         """Write the options, group by group."""
         groups: dict[str, list[tuple[str, str]]] = {"Options": []}
         for param in self.get_params(ctx):
-            switch = menu().get(param.name or "")
+            switch = switch_table().get(param.name or "")
             record = param.get_help_record(ctx)
             if record is not None:
                 groups.setdefault(switch.about.group if switch else "Options", []).append(record)
@@ -75,7 +75,7 @@ def _as_written(default: object) -> str:
 
 
 def _with_switches(command: click.Command) -> click.Command:
-    for switch in menu().values():
+    for switch in switch_table().values():
         command = _option(switch)(command)
     return command
 

@@ -137,7 +137,7 @@ def _foreign(path: Path) -> bool:
     return any(path.is_relative_to(place) for place in NOT_HANDLER_CODE) or not INSTALLED.isdisjoint(path.parts)
 
 
-def cancelled_by_us() -> bool:
+def cancelled_from_outside() -> bool:
     """Whether the running attempt is being cancelled from outside, and did not merely raise what looks like it."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

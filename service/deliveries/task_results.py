@@ -26,4 +26,4 @@ class TaskResults:
 
     async def keep(self, task_id: str, artifact: Artifact) -> None:
         """Record that a result is kept; the first time `artifact.stored` follows."""
-        await self._recorder.add(TaskUpdate(task_id=TaskId(task_id), artifact=artifact))
+        await self._recorder.add(TaskUpdate.stored_artifact(TaskId(task_id), artifact))

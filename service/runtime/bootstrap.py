@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import httpx
 
+from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.receiver import CallbackReceiver
 from service.deliveries import egress
 from service.deliveries.dispatcher import Dispatcher
@@ -131,11 +132,11 @@ class ApplicationBuilder:
             jitter=self.jitter,
         )
         self.slots = HandlerSlots(
-            self.handlers.values(), lease=self.settings.lease, ring=lambda: self.store.signals.notify("dispatch")
+            self.handlers.values(), lease=self.settings.lease, notify=lambda: self.store.signals.notify("dispatch")
         )
         self.immediate_polls = ImmediatePolls(lease=self.settings.lease)
         self.recorder = Recorder(
-            self.store.units_of_work,
+            units_of_work=self.store.units_of_work,
             clock=self.clock,
             planner=self.planner,
             slots=self.slots,
@@ -146,7 +147,7 @@ class ApplicationBuilder:
 
     def parts(self, outside: httpx.AsyncClient) -> Application:
         """Return the whole; `outside` dials what users and upstreams name."""
-        receiver, submitter, poller = self._receiver(), self._submitter(), self._poller()
+        inbox_worker, submitter, poller = self._inbox_worker(), self._submitter(), self._poller()
         dispatcher = self._dispatcher(outside)
         return Application(
             settings=self.settings,
@@ -155,14 +156,18 @@ class ApplicationBuilder:
             upstream=self.upstream,
             handlers=self.handlers,
             task_service=self._task_service(),
-            receiver=receiver,
+            receiver=self._receiver(inbox_worker),
             worker=Worker(
-                receiver=receiver,
+                inbox_worker=inbox_worker,
                 submitter=submitter,
                 poller=poller,
                 dispatcher=dispatcher,
                 full=SinglePass(
-                    receiver=receiver, submitter=submitter, poller=poller, dispatcher=dispatcher, upstream=self.upstream
+                    inbox_worker=inbox_worker,
+                    submitter=submitter,
+                    poller=poller,
+                    dispatcher=dispatcher,
+                    upstream=self.upstream,
                 ),
                 clock_jumps=ClockJumpDetector(
                     self.store.clock_jump_repair, clock=self.clock, lease=self.settings.lease
@@ -185,17 +190,28 @@ class ApplicationBuilder:
             blobs=self.store.blobs,
             queries=self.store.queries,
             recorder=self.recorder,
-            upstream=self.upstream,
+            provider=self.upstream,
             clock=self.clock,
-            terms=terms,
+            policy=terms,
             inspect=inspector(),
             new_id=self.new_id,
         )
 
-    def _receiver(self) -> CallbackReceiver:
+    def _inbox_worker(self) -> InboxWorker:
+        return InboxWorker(
+            recorder=self.recorder,
+            inbox=self.store.inbox,
+            tokens=self.tokens,
+            clock=self.clock,
+            confirm=self.settings.confirm == "always",
+            read_fact=read_fact,
+        )
+
+    def _receiver(self, inbox_worker: InboxWorker) -> CallbackReceiver:
         return CallbackReceiver(
-            self.recorder,
-            self.store.inbox,
+            recorder=self.recorder,
+            inbox=self.store.inbox,
+            inbox_worker=inbox_worker,
             tokens=self.tokens,
             clock=self.clock,
             confirm=self.settings.confirm == "always",
@@ -223,11 +239,11 @@ class ApplicationBuilder:
             queue=self.store.tasks,
             blobs=self.store.blobs,
             recorder=self.recorder,
-            upstream=self.upstream,
+            provider=self.upstream,
             tokens=self.tokens,
             clock=self.clock,
             signals=self.store.signals,
-            terms=terms,
+            config=terms,
             jitter=self.jitter,
         )
 
@@ -243,12 +259,12 @@ class ApplicationBuilder:
             run_time_stats=self.store.run_time_stats,
             retention=self.store.retention,
             recorder=self.recorder,
-            upstream=self.upstream,
+            provider=self.upstream,
             planner=self.planner,
             tokens=self.tokens,
             clock=self.clock,
             signals=self.store.signals,
-            terms=terms,
+            config=terms,
             immediate_polls=self.immediate_polls,
         )
 
@@ -268,10 +284,10 @@ class ApplicationBuilder:
             )
 
         return Dispatcher(
-            self.store.deliveries,
-            self.slots,
-            tools,
-            self.clock,
+            queue=self.store.deliveries,
+            slots=self.slots,
+            tools=tools,
+            clock=self.clock,
             schedule=self.settings.retry_schedule,
             jitter=self.jitter,
         )

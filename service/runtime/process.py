@@ -15,7 +15,6 @@ from starlette.types import ASGIApp
 from service.api.app import Services, create_app, create_probe_app
 from service.api.server import listen, serving
 from service.deliveries import handler_loader as plugins
-from service.deliveries.replay import ReplayService
 from service.domain.errors import BadSetting, SchemaBehind
 from service.runtime.bootstrap import Application, build_application
 from service.runtime.config.setting_types import database_file
@@ -211,7 +210,7 @@ def _services(parts: Application, stopping: asyncio.Event, failure_reason: Failu
         failure_reason=failure_reason,
         task_service=parts.task_service,
         receiver=parts.receiver,
-        replayer=ReplayService(parts.store.deliveries, parts.clock),
+        replayer=parts.store.deliveries,
         rounds=parts.worker,
         queries=parts.store.queries,
         blobs=parts.store.blobs,
@@ -234,7 +233,7 @@ async def reconcile_once(settings: Settings) -> dict[str, int]:
             raise SchemaBehind(why)
         await check_delivery_targets(settings, parts.handlers)
         done = await _one_round(parts.worker, install_signal_handlers())
-        if parts.worker.dispatcher.in_hand:
+        if parts.worker.dispatcher.in_flight:
             log.warning("round done", **done)
             force_exit(after=HOLDS_ON_FOR)
         return done

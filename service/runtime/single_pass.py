@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import structlog
 
-from service.callbacks.receiver import CallbackReceiver
+from service.callbacks.inbox_worker import InboxWorker
 from service.deliveries.dispatcher import Dispatcher
 from service.domain.ports.provider import RateLimitedProvider
 from service.tasks.poller import Poller
@@ -39,13 +39,13 @@ class SinglePass:
     def __init__(
         self,
         *,
-        receiver: CallbackReceiver,
+        inbox_worker: InboxWorker,
         submitter: Submitter,
         poller: Poller,
         dispatcher: Dispatcher,
         upstream: RateLimitedProvider,
     ) -> None:
-        self._receiver = receiver
+        self._inbox_worker = inbox_worker
         self._submitter = submitter
         self._poller = poller
         self._dispatcher = dispatcher
@@ -126,7 +126,7 @@ class SinglePass:
             if self._provider.ready() < 1:
                 await asyncio.sleep(BREATH)
                 continue
-            begun = await part.begin()
+            begun = await part.start_due()
             if not begun:
                 break
             await self._wait(part, begun, BREATH, unless=self._paused)
@@ -147,12 +147,12 @@ class SinglePass:
             await asyncio.wait(pending, timeout=seconds)
 
     async def _read_inbox(self) -> None:
-        while self._may_begin() and await self._receiver.round():
+        while self._may_begin() and await self._inbox_worker.run_once():
             pass
 
     async def _dispatched(self) -> int:
         total = 0
-        while self._may_begin() and (begun := await self._dispatcher.begin()):
+        while self._may_begin() and (begun := await self._dispatcher.start_due()):
             await self._wait(self._dispatcher, begun, LONG_BREATH)
             total += len(begun)
         return total

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
-from service.callbacks.receiver import CallbackReceiver
+from service.callbacks.inbox_worker import InboxWorker
 from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.runtime.clock_jump import ClockJumpDetector
@@ -23,7 +23,7 @@ LEFT_OVER = timedelta(seconds=15)
 class Worker:
     """The use-cases that work through what is due."""
 
-    receiver: CallbackReceiver
+    inbox_worker: InboxWorker
     submitter: Submitter
     poller: Poller
     dispatcher: Dispatcher
@@ -36,7 +36,7 @@ class Worker:
 
         It learns how long tasks run, to say when they are due, and reads what no worker has read in the inbox.
         """
-        left_over = partial(self.receiver.round, LEFT_OVER)
+        left_over = partial(self.inbox_worker.run_once, LEFT_OVER)
         return [self._learning(), PeriodicJob(name="inbox", run=left_over, every=timedelta(seconds=5))]
 
     def jobs(self) -> list[PeriodicJob]:
@@ -45,15 +45,15 @@ class Worker:
         From now on what is recorded in this process is also started here, where there is a free place for it.
         """
         self.dispatcher.open()
-        self.receiver.open()
+        self.inbox_worker.enable_cache()
         self.poller.open()
         return [
             self._learning(),
-            PeriodicJob(name="inbox", run=self.receiver.round, every=timedelta(seconds=0.5), topic="inbox"),
+            PeriodicJob(name="inbox", run=self.inbox_worker.run_once, every=timedelta(seconds=0.5), topic="inbox"),
             PeriodicJob(name="sweep", run=self._sweep, every=timedelta(seconds=5)),
-            PeriodicJob(name="submit", run=self.submitter.round, every=timedelta(seconds=0.5), topic="submit"),
-            PeriodicJob(name="reconcile", run=self.poller.round, every=timedelta(seconds=0.5), topic="reconcile"),
-            PeriodicJob(name="dispatch", run=self.dispatcher.round, every=timedelta(seconds=1), topic="dispatch"),
+            PeriodicJob(name="submit", run=self.submitter.run_once, every=timedelta(seconds=0.5), topic="submit"),
+            PeriodicJob(name="reconcile", run=self.poller.run_once, every=timedelta(seconds=0.5), topic="reconcile"),
+            PeriodicJob(name="dispatch", run=self.dispatcher.run_once, every=timedelta(seconds=1), topic="dispatch"),
             PeriodicJob(name="orphans", run=self._quietly(self.missing_handlers.check), every=timedelta(minutes=1)),
             PeriodicJob(name="prune", run=self._quietly(self.poller.prune), every=timedelta(minutes=10)),
         ]

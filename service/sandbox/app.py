@@ -14,14 +14,14 @@ from starlette.types import Message, Receive, Scope, Send
 from service.sandbox import model_specs as specs
 from service.sandbox.callback_sender import CallbackSender
 from service.sandbox.faulty_responses import CUT, ConnectionCut
-from service.sandbox.origin_guard import refused
+from service.sandbox.origin_guard import foreign_origin_error
 from service.sandbox.provider_api import ProviderApi
 from service.sandbox.provider_shapes import Refused, read_object
-from service.sandbox.result_files import Files
+from service.sandbox.result_files import ResultFiles
 from service.sandbox.state import SandboxState
 from service.sandbox.switch_types import SwitchError
-from service.sandbox.task_list import Listing
-from service.sandbox.task_runner import Engine
+from service.sandbox.task_list import TaskList
+from service.sandbox.task_runner import TaskRunner
 
 _BAD_REQUEST = 400
 _VTRIX = "/model/v1/generation"
@@ -38,10 +38,10 @@ class SandboxApp(Starlette):
         scope[CUT] = cuts
         await super().__call__(scope, receive, send)
         if cuts:
-            await _cut(receive, send)
+            await _close_connection(receive, send)
 
 
-async def _cut(receive: Receive, send: Send) -> None:
+async def _close_connection(receive: Receive, send: Send) -> None:
     """Close the connection under uvicorn, whose `send` belongs to an object that holds the transport."""
     transport = getattr(getattr(send, "__self__", None), "transport", None)
     if transport is None:
@@ -53,23 +53,23 @@ async def _cut(receive: Receive, send: Send) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Parts:
+class Components:
     """Hold what serves requests while a sandbox runs."""
 
-    engine: Engine
+    runner: TaskRunner
     callbacks: CallbackSender
     vtrix: ProviderApi
     vidu: ProviderApi
-    listing: Listing
-    files: Files
+    listing: TaskList
+    files: ResultFiles
 
 
 def build_app(
-    world: SandboxState, parts: Callable[[], Parts], running: Callable[[], AbstractAsyncContextManager[object]]
+    state: SandboxState, parts: Callable[[], Components], running: Callable[[], AbstractAsyncContextManager[object]]
 ) -> SandboxApp:
     """Return the application; `parts` gives what serves, and raises when the sandbox does not run."""
 
-    def route(path: str, method: str, pick: Callable[[Parts], Callable[[Request], Any]]) -> Route:
+    def route(path: str, method: str, pick: Callable[[Components], Callable[[Request], Any]]) -> Route:
         async def endpoint(request: Request) -> Response:
             answer: Response = await pick(parts())(request)
             return answer
@@ -86,7 +86,7 @@ def build_app(
         route(f"{_VIDU}/tasks/{{task}}/creations", "GET", lambda at: at.vidu.poll),
         route(f"{_VIDU}/tasks/{{task}}/cancel", "POST", lambda at: at.vidu.cancel),
         route("/files/{name}", "GET", lambda at: at.files),
-        *_admin(world),
+        *_admin(state),
     ]
     return SandboxApp(routes=routes, lifespan=lambda _: _lifespan(running))
 
@@ -95,24 +95,24 @@ def _lifespan(running: Callable[[], AbstractAsyncContextManager[object]]) -> Any
     return running()
 
 
-def _admin(world: SandboxState) -> list[Route]:
+def _admin(state: SandboxState) -> list[Route]:
     """Return the addresses of the ledger and the switches, for whoever runs the sandbox and nobody's web page."""
 
     def route(path: str, method: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
         async def endpoint(request: Request) -> Response:
-            return refused(request, public_url=world.switches.public_url) or await answer(request)
+            return foreign_origin_error(request, public_url=state.switches.public_url) or await answer(request)
 
         return Route(path, endpoint, methods=[method])
 
     async def ledger(_: Request) -> Response:
-        return JSONResponse(world.ledger.to_json(str(task.state) for task in world.tasks.values()))
+        return JSONResponse(state.billing.to_json(str(task.state) for task in state.tasks.values()))
 
     async def switches(_: Request) -> Response:
-        return JSONResponse(world.switches.to_json())
+        return JSONResponse(state.switches.to_json())
 
     async def turn(request: Request) -> Response:
         try:
-            world.turn(read_object(await request.body()))
+            state.turn(read_object(await request.body()))
         except (SwitchError, Refused) as fault:
             return JSONResponse({"error": str(fault)}, _BAD_REQUEST)
         return await switches(request)

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from service.sandbox.signed_urls import Links
+from service.sandbox.signed_urls import UrlSigner
 from service.sandbox.tasks import DISCOUNT, State, Task
 
 VTRIX_STATUS = {
@@ -16,7 +16,7 @@ VTRIX_STATUS = {
 _CREDITS_PER_CENT = 2
 
 
-def vtrix_body(task: Task, links: Links, now: datetime) -> dict[str, Any]:
+def vtrix_body(task: Task, signer: UrlSigner, now: datetime) -> dict[str, Any]:
     """Return the Vtrix task body, as a create reply and a poll give it."""
     body: dict[str, Any] = {
         "id": task.id,
@@ -28,7 +28,7 @@ def vtrix_body(task: Task, links: Links, now: datetime) -> dict[str, Any]:
     if task.state is State.PROCESSING:
         body["progress"] = task.progress(now)
     if task.state is State.SUCCESS:
-        body |= {"output": [{"content": [_content(task, links)]}], "usage": _usage(task)}
+        body |= {"output": [{"content": [_content(task, signer)]}], "usage": _usage(task)}
     if task.error is not None:
         body["error"] = vtrix_error(task.error)
     return body
@@ -40,32 +40,32 @@ def vtrix_error(error: tuple[str, str]) -> dict[str, Any]:
     return {"code": code, "error_message": message}
 
 
-def callback_body(task: Task, links: Links, now: datetime) -> dict[str, Any]:
+def callback_body(task: Task, signer: UrlSigner, now: datetime) -> dict[str, Any]:
     """Return the Vtrix task body with what the caller passed through, as a callback brings it."""
-    passed = {"payload": task.order.payload, "meta_data": task.order.meta_data}
-    return vtrix_body(task, links, now) | {name: value for name, value in passed.items() if value is not None}
+    passed = {"payload": task.spec.payload, "meta_data": task.spec.meta_data}
+    return vtrix_body(task, signer, now) | {name: value for name, value in passed.items() if value is not None}
 
 
-def native_body(task: Task, links: Links) -> dict[str, Any]:
+def native_body(task: Task, signer: UrlSigner) -> dict[str, Any]:
     """Return Vidu's query body, which is its callback body too; a Vtrix task shows its foreign id here."""
     return {
         "id": task.native_id,
         "state": str(task.state),
         "err_code": task.error[0] if task.error else "",
         "credits": credits_of(task),
-        "payload": task.order.payload or "",
-        "bgm": task.order.bgm,
-        "off_peak": task.order.off_peak,
-        "creations": [_creation(task, links)] if task.state is State.SUCCESS else [],
+        "payload": task.spec.payload or "",
+        "bgm": task.spec.bgm,
+        "off_peak": task.spec.off_peak,
+        "creations": [_creation(task, signer)] if task.state is State.SUCCESS else [],
     }
 
 
 def credits_of(task: Task) -> int:
     """Return the price in Vidu's credits."""
-    return task.order.cents * _CREDITS_PER_CENT
+    return task.spec.cents * _CREDITS_PER_CENT
 
 
-def loosened(body: dict[str, Any]) -> dict[str, Any]:
+def with_loose_types(body: dict[str, Any]) -> dict[str, Any]:
     """Return a Vtrix body with the loose types that were seen: numbers as strings, a bare string for the error."""
     loose = {name: str(value) if isinstance(value, int | float) else value for name, value in body.items()}
     if "error" in body:
@@ -83,9 +83,9 @@ def _metadata(task: Task) -> dict[str, int]:
     return {name: int(at.timestamp()) for name, at in times.items() if at is not None}
 
 
-def _content(task: Task, links: Links) -> dict[str, Any]:
-    fresh = links.of(task)
-    content = {"type": "video", "url": fresh.video, "duration": task.order.seconds, "jobId": task.native_id}
+def _content(task: Task, signer: UrlSigner) -> dict[str, Any]:
+    fresh = signer.of(task)
+    content = {"type": "video", "url": fresh.video, "duration": task.spec.seconds, "jobId": task.native_id}
     return content | ({"watermarked_url": fresh.marked} if fresh.marked else {})
 
 
@@ -93,8 +93,8 @@ def _usage(task: Task) -> dict[str, Any]:
     return {"cost": task.cost, "discount": DISCOUNT}
 
 
-def _creation(task: Task, links: Links) -> dict[str, str]:
-    fresh = links.of(task)
+def _creation(task: Task, signer: UrlSigner) -> dict[str, str]:
+    fresh = signer.of(task)
     return {
         "id": str(int(task.native_id) + 1),
         "url": fresh.video,

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from service.sandbox.bodies import callback_body, native_body
-from service.sandbox.signed_urls import Links
+from service.sandbox.signed_urls import UrlSigner
 from service.sandbox.signing import signed_headers
 from service.sandbox.state import SandboxState
 from service.sandbox.tasks import State, Task
@@ -28,49 +28,49 @@ class Callback:
     tampered: bool
 
 
-class CallbackWriter:
+class CallbackBuilder:
     """Write the callbacks of a sandbox."""
 
-    def __init__(self, world: SandboxState, links: Links) -> None:
-        self._world = world
-        self._links = links
+    def __init__(self, state: SandboxState, signer: UrlSigner) -> None:
+        self._state = state
+        self._signer = signer
 
     def write(self, task: Task, url: str) -> Callback:
         """Return the callback about the task as it stands; a later change of the task does not change it."""
         occasion = f"{task.number}/{task.state}"
-        native = task.provider == "vidu" or self._world.hits("native_callbacks", occasion)
+        native = task.provider == "vidu" or self._state.hits("native_callbacks", occasion)
         true = self._body(task, native=native)
-        spoilt = self._spoilt(true, occasion)
-        dialled = _flipped_path(url) if self._world.hits("tamper_token", occasion) else url
-        content = json.dumps(spoilt).encode()
+        corrupted = self._corrupted(true, occasion)
+        dialled = _flipped_path(url) if self._state.hits("tamper_token", occasion) else url
+        content = json.dumps(corrupted).encode()
         return Callback(
             url=dialled,
-            body=content[: len(content) // 2] if self._world.hits("cut_callbacks", occasion) else content,
+            body=content[: len(content) // 2] if self._state.hits("cut_callbacks", occasion) else content,
             headers={"Content-Type": "application/json"} | (self._signed(task, url, occasion) if native else {}),
-            repeats=self._world.switches.callback_retries if task.state.final else 0,
+            repeats=self._state.switches.callback_retries if task.state.final else 0,
             occasion=occasion,
-            tampered=spoilt != true or dialled != url,
+            tampered=corrupted != true or dialled != url,
         )
 
     def _body(self, task: Task, *, native: bool) -> dict[str, Any]:
         if native:
-            return native_body(task, self._links)
-        return callback_body(task, self._links, self._world.now())
+            return native_body(task, self._signer)
+        return callback_body(task, self._signer, self._state.now())
 
-    def _spoilt(self, body: dict[str, Any], occasion: str) -> dict[str, Any]:
-        if self._world.hits("tamper_body", occasion):
+    def _corrupted(self, body: dict[str, Any], occasion: str) -> dict[str, Any]:
+        if self._state.hits("tamper_body", occasion):
             body = _opposite(body)
-        if self._world.hits("tamper_payload", occasion):
+        if self._state.hits("tamper_payload", occasion):
             body = body | {"payload": flipped(body.get("payload") or "forged")}
         return body
 
     def _signed(self, task: Task, url: str, occasion: str) -> dict[str, str]:
-        key = task.key if task.provider == "vidu" else self._world.switches.vendor_key
-        if self._world.hits("wrong_key", occasion):
+        key = task.key if task.provider == "vidu" else self._state.switches.vendor_key
+        if self._state.hits("wrong_key", occasion):
             key = f"not-{key}"
-        stale = _STALE if self._world.hits("stale_date", occasion) else timedelta()
-        nonce = self._world.trace(f"nonce/{occasion}")
-        return signed_headers(key, url, nonce=nonce, at=self._world.now() - stale)
+        stale = _STALE if self._state.hits("stale_date", occasion) else timedelta()
+        nonce = self._state.trace(f"nonce/{occasion}")
+        return signed_headers(key, url, nonce=nonce, at=self._state.now() - stale)
 
 
 def flipped(text: str) -> str:

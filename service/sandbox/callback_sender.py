@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from service.sandbox.callback_builder import Callback, CallbackWriter
-from service.sandbox.http_clients import Clients
+from service.sandbox.callback_builder import Callback, CallbackBuilder
+from service.sandbox.http_clients import HttpClients
 from service.sandbox.state import SandboxState
 from service.sandbox.tasks import Task
 
@@ -30,8 +30,8 @@ def on_loopback(url: str) -> bool:
 class CallbackSender:
     """Call back about tasks over one pool of connections; faults of the receiver are counted, never raised."""
 
-    def __init__(self, world: SandboxState, writer: CallbackWriter, clients: Clients) -> None:
-        self._world = world
+    def __init__(self, state: SandboxState, writer: CallbackBuilder, clients: HttpClients) -> None:
+        self._state = state
         self._writer = writer
         self._clients = clients
         self._open: set[asyncio.Task[None]] = set()
@@ -46,7 +46,7 @@ class CallbackSender:
             return self._end(task, callback)
         if callback is None:
             return None
-        if self._world.hits("reorder_callbacks", callback.occasion):
+        if self._state.hits("reorder_callbacks", callback.occasion):
             self._count("reordered")
             self._held[task.number] = callback
             return None
@@ -56,15 +56,15 @@ class CallbackSender:
         return sending
 
     @property
-    def under_way(self) -> set[asyncio.Task[None]]:
+    def running_tasks(self) -> set[asyncio.Task[None]]:
         """Return every callback that is neither sent nor given up."""
         return set(self._open)
 
     async def close(self) -> None:
         """Give up what is under way."""
-        for sending in self.under_way:
+        for sending in self.running_tasks:
             sending.cancel()
-        await asyncio.gather(*self.under_way, return_exceptions=True)
+        await asyncio.gather(*self.running_tasks, return_exceptions=True)
 
     def _end(self, task: Task, callback: Callback | None) -> asyncio.Task[None] | None:
         held, before = self._held.pop(task.number, None), self._started.pop(task.number, None)
@@ -76,21 +76,21 @@ class CallbackSender:
         return sending
 
     def _wanted(self, task: Task) -> Callback | None:
-        url, switches = task.order.callback_url, self._world.switches
+        url, switches = task.spec.callback_url, self._state.switches
         if url is None or not switches.callbacks or (switches.final_callbacks_only and not task.state.final):
             return None
         if not (self._clients.anywhere or switches.callbacks_anywhere or on_loopback(url)):
             self._count("forbidden")
             return None
         callback = self._writer.write(task, url)
-        if self._world.hits("lose_callbacks", callback.occasion):
+        if self._state.hits("lose_callbacks", callback.occasion):
             self._count("lost")
             return None
         return callback
 
     def _send(self, callback: Callback, *, after: asyncio.Task[None] | None = None) -> tuple[asyncio.Task[None], bool]:
-        late = self._world.hits("late_callbacks", callback.occasion)
-        delay = self._world.within("callback_lateness", callback.occasion) if late else 0.0
+        late = self._state.hits("late_callbacks", callback.occasion)
+        delay = self._state.within("callback_lateness", callback.occasion) if late else 0.0
         if late:
             self._count("late")
         if callback.tampered:
@@ -102,7 +102,7 @@ class CallbackSender:
             await asyncio.wait([after])
         if delay > 0.0:
             await asyncio.sleep(delay)
-        if self._world.hits("double_callbacks", callback.occasion):
+        if self._state.hits("double_callbacks", callback.occasion):
             self._count("doubled")
             await asyncio.gather(self._attempts(callback), self._attempts(replace(callback, repeats=0)))
         else:
@@ -112,7 +112,7 @@ class CallbackSender:
         for repeat in range(callback.repeats + 1):
             if repeat:
                 self._count("repeated")
-                await asyncio.sleep(self._world.switches.callback_pause)
+                await asyncio.sleep(self._state.switches.callback_pause)
             if await self._post(callback):
                 return
 
@@ -124,7 +124,7 @@ class CallbackSender:
                     callback.url,
                     body=callback.body,
                     headers=callback.headers,
-                    seconds=self._world.switches.callback_timeout,
+                    seconds=self._state.switches.callback_timeout,
                 )
             except (httpx.HTTPError, OSError):
                 self._count("unreachable")
@@ -140,4 +140,4 @@ class CallbackSender:
         return sending
 
     def _count(self, name: str) -> None:
-        self._world.ledger.callbacks[name] += 1
+        self._state.billing.callbacks[name] += 1

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import httpx
 
-from service.sandbox.loopback_http import PlainHttp
+from service.sandbox.loopback_http import LoopbackHttp
 
 
 @dataclass(frozen=True, slots=True)
-class Clients:
+class HttpClients:
     """Carry requests; `anywhere` says that the caller brought the transport, and answers for where it leads."""
 
     http: httpx.AsyncClient
-    plain: PlainHttp
+    plain: LoopbackHttp
     anywhere: bool
 
     async def post(self, url: str, *, body: bytes, headers: Mapping[str, str], seconds: float) -> int:
@@ -29,11 +29,11 @@ class Clients:
 
 
 @asynccontextmanager
-async def opened(transport: httpx.AsyncBaseTransport | None) -> AsyncIterator[Clients]:
+async def opened(transport: httpx.AsyncBaseTransport | None) -> AsyncIterator[HttpClients]:
     """Open the clients over the given transport, or over the network, and close them at the end."""
-    plain = PlainHttp()
+    plain = LoopbackHttp()
     try:
         async with httpx.AsyncClient(transport=transport, trust_env=False) as http:
-            yield Clients(http, plain, anywhere=transport is not None)
+            yield HttpClients(http, plain, anywhere=transport is not None)
     finally:
         await plain.close()

@@ -13,25 +13,25 @@ _LONGEST_ANSWER = 65_536
 _STATUS = re.compile(rb"http/1\.[01] (\d{3})")
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+) *\r\n")
 
-Place: TypeAlias = tuple[str, int]
+Endpoint: TypeAlias = tuple[str, int]
 Streams: TypeAlias = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
-class PlainHttp:
+class LoopbackHttp:
     """Keep connections to each host and port, and use them again."""
 
     def __init__(self) -> None:
-        self._idle: dict[Place, list[Streams]] = {}
+        self._idle: dict[Endpoint, list[Streams]] = {}
 
     async def post(self, url: str, *, body: bytes, headers: Mapping[str, str], seconds: float) -> int:
         """Post to an `http://` address and return the answer's status.
 
         Raise `OSError` when no answer came within the seconds, or what came was no HTTP.
         """
-        place, content = _request(url, body, headers)
+        endpoint, content = _request(url, body, headers)
         try:
             async with asyncio.timeout(seconds):
-                return await self._posted(place, content)
+                return await self._posted(endpoint, content)
         except (EOFError, ValueError, asyncio.LimitOverrunError) as fault:
             raise ConnectionError("the answer was no HTTP") from fault
 
@@ -43,15 +43,15 @@ class PlainHttp:
                 await writer.wait_closed()
         self._idle.clear()
 
-    async def _posted(self, place: Place, content: bytes) -> int:
-        kept = self._idle.get(place)
+    async def _posted(self, endpoint: Endpoint, content: bytes) -> int:
+        kept = self._idle.get(endpoint)
         if kept:
             # a receiver may have closed a kept connection: what it never answered is sent again on a new one
             with suppress(ConnectionError, EOFError):
-                return await self._exchange(place, kept.pop(), content)
-        return await self._exchange(place, await asyncio.open_connection(*place), content)
+                return await self._exchange(endpoint, kept.pop(), content)
+        return await self._exchange(endpoint, await asyncio.open_connection(*endpoint), content)
 
-    async def _exchange(self, place: Place, streams: Streams, content: bytes) -> int:
+    async def _exchange(self, endpoint: Endpoint, streams: Streams, content: bytes) -> int:
         reader, writer = streams
         keep = False
         try:
@@ -63,20 +63,20 @@ class PlainHttp:
                 keep = b"\r\nconnection: close" not in head
         finally:
             if keep:
-                self._idle.setdefault(place, []).append(streams)
+                self._idle.setdefault(endpoint, []).append(streams)
             else:
                 writer.close()
         return status
 
 
-def _request(url: str, body: bytes, headers: Mapping[str, str]) -> tuple[Place, bytes]:
+def _request(url: str, body: bytes, headers: Mapping[str, str]) -> tuple[Endpoint, bytes]:
     try:
         parts = urlsplit(url)
-        place = (parts.hostname or "", parts.port or _PLAIN_PORT)
+        endpoint = (parts.hostname or "", parts.port or _PLAIN_PORT)
         head = _head(parts, headers, len(body)).encode("ascii")
     except ValueError as fault:
         raise ConnectionError("no address that can be dialled") from fault
-    return place, head + body
+    return endpoint, head + body
 
 
 def _head(parts: SplitResult, headers: Mapping[str, str], length: int) -> str:

@@ -10,7 +10,7 @@ from service.sandbox.callback_sender import on_loopback
 _FORBIDDEN, _UNSUPPORTED = 403, 415
 
 
-def refused(request: Request, *, public_url: str) -> Response | None:
+def foreign_origin_error(request: Request, *, public_url: str) -> Response | None:
     """Return the answer to a request that a page of another site may have made, None for any other.
 
     A page whose name was made to lead here (DNS rebinding) shows by its Host, one that posts across sites by its

@@ -7,14 +7,14 @@ from typing import Any, Protocol
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from service.sandbox import request_checks as checks
-from service.sandbox.bodies import credits_of, loosened, native_body, vtrix_body, vtrix_error
-from service.sandbox.signed_urls import Links
+from service.sandbox.bodies import credits_of, native_body, vtrix_body, vtrix_error, with_loose_types
+from service.sandbox.signed_urls import UrlSigner
 from service.sandbox.state import SandboxState
 from service.sandbox.task_runner import FAILED
-from service.sandbox.tasks import Order, Provider, Task
+from service.sandbox.tasks import Provider, Task, TaskSpec
 
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
-_STRANGE_WORD = "warming_up"
+_UNKNOWN_STATUS = "warming_up"
 
 REASONS: Mapping[str, tuple[int, str]] = {
     "BadRequest": (_BAD_REQUEST, "the body is no JSON object of the right form"),
@@ -25,7 +25,7 @@ REASONS: Mapping[str, tuple[int, str]] = {
     "TooManyRequests": (429, "too many requests, try again later"),
 }
 
-_SHAPES: tuple[Callable[[int, str, str, str], Response], ...] = (
+_ERROR_SHAPES: tuple[Callable[[int, str, str, str], Response], ...] = (
     lambda status, _reason, message, _trace: JSONResponse({"message": message}, status),
     lambda status, _reason, message, _trace: JSONResponse({"error": message}, status),
     lambda status, _reason, message, _trace: JSONResponse({"detail": message}, status),
@@ -53,19 +53,19 @@ class ProviderShape(Protocol):
     provider: Provider
     scheme: str
 
-    def refusal(self, refused: Refused, trace: str) -> Response:
+    def error_response(self, refused: Refused, trace: str) -> Response:
         """Return the answer that refuses a request."""
 
-    def understood(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def read_create(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return a create's model and parameters, or raise `Refused`."""
 
     def created(self, task: Task, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the create reply."""
 
-    def stillborn(self) -> dict[str, Any]:
+    def failed_on_create(self) -> dict[str, Any]:
         """Return a create reply that has failed and has no id."""
 
-    def polled(self, task: Task, occasion: str) -> dict[str, Any]:
+    def poll_reply(self, task: Task, occasion: str) -> dict[str, Any]:
         """Return the answer to a poll, with the faults of its content."""
 
 
@@ -75,19 +75,19 @@ class Vtrix:
     provider: Provider = "vtrix"
     scheme = "Bearer"
 
-    def __init__(self, world: SandboxState, links: Links) -> None:
-        self._world = world
-        self._links = links
+    def __init__(self, state: SandboxState, signer: UrlSigner) -> None:
+        self._state = state
+        self._signer = signer
 
-    def refusal(self, refused: Refused, trace: str) -> Response:
+    def error_response(self, refused: Refused, trace: str) -> Response:
         """Return an error in the gateway's usual shape, or in any shape seen when errors are mixed."""
-        if self._world.switches.mixed_errors:
-            shape = _SHAPES[int(self._world.dice.draw("shape", trace) * len(_SHAPES))]
+        if self._state.switches.mixed_errors:
+            shape = _ERROR_SHAPES[int(self._state.faults.draw("shape", trace) * len(_ERROR_SHAPES))]
             return shape(refused.status, refused.reason, refused.message, trace)
         error = {"code": refused.reason, "message": refused.message}
         return JSONResponse({"error": error, "request_id": trace}, refused.status)
 
-    def understood(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def read_create(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """Read `{"model", "input": [{"params"}]}`; unknown keys at the top are tolerated."""
         entries = body.get("input")
         first = entries[0] if isinstance(entries, list) and entries else None
@@ -96,26 +96,26 @@ class Vtrix:
             raise Refused("BadRequest", "input[0].params is required")
         if body.get("model") != checks.VTRIX_MODEL:
             raise Refused("ModelUnavailable", f"model {str(body.get('model'))[:80]!r} is not found")
-        _refuse_flawed(params, strict=False)
+        _refuse_invalid(params, strict=False)
         return checks.VTRIX_MODEL, params
 
     def created(self, task: Task, params: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - the port's shape
         """Return the task body."""
         return self._body(task, f"create/{task.number}")
 
-    def stillborn(self) -> dict[str, Any]:
+    def failed_on_create(self) -> dict[str, Any]:
         """Return a failed task body without an id."""
-        body = {"created_at": int(self._world.now().timestamp()), "status": "failed", "model": checks.VTRIX_MODEL}
+        body = {"created_at": int(self._state.now().timestamp()), "status": "failed", "model": checks.VTRIX_MODEL}
         return body | {"error": vtrix_error(FAILED["vtrix"])}
 
-    def polled(self, task: Task, occasion: str) -> dict[str, Any]:
+    def poll_reply(self, task: Task, occasion: str) -> dict[str, Any]:
         """Return the task body."""
         body = self._body(task, occasion)
-        return body | ({"status": _STRANGE_WORD} if self._world.hits("unknown_status", occasion) else {})
+        return body | ({"status": _UNKNOWN_STATUS} if self._state.hits("unknown_status", occasion) else {})
 
     def _body(self, task: Task, occasion: str) -> dict[str, Any]:
-        body = vtrix_body(task, self._links, self._world.now())
-        return loosened(body) if self._world.hits("loose_types", occasion) else body
+        body = vtrix_body(task, self._signer, self._state.now())
+        return with_loose_types(body) if self._state.hits("loose_types", occasion) else body
 
 
 class Vidu:
@@ -124,44 +124,44 @@ class Vidu:
     provider: Provider = "vidu"
     scheme = "Token"
 
-    def __init__(self, world: SandboxState, links: Links) -> None:
-        self._world = world
-        self._links = links
+    def __init__(self, state: SandboxState, signer: UrlSigner) -> None:
+        self._state = state
+        self._signer = signer
 
-    def refusal(self, refused: Refused, trace: str) -> Response:
+    def error_response(self, refused: Refused, trace: str) -> Response:
         """Return `{code, reason, message, metadata}`; want of money is a 400 here."""
         status = _BAD_REQUEST if refused.reason == "CreditInsufficient" else refused.status
         body = {"code": status, "reason": refused.reason, "message": refused.message, "metadata": {"trace_id": trace}}
         return JSONResponse(body, status)
 
-    def understood(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    def read_create(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         """Read the flat body; unknown fields are refused."""
         if "model" not in body:
             raise Refused("FieldLacking", "field model is lacking")
         if body["model"] != checks.VIDU_MODEL:
             raise Refused("FieldInvalid", "field model is invalid")
-        _refuse_flawed(body, strict=True)
+        _refuse_invalid(body, strict=True)
         return checks.VIDU_MODEL, body
 
     def created(self, task: Task, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the id under `task_id`, and the inputs again."""
         given = dict(params)
-        if not self._world.switches.echo_inline:
+        if not self._state.switches.echo_inline:
             given |= {name: _addresses(params[name]) for name in ("images", "videos") if name in params}
         created = {"task_id": task.id, "state": str(task.state), "credits": credits_of(task)}
-        defaults = {"duration": task.order.seconds, "bgm": False, "off_peak": False, "payload": ""}
+        defaults = {"duration": task.spec.seconds, "bgm": False, "off_peak": False, "payload": ""}
         return {**defaults, **given, **created, "created_at": task.created_at.isoformat()}
 
-    def stillborn(self) -> dict[str, Any]:
+    def failed_on_create(self) -> dict[str, Any]:
         """Return a failed create reply without an id."""
         return {"state": "failed", "err_code": FAILED["vidu"][0], "credits": 0}
 
-    def polled(self, task: Task, occasion: str) -> dict[str, Any]:
+    def poll_reply(self, task: Task, occasion: str) -> dict[str, Any]:
         """Return the query body."""
-        body = native_body(task, self._links)
-        if self._world.hits("unknown_status", occasion):
-            body["state"] = _STRANGE_WORD
-        if self._world.hits("loose_types", occasion):
+        body = native_body(task, self._signer)
+        if self._state.hits("unknown_status", occasion):
+            body["state"] = _UNKNOWN_STATUS
+        if self._state.hits("loose_types", occasion):
             body["credits"] = str(body["credits"])
         return body
 
@@ -177,13 +177,13 @@ def read_object(content: bytes | bytearray) -> dict[str, Any]:
     return body
 
 
-def order_of(params: Mapping[str, Any]) -> tuple[Order, tuple[str, ...]]:
+def spec_of(params: Mapping[str, Any]) -> tuple[TaskSpec, tuple[str, ...]]:
     """Return the order and the references that checked parameters make."""
-    return Order.of(params), (*(params.get("images") or ()), *(params.get("videos") or ()))
+    return TaskSpec.of(params), (*(params.get("images") or ()), *(params.get("videos") or ()))
 
 
-def _refuse_flawed(params: Mapping[str, Any], *, strict: bool) -> None:
-    for flaw in checks.flaws(params, strict=strict):
+def _refuse_invalid(params: Mapping[str, Any], *, strict: bool) -> None:
+    for flaw in checks.find_errors(params, strict=strict):
         raise Refused(flaw.reason, flaw.message)
 
 

@@ -67,7 +67,7 @@ _FIELDS: Mapping[str, Callable[[object], bool]] = {
 }
 
 
-def flaws(params: Mapping[str, object], *, strict: bool) -> Iterator[RequestError]:
+def find_errors(params: Mapping[str, object], *, strict: bool) -> Iterator[RequestError]:
     """Yield what is wrong with the parameters; `strict` refuses unknown fields, as Vidu does."""
     if strict:
         yield from _unwanted(params)

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from service.sandbox.app import Parts, build_app
+from service.sandbox.app import Components, build_app
 from service.sandbox.billing import Bill
-from service.sandbox.callback_builder import CallbackWriter
+from service.sandbox.callback_builder import CallbackBuilder
 from service.sandbox.callback_sender import CallbackSender
 from service.sandbox.http_clients import opened
 from service.sandbox.provider_api import ProviderApi
 from service.sandbox.provider_shapes import Vidu, Vtrix
-from service.sandbox.result_files import Files
-from service.sandbox.signed_urls import Links
+from service.sandbox.result_files import ResultFiles
+from service.sandbox.signed_urls import UrlSigner
 from service.sandbox.state import SandboxState
 from service.sandbox.switches import Switches
-from service.sandbox.task_list import Listing
-from service.sandbox.task_runner import Engine
+from service.sandbox.task_list import TaskList
+from service.sandbox.task_runner import TaskRunner
 
 if TYPE_CHECKING:
     from service.sandbox.media_store import MediaStore
@@ -52,35 +52,35 @@ class Sandbox:
         random: random.Random,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._world = SandboxState(switches, now=now, source=random)
-        self._links = Links(self._world)
+        self._state = SandboxState(switches, now=now, source=random)
+        self._signer = UrlSigner(self._state)
         self._transport = transport
-        self._new_studio = _studio_class()
-        self._parts: Parts | None = None
-        self.app = build_app(self._world, self._serving, self.running)
+        self._media_store_class = _load_media_store_class()
+        self._parts: Components | None = None
+        self.app = build_app(self._state, self._serving, self.running)
 
     @property
     def switches(self) -> Switches:
         """Return how it behaves now."""
-        return self._world.switches
+        return self._state.switches
 
     @property
     def bills(self) -> list[Bill]:
         """Return a bill for each accepted create, oldest first."""
-        return list(self._world.ledger.bills)
+        return list(self._state.billing.bills)
 
     def turn(self, changes: Mapping[str, object]) -> None:
         """Change switches by name; raise `SwitchError`, and change none, when a name or value is wrong."""
-        self._world.turn(changes)
+        self._state.turn(changes)
 
     def ledger(self) -> dict[str, object]:
         """Return what was billed, asked and called back, as `GET /sandbox/ledger` does."""
-        return self._world.ledger.to_json(str(task.state) for task in self._world.tasks.values())
+        return self._state.billing.to_json(str(task.state) for task in self._state.tasks.values())
 
     async def idle(self) -> None:
         """Wait until every task has ended and every callback is sent or given up."""
-        engine, callbacks = self._serving().engine, self._serving().callbacks
-        while work := engine.under_way | callbacks.under_way:
+        runner, callbacks = self._serving().runner, self._serving().callbacks
+        while work := runner.running_tasks | callbacks.running_tasks:
             await asyncio.wait(work)
 
     @asynccontextmanager
@@ -88,41 +88,41 @@ class Sandbox:
         """Serve until the block ends, then stop every task and callback and remove every file."""
         if self._parts is not None:
             raise RuntimeError("the sandbox is running already")
-        world, links = self._world, self._links
+        state, signer = self._state, self._signer
         async with opened(self._transport) as clients:
-            callbacks = CallbackSender(world, CallbackWriter(world, links), clients)
-            studio = self._new_studio(world, clients)
-            engine = Engine(world, callbacks)
-            studio.open()
-            self._parts = self._assembled(engine, callbacks, studio)
+            callbacks = CallbackSender(state, CallbackBuilder(state, signer), clients)
+            media_store = self._media_store_class(state, clients)
+            runner = TaskRunner(state, callbacks)
+            media_store.open()
+            self._parts = self._assembled(runner, callbacks, media_store)
             try:
                 yield
             finally:
                 self._parts = None
-                await engine.close()
+                await runner.close()
                 await callbacks.close()
-                await studio.close()
+                await media_store.close()
 
-    def _assembled(self, engine: Engine, callbacks: CallbackSender, studio: "MediaStore") -> Parts:
-        world, links = self._world, self._links
-        vidu = Vidu(world, links)
-        api = ProviderApi(world, vidu, engine, studio)
-        return Parts(
-            engine=engine,
+    def _assembled(self, runner: TaskRunner, callbacks: CallbackSender, media_store: "MediaStore") -> Components:
+        state, signer = self._state, self._signer
+        vidu = Vidu(state, signer)
+        api = ProviderApi(state, vidu, runner, media_store)
+        return Components(
+            runner=runner,
             callbacks=callbacks,
-            vtrix=ProviderApi(world, Vtrix(world, links), engine, studio),
+            vtrix=ProviderApi(state, Vtrix(state, signer), runner, media_store),
             vidu=api,
-            listing=Listing(world, vidu, links, api.admit),
-            files=Files(world, links, studio),
+            listing=TaskList(state, vidu, signer, api.admit),
+            files=ResultFiles(state, signer, media_store),
         )
 
-    def _serving(self) -> Parts:
+    def _serving(self) -> Components:
         if self._parts is None:
             raise RuntimeError("the sandbox is not running: use `async with sandbox.running()`")
         return self._parts
 
 
-def _studio_class() -> "type[MediaStore]":
+def _load_media_store_class() -> "type[MediaStore]":
     try:
         from service.sandbox.media_store import MediaStore  # noqa: PLC0415 - the media extra may be missing
     except ImportError as missing:

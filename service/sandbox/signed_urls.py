@@ -13,7 +13,7 @@ _NONCE_LENGTH = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ResultLinks:
+class ResultUrls:
     """Hold the addresses of one answer's result: the film, its cover, and the marked film when it was ordered."""
 
     video: str
@@ -21,41 +21,41 @@ class ResultLinks:
     marked: str | None
 
 
-class Links:
+class UrlSigner:
     """Sign result addresses of a sandbox; each answer about a task gets fresh ones."""
 
-    def __init__(self, world: SandboxState) -> None:
-        self._world = world
-        self._secret = world.trace("result addresses").encode()
-        self._given = 0
+    def __init__(self, state: SandboxState) -> None:
+        self._state = state
+        self._secret = state.trace("result addresses").encode()
+        self._signed_count = 0
 
-    def of(self, task: Task) -> ResultLinks:
+    def of(self, task: Task) -> ResultUrls:
         """Return fresh addresses for a task's result; the switches say how long they live."""
-        self._given += 1
-        life = self._life(f"{task.number}/{self._given}")
-        return ResultLinks(
+        self._signed_count += 1
+        life = self._life(f"{task.number}/{self._signed_count}")
+        return ResultUrls(
             video=self._address(task, f"{task.id}.mp4", life),
             cover=self._address(task, f"{task.id}.jpg", life),
-            marked=self._address(task, f"{task.id}-marked.mp4", life) if task.order.watermark else None,
+            marked=self._address(task, f"{task.id}-marked.mp4", life) if task.spec.watermark else None,
         )
 
-    def fits(self, name: str, expires: str, signature: str) -> bool:
+    def is_signed(self, name: str, expires: str, signature: str) -> bool:
         """Say whether this sandbox signed that address."""
         nonce, _, _ = signature.partition("-")
         return hmac.compare_digest(self._signature(name, expires, nonce).encode(), signature.encode())
 
-    def lives(self, expires: str) -> bool:
+    def is_valid(self, expires: str) -> bool:
         """Say whether a signed address is still in time."""
-        return self._world.now().timestamp() < int(expires)
+        return self._state.now().timestamp() < int(expires)
 
     def _life(self, occasion: str) -> float:
-        if self._world.hits("url_expired", occasion):
+        if self._state.hits("url_expired", occasion):
             return -_EXPIRED_AGO
-        return self._world.switches.url_life
+        return self._state.switches.url_life
 
     def _address(self, task: Task, name: str, life: float) -> str:
-        expires = str(int(self._world.now().timestamp() + life))
-        nonce = self._world.trace(f"link/{self._given}")[:_NONCE_LENGTH]
+        expires = str(int(self._state.now().timestamp() + life))
+        nonce = self._state.trace(f"link/{self._signed_count}")[:_NONCE_LENGTH]
         query = urlencode({"expires": expires, "sig": self._signature(name, expires, nonce)})
         return f"{task.base_url}/files/{name}?{query}"
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 _SECONDS = re.compile(r"(\d{1,15}(?:\.\d+)?)\s*(ms|s|m|h|d|)")
 _FIRST = re.compile(r"first[ :=]?(\d{1,15})")
-_MOST = 1e15  # above it a float is no exact count any more
+_MAX_COUNT = 1e15  # above it a float is no exact count any more
 
 
 class SwitchError(ValueError):
@@ -70,7 +70,7 @@ def read_span(value: object) -> Span:
 def read_count(value: object) -> int:
     """Read a whole number, 0 or more; raise `SwitchError` for anything else."""
     number = _number(value)
-    if not (0 <= number < _MOST and number == int(number)):
+    if not (0 <= number < _MAX_COUNT and number == int(number)):
         raise SwitchError(f"{value!r} is no count: give a whole number, 0 or more")
     return int(number)
 
@@ -100,7 +100,7 @@ READERS: Mapping[object, Callable[[object], object]] = {
 """What reads the values of each type of switch."""
 
 
-def written(value: object) -> object:
+def to_json_value(value: object) -> object:
     """Return the JSON form of a switch's value, which the readers take back."""
     if isinstance(value, First):
         return f"first {value.count}"

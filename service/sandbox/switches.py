@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Annotated, Any, get_args, get_type_hints
 
-from service.sandbox.switch_types import READERS, Chance, Span, SwitchError, written
+from service.sandbox.switch_types import READERS, Chance, Span, SwitchError, to_json_value
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,20 +109,20 @@ class Switches:
 
     def __post_init__(self) -> None:
         """Bring every value to its one form, so that `"first 3"` and `First(3)` are the same."""
-        for name, switch in menu().items():
+        for name, switch in switch_table().items():
             object.__setattr__(self, name, switch.read(getattr(self, name)))
 
     def with_changes(self, changes: Mapping[str, object]) -> "Switches":
         """Return these switches with JSON-shaped changes; raise `SwitchError` for a name or value that is wrong."""
-        unknown = sorted(set(changes) - set(menu()))
+        unknown = sorted(set(changes) - set(switch_table()))
         if unknown:
             raise SwitchError(f"no switch is called {unknown[0]!r}")
-        read: dict[str, Any] = {name: menu()[name].read(value) for name, value in changes.items()}
+        read: dict[str, Any] = {name: switch_table()[name].read(value) for name, value in changes.items()}
         return replace(self, **read)
 
     def to_json(self) -> dict[str, object]:
         """Return every switch and its value, as `with_changes` takes it."""
-        return {name: written(getattr(self, name)) for name in menu()}
+        return {name: to_json_value(getattr(self, name)) for name in switch_table()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,7 +143,7 @@ class Switch:
 
 
 @cache
-def menu() -> Mapping[str, Switch]:
+def switch_table() -> Mapping[str, Switch]:
     """Return every switch by its name, in the order of the help."""
     hints = get_type_hints(Switches, include_extras=True)
     found = {}

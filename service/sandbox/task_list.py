@@ -9,46 +9,46 @@ from starlette.responses import JSONResponse, Response
 
 from service.sandbox.bodies import native_body
 from service.sandbox.provider_shapes import ProviderShape, Refused
-from service.sandbox.signed_urls import Links
+from service.sandbox.signed_urls import UrlSigner
 from service.sandbox.state import SandboxState
 from service.sandbox.tasks import Task
 
 _LEAST, _MOST = 10, 100
 
 
-class Listing:
+class TaskList:
     """Serve `GET /tasks` in Vidu's shape."""
 
     def __init__(
-        self, world: SandboxState, dialect: ProviderShape, links: Links, admit: Callable[[Request], str]
+        self, state: SandboxState, shape: ProviderShape, signer: UrlSigner, admit: Callable[[Request], str]
     ) -> None:
-        self._world = world
-        self._dialect = dialect
-        self._links = links
+        self._state = state
+        self._shape = shape
+        self._signer = signer
         self._admit = admit
 
     async def __call__(self, request: Request) -> Response:
         """Return `tasks` and, when there are more, `next_page_token`."""
-        self._world.ledger.requests["list"] += 1
+        self._state.billing.requests["list"] += 1
         try:
             self._admit(request)
             return JSONResponse(self._page(request.query_params))
         except Refused as refused:
-            trace = self._world.trace(f"list/{self._world.ledger.requests['list']}")
-            return self._dialect.refusal(refused, trace)
+            trace = self._state.trace(f"list/{self._state.billing.requests['list']}")
+            return self._shape.error_response(refused, trace)
 
     def _page(self, query: QueryParams) -> dict[str, object]:
         size = _whole(query, "pagesz", _LEAST)
         if not _LEAST <= size <= _MOST:
             raise Refused("FieldInvalid", f"field paper.pagesz is {_LEAST} to {_MOST}")
-        found = list(filter(_filter(query), reversed(self._world.tasks.values())))
+        found = list(filter(_filter(query), reversed(self._state.tasks.values())))
         start = _whole(query, "page_token", _whole(query, "page", 0) * size)
         rest = start + size
         tasks = [self._entry(task) for task in found[start:rest]]
         return {"tasks": tasks, "next_page_token": str(rest) if rest < len(found) else ""}
 
     def _entry(self, task: Task) -> dict[str, object]:
-        return native_body(task, self._links) | {"model": task.model, "created_at": task.created_at.isoformat()}
+        return native_body(task, self._signer) | {"model": task.model, "created_at": task.created_at.isoformat()}
 
 
 def _filter(query: QueryParams) -> Callable[[Task], bool]:

@@ -11,23 +11,23 @@ CANCELED = ("UserCancelled", "canceled by the user")
 _CANCELABLE = (State.CREATED, State.QUEUEING)
 
 
-class Engine:
+class TaskRunner:
     """Run each accepted task in one asyncio task of its own."""
 
-    def __init__(self, world: SandboxState, callbacks: CallbackSender) -> None:
-        self._world = world
+    def __init__(self, state: SandboxState, callbacks: CallbackSender) -> None:
+        self._state = state
         self._callbacks = callbacks
         self._runs: dict[str, asyncio.Task[None]] = {}
         self._slots: dict[Provider, tuple[int, asyncio.Semaphore]] = {}
 
     @property
-    def under_way(self) -> set[asyncio.Task[None]]:
+    def running_tasks(self) -> set[asyncio.Task[None]]:
         """Return every run that has not ended."""
         return set(self._runs.values())
 
     async def close(self) -> None:
         """Stop every run."""
-        runs = self.under_way
+        runs = self.running_tasks
         for run in runs:
             run.cancel()
         await asyncio.gather(*runs, return_exceptions=True)
@@ -35,7 +35,7 @@ class Engine:
     def launch(self, task: Task) -> None:
         """Let the task run in the background; where nothing holds it up, it runs at once."""
         slots = self._slots_of(task.provider)
-        waits = self._world.within("queue_time", task.number)
+        waits = self._state.within("queue_time", task.number)
         if task.provider == "vtrix" and waits <= 0.0 and slots is None:
             self._start(task)
         run = asyncio.create_task(self._run(task, waits, slots))
@@ -44,14 +44,14 @@ class Engine:
 
     async def finish(self, task: Task, *, error: tuple[str, str] | None = None) -> None:
         """End the task now, and wait for the first callback about it."""
-        task.start(self._world.now(), 0.0)
+        task.start(self._state.now(), 0.0)
         told = self._end(task, error)
         if told is not None:
             await asyncio.wait([told])
 
     def end_at_once(self, task: Task, *, failed: bool) -> None:
         """End the task before its create is answered, and call back in the background."""
-        task.start(self._world.now(), 0.0)
+        task.start(self._state.now(), 0.0)
         self._end(task, FAILED[task.provider] if failed else None)
 
     def cancel(self, task: Task) -> bool:
@@ -80,19 +80,19 @@ class Engine:
         if task.started_at is None:
             self._start(task)
         await asyncio.sleep(task.run_time)
-        failed = self._world.hits("fail_tasks", task.number)
+        failed = self._state.hits("fail_tasks", task.number)
         self._end(task, FAILED[task.provider] if failed else None)
 
     def _start(self, task: Task) -> None:
-        task.start(self._world.now(), self._world.within("run_time", task.number))
+        task.start(self._state.now(), self._state.within("run_time", task.number))
         self._callbacks.tell(task)
 
     def _end(self, task: Task, error: tuple[str, str] | None) -> asyncio.Task[None] | None:
-        task.end(self._world.now(), error)
+        task.end(self._state.now(), error)
         return self._callbacks.tell(task)
 
     def _slots_of(self, provider: Provider) -> asyncio.Semaphore | None:
-        switches = self._world.switches
+        switches = self._state.switches
         limit = switches.vidu_concurrency if provider == "vidu" else switches.vtrix_concurrency
         if limit == 0:
             return None

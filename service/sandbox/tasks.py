@@ -31,7 +31,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
+class TaskSpec:
     """Keep what a create asked for, without its big inputs."""
 
     seconds: int = _AUTO_DURATION
@@ -46,7 +46,7 @@ class Order:
     callback_url: str | None = None
 
     @classmethod
-    def of(cls, params: Mapping[str, Any]) -> "Order":
+    def of(cls, params: Mapping[str, Any]) -> "TaskSpec":
         """Return the order that checked parameters make; a duration of 0 becomes 5 seconds."""
         names = set(cls.__slots__) - {"seconds"}
         given: dict[str, Any] = {name: params[name] for name in names if params.get(name) is not None}
@@ -67,7 +67,7 @@ class Task:
     native_id: str
     provider: Provider
     model: str
-    order: Order
+    spec: TaskSpec
     key: str = field(repr=False)
     base_url: str
     created_at: datetime
@@ -99,16 +99,16 @@ class Task:
     @property
     def cost(self) -> str:
         """Return the price in US dollars, as a decimal string."""
-        return f"{self.order.cents / _CENTS:.2f}"
+        return f"{self.spec.cents / _CENTS:.2f}"
 
 
-def vtrix_id(machine: int, number: int, at: datetime) -> str:
+def vtrix_id(sandbox_id: int, number: int, at: datetime) -> str:
     """Return 20 characters that hold the time, the sandbox and the task's number, as sortable gateway ids do."""
-    packed = int(at.timestamp()).to_bytes(4) + (machine % 2**40).to_bytes(5) + (number % 2**24).to_bytes(3)
+    packed = int(at.timestamp()).to_bytes(4) + (sandbox_id % 2**40).to_bytes(5) + (number % 2**24).to_bytes(3)
     bits = int.from_bytes(packed) << 4
     return "".join(_BASE32HEX[(bits >> shift) & 31] for shift in range(95, -1, -5))
 
 
-def vidu_id(machine: int, number: int, at: datetime) -> str:
+def vidu_id(sandbox_id: int, number: int, at: datetime) -> str:
     """Return a numeric string that holds the time, the sandbox and the task's number."""
-    return str((int(at.timestamp()) << 31) | (machine % 2**7) << 24 | number % 2**24)
+    return str((int(at.timestamp()) << 31) | (sandbox_id % 2**7) << 24 | number % 2**24)

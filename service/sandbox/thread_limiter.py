@@ -7,12 +7,12 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Threads:
+class ThreadLimiter:
     """Hold a number of places for work that would block the loop."""
 
-    def __init__(self, places: int) -> None:
-        self._free = asyncio.Semaphore(places)
-        self._places = places
+    def __init__(self, limit: int) -> None:
+        self._free = asyncio.Semaphore(limit)
+        self._limit = limit
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run the work in a thread; its place is free only when the thread has ended, even when nobody waits."""
@@ -21,9 +21,9 @@ class Threads:
         running.add_done_callback(self._leave)
         return await asyncio.shield(running)
 
-    async def drained(self) -> None:
+    async def drain(self) -> None:
         """Wait for the work in hand, and let no more begin."""
-        for _ in range(self._places):
+        for _ in range(self._limit):
             await self._free.acquire()
 
     def _leave(self, done: asyncio.Future[T]) -> None:

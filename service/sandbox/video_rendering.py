@@ -23,7 +23,7 @@ _SLACK = 1.12
 _CROSSFADE = 0.5
 _SHORT_SIDE = {"540p": 540, "720p": 720, "1080p": 1080}
 _INK, _SHADOW = (255, 255, 255), (0, 0, 0)
-_MOST_PIXELS = 64_000_000
+_MAX_PIXELS = 64_000_000
 _UNREADABLE = (OSError, ValueError, SyntaxError, av.FFmpegError, Image.DecompressionBombError)
 """What Pillow and PyAV raise for broken files; Pillow calls a broken PNG a syntax error."""
 
@@ -79,14 +79,14 @@ def render(target: Path, stills: Sequence[bytes], shape: Shape, *, music: bool, 
     `music` adds a soft tone; `mark` writes "AI-generated" into a corner: 1 top left, 2 top right, 3 bottom right,
     4 bottom left.
     """
-    with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as film:
-        video = _video_stream(film, shape)
-        audio = _audio_stream(film) if music else None
+    with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+        video = _video_stream(container, shape)
+        audio = _audio_stream(container) if music else None
         for frame in _frames([Image.open(BytesIO(still)).convert("RGB") for still in stills], shape, mark):
-            film.mux(video.encode(av.VideoFrame.from_image(frame)))  # type: ignore[no-untyped-call]  # PyAV leaves it untyped
-        film.mux(video.encode(None))
+            container.mux(video.encode(av.VideoFrame.from_image(frame)))  # type: ignore[no-untyped-call]  # PyAV leaves it untyped
+        container.mux(video.encode(None))
         if audio is not None:
-            _play(film, audio, shape.seconds)
+            _play(container, audio, shape.seconds)
 
 
 def _opened(source: bytes) -> Image.Image:
@@ -94,43 +94,43 @@ def _opened(source: bytes) -> Image.Image:
         picture = Image.open(BytesIO(source))
     except UnidentifiedImageError:
         return _first_frame(source)
-    if picture.width * picture.height > _MOST_PIXELS:
+    if picture.width * picture.height > _MAX_PIXELS:
         raise ValueError("too many pixels")
     return picture
 
 
 def _first_frame(source: bytes) -> Image.Image:
-    with av.open(BytesIO(source), "r") as film:
-        for frame in film.decode(video=0):
+    with av.open(BytesIO(source), "r") as container:
+        for frame in container.decode(video=0):
             picture: Image.Image = frame.to_image()  # type: ignore[no-untyped-call]  # PyAV leaves it untyped
             return picture
     raise ValueError("a video without frames")
 
 
-def _video_stream(film: OutputContainer, shape: Shape) -> VideoStream:
+def _video_stream(container: OutputContainer, shape: Shape) -> VideoStream:
     if "libx264" in av.codecs_available:
-        video = film.add_stream("libx264", rate=FPS, options={"preset": "ultrafast", "crf": "28"})
+        video = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast", "crf": "28"})
     else:
-        video = film.add_stream("mpeg4", rate=FPS)
+        video = container.add_stream("mpeg4", rate=FPS)
     video.width, video.height, video.pix_fmt = shape.width, shape.height, "yuv420p"
     return video
 
 
-def _audio_stream(film: OutputContainer) -> AudioStream:
-    audio = film.add_stream("aac", rate=SAMPLE_RATE)
+def _audio_stream(container: OutputContainer) -> AudioStream:
+    audio = container.add_stream("aac", rate=SAMPLE_RATE)
     audio.layout = "mono"
     return audio
 
 
-def _play(film: OutputContainer, audio: AudioStream, seconds: float) -> None:
+def _play(container: OutputContainer, audio: AudioStream, seconds: float) -> None:
     # the encoder adds a frame of its own in front: one less keeps the sound inside the picture's length
     for start in range(0, int(seconds * SAMPLE_RATE) - 2 * _AAC_SAMPLES, _AAC_SAMPLES):
         frame = av.AudioFrame(format="fltp", layout="mono", samples=_AAC_SAMPLES)
         frame.sample_rate, frame.pts = SAMPLE_RATE, start
         plane = frame.planes[0]
         plane.update(_tone(start).tobytes().ljust(plane.buffer_size, b"\0"))
-        film.mux(audio.encode(frame))
-    film.mux(audio.encode(None))
+        container.mux(audio.encode(frame))
+    container.mux(audio.encode(None))
 
 
 def _tone(start: int) -> "array[float]":

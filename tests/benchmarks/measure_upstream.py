@@ -13,7 +13,7 @@ from service.domain.poll_planner import PollPlanner
 from service.domain.poll_schedule import CallbackStats
 from service.domain.ports.unit_of_work import RunTime
 from service.domain.task import Source, Status, Task
-from service.tasks.poller import HEARD_KEPT, RUN_TIMES_KEPT
+from service.tasks.poller import CALLBACKS_COUNTED, RUN_TIMES_PER_BUCKET
 from tests.acceptance.processes import Child, until
 from tests.benchmarks.environment import LATER, Stage, a_task, fill, lasting, look
 from tests.benchmarks.table import Pairs, Row, rate
@@ -131,9 +131,9 @@ def _asked(seconds: list[float], *, called_back: bool) -> list[int]:
         task, requests = _lived(plan, run, called_back=called_back)
         end = replace(task, status=Status.COMPLETED, settled_by=Source.CALLBACK if called_back else Source.POLL)
         learned += filter(None, [plan.run_time(task, end, task.due_at or task.created_at)])
-        newest = learned[-HEARD_KEPT:]
+        newest = learned[-CALLBACKS_COUNTED:]
         callback_stats = CallbackStats(count=len(newest), lost=sum(not run.called_back for run in newest))
-        plan.update_estimates(newest[-RUN_TIMES_KEPT:], callback_stats)
+        plan.update_estimates(newest[-RUN_TIMES_PER_BUCKET:], callback_stats)
         asked.append(requests)
     return asked[len(asked) // 2 :]
 

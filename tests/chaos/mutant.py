@@ -10,9 +10,8 @@ from typing import Any
 
 from service.callbacks.receiver import CallbackReceiver
 from service.cli import main
-from service.domain.task import Status, Task
+from service.domain.task import Task
 from service.domain.task_update import TaskUpdate
-from service.tasks.submitter import Submitter
 
 LATER = 0.15
 """Seconds between an answer and what should have come before it."""
@@ -32,9 +31,9 @@ async def receive_later(self: CallbackReceiver, *arguments: Any, **more: Any) ->
     return False
 
 
-def queued_again(self: Submitter, task: Task) -> TaskUpdate:
-    """Send again what may have left."""
-    return self._ours(task, Status.QUEUED)
+def queued_again(task: Task) -> TaskUpdate:
+    """Submit again what may have been sent."""
+    return TaskUpdate.requeue(task, task.submitted_at or task.created_at)
 
 
 def acknowledge_first() -> None:
@@ -44,7 +43,7 @@ def acknowledge_first() -> None:
 
 def pay_again() -> None:
     """Take a submission whose worker died for one that never left."""
-    Submitter._lost = queued_again  # type: ignore[method-assign] # the planted fault
+    TaskUpdate.in_doubt = queued_again  # type: ignore[method-assign] # the planted fault
 
 
 FAULTS: Mapping[str, Callable[[], None]] = {"acknowledge-first": acknowledge_first, "pay-again": pay_again}

@@ -72,7 +72,7 @@ def callback(data: bytes) -> None:
         SenderError,
     )
     if isinstance(found, UnreadableCallback):
-        assert (found.claim.task_id, found.claim.submission) == ("task-1", 3)
+        assert (found.claims.task_id, found.claims.submission) == ("task-1", 3)
         assert len(str(found)) < MOST_TEXT
     elif isinstance(found, BadToken):
         assert token != GOOD or found.reason == "another_task"

@@ -242,7 +242,7 @@ marks = st.sampled_from([b'"', b"[", b"]", b"{", b"}", b",", b":", b"\\", b"a", 
 def test_skipping_texts_in_the_count_changes_nothing(raw: bytes) -> None:
     """A body is read or refused alike, whether or not texts are skipped when its values are counted."""
     with patch.object(strict_json, "MAX_VALUES", 4), patch.object(strict_json, "MAX_DEPTH", 3):
-        with patch.object(strict_json, "LONG", len(raw) + 1):
+        with patch.object(strict_json, "LONG_BODY", len(raw) + 1):
             counted_whole = _outcome(raw)
-        with patch.object(strict_json, "LONG", 0), patch.object(strict_json, "FEW_TEXTS", 3):
+        with patch.object(strict_json, "LONG_BODY", 0), patch.object(strict_json, "FEW_STRINGS", 3):
             assert _outcome(raw) == counted_whole

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from service.domain.errors import NotSent, ProviderUnavailable, Refused, ReplyLost, Throttled, UnreadableBody
 from service.domain.task import SETTLED, Fact, Json, Status, Task, TaskId, UpstreamId
 from tests.support.scripted_provider import DONE, token_of, vtrix_body
-from tests.support.task_loop import DEADLINE, HOUR, MINUTE, PATIENCE, Loop, World, a_world
+from tests.support.task_loop import DEADLINE, HOUR, MINUTE, TIMEOUT, Environment, Loop, open_environment
 from tests.support.wait_until_idle import ended
 
 OWN_CONCLUSIONS = frozenset({Status.EXPIRED, Status.FAILED})
@@ -56,7 +56,7 @@ histories = st.lists(actions, min_size=3, max_size=20).map(lambda rest: [("accep
 class History:
     """One interleaving, run in a test environment."""
 
-    world: World
+    world: Environment
     loop: Loop
     ids: list[TaskId] = field(default_factory=list)
     held: list[tuple[Loop, asyncio.Event]] = field(default_factory=list)
@@ -87,10 +87,10 @@ class History:
 
     async def do_submit_slowly(self, reply: str) -> None:
         """Start to submit, in a process that continues later."""
-        line = self.world.upstream.line = asyncio.Event()
+        line = self.world.upstream.reply_gate = asyncio.Event()
         self._script(reply)
-        await self._begin(self.loop.submit.round())
-        self.world.upstream.line = None
+        await self._begin(self.loop.submitter.run_once())
+        self.world.upstream.reply_gate = None
         self.world.upstream.creates.clear()
         self.held.append((self.loop, line))
         self.loop = self.world.process()
@@ -99,13 +99,15 @@ class History:
         """Let slow processes continue."""
         for loop, line in self.held:
             line.set()
-            async with asyncio.timeout(PATIENCE):
-                await ended(loop.submit)
+            async with asyncio.timeout(TIMEOUT):
+                await ended(loop.submitter)
         self.held.clear()
 
     async def _begin(self, round_: Any) -> None:
         self.world.upstream.arrived.clear()
-        if await round_ and (self.world.upstream.line or self.world.upstream.gate or self.world.upstream.fetch_line):
+        if await round_ and (
+            self.world.upstream.reply_gate or self.world.upstream.send_gate or self.world.upstream.poll_gate
+        ):
             await asyncio.sleep(0)
             with suppress(TimeoutError):
                 async with asyncio.timeout(0.05):
@@ -114,17 +116,17 @@ class History:
     async def do_crash_in_submit(self, left: bool) -> None:
         """Crash during submissions, before or after they were sent."""
         upstream = self.world.upstream
-        upstream.line, upstream.gate = (asyncio.Event(), None) if left else (None, asyncio.Event())
-        await self._begin(self.loop.submit.round())
+        upstream.reply_gate, upstream.send_gate = (asyncio.Event(), None) if left else (None, asyncio.Event())
+        await self._begin(self.loop.submitter.run_once())
         self.loop = self.world.kill(self.loop)
-        upstream.line = upstream.gate = None
+        upstream.reply_gate = upstream.send_gate = None
 
     async def do_crash_in_poll(self) -> None:
         """Crash during polls."""
-        self.world.upstream.fetch_line = asyncio.Event()
-        await self._begin(self.loop.reconcile.round())
+        self.world.upstream.poll_gate = asyncio.Event()
+        await self._begin(self.loop.poller.run_once())
         self.loop = self.world.kill(self.loop)
-        self.world.upstream.fetch_line = None
+        self.world.upstream.poll_gate = None
 
     async def do_restart(self) -> None:
         """Restart on the same database."""
@@ -132,26 +134,26 @@ class History:
 
     async def do_stop(self) -> None:
         """Shut down during a submission that was not sent, and restart."""
-        self.world.upstream.gate = asyncio.Event()
-        await self._begin(self.loop.submit.round())
+        self.world.upstream.send_gate = asyncio.Event()
+        await self._begin(self.loop.submitter.run_once())
         await self.loop.drain()
-        self.world.upstream.gate = None
+        self.world.upstream.send_gate = None
         self.loop = self.world.process()
 
     async def do_finish(self, which: int, well: bool) -> None:
         """End a task at the provider; its status never changes again."""
-        running = [known for known, fact in self.world.upstream.books.items() if fact.status is Status.IN_PROGRESS]
+        running = [known for known, fact in self.world.upstream.facts.items() if fact.status is Status.IN_PROGRESS]
         if running:
-            self.world.upstream.tell(running[which % len(running)], DONE if well else Fact(status=Status.FAILED))
+            self.world.upstream.set_fact(running[which % len(running)], DONE if well else Fact(status=Status.FAILED))
 
     async def do_call_back(self, which: int, word: str, correlated: bool, truthful: bool) -> None:
         """Send a true or false callback about a submission, twice."""
-        orders = self.world.upstream.orders
+        orders = self.world.upstream.requests
         if not orders:
             return
         order = orders[which % len(orders)]
         known = self.world.upstream.payloads.get(order.payload, UpstreamId("of-vidu"))
-        truth = self.world.upstream.books.get(known)
+        truth = self.world.upstream.facts.get(known)
         if truthful and (truth is None or truth.status.value != word):
             word = "processing"
         body = _body(word, known, order.payload if correlated else None)
@@ -168,7 +170,7 @@ class History:
 
     async def do_sweep(self) -> None:
         """Sweep abandoned submissions."""
-        await self.loop.submit.sweep()
+        await self.loop.submitter.sweep()
 
     async def do_cancel(self, which: int) -> None:
         """Cancel a task that was not sent."""
@@ -193,7 +195,7 @@ def _body(word: str, upstream_id: str, payload: str | None) -> bytes:
     return json.dumps(vtrix_body(word, upstream_id, **({"payload": payload} if payload else {}))).encode()
 
 
-def assert_open_tasks_have_a_next_step(task: Task, world: World) -> None:
+def assert_open_tasks_have_a_next_step(task: Task, world: Environment) -> None:
     """Check that an unsettled task has a next step by its deadline, or a lease that ends."""
     now = world.clock.now()
     if task.settled:
@@ -215,13 +217,13 @@ async def assert_final_state(history: History) -> None:
         ends = [row["data"] for row in events if row["type"].rpartition(".")[2] in {status.value for status in SETTLED}]
         assert sum(not _guessed(end) for end in ends) <= 1, ends
         assert task.settled or task.status is Status.EXPIRED, task
-        assert upstream.bills[task.id] <= 1, "a duplicate charge without an operator's approval"
-        truth = upstream.books.get(task.upstream_id) if task.upstream_id else None
+        assert upstream.charges[task.id] <= 1, "a duplicate charge without an operator's approval"
+        truth = upstream.facts.get(task.upstream_id) if task.upstream_id else None
         confirmed = history.world.options.confirm and not task.unconfirmed  # otherwise a false callback was accepted
         if truth and truth.status in SETTLED and confirmed:
             assert task.status is truth.status
         if task.status is Status.COMPLETED and confirmed:
-            assert upstream.bills[task.id] == 1
+            assert upstream.charges[task.id] == 1
     await _assert_deliveries(history)
 
 
@@ -241,7 +243,7 @@ async def _assert_deliveries(history: History) -> None:
 
 async def _run(moves: list[tuple[Any, ...]], *, lists: bool, confirm: bool) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        async with a_world(Path(directory), lists=lists, confirm=confirm) as world:
+        async with open_environment(Path(directory), lists=lists, confirm=confirm) as world:
             history = History(world, world.process())
             for name, *arguments in moves:
                 await history.act(name, *arguments)

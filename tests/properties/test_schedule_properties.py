@@ -15,7 +15,7 @@ shares = st.floats(0, 1)
 run_times = st.floats(0, 1e6)
 
 
-def _polls(finish: float, learned: RunTimeEstimate | None, jitter: float, trip: float) -> list[float]:
+def _polls(finish: float, expected: RunTimeEstimate | None, jitter: float, trip: float) -> list[float]:
     """Return the times of the polls of a task that runs for `finish` seconds without a callback, up to its end."""
     poll_times: list[float] = []
     elapsed = 0.0
@@ -24,7 +24,7 @@ def _polls(finish: float, learned: RunTimeEstimate | None, jitter: float, trip: 
             submitted_at=NOW,
             now=NOW + timedelta(seconds=elapsed),
             polls=len(poll_times),
-            learned=learned,
+            expected=expected,
             hinted_at=None,
             poll_first=None,
             poll_max=timedelta(hours=1),
@@ -35,22 +35,22 @@ def _polls(finish: float, learned: RunTimeEstimate | None, jitter: float, trip: 
     return poll_times
 
 
-learnings = st.none() | st.builds(
-    RunTimeEstimate, quick=run_times, usual=run_times, slow=run_times, count=st.integers(1, 10**6), lost_share=shares
+estimates = st.none() | st.builds(
+    RunTimeEstimate, p5=run_times, median=run_times, p95=run_times, count=st.integers(1, 10**6), lost_share=shares
 )
 
 
-@given(st.floats(0, 20_000), learnings, shares, st.floats(0, 2))
-@example(3.0, RunTimeEstimate(quick=300, usual=300, slow=300, count=500, lost_share=0.03), 0.0, 1.0)
-@example(3.0, RunTimeEstimate(quick=300, usual=300, slow=300, count=19, lost_share=0), 0.0, 1.0)
-@example(300.0, RunTimeEstimate(quick=300, usual=300, slow=300, count=500, lost_share=0), 0.0, 1.0)
+@given(st.floats(0, 20_000), estimates, shares, st.floats(0, 2))
+@example(3.0, RunTimeEstimate(p5=300, median=300, p95=300, count=500, lost_share=0.03), 0.0, 1.0)
+@example(3.0, RunTimeEstimate(p5=300, median=300, p95=300, count=19, lost_share=0), 0.0, 1.0)
+@example(300.0, RunTimeEstimate(p5=300, median=300, p95=300, count=500, lost_share=0), 0.0, 1.0)
 def test_every_end_is_polled_in_time(
-    finish: float, learned: RunTimeEstimate | None, jitter: float, trip: float
+    finish: float, expected: RunTimeEstimate | None, jitter: float, trip: float
 ) -> None:
     """A poll follows an end in 30 s or a tenth of its time; early ends count as quick while callbacks are reliable."""
-    reliable = learned is not None and learned.count >= 20 and learned.lost_share <= 0.02
-    counted = max(finish, learned.quick) if learned and reliable else finish
-    assert _polls(finish, learned, jitter, trip)[-1] - counted <= max(30.0, 0.1 * counted)
+    reliable = expected is not None and expected.count >= 20 and expected.lost_share <= 0.02
+    counted = max(finish, expected.p5) if expected and reliable else finish
+    assert _polls(finish, expected, jitter, trip)[-1] - counted <= max(30.0, 0.1 * counted)
 
 
 @given(st.floats(0, 20_000), st.lists(run_times, min_size=3, max_size=3), shares, st.floats(0, 2), shares)
@@ -61,17 +61,17 @@ def test_lost_callback_is_replaced_by_a_poll(
 ) -> None:
     """While callbacks are reliable, a lost one is polled after the 95th percentile or three medians, and no later."""
     quick, usual, slow = sorted(about)
-    learned = RunTimeEstimate(quick=quick, usual=usual, slow=slow, count=200, lost_share=lost * 0.02, trusted=True)
+    expected = RunTimeEstimate(p5=quick, median=usual, p95=slow, count=200, lost_share=lost * 0.02, trusted=True)
     counted = max(finish, min(slow, 3 * usual))
-    assert _polls(finish, learned, jitter, trip)[-1] - counted <= max(30.0, 0.1 * counted)
+    assert _polls(finish, expected, jitter, trip)[-1] - counted <= max(30.0, 0.1 * counted)
 
 
 @given(st.floats(1, 1_000), st.lists(st.floats(0.5, 3), min_size=3, max_size=3), shares)
 def test_reliable_callback_needs_one_poll(usual: float, about: list[float], jitter: float) -> None:
     """While callbacks are reliable, a task of usual run time is polled once, to confirm its end."""
     quick, _, slow = sorted(about)
-    learned = RunTimeEstimate(quick=quick, usual=usual, slow=slow * usual, count=20, lost_share=0, trusted=True)
-    assert len(_polls(min(slow * usual, 3 * usual), learned, jitter, 0.0)) == 1
+    expected = RunTimeEstimate(p5=quick, median=usual, p95=slow * usual, count=20, lost_share=0, trusted=True)
+    assert len(_polls(min(slow * usual, 3 * usual), expected, jitter, 0.0)) == 1
 
 
 @given(st.integers(0, 5_000), st.integers(-1, 60))
@@ -92,16 +92,16 @@ def test_few_callbacks_are_not_reliable() -> None:
 @given(st.floats(1, 3_000), st.floats(0, 20), shares)
 def test_no_poll_before_the_end_while_callbacks_are_reliable(run: float, spread: float, jitter: float) -> None:
     """While callbacks arrive and run times stay usual, no task is polled before it has ended."""
-    learned = RunTimeEstimate(quick=run, usual=run, slow=run, count=20, lost_share=0.02)
-    assert len(_polls(run + spread, learned, jitter, 0.0)) == 1
+    expected = RunTimeEstimate(p5=run, median=run, p95=run, count=20, lost_share=0.02)
+    assert len(_polls(run + spread, expected, jitter, 0.0)) == 1
 
 
 @given(st.floats(60, 5000), shares, shares, st.lists(st.floats(0.7, 1.5), min_size=3, max_size=3))
 def test_polls_are_a_third_of_a_fixed_interval(run: float, lost: float, jitter: float, about: list[float]) -> None:
     """A task of a minute or more in its usual bucket is polled less than a third as often as every 5 s."""
     quick, usual, slow = sorted(share * run for share in about)
-    learned = RunTimeEstimate(quick=quick, usual=usual, slow=slow, count=100, lost_share=lost)
-    before_the_end = [at for at in _polls(run, learned, jitter, 0.0) if at <= run]
+    expected = RunTimeEstimate(p5=quick, median=usual, p95=slow, count=100, lost_share=lost)
+    before_the_end = [at for at in _polls(run, expected, jitter, 0.0) if at <= run]
     assert len(before_the_end) < run / 5 / 3
 
 
@@ -109,7 +109,7 @@ def test_polls_are_a_third_of_a_fixed_interval(run: float, lost: float, jitter: 
     polls=st.integers(0, 10**30),
     elapsed=st.floats(0, 1e9),
     hinted=st.none() | st.floats(-1e6, 1e9),
-    learned=learnings,
+    expected=estimates,
     jitter=shares,
     first=st.none() | st.floats(0, 1e9),
 )
@@ -118,7 +118,7 @@ def test_next_poll_is_never_in_the_past(
     polls: int,
     elapsed: float,
     hinted: float | None,
-    learned: RunTimeEstimate | None,
+    expected: RunTimeEstimate | None,
     jitter: float,
     first: float | None,
 ) -> None:
@@ -127,7 +127,7 @@ def test_next_poll_is_never_in_the_past(
         submitted_at=NOW - timedelta(seconds=elapsed),
         now=NOW,
         polls=polls,
-        learned=learned,
+        expected=expected,
         hinted_at=None if hinted is None else NOW - timedelta(seconds=hinted),
         poll_first=None if first is None else timedelta(seconds=first),
         poll_max=timedelta(minutes=5),

@@ -33,7 +33,7 @@ class FinishedRun:
     def bills(self) -> Iterator[tuple[str, int, Any]]:
         """Yield task id, submission and the provider's task for each bill."""
         tokens = Tokens([SECRET])
-        known = self.simulation.sandbox._world.tasks
+        known = self.simulation.sandbox._state.tasks
         for bill in self.simulation.sandbox.bills:
             try:
                 claim = tokens.read_payload_token(bill.payload or "")

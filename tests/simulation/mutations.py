@@ -12,13 +12,16 @@ import httpx
 from service.callbacks.receiver import CallbackReceiver
 from service.deliveries import dispatcher as dispatch
 from service.domain import task as core_task
-from service.domain import task_update as entry
-from service.domain.errors import BadToken, NotSent, StoreUnavailable
+from service.domain import update_rules
+from service.domain.callback import Callback
+from service.domain.errors import BadToken, StoreUnavailable
 from service.domain.poll_planner import PollPlanner
+from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.tokens import TokenClaims, Tokens
 from service.providers import http_client as http
 from service.tasks import recorder as record
+from service.tasks import update_batch
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.recorder import Recorder
 from service.tasks.submitter import Submitter
@@ -46,10 +49,10 @@ def ack_before_commit() -> AbstractContextManager[Any]:
 def lost_reply_retried() -> AbstractContextManager[Any]:
     """Send a submission again when its reply was lost."""
 
-    def lost(self: Submitter, task: Any) -> TaskUpdate:
-        return self._later(task, NotSent("it may have left"))
+    def retried(task: core_task.Task) -> TaskUpdate:
+        return TaskUpdate.retry(task, task.submitted_at or task.created_at, "it may have been sent")
 
-    return patch.object(Submitter, "_lost", lost)
+    return patch.object(TaskUpdate, "in_doubt", retried)
 
 
 def gateway_errors_never_left() -> AbstractContextManager[Any]:
@@ -61,8 +64,8 @@ def fresh_id_for_each_attempt() -> AbstractContextManager[Any]:
     """Give every attempt an id of its own, so that a receiver cannot tell repeats."""
     whole = dispatch.Dispatcher._start
 
-    def start(self: Any, claim: Any, handler: Any) -> None:
-        whole(self, replace(claim, message_id=f"{claim.message_id}-{claim.attempt}"), handler)
+    def start(self: Any, claim: Any, leased_until: Any) -> Any:
+        return whole(self, replace(claim, message_id=f"{claim.message_id}-{claim.attempt}"), leased_until)
 
     return patch.object(dispatch.Dispatcher, "_start", start)
 
@@ -71,9 +74,9 @@ def event_without_delivery() -> AbstractContextManager[Any]:
     """Write the deliveries in a second transaction."""
     whole = UpdateBatch.flush
 
-    async def flush(self: UpdateBatch, transaction: Any) -> None:
+    async def flush(self: UpdateBatch) -> None:
         kept, self.deliveries = self.deliveries, []
-        await whole(self, transaction)
+        await whole(self)
         self.deliveries = kept
 
     commit = Recorder._commit
@@ -88,12 +91,12 @@ def event_without_delivery() -> AbstractContextManager[Any]:
         with patch.object(record, "UpdateBatch", begun):
             done = await commit(self, entries)
         if pages and pages[0].deliveries:
-            async with self._units_of_work.transaction() as transaction:
+            async with self.units_of_work.transaction() as transaction:
                 await transaction.append([], pages[0].deliveries)
                 transaction.notify(["dispatch"])
         return done
 
-    return both(patch.object(UpdateBatch, "flush", store), patch.object(Recorder, "_commit", committed))
+    return both(patch.object(UpdateBatch, "flush", flush), patch.object(Recorder, "_commit", committed))
 
 
 def token_not_checked() -> AbstractContextManager[Any]:
@@ -111,21 +114,21 @@ def token_not_checked() -> AbstractContextManager[Any]:
 
 def deadline_ignored() -> AbstractContextManager[Any]:
     """Let no task expire."""
-    return patch.object(entry, "_expired", lambda _entry, _before, step, _now: step)
+    return patch.object(update_rules, "_expired", lambda step, _now: step)
 
 
 def hint_lost_when_the_reply_comes_later() -> AbstractContextManager[Any]:
     """Forget what a callback said when the submission's reply comes after it."""
-    whole = entry.apply
+    whole = update_rules.apply_update
 
-    def applied(given: TaskUpdate, before: Any, planner: PollPlanner, now: Any) -> Any:
-        step = whole(given, before, planner, now)
-        if given.source is not core_task.Source.SUBMIT:
-            return step
-        task = replace(step.task, hinted_at=None, hinted_fact=None, hinted_id=None)
-        return replace(step, task=replace(task, due_at=planner.due(task, now)))
+    def applied(given: TaskUpdate, before: Any, context: update_rules.UpdateContext) -> UpdateResult | None:
+        result = whole(given, before, context)
+        if result is None or result.task is None or given.source is not core_task.Source.SUBMIT:
+            return result
+        task = replace(result.task, hinted_at=None, hinted_fact=None, hinted_id=None)
+        return replace(result, task=replace(task, due_at=context.planner.due(task, context.now)))
 
-    return patch.object(record, "apply", applied)
+    return patch.object(update_batch, "apply_update", applied)
 
 
 def no_sweep() -> AbstractContextManager[Any]:
@@ -149,7 +152,7 @@ def poll_never_set() -> AbstractContextManager[Any]:
 
 def settles_twice() -> AbstractContextManager[Any]:
     """Let a second terminal word overrule the first."""
-    transitions = dict.fromkeys(core_task.SETTLED, core_task.UPSTREAM_WORDS)
+    transitions = dict.fromkeys(core_task.SETTLED, core_task.REPORTED)
     return both(
         patch.object(core_task.Task, "final", property(lambda _self: False)),
         patch.object(core_task, "TRANSITIONS", {**core_task.TRANSITIONS, **transitions}),
@@ -158,24 +161,24 @@ def settles_twice() -> AbstractContextManager[Any]:
 
 def body_believed() -> AbstractContextManager[Any]:
     """Believe what a callback says without asking the upstream."""
-    whole = CallbackReceiver.__init__
+    whole = TaskUpdate.callback
 
-    def init(self: CallbackReceiver, *args: Any, **given: Any) -> None:
-        whole(self, *args, **{**given, "confirm": False})
+    def unconfirmed(callback: Callback, row: InboxEntry, **_: Any) -> TaskUpdate:
+        return whole(callback, row, confirm=False)
 
-    return patch.object(CallbackReceiver, "__init__", init)
+    return patch.object(TaskUpdate, "callback", unconfirmed)
 
 
 def ack_before_kept() -> AbstractContextManager[Any]:
     """Answer a callback of a crowd before it is kept."""
-    whole = CallbackReceiver._keep
+    whole = CallbackReceiver._store
 
     async def kept(self: CallbackReceiver, rows: Any) -> list[bool]:
         later = asyncio.create_task(whole(self, rows))
         later.add_done_callback(lambda done: done.cancelled() or done.exception())
         return [False for _ in rows]
 
-    return patch.object(CallbackReceiver, "_keep", kept)
+    return patch.object(CallbackReceiver, "_store", kept)
 
 
 def store_trouble_swallowed() -> AbstractContextManager[Any]:
@@ -195,9 +198,10 @@ def store_trouble_swallowed() -> AbstractContextManager[Any]:
 
 def question_born_and_forgotten() -> AbstractContextManager[Any]:
     """Lease a task for the question that it is due for, and do not ask it."""
+    whole = ImmediatePolls.open
 
-    def forget(self: ImmediatePolls, room: Any, _ask: Any) -> None:
-        self._room, self._poll_once = room, lambda _task: None
+    def forget(self: ImmediatePolls, capacity: Any, _poll: Any) -> None:
+        whole(self, capacity, lambda _task: None)
 
     return patch.object(ImmediatePolls, "open", forget)
 

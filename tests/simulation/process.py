@@ -152,7 +152,7 @@ class Process:
             )
             self.parts = builder.parts(outside)
             if shared.burst_share:
-                self.parts.receiver._crowd = RandomBursts(shared.burst_share, self.draw)
+                self.parts.receiver._burst_detector = RandomBursts(shared.burst_share, self.draw)
             yield self.parts
 
     def _jitter(self) -> float:

@@ -213,7 +213,7 @@ class Simulation:
 
     async def _is_idle(self) -> bool:
         await self.sandbox.idle()
-        ended = {task.id for task in self.sandbox._world.tasks.values() if task.state.final}
+        ended = {task.id for task in self.sandbox._state.tasks.values() if task.state.final}
         stopped = any(process.dead for process in self.processes)
         return not (
             stopped

@@ -165,7 +165,7 @@ class LifecycleMachine(TaskMachine):
     @rule()
     def read_inbox(self) -> None:
         """Record the unread callbacks, oldest first."""
-        assert self.do(self.system.receive.round()) == len(self.unread)
+        assert self.do(self.system.inbox_worker.run_once()) == len(self.unread)
         for received in self.unread:
             apply_callback(self.model, *received, confirm=self.system.confirm)
         self.unread.clear()

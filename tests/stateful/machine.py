@@ -69,7 +69,7 @@ class TaskMachine(RuleBasedStateMachine):
 
     def record(self, entry: TaskUpdate) -> None:
         """Record an update; a conclusion from a lost lease changes nothing."""
-        stale = entry.ours_only and entry.fence != self.model.tasks[entry.task_id].fence
+        stale = entry.requires_lease and entry.fence != self.model.tasks[entry.task_id].fence
         before = self.rows() if stale else NO_ROWS
         self.do(self.system.recorder.add(entry))
         assert not stale or self.rows() == before

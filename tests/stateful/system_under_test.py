@@ -7,6 +7,7 @@ from itertools import count
 
 from sqlalchemy import Table, select
 
+from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.limits import BurstDetector
 from service.callbacks.receiver import CallbackReceiver
 from service.deliveries.handler_slots import HandlerSlots
@@ -21,7 +22,7 @@ from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.recorder import Recorder
 from service.tasks.task_service import TaskPolicy, TaskService
 from tests.support.no_egress_guard import any_address
-from tests.support.scripted_provider import TOKENS, Scripted
+from tests.support.scripted_provider import TOKENS, ScriptedProvider
 from tests.support.task_loop import DEADLINE, HOUR, IN_DOUBT_FOR, LEASE, MINUTE, MovedClock
 
 EVERY = frozenset(event.value for event in EventType)
@@ -58,7 +59,7 @@ class SystemUnderTest:
     clock: MovedClock
     confirm: bool
     burst: bool
-    upstream: Scripted = field(default_factory=Scripted)
+    upstream: ScriptedProvider = field(default_factory=ScriptedProvider)
     numbers: "count[int]" = field(default_factory=lambda: count(1))
 
     def __post_init__(self) -> None:
@@ -84,17 +85,26 @@ class SystemUnderTest:
             jitter=lambda: 0.0,
         )
         self.recorder = Recorder(
-            self.store.units_of_work,
+            units_of_work=self.store.units_of_work,
             clock=self.clock,
             planner=planner,
-            slots=HandlerSlots((), lease=LEASE, ring=lambda: None),
+            slots=HandlerSlots((), lease=LEASE, notify=lambda: None),
             immediate_polls=ImmediatePolls(lease=LEASE),
             subscriptions=SUBSCRIPTIONS,
             new_id=self.new_id,
         )
+        self.inbox_worker = InboxWorker(
+            recorder=self.recorder,
+            inbox=self.store.inbox,
+            tokens=TOKENS,
+            clock=self.clock,
+            confirm=self.confirm,
+            read_fact=read_fact,
+        )
         self.receive = CallbackReceiver(
-            self.recorder,
-            self.store.inbox,
+            recorder=self.recorder,
+            inbox=self.store.inbox,
+            inbox_worker=self.inbox_worker,
             tokens=TOKENS,
             clock=self.clock,
             confirm=self.confirm,
@@ -102,7 +112,7 @@ class SystemUnderTest:
             verifier_for=lambda _token: None,
         )
         if self.burst:
-            self.receive._crowd = AlwaysBurst()
+            self.receive._burst_detector = AlwaysBurst()
         self.results = TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder)
         self.task_service = _task_service(self.store, self.recorder, self.upstream, self.clock, self.new_id)
 
@@ -117,7 +127,7 @@ class SystemUnderTest:
 
 
 def _task_service(
-    store: Store, recorder: Recorder, upstream: Scripted, clock: MovedClock, new_id: Callable[[], str]
+    store: Store, recorder: Recorder, upstream: ScriptedProvider, clock: MovedClock, new_id: Callable[[], str]
 ) -> TaskService:
     terms = TaskPolicy(
         provider="vtrix",
@@ -131,9 +141,9 @@ def _task_service(
         blobs=store.blobs,
         queries=store.queries,
         recorder=recorder,
-        upstream=upstream,
+        provider=upstream,
         clock=clock,
-        terms=terms,
+        policy=terms,
         inspect=None,
         new_id=new_id,
     )

@@ -5,8 +5,7 @@ from datetime import datetime, timedelta
 
 from service.domain.fact_json import fact_to_json
 from service.domain.task import Fact, Source, Status, Task, TaskError, UpstreamId, Usage
-from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate
-from service.tasks.poller import UNKNOWN
+from service.domain.task_update import RESUBMITTED_WARNING, SUBMISSION_UNKNOWN, TaskUpdate
 from tests.stateful.model import ENDS, ENDS_WITHOUT_RESULT, Model, TaskModel
 from tests.support.scripted_provider import VIDEO
 
@@ -43,7 +42,7 @@ def fact_of(status: str, upstream_id: UpstreamId | None) -> Fact:
 def reply(claimed: Claimed, word: str, foreign: UpstreamId | None, now: datetime) -> TaskUpdate:
     """Return the update that a worker records for the reply to its submission."""
     task = claimed.task
-    conclusion = TaskUpdate(task_id=task.id, fact=_guess(Status.IN_DOUBT), fence=task.fence, ours_only=True)
+    conclusion = TaskUpdate(task_id=task.id, fact=_guess(Status.IN_DOUBT), fence=task.fence, requires_lease=True)
     if word == "lost":
         return conclusion
     if word == "never_left":
@@ -58,7 +57,7 @@ def apply_reply(model: Model, entry: TaskUpdate, now: datetime) -> None:
     """Apply a recorded reply to the model."""
     one, fact = model.tasks[entry.task_id], entry.fact
     assert fact is not None
-    if entry.ours_only:
+    if entry.requires_lease:
         _apply_own_conclusion(one, entry, now, with_unread_callbacks=one.id in model.with_unread_callbacks)
         return
     submission = entry.submission or 0
@@ -104,8 +103,10 @@ def answer(claimed: Claimed, word: str, foreign: UpstreamId | None, now: datetim
     if word == "nothing":
         return plain
     if word in {"given_up", "again"}:
-        guess = replace(_guess(Status.FAILED), error=UNKNOWN) if word == "given_up" else _guess(Status.QUEUED)
-        conclusion = replace(plain, fact=guess, ours_only=True, poll="not found")
+        guess = (
+            replace(_guess(Status.FAILED), error=SUBMISSION_UNKNOWN) if word == "given_up" else _guess(Status.QUEUED)
+        )
+        conclusion = replace(plain, fact=guess, requires_lease=True, poll="not found")
         return replace(conclusion, due_at=now, warning=RESUBMITTED_WARNING) if word == "again" else conclusion
     if word == "believed":
         fact = replace(DONE, unconfirmed=True)
@@ -122,7 +123,7 @@ def answer(claimed: Claimed, word: str, foreign: UpstreamId | None, now: datetim
 def apply_answer(model: Model, entry: TaskUpdate, now: datetime) -> None:
     """Apply a recorded poll result to the model."""
     one = model.tasks[entry.task_id]
-    if entry.ours_only:
+    if entry.requires_lease:
         _apply_own_conclusion(one, entry, now, with_unread_callbacks=one.id in model.with_unread_callbacks)
         return
     if entry.fact and entry.source is Source.CALLBACK:

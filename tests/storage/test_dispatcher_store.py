@@ -34,10 +34,10 @@ class Dispatchers:
         """Return one more dispatcher, as in another process."""
         store = self.open_store()
         member = Dispatcher(
-            store.deliveries,
-            HandlerSlots(handlers, lease=LEASE, ring=lambda: store.signals.notify("dispatch")),
-            lambda _claim, _handler: tools(),
-            self.clock,
+            queue=store.deliveries,
+            slots=HandlerSlots(handlers, lease=LEASE, notify=lambda: store.signals.notify("dispatch")),
+            tools=lambda _claim, _handler: tools(),
+            clock=self.clock,
             schedule=SCHEDULE,
             jitter=lambda: 0.0,
         )
@@ -53,7 +53,7 @@ class Dispatchers:
         """Run all dispatchers until nothing is due; return how many deliveries were started."""
         total = 0
         async with asyncio.timeout(PATIENCE * 4):
-            while started := sum(await asyncio.gather(*(member.round() for member in self.members))):
+            while started := sum(await asyncio.gather(*(member.run_once() for member in self.members))):
                 total += started
                 await asyncio.gather(*(ended(member) for member in self.members))
         return total
@@ -137,15 +137,15 @@ async def test_abandoned_delivery_is_claimed_by_another_process(store: Store, di
 
     await _add(store, "e1")
     first = dispatchers.add(handler("guest", slow))
-    await first.round()
+    await first.run_once()
     await asyncio.wait_for(entered.wait(), PATIENCE)
     dispatchers.clock.at += LEASE + timedelta(seconds=1)
     second = dispatchers.add(handler("guest", dispatchers.record))
-    assert await second.round() == 1
+    assert await second.run_once() == 1
     await ended(second)
     assert dispatchers.seen == []
     dispatchers.clock.at += SCHEDULE[1]
-    assert await second.round() == 1
+    assert await second.run_once() == 1
     await ended(second)
     go.set()
     await ended(first)
@@ -172,7 +172,7 @@ async def test_handler_that_crashes_its_process_becomes_a_dead_letter(
         assert [claim.attempt for claim in claims] == [len(delays) + 1]
         claims = []  # the process crashes
         dispatchers.clock.at += LEASE
-        assert await survivor.round() == 1
+        assert await survivor.run_once() == 1
         await ended(survivor)
         delays += [(at - dispatchers.clock.at).total_seconds() for at in [(await _delivery(store)).due_at] if at]
     assert delays == [5.0] + [30.0] * (LEAST_ATTEMPTS - 2)
@@ -207,11 +207,11 @@ async def test_drained_process_releases_its_deliveries(store: Store, dispatchers
 
     await _add(store, "e1")
     first = dispatchers.add(handler("guest", hang))
-    await first.round()
+    await first.run_once()
     await asyncio.wait_for(entered.wait(), PATIENCE)
     await first.drain(0)
     second = dispatchers.add(handler("guest", dispatchers.record))
-    assert await second.round() == 1
+    assert await second.run_once() == 1
     await ended(second)
     delivery = await store.deliveries.delivery("e1-guest")
     assert delivery is not None
@@ -228,8 +228,8 @@ async def test_hanging_handler_delays_no_other(store: Store, dispatchers: Dispat
         await _add(store, f"e{number}", task_id=f"t{number}", handlers=("guest", "hole"))
     member = dispatchers.add(handler("hole", hang, concurrency=1, timeout=600), handler("guest", dispatchers.record))
     async with asyncio.timeout(PATIENCE):
-        await member.round()
-        while member.in_hand > 1:  # an attempt counts as running until its result is stored
+        await member.run_once()
+        while member.in_flight > 1:  # an attempt counts as running until its result is stored
             await store.signals.wait("dispatch", 0.01)
     assert sorted(dispatchers.seen) == ["e0", "e1", "e2", "e3"]
-    assert member.in_hand == 1
+    assert member.in_flight == 1

@@ -264,9 +264,9 @@ class Stage:
     slots: HandlerSlots
     dispatch: Dispatcher
 
-    async def run_once(self) -> int:
+    async def run_until_idle(self) -> int:
         """Run one round, wait until nothing is in hand, and return how many were started."""
-        started = await self.dispatch.round()
+        started = await self.dispatch.run_once()
         async with asyncio.timeout(PATIENCE):
             await ended(self.dispatch)
         return started
@@ -281,7 +281,9 @@ def stage(
 ) -> Stage:
     """Return a dispatch of `handlers`."""
     queue, clock, bell = Queue(), clock or MovedClock(), Bell()
-    slots = HandlerSlots(handlers, lease=lease, ring=lambda: bell.notify("dispatch"))
+    slots = HandlerSlots(handlers, lease=lease, notify=lambda: bell.notify("dispatch"))
     given: dict[str, Any] = {"schedule": SCHEDULE, "jitter": lambda: 0.0}
-    dispatch = Dispatcher(queue, slots, lambda _claim, _handler: make_tools(), clock, **(given | changes))
+    dispatch = Dispatcher(
+        queue=queue, slots=slots, tools=lambda _claim, _handler: make_tools(), clock=clock, **(given | changes)
+    )
     return Stage(queue=queue, clock=clock, bell=bell, slots=slots, dispatch=dispatch)

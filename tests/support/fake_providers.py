@@ -12,7 +12,7 @@ KEY = "sk-very-secret"
 Reply = Callable[[httpx.Request], httpx.Response]
 
 
-def order(**params: Any) -> ProviderRequest:
+def provider_request(**params: Any) -> ProviderRequest:
     """Return an order for the one model, with tokens."""
     return ProviderRequest(
         model="viduq2_pro_reference",
@@ -23,7 +23,7 @@ def order(**params: Any) -> ProviderRequest:
     )
 
 
-class Provider:
+class MockProvider:
     """A provider behind a mock transport; `seen` holds the requests."""
 
     def __init__(self, reply: Reply | httpx.Response | Exception) -> None:

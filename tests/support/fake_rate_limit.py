@@ -20,7 +20,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-class Double:
+class FakeProvider:
     """An upstream that notes when it was asked, takes `seconds`, and answers from `script`."""
 
     name = "double"
@@ -46,7 +46,7 @@ class Double:
             raise step
         return FACT
 
-    async def create(self, order: ProviderRequest) -> Fact:  # noqa: ARG002 - the port
+    async def create(self, request: ProviderRequest) -> Fact:  # noqa: ARG002 - the port
         """Answer a submission."""
         return await self._answer("create")
 
@@ -68,9 +68,11 @@ class Double:
         return [round(at, 3) for at, _ in self.asked]
 
 
-def paced(double: Double, *, rate: float = 1000.0, concurrency: int = 100, large: int = 100) -> RateLimitedClient:
+def rate_limited(
+    double: FakeProvider, *, rate: float = 1000.0, concurrency: int = 100, large_bytes: int = 100
+) -> RateLimitedClient:
     """Return a budget around the double."""
-    return RateLimitedClient(double, rate=rate, concurrency=concurrency, large=large)
+    return RateLimitedClient(double, rate=rate, concurrency=concurrency, large_bytes=large_bytes)
 
 
 async def fetches(budget: RateLimitedClient, count: int) -> list[Fact | BaseException]:

@@ -20,24 +20,26 @@ def rounds_of(loop: Loop, seen: list[str], only: Handler | None = None) -> Worke
         seen.append(getattr(event, "type", ""))
 
     dispatcher = Dispatcher(
-        loop.store.deliveries,
-        HandlerSlots([only or handler("log", hear)], lease=LEASE, ring=lambda: loop.store.signals.notify("dispatch")),
-        lambda _claim, _handler: tools(),
-        loop.clock,
+        queue=loop.store.deliveries,
+        slots=HandlerSlots(
+            [only or handler("log", hear)], lease=LEASE, notify=lambda: loop.store.signals.notify("dispatch")
+        ),
+        tools=lambda _claim, _handler: tools(),
+        clock=loop.clock,
         schedule=(timedelta(),),
         jitter=lambda: 0.0,
     )
     return Worker(
-        receiver=loop.receive,
-        submitter=loop.submit,
-        poller=loop.reconcile,
+        inbox_worker=loop.inbox_worker,
+        submitter=loop.submitter,
+        poller=loop.poller,
         dispatcher=dispatcher,
         full=SinglePass(
-            receiver=loop.receive,
-            submitter=loop.submit,
-            poller=loop.reconcile,
+            inbox_worker=loop.inbox_worker,
+            submitter=loop.submitter,
+            poller=loop.poller,
             dispatcher=dispatcher,
-            upstream=loop.paced,
+            upstream=loop.rate_limited,
         ),
         clock_jumps=ClockJumpDetector(loop.store.clock_jump_repair, clock=loop.clock, lease=LEASE),
         missing_handlers=MissingHandlerMonitor(loop.store.deliveries, []),

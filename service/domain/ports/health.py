@@ -11,7 +11,7 @@ from service.domain.ports.unit_of_work import RunTime
 
 @dataclass(frozen=True, kw_only=True)
 class Gauges:
-    """A reading for /metrics: counts by status and outcome, and the ages (seconds) of what waits longest."""
+    """The figures for /metrics: counts by status and outcome, and the ages of the oldest unfinished and due rows."""
 
     tasks: Mapping[str, int]
     deliveries: Mapping[str, int]
@@ -23,13 +23,13 @@ class Gauges:
 
 
 class Health(Protocol):
-    """The database's own word on its state."""
+    """The state of the database."""
 
     async def ready(self) -> str | None:
-        """Return None when the database answers and its schema fits, else what to do about it."""
+        """Return None if the database answers and its schema is current, else the reason with the fix."""
 
     async def gauges(self, now: datetime) -> Gauges:
-        """Return the current reading."""
+        """Return the current figures."""
 
 
 class RunTimeStats(Protocol):

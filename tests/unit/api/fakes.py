@@ -147,10 +147,11 @@ class World:
         self.received.append((claim.token, dict(headers), body))
         return self.told
 
-    async def replay(self, ids: Sequence[str]) -> list[str]:
+    async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> list[str]:
         """Make dead deliveries pending."""
         self._maybe_fail()
-        found = [each for each in ids if self.deliveries_by_id[each].status == "dead"]
+        assert now.tzinfo
+        found = [each for each in delivery_ids if self.deliveries_by_id[each].status == "dead"]
         for each in found:
             self.deliveries_by_id[each] = replace(self.deliveries_by_id[each], status="pending")
         self.replayed.extend(found)

@@ -21,15 +21,15 @@ async def black_hole() -> AsyncIterator[tuple[BlackHole, Stage]]:
     made = stage(handler("hole", hole, concurrency=2, timeout=PATIENCE * 10), handler("guest", Guest()))
     yield hole, made
     await made.dispatch.drain(0)
-    assert made.dispatch.in_hand == 0
+    assert made.dispatch.in_flight == 0
 
 
 async def test_a_result_waits_for_the_database() -> None:
     """A result that could not be stored is stored once the database is back; the handler runs once."""
     guest = Guest()
-    made = stage(handler("guest", guest), finish_again=(0.0,) * 50)
+    made = stage(handler("guest", guest), store_retry_delays=(0.0,) * 50)
     made.queue.put("guest")
-    await made.dispatch.round()
+    await made.dispatch.run_once()
     made.queue.broken = StoreUnavailable("locked")
     await asyncio.wait_for(made.queue.refused.wait(), PATIENCE)
     made.queue.broken = None
@@ -42,16 +42,16 @@ async def test_a_result_waits_for_the_database() -> None:
 async def test_a_result_that_is_never_stored_leaves_the_place() -> None:
     """When the database stays away the place becomes free, and the lease brings the delivery back."""
     guest = Guest()
-    made = stage(handler("guest", guest), finish_again=())
+    made = stage(handler("guest", guest), store_retry_delays=())
     made.queue.put("guest")
-    await made.dispatch.round()
+    await made.dispatch.run_once()
     made.queue.broken = StoreUnavailable("gone")
     async with asyncio.timeout(PATIENCE):
         await ended(made.dispatch)
     made.queue.broken = None
     for wait in (LEASE, SCHEDULE[1]):
         made.clock.at += wait
-        await made.run_once()
+        await made.run_until_idle()
     assert len(guest.events) == 2
     assert made.queue.rows["delivery-1"].status == "delivered"
 
@@ -60,9 +60,9 @@ async def test_renewal_prolongs_what_is_in_hand(black_hole: tuple[BlackHole, Sta
     """A renewal moves the end of every lease in hand to a whole lease from now."""
     _, made = black_hole
     made.queue.put("hole")
-    await made.dispatch.round()
+    await made.dispatch.run_once()
     made.clock.at += LEASE / 2
-    await made.dispatch.renew()
+    await made.dispatch._lease_pool.renew()
     assert made.queue.rows["delivery-1"].leased_until == made.clock.at + LEASE
 
 
@@ -70,7 +70,7 @@ async def test_leases_are_renewed_in_the_background() -> None:
     """While a handler runs, its lease is renewed again and again without anybody's doing."""
     made = stage(handler("hole", BlackHole()), lease=timedelta(milliseconds=30))
     made.queue.put("hole")
-    await made.dispatch.round()
+    await made.dispatch.run_once()
     for _ in range(2):
         made.queue.renewed.clear()
         await asyncio.wait_for(made.queue.renewed.wait(), PATIENCE)
@@ -81,12 +81,12 @@ async def test_a_renewal_that_fails_is_tried_again() -> None:
     """The database's absence stops neither the handler nor the renewing."""
     made = stage(handler("hole", BlackHole()), lease=timedelta(milliseconds=30))
     made.queue.put("hole")
-    await made.dispatch.round()
+    await made.dispatch.run_once()
     made.queue.broken = StoreUnavailable("gone")
     await asyncio.wait_for(made.queue.refused.wait(), PATIENCE)
     made.queue.broken = None
     await asyncio.wait_for(made.queue.renewed.wait(), PATIENCE)
-    assert made.dispatch.in_hand == 1
+    assert made.dispatch.in_flight == 1
     await made.dispatch.drain(0)
 
 
@@ -94,9 +94,9 @@ async def test_a_lost_lease_stops_the_handler(black_hole: tuple[BlackHole, Stage
     """A handler whose delivery is another's now is stopped, and nothing of it is stored."""
     _, made = black_hole
     made.queue.put("hole")
-    await made.dispatch.round()
+    await made.dispatch.run_once()
     made.queue.rows["delivery-1"].fence += 1
-    await made.dispatch.renew()
+    await made.dispatch._lease_pool.renew()
     async with asyncio.timeout(PATIENCE):
         await ended(made.dispatch)
     assert made.queue.results == []
@@ -107,11 +107,11 @@ async def test_a_delivery_claimed_twice_is_held_by_its_newer_claim(black_hole: t
     """After a stall longer than its lease a process may find its own attempt abandoned: the handler is stopped."""
     _, made = black_hole
     made.queue.put("hole")
-    await made.dispatch.round()
+    await made.dispatch.run_once()
     made.clock.at += LEASE
-    await made.dispatch.round()
-    assert made.dispatch.in_hand == 2
-    await made.dispatch.renew()
+    await made.dispatch.run_once()
+    assert made.dispatch.in_flight == 2
+    await made.dispatch._lease_pool.renew()
     async with asyncio.timeout(PATIENCE):
         await ended(made.dispatch)
     assert [(result.outcome, result.fence) for result in made.queue.results] == [("retry", 2)]
@@ -124,7 +124,7 @@ async def test_a_late_claim_of_what_was_abandoned_still_counts() -> None:
     row = made.queue.rows["delivery-1"]
     row.leased_until = NOW
     made.queue.held.clear()
-    running = asyncio.create_task(made.dispatch.round())
+    running = asyncio.create_task(made.dispatch.run_once())
     await asyncio.wait_for(made.queue.claiming.wait(), PATIENCE)
     made.clock.at += LEASE
     made.queue.held.set()
@@ -137,7 +137,7 @@ async def test_a_late_result_meets_the_fence() -> None:
     """A result that comes after the lease was lost changes nothing, and its log line says so."""
     made = stage(handler("guest", Guest()))
     made.queue.put("guest")
-    await made.dispatch.round()
+    await made.dispatch.run_once()
     made.queue.rows["delivery-1"].fence += 1
     with outcomes_logged() as lines:
         await ended(made.dispatch)
@@ -152,7 +152,7 @@ async def test_a_claim_that_took_half_its_lease_is_given_back(waited: float, sta
     made = stage(handler("guest", guest))
     made.queue.held.clear()
     made.queue.put("guest")
-    running = asyncio.create_task(made.dispatch.round())
+    running = asyncio.create_task(made.dispatch.run_once())
     await asyncio.wait_for(made.queue.claiming.wait(), PATIENCE)
     made.clock.at += waited * LEASE
     made.queue.held.set()
@@ -166,11 +166,11 @@ async def test_drain_waits_for_what_ends_in_time() -> None:
     """A handler that ends within the grace is stored as delivered, and nothing is claimed any more."""
     made = stage(handler("guest", Guest()))
     made.queue.put("guest")
-    await made.dispatch.round()
+    await made.dispatch.run_once()
     await made.dispatch.drain(PATIENCE)
     assert [result.outcome for result in made.queue.results] == ["delivered"]
     made.queue.put("guest")
-    assert await made.dispatch.round() == 0
+    assert await made.dispatch.run_once() == 0
 
 
 async def test_drain_gives_up_the_rest_uncounted() -> None:
@@ -178,12 +178,12 @@ async def test_drain_gives_up_the_rest_uncounted() -> None:
     hole = BlackHole()
     made = stage(handler("hole", hole))
     made.queue.put("hole")
-    await made.dispatch.round()
+    await made.dispatch.run_once()
     await asyncio.wait_for(hole.news.wait(), PATIENCE)
     await made.dispatch.drain(0.01)
     assert made.queue.released == ["delivery-1"]
     assert made.queue.results == []
-    assert (made.queue.rows["delivery-1"].attempts, made.dispatch.in_hand) == (0, 0)
+    assert (made.queue.rows["delivery-1"].attempts, made.dispatch.in_flight) == (0, 0)
 
 
 async def test_drain_does_not_count_what_a_stopped_handler_raises() -> None:
@@ -201,7 +201,7 @@ async def test_drain_does_not_count_what_a_stopped_handler_raises() -> None:
 
     made = stage(handler("stubborn", stubborn))
     made.queue.put("stubborn")
-    await made.dispatch.round()
+    await made.dispatch.run_once()
     await asyncio.wait_for(entered.wait(), PATIENCE)
     await made.dispatch.drain(0)
     assert (made.queue.released, made.queue.results) == (["delivery-1"], [])
@@ -212,11 +212,11 @@ async def test_drain_ends_without_the_database() -> None:
     hole = BlackHole()
     made = stage(handler("hole", hole))
     made.queue.put("hole")
-    await made.dispatch.round()
+    await made.dispatch.run_once()
     await asyncio.wait_for(hole.news.wait(), PATIENCE)
     made.queue.broken = StoreUnavailable("gone")
     await made.dispatch.drain(0)
-    assert (made.queue.released, made.dispatch.in_hand) == ([], 0)
+    assert (made.queue.released, made.dispatch.in_flight) == ([], 0)
 
 
 async def test_drain_does_not_wait_for_a_claim_that_hangs() -> None:
@@ -224,7 +224,7 @@ async def test_drain_does_not_wait_for_a_claim_that_hangs() -> None:
     made = stage(handler("guest", Guest()))
     made.queue.held.clear()
     made.queue.put("guest")
-    running = asyncio.create_task(made.dispatch.round())
+    running = asyncio.create_task(made.dispatch.run_once())
     await asyncio.wait_for(made.queue.claiming.wait(), PATIENCE)
     await asyncio.wait_for(made.dispatch.drain(0.01), PATIENCE)
     made.queue.held.set()
@@ -241,9 +241,9 @@ async def test_a_fault_of_dispatch_itself_is_not_silent() -> None:
     made = stage(handler("guest", Guest()), jitter=broken)
     made.queue.put("guest")
     with outcomes_logged() as lines:
-        await made.run_once()
-    assert [(line["event"], line["log_level"]) for line in lines] == [("delivery broke off", "error")]
-    assert made.dispatch.in_hand == 0
+        await made.run_until_idle()
+    assert [(line["event"], line["log_level"]) for line in lines] == [("delivery failed unexpectedly", "error")]
+    assert made.dispatch.in_flight == 0
 
 
 async def test_a_handler_that_swallows_its_timeout_holds_no_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -252,13 +252,13 @@ async def test_a_handler_that_swallows_its_timeout_holds_no_delivery(monkeypatch
     unresponsive = Deaf()
     made = stage(handler("deaf", unresponsive, timeout=0.001))
     made.queue.put("deaf")
-    await made.dispatch.round()
+    await made.dispatch.run_once()
     async with asyncio.timeout(PATIENCE):
         while not made.queue.results:
             await made.dispatch.abandon_unresponsive()
             await asyncio.sleep(0)
     [result] = made.queue.results
-    assert (result.outcome, made.dispatch.in_hand) == ("retry", 1)
+    assert (result.outcome, made.dispatch.in_flight) == ("retry", 1)
     unresponsive.may_end.set()
     await ended(made.dispatch)
     assert len(made.queue.results) == 1
@@ -279,7 +279,7 @@ async def test_a_fault_at_a_stuck_handlers_end_ends_no_renewals(monkeypatch: pyt
     made = stage(*handlers, lease=timedelta(milliseconds=30), jitter=broken)
     made.queue.put("deaf")
     made.queue.put("hole")
-    await made.dispatch.round()
+    await made.dispatch.run_once()
     try:
         await asyncio.wait_for(broke.wait(), PATIENCE)
         made.queue.renewed.clear()
@@ -293,7 +293,7 @@ async def test_what_is_given_back_at_the_end_is_told() -> None:
     """A handler that did not end in time leaves a line, as every outcome does."""
     made = stage(handler("hole", BlackHole(), timeout=PATIENCE * 10))
     made.queue.put("hole")
-    await made.dispatch.round()
+    await made.dispatch.run_once()
     with outcomes_logged() as lines:
         await made.dispatch.drain(0)
-    assert [(line["event"], line["handler"]) for line in lines] == [("delivery given back", "hole")]
+    assert [(line["event"], line["handler"]) for line in lines] == [("delivery released", "hole")]

@@ -31,7 +31,7 @@ async def test_one_wide_line_an_outcome_without_secrets() -> None:
     made = stage(handler("guest", _fail))
     made.queue.put("guest", target={"url": "https://x.example/?k=1", "secret": "whsec_c2VjcmV0"})
     with outcomes_logged() as lines:
-        await made.run_once()
+        await made.run_until_idle()
     assert [line["event"] for line in lines] == ["delivery"]
     expected = {
         "task": "task-1",
@@ -52,7 +52,7 @@ async def test_a_failure_is_a_warning(attempts: int, again_at: str | None) -> No
     made = stage(handler("guest", _retry, attempts=attempts))
     made.queue.put("guest")
     with outcomes_logged() as lines:
-        await made.run_once()
+        await made.run_until_idle()
     assert [(line["log_level"], line.get("again_at")) for line in lines] == [("warning", again_at)]
 
 
@@ -81,7 +81,7 @@ async def test_a_failure_tells_where_it_happened(handle: Handle, place: Callable
     made = stage(handler("guest", handle, timeout=0.01))
     made.queue.put("guest")
     with outcomes_logged() as lines:
-        await made.run_once()
+        await made.run_until_idle()
     assert [line["where"] for line in lines] == [
         f"deliveries/test_dispatcher_log.py:{inspect.getsourcelines(place)[1] + inward}"
     ]

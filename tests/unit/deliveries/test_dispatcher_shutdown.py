@@ -17,7 +17,7 @@ async def test_handlers_that_are_deaf_are_named_in_one_line(monkeypatch: pytest.
         made = stage(handler("deaf", unresponsive, concurrency=2, timeout=PATIENCE * 10), handler("guest", Guest()))
         for name in ("deaf", "deaf", "guest"):
             made.queue.put(name)
-        await made.dispatch.round()
+        await made.dispatch.run_once()
         with outcomes_logged() as lines:
             await made.dispatch.drain(0.01)
         told = [line for line in lines if line["log_level"] == "error"]
@@ -33,7 +33,7 @@ async def test_the_attempt_of_a_handler_that_is_past_its_time_counts_at_the_end(
     with a_deaf_one() as unresponsive:
         made = stage(handler("deaf", unresponsive, timeout=0.001))
         made.queue.put("deaf")
-        await made.dispatch.round()
+        await made.dispatch.run_once()
         async with asyncio.timeout(PATIENCE):
             while made.dispatch.running():  # noqa: ASYNC110 - the event loop's own time passes, a millisecond of it
                 await asyncio.sleep(0)
@@ -47,10 +47,10 @@ async def test_nothing_is_born_in_hand_while_a_claim_holds_up_the_end() -> None:
         made = stage(handler("deaf", unresponsive, concurrency=2, timeout=PATIENCE * 10))
         made.dispatch.open()
         made.queue.put("deaf")
-        await made.dispatch.round()
+        await made.dispatch.run_once()
         made.queue.put("deaf")
         made.queue.held.clear()
-        claiming = asyncio.create_task(made.dispatch.round())
+        claiming = asyncio.create_task(made.dispatch.run_once())
         await asyncio.sleep(0)
         draining = asyncio.create_task(made.dispatch.drain(PATIENCE))
         unresponsive.may_end.set()

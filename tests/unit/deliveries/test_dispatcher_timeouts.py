@@ -51,11 +51,11 @@ def test_a_client_with_slow_receivers_keeps_no_other_waiting() -> None:
         _put(made, "slow", 480, seconds=300)
         _put(made, "quick", 30, seconds=0.5)
         for _ in range(10):
-            await made.dispatch.round()
+            await made.dispatch.run_once()
             await asyncio.sleep(1)
         quick = [one for one in made.queue.rows.values() if one.claim.event.client == "quick"]
         assert {one.status for one in quick} == {"delivered"}
-        assert made.dispatch.in_hand == 8
+        assert made.dispatch.in_flight == 8
         await made.dispatch.drain(0)
 
     with own_loop() as loop:
@@ -74,7 +74,7 @@ def test_a_handler_that_blocks_the_loop_is_named() -> None:
         made = stage(handler("blocking", block), handler("slow", _take_14_seconds), clock=LoopClock())
         for name in ("slow", "blocking"):
             made.queue.put(name)
-        await asyncio.gather(*await made.dispatch.begin())
+        await asyncio.gather(*await made.dispatch.start_due())
         await asyncio.sleep(60)
         [line] = [line for line in lines if "stood still" in line["event"]]
         assert (line["seconds"], line["handlers"], line["log_level"]) == (29.5, ["blocking", "slow"], "warning")
@@ -106,11 +106,11 @@ def test_a_result_that_is_not_stored_before_the_end_is_no_fault_of_its_handler()
     async def story() -> None:
         made = stage(handler("slow", _take_14_seconds), clock=LoopClock())
         made.queue.put("slow")
-        await made.dispatch.round()
+        await made.dispatch.run_once()
         with patch.object(made.queue, "finish", lambda _: asyncio.sleep(600)):
             await made.dispatch.drain(20)
 
     with outcomes_logged() as lines, own_loop() as loop:
         loop.run_until_complete(story())
-    told = "delivery not through at the end, its lease runs out"
+    told = "delivery unfinished at shutdown, lease will expire"
     assert [(line["event"], line["log_level"]) for line in lines if line["event"] != "delivery"] == [(told, "warning")]

@@ -1,7 +1,6 @@
 """Places: who takes them, who waits for them, and what is born into free ones."""
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -9,9 +8,8 @@ from datetime import datetime, timedelta
 import pytest
 
 from service.deliveries.handler_api import Event, Handler, Tools
-from service.deliveries.handler_slots import LOOK_PAST, HandlerSlots
+from service.deliveries.handler_slots import PAST_SERVED_INTERVAL, HandlerSlots, SlotReservations
 from service.domain.ports.queues import HandlerCapacity
-from service.domain.ports.unit_of_work import DeliveryClaim
 from tests.support.delivery_builders import LEASE, NOW, PATIENCE, claim_for, handler
 
 
@@ -27,10 +25,10 @@ class Started:
         self.ids: list[str] = []
         self.until: datetime | None = None
 
-    def __call__(self, claims: Sequence[DeliveryClaim], until: datetime) -> None:
+    def __call__(self, reservations: SlotReservations) -> None:
         """Note the claims."""
-        self.ids += [claim.id for claim in claims]
-        self.until = until
+        self.ids += [claim.id for claim in reservations.claims]
+        self.until = reservations.until
 
 
 GUEST = handler("guest", _nothing, concurrency=2, aliases=("visitor",))
@@ -39,9 +37,9 @@ OTHER = handler("other", _nothing, concurrency=1)
 
 def _slots(*handlers: Handler) -> tuple[HandlerSlots, Started, list[str]]:
     rung: list[str] = []
-    slots = HandlerSlots(handlers or (GUEST, OTHER), lease=LEASE, ring=lambda: rung.append("ring"))
+    slots = HandlerSlots(handlers or (GUEST, OTHER), lease=LEASE, notify=lambda: rung.append("ring"))
     started = Started()
-    slots.open(started)
+    slots.immediate.open(started)
     return slots, started, rung
 
 
@@ -50,16 +48,16 @@ def test_rooms_are_what_is_free() -> None:
     slots, _, _ = _slots()
     slots.take(GUEST)
     slots.take(OTHER)
-    with slots.keep_free(NOW) as rooms:
+    with slots.reserve_free(NOW) as rooms:
         assert rooms == [HandlerCapacity(names=("guest", "visitor"), slots=1)]
 
 
 def test_places_are_kept_while_deliveries_are_claimed_for_them() -> None:
     """Two who look at once never get one place twice, and what was not needed is free again."""
     slots, _, _ = _slots()
-    with slots.keep_free(NOW) as first, slots.keep_free(NOW) as second:
+    with slots.reserve_free(NOW) as first, slots.reserve_free(NOW) as second:
         assert (len(first), second) == (2, [])
-    with slots.keep_free(NOW + LOOK_PAST) as again:
+    with slots.reserve_free(NOW + PAST_SERVED_INTERVAL) as again:
         assert again == first
 
 
@@ -81,7 +79,7 @@ def test_a_failed_transaction_gives_its_places_back() -> None:
         reservations.claims = [claim_for("guest")]
         raise ZeroDivisionError
     assert started.ids == []
-    with slots.keep_free(NOW) as rooms:
+    with slots.reserve_free(NOW) as rooms:
         assert [room.slots for room in rooms] == [2, 1]
 
 
@@ -99,13 +97,13 @@ def test_what_waits_in_the_store_comes_first() -> None:
     slots.take(OTHER)
     with slots.reservations() as reservations:
         assert reservations.lease("other", NOW) is None
-    slots.leave(OTHER)
+    slots.release(OTHER)
     assert rung == ["ring"]
     with slots.reservations() as reservations:
         assert reservations.lease("other", NOW) is None
     for claimed, lease in ((1, None), (0, NOW + LEASE)):
-        with slots.keep_free(NOW) as rooms:
-            slots.found([claim_for("other")] * claimed, rooms)
+        with slots.reserve_free(NOW) as rooms:
+            slots.note_waiting([claim_for("other")] * claimed, rooms)
         with slots.reservations() as reservations:
             assert reservations.lease("other", NOW) == lease
 
@@ -116,8 +114,8 @@ def test_a_round_that_fails_forgets_nobody() -> None:
     slots.take(OTHER)
     with slots.reservations() as reservations:
         reservations.lease("other", NOW)
-    slots.leave(OTHER)
-    with pytest.raises(ZeroDivisionError), slots.keep_free(NOW):
+    slots.release(OTHER)
+    with pytest.raises(ZeroDivisionError), slots.reserve_free(NOW):
         raise ZeroDivisionError
     with slots.reservations() as reservations:
         assert reservations.lease("other", NOW) is None
@@ -126,10 +124,10 @@ def test_a_round_that_fails_forgets_nobody() -> None:
 def test_one_that_had_to_wait_during_a_claim_is_not_forgotten() -> None:
     """A delivery that is written while the places are kept for a claim may have been missed by it."""
     slots, _, _ = _slots()
-    with slots.keep_free(NOW) as rooms:
+    with slots.reserve_free(NOW) as rooms:
         with slots.reservations() as reservations:
             assert reservations.lease("guest", NOW) is None
-        slots.found([], rooms)
+        slots.note_waiting([], rooms)
     with slots.reservations() as reservations:
         assert reservations.lease("guest", NOW) is None
 
@@ -138,26 +136,26 @@ def test_a_full_handler_is_waited_for() -> None:
     """A round that found no free place does not know what is waiting: the first that gets free rings."""
     slots, _, rung = _slots()
     slots.take(OTHER)
-    with slots.keep_free(NOW) as rooms:
-        slots.found([], rooms)
-    slots.leave(OTHER)
+    with slots.reserve_free(NOW) as rooms:
+        slots.note_waiting([], rooms)
+    slots.release(OTHER)
     assert rung == ["ring"]
 
 
 def test_nobody_rings_for_nothing() -> None:
     """A place that gets free while nothing can be waiting wakes nobody."""
     slots, _, rung = _slots()
-    with slots.keep_free(NOW) as rooms:
-        slots.found([claim_for("guest")], rooms)
+    with slots.reserve_free(NOW) as rooms:
+        slots.note_waiting([claim_for("guest")], rooms)
     slots.take(GUEST)
-    slots.leave(GUEST)
+    slots.release(GUEST)
     assert rung == []
 
 
 @pytest.mark.parametrize("name", ["gone", "guest"])
 def test_nothing_is_born_where_nobody_dispatches(name: str) -> None:
     """In a process that only receives, and for a handler that is not loaded, deliveries wait in the store."""
-    shut = HandlerSlots([GUEST], lease=timedelta(seconds=60), ring=lambda: None)
+    shut = HandlerSlots([GUEST], lease=timedelta(seconds=60), notify=lambda: None)
     slots = shut if name == "guest" else _slots()[0]
     with slots.reservations() as reservations:
         assert reservations.lease(name, NOW) is None
@@ -189,12 +187,12 @@ def test_what_waits_for_its_share_comes_before_its_clients_next() -> None:
     slots.take(GUEST, "ada")
     with slots.reservations() as reservations:
         assert reservations.lease("guest", NOW, client="ada") is None
-    slots.leave(GUEST, "ada")
+    slots.release(GUEST, "ada")
     assert rung == ["ring"]
     with slots.reservations() as reservations:
         assert [reservations.lease("guest", NOW, client=client) is None for client in ("ada", "bob")] == [True, False]
-    with slots.keep_free(NOW) as rooms:
-        slots.found([], rooms)
+    with slots.reserve_free(NOW) as rooms:
+        slots.note_waiting([], rooms)
     with slots.reservations() as reservations:
         assert reservations.lease("guest", NOW, client="ada") == NOW + LEASE
 
@@ -203,10 +201,10 @@ def test_a_round_knows_who_has_its_share() -> None:
     """It is told what each client holds, and knows afterwards whose deliveries it may have passed over."""
     slots, _, _ = _slots(replace(GUEST, concurrency=4))
     slots.take(GUEST, "ada")
-    with slots.keep_free(NOW) as rooms:
+    with slots.reserve_free(NOW) as rooms:
         assert rooms == [HandlerCapacity(names=("guest", "visitor"), slots=3, held={"ada": 1})]
         claim = claim_for("guest", target={"url": "https://ada.example"})
-        slots.found([claim], rooms)
+        slots.note_waiting([claim], rooms)
     with slots.reservations() as reservations:
         assert [reservations.lease("guest", NOW, client=client) is None for client in ("ada", "bob")] == [True, False]
 
@@ -215,8 +213,14 @@ def test_looking_past_the_served_is_rare() -> None:
     """Once a second, also after the clock was set back."""
     slots, _, _ = _slots(GUEST)
     looks = []
-    for moment in (NOW, NOW + LOOK_PAST / 2, NOW + LOOK_PAST, NOW, NOW + LOOK_PAST / 2):
-        with slots.keep_free(moment) as [room]:
+    for moment in (
+        NOW,
+        NOW + PAST_SERVED_INTERVAL / 2,
+        NOW + PAST_SERVED_INTERVAL,
+        NOW,
+        NOW + PAST_SERVED_INTERVAL / 2,
+    ):
+        with slots.reserve_free(moment) as [room]:
             looks.append(room.past_served)
     assert looks == [True, False, True, True, False]
 
@@ -227,7 +231,7 @@ async def test_closing_waits_for_births_under_way() -> None:
     with slots.reservations() as reservations:
         reservations.lease("guest", NOW)
         reservations.claims = [claim_for("guest", id="d1")]
-        closing = asyncio.create_task(slots.close())
+        closing = asyncio.create_task(slots.immediate.close())
         await asyncio.sleep(0)
         assert not closing.done()
         assert reservations.lease("guest", NOW) is None
@@ -243,5 +247,5 @@ async def test_births_after_the_end_are_not_started() -> None:
         reservations.claims = [claim_for("guest", id="d1")]
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
-                await slots.close()
+                await slots.immediate.close()
     assert started.ids == []

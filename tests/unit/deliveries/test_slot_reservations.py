@@ -15,7 +15,7 @@ from service.domain.task import Fact, Source, Status
 from service.domain.task_update import TaskUpdate
 from service.storage.unit_of_work import SqlUnitOfWork
 from tests.support.delivery_builders import PATIENCE, handler, tools
-from tests.support.task_loop import LEASE, SECOND, Loop, a_loop
+from tests.support.task_loop import LEASE, SECOND, Loop, open_loop
 from tests.support.wait_until_idle import ended
 
 
@@ -39,12 +39,12 @@ async def _scene(
     place: Path, *, name: str = "log", opened: bool = True, slots: int = 2
 ) -> AsyncIterator[tuple[Loop, Dispatcher, Guest]]:
     guest = Guest()
-    async with a_loop(place, handlers=(name,), crew=(handler(name, guest, concurrency=slots),)) as loop:
+    async with open_loop(place, handlers=(name,), crew=(handler(name, guest, concurrency=slots),)) as loop:
         dispatch = Dispatcher(
-            loop.store.deliveries,
-            loop.slots,
-            lambda _claim, _handler: tools(),
-            loop.clock,
+            queue=loop.store.deliveries,
+            slots=loop.slots,
+            tools=lambda _claim, _handler: tools(),
+            clock=loop.clock,
             schedule=(timedelta(),),
             jitter=lambda: 0.0,
         )
@@ -63,19 +63,19 @@ async def test_what_is_recorded_is_started_at_once(tmp_path: Path) -> None:
     """Its handler runs without a round, and it is stored as delivered."""
     async with _scene(tmp_path) as (loop, dispatch, guest):
         task = await loop.submitted()
-        assert dispatch.in_hand == 1
+        assert dispatch.in_flight == 1
         await _settled(dispatch)
         assert guest.tasks == [task.id]
         assert await loop.happened(task.id, "attempt") == ["delivered"]
-        assert await dispatch.round() == 0
+        assert await dispatch.run_once() == 0
 
 
 async def test_nothing_is_started_where_nobody_dispatches(tmp_path: Path) -> None:
     """In a process that only receives it waits for one that dispatches."""
     async with _scene(tmp_path, opened=False) as (loop, dispatch, guest):
         task = await loop.submitted()
-        assert (dispatch.in_hand, guest.tasks) == (0, [])
-        assert await dispatch.round() == 1
+        assert (dispatch.in_flight, guest.tasks) == (0, [])
+        assert await dispatch.run_once() == 1
         await _settled(dispatch)
         assert guest.tasks == [task.id]
 
@@ -89,7 +89,7 @@ async def test_what_was_not_committed_is_not_started(tmp_path: Path, monkeypatch
             broken.setattr(SqlUnitOfWork, "notify", _refuse)
             with pytest.raises(ZeroDivisionError):
                 await loop.recorder.add(ended)
-        assert (dispatch.in_hand, guest.tasks) == (0, [])
+        assert (dispatch.in_flight, guest.tasks) == (0, [])
         await loop.recorder.add(ended)
         await _settled(dispatch)
         assert guest.tasks == [task.id]
@@ -111,11 +111,11 @@ async def test_what_was_committed_too_late_is_left_to_others(tmp_path: Path, mon
         with monkeypatch.context() as slow:
             slow.setattr(SqlUnitOfWork, "notify", late)
             task = await loop.submitted()
-        assert (dispatch.in_hand, guest.tasks) == (0, [])
+        assert (dispatch.in_flight, guest.tasks) == (0, [])
         assert await loop.store.signals.wait("dispatch", 0)
         for wait in (timedelta(), 5 * SECOND):  # its lease is over, so that somebody may have begun it
             loop.clock.move(wait)
-            assert await dispatch.round() == 1
+            assert await dispatch.run_once() == 1
             await _settled(dispatch)
         assert guest.tasks == [task.id]
 
@@ -126,9 +126,9 @@ async def test_births_have_places_only_within_the_share_of_their_client(tmp_path
         guest.may_end.clear()
         for _ in range(4):
             await loop.submitted(notify=[{"handler": "webhook", "url": "https://ann.example/"}])
-        assert dispatch.in_hand == 2
+        assert dispatch.in_flight == 2
         await loop.submitted(client="bob", notify=[{"handler": "webhook", "url": "https://bob.example/"}])
-        assert dispatch.in_hand == 3
+        assert dispatch.in_flight == 3
         guest.may_end.set()
 
 
@@ -137,15 +137,15 @@ async def test_what_finds_no_place_waits_its_turn(tmp_path: Path) -> None:
     async with _scene(tmp_path, slots=1) as (loop, dispatch, guest):
         guest.may_end.clear()
         first, second = await loop.submitted(), await loop.submitted()
-        assert dispatch.in_hand == 1
+        assert dispatch.in_flight == 1
         guest.may_end.set()
         await _settled(dispatch)
         third = await loop.submitted()
-        assert dispatch.in_hand == 0
-        while await dispatch.round():
+        assert dispatch.in_flight == 0
+        while await dispatch.run_once():
             await _settled(dispatch)
         fourth = await loop.submitted()
-        assert dispatch.in_hand == 1
+        assert dispatch.in_flight == 1
         await _settled(dispatch)
         assert guest.tasks == [first.id, second.id, third.id, fourth.id]
 
@@ -155,5 +155,5 @@ async def test_nothing_is_started_once_the_end_has_begun(tmp_path: Path) -> None
     async with _scene(tmp_path) as (loop, dispatch, guest):
         await dispatch.drain(0)
         await loop.submitted()
-        assert (dispatch.in_hand, guest.tasks) == (0, [])
+        assert (dispatch.in_flight, guest.tasks) == (0, [])
         assert (await loop.store.health.gauges(loop.clock.now())).oldest_due == timedelta(0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from handlers._file_kinds import fault_of, kind_of
+from handlers._file_types import fault_of, kind_of
 from handlers.archive import PAUSES, archive
 from service import Reject, Retry
 from service.deliveries.egress import Egress

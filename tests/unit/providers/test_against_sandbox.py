@@ -37,7 +37,7 @@ def upstream(at: Bench, provider: str, *, key: str = "any-key") -> RateLimitedCl
     return open_provider(provider, client=at.client, base_url=url, key=key, rate=100, concurrency=8)
 
 
-def order(payload: str = "token-1") -> ProviderRequest:
+def provider_request(payload: str = "token-1") -> ProviderRequest:
     """Return an order that the sandbox takes."""
     params = {"prompt": "a cat", "images": ["https://images.test/a.png"], "duration": 5}
     return ProviderRequest(model=MODEL, params=params, payload=payload, meta_data="{}")
@@ -60,7 +60,7 @@ async def test_a_task_goes_from_order_to_result(provider: str, loose: float) -> 
     """A submission is accepted, runs, and ends with a video, with loose types too."""
     async with bench(loose_types=loose) as at:
         budget = upstream(at, provider)
-        created = await budget.create(order())
+        created = await budget.create(provider_request())
         assert created.status is Status.IN_PROGRESS
         settled = await until_settled(budget, created)
         assert settled.status is Status.COMPLETED
@@ -92,7 +92,7 @@ async def test_what_may_have_been_billed_is_never_taken_for_unsent(
     """Each fault of a submission is classified, and whatever was billed is in doubt."""
     async with bench(**switches) as at:
         with pytest.raises(expected) as caught:
-            await upstream(at, provider).create(order())
+            await upstream(at, provider).create(provider_request())
         assert len(at.sandbox.bills) == bills
         assert not (bills and isinstance(caught.value, NotSent | Throttled | Refused))
 
@@ -109,7 +109,7 @@ async def test_what_may_have_been_billed_is_never_taken_for_unsent(
 async def test_a_reply_may_settle_the_task(provider: str, switches: dict[str, Any], status: Status) -> None:
     """A create reply that is an end already is understood, with and without an id."""
     async with bench(**switches) as at:
-        fact = await upstream(at, provider).create(order())
+        fact = await upstream(at, provider).create(provider_request())
         assert fact.status is status
         assert (fact.upstream_id is None) is ("failed_without_id" in switches)
 
@@ -134,7 +134,7 @@ async def test_a_poll_that_says_nothing_fails_no_task(
     """Each fault of a poll is classified as the provider's, never as the task's."""
     async with bench(**switches) as at:
         budget = upstream(at, provider)
-        created = await budget.create(order())
+        created = await budget.create(provider_request())
         assert created.upstream_id is not None
         with pytest.raises(expected):
             await budget.fetch(created.upstream_id)
@@ -145,10 +145,10 @@ async def test_a_submission_whose_reply_was_lost_is_found_in_vidus_list() -> Non
     async with bench(lose_create_reply=1.0) as at:
         budget = upstream(at, "vidu")
         with pytest.raises(ReplyLost):
-            await budget.create(order("the-lost-one"))
+            await budget.create(provider_request("the-lost-one"))
         at.sandbox.turn({"lose_create_reply": 0.0})
         for number in range(60):
-            await budget.create(order(f"other-{number}"))
+            await budget.create(provider_request(f"other-{number}"))
         until = START + timedelta(hours=1)
         found = await budget.find("the-lost-one", since=START, until=until)
         assert found is not None
@@ -162,7 +162,7 @@ async def test_vidu_cancels_what_still_waits_and_says_why_otherwise() -> None:
     """A waiting task is cancelled; a second cancel is a conflict with Vidu's words; an unknown task is unknown."""
     async with bench(queue_time=600.0) as at:
         budget = upstream(at, "vidu")
-        created = await budget.create(order())
+        created = await budget.create(provider_request())
         assert created.upstream_id is not None
         await budget.cancel(created.upstream_id)
         assert (await budget.fetch(created.upstream_id)).status is Status.CANCELED
@@ -186,7 +186,7 @@ async def test_mixed_error_shapes_are_all_refusals() -> None:
         codes = set()
         for _ in range(30):
             with pytest.raises(Refused) as refused:
-                await budget.create(order())
+                await budget.create(provider_request())
             assert refused.value.message
             codes.add(refused.value.code)
         assert "401" in codes
@@ -202,4 +202,4 @@ async def test_nobody_listening_is_a_submission_that_never_left() -> None:
         url = f"http://127.0.0.1:{port}"
         budget = open_provider("vtrix", client=client, base_url=url, key="k", rate=10, concurrency=1)
         with pytest.raises(NotSent):
-            await budget.create(order())
+            await budget.create(provider_request())

@@ -17,8 +17,8 @@ from service.domain.errors import (
     UnknownTask,
 )
 from service.domain.task import Status, UpstreamId
-from service.providers.responses import retry_after
-from tests.support.fake_providers import KEY, Provider, order
+from service.providers.http_exchange import retry_after
+from tests.support.fake_providers import KEY, MockProvider, provider_request
 
 ID = UpstreamId("d758n65e878c73cmdg20")
 
@@ -58,16 +58,16 @@ async def test_a_submission_may_be_repeated_only_when_it_surely_never_left(
 ) -> None:
     """Errors before the first byte are NeverLeft, every other one leaves the submission in doubt."""
     with pytest.raises(expected):
-        await Provider(error).vtrix().create(order())
+        await MockProvider(error).vtrix().create(provider_request())
 
 
 @pytest.mark.parametrize(("error", "_expected"), TRANSPORT, ids=lambda value: repr(value)[:40])
 async def test_a_question_without_an_answer_tells_of_the_providers_health(error: Exception, _expected: object) -> None:
     """Whatever happens to a poll or a cancel on its way, it says nothing about the task."""
     with pytest.raises(ProviderUnavailable):
-        await Provider(error).vidu().fetch(ID)
+        await MockProvider(error).vidu().fetch(ID)
     with pytest.raises(ProviderUnavailable):
-        await Provider(error).vidu().cancel(ID)
+        await MockProvider(error).vidu().cancel(ID)
 
 
 VIDU_CREATE = [
@@ -111,9 +111,9 @@ async def test_an_answer_to_a_submission_is_taken_for_what_it_says(
     answer: httpx.Response, expected: type[BoomerangError]
 ) -> None:
     """Each row of the classification, for a submission; it is sent once, and no redirect is followed."""
-    provider = Provider(answer)
+    provider = MockProvider(answer)
     with pytest.raises(expected):
-        await provider.vidu().create(order())
+        await provider.vidu().create(provider_request())
     assert len(provider.seen) == 1
 
 
@@ -140,7 +140,7 @@ async def test_an_answer_to_a_poll_is_taken_for_what_it_says(
 ) -> None:
     """Each row of the classification, for a poll."""
     with pytest.raises(expected):
-        await Provider(answer).vidu().fetch(ID)
+        await MockProvider(answer).vidu().fetch(ID)
 
 
 CANCEL = [
@@ -159,7 +159,7 @@ async def test_an_answer_to_a_cancel_is_taken_for_what_it_says(
 ) -> None:
     """Each row of the classification, for a cancel."""
     with pytest.raises(expected):
-        await Provider(answer).vidu().cancel(ID)
+        await MockProvider(answer).vidu().cancel(ID)
 
 
 VTRIX_REFUSALS: list[tuple[int, Any, str, str]] = [
@@ -175,20 +175,20 @@ VTRIX_REFUSALS: list[tuple[int, Any, str, str]] = [
 async def test_a_refusal_carries_the_providers_code_and_words(status: int, body: Any, code: str, message: str) -> None:
     """Every error shape that was seen gives its own code and words; the HTTP status stands in for a missing code."""
     with pytest.raises(Refused) as refused:
-        await Provider(httpx.Response(status, json=body)).vtrix().create(order())
+        await MockProvider(httpx.Response(status, json=body)).vtrix().create(provider_request())
     assert (refused.value.code, refused.value.message) == (code, message)
 
 
 async def test_a_refusal_without_words_is_still_named() -> None:
     """An empty 403 becomes a refusal that a person can read."""
     with pytest.raises(Refused, match="403: Forbidden"):
-        await Provider(httpx.Response(403)).vtrix().create(order())
+        await MockProvider(httpx.Response(403)).vtrix().create(provider_request())
 
 
 async def test_a_failure_without_an_id_is_a_fact() -> None:
     """A reply that says failed and names no task fails the task; nothing is in doubt."""
     body = {"status": "failed", "error": {"code": 7, "error_message": "no"}}
-    fact = await Provider(httpx.Response(200, json=body)).vtrix().create(order())
+    fact = await MockProvider(httpx.Response(200, json=body)).vtrix().create(provider_request())
     assert fact.status is Status.FAILED
     assert fact.upstream_id is None
     assert fact.error is not None
@@ -199,9 +199,9 @@ async def test_an_answer_that_does_not_end_is_not_read_to_the_end() -> None:
     """An answer over the cap is cut: in doubt for a submission, the provider's health for a poll."""
     flood = b" " * (33 * 1024 * 1024)
     with pytest.raises(ReplyLost, match="TooLarge"):
-        await Provider(httpx.Response(200, content=flood)).vtrix().create(order())
+        await MockProvider(httpx.Response(200, content=flood)).vtrix().create(provider_request())
     with pytest.raises(ProviderUnavailable, match="TooLarge"):
-        await Provider(httpx.Response(200, content=flood[: 5 * 1024 * 1024])).vtrix().fetch(ID)
+        await MockProvider(httpx.Response(200, content=flood[: 5 * 1024 * 1024])).vtrix().fetch(ID)
 
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500, 502])
@@ -209,7 +209,7 @@ async def test_a_key_that_the_provider_repeats_is_taken_out(status: int) -> None
     """No error shows the key, even when the provider writes it back to us."""
     answer = httpx.Response(status, json={"message": f"key {KEY} is wrong"})
     with pytest.raises(BoomerangError) as caught:
-        await Provider(answer).vtrix().create(order())
+        await MockProvider(answer).vtrix().create(provider_request())
     assert KEY not in repr(caught.value)
     assert KEY not in str(caught.value)
 
@@ -242,14 +242,14 @@ def test_retry_after_is_read_in_both_forms(headers: dict[str, str], expected: in
 async def test_a_throttle_carries_the_pause() -> None:
     """A 429 with Retry-After hands it on."""
     with pytest.raises(Throttled) as throttled:
-        await Provider(httpx.Response(429, headers={"Retry-After": "12"})).vtrix().fetch(ID)
+        await MockProvider(httpx.Response(429, headers={"Retry-After": "12"})).vtrix().fetch(ID)
     assert throttled.value.retry_after == timedelta(seconds=12)
 
 
 @pytest.mark.parametrize("bad", ["..", "", "a/b", "a?b", "x" * 200, "%2e%2e"])
 async def test_an_id_that_would_change_the_path_is_not_asked_for(bad: str) -> None:
     """An id from outside cannot lead the request elsewhere."""
-    provider = Provider(httpx.Response(200))
+    provider = MockProvider(httpx.Response(200))
     with pytest.raises(UnknownTask):
         await provider.vtrix().fetch(UpstreamId(bad))
     assert not provider.seen

@@ -20,8 +20,8 @@ from service.domain.errors import (
 )
 from service.domain.task import UpstreamId
 from service.providers.rate_limited import RateLimitedClient
-from tests.support.fake_providers import Provider, order
-from tests.support.fake_rate_limit import FACT, ID, SINCE, Double, cancelled, fetches, now, paced
+from tests.support.fake_providers import MockProvider, provider_request
+from tests.support.fake_rate_limit import FACT, ID, SINCE, FakeProvider, cancelled, fetches, now, rate_limited
 from tests.unit.sandbox.test_bench import MOVED
 
 
@@ -33,8 +33,8 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 
 async def test_requests_go_at_the_rate_after_a_small_burst() -> None:
     """At 10 a second five go at once, then one every tenth of a second, in the order of asking."""
-    double = Double()
-    await fetches(paced(double, rate=10), 12)
+    double = FakeProvider()
+    await fetches(rate_limited(double, rate=10), 12)
     assert double.times == [0, 0, 0, 0, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]
     assert [what for _, what in double.asked] == [str(number) for number in range(12)]
 
@@ -42,8 +42,8 @@ async def test_requests_go_at_the_rate_after_a_small_burst() -> None:
 @pytest.mark.parametrize("rate", [0.3, 1, 3, 7, 10, 333])
 async def test_no_second_sees_more_than_the_rate_and_the_burst(rate: float) -> None:
     """In no window of a second do more requests leave than the rate and its burst allow."""
-    double = Double()
-    await fetches(paced(double, rate=rate), 40)
+    double = FakeProvider()
+    await fetches(rate_limited(double, rate=rate), 40)
     bound = rate + max(1.0, rate * 0.5) + 1e-3
     assert len(double.asked) == 40
     assert all(sum(start <= at < start + 0.999 for at in double.times) <= bound + 1 for start in double.times)
@@ -52,10 +52,13 @@ async def test_no_second_sees_more_than_the_rate_and_the_burst(rate: float) -> N
 
 async def test_every_kind_draws_from_the_same_budget() -> None:
     """Submissions, polls, cancels and searches wait for one another."""
-    double = Double()
-    budget = paced(double, rate=1)
+    double = FakeProvider()
+    budget = rate_limited(double, rate=1)
     await asyncio.gather(
-        budget.create(order()), budget.fetch(ID), budget.cancel(ID), budget.find("t", since=SINCE, until=SINCE)
+        budget.create(provider_request()),
+        budget.fetch(ID),
+        budget.cancel(ID),
+        budget.find("t", since=SINCE, until=SINCE),
     )
     assert double.times == [0, 1, 2, 3]
     assert budget.requests == {("create", "ok"): 1, ("fetch", "ok"): 1, ("cancel", "ok"): 1, ("find", "ok"): 1}
@@ -63,15 +66,15 @@ async def test_every_kind_draws_from_the_same_budget() -> None:
 
 async def test_concurrency_is_bounded() -> None:
     """No more requests are under way than allowed, and all are made."""
-    double = Double(seconds=1.0)
-    await fetches(paced(double, concurrency=3), 10)
+    double = FakeProvider(seconds=1.0)
+    await fetches(rate_limited(double, concurrency=3), 10)
     assert (double.most, len(double.asked)) == (3, 10)
 
 
 async def test_retry_after_stops_everything_for_as_long_as_it_says() -> None:
     """After a throttle no request leaves before the pause has passed, and none is lost."""
-    double = Double(Throttled("slow", retry_after=timedelta(seconds=4)))
-    budget = paced(double, concurrency=1)
+    double = FakeProvider(Throttled("slow", retry_after=timedelta(seconds=4)))
+    budget = rate_limited(double, concurrency=1)
     first, *others = await fetches(budget, 4)
     assert isinstance(first, Throttled)
     assert first.retry_after == timedelta(seconds=4)
@@ -81,8 +84,8 @@ async def test_retry_after_stops_everything_for_as_long_as_it_says() -> None:
 
 async def test_a_pause_of_no_time_is_none_that_was_named() -> None:
     """Retry-After: 0 lets nobody ask again at once, and for ever: the pauses grow as where none was named."""
-    double = Double(*[Throttled("slow", retry_after=timedelta()) for _ in range(2)])
-    budget = paced(double, concurrency=1)
+    double = FakeProvider(*[Throttled("slow", retry_after=timedelta()) for _ in range(2)])
+    budget = rate_limited(double, concurrency=1)
     (first,) = await fetches(budget, 1)
     await asyncio.sleep(1)
     (second,) = await fetches(budget, 1)
@@ -92,8 +95,8 @@ async def test_a_pause_of_no_time_is_none_that_was_named() -> None:
 
 async def test_a_long_pause_holds_nobody_up() -> None:
     """Who would have to wait for long is told so at once, with what is left of the pause; nothing is asked in it."""
-    double = Double(Throttled("slow", retry_after=timedelta(seconds=30)))
-    budget = paced(double, concurrency=1)
+    double = FakeProvider(Throttled("slow", retry_after=timedelta(seconds=30)))
+    budget = rate_limited(double, concurrency=1)
     told = await fetches(budget, 4)
     assert [one.retry_after for one in told if isinstance(one, Throttled)] == [timedelta(seconds=30)] * 4
     assert budget.requests == {("fetch", "throttled"): 1}
@@ -104,8 +107,8 @@ async def test_a_long_pause_holds_nobody_up() -> None:
 
 async def test_throttles_without_a_pause_grow_to_a_minute_and_begin_again_after_a_success() -> None:
     """The pauses are 1, 2, 4 … 60 s; one good answer brings back the first; the caller is told of each."""
-    double = Double(*[Throttled("slow") for _ in range(9)], None, Throttled("slow"))
-    budget = paced(double, rate=1000, concurrency=1)
+    double = FakeProvider(*[Throttled("slow") for _ in range(9)], None, Throttled("slow"))
+    budget = rate_limited(double, rate=1000, concurrency=1)
     pauses: list[float] = []
     for _ in range(11):
         (told,) = await fetches(budget, 1)
@@ -117,16 +120,16 @@ async def test_throttles_without_a_pause_grow_to_a_minute_and_begin_again_after_
 
 async def test_a_volley_of_throttles_counts_once() -> None:
     """Requests that were under way together say one thing: the pause after them is the shortest, not the longest."""
-    double = Double(*[Throttled("slow") for _ in range(5)], seconds=1.0)
-    budget = paced(double, concurrency=5)
+    double = FakeProvider(*[Throttled("slow") for _ in range(5)], seconds=1.0)
+    budget = rate_limited(double, concurrency=5)
     await fetches(budget, 6)
     assert double.times[-1] == pytest.approx(2.0, abs=0.02)
 
 
 async def test_a_good_answer_from_before_the_throttle_does_not_shorten_what_follows() -> None:
     """Only a request that left after the last throttle shows that the provider is content again."""
-    double = Double(Throttled("slow"), None, seconds=1.0)
-    budget = paced(double, concurrency=2)
+    double = FakeProvider(Throttled("slow"), None, seconds=1.0)
+    budget = rate_limited(double, concurrency=2)
     await fetches(budget, 2)
     double.script = [Throttled("slow")]
     (again,) = await fetches(budget, 1)
@@ -138,8 +141,8 @@ async def test_a_good_answer_from_before_the_throttle_does_not_shorten_what_foll
 @pytest.mark.parametrize("idle", [0.0, 0.05, 0.3, 100.0])
 async def test_ready_is_exactly_what_leaves_without_waiting(rate: float, idle: float) -> None:
     """As many as are said to be ready go at once, and not one more, however long nothing was asked."""
-    double = Double()
-    budget = paced(double, rate=rate)
+    double = FakeProvider()
+    budget = rate_limited(double, rate=rate)
     await fetches(budget, budget.ready())
     await asyncio.sleep(idle)
     start, ready, double.asked = now(), budget.ready(), []
@@ -149,8 +152,8 @@ async def test_ready_is_exactly_what_leaves_without_waiting(rate: float, idle: f
 
 async def test_nothing_is_ready_during_a_pause_or_without_a_free_place() -> None:
     """A common pause and requests under way both count."""
-    double = Double(None, Throttled("slow", retry_after=timedelta(seconds=30)), seconds=1)
-    budget = paced(double, concurrency=2)
+    double = FakeProvider(None, Throttled("slow", retry_after=timedelta(seconds=30)), seconds=1)
+    budget = rate_limited(double, concurrency=2)
     assert budget.ready() == 2
     running = asyncio.ensure_future(budget.fetch(ID))
     await asyncio.sleep(0.5)
@@ -164,7 +167,7 @@ async def test_nothing_is_ready_during_a_pause_or_without_a_free_place() -> None
 
 async def test_the_pause_that_is_left_can_be_read() -> None:
     """Whoever claims work can see that nothing would leave now."""
-    budget = paced(Double(Throttled("slow", retry_after=timedelta(seconds=30))))
+    budget = rate_limited(FakeProvider(Throttled("slow", retry_after=timedelta(seconds=30))))
     assert budget.pause == timedelta()
     await fetches(budget, 1)
     await asyncio.sleep(10)
@@ -187,7 +190,7 @@ async def test_the_pause_that_is_left_can_be_read() -> None:
 )
 async def test_outcomes_are_counted_and_errors_go_through(error: BoomerangError, outcome: str) -> None:
     """Each error reaches the caller as it is, and is counted under its name."""
-    budget = paced(Double(error))
+    budget = rate_limited(FakeProvider(error))
     (caught,) = await fetches(budget, 1)
     assert caught is error
     assert budget.requests == {("fetch", outcome): 1}
@@ -196,8 +199,8 @@ async def test_outcomes_are_counted_and_errors_go_through(error: BoomerangError,
 @pytest.mark.parametrize("started", [0.0, 0.5])
 async def test_a_cancelled_waiter_frees_its_place(started: float) -> None:
     """A waiter that goes away, queued or sleeping, neither blocks nor spends the rate of the one behind it."""
-    double = Double()
-    budget = paced(double, rate=1)
+    double = FakeProvider()
+    budget = rate_limited(double, rate=1)
     await budget.fetch(ID)
     waiter = asyncio.ensure_future(budget.fetch(UpstreamId("waiter")))
     behind = asyncio.ensure_future(budget.fetch(UpstreamId("behind")))
@@ -209,8 +212,8 @@ async def test_a_cancelled_waiter_frees_its_place(started: float) -> None:
 
 async def test_a_cancelled_request_is_counted_and_frees_its_place() -> None:
     """A request that is cancelled under way makes room for the next."""
-    double = Double(seconds=5)
-    budget = paced(double, concurrency=1)
+    double = FakeProvider(seconds=5)
+    budget = rate_limited(double, concurrency=1)
     running = asyncio.ensure_future(budget.fetch(ID))
     await asyncio.sleep(1)
     await cancelled(running)
@@ -228,7 +231,7 @@ async def test_each_page_of_a_list_is_a_request_of_the_budget() -> None:
         following = pages[request.url.params.get("pager.page_token", "")]
         return httpx.Response(200, json={"tasks": [], "next_page_token": following})
 
-    budget = RateLimitedClient(Provider(reply).vidu(), rate=1, concurrency=1)
+    budget = RateLimitedClient(MockProvider(reply).vidu(), rate=1, concurrency=1)
     assert await budget.find("token", since=SINCE, until=SINCE) is None
     assert at == [0, 1, 2]
     assert budget.requests == {("find", "ok"): 3}
@@ -239,6 +242,6 @@ async def test_each_page_of_a_list_is_a_request_of_the_budget() -> None:
 async def test_the_loop_does_not_spin_in_virtual_time() -> None:
     """Odd rates leave no rounding rest that would be slept for again and again."""
     for rate in (3.0, 7.0, 9.9, 0.7, 123.4):
-        double = Double()
-        await asyncio.wait_for(fetches(paced(double, rate=rate), 50), timeout=1000)
+        double = FakeProvider()
+        await asyncio.wait_for(fetches(rate_limited(double, rate=rate), 50), timeout=1000)
         assert len(double.asked) == 50

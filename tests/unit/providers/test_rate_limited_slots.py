@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.providers.rate_limited import RateLimitedClient
-from tests.support.fake_rate_limit import Double, cancelled, paced
+from tests.support.fake_rate_limit import FakeProvider, cancelled, rate_limited
 from tests.unit.sandbox.test_bench import MOVED
 
 
@@ -27,7 +27,7 @@ class Loader:
 
     async def load(self, size: int) -> None:
         """Hold `size` bytes for a second."""
-        async with self.budget.room(size):
+        async with self.budget.hold_bytes(size):
             self.order.append(size)
             self.held += size
             self.most = max(self.most, self.held)
@@ -37,7 +37,7 @@ class Loader:
 
 async def test_the_bytes_in_hand_are_bounded() -> None:
     """Loads share the room, in the order of asking, and never exceed it."""
-    loader = Loader(paced(Double(), large=100))
+    loader = Loader(rate_limited(FakeProvider(), large_bytes=100))
     sizes = [40, 40, 40, 90, 5, 5]
     await asyncio.gather(*(loader.load(size) for size in sizes))
     assert loader.order == sizes
@@ -46,7 +46,7 @@ async def test_the_bytes_in_hand_are_bounded() -> None:
 
 async def test_one_that_is_larger_than_the_room_goes_alone() -> None:
     """A single load over the limit waits for the others, goes through alone, and is not starved by small ones."""
-    loader = Loader(paced(Double(), large=100))
+    loader = Loader(rate_limited(FakeProvider(), large_bytes=100))
     await asyncio.gather(*(loader.load(size) for size in [10, 150, 10]))
     assert loader.order == [10, 150, 10]
     assert loader.most == 150
@@ -55,7 +55,7 @@ async def test_one_that_is_larger_than_the_room_goes_alone() -> None:
 @pytest.mark.parametrize("step", ["held", "waiting"])
 async def test_a_cancelled_load_gives_its_room_back(step: str) -> None:
     """Room is free again when its holder, or who waits for it, is cancelled."""
-    loader = Loader(paced(Double(), large=100))
+    loader = Loader(rate_limited(FakeProvider(), large_bytes=100))
     holder = asyncio.ensure_future(loader.load(100))
     await asyncio.sleep(0.1)
     waiter = asyncio.ensure_future(loader.load(60))

@@ -13,7 +13,7 @@ from service.domain.errors import BadSetting, Conflict, ProviderUnavailable, Ref
 from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Status, UpstreamId
 from service.providers import RateLimitedClient, Vtrix, open_provider
-from tests.support.fake_providers import KEY, Provider, order
+from tests.support.fake_providers import KEY, MockProvider, provider_request
 
 ID = UpstreamId("d758n65e878c73cmdg20")
 SINCE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -23,8 +23,8 @@ URL = "https://provider.test/api"
 
 async def test_vtrix_gets_the_parameters_inside_input() -> None:
     """A Vtrix submission has the model at the top, parameters and tokens in `input[0].params`, and a Bearer key."""
-    provider = Provider(httpx.Response(200, json={"id": ID, "status": "in_progress", "progress": 0.5}))
-    fact = await provider.vtrix().create(order(images=["https://example.org/a.png"], videos=[], seed=None))
+    provider = MockProvider(httpx.Response(200, json={"id": ID, "status": "in_progress", "progress": 0.5}))
+    fact = await provider.vtrix().create(provider_request(images=["https://example.org/a.png"], videos=[], seed=None))
     (request,) = provider.seen
     assert (request.method, str(request.url)) == ("POST", "https://vtrix.test/model/v1/generation")
     assert request.headers["Authorization"] == f"Bearer {KEY}"
@@ -44,8 +44,10 @@ async def test_vtrix_gets_the_parameters_inside_input() -> None:
 async def test_vidu_gets_a_flat_body_with_known_fields_only() -> None:
     """A Vidu submission is flat, names Vidu's model, drops what Vidu does not know, and signs in with Token."""
     created = {"task_id": ID, "state": "created", "credits": 4, "payload": "token-1"}
-    provider = Provider(httpx.Response(200, json=created))
-    fact = await provider.vidu().create(order(duration=5, bgm=True, unheard_of=1, callback_url="https://caller.test"))
+    provider = MockProvider(httpx.Response(200, json=created))
+    fact = await provider.vidu().create(
+        provider_request(duration=5, bgm=True, unheard_of=1, callback_url="https://caller.test")
+    )
     (request,) = provider.seen
     assert (request.method, str(request.url)) == ("POST", "https://vidu.test/ent/v2/reference2video")
     assert request.headers["Authorization"] == f"Token {KEY}"
@@ -63,7 +65,7 @@ async def test_vidu_gets_a_flat_body_with_known_fields_only() -> None:
 
 async def test_what_we_do_not_have_is_not_sent() -> None:
     """Without a public address and metadata, only the payload token goes up, and never the caller's own."""
-    provider = Provider(httpx.Response(200, json={"id": ID, "status": "queued"}))
+    provider = MockProvider(httpx.Response(200, json={"id": ID, "status": "queued"}))
     params = {"prompt": "x", "payload": "caller's", "callback_url": "https://caller.test", "meta_data": "caller's"}
     await provider.vtrix().create(ProviderRequest(model="viduq2_pro_reference", params=params, payload="token-1"))
     sent = json.loads(provider.seen[0].content)["input"][0]["params"]
@@ -73,8 +75,8 @@ async def test_what_we_do_not_have_is_not_sent() -> None:
 async def test_a_large_body_goes_out_in_slices_and_whole() -> None:
     """Fifteen megabytes of inline media arrive unchanged."""
     media = "data:image/png;base64," + "A" * 15_000_000
-    provider = Provider(httpx.Response(200, json={"id": ID, "status": "queued"}))
-    await provider.vtrix().create(order(images=[media], prompt='é "quoted" 🎬'))
+    provider = MockProvider(httpx.Response(200, json={"id": ID, "status": "queued"}))
+    await provider.vtrix().create(provider_request(images=[media], prompt='é "quoted" 🎬'))
     sent = json.loads(provider.seen[0].content)["input"][0]["params"]
     assert sent["images"] == [media]
     assert sent["prompt"] == 'é "quoted" 🎬'
@@ -99,7 +101,7 @@ async def test_what_was_sent_is_not_held_while_the_reply_is_awaited() -> None:
     async with server, httpx.AsyncClient(trust_env=False) as client:
         tracemalloc.start()
         try:
-            await Vtrix(client, base_url=url, key=KEY).create(order(images=[media]))
+            await Vtrix(client, base_url=url, key=KEY).create(provider_request(images=[media]))
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -109,7 +111,7 @@ async def test_what_was_sent_is_not_held_while_the_reply_is_awaited() -> None:
 
 async def test_vidu_refuses_a_model_that_it_does_not_have() -> None:
     """A model without a Vidu name is refused before anything is sent."""
-    provider = Provider(httpx.Response(200))
+    provider = MockProvider(httpx.Response(200))
     with pytest.raises(Refused, match="ModelUnavailable"):
         await provider.vidu().create(ProviderRequest(model="other", params={}, payload="t"))
     assert not provider.seen
@@ -124,7 +126,7 @@ async def test_vidu_refuses_a_model_that_it_does_not_have() -> None:
 )
 async def test_a_poll_asks_for_one_task(name: str, url: str, body: dict[str, Any]) -> None:
     """A poll is a GET at the provider's address, and its answer carries the id even when the body does not."""
-    provider = Provider(httpx.Response(200, json=body))
+    provider = MockProvider(httpx.Response(200, json=body))
     fact = await getattr(provider, name)().fetch(ID)
     assert (provider.seen[0].method, str(provider.seen[0].url)) == ("GET", url)
     assert (fact.status, fact.upstream_id) == (Status.FAILED, ID)
@@ -132,7 +134,7 @@ async def test_a_poll_asks_for_one_task(name: str, url: str, body: dict[str, Any
 
 async def test_vidu_cancels_with_the_id_in_the_body() -> None:
     """A cancel names the task twice, as Vidu's page says."""
-    provider = Provider(httpx.Response(200, json={}))
+    provider = MockProvider(httpx.Response(200, json={}))
     await provider.vidu().cancel(ID)
     assert str(provider.seen[0].url) == f"https://vidu.test/ent/v2/tasks/{ID}/cancel"
     assert json.loads(provider.seen[0].content) == {"id": ID}
@@ -142,12 +144,12 @@ async def test_a_cancel_that_vidu_refuses_says_why() -> None:
     """The provider's reason reaches whoever asked."""
     body = {"code": 400, "reason": "BadRequest", "message": "task state is scheduled, can not cancel", "metadata": {}}
     with pytest.raises(Conflict, match="can not cancel"):
-        await Provider(httpx.Response(400, json=body)).vidu().cancel(ID)
+        await MockProvider(httpx.Response(400, json=body)).vidu().cancel(ID)
 
 
 async def test_vtrix_has_no_cancel_and_no_list() -> None:
     """Both are answered without a request."""
-    provider = Provider(httpx.Response(200))
+    provider = MockProvider(httpx.Response(200))
     vtrix = provider.vtrix()
     with pytest.raises(Conflict, match="Vtrix has no cancel"):
         await vtrix.cancel(ID)
@@ -161,9 +163,9 @@ def task(number: int, payload: str) -> dict[str, Any]:
     return {"id": f"task{number}", "state": "processing", "payload": payload}
 
 
-def by_token(pages: dict[str, httpx.Response]) -> Provider:
+def by_token(pages: dict[str, httpx.Response]) -> MockProvider:
     """Return a provider whose list continues by token, from "" on."""
-    return Provider(lambda request: pages[request.url.params.get("pager.page_token", "")])
+    return MockProvider(lambda request: pages[request.url.params.get("pager.page_token", "")])
 
 
 async def test_vidu_finds_a_submission_by_its_payload() -> None:
@@ -194,7 +196,7 @@ async def test_a_full_page_without_a_token_is_followed_by_number() -> None:
         count = 50 if request.url.params["paper.page"] == "0" else 3
         return httpx.Response(200, json={"tasks": [task(number, "a") for number in range(count)]})
 
-    provider = Provider(reply)
+    provider = MockProvider(reply)
     assert await provider.vidu().find("token-1", since=SINCE, until=UNTIL) is None
     assert [request.url.params["paper.page"] for request in provider.seen] == ["0", "1"]
 
@@ -202,7 +204,7 @@ async def test_a_full_page_without_a_token_is_followed_by_number() -> None:
 async def test_a_list_without_an_end_is_no_sure_answer() -> None:
     """After the bounded number of pages the search gives up loudly: absence was not shown."""
     tokens = iter(range(1000))
-    provider = Provider(lambda _: httpx.Response(200, json={"tasks": [], "next_page_token": str(next(tokens))}))
+    provider = MockProvider(lambda _: httpx.Response(200, json={"tasks": [], "next_page_token": str(next(tokens))}))
     with pytest.raises(ProviderUnavailable, match="40 pages"):
         await provider.vidu().find("token-1", since=SINCE, until=UNTIL)
     assert len(provider.seen) == 40
@@ -212,7 +214,7 @@ async def test_a_list_without_an_end_is_no_sure_answer() -> None:
 async def test_a_list_that_cannot_be_read_is_no_sure_answer(body: Any) -> None:
     """What is no list of tasks is the provider's health."""
     with pytest.raises(ProviderUnavailable):
-        await Provider(httpx.Response(200, json=body)).vidu().find("token-1", since=SINCE, until=UNTIL)
+        await MockProvider(httpx.Response(200, json=body)).vidu().find("token-1", since=SINCE, until=UNTIL)
 
 
 @pytest.mark.parametrize("key", ["", "with space", "line\nbreak", "schlüssel"])
@@ -233,7 +235,7 @@ def test_an_address_that_cannot_be_used_is_refused(url: str) -> None:
 @pytest.mark.parametrize("provider", ["vtrix", "vidu"])
 async def test_the_menu_opens_each_provider(provider: str) -> None:
     """The provider that the operator names is asked at the address that the operator gives."""
-    double = Provider(httpx.Response(404))
+    double = MockProvider(httpx.Response(404))
     upstream = open_provider(provider, client=double.client, base_url=URL, key=KEY, rate=10, concurrency=2)
     with pytest.raises(Exception, match="Not Found"):
         await upstream.fetch(ID)

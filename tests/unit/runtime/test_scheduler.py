@@ -15,7 +15,7 @@ from service.domain.errors import StoreUnavailable
 from service.runtime import scheduler as ticker_module
 from service.runtime.scheduler import ClockSafeScheduler, JobScheduler, PeriodicJob
 from service.storage.local_signals import LocalSignals
-from tests.support.task_loop import PATIENCE, a_loop
+from tests.support.task_loop import TIMEOUT, open_loop
 from tests.support.worker_builder import rounds_of
 
 SELDOM = timedelta(hours=1)
@@ -44,7 +44,7 @@ class Work:
 
     async def begins(self) -> None:
         """Return once a run has begun since the last time."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await self.began.wait()
         self.began.clear()
 
@@ -147,7 +147,7 @@ async def test_round_with_work_is_run_until_there_is_none() -> None:
 
     ticker, _ = _ticker(run)
     await ticker.start()
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         await done.wait()
     await ticker.stop()
     assert counts == []
@@ -202,7 +202,7 @@ async def test_round_that_ends_for_good_is_told(error: BaseException, monkeypatc
     ticker, _ = _ticker(work.run)
     with capture_logs() as lines:
         await ticker.start()
-        await asyncio.wait(ticker._workers, timeout=PATIENCE)
+        await asyncio.wait(ticker._workers, timeout=TIMEOUT)
         await asyncio.sleep(0)
         assert ticker.failure_reason() == "round-one has ended unforeseen; restart the process"
         await ticker.stop()
@@ -231,7 +231,7 @@ def test_every_round_has_a_name_of_its_own(tmp_path: Path) -> None:
     """The rounds cover learn, sweep, submit, reconcile, dispatch, orphans and prune, each with a rhythm."""
 
     async def names() -> list[str]:
-        async with a_loop(tmp_path) as loop:
+        async with open_loop(tmp_path) as loop:
             return [one.name for one in rounds_of(loop, []).jobs() if one.every > timedelta()]
 
     assert asyncio.run(names()) == ["learn", "inbox", "sweep", "submit", "reconcile", "dispatch", "orphans", "prune"]

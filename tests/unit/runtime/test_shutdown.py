@@ -11,7 +11,7 @@ import pytest
 
 from service.domain.task import Status
 from service.runtime import process as main
-from tests.support.task_loop import HOUR, PATIENCE, a_loop
+from tests.support.task_loop import HOUR, TIMEOUT, open_loop
 
 T = TypeVar("T")
 
@@ -33,71 +33,71 @@ class Held:
 
 
 async def _in_time(work: Awaitable[T]) -> T:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         return await work
 
 
 async def test_submission_that_had_not_left_at_the_word_to_stop_never_does(tmp_path: Path) -> None:
     """Its reply might come too late: it is queued again, due at once and unbilled, though the stop has time left."""
-    async with a_loop(tmp_path) as loop:
-        loop.upstream.gate = asyncio.Event()
+    async with open_loop(tmp_path) as loop:
+        loop.upstream.send_gate = asyncio.Event()
         task = await loop.accept()
-        await loop.submit.round()
+        await loop.submitter.run_once()
         await _in_time(loop.upstream.arrived.wait())
-        stopping = asyncio.create_task(loop.submit.drain(PATIENCE))
+        stopping = asyncio.create_task(loop.submitter.drain(TIMEOUT))
         await asyncio.sleep(0)
-        loop.upstream.gate.set()
+        loop.upstream.send_gate.set()
         await _in_time(stopping)
         after = await loop.task(task.id)
         assert (after.status, after.leased_until, after.due_at) == (Status.QUEUED, None, loop.clock.now())
-        assert not loop.upstream.bills
+        assert not loop.upstream.charges
 
 
 async def test_tasks_that_are_being_claimed_at_the_word_to_stop_are_queued_again(tmp_path: Path) -> None:
     """A round that a slow database holds up starts no submission into a process that ends."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         claim = Held(loop.store.tasks.claim_submissions)
         task = await loop.accept()
         with patch.object(loop.store.tasks, "claim_submissions", claim):
-            claiming = asyncio.create_task(loop.submit.round())
+            claiming = asyncio.create_task(loop.submitter.run_once())
             await _in_time(claim.began.wait())
-            await loop.submit.drain(0)
+            await loop.submitter.drain(0)
             claim.go.set()
             assert await _in_time(claiming) == 0
         after = await loop.task(task.id)
         assert (after.status, after.leased_until, after.due_at) == (Status.QUEUED, None, loop.clock.now())
-        assert not loop.upstream.bills
+        assert not loop.upstream.charges
 
 
 async def test_questions_that_are_being_claimed_at_the_word_to_stop_are_given_back(tmp_path: Path) -> None:
     """The next process may ask at once."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         task = await loop.submitted()
         loop.clock.move(HOUR)
         claim = Held(loop.store.tasks.claim_polls)
         with patch.object(loop.store.tasks, "claim_polls", claim):
-            claiming = asyncio.create_task(loop.reconcile.round())
+            claiming = asyncio.create_task(loop.poller.run_once())
             await _in_time(claim.began.wait())
-            await loop.reconcile.drain(0)
+            await loop.poller.drain(0)
             claim.go.set()
             assert await _in_time(claiming) == 0
         after = await loop.task(task.id)
         assert (after.leased_until, after.due_at) == (None, loop.clock.now())
-        assert loop.upstream.asked == []
+        assert loop.upstream.polled == []
 
 
 async def test_no_question_is_claimed_while_the_stop_waits_for_one_that_is_being_born(tmp_path: Path) -> None:
     """A commit under way holds up the end of the stop, not its beginning."""
-    async with a_loop(tmp_path) as loop:
-        loop.reconcile.open()
+    async with open_loop(tmp_path) as loop:
+        loop.poller.open()
         task = await loop.submitted()
         loop.clock.move(HOUR)
         due = await loop.task(task.id)
         with loop.immediate_polls.reservations() as born:
             born.lease(due, loop.clock.now())
-            stopping = asyncio.create_task(loop.reconcile.drain(PATIENCE))
+            stopping = asyncio.create_task(loop.poller.drain(TIMEOUT))
             await asyncio.sleep(0)
-            assert await loop.reconcile.round() == 0
+            assert await loop.poller.run_once() == 0
             born.tasks.clear()  # its transaction came to nothing
         await _in_time(stopping)
 

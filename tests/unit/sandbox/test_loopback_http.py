@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from service.sandbox.loopback_http import PlainHttp
+from service.sandbox.loopback_http import LoopbackHttp
 
 _WELL = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -44,7 +44,7 @@ class Peer:
 @asynccontextmanager
 async def wired(*answers: bytes) -> AsyncIterator[tuple[Peer, Callable[..., "asyncio.Task[int]"]]]:
     """Serve a peer, and give a function that posts to it."""
-    peer, plain = Peer(list(answers)), PlainHttp()
+    peer, plain = Peer(list(answers)), LoopbackHttp()
 
     def post(path: str = "/callbacks/x", seconds: float = 5.0) -> "asyncio.Task[int]":
         headers = {"Content-Type": "application/json"}
@@ -114,4 +114,4 @@ async def test_silence_is_a_timeout() -> None:
 async def test_an_address_that_cannot_be_dialled_is_an_os_error(url: str) -> None:
     """Strange ports, hosts and white space raise instead of being written to a socket."""
     with pytest.raises(OSError, match="no address"):
-        await PlainHttp().post(url, body=b"", headers={}, seconds=1)
+        await LoopbackHttp().post(url, body=b"", headers={}, seconds=1)

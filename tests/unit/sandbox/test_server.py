@@ -18,7 +18,7 @@ from click.testing import CliRunner
 
 from service.cli.sandbox import sandbox as command
 from service.sandbox import First, MediaExtraMissing, Sandbox, Switches
-from service.sandbox.switches import menu
+from service.sandbox.switches import switch_table
 from tests.unit.sandbox.test_bench import Bench, Receiver, seeded
 
 _PROGRAM = (sys.executable, "-c", "from service.cli.sandbox import sandbox; sandbox()")
@@ -139,7 +139,7 @@ def test_the_command_serves_on_loopback_and_ends_on_a_signal(told_by: signal.Sig
 def test_the_help_shows_every_switch() -> None:
     """Each switch has an option with its sentence."""
     text = " ".join(CliRunner().invoke(command, ["--help"], terminal_width=200).output.split())
-    for name, switch in menu().items():
+    for name, switch in switch_table().items():
         assert f"--{name.replace('_', '-')}" in text
         assert switch.about.text[:40] in text
 
@@ -148,7 +148,7 @@ def test_the_help_shows_defaults_as_they_are_written() -> None:
     """A default that is shown can be given: the switch reads it as itself."""
     text = " ".join(CliRunner().invoke(command, ["--help"], terminal_width=200).output.split())
     for name, shown in (("url_life", "1d"), ("run_time", "3s"), ("callback_retries", "3")):
-        switch = menu()[name]
+        switch = switch_table()[name]
         assert f"{switch.about.text} [default: {shown}]" in text
         assert switch.read(shown) == switch.default
 

@@ -8,7 +8,7 @@ from service.sandbox.switch_types import First, Span
 from service.sandbox.switches import Switches
 
 
-class FaultDice:
+class SeededFaults:
     """Draw for each named fault and occasion; equal seeds and occasions give equal draws."""
 
     def __init__(self, source: random.Random) -> None:
