@@ -45,7 +45,7 @@ def _check(row: Row) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("planted", "word"), [("acknowledge-first", "not recorded"), ("pay-again", "bills")])
+@pytest.mark.parametrize(("mutation", "part"), [("acknowledge-first", "not recorded"), ("pay-again", "bills")])
 async def test_kills_reveal_a_mutation(mutation: str, part: str, tmp_path: Path) -> None:
     """A service that answers before it commits, or submits again what may have been sent, does not pass."""
     with Town(home=tmp_path / "town", quiet=True) as town:

@@ -55,7 +55,7 @@ class SharedState:
     runs_jobs: bool
     full_disks: tuple[FullDisk, ...]
     on_commit: Callable[[int], None] = lambda _rows: None
-    on_death: Callable[[], None] = lambda: None
+    on_crash: Callable[[], None] = lambda: None
 
     @property
     def disk_is_full(self) -> bool:

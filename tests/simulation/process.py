@@ -94,14 +94,14 @@ class Process:
     async def _run(self) -> None:
         async with AsyncExitStack() as stack:
             parts = await stack.enter_async_context(self._open_application())
-            rounds = parts.worker.jobs() if self._shared.runs_jobs else parts.worker.web_jobs()
-            ticker = JobScheduler(rounds, parts.store.signals)
+            jobs = parts.worker.jobs() if self._shared.runs_jobs else parts.worker.web_jobs()
+            job_scheduler = JobScheduler(jobs, parts.store.signals)
             self._scheduler = SimScheduler(
                 self._loop, self._shared.due_times, lambda: self.ahead, faithful=self._shared.faithful
             )
-            ticker._scheduler = self._scheduler  # type: ignore[assignment] # replaces the real scheduler
-            unfit = await stack.enter_async_context(_running_jobs(parts, ticker, self._stop))
-            self.app = self._counted(_app(parts, "all", self._stop, unfit))
+            job_scheduler._scheduler = self._scheduler  # type: ignore[assignment] # replaces the real scheduler
+            failure_reason = await stack.enter_async_context(_running_jobs(parts, job_scheduler, self._stop))
+            self.app = self._counted(_app(parts, "all", self._stop, failure_reason))
             self._shared.network.serve(HOST, self)
             self._shared.network.serve("service.test", self)
             await self._stop.wait()
@@ -178,7 +178,7 @@ class Process:
         self._end()
         for task in list(self.tasks):
             task.cancel()
-        self._shared.on_death()
+        self._shared.on_crash()
 
     async def stop(self) -> None:
         """Stop as on SIGTERM: finish running work and release the leases of the rest."""
@@ -190,7 +190,7 @@ class Process:
             self._shared.history.add_violation(f"{self.name} did not stop cleanly: {error!r}")
         self.dead = True
         self._end()
-        self._shared.on_death()
+        self._shared.on_crash()
 
     def _end(self) -> None:
         self.app = self.parts = None

@@ -70,7 +70,7 @@ class Simulation:
             runs_jobs=scenario.wake_interval is None,
             full_disks=scenario.full_disks,
             on_commit=self._committed,
-            on_death=self._changed.set,
+            on_crash=self._changed.set,
         )
         self.processes = [Process(number, shared, scenario) for number in range(scenario.processes)]
         self._limits = Limits(self.reader, self.settings, self.history)
