@@ -69,7 +69,7 @@ def test_handler_that_blocks_the_loop_is_logged() -> None:
         async def block(event: Event, tools: Tools) -> None:
             assert event.id
             assert tools.message_id
-            loop._jumping.seconds += 30.0
+            loop._virtual_selector.seconds += 30.0
 
         setup = dispatcher_setup(handler("blocking", block), handler("slow", _take_14_seconds), clock=LoopClock())
         for name in ("slow", "blocking"):
@@ -92,7 +92,7 @@ def test_handler_that_ended_with_the_block_is_logged_too() -> None:
         with loop_monitor.LoopMonitor(lambda: running):
             running.clear()
             running.add("after")
-            loop._jumping.seconds += 30.0
+            loop._virtual_selector.seconds += 30.0
             await asyncio.sleep(1)
 
     with capture_logs() as lines, patch.object(loop_monitor, "log", structlog.get_logger()), own_loop() as loop:
