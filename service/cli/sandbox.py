@@ -12,7 +12,7 @@ import uvicorn
 
 from service.cli import EXIT_USAGE
 from service.sandbox import MediaExtraMissing, Sandbox, SwitchError, Switches
-from service.sandbox.switches import Switch, menu
+from service.sandbox.switches import Switch, switch_table
 
 UNITS = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 """Seconds of each unit of a duration, longest first."""
@@ -29,7 +29,7 @@ class _GroupedOptions(click.Command):
         """Write the options of each group under its heading."""
         groups: dict[str, list[tuple[str, str]]] = {"Options": []}
         for param in self.get_params(ctx):
-            switch = menu().get(param.name or "")
+            switch = switch_table().get(param.name or "")
             record = param.get_help_record(ctx)
             if record is not None:
                 groups.setdefault(switch.about.group if switch else "Options", []).append(record)
@@ -73,7 +73,7 @@ def _format_default(default: object) -> str:
 
 def _with_switches(command: click.Command) -> click.Command:
     """Add one option for each switch."""
-    for switch in menu().values():
+    for switch in switch_table().values():
         command = _option(switch)(command)
     return command
 

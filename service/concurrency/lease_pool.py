@@ -1,97 +1,150 @@
-"""Work in hand: a bounded number of asyncio tasks, each holding one leased row whose lease is kept alive."""
+"""Asyncio tasks that each work on one leased row, and the renewal of their leases."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from datetime import timedelta
-from typing import Any, Generic, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
-log = structlog.get_logger("boomerang.hands")
+from service.domain.ports.signals import Clock
+
+log = structlog.get_logger("boomerang.concurrency")
 
 K = TypeVar("K", bound=str)
 
-Renew = Callable[[Mapping[K, int]], Awaitable[set[K]]]
+NEVER = datetime.min.replace(tzinfo=UTC)
 
 
+class LeaseStore(Protocol[K]):
+    """Where leases are stored."""
+
+    async def renew(self, claims: Mapping[K, int], *, until: datetime) -> set[K]:
+        """Extend leases (key to fence) to `until`; return the keys that are still held."""
+
+
+@dataclass(kw_only=True, slots=True)
 class LeasePool(Generic[K]):
-    """Runs up to `most` pieces of work at once, by the key of the row each of them holds.
+    """Runs up to `limit` asyncio tasks, each for one lease, and renews their leases every third of `lease`.
 
-    `renew` prolongs the leases of what is in hand (key to fence) and returns the keys still held; it is called every
-    third of `lease`. A piece whose lease was lost goes on: its late result meets a fence. `freed` is called whenever
-    a piece ends.
+    A lease is a key and a fence: after a stall one process may hold a row by an older claim and by a newer one, and
+    only the newer one can be renewed. `on_lost` is called with each lease that the store no longer holds; without it
+    the work goes on, and the fence rejects its late result. `on_end` is called when a task ends. `upkeep` is called
+    after each renewal. `monitor` is entered while tasks run.
     """
 
-    def __init__(self, *, most: int, lease: timedelta, renew: Renew[K], freed: Callable[[], None]) -> None:
-        self._most = most
-        self._pause = lease.total_seconds() / 3
-        self._renew = renew
-        self._freed = freed
-        self._fences: dict[K, int] = {}
-        self._running: dict[asyncio.Task[None], K] = {}
-        self._renewer: asyncio.Task[None] | None = None
-        self._closed = False
+    store: LeaseStore[K]
+    clock: Clock
+    lease: timedelta
+    limit: int = sys.maxsize
+    on_end: Callable[[], None] | None = None
+    on_lost: Callable[[K, int], None] | None = None
+    upkeep: Callable[[], Awaitable[None]] | None = None
+    monitor: AbstractContextManager[object] = field(default_factory=nullcontext)
+    closed: bool = field(default=False, init=False)
+    _leased_until: dict[tuple[K, int], datetime] = field(default_factory=dict, init=False)
+    _running: dict[asyncio.Task[None], tuple[K, int]] = field(default_factory=dict, init=False)
+    _renewer: asyncio.Task[None] | None = field(default=None, init=False)
 
     @property
     def free_slots(self) -> int:
-        """How many more pieces fit; none once they are closed."""
-        return 0 if self._closed else max(0, self._most - len(self._running))
+        """Return how many more tasks may start; 0 once the pool is closed."""
+        return 0 if self.closed else max(0, self.limit - len(self._running))
 
     def running(self) -> set[asyncio.Task[None]]:
-        """Return the asyncio tasks that do what is in hand."""
+        """Return the asyncio tasks that have not ended."""
         return set(self._running)
 
-    @property
-    def closed(self) -> bool:
-        """Whether nothing more is to be claimed, and what was being claimed is to be given back."""
-        return self._closed
-
     def close(self) -> None:
-        """Let nothing more be claimed; what is being recorded in hand may still come."""
-        self._closed = True
+        """Offer no more free slots; rows that are being leased at insert may still be started."""
+        self.closed = True
 
-    def start(self, key: K, fence: int, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Begin `work` on the row `key`, claimed with `fence`; return the asyncio task that does it."""
-        self._fences[key] = fence
-        task = asyncio.create_task(work, name=f"hands-{key}")
-        self._running[task] = key
-        task.add_done_callback(lambda ended: self._ended(ended, fence))
+    def start(
+        self, key: K, fence: int, work: Coroutine[Any, Any, None], *, leased_until: datetime
+    ) -> asyncio.Task[None]:
+        """Start `work` on the row `key`, claimed with `fence`; return its asyncio task."""
+        self._leased_until[key, fence] = leased_until
+        task = asyncio.create_task(work, name=f"lease {key}")
+        self._running[task] = key, fence
+        task.add_done_callback(self._ended)
         if self._renewer is None:
-            self._renewer = asyncio.create_task(self._keep_leases(), name="hands-renewer")
+            self._renewer = asyncio.create_task(self._keep_leases(), name="lease renewer")
         return task
 
-    def _ended(self, task: asyncio.Task[None], fence: int) -> None:
-        key = self._running.pop(task)
-        if self._fences.get(key) == fence:
-            del self._fences[key]
-        if not task.cancelled() and (error := task.exception()):
-            log.error("work in hand broke off", key=key, error=type(error).__name__, exc_info=error)
-        self._freed()
+    def lease_valid(self, key: K, fence: int) -> bool:
+        """Return whether no other process can have claimed the row, as it may after this machine was suspended."""
+        return self.clock.now() < self._leased_until.get((key, fence), NEVER)
 
-    async def _keep_leases(self) -> None:
-        try:
-            while self._running:
-                await asyncio.sleep(self._pause)
-                await self.renew()
-        finally:
-            self._renewer = None
+    def stop_renewing(self, key: K, fence: int) -> None:
+        """Renew this lease no more, though its task still runs."""
+        self._leased_until.pop((key, fence), None)
 
     async def renew(self) -> None:
-        """Prolong the leases of what is in hand, if the store can."""
-        try:
-            if self._fences:
-                await self._renew(dict(self._fences))
-        except Exception as error:  # noqa: BLE001 - the next beat tries again, and the lease outlives two of them
-            log.warning("leases not renewed", error=type(error).__name__)
+        """Renew the leases of the running tasks; a failure is logged, as a lease outlives two of them."""
+        await self._try(self._renew, "lease renewal failed")
 
     async def drain(self, seconds: float) -> dict[K, int]:
-        """Wait up to `seconds` for what is in hand, cancel the rest; return the leases (key to fence) it still held."""
+        """Wait up to `seconds` for the running tasks and cancel the rest; return the leases (key to fence) of these."""
         self.close()
         if self._running:
             await asyncio.wait(list(self._running), timeout=seconds)
-        left = {key: self._fences[key] for key in self._running.values() if key in self._fences}
+        unfinished = self._fences()
         remaining = [*self._running, *([self._renewer] if self._renewer else [])]
         for task in remaining:
             task.cancel()
         await asyncio.gather(*remaining, return_exceptions=True)
-        return left
+        return unfinished
+
+    def stop(self) -> None:
+        """Renew no more leases."""
+        if self._renewer:
+            self._renewer.cancel()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        key, fence = self._running.pop(task)
+        self.stop_renewing(key, fence)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("unexpected error in task", key=key, error=type(error).__name__, exc_info=error)
+        if self.on_end:
+            self.on_end()
+
+    def _fences(self) -> dict[K, int]:
+        """Return the newest fence of each key."""
+        fences: dict[K, int] = {}
+        for key, fence in self._leased_until:
+            fences[key] = max(fence, fences.get(key, fence))
+        return fences
+
+    async def _renew(self) -> None:
+        leases, fences = list(self._leased_until), self._fences()
+        if not leases:
+            return
+        until = self.clock.now() + self.lease
+        held = await self.store.renew(fences, until=until)
+        for key, fence in leases:
+            if (key, fence) not in self._leased_until:  # its work has ended meanwhile
+                continue
+            if key in held and fence == fences[key]:
+                self._leased_until[key, fence] = until
+            elif self.on_lost:
+                self.on_lost(key, fence)
+
+    async def _keep_leases(self) -> None:
+        try:
+            with self.monitor:
+                while self._running:
+                    await asyncio.sleep(self.lease.total_seconds() / 3)
+                    await self.renew()
+                    if self.upkeep:
+                        await self._try(self.upkeep, "lease upkeep failed")
+        finally:
+            self._renewer = None
+
+    async def _try(self, step: Callable[[], Awaitable[None]], event: str) -> None:
+        try:
+            await step()
+        except Exception as error:  # noqa: BLE001 - the next renewal tries again
+            log.warning(event, error=type(error).__name__)

@@ -1,4 +1,4 @@
-"""The inbound door: what a token says, headers, raw bytes and now become a verified fact, or an exception."""
+"""Verification and parsing of callbacks: claims, headers, raw bytes and the time become a verified fact or an error."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -12,11 +12,11 @@ from service.domain.task import Fact, TaskId
 from service.domain.tokens import TokenClaims, Tokens
 
 ReadFact = Callable[[object], Fact]
-"""Reads what a parsed body says; raises Unwell for a body of no known shape."""
+"""Returns the fact in a parsed body; raises ProviderUnavailable for a body of no known shape."""
 
 
 def callback_address(public_url: str, token: str) -> str:
-    """Return where the upstream shall call back: what is given out is also what a provider's signature covers."""
+    """Return the callback address for `token`; a provider's signature covers exactly this address."""
     return f"{public_url.rstrip('/')}/callbacks/{token}"
 
 
@@ -24,15 +24,15 @@ class Verifier(Protocol):
     """Checks a provider's signature over a callback."""
 
     def verify(self, headers: Mapping[str, str], now: datetime) -> str | None:
-        """Return the signature's nonce, if it has one; raises BadSignature when it does not fit or is stale."""
+        """Return the signature's nonce, if it has one; raises BadSignature if it is wrong or stale."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Callback:
-    """A callback that may be believed to come from whom we asked: which task and submission, and what it says.
+    """A verified callback: its task and submission, and the fact in its body.
 
-    `digest` is one value for one body about one submission, for the inbox. `correlated` says that the body carried our
-    payload token for this very submission.
+    `digest` identifies the body and the submission in the inbox. `correlated` says that the body carried our payload
+    token for this submission.
     """
 
     task_id: TaskId
@@ -44,20 +44,20 @@ class Callback:
 
 
 class UnreadableCallback(UnreadableBody):
-    """A body that cannot be read, from a caller whose token is good: `claim` says which task to poll at once.
+    """A body that cannot be read, from a caller with a valid token: the task of `claims` has to be polled.
 
-    `digest` and `nonce` are as in Callback.
+    `digest` and `nonce` are those of Callback.
     """
 
-    def __init__(self, reason: str, *, claim: TokenClaims, digest: str, nonce: str | None = None) -> None:
+    def __init__(self, reason: str, *, claims: TokenClaims, digest: str, nonce: str | None = None) -> None:
         super().__init__(reason)
-        self.claim = claim
+        self.claims = claims
         self.digest = digest
         self.nonce = nonce
 
 
 def read_callback(
-    claim: TokenClaims,
+    claims: TokenClaims,
     headers: Mapping[str, str],
     body: bytes,
     now: datetime,
@@ -66,54 +66,53 @@ def read_callback(
     read_fact: ReadFact,
     verifier: Verifier | None = None,
 ) -> Callback:
-    """Return what a callback says, verified before it is parsed.
+    """Return the callback, verified before it is parsed.
 
-    `claim` is what the last segment of its address said (`Tokens.read_callback_token`) and `body` the bytes as they
-    came; `read_fact` knows the shapes of providers. Raises BadSignature, BadToken for a body whose payload token names
-    another task or submission, or UnreadableCallback.
+    `claims` are those of its address token (`Tokens.read_callback_token`), `body` the bytes as they came. Raises
+    BadSignature, BadToken for a body whose payload token names another task or submission, or UnreadableCallback.
     """
     nonce = verifier.verify(headers, now) if verifier else None
-    return read_body(claim, body, tokens=tokens, read_fact=read_fact, nonce=nonce)
+    return read_body(claims, body, tokens=tokens, read_fact=read_fact, nonce=nonce)
 
 
 def read_body(
-    claim: TokenClaims, body: bytes, *, tokens: Tokens, read_fact: ReadFact, nonce: str | None = None
+    claims: TokenClaims, body: bytes, *, tokens: Tokens, read_fact: ReadFact, nonce: str | None = None
 ) -> Callback:
-    """Return what the body of a verified callback says; `nonce` is that of its signature.
+    """Return the callback with this body, already verified; `nonce` is that of its signature.
 
     Raises BadToken for a body whose payload token names another task or submission, or UnreadableCallback.
     """
-    digest = callback_digest(claim, body)
+    digest = callback_digest(claims, body)
     try:
         fact = read_fact(parse_json(body))
     except (UnreadableBody, ProviderUnavailable) as error:
-        raise UnreadableCallback(str(error), claim=claim, digest=digest, nonce=nonce) from error
+        raise UnreadableCallback(str(error), claims=claims, digest=digest, nonce=nonce) from error
     return Callback(
-        task_id=claim.task_id,
-        submission=claim.submission,
+        task_id=claims.task_id,
+        submission=claims.submission,
         fact=fact,
         digest=digest,
         nonce=nonce,
-        correlated=_correlated(fact, claim, tokens),
+        correlated=_correlated(fact, claims, tokens),
     )
 
 
-def callback_digest(claim: TokenClaims, body: bytes) -> str:
-    """Return one value for one body about one submission: both of these, and the SHA-256 of the raw body in hex.
+def callback_digest(claims: TokenClaims, body: bytes) -> str:
+    """Return the identity of a body about a submission: task id, submission, and the SHA-256 of the raw body in hex.
 
-    Task ids sort by time, so that callbacks which come together also stand together in the inbox's index.
+    Task ids sort by time, so that callbacks of the same time are neighbours in the inbox's index.
     """
-    return f"{claim.task_id}~{claim.submission}~{hashlib.sha256(body).hexdigest()}"
+    return f"{claims.task_id}~{claims.submission}~{hashlib.sha256(body).hexdigest()}"
 
 
-def _correlated(fact: Fact, claim: TokenClaims, tokens: Tokens) -> bool:
-    """Return whether the body names the address's submission; a body that names another one is a forgery."""
+def _correlated(fact: Fact, claims: TokenClaims, tokens: Tokens) -> bool:
+    """Return whether the body carries our payload token; raises BadToken if that names another submission."""
     if fact.correlation is None:
         return False
     try:
         named = tokens.read_payload_token(fact.correlation)
     except BadToken:
         return False
-    if (named.task_id, named.submission) != (claim.task_id, claim.submission):
+    if (named.task_id, named.submission) != (claims.task_id, claims.submission):
         raise BadToken("another_task")
     return True

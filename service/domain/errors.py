@@ -1,26 +1,26 @@
-"""Everything that can go wrong, as one tree, split by who must act.
+"""Every error of this project, as one tree, split by who must act.
 
 BoomerangError
-├── SenderError             whoever sent us the request or the callback
-│   ├── InvalidParams       a task's parameters break documented limits; carries every fault
-│   ├── BadToken            a correlation token that is forged, out of date or meant for something else
-│   ├── BadSignature        a provider's signature that does not fit, or is stale, or whose nonce was used
-│   ├── UnreadableBody      a body that no known shape fits
+├── SenderError             the sender of a request or of a callback
+│   ├── InvalidParams       a task's parameters exceed documented limits; carries every fault
+│   ├── BadToken            a correlation token that is forged, expired or for another task
+│   ├── BadSignature        a provider's signature that is wrong or stale, or whose nonce was used before
+│   ├── UnreadableBody      a body of no known shape
 │   ├── NotFound            no such task or delivery, or another client's
-│   └── Conflict            the task is where this cannot be done; says why
+│   └── Conflict            not possible in the current status of the task or delivery
 ├── UpstreamError           the provider
-│   ├── NeverLeft           the request surely never had an effect: it may be sent again
-│   ├── Throttled           too many requests: later, and slower
-│   │   └── Paused          not sent at all: the pause that the provider asked for is not over
-│   ├── Refused             the provider's final no, in its own code and words
-│   ├── ReplyLost           sent, and no answer that says what became of it: in doubt
-│   ├── UnknownTask         the provider does not know that id
-│   └── Unwell              an answer that says nothing about the task, only about the provider's health
+│   ├── NotSent             the request had no effect: it may be sent again
+│   ├── Throttled           too many requests: send later and more slowly
+│   │   └── Paused          not sent: the pause that the provider asked for is not over
+│   ├── Refused             the provider's final refusal, with its code and message
+│   ├── ReplyLost           sent, without a response that shows the result: in doubt
+│   ├── UnknownTask         the provider does not know the id
+│   └── ProviderUnavailable a response about the provider's health, not about the task
 ├── HandlerError            the handler's author
 │   ├── Retry               raised by a handler: try again later
 │   ├── Reject              raised by a handler: dead letter now
-│   └── BadHandler          a registration that cannot work; the mend is in the message
-└── OperatorError           whoever runs the service
+│   └── BadHandler          a registration that cannot work; the message contains the fix
+└── OperatorError           the operator of the service
     ├── BadSetting          a setting that is missing, misspelt or out of range
     ├── SchemaBehind        the database is older than this code; run `boomerang migrate`
     └── StoreUnavailable    the database cannot take a write now
@@ -33,23 +33,23 @@ from typing import ClassVar
 
 
 class BoomerangError(Exception):
-    """The root of every error that this project raises on purpose."""
+    """The base class of every error that this project raises on purpose."""
 
 
 class SenderError(BoomerangError):
-    """Whoever sent it must act."""
+    """The sender must act."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One thing that is wrong with a request: where it stands, and how to mend it."""
+    """One fault of a request: its location, and a message with the fix."""
 
     loc: tuple[str | int, ...]
     msg: str
 
 
 class InvalidParams(SenderError):
-    """A request breaks documented limits; `faults` holds every one of them."""
+    """A request exceeds documented limits; `faults` holds every fault."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
@@ -57,7 +57,7 @@ class InvalidParams(SenderError):
 
 
 class BadToken(SenderError):
-    """A correlation token is of no use; `reason` is `forged`, `expired` or `another_task`. Never carries the token."""
+    """A correlation token is invalid; `reason` is `forged`, `expired` or `another_task`. Never carries the token."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the correlation token is no good: {reason}")
@@ -65,19 +65,19 @@ class BadToken(SenderError):
 
 
 class BadSignature(SenderError):
-    """A provider's signature does not fit the callback, is stale, or its nonce was used for something else."""
+    """A provider's signature is wrong or stale, or its nonce was used for another callback."""
 
 
 class UnreadableBody(SenderError):
-    """A body fits none of the known shapes."""
+    """A body has no known shape."""
 
 
 class NotFound(SenderError):
-    """There is no such thing, or it belongs to another client."""
+    """There is no such task or delivery, or it belongs to another client."""
 
 
 class Conflict(SenderError):
-    """The thing is where this cannot be done to it; the message says why. For `outcome` see UpstreamError."""
+    """Not possible in the current status; the message contains the reason. For `outcome` see UpstreamError."""
 
     outcome: ClassVar[str] = "conflict"
 
@@ -85,15 +85,15 @@ class Conflict(SenderError):
 class UpstreamError(BoomerangError):
     """The provider must act, or time must pass.
 
-    `outcome` is the error's word in the metrics of requests and in the stored outcomes of polls. It is data: it stays
-    as it is when the class is renamed.
+    `outcome` identifies the error in the metrics of requests and in the stored outcomes of polls. It is data and does
+    not change when the class is renamed.
     """
 
     outcome: ClassVar[str] = "upstream_error"
 
 
 class NotSent(UpstreamError):
-    """The request surely had no effect, so that sending it again cannot cost twice."""
+    """The request had no effect, so that sending it again cannot be charged twice."""
 
     outcome: ClassVar[str] = "never_left"
 
@@ -113,7 +113,7 @@ class Paused(Throttled):
 
 
 class Refused(UpstreamError):
-    """The provider's final no, with its own code and words: `code` is the provider's, `outcome` ours."""
+    """The provider's final refusal; `code` and `message` are the provider's, `outcome` is ours."""
 
     outcome: ClassVar[str] = "refused"
 
@@ -124,19 +124,19 @@ class Refused(UpstreamError):
 
 
 class ReplyLost(UpstreamError):
-    """The request may have been carried out; no answer says so."""
+    """The request may have been executed; no response confirms it."""
 
     outcome: ClassVar[str] = "reply_lost"
 
 
 class UnknownTask(UpstreamError):
-    """The provider does not know the id that it was asked for."""
+    """The provider does not know the requested id."""
 
     outcome: ClassVar[str] = "unknown_task"
 
 
 class ProviderUnavailable(UpstreamError):
-    """An answer that tells of the provider's health, not of the task: HTML, half a body, an unknown status, a 5xx."""
+    """A response about the provider's health, not about the task: HTML, half a body, an unknown status, a 5xx."""
 
     outcome: ClassVar[str] = "unwell"
 
@@ -146,9 +146,9 @@ class HandlerError(BoomerangError):
 
 
 class Retry(HandlerError):
-    """Raised by a handler: not now; `after` is the pause, in seconds or as timedelta, otherwise the schedule's.
+    """Raised by a handler: try again after the pause `after`, in seconds or as timedelta; by default the schedule's.
 
-    Raises TypeError for any other `after`, as a header's text is.
+    Raises TypeError for any other `after`, such as the text of a header.
     """
 
     def __init__(self, reason: str = "", *, after: timedelta | float | None = None) -> None:
@@ -163,11 +163,11 @@ class Reject(HandlerError):
 
 
 class BadHandler(HandlerError):
-    """A handler cannot be registered; the message says how to mend it."""
+    """A handler cannot be registered; the message contains the fix."""
 
 
 class OperatorError(BoomerangError):
-    """Whoever runs the service must act."""
+    """The operator of the service must act."""
 
 
 class BadSetting(OperatorError):
@@ -175,8 +175,8 @@ class BadSetting(OperatorError):
 
 
 class SchemaBehind(OperatorError):
-    """The database's schema is not the one this code needs."""
+    """The database's schema is not the one that this code needs."""
 
 
 class StoreUnavailable(OperatorError):
-    """The database cannot take the write now: locked, full, read-only or gone."""
+    """The database cannot take the write now: locked, full, read-only or unreachable."""

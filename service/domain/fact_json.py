@@ -1,18 +1,18 @@
-"""A fact as plain JSON and back, so that a hint can wait in the store until it is confirmed."""
+"""A fact as plain JSON and back, so that a hint can be stored until it is confirmed."""
 
 from service.domain.task import Fact, Json, Status, TaskError, UpstreamId, Usage
 
 
 def fact_to_json(fact: Fact) -> Json:
     """Return `fact` as JSON values, without its correlation token."""
-    plain = vars(fact) | {
+    data = vars(fact) | {
         "status": fact.status.value,
         "output": list(fact.output),
         "error": dict(vars(fact.error)) if fact.error else None,
         "usage": dict(vars(fact.usage)) if fact.usage else None,
     }
-    del plain["correlation"]
-    return plain
+    del data["correlation"]
+    return data
 
 
 def fact_from_json(data: Json) -> Fact:

@@ -1,7 +1,7 @@
-"""Frozen values in a hurry: made of fields that are known to fit, or copied with a few of them changed.
+"""Fast construction and copies of frozen dataclasses.
 
 `dataclasses` sets each field of a frozen value by a call of its own, which takes ten times as long. Only for classes
-whose making computes nothing, and that keep their fields in a dictionary.
+without computation in their constructor, which keep their fields in `__dict__`.
 """
 
 from collections.abc import Mapping
@@ -18,9 +18,14 @@ def construct_unchecked(kind: type[T], fields: Mapping[str, Any]) -> T:
 
 
 def replace_fields(value: T, **changes: object) -> T:
-    """Return a copy of `value` with `changes`, or itself where nothing differs; TypeError for a field it lacks."""
+    """Return a copy of `value` with `changes`, or `value` itself if nothing differs.
+
+    Raises TypeError for a field that it lacks.
+    """
     fields = vars(value)
     if not changes.keys() <= fields.keys():
         raise TypeError(f"{type(value).__name__} has no field {', '.join(changes.keys() - fields.keys())}")
-    differs = any(new is not fields[name] and new != fields[name] for name, new in changes.items())
-    return construct_unchecked(type(value), fields | changes) if differs else value
+    for name, new in changes.items():
+        if new is not fields[name] and new != fields[name]:
+            return construct_unchecked(type(value), fields | changes)
+    return value

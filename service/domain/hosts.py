@@ -1,10 +1,10 @@
-"""What can be said of a host by its name alone, without asking any name server."""
+"""Properties of a host that follow from its name alone, without DNS."""
 
 from ipaddress import ip_address
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether `host`, a name or an address (IPv6 with or without brackets), is this machine's loopback."""
+    """Return whether `host`, a name or an address (IPv6 with or without brackets), is the loopback of this machine."""
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:

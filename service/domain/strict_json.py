@@ -1,4 +1,4 @@
-"""JSON without its traps: what is ambiguous, too deep or too large is refused."""
+"""Strict JSON parsing: what is ambiguous, too deep or too large is refused."""
 
 import json
 import math
@@ -11,49 +11,45 @@ from service.domain.task import Json
 
 MAX_DEPTH = 64
 
+MAX_VALUES = 100_000
+"""A few hundred are usual. Each value takes Python some 60 bytes, though only two in the body."""
 
-MAX_VALUES = 100_000  # a few hundred are usual; each costs Python some 60 bytes, though only two in the body
+LONG_BODY = 16 * 1024
+"""Bytes from which strings are removed before values are counted."""
 
+FEW_STRINGS = 200
+"""A long body with at most this many strings consists mostly of them."""
 
-LONG = 16 * 1024
-
-
-FEW_TEXTS = 200
-"""A body longer than LONG with no more texts than this is mostly text, which is left out when values are counted."""
-
-
-_TEXT = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # it never fails, so that it never looks twice
-
-
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)  # always matches, so it never backtracks
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-
-
-_SPACE = " \t\n\r"
+_WHITESPACE = " \t\n\r"
 
 
 def parse_json(raw: bytes) -> object:
     """Return the JSON value in `raw`, which must be UTF-8.
 
-    Refuses NaN and infinite numbers, lone surrogates, a key written twice, nesting deeper than 64 and more than 100,000
-    values with UnreadableBody. The caller bounds the length of `raw`.
+    Raises UnreadableBody for NaN and infinite numbers, lone surrogates, repeated keys, nesting deeper than 64 and more
+    than 100,000 values. The caller limits the length of `raw`.
     """
-    structure = _without_texts(raw)
-    if _crowded(structure):
+    structure = _without_strings(raw)
+    if len(structure) > MAX_VALUES and _has_too_many_values(structure):
         raise UnreadableBody(f"the body holds more than {MAX_VALUES:,} values")
     try:
-        text = raw.decode("utf-8").strip(_SPACE)
-        value = _whole(text)
+        text = raw.decode("utf-8").strip(_WHITESPACE)
+        value, end = _DECODER.raw_decode(text)
         if b"\\" in raw and _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
-        raise UnreadableBody(f"the body is no JSON that we accept: {_fault(error)}") from error
-    if _brackets(structure) > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
+        raise UnreadableBody(f"the body is no JSON that we accept: {_reason(error)}") from error
+    if end != len(text):
+        raise UnreadableBody("the body is no JSON that we accept: something follows the value")
+    if structure.count(b"[") + structure.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise UnreadableBody(f"the body is nested deeper than {MAX_DEPTH}")
     return value
 
 
-def _fault(error: Exception) -> str:
-    """Return what is wrong with a text, and where, as far as that is known; nothing of the text itself."""
+def _reason(error: Exception) -> str:
+    """Return what is wrong with the JSON text and where, if known, without any of the text itself."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} (line {error.lineno}, column {error.colno})"
     if isinstance(error, UnicodeError):
@@ -61,20 +57,13 @@ def _fault(error: Exception) -> str:
     return "it is nested too deep" if isinstance(error, RecursionError) else str(error)
 
 
-def _whole(text: str) -> object:
-    value, end = _DECODER.raw_decode(text)
-    if end != len(text):
-        raise ValueError("something follows the value")
-    return value
-
-
-def _without_texts(raw: bytes) -> bytes:
-    """Return `raw` without its texts where that is quick: in a long body they are mostly all of it."""
-    if len(raw) < LONG or b"\\" in raw:
+def _without_strings(raw: bytes) -> bytes:
+    """Return `raw` without its strings where that is fast: most of a long body consists of them."""
+    if len(raw) < LONG_BODY or b"\\" in raw:
         return raw
     parts: list[bytes] = []
     at = 0
-    for _ in range(FEW_TEXTS + 1):
+    for _ in range(FEW_STRINGS + 1):
         begin = raw.find(b'"', at)
         if begin < 0:
             return b"".join([*parts, raw[at:]])
@@ -83,17 +72,12 @@ def _without_texts(raw: bytes) -> bytes:
     return raw
 
 
-def _crowded(raw: bytes) -> bool:
-    """Whether there are too many values: each but the first follows a comma or a bracket, and texts hold none."""
-    return len(raw) > MAX_VALUES and _marks(raw) > MAX_VALUES and _marks(_TEXT.sub(b"", raw)) > MAX_VALUES
-
-
-def _marks(raw: bytes) -> int:
-    return raw.count(b",") + _brackets(raw)
-
-
-def _brackets(raw: bytes) -> int:
-    return raw.count(b"[") + raw.count(b"{")
+def _has_too_many_values(raw: bytes) -> bool:
+    """Return whether there are too many values: each except the first follows a comma or an opening bracket."""
+    if raw.count(b",") + raw.count(b"[") + raw.count(b"{") <= MAX_VALUES:
+        return False
+    outside = _STRING.sub(b"", raw)
+    return outside.count(b",") + outside.count(b"[") + outside.count(b"{") > MAX_VALUES
 
 
 def _unique(pairs: list[tuple[str, object]]) -> Json:
@@ -118,12 +102,12 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_co
 
 
 def _deeper_than(value: object, limit: int) -> bool:
-    layer = [value]
+    level = [value]
     for _ in range(limit):
-        layer = [inner for outer in layer for inner in _children(outer)]
-        if not layer:
+        level = [inner for outer in level for inner in _children(outer)]
+        if not level:
             return False
-    return any(isinstance(inner, dict | list) for inner in layer)
+    return any(isinstance(inner, dict | list) for inner in level)
 
 
 def _children(value: object) -> Iterable[object]:

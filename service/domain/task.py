@@ -1,11 +1,10 @@
-"""A task, the facts that are learned about it, and the one table that says which fact moves it where.
+"""A task, the facts about it, and the table of its transitions.
 
-queued ──▶ submitting ──▶ in_progress ──▶ completed | failed | canceled      (settled: the upstream's own word)
+queued ──▶ submitting ──▶ in_progress ──▶ completed | failed | canceled      (settled: reported by the provider)
   ▲            │  │            │
-  └─ never ────┘  └─▶ in_doubt ┴──▶ expired                                   (ours: any later word overrules them)
-     left
+  └─ not sent ─┘  └─▶ in_doubt ┴──▶ expired                                   (guessed: any later fact overrules it)
 
-A queued task is in doubt, too, when a callback speaks of it: then it did leave.
+A queued task also becomes in doubt when a callback names it: then it was sent.
 """
 
 from collections.abc import Mapping
@@ -20,11 +19,11 @@ TaskId = NewType("TaskId", str)
 UpstreamId = NewType("UpstreamId", str)
 
 Json = dict[str, Any]
-"""A JSON object: what a column or a body holds."""
+"""A JSON object in a column or a body."""
 
 
 class Status(StrEnum):
-    """Where a task is in its life."""
+    """The status of a task."""
 
     QUEUED = "queued"
     SUBMITTING = "submitting"
@@ -41,7 +40,7 @@ AT_UPSTREAM = frozenset({Status.SUBMITTING, Status.IN_PROGRESS, Status.IN_DOUBT}
 
 
 class Source(StrEnum):
-    """By which road a fact came."""
+    """Where a fact came from."""
 
     SUBMIT = "submit"
     CALLBACK = "callback"
@@ -49,7 +48,7 @@ class Source(StrEnum):
 
 
 class EventType(StrEnum):
-    """What can happen to a task, in the past tense."""
+    """Types of events, in the past tense."""
 
     SUBMITTED = "task.submitted"
     PROGRESSED = "task.progressed"
@@ -63,7 +62,7 @@ class EventType(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskError:
-    """Why a task failed: the upstream's own code and words, or ours (`submission_unknown`)."""
+    """Why a task failed: code and message of the provider, or our own (`submission_unknown`)."""
 
     code: str
     message: str
@@ -71,7 +70,7 @@ class TaskError:
 
 @dataclass(frozen=True, kw_only=True)
 class Usage:
-    """What a task cost: US dollars as the upstream wrote them, and its discount."""
+    """The cost of a task in US dollars, as the provider wrote it, and the discount."""
 
     cost: str | None = None
     discount: float | None = None
@@ -81,8 +80,8 @@ class Usage:
 class Fact:
     """What a reply, a callback or a poll says about a task, verified and in our terms.
 
-    `guessed` marks our own conclusion, which any word of the upstream overrules. `correlation` is the payload token
-    that the body carried. `unconfirmed` marks a callback's body that no GET could confirm.
+    `guessed` marks our own conclusion, which any fact from the provider overrules. `correlation` is the payload token
+    in the body. `unconfirmed` marks the body of a callback that no poll could confirm.
     """
 
     status: Status
@@ -97,20 +96,20 @@ class Fact:
 
     @property
     def settles(self) -> bool:
-        """Whether the fact is an end: completed, failed or canceled."""
+        """Whether the status is completed, failed or canceled."""
         return self.status in SETTLED
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """All that we believe about one task. Times are aware and in UTC.
+    """The current state of one task. Times are aware and in UTC.
 
-    `submission` counts the submissions, from 0 (none yet); `tries` counts sendings of the current one that surely never
-    left. `due_at` is when the next step (submit or poll) is due, None when nothing is. `fence` grows with each claim;
-    `leased_until` is the end of the current one. `hinted_at` is when a callback first said that the task had ended (or
-    that it lives, without naming it), and `hinted_id` the upstream id that it named; `hinted_fact` is its body's fact
-    where the body carried our payload token. `polled_at` is when the upstream last said "in progress". `guessed` says
-    that the status is our own conclusion.
+    `submission` counts the submissions, from 0 (none yet); `tries` counts attempts of the current one that were not
+    sent. `due_at` is when the next step (submission or poll) is due, None if none is. `fence` grows with each claim;
+    `leased_until` is the end of the current lease. `hinted_at` is when a callback first reported the end (or that the
+    task is alive, without an id), `hinted_id` the provider's id in it; `hinted_fact` is its fact, if the body carried
+    our payload token. `polled_at` is when the provider last reported "in progress". `guessed` says that the status is
+    our own conclusion.
     """
 
     id: TaskId
@@ -155,31 +154,32 @@ class Task:
 
     @property
     def final(self) -> bool:
-        """Whether the upstream's own terminal word stands, so that nothing overrules it."""
+        """Whether the provider reported a terminal status, which nothing overrules."""
         return self.settled and not self.guessed
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What a fact did: the task as it is now, and what happened."""
+    """The effect of a fact: the task after it, and the events."""
 
     task: Task
     events: tuple[EventType, ...] = ()
 
 
-UPSTREAM_WORDS = frozenset({Status.IN_PROGRESS, Status.COMPLETED, Status.FAILED, Status.CANCELED})
+REPORTED = frozenset({Status.IN_PROGRESS, Status.COMPLETED, Status.FAILED, Status.CANCELED})
+"""Statuses that the provider reports."""
 
 TRANSITIONS: Mapping[Status, frozenset[Status]] = {
-    Status.QUEUED: UPSTREAM_WORDS | {Status.SUBMITTING, Status.IN_DOUBT, Status.EXPIRED},
-    Status.SUBMITTING: UPSTREAM_WORDS | {Status.QUEUED, Status.IN_DOUBT, Status.EXPIRED},
-    Status.IN_PROGRESS: UPSTREAM_WORDS | {Status.EXPIRED},
-    Status.IN_DOUBT: UPSTREAM_WORDS | {Status.QUEUED, Status.EXPIRED},
+    Status.QUEUED: REPORTED | {Status.SUBMITTING, Status.IN_DOUBT, Status.EXPIRED},
+    Status.SUBMITTING: REPORTED | {Status.QUEUED, Status.IN_DOUBT, Status.EXPIRED},
+    Status.IN_PROGRESS: REPORTED | {Status.EXPIRED},
+    Status.IN_DOUBT: REPORTED | {Status.QUEUED, Status.EXPIRED},
     Status.EXPIRED: frozenset(SETTLED),
-    Status.FAILED: UPSTREAM_WORDS,  # only while the failure is our own guess
+    Status.FAILED: REPORTED,  # only while the failure is our own guess
     Status.CANCELED: frozenset(),
     Status.COMPLETED: frozenset(),
 }
-"""Which status may follow which. A final status has no successor, whatever stands here."""
+"""The statuses that may follow each status. A final status has no successor, whatever this table says."""
 
 EVENTS: Mapping[Status, EventType] = {
     Status.IN_DOUBT: EventType.IN_DOUBT,
@@ -191,21 +191,23 @@ EVENTS: Mapping[Status, EventType] = {
 
 
 def advance(task: Task, fact: Fact, now: datetime, *, source: Source | None) -> Step | None:
-    """Return the task after `fact`, with what happened; None when the fact changes nothing.
+    """Return the task after `fact`, with the events; None if the fact changes nothing.
 
-    `source` is the road by which the fact came, None for our own conclusion. Progress never goes back, a guess never
-    overrules the upstream's word (it may only say that time is up), and nothing overrules the upstream's own terminal
-    word. A callback's id never replaces one that we know: it may be that of the provider behind the provider.
+    `source` is None for our own conclusion. Progress never decreases. A guess never overrules a status that the
+    provider reported, except that the task may expire. Nothing overrules a terminal status that the provider reported.
+    A callback's id never replaces a known one: it may be an id of the provider behind the provider.
     """
     if not _admissible(task, fact):
         return None
+    known, named = task.upstream_id, fact.upstream_id
+    reported = [progress for progress in (task.progress, fact.progress) if progress is not None]
     moved = replace_fields(
         task,
         status=fact.status,
         guessed=fact.guessed,
         unconfirmed=fact.unconfirmed,
-        upstream_id=_known_id(task, fact, source),
-        progress=1.0 if fact.status is Status.COMPLETED else _higher(task.progress, fact.progress),
+        upstream_id=known or named if source is Source.CALLBACK else named or known,
+        progress=1.0 if fact.status is Status.COMPLETED else max(reported, default=None),
         output=fact.output or task.output,
         error=fact.error,
         usage=fact.usage or task.usage,
@@ -214,39 +216,30 @@ def advance(task: Task, fact: Fact, now: datetime, *, source: Source | None) -> 
     )
     if moved is task:
         return None
-    return Step(task=moved, events=_happened(task, moved))
+    return Step(task=moved, events=_events(task, moved))
 
 
 def _admissible(task: Task, fact: Fact) -> bool:
+    """Return whether `fact` may change the task at all."""
     if task.final or fact.status not in TRANSITIONS[task.status]:
         return False
     return not fact.guessed or _guessable(task, fact)
 
 
 def _guessable(task: Task, fact: Fact) -> bool:
-    """Return whether our conclusion may stand: of all ends only a failure, and only where the upstream is silent."""
+    """Return whether our own conclusion is allowed: the only end is a failure, while the provider reports nothing."""
     if not fact.settles:
         return not task.settled
-    told = task.status is Status.IN_PROGRESS and not task.guessed
-    return fact.status is Status.FAILED and not told and not task.settled
+    reported = task.status is Status.IN_PROGRESS and not task.guessed
+    return fact.status is Status.FAILED and not reported and not task.settled
 
 
-def _known_id(task: Task, fact: Fact, source: Source | None) -> UpstreamId | None:
-    if source is Source.CALLBACK:
-        return task.upstream_id or fact.upstream_id
-    return fact.upstream_id or task.upstream_id
-
-
-def _higher(old: float | None, new: float | None) -> float | None:
-    return new if old is None else old if new is None else max(old, new)
-
-
-def _happened(before: Task, after: Task) -> tuple[EventType, ...]:
-    named = EVENTS.get(after.status)
+def _events(before: Task, after: Task) -> tuple[EventType, ...]:
+    event = EVENTS.get(after.status)
     accepted = before.upstream_id is None and after.upstream_id is not None
-    happened = [EventType.SUBMITTED] if accepted else []
-    if named and (before.status is not after.status or before.guessed is not after.guessed):
-        happened.append(named)
+    events = [EventType.SUBMITTED] if accepted else []
+    if event and (before.status is not after.status or before.guessed is not after.guessed):
+        events.append(event)
     if after.status is Status.IN_PROGRESS and not accepted and before.progress != after.progress:
-        happened.append(EventType.PROGRESSED)
-    return tuple(happened)
+        events.append(EventType.PROGRESSED)
+    return tuple(events)

@@ -1,34 +1,39 @@
-"""What there is to record about one task, and what an entry makes of the task it is about. Only computes."""
+"""What there is to record about one task, and the result of recording it."""
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from service.domain.artifact import Artifact
+from service.domain.callback import Callback
+from service.domain.fact_json import fact_to_json
 from service.domain.fast_copy import replace_fields
-from service.domain.poll_planner import PollPlanner
 from service.domain.ports.unit_of_work import InboxEntry
-from service.domain.task import EventType, Fact, Json, Source, Status, Step, Task, TaskId, UpstreamId, advance
+from service.domain.task import EventType, Fact, Json, Source, Status, Task, TaskError, TaskId, UpstreamId
 
-CONFLICTING_ID_NOTE = "the upstream named this task as it had named another one: what became of it is not known"
-EAGER_POLLS = 32
-MIN_POLL_GAP = timedelta(seconds=1)
 RESUBMITTED_WARNING = (
     "the reply to a submission was lost, and the task was submitted again: the upstream may bill it twice"
 )
-"""Marks a task that was submitted again in doubt: the operator's yes is to a second bill, not to a third.
+"""Marks a task that was submitted again in doubt: the operator approves a second charge, not a third.
 
-Stored among the task's warnings, and compared with them: reworded, a task under way could be billed a third time.
+Stored among the task's warnings and compared with them. If the text changes, a task may be charged a third time.
 """
 
+SUBMISSION_UNKNOWN = TaskError(
+    code="submission_unknown",
+    message="the reply to the submission was lost and nothing came after it; submit again if you accept a second bill",
+)
+
 NOTHING_MADE = frozenset({Status.FAILED, Status.CANCELED})
+"""Terminal statuses without a result."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hint:
-    """A callback's word, to be confirmed by a GET: the id that it named, and its fact where our token came with it.
+    """What a callback says, to be confirmed by a poll.
 
-    `ended` says whether it told of an end; otherwise the task lives, or nobody could read what it said. `nothing_made`
-    says that the end was a failure or a cancel.
+    `upstream_id` is the id that it named. `fact` is its fact, where the body carried our payload token. `ended` is true
+    if it reports a terminal status; if not, the task is alive or the body is unreadable. `nothing_made` is true if the
+    terminal status is failed or canceled.
     """
 
     upstream_id: UpstreamId | None = None
@@ -37,24 +42,28 @@ class Hint:
     nothing_made: bool = False
 
 
+UNREADABLE = Hint(ended=False)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TaskUpdate:
-    """Something to record about one task.
+    """Something to record about one task; the class methods build each kind.
 
-    `fence` is that of the lease in hand, which is given back if it is still ours. `ours_only` entries are our own
-    conclusions from that lease, and do nothing once it was lost; nor do `only_if` entries for another status.
-    `submission` is the one that the fact is about. `due_at` overrules the plan. `named` is the id that a callback's
-    body named, which need not be one that the upstream's GET knows. `tried` counts a sending that never left.
-    `warning` is kept with the task if the entry advances it, or brings nothing else; an entry whose warning is there
-    already does nothing. `poll` is for the history. `expires` lets a task that is past its deadline and not at its end
-    expire in the same commit: between two, its step would be due again, and be taken up for ever.
+    `fence` is that of the caller's lease, which is released if it is still valid. With `requires_lease` the update has
+    no effect once the lease was lost; with `only_if`, no effect on a task of another status. `submission` is the
+    submission that the fact is about. `due_at` takes precedence over the poll planner. `named_id` is the id in a
+    callback's body, which the provider's GET may not know. `tried` counts an attempt to submit that was not sent.
+
+    `warning` is stored with the task if the update advances it or carries nothing else; an update whose warning is
+    stored already has no effect. `poll` is the outcome of a poll. With `expires` a task past its deadline expires in
+    the same commit: otherwise its next step is due again at once, without end.
     """
 
     task_id: TaskId
     fact: Fact | None = None
     source: Source | None = None
     fence: int | None = None
-    ours_only: bool = False
+    requires_lease: bool = False
     only_if: Status | None = None
     submission: int | None = None
     due_at: datetime | None = None
@@ -62,191 +71,167 @@ class TaskUpdate:
     note: str | None = None
     warning: str | None = None
     inbox: InboxEntry | None = field(default=None, repr=False)
-    named: UpstreamId | None = None
+    named_id: UpstreamId | None = None
     hint: Hint | None = None
     artifact: Artifact | None = None
     poll: str | None = None
     expires: bool = False
 
+    @property
+    def named_by_provider(self) -> UpstreamId | None:
+        """The provider's id of the task, where the update names one."""
+        if self.hint:
+            return self.hint.upstream_id
+        return self.named_id or (self.fact.upstream_id if self.fact else None)
+
+    @property
+    def is_guess(self) -> bool:
+        """Whether it concludes from the provider's silence that a task was not sent, or made nothing."""
+        return self.fact is not None and self.fact.guessed and self.fact.status in {Status.QUEUED, Status.FAILED}
+
+    # ── submissions ──────────────────────────────────────────────────────────
+
+    @classmethod
+    def reply(cls, task: Task, fact: Fact) -> "TaskUpdate":
+        """Return the update for the provider's reply to the submission of `task`."""
+        return cls(task_id=task.id, fact=fact, source=Source.SUBMIT, fence=task.fence, submission=task.submission)
+
+    @classmethod
+    def in_doubt(cls, task: Task) -> "TaskUpdate":
+        """Return the update for a submission that may have been sent and whose reply is lost."""
+        fact = Fact(status=Status.IN_DOUBT, guessed=True)
+        return cls(task_id=task.id, fact=fact, fence=task.fence, requires_lease=True)
+
+    @classmethod
+    def abandoned(cls, task: Task) -> "TaskUpdate":
+        """Return the update for a submission whose lease ran out: in doubt, unless something is known by now."""
+        return replace(cls.in_doubt(task), only_if=Status.SUBMITTING)
+
+    @classmethod
+    def requeue(cls, task: Task, due_at: datetime) -> "TaskUpdate":
+        """Return the update for a submission that was not started, to be submitted at `due_at`."""
+        fact = Fact(status=Status.QUEUED, guessed=True)
+        return cls(task_id=task.id, fact=fact, fence=task.fence, requires_lease=True, due_at=due_at)
+
+    @classmethod
+    def retry(cls, task: Task, due_at: datetime, note: str) -> "TaskUpdate":
+        """Return the update for an attempt to submit that was not sent, to be tried again at `due_at`."""
+        return replace(cls.requeue(task, due_at), tried=True, note=note)
+
+    # ── polls ────────────────────────────────────────────────────────────────
+
+    @classmethod
+    def poll_result(cls, task: Task, fact: Fact) -> "TaskUpdate":
+        """Return the update for what the provider answered to a poll."""
+        return cls(
+            task_id=task.id, fact=fact, source=Source.POLL, fence=task.fence, poll=fact.status.value, expires=True
+        )
+
+    @classmethod
+    def no_answer(
+        cls, task: Task, outcome: str, *, due_at: datetime | None = None, note: str | None = None
+    ) -> "TaskUpdate":
+        """Return the update for a poll that says nothing about the task; `outcome` is for its history."""
+        return cls(
+            task_id=task.id,
+            source=Source.POLL,
+            fence=task.fence,
+            poll=outcome,
+            due_at=due_at,
+            note=note,
+            expires=True,
+        )
+
+    @classmethod
+    def not_polled(cls, task: Task, *, due_at: datetime | None = None, outcome: str | None = None) -> "TaskUpdate":
+        """Return the update that releases a lease without a poll, or after one that the provider refused to serve."""
+        return cls(task_id=task.id, fence=task.fence, poll=outcome, due_at=due_at, expires=True)
+
+    @classmethod
+    def unconfirmed(cls, task: Task, fact: Fact) -> "TaskUpdate":
+        """Return the update that accepts the fact of a callback which no poll can confirm."""
+        fact = replace(fact, upstream_id=None, unconfirmed=True)
+        return cls(task_id=task.id, fact=fact, source=Source.CALLBACK, fence=task.fence, poll="unknown", expires=True)
+
+    @classmethod
+    def resubmit(cls, task: Task, now: datetime, outcome: str) -> "TaskUpdate":
+        """Return the update that queues a submission in doubt again, with the warning that it may be charged twice."""
+        return replace(cls.requeue(task, now), warning=RESUBMITTED_WARNING, poll=outcome, expires=True)
+
+    @classmethod
+    def submission_unknown(cls, task: Task, outcome: str) -> "TaskUpdate":
+        """Return the update that fails a task in doubt, since nothing is known of its submission in time."""
+        fact = Fact(status=Status.FAILED, guessed=True, error=SUBMISSION_UNKNOWN)
+        return cls(task_id=task.id, fact=fact, fence=task.fence, requires_lease=True, poll=outcome, expires=True)
+
+    # ── callbacks ────────────────────────────────────────────────────────────
+
+    @classmethod
+    def callback(cls, callback: Callback, row: InboxEntry, *, confirm: bool) -> "TaskUpdate":
+        """Return the update for a callback; with `confirm` one that reports a terminal status is a hint for a poll.
+
+        A hint keeps the fact only if the body carried our payload token: the fact may have to stand in for a poll.
+        """
+        fact = callback.fact
+        if not (confirm and fact.settles):
+            return cls(
+                task_id=row.task_id,
+                submission=row.submission,
+                inbox=row,
+                fact=replace_fields(fact, upstream_id=None),
+                source=Source.CALLBACK,
+                named_id=fact.upstream_id,
+            )
+        hint = Hint(
+            upstream_id=fact.upstream_id,
+            fact=fact_to_json(fact) if callback.correlated else None,
+            nothing_made=fact.status in NOTHING_MADE,
+        )
+        return cls(task_id=row.task_id, submission=row.submission, inbox=row, hint=hint)
+
+    @classmethod
+    def callback_over_quota(cls, callback: Callback) -> "TaskUpdate":
+        """Return the update for a callback that is not stored: the task is polled."""
+        hint = Hint(ended=callback.fact.settles, nothing_made=callback.fact.status in NOTHING_MADE)
+        return cls(task_id=callback.task_id, submission=callback.submission, hint=hint)
+
+    @classmethod
+    def unreadable_callback(cls, task_id: TaskId, row: InboxEntry | None) -> "TaskUpdate":
+        """Return the update for a callback with an unreadable body, stored as `row` or not at all."""
+        return cls(task_id=task_id, inbox=row, hint=UNREADABLE)
+
+    # ── clients and handlers ─────────────────────────────────────────────────
+
+    @classmethod
+    def cancel_queued(cls, task_id: TaskId) -> "TaskUpdate":
+        """Return the update that cancels a task if it is still queued."""
+        return replace(cls.canceled(task_id), only_if=Status.QUEUED)
+
+    @classmethod
+    def canceled(cls, task_id: TaskId) -> "TaskUpdate":
+        """Return the update for a task that the provider has canceled."""
+        return cls(task_id=task_id, fact=Fact(status=Status.CANCELED))
+
+    @classmethod
+    def resubmitted(cls, task_id: TaskId) -> "TaskUpdate":
+        """Return the update that marks a task in doubt, so that it is not submitted again without a client's call."""
+        return cls(task_id=task_id, warning=RESUBMITTED_WARNING, only_if=Status.IN_DOUBT)
+
+    @classmethod
+    def stored_artifact(cls, task_id: TaskId, artifact: Artifact) -> "TaskUpdate":
+        """Return the update for a result that a handler has stored."""
+        return cls(task_id=task_id, artifact=artifact)
+
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateResult:
-    """What became of an entry: the task after it (None when we do not know such a task), and the inbox's word."""
+    """The result of an update.
+
+    `task` is the task after it, None for an unknown task. `inbox` is the inbox's result for its callback: `new`,
+    `repeated` or `nonce_reused`. `poll` is the outcome of its poll, for the task's history.
+    """
 
     task: Task | None
     inbox: str | None = None
     events: tuple[EventType, ...] = ()
-
-
-def applies(entry: TaskUpdate, task: Task) -> bool:
-    """Return whether `entry` may do anything to `task` at all."""
-    if entry.only_if and task.status is not entry.only_if:
-        return False
-    if entry.ours_only and entry.fence != task.fence:
-        return False
-    if entry.warning in task.warnings:
-        return False
-    return not _about_the_past(entry, task)
-
-
-def _about_the_past(entry: TaskUpdate, task: Task) -> bool:
-    """Whether an older submission came to nothing: that says nothing about the one that came after it."""
-    older = entry.submission is not None and entry.submission < task.submission
-    if entry.hint:
-        return older and entry.hint.nothing_made
-    return older and entry.fact is not None and entry.fact.status in NOTHING_MADE
-
-
-def apply(entry: TaskUpdate, before: Task, planner: PollPlanner, now: datetime) -> Step:
-    """Return the task after `entry`, with its next step planned, and what happened."""
-    entry = _without_a_second_bill(_as_hint_while_nameless(entry, before), before)
-    step = _expired(entry, before, _advanced(entry, before, now), now)
-    after = _with_lease_returned(entry, before, step.task)
-    after = _with_poll_counted(entry, after, now)
-    after = _with_hint(entry, after, now)
-    if after is before and entry.warning:  # a mark alone moves nothing
-        return Step(task=replace_fields(before, warnings=(*before.warnings, entry.warning)))
-    asked_for, note = (None, None) if after.final else (entry.due_at, entry.note)  # what is over waits no more
-    due_at = asked_for or _due(entry, before, after, planner, now)
-    warnings = (*after.warnings, entry.warning) if entry.warning and step.task is not before else after.warnings
-    return Step(task=replace_fields(after, due_at=due_at, note=note, warnings=warnings), events=step.events)
-
-
-def guesses(entry: TaskUpdate) -> bool:
-    """Return whether `entry` concludes from the upstream's silence that a task never left, or came to nothing."""
-    fact = entry.fact
-    return fact is not None and fact.guessed and fact.status in {Status.QUEUED, Status.FAILED}
-
-
-def after_unread_callback(entry: TaskUpdate) -> list[TaskUpdate]:
-    """Return what is left of a guess about a task that an unread callback speaks of: it is asked about once more."""
-    return [TaskUpdate(task_id=entry.task_id, hint=Hint(ended=False)), _doubted(_without_plans(entry))]
-
-
-def conflicting_id(entry: TaskUpdate, task: Task | None) -> UpstreamId | None:
-    """Return the id that `entry` brings and that is not the task's own, to be looked up before it is believed."""
-    if task is None:
-        return None
-    told = entry.hint.upstream_id if entry.hint else entry.named or (entry.fact.upstream_id if entry.fact else None)
-    return told if told != task.upstream_id else None
-
-
-def without_conflicting_id(entry: TaskUpdate) -> TaskUpdate:
-    """Return what is left of an entry that brings another task's id: no result of theirs ever becomes ours.
-
-    Of a callback, that somebody spoke of the task; of a poll, that it was asked; of a reply, that one came.
-    """
-    if entry.inbox:
-        return replace(entry, fact=None, source=None, hint=Hint(ended=False))
-    if entry.source is Source.SUBMIT:
-        return replace(entry, fact=Fact(status=Status.IN_DOUBT, guessed=True), source=None, note=CONFLICTING_ID_NOTE)
-    return replace(entry, fact=None, source=None, poll="foreign")
-
-
-def _as_hint_while_nameless(entry: TaskUpdate, task: Task) -> TaskUpdate:
-    """Turn a callback's "in progress" into a hint while we have no id of our own to ask about."""
-    news = entry.source is Source.CALLBACK and entry.fact is not None and not entry.fact.settles
-    if not news or task.upstream_id:
-        return entry
-    return replace(entry, fact=None, source=None, hint=Hint(upstream_id=entry.named, ended=False))
-
-
-def _without_a_second_bill(entry: TaskUpdate, task: Task) -> TaskUpdate:
-    """Doubt that a task never left when a callback spoke of it: it is asked about, and not sent again."""
-    if entry.hint:
-        return _doubted(entry) if task.status is Status.QUEUED else entry
-    again = entry.fact is not None and entry.fact.status is Status.QUEUED
-    if not again or not (task.hinted_at or task.hinted_id):
-        return entry
-    return _doubted(_without_plans(entry))
-
-
-def _without_plans(entry: TaskUpdate) -> TaskUpdate:
-    return replace(entry, due_at=None, tried=False, note=None, warning=None)
-
-
-def _doubted(entry: TaskUpdate) -> TaskUpdate:
-    return replace(entry, fact=Fact(status=Status.IN_DOUBT, guessed=True), source=None)
-
-
-def _advanced(entry: TaskUpdate, task: Task, now: datetime) -> Step:
-    if entry.artifact:
-        return _keep(task, entry.artifact)
-    step = advance(task, entry.fact, now, source=_road(entry, task)) if entry.fact else None
-    return step or Step(task=_with_late_id(entry, task))
-
-
-def _expired(entry: TaskUpdate, before: Task, step: Step, now: datetime) -> Step:
-    """Let the task expire, too, when its deadline has passed and the lease in hand is still ours."""
-    if not entry.expires or entry.fence != before.fence or now < step.task.deadline_at:
-        return step
-    expired = advance(step.task, Fact(status=Status.EXPIRED, guessed=True), now, source=None)
-    return Step(task=expired.task, events=(*step.events, *expired.events)) if expired else step
-
-
-def _road(entry: TaskUpdate, task: Task) -> Source | None:
-    """Return by which road a fact came: where a poll confirms what a callback told, it is the callback's."""
-    confirmed = entry.source is Source.POLL and entry.fact is not None and entry.fact.settles and task.hinted_at
-    return Source.CALLBACK if confirmed else entry.source
-
-
-def _with_late_id(entry: TaskUpdate, task: Task) -> Task:
-    """Learn the id from a reply that comes after the end: the fact changes nothing else any more."""
-    told = entry.fact.upstream_id if entry.fact and entry.source is Source.SUBMIT else None
-    return replace_fields(task, upstream_id=told) if told and task.upstream_id is None else task
-
-
-def _with_lease_returned(entry: TaskUpdate, before: Task, after: Task) -> Task:
-    if entry.fence is None or entry.fence != before.fence:
-        return after
-    return replace_fields(after, leased_until=None, tries=after.tries + 1 if entry.tried else 0)
-
-
-def _with_poll_counted(entry: TaskUpdate, task: Task, now: datetime) -> Task:
-    if entry.source is not Source.POLL:
-        return task
-    still = entry.fact is not None and entry.fact.status is Status.IN_PROGRESS
-    return replace_fields(task, polls=task.polls + 1, polled_at=now if still else task.polled_at)
-
-
-def _with_hint(entry: TaskUpdate, task: Task, now: datetime) -> Task:
-    if entry.source is Source.CALLBACK and entry.fact and entry.fact.settles:
-        return replace_fields(task, hinted_at=task.hinted_at or now)
-    if entry.hint is None or task.final:
-        return task
-    hinted_id = entry.hint.upstream_id or task.hinted_id
-    alive = entry.hint.ended or not (task.upstream_id or hinted_id)
-    return replace_fields(
-        task,
-        hinted_at=task.hinted_at or (now if alive else None),
-        hinted_id=hinted_id,
-        hinted_fact=entry.hint.fact or task.hinted_fact,
-    )
-
-
-def _due(entry: TaskUpdate, before: Task, after: Task, planner: PollPlanner, now: datetime) -> datetime | None:
-    if entry.hint and not after.final:
-        return _hinted_due(after, now)
-    due_at = planner.due(after, now)
-    if entry.source is not Source.CALLBACK or before.due_at is None or due_at is None:
-        return due_at
-    return min(before.due_at, due_at)  # a callback brings a question forward, and never puts it off
-
-
-def _hinted_due(task: Task, now: datetime) -> datetime:
-    """Ask at once what a hint is worth; of a task that was hinted at again and again, once in a BREATHER."""
-    if task.polls < EAGER_POLLS or task.polled_at is None:
-        return now
-    return max(now, task.polled_at + MIN_POLL_GAP)
-
-
-def _keep(task: Task, artifact: Artifact) -> Step:
-    """Note where a result is kept; a second time changes nothing."""
-    kept = tuple(_archived(item, artifact) for item in task.output)
-    if kept == task.output:
-        return Step(task=task)
-    return Step(task=replace_fields(task, output=kept), events=(EventType.ARTIFACT_STORED,))
-
-
-def _archived(item: Json, artifact: Artifact) -> Json:
-    return item | {"archived_url": artifact.archived_url} if item.get("url") == artifact.url else item
+    poll: str | None = None

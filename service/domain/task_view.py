@@ -1,4 +1,4 @@
-"""A task as clients and handlers see it: no lease, no fence, no blob, no secret."""
+"""A task as clients and handlers see it: without leases, fences, blobs and secrets."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,7 +10,7 @@ TIMES = ("created_at", "submitted_at", "settled_at", "deadline_at")
 
 @dataclass(frozen=True, kw_only=True)
 class TaskView:
-    """The public face of a task, as in the API's task object. Times are aware and in UTC."""
+    """The public view of a task, with the fields of the API's task object. Times are aware and in UTC."""
 
     id: str
     model: str
@@ -34,18 +34,18 @@ class TaskView:
 
     def to_json(self) -> Json:
         """Return the task object of the API: plain JSON values, times as RFC 3339 in UTC."""
-        return _with_plain_times(vars(self))
+        return vars(self) | {name: rfc3339(getattr(self, name)) for name in TIMES}
 
     @classmethod
     def from_json(cls, data: Json) -> "TaskView":
-        """Return the view that `to_json` wrote as `data`; keys of another version of the code are left out."""
+        """Return the view that `to_json` wrote; keys of another version of the code are ignored."""
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         return cls(**(known | {name: parse_time(known[name]) for name in TIMES}))
 
 
 def task_json(task: Task) -> Json:
-    """Return the public face of `task` as the API's task object: plain JSON values, times as RFC 3339 in UTC."""
-    view = {
+    """Return `task` as the API's task object: plain JSON values, times as RFC 3339 in UTC."""
+    return {
         "id": task.id,
         "model": task.model,
         "status": task.status.value,
@@ -61,16 +61,11 @@ def task_json(task: Task) -> Json:
         "unconfirmed": task.unconfirmed,
         "note": task.note,
         "resubmission_of": task.resubmission_of,
-        "created_at": task.created_at,
-        "submitted_at": task.submitted_at,
-        "settled_at": task.settled_at,
-        "deadline_at": task.deadline_at,
+        "created_at": rfc3339(task.created_at),
+        "submitted_at": rfc3339(task.submitted_at),
+        "settled_at": rfc3339(task.settled_at),
+        "deadline_at": rfc3339(task.deadline_at),
     }
-    return _with_plain_times(view)
-
-
-def _with_plain_times(view: Json) -> Json:
-    return view | {name: rfc3339(view[name]) for name in TIMES}
 
 
 def rfc3339(at: datetime | None) -> str | None:
@@ -82,7 +77,7 @@ def rfc3339(at: datetime | None) -> str | None:
 
 
 def parse_time(text: str | None) -> datetime | None:
-    """Return the aware moment that an RFC 3339 `text` names; ValueError when it has no offset."""
+    """Return the aware time in an RFC 3339 `text`; raises ValueError if it has no offset."""
     if text is None:
         return None
     at = datetime.fromisoformat(text)

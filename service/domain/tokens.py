@@ -1,7 +1,7 @@
-"""Correlation tokens: the signed values that tie a callback to a task and to one submission of it.
+"""Correlation tokens: signed values that tie a callback to a task and to one submission of it.
 
 A token is `task_id~submission[~expiry].signature`, in unreserved characters only, so that it is one path segment.
-Callback address and payload have salts of their own: neither passes for the other.
+Address tokens and payload tokens have different salts, so that neither is valid in place of the other.
 """
 
 import hashlib
@@ -29,9 +29,9 @@ _PAYLOAD = re.compile(r"([A-Za-z0-9_-]{1,100})~([1-9][0-9]{0,8}|0)")
 
 @dataclass(frozen=True, kw_only=True)
 class TokenClaims:
-    """What a good token says: which task, which submission of it, and until when (None: for ever).
+    """The claims of a valid token: a task, a submission of it, and the expiry (None: it does not expire).
 
-    `token` is the one of a callback's address, since a provider's signature covers that address.
+    `token` is the token of a callback address, since a provider's signature covers that address.
     """
 
     task_id: TaskId
@@ -41,9 +41,9 @@ class TokenClaims:
 
 
 class Tokens:
-    """Makes and reads correlation tokens with `keys`, newest first: the first signs, all of them verify.
+    """Creates and verifies correlation tokens with `keys`, newest first: the first signs, all of them verify.
 
-    `leeway` is how long a token is still good after its expiry, for clocks that differ. Raises BadSetting without keys.
+    `leeway` is how long a token is valid after its expiry, for clocks that differ. Raises BadSetting without keys.
     """
 
     def __init__(self, keys: Sequence[str], *, leeway: timedelta = timedelta(seconds=60)) -> None:
@@ -54,12 +54,12 @@ class Tokens:
         self._leeway = leeway
 
     def callback_token(self, task_id: TaskId, submission: int, expires: datetime) -> str:
-        """Return the token for a callback's address; it is good until `expires` (aware, rounded up to a second)."""
+        """Return the token for a callback address, valid until `expires` (aware, rounded up to a second)."""
         seconds = math.ceil(expires.timestamp())
-        return _sign(self._callback[0], f"{_named(task_id, submission)}~{seconds}")
+        return _sign(self._callback[0], f"{_unsigned(task_id, submission)}~{seconds}")
 
     def read_callback_token(self, token: str, now: datetime) -> TokenClaims:
-        """Return what the address token says; raises BadToken (`forged`, or `expired` at `now`) and nothing else."""
+        """Return the claims of an address token; raises BadToken (`forged`, or `expired` at `now`) and nothing else."""
         found = _CALLBACK.fullmatch(_verified(self._callback, token))
         if found is None:
             raise BadToken("forged")
@@ -70,10 +70,10 @@ class Tokens:
 
     def payload_token(self, task_id: TaskId, submission: int) -> str:
         """Return the token for the `payload` parameter; it does not expire."""
-        return _sign(self._payload[0], _named(task_id, submission))
+        return _sign(self._payload[0], _unsigned(task_id, submission))
 
     def read_payload_token(self, text: str) -> TokenClaims:
-        """Return what the payload token says; raises BadToken (`forged`) for anything else."""
+        """Return the claims of a payload token; raises BadToken (`forged`) for anything else."""
         found = _PAYLOAD.fullmatch(_verified(self._payload, text))
         if found is None:
             raise BadToken("forged")
@@ -81,7 +81,7 @@ class Tokens:
 
 
 class CachedSigner(Signer):
-    """Signs with HMAC-SHA256 in one call, under a key that is derived once, which takes a short value little time."""
+    """Signs with HMAC-SHA256 in one call, with a key that is derived once: fast for short values."""
 
     def __init__(self, key: str, salt: bytes) -> None:
         super().__init__(key, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
@@ -92,7 +92,7 @@ class CachedSigner(Signer):
         return base64_encode(hmac.digest(self._derived, want_bytes(value), "sha256"))
 
 
-def _named(task_id: TaskId, submission: int) -> str:
+def _unsigned(task_id: TaskId, submission: int) -> str:
     if not _ID.fullmatch(task_id) or not 0 <= submission < 10**9:
         raise ValueError("a token names a task by letters, digits, - and _, and a submission from 0")
     return f"{task_id}~{submission}"
@@ -103,15 +103,18 @@ def _sign(signer: Signer, value: str) -> str:
 
 
 def _verified(signers: Sequence[Signer], token: str) -> str:
-    """Return the signed value of `token`.
+    """Return the signed value of `token`; raises BadToken if no key verifies it.
 
-    The signature is made again and compared as text, not only its bytes: base64 leaves spare bits in its last character
-    and its decoder skips foreign ones, so that many spellings would pass for one signature.
+    The signature is computed again and compared as text, not as bytes: base64 leaves spare bits in its last character
+    and its decoder skips foreign ones, so that many spellings would be valid for one signature.
     """
     if len(token) > MAX_LENGTH or not token.isascii():
         raise BadToken("forged")
     value, _, signature = token.rpartition(".")
     signed, given = value.encode("ascii"), signature.encode("ascii")
-    if not any([hmac.compare_digest(signer.get_signature(signed), given) for signer in signers]):  # noqa: C419 - all keys
+    valid = False
+    for signer in signers:  # all keys, so that the time does not tell which one fits
+        valid |= hmac.compare_digest(signer.get_signature(signed), given)
+    if not valid:
         raise BadToken("forged")
     return value

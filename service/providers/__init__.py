@@ -1,4 +1,4 @@
-"""The providers: requests out, facts in. Nothing else in the code knows their shapes."""
+"""Adapters of the providers: they send requests and return facts. Only this package knows the providers' JSON."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from service.providers.rate_limited import RateLimitedClient
 from service.providers.vidu.client import Vidu
 from service.providers.vtrix.client import Vtrix
 
-__all__ = ["PooledTransport", "RateLimitedClient", "Vidu", "Vtrix", "open_upstream"]
+__all__ = ["PooledTransport", "RateLimitedClient", "Vidu", "Vtrix", "open_provider"]
 
 ADAPTERS: Mapping[str, type[Vtrix | Vidu]] = {"vtrix": Vtrix, "vidu": Vidu}
 
@@ -19,12 +19,11 @@ ADAPTERS: Mapping[str, type[Vtrix | Vidu]] = {"vtrix": Vtrix, "vidu": Vidu}
 def open_provider(
     provider: str, *, client: httpx.AsyncClient, base_url: str, key: str, rate: float, concurrency: int
 ) -> RateLimitedClient:
-    """Return the provider behind one budget: `rate` in requests a second, `concurrency` in requests at once.
+    """Return the named provider with limits: `rate` in requests per second, `concurrency` in simultaneous requests.
 
-    The client stays the caller's to close. Raises BadSetting for an
-    unknown provider, and for a key or an address that cannot be used.
+    The caller closes `client`. Raises BadSetting for an unknown provider, an unusable key and an unusable address.
     """
     if provider not in ADAPTERS:
         raise BadSetting(f"BOOMERANG_PROVIDER is {provider!r}; allowed: {', '.join(ADAPTERS)}")
-    upstream: Provider = ADAPTERS[provider](client, base_url=base_url, key=key)
-    return RateLimitedClient(upstream, rate=rate, concurrency=concurrency)
+    adapter: Provider = ADAPTERS[provider](client, base_url=base_url, key=key)
+    return RateLimitedClient(adapter, rate=rate, concurrency=concurrency)

@@ -1,4 +1,4 @@
-"""Reading a callback's body, which may have the shape of either provider whichever was asked."""
+"""Reads a callback's body. Either provider's shape may come, whichever provider is configured."""
 
 from service.domain.task import Fact
 from service.providers.vidu.bodies import read_vidu
@@ -6,7 +6,7 @@ from service.providers.vtrix.bodies import read_vtrix
 
 
 def read_fact(body: object) -> Fact:
-    """Return what a parsed body of either provider says: `state` marks Vidu's, `status` Vtrix's; raises Unwell."""
+    """Return the fact in a parsed body; `state` marks Vidu's shape, `status` Vtrix's. Raises ProviderUnavailable."""
     if isinstance(body, dict) and "state" in body:
         return read_vidu(body)
     return read_vtrix(body)

@@ -1,7 +1,7 @@
-"""Kept-alive connections to one address, each lent to one request at a time.
+"""Pool of kept-alive connections to one address. A connection carries one request at a time.
 
-httpx's own pool looks through all of its connections several times a request: at 16 at once that takes as long as the
-request itself. Here each connection is a pool of one, and the one that came back last is lent first.
+httpx's own pool scans all of its connections several times per request: with 16 requests at once the scan takes as long
+as the request itself. Here each connection is an httpx pool of one, and the most recently used one is taken first.
 """
 
 import asyncio
@@ -12,56 +12,50 @@ from functools import partial
 import httpx
 
 IDLE_SECONDS = 5.0
-"""How long an idle connection is kept; servers close theirs a little later."""
+"""How long an idle connection stays open, in seconds. Servers close theirs a little later."""
 
-Opened = Callable[[], httpx.AsyncBaseTransport]
+OpenConnection = Callable[[], httpx.AsyncBaseTransport]
 
 
 class PooledTransport(httpx.AsyncBaseTransport):
-    """A transport without a limit of its own: whoever sends bounds how many requests are on their way at once.
+    """Transport without a connection limit of its own: the caller limits how many requests run at once.
 
-    `opened` makes the transport of one connection; None for real ones, which trust the usual certificates.
+    `open_connection` makes the transport of one connection; None opens real connections with the default certificates.
     """
 
-    def __init__(self, opened: Opened | None = None) -> None:
-        self._opened = opened or _opener()
+    def __init__(self, open_connection: OpenConnection | None = None) -> None:
+        self._open_connection = open_connection or _connection_opener()
         self._all: set[httpx.AsyncBaseTransport] = set()
         self._idle: deque[tuple[float, httpx.AsyncBaseTransport]] = deque()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request on a connection that is nobody else's until the answer is closed."""
-        connection = self._lent()
+        """Send a request on a connection that stays reserved until the response is closed."""
+        if self._idle:
+            connection = self._idle.pop()[1]
+        else:
+            connection = self._open_connection()
+            self._all.add(connection)
         try:
-            await self._close_idle()
+            await self._close_expired()
             response = await connection.handle_async_request(request)
-            response.stream = _Answer(response.stream, partial(self._over, connection))
+            response.stream = _PooledStream(response.stream, partial(self._release, connection))
         except BaseException:
-            self._release(connection)
+            await self._release(connection, reusable=True)
             raise
         return response
 
-    def _lent(self) -> httpx.AsyncBaseTransport:
-        if self._idle:
-            return self._idle.pop()[1]
-        connection = self._opened()
-        self._all.add(connection)
-        return connection
-
-    def _release(self, connection: httpx.AsyncBaseTransport) -> None:
-        self._idle.append((asyncio.get_running_loop().time(), connection))
-
-    async def _over(self, connection: httpx.AsyncBaseTransport, *, sound: bool) -> None:
-        """Lend a connection again whose answer was closed; one that broke off there may be blocked for ever."""
-        if sound:
-            self._release(connection)
+    async def _release(self, connection: httpx.AsyncBaseTransport, *, reusable: bool) -> None:
+        """Make a connection available again, or close it: one whose close failed may block the next request."""
+        if reusable:
+            self._idle.append((asyncio.get_running_loop().time(), connection))
         else:
             self._all.discard(connection)
             await connection.aclose()
 
-    async def _close_idle(self) -> None:
-        """Close what nobody has wanted for a while: the server has given it up as well, or soon will."""
-        before = asyncio.get_running_loop().time() - IDLE_SECONDS
-        while self._idle and self._idle[0][0] < before:
+    async def _close_expired(self) -> None:
+        """Close connections that are idle for longer than IDLE_SECONDS; the server closes them at about that time."""
+        oldest = asyncio.get_running_loop().time() - IDLE_SECONDS
+        while self._idle and self._idle[0][0] < oldest:
             _, connection = self._idle.popleft()
             self._all.discard(connection)
             await connection.aclose()
@@ -72,32 +66,32 @@ class PooledTransport(httpx.AsyncBaseTransport):
             await connection.aclose()
 
 
-class _Answer(httpx.AsyncByteStream):
-    """A body, and what is to be done once when it is closed, in order or not."""
+class _PooledStream(httpx.AsyncByteStream):
+    """Response body that releases its connection once, when it is closed."""
 
-    def __init__(self, body: object, over: Callable[..., Awaitable[None]]) -> None:
+    def __init__(self, body: object, release: Callable[..., Awaitable[None]]) -> None:
         if not isinstance(body, httpx.AsyncByteStream):
-            raise TypeError("a connection answers with an asynchronous stream")
+            raise TypeError("a connection must return an asynchronous stream")
         self._body = body
-        self._over: Callable[..., Awaitable[None]] | None = over
+        self._release: Callable[..., Awaitable[None]] | None = release
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._body.__aiter__()
 
     async def aclose(self) -> None:
-        """Close the body."""
-        over, self._over = self._over, None
-        sound = False
+        """Close the body and release the connection; an error while closing makes the connection unusable."""
+        release, self._release = self._release, None
+        reusable = False
         try:
             await self._body.aclose()
-            sound = True
+            reusable = True
         finally:
-            if over:
-                await over(sound=sound)
+            if release:
+                await release(reusable=reusable)
 
 
-def _opener() -> Opened:
-    """Return what opens one connection; all of them share one set of certificates."""
-    trusted = httpx.create_ssl_context(trust_env=False)
-    one = httpx.Limits(max_connections=1, keepalive_expiry=IDLE_SECONDS)
-    return lambda: httpx.AsyncHTTPTransport(verify=trusted, trust_env=False, limits=one)
+def _connection_opener() -> OpenConnection:
+    """Return a function that opens one connection; all connections share one set of certificates."""
+    ssl_context = httpx.create_ssl_context(trust_env=False)
+    limits = httpx.Limits(max_connections=1, keepalive_expiry=IDLE_SECONDS)
+    return lambda: httpx.AsyncHTTPTransport(verify=ssl_context, trust_env=False, limits=limits)

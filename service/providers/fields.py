@@ -1,4 +1,4 @@
-"""Reading what others wrote: JSON without its traps, and single values taken out of it with care."""
+"""Reads single values out of a provider's JSON. Invalid values become None or "", or raise ProviderUnavailable."""
 
 import re
 from decimal import Decimal, InvalidOperation
@@ -14,13 +14,12 @@ MAX_CORRELATION = 1024
 MAX_TOKEN = 256
 MAX_NUMBER = 10**18
 
-
 TEXTUAL = (str, int)
 NUMERIC = (str, int, float)
-"""Made once: a union that is written in place is made at each call."""
+"""Types of number-like values. A tuple, because `isinstance` with a union builds the union in each call."""
 
 UPSTREAM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
-"""What an upstream's id may be: safe as one segment of a path."""
+"""Valid ids of a provider: safe as one segment of a path."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,100}~[0-9]{1,9}(~[0-9]{1,11})?\.[A-Za-z0-9_-]{20,}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
@@ -30,9 +29,9 @@ _PLAIN_HTTP = re.compile(r"https?://[A-Za-z0-9.-]+(/[!-~]*)?")
 
 
 def clean(value: object, limit: int = MAX_TEXT) -> str:
-    """Return `value` as one line of at most `limit` characters; "" for what is no text.
+    """Return a text or integer as one line of at most `limit` characters; "" for any other type.
 
-    Control characters become blanks, and what looks like one of our tokens `[token]`: texts travel to clients and logs.
+    Control characters become blanks, and correlation tokens become `[token]`, because clients and logs show the text.
     """
     if isinstance(value, bool) or not isinstance(value, TEXTUAL):
         return ""
@@ -44,7 +43,7 @@ def clean(value: object, limit: int = MAX_TEXT) -> str:
 
 
 def number(value: object) -> int | float | None:
-    """Return a finite number that is written as a number or as text; None for anything else, booleans too."""
+    """Return a finite number from a number or a text; None for anything else, including booleans."""
     if isinstance(value, bool) or not isinstance(value, NUMERIC):
         return None
     if isinstance(value, int) and abs(value) < MAX_NUMBER:
@@ -56,7 +55,7 @@ def number(value: object) -> int | float | None:
 
 
 def money(value: object) -> str | None:
-    """Return an amount as plain decimal digits, from text or a number; None when it is negative or no amount."""
+    """Return an amount as plain decimal digits, from a number or a text; None if it is negative or invalid."""
     if isinstance(value, bool) or not isinstance(value, NUMERIC):
         return None
     if isinstance(value, str) and _PLAIN_MONEY.fullmatch(value):
@@ -74,25 +73,25 @@ def _decimal(value: str | float) -> Decimal | None:
     return exact if exact.is_finite() and abs(exact.adjusted()) <= 18 else None  # noqa: PLR2004 - beyond any real amount
 
 
-def share(value: object) -> float | None:
-    """Return progress as a number from 0 to 1, clamped; None for what is no finite number."""
+def fraction(value: object) -> float | None:
+    """Return a number clamped to 0 to 1; None for a text and for anything that is not a finite number."""
     if isinstance(value, str):
         return None
-    found = number(value)
-    return None if found is None else min(1.0, max(0.0, float(found)))
+    parsed = number(value)
+    return None if parsed is None else min(1.0, max(0.0, float(parsed)))
 
 
 def upstream_id(value: object) -> UpstreamId | None:
-    """Return an id that is safe in a path; None when there is none; raises Unwell for one that is not."""
+    """Return an id that is safe in a path, None for a missing one; raises ProviderUnavailable for an invalid one."""
     if value is None or value == "":
         return None
     if not isinstance(value, str) or not UPSTREAM_ID.fullmatch(value):
-        raise ProviderUnavailable("the upstream named a task by something that is no id")
+        raise ProviderUnavailable("the provider's response has an invalid task id")
     return UpstreamId(value)
 
 
 def http_url(value: object) -> str | None:
-    """Return an http or https address of at most 8,192 characters, unchanged; None for anything else."""
+    """Return an unchanged http or https address of at most 8,192 characters; None for anything else."""
     if not isinstance(value, str) or len(value) > MAX_URL:
         return None
     if _PLAIN_HTTP.fullmatch(value):
@@ -106,20 +105,20 @@ def http_url(value: object) -> str | None:
 
 
 def correlation(body: Json) -> str | None:
-    """Return the body's `payload` when it may be a correlation token; None for what is missing, no text or too long."""
-    found = body.get("payload")
-    return found if isinstance(found, str) and 0 < len(found) <= MAX_CORRELATION else None
+    """Return the body's `payload` if it can be a correlation token: a text of 1 to 1,024 characters. Otherwise None."""
+    payload = body.get("payload")
+    return payload if isinstance(payload, str) and 0 < len(payload) <= MAX_CORRELATION else None
 
 
 def json_object(value: object) -> Json:
-    """Return `value` when it is a JSON object; raises Unwell otherwise."""
+    """Return `value` if it is a JSON object; raises ProviderUnavailable otherwise."""
     if not isinstance(value, dict):
-        raise ProviderUnavailable("the upstream answered with something that is no JSON object")
+        raise ProviderUnavailable("the provider's response is not a JSON object")
     return value
 
 
 def error_object(body: object) -> Json | str:
-    """Return the JSON object of an error answer, or a short line of text for any other body; bytes are parsed first."""
+    """Return the JSON object of an error response, or a short line of text for any other body; parses bytes."""
     if isinstance(body, bytes):
         try:
             return error_object(parse_json(body))
@@ -131,6 +130,6 @@ def error_object(body: object) -> Json | str:
 
 
 def plain_text(text: str) -> str:
-    """Return the words of HTML or plain `text` on one line of at most 200 characters."""
+    """Return the visible text of HTML or plain text, as one line of at most 200 characters."""
     visible = re.sub(r"(?is)<(script|style)\b.*?(</\1\s*>|$)|<[^>]*(>|$)", " ", text[:4096])
     return clean(" ".join(visible.split()), 200)

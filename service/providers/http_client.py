@@ -1,15 +1,12 @@
-"""What the providers' adapters share: sending one request within bounds, and saying what became of it.
+"""HTTP client that both provider adapters share: sends requests and classifies the responses.
 
-The one rule that costs money: a submission is sent again only when it surely never left, or when the application itself
-said that it did nothing. Whatever else goes wrong with it is ReplyLost: in doubt.
+Wrong classification costs money: a submission may be repeated only if it was certainly not sent, or if the application
+itself reports that it had no effect. Every other failure of a submission is ReplyLost: in doubt.
 """
 
-import asyncio
-import json
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
-from io import BytesIO
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import httpx
 
@@ -20,19 +17,27 @@ from service.domain.errors import (
     ProviderUnavailable,
     Refused,
     ReplyLost,
+    Throttled,
     UnknownTask,
     UnreadableBody,
     UpstreamError,
 )
+from service.domain.ports.provider import ProviderRequest
 from service.domain.strict_json import parse_json
-from service.domain.task import Fact, Json
-from service.providers.responses import Answer, created, is_throttle, parsed, throttled, understood
+from service.domain.task import Fact, Json, UpstreamId
+from service.providers.fields import UPSTREAM_ID
+from service.providers.http_exchange import (
+    CREATE_TIMEOUTS,
+    LIST_TIMEOUTS,
+    QUERY_TIMEOUTS,
+    HttpExchange,
+    HttpResponse,
+    Timeouts,
+    retry_after,
+)
 
 ErrorReader = Callable[[object], tuple[str, str]]
-
-KIB = 1024
-MIB = 1024 * KIB
-SLICE = 64 * KIB
+"""Reads code and message of an error response, "" for each that is missing."""
 
 NOT_SENT_ERRORS = (
     httpx.ConnectError,
@@ -43,231 +48,195 @@ NOT_SENT_ERRORS = (
 )
 """Transport errors that are raised before the first byte of a request is written."""
 
-TRANSPORT = (httpx.HTTPError, httpx.StreamError, OSError, EOFError, zlib.error)
-"""Every transport error; OSError includes TimeoutError and what TLS raises."""
+TRANSPORT_ERRORS = (httpx.HTTPError, httpx.StreamError, OSError, EOFError, zlib.error)
+"""Every transport error. OSError includes TimeoutError and the errors of TLS."""
 
-WRITTEN_BY_APPLICATION = frozenset({500, 503})
-"""Statuses that an application may write itself, to say that it did nothing; gateways write them, too."""
+TOKEN_FIELDS = frozenset({"payload", "meta_data", "callback_url"})
+"""Parameters that carry this service's tokens in place of the caller's values."""
 
-NO_PERMISSION = frozenset({401, 403})
-"""Statuses that say that our key is not good."""
+THROTTLE_CODES = frozenset({"QuotaExceeded", "TooManyRequests", "SystemThrottling", "OperationInProcess"})
+"""Error codes that ask for fewer requests, with any HTTP status."""
 
-CONNECT_SECONDS = 10.0
+APPLICATION_STATUSES = frozenset({500, 503})
+"""Statuses with which an application may report that a request had no effect. Gateways send them too."""
 
-
-class TooLarge(httpx.StreamError):
-    """An answer is longer than what is read of it."""
-
-
-class Coded(httpx.StreamError):
-    """An answer is packed in a way that we neither asked for nor read."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Timeouts:
-    """How long and how much: seconds for one read or write, seconds in all, bytes of the answer."""
-
-    read: float
-    total: float
-    answer: int = 4 * MIB
-
-
-CREATING = Timeouts(read=120, total=180, answer=32 * MIB)  # up to 20 MB out, and the inputs may come back
-ASKING = Timeouts(read=20, total=20)
-LISTING = Timeouts(read=20, total=30, answer=16 * MIB)
+KEY_REJECTED_STATUSES = frozenset({401, 403})
+"""Statuses for an invalid API key."""
 
 
 class ProviderHttp:
-    """One provider's address and key, and the words of its error answers.
+    """Client of one provider's HTTP API.
 
-    `scheme` stands before the key in `Authorization`; `words` reads code and message out of an error answer. Raises
-    BadSetting for a key that cannot be written in a header and for an address that is not http or https.
+    `scheme` precedes the key in the header `Authorization`; `error_reader` reads the provider's error responses. Raises
+    BadSetting for a key that a header cannot hold, and for an address that is not http or https.
     """
 
-    def __init__(self, client: httpx.AsyncClient, *, base_url: str, scheme: str, key: str, words: ErrorReader) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, *, base_url: str, scheme: str, key: str, error_reader: ErrorReader
+    ) -> None:
         if not key or not key.isascii() or not key.isprintable() or " " in key:
-            raise BadSetting("BOOMERANG_UPSTREAM_KEY holds characters that cannot stand in a header, or is empty")
-        self._client = client
-        self._base = _checked_base(base_url)
-        self._key = key
-        self._scheme = scheme
-        self._words = words
+            raise BadSetting("BOOMERANG_UPSTREAM_KEY is empty or contains characters that a header cannot hold")
+        base_url = _validate_base_url(base_url)
+        self._exchange = HttpExchange(client=client, base_url=base_url, scheme=scheme, key=key)
+        self._error_reader = error_reader
 
     async def create(self, path: str, body: Json, read: Callable[[object], Fact]) -> Fact:
-        """Send a submission and return what its reply says; raises NeverLeft, Refused, ReplyLost or Throttled.
+        """Send a submission and return the fact in its reply; raises NotSent, Refused, ReplyLost or Throttled.
 
-        `body` is encoded once, and the bytes are dropped as soon as they are sent: at the peak they are held beside the
-        caller's parameters, with two copies of the largest single value; while the reply is awaited, nothing is.
+        `body` is encoded once, and the bytes are released when they are sent. At the peak, memory holds the bytes, the
+        caller's parameters and two copies of the largest single value; during the wait for the reply, no bytes.
         """
         try:
-            answer = await self._exchange("POST", path, CREATING, body=body)
+            response = await self._exchange.send("POST", path, CREATE_TIMEOUTS, body=body)
         except NOT_SENT_ERRORS as error:
-            raise NotSent(f"the upstream could not be reached: {type(error).__name__}") from error
-        except TRANSPORT as error:
-            raise ReplyLost(f"no whole reply came: {type(error).__name__}") from error
-        if not answer.fine:
-            raise self._create_problem(answer)
-        return created(answer, read)
-
-    async def fetch(self, path: str, read: Callable[[object], Fact]) -> Fact:
-        """Ask for one task; raises UnknownTask, Unwell, Refused or Throttled."""
-        answer = await self._ask("GET", path, ASKING)
-        if answer.fine:
-            return understood(answer, read)
-        code, message = self._said(answer)
-        _refuse_unknown(answer, code, message)
-        raise self._question_problem(answer)
-
-    async def listed(self, path: str, query: Mapping[str, str | int]) -> object:
-        """Return one page of a list as parsed JSON; raises Unwell, Refused or Throttled."""
-        answer = await self._ask("GET", path, LISTING, query=query)
-        if not answer.fine:
-            raise self._question_problem(answer)
-        return parsed(answer)
-
-    async def cancel(self, path: str, body: Json) -> None:
-        """Ask to cancel; raises Conflict with the provider's reason, UnknownTask, Unwell or Throttled."""
-        answer = await self._ask("POST", path, ASKING, body=body)
-        if answer.fine:
-            return
-        code, message = self._said(answer)
-        _refuse_unknown(answer, code, message)
-        if is_throttle(answer, code):
-            raise throttled(answer, message)
-        if httpx.codes.is_client_error(answer.status):
-            raise Conflict(f"{code}: {message}")
-        raise ProviderUnavailable(f"HTTP {answer.status}: {message}")
-
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        patience: Timeouts,
-        *,
-        query: Mapping[str, str | int] | None = None,
-        body: Json | None = None,
-    ) -> Answer:
+            raise NotSent(f"the provider could not be reached: {type(error).__name__}") from error
+        except TRANSPORT_ERRORS as error:
+            raise ReplyLost(f"no complete reply: {type(error).__name__}") from error
+        if not httpx.codes.is_success(response.status):
+            raise self._create_error(response)
         try:
-            return await self._exchange(method, path, patience, query=query, body=body)
-        except TRANSPORT as error:
-            raise ProviderUnavailable(f"no whole answer came: {type(error).__name__}") from error
+            fact = read(_parse(response))
+        except ProviderUnavailable as error:
+            raise ReplyLost(f"HTTP {response.status}: {error}") from error
+        if fact.upstream_id is None and not fact.settles:
+            raise ReplyLost("the reply names no task")
+        return fact
 
-    async def _exchange(
+    async def fetch(self, path: str, upstream_id: UpstreamId, read: Callable[[object], Fact]) -> Fact:
+        """Return the fact about one task; `{id}` in `path` stands for its id.
+
+        Raises UnknownTask, ProviderUnavailable (also for a response about another task), Refused or Throttled.
+        """
+        response = await self._query("GET", path.format(id=_path_segment(upstream_id)), QUERY_TIMEOUTS)
+        if not httpx.codes.is_success(response.status):
+            self._raise_if_unknown(response)
+            raise self._query_error(response)
+        fact = read(_parse(response))
+        if fact.upstream_id not in (None, upstream_id):
+            raise ProviderUnavailable("the response is about another task than the requested one")
+        return replace(fact, upstream_id=upstream_id)
+
+    async def list_page(self, path: str, query: Mapping[str, str | int]) -> object:
+        """Return one page of a list as parsed JSON; raises ProviderUnavailable, Refused or Throttled."""
+        response = await self._query("GET", path, LIST_TIMEOUTS, query=query)
+        if not httpx.codes.is_success(response.status):
+            raise self._query_error(response)
+        return _parse(response)
+
+    async def cancel(self, path: str, upstream_id: UpstreamId, body: Json) -> None:
+        """Cancel one task; `{id}` in `path` stands for its id.
+
+        Raises Conflict with the provider's reason, UnknownTask, ProviderUnavailable or Throttled.
+        """
+        response = await self._query("POST", path.format(id=_path_segment(upstream_id)), QUERY_TIMEOUTS, body=body)
+        if httpx.codes.is_success(response.status):
+            return
+        self._raise_if_unknown(response)
+        code, message = self._code_and_message(response)
+        if _is_throttle(response, code):
+            raise Throttled(message, retry_after=retry_after(response.headers))
+        if httpx.codes.is_client_error(response.status):
+            raise Conflict(f"{code}: {message}")
+        raise ProviderUnavailable(f"HTTP {response.status}: {message}")
+
+    async def _query(
         self,
         method: str,
         path: str,
-        patience: Timeouts,
+        timeouts: Timeouts,
         *,
         query: Mapping[str, str | int] | None = None,
         body: Json | None = None,
-    ) -> Answer:
-        request = self._request(method, path, patience, query, body)
-        async with asyncio.timeout(patience.total):
-            response = await self._client.send(request, stream=True, follow_redirects=False)
-            try:
-                content = await _capped(response, patience.answer)
-            finally:
-                await response.aclose()
-        hidden = content.replace(self._key.encode(), b"[key]")  # an upstream may quote what it was sent
-        return Answer(status=response.status_code, headers=response.headers, body=hidden)
+    ) -> HttpResponse:
+        """Send a request that costs nothing when it is repeated: every transport error is ProviderUnavailable."""
+        try:
+            return await self._exchange.send(method, path, timeouts, query=query, body=body)
+        except TRANSPORT_ERRORS as error:
+            raise ProviderUnavailable(f"no complete response: {type(error).__name__}") from error
 
-    def _request(
-        self, method: str, path: str, patience: Timeouts, query: Mapping[str, str | int] | None, body: Json | None
-    ) -> httpx.Request:
-        content, headers = (None, {}) if body is None else _content(body)
-        headers |= {"Authorization": f"{self._scheme} {self._key}", "Accept-Encoding": "identity"}
-        return self._client.build_request(
-            method,
-            self._base + path,
-            params=query,
-            content=content,
-            headers=headers,
-            timeout=httpx.Timeout(patience.read, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
-        )
+    def _code_and_message(self, response: HttpResponse) -> tuple[str, str]:
+        """Return the provider's error code and message; the HTTP status and its phrase replace missing ones."""
+        code, message = self._error_reader(response.body)
+        reason = message or code or httpx.codes.get_reason_phrase(response.status) or "no reason given"
+        return code or str(response.status), reason
 
-    def _said(self, answer: Answer) -> tuple[str, str]:
-        code, message = self._words(answer.body)
-        said = message or code or httpx.codes.get_reason_phrase(answer.status) or "no reason given"
-        return code or str(answer.status), said
-
-    def _create_problem(self, answer: Answer) -> UpstreamError:
-        code, message = self._said(answer)
-        if is_throttle(answer, code):
-            return throttled(answer, message)
-        if answer.status in WRITTEN_BY_APPLICATION and self._own(answer):
-            return NotSent(f"HTTP {answer.status}, {code}: {message}")
-        if not httpx.codes.is_client_error(answer.status) or answer.status == httpx.codes.REQUEST_TIMEOUT:
-            return ReplyLost(f"HTTP {answer.status}: {message}")
+    def _create_error(self, response: HttpResponse) -> UpstreamError:
+        code, message = self._code_and_message(response)
+        if _is_throttle(response, code):
+            return Throttled(message, retry_after=retry_after(response.headers))
+        if response.status in APPLICATION_STATUSES and self._from_application(response):
+            return NotSent(f"HTTP {response.status}, {code}: {message}")
+        if not httpx.codes.is_client_error(response.status) or response.status == httpx.codes.REQUEST_TIMEOUT:
+            return ReplyLost(f"HTTP {response.status}: {message}")
         return Refused(code, message)
 
-    def _question_problem(self, answer: Answer) -> UpstreamError:
-        code, message = self._said(answer)
-        if is_throttle(answer, code):
-            return throttled(answer, message)
-        if answer.status in NO_PERMISSION:
+    def _query_error(self, response: HttpResponse) -> UpstreamError:
+        code, message = self._code_and_message(response)
+        if _is_throttle(response, code):
+            return Throttled(message, retry_after=retry_after(response.headers))
+        if response.status in KEY_REJECTED_STATUSES:
             return Refused(code, message)
-        return ProviderUnavailable(f"HTTP {answer.status}: {message}")
+        return ProviderUnavailable(f"HTTP {response.status}: {message}")
 
-    def _own(self, answer: Answer) -> bool:
-        """Return whether the application itself wrote this: a JSON object with an error code of the provider's.
+    def _raise_if_unknown(self, response: HttpResponse) -> None:
+        code, message = self._code_and_message(response)
+        if response.status == httpx.codes.NOT_FOUND or code == "TaskNotFound":
+            raise UnknownTask(message)
 
-        A bare `{"message": ...}` is also what gateways write before an application that may have done the work.
+    def _from_application(self, response: HttpResponse) -> bool:
+        """Return whether the application itself wrote the error: a JSON object with a code of the provider's own.
+
+        Gateways write a bare `{"message": ...}` in front of an application that may have processed the request.
         """
         try:
-            body = parse_json(answer.body)
+            body = parse_json(response.body)
         except UnreadableBody:
             return False
-        code, _ = self._words(body)
+        code, _ = self._error_reader(body)
         return isinstance(body, dict) and bool(code)
 
 
-def _refuse_unknown(answer: Answer, code: str, message: str) -> None:
-    if answer.status == httpx.codes.NOT_FOUND or code == "TaskNotFound":
-        raise UnknownTask(message)
+def params_with_tokens(request: ProviderRequest) -> Json:
+    """Return the non-empty parameters, with this service's payload, meta_data and callback_url.
+
+    Values are shared with the request, not copied, so that memory holds inline media once.
+    """
+    params = {
+        name: value for name, value in request.params.items() if name not in TOKEN_FIELDS and value not in (None, [])
+    }
+    params["payload"] = request.payload
+    if request.meta_data is not None:
+        params["meta_data"] = request.meta_data
+    if request.callback_url is not None:
+        params["callback_url"] = request.callback_url
+    return params
 
 
-def _checked_base(base_url: str) -> str:
+def _validate_base_url(base_url: str) -> str:
     try:
         url = httpx.URL(base_url)
     except httpx.InvalidURL as error:
-        raise BadSetting(f"BOOMERANG_UPSTREAM_URL is no address: {error}") from error
+        raise BadSetting(f"BOOMERANG_UPSTREAM_URL is not a valid address: {error}") from error
     if url.scheme not in {"http", "https"} or not url.host or url.query or url.fragment:
         raise BadSetting("BOOMERANG_UPSTREAM_URL must be an http or https address without query or fragment")
     return base_url.rstrip("/")
 
 
-def _content(body: Json) -> tuple[AsyncIterator[bytes], dict[str, str]]:
-    """Return `body` as a stream that owns the only reference to its bytes, and the headers that describe it."""
-    buffer = BytesIO()
-    for chunk in json.JSONEncoder(allow_nan=False, separators=(",", ":")).iterencode(body):
-        buffer.write(chunk.encode("ascii"))
-    headers = {"Content-Type": "application/json", "Content-Length": str(buffer.tell())}
-    return _slices(buffer), headers
+def _path_segment(upstream_id: UpstreamId) -> str:
+    """Return the id as one segment of a path; raises UnknownTask for an id that no provider gives."""
+    if not UPSTREAM_ID.fullmatch(upstream_id):
+        raise UnknownTask("not a valid provider id")
+    return str(upstream_id)
 
 
-async def _slices(buffer: BytesIO) -> AsyncIterator[bytes]:
-    buffer.seek(0)
-    while piece := buffer.read(SLICE):
-        yield piece
+def _parse(response: HttpResponse) -> object:
+    """Return the JSON value of the body; raises ProviderUnavailable for anything else."""
+    try:
+        return parse_json(response.body)
+    except UnreadableBody as error:
+        raise ProviderUnavailable(str(error)) from error
 
 
-async def _capped(response: httpx.Response, limit: int) -> bytes:
-    """Read an answer of at most `limit` bytes, unpacked: httpx would unpack a bomb as a whole before we could count."""
-    content, unpack = bytearray(), _unpacker(response)
-    whole = response.is_stream_consumed  # a transport without a wire gives it so
-    async for chunk in response.aiter_bytes() if whole else response.aiter_raw():
-        content += unpack(chunk, limit + 1)
-        if len(content) > limit:
-            raise TooLarge(f"the answer is longer than {limit} bytes")
-    return bytes(content)
-
-
-def _unpacker(response: httpx.Response) -> Callable[[bytes, int], bytes]:
-    """Return what makes plain bytes, at most so many, of a piece; some answer gzip though we ask for plain."""
-    coding = response.headers.get("content-encoding", "identity").strip().lower()
-    if coding in {"", "identity"}:
-        return lambda chunk, _most: chunk
-    if coding not in {"gzip", "x-gzip"}:
-        raise Coded(f"the answer is packed as {coding[:40]!r}, though it was asked for as it is")
-    packed = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    return packed.decompress
+def _is_throttle(response: HttpResponse, code: str) -> bool:
+    """Return whether the response asks for fewer requests, by its status or its error code."""
+    return response.status == httpx.codes.TOO_MANY_REQUESTS or code in THROTTLE_CODES

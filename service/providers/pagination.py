@@ -1,4 +1,4 @@
-"""Looking for one task through a list that comes in pages, each page one request."""
+"""Searches a paged list for one task. Each page is one request."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ MAX_PAGES = 40
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """What one page of a list gave: the task that was looked for, else where the list goes on (None: at its end)."""
+    """Result of one page: the task if the page holds it, else the cursor of the next page (None: last page)."""
 
     fact: Fact | None = None
     next: Mapping[str, str] | None = None
@@ -23,23 +23,26 @@ class FindPage(Protocol):
     """One request for one page."""
 
     async def __call__(self, correlation: str, *, since: datetime, until: datetime, cursor: Mapping[str, str]) -> Page:
-        """Return the page at `cursor`; {} is the first one."""
+        """Return the page at `cursor`; {} is the first page."""
 
 
 @runtime_checkable
 class Paged(Protocol):
-    """An upstream whose list is asked page by page, so that each request can be paced."""
+    """A provider with a paged list, so that the rate limit applies to each page."""
 
     async def find_page(self, correlation: str, *, since: datetime, until: datetime, cursor: Mapping[str, str]) -> Page:
-        """Return the page at `cursor`; {} is the first one."""
+        """Return the page at `cursor`; {} is the first page."""
 
 
 async def search(find_page: FindPage, correlation: str, *, since: datetime, until: datetime) -> Fact | None:
-    """Return the task with this payload; None when the whole list lacks it; raises Unwell when the list has no end."""
+    """Return the task with this payload, None if the complete list lacks it.
+
+    Raises ProviderUnavailable if the list has more than 40 pages.
+    """
     cursor: Mapping[str, str] = {}
     for _ in range(MAX_PAGES):
         page = await find_page(correlation, since=since, until=until, cursor=cursor)
         if page.fact is not None or page.next is None or page.next == cursor:
             return page.fact
         cursor = page.next
-    raise ProviderUnavailable(f"the upstream's list goes on after {MAX_PAGES} pages")
+    raise ProviderUnavailable(f"the provider's list has more than {MAX_PAGES} pages")

@@ -1,7 +1,7 @@
-"""One budget for every request to the provider: rate, concurrency, and a common pause after it asked for fewer.
+"""One limit for all requests to the provider: rate, concurrency, and a common pause after the provider throttles.
 
-Callers wait in the order in which they came; whoever is cancelled frees its place. Time is the event loop's own, so
-that a loop with a virtual clock paces virtually.
+Callers wait in order of arrival; a cancelled caller frees its slot. Time is the event loop's, so that a loop with a
+virtual clock limits in virtual time.
 """
 
 import asyncio
@@ -18,39 +18,41 @@ from service.domain.task import Fact, UpstreamId
 from service.providers.pagination import Page, Paged, search
 
 MIB = 1024 * 1024
-ROOM = 48 * MIB
-"""Bytes of large submissions in hand at once: two of the largest."""
+LARGE_REQUEST_BYTES = 48 * MIB
+"""Limit on the bytes of submissions in memory: two submissions of the maximum size."""
 
 BURST_SECONDS = 0.5
-LONGEST_PAUSE = 60.0
-"""Seconds between requests at most, where the provider asks for fewer and names no pause."""
+MAX_PAUSE = 60.0
+"""Maximum pause in seconds after a throttle that names no pause."""
 
-PATIENCE = 5.0
-"""Seconds of a pause that a request waits for its end; during a longer one nothing is held up for a request's sake."""
+MAX_PAUSE_WAIT = 5.0
+"""Maximum remaining pause, in seconds, that a request waits for; during a longer one it fails with Paused."""
 
-LARGEST_STEP = 6  # doublings: 2 ** 6 s are past the longest pause
-INSTANT = 1e-6
-"""Seconds that are none: a timer may ring that much too early."""
+MAX_DOUBLINGS = 6  # 2 ** 6 s exceed MAX_PAUSE
+TIMER_TOLERANCE = 1e-6
+"""Seconds by which a timer may fire too early."""
 
-ANSWERED = (Refused, UnknownTask, Conflict)
-"""Errors that are whole answers of a provider that is well."""
+HEALTHY_ERRORS = (Refused, UnknownTask, Conflict)
+"""Errors that are complete responses of a healthy provider."""
 
 
 class RateLimitedClient:
-    """An Upstream that keeps to a budget; during a long pause every request raises Paused, and none is sent.
+    """A Provider behind the limits; during a long pause every request raises Paused and none is sent.
 
-    `rate` is in requests a second (with bursts of half a second's worth, at least one), `concurrency` in requests at
-    once, `large` in bytes of large submissions in hand. `requests` counts by kind (create, fetch, cancel, find) and
-    outcome (`ok`, the error's `outcome`, or `cancelled`); every page of a list is a request.
+    `rate` is in requests per second (with bursts of half a second's requests, at least one), `concurrency` in
+    simultaneous requests, `large_bytes` in bytes of submissions in memory. `requests` counts by kind (create, fetch,
+    cancel, find) and outcome (`ok`, the error's `outcome`, or `cancelled`); every page of a list is a request.
     """
 
-    def __init__(self, upstream: Provider, *, rate: float, concurrency: int, large: int = ROOM) -> None:
-        self.name = upstream.name
+    def __init__(
+        self, provider: Provider, *, rate: float, concurrency: int, large_bytes: int = LARGE_REQUEST_BYTES
+    ) -> None:
+        self.name = provider.name
         self.requests: Counter[tuple[str, str]] = Counter()
-        self._provider = upstream
-        self._places = ConcurrencyLimit(concurrency)
-        self._pace = RateLimiter(rate)
-        self._room = ByteSemaphore(large)
+        self._provider = provider
+        self._slots = ConcurrencyLimit(concurrency)
+        self._limiter = RateLimiter(rate)
+        self._large_bytes = ByteSemaphore(large_bytes)
 
     @property
     def lists(self) -> bool:
@@ -59,39 +61,39 @@ class RateLimitedClient:
 
     @property
     def pause(self) -> timedelta:
-        """How long no request will be sent from now on, because the provider asked for fewer."""
-        return timedelta(seconds=self._pace.pause())
+        """Remaining time during which no request is sent, because the provider throttles."""
+        return timedelta(seconds=self._limiter.pause())
 
     def ready(self) -> int:
-        """Return how many requests may go at this moment without waiting."""
-        return min(self._places.free, self._pace.ready())
+        """Return how many requests can start now without waiting."""
+        return min(self._slots.free, self._limiter.ready())
 
-    def room(self, size: int) -> AbstractAsyncContextManager[None]:
-        """Wait until `size` more bytes may be in hand, and hold them for the block: take it before loading inputs.
+    def hold_bytes(self, size: int) -> AbstractAsyncContextManager[None]:
+        """Wait until `size` more bytes are free, and reserve them for the block. Enter it before loading inputs.
 
-        One that alone is larger than the limit is let through when nothing else is in hand.
+        A size over the limit waits until nothing else is reserved.
         """
-        return self._room.hold(size)
+        return self._large_bytes.hold(size)
 
-    async def create(self, order: ProviderRequest, *, sent: Callable[[], None] | None = None) -> Fact:
-        """Submit within the budget; `sent` is called once the wait is over. See `Provider.create`."""
+    async def create(self, request: ProviderRequest, *, sent: Callable[[], None] | None = None) -> Fact:
+        """Submit within the limits; calls `sent` after the wait, before the request. See `Provider.create`."""
         async with self._limited("create"):
             if sent:
                 sent()
-            return await self._provider.create(order)
+            return await self._provider.create(request)
 
     async def fetch(self, upstream_id: UpstreamId) -> Fact:
-        """Ask within the budget; see `Provider.fetch`."""
+        """Poll within the limits; see `Provider.fetch`."""
         async with self._limited("fetch"):
             return await self._provider.fetch(upstream_id)
 
     async def cancel(self, upstream_id: UpstreamId) -> None:
-        """Cancel within the budget; see `Provider.cancel`."""
+        """Cancel within the limits; see `Provider.cancel`."""
         async with self._limited("cancel"):
             await self._provider.cancel(upstream_id)
 
     async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:
-        """Look through the list within the budget, each page a request of its own; see `Provider.find`."""
+        """Search the list within the limits, each page as one request; see `Provider.find`."""
         if isinstance(self._provider, Paged):
             return await search(partial(self._find_page, self._provider), correlation, since=since, until=until)
         async with self._limited("find"):
@@ -105,29 +107,30 @@ class RateLimitedClient:
 
     @asynccontextmanager
     async def _limited(self, kind: str) -> AsyncIterator[None]:
-        async with self._places:
-            seen = await self._pace.wait()
+        """Wait for a slot and for the rate, then count the request and adapt the pause to its outcome."""
+        async with self._slots:
+            throttles = await self._limiter.wait()
             outcome = "cancelled"
             try:
                 yield
             except Throttled as error:
                 outcome = error.outcome
-                error.retry_after = self._pace.back_off(error.retry_after, seen=seen)
+                error.retry_after = self._limiter.back_off(error.retry_after, throttles=throttles)
                 raise
             except (UpstreamError, Conflict) as error:
                 outcome = error.outcome
-                if isinstance(error, ANSWERED):
-                    self._pace.reset(seen=seen)
+                if isinstance(error, HEALTHY_ERRORS):
+                    self._limiter.reset(throttles=throttles)
                 raise
             else:
                 outcome = "ok"
-                self._pace.reset(seen=seen)
+                self._limiter.reset(throttles=throttles)
             finally:
                 self.requests[kind, outcome] += 1
 
 
 class ConcurrencyLimit(asyncio.Semaphore):
-    """A semaphore that tells how many places are free."""
+    """Semaphore that reports its free slots."""
 
     @property
     def free(self) -> int:
@@ -136,61 +139,62 @@ class ConcurrencyLimit(asyncio.Semaphore):
 
 
 class RateLimiter:
-    """When the next request may go: at a rate, in the order of asking, and not during a pause.
+    """Generic cell rate algorithm with a common pause. Callers proceed in order of arrival.
 
-    The rate is kept as the time at which the bucket would be full again (the generic cell rate algorithm).
+    The state is the time at which the bucket is full again.
     """
 
     def __init__(self, rate: float) -> None:
         self._gap = 1.0 / rate
-        self._slack = max(0.0, BURST_SECONDS - self._gap)
+        self._burst = max(0.0, BURST_SECONDS - self._gap)
         self._full_at = 0.0
         self._resume_at = 0.0
-        self._step = 0
+        self._doublings = 0
         self._throttles = 0
         self._queue = asyncio.Lock()
 
     def pause(self) -> float:
-        """Return the seconds that are left of the common pause."""
+        """Return the remaining seconds of the common pause."""
         return max(0.0, self._resume_at - asyncio.get_running_loop().time())
 
     def ready(self) -> int:
-        """Return how many callers may go now, when nobody else is waiting."""
-        if self.pause() > INSTANT or self._queue.locked():
+        """Return how many callers can proceed now, if no other caller waits."""
+        now = asyncio.get_running_loop().time()
+        if self._resume_at - now > TIMER_TOLERANCE or self._queue.locked():
             return 0
-        spare = self._slack - max(0.0, self._full_at - asyncio.get_running_loop().time())
-        return int((spare + INSTANT) / self._gap) + 1 if spare > -INSTANT else 0
+        spare = self._burst - max(0.0, self._full_at - now)
+        return int((spare + TIMER_TOLERANCE) / self._gap) + 1 if spare > -TIMER_TOLERANCE else 0
 
     async def wait(self) -> int:
-        """Wait for this caller's turn; return how many throttles had been seen when it came.
+        """Wait for the rate and the pause; return the number of throttles so far.
 
-        Raises Paused rather than wait for the end of a pause that is longer than PATIENCE.
+        Raises Paused if the remaining pause exceeds MAX_PAUSE_WAIT.
         """
         loop = asyncio.get_running_loop()
         async with self._queue:
-            while (left := max(self._full_at - self._slack, self._resume_at) - loop.time()) > INSTANT:
-                if self.pause() > PATIENCE:
-                    raise Paused("the upstream asks for a pause", retry_after=timedelta(seconds=self.pause()))
-                await asyncio.sleep(left)
+            while (delay := max(self._full_at - self._burst, self._resume_at) - loop.time()) > TIMER_TOLERANCE:
+                if self.pause() > MAX_PAUSE_WAIT:
+                    raise Paused("the provider asked to pause", retry_after=timedelta(seconds=self.pause()))
+                await asyncio.sleep(delay)
             self._full_at = max(self._full_at, loop.time()) + self._gap
         return self._throttles
 
-    def back_off(self, asked: timedelta | None, *, seen: int) -> timedelta:
-        """Let nobody through for `asked`, else (as for an `asked` that is no time) for 1, 2, 4 … 60 s.
+    def back_off(self, requested: timedelta | None, *, throttles: int) -> timedelta:
+        """Pause all callers for `requested`, or without one (or with zero) for 1, 2, 4 … 60 s; return what remains.
 
-        Return the pause that is now left. Requests that left before the last throttle was `seen` tell nothing new: they
-        do not lengthen the next pause.
+        `throttles` is the result of `wait`. A request that started before the last throttle brings no new information
+        and does not lengthen the next pause.
         """
-        pause = asked.total_seconds() if asked else min(LONGEST_PAUSE, 2.0 ** min(self._step, LARGEST_STEP))
-        if seen == self._throttles:
+        pause = requested.total_seconds() if requested else min(MAX_PAUSE, 2.0 ** min(self._doublings, MAX_DOUBLINGS))
+        if throttles == self._throttles:
             self._throttles += 1
-            self._step = min(self._step + 1, LARGEST_STEP)
-        elif not asked:
+            self._doublings = min(self._doublings + 1, MAX_DOUBLINGS)
+        elif not requested:
             pause = 0.0
         self._resume_at = max(self._resume_at, asyncio.get_running_loop().time() + pause)
         return timedelta(seconds=self.pause())
 
-    def reset(self, *, seen: int) -> None:
-        """Begin again with the shortest pause, unless the request left before the last throttle."""
-        if seen == self._throttles:
-            self._step = 0
+    def reset(self, *, throttles: int) -> None:
+        """Return to the shortest pause, unless the request started before the last throttle."""
+        if throttles == self._throttles:
+            self._doublings = 0

@@ -1,4 +1,4 @@
-"""Put the stand-in upstream's addresses together as one ASGI application."""
+"""ASGI application with all addresses of the sandbox."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -14,14 +14,14 @@ from starlette.types import Message, Receive, Scope, Send
 from service.sandbox import model_specs as specs
 from service.sandbox.callback_sender import CallbackSender
 from service.sandbox.faulty_responses import CUT, ConnectionCut
-from service.sandbox.origin_guard import refused
+from service.sandbox.origin_guard import foreign_origin_error
 from service.sandbox.provider_api import ProviderApi
 from service.sandbox.provider_shapes import Refused, read_object
-from service.sandbox.result_files import Files
+from service.sandbox.result_files import ResultFiles
 from service.sandbox.state import SandboxState
 from service.sandbox.switch_types import SwitchError
-from service.sandbox.task_list import Listing
-from service.sandbox.task_runner import Engine
+from service.sandbox.task_list import TaskList
+from service.sandbox.task_runner import TaskRunner
 
 _BAD_REQUEST = 400
 _VTRIX = "/model/v1/generation"
@@ -30,7 +30,7 @@ _SKILL = "/api/v1/skill/models"
 
 
 class SandboxApp(Starlette):
-    """Serve the sandbox; a `CutResponse` closes the connection, or raises `ConnectionCut` where there is none."""
+    """Serve the sandbox. A `CutResponse` closes the connection, or raises `ConnectionCut` without a connection."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -38,11 +38,11 @@ class SandboxApp(Starlette):
         scope[CUT] = cuts
         await super().__call__(scope, receive, send)
         if cuts:
-            await _cut(receive, send)
+            await _close_connection(receive, send)
 
 
-async def _cut(receive: Receive, send: Send) -> None:
-    """Close the connection under uvicorn, whose `send` belongs to an object that holds the transport."""
+async def _close_connection(receive: Receive, send: Send) -> None:
+    """Close the connection of uvicorn: its `send` is a method of the object that holds the transport."""
     transport = getattr(getattr(send, "__self__", None), "transport", None)
     if transport is None:
         raise ConnectionCut("the sandbox dropped this connection")
@@ -53,26 +53,26 @@ async def _cut(receive: Receive, send: Send) -> None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Parts:
-    """Hold what serves requests while a sandbox runs."""
+class Components:
+    """Hold the objects that serve requests while a sandbox runs."""
 
-    engine: Engine
+    runner: TaskRunner
     callbacks: CallbackSender
     vtrix: ProviderApi
     vidu: ProviderApi
-    listing: Listing
-    files: Files
+    listing: TaskList
+    files: ResultFiles
 
 
 def build_app(
-    world: SandboxState, parts: Callable[[], Parts], running: Callable[[], AbstractAsyncContextManager[object]]
+    state: SandboxState, components: Callable[[], Components], running: Callable[[], AbstractAsyncContextManager[None]]
 ) -> SandboxApp:
-    """Return the application; `parts` gives what serves, and raises when the sandbox does not run."""
+    """Return the application; `components` raises `RuntimeError` while the sandbox does not run."""
 
-    def route(path: str, method: str, pick: Callable[[Parts], Callable[[Request], Any]]) -> Route:
+    def route(path: str, method: str, choose: Callable[[Components], Callable[[Request], Any]]) -> Route:
         async def endpoint(request: Request) -> Response:
-            answer: Response = await pick(parts())(request)
-            return answer
+            response: Response = await choose(components())(request)
+            return response
 
         return Route(path, endpoint, methods=[method])
 
@@ -86,39 +86,35 @@ def build_app(
         route(f"{_VIDU}/tasks/{{task}}/creations", "GET", lambda at: at.vidu.poll),
         route(f"{_VIDU}/tasks/{{task}}/cancel", "POST", lambda at: at.vidu.cancel),
         route("/files/{name}", "GET", lambda at: at.files),
-        *_admin(world),
+        *_admin_routes(state),
     ]
-    return SandboxApp(routes=routes, lifespan=lambda _: _lifespan(running))
+    return SandboxApp(routes=routes, lifespan=lambda _: running())
 
 
-def _lifespan(running: Callable[[], AbstractAsyncContextManager[object]]) -> Any:
-    return running()
+def _admin_routes(state: SandboxState) -> list[Route]:
+    """Return the routes of counters and switches; requests from web pages of other sites are refused."""
 
-
-def _admin(world: SandboxState) -> list[Route]:
-    """Return the addresses of the ledger and the switches, for whoever runs the sandbox and nobody's web page."""
-
-    def route(path: str, method: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
+    def route(path: str, method: str, respond: Callable[[Request], Awaitable[Response]]) -> Route:
         async def endpoint(request: Request) -> Response:
-            return refused(request, public_url=world.switches.public_url) or await answer(request)
+            return foreign_origin_error(request, public_url=state.switches.public_url) or await respond(request)
 
         return Route(path, endpoint, methods=[method])
 
     async def ledger(_: Request) -> Response:
-        return JSONResponse(world.ledger.to_json(str(task.state) for task in world.tasks.values()))
+        return JSONResponse(state.billing.to_json(str(task.state) for task in state.tasks.values()))
 
     async def switches(_: Request) -> Response:
-        return JSONResponse(world.switches.to_json())
+        return JSONResponse(state.switches.to_json())
 
-    async def turn(request: Request) -> Response:
+    async def change_switches(request: Request) -> Response:
         try:
-            world.turn(read_object(await request.body()))
-        except (SwitchError, Refused) as fault:
-            return JSONResponse({"error": str(fault)}, _BAD_REQUEST)
+            state.change_switches(read_object(await request.body()))
+        except (SwitchError, Refused) as error:
+            return JSONResponse({"error": str(error)}, _BAD_REQUEST)
         return await switches(request)
 
     return [
         route("/sandbox/ledger", "GET", ledger),
         route("/sandbox/switches", "GET", switches),
-        route("/sandbox/switches", "POST", turn),
+        route("/sandbox/switches", "POST", change_switches),
     ]

@@ -1,9 +1,9 @@
-"""Write tasks in the two shapes that go over the wire: the Vtrix task body and Vidu's query body."""
+"""JSON of a task in both shapes: the Vtrix task body and Vidu's query body."""
 
 from datetime import datetime
 from typing import Any
 
-from service.sandbox.signed_urls import Links
+from service.sandbox.signed_urls import UrlSigner
 from service.sandbox.tasks import DISCOUNT, State, Task
 
 VTRIX_STATUS = {
@@ -16,8 +16,8 @@ VTRIX_STATUS = {
 _CREDITS_PER_CENT = 2
 
 
-def vtrix_body(task: Task, links: Links, now: datetime) -> dict[str, Any]:
-    """Return the Vtrix task body, as a create reply and a poll give it."""
+def vtrix_body(task: Task, signer: UrlSigner, now: datetime) -> dict[str, Any]:
+    """Return the Vtrix task body of a create reply or a poll."""
     body: dict[str, Any] = {
         "id": task.id,
         "created_at": int(task.created_at.timestamp()),
@@ -28,45 +28,46 @@ def vtrix_body(task: Task, links: Links, now: datetime) -> dict[str, Any]:
     if task.state is State.PROCESSING:
         body["progress"] = task.progress(now)
     if task.state is State.SUCCESS:
-        body |= {"output": [{"content": [_content(task, links)]}], "usage": _usage(task)}
+        body["output"] = [{"content": [_content(task, signer)]}]
+        body["usage"] = {"cost": task.cost, "discount": DISCOUNT}
     if task.error is not None:
         body["error"] = vtrix_error(task.error)
     return body
 
 
 def vtrix_error(error: tuple[str, str]) -> dict[str, Any]:
-    """Return a task's error as the gateway writes it."""
+    """Return a task's error in the gateway's shape."""
     code, message = error
     return {"code": code, "error_message": message}
 
 
-def callback_body(task: Task, links: Links, now: datetime) -> dict[str, Any]:
-    """Return the Vtrix task body with what the caller passed through, as a callback brings it."""
-    passed = {"payload": task.order.payload, "meta_data": task.order.meta_data}
-    return vtrix_body(task, links, now) | {name: value for name, value in passed.items() if value is not None}
+def callback_body(task: Task, signer: UrlSigner, now: datetime) -> dict[str, Any]:
+    """Return the Vtrix task body of a callback, with the caller's payload and meta_data."""
+    passed = {"payload": task.spec.payload, "meta_data": task.spec.meta_data}
+    return vtrix_body(task, signer, now) | {name: value for name, value in passed.items() if value is not None}
 
 
-def native_body(task: Task, links: Links) -> dict[str, Any]:
-    """Return Vidu's query body, which is its callback body too; a Vtrix task shows its foreign id here."""
+def native_body(task: Task, signer: UrlSigner) -> dict[str, Any]:
+    """Return Vidu's query body, which is also its callback body. Its id is the task's id at Vidu."""
     return {
         "id": task.native_id,
         "state": str(task.state),
         "err_code": task.error[0] if task.error else "",
         "credits": credits_of(task),
-        "payload": task.order.payload or "",
-        "bgm": task.order.bgm,
-        "off_peak": task.order.off_peak,
-        "creations": [_creation(task, links)] if task.state is State.SUCCESS else [],
+        "payload": task.spec.payload or "",
+        "bgm": task.spec.bgm,
+        "off_peak": task.spec.off_peak,
+        "creations": [_creation(task, signer)] if task.state is State.SUCCESS else [],
     }
 
 
 def credits_of(task: Task) -> int:
-    """Return the price in Vidu's credits."""
-    return task.order.cents * _CREDITS_PER_CENT
+    """Return the price in Vidu credits."""
+    return task.spec.cents * _CREDITS_PER_CENT
 
 
-def loosened(body: dict[str, Any]) -> dict[str, Any]:
-    """Return a Vtrix body with the loose types that were seen: numbers as strings, a bare string for the error."""
+def with_loose_types(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a Vtrix body with the loose types that occur: numbers as strings, the error as a bare string."""
     loose = {name: str(value) if isinstance(value, int | float) else value for name, value in body.items()}
     if "error" in body:
         loose["error"] = body["error"]["error_message"]
@@ -83,21 +84,17 @@ def _metadata(task: Task) -> dict[str, int]:
     return {name: int(at.timestamp()) for name, at in times.items() if at is not None}
 
 
-def _content(task: Task, links: Links) -> dict[str, Any]:
-    fresh = links.of(task)
-    content = {"type": "video", "url": fresh.video, "duration": task.order.seconds, "jobId": task.native_id}
-    return content | ({"watermarked_url": fresh.marked} if fresh.marked else {})
+def _content(task: Task, signer: UrlSigner) -> dict[str, Any]:
+    urls = signer.sign_urls(task)
+    content = {"type": "video", "url": urls.video, "duration": task.spec.seconds, "jobId": task.native_id}
+    return content | ({"watermarked_url": urls.watermarked} if urls.watermarked else {})
 
 
-def _usage(task: Task) -> dict[str, Any]:
-    return {"cost": task.cost, "discount": DISCOUNT}
-
-
-def _creation(task: Task, links: Links) -> dict[str, str]:
-    fresh = links.of(task)
+def _creation(task: Task, signer: UrlSigner) -> dict[str, str]:
+    urls = signer.sign_urls(task)
     return {
         "id": str(int(task.native_id) + 1),
-        "url": fresh.video,
-        "cover_url": fresh.cover,
-        "watermarked_url": fresh.marked or "",
+        "url": urls.video,
+        "cover_url": urls.cover,
+        "watermarked_url": urls.watermarked or "",
     }

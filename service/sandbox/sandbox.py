@@ -1,4 +1,4 @@
-"""Run a stand-in upstream: Vtrix- and Vidu-shaped, with real MP4s, a ledger, and every fault as a switch."""
+"""Stand-in provider with the shapes of Vtrix and Vidu, real MP4s, billing counters, and switchable faults."""
 
 import asyncio
 import random
@@ -9,38 +9,38 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from service.sandbox.app import Parts, build_app
+from service.sandbox.app import Components, build_app
 from service.sandbox.billing import Bill
-from service.sandbox.callback_builder import CallbackWriter
+from service.sandbox.callback_builder import CallbackBuilder
 from service.sandbox.callback_sender import CallbackSender
-from service.sandbox.http_clients import opened
+from service.sandbox.http_clients import open_clients
 from service.sandbox.provider_api import ProviderApi
 from service.sandbox.provider_shapes import Vidu, Vtrix
-from service.sandbox.result_files import Files
-from service.sandbox.signed_urls import Links
+from service.sandbox.result_files import ResultFiles
+from service.sandbox.signed_urls import UrlSigner
 from service.sandbox.state import SandboxState
 from service.sandbox.switches import Switches
-from service.sandbox.task_list import Listing
-from service.sandbox.task_runner import Engine
+from service.sandbox.task_list import TaskList
+from service.sandbox.task_runner import TaskRunner
 
 if TYPE_CHECKING:
     from service.sandbox.media_store import MediaStore
 
 
 class MediaExtraMissing(RuntimeError):
-    """Say that the sandbox cannot draw videos, and which extra mends it."""
+    """Raised if Pillow or PyAV is missing; the message names the extra that installs them."""
 
 
 class Sandbox:
-    """Stand in for the upstream, in one process and without a network.
+    """Simulate the provider in one process and without a network.
 
-    `switches` say how it behaves; `now` returns the aware time, and passes as `asyncio.sleep` does; `random` is the
-    only source of chance, so that equal seeds give equal runs; `transport` carries callbacks and image fetches, and
-    may go anywhere when it is given: without it only loopback is dialled unless a switch allows more.
+    `switches` set its behaviour. `now` returns the aware time, on the clock of `asyncio.sleep`. `random` is the only
+    source of randomness: equal seeds give equal runs. `transport` carries callbacks and image downloads to any address;
+    without it the sandbox connects to loopback only, unless a switch allows more.
 
-    Serve `app` with any ASGI server, whose lifespan starts and stops the rest, or use `async with sandbox.running()`
-    with `httpx.ASGITransport(sandbox.app)`. A dropped connection is an `httpx.ReadError` there. With `tiny_videos` it
-    starts no thread, so that a loop with a virtual clock can drive it. Raise `MediaExtraMissing` without Pillow or
+    Serve `app` with any ASGI server, whose lifespan starts and stops the sandbox, or use `async with sandbox.running()`
+    with `httpx.ASGITransport(sandbox.app)`, where a dropped connection is an `httpx.ReadError`. With `tiny_videos` it
+    starts no thread, so that it also runs on a loop with a virtual clock. Raise `MediaExtraMissing` without Pillow or
     PyAV.
     """
 
@@ -52,77 +52,77 @@ class Sandbox:
         random: random.Random,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self._world = SandboxState(switches, now=now, source=random)
-        self._links = Links(self._world)
+        self._state = SandboxState(switches, now=now, source=random)
+        self._signer = UrlSigner(self._state)
         self._transport = transport
-        self._new_studio = _studio_class()
-        self._parts: Parts | None = None
-        self.app = build_app(self._world, self._serving, self.running)
+        self._media_store_class = _load_media_store_class()
+        self._components: Components | None = None
+        self.app = build_app(self._state, self._running_components, self.running)
 
     @property
     def switches(self) -> Switches:
-        """Return how it behaves now."""
-        return self._world.switches
+        """Return the current switches."""
+        return self._state.switches
 
     @property
     def bills(self) -> list[Bill]:
-        """Return a bill for each accepted create, oldest first."""
-        return list(self._world.ledger.bills)
+        """Return one bill per accepted create, oldest first."""
+        return list(self._state.billing.bills)
 
     def turn(self, changes: Mapping[str, object]) -> None:
-        """Change switches by name; raise `SwitchError`, and change none, when a name or value is wrong."""
-        self._world.turn(changes)
+        """Change switches by name; raise `SwitchError` and change none if a name or a value is invalid."""
+        self._state.change_switches(changes)
 
     def ledger(self) -> dict[str, object]:
-        """Return what was billed, asked and called back, as `GET /sandbox/ledger` does."""
-        return self._world.ledger.to_json(str(task.state) for task in self._world.tasks.values())
+        """Return the bills and the counters of requests, callbacks and tasks, as `GET /sandbox/ledger` does."""
+        return self._state.billing.to_json(str(task.state) for task in self._state.tasks.values())
 
     async def idle(self) -> None:
-        """Wait until every task has ended and every callback is sent or given up."""
-        engine, callbacks = self._serving().engine, self._serving().callbacks
-        while work := engine.under_way | callbacks.under_way:
+        """Wait until every task has ended and every callback is sent or has failed."""
+        components = self._running_components()
+        while work := components.runner.running_tasks | components.callbacks.running_tasks:
             await asyncio.wait(work)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Serve until the block ends, then stop every task and callback and remove every file."""
-        if self._parts is not None:
+        """Serve until the block ends, then cancel every task and callback and remove every file."""
+        if self._components is not None:
             raise RuntimeError("the sandbox is running already")
-        world, links = self._world, self._links
-        async with opened(self._transport) as clients:
-            callbacks = CallbackSender(world, CallbackWriter(world, links), clients)
-            studio = self._new_studio(world, clients)
-            engine = Engine(world, callbacks)
-            studio.open()
-            self._parts = self._assembled(engine, callbacks, studio)
+        async with open_clients(self._transport) as clients:
+            builder = CallbackBuilder(state=self._state, signer=self._signer)
+            callbacks = CallbackSender(state=self._state, builder=builder, clients=clients)
+            media_store = self._media_store_class(self._state, clients)
+            runner = TaskRunner(state=self._state, callbacks=callbacks)
+            media_store.open()
+            self._components = self._assemble(runner, callbacks, media_store)
             try:
                 yield
             finally:
-                self._parts = None
-                await engine.close()
+                self._components = None
+                await runner.close()
                 await callbacks.close()
-                await studio.close()
+                await media_store.close()
 
-    def _assembled(self, engine: Engine, callbacks: CallbackSender, studio: "MediaStore") -> Parts:
-        world, links = self._world, self._links
-        vidu = Vidu(world, links)
-        api = ProviderApi(world, vidu, engine, studio)
-        return Parts(
-            engine=engine,
+    def _assemble(self, runner: TaskRunner, callbacks: CallbackSender, media_store: "MediaStore") -> Components:
+        state, signer = self._state, self._signer
+        vtrix, vidu = Vtrix(state=state, signer=signer), Vidu(state=state, signer=signer)
+        vidu_api = ProviderApi(state=state, shape=vidu, runner=runner, media_store=media_store)
+        return Components(
+            runner=runner,
             callbacks=callbacks,
-            vtrix=ProviderApi(world, Vtrix(world, links), engine, studio),
-            vidu=api,
-            listing=Listing(world, vidu, links, api.admit),
-            files=Files(world, links, studio),
+            vtrix=ProviderApi(state=state, shape=vtrix, runner=runner, media_store=media_store),
+            vidu=vidu_api,
+            listing=TaskList(state=state, shape=vidu, signer=signer, authenticate=vidu_api.authenticate),
+            files=ResultFiles(state=state, signer=signer, media_store=media_store),
         )
 
-    def _serving(self) -> Parts:
-        if self._parts is None:
+    def _running_components(self) -> Components:
+        if self._components is None:
             raise RuntimeError("the sandbox is not running: use `async with sandbox.running()`")
-        return self._parts
+        return self._components
 
 
-def _studio_class() -> "type[MediaStore]":
+def _load_media_store_class() -> "type[MediaStore]":
     try:
         from service.sandbox.media_store import MediaStore  # noqa: PLC0415 - the media extra may be missing
     except ImportError as missing:

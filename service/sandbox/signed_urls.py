@@ -1,4 +1,4 @@
-"""Make result addresses that expire, and check them when they are asked for."""
+"""Signed result addresses that expire."""
 
 import hashlib
 import hmac
@@ -13,49 +13,45 @@ _NONCE_LENGTH = 8
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ResultLinks:
-    """Hold the addresses of one answer's result: the film, its cover, and the marked film when it was ordered."""
+class ResultUrls:
+    """Addresses of one result: the video, its cover, and the watermarked video if the task has a watermark."""
 
     video: str
     cover: str
-    marked: str | None
+    watermarked: str | None
 
 
-class Links:
-    """Sign result addresses of a sandbox; each answer about a task gets fresh ones."""
+class UrlSigner:
+    """Sign and verify the result addresses of a sandbox. Each response about a task contains new ones."""
 
-    def __init__(self, world: SandboxState) -> None:
-        self._world = world
-        self._secret = world.trace("result addresses").encode()
-        self._given = 0
+    def __init__(self, state: SandboxState) -> None:
+        self._state = state
+        self._secret = state.trace("result addresses").encode()
+        self._signed_count = 0
 
-    def of(self, task: Task) -> ResultLinks:
-        """Return fresh addresses for a task's result; the switches say how long they live."""
-        self._given += 1
-        life = self._life(f"{task.number}/{self._given}")
-        return ResultLinks(
-            video=self._address(task, f"{task.id}.mp4", life),
-            cover=self._address(task, f"{task.id}.jpg", life),
-            marked=self._address(task, f"{task.id}-marked.mp4", life) if task.order.watermark else None,
+    def sign_urls(self, task: Task) -> ResultUrls:
+        """Return new addresses of a task's result; the switches set their lifetime."""
+        self._signed_count += 1
+        expired = self._state.hits("url_expired", f"{task.number}/{self._signed_count}")
+        life = -_EXPIRED_AGO if expired else self._state.switches.url_life
+        return ResultUrls(
+            video=self._sign(task, f"{task.id}.mp4", life),
+            cover=self._sign(task, f"{task.id}.jpg", life),
+            watermarked=self._sign(task, f"{task.id}-marked.mp4", life) if task.spec.watermark else None,
         )
 
-    def fits(self, name: str, expires: str, signature: str) -> bool:
-        """Say whether this sandbox signed that address."""
+    def is_signed(self, name: str, expires: str, signature: str) -> bool:
+        """Return whether this sandbox signed the address."""
         nonce, _, _ = signature.partition("-")
         return hmac.compare_digest(self._signature(name, expires, nonce).encode(), signature.encode())
 
-    def lives(self, expires: str) -> bool:
-        """Say whether a signed address is still in time."""
-        return self._world.now().timestamp() < int(expires)
+    def is_valid(self, expires: str) -> bool:
+        """Return whether a signed address has not expired."""
+        return self._state.now().timestamp() < int(expires)
 
-    def _life(self, occasion: str) -> float:
-        if self._world.hits("url_expired", occasion):
-            return -_EXPIRED_AGO
-        return self._world.switches.url_life
-
-    def _address(self, task: Task, name: str, life: float) -> str:
-        expires = str(int(self._world.now().timestamp() + life))
-        nonce = self._world.trace(f"link/{self._given}")[:_NONCE_LENGTH]
+    def _sign(self, task: Task, name: str, life: float) -> str:
+        expires = str(int(self._state.now().timestamp() + life))
+        nonce = self._state.trace(f"link/{self._signed_count}")[:_NONCE_LENGTH]
         query = urlencode({"expires": expires, "sig": self._signature(name, expires, nonce)})
         return f"{task.base_url}/files/{name}?{query}"
 

@@ -1,4 +1,4 @@
-"""The store: what must not be forgotten, in SQLite or PostgreSQL."""
+"""Storage in SQLite or PostgreSQL: tables, queues, units of work, queries and migrations."""
 
 from service.storage.migrate import migrate
 from service.storage.store import Store, open_store

@@ -1,18 +1,18 @@
-"""What an attempt's outcome writes: on its delivery, and on those that wait behind it."""
+"""Column values that record the result of an attempt: of the attempt, its delivery, and the rest of the lane."""
 
 from dataclasses import dataclass
 
 from service.domain.ports.queues import AttemptResult
 from service.storage.task_rows import Values
 
-STATUS = {"delivered": "delivered", "dead": "dead", "retry": "pending"}
+STATUS_BY_OUTCOME = {"delivered": "delivered", "dead": "dead", "retry": "pending"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Held:
-    """A delivery whose claim still fits: where it stands in its lane, and how many attempts it ever had.
+class LeasedDelivery:
+    """A delivery whose lease is still held under the fence of its claim.
 
-    `followed` says whether others of its lane are waiting.
+    `attempted` counts its attempts over all replays. `lane_has_others`: its lane has other pending deliveries.
     """
 
     id: str
@@ -21,15 +21,15 @@ class Held:
     event_seq: int
     attempted: int
     fence: int
-    followed: bool = True
+    lane_has_others: bool = True
 
 
-def noted(held: Held, result: AttemptResult) -> Values:
-    """Return the row of the attempt; its number goes on over replays."""
+def attempt_values(leased: LeasedDelivery, result: AttemptResult) -> Values:
+    """Return the row of the attempt; its number continues over replays."""
     return {
-        "delivery_id": held.id,
-        "number": held.attempted + 1,
-        "handler": held.handler,
+        "delivery_id": leased.id,
+        "number": leased.attempted + 1,
+        "handler": leased.handler,
         "started_at": result.started_at,
         "finished_at": result.finished_at,
         "outcome": result.outcome,
@@ -37,14 +37,14 @@ def noted(held: Held, result: AttemptResult) -> Values:
     }
 
 
-def written(held: Held, result: AttemptResult) -> Values:
-    """Return what becomes of the delivery."""
+def delivery_values(leased: LeasedDelivery, result: AttemptResult) -> Values:
+    """Return the changed columns of the delivery."""
     ended = result.outcome != "retry"
     return {
-        "id": held.id,
-        "status": STATUS[result.outcome],
+        "id": leased.id,
+        "status": STATUS_BY_OUTCOME[result.outcome],
         "attempts": result.attempt,
-        "attempted": held.attempted + 1,
+        "attempted": leased.attempted + 1,
         "due_at": None if ended else result.due_at or result.finished_at,
         "leased_until": None,
         "fault": result.fault,
@@ -53,11 +53,11 @@ def written(held: Held, result: AttemptResult) -> Values:
     }
 
 
-def postponed(held: Held, result: AttemptResult) -> Values:
-    """Return when those behind in the lane are due: with the head's retry, or now that it has ended.
+def lane_values(leased: LeasedDelivery, result: AttemptResult) -> Values:
+    """Return when the later deliveries of the lane are due: with the retry of its head, or now if the head has ended.
 
-    It only spares the claim from looking at them in vain; the order itself does not rest on it.
+    This keeps claims from reading rows that they cannot lease. The order of the lane does not depend on it.
     """
     ended = result.outcome != "retry"
     due_at = result.finished_at if ended else result.due_at or result.finished_at
-    return {"this_lane": held.lane, "this_seq": held.event_seq, "due_at": due_at}
+    return {"this_lane": leased.lane, "this_seq": leased.event_seq, "due_at": due_at}

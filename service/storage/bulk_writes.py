@@ -1,39 +1,40 @@
-"""Many rows at once, at little cost for each: SQLAlchemy's general way takes several times as long on the hot path.
+"""Inserts and updates of many rows, without the cost of SQLAlchemy's parameter handling for each row.
 
-SQLite runs prepared statements for some rows each. PostgreSQL takes all of them as one JSON text, which costs a
-fraction of what its driver needs for an array or a parameter each, and makes a table of them (`json_to_recordset`).
-Bytes double on that way: large blobs are not for here.
+SQLite runs prepared statements for several rows each. PostgreSQL takes all rows as one JSON text, which costs less than
+an array or a parameter for each value, and reads it as a table (`json_to_recordset`). Bytes double in that text: do not
+write large blobs to PostgreSQL this way.
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache, lru_cache
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Dialect, LargeBinary, Table
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.storage.column_types import Document, Words, storable, written_document
-from service.storage.sqlite_thread import EACH
+from service.storage.column_types import JsonText, SafeText, encode_json, storable_text
+from service.storage.sqlite_thread import REPEATED
 from service.storage.tables import inputs
 
-COLUMNS_KEPT = 512
-"""Columns and statements remembered: an engine has a dialect of its own, which a boundless cache would keep alive."""
+CACHE_SIZE = 512
+"""Entries of each cache: an engine has its own dialect, which an unbounded cache would keep alive."""
 
 Rows = Sequence[Mapping[str, Any]]
 Processor = Callable[[Any], Any]
 
 
 async def insert_many(connection: AsyncConnection, table: Table, rows: Rows) -> None:
-    """Insert `rows`, which all name the same columns, in their order; one that collides with another is left out."""
+    """Insert `rows`, which all name the same columns, in their order; skip rows that collide with existing ones."""
     if rows:
         await connection.exec_driver_sql(*insertion(connection.dialect, table, rows))
 
 
 def insertion(dialect: Dialect, table: Table, rows: Rows) -> tuple[str, Any]:
-    """Return the statement that inserts `rows` as `insert_many` says, and its parameters: on SQLite a set for each."""
+    """Return the statement of `insert_many` and its parameters: on SQLite one set for each row."""
     names = tuple(rows[0])
     if dialect.name == "postgresql":
         return _insert_records(table, names, dialect), (_as_json(dialect, table, names, rows),)
@@ -41,11 +42,11 @@ def insertion(dialect: Dialect, table: Table, rows: Rows) -> tuple[str, Any]:
 
 
 async def update_many(connection: AsyncConnection, table: Table, rows: Rows) -> None:
-    """Change the rows of `table` that `rows` name by its one primary key; all of them name the same columns."""
+    """Update the rows of `table` that `rows` name by its single primary key; all of them name the same columns."""
     if not rows:
         return
     (key,) = table.primary_key.columns.keys()
-    names = (*(name for name in rows[0] if name != key), key)
+    names = (*[name for name in rows[0] if name != key], key)
     if connection.dialect.name == "postgresql":
         values = _as_json(connection.dialect, table, names, rows)
         await connection.exec_driver_sql(_update_records(table, names, connection.dialect), (values,))
@@ -56,18 +57,21 @@ async def update_many(connection: AsyncConnection, table: Table, rows: Rows) -> 
 # ── values ───────────────────────────────────────────────────────────────────
 
 
-def _as_tuples(dialect: Dialect, table: Table, names: Sequence[str], rows: Rows) -> list[tuple[Any, ...]]:
-    processors = [_processor(table, name, dialect) for name in names]
-    columns = [map(process, [row[name] for row in rows]) for name, process in zip(names, processors, strict=True)]
+def _as_tuples(dialect: Dialect, table: Table, names: tuple[str, ...], rows: Rows) -> list[tuple[Any, ...]]:
+    """Return the values of `names` in each row as the driver takes them, converted column by column."""
+    columns: list[Any] = []
+    for get, process in _readers(table, names, dialect):
+        values = map(get, rows)
+        columns.append(map(process, values) if process else values)
     return list(zip(*columns, strict=True))
 
 
-def _as_json(dialect: Dialect, table: Table, names: Sequence[str], rows: Rows) -> str:
+def _as_json(dialect: Dialect, table: Table, names: tuple[str, ...], rows: Rows) -> str:
     return ENCODER.encode([dict(zip(names, row, strict=True)) for row in _as_tuples(dialect, table, names, rows)])
 
 
-def _as_input(value: object) -> str:
-    """Return what JSON has no type for as PostgreSQL reads it from text."""
+def _to_text(value: object) -> str:
+    """Return a value without a JSON type as the text that PostgreSQL reads."""
     if isinstance(value, datetime):
         return value.isoformat()
     if isinstance(value, bytes):
@@ -75,36 +79,37 @@ def _as_input(value: object) -> str:
     raise TypeError(f"no column holds a {type(value).__name__}")
 
 
-ENCODER = json.JSONEncoder(default=_as_input, separators=(",", ":"))
+ENCODER = json.JSONEncoder(default=_to_text, separators=(",", ":"))
 
 
-@lru_cache(COLUMNS_KEPT)
-def _processor(table: Table, name: str, dialect: Dialect) -> Processor:
-    kind = table.c[name].type
-    if isinstance(kind, LargeBinary):
-        return _unchanged
-    if isinstance(kind, Words):
-        return storable
-    if isinstance(kind, Document):
-        return written_document
-    return kind.dialect_impl(dialect).bind_processor(dialect) or _unchanged
+@lru_cache(CACHE_SIZE)
+def _readers(table: Table, names: tuple[str, ...], dialect: Dialect) -> list[tuple[Processor, Processor | None]]:
+    """Return for each name the function that reads it from a row, and the one that converts it, if any."""
+    return [(itemgetter(name), _processor(table, name, dialect)) for name in names]
 
 
-def _unchanged(value: Any) -> Any:
-    return value
+def _processor(table: Table, name: str, dialect: Dialect) -> Processor | None:
+    column_type = table.c[name].type
+    if isinstance(column_type, LargeBinary):
+        return None
+    if isinstance(column_type, SafeText):
+        return storable_text
+    if isinstance(column_type, JsonText):
+        return encode_json
+    return column_type.dialect_impl(dialect).bind_processor(dialect)
 
 
-# ── statements, all of them made of our own names ────────────────────────────
+# ── statements, which contain only names of our own tables and columns ───────
 
 
 @cache
 def _insert_one(table: Table, names: tuple[str, ...]) -> str:
     columns, marks = ", ".join(_quoted(names, sqlite.dialect())), ", ".join("?" * len(names))
-    each = "" if table is inputs else EACH  # whose blobs the driver would copy all at once
-    return f"INSERT INTO {table.name} ({columns}) VALUES {each}({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
+    repeated = "" if table is inputs else REPEATED  # the driver would copy the blobs of all rows together
+    return f"INSERT INTO {table.name} ({columns}) VALUES {repeated}({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
 
 
-@lru_cache(COLUMNS_KEPT)
+@lru_cache(CACHE_SIZE)
 def _insert_records(table: Table, names: tuple[str, ...], dialect: Dialect) -> str:
     columns, records = ", ".join(_quoted(names, dialect)), _records(table, names, dialect)
     return f"INSERT INTO {table.name} ({columns}) SELECT {columns} FROM {records} ON CONFLICT DO NOTHING"  # noqa: S608
@@ -113,12 +118,12 @@ def _insert_records(table: Table, names: tuple[str, ...], dialect: Dialect) -> s
 @cache
 def _update_one(table: Table, names: tuple[str, ...]) -> str:
     *changed, key = _quoted(names, sqlite.dialect())
-    values = ", ".join(f"{name} = new.column{place}" for place, name in enumerate(changed, 1))
-    new = f"(VALUES {EACH}({', '.join('?' * len(names))})) AS new"
+    values = ", ".join(f"{name} = new.column{number}" for number, name in enumerate(changed, 1))
+    new = f"(VALUES {REPEATED}({', '.join('?' * len(names))})) AS new"
     return f"UPDATE {table.name} AS old SET {values} FROM {new} WHERE old.{key} = new.column{len(names)}"  # noqa: S608
 
 
-@lru_cache(COLUMNS_KEPT)
+@lru_cache(CACHE_SIZE)
 def _update_records(table: Table, names: tuple[str, ...], dialect: Dialect) -> str:
     *changed, key = _quoted(names, dialect)
     values, records = ", ".join(f"{name} = new.{name}" for name in changed), _records(table, names, dialect)
@@ -126,8 +131,10 @@ def _update_records(table: Table, names: tuple[str, ...], dialect: Dialect) -> s
 
 
 def _records(table: Table, names: Sequence[str], dialect: Dialect) -> str:
-    kinds = [table.c[name].type.compile(dialect) for name in names]
-    columns = ", ".join(f"{name} {kind}" for name, kind in zip(_quoted(names, dialect), kinds, strict=True))
+    types = [table.c[name].type.compile(dialect) for name in names]
+    columns = ", ".join(
+        f"{name} {column_type}" for name, column_type in zip(_quoted(names, dialect), types, strict=True)
+    )
     return f"json_to_recordset(%s::json) AS new ({columns})"
 
 

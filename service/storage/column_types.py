@@ -1,4 +1,4 @@
-"""The column types that behave alike on SQLite and PostgreSQL."""
+"""Column types that behave alike on SQLite and PostgreSQL."""
 
 import json
 from collections.abc import Callable
@@ -12,19 +12,19 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 REPLACEMENT = "\ufffd"
 
-JSON = json.JSONEncoder(separators=(",", ":"))
-"""Made once: `json.dumps` would make one for each value."""
+JSON_ENCODER = json.JSONEncoder(separators=(",", ":"))
+"""Shared by all values: `json.dumps` with separators makes an encoder for each."""
 
-STORED = json.JSONDecoder().raw_decode
-"""Reads our own JSON, around which there is nothing to look for."""
+RAW_DECODE = json.JSONDecoder().raw_decode
+"""Reads JSON without white space around it, which stored JSON never has."""
 
-EMPTY: dict[str, Callable[[], Any]] = {"{}": dict, "[]": list}
-WRITTEN: dict[type, str] = {dict: "{}", list: "[]", tuple: "[]"}
-"""What most columns hold, and is quickly read and written."""
+EMPTY_VALUES: dict[str, Callable[[], Any]] = {"{}": dict, "[]": list}
+EMPTY_TEXTS: dict[type, str] = {dict: "{}", list: "[]", tuple: "[]"}
+"""Most JSON columns are empty: a dictionary lookup replaces the encoder and the decoder."""
 
 
-class Moment(types.TypeDecorator[datetime]):
-    """An aware moment, in UTC on its way out: `timestamptz` on PostgreSQL, microseconds since 1970 on SQLite."""
+class UtcDateTime(types.TypeDecorator[datetime]):
+    """An aware time, read in UTC: `timestamptz` on PostgreSQL, microseconds since 1970 on SQLite."""
 
     impl = BigInteger
     cache_ok = True
@@ -36,73 +36,68 @@ class Moment(types.TypeDecorator[datetime]):
         return dialect.type_descriptor(BigInteger())
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
-        """Return what the driver stores for `value`; ValueError for a moment without an offset."""
+        """Return what the driver stores for `value`; raises ValueError for a time without an offset."""
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError("a stored moment needs its offset")
-        return value if dialect.name == "postgresql" else _microseconds(value)
+            raise ValueError("a stored time needs its UTC offset")
+        return value if dialect.name == "postgresql" else (value - EPOCH) // MICROSECOND
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002 - SQLAlchemy's
-        """Return what reads a value: the function itself, and not the two that SQLAlchemy wraps around it."""
-        return _in_utc if dialect.name == "postgresql" else _since_epoch
+        """Return the function that reads a value, without the two that SQLAlchemy 2.1 wraps around it."""
+        return _to_utc if dialect.name == "postgresql" else _from_microseconds
 
 
-class Document(types.TypeDecorator[Any]):
-    """A JSON value kept as ASCII text, because PostgreSQL's own JSON types refuse NUL and lone surrogates."""
+class JsonText(types.TypeDecorator[Any]):
+    """A JSON value stored as ASCII text, because PostgreSQL's own JSON types refuse NUL and lone surrogates."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
         """Return the JSON text of `value`; None stays NULL."""
-        return written_document(value)
+        return encode_json(value)
 
     def result_processor(self, dialect: Dialect, coltype: object) -> Callable[[Any], Any]:  # noqa: ARG002 - SQLAlchemy's
-        """Return what reads a value: the function itself, and not the two that SQLAlchemy wraps around it."""
-        return read_document
+        """Return the function that reads a value, without the two that SQLAlchemy 2.1 wraps around it."""
+        return decode_json
 
 
-def written_document(value: Any) -> str | None:
+def encode_json(value: Any) -> str | None:
     """Return the JSON text of `value`; None stays NULL."""
     if value is None:
         return None
-    return JSON.encode(value) if value else WRITTEN.get(type(value)) or JSON.encode(value)
+    return JSON_ENCODER.encode(value) if value else EMPTY_TEXTS.get(type(value)) or JSON_ENCODER.encode(value)
 
 
-def read_document(value: str | None) -> Any:
-    """Return the value whose JSON text was stored."""
+def decode_json(value: str | None) -> Any:
+    """Return the value of a stored JSON text; NULL becomes None."""
     if value is None:
         return None
-    return EMPTY[value]() if value in EMPTY else STORED(value)[0]
+    return EMPTY_VALUES[value]() if value in EMPTY_VALUES else RAW_DECODE(value)[0]
 
 
-class Words(types.TypeDecorator[str]):
-    """Text from anywhere: what no database stores (NUL, lone surrogates) becomes U+FFFD on its way in."""
+class SafeText(types.TypeDecorator[str]):
+    """Text from any source: characters that no database stores (NUL, lone surrogates) become U+FFFD."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002 - SQLAlchemy's signature
         """Return `value` as every database can store it."""
-        return storable(value)
+        return storable_text(value)
 
 
-def storable(value: str | None) -> str | None:
+def storable_text(value: str | None) -> str | None:
     """Return text as every database can store it."""
     if value is None or (value.isascii() and "\0" not in value):
         return value
     return value.replace("\0", REPLACEMENT).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _in_utc(value: datetime | None) -> datetime | None:
+def _to_utc(value: datetime | None) -> datetime | None:
     return None if value is None else value.astimezone(UTC)
 
 
-def _since_epoch(value: int | None) -> datetime | None:
+def _from_microseconds(value: int | None) -> datetime | None:
     return None if value is None else EPOCH + timedelta(microseconds=value)
-
-
-def _microseconds(value: datetime) -> int:
-    """Return the moment as SQLite stores it: microseconds since 1970."""
-    return (value - EPOCH) // MICROSECOND

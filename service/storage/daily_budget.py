@@ -1,4 +1,4 @@
-"""What a UTC day's submissions cost: known costs as the upstream told them, others by the mean of their bucket."""
+"""Cost of the submissions of a UTC day: known costs from the provider, the others as the mean of their bucket."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -9,11 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.domain.task import Status, TaskId
 from service.storage.tables import QUEUED, one_of, tasks
 
-SAMPLES = 100
-"""The mean is over so many of a bucket's newest known costs: prices change."""
+MAX_COST_SAMPLES = 100
+"""The mean covers the newest known costs of a bucket only, since prices change."""
 
-FREE = QUEUED | one_of(tasks.c.status, frozenset({Status.FAILED, Status.CANCELED})) & ~tasks.c.guessed
-"""Never left and waits to be sent again, or ended by the upstream's own word: without a cost there is none."""
+COSTS_NOTHING = QUEUED | one_of(tasks.c.status, frozenset({Status.FAILED, Status.CANCELED})) & ~tasks.c.guessed
+"""Not sent and queued again, or reported as failed or canceled by the provider: an unknown cost is zero."""
 
 
 async def budget_spent(connection: AsyncConnection, now: datetime) -> float:
@@ -22,20 +22,22 @@ async def budget_spent(connection: AsyncConnection, now: datetime) -> float:
     today = tasks.c.submitted_at >= midnight
     known = await connection.execute(select(func.coalesce(func.sum(tasks.c.cost), 0.0)).where(today))
     unknown = await connection.execute(
-        select(tasks.c.bucket, func.count()).where(today, tasks.c.cost.is_(None), ~FREE).group_by(tasks.c.bucket)
+        select(tasks.c.bucket, func.count())
+        .where(today, tasks.c.cost.is_(None), ~COSTS_NOTHING)
+        .group_by(tasks.c.bucket)
     )
     counts: dict[str, int] = {row[0]: row[1] for row in unknown}
-    means = await _means(connection, counts)
-    guessed = sum(count * means[bucket] for bucket, count in counts.items())
-    return float(known.scalar_one()) + guessed
+    means = await _mean_costs(connection, counts)
+    estimated = sum(count * means[bucket] for bucket, count in counts.items())
+    return float(known.scalar_one()) + estimated
 
 
 async def affordable(
     connection: AsyncConnection, candidates: Sequence[tuple[TaskId, str]], now: datetime, budget: float
 ) -> list[tuple[TaskId, str]]:
-    """Return the first of `candidates` (id and bucket) that fit into what is left of today's `budget`."""
+    """Return the first of `candidates` (id and bucket) that fit into the rest of today's `budget` (US dollars)."""
     spent = await budget_spent(connection, now)
-    means = await _means(connection, {bucket for _, bucket in candidates})
+    means = await _mean_costs(connection, {bucket for _, bucket in candidates})
     fitting: list[tuple[TaskId, str]] = []
     for task_id, bucket in candidates:
         if spent >= budget or spent + means[bucket] > budget:
@@ -45,16 +47,17 @@ async def affordable(
     return fitting
 
 
-async def _means(connection: AsyncConnection, buckets: Collection[str]) -> dict[str, float]:
-    return {bucket: await _mean(connection, bucket) for bucket in buckets}
-
-
-async def _mean(connection: AsyncConnection, bucket: str) -> float:
-    newest = (
-        select(tasks.c.cost)
-        .where(tasks.c.bucket == bucket, tasks.c.cost.is_not(None))
-        .order_by(tasks.c.created_at.desc())
-        .limit(SAMPLES)
-        .subquery()
-    )
-    return float((await connection.execute(select(func.coalesce(func.avg(newest.c.cost), 0.0)))).scalar_one())
+async def _mean_costs(connection: AsyncConnection, buckets: Collection[str]) -> dict[str, float]:
+    """Return the mean of the newest known costs of each bucket in US dollars, 0.0 where none is known."""
+    means: dict[str, float] = {}
+    for bucket in buckets:
+        newest = (
+            select(tasks.c.cost)
+            .where(tasks.c.bucket == bucket, tasks.c.cost.is_not(None))
+            .order_by(tasks.c.created_at.desc())
+            .limit(MAX_COST_SAMPLES)
+            .subquery()
+        )
+        mean = await connection.execute(select(func.coalesce(func.avg(newest.c.cost), 0.0)))
+        means[bucket] = float(mean.scalar_one())
+    return means

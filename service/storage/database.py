@@ -1,122 +1,124 @@
-"""The one way to the database: reading, writing in one transaction, and how a driver's troubles are told."""
+"""Access to the database: read connections, write transactions, and the translation of driver errors."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from sqlalchemy import Table
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
-from sqlalchemy.exc import TimeoutError as NoConnection
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.errors import BadSetting, OperatorError, SchemaBehind, StoreUnavailable
 from service.domain.ports.signals import Signals
 from service.storage.bulk_writes import Rows, insertion
 from service.storage.dialects import (
-    address,
-    notify,
+    insert_and_commit,
+    parse_address,
     postgres_engine,
     prepare_file,
-    same_file,
+    send_notifications,
     sqlite_engine,
-    write_at_once,
 )
 
-WRITERS = 8
-TURN = 30.0
-"""Seconds that a writer waits for its turn inside this process."""
+MAX_POSTGRES_WRITERS = 8
+WRITER_TIMEOUT = 30.0
+"""Seconds that a transaction waits for other writers of this process."""
 
-LONGEST = 90.0
-"""Seconds that a transaction may take in all: what neither ends nor fails by itself is a database that hangs."""
+TRANSACTION_TIMEOUT = 90.0
+"""Seconds that a transaction may take in all: without a limit, a hanging server blocks everything that commits."""
 
-MISSING = frozenset({"42P01", "42703"})  # PostgreSQL: undefined table, undefined column
+SCHEMA_ERRORS = frozenset({"42P01", "42703"})  # PostgreSQL: undefined table, undefined column
 
 
 @dataclass(frozen=True, kw_only=True)
 class Write:
-    """A write transaction: its connection, and the topics that ring once it is committed."""
+    """A write transaction: its connection, and the topics to notify after its commit."""
 
     connection: AsyncConnection
     topics: set[str] = field(default_factory=set)
 
 
 class Database:
-    """One database, with a turnstile for writers.
+    """One database, with a limit on concurrent writers.
 
-    SQLite takes one writer at a time, which waits here for its turn and not in the database's busy loop; PostgreSQL
-    takes a few, so that readers always find a connection.
+    SQLite takes one writer at a time: the others wait on a semaphore, not in SQLite's busy loop. PostgreSQL takes
+    MAX_POSTGRES_WRITERS, so that a connection is always free for readers. `write_failed` is True if a write failed
+    since it was last reset; reading may still work.
     """
 
     def __init__(self, database_url: str, signals: Signals) -> None:
-        self.at = address(database_url)
+        self.address = parse_address(database_url)
         self.signals = signals
-        if self.at.postgres:
-            self._writer = postgres_engine(self.at)
+        self.write_failed = False
+        if self.address.postgres:
+            self._writer = postgres_engine(self.address)
             self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         else:
-            self._file = prepare_file(self.at.path)
-            self._writer = sqlite_engine(self.at, writes=True)
-            self._reader = sqlite_engine(self.at, writes=False)
-        self._turn = asyncio.Semaphore(WRITERS if self.at.postgres else 1)
-        self.write_failed = False
-        """Whether a write could not be done since somebody last took this back: reading may still work."""
+            self._file = prepare_file(self.address.path)
+            self._writer = sqlite_engine(self.address, writes=True)
+            self._reader = sqlite_engine(self.address, writes=False)
+        self._writer_slots = asyncio.Semaphore(MAX_POSTGRES_WRITERS if self.address.postgres else 1)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """Yield a connection that sees one state of the database and writes nothing."""
-        with troubles_told():
-            self._look_for_the_file()
-            async with _in_time(), self._reader.begin() as connection:
+        """Yield a connection that reads one snapshot of the database and cannot write."""
+        async with database_errors_translated():
+            self._check_file()
+            async with self._reader.begin() as connection:
                 yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Write]:
-        """Yield a write transaction; leaving commits durably and then rings, an error rolls everything back."""
-        async with self._as_writer(), self._writer.begin() as connection:
+        """Yield a write transaction; leaving commits durably and then notifies, an error rolls everything back."""
+        async with self._writer_slot(), self._writer.begin() as connection:
             write = Write(connection=connection)
             yield write
-            await notify(connection, write.topics)
+            if self.address.postgres:
+                await send_notifications(connection, write.topics)
         self.signals.notify(*sorted(write.topics))
 
-    async def insert_at_once(self, table: Table, rows: Rows, topic: str) -> None:
-        """Insert `rows` durably in a transaction of their own, in one trip to the database, then ring `topic`.
+    async def insert_and_commit(self, table: Table, rows: Rows, topic: str) -> None:
+        """Insert `rows` durably in their own transaction, in one call of the driver, then notify `topic`.
 
-        A row that collides with another is left out. One who stops waiting stops nothing: it may be committed all the
-        same. Raises StoreUnavailable.
+        Rows that collide with existing ones are skipped. Cancellation of the caller does not stop the transaction: it
+        may commit all the same. Raises StoreUnavailable.
         """
-        async with self._as_writer(), self._writer.connect() as connection:
-            await write_at_once(connection, insertion(connection.dialect, table, rows), topic)
+        async with self._writer_slot(), self._writer.connect() as connection:
+            await insert_and_commit(connection, insertion(connection.dialect, table, rows), topic)
         self.signals.notify(topic)
 
     @asynccontextmanager
-    async def _as_writer(self) -> AsyncIterator[None]:
-        """Wait for a turn, and tell of troubles inside the block; readiness hears of them."""
+    async def _writer_slot(self) -> AsyncIterator[None]:
+        """Hold a writer slot; inside the block, translate errors and set `write_failed` for readiness."""
         try:
-            with troubles_told():
-                async with _in_time(), self._my_turn():
+            async with database_errors_translated():
+                try:
+                    async with asyncio.timeout(WRITER_TIMEOUT):
+                        await self._writer_slots.acquire()
+                except TimeoutError as error:
+                    raise StoreUnavailable("the database is busy: other writes take too long") from error
+                try:
+                    self._check_file()
                     yield
+                finally:
+                    self._writer_slots.release()
         except StoreUnavailable:
             self.write_failed = True
             raise
 
-    @asynccontextmanager
-    async def _my_turn(self) -> AsyncIterator[None]:
+    def _check_file(self) -> None:
+        """Raise StoreUnavailable if the SQLite file was removed or replaced: writes to it would be lost."""
+        if self.address.postgres:
+            return
         try:
-            async with asyncio.timeout(TURN):
-                await self._turn.acquire()
-        except TimeoutError as error:
-            raise StoreUnavailable("the database is busy: other writes take too long") from error
-        try:
-            self._look_for_the_file()
-            yield
-        finally:
-            self._turn.release()
-
-    def _look_for_the_file(self) -> None:
-        """Refuse an SQLite file that was removed or replaced: what is written there nobody ever reads."""
-        if not self.at.postgres and not same_file(self.at.path, self._file):
-            raise StoreUnavailable(f"the database file {self.at.path} is gone or was replaced: restart")
+            if os.path.samestat(self.address.path.stat(), self._file):
+                return
+        except OSError:
+            pass
+        raise StoreUnavailable(f"the database file {self.address.path} is gone or was replaced: restart")
 
     async def close(self) -> None:
         """Close every connection."""
@@ -125,37 +127,34 @@ class Database:
 
 
 @asynccontextmanager
-async def _in_time() -> AsyncIterator[None]:
-    """Give up after LONGEST: a server that hangs would otherwise hold up everything that waits for a commit."""
+async def database_errors_translated() -> AsyncIterator[None]:
+    """Raise StoreUnavailable, SchemaBehind or BadSetting for driver errors, and after TRANSACTION_TIMEOUT seconds.
+
+    Errors about the values of a statement pass unchanged.
+    """
     try:
-        async with asyncio.timeout(LONGEST) as limit:
+        async with asyncio.timeout(TRANSACTION_TIMEOUT) as limit:
             yield
+    except PoolTimeout as error:
+        raise StoreUnavailable("the database is busy: no connection is free") from error
+    except DBAPIError as error:
+        translated = _translated(error)
+        if translated is None:
+            raise
+        raise translated from error
     except TimeoutError as error:
         if not limit.expired():
             raise
         raise StoreUnavailable("the database does not answer") from error
 
 
-@contextmanager
-def troubles_told() -> Iterator[None]:
-    """Raise StoreUnavailable or SchemaBehind for what a driver says about anything but the values that it was given."""
-    try:
-        yield
-    except NoConnection as error:
-        raise StoreUnavailable("the database is busy: no connection is free") from error
-    except DBAPIError as error:
-        told = _told(error)
-        if told is None:
-            raise
-        raise told from error
-
-
-def _told(error: DBAPIError) -> OperatorError | None:
-    said = " ".join(str(error.orig).split())
-    if getattr(error.orig, "sqlstate", None) in MISSING or said.startswith(("no such table", "no such column")):
+def _translated(error: DBAPIError) -> OperatorError | None:
+    message = " ".join(str(error.orig).split())
+    missing = message.startswith(("no such table", "no such column"))  # SQLite
+    if missing or getattr(error.orig, "sqlstate", None) in SCHEMA_ERRORS:
         return SchemaBehind('the database has another schema: run "boomerang migrate"')
-    if said.startswith("invalid connection option"):  # what stands after the address's question mark
-        return BadSetting(f"DATABASE_URL has an {said}")
+    if message.startswith("invalid connection option"):  # from the query string of the address
+        return BadSetting(f"DATABASE_URL has an {message}")
     if isinstance(error, DataError | IntegrityError) and not error.connection_invalidated:
         return None
-    return StoreUnavailable(f"the database cannot do it now: {said}")
+    return StoreUnavailable(f"the database cannot do it now: {message}")

@@ -1,4 +1,4 @@
-"""What a claim on a delivery carries: its event, and what the caller gave with the task."""
+"""Claims on deliveries, with the event and the caller's payload that they carry."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ from service.storage.task_rows import Values
 
 
 def with_payload(*columns: ColumnElement[Any], where: ColumnElement[bool] | None = None) -> Select[Any]:
-    """Return the query for `columns` of events, and as `payload` the blob that came with their tasks.
+    """Return a query for `columns` of events, and for the payload blob of their tasks as `payload`.
 
-    It is up to 1 MiB: of events to which `where` does not apply it is not read.
+    A payload has up to 1 MiB. It is read only for events to which `where` applies.
     """
-    given = (inputs.c.task_id == events.c.task_id) & (inputs.c.place == PAYLOAD)
-    given = given if where is None else given & where
-    return select(*columns, inputs.c.data.label("payload")).select_from(events.outerjoin(inputs, given))
+    matches = (inputs.c.task_id == events.c.task_id) & (inputs.c.place == PAYLOAD)
+    matches = matches if where is None else matches & where
+    return select(*columns, inputs.c.data.label("payload")).select_from(events.outerjoin(inputs, matches))
 
 
-def claim_of(row: Values, event: EventRow, payload: bytes | None, *, abandoned: bool = False) -> DeliveryClaim:
-    """Return the claim on the delivery `row`, which is leased; `abandoned` if it was so before, and for too long."""
+def delivery_claim(row: Values, event: EventRow, payload: bytes | None, *, abandoned: bool = False) -> DeliveryClaim:
+    """Return the claim on the leased delivery `row`; `abandoned` is True if an earlier lease of it ran out."""
     return DeliveryClaim(
         id=row["id"],
         fence=row["fence"],

@@ -1,6 +1,6 @@
-"""Deliveries that are due, first in first out within a lane."""
+"""The queue of deliveries, first in first out within a lane."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -13,17 +13,17 @@ from service.domain.fair_share import share_owner
 from service.domain.ports.queues import AttemptResult, HandlerCapacity
 from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim
-from service.storage.attempt_results import Held, noted, postponed, written
+from service.storage.attempt_results import LeasedDelivery, attempt_values, delivery_values, lane_values
 from service.storage.bulk_writes import insert_many, update_many
 from service.storage.database import Database
-from service.storage.delivery_claims import claim_of, with_payload
-from service.storage.event_log import COLUMNS, event_of
+from service.storage.delivery_claims import delivery_claim, with_payload
+from service.storage.event_log import EVENT_COLUMNS, event_from_row
 from service.storage.in_list import in_list
 from service.storage.queries import delivery_view
 from service.storage.tables import IS_PENDING, PENDING, attempts, deliveries, events
 from service.storage.task_rows import Values
 
-CLAIMED = (
+LEASED_COLUMNS = (
     deliveries.c.id,
     deliveries.c.fence,
     deliveries.c.attempts,
@@ -34,13 +34,13 @@ CLAIMED = (
     deliveries.c.event_seq,
     deliveries.c.created_at,
 )
-CHOSEN = (
+DUE_COLUMNS = (
     deliveries.c.id,
     deliveries.c.client,
     deliveries.c.target,
     deliveries.c.leased_until.is_not(None).label("abandoned"),
 )
-HELD_FIELDS = tuple(field.name for field in fields(Held) if field.name in deliveries.c)
+LEASED_FIELDS = tuple(field.name for field in fields(LeasedDelivery) if field.name in deliveries.c)
 
 
 class SqlDeliveryQueue:
@@ -49,45 +49,58 @@ class SqlDeliveryQueue:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def claim(self, rooms: Sequence[HandlerCapacity], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
-        """Lease due deliveries as far as there is room, heads of their lanes only.
+    async def claim(
+        self, capacities: Sequence[HandlerCapacity], *, now: datetime, until: datetime
+    ) -> list[DeliveryClaim]:
+        """Lease due deliveries within the free capacity of their handlers, only the heads of lanes.
 
-        What has a lease, one that is past, was abandoned.
+        A delivery whose earlier lease has run out is claimed as abandoned.
         """
         async with self._database.writing() as write:
-            chosen = {one["id"]: one for room in rooms for one in await _choose(write.connection, room, now)}
-            if not chosen:
+            due: dict[str, Values] = {}
+            for capacity in capacities:
+                due |= {row["id"]: row for row in await _choose(write.connection, capacity, now)}
+            if not due:
                 return []
-            rows = await write.connection.execute(LEASE, {"ids": list(chosen), "leased_until": until})
+            rows = await write.connection.execute(LEASE, {"ids": list(due), "leased_until": until})
             leased = {row["id"]: dict(row) for row in rows.mappings()}
-            return await _claims(write.connection, [leased[one] | chosen[one] for one in chosen])
+            numbers = [leased[one]["event_seq"] for one in due]
+            rows = await write.connection.execute(EVENTS_WITH_PAYLOAD, {"numbers": numbers})
+            found = {row["id"]: (event_from_row(row), row["payload"]) for row in rows.mappings()}
+            return [
+                delivery_claim(leased[one], *found[leased[one]["event_id"]], abandoned=bool(row["abandoned"]))
+                for one, row in due.items()
+            ]
 
     async def finish(self, results: Sequence[AttemptResult]) -> set[str]:
-        """Store attempts and what became of their deliveries; return the ids whose fence still fitted.
+        """Store attempts and update their deliveries; return the ids whose lease was still held under the fence.
 
-        Of two results for one delivery only that of the newer claim can fit.
+        Of two results for one delivery, only the one with the newer fence can match.
         """
         if not results:
             return set()
         newest = {result.delivery_id: result for result in sorted(results, key=lambda result: result.fence)}
         async with self._database.writing() as write:
-            held = await _lock_held(write.connection, {one: result.fence for one, result in newest.items()})
-            pairs = [(held[one], result) for one, result in newest.items() if one in held]
-            if pairs:
-                await _write_outcomes(write.connection, pairs)
-            if any(one.followed or result.due_now for one, result in pairs):
-                write.topics.add("dispatch")  # another of the lane may be its head now
-            return set(held)
+            leased = await _lock_leased(write.connection, {one: result.fence for one, result in newest.items()})
+            pairs = [(leased[one], result) for one, result in newest.items() if one in leased]
+            await insert_many(write.connection, attempts, [attempt_values(*pair) for pair in pairs])
+            await update_many(write.connection, deliveries, [delivery_values(*pair) for pair in pairs])
+            lanes = [lane_values(one, result) for one, result in pairs if one.lane_has_others]
+            if lanes:
+                await write.connection.execute(POSTPONE_LANE, lanes)
+            if any(one.lane_has_others or result.due_now for one, result in pairs):
+                write.topics.add("dispatch")  # the lane may have another head now
+            return set(leased)
 
     async def renew(self, claims: Mapping[str, int], *, until: datetime) -> set[str]:
-        """Prolong leases; return those that are still held."""
+        """Extend leases to `until`; return the ids that are still held under their fence."""
         if not claims:
             return set()
         async with self._database.writing() as write:
             return await _set_lease(write.connection, claims, until)
 
     async def release(self, claims: Mapping[str, int]) -> None:
-        """Give back leases whose fence still fits, without counting an attempt; due at once."""
+        """Release leases that are still held under their fence; they are due at once, and no attempt is counted."""
         if not claims:
             return
         async with self._database.writing() as write:
@@ -95,30 +108,30 @@ class SqlDeliveryQueue:
             write.topics.add("dispatch")
 
     async def pending_handlers(self) -> list[str]:
-        """Return the names of the handlers that have pending deliveries, in their order."""
+        """Return the names of the handlers that have pending deliveries, in alphabetical order."""
         async with self._database.reading() as connection:
             return await pending_handlers(connection)
 
     async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> list[str]:
-        """Make dead or delivered deliveries due again, with a fresh message id and schedule; return those found."""
+        """Make dead or delivered deliveries due again with a new message id and schedule; return the ids found."""
         wanted = list(dict.fromkeys(delivery_ids))
         query = select(deliveries.c.id).where(deliveries.c.id.in_(wanted), ~IS_PENDING)
         async with self._database.writing() as write:
-            locked = await write.connection.execute(query.order_by(deliveries.c.id).with_for_update())
-            ended = set(locked.scalars())
+            rows = await write.connection.execute(query.order_by(deliveries.c.id).with_for_update())
+            ended = set(rows.scalars())
             if ended:
-                await write.connection.execute(REPLAY, [_replayed(one, now) for one in sorted(ended)])
+                await write.connection.execute(REPLAY, [_replay_values(one, now) for one in sorted(ended)])
                 write.topics.add("dispatch")
         return [one for one in wanted if one in ended]
 
     async def delivery(self, delivery_id: str) -> DeliveryView | None:
-        """Return one delivery."""
+        """Return one delivery, None if it is unknown."""
         async with self._database.reading() as connection:
             return await delivery_view(connection, delivery_id)
 
 
 REPLAY = update(deliveries).where(deliveries.c.id == bindparam("this_id"))
-POSTPONE = update(deliveries).where(
+POSTPONE_LANE = update(deliveries).where(
     IS_PENDING,
     deliveries.c.lane == bindparam("this_lane"),
     deliveries.c.event_seq > bindparam("this_seq"),
@@ -127,7 +140,7 @@ POSTPONE = update(deliveries).where(
 
 
 async def pending_handlers(connection: AsyncConnection) -> list[str]:
-    """Return the handlers that have pending deliveries, leaping over the index from one to the next."""
+    """Return the handlers that have pending deliveries, with one index lookup for each."""
     handlers: list[str] = []
     query = select(func.min(deliveries.c.handler)).where(IS_PENDING)
     while handler := (await connection.execute(query)).scalar():
@@ -136,39 +149,33 @@ async def pending_handlers(connection: AsyncConnection) -> list[str]:
     return handlers
 
 
-async def _choose(connection: AsyncConnection, room: HandlerCapacity, now: datetime) -> list[Values]:
-    """Return the heads to lease; name by name, as only then the index has their order."""
-    shares = room.shares()
+async def _choose(connection: AsyncConnection, capacity: HandlerCapacity, now: datetime) -> list[Values]:
+    """Return the heads to lease; one query for each name of the handler, because the index has the order of one name.
+
+    A query repeats without the clients that have their fair share, as long as it skipped rows of such clients. The
+    free slots bound the number of repetitions, since each serves one more client.
+    """
+    shares = capacity.shares()
     chosen: dict[str, Values] = {}
-    for name in dict.fromkeys(room.names):
-        passed_over = True
-        while shares.free and passed_over:  # each time by one client more, and the free places bound how many these are
-            served = shares.served() if room.past_served else set()
-            found = await _due(connection, name, now, most=shares.free + len(chosen), served=served)
-            new = [row for row in found if row["id"] not in chosen]
+    for name in dict.fromkeys(capacity.names):
+        skipped = True
+        while shares.free and skipped:
+            served = shares.served() if capacity.past_served else set()
+            statement = DUE_OF_OTHER_CLIENTS if served else DUE_HEADS
+            parameters = {"handler_name": name, "now": now, "limit": shares.free + len(chosen)}
+            rows = await connection.execute(statement, parameters | ({"served": served} if served else {}))
+            new = [dict(row) for row in rows.mappings() if row["id"] not in chosen]
             taken = [row for row in new if shares.take(share_owner(row["client"], row["target"]))]
             chosen |= {row["id"]: row for row in taken}
-            passed_over = room.past_served and len(taken) < len(new)
+            skipped = capacity.past_served and len(taken) < len(new)
     return list(chosen.values())
 
 
-async def _due(
-    connection: AsyncConnection, name: str, now: datetime, *, most: int, served: Collection[str]
-) -> list[Values]:
-    """Return what is due of one handler, past the clients that have been `served` their share."""
-    wanted = {"handler_name": name, "now": now, "most": most}
-    if served:
-        rows = await connection.execute(DUE_OF_OTHERS, wanted | {"served": served})
-    else:
-        rows = await connection.execute(DUE_HEADS, wanted)
-    return [dict(row) for row in rows.mappings()]
-
-
 def _due_heads() -> Select[Any]:
-    """Return the query for what is due of one handler, in nobody's hands and at the head of its lane.
+    """Return the query for the due deliveries of one handler that have no lease and are the head of their lane.
 
-    A lane is in one hand at a time: a replay may become the head while a later one of its lane is in hand. Deliveries
-    behind a head that waits for its retry are postponed with it (see `finish`), so that a long outage of one
+    Only one delivery of a lane has a lease: a replayed one may become the head while a later one has a lease.
+    Deliveries behind a head that waits for its retry are postponed with it (see `finish`), so that a long outage of one
     destination does not fill the due end of the index with rows that cannot be claimed.
     """
     other = deliveries.alias("other")
@@ -177,71 +184,58 @@ def _due_heads() -> Select[Any]:
         other.c.lane == deliveries.c.lane,
         (other.c.event_seq < deliveries.c.event_seq) | (other.c.leased_until > bindparam("now")),
     )
-    mine = deliveries.c.handler == bindparam("handler_name")
+    own = deliveries.c.handler == bindparam("handler_name")
     due = deliveries.c.due_at <= bindparam("now")
     free = deliveries.c.leased_until.is_(None) | (deliveries.c.leased_until <= bindparam("now"))
     return (
-        select(*CHOSEN)
-        .where(IS_PENDING, mine, due, free, ~blocked.exists())
+        select(*DUE_COLUMNS)
+        .where(IS_PENDING, own, due, free, ~blocked.exists())
         .order_by(deliveries.c.due_at, deliveries.c.event_seq)
-        .limit(bindparam("most", type_=Integer))
+        .limit(bindparam("limit", type_=Integer))
         .with_for_update(skip_locked=True, of=deliveries)
     )
 
 
-def _followed() -> Label[bool]:
-    """Return the condition that others of the lane are waiting: behind it, or a replayed one before it."""
+def _lane_has_others() -> Label[bool]:
+    """Return the condition that the lane has other pending deliveries: later ones, or an earlier one after a replay."""
     other = deliveries.alias("other")
     same_lane = (other.c.lane == deliveries.c.lane) & (other.c.id != deliveries.c.id)
-    return select(other.c.id).where(other.c.status == PENDING, same_lane).exists().label("followed")
+    return select(other.c.id).where(other.c.status == PENDING, same_lane).exists().label("lane_has_others")
 
 
-# What is asked many times a second is made once.
+# Statements that run many times a second, built once.
 DUE_HEADS = _due_heads()
-DUE_OF_OTHERS = DUE_HEADS.where(~in_list(deliveries.c.client, "served") | (deliveries.c.target == {}))
-CARRIED = with_payload(*COLUMNS).where(in_list(events.c.seq, "numbers", numbers=True))
+DUE_OF_OTHER_CLIENTS = DUE_HEADS.where(~in_list(deliveries.c.client, "served") | (deliveries.c.target == {}))
+EVENTS_WITH_PAYLOAD = with_payload(*EVENT_COLUMNS).where(in_list(events.c.seq, "numbers", numbers=True))
 LEASE = (
     update(deliveries)
     .where(in_list(deliveries.c.id, "ids"))
     .values(leased_until=bindparam("leased_until"), fence=deliveries.c.fence + 1)
-    .returning(*CLAIMED)
+    .returning(*LEASED_COLUMNS)
 )
 LEASED = (
-    select(*(deliveries.c[name] for name in HELD_FIELDS), _followed())
+    select(*(deliveries.c[name] for name in LEASED_FIELDS), _lane_has_others())
     .where(in_list(deliveries.c.id, "ids"), IS_PENDING, deliveries.c.leased_until.is_not(None))
     .order_by(deliveries.c.id)
     .with_for_update()
 )
 
 
-async def _lock_held(connection: AsyncConnection, claims: Mapping[str, int]) -> dict[str, Held]:
-    """Return those that are still leased under the claim's fence, locked in id order."""
+async def _lock_leased(connection: AsyncConnection, claims: Mapping[str, int]) -> dict[str, LeasedDelivery]:
+    """Return the deliveries that are still leased under the claim's fence, locked in id order."""
     rows = await connection.execute(LEASED, {"ids": list(claims)})
-    found = [Held(**row) for row in rows.mappings()]
-    return {held.id: held for held in found if claims[held.id] == held.fence}
+    found = [LeasedDelivery(**row) for row in rows.mappings()]
+    return {leased.id: leased for leased in found if claims[leased.id] == leased.fence}
 
 
 async def _set_lease(connection: AsyncConnection, claims: Mapping[str, int], until: datetime | None) -> set[str]:
-    held = set(await _lock_held(connection, claims))
-    await connection.execute(update(deliveries).where(deliveries.c.id.in_(held)).values(leased_until=until))
-    return held
+    """Set or remove the leases that are still held under the claim's fence; return their ids."""
+    leased = set(await _lock_leased(connection, claims))
+    await connection.execute(update(deliveries).where(deliveries.c.id.in_(leased)).values(leased_until=until))
+    return leased
 
 
-async def _write_outcomes(connection: AsyncConnection, pairs: Sequence[tuple[Held, AttemptResult]]) -> None:
-    await insert_many(connection, attempts, [noted(held, result) for held, result in pairs])
-    await update_many(connection, deliveries, [written(held, result) for held, result in pairs])
-    moved = [postponed(held, result) for held, result in pairs if held.followed]
-    if moved:
-        await connection.execute(POSTPONE, moved)
-
-
-async def _claims(connection: AsyncConnection, leased: Sequence[Values]) -> list[DeliveryClaim]:
-    rows = await connection.execute(CARRIED, {"numbers": [row["event_seq"] for row in leased]})
-    carried = {row["id"]: (event_of(row), row["payload"]) for row in rows.mappings()}
-    return [claim_of(row, *carried[row["event_id"]], abandoned=bool(row["abandoned"])) for row in leased]
-
-
-def _replayed(delivery_id: str, now: datetime) -> Values:
+def _replay_values(delivery_id: str, now: datetime) -> Values:
     return {
         "this_id": delivery_id,
         "status": "pending",

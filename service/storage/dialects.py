@@ -1,14 +1,14 @@
-"""The few differences between SQLite and PostgreSQL, in one place."""
+"""Differences between SQLite and PostgreSQL: addresses, engines, locks and notifications."""
 
 import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from zlib import crc32
 
 from sqlalchemy import URL, Connection, Table, event, make_url, text
@@ -17,15 +17,15 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from service.domain.errors import BadSetting, StoreUnavailable
-from service.storage import sqlite_thread as one_trip
+from service.storage import sqlite_thread
 
 CHANNEL = "boomerang"
-TOPICS_A_NOTE = 100  # a note may hold 8000 bytes
-LOCKED_FOR = 10.0
+MAX_TOPICS_PER_NOTIFY = 100  # a payload has at most 8000 bytes
+BUSY_TIMEOUT = 10.0
 """Seconds to wait for another process that writes."""
 
 SQLITE_PRAGMAS = (
-    f"PRAGMA busy_timeout = {int(LOCKED_FOR * 1000)}",
+    f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -4096",
@@ -41,45 +41,44 @@ POSTGRES_SETTINGS = (
 )
 KEEPALIVES: dict[str, Any] = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 
-Item = TypeVar("Item")
 Insert = sqlite.Insert | postgresql.Insert
 
 
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """Where the database is: its kind, and the URL with our driver in it."""
+    """The address of the database: a URL that names the driver."""
 
     url: URL
 
-    @property
+    @cached_property
     def postgres(self) -> bool:
         """Whether this is PostgreSQL; otherwise it is SQLite."""
         return self.url.get_backend_name() == "postgresql"
 
-    @property
+    @cached_property
     def path(self) -> Path:
-        """Return the file of an SQLite database."""
+        """The file of an SQLite database."""
         return Path(self.url.database or "")
 
 
-def address(database_url: str) -> Address:
-    """Return where `database_url` points to; raises BadSetting for what is neither SQLite nor PostgreSQL."""
+def parse_address(database_url: str) -> Address:
+    """Return the address in `database_url`; raises BadSetting unless it names SQLite or PostgreSQL."""
     try:
         url = make_url(database_url)
-    except (ArgumentError, ValueError):  # the latter for a port that is no number
+    except (ArgumentError, ValueError):  # ValueError: the port is not a number
         raise BadSetting("DATABASE_URL is no address; use sqlite:///boomerang.db or postgresql://...") from None
     scheme = url.drivername.partition("+")[0]
     if scheme in {"postgres", "postgresql"}:
-        _need_psycopg()
+        _require_psycopg()
         return Address(url=url.set(drivername="postgresql+psycopg"))
     if scheme == "sqlite" and url.database and url.database != ":memory:":
         return Address(url=url.set(drivername="sqlite+aiosqlite"))
     raise BadSetting("DATABASE_URL must begin with sqlite:/// and name a file, or with postgresql://")
 
 
-def _need_psycopg() -> None:
+def _require_psycopg() -> None:
     try:
-        import psycopg  # noqa: F401, PLC0415 - an extra, asked for only when it is needed
+        import psycopg  # noqa: F401, PLC0415 - an optional extra, needed only for PostgreSQL
     except ImportError as error:
         raise BadSetting(
             "DATABASE_URL names PostgreSQL, whose driver is not installed: the extra `postgres` is missing; "
@@ -88,22 +87,22 @@ def _need_psycopg() -> None:
 
 
 def sqlite_engine(at: Address, *, writes: bool) -> AsyncEngine:
-    """Return an engine for the file: one connection that writes, or a few that only read."""
+    """Return an engine for the file: with one connection that writes, or three that only read."""
     engine = create_async_engine(
         at.url,
         connect_args={
             "isolation_level": None,
-            "async_creator_fn": one_trip.connect,
-            "cached_statements": 512,  # the driver's own 128 are fewer than our statements in all their sizes
+            "async_creator_fn": sqlite_thread.connect,
+            "cached_statements": 512,  # the default of 128 is less than our number of statements
         },
         pool_size=1 if writes else 3,
-        pool_reset_on_return=None,  # every transaction here ends itself: one trip less
+        pool_reset_on_return=None,  # every transaction here ends itself: one thread hop less
         max_overflow=0,
         pool_timeout=30,
         hide_parameters=True,
     )
     pragmas = (*SQLITE_PRAGMAS, f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
-    begin = one_trip.BEGIN_WRITING if writes else "BEGIN"  # the driver's own transaction handling is off
+    begin = sqlite_thread.BEGIN_WRITING if writes else "BEGIN"  # `isolation_level` None turns off the driver's own
 
     def connected(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
@@ -112,8 +111,8 @@ def sqlite_engine(at: Address, *, writes: bool) -> AsyncEngine:
         cursor.close()
 
     def began(connection: Connection) -> None:
-        driver: one_trip.Connection = connection.connection.driver_connection  # type: ignore[assignment]
-        driver.begin_with_next(begin)
+        driver: sqlite_thread.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+        driver.pending_begin = begin
 
     event.listen(engine.sync_engine, "connect", connected)
     event.listen(engine.sync_engine, "begin", began)
@@ -121,7 +120,7 @@ def sqlite_engine(at: Address, *, writes: bool) -> AsyncEngine:
 
 
 def postgres_engine(at: Address) -> AsyncEngine:
-    """Return an engine for PostgreSQL with a modest pool; statements end after a minute at the latest."""
+    """Return an engine for PostgreSQL with at most ten connections; statements are limited to 60 seconds."""
     engine = create_async_engine(
         at.url,
         connect_args={"connect_timeout": 10, "application_name": "boomerang", **KEEPALIVES},
@@ -134,7 +133,7 @@ def postgres_engine(at: Address) -> AsyncEngine:
 
     def connected(connection: Any, _record: object) -> None:
         cursor = connection.cursor()
-        cursor.execute(";".join(POSTGRES_SETTINGS))  # not as start-up options, which connection poolers refuse
+        cursor.execute(";".join(POSTGRES_SETTINGS))  # connection poolers refuse start-up options
         cursor.close()
         connection.commit()
 
@@ -143,93 +142,71 @@ def postgres_engine(at: Address) -> AsyncEngine:
 
 
 def prepare_file(path: Path) -> os.stat_result:
-    """Create the SQLite file with mode 0600 when it is missing, set its journal to WAL, and return what file it is.
+    """Create the SQLite file with mode 0600 if it is missing, set its journal to WAL, and return its status.
 
-    Raises StoreUnavailable when that cannot be done. Two processes may do it at once.
+    Raises StoreUnavailable on failure. Two processes may do this at the same time.
     """
     try:
         path.touch(mode=0o600, exist_ok=True)
         _use_wal(path)
         return path.stat()
     except (OSError, sqlite3.Error) as error:
-        reason = "its directory is missing" if isinstance(error, FileNotFoundError) else _said(error)
+        message = str(getattr(error, "strerror", None) or error)
+        reason = "its directory is missing" if isinstance(error, FileNotFoundError) else message
         raise StoreUnavailable(f"the database file {path} cannot be used: {reason}") from error
 
 
-def _said(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
-
-
-def same_file(path: Path, file: os.stat_result) -> bool:
-    """Return whether `path` still names `file`."""
-    try:
-        return os.path.samestat(path.stat(), file)
-    except OSError:
-        return False
-
-
 def _use_wal(path: Path) -> None:
-    connection = sqlite3.connect(path, isolation_level=None, timeout=LOCKED_FOR)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT)
     try:
-        deadline = time.monotonic() + LOCKED_FOR
+        deadline = time.monotonic() + BUSY_TIMEOUT
         while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            _try_wal(connection, deadline)
+            try:
+                connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            except sqlite3.OperationalError:  # this statement ignores the busy timeout
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
     finally:
         connection.close()
 
 
-def _try_wal(connection: sqlite3.Connection, deadline: float) -> None:
-    try:
-        connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    except sqlite3.OperationalError:  # the switch itself does not wait for others
-        if time.monotonic() > deadline:
-            raise
-        time.sleep(0.02)
-
-
 def insert(connection: AsyncConnection, table: Table) -> Insert:
-    """Return an insert into `table` that knows ON CONFLICT in the connection's dialect."""
+    """Return an insert into `table` that supports ON CONFLICT in the dialect of the connection."""
     if connection.dialect.name == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)
 
 
-async def one_at_a_time(connection: AsyncConnection, what: str) -> None:
-    """Hold others that ask for `what` until this transaction ends; on SQLite every write is alone anyway."""
+async def advisory_lock(connection: AsyncConnection, name: str) -> None:
+    """Lock `name` until this transaction ends; not needed on SQLite, which has one writer at a time."""
     if connection.dialect.name == "postgresql":
-        key = crc32(f"boomerang {what}".encode())
+        key = crc32(f"boomerang {name}".encode())
         await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
 
-async def notify(connection: AsyncConnection, topics: Iterable[str]) -> None:
-    """Tell other processes of `topics` when this transaction commits; SQLite has nobody to tell."""
-    if connection.dialect.name != "postgresql":
-        return
-    notes = [{"channel": CHANNEL, "note": json.dumps(some)} for some in _chunks(sorted(set(topics)), TOPICS_A_NOTE)]
-    if notes:
-        await connection.execute(text("SELECT pg_notify(:channel, :note)"), notes)
+async def send_notifications(connection: AsyncConnection, topics: Iterable[str]) -> None:
+    """Notify other processes of `topics` when this transaction commits; for PostgreSQL only."""
+    names = sorted(topics)
+    chunks = [names[start : start + MAX_TOPICS_PER_NOTIFY] for start in range(0, len(names), MAX_TOPICS_PER_NOTIFY)]
+    if chunks:
+        payloads = [{"channel": CHANNEL, "payload": json.dumps(chunk)} for chunk in chunks]
+        await connection.execute(text("SELECT pg_notify(:channel, :payload)"), payloads)
 
 
-async def write_at_once(connection: AsyncConnection, insertion: tuple[str, Any], topic: str) -> None:
-    """Run an insertion as a transaction of its own, in one trip, and tell other processes of `topic`."""
+async def insert_and_commit(connection: AsyncConnection, insertion: tuple[str, Any], topic: str) -> None:
+    """Run an insertion as its own transaction in one call of the driver, and notify other processes of `topic`."""
     statement, values = insertion
     if connection.dialect.name == "postgresql":
-        alone = await connection.execution_options(isolation_level="AUTOCOMMIT")
-        told = f"WITH done AS ({statement}) SELECT pg_notify(%s, %s)"
-        await alone.exec_driver_sql(told, (*values, CHANNEL, json.dumps([topic])))
+        autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
+        with_notification = f"WITH done AS ({statement}) SELECT pg_notify(%s, %s)"
+        await autocommit.exec_driver_sql(with_notification, (*values, CHANNEL, json.dumps([topic])))
         return
-    driver: one_trip.Connection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
+    driver: sqlite_thread.Connection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
     try:
-        await driver.write_at_once(statement, values)
+        await driver.insert_and_commit(statement, values)
     except sqlite3.Error as error:
-        lost: Any = error
-        if connection.dialect.is_disconnect(lost, None, None):
-            await connection.invalidate()  # the next one gets another
+        driver_error: Any = error
+        if connection.dialect.is_disconnect(driver_error, None, None):
+            await connection.invalidate()  # the pool then opens another connection
         raise DBAPIError.instance(statement, None, error, sqlite3.Error) from error
-
-
-def _chunks(items: Sequence[Item], size: int) -> Iterator[list[Item]]:
-    """Yield `items` in lists of at most `size`."""
-    rest = iter(items)
-    while some := list(islice(rest, size)):
-        yield some

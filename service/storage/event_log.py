@@ -1,4 +1,4 @@
-"""The events in the order of their commits, for whoever follows them."""
+"""The log of events, in the order of their commits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from service.domain.task import EventType, TaskId
 from service.storage.database import Database
 from service.storage.tables import events
 
-COLUMNS = (events.c.id, events.c.task_id, events.c.client, events.c.type, events.c.at, events.c.data)
+EVENT_COLUMNS = (events.c.id, events.c.task_id, events.c.client, events.c.type, events.c.at, events.c.data)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Numbered:
-    """An event with its place in the log, from 1 and growing; there may be gaps."""
+class LoggedEvent:
+    """An event with its number in the log; numbers start at 1 and grow, with gaps."""
 
     seq: int
     event: EventRow
 
 
 class SqlEventLog:
-    """Reads the log of events; resuming after the highest `seq` that was seen misses nothing."""
+    """Reads the log of events; a reader that resumes after its highest `seq` misses no event."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -35,9 +35,9 @@ class SqlEventLog:
         task_id: TaskId | None = None,
         types: Sequence[EventType] = (),
         limit: int = 100,
-    ) -> list[Numbered]:
-        """Return the next events after `seq`, at most `limit`; `client` None for all of them."""
-        query = select(events.c.seq, *COLUMNS).where(events.c.seq > seq)
+    ) -> list[LoggedEvent]:
+        """Return the next events after `seq`, at most `limit`; `client` None selects all clients."""
+        query = select(events.c.seq, *EVENT_COLUMNS).where(events.c.seq > seq)
         if client is not None:
             query = query.where(events.c.client == client)
         if task_id is not None:
@@ -46,20 +46,16 @@ class SqlEventLog:
             query = query.where(events.c.type.in_([one.value for one in types]))
         async with self._database.reading() as connection:
             rows = await connection.execute(query.order_by(events.c.seq).limit(limit))
-            return [_numbered(row) for row in rows.mappings()]
+            return [LoggedEvent(seq=row[events.c.seq], event=event_from_row(row)) for row in rows.mappings()]
 
     async def last(self) -> int:
-        """Return the highest `seq`, 0 when nothing has happened yet."""
+        """Return the highest `seq`, 0 if there is no event yet."""
         async with self._database.reading() as connection:
             highest = (await connection.execute(select(func.max(events.c.seq)))).scalar()
             return highest or 0
 
 
-def event_of(row: RowMapping) -> EventRow:
-    """Return the event that a row of COLUMNS holds."""
-    values = {column.name: row[column] for column in COLUMNS}
+def event_from_row(row: RowMapping) -> EventRow:
+    """Return the event of a row that has EVENT_COLUMNS."""
+    values = {column.name: row[column] for column in EVENT_COLUMNS}
     return EventRow(**(values | {"type": EventType(row[events.c.type])}))
-
-
-def _numbered(row: RowMapping) -> Numbered:
-    return Numbered(seq=row[events.c.seq], event=event_of(row))

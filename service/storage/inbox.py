@@ -1,7 +1,8 @@
-"""The inbox by itself: callbacks are kept as they come, and recorded later."""
+"""The inbox: stores callbacks without recording them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
+from operator import attrgetter
 
 from sqlalchemy import func, select
 
@@ -10,6 +11,9 @@ from service.storage.database import Database
 from service.storage.in_list import in_list
 from service.storage.tables import UNREAD, inbox
 
+STORED_DIGESTS = select(inbox.c.digest).where(in_list(inbox.c.digest, "digests"))
+OLDEST_UNREAD = select(func.min(inbox.c.received_at)).where(UNREAD)
+
 
 class SqlInbox:
     """Implements `Inbox`."""
@@ -17,25 +21,20 @@ class SqlInbox:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def keep(self, entries: Sequence[InboxEntry]) -> set[str]:
-        """Store durably those that are new, as `unread`; return the digests whose nonce another callback has used."""
+    async def store_unread(self, entries: Sequence[InboxEntry]) -> set[str]:
+        """Store new callbacks durably as `unread`; return the digests whose nonce another callback has used."""
         if not entries:
             return set()
-        rows = [vars(entry) for entry in sorted(entries, key=lambda entry: entry.digest)]  # one order: no deadlock
-        await self._database.insert_at_once(inbox, rows, "inbox")
+        rows = [vars(entry) for entry in sorted(entries, key=attrgetter("digest"))]  # one order: no deadlock
+        await self._database.insert_and_commit(inbox, rows, "inbox")
         signed = {entry.digest for entry in entries if entry.nonce}
-        return signed - await self._kept(signed) if signed else set()
-
-    async def _kept(self, digests: Collection[str]) -> set[str]:
+        if not signed:
+            return set()
         async with self._database.reading() as connection:
-            return set((await connection.execute(KNOWN, {"digests": digests})).scalars())
+            return signed - set((await connection.execute(STORED_DIGESTS, {"digests": signed})).scalars())
 
     async def unread_since(self) -> datetime | None:
-        """Return when the oldest unread callback came, None when every one is recorded."""
+        """Return when the oldest unread callback arrived, None if every callback is recorded."""
         async with self._database.reading() as connection:
             oldest: datetime | None = (await connection.execute(OLDEST_UNREAD)).scalar()
             return oldest
-
-
-KNOWN = select(inbox.c.digest).where(in_list(inbox.c.digest, "digests"))
-OLDEST_UNREAD = select(func.min(inbox.c.received_at)).where(UNREAD)

@@ -1,4 +1,4 @@
-"""Brings a database to the newest schema: safe to run twice, and by two at once."""
+"""Migration of a database to the newest schema; may run twice, and in two processes at the same time."""
 
 import re
 import sqlite3
@@ -14,11 +14,11 @@ from sqlalchemy import Connection, inspect
 
 from service.domain.errors import BadSetting
 from service.storage.database import Database
-from service.storage.dialects import address, one_at_a_time
+from service.storage.dialects import advisory_lock, parse_address
 from service.storage.local_signals import LocalSignals
 
 HEAD = "0002"
-"""The schema that this code needs: the newest file of `migrations/versions`."""
+"""The schema version that this code needs: the newest file in `migrations/versions`."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "alembic_version"
@@ -30,47 +30,47 @@ OUR_VERSION = re.compile(r"[0-9]{4}")
 async def migrate(database_url: str) -> None:
     """Bring the database at `database_url` to the newest schema, in one transaction.
 
-    Raises BadSetting for an address that is none, for a database that a newer release has migrated and for one that
-    is not ours, both of which it leaves as they are; StoreUnavailable when the database cannot take it.
+    Raises BadSetting for an invalid address, and for a database of a newer release or of another application, both of
+    which it does not change. Raises StoreUnavailable if the database cannot be written.
     """
-    if not (at := address(database_url)).postgres:
-        _refuse_strange_file(at.path)
+    if not (address := parse_address(database_url)).postgres:
+        _refuse_foreign_file(address.path)
     database = Database(database_url, LocalSignals())
     try:
-        async with database.writing() as write:  # on SQLite, that alone keeps a second migration waiting
-            await one_at_a_time(write.connection, "migration")
+        async with database.writing() as write:  # on SQLite, this makes a second migration wait
+            await advisory_lock(write.connection, "migration")
             await write.connection.run_sync(_upgrade)
     finally:
         await database.close()
 
 
-def config(connection: Connection) -> Config:
-    """Return Alembic's configuration, with the connection to use: its `env.py` opens none."""
-    made = Config()
-    made.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    made.attributes["connection"] = connection
-    return made
+def alembic_config(connection: Connection) -> Config:
+    """Return Alembic's configuration with the connection to use; `env.py` opens none."""
+    configuration = Config()
+    configuration.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    configuration.attributes["connection"] = connection
+    return configuration
 
 
 def is_newer(version: str | None) -> bool:
-    """Return whether a schema's version is that of a release after this one."""
+    """Return whether the schema version is that of a newer release."""
     return version is not None and bool(OUR_VERSION.fullmatch(version)) and version > HEAD
 
 
-def _refuse_strange_file(path: Path) -> None:
-    """Look at an SQLite file before it is opened to write, which would already change its journal."""
+def _refuse_foreign_file(path: Path) -> None:
+    """Check an SQLite file before it is opened for writing, which already changes its journal."""
     if not path.is_file():
         return
     with (
-        suppress(sqlite3.Error),  # what is no database, or cannot be read, is told when it is opened
+        suppress(sqlite3.Error),  # opening it for writing reports a file that is unreadable or not a database
         closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as connection,
     ):
         tables = {name for (name,) in connection.execute(TABLES_OF_FILE)}
         found = connection.execute(VERSION) if VERSION_TABLE in tables else ()
-        _refuse_strange(tables, next((version for (version,) in found), None))
+        _refuse_foreign(tables, next((version for (version,) in found), None))
 
 
-def _refuse_strange(tables: Collection[str], version: str | None) -> None:
+def _refuse_foreign(tables: Collection[str], version: str | None) -> None:
     if version is not None and version <= HEAD and OUR_VERSION.fullmatch(version):
         return
     if is_newer(version):
@@ -84,5 +84,5 @@ def _refuse_strange(tables: Collection[str], version: str | None) -> None:
 
 def _upgrade(connection: Connection) -> None:
     version = MigrationContext.configure(connection).get_current_revision()
-    _refuse_strange(inspect(connection).get_table_names(), version)
-    command.upgrade(config(connection), "head")
+    _refuse_foreign(inspect(connection).get_table_names(), version)
+    command.upgrade(alembic_config(connection), "head")

@@ -1,4 +1,4 @@
-"""Hears on PostgreSQL what other processes notify, and rings the local signals for it."""
+"""Forwarding of PostgreSQL notifications from other processes to the local signals."""
 
 import asyncio
 import json
@@ -13,18 +13,18 @@ from psycopg import sql
 from service.storage.database import Database
 from service.storage.dialects import CHANNEL, KEEPALIVES
 
-PAUSE = 2.0
-"""Seconds before a lost connection is tried again; until then the polls find what is due."""
+RECONNECT_DELAY = 2.0
+"""Seconds between attempts to connect; meanwhile the jobs find due rows on their intervals."""
 
-MISSED = ("submit", "reconcile", "dispatch", "inbox", "events")
-"""What may have been rung while nobody listened."""
+TOPICS_AFTER_CONNECT = ("submit", "reconcile", "dispatch", "inbox", "events")
+"""Topics that may have been notified without a connection."""
 
-log = structlog.get_logger(__name__)
+log = structlog.get_logger("boomerang.storage")
 
 
 @asynccontextmanager
 async def listening(database: Database) -> AsyncIterator[None]:
-    """Ring the local signals for every note, inside the block; a lost connection is made anew."""
+    """Forward notifications to the local signals inside the block; reconnect after a lost connection."""
     task = asyncio.create_task(_listen(database))
     try:
         yield
@@ -35,38 +35,39 @@ async def listening(database: Database) -> AsyncIterator[None]:
 
 
 async def _listen(database: Database) -> None:
-    told = ""
+    logged = ""
     while True:
         try:
             async with _subscribed(database) as connection:
-                told = ""
-                await _hear(database, connection)
+                logged = ""
+                await _forward(database, connection)
         except psycopg.Error as error:
-            why = " ".join(str(error).split())
-            if why != told:  # once, and not every two seconds, until it is another reason or heard again in between
-                log.warning("listening interrupted", error=type(error).__name__, why=why)
-            told = why
-        await asyncio.sleep(PAUSE)
+            reason = " ".join(str(error).split())
+            if reason != logged:  # not again on every attempt, unless the reason changes or a connection was made
+                log.warning("listening interrupted", error=f"{type(error).__name__}: {reason}")
+            logged = reason
+        await asyncio.sleep(RECONNECT_DELAY)
 
 
 @asynccontextmanager
 async def _subscribed(database: Database) -> AsyncIterator[psycopg.AsyncConnection]:
-    address = database.at.url.set(drivername="postgresql").render_as_string(hide_password=False)
-    made = psycopg.AsyncConnection.connect(address, autocommit=True, connect_timeout=10, **KEEPALIVES)
-    async with await made as connection:
+    url = database.address.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    connecting = psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10, **KEEPALIVES)
+    async with await connecting as connection:
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
         yield connection
 
 
-async def _hear(database: Database, connection: psycopg.AsyncConnection) -> None:
-    database.signals.notify(*MISSED)
-    async for note in connection.notifies():
-        database.signals.notify(*_topics(note.payload))
+async def _forward(database: Database, connection: psycopg.AsyncConnection) -> None:
+    database.signals.notify(*TOPICS_AFTER_CONNECT)
+    async for notification in connection.notifies():
+        database.signals.notify(*_topics(notification.payload))
 
 
-def _topics(note: str) -> list[str]:
+def _topics(payload: str) -> list[str]:
+    """Return the topics of a notification; none if another program sent it."""
     try:
-        topics: Any = json.loads(note)
+        topics: Any = json.loads(payload)
     except ValueError:
         return []
     return [topic for topic in topics if isinstance(topic, str)] if isinstance(topics, list) else []

@@ -1,16 +1,16 @@
-"""The reading side: tasks, deliveries and a task's history. Never a blob, never a body."""
+"""Read queries: tasks, deliveries and the history of a task, without blobs and callback bodies."""
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, Table, select, tuple_
+from sqlalchemy import Select, Table, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.tasks import DeliveryView, TaskFilter
 from service.domain.task import Json, Task, TaskId
 from service.storage.database import Database
 from service.storage.tables import DEAD, DELIVERED, PENDING, deliveries, events, tasks
-from service.storage.task_history import history_of
-from service.storage.task_rows import TASK_COLUMNS, task_of
+from service.storage.task_history import load_history
+from service.storage.task_rows import TASK_COLUMNS, task_from_row
 
 DELIVERY_COLUMNS = (
     deliveries.c.id,
@@ -32,63 +32,57 @@ STATUSES = {"pending": PENDING, "delivered": DELIVERED, "dead": DEAD}
 
 
 class SqlTaskQueries:
-    """Implements `Library`."""
+    """Implements `TaskQueries`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def task(self, task_id: TaskId) -> Task | None:
-        """Return one task."""
+        """Return one task, None if it is unknown."""
         async with self._database.reading() as connection:
             rows = await connection.execute(select(*TASK_COLUMNS).where(tasks.c.id == task_id))
             row = rows.mappings().one_or_none()
-            return None if row is None else task_of(row)
+            return None if row is None else task_from_row(row)
 
     async def tasks(self, wanted: TaskFilter) -> list[Task]:
         """Return tasks, newest first."""
         query = select(*TASK_COLUMNS)
         for column in ("client", "status", "model"):
-            asked = getattr(wanted, column)
-            query = query if asked is None else query.where(tasks.c[column] == asked)
+            value = getattr(wanted, column)
+            query = query if value is None else query.where(tasks.c[column] == value)
         async with self._database.reading() as connection:
             rows = await connection.execute(_newest(query, tasks, wanted.limit, wanted.cursor))
-            return [task_of(row) for row in rows.mappings()]
+            return [task_from_row(row) for row in rows.mappings()]
 
     async def history(self, task_id: TaskId) -> list[Json]:
         """Return every event, callback, poll, delivery and attempt of a task, oldest first, as plain JSON."""
         async with self._database.reading() as connection:
-            return await history_of(connection, task_id)
+            return await load_history(connection, task_id)
 
     async def deliveries(
         self, *, client: str | None, status: str | None, handler: str | None, limit: int, cursor: str | None
     ) -> list[DeliveryView]:
         """Return deliveries, newest first."""
         query = DELIVERIES
-        for condition in _conditions(client, status, handler):
-            query = query.where(condition)
+        for column, value in ((deliveries.c.client, client), (deliveries.c.handler, handler)):
+            query = query if value is None else query.where(column == value)
+        if status is not None:  # known statuses as literals, so that the partial indexes fit
+            query = query.where(deliveries.c.status == STATUSES.get(status, status))
         async with self._database.reading() as connection:
             rows = await connection.execute(_newest(query, deliveries, limit, cursor))
             return [DeliveryView(**row) for row in rows.mappings()]
 
 
-def _conditions(client: str | None, status: str | None, handler: str | None) -> list[ColumnElement[bool]]:
-    asked = {deliveries.c.client: client, deliveries.c.handler: handler}
-    conditions = [column == value for column, value in asked.items() if value is not None]
-    if status is not None:  # our own words as literals, so that the partial indexes fit
-        conditions.append(deliveries.c.status == STATUSES.get(status, status))
-    return conditions
-
-
 def _newest(query: Select[Any], table: Table, limit: int, cursor: str | None) -> Select[Any]:
-    """Return `query` newest first, after the row that `cursor` names; an unknown cursor yields nothing."""
+    """Return `query` newest first, after the row with the id `cursor`; an unknown id gives no rows."""
     if cursor is not None:
-        place = select(table.c.created_at, table.c.id).where(table.c.id == cursor)
-        query = query.where(tuple_(table.c.created_at, table.c.id) < place.scalar_subquery())
+        position = select(table.c.created_at, table.c.id).where(table.c.id == cursor)
+        query = query.where(tuple_(table.c.created_at, table.c.id) < position.scalar_subquery())
     return query.order_by(table.c.created_at.desc(), table.c.id.desc()).limit(limit)
 
 
 async def delivery_view(connection: AsyncConnection, delivery_id: str) -> DeliveryView | None:
-    """Return one delivery as clients see it."""
+    """Return one delivery as clients see it, None if it is unknown."""
     rows = await connection.execute(DELIVERIES.where(deliveries.c.id == delivery_id))
     row = rows.mappings().one_or_none()
     return None if row is None else DeliveryView(**row)

@@ -1,11 +1,9 @@
-"""What was learned, and what is to be forgotten."""
+"""Deletion of rows that are older than the retention period."""
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Table, delete, func, select, tuple_
+from sqlalchemy import ColumnElement, Table, delete, select, tuple_
 
-from service.domain.poll_schedule import CallbackStats
-from service.domain.ports.unit_of_work import RunTime
 from service.storage.database import Database
 from service.storage.tables import (
     ENDED,
@@ -20,77 +18,52 @@ from service.storage.tables import (
     tasks,
 )
 
+ROWS_PER_DELETE = 2000
 
-class StoreMemory:
-    """Implements `Memory`."""
+
+class SqlRetention:
+    """Implements `Retention`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def run_times(self, *, per_bucket: int) -> list[RunTime]:
-        """Return the newest run times of each bucket, oldest first."""
-        newest = func.row_number().over(partition_by=run_times.c.bucket, order_by=(run_times.c.at.desc(), NEWEST))
-        ranked = select(run_times, newest.label("place")).subquery()
-        query = select(ranked.c.bucket, ranked.c.seconds, ranked.c.called_back, ranked.c.at)
-        async with self._database.reading() as connection:
-            rows = await connection.execute(query.where(ranked.c.place <= per_bucket).order_by(ranked.c.at))
-            return [RunTime(**row) for row in rows.mappings()]
-
-    async def callback_stats(self, *, newest: int) -> CallbackStats:
-        """Return of how many of the newest tasks with a run time no callback told the end."""
-        last = select(run_times.c.called_back).order_by(NEWEST).limit(newest).subquery()
-        counts = select(func.count(), func.count().filter(~last.c.called_back)).select_from(last)
-        async with self._database.reading() as connection:
-            count, lost = (await connection.execute(counts)).one()
-            return CallbackStats(count=count, lost=lost)
-
     async def prune(self, *, before: datetime) -> int:
-        """Forget raw callbacks, polls, attempts, inputs and run times of tasks that ended before `before`.
+        """Delete callbacks, polls, attempts, inputs and run times of tasks that ended before `before`.
 
-        Quarantined callbacks go by their own age. What a pending delivery still carries stays. Returns how many rows.
+        Quarantined callbacks are deleted by their own age. Inputs that a pending delivery needs stay. Returns the
+        number of deleted rows.
         """
-        return sum([await self._delete(table, where) for table, where in _forgettable(before)])
+        return sum([await self._delete(table, where) for table, where in _prunable(before)])
 
     async def _delete(self, table: Table, where: ColumnElement[bool]) -> int:
-        """Delete in portions, each a transaction of its own: callbacks wait for their turn behind no long one."""
+        """Delete in short transactions of ROWS_PER_DELETE rows, so that other writers do not wait long."""
         key = tuple_(*table.primary_key.columns)
-        portion = delete(table).where(key.in_(select(*table.primary_key.columns).where(where).limit(PORTION)))
-        gone, last = 0, PORTION
-        while last == PORTION:
+        selected = select(*table.primary_key.columns).where(where).limit(ROWS_PER_DELETE)
+        deleted, last = 0, ROWS_PER_DELETE
+        while last == ROWS_PER_DELETE:
             async with self._database.writing() as write:
-                last = (await write.connection.execute(portion)).rowcount
-            gone += last
-        return gone
+                last = (await write.connection.execute(delete(table).where(key.in_(selected)))).rowcount
+            deleted += last
+        return deleted
 
 
-NEWEST = run_times.c.seq.desc()
-PORTION = 2000
-
-
-def _forgettable(before: datetime) -> list[tuple[Table, ColumnElement[bool]]]:
-    """Return what to forget of each table."""
-    carried = select(deliveries.c.id).where(deliveries.c.task_id == inputs.c.task_id, IS_PENDING)
+def _prunable(before: datetime) -> list[tuple[Table, ColumnElement[bool]]]:
+    """Return the condition of the rows to delete, for each table."""
+    needed = select(deliveries.c.id).where(deliveries.c.task_id == inputs.c.task_id, IS_PENDING)
+    known = select(tasks.c.id).where(tasks.c.id == inbox.c.task_id)
+    own_delivery = deliveries.c.id == attempts.c.delivery_id
+    finished = select(deliveries.c.id).where(own_delivery, ~IS_PENDING, _ended_before(deliveries.c.task_id, before))
     return [
-        (inbox, (inbox.c.received_at < before) & (_over(inbox.c.task_id, before) | ~_known(inbox.c.task_id))),
-        (polls, (polls.c.at < before) & _over(polls.c.task_id, before)),
-        (attempts, (attempts.c.finished_at < before) & _through(before)),
-        (inputs, _over(inputs.c.task_id, before) & ~carried.exists()),
+        (inbox, (inbox.c.received_at < before) & (_ended_before(inbox.c.task_id, before) | ~known.exists())),
+        (polls, (polls.c.at < before) & _ended_before(polls.c.task_id, before)),
+        (attempts, (attempts.c.finished_at < before) & finished.exists()),
+        (inputs, _ended_before(inputs.c.task_id, before) & ~needed.exists()),
         (run_times, run_times.c.at < before),
     ]
 
 
-def _known(task_id: ColumnElement[str]) -> ColumnElement[bool]:
-    return select(tasks.c.id).where(tasks.c.id == task_id).exists()
-
-
-def _over(task_id: ColumnElement[str], before: datetime) -> ColumnElement[bool]:
-    """Return the condition that the task has been settled for as long, or expired and asked about no more."""
+def _ended_before(task_id: ColumnElement[str], before: datetime) -> ColumnElement[bool]:
+    """Return the condition that the task was settled before `before`, or expired by then and is no longer polled."""
     settled = ENDED & (tasks.c.settled_at < before)
     expired = EXPIRED & tasks.c.due_at.is_(None) & (tasks.c.deadline_at < before)
     return select(tasks.c.id).where(tasks.c.id == task_id, settled | expired).exists()
-
-
-def _through(before: datetime) -> ColumnElement[bool]:
-    """Return the condition that an attempt's delivery is at its end, and its task has been for as long."""
-    own = deliveries.c.id == attempts.c.delivery_id
-    return select(deliveries.c.id).where(own, ~IS_PENDING, _over(deliveries.c.task_id, before)).exists()

@@ -1,7 +1,7 @@
-"""SQLite on a thread of its own, with one trip there and back for a statement: the driver's cursors make four.
+"""SQLite on its own thread, with one thread hop a statement; the cursors of aiosqlite 0.22 take four.
 
-The driver would also run a statement once for each set of parameters, and ask for the interpreter's lock before each: a
-busy event loop lets it wait for a millisecond every time. Here many sets go into one statement.
+aiosqlite would also run a statement once for each set of parameters and acquire the interpreter's lock before each:
+with a busy event loop, each acquisition takes about a millisecond. Here one statement takes many sets of parameters.
 """
 
 import sqlite3
@@ -12,35 +12,27 @@ from typing import Any, Self
 
 import aiosqlite
 
-ALL_AT_ONCE = 64
-EACH = "/* each */ "
-"""Stands in a statement before the parentheses that many sets of parameters are written in, one after the other."""
+ITER_CHUNK_SIZE = 64
+REPEATED = "/* each */ "
+"""Marks the parentheses in a statement that are repeated for each set of parameters."""
 
-PORTIONS = (32, 8, 2, 1)
-"""How many sets go into one statement: few sizes, so that the driver finds each of them prepared."""
+ROWS_PER_STATEMENT = (32, 8, 2, 1)
+"""Sets of parameters in one statement: few sizes, so that the driver's cache holds each as a prepared statement."""
 
 BEGIN_WRITING = "BEGIN IMMEDIATE"
 
 
 class Connection(aiosqlite.Connection):
-    """A connection whose cursors bring all rows back at once, and whose transactions begin with a statement."""
+    """A connection whose cursors fetch all rows in the same thread hop, and whose BEGIN shares that of a statement.
 
-    _begin: str | None = None
+    `pending_begin` is the BEGIN that runs before the next statement.
+    """
 
-    def begin_with_next(self, sql: str) -> None:
-        """Run `sql`, which begins a transaction, on the way to the next statement."""
-        self._begin = sql
-
-    def begun(self) -> sqlite3.Connection:
-        """Return the driver's connection, in the transaction that was to begin; on the connection's own thread."""
-        if self._begin:
-            self._conn.execute(self._begin)
-            self._begin = None  # only now: what follows a beginning that failed begins once more
-        return self._conn
+    pending_begin: str | None = None
 
     async def commit(self) -> None:
-        """Commit, if anything was begun; what cannot be committed is rolled back, and holds no lock."""
-        self._begin = None
+        """Commit the transaction, if any; roll back if that fails, so that it holds no lock."""
+        self.pending_begin = None
         try:
             await super().commit()
         except sqlite3.Error:
@@ -48,28 +40,28 @@ class Connection(aiosqlite.Connection):
             raise
 
     async def rollback(self) -> None:
-        """Roll back, if anything was begun."""
-        self._begin = None
+        """Roll back the transaction, if any."""
+        self.pending_begin = None
         await super().rollback()
 
-    async def write_at_once(self, sql: str, rows: Sequence[Any]) -> None:
-        """Run a statement for each of `rows`, all in one transaction and one trip."""
+    async def insert_and_commit(self, sql: str, rows: Sequence[Any]) -> None:
+        """Run a statement for each of `rows`, all in one transaction and one thread hop."""
         if self._connection is None or not self._running:
-            raise sqlite3.OperationalError("no active connection")  # in the words by which SQLAlchemy knows a lost one
-        await self._execute(self._write, sql, rows)  # type: ignore[no-untyped-call]
+            raise sqlite3.OperationalError("no active connection")  # the message by which SQLAlchemy detects a lost one
+        await self._execute(self._insert_and_commit, sql, rows)  # type: ignore[no-untyped-call]
 
-    def _write(self, sql: str, rows: Sequence[Any]) -> None:
+    def _insert_and_commit(self, sql: str, rows: Sequence[Any]) -> None:
         with self._conn:
             self._conn.execute(BEGIN_WRITING)
             run_many(self._conn.cursor(), sql, rows)
 
-    def cursor(self) -> "Cursor":  # type: ignore[override] # SQLAlchemy's adapter is the only one that asks
-        """Return a cursor, without a trip to the thread."""
+    def cursor(self) -> "Cursor":  # type: ignore[override] # only SQLAlchemy's adapter calls it
+        """Return a cursor, without a thread hop."""
         return Cursor(self)
 
 
 class Cursor:
-    """One statement and what came of it, as SQLAlchemy's adapter asks for it."""
+    """One statement and its result, with the interface that SQLAlchemy's adapter needs."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -84,18 +76,21 @@ class Cursor:
 
     async def execute(self, sql: str, parameters: Any = ()) -> Self:
         """Run a statement and fetch its rows."""
-        return await self._trip(sqlite3.Cursor.execute, sql, parameters)
+        await self._connection._execute(self._run, sqlite3.Cursor.execute, sql, parameters)  # type: ignore[no-untyped-call] # noqa: SLF001
+        return self
 
     async def executemany(self, sql: str, parameters: Any) -> Self:
         """Run a statement for each set of parameters."""
-        return await self._trip(run_many, sql, parameters)
-
-    async def _trip(self, *call: Any) -> Self:
-        await self._connection._execute(self._run, *call)  # type: ignore[no-untyped-call] # noqa: SLF001 - to its thread
+        await self._connection._execute(self._run, run_many, sql, parameters)  # type: ignore[no-untyped-call] # noqa: SLF001
         return self
 
     def _run(self, method: Any, sql: str, parameters: Any) -> None:
-        cursor = self._connection.begun().cursor()
+        """Run the pending BEGIN and the statement, on the thread of the connection."""
+        driver, begin = self._connection._conn, self._connection.pending_begin  # noqa: SLF001
+        if begin:
+            driver.execute(begin)
+            self._connection.pending_begin = None  # after a BEGIN that failed, the next statement tries it again
+        cursor = driver.cursor()
         try:
             method(cursor, sql, parameters)
             self.description, self._rows = cursor.description, cursor.fetchall()
@@ -108,37 +103,37 @@ class Cursor:
         return self._rows
 
     async def close(self) -> None:
-        """Let the rows go."""
+        """Release the rows."""
         self._rows = ()
 
 
 def run_many(cursor: sqlite3.Cursor, sql: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Run a statement for each of `rows`, as many at once as there is room for behind its EACH."""
-    if EACH not in sql:
+    """Run a statement for each of `rows`; one that contains REPEATED runs once for many of them."""
+    if REPEATED not in sql:
         cursor.executemany(sql, rows)
         return
-    for some in _portions(rows):
-        cursor.execute(_for_many(sql, len(some)), [*chain.from_iterable(some)])
+    for chunk in _chunks(rows):
+        cursor.execute(_repeat_parentheses(sql, len(chunk)), [*chain.from_iterable(chunk)])
 
 
-def _portions(rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
-    at = 0
-    for size in PORTIONS:
-        while len(rows) - at >= size:
-            yield rows[at : at + size]
-            at += size
+def _chunks(rows: Sequence[Sequence[Any]]) -> Iterator[Sequence[Sequence[Any]]]:
+    start = 0
+    for size in ROWS_PER_STATEMENT:
+        while len(rows) - start >= size:
+            yield rows[start : start + size]
+            start += size
 
 
 @cache
-def _for_many(sql: str, count: int) -> str:
-    """Return the statement with `count` times the parentheses behind its EACH."""
-    head, _, rest = sql.partition(EACH)
+def _repeat_parentheses(sql: str, count: int) -> str:
+    """Return the statement with the parentheses after REPEATED written `count` times."""
+    head, _, rest = sql.partition(REPEATED)
     one, closing, tail = rest.partition(")")
     return head + ", ".join([one + closing] * count) + tail
 
 
 def connect(path: str, **options: Any) -> Connection:
-    """Return a connection to the file, to be awaited; `options` are those of `sqlite3.connect`."""
-    connection = Connection(lambda: sqlite3.connect(path, **options), ALL_AT_ONCE)
-    connection._thread.daemon = True  # noqa: SLF001 - as SQLAlchemy does: it must not keep a process from ending
+    """Return an unopened connection to the file, to be awaited; `options` are those of `sqlite3.connect`."""
+    connection = Connection(lambda: sqlite3.connect(path, **options), ITER_CHUNK_SIZE)
+    connection._thread.daemon = True  # noqa: SLF001 - as SQLAlchemy does: the thread must not keep the process alive
     return connection

@@ -1,4 +1,4 @@
-"""All ports of one database, in one hand."""
+"""The store: every port of one database."""
 
 from contextlib import AbstractAsyncContextManager, nullcontext
 from types import TracebackType
@@ -13,14 +13,15 @@ from service.storage.health import SqlHealth
 from service.storage.inbox import SqlInbox
 from service.storage.local_signals import LocalSignals
 from service.storage.queries import SqlTaskQueries
-from service.storage.retention import StoreMemory
+from service.storage.retention import SqlRetention
+from service.storage.run_time_stats import SqlRunTimeStats
 from service.storage.task_intake import SqlBlobStore, SqlTaskIntake
 from service.storage.task_queue import SqlTaskQueue
 from service.storage.unit_of_work import SqlUnitOfWorkFactory
 
 
 class Store:
-    """The ports over one database; `async with` or `close` ends its connections."""
+    """The ports of one database; `async with` or `close` ends its connections."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -28,18 +29,19 @@ class Store:
         self.units_of_work = SqlUnitOfWorkFactory(database)
         self.inbox = SqlInbox(database)
         self.intake = SqlTaskIntake(database)
-        self.inputs = SqlBlobStore(database)
+        self.blobs = SqlBlobStore(database)
         self.queries = SqlTaskQueries(database)
         self.events = SqlEventLog(database)
         self.tasks = SqlTaskQueue(database)
         self.deliveries = SqlDeliveryQueue(database)
         self.health = SqlHealth(database)
-        self.memory = StoreMemory(database)
+        self.run_time_stats = SqlRunTimeStats(database)
+        self.retention = SqlRetention(database)
         self.clock_jump_repair = SqlClockJumpRepair(database)
 
     def listening(self) -> AbstractAsyncContextManager[None]:
-        """Ring `signals` for what other processes notify, inside the block; on SQLite there is nothing to hear."""
-        if not self._database.at.postgres:
+        """Forward notifications of other processes to `signals` inside the block; on SQLite there are none."""
+        if not self._database.address.postgres:
             return nullcontext()
         from service.storage.pg_listener import listening  # noqa: PLC0415 - needs the driver of the extra `postgres`
 
@@ -59,8 +61,8 @@ class Store:
 
 
 def open_store(database_url: str, *, signals: Signals | None = None) -> Store:
-    """Return the store at `database_url`, whose schema may still have to be migrated.
+    """Return the store at `database_url`, without a migration of its schema.
 
-    Raises BadSetting for an address that is none, StoreUnavailable for an SQLite file that cannot be used.
+    Raises BadSetting for an invalid address, StoreUnavailable for an SQLite file that cannot be used.
     """
     return Store(Database(database_url, signals or LocalSignals()))

@@ -1,7 +1,7 @@
-"""The tables, and the indexes that keep claims and lists fast. The migrations say the same; a test compares them.
+"""The tables, and the indexes for claims and lists. A test compares them with the migrations.
 
-Statuses in predicates are literals, never parameters: a partial index fits only what the planner can read. No index
-begins with a status: without statistics, SQLite would rather take that one than the partial one that has the order too.
+Statuses in predicates are literals, never parameters: the planner uses a partial index only if it sees its condition.
+No index begins with a status: without statistics, SQLite prefers it to the partial index that also has the order.
 """
 
 from sqlalchemy import (
@@ -20,63 +20,63 @@ from sqlalchemy import (
 )
 
 from service.domain.task import AT_UPSTREAM, SETTLED, Status
-from service.storage.column_types import Document, Moment, Words
+from service.storage.column_types import JsonText, SafeText, UtcDateTime
 
 metadata = MetaData()
 
 SEQUENCE = BigInteger().with_variant(Integer, "sqlite")
-"""A growing key: SQLite counts only in a column that is called INTEGER."""
+"""A generated key: SQLite generates values only for a column of the type INTEGER."""
 
 tasks = Table(
     "tasks",
     metadata,
-    Column("id", Words, primary_key=True),
-    Column("client", Words, nullable=False),
-    Column("idempotency_key", Words),
-    Column("idempotency_digest", Words),
-    Column("provider", Words, nullable=False),
-    Column("model", Words, nullable=False),
-    Column("bucket", Words, nullable=False),
-    Column("created_at", Moment, nullable=False),
-    Column("deadline_at", Moment, nullable=False),
-    Column("status", Words, nullable=False),
+    Column("id", SafeText, primary_key=True),
+    Column("client", SafeText, nullable=False),
+    Column("idempotency_key", SafeText),
+    Column("idempotency_digest", SafeText),
+    Column("provider", SafeText, nullable=False),
+    Column("model", SafeText, nullable=False),
+    Column("bucket", SafeText, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("deadline_at", UtcDateTime, nullable=False),
+    Column("status", SafeText, nullable=False),
     Column("guessed", Boolean, nullable=False),
     Column("unconfirmed", Boolean, nullable=False),
     Column("submission", Integer, nullable=False),
     Column("tries", Integer, nullable=False),
     Column("polls", Integer, nullable=False),
-    Column("upstream_id", Words),
-    Column("params", Document, nullable=False),
-    Column("metadata", Document, nullable=False),
-    Column("notify", Document, nullable=False),
+    Column("upstream_id", SafeText),
+    Column("params", JsonText, nullable=False),
+    Column("metadata", JsonText, nullable=False),
+    Column("notify", JsonText, nullable=False),
     Column("progress", Float),
-    Column("output", Document, nullable=False),
-    Column("error", Document),
-    Column("warnings", Document, nullable=False),
-    Column("usage", Document),
+    Column("output", JsonText, nullable=False),
+    Column("error", JsonText),
+    Column("warnings", JsonText, nullable=False),
+    Column("usage", JsonText),
     Column("cost", Float),
-    Column("settled_by", Words),
-    Column("submitted_at", Moment),
-    Column("settled_at", Moment),
-    Column("due_at", Moment),
-    Column("leased_until", Moment),
+    Column("settled_by", SafeText),
+    Column("submitted_at", UtcDateTime),
+    Column("settled_at", UtcDateTime),
+    Column("due_at", UtcDateTime),
+    Column("leased_until", UtcDateTime),
     Column("fence", BigInteger, nullable=False),
-    Column("hinted_at", Moment),
-    Column("hinted_id", Words),
-    Column("hinted_fact", Document),
-    Column("polled_at", Moment),
-    Column("resubmission_of", Words),
-    Column("note", Words),
+    Column("hinted_at", UtcDateTime),
+    Column("hinted_id", SafeText),
+    Column("hinted_fact", JsonText),
+    Column("polled_at", UtcDateTime),
+    Column("resubmission_of", SafeText),
+    Column("note", SafeText),
     UniqueConstraint("client", "idempotency_key", name="tasks_idempotency"),
 )
 
 inputs = Table(
     "inputs",
     metadata,
-    Column("task_id", Words, primary_key=True),
-    Column("place", Words, primary_key=True),
-    Column("media_type", Words, nullable=False),
-    Column("sha256", Words, nullable=False),
+    Column("task_id", SafeText, primary_key=True),
+    Column("place", SafeText, primary_key=True),
+    Column("media_type", SafeText, nullable=False),
+    Column("sha256", SafeText, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),
 )
@@ -84,13 +84,13 @@ inputs = Table(
 inbox = Table(
     "inbox",
     metadata,
-    Column("digest", Words, primary_key=True),
-    Column("task_id", Words, nullable=False),  # no foreign key: quarantined callbacks name unknown tasks
+    Column("digest", SafeText, primary_key=True),
+    Column("task_id", SafeText, nullable=False),  # no foreign key: quarantined callbacks name unknown tasks
     Column("submission", Integer, nullable=False),
-    Column("nonce", Words),
-    Column("verdict", Words, nullable=False),
-    Column("received_at", Moment, nullable=False),
-    Column("headers", Document, nullable=False),
+    Column("nonce", SafeText),
+    Column("verdict", SafeText, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("headers", JsonText, nullable=False),
     Column("body", LargeBinary, nullable=False),
     UniqueConstraint("nonce", name="inbox_nonce"),
 )
@@ -99,12 +99,12 @@ events = Table(
     "events",
     metadata,
     Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
-    Column("id", Words, nullable=False),
-    Column("task_id", Words, nullable=False),
-    Column("client", Words, nullable=False),
-    Column("type", Words, nullable=False),
-    Column("at", Moment, nullable=False),
-    Column("data", Document, nullable=False),
+    Column("id", SafeText, nullable=False),
+    Column("task_id", SafeText, nullable=False),
+    Column("client", SafeText, nullable=False),
+    Column("type", SafeText, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("data", JsonText, nullable=False),
     UniqueConstraint("id", name="events_id"),
     sqlite_autoincrement=True,
 )
@@ -112,47 +112,47 @@ events = Table(
 deliveries = Table(
     "deliveries",
     metadata,
-    Column("id", Words, primary_key=True),
-    Column("event_id", Words, nullable=False),
+    Column("id", SafeText, primary_key=True),
+    Column("event_id", SafeText, nullable=False),
     Column("event_seq", BigInteger, nullable=False),
-    Column("task_id", Words, nullable=False),
-    Column("client", Words, nullable=False),
-    Column("handler", Words, nullable=False),
-    Column("lane", Words, nullable=False),
-    Column("target", Document, nullable=False),
-    Column("message_id", Words, nullable=False),
-    Column("status", Words, nullable=False),
-    Column("attempts", Integer, nullable=False),  # since the last replay
-    Column("attempted", Integer, nullable=False),  # ever
-    Column("due_at", Moment),
-    Column("leased_until", Moment),
+    Column("task_id", SafeText, nullable=False),
+    Column("client", SafeText, nullable=False),
+    Column("handler", SafeText, nullable=False),
+    Column("lane", SafeText, nullable=False),
+    Column("target", JsonText, nullable=False),
+    Column("message_id", SafeText, nullable=False),
+    Column("status", SafeText, nullable=False),
+    Column("attempts", Integer, nullable=False),  # attempts since the last replay
+    Column("attempted", Integer, nullable=False),  # attempts over all replays
+    Column("due_at", UtcDateTime),
+    Column("leased_until", UtcDateTime),
     Column("fence", BigInteger, nullable=False),
-    Column("fault", Words),
-    Column("last_error", Words),
-    Column("created_at", Moment, nullable=False),
-    Column("finished_at", Moment),
+    Column("fault", SafeText),
+    Column("last_error", SafeText),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
     UniqueConstraint("event_id", "lane", name="deliveries_event_lane"),
 )
 
 attempts = Table(
     "attempts",
     metadata,
-    Column("delivery_id", Words, primary_key=True),
+    Column("delivery_id", SafeText, primary_key=True),
     Column("number", Integer, primary_key=True),
-    Column("handler", Words, nullable=False),
-    Column("started_at", Moment, nullable=False),
-    Column("finished_at", Moment, nullable=False),
-    Column("outcome", Words, nullable=False),
-    Column("error", Words),
+    Column("handler", SafeText, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime, nullable=False),
+    Column("outcome", SafeText, nullable=False),
+    Column("error", SafeText),
 )
 
 polls = Table(
     "polls",
     metadata,
     Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
-    Column("task_id", Words, nullable=False),
-    Column("at", Moment, nullable=False),
-    Column("outcome", Words, nullable=False),
+    Column("task_id", SafeText, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("outcome", SafeText, nullable=False),
     sqlite_autoincrement=True,
 )
 
@@ -160,35 +160,35 @@ run_times = Table(
     "run_times",
     metadata,
     Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
-    Column("bucket", Words, nullable=False),
+    Column("bucket", SafeText, nullable=False),
     Column("seconds", Float, nullable=False),
     Column("called_back", Boolean, nullable=False),
-    Column("at", Moment, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
     sqlite_autoincrement=True,
 )
 
 
-def word(value: str) -> ColumnElement[str]:
-    """Return `value`, one of our own words, as a literal in SQL."""
+def literal_word(value: str) -> ColumnElement[str]:
+    """Return `value`, which must be a constant of this program, as an SQL literal."""
     return literal_column(f"'{value}'")
 
 
 def one_of(column: ColumnElement[str], values: frozenset[Status]) -> ColumnElement[bool]:
-    """Return the condition that `column` is one of `values`, written as the partial indexes have it."""
-    return column.in_([word(value) for value in sorted(values)])
+    """Return the condition that `column` is one of `values`, written as in the partial indexes."""
+    return column.in_([literal_word(value) for value in sorted(values)])
 
 
-PENDING, DELIVERED, DEAD = word("pending"), word("delivered"), word("dead")
-QUEUED = tasks.c.status == word(Status.QUEUED)
-SUBMITTING = tasks.c.status == word(Status.SUBMITTING)
+PENDING, DELIVERED, DEAD = literal_word("pending"), literal_word("delivered"), literal_word("dead")
+QUEUED = tasks.c.status == literal_word(Status.QUEUED)
+SUBMITTING = tasks.c.status == literal_word(Status.SUBMITTING)
 IN_FLIGHT = one_of(tasks.c.status, AT_UPSTREAM)
-POLLED = tasks.c.status.not_in([word(Status.QUEUED), word(Status.SUBMITTING)])
+POLLED = tasks.c.status.not_in([literal_word(Status.QUEUED), literal_word(Status.SUBMITTING)])
 OPEN = one_of(tasks.c.status, AT_UPSTREAM | {Status.QUEUED})
 ENDED = one_of(tasks.c.status, SETTLED)
-EXPIRED = tasks.c.status == word(Status.EXPIRED)
+EXPIRED = tasks.c.status == literal_word(Status.EXPIRED)
 IS_PENDING = deliveries.c.status == PENDING
 IS_DEAD = deliveries.c.status == DEAD
-UNREAD = inbox.c.verdict == word("unread")
+UNREAD = inbox.c.verdict == literal_word("unread")
 
 
 def _partial(name: str, *columns: ColumnElement[object], where: ColumnElement[bool]) -> Index:

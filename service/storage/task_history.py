@@ -1,10 +1,8 @@
-"""A task's history: everything that was ever noted about it, oldest first."""
+"""History of a task: its events, callbacks, polls, deliveries and attempts, oldest first."""
 
-from collections.abc import Iterable
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Select, literal, select
+from sqlalchemy import literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.task import Json, TaskId
@@ -39,24 +37,20 @@ ATTEMPT = (
 )
 
 
-def _queries(task_id: TaskId) -> Iterable[Select[Any]]:
-    """Yield one query for each kind of note, causes before what follows from them."""
+async def load_history(connection: AsyncConnection, task_id: TaskId) -> list[Json]:
+    """Return the history of one task as plain JSON, with times as RFC 3339 in UTC."""
     tried = select(*ATTEMPT).join_from(attempts, deliveries, deliveries.c.id == attempts.c.delivery_id)
-    yield select(*EVENT).where(events.c.task_id == task_id).order_by(events.c.seq)
-    yield select(*CALLBACK).where(inbox.c.task_id == task_id)
-    yield select(*POLL).where(polls.c.task_id == task_id)
-    yield select(*DELIVERY).where(deliveries.c.task_id == task_id).order_by(deliveries.c.event_seq)
-    yield tried.where(deliveries.c.task_id == task_id).order_by(attempts.c.delivery_id, attempts.c.number)
-
-
-async def history_of(connection: AsyncConnection, task_id: TaskId) -> list[Json]:
-    """Return the history of one task as plain JSON, times as RFC 3339 in UTC."""
+    queries = (  # causes before their effects
+        select(*EVENT).where(events.c.task_id == task_id).order_by(events.c.seq),
+        select(*CALLBACK).where(inbox.c.task_id == task_id),
+        select(*POLL).where(polls.c.task_id == task_id),
+        select(*DELIVERY).where(deliveries.c.task_id == task_id).order_by(deliveries.c.event_seq),
+        tried.where(deliveries.c.task_id == task_id).order_by(attempts.c.delivery_id, attempts.c.number),
+    )
     rows: list[Json] = []
-    for query in _queries(task_id):
+    for query in queries:
         rows += [dict(row) for row in (await connection.execute(query)).mappings()]
-    rows.sort(key=lambda row: row["at"])  # stable: at one moment, causes come before what follows from them
-    return [{name: _plain(value) for name, value in row.items()} for row in rows]
-
-
-def _plain(value: object) -> object:
-    return rfc3339(value) if isinstance(value, datetime) else value
+    rows.sort(key=lambda row: row["at"])  # stable: at equal times, causes stay before their effects
+    return [
+        {name: rfc3339(value) if isinstance(value, datetime) else value for name, value in row.items()} for row in rows
+    ]

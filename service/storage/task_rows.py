@@ -1,9 +1,9 @@
-"""Between a task and its row."""
+"""Conversion between a task and its row."""
 
 import math
 from collections.abc import Callable
 from dataclasses import fields
-from enum import Enum
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -15,11 +15,13 @@ from service.storage.tables import tasks
 Values = dict[str, Any]
 
 TASK_COLUMNS = tuple(tasks.c[field.name] for field in fields(Task))
-"""What makes a task: neither the idempotency key nor the computed cost."""
+"""The columns that are fields of a task: all but the idempotency key, its digest and the computed cost."""
 
 TASK_NAMES = tuple(column.name for column in TASK_COLUMNS)
 
-STRUCTURED: tuple[tuple[str, Callable[[Any], Any]], ...] = (
+Converter = Callable[[Any], Any]
+
+FROM_COLUMN: tuple[tuple[str, Converter], ...] = (
     ("status", Status),
     ("progress", float),  # SQLite returns 1.0 as 1
     ("settled_by", Source),
@@ -29,39 +31,49 @@ STRUCTURED: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("output", tuple),
     ("warnings", tuple),
 )
-"""What a column's value is made into."""
+"""How a column's value other than NULL becomes the value of the field."""
+
+TO_COLUMN: dict[str, Converter] = {
+    "status": attrgetter("value"),
+    "settled_by": attrgetter("value"),
+    "error": lambda value: dict(vars(value)),
+    "usage": lambda value: dict(vars(value)),
+}
+"""How a field's value other than None becomes the value of the column; every other field is stored as it is."""
 
 
-def values_of(task: Task) -> Values:
-    """Return the columns of `task`, its cost as a number beside its usage."""
-    return {name: _plain(value) for name, value in vars(task).items()} | {"cost": dollars(task.usage)}
-
-
-def changed_values_of(before: Task, after: Task) -> Values:
-    """Return the columns in which `after` differs from `before`: mostly few, while each costs encoding and indexes."""
-    old, new = vars(before), vars(after)
-    moved = [name for name, value in new.items() if value is not old[name] and value != old[name]]
-    changed = {name: _plain(new[name]) for name in moved}
-    return changed | {"cost": dollars(after.usage)} if "usage" in changed else changed
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Enum):
-        return value.value
-    return dict(vars(value)) if isinstance(value, TaskError | Usage) else value
-
-
-def task_of(row: RowMapping) -> Task:
-    """Return the task that a row holds, whose first columns are TASK_COLUMNS."""
-    values: Values = dict(zip(TASK_NAMES, row.values(), strict=False))
-    for name, structured in STRUCTURED:
+def task_values(task: Task) -> Values:
+    """Return the columns of `task`, with its cost as a number in addition to its usage."""
+    values = dict(vars(task))
+    for name, convert in TO_COLUMN.items():
         if (value := values[name]) is not None:
-            values[name] = structured(value)
+            values[name] = convert(value)
+    values["cost"] = cost_in_usd(task.usage)
+    return values
+
+
+def changed_task_values(before: Task, after: Task) -> Values:
+    """Return the columns in which `after` differs from `before`, so that unchanged ones cost nothing."""
+    old, changed = vars(before), {}
+    for name, value in vars(after).items():
+        if value is not old[name] and value != old[name]:
+            changed[name] = TO_COLUMN[name](value) if name in TO_COLUMN and value is not None else value
+    if "usage" in changed:
+        changed["cost"] = cost_in_usd(after.usage)
+    return changed
+
+
+def task_from_row(row: RowMapping) -> Task:
+    """Return the task of a row whose first columns are TASK_COLUMNS."""
+    values: Values = dict(zip(TASK_NAMES, row.values(), strict=False))
+    for name, convert in FROM_COLUMN:
+        if (value := values[name]) is not None:
+            values[name] = convert(value)
     return construct_unchecked(Task, values)
 
 
-def dollars(usage: Usage | None) -> float | None:
-    """Return the cost that `usage` tells, None where it tells none that is a sum of money."""
+def cost_in_usd(usage: Usage | None) -> float | None:
+    """Return the cost in `usage` as US dollars, None if it has no cost or one that is not an amount of money."""
     if usage is None or usage.cost is None:
         return None
     try:

@@ -1,9 +1,10 @@
-"""The ledger: facts and their consequences, many of them in one transaction."""
+"""Units of work: one write transaction over inbox, tasks, events and deliveries."""
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
 from contextlib import asynccontextmanager
 from itertools import accumulate
+from operator import attrgetter
 
 from sqlalchemy import Integer, Row, bindparam, func, select
 
@@ -22,43 +23,43 @@ from service.storage.database import Database, Write
 from service.storage.dialects import insert
 from service.storage.event_writes import append_deliveries, append_events
 from service.storage.in_list import in_list
-from service.storage.inbox import KNOWN
+from service.storage.inbox import STORED_DIGESTS
 from service.storage.tables import UNREAD, inbox, polls, run_times, tasks
-from service.storage.task_rows import TASK_COLUMNS, Values, changed_values_of, task_of
+from service.storage.task_rows import TASK_COLUMNS, Values, changed_task_values, task_from_row
 
-READ_AT_ONCE = 8 * 1024 * 1024
-"""Bytes of unread callbacks in one transaction: they are in memory together, and parsed in one go."""
+MAX_UNREAD_BYTES = 8 * 1024 * 1024
+"""Bytes of unread callbacks in one transaction: all of them are in memory, and are parsed without a pause."""
 
 
-# The statements of every commit, made once.
-LOCKED = select(*TASK_COLUMNS).where(in_list(tasks.c.id, "ids")).order_by(tasks.c.id).with_for_update()
-SIZED = (
+# Statements of every commit, built once.
+TASKS_BY_ID = select(*TASK_COLUMNS).where(in_list(tasks.c.id, "ids")).order_by(tasks.c.id).with_for_update()
+UNREAD_SIZES = (
     select(inbox.c.digest, func.length(inbox.c.body))
     .where(UNREAD)
     .order_by(inbox.c.received_at)
-    .limit(bindparam("most", type_=Integer))
+    .limit(bindparam("limit", type_=Integer))
     .with_for_update(skip_locked=True)
 )
-WHOLE = select(inbox).where(in_list(inbox.c.digest, "digests")).order_by(inbox.c.received_at)
+CALLBACKS_BY_DIGEST = select(inbox).where(in_list(inbox.c.digest, "digests")).order_by(inbox.c.received_at)
 HAS_UNREAD_CALLBACKS = select(inbox.c.task_id).where(UNREAD, in_list(inbox.c.task_id, "ids"))
-HOLDERS = select(tasks.c.upstream_id, tasks.c.id).where(in_list(tasks.c.upstream_id, "ids"))
+TASKS_BY_UPSTREAM_ID = select(tasks.c.upstream_id, tasks.c.id).where(in_list(tasks.c.upstream_id, "ids"))
 
 
 class SqlUnitOfWorkFactory:
-    """Implements `Ledger`."""
+    """Implements `UnitOfWorkFactory`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[UnitOfWork]:
-        """Begin a write transaction; raises StoreUnavailable when the database cannot take it."""
+        """Begin a write transaction; raises StoreUnavailable if the database cannot be written."""
         async with self._database.writing() as write:
             yield SqlUnitOfWork(write)
 
 
 class SqlUnitOfWork:
-    """Implements `UnitOfWork`. Call `lock` before `append`: events are numbered one transaction at a time."""
+    """Implements `UnitOfWork`. Call `lock` before `append`: only one transaction at a time numbers events."""
 
     def __init__(self, write: Write) -> None:
         self._connection = write.connection
@@ -66,92 +67,89 @@ class SqlUnitOfWork:
         self._locked: dict[TaskId, Task] = {}
 
     async def lock(self, ids: Collection[TaskId]) -> dict[TaskId, Task]:
-        """Return the known ones of `ids`, locked until the end of the transaction, in id order."""
+        """Return the known tasks of `ids`, locked in id order until the end of the transaction."""
         found: dict[TaskId, Task] = {}
         if ids:
-            rows = await self._connection.execute(LOCKED, {"ids": set(ids)})
-            found = {row["id"]: task_of(row) for row in rows.mappings()}
+            rows = await self._connection.execute(TASKS_BY_ID, {"ids": set(ids)})
+            for row in rows.mappings():
+                found[row["id"]] = task_from_row(row)
         self._locked |= found
         return found
 
     async def admit(self, entries: Sequence[InboxEntry]) -> list[str]:
-        """Store those entries that are new; return a word for each: `new`, `repeated`, or `nonce_reused`."""
+        """Store new callbacks; return for each of `entries` `new`, `repeated` or `nonce_reused`."""
         if not entries:
             return []
-        fresh = await self._store_new(entries)
-        missed = {entry.digest for entry in entries} - fresh
-        known = await self._known(missed)
-        return [_word(entry, fresh, known) for entry in entries]
-
-    async def _store_new(self, entries: Sequence[InboxEntry]) -> set[str]:
         statement = insert(self._connection, inbox).on_conflict_do_nothing().returning(inbox.c.digest)
-        rows = [vars(entry) for entry in sorted(entries, key=lambda entry: entry.digest)]  # one order: no deadlock
-        return set((await self._connection.execute(statement, rows)).scalars())
-
-    async def _known(self, digests: Collection[str]) -> set[str]:
-        return set((await self._connection.execute(KNOWN, {"digests": digests})).scalars()) if digests else set()
+        rows = [vars(entry) for entry in sorted(entries, key=attrgetter("digest"))]  # one order: no deadlock
+        inserted = set((await self._connection.execute(statement, rows)).scalars())
+        known: set[str] = set()
+        if others := set(map(attrgetter("digest"), entries)) - inserted:
+            known.update((await self._connection.execute(STORED_DIGESTS, {"digests": others})).scalars())
+        results: list[str] = []
+        for entry in entries:
+            if entry.digest in inserted:
+                inserted.discard(entry.digest)  # the same callback may be in `entries` once more
+                known.add(entry.digest)
+                results.append("new")
+            else:
+                results.append("repeated" if entry.digest in known else "nonce_reused")
+        return results
 
     async def unread(self, limit: int) -> list[InboxEntry]:
-        """Return up to `limit` unread callbacks, oldest first, that no other transaction has in hand."""
-        sized = await self._connection.execute(SIZED, {"most": limit})
-        rows = await self._connection.execute(WHOLE, {"digests": _in_one_go(sized.all())})
+        """Return up to `limit` unread callbacks, oldest first, that no other transaction has locked."""
+        sizes = await self._connection.execute(UNREAD_SIZES, {"limit": limit})
+        rows = await self._connection.execute(CALLBACKS_BY_DIGEST, {"digests": _within_byte_limit(sizes.all())})
         return [InboxEntry(**row) for row in rows.mappings()]
 
     async def with_unread_callbacks(self, ids: Collection[TaskId]) -> set[TaskId]:
-        """Return those of `ids` about which an unread callback is kept."""
+        """Return those of `ids` that have unread callbacks."""
         return set((await self._connection.execute(HAS_UNREAD_CALLBACKS, {"ids": set(ids)})).scalars())
 
     async def read(self, entries: Sequence[InboxEntry]) -> None:
-        """Give unread callbacks the verdict that each of `entries` has."""
+        """Set the verdict of each of `entries`, which are unread callbacks."""
         rows = [{"digest": entry.digest, "verdict": entry.verdict} for entry in entries]
         await update_many(self._connection, inbox, rows)
 
     async def holders(self, ids: Collection[UpstreamId]) -> dict[UpstreamId, TaskId]:
-        """Return which task is known to the upstream by each of `ids`, where one is."""
-        return {row.upstream_id: row.id for row in await self._connection.execute(HOLDERS, {"ids": set(ids)})}
+        """Return the task that has each of `ids` as its provider id, where there is one."""
+        rows = await self._connection.execute(TASKS_BY_UPSTREAM_ID, {"ids": set(ids)})
+        return {row.upstream_id: row.id for row in rows}
 
     async def save(self, moved: Collection[Task]) -> None:
-        """Write what has changed of `moved` since they were locked in this transaction, like changes together."""
+        """Update the columns of `moved` that differ since the lock; tasks with the same changed columns go together."""
         await self.lock({task.id for task in moved} - self._locked.keys())
         alike: dict[tuple[str, ...], list[Values]] = defaultdict(list)
         for task in moved:
-            changed = changed_values_of(self._locked[task.id], task)
+            changed = changed_task_values(self._locked[task.id], task)
             alike[tuple(changed)].append(changed | {"id": task.id})
+            self._locked[task.id] = task
         for names, rows in alike.items():
             if names:
                 await update_many(self._connection, tasks, rows)
-        self._locked |= {task.id: task for task in moved}
 
     async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> list[DeliveryClaim]:
-        """Store events, in this order, and their deliveries; return claims on those that are born in hand."""
+        """Insert events, in this order, and their deliveries; return claims on deliveries whose lease is granted."""
         if events:
             await append_events(self._connection, events)
         if not deliveries:
             return []
         return await append_deliveries(self._connection, deliveries, {event.id: event for event in events})
 
-    async def note_polls(self, asked: Sequence[PollRow]) -> None:
-        """Store polls for the task's history."""
-        await insert_many(self._connection, polls, [vars(poll) for poll in asked])
+    async def add_polls(self, rows: Sequence[PollRow]) -> None:
+        """Insert polls, for the history of their tasks."""
+        await insert_many(self._connection, polls, [vars(row) for row in rows])
 
-    async def learn(self, samples: Sequence[RunTime]) -> None:
-        """Store run times from which polls are learned."""
+    async def add_run_times(self, samples: Sequence[RunTime]) -> None:
+        """Insert run times, from which polls are scheduled."""
         await insert_many(self._connection, run_times, [vars(sample) for sample in samples])
 
     def notify(self, topics: Iterable[str]) -> None:
-        """Ring `topics` in every process once the transaction is committed."""
+        """Notify `topics` in every process after the commit."""
         self._topics.update(topics)
 
 
-def _in_one_go(sized: Iterable[Row[str, int]]) -> list[str]:
-    """Return the digests that come first in `sized`, at least one, as far as their bodies are READ_AT_ONCE together."""
-    totals = accumulate(sized, lambda before, one: (one[0], before[1] + one[1]))
-    return [digest for place, (digest, total) in enumerate(totals) if not place or total <= READ_AT_ONCE]
-
-
-def _word(entry: InboxEntry, fresh: set[str], known: set[str]) -> str:
-    if entry.digest in fresh:
-        fresh.discard(entry.digest)
-        known.add(entry.digest)
-        return "new"
-    return "repeated" if entry.digest in known else "nonce_reused"
+def _within_byte_limit(sizes: Iterable[Row[str, int]]) -> list[str]:
+    """Return the first digests of `sizes` whose bodies have MAX_UNREAD_BYTES together; at least one digest."""
+    totals = accumulate(sizes, lambda before, one: (one[0], before[1] + one[1]))
+    return [digest for index, (digest, total) in enumerate(totals) if not index or total <= MAX_UNREAD_BYTES]

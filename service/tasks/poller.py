@@ -1,10 +1,10 @@
-"""Comparing what we believe with the upstream: every task settles, though no callback ever comes."""
+"""Polling: what we know is compared with the provider, so that every task settles, even without any callback."""
 
 import asyncio
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -12,46 +12,41 @@ from service.concurrency.lease_pool import LeasePool
 from service.domain.errors import Paused, ProviderUnavailable, Refused, StoreUnavailable, Throttled, UnknownTask
 from service.domain.fact_json import fact_from_json
 from service.domain.poll_planner import PollPlanner
-from service.domain.ports.health import Memory
+from service.domain.ports.health import Retention, RunTimeStats
 from service.domain.ports.provider import RateLimitedProvider
 from service.domain.ports.queues import PollQueue
 from service.domain.ports.signals import Clock, Signals
 from service.domain.schedule_times import JITTER
-from service.domain.task import Fact, Json, Source, Status, Task, TaskError, TaskId, UpstreamId
+from service.domain.task import Fact, Status, Task, TaskId, UpstreamId
 from service.domain.task_update import NOTHING_MADE, RESUBMITTED_WARNING, TaskUpdate
 from service.domain.tokens import Tokens
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.recorder import Recorder
 
-log = structlog.get_logger("boomerang.reconcile")
+log = structlog.get_logger("boomerang.tasks")
 
-CLOCKS_APART = timedelta(minutes=10)
-"""How far the upstream's clock may be from ours when its list is searched."""
+MAX_CLOCK_SKEW = timedelta(minutes=10)
+"""How much the provider's clock may differ from ours when its list is searched."""
 
-RUN_TIMES_KEPT = 200
-"""Newest run times of each bucket from which is learned when to ask."""
+RUN_TIMES_PER_BUCKET = 200
+"""Newest run times of each bucket that estimates are based on."""
 
-HEARD_KEPT = 1000
-"""Newest tasks of all buckets from which is learned whether callbacks come."""
+CALLBACKS_COUNTED = 1000
+"""Newest tasks of all buckets on which the callback statistics are based."""
 
-IN_HAND = 4
-"""Tasks in hand for each question at once: while answers wait for their commit, the next ones are asked about."""
+TASKS_PER_POLL_SLOT = 4
+"""Tasks claimed for each concurrent poll: while results wait for their commit, the next tasks are polled."""
 
-UNKNOWN = TaskError(
-    code="submission_unknown",
-    message="the reply to the submission was lost and nothing came after it; submit again if you accept a second bill",
-)
-
-LATE = timedelta(minutes=1)
-"""How late a doubt may be looked at: later, this process slept or was busy, and may have heard nothing meanwhile."""
+MAX_LATENESS = timedelta(minutes=1)
+"""How late a poll of a task in doubt may be: after that, this process was stopped or busy and may have missed it."""
 
 SECOND_WAIT_NOTE = "waits for its callback once more: nobody may have listened while it could come"
-"""Stored as the task's note, and compared with it: reworded, a doubt under way would be waited for a third time."""
+"""Stored as a task's note and compared with it. If the text changes, a task in doubt waits a third time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PollerConfig:
-    """The operator's terms; `resubmit_in_doubt` is the operator's yes to a possible second bill."""
+    """The operator's settings; `resubmit_in_doubt` approves a possible second charge."""
 
     lease: timedelta
     concurrency: int
@@ -59,217 +54,187 @@ class PollerConfig:
     retention: timedelta
 
 
+@dataclass(kw_only=True, slots=True, eq=False)
 class Poller:
-    """Asks the upstream about every task whose next step is due. `outcomes` counts the answers."""
+    """Polls the provider about every task whose next step is due. `outcomes` counts the results."""
 
-    def __init__(
-        self,
-        *,
-        queue: PollQueue,
-        memory: Memory,
-        recorder: Recorder,
-        upstream: RateLimitedProvider,
-        planner: PollPlanner,
-        tokens: Tokens,
-        clock: Clock,
-        signals: Signals,
-        terms: PollerConfig,
-        immediate_polls: ImmediatePolls,
-    ) -> None:
-        self._queue = queue
-        self._memory = memory
-        self._recorder = recorder
-        self._provider = upstream
-        self._planner = planner
-        self._tokens = tokens
-        self._clock = clock
-        self._signals = signals
-        self._terms = terms
-        self._immediate_polls = immediate_polls
-        self._asking = 0
-        self._listens_since = clock.now()
-        self.outcomes: Counter[str] = Counter()
-        self._lease_pool: LeasePool[TaskId] = LeasePool(
-            most=IN_HAND * terms.concurrency,
-            lease=terms.lease,
-            renew=lambda held: queue.renew(held, until=clock.now() + terms.lease),
-            freed=lambda: signals.notify("reconcile"),
+    queue: PollQueue
+    run_time_stats: RunTimeStats
+    retention: Retention
+    recorder: Recorder
+    provider: RateLimitedProvider
+    planner: PollPlanner
+    tokens: Tokens
+    clock: Clock
+    signals: Signals
+    config: PollerConfig
+    immediate_polls: ImmediatePolls
+    outcomes: Counter[str] = field(init=False, default_factory=Counter)
+    _polling: int = field(init=False, default=0)
+    _started_at: datetime = field(init=False)
+    _lease_pool: LeasePool[TaskId] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._started_at = self.clock.now()
+        self._lease_pool = LeasePool(
+            store=self.queue,
+            clock=self.clock,
+            lease=self.config.lease,
+            limit=TASKS_PER_POLL_SLOT * self.config.concurrency,
+            on_end=lambda: self.signals.notify("reconcile"),
         )
 
     def open(self) -> None:
-        """Ask at once, from now on, about what becomes due by what is recorded here, as far as there is room."""
-        self._immediate_polls.open(self._room, self._start)
+        """From now on poll at once what becomes due by an update of this process, while capacity is free."""
+        self.immediate_polls.open(self._capacity, self._start)
 
-    async def round(self) -> int:
-        """Begin to ask about as many due tasks as may be asked at once; return how many."""
-        return len(await self.begin())
+    async def run_once(self) -> int:
+        """Start as many due polls as may run; return how many."""
+        return len(await self.start_due())
 
-    async def begin(self) -> list[asyncio.Task[None]]:
-        """Begin to ask about as many due tasks as may be asked at once; return the asyncio tasks that ask."""
-        limit = self._room() - self._immediate_polls.kept
+    async def start_due(self) -> list[asyncio.Task[None]]:
+        """Start as many due polls as may run; return their asyncio tasks."""
+        limit = self._capacity() - self.immediate_polls.reserved
         if limit < 1:
             return []
-        now = self._clock.now()
-        claimed = await self._queue.claim_polls(now=now, until=now + self._terms.lease, limit=limit)
-        if self._lease_pool.closed:  # since the claim began
-            await self._queue.release({task.id: task.fence for task in claimed}, due_at=now)
+        now = self.clock.now()
+        claimed = await self.queue.claim_polls(now=now, until=now + self.config.lease, limit=limit)
+        if self._lease_pool.closed:  # since the claim was made
+            await self.queue.release({task.id: task.fence for task in claimed}, due_at=now)
             return []
         return [self._start(task) for task in claimed]
 
-    def _room(self) -> int:
-        """Return how many more may be asked about; during a pause all that are due are looked at, and put off."""
-        ready = self._terms.concurrency if self._provider.pause > timedelta() else self._provider.ready()
-        return min(self._lease_pool.free_slots, self._terms.concurrency - self._asking, ready)
+    def _capacity(self) -> int:
+        """Return how many more polls may start; during a pause of the provider all due tasks are deferred."""
+        ready = self.config.concurrency if self.provider.pause > timedelta() else self.provider.ready()
+        return min(self._lease_pool.free_slots, self.config.concurrency - self._polling, ready)
 
     def _start(self, task: Task) -> asyncio.Task[None]:
-        self._asking += 1
-        return self._lease_pool.start(task.id, task.fence, self._reconcile(task))
+        self._polling += 1
+        until = task.leased_until or self.clock.now()
+        return self._lease_pool.start(task.id, task.fence, self._poll(task), leased_until=until)
 
     async def update_estimates(self) -> None:
-        """Read again how long tasks ran, and whether their callbacks came."""
-        callback_stats = await self._memory.callback_stats(newest=HEARD_KEPT)
-        self._planner.update_estimates(await self._memory.run_times(per_bucket=RUN_TIMES_KEPT), callback_stats)
+        """Update the estimates of run times and the callback statistics."""
+        callback_stats = await self.run_time_stats.callback_stats(newest=CALLBACKS_COUNTED)
+        run_times = await self.run_time_stats.run_times(per_bucket=RUN_TIMES_PER_BUCKET)
+        self.planner.update_estimates(run_times, callback_stats)
 
     async def prune(self) -> int:
-        """Forget what is older than the retention; return how many rows went."""
-        return await self._memory.prune(before=self._clock.now() - self._terms.retention)
+        """Delete what is older than the retention period; return the number of deleted rows."""
+        return await self.retention.prune(before=self.clock.now() - self.config.retention)
 
     def running(self) -> set[asyncio.Task[None]]:
-        """Return the asyncio tasks that ask about what is in hand."""
+        """Return the asyncio tasks of the running polls."""
         return self._lease_pool.running()
 
     async def drain(self, seconds: float) -> None:
-        """Ask no more, wait up to `seconds` for the questions in hand, and give back the leases of the rest."""
+        """Start no more polls, wait up to `seconds` for the running ones, and release the leases of the rest."""
         self._lease_pool.close()
         until = asyncio.get_running_loop().time() + seconds
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):
-                await self._immediate_polls.close()
-        left = await self._lease_pool.drain(max(0.0, until - asyncio.get_running_loop().time()))
+                await self.immediate_polls.close()
+        unfinished = await self._lease_pool.drain(max(0.0, until - asyncio.get_running_loop().time()))
         try:
-            await self._queue.release(left, due_at=self._clock.now())
+            await self.queue.release(unfinished, due_at=self.clock.now())
         except StoreUnavailable as error:
-            log.warning("leases not given back, they run out", why=str(error))
+            log.warning("failed to release leases, they will expire", error=str(error))
 
-    async def _reconcile(self, task: Task) -> None:
+    async def _poll(self, task: Task) -> None:
+        """Poll one task and record the result; after any error its deadline still holds."""
         try:
-            entry = await self._poll_guarded(task)
-        finally:
-            self._asking -= 1
-            self._signals.notify("reconcile")  # the next may be asked about, while this answer waits for its commit
-        self.outcomes[entry.poll or "none"] += 1
-        recorded = await self._recorder.add(replace(entry, expires=True))
-        status = recorded.task.status if recorded.task else None
-        log.info("poll", task=task.id, upstream_id=task.upstream_id, outcome=entry.poll, status=status)
-
-    async def _poll_guarded(self, task: Task) -> TaskUpdate:
-        """Return what there is to record about `task` now; whatever breaks off, its deadline stands."""
-        try:
-            return await self._poll_once(task)
+            update = await self._poll_once(task)
         except Throttled as throttled:
-            return self._defer(task, throttled)
+            update = self._defer(task, throttled)
         except (ProviderUnavailable, Refused) as error:
-            log.warning("upstream unwell", task=task.id, why=str(error)[:200])
-            return self._unanswered(task, error.outcome)
+            log.warning("provider unavailable", task=task.id, error=str(error)[:200])
+            update = TaskUpdate.no_answer(task, error.outcome)
         except Exception as error:
-            log.exception("question broke off", task=task.id, error=type(error).__name__)
-            return self._unanswered(task, "broken off")
+            log.exception("poll failed unexpectedly", task=task.id, error=type(error).__name__)
+            update = TaskUpdate.no_answer(task, "broken off")
+        finally:
+            self._polling -= 1
+            self.signals.notify("reconcile")  # the next poll may start while this result waits for its commit
+        self.outcomes[update.poll or "none"] += 1
+        result = await self.recorder.add(update)
+        status = result.task.status if result.task else None
+        log.info("poll", task=task.id, upstream_id=task.upstream_id, outcome=update.poll, status=status)
 
     def _defer(self, task: Task, throttled: Throttled) -> TaskUpdate:
-        """Ask again once the pause is over that the upstream asks for, but see that the task expires in time."""
-        entry = TaskUpdate(
-            task_id=task.id, fence=task.fence, poll=None if isinstance(throttled, Paused) else "throttled"
-        )
-        now = self._clock.now()
-        planned = self._planner.due(task, now)
+        """Poll again after the pause that the provider asks for, but not after the task's deadline."""
+        outcome = None if isinstance(throttled, Paused) else "throttled"
+        now = self.clock.now()
+        planned = self.planner.due(task, now)
         if planned is None or throttled.retry_after is None:
-            return entry
-        over = now + throttled.retry_after * (1 + JITTER * self._planner.jitter())
-        due_at = max(over, planned)
-        return replace(entry, due_at=min(due_at, task.deadline_at) if now < task.deadline_at else due_at)
+            return TaskUpdate.not_polled(task, outcome=outcome)
+        pause_end = now + throttled.retry_after * (1 + JITTER * self.planner.jitter())
+        due_at = max(pause_end, planned)
+        if now < task.deadline_at:
+            due_at = min(due_at, task.deadline_at)
+        return TaskUpdate.not_polled(task, due_at=due_at, outcome=outcome)
 
     async def _poll_once(self, task: Task) -> TaskUpdate:
         upstream_id = task.upstream_id or task.hinted_id
         if upstream_id:
-            return await self._polled(task, upstream_id)
+            return await self._poll_by_id(task, upstream_id)
         if task.hinted_fact:
-            return self._accept_unconfirmed(task, task.hinted_fact)
+            return TaskUpdate.unconfirmed(task, fact_from_json(task.hinted_fact))
         if task.status is Status.IN_DOUBT:
-            return await self._in_doubt(task)
-        return TaskUpdate(task_id=task.id, fence=task.fence)
+            return await self._resolve_doubt(task)
+        return TaskUpdate.not_polled(task)
 
-    async def _polled(self, task: Task, upstream_id: UpstreamId) -> TaskUpdate:
+    async def _poll_by_id(self, task: Task, upstream_id: UpstreamId) -> TaskUpdate:
         try:
-            fact = await self._provider.fetch(upstream_id)
-        except UnknownTask:
-            return self._unknown(task)
-        if task.upstream_id is None and not self._ours_indeed(task, fact):
-            return self._unanswered(task, "foreign")
-        told = replace(fact, upstream_id=upstream_id, correlation=None)
-        return self._answered(task, told)
+            fact = await self.provider.fetch(upstream_id)
+        except UnknownTask:  # not yet known, or only the callback gave it this id
+            if task.upstream_id is None and task.hinted_fact:
+                return TaskUpdate.unconfirmed(task, fact_from_json(task.hinted_fact))
+            if task.status is Status.IN_DOUBT and self.clock.now() >= self.planner.abandoned_at(task):
+                return self._end_doubt(task, "unknown")
+            return TaskUpdate.no_answer(task, "unknown")
+        if task.upstream_id is None and not self._belongs_to(task, fact):
+            return TaskUpdate.no_answer(task, "foreign")
+        return TaskUpdate.poll_result(task, replace(fact, upstream_id=upstream_id, correlation=None))
 
-    def _ours_indeed(self, task: Task, fact: Fact) -> bool:
-        """Whether a task that only a callback named is ours: a payload that the upstream echoes must be our token.
+    def _belongs_to(self, task: Task, fact: Fact) -> bool:
+        """Return whether a result that only a callback named is that of `task`: an echoed payload must be our token.
 
-        An older submission's is ours as well, as long as something comes of it.
+        The token of an older submission is accepted as well, unless that submission made nothing.
         """
         if fact.correlation is None:
             return True
-        newest = task.submission if fact.status in NOTHING_MADE else 1
-        ours = [self._tokens.payload_token(task.id, one) for one in range(newest, task.submission + 1)]
-        return fact.correlation in ours
+        oldest = task.submission if fact.status in NOTHING_MADE else 1
+        own = [self.tokens.payload_token(task.id, number) for number in range(oldest, task.submission + 1)]
+        return fact.correlation in own
 
-    def _unknown(self, task: Task) -> TaskUpdate:
-        """Return what follows when the GET knows no such id: not yet, or only the callback called it so."""
-        if task.upstream_id is None and task.hinted_fact:
-            return self._accept_unconfirmed(task, task.hinted_fact)
-        if task.status is Status.IN_DOUBT and self._clock.now() >= self._planner.abandoned_at(task):
-            return self._given_up(task, "unknown")
-        return self._unanswered(task, "unknown")
+    async def _resolve_doubt(self, task: Task) -> TaskUpdate:
+        """Search the provider's list for a submission in doubt; wait for its callback, or end the doubt."""
+        now = self.clock.now()
+        if self.provider.lists:
+            token = self.tokens.payload_token(task.id, task.submission)
+            since = (task.submitted_at or task.created_at) - MAX_CLOCK_SKEW
+            fact = await self.provider.find(token, since=since, until=now + MAX_CLOCK_SKEW)
+            if fact:
+                return TaskUpdate.poll_result(task, replace(fact, correlation=None))
+            now = self.clock.now()
+        if now < self.planner.abandoned_at(task):
+            return TaskUpdate.no_answer(task, "not found")
+        if self._may_have_missed_callback(task):
+            due_at = min(now + self.planner.in_doubt_for, max(now, task.deadline_at))
+            return TaskUpdate.no_answer(task, "not found", due_at=due_at, note=SECOND_WAIT_NOTE)
+        return self._end_doubt(task, "not found")
 
-    def _accept_unconfirmed(self, task: Task, told: Json) -> TaskUpdate:
-        """Believe a callback's body that carried our payload token, since no GET can confirm it."""
-        fact = replace(fact_from_json(told), upstream_id=None, unconfirmed=True)
-        return TaskUpdate(task_id=task.id, fact=fact, source=Source.CALLBACK, fence=task.fence, poll="unknown")
-
-    async def _in_doubt(self, task: Task) -> TaskUpdate:
-        fact = await self._found(task)
-        if fact:
-            return self._answered(task, replace(fact, correlation=None))
-        now = self._clock.now()
-        if now < self._planner.abandoned_at(task):
-            return self._unanswered(task, "not found")
-        if self._may_have_missed_it(task):
-            due_at = min(now + self._planner.in_doubt_for, max(now, task.deadline_at))
-            return replace(self._unanswered(task, "not found"), due_at=due_at, note=SECOND_WAIT_NOTE)
-        return self._given_up(task, "not found")
-
-    def _may_have_missed_it(self, task: Task) -> bool:
-        """Whether a callback may have come while nobody listened; it is waited for once more, and no third time."""
-        if self._provider.lists or task.note == SECOND_WAIT_NOTE or task.due_at is None:
+    def _may_have_missed_callback(self, task: Task) -> bool:
+        """Return whether the callback may have come while no process listened; wait once more then, and only once."""
+        if self.provider.lists or task.note == SECOND_WAIT_NOTE or task.due_at is None:
             return False
-        young = self._listens_since > task.due_at - self._planner.in_doubt_for
-        return young or self._clock.now() > task.due_at + LATE
+        started_late = self._started_at > task.due_at - self.planner.in_doubt_for
+        return started_late or self.clock.now() > task.due_at + MAX_LATENESS
 
-    async def _found(self, task: Task) -> Fact | None:
-        if not self._provider.lists:
-            return None
-        since = (task.submitted_at or task.created_at) - CLOCKS_APART
-        token = self._tokens.payload_token(task.id, task.submission)
-        return await self._provider.find(token, since=since, until=self._clock.now() + CLOCKS_APART)
-
-    def _given_up(self, task: Task, outcome: str) -> TaskUpdate:
-        in_time = self._clock.now() < task.deadline_at
-        if in_time and self._terms.resubmit_in_doubt and RESUBMITTED_WARNING not in task.warnings:
-            again = self._ours(task, Fact(status=Status.QUEUED, guessed=True))
-            return replace(again, due_at=self._clock.now(), poll=outcome, warning=RESUBMITTED_WARNING)
-        return replace(self._ours(task, Fact(status=Status.FAILED, guessed=True, error=UNKNOWN)), poll=outcome)
-
-    def _answered(self, task: Task, fact: Fact) -> TaskUpdate:
-        return TaskUpdate(task_id=task.id, fact=fact, source=Source.POLL, fence=task.fence, poll=fact.status)
-
-    def _unanswered(self, task: Task, outcome: str) -> TaskUpdate:
-        return TaskUpdate(task_id=task.id, source=Source.POLL, fence=task.fence, poll=outcome)
-
-    def _ours(self, task: Task, fact: Fact) -> TaskUpdate:
-        return TaskUpdate(task_id=task.id, fact=fact, fence=task.fence, ours_only=True)
+    def _end_doubt(self, task: Task, outcome: str) -> TaskUpdate:
+        """Submit again if the operator approved a second charge, once and before the deadline; fail otherwise."""
+        now = self.clock.now()
+        if now < task.deadline_at and self.config.resubmit_in_doubt and RESUBMITTED_WARNING not in task.warnings:
+            return TaskUpdate.resubmit(task, now, outcome)
+        return TaskUpdate.submission_unknown(task, outcome)

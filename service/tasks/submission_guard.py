@@ -1,4 +1,4 @@
-"""Whether a submission has left: what has may be billed, and only what has not is sent again."""
+"""The moment from which a submission may have been sent: after it, the provider may charge for it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ from service.domain.errors import NotSent
 
 @dataclass(kw_only=True)
 class SubmissionGuard:
-    """Whether a submission may have left by now.
+    """Tracks whether a submission may have been sent, in `begun`.
 
-    `allowed` says whether it may leave, `stopping` whether the process stops: its reply might come too late.
+    `allowed` returns whether it may be sent, `stopping` whether the process stops: its reply may come too late.
     """
 
     allowed: Callable[[], bool]
@@ -18,7 +18,7 @@ class SubmissionGuard:
     begun: bool = False
 
     def begin(self) -> None:
-        """Note that it is being sent from now on; raises TooLate or NeverLeft when it may not."""
+        """Note that it is sent from now on; raises ShuttingDown or NotSent if it must not be."""
         if self.stopping():
             raise ShuttingDown
         if not self.allowed():
@@ -27,4 +27,4 @@ class SubmissionGuard:
 
 
 class ShuttingDown(Exception):
-    """A submission that had not left when the process began to stop."""
+    """A submission was not sent because the process stops."""

@@ -62,7 +62,7 @@ async def test_unresponsive_handler_does_not_block_reconcile_once(workspace: Wor
             await at.submit()
         await terminate_and_wait(child)
         code, _, output = await command(workspace, "reconcile", "--once", env=env)
-        assert (code, '"submitted": 1' in output, "ended by force" in output) == (1, True, True)
+        assert (code, '"submitted": 1' in output, "forcing exit" in output) == (1, True, True)
         assert rows(sqlite(workspace), "SELECT attempts, leased_until FROM deliveries") == [(1, None)]
 
 
@@ -108,4 +108,4 @@ async def assert_forced_exit(child: Child) -> None:
     child.terminate()
     assert await child.ended(seconds=SHUTDOWN_LIMIT + 20) == 1
     assert monotonic() - started < SHUTDOWN_LIMIT
-    assert "ended by force" in child.output()
+    assert "forcing exit" in child.output()

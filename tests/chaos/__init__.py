@@ -1,1 +1,1 @@
-"""Faults with real processes: kills, restarts, cut connections, full and read-only disks, clocks that jump."""
+"""Faults injected into real processes: kills, restarts, cut connections, full and read-only disks, clock jumps."""

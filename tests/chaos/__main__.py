@@ -1,6 +1,6 @@
-"""Faults with real processes, and the books afterwards: `python -m tests.chaos [--kills N] [--short] [NAME ...]`.
+"""Faults injected into real processes: `python -m tests.chaos [--kills N] [--short] [NAME ...]`.
 
-Prints a row for each fault, and exits with 1 when anything does not hold. Everything stays on loopback.
+Prints a row for each fault and exits with 1 if the records differ. All connections stay on loopback.
 """
 
 import sys
@@ -9,10 +9,10 @@ from argparse import ArgumentParser, Namespace
 
 from tests.benchmarks.table import machine
 from tests.chaos.audit import Row, table
-from tests.chaos.catalogue import FAULTS, effort_for, play
+from tests.chaos.catalogue import FAULTS, effort_for, run_fault
 
 KILLS = 520
-FEW = 14
+SHORT_KILLS = 14
 
 
 def main() -> int:
@@ -23,24 +23,28 @@ def main() -> int:
     for name in options.names or FAULTS:
         started = time.monotonic()
         rows.append(
-            play(name, effort_for(name, options.kills or (FEW if options.short else KILLS), short=options.short))
+            run_fault(
+                name, effort_for(name, options.kills or (SHORT_KILLS if options.short else KILLS), short=options.short)
+            )
         )
         sys.stderr.write(f"{' | '.join(rows[-1].cells())} | {time.monotonic() - started:.0f} s\n")
-        sys.stderr.writelines(_told(rows[-1]))
+        sys.stderr.writelines(_violations(rows[-1]))
     kills = sum(row.kills for row in rows)
     sys.stdout.write(f"{machine()}\n\n{table(rows)}\n\n{kills:,} kills in {time.monotonic() - began:,.0f} s\n")
     return 1 if any(row.wrong for row in rows) else 0
 
 
-def _told(row: Row) -> list[str]:
-    return [f"  DOES NOT HOLD: {sentence}\n" for sentence in row.wrong]
+def _violations(row: Row) -> list[str]:
+    return [f"  violation: {sentence}\n" for sentence in row.wrong]
 
 
 def _options() -> Namespace:
     parser = ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*FAULTS, []], help="which faults; all by default")
-    parser.add_argument("--kills", type=int, default=0, help=f"in all; {KILLS} by default, {FEW} in the short form")
-    parser.add_argument("--short", action="store_true", help="each fault once or twice, only to see that it works")
+    parser.add_argument("names", nargs="*", choices=[*FAULTS, []], help="faults to inject; all by default")
+    parser.add_argument(
+        "--kills", type=int, default=0, help=f"kills in total; {KILLS} by default, {SHORT_KILLS} in the short form"
+    )
+    parser.add_argument("--short", action="store_true", help="inject each fault once or twice")
     return parser.parse_args()
 
 

@@ -1,4 +1,4 @@
-"""The faults by their names, and how one is played."""
+"""The faults by name, and the run of one fault."""
 
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,7 +11,7 @@ from tests.acceptance.processes import Workspace
 from tests.chaos import clocks, disks, kills, servers
 from tests.chaos.audit import Audit, Row
 from tests.chaos.environment import Effort
-from tests.chaos.requirements import Impossible
+from tests.chaos.requirements import Unavailable
 
 Fault = Callable[[Workspace, Effort], Awaitable[Audit]]
 
@@ -20,7 +20,7 @@ KILLS: Mapping[str, Fault] = {
     "kill-postgres": kills.kill_postgres,
     "kill-shared-sqlite": kills.kill_shared_sqlite,
 }
-STRIKES: Mapping[str, Fault] = {
+OTHER_FAULTS: Mapping[str, Fault] = {
     "restart-postgres": servers.restart_postgres,
     "cut-connections": servers.cut_connections,
     "full-disk": disks.full_disk,
@@ -29,40 +29,40 @@ STRIKES: Mapping[str, Fault] = {
     "clock-forward": clocks.clock_forward,
     "clock-back": clocks.clock_back,
 }
-FAULTS: Mapping[str, Fault] = {**KILLS, **STRIKES}
+FAULTS: Mapping[str, Fault] = {**KILLS, **OTHER_FAULTS}
 SHARES = {"kill-sqlite": 0.6, "kill-postgres": 0.22, "kill-shared-sqlite": 0.18}
-"""Of all kills, those of each fault."""
+"""Each fault's share of all kills."""
 
 RUNS = 2
-"""Databases that are begun anew in the long form, each killed while it is made."""
+"""Runs in the long form, each with a new database and kills during its migration."""
 
-STRIKES_EACH = 6
+INJECTIONS_EACH = 6
 MINUTES = 30
-"""The longest that one run of a fault may take."""
+"""Maximum duration of one run of a fault."""
 
 
 def effort_for(name: str, kills: int, *, short: bool) -> Effort:
-    """Return how much of the fault there is in a whole run with so many kills over all faults."""
+    """Return the effort of one fault, from the number of kills over all faults."""
     if name in SHARES:
-        return Effort(kills=max(4, round(kills * SHARES[name])), strikes=0, runs=1 if short else RUNS)
-    return Effort(kills=0, strikes=1 if short else STRIKES_EACH)
+        return Effort(kills=max(4, round(kills * SHARES[name])), injections=0, runs=1 if short else RUNS)
+    return Effort(kills=0, injections=1 if short else INJECTIONS_EACH)
 
 
-def play(name: str, effort: Effort) -> Row:
-    """Play every run of one fault, each in a directory of its own that is gone afterwards."""
+def run_fault(name: str, effort: Effort) -> Row:
+    """Run one fault `effort.runs` times, each in a temporary directory."""
     row = Row(fault=name)
     for number in range(effort.runs):
         some = replace(effort, kills=effort.kills // effort.runs, seed=effort.seed + number)
         with (
-            tempfile.TemporaryDirectory(prefix="boomerang-faults-") as home,
+            tempfile.TemporaryDirectory(prefix="boomerang-chaos-") as home,
             Workspace(home=Path(home), quiet=True) as workspace,
         ):
             try:
                 row.audits.append(anyio.run(_bounded, FAULTS[name], workspace, some))
-            except Impossible as reason:
+            except Unavailable as reason:
                 return Row(fault=name, skipped=str(reason))
-            except Exception as error:  # noqa: BLE001 - the other runs and faults are told of all the same
-                row.broken.append(f"run {number + 1} broke off: {_innermost(error)!r}")
+            except Exception as error:  # noqa: BLE001 - the other runs and faults are still reported
+                row.broken.append(f"run {number + 1} failed unexpectedly: {_innermost(error)!r}")
     return replace(row, fault=row.audits[0].fault) if row.audits else row
 
 

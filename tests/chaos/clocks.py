@@ -1,4 +1,4 @@
-"""A clock that jumps an hour, forward or back, while tasks, callbacks and deliveries are under way."""
+"""A clock that jumps an hour, forward or back, under load."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -8,75 +8,77 @@ from pathlib import Path
 from tests.acceptance.environment import SETTLED, service, sqlite
 from tests.acceptance.processes import Workspace, until
 from tests.chaos.audit import Audit
-from tests.chaos.environment import Effort, Stage, stage
-from tests.chaos.fleet import CLOCKED, place
+from tests.chaos.environment import Effort, Environment, open_environment
+from tests.chaos.fleet import CLOCKED, process_slot
 
 HOUR = 3600.0
 
 
 async def clock_forward(workspace: Workspace, effort: Effort) -> Audit:
-    """Put the clock an hour on, again and again: leases, doubts and retries seem to be out of date at once."""
-    async with _clocked(workspace, "clock jumps an hour forward") as (play, clock):
-        for _ in range(effort.strikes):
+    """Move the clock an hour forward several times: leases, doubts and retries are overdue immediately."""
+    async with _shifted_clock(workspace, "clock jumps an hour forward") as (environment, clock):
+        for _ in range(effort.injections):
             clock.jump(HOUR)
-            await _goes_on(play)
-        play.fleet.struck["jumps"] += effort.strikes
-        return await play.audit()
+            await _wait_for_progress(environment)
+        environment.fleet.injected["jumps"] += effort.injections
+        return await environment.audit()
 
 
 async def clock_back(workspace: Workspace, effort: Effort) -> Audit:
-    """Put the clock an hour back, again and again, and right in the end: doubts last as long as the clock is wrong."""
-    async with _clocked(workspace, "clock jumps an hour back, and right again") as (play, clock):
-        for _ in range(effort.strikes):
-            under_way = list(play.load.tasks.values())
+    """Move the clock an hour back several times, and right at the end: doubts last while the clock is wrong."""
+    async with _shifted_clock(workspace, "clock jumps an hour back, and right again") as (environment, clock):
+        for _ in range(effort.injections):
+            running = list(environment.load.tasks.values())
             clock.jump(-HOUR)
-            await _goes_on(play)
-            await _come_to_an_end(play, under_way)
-        clock.jump(HOUR * effort.strikes)
-        play.fleet.struck["jumps"] += effort.strikes + 1
-        return await play.audit()
+            await _wait_for_progress(environment)
+            await _wait_until_settled(environment, running)
+        clock.jump(HOUR * effort.injections)
+        environment.fleet.injected["jumps"] += effort.injections + 1
+        return await environment.audit()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clock:
-    """The file that says by how many seconds the service's clock is wrong."""
+    """The file with the error of the service's clock, in seconds."""
 
     file: Path
 
     def jump(self, seconds: float) -> None:
-        """Put the clock on, or back by less than none; no reader ever sees half a number."""
+        """Move the clock forward, or back by a negative number; the file is replaced in one step."""
         new = self.file.with_suffix(".new")
         new.write_text(str(float(self.file.read_text() if self.file.exists() else 0) + seconds))
         new.replace(self.file)
 
 
 @asynccontextmanager
-async def _clocked(workspace: Workspace, fault: str) -> AsyncIterator[tuple[Stage, Clock]]:
-    """Set the stage with one process on a clock of its own, under load and ready."""
+async def _shifted_clock(workspace: Workspace, fault: str) -> AsyncIterator[tuple[Environment, Clock]]:
+    """Yield an environment of one ready process on its own clock, under load."""
     clock = Clock(file=workspace.home / "clock")
     clock.jump(0)
-    only = place("all")
-    async with stage(fault, workspace, sqlite(workspace), [only], command=CLOCKED, TASK_DEADLINE="48h") as play:
-        play.fleet.env = {**play.fleet.env, "BOOMERANG_TEST_CLOCK": str(clock.file)}
-        await play.fleet.started()
-        await _goes_on(play)
-        yield play, clock
+    only = process_slot("all")
+    async with open_environment(
+        fault, workspace, sqlite(workspace), [only], command=CLOCKED, TASK_DEADLINE="48h"
+    ) as environment:
+        environment.fleet.env = {**environment.fleet.env, "BOOMERANG_TEST_CLOCK": str(clock.file)}
+        await environment.fleet.started()
+        await _wait_for_progress(environment)
+        yield environment, clock
 
 
-async def _goes_on(play: Stage) -> None:
-    """Wait until new tasks, callbacks and webhooks came after this moment."""
-    received = len(play.receiver.ids)
-    await play.flowing(8)
-    await until(lambda: len(play.receiver.ids) >= received + 8, what="more webhooks")
+async def _wait_for_progress(environment: Environment) -> None:
+    """Wait until new tasks, callbacks and webhooks have arrived."""
+    received = len(environment.receiver.ids)
+    await environment.wait_for_progress(8)
+    await until(lambda: len(environment.receiver.ids) >= received + 8, what="more webhooks")
 
 
-async def _come_to_an_end(play: Stage, task_ids: list[str]) -> None:
-    """Wait for the end of these tasks, though the clock is wrong; a doubt is given up by the clock alone."""
-    places = play.fleet.places
-    async with service(play.fleet.child(places[0])) as at:
+async def _wait_until_settled(environment: Environment, task_ids: list[str]) -> None:
+    """Wait for the end of these tasks, though the clock is wrong; a task in doubt depends on the clock and may wait."""
+    slots = environment.fleet.slots
+    async with service(environment.fleet.child(slots[0])) as at:
 
         async def ended() -> bool:
-            open_ones = {task["id"] for task in await at.tasks() if task["status"] not in SETTLED | {"in_doubt"}}
-            return not open_ones & set(task_ids)
+            unsettled = {task["id"] for task in await at.tasks() if task["status"] not in SETTLED | {"in_doubt"}}
+            return not unsettled & set(task_ids)
 
-        await until(ended, what="the end of what was under way", seconds=45, pause=0.5)
+        await until(ended, what="the end of the running tasks", seconds=45, pause=0.5)

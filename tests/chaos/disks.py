@@ -1,4 +1,4 @@
-"""Disks that are full or read-only for a while: nothing is acknowledged that is not kept, and all goes on after it."""
+"""Disks that are full or read-only for a while: nothing is acknowledged without being stored, and work continues."""
 
 import os
 import subprocess
@@ -13,93 +13,93 @@ import httpx
 from tests.acceptance.environment import sqlite
 from tests.acceptance.processes import Workspace, until
 from tests.chaos.audit import Audit
-from tests.chaos.environment import Effort, Stage, stage
-from tests.chaos.fleet import place
-from tests.chaos.requirements import Impossible, command_or_none
+from tests.chaos.environment import Effort, Environment, open_environment
+from tests.chaos.fleet import process_slot
+from tests.chaos.requirements import Unavailable, command_or_none
 from tests.chaos.servers import over_postgres
 from tests.support.postgres import postgres_server
 
 MEGABYTES = 8
 SERVER_MEGABYTES = 320
-"""Room for a PostgreSQL's own files, its programs among them where they must be copied."""
+"""Enough for the files of a PostgreSQL, with its programs if they must be copied."""
 
-HELD = 2.0
-"""Seconds that a fault is held after the first callback was put off."""
+HOLD_SECONDS = 2.0
+"""Seconds that a fault lasts after the first deferred callback."""
 
 
 async def full_disk(workspace: Workspace, effort: Effort) -> Audit:
-    """Fill the small disk under the SQLite file, wait until callbacks are put off, and make room again."""
+    """Fill the small disk under the SQLite file, wait until callbacks are deferred, and free the space."""
     with small_disk(MEGABYTES) as disk:
-        only = place("all")
+        only = process_slot("all")
         url = f"sqlite:///{disk / 'boomerang.db'}"
-        async with stage("disk full, SQLite", workspace, url, [only]) as play:
-            await play.fleet.started()
-            await _fill(disk, play, effort)
+        async with open_environment("disk full, SQLite", workspace, url, [only]) as environment:
+            await environment.fleet.started()
+            await _fill(disk, environment, effort)
             try:
-                return await play.audit()
+                return await environment.audit()
             finally:
-                workspace.end()  # before its disk goes
+                workspace.end()  # before its disk is unmounted
 
 
 async def full_disk_postgres(workspace: Workspace, effort: Effort) -> Audit:
-    """Fill the disk under a PostgreSQL, wait until callbacks are put off, and make room again."""
+    """Fill the disk under a PostgreSQL, wait until callbacks are deferred, and free the space."""
     with small_disk(SERVER_MEGABYTES) as disk, temporary_files_on(disk), postgres_server(durable=True) as server:
-        async with over_postgres(workspace, server, "disk full, PostgreSQL") as play:
-            await _fill(disk, play, effort)
-            return await play.audit()
+        async with over_postgres(workspace, server, "disk full, PostgreSQL") as environment:
+            await _fill(disk, environment, effort)
+            return await environment.audit()
 
 
 async def read_only_disk(workspace: Workspace, effort: Effort) -> Audit:
-    """Make the SQLite file read-only under a running service, and writable again."""
-    only = place("all")
-    async with stage("SQLite file read-only", workspace, sqlite(workspace), [only]) as play:
-        await play.fleet.started()
-        for _ in range(effort.strikes):
-            await play.flowing()
+    """Make the SQLite file of a running service read-only, and writable again."""
+    only = process_slot("all")
+    async with open_environment("SQLite file read-only", workspace, sqlite(workspace), [only]) as environment:
+        await environment.fleet.started()
+        for _ in range(effort.injections):
+            await environment.wait_for_progress()
             with read_only([workspace.home / "boomerang.db", workspace.home / "boomerang.db-wal"]):
-                await _deferred(play)
-                await _not_ready(play)
-            play.fleet.struck["read-only spells"] += 1
-        await play.flowing()
-        return await play.audit()
+                await _deferred(environment)
+                await _not_ready(environment)
+            environment.fleet.injected["times"] += 1
+        await environment.wait_for_progress()
+        return await environment.audit()
 
 
-async def _fill(disk: Path, play: Stage, effort: Effort) -> None:
-    """Fill the disk again and again, each time until callbacks were put off, and let all go on in between."""
-    for _ in range(effort.strikes):
-        await play.flowing()
+async def _fill(disk: Path, environment: Environment, effort: Effort) -> None:
+    """Fill the disk several times, each time until callbacks are deferred, and wait for progress in between."""
+    for _ in range(effort.injections):
+        await environment.wait_for_progress()
         with filled(disk):
-            await _deferred(play)
-        play.fleet.struck["fills"] += 1
-    await play.flowing()
+            await _deferred(environment)
+        environment.fleet.injected["times"] += 1
+    await environment.wait_for_progress()
 
 
-async def _deferred(play: Stage) -> None:
-    await play.put_off()
-    await anyio.sleep(HELD)
+async def _deferred(environment: Environment) -> None:
+    await environment.wait_for_deferred()
+    await anyio.sleep(HOLD_SECONDS)
 
 
-async def _not_ready(play: Stage) -> None:
-    """See that the service says that it is not ready, and why."""
-    url = play.fleet.places[0].url
+async def _not_ready(environment: Environment) -> None:
+    """Check that /readyz reports the database as the reason."""
+    url = environment.fleet.slots[0].url
     async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
 
-        async def says() -> bool:
+        async def reports() -> bool:
             answer = await http.get("/readyz")
             return answer.status_code == 503 and "the database cannot" in answer.json()["detail"]
 
         with suppress(TimeoutError):
-            await until(says, what="an unready service", seconds=10)
+            await until(reports, what="an unready service", seconds=10)
             return
-        play.odd.append(f"/readyz on a read-only disk: {(await http.get('/readyz')).text}")
+        environment.unexpected.append(f"/readyz on a read-only disk: {(await http.get('/readyz')).text}")
 
 
 @contextmanager
 def small_disk(megabytes: int) -> Iterator[Path]:
-    """Mount a disk of so many megabytes inside the block; raises Impossible where that is not allowed."""
+    """Mount a disk of this size inside the block; raises Unavailable where that is not allowed."""
     mount, umount = command_or_none("mount"), command_or_none("umount")
     if not mount or not umount or os.geteuid() != 0:
-        raise Impossible("only root may mount a small disk")
+        raise Unavailable("only root may mount a small disk")
     at = tempfile.mkdtemp(prefix="boomerang-disk-")
     try:
         _run([mount, "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", at], "a small disk cannot be mounted")
@@ -113,7 +113,7 @@ def small_disk(megabytes: int) -> Iterator[Path]:
 
 @contextmanager
 def temporary_files_on(disk: Path) -> Iterator[None]:
-    """Make temporary directories on this disk inside the block."""
+    """Create temporary directories on this disk inside the block."""
     before, tempfile.tempdir = tempfile.tempdir, str(disk)
     try:
         yield
@@ -123,7 +123,7 @@ def temporary_files_on(disk: Path) -> Iterator[None]:
 
 @contextmanager
 def filled(disk: Path) -> Iterator[None]:
-    """Fill the disk to the last byte, and make room again at the end of the block."""
+    """Fill the disk to the last byte, and free the space at the end of the block."""
     ballast = disk / "ballast"
     with ballast.open("wb", buffering=0) as file, suppress(OSError):
         for size in (65536, 1):
@@ -138,10 +138,10 @@ def filled(disk: Path) -> Iterator[None]:
 
 @contextmanager
 def read_only(files: list[Path]) -> Iterator[None]:
-    """Let nobody write these files inside the block, not even root or who has them open; raises Impossible."""
+    """Make these files immutable inside the block, also for root and open descriptors; raises Unavailable."""
     chattr = command_or_none("chattr")
     if not chattr or os.geteuid() != 0:
-        raise Impossible("only root may make an open file read-only")
+        raise Unavailable("only root may make an open file read-only")
     names = [str(file) for file in files]
     _run([chattr, "+i", *names], "this file system has no read-only files")
     try:
@@ -150,7 +150,7 @@ def read_only(files: list[Path]) -> Iterator[None]:
         _run([chattr, "-i", *names], "the file cannot be made writable again")
 
 
-def _run(command: list[str], why: str) -> None:
+def _run(command: list[str], reason: str) -> None:
     done = subprocess.run(command, capture_output=True, check=False, text=True)  # noqa: S603 - our own command
     if done.returncode:
-        raise Impossible(f"{why}: {done.stderr.strip()}")
+        raise Unavailable(f"{reason}: {done.stderr.strip()}")

@@ -1,4 +1,4 @@
-"""What every fault plays on: a sandbox with faults of its own, a receiver, a gate, clients, and the processes."""
+"""The environment of every fault: a sandbox with faults, a webhook receiver, a proxy, clients and the processes."""
 
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -15,9 +15,9 @@ from tests.acceptance.environment import SECRET, Service, Upstream, service, set
 from tests.acceptance.processes import Workspace, until
 from tests.acceptance.receiver import Receiver, receiving
 from tests.chaos.audit import Audit, read_inbox
-from tests.chaos.fleet import BOOMERANG, CLOCKED, Fleet, Place
+from tests.chaos.fleet import BOOMERANG, CLOCKED, Fleet, ProcessSlot
 from tests.chaos.load import Load
-from tests.chaos.recording_proxy import Gate, gate_before
+from tests.chaos.recording_proxy import RecordingProxy, running_proxy
 
 HANDLERS: dict[str, frozenset[str] | None] = {"log": None, "webhook": None}
 SWITCHES = {
@@ -32,147 +32,147 @@ SWITCHES = {
     "run-time": "300ms..2500ms",
     "callback-retries": "6",
 }
-QUICK = {"LEASE": "2s", "IN_DOUBT_FOR": "9s", "LOG_LEVEL": "warning", "LOG_FORMAT": "json"}
-FINAL = frozenset({"success", "failed", "canceled"})
-CALM_WITHIN = 180.0
-"""Seconds after the last fault within which everything must have come to its end."""
+SHORT_TIMES = {"LEASE": "2s", "IN_DOUBT_FOR": "9s", "LOG_LEVEL": "warning", "LOG_FORMAT": "json"}
+FINAL_STATES = frozenset({"success", "failed", "canceled"})
+SETTLE_TIMEOUT = 180.0
+"""Seconds after the last fault within which every task and delivery must end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Effort:
-    """How much of a fault there is: kills in all, how often another fault strikes, and in how many runs."""
+    """The number of kills in total, of injections of another fault, and of runs."""
 
     kills: int
-    strikes: int
+    injections: int
     runs: int = 1
     seed: int = 1
 
-    def dice(self) -> Random:
-        """Return where what is by chance comes from."""
+    def seeded_random(self) -> Random:
+        """Return the generator of all random choices."""
         return Random(self.seed)  # noqa: S311 - faults need a seed, not secrecy
 
 
 @dataclass(kw_only=True)
-class Stage:
-    """A service under load, and what can be done to it."""
+class Environment:
+    """A service under load."""
 
     fault: str
     database_url: str
     sandbox: Upstream
     receiver: Receiver
-    gate: Gate
+    proxy: RecordingProxy
     load: Load
     fleet: Fleet
     started: float = field(default_factory=time.monotonic)
-    odd: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
 
-    async def flowing(self, tasks: int = 4) -> None:
-        """Wait until so many more tasks were confirmed, and some more callbacks acknowledged."""
-        confirmed, acknowledged = len(self.load.tasks), len(self.gate.acknowledged)
+    async def wait_for_progress(self, tasks: int = 4) -> None:
+        """Wait until `tasks` more tasks are confirmed and more callbacks acknowledged."""
+        confirmed, acknowledged = len(self.load.tasks), len(self.proxy.acknowledged)
 
-        def flows() -> bool:
-            self._none_fell()
-            return len(self.load.tasks) >= confirmed + tasks and len(self.gate.acknowledged) > acknowledged
+        def progressed() -> bool:
+            self._check_processes()
+            return len(self.load.tasks) >= confirmed + tasks and len(self.proxy.acknowledged) > acknowledged
 
-        await until(flows, what="the flow of tasks and callbacks")
+        await until(progressed, what="progress of tasks and callbacks")
 
-    async def put_off(self, callbacks: int = 1, *, seconds: float = 30.0) -> None:
-        """Wait until so many more callbacks were answered with 503."""
-        before = self.refused
+    async def wait_for_deferred(self, callbacks: int = 1, *, seconds: float = 30.0) -> None:
+        """Wait until `callbacks` more callbacks are answered with 503."""
+        before = self.deferred
 
-        def refused() -> bool:
-            self._none_fell()
-            return self.refused >= before + callbacks
+        def deferred() -> bool:
+            self._check_processes()
+            return self.deferred >= before + callbacks
 
-        await until(refused, what="a callback that is put off", seconds=seconds)
+        await until(deferred, what="a deferred callback", seconds=seconds)
 
-    def _none_fell(self) -> None:
-        if self.fleet.fallen:
-            raise AssertionError("; ".join(self.fleet.fallen))
+    def _check_processes(self) -> None:
+        if self.fleet.exited:
+            raise AssertionError("; ".join(self.fleet.exited))
 
     @property
-    def refused(self) -> int:
-        """Count the callbacks that were answered with 503."""
-        return self.gate.answers[httpx.codes.SERVICE_UNAVAILABLE]
+    def deferred(self) -> int:
+        """Return the number of callbacks answered with 503."""
+        return self.proxy.answers[httpx.codes.SERVICE_UNAVAILABLE]
 
     async def audit(self) -> Audit:
-        """Let everything come to its end, without further faults, and put the books side by side."""
+        """Wait until all work has ended, without further faults, and collect the records."""
         await self.fleet.ready()
         await self.load.stop()
-        place = self.fleet.places[0]
-        async with service(self.fleet.child(place)) as at:
-            await self._calm(at)
-            acknowledged = frozenset(self.gate.acknowledged)
-            await until(self._all_read, what="the end of what is unread in the inbox", pause=0.2)
-            records = await self._books(at)
-        self._none_fell()
+        process_slot = self.fleet.slots[0]
+        async with service(self.fleet.child(process_slot)) as at:
+            await self._wait_until_settled(at)
+            acknowledged = frozenset(self.proxy.acknowledged)
+            await until(self._all_read, what="an inbox without unread callbacks", pause=0.2)
+            records = await self._records(at)
+        self._check_processes()
         await self.fleet.stopped()
         return Audit(
             fault=self.fault,
-            struck=self.fleet.struck,
+            injected=self.fleet.injected,
             records=records,
             confirmed=dict(self.load.tasks),
             acknowledged=acknowledged,
-            refused=self.refused,
+            deferred=self.deferred,
             inbox=read_inbox(self.database_url),
-            odd=[*self.odd, *self.gate.odd, *self.load.odd, *self.receiver.refused],
+            unexpected=[*self.unexpected, *self.proxy.unexpected, *self.load.unexpected, *self.receiver.refused],
             seconds=time.monotonic() - self.started,
         )
 
-    async def _calm(self, at: Service) -> None:
+    async def _wait_until_settled(self, at: Service) -> None:
         async def ended() -> bool:
-            return set((await self.sandbox.ledger())["tasks"]) <= FINAL
+            return set((await self.sandbox.ledger())["tasks"]) <= FINAL_STATES
 
-        with anyio.fail_after(CALM_WITHIN):
-            await until(ended, what="the end of the upstream's tasks", pause=0.25)
-            await at.wait_until_idle(seconds=CALM_WITHIN)
+        with anyio.fail_after(SETTLE_TIMEOUT):
+            await until(ended, what="the end of the provider's tasks", pause=0.25)
+            await at.wait_until_idle(seconds=SETTLE_TIMEOUT)
 
     def _all_read(self) -> bool:
         return "unread" not in read_inbox(self.database_url).values()
 
-    async def _books(self, at: Service) -> RunRecords:
-        """Read the books; again when a late callback wrote into them meanwhile."""
+    async def _records(self, at: Service) -> RunRecords:
+        """Read the records, again if a late callback changed them meanwhile."""
         while True:
             records = await read_records(at, self.sandbox, self.receiver, HANDLERS)
             if await at.tasks() == records.tasks:
                 return records
-            await at.wait_until_idle(seconds=CALM_WITHIN)
+            await at.wait_until_idle(seconds=SETTLE_TIMEOUT)
 
 
 @asynccontextmanager
-async def stage(
+async def open_environment(
     fault: str,
     workspace: Workspace,
     database_url: str,
-    places: list[Place],
+    slots: list[ProcessSlot],
     *,
-    doors: int = 1,
+    web_processes: int = 1,
     command: Sequence[str] = BOOMERANG,
     load: int = 6,
     **more: str,
-) -> AsyncIterator[Stage]:
-    """Set the stage and begin to load it: the first `doors` places take requests, `more` are settings.
+) -> AsyncIterator[Environment]:
+    """Yield an environment under load: the first `web_processes` slots take requests, `more` are settings.
 
-    No process of the service is started yet. Leaving ends the load.
+    No process of the service is started yet. The load ends with the block.
     """
     switches = [word for name, value in SWITCHES.items() for word in (f"--{name}", value)]
     async with (
         upstream(workspace, "--tiny-videos", *switches) as sandbox,
         receiving(derive_webhook_secret(SECRET), ignore_time=command is CLOCKED) as receiver,
-        gate_before([place.url for place in places[:doors]]) as gate,
+        running_proxy([process_slot.url for process_slot in slots[:web_processes]]) as proxy,
         anyio.create_task_group() as group,
     ):
-        given = {**QUICK, "WEBHOOK_URL": receiver.url, **more}
-        env = settings(sandbox.url, gate.url, database_url, **given)
-        clients = Load(gate=gate, clients=load)
+        given = {**SHORT_TIMES, "WEBHOOK_URL": receiver.url, **more}
+        env = settings(sandbox.url, proxy.url, database_url, **given)
+        clients = Load(proxy=proxy, clients=load)
         group.start_soon(clients.run)
-        fleet = Fleet(workspace=workspace, env=env, places=places, command=command)
-        yield Stage(
+        fleet = Fleet(workspace=workspace, env=env, slots=slots, command=command)
+        yield Environment(
             fault=fault,
             database_url=database_url,
             sandbox=sandbox,
             receiver=receiver,
-            gate=gate,
+            proxy=proxy,
             load=clients,
             fleet=fleet,
         )

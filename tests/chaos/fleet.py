@@ -1,4 +1,4 @@
-"""The processes of a service, each with a place of its own that a killed one's successor takes at once."""
+"""The processes of a service, each in a slot that is refilled after a kill."""
 
 import sys
 from collections import Counter
@@ -10,12 +10,12 @@ from tests.acceptance.processes import BIN, HOST, TIMEOUT, Child, Workspace, fre
 
 BOOMERANG = (str(BIN / "boomerang"),)
 CLOCKED = (sys.executable, "-P", str(Path(__file__).with_name("shifted_clock.py")))
-"""`boomerang` with a clock that can be put on and back."""
+"""`boomerang` with a clock that can be moved."""
 
 
 @dataclass(kw_only=True)
-class Place:
-    """One process of the fleet: what it is started with, and who fills it now."""
+class ProcessSlot:
+    """One process of the fleet: its arguments, its address, and the running child."""
 
     name: str
     arguments: tuple[str, ...]
@@ -25,64 +25,64 @@ class Place:
 
 @dataclass(kw_only=True)
 class Fleet:
-    """The places of a service, and what it is started with. `struck` counts what was done to its processes."""
+    """The slots of a service and its settings. `injected` counts the faults of its processes."""
 
     workspace: Workspace
     env: Mapping[str, str]
-    places: list[Place]
+    slots: list[ProcessSlot]
     command: Sequence[str] = BOOMERANG
-    struck: Counter[str] = field(default_factory=Counter)
+    injected: Counter[str] = field(default_factory=Counter)
 
-    def start(self, place: Place) -> Child:
-        """Start a process in its place, and wait for nothing."""
-        command = [*self.command, *place.arguments]
-        place.child = self.workspace.run(place.name, command, env=self.env, url=place.url)
-        return place.child
+    def start(self, process_slot: ProcessSlot) -> Child:
+        """Start the process of a slot without waiting for it."""
+        command = [*self.command, *process_slot.arguments]
+        process_slot.child = self.workspace.run(process_slot.name, command, env=self.env, url=process_slot.url)
+        return process_slot.child
 
-    def kill(self, place: Place) -> None:
-        """End the process in this place with SIGKILL, and start its successor at once."""
-        if place.child:
-            if not place.child.alive:
-                raise AssertionError(f"{place.name} had ended by itself: {place.child.output()[-2000:]}")
-            place.child.crash()
-            place.child.log.unlink()  # hundreds of them fill a disk
-            self.workspace.children.remove(place.child)
-            self.struck["kills"] += 1
-        self.start(place)
+    def kill(self, process_slot: ProcessSlot) -> None:
+        """End the process of a slot with SIGKILL, and start its successor."""
+        if process_slot.child:
+            if not process_slot.child.alive:
+                raise AssertionError(f"{process_slot.name} had exited: {process_slot.child.output()[-2000:]}")
+            process_slot.child.crash()
+            process_slot.child.log.unlink()  # hundreds of them fill a disk
+            self.workspace.children.remove(process_slot.child)
+            self.injected["kills"] += 1
+        self.start(process_slot)
 
     async def ready(self) -> None:
         """Wait until every process is ready."""
-        for place in self.places:
-            await wait_for_response(self.child(place))
+        for process_slot in self.slots:
+            await wait_for_response(self.child(process_slot))
 
     async def started(self) -> None:
         """Start every process, and wait until all are ready."""
-        for place in self.places:
-            self.start(place)
+        for process_slot in self.slots:
+            self.start(process_slot)
         await self.ready()
 
-    def child(self, place: Place) -> Child:
-        """Return the process in this place."""
-        if place.child is None:
-            raise AssertionError(f"{place.name} was never started")
-        return place.child
+    def child(self, process_slot: ProcessSlot) -> Child:
+        """Return the process of a slot."""
+        if process_slot.child is None:
+            raise AssertionError(f"{process_slot.name} was never started")
+        return process_slot.child
 
     @property
-    def fallen(self) -> list[str]:
-        """Return a sentence for each process that ended without being told to."""
-        ended = [place for place in self.places if place.child and not place.child.alive]
-        return [f"{place.name} ended by itself: {self.child(place).output()[-500:]}" for place in ended]
+    def exited(self) -> list[str]:
+        """Return a sentence for each process that exited without a request."""
+        ended = [process_slot for process_slot in self.slots if process_slot.child and not process_slot.child.alive]
+        return [f"{process_slot.name} exited: {self.child(process_slot).output()[-500:]}" for process_slot in ended]
 
     async def stopped(self) -> None:
-        """Ask every process to stop, and wait until all have."""
-        children = [place.child for place in self.places if place.child]
+        """Stop every process, and wait until all have exited."""
+        children = [process_slot.child for process_slot in self.slots if process_slot.child]
         for child in children:
             child.terminate()
         await until(lambda: not any(child.alive for child in children), what="the end of the fleet", seconds=TIMEOUT)
 
 
-def place(name: str, *, role: str = "all") -> Place:
-    """Return a place on a free port; a worker serves its probes there."""
+def process_slot(name: str, *, role: str = "all") -> ProcessSlot:
+    """Return a slot on a free port; a worker serves its probes there."""
     port = free_port()
     first = ("worker",) if role == "worker" else ("serve", "--role", role)
-    return Place(name=name, arguments=(*first, "--port", str(port)), url=f"http://{HOST}:{port}")
+    return ProcessSlot(name=name, arguments=(*first, "--port", str(port)), url=f"http://{HOST}:{port}")

@@ -1,4 +1,4 @@
-"""Clients that do not give up: each asks for a task, with a key of its own, until a service has confirmed it."""
+"""Clients that repeat each request for a task, with the same key, until a service confirms it."""
 
 import json
 from collections import Counter
@@ -10,64 +10,64 @@ import httpx
 
 from tests.acceptance.environment import IMAGE, MODEL
 from tests.acceptance.processes import TIMEOUT
-from tests.chaos.recording_proxy import NOBODY, Gate
+from tests.chaos.recording_proxy import NO_RESPONSE, RecordingProxy
 
-AGAIN = frozenset({NOBODY, int(httpx.codes.SERVICE_UNAVAILABLE)})
-TAKEN = frozenset({int(httpx.codes.OK), int(httpx.codes.ACCEPTED)})
+RETRIED = frozenset({NO_RESPONSE, int(httpx.codes.SERVICE_UNAVAILABLE)})
+ACCEPTED = frozenset({int(httpx.codes.OK), int(httpx.codes.ACCEPTED)})
 
 
 @dataclass(kw_only=True)
 class Load:
-    """`clients` clients that pause `pause` seconds between tasks and `pause_again` seconds before they ask again.
+    """`clients` clients that pause `pause` seconds between tasks and `pause_again` seconds before a repetition.
 
-    `tasks` holds the id that was confirmed for each key; `odd` tells of answers that no client may get.
+    `tasks` maps each key to the confirmed id; `unexpected` lists responses that no client may get.
     """
 
-    gate: Gate
+    proxy: RecordingProxy
     clients: int = 6
     pause: float = 1.0
     pause_again: float = 0.1
-    most: int = 100_000
+    max_tasks: int = 100_000
     text: int = 0
     tasks: dict[str, str] = field(default_factory=dict)
     answers: Counter[int] = field(default_factory=Counter)
-    odd: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
     held: bool = False
-    _enough: anyio.Event = field(default_factory=anyio.Event, repr=False)
+    _stopping: anyio.Event = field(default_factory=anyio.Event, repr=False)
     _ended: anyio.Event = field(default_factory=anyio.Event, repr=False)
-    _asked: int = 0
+    _started_tasks: int = 0
 
     async def run(self) -> None:
-        """Ask until `stop`; what was begun is asked for until it is confirmed."""
+        """Request tasks until `stop`; repeat each request until it is confirmed."""
         async with anyio.create_task_group() as group:
             for _ in range(self.clients):
                 group.start_soon(self._client)
         self._ended.set()
 
     async def stop(self) -> None:
-        """Begin no more, and wait until what was begun is confirmed."""
-        self._enough.set()
+        """Start no more requests, and wait until all are confirmed."""
+        self._stopping.set()
         with anyio.fail_after(TIMEOUT):
             await self._ended.wait()
 
     async def _client(self) -> None:
-        while not self._enough.is_set() and self._asked < self.most:
+        while not self._stopping.is_set() and self._started_tasks < self.max_tasks:
             if not self.held:
-                self._asked += 1
+                self._started_tasks += 1
                 await self._one_task(uuid4().hex)
             with anyio.move_on_after(self.pause):
-                await self._enough.wait()
+                await self._stopping.wait()
 
     async def _one_task(self, key: str) -> None:
         params = {"prompt": "a cat" + " that surfs" * (self.text // 11), "images": [IMAGE]}
         body = json.dumps({"model": MODEL, "params": params, "metadata": {"key": key}}).encode()
         headers = {"Content-Type": "application/json", "Idempotency-Key": key}
         while True:
-            answer = await self.gate.forward("POST", "/v1/tasks", body, headers)
+            answer = await self.proxy.forward("POST", "/v1/tasks", body, headers)
             self.answers[answer.status_code] += 1
-            if answer.status_code in TAKEN:
+            if answer.status_code in ACCEPTED:
                 self.tasks[key] = answer.json()["id"]
                 return
-            if answer.status_code not in AGAIN:
-                self.odd.append(f"a client was answered {answer.status_code}: {answer.text[:200]}")
+            if answer.status_code not in RETRIED:
+                self.unexpected.append(f"a client was answered {answer.status_code}: {answer.text[:200]}")
             await anyio.sleep(self.pause_again)

@@ -1,6 +1,6 @@
-"""The command `boomerang` with a fault planted in it, which kills must bring to light: `python mutant.py FAULT ...`.
+"""The command `boomerang` with a fault, which kills must reveal: `python mutant.py FAULT ...`.
 
-Not imported but run.
+The script is run, not imported.
 """
 
 import asyncio
@@ -10,41 +10,40 @@ from typing import Any
 
 from service.callbacks.receiver import CallbackReceiver
 from service.cli import main
-from service.domain.task import Status, Task
+from service.domain.task import Task
 from service.domain.task_update import TaskUpdate
-from service.tasks.submitter import Submitter
 
 LATER = 0.15
-"""Seconds between an answer and what should have come before it."""
+"""Seconds between the response and the commit that should precede it."""
 
 receive = CallbackReceiver.receive
-under_way: set["asyncio.Task[None]"] = set()
+running: set["asyncio.Task[None]"] = set()
 
 
 async def receive_later(self: CallbackReceiver, *arguments: Any, **more: Any) -> bool:
-    """Let the callback be acknowledged, and record it afterwards."""
+    """Acknowledge the callback, and record it afterwards."""
 
     async def later() -> None:
         await asyncio.sleep(LATER)
         await receive(self, *arguments, **more)
 
-    under_way.add(asyncio.create_task(later()))
+    running.add(asyncio.create_task(later()))
     return False
 
 
-def queued_again(self: Submitter, task: Task) -> TaskUpdate:
-    """Send again what may have left."""
-    return self._ours(task, Status.QUEUED)
+def requeued(task: Task) -> TaskUpdate:
+    """Submit again what may have been sent."""
+    return TaskUpdate.requeue(task, task.submitted_at or task.created_at)
 
 
 def acknowledge_first() -> None:
     """Answer callbacks before they are durable."""
-    CallbackReceiver.receive = receive_later  # type: ignore[method-assign] # the planted fault
+    CallbackReceiver.receive = receive_later  # type: ignore[method-assign] # the injected fault
 
 
 def pay_again() -> None:
-    """Take a submission whose worker died for one that never left."""
-    Submitter._lost = queued_again  # type: ignore[method-assign] # the planted fault
+    """Treat a submission whose worker crashed as not sent."""
+    TaskUpdate.in_doubt = requeued  # type: ignore[method-assign] # the injected fault
 
 
 FAULTS: Mapping[str, Callable[[], None]] = {"acknowledge-first": acknowledge_first, "pay-again": pay_again}

@@ -1,12 +1,12 @@
-"""What a machine must have for some of the faults."""
+"""Requirements of some faults on the machine."""
 
 import shutil
 
 
-class Impossible(Exception):
-    """This machine has no means to make the fault; says which is missing."""
+class Unavailable(Exception):
+    """The fault cannot be injected on this machine; the message names what is missing."""
 
 
 def command_or_none(name: str) -> str | None:
-    """Return where a system command is."""
+    """Return the path of a system command, or None."""
     return shutil.which(name, path="/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin")

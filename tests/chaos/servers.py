@@ -1,4 +1,4 @@
-"""A PostgreSQL that goes away: restarted in order or by a crash, its connections cut, its disk full."""
+"""A PostgreSQL that becomes unavailable: restarted, crashed, or with its connections cut."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,8 +10,8 @@ from sqlalchemy import make_url
 
 from tests.acceptance.processes import Workspace
 from tests.chaos.audit import Audit
-from tests.chaos.environment import Effort, Stage, stage
-from tests.chaos.fleet import place
+from tests.chaos.environment import Effort, Environment, open_environment
+from tests.chaos.fleet import process_slot
 from tests.chaos.kills import migrated
 from tests.support.postgres import PostgresServer, create_database, postgres_server
 
@@ -22,30 +22,30 @@ CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s
 
 
 async def restart_postgres(workspace: Workspace, effort: Effort) -> Audit:
-    """Restart the server every few seconds, by turns as a crash does it and in order."""
+    """Restart the server every few seconds, alternating immediate and fast shutdowns."""
     with postgres_server(durable=True) as server:
-        async with over_postgres(workspace, server, "PostgreSQL restarted every few seconds") as play:
-            dice = effort.dice()
-            for number in range(effort.strikes):
-                await play.flowing(2)
-                await anyio.sleep(dice.uniform(0, 3))
+        async with over_postgres(workspace, server, "PostgreSQL restarted every few seconds") as environment:
+            random = effort.seeded_random()
+            for number in range(effort.injections):
+                await environment.wait_for_progress(2)
+                await anyio.sleep(random.uniform(0, 3))
                 await run_sync(server.stop, MODES[number % len(MODES)])
-                await anyio.sleep(dice.uniform(0, 2))
+                await anyio.sleep(random.uniform(0, 2))
                 await run_sync(server.start)
-                play.fleet.struck[f"{MODES[number % len(MODES)]} restarts"] += 1
-            return await play.audit()
+                environment.fleet.injected[f"{MODES[number % len(MODES)]} restarts"] += 1
+            return await environment.audit()
 
 
 async def cut_connections(workspace: Workspace, effort: Effort) -> Audit:
-    """End all sessions of the service at the server, some times in a row, again and again."""
+    """Terminate all sessions of the service at the server, ten times in a row, repeatedly."""
     with postgres_server(durable=True) as server:
-        async with over_postgres(workspace, server, "PostgreSQL connections cut") as play:
-            for _ in range(effort.strikes):
-                await play.flowing(2)
+        async with over_postgres(workspace, server, "PostgreSQL connections cut") as environment:
+            for _ in range(effort.injections):
+                await environment.wait_for_progress(2)
                 for _ in range(CUTS_IN_A_ROW):
-                    play.fleet.struck["cuts"] += await run_sync(_cut, play.database_url)
+                    environment.fleet.injected["cuts"] += await run_sync(_cut, environment.database_url)
                     await anyio.sleep(BETWEEN_CUTS)
-            return await play.audit()
+            return await environment.audit()
 
 
 def _cut(url: str) -> int:
@@ -54,14 +54,14 @@ def _cut(url: str) -> int:
 
 
 @asynccontextmanager
-async def over_postgres(workspace: Workspace, server: PostgresServer, fault: str) -> AsyncIterator[Stage]:
-    """Set the stage over a database of `server`, with a web process and a worker that are ready."""
+async def over_postgres(workspace: Workspace, server: PostgresServer, fault: str) -> AsyncIterator[Environment]:
+    """Yield an environment over a database of `server`, with a ready web process and a ready worker."""
     url = create_database(server.url)
-    places = [place("web", role="web"), place("worker", role="worker")]
+    slots = [process_slot("web", role="web"), process_slot("worker", role="worker")]
     try:
-        async with stage(fault, workspace, url, places) as play:
-            await migrated(play)
-            await play.fleet.started()
-            yield play
+        async with open_environment(fault, workspace, url, slots) as environment:
+            await migrated(environment)
+            await environment.fleet.started()
+            yield environment
     finally:
         workspace.end()

@@ -1,8 +1,8 @@
-"""The command `boomerang` on a clock that can be put on and back: `python clocked.py COMMAND ...`.
+"""The command `boomerang` on a clock that can be moved: `python shifted_clock.py COMMAND ...`.
 
-The file that BOOMERANG_TEST_CLOCK names holds the seconds by which the clock is wrong. As after a step of the machine's
-own clock, `datetime.now` and `time.time` jump, and what is monotonic does not. It is not imported but run, before
-anything else has taken `datetime` from its module.
+The file named by BOOMERANG_TEST_CLOCK holds the error of the clock in seconds. As after a step of the system clock,
+`datetime.now` and `time.time` jump, and monotonic clocks do not. The script is run, not imported, so that it replaces
+`datetime` before another module imports it.
 """
 
 import datetime as dt
@@ -18,40 +18,40 @@ true_datetime = dt.datetime
 true_time = time.time
 
 
-def wrong_by() -> float:
-    """Return the seconds by which the clock is wrong now."""
+def clock_error() -> float:
+    """Return the current error of the clock in seconds."""
     return float(FILE.read_text() or 0)
 
 
-class Kind(type):
-    """Makes every true datetime an instance of the wrong clock's class, which itself has none."""
+class DatetimeType(type):
+    """Makes every real datetime an instance of the shifted class, which itself has none."""
 
     def __instancecheck__(cls, instance: object) -> bool:
-        """Say whether it is a datetime."""
+        """Return whether `instance` is a datetime."""
         return isinstance(instance, true_datetime)
 
 
-class WrongClock(true_datetime, metaclass=Kind):
-    """Makes true datetimes, and tells a wrong time."""
+class ShiftedDatetime(true_datetime, metaclass=DatetimeType):
+    """Creates real datetimes; its `now` returns the shifted time."""
 
     def __new__(cls, *arguments: Any, **more: Any) -> Any:
-        """Return a true datetime."""
+        """Return a real datetime."""
         return true_datetime(*arguments, **more)
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> Any:
-        """Return the wrong time."""
-        return true_datetime.now(tz) + timedelta(seconds=wrong_by())
+        """Return the shifted time."""
+        return true_datetime.now(tz) + timedelta(seconds=clock_error())
 
     @classmethod
     def utcnow(cls) -> Any:
-        """Return the wrong time, without a zone."""
-        return true_datetime.now(dt.UTC).replace(tzinfo=None) + timedelta(seconds=wrong_by())
+        """Return the shifted time, without a zone."""
+        return true_datetime.now(dt.UTC).replace(tzinfo=None) + timedelta(seconds=clock_error())
 
 
 if __name__ == "__main__":
-    dt.datetime = WrongClock  # type: ignore[misc] # the class that everybody asks is what is to be wrong
-    time.time = lambda: true_time() + wrong_by()
+    dt.datetime = ShiftedDatetime  # type: ignore[misc] # every module must get the shifted class
+    time.time = lambda: true_time() + clock_error()
     from service.cli import main
 
     sys.argv[0] = "boomerang"

@@ -1,4 +1,4 @@
-"""The short form of each fault with real processes; `python -m tests.chaos` plays the long one."""
+"""The short form of each fault with real processes; `python -m tests.chaos` runs the long one."""
 
 import sys
 from collections import Counter
@@ -12,7 +12,7 @@ from tests.acceptance.bookkeeping import RunRecords
 from tests.acceptance.processes import Workspace
 from tests.acceptance.test_bookkeeping import GOOD, TASK
 from tests.chaos.audit import Audit, Row, table
-from tests.chaos.catalogue import FAULTS, SHARES, effort_for, play
+from tests.chaos.catalogue import FAULTS, SHARES, effort_for, run_fault
 from tests.chaos.environment import Effort
 from tests.chaos.kills import kill_sqlite
 
@@ -23,16 +23,16 @@ MUTANT = Path(__file__).with_name("mutant.py")
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_what_was_promised_holds_under_a_fault(name: str) -> None:
+def test_fault_violates_nothing(name: str) -> None:
     """No acknowledged callback, confirmed task or due delivery is lost, and no task is billed twice."""
-    _check(play(name, effort_for(name, KILLS, short=True)))
+    _check(run_fault(name, effort_for(name, KILLS, short=True)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FAULTS)
-def test_what_was_promised_holds_under_a_fault_for_long(name: str) -> None:
-    """The same with more of it."""
-    _check(play(name, replace(effort_for(name, LONG_KILLS, short=False), runs=1, seed=7)))
+def test_long_fault_violates_nothing(name: str) -> None:
+    """The same with more injections."""
+    _check(run_fault(name, replace(effort_for(name, LONG_KILLS, short=False), runs=1, seed=7)))
 
 
 def _check(row: Row) -> None:
@@ -41,34 +41,34 @@ def _check(row: Row) -> None:
     assert row.wrong == [], table([row])
 
 
-# ── the faults and the audit must be able to fail ────────────────────────────
+# ── the audit detects violations ─────────────────────────────────────────────
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("planted", "word"), [("acknowledge-first", "not recorded"), ("pay-again", "bills")])
-async def test_kills_bring_a_planted_fault_to_light(planted: str, word: str, tmp_path: Path) -> None:
-    """A service that answers before it commits, or sends again what may have left, does not pass."""
+@pytest.mark.parametrize(("mutation", "part"), [("acknowledge-first", "not recorded"), ("pay-again", "bills")])
+async def test_kills_reveal_a_mutation(mutation: str, part: str, tmp_path: Path) -> None:
+    """A service that answers before it commits, or submits again what may have been sent, does not pass."""
     with Workspace(home=tmp_path / "workspace", quiet=True) as workspace:
-        audit = await kill_sqlite(workspace, Effort(kills=14, strikes=0), (*PYTHON, str(MUTANT), planted))
-    assert any(word in sentence for sentence in audit.wrong)
+        audit = await kill_sqlite(workspace, Effort(kills=14, injections=0), (*PYTHON, str(MUTANT), mutation))
+    assert any(part in sentence for sentence in audit.wrong)
 
 
-FINE: dict[str, Any] = {
+VALID: dict[str, Any] = {
     "fault": "none",
-    "struck": Counter(kills=1),
+    "injected": Counter(kills=1),
     "records": RunRecords(**GOOD),
     "confirmed": {"key": "t1"},
     "acknowledged": frozenset({"a"}),
-    "refused": 0,
+    "deferred": 0,
     "inbox": {"a": "accepted"},
-    "odd": [],
+    "unexpected": [],
     "seconds": 1.0,
 }
 
 
-def test_books_that_agree_hold() -> None:
-    """One task that was confirmed, one callback that is recorded, one bill."""
-    assert Audit(**FINE).wrong == []
+def test_equal_records_pass() -> None:
+    """One confirmed task, one recorded callback, one bill."""
+    assert Audit(**VALID).wrong == []
 
 
 @pytest.mark.parametrize(
@@ -77,23 +77,23 @@ def test_books_that_agree_hold() -> None:
         ({"inbox": {}}, "not recorded"),
         ({"inbox": {"a": "unread"}}, "not recorded"),
         ({"inbox": {"a": "accepted", "b": "broken"}}, "verdicts"),
-        ({"confirmed": {"key": "t1", "other": "t2"}}, "not there"),
-        ({"confirmed": {}}, "nobody was told of"),
+        ({"confirmed": {"key": "t1", "other": "t2"}}, "do not exist"),
+        ({"confirmed": {}}, "no client got"),
         ({"confirmed": {"key": "t1", "other": "t1"}}, "share a task"),
         ({"acknowledged": frozenset()}, "no callback"),
-        ({"struck": Counter()}, "nothing happened"),
-        ({"odd": ["a callback was answered 500"]}, "500"),
+        ({"injected": Counter()}, "no fault was injected"),
+        ({"unexpected": ["a callback was answered 500"]}, "500"),
         ({"records": RunRecords(**(GOOD | {"tasks": [TASK | {"status": "in_doubt"}]}))}, "settled"),
     ],
 )
-def test_each_loss_is_told(change: dict[str, Any], word: str) -> None:
-    """Whatever is missing or doubled is a sentence, and the row says that it is wrong."""
-    audit = Audit(**(FINE | change))
-    assert any(word in sentence for sentence in audit.wrong)
-    assert Row(fault="none", audits=[audit]).cells()[-1] == "WRONG"
+def test_each_loss_is_reported(change: dict[str, Any], part: str) -> None:
+    """Each missing or repeated record is a sentence, and the row is marked."""
+    audit = Audit(**(VALID | change))
+    assert any(part in sentence for sentence in audit.wrong)
+    assert Row(fault="none", audits=[audit]).cells()[0] == "none: VIOLATED"
 
 
 def test_every_kill_belongs_to_a_fault() -> None:
-    """The kills asked for are shared out over the faults that kill, and none is left over."""
+    """The requested kills are divided among the faults that kill, without a remainder."""
     assert sum(SHARES.values()) == pytest.approx(1)
     assert sum(effort_for(name, 500, short=False).kills for name in SHARES) >= 500

@@ -1,4 +1,4 @@
-"""What holds for every order of facts, every token and every body."""
+"""Properties of the domain for every order of facts, every token and every body."""
 
 import json
 from contextlib import suppress
@@ -39,7 +39,7 @@ facts = st.builds(
     guessed=st.booleans(),
     unconfirmed=st.booleans(),
 )
-told = st.lists(st.tuples(facts, st.none() | st.sampled_from(Source)), max_size=25)
+received = st.lists(st.tuples(facts, st.none() | st.sampled_from(Source)), max_size=25)
 json_values: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
@@ -59,10 +59,10 @@ def _task() -> Task:
     )
 
 
-def _life(words: list[tuple[Fact, Source | None]]) -> list[tuple[Task, Fact | None]]:
-    """Return every step of a task that is told `words`, with the fact that made it."""
+def _history(received_facts: list[tuple[Fact, Source | None]]) -> list[tuple[Task, Fact | None]]:
+    """Return every step of a task that receives `received_facts`, with the fact of each step."""
     steps: list[tuple[Task, Fact | None]] = [(_task(), None)]
-    for fact, source in words:
+    for fact, source in received_facts:
         step = advance(steps[-1][0], fact, NOW, source=source)
         if step is not None:
             steps.append((step.task, fact))
@@ -72,52 +72,54 @@ def _life(words: list[tuple[Fact, Source | None]]) -> list[tuple[Task, Fact | No
 # ── facts about a task ───────────────────────────────────────────────────────
 
 
-@given(told)
-def test_the_upstream_ends_a_task_once(words: list[tuple[Fact, Source | None]]) -> None:
-    """Whatever the order of facts, at most one terminal word of the upstream is taken, and it is the last step."""
-    steps = _life(words)
+@given(received)
+def test_provider_ends_a_task_once(received_facts: list[tuple[Fact, Source | None]]) -> None:
+    """For any order of facts, at most one final status of the provider is accepted, and it is the last step."""
+    steps = _history(received_facts)
     ends = [place for place, (task, _) in enumerate(steps) if task.final]
     assert ends in ([], [len(steps) - 1])
 
 
-@given(told)
-def test_every_step_is_one_of_the_table(words: list[tuple[Fact, Source | None]]) -> None:
-    """No order of facts takes a task where the table does not."""
-    steps = _life(words)
+@given(received)
+def test_every_step_is_in_the_transition_table(received_facts: list[tuple[Fact, Source | None]]) -> None:
+    """No order of facts makes a step that the table does not have."""
+    steps = _history(received_facts)
     for (before, _), (after, _) in pairwise(steps):
         assert after.status in TRANSITIONS[before.status]
 
 
-@given(told)
-def test_progress_never_goes_back(words: list[tuple[Fact, Source | None]]) -> None:
+@given(received)
+def test_progress_never_decreases(received_facts: list[tuple[Fact, Source | None]]) -> None:
     """Progress stays or grows with every step."""
-    reached = [task.progress or 0.0 for task, _ in _life(words)]
+    reached = [task.progress or 0.0 for task, _ in _history(received_facts)]
     assert reached == sorted(reached)
 
 
-@given(told)
-def test_a_guess_never_overrules_the_upstream(words: list[tuple[Fact, Source | None]]) -> None:
-    """Once the upstream works on a task, our guesses can at most say that its time is up; an end takes no guess."""
-    steps = _life(words)
+@given(received)
+def test_own_conclusion_never_overrides_the_provider(received_facts: list[tuple[Fact, Source | None]]) -> None:
+    """Once a task is in progress, our own conclusion can only be that it expires; an ended task takes none."""
+    steps = _history(received_facts)
     for (before, _), (after, fact) in pairwise(steps):
         if fact and fact.guessed:
             assert not before.settled
             assert before.guessed or before.status is not Status.IN_PROGRESS or after.status not in SETTLED
 
 
-@given(told, st.sampled_from(sorted(SETTLED)))
-def test_the_upstreams_end_is_always_heard(words: list[tuple[Fact, Source | None]], end: Status) -> None:
-    """A task that the upstream has not ended takes its terminal word, whatever happened before."""
-    task = _life(words)[-1][0]
+@given(received, st.sampled_from(sorted(SETTLED)))
+def test_final_status_of_the_provider_is_always_accepted(
+    received_facts: list[tuple[Fact, Source | None]], end: Status
+) -> None:
+    """A task that the provider has not ended accepts its final status, whatever happened before."""
+    task = _history(received_facts)[-1][0]
     step = advance(task, Fact(status=end), NOW, source=Source.POLL)
     assert (step is None) == task.final
 
 
-@given(told)
-def test_a_fact_heard_twice_changes_nothing_the_second_time(words: list[tuple[Fact, Source | None]]) -> None:
-    """A repeat of the upstream's last word is no step and announces nothing."""
+@given(received)
+def test_repeated_fact_changes_nothing(received_facts: list[tuple[Fact, Source | None]]) -> None:
+    """A repeat of the provider's last report is no step and has no event."""
     task = _task()
-    for fact, source in words:
+    for fact, source in received_facts:
         honest = replace(fact, guessed=False)
         first = advance(task, honest, NOW, source=source)
         task = first.task if first else task
@@ -128,8 +130,8 @@ def test_a_fact_heard_twice_changes_nothing_the_second_time(words: list[tuple[Fa
 
 
 @given(task_ids, submissions, moments)
-def test_tokens_come_back(task_id: TaskId, submission: int, expires: datetime) -> None:
-    """Every task, submission and second that goes into a token comes out of it."""
+def test_tokens_decode_to_their_claims(task_id: TaskId, submission: int, expires: datetime) -> None:
+    """Every task, submission and second in a token is decoded again."""
     whole = expires.replace(microsecond=0)
     claim = TOKENS.read_callback_token(TOKENS.callback_token(task_id, submission, whole), whole)
     assert claim == TokenClaims(task_id=task_id, submission=submission, expires=whole)
@@ -137,8 +139,8 @@ def test_tokens_come_back(task_id: TaskId, submission: int, expires: datetime) -
 
 
 @given(task_ids, submissions, st.data())
-def test_a_changed_token_is_never_good(task_id: TaskId, submission: int, data: st.DataObject) -> None:
-    """Any edit of any token, with any characters, is a forgery."""
+def test_changed_token_is_refused(task_id: TaskId, submission: int, data: st.DataObject) -> None:
+    """Any edit of any token, with any characters, is detected."""
     token = TOKENS.callback_token(task_id, submission, NOW)
     place = data.draw(st.integers(0, len(token)))
     edited = token[:place] + data.draw(st.text(max_size=3)) + token[place + data.draw(st.integers(0, 3)) :]
@@ -149,7 +151,7 @@ def test_a_changed_token_is_never_good(task_id: TaskId, submission: int, data: s
 
 
 @given(st.text() | st.text(st.characters(categories=["Cs"]), min_size=1))
-def test_any_text_as_a_token_is_refused_calmly(text: str) -> None:
+def test_any_text_as_a_token_raises_bad_token(text: str) -> None:
     """No text, broken characters included, raises anything but BadToken."""
     with pytest.raises(BadToken):
         TOKENS.read_payload_token(text)
@@ -160,8 +162,8 @@ def test_any_text_as_a_token_is_refused_calmly(text: str) -> None:
 @given(st.binary() | json_values.map(lambda value: json.dumps(value).encode()))
 @example(b'{"id": "a", "status": "failed", "error": {"code": 1e308}}')
 @example(b"[" * 5000)
-def test_any_body_is_read_or_refused_calmly(raw: bytes) -> None:
-    """Any bytes at all become a fact or an UnreadableCallback; error readers read anything."""
+def test_any_body_is_read_or_unreadable(raw: bytes) -> None:
+    """Any bytes become a fact or raise UnreadableBody; error readers read anything."""
     claim = TOKENS.read_callback_token(TOKENS.callback_token(TaskId("t"), 1, NOW), NOW)
     with suppress(UnreadableCallback):
         assert read_callback(claim, {}, raw, NOW, tokens=TOKENS, read_fact=read_fact).task_id == "t"
@@ -189,8 +191,8 @@ def test_any_body_is_read_or_refused_calmly(raw: bytes) -> None:
     )
 )
 @settings(max_examples=300)
-def test_any_fields_are_read_or_are_about_health(body: dict[str, Any]) -> None:
-    """Fields of any type become a sound fact, or Unwell."""
+def test_any_fields_become_a_fact_or_an_unavailable_provider(body: dict[str, Any]) -> None:
+    """Fields of any type become a valid fact, or raise ProviderUnavailable."""
     try:
         fact = read_fact(body)
     except ProviderUnavailable:
@@ -201,8 +203,8 @@ def test_any_fields_are_read_or_are_about_health(body: dict[str, Any]) -> None:
 
 
 @given(json_values)
-def test_good_json_is_read_as_it_was_written(value: Any) -> None:
-    """What the ordinary writer writes within JSON's own rules comes back equal."""
+def test_valid_json_is_read_unchanged(value: Any) -> None:
+    """A value written by the standard encoder within the rules of JSON is read back equal."""
     try:
         raw = json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:
@@ -212,14 +214,14 @@ def test_good_json_is_read_as_it_was_written(value: Any) -> None:
 
 @given(st.binary(max_size=200))
 def test_json_is_read_or_refused(raw: bytes) -> None:
-    """Any bytes are JSON or unreadable, and nothing else happens."""
+    """Any bytes are JSON or unreadable; no other error occurs."""
     with suppress(UnreadableBody):
         parse_json(raw)
 
 
 @given(json_values | st.lists(st.fixed_dictionaries({"handler": st.just("webhook") | json_values, "url": json_values})))
-def test_any_wish_is_checked_calmly(notify: Any) -> None:
-    """Any JSON as `notify` passes or is refused with its faults."""
+def test_any_notify_is_accepted_or_refused(notify: Any) -> None:
+    """Any JSON as `notify` is accepted, or refused with its faults."""
     with suppress(InvalidParams):
         assert list(validate_notify(notify, ["webhook"], any_address)) == (notify or [])
 
@@ -237,10 +239,10 @@ marks = st.sampled_from([b'"', b"[", b"]", b"{", b"}", b",", b":", b"\\", b"a", 
 @given(json_values.map(lambda value: json.dumps(value).encode()) | st.lists(marks, max_size=40).map(b"".join))
 @example(b"[" * 70 + b"]" * 70)
 @example(b'"' + b"[" * 70 + b'"')
-def test_texts_left_out_of_the_count_change_nothing(raw: bytes) -> None:
-    """A body is read or refused alike whether or not its texts are left out when its values are counted."""
+def test_skipping_texts_in_the_count_changes_nothing(raw: bytes) -> None:
+    """A body is read or refused alike, whether or not texts are skipped when its values are counted."""
     with patch.object(strict_json, "MAX_VALUES", 4), patch.object(strict_json, "MAX_DEPTH", 3):
-        with patch.object(strict_json, "LONG", len(raw) + 1):
+        with patch.object(strict_json, "LONG_BODY", len(raw) + 1):
             counted_whole = _outcome(raw)
-        with patch.object(strict_json, "LONG", 0), patch.object(strict_json, "FEW_TEXTS", 3):
+        with patch.object(strict_json, "LONG_BODY", 0), patch.object(strict_json, "FEW_STRINGS", 3):
             assert _outcome(raw) == counted_whole

@@ -1,4 +1,4 @@
-"""What holds for every interleaving of replies, callbacks, polls, time and crashes, over the real store."""
+"""Properties of every interleaving of replies, callbacks, polls, time and crashes, over the real store."""
 
 import asyncio
 import json
@@ -16,20 +16,20 @@ from hypothesis import strategies as st
 from service.domain.errors import NotSent, ProviderUnavailable, Refused, ReplyLost, Throttled, UnreadableBody
 from service.domain.task import SETTLED, Fact, Json, Status, Task, TaskId, UpstreamId
 from tests.support.scripted_provider import DONE, token_of, vtrix_body
-from tests.support.task_loop import DEADLINE, HOUR, MINUTE, PATIENCE, Loop, World, a_world
+from tests.support.task_loop import DEADLINE, HOUR, MINUTE, TIMEOUT, Environment, Loop, open_environment
 from tests.support.wait_until_idle import ended
 
-OURS = frozenset({Status.EXPIRED, Status.FAILED})
+OWN_CONCLUSIONS = frozenset({Status.EXPIRED, Status.FAILED})
 ERRORS = {
     "never_left": NotSent("refused"),
     "throttled": Throttled("slow down", retry_after=timedelta(seconds=30)),
     "refused": Refused("CreditInsufficient", "top up"),
     "lost": ReplyLost("time-out"),
-    "broken": RuntimeError("a fault of ours"),
+    "broken": RuntimeError("an internal error"),
     "unwell": ProviderUnavailable("HTML"),
 }
 REPLIES = ("fine", "done", "never_left", "throttled", "refused", "lost", "broken")
-WORDS = ("processing", "completed", "failed", "truncated")
+CALLBACK_STATUSES = ("processing", "completed", "failed", "truncated")
 
 actions = st.one_of(
     st.tuples(st.just("accept")),
@@ -41,7 +41,9 @@ actions = st.one_of(
     st.tuples(st.just("restart")),
     st.tuples(st.just("stop")),
     st.tuples(st.just("finish"), st.integers(0, 3), st.booleans()),
-    st.tuples(st.just("call_back"), st.integers(0, 3), st.sampled_from(WORDS), st.booleans(), st.booleans()),
+    st.tuples(
+        st.just("call_back"), st.integers(0, 3), st.sampled_from(CALLBACK_STATUSES), st.booleans(), st.booleans()
+    ),
     st.tuples(st.just("poll"), st.sampled_from(("fine", "unwell", "throttled"))),
     st.tuples(st.just("sweep")),
     st.tuples(st.just("cancel"), st.integers(0, 3)),
@@ -52,25 +54,25 @@ histories = st.lists(actions, min_size=3, max_size=20).map(lambda rest: [("accep
 
 @dataclass
 class History:
-    """One interleaving, acted out in a world."""
+    """One interleaving, run in a test environment."""
 
-    world: World
+    world: Environment
     loop: Loop
     ids: list[TaskId] = field(default_factory=list)
     held: list[tuple[Loop, asyncio.Event]] = field(default_factory=list)
 
-    async def act(self, name: str, *words: Any) -> None:
-        """Do one thing, and see that nothing waits for ever."""
-        await getattr(self, f"do_{name}")(*words)
+    async def act(self, name: str, *arguments: Any) -> None:
+        """Do one action, and check that every open task has a next step."""
+        await getattr(self, f"do_{name}")(*arguments)
         for task in await self.tasks():
-            assert_it_goes_on(task, self.world)
+            assert_open_tasks_have_a_next_step(task, self.world)
 
     async def tasks(self) -> list[Task]:
         """Return every task."""
         return [await self.loop.task(task_id) for task_id in self.ids]
 
     async def do_accept(self) -> None:
-        """Take in a task."""
+        """Add a task."""
         self.ids.append((await self.loop.accept()).id)
 
     def _script(self, reply: str) -> None:
@@ -78,108 +80,110 @@ class History:
             self.world.upstream.creates.append(DONE if reply == "done" else ERRORS[reply])
 
     async def do_submit(self, reply: str) -> None:
-        """Submit what is due; the first create is answered by `reply`."""
+        """Submit due tasks; the first create has the reply `reply`."""
         self._script(reply)
         await self.loop.submit_due()
         self.world.upstream.creates.clear()
 
     async def do_submit_slowly(self, reply: str) -> None:
-        """Begin to submit, in a process that goes on later."""
-        line = self.world.upstream.line = asyncio.Event()
+        """Start to submit, in a process that continues later."""
+        line = self.world.upstream.reply_gate = asyncio.Event()
         self._script(reply)
-        await self._begin(self.loop.submit.round())
-        self.world.upstream.line = None
+        await self._begin(self.loop.submitter.run_once())
+        self.world.upstream.reply_gate = None
         self.world.upstream.creates.clear()
         self.held.append((self.loop, line))
         self.loop = self.world.process()
 
     async def do_release(self) -> None:
-        """Let slow processes go on."""
+        """Let slow processes continue."""
         for loop, line in self.held:
             line.set()
-            async with asyncio.timeout(PATIENCE):
-                await ended(loop.submit)
+            async with asyncio.timeout(TIMEOUT):
+                await ended(loop.submitter)
         self.held.clear()
 
     async def _begin(self, round_: Any) -> None:
         self.world.upstream.arrived.clear()
-        if await round_ and (self.world.upstream.line or self.world.upstream.gate or self.world.upstream.fetch_line):
+        if await round_ and (
+            self.world.upstream.reply_gate or self.world.upstream.send_gate or self.world.upstream.poll_gate
+        ):
             await asyncio.sleep(0)
             with suppress(TimeoutError):
                 async with asyncio.timeout(0.05):
                     await self.world.upstream.arrived.wait()
 
     async def do_crash_in_submit(self, left: bool) -> None:
-        """Die with submissions in hand, before or after they left."""
+        """Crash during submissions, before or after they were sent."""
         upstream = self.world.upstream
-        upstream.line, upstream.gate = (asyncio.Event(), None) if left else (None, asyncio.Event())
-        await self._begin(self.loop.submit.round())
+        upstream.reply_gate, upstream.send_gate = (asyncio.Event(), None) if left else (None, asyncio.Event())
+        await self._begin(self.loop.submitter.run_once())
         self.loop = self.world.kill(self.loop)
-        upstream.line = upstream.gate = None
+        upstream.reply_gate = upstream.send_gate = None
 
     async def do_crash_in_poll(self) -> None:
-        """Die with questions in hand."""
-        self.world.upstream.fetch_line = asyncio.Event()
-        await self._begin(self.loop.reconcile.round())
+        """Crash during polls."""
+        self.world.upstream.poll_gate = asyncio.Event()
+        await self._begin(self.loop.poller.run_once())
         self.loop = self.world.kill(self.loop)
-        self.world.upstream.fetch_line = None
+        self.world.upstream.poll_gate = None
 
     async def do_restart(self) -> None:
-        """Begin anew over the same file."""
+        """Restart on the same database."""
         self.loop = self.world.kill(self.loop)
 
     async def do_stop(self) -> None:
-        """End in order, with a submission in hand that has not left, and begin anew."""
-        self.world.upstream.gate = asyncio.Event()
-        await self._begin(self.loop.submit.round())
+        """Shut down during a submission that was not sent, and restart."""
+        self.world.upstream.send_gate = asyncio.Event()
+        await self._begin(self.loop.submitter.run_once())
         await self.loop.drain()
-        self.world.upstream.gate = None
+        self.world.upstream.send_gate = None
         self.loop = self.world.process()
 
     async def do_finish(self, which: int, well: bool) -> None:
-        """End a task at the upstream; its own word never changes."""
-        running = [known for known, fact in self.world.upstream.books.items() if fact.status is Status.IN_PROGRESS]
+        """End a task at the provider; its status never changes again."""
+        running = [known for known, fact in self.world.upstream.facts.items() if fact.status is Status.IN_PROGRESS]
         if running:
-            self.world.upstream.tell(running[which % len(running)], DONE if well else Fact(status=Status.FAILED))
+            self.world.upstream.set_fact(running[which % len(running)], DONE if well else Fact(status=Status.FAILED))
 
-    async def do_call_back(self, which: int, word: str, ours: bool, honest: bool) -> None:
-        """Call back about an order, with the truth or a lie, twice."""
-        orders = self.world.upstream.orders
+    async def do_call_back(self, which: int, word: str, correlated: bool, truthful: bool) -> None:
+        """Send a true or false callback about a submission, twice."""
+        orders = self.world.upstream.requests
         if not orders:
             return
         order = orders[which % len(orders)]
         known = self.world.upstream.payloads.get(order.payload, UpstreamId("of-vidu"))
-        truth = self.world.upstream.books.get(known)
-        if honest and (truth is None or truth.status.value != word):
+        truth = self.world.upstream.facts.get(known)
+        if truthful and (truth is None or truth.status.value != word):
             word = "processing"
-        body = _body(word, known, order.payload if ours else None)
+        body = _body(word, known, order.payload if correlated else None)
         for _ in range(2):
             with suppress(UnreadableBody):
                 await self.loop.called_back(token_of(order), body)
 
     async def do_poll(self, answer: str) -> None:
-        """Ask about what is due; the first answer is `answer`."""
+        """Poll due tasks; the first result is `answer`."""
         if answer != "fine":
             self.world.upstream.fetches.append(ERRORS[answer])
         await self.loop.poll_due()
         self.world.upstream.fetches.clear()
 
     async def do_sweep(self) -> None:
-        """Look for abandoned submissions."""
-        await self.loop.submit.sweep()
+        """Sweep abandoned submissions."""
+        await self.loop.submitter.sweep()
 
     async def do_cancel(self, which: int) -> None:
-        """Cancel what is still ours."""
+        """Cancel a task that was not sent."""
         task = await self.loop.task(self.ids[which % len(self.ids)])
         if task.status is Status.QUEUED:
             await self.loop.task_service.cancel(task.id)
 
     async def do_pass(self, seconds: int) -> None:
-        """Let time pass."""
+        """Move the clock."""
         self.world.clock.move(timedelta(seconds=seconds))
 
     async def to_the_end(self) -> None:
-        """Work on until every deadline is past, and once more after the slowest process has had its say."""
+        """Run until every deadline has passed, and once more after the slowest process has finished."""
         await self.loop.run_until(self.world.clock.now() + DEADLINE + HOUR, by=15 * MINUTE)
         await self.do_release()
         await self.loop.run_until(self.world.clock.now() + HOUR, by=15 * MINUTE)
@@ -191,8 +195,8 @@ def _body(word: str, upstream_id: str, payload: str | None) -> bytes:
     return json.dumps(vtrix_body(word, upstream_id, **({"payload": payload} if payload else {}))).encode()
 
 
-def assert_it_goes_on(task: Task, world: World) -> None:
-    """See that a task which is not settled has a next step by its deadline, or a lease that ends."""
+def assert_open_tasks_have_a_next_step(task: Task, world: Environment) -> None:
+    """Check that an unsettled task has a next step by its deadline, or a lease that ends."""
     now = world.clock.now()
     if task.settled:
         return
@@ -205,21 +209,21 @@ def assert_it_goes_on(task: Task, world: World) -> None:
         assert task.due_at is not None, task
 
 
-async def assert_the_books_are_in_order(history: History) -> None:
-    """See what the whole history must show at its end."""
+async def assert_final_state(history: History) -> None:
+    """Check the rows at the end of the history."""
     upstream = history.world.upstream
     for task in await history.tasks():
         events = [row for row in await history.loop.store.queries.history(task.id) if row["kind"] == "event"]
         ends = [row["data"] for row in events if row["type"].rpartition(".")[2] in {status.value for status in SETTLED}]
         assert sum(not _guessed(end) for end in ends) <= 1, ends
         assert task.settled or task.status is Status.EXPIRED, task
-        assert upstream.bills[task.id] <= 1, "a second bill without a person's word"
-        truth = upstream.books.get(task.upstream_id) if task.upstream_id else None
-        asked = history.world.options.confirm and not task.unconfirmed  # otherwise a lie was believed
-        if truth and truth.status in SETTLED and asked:
+        assert upstream.charges[task.id] <= 1, "a duplicate charge without an operator's approval"
+        truth = upstream.facts.get(task.upstream_id) if task.upstream_id else None
+        confirmed = history.world.options.confirm and not task.unconfirmed  # otherwise a false callback was accepted
+        if truth and truth.status in SETTLED and confirmed:
             assert task.status is truth.status
-        if task.status is Status.COMPLETED and asked:
-            assert upstream.bills[task.id] == 1
+        if task.status is Status.COMPLETED and confirmed:
+            assert upstream.charges[task.id] == 1
     await _assert_deliveries(history)
 
 
@@ -230,25 +234,25 @@ def _guessed(end: Json) -> bool:
 async def _assert_deliveries(history: History) -> None:
     store = history.loop.store
     rows = await store.queries.deliveries(client=None, status=None, handler=None, limit=1000, cursor=None)
-    told = Counter((row.event_id, row.handler) for row in rows)
+    delivered = Counter((row.event_id, row.handler) for row in rows)
     happened = [
         row["id"] for each in history.ids for row in await store.queries.history(each) if row["kind"] == "event"
     ]
-    assert told == Counter({(event_id, "log"): 1 for event_id in happened})
+    assert delivered == Counter({(event_id, "log"): 1 for event_id in happened})
 
 
-async def _act_out(moves: list[tuple[Any, ...]], *, lists: bool, confirm: bool) -> None:
+async def _run(moves: list[tuple[Any, ...]], *, lists: bool, confirm: bool) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        async with a_world(Path(directory), lists=lists, confirm=confirm) as world:
+        async with open_environment(Path(directory), lists=lists, confirm=confirm) as world:
             history = History(world, world.process())
-            for name, *words in moves:
-                await history.act(name, *words)
+            for name, *arguments in moves:
+                await history.act(name, *arguments)
             await history.to_the_end()
-            await assert_the_books_are_in_order(history)
+            await assert_final_state(history)
 
 
 @settings(max_examples=40, deadline=None)
 @given(moves=histories, lists=st.booleans(), confirm=st.booleans())
-def test_every_history_ends_well(moves: list[tuple[Any, ...]], lists: bool, confirm: bool) -> None:
-    """One end of the upstream's a task, one bill, one delivery an event and handler, and nothing waits for ever."""
-    asyncio.run(_act_out(moves, lists=lists, confirm=confirm))
+def test_every_history_settles_its_tasks(moves: list[tuple[Any, ...]], lists: bool, confirm: bool) -> None:
+    """Each task has one end and one bill, each event one delivery a handler, and no task stays open."""
+    asyncio.run(_run(moves, lists=lists, confirm=confirm))

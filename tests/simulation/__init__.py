@@ -1,1 +1,1 @@
-"""The real service in one process, on a virtual clock and a seeded network, crashed at will, judged by its history."""
+"""The real service in one process, on a virtual clock and a seeded network, with crashes, checked by its history."""

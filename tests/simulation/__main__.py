@@ -1,4 +1,4 @@
-"""`python -m tests.simulation`: play seeds, plant known faults, and print what came of it."""
+"""`python -m tests.simulation`: run seeds or mutations, and print the violations found."""
 
 import argparse
 import os
@@ -9,106 +9,108 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 
-from tests.simulation.crash_points import BY_PLACE
+from tests.simulation.crash_points import BY_POSITION
 from tests.simulation.mutations import MUTATIONS
-from tests.simulation.runner import Verdict, first_caught, in_parallel, shrunk, verdict_of
+from tests.simulation.runner import RunResult, first_detections, in_parallel, minimized, result_of
 
-MOST_FOR_A_MUTATION = 400
+MAX_RUNS_PER_MUTATION = 400
 
 
 def main() -> int:
-    """Return 0 when every promise was kept, and every planted fault was caught; else 1."""
+    """Return 0 when no run violates a promise and every injected fault is detected, else 1."""
     options = _options()
     if options.seed is not None:
-        return _one(options.seed)
+        return _run_one(options.seed)
     first = options.start if options.start is not None else random.SystemRandom().randrange(10**9)
     if options.mutations:
-        return _mutations(range(first, first + MOST_FOR_A_MUTATION), options.workers)
-    return _many(range(first, first + options.seeds), options.workers, options.rare)
+        return _mutations(range(first, first + MAX_RUNS_PER_MUTATION), options.workers)
+    return _run_many(range(first, first + options.seeds), options.workers, options.rare)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=300, help="how many runs to play")
-    parser.add_argument("--from", dest="start", type=int, help="the first seed; a fresh one without it")
-    parser.add_argument("--seed", type=int, help="play one run again, and print its story")
-    parser.add_argument("--mutations", action="store_true", help="plant known faults, and count the runs to catch each")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that play")
-    parser.add_argument("--rare", type=int, default=0, help="how many broken runs are told without failing the command")
+    parser.add_argument("--seeds", type=int, default=300, help="number of runs")
+    parser.add_argument("--from", dest="start", type=int, help="the first seed; random by default")
+    parser.add_argument("--seed", type=int, help="repeat one run and print its log")
+    parser.add_argument(
+        "--mutations", action="store_true", help="inject known faults and count the runs to detect each"
+    )
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="number of processes")
+    parser.add_argument("--rare", type=int, default=0, help="number of failed runs that still exit with 0")
     return parser.parse_args()
 
 
-def _one(seed: int) -> int:
-    verdict = verdict_of(seed)
-    _say(f"seed {seed}\n{verdict.scenario.described()}\n{verdict.story}")
-    _say(f"digest {verdict.digest[:16]}, {verdict.seconds:.0f} s of its own time")
-    _say("\n".join(verdict.broken) or "every promise was kept")
-    return 1 if verdict.broken else 0
+def _run_one(seed: int) -> int:
+    result = result_of(seed)
+    _print(f"seed {seed}\n{result.scenario.described()}\n{result.log}")
+    _print(f"digest {result.digest[:16]}, {result.seconds:.0f} s of virtual time")
+    _print("\n".join(result.broken) or "no violation")
+    return 1 if result.broken else 0
 
 
-def _many(seeds: Sequence[int], workers: int, rare: int) -> int:
-    _say(f"from seed {seeds[0]}; again: python -m tests.simulation --seeds {len(seeds)} --from {seeds[0]}")
-    began, played, virtual, failed, deaths = time.monotonic(), 0, 0.0, [], Deaths()
-    for verdict in in_parallel(seeds, workers):
-        played, virtual = played + 1, virtual + verdict.seconds
-        deaths.count(verdict)
-        if verdict.broken:
-            failed.append(verdict)
-            _say(f"seed {verdict.scenario.seed}: {verdict.broken[0]}")
-            _say(f"  again: python -m tests.simulation --seed {verdict.scenario.seed}")
+def _run_many(seeds: Sequence[int], workers: int, rare: int) -> int:
+    _print(f"from seed {seeds[0]}; again: python -m tests.simulation --seeds {len(seeds)} --from {seeds[0]}")
+    began, runs, virtual, failed, crashes = time.monotonic(), 0, 0.0, [], CrashCounter()
+    for result in in_parallel(seeds, workers):
+        runs, virtual = runs + 1, virtual + result.seconds
+        crashes.count(result)
+        if result.broken:
+            failed.append(result)
+            _print(f"seed {result.scenario.seed}: {result.broken[0]}")
+            _print(f"  again: python -m tests.simulation --seed {result.scenario.seed}")
     seconds = time.monotonic() - began
-    _say(f"{'runs':<12}{'broken':<12}{'seconds':<12}{'a run':<12}virtual")
-    _say(f"{played:<12}{len(failed):<12}{seconds:<12.1f}{seconds / max(1, played):<12.3f}{virtual / 3600:.1f} h")
-    _say(f"{_processor_seconds() / max(1, played):.3f} processor seconds a run; {deaths.told()}")
+    _print(f"{'runs':<12}{'failed':<12}{'seconds':<12}{'per run':<12}virtual time")
+    _print(f"{runs:<12}{len(failed):<12}{seconds:<12.1f}{seconds / max(1, runs):<12.3f}{virtual / 3600:.1f} h")
+    _print(f"{_processor_seconds() / max(1, runs):.3f} processor seconds per run; {crashes.summary()}")
     if failed:
-        _tell(failed[0])
+        _print_minimized(failed[0])
     return 1 if len(failed) > rare else 0
 
 
 def _processor_seconds() -> float:
-    """Return what this process and its workers, which have ended, have used."""
+    """Return the processor time of this process and of its ended workers."""
     used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
-class Deaths:
-    """Counts how often processes died, and at how many places of the code."""
+class CrashCounter:
+    """Counts crashes and the code positions where they happen."""
 
     def __init__(self) -> None:
-        self._deaths = 0
-        self._died: set[tuple[str, str]] = set()
+        self._crashes = 0
+        self._crashed_at: set[tuple[str, str]] = set()
         self._passed: set[tuple[str, str]] = set()
 
-    def count(self, verdict: Verdict) -> None:
-        """Count those of one run."""
-        self._deaths += len(verdict.died)
-        self._died.update(one for one in verdict.died if one[1])
-        self._passed.update(verdict.places)
+    def count(self, result: RunResult) -> None:
+        """Add the crashes of one run."""
+        self._crashes += len(result.crashed_at)
+        self._crashed_at.update(one for one in result.crashed_at if one[1])
+        self._passed.update(result.positions)
 
-    def told(self) -> str:
-        """Return a sentence about them: for each kind, places where a process died, of those that were passed."""
-        died, passed = (Counter(kind for kind, _ in places) for places in (self._died, self._passed))
-        counts = [f"{kind} {died[kind]} of {passed[kind]}" for kind in BY_PLACE]
-        return f"{self._deaths} deaths; at places of the code, of those passed: {', '.join(counts)}"
+    def summary(self) -> str:
+        """Return the number of crashes, and for each kind the crashed code positions out of those passed."""
+        crashed_at, passed = (Counter(kind for kind, _ in positions) for positions in (self._crashed_at, self._passed))
+        counts = [f"{kind} {crashed_at[kind]} of {passed[kind]}" for kind in BY_POSITION]
+        return f"{self._crashes} crashes; code positions crashed of those passed: {', '.join(counts)}"
 
 
-def _tell(verdict: Verdict) -> None:
-    _say(f"\nseed {verdict.scenario.seed}, made smaller; to see it whole: --seed {verdict.scenario.seed}")
-    small = shrunk(verdict)
-    _say(f"{small.scenario.described()}\n{small.story}\n" + "\n".join(small.broken))
+def _print_minimized(result: RunResult) -> None:
+    _print(f"\nseed {result.scenario.seed}, minimized; the full run: --seed {result.scenario.seed}")
+    small = minimized(result)
+    _print(f"{small.scenario.described()}\n{small.log}\n" + "\n".join(small.broken))
 
 
 def _mutations(seeds: Sequence[int], workers: int) -> int:
-    _say(f"{'planted fault':<40}{'runs':<8}caught by")
-    caught = 0
-    for mutation, (runs, broken) in zip(MUTATIONS, first_caught(MUTATIONS, seeds, workers), strict=True):
-        caught += bool(broken)
-        _say(f"{mutation.__name__:<40}{runs if broken else '-':<8}{broken[:110] or f'MISSED in {runs} runs'}")
-    _say(f"{caught} of {len(MUTATIONS)} caught, first seed {seeds[0]}")
-    return 1 if caught < len(MUTATIONS) else 0
+    _print(f"{'injected fault':<40}{'runs':<8}detected by")
+    detected = 0
+    for mutation, (runs, broken) in zip(MUTATIONS, first_detections(MUTATIONS, seeds, workers), strict=True):
+        detected += bool(broken)
+        _print(f"{mutation.__name__:<40}{runs if broken else '-':<8}{broken[:110] or f'MISSED in {runs} runs'}")
+    _print(f"{detected} of {len(MUTATIONS)} detected, first seed {seeds[0]}")
+    return 1 if detected < len(MUTATIONS) else 0
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 

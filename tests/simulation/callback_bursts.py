@@ -1,4 +1,4 @@
-"""Callbacks by the crowd, without a thousand of them."""
+"""Bursts of callbacks, without sending a thousand of them."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -6,14 +6,14 @@ from datetime import datetime
 from service.callbacks.limits import BurstDetector
 
 
-class DrawnCrowd(BurstDetector):
-    """Takes a share of all callbacks for members of a crowd, as the dice say."""
+class RandomBursts(BurstDetector):
+    """Reports a random share of all callbacks as part of a burst."""
 
     def __init__(self, share: float, draw: Callable[[str], float]) -> None:
         super().__init__()
         self._share = share
         self._draw = draw
 
-    def observe(self, now: datetime) -> bool:  # noqa: ARG002 - whenever it comes
-        """Return whether one more callback is one of a crowd."""
-        return self._draw("crowd") < self._share
+    def observe(self, now: datetime) -> bool:  # noqa: ARG002 - the time plays no part
+        """Return whether the callback counts as part of a burst."""
+        return self._draw("crowd") < self._share  # the key of the draw is part of each seed's run

@@ -1,4 +1,4 @@
-"""What must be so at the end of every run: the promises, checked against the history and the database."""
+"""Checks of the promises at the end of every run, against the history and the database."""
 
 import json
 from collections import Counter, defaultdict
@@ -7,177 +7,177 @@ from collections.abc import Callable, Iterator
 from service.domain.task import SETTLED
 from tests.simulation import deliveries
 from tests.simulation.facts import Row, read
-from tests.simulation.finished_run import Trial
-from tests.simulation.handlers import WHOLE
-from tests.simulation.history import Called
-from tests.simulation.run import World
+from tests.simulation.finished_run import FinishedRun
+from tests.simulation.handlers import FILE_CONTENT
+from tests.simulation.history import ReceivedCallback
+from tests.simulation.run import Simulation
 from tests.simulation.timing import (
-    p2_a_callback_brings_the_end_forward,
+    p2_callback_triggers_a_poll,
     p2_settles_in_time,
-    p4_no_doubt_before_the_reply,
+    p4_not_in_doubt_before_the_reply,
 )
 
 TERMINAL = frozenset({"task.completed", "task.failed", "task.canceled"})
-OUR_ERRORS = frozenset({"submission_unknown"})
-TRUTH = {"success": "completed", "failed": "failed"}
+LOCAL_ERRORS = frozenset({"submission_unknown"})
+STATUS_OF_STATE = {"success": "completed", "failed": "failed"}
 
 
-def violations(world: World) -> list[str]:
-    """Return every broken promise of a run, none when all were kept."""
-    trial = Trial(world=world, facts=read(world.reader))
-    found = list(world.history.complaints)
+def violations(simulation: Simulation) -> list[str]:
+    """Return every violation of a promise in a run."""
+    finished = FinishedRun(simulation=simulation, facts=read(simulation.reader))
+    found = list(simulation.history.violations)
     for check in CHECKS:
-        found += [f"{check.__name__}: {told}" for told in check(trial)]
-    found += deliveries.violations(trial.facts, trial.history, trial.scenario)
+        found += [f"{check.__name__}: {violation}" for violation in check(finished)]
+    found += deliveries.violations(finished.facts, finished.history, finished.scenario)
     return list(dict.fromkeys(found))
 
 
-def p1_acknowledged_callbacks_are_kept(trial: Trial) -> Iterator[str]:
-    """Demand that every callback that was answered with 2xx is in the inbox, once."""
-    kept = Counter(row["digest"] for row in trial.facts.inbox)
-    unread = sum(row["verdict"] in {"unread", "broken"} for row in trial.facts.inbox)
+def p1_acknowledged_callbacks_are_kept(finished: FinishedRun) -> Iterator[str]:
+    """Check that every callback answered with 2xx is in the inbox exactly once."""
+    stored = Counter(row["digest"] for row in finished.facts.inbox)
+    unread = sum(row["verdict"] in {"unread", "broken"} for row in finished.facts.inbox)
     if unread:
-        yield f"{unread} callbacks were kept, and never recorded"
-    for called in trial.history.called:
-        if called.status < 300 and not called.forged:
-            digest = trial.world.digest_of(called)
-            if digest is None or kept[digest] != 1:
-                times = kept[digest or ""]
-                yield f"a callback answered with {called.status} at {called.at:.3f} is in the inbox {times} times"
+        yield f"{unread} callbacks are in the inbox and were never recorded"
+    for callback in finished.history.callbacks:
+        if callback.status < 300 and not callback.forged:
+            digest = finished.simulation.digest_of(callback)
+            if digest is None or stored[digest] != 1:
+                times = stored[digest or ""]
+                yield f"a callback answered with {callback.status} at {callback.at:.3f} is in the inbox {times} times"
 
 
-def p5_what_is_forged_changes_nothing(trial: Trial) -> Iterator[str]:
-    """Demand that a forged token is answered with 4xx, and leaves nothing behind."""
-    for called in trial.history.called:
-        if called.forged and called.status not in {401, 403, 503}:
-            yield f"a forged callback was answered with {called.status}"
-        if called.forged and _in_inbox(trial, called):
+def p5_forged_callbacks_change_nothing(finished: FinishedRun) -> Iterator[str]:
+    """Check that a forged token is answered with 4xx and changes nothing."""
+    for callback in finished.history.callbacks:
+        if callback.forged and callback.status not in {401, 403, 503}:
+            yield f"a forged callback was answered with {callback.status}"
+        if callback.forged and _in_inbox(finished, callback):
             yield "a forged callback is in the inbox"
 
 
-def _in_inbox(trial: Trial, called: Called) -> bool:
-    digest = trial.world.digest_of(called)
-    return digest is not None and any(row["digest"] == digest for row in trial.facts.inbox)
+def _in_inbox(finished: FinishedRun, callback: ReceivedCallback) -> bool:
+    digest = finished.simulation.digest_of(callback)
+    return digest is not None and any(row["digest"] == digest for row in finished.facts.inbox)
 
 
-def p2_every_task_settles(trial: Trial) -> Iterator[str]:
-    """Demand that every wish is one task, which is settled, or expired where the upstream never ends it."""
-    for number, task_id in trial.history.accepted.items():
-        if task_id not in trial.facts.tasks:
-            yield f"wish {number} was accepted as {task_id}, and there is no such task"
-    if len(trial.facts.tasks) != len(trial.history.accepted):
-        yield f"{len(trial.history.accepted)} wishes have become {len(trial.facts.tasks)} tasks"
-    alive = {task_id for task_id, _, theirs in trial.bills() if not theirs.state.final}
-    for task in trial.facts.tasks.values():
+def p2_every_task_settles(finished: FinishedRun) -> Iterator[str]:
+    """Check that every request is one task, settled, or expired where the provider never ends it."""
+    for number, task_id in finished.history.accepted.items():
+        if task_id not in finished.facts.tasks:
+            yield f"request {number} was accepted as {task_id}, which does not exist"
+    if len(finished.facts.tasks) != len(finished.history.accepted):
+        yield f"{len(finished.history.accepted)} requests became {len(finished.facts.tasks)} tasks"
+    alive = {task_id for task_id, _, provider_task in finished.bills() if not provider_task.state.final}
+    for task in finished.facts.tasks.values():
         if task["status"] not in SETTLED and (task["status"] != "expired" or task["id"] in alive):
             yield f"task {task['id']} ends as {task['status']}"
 
 
-def p3_one_terminal_word(trial: Trial) -> Iterator[str]:
-    """Demand that the upstream's terminal word comes once, is the last thing that happens, and stands."""
-    for task_id, task in trial.facts.tasks.items():
-        words = [event for event in trial.facts.events[task_id] if _upstreams_word(event)]
-        if len(words) > 1:
-            yield f"task {task_id} ended {len(words)} times: {[event['type'] for event in words]}"
-        after = _after_the_word(trial.facts.events[task_id])
+def p3_one_terminal_status(finished: FinishedRun) -> Iterator[str]:
+    """Check that the provider's terminal status is recorded once, is the last event, and is the task's status."""
+    for task_id, task in finished.facts.tasks.items():
+        terminal = [event for event in finished.facts.events[task_id] if _is_terminal(event)]
+        if len(terminal) > 1:
+            yield f"task {task_id} ended {len(terminal)} times: {[event['type'] for event in terminal]}"
+        after = _after_the_end(finished.facts.events[task_id])
         if after - {"artifact.stored"}:
-            yield f"after its end, {sorted(after)} happened to task {task_id}"
-        if words and words[-1]["type"] != f"task.{task['status']}":
-            yield f"task {task_id} is {task['status']}, and its last word was {words[-1]['type']}"
+            yield f"task {task_id} has the events {sorted(after)} after its end"
+        if terminal and terminal[-1]["type"] != f"task.{task['status']}":
+            yield f"task {task_id} is {task['status']}, and its last terminal event is {terminal[-1]['type']}"
 
 
-def _upstreams_word(event: Row) -> bool:
+def _is_terminal(event: Row) -> bool:
     error = event["data"].get("error") or {}
-    return event["type"] in TERMINAL and error.get("code") not in OUR_ERRORS
+    return event["type"] in TERMINAL and error.get("code") not in LOCAL_ERRORS
 
 
-def _after_the_word(events: list[Row]) -> set[str]:
-    ended = next((place for place, event in enumerate(events) if _upstreams_word(event)), len(events))
+def _after_the_end(events: list[Row]) -> set[str]:
+    ended = next((position for position, event in enumerate(events) if _is_terminal(event)), len(events))
     return {event["type"] for event in events[ended + 1 :]}
 
 
-def p3_what_is_told_is_true(trial: Trial) -> Iterator[str]:
-    """Demand that what a confirmed task says is what the upstream says."""
-    truths: dict[str, set[str]] = defaultdict(set)
-    for task_id, _, theirs in trial.bills():
-        if theirs.state.final:
-            truths[task_id].add(TRUTH[str(theirs.state)])
-    believed = trial.scenario.settings.get("confirm") == "never"
-    again = trial.scenario.settings.get("on_in_doubt") == "resubmit"
-    for task_id, task in trial.facts.tasks.items():
-        truth = truths.get(task_id, set())
-        if task["guessed"] or task["unconfirmed"] or believed or not truth or task["status"] == "canceled":
+def p3_status_matches_the_provider(finished: FinishedRun) -> Iterator[str]:
+    """Check that the status of a confirmed task is the provider's."""
+    statuses: dict[str, set[str]] = defaultdict(set)
+    for task_id, _, provider_task in finished.bills():
+        if provider_task.state.final:
+            statuses[task_id].add(STATUS_OF_STATE[str(provider_task.state)])
+    unconfirmed = finished.scenario.settings.get("confirm") == "never"
+    resubmits = finished.scenario.settings.get("on_in_doubt") == "resubmit"
+    for task_id, task in finished.facts.tasks.items():
+        expected = statuses.get(task_id, set())
+        if task["guessed"] or task["unconfirmed"] or unconfirmed or not expected or task["status"] == "canceled":
             continue
-        doubted = any(event["type"] == "task.in_doubt" for event in trial.facts.events[task_id])
-        if again and doubted and task["status"] == "failed":
-            continue  # that may be the word about the second submission, and the first one's is lost
-        if task["status"] not in truth:
-            yield f"task {task_id} is {task['status']}, and the upstream says {sorted(truth)}"
+        in_doubt = any(event["type"] == "task.in_doubt" for event in finished.facts.events[task_id])
+        if resubmits and in_doubt and task["status"] == "failed":
+            continue  # the failure may be that of the second submission, while the first one's result is lost
+        if task["status"] not in expected:
+            yield f"task {task_id} is {task['status']}, the provider's status is {sorted(expected)}"
 
 
-def p3_an_end_has_an_event(trial: Trial) -> Iterator[str]:
-    """Demand an event for what a task has come to."""
-    for task_id, task in trial.facts.tasks.items():
-        said = [event["type"] for event in trial.facts.events[task_id]]
-        if task["status"] in {*SETTLED, "expired"} and f"task.{task['status']}" not in said:
-            yield f"task {task_id} is {task['status']}, and no event says so: {said}"
+def p3_an_end_has_an_event(finished: FinishedRun) -> Iterator[str]:
+    """Check that the final status of a task has its event."""
+    for task_id, task in finished.facts.tasks.items():
+        types = [event["type"] for event in finished.facts.events[task_id]]
+        if task["status"] in {*SETTLED, "expired"} and f"task.{task['status']}" not in types:
+            yield f"task {task_id} is {task['status']} without that event: {types}"
 
 
-def p4_no_second_bill(trial: Trial) -> Iterator[str]:
-    """Demand that each bill belongs to one submission of one task, and a second one needs the operator's word."""
+def p4_no_duplicate_charge(finished: FinishedRun) -> Iterator[str]:
+    """Check that each bill belongs to one submission of one task, and a second needs the operator's approval."""
     counted: Counter[tuple[str, int]] = Counter()
-    for task_id, submission, _ in trial.bills():
-        if task_id not in trial.facts.tasks:
-            yield f"a bill belongs to no task of ours: {task_id!r}"
+    for task_id, submission, _ in finished.bills():
+        if task_id not in finished.facts.tasks:
+            yield f"a bill belongs to no known task: {task_id!r}"
             continue
         counted[task_id, submission] += 1
-        if submission > trial.facts.tasks[task_id]["submission"]:
+        if submission > finished.facts.tasks[task_id]["submission"]:
             yield f"task {task_id} was billed for submission {submission} that it never made"
-    most = 2 if trial.scenario.settings.get("on_in_doubt") == "resubmit" else 1
+    max_bills = 2 if finished.scenario.settings.get("on_in_doubt") == "resubmit" else 1
     for (task_id, submission), bills in counted.items():
         if bills > 1:
             yield f"submission {submission} of task {task_id} was billed {bills} times"
     for task_id, bills in Counter(task_id for task_id, _ in counted).items():
-        if bills > most:
+        if bills > max_bills:
             yield f"task {task_id} was billed {bills} times"
 
 
-def p3_what_is_kept_is_whole(trial: Trial) -> Iterator[str]:
-    """Demand that an archived file that a task tells of is there, and whole."""
-    for task_id, task in trial.facts.tasks.items():
+def p3_stored_files_are_complete(finished: FinishedRun) -> Iterator[str]:
+    """Check that each archived file named by a task exists and is complete."""
+    for task_id, task in finished.facts.tasks.items():
         for one in json.loads(task["output"]) or []:
             address = one.get("archived_url")
-            if address and trial.world.stage.shelf.get(address) != WHOLE:
-                yield f"task {task_id} tells of {address}, and it is not there"
-        stored = [event for event in trial.facts.events[task_id] if event["type"] == "artifact.stored"]
+            if address and finished.simulation.sample_handlers.stored_files.get(address) != FILE_CONTENT:
+                yield f"task {task_id} names {address}, which is missing or incomplete"
+        stored = [event for event in finished.facts.events[task_id] if event["type"] == "artifact.stored"]
         if stored and "archived_url" not in task["output"]:
-            yield f"an artifact of task {task_id} was stored, and the task does not tell of it"
+            yield f"an artifact of task {task_id} was stored, and the task does not name it"
 
 
-def p7_nothing_is_left_in_hand(trial: Trial) -> Iterator[str]:
-    """Demand that no lease is held after a clean stop: what was in hand is finished or given back."""
-    if any(span.kind == "down" and span.began > 0 for span in trial.history.spans):
-        return  # a lease of the dead runs out by itself
-    now = trial.world.loop.time()
-    for task in trial.facts.tasks.values():
+def p7_no_lease_after_shutdown(finished: FinishedRun) -> Iterator[str]:
+    """Check that no lease is held after a clean shutdown: running work is finished or released."""
+    if any(disturbance.kind == "down" and disturbance.began > 0 for disturbance in finished.history.disturbances):
+        return  # the lease of a crashed process expires
+    now = finished.simulation.loop.time()
+    for task in finished.facts.tasks.values():
         if (task["leased_until"] or 0.0) > now:
-            yield f"task {task['id']} is still leased after the stop"
-    for delivery in trial.facts.deliveries.values():
+            yield f"task {task['id']} is still leased after the shutdown"
+    for delivery in finished.facts.deliveries.values():
         if (delivery["leased_until"] or 0.0) > now:
-            yield f"delivery {delivery['id']} is still leased after the stop"
+            yield f"delivery {delivery['id']} is still leased after the shutdown"
 
 
-CHECKS: tuple[Callable[[Trial], Iterator[str]], ...] = (
+CHECKS: tuple[Callable[[FinishedRun], Iterator[str]], ...] = (
     p1_acknowledged_callbacks_are_kept,
     p2_every_task_settles,
     p2_settles_in_time,
-    p2_a_callback_brings_the_end_forward,
-    p3_one_terminal_word,
-    p3_what_is_told_is_true,
+    p2_callback_triggers_a_poll,
+    p3_one_terminal_status,
+    p3_status_matches_the_provider,
     p3_an_end_has_an_event,
-    p4_no_second_bill,
-    p4_no_doubt_before_the_reply,
-    p5_what_is_forged_changes_nothing,
-    p3_what_is_kept_is_whole,
-    p7_nothing_is_left_in_hand,
+    p4_no_duplicate_charge,
+    p4_not_in_doubt_before_the_reply,
+    p5_forged_callbacks_change_nothing,
+    p3_stored_files_are_complete,
+    p7_no_lease_after_shutdown,
 )

@@ -1,4 +1,4 @@
-"""Where in the service's code a run is: at a pause of one of its tasks, or at a statement."""
+"""Code positions of the service: where a task pauses, or where a statement is run."""
 
 import sys
 from collections.abc import Callable, Coroutine, Generator
@@ -9,34 +9,34 @@ from typing import Any
 import service
 
 ROOT = str(Path(service.__file__).parents[1])
-OURS = (f"{ROOT}/service/", f"{ROOT}/handlers/")
-WRAPPING = (f"{ROOT}/service/storage/database.py", f"{ROOT}/service/sandbox/")
-"""What stands around every statement tells nothing of where we are, and the stand-in upstream is not the service."""
+SOURCE_ROOTS = (f"{ROOT}/service/", f"{ROOT}/handlers/")
+EXCLUDED = (f"{ROOT}/service/storage/database.py", f"{ROOT}/service/sandbox/")
+"""Excluded: code around every statement identifies no position, and the sandbox is not the service."""
 
 
 def paused_at(work: Any) -> str | None:
-    """Return the innermost line of the service at which a task pauses; None where it is in no code of the service."""
+    """Return the innermost line of the service at which a task pauses; None outside the service's code."""
     found = None
     while work is not None:
         frame = getattr(work, "cr_frame", None) or getattr(work, "gi_frame", None) or getattr(work, "ag_frame", None)
-        if frame is not None and _ours(frame.f_code):
+        if frame is not None and _is_source(frame.f_code):
             found = _named(frame)
         work = getattr(work, "cr_await", None) or getattr(work, "gi_yieldfrom", None) or getattr(work, "ag_await", None)
     return found
 
 
 def running_at() -> str | None:
-    """Return the innermost line of the service that the caller was called from."""
+    """Return the innermost line of the service among the callers."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        if _ours(frame.f_code):
+        if _is_source(frame.f_code):
             return _named(frame)
         frame = frame.f_back
     return None
 
 
-def _ours(code: CodeType) -> bool:
-    return code.co_filename.startswith(OURS) and not code.co_filename.startswith(WRAPPING)
+def _is_source(code: CodeType) -> bool:
+    return code.co_filename.startswith(SOURCE_ROOTS) and not code.co_filename.startswith(EXCLUDED)
 
 
 def _named(frame: FrameType) -> str:
@@ -44,7 +44,7 @@ def _named(frame: FrameType) -> str:
 
 
 async def watched(work: Coroutine[Any, Any, Any], paused: Callable[[Any], None]) -> Any:
-    """Run `work`; call `paused` with it at each of its pauses."""
+    """Run `work` and call `paused` with it at each of its pauses."""
     return await _Watched(work, paused)
 
 
@@ -56,18 +56,18 @@ class _Watched:
     def __await__(self) -> Generator[Any, Any, Any]:
         steps = self._work.__await__()
         step: Callable[[Any], Any] = steps.send
-        given: Any = None
+        sent: Any = None
         while True:
             try:
-                awaited = step(given)
+                awaited = step(sent)
             except StopIteration as end:
                 return end.value
             self._paused(self._work)
             try:
-                given = yield awaited
+                sent = yield awaited
                 step = steps.send
             except GeneratorExit:
                 self._work.close()
                 raise
-            except BaseException as error:  # noqa: BLE001 - whatever is thrown at a task is thrown at its work
-                given, step = error, steps.throw
+            except BaseException as error:  # noqa: BLE001 - each exception thrown into the task is passed on to its work
+                sent, step = error, steps.throw

@@ -1,16 +1,17 @@
-"""The points at which a process may die, and how the one where it does is chosen.
+"""The points at which a process may crash, and the choice of one of them.
 
-A crash names a kind of point and counts. Plainly, it strikes when a point of its kind is passed for the `count`-th time
-in a life. `apart`, it counts places: each line of the service counts when it is passed for the 1st, 2nd, 4th, 8th time
-and so on, so that an await that comes once in a life is struck as often as one that comes a thousand times. The kinds:
+A crash names a kind of point and a count. By default it happens when a point of its kind is passed for the `count`-th
+time after a start. With `by_position`, it counts code positions: each line of the service counts when it is passed for
+the 1st, 2nd, 4th, 8th time and so on, so that an await that runs once is chosen as often as one that runs a thousand
+times. The kinds:
 
-- `await`: a task of the process pauses, at whatever await of the service's own code: every one of them is a point;
+- `await`: a task of the process pauses, at any await of the service's own code;
 - `statement`: the store is about to run a statement;
-- `before commit`, `after commit`: a transaction that changes something is about to be committed, or is durable and
-  nobody has heard of it;
-- `create arrives`, `create served`: a submission has reached the upstream, or was taken by it, and its reply is away;
-- `callback answered`: the answer to a callback is on its way;
-- `lap`: the event loop, whoever it works for, has gone round once.
+- `before commit`, `after commit`: a transaction with changes is about to be committed, or is durable before its caller
+  continues;
+- `create arrives`, `create served`: a submission has reached the provider, or is accepted and its reply is under way;
+- `callback answered`: the response to a callback is under way;
+- `iteration`: one iteration of the event loop has ended.
 """
 
 from collections import Counter
@@ -28,44 +29,46 @@ POINTS = (
     "create arrives",
     "create served",
     "callback answered",
-    "lap",
+    "iteration",
 )
-BY_PLACE = ("await", "statement", "before commit", "after commit")
-"""Those at which a process is in the service's own code."""
+BY_POSITION = ("await", "statement", "before commit", "after commit")
+"""The kinds that have a position in the service's code."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Crash:
-    """Where a process dies: at the `count`-th pass of `point` in its life, and for how many seconds it is gone."""
+    """A crash of a process at the `count`-th pass of `point` after a start; it is down for `down` seconds."""
 
     process: int
     point: str
     count: int
     down: float
-    apart: bool = False
+    by_position: bool = False
 
 
-class Points:
-    """The points of one process. `die` is called when it is to die; `seen` keeps every place that was counted."""
+class CrashPoints:
+    """The points of one process. `crash` is called at the chosen one; `seen` collects every counted position."""
 
-    def __init__(self, crashes: Iterable[Crash], die: Callable[[Crash, str], None], seen: set[tuple[str, str]]) -> None:
+    def __init__(
+        self, crashes: Iterable[Crash], crash: Callable[[Crash, str], None], seen: set[tuple[str, str]]
+    ) -> None:
         self._crashes = list(crashes)
-        self._die = die
+        self._crash = crash
         self._seen = seen
         self.begin()
 
     def begin(self) -> None:
-        """Begin a life: nothing has been passed."""
+        """Reset all counts for a new start."""
         self._passes: Counter[str] = Counter()
         self._visits: Counter[tuple[str, str]] = Counter()
-        self._slots: Counter[str] = Counter()
+        self._counted: Counter[str] = Counter()
         self._arm()
 
     def _arm(self) -> None:
         self._armed = frozenset(crash.point for crash in self._crashes)
 
     def awaits(self, name: str) -> bool:
-        """Whether the process may still be meant to die at such a point."""
+        """Return whether a crash at this kind of point is still to come."""
         return name in self._armed
 
     def passed(self, name: str, work: Any = None) -> None:
@@ -73,25 +76,25 @@ class Points:
         if name not in self._armed:
             return
         self._passes[name] += 1
-        place = self._place(name, work)
+        position = self._position(name, work)
         for crash in self._crashes:
-            if crash.point == name and crash.count == (self._slots if crash.apart else self._passes)[name]:
-                if crash.apart and place is None:
+            if crash.point == name and crash.count == (self._counted if crash.by_position else self._passes)[name]:
+                if crash.by_position and position is None:
                     continue
                 self._crashes.remove(crash)
                 self._arm()
-                self._die(crash, place or "")
+                self._crash(crash, position or "")
                 return
 
-    def _place(self, name: str, work: Any) -> str | None:
-        """Return where this is, None where it is no place of its own or was passed too often to count."""
-        place = paused_at(work) if work is not None else running_at() if name in BY_PLACE else None
-        if place is None:
+    def _position(self, name: str, work: Any) -> str | None:
+        """Return the code position; None outside the service's code, or if this pass does not count."""
+        position = paused_at(work) if work is not None else running_at() if name in BY_POSITION else None
+        if position is None:
             return None
-        self._seen.add((name, place))
-        self._visits[name, place] += 1
-        visits = self._visits[name, place]
+        self._seen.add((name, position))
+        self._visits[name, position] += 1
+        visits = self._visits[name, position]
         if visits & (visits - 1):
             return None
-        self._slots[name] += 1
-        return place
+        self._counted[name] += 1
+        return position

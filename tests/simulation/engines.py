@@ -1,4 +1,4 @@
-"""The engines of a run: the quick ones, and SQLAlchemy's own on a driver without a thread."""
+"""The database engines of a run: the quick ones, and SQLAlchemy's own on a driver without a thread."""
 
 from contextlib import suppress
 from contextvars import copy_context
@@ -9,75 +9,76 @@ from sqlalchemy import PoolProxiedConnection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
-from service.storage import dialects as dialect
-from service.storage import sqlite_thread as one_trip
+from service.storage import dialects, sqlite_thread
 from tests.simulation.loop import OWNER, Owner
 from tests.simulation.quick import QuickEngine
-from tests.simulation.sqlite import FAST_PRAGMAS, Host, Wire
+from tests.simulation.sqlite import FAST_PRAGMAS, Host, SimConnection
 
 
-async def _connected(*args: Any, **_kwargs: Any) -> Wire:
+async def _connected(*args: Any, **_kwargs: Any) -> SimConnection:
     host: Any = OWNER.get()
-    return Wire(str(args[0]), host)
+    return SimConnection(str(args[0]), host)
 
 
-def _lent(_connection: object, _recorder: object, lent: PoolProxiedConnection) -> None:
-    """Keep what was taken from a pool with its wire: the end of its process takes it back, and not the collector."""
-    wire: Any = lent.driver_connection
-    wire.lent = lent
+def _remember_pooled(_connection: object, _recorder: object, pooled: PoolProxiedConnection) -> None:
+    """Remember the pooled connection, so that the end of its process returns it, not the garbage collector."""
+    sim_connection: Any = pooled.driver_connection
+    sim_connection.pooled = pooled
 
 
-class _Nobody:
-    """The host of a connection outside every run, whose statements are waited for by nobody."""
+class _NullHost:
+    """The host of a connection outside every run; its statements do not pause."""
 
     dead = False
 
     def __init__(self) -> None:
-        self.wires: list[Wire] = []
+        self.connections: list[SimConnection] = []
 
     async def statement(self, _sql: str) -> None:
-        """Go on at once."""
+        """Return without a pause."""
 
 
-def _acquaint(engine: AsyncEngine) -> None:
-    """Let a new engine learn what SQLite can, which it asks once: else its first run would differ from all others."""
+def _warm_up(engine: AsyncEngine) -> None:
+    """Let a new engine query the features of SQLite, once: else its first run would differ from all others."""
 
-    def meet() -> None:
+    def connect_once() -> None:
         engine.sync_engine.connect().close()
         engine.sync_engine.dispose()
 
-    def at_once() -> None:
-        OWNER.set(cast("Owner", _Nobody()))
+    def without_pauses() -> None:
+        OWNER.set(cast("Owner", _NullHost()))
         with suppress(StopIteration):
-            greenlet_spawn(meet).send(None)  # with nobody it never pauses
+            greenlet_spawn(connect_once).send(None)  # with a null host it never pauses
 
-    copy_context().run(at_once)
+    copy_context().run(without_pauses)
 
 
 class Engines:
-    """Engines by process and kind, kept over seeds: what SQLAlchemy compiled once serves every run."""
+    """Engines by process and kind, shared by all seeds, so that SQLAlchemy compiles each statement once."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[str, bool], AsyncEngine] = {}
-        self._make = dialect.sqlite_engine
+        self._engines: dict[tuple[str, bool], AsyncEngine] = {}
+        self._make = dialects.sqlite_engine
 
-    def engine(self, at: dialect.Address, *, writes: bool) -> Any:
+    def engine(self, at: dialects.Address, *, writes: bool) -> Any:
         """Return an engine for the running process."""
         host: Any = OWNER.get()
-        return QuickEngine(str(at.path), host, writes=writes) if host.hurries else self._whole(host, at, writes=writes)
+        return (
+            QuickEngine(str(at.path), host, writes=writes) if host.fast else self._full_engine(host, at, writes=writes)
+        )
 
-    def _whole(self, host: Host, at: dialect.Address, *, writes: bool) -> AsyncEngine:
-        """Return the engine that the process had in an earlier run, instead of a new one."""
+    def _full_engine(self, host: Host, at: dialects.Address, *, writes: bool) -> AsyncEngine:
+        """Return the engine of the process from an earlier run, or a new one."""
         key = (host.name, writes)
-        if key not in self._kept:
-            self._kept[key] = self._made(at, writes=writes)
-        engine = self._kept[key]
-        engine.sync_engine.dispose(close=False)  # those of the process before are closed, and of another loop
+        if key not in self._engines:
+            self._engines[key] = self._create_engine(at, writes=writes)
+        engine = self._engines[key]
+        engine.sync_engine.dispose(close=False)  # connections of the earlier run are closed, and belong to another loop
         return engine
 
-    def _made(self, at: dialect.Address, *, writes: bool) -> AsyncEngine:
-        with patch.object(dialect, "SQLITE_PRAGMAS", FAST_PRAGMAS), patch.object(one_trip, "connect", _connected):
+    def _create_engine(self, at: dialects.Address, *, writes: bool) -> AsyncEngine:
+        with patch.object(dialects, "SQLITE_PRAGMAS", FAST_PRAGMAS), patch.object(sqlite_thread, "connect", _connected):
             engine = self._make(at, writes=writes)
-        event.listen(engine.sync_engine, "checkout", _lent)
-        _acquaint(engine)
+        event.listen(engine.sync_engine, "checkout", _remember_pooled)
+        _warm_up(engine)
         return engine

@@ -1,4 +1,4 @@
-"""What the database says at the end of a run, read with plain SQL so that no code under test stands in between."""
+"""The rows of the database at the end of a run, read with plain SQL, without the code under test."""
 
 import json
 import sqlite3
@@ -49,7 +49,7 @@ WHERE due_at IS NOT NULL AND upstream_id IS NOT NULL AND (status = 'expired' OR 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """Every row that the checks look at; moments are seconds of the loop."""
+    """Every row that the checks use; times are seconds of the loop."""
 
     tasks: dict[str, Row]
     events: dict[str, list[Row]]
@@ -59,7 +59,7 @@ class Facts:
 
 
 def read(connection: sqlite3.Connection) -> Facts:
-    """Return what the database holds."""
+    """Return the rows of the database."""
     events: dict[str, list[Row]] = defaultdict(list)
     attempts: dict[str, list[Row]] = defaultdict(list)
     for event in _rows(connection, "SELECT * FROM events ORDER BY seq"):
@@ -88,24 +88,24 @@ def _read(name: str, value: Any) -> Any:
 
 
 def waiting_silently(connection: sqlite3.Connection) -> list[tuple[str, str]]:
-    """Return unsettled tasks that nothing will ever move: without a due time, and in nobody's hands."""
+    """Return unsettled tasks without a due time and without a lease: they wait for ever."""
     return list(connection.execute(WAITING))
 
 
 def leased(connection: sqlite3.Connection, now: float) -> int:
-    """Return how many tasks and deliveries are in somebody's hands, but for submissions that may have left."""
+    """Return how many tasks and deliveries are leased, apart from submissions that may have been sent."""
     moment = EPOCH + int(now * MICROSECONDS)
     count: int = connection.execute(LEASED, {"now": moment}).fetchone()[0]
     return count
 
 
 def busy(connection: sqlite3.Connection, now: float) -> int:
-    """Return how many tasks and deliveries have not come to their end, or are to be asked about soon."""
+    """Return how many tasks, deliveries and callbacks are unfinished, or due soon."""
     soon = EPOCH + int((now + SOON) * MICROSECONDS)
     count: int = connection.execute(BUSY, (soon,)).fetchone()[0]
     return count
 
 
 def open_guesses(connection: sqlite3.Connection) -> list[str]:
-    """Return the upstream ids of tasks that we have concluded about, and still ask about."""
+    """Return the provider's ids of tasks with a local conclusion that are still polled."""
     return [row[0] for row in connection.execute(OPEN)]

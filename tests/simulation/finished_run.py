@@ -1,4 +1,4 @@
-"""A run that is over, as the checks look at it."""
+"""A finished run, as the checks read it."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,33 +8,33 @@ from service.domain.errors import BadToken
 from service.domain.tokens import Tokens
 from tests.simulation.facts import Facts
 from tests.simulation.history import History
-from tests.simulation.run import World
+from tests.simulation.run import Simulation
 from tests.simulation.scenario import Scenario
 from tests.simulation.settings import SECRET
 
 
 @dataclass(kw_only=True)
-class Trial:
-    """Everything that a check may look at."""
+class FinishedRun:
+    """Everything that a check may read."""
 
-    world: World
+    simulation: Simulation
     facts: Facts
 
     @property
     def scenario(self) -> Scenario:
-        """Return what was played."""
-        return self.world.scenario
+        """Return the scenario of the run."""
+        return self.simulation.scenario
 
     @property
     def history(self) -> History:
-        """Return what the outside saw."""
-        return self.world.history
+        """Return the observed history."""
+        return self.simulation.history
 
     def bills(self) -> Iterator[tuple[str, int, Any]]:
-        """Yield task id, submission and the upstream's own task for each bill."""
+        """Yield task id, submission and the provider's task for each bill."""
         tokens = Tokens([SECRET])
-        known = self.world.sandbox._world.tasks
-        for bill in self.world.sandbox.bills:
+        known = self.simulation.sandbox._state.tasks
+        for bill in self.simulation.sandbox.bills:
             try:
                 claim = tokens.read_payload_token(bill.payload or "")
             except BadToken:

@@ -1,4 +1,4 @@
-"""The handlers of a run: two of our own, the real webhook, and the receiver that webhooks go to."""
+"""The handlers of a run: two sample handlers, the real webhook, and the receiver of webhooks."""
 
 import asyncio
 import json
@@ -12,68 +12,77 @@ from service.deliveries.handler_api import Event, Handle, Handler, Tools
 from service.domain.artifact import Artifact
 from service.domain.errors import Reject, Retry
 from service.domain.task import EventType
-from tests.simulation.history import History, Run
+from tests.simulation.history import HandlerRun, History
 from tests.simulation.loop import OWNER, SimLoop
-from tests.simulation.seeded_faults import Dice
+from tests.simulation.seeded_faults import SeededFaults
 
 ALL = frozenset(EventType)
-BOOK = "book"
-KEEPER = "keeper"
+FLAKY = "book"
+ARCHIVER = "keeper"
+"""The stored names are keys of the random draws: other ones would change the run of every seed."""
 WEBHOOK = "webhook"
-SLOWEST = 60.0
-WHOLE = b"mp4"
+MAX_HANDLER_SECONDS = 60.0
+FILE_CONTENT = b"mp4"
 
 
-class Misbehaved(Exception):
-    """What a handler of the simulation fails with."""
+class HandlerFailed(Exception):
+    """The error of a failing sample handler."""
 
 
-class Stage:
-    """Makes the handlers of one process, which misbehave as the dice say, and keeps every run in the history."""
+class SampleHandlers:
+    """Builds the handlers of a process; they fail by seeded chance, and the history records every run."""
 
-    def __init__(self, loop: SimLoop, dice: Dice, history: History, *, trouble: float, slow: float) -> None:
+    def __init__(
+        self, loop: SimLoop, seeded_faults: SeededFaults, history: History, *, failure_rate: float, slow: float
+    ) -> None:
         self._loop = loop
-        self._dice = dice
+        self._seeded_faults = seeded_faults
         self._history = history
-        self._trouble = trouble
+        self._failure_rate = failure_rate
         self._slow = slow
         self._seen: set[str] = set()
         self._counts: dict[str, int] = {}
-        self.shelf: dict[str, bytes] = {}
+        self.stored_files: dict[str, bytes] = {}
 
     def handlers(self) -> Mapping[str, Handler]:
         """Return the handlers by name."""
         webhook = next(iter(webhook_handlers))
         made = [
-            Handler(name=BOOK, events=ALL, handle=self.watched(BOOK, self._book), timeout=SLOWEST),
-            Handler(name=KEEPER, events=frozenset({"task.completed"}), handle=self.watched(KEEPER, self._keep)),
+            Handler(
+                name=FLAKY, events=ALL, handle=self.watched(FLAKY, self._handle_flaky), timeout=MAX_HANDLER_SECONDS
+            ),
+            Handler(
+                name=ARCHIVER,
+                events=frozenset({"task.completed"}),
+                handle=self.watched(ARCHIVER, self._handle_archiver),
+            ),
             replace(webhook, handle=self.watched(WEBHOOK, webhook.handle)),
         ]
         return {handler.name: handler for handler in made}
 
     def watched(self, name: str, handle: Handle) -> Handle:
-        """Return `handle`, whose every run is kept."""
+        """Return `handle`, with every run recorded in the history."""
 
         async def run(event: Event, tools: Tools) -> None:
-            kept = self._begin(name, event, tools)
+            record = self._begin(name, event, tools)
             try:
                 await handle(event, tools)
             except BaseException as error:
-                kept.outcome = type(error).__name__
+                record.outcome = type(error).__name__
                 if isinstance(error, Retry) and error.after is not None:
-                    kept.asked = error.after.total_seconds()
+                    record.requested_pause = error.after.total_seconds()
                 raise
             else:
-                kept.outcome = "fine"
+                record.outcome = "fine"
             finally:
-                kept.ended = self._loop.time()
-                self._note(kept, f"ends {kept.outcome}")
+                record.ended = self._loop.time()
+                self._note(record, f"ends {record.outcome}")
 
         return run
 
-    def _begin(self, name: str, event: Event, tools: Tools) -> Run:
+    def _begin(self, name: str, event: Event, tools: Tools) -> HandlerRun:
         owner = OWNER.get()
-        run = Run(
+        run = HandlerRun(
             process=getattr(owner, "name", "?"),
             handler=name,
             task=event.task.id,
@@ -88,68 +97,72 @@ class Stage:
         self._note(run, "begins")
         return run
 
-    def _note(self, run: Run, what: str) -> None:
+    def _note(self, run: HandlerRun, what: str) -> None:
         self._history.note(
             self._loop.time(), "handler", f"{run.process} {run.handler} {run.event_type} attempt {run.attempt} {what}"
         )
 
     def _draw(self, what: str, handler: str, event: Event) -> float:
-        """Draw anew for each run of a handler for an event; tasks are known by the number that the client gave."""
+        """Draw a number for each run of a handler for an event; the client's number identifies the task."""
         key = f"{handler}/{event.metadata.get('n')}/{event.type}"
         if what == "count":
             self._counts[key] = self._counts.get(key, 0) + 1
-        return self._dice.draw(what, f"{key}/{self._counts.get(key, 0)}")
+        return self._seeded_faults.draw(what, f"{key}/{self._counts.get(key, 0)}")
 
-    async def _book(self, event: Event, tools: Tools) -> None:
+    async def _handle_flaky(self, event: Event, tools: Tools) -> None:
         assert tools.message_id
-        self._draw("count", BOOK, event)
-        if self._draw("slow handler", BOOK, event) < self._slow:
-            await asyncio.sleep(self._draw("how slow", BOOK, event) * SLOWEST * 1.2)
-        if self._draw("trouble", BOOK, event) >= self._trouble:
+        self._draw("count", FLAKY, event)
+        if self._draw("slow handler", FLAKY, event) < self._slow:
+            await asyncio.sleep(self._draw("how slow", FLAKY, event) * MAX_HANDLER_SECONDS * 1.2)
+        if self._draw("trouble", FLAKY, event) >= self._failure_rate:
             return
-        kind = self._draw("kind of trouble", BOOK, event)
+        kind = self._draw("kind of trouble", FLAKY, event)
         if kind < 0.1:
             raise Reject("never again")
         if kind < 0.3:
-            raise Retry("busy", after=1 + 20 * self._draw("after", BOOK, event))
-        raise Misbehaved("not today")
+            raise Retry("busy", after=1 + 20 * self._draw("after", FLAKY, event))
+        raise HandlerFailed("not today")
 
-    async def _keep(self, event: Event, tools: Tools) -> None:
-        """Keep the first output, as the archive does: a file is written whole before anybody is told of it."""
-        self._draw("count", KEEPER, event)
-        if self._draw("refetch", KEEPER, event) < 0.3 and event.task.upstream_id:
+    async def _handle_archiver(self, event: Event, tools: Tools) -> None:
+        """Store the first output, as the archive does: the file is complete before it is reported."""
+        self._draw("count", ARCHIVER, event)
+        if self._draw("refetch", ARCHIVER, event) < 0.3 and event.task.upstream_id:
             await tools.results.refetch(event.task.id)
         if not event.task.output:
             return
         address = f"file:///kept/{event.task.id}.mp4"
-        await self._written(address, self._draw("disk", KEEPER, event))
-        kept = Artifact(
-            url=event.task.output[0]["url"], archived_url=address, media_type="video/mp4", bytes=len(WHOLE), sha256="0"
+        await self._write_file(address, self._draw("disk", ARCHIVER, event))
+        artifact = Artifact(
+            url=event.task.output[0]["url"],
+            archived_url=address,
+            media_type="video/mp4",
+            bytes=len(FILE_CONTENT),
+            sha256="0",
         )
-        await tools.results.keep(event.task.id, kept)
+        await tools.results.keep(event.task.id, artifact)
 
-    async def _written(self, address: str, seconds: float) -> None:
-        """Write a file beside its place, and put it there once it is whole."""
-        beside = f"{address}.part"
-        for length in range(1, len(WHOLE) + 1):
-            self.shelf[beside] = WHOLE[:length]
-            await asyncio.sleep(seconds / len(WHOLE))
-        self.shelf[address] = self.shelf[beside]
+    async def _write_file(self, address: str, seconds: float) -> None:
+        """Write a partial file, and rename it once it is complete."""
+        partial = f"{address}.part"
+        for length in range(1, len(FILE_CONTENT) + 1):
+            self.stored_files[partial] = FILE_CONTENT[:length]
+            await asyncio.sleep(seconds / len(FILE_CONTENT))
+        self.stored_files[address] = self.stored_files[partial]
 
     async def receiver(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Take webhooks: each message once, with the faults of a receiver in between."""
+        """Accept each webhook message once, with a receiver's delays and errors."""
         await receive()
         message_id = dict(scope["headers"])[b"webhook-id"].decode()
         self._counts[message_id] = self._counts.get(message_id, 0) + 1
         occasion = f"hook/{len(self._seen)}/{self._counts[message_id]}"
-        if self._dice.draw("slow hook", occasion) < self._slow / 2:
-            await asyncio.sleep(20 * self._dice.draw("hook delay", occasion))
-        status = 500 if self._dice.draw("hook", occasion) < self._trouble else 204
+        if self._seeded_faults.draw("slow hook", occasion) < self._slow / 2:
+            await asyncio.sleep(20 * self._seeded_faults.draw("hook delay", occasion))
+        status = 500 if self._seeded_faults.draw("hook", occasion) < self._failure_rate else 204
         if status == 204:
             self._seen.add(message_id)
         await send({"type": "http.response.start", "status": status, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
     def processed(self, message_id: str) -> bool:
-        """Return whether the receiver has taken this message."""
+        """Return whether the receiver has accepted this message."""
         return message_id in self._seen

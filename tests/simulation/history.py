@@ -1,4 +1,4 @@
-"""What happened in a run, as the outside saw it: the checker compares it with what the database says."""
+"""The observed history of a run: the checks compare it with the database."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -6,8 +6,8 @@ from typing import Any
 
 
 @dataclass(kw_only=True)
-class Run:
-    """One run of a handler: in which process, for what, from when to when (seconds), and how it ended."""
+class HandlerRun:
+    """One run of a handler: process, delivery, start and end (seconds), outcome."""
 
     process: str
     handler: str
@@ -20,17 +20,17 @@ class Run:
     began: float
     ended: float | None = None
     outcome: str = "running"
-    asked: float | None = None
+    requested_pause: float | None = None
 
     @property
     def lane(self) -> str:
-        """Return what orders it: task, handler and target."""
+        """Return the key of its order: task, handler and target."""
         return f"{self.task}/{self.handler}/{self.target}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Called:
-    """One callback that reached the service: its token, body, and the status that it was answered with."""
+class ReceivedCallback:
+    """One callback that reached the service: token, body and response status."""
 
     at: float
     token: str
@@ -40,8 +40,8 @@ class Called:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Span:
-    """A time in which something was amiss, in seconds; `about` names the upstream id, "" for everything."""
+class Disturbance:
+    """An interval of a fault, in seconds; `about` is the provider's id, or "" for everything."""
 
     kind: str
     began: float
@@ -51,37 +51,37 @@ class Span:
 
 @dataclass(kw_only=True)
 class History:
-    """Everything that the outside of the service saw in one run."""
+    """Everything observed outside of the service in one run."""
 
     lines: list[tuple[float, str, str]] = field(default_factory=list)
-    runs: list[Run] = field(default_factory=list)
-    called: list[Called] = field(default_factory=list)
-    spans: list[Span] = field(default_factory=list)
+    runs: list[HandlerRun] = field(default_factory=list)
+    callbacks: list[ReceivedCallback] = field(default_factory=list)
+    disturbances: list[Disturbance] = field(default_factory=list)
     accepted: dict[int, str] = field(default_factory=dict)
     replayed: dict[str, float] = field(default_factory=dict)
     replied: dict[str, float] = field(default_factory=dict)
     confirmed: set[str] = field(default_factory=set)
-    complaints: list[str] = field(default_factory=list)
-    died: list[tuple[str, str]] = field(default_factory=list)
-    places: set[tuple[str, str]] = field(default_factory=set)
+    violations: list[str] = field(default_factory=list)
+    crashed_at: list[tuple[str, str]] = field(default_factory=list)
+    positions: set[tuple[str, str]] = field(default_factory=set)
     digest: Any = field(default_factory=hashlib.sha256)
 
     def note(self, at: float, kind: str, text: str = "") -> None:
-        """Keep one line of the story."""
+        """Record one line of the log."""
         self.lines.append((at, kind, text))
         self.digest.update(f"{at:.6f} {kind} {text}\n".encode())
 
-    def amiss(self, kind: str, began: float, ended: float, about: str = "") -> None:
-        """Keep a time that excuses the service for being late."""
-        self.spans.append(Span(kind=kind, began=began, ended=ended, about=about))
+    def note_disturbance(self, kind: str, began: float, ended: float, about: str = "") -> None:
+        """Record an interval that explains a delay of the service."""
+        self.disturbances.append(Disturbance(kind=kind, began=began, ended=ended, about=about))
 
-    def complain(self, text: str) -> None:
-        """Keep a broken promise that showed while the run was on."""
-        if text not in self.complaints:
-            self.complaints.append(text)
+    def add_violation(self, text: str) -> None:
+        """Record a violation seen during the run."""
+        if text not in self.violations:
+            self.violations.append(text)
 
-    def story(self, most: int = 120) -> str:
-        """Return the last lines, one a moment."""
-        left_out = max(0, len(self.lines) - most)
+    def log(self, limit: int = 120) -> str:
+        """Return the last `limit` lines as text."""
+        left_out = max(0, len(self.lines) - limit)
         head = [f"  ... {left_out} lines before"] if left_out else []
-        return "\n".join([*head, *(f"  {at:10.3f}  {kind:<12} {text}" for at, kind, text in self.lines[-most:])])
+        return "\n".join([*head, *(f"  {at:10.3f}  {kind:<12} {text}" for at, kind, text in self.lines[-limit:])])

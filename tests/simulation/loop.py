@@ -1,4 +1,4 @@
-"""An event loop whose clock jumps, and which knows for every task the simulated process that it belongs to."""
+"""An event loop on a virtual clock that assigns every task to its simulated process."""
 
 import asyncio
 import gc
@@ -13,82 +13,82 @@ START = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 
 
 class Owner(Protocol):
-    """A simulated process: it owns the tasks that are made in its context."""
+    """A simulated process: it owns the tasks created in its context."""
 
     dead: bool
 
     def adopt(self, task: "asyncio.Task[Any]") -> None:
-        """Take a task as its own."""
+        """Add a task of the process."""
 
     def watched(self, work: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
-        """Return `work` as a task is to run it."""
+        """Return `work` as its task runs it."""
 
 
 OWNER: ContextVar[Owner | None] = ContextVar("owner", default=None)
-"""The simulated process that the running code belongs to; None for the world around it."""
+"""The simulated process that the running code belongs to; None for code outside of all."""
 
 
-MOST_LAPS = 30_000
-"""Laps that a run may make at one moment: after them it is busy for ever."""
+MAX_ITERATIONS = 30_000
+"""Maximum iterations of the loop at one virtual time."""
 
 
-class BusyForEver(RuntimeError):
-    """Nothing moves on, and yet nothing rests."""
+class Livelock(RuntimeError):
+    """The loop iterates without end at one virtual time."""
 
 
-class AtRestForEver(RuntimeError):
-    """Everything waits, and nothing will ever wake it."""
+class Deadlock(RuntimeError):
+    """Every task waits, and no timer is set."""
 
 
-class _Jumping(selectors.DefaultSelector):
-    """Goes to the next timer as soon as nothing else is to be done; nothing real is ever looked at or waited for."""
+class _VirtualSelector(selectors.DefaultSelector):
+    """Moves the virtual time to the next timer when no callback is ready; waits for no real event."""
 
     def __init__(self) -> None:
         super().__init__()
         self.seconds = 0.0
-        self.laps = 0
+        self.iterations = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Move the time on by `timeout` seconds."""
+        """Advance the virtual time by `timeout` seconds."""
         if timeout is None:
-            raise AtRestForEver(f"nothing is planned after {self.seconds:.3f}")
+            raise Deadlock(f"no timer is set after {self.seconds:.3f}")
         if timeout > 0:
             self.seconds += timeout
-            self.laps = 0
+            self.iterations = 0
         else:
-            self.laps += 1
-            if self.laps > MOST_LAPS:
-                raise BusyForEver(f"{MOST_LAPS} laps at {self.seconds:.3f}")
+            self.iterations += 1
+            if self.iterations > MAX_ITERATIONS:
+                raise Livelock(f"{MAX_ITERATIONS} iterations at {self.seconds:.3f}")
         return []
 
 
 class SimLoop(asyncio.SelectorEventLoop):
-    """A loop on a clock that jumps; it calls `on_lap`, where it is given, after each lap, and tells owners of tasks."""
+    """A loop on a virtual clock; it calls `on_iteration`, if set, after each iteration."""
 
     def __init__(self) -> None:
-        self._jumping = _Jumping()
-        super().__init__(self._jumping)
-        self.on_lap: Callable[[], None] | None = None
+        self._virtual_selector = _VirtualSelector()
+        super().__init__(self._virtual_selector)
+        self.on_iteration: Callable[[], None] | None = None
         self.faults: list[str] = []
         self.set_task_factory(_make_task)  # type: ignore[arg-type] # the stubs know no context
         self.set_exception_handler(_note_fault)
 
     def _run_once(self) -> None:
         super()._run_once()  # type: ignore[misc] # asyncio's own, not in its stubs
-        if self.on_lap:
-            self.on_lap()
+        if self.on_iteration:
+            self.on_iteration()
 
-    def rested(self) -> None:
-        """Count the laps at this moment anew."""
-        self._jumping.laps = 0
+    def reset_iterations(self) -> None:
+        """Set the count of iterations at this time to zero."""
+        self._virtual_selector.iterations = 0
 
     def time(self) -> float:
-        """Return the virtual seconds since the beginning."""
-        return self._jumping.seconds
+        """Return the virtual seconds since the start."""
+        return self._virtual_selector.seconds
 
     def now(self) -> datetime:
         """Return the virtual time."""
-        return START + timedelta(seconds=self._jumping.seconds)
+        return START + timedelta(seconds=self._virtual_selector.seconds)
 
 
 def _make_task(
@@ -100,13 +100,13 @@ def _make_task(
     watched = owner.watched(work)
     task = asyncio.Task(watched, loop=loop, context=context)
     if watched is not work:
-        task.add_done_callback(lambda _: work.close())  # one that was cancelled before its first step never began
+        task.add_done_callback(lambda _: work.close())  # for a task canceled before its first step
     owner.adopt(task)
     return task
 
 
 def _note_fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Keep what the loop would have logged; what a dead process leaves behind is no fault."""
+    """Record what the loop would log; exceptions of a dead process are no fault."""
     owner = OWNER.get()
     if isinstance(loop, SimLoop) and (owner is None or not owner.dead):
         loop.faults.append(f"{context.get('message')}: {context.get('exception')!r}")
@@ -114,17 +114,17 @@ def _note_fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> Non
 
 @contextmanager
 def own_loop() -> Iterator[SimLoop]:
-    """Yield a loop of its own for one run; nothing of it is left afterwards."""
+    """Yield a new loop for one run, and close it with all its tasks."""
     loop = SimLoop()
     asyncio.set_event_loop(loop)
     try:
         yield loop
     finally:
-        loop.on_lap = None
-        _closed(loop)
+        loop.on_iteration = None
+        _close(loop)
 
 
-def _closed(loop: SimLoop) -> None:
+def _close(loop: SimLoop) -> None:
     OWNER.set(None)
     left = asyncio.all_tasks(loop)
     for task in left:

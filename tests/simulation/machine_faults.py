@@ -1,4 +1,4 @@
-"""What the processes of a run share, and what is done to their machines: stalls, clocks that are wrong, full disks."""
+"""Faults of machines (stalls, clock jumps, full disks), and the state that the processes of a run share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ from service.runtime.config.settings import Settings
 from tests.simulation.history import History
 from tests.simulation.loop import SimLoop
 from tests.simulation.network import Network
-from tests.simulation.scheduler import Interests
-from tests.simulation.seeded_faults import Dice
+from tests.simulation.scheduler import DueTimes
+from tests.simulation.seeded_faults import SeededFaults
 
 
 @dataclass(frozen=True, kw_only=True)
 class Stall:
-    """A time in which a process comes to no statement: its machine sleeps, or its disk does."""
+    """An interval in which a process runs no statement: its machine or its disk is suspended."""
 
     process: int
     at: float
@@ -23,7 +23,7 @@ class Stall:
 
 @dataclass(frozen=True, kw_only=True)
 class Jump:
-    """A moment at which a process's clock is put on by so many seconds, or back by a negative number."""
+    """A jump of a process's clock by `seconds`, forward or, if negative, back."""
 
     process: int
     at: float
@@ -32,33 +32,33 @@ class Jump:
 
 @dataclass(frozen=True, kw_only=True)
 class FullDisk:
-    """A time in which the database takes no write."""
+    """An interval in which the database rejects writes."""
 
     at: float
     seconds: float
 
 
 @dataclass(kw_only=True)
-class Surroundings:
-    """What processes share: the virtual time, the network, the chance, and the history."""
+class SharedState:
+    """What the processes share: loop, network, seeded faults, history and settings."""
 
     loop: SimLoop
     network: Network
-    dice: Dice
+    seeded_faults: SeededFaults
     history: History
-    interests: Interests
+    due_times: DueTimes
     settings: Settings
     handlers: Callable[[], dict[str, Handler]]
     commit_delay: float
     faithful: bool
-    crowd: float
-    wakes: bool
+    burst_share: float
+    runs_jobs: bool
     full_disks: tuple[FullDisk, ...]
     on_commit: Callable[[int], None] = lambda _rows: None
-    on_death: Callable[[], None] = lambda: None
+    on_crash: Callable[[], None] = lambda: None
 
     @property
     def disk_is_full(self) -> bool:
-        """Whether the database takes no write now."""
+        """Return whether the database rejects writes now."""
         now = self.loop.time()
         return any(full.at <= now < full.at + full.seconds for full in self.full_disks)

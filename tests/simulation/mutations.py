@@ -1,4 +1,4 @@
-"""Known faults, planted one by one: the simulation must catch every one of them."""
+"""Known faults, injected one by one: the simulation must detect each of them."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,13 +12,16 @@ import httpx
 from service.callbacks.receiver import CallbackReceiver
 from service.deliveries import dispatcher as dispatch
 from service.domain import task as core_task
-from service.domain import task_update as entry
-from service.domain.errors import BadToken, NotSent, StoreUnavailable
+from service.domain import update_rules
+from service.domain.callback import Callback
+from service.domain.errors import BadToken, StoreUnavailable
 from service.domain.poll_planner import PollPlanner
+from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.tokens import TokenClaims, Tokens
 from service.providers import http_client as http
 from service.tasks import recorder as record
+from service.tasks import update_batch
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.recorder import Recorder
 from service.tasks.submitter import Submitter
@@ -31,12 +34,12 @@ Mutation = Callable[[], AbstractContextManager[Any]]
 
 def ack_before_commit() -> AbstractContextManager[Any]:
     """Answer a callback before it is durable."""
-    whole = Recorder.add
+    original = Recorder.add
 
-    async def add(self: Recorder, given: TaskUpdate) -> UpdateResult:
-        if given.inbox is None:
-            return await whole(self, given)
-        later = asyncio.create_task(whole(self, given))
+    async def add(self: Recorder, update: TaskUpdate) -> UpdateResult:
+        if update.inbox is None:
+            return await original(self, update)
+        later = asyncio.create_task(original(self, update))
         later.add_done_callback(lambda done: done.cancelled() or done.exception())
         return UpdateResult(task=None, inbox="new")
 
@@ -44,60 +47,60 @@ def ack_before_commit() -> AbstractContextManager[Any]:
 
 
 def lost_reply_retried() -> AbstractContextManager[Any]:
-    """Send a submission again when its reply was lost."""
+    """Submit again after a lost reply."""
 
-    def lost(self: Submitter, task: Any) -> TaskUpdate:
-        return self._later(task, NotSent("it may have left"))
+    def retried(task: core_task.Task) -> TaskUpdate:
+        return TaskUpdate.retry(task, task.submitted_at or task.created_at, "it may have been sent")
 
-    return patch.object(Submitter, "_lost", lost)
+    return patch.object(TaskUpdate, "in_doubt", retried)
 
 
-def gateway_errors_never_left() -> AbstractContextManager[Any]:
-    """Take a read error for a connection that was refused."""
+def gateway_errors_not_sent() -> AbstractContextManager[Any]:
+    """Treat a read error like a refused connection."""
     return patch.object(http, "NOT_SENT_ERRORS", (*http.NOT_SENT_ERRORS, httpx.ReadError))
 
 
 def fresh_id_for_each_attempt() -> AbstractContextManager[Any]:
-    """Give every attempt an id of its own, so that a receiver cannot tell repeats."""
-    whole = dispatch.Dispatcher._start
+    """Give every attempt a new id, so that a receiver cannot recognize repetitions."""
+    original = dispatch.Dispatcher._start
 
-    def start(self: Any, claim: Any, handler: Any) -> None:
-        whole(self, replace(claim, message_id=f"{claim.message_id}-{claim.attempt}"), handler)
+    def start(self: Any, claim: Any, leased_until: Any) -> Any:
+        return original(self, replace(claim, message_id=f"{claim.message_id}-{claim.attempt}"), leased_until)
 
     return patch.object(dispatch.Dispatcher, "_start", start)
 
 
 def event_without_delivery() -> AbstractContextManager[Any]:
     """Write the deliveries in a second transaction."""
-    whole = UpdateBatch.flush
+    original = UpdateBatch.flush
 
-    async def flush(self: UpdateBatch, transaction: Any) -> None:
-        kept, self.deliveries = self.deliveries, []
-        await whole(self, transaction)
-        self.deliveries = kept
+    async def flush(self: UpdateBatch) -> None:
+        deliveries, self.deliveries = self.deliveries, []
+        await original(self)
+        self.deliveries = deliveries
 
     commit = Recorder._commit
 
     async def committed(self: Recorder, entries: Any) -> list[UpdateResult]:
-        pages: list[UpdateBatch] = []
+        batches: list[UpdateBatch] = []
 
-        def begun(**given: Any) -> UpdateBatch:
-            pages.append(UpdateBatch(**given))
-            return pages[-1]
+        def create_batch(**fields: Any) -> UpdateBatch:
+            batches.append(UpdateBatch(**fields))
+            return batches[-1]
 
-        with patch.object(record, "UpdateBatch", begun):
+        with patch.object(record, "UpdateBatch", create_batch):
             done = await commit(self, entries)
-        if pages and pages[0].deliveries:
-            async with self._units_of_work.transaction() as transaction:
-                await transaction.append([], pages[0].deliveries)
+        if batches and batches[0].deliveries:
+            async with self.units_of_work.transaction() as transaction:
+                await transaction.append([], batches[0].deliveries)
                 transaction.notify(["dispatch"])
         return done
 
-    return both(patch.object(UpdateBatch, "flush", store), patch.object(Recorder, "_commit", committed))
+    return both(patch.object(UpdateBatch, "flush", flush), patch.object(Recorder, "_commit", committed))
 
 
 def token_not_checked() -> AbstractContextManager[Any]:
-    """Believe the address of a callback without its signature."""
+    """Accept the address of a callback without checking its signature."""
 
     def read(_self: Tokens, token: str, _now: Any) -> TokenClaims:
         named = token.split("~")
@@ -111,25 +114,25 @@ def token_not_checked() -> AbstractContextManager[Any]:
 
 def deadline_ignored() -> AbstractContextManager[Any]:
     """Let no task expire."""
-    return patch.object(entry, "_expired", lambda _entry, _before, step, _now: step)
+    return patch.object(update_rules, "_expired", lambda step, _now: step)
 
 
 def hint_lost_when_the_reply_comes_later() -> AbstractContextManager[Any]:
-    """Forget what a callback said when the submission's reply comes after it."""
-    whole = entry.apply
+    """Drop a callback's hint when the submission's reply comes after it."""
+    original = update_rules.apply_update
 
-    def applied(given: TaskUpdate, before: Any, planner: PollPlanner, now: Any) -> Any:
-        step = whole(given, before, planner, now)
-        if given.source is not core_task.Source.SUBMIT:
-            return step
-        task = replace(step.task, hinted_at=None, hinted_fact=None, hinted_id=None)
-        return replace(step, task=replace(task, due_at=planner.due(task, now)))
+    def applied(update: TaskUpdate, before: Any, context: update_rules.UpdateContext) -> UpdateResult | None:
+        result = original(update, before, context)
+        if result is None or result.task is None or update.source is not core_task.Source.SUBMIT:
+            return result
+        task = replace(result.task, hinted_at=None, hinted_fact=None, hinted_id=None)
+        return replace(result, task=replace(task, due_at=context.planner.due(task, context.now)))
 
-    return patch.object(record, "apply", applied)
+    return patch.object(update_batch, "apply_update", applied)
 
 
 def no_sweep() -> AbstractContextManager[Any]:
-    """Never look for submissions whose worker has died."""
+    """Never look for submissions whose worker has crashed."""
 
     async def sweep(_self: Submitter) -> int:
         return 0
@@ -138,68 +141,69 @@ def no_sweep() -> AbstractContextManager[Any]:
 
 
 def poll_never_set() -> AbstractContextManager[Any]:
-    """Plan no question after a submission."""
-    whole = PollPlanner.due
+    """Schedule no poll after a submission."""
+    original = PollPlanner.due
 
     def due(self: PollPlanner, task: Any, now: Any) -> Any:
-        return None if task.status is core_task.Status.IN_PROGRESS and task.polls == 0 else whole(self, task, now)
+        return None if task.status is core_task.Status.IN_PROGRESS and task.polls == 0 else original(self, task, now)
 
     return patch.object(PollPlanner, "due", due)
 
 
 def settles_twice() -> AbstractContextManager[Any]:
-    """Let a second terminal word overrule the first."""
-    transitions = dict.fromkeys(core_task.SETTLED, core_task.UPSTREAM_WORDS)
+    """Let a second terminal status replace the first."""
+    transitions = dict.fromkeys(core_task.SETTLED, core_task.REPORTED)
     return both(
         patch.object(core_task.Task, "final", property(lambda _self: False)),
         patch.object(core_task, "TRANSITIONS", {**core_task.TRANSITIONS, **transitions}),
     )
 
 
-def body_believed() -> AbstractContextManager[Any]:
-    """Believe what a callback says without asking the upstream."""
-    whole = CallbackReceiver.__init__
+def body_accepted_unconfirmed() -> AbstractContextManager[Any]:
+    """Accept a callback's status without a poll."""
+    original = TaskUpdate.callback
 
-    def init(self: CallbackReceiver, *args: Any, **given: Any) -> None:
-        whole(self, *args, **{**given, "confirm": False})
+    def unconfirmed(callback: Callback, row: InboxEntry, **_: Any) -> TaskUpdate:
+        return original(callback, row, confirm=False)
 
-    return patch.object(CallbackReceiver, "__init__", init)
+    return patch.object(TaskUpdate, "callback", unconfirmed)
 
 
-def ack_before_kept() -> AbstractContextManager[Any]:
-    """Answer a callback of a crowd before it is kept."""
-    whole = CallbackReceiver._keep
+def ack_before_stored() -> AbstractContextManager[Any]:
+    """Answer a callback of a burst before it is stored."""
+    original = CallbackReceiver._store
 
-    async def kept(self: CallbackReceiver, rows: Any) -> list[bool]:
-        later = asyncio.create_task(whole(self, rows))
+    async def store_later(self: CallbackReceiver, rows: Any) -> list[bool]:
+        later = asyncio.create_task(original(self, rows))
         later.add_done_callback(lambda done: done.cancelled() or done.exception())
         return [False for _ in rows]
 
-    return patch.object(CallbackReceiver, "_keep", kept)
+    return patch.object(CallbackReceiver, "_store", store_later)
 
 
-def store_trouble_swallowed() -> AbstractContextManager[Any]:
-    """Answer a callback as if it were durable when the store could not take it."""
-    whole = Recorder.add
+def storage_error_swallowed() -> AbstractContextManager[Any]:
+    """Answer a callback as if it were durable although the storage failed."""
+    original = Recorder.add
 
-    async def add(self: Recorder, given: TaskUpdate) -> UpdateResult:
+    async def add(self: Recorder, update: TaskUpdate) -> UpdateResult:
         try:
-            return await whole(self, given)
+            return await original(self, update)
         except StoreUnavailable:
-            if given.inbox is None:
+            if update.inbox is None:
                 raise
             return UpdateResult(task=None, inbox="new")
 
     return patch.object(Recorder, "add", add)
 
 
-def question_born_and_forgotten() -> AbstractContextManager[Any]:
-    """Lease a task for the question that it is due for, and do not ask it."""
+def leased_poll_not_made() -> AbstractContextManager[Any]:
+    """Lease a task for its due poll, and do not make the poll."""
+    original = ImmediatePolls.open
 
-    def forget(self: ImmediatePolls, room: Any, _ask: Any) -> None:
-        self._room, self._poll_once = room, lambda _task: None
+    def open_without_poll(self: ImmediatePolls, capacity: Any, _poll: Any) -> None:
+        original(self, capacity, lambda _task: None)
 
-    return patch.object(ImmediatePolls, "open", forget)
+    return patch.object(ImmediatePolls, "open", open_without_poll)
 
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -208,7 +212,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     store.lease_not_renewed,
     store.submission_lease_not_renewed,
     lost_reply_retried,
-    gateway_errors_never_left,
+    gateway_errors_not_sent,
     store.replay_under_the_old_id,
     fresh_id_for_each_attempt,
     event_without_delivery,
@@ -220,17 +224,17 @@ MUTATIONS: tuple[Mutation, ...] = (
     store.order_ignored,
     settles_twice,
     store.sent_before_durable,
-    store.inbox_not_kept,
-    store.drain_forgets_leases,
+    store.inbox_not_written,
+    store.leases_not_released_at_shutdown,
     store.retry_at_once,
     store.idempotency_ignored,
-    body_believed,
-    ack_before_kept,
-    store_trouble_swallowed,
-    store.unread_forgotten,
+    body_accepted_unconfirmed,
+    ack_before_stored,
+    storage_error_swallowed,
+    store.unread_callback_dropped,
     store.lease_with_the_wrong_fence,
     store.delivery_lease_with_the_wrong_fence,
     store.max_in_flight_ignored,
     store.budget_ignored,
-    question_born_and_forgotten,
+    leased_poll_not_made,
 )

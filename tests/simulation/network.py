@@ -1,4 +1,4 @@
-"""A seeded network: requests are delayed, dropped, doubled, reordered and cut, and end with the process they are in."""
+"""A seeded network: requests are delayed, dropped, repeated, reordered and cut, and end with their process."""
 
 import asyncio
 import json
@@ -13,14 +13,14 @@ from starlette.types import ASGIApp, Message
 
 from tests.simulation.history import History
 from tests.simulation.loop import Owner, SimLoop
-from tests.simulation.seeded_faults import Dice
+from tests.simulation.seeded_faults import SeededFaults
 
 REFUSE = (httpx.ConnectError, "refused")
 CUT = (httpx.ReadError, "cut")
 
 
 class Server(Protocol):
-    """Where requests end: its tasks run in `context`, and it answers nothing once it is dead."""
+    """A destination of requests: its tasks run in `context`; it answers nothing once it is dead."""
 
     name: str
     dead: bool
@@ -29,8 +29,8 @@ class Server(Protocol):
 
 
 @dataclass(kw_only=True)
-class Place:
-    """A server of the world's own, that never dies."""
+class OutsideServer:
+    """A server outside of the service; it never crashes."""
 
     name: str
     app: ASGIApp | None
@@ -39,8 +39,8 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weather:
-    """How bad the network is: chances from 0 to 1, and the longest usual and the longest rare delay in seconds."""
+class NetworkFaults:
+    """Probabilities of network faults, and the maximum usual and rare delay in seconds."""
 
     refuse: float = 0.0
     cut_request: float = 0.0
@@ -52,8 +52,8 @@ class Weather:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Passage:
-    """One request on its way: what it is, and its number among its kind."""
+class Transfer:
+    """One request under way: its kind, and its number within its kind."""
 
     kind: str
     number: int
@@ -63,162 +63,169 @@ class Passage:
 
     @property
     def occasion(self) -> str:
-        """Return its name for the dice."""
+        """Return its key for random draws."""
         return f"{self.kind}/{self.number}"
 
 
-Observer = Callable[["Passage", int], None]
+Observer = Callable[["Transfer", int], None]
 
 
 class Network:
-    """Carries every request of a run; `kind_of` names what a request is, `observe` hears of every served one."""
+    """Transfers every request of a run; `arrived`, `replied` and `served` are called for each."""
 
-    def __init__(self, loop: SimLoop, dice: Dice, weather: Weather, history: History) -> None:
+    def __init__(
+        self, loop: SimLoop, seeded_faults: SeededFaults, network_faults: NetworkFaults, history: History
+    ) -> None:
         self._loop = loop
-        self._dice = dice
-        self.weather = weather
+        self._seeded_faults = seeded_faults
+        self.network_faults = network_faults
         self._history = history
         self._servers: dict[str, list[Server]] = {}
         self._counts: Counter[str] = Counter()
-        self._late: set[asyncio.Task[Any]] = set()
+        self._repeated: set[asyncio.Task[Any]] = set()
         self._open: set[asyncio.Task[Any]] = set()
-        self.arrived: Callable[[Passage, Server], None] = lambda _passage, _server: None
-        self.replied: Callable[[Passage, int], None] = lambda _passage, _status: None
-        self.served: Callable[[Passage, Server, int], None] = lambda _passage, _server, _status: None
+        self.arrived: Callable[[Transfer, Server], None] = lambda _passage, _server: None
+        self.replied: Callable[[Transfer, int], None] = lambda _passage, _status: None
+        self.served: Callable[[Transfer, Server, int], None] = lambda _passage, _server, _status: None
 
     def serve(self, host: str, server: Server) -> None:
-        """Send requests for `host` to `server`, too."""
+        """Add `server` to those that serve `host`."""
         self._servers.setdefault(host, []).append(server)
 
     def withdraw(self, host: str, server: Server) -> None:
-        """Send it no more."""
+        """Remove `server` from those that serve `host`."""
         if server in self._servers.get(host, []):
             self._servers[host].remove(server)
 
     @property
     def busy(self) -> bool:
-        """Whether a doubled request is still to arrive, or any request to be answered."""
-        return bool(self._late or self._open)
+        """Return whether a repeated request is still to arrive, or any request to be answered."""
+        return bool(self._repeated or self._open)
 
-    async def carry(self, source: Owner | None, request: httpx.Request) -> httpx.Response:
-        """Return the answer to `request`, or raise what a client would see."""
+    async def send_request(self, source: Owner | None, request: httpx.Request) -> httpx.Response:
+        """Return the response to `request`, or raise the client's exception."""
         body = await request.aread()
         kind = kind_of(request)
         self._counts[kind] += 1
-        passage = Passage(kind=kind, number=self._counts[kind], host=request.url.host, request=request, body=body)
+        transfer = Transfer(kind=kind, number=self._counts[kind], host=request.url.host, request=request, body=body)
         began = self._loop.time()
         try:
             async with asyncio.timeout(request.extensions.get("timeout", {}).get("read")):
-                return await self._carried(source, passage)
+                return await self._transfer(source, transfer)
         except TimeoutError:
-            self._trouble(passage, began, "timeout")
-            raise httpx.ReadTimeout("the answer took too long", request=request) from None
+            self._note_failure(transfer, began, "timeout")
+            raise httpx.ReadTimeout("the response took too long", request=request) from None
         except httpx.TransportError as error:
-            self._trouble(passage, began, str(error))
+            self._note_failure(transfer, began, str(error))
             raise
 
-    def _trouble(self, passage: Passage, began: float, what: str) -> None:
-        if what != "nobody there":
-            self._history.note(self._loop.time(), passage.kind, f"#{passage.number} {what}")
-        if passage.kind in {"fetch", "list", "create"}:
-            self._history.amiss(passage.kind, began, self._loop.time(), passage.request.url.path)
+    def _note_failure(self, transfer: Transfer, began: float, what: str) -> None:
+        if what != "no server":
+            self._history.note(self._loop.time(), transfer.kind, f"#{transfer.number} {what}")
+        if transfer.kind in {"fetch", "list", "create"}:
+            self._history.note_disturbance(transfer.kind, began, self._loop.time(), transfer.request.url.path)
 
-    async def _carried(self, source: Owner | None, passage: Passage) -> httpx.Response:
+    async def _transfer(self, source: Owner | None, transfer: Transfer) -> httpx.Response:
         self._fail_if(source is not None and source.dead, REFUSE)
-        await asyncio.sleep(self._delay(passage, "out"))
-        self._fail_if(self._hits("refuse", passage), REFUSE)
-        self._fail_if(self._hits("cut_request", passage), CUT)
-        server = self._pick(passage)
+        await asyncio.sleep(self._delay(transfer, "out"))
+        self._fail_if(self._is_injected("refuse", transfer), REFUSE)
+        self._fail_if(self._is_injected("cut_request", transfer), CUT)
+        server = self._pick(transfer)
         if server is None:
-            raise httpx.ConnectError("nobody there")
-        serving = self._serve(passage, server)
-        if self._hits("double", passage) and passage.kind in {"callback", "fetch", "hook", "client"}:
-            self._again(passage)
+            raise httpx.ConnectError("no server")
+        serving = self._serve(transfer, server)
+        if self._is_injected("double", transfer) and transfer.kind in {"callback", "fetch", "hook", "client"}:
+            self._repeat(transfer)
         answer = await self._answer(serving, server)
-        self._fail_if(self._hits("cut_reply", passage), CUT)
-        await asyncio.sleep(self._delay(passage, "back"))
-        self.replied(passage, answer.status_code)
+        self._fail_if(self._is_injected("cut_reply", transfer), CUT)
+        await asyncio.sleep(self._delay(transfer, "back"))
+        self.replied(transfer, answer.status_code)
         return answer
 
-    def _fail_if(self, strikes: bool, how: tuple[type[httpx.TransportError], str]) -> None:
-        if strikes:
+    def _fail_if(self, injected: bool, how: tuple[type[httpx.TransportError], str]) -> None:
+        if injected:
             raise how[0](how[1])
 
     async def _answer(self, serving: "asyncio.Task[httpx.Response]", server: Server) -> httpx.Response:
         await asyncio.wait([serving])
         if serving.cancelled() or server.dead:
-            raise httpx.ReadError("the server died")
+            raise httpx.ReadError("the server crashed")
         error = serving.exception()
         if error is not None:
             raise httpx.ReadError(f"the connection broke: {type(error).__name__}") from error
         return serving.result()
 
-    def _serve(self, passage: Passage, server: Server) -> "asyncio.Task[httpx.Response]":
-        self.arrived(passage, server)
-        work = self._served(passage, server)
+    def _serve(self, transfer: Transfer, server: Server) -> "asyncio.Task[httpx.Response]":
+        self.arrived(transfer, server)
+        work = self._served(transfer, server)
         serving = self._loop.create_task(work, context=server.context.copy())
         self._open.add(serving)
         serving.add_done_callback(self._open.discard)
-        serving.add_done_callback(lambda done: done.cancelled() or done.exception())  # perhaps nobody waits any more
+        serving.add_done_callback(
+            lambda done: done.cancelled() or done.exception()
+        )  # the client may have stopped waiting
         return serving
 
-    async def _served(self, passage: Passage, server: Server) -> httpx.Response:
+    async def _served(self, transfer: Transfer, server: Server) -> httpx.Response:
         if server.app is None:
             raise ConnectionResetError("gone")
 
         def answered(status: int) -> None:
-            self._history.note(self._loop.time(), passage.kind, f"#{passage.number} {server.name} answers {status}")
-            self.served(passage, server, status)
+            self._history.note(self._loop.time(), transfer.kind, f"#{transfer.number} {server.name} answers {status}")
+            self.served(transfer, server, status)
 
-        return await exchange(server.app, passage.request, passage.body, answered)
+        return await exchange(server.app, transfer.request, transfer.body, answered)
 
-    def _again(self, passage: Passage) -> None:
+    def _repeat(self, transfer: Transfer) -> None:
         async def later() -> None:
-            await asyncio.sleep(self._delay(passage, "again"))
-            server = self._pick(passage)
+            await asyncio.sleep(self._delay(transfer, "again"))
+            server = self._pick(transfer)
             if server:
-                self._serve(passage, server)
+                self._serve(transfer, server)
 
         task = asyncio.create_task(later())
-        self._late.add(task)
-        task.add_done_callback(self._late.discard)
+        self._repeated.add(task)
+        task.add_done_callback(self._repeated.discard)
 
-    def _pick(self, passage: Passage) -> Server | None:
-        servers = [server for server in self._servers.get(passage.host, []) if not server.dead]
-        return servers[int(self._dice.draw("pick", passage.occasion) * len(servers))] if servers else None
+    def _pick(self, transfer: Transfer) -> Server | None:
+        servers = [server for server in self._servers.get(transfer.host, []) if not server.dead]
+        return servers[int(self._seeded_faults.draw("pick", transfer.occasion) * len(servers))] if servers else None
 
-    def _hits(self, fault: str, passage: Passage) -> bool:
-        chance: float = getattr(self.weather, fault)
-        return chance > 0 and self._dice.draw(fault, passage.occasion) < chance
+    def _is_injected(self, fault: str, transfer: Transfer) -> bool:
+        chance: float = getattr(self.network_faults, fault)
+        return chance > 0 and self._seeded_faults.draw(fault, transfer.occasion) < chance
 
-    def _delay(self, passage: Passage, leg: str) -> float:
-        slow = self.weather.slow > 0 and self._dice.draw(f"slow {leg}", passage.occasion) < self.weather.slow
-        most = self.weather.long_delay if slow else self.weather.delay
-        return most * self._dice.draw(leg, passage.occasion)
+    def _delay(self, transfer: Transfer, leg: str) -> float:
+        slow = (
+            self.network_faults.slow > 0
+            and self._seeded_faults.draw(f"slow {leg}", transfer.occasion) < self.network_faults.slow
+        )
+        max_delay = self.network_faults.long_delay if slow else self.network_faults.delay
+        return max_delay * self._seeded_faults.draw(leg, transfer.occasion)
 
 
-class Line(httpx.AsyncBaseTransport):
-    """The network as one client sees it; `source` is the process that the client is in, None for the world."""
+class SimTransport(httpx.AsyncBaseTransport):
+    """The network as a transport of one client; `source` is the client's process, None outside of all."""
 
     def __init__(self, network: Network, source: Owner | None) -> None:
         self._network = network
         self._source = source
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Carry one request."""
+        """Transfer one request."""
         request.extensions["from"] = getattr(self._source, "name", "")
-        return await self._network.carry(self._source, request)
+        return await self._network.send_request(self._source, request)
 
 
-def params_of(passage: Passage) -> dict[str, Any]:
+def params_of(transfer: Transfer) -> dict[str, Any]:
     """Return the parameters of a submission."""
-    body: dict[str, Any] = json.loads(passage.body)
+    body: dict[str, Any] = json.loads(transfer.body)
     return body["input"][0]["params"] if "input" in body else body
 
 
-def payload_of(passage: Passage) -> str:
+def payload_of(transfer: Transfer) -> str:
     """Return the payload token of a submission."""
-    return str(params_of(passage)["payload"])
+    return str(params_of(transfer)["payload"])
 
 
 KINDS: tuple[tuple[str, str, str], ...] = (
@@ -231,7 +238,7 @@ KINDS: tuple[tuple[str, str, str], ...] = (
 
 
 def kind_of(request: httpx.Request) -> str:
-    """Return what a request is."""
+    """Return the kind of a request."""
     path = request.url.path
     if request.url.host == "hooks.test":
         return "hook"
@@ -244,7 +251,7 @@ def kind_of(request: httpx.Request) -> str:
 async def exchange(
     app: ASGIApp, request: httpx.Request, body: bytes, answered: Callable[[int], None]
 ) -> httpx.Response:
-    """Put one request to an ASGI application; `answered` hears the status at the moment that it is sent."""
+    """Send one request to an ASGI application; `answered` is called with the status when it is sent."""
     sent: list[Message] = []
     bodies = iter([{"type": "http.request", "body": body, "more_body": False}])
 

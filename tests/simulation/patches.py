@@ -1,4 +1,4 @@
-"""What is put in place of the machine while a run is on: the driver, threads, random ids, and the log."""
+"""Replacements of the machine during a run: the driver, threads, random ids, and the log."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -13,17 +13,17 @@ from sqlalchemy.dialects import sqlite
 from service.deliveries.running_delivery import RunningDelivery
 from service.storage import delivery_queue
 from service.storage.delivery_queue import SqlDeliveryQueue
-from service.storage.retention import StoreMemory
+from service.storage.retention import SqlRetention
+from service.storage.run_time_stats import SqlRunTimeStats
 from service.storage.task_queue import SqlTaskQueue
 from tests.simulation.engines import Engines
 from tests.simulation.loop import OWNER
 from tests.simulation.sqlite import template
 
 ENGINES = Engines()
-IN_THREADS = (
+THREAD_FUNCTIONS = (
     "anyio.to_thread.run_sync",
     "service.api.tasks.run_sync",
-    "service.api.task_requests.run_sync",
     "service.api.request_bodies.run_sync",
 )
 
@@ -42,15 +42,15 @@ MAY_FIND: dict[tuple[type, str], Callable[[], str]] = {
     (SqlTaskQueue, "claim_submissions"): lambda: SUBMISSIONS,
     (SqlTaskQueue, "claim_polls"): lambda: POLLS,
     (SqlTaskQueue, "sweep"): lambda: "SELECT 1 FROM tasks WHERE status = 'submitting'",
-    (StoreMemory, "run_times"): lambda: "SELECT 1 FROM run_times",
-    (StoreMemory, "prune"): lambda: "SELECT 1 WHERE false",
+    (SqlRunTimeStats, "run_times"): lambda: "SELECT 1 FROM run_times",
+    (SqlRetention, "prune"): lambda: "SELECT 1 WHERE false",
 }
-"""Questions that find nothing cost most of a run: a glance tells when they would. Faithful runs ask in full."""
+"""Queries without results cost most of a run: a short query finds out first. Faithful runs always run the full one."""
 
 
-def _number(hand: RunningDelivery) -> int:
-    """Return the hash of a delivery in hand, which orders sets of them: else that went by addresses, and by chance."""
-    return UUID(hand.claim.id).int
+def _hash_by_id(delivery: RunningDelivery) -> int:
+    """Return a hash that orders sets of running deliveries by id: the default one depends on memory addresses."""
+    return UUID(delivery.claim.id).int
 
 
 COMPILED: dict[int, str] = {}
@@ -58,69 +58,69 @@ NAMED = sqlite.dialect(paramstyle="named")
 
 
 def _compiled(statement: Any) -> str:
-    """Return the store's own statement as plain SQL."""
+    """Return a statement of the storage as plain SQL."""
     if id(statement) not in COMPILED:
         COMPILED[id(statement)] = str(statement.limit(None).compile(dialect=NAMED))
     return COMPILED[id(statement)]
 
 
-def _glancing(whole: Callable[..., Any], query: Callable[[], str]) -> Callable[..., Any]:
-    async def asked(self: Any, *args: Any, **given: Any) -> Any:
+def _skip_empty(original: Callable[..., Any], query: Callable[[], str]) -> Callable[..., Any]:
+    async def claim(self: Any, *args: Any, **given: Any) -> Any:
         host: Any = OWNER.get()
-        if host.hurries and not any(host.glance(query(), values) for values in _asked_for(args, given)):
+        if host.fast and not any(host.may_find(query(), values) for values in _query_values(args, given)):
             await asyncio.sleep(0)
             return []
-        return await whole(self, *args, **given)
+        return await original(self, *args, **given)
 
-    return asked
+    return claim
 
 
-def _asked_for(args: Any, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield the values of each question that a call asks."""
+def _query_values(args: Any, given: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the parameters of each short query of a call."""
     now = {"now": given.get("now")}
-    if args:  # the rooms of handlers
-        yield from (now | {"handler_name": name} for room in args[0] for name in room.names)
+    if args:  # the capacity of handlers
+        yield from (now | {"handler_name": name} for capacity in args[0] for name in capacity.names)
     else:
         yield now | {"most": given["limits"].max_in_flight if "limits" in given else None}
 
 
 class Errors:
-    """Keeps what the service logs as an error: in a run without one, every such line is a fault."""
+    """Collects the error lines of the service's log: each of them is a violation."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
 
     def __call__(self, _logger: object, _name: str, line: MutableMapping[str, Any]) -> Any:
-        """Keep a line, unless a dead process wrote it or the store was stalled; nothing is printed."""
+        """Keep a line, unless a dead process wrote it or the storage was stalled; nothing is printed."""
         owner = OWNER.get()
         if (owner is None or not owner.dead) and line.get("error") != "StoreUnavailable":
-            self.lines.append(_told(line))
+            self.lines.append(_format_line(line))
         raise structlog.DropEvent
 
 
-def _told(line: MutableMapping[str, Any]) -> str:
+def _format_line(line: MutableMapping[str, Any]) -> str:
     error = line.get("exc_info")
     return f"logged: {line.get('event')} {line.get('error', '')} {error!r}"
 
 
 async def _inline(work: Callable[..., Any], *args: Any, **_options: Any) -> Any:
-    """Do in the loop what would be done in a thread."""
+    """Run in the loop what would run in a thread."""
     return work(*args)
 
 
 @contextmanager
 def stand_ins() -> Iterator[Errors]:
-    """Put the stand-ins in place inside the block; yields what the service logs as errors."""
+    """Apply the replacements inside the block; yield the error lines of the service's log."""
     template()
     errors = Errors()
     before = structlog.get_config()
     with ExitStack() as stack:
         stack.enter_context(patch("service.storage.database.sqlite_engine", ENGINES.engine))
-        stack.enter_context(patch.object(RunningDelivery, "__hash__", _number))
-        for name in IN_THREADS:
+        stack.enter_context(patch.object(RunningDelivery, "__hash__", _hash_by_id))
+        for name in THREAD_FUNCTIONS:
             stack.enter_context(patch(name, _inline))
         for (owner, name), query in MAY_FIND.items():
-            stack.enter_context(patch.object(owner, name, _glancing(getattr(owner, name), query)))
+            stack.enter_context(patch.object(owner, name, _skip_empty(getattr(owner, name), query)))
         structlog.configure(
             processors=[errors],
             wrapper_class=structlog.make_filtering_bound_logger(40),

@@ -1,4 +1,4 @@
-"""One process of the service: put together from the real parts, crashed at a chosen point, started again."""
+"""One process of the service, built from the real parts, crashed at a chosen point and restarted."""
 
 import asyncio
 import contextvars
@@ -14,43 +14,43 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.providers import open_provider
 from service.runtime.bootstrap import Application, ApplicationBuilder
 from service.runtime.ids import uuid7_factory
-from service.runtime.process import CUT_OFF_AFTER, _app, _running_jobs
+from service.runtime.process import DRAIN_TIMEOUT, _app, _running_jobs
 from service.runtime.scheduler import JobScheduler
 from service.storage import open_store
-from tests.simulation.callback_bursts import DrawnCrowd
+from tests.simulation.callback_bursts import RandomBursts
 from tests.simulation.code_positions import watched
-from tests.simulation.crash_points import Crash, Points
+from tests.simulation.crash_points import Crash, CrashPoints
 from tests.simulation.loop import OWNER
-from tests.simulation.machine_faults import Surroundings
-from tests.simulation.network import Line
+from tests.simulation.machine_faults import SharedState
+from tests.simulation.network import SimTransport
 from tests.simulation.scenario import Scenario
 from tests.simulation.scheduler import SimScheduler
-from tests.simulation.sqlite import Wire
+from tests.simulation.sqlite import SimConnection
 
 HOST = "127.0.0.1"
-LAST_LAPS = 20
+CLEANUP_ITERATIONS = 20
 CLEAR_AT = 64
-"""Tasks after which those that have ended are let go."""
+"""Number of tasks after which ended ones are removed."""
 
 
 class Process:
     """A process of the service: `start`, then `crash` or `stop`, then `start` again."""
 
-    def __init__(self, number: int, around: Surroundings, scenario: Scenario) -> None:
+    def __init__(self, number: int, shared: SharedState, scenario: Scenario) -> None:
         self.number = number
         self.name = f"p{number}"
-        self._around = around
-        self._loop = around.loop
-        mine = [crash for crash in scenario.crashes if crash.process == number]
-        self._points = Points(mine, self._struck, around.history.places)
+        self._shared = shared
+        self._loop = shared.loop
+        own = [crash for crash in scenario.crashes if crash.process == number]
+        self._crash_points = CrashPoints(own, self._inject_crash, shared.history.positions)
         self._stalls = [stall for stall in scenario.stalls if stall.process == number]
-        self._life = 0
+        self._incarnation = 0
         self.ahead = scenario.ahead[number]
         for jump in scenario.jumps:
             if jump.process == number:
                 self._loop.call_at(jump.at, self._jump, jump.seconds)
         self.context = contextvars.copy_context()
-        self.wires: list[Wire] = []
+        self.connections: list[SimConnection] = []
         self.tasks: dict[asyncio.Task[Any], None] = {}
         self._clear_at = CLEAR_AT
         self.requests = 0
@@ -62,48 +62,48 @@ class Process:
 
     @property
     def running(self) -> bool:
-        """Whether it lives and serves, or will as soon as it has started."""
+        """Return whether it is started or starting."""
         return not self.dead
 
     def now(self) -> datetime:
-        """Return the process's own time."""
+        """Return the time of the process's clock."""
         return self._loop.now() + timedelta(seconds=self.ahead)
 
     def _jump(self, seconds: float) -> None:
         self.ahead += seconds
-        self._note(f"has its clock put {'on' if seconds > 0 else 'back'} by {abs(seconds):.0f} s")
+        self._note(f"has its clock moved {'forward' if seconds > 0 else 'back'} by {abs(seconds):.0f} s")
         if not self.dead and hasattr(self, "_scheduler"):
-            self._scheduler.jumped()
+            self._scheduler.clock_jumped()
 
-    # ── its life ─────────────────────────────────────────────────────────────
+    # ── start, crash, stop ───────────────────────────────────────────────────
 
     def start(self) -> None:
-        """Begin a life: everything it knows is what the database says."""
-        self._life += 1
+        """Start without any state but that of the database."""
+        self._incarnation += 1
         self.dead = False
-        self._points.begin()
+        self._crash_points.begin()
         self._draws: Counter[str] = Counter()
-        self.wires, self.tasks, self.requests = [], {}, 0
+        self.connections, self.tasks, self.requests = [], {}, 0
         self._stop = asyncio.Event()
         self.context = contextvars.copy_context()
         self.context.run(OWNER.set, self)
         self._note("starts")
-        self._around.history.amiss("down", self._began_down, self._loop.time() + 0.1)
-        self.main = self._loop.create_task(self._live(), context=self.context)
+        self._shared.history.note_disturbance("down", self._began_down, self._loop.time() + 0.1)
+        self.main = self._loop.create_task(self._run(), context=self.context)
 
-    async def _live(self) -> None:
+    async def _run(self) -> None:
         async with AsyncExitStack() as stack:
-            parts = await stack.enter_async_context(self._put_together())
-            rounds = parts.worker.jobs() if self._around.wakes else parts.worker.web_jobs()
-            ticker = JobScheduler(rounds, parts.store.signals)
+            parts = await stack.enter_async_context(self._open_application())
+            jobs = parts.worker.jobs() if self._shared.runs_jobs else parts.worker.web_jobs()
+            job_scheduler = JobScheduler(jobs, parts.store.signals)
             self._scheduler = SimScheduler(
-                self._loop, self._around.interests, lambda: self.ahead, faithful=self._around.faithful
+                self._loop, self._shared.due_times, lambda: self.ahead, faithful=self._shared.faithful
             )
-            ticker._scheduler = self._scheduler  # type: ignore[assignment] # it stands in
-            unfit = await stack.enter_async_context(_running_jobs(parts, ticker, self._stop))
-            self.app = self._counted(_app(parts, "all", self._stop, unfit))
-            self._around.network.serve(HOST, self)
-            self._around.network.serve("service.test", self)
+            job_scheduler._scheduler = self._scheduler  # type: ignore[assignment] # replaces the real scheduler
+            failure_reason = await stack.enter_async_context(_running_jobs(parts, job_scheduler, self._stop))
+            self.app = self._counted(_app(parts, "all", self._stop, failure_reason))
+            self._shared.network.serve(HOST, self)
+            self._shared.network.serve("service.test", self)
             await self._stop.wait()
             await self._withdraw()
 
@@ -118,21 +118,21 @@ class Process:
         return counted
 
     async def _withdraw(self) -> None:
-        """Take no more requests, and let those in hand end, as the web server does."""
+        """Accept no more requests and wait for the running ones, as the web server does."""
         for host in (HOST, "service.test"):
-            self._around.network.withdraw(host, self)
-        until = self._loop.time() + CUT_OFF_AFTER
+            self._shared.network.withdraw(host, self)
+        until = self._loop.time() + DRAIN_TIMEOUT
         while self.requests and self._loop.time() < until:  # noqa: ASYNC110 - virtual time passes at once
             await asyncio.sleep(0.05)
 
     @asynccontextmanager
-    async def _put_together(self) -> AsyncIterator[Application]:
-        around, settings = self._around, self._around.settings
-        line = Line(around.network, self)
+    async def _open_application(self) -> AsyncIterator[Application]:
+        shared, settings = self._shared, self._shared.settings
+        transport = SimTransport(shared.network, self)
         async with (
             open_store(settings.database_url) as store,
-            httpx.AsyncClient(transport=line, trust_env=False) as inside,
-            httpx.AsyncClient(transport=line, trust_env=False, timeout=15) as outside,
+            httpx.AsyncClient(transport=transport, trust_env=False) as inside,
+            httpx.AsyncClient(transport=transport, trust_env=False, timeout=15) as outside,
         ):
             builder = ApplicationBuilder(
                 settings=settings,
@@ -146,13 +146,13 @@ class Process:
                     rate=settings.upstream_rate,
                     concurrency=settings.upstream_concurrency,
                 ),
-                handlers=around.handlers(),
+                handlers=shared.handlers(),
                 jitter=self._jitter,
                 new_id=uuid7_factory(lambda: int(self.now().timestamp() * 1000), self._bits),
             )
-            self.parts = builder.parts(outside)
-            if around.crowd:
-                self.parts.receiver._crowd = DrawnCrowd(around.crowd, self.draw)
+            self.parts = builder.build(outside)
+            if shared.burst_share:
+                self.parts.receiver._burst_detector = RandomBursts(shared.burst_share, self.draw)
             yield self.parts
 
     def _jitter(self) -> float:
@@ -164,99 +164,99 @@ class Process:
     def draw(self, what: str) -> float:
         """Draw a number from 0 to 1."""
         self._draws[what] += 1
-        return self._around.dice.draw(what, f"{self.name}/{self._life}/{self._draws[what]}")
+        return self._shared.seeded_faults.draw(what, f"{self.name}/{self._incarnation}/{self._draws[what]}")
 
     def crash(self) -> None:
-        """Die now: connections and requests end, and nothing that was begun comes to anything."""
+        """Crash now: connections and requests end, and running tasks have no further effect."""
         if self.dead:
             return
         self.dead = True
         self._began_down = self._loop.time()
         self._note("crashes")
-        for wire in self.wires:
-            wire.stop()
+        for sim_connection in self.connections:
+            sim_connection.stop()
         self._end()
         for task in list(self.tasks):
             task.cancel()
-        self._around.on_death()
+        self._shared.on_crash()
 
     async def stop(self) -> None:
-        """End as SIGTERM does: finish what is in hand, and give back the rest."""
+        """Stop as on SIGTERM: finish running work and release the leases of the rest."""
         self._note("stops")
         self._began_down = self._loop.time()
         self._stop.set()
         await asyncio.wait([self.main])
         if not self.main.cancelled() and (error := self.main.exception()):
-            self._around.history.complain(f"{self.name} did not stop cleanly: {error!r}")
+            self._shared.history.add_violation(f"{self.name} did not stop cleanly: {error!r}")
         self.dead = True
         self._end()
-        self._around.on_death()
+        self._shared.on_crash()
 
     def _end(self) -> None:
         self.app = self.parts = None
         for host in (HOST, "service.test"):
-            self._around.network.withdraw(host, self)
+            self._shared.network.withdraw(host, self)
         if hasattr(self, "_scheduler"):
             self._scheduler.shutdown(wait=False)
 
-    async def buried(self) -> None:
-        """Return once every task of the dead process has ended; none of them can do anything any more."""
-        for _ in range(LAST_LAPS):  # what cleans up after a cancelled task is let end
+    async def wait_closed(self) -> None:
+        """Return once every task of the dead process has ended; none of them has any effect."""
+        for _ in range(CLEANUP_ITERATIONS):  # let the cleanup of canceled tasks end
             await asyncio.sleep(0)
         while tasks := [task for task in self.tasks if not task.done()]:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        self.context.run(self.tasks.clear)  # what they never told, a dead process has left behind
-        for wire in self.wires:
-            wire.let_go()
+        self.context.run(self.tasks.clear)  # exceptions of a dead process are never retrieved
+        for sim_connection in self.connections:
+            sim_connection.release()
 
     def adopt(self, task: "asyncio.Task[Any]") -> None:
-        """Take a task as its own."""
+        """Add a task of the process."""
         self.tasks[task] = None
         if len(self.tasks) > self._clear_at:
             self.tasks = {task: None for task in self.tasks if not task.done()}
             self._clear_at = 2 * len(self.tasks) + CLEAR_AT
 
     def watched(self, work: Coroutine[Any, Any, Any]) -> Coroutine[Any, Any, Any]:
-        """Return `work` as a task is to run it: with a look at each of its pauses, where one may be the last."""
-        return watched(work, self._paused) if self._points.awaits("await") else work
+        """Return `work` as its task runs it: observed at each pause if a crash may happen there."""
+        return watched(work, self._paused) if self._crash_points.awaits("await") else work
 
     def _paused(self, work: Any) -> None:
         if not self.dead:
-            self._points.passed("await", work)
+            self._crash_points.passed("await", work)
 
-    # ── where it may die ─────────────────────────────────────────────────────
+    # ── points where it may crash ────────────────────────────────────────────
 
     def point(self, name: str) -> None:
-        """Pass a point at which it may be meant to die."""
+        """Pass a point where it may crash."""
         if self.dead:
             return
-        self._points.passed(name)
+        self._crash_points.passed(name)
 
     def awaits(self, name: str) -> bool:
-        """Whether it may still be meant to die at such a point."""
-        return self._points.awaits(name)
+        """Return whether a crash at this kind of point is still to come."""
+        return self._crash_points.awaits(name)
 
-    def _struck(self, crash: Crash, place: str) -> None:
+    def _inject_crash(self, crash: Crash, position: str) -> None:
         self.down_until = self._loop.time() + crash.down
-        self._around.history.died.append((crash.point, place))
-        self._note(f"is to die at {crash.point} {crash.count} {place.partition(' ')[0]}")
+        self._shared.history.crashed_at.append((crash.point, position))
+        self._note(f"crash injected at {crash.point} {crash.count} {position.partition(' ')[0]}")
         self.crash()
 
     @property
     def disk_is_full(self) -> bool:
-        """Whether its database takes no write now."""
-        return self._around.disk_is_full
+        """Return whether its database rejects writes now."""
+        return self._shared.disk_is_full
 
     @property
-    def hurries(self) -> bool:
-        """Whether the run takes short ways, and spares questions that find nothing."""
-        return not self._around.faithful
+    def fast(self) -> bool:
+        """Return whether the run uses the quick engine and skips queries without results."""
+        return not self._shared.faithful
 
-    def glance(self, query: str, values: dict[str, Any]) -> bool:
-        """Return whether a question may find something."""
-        return self._around.interests.any(query, values)
+    def may_find(self, query: str, values: dict[str, Any]) -> bool:
+        """Return whether a query may find a row."""
+        return self._shared.due_times.any(query, values)
 
     async def statement(self, sql: str) -> None:
         """Pause before a statement of the store."""
@@ -269,23 +269,23 @@ class Process:
         for stall in self._stalls:
             if stall.at <= self._loop.time() < stall.at + stall.seconds:
                 self._note(f"is stalled for {stall.seconds:.0f} s")
-                self._around.history.amiss("stall", stall.at, stall.at + stall.seconds, self.name)
+                self._shared.history.note_disturbance("stall", stall.at, stall.at + stall.seconds, self.name)
                 await asyncio.sleep(stall.at + stall.seconds - self._loop.time())
 
     async def committing(self) -> None:
         """Pause before a commit."""
-        await asyncio.sleep(self._around.commit_delay * self.draw("commit"))
+        await asyncio.sleep(self._shared.commit_delay * self.draw("commit"))
         self.point("before commit")
 
     def committed(self, *, rows: int) -> None:
-        """Hear that a commit is durable."""
-        self._around.on_commit(rows)
+        """Handle a durable commit."""
+        self._shared.on_commit(rows)
         self.point("after commit")
 
-    def replan(self, *, moved: bool) -> None:
-        """Let the rounds hear of a commit, and whether it changed anything."""
+    def reschedule(self, *, moved: bool) -> None:
+        """Reschedule the jobs after a commit; `moved` says whether it changed anything."""
         if not self.dead and hasattr(self, "_scheduler"):
-            self._scheduler.replan(moved=moved)
+            self._scheduler.reschedule(moved=moved)
 
     def _note(self, what: str) -> None:
-        self._around.history.note(self._loop.time(), "process", f"{self.name} {what}")
+        self._shared.history.note(self._loop.time(), "process", f"{self.name} {what}")

@@ -1,7 +1,7 @@
-"""SQLAlchemy without its asynchronous half, which costs more than all statements of a run together.
+"""SQLAlchemy without its asyncio layer, which costs more than all statements of a run together.
 
-Statements, types and results are SQLAlchemy's own, and only the way to the driver is short. Faithful runs take the long
-one.
+Statements, types and results are SQLAlchemy's own; only the path to the driver is shorter. Faithful runs use the full
+path.
 """
 
 import asyncio
@@ -16,54 +16,53 @@ from sqlalchemy import Connection, CursorResult, Dialect, Engine, create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.sql.base import Executable
 
-from tests.simulation.sqlite import CHANGES, FAST_PRAGMAS, Host, Wire
+from tests.simulation.sqlite import CHANGES, FAST_PRAGMAS, Host, SimConnection
 
 READERS = 3
-PATIENCE = 30.0
 
 
 @cache
 def _sync_engine() -> Engine:
-    """Return what compiles the statements of every run; its own connection is used once, to learn what SQLite can."""
+    """Return the engine that compiles the statements of every run; it connects once, to query SQLite's features."""
     engine = create_engine("sqlite://", hide_parameters=True)
     engine.connect().close()
     return engine
 
 
 class _Cursor(sqlite3.Cursor):
-    """Brings all rows at once, as the driver of the service does."""
+    """Fetches all rows with the statement, as the driver of the service does."""
 
-    _left: list[Any]
+    _remaining: list[Any]
 
     def execute(self, sql: str, parameters: Any = ()) -> "_Cursor":
         """Run a statement."""
         super().execute(sql, parameters)
-        self._left = super().fetchall()
+        self._remaining = super().fetchall()
         return self
 
     def executemany(self, sql: str, parameters: Any) -> "_Cursor":
         """Run a statement for each set of parameters."""
         super().executemany(sql, parameters)
-        self._left = []
+        self._remaining = []
         return self
 
     def fetchall(self) -> list[Any]:
-        """Return every row that is left."""
-        left, self._left = self._left, []
-        return left
+        """Return the remaining rows."""
+        remaining, self._remaining = self._remaining, []
+        return remaining
 
     def fetchone(self) -> Any:
         """Return the next row."""
-        return self._left.pop(0) if self._left else None
+        return self._remaining.pop(0) if self._remaining else None
 
     def fetchmany(self, size: int | None = 1) -> list[Any]:
-        """Return some rows."""
-        left, self._left = self._left[:size], self._left[size:]
-        return left
+        """Return the next `size` rows."""
+        remaining, self._remaining = self._remaining[:size], self._remaining[size:]
+        return remaining
 
 
 class _Plug:
-    """A connection of the driver as SQLAlchemy asks for it; transactions are not its own."""
+    """A driver connection in the form that SQLAlchemy expects; it controls no transaction."""
 
     is_valid = True
 
@@ -76,24 +75,24 @@ class _Plug:
         return self.dbapi_connection.cursor(_Cursor)
 
     def commit(self) -> None:
-        """Leave it to the wire."""
+        """Do nothing: the simulated connection commits."""
 
     rollback = close = commit
 
 
 @dataclass(frozen=True)
 class _Raw:
-    """A connection of the pool as the store asks for it."""
+    """A pooled connection in the form that the storage expects."""
 
-    driver_connection: Wire
+    driver_connection: SimConnection
 
 
 class QuickConnection:
-    """What the store asks of SQLAlchemy's AsyncConnection."""
+    """The part of SQLAlchemy's AsyncConnection that the storage uses."""
 
-    def __init__(self, wire: Wire) -> None:
-        self.wire = wire
-        plug: Any = _Plug(wire.raw)
+    def __init__(self, sim_connection: SimConnection) -> None:
+        self.sim_connection = sim_connection
+        plug: Any = _Plug(sim_connection.raw)
         self._sync = Connection(_sync_engine(), plug, _has_events=False)
 
     @property
@@ -102,32 +101,32 @@ class QuickConnection:
         return self._sync.dialect
 
     async def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
-        """Run a statement, in its own lap of the loop."""
+        """Run a statement, in its own iteration of the loop."""
         await self._ready(changes=getattr(statement, "is_dml", False))
         return self._sync.execute(statement, parameters)
 
     async def exec_driver_sql(self, sql: str, parameters: Any = None) -> CursorResult[Any]:
-        """Run plain SQL, in its own lap of the loop."""
+        """Run plain SQL, in its own iteration of the loop."""
         await self._ready(changes=sql.startswith(CHANGES))
         return self._sync.exec_driver_sql(sql, parameters)
 
     async def get_raw_connection(self) -> _Raw:
-        """Return what holds the driver's own connection."""
-        return _Raw(self.wire)
+        """Return the holder of the driver's connection."""
+        return _Raw(self.sim_connection)
 
     async def _ready(self, *, changes: bool) -> None:
-        await self.wire.host.statement("")
+        await self.sim_connection.host.statement("")
         try:
-            self.wire.alive()
+            self.sim_connection.alive()
             if changes:
-                self.wire.writable()
-                self.wire.changed = True
+                self.sim_connection.writable()
+                self.sim_connection.changed = True
         except sqlite3.Error as error:
             raise OperationalError(None, None, error) from error
 
 
 class QuickEngine:
-    """What the store asks of SQLAlchemy's AsyncEngine: one connection that writes, or a few that only read."""
+    """The part of SQLAlchemy's AsyncEngine that the storage uses: one writing connection, or a few read-only ones."""
 
     def __init__(self, path: str, host: Host, *, writes: bool) -> None:
         self._path = path
@@ -139,45 +138,45 @@ class QuickEngine:
 
     @asynccontextmanager
     async def begin(self) -> AsyncIterator[QuickConnection]:
-        """Yield a connection in a transaction, which is committed at the end, or rolled back for an error."""
-        async with self.connect() as connection, _transaction(connection.wire, self._begin):
+        """Yield a connection in a transaction; commit at the end, roll back on an error."""
+        async with self.connect() as connection, _transaction(connection.sim_connection, self._begin):
             yield connection
 
     @asynccontextmanager
     async def connect(self) -> AsyncIterator[QuickConnection]:
-        """Yield a connection in no transaction."""
+        """Yield a connection without a transaction."""
         async with self._slots:
-            connection = self._free.pop() if self._free else self._made()
+            connection = self._free.pop() if self._free else self._connect()
             try:
                 yield connection
             finally:
                 self._free.append(connection)
 
-    def _made(self) -> QuickConnection:
-        wire = Wire(self._path, self._host)
+    def _connect(self) -> QuickConnection:
+        sim_connection = SimConnection(self._path, self._host)
         for pragma in self._pragmas:
-            wire.raw.execute(pragma)
-        return QuickConnection(wire)
+            sim_connection.raw.execute(pragma)
+        return QuickConnection(sim_connection)
 
     async def dispose(self) -> None:
         """Close every connection."""
         for connection in self._free:
-            connection.wire.stop()
+            connection.sim_connection.stop()
         self._free.clear()
 
 
 @asynccontextmanager
-async def _transaction(wire: Wire, begin: str) -> AsyncIterator[None]:
+async def _transaction(sim_connection: SimConnection, begin: str) -> AsyncIterator[None]:
     try:
-        await wire.run(begin, (), many=False)
+        await sim_connection.run(begin, (), many=False)
     except sqlite3.Error as error:
         raise OperationalError(begin, None, error) from error
     try:
         yield
         try:
-            await wire.commit()
+            await sim_connection.commit()
         except sqlite3.Error as error:
             raise OperationalError("COMMIT", None, error) from error
     except BaseException:
-        wire.back()
+        sim_connection.roll_back()
         raise

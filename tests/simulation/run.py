@@ -1,4 +1,4 @@
-"""One run from its first moment to its last: the world, the processes in it, and what is looked at while it turns."""
+"""One run: its environment, its processes, and the checks while it runs."""
 
 import asyncio
 import math
@@ -17,62 +17,64 @@ from service.domain.tokens import Tokens
 from service.sandbox import Sandbox, Switches
 from tests.simulation import facts
 from tests.simulation.client import Attacker, Client
-from tests.simulation.handlers import Stage
-from tests.simulation.history import Called, History
+from tests.simulation.handlers import SampleHandlers
+from tests.simulation.history import History, ReceivedCallback
 from tests.simulation.limits import Limits
 from tests.simulation.loop import SimLoop, own_loop
-from tests.simulation.machine_faults import FullDisk, Surroundings
-from tests.simulation.network import Line, Network, Passage, Place, Server, params_of, payload_of
+from tests.simulation.machine_faults import FullDisk, SharedState
+from tests.simulation.network import Network, OutsideServer, Server, SimTransport, Transfer, params_of, payload_of
 from tests.simulation.process import Process
 from tests.simulation.scenario import LONG, Scenario
-from tests.simulation.scheduler import WAKE, Interests, SimScheduler
-from tests.simulation.seeded_faults import Dice
+from tests.simulation.scheduler import RECONCILE, DueTimes, SimScheduler
+from tests.simulation.seeded_faults import SeededFaults
 from tests.simulation.settings import KEY, SECRET, settings_of
 from tests.simulation.sqlite import fresh_database
 
-HORIZON = 40 * 3600.0
-LONGEST_PAUSE = 60.0
-LONG_HORIZON = 1000 * 3600.0
-"""Seconds of virtual time after which a run that is not through waits for ever; on a long schedule, later."""
+TIME_LIMIT = 40 * 3600.0
+MAX_PAUSE_OF_PROVIDER = 60.0
+LONG_TIME_LIMIT = 1000 * 3600.0
+"""Seconds of virtual time after which an unfinished run waits for ever; the longer limit is for the long schedule."""
 
 
-class World:
-    """Plays one scenario."""
+class Simulation:
+    """Runs one scenario."""
 
     def __init__(self, scenario: Scenario, loop: SimLoop) -> None:
         self.scenario = scenario
         self.loop = loop
         self.history = History()
-        self.dice = Dice(scenario.seed)
+        self.seeded_faults = SeededFaults(scenario.seed)
         self.path = fresh_database()
         self.reader = sqlite3.connect(self.path, isolation_level=None)
-        self.interests = Interests(self.reader)
-        self.network = Network(loop, self.dice, scenario.weather, self.history)
+        self.due_times = DueTimes(self.reader)
+        self.network = Network(loop, self.seeded_faults, scenario.network_faults, self.history)
         self.tokens = Tokens([SECRET])
         self.sandbox = self._sandbox()
-        stage = Stage(loop, self.dice, self.history, trouble=scenario.handler_trouble, slow=scenario.handler_slow)
-        self.stage = stage
+        sample_handlers = SampleHandlers(
+            loop, self.seeded_faults, self.history, failure_rate=scenario.handler_failures, slow=scenario.handler_slow
+        )
+        self.sample_handlers = sample_handlers
         self._changed = asyncio.Event()
         self.settings = settings_of(scenario, f"sqlite:///{self.path}")
-        around = Surroundings(
+        shared = SharedState(
             loop=loop,
             network=self.network,
-            dice=self.dice,
+            seeded_faults=self.seeded_faults,
             history=self.history,
-            interests=self.interests,
+            due_times=self.due_times,
             settings=self.settings,
-            handlers=lambda: dict(stage.handlers()),
+            handlers=lambda: dict(sample_handlers.handlers()),
             commit_delay=scenario.commit_delay,
             faithful=scenario.faithful,
-            crowd=scenario.crowd,
-            wakes=scenario.woken_every is None,
+            burst_share=scenario.burst_share,
+            runs_jobs=scenario.wake_interval is None,
             full_disks=scenario.full_disks,
             on_commit=self._committed,
-            on_death=self._changed.set,
+            on_crash=self._changed.set,
         )
-        self.processes = [Process(number, around, scenario) for number in range(scenario.processes)]
+        self.processes = [Process(number, shared, scenario) for number in range(scenario.processes)]
         self._limits = Limits(self.reader, self.settings, self.history)
-        self._cron = SimScheduler(loop, self.interests, self._ahead, faithful=scenario.faithful)
+        self._cron = SimScheduler(loop, self.due_times, self._ahead, faithful=scenario.faithful)
 
     def _sandbox(self) -> Sandbox:
         switches: dict[str, Any] = {"tiny_videos": True, "key": KEY, **self.scenario.switches}
@@ -80,49 +82,55 @@ class World:
             Switches(**switches),
             now=self.loop.now,
             random=Random(self.scenario.seed),  # noqa: S311 - faults need a seed, not secrecy
-            transport=Line(self.network, None),
+            transport=SimTransport(self.network, None),
         )
 
     # ── the run ──────────────────────────────────────────────────────────────
 
-    async def play(self) -> None:
-        """Play it to its end: every task settled, every delivery through, every process stopped."""
+    async def simulate(self) -> None:
+        """Run until every task is settled, every delivery ended and every process stopped."""
         async with self._upstream(), self._http() as http:
             client = Client(http, self.loop, self.history)
-            self.attacker = Attacker(http=http, dice=self.dice)
+            self.attacker = Attacker(http=http, seeded_faults=self.seeded_faults)
             for process in self.processes:
                 process.start()
-            self.loop.on_lap = self._lap if any(crash.point == "lap" for crash in self.scenario.crashes) else None
-            keeper = self.loop.create_task(self._keep_alive())
-            self._wake_with(client)
-            await self._asked(client)
-            await self._quiet()
-            await self._replayed(client)
-            await self._quiet()
-            keeper.cancel()
+            self.loop.on_iteration = (
+                self._pass_iteration_point
+                if any(crash.point == "iteration" for crash in self.scenario.crashes)
+                else None
+            )
+            restarter = self.loop.create_task(self._restart_crashed())
+            self._reconcile_periodically(client)
+            await self._run_clients(client)
+            await self._wait_until_idle()
+            await self._replay_some(client)
+            await self._wait_until_idle()
+            restarter.cancel()
             self._cron.shutdown(wait=False)
-            self.loop.on_lap = None
-            await asyncio.gather(keeper, return_exceptions=True)
-            await self._stopped()
+            self.loop.on_iteration = None
+            await asyncio.gather(restarter, return_exceptions=True)
+            await self._stop_all()
 
     def _ahead(self) -> float:
-        """Return how far the fastest of the processes' clocks is ahead."""
+        """Return how far the fastest clock of all processes is ahead, in seconds."""
         return max(process.ahead for process in self.processes)
 
-    def _wake_with(self, client: Client) -> None:
-        """Let a cron job wake the processes, where they make no rounds of their own."""
-        if self.scenario.woken_every is not None:
-            self._cron.add(WAKE, client.wake, every=self.scenario.woken_every)
+    def _reconcile_periodically(self, client: Client) -> None:
+        """Trigger single passes by a cron job, where the processes run no jobs of their own."""
+        if self.scenario.wake_interval is not None:
+            self._cron.add(RECONCILE, client.reconcile, every=self.scenario.wake_interval)
             for jump in self.scenario.jumps:
-                self.loop.call_at(jump.at, self._cron.jumped)
+                self.loop.call_at(jump.at, self._cron.clock_jumped)
         self._cron.start()
 
     @asynccontextmanager
     async def _upstream(self) -> AsyncIterator[None]:
         base = copy_context()
         async with self.sandbox.running():
-            self.network.serve("upstream.test", Place(name="upstream", app=self.sandbox.app, context=base))
-            self.network.serve("hooks.test", Place(name="hooks", app=self.stage.receiver, context=base))
+            self.network.serve("upstream.test", OutsideServer(name="upstream", app=self.sandbox.app, context=base))
+            self.network.serve(
+                "hooks.test", OutsideServer(name="hooks", app=self.sample_handlers.receiver, context=base)
+            )
             self.network.arrived = self._arrived
             self.network.served = self._served
             self.network.replied = self._replied
@@ -130,40 +138,42 @@ class World:
 
     def _http(self) -> httpx.AsyncClient:
         headers = {"Authorization": "Bearer client-key"}
-        return httpx.AsyncClient(transport=Line(self.network, None), trust_env=False, timeout=30, headers=headers)
+        return httpx.AsyncClient(
+            transport=SimTransport(self.network, None), trust_env=False, timeout=30, headers=headers
+        )
 
-    async def _asked(self, client: Client) -> None:
-        wishes = [client.wish(wish) for wish in self.scenario.wishes]
+    async def _run_clients(self, client: Client) -> None:
+        task_requests = [client.request_task(task_request) for task_request in self.scenario.task_requests]
         attacks = [self.attacker.attack(number, 5 + 10.0 * number) for number in range(self.scenario.attackers)]
         restarts = [self._restart(at) for at in self.scenario.restarts]
-        troubles = [self._full_disk(full) for full in self.scenario.full_disks]
-        await asyncio.gather(*wishes, *attacks, *restarts, *troubles)
+        full_disks = [self._full_disk(full) for full in self.scenario.full_disks]
+        await asyncio.gather(*task_requests, *attacks, *restarts, *full_disks)
 
     async def _full_disk(self, full: FullDisk) -> None:
-        """Note when the disk is full: nothing is on time then."""
-        self.history.amiss("full disk", full.at, full.at + full.seconds)
+        """Record when the disk is full, which explains delays."""
+        self.history.note_disturbance("full disk", full.at, full.at + full.seconds)
         await asyncio.sleep(full.at + full.seconds)
 
     async def _restart(self, at: float) -> None:
-        """Stop a process as a deployment does, and start it again."""
+        """Stop a process as a deployment does, and restart it."""
         await asyncio.sleep(at)
         process = self.processes[0]
         if not process.dead:
-            process.down_until = self.loop.time() + 3600  # nobody else starts it meanwhile
+            process.down_until = self.loop.time() + 3600  # it is not restarted meanwhile
             await process.stop()
-            troubled = self.scenario.crashes or self.scenario.stalls or self.scenario.full_disks
-            alone = self.scenario.processes == 1 and self.scenario.true_clocks and not troubled
+            faulty = self.scenario.crashes or self.scenario.stalls or self.scenario.full_disks
+            alone = self.scenario.processes == 1 and self.scenario.true_clocks and not faulty
             if alone and facts.leased(self.reader, self.loop.time()):
-                self.history.complain("P7: a lease is held after a clean stop")
+                self.history.add_violation("P7: a lease is held after a clean shutdown")
             process.down_until = self.loop.time() + 1
             self._changed.set()
 
-    async def _keep_alive(self) -> None:
-        """Start again what has died, once its time is up."""
+    async def _restart_crashed(self) -> None:
+        """Restart each crashed process after its downtime."""
         while True:
             for process in self.processes:
                 if process.dead and self.loop.time() >= process.down_until:
-                    await process.buried()
+                    await process.wait_closed()
                     process.start()
             self._changed.clear()
             waits = [process.down_until - self.loop.time() for process in self.processes if process.dead]
@@ -171,127 +181,127 @@ class World:
                 async with asyncio.timeout(max(0.0, min(waits)) if waits else None):
                     await self._changed.wait()
 
-    async def _replayed(self, client: Client) -> None:
+    async def _replay_some(self, client: Client) -> None:
         ended = list(self.reader.execute("SELECT id FROM deliveries WHERE status != 'pending' ORDER BY id"))
         for number in range(min(self.scenario.replays, len(ended))):
-            chosen = ended[int(self.dice.draw("replay", str(number)) * len(ended))][0]
+            chosen = ended[int(self.seeded_faults.draw("replay", str(number)) * len(ended))][0]
             if chosen not in self.history.replayed:
                 self.history.replayed[chosen] = self.loop.time()
                 if await client.replay(chosen):
                     self.history.confirmed.add(chosen)
 
-    async def _stopped(self) -> None:
+    async def _stop_all(self) -> None:
         for process in self.processes:
             if process.dead:
-                await process.buried()
+                await process.wait_closed()
             else:
                 await process.stop()
-                await process.buried()
+                await process.wait_closed()
 
-    # ── while it turns ───────────────────────────────────────────────────────
+    # ── checks while it runs ─────────────────────────────────────────────────
 
-    async def _quiet(self) -> None:
-        """Return once nothing is left to be done, or complain when that takes too long."""
+    async def _wait_until_idle(self) -> None:
+        """Return once no work is left; record a violation when that takes too long."""
         pause = 1.0
-        horizon = LONG_HORIZON if self.scenario.schedule == LONG else HORIZON
-        while not await self._nothing_left():
+        horizon = LONG_TIME_LIMIT if self.scenario.schedule == LONG else TIME_LIMIT
+        while not await self._is_idle():
             if self.loop.time() > horizon:
-                self.history.complain("P7: something waits for ever")
+                self.history.add_violation("P7: something waits for ever")
                 return
             await asyncio.sleep(pause)
             pause = min(horizon / 2000, pause * 1.2)
 
-    async def _nothing_left(self) -> bool:
+    async def _is_idle(self) -> bool:
         await self.sandbox.idle()
-        ended = {task.id for task in self.sandbox._world.tasks.values() if task.state.final}
-        away = any(process.dead for process in self.processes)
+        ended = {task.id for task in self.sandbox._state.tasks.values() if task.state.final}
+        stopped = any(process.dead for process in self.processes)
         return not (
-            away
+            stopped
             or self.network.busy
             or facts.busy(self.reader, self.loop.time() + self._ahead())
             or ended & set(facts.open_guesses(self.reader))
         )
 
-    def _lap(self) -> None:
+    def _pass_iteration_point(self) -> None:
         for process in self.processes:
-            process.point("lap")
+            process.point("iteration")
 
     def _committed(self, rows: int) -> None:
         if rows:
             for task_id, status in facts.waiting_silently(self.reader):
-                self.history.complain(f"P7: task {task_id} is {status} without a due time or a lease")
-            self.interests.changed()
-            self._limits.look()
-        self._cron.replan(moved=rows > 0)
+                self.history.add_violation(f"P7: task {task_id} is {status} without a due time or a lease")
+            self.due_times.changed()
+            self._limits.check()
+        self._cron.reschedule(moved=rows > 0)
         for process in self.processes:
-            process.replan(moved=rows > 0)
+            process.reschedule(moved=rows > 0)
 
-    def _arrived(self, passage: Passage, server: Server) -> None:
-        self.history.note(self.loop.time(), passage.kind, f"#{passage.number} reaches {server.name}")
-        if passage.kind == "create":
-            self._note_addresses(passage)
-            self._die("create arrives", passage)
+    def _arrived(self, transfer: Transfer, server: Server) -> None:
+        self.history.note(self.loop.time(), transfer.kind, f"#{transfer.number} reaches {server.name}")
+        if transfer.kind == "create":
+            self._note_addresses(transfer)
+            self._crash("create arrives", transfer)
 
-    def _note_addresses(self, passage: Passage) -> None:
-        address = params_of(passage).get("callback_url")
+    def _note_addresses(self, transfer: Transfer) -> None:
+        address = params_of(transfer).get("callback_url")
         if address:
-            self.attacker.seen.append((address.rpartition("/")[2], payload_of(passage)))
+            self.attacker.seen.append((address.rpartition("/")[2], payload_of(transfer)))
 
-    def _served(self, passage: Passage, server: Server, status: int) -> None:
-        if passage.kind == "create":
-            self._die("create served", passage)
-        if passage.kind in {"fetch", "list", "create"} and status >= 400:
-            self.history.amiss(passage.kind, self.loop.time(), self.loop.time(), passage.request.url.path)
+    def _served(self, transfer: Transfer, server: Server, status: int) -> None:
+        if transfer.kind == "create":
+            self._crash("create served", transfer)
+        if transfer.kind in {"fetch", "list", "create"} and status >= 400:
+            self.history.note_disturbance(transfer.kind, self.loop.time(), self.loop.time(), transfer.request.url.path)
         if status == 429:
-            self.history.amiss("throttled", self.loop.time(), self.loop.time() + LONGEST_PAUSE)
-        if passage.kind == "callback":
-            self._note_callback(passage, server, status)
+            self.history.note_disturbance("throttled", self.loop.time(), self.loop.time() + MAX_PAUSE_OF_PROVIDER)
+        if transfer.kind == "callback":
+            self._note_callback(transfer, server, status)
 
-    def _replied(self, passage: Passage, status: int) -> None:
-        if passage.kind == "create" and status < 300:
-            self.history.replied[payload_of(passage)] = self.loop.time()
+    def _replied(self, transfer: Transfer, status: int) -> None:
+        if transfer.kind == "create" and status < 300:
+            self.history.replied[payload_of(transfer)] = self.loop.time()
 
-    def _note_callback(self, passage: Passage, server: Server, status: int) -> None:
-        token = passage.request.url.path.rpartition("/")[2]
+    def _note_callback(self, transfer: Transfer, server: Server, status: int) -> None:
+        token = transfer.request.url.path.rpartition("/")[2]
         forged = token in self.attacker.sent
-        self.history.called.append(
-            Called(at=self.loop.time(), token=token, body=passage.body, status=status, forged=forged)
+        self.history.callbacks.append(
+            ReceivedCallback(at=self.loop.time(), token=token, body=transfer.body, status=status, forged=forged)
         )
         if isinstance(server, Process):
             server.point("callback answered")
 
-    def _die(self, point: str, passage: Passage) -> None:
-        """Let the process that sent a request die while the request is on its way."""
+    def _crash(self, point: str, transfer: Transfer) -> None:
+        """Pass a crash point of the process that sent the request."""
         for process in self.processes:
-            if passage.request.extensions.get("from") == process.name:
+            if transfer.request.extensions.get("from") == process.name:
                 process.point(point)
 
-    def digest_of(self, called: Called) -> str | None:
-        """Return the inbox digest of a callback; None for a token that was never ours."""
+    def digest_of(self, callback: ReceivedCallback) -> str | None:
+        """Return the inbox digest of a callback; None for a forged token."""
         with suppress(BadToken):
-            claim = self.tokens.read_callback_token(called.token, self.loop.now().replace(year=2026, month=5, day=6))
-            return callback_digest(claim, called.body)
+            claim = self.tokens.read_callback_token(callback.token, self.loop.now().replace(year=2026, month=5, day=6))
+            return callback_digest(claim, callback.body)
         return None
 
 
-def play(scenario: Scenario) -> World:
-    """Play `scenario` on a loop of its own, and return the world as it was at its end."""
+def simulate(scenario: Scenario) -> Simulation:
+    """Run `scenario` on a new loop, and return the simulation at its end."""
     with own_loop() as loop:
-        world = World(scenario, loop)
+        simulation = Simulation(scenario, loop)
         try:
-            loop.run_until_complete(world.play())
+            loop.run_until_complete(simulation.simulate())
         except BaseException:
-            _failed_unexpectedly(world)
+            _failed_unexpectedly(simulation)
             raise
-        world.history.complaints += loop.faults
-        return world
+        simulation.history.violations += loop.faults
+        return simulation
 
 
-def _failed_unexpectedly(world: World) -> None:
-    """End what a run that broke off leaves: its processes die, and let go what they hold."""
-    world.loop.rested()
-    for process in world.processes:
-        process.down_until = math.inf  # nobody starts it again
+def _failed_unexpectedly(simulation: Simulation) -> None:
+    """Crash the processes of a failed run, and release what they hold."""
+    simulation.loop.reset_iterations()
+    for process in simulation.processes:
+        process.down_until = math.inf  # it is not restarted
         process.crash()
-        world.loop.run_until_complete(process.buried())
-    world.reader.close()
+        simulation.loop.run_until_complete(process.wait_closed())
+    simulation.reader.close()

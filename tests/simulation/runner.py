@@ -1,4 +1,4 @@
-"""Playing seeds: one, many in a row, many in several processes; and making a failing one smaller."""
+"""Running seeds, one by one or in several processes, and minimizing a failed run."""
 
 import gc
 import multiprocessing
@@ -10,76 +10,76 @@ from functools import partial
 from tests.simulation.checks import violations
 from tests.simulation.mutations import Mutation
 from tests.simulation.patches import Errors, stand_ins
-from tests.simulation.run import play
-from tests.simulation.scenario import Scenario, scenario_of, smaller
+from tests.simulation.run import simulate
+from tests.simulation.scenario import Scenario, scenario_of, simpler_scenarios
 
-MOST_SHRINKS = 150
-RARELY = 50_000
-"""Allocations between looks for garbage: a run makes much, and keeps little."""
+MAX_REDUCTIONS = 150
+GC_THRESHOLD = 50_000
+"""Allocations between garbage collections: a run allocates much and keeps little."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """What one run came to: the promises that it broke, its digest, its story, and how long it took in its own time.
+class RunResult:
+    """The result of one run: violations, digest, log, and duration in virtual seconds.
 
-    `died` holds the kind and the place of each death, `places` every such place that the run would have counted.
+    `crashed_at` holds kind and code position of each crash, `positions` every position that was counted.
     """
 
     scenario: Scenario
     broken: tuple[str, ...]
     digest: str
-    story: str
+    log: str
     seconds: float
     statuses: Mapping[str, int] = field(default_factory=dict)
-    died: tuple[tuple[str, str], ...] = ()
-    places: frozenset[tuple[str, str]] = frozenset()
+    crashed_at: tuple[tuple[str, str], ...] = ()
+    positions: frozenset[tuple[str, str]] = frozenset()
 
 
-def judged(scenario: Scenario, errors: Errors) -> Verdict:
-    """Play `scenario` inside the stand-ins and return what it came to."""
+def run_and_check(scenario: Scenario, errors: Errors) -> RunResult:
+    """Run `scenario` inside `stand_ins()` and check it."""
     errors.lines.clear()
     try:
-        world = play(scenario)
-    except Exception as error:  # noqa: BLE001 - a run that breaks off is a failing run
-        return Verdict(scenario=scenario, broken=(f"broke off: {error!r}",), digest="", story="", seconds=0.0)
+        simulation = simulate(scenario)
+    except Exception as error:  # noqa: BLE001 - a run that raises is a failed run
+        return RunResult(scenario=scenario, broken=(f"failed unexpectedly: {error!r}",), digest="", log="", seconds=0.0)
     try:
-        broken = [*violations(world), *dict.fromkeys(errors.lines)]
-        return Verdict(
+        broken = [*violations(simulation), *dict.fromkeys(errors.lines)]
+        return RunResult(
             scenario=scenario,
             broken=tuple(broken),
-            digest=world.history.digest.hexdigest(),
-            story=world.history.story() if broken else "",
-            seconds=world.loop.time(),
-            died=tuple(world.history.died),
-            places=frozenset(world.history.places),
-            statuses=dict(world.reader.execute("SELECT status, count(*) FROM tasks GROUP BY status")),
+            digest=simulation.history.digest.hexdigest(),
+            log=simulation.history.log() if broken else "",
+            seconds=simulation.loop.time(),
+            crashed_at=tuple(simulation.history.crashed_at),
+            positions=frozenset(simulation.history.positions),
+            statuses=dict(simulation.reader.execute("SELECT status, count(*) FROM tasks GROUP BY status")),
         )
     finally:
-        world.reader.close()
+        simulation.reader.close()
 
 
-def verdict_of(scenario: Scenario | int) -> Verdict:
-    """Return what one scenario, or the one of a seed, comes to."""
+def result_of(scenario: Scenario | int) -> RunResult:
+    """Return the result of a scenario, or of the scenario of a seed."""
     with stand_ins() as errors:
-        return judged(scenario_of(scenario) if isinstance(scenario, int) else scenario, errors)
+        return run_and_check(scenario_of(scenario) if isinstance(scenario, int) else scenario, errors)
 
 
-def verdicts(seeds: Sequence[int], *, mutation: Mutation | None = None) -> Iterator[Verdict]:
-    """Yield what each seed comes to, one after the other, with a fault planted where one is given."""
+def results_of(seeds: Sequence[int], *, mutation: Mutation | None = None) -> Iterator[RunResult]:
+    """Yield the result of each seed in turn, with `mutation` injected if given."""
     before = gc.get_threshold()
-    gc.set_threshold(RARELY)
+    gc.set_threshold(GC_THRESHOLD)
     try:
         with stand_ins() as errors, mutation() if mutation else nullcontext():
             for seed in seeds:
-                yield judged(scenario_of(seed), errors)
+                yield run_and_check(scenario_of(seed), errors)
     finally:
         gc.set_threshold(*before)
 
 
-def in_parallel(seeds: Sequence[int], workers: int) -> Iterator[Verdict]:
-    """Yield what each seed comes to, as `workers` processes get through them."""
+def in_parallel(seeds: Sequence[int], workers: int) -> Iterator[RunResult]:
+    """Yield the result of each seed, run by `workers` processes."""
     if workers < 2:
-        yield from verdicts(seeds)
+        yield from results_of(seeds)
         return
     context = multiprocessing.get_context("spawn")
     shares = [seeds[start : start + 25] for start in range(0, len(seeds), 25)]
@@ -88,42 +88,42 @@ def in_parallel(seeds: Sequence[int], workers: int) -> Iterator[Verdict]:
             yield from share
 
 
-def _all_of(seeds: Sequence[int]) -> list[Verdict]:
-    return list(verdicts(seeds))
+def _all_of(seeds: Sequence[int]) -> list[RunResult]:
+    return list(results_of(seeds))
 
 
-def first_caught(mutations: Sequence[Mutation], seeds: Sequence[int], workers: int) -> Iterator[tuple[int, str]]:
-    """Yield for each fault, in their order, how many seeds were played and the first broken promise, "" for none."""
+def first_detections(mutations: Sequence[Mutation], seeds: Sequence[int], workers: int) -> Iterator[tuple[int, str]]:
+    """Yield for each mutation, in order, the number of runs and the first violation, "" for none."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(max(1, workers)) as pool:
-        yield from pool.imap(partial(_caught, seeds), mutations)
+        yield from pool.imap(partial(_detect, seeds), mutations)
 
 
-def _caught(seeds: Sequence[int], mutation: Mutation) -> tuple[int, str]:
-    for runs, verdict in enumerate(verdicts(seeds, mutation=mutation), start=1):
-        if verdict.broken:
-            return runs, verdict.broken[0]
+def _detect(seeds: Sequence[int], mutation: Mutation) -> tuple[int, str]:
+    for runs, result in enumerate(results_of(seeds, mutation=mutation), start=1):
+        if result.broken:
+            return runs, result.broken[0]
     return len(seeds), ""
 
 
-def shrunk(verdict: Verdict, *, mutation: Mutation | None = None) -> Verdict:
-    """Return a simpler run that breaks a promise as `verdict` does: fewer tasks, fewer faults."""
-    budget = MOST_SHRINKS
-    kinds = _kinds(verdict)
+def minimized(result: RunResult, *, mutation: Mutation | None = None) -> RunResult:
+    """Return a simpler run with a violation of the same kind: fewer tasks, fewer faults."""
+    budget = MAX_REDUCTIONS
+    kinds = _kinds(result)
     with stand_ins() as errors, mutation() if mutation else nullcontext():
-        simpler: Verdict | None = verdict
+        simpler: RunResult | None = result
         while simpler:
-            verdict, simpler = simpler, None
-            for scenario in smaller(verdict.scenario):
+            result, simpler = simpler, None
+            for scenario in simpler_scenarios(result.scenario):
                 budget -= 1
-                tried = judged(scenario, errors)
+                tried = run_and_check(scenario, errors)
                 if _kinds(tried) & kinds:
                     simpler = tried
                     break
                 if budget < 1:
-                    return verdict
-    return verdict
+                    return result
+    return result
 
 
-def _kinds(verdict: Verdict) -> set[str]:
-    return {told.partition(":")[0] for told in verdict.broken}
+def _kinds(result: RunResult) -> set[str]:
+    return {violation.partition(":")[0] for violation in result.broken}

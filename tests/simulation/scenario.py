@@ -1,4 +1,4 @@
-"""What a seed means: the tasks, the faults, the crashes and the settings of one run."""
+"""The scenario of a seed: the tasks, faults, crashes and settings of one run."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -7,12 +7,12 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
-from tests.simulation.crash_points import BY_PLACE, Crash
+from tests.simulation.crash_points import BY_POSITION, Crash
 from tests.simulation.machine_faults import FullDisk, Jump, Stall
-from tests.simulation.network import Weather
+from tests.simulation.network import NetworkFaults
 
 PLAIN_POINTS = (
-    "lap",
+    "iteration",
     "statement",
     "before commit",
     "after commit",
@@ -25,8 +25,8 @@ LONG = ("0s", "5s", "30s", "2m", "10m", "30m", "2h", "6h", "16h")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wish:
-    """A task that a client asks for: when, and whether it is cancelled some seconds later or sends a webhook."""
+class TaskRequest:
+    """A client's request for a task at a time, with an optional webhook and an optional cancellation later."""
 
     number: int
     at: float
@@ -38,22 +38,22 @@ class Wish:
 class Scenario:
     """One run.
 
-    `ahead` says how far each process's clock is wrong from the start, `crowd` which share of callbacks comes by the
-    crowd; with `woken_every` nothing works but what a cron job wakes, every so many seconds.
+    `ahead` is the error of each process's clock from the start, in seconds; `burst_share` the share of callbacks that
+    count as a burst; with `wake_interval` the only work is a single pass every so many seconds.
     """
 
     seed: int
-    wishes: tuple[Wish, ...]
+    task_requests: tuple[TaskRequest, ...]
     provider: str = "vtrix"
     processes: int = 1
     crashes: tuple[Crash, ...] = ()
     stalls: tuple[Stall, ...] = ()
     restarts: tuple[float, ...] = ()
-    weather: Weather = field(default_factory=Weather)
+    network_faults: NetworkFaults = field(default_factory=NetworkFaults)
     switches: Mapping[str, object] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     schedule: tuple[str, ...] = SHORT
-    handler_trouble: float = 0.0
+    handler_failures: float = 0.0
     handler_slow: float = 0.0
     attackers: int = 0
     replays: int = 0
@@ -62,22 +62,22 @@ class Scenario:
     ahead: tuple[float, ...] = (0.0, 0.0)
     jumps: tuple[Jump, ...] = ()
     full_disks: tuple[FullDisk, ...] = ()
-    crowd: float = 0.0
-    woken_every: float | None = None
+    burst_share: float = 0.0
+    wake_interval: float | None = None
 
     @property
     def true_clocks(self) -> bool:
-        """Whether every clock tells the time."""
+        """Return whether every clock is right."""
         return not any(self.ahead) and not self.jumps
 
     def described(self) -> str:
-        """Return what differs from the plainest run, a line each."""
-        plain = Scenario(seed=self.seed, wishes=())
-        told = [each.name for each in fields(self) if getattr(self, each.name) != getattr(plain, each.name)]
-        return "\n".join(f"  {name} = {getattr(self, name)!r}" for name in told)
+        """Return the fields that differ from their defaults, one a line."""
+        plain = Scenario(seed=self.seed, task_requests=())
+        changed = [each.name for each in fields(self) if getattr(self, each.name) != getattr(plain, each.name)]
+        return "\n".join(f"  {name} = {getattr(self, name)!r}" for name in changed)
 
 
-UPSTREAM_FAULTS: Mapping[str, tuple[float, ...]] = {
+PROVIDER_FAULTS: Mapping[str, tuple[float, ...]] = {
     "lose_callbacks": (0.3, 1.0),
     "double_callbacks": (0.5,),
     "late_callbacks": (0.5,),
@@ -107,7 +107,7 @@ UPSTREAM_FAULTS: Mapping[str, tuple[float, ...]] = {
     "unknown_status": (0.3,),
     "loose_types": (0.5,),
 }
-SPANS: Mapping[str, tuple[object, ...]] = {
+DURATIONS: Mapping[str, tuple[object, ...]] = {
     "run_time": ((2, 8), (5, 40), (60, 400)),
     "queue_time": (0, 0, (0, 20)),
     "create_delay": ((1, 5), (10, 100), (150, 200)),
@@ -119,14 +119,14 @@ SPANS: Mapping[str, tuple[object, ...]] = {
 
 
 def scenario_of(seed: int) -> Scenario:
-    """Return the run that `seed` stands for."""
-    wide = _widened(plain_of(seed), Random(f"wider {seed}"))  # noqa: S311 - a run needs a seed, not secrecy
-    deaths = Random(f"deaths {seed}")  # noqa: S311 - the same
-    return replace(wide, crashes=wide.crashes + _deaths_between(deaths, wide.processes))
+    """Return the scenario of `seed`."""
+    extended = _extended(base_scenario_of(seed), Random(f"wider {seed}"))  # noqa: S311 - a run needs a seed, not secrecy
+    random = Random(f"deaths {seed}")  # noqa: S311 - the same
+    return replace(extended, crashes=extended.crashes + _crash_between(random, extended.processes))
 
 
-def _deaths_between(random: Random, processes: int) -> tuple[Crash, ...]:
-    """Return, now and then, a death between two sides: one of them knows already what the other does not."""
+def _crash_between(random: Random, processes: int) -> tuple[Crash, ...]:
+    """Return, in two of five cases, a crash while a request or its response is under way."""
     if random.random() < 0.6:
         return ()
     point = random.choice(("callback answered", "callback answered", "create served", "create arrives"))
@@ -134,31 +134,33 @@ def _deaths_between(random: Random, processes: int) -> tuple[Crash, ...]:
     return (Crash(process=random.randrange(processes), point=point, count=count, down=down),)
 
 
-def _widened(plain: Scenario, random: Random) -> Scenario:
-    """Return `plain` with what it lacks: more tasks, deaths at places, wrong clocks, full disks, crowds, limits."""
+def _extended(plain: Scenario, random: Random) -> Scenario:
+    """Return `plain` with more tasks, crashes at code positions, wrong clocks, full disks, bursts and limits."""
     more = random.choice((0, 0, 0, 1, 2))
-    count = len(plain.wishes)
-    deaths = random.choice((0, 0, 1, 1, 2))
+    count = len(plain.task_requests)
+    position_crashes = random.choice((0, 0, 1, 1, 2))
     return replace(
         plain,
-        wishes=plain.wishes + tuple(_wish(random, number) for number in range(count, count + more)),
-        crashes=plain.crashes[: random.choice((0, 1, 3))] + tuple(_death(random, plain) for _ in range(deaths)),
+        task_requests=plain.task_requests
+        + tuple(_task_request(random, number) for number in range(count, count + more)),
+        crashes=plain.crashes[: random.choice((0, 1, 3))]
+        + tuple(_crash_at_position(random, plain) for _ in range(position_crashes)),
         ahead=tuple(random.choice((0.0, random.uniform(-3, 3))) for _ in range(2)) if random.random() < 0.2 else (0, 0),
         jumps=(_jump(random, plain),) if random.random() < 0.1 else (),
         full_disks=(_full_disk(random),) if random.random() < 0.15 else (),
-        crowd=random.choice((0.0, 0.0, 0.5, 1.0)),
-        woken_every=random.choice((10.0, 60.0)) if random.random() < 0.06 else None,
+        burst_share=random.choice((0.0, 0.0, 0.5, 1.0)),
+        wake_interval=random.choice((10.0, 60.0)) if random.random() < 0.06 else None,
         settings={**plain.settings, **_limits(random)},
     )
 
 
-def _death(random: Random, plain: Scenario) -> Crash:
+def _crash_at_position(random: Random, plain: Scenario) -> Crash:
     return Crash(
         process=random.randrange(plain.processes),
-        point=random.choice(("await", "await", *BY_PLACE)),
+        point=random.choice(("await", "await", *BY_POSITION)),
         count=random.randint(1, random.choice((10, 40, 200))),
         down=random.choice((0.1, 5.0, random.uniform(0, 200))),
-        apart=True,
+        by_position=True,
     )
 
 
@@ -172,28 +174,28 @@ def _full_disk(random: Random) -> FullDisk:
 
 
 def _limits(random: Random) -> dict[str, Any]:
-    most = random.choice((None, None, None, 1, 2))
-    return {"max_in_flight": most, "budget": random.choice((None,) * 7 + (Decimal("0.5"),))}
+    max_in_flight = random.choice((None, None, None, 1, 2))
+    return {"max_in_flight": max_in_flight, "budget": random.choice((None,) * 7 + (Decimal("0.5"),))}
 
 
-def plain_of(seed: int) -> Scenario:
-    """Return the simpler run that `seed` stood for at first."""
+def base_scenario_of(seed: int) -> Scenario:
+    """Return the simpler scenario of `seed`, without the extensions."""
     random = Random(seed)  # noqa: S311 - a run needs a seed, not secrecy
     count = random.randint(1, 4)
     processes = random.choice((1, 1, 1, 2))
     return Scenario(
         seed=seed,
-        wishes=tuple(_wish(random, number) for number in range(count)),
+        task_requests=tuple(_task_request(random, number) for number in range(count)),
         provider=random.choice(("vtrix", "vtrix", "vidu")),
         processes=processes,
         crashes=tuple(_crash(random, processes) for _ in range(random.choice((0, 0, 1, 1, 2, 3)))),
         stalls=tuple(_stall(random, processes) for _ in range(random.choice((0, 0, 0, 1)))),
         restarts=tuple(random.uniform(1, 60) for _ in range(random.choice((0, 0, 0, 1)))),
-        weather=_weather(random),
+        network_faults=_network_faults(random),
         switches=_switches(random),
         settings=_settings(random),
         schedule=LONG if random.random() < 0.03 else SHORT,
-        handler_trouble=random.choice((0.0, 0.0, 0.2, 0.6)),
+        handler_failures=random.choice((0.0, 0.0, 0.2, 0.6)),
         handler_slow=random.choice((0.0, 0.0, 0.2, 0.5)),
         attackers=random.choice((0, 0, 2)),
         replays=random.choice((0, 0, 1, 2)),
@@ -202,8 +204,8 @@ def plain_of(seed: int) -> Scenario:
     )
 
 
-def _wish(random: Random, number: int) -> Wish:
-    return Wish(
+def _task_request(random: Random, number: int) -> TaskRequest:
+    return TaskRequest(
         number=number,
         at=random.choice((0.0, random.uniform(0, 20))),
         cancel_after=random.uniform(0, 30) if random.random() < 0.1 else None,
@@ -213,11 +215,11 @@ def _wish(random: Random, number: int) -> Wish:
 
 def _crash(random: Random, processes: int) -> Crash:
     point = random.choice(PLAIN_POINTS)
-    most = {"lap": 1500, "statement": 400}.get(point, 12 if "commit" in point else 4)
+    max_count = {"iteration": 1500, "statement": 400}.get(point, 12 if "commit" in point else 4)
     return Crash(
         process=random.randrange(processes),
         point=point,
-        count=random.randint(1, random.randint(1, most)),
+        count=random.randint(1, random.randint(1, max_count)),
         down=random.choice((0.1, 5.0, random.uniform(0, 200))),
     )
 
@@ -226,18 +228,17 @@ def _stall(random: Random, processes: int) -> Stall:
     return Stall(process=random.randrange(processes), at=random.uniform(0, 40), seconds=random.uniform(5, 150))
 
 
-def _weather(random: Random) -> Weather:
+def _network_faults(random: Random) -> NetworkFaults:
     if random.random() < 0.35:
-        return Weather()
+        return NetworkFaults()
     chances = {name: random.choice((0.0, 0.0, 0.05, 0.2)) for name in ("refuse", "cut_request", "cut_reply", "slow")}
-    return Weather(**chances, double=random.choice((0.0, 0.3)), delay=random.choice((0.005, 0.05, 1.0)))
+    return NetworkFaults(**chances, double=random.choice((0.0, 0.3)), delay=random.choice((0.005, 0.05, 1.0)))
 
 
 def _switches(random: Random) -> dict[str, object]:
-    most = random.choice((0, 1, 2, 4, 7))
-    struck = random.sample(sorted(UPSTREAM_FAULTS), most)
-    chosen: dict[str, object] = {name: random.choice(UPSTREAM_FAULTS[name]) for name in struck}
-    return chosen | {name: random.choice(values) for name, values in SPANS.items()}
+    faults = random.sample(sorted(PROVIDER_FAULTS), random.choice((0, 1, 2, 4, 7)))
+    chosen: dict[str, object] = {name: random.choice(PROVIDER_FAULTS[name]) for name in faults}
+    return chosen | {name: random.choice(values) for name, values in DURATIONS.items()}
 
 
 def _settings(random: Random) -> dict[str, Any]:
@@ -252,25 +253,25 @@ def _settings(random: Random) -> dict[str, Any]:
     }
 
 
-CALM = ("commit_delay", "ahead", "crowd", "woken_every")
+RESETTABLE = ("commit_delay", "ahead", "burst_share", "wake_interval")
 
 
-def smaller(scenario: Scenario) -> Iterator[Scenario]:
-    """Yield runs that are a little simpler than this one."""
-    for index in range(len(scenario.wishes)):
-        if len(scenario.wishes) > 1:
-            yield replace(scenario, wishes=scenario.wishes[:index] + scenario.wishes[index + 1 :])
+def simpler_scenarios(scenario: Scenario) -> Iterator[Scenario]:
+    """Yield scenarios that are a little simpler than this one."""
+    for index in range(len(scenario.task_requests)):
+        if len(scenario.task_requests) > 1:
+            yield replace(scenario, task_requests=scenario.task_requests[:index] + scenario.task_requests[index + 1 :])
     for name in ("crashes", "stalls", "restarts", "jumps", "full_disks"):
-        kept = getattr(scenario, name)
-        for index in range(len(kept)):
-            yield _with(scenario, name, kept[:index] + kept[index + 1 :])
-    plain = Scenario(seed=scenario.seed, wishes=())
-    for name in ("attackers", "replays", "handler_trouble", "handler_slow", "weather", "schedule", *CALM):
+        values = getattr(scenario, name)
+        for index in range(len(values)):
+            yield _with(scenario, name, values[:index] + values[index + 1 :])
+    plain = Scenario(seed=scenario.seed, task_requests=())
+    for name in ("attackers", "replays", "handler_failures", "handler_slow", "network_faults", "schedule", *RESETTABLE):
         if getattr(scenario, name) != getattr(plain, name):
             yield _with(scenario, name, getattr(plain, name))
-    yield from _with_fewer(scenario, "switches", lambda name: name in UPSTREAM_FAULTS)
+    yield from _with_fewer(scenario, "switches", lambda name: name in PROVIDER_FAULTS)
     yield from _with_fewer(scenario, "settings", lambda name: name != "public_url")
-    yield from _with_calmer(scenario)
+    yield from _with_fewer_network_faults(scenario)
 
 
 def _with(scenario: Scenario, name: str, value: Any) -> Scenario:
@@ -278,18 +279,22 @@ def _with(scenario: Scenario, name: str, value: Any) -> Scenario:
 
 
 def _with_fewer(scenario: Scenario, name: str, may: Callable[[str], bool]) -> Iterator[Scenario]:
-    kept: Mapping[str, Any] = getattr(scenario, name)
-    for one in kept:
+    values: Mapping[str, Any] = getattr(scenario, name)
+    for one in values:
         if may(one):
-            yield _with(scenario, name, {key: value for key, value in kept.items() if key != one})
+            yield _with(scenario, name, {key: value for key, value in values.items() if key != one})
 
 
-def _with_calmer(scenario: Scenario) -> Iterator[Scenario]:
-    fair = asdict(Weather())
-    for name, value in asdict(scenario.weather).items():
-        if value != fair[name]:
-            yield replace(scenario, weather=Weather(**{**asdict(scenario.weather), name: fair[name]}))
-    for wish in scenario.wishes:
-        if wish.webhook or wish.cancel_after is not None:
-            plain = replace(wish, webhook=False, cancel_after=None)
-            yield replace(scenario, wishes=tuple(plain if one is wish else one for one in scenario.wishes))
+def _with_fewer_network_faults(scenario: Scenario) -> Iterator[Scenario]:
+    defaults = asdict(NetworkFaults())
+    for name, value in asdict(scenario.network_faults).items():
+        if value != defaults[name]:
+            yield replace(
+                scenario, network_faults=NetworkFaults(**{**asdict(scenario.network_faults), name: defaults[name]})
+            )
+    for task_request in scenario.task_requests:
+        if task_request.webhook or task_request.cancel_after is not None:
+            plain = replace(task_request, webhook=False, cancel_after=None)
+            yield replace(
+                scenario, task_requests=tuple(plain if one is task_request else one for one in scenario.task_requests)
+            )

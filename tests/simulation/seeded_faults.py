@@ -1,10 +1,10 @@
-"""Chance by name: what strikes on an occasion depends on the seed, the fault and the occasion, and on nothing else."""
+"""Random draws by name: a fault depends on the seed, its name and the occasion alone."""
 
 from hashlib import blake2b
 
 
-class Dice:
-    """Draws numbers from 0 up to 1; a fault that is switched off leaves all others as they were."""
+class SeededFaults:
+    """Draws numbers from 0 up to 1; a fault that is switched off does not change the others."""
 
     def __init__(self, seed: int) -> None:
         self._key = seed.to_bytes(16, "big")

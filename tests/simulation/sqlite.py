@@ -1,7 +1,7 @@
-"""SQLite without the driver's thread: statements run in the loop, one a lap, and die with their process.
+"""SQLite without the driver's thread: statements run in the loop, one an iteration, and end with their process.
 
-The store's own code, its SQL and its transactions stay as they are. A crash closes the connections, which rolls back
-what was not committed; what was committed stays in the file.
+The storage's own code, SQL and transactions are unchanged. A crash closes the connections, which rolls back open
+transactions; committed ones stay in the file.
 """
 
 import asyncio
@@ -20,8 +20,8 @@ from service.storage import migrate
 from service.storage.sqlite_thread import BEGIN_WRITING
 
 LOCKED_FOR = 10.0
-LOOK_AGAIN = 0.02
-"""Seconds at most after which a connection that waits for another one's transaction sees that it has ended."""
+RETRY_INTERVAL = 0.02
+"""Maximum seconds until a waiting connection notices the end of another one's transaction."""
 
 FILES = ("", "-wal", "-shm")
 FAST_PRAGMAS = ("PRAGMA busy_timeout = 0", "PRAGMA synchronous = OFF", "PRAGMA foreign_keys = ON")
@@ -43,12 +43,12 @@ def _wake_one(waiter: "asyncio.Future[None]") -> None:
         waiter.set_result(None)
 
 
-async def _freed(until: float) -> None:
+async def _wait_for_unlock(until: float) -> None:
     """Return once some transaction has ended, or shortly after `until`."""
     loop = asyncio.get_running_loop()
     waiter = loop.create_future()
     WAITING.append(waiter)
-    timer = loop.call_at(until + LOOK_AGAIN, _wake_one, waiter)
+    timer = loop.call_at(until + RETRY_INTERVAL, _wake_one, waiter)
     try:
         await waiter
     finally:
@@ -60,11 +60,11 @@ class Host(Protocol):
 
     name: str
     dead: bool
-    wires: "list[Wire]"
+    connections: "list[SimConnection]"
 
     @property
     def disk_is_full(self) -> bool:
-        """Whether the database takes no write now."""
+        """Return whether the database rejects writes now."""
 
     async def statement(self, sql: str) -> None:
         """Pause before a statement; the process may be stalled, or crash, here."""
@@ -73,23 +73,23 @@ class Host(Protocol):
         """Pause before a commit; the process may crash here, and the commit never happens."""
 
     def committed(self, *, rows: int) -> None:
-        """Hear of a commit that changed so many rows; the process may crash here, and nobody is told."""
+        """Handle a commit that changed `rows` rows; the process may crash here, before its caller continues."""
 
     def draw(self, what: str) -> float:
         """Draw a number from 0 to 1."""
 
 
-class Wire:
-    """One connection as SQLAlchemy's aiosqlite adapter wants it."""
+class SimConnection:
+    """One connection with the interface of SQLAlchemy's aiosqlite adapter."""
 
     def __init__(self, path: str, host: Host) -> None:
         self.raw = sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
         self.host = host
         self.changed = False
-        self.begin: str | None = None
+        self.pending_begin: str | None = None
         self._rows = 0
-        self.lent: PoolProxiedConnection | None = None
-        host.wires.append(self)
+        self.pooled: PoolProxiedConnection | None = None
+        host.connections.append(self)
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -99,27 +99,23 @@ class Wire:
         """Register an SQL function."""
         self.raw.create_function(*args, **kwargs)
 
-    def cursor(self) -> "WireCursor":
+    def cursor(self) -> "SimCursor":
         """Return a cursor."""
-        return WireCursor(self)
+        return SimCursor(self)
 
-    def begin_with_next(self, sql: str) -> None:
-        """Begin a transaction before the next statement."""
-        self.begin = sql
-
-    async def write_at_once(self, sql: str, rows: Sequence[Any]) -> None:
+    async def insert_and_commit(self, sql: str, rows: Sequence[Any]) -> None:
         """Run a statement for each of `rows` in a transaction of its own; the process may crash at each step of it."""
         try:
             await self.run(BEGIN_WRITING, (), many=False)
             await self.run(sql, rows, many=True)
             await self.commit()
         except BaseException:
-            self.back()
+            self.roll_back()
             raise
 
     async def commit(self) -> None:
-        """Commit, if the process lives to do it."""
-        self.begin = None
+        """Commit, unless the process crashes first."""
+        self.pending_begin = None
         if not self.raw.in_transaction:
             return
         if self.changed:
@@ -136,11 +132,11 @@ class Wire:
 
     async def rollback(self) -> None:
         """Roll back."""
-        self.back()
+        self.roll_back()
 
-    def back(self) -> None:
-        """Roll back; what is dead has been rolled back."""
-        self.begin = None
+    def roll_back(self) -> None:
+        """Roll back; the connection of a dead process is closed already."""
+        self.pending_begin = None
         self.changed = False
         if not self.host.dead:
             self.raw.rollback()
@@ -152,21 +148,21 @@ class Wire:
         self.stop()
 
     def stop(self) -> None:
-        """Close at once."""
+        """Close without a pause."""
         self.raw.close()
         _wake()
 
-    def let_go(self) -> None:
-        """Close at once, and take it back from whoever in the dead process never gave it back to its pool."""
-        if self.lent is not None and self.lent.is_valid:
-            self.lent.invalidate()
-        self.lent = None
+    def release(self) -> None:
+        """Close without a pause, and invalidate the pool's entry of a connection that was never returned."""
+        if self.pooled is not None and self.pooled.is_valid:
+            self.pooled.invalidate()
+        self.pooled = None
         self.stop()
 
     async def run(self, sql: str, parameters: Any, *, many: bool) -> sqlite3.Cursor:
-        """Run one statement, in its own lap of the loop; wait in virtual time while another process writes."""
-        if begin := self.begin:
-            self.begin = None
+        """Run one statement, in its own iteration of the loop; wait in virtual time while another process writes."""
+        if begin := self.pending_begin:
+            self.pending_begin = None
             await self.run(begin, (), many=False)
         await self.host.statement(sql)
         until = asyncio.get_running_loop().time() + LOCKED_FOR
@@ -177,8 +173,8 @@ class Wire:
             except sqlite3.OperationalError as error:
                 if "locked" not in str(error) or asyncio.get_running_loop().time() > until:
                     raise
-            await _freed(until)
-            await asyncio.sleep(self.host.draw("turn") * LOOK_AGAIN)
+            await _wait_for_unlock(until)
+            await asyncio.sleep(self.host.draw("turn") * RETRY_INTERVAL)
 
     def _execute(self, sql: str, parameters: Any, *, many: bool) -> sqlite3.Cursor:
         if sql.startswith(CHANGES):
@@ -187,25 +183,25 @@ class Wire:
         return self.raw.executemany(sql, parameters) if many else self.raw.execute(sql, parameters)
 
     def writable(self) -> None:
-        """Raise what SQLite says when the disk is full."""
+        """Raise SQLite's error for a full disk if the disk is full."""
         if self.host.disk_is_full:
             raise sqlite3.OperationalError("database or disk is full")
 
     def alive(self) -> None:
-        """Raise what a driver says when the process is dead."""
+        """Raise a driver's error if the process is dead."""
         if self.host.dead:
             raise sqlite3.OperationalError("the process is dead")
 
 
-class WireCursor:
-    """One cursor as SQLAlchemy's adapter wants it."""
+class SimCursor:
+    """One cursor with the interface of SQLAlchemy's adapter."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+    def __init__(self, sim_connection: SimConnection) -> None:
+        self._sim_connection = sim_connection
         self._cursor: sqlite3.Cursor | None = None
         self.arraysize = 1
 
-    async def __aenter__(self) -> "WireCursor":
+    async def __aenter__(self) -> "SimCursor":
         return self
 
     @property
@@ -223,14 +219,14 @@ class WireCursor:
         """Return the newest row's id."""
         return self._cursor.lastrowid if self._cursor else None
 
-    async def execute(self, sql: str, parameters: Any = ()) -> "WireCursor":
+    async def execute(self, sql: str, parameters: Any = ()) -> "SimCursor":
         """Run a statement."""
-        self._cursor = await self._wire.run(sql, parameters, many=False)
+        self._cursor = await self._sim_connection.run(sql, parameters, many=False)
         return self
 
-    async def executemany(self, sql: str, parameters: Any) -> "WireCursor":
+    async def executemany(self, sql: str, parameters: Any) -> "SimCursor":
         """Run a statement for each set of parameters."""
-        self._cursor = await self._wire.run(sql, parameters, many=True)
+        self._cursor = await self._sim_connection.run(sql, parameters, many=True)
         return self
 
     async def fetchall(self) -> Sequence[Any]:
@@ -238,12 +234,12 @@ class WireCursor:
         return self._cursor.fetchall() if self._cursor else []
 
     async def close(self) -> None:
-        """Let the rows go."""
+        """Do nothing: SQLite frees the rows."""
 
 
 @cache
 def folder() -> Path:
-    """Return this process's folder, in memory where there is one; it goes with the process."""
+    """Return this process's folder, in memory if possible; it is removed at exit."""
     base = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of our own is made in it
     made = tempfile.mkdtemp(prefix="boomerang-simulation-", dir=base)
     atexit.register(shutil.rmtree, made, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Known faults of the store, planted one by one."""
+"""Known faults of the storage, injected one by one."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -9,8 +9,7 @@ from unittest.mock import patch
 from sqlalchemy import Integer, bindparam, select
 
 from service.domain import task as core_task
-from service.storage import attempt_results as outcomes
-from service.storage import delivery_queue, task_queue
+from service.storage import attempt_results, delivery_queue, task_queue
 from service.storage.delivery_queue import SqlDeliveryQueue
 from service.storage.inbox import SqlInbox
 from service.storage.tables import IS_PENDING, deliveries
@@ -20,18 +19,20 @@ from service.storage.unit_of_work import SqlUnitOfWork
 
 
 def no_fencing() -> AbstractContextManager[Any]:
-    """Let every late result of a lost delivery lease through."""
+    """Accept the late result of a delivery whose lease was lost."""
 
     async def lock(connection: Any, claims: Mapping[str, int]) -> Any:
-        query = select(*(deliveries.c[name] for name in delivery_queue.HELD_FIELDS), delivery_queue._followed())
+        query = select(
+            *(deliveries.c[name] for name in delivery_queue.LEASED_FIELDS), delivery_queue._lane_has_others()
+        )
         rows = await connection.execute(query.where(deliveries.c.id.in_(list(claims))))
-        return {row["id"]: outcomes.Held(**row) for row in rows.mappings()}
+        return {row["id"]: attempt_results.LeasedDelivery(**row) for row in rows.mappings()}
 
-    return patch.object(delivery_queue, "_lock_held", lock)
+    return patch.object(delivery_queue, "_lock_leased", lock)
 
 
 def lease_not_renewed() -> AbstractContextManager[Any]:
-    """Let the leases of deliveries run out while their handlers work."""
+    """Let the leases of deliveries expire while their handlers run."""
 
     async def renew(_self: SqlDeliveryQueue, claims: Mapping[str, int], **_: Any) -> set[str]:
         return set(claims)
@@ -40,7 +41,7 @@ def lease_not_renewed() -> AbstractContextManager[Any]:
 
 
 def submission_lease_not_renewed() -> AbstractContextManager[Any]:
-    """Let the lease of a slow submission run out."""
+    """Let the lease of a slow submission expire."""
 
     async def renew(_self: SqlTaskQueue, claims: Mapping[Any, int], **_: Any) -> set[Any]:
         return set(claims)
@@ -49,41 +50,43 @@ def submission_lease_not_renewed() -> AbstractContextManager[Any]:
 
 
 def replay_under_the_old_id() -> AbstractContextManager[Any]:
-    """Replay under the id that receivers have seen already."""
-    whole = delivery_queue._replayed
+    """Replay under the id that receivers know already."""
+    original = delivery_queue._replay_values
 
     def replayed(*args: Any) -> Any:
-        values = whole(*args)
+        values = original(*args)
         del values["message_id"]
         return values
 
-    return patch.object(delivery_queue, "_replayed", replayed)
+    return patch.object(delivery_queue, "_replay_values", replayed)
 
 
 def order_ignored() -> AbstractContextManager[Any]:
-    """Claim deliveries that wait behind another one of their lane."""
+    """Claim deliveries that are behind another one of their lane."""
     now: Any = bindparam("now")
     name: Any = bindparam("handler_name")
     free = deliveries.c.leased_until.is_(None) | (deliveries.c.leased_until <= now)
-    due = select(deliveries.c.id).where(IS_PENDING, deliveries.c.handler == name, deliveries.c.due_at <= now, free)
-    return patch.object(delivery_queue, "DUE_HEADS", due.limit(bindparam("most", type_=Integer)))
+    due = select(*delivery_queue.DUE_COLUMNS).where(
+        IS_PENDING, deliveries.c.handler == name, deliveries.c.due_at <= now, free
+    )
+    return patch.object(delivery_queue, "DUE_HEADS", due.limit(bindparam("limit", type_=Integer)))
 
 
 def sent_before_durable() -> AbstractContextManager[Any]:
-    """Send a submission before the database knows of it."""
+    """Send a submission before its commit."""
 
     async def claim(self: Any, **given: Any) -> Any:
         async with self._database.writing() as write:
             chosen = await task_queue._choose(write.connection, given["now"], given["limit"], given["limits"])
-            held = await task_queue._lease(write.connection, chosen, given["until"], {})
+            leased = await task_queue._lease(write.connection, chosen, given["until"], {})
         taken = {"status": core_task.Status.SUBMITTING, "submitted_at": given["now"]}
-        return [replace(one, **taken, submission=one.submission + 1) for one in held]
+        return [replace(one, **taken, submission=one.submission + 1) for one in leased]
 
     return patch.object(SqlTaskQueue, "claim_submissions", claim)
 
 
-def inbox_not_kept() -> AbstractContextManager[Any]:
-    """Take every callback for a new one, and keep none of them."""
+def inbox_not_written() -> AbstractContextManager[Any]:
+    """Treat every callback as new, and store none of them."""
 
     async def admit(_self: SqlUnitOfWork, entries: Any) -> list[str]:
         return ["new" for _ in entries]
@@ -91,8 +94,8 @@ def inbox_not_kept() -> AbstractContextManager[Any]:
     return patch.object(SqlUnitOfWork, "admit", admit)
 
 
-def drain_forgets_leases() -> AbstractContextManager[Any]:
-    """Keep the leases of what was cut off at a stop."""
+def leases_not_released_at_shutdown() -> AbstractContextManager[Any]:
+    """Keep the leases of canceled work at a shutdown."""
 
     async def release(_self: Any, _claims: Any, **_: Any) -> None:
         return None
@@ -101,28 +104,28 @@ def drain_forgets_leases() -> AbstractContextManager[Any]:
 
 
 def retry_at_once() -> AbstractContextManager[Any]:
-    """Try a delivery again without its pause."""
-    whole = outcomes.written
+    """Retry a delivery without its pause."""
+    original = attempt_results.delivery_values
 
-    def written(held: Any, result: Any) -> Any:
-        values = whole(held, result)
+    def written(leased: Any, result: Any) -> Any:
+        values = original(leased, result)
         return values | ({"due_at": result.finished_at} if values["due_at"] else {})
 
-    return patch.object(delivery_queue, "written", written)
+    return patch.object(delivery_queue, "delivery_values", written)
 
 
 def idempotency_ignored() -> AbstractContextManager[Any]:
-    """Make a new task for a request that is repeated."""
-    whole = SqlTaskIntake.add
+    """Create a new task for a repeated request."""
+    original = SqlTaskIntake.add
 
-    async def add(self: SqlTaskIntake, task: Any, inputs: Any, _idempotency: Any) -> Any:
-        return await whole(self, task, inputs, None)
+    async def add(self: SqlTaskIntake, task: Any, blobs: Any, _idempotency: Any) -> Any:
+        return await original(self, task, blobs, None)
 
     return patch.object(SqlTaskIntake, "add", add)
 
 
-def unread_forgotten() -> AbstractContextManager[Any]:
-    """Never look for callbacks that were kept to be recorded later."""
+def unread_callback_dropped() -> AbstractContextManager[Any]:
+    """Never look for callbacks that were stored to be recorded later."""
 
     async def unread_since(_self: SqlInbox) -> None:
         return None
@@ -131,36 +134,36 @@ def unread_forgotten() -> AbstractContextManager[Any]:
 
 
 def lease_with_the_wrong_fence() -> AbstractContextManager[Any]:
-    """Hand out the fence that a task had before it was claimed."""
-    whole = task_queue._lease
+    """Return the fence that a task had before it was claimed."""
+    original = task_queue._lease
 
     async def lease(*args: Any) -> Any:
-        return [replace(task, fence=task.fence - 1) for task in await whole(*args)]
+        return [replace(task, fence=task.fence - 1) for task in await original(*args)]
 
     return patch.object(task_queue, "_lease", lease)
 
 
 def delivery_lease_with_the_wrong_fence() -> AbstractContextManager[Any]:
-    """Hand out the fence that a delivery had before it was claimed."""
-    whole = SqlDeliveryQueue.claim
+    """Return the fence that a delivery had before it was claimed."""
+    original = SqlDeliveryQueue.claim
 
     async def claim(self: SqlDeliveryQueue, *args: Any, **given: Any) -> Any:
-        return [replace(claim, fence=claim.fence - 1) for claim in await whole(self, *args, **given)]
+        return [replace(claim, fence=claim.fence - 1) for claim in await original(self, *args, **given)]
 
     return patch.object(SqlDeliveryQueue, "claim", claim)
 
 
 def max_in_flight_ignored() -> AbstractContextManager[Any]:
-    """Submit whatever is due, however many tasks are at the upstream."""
+    """Submit due tasks without counting those in flight."""
 
     async def in_flight(_connection: Any) -> int:
         return 0
 
-    return patch.object(task_queue, "_in_flight", in_flight)
+    return patch.object(task_queue, "_count_in_flight", in_flight)
 
 
 def budget_ignored() -> AbstractContextManager[Any]:
-    """Submit whatever is due, whatever the day has cost."""
+    """Submit due tasks without the daily budget."""
 
     async def affordable(_connection: Any, candidates: Any, _now: Any, _budget: float) -> Any:
         return candidates
@@ -170,7 +173,7 @@ def budget_ignored() -> AbstractContextManager[Any]:
 
 @contextmanager
 def both(*patches: AbstractContextManager[Any]) -> Iterator[None]:
-    """Plant several changes as one fault."""
+    """Apply several patches as one fault."""
     with ExitStack() as stack:
         for one in patches:
             stack.enter_context(one)

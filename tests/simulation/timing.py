@@ -1,4 +1,4 @@
-"""What must have come in time, where nothing stood in the way."""
+"""Checks of delays, where no injected fault explains them."""
 
 import re
 from collections.abc import Iterator
@@ -7,125 +7,138 @@ from typing import Any
 from service.domain.tokens import Tokens
 from tests.simulation import deliveries
 from tests.simulation.facts import Row
-from tests.simulation.finished_run import Trial
+from tests.simulation.finished_run import FinishedRun
 from tests.simulation.settings import SECRET
 
-AT_MOST = 30.0
+MAX_SETTLE_DELAY = 30.0
 SHARE = 0.1
-AT_ONCE = 8.0
-"""Seconds for the question that a callback brings forward."""
+MAX_POLL_DELAY = 8.0
+"""Seconds for the poll that a callback triggers."""
 
 ACCEPTED = 204
 UNREADABLE = frozenset({"half_poll_reply", "unknown_status"})
-"""Switches by which an answer says nothing, though it looks fine from outside."""
+"""Switches that make a response with status 200 unreadable."""
 
 SLACK = 5.0
-"""Seconds for the network, the beats of the rounds and the commits."""
+"""Seconds for the network, the intervals of the jobs and the commits."""
 
 
-def p2_settles_in_time(trial: Trial) -> Iterator[str]:
-    """Demand that a task settles within 30 s, or a tenth of its run time, of its end where nothing stood in the way.
+def p2_settles_in_time(finished: FinishedRun) -> Iterator[str]:
+    """Check that a task settles within 30 s, or a tenth of its run time, of its end where no fault explains a delay.
 
-    A task whose submission is answered after its end can be asked about from then on.
+    A task whose submission is answered after its end can be polled from then on.
     """
-    if UNREADABLE & set(trial.scenario.switches) or not _on_time(trial):
+    if UNREADABLE & set(finished.scenario.switches) or not _times_comparable(finished):
         return
-    replied, slack = _replied(trial), SLACK + _slowly(trial)
-    for task_id, _, theirs in trial.bills():
-        task = trial.facts.tasks.get(task_id)
-        if task is None or task["settled_at"] is None or task["guessed"] or _expired(trial, task_id):
+    replied, slack = _replied(finished), SLACK + _network_delay(finished)
+    for task_id, _, provider_task in finished.bills():
+        task = finished.facts.tasks.get(task_id)
+        if task is None or task["settled_at"] is None or task["guessed"] or _expired(finished, task_id):
             continue
-        done = seconds(trial, theirs.ended_at)
-        ran = done - seconds(trial, theirs.created_at)
+        done = seconds(finished, provider_task.ended_at)
+        ran = done - seconds(finished, provider_task.created_at)
         late = task["settled_at"] - max(done, replied.get(task_id, done))
-        if late > max(AT_MOST, SHARE * ran) + slack and not _excused(trial, task, theirs.id, done):
+        if late > max(MAX_SETTLE_DELAY, SHARE * ran) + slack and not _excused(finished, task, provider_task.id, done):
             yield f"task {task_id} settled {late:.1f} s after its end, having run for {ran:.1f} s"
 
 
-def p2_a_callback_brings_the_end_forward(trial: Trial) -> Iterator[str]:
-    """Demand that a task settles within seconds of its last callback, where nothing stood in the way."""
-    slow = "slow_poll" in trial.scenario.switches or not _on_time(trial)
-    if slow or UNREADABLE & set(trial.scenario.switches) or trial.scenario.settings.get("confirm") == "never":
+def p2_callback_triggers_a_poll(finished: FinishedRun) -> Iterator[str]:
+    """Check that a task settles within seconds of its last callback, where no fault explains a delay."""
+    slow = "slow_poll" in finished.scenario.switches or not _times_comparable(finished)
+    if slow or UNREADABLE & set(finished.scenario.switches) or finished.scenario.settings.get("confirm") == "never":
         return
-    replied = _replied(trial)
-    for task_id, _, theirs in trial.bills():
-        task = trial.facts.tasks.get(task_id)
-        told = _told_at(trial, task_id, theirs)
-        if task is None or told is None or not task["settled_at"] or task["guessed"] or _expired(trial, task_id):
+    replied = _replied(finished)
+    for task_id, _, provider_task in finished.bills():
+        task = finished.facts.tasks.get(task_id)
+        ended_callback_at = _end_callback_at(finished, task_id, provider_task)
+        if (
+            task is None
+            or ended_callback_at is None
+            or not task["settled_at"]
+            or task["guessed"]
+            or _expired(finished, task_id)
+        ):
             continue
-        known = max(told, replied.get(task_id, told))
-        patience = _patience(trial, only_question=known > told)
-        if task["settled_at"] > known + patience and not _excused(trial, task, theirs.id, known):
-            yield f"task {task_id} settled {task['settled_at'] - known:.1f} s after its end was called back"
+        known = max(ended_callback_at, replied.get(task_id, ended_callback_at))
+        max_delay = _max_delay(finished, one_poll=known > ended_callback_at)
+        if task["settled_at"] > known + max_delay and not _excused(finished, task, provider_task.id, known):
+            yield f"task {task_id} settled {task['settled_at'] - known:.1f} s after the callback of its end"
 
 
-def _patience(trial: Trial, *, only_question: bool) -> float:
-    """Return the seconds that an answer may take; over a slow network one more question may have been under way."""
-    return AT_ONCE + _slowly(trial) * (1 if only_question else 2)
+def _max_delay(finished: FinishedRun, *, one_poll: bool) -> float:
+    """Return the maximum delay in seconds; over a slow network one more poll may be running."""
+    return MAX_POLL_DELAY + _network_delay(finished) * (1 if one_poll else 2)
 
 
-def _slowly(trial: Trial) -> float:
-    """Return the seconds by which a slow network may hold up one question and its answer."""
-    weather = trial.scenario.weather
-    return 2 * weather.long_delay if weather.slow else 0.0
+def _network_delay(finished: FinishedRun) -> float:
+    """Return the maximum delay of one poll and its response by a slow network, in seconds."""
+    network_faults = finished.scenario.network_faults
+    return 2 * network_faults.long_delay if network_faults.slow else 0.0
 
 
-def _on_time(trial: Trial) -> bool:
-    """Return whether times can be compared: clocks that are wrong, and sleep between two rounds, excuse everything."""
-    return trial.scenario.true_clocks and trial.scenario.woken_every is None
+def _times_comparable(finished: FinishedRun) -> bool:
+    """Return whether times can be compared: not with wrong clocks or with sleep between single passes."""
+    return finished.scenario.true_clocks and finished.scenario.wake_interval is None
 
 
-def _replied(trial: Trial) -> dict[str, float]:
+def _replied(finished: FinishedRun) -> dict[str, float]:
     """Return for each task when its newest submission was answered with success."""
     tokens = Tokens([SECRET])
-    return {str(tokens.read_payload_token(one).task_id): at for one, at in trial.history.replied.items()}
+    return {str(tokens.read_payload_token(one).task_id): at for one, at in finished.history.replied.items()}
 
 
-def _told_at(trial: Trial, task_id: str, theirs: Any) -> float | None:
-    """Return when the first whole callback that told of the task's end, once it had come, was answered."""
-    if theirs.ended_at is None:
+def _end_callback_at(finished: FinishedRun, task_id: str, provider_task: Any) -> float | None:
+    """Return when the first complete callback with the task's end was answered, or None."""
+    if provider_task.ended_at is None:
         return None
-    ended = seconds(trial, theirs.ended_at)
-    for called in trial.history.called:
-        ours = called.token.startswith(f"{task_id}~") and called.status == ACCEPTED and not called.forged
-        if ours and called.at >= ended and re.search(rb'"(status|state)": ?"(completed|failed|success)"', called.body):
-            return called.at
+    ended = seconds(finished, provider_task.ended_at)
+    for callback in finished.history.callbacks:
+        matches = callback.token.startswith(f"{task_id}~") and callback.status == ACCEPTED and not callback.forged
+        if (
+            matches
+            and callback.at >= ended
+            and re.search(rb'"(status|state)": ?"(completed|failed|success)"', callback.body)
+        ):
+            return callback.at
     return None
 
 
-def seconds(trial: Trial, moment: Any) -> float:
-    """Return a moment of the upstream's in seconds of the loop."""
-    start = trial.world.loop.now()
-    return trial.world.loop.time() - float((start - moment).total_seconds())
+def seconds(finished: FinishedRun, moment: Any) -> float:
+    """Return a time of the provider in seconds of the loop."""
+    start = finished.simulation.loop.now()
+    return finished.simulation.loop.time() - float((start - moment).total_seconds())
 
 
-def _expired(trial: Trial, task_id: str) -> bool:
-    return any(event["type"] in {"task.expired", "task.in_doubt"} for event in trial.facts.events[task_id])
+def _expired(finished: FinishedRun, task_id: str) -> bool:
+    return any(event["type"] in {"task.expired", "task.in_doubt"} for event in finished.facts.events[task_id])
 
 
-def _excused(trial: Trial, task: Row, upstream_id: str, done: float) -> bool:
-    """Return whether anything was amiss between the end of a task and our hearing of it.
+def _excused(finished: FinishedRun, task: Row, upstream_id: str, done: float) -> bool:
+    """Return whether a fault was injected between the end of a task and its record.
 
-    What a dead process had in hand is nobody else's until its lease is over.
+    The work of a dead process is leased until its lease expires.
     """
-    settled, lease = task["settled_at"], trial.world.settings.lease.total_seconds()
-    for span in trial.history.spans:
-        about = not span.about or upstream_id in span.about or span.kind != "fetch"
-        before = max(AT_MOST, lease) if span.kind == "down" else AT_MOST
-        if about and span.began < settled and span.ended > done - before:
+    settled, lease = task["settled_at"], finished.simulation.settings.lease.total_seconds()
+    for disturbance in finished.history.disturbances:
+        about = not disturbance.about or upstream_id in disturbance.about or disturbance.kind != "fetch"
+        before = max(MAX_SETTLE_DELAY, lease) if disturbance.kind == "down" else MAX_SETTLE_DELAY
+        if about and disturbance.began < settled and disturbance.ended > done - before:
             return True
     return False
 
 
-def p4_no_doubt_before_the_reply(trial: Trial) -> Iterator[str]:
-    """Demand that nobody doubts a submission that is under way in living hands, and whose reply comes in the end."""
-    if any(span.kind in {"stall", "full disk"} for span in trial.history.spans) or not trial.scenario.true_clocks:
+def p4_not_in_doubt_before_the_reply(finished: FinishedRun) -> Iterator[str]:
+    """Check that a submission is not in doubt while its process runs and its reply comes in the end."""
+    if (
+        any(disturbance.kind in {"stall", "full disk"} for disturbance in finished.history.disturbances)
+        or not finished.scenario.true_clocks
+    ):
         return
     tokens = Tokens([SECRET])
-    for payload, at in trial.history.replied.items():
+    for payload, at in finished.history.replied.items():
         claim = tokens.read_payload_token(payload)
         if claim.submission != 1:
             continue
-        for event in trial.facts.events.get(claim.task_id, ()):
+        for event in finished.facts.events.get(claim.task_id, ()):
             if event["type"] == "task.in_doubt" and event["at"] < at - deliveries.CLOCKS:
                 yield f"task {claim.task_id} was in doubt at {event['at']:.3f}, and its reply came at {at:.3f}"

@@ -1,1 +1,1 @@
-"""A state machine over the real stores, and a small model of what they must hold."""
+"""A state machine over the real stores, compared with a small model."""

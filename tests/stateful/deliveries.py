@@ -1,4 +1,4 @@
-"""Rules for deliveries: claimed at the head of their lane, tried, retried, dead, replayed."""
+"""Rules for deliveries: claims of lane heads, results, retries, dead letters and replays."""
 
 from datetime import timedelta
 
@@ -7,28 +7,28 @@ from hypothesis.stateful import precondition, rule
 
 from service.domain.ports.queues import AttemptResult, HandlerCapacity, Outcome
 from service.domain.ports.unit_of_work import DeliveryClaim
-from tests.stateful.lifecycle_rules import LifeMachine
+from tests.stateful.lifecycle_rules import LifecycleMachine
 from tests.stateful.machine import MOMENT, which
 from tests.support.task_loop import LEASE
 
 OUTCOMES: tuple[Outcome, ...] = ("delivered", "retry", "dead")
 
 
-class WholeMachine(LifeMachine):
-    """Tasks and what follows from them."""
+class DeliveryMachine(LifecycleMachine):
+    """Tasks and their deliveries."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.in_hand: list[DeliveryClaim] = []
+        self.attempting: list[DeliveryClaim] = []
 
     @precondition(lambda self: any(one.pending for one in self.model.deliveries.values()))
     @rule(handler=st.sampled_from(("log", "webhook")), limit=st.sampled_from((1, 100)))
     def claim_deliveries(self, handler: str, limit: int) -> None:
-        """Claim what is due: heads of lanes that are in nobody's hands, and all of them."""
+        """Claim due deliveries: every head of a lane that has no lease."""
         now = self.clock.now() + MOMENT
         due = self.model.due_heads(handler, now)
-        room = HandlerCapacity(names=(handler,), slots=limit)
-        claims = self.do(self.house.store.deliveries.claim([room], now=now, until=now + LEASE))
+        capacity = HandlerCapacity(names=(handler,), slots=limit)
+        claims = self.do(self.system.store.deliveries.claim([capacity], now=now, until=now + LEASE))
         found = {claim.id for claim in claims}
         assert len(found) == len(claims) == min(limit, len(due))
         assert found <= due
@@ -37,13 +37,13 @@ class WholeMachine(LifeMachine):
             assert claim.abandoned == (one.lease is not None)
             one.fence, one.lease = one.fence + 1, now + LEASE
             assert (claim.fence, claim.attempt) == (one.fence, one.attempts + 1)
-        self.in_hand += claims
+        self.attempting += claims
 
-    @precondition(lambda self: self.in_hand)
+    @precondition(lambda self: self.attempting)
     @rule(number=which, outcome=st.sampled_from(OUTCOMES))
     def finish(self, number: int, outcome: Outcome) -> None:
-        """Record how an attempt ended, however late: only its holder may."""
-        claim = self.in_hand.pop(number % len(self.in_hand))
+        """Store the result of an attempt, perhaps late: only the holder of the lease may."""
+        claim = self.attempting.pop(number % len(self.attempting))
         now = self.clock.now() + MOMENT
         due = now + timedelta(seconds=30) if outcome == "retry" else None
         result = AttemptResult(
@@ -57,77 +57,79 @@ class WholeMachine(LifeMachine):
             due_at=due,
         )
         one = self.model.deliveries[claim.id]
-        ours = one.held_by(claim.fence)
-        assert self.do(self.house.store.deliveries.finish([result])) == ({claim.id} if ours else set())
-        if ours:
+        held = one.held_by(claim.fence)
+        assert self.do(self.system.store.deliveries.finish([result])) == ({claim.id} if held else set())
+        if held:
             self.model.finish(one, outcome, now, due)
 
-    @precondition(lambda self: self.in_hand)
-    @rule(number=which, gives=st.booleans())
-    def renew_or_release_delivery(self, number: int, gives: bool) -> None:
-        """Prolong a lease or give it back: only whoever holds it may."""
-        claim = self.in_hand[number % len(self.in_hand)]
+    @precondition(lambda self: self.attempting)
+    @rule(number=which, releases=st.booleans())
+    def renew_or_release_delivery(self, number: int, releases: bool) -> None:
+        """Renew or release a lease: only its holder may."""
+        claim = self.attempting[number % len(self.attempting)]
         one = self.model.deliveries[claim.id]
-        ours = one.held_by(claim.fence)
+        held = one.held_by(claim.fence)
         until = self.clock.now() + LEASE
-        queue = self.house.store.deliveries
-        if gives:
+        queue = self.system.store.deliveries
+        if releases:
             self.do(queue.release({claim.id: claim.fence}))
         else:
-            assert self.do(queue.renew({claim.id: claim.fence}, until=until)) == ({claim.id} if ours else set())
-        one.lease = (None if gives else until) if ours else one.lease
+            assert self.do(queue.renew({claim.id: claim.fence}, until=until)) == ({claim.id} if held else set())
+        one.lease = (None if releases else until) if held else one.lease
 
     @precondition(lambda self: self.model.deliveries)
     @rule(number=st.integers(0, 20))
     def replay(self, number: int) -> None:
-        """Put one through again: only what has ended."""
+        """Replay a delivery: only an ended one."""
         one = list(self.model.deliveries.values())[number % len(self.model.deliveries)]
         now = self.clock.now() + MOMENT
         ended = not one.pending
-        assert self.do(self.house.store.deliveries.replay([one.id], now=now)) == ([one.id] if ended else [])
+        assert self.do(self.system.store.deliveries.replay([one.id], now=now)) == ([one.id] if ended else [])
         if ended:
             one.status, one.attempts, one.due, one.lease = "pending", 0, now, None
 
     @precondition(lambda self: any(one.pending for one in self.model.deliveries.values()))
     @rule(outcome=st.sampled_from(OUTCOMES))
     def deliver(self, outcome: Outcome) -> None:
-        """Claim what is due, and record how one attempt ended, as mostly happens."""
-        before = len(self.in_hand)
+        """Claim due deliveries, and store the result of one attempt."""
+        before = len(self.attempting)
         self.claim_deliveries("log", 1)
-        if len(self.in_hand) > before:
+        if len(self.attempting) > before:
             self.finish(before, outcome)
 
-    @precondition(lambda self: self.in_hand)
+    @precondition(lambda self: self.attempting)
     @rule(outcome=st.sampled_from(OUTCOMES))
     def overtake_attempt(self, outcome: Outcome) -> None:
-        """Sleep through a lease: another worker takes the delivery up, and then the first one goes on."""
+        """Wait past a lease: another worker claims the delivery, and then the first one continues."""
         self.clock.move(LEASE + MOMENT)
         for handler in ("log", "webhook"):
             self.claim_deliveries(handler, 100)
         self.finish(0, outcome)
 
-    @precondition(lambda self: self._behind())
+    @precondition(lambda self: self._ended_before_a_leased_one())
     @rule()
-    def replay_before_what_is_in_hand(self) -> None:
-        """Replay a delivery while a later one of its lane is in hand: it waits for that one."""
-        self.replay(list(self.model.deliveries).index(self._behind()[0]))
+    def replay_before_a_leased_one(self) -> None:
+        """Replay a delivery while a later one of its lane is leased: it waits for that one."""
+        self.replay(list(self.model.deliveries).index(self._ended_before_a_leased_one()[0]))
         self.claim_deliveries("log", 100)
 
-    def _behind(self) -> list[str]:
-        """Return deliveries that have ended, in lanes of which a later one is in hand."""
-        lanes = {one.lane: one.seq for one in map(self.model.deliveries.get, (each.id for each in self.in_hand)) if one}
+    def _ended_before_a_leased_one(self) -> list[str]:
+        """Return ended deliveries in lanes of which a later delivery is leased."""
+        lanes = {
+            one.lane: one.seq for one in map(self.model.deliveries.get, (each.id for each in self.attempting)) if one
+        }
         return [
             one.id
             for one in self.model.deliveries.values()
             if not one.pending and one.handler == "log" and one.seq < lanes.get(one.lane, 0)
         ]
 
-    @precondition(lambda self: self.in_hand)
+    @precondition(lambda self: self.attempting)
     @rule(outcome=st.sampled_from(OUTCOMES))
-    def replay_in_hand(self, outcome: Outcome) -> None:
-        """Replay what has just ended, and hear once more from a holder of before."""
-        claim = self.in_hand[0]
+    def replay_after_finish(self, outcome: Outcome) -> None:
+        """Replay a delivery that has just ended, and then store a late result of its former holder."""
+        claim = self.attempting[0]
         self.finish(0, "dead")
-        self.in_hand.append(claim)
+        self.attempting.append(claim)
         self.replay(list(self.model.deliveries).index(claim.id))
-        self.finish(len(self.in_hand) - 1, outcome)
+        self.finish(len(self.attempting) - 1, outcome)

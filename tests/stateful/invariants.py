@@ -1,4 +1,4 @@
-"""What must be true of the rows of a store at every moment, whatever has happened to it."""
+"""Invariants of the rows of a store, checked after every step."""
 
 from collections import Counter
 from datetime import datetime
@@ -11,27 +11,27 @@ PROGRESS = "task.progressed"
 
 
 def check(model: Model, before: Rows, after: Rows, now: datetime) -> None:
-    """Compare the rows with the model, and with what they were a step ago."""
-    _adopt(model, before, after, now)
+    """Compare the rows with the model, and with the rows before the step."""
+    _add_new_deliveries(model, before, after, now)
     _fences_only_grow(before, after)
-    _ends_stand(before, after)
+    _ends_are_final(before, after)
     _the_log_only_grows(before, after)
     _every_event_has_its_deliveries(model, after)
-    _nothing_is_forgotten(after, now)
+    _open_tasks_have_a_next_step(after, now)
     _attempts_are_numbered(after)
     for row in after["tasks"]:
         _same_task(model.tasks[row["id"]], row)
-    assert len(after["tasks"]) == len(model.tasks), "a task that nobody asked for, or one that is lost"
-    told: dict[str, list[str]] = {one: [] for one in model.tasks}
+    assert len(after["tasks"]) == len(model.tasks), "an unexpected task, or a lost one"
+    events: dict[str, list[str]] = {one: [] for one in model.tasks}
     for row in after["events"]:
-        told[row["task_id"]] += [row["type"]] if row["type"] != PROGRESS else []
-    assert told == {one.id: one.events for one in model.tasks.values()}
+        events[row["task_id"]] += [row["type"]] if row["type"] != PROGRESS else []
+    assert events == {one.id: one.events for one in model.tasks.values()}
     for row in after["deliveries"]:
         _same_delivery(model.deliveries[row["id"]], row)
 
 
-def _adopt(model: Model, before: Rows, after: Rows, now: datetime) -> None:
-    """Take new deliveries into the model: they are due as soon as they are there, and in nobody's hands."""
+def _add_new_deliveries(model: Model, before: Rows, after: Rows, now: datetime) -> None:
+    """Add new deliveries to the model: they are due from their insert on, and have no lease."""
     known = {row["id"] for row in before["deliveries"]}
     for row in after["deliveries"]:
         if row["id"] not in known:
@@ -61,8 +61,8 @@ def _fences_only_grow(before: Rows, after: Rows) -> None:
         assert all(row["fence"] >= old.get(row["id"], 0) for row in after[name])
 
 
-def _ends_stand(before: Rows, after: Rows) -> None:
-    """See that the upstream's own end is never overruled, and told once."""
+def _ends_are_final(before: Rows, after: Rows) -> None:
+    """Check that the provider's own end never changes, and has one event."""
     old = {row["id"]: row["status"] for row in before["tasks"] if row["status"] in ENDS and not row["guessed"]}
     assert all(row["status"] == old.get(row["id"], row["status"]) for row in after["tasks"])
     ends = Counter(
@@ -77,7 +77,7 @@ def _guess(row: Json) -> bool:
 
 
 def _the_log_only_grows(before: Rows, after: Rows) -> None:
-    """See that readers who resume after the highest number miss nothing."""
+    """Check that readers who resume after the highest number miss nothing."""
     assert after["events"][: len(before["events"])] == before["events"]
     numbers = [row["seq"] for row in after["events"]]
     assert numbers == sorted(set(numbers))
@@ -91,15 +91,15 @@ def _every_event_has_its_deliveries(model: Model, after: Rows) -> None:
     assert Counter((row["event_id"], row["handler"]) for row in after["deliveries"]) == +wanted
 
 
-def _nothing_is_forgotten(after: Rows, now: datetime) -> None:
-    """See that what is over is not due, and that what is not over has a next step by its deadline, or a lease."""
+def _open_tasks_have_a_next_step(after: Rows, now: datetime) -> None:
+    """Check that an ended task is not due, and that an open one has a due time by its deadline, or a lease."""
     for row in after["tasks"]:
         if row["status"] in ENDS and not row["guessed"]:
-            assert row["due_at"] is None, "settled, and still due"
+            assert row["due_at"] is None, "settled, but due"
         elif row["status"] == "submitting":
-            assert row["leased_until"] is not None, "submitting, and in nobody's hands"
+            assert row["leased_until"] is not None, "submitting without a lease"
         elif row["status"] in {"in_progress", "in_doubt"}:
-            assert row["due_at"] is not None, "neither settled nor ever due"
+            assert row["due_at"] is not None, "neither settled nor due"
             assert row["due_at"] <= max(now, row["deadline_at"])
 
 

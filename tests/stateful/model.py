@@ -1,23 +1,23 @@
-"""What a store must hold, in plain Python: no transaction, no SQL, none of the code that it is compared with."""
+"""A model of a store in plain Python, without transactions, SQL or code of the service."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
 
-WORDS = frozenset({"in_progress", "completed", "failed", "canceled"})
-"""What an upstream may say."""
+PROVIDER_STATUSES = frozenset({"in_progress", "completed", "failed", "canceled"})
+"""Statuses that a provider may report."""
 
 ENDS = frozenset({"completed", "failed", "canceled"})
-NOTHING_MADE = frozenset({"failed", "canceled"})
-NAMED = ENDS | {"in_doubt", "expired"}
-"""Statuses that an event tells of."""
+ENDS_WITHOUT_RESULT = frozenset({"failed", "canceled"})
+STATUSES_WITH_EVENT = ENDS | {"in_doubt", "expired"}
+"""Statuses that have an event."""
 
 FOLLOWS = {
-    "queued": WORDS | {"submitting", "in_doubt", "expired"},
-    "submitting": WORDS | {"queued", "in_doubt", "expired"},
-    "in_progress": WORDS | {"expired"},
-    "in_doubt": WORDS | {"queued", "expired"},
+    "queued": PROVIDER_STATUSES | {"submitting", "in_doubt", "expired"},
+    "submitting": PROVIDER_STATUSES | {"queued", "in_doubt", "expired"},
+    "in_progress": PROVIDER_STATUSES | {"expired"},
+    "in_doubt": PROVIDER_STATUSES | {"queued", "expired"},
     "expired": ENDS,
-    "failed": WORDS,
+    "failed": PROVIDER_STATUSES,
     "canceled": frozenset[str](),
     "completed": frozenset[str](),
 }
@@ -25,9 +25,9 @@ FOLLOWS = {
 
 @dataclass(kw_only=True)
 class TaskModel:
-    """One task. `events` are the names of those that must have happened, without progress.
+    """One task; `events` are its expected events, without progress.
 
-    `queued_until` is when it may be submitted while it is queued; `stored` says that its result is kept.
+    `queued_until` is when a queued task may be submitted. `stored` is True if its result is stored.
     """
 
     id: str
@@ -47,25 +47,25 @@ class TaskModel:
 
     @property
     def final(self) -> bool:
-        """Whether the upstream's own end stands."""
+        """Whether the task has ended by the provider's own report."""
         return self.status in ENDS and not self.guessed
 
     def leased(self, now: datetime) -> bool:
-        """Whether somebody holds it."""
+        """Whether the lease is valid at `now`."""
         return self.lease is not None and self.lease > now
 
     def claim(self, until: datetime) -> None:
-        """Put it into somebody's hands."""
+        """Lease the task."""
         self.fence += 1
         self.lease = until
 
-    def give_back(self, fence: int | None) -> None:
+    def release(self, fence: int | None) -> None:
         """End the lease, if it is that of `fence`."""
         if fence == self.fence:
             self.lease = None
 
-    def hear(self, status: str, *, upstream_id: str | None = None, guessed: bool = False, reply: bool = False) -> None:
-        """Take a fact; `reply` when it is the answer to a submission."""
+    def apply(self, status: str, *, upstream_id: str | None = None, guessed: bool = False, reply: bool = False) -> None:
+        """Apply a fact; `reply` is True for the reply to a submission."""
         if not self._takes(status, guessed=guessed):
             if reply and upstream_id and not self.upstream_id:
                 self.upstream_id = upstream_id
@@ -73,7 +73,7 @@ class TaskModel:
         if upstream_id and not self.upstream_id:
             self.events.append("task.submitted")
         self.upstream_id = upstream_id or self.upstream_id
-        if status in NAMED and (status, guessed) != (self.status, self.guessed):
+        if status in STATUSES_WITH_EVENT and (status, guessed) != (self.status, self.guessed):
             self.events.append(f"task.{status}")
         self.status, self.guessed = status, guessed
 
@@ -83,31 +83,31 @@ class TaskModel:
         if not guessed:
             return True
         if status in ENDS:
-            told = self.status == "in_progress" and not self.guessed
-            return status == "failed" and not told and self.status not in ENDS
+            in_progress = self.status == "in_progress" and not self.guessed
+            return status == "failed" and not in_progress and self.status not in ENDS
         return self.status not in ENDS
 
     def hint(self, *, ended: bool, upstream_id: str | None = None) -> None:
-        """Take a callback's word that is to be confirmed."""
+        """Apply a callback that is to be confirmed by a poll."""
         if self.status == "queued":
-            self.hear("in_doubt", guessed=True)
+            self.apply("in_doubt", guessed=True)
         if self.final:
             return
         self.hinted_id = upstream_id or self.hinted_id
         self.hinted = self.hinted or ended or not (self.upstream_id or self.hinted_id)
 
-    def never_left(self, due: datetime) -> None:
-        """Queue it again, unless a callback has spoken of it."""
+    def requeue(self, due: datetime) -> None:
+        """Queue the task again, unless it has an unread callback."""
         if self.hinted or self.hinted_id:
-            self.hear("in_doubt", guessed=True)
+            self.apply("in_doubt", guessed=True)
         elif self._takes("queued", guessed=True):
-            self.hear("queued", guessed=True)
+            self.apply("queued", guessed=True)
             self.queued_until = due
 
     def expire(self, now: datetime) -> None:
-        """End the wait when the deadline has passed."""
+        """Expire the task if its deadline has passed."""
         if now >= self.deadline:
-            self.hear("expired", guessed=True)
+            self.apply("expired", guessed=True)
 
 
 @dataclass(kw_only=True)
@@ -127,15 +127,15 @@ class DeliveryModel:
 
     @property
     def pending(self) -> bool:
-        """Whether it is still to be delivered."""
+        """Whether the delivery has not ended."""
         return self.status == "pending"
 
     def leased(self, now: datetime) -> bool:
-        """Whether somebody holds it."""
+        """Whether the lease is valid at `now`."""
         return self.lease is not None and self.lease > now
 
     def held_by(self, fence: int) -> bool:
-        """Whether a holder with `fence` may still speak for it."""
+        """Whether a holder with `fence` holds the lease."""
         return self.pending and self.lease is not None and self.fence == fence
 
 
@@ -150,11 +150,11 @@ class Model:
     received: list[tuple[str, int, bytes]] = field(default_factory=list)
     with_unread_callbacks: set[str] = field(default_factory=set)
     claimed: set[tuple[str, int]] = field(default_factory=set)
-    left: set[tuple[str, int]] = field(default_factory=set)
+    sent: set[tuple[str, int]] = field(default_factory=set)
     """Submissions that may have left: each is one bill at most, and no other follows it without a person's word."""
 
     def holder(self, upstream_id: str | None) -> str | None:
-        """Return which task has that id."""
+        """Return the task that has the provider id."""
         return next((one.id for one in self.tasks.values() if upstream_id and one.upstream_id == upstream_id), None)
 
     def due_heads(self, handler: str, now: datetime) -> set[str]:
@@ -168,7 +168,7 @@ class Model:
         return one.pending and due and first and not any(other.leased(now) for other in lane)
 
     def finish(self, one: DeliveryModel, outcome: str, at: datetime, due: datetime | None) -> None:
-        """End an attempt: those behind in the lane are due with it, or after it."""
+        """Finish an attempt: later deliveries of the lane are due with the retry, or now."""
         one.attempts, one.attempted, one.lease = one.attempts + 1, one.attempted + 1, None
         one.status = {"retry": "pending"}.get(outcome, outcome)
         one.due = due if outcome == "retry" else None

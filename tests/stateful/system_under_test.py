@@ -1,4 +1,4 @@
-"""The use-cases over one database, in a process that may forget everything it has in memory."""
+"""The use cases over one database, in a process that may lose its memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ from itertools import count
 
 from sqlalchemy import Table, select
 
+from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.limits import BurstDetector
 from service.callbacks.receiver import CallbackReceiver
 from service.deliveries.handler_slots import HandlerSlots
@@ -21,7 +22,7 @@ from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.recorder import Recorder
 from service.tasks.task_service import TaskPolicy, TaskService
 from tests.support.no_egress_guard import any_address
-from tests.support.scripted_provider import TOKENS, Scripted
+from tests.support.scripted_provider import TOKENS, ScriptedProvider
 from tests.support.task_loop import DEADLINE, HOUR, IN_DOUBT_FOR, LEASE, MINUTE, MovedClock
 
 EVERY = frozenset(event.value for event in EventType)
@@ -29,7 +30,7 @@ SUBSCRIPTIONS = (
     Subscription(name="log", events=EVERY),
     Subscription(name="webhook", events=EVERY, by_request=True),
 )
-BOOKS: dict[str, tuple[Table, str]] = {
+TABLES: dict[str, tuple[Table, str]] = {
     "tasks": (tasks, "id"),
     "events": (events, "seq"),
     "deliveries": (deliveries, "event_seq"),
@@ -41,31 +42,31 @@ Rows = dict[str, list[Json]]
 """Every row of the tables that matter, by the table's name."""
 
 
-class AlwaysCrowded(BurstDetector):
+class AlwaysBurst(BurstDetector):
     """Sends every callback through the inbox."""
 
     def observe(self, now: datetime) -> bool:
-        """Count nothing."""
+        """Ignore a callback."""
         del now
         return True
 
 
 @dataclass
-class House:
-    """The use-cases over the database at `url`. `reopen` forgets all that is not in it."""
+class SystemUnderTest:
+    """The use cases over the database at `url`; `reopen` discards everything that is not in it."""
 
     url: str
     clock: MovedClock
     confirm: bool
-    crowded: bool
-    upstream: Scripted = field(default_factory=Scripted)
+    burst: bool
+    upstream: ScriptedProvider = field(default_factory=ScriptedProvider)
     numbers: "count[int]" = field(default_factory=lambda: count(1))
 
     def __post_init__(self) -> None:
         self._open()
 
     async def reopen(self) -> None:
-        """Begin anew, as another process would."""
+        """Start again, like another process."""
         await self.store.close()
         self._open()
 
@@ -84,40 +85,49 @@ class House:
             jitter=lambda: 0.0,
         )
         self.recorder = Recorder(
-            self.store.units_of_work,
+            units_of_work=self.store.units_of_work,
             clock=self.clock,
             planner=planner,
-            slots=HandlerSlots((), lease=LEASE, ring=lambda: None),
+            slots=HandlerSlots((), lease=LEASE, notify=lambda: None),
             immediate_polls=ImmediatePolls(lease=LEASE),
             subscriptions=SUBSCRIPTIONS,
             new_id=self.new_id,
         )
+        self.inbox_worker = InboxWorker(
+            recorder=self.recorder,
+            inbox=self.store.inbox,
+            tokens=TOKENS,
+            clock=self.clock,
+            confirm=self.confirm,
+            read_fact=read_fact,
+        )
         self.receive = CallbackReceiver(
-            self.recorder,
-            self.store.inbox,
+            recorder=self.recorder,
+            inbox=self.store.inbox,
+            inbox_worker=self.inbox_worker,
             tokens=TOKENS,
             clock=self.clock,
             confirm=self.confirm,
             read_fact=read_fact,
             verifier_for=lambda _token: None,
         )
-        if self.crowded:
-            self.receive._crowd = AlwaysCrowded()
+        if self.burst:
+            self.receive._burst_detector = AlwaysBurst()
         self.results = TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder)
         self.task_service = _task_service(self.store, self.recorder, self.upstream, self.clock, self.new_id)
 
     async def rows(self) -> Rows:
-        """Return everything."""
+        """Return the rows of every table."""
         found: Rows = {}
         async with self.store._database.reading() as connection:
-            for name, (table, order) in BOOKS.items():
+            for name, (table, order) in TABLES.items():
                 rows = await connection.execute(select(table).order_by(table.c[order]))
                 found[name] = [dict(row) for row in rows.mappings()]
         return found
 
 
 def _task_service(
-    store: Store, recorder: Recorder, upstream: Scripted, clock: MovedClock, new_id: Callable[[], str]
+    store: Store, recorder: Recorder, upstream: ScriptedProvider, clock: MovedClock, new_id: Callable[[], str]
 ) -> TaskService:
     terms = TaskPolicy(
         provider="vtrix",
@@ -128,12 +138,12 @@ def _task_service(
     )
     return TaskService(
         intake=store.intake,
-        inputs=store.inputs,
+        blobs=store.blobs,
         queries=store.queries,
         recorder=recorder,
-        upstream=upstream,
+        provider=upstream,
         clock=clock,
-        terms=terms,
+        policy=terms,
         inspect=None,
         new_id=new_id,
     )

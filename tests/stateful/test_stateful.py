@@ -1,4 +1,4 @@
-"""Whatever happens to tasks and deliveries, in whatever order, both stores hold what the model says."""
+"""After any sequence of operations on tasks and deliveries, both stores match the model."""
 
 import asyncio
 import shutil
@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from service.storage import migrate
-from tests.stateful.deliveries import WholeMachine
+from tests.stateful.deliveries import DeliveryMachine
 from tests.support.postgres import create_database, running_postgres
 
 TABLES = "tasks, inputs, inbox, events, deliveries, attempts, polls, run_times"
@@ -19,7 +19,7 @@ TABLES = "tasks, inputs, inbox, events, deliveries, attempts, polls, run_times"
 
 @pytest.fixture(scope="module")
 def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
-    """Return what makes an empty SQLite file."""
+    """Return a function that creates an empty SQLite file."""
     template = tmp_path_factory.mktemp("machine") / "template.db"
     asyncio.run(migrate(f"sqlite:///{template}"))
 
@@ -34,7 +34,7 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], str]:
 
 @pytest.fixture(scope="module")
 def postgresql() -> Iterator[Callable[[], str]]:
-    """Yield what empties a database of a real PostgreSQL."""
+    """Yield a function that empties a database of a real PostgreSQL."""
     with running_postgres() as base_url:
         url = create_database(base_url)
         asyncio.run(migrate(url))
@@ -49,14 +49,14 @@ def postgresql() -> Iterator[Callable[[], str]]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def fresh(request: pytest.FixtureRequest) -> Callable[[], str]:
-    """Return what gives an empty database of each kind."""
+    """Return a function that gives an empty database of each kind."""
     found: Callable[[], str] = request.getfixturevalue(request.param)
     return found
 
 
-def play(fresh: Callable[[], str], *, examples: int, steps: int, derandomize: bool) -> None:
-    """Play that many histories."""
-    machine = type("Machine", (WholeMachine,), {"fresh": staticmethod(fresh)})
+def run_histories(fresh: Callable[[], str], *, examples: int, steps: int, derandomize: bool) -> None:
+    """Run that many histories."""
+    machine = type("Machine", (DeliveryMachine,), {"fresh": staticmethod(fresh)})
     run_state_machine_as_test(
         machine,
         settings=settings(
@@ -71,13 +71,13 @@ def play(fresh: Callable[[], str], *, examples: int, steps: int, derandomize: bo
     )
 
 
-def test_the_store_holds_what_the_model_says(fresh: Callable[[], str], request: pytest.FixtureRequest) -> None:
-    """In the same few dozen histories: leases, fences, ends, events, deliveries and bills are as they must be."""
+def test_store_matches_the_model(fresh: Callable[[], str], request: pytest.FixtureRequest) -> None:
+    """Leases, fences, ends, events, deliveries and bills match the model in the same few dozen histories."""
     of_postgresql = "postgresql" in request.node.name  # where each step takes three times as long
-    play(fresh, examples=10 if of_postgresql else 25, steps=40, derandomize=True)
+    run_histories(fresh, examples=10 if of_postgresql else 25, steps=40, derandomize=True)
 
 
 @pytest.mark.slow
-def test_the_store_holds_what_the_model_says_for_long(fresh: Callable[[], str]) -> None:
-    """The same with fresh histories, many of them, and longer."""
-    play(fresh, examples=1500, steps=80, derandomize=False)
+def test_store_matches_the_model_in_many_histories(fresh: Callable[[], str]) -> None:
+    """The same with many longer, random histories."""
+    run_histories(fresh, examples=1500, steps=80, derandomize=False)

@@ -1,4 +1,4 @@
-"""Rows to put into a store: valid by default, each test names only what it is about."""
+"""Rows for a store: valid by default, so that each test names only what it checks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -34,7 +34,7 @@ def a_task(task_id: str = "t1", **changes: Any) -> Task:
     return replace(task, **changes)
 
 
-def an_input(place: str = "images.0", data: bytes = b"pixels") -> Blob:
+def a_blob(place: str = "images.0", data: bytes = b"pixels") -> Blob:
     """Return a blob."""
     return Blob(place=place, media_type="image/png", sha256="ab" * 32, data=data)
 
@@ -71,7 +71,7 @@ def a_delivery(event: EventRow, handler: str = "log", **changes: Any) -> Deliver
 
 
 def an_attempt(claim: DeliveryClaim, outcome: Outcome = "delivered", **changes: Any) -> AttemptResult:
-    """Return how the attempt in hand ended."""
+    """Return the result of the claimed attempt."""
     result = AttemptResult(
         delivery_id=claim.id,
         fence=claim.fence,
@@ -84,7 +84,7 @@ def an_attempt(claim: DeliveryClaim, outcome: Outcome = "delivered", **changes: 
 
 
 async def add_tasks(store: Store, *tasks: Task) -> None:
-    """Store tasks as they are, in whatever status."""
+    """Store tasks in their given status."""
     for task in tasks:
         await store.intake.add(task, [], None)
 
@@ -97,9 +97,9 @@ async def add_deliveries(store: Store, *handlers: str, events: Sequence[str] = (
 
 
 async def claim_deliveries(store: Store, *names: str, now: datetime = NOW, limit: int = 100) -> list[DeliveryClaim]:
-    """Claim what is due for the handler with `names`, `log` by default."""
-    room = HandlerCapacity(names=names or ("log",), slots=limit)
-    return await store.deliveries.claim([room], now=now, until=now + LEASE)
+    """Claim due deliveries of the handler with `names`, `log` by default."""
+    capacity = HandlerCapacity(names=names or ("log",), slots=limit)
+    return await store.deliveries.claim([capacity], now=now, until=now + LEASE)
 
 
 async def claim_submissions(
@@ -110,18 +110,18 @@ async def claim_submissions(
 
 
 async def claim_polls(store: Store, *, now: datetime = NOW, limit: int = 100) -> list[Task]:
-    """Claim tasks to ask about."""
+    """Claim tasks to poll."""
     return await store.tasks.claim_polls(now=now, until=now + LEASE, limit=limit)
 
 
 async def stored(store: Store, task_id: str = "t1") -> Task:
-    """Return a task that must be there."""
+    """Return a task that must exist."""
     task = await store.queries.task(TaskId(task_id))
     assert task is not None
     return task
 
 
 def in_progress(task_id: str = "t1", **changes: Any) -> Task:
-    """Return a task that the upstream works on, due to be asked about."""
+    """Return a task that is in progress at the provider and due to be polled."""
     task = a_task(task_id, status=Status.IN_PROGRESS, submission=1, submitted_at=NOW, upstream_id=UpstreamId("u1"))
     return replace(task, **changes)

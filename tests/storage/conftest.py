@@ -1,4 +1,4 @@
-"""The store on each database: a fresh copy of a migrated one for every test, and nothing left open at its end."""
+"""The store on each database: each test has a new copy of a migrated one, and no connection may stay open."""
 
 import asyncio
 import os
@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -28,7 +28,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """A PostgreSQL server, and its migrated database to copy."""
+    """A PostgreSQL server, and the migrated database to copy."""
 
     base_url: str
     template: str
@@ -45,37 +45,36 @@ def postgres() -> Iterator[Server]:
 
 
 @dataclass(kw_only=True)
-class Place:
+class EmptyDatabase:
     """An empty database that belongs to one test."""
 
     url: str
     sessions: Callable[[], int]
-    kept: list[object] = field(default_factory=list)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """Yield a migrated, empty database of each kind, and see that nobody is left connected."""
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EmptyDatabase]:
+    """Yield a migrated, empty database of each kind, and check that no connection to it stays open."""
     if request.param == "sqlite":
         path = tmp_path / "store.db"
         shutil.copy(request.getfixturevalue("sqlite_template"), path)
-        yield Place(url=f"sqlite:///{path}", sessions=lambda: _open_files(path))
+        yield EmptyDatabase(url=f"sqlite:///{path}", sessions=lambda: _open_files(path))
         assert _open_files(path) == 0
         return
     server: Server = request.getfixturevalue("postgres")
     url = create_database(server.base_url, template=server.template)
-    yield Place(url=url, sessions=lambda: connections(server.base_url, url))
+    yield EmptyDatabase(url=url, sessions=lambda: connections(server.base_url, url))
     assert _none_within(lambda: connections(server.base_url, url), seconds=10)
     drop_database(server.base_url, url)
 
 
 @pytest.fixture
-async def open_another(place: Place) -> AsyncIterator[OpenStore]:
-    """Yield what opens further stores on the same database."""
+async def open_another(database: EmptyDatabase) -> AsyncIterator[OpenStore]:
+    """Yield a function that opens further stores on the same database."""
     async with AsyncExitStack() as stack:
 
         def open_one() -> Store:
-            store = open_store(place.url)
+            store = open_store(database.url)
             stack.push_async_callback(store.close)
             return store
 
@@ -101,7 +100,7 @@ def _target(link: Path) -> str:
 
 
 def _none_within(number: Callable[[], int], *, seconds: float) -> bool:
-    """Return whether `number` gets to 0; a session's end shows a moment after its connection is closed."""
+    """Return whether `number` becomes 0 in `seconds`; a session ends shortly after its connection is closed."""
     deadline = time.monotonic() + seconds
     while number():
         if time.monotonic() > deadline:

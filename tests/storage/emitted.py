@@ -1,4 +1,4 @@
-"""What a store says to its database, and how the database would answer it."""
+"""The statements that a store sends to its database, and their query plans."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +12,7 @@ from service.storage import Store
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """One statement with its parameters, as the driver got it."""
+    """One statement with its parameters, as sent to the driver."""
 
     sql: str
     parameters: Any
@@ -38,10 +38,10 @@ def emitted(store: Store) -> Iterator[list[Statement]]:
 
 
 async def plan_of(store: Store, statement: Statement) -> str:
-    """Return how the database would carry `statement` out, if it must use an index wherever one fits."""
+    """Return the query plan of `statement` when the database must use an index wherever one fits."""
     database = store._database
     async with database.writing() as write:
-        if not database.at.postgres:
+        if not database.address.postgres:
             rows = await write.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement.sql}", statement.parameters)
             return "\n".join(row["detail"] for row in rows.mappings())
         for method in ("seqscan", "bitmapscan", "sort"):

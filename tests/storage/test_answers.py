@@ -1,4 +1,4 @@
-"""What the API answers from a real store fits the models of its answers."""
+"""Responses of the API from a real store match their models."""
 
 from datetime import timedelta
 from typing import Any
@@ -19,13 +19,13 @@ from tests.storage.builders import (
     an_event,
     claim_deliveries,
 )
-from tests.unit.api.fakes import World, app_of, client_of
+from tests.unit.api.fakes import FakeApplication, app_of, client_of
 
 ARTIFACT = {"url": "u", "archived_url": "a", "media_type": "video/mp4", "bytes": 1, "sha256": "ab" * 32}
 
 
 async def _fill(store: Store) -> None:
-    """Store a task with every kind of history: each type of event, each outcome of an attempt."""
+    """Store a task with every kind of history: each event type, each outcome of an attempt."""
     task = a_task(
         status=Status.FAILED,
         upstream_id=UpstreamId("u1"),
@@ -46,7 +46,7 @@ async def _fill(store: Store) -> None:
     handlers = ("log", "webhook", "archive", "other")
     async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry()])
-        await transaction.note_polls([PollRow(task_id=task.id, at=NOW, outcome="in_progress")])
+        await transaction.add_polls([PollRow(task_id=task.id, at=NOW, outcome="in_progress")])
         await transaction.append(events, [a_delivery(events[0], handler) for handler in handlers])
     for name, changes in (
         ("log", {}),
@@ -57,10 +57,10 @@ async def _fill(store: Store) -> None:
         await store.deliveries.finish([an_attempt(claim, **changes)])
 
 
-async def test_answers_from_a_real_store_fit_their_models(store: Store) -> None:
-    """Tasks, every kind of history entry and deliveries of each status come as declared, key by key."""
+async def test_responses_from_a_real_store_match_their_models(store: Store) -> None:
+    """Tasks, all kinds of history entries and deliveries of each status match their models, key by key."""
     await _fill(store)
-    app = app_of(World(), queries=store.queries, inputs=store.inputs, deliveries=store.deliveries)
+    app = app_of(FakeApplication(), queries=store.queries, blobs=store.blobs, deliveries=store.deliveries)
     async with client_of(app) as client:
         tasks = Page[Task].model_validate_json((await client.get("/v1/tasks")).content)
         TaskWithPayload.model_validate_json((await client.get("/v1/tasks/t1")).content)

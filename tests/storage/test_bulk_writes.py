@@ -1,4 +1,4 @@
-"""Many rows in one statement: what goes in comes out, on both databases."""
+"""Bulk inserts and updates store the given values, on both databases."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,25 +17,25 @@ from tests.storage.builders import HOUR, NOW, SECOND, a_task, an_entry
 SHARED = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
 
 
-async def kept(store: Store) -> list[InboxEntry]:
-    """Return what is unread, oldest first."""
+async def stored_unread(store: Store) -> list[InboxEntry]:
+    """Return the unread callbacks, oldest first."""
     async with store.units_of_work.transaction() as transaction:
         return await transaction.unread(1000)
 
 
 @pytest.mark.parametrize("nonces", [(None, None), ("n1", None), ("n1", "n2")])
-async def test_absent_values_stay_absent(store: Store, nonces: Sequence[str | None]) -> None:
-    """A column may hold nothing in some rows, or in all of them."""
+async def test_null_values_stay_null(store: Store, nonces: Sequence[str | None]) -> None:
+    """A column may be NULL in some rows, or in all of them."""
     entries = [
         an_entry(f"d{number}", nonce=nonce, verdict="unread", received_at=NOW + number * SECOND)
         for number, nonce in enumerate(nonces)
     ]
-    await store.inbox.keep(entries)
-    assert await kept(store) == entries
+    await store.inbox.store_unread(entries)
+    assert await stored_unread(store) == entries
 
 
-async def test_nothing_to_do_is_fine(store: Store) -> None:
-    """No rows, no statement."""
+async def test_no_rows_send_no_statement(store: Store) -> None:
+    """Empty lists of rows are accepted."""
     async with store._database.writing() as write:
         await insert_many(write.connection, inbox, [])
         await update_many(write.connection, inbox, [])
@@ -43,17 +43,17 @@ async def test_nothing_to_do_is_fine(store: Store) -> None:
 
 @SHARED
 @given(st.binary(max_size=300), st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=3))
-async def test_any_bytes_and_words_come_back(store: Store, body: bytes, headers: dict[str, str]) -> None:
-    """NUL, quotes, backslashes, braces, lone surrogates: everything that an array's text could trip over."""
+async def test_any_bytes_and_texts_are_stored(store: Store, body: bytes, headers: dict[str, str]) -> None:
+    """NUL, quotes, backslashes, braces and lone surrogates do not break the encoding of a row."""
     async with store._database.writing() as write:
         await write.connection.execute(inbox.delete())
     entry = an_entry("d'\"\\{},NULL", body=body, headers=headers, verdict="unread")
-    await store.inbox.keep([entry])
-    assert await kept(store) == [entry]
+    await store.inbox.store_unread([entry])
+    assert await stored_unread(store) == [entry]
 
 
-async def test_like_changes_of_many_tasks_are_saved_together(store: Store) -> None:
-    """Each task gets its own values: statuses, moments, documents, and nothing where nothing is."""
+async def test_same_columns_of_many_tasks_are_saved_together(store: Store) -> None:
+    """Each task gets its own values: statuses, times, JSON and NULL."""
     tasks = [a_task(f"t{number}") for number in range(5)]
     for task in tasks:
         await store.intake.add(task, [], None)
@@ -65,18 +65,18 @@ async def test_like_changes_of_many_tasks_are_saved_together(store: Store) -> No
 
 
 @pytest.mark.parametrize("count", [1, 2, 31, 32, 33, 75])
-async def test_each_of_any_number_of_rows_is_written_once(store: Store, count: int) -> None:
-    """However many rows share a statement, none is lost, doubled or given another's values."""
+async def test_each_row_is_written_once(store: Store, count: int) -> None:
+    """Rows that share a statement are not lost, duplicated or mixed up, whatever their number."""
     entries = [
         an_entry(f"d{number}", body=b"%d" % number, verdict="unread", received_at=NOW + number * SECOND)
         for number in range(count)
     ]
-    await store.inbox.keep(entries)
-    assert await kept(store) == entries
+    await store.inbox.store_unread(entries)
+    assert await stored_unread(store) == entries
     async with store.units_of_work.transaction() as transaction:
         await transaction.read([replace(one, verdict=f"v{number}") for number, one in enumerate(entries)])
-    told = (await store.health.gauges(NOW)).callbacks
-    assert told == {f"v{number}": 1 for number in range(count)}
+    actual = (await store.health.gauges(NOW)).callbacks
+    assert actual == {f"v{number}": 1 for number in range(count)}
 
 
 def _ended(task: Task, number: int) -> Task:
@@ -92,11 +92,11 @@ def _ended(task: Task, number: int) -> Task:
     )
 
 
-async def test_what_is_not_named_stays_as_it_is(store: Store) -> None:
-    """Only rows and columns that are named change."""
-    await store.inbox.keep([an_entry("d1", verdict="unread"), an_entry("d2", verdict="unread")])
+async def test_other_rows_and_columns_do_not_change(store: Store) -> None:
+    """An update changes only the rows and columns that it names."""
+    await store.inbox.store_unread([an_entry("d1", verdict="unread"), an_entry("d2", verdict="unread")])
     async with store.units_of_work.transaction() as transaction:
         await transaction.read([an_entry("d1", verdict="accepted", body=b"another"), an_entry("d9")])
-    assert [entry.digest for entry in await kept(store)] == ["d2"]
+    assert [entry.digest for entry in await stored_unread(store)] == ["d2"]
     history = await store.queries.history(TaskId("t1"))
     assert sorted(row["verdict"] for row in history) == ["accepted", "unread"]

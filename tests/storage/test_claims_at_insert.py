@@ -1,4 +1,4 @@
-"""Deliveries that are born in hand: leased by the commit that writes them, and like any claimed one from then on."""
+"""Deliveries claimed at insert: leased by the transaction that inserts them, then treated like any claim."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from tests.storage.builders import (
     LEASE,
     NOW,
     SECOND,
+    a_blob,
     a_delivery,
     a_task,
     add_deliveries,
     an_attempt,
     an_event,
-    an_input,
     claim_deliveries,
 )
 
@@ -26,15 +26,15 @@ async def _append(store: Store, events: Sequence[EventRow], rows: Sequence[Deliv
         return await transaction.append(events, rows)
 
 
-async def _born(store: Store, *events: str) -> list[str]:
-    """Write events whose deliveries are to be born in hand; return those that were."""
+async def _claimed_at_insert(store: Store, *events: str) -> list[str]:
+    """Insert events whose deliveries request a lease; return the deliveries that were claimed."""
     rows = [an_event(event_id) for event_id in events]
     return [claim.id for claim in await _append(store, rows, [a_delivery(row, leased_until=UNTIL) for row in rows])]
 
 
-async def test_birth_carries_what_a_claim_carries(store: Store) -> None:
-    """It is the first attempt, with its event, its target and the caller's payload, and ends as any other."""
-    await store.intake.add(a_task(), [an_input(), an_input("payload", b"the caller's own")], None)
+async def test_claim_at_insert_equals_a_later_claim(store: Store) -> None:
+    """It is the first attempt, has its event, target and payload, and finishes like any other."""
+    await store.intake.add(a_task(), [a_blob(), a_blob("payload", b"the caller's own")], None)
     event = an_event()
     row = a_delivery(event, target={"url": "https://example.org"}, leased_until=UNTIL)
     [claim] = await _append(store, [event], [row])
@@ -55,16 +55,16 @@ async def test_birth_carries_what_a_claim_carries(store: Store) -> None:
     assert (found.status, found.attempts) == ("delivered", 1)
 
 
-async def test_without_a_lease_nothing_is_born_in_hand(store: Store) -> None:
-    """What nobody has a place for waits to be claimed."""
+async def test_delivery_without_lease_is_not_claimed_at_insert(store: Store) -> None:
+    """It waits until a worker claims it."""
     event = an_event()
     rows = [a_delivery(event, "log", leased_until=UNTIL), a_delivery(event, "webhook")]
     assert [claim.id for claim in await _append(store, [event], rows)] == ["e1-log"]
     assert [claim.id for claim in await claim_deliveries(store, "log", "webhook")] == ["e1-webhook"]
 
 
-async def test_abandoned_birth_is_claimed_after_its_lease(store: Store) -> None:
-    """A process that dies right after the commit loses nothing; what it says after its lease changes nothing."""
+async def test_abandoned_claim_at_insert_is_claimed_after_its_lease(store: Store) -> None:
+    """A process that crashes after the commit loses no delivery; its late result has no effect."""
     event = an_event()
     [lost] = await _append(store, [event], [a_delivery(event, leased_until=UNTIL)])
     assert await claim_deliveries(store, now=UNTIL - SECOND) == []
@@ -73,34 +73,34 @@ async def test_abandoned_birth_is_claimed_after_its_lease(store: Store) -> None:
     assert await store.deliveries.finish([an_attempt(lost, "dead")]) == set()
 
 
-async def test_only_the_first_of_a_lane_is_born_in_hand(store: Store) -> None:
-    """Of two events of a task in one commit the second waits until the first is delivered."""
-    assert await _born(store, "e1", "e2") == ["e1-log"]
+async def test_only_the_first_of_a_lane_is_claimed_at_insert(store: Store) -> None:
+    """Of two events of a task in one transaction, the second waits until the first is delivered."""
+    assert await _claimed_at_insert(store, "e1", "e2") == ["e1-log"]
     assert await claim_deliveries(store) == []
 
 
-async def test_nothing_is_born_in_hand_behind_another(store: Store) -> None:
-    """While an earlier one of the lane is on its way, in hand or not, a new one waits for it."""
+async def test_lane_with_a_pending_delivery_is_not_claimed_at_insert(store: Store) -> None:
+    """A new delivery waits for an earlier pending one of its lane, leased or not."""
     await add_deliveries(store, "log", events=["e1"])
-    assert await _born(store, "e2") == []
+    assert await _claimed_at_insert(store, "e2") == []
     [first] = await claim_deliveries(store)
-    assert await _born(store, "e3") == []
+    assert await _claimed_at_insert(store, "e3") == []
     await store.deliveries.finish([an_attempt(first)])
     assert [claim.id for claim in await claim_deliveries(store, now=NOW + SECOND)] == ["e2-log"]
 
 
-async def test_birth_after_the_lane_has_ended(store: Store) -> None:
-    """Once the earlier ones of its lane are through, or of another lane, a new one is born in hand."""
+async def test_lane_without_pending_deliveries_is_claimed_at_insert(store: Store) -> None:
+    """Finished deliveries of the lane, and pending ones of other lanes, do not prevent a claim."""
     await add_deliveries(store, "log", events=["e1"])
     [first] = await claim_deliveries(store)
     await store.deliveries.finish([an_attempt(first)])
     other = an_event("x1", task_id=TaskId("t2"))
     assert [claim.id for claim in await _append(store, [other], [a_delivery(other, leased_until=UNTIL)])] == ["x1-log"]
-    assert await _born(store, "e2") == ["e2-log"]
+    assert await _claimed_at_insert(store, "e2") == ["e2-log"]
 
 
-async def test_birth_is_renewed_and_given_back_like_a_claim(store: Store) -> None:
-    """Its lease is prolonged by its fence; given back, it is free at once."""
+async def test_claim_at_insert_is_renewed_and_released_like_a_claim(store: Store) -> None:
+    """Its fence renews the lease; after a release it is due at once."""
     event = an_event()
     [claim] = await _append(store, [event], [a_delivery(event, leased_until=UNTIL)])
     assert await store.deliveries.renew({claim.id: claim.fence}, until=UNTIL + LEASE) == {claim.id}
@@ -109,8 +109,8 @@ async def test_birth_is_renewed_and_given_back_like_a_claim(store: Store) -> Non
     assert [(one.attempt, one.abandoned) for one in await claim_deliveries(store)] == [(1, False)]
 
 
-async def test_finish_rings_only_for_what_waits(store: Store) -> None:
-    """Nobody is woken by the end of a delivery that none waits behind, and that is not due again at once."""
+async def test_finish_notifies_only_if_a_delivery_is_due(store: Store) -> None:
+    """The end of a delivery notifies `dispatch` only if its lane has others, or if it is due again at once."""
     await add_deliveries(store, "log", events=["e1", "e2"])
     await add_deliveries(store, "log", events=["x1"], task_id="t2")
     lone, head = sorted(await claim_deliveries(store), key=lambda claim: claim.id, reverse=True)

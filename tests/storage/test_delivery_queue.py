@@ -1,4 +1,4 @@
-"""Deliveries: claimed by lane, finished under a fence, replayed with a fresh id."""
+"""Deliveries: claimed by lane, finished under a fence, replayed with a new message id."""
 
 import asyncio
 from datetime import timedelta
@@ -11,13 +11,13 @@ from tests.storage.builders import (
     MINUTE,
     NOW,
     SECOND,
+    a_blob,
     a_delivery,
     a_task,
     add_deliveries,
     add_tasks,
     an_attempt,
     an_event,
-    an_input,
     claim_deliveries,
 )
 from tests.storage.conftest import OpenStore
@@ -25,9 +25,9 @@ from tests.storage.conftest import OpenStore
 E1, E2, E3 = "e1-log", "e2-log", "e3-log"
 
 
-async def test_claim_carries_all_that_the_attempt_needs(store: Store) -> None:
+async def test_claim_has_everything_for_the_attempt(store: Store) -> None:
     """A claim has its fence, the attempt's number, the target, the event and the caller's payload."""
-    await store.intake.add(a_task(), [an_input(), an_input("payload", b"the caller's own")], None)
+    await store.intake.add(a_task(), [a_blob(), a_blob("payload", b"the caller's own")], None)
     event = an_event()
     row = a_delivery(event, target={"url": "https://example.org", "secret": "whsec_x"})
     async with store.units_of_work.transaction() as transaction:
@@ -39,15 +39,15 @@ async def test_claim_carries_all_that_the_attempt_needs(store: Store) -> None:
 
 
 async def test_claim_takes_own_name_and_aliases_only(store: Store) -> None:
-    """A renamed handler still gets what was stored under its old name, and nobody else's."""
+    """A renamed handler gets deliveries stored under its former name, and none of other handlers."""
     await add_deliveries(store, "new-name", "old-name", "other")
     claims = await claim_deliveries(store, "new-name", "old-name")
     assert sorted(claim.handler for claim in claims) == ["new-name", "old-name"]
     assert await claim_deliveries(store, "nobody") == []
 
 
-async def test_handlers_that_are_waited_for_are_named(store: Store) -> None:
-    """Each once, leased or due later too; those whose deliveries are all made are not waited for."""
+async def test_pending_handlers_are_listed(store: Store) -> None:
+    """Each handler with pending deliveries is listed once, also if they are leased or due later."""
     await add_deliveries(store, "made", "waiting", "waiting", "leased")
     [made] = await claim_deliveries(store, "made")
     await store.deliveries.finish([an_attempt(made)])
@@ -56,7 +56,7 @@ async def test_handlers_that_are_waited_for_are_named(store: Store) -> None:
 
 
 async def test_due_deliveries_come_oldest_first(store: Store) -> None:
-    """What is longest due goes first, no more than asked for, and nothing before its time."""
+    """The delivery that is due longest comes first; the limit holds, and none comes before its time."""
     async with store.units_of_work.transaction() as transaction:
         events = [an_event(f"e{number}", task_id=TaskId(f"t{number}")) for number in range(4)]
         late = [NOW, NOW - SECOND, NOW + SECOND, NOW - 2 * SECOND]
@@ -66,7 +66,7 @@ async def test_due_deliveries_come_oldest_first(store: Store) -> None:
 
 
 async def test_concurrent_claimers_never_share_a_delivery(store: Store, open_another: OpenStore) -> None:
-    """Many claimers at once, over three processes, get every delivery exactly once."""
+    """Concurrent claims of three processes claim every delivery exactly once."""
     async with store.units_of_work.transaction() as transaction:
         events = [an_event(f"e{number}", task_id=TaskId(f"t{number}")) for number in range(60)]
         await transaction.append(events, [a_delivery(event) for event in events])
@@ -77,8 +77,8 @@ async def test_concurrent_claimers_never_share_a_delivery(store: Store, open_ano
     assert sorted(claimed + rest) == sorted(f"e{number}-log" for number in range(60))
 
 
-async def test_lane_hands_over_one_after_the_other(store: Store) -> None:
-    """The next event of a lane comes only when the one before is delivered."""
+async def test_lane_delivers_one_after_the_other(store: Store) -> None:
+    """The next event of a lane is claimed only after the previous one is delivered."""
     await add_deliveries(store, "log", events=["e1", "e2", "e3"])
     order: list[str] = []
     while claims := await claim_deliveries(store, now=NOW + HOUR):
@@ -88,8 +88,8 @@ async def test_lane_hands_over_one_after_the_other(store: Store) -> None:
     assert order == [E1, E2, E3]
 
 
-async def test_waiting_head_holds_its_lane_back(store: Store) -> None:
-    """While the first waits for its retry, those behind it wait too, and other lanes go on."""
+async def test_head_that_waits_for_a_retry_blocks_its_lane(store: Store) -> None:
+    """Deliveries behind it wait too; other lanes continue."""
     await add_deliveries(store, "log", "webhook", events=["e1", "e2"])
     [head] = await claim_deliveries(store)
     await store.deliveries.finish([an_attempt(head, "retry", due_at=NOW + HOUR)])
@@ -98,8 +98,8 @@ async def test_waiting_head_holds_its_lane_back(store: Store) -> None:
     assert [claim.id for claim in await claim_deliveries(store, now=NOW + HOUR)] == [E1]
 
 
-async def test_dead_head_frees_its_lane(store: Store) -> None:
-    """A dead letter does not block what comes after it; that is due at once, though it was postponed before."""
+async def test_dead_head_unblocks_its_lane(store: Store) -> None:
+    """A dead letter does not block later deliveries; they are due at once, even if they were postponed."""
     await add_deliveries(store, "log", events=["e1", "e2"])
     [head] = await claim_deliveries(store)
     await store.deliveries.finish([an_attempt(head, "retry", due_at=NOW + HOUR)])
@@ -109,7 +109,7 @@ async def test_dead_head_frees_its_lane(store: Store) -> None:
 
 
 async def test_deliveries_behind_a_waiting_head_are_postponed_with_it(store: Store) -> None:
-    """They are not due before their head, so that an outage does not fill the end of the queue."""
+    """They are not due before their head, so that an outage does not fill the start of the queue."""
     await add_deliveries(store, "log", events=["e1", "e2"])
     [head] = await claim_deliveries(store)
     await store.deliveries.finish([an_attempt(head, "retry", due_at=NOW + HOUR)])
@@ -119,8 +119,8 @@ async def test_deliveries_behind_a_waiting_head_are_postponed_with_it(store: Sto
     assert (await store.health.gauges(NOW + MINUTE)).oldest_due == timedelta(0)
 
 
-async def test_event_that_comes_while_the_head_is_in_hand_waits(store: Store) -> None:
-    """A new event of the lane is not handed over beside the one before it."""
+async def test_event_inserted_while_the_head_is_leased_waits(store: Store) -> None:
+    """A new event of the lane is not delivered in parallel to the one before it."""
     await add_deliveries(store, "log", events=["e1"])
     [head] = await claim_deliveries(store)
     await add_deliveries(store, "log", events=["e2"])
@@ -129,8 +129,8 @@ async def test_event_that_comes_while_the_head_is_in_hand_waits(store: Store) ->
     assert [claim.id for claim in await claim_deliveries(store, now=NOW + SECOND)] == [E2]
 
 
-async def test_finished_delivery_tells_how(store: Store) -> None:
-    """Each outcome leaves its status, attempts, fault, error and times."""
+async def test_finish_stores_the_outcome(store: Store) -> None:
+    """Each outcome stores its status, attempts, fault, error and times."""
     await add_deliveries(store, "a", "b", "c")
     [good], [bad], [ugly] = [await claim_deliveries(store, name) for name in "abc"]
     results = [
@@ -140,16 +140,16 @@ async def test_finished_delivery_tells_how(store: Store) -> None:
     ]
     assert await store.deliveries.finish(results) == {"e1-a", "e1-b", "e1-c"}
     views = [await store.deliveries.delivery(f"e1-{name}") for name in "abc"]
-    told = [(v.status, v.attempts, v.due_at, v.fault, v.last_error, v.finished_at) for v in views if v]
-    assert told == [
+    actual = [(v.status, v.attempts, v.due_at, v.fault, v.last_error, v.finished_at) for v in views if v]
+    assert actual == [
         ("delivered", 1, None, None, None, NOW + SECOND),
         ("dead", 1, None, "ours", "boom \ufffd", NOW + SECOND),
         ("pending", 1, NOW + HOUR, None, "503", None),
     ]
 
 
-async def test_attempts_are_counted_and_kept(store: Store) -> None:
-    """Each try is one more attempt, in the claim and in the task's history."""
+async def test_attempts_are_counted_and_stored(store: Store) -> None:
+    """Each attempt has the next number, in the claim and in the task's history."""
     await add_deliveries(store, "log")
     for number in (1, 2, 3):
         [claim] = await claim_deliveries(store)
@@ -164,7 +164,7 @@ async def test_attempts_are_counted_and_kept(store: Store) -> None:
 
 
 async def test_late_writer_with_an_old_fence_changes_nothing(store: Store) -> None:
-    """After the lease was lost to another, neither finish nor renew nor release of the late one has any effect."""
+    """After another worker has the lease, `finish`, `renew` and `release` with the old fence have no effect."""
     await add_deliveries(store, "log")
     [late] = await claim_deliveries(store)
     assert await claim_deliveries(store, now=NOW + LEASE - SECOND) == []
@@ -179,7 +179,7 @@ async def test_late_writer_with_an_old_fence_changes_nothing(store: Store) -> No
 
 
 async def test_finish_twice_counts_once(store: Store) -> None:
-    """A repeated result of the same claim changes nothing."""
+    """A repeated result of the same claim has no effect."""
     await add_deliveries(store, "log")
     [claim] = await claim_deliveries(store)
     assert await store.deliveries.finish([an_attempt(claim)]) == {claim.id}
@@ -190,8 +190,8 @@ async def test_finish_twice_counts_once(store: Store) -> None:
     assert await store.deliveries.finish([]) == set()
 
 
-async def test_renewed_delivery_stays_in_hand(store: Store) -> None:
-    """A prolonged lease keeps others away for as long."""
+async def test_renewed_delivery_stays_leased(store: Store) -> None:
+    """An extended lease prevents other claims until it ends."""
     await add_deliveries(store, "log")
     [claim] = await claim_deliveries(store)
     assert await store.deliveries.renew({claim.id: claim.fence, "nobody": 1}, until=NOW + HOUR) == {claim.id}
@@ -200,7 +200,7 @@ async def test_renewed_delivery_stays_in_hand(store: Store) -> None:
 
 
 async def test_released_delivery_is_due_at_once_and_uncounted(store: Store) -> None:
-    """A claim that is given back is free again with the same attempt, and the one who gave it back can do no more."""
+    """A released claim can be claimed again with the same attempt number; its former holder can no longer finish it."""
     await add_deliveries(store, "log")
     [claim] = await claim_deliveries(store)
     await store.deliveries.release({claim.id: claim.fence})
@@ -209,8 +209,8 @@ async def test_released_delivery_is_due_at_once_and_uncounted(store: Store) -> N
     assert (again.attempt, again.abandoned, again.message_id) == (1, False, claim.message_id)
 
 
-async def test_replay_starts_afresh(store: Store) -> None:
-    """A dead or delivered delivery is due again with attempt 1 and another message id; its history goes on."""
+async def test_replay_restarts_the_attempts(store: Store) -> None:
+    """A dead or delivered delivery is due again with attempt 1 and a new message id; its history continues."""
     await add_deliveries(store, "a", "b")
     [dead], [good] = [await claim_deliveries(store, name) for name in "ab"]
     await store.deliveries.finish([an_attempt(dead, "dead", fault="ours", error="boom"), an_attempt(good)])
@@ -229,7 +229,7 @@ async def test_replay_starts_afresh(store: Store) -> None:
 
 
 async def test_pending_delivery_is_not_replayed(store: Store) -> None:
-    """What is on its way already keeps its message id."""
+    """A pending delivery keeps its message id."""
     await add_deliveries(store, "log")
     [claim] = await claim_deliveries(store)
     assert await store.deliveries.replay([claim.id], now=NOW) == []
@@ -237,7 +237,7 @@ async def test_pending_delivery_is_not_replayed(store: Store) -> None:
 
 
 async def test_replayed_delivery_goes_before_later_events_of_its_lane(store: Store) -> None:
-    """A replayed one is in front of those that happened after it."""
+    """A replayed delivery precedes deliveries of later events."""
     await add_deliveries(store, "log", events=["e1"])
     [claim] = await claim_deliveries(store)
     await store.deliveries.finish([an_attempt(claim, "dead", fault="ours")])
@@ -246,8 +246,8 @@ async def test_replayed_delivery_goes_before_later_events_of_its_lane(store: Sto
     assert [claim.id for claim in await claim_deliveries(store)] == [E1]
 
 
-async def test_replay_and_finish_ring_dispatch(store: Store) -> None:
-    """Whoever dispatches wakes when a delivery becomes due."""
+async def test_replay_and_finish_notify_dispatch(store: Store) -> None:
+    """A wait for `dispatch` ends when a delivery becomes due."""
     await add_deliveries(store, "log", events=["e1", "e2"])
     [claim] = await claim_deliveries(store)
     for act in (store.deliveries.finish([an_attempt(claim)]), store.deliveries.replay([E1], now=NOW)):
@@ -257,12 +257,12 @@ async def test_replay_and_finish_ring_dispatch(store: Store) -> None:
 
 
 async def test_unknown_delivery_is_none(store: Store) -> None:
-    """An id that nobody knows yields nothing."""
+    """An unknown id returns None."""
     assert await store.deliveries.delivery("nobody") is None
 
 
 async def test_lanes_keep_their_order_under_concurrent_workers(store: Store, open_another: OpenStore) -> None:
-    """Four workers in two processes with retries hand every lane over in order, each event delivered once."""
+    """Four workers in two processes with retries deliver every lane in order, each event once."""
     lanes, length = 6, 4
     for lane in range(lanes):
         events = [f"e{lane}-{number}" for number in range(length)]

@@ -1,4 +1,4 @@
-"""What the database says about itself, what was learned, and what is forgotten."""
+"""Readiness, gauges, run-time statistics and retention."""
 
 import asyncio
 from datetime import timedelta
@@ -12,12 +12,12 @@ from tests.storage.builders import (
     MINUTE,
     NOW,
     SECOND,
+    a_blob,
     a_task,
     add_deliveries,
     add_tasks,
     an_attempt,
     an_entry,
-    an_input,
     claim_deliveries,
     claim_polls,
     in_progress,
@@ -28,12 +28,12 @@ DAY = 24 * HOUR
 
 
 async def test_migrated_database_is_ready(store: Store) -> None:
-    """A database with the newest schema needs nothing."""
+    """A database with the newest schema is ready."""
     assert await store.health.ready() is None
 
 
 async def test_gauges_of_an_empty_store_are_zero(store: Store) -> None:
-    """Nothing waits where nothing is."""
+    """An empty store has no counts and no ages."""
     gauges = await store.health.gauges(NOW)
     assert (gauges.tasks, gauges.attempts, gauges.callbacks, gauges.in_doubt) == ({}, {}, {}, 0)
     assert gauges.deliveries == {"pending": 0, "delivered": 0, "dead": 0}
@@ -41,7 +41,7 @@ async def test_gauges_of_an_empty_store_are_zero(store: Store) -> None:
 
 
 async def test_gauges_count_by_status_and_outcome(store: Store) -> None:
-    """Tasks, deliveries, attempts and callbacks are counted as they are."""
+    """Tasks, deliveries, attempts and callbacks are counted by status, outcome and verdict."""
     await add_tasks(store, a_task("t1"), a_task("t2"), in_progress("t3", status=Status.IN_DOUBT))
     await add_deliveries(store, "a", "b", "c")
     [dead], [good] = [await claim_deliveries(store, name) for name in "ab"]
@@ -67,8 +67,8 @@ async def test_oldest_unsettled_task_counts_from_its_beginning(store: Store) -> 
     assert (await store.health.gauges(NOW)).oldest_unsettled == HOUR
 
 
-async def test_oldest_due_row_counts_only_what_nobody_holds(store: Store) -> None:
-    """What is claimed does not wait, until its lease is past; what is due later does not either."""
+async def test_oldest_due_row_has_no_lease(store: Store) -> None:
+    """Rows with a valid lease and rows due later do not count."""
     await add_tasks(store, in_progress("t1", due_at=NOW - HOUR), a_task("t2", due_at=NOW + HOUR))
     assert (await store.health.gauges(NOW)).oldest_due == HOUR
     await claim_polls(store)
@@ -79,34 +79,34 @@ async def test_oldest_due_row_counts_only_what_nobody_holds(store: Store) -> Non
 
 
 async def test_newest_run_times_of_each_bucket(store: Store) -> None:
-    """Of each bucket only the newest samples come back, oldest first."""
+    """Only the newest samples of each bucket are returned, oldest first."""
     samples = [RunTime(bucket=f"b{n % 2}", seconds=n, called_back=n % 3 == 0, at=NOW + n * SECOND) for n in range(10)]
     async with store.units_of_work.transaction() as transaction:
-        await transaction.learn(samples)
-    assert await store.memory.run_times(per_bucket=2) == samples[6:]
+        await transaction.add_run_times(samples)
+    assert await store.run_time_stats.run_times(per_bucket=2) == samples[6:]
 
 
 async def test_newest_callbacks_are_counted(store: Store) -> None:
-    """Of the newest samples of all buckets it is told how many there are, and how many were not called back."""
-    assert await store.memory.callback_stats(newest=5) == CallbackStats(count=0, lost=0)
+    """The newest samples of all buckets are counted, and those without a callback."""
+    assert await store.run_time_stats.callback_stats(newest=5) == CallbackStats(count=0, lost=0)
     samples = [RunTime(bucket=f"b{n % 2}", seconds=n, called_back=n != 7, at=NOW - n * SECOND) for n in range(10)]
     async with store.units_of_work.transaction() as transaction:
-        await transaction.learn(samples)
-    assert await store.memory.callback_stats(newest=3) == CallbackStats(count=3, lost=1)
-    assert await store.memory.callback_stats(newest=2) == CallbackStats(count=2, lost=0)
-    assert await store.memory.callback_stats(newest=99) == CallbackStats(count=10, lost=1)
+        await transaction.add_run_times(samples)
+    assert await store.run_time_stats.callback_stats(newest=3) == CallbackStats(count=3, lost=1)
+    assert await store.run_time_stats.callback_stats(newest=2) == CallbackStats(count=2, lost=0)
+    assert await store.run_time_stats.callback_stats(newest=99) == CallbackStats(count=10, lost=1)
 
 
 async def _fill(store: Store) -> None:
-    """Store three tasks with everything that belongs to them: one settled long ago, one lately, one not at all."""
-    await store.intake.add(a_task("old", status=Status.COMPLETED, settled_at=NOW), [an_input()], None)
-    await store.intake.add(a_task("new", status=Status.COMPLETED, settled_at=NOW + 2 * DAY), [an_input()], None)
-    await store.intake.add(in_progress("open"), [an_input()], None)
+    """Store three tasks with rows in every table: one settled long ago, one settled recently, one open."""
+    await store.intake.add(a_task("old", status=Status.COMPLETED, settled_at=NOW), [a_blob()], None)
+    await store.intake.add(a_task("new", status=Status.COMPLETED, settled_at=NOW + 2 * DAY), [a_blob()], None)
+    await store.intake.add(in_progress("open"), [a_blob()], None)
     for task_id in ("old", "new", "open"):
         await add_deliveries(store, "log", events=[f"e-{task_id}"], task_id=task_id)
         async with store.units_of_work.transaction() as transaction:
             await transaction.admit([an_entry(f"d-{task_id}", task_id=TaskId(task_id))])
-            await transaction.note_polls([PollRow(task_id=TaskId(task_id), at=NOW, outcome="in_progress")])
+            await transaction.add_polls([PollRow(task_id=TaskId(task_id), at=NOW, outcome="in_progress")])
     await store.deliveries.finish([an_attempt(claim) for claim in await claim_deliveries(store)])
 
 
@@ -114,45 +114,45 @@ async def _kinds(store: Store, task_id: str) -> list[str]:
     return sorted(row["kind"] for row in await store.queries.history(TaskId(task_id)))
 
 
-async def test_prune_forgets_what_belongs_to_long_settled_tasks(store: Store) -> None:
-    """Raw callbacks, polls, attempts and inputs of the old one go; its task, events and deliveries stay."""
+async def test_prune_deletes_rows_of_long_settled_tasks(store: Store) -> None:
+    """Callbacks, polls, attempts and inputs of the old task are deleted; its task, events and deliveries stay."""
     await _fill(store)
-    assert await store.memory.prune(before=NOW + DAY) == 4
+    assert await store.retention.prune(before=NOW + DAY) == 4
     assert await _kinds(store, "old") == ["delivery", "event"]
     assert await store.queries.task(TaskId("old")) is not None
-    assert await store.inputs.load(TaskId("old")) == {}
+    assert await store.blobs.load(TaskId("old")) == {}
     for task_id in ("new", "open"):
         assert await _kinds(store, task_id) == ["attempt", "callback", "delivery", "event", "poll"]
-        assert len(await store.inputs.load(TaskId(task_id))) == 1
-    assert await store.memory.prune(before=NOW + DAY) == 0
+        assert len(await store.blobs.load(TaskId(task_id))) == 1
+    assert await store.retention.prune(before=NOW + DAY) == 0
 
 
-async def test_prune_forgets_quarantined_callbacks_and_run_times_by_age(store: Store) -> None:
-    """What belongs to no task goes by its own age."""
+async def test_prune_deletes_quarantined_callbacks_and_run_times_by_age(store: Store) -> None:
+    """Rows that belong to no task are deleted by their own age."""
     async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry("d1"), an_entry("d2", received_at=NOW + 2 * DAY)])
-        await transaction.learn(
+        await transaction.add_run_times(
             [RunTime(bucket="b", seconds=1, called_back=True, at=NOW + n * 2 * DAY) for n in (0, 1)]
         )
-    assert await store.memory.prune(before=NOW + DAY) == 2
+    assert await store.retention.prune(before=NOW + DAY) == 2
     assert (await store.health.gauges(NOW)).callbacks == {"recorded": 1}
-    assert len(await store.memory.run_times(per_bucket=9)) == 1
+    assert len(await store.run_time_stats.run_times(per_bucket=9)) == 1
 
 
-async def test_prune_keeps_what_a_pending_delivery_carries(store: Store) -> None:
-    """The payload of an old task stays as long as somebody still has to get it."""
-    payload = an_input("payload", b"mine")
+async def test_prune_keeps_the_payload_of_a_pending_delivery(store: Store) -> None:
+    """The payload of an old task stays while a delivery of it is pending."""
+    payload = a_blob("payload", b"mine")
     await store.intake.add(a_task("old", status=Status.COMPLETED, settled_at=NOW), [payload], None)
     await add_deliveries(store, "log", task_id="old")
-    assert await store.memory.prune(before=NOW + DAY) == 0
+    assert await store.retention.prune(before=NOW + DAY) == 0
     [claim] = await claim_deliveries(store)
     assert claim.payload == "mine"
 
 
-async def test_attempts_go_on_counting_after_a_prune(store: Store) -> None:
-    """A delivery whose attempts were forgotten can be replayed and tried again."""
+async def test_attempt_numbers_continue_after_a_prune(store: Store) -> None:
+    """A delivery whose attempts were deleted can be replayed and tried again."""
     await _fill(store)
-    await store.memory.prune(before=NOW + DAY)
+    await store.retention.prune(before=NOW + DAY)
     await store.deliveries.replay(["e-old-log"], now=NOW)
     [claim] = await claim_deliveries(store)
     assert await store.deliveries.finish([an_attempt(claim)]) == {"e-old-log"}
@@ -160,8 +160,8 @@ async def test_attempts_go_on_counting_after_a_prune(store: Store) -> None:
     assert attempts == [2]
 
 
-async def test_reading_goes_on_while_a_write_is_under_way(store: Store) -> None:
-    """A reader sees the last committed state at once, and waits for no writer."""
+async def test_reads_continue_during_a_write(store: Store) -> None:
+    """A reader sees the last committed state at once, without waiting for the writer."""
     await add_tasks(store, a_task())
     async with store.units_of_work.transaction() as transaction:
         await transaction.save([a_task(note="not yet")])

@@ -1,11 +1,11 @@
-"""A lane of deliveries is in one hand at a time."""
+"""At most one delivery of a lane is leased at a time."""
 
 from service.storage import Store
 from tests.storage.builders import LEASE, NOW, SECOND, add_deliveries, an_attempt, claim_deliveries
 
 
-async def test_replay_waits_while_a_later_one_of_its_lane_is_in_hand(store: Store) -> None:
-    """A replayed delivery is not run beside a later one of its lane; it goes first once that one's lease is over."""
+async def test_replay_waits_for_a_leased_later_delivery_of_its_lane(store: Store) -> None:
+    """A replayed delivery does not run in parallel to a later one of its lane; after that lease it comes first."""
     await add_deliveries(store, "log", events=["e1"])
     [first] = await claim_deliveries(store)
     await store.deliveries.finish([an_attempt(first)])

@@ -1,4 +1,4 @@
-"""How a database gets its schema."""
+"""Migrations, the files of SQLite, and addresses of databases."""
 
 import asyncio
 import stat
@@ -45,15 +45,15 @@ async def test_migrating_twice_keeps_everything(empty_url: str) -> None:
         assert await store.queries.tasks(TaskFilter()) == [a_task()]
 
 
-async def test_two_migrations_at_once_both_succeed(empty_url: str) -> None:
-    """Whoever comes second waits, and finds nothing to do."""
+async def test_concurrent_migrations_succeed(empty_url: str) -> None:
+    """The later migrations wait and find nothing to do."""
     await asyncio.gather(*(migrate(empty_url) for _ in range(3)))
     async with open_store(empty_url) as store:
         assert await store.health.ready() is None
 
 
-async def test_database_without_schema_says_what_to_run(empty_url: str) -> None:
-    """Neither readiness nor a write nor a read passes over a missing schema."""
+async def test_missing_schema_is_reported_with_its_fix(empty_url: str) -> None:
+    """Readiness, writes and reads report a missing schema."""
     async with open_store(empty_url) as store:
         assert "boomerang migrate" in str(await store.health.ready())
         with pytest.raises(SchemaBehind, match="boomerang migrate"):
@@ -63,7 +63,7 @@ async def test_database_without_schema_says_what_to_run(empty_url: str) -> None:
 
 
 async def test_older_schema_is_not_ready(store: Store) -> None:
-    """A database that stands at another step is told apart."""
+    """A database with an older schema version is not ready."""
     async with store._database.writing() as write:
         await write.connection.execute(text("UPDATE alembic_version SET version_num = '0000'"))
     assert (
@@ -71,25 +71,25 @@ async def test_older_schema_is_not_ready(store: Store) -> None:
     )
 
 
-async def test_newer_schema_is_ready_for_who_runs_already(store: Store) -> None:
-    """A newer release only adds to the schema: a running process goes on beside it; one that starts now does not."""
+async def test_newer_schema_is_ready_for_a_running_process(store: Store) -> None:
+    """A newer release only adds to the schema: a running process continues, one that starts now does not."""
     assert await store.health.ready() is None
     async with store._database.writing() as write:
         await write.connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     assert await store.health.ready() is None
-    said = await SqlHealth(store._database).ready()
-    assert said == f"the database has schema 9999, this code knows {HEAD} at most: start the newer release"
+    reason = await SqlHealth(store._database).ready()
+    assert reason == f"the database has schema 9999, this code knows {HEAD} at most: start the newer release"
 
 
 async def test_schema_of_another_application_is_never_ready(store: Store) -> None:
-    """A revision that is none of ours is not taken for a newer one of ours."""
+    """A foreign revision does not count as a newer one."""
     assert await store.health.ready() is None
     async with store._database.writing() as write:
         await write.connection.execute(text("UPDATE alembic_version SET version_num = 'ae1027a6acf4'"))
     assert "boomerang migrate" in str(await store.health.ready())
 
 
-async def test_migrations_and_tables_say_the_same(store: Store) -> None:
+async def test_migrations_match_the_tables(store: Store) -> None:
     """Alembic finds no difference between the migrated database and the tables of the code."""
 
     def differences(connection: Connection) -> list[object]:
@@ -100,12 +100,12 @@ async def test_migrations_and_tables_say_the_same(store: Store) -> None:
 
 
 def test_code_needs_the_newest_migration() -> None:
-    """The head of the migrations is the one that readiness asks for."""
+    """The newest migration is the version that readiness requires."""
     assert ScriptDirectory(str(MIGRATIONS)).get_current_head() == HEAD
 
 
-async def test_new_sqlite_file_is_for_its_owner_only(tmp_path: Path) -> None:
-    """The database holds secrets: nobody else may read it, nor its journal."""
+async def test_only_the_owner_can_read_a_new_sqlite_file(tmp_path: Path) -> None:
+    """The database holds secrets: its file and its journal have mode 0600."""
     path = tmp_path / "own.db"
     await migrate(f"sqlite:///{path}")
     async with open_store(f"sqlite:///{path}") as store:
@@ -118,24 +118,24 @@ def _modes(directory: Path) -> dict[str, int]:
     return {file.name: stat.S_IMODE(file.stat().st_mode) for file in directory.iterdir()}
 
 
-async def test_sqlite_is_as_durable_as_promised(tmp_path: Path) -> None:
-    """Writers use WAL and sync every commit; readers can write nothing."""
+async def test_sqlite_settings_are_durable(tmp_path: Path) -> None:
+    """Writers use WAL and sync every commit; readers cannot write."""
     url = f"sqlite:///{tmp_path / 'own.db'}"
     await migrate(url)
     async with open_store(url) as store:
         async with store._database.writing() as write:
-            told = [
+            actual = [
                 (await write.connection.exec_driver_sql(f"PRAGMA {name}")).scalar()
                 for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
             ]
         async with store._database.reading() as connection:
             assert (await connection.exec_driver_sql("PRAGMA query_only")).scalar() == 1
-    assert told == ["wal", 2, 1, 10_000]
+    assert actual == ["wal", 2, 1, 10_000]
 
 
 @pytest.mark.parametrize("url", ["", "nonsense", "mysql://host/db", "sqlite://", "sqlite:///:memory:", "boomerang.db"])
-def test_address_that_is_none_is_refused(url: str) -> None:
-    """The message names the setting and what is allowed."""
+def test_invalid_address_is_refused(url: str) -> None:
+    """The message names the setting and the allowed values."""
     with pytest.raises(BadSetting, match=r"DATABASE_URL.*sqlite:///.*postgresql://"):
         open_store(url)
 
@@ -147,8 +147,8 @@ def test_missing_driver_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None
         open_store("postgres://localhost/x")
 
 
-async def test_old_form_of_the_address_is_understood(postgres: Server) -> None:
-    """`postgres://` means PostgreSQL, as platforms still write it."""
+async def test_old_scheme_of_postgresql_is_accepted(postgres: Server) -> None:
+    """`postgres://` means PostgreSQL; some platforms still use it."""
     url = create_database(postgres.base_url, template=postgres.template)
     async with open_store(url.replace("postgresql://", "postgres://")) as store:
         assert await store.health.ready() is None

@@ -1,4 +1,4 @@
-"""The reading side: lists, history, and that no blob is ever touched."""
+"""Read queries: lists and history, without reading a blob."""
 
 import pytest
 
@@ -10,13 +10,13 @@ from service.storage import Store
 from tests.storage.builders import (
     NOW,
     SECOND,
+    a_blob,
     a_task,
     add_deliveries,
     add_tasks,
     an_attempt,
     an_entry,
     an_event,
-    an_input,
     claim_deliveries,
     in_progress,
 )
@@ -24,7 +24,7 @@ from tests.storage.emitted import emitted
 
 
 async def test_unknown_task_is_none(store: Store) -> None:
-    """An id that nobody knows yields nothing."""
+    """An unknown id returns None and an empty history."""
     assert await store.queries.task(TaskId("nobody")) is None
     assert await store.queries.history(TaskId("nobody")) == []
 
@@ -34,7 +34,7 @@ async def _ids(store: Store, wanted: TaskFilter) -> list[str]:
 
 
 async def test_tasks_are_listed_newest_first_page_by_page(store: Store) -> None:
-    """Pages follow each other without gap or repeat, also among tasks of the same moment."""
+    """Pages follow each other without gap or repeat, also among tasks with the same time."""
     tasks = [a_task(f"t{number}", created_at=NOW + (number // 3) * SECOND) for number in range(7)]
     await add_tasks(store, *tasks)
     seen: list[str] = []
@@ -44,8 +44,8 @@ async def test_tasks_are_listed_newest_first_page_by_page(store: Store) -> None:
     assert await _ids(store, TaskFilter(cursor="nobody")) == []
 
 
-async def test_tasks_are_narrowed(store: Store) -> None:
-    """Client, status and model each narrow the list, and hold together."""
+async def test_tasks_are_filtered(store: Store) -> None:
+    """Client, status and model each filter the list, and combine."""
     await add_tasks(
         store,
         a_task("t1"),
@@ -60,8 +60,8 @@ async def test_tasks_are_narrowed(store: Store) -> None:
 
 
 async def test_listing_never_reads_a_blob(store: Store) -> None:
-    """No statement of the reading side names the inputs, or a callback's body."""
-    await store.intake.add(a_task(), [an_input(data=bytes(1_000_000))], None)
+    """No read query names the inputs, or the body of a callback."""
+    await store.intake.add(a_task(), [a_blob(data=bytes(1_000_000))], None)
     async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry(body=b"secret body")])
     with emitted(store) as statements:
@@ -74,12 +74,12 @@ async def test_listing_never_reads_a_blob(store: Store) -> None:
     assert [one.sql for one in statements if "inputs" in one.sql or "body" in one.sql] == []
 
 
-async def test_history_tells_everything_in_order(store: Store) -> None:
+async def test_history_has_every_row_in_order(store: Store) -> None:
     """Events, callbacks, polls, deliveries and attempts come oldest first, as plain JSON without any body."""
     await add_tasks(store, a_task())
     async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry(received_at=NOW - SECOND, verdict="hint")])
-        await transaction.note_polls([PollRow(task_id=TaskId("t1"), at=NOW - 2 * SECOND, outcome="in_progress")])
+        await transaction.add_polls([PollRow(task_id=TaskId("t1"), at=NOW - 2 * SECOND, outcome="in_progress")])
         await transaction.append([an_event("e0", task_id=TaskId("t2"))], [])
     await add_deliveries(store, "log")
     [claim] = await claim_deliveries(store)
@@ -98,13 +98,13 @@ async def test_history_tells_everything_in_order(store: Store) -> None:
     assert (attempt["delivery_id"], attempt["attempt"], attempt["error"]) == ("e1-log", 1, "was slow")
 
 
-async def _deliveries(store: Store, **asked: str) -> list[DeliveryView]:
+async def _deliveries(store: Store, **filters: str) -> list[DeliveryView]:
     nothing: dict[str, str | None] = {"client": None, "status": None, "handler": None, "cursor": None}
-    return await store.queries.deliveries(**(nothing | asked), limit=50)
+    return await store.queries.deliveries(**(nothing | filters), limit=50)
 
 
-async def test_deliveries_are_listed_newest_first_and_narrowed(store: Store) -> None:
-    """Status, handler and client narrow the list; a cursor goes on after its row."""
+async def test_deliveries_are_listed_newest_first_and_filtered(store: Store) -> None:
+    """Status, handler and client filter the list; a cursor continues after its row."""
     async with store.units_of_work.transaction() as transaction:
         events = [an_event("e1"), an_event("e2", at=NOW + SECOND), an_event("e3", client="berta", at=NOW + 2 * SECOND)]
         await transaction.append(events, [])
@@ -121,8 +121,8 @@ async def test_deliveries_are_listed_newest_first_and_narrowed(store: Store) -> 
 
 
 @pytest.mark.parametrize("status", list(Status))
-async def test_every_status_comes_back(store: Store, status: Status) -> None:
-    """A task of each status is found under it."""
+async def test_every_status_is_stored(store: Store, status: Status) -> None:
+    """A task of each status is found by that status."""
     await add_tasks(store, a_task(status=status))
     [found] = await store.queries.tasks(TaskFilter(status=status.value))
     assert found.status is status

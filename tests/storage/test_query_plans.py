@@ -1,4 +1,4 @@
-"""The statements that run all the time find what they look for by an index that fits, on both databases."""
+"""Query plans: the frequent statements use an index that fits, on both databases."""
 
 from collections.abc import Awaitable, Callable
 
@@ -29,8 +29,8 @@ async def _finish(store: Store) -> None:
 
 
 async def _claim_past_the_served(store: Store) -> None:
-    room = HandlerCapacity(names=("webhook",), slots=5, held={"anna": 5})
-    await store.deliveries.claim([room], now=NOW, until=NOW)
+    capacity = HandlerCapacity(names=("webhook",), slots=5, held={"anna": 5})
+    await store.deliveries.claim([capacity], now=NOW, until=NOW)
 
 
 async def _renew(store: Store) -> None:
@@ -42,7 +42,7 @@ async def _lock(store: Store) -> None:
         await transaction.lock([TaskId("t1"), TaskId("t2")])
 
 
-HOT: dict[str, tuple[Act, set[str]]] = {
+FREQUENT: dict[str, tuple[Act, set[str]]] = {
     "claim submissions": (lambda store: claim_submissions(store, limit=5), {"tasks_queued"}),
     "count in flight": (lambda store: claim_submissions(store, limits=Limits(max_in_flight=5)), {"tasks_in_flight"}),
     "budget": (lambda store: store.tasks.budget_spent(NOW), {"tasks_submitted"}),
@@ -69,34 +69,34 @@ HOT: dict[str, tuple[Act, set[str]]] = {
 
 @pytest.fixture
 async def filled(store: Store) -> Store:
-    """Return a store with enough rows that an index pays, and statistics where the database wants them."""
+    """Return a store with enough rows that an index pays off, and with statistics on PostgreSQL."""
     await add_tasks(store, *(a_task(f"t{n}", client=f"c{n % 30}") for n in range(300)))
     await add_tasks(store, *(in_progress(f"p{n}") for n in range(9)))
     for number in range(100):
         await add_deliveries(store, "log", "webhook", events=[f"e{number}a", f"e{number}b"], task_id=f"t{number}")
     async with store._database.writing() as write:
-        if store._database.at.postgres:  # SQLite is to choose well without statistics, as it has none in service
+        if store._database.address.postgres:  # SQLite must choose well without statistics, since production has none
             await write.connection.exec_driver_sql("ANALYZE")
     return store
 
 
-@pytest.mark.parametrize("name", HOT)
-async def test_hot_statement_uses_its_index(filled: Store, name: str) -> None:
-    """No statement walks a whole table, the index is the one made for it, and claims need no sorting."""
-    act, wanted = HOT[name]
+@pytest.mark.parametrize("name", FREQUENT)
+async def test_frequent_statement_uses_its_index(filled: Store, name: str) -> None:
+    """No statement scans a whole table, the index is the one made for it, and claims need no sort."""
+    act, wanted = FREQUENT[name]
     with emitted(filled) as statements:
         await act(filled)
     plans = [(one, await plan_of(filled, one)) for one in statements if not one.sql.startswith("INSERT")]
     assert plans
     for one, plan in plans:
-        assert not _walks(plan), f"{one.sql}\n{plan}"
+        assert not _scans(plan), f"{one.sql}\n{plan}"
         assert not (_claims(one) and _sorts(plan)), f"{one.sql}\n{plan}"
-    told = " ".join(plan for _, plan in plans)
-    assert {index for index in wanted if f"{index} " not in f"{told} ".replace("\n", " ")} == set(), told
+    actual = " ".join(plan for _, plan in plans)
+    assert {index for index in wanted if f"{index} " not in f"{actual} ".replace("\n", " ")} == set(), actual
 
 
-def _walks(plan: str) -> bool:
-    """Return whether a whole table is read; scanning a partial index in its order is what it is for."""
+def _scans(plan: str) -> bool:
+    """Return whether the plan reads a whole table; a scan of a partial index in its order is intended."""
     lines = [line for line in plan.splitlines() if line.startswith("SCAN") and " INDEX " not in line]
     return "Seq Scan" in plan or any(not line.startswith(("SCAN CONSTANT", "SCAN anon", "SCAN new")) for line in lines)
 

@@ -1,4 +1,4 @@
-"""Histories in which leases run out, processes meet and work is left behind: nothing is lost, doubled or stuck."""
+"""Races between processes: expired leases, late results and concurrent locks lose and duplicate nothing."""
 
 import asyncio
 
@@ -6,30 +6,29 @@ import pytest
 
 from service.domain.ports.queues import Limits
 from service.domain.task import Status, Usage
-from service.storage import Store
-from service.storage import retention as memory
+from service.storage import Store, retention
 from tests.storage.builders import (
     HOUR,
     LEASE,
     MINUTE,
     NOW,
+    a_blob,
     a_task,
     add_deliveries,
     add_tasks,
     an_attempt,
     an_entry,
-    an_input,
     claim_deliveries,
     claim_submissions,
     stored,
 )
-from tests.storage.conftest import OpenStore, Place
+from tests.storage.conftest import EmptyDatabase, OpenStore
 
-PATIENCE = 5.0
+TIMEOUT = 5.0
 
 
-async def test_late_result_in_one_batch_with_its_successor_is_left_out(store: Store) -> None:
-    """A process that was suspended past its lease may end one delivery twice at once: the newer claim's end counts."""
+async def test_late_result_in_a_batch_with_its_successor_is_ignored(store: Store) -> None:
+    """A process suspended past its lease may finish one delivery twice in a batch: the newer claim's result counts."""
     await add_deliveries(store, "log")
     [early] = await claim_deliveries(store)
     [late] = await claim_deliveries(store, now=NOW + LEASE)
@@ -41,8 +40,8 @@ async def test_late_result_in_one_batch_with_its_successor_is_left_out(store: St
     assert (found.status, found.attempts) == ("delivered", 1)
 
 
-async def test_queued_again_costs_nothing(store: Store) -> None:
-    """What never left and waits to be sent again takes nothing from the day's budget."""
+async def test_requeued_task_costs_nothing(store: Store) -> None:
+    """A task that was not sent and is queued again does not count for the day's budget."""
     known = a_task("known", status=Status.COMPLETED, submitted_at=NOW - 24 * HOUR, usage=Usage(cost="1.00"))
     waiting = [a_task(f"t{n}", submission=1, submitted_at=NOW, tries=1) for n in range(3)]
     await add_tasks(store, known, *waiting)
@@ -51,8 +50,8 @@ async def test_queued_again_costs_nothing(store: Store) -> None:
     assert len(claimed) == 3
 
 
-async def test_note_of_waiting_waits_for_nobody(store: Store, open_another: OpenStore, place: Place) -> None:
-    """A task that another process has in its hands gets its note later; nobody waits in a circle."""
+async def test_note_waiting_skips_locked_tasks(store: Store, open_another: OpenStore, database: EmptyDatabase) -> None:
+    """A task that another process has locked gets its note later, so that there is no deadlock."""
     other = open_another()
     await add_tasks(store, a_task("t1"), a_task("t2"))
     locked, done = asyncio.Event(), asyncio.Event()
@@ -65,33 +64,33 @@ async def test_note_of_waiting_waits_for_nobody(store: Store, open_another: Open
 
     holder = asyncio.create_task(hold())
     await locked.wait()
-    if place.url.startswith("sqlite"):
-        done.set()  # there every write is alone
-    async with asyncio.timeout(PATIENCE):
+    if database.url.startswith("sqlite"):
+        done.set()  # SQLite has one writer at a time
+    async with asyncio.timeout(TIMEOUT):
         await store.tasks.note_waiting("waits", now=NOW)
     done.set()
     await holder
     assert (await stored(store, "t2")).note == "waits"
 
 
-async def test_prune_forgets_what_belongs_to_long_expired_tasks(store: Store) -> None:
-    """An expired task that nobody asks about any more keeps its media and raw callbacks no longer than others."""
+async def test_prune_deletes_rows_of_long_expired_tasks(store: Store) -> None:
+    """Media and callbacks of an expired task that is no longer polled are deleted like those of settled tasks."""
     expired = a_task("t1", status=Status.EXPIRED, guessed=True, due_at=None, deadline_at=NOW - HOUR)
     asked = a_task("t2", status=Status.EXPIRED, guessed=True, due_at=NOW + MINUTE, deadline_at=NOW - HOUR)
     for task in (expired, asked):
-        await store.intake.add(task, [an_input()], None)
+        await store.intake.add(task, [a_blob()], None)
     async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry("d1", received_at=NOW - HOUR)])
-    assert await store.memory.prune(before=NOW - MINUTE) == 2
-    assert not await store.inputs.load(expired.id)
-    assert await store.inputs.load(asked.id)
+    assert await store.retention.prune(before=NOW - MINUTE) == 2
+    assert not await store.blobs.load(expired.id)
+    assert await store.blobs.load(asked.id)
 
 
-async def test_prune_goes_in_portions(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much is to be forgotten, no transaction takes more than a portion of it; all of it goes."""
-    monkeypatch.setattr(memory, "PORTION", 2)
+async def test_prune_deletes_in_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each transaction deletes a limited number of rows, until all are deleted."""
+    monkeypatch.setattr(retention, "ROWS_PER_DELETE", 2)
     await add_tasks(store, a_task("t1", status=Status.COMPLETED, due_at=None, settled_at=NOW - HOUR))
     async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry(f"d{number}", received_at=NOW - HOUR) for number in range(5)])
-    assert await store.memory.prune(before=NOW) == 5
+    assert await store.retention.prune(before=NOW) == 5
     assert (await store.health.gauges(NOW)).callbacks == {}

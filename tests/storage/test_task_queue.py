@@ -1,4 +1,4 @@
-"""Tasks whose next step is due: claims, leases, fences and limits."""
+"""The task queue: claims, leases, fences and limits."""
 
 import asyncio
 from dataclasses import replace
@@ -39,7 +39,7 @@ async def test_claimed_submission_is_durable_and_counted(store: Store, open_anot
 
 
 async def test_submissions_are_first_in_first_out(store: Store) -> None:
-    """The oldest go first, equal ones by their id, and no more than asked for."""
+    """The oldest come first, equally old ones by their id, and the limit holds."""
     await add_tasks(
         store, a_task("t3"), a_task("t2"), a_task("t4", created_at=NOW - SECOND), a_task("t1", created_at=NOW + SECOND)
     )
@@ -48,7 +48,7 @@ async def test_submissions_are_first_in_first_out(store: Store) -> None:
 
 
 async def test_only_due_queued_tasks_are_submitted(store: Store) -> None:
-    """Neither what is due later, nor what is past its deadline, nor any other status."""
+    """Tasks due later, past their deadline or with another status are not submitted."""
     await add_tasks(
         store,
         a_task("later", due_at=NOW + SECOND),
@@ -60,7 +60,7 @@ async def test_only_due_queued_tasks_are_submitted(store: Store) -> None:
 
 
 async def test_concurrent_claimers_never_share_a_task(store: Store, open_another: OpenStore) -> None:
-    """Many claimers at once, over three processes, get every task exactly once."""
+    """Concurrent claims of three processes claim every task exactly once."""
     await add_tasks(store, *(a_task(f"t{number}") for number in range(60)))
     stores = [store, open_another(), open_another()]
     batches = await asyncio.gather(*(claim_submissions(stores[number % 3], limit=7) for number in range(15)))
@@ -69,7 +69,7 @@ async def test_concurrent_claimers_never_share_a_task(store: Store, open_another
     assert sorted(claimed + rest) == sorted(f"t{number}" for number in range(60))
 
 
-async def test_in_flight_limit_counts_what_is_at_the_upstream(store: Store) -> None:
+async def test_in_flight_limit_counts_tasks_at_the_provider(store: Store) -> None:
     """Submitting, in progress and in doubt count; queued, settled and expired do not."""
     await add_tasks(
         store,
@@ -86,7 +86,7 @@ async def test_in_flight_limit_counts_what_is_at_the_upstream(store: Store) -> N
 
 
 async def test_in_flight_limit_holds_over_processes(store: Store, open_another: OpenStore) -> None:
-    """Claimers in two processes together do not exceed the limit."""
+    """Concurrent claims of two processes together do not exceed the limit."""
     await add_tasks(store, *(a_task(f"t{number}") for number in range(30)))
     stores = [store, open_another()]
     limits = Limits(max_in_flight=5)
@@ -100,7 +100,7 @@ def _paid(task_id: str, cost: str | None, **changes: Any) -> Task:
 
 
 async def test_budget_counts_known_costs_of_the_utc_day(store: Store) -> None:
-    """What was submitted today counts, what was submitted before midnight in UTC does not."""
+    """Tasks submitted today count, those submitted before midnight in UTC do not."""
     midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
     await add_tasks(
         store,
@@ -113,7 +113,7 @@ async def test_budget_counts_known_costs_of_the_utc_day(store: Store) -> None:
 
 
 async def test_budget_takes_the_mean_of_the_bucket_for_unknown_costs(store: Store) -> None:
-    """A task without a cost yet counts as its bucket's mean, as nothing when that is unknown or it surely failed."""
+    """A task without a cost counts as its bucket's mean, or as zero if that is unknown or the task surely failed."""
     await add_tasks(
         store,
         _paid("t1", "0.30"),
@@ -127,7 +127,7 @@ async def test_budget_takes_the_mean_of_the_bucket_for_unknown_costs(store: Stor
 
 
 async def test_budget_stops_submissions_until_midnight(store: Store) -> None:
-    """Only as many go up as the budget can still pay; the next day begins anew."""
+    """Only tasks that the rest of the budget can pay are submitted; the next day has a new budget."""
     await add_tasks(
         store, _paid("p1", "0.40"), *(a_task(f"q{number}", deadline_at=NOW + 48 * HOUR) for number in range(5))
     )
@@ -142,7 +142,7 @@ async def test_budget_stops_submissions_until_midnight(store: Store) -> None:
 
 
 async def test_spent_budget_stops_tasks_of_unknown_price(store: Store) -> None:
-    """Once the budget is spent nothing goes up, though nobody knows what it would cost."""
+    """Once the budget is spent, tasks of unknown cost are not submitted either."""
     await add_tasks(store, _paid("p1", "0.40"), a_task("q0", bucket="new"))
     assert await claim_submissions(store, limits=Limits(budget=0.4)) == []
     assert [task.id for task in await claim_submissions(store, limits=Limits(budget=0.41))] == ["q0"]
@@ -157,8 +157,8 @@ async def test_spent_budget_stops_tasks_of_unknown_price(store: Store) -> None:
         (Limits(), None),
     ],
 )
-async def test_what_waits_for_a_limit_says_so(store: Store, limits: Limits, held_back: str | None) -> None:
-    """The limit that due tasks wait for is named; the note stays on them, and on no other, until they are claimed."""
+async def test_limit_that_holds_tasks_back_is_noted(store: Store, limits: Limits, held_back: str | None) -> None:
+    """The limit that due tasks wait for is returned; only they have the note, until they are claimed."""
     usage = Usage(cost="0.50")
     await add_tasks(store, in_progress("running", usage=usage), a_task("due"), a_task("later", due_at=NOW + MINUTE))
     assert await store.tasks.held_back(now=NOW, limits=limits) == held_back
@@ -171,7 +171,7 @@ async def test_what_waits_for_a_limit_says_so(store: Store, limits: Limits, held
 
 
 async def test_due_tasks_are_polled_oldest_first(store: Store) -> None:
-    """In progress, in doubt, expired and guessed failures are leased when due, whatever is longest due first."""
+    """In progress, in doubt, expired and guessed failed tasks are leased when due, the longest due first."""
     tasks = [
         in_progress("t1", due_at=NOW),
         in_progress("t2", status=Status.IN_DOUBT, due_at=NOW - 2 * SECOND),
@@ -185,7 +185,7 @@ async def test_due_tasks_are_polled_oldest_first(store: Store) -> None:
     assert await claim_polls(store) == []
 
 
-async def test_queued_task_past_its_deadline_is_claimed_for_its_end(store: Store) -> None:
+async def test_queued_task_past_its_deadline_is_claimed(store: Store) -> None:
     """It is claimed although its next step is due later; other queued tasks are not."""
     await add_tasks(store, a_task("late", deadline_at=NOW, due_at=NOW + HOUR), a_task("young"))
     assert [(task.id, task.status) for task in await claim_polls(store)] == [("late", Status.QUEUED)]
@@ -193,14 +193,14 @@ async def test_queued_task_past_its_deadline_is_claimed_for_its_end(store: Store
 
 
 async def test_poll_limit_covers_both_kinds(store: Store) -> None:
-    """No more are leased than asked for."""
+    """The limit holds for overdue and due tasks together."""
     await add_tasks(store, a_task("late", deadline_at=NOW), in_progress("t1"), in_progress("t2"))
     assert len(await claim_polls(store, limit=2)) == 2
     assert len(await claim_polls(store, limit=2)) == 1
 
 
 async def test_abandoned_poll_is_claimed_again_with_a_higher_fence(store: Store) -> None:
-    """When the lease is past, the next one takes over; the late one holds nothing any more."""
+    """After the lease another worker claims the task; the late one no longer holds it."""
     await add_tasks(store, in_progress())
     [first] = await claim_polls(store)
     assert await claim_polls(store, now=NOW + LEASE - SECOND) == []
@@ -212,7 +212,7 @@ async def test_abandoned_poll_is_claimed_again_with_a_higher_fence(store: Store)
 
 
 async def test_renewed_lease_is_not_abandoned(store: Store) -> None:
-    """A prolonged claim stays with its holder."""
+    """An extended lease stays with its holder."""
     await add_tasks(store, in_progress("t1"), in_progress("t2"))
     claimed = await claim_polls(store)
     claims = {task.id: task.fence for task in claimed}
@@ -221,8 +221,8 @@ async def test_renewed_lease_is_not_abandoned(store: Store) -> None:
     assert await store.tasks.renew({}, until=NOW) == set()
 
 
-async def test_released_poll_is_due_when_told(store: Store) -> None:
-    """A claim that is given back is free, due at the given time, and no longer held."""
+async def test_released_poll_is_due_at_the_given_time(store: Store) -> None:
+    """A released claim has no lease, is due at the given time, and can no longer be renewed."""
     await add_tasks(store, in_progress())
     [claimed] = await claim_polls(store)
     await store.tasks.release({T1: claimed.fence}, due_at=NOW + 5 * SECOND)
@@ -231,8 +231,8 @@ async def test_released_poll_is_due_when_told(store: Store) -> None:
     assert [task.id for task in await claim_polls(store, now=NOW + 5 * SECOND)] == ["t1"]
 
 
-async def test_release_does_not_wake_a_task_that_was_settled_meanwhile(store: Store) -> None:
-    """A task whose end was recorded during the claim stays at rest."""
+async def test_release_does_not_make_a_settled_task_due(store: Store) -> None:
+    """A task whose end was recorded during the claim is not polled again."""
     await add_tasks(store, in_progress())
     [claimed] = await claim_polls(store)
     ended = replace(claimed, status=Status.COMPLETED, due_at=None, settled_at=NOW)
@@ -244,7 +244,7 @@ async def test_release_does_not_wake_a_task_that_was_settled_meanwhile(store: St
 
 
 async def test_sweep_finds_abandoned_submissions_only(store: Store) -> None:
-    """Submissions whose lease is past are told, nothing else is, and none of them is submitted again."""
+    """Only submissions whose lease has run out are returned, and none of them is submitted again."""
     await add_tasks(store, a_task("t1"), in_progress("t2"))
     [claimed] = await claim_submissions(store)
     await add_tasks(store, a_task("t3"))
@@ -256,7 +256,7 @@ async def test_sweep_finds_abandoned_submissions_only(store: Store) -> None:
 
 
 async def test_released_submission_is_never_lost(store: Store) -> None:
-    """A submission that is given back stays submitting, and the sweep finds it."""
+    """A released submission stays `submitting`, and the sweep finds it."""
     await add_tasks(store, a_task())
     [claimed] = await claim_submissions(store)
     await store.tasks.release({T1: claimed.fence}, due_at=NOW)
@@ -265,7 +265,7 @@ async def test_released_submission_is_never_lost(store: Store) -> None:
 
 
 async def test_no_limits_by_default(store: Store) -> None:
-    """Without limits, all that is due goes up."""
+    """Without limits, every due task is submitted."""
     await add_tasks(
         store, in_progress("t0", usage=Usage(cost="1000000")), *(a_task(f"q{number}") for number in range(9))
     )

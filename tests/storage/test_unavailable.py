@@ -1,4 +1,4 @@
-"""When the database cannot take a write, the caller hears it, and nothing is half done."""
+"""Without a working database, callers get StoreUnavailable and no transaction is half done."""
 
 import asyncio
 import os
@@ -15,10 +15,9 @@ from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, Operational
 
 from service.domain.errors import BadSetting, StoreUnavailable
 from service.domain.task import TaskId
-from service.storage import Store, migrate, open_store
-from service.storage import database as engine
-from service.storage import dialects as dialect
-from tests.storage.builders import NOW, a_task, an_entry, an_input
+from service.storage import Store, dialects, migrate, open_store
+from service.storage import database as database_module
+from tests.storage.builders import NOW, a_blob, a_task, an_entry
 from tests.support.postgres import PostgresServer, create_database, postgres_server
 
 
@@ -40,7 +39,7 @@ async def store(path: Path) -> AsyncIterator[Store]:
 async def _pragma(store: Store, pragma: str) -> None:
     async with store._database._writer.connect() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection
-        await driver.execute(f"PRAGMA {pragma}")  # in no transaction: what can only be read begins none that writes
+        await driver.execute(f"PRAGMA {pragma}")  # without a transaction: BEGIN IMMEDIATE fails on a read-only database
 
 
 async def _admit(store: Store) -> list[str]:
@@ -49,8 +48,8 @@ async def _admit(store: Store) -> list[str]:
 
 
 async def test_locked_database_is_unavailable_until_it_is_free(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While another process writes too long, ours gives up; afterwards it goes on."""
-    monkeypatch.setattr(dialect, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
+    """While another process writes for too long, ours times out; afterwards writes succeed."""
+    monkeypatch.setattr(dialects, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
     other = sqlite3.connect(path, isolation_level=None)
     async with open_store(f"sqlite:///{path}") as store:
         other.execute("BEGIN IMMEDIATE")
@@ -63,17 +62,17 @@ async def test_locked_database_is_unavailable_until_it_is_free(path: Path, monke
 
 
 async def test_full_disk_is_unavailable_and_leaves_nothing(store: Store) -> None:
-    """A write that finds no room is rolled back; with room again it succeeds."""
-    await _pragma(store, "max_page_count = 1")  # SQLite takes the present size instead
+    """A write without free space is rolled back; with free space it succeeds."""
+    await _pragma(store, "max_page_count = 1")  # SQLite uses the current size instead
     with pytest.raises(StoreUnavailable, match="full"):
-        await store.intake.add(a_task(), [an_input(data=bytes(1_000_000))], None)
+        await store.intake.add(a_task(), [a_blob(data=bytes(1_000_000))], None)
     assert await store.queries.task(TaskId("t1")) is None
     await _pragma(store, "max_page_count = 1000000")
-    assert await store.intake.add(a_task(), [an_input()], None) == a_task()
+    assert await store.intake.add(a_task(), [a_blob()], None) == a_task()
 
 
 async def test_read_only_database_is_unavailable_for_writes(store: Store) -> None:
-    """Reads go on, writes are refused."""
+    """Reads continue, writes are refused."""
     await _pragma(store, "query_only = ON")
     with pytest.raises(StoreUnavailable, match="readonly"):
         await _admit(store)
@@ -81,27 +80,27 @@ async def test_read_only_database_is_unavailable_for_writes(store: Store) -> Non
 
 
 @pytest.mark.parametrize(
-    ("trouble", "end", "told"),
+    ("pragma", "end", "expected"),
     [
-        ("max_page_count = 1", "max_page_count = 1000000", "full"),  # SQLite takes the present size instead
+        ("max_page_count = 1", "max_page_count = 1000000", "full"),  # SQLite uses the current size instead
         ("query_only = ON", "query_only = OFF", "readonly"),
     ],
 )
-async def test_callback_that_cannot_be_kept_is_not_half_kept(store: Store, trouble: str, end: str, told: str) -> None:
-    """A crowd is kept whole or not at all; the trouble is told, readiness knows of it, and later it succeeds."""
+async def test_inbox_batch_is_stored_as_a_whole_or_not(store: Store, pragma: str, end: str, expected: str) -> None:
+    """A failed batch raises, readiness reports it, and a later write succeeds."""
     rows = [an_entry(f"d{number}", body=bytes(50_000), verdict="unread") for number in range(40)]
-    await _pragma(store, trouble)
-    with pytest.raises(StoreUnavailable, match=told):
-        await store.inbox.keep(rows)
+    await _pragma(store, pragma)
+    with pytest.raises(StoreUnavailable, match=expected):
+        await store.inbox.store_unread(rows)
     assert store._database.write_failed
     assert await store.inbox.unread_since() is None
     await _pragma(store, end)
-    assert await store.inbox.keep(rows) == set()
+    assert await store.inbox.store_unread(rows) == set()
     assert (await store.health.gauges(NOW)).callbacks == {"unread": 40}
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (ProgrammingError("SELECT", {}, sqlite3.ProgrammingError("permission denied")), StoreUnavailable),
         (DatabaseError("SELECT", {}, sqlite3.DatabaseError("something new")), StoreUnavailable),
@@ -110,36 +109,35 @@ async def test_callback_that_cannot_be_kept_is_not_half_kept(store: Store, troub
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_only_what_is_the_values_own_fault_is_not_the_databases(error: Exception, told: type[Exception]) -> None:
-    """Whatever a driver says that the values did not bring about may pass: it is tried again."""
-    with pytest.raises(told), engine.troubles_told():
-        raise error
+async def test_only_errors_about_values_pass_untranslated(error: Exception, expected: type[Exception]) -> None:
+    """Every other driver error may be temporary, so it becomes StoreUnavailable."""
+    with pytest.raises(expected):
+        async with database_module.database_errors_translated():
+            raise error
 
 
-async def test_connection_that_was_closed_is_replaced(store: Store) -> None:
-    """Whoever meets it hears that it did not work; the next one gets another connection."""
+async def test_closed_connection_is_replaced(store: Store) -> None:
+    """The write that meets a closed connection fails; the next one gets another connection."""
     async with store._database._writer.connect() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection
         await driver.close()
     with pytest.raises(StoreUnavailable, match="no active connection"):
-        await store.inbox.keep([an_entry(verdict="unread")])
-    assert await store.inbox.keep([an_entry(verdict="unread")]) == set()
+        await store.inbox.store_unread([an_entry(verdict="unread")])
+    assert await store.inbox.store_unread([an_entry(verdict="unread")]) == set()
     assert await store.inbox.unread_since() == NOW
 
 
-async def test_nothing_slips_out_of_a_transaction_that_could_not_begin(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whoever overlooks that another process wrote still writes in a transaction, which is rolled back."""
-    monkeypatch.setattr(dialect, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
+async def test_failed_begin_does_not_lead_to_autocommit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement after a failed BEGIN still runs in a transaction, which is rolled back."""
+    monkeypatch.setattr(dialects, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         async with open_store(f"sqlite:///{path}") as store:
             with pytest.raises(ZeroDivisionError):
-                await _overlook(store, other)
+                await _ignore_failed_begin(store, other)
             assert (await store.health.gauges(NOW)).callbacks == {}
 
 
-async def _overlook(store: Store, other: sqlite3.Connection) -> None:
+async def _ignore_failed_begin(store: Store, other: sqlite3.Connection) -> None:
     other.execute("BEGIN IMMEDIATE")
     async with store.units_of_work.transaction() as transaction:
         with pytest.raises(OperationalError, match="locked"):
@@ -149,8 +147,8 @@ async def _overlook(store: Store, other: sqlite3.Connection) -> None:
         raise ZeroDivisionError
 
 
-async def test_commit_that_fails_holds_no_lock(store: Store, path: Path) -> None:
-    """What cannot be committed is rolled back there and then, so that others may write."""
+async def test_failed_commit_holds_no_lock(store: Store, path: Path) -> None:
+    """A commit that fails is rolled back at once, so that others can write."""
     async with store._database.writing() as write:
         await write.connection.exec_driver_sql("CREATE TABLE parent (id INTEGER PRIMARY KEY)")
         await write.connection.exec_driver_sql(
@@ -164,9 +162,9 @@ async def test_commit_that_fails_holds_no_lock(store: Store, path: Path) -> None
     assert await _admit(store) == ["new"]
 
 
-async def test_store_that_can_only_be_read_is_not_ready(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a write that failed, readiness is the word of another write; what that writes is not there afterwards."""
-    monkeypatch.setattr(dialect, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
+async def test_read_only_store_is_not_ready(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a failed write, readiness tries another write; its row is deleted again."""
+    monkeypatch.setattr(dialects, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         async with open_store(f"sqlite:///{path}") as store:
             other.execute("BEGIN IMMEDIATE")
@@ -181,15 +179,15 @@ async def test_store_that_can_only_be_read_is_not_ready(path: Path, monkeypatch:
 
 
 async def test_removed_file_is_unavailable(store: Store, path: Path) -> None:
-    """Nothing is acknowledged into a file that nobody will find again; readiness says so."""
+    """No write into a removed file is acknowledged; readiness reports it."""
     await asyncio.to_thread(path.rename, path.with_name("elsewhere.db"))
     with pytest.raises(StoreUnavailable, match="gone"):
         await _admit(store)
     assert "gone" in str(await store.health.ready())
 
 
-def test_file_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
-    """A directory that is not there, or a file that is no database, is told at once."""
+def test_file_that_cannot_be_created_is_unavailable(tmp_path: Path) -> None:
+    """A missing directory, or a file that is not a database, is reported at once."""
     with pytest.raises(StoreUnavailable):
         open_store(f"sqlite:///{tmp_path}/missing/store.db")
     (tmp_path / "text.db").write_text("this is no database at all, only some text\n" * 100)
@@ -197,8 +195,8 @@ def test_file_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
         open_store(f"sqlite:///{tmp_path}/text.db")
 
 
-async def test_no_error_tells_what_was_stored(store: Store) -> None:
-    """Neither the error nor its cause repeats a body."""
+async def test_errors_do_not_contain_stored_values(store: Store) -> None:
+    """Neither the error nor its cause contains a body."""
     await _pragma(store, "query_only = ON")
     with pytest.raises(StoreUnavailable) as caught:
         await store.intake.add(a_task(params={"prompt": "very private"}), [], None)
@@ -207,19 +205,19 @@ async def test_no_error_tells_what_was_stored(store: Store) -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    """Yield a PostgreSQL of our own, which may be stopped."""
+    """Yield a PostgreSQL server of our own, which tests may stop."""
     with postgres_server(durable=True) as server:
         yield server
 
 
-async def test_an_unknown_option_in_the_address_is_told(server: PostgresServer) -> None:
-    """What the driver does not know, behind the address's question mark, is a wrong setting and no fault of ours."""
+async def test_unknown_option_in_the_address_is_reported(server: PostgresServer) -> None:
+    """An option that the driver does not know is a wrong setting, not an internal error."""
     with pytest.raises(BadSetting, match='invalid connection option "foo"'):
         await migrate(f"{server.url}?foo=bar")
 
 
-async def test_postgres_restart_is_survived(server: PostgresServer) -> None:
-    """While the server is down writes are refused; when it is back, what was committed is there and work goes on."""
+async def test_restart_of_postgres_is_survived(server: PostgresServer) -> None:
+    """While the server is down writes are refused; afterwards committed rows are there and writes succeed."""
     url = create_database(server.url)
     await migrate(url)
     async with open_store(url) as store, store.listening():
@@ -235,7 +233,7 @@ async def test_postgres_restart_is_survived(server: PostgresServer) -> None:
 
 
 async def test_connection_lost_inside_a_transaction_leaves_nothing(server: PostgresServer) -> None:
-    """A crash of the server in the middle of a transaction is told, and nothing of it stays."""
+    """A crash of the server during a transaction raises, and nothing of the transaction is stored."""
     url = create_database(server.url)
     await migrate(url)
     async with open_store(url) as store:
@@ -244,8 +242,8 @@ async def test_connection_lost_inside_a_transaction_leaves_nothing(server: Postg
         assert (await store.health.gauges(NOW)).callbacks == {}
 
 
-async def test_a_server_that_hangs_is_given_up(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that takes a statement and never answers ends in an error; the next write takes another one."""
+async def test_hanging_server_times_out(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement without an answer ends in an error; the next write uses another connection."""
     url = create_database(server.url)
     await migrate(url)
     async with open_store(url) as store:
@@ -255,7 +253,7 @@ async def test_a_server_that_hangs_is_given_up(server: PostgresServer, monkeypat
 
 
 async def _hang_half_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "LONGEST", 0.5)
+    monkeypatch.setattr(database_module, "TRANSACTION_TIMEOUT", 0.5)
     async with store._database.writing() as write:
         backend = (await write.connection.execute(text("SELECT pg_backend_pid()"))).scalar_one()
         os.kill(backend, signal.SIGSTOP)

@@ -1,4 +1,4 @@
-"""Where facts and their consequences are written, many in one transaction."""
+"""The unit of work: inbox, tasks, events and deliveries in one transaction."""
 
 import asyncio
 from dataclasses import replace
@@ -24,7 +24,7 @@ from tests.storage.conftest import OpenStore
 
 
 async def test_save_writes_every_mutable_field(store: Store) -> None:
-    """What is saved is what is read, field by field."""
+    """A saved task is read back with every field."""
     await add_tasks(store, a_task())
     changed = a_task(
         status=Status.FAILED,
@@ -62,16 +62,16 @@ async def test_save_writes_every_mutable_field(store: Store) -> None:
     assert await stored(store) == changed
 
 
-async def test_lock_returns_the_known_ones(store: Store) -> None:
-    """Unknown ids are left out, repeated ones come once."""
+async def test_lock_returns_known_tasks(store: Store) -> None:
+    """Unknown ids are left out, repeated ones are returned once."""
     await add_tasks(store, a_task("t2"), a_task("t1"))
     async with store.units_of_work.transaction() as transaction:
         found = await transaction.lock([TaskId("t2"), TaskId("nobody"), TaskId("t1"), TaskId("t2")])
     assert list(found) == ["t1", "t2"]
 
 
-async def test_lock_holds_others_until_the_commit(store: Store, open_another: OpenStore) -> None:
-    """Two transactions that add to one task, over two processes, lose nothing."""
+async def test_lock_blocks_others_until_the_commit(store: Store, open_another: OpenStore) -> None:
+    """Concurrent transactions that change one task, in two processes, lose no change."""
     await add_tasks(store, a_task())
     stores = [store, open_another()]
 
@@ -84,8 +84,8 @@ async def test_lock_holds_others_until_the_commit(store: Store, open_another: Op
     assert (await stored(store)).polls == 20
 
 
-async def test_locks_in_any_order_never_block_each_other(store: Store, open_another: OpenStore) -> None:
-    """Transactions that name the same tasks in opposite order all get through."""
+async def test_locks_in_any_order_cause_no_deadlock(store: Store, open_another: OpenStore) -> None:
+    """Transactions that name the same tasks in opposite order all succeed."""
     ids = [TaskId(f"t{number}") for number in range(8)]
     await add_tasks(store, *(a_task(task_id) for task_id in ids))
     other = open_another()
@@ -97,46 +97,46 @@ async def test_locks_in_any_order_never_block_each_other(store: Store, open_anot
     await asyncio.gather(*(touch(one, order) for one in (store, other) for order in (ids, ids[::-1]) * 5))
 
 
-async def test_admit_tells_new_from_repeated(store: Store) -> None:
-    """The first copy of a callback is new, every other repeated, within a batch and over batches."""
+async def test_admit_distinguishes_new_and_repeated(store: Store) -> None:
+    """The first copy of a callback is new, every other one repeated, within a batch and over batches."""
     async with store.units_of_work.transaction() as transaction:
-        words = await transaction.admit([an_entry("d1"), an_entry("d2"), an_entry("d1")])
-    assert words == ["new", "new", "repeated"]
+        results = await transaction.admit([an_entry("d1"), an_entry("d2"), an_entry("d1")])
+    assert results == ["new", "new", "repeated"]
     async with store.units_of_work.transaction() as transaction:
         assert await transaction.admit([an_entry("d3"), an_entry("d2")]) == ["new", "repeated"]
         assert await transaction.admit([]) == []
 
 
-async def test_reused_nonce_is_told_apart_from_a_repeat(store: Store) -> None:
-    """A nonce with its own callback is a repeat, with another one it is reused; entries without nonce never clash."""
+async def test_reused_nonce_is_not_a_repeat(store: Store) -> None:
+    """A nonce with its own callback is a repeat, with another one it is reused; entries without nonce are new."""
     async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry("d1", nonce="n1"), an_entry("d2"), an_entry("d3")])
     async with store.units_of_work.transaction() as transaction:
-        words = await transaction.admit([an_entry("d1", nonce="n1"), an_entry("d4", nonce="n1"), an_entry("d5")])
-    assert words == ["repeated", "nonce_reused", "new"]
+        results = await transaction.admit([an_entry("d1", nonce="n1"), an_entry("d4", nonce="n1"), an_entry("d5")])
+    assert results == ["repeated", "nonce_reused", "new"]
 
 
 async def test_race_of_equal_callbacks_has_one_new(store: Store, open_another: OpenStore) -> None:
-    """Of equal callbacks at once, over two processes, exactly one is new."""
+    """Of concurrent equal callbacks in two processes, exactly one is new."""
     stores = [store, open_another()]
 
     async def admit(number: int) -> str:
         async with stores[number % 2].units_of_work.transaction() as transaction:
             return (await transaction.admit([an_entry("d1", nonce="n1")]))[0]
 
-    words = await asyncio.gather(*(admit(number) for number in range(10)))
-    assert sorted(words) == ["new"] + ["repeated"] * 9
+    results = await asyncio.gather(*(admit(number) for number in range(10)))
+    assert sorted(results) == ["new"] + ["repeated"] * 9
 
 
-async def test_callback_of_an_unknown_task_is_kept(store: Store) -> None:
+async def test_callback_of_an_unknown_task_is_stored(store: Store) -> None:
     """A quarantined callback needs no task, and is counted by its verdict."""
     async with store.units_of_work.transaction() as transaction:
         assert await transaction.admit([an_entry(task_id=TaskId("nobody"), verdict="unknown_task")]) == ["new"]
     assert (await store.health.gauges(NOW)).callbacks == {"unknown_task": 1}
 
 
-async def test_error_inside_leaves_nothing(store: Store) -> None:
-    """When the block raises, no part of it is stored, and nothing rings."""
+async def test_error_rolls_everything_back(store: Store) -> None:
+    """When the block raises, nothing of it is stored, and nothing is notified."""
     await add_tasks(store, a_task())
     waiting = asyncio.create_task(store.signals.wait("task:t1", 0.05))
     with pytest.raises(RuntimeError, match="half-way"):
@@ -144,7 +144,7 @@ async def test_error_inside_leaves_nothing(store: Store) -> None:
     assert await stored(store) == a_task()
     assert await store.queries.history(TaskId("t1")) == []
     assert await claim_deliveries(store) == []
-    assert await store.memory.run_times(per_bucket=10) == []
+    assert await store.run_time_stats.run_times(per_bucket=10) == []
     assert not await waiting
 
 
@@ -154,14 +154,14 @@ async def _write_everything_and_fail(store: Store) -> None:
         await transaction.admit([an_entry()])
         await transaction.save([a_task(status=Status.COMPLETED)])
         await transaction.append([an_event()], [a_delivery(an_event())])
-        await transaction.note_polls([PollRow(task_id=TaskId("t1"), at=NOW, outcome="completed")])
-        await transaction.learn([RunTime(bucket="short", seconds=9, called_back=False, at=NOW)])
+        await transaction.add_polls([PollRow(task_id=TaskId("t1"), at=NOW, outcome="completed")])
+        await transaction.add_run_times([RunTime(bucket="short", seconds=9, called_back=False, at=NOW)])
         transaction.notify(["task:t1"])
         raise RuntimeError("half-way")
 
 
-async def test_cancelled_transaction_leaves_nothing_and_frees_the_store(store: Store) -> None:
-    """A transaction that is cancelled in the middle is rolled back, and the next one gets through."""
+async def test_cancelled_transaction_is_rolled_back(store: Store) -> None:
+    """A cancelled transaction stores nothing, and the next one succeeds."""
     inside, never = asyncio.Event(), asyncio.Event()
 
     async def stay() -> None:
@@ -179,7 +179,7 @@ async def test_cancelled_transaction_leaves_nothing_and_frees_the_store(store: S
         assert await transaction.admit([an_entry()]) == ["new"]
 
 
-async def test_events_are_numbered_in_the_order_they_were_given(store: Store) -> None:
+async def test_events_are_numbered_in_the_given_order(store: Store) -> None:
     """The log keeps the order within a batch and over transactions, and resumes without loss."""
     for start in (0, 3):
         async with store.units_of_work.transaction() as transaction:
@@ -190,8 +190,8 @@ async def test_events_are_numbered_in_the_order_they_were_given(store: Store) ->
     assert await store.events.last() == log[-1].seq
 
 
-async def test_reader_of_the_log_never_sees_a_number_appear_behind_it(store: Store, open_another: OpenStore) -> None:
-    """While many write at once, following the highest number yields every event exactly once."""
+async def test_event_numbers_appear_in_commit_order(store: Store, open_another: OpenStore) -> None:
+    """During concurrent writes, a reader that resumes after the highest number gets every event exactly once."""
     stores = [store, open_another()]
     total = 40
 
@@ -215,8 +215,8 @@ async def test_reader_of_the_log_never_sees_a_number_appear_behind_it(store: Sto
     assert sorted(seen) == sorted(f"e{number}" for number in range(total))
 
 
-async def test_log_is_narrowed_by_client_task_and_type(store: Store) -> None:
-    """A follower sees only what it asked for."""
+async def test_log_is_filtered_by_client_task_and_type(store: Store) -> None:
+    """Only matching events are returned."""
     rows = [
         an_event("e1"),
         an_event("e2", client="berta"),
@@ -225,12 +225,12 @@ async def test_log_is_narrowed_by_client_task_and_type(store: Store) -> None:
     ]
     async with store.units_of_work.transaction() as transaction:
         await transaction.append(rows, [])
-    asked = await store.events.after(0, client="anna", task_id=TaskId("t1"), types=[EventType.COMPLETED])
-    assert [one.event for one in asked] == [rows[0]]
+    found = await store.events.after(0, client="anna", task_id=TaskId("t1"), types=[EventType.COMPLETED])
+    assert [one.event for one in found] == [rows[0]]
 
 
 async def test_append_twice_changes_nothing(store: Store) -> None:
-    """An event or delivery that is stored already stays as it is."""
+    """A stored event or delivery does not change."""
     for at in (NOW, NOW + HOUR):
         async with store.units_of_work.transaction() as transaction:
             event = an_event(at=at)
@@ -240,28 +240,28 @@ async def test_append_twice_changes_nothing(store: Store) -> None:
 
 
 async def test_large_batch_fits(store: Store) -> None:
-    """A batch far over the parameter limits of both databases goes through, and comes back in its order."""
+    """A batch far over the parameter limits of both databases succeeds, and is returned in order."""
     ids = [f"e{number:05}" for number in range(4000)]
     rows = [an_event(event_id) for event_id in ids]
     async with store.units_of_work.transaction() as transaction:
-        words = await transaction.admit([an_entry(event_id) for event_id in ids])
+        results = await transaction.admit([an_entry(event_id) for event_id in ids])
         await transaction.append(rows, [a_delivery(row, lane=row.id) for row in rows])
         assert await transaction.lock([TaskId(f"t{number}") for number in range(40_000)]) == {}
-    assert words == ["new"] * 4000
+    assert results == ["new"] * 4000
     assert [one.event.id for one in await store.events.after(0, limit=5000)] == ids
 
 
-async def test_notify_rings_after_the_commit(store: Store, open_another: OpenStore) -> None:
-    """Whoever wakes finds what was written."""
+async def test_notification_comes_after_the_commit(store: Store, open_another: OpenStore) -> None:
+    """A notified reader finds what was written."""
     await add_tasks(store, a_task())
 
-    async def look() -> str | None:
+    async def read_note() -> str | None:
         assert await store.signals.wait("task:t1", 10)
         found = await open_another().queries.task(TaskId("t1"))
         return found.note if found else None
 
-    looking = asyncio.create_task(look())
+    reading = asyncio.create_task(read_note())
     async with store.units_of_work.transaction() as transaction:
         await transaction.save([a_task(note="changed")])
         transaction.notify(["task:t1"])
-    assert await looking == "changed"
+    assert await reading == "changed"

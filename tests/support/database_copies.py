@@ -1,4 +1,4 @@
-"""Fresh databases for tests that need many: migrated once, then copied."""
+"""New databases for tests that need many: migrated once, then copied."""
 
 import tempfile
 from pathlib import Path
@@ -9,7 +9,7 @@ _template: dict[str, bytes] = {}
 
 
 async def database(directory: Path) -> str:
-    """Return the address of a fresh, migrated database in `directory`."""
+    """Return the address of a new, migrated database in `directory`."""
     if not _template:
         with tempfile.TemporaryDirectory() as place:
             path = Path(place) / "template.db"

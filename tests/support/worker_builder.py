@@ -1,4 +1,4 @@
-"""The rounds of a process, put together for tests."""
+"""Build the worker of a process for tests."""
 
 from datetime import timedelta
 
@@ -7,38 +7,33 @@ from service.deliveries.handler_api import Handler
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.runtime.clock_jump import ClockJumpDetector
-from service.runtime.single_pass import SinglePass
 from service.runtime.worker import Worker
 from tests.support.delivery_builders import handler, tools
 from tests.support.task_loop import LEASE, Loop
 
 
-def rounds_of(loop: Loop, seen: list[str], only: Handler | None = None) -> Worker:
-    """Return the rounds over `loop`, with `only` one handler: by default it puts the types of events into `seen`."""
+def build_worker(loop: Loop, seen: list[str], only: Handler | None = None) -> Worker:
+    """Return a worker over `loop` with `only` one handler; the default handler appends event types to `seen`."""
 
-    async def hear(event: object, _tools: object) -> None:
+    async def note_type(event: object, _tools: object) -> None:
         seen.append(getattr(event, "type", ""))
 
     dispatcher = Dispatcher(
-        loop.store.deliveries,
-        HandlerSlots([only or handler("log", hear)], lease=LEASE, ring=lambda: loop.store.signals.notify("dispatch")),
-        lambda _claim, _handler: tools(),
-        loop.clock,
+        queue=loop.store.deliveries,
+        slots=HandlerSlots(
+            [only or handler("log", note_type)], lease=LEASE, notify=lambda: loop.store.signals.notify("dispatch")
+        ),
+        tools=lambda _claim, _handler: tools(),
+        clock=loop.clock,
         schedule=(timedelta(),),
         jitter=lambda: 0.0,
     )
     return Worker(
-        receiver=loop.receive,
-        submitter=loop.submit,
-        poller=loop.reconcile,
+        inbox_worker=loop.inbox_worker,
+        submitter=loop.submitter,
+        poller=loop.poller,
         dispatcher=dispatcher,
-        full=SinglePass(
-            receiver=loop.receive,
-            submitter=loop.submit,
-            poller=loop.reconcile,
-            dispatcher=dispatcher,
-            upstream=loop.paced,
-        ),
+        provider=loop.rate_limited,
         clock_jumps=ClockJumpDetector(loop.store.clock_jump_repair, clock=loop.clock, lease=LEASE),
         missing_handlers=MissingHandlerMonitor(loop.store.deliveries, []),
     )

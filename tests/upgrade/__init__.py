@@ -1,1 +1,1 @@
-"""From one release to the next: databases of earlier ones, and their processes still running beside today's."""
+"""Upgrades: databases of earlier releases, and their processes that run in parallel to the current release."""

@@ -1,4 +1,4 @@
-"""What stands before two releases on a platform: callbacks go to whichever is next."""
+"""A round-robin load balancer for callbacks in front of two releases."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ from tests.acceptance.processes import HOST, TIMEOUT
 
 @dataclass(kw_only=True)
 class Balancer:
-    """Hands each callback to the next of `targets`, which may change at any time; `answers` holds what each said."""
+    """Forwards each callback to the next of `targets`, which may change; `answers` are the status codes of each."""
 
     http: httpx.AsyncClient = field(repr=False)
     url: str = ""
@@ -24,12 +24,12 @@ class Balancer:
     answers: dict[str, list[int]] = field(default_factory=dict)
 
     async def forward(self, request: Request) -> Response:
-        """Pass one callback on; 502 when nobody takes it."""
+        """Forward one callback; respond 502 if the target does not answer."""
         body = await request.body()
-        kept = {name: value for name, value in request.headers.items() if name not in {"host", "content-length"}}
+        headers = {name: value for name, value in request.headers.items() if name not in {"host", "content-length"}}
         self.targets.append(target := self.targets.pop(0))
         try:
-            answer = await self.http.post(target + request.url.path, content=body, headers=kept)
+            answer = await self.http.post(target + request.url.path, content=body, headers=headers)
         except httpx.HTTPError:
             return Response(status_code=502)
         self.answers.setdefault(target, []).append(answer.status_code)

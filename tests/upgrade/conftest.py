@@ -1,4 +1,4 @@
-"""A workspace, a database of each kind, and the tree of each earlier release."""
+"""Fixtures: a workspace, a database of each kind, and the source tree of each earlier release."""
 
 from pathlib import Path
 
@@ -19,5 +19,5 @@ def release(request: pytest.FixtureRequest) -> Release:
 
 @pytest.fixture
 def tree(release: Release, tmp_path: Path) -> Path:
-    """Return a directory with the code of the release."""
+    """Return a directory with the source tree of the release."""
     return unpacked(release, tmp_path / f"release-{release.id}")

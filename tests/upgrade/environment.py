@@ -1,4 +1,4 @@
-"""Everything around the two releases: the upstream, a receiver that can be ill, the balancer, and who is asked what."""
+"""The environment of two releases: provider, refusing receiver, balancer, and the two processes."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,34 +25,34 @@ HANDLERS: dict[str, frozenset[str] | None] = {
     "webhook": None,
     "archive": frozenset({"task.completed"}),
 }
-LONG = "20s"
-"""How long tasks run that are under way while the new release starts."""
-GIVEN_UP_AFTER = "30s"
-"""How long a lost callback is waited for, and once more after a restart, before `idle` loses its patience."""
+LONG_RUN_TIME = "20s"
+"""Run time of tasks that are in progress while the new release starts."""
+IN_DOUBT_FOR = "30s"
+"""How long a submission may stay in doubt, and once more after a restart, before `idle` times out."""
 
 
 @dataclass(kw_only=True)
-class Moody(Receiver):
-    """A receiver that refuses: `ill` maps the type of an event, or `*`, to the status that it is answered with."""
+class RefusingReceiver(Receiver):
+    """A receiver that refuses: `refusals` maps an event type, or `*` for all, to the status code of the response."""
 
-    ill: dict[str, int] = field(default_factory=dict)
+    refusals: dict[str, int] = field(default_factory=dict)
 
     async def take(self, request: Request) -> Response:
-        """Take one webhook when it is well."""
+        """Respond to one webhook."""
         kind = (await request.json())["type"]
-        if status := self.ill.get(kind) or self.ill.get("*"):
+        if status := self.refusals.get(kind) or self.refusals.get("*"):
             return Response(status_code=status)
         return await super().take(request)
 
 
 @dataclass(kw_only=True)
-class Stage:
-    """One upgrade: `env` is what both releases are started with."""
+class UpgradeEnvironment:
+    """One upgrade; both releases start with the settings `env`."""
 
     workspace: Workspace
     before: Runner
     sandbox: Upstream
-    receiver: Moody
+    receiver: RefusingReceiver
     balancer: Balancer
     env: dict[str, str]
     stack: AsyncExitStack
@@ -62,40 +62,40 @@ class Stage:
     replayed: int = 0
 
     async def old(self, **more: str) -> Service:
-        """Start the release before, as one process that does all; `more` are settings of its own."""
+        """Start the earlier release as one process with every role; `more` are additional settings."""
         env = self.env | {f"BOOMERANG_{name}": value for name, value in more.items()}
         assert await self.before.run("old-migrate", "migrate", env=env) == 0
         child = await self.before.serve("old", env, free_port())
-        return await self._taken_in(child)
+        return await self._register(child)
 
     async def new(self) -> Service:
-        """Start today's release: it migrates first, as a platform's release step does."""
+        """Start the current release after its migration, as the release step of a platform does."""
         await self.migrate()
-        return await self._taken_in(await serve_today(self.workspace, self.env, port=free_port(), name="new"))
+        return await self._register(await serve_today(self.workspace, self.env, port=free_port(), name="new"))
 
     async def migrate(self) -> None:
-        """Bring the database to today's schema."""
+        """Migrate the database to the current schema."""
         code, _, err = await command(self.workspace, "migrate", env=self.env)
         assert code == 0, err
 
-    async def _taken_in(self, child: Child) -> Service:
+    async def _register(self, child: Child) -> Service:
         self.balancer.targets.append(child.url)
         return await self.stack.enter_async_context(service(child))
 
     async def stop(self, at: Service) -> None:
-        """Take a process out of the rotation and stop it in order."""
+        """Remove a process from the balancer and shut it down."""
         self.balancer.targets.remove(at.child.url)
         at.child.terminate()
         assert await at.child.ended() == 0
 
     async def submit(self, at: Service, status: str | None = None) -> Json:
-        """Submit a task, and wait until it has this status."""
+        """Submit a task, and wait until it has the status."""
         self.submitted += 1
         task = await at.submit(metadata={"number": self.submitted})
         return await self.reached(at, task["id"], status) if status else task
 
     async def reached(self, at: Service, task_id: str, status: str) -> Json:
-        """Return the task once it has this status."""
+        """Return the task once it has the status."""
         seen: list[Json] = []
 
         async def has() -> bool:
@@ -107,15 +107,15 @@ class Stage:
         return seen[0]
 
     async def cancel(self, at: Service, task_id: str) -> None:
-        """Cancel a task that waits; while it is just being tried, the answer is no."""
+        """Cancel a waiting task; during a submission attempt the service refuses, so try until it succeeds."""
 
         async def canceled() -> bool:
             return (await at.http.post(f"/v1/tasks/{task_id}/cancel")).is_success
 
-        await until(canceled, what="the end of a try")
+        await until(canceled, what="the end of a submission attempt")
         self.canceled = (await self.reached(at, task_id, "canceled"))["id"]
 
-    async def replay_the_dead(self, at: Service) -> int:
+    async def replay_dead_letters(self, at: Service) -> int:
         """Replay every dead letter, and return how many there were."""
         found = (await at.http.get("/v1/deliveries", params={"status": "dead"})).raise_for_status().json()["data"]
         self.replayed = len(found)
@@ -124,37 +124,37 @@ class Stage:
         return len(found)
 
     async def faults(self, at: Service) -> list[str]:
-        """Return what does not hold once all is quiet.
+        """Return the violated invariants once the service is idle.
 
-        Two things are as they should be: what was canceled before it was sent has no bill, and dead letters that were
-        replayed came under another id than their first attempt had.
+        Two reports are expected: a task that was canceled before it was sent has no bill, and a replayed dead letter
+        has another message id than its first attempt.
         """
         await at.wait_until_idle()
         records = await read_records(at, self.sandbox, self.receiver, HANDLERS)
-        told = (
+        expected = (
             f"tasks without a bill that are not failed: ['{self.canceled}']",
             f"webhooks that never came: {self.replayed}",
         )
-        return [fault for fault in records.faults(count=self.submitted) if fault not in told]
+        return [fault for fault in records.faults(count=self.submitted) if fault not in expected]
 
 
 @asynccontextmanager
-async def staged(workspace: Workspace, tree: Path, database_url: str) -> AsyncIterator[Stage]:
-    """Set the stage inside the block."""
+async def upgrade_environment(workspace: Workspace, tree: Path, database_url: str) -> AsyncIterator[UpgradeEnvironment]:
+    """Yield the environment; its processes run inside the block."""
     async with AsyncExitStack() as stack:
         switches = ("--tiny-videos", "--run-time", "200ms", "--final-callbacks-only")
         sandbox = await stack.enter_async_context(upstream(workspace, *switches))
-        receiver = Moody(url="", secret=derive_webhook_secret(SECRET))
+        receiver = RefusingReceiver(url="", secret=derive_webhook_secret(SECRET))
         app = Starlette(routes=[Route("/hooks", receiver.take, methods=["POST"])])
         receiver.url = f"{await stack.enter_async_context(serving(app, listen(HOST, 0), grace=1))}/hooks"
         balancer = await stack.enter_async_context(balancing())
         more = {
             "WEBHOOK_URL": receiver.url,
             "ARCHIVE_URL": (workspace.home / "films").as_uri(),
-            "IN_DOUBT_FOR": GIVEN_UP_AFTER,
+            "IN_DOUBT_FOR": IN_DOUBT_FOR,
             "RETRY_SCHEDULE": ",".join(["0s", "1s", "2s", *["4s"] * 60]),
         }
-        yield Stage(
+        yield UpgradeEnvironment(
             workspace=workspace,
             before=Runner(workspace=workspace, tree=tree),
             sandbox=sandbox,

@@ -1,4 +1,4 @@
-"""The releases before this one, and how to run them."""
+"""The earlier releases, and how to run them."""
 
 import io
 import subprocess
@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True, kw_only=True)
 class Release:
-    """A commit that people may be running.
+    """A commit that may be in production.
 
-    `head` is the newest migration that it knows, and `ready_beside_newer` whether `/readyz` of a running process stays
+    `head` is the newest migration that it knows. `ready_beside_newer` is True if `/readyz` of a running process stays
     200 when a newer release migrates the database.
     """
 
@@ -33,16 +33,16 @@ class Release:
 
 
 RELEASES = (Release(commit="ab92e454ce1c2d9bdd6e5d7df5e7c170c97a2020", head="0001", ready_beside_newer=False),)
-"""Oldest first. A release adds its line here when it is made; nothing else is needed to test the way from it."""
+"""Oldest first. Each new release adds one line here, which is all that the tests of its upgrade need."""
 
 
 def unpacked(release: Release, into: Path) -> Path:
-    """Return the directory `into` with the release's tree in it; skip the test where the history is too short."""
+    """Return `into` with the source tree of the release; skip the test if the history lacks its commit."""
     try:
         packed = subprocess.run(["git", "archive", release.commit], cwd=ROOT, capture_output=True, check=True).stdout  # noqa: S603, S607 - our own history
     except (FileNotFoundError, subprocess.CalledProcessError) as error:
-        why = getattr(error, "stderr", b"").decode().strip() or error
-        pytest.skip(f"the history here has no commit {release.id}: a shallow clone, or none at all ({why})")
+        reason = getattr(error, "stderr", b"").decode().strip() or error
+        pytest.skip(f"the history here has no commit {release.id}: a shallow clone, or none at all ({reason})")
     with tarfile.open(fileobj=io.BytesIO(packed)) as tree:
         tree.extractall(into, filter="data")
     return into
@@ -50,7 +50,7 @@ def unpacked(release: Release, into: Path) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Runner:
-    """Starts processes of one release in a workspace: its code from `tree`, today's libraries."""
+    """Starts processes of one release in a workspace: its code from `tree`, with the current libraries."""
 
     workspace: Workspace
     tree: Path

@@ -1,4 +1,4 @@
-"""Any rows for any schema: what is in each table before a migration has to be there after it."""
+"""Rows for any schema, to check that a migration keeps them."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -8,8 +8,8 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.script import ScriptDirectory
 
-from service.storage.dialects import address
-from service.storage.migrate import MIGRATIONS, VERSION_TABLE, config
+from service.storage.dialects import parse_address
+from service.storage.migrate import MIGRATIONS, VERSION_TABLE, alembic_config
 
 COUNT = 3
 NOW = datetime(2026, 5, 6, 12, 9, 42, 123456, tzinfo=UTC)
@@ -24,25 +24,25 @@ def revisions() -> list[str]:
 
 def engine(database_url: str) -> sa.Engine:
     """Return a plain engine for a test's database."""
-    url = address(database_url).url
+    url = parse_address(database_url).url
     return sa.create_engine(url.set(drivername="sqlite") if url.get_backend_name() == "sqlite" else url)
 
 
 def upgrade(at: sa.Engine, revision: str) -> None:
     """Migrate up to `revision`, in one transaction."""
     with at.begin() as connection:
-        command.upgrade(config(connection), revision)
+        command.upgrade(alembic_config(connection), revision)
 
 
 def schema(at: sa.Engine) -> dict[str, sa.Table]:
-    """Return every table but Alembic's own, as the database describes it."""
+    """Return every table but Alembic's own, as reflected from the database."""
     found = sa.MetaData()
     found.reflect(at)
     return {name: table for name, table in found.tables.items() if name != VERSION_TABLE}
 
 
 def fill(at: sa.Engine, tables: Mapping[str, sa.Table], prefix: str) -> None:
-    """Put rows into each table that name the columns in `tables` and no other, as an older release's inserts do."""
+    """Insert rows into each table that name only the columns in `tables`, like inserts of an older release."""
     with at.begin() as connection:
         for table in tables.values():
             connection.execute(sa.insert(table), [_row(table, prefix, number) for number in range(COUNT)])
@@ -56,18 +56,20 @@ def _row(table: sa.Table, prefix: str, number: int) -> dict[str, Any]:
 
 
 def _value(column: sa.Column[Any], prefix: str, number: int) -> object:
-    kind = column.type
-    if isinstance(kind, sa.Boolean):
+    column_type = column.type
+    if isinstance(column_type, sa.Boolean):
         return bool(number % 2)
-    if isinstance(kind, sa.Integer | sa.Float | sa.Numeric):
+    if isinstance(column_type, sa.Integer | sa.Float | sa.Numeric):
         return number
-    if isinstance(kind, sa.DateTime):
+    if isinstance(column_type, sa.DateTime):
         return NOW
-    return f"{prefix}-{column.name}-{number}".encode() if isinstance(kind, sa.LargeBinary) else f"{prefix}-{number}"
+    return (
+        f"{prefix}-{column.name}-{number}".encode() if isinstance(column_type, sa.LargeBinary) else f"{prefix}-{number}"
+    )
 
 
 def rows(at: sa.Engine, tables: Mapping[str, sa.Table]) -> Rows:
-    """Return what is in the columns of `tables`, in an order of its own."""
+    """Return the values in the columns of `tables`, sorted."""
     with at.connect() as connection:
         return {name: _sorted(connection, table) for name, table in tables.items()}
 

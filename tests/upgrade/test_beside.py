@@ -1,4 +1,4 @@
-"""Today's release starts over the database of an earlier one, which goes on working beside it."""
+"""The current release starts on the database of an earlier one, which continues to run."""
 
 from collections import Counter
 from pathlib import Path
@@ -7,48 +7,48 @@ import anyio
 
 from tests.acceptance.environment import Service
 from tests.acceptance.processes import Json, Workspace
-from tests.upgrade.environment import LONG, Stage, staged
+from tests.upgrade.environment import LONG_RUN_TIME, UpgradeEnvironment, upgrade_environment
 from tests.upgrade.releases import Release
 
 EVERY_STATUS = {
     "queued", "submitting", "in_progress", "in_doubt", "expired", "completed", "failed", "canceled",
 }  # fmt: skip
-EACH = 15
+TASKS_PER_RELEASE = 15
 """Tasks submitted through each release while both run."""
 
 
-async def in_every_status(stage: Stage) -> Service:
-    """Let the release before write tasks in every status, deliveries in every status, and callbacks; it runs on."""
-    old = await stage.old(TASK_DEADLINE="2s")
-    await stage.sandbox.set_switches(run_time=LONG)
-    await stage.submit(old, "expired")
-    await stage.stop(old)
-    old = await stage.old()
-    await stage.sandbox.set_switches(run_time="200ms")
-    await stage.submit(old, "completed")
-    stage.receiver.ill = {"task.failed": 410}
-    await stage.sandbox.set_switches(fail_tasks=1.0)
-    await stage.submit(old, "failed")
-    await stage.sandbox.set_switches(fail_tasks=0.0, run_time=LONG)
-    stage.receiver.ill |= {"*": 503}
-    await under_way(stage, old)
+async def in_every_status(environment: UpgradeEnvironment) -> Service:
+    """Let the earlier release write tasks and deliveries in every status, and callbacks; it continues to run."""
+    old = await environment.old(TASK_DEADLINE="2s")
+    await environment.sandbox.set_switches(run_time=LONG_RUN_TIME)
+    await environment.submit(old, "expired")
+    await environment.stop(old)
+    old = await environment.old()
+    await environment.sandbox.set_switches(run_time="200ms")
+    await environment.submit(old, "completed")
+    environment.receiver.refusals = {"task.failed": 410}
+    await environment.sandbox.set_switches(fail_tasks=1.0)
+    await environment.submit(old, "failed")
+    await environment.sandbox.set_switches(fail_tasks=0.0, run_time=LONG_RUN_TIME)
+    environment.receiver.refusals |= {"*": 503}
+    await add_unfinished_tasks(environment, old)
     return old
 
 
-async def under_way(stage: Stage, old: Service) -> None:
-    """Leave tasks at the upstream, on their way there, lost on their way back, waiting and given up."""
-    await stage.submit(old, "in_progress")
-    await stage.sandbox.set_switches(lose_create_reply=1.0)
-    await stage.submit(old, "in_doubt")
-    await stage.sandbox.set_switches(lose_create_reply=0.0, slow_create=1.0, create_delay=LONG)
-    await stage.submit(old, "submitting")
-    await stage.sandbox.set_switches(slow_create=0.0, throttle_create=1.0, retry_after=1.0, run_time="200ms")
-    await stage.submit(old, "queued")
-    await stage.cancel(old, (await stage.submit(old, "queued"))["id"])
+async def add_unfinished_tasks(environment: UpgradeEnvironment, old: Service) -> None:
+    """Add tasks in progress, in doubt, submitting, queued and canceled."""
+    await environment.submit(old, "in_progress")
+    await environment.sandbox.set_switches(lose_create_reply=1.0)
+    await environment.submit(old, "in_doubt")
+    await environment.sandbox.set_switches(lose_create_reply=0.0, slow_create=1.0, create_delay=LONG_RUN_TIME)
+    await environment.submit(old, "submitting")
+    await environment.sandbox.set_switches(slow_create=0.0, throttle_create=1.0, retry_after=1.0, run_time="200ms")
+    await environment.submit(old, "queued")
+    await environment.cancel(old, (await environment.submit(old, "queued"))["id"])
 
 
 async def deliveries(at: Service) -> Counter[str]:
-    """Count the deliveries by each status that some have."""
+    """Return the number of deliveries of each status."""
     found = {name: count for name, count in (await at.metrics()).items() if name.startswith("boomerang_deliveries{")}
     return Counter({name.split('"')[1]: int(count) for name, count in found.items() if count})
 
@@ -58,13 +58,13 @@ async def statuses(at: Service) -> dict[str, str]:
     return {task["id"]: task["status"] for task in await at.tasks()}
 
 
-async def both_work(stage: Stage, old: Service, new: Service) -> None:
-    """Submit through both, each asked about what the other took in."""
+async def submit_through_both(environment: UpgradeEnvironment, old: Service, new: Service) -> None:
+    """Submit through both releases, and read each task through the other one."""
     made: dict[str, list[Json]] = {"old": [], "new": []}
 
     async def some(name: str, at: Service) -> None:
-        for _ in range(EACH):
-            made[name].append(await stage.submit(at))
+        for _ in range(TASKS_PER_RELEASE):
+            made[name].append(await environment.submit(at))
 
     async with anyio.create_task_group() as group:
         group.start_soon(some, "old", old)
@@ -74,32 +74,30 @@ async def both_work(stage: Stage, old: Service, new: Service) -> None:
             assert (await other.wait_until_settled(task["id"]))["status"] in {"completed", "failed"}
 
 
-def did(at: Service, what: str) -> int:
-    """Return how often a process says in its log that it did something."""
+def count_logged(at: Service, what: str) -> int:
+    """Return how often a process logs the event `what`."""
     return at.child.output().count(f'"event": "{what}"')
 
 
-async def test_releases_work_side_by_side(
-    workspace: Workspace, release: Release, tree: Path, database_url: str
-) -> None:
-    """One bill and one end a task, every delivery made, nothing lost, whoever of the two does which step."""
-    async with staged(workspace, tree, database_url) as stage:
-        old = await in_every_status(stage)
-        assert stage.seen == EVERY_STATUS
+async def test_releases_run_in_parallel(workspace: Workspace, release: Release, tree: Path, database_url: str) -> None:
+    """Each task has one bill and one end, and each event is delivered, whichever release does a step."""
+    async with upgrade_environment(workspace, tree, database_url) as environment:
+        old = await in_every_status(environment)
+        assert environment.seen == EVERY_STATUS
         assert set(await deliveries(old)) == {"pending", "dead", "delivered"}
-        new = await stage.new()
+        new = await environment.new()
         assert (await statuses(new)).keys() == (await statuses(old)).keys()
         assert (await old.http.get("/readyz")).is_success == release.ready_beside_newer
-        stage.receiver.ill = {}
-        assert await stage.replay_the_dead(new) > 0
-        await stage.sandbox.set_switches(throttle_create=0.0, double_callbacks=0.2, lose_callbacks=0.1)
-        await both_work(stage, old, new)
+        environment.receiver.refusals = {}
+        assert await environment.replay_dead_letters(new) > 0
+        await environment.sandbox.set_switches(throttle_create=0.0, double_callbacks=0.2, lose_callbacks=0.1)
+        await submit_through_both(environment, old, new)
         for at in (old, new):
-            assert min(did(at, "submission"), did(at, "delivery")) > 0, f"{at.child.name} did nothing"
-            assert set(stage.balancer.answers[at.child.url]) == {204}
-        assert await stage.faults(new) == []
-        assert "task.failed" in {hook.body["type"] for hook in stage.receiver.hooks}
-        await stage.stop(old)
+            assert min(count_logged(at, "submission"), count_logged(at, "delivery")) > 0, f"{at.child.name} did nothing"
+            assert set(environment.balancer.answers[at.child.url]) == {204}
+        assert await environment.faults(new) == []
+        assert "task.failed" in {hook.body["type"] for hook in environment.receiver.hooks}
+        await environment.stop(old)
         for _ in range(3):
-            await stage.submit(new, "completed")
-        assert await stage.faults(new) == []
+            await environment.submit(new, "completed")
+        assert await environment.faults(new) == []

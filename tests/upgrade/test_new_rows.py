@@ -1,4 +1,4 @@
-"""An older process meets rows that only today's release writes."""
+"""An older process reads rows that only the current release writes."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -11,18 +11,18 @@ from service.domain.tokens import TokenClaims, Tokens
 from service.storage import open_store
 from tests.acceptance.environment import SECRET, Service
 from tests.acceptance.processes import Json, Workspace, until
-from tests.upgrade.environment import Stage, staged
+from tests.upgrade.environment import UpgradeEnvironment, upgrade_environment
 
 
 def end_of(task: Json) -> bytes:
-    """Return the body that tells a task's end."""
+    """Return the body of a callback that reports the task as completed."""
     return json.dumps(
         {"id": task["upstream_id"], "created_at": 1, "status": "completed", "model": task["model"]}
     ).encode()
 
 
-async def keep_unread(database_url: str, task: Json, body: bytes) -> None:
-    """Keep a callback as today's release does in a crowd: durable and answered, not recorded yet."""
+async def store_unread(database_url: str, task: Json, body: bytes) -> None:
+    """Store an unread callback, as the current release does during a burst: durable, but not recorded yet."""
     claim = TokenClaims(task_id=TaskId(task["id"]), submission=1)
     row = InboxEntry(
         task_id=claim.task_id,
@@ -33,11 +33,11 @@ async def keep_unread(database_url: str, task: Json, body: bytes) -> None:
         verdict="unread",
     )
     async with open_store(database_url) as store:
-        assert await store.inbox.keep([row]) == set()
+        assert await store.inbox.store_unread([row]) == set()
 
 
 async def call_back(at: Service, task: Json, body: bytes) -> int:
-    """Call back at this process itself, and return its answer."""
+    """Send a callback to this process directly, and return the status code."""
     token = Tokens([SECRET]).callback_token(TaskId(task["id"]), 1, datetime.now(UTC) + timedelta(hours=1))
     return (await at.http.post(f"/callbacks/{token}", content=body)).status_code
 
@@ -47,27 +47,27 @@ async def verdicts(at: Service, task: Json) -> list[str]:
     return [row["verdict"] for row in await at.history(task["id"]) if row["kind"] == "callback"]
 
 
-async def under_way(stage: Stage, old: Service) -> Json:
-    """Return a task that runs for long, about whose end nobody calls."""
-    await stage.sandbox.set_switches(run_time="60s", callbacks=False)
-    return await stage.submit(old, "in_progress")
+async def add_running_task(environment: UpgradeEnvironment, old: Service) -> Json:
+    """Return a task that runs for 60 seconds and sends no callback."""
+    await environment.sandbox.set_switches(run_time="60s", callbacks=False)
+    return await environment.submit(old, "in_progress")
 
 
 async def test_unread_callback_waits_for_the_newer_release(workspace: Workspace, tree: Path, database_url: str) -> None:
-    """The older process shows it and leaves it alone, and the newer one records it.
+    """The older process lists it without recording it, and the newer one records it.
 
-    A repeat of it is another callback to the older one, which writes its digest otherwise: it is answered and changes
-    nothing twice.
+    A repeat is another callback for the older process, which computes its digest differently: it is accepted and
+    changes nothing twice.
     """
-    async with staged(workspace, tree, database_url) as stage:
-        old = await stage.old()
-        task = await under_way(stage, old)
-        await stage.migrate()
+    async with upgrade_environment(workspace, tree, database_url) as environment:
+        old = await environment.old()
+        task = await add_running_task(environment, old)
+        await environment.migrate()
         body = end_of(task)
-        await keep_unread(database_url, task, body)
+        await store_unread(database_url, task, body)
         assert await verdicts(old, task) == ["unread"]
         assert [count for name, count in (await old.metrics()).items() if '"unread"' in name] == [1]
-        new = await stage.new()
+        new = await environment.new()
 
         async def recorded() -> bool:
             return await verdicts(new, task) == ["accepted"]
@@ -79,4 +79,4 @@ async def test_unread_callback_waits_for_the_newer_release(workspace: Workspace,
         assert await verdicts(new, task) == ["accepted", "accepted"]
         events = [row["type"] for row in await new.history(task["id"]) if row["kind"] == "event"]
         assert events.count("task.submitted") == 1
-        assert not {"task.completed", "task.failed"} & set(events)  # the upstream itself does not say so
+        assert not {"task.completed", "task.failed"} & set(events)  # a poll does not confirm it

@@ -1,4 +1,4 @@
-"""A database that is not for this release is refused in clear words, and left as it is."""
+"""A database of another application or of a newer release is refused and does not change."""
 
 import sqlite3
 from pathlib import Path
@@ -15,38 +15,38 @@ NEWER = f"schema 9999, which a newer release has made; this one knows {HEAD} at 
 FOREIGN = "holds something else: give Boomerang one of its own"
 
 
-def filled_by_the_future(at: sa.Engine) -> None:
-    """Make a database of a later release: a table more, and a revision that nobody knows yet."""
+def newer_release(at: sa.Engine) -> None:
+    """Make a database of a newer release: an additional table, and an unknown revision."""
     upgrade(at, HEAD)
     with at.begin() as connection:
         connection.execute(sa.text("CREATE TABLE dreams (id INTEGER)"))
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
 
 
-def filled_by_others(at: sa.Engine) -> None:
-    """Make a database of an application that has nothing to do with us, though a table is called as one of ours."""
+def other_application(at: sa.Engine) -> None:
+    """Make a database of another application, with a table that has the name of one of ours."""
     with at.begin() as connection:
         connection.execute(sa.text("CREATE TABLE tasks (id INTEGER, todo TEXT)"))
         connection.execute(sa.text("INSERT INTO tasks VALUES (1, 'buy milk')"))
 
 
-def migrated_by_others(at: sa.Engine) -> None:
-    """Make a database of another application that uses the same tool for its migrations."""
-    filled_by_others(at)
+def other_application_with_alembic(at: sa.Engine) -> None:
+    """Make a database of another application that uses Alembic too."""
+    other_application(at)
     with at.begin() as connection:
         connection.execute(sa.text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)"))
         connection.execute(sa.text("INSERT INTO alembic_version VALUES ('ae1027a6acf4')"))
 
 
-STRANGE = {
-    "future": (filled_by_the_future, NEWER),
-    "others": (filled_by_others, FOREIGN),
-    "others-alembic": (migrated_by_others, FOREIGN),
+FOREIGN_DATABASES = {
+    "future": (newer_release, NEWER),
+    "others": (other_application, FOREIGN),
+    "others-alembic": (other_application_with_alembic, FOREIGN),
 }
 
 
 def state(at: sa.Engine) -> object:
-    """Return everything that is in a database."""
+    """Return the columns, the rows and the schema version of a database."""
     tables = schema(at)
     with at.connect() as connection:
         there = "alembic_version" in sa.inspect(connection).get_table_names()
@@ -54,38 +54,38 @@ def state(at: sa.Engine) -> object:
     return {name: sorted(table.columns.keys()) for name, table in tables.items()}, rows(at, tables), version
 
 
-@pytest.mark.parametrize("kind", STRANGE)
-async def test_migrate_refuses_it_and_changes_nothing(workspace: Workspace, database_url: str, kind: str) -> None:
-    """`boomerang migrate` ends with 2, one line says why, and every table is as it was."""
-    fill, said = STRANGE[kind]
+@pytest.mark.parametrize("kind", FOREIGN_DATABASES)
+async def test_migrate_refuses_a_foreign_database(workspace: Workspace, database_url: str, kind: str) -> None:
+    """`boomerang migrate` exits with 2, prints one line with the reason, and changes no table."""
+    fill, message = FOREIGN_DATABASES[kind]
     at = engine(database_url)
     fill(at)
     was = state(at)
     code, _, err = await command(workspace, "migrate", env={"BOOMERANG_DATABASE_URL": database_url})
     assert (code, len(err.splitlines())) == (2, 1), err
-    assert said in err
+    assert message in err
     assert state(at) == was
     at.dispose()
 
 
-@pytest.mark.parametrize("kind", STRANGE)
-async def test_serve_on_sqlite_refuses_it_and_touches_no_byte(workspace: Workspace, kind: str) -> None:
-    """`boomerang serve` does not start over such a file, and leaves every byte of it, and no journal beside it."""
+@pytest.mark.parametrize("kind", FOREIGN_DATABASES)
+async def test_serve_refuses_a_foreign_sqlite_file(workspace: Workspace, kind: str) -> None:
+    """`boomerang serve` does not start on such a file, changes no byte of it, and creates no journal."""
     path = workspace.home / "strange.db"
     at = engine(f"sqlite:///{path}")
-    STRANGE[kind][0](at)
+    FOREIGN_DATABASES[kind][0](at)
     at.dispose()
     was = path.read_bytes()
     env = settings("http://127.0.0.1:9", f"http://{HOST}:{free_port()}", f"sqlite:///{path}")
     code, _, err = await command(workspace, "serve", "--port", str(free_port()), env=env)
     assert code == 2, err
-    assert STRANGE[kind][1] in err
+    assert FOREIGN_DATABASES[kind][1] in err
     assert path.read_bytes() == was
     assert _beside(path) == []
 
 
 async def test_file_that_is_no_database_is_refused(workspace: Workspace) -> None:
-    """A text file is told apart, and stays what it is."""
+    """A text file is refused and does not change."""
     path = workspace.home / "notes.db"
     path.write_text("not a database, but a page of notes\n" * 100)
     code, _, err = await command(workspace, "migrate", env={"BOOMERANG_DATABASE_URL": f"sqlite:///{path}"})
@@ -94,8 +94,8 @@ async def test_file_that_is_no_database_is_refused(workspace: Workspace) -> None
     assert path.read_text() == "not a database, but a page of notes\n" * 100
 
 
-async def test_empty_file_and_emptied_database_are_taken(workspace: Workspace) -> None:
-    """A file without any table is as good as none, whoever made it."""
+async def test_database_without_tables_is_accepted(workspace: Workspace) -> None:
+    """A file without tables counts as a new database, whoever made it."""
     path = workspace.home / "empty.db"
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE a (id INTEGER PRIMARY KEY AUTOINCREMENT)")

@@ -1,4 +1,4 @@
-"""Each migration by itself, over a database with rows in it."""
+"""Each migration alone, on a database with rows."""
 
 from collections.abc import Iterator
 
@@ -25,7 +25,7 @@ def at(database_url: str) -> Iterator[sa.Engine]:
 
 @pytest.mark.parametrize(("before", "after"), STEPS)
 def test_step_keeps_every_row(at: sa.Engine, before: str, after: str) -> None:
-    """What is in the tables before a step is there after it, in every column that there was."""
+    """Rows and columns from before a migration are unchanged after it."""
     upgrade(at, before)
     known = schema(at)
     fill(at, known, "kept")
@@ -37,7 +37,7 @@ def test_step_keeps_every_row(at: sa.Engine, before: str, after: str) -> None:
 
 @pytest.mark.parametrize(("before", "after"), STEPS)
 def test_older_inserts_fit_the_newer_schema(at: sa.Engine, before: str, after: str) -> None:
-    """A release that knows nothing of a step writes on after it: what a step adds may be left out."""
+    """An earlier release can insert after the migration: new columns may be left out."""
     upgrade(at, before)
     known = schema(at)
     fill(at, known, "before")
@@ -47,8 +47,8 @@ def test_older_inserts_fit_the_newer_schema(at: sa.Engine, before: str, after: s
 
 
 @pytest.mark.parametrize(("before", "after"), STEPS)
-def test_step_takes_nothing_away(at: sa.Engine, before: str, after: str) -> None:
-    """Tables, columns and their types stay, nothing becomes required, and no index that was there goes."""
+def test_step_removes_nothing(at: sa.Engine, before: str, after: str) -> None:
+    """Tables, columns and their types stay, no column becomes required, and no index is dropped."""
     upgrade(at, before)
     old, old_indexes = schema(at), _indexes(at)
     upgrade(at, after)
@@ -68,10 +68,10 @@ def _indexes(at: sa.Engine) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("head", sorted({release.head for release in RELEASES}))
-async def test_two_processes_migrate_at_once_and_again(
+async def test_concurrent_and_repeated_migrations_succeed(
     workspace: Workspace, at: sa.Engine, database_url: str, head: str
 ) -> None:
-    """From each earlier release's schema, two `boomerang migrate` at once both succeed, and so does a third."""
+    """From each earlier schema, two concurrent `boomerang migrate` succeed, and so does a third one."""
     upgrade(at, head)
     known = schema(at)
     fill(at, known, "kept")
@@ -93,8 +93,8 @@ async def test_two_processes_migrate_at_once_and_again(
         assert await store.health.ready() is None
 
 
-def test_every_release_is_on_the_way_to_today() -> None:
-    """The schema of each earlier release is one of the steps, oldest release first."""
+def test_every_release_has_a_known_schema() -> None:
+    """The schema of each earlier release is one of the revisions; the releases are in order."""
     heads = [release.head for release in RELEASES]
     assert set(heads) <= set(revisions())
     assert heads == sorted(heads)

@@ -1,1 +1,1 @@
-"""What use cases need from outside, as small Protocols that adapters implement."""
+"""Protocols of the adapters that the use cases need."""

@@ -1,4 +1,4 @@
-"""What the service can tell about itself, what it learns, and what it forgets."""
+"""Health and metrics of the service, statistics of run times, and retention."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from service.domain.ports.unit_of_work import RunTime
 
 @dataclass(frozen=True, kw_only=True)
 class Gauges:
-    """A reading for /metrics: counts by status and outcome, and the ages (seconds) of what waits longest."""
+    """The figures for /metrics: counts by status and outcome, and the ages of the oldest unfinished and due rows."""
 
     tasks: Mapping[str, int]
     deliveries: Mapping[str, int]
@@ -23,23 +23,30 @@ class Gauges:
 
 
 class Health(Protocol):
-    """The database's own word on its state."""
+    """The state of the database."""
 
     async def ready(self) -> str | None:
-        """Return None when the database answers and its schema fits, else what to do about it."""
+        """Return None if the database answers and its schema is current, else the reason with the fix."""
 
     async def gauges(self, now: datetime) -> Gauges:
-        """Return the current reading."""
+        """Return the current figures."""
 
 
-class Memory(Protocol):
-    """What was learned, and what is to be forgotten."""
+class RunTimeStats(Protocol):
+    """Statistics about tasks that have ended, from which polls are scheduled."""
 
     async def run_times(self, *, per_bucket: int) -> list[RunTime]:
-        """Return the newest run times of each bucket."""
+        """Return the newest `per_bucket` run times of each bucket, oldest first."""
 
     async def callback_stats(self, *, newest: int) -> CallbackStats:
-        """Return of how many of the newest tasks with a run time no callback told the end."""
+        """Count the `newest` tasks with a run time, and those of them whose end no callback reported."""
+
+
+class Retention(Protocol):
+    """Deletion of rows that are older than the retention period."""
 
     async def prune(self, *, before: datetime) -> int:
-        """Forget raw callbacks, attempts, inputs and run times of settled tasks older than `before`; how many rows."""
+        """Delete callbacks, polls, attempts, inputs and run times of tasks that ended before `before`.
+
+        Returns the number of deleted rows.
+        """

@@ -1,4 +1,4 @@
-"""What the recorder needs of the handlers' slots: deliveries that are leased by the commit that writes them."""
+"""The slots of handlers, as the recorder needs them: deliveries are leased by the commit that inserts them."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -9,12 +9,12 @@ from service.domain.ports.unit_of_work import DeliveryClaim
 
 
 class SlotReservations(Protocol):
-    """The slots that one transaction reserves; `claims` are the deliveries that the store leased with them."""
+    """The slots that one transaction reserves; `claims` are the deliveries that it leased."""
 
     claims: Sequence[DeliveryClaim]
 
     def lease(self, name: str, now: datetime, *, client: str | None = None) -> datetime | None:
-        """Reserve a slot of handler `name`; return until when its delivery is leased, None when it must wait.
+        """Reserve a slot of handler `name`; return the end of the delivery's lease, None if the delivery must wait.
 
         `client` is whose share the slot is taken from; None where no request named a target.
         """

@@ -1,4 +1,4 @@
-"""The upstream: one provider, and the budget before it."""
+"""A provider, and the rate limit before it."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -11,7 +11,7 @@ from service.domain.task import Fact, Json, UpstreamId
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderRequest:
-    """What is asked of the upstream: parameters with media in place, and our tokens."""
+    """A request to a provider: the parameters with their media, and our tokens."""
 
     model: str
     params: Json = field(repr=False)
@@ -25,38 +25,38 @@ class Provider(Protocol):
 
     name: str
 
-    async def create(self, order: ProviderRequest) -> Fact:
-        """Submit; return what the reply says (possibly already settled, possibly failed without an id).
+    async def create(self, request: ProviderRequest) -> Fact:
+        """Submit; return the fact in the reply, which may be settled already, or failed without an id.
 
-        Raises NeverLeft, Refused, ReplyLost or Throttled.
+        Raises NotSent, Refused, ReplyLost or Throttled.
         """
 
     async def fetch(self, upstream_id: UpstreamId) -> Fact:
-        """Ask for a task's state; raises UnknownTask, Unwell, Refused (our key) or Throttled."""
+        """Return the state of a task; raises UnknownTask, ProviderUnavailable, Refused (our key) or Throttled."""
 
     async def cancel(self, upstream_id: UpstreamId) -> None:
-        """Ask to cancel; raises Conflict with the provider's reason, UnknownTask, Unwell or Throttled."""
+        """Cancel a task; raises Conflict with the provider's reason, UnknownTask, ProviderUnavailable or Throttled."""
 
     async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:
-        """Look for a submission by its payload token in the provider's list; None where it is not, or there is none."""
+        """Search the provider's list for a submission by its payload token; None if it or the list does not exist."""
 
     @property
     def lists(self) -> bool:
-        """Whether the provider has a list, so that `find` means something."""
+        """Whether the provider has a list that `find` can search."""
 
 
 class RateLimitedProvider(Provider, Protocol):
-    """An upstream behind the one budget for every request to it."""
+    """A provider behind one rate limit for all requests to it."""
 
-    async def create(self, order: ProviderRequest, *, sent: Callable[[], None] | None = None) -> Fact:
-        """Submit; `sent` is called when the wait is over, just before anything is sent. See `Provider.create`."""
+    async def create(self, request: ProviderRequest, *, sent: Callable[[], None] | None = None) -> Fact:
+        """Submit; `sent` is called after the wait, just before anything is sent. See `Provider.create`."""
 
     @property
     def pause(self) -> timedelta:
-        """How long no request will be sent from now on, because the provider asked for fewer."""
+        """How long no request is sent from now on, because the provider asked for a pause."""
 
     def ready(self) -> int:
-        """Return how many requests may go at this moment without waiting."""
+        """Return how many requests may be sent now without waiting."""
 
-    def room(self, size: int) -> AbstractAsyncContextManager[None]:
+    def hold_bytes(self, size: int) -> AbstractAsyncContextManager[None]:
         """Wait until `size` more bytes of requests may be held in memory."""

@@ -1,4 +1,4 @@
-"""The queues: rows that are due, claimed with a lease and a fence."""
+"""The queues of due rows, which are claimed with a lease and a fence."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from service.domain.task import Task, TaskId
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much may be claimed for submission: unfinished tasks at the upstream, and US dollars a UTC day."""
+    """Limits of submissions: unfinished tasks at the provider, and US dollars a UTC day; None for no limit."""
 
     max_in_flight: int | None = None
     budget: float | None = None
@@ -29,48 +29,48 @@ class SubmissionQueue(Protocol):
         """
 
     async def held_back(self, *, now: datetime, limits: Limits) -> str | None:
-        """Return the limit that due queued tasks wait for: `max_in_flight`, `budget`, or None."""
+        """Return the limit for which due queued tasks wait: `max_in_flight`, `budget`, or None."""
 
     async def note_waiting(self, note: str, *, now: datetime) -> None:
-        """Note on every due queued task why it waits; a claim takes the note off."""
+        """Set the note of every due queued task; a claim removes it."""
 
     async def renew(self, claims: Mapping[TaskId, int], *, until: datetime) -> set[TaskId]:
-        """Prolong leases (by fence); return those that are still held."""
+        """Extend leases (task to fence); return the tasks whose leases are still held."""
 
     async def sweep(self, *, now: datetime) -> list[Task]:
-        """Return tasks that are `submitting` with a lease that is past: abandoned, in doubt."""
+        """Return `submitting` tasks whose lease has expired: abandoned, in doubt."""
 
 
 class PollQueue(Protocol):
-    """Tasks about which the upstream is due to be asked."""
+    """Tasks that are due for a poll."""
 
     async def claim_polls(self, *, now: datetime, until: datetime, limit: int) -> list[Task]:
-        """Lease due tasks of any status but queued and submitting, and queued ones that are past their deadline."""
+        """Lease due tasks of any status except queued and submitting, and queued ones past their deadline."""
 
     async def renew(self, claims: Mapping[TaskId, int], *, until: datetime) -> set[TaskId]:
-        """Prolong leases (by fence); return those that are still held."""
+        """Extend leases (task to fence); return the tasks whose leases are still held."""
 
     async def release(self, claims: Mapping[TaskId, int], *, due_at: datetime) -> None:
-        """Give back leases whose fence still fits; polls are due again at `due_at`."""
+        """Release leases whose fence is current; their polls are due again at `due_at`."""
 
 
 class ClockJumpRepair(Protocol):
-    """Everything that waits for its time."""
+    """Rows that wait for their time."""
 
-    async def clock_jump_repair(self, *, now: datetime, until: datetime) -> int:
-        """Make due at `now` what is due later, and let no lease live past `until`; return how many rows that were."""
+    async def repair(self, *, now: datetime, until: datetime) -> int:
+        """Make rows that are due later due at `now`, and end leases at `until`; return how many rows changed."""
 
 
 Outcome = Literal["delivered", "retry", "dead"]
-"""What an attempt's end means for its delivery."""
+"""The outcome of an attempt for its delivery."""
 
 ResponsibleParty = Literal["destination", "ours"]
-"""Whose fault a dead letter is: the other end refused, failed or kept silent, or the fault is ours."""
+"""Who is responsible for a dead letter: the destination refused, failed or did not answer, or the fault is ours."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptResult:
-    """How an attempt ended; a `retry` comes with `due_at`, a `dead` letter with `fault`."""
+    """The result of an attempt; a `retry` has `due_at`, a `dead` letter has `fault`."""
 
     delivery_id: str
     fence: int
@@ -84,16 +84,16 @@ class AttemptResult:
 
     @property
     def due_now(self) -> bool:
-        """Whether another attempt is due at once."""
+        """Whether the next attempt is due at once."""
         return self.due_at is not None and self.due_at <= self.finished_at
 
 
 @dataclass(frozen=True, kw_only=True)
 class HandlerCapacity:
-    """How many deliveries of one handler may be claimed; `names` are its own and its former ones.
+    """How many deliveries of one handler may be claimed; `names` are its current and its former ones.
 
     `held` counts the slots that each client holds by deliveries with a target (see `FairShare`).
-    `past_served` allows to look for what others have waiting behind all that clients with their share have.
+    With `past_served` deliveries of other clients are searched behind those of clients that have their share.
     """
 
     names: tuple[str, ...]
@@ -102,27 +102,27 @@ class HandlerCapacity:
     past_served: bool = True
 
     def shares(self) -> FairShare:
-        """Return what there is to share out."""
+        """Return the fair shares of the free slots."""
         return FairShare(free=self.slots, held=Counter(self.held))
 
 
 class DeliveryQueue(Protocol):
-    """Deliveries that are due, first in first out within a lane."""
+    """Due deliveries, first in first out within a lane."""
 
     async def claim(self, rooms: Sequence[HandlerCapacity], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
-        """Lease due deliveries as far as there is room, heads of their lanes only, no client above its share.
+        """Lease due deliveries while capacity is free: only heads of lanes, and no client above its share.
 
-        The lease is what counts an attempt until its end is stored: one that ran out is claimed as `abandoned`.
+        A lease counts an attempt until its result is stored: with an expired lease it is claimed as `abandoned`.
         """
 
     async def finish(self, results: Sequence[AttemptResult]) -> set[str]:
-        """Store attempts and what became of their deliveries; return the ids whose fence still fitted."""
+        """Store the results of attempts; return the deliveries whose fence was current."""
 
     async def renew(self, claims: Mapping[str, int], *, until: datetime) -> set[str]:
-        """Prolong leases; return those that are still held."""
+        """Extend leases; return the deliveries whose leases are still held."""
 
     async def release(self, claims: Mapping[str, int]) -> None:
-        """Give back leases whose fence still fits, without counting an attempt; due at once."""
+        """Release leases whose fence is current, without counting an attempt; the deliveries are due at once."""
 
     async def pending_handlers(self) -> list[str]:
-        """Return the names of the handlers that have pending deliveries, loaded or not, in their order."""
+        """Return the names of handlers with pending deliveries, loaded or not, in order."""

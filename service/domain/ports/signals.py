@@ -1,24 +1,24 @@
-"""What the parts of the service share: the time, and hints that something may be due."""
+"""The clock, and notifications that something may be due."""
 
 from datetime import datetime
 from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where `now` comes from."""
+    """A source of the current time."""
 
     def now(self) -> datetime:
-        """Return this moment, aware, in UTC."""
+        """Return the current time, aware and in UTC."""
 
 
 class Signals(Protocol):
-    """Hints between the parts of the service, and between its processes: never the truth, only a reason to look.
+    """Notifications inside the service and between its processes: hints that something changed, without its content.
 
     Topics: `submit`, `reconcile`, `dispatch` (something may be due), `task:{id}` (that task changed), `events`.
     """
 
     def notify(self, *topics: str) -> None:
-        """Wake whoever waits for any of `topics` in this process."""
+        """Wake all waiters for any of `topics` in this process."""
 
     async def wait(self, topic: str, seconds: float) -> bool:
-        """Return True as soon as `topic` rings, False after `seconds`."""
+        """Return True as soon as `topic` is notified, False after `seconds`."""

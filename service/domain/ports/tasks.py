@@ -1,4 +1,4 @@
-"""Intake and reading: how new tasks and their blobs come in, and how everything is looked up."""
+"""Storage of new tasks and their blobs, and read queries."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,35 +11,35 @@ from service.domain.task import Json, Task, TaskId
 
 @dataclass(frozen=True, kw_only=True)
 class IdempotencyKey:
-    """A client's promise that equal keys mean one intent; `digest` is of the request's body."""
+    """A client's idempotency key; `digest` is that of the request's body."""
 
     key: str
     digest: str
 
 
 class TaskIntake(Protocol):
-    """Where new tasks come in."""
+    """Storage of new tasks."""
 
-    async def add(self, task: Task, inputs: Sequence[Blob], idempotency: IdempotencyKey | None) -> Task:
-        """Store a new task durably and return it; with a known key, the first task again.
+    async def add(self, task: Task, blobs: Sequence[Blob], idempotency: IdempotencyKey | None) -> Task:
+        """Store a new task durably and return it; with a known key, return the first task.
 
-        Raises Conflict when the key is known with another digest.
+        Raises Conflict if the key is known with another digest.
         """
 
 
 class BlobStore(Protocol):
-    """The blobs of tasks, apart from everything else."""
+    """Storage of the blobs of tasks."""
 
     async def load(self, task_id: TaskId) -> dict[str, Blob]:
-        """Return every blob of the task by its place."""
+        """Return the blobs of a task by their places."""
 
     async def payload(self, task_id: TaskId) -> str | None:
-        """Return the caller's own payload."""
+        """Return the caller's own payload, or None."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskFilter:
-    """Which tasks to list: `client` None for all of them; newest first, after `cursor` (a task id)."""
+    """A filter for lists of tasks: `client` None for all clients; newest first, after `cursor` (a task id)."""
 
     client: str | None = None
     status: str | None = None
@@ -68,10 +68,10 @@ class DeliveryView:
 
 
 class TaskQueries(Protocol):
-    """The reading side. Never touches a blob."""
+    """Read queries, which never read a blob."""
 
     async def task(self, task_id: TaskId) -> Task | None:
-        """Return one task."""
+        """Return one task, or None."""
 
     async def tasks(self, wanted: TaskFilter) -> list[Task]:
         """Return tasks, newest first."""

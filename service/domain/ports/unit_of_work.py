@@ -1,4 +1,4 @@
-"""The record: one transaction over inbox, tasks, events and deliveries."""
+"""One transaction over inbox, tasks, events and deliveries."""
 
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -12,10 +12,10 @@ from service.domain.task import EventType, Json, Task, TaskId, UpstreamId
 
 @dataclass(frozen=True, kw_only=True)
 class InboxEntry:
-    """A raw callback as it came. Unique by `digest` (of task, submission and body); `verdict` says what we made of it.
+    """A raw callback as it came, unique by `digest` (of task, submission and body).
 
-    It is `unread` until what follows from it is recorded.
-    `nonce` is the signature's, when the provider signs: the same nonce with another digest is a forgery.
+    `verdict` is the result of reading it, `unread` until it is recorded. `nonce` is that of the signature, if the
+    provider signs: the same nonce with another digest is a forgery.
     """
 
     task_id: TaskId
@@ -30,7 +30,7 @@ class InboxEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class EventRow:
-    """An event to be stored; `data` is the task's public face at that time (`TaskView.to_json`), plus `artifact`."""
+    """An event; `data` is the public view of the task at that time (`TaskView.to_json`), plus `artifact`."""
 
     id: str
     task_id: TaskId
@@ -42,10 +42,10 @@ class EventRow:
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryRow:
-    """One event for one handler. `target` is the `notify` entry that asked for it ({} for none), `lane` orders it.
+    """One event for one handler. `target` is the `notify` entry that asked for it, {} for none.
 
-    Deliveries of one `lane` (task, handler and target) are handed over one after the other, in the order of events.
-    One that is to be born in hand is `leased_until` a moment by whoever writes it.
+    Deliveries of one `lane` (task, handler and target) run one after the other, in the order of events. `leased_until`
+    is set if the process that inserts it also claims it.
     """
 
     id: str
@@ -62,10 +62,10 @@ class DeliveryRow:
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryClaim:
-    """A delivery in hand: `attempt` is the one about to be made, from 1; `event` and `payload` are what it carries.
+    """A claimed delivery: `attempt` is the number of the next attempt, from 1; `event` and `payload` are its content.
 
-    An `abandoned` one is in hand for its books only: `attempt` was begun by another claim, whose lease ran out, so that
-    nobody will ever tell how it ended.
+    An `abandoned` one is claimed only to record its attempt, which began under another lease that expired: its result
+    is not known.
     """
 
     id: str
@@ -81,70 +81,70 @@ class DeliveryClaim:
 
     @property
     def share_owner(self) -> str | None:
-        """The client whose share of the places this takes from; None where no request named a target."""
+        """The client whose share of slots this takes; None if no request named a target."""
         return share_owner(self.event.client, self.target)
 
 
 class Inbox(Protocol):
-    """Where callbacks are kept until they are recorded, when they come faster than that."""
+    """Callbacks of a burst, stored until they are recorded."""
 
-    async def keep(self, entries: Sequence[InboxEntry]) -> set[str]:
-        """Store durably those that are new, as `unread`; return the digests whose nonce another callback has used."""
+    async def store_unread(self, entries: Sequence[InboxEntry]) -> set[str]:
+        """Store new ones durably as `unread`; return the digests whose nonce another callback has used."""
 
     async def unread_since(self) -> datetime | None:
-        """Return when the oldest unread callback came, None when every one is recorded."""
+        """Return when the oldest unread callback came, None if all are recorded."""
 
 
 class UnitOfWork(Protocol):
-    """One transaction over the record. All methods take batches, so that many facts share one commit."""
+    """One transaction. All methods take batches, so that many updates share one commit."""
 
     async def lock(self, ids: Collection[TaskId]) -> dict[TaskId, Task]:
         """Return the known ones of `ids`, locked until the end of the transaction (in id order: no deadlock)."""
 
     async def admit(self, entries: Sequence[InboxEntry]) -> list[str]:
-        """Store those entries that are new; return a word for each: `new`, `repeated`, or `nonce_reused`."""
+        """Store those entries that are new; return for each `new`, `repeated` or `nonce_reused`."""
 
     async def unread(self, limit: int) -> list[InboxEntry]:
-        """Return up to `limit` unread callbacks, oldest first, that no other transaction has; of large ones few."""
+        """Return up to `limit` unread callbacks, oldest first, that no other transaction locks; of large ones few."""
 
     async def with_unread_callbacks(self, ids: Collection[TaskId]) -> set[TaskId]:
-        """Return those of `ids` about which an unread callback is kept."""
+        """Return those of `ids` that have unread callbacks."""
 
     async def read(self, entries: Sequence[InboxEntry]) -> None:
-        """Give unread callbacks the verdict that each of `entries` has."""
+        """Store the verdicts of `entries`, which were unread."""
 
     async def holders(self, ids: Collection[UpstreamId]) -> dict[UpstreamId, TaskId]:
-        """Return which task is known to the upstream by each of `ids`, where one is."""
+        """Return the task that has each of these provider ids, if one has."""
 
     async def save(self, moved: Collection[Task]) -> None:
-        """Write every mutable field of `moved`, each locked before in this transaction."""
+        """Write every mutable field of `moved`, which this transaction has locked."""
 
     async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> list[DeliveryClaim]:
-        """Store events, in this order, and what follows from them; return what is born in hand.
+        """Store events, in this order, and their deliveries; return the claims on deliveries with a lease.
 
-        That are the deliveries with a lease; not those that have to wait for an earlier one of their lane.
+        Deliveries that wait for an earlier one of their lane get no lease.
         """
 
-    async def note_polls(self, asked: Sequence["PollRow"]) -> None:
+    async def add_polls(self, rows: Sequence["PollRow"]) -> None:
         """Store polls for the task's history."""
 
-    async def learn(self, samples: Sequence["RunTime"]) -> None:
-        """Store run times from which polls are learned."""
+    async def add_run_times(self, samples: Sequence["RunTime"]) -> None:
+        """Store run times, on which the estimates are based."""
 
     def notify(self, topics: Iterable[str]) -> None:
-        """Ring `topics` in every process once the transaction is committed."""
+        """Notify `topics` in every process after the commit."""
 
 
 class UnitOfWorkFactory(Protocol):
-    """Where facts are written. Leaving the block commits durably; an error inside rolls everything back."""
+    """Begins transactions. Leaving the block commits durably; an error inside rolls everything back."""
 
     def transaction(self) -> AbstractAsyncContextManager[UnitOfWork]:
-        """Begin a write transaction; raises StoreUnavailable when the database cannot take it."""
+        """Begin a write transaction; raises StoreUnavailable if the database cannot take it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PollRow:
-    """One question to the upstream, for the task's history; `outcome` is the status it told, or what went wrong."""
+    """One poll, for the task's history; `outcome` is the reported status or the error."""
 
     task_id: TaskId
     at: datetime
@@ -153,7 +153,7 @@ class PollRow:
 
 @dataclass(frozen=True, kw_only=True)
 class RunTime:
-    """How long a task of `bucket` ran at the upstream, in seconds, and whether its callback came."""
+    """The run time of a task of `bucket` at the provider, in seconds, and whether its callback came."""
 
     bucket: str
     seconds: float

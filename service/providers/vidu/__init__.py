@@ -1,1 +1,1 @@
-"""Vidu's own API."""
+"""Adapter of Vidu's own API."""

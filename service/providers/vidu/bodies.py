@@ -1,4 +1,4 @@
-"""What Vidu's own bodies say: create replies, queries and callbacks share one shape; and its error answers."""
+"""Reads Vidu's JSON: create replies, queries and callbacks, which share one shape, and error responses."""
 
 from service.domain.errors import ProviderUnavailable
 from service.domain.task import Fact, Json, Status, TaskError, Usage
@@ -16,18 +16,22 @@ MAX_ITEMS = 64
 
 
 def read_vidu(body: object) -> Fact:
-    """Return what a body with a `state` says, from parsed JSON; raises Unwell for whatever is not understood.
+    """Return the fact in a parsed body with a `state`; raises ProviderUnavailable for anything else.
 
     Create replies name the task `task_id`, queries and callbacks `id`.
     """
     task = json_object(body)
-    status = _status(task)
-    found = upstream_id(task.get("task_id")) or upstream_id(task.get("id"))
-    if found is None and status is Status.IN_PROGRESS:
-        raise ProviderUnavailable("the upstream speaks of a task without naming it")
+    state = task.get("state")
+    if not isinstance(state, str) or state not in STATES:
+        raise ProviderUnavailable(f"unknown state of the provider: {clean(state, 40) or type(state).__name__}")
+    canceled = state == "failed" and task.get("err_code") == CANCELED_CODE
+    status = Status.CANCELED if canceled else STATES[state]
+    task_id = upstream_id(task.get("task_id")) or upstream_id(task.get("id"))
+    if task_id is None and status is Status.IN_PROGRESS:
+        raise ProviderUnavailable("the provider's response names no task")
     return Fact(
         status=status,
-        upstream_id=found,
+        upstream_id=task_id,
         output=_output(task.get("creations")) if status is Status.COMPLETED else (),
         error=_task_error(task) if status is Status.FAILED else None,
         usage=None if number(task.get("credits")) is None else Usage(),
@@ -35,27 +39,19 @@ def read_vidu(body: object) -> Fact:
     )
 
 
-def _status(task: Json) -> Status:
-    word = task.get("state")
-    if not isinstance(word, str) or word not in STATES:
-        raise ProviderUnavailable(f"the upstream's state is unknown: {clean(word, 40) or type(word).__name__}")
-    canceled = word == "failed" and task.get("err_code") == CANCELED_CODE
-    return Status.CANCELED if canceled else STATES[word]
-
-
 def _output(value: object) -> tuple[Json, ...]:
     creations = [] if value is None else value
     if not isinstance(creations, list):
-        raise ProviderUnavailable("the upstream's creations are no list")
+        raise ProviderUnavailable("`creations` in the provider's response is not a list")
     return tuple(_item(json_object(creation)) for creation in creations[:MAX_ITEMS])
 
 
 def _item(creation: Json) -> Json:
     url = http_url(creation.get("url"))
     if url is None:
-        raise ProviderUnavailable("the upstream's result has no address")
-    more = {name: http_url(creation.get(name)) for name in ("cover_url", "watermarked_url")}
-    return {"type": "video", "url": url} | {name: found for name, found in more.items() if found is not None}
+        raise ProviderUnavailable("a result in the provider's response has no address")
+    optional = {name: http_url(creation.get(name)) for name in ("cover_url", "watermarked_url")}
+    return {"type": "video", "url": url} | {name: value for name, value in optional.items() if value is not None}
 
 
 def _task_error(task: Json) -> TaskError:
@@ -65,12 +61,12 @@ def _task_error(task: Json) -> TaskError:
 
 
 def vidu_error(body: object) -> tuple[str, str]:
-    """Return reason and message of an error answer, from raw bytes, text or parsed JSON; "" for what it does not say.
+    """Return code and message of an error response, from raw bytes, text or parsed JSON; "" for a missing one.
 
-    The code is the word in `reason`, like `CreditInsufficient`; the number in `code` only where there is no word.
+    The code is the word in `reason`, like `CreditInsufficient`, or without one the number in `code`.
     """
-    found = error_object(body)
-    if isinstance(found, str):
-        return "", found
-    code = clean(found.get("reason"), 100) or clean(found.get("code"), 100)
-    return code, clean(found.get("message")) or clean(found.get("error"))
+    error = error_object(body)
+    if isinstance(error, str):
+        return "", error
+    code = clean(error.get("reason"), 100) or clean(error.get("code"), 100)
+    return code, clean(error.get("message")) or clean(error.get("error"))

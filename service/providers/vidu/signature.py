@@ -1,4 +1,4 @@
-"""Vidu's callback signature: HMAC-SHA256 over method, address, date and chosen headers; the body is not signed."""
+"""Vidu's callback signature: HMAC-SHA256 over method, address, date and named headers, not over the body."""
 
 import hashlib
 import hmac
@@ -20,15 +20,15 @@ MAX_VALUE = 512
 def sign(key: str, *, url: str, headers: Mapping[str, str], method: str = "POST") -> str:
     """Return base64(HMAC-SHA256(key, signing string)) for a callback to `url`.
 
-    `headers` hold `Date` and those named in `X-HMAC-SIGNED-HEADERS` (by default `Date;x-request-nonce`).
+    `headers` contain `Date` and the headers named in `X-HMAC-SIGNED-HEADERS` (default: `Date;x-request-nonce`).
     """
     return _signature(key, _signing_string(method, url, _lowered(headers))).decode("ascii")
 
 
 class ViduVerifier:
-    """Verifies callbacks to `public_url`, the address that we gave out, with `keys`, any of which may have signed.
+    """Verifies signatures of callbacks to `public_url` with `keys`; any of the keys may have signed.
 
-    The `Date` header may lie `tolerance` to either side of now. Raises BadSetting without keys.
+    The header `Date` may differ from the current time by at most `tolerance`. Raises BadSetting without keys.
     """
 
     def __init__(self, keys: Sequence[str], public_url: str, *, tolerance: timedelta = timedelta(minutes=5)) -> None:
@@ -39,24 +39,24 @@ class ViduVerifier:
         self._tolerance = tolerance
 
     def verify(self, headers: Mapping[str, str], now: datetime) -> str | None:
-        """Return the signature's nonce; raises BadSignature when headers are missing, stale or do not fit."""
-        given = _lowered(headers)
-        _check_scheme(given)
-        self._check_date(_needed(given, "date"), now)
-        signature = _needed(given, "x-hmac-signature").encode("utf-8", "surrogatepass")
-        text = _signing_string("POST", self._url, given)
-        fits = [hmac.compare_digest(_signature(key, text), signature) for key in self._keys]
-        if not any(fits):
-            raise BadSignature("the callback's signature does not fit")
-        return _needed(given, "x-request-nonce")
+        """Return the signature's nonce; raises BadSignature if a header is missing, stale or does not match."""
+        lowered = _lowered(headers)
+        _check_scheme(lowered)
+        self._check_date(_required(lowered, "date"), now)
+        signature = _required(lowered, "x-hmac-signature").encode("utf-8", "surrogatepass")
+        text = _signing_string("POST", self._url, lowered)
+        matches = [hmac.compare_digest(_signature(key, text), signature) for key in self._keys]  # constant time
+        if not any(matches):
+            raise BadSignature("the callback's signature does not match")
+        return _required(lowered, "x-request-nonce")
 
-    def _check_date(self, written: str, now: datetime) -> None:
+    def _check_date(self, value: str, now: datetime) -> None:
         try:
-            at = parsedate_to_datetime(written)
+            at = parsedate_to_datetime(value)
             at = at if at.tzinfo else at.replace(tzinfo=UTC)
             stale = abs(at - now) > self._tolerance
         except (ValueError, TypeError, OverflowError, IndexError) as error:
-            raise BadSignature("the callback's Date cannot be read") from error
+            raise BadSignature("the callback's Date is invalid") from error
         if stale:
             raise BadSignature("the callback's Date is too far from now")
 
@@ -65,7 +65,7 @@ def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def _needed(headers: Mapping[str, str], name: str) -> str:
+def _required(headers: Mapping[str, str], name: str) -> str:
     value = headers.get(name, "")
     if not value or len(value) > MAX_VALUE:
         raise BadSignature(f"the callback's {name} header is missing or too long")
@@ -73,17 +73,18 @@ def _needed(headers: Mapping[str, str], name: str) -> str:
 
 
 def _check_scheme(headers: Mapping[str, str]) -> None:
-    if _needed(headers, "x-hmac-algorithm").lower() != ALGORITHM:
-        raise BadSignature("the callback is signed with another algorithm")
-    if _needed(headers, "x-hmac-access-key") != ACCESS_KEY:
-        raise BadSignature("the callback is signed by somebody else")
-    named = {name.strip().lower() for name in _needed(headers, "x-hmac-signed-headers").split(";")}
-    if not {"date", "x-request-nonce"} <= named:
-        raise BadSignature("the callback's date and nonce are not signed")
+    """Raise BadSignature unless the scheme is Vidu's and the signature covers date and nonce."""
+    if _required(headers, "x-hmac-algorithm").lower() != ALGORITHM:
+        raise BadSignature("the callback's signature has an unknown algorithm")
+    if _required(headers, "x-hmac-access-key") != ACCESS_KEY:
+        raise BadSignature("the callback's signature has an unknown access key")
+    names = {name.strip().lower() for name in _required(headers, "x-hmac-signed-headers").split(";")}
+    if not {"date", "x-request-nonce"} <= names:
+        raise BadSignature("the callback's signature does not cover date and nonce")
 
 
 def _signing_string(method: str, url: str, headers: Mapping[str, str]) -> bytes:
-    """Return the lines that are signed, each ended by LF; `headers` have lower-case names."""
+    """Return the signed lines, each with a final LF; `headers` have lower-case names."""
     parts = urlsplit(url)
     names = headers.get("x-hmac-signed-headers", SIGNED_HEADERS).split(";")
     if len(names) > MAX_SIGNED_HEADERS:

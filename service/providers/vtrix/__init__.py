@@ -1,1 +1,1 @@
-"""Vtrix's gateway."""
+"""Adapter of the Vtrix gateway."""

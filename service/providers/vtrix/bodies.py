@@ -1,4 +1,4 @@
-"""What Vtrix's bodies say: the task body of create replies, polls and callbacks, and its error answers."""
+"""Reads Vtrix's JSON: task bodies of create replies, polls and callbacks, and error responses."""
 
 from service.domain.errors import ProviderUnavailable
 from service.domain.task import Fact, Json, Status, TaskError, Usage
@@ -6,11 +6,11 @@ from service.providers.fields import (
     clean,
     correlation,
     error_object,
+    fraction,
     http_url,
     json_object,
     money,
     number,
-    share,
     upstream_id,
 )
 
@@ -27,20 +27,22 @@ MAX_ITEMS = 64
 
 
 def read_vtrix(body: object) -> Fact:
-    """Return what a task body says, from parsed JSON; raises Unwell for whatever is not understood.
+    """Return the fact in a parsed task body; raises ProviderUnavailable for anything else.
 
-    Source: the response section of the API page, and the shapes seen in the wild: an error that is an object or a bare
-    string, codes and durations as numbers or text, a failure without an id.
+    Accepts the response section of the API page and the variants that occur: an error as an object or a bare string,
+    codes and durations as numbers or text, a failure without an id.
     """
     task = json_object(body)
-    status = _status(task)
-    found = upstream_id(task.get("id"))
-    if found is None and status is Status.IN_PROGRESS:
-        raise ProviderUnavailable("the upstream speaks of a task without naming it")
+    name = task.get("status")
+    if not isinstance(name, str) or name not in STATUSES:
+        raise ProviderUnavailable(f"unknown status of the provider: {clean(name, 40) or type(name).__name__}")
+    status, task_id = STATUSES[name], upstream_id(task.get("id"))
+    if task_id is None and status is Status.IN_PROGRESS:
+        raise ProviderUnavailable("the provider's response names no task")
     return Fact(
         status=status,
-        upstream_id=found,
-        progress=share(task.get("progress")),
+        upstream_id=task_id,
+        progress=fraction(task.get("progress")),
         output=_output(task.get("output")) if status is Status.COMPLETED else (),
         error=_task_error(task.get("error")) if status is Status.FAILED else None,
         usage=_usage(task.get("usage")),
@@ -48,20 +50,13 @@ def read_vtrix(body: object) -> Fact:
     )
 
 
-def _status(task: Json) -> Status:
-    word = task.get("status")
-    if not isinstance(word, str) or word not in STATUSES:
-        raise ProviderUnavailable(f"the upstream's status is unknown: {clean(word, 40) or type(word).__name__}")
-    return STATUSES[word]
-
-
 def _output(value: object) -> tuple[Json, ...]:
     groups = [] if value is None else value
     if not isinstance(groups, list):
-        raise ProviderUnavailable("the upstream's output is no list")
+        raise ProviderUnavailable("`output` in the provider's response is not a list")
     contents = [json_object(group).get("content") or [] for group in groups[:MAX_ITEMS]]
     if not all(isinstance(content, list) for content in contents):
-        raise ProviderUnavailable("the upstream's content is no list")
+        raise ProviderUnavailable("`content` in the provider's response is not a list")
     items = [item for content in contents for item in content[:MAX_ITEMS]]
     return tuple(_item(item) for item in items[:MAX_ITEMS])
 
@@ -70,7 +65,7 @@ def _item(value: object) -> Json:
     content = json_object(value)
     url = http_url(content.get("url"))
     if url is None:
-        raise ProviderUnavailable("the upstream's result has no address")
+        raise ProviderUnavailable("a result in the provider's response has no address")
     item: Json = {"type": clean(content.get("type"), 40) or "video", "url": url}
     if (seconds := number(content.get("duration"))) is not None:
         item["duration"] = seconds
@@ -97,20 +92,16 @@ def _usage(value: object) -> Usage | None:
 
 
 def vtrix_error(body: object) -> tuple[str, str]:
-    """Return code and message of an error answer, from raw bytes, text or parsed JSON; "" for what it does not say."""
-    found = error_object(body)
-    if isinstance(found, str):
-        return "", found
-    for holder in (found.get("error"), found.get("status")):
+    """Return code and message of an error response, from raw bytes, text or parsed JSON; "" for a missing one."""
+    error = error_object(body)
+    if isinstance(error, str):
+        return "", error
+    for holder in (error.get("error"), error.get("status")):
         if isinstance(holder, dict):
             code = clean(holder.get("error_code"), 100) or clean(holder.get("code"), 100)
             return code, clean(holder.get("message")) or clean(holder.get("error_message"))
-    code = clean(found.get("error_code"), 100) or clean(found.get("code"), 100)
-    return code, _plain_message(found)
-
-
-def _plain_message(body: Json) -> str:
-    detail = body.get("detail")
+    code = clean(error.get("error_code"), 100) or clean(error.get("code"), 100)
+    detail = error.get("detail")
     if isinstance(detail, list):
         detail = "; ".join(clean(entry.get("msg")) for entry in detail[:10] if isinstance(entry, dict))
-    return clean(body.get("error")) or clean(body.get("message")) or clean(detail)
+    return code, clean(error.get("error")) or clean(error.get("message")) or clean(detail)

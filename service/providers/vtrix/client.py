@@ -1,4 +1,4 @@
-"""The Vtrix gateway: submissions and questions out, facts in."""
+"""Client of the Vtrix gateway."""
 
 from datetime import datetime
 
@@ -7,35 +7,33 @@ import httpx
 from service.domain.errors import Conflict
 from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Fact, UpstreamId
-from service.providers.http_client import ProviderHttp
-from service.providers.requests import with_tokens
-from service.providers.task_ids import same_task, segment
+from service.providers.http_client import ProviderHttp, params_with_tokens
 from service.providers.vtrix.bodies import read_vtrix, vtrix_error
 
 GENERATION = "/model/v1/generation"
+TASK = "/model/v1/generation/task/{id}"
 
 
 class Vtrix:
-    """Vtrix as an Upstream: no cancel and no list."""
+    """Vtrix as a Provider. It can neither cancel nor list tasks."""
 
     name = "vtrix"
     lists = False
 
     def __init__(self, client: httpx.AsyncClient, *, base_url: str, key: str) -> None:
-        self._line = ProviderHttp(client, base_url=base_url, scheme="Bearer", key=key, words=vtrix_error)
+        self._http = ProviderHttp(client, base_url=base_url, scheme="Bearer", key=key, error_reader=vtrix_error)
 
-    async def create(self, order: ProviderRequest) -> Fact:
-        """Submit; raises NeverLeft, Refused, ReplyLost or Throttled."""
-        body = {"model": order.model, "input": [{"params": with_tokens(order)}]}
-        return await self._line.create(GENERATION, body, read_vtrix)
+    async def create(self, request: ProviderRequest) -> Fact:
+        """Submit; raises NotSent, Refused, ReplyLost or Throttled."""
+        body = {"model": request.model, "input": [{"params": params_with_tokens(request)}]}
+        return await self._http.create(GENERATION, body, read_vtrix)
 
     async def fetch(self, upstream_id: UpstreamId) -> Fact:
-        """Ask for a task's state; raises UnknownTask, Unwell, Refused or Throttled."""
-        fact = await self._line.fetch(f"{GENERATION}/task/{segment(upstream_id)}", read_vtrix)
-        return same_task(fact, upstream_id)
+        """Return a task's state; raises UnknownTask, ProviderUnavailable, Refused or Throttled."""
+        return await self._http.fetch(TASK, upstream_id, read_vtrix)
 
     async def cancel(self, upstream_id: UpstreamId) -> None:
-        """Raise Conflict: nothing can be cancelled at Vtrix."""
+        """Raise Conflict: Vtrix cannot cancel a task."""
         raise Conflict(f"Vtrix has no cancel; task {upstream_id} runs to its end")
 
     async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:  # noqa: ARG002 - the port

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the steps on the connection and in the transaction that `migrate` hands over."""
+"""Entry point of Alembic: runs the migrations on the connection and in the transaction of `migrate`."""
 
 from alembic import context
 

@@ -1,4 +1,4 @@
-"""Callbacks by the crowd: kept first, answered, and recorded right after, whoever reads the inbox."""
+"""Callbacks of a burst: stored first, answered, and recorded right after by any process that reads the inbox."""
 
 import json
 from datetime import timedelta
@@ -12,9 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
+from service.callbacks import inbox_worker
 from service.callbacks import receiver as receive
-from service.callbacks.limits import FEW, BurstDetector
-from service.callbacks.receiver import BUSY, GIVES_WAY, LITTLE
+from service.callbacks.inbox_worker import BUSY_BATCH, BUSY_DELAY, BUSY_FROM, InboxWorker
+from service.callbacks.limits import BURST_RATE, BurstDetector
 from service.domain.callback import Callback, read_body
 from service.domain.errors import BadSignature, BadToken, NotSent, SchemaBehind, StoreUnavailable
 from service.domain.ports.queues import Limits
@@ -22,105 +23,106 @@ from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task import Fact, Status, TaskId
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.tokens import TokenClaims
+from service.tasks.update_batch import UpdateBatch
 from tests.support.scripted_provider import token_of, vtrix_body
-from tests.support.task_loop import IN_DOUBT_FOR, SECOND, START, Loop, a_loop
+from tests.support.task_loop import IN_DOUBT_FOR, SECOND, START, Loop, open_loop
 
 
 @pytest.fixture(autouse=True)
-def crowded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let every callback be one of a crowd."""
+def burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Treat every callback as part of a burst."""
     monkeypatch.setattr(BurstDetector, "observe", lambda *_: True)
 
 
 class SameNonce:
-    """A signature that is good, and always carries the same nonce."""
+    """A verifier that accepts every signature, always with the same nonce."""
 
     def verify(self, *_: object) -> str:
         """Return the nonce."""
         return "n1"
 
 
-async def recorded(loop: Loop) -> int:
-    """Read the inbox to its end."""
+async def process_inbox(loop: Loop) -> int:
+    """Process the inbox until it is empty."""
     total = 0
-    while count := await loop.receive.round():
+    while count := await loop.inbox_worker.run_once():
         total += count
     return total
 
 
-async def test_kept_callback_is_durable_before_anything_follows_from_it(tmp_path: Path) -> None:
-    """Answered means kept: nothing is recorded yet, and a process that starts from the file alone records it."""
-    async with a_loop(tmp_path) as loop:
+async def test_stored_callback_survives_a_restart(tmp_path: Path) -> None:
+    """An answered callback is stored and not recorded yet; a new process with the same file records it."""
+    async with open_loop(tmp_path) as loop:
         task = await loop.submitted()
-        loop.upstream.tell("up1")
+        loop.upstream.set_fact("up1")
         await loop.call_back(vtrix_body("completed"))
         assert await loop.callbacks() == {"unread": 1}
         assert (await loop.task(task.id)).hinted_at is None
         fresh = Loop(loop.store, loop.clock, loop.upstream, loop.options)
-        assert await recorded(fresh) == 1
+        assert await process_inbox(fresh) == 1
         assert await loop.callbacks() == {"accepted": 1}
         await fresh.poll_due()
         assert (await loop.task(task.id)).settled_by == "callback"
 
 
-async def test_commit_of_a_crowd_is_one_line_that_names_its_tasks(tmp_path: Path) -> None:
-    """The log tells who was called back, once for all that were kept together."""
-    async with a_loop(tmp_path) as loop:
+async def test_one_log_line_names_the_tasks_of_a_commit(tmp_path: Path) -> None:
+    """All callbacks that are stored together make one log line with their tasks."""
+    async with open_loop(tmp_path) as loop:
         task = await loop.submitted()
-        token = token_of(loop.upstream.orders[0])
+        token = token_of(loop.upstream.requests[0])
         with capture_logs() as lines, patch.object(receive, "log", structlog.get_logger()):
             await loop.called_back(token, json.dumps(vtrix_body("completed")).encode())
-    assert [(line["event"], line["count"], line["tasks"]) for line in lines] == [("callbacks kept", 1, [task.id])]
+    assert [(line["event"], line["count"], line["tasks"]) for line in lines] == [
+        ("callbacks stored in inbox", 1, [task.id])
+    ]
 
 
-async def test_process_that_reads_its_own_inbox_reads_a_body_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What a callback means is remembered until it is recorded, for the newest ones; others are read once more."""
+async def test_parsed_callbacks_are_cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest parsed callbacks are cached until they are recorded; the bodies of others are parsed again."""
     read: list[bytes] = []
 
-    def noting(claim: TokenClaims, body: bytes, **more: Any) -> Callback:
+    def noting(claims: TokenClaims, body: bytes, **more: Any) -> Callback:
         read.append(body)
-        return read_body(claim, body, **more)
+        return read_body(claims, body, **more)
 
-    monkeypatch.setattr(receive, "read_body", noting)
-    monkeypatch.setattr(receive, "REMEMBERED", 2)
-    async with a_loop(tmp_path, confirm=False) as loop:
-        loop.receive.open()
+    monkeypatch.setattr(inbox_worker, "read_body", noting)
+    monkeypatch.setattr(inbox_worker, "MAX_CACHED", 2)
+    async with open_loop(tmp_path, confirm=False) as loop:
+        loop.inbox_worker.enable_cache()
         tasks = [await loop.submitted() for _ in range(3)]
         for order in range(3):
-            await loop.call_back(vtrix_body("completed") | {"id": f"up{order + 1}"}, order=order)
-        await recorded(loop)
+            await loop.call_back(vtrix_body("completed") | {"id": f"up{order + 1}"}, request=order)
+        await process_inbox(loop)
         assert [json.loads(body)["id"] for body in read] == ["up1"]
         assert {(await loop.task(task.id)).status for task in tasks} == {Status.COMPLETED}
 
 
-async def test_kept_callback_is_believed_without_confirmation(tmp_path: Path) -> None:
-    """What follows from a kept callback is what follows from any other."""
-    async with a_loop(tmp_path, confirm=False) as loop:
+async def test_stored_callback_settles_without_confirmation(tmp_path: Path) -> None:
+    """A stored callback has the same effects as any other."""
+    async with open_loop(tmp_path, confirm=False) as loop:
         task = await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
-        await recorded(loop)
+        await process_inbox(loop)
         after = await loop.task(task.id)
         assert (after.status, after.settled_by) == (Status.COMPLETED, "callback")
         assert await loop.happened(task.id) == ["task.submitted", "task.completed"]
 
 
-async def test_repeats_are_kept_once(tmp_path: Path) -> None:
-    """A repeat changes nothing, whether the first one is recorded already or not."""
-    async with a_loop(tmp_path, confirm=False) as loop:
+async def test_repeated_callbacks_are_stored_once(tmp_path: Path) -> None:
+    """A repeat changes nothing, whether or not the first one is recorded."""
+    async with open_loop(tmp_path, confirm=False) as loop:
         task = await loop.submitted()
         for _ in range(2):
             await loop.call_back(vtrix_body("completed"))
             await loop.call_back(vtrix_body("completed"))
-            await recorded(loop)
+            await process_inbox(loop)
         assert await loop.callbacks() == {"accepted": 1}
         assert await loop.happened(task.id) == ["task.submitted", "task.completed"]
 
 
 async def test_reused_nonce_is_refused_by_the_inbox_too(tmp_path: Path) -> None:
-    """A nonce vouches for one callback; its repeat is welcome, another one is a forgery."""
-    async with a_loop(tmp_path, verifier=SameNonce()) as loop:
+    """A nonce is valid for one callback: its repeat is accepted, another one is a forgery."""
+    async with open_loop(tmp_path, verifier=SameNonce()) as loop:
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
         await loop.call_back(vtrix_body("completed"))
@@ -130,17 +132,17 @@ async def test_reused_nonce_is_refused_by_the_inbox_too(tmp_path: Path) -> None:
 
 
 async def test_callback_for_an_unknown_task_is_quarantined_when_it_is_read(tmp_path: Path) -> None:
-    """Nobody knows the task: the callback is kept for a person, and holds up nothing."""
-    async with a_loop(tmp_path) as loop:
+    """A callback of an unknown task is stored for an operator, and blocks nothing."""
+    async with open_loop(tmp_path) as loop:
         token = loop.tokens.callback_token(TaskId("nobody"), 1, START + timedelta(hours=1))
         await loop.called_back(token, b'{"id": "x", "status": "completed"}')
-        assert await recorded(loop) == 1
+        assert await process_inbox(loop) == 1
         assert await loop.callbacks() == {"quarantined": 1}
 
 
-async def test_body_for_another_task_is_refused_before_it_is_kept(tmp_path: Path) -> None:
-    """A crowd changes nothing about who is believed."""
-    async with a_loop(tmp_path) as loop:
+async def test_body_of_another_task_is_refused_before_it_is_stored(tmp_path: Path) -> None:
+    """Verification is the same in a burst."""
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
         foreign = loop.tokens.payload_token(TaskId("another"), 1)
         with pytest.raises(BadToken):
@@ -148,33 +150,33 @@ async def test_body_for_another_task_is_refused_before_it_is_kept(tmp_path: Path
         assert await loop.callbacks() == {}
 
 
-async def test_callback_that_cannot_be_recorded_holds_up_no_other(
+async def test_callback_that_cannot_be_recorded_blocks_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is set aside, counted as broken, and the poller settles its task; the others are recorded."""
-    async with a_loop(tmp_path, confirm=False) as loop:
+    """It is counted as broken, and the poller settles its task; the others are recorded."""
+    async with open_loop(tmp_path, confirm=False) as loop:
         tasks = [await loop.submitted() for _ in range(5)]
         for order in range(5):
-            await loop.call_back(vtrix_body("completed") | {"id": f"up{order + 1}"}, order=order)
-        meaning = loop.receive._meaning
+            await loop.call_back(vtrix_body("completed") | {"id": f"up{order + 1}"}, request=order)
+        update = InboxWorker._update
 
-        def poisoned(row: InboxEntry) -> TaskUpdate:
+        def poisoned(self: InboxWorker, row: InboxEntry) -> TaskUpdate:
             if row.task_id == tasks[2].id:
-                raise ValueError("nobody foresaw this")
-            return meaning(row)
+                raise ValueError("unexpected")
+            return update(self, row)
 
-        monkeypatch.setattr(loop.receive, "_meaning", poisoned)
-        assert await recorded(loop) == 5
+        monkeypatch.setattr(InboxWorker, "_update", poisoned)
+        assert await process_inbox(loop) == 5
         assert await loop.callbacks() == {"accepted": 4, "broken": 1}
         assert [(await loop.task(task.id)).settled for task in tasks] == [True, True, False, True, True]
-        loop.upstream.tell("up3")
+        loop.upstream.set_fact("up3")
         assert await loop.poll_due() == 1  # at once, as somebody has spoken of it
         assert (await loop.task(tasks[2].id)).status is Status.COMPLETED
 
 
-async def test_database_that_fails_leaves_callbacks_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What could not be recorded for want of the database is recorded later, and is not set aside."""
-    async with a_loop(tmp_path) as loop:
+async def test_unavailable_database_leaves_callbacks_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be recorded is recorded later, and is not counted as broken."""
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
 
@@ -182,128 +184,128 @@ async def test_database_that_fails_leaves_callbacks_unread(tmp_path: Path, monke
             raise StoreUnavailable("the disk is full")
 
         with monkeypatch.context() as broken:
-            broken.setattr(loop.recorder, "_write", unavailable)
+            broken.setattr(UpdateBatch, "write", unavailable)
             with pytest.raises(StoreUnavailable):
-                await loop.receive.round()
+                await loop.inbox_worker.run_once()
         assert await loop.callbacks() == {"unread": 1}
-        assert await recorded(loop) == 1
+        assert await process_inbox(loop) == 1
 
 
 @pytest.mark.parametrize("fault", [SchemaBehind("migrate"), MemoryError()], ids=["schema", "memory"])
-async def test_fault_that_is_no_callbacks_own_sets_none_aside(
+async def test_operator_error_leaves_callbacks_unread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
-    """While a migration runs, or memory is short, even one callback alone stays unread, and is recorded later."""
-    async with a_loop(tmp_path) as loop:
+    """During a migration, or without memory, a single callback stays unread, and is recorded later."""
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
 
-        write = loop.recorder._write
+        write = UpdateBatch.write
 
-        async def impossible(*given: Any, kept: bool = False) -> list[UpdateResult]:
-            if kept:
+        async def impossible(*given: Any, from_inbox: bool = False) -> list[UpdateResult]:
+            if from_inbox:
                 raise fault
             return await write(*given)
 
         with monkeypatch.context() as broken:
-            broken.setattr(loop.recorder, "_write", impossible)
+            broken.setattr(UpdateBatch, "write", impossible)
             with pytest.raises(type(fault)):
-                await loop.receive.round()
+                await loop.inbox_worker.run_once()
         assert await loop.callbacks() == {"unread": 1}
-        assert await recorded(loop) == 1
+        assert await process_inbox(loop) == 1
 
 
-async def test_patient_reader_leaves_fresh_callbacks_to_others(tmp_path: Path) -> None:
-    """A process that only receives reads what nobody else has read for a while."""
-    async with a_loop(tmp_path) as loop:
+async def test_min_age_leaves_new_callbacks_to_workers(tmp_path: Path) -> None:
+    """A process that only receives callbacks records those that no worker has recorded for a while."""
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
-        assert await loop.receive.round(15 * SECOND) == 0
+        assert await loop.inbox_worker.run_once(15 * SECOND) == 0
         loop.clock.move(15 * SECOND)
-        assert await loop.receive.round(15 * SECOND) == 1
+        assert await loop.inbox_worker.run_once(15 * SECOND) == 1
 
 
-async def test_callback_of_a_later_time_is_read_all_the_same(tmp_path: Path) -> None:
-    """A clock that was put back after a callback was kept lets nobody wait until it has caught up."""
-    async with a_loop(tmp_path) as loop:
+async def test_callback_with_a_future_time_is_read(tmp_path: Path) -> None:
+    """After the clock moved backwards a stored callback does not wait until the clock has caught up."""
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
         loop.clock.move(-timedelta(hours=1))
-        assert await loop.receive.round(timedelta(seconds=15)) == 1
+        assert await loop.inbox_worker.run_once(timedelta(seconds=15)) == 1
         assert await loop.callbacks() == {"accepted": 1}
 
 
-async def test_reading_gives_way_to_those_who_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While many callbacks wait for an answer, the inbox waits for a second, and is then read in little portions."""
-    async with a_loop(tmp_path) as loop:
+async def test_busy_process_reads_the_inbox_later_and_in_small_batches(tmp_path: Path) -> None:
+    """While many callbacks wait for an answer, reading is delayed by a second and uses small batches."""
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
-        for number in range(LITTLE + 1):
+        for number in range(BUSY_BATCH + 1):
             await loop.call_back(vtrix_body("completed") | {"progress": number / 100})
-        monkeypatch.setattr(loop.receive, "_in_hand", BUSY)
-        assert await loop.receive.round() == 0
-        loop.clock.move(GIVES_WAY)
-        assert await loop.receive.round() == LITTLE
-        monkeypatch.setattr(loop.receive, "_in_hand", BUSY - 1)
-        assert await loop.receive.round() == 1
+        loop.inbox_worker.waiting = BUSY_FROM
+        assert await loop.inbox_worker.run_once() == 0
+        loop.clock.move(BUSY_DELAY)
+        assert await loop.inbox_worker.run_once() == BUSY_BATCH
+        loop.inbox_worker.waiting = BUSY_FROM - 1
+        assert await loop.inbox_worker.run_once() == 1
 
 
-async def test_waiting_callback_shows_in_the_gauges(tmp_path: Path) -> None:
-    """Nothing waits silently: an unread callback is due."""
-    async with a_loop(tmp_path) as loop:
+async def test_unread_callback_is_counted_as_due(tmp_path: Path) -> None:
+    """The gauge of the oldest due row includes unread callbacks."""
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
         loop.clock.move(7 * SECOND)
         assert (await loop.store.health.gauges(loop.clock.now())).oldest_due == 7 * SECOND
 
 
-class TestCrowd:
-    """When callbacks come by the crowd."""
+class TestBurstDetector:
+    """Detection of bursts."""
 
     @pytest.fixture(autouse=True)
-    def crowded(self) -> None:
-        """Take the real one, in place of the fixture above."""
+    def burst(self) -> None:
+        """Use the real detector instead of the fixture above."""
 
-    def test_few_are_no_crowd(self) -> None:
-        """Exactly as many as leak out never fill the bucket."""
+    def test_few_callbacks_are_no_burst(self) -> None:
+        """Callbacks at exactly the leak rate never fill the bucket."""
         crowd = BurstDetector()
-        assert not any(crowd.observe(START + number * SECOND / FEW) for number in range(10 * FEW))
+        assert not any(crowd.observe(START + number * SECOND / BURST_RATE) for number in range(10 * BURST_RATE))
 
-    def test_crowd_lasts_until_it_has_dispersed(self) -> None:
-        """A sudden crowd is one from the callback after the last few on, and for as long as they keep coming."""
+    def test_burst_ends_when_the_bucket_drains(self) -> None:
+        """A burst begins once the bucket is full, and lasts while callbacks keep coming."""
         crowd = BurstDetector()
-        burst = [crowd.observe(START) for _ in range(5 * FEW)]
-        assert burst == [False] * FEW + [True] * (4 * FEW)
+        burst = [crowd.observe(START) for _ in range(5 * BURST_RATE)]
+        assert burst == [False] * BURST_RATE + [True] * (4 * BURST_RATE)
         assert crowd.observe(START + SECOND / 2)
         assert not crowd.observe(START + 3 * SECOND)
 
     @given(st.lists(st.floats(-3600, 3600), max_size=50))
-    def test_clocks_that_jump_do_no_harm(self, jumps: list[float]) -> None:
-        """Whatever the clock does, the level stays between nothing and two seconds' worth."""
+    def test_clock_jumps_do_no_harm(self, jumps: list[float]) -> None:
+        """Whatever the clock does, the level stays between zero and two seconds of callbacks."""
         crowd, now = BurstDetector(), START
         for jump in jumps:
             now += timedelta(seconds=jump)
             crowd.observe(now)
-            assert 0 < crowd.level <= 2 * FEW
+            assert 0 < crowd.level <= 2 * BURST_RATE
 
 
-class TestSecondBill:
-    """A callback that nobody has read yet keeps a task from being sent again, as one that is recorded does."""
+class TestDuplicateCharge:
+    """An unread callback prevents a duplicate charge as a recorded one does."""
 
-    async def test_task_that_a_kept_callback_speaks_of_is_not_sent_again(self, tmp_path: Path) -> None:
-        """What never left, as we were told, did leave when a callback about it waits in the inbox."""
-        async with a_loop(tmp_path) as loop:
+    async def test_task_with_an_unread_callback_is_not_sent_again(self, tmp_path: Path) -> None:
+        """A submission that seemed not to be sent was sent if a callback for it waits in the inbox."""
+        async with open_loop(tmp_path) as loop:
             loop.upstream.creates.append(NotSent("refused"))
             task = await loop.submitted()
             token = loop.tokens.callback_token(task.id, 1, loop.clock.now() + timedelta(hours=1))
             await loop.called_back(token, b'{"id": "up1", "status": "in_progress"}')
             loop.clock.move(timedelta(minutes=2))
             assert await loop.submit_due() == 0
-            await recorded(loop)
+            await process_inbox(loop)
             assert (await loop.task(task.id)).status is Status.IN_DOUBT
 
-    async def test_reply_that_claims_otherwise_does_not_queue_it_again(self, tmp_path: Path) -> None:
-        """A sweep or a reply finds the kept callback in the very commit that would queue the task again."""
-        async with a_loop(tmp_path) as loop:
+    async def test_requeue_finds_the_unread_callback(self, tmp_path: Path) -> None:
+        """A sweep or a reply finds the stored callback in the commit that would queue the task again."""
+        async with open_loop(tmp_path) as loop:
             task = await loop.accept()
             (claimed,) = await loop.store.tasks.claim_submissions(
                 now=loop.clock.now(), until=loop.clock.now() + 30 * SECOND, limit=1, limits=Limits()
@@ -311,21 +313,21 @@ class TestSecondBill:
             token = loop.tokens.callback_token(task.id, 1, loop.clock.now() + timedelta(hours=1))
             await loop.called_back(token, b'{"id": "up1", "status": "in_progress"}')
             again = Fact(status=Status.QUEUED, guessed=True)
-            entry = TaskUpdate(task_id=task.id, fact=again, fence=claimed.fence, ours_only=True, tried=True)
+            entry = TaskUpdate(task_id=task.id, fact=again, fence=claimed.fence, requires_lease=True, tried=True)
             await loop.recorder.add(entry)
             assert (await loop.task(task.id)).status is Status.IN_DOUBT
 
     @pytest.mark.parametrize("resubmit", [False, True])
-    async def test_doubtful_task_is_not_given_up_over_a_kept_callback(self, tmp_path: Path, resubmit: bool) -> None:
-        """However long the process was away, what it has acknowledged counts before it gives a task up."""
-        async with a_loop(tmp_path, resubmit_in_doubt=resubmit) as loop:
+    async def test_doubt_does_not_end_before_the_callback_is_read(self, tmp_path: Path, resubmit: bool) -> None:
+        """After any downtime, acknowledged callbacks are recorded before a task in doubt fails or is resubmitted."""
+        async with open_loop(tmp_path, resubmit_in_doubt=resubmit) as loop:
             task = await loop.in_doubt()
             await loop.call_back(vtrix_body("completed"))
-            loop.upstream.tell("up1")
+            loop.upstream.set_fact("up1")
             loop.clock.move(IN_DOUBT_FOR)
             await loop.poll_due()
             assert (await loop.task(task.id)).status is Status.IN_DOUBT
-            await recorded(loop)
+            await process_inbox(loop)
             await loop.poll_due()
             assert (await loop.task(task.id)).status is Status.COMPLETED
-            assert loop.upstream.bills == {task.id: 1}
+            assert loop.upstream.charges == {task.id: 1}

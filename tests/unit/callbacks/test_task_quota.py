@@ -1,4 +1,4 @@
-"""Whoever holds a task's token may call back without end, and fills no disk."""
+"""A holder of a task's token may send callbacks without end, and cannot fill the disk."""
 
 from pathlib import Path
 from typing import Any
@@ -11,27 +11,27 @@ from service.callbacks.limits import BurstDetector, TaskQuota
 from service.domain.errors import UnreadableBody
 from service.domain.task import TaskId
 from tests.support.scripted_provider import vtrix_body
-from tests.support.task_loop import Loop, a_loop
+from tests.support.task_loop import Loop, open_loop
 
 FIRST = TaskId("t1")
 
 
-def noted(number: int, status: str = "in_progress") -> dict[str, Any]:
-    """Return a callback's body that differs from all others."""
+def numbered_body(number: int, status: str = "in_progress") -> dict[str, Any]:
+    """Return the body of a callback that differs from all others."""
     return vtrix_body(status) | {"number": number}
 
 
-async def flooded(loop: Loop, count: int, status: str = "in_progress") -> None:
-    """Call back so often, each time with another body."""
-    loop.receive._quota = TaskQuota(most=5)
+async def flood(loop: Loop, count: int, status: str = "in_progress") -> None:
+    """Send `count` callbacks with different bodies."""
+    loop.receiver._quota = TaskQuota(max_callbacks=5)
     for number in range(count):
-        await loop.call_back(noted(number, status))
+        await loop.call_back(numbered_body(number, status))
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 50))))
-def test_quota_holds_for_each_task_by_itself(mail: list[tuple[str, int]]) -> None:
-    """No task ever has more kept than its count and its bytes; what is refused counts for nothing."""
-    quota = TaskQuota(most=3, most_bytes=100)
+def test_quota_is_counted_for_each_task(mail: list[tuple[str, int]]) -> None:
+    """No task exceeds its count and its bytes; what is refused is not counted."""
+    quota = TaskQuota(max_callbacks=3, max_bytes=100)
     kept: dict[str, list[int]] = {"a": [], "b": [], "c": []}
     for task, size in mail:
         fits = len(kept[task]) < 3 and sum(kept[task]) + size <= 100
@@ -39,30 +39,30 @@ def test_quota_holds_for_each_task_by_itself(mail: list[tuple[str, int]]) -> Non
         kept[task] += [size] if fits else []
 
 
-def test_quota_remembers_so_many_tasks() -> None:
-    """Its memory is bounded: the tasks that were called back about last."""
-    quota = TaskQuota(most=1, tasks=2)
+def test_quota_counts_a_bounded_number_of_tasks() -> None:
+    """The tasks that were called back last are counted."""
+    quota = TaskQuota(max_callbacks=1, tasks=2)
     assert [quota.admits(TaskId(name), 1) for name in ("a", "b", "a", "c", "b")] == [True, True, False, True, True]
-    assert len(quota.taken) == 2
+    assert len(quota.used) == 2
 
 
 @pytest.mark.parametrize("crowd", [True, False])
-async def test_callbacks_past_the_quota_are_not_kept(
+async def test_callbacks_over_the_quota_are_not_stored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crowd: bool
 ) -> None:
     """They are answered as the others, and the inbox does not grow."""
     monkeypatch.setattr(BurstDetector, "observe", lambda *_: crowd)
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
-        await flooded(loop, 20)
+        await flood(loop, 20)
         assert sum((await loop.callbacks()).values()) == 5
 
 
-async def test_unreadable_callbacks_past_the_quota_are_not_kept(tmp_path: Path) -> None:
-    """Rubbish counts as well."""
-    async with a_loop(tmp_path) as loop:
+async def test_unreadable_callbacks_over_the_quota_are_not_stored(tmp_path: Path) -> None:
+    """Unreadable callbacks count as well."""
+    async with open_loop(tmp_path) as loop:
         await loop.submitted()
-        loop.receive._quota = TaskQuota(most=5)
+        loop.receiver._quota = TaskQuota(max_callbacks=5)
         for number in range(20):
             with pytest.raises(UnreadableBody):
                 await loop.call_back(b"x" * number)
@@ -70,13 +70,13 @@ async def test_unreadable_callbacks_past_the_quota_are_not_kept(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("confirm", [True, False])
-async def test_an_end_past_the_quota_is_asked_about(tmp_path: Path, confirm: bool) -> None:
-    """The one callback that matters may be the last of many: the upstream is asked at once, and the task settles."""
-    async with a_loop(tmp_path, confirm=confirm) as loop:
+async def test_end_over_the_quota_is_polled(tmp_path: Path, confirm: bool) -> None:
+    """The last of many callbacks may report the end: the task is polled at once, and settles."""
+    async with open_loop(tmp_path, confirm=confirm) as loop:
         task = await loop.submitted()
-        await flooded(loop, 10)
-        loop.upstream.tell("up1")
-        await loop.call_back(noted(10, "completed"))
+        await flood(loop, 10)
+        loop.upstream.set_fact("up1")
+        await loop.call_back(numbered_body(10, "completed"))
         assert sum((await loop.callbacks()).values()) == 5
         await loop.poll_due()
         assert (await loop.task(task.id)).settled_by == "callback"

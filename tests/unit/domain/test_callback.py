@@ -1,4 +1,4 @@
-"""The inbound door: what passes, what is refused, and that nothing is parsed before it is verified."""
+"""Verification and parsing of callbacks: what is accepted, what is refused, and in which order."""
 
 import json
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ ADDRESS = f"https://boomerang.example/callbacks/{TOKEN}"
 
 
 def vtrix(**more: Any) -> bytes:
-    """Return a Vtrix-shaped body."""
+    """Return a body of Vtrix's shape."""
     return json.dumps({"id": "d758n65e878c73cmdg20", "status": "completed", **more}).encode()
 
 
@@ -37,15 +37,15 @@ def vidu(**more: Any) -> bytes:
 
 
 def read(body: bytes, *, token: str = TOKEN, verifier: Verifier | None = None, **headers: str) -> Callback:
-    """Read a callback that comes now."""
+    """Read a callback that is received now."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     claim = TOKENS.read_callback_token(token, NOW)
     return read_callback(claim, named, body, NOW, tokens=TOKENS, read_fact=read_fact, verifier=verifier)
 
 
 @pytest.mark.parametrize(("body", "upstream_id"), [(vtrix(), "d758n65e878c73cmdg20"), (vidu(), "8823456")])
-def test_both_shapes_come_through_one_door(body: bytes, upstream_id: str) -> None:
-    """A Vtrix body and Vidu's own, with its foreign id, both become facts about the task that the address names."""
+def test_bodies_of_both_providers_are_read(body: bytes, upstream_id: str) -> None:
+    """A Vtrix body and a Vidu body, with its own id, become facts about the task of the address token."""
     callback = read(body)
     assert (callback.task_id, callback.submission) == (TASK, 2)
     assert (callback.fact.status, callback.fact.upstream_id) == (Status.COMPLETED, upstream_id)
@@ -55,46 +55,46 @@ def test_both_shapes_come_through_one_door(body: bytes, upstream_id: str) -> Non
     ("payload", "correlated"), [(OURS, True), (None, False), ("", False), ("the caller's", False), (7, False)]
 )
 def test_only_our_own_payload_token_correlates(payload: object, correlated: bool) -> None:
-    """A body that repeats our token is surely about this submission; one without it is accepted all the same."""
+    """A body with our token is about this submission; one without it is accepted as well."""
     assert read(vidu(payload=payload)).correlated is correlated
 
 
 @pytest.mark.parametrize(("task_id", "submission"), [("0198c2bb", 2), ("0198c2aa", 1)])
-def test_a_body_that_names_another_submission_is_refused(task_id: str, submission: int) -> None:
-    """A payload token of another task, or of another submission, does not belong to this address."""
+def test_body_of_another_submission_is_refused(task_id: str, submission: int) -> None:
+    """A payload token of another task, or of another submission, is not valid for this address."""
     with pytest.raises(BadToken) as refused:
         read(vtrix(payload=TOKENS.payload_token(TaskId(task_id), submission)))
     assert refused.value.reason == "another_task"
 
 
-def test_a_payload_token_is_no_address() -> None:
-    """What the upstream repeats to anybody does not open the door."""
+def test_payload_token_is_no_address_token() -> None:
+    """A payload token, which the provider may pass on, is refused in the address."""
     with pytest.raises(BadToken):
         read(vtrix(), token=OURS)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b"7", b"{}", b'{"status": "new"}', b'{"state": "x"}'])
-def test_an_unreadable_body_still_says_which_task_to_ask_about(body: bytes) -> None:
-    """Truncated or strange bodies are refused, and the error names the task and the body's digest."""
+def test_error_of_an_unreadable_body_names_the_task(body: bytes) -> None:
+    """Truncated or unknown bodies are refused, and the error names the task and the body's digest."""
     with pytest.raises(UnreadableCallback) as refused:
         read(body)
-    assert (refused.value.claim.task_id, refused.value.claim.submission) == (TASK, 2)
+    assert (refused.value.claims.task_id, refused.value.claims.submission) == (TASK, 2)
     assert refused.value.digest == f"{TASK}~2~{sha256(body).hexdigest()}"
 
 
-def test_a_bad_token_is_refused_before_the_body_is_looked_at() -> None:
-    """A forger learns nothing about bodies: the token comes first."""
+def test_bad_token_is_refused_before_the_body_is_read() -> None:
+    """The token is verified first, so that a forger learns nothing about bodies."""
     with pytest.raises(BadToken):
         read(b"{", token=TOKEN + "x")
 
 
-def test_a_bad_signature_is_refused_before_the_body_is_looked_at() -> None:
-    """The signature comes before the body too."""
+def test_bad_signature_is_refused_before_the_body_is_read() -> None:
+    """The signature is verified before the body is parsed."""
     with pytest.raises(BadSignature):
         read(b"{", verifier=ViduVerifier(["vda"], ADDRESS))
 
 
-def test_a_digest_is_of_task_submission_and_bytes() -> None:
+def test_digest_is_of_task_submission_and_bytes() -> None:
     """Equal bytes for the same submission are one callback; other bytes or another submission are another."""
     other = TOKENS.callback_token(TASK, 3, NOW + timedelta(hours=1))
     digests = [read(vidu()).digest, read(vidu()).digest, read(vidu() + b" ").digest, read(vidu(), token=other).digest]
@@ -117,7 +117,7 @@ def signed(key: str = "vda_key", date: str = DATE, url: str = ADDRESS, **changed
 
 
 def verified(headers: Mapping[str, str], *keys: str) -> str | None:
-    """Verify headers as they would come with a callback now."""
+    """Verify the headers of a callback that is received now."""
     return ViduVerifier(keys or ("vda_key",), ADDRESS).verify(headers, NOW)
 
 
@@ -132,7 +132,7 @@ VECTORS = [
 
 
 @pytest.mark.parametrize(("key", "path", "signature"), VECTORS)
-def test_the_signature_is_that_of_the_vectors(key: str, path: str, signature: str) -> None:
+def test_signature_matches_the_vectors(key: str, path: str, signature: str) -> None:
     """Signing and verifying agree with the computed vectors, query strings as written."""
     url = f"https://host.example{path}"
     assert sign(key, url=url, headers={"date": DATE, "X-Request-Nonce": NONCE}) == signature
@@ -140,23 +140,23 @@ def test_the_signature_is_that_of_the_vectors(key: str, path: str, signature: st
     assert ViduVerifier([key], url).verify(headers, NOW) == NONCE
 
 
-def test_a_signed_callback_carries_its_nonce() -> None:
-    """The nonce of a good signature is handed on, to be remembered with the record."""
+def test_signed_callback_has_its_nonce() -> None:
+    """The nonce of a valid signature is returned, to be stored."""
     claim = TOKENS.read_callback_token(TOKEN, NOW)
     verifier = ViduVerifier(["new", "vda_key"], ADDRESS)
     callback = read_callback(claim, signed(), vidu(), NOW, tokens=TOKENS, read_fact=read_fact, verifier=verifier)
     assert callback.nonce == NONCE
 
 
-def test_header_names_have_no_case() -> None:
-    """Proxies change the case of header names; the signature fits all the same."""
+def test_header_names_are_case_insensitive() -> None:
+    """Proxies change the case of header names; the signature is valid all the same."""
     assert verified({name.lower(): value for name, value in signed().items()}) == NONCE
     assert verified({name.upper(): value for name, value in signed().items()}) == NONCE
 
 
 @pytest.mark.parametrize("missing", sorted(signed()))
 def test_no_signature_header_may_be_missing(missing: str) -> None:
-    """Where a verifier is set, a callback without any one of the headers is refused."""
+    """With a verifier, a callback without any one of the headers is refused."""
     with pytest.raises(BadSignature):
         verified({name: value for name, value in signed().items() if name != missing})
 
@@ -180,8 +180,8 @@ def test_no_signature_header_may_be_missing(missing: str) -> None:
     ],
     ids=range(13),
 )
-def test_what_does_not_fit_is_refused(headers: dict[str, str]) -> None:
-    """Another key, address, nonce, date, algorithm or list of headers does not pass."""
+def test_wrong_signature_values_are_refused(headers: dict[str, str]) -> None:
+    """Another key, address, nonce, date, algorithm or list of headers is refused."""
     changed = {name: value for name, value in headers.items() if name not in ("Date", "x-request-nonce")}
     given = signed() | changed | {name: headers[name] for name in ("Date", "x-request-nonce")}
     with pytest.raises(BadSignature):
@@ -198,8 +198,8 @@ def test_what_does_not_fit_is_refused(headers: dict[str, str]) -> None:
         ("Tue, 06 May 99999 12:04:41 GMT", False),
     ],
 )
-def test_a_date_is_bounded(date: str, good: bool) -> None:
-    """A signature is good for five minutes to either side, so that a recorded callback cannot be replayed later."""
+def test_date_is_bounded(date: str, good: bool) -> None:
+    """A signature is valid for five minutes before and after, so that no old callback can be replayed."""
     if good:
         assert verified(signed(date=date)) == NONCE
         return
@@ -208,8 +208,8 @@ def test_a_date_is_bounded(date: str, good: bool) -> None:
 
 
 @pytest.mark.parametrize("keys", [[], [""]])
-def test_a_verifier_without_a_key_stops_the_start(keys: list[str]) -> None:
-    """No verification by accident."""
+def test_verifier_without_a_key_is_a_bad_setting(keys: list[str]) -> None:
+    """No verifier accepts everything by accident."""
     with pytest.raises(BadSetting):
         ViduVerifier(keys, ADDRESS)
 
@@ -238,8 +238,8 @@ def test_a_verifier_without_a_key_stops_the_start(keys: list[str]) -> None:
     ],
     ids=range(18),
 )
-def test_json_with_traps_is_refused(raw: bytes) -> None:
-    """Doubled keys, numbers that are none, broken text, deep nesting and endless digits are no body."""
+def test_ambiguous_json_is_refused(raw: bytes) -> None:
+    """Repeated keys, invalid numbers, broken strings, deep nesting and endless digits are refused."""
     with pytest.raises(UnreadableBody):
         parse_json(raw)
 
@@ -255,7 +255,7 @@ def test_json_with_traps_is_refused(raw: bytes) -> None:
     ids=range(4),
 )
 def test_ordinary_json_is_read(raw: bytes, value: object) -> None:
-    """What is good JSON comes through, pairs of surrogates and long numbers included."""
+    """Valid JSON is read, surrogate pairs and long numbers included."""
     assert parse_json(raw) == value
 
 
@@ -276,20 +276,20 @@ LONG_TEXT = b'{"image": "' + b"A,[{" * 10_000 + b'", "more": '
     ],
     ids=range(8),
 )
-def test_traps_beside_a_long_text_are_refused(more: bytes) -> None:
-    """A picture in the body hides no trap: nesting, crowds, doubled keys and broken text are found behind it."""
+def test_faults_beside_a_long_string_are_refused(more: bytes) -> None:
+    """Nesting, too many values, repeated keys and broken strings are found behind an image in the body."""
     with pytest.raises(UnreadableBody):
         parse_json(LONG_TEXT + more + b"}")
 
 
 @pytest.mark.parametrize("more", [b"[" * 63 + b"]" * 63, b"[" + b"1," * 90_000 + b"1]", b'"\\ud83d\\ude00"', b'",[{"'])
-def test_what_stands_in_a_long_text_is_no_structure(more: bytes) -> None:
-    """Commas and brackets in texts count neither as values nor as levels."""
+def test_content_of_a_long_string_is_no_structure(more: bytes) -> None:
+    """Commas and brackets in strings count neither as values nor as levels."""
     assert parse_json(LONG_TEXT + more + b"}") == {"image": "A,[{" * 10_000, "more": json.loads(more)}
 
 
 @pytest.mark.parametrize("inside", [b"", b"1", b'"x"'])
-def test_nesting_may_go_as_deep_as_is_said(inside: bytes) -> None:
+def test_nesting_up_to_the_limit_is_read(inside: bytes) -> None:
     """Sixty-four levels are read, one more is refused."""
     assert isinstance(parse_json(b"[" * 64 + inside + b"]" * 64), list)
     with pytest.raises(UnreadableBody, match="deeper"):

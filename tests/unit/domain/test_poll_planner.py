@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.domain.poll_planner import LOOK_AGAIN, POLL_MAX_OURS, PollPlanner
+from service.domain.poll_planner import LIST_SEARCH_INTERVAL, POLL_MAX_AFTER_GUESS, PollPlanner
 from service.domain.poll_schedule import CallbackStats
 from service.domain.ports.unit_of_work import RunTime
 from service.domain.task import Source, Status, Task, TaskId, UpstreamId, advance
@@ -46,13 +46,13 @@ def _task(status: Status, **changes: Any) -> Task:
 
 
 @pytest.mark.parametrize("status", [Status.COMPLETED, Status.FAILED, Status.CANCELED])
-def test_nothing_is_due_after_the_upstreams_own_end(status: Status) -> None:
-    """What the upstream ended is asked about no more."""
+def test_nothing_is_due_after_a_terminal_status(status: Status) -> None:
+    """A task that the provider ended is not polled."""
     assert _plan().due(_task(status, upstream_id=ID), START) is None
 
 
-def test_queued_task_is_due_when_it_was() -> None:
-    """A fact that leaves the task queued leaves its turn as it is; a submission in hand has its lease instead."""
+def test_queued_task_keeps_its_due_time() -> None:
+    """An update that leaves the task queued keeps its due time; a running submission has its lease instead."""
     assert _plan().due(_task(Status.QUEUED, due_at=START + HOUR), START) == START + HOUR
     assert _plan().due(_task(Status.SUBMITTING, due_at=START), START) is None
 
@@ -64,7 +64,7 @@ def test_queued_task_is_due_when_it_was() -> None:
 def test_unsettled_task_has_a_next_step_by_its_deadline(
     status: Status, named: dict[str, Any], ago: timedelta, lists: bool
 ) -> None:
-    """Named or not, the next step is no later than the deadline, and at once after it."""
+    """With or without an id, the next step is due by the deadline, and at once after it."""
     now = START + ago
     due_at = _plan(lists=lists).due(_task(status, **named), now)
     assert due_at is not None
@@ -73,41 +73,41 @@ def test_unsettled_task_has_a_next_step_by_its_deadline(
 
 @pytest.mark.parametrize("guess", [{"status": Status.EXPIRED}, {"status": Status.FAILED}])
 @pytest.mark.parametrize("ago", [DEADLINE, 10 * DEADLINE, timedelta(days=20)])
-def test_our_conclusions_are_asked_about_without_haste(guess: dict[str, Status], ago: timedelta) -> None:
-    """After a guess the pause is a few minutes at least and an hour at most, till the retention is over."""
+def test_guessed_ends_are_polled_rarely(guess: dict[str, Status], ago: timedelta) -> None:
+    """After a guess the pause is between a few minutes and an hour, until the end of the retention period."""
     now = START + ago
     due_at = _plan().due(_task(upstream_id=ID, guessed=True, **guess), now)
     assert due_at is not None
-    assert now + 5 * MINUTE <= due_at <= now + POLL_MAX_OURS
+    assert now + 5 * MINUTE <= due_at <= now + POLL_MAX_AFTER_GUESS
     assert _plan().due(_task(upstream_id=ID, guessed=True, **guess), START + timedelta(days=31)) is None
 
 
-def test_nobody_can_be_asked_about_a_guess_without_an_id() -> None:
-    """An expired task that has no id waits for a callback alone."""
+def test_guess_without_an_id_is_not_polled() -> None:
+    """An expired task without an id waits for a callback only."""
     assert _plan().due(_task(Status.EXPIRED, guessed=True), START + DEADLINE) is None
 
 
-def test_lost_reply_is_given_up_after_in_doubt_for() -> None:
-    """Without a list the next step is the end of the doubt; with one it is the next look."""
+def test_doubt_ends_after_in_doubt_for() -> None:
+    """Without a list the next step is the end of the doubt; with one it is the next search."""
     doubtful = _task(Status.IN_DOUBT, guessed=True)
     assert _plan().due(doubtful, START) == START + IN_DOUBT_FOR
-    assert _plan(lists=True).due(doubtful, START) == START + LOOK_AGAIN
+    assert _plan(lists=True).due(doubtful, START) == START + LIST_SEARCH_INTERVAL
     late = START + IN_DOUBT_FOR + SECOND
-    assert _plan(lists=True).due(doubtful, late) == late + LOOK_AGAIN
+    assert _plan(lists=True).due(doubtful, late) == late + LIST_SEARCH_INTERVAL
 
 
 @pytest.mark.parametrize("hint", [{"hinted_at": START}, {"hinted_id": ID}])
-def test_doubt_of_a_task_that_lives_lasts_until_its_deadline(hint: dict[str, Any]) -> None:
-    """Once a callback spoke of the task it is not given up early."""
+def test_doubt_of_a_task_with_a_callback_lasts_until_its_deadline(hint: dict[str, Any]) -> None:
+    """After a callback the doubt does not end early."""
     assert _plan().abandoned_at(_task(Status.IN_DOUBT, guessed=True, **hint)) == START + DEADLINE
 
 
-def test_end_that_cannot_be_asked_about_is_due_at_once() -> None:
-    """A correlated end without an id is concluded from now."""
+def test_unconfirmed_end_is_due_at_once() -> None:
+    """An end without an id that carried our payload token is accepted now."""
     assert _plan().due(_task(Status.IN_DOUBT, guessed=True, hinted_at=START, hinted_fact=HINT), START) == START
 
 
-def test_first_poll_is_as_the_operator_says() -> None:
+def test_poll_first_sets_the_first_poll() -> None:
     """POLL_FIRST counts from the submission."""
     due_at = _plan(poll_first=40 * SECOND).due(_task(Status.IN_PROGRESS, upstream_id=ID), START + 3 * SECOND)
     assert due_at == START + 40 * SECOND
@@ -120,47 +120,50 @@ def _end(before: Task, after_seconds: float, *, source: Source = Source.POLL) ->
     return _plan().run_time(before, step.task, now)
 
 
-def test_poll_teaches_no_more_than_it_knows() -> None:
-    """A task found ended between two polls ran at least until the first of them."""
+def test_run_time_of_a_poll_is_a_lower_bound() -> None:
+    """A task that ended between two polls ran at least until the first of them."""
     learned = _end(_task(Status.IN_PROGRESS, upstream_id=ID, polled_at=START + 20 * SECOND), 45)
     assert learned is not None
     assert (learned.seconds, learned.called_back) == (20, False)
 
 
-def test_callback_teaches_when_it_came() -> None:
-    """A hinted end is when the callback came, not when the poll confirmed it."""
+def test_run_time_of_a_callback_is_its_time() -> None:
+    """The end is the time of the callback, not of the poll that confirms it."""
     learned = _end(_task(Status.IN_PROGRESS, upstream_id=ID, hinted_at=START + 30 * SECOND), 45)
     assert learned is not None
     assert (learned.seconds, learned.called_back) == (30, True)
 
 
-def test_what_was_never_submitted_teaches_nothing() -> None:
+def test_unsubmitted_task_has_no_run_time() -> None:
     """Without a submission there is no run time."""
     assert _end(_task(Status.IN_PROGRESS, upstream_id=ID, submitted_at=None), 45) is None
 
 
-def test_study_replaces_what_was_learned() -> None:
-    """Run times are gathered by bucket, in whatever order they come."""
+def test_update_replaces_the_estimates() -> None:
+    """Run times are grouped by bucket, in any order."""
     planner = _plan()
     planner.update_estimates([_run("a", 10), _run("b", 50), _run("a", 20), _run("a", 30)], UNHEARD)
-    assert {bucket: (one.usual, one.count) for bucket, one in planner.learned.items()} == {"a": (20, 3), "b": (50, 1)}
+    assert {bucket: (one.median, one.count) for bucket, one in planner.estimates.items()} == {
+        "a": (20, 3),
+        "b": (50, 1),
+    }
     planner.update_estimates([], UNHEARD)
-    assert planner.learned == {}
+    assert planner.estimates == {}
 
 
-def test_callbacks_of_all_buckets_prove_the_road() -> None:
-    """Hundreds of callbacks that came earn trust for each bucket; one that does not come takes it back."""
+def test_callbacks_of_all_buckets_establish_trust() -> None:
+    """Hundreds of received callbacks establish trust for each bucket; a lost one ends it."""
     planner = _plan()
     for callback_stats, trusted in (
         (CallbackStats(count=459, lost=0), True),
         (CallbackStats(count=460, lost=1), False),
     ):
         planner.update_estimates([_run("a", 10), _run("b", 50)], callback_stats)
-        assert [one.trusted for one in planner.learned.values()] == [trusted, trusted]
+        assert [one.trusted for one in planner.estimates.values()] == [trusted, trusted]
 
 
 def _noticed(planner: PollPlanner, run: float) -> float:
-    """Return how many seconds after its end a task of a bucket is noticed whose callback is lost."""
+    """Return how many seconds after its end a task with a lost callback is noticed."""
     task = _task(Status.IN_PROGRESS, upstream_id=ID)
     while True:
         due_at = planner.due(task, task.polled_at or START)
@@ -172,8 +175,8 @@ def _noticed(planner: PollPlanner, run: float) -> float:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_one_loss_in_a_hundred_is_hardly_ever_trusted(seed: int) -> None:
-    """Where one callback in a hundred is lost, of 6,000 tasks of wide spread hardly one is noticed late."""
+def test_loss_of_one_percent_is_rarely_trusted(seed: int) -> None:
+    """With a loss of 1 %, at most three of 6,000 tasks with a wide spread of run times are noticed late."""
     dice = random.Random(seed)  # noqa: S311 - no secret
     planner, runs, late = _plan(), list[RunTime](), 0
     for number in range(6_000):

@@ -1,4 +1,4 @@
-"""JSON that is refused: the reason is told, and nothing of the text."""
+"""Refused JSON: the reason is reported, without any of the text."""
 
 import pytest
 
@@ -19,8 +19,8 @@ from service.domain.strict_json import parse_json
         (b"[" * 100_000, "it is nested too deep"),
     ],
 )
-def test_reason_is_told_and_nothing_of_the_text(raw: bytes, told: str) -> None:
-    """Whoever sent it can find the place; a log that repeats the reason holds no word of the body."""
+def test_reason_contains_nothing_of_the_text(raw: bytes, told: str) -> None:
+    """The sender can find the position; a log with the reason contains nothing of the body."""
     with pytest.raises(UnreadableBody) as refused:
         parse_json(raw)
     assert str(refused.value) == f"the body is no JSON that we accept: {told}"

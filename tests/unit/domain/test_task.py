@@ -1,4 +1,4 @@
-"""The transition table, cell by cell, and what a fact does to a task."""
+"""The transition table, cell by cell, and the effect of facts on a task."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -65,7 +65,7 @@ def a_task(status: Status = Status.IN_PROGRESS, *, guessed: bool = False, upstre
 
 
 def stepped(task: Task, fact: Fact, source: Source | None = Source.POLL) -> Step:
-    """Return the step that `fact` makes, which must be one."""
+    """Return the step that `fact` makes; fails if there is none."""
     step = advance(task, fact, NOW, source=source)
     assert step is not None
     return step
@@ -74,8 +74,8 @@ def stepped(task: Task, fact: Fact, source: Source | None = Source.POLL) -> Step
 @pytest.mark.parametrize("guessed", [False, True], ids=["told", "guessed"])
 @pytest.mark.parametrize("after", list(Status))
 @pytest.mark.parametrize("before", list(Status))
-def test_only_the_table_moves_a_task(before: Status, after: Status, guessed: bool) -> None:
-    """Each status may be followed by what the table names, and by nothing else."""
+def test_transitions_follow_the_table(before: Status, after: Status, guessed: bool) -> None:
+    """Each status may be followed by those in the table, and by no other."""
     told_may = UPSTREAM_MAY[before] | (WE_MAY[before] - WORDS)
     allowed = WE_MAY[before] if guessed else told_may
     step = advance(a_task(before), Fact(status=after, guessed=guessed, progress=0.5), NOW, source=Source.POLL)
@@ -83,34 +83,34 @@ def test_only_the_table_moves_a_task(before: Status, after: Status, guessed: boo
 
 
 @pytest.mark.parametrize("word", sorted(WORDS))
-def test_the_upstream_overrules_a_failure_that_we_guessed(word: Status) -> None:
-    """Any word of the upstream replaces our own guess that a task had failed."""
+def test_provider_overrules_a_guessed_failure(word: Status) -> None:
+    """Any status that the provider reports replaces a guessed failure."""
     step = stepped(a_task(Status.FAILED, guessed=True), Fact(status=word))
     assert (step.task.status, step.task.guessed) == (word, False)
 
 
 @pytest.mark.parametrize("word", sorted(Status))
-def test_a_second_guess_does_not_overrule_the_first(word: Status) -> None:
-    """A failure that we guessed stands against our other guesses."""
+def test_second_guess_does_not_overrule_the_first(word: Status) -> None:
+    """A guessed failure is not changed by other guesses."""
     assert advance(a_task(Status.FAILED, guessed=True), Fact(status=word, guessed=True), NOW, source=None) is None
 
 
-def test_a_guessed_failure_that_the_upstream_confirms_happens_again() -> None:
-    """The upstream's own failure is announced although we had guessed it, since its reason is the true one."""
+def test_confirmed_failure_makes_an_event_after_a_guessed_one() -> None:
+    """The provider's failure makes an event although it was guessed, since it has the true reason."""
     before = replace(a_task(Status.FAILED, guessed=True), error=TaskError(code="submission_unknown", message="?"))
     step = stepped(before, Fact(status=Status.FAILED, error=TaskError(code="002014001", message="no")))
     assert step.events == (EventType.FAILED,)
     assert step.task.error == TaskError(code="002014001", message="no")
 
 
-def test_a_guess_does_not_end_what_the_upstream_works_on() -> None:
-    """A failure that we concluded before a word of the upstream came is of no effect after it."""
+def test_guess_does_not_end_a_running_task() -> None:
+    """A guessed failure has no effect after the provider reported progress."""
     guess = Fact(status=Status.FAILED, guessed=True, error=TaskError(code="submission_unknown", message="?"))
     assert advance(a_task(Status.IN_PROGRESS), guess, NOW, source=None) is None
 
 
-def test_an_end_says_when_and_by_which_road() -> None:
-    """A terminal fact sets the time, the road, the result, and full progress when the task is completed."""
+def test_end_has_its_time_and_source() -> None:
+    """A terminal fact sets the time, the source, the result, and full progress when the task is completed."""
     output = ({"type": "video", "url": "https://cdn.example/v.mp4"},)
     fact = Fact(status=Status.COMPLETED, output=output, usage=Usage(cost="0.35"))
     task = stepped(a_task(), fact, Source.CALLBACK).task
@@ -118,61 +118,61 @@ def test_an_end_says_when_and_by_which_road() -> None:
     assert (task.output, task.usage) == (output, Usage(cost="0.35"))
 
 
-def test_a_failure_keeps_the_progress_that_was_reached() -> None:
-    """A failed task shows how far it came."""
+def test_failure_keeps_the_progress() -> None:
+    """A failed task keeps its last progress."""
     assert stepped(replace(a_task(), progress=0.4), Fact(status=Status.FAILED)).task.progress == 0.4
 
 
-def test_a_result_after_the_deadline_still_wins() -> None:
-    """An expired task becomes completed when the upstream says so, and that is announced."""
+def test_result_overrules_expiry() -> None:
+    """An expired task becomes completed when the provider reports it, and that makes an event."""
     step = stepped(a_task(Status.EXPIRED, guessed=True), Fact(status=Status.COMPLETED))
     assert (step.task.status, step.events) == (Status.COMPLETED, (EventType.COMPLETED,))
 
 
-def test_the_first_id_is_the_acceptance() -> None:
-    """`task.submitted` happens when the upstream's id is first known, once."""
+def test_first_id_makes_the_submitted_event() -> None:
+    """`task.submitted` happens when the provider's id is first known, once."""
     first = stepped(a_task(Status.SUBMITTING, upstream_id=None), _working("up1", 0.0), Source.SUBMIT)
     second = stepped(first.task, _working("up1", 0.3))
     assert (first.events, second.events) == ((EventType.SUBMITTED,), (EventType.PROGRESSED,))
 
 
-def test_a_task_that_is_done_at_once_is_submitted_and_completed() -> None:
-    """A create reply that already holds the result announces both."""
+def test_task_completed_by_the_reply_has_both_events() -> None:
+    """A create reply with the result makes both events."""
     fact = Fact(status=Status.COMPLETED, upstream_id=UpstreamId("up1"))
     step = stepped(a_task(Status.SUBMITTING, upstream_id=None), fact, Source.SUBMIT)
     assert step.events == (EventType.SUBMITTED, EventType.COMPLETED)
 
 
-def test_a_failure_without_an_id_was_never_submitted() -> None:
-    """A create reply that failed without an id announces the failure alone."""
+def test_failure_without_an_id_has_no_submitted_event() -> None:
+    """A create reply that fails without an id makes the failure event alone."""
     step = stepped(a_task(Status.SUBMITTING, upstream_id=None), Fact(status=Status.FAILED), Source.SUBMIT)
     assert step.events == (EventType.FAILED,)
 
 
-def test_repeating_what_is_known_changes_nothing() -> None:
+def test_repeated_fact_changes_nothing() -> None:
     """The same progress twice is no step."""
     once = stepped(a_task(), _working("up1", 0.3)).task
     assert advance(once, _working("up1", 0.3), NOW, source=Source.POLL) is None
 
 
 def test_older_progress_changes_nothing() -> None:
-    """A callback that was overtaken does not take progress back."""
+    """A late callback does not decrease the progress."""
     once = stepped(a_task(), _working("up1", 0.6)).task
     assert advance(once, _working("up1", 0.2), NOW, source=Source.CALLBACK) is None
 
 
-def test_a_callback_cannot_replace_a_known_id() -> None:
-    """The id of a provider behind the provider, in a callback, leaves the id that we poll with alone."""
+def test_callback_cannot_replace_a_known_id() -> None:
+    """The id of a provider behind the provider, in a callback, does not change the id that is polled."""
     assert stepped(a_task(), _working("vidu-77", 0.5), Source.CALLBACK).task.upstream_id == "up1"
 
 
-def test_a_reply_replaces_the_id_that_a_callback_brought() -> None:
-    """The create reply's id is the one to poll with, though a callback overtook it with another."""
+def test_reply_replaces_the_id_of_a_callback() -> None:
+    """The id in the create reply is polled, though an earlier callback named another."""
     assert stepped(a_task(upstream_id="vidu-77"), _working("up1", 0.5), Source.SUBMIT).task.upstream_id == "up1"
 
 
-def test_lost_replies_and_deadlines_are_announced_once() -> None:
-    """In doubt and expired happen when the status is reached, and not again."""
+def test_doubt_and_expiry_make_one_event() -> None:
+    """The events in doubt and expired happen when the status is reached, and not again."""
     lost = Fact(status=Status.IN_DOUBT, guessed=True)
     late = Fact(status=Status.EXPIRED, guessed=True)
     doubted = stepped(a_task(Status.SUBMITTING, upstream_id=None), lost, None)
@@ -187,27 +187,27 @@ def _working(upstream_id: str, progress: float) -> Fact:
     return Fact(status=Status.IN_PROGRESS, upstream_id=UpstreamId(upstream_id), progress=progress)
 
 
-def test_a_view_survives_being_written_and_read() -> None:
-    """The public face of a task is the same after a journey through JSON values."""
+def test_view_round_trips_through_json() -> None:
+    """The public view of a task is the same after a round trip through JSON values."""
     settled = stepped(a_task(), Fact(status=Status.FAILED, error=TaskError(code="1", message="no"))).task
     view = TaskView.from_json(task_json(settled))
     assert TaskView.from_json(view.to_json()) == view
     assert view.to_json()["created_at"] == "2026-05-06T12:00:00.000Z"
 
 
-def test_a_view_shows_nothing_internal() -> None:
-    """Leases, fences, hints and notify entries (which hold secrets) stay inside."""
+def test_view_shows_nothing_internal() -> None:
+    """Leases, fences, hints and notify entries (which contain secrets) are not in the view."""
     shown = set(task_json(a_task()))
     assert shown.isdisjoint({"notify", "fence", "leased_until", "hinted_at", "hinted_id", "due_at", "client", "bucket"})
 
 
-def test_a_time_without_an_offset_is_refused() -> None:
-    """A moment that could be anywhere on earth is no moment."""
+def test_time_without_an_offset_is_refused() -> None:
+    """A time without an offset is ambiguous."""
     with pytest.raises(ValueError, match="offset"):
         parse_time("2026-05-06T12:00:00")
 
 
 def test_times_are_written_in_utc() -> None:
-    """A moment in another zone is written in UTC; no moment is written as none."""
+    """A time in another zone is written in UTC; None is written as None."""
     assert rfc3339(parse_time("2026-05-06T14:00:00+02:00")) == "2026-05-06T12:00:00.000Z"
     assert rfc3339(None) is None

@@ -1,4 +1,4 @@
-"""A mark on a task: a warning that comes alone."""
+"""A warning that is stored alone."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -7,12 +7,12 @@ from pathlib import Path
 from service.domain.task import Status
 from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate
 from service.tasks.poller import SECOND_WAIT_NOTE
-from tests.support.task_loop import IN_DOUBT_FOR, MINUTE, a_loop
+from tests.support.task_loop import IN_DOUBT_FOR, MINUTE, open_loop
 
 
-async def test_a_mark_moves_nothing(tmp_path: Path) -> None:
-    """A doubt that is waited for once more keeps its time and its note when a person resubmits it, and ends once."""
-    async with a_loop(tmp_path) as loop:
+async def test_warning_alone_changes_nothing_else(tmp_path: Path) -> None:
+    """A task in doubt in its second wait keeps its time and its note when a client resubmits it, and ends once."""
+    async with open_loop(tmp_path) as loop:
         task = await loop.in_doubt()
         loop.clock.move(IN_DOUBT_FOR + 2 * MINUTE)
         await loop.poll_due()
@@ -25,9 +25,9 @@ async def test_a_mark_moves_nothing(tmp_path: Path) -> None:
         assert (await loop.task(task.id)).status is Status.FAILED
 
 
-async def test_a_mark_is_made_once(tmp_path: Path) -> None:
-    """A second one like it changes nothing."""
-    async with a_loop(tmp_path) as loop:
+async def test_warning_is_stored_once(tmp_path: Path) -> None:
+    """The same warning a second time changes nothing."""
+    async with open_loop(tmp_path) as loop:
         task = await loop.in_doubt()
         for _ in range(2):
             await loop.recorder.add(TaskUpdate(task_id=task.id, warning="once"))

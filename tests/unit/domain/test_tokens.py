@@ -1,4 +1,4 @@
-"""Correlation tokens: who may make them, how long they are good, and that no other spelling passes."""
+"""Correlation tokens: who can create them, how long they are valid, and that no other spelling is accepted."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -17,28 +17,28 @@ OTHERS = UNRESERVED + "=+/ %\n\x00é"
 TOKENS = Tokens(["new-key", "old-key"])
 
 
-def test_a_callback_token_says_what_it_was_made_for() -> None:
-    """Task, submission and expiry come back out of the address token."""
+def test_callback_token_has_its_claims() -> None:
+    """Task, submission and expiry are read from the address token."""
     token = TOKENS.callback_token(TASK, 3, NOW + HOUR)
     assert TOKENS.read_callback_token(token, NOW) == TokenClaims(task_id=TASK, submission=3, expires=NOW + HOUR)
 
 
-def test_a_payload_token_says_what_it_was_made_for_and_stays_good() -> None:
-    """Task and submission come back out of the payload token, which has no expiry."""
+def test_payload_token_has_its_claims_and_no_expiry() -> None:
+    """Task and submission are read from the payload token, which does not expire."""
     assert TOKENS.read_payload_token(TOKENS.payload_token(TASK, 3)) == TokenClaims(
         task_id=TASK, submission=3, expires=None
     )
 
 
 def test_tokens_are_one_short_path_segment() -> None:
-    """A token has unreserved characters only, so that no proxy rewrites it, and is compact."""
+    """A token has unreserved characters only, so that no proxy rewrites it, and is short."""
     for token in (TOKENS.callback_token(TASK, 1, NOW), TOKENS.payload_token(TASK, 1)):
         assert re.fullmatch(r"[A-Za-z0-9_.~-]{1,128}", token)
 
 
 @pytest.mark.parametrize("reads", ["callback", "payload"])
-def test_no_change_of_one_character_passes(reads: str) -> None:
-    """Changing, adding or removing any one character anywhere makes a token forged, spare base64 bits included."""
+def test_change_of_one_character_is_forged(reads: str) -> None:
+    """Changing, adding or removing any one character makes a token forged, spare base64 bits included."""
     token = TOKENS.callback_token(TASK, 1, NOW + HOUR) if reads == "callback" else TOKENS.payload_token(TASK, 1)
     for place in range(len(token) + 1):
         assert _forged(reads, token[:place] + token[place + 1 :]) or place == len(token)
@@ -58,16 +58,16 @@ def _forged(reads: str, token: str) -> bool:
     return False
 
 
-def test_one_purpose_does_not_pass_for_the_other() -> None:
-    """A payload token opens no callback address, and an address token is no payload."""
+def test_token_of_another_purpose_is_forged() -> None:
+    """A payload token is no address token, and an address token is no payload token."""
     with pytest.raises(BadToken):
         TOKENS.read_callback_token(TOKENS.payload_token(TASK, 1), NOW)
     with pytest.raises(BadToken):
         TOKENS.read_payload_token(TOKENS.callback_token(TASK, 1, NOW + HOUR))
 
 
-def test_the_newest_key_signs_and_every_key_verifies() -> None:
-    """After a rotation older tokens stay good, and new ones need the new key."""
+def test_newest_key_signs_and_every_key_verifies() -> None:
+    """After a rotation older tokens are valid, and new ones need the new key."""
     old, new = Tokens(["old-key"]), Tokens(["new-key"])
     assert TOKENS.read_callback_token(old.callback_token(TASK, 1, NOW + HOUR), NOW).task_id == TASK
     assert TOKENS.payload_token(TASK, 1) == new.payload_token(TASK, 1)
@@ -75,16 +75,16 @@ def test_the_newest_key_signs_and_every_key_verifies() -> None:
         old.read_payload_token(TOKENS.payload_token(TASK, 1))
 
 
-def test_a_token_of_an_unknown_key_is_forged() -> None:
-    """Nobody else's key makes a token for us."""
+def test_token_of_an_unknown_key_is_forged() -> None:
+    """No other key creates a valid token."""
     with pytest.raises(BadToken) as refused:
         TOKENS.read_callback_token(Tokens(["theirs"]).callback_token(TASK, 1, NOW + HOUR), NOW)
     assert refused.value.reason == "forged"
 
 
 @pytest.mark.parametrize(("late", "good"), [(0, True), (60, True), (61, False), (10**6, False)])
-def test_a_token_is_good_until_its_expiry_and_a_little_longer(late: int, good: bool) -> None:
-    """An expiry is inside the token, with a minute of tolerance for clocks."""
+def test_token_is_valid_until_its_expiry_and_the_leeway(late: int, good: bool) -> None:
+    """The expiry is inside the token, with a minute of tolerance for clocks."""
     token = TOKENS.callback_token(TASK, 1, NOW)
     if good:
         assert TOKENS.read_callback_token(token, NOW + timedelta(seconds=late)).task_id == TASK
@@ -94,7 +94,7 @@ def test_a_token_is_good_until_its_expiry_and_a_little_longer(late: int, good: b
     assert refused.value.reason == "expired"
 
 
-def test_the_tolerance_can_be_chosen() -> None:
+def test_leeway_can_be_set() -> None:
     """Without leeway a token ends with its second."""
     strict = Tokens(["k"], leeway=timedelta())
     with pytest.raises(BadToken):
@@ -106,14 +106,14 @@ def test_the_tolerance_can_be_chosen() -> None:
     ["", ".", "~", "~.", "é" * 30, "\ud800", "a" * 10_000_000, "0198~1~99999999999.", "\x00", "a~1~1.b", " "],
     ids=lambda text: ascii(text[:12]),
 )
-def test_nonsense_is_forged_and_nothing_worse(text: str) -> None:
-    """Any text at all is refused as a forgery: empty, huge, with foreign or broken characters."""
+def test_any_text_is_forged_without_another_error(text: str) -> None:
+    """Any text is refused as forged: empty, huge, with foreign or broken characters."""
     assert _forged("callback", text)
     assert _forged("payload", text)
 
 
-def test_an_error_does_not_show_the_token() -> None:
-    """What is logged about a bad token is its reason only."""
+def test_error_does_not_show_the_token() -> None:
+    """Only the reason of a bad token is logged."""
     token = TOKENS.callback_token(TASK, 1, NOW) + "A"
     with pytest.raises(BadToken) as refused:
         TOKENS.read_callback_token(token, NOW)
@@ -122,14 +122,14 @@ def test_an_error_does_not_show_the_token() -> None:
 
 
 @pytest.mark.parametrize("keys", [[], [""], ["good", ""]])
-def test_keys_that_protect_nothing_stop_the_start(keys: list[str]) -> None:
+def test_missing_or_empty_key_is_a_bad_setting(keys: list[str]) -> None:
     """No key, or an empty one, is a wrong setting."""
     with pytest.raises(BadSetting, match="SECRET_KEYS"):
         Tokens(keys)
 
 
 @pytest.mark.parametrize(("task_id", "submission"), [("a~b", 1), ("", 1), ("a/b", 1), ("a", -1), ("a" * 101, 1)])
-def test_a_task_that_no_token_can_name_is_a_programming_error(task_id: str, submission: int) -> None:
-    """An id that would break out of its place in a token is refused when signing."""
+def test_invalid_task_id_is_a_programming_error(task_id: str, submission: int) -> None:
+    """An id with characters that a token cannot contain is refused when signing."""
     with pytest.raises(ValueError, match="names a task"):
         TOKENS.payload_token(TaskId(task_id), submission)

@@ -1,4 +1,4 @@
-"""What the desk checks before it takes a task in: addresses that events go to, and where checking takes place."""
+"""Validation of new tasks: addresses of events, and the thread that validates."""
 
 import threading
 from pathlib import Path
@@ -9,12 +9,12 @@ import pytest
 from service.domain.errors import InvalidParams
 from service.tasks.new_task import NewTask, ValidatedTask, validate_new_task
 from tests.support.sample_media import image, uri
-from tests.support.task_loop import GOOD, Loop, a_loop
+from tests.support.task_loop import GOOD, Loop, open_loop
 
 
 async def test_callback_address_becomes_a_notify_entry(tmp_path: Path) -> None:
-    """The caller's callback_url joins what notify asks for; the payload stays here."""
-    async with a_loop(tmp_path) as loop:
+    """The caller's callback_url is added to notify; the payload is not sent."""
+    async with open_loop(tmp_path) as loop:
         hook = {"handler": "webhook", "url": "https://caller.example/one"}
         params = GOOD | {"callback_url": "https://caller.example/two", "payload": "mine"}
         task = await loop.accept(params=params, notify=[hook])
@@ -24,17 +24,17 @@ async def test_callback_address_becomes_a_notify_entry(tmp_path: Path) -> None:
 
 
 async def test_callback_address_needs_the_webhook_handler(tmp_path: Path) -> None:
-    """Where nobody would call it, a callback_url is refused rather than forgotten."""
-    async with a_loop(tmp_path, handlers=("log",)) as loop:
+    """Without the webhook handler a callback_url is refused instead of ignored."""
+    async with open_loop(tmp_path, handlers=("log",)) as loop:
         with pytest.raises(InvalidParams) as caught:
             await loop.accept(params=GOOD | {"callback_url": "https://caller.example/two"})
         assert [fault.loc for fault in caught.value.faults] == [("params", "callback_url")]
 
 
-async def test_address_that_is_never_dialled_is_refused_wherever_it_is_named(tmp_path: Path) -> None:
-    """Nothing is accepted that could only fail for days: the fault says why, in its place."""
+async def test_blocked_address_is_refused_everywhere(tmp_path: Path) -> None:
+    """No address is accepted that could only fail: the fault contains the reason and the location."""
     inside, outside = "http://127.0.0.1/hook", "https://caller.example/hook"
-    async with a_loop(tmp_path, refusal=lambda url: "is inside" if url == inside else None) as loop:
+    async with open_loop(tmp_path, refusal=lambda url: "is inside" if url == inside else None) as loop:
         notify = [{"handler": "webhook", "url": url} for url in (outside, inside)]
         with pytest.raises(InvalidParams) as caught:
             await loop.accept(params=GOOD | {"callback_url": inside}, notify=notify)
@@ -44,13 +44,13 @@ async def test_address_that_is_never_dialled_is_refused_wherever_it_is_named(tmp
         ]
 
 
-async def checked_in(loop: Loop, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[bool]:
-    """Return, for each check that a request needs, whether it ran beside the event loop."""
+async def validation_threads(loop: Loop, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[bool]:
+    """Return, for each validation of a request, whether it ran outside of the event loop."""
     beside: list[bool] = []
 
-    def noted(new: NewTask, **terms: Any) -> ValidatedTask:
+    def noted(new: NewTask, **rules: Any) -> ValidatedTask:
         beside.append(threading.current_thread() is not threading.main_thread())
-        return validate_new_task(new, **terms)
+        return validate_new_task(new, **rules)
 
     monkeypatch.setattr("service.tasks.task_service.validate_new_task", noted)
     await loop.accept(**changes)
@@ -71,6 +71,6 @@ async def checked_in(loop: Loop, monkeypatch: pytest.MonkeyPatch, **changes: Any
 async def test_files_are_never_opened_on_the_event_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], beside: bool
 ) -> None:
-    """What may take its time to check is checked in a thread; a few addresses are checked where they came in."""
-    async with a_loop(tmp_path) as loop:
-        assert await checked_in(loop, monkeypatch, **changes) == [beside]
+    """Slow validation runs in a thread; a few addresses are validated in the event loop."""
+    async with open_loop(tmp_path) as loop:
+        assert await validation_threads(loop, monkeypatch, **changes) == [beside]

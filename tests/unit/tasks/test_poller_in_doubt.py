@@ -1,4 +1,4 @@
-"""Lost replies, and what becomes of them, over the real store."""
+"""Lost replies and how the doubt about them ends, over a real store."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -10,39 +10,39 @@ from service.domain.task import Status
 from service.domain.task_update import RESUBMITTED_WARNING
 from service.tasks.poller import SECOND_WAIT_NOTE
 from tests.support.scripted_provider import vtrix_body
-from tests.support.task_loop import HOUR, IN_DOUBT_FOR, MINUTE, SECOND, a_loop, a_world
+from tests.support.task_loop import HOUR, IN_DOUBT_FOR, MINUTE, SECOND, open_environment, open_loop
 
 
 async def test_list_resolves_a_lost_reply(tmp_path: Path) -> None:
-    """Where the provider has a list, the submission is found there by its payload and goes on with its id."""
-    async with a_loop(tmp_path, lists=True) as loop:
+    """A provider's list has the submission by its payload, and the task goes on with its id."""
+    async with open_loop(tmp_path, lists=True) as loop:
         task = await loop.in_doubt()
         await loop.run_until(loop.clock.now() + 30 * SECOND, by=10 * SECOND)
         found = await loop.task(task.id)
-        assert (found.status, found.upstream_id, loop.upstream.looked) == (Status.IN_PROGRESS, "up1", 1)
-        assert loop.upstream.bills == {task.id: 1}
+        assert (found.status, found.upstream_id, loop.upstream.searches) == (Status.IN_PROGRESS, "up1", 1)
+        assert loop.upstream.charges == {task.id: 1}
 
 
-async def test_unwell_list_is_no_proof_that_nothing_was_billed(tmp_path: Path) -> None:
-    """A list that cannot be read does not end the doubt, and is not looked into in every round."""
-    async with a_loop(tmp_path, lists=True) as loop:
+async def test_unavailable_list_does_not_end_the_doubt(tmp_path: Path) -> None:
+    """A list that cannot be read leaves the task in doubt, and is not searched in every run."""
+    async with open_loop(tmp_path, lists=True) as loop:
         task = await loop.in_doubt()
         loop.upstream.list_error = ProviderUnavailable("HTML")
         await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + 10 * MINUTE, by=5 * SECOND)
         assert (await loop.task(task.id)).status is Status.IN_DOUBT
-        assert loop.upstream.looked <= 25 * 3 + 1
+        assert loop.upstream.searches <= 25 * 3 + 1
         loop.upstream.list_error = None
         await loop.run_until(loop.clock.now() + MINUTE)
         assert (await loop.task(task.id)).status is Status.IN_PROGRESS
 
 
-async def test_truth_overrules_submission_unknown(tmp_path: Path) -> None:
-    """After the guess that the submission is unknown, a callback and the GET still bring the result."""
-    async with a_loop(tmp_path) as loop:
+async def test_result_overrules_submission_unknown(tmp_path: Path) -> None:
+    """After the guess that the submission is unknown, a callback and a poll still bring the result."""
+    async with open_loop(tmp_path) as loop:
         task = await loop.in_doubt()
         await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + MINUTE)
         assert (await loop.task(task.id)).status is Status.FAILED
-        loop.upstream.tell("up1")
+        loop.upstream.set_fact("up1")
         await loop.call_back(vtrix_body("completed"))
         await loop.poll_due()
         after = await loop.task(task.id)
@@ -55,65 +55,65 @@ async def test_truth_overrules_submission_unknown(tmp_path: Path) -> None:
         ]
 
 
-async def test_operators_yes_is_to_a_second_bill_and_not_to_a_third(tmp_path: Path) -> None:
-    """ON_IN_DOUBT=resubmit queues the task again once, with a warning; lost once more, it fails."""
-    async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
+async def test_task_in_doubt_is_resubmitted_once(tmp_path: Path) -> None:
+    """ON_IN_DOUBT=resubmit queues the task again once, with a warning; after a second lost reply it fails."""
+    async with open_loop(tmp_path, resubmit_in_doubt=True) as loop:
         loop.upstream.creates.extend([ReplyLost("time-out")] * 5)
         task = await loop.submitted()
         await loop.run_until(task.deadline_at + MINUTE, by=MINUTE)
         after = await loop.task(task.id)
         assert (after.status, after.submission, after.warnings) == (Status.FAILED, 2, (RESUBMITTED_WARNING,))
-        assert loop.upstream.bills == {task.id: 2}
+        assert loop.upstream.charges == {task.id: 2}
 
 
-async def test_resubmission_has_a_token_of_its_own(tmp_path: Path) -> None:
-    """The second submission of a doubtful task is told apart from the first one by its tokens."""
-    async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
+async def test_resubmission_has_its_own_token(tmp_path: Path) -> None:
+    """The tokens of the second submission differ from those of the first."""
+    async with open_loop(tmp_path, resubmit_in_doubt=True) as loop:
         await loop.in_doubt()
         await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + 2 * MINUTE)
-        claims = [loop.tokens.read_payload_token(order.payload) for order in loop.upstream.orders]
+        claims = [loop.tokens.read_payload_token(order.payload) for order in loop.upstream.requests]
         assert [claim.submission for claim in claims] == [1, 2]
 
 
 # ── while nobody listens ─────────────────────────────────────────────────────
 
 
-async def test_who_was_away_waits_for_the_callback_once_more(tmp_path: Path) -> None:
-    """A machine that was off while a callback could come pays no second bill as soon as it is back."""
-    async with a_world(tmp_path, resubmit_in_doubt=True) as world:
-        before = world.process()
+async def test_stopped_process_waits_for_the_callback_again(tmp_path: Path) -> None:
+    """After a downtime in which a callback may have come, a task is not resubmitted at once."""
+    async with open_environment(tmp_path, resubmit_in_doubt=True) as environment:
+        before = environment.process()
         task = await before.in_doubt()
-        world.clock.move(IN_DOUBT_FOR + 20 * MINUTE)
-        loop = world.kill(before)
-        await loop.run_until(world.clock.now() + IN_DOUBT_FOR - MINUTE)
+        environment.clock.move(IN_DOUBT_FOR + 20 * MINUTE)
+        loop = environment.kill(before)
+        await loop.run_until(environment.clock.now() + IN_DOUBT_FOR - MINUTE)
         waiting = await loop.task(task.id)
         assert (waiting.status, waiting.note) == (Status.IN_DOUBT, SECOND_WAIT_NOTE)
-        world.upstream.tell("up1")
+        environment.upstream.set_fact("up1")
         await loop.call_back(vtrix_body("completed"))
         await loop.poll_due()
         assert (await loop.task(task.id)).status is Status.COMPLETED
-        assert sum(world.upstream.bills.values()) == 1
+        assert sum(environment.upstream.charges.values()) == 1
 
 
 @pytest.mark.parametrize("gap", [10 * SECOND, IN_DOUBT_FOR - SECOND, 3 * HOUR // 4])
-async def test_a_doubt_that_outlives_its_process_ends_all_the_same(tmp_path: Path, gap: timedelta) -> None:
-    """However long nobody was there, the callback is waited for once more, and not again."""
-    async with a_world(tmp_path) as world:
-        before = world.process()
+async def test_doubt_ends_after_a_downtime(tmp_path: Path, gap: timedelta) -> None:
+    """After a downtime of any length the task waits for its callback once more, and not again."""
+    async with open_environment(tmp_path) as environment:
+        before = environment.process()
         task = await before.in_doubt()
-        world.clock.move(gap)
-        loop = world.kill(before)
-        back = world.clock.now()
+        environment.clock.move(gap)
+        loop = environment.kill(before)
+        back = environment.clock.now()
         await loop.run_until(max(back, task.created_at + IN_DOUBT_FOR) + IN_DOUBT_FOR - MINUTE)
         assert (await loop.task(task.id)).status is Status.IN_DOUBT
-        loop = world.kill(loop)
-        await loop.run_until(world.clock.now() + 2 * MINUTE)
+        loop = environment.kill(loop)
+        await loop.run_until(environment.clock.now() + 2 * MINUTE)
         assert (await loop.task(task.id)).status is Status.FAILED
 
 
-async def test_who_slept_waits_for_the_callback_once_more(tmp_path: Path) -> None:
-    """A doubt that is looked at long after it was due was not listened for meanwhile."""
-    async with a_loop(tmp_path) as loop:
+async def test_suspended_process_waits_for_the_callback_again(tmp_path: Path) -> None:
+    """A poll long after it was due means that no process listened meanwhile."""
+    async with open_loop(tmp_path) as loop:
         task = await loop.in_doubt()
         loop.clock.move(IN_DOUBT_FOR + 2 * MINUTE)
         await loop.poll_due()

@@ -1,4 +1,4 @@
-"""The one door, over the real store: many entries a commit, one bad one alone, and what is kept of results."""
+"""The single writer over a real store: batches, errors of single updates, and stored results."""
 
 import asyncio
 from dataclasses import replace
@@ -11,7 +11,7 @@ from service.domain.errors import NotFound, StoreUnavailable
 from service.domain.task import Fact, Source, Status, TaskId, UpstreamId
 from service.domain.task_update import TaskUpdate
 from tests.support.scripted_provider import DONE, VIDEO
-from tests.support.task_loop import Loop, a_loop, a_request, a_world
+from tests.support.task_loop import Loop, open_environment, open_loop, task_request
 
 KEPT = Artifact(
     url="https://files.example/film.mp4",
@@ -31,9 +31,9 @@ async def _tasks(loop: Loop, count: int) -> list[str]:
     return [(await loop.accept()).id for _ in range(count)]
 
 
-async def test_concurrent_entries_share_commits(tmp_path: Path) -> None:
-    """A hundred entries at once take two transactions: the first one's, and one for all that came meanwhile."""
-    async with a_loop(tmp_path) as loop:
+async def test_concurrent_updates_share_commits(tmp_path: Path) -> None:
+    """A hundred updates at once take two transactions: one for the first, and one for all that came meanwhile."""
+    async with open_loop(tmp_path) as loop:
         ids = await _tasks(loop, 20)
         before = loop.units_of_work.transactions
         await asyncio.gather(*(loop.recorder.add(_progress(task_id, n / 10)) for n in range(5) for task_id in ids))
@@ -41,9 +41,9 @@ async def test_concurrent_entries_share_commits(tmp_path: Path) -> None:
         assert [(await loop.task(task_id)).progress for task_id in ids] == [0.4] * 20
 
 
-async def test_one_poisoned_entry_does_not_take_its_neighbours_along(tmp_path: Path) -> None:
-    """Where the database refuses one row of a batch, its own caller hears of it, and the others are recorded."""
-    async with a_loop(tmp_path) as loop:
+async def test_one_invalid_update_does_not_fail_the_others(tmp_path: Path) -> None:
+    """If the database refuses one row of a batch, only its caller gets the error."""
+    async with open_loop(tmp_path) as loop:
         ids = await _tasks(loop, 9)
         async with loop.store._database.writing() as write:
             await write.connection.exec_driver_sql(
@@ -59,9 +59,9 @@ async def test_one_poisoned_entry_does_not_take_its_neighbours_along(tmp_path: P
         assert [await loop.happened(task_id) for task_id in ids if task_id != ids[4]] == [["task.submitted"]] * 8
 
 
-async def test_unavailable_store_is_told_to_every_waiter(tmp_path: Path) -> None:
-    """While the database is away each of many callers gets StoreUnavailable, after one try for all of them."""
-    async with a_loop(tmp_path) as loop:
+async def test_unavailable_store_is_reported_to_every_caller(tmp_path: Path) -> None:
+    """While the database is unavailable every caller gets StoreUnavailable, after one attempt for all of them."""
+    async with open_loop(tmp_path) as loop:
         ids = await _tasks(loop, 8)
         (tmp_path / "loop.db").rename(tmp_path / "away.db")
         before = loop.units_of_work.transactions
@@ -73,9 +73,9 @@ async def test_unavailable_store_is_told_to_every_waiter(tmp_path: Path) -> None
         assert (await loop.task(ids[0])).status is Status.QUEUED
 
 
-async def test_each_event_is_delivered_once_to_each_handler_that_wants_it(tmp_path: Path) -> None:
-    """One delivery row for each event and handler, and one for a notify entry, with an order of its own."""
-    async with a_loop(tmp_path) as loop:
+async def test_each_event_has_one_delivery_for_each_subscriber(tmp_path: Path) -> None:
+    """One delivery for each event and handler, and one for a notify entry, with a lane of its own."""
+    async with open_loop(tmp_path) as loop:
         loop.upstream.creates.append(DONE)
         hook = {"handler": "webhook", "url": "https://caller.example/hook", "events": ["task.completed"]}
         task = await loop.submitted(notify=[hook])
@@ -88,28 +88,28 @@ async def test_each_event_is_delivered_once_to_each_handler_that_wants_it(tmp_pa
         assert {row.task_id for row in rows} == {task.id}
 
 
-async def test_delivery_is_made_for_a_handler_that_only_another_process_has(tmp_path: Path) -> None:
-    """What a task was accepted with is kept, whichever process records; the delivery waits for the handler's own."""
-    async with a_world(tmp_path) as world:
+async def test_delivery_is_made_for_a_handler_of_another_process(tmp_path: Path) -> None:
+    """The notify entries of a task apply in every process; the delivery waits for its handler."""
+    async with open_environment(tmp_path) as environment:
         hook = {"handler": "webhook", "url": "https://caller.example/hook", "events": ["task.submitted"]}
-        task = await world.process().accept(notify=[hook])
-        world.options = replace(world.options, handlers=())
-        bare = world.process()
+        task = await environment.process().accept(notify=[hook])
+        environment.options = replace(environment.options, handlers=())
+        bare = environment.process()
         await bare.submit_due()
         rows = await bare.store.queries.deliveries(client=None, status="pending", handler=None, limit=9, cursor=None)
         assert [(row.task_id, row.handler, row.event_type) for row in rows] == [(task.id, "webhook", "task.submitted")]
 
 
-async def test_entry_for_an_unknown_task_does_nothing(tmp_path: Path) -> None:
+async def test_update_of_an_unknown_task_does_nothing(tmp_path: Path) -> None:
     """There is no task, no event and no error."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         recorded = await loop.recorder.add(_progress("nobody"))
         assert (recorded.task, recorded.events) == (None, ())
 
 
-async def test_entries_of_one_batch_build_on_each_other(tmp_path: Path) -> None:
-    """Two ends of one task in one commit: the first one stands."""
-    async with a_loop(tmp_path) as loop:
+async def test_updates_of_one_batch_apply_in_order(tmp_path: Path) -> None:
+    """Of two terminal statuses in one commit the first one stands."""
+    async with open_loop(tmp_path) as loop:
         (task_id,) = await _tasks(loop, 1)
         ends = [Fact(status=Status.COMPLETED), Fact(status=Status.FAILED)]
         entries = [TaskUpdate(task_id=TaskId(task_id), fact=fact, source=Source.CALLBACK) for fact in ends]
@@ -118,9 +118,9 @@ async def test_entries_of_one_batch_build_on_each_other(tmp_path: Path) -> None:
         assert await loop.happened(task_id) == ["task.completed"]
 
 
-async def test_what_is_recorded_rings_those_who_wait(tmp_path: Path) -> None:
-    """After the commit the task's own topic, the events and dispatch ring."""
-    async with a_loop(tmp_path) as loop:
+async def test_commit_notifies_topics(tmp_path: Path) -> None:
+    """After the commit the task's own topic, `events` and `dispatch` are notified."""
+    async with open_loop(tmp_path) as loop:
         (task_id,) = await _tasks(loop, 1)
         await loop.recorder.add(_progress(task_id))
         for topic in (f"task:{task_id}", "events", "dispatch"):
@@ -130,9 +130,9 @@ async def test_what_is_recorded_rings_those_who_wait(tmp_path: Path) -> None:
 # ── results ──────────────────────────────────────────────────────────────────
 
 
-async def test_kept_result_is_told_once(tmp_path: Path) -> None:
-    """The artifact is matched by its original address and told once; a second time changes nothing."""
-    async with a_loop(tmp_path) as loop:
+async def test_stored_artifact_makes_one_event(tmp_path: Path) -> None:
+    """The artifact is matched by its original address; a second time changes nothing."""
+    async with open_loop(tmp_path) as loop:
         loop.upstream.creates.append(DONE)
         task = await loop.submitted()
         for _ in range(2):
@@ -144,29 +144,29 @@ async def test_kept_result_is_told_once(tmp_path: Path) -> None:
 
 
 async def test_artifact_of_another_address_changes_nothing(tmp_path: Path) -> None:
-    """What was not in the task's output is not written into it."""
-    async with a_loop(tmp_path) as loop:
+    """An address that is not in the task's output is not written into it."""
+    async with open_loop(tmp_path) as loop:
         task = await loop.submitted()
         await loop.results.keep(task.id, KEPT)
         assert await loop.task(task.id) == task
 
 
-async def test_refetch_brings_fresh_addresses_and_submits_nothing(tmp_path: Path) -> None:
-    """The upstream is asked again; the stored output stays as it is, and nothing is billed."""
-    async with a_loop(tmp_path) as loop:
+async def test_refetch_returns_fresh_addresses_and_submits_nothing(tmp_path: Path) -> None:
+    """The provider is polled again; the stored output is unchanged, and nothing is charged."""
+    async with open_loop(tmp_path) as loop:
         loop.upstream.creates.append(DONE)
         task = await loop.submitted()
         fresh = VIDEO | {"url": "https://files.example/film.mp4?fresh"}
-        loop.upstream.tell("up1", Fact(status=Status.COMPLETED, output=(fresh,)))
+        loop.upstream.set_fact("up1", Fact(status=Status.COMPLETED, output=(fresh,)))
         assert await loop.results.refetch(task.id) == [fresh]
         assert (await loop.task(task.id)).output == (VIDEO,)
-        assert loop.upstream.bills == {task.id: 1}
+        assert loop.upstream.charges == {task.id: 1}
 
 
 async def test_refetch_needs_an_id(tmp_path: Path) -> None:
-    """Without the upstream's id there is nobody to ask about."""
-    async with a_loop(tmp_path) as loop:
-        task, _ = await loop.task_service.accept(a_request())
+    """Without the provider's id there is nothing to poll."""
+    async with open_loop(tmp_path) as loop:
+        task, _ = await loop.task_service.accept(task_request())
         for task_id in (task.id, "nobody"):
             with pytest.raises(NotFound):
                 await loop.results.refetch(task_id)

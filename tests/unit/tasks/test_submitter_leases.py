@@ -1,4 +1,4 @@
-"""Submissions whose worker dies, stops or finds the database away: the real store, and one bill."""
+"""Submissions whose worker crashes, stops or finds the database unavailable: charged once, over a real store."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,99 +13,99 @@ from service.domain.errors import NotSent
 from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Status, UpstreamId
 from service.tasks import recorder as record_module
-from tests.support.task_loop import LEASE, MINUTE, PATIENCE, SECOND, a_loop, a_world
+from tests.support.task_loop import LEASE, MINUTE, SECOND, TIMEOUT, open_environment, open_loop
 from tests.support.wait_until_idle import ended
 
 
-async def test_dead_workers_submission_is_swept_into_doubt_and_its_late_reply_lands(tmp_path: Path) -> None:
-    """Past its lease a submission is in doubt, not sent again; a reply that comes after all still counts."""
-    async with a_world(tmp_path) as world:
-        slow, other = world.process(), world.process()
-        world.upstream.line = asyncio.Event()
+async def test_abandoned_submission_is_in_doubt_and_its_late_reply_counts(tmp_path: Path) -> None:
+    """After its lease a submission is in doubt, not sent again; a late reply is still recorded."""
+    async with open_environment(tmp_path) as environment:
+        slow, other = environment.process(), environment.process()
+        environment.upstream.reply_gate = asyncio.Event()
         task = await slow.accept()
-        await slow.submit.round()
-        await _arrival(world.upstream.arrived)
-        assert await other.submit.sweep() == 0
-        world.clock.move(LEASE + SECOND)
-        assert await other.submit.sweep() == 1
+        await slow.submitter.run_once()
+        await _arrival(environment.upstream.arrived)
+        assert await other.submitter.sweep() == 0
+        environment.clock.move(LEASE + SECOND)
+        assert await other.submitter.sweep() == 1
         assert (await other.task(task.id)).status is Status.IN_DOUBT
         assert await other.submit_due() == 0
-        world.upstream.line.set()
-        await ended(slow.submit)
+        environment.upstream.reply_gate.set()
+        await ended(slow.submitter)
         after = await other.task(task.id)
         assert (after.status, after.upstream_id, after.leased_until) == (Status.IN_PROGRESS, "up1", None)
-        assert world.upstream.bills == {task.id: 1}
+        assert environment.upstream.charges == {task.id: 1}
 
 
-async def test_a_process_that_slept_does_not_doubt_what_it_has_in_hand(tmp_path: Path) -> None:
-    """Leases that ran out while the machine slept are renewed before anybody looks for abandoned submissions."""
-    async with a_world(tmp_path) as world:
-        loop, other = world.process(), world.process()
-        world.upstream.gate = asyncio.Event()
+async def test_suspended_process_does_not_doubt_its_own_submissions(tmp_path: Path) -> None:
+    """Leases that expired while the machine was suspended are renewed before the sweep."""
+    async with open_environment(tmp_path) as environment:
+        loop, other = environment.process(), environment.process()
+        environment.upstream.send_gate = asyncio.Event()
         task = await loop.accept()
-        await loop.submit.round()
-        await _arrival(world.upstream.arrived)
-        world.clock.move(LEASE + SECOND)
-        assert await loop.submit.sweep() == 0
-        assert await other.submit.sweep() == 0
-        world.upstream.gate.set()
-        await ended(loop.submit)
+        await loop.submitter.run_once()
+        await _arrival(environment.upstream.arrived)
+        environment.clock.move(LEASE + SECOND)
+        assert await loop.submitter.sweep() == 0
+        assert await other.submitter.sweep() == 0
+        environment.upstream.send_gate.set()
+        await ended(loop.submitter)
         assert (await loop.task(task.id)).status is Status.IN_PROGRESS
         assert await loop.happened(task.id) == ["task.submitted"]
 
 
-async def test_late_never_left_does_nothing_once_another_took_over(tmp_path: Path) -> None:
-    """After another worker has claimed the doubtful task, the first one's conclusions count no more."""
-    async with a_world(tmp_path, lists=True) as world:
-        slow, other = world.process(), world.process()
-        world.upstream.gate = asyncio.Event()
-        world.upstream.creates.append(NotSent("refused after a long while"))
+async def test_late_not_sent_has_no_effect_after_another_claim(tmp_path: Path) -> None:
+    """After another worker has claimed the task in doubt, conclusions of the first one have no effect."""
+    async with open_environment(tmp_path, lists=True) as environment:
+        slow, other = environment.process(), environment.process()
+        environment.upstream.send_gate = asyncio.Event()
+        environment.upstream.creates.append(NotSent("refused after a long while"))
         task = await slow.accept()
-        await slow.submit.round()
-        await _arrival(world.upstream.arrived)
-        world.clock.move(LEASE + SECOND)
-        await other.submit.sweep()
-        world.clock.move(MINUTE)
+        await slow.submitter.run_once()
+        await _arrival(environment.upstream.arrived)
+        environment.clock.move(LEASE + SECOND)
+        await other.submitter.sweep()
+        environment.clock.move(MINUTE)
         assert await other.poll_due() == 1
         before = await other.task(task.id)
-        world.upstream.gate.set()
-        await ended(slow.submit)
+        environment.upstream.send_gate.set()
+        await ended(slow.submitter)
         assert await other.task(task.id) == before
         assert before.status is Status.IN_DOUBT
 
 
-async def test_stop_queues_again_what_had_not_left(tmp_path: Path) -> None:
-    """A submission cut off before it left is queued, due at once and free; the next process sends and pays it once."""
-    async with a_world(tmp_path) as world:
-        first = world.process()
-        world.upstream.gate = asyncio.Event()
+async def test_shutdown_requeues_what_was_not_sent(tmp_path: Path) -> None:
+    """A submission cancelled before it was sent is queued and due at once; the next process sends it, charged once."""
+    async with open_environment(tmp_path) as environment:
+        first = environment.process()
+        environment.upstream.send_gate = asyncio.Event()
         task = await first.accept()
-        await first.submit.round()
-        await _arrival(world.upstream.arrived)
-        await first.submit.drain(0)
+        await first.submitter.run_once()
+        await _arrival(environment.upstream.arrived)
+        await first.submitter.drain(0)
         after = await first.task(task.id)
-        assert (after.status, after.leased_until, after.due_at) == (Status.QUEUED, None, world.clock.now())
-        world.upstream.gate = None
-        await world.process().submit_due()
+        assert (after.status, after.leased_until, after.due_at) == (Status.QUEUED, None, environment.clock.now())
+        environment.upstream.send_gate = None
+        await environment.process().submit_due()
         assert (await first.task(task.id)).status is Status.IN_PROGRESS
-        assert world.upstream.bills == {task.id: 1}
+        assert environment.upstream.charges == {task.id: 1}
 
 
-async def test_stop_leaves_in_doubt_what_may_have_left(tmp_path: Path) -> None:
-    """A submission cut off while it waits for its reply is in doubt, without a lease."""
-    async with a_loop(tmp_path) as loop:
-        loop.upstream.line = asyncio.Event()
+async def test_shutdown_leaves_in_doubt_what_may_have_been_sent(tmp_path: Path) -> None:
+    """A submission cancelled while it waits for its reply is in doubt, without a lease."""
+    async with open_loop(tmp_path) as loop:
+        loop.upstream.reply_gate = asyncio.Event()
         task = await loop.accept()
-        await loop.submit.round()
+        await loop.submitter.run_once()
         await _arrival(loop.upstream.arrived)
-        await loop.submit.drain(0)
+        await loop.submitter.drain(0)
         after = await loop.task(task.id)
         assert (after.status, after.leased_until) == (Status.IN_DOUBT, None)
 
 
-async def test_stop_waits_for_a_reply_that_is_being_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is in hand when a stop's time is up may be all that names a bill: it is written down first."""
-    async with a_loop(tmp_path) as loop:
+async def test_shutdown_waits_for_the_commit_of_a_reply(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the end of a shutdown's time a received reply is recorded first: only it may name the provider's id."""
+    async with open_loop(tmp_path) as loop:
         transaction, entered, goes_on = loop.units_of_work.transaction, asyncio.Event(), asyncio.Event()
 
         @asynccontextmanager
@@ -117,9 +117,9 @@ async def test_stop_waits_for_a_reply_that_is_being_recorded(tmp_path: Path, mon
 
         monkeypatch.setattr(loop.units_of_work, "transaction", slow)
         task = await loop.accept()
-        await loop.submit.round()
+        await loop.submitter.run_once()
         await _arrival(entered)
-        stop = asyncio.create_task(loop.submit.drain(0))
+        stop = asyncio.create_task(loop.submitter.drain(0))
         await anyio.wait_all_tasks_blocked()
         goes_on.set()
         await stop
@@ -127,10 +127,10 @@ async def test_stop_waits_for_a_reply_that_is_being_recorded(tmp_path: Path, mon
         assert (after.status, after.upstream_id) == (Status.IN_PROGRESS, "up1")
 
 
-async def test_reply_is_kept_until_the_store_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reply that comes while the database is away is recorded once it is back: nothing is in doubt."""
+async def test_reply_is_recorded_once_the_store_is_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reply that comes while the database is unavailable is recorded later: nothing is in doubt."""
     monkeypatch.setattr(record_module, "RETRY_PAUSE", 0.01)
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         file, away = tmp_path / "loop.db", tmp_path / "away.db"
 
         async def lose_the_file(_order: ProviderRequest, _id: UpstreamId) -> None:
@@ -138,14 +138,14 @@ async def test_reply_is_kept_until_the_store_takes_it(tmp_path: Path, monkeypatc
 
         loop.upstream.before_reply = lose_the_file
         task = await loop.accept()
-        await loop.submit.round()
+        await loop.submitter.run_once()
         await _arrival(loop.units_of_work.number(loop.units_of_work.transactions + 3))
         away.rename(file)
-        await ended(loop.submit)
+        await ended(loop.submitter)
         assert (await loop.task(task.id)).status is Status.IN_PROGRESS
         assert await loop.happened(task.id) == ["task.submitted"]
 
 
 async def _arrival(event: asyncio.Event) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         await event.wait()

@@ -1,4 +1,4 @@
-"""The desk over the real store: what comes in, what is refused, and a person's word about a task."""
+"""The task service over a real store: acceptance, cancellation and resubmission."""
 
 import asyncio
 from pathlib import Path
@@ -12,19 +12,20 @@ from service.domain.errors import Conflict, InvalidParams, NotFound, ProviderUna
 from service.domain.ports.tasks import IdempotencyKey, TaskFilter
 from service.domain.task import Fact, Status, TaskId
 from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate, UpdateResult
+from service.tasks.recorder import Recorder
 from tests.support.sample_media import image, uri
 from tests.support.scripted_provider import DONE
-from tests.support.task_loop import DEADLINE, GOOD, IN_DOUBT_FOR, MINUTE, Loop, a_loop, a_request
+from tests.support.task_loop import DEADLINE, GOOD, IN_DOUBT_FOR, MINUTE, Loop, open_loop, task_request
 
 
 def _key(key: str = "k", digest: str = "d") -> IdempotencyKey:
     return IdempotencyKey(key=key, digest=digest)
 
 
-async def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
-    """Faults of the parameters, of notify and of the metadata come in one answer, each with its place."""
-    async with a_loop(tmp_path) as loop:
-        bad = a_request(
+async def test_every_fault_is_reported_at_once(tmp_path: Path) -> None:
+    """Faults of the parameters, of notify and of the metadata come in one error, each with its location."""
+    async with open_loop(tmp_path) as loop:
+        bad = task_request(
             params={"prompt": "", "duration": "5", "colour": "red"}, notify=[{"handler": "webhok"}], metadata=[1]
         )
         with pytest.raises(InvalidParams) as caught:
@@ -35,9 +36,9 @@ async def test_every_fault_is_told_at_once(tmp_path: Path) -> None:
         assert await loop.submit_due() == 0
 
 
-async def test_deadline_stands_from_the_first_moment(tmp_path: Path) -> None:
+async def test_new_task_has_its_deadline(tmp_path: Path) -> None:
     """A new task is queued, due now, and has its deadline."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         task = await loop.accept()
         assert (task.status, task.due_at, task.deadline_at) == (
             Status.QUEUED,
@@ -46,31 +47,31 @@ async def test_deadline_stands_from_the_first_moment(tmp_path: Path) -> None:
         )
 
 
-async def test_same_key_and_body_give_the_first_task_again(tmp_path: Path) -> None:
-    """Also when twenty come at once: one task, one submission."""
-    async with a_loop(tmp_path) as loop:
-        asking = (loop.task_service.accept(a_request(idempotency=_key())) for _ in range(20))
+async def test_same_key_and_body_return_the_first_task(tmp_path: Path) -> None:
+    """Also with twenty requests at once: one task, one submission."""
+    async with open_loop(tmp_path) as loop:
+        asking = (loop.task_service.accept(task_request(idempotency=_key())) for _ in range(20))
         answers = await asyncio.gather(*asking)
         assert len({task.id for task, _ in answers}) == 1
         assert sorted(made for _, made in answers) == [False] * 19 + [True]
         await loop.submit_due()
-        assert sum(loop.upstream.bills.values()) == 1
+        assert sum(loop.upstream.charges.values()) == 1
 
 
 async def test_same_key_with_another_body_is_a_conflict(tmp_path: Path) -> None:
-    """A key means one intent; another client's same key is another intent."""
-    async with a_loop(tmp_path) as loop:
-        first, _ = await loop.task_service.accept(a_request(idempotency=_key()))
+    """A key stands for one request; the same key of another client stands for another."""
+    async with open_loop(tmp_path) as loop:
+        first, _ = await loop.task_service.accept(task_request(idempotency=_key()))
         with pytest.raises(Conflict):
-            await loop.task_service.accept(a_request(idempotency=_key(digest="other")))
-        foreign, made = await loop.task_service.accept(a_request(client="bob", idempotency=_key(digest="other")))
+            await loop.task_service.accept(task_request(idempotency=_key(digest="other")))
+        foreign, made = await loop.task_service.accept(task_request(client="bob", idempotency=_key(digest="other")))
         assert made
         assert foreign.id != first.id
 
 
-async def test_payload_that_no_utf8_spells_is_a_fault_of_its_own(tmp_path: Path) -> None:
-    """A lone surrogate, which JSON can spell, is refused with its place: never an error of ours."""
-    async with a_loop(tmp_path) as loop:
+async def test_payload_with_a_lone_surrogate_is_a_fault(tmp_path: Path) -> None:
+    """A lone surrogate, which JSON can contain, is refused with its location, without an internal error."""
+    async with open_loop(tmp_path) as loop:
         with pytest.raises(InvalidParams) as refused:
             await loop.accept(params=GOOD | {"payload": "\ud83d"})
         assert [fault.loc for fault in refused.value.faults] == [("params", "payload")]
@@ -80,26 +81,26 @@ async def test_payload_that_no_utf8_spells_is_a_fault_of_its_own(tmp_path: Path)
 
 
 async def test_queued_task_is_canceled_and_never_sent(tmp_path: Path) -> None:
-    """What is still ours is canceled at once."""
-    async with a_loop(tmp_path) as loop:
+    """A task that is not submitted yet is canceled at once."""
+    async with open_loop(tmp_path) as loop:
         task = await loop.accept()
         assert (await loop.task_service.cancel(task.id)).status is Status.CANCELED
         assert await loop.submit_due() == 0
         assert await loop.happened(task.id) == ["task.canceled"]
 
 
-async def test_upstream_is_asked_to_cancel(tmp_path: Path) -> None:
-    """Once the upstream agrees the task is canceled."""
-    async with a_loop(tmp_path) as loop:
+async def test_provider_cancels_a_running_task(tmp_path: Path) -> None:
+    """Once the provider agrees the task is canceled."""
+    async with open_loop(tmp_path) as loop:
         task = await loop.submitted()
         assert (await loop.task_service.cancel(task.id)).status is Status.CANCELED
         assert loop.upstream.canceled == ["up1"]
 
 
 @pytest.mark.parametrize("error", [Conflict("task state is scheduled, can not cancel"), ProviderUnavailable("HTML")])
-async def test_upstreams_no_is_told_and_changes_nothing(tmp_path: Path, error: Exception) -> None:
-    """Its reason reaches the caller, and the task goes on."""
-    async with a_loop(tmp_path) as loop:
+async def test_refused_cancel_changes_nothing(tmp_path: Path, error: Exception) -> None:
+    """The provider's reason reaches the caller, and the task goes on."""
+    async with open_loop(tmp_path) as loop:
         task = await loop.submitted()
         loop.upstream.cancels.append(error)
         with pytest.raises(type(error), match=str(error)):
@@ -135,8 +136,8 @@ async def _expired(loop: Loop) -> TaskId:
 
 async def _submitting(loop: Loop) -> TaskId:
     task = await loop.accept()
-    loop.upstream.line = asyncio.Event()
-    await loop.submit.round()
+    loop.upstream.reply_gate = asyncio.Event()
+    await loop.submitter.run_once()
     return task.id
 
 
@@ -151,9 +152,9 @@ async def _submitting(loop: Loop) -> TaskId:
         (_expired, "expired"),
     ],
 )
-async def test_what_cannot_be_canceled_says_why(tmp_path: Path, bring: Any, word: str) -> None:
-    """The conflict names where the task is, and nothing is asked of the upstream."""
-    async with a_loop(tmp_path) as loop:
+async def test_conflict_names_why_a_task_cannot_be_canceled(tmp_path: Path, bring: Any, word: str) -> None:
+    """The conflict names the status, and no request is sent to the provider."""
+    async with open_loop(tmp_path) as loop:
         task_id = await bring(loop)
         with pytest.raises(Conflict, match=word):
             await loop.task_service.cancel(task_id)
@@ -162,7 +163,7 @@ async def test_what_cannot_be_canceled_says_why(tmp_path: Path, bring: Any, word
 
 async def test_cancel_of_an_unknown_task(tmp_path: Path) -> None:
     """There is no such task."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         with pytest.raises(NotFound):
             await loop.task_service.cancel(TaskId("nobody"))
 
@@ -171,38 +172,38 @@ async def test_cancel_of_an_unknown_task(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bring", [_doubtful, _refused, _unknown, _expired])
-async def test_resubmission_is_a_new_linked_task_and_the_same_for_each_asking(tmp_path: Path, bring: Any) -> None:
-    """A person's word makes one new task of the old one, however often it is said; only then is there a second bill."""
-    async with a_loop(tmp_path) as loop:
+async def test_resubmission_makes_one_new_linked_task(tmp_path: Path, bring: Any) -> None:
+    """Repeated resubmissions return the same new task; only it may be charged a second time."""
+    async with open_loop(tmp_path) as loop:
         old = await loop.task(await bring(loop))
         new = await loop.task_service.resubmit(old.id)
         assert (await loop.task_service.resubmit(old.id)).id == new.id
         assert (new.resubmission_of, new.status, new.params) == (old.id, Status.QUEUED, old.params)
         assert new.deadline_at == loop.clock.now() + DEADLINE
         await loop.submit_due()
-        assert loop.upstream.bills[new.id] == 1
-        assert loop.upstream.bills[old.id] <= 1
+        assert loop.upstream.charges[new.id] == 1
+        assert loop.upstream.charges[old.id] <= 1
 
 
-async def test_resubmission_takes_everything_along(tmp_path: Path) -> None:
-    """Inline media, payload, meta_data, metadata and notify are the new task's too."""
-    async with a_loop(tmp_path) as loop:
+async def test_resubmission_copies_the_request(tmp_path: Path) -> None:
+    """The new task has the inline media, payload, meta_data, metadata and notify of the old one."""
+    async with open_loop(tmp_path) as loop:
         params = {"prompt": "a cat", "images": [uri("image/png", image())], "payload": "mine", "meta_data": '{"a": 1}'}
         hook = {"handler": "webhook", "url": "https://caller.example/one"}
         loop.upstream.creates.append(Refused("ModelUnavailable", "not here"))
         old = await loop.submitted(params=params, metadata={"chat": 42}, notify=[hook])
         new = await loop.task_service.resubmit(old.id)
         await loop.submit_due()
-        first, second = loop.upstream.orders
+        first, second = loop.upstream.requests
         assert second.params == first.params
-        assert await loop.store.inputs.payload(new.id) == "mine"
+        assert await loop.store.blobs.payload(new.id) == "mine"
         assert second.meta_data == f'{{"a": 1, "boomerang_task": "{new.id}"}}'
         assert (new.metadata, new.notify) == ({"chat": 42}, (hook,))
 
 
-async def test_only_what_has_no_result_is_resubmitted(tmp_path: Path) -> None:
+async def test_only_tasks_without_a_result_are_resubmitted(tmp_path: Path) -> None:
     """A task that runs or is completed is a conflict, an unknown one is not found."""
-    async with a_loop(tmp_path) as loop:
+    async with open_loop(tmp_path) as loop:
         done, running = await _completed(loop), (await loop.submitted()).id
         for task_id in (done, running):
             with pytest.raises(Conflict):
@@ -211,9 +212,9 @@ async def test_only_what_has_no_result_is_resubmitted(tmp_path: Path) -> None:
             await loop.task_service.resubmit(TaskId("nobody"))
 
 
-async def test_resubmission_without_its_media_is_refused(tmp_path: Path) -> None:
-    """Media that are past the retention cannot be sent again; the conflict says so, and no task is made."""
-    async with a_loop(tmp_path) as loop:
+async def test_resubmission_without_its_media_is_a_conflict(tmp_path: Path) -> None:
+    """Media past the retention period cannot be sent again; the conflict says so, and no task is made."""
+    async with open_loop(tmp_path) as loop:
         loop.upstream.creates.append(Refused("ModelUnavailable", "not here"))
         old = await loop.submitted(params={"prompt": "a cat", "images": [uri("image/png", image())]})
         async with loop.store._database.writing() as write:
@@ -223,48 +224,48 @@ async def test_resubmission_without_its_media_is_refused(tmp_path: Path) -> None
         assert await loop.submit_due() == 0
 
 
-async def test_a_persons_word_stands_for_the_operators(tmp_path: Path) -> None:
-    """Once a person has resubmitted a task in doubt, ON_IN_DOUBT=resubmit does not bill it a third time."""
-    async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
+async def test_clients_resubmission_replaces_the_automatic_one(tmp_path: Path) -> None:
+    """After a client has resubmitted a task in doubt, ON_IN_DOUBT=resubmit does not submit it a third time."""
+    async with open_loop(tmp_path, resubmit_in_doubt=True) as loop:
         old = await _doubtful(loop)
         new = await loop.task_service.resubmit(old)
         await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + 5 * MINUTE)
         ended = await loop.task(old)
         assert (ended.status, ended.submission, ended.warnings) == (Status.FAILED, 1, (RESUBMITTED_WARNING,))
         assert (await loop.task(new.id)).warnings == ()
-        assert loop.upstream.bills == {old: 1, new.id: 1}
+        assert loop.upstream.charges == {old: 1, new.id: 1}
 
 
-async def test_the_operators_word_stands_for_a_persons(tmp_path: Path) -> None:
-    """A task that was queued again just before a person's word is a conflict, and nothing new is made of it."""
-    async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
+async def test_automatic_resubmission_replaces_the_clients(tmp_path: Path) -> None:
+    """A task that was queued again just before a client's resubmission is a conflict, and no new task is made."""
+    async with open_loop(tmp_path, resubmit_in_doubt=True) as loop:
         old = await _doubtful(loop)
-        load = loop.store.inputs.load
+        load = loop.store.blobs.load
 
         async def late(task_id: TaskId) -> dict[str, Blob]:
             loop.clock.move(IN_DOUBT_FOR)
             await loop.poll_due()
             return await load(task_id)
 
-        with patch.object(loop.store.inputs, "load", late), pytest.raises(Conflict, match="queued"):
+        with patch.object(loop.store.blobs, "load", late), pytest.raises(Conflict, match="queued"):
             await loop.task_service.resubmit(old)
         assert [task.id for task in await loop.store.queries.tasks(TaskFilter())] == [old]
 
 
-async def test_a_conclusion_from_before_a_persons_word_does_nothing(tmp_path: Path) -> None:
-    """The question that was in hand while a person decided does not queue the old task after all."""
-    async with a_loop(tmp_path, resubmit_in_doubt=True) as loop:
+async def test_earlier_conclusion_has_no_effect_after_a_resubmission(tmp_path: Path) -> None:
+    """A poll that ran during a client's resubmission does not queue the old task again."""
+    async with open_loop(tmp_path, resubmit_in_doubt=True) as loop:
         old = await _doubtful(loop)
         loop.clock.move(IN_DOUBT_FOR)
         add, seen = loop.recorder.add, asyncio.Event()
 
-        async def late(entry: TaskUpdate) -> UpdateResult:
-            if entry.poll and not seen.is_set():
+        async def late(_: Recorder, update: TaskUpdate) -> UpdateResult:
+            if update.poll and not seen.is_set():
                 seen.set()
                 await loop.task_service.resubmit(old)
-            return await add(entry)
+            return await add(update)
 
-        with patch.object(loop.recorder, "add", late):
+        with patch.object(Recorder, "add", late):
             await loop.poll_due()
         assert (await loop.task(old)).status is Status.IN_DOUBT
         loop.clock.move(MINUTE)
@@ -272,12 +273,12 @@ async def test_a_conclusion_from_before_a_persons_word_does_nothing(tmp_path: Pa
         assert (await loop.task(old)).status is Status.FAILED
 
 
-async def test_late_word_about_the_old_task_leaves_the_new_one_alone(tmp_path: Path) -> None:
-    """The doubtful task that comes to its end after all does so by itself."""
-    async with a_loop(tmp_path) as loop:
+async def test_late_result_of_the_old_task_does_not_change_the_new_one(tmp_path: Path) -> None:
+    """A task in doubt that ends after all ends alone."""
+    async with open_loop(tmp_path) as loop:
         old = await _doubtful(loop)
         new = await loop.task_service.resubmit(old)
-        loop.upstream.tell("up1", Fact(status=Status.FAILED))
+        loop.upstream.set_fact("up1", Fact(status=Status.FAILED))
         await loop.call_back({"id": "up1", "status": "failed"})
         await loop.poll_due()
         assert (await loop.task(old)).status is Status.FAILED

@@ -5,7 +5,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import op
 
-from service.storage.column_types import Document, Moment, Words
+from service.storage.column_types import JsonText, SafeText, UtcDateTime
 
 revision = "0001"
 down_revision = None
@@ -30,7 +30,7 @@ def upgrade() -> None:
 def _tasks() -> None:
     op.create_table(
         "tasks",
-        *_task_in_life(),
+        *_task_state(),
         *_task_content(),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("client", "idempotency_key", name="tasks_idempotency"),
@@ -53,60 +53,60 @@ def _tasks() -> None:
     _partial("tasks_submitting", "tasks", ["leased_until"], where="status = 'submitting'")
 
 
-def _task_in_life() -> list[sa.Column[Any]]:
+def _task_state() -> list[sa.Column[Any]]:
     return [
-        sa.Column("id", Words(), nullable=False),
-        sa.Column("client", Words(), nullable=False),
-        sa.Column("idempotency_key", Words()),
-        sa.Column("idempotency_digest", Words()),
-        sa.Column("provider", Words(), nullable=False),
-        sa.Column("model", Words(), nullable=False),
-        sa.Column("bucket", Words(), nullable=False),
-        sa.Column("created_at", Moment(), nullable=False),
-        sa.Column("deadline_at", Moment(), nullable=False),
-        sa.Column("status", Words(), nullable=False),
+        sa.Column("id", SafeText(), nullable=False),
+        sa.Column("client", SafeText(), nullable=False),
+        sa.Column("idempotency_key", SafeText()),
+        sa.Column("idempotency_digest", SafeText()),
+        sa.Column("provider", SafeText(), nullable=False),
+        sa.Column("model", SafeText(), nullable=False),
+        sa.Column("bucket", SafeText(), nullable=False),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("deadline_at", UtcDateTime(), nullable=False),
+        sa.Column("status", SafeText(), nullable=False),
         sa.Column("guessed", sa.Boolean(), nullable=False),
         sa.Column("unconfirmed", sa.Boolean(), nullable=False),
         sa.Column("submission", sa.Integer(), nullable=False),
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("polls", sa.Integer(), nullable=False),
-        sa.Column("submitted_at", Moment()),
-        sa.Column("settled_at", Moment()),
-        sa.Column("due_at", Moment()),
-        sa.Column("leased_until", Moment()),
+        sa.Column("submitted_at", UtcDateTime()),
+        sa.Column("settled_at", UtcDateTime()),
+        sa.Column("due_at", UtcDateTime()),
+        sa.Column("leased_until", UtcDateTime()),
         sa.Column("fence", sa.BigInteger(), nullable=False),
-        sa.Column("hinted_at", Moment()),
-        sa.Column("hinted_id", Words()),
-        sa.Column("hinted_fact", Document()),
-        sa.Column("polled_at", Moment()),
+        sa.Column("hinted_at", UtcDateTime()),
+        sa.Column("hinted_id", SafeText()),
+        sa.Column("hinted_fact", JsonText()),
+        sa.Column("polled_at", UtcDateTime()),
     ]
 
 
 def _task_content() -> list[sa.Column[Any]]:
     return [
-        sa.Column("upstream_id", Words()),
-        sa.Column("params", Document(), nullable=False),
-        sa.Column("metadata", Document(), nullable=False),
-        sa.Column("notify", Document(), nullable=False),
+        sa.Column("upstream_id", SafeText()),
+        sa.Column("params", JsonText(), nullable=False),
+        sa.Column("metadata", JsonText(), nullable=False),
+        sa.Column("notify", JsonText(), nullable=False),
         sa.Column("progress", sa.Float()),
-        sa.Column("output", Document(), nullable=False),
-        sa.Column("error", Document()),
-        sa.Column("warnings", Document(), nullable=False),
-        sa.Column("usage", Document()),
+        sa.Column("output", JsonText(), nullable=False),
+        sa.Column("error", JsonText()),
+        sa.Column("warnings", JsonText(), nullable=False),
+        sa.Column("usage", JsonText()),
         sa.Column("cost", sa.Float()),
-        sa.Column("settled_by", Words()),
-        sa.Column("resubmission_of", Words()),
-        sa.Column("note", Words()),
+        sa.Column("settled_by", SafeText()),
+        sa.Column("resubmission_of", SafeText()),
+        sa.Column("note", SafeText()),
     ]
 
 
 def _inputs() -> None:
     op.create_table(
         "inputs",
-        sa.Column("task_id", Words(), nullable=False),
-        sa.Column("place", Words(), nullable=False),
-        sa.Column("media_type", Words(), nullable=False),
-        sa.Column("sha256", Words(), nullable=False),
+        sa.Column("task_id", SafeText(), nullable=False),
+        sa.Column("place", SafeText(), nullable=False),
+        sa.Column("media_type", SafeText(), nullable=False),
+        sa.Column("sha256", SafeText(), nullable=False),
         sa.Column("bytes", sa.BigInteger(), nullable=False),
         sa.Column("data", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("task_id", "place"),
@@ -116,13 +116,13 @@ def _inputs() -> None:
 def _inbox() -> None:
     op.create_table(
         "inbox",
-        sa.Column("digest", Words(), nullable=False),
-        sa.Column("task_id", Words(), nullable=False),
+        sa.Column("digest", SafeText(), nullable=False),
+        sa.Column("task_id", SafeText(), nullable=False),
         sa.Column("submission", sa.Integer(), nullable=False),
-        sa.Column("nonce", Words()),
-        sa.Column("verdict", Words(), nullable=False),
-        sa.Column("received_at", Moment(), nullable=False),
-        sa.Column("headers", Document(), nullable=False),
+        sa.Column("nonce", SafeText()),
+        sa.Column("verdict", SafeText(), nullable=False),
+        sa.Column("received_at", UtcDateTime(), nullable=False),
+        sa.Column("headers", JsonText(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("digest"),
         sa.UniqueConstraint("nonce", name="inbox_nonce"),
@@ -136,12 +136,12 @@ def _events() -> None:
     op.create_table(
         "events",
         sa.Column("seq", SEQUENCE, autoincrement=True, nullable=False),
-        sa.Column("id", Words(), nullable=False),
-        sa.Column("task_id", Words(), nullable=False),
-        sa.Column("client", Words(), nullable=False),
-        sa.Column("type", Words(), nullable=False),
-        sa.Column("at", Moment(), nullable=False),
-        sa.Column("data", Document(), nullable=False),
+        sa.Column("id", SafeText(), nullable=False),
+        sa.Column("task_id", SafeText(), nullable=False),
+        sa.Column("client", SafeText(), nullable=False),
+        sa.Column("type", SafeText(), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.Column("data", JsonText(), nullable=False),
         sa.PrimaryKeyConstraint("seq"),
         sa.UniqueConstraint("id", name="events_id"),
         sqlite_autoincrement=True,
@@ -153,25 +153,25 @@ def _events() -> None:
 def _deliveries() -> None:
     op.create_table(
         "deliveries",
-        sa.Column("id", Words(), nullable=False),
-        sa.Column("event_id", Words(), nullable=False),
+        sa.Column("id", SafeText(), nullable=False),
+        sa.Column("event_id", SafeText(), nullable=False),
         sa.Column("event_seq", sa.BigInteger(), nullable=False),
-        sa.Column("task_id", Words(), nullable=False),
-        sa.Column("client", Words(), nullable=False),
-        sa.Column("handler", Words(), nullable=False),
-        sa.Column("lane", Words(), nullable=False),
-        sa.Column("target", Document(), nullable=False),
-        sa.Column("message_id", Words(), nullable=False),
-        sa.Column("status", Words(), nullable=False),
+        sa.Column("task_id", SafeText(), nullable=False),
+        sa.Column("client", SafeText(), nullable=False),
+        sa.Column("handler", SafeText(), nullable=False),
+        sa.Column("lane", SafeText(), nullable=False),
+        sa.Column("target", JsonText(), nullable=False),
+        sa.Column("message_id", SafeText(), nullable=False),
+        sa.Column("status", SafeText(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("attempted", sa.Integer(), nullable=False),
-        sa.Column("due_at", Moment()),
-        sa.Column("leased_until", Moment()),
+        sa.Column("due_at", UtcDateTime()),
+        sa.Column("leased_until", UtcDateTime()),
         sa.Column("fence", sa.BigInteger(), nullable=False),
-        sa.Column("fault", Words()),
-        sa.Column("last_error", Words()),
-        sa.Column("created_at", Moment(), nullable=False),
-        sa.Column("finished_at", Moment()),
+        sa.Column("fault", SafeText()),
+        sa.Column("last_error", SafeText()),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("finished_at", UtcDateTime()),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("event_id", "lane", name="deliveries_event_lane"),
     )
@@ -186,13 +186,13 @@ def _deliveries() -> None:
 def _attempts() -> None:
     op.create_table(
         "attempts",
-        sa.Column("delivery_id", Words(), nullable=False),
+        sa.Column("delivery_id", SafeText(), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
-        sa.Column("handler", Words(), nullable=False),
-        sa.Column("started_at", Moment(), nullable=False),
-        sa.Column("finished_at", Moment(), nullable=False),
-        sa.Column("outcome", Words(), nullable=False),
-        sa.Column("error", Words()),
+        sa.Column("handler", SafeText(), nullable=False),
+        sa.Column("started_at", UtcDateTime(), nullable=False),
+        sa.Column("finished_at", UtcDateTime(), nullable=False),
+        sa.Column("outcome", SafeText(), nullable=False),
+        sa.Column("error", SafeText()),
         sa.PrimaryKeyConstraint("delivery_id", "number"),
     )
     op.create_index("attempts_finished", "attempts", ["finished_at"])
@@ -203,9 +203,9 @@ def _polls() -> None:
     op.create_table(
         "polls",
         sa.Column("seq", SEQUENCE, autoincrement=True, nullable=False),
-        sa.Column("task_id", Words(), nullable=False),
-        sa.Column("at", Moment(), nullable=False),
-        sa.Column("outcome", Words(), nullable=False),
+        sa.Column("task_id", SafeText(), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
+        sa.Column("outcome", SafeText(), nullable=False),
         sa.PrimaryKeyConstraint("seq"),
         sqlite_autoincrement=True,
     )
@@ -217,10 +217,10 @@ def _run_times() -> None:
     op.create_table(
         "run_times",
         sa.Column("seq", SEQUENCE, autoincrement=True, nullable=False),
-        sa.Column("bucket", Words(), nullable=False),
+        sa.Column("bucket", SafeText(), nullable=False),
         sa.Column("seconds", sa.Float(), nullable=False),
         sa.Column("called_back", sa.Boolean(), nullable=False),
-        sa.Column("at", Moment(), nullable=False),
+        sa.Column("at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("seq"),
         sqlite_autoincrement=True,
     )

@@ -1,4 +1,4 @@
-"""Callbacks that are kept before they are recorded are found without a search."""
+"""Index of the callbacks that are stored but not recorded yet."""
 
 from alembic import op
 from sqlalchemy import text
@@ -10,6 +10,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Index the unread ones: always few."""
+    """Index unread callbacks, of which there are always few."""
     unread = text("verdict = 'unread'")
     op.create_index("inbox_unread", "inbox", ["received_at"], sqlite_where=unread, postgresql_where=unread)

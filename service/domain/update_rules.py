@@ -1,0 +1,203 @@
+"""What an update makes of the task it is about. Only computes."""
+
+from collections.abc import Set
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from service.domain.artifact import Artifact
+from service.domain.fast_copy import replace_fields
+from service.domain.poll_planner import PollPlanner
+from service.domain.task import EventType, Fact, Json, Source, Status, Step, Task, TaskId, UpstreamId, advance
+from service.domain.task_update import NOTHING_MADE, UNREADABLE, Hint, TaskUpdate, UpdateResult
+
+CONFLICTING_ID_NOTE = "the upstream named this task as it had named another one: what became of it is not known"
+"""Stored as a task's note."""
+
+EAGER_POLLS = 32
+"""Polls of a task up to which each hint is followed by a poll at once."""
+
+MIN_POLL_GAP = timedelta(seconds=1)
+"""Least pause between the polls that hints cause after EAGER_POLLS."""
+
+NO_EVENTS: tuple[EventType, ...] = ()
+
+
+@dataclass(kw_only=True, slots=True)
+class UpdateContext:
+    """What one transaction knows besides its tasks.
+
+    `id_owners` maps the provider ids that its updates name to the tasks that hold them. `unread` are the tasks that
+    have unread callbacks.
+    """
+
+    planner: PollPlanner
+    now: datetime
+    id_owners: dict[UpstreamId, TaskId] = field(default_factory=dict)
+    unread: Set[TaskId] = frozenset()
+
+
+def apply_update(update: TaskUpdate, task: Task, context: UpdateContext) -> UpdateResult | None:
+    """Return the task after `update`, the events and the outcome of its poll; None if the update has no effect."""
+    named = update.named_by_provider
+    if named and named != task.upstream_id and context.id_owners.get(named, task.id) != task.id:
+        update = _without_conflicting_id(update)
+    before, events = task, NO_EVENTS
+    if task.id in context.unread and update.is_guess:
+        before, events, update = _after_unread_callback(update, task, context)
+    if not _applies(update, before):
+        return UpdateResult(task=before, events=events) if before is not task else None
+    step = _apply(update, before, context)
+    return UpdateResult(task=step.task, events=(*events, *step.events), poll=update.poll)
+
+
+def _after_unread_callback(
+    guess: TaskUpdate, task: Task, context: UpdateContext
+) -> tuple[Task, tuple[EventType, ...], TaskUpdate]:
+    """Turn a guess about a task that has an unread callback into doubt, so that it is polled once more.
+
+    Returns the task after the hint that the callback is, the events of that, and what is left of the guess.
+    """
+    step = Step(task=task)
+    if _applies(guess, task):
+        step = _apply(TaskUpdate.unreadable_callback(task.id, None), task, context)
+    return step.task, step.events, _doubted(_without_schedule(guess))
+
+
+def _applies(update: TaskUpdate, task: Task) -> bool:
+    """Return whether `update` may have any effect on `task`."""
+    if update.only_if and task.status is not update.only_if:
+        return False
+    if update.requires_lease and update.fence != task.fence:
+        return False
+    if update.warning in task.warnings:
+        return False
+    if update.submission is None or update.submission >= task.submission:
+        return True
+    if update.hint:  # that an older submission made nothing says nothing about the one after it
+        return not update.hint.nothing_made
+    return update.fact is None or update.fact.status not in NOTHING_MADE
+
+
+def _without_conflicting_id(update: TaskUpdate) -> TaskUpdate:
+    """Return what is left of an update that names another task's id: a result never goes to a second task.
+
+    A callback still is a hint, a poll still counts, and a reply leaves the submission in doubt.
+    """
+    if update.inbox:
+        return replace(update, fact=None, source=None, hint=UNREADABLE)
+    if update.source is Source.SUBMIT:
+        return replace(update, fact=Fact(status=Status.IN_DOUBT, guessed=True), source=None, note=CONFLICTING_ID_NOTE)
+    return replace(update, fact=None, source=None, poll="foreign")
+
+
+def _apply(update: TaskUpdate, before: Task, context: UpdateContext) -> Step:
+    """Return the task after `update`, with its next step scheduled, and the events."""
+    update = _without_a_second_bill(_as_hint_without_id(update, before), before)
+    step = _advanced(update, before, context.now)
+    if update.expires and update.fence == before.fence:
+        step = _expired(step, context.now)
+    after = step.task
+    if update.fence is not None and update.fence == before.fence:
+        after = replace_fields(after, leased_until=None, tries=after.tries + 1 if update.tried else 0)
+    if update.source is Source.POLL:
+        in_progress = update.fact is not None and update.fact.status is Status.IN_PROGRESS
+        after = replace_fields(after, polls=after.polls + 1, polled_at=context.now if in_progress else after.polled_at)
+    after = _with_hint(update, after, context.now)
+    if update.warning and after is before:  # a warning alone changes nothing else
+        return Step(task=replace_fields(before, warnings=(*before.warnings, update.warning)))
+    warnings = (*after.warnings, update.warning) if update.warning and step.task is not before else after.warnings
+    due_at, note = _due(update, before, after, context), update.note
+    if after.final:  # nothing is due or waited for any more
+        due_at = note = None
+    return Step(task=replace_fields(after, due_at=due_at, note=note, warnings=warnings), events=step.events)
+
+
+def _as_hint_without_id(update: TaskUpdate, task: Task) -> TaskUpdate:
+    """Turn a callback's "in progress" into a hint while the task has no provider id to poll by."""
+    alive = update.source is Source.CALLBACK and update.fact is not None and not update.fact.settles
+    if not alive or task.upstream_id:
+        return update
+    return replace(update, fact=None, source=None, hint=Hint(upstream_id=update.named_id, ended=False))
+
+
+def _without_a_second_bill(update: TaskUpdate, task: Task) -> TaskUpdate:
+    """Prevent a duplicate charge: a task with a callback was sent, so it is in doubt and not queued."""
+    if update.hint:
+        return _doubted(update) if task.status is Status.QUEUED else update
+    queued = update.fact is not None and update.fact.status is Status.QUEUED
+    if not queued or not (task.hinted_at or task.hinted_id):
+        return update
+    return _doubted(_without_schedule(update))
+
+
+def _without_schedule(update: TaskUpdate) -> TaskUpdate:
+    return replace(update, due_at=None, tried=False, note=None, warning=None)
+
+
+def _doubted(update: TaskUpdate) -> TaskUpdate:
+    return replace(update, fact=Fact(status=Status.IN_DOUBT, guessed=True), source=None)
+
+
+def _advanced(update: TaskUpdate, task: Task, now: datetime) -> Step:
+    """Return the task after the update's fact or artifact."""
+    fact, source = update.fact, update.source
+    if update.artifact:
+        return _with_artifact(task, update.artifact)
+    if fact is None:
+        return Step(task=task)
+    if source is Source.POLL and fact.settles and task.hinted_at:
+        source = Source.CALLBACK  # the poll confirms what a callback reported
+    step = advance(task, fact, now, source=source)
+    if step is None and source is Source.SUBMIT and fact.upstream_id and task.upstream_id is None:
+        return Step(task=replace_fields(task, upstream_id=fact.upstream_id))  # a reply after the end adds its id alone
+    return step or Step(task=task)
+
+
+def _expired(step: Step, now: datetime) -> Step:
+    """Return the step, with the task expired if its deadline has passed."""
+    if now < step.task.deadline_at:
+        return step
+    expired = advance(step.task, Fact(status=Status.EXPIRED, guessed=True), now, source=None)
+    return Step(task=expired.task, events=(*step.events, *expired.events)) if expired else step
+
+
+def _with_hint(update: TaskUpdate, task: Task, now: datetime) -> Task:
+    """Return the task with the hint of a callback, for the next poll."""
+    if update.source is Source.CALLBACK and update.fact and update.fact.settles:
+        return replace_fields(task, hinted_at=task.hinted_at or now)
+    if update.hint is None or task.final:
+        return task
+    hinted_id = update.hint.upstream_id or task.hinted_id
+    counts = update.hint.ended or not (task.upstream_id or hinted_id)
+    return replace_fields(
+        task,
+        hinted_at=task.hinted_at or (now if counts else None),
+        hinted_id=hinted_id,
+        hinted_fact=update.hint.fact or task.hinted_fact,
+    )
+
+
+def _due(update: TaskUpdate, before: Task, after: Task, context: UpdateContext) -> datetime | None:
+    """Return when the task's next step is due; after repeated hints, one poll in MIN_POLL_GAP."""
+    if update.due_at and not after.final:
+        return update.due_at
+    if update.hint and not after.final:
+        if after.polls < EAGER_POLLS or after.polled_at is None:
+            return context.now
+        return max(context.now, after.polled_at + MIN_POLL_GAP)
+    due_at = context.planner.due(after, context.now)
+    if update.source is not Source.CALLBACK or before.due_at is None or due_at is None:
+        return due_at
+    return min(before.due_at, due_at)  # a callback makes a poll earlier, never later
+
+
+def _with_artifact(task: Task, artifact: Artifact) -> Step:
+    """Note where a result is stored; a second time changes nothing."""
+    output = tuple(_archived(item, artifact) for item in task.output)
+    if output == task.output:
+        return Step(task=task)
+    return Step(task=replace_fields(task, output=output), events=(EventType.ARTIFACT_STORED,))
+
+
+def _archived(item: Json, artifact: Artifact) -> Json:
+    return item | {"archived_url": artifact.archived_url} if item.get("url") == artifact.url else item

@@ -1,0 +1,27 @@
+"""Settings of the use cases in tests."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from service.deliveries.handler_api import Handler
+from service.domain.callback import Verifier
+from service.domain.notify import AddressCheck
+from service.domain.ports.queues import Limits
+from tests.support.no_egress_guard import any_address
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Settings that tests change; `crew` are the handlers that run in this process."""
+
+    confirm: bool = True
+    resubmit_in_doubt: bool = False
+    limits: Limits = field(default_factory=Limits)
+    concurrency: int = 16
+    handlers: tuple[str, ...] = ("log", "webhook")
+    refusal: AddressCheck = any_address
+    crew: tuple[Handler, ...] = ()
+    verifier: Verifier | None = None
+    public_url: str | None = "https://boomerang.example"
+    lease: timedelta = timedelta(minutes=1)
+    rate: float | None = None
