@@ -1,4 +1,4 @@
-"""Writes one line about each event: which task, what happened, where it stands."""
+"""Writes one log line for each event: its task, its type, and the task's status."""
 
 from service import Event, Handlers, Tools
 
@@ -7,7 +7,7 @@ handlers = Handlers()
 
 @handlers.on(name="log", attempts=3, timeout=5)
 async def log(event: Event, tools: Tools) -> None:
-    """Log the event; neither prompt nor payload nor address, since logs travel further than tasks."""
+    """Log the event without prompt, payload and URLs, since more people read logs than tasks."""
     tools.log.info(
         "%s task=%s model=%s status=%s outputs=%d event=%s",
         event.type,

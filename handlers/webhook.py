@@ -1,8 +1,9 @@
-"""Posts events to an address, signed as Standard Webhooks says: https://www.standardwebhooks.com.
+"""Posts events to a URL, signed according to Standard Webhooks: https://www.standardwebhooks.com.
 
-A task's `notify` entry names the address and, where wanted, a secret of its own; with BOOMERANG_WEBHOOK_URL every event
-also goes there. Signed with BOOMERANG_WEBHOOK_SECRETS otherwise, newest first: the same for all clients, so that the
-body names the client, by which a receiver knows its own events from another's that were passed on or sent to it.
+A task's `notify` entry names the URL and, optionally, a secret of its own; with BOOMERANG_WEBHOOK_URL every event is
+also posted there. All others are signed with BOOMERANG_WEBHOOK_SECRETS, newest first. These are the same for all
+clients, so the body names the client: a receiver can tell its own events from those of another client that were
+forwarded or sent to it.
 """
 
 import asyncio
@@ -19,15 +20,15 @@ from standardwebhooks import Webhook
 from service import Event, Handlers, Reject, Retry, Tools
 
 TIMEOUT = 15.0
-PLACES = 32
-"""How many are posted at once: a client alone has half of them, the others leave room for whoever comes next."""
+CONCURRENCY = 32
+"""Requests at once: one client alone uses at most half of them, so that others find a free slot."""
 
-MOST_READ = 65_536
-PATIENCE = 1.0
-"""Bytes of an answer's body that are read, and seconds that are spent on it."""
+MAX_DRAINED = 65_536
+DRAIN_TIMEOUT = 1.0
+"""Bytes of a response's body that are read, and seconds that are spent on it."""
 
-LONGEST_WAIT = 86_400.0
-"""Seconds of a Retry-After that are honoured at most."""
+MAX_RETRY_AFTER = 86_400.0
+"""Upper limit in seconds for a Retry-After."""
 
 BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
@@ -44,17 +45,17 @@ def _check(settings: Mapping[str, str]) -> str | None:
 
 
 @handlers.on(
-    name="webhook", timeout=TIMEOUT, concurrency=PLACES, by_request=True, always_with="WEBHOOK_URL", check=_check
+    name="webhook", timeout=TIMEOUT, concurrency=CONCURRENCY, by_request=True, always_with="WEBHOOK_URL", check=_check
 )
 async def webhook(event: Event, tools: Tools) -> None:
-    """Post the event; a 2xx is delivered, 410 ends it, everything else is tried again."""
+    """Post the event: a 2xx response delivers it, 410 rejects it, everything else is retried."""
     body = _body(event)
     headers = _headers(body, tools)
     async with tools.http.stream(
-        "POST", _address(tools), content=body, headers=headers, timeout=TIMEOUT, follow_redirects=False
-    ) as answer:
-        await _read_some(answer)
-    _judge(answer, tools.now())
+        "POST", _target_url(tools), content=body, headers=headers, timeout=TIMEOUT, follow_redirects=False
+    ) as response:
+        await _drain_body(response)
+    _raise_for_status(response, tools.now())
 
 
 def _body(event: Event) -> bytes:
@@ -69,14 +70,14 @@ def _body(event: Event) -> bytes:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
-def _address(tools: Tools) -> httpx.URL:
-    address = tools.target.get("url") if tools.target else tools.settings.get("WEBHOOK_URL")
-    if not address:
+def _target_url(tools: Tools) -> httpx.URL:
+    text = tools.target.get("url") if tools.target else tools.settings.get("WEBHOOK_URL")
+    if not text:
         raise Reject("the notify entry has no url, and BOOMERANG_WEBHOOK_URL is not set")
     try:
-        there = httpx.URL(str(address))
-        if there.host:  # one that is no IDNA raises only here
-            return there
+        url = httpx.URL(str(text))
+        if url.host:  # raises UnicodeError for a name that is not valid IDNA
+            return url
     except (httpx.InvalidURL, UnicodeError) as error:
         raise Reject("the address cannot be read") from error
     raise Reject("the address has no host")
@@ -87,58 +88,55 @@ def _headers(body: bytes, tools: Tools) -> dict[str, str]:
     secrets = _secrets(tools.target, tools.settings)
     if not secrets:
         raise Reject("there is no secret to sign with: give the notify entry one, or set BOOMERANG_WEBHOOK_SECRETS")
+    try:
+        signatures = [Webhook(secret).sign(tools.message_id, now.astimezone(UTC), body.decode()) for secret in secrets]
+    except (ValueError, RuntimeError) as error:
+        raise Reject("a webhook secret is not whsec_ and base64") from error
     return {
         "content-type": "application/json",
         "user-agent": "boomerang",
         "webhook-id": tools.message_id,
         "webhook-timestamp": str(int(now.timestamp())),
-        "webhook-signature": " ".join(_sign(secret, tools.message_id, now, body) for secret in secrets),
+        "webhook-signature": " ".join(signatures),
     }
 
 
 def _secrets(target: Mapping[str, object], settings: Mapping[str, str]) -> list[str]:
     own = target.get("secret")
-    given = [str(own)] if own else settings.get("WEBHOOK_SECRETS", "").split(",")
-    return [secret.strip() for secret in given if secret.strip()]
+    secrets = [str(own)] if own else settings.get("WEBHOOK_SECRETS", "").split(",")
+    return [secret.strip() for secret in secrets if secret.strip()]
 
 
-def _sign(secret: str, message_id: str, now: datetime, body: bytes) -> str:
-    try:
-        return Webhook(secret).sign(message_id, now.astimezone(UTC), body.decode())
-    except (ValueError, RuntimeError) as error:
-        raise Reject("a webhook secret is not whsec_ and base64") from error
-
-
-async def _read_some(answer: httpx.Response) -> None:
-    """Read a short answer to its end, so that the connection can be used again; its status has already spoken."""
-    taken = 0
+async def _drain_body(response: httpx.Response) -> None:
+    """Read a short body to its end, so that the connection can be reused; ignore errors: the status counts."""
+    read = 0
     with suppress(httpx.HTTPError, httpx.StreamError, TimeoutError):
-        async with asyncio.timeout(PATIENCE):
-            async for chunk in answer.aiter_raw():
-                taken += len(chunk)
-                if taken > MOST_READ:
+        async with asyncio.timeout(DRAIN_TIMEOUT):
+            async for chunk in response.aiter_raw():
+                read += len(chunk)
+                if read > MAX_DRAINED:
                     break
 
 
-def _judge(answer: httpx.Response, now: datetime) -> None:
-    if answer.is_success:
+def _raise_for_status(response: httpx.Response, now: datetime) -> None:
+    if response.is_success:
         return
-    said = f"the receiver answered {answer.status_code}"
-    if answer.status_code == HTTPStatus.GONE:
-        raise Reject(said)
-    if answer.is_redirect:
-        raise Retry(f"{said}: redirects are not followed, give the final address")
-    raise Retry(said, after=_wait(answer, now) if answer.status_code in BUSY else None)
+    reason = f"the receiver answered {response.status_code}"
+    if response.status_code == HTTPStatus.GONE:
+        raise Reject(reason)
+    if response.is_redirect:
+        raise Retry(f"{reason}: redirects are not followed, give the final address")
+    raise Retry(reason, after=_retry_after(response, now) if response.status_code in BUSY else None)
 
 
-def _wait(answer: httpx.Response, now: datetime) -> float | None:
-    """Return the seconds that the answer's Retry-After asks for, None when it has none that can be read."""
-    asked = answer.headers.get("retry-after", "").strip()
-    if asked.isascii() and asked.isdigit():
-        return min(float(asked[:9]), LONGEST_WAIT)
+def _retry_after(response: httpx.Response, now: datetime) -> float | None:
+    """Return the seconds that the Retry-After header asks for, None without a valid one."""
+    text = response.headers.get("retry-after", "").strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text[:9]), MAX_RETRY_AFTER)
     try:
-        until = parsedate_to_datetime(asked)
+        until = parsedate_to_datetime(text)
     except ValueError:
         return None
     moment = until if until.tzinfo else until.replace(tzinfo=UTC)
-    return min(max((moment - now).total_seconds(), 0.0), LONGEST_WAIT)
+    return min(max((moment - now).total_seconds(), 0.0), MAX_RETRY_AFTER)

@@ -1,1 +1,1 @@
-"""The HTTP edge: requests become calls of the use-cases, and what they return or raise becomes answers."""
+"""The HTTP API: endpoints call use cases and convert their results and errors into responses."""

@@ -1,4 +1,4 @@
-"""The ASGI applications: the whole one, and the small one of a worker."""
+"""The ASGI applications: the API of a web process, and the probes of a worker."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -12,17 +12,17 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from service.api.authentication import ApiKeyMiddleware
-from service.api.callbacks import CallbackEndpoint, CallbackFastPath
+from service.api.callbacks import CallbackEndpoint
 from service.api.deliveries import DeliveryApi
 from service.api.health import ProbeApi
 from service.api.long_poll import LongPoll
 from service.api.metrics import Counters
 from service.api.models import ModelApi
 from service.api.openapi.endpoint import OpenApi
-from service.api.ports import DeliveryLookup, Desk, Receiver, Replayer, Rounds
-from service.api.problems import answer_error
+from service.api.ports import DeliveryLookup, Receiver, Replayer, SinglePassRunner, TaskService
+from service.api.problems import error_response, raise_unexpected
 from service.api.reconcile import ReconcileApi
-from service.api.request_bodies import CALLBACK_BODIES, TASK_BODIES, BodyLimits
+from service.api.request_bodies import CALLBACK_BODIES, TASK_BODIES, BodyLimits, BodyReader
 from service.api.request_context import RequestContextMiddleware
 from service.api.tasks import TaskApi
 from service.domain.api_key import ApiKey
@@ -32,21 +32,9 @@ from service.domain.ports.signals import Clock, Signals
 from service.domain.ports.tasks import BlobStore, TaskQueries
 
 
-def _no_counters() -> Counters:
-    return {}
-
-
-def _never() -> bool:
-    return False
-
-
-def _nothing() -> None:
-    return None
-
-
 @dataclass(frozen=True, kw_only=True)
 class WebLimits:
-    """How large, how many and how slow bodies may be."""
+    """Limits of request bodies, by kind of request."""
 
     tasks: BodyLimits = TASK_BODIES
     callbacks: BodyLimits = CALLBACK_BODIES
@@ -54,29 +42,29 @@ class WebLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeServices:
-    """What a process needs to tell about itself.
+    """What the probes and the metrics need.
 
-    Without `api_keys` only callers on this machine are served, as an admin named `local`. `counters` are those of
-    this process, by name (`polls`) and label; `stopping` returns whether the process is about to end,
-    `failure_reason` why it is unhealthy, or None.
+    Without `api_keys` only callers on this machine are served, as the admin `local`. `counters` returns the counters
+    of this process, by name (`polls`) and label. `stopping` returns whether the process shuts down. `failure_reason`
+    returns why the process is unhealthy, or None.
     """
 
     health: Health
     clock: Clock
     api_keys: Sequence[ApiKey] = field(default=(), repr=False)
-    counters: Callable[[], Counters] = _no_counters
-    stopping: Callable[[], bool] = _never
-    failure_reason: Callable[[], str | None] = _nothing
+    counters: Callable[[], Counters] = dict
+    stopping: Callable[[], bool] = lambda: False
+    failure_reason: Callable[[], str | None] = lambda: None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Services(ProbeServices):
-    """Everything that the HTTP edge speaks to."""
+    """The use cases, ports and limits that the API needs."""
 
-    task_service: Desk
+    task_service: TaskService
     receiver: Receiver
     replayer: Replayer
-    rounds: Rounds
+    single_pass: SinglePassRunner
     queries: TaskQueries
     blobs: BlobStore
     deliveries: DeliveryLookup
@@ -87,41 +75,54 @@ class Services(ProbeServices):
 
 def create_app(services: Services) -> ASGIApp:
     """Return the application of a web process: the API, callbacks and probes."""
-    waiting = LongPoll(queries=services.queries, signals=services.signals, stopping=services.stopping)
-    door = CallbackEndpoint(services.receiver, services.limits.callbacks)
-    tasks = TaskApi(services.task_service, services.queries, services.blobs, waiting, services.limits.tasks)
+    long_poll = LongPoll(queries=services.queries, signals=services.signals, stopping=services.stopping)
+    callbacks = CallbackEndpoint(receiver=services.receiver, bodies=BodyReader(services.limits.callbacks))
+    tasks = TaskApi(
+        task_service=services.task_service,
+        queries=services.queries,
+        blobs=services.blobs,
+        long_poll=long_poll,
+        bodies=BodyReader(services.limits.tasks),
+    )
+    deliveries = DeliveryApi(
+        queries=services.queries, lookup=services.deliveries, replayer=services.replayer, clock=services.clock
+    )
     routes = [
-        *door.routes(),
+        *callbacks.routes(),
         *tasks.routes(),
-        *DeliveryApi(services.queries, services.deliveries, services.replayer, services.clock).routes(),
+        *deliveries.routes(),
         *ModelApi(allow_off_peak=services.allow_off_peak).routes(),
-        *ReconcileApi(services.rounds).routes(),
+        *ReconcileApi(services.single_pass).routes(),
         *OpenApi(allow_off_peak=services.allow_off_peak).routes(),
-        *_probes(services, lambda: _added(services.counters(), "callbacks", door.refused)),
+        *_probe_routes(services, lambda: _with_counts(services.counters(), "callbacks", callbacks.refused)),
     ]
-    return CallbackFastPath(_framed(routes, services.api_keys), door=RequestContextMiddleware(door))
+    return RequestContextMiddleware(_router(routes, services.api_keys), callbacks=callbacks)
 
 
-def create_probe_app(services: ProbeServices) -> Starlette:
+def create_probe_app(services: ProbeServices) -> ASGIApp:
     """Return the application of a worker: only `/healthz`, `/readyz` and `/metrics`."""
-    return _framed(_probes(services, services.counters), services.api_keys)
+    return RequestContextMiddleware(_router(_probe_routes(services, services.counters), services.api_keys))
 
 
-def _probes(services: ProbeServices, counters: Callable[[], Counters]) -> list[Route]:
+def _probe_routes(services: ProbeServices, counters: Callable[[], Counters]) -> list[Route]:
     return ProbeApi(
         health=services.health, clock=services.clock, counters=counters, failure_reason=services.failure_reason
     ).routes()
 
 
-def _added(counters: Counters, name: str, counts: Mapping[str, int]) -> Counters:
+def _with_counts(counters: Counters, name: str, counts: Mapping[str, int]) -> Counters:
+    """Return `counters` with `counts` added to the counter `name`."""
     return {**counters, name: Counter(counters.get(name, {})) + Counter(counts)}
 
 
-def _framed(routes: Sequence[Route], api_keys: Sequence[ApiKey]) -> Starlette:
+def _router(routes: Sequence[Route], api_keys: Sequence[ApiKey]) -> Starlette:
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(RequestContextMiddleware), Middleware(ApiKeyMiddleware, api_keys=api_keys)],
-        exception_handlers=dict.fromkeys((BoomerangError, HTTPException, ClientDisconnect), answer_error),
+        middleware=[Middleware(ApiKeyMiddleware, api_keys=api_keys)],
+        exception_handlers={
+            **dict.fromkeys((BoomerangError, HTTPException, ClientDisconnect), error_response),
+            Exception: raise_unexpected,
+        },
     )
-    app.router.redirect_slashes = False  # a redirect would spell out a token, and hide a wrong address
+    app.router.redirect_slashes = False  # a redirect would repeat a token, and hide a wrong address
     return app

@@ -1,63 +1,65 @@
-"""HTTP/1.1 over one connection: uvicorn's own, with the limits on heads that it lacks."""
+"""HTTP/1.1 on one connection: uvicorn's protocol with limits on the size and the time of request heads."""
 
 import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.api.request_bodies import WHOLE
+from service.api.request_bodies import BODY_COMPLETE
 
-MOST_HEAD = 64 * 1024
-"""Bytes of a request's line and headers, trailers too: a callback's token and a browser's cookies fit many times."""
+MAX_HEAD = 64 * 1024
+"""Maximum size of request line, headers and trailers in bytes; callback tokens and cookies of browsers fit easily."""
 
 HEAD_SECONDS = 20.0
-"""How long a head may take to arrive, and an unread body to end once it is answered."""
+"""Time limit for a head, and for the rest of a body that is unread when the response is complete, in seconds."""
 
-TOO_LARGE = (
+HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n"
     b"X-Content-Type-Options: nosniff\r\n\r\n"
 )
 
 
-BLANKS = b" \t"
-"""What may stand around a header's value; the parser takes it away before the value, and leaves it behind."""
+WHITESPACE = b" \t"
+"""Optional whitespace around a header value. The parser removes it before the value and leaves it after the value."""
 
 
 class HeadTooLarge(Exception):
-    """A head that is longer than what we read of one."""
+    """A request head is larger than MAX_HEAD."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """Hangs up on heads that are too long or too slow, so that nobody holds memory or connections without a request.
+    """Closes connections whose request heads are too large or too slow.
 
-    `_bytes_without_progress` counts the bytes since the last whole head or body chunk, `_head` those of the head in
-    hand, while `_in_head`. `_limit` is the running clock: None while a request is on its way, nothing has begun, or all
-    came at once.
+    `_bytes_without_progress` counts the bytes since the last complete head or part of a body. `_head` counts the bytes
+    of the current head while `_in_head` is set. `_timer` is None while a request is processed, while the connection is
+    idle between requests, and when a request arrived in one piece.
     """
 
     _bytes_without_progress = 0
     _head = 0
     _in_head = False
     _in_message = False
-    _limit: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        """Wait for the first head, not for ever."""
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
+        """Start the time limit for the first head."""
         super().connection_made(transport)
-        self._start_clock()
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock."""
-        self._stop_clock()
+        """Stop the timer."""
+        self._stop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes, and hang up when too many of them came to nothing."""
+        """Parse bytes, and close the connection when too many of them completed nothing."""
         self._bytes_without_progress += len(data)
         super().data_received(data)
-        if self._bytes_without_progress > MOST_HEAD and not self.transport.is_closing():
-            self._refuse()
+        if self._bytes_without_progress > MAX_HEAD and not self.transport.is_closing():
+            if not self._is_responding():
+                self.transport.write(HEAD_TOO_LARGE)
+            self.transport.close()
         elif self._in_head or (self._bytes_without_progress and not self._in_message):
-            self._start_clock()
+            self._start_timer()
 
     def on_message_begin(self) -> None:
         """Begin a head."""
@@ -67,71 +69,66 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_message = False
 
     def on_url(self, url: bytes) -> None:
-        """Take a piece of the address."""
-        self._head += len(url)  # written out here and below: a call for each header is what a small request notices
-        if self._head > MOST_HEAD:
+        """Add a part of the request target; raises HeadTooLarge."""
+        self._head += len(url)  # repeated in on_header: a call per header would be measurable for small requests
+        if self._head > MAX_HEAD:
             raise HeadTooLarge
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header without the blanks around its value, which are no part of it (RFC 9110, 5.5).
+        """Add a header without the whitespace around its value (RFC 9110, 5.5); raises HeadTooLarge.
 
-        A trailer counts for nothing: no proxy before us has looked at it (RFC 9110, 6.5.1).
+        Trailers are ignored: no proxy has checked them (RFC 9110, 6.5.1).
         """
         self._head += len(name) + len(value)
-        if self._head > MOST_HEAD:
+        if self._head > MAX_HEAD:
             raise HeadTooLarge
         if not self._in_message:
-            super().on_header(name, value.strip(BLANKS))
+            super().on_header(name, value.strip(WHITESPACE))
 
     def on_headers_complete(self) -> None:
-        """End the head in time."""
+        """End the head and stop its timer."""
         self._in_head = False
         self._in_message = True
         self._bytes_without_progress = 0
-        self._stop_clock()
+        self._stop_timer()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
+        """Add a part of the body."""
         self._bytes_without_progress = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """End the request."""
-        self.scope["state"][WHOLE] = True
+        """End the request, and mark its body as complete."""
+        self.scope["state"][BODY_COMPLETE] = True
         self._in_message = False
         self._bytes_without_progress = 0
-        self._stop_clock()
+        self._stop_timer()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Give the rest of a body that nobody reads as long as a head."""
+        """Start the time limit for the rest of an unread body."""
         super().on_response_complete()
         if self._in_message:
-            self._start_clock()
+            self._start_timer()
 
-    def _start_clock(self) -> None:
-        if self._limit is None:
-            self._limit = self.loop.call_later(HEAD_SECONDS, self._ring)
+    def _start_timer(self) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(HEAD_SECONDS, self._on_timeout)
 
-    def _stop_clock(self) -> None:
-        if self._limit is not None:
-            self._limit.cancel()
-            self._limit = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _ring(self) -> None:
-        self._limit = None
-        if self._answering():
-            self._start_clock()
+    def _on_timeout(self) -> None:
+        self._timer = None
+        if self._is_responding():
+            self._start_timer()
         elif not self.transport.is_closing():
             self.transport.close()
 
-    def _answering(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle  # none before the first request
+    def _is_responding(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # None before the first request
         return cycle is not None and not cycle.response_complete
-
-    def _refuse(self) -> None:
-        if not self._answering():
-            self.transport.write(TOO_LARGE)
-        self.transport.close()

@@ -1,23 +1,24 @@
-"""The models that can be asked for, and the round that a cron job can ring for."""
+"""The endpoints of models."""
+
+from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.endpoints import json_response, route
 from service.api.query_params import QueryParams
-from service.api.responses import json_response
-from service.api.routing import route
 from service.domain.errors import NotFound
 from service.domain.models.catalog import known_models
 from service.domain.models.json_schema import json_schema
 from service.domain.task import Json
 
 
+@dataclass(kw_only=True, slots=True)
 class ModelApi:
-    """Answers everything under `/v1/models`."""
+    """The endpoints under `/v1/models`."""
 
-    def __init__(self, *, allow_off_peak: bool) -> None:
-        self._allow_off_peak = allow_off_peak
+    allow_off_peak: bool
 
     def routes(self) -> list[Route]:
         """Return its routes."""
@@ -25,16 +26,16 @@ class ModelApi:
 
     async def list_models(self, request: Request) -> Response:
         """List the models with their parameters as JSON Schema."""
-        QueryParams(request).done()
+        QueryParams(request).reject_errors()
         return json_response({"data": [self._model(name) for name in known_models()]})
 
     async def show(self, request: Request) -> Response:
-        """Show one model."""
-        QueryParams(request).done()
+        """Show one model; raises NotFound for an unknown one."""
+        QueryParams(request).reject_errors()
         name = str(request.path_params["id"])
         if name not in known_models():
             raise NotFound(f"there is no such model; known are {', '.join(known_models())}")
         return json_response(self._model(name))
 
     def _model(self, name: str) -> Json:
-        return {"id": name, "parameters": json_schema(name, allow_off_peak=self._allow_off_peak)}
+        return {"id": name, "parameters": json_schema(name, allow_off_peak=self.allow_off_peak)}

@@ -1,4 +1,4 @@
-"""What the HTTP edge asks of the use-cases, as small Protocols; the real ones fit structurally."""
+"""The use cases that the API calls, as Protocols; the implementations fit structurally."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -10,11 +10,11 @@ from service.domain.tokens import TokenClaims
 from service.tasks.new_task import NewTask
 
 
-class Desk(Protocol):
-    """Where clients ask for tasks and decide about them."""
+class TaskService(Protocol):
+    """Accepts, cancels and resubmits tasks."""
 
     async def accept(self, new: NewTask) -> tuple[Task, bool]:
-        """Store a task durably; return it, and whether it was created now (False: its idempotency key was known).
+        """Store a task durably; return it, and whether it is new (False for a known idempotency key).
 
         Raises InvalidParams, Conflict (a known idempotency key with another body) or StoreUnavailable.
         """
@@ -23,26 +23,25 @@ class Desk(Protocol):
         """Cancel a task; raises Conflict with the reason, or UpstreamError."""
 
     async def resubmit(self, task_id: TaskId) -> Task:
-        """Make a new task of an in-doubt or failed one and return the new one; raises Conflict."""
+        """Create a new task from an in-doubt or failed one and return the new one; raises Conflict."""
 
 
 class Receiver(Protocol):
-    """The inbound door for callbacks."""
+    """Receives callbacks."""
 
     def verify_token(self, token: str) -> TokenClaims:
-        """Return what a token says; raises BadToken unless it is ours and in date; changes nothing."""
+        """Return the claims of a token without side effects; raises BadToken unless it is genuine and not expired."""
 
     async def receive(self, claim: TokenClaims, headers: Mapping[str, str], body: bytes) -> bool:
         """Verify and record a callback durably; `headers` have lower-case names.
 
-        Return whether the log has told of it already.
-
-        Raises BadToken, BadSignature, UnreadableBody or StoreUnavailable.
+        Return whether the callback is already logged. Raises BadToken, BadSignature, UnreadableBody or
+        StoreUnavailable.
         """
 
 
 class Replayer(Protocol):
-    """The deliveries that can be made again."""
+    """Replays deliveries."""
 
     async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> list[str]:
         """Make dead or delivered deliveries due again at `now`; return their ids.
@@ -51,15 +50,15 @@ class Replayer(Protocol):
         """
 
 
-class Rounds(Protocol):
-    """One full round of everything that is due."""
+class SinglePassRunner(Protocol):
+    """Runs one pass over everything that is due."""
 
-    async def reconcile_once(self, *, begin_for: timedelta | None = None) -> Mapping[str, int]:
-        """Submit, poll and dispatch what is due, beginning with no more after `begin_for`; return how many of each."""
+    async def reconcile_once(self, *, start_within: timedelta | None = None) -> Mapping[str, int]:
+        """Submit, poll and dispatch what is due, and start nothing after `start_within`; return how many of each."""
 
 
 class DeliveryLookup(Protocol):
-    """Finds one delivery."""
+    """Reads one delivery."""
 
     async def delivery(self, delivery_id: str) -> DeliveryView | None:
-        """Return one delivery, None for an unknown one."""
+        """Return one delivery, None for an unknown id."""

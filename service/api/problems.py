@@ -1,6 +1,5 @@
-"""The one place where errors become RFC 9457 problem answers."""
+"""Convert errors into RFC 9457 problem responses; no other module does."""
 
-import json
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,20 +14,22 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from service.api.endpoints import encode_json
 from service.domain import errors
 from service.domain.errors import Fault
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:boomerang:problem:"
 STORE_PAUSE = timedelta(seconds=5)
-INNERMOST = 8  # frames of an unforeseen error that the log gets
+MAX_FRAMES = 8
+"""Innermost traceback frames of an unexpected error in its log line."""
 
-log = structlog.get_logger("service.api")
+log = structlog.get_logger("boomerang.api")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """What a problem answer says; `kind` becomes its `type`, empty for `about:blank`."""
+    """A problem response; `kind` becomes its `type`, and an empty one `about:blank`."""
 
     status: int
     kind: str = ""
@@ -37,8 +38,8 @@ class Problem:
     headers: Mapping[str, str] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
-    def answer(self) -> Response:
-        """Return the answer as `application/problem+json`."""
+    def response(self) -> Response:
+        """Return the response as `application/problem+json`."""
         body: dict[str, Any] = {
             "type": TYPE_PREFIX + self.kind if self.kind else "about:blank",
             "title": HTTPStatus(self.status).phrase,
@@ -48,21 +49,15 @@ class Problem:
             body["detail"] = self.detail
         if self.faults:
             body["errors"] = [{"loc": list(fault.loc), "msg": fault.msg} for fault in self.faults]
-        return Response(encoded({**body, **self.extra}), self.status, dict(self.headers), MEDIA_TYPE)
+        return Response(encode_json({**body, **self.extra}), self.status, self.headers, MEDIA_TYPE)
 
 
 class ProblemError(errors.SenderError):
-    """What only the HTTP edge finds wrong with a request: its key, size, speed or media type."""
+    """An error of a request that only the API detects: in its key, size, speed or media type."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.detail)
         self.problem = problem
-
-
-def encoded(data: object) -> bytes:
-    """Return `data` as compact JSON in UTF-8; a lone surrogate comes out as its JSON escape."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.encode("utf-8", "backslashreplace")
 
 
 STATUS_BY_ERROR: tuple[tuple[type[Exception], int, str], ...] = (
@@ -78,48 +73,53 @@ STATUS_BY_ERROR: tuple[tuple[type[Exception], int, str], ...] = (
     (errors.SchemaBehind, 503, "schema-behind"),
     (ClientDisconnect, 400, "body-incomplete"),
 )
-"""Which answer an error gets: the first row that it is an instance of."""
+"""Status and kind of the problem of each error; the first matching row applies."""
 
-SILENT = (errors.BadToken, errors.BadSignature, errors.StoreUnavailable)
-"""Errors whose own words are not for the one who asks."""
+HIDDEN = (errors.BadToken, errors.BadSignature, errors.StoreUnavailable)
+"""Errors whose message the caller does not get."""
 
 
 def problem_of(error: Exception) -> Problem:
-    """Return the problem that tells of `error`; an unforeseen one is logged and told by its id alone."""
+    """Return the problem for `error`; an unexpected one is logged, and its problem has only the id of the log line."""
     if isinstance(error, ProblemError):
         return error.problem
     if isinstance(error, HTTPException):
-        return _of_http(error)
-    for kind, status, name in STATUS_BY_ERROR:
-        if isinstance(error, kind):
-            return _of_known(error, status, name)
+        return _http_problem(error)
+    for error_type, status, kind in STATUS_BY_ERROR:
+        if isinstance(error, error_type):
+            faults = error.faults if isinstance(error, errors.InvalidParams) else ()
+            return Problem(status=status, kind=kind, detail=_detail(error), faults=faults, headers=_retry_after(error))
     return internal_error(error, status=500)
 
 
 def internal_error(error: Exception, *, status: int) -> Problem:
-    """Log `error` under a fresh id, and return a problem of `status` that gives nothing away but that id.
+    """Log `error` under a new id, and return a problem of `status` that contains only that id.
 
-    The log gets its type and where it was raised, never its words: they may quote a body.
+    The log line has the type of the error and its traceback, never its message: it may quote a body.
     """
     error_id = token_hex(8)
-    where = "".join(traceback.format_tb(error.__traceback__, limit=-INNERMOST))
-    log.error("request_failed", error_id=error_id, error=type(error).__qualname__, where=where)
-    detail = f"an unexpected fault of ours; the log has it under {error_id}"
+    where = "".join(traceback.format_tb(error.__traceback__, limit=-MAX_FRAMES))
+    log.error("request failed", error_id=error_id, error=type(error).__qualname__, where=where)
     return Problem(
         status=status,
         kind="internal-error",
-        detail=detail,
+        detail=f"an unexpected error of this service; its log has the details under {error_id}",
         headers=_pause(STORE_PAUSE) if status == HTTPStatus.SERVICE_UNAVAILABLE else {},
         extra={"error_id": error_id},
     )
 
 
-async def answer_error(_: Request, error: Exception) -> Response:
-    """Answer `error`, raised by an endpoint or the router, as a problem."""
-    return problem_of(error).answer()
+async def error_response(_: Request, error: Exception) -> Response:
+    """Return the problem response for an error of an endpoint or the router."""
+    return problem_of(error).response()
 
 
-def _of_http(error: HTTPException) -> Problem:
+async def raise_unexpected(_: Request, error: Exception) -> Response:
+    """Raise an unexpected error again, for the request context, in place of Starlette's own response."""
+    raise error
+
+
+def _http_problem(error: HTTPException) -> Problem:
     headers = dict(error.headers or {})
     if "Allow" in headers:
         headers["Allow"] = ", ".join(sorted(headers["Allow"].split(", ")))
@@ -127,23 +127,13 @@ def _of_http(error: HTTPException) -> Problem:
     return Problem(status=error.status_code, detail=detail.get(error.status_code, ""), headers=headers)
 
 
-def _of_known(error: Exception, status: int, name: str) -> Problem:
-    return Problem(
-        status=status,
-        kind=name,
-        detail=_detail(error),
-        faults=error.faults if isinstance(error, errors.InvalidParams) else (),
-        headers=_retry_after(error),
-    )
-
-
 def _detail(error: Exception) -> str:
     if isinstance(error, errors.InvalidParams):
         count = len(error.faults)
         return f"{count} fault{'s' if count != 1 else ''}; see errors"
     if isinstance(error, errors.StoreUnavailable):
-        return "the database cannot take it now; try again"
-    return "" if isinstance(error, SILENT) else str(error)
+        return "the database cannot store it now; try again"
+    return "" if isinstance(error, HIDDEN) else str(error)
 
 
 def _retry_after(error: Exception) -> dict[str, str]:

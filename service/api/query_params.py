@@ -1,4 +1,4 @@
-"""What stands in a request's query and headers, taken out with care and with every fault at once."""
+"""Read the query, the path and the headers of a request, and report every fault of the query at once."""
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection
 from difflib import get_close_matches
 from itertools import islice
+from operator import itemgetter
 
 from starlette.requests import Request
 
@@ -13,121 +14,118 @@ from service.api.problems import Problem, ProblemError
 from service.domain.errors import Fault, InvalidParams, NotFound
 from service.domain.task import TaskId
 
-LONGEST_WAIT = 60  # seconds
-MOST_ROWS = 200
-MOST_TEXT = 200  # characters
-MOST_KEY = 255  # characters
-MOST_FAULTS = 100
+MAX_WAIT = 60  # seconds
+MAX_ROWS = 200
+MAX_TEXT = 200  # characters
+MAX_KEY = 255  # characters
+MAX_FAULTS = 100
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_WHOLE = re.compile(r"[0-9]{1,6}")
+_INTEGER = re.compile(r"[0-9]{1,6}")
 _WAIT = re.compile(r"wait\s*=\s*\"?([0-9]{1,9})\"?")
 
 
 class QueryParams:
-    """The query parameters of a request; ask for each, then call `done`."""
+    """The query parameters of a request; read each one, then call `reject_errors`."""
 
     def __init__(self, request: Request, *known: str) -> None:
-        self._given = request.query_params
-        counts = Counter(name for name, _ in self._given.multi_items())
-        self._faults = [_unknown(name, known) for name in islice(counts, MOST_FAULTS) if name not in known]
-        repeated = [name for name, count in counts.items() if name in known and count > 1]
-        self._faults += [_fault(name, "is given more than once: give it once") for name in repeated]
+        self._values = request.query_params
+        self._faults: list[Fault] = []
+        counts = Counter(map(itemgetter(0), self._values.multi_items()))
+        for name in islice(counts, MAX_FAULTS):
+            if name not in known:
+                self._faults.append(unknown_key_fault(("query",), name, known, "query parameter"))
+        for name, count in counts.items():
+            if count > 1 and name in known:
+                self._add_fault(name, "is given more than once: give it once")
 
-    def whole(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
-        """Return a whole number within its bounds."""
-        text = self._given.get(name)
+    def integer(self, name: str, default: int, *, minimum: int, maximum: int) -> int:
+        """Return an integer from `minimum` to `maximum`, or `default`."""
+        text = self._values.get(name)
         if text is None:
             return default
-        if _WHOLE.fullmatch(text) and minimum <= int(text) <= maximum:
+        if _INTEGER.fullmatch(text) and minimum <= int(text) <= maximum:
             return int(text)
-        self._faults.append(_fault(name, f"must be a whole number from {minimum} to {maximum}"))
+        self._add_fault(name, f"must be a whole number from {minimum} to {maximum}")
         return default
 
     def text(self, name: str) -> str | None:
-        """Return a short printable text, None when it is not given."""
-        text = self._given.get(name)
-        if text is not None and not (text.isprintable() and 0 < len(text) <= MOST_TEXT):
-            self._faults.append(_fault(name, f"must be printable text of 1 to {MOST_TEXT} characters"))
+        """Return a short printable text, None without the parameter."""
+        text = self._values.get(name)
+        if text is not None and not (text.isprintable() and 0 < len(text) <= MAX_TEXT):
+            self._add_fault(name, f"must be printable text of 1 to {MAX_TEXT} characters")
             return None
         return text
 
-    def choice(self, name: str, among: Collection[str]) -> str | None:
-        """Return one of `among`, None when it is not given."""
-        text = self._given.get(name)
-        if text is not None and text not in among:
-            self._faults.append(_fault(name, f"must be one of {', '.join(among)}{_guess(text, among)}"))
+    def choice(self, name: str, choices: Collection[str]) -> str | None:
+        """Return one of `choices`, None without the parameter."""
+        text = self._values.get(name)
+        if text is not None and text not in choices:
+            self._add_fault(name, f"must be one of {', '.join(choices)}{_suggestion(text, choices)}")
         return text
 
     def cursor(self, kind: str) -> str | None:
-        """Return the id that a `next_cursor` of `kind` stands for, None when there is none."""
-        text = self._given.get("cursor")
+        """Return the row id in the `cursor` of a list of `kind`, None without the parameter."""
+        text = self._values.get("cursor")
         if text is None:
             return None
-        found = _read_cursor(kind, text)
-        if found is None:
-            self._faults.append(_fault("cursor", "is no next_cursor of this list: start without it"))
-        return found
+        row_id = _read_cursor(kind, text)
+        if row_id is None:
+            self._add_fault("cursor", "is no next_cursor of this list: start without it")
+        return row_id
 
-    def done(self) -> None:
-        """Raise InvalidParams when anything was wrong."""
+    def reject_errors(self) -> None:
+        """Raise InvalidParams when there are faults."""
         if self._faults:
             raise InvalidParams(self._faults)
 
+    def _add_fault(self, name: str, msg: str) -> None:
+        self._faults.append(Fault(loc=("query", name), msg=msg))
+
 
 def cursor_of(kind: str, row_id: str) -> str:
-    """Return the opaque cursor that stands after the row `row_id` of the list `kind`."""
+    """Return the opaque cursor of the position after the row `row_id` in the list of `kind`."""
     return urlsafe_b64encode(f"{kind}:{row_id}".encode()).decode().rstrip("=")
 
 
 def path_id(request: Request) -> TaskId:
-    """Return the id in the path; raises NotFound for what can be no id at all."""
+    """Return the id in the path; raises NotFound for text that cannot be an id."""
     text = str(request.path_params["id"])
     if not _ID.fullmatch(text):
-        raise NotFound("there is no such thing")
+        raise NotFound("there is nothing with this id")
     return TaskId(text)
 
 
 def preferred_wait(request: Request) -> int | None:
-    """Return the seconds of `Prefer: wait=N`, at most 60; None without that preference."""
-    preferences = ",".join(request.headers.getlist("prefer")).replace(";", ",").split(",")
-    found = [match for each in preferences if (match := _WAIT.fullmatch(each.strip().lower()))]
-    return min(int(found[0][1]), LONGEST_WAIT) if found else None
+    """Return the seconds of the header `Prefer: wait=N`, at most 60; None without it."""
+    for preference in ",".join(request.headers.getlist("prefer")).replace(";", ",").split(","):
+        if match := _WAIT.fullmatch(preference.strip().lower()):
+            return min(int(match[1]), MAX_WAIT)
+    return None
 
 
 def idempotency_key(request: Request) -> str | None:
-    """Return the request's Idempotency-Key; refuses an empty, overlong, repeated or unprintable one with 400."""
-    given = request.headers.getlist("idempotency-key")
-    if not given:
+    """Return the header Idempotency-Key; raises a 400 problem for an empty, long, repeated or unprintable one."""
+    values = request.headers.getlist("idempotency-key")
+    if not values:
         return None
-    key = given[0]
-    if len(given) == 1 and 0 < len(key) <= MOST_KEY and key.isascii() and key.isprintable():
+    key = values[0]
+    if len(values) == 1 and 0 < len(key) <= MAX_KEY and key.isascii() and key.isprintable():
         return key
-    detail = f"Idempotency-Key must be given once, with 1 to {MOST_KEY} printable ASCII characters"
+    detail = f"Idempotency-Key must be given once, with 1 to {MAX_KEY} printable ASCII characters"
     raise ProblemError(Problem(status=400, kind="bad-idempotency-key", detail=detail))
 
 
 def unknown_key_fault(loc: tuple[str | int, ...], name: str, known: Collection[str], what: str) -> Fault:
-    """Return the fault of an unknown `name`, with the nearest of `known` suggested."""
-    guess = _guess(name, known) or f"; known are {', '.join(known)}" if known else ""
-    return Fault(loc=(*loc, _printable(name)), msg=f"unknown {what}{guess}")
+    """Return the fault of an unknown `name`, with the most similar of `known` as a suggestion."""
+    hint = _suggestion(name, known) or f"; known are {', '.join(known)}" if known else ""
+    printable = "".join(each if each.isprintable() else "?" for each in name[:MAX_TEXT])
+    return Fault(loc=(*loc, printable), msg=f"unknown {what}{hint}")
 
 
-def _unknown(name: str, known: Collection[str]) -> Fault:
-    return unknown_key_fault(("query",), name, known, "query parameter")
-
-
-def _fault(name: str, msg: str) -> Fault:
-    return Fault(loc=("query", name), msg=msg)
-
-
-def _guess(text: str, among: Collection[str]) -> str:
-    near = get_close_matches(text[:MOST_TEXT], among, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _printable(name: str) -> str:
-    return "".join(each if each.isprintable() else "?" for each in name[:MOST_TEXT])
+def _suggestion(text: str, choices: Collection[str]) -> str:
+    similar = get_close_matches(text[:MAX_TEXT], choices, n=1)
+    return f"; did you mean {similar[0]}?" if similar else ""
 
 
 def _read_cursor(kind: str, text: str) -> str | None:
@@ -136,5 +134,5 @@ def _read_cursor(kind: str, text: str) -> str | None:
     except ValueError:
         return None
     found_kind, _, row_id = plain.partition(":")
-    fits = found_kind == kind and _ID.fullmatch(row_id) and cursor_of(kind, row_id) == text
-    return row_id if fits else None
+    valid = found_kind == kind and _ID.fullmatch(row_id) and cursor_of(kind, row_id) == text
+    return row_id if valid else None

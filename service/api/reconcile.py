@@ -1,5 +1,6 @@
-"""The API's address for cron jobs: one pass over everything that is due."""
+"""The endpoint of cron jobs: a single pass over everything that is due."""
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 from starlette.requests import Request
@@ -7,27 +8,26 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api.authentication import require_admin
-from service.api.ports import Rounds
+from service.api.endpoints import json_response, route
+from service.api.ports import SinglePassRunner
 from service.api.query_params import QueryParams
-from service.api.responses import json_response
-from service.api.routing import route
 
-BEGIN_FOR = timedelta(minutes=1)
-"""How long a round that was asked for goes on beginning work; what is left is for the next one."""
+PASS_LIMIT = timedelta(minutes=1)
+"""How long a requested pass starts new work; the next pass does the rest."""
 
 
+@dataclass(slots=True)
 class ReconcileApi:
-    """Answers `/v1/reconcile`."""
+    """The endpoint `/v1/reconcile`."""
 
-    def __init__(self, rounds: Rounds) -> None:
-        self._rounds = rounds
+    single_pass: SinglePassRunner
 
     def routes(self) -> list[Route]:
         """Return its routes."""
         return [route("/v1/reconcile", post=self.reconcile)]
 
     async def reconcile(self, request: Request) -> Response:
-        """Run one full round of submit, poll and dispatch; only for an admin."""
+        """Run a single pass of submit, poll and dispatch; only for an admin."""
         require_admin(request)
-        QueryParams(request).done()
-        return json_response(dict(await self._rounds.reconcile_once(begin_for=BEGIN_FOR)))
+        QueryParams(request).reject_errors()
+        return json_response(dict(await self.single_pass.reconcile_once(start_within=PASS_LIMIT)))

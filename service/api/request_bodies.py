@@ -1,10 +1,10 @@
-"""Request bodies: read with a cap, a time limit and a bound on the bytes in hand; parsed off the loop when large."""
+"""Request bodies: read with limits on size, time and total memory; large ones are parsed in a thread."""
 
 import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 
 from anyio.to_thread import run_sync
@@ -16,115 +16,114 @@ from service.domain.errors import UnreadableBody
 from service.domain.strict_json import parse_json
 
 MB = 1024 * 1024
-SMALL = 64 * 1024  # below it a body does not count against the bound
-WHOLE = "whole"
-"""Where in a request's state the server says that all of its body is there already: nothing has to be waited for."""
+SMALL = 64 * 1024
+"""Maximum size of a body that does not count against the total memory, in bytes."""
+
+BODY_COMPLETE = "body_complete"
+"""Key of the request's state: whether the server has received the whole body, so that reading does not wait."""
 
 JSON_TYPE = re.compile(r"application/([a-z0-9.-]+\+)?json")
-THREAD_FROM = MB  # above it JSON is parsed in a thread: handing it over takes longer than parsing a picture's
+THREAD_THRESHOLD = MB
+"""Size from which JSON is parsed in a thread, in bytes; below it the change of thread takes longer than the parsing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BodyLimits:
-    """How large one body may be, how many bytes all of them together, and how long things may take.
+    """Limits of request bodies, in bytes and seconds.
 
-    `seconds` is for a body to arrive, `patience` for it to wait unread until there is room, in seconds.
+    `receive_timeout` bounds the arrival of a body. `memory_timeout` bounds the wait for memory, when the bodies of all
+    requests have reached `max_total_bytes`; the body stays unread during this wait.
     """
 
-    most: int
-    together: int
-    seconds: float
-    patience: float
+    max_bytes: int
+    max_total_bytes: int
+    receive_timeout: float
+    memory_timeout: float
 
 
-TASK_BODIES = BodyLimits(most=24 * MB, together=48 * MB, seconds=120, patience=900)  # in hand it costs thrice its size
-CALLBACK_BODIES = BodyLimits(most=2 * MB, together=32 * MB, seconds=30, patience=20)
+# while it is validated a task's body takes three times its size
+TASK_BODIES = BodyLimits(max_bytes=24 * MB, max_total_bytes=48 * MB, receive_timeout=120, memory_timeout=900)
+CALLBACK_BODIES = BodyLimits(max_bytes=2 * MB, max_total_bytes=32 * MB, receive_timeout=30, memory_timeout=20)
 
 
+@dataclass(slots=True)
 class BodyReader:
     """Reads the bodies of one kind of request within its limits."""
 
-    def __init__(self, limits: BodyLimits) -> None:
-        self._limits = limits
-        self._budget = ByteSemaphore(limits.together)
+    limits: BodyLimits
+    _memory: ByteSemaphore = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Create the semaphore of the total memory."""
+        self._memory = ByteSemaphore(self.limits.max_total_bytes)
 
     async def read_buffered(self, request: Request) -> bytes | None:
-        """Return a small body that has come whole already, None for any other, which is to be read; raises as `read`.
+        """Return a small body that the server has received completely; None for any other body. Raises like `read`.
 
-        It saves what surrounds a wait: most callbacks come like this.
+        Most callbacks arrive like this. It avoids the cost of a timeout and a context manager.
         """
-        if not request.scope.get("state", {}).get(WHOLE) or self._announced(request) > SMALL:
+        if not request.scope.get("state", {}).get(BODY_COMPLETE) or self._announced_size(request) > SMALL:
             return None
         body, _ = await self._part(request, SMALL)
         return body
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[bytes]:
-        """Give the whole body; its bytes count as in hand until the block ends.
+        """Yield the whole body; a large one counts against the total memory until the block ends.
 
-        Raises Refusal (408 too slow, 413 too large, 503 too many at once), UnreadableBody or ClientDisconnect.
+        Raises ProblemError (408 too slow, 413 too large, 503 no memory in time), UnreadableBody or ClientDisconnect.
         """
-        size = self._announced(request)
-        if size <= SMALL:
-            yield await self._within_time(request)
-            return
-        async with self._room(size):
-            yield await self._within_time(request)
+        size = self._announced_size(request)
+        async with AsyncExitStack() as stack:
+            if size > SMALL:
+                try:
+                    await stack.enter_async_context(self._memory.hold(size, seconds=self.limits.memory_timeout))
+                except TimeoutError:
+                    raise ProblemError(TOO_BUSY) from None
+            yield await self._receive(request)
 
-    @asynccontextmanager
-    async def _room(self, size: int) -> AsyncIterator[None]:
-        async with AsyncExitStack() as held:
-            try:
-                await held.enter_async_context(self._budget.hold(size, seconds=self._limits.patience))
-            except TimeoutError:
-                raise ProblemError(BUSY) from None
-            yield
+    def _announced_size(self, request: Request) -> int:
+        """Return Content-Length, or the maximum size for a body without it."""
+        for name, value in request.scope["headers"]:
+            if name == b"content-length":
+                if not value.isdigit():
+                    raise UnreadableBody("Content-Length must be a whole number")
+                if len(value) > len(str(self.limits.max_bytes)) or int(value) > self.limits.max_bytes:
+                    raise ProblemError(self._too_large())
+                return int(value)
+        return self.limits.max_bytes
 
-    def _announced(self, request: Request) -> int:
-        """Return how many bytes may come: as announced, otherwise as many as are allowed."""
-        text = next((value for name, value in request.scope["headers"] if name == b"content-length"), None)
-        if text is None:
-            return self._limits.most
-        if not text.isdigit():
-            raise UnreadableBody("Content-Length must be a whole number")
-        if len(text) > len(str(self._limits.most)) or int(text) > self._limits.most:
-            raise ProblemError(self._too_large())
-        return int(text)
-
-    async def _within_time(self, request: Request) -> bytes:
+    async def _receive(self, request: Request) -> bytes:
+        body = BytesIO()
         try:
-            async with asyncio.timeout(self._limits.seconds):
-                return await self._collect(request)
+            async with asyncio.timeout(self.limits.receive_timeout):
+                part, more = await self._part(request, self.limits.max_bytes)
+                if not more:
+                    return part  # most bodies arrive in one part
+                while more:
+                    body.write(part)
+                    part, more = await self._part(request, self.limits.max_bytes - body.tell())
         except TimeoutError:
             raise ProblemError(TOO_SLOW) from None
-
-    async def _collect(self, request: Request) -> bytes:
-        part, more = await self._part(request, self._limits.most)
-        if not more:
-            return part  # as most of them come: in one piece
-        body = BytesIO()
-        while more:
-            body.write(part)
-            part, more = await self._part(request, self._limits.most - body.tell())
         body.write(part)
         return body.getvalue()  # shares its buffer: no second copy of a large body
 
-    async def _part(self, request: Request, most: int) -> tuple[bytes, bool]:
-        """Return the next piece of at most `most` bytes, and whether more is to come."""
+    async def _part(self, request: Request, max_bytes: int) -> tuple[bytes, bool]:
+        """Return the next part of at most `max_bytes`, and whether more parts follow."""
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect("the connection ended before the body did")
         part: bytes = message.get("body", b"")
-        if len(part) > most:
+        if len(part) > max_bytes:
             raise ProblemError(self._too_large())
         return part, message.get("more_body", False)
 
     def _too_large(self) -> Problem:
-        detail = f"a body here is at most {self._limits.most:,} bytes"
+        detail = f"a body here is at most {self.limits.max_bytes:,} bytes"
         return Problem(status=413, kind="body-too-large", detail=detail, headers={"Connection": "close"})
 
 
-BUSY = Problem(
+TOO_BUSY = Problem(
     status=503,
     kind="too-busy",
     detail="too many large bodies at once; try again",
@@ -137,30 +136,29 @@ TOO_SLOW = Problem(
     headers={"Connection": "close"},
 )
 NOT_JSON = Problem(status=415, kind="not-json", detail="send Content-Type: application/json, once")
+NOT_UTF_8 = Problem(status=415, kind="not-utf-8", detail="send JSON in UTF-8 (RFC 8259), no other charset")
+ENCODED_BODY = Problem(status=415, kind="encoded-body", detail="send the body without Content-Encoding")
+UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
+"""Charsets that are UTF-8 or a subset of it."""
 
 
-async def parsed(body: bytes) -> object:
-    """Return the JSON value in `body`; raises UnreadableBody. Large ones are parsed in a thread."""
-    return parse_json(body) if len(body) <= THREAD_FROM else await run_sync(parse_json, body)
+async def parse_body(body: bytes) -> object:
+    """Return the JSON value in `body`; raises UnreadableBody. Large bodies are parsed in a thread."""
+    return parse_json(body) if len(body) <= THREAD_THRESHOLD else await run_sync(parse_json, body)
 
 
 def require_json(request: Request) -> None:
-    """Refuse with 415 a request whose body is not announced, once, as plain JSON in UTF-8."""
+    """Raise a 415 problem unless the headers announce, once, plain JSON in UTF-8."""
     types = request.headers.getlist("content-type")
     if len(types) != 1:
         raise ProblemError(NOT_JSON)
     media_type, *parameters = types[0].lower().split(";")
     if not JSON_TYPE.fullmatch(media_type.strip()):
         raise ProblemError(NOT_JSON)
-    if not all(_in_utf8(parameter) for parameter in parameters):
-        raise ProblemError(
-            Problem(status=415, kind="not-utf-8", detail="send JSON in UTF-8 (RFC 8259), no other charset")
-        )
-    if any(coding.strip().lower() != "identity" for coding in request.headers.getlist("content-encoding")):
-        raise ProblemError(Problem(status=415, kind="encoded-body", detail="send the body without Content-Encoding"))
-
-
-def _in_utf8(parameter: str) -> bool:
-    """Whether a parameter of a media type, in small letters, leaves it in UTF-8 or in ASCII, which is a part of it."""
-    name, _, value = parameter.partition("=")
-    return name.strip() != "charset" or value.strip().strip('"') in {"utf-8", "utf8", "us-ascii"}
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "charset" and value.strip().strip('"') not in UTF_8:
+            raise ProblemError(NOT_UTF_8)
+    for coding in request.headers.getlist("content-encoding"):
+        if coding.strip().lower() != "identity":
+            raise ProblemError(ENCODED_BODY)

@@ -1,18 +1,22 @@
-"""What surrounds every request: its id, safe headers on the answer, one log line, and the last line of defence."""
+"""The request context: request id, security headers, one log line a request, and the last exception handler."""
 
 import re
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from itertools import count
+from operator import itemgetter
 from secrets import token_hex
 
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.endpoints import CALLBACK_PREFIX
 from service.api.problems import Problem, internal_error
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-SAFE_HEADERS = (
+CALLBACK_PATH = re.compile(f"{CALLBACK_PREFIX}[^/]+")
+SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),
@@ -20,94 +24,99 @@ SAFE_HEADERS = (
 )
 PROCESS = token_hex(8)
 _COUNT = count(1)
-"""A fresh id is the random name of the process and the number of the request."""
+"""A generated request id is the random name of the process and the number of the request."""
 
-ALREADY_LOGGED = "told"
-"""Where a request's state says that the log has told of it already."""
+ALREADY_LOGGED = "already_logged"
+"""Key of the request's state: whether the use case has logged the request already."""
 
 TASK = "task"
-"""Where a request's state names the task that it is about, once that is known and the caller's to see."""
+"""Key of the request's state: the id of the task, once it is known and the caller may see it."""
 
 NO_CONTENT = 204
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
-TWO_HOSTS = Problem(status=400, kind="repeated-host", detail="send Host once")
+REPEATED_HOST = Problem(status=400, kind="repeated-host", detail="send Host once")
 
-log = structlog.get_logger("service.api")
+log = structlog.get_logger("boomerang.api")
 
 
 class RequestContextMiddleware:
-    """The outermost middleware. Nothing that the application raises gets past it."""
+    """The outermost middleware: no exception of the application passes it.
 
-    def __init__(self, app: ASGIApp) -> None:
+    `callbacks` is the fast path of `POST /callbacks/{token}`, the most frequent request: it is served without routing.
+    """
+
+    def __init__(self, app: ASGIApp, *, callbacks: ASGIApp | None = None) -> None:
         self._app = app
+        self._callbacks = callbacks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request of whatever kind; only HTTP is framed."""
+        """Serve one request; other connections than HTTP pass unchanged."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        await _Framed(self._app, scope, send).run(receive)
-
-
-class _Framed:
-    """One request within the frame."""
-
-    def __init__(self, app: ASGIApp, scope: Scope, send: Send) -> None:
-        self._app = app
-        self._scope = scope
-        self._send = send
-        self._state = scope.setdefault("state", {})
-        self._request_id = _request_id(scope["headers"])
-        self._status = 0
-        self._started = time.perf_counter()
-
-    async def run(self, receive: Receive) -> None:
-        # of two hosts, a proxy may have looked at the other (RFC 9112, 3.2)
-        app = TWO_HOSTS.answer() if _has_two_hosts(self._scope["headers"]) else self._app
+        scope.setdefault("state", {})
+        context = _RequestContext(scope=scope, send=send, request_id=_request_id(scope["headers"]))
+        app = self._app
+        if list(map(itemgetter(0), scope["headers"])).count(b"host") > 1:
+            app = REPEATED_HOST.response()  # a proxy may have checked the other one (RFC 9112, 3.2)
+        elif self._callbacks and scope["method"] == "POST" and CALLBACK_PATH.fullmatch(scope["path"]):
+            app = self._callbacks
         try:
-            await app(self._scope, receive, self._answer)
-        except Exception as error:  # noqa: BLE001 - an answer and a log line are owed whatever went wrong
+            await app(scope, receive, context.send_message)
+        except Exception as error:  # noqa: BLE001 - every failed request gets a response and a log line
             problem = internal_error(error, status=500)
-            if not self._status:
-                await problem.answer()(self._scope, receive, self._answer)
+            if not context.status:
+                await problem.response()(scope, receive, context.send_message)
         finally:
-            self._write_line()
+            context.log_request()
 
-    async def _answer(self, message: Message) -> None:
+
+@dataclass(kw_only=True, slots=True)
+class _RequestContext:
+    """What the log line and the response headers of one request need; `status` is 0 before the response starts."""
+
+    scope: Scope
+    send: Send
+    request_id: str
+    status: int = 0
+    started: float = field(default_factory=time.perf_counter)
+
+    async def send_message(self, message: Message) -> None:
+        """Send a message of the response; add the request id and the security headers to its headers."""
         if message["type"] == "http.response.start":
-            self._status = message["status"]
-            headers = [*message["headers"], (b"x-request-id", self._request_id.encode())]
-            if self._status != NO_CONTENT:  # an answer without a body cannot be misread
-                given = {name for name, _ in headers}
-                headers += [(name, value) for name, value in SAFE_HEADERS if name not in given]
+            self.status = message["status"]
+            headers = [*message["headers"], (b"x-request-id", self.request_id.encode())]
+            if self.status != NO_CONTENT:  # a response without a body cannot be misread
+                present = dict(headers)
+                for name, value in SECURITY_HEADERS:
+                    if name not in present:
+                        headers.append((name, value))
             message = {**message, "headers": headers}
-        await self._send(message)
+        await self.send(message)
 
-    def _write_line(self) -> None:
-        if self._state.get(ALREADY_LOGGED):
+    def log_request(self) -> None:
+        """Write the log line of the request, unless its use case has logged it."""
+        state = self.scope["state"]
+        if state.get(ALREADY_LOGGED):
             return
-        route = self._state.get("route", "unmatched")  # never the path: it may hold a token
+        route = state.get("route", "unmatched")  # never the path: it may contain a token
         write = log.debug if route in PROBES else log.info
-        caller, task = self._state.get("caller"), self._state.get(TASK)
+        caller, task = state.get("caller"), state.get(TASK)
         write(
             "request",
-            method=self._scope["method"],
+            method=self.scope["method"],
             route=route,
-            status=self._status or None,
-            duration_ms=round((time.perf_counter() - self._started) * 1000, 1),
+            status=self.status or None,
+            duration_ms=round((time.perf_counter() - self.started) * 1000, 1),
             client=caller.name if caller else None,
-            request_id=self._request_id,
+            request_id=self.request_id,
             **({"task": task} if task else {}),
         )
 
 
-def _has_two_hosts(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    return [name for name, _ in headers].count(b"host") > 1
-
-
 def _request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """Return the caller's own request id when it is a plain one, otherwise a fresh one."""
+    """Return the request id of the caller when it is a plain one, otherwise a new one."""
     for name, value in headers:
         if name == b"x-request-id" and REQUEST_ID.fullmatch(value):
             return value.decode("ascii")

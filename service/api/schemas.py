@@ -1,7 +1,7 @@
-"""The bodies of the API's requests and answers as pydantic models: the source of the schemas of `/openapi.json`.
+"""The request and response bodies of the API as pydantic models: the source of the schemas of `/openapi.json`.
 
-No request passes through them: endpoints write plain dicts, and the tests hold real answers against these models. The
-docstring of a model is its description in the document; a model without one has no description there.
+No request passes through them: endpoints write plain dicts, and tests validate real responses against these models. The
+docstring of a model is its description in the document.
 """
 
 from collections.abc import Mapping
@@ -26,11 +26,11 @@ Id = Annotated[str, Field(pattern=ID_PATTERN)]
 WholeNumber = Annotated[int, Field(ge=0)]
 Moment = Annotated[AwareDatetime, Field(description="RFC 3339, in UTC, to the millisecond.")]
 Address = Annotated[str, Field(pattern=r"^https?://[^\s/?#]\S*$", max_length=8192)]
-FaultOwner = Annotated[ResponsibleParty, Field(description="Whose fault a dead letter is.")]
+FaultOwner = Annotated[ResponsibleParty, Field(description="The party responsible for a dead letter.")]
 
 
-def optional(description: str | None = None) -> Any:
-    """Return the field of a key that may be left out; its type alone decides whether null is allowed."""
+def _optional(description: str | None = None) -> Any:
+    """Return the field of an optional key; its type decides whether null is allowed."""
     return Field(default_factory=lambda: None, description=description)
 
 
@@ -44,9 +44,11 @@ class ApiModel(BaseModel):
 
 
 class NotifyEntryFields(ApiModel):
-    url: Address | None = optional()
-    events: Annotated[list[EventType], Field(min_length=1)] | None = optional("Left out: all that the handler hears.")
-    secret: Annotated[str, Field(pattern=SECRET_PATTERN)] | None = optional("Signs instead of WEBHOOK_SECRETS.")
+    url: Address | None = _optional()
+    events: Annotated[list[EventType], Field(min_length=1)] | None = _optional("Without it, all events of the handler.")
+    secret: Annotated[str, Field(pattern=SECRET_PATTERN)] | None = _optional(
+        "The signing secret in place of WEBHOOK_SECRETS."
+    )
 
 
 class WebhookEntry(NotifyEntryFields):
@@ -55,7 +57,7 @@ class WebhookEntry(NotifyEntryFields):
 
 
 class HandlerEntry(NotifyEntryFields):
-    """May have fields of the handler's own."""
+    """May have further fields, which the handler defines."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -77,15 +79,15 @@ class NotifyEntry(RootModel[AnyNotifyEntry]):
 
 
 class TaskRequest(ApiModel):
-    """No text in it may hold the character U+0000."""
+    """No text may contain the character U+0000."""
 
     model: str = Field(json_schema_extra={"enum": [*known_models()]})
     params: dict[str, Any]
-    metadata: dict[str, Any] = optional(
-        "The caller's own, at most 64 KiB of JSON; it comes back in the task and its events."
+    metadata: dict[str, Any] = _optional(
+        "Data of the caller, at most 64 KiB of JSON. The task and its events contain it."
     )
-    notify: Annotated[list[NotifyEntry], Field(max_length=MAX_ENTRIES)] | None = optional(
-        "Who else is to hear of the task's events."
+    notify: Annotated[list[NotifyEntry], Field(max_length=MAX_ENTRIES)] | None = _optional(
+        "Further recipients of the events of the task."
     )
 
 
@@ -97,7 +99,7 @@ class ProviderCallback(RootModel[Any]):
 
 
 class TaskError(ApiModel):
-    """The upstream's own code and words, or ours (`submission_unknown`)."""
+    """Code and message of the provider, or of this service (`submission_unknown`)."""
 
     code: str
     message: str
@@ -109,13 +111,13 @@ class Usage(ApiModel):
 
 
 class OutputItem(ApiModel):
-    """One result; what else the upstream tells of it stands beside."""
+    """One result. It may have further fields of the provider."""
 
     model_config = ConfigDict(extra="allow")
 
     type: str
-    url: str = Field(description="The upstream's address, which may soon expire.")
-    archived_url: str = optional("Where the `archive` handler keeps the file.")
+    url: str = Field(description="URL at the provider, which may expire soon.")
+    archived_url: str = _optional("URL of the copy that the `archive` handler stored.")
 
 
 class Task(ApiModel):
@@ -123,7 +125,7 @@ class Task(ApiModel):
     model: str
     status: Status
     upstream_id: str | None
-    params: dict[str, Any] = Field(description="As given; in place of each inline medium its type, size and hash.")
+    params: dict[str, Any] = Field(description="As submitted, with type, size and hash in place of inline media.")
     metadata: dict[str, Any]
     progress: Annotated[float, Field(ge=0, le=1)] | None
     output: list[OutputItem]
@@ -131,9 +133,9 @@ class Task(ApiModel):
     warnings: list[str]
     usage: Usage | None
     settled_by: Source | None
-    unconfirmed: bool = Field(description="Only a callback told the end: no GET could confirm it.")
-    note: str | None = Field(description="What the task waits for, when it waits for something.")
-    resubmission_of: str | None = Field(description="The task that this one repeats.")
+    unconfirmed: bool = Field(description="Only a callback reported the end; no poll could confirm it.")
+    note: str | None = Field(description="What the task waits for, if anything.")
+    resubmission_of: str | None = Field(description="The task that this one resubmits.")
     created_at: Moment
     submitted_at: Moment | None
     settled_at: Moment | None
@@ -141,11 +143,11 @@ class Task(ApiModel):
 
 
 class TaskWithPayload(Task):
-    payload: str | None = Field(description="The caller's own `params.payload`.")
+    payload: str | None = Field(description="The `params.payload` of the caller.")
 
 
 class Artifact(ApiModel):
-    """What a handler has kept of the output."""
+    """The copy of the output that a handler stored."""
 
     url: str
     archived_url: str
@@ -162,7 +164,7 @@ class DeliveryFields(ApiModel):
     event_id: str
     handler: str
     status: DeliveryStatus
-    attempts: WholeNumber = Field(description="Since the last replay.")
+    attempts: WholeNumber = Field(description="Attempts since the last replay.")
     due_at: Moment | None
     fault: FaultOwner | None
     last_error: str | None
@@ -182,11 +184,11 @@ class EventData(ApiModel):
     task: Task
     payload: str | None
     metadata: dict[str, Any]
-    client: str = Field(description="Whose task it is: one secret may sign for all clients.")
+    client: str = Field(description="The client of the task; one secret may sign for all clients.")
 
 
 class Event(ApiModel):
-    """What the `webhook` handler posts, signed as Standard Webhooks says."""
+    """The body that the `webhook` handler posts, signed according to Standard Webhooks."""
 
     type: EventType
     timestamp: Moment
@@ -197,7 +199,7 @@ class Event(ApiModel):
 
 
 class TaskWithArtifact(Task):
-    artifact: Artifact = optional()
+    artifact: Artifact = _optional()
 
 
 class EventEntry(ApiModel):
@@ -255,21 +257,21 @@ class Model(ApiModel):
 
 
 class Fault(ApiModel):
-    """One fault: where, and its mend."""
+    """One fault, with its location and a hint."""
 
     loc: list[str | int]
     msg: str
 
 
 class Problem(ApiModel):
-    """RFC 9457; `errors` holds every fault of the request at once."""
+    """A problem of RFC 9457; `errors` has every fault of the request."""
 
-    type: str = Field(description=f"`{TYPE_PREFIX}...`, or `about:blank` where the status says it all.")
+    type: str = Field(description=f"`{TYPE_PREFIX}...`, or `about:blank` when the status is sufficient.")
     title: str
     status: Annotated[int, Field(ge=400, le=599)]
-    detail: str = optional()
-    errors: list[Fault] = optional()
-    error_id: str = optional("Under which our log has an unforeseen fault.")
+    detail: str = _optional()
+    errors: list[Fault] = _optional()
+    error_id: str = _optional("The id of an unexpected error in the log of the service.")
 
 
 class ItemList(ApiModel, Generic[T]):
@@ -277,7 +279,7 @@ class ItemList(ApiModel, Generic[T]):
 
 
 class Page(ItemList[T], Generic[T]):
-    next_cursor: str | None = Field(description="Ask with it as `cursor` for the next page; null on the last one.")
+    next_cursor: str | None = Field(description="The `cursor` of the next page; null on the last page.")
 
 
 class ProcessState(ApiModel):

@@ -1,47 +1,53 @@
-"""The tasks of the API: ask for one, look at them, decide about them."""
+"""The endpoints of tasks: create, show, list, cancel, resubmit."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from hashlib import sha256
+from itertools import islice
 
 from anyio.to_thread import run_sync
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.api.authentication import Caller, caller_of
+from service.api.authentication import caller_of
+from service.api.endpoints import json_response, page_response, route, task_object
 from service.api.long_poll import LongPoll
-from service.api.ports import Desk
+from service.api.ports import TaskService
 from service.api.problems import Problem, ProblemError
 from service.api.query_params import (
-    LONGEST_WAIT,
-    MOST_ROWS,
+    MAX_ROWS,
+    MAX_WAIT,
     QueryParams,
     cursor_of,
     idempotency_key,
     path_id,
     preferred_wait,
+    unknown_key_fault,
 )
-from service.api.request_bodies import THREAD_FROM, BodyLimits, BodyReader, parsed, require_json
+from service.api.request_bodies import THREAD_THRESHOLD, BodyReader, parse_body, require_json
 from service.api.request_context import TASK
-from service.api.responses import json_response, page_answer, task_object, whole_task
-from service.api.routing import route
-from service.api.task_requests import NUL_ESCAPE, new_task
-from service.domain.errors import Conflict, NotFound
+from service.domain.errors import Conflict, Fault, InvalidParams, NotFound
 from service.domain.ports.tasks import BlobStore, IdempotencyKey, TaskFilter, TaskQueries
-from service.domain.task import Status, Task
+from service.domain.task import Json, Status, Task
 from service.domain.task_view import task_json
+from service.tasks.new_task import NewTask
+
+KNOWN = ("model", "params", "metadata", "notify")
+REQUIRED = ("model", "params")
+MAX_FAULTS = 100  # of each kind
+NUL_ESCAPE = b"\\u0000"
 
 
+@dataclass(kw_only=True, slots=True)
 class TaskApi:
-    """Answers everything under `/v1/tasks`."""
+    """The endpoints under `/v1/tasks`."""
 
-    def __init__(
-        self, task_service: Desk, queries: TaskQueries, blobs: BlobStore, waiting: LongPoll, limits: BodyLimits
-    ) -> None:
-        self._task_service = task_service
-        self._queries = queries
-        self._blobs = blobs
-        self._waiting = waiting
-        self._bodies = BodyReader(limits)
+    task_service: TaskService
+    queries: TaskQueries
+    blobs: BlobStore
+    long_poll: LongPoll
+    bodies: BodyReader
 
     def routes(self) -> list[Route]:
         """Return its routes."""
@@ -54,104 +60,146 @@ class TaskApi:
         ]
 
     async def create(self, request: Request) -> Response:
-        """Accept a new task: 202 once it is durable, 200 for one that the idempotency key names already."""
-        seconds = _asked_wait(request)
+        """Accept a task: respond 202 once it is durable, 200 for the task of a known idempotency key."""
+        seconds = _wait_seconds(request)
         preferred = preferred_wait(request)
         task, created, payload = await self._accept(request)
-        task = await self._waiting.until_settled(task, seconds if preferred is None else preferred, request)
-        headers = _location(task) | ({} if preferred is None else {"Preference-Applied": f"wait={preferred}"})
-        return json_response(whole_task(task, payload), status=202 if created else 200, headers=headers)
+        headers = {"Location": f"/v1/tasks/{task.id}"}
+        if preferred is not None:
+            seconds = preferred
+            headers["Preference-Applied"] = f"wait={preferred}"
+        if seconds:
+            task = await self.long_poll.until_settled(task, seconds, request)
+        return json_response(task_json(task) | {"payload": payload}, status=202 if created else 200, headers=headers)
 
     async def show(self, request: Request) -> Response:
         """Show one task; with `wait` once it is settled or the time is up."""
-        seconds = _asked_wait(request)
-        task = await self._waiting.until_settled(await self._owned(request), seconds, request)
-        return json_response(await task_object(task, self._blobs))
+        seconds = _wait_seconds(request)
+        task = await self.long_poll.until_settled(await self._visible(request), seconds, request)
+        return json_response(await task_object(task, self.blobs))
 
     async def list_tasks(self, request: Request) -> Response:
         """List tasks, newest first."""
-        wanted = _filter(request, caller_of(request))
-        found = await self._queries.tasks(wanted)
+        query = QueryParams(request, "status", "model", "limit", "cursor")
+        wanted = TaskFilter(
+            client=caller_of(request).scope,
+            status=query.choice("status", [each.value for each in Status]),
+            model=query.text("model"),
+            limit=query.integer("limit", 50, minimum=1, maximum=MAX_ROWS) + 1,  # one more shows if there is a next page
+            cursor=query.cursor("task"),
+        )
+        query.reject_errors()
+        found = await self.queries.tasks(wanted)
         page = found[: wanted.limit - 1]
-        more = cursor_of("task", page[-1].id) if len(found) > len(page) else None
-        return page_answer([task_json(task) for task in page], more)
+        next_cursor = cursor_of("task", page[-1].id) if len(found) > len(page) else None
+        return page_response([task_json(task) for task in page], next_cursor)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a task."""
-        QueryParams(request).done()
-        task = await self._task_service.cancel((await self._owned(request)).id)
-        return json_response(await task_object(task, self._blobs))
+        QueryParams(request).reject_errors()
+        task = await self.task_service.cancel((await self._visible(request)).id)
+        return json_response(await task_object(task, self.blobs))
 
     async def resubmit(self, request: Request) -> Response:
-        """Make a new attempt of an in-doubt or failed task."""
-        QueryParams(request).done()
-        task = await self._task_service.resubmit((await self._owned(request)).id)
-        return json_response(await task_object(task, self._blobs), status=202, headers=_location(task))
+        """Create a new task from an in-doubt or failed one."""
+        QueryParams(request).reject_errors()
+        task = await self.task_service.resubmit((await self._visible(request)).id)
+        headers = {"Location": f"/v1/tasks/{task.id}"}
+        return json_response(await task_object(task, self.blobs), status=202, headers=headers)
 
     async def history(self, request: Request) -> Response:
-        """Tell everything that happened to a task, oldest first."""
-        QueryParams(request).done()
-        task = await self._owned(request)
-        return json_response({"data": await self._queries.history(task.id)})
+        """Show the history of a task, oldest entry first."""
+        QueryParams(request).reject_errors()
+        task = await self._visible(request)
+        return json_response({"data": await self.queries.history(task.id)})
 
-    async def _owned(self, request: Request) -> Task:
-        """Return the task in the path; raises NotFound for an unknown one and for another client's."""
-        task = await self._queries.task(path_id(request))
+    async def _visible(self, request: Request) -> Task:
+        """Return the task of the path; raises NotFound for an unknown one and for that of another client."""
+        task = await self.queries.task(path_id(request))
         if task is None or not caller_of(request).sees(task.client):
             raise NotFound("there is no such task")
         request.scope["state"][TASK] = task.id
         return task
 
     async def _accept(self, request: Request) -> tuple[Task, bool, str | None]:
-        """Read the body and hand it to the desk; return the task, whether it is new, and the caller's own payload.
+        """Read the body and accept its task; return the task, whether it is new, and the caller's payload.
 
-        The body's bytes are in hand no longer than this. A task of before has the same payload: the body is the same.
+        The bytes of the body are released when this method returns. A known task has the same payload, since the body
+        is the same.
         """
         require_json(request)
         key = idempotency_key(request)
-        async with self._bodies.read(request) as body:
+        async with self.bodies.read(request) as body:
             idempotency = None if key is None else IdempotencyKey(key=key, digest=await _digest(body))
-            nul = b"\\" in body and NUL_ESCAPE in body  # the first is quick
+            nul = b"\\" in body and NUL_ESCAPE in body  # the first test is fast
             size = len(body)
-            data = await parsed(body)
+            data = await parse_body(body)
             del body
-            new = await new_task(data, client=caller_of(request).name, idempotency=idempotency, nul=nul, size=size)
+            new = await _new_task(data, client=caller_of(request).name, idempotency=idempotency, nul=nul, size=size)
             del data
             try:
-                task, created = await self._task_service.accept(new)
+                task, created = await self.task_service.accept(new)
             except Conflict as conflict:
-                raise ProblemError(
-                    Problem(status=422, kind="idempotency-key-reused", detail=str(conflict))
-                ) from conflict
+                problem = Problem(status=422, kind="idempotency-key-reused", detail=str(conflict))
+                raise ProblemError(problem) from conflict
             request.scope["state"][TASK] = task.id
             return task, created, new.payload
 
 
 async def _digest(body: bytes) -> str:
-    hashed = sha256(body) if len(body) <= THREAD_FROM else await run_sync(sha256, body)
+    hashed = sha256(body) if len(body) <= THREAD_THRESHOLD else await run_sync(sha256, body)
     return hashed.hexdigest()
 
 
-def _asked_wait(request: Request) -> int:
+def _wait_seconds(request: Request) -> int:
     query = QueryParams(request, "wait")
-    seconds = query.whole("wait", 0, minimum=0, maximum=LONGEST_WAIT)
-    query.done()
+    seconds = query.integer("wait", 0, minimum=0, maximum=MAX_WAIT)
+    query.reject_errors()
     return seconds
 
 
-def _filter(request: Request, caller: Caller) -> TaskFilter:
-    """Return what to list; one row more than asked for, which tells whether there is a next page."""
-    query = QueryParams(request, "status", "model", "limit", "cursor")
-    wanted = TaskFilter(
-        client=caller.scope,
-        status=query.choice("status", [each.value for each in Status]),
-        model=query.text("model"),
-        limit=query.whole("limit", 50, minimum=1, maximum=MOST_ROWS) + 1,
-        cursor=query.cursor("task"),
+async def _new_task(data: object, *, client: str, idempotency: IdempotencyKey | None, nul: bool, size: int) -> NewTask:
+    """Return the requested task with the faults of its keys; raises InvalidParams unless `data` is an object.
+
+    `data` is the parsed body and `size` its size in bytes. `nul` says that it may contain the character U+0000, which
+    no database stores. The task service validates the values and reports all faults together.
+    """
+    if not isinstance(data, dict):
+        raise InvalidParams([Fault(loc=(), msg="the body must be a JSON object with model and params")])
+    faults: list[Fault] = []
+    for name in data:
+        if len(faults) == MAX_FAULTS:
+            break
+        if name not in KNOWN:
+            faults.append(unknown_key_fault((), name, KNOWN, "key"))
+    for name in REQUIRED:
+        if name not in data and len(faults) < MAX_FAULTS:
+            faults.append(Fault(loc=(name,), msg="is required"))
+    if nul:
+        faults += await run_sync(_all_nul_faults, data)
+    return NewTask(
+        client=client,
+        model=data.get("model"),
+        params=data.get("params"),
+        metadata=data.get("metadata", {}),
+        notify=data.get("notify"),
+        idempotency=idempotency,
+        size=size,
+        faults=tuple(faults),
     )
-    query.done()
-    return wanted
 
 
-def _location(task: Task) -> dict[str, str]:
-    return {"Location": f"/v1/tasks/{task.id}"}
+def _all_nul_faults(data: Json) -> list[Fault]:
+    return list(islice(_nul_faults(data, ()), MAX_FAULTS))
+
+
+def _nul_faults(value: object, loc: tuple[str | int, ...]) -> Iterator[Fault]:
+    if isinstance(value, str) and "\0" in value:
+        yield Fault(loc=loc, msg="must not contain the character U+0000")
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _nul_faults(inner, (*loc, index))
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _nul_faults(name, loc)
+            yield from _nul_faults(inner, (*loc, name.replace("\0", "?")))

@@ -54,7 +54,7 @@ class CallbackReceiver:
     _batcher: Batcher[InboxEntry, bool] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._batcher = Batcher(self._store, most=BATCH)
+        self._batcher = Batcher(self._store, max_items=BATCH)
 
     def verify_token(self, token: str) -> TokenClaims:
         """Return the claims of an address token, before the body is read; raises BadToken if it is not valid now."""

@@ -1,4 +1,4 @@
-"""The command `boomerang`. Each command's module is imported only when the command is used."""
+"""The command `boomerang`. The module of a command is imported only when the command is used."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,57 +11,57 @@ import click
 from service.domain.errors import BadHandler, BadSetting, BoomerangError
 
 EXIT_FAILED = 1
-EXIT_WRONG = 2
+EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
-"""As shells have it for SIGINT: whoever waited for a task must not take this for its failure."""
+"""128 + SIGINT, as in shells: a script that waits for a task can distinguish it from a failed task."""
 
 COMMANDS = {
-    "demo": ("service.cli.demo.command", "The whole story on this machine, with nothing configured."),
+    "demo": ("service.cli.demo.command", "Run one task end to end on this machine; no configuration needed."),
     "serve": ("service.cli.server", "Run the service."),
-    "worker": ("service.cli.server", "Run only the part that submits, polls and dispatches."),
-    "migrate": ("service.cli.server", "Bring the database to the newest schema."),
-    "sandbox": ("service.cli.sandbox", "Run the stand-in upstream alone."),
+    "worker": ("service.cli.server", "Run only submission, polling and dispatch."),
+    "migrate": ("service.cli.server", "Upgrade the database to the newest schema."),
+    "sandbox": ("service.cli.sandbox", "Run the stand-in provider (sandbox)."),
     "submit": ("service.cli.tasks", "Submit a task."),
     "status": ("service.cli.tasks", "Show a task."),
-    "watch": ("service.cli.tasks", "Follow a task to its end."),
+    "watch": ("service.cli.tasks", "Follow a task until it finishes."),
     "tasks": ("service.cli.tasks", "List tasks, newest first."),
     "cancel": ("service.cli.tasks", "Cancel a task."),
-    "resubmit": ("service.cli.tasks", "Submit an in-doubt or failed task again, as a new one."),
-    "events": ("service.cli.events", "Show everything that happened to a task."),
+    "resubmit": ("service.cli.tasks", "Submit an in-doubt or failed task again as a new task."),
+    "events": ("service.cli.events", "Show the history of a task."),
     "dead": ("service.cli.deliveries", "List dead letters."),
-    "replay": ("service.cli.deliveries", "Put deliveries through again."),
-    "reconcile": ("service.cli.server", "Do one round of everything that is due."),
-    "handlers": ("service.cli.server", "Show which handlers are loaded."),
-    "secret": ("service.cli.server", "Print a fresh signing key."),
+    "replay": ("service.cli.deliveries", "Replay deliveries."),
+    "reconcile": ("service.cli.server", "Process everything that is due once, then exit."),
+    "handlers": ("service.cli.server", "List the handlers and whether they are loaded."),
+    "secret": ("service.cli.server", "Print a new signing key."),
 }
-"""Each command: the module that has it under the same name, and its line in the help."""
+"""Name of each command: the module that defines it under the same name, and its summary in the help."""
 
 
 class CommandFailed(click.ClickException):
-    """A command that could not do what was asked; the message says why."""
+    """A command failed; the message gives the reason."""
 
     exit_code = EXIT_FAILED
 
 
 class UsageError(CommandFailed):
-    """Wrong use or configuration."""
+    """Invalid usage or configuration."""
 
-    exit_code = EXIT_WRONG
+    exit_code = EXIT_USAGE
 
 
 class Unreachable(CommandFailed):
-    """The service cannot be reached, or cannot answer now; it may later."""
+    """The service cannot be reached or is temporarily unavailable; a later try may succeed."""
 
 
 class Commands(click.Group):
-    """A group that imports a command when it is asked for, and tells every expected error in plain words."""
+    """A group that imports commands on first use and reports expected errors as messages."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click asks
-        """Return the names, in the order of the help."""
+        """Return the command names in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click asks
-        """Return the command, None for an unknown one."""
+        """Import and return a command, or None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         command = getattr(import_module(COMMANDS[cmd_name][0]), cmd_name)
@@ -70,71 +70,68 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return the command that `args` begin with; a misspelt one is answered with the nearest."""
+        """Return the command that `args` start with; the error for an unknown name suggests the closest one."""
         try:
             return super().resolve_command(ctx, args)
         except click.UsageError as error:
-            if near := get_close_matches(args[0], COMMANDS, n=1):
-                raise click.UsageError(f"{error.message} Did you mean '{near[0]}'?", ctx) from None
+            if matches := get_close_matches(args[0], COMMANDS, n=1):
+                raise click.UsageError(f"{error.message} Did you mean '{matches[0]}'?", ctx) from None
             raise
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click asks
-        """Write the commands without importing them."""
+        """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
-    def make_context(self, *args: Any, **how: Any) -> click.Context:
-        """Read the options, which may show the help; it may be that it cannot be written."""
-        with _telling():
-            return super().make_context(*args, **how)
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Parse the options. `--help` prints here, so that a failed write is reported too."""
+        with _click_errors():
+            return super().make_context(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; an error that was raised on purpose becomes a message and an exit code."""
+        """Run the command; convert expected errors to a message and an exit code."""
         try:
-            with _telling():
+            with _click_errors():
                 return super().invoke(ctx)
         except KeyboardInterrupt:
             raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
 
 
 @contextmanager
-def _telling() -> Iterator[None]:
-    """Turn what is raised in the block into what click tells."""
+def _click_errors() -> Iterator[None]:
+    """Convert expected errors of the block to click exceptions."""
     try:
         yield
     except (BoomerangError, OSError, ExceptionGroup) as error:
-        raise _told(error) from error
+        raise _to_click_error(error) from error
 
 
-def _told(error: Exception) -> Exception:
-    """Return what to raise for `error`: a message for an expected one, itself for a fault of ours."""
+def _to_click_error(error: Exception) -> Exception:
+    """Return the exception to raise for `error`: a click exception if it is expected, `error` itself otherwise."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     if isinstance(error, BadSetting | BadHandler):
         return UsageError(str(error))
     if isinstance(error, BoomerangError):
         return CommandFailed(str(error))
-    # a broken pipe is click's own business
-    expected = isinstance(error, OSError) and not isinstance(error, BrokenPipeError)
-    return CommandFailed(_reason(error)) if expected else error
-
-
-def _reason(error: Exception) -> str:
-    """Return what the system says, about which file, without its number."""
-    said, file = getattr(error, "strerror", None), getattr(error, "filename", None)
-    return f"{file}: {said}" if said and file else str(said or error)
+    if not isinstance(error, OSError) or isinstance(error, BrokenPipeError):  # click handles a broken pipe
+        return error
+    reason = error.strerror or str(error)
+    return CommandFailed(f"{error.filename}: {reason}" if error.strerror and error.filename else reason)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="boomerang-service", prog_name="boomerang")
 def boomerang() -> None:
-    """Submit AI video tasks, verify their signed callbacks, poll for the ones that never come, deliver every result.
+    """Submit AI video tasks, verify their signed callbacks, poll when callbacks are lost, and deliver every result.
 
-    Start with `boomerang demo`. Settings are BOOMERANG_* in the environment or in a .env file. Exit codes: 0 done;
-    1 the task failed or a check did not hold; 2 wrong use or configuration.
+    Try `boomerang demo` first. Settings are read from BOOMERANG_* environment variables and from .env in the working
+    directory.
+
+    Exit codes: 0 success; 1 the task or the command failed; 2 invalid usage or configuration; 130 interrupted.
     """
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line (`sys.argv` by default), and exit."""
+    """Run the command line `arguments` (default: `sys.argv`) and exit."""
     boomerang.main(args=arguments, prog_name="boomerang")

@@ -1,4 +1,4 @@
-"""A client of a running service, and the two options that every command which uses it has."""
+"""HTTP client of a running service, and the options --url and --api-key of the commands that use it."""
 
 import json
 import os
@@ -21,26 +21,32 @@ from service.domain.hosts import is_loopback
 from service.domain.task import Json
 
 DEFAULT_URL = "http://127.0.0.1:8080"
-WRONG_USE = frozenset({400, 401, 403, 413, 415, 422})
-"""Answers that say that the request or the key is wrong, not that it could not be done."""
-NOT_NOW = frozenset({408, 429, 502, 503, 504})
-"""Answers that say that it may be done later."""
-ANSWER_SECONDS = 60.0
-MOST_ANSWER = 64 * 1024 * 1024
-"""Bytes of an answer: 200 tasks with the largest metadata have room."""
+USAGE_STATUSES = frozenset({400, 401, 403, 413, 415, 422})
+"""HTTP statuses for an invalid request or API key; the exit code is 2."""
+RETRYABLE_STATUSES = frozenset({408, 429, 502, 503, 504})
+"""HTTP statuses after which a later try may succeed."""
+RESPONSE_TIMEOUT = 60.0
+"""Maximum wait for data in seconds."""
+
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+"""Maximum response size in bytes; a page of 200 tasks with the largest metadata fits."""
 
 
 class Client(AbstractAsyncContextManager["Client"]):
-    """Speaks to the service at `url` with the key `api_key`; every method may raise Failed, with the reason."""
+    """Calls the API of the service at `url` with the key `api_key`.
+
+    Every method raises CommandFailed with the reason: UsageError for an invalid request or key, Unreachable if a later
+    try may succeed.
+    """
 
     def __init__(
         self, url: str, api_key: str | None = None, *, transport: httpx.AsyncBaseTransport | None = None
     ) -> None:
-        self.url = _checked(url)
+        self.url = _checked_url(url)
         self._http = httpx.AsyncClient(
             base_url=self.url + "/",
             headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {}),
-            timeout=httpx.Timeout(ANSWER_SECONDS, connect=5),
+            timeout=httpx.Timeout(RESPONSE_TIMEOUT, connect=5),
             trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
             transport=transport,
         )
@@ -49,150 +55,155 @@ class Client(AbstractAsyncContextManager["Client"]):
         await self._http.aclose()
 
     async def submit(self, task: Json, *, idempotency_key: str | None = None) -> Json:
-        """Submit a task and return it. A key makes it safe to ask again; without one a fresh one is made."""
+        """Submit a task and return it. `idempotency_key` makes a repeat safe; the default is a new key."""
         headers = {"Idempotency-Key": str(uuid.uuid4()) if idempotency_key is None else idempotency_key}
         return await self._call("POST", "v1/tasks", is_task, json=task, headers=headers)
 
     async def task(self, task_id: str, *, wait: int = 0) -> Json:
-        """Return a task, after at most `wait` seconds if it is not settled before."""
-        return await self._call("GET", f"v1/tasks/{_part(task_id)}", is_task, params={"wait": wait} if wait else {})
+        """Return a task when it settles, or after `wait` seconds at the latest."""
+        return await self._call(
+            "GET", f"v1/tasks/{_path_segment(task_id)}", is_task, params={"wait": wait} if wait else {}
+        )
 
-    async def tasks(self, **wanted: object) -> Json:
-        """Return a page of tasks; `wanted` are status, model, limit and cursor."""
-        return await self._call("GET", "v1/tasks", partial(is_page, is_row=is_task), params=_given(wanted))
+    async def tasks(self, **filters: object) -> Json:
+        """Return a page of tasks; `filters` are status, model, limit and cursor."""
+        return await self._call("GET", "v1/tasks", partial(is_page, is_row=is_task), params=_query(filters))
 
     async def history(self, task_id: str) -> list[Json]:
-        """Return everything that happened to a task, oldest first."""
+        """Return the history of a task, oldest first."""
         rows = partial(is_page, is_row=lambda _: True)
-        found: list[Json] = (await self._call("GET", f"v1/tasks/{_part(task_id)}/events", rows))["data"]
+        found: list[Json] = (await self._call("GET", f"v1/tasks/{_path_segment(task_id)}/events", rows))["data"]
         return found
 
     async def cancel(self, task_id: str) -> Json:
         """Cancel a task and return it."""
-        return await self._call("POST", f"v1/tasks/{_part(task_id)}/cancel", is_task)
+        return await self._call("POST", f"v1/tasks/{_path_segment(task_id)}/cancel", is_task)
 
     async def resubmit(self, task_id: str) -> Json:
-        """Submit the same again as a new task, and return that."""
-        return await self._call("POST", f"v1/tasks/{_part(task_id)}/resubmit", is_task)
+        """Submit a task again and return the new task."""
+        return await self._call("POST", f"v1/tasks/{_path_segment(task_id)}/resubmit", is_task)
 
-    async def deliveries(self, **wanted: object) -> Json:
-        """Return a page of deliveries; `wanted` are status, handler, limit and cursor."""
-        return await self._call("GET", "v1/deliveries", partial(is_page, is_row=is_delivery), params=_given(wanted))
+    async def deliveries(self, **filters: object) -> Json:
+        """Return a page of deliveries; `filters` are status, handler, limit and cursor."""
+        return await self._call("GET", "v1/deliveries", partial(is_page, is_row=is_delivery), params=_query(filters))
 
     async def replay(self, delivery_id: str) -> Json:
-        """Put a delivery through again."""
-        return await self._call("POST", f"v1/deliveries/{_part(delivery_id)}/replay", bool)
+        """Replay a delivery."""
+        return await self._call("POST", f"v1/deliveries/{_path_segment(delivery_id)}/replay", bool)
 
-    async def _call(self, method: str, path: str, fits: Callable[[Json], bool], **options: Any) -> Json:
+    async def _call(self, method: str, path: str, is_valid: Callable[[Json], bool], **options: Any) -> Json:
         try:
-            async with self._http.stream(method, path, **options) as answer:
-                content = await _bounded(answer)
+            async with self._http.stream(method, path, **options) as response:
+                content = await _read_body(response)
         except httpx.ConnectError:
             raise Unreachable(f"no service answers at {self.url}; start one with `boomerang serve`") from None
         except httpx.TimeoutException:
-            raise Unreachable(f"{self.url} did not answer in time") from None
+            raise Unreachable(f"{self.url} did not respond in time") from None
         except httpx.HTTPError as error:
             raise Unreachable(f"the connection to {self.url} failed: {type(error).__name__}") from None
-        return _read(answer, content, fits)
+        return _parse_response(response, content, is_valid)
 
 
-async def _bounded(answer: httpx.Response) -> bytes:
-    """Return the body, at most MOST_ANSWER bytes of it; raises Failed for a longer or a packed one."""
+async def _read_body(response: httpx.Response) -> bytes:
+    """Return the body. Raises CommandFailed if it is compressed or longer than MAX_RESPONSE_BYTES."""
     content = bytearray()
-    if answer.headers.get("content-encoding", "identity") != "identity":
-        raise CommandFailed(_stranger(answer))
-    async for chunk in answer.aiter_bytes():
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise CommandFailed(_unexpected_response(response))
+    async for chunk in response.aiter_bytes():
         content += chunk
-        if len(content) > MOST_ANSWER:
-            raise CommandFailed(_stranger(answer))
+        if len(content) > MAX_RESPONSE_BYTES:
+            raise CommandFailed(_unexpected_response(response))
     return bytes(content)
 
 
-def _checked(url: str) -> str:
+def _checked_url(url: str) -> str:
     try:
         parts = urlsplit(url)
-        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        sound = False
-    if not sound:
-        raise UsageError(f"{clean(url)} is no address of a service; write one like {DEFAULT_URL}")
+        valid = False
+    if not valid:
+        raise UsageError(f"{clean(url)} is no address of a service; use the form {DEFAULT_URL}")
     return url.rstrip("/")
 
 
-def _part(text: str) -> str:
+def _path_segment(text: str) -> str:
     return quote(text, safe="")
 
 
-def _given(wanted: Mapping[str, object]) -> dict[str, str]:
-    return {name: str(value) for name, value in wanted.items() if value is not None}
+def _query(filters: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in filters.items() if value is not None}
 
 
-def _read(answer: httpx.Response, content: bytes, fits: Callable[[Json], bool]) -> Json:
+def _parse_response(response: httpx.Response, content: bytes, is_valid: Callable[[Json], bool]) -> Json:
     try:
         body = json.loads(content) if content else {}
     except (ValueError, RecursionError):
         body = None
-    if answer.is_success and isinstance(body, dict) and fits(body):
+    if response.is_success and isinstance(body, dict) and is_valid(body):
         return body
-    raise _kind(answer.status_code)(_problem(answer, body))
+    error_class = CommandFailed
+    if response.status_code in USAGE_STATUSES:
+        error_class = UsageError
+    elif response.status_code in RETRYABLE_STATUSES:
+        error_class = Unreachable
+    raise error_class(_error_message(response, body))
 
 
-def _kind(status: int) -> type[CommandFailed]:
-    if status in WRONG_USE:
-        return UsageError
-    return Unreachable if status in NOT_NOW else CommandFailed
+def _error_message(response: httpx.Response, body: object) -> str:
+    if response.is_success or response.is_redirect or not isinstance(body, dict):
+        return _unexpected_response(response)
+    summary = clean(body.get("detail") or body.get("title") or f"HTTP {response.status_code}")
+    message = summary.removesuffix("; see errors")
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        message += " (set BOOMERANG_API_KEY or --api-key)"
+    errors = body.get("errors")
+    return "\n".join([message, *map(_field_error, errors if isinstance(errors, list) else [])])
 
 
-def _problem(answer: httpx.Response, body: object) -> str:
-    if answer.is_success or answer.is_redirect or not isinstance(body, dict):
-        return _stranger(answer)
-    words = clean(body.get("detail") or body.get("title") or f"HTTP {answer.status_code}").removesuffix("; see errors")
-    if answer.status_code == httpx.codes.UNAUTHORIZED:
-        words += " (set BOOMERANG_API_KEY or --api-key)"
-    faults = body.get("errors")
-    return "\n".join([words, *map(_fault, faults if isinstance(faults, list) else [])])
+def _unexpected_response(response: httpx.Response) -> str:
+    return f"{response.url.host} did not respond like a Boomerang service (HTTP {response.status_code})"
 
 
-def _stranger(answer: httpx.Response) -> str:
-    return f"the answer of {answer.url.host} is not that of a Boomerang service (HTTP {answer.status_code})"
+def _field_error(error: object) -> str:
+    """Return one entry of a problem's `errors` as an indented line."""
+    if not isinstance(error, dict):
+        return f"  {clean(error)}"
+    loc = error.get("loc")
+    path = ".".join(clean(part) for part in (loc if isinstance(loc, list) else ()))
+    return f"  {path}: {clean(error.get('msg', ''))}"
 
 
-def _fault(fault: object) -> str:
-    if not isinstance(fault, dict):
-        return f"  {clean(fault)}"
-    loc = fault.get("loc")
-    place = ".".join(clean(part) for part in (loc if isinstance(loc, list) else ()))
-    return f"  {place}: {clean(fault.get('msg', ''))}"
-
-
-def _setting(name: str, default: str | None) -> Callable[[], str | None]:
-    """Return the environment's word on `name`, then that of the file .env, then `default`."""
+def _default_from(name: str, default: str | None) -> Callable[[], str | None]:
+    """Return a function that reads `name` from the environment or else from .env; it falls back to `default`."""
 
     def find() -> str | None:
         if name in os.environ:
             return os.environ[name].strip() or default
-        return _in_dotenv(name, Path(".env")) or default
+        from service.runtime.config.dotenv import read_dotenv  # noqa: PLC0415 - import cost only for these commands
+
+        return read_dotenv(Path(".env")).get(name) or default
 
     return find
 
 
-def _in_dotenv(name: str, file: Path) -> str | None:
-    from service.runtime.config.dotenv import read_dotenv  # noqa: PLC0415 - only commands that need it pay for it
-
-    return read_dotenv(file).get(name)
-
-
 def with_client(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:
-    """Give a command --url and --api-key, and run it with a Client as its first argument."""
+    """Add --url and --api-key to a command, and run it with a Client as its first argument."""
 
-    @click.option("--url", default=_setting("BOOMERANG_URL", DEFAULT_URL), help="The service; BOOMERANG_URL.")
-    @click.option("--api-key", default=_setting("BOOMERANG_API_KEY", None), help="Its key; BOOMERANG_API_KEY.")
+    @click.option(
+        "--url",
+        default=_default_from("BOOMERANG_URL", DEFAULT_URL),
+        help="Service address. Default: BOOMERANG_URL or http://127.0.0.1:8080.",
+    )
+    @click.option(
+        "--api-key", default=_default_from("BOOMERANG_API_KEY", None), help="API key. Default: BOOMERANG_API_KEY."
+    )
     @wraps(command)
     def run(*, url: str, api_key: str | None, **options: Any) -> None:
-        async def speak() -> None:
+        async def call() -> None:
             async with Client(url, api_key) as client:
                 await command(client, **options)
 
-        anyio.run(speak)
+        anyio.run(call)
 
     return run

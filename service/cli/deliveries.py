@@ -1,30 +1,33 @@
-"""The commands about deliveries: dead letters, and putting them through again."""
+"""The commands `dead` and `replay`: list dead letters and replay them."""
 
 import click
 
 from service.cli import EXIT_FAILED, CommandFailed
 from service.cli.api_client import Client, with_client
-from service.cli.output import console, moment, print_json, results, show_table, text_of
+from service.cli.output import console, format_time, print_json, result_console, show_table, text_of
 from service.cli.tasks import as_json
 from service.domain.task import Json
 
-DEAD = ("id", "given up (UTC)", "handler", "event", "task", "why")
-FAILING = ("id", "next try (UTC)", "handler", "event", "task", "why")
-MOST_PAGES = 50
-"""How many pages of pending deliveries are looked through for those that fail."""
+DEAD = ("id", "finished (UTC)", "handler", "event", "task", "error")
+FAILING = ("id", "next try (UTC)", "handler", "event", "task", "error")
+MAX_PAGES = 50
+"""Maximum number of pages of pending deliveries that one call of `dead --failing` reads."""
 
 
 @click.command()
-@click.option("--handler", help="Only those of this handler.")
-@click.option("--failing", is_flag=True, help="List those that fail and are still tried again, instead.")
-@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="How many.")
-@click.option("--cursor", help="Go on where the last page ended.")
+@click.option("--handler", help="Only deliveries to this handler.")
+@click.option("--failing", is_flag=True, help="List failing deliveries that are still retried.")
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="Maximum number.")
+@click.option("--cursor", help="Start after the previous page; its last line shows the cursor.")
 @as_json
 @with_client
 async def dead(
     client: Client, *, handler: str | None, failing: bool, limit: int, cursor: str | None, as_json: bool
 ) -> None:
-    """List dead letters: deliveries that were given up and are kept for a person. `boomerang replay` revives them."""
+    """List dead letters: deliveries that failed for good.
+
+    `boomerang replay` delivers them again.
+    """
     if failing:
         page = await _failing(client, handler, limit, cursor)
     else:
@@ -41,9 +44,12 @@ async def dead(
 
 
 async def _failing(client: Client, handler: str | None, limit: int, cursor: str | None) -> Json:
-    """Return a page of the pending deliveries whose last attempt failed: some `limit` of them, fewer among many."""
+    """Return a page of the pending deliveries whose last attempt failed.
+
+    Whole pages are kept, so that `limit` may be exceeded. The page is shorter if MAX_PAGES hold fewer of them.
+    """
     found: list[Json] = []
-    for _ in range(MOST_PAGES):
+    for _ in range(MAX_PAGES):
         page = await client.deliveries(status="pending", handler=handler, limit=limit, cursor=cursor)
         found += [delivery for delivery in page["data"] if delivery.get("last_error")]
         cursor = page.get("next_cursor")
@@ -53,15 +59,15 @@ async def _failing(client: Client, handler: str | None, limit: int, cursor: str 
 
 
 def _row(delivery: Json) -> tuple[object, ...]:
-    why = ": ".join(filter(None, (text_of(delivery.get("fault")), text_of(delivery.get("last_error")))))
-    tries = delivery.get("attempts")
+    error = ": ".join(filter(None, (text_of(delivery.get("fault")), text_of(delivery.get("last_error")))))
+    attempts = delivery.get("attempts")
     return (
         delivery["id"],
-        moment(delivery.get("finished_at") or delivery.get("due_at")),
+        format_time(delivery.get("finished_at") or delivery.get("due_at")),
         delivery["handler"],
         delivery["event_type"],
         text_of(delivery.get("task_id")),
-        f"{why} ({tries} attempt{'' if tries == 1 else 's'})" if tries else why,
+        f"{error} ({attempts} attempt{'' if attempts == 1 else 's'})" if attempts else error,
     )
 
 
@@ -70,26 +76,23 @@ def _row(delivery: Json) -> tuple[object, ...]:
 @as_json
 @with_client
 async def replay(client: Client, *, delivery_ids: tuple[str, ...], as_json: bool) -> None:
-    """Put deliveries through again, by the ids that `boomerang dead` shows.
+    """Replay deliveries by the ids that `boomerang dead` shows.
 
-    Each begins anew, with all of its attempts, and under a message id of its own, so that no receiver takes it for a
-    repetition.
+    A replayed delivery has all its attempts again. Its message id is new, so that receivers do not discard it as a
+    duplicate. The exit code is 1 if a delivery cannot be replayed.
     """
-    answers: dict[str, Json] = {}
+    replayed: list[str] = []
     failures: dict[str, str] = {}
     for delivery_id in delivery_ids:
         try:
-            answers[delivery_id] = await client.replay(delivery_id)
+            await client.replay(delivery_id)
+            replayed.append(delivery_id)
         except CommandFailed as error:
             failures[delivery_id] = error.message
-    _tell(answers, failures, as_json=as_json)
-
-
-def _tell(answers: dict[str, Json], failures: dict[str, str], *, as_json: bool) -> None:
     if as_json:
-        print_json({"replayed": list(answers), "failed": failures})
-    for delivery_id in answers if not as_json else ():
-        results().print(f"Replayed {text_of(delivery_id)}")
+        print_json({"replayed": replayed, "failed": failures})
+    for delivery_id in replayed if not as_json else ():
+        result_console().print(f"Replayed {text_of(delivery_id)}")
     for delivery_id, reason in failures.items():
         console().print(f"Not replayed: {text_of(delivery_id)}: {reason}", soft_wrap=True)
     if failures:

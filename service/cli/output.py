@@ -1,4 +1,4 @@
-"""What a person reads goes to a terminal or to standard error, and JSON alone to standard output: see `--json`."""
+"""Terminal output: text goes to a terminal or standard error, and only JSON (`--json`) to standard output."""
 
 import json
 import sys
@@ -20,22 +20,21 @@ STATUS_STYLES = {
     "in_progress": "cyan",
 }
 
-LEAST_ROOM = 20
-"""Characters of a line that are worth breaking a text for."""
+MIN_WRAP_WIDTH = 20
+"""Minimum width in characters for which text is wrapped."""
 
-GAP = "  "
-"""What stands between two columns."""
+COLUMN_GAP = "  "
 
 
 def console() -> Console:
-    """Return a console for progress, hints and faults, on the standard error of now; plain when that is no terminal."""
+    """Return a console on standard error for progress, hints and errors; without colours if it is no terminal."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
-def results() -> Console:
-    """Return a console for what was asked for: on the standard output where that is a terminal, else standard error.
+def result_console() -> Console:
+    """Return a console for results: on standard output if it is a terminal, else on standard error.
 
-    A character that the terminal's encoding lacks is escaped, as standard error has it by itself.
+    Characters that the encoding lacks are escaped.
     """
     if not sys.stdout.isatty():
         return console()
@@ -46,44 +45,40 @@ def results() -> Console:
 
 def print_json(value: object) -> None:
     """Print one JSON document on standard output."""
-    text = json.dumps(value, indent=2, ensure_ascii=not _speaks_unicode())
-    # echo flushes: a reader that has gone is met here, where click ends in silence, and not at the interpreter's end
+    text = json.dumps(value, indent=2, ensure_ascii=not (sys.stdout.encoding or "").lower().startswith("utf"))
+    # echo flushes: a closed pipe raises here, where click exits silently, instead of at interpreter exit
     click.echo("".join(char if char.isprintable() or char == "\n" else json.dumps(char)[1:-1] for char in text))
 
 
-def _speaks_unicode() -> bool:
-    return (sys.stdout.encoding or "").lower().startswith("utf")
-
-
 def clean(value: object) -> str:
-    """Return text from elsewhere without the control characters that would steer a terminal."""
+    """Return `value` as text with control characters replaced by blanks, so that it cannot control the terminal."""
     return "".join(char if char.isprintable() else " " for char in str(value))
 
 
 def status_text(status: object) -> Text:
-    """Return a task's status in its colour."""
+    """Return a task status in its colour."""
     return Text(clean(status), style=STATUS_STYLES.get(str(status), ""))
 
 
 def show_fields(fields: Mapping[str, object], *, out: Console | None = None) -> None:
-    """Show names and values, one a line, on `out`, by default as a result; what is None or empty is left out."""
-    out = out or results()
-    given = {name: value for name, value in fields.items() if value not in (None, "", [], {})}
-    width = max(map(len, given), default=0) + len(GAP)
-    for name, value in given.items():
-        shown = value if isinstance(value, Text) else Text(_hanging(clean(value), width, out))
-        out.print(Text(name.ljust(width), style="dim") + shown, soft_wrap=True)
+    """Print names and values, one per line, to `out` (default: the result console). Skip empty values."""
+    out = out or result_console()
+    shown = {name: value for name, value in fields.items() if value not in (None, "", [], {})}
+    width = max(map(len, shown), default=0) + len(COLUMN_GAP)
+    for name, value in shown.items():
+        text = value if isinstance(value, Text) else Text(_wrapped(clean(value), width, out))
+        out.print(Text(name.ljust(width), style="dim") + text, soft_wrap=True)
 
 
-def _hanging(text: str, indent: int, out: Console) -> str:
-    """Return a text broken between words for a terminal, under its own beginning; an address is never broken."""
-    room = out.width - indent
-    if not out.is_terminal or cell_len(text) <= room or room < LEAST_ROOM:
+def _wrapped(text: str, indent: int, out: Console) -> str:
+    """Return `text` wrapped between words with a hanging indent; a long word such as an address stays whole."""
+    width = out.width - indent
+    if not out.is_terminal or cell_len(text) <= width or width < MIN_WRAP_WIDTH:
         return text
     lines = [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".lstrip()
-        if cell_len(longer) <= room or not lines[-1]:
+        if cell_len(longer) <= width or not lines[-1]:
             lines[-1] = longer
         else:
             lines.append(word)
@@ -91,49 +86,49 @@ def _hanging(text: str, indent: int, out: Console) -> str:
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, empty: str, below: int = 1) -> None:
-    """Show rows under their columns; when there are none, tell so with the line `empty`.
+    """Print rows under their column headers, or the line `empty` if there are none.
 
-    On a terminal that is too narrow, the last `below` columns of each row go to a line of their own beneath it.
+    On a narrow terminal, the last `below` columns of each row are printed on a second line.
     """
     if not rows:
         console().print(empty)
         return
-    out = results()
+    out = result_console()
     head = [Text(column, style="dim") for column in columns]
     cells = [[cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row] for row in rows]
     widths = [max(cell.cell_len for cell in column) for column in zip(head, *cells, strict=True)]
-    at = len(columns)
-    if out.is_terminal and sum(widths) + len(GAP) * (at - 1) > out.width:
-        at -= below
+    split = len(columns)
+    if out.is_terminal and sum(widths) + len(COLUMN_GAP) * (split - 1) > out.width:
+        split -= below
     for row in (head, *cells):
-        line = _line(row[:at], widths[:at])
+        line = _line(row[:split], widths[:split])
         if out.is_terminal:
-            # the end of a line gives way, never the id at its beginning: it is what people copy
+            # cut the end: users copy the id at the start
             line.truncate(out.width, overflow="ellipsis")
         out.print(line, soft_wrap=True)
-        if any(cell.plain for cell in row[at:]):
-            out.print(Text(GAP) + _line(row[at:], widths[at:]), soft_wrap=True)
+        if any(cell.plain for cell in row[split:]):
+            out.print(Text(COLUMN_GAP) + _line(row[split:], widths[split:]), soft_wrap=True)
 
 
 def _line(cells: Sequence[Text], widths: Sequence[int]) -> Text:
     line = Text()
     for cell, width in zip(cells, widths, strict=True):
         line += cell
-        line += " " * (width - cell.cell_len) + GAP
+        line += " " * (width - cell.cell_len) + COLUMN_GAP
     line.rstrip()
     return line
 
 
-def short(text: str, most: int) -> str:
-    """Return a text of at most `most` characters, with a mark where it was cut."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def truncate(text: str, limit: int) -> str:
+    """Return at most `limit` characters of `text`; a cut text ends with an ellipsis."""
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def moment(time: object, *, seconds: bool = False) -> str:
-    """Return a time of the service, in UTC, as a table has it: `05-06 12:09`, empty for None."""
+def format_time(time: object, *, seconds: bool = False) -> str:
+    """Return an ISO 8601 time in the form `05-06 12:09`, or an empty string for None."""
     return text_of(time)[5 : 19 if seconds else 16].replace("T", " ")
 
 
 def text_of(value: Any) -> str:
-    """Return a value as a person reads it: empty for None."""
+    """Return `value` as clean text, or an empty string for None."""
     return "" if value is None else clean(value)

@@ -1,7 +1,6 @@
-"""Follow a task to its end, with a progress bar where there is a terminal and plain lines where there is none."""
+"""Follow a task until it finishes: a progress bar on a terminal, plain lines elsewhere."""
 
-from collections.abc import Awaitable, Callable, Iterator
-from functools import partial
+from collections.abc import Awaitable, Callable
 from itertools import chain, repeat
 
 import anyio
@@ -12,54 +11,52 @@ from service.cli import Unreachable
 from service.cli.output import clean
 from service.domain.task import Json
 
-Look = Callable[[int], Awaitable[Json]]
-"""Returns the task as it is once it has ended, or after that many seconds at most."""
+FetchTask = Callable[[int], Awaitable[Json]]
+"""Return the task when it finishes, or after that many seconds at the latest."""
 
-ENDS = frozenset({"completed", "failed", "canceled", "expired"})
-SHORTEST, LONGEST = 1, 10
-SHORT_LOOKS = 5
-"""How long one look waits, in seconds: short at first, so that the bar moves; then longer, since each is a request."""
+FINAL_STATUSES = frozenset({"completed", "failed", "canceled", "expired"})
+MIN_WAIT, MAX_WAIT = 1, 10
+SHORT_WAITS = 5
+"""Wait of one request in seconds: the first are short, so that the bar moves; later ones are long, to save requests."""
 
-PATIENCE = 30
-"""How many questions in a row may fail before we give up; a second lies between them."""
+MAX_TRIES = 30
+"""Maximum number of tries of one request, one second apart."""
 
 
-async def follow(look: Look, *, out: Console) -> Json:
-    """Return the task once it has ended, as `look` tells it.
+async def follow(fetch: FetchTask, *, out: Console) -> Json:
+    """Return the task when it has finished.
 
-    Raises Failed when `look` does, and Unreachable only when it keeps doing so.
+    Raises the CommandFailed of `fetch`, but Unreachable only after MAX_TRIES in a row.
     """
-    with _bar(out) as bar:
+    last_line = last_note = ""
+    with _progress_bar(out) as bar:
         row = bar.add_task("", total=None)
-        shown = noted = ""
-        for seconds in _waits():
-            task = await _patiently(partial(look, seconds))
-            progress = task.get("progress")
-            bar.update(
-                row, total=1.0 if progress else None, completed=progress or 0.0, description=clean(task["status"])
-            )
-            shown = _plain_line(out, task, shown)
-            noted = _note(out, task, noted)
-            if task["status"] in ENDS:
+        for seconds in chain(repeat(MIN_WAIT, SHORT_WAITS), range(MIN_WAIT + 1, MAX_WAIT), repeat(MAX_WAIT)):
+            task = await _fetch_with_retries(fetch, seconds)
+            status, progress = clean(task["status"]), task.get("progress")
+            bar.update(row, total=1.0 if progress else None, completed=progress or 0.0, description=status)
+            line = f"{status} {progress:.0%}" if progress else status
+            if not out.is_terminal and line != last_line:
+                out.print(f"    {line}")
+            note = clean(task.get("note") or "")
+            if note and note != last_note:
+                out.print(f"    {note}", soft_wrap=True)
+            last_line, last_note = line, note
+            if task["status"] in FINAL_STATUSES:
                 break
     return task
 
 
-def _waits() -> Iterator[int]:
-    """Yield how long each look waits, without end."""
-    return chain(repeat(SHORTEST, SHORT_LOOKS), range(SHORTEST + 1, LONGEST), repeat(LONGEST))
-
-
-async def _patiently(look: Callable[[], Awaitable[Json]]) -> Json:
-    for _ in range(PATIENCE - 1):
+async def _fetch_with_retries(fetch: FetchTask, seconds: int) -> Json:
+    for _ in range(MAX_TRIES - 1):
         try:
-            return await look()
+            return await fetch(seconds)
         except Unreachable:
             await anyio.sleep(1)
-    return await look()
+    return await fetch(seconds)
 
 
-def _bar(out: Console) -> Progress:
+def _progress_bar(out: Console) -> Progress:
     return Progress(
         TextColumn(" "),
         SpinnerColumn(finished_text=" "),
@@ -70,19 +67,3 @@ def _bar(out: Console) -> Progress:
         console=out,
         disable=not out.is_terminal,
     )
-
-
-def _note(out: Console, task: Json, noted: str) -> str:
-    """Print why the task waits, when there is something new to say; return what was said last."""
-    note = clean(task.get("note") or "")
-    if note and note != noted:
-        out.print(f"    {note}", soft_wrap=True)
-    return note
-
-
-def _plain_line(out: Console, task: Json, shown: str) -> str:
-    """Print a line when there is no bar and something has changed; return the line that was shown last."""
-    line = f"{clean(task['status'])} {task['progress']:.0%}" if task.get("progress") else clean(task["status"])
-    if not out.is_terminal and line != shown:
-        out.print(f"    {line}")
-    return line

@@ -1,4 +1,4 @@
-"""Whether an answer is what a Boomerang service answers: checked once, so that commands may rely on it."""
+"""Check the shape of API responses once, so that the commands can rely on it."""
 
 from collections.abc import Callable, Mapping
 
@@ -22,28 +22,27 @@ DELIVERY: Mapping[str, tuple[type, ...]] = {"id": (str,), "handler": (str,), "ev
 
 
 def is_task(body: Json) -> bool:
-    """Whether `body` is a task: an id and a status, and everything else that it has of the right type."""
-    named = "id" in body and "status" in body
-    error = body.get("error") or {}
-    return (
-        named and _fits(body, TASK) and (not error or {"code", "message"} <= error.keys()) and _objects(body, "output")
-    )
+    """Return whether `body` is a task: it has an id and a status, and each known field has its type."""
+    if not ({"id", "status"} <= body.keys() and _has_types(body, TASK) and _contains_objects(body, "output")):
+        return False
+    error = body.get("error")
+    return not error or {"code", "message"} <= error.keys()
 
 
 def is_delivery(body: Json) -> bool:
-    """Whether `body` is a delivery."""
-    return DELIVERY.keys() <= body.keys() and _fits(body, DELIVERY)
+    """Return whether `body` is a delivery."""
+    return DELIVERY.keys() <= body.keys() and _has_types(body, DELIVERY)
 
 
 def is_page(body: Json, is_row: Callable[[Json], bool]) -> bool:
-    """Whether `body` is a page of a list whose rows are as wanted."""
+    """Return whether `body` is a page of a list and `is_row` accepts each row."""
     rows = body.get("data")
-    return isinstance(rows, list) and _objects(body, "data") and all(map(is_row, rows))
+    return isinstance(rows, list) and _contains_objects(body, "data") and all(map(is_row, rows))
 
 
-def _fits(body: Json, shape: Mapping[str, tuple[type, ...]]) -> bool:
-    return all(isinstance(body[name], kinds) for name, kinds in shape.items() if name in body)
+def _has_types(body: Json, fields: Mapping[str, tuple[type, ...]]) -> bool:
+    return all(isinstance(body[name], types) for name, types in fields.items() if name in body)
 
 
-def _objects(body: Json, name: str) -> bool:
-    return all(isinstance(each, dict) for each in body.get(name) or [])
+def _contains_objects(body: Json, name: str) -> bool:
+    return all(isinstance(row, dict) for row in body.get(name) or [])

@@ -1,4 +1,4 @@
-"""The commands of whoever runs the service: serve, worker, migrate, reconcile, handlers, secret."""
+"""The commands of the operator: serve, worker, migrate, reconcile, handlers, secret."""
 
 import os
 import sys
@@ -10,35 +10,38 @@ import anyio
 import click
 
 from service.cli import EXIT_FAILED
-from service.cli.output import clean, print_json, results, show_fields
+from service.cli.output import clean, print_json, result_console, show_fields
 from service.domain.errors import BadSetting
 from service.domain.task import EventType
 
 if TYPE_CHECKING:
     from service.runtime.config.settings import Settings
 
-Callback = Callable[..., None]
+CommandFunction = Callable[..., None]
 Role = Literal["all", "web", "worker"]
 DOTENV = Path(".env")
 
 host_option = click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Where to listen; any but loopback needs BOOMERANG_API_KEYS."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Listen address; BOOMERANG_API_KEYS is required unless it is loopback.",
 )
 
 
-def port_option(default: str) -> Callable[[Callback], Callback]:
-    """Return the option --port; `default` says what holds without it."""
-    about = f"Where to listen; 0 takes a free one. Default: {default}."
-    return click.option("--port", type=click.IntRange(0, 65_535), metavar="PORT", help=about)
+def port_option(default: str) -> Callable[[CommandFunction], CommandFunction]:
+    """Return the option --port; its help describes the default with the text `default`."""
+    text = f"Listen port; 0 picks a free port. Default: {default}."
+    return click.option("--port", type=click.IntRange(0, 65_535), metavar="PORT", help=text)
 
 
 def operator_settings(*, strict: bool = True) -> "Settings":
-    """Return the settings of the environment and the file `.env`; raises BadSetting with every fault.
+    """Return the settings from the environment and the file `.env`, including those that handlers require.
 
-    The settings of the handlers that can be found here are known; raises BadHandler for a broken one if `strict`.
+    Raises BadSetting with every invalid setting, and BadHandler for a handler that cannot be loaded if `strict`.
     """
     from service.deliveries.handler_loader import needed_settings  # noqa: PLC0415 - imports every handler
-    from service.runtime.config.settings import load_settings  # noqa: PLC0415 - only the commands that need it pay for it
+    from service.runtime.config.settings import load_settings  # noqa: PLC0415 - heavy
 
     needed = needed_settings(strict=strict)
     return load_settings(os.environ, dotenv=DOTENV, needed=needed, terminal=sys.stderr.isatty())
@@ -46,38 +49,42 @@ def operator_settings(*, strict: bool = True) -> "Settings":
 
 @click.command()
 @host_option
-@port_option("$PORT, else 8080, and none for a worker")
+@port_option("$PORT, else 8080 (role worker: no port)")
 @click.option(
     "--role",
     type=click.Choice(["all", "web", "worker"]),
     default="all",
     show_default=True,
-    help="Which part of it to run.",
+    help="Part of the service to run.",
 )
 def serve(host: str, port: int | None, role: Role) -> None:
-    """Run the service: callbacks and API (web), or submitting, polling and dispatching (worker), or all."""
+    """Run the service.
+
+    The role web serves the API and receives callbacks. The role worker submits, polls and dispatches deliveries. The
+    role all does both.
+    """
     if role == "worker":
-        _work(host, port)
+        _run_worker(host, port)
     else:
         settings = operator_settings()
-        _run(settings, host, settings.port if port is None else port, role)
+        _run_service(settings, host, settings.port if port is None else port, role)
 
 
 @click.command()
 @host_option
-@port_option("$PORT, else none")
+@port_option("$PORT, else no port")
 def worker(host: str, port: int | None) -> None:
-    """Run only the part that submits, polls and dispatches; with a port it also tells its health and metrics."""
-    _work(host, port)
+    """Run only submission, polling and dispatch; with a port, also serve health checks and metrics."""
+    _run_worker(host, port)
 
 
-def _work(host: str, port: int | None) -> None:
+def _run_worker(host: str, port: int | None) -> None:
     settings = operator_settings()
-    given = settings.port if "PORT" in settings.present else None
-    _run(settings, host, given if port is None else port, "worker")
+    default_port = settings.port if "PORT" in settings.present else None
+    _run_service(settings, host, default_port if port is None else port, "worker")
 
 
-def _run(settings: "Settings", host: str, port: int | None, role: Role) -> None:
+def _run_service(settings: "Settings", host: str, port: int | None, role: Role) -> None:
     from service.runtime.config.settings import require_keys_for_host, require_upstream_key  # noqa: PLC0415 - heavy
     from service.runtime.process import serve as run  # noqa: PLC0415 - heavy
 
@@ -93,48 +100,50 @@ def _run(settings: "Settings", host: str, port: int | None, role: Role) -> None:
 
 @click.command()
 def migrate() -> None:
-    """Bring the database to the newest schema; safe to run twice, and by two at once."""
+    """Upgrade the database to the newest schema. Repeated and concurrent runs are safe."""
     from service.runtime.process import migrate_database  # noqa: PLC0415 - heavy
 
-    results().print(anyio.run(migrate_database, operator_settings()), soft_wrap=True)
+    result_console().print(anyio.run(migrate_database, operator_settings()), soft_wrap=True)
 
 
 @click.command()
-@click.option("--once", is_flag=True, help="Do one round, then exit.")
+@click.option("--once", is_flag=True, help="Process what is due, then exit (required).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 def reconcile(once: bool, as_json: bool) -> None:
-    """Do one full round of submit, poll and dispatch for what is due: for cron on platforms that sleep."""
+    """Submit, poll and dispatch everything that is due once; for cron on platforms that suspend idle services."""
     if not once:
-        raise click.UsageError("write `boomerang reconcile --once`; a running service reconciles by itself")
+        raise click.UsageError(
+            "use `boomerang reconcile --once`; a running service (`boomerang serve`) needs no reconcile"
+        )
     from service.runtime.config.settings import require_upstream_key  # noqa: PLC0415 - heavy
     from service.runtime.process import reconcile_once  # noqa: PLC0415 - heavy
 
     settings = operator_settings()
     require_upstream_key(settings)
-    done = anyio.run(reconcile_once, settings)
+    counts = anyio.run(reconcile_once, settings)
     if as_json:
-        print_json(done)
+        print_json(counts)
     else:
-        told = ", ".join(f"{name} {count}" for name, count in done.items())
-        results().print(told or "Nothing was due.", soft_wrap=True)
+        text = ", ".join(f"{name} {count}" for name, count in counts.items())
+        result_console().print(text or "Nothing was due.", soft_wrap=True)
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON on standard output.")
 def handlers(as_json: bool) -> None:
-    """Show which handlers are loaded, from where, and for which events. The exit code is 1 when one is broken."""
+    """List the handlers: whether they are loaded, their origin and events. The exit code is 1 if one is broken."""
     from service.runtime.process import list_handlers  # noqa: PLC0415 - heavy
 
     try:
         settings = operator_settings(strict=False)
     except BadSetting:
-        settings = operator_settings()  # a setting may be a broken handler's: that is told, where there is one
+        settings = operator_settings()  # if a broken handler may own the setting, report the handler
     found = list_handlers(settings)
     if as_json:
         print_json(found)
     else:
         for row in found:
-            results().print(clean(row["name"]))
+            result_console().print(clean(row["name"]))
             show_fields({"  is": _state(row), "  from": row["origin"], "  for": _events(row["events"])})
     if any(row["broken"] for row in found):
         raise click.exceptions.Exit(EXIT_FAILED)
@@ -153,7 +162,7 @@ def _events(names: object) -> str:
 
 @click.command()
 def secret() -> None:
-    """Print a fresh signing key, for BOOMERANG_SECRET_KEYS."""
+    """Print a new signing key for BOOMERANG_SECRET_KEYS."""
     from service.runtime.config.key_file import generate_key  # noqa: PLC0415 - heavy
 
     click.echo(generate_key())

@@ -1,4 +1,4 @@
-"""The commands about tasks: submit, status, watch, tasks, cancel. They speak to a running service."""
+"""The task commands: submit, status, watch, tasks, cancel, resubmit. They call the API of a running service."""
 
 import json
 from typing import Any
@@ -7,17 +7,17 @@ import click
 
 from service.cli import EXIT_FAILED
 from service.cli.api_client import Client, with_client
-from service.cli.media_options import media, pairs
+from service.cli.media_options import media_values, parse_pairs
 from service.cli.output import (
     console,
-    moment,
+    format_time,
     print_json,
-    results,
-    short,
+    result_console,
     show_fields,
     show_table,
     status_text,
     text_of,
+    truncate,
 )
 from service.cli.progress import follow
 from service.domain.task import Json, Status
@@ -27,21 +27,22 @@ MODEL = "viduq2_pro_reference"
 FAILURES = frozenset({"failed", "canceled", "expired"})
 
 TASK_COLUMNS = ("id", "status", "done", "created (UTC)", "prompt")
-LONGEST_PROMPT = 60
-"""Characters of a prompt in a list."""
+MAX_PROMPT_WIDTH = 60
+"""Maximum length of a prompt in a list, in characters."""
 
 OWN_OPTIONS = {"prompt": "--prompt", "images": "--image", "videos": "--video"}
-"""Parameters that have an option of their own."""
+"""Parameters with a dedicated option."""
 
-LONGEST_KEY = 255
+MAX_KEY_LENGTH = 255
+"""Maximum length of an idempotency key, in characters."""
 
 
-def sound_key(_: click.Context, __: click.Parameter, key: str | None) -> str | None:
-    """Return an idempotency key that the service will take; raises click.BadParameter. None stays None."""
-    if key is None or (key.strip() and len(key) <= LONGEST_KEY and key.isascii() and key.isprintable()):
+def valid_key(_: click.Context, __: click.Parameter, key: str | None) -> str | None:
+    """Return `key` if it is a valid idempotency key or None. Raises click.BadParameter otherwise."""
+    if key is None or (key.strip() and len(key) <= MAX_KEY_LENGTH and key.isascii() and key.isprintable()):
         return key
     raise click.BadParameter(
-        f"must be 1 to {LONGEST_KEY} printable ASCII characters; without the option each submission gets a fresh key"
+        f"must be 1 to {MAX_KEY_LENGTH} printable ASCII characters; without the option each submission gets a fresh key"
     )
 
 
@@ -49,39 +50,42 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON on st
 
 
 @click.command()
-@click.option("--prompt", required=True, help="What the video shows.")
-@click.option("--image", multiple=True, metavar="FILE|URL", help="A reference image; up to 7.")
-@click.option("--video", multiple=True, metavar="FILE|URL", help="A reference video; up to 2.")
-@click.option("--param", multiple=True, metavar="NAME=VALUE", help="A parameter, like duration=8 or aspect_ratio=9:16.")
-@click.option("--model", default=MODEL, show_default=True, help="Which model makes it.")
-@click.option("--metadata", multiple=True, metavar="NAME=VALUE|JSON", help="Your own data; comes back in every event.")
-@click.option("--notify", multiple=True, metavar="URL", help="Send this task's events there, as signed webhooks.")
+@click.option("--prompt", required=True, help="Description of the video.")
+@click.option("--image", multiple=True, metavar="FILE|URL", help="Reference image; repeat for up to 7.")
+@click.option("--video", multiple=True, metavar="FILE|URL", help="Reference video; repeat for up to 2.")
+@click.option("--param", multiple=True, metavar="NAME=VALUE", help="Model parameter such as duration=8.")
+@click.option("--model", default=MODEL, show_default=True, help="Model.")
+@click.option("--metadata", multiple=True, metavar="NAME=VALUE|JSON", help="Custom data, returned in every event.")
+@click.option("--notify", multiple=True, metavar="URL", help="Send the events of the task to URL as signed webhooks.")
 @click.option(
     "--idempotency-key",
-    callback=sound_key,
-    help="The same key gives the same task, however often it is submitted. Default: a fresh one.",
+    callback=valid_key,
+    help="Repeated submissions with the same key return the same task. Default: a new key.",
 )
-@click.option("--wait", is_flag=True, help="Follow the task to its end.")
+@click.option("--wait", is_flag=True, help="Follow the task until it finishes.")
 @as_json
 @with_client
-async def submit(client: Client, *, idempotency_key: str | None, wait: bool, as_json: bool, **asked: Any) -> None:
-    """Submit a task through a running service. Local files go up with it."""
-    task = await client.submit(_order(**asked), idempotency_key=idempotency_key)
+async def submit(client: Client, *, idempotency_key: str | None, wait: bool, as_json: bool, **options: Any) -> None:
+    """Submit a task to a running service. Local files are sent inline.
+
+    With --wait the exit code is 1 if the task fails, is canceled or expires.
+    """
+    task = await client.submit(_request_body(**options), idempotency_key=idempotency_key)
     if not as_json:
-        _tell_submitted(text_of(task["id"]), wait=wait)
+        _print_submitted(text_of(task["id"]), wait=wait)
     if wait:
-        task = await _watched(client, task["id"])
-    _end(task, as_json=as_json, brief=not wait)
+        task = await _follow(client, task["id"])
+    _finish(task, as_json=as_json, brief=not wait)
 
 
-def _tell_submitted(task_id: str, *, wait: bool) -> None:
-    """Tell the id: it is the result, unless the task is waited for."""
-    (console() if wait else results()).print(f"Submitted {task_id}", soft_wrap=True)
+def _print_submitted(task_id: str, *, wait: bool) -> None:
+    """Print the task id. It is the result unless the command waits for the task."""
+    (console() if wait else result_console()).print(f"Submitted {task_id}", soft_wrap=True)
     if not wait:
         console().print(f"Follow it with: boomerang watch {task_id}", soft_wrap=True)
 
 
-def _order(
+def _request_body(
     *,
     prompt: str,
     image: tuple[str, ...],
@@ -91,41 +95,36 @@ def _order(
     metadata: tuple[str, ...],
     notify: tuple[str, ...],
 ) -> Json:
-    own: Json = {"prompt": prompt} | _media(image, video)
-    more = pairs("--param", param)
-    for name in own.keys() & more.keys():
+    media = {"images": media_values("image", image), "videos": media_values("video", video)}
+    dedicated: Json = {"prompt": prompt} | {name: values for name, values in media.items() if values}
+    params = parse_pairs("--param", param)
+    for name in dedicated.keys() & params.keys():
         option = OWN_OPTIONS[name]
         raise click.BadParameter(f"{name} is what {option} gives; leave one of the two out", param_hint="--param")
-    params = own | more
-    order: Json = {"model": model, "params": params}
+    body: Json = {"model": model, "params": dedicated | params}
     if metadata:
-        order["metadata"] = _metadata(metadata)
+        body["metadata"] = _metadata(metadata)
     if notify:
-        order["notify"] = [{"handler": "webhook", "url": url} for url in notify]
-    return order
+        body["notify"] = [{"handler": "webhook", "url": url} for url in notify]
+    return body
 
 
-def _media(image: tuple[str, ...], video: tuple[str, ...]) -> Json:
-    given = {"images": media("image", image), "videos": media("video", video)}
-    return {name: found for name, found in given.items() if found}
-
-
-def _metadata(written: tuple[str, ...]) -> Json:
-    if len(written) == 1 and written[0].lstrip().startswith("{"):
+def _metadata(values: tuple[str, ...]) -> Json:
+    if len(values) == 1 and values[0].lstrip().startswith("{"):
         try:
-            found = json.loads(written[0])
+            found = json.loads(values[0])
         except ValueError:
             raise click.BadParameter("must be NAME=VALUE or a JSON object", param_hint="--metadata") from None
         return dict(found)
-    return pairs("--metadata", written)
+    return parse_pairs("--metadata", values)
 
 
-async def _watched(client: Client, task_id: str) -> Json:
+async def _follow(client: Client, task_id: str) -> Json:
     out = console()
     try:
         return await follow(lambda seconds: client.task(task_id, wait=seconds), out=out)
     except BaseException:
-        out.print(f"The task goes on; look again with: boomerang watch {text_of(task_id)}", soft_wrap=True)
+        out.print(f"The task is still running. Follow it with: boomerang watch {text_of(task_id)}", soft_wrap=True)
         raise
 
 
@@ -134,8 +133,8 @@ async def _watched(client: Client, task_id: str) -> Json:
 @as_json
 @with_client
 async def status(client: Client, *, task_id: str, as_json: bool) -> None:
-    """Show a task. The exit code is 1 when it failed, was canceled or has expired."""
-    _end(await client.task(task_id), as_json=as_json)
+    """Show a task. The exit code is 1 if it failed, was canceled or expired."""
+    _finish(await client.task(task_id), as_json=as_json)
 
 
 @click.command()
@@ -143,9 +142,9 @@ async def status(client: Client, *, task_id: str, as_json: bool) -> None:
 @as_json
 @with_client
 async def watch(client: Client, *, task_id: str, as_json: bool) -> None:
-    """Follow a task to its end."""
+    """Follow a task until it finishes. The exit code is 1 if it failed, was canceled or expired."""
     await client.task(task_id)
-    _end(await _watched(client, task_id), as_json=as_json)
+    _finish(await _follow(client, task_id), as_json=as_json)
 
 
 @click.command()
@@ -153,9 +152,9 @@ async def watch(client: Client, *, task_id: str, as_json: bool) -> None:
 @as_json
 @with_client
 async def cancel(client: Client, *, task_id: str, as_json: bool) -> None:
-    """Cancel a task: at once while it is ours, else when the upstream agrees."""
+    """Cancel a task. A submitted task is canceled only if the provider accepts."""
     task = await client.cancel(task_id)
-    print_json(task) if as_json else _show(task)
+    print_json(task) if as_json else _print_task(task)
 
 
 @click.command()
@@ -163,26 +162,26 @@ async def cancel(client: Client, *, task_id: str, as_json: bool) -> None:
 @as_json
 @with_client
 async def resubmit(client: Client, *, task_id: str, as_json: bool) -> None:
-    """Submit a task again that is in doubt, failed, canceled or expired: a new task, which may be billed as well."""
+    """Submit an in-doubt, failed, canceled or expired task again as a new task. It may be charged twice."""
     task = await client.resubmit(task_id)
     if as_json:
         print_json(task)
     else:
-        _tell_submitted(text_of(task["id"]), wait=False)
+        _print_submitted(text_of(task["id"]), wait=False)
 
 
 @click.command()
-@click.option("--status", "wanted", type=click.Choice(STATUSES), help="Only tasks with this status.")
-@click.option("--model", help="Only tasks of this model.")
-@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="How many.")
-@click.option("--cursor", help="Go on where the last page ended.")
+@click.option("--status", "status_filter", type=click.Choice(STATUSES), help="Only tasks with this status.")
+@click.option("--model", help="Only tasks with this model.")
+@click.option("--limit", type=click.IntRange(1, 200), default=20, show_default=True, help="Maximum number.")
+@click.option("--cursor", help="Start after the previous page; its last line shows the cursor.")
 @as_json
 @with_client
 async def tasks(
-    client: Client, *, wanted: str | None, model: str | None, limit: int, cursor: str | None, as_json: bool
+    client: Client, *, status_filter: str | None, model: str | None, limit: int, cursor: str | None, as_json: bool
 ) -> None:
     """List tasks, newest first."""
-    page = await client.tasks(status=wanted, model=model, limit=limit, cursor=cursor)
+    page = await client.tasks(status=status_filter, model=model, limit=limit, cursor=cursor)
     if as_json:
         print_json(page)
         return
@@ -192,24 +191,24 @@ async def tasks(
 
 
 def _row(task: Json) -> tuple[object, ...]:
-    done = "" if task.get("progress") is None else f"{task['progress']:.0%}"
-    prompt = short(text_of(task.get("params", {}).get("prompt")), LONGEST_PROMPT)
-    return task["id"], status_text(task["status"]), done, moment(task["created_at"]), prompt
+    progress = "" if task.get("progress") is None else f"{task['progress']:.0%}"
+    prompt = truncate(text_of(task.get("params", {}).get("prompt")), MAX_PROMPT_WIDTH)
+    return task["id"], status_text(task["status"]), progress, format_time(task["created_at"]), prompt
 
 
-def _end(task: Json, *, as_json: bool, brief: bool = False) -> None:
-    """Show a task, and end with 1 when it failed."""
+def _finish(task: Json, *, as_json: bool, brief: bool = False) -> None:
+    """Print a task; exit with 1 if it failed, was canceled or expired. `brief` prints only its warnings."""
     if as_json:
         print_json(task)
     elif not brief:
-        _show(task)
+        _print_task(task)
     elif task.get("warnings"):
         show_fields(_warnings(task), out=console())
     if task["status"] in FAILURES:
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
-def _show(task: Json) -> None:
+def _print_task(task: Json) -> None:
     error, usage = task.get("error") or {}, task.get("usage") or {}
     show_fields(
         {
@@ -218,11 +217,11 @@ def _show(task: Json) -> None:
             "model": task.get("model"),
             "prompt": task.get("params", {}).get("prompt"),
             "progress": None if task.get("progress") is None else f"{task['progress']:.0%}",
-            "upstream id": task.get("upstream_id"),
+            "provider id": task.get("upstream_id"),
             "settled by": task.get("settled_by"),
             "error": f"{error['message']} ({error['code']})" if error else None,
             "note": task.get("note"),
-            **_what_can_be_done(task),
+            **_next_steps(task),
             "cost": f"{usage['cost']} USD" if usage.get("cost") else None,
             "resubmission of": task.get("resubmission_of"),
             "created": task.get("created_at"),
@@ -234,25 +233,25 @@ def _show(task: Json) -> None:
     )
 
 
-def _what_can_be_done(task: Json) -> dict[str, object]:
-    """Return what a status means that leaves something to a person; nothing for the others."""
-    again = "submit it again with `boomerang resubmit ID`; if the upstream has it after all, there are two bills"
+def _next_steps(task: Json) -> dict[str, object]:
+    """Return explanations for a status that an operator can act on, and nothing for the others."""
+    resubmit = "submit it again with `boomerang resubmit ID`; if the provider has the task, it charges twice"
     if task["status"] == "in_doubt":
         return {
-            "means": "the reply to its submission was lost: the upstream may have the task, and bill it, or not",
-            "waits": "for its callback, or for the upstream's list to name it, as long as BOOMERANG_IN_DOUBT_FOR "
-            "says; without either BOOMERANG_ON_IN_DOUBT decides, or its deadline",
+            "meaning": "the reply to its submission was lost: the provider may have the task and charge for it",
+            "waits for": "its callback or an entry in the provider's task list, for BOOMERANG_IN_DOUBT_FOR at most; "
+            "after that BOOMERANG_ON_IN_DOUBT or the deadline applies",
             "deadline": task.get("deadline_at"),
-            "you can": again,
+            "you can": resubmit,
         }
     if task["status"] == "expired":
-        return {"means": "no end came before its deadline; one that comes later still counts", "you can": again}
-    return {"you can": again} if (task.get("error") or {}).get("code") == "submission_unknown" else {}
+        return {"meaning": "no result arrived before its deadline; a later result still counts", "you can": resubmit}
+    return {"you can": resubmit} if (task.get("error") or {}).get("code") == "submission_unknown" else {}
 
 
 def _outputs(task: Json) -> dict[str, object]:
-    lines = [item.get("archived_url") or item.get("url") for item in task.get("output") or []]
-    return {f"result {number}": line for number, line in enumerate(lines, start=1)}
+    urls = [item.get("archived_url") or item.get("url") for item in task.get("output") or []]
+    return {f"result {number}": url for number, url in enumerate(urls, start=1)}
 
 
 def _warnings(task: Json) -> dict[str, object]:

@@ -1,1 +1,1 @@
-"""Asyncio tools that know nothing of tasks."""
+"""Asyncio tools without knowledge of tasks."""

@@ -1,4 +1,4 @@
-"""A bound on the bytes that large bodies hold in memory, given out first come first served."""
+"""Limits the bytes that large bodies hold in memory, first come, first served."""
 
 import asyncio
 from collections import deque
@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 
 class ByteSemaphore:
-    """A semaphore by size: `total` bytes for all holders together.
+    """A semaphore that counts bytes: `total` bytes for all holders together.
 
-    What alone is larger than the total is not refused: it is let through when nothing else is held, and alone.
+    A body larger than `total` waits until nothing else is held, and is then held alone.
     """
 
     def __init__(self, total: int) -> None:
@@ -19,19 +19,20 @@ class ByteSemaphore:
 
     @asynccontextmanager
     async def hold(self, size: int, *, seconds: float | None = None) -> AsyncIterator[None]:
-        """Hold `size` bytes for the block; TimeoutError when they are not free within `seconds` (None: wait on)."""
+        """Hold `size` bytes for the block; raises TimeoutError if they are not free in `seconds` (None: never)."""
         size = min(size, self._total)
         async with asyncio.timeout(seconds):
-            await self._take(size)
+            await self._acquire(size)
         try:
             yield
         finally:
-            self._give(size)
+            self._free += size
+            self._grant()
 
-    async def _take(self, size: int) -> None:
+    async def _acquire(self, size: int) -> None:
         granted = asyncio.Event()
-        turn = (size, granted)
-        self._queue.append(turn)
+        waiting = (size, granted)
+        self._queue.append(waiting)
         self._grant()
         try:
             await granted.wait()
@@ -39,13 +40,9 @@ class ByteSemaphore:
             if granted.is_set():
                 self._free += size
             else:
-                self._queue.remove(turn)
+                self._queue.remove(waiting)
             self._grant()
             raise
-
-    def _give(self, size: int) -> None:
-        self._free += size
-        self._grant()
 
     def _grant(self) -> None:
         while self._queue and self._queue[0][0] <= self._free:

@@ -1,4 +1,4 @@
-"""A bound on the pixels that are decoded at a time, for threads, given out first come first served."""
+"""Limits the pixels that threads decode at once, first come, first served."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,19 +6,19 @@ from threading import Condition, Lock
 
 
 class PixelSemaphore:
-    """A semaphore by size: `total` pixels for all threads together, so that small pictures are opened side by side."""
+    """A semaphore that counts pixels, `total` for all threads together, so that small pictures are opened at once."""
 
     def __init__(self, total: int) -> None:
         self.total = total
         self._free = total
-        self._turn = Lock()  # whoever needs much is not overtaken for ever by those who need little
+        self._order = Lock()  # a large picture is not overtaken again and again by small ones
         self._changed = Condition()
 
     @contextmanager
     def hold(self, pixels: int) -> Iterator[None]:
-        """Hold so many pixels for the block, or all of them where that is less; wait until they are free."""
+        """Hold `pixels` for the block, at most `total`; wait until they are free."""
         pixels = min(pixels, self.total)
-        with self._turn, self._changed:
+        with self._order, self._changed:
             self._changed.wait_for(lambda: self._free >= pixels)
             self._free -= pixels
         try:

@@ -1,4 +1,4 @@
-"""One attempt of a delivery: what its handler is given, and what its end means. Only computes."""
+"""Builds the event of an attempt, and classifies how the attempt ended. Only computes."""
 
 import asyncio
 import re
@@ -21,21 +21,21 @@ from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.retry_schedule import next_attempt
 from service.domain.task_view import TaskView
 
-MOST_TEXT = 500
-"""Characters of an error's text that are kept."""
+MAX_ERROR_TEXT = 500
+"""Characters of an error's text that are stored."""
 
-MOST_READ = 8_000
-"""Characters of it that are searched for credentials."""
+MAX_ERROR_READ = 8_000
+"""Characters of an error's text that are searched for credentials."""
 
-LONGEST_DELAY = timedelta(days=30)
-"""A handler that asks for a longer delay gets this one."""
+MAX_DELAY = timedelta(days=30)
+"""Upper limit for the delay that a handler asks for."""
 
-LEAST_ATTEMPTS = 8
-"""An abandoned attempt gives its delivery up from this one on, however short the schedule: whose fault is not known."""
+MIN_ATTEMPTS = 8
+"""An abandoned attempt makes a dead letter from this attempt on, however short the schedule: its cause is unknown."""
 
 NOT_HANDLER_CODE = (Path(__file__).parents[1], Path(sysconfig.get_path("stdlib")))
 INSTALLED = frozenset({"site-packages", "dist-packages"})
-"""Where code lies that is no handler's: our own, Python's, and what is installed."""
+"""Locations of code that is not a handler's: the service, the standard library, installed packages."""
 
 DESTINATION_ERRORS = (
     Reject,
@@ -49,15 +49,15 @@ DESTINATION_ERRORS = (
     ssl.SSLError,
     asyncio.IncompleteReadError,
 )
-"""What the other end is to blame for; everything else is a fault of ours."""
+"""Errors for which the destination is responsible; for all others this installation is."""
 
 
 class Abandoned(Exception):
-    """Nobody told how an attempt ended: its process ended, perhaps by the handler's doing, or lost its lease.
+    """The result of an attempt is unknown: its process exited, perhaps because of the handler, or lost its lease.
 
-    It is an attempt that has failed, on the schedule, so that a handler that ends its process becomes a dead letter.
-    Since it may as well have been killed for a reason of its own, a handler's own limit does not apply: the delivery is
-    given up for it only once the whole schedule is used up, and after LEAST_ATTEMPTS of them.
+    It counts as a failed attempt, on the schedule, so that a handler that exits its process becomes a dead letter. The
+    process may also have been killed for another reason, so the handler's own limit does not apply: the delivery
+    becomes a dead letter only after the whole schedule and at least MIN_ATTEMPTS attempts.
     """
 
     def __init__(self) -> None:
@@ -66,9 +66,9 @@ class Abandoned(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptOutcome:
-    """What an attempt's end means, and the error; a `retry` comes with `due_at`, a `dead` letter with `fault`.
+    """How an attempt ended, and its error; a `retry` has `due_at`, a `dead` letter has `fault`.
 
-    `where` is the line of the handler that the error came from.
+    `where` is the line of the handler that raised the error.
     """
 
     outcome: Outcome
@@ -80,7 +80,7 @@ class AttemptOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptContext:
-    """Which attempt ended (from 1), after how many the delivery is given up, and when; `jitter` is from 0 to 1."""
+    """The number of the attempt that ended (from 1), the maximum, and the time; `jitter` is from 0 to 1."""
 
     attempt: int
     limit: int
@@ -91,7 +91,7 @@ class AttemptContext:
 
 
 def event_of(claim: DeliveryClaim) -> Event:
-    """Return what the handler of `claim` is given; fields that only a newer version knows are left out."""
+    """Return the event that the handler of `claim` receives, without fields that only a newer version knows."""
     artifact = claim.event.data.get("artifact")
     task = TaskView.from_json(claim.event.data)
     return Event(
@@ -106,77 +106,74 @@ def event_of(claim: DeliveryClaim) -> Event:
     )
 
 
-def classify_attempt(error: BaseException | None, trial: AttemptContext) -> AttemptOutcome:
-    """Return what becomes of a delivery whose attempt ended with `error`, or without one."""
+def classify_attempt(error: BaseException | None, context: AttemptContext) -> AttemptOutcome:
+    """Return the outcome of an attempt that ended with `error`, or without one."""
     if error is None:
         return AttemptOutcome(outcome="delivered")
     cause = _root(error)
-    text, where = describe_error(cause, trial.secrets), where_raised(cause)
-    due_at = _due_at(cause, trial)
+    text, where = describe_error(cause, context.secrets), where_raised(cause)
+    due_at = _due_at(cause, context)
     if due_at is None:
         return AttemptOutcome(outcome="dead", error=text, fault=responsible_party(cause), where=where)
     return AttemptOutcome(outcome="retry", error=text, due_at=due_at, where=where)
 
 
 def responsible_party(error: BaseException) -> ResponsibleParty:
-    """Return who is to blame."""
+    """Return who is responsible for `error`."""
     return "destination" if isinstance(error, DESTINATION_ERRORS) else "ours"
 
 
 def where_raised(error: BaseException) -> str | None:
-    """Return file and line of the innermost frame that is neither ours nor a library's, such as `handlers/mine.py:17`.
+    """Return file and line of the innermost frame in handler code, such as `handlers/mine.py:17`.
 
-    Only that, as an error's frames hold whatever the handler worked with.
+    Nothing else of the frames is returned, since they contain the handler's data.
     """
     lines = [(Path(frame.f_code.co_filename), line) for frame, line in walk_tb(error.__traceback__)]
-    theirs = [(path, line) for path, line in lines if path.is_absolute() and not _foreign(path)]
-    return f"{'/'.join(theirs[-1][0].parts[-2:])}:{theirs[-1][1]}" if theirs else None
+    in_handler = [(path, line) for path, line in lines if path.is_absolute() and _is_handler_code(path)]
+    return f"{'/'.join(in_handler[-1][0].parts[-2:])}:{in_handler[-1][1]}" if in_handler else None
 
 
-def _foreign(path: Path) -> bool:
-    return any(path.is_relative_to(place) for place in NOT_HANDLER_CODE) or not INSTALLED.isdisjoint(path.parts)
+def _is_handler_code(path: Path) -> bool:
+    return not any(path.is_relative_to(other) for other in NOT_HANDLER_CODE) and INSTALLED.isdisjoint(path.parts)
 
 
 def cancelled_from_outside() -> bool:
-    """Whether the running attempt is being cancelled from outside, and did not merely raise what looks like it."""
+    """Return whether the current asyncio task is being cancelled, as opposed to a handler raising CancelledError."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def describe_error(error: BaseException, secrets: Collection[str] = ()) -> str:
     """Return class and message on one line, at most 500 characters, without credentials and query strings."""
-    text = ": ".join(filter(None, (type(error).__name__, _words(error))))
+    try:
+        message = str(error)[:MAX_ERROR_READ]
+    except Exception:  # noqa: BLE001 - a handler's own error class may fail to describe itself
+        message = "(message not available)"
+    text = ": ".join(filter(None, (type(error).__name__, message)))
     for secret in filter(None, secrets):
         text = text.replace(secret, "…")
     text = re.sub(r"://[^/\s]*@", "://", text)
     text = re.sub(r"(://[^\s?'\"<>]*)\?[^\s'\"<>]*", r"\1?…", text)
     text = re.sub(r"whsec_\S+", "whsec_…", text)
     text = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 …", text)
-    return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:MOST_TEXT]
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:MAX_ERROR_TEXT]
 
 
-def _words(error: BaseException) -> str:
-    try:
-        return str(error)[:MOST_READ]
-    except Exception:  # noqa: BLE001 - a handler's own error class may fail to describe itself
-        return "(it cannot be told)"
-
-
-def _due_at(error: BaseException, trial: AttemptContext) -> datetime | None:
+def _due_at(error: BaseException, context: AttemptContext) -> datetime | None:
     if isinstance(error, Reject):
         return None
-    limit = trial.limit
+    limit = context.limit
     if isinstance(error, Abandoned):
-        limit = max(limit, len(trial.schedule), LEAST_ATTEMPTS)
-    at = next_attempt(trial.schedule, trial.attempt, limit, trial.now, trial.jitter)
+        limit = max(limit, len(context.schedule), MIN_ATTEMPTS)
+    at = next_attempt(context.schedule, context.attempt, limit, context.now, context.jitter)
     if at is None or not isinstance(error, Retry) or error.after is None:
         return at
-    return trial.now + max(timedelta(), min(error.after, LONGEST_DELAY))
+    return context.now + max(timedelta(), min(error.after, MAX_DELAY))
 
 
 def _root(error: BaseException) -> BaseException:
-    """Return the error that decides: of a group, a Reject before all others, else the first."""
+    """Return the error that decides the outcome: of a group, a Reject before all others, else the first."""
     if not isinstance(error, BaseExceptionGroup):
         return error
-    roots = [_root(one) for one in error.exceptions]
-    return next((one for one in roots if isinstance(one, Reject)), roots[0])
+    roots = [_root(member) for member in error.exceptions]
+    return next((root for root in roots if isinstance(root, Reject)), roots[0])

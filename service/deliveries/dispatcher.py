@@ -61,7 +61,7 @@ class Dispatcher:
     _lease_pool: LeasePool[str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._results = Batcher(self._store, most=BATCH)
+        self._results = Batcher(self._store, max_items=BATCH)
         self._lease_pool = LeasePool(
             store=self.queue,
             clock=self.clock,
@@ -125,7 +125,7 @@ class Dispatcher:
         now = asyncio.get_running_loop().time()
         overdue = [delivery for delivery in self._in_flight.values() if delivery.overdue(now)]
         for error in await asyncio.gather(*map(self._abandon, overdue), return_exceptions=True):
-            if isinstance(error, Exception):  # must neither keep a drain from its end nor others from their result
+            if isinstance(error, Exception):  # one failure must not end a drain
                 log.error("unresponsive handler not abandoned", error=describe_error(error), exc_info=error)
 
     # ── starting ─────────────────────────────────────────────────────────────
@@ -171,7 +171,7 @@ class Dispatcher:
             outcome = await self._attempt(delivery)
             self._handler_ended(delivery)
             await self._finish(delivery, outcome)
-        except Exception:  # a fault of ours ends this delivery only; its lease expires
+        except Exception:  # ends only this delivery, whose lease expires
             log.exception("delivery failed unexpectedly", **delivery.log_fields)
 
     def _ended(self, delivery: RunningDelivery) -> None:
@@ -269,7 +269,7 @@ class Dispatcher:
         for delay in (*self.store_retry_delays, None):
             try:
                 return await self._results.add(result)
-            except Exception as error:  # noqa: BLE001 - lease and fence keep the delivery right after any error
+            except Exception as error:  # noqa: BLE001 - after any error the lease expires
                 log.warning(
                     "attempt result not stored, retrying", delivery=result.delivery_id, error=describe_error(error)
                 )

@@ -1,8 +1,8 @@
-"""The dial-time guard: which addresses may be dialled for somebody else, decided on the resolved address itself.
+"""The egress guard: decides on the resolved address, right before the connection, whether it is allowed.
 
-Every address that a client or the upstream gave us (webhooks, results) is dialled through here. A name is resolved
-once, every address that it has is checked, and the very address that was checked is dialled; the name stays in Host,
-SNI and the certificate check. A name that changes its mind between check and dial (DNS rebinding) gains nothing.
+All connections to URLs from clients and from the provider (webhooks, results) use this guard. It resolves a name once,
+checks each of its addresses, and connects to a checked address; Host, SNI and the certificate check keep the name. DNS
+rebinding, a change of the name's addresses between check and connection, has no effect.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from service.domain.errors import BadSetting, Reject
 Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
-USUAL_PORTS = {"http": 80, "https": 443}
-LOOK_UPS = CapacityLimiter(32)
+DEFAULT_PORTS = {"http": 80, "https": 443}
+DNS_THREADS = CapacityLimiter(32)
 
 GLOBAL_IPV6 = ip_network("2000::/3")
-"""The only part of IPv6 that is routed world-wide: mapped, translated (NAT64), local and multicast ones are outside."""
+"""The only globally routed part of IPv6; mapped, translated (NAT64), local and multicast addresses are outside."""
 
-REFUSED = tuple(
+REFUSED_NETWORKS = tuple(
     ip_network(network)
     for network in (
         "100.64.0.0/10",  # carrier-grade NAT, and a cloud's metadata service
@@ -46,26 +46,26 @@ REFUSED = tuple(
         "5f00::/16",
     )
 )
-"""Networks that Python's `is_global` does not refuse in every version that we run on."""
+"""Networks that `is_global` does not exclude in every supported version of Python."""
 
 
 class EgressRefused(httpx.RequestError):
-    """An address that must not be dialled for somebody else; the message names the setting that allows it."""
+    """An address that is not allowed; the message names the setting that allows it."""
 
 
 class LiteralRefused(EgressRefused, Reject):
-    """The same of an address that is written as one: no later look-up will find another, so that no attempt follows."""
+    """An address in the URL itself is not allowed: no later lookup can change that, so the delivery is not retried."""
 
 
 @dataclass(frozen=True)
 class Allowed:
-    """One entry of EGRESS_ALLOW: a network or the name of a host, at one port or (None) at all."""
+    """One entry of EGRESS_ALLOW: a network or a host name, at one port or (None) at all ports."""
 
     target: Network | str
     port: int | None = None
 
     def covers(self, host: str, port: int, address: Address) -> bool:
-        """Return whether dialling `address`, to which `host` resolved, at `port` is allowed by this entry."""
+        """Return whether this entry allows a connection to `address`, to which `host` resolved, at `port`."""
         if self.port not in (None, port):
             return False
         if isinstance(self.target, str):
@@ -74,42 +74,43 @@ class Allowed:
 
 
 class Egress:
-    """Which addresses may be dialled: public ones, and what the operator allows.
+    """Allows connections to public addresses, and to those that the operator names.
 
     `allow` holds networks (`127.0.0.0/8`), addresses and hosts (`media.internal`), each also with a port
-    (`media.internal:8080`, `[::1]:8080`). A host covers whatever it resolves to. Raises BadSetting for anything else.
+    (`media.internal:8080`, `[::1]:8080`). A host covers all addresses that it resolves to. Raises BadSetting for
+    anything else.
     """
 
     def __init__(self, allow: Iterable[str] = ()) -> None:
         self._allowed = tuple(_allowed(text.strip()) for text in allow if text.strip())
 
     def check(self, host: str, port: int, address: str) -> None:
-        """Raise EgressRefused unless `address`, to which `host` resolved, may be dialled at `port`."""
+        """Raise EgressRefused unless a connection to `address`, to which `host` resolved, is allowed at `port`."""
         try:
             found = ip_address(address)
         except ValueError as error:
             raise EgressRefused(f"{host} resolves to something that is no address") from error
-        if not _public(found) and not any(one.covers(host, port, found) for one in self._allowed):
+        if not _public(found) and not any(entry.covers(host, port, found) for entry in self._allowed):
             refused = LiteralRefused if literal_addresses(host) else EgressRefused
             raise refused(
                 f"{host} is at {found}, which is not public: it is not dialled unless BOOMERANG_EGRESS_ALLOW names it"
             )
 
     def refusal(self, url: str) -> str | None:
-        """Return why `url` is never dialled; None where it may be, and where only a look-up can tell."""
+        """Return why `url` can never be allowed; None where it is allowed, or where only a DNS lookup decides."""
         try:
-            there = httpx.URL(url)
-            for address in literal_addresses(there.host):
-                self.check(there.host, there.port or USUAL_PORTS[there.scheme], address)
+            target = httpx.URL(url)
+            for address in literal_addresses(target.host):
+                self.check(target.host, target.port or DEFAULT_PORTS[target.scheme], address)
         except EgressRefused as refused:
             return str(refused)
-        except (httpx.InvalidURL, KeyError, UnicodeError):  # a host that is no IDNA is told by the last of these
+        except (httpx.InvalidURL, KeyError, UnicodeError):  # UnicodeError: a host that is not valid IDNA
             return "it cannot be read as an http or https address"
         return None
 
 
 def literal_addresses(host: str) -> Sequence[str]:
-    """Return the addresses that `host` itself is, in any spelling that needs no look-up; none for a name."""
+    """Return the addresses that `host` denotes without a DNS lookup, in any spelling; none for a name."""
     with suppress(OSError, UnicodeError):
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
         return [str(entry[4][0]) for entry in found]
@@ -119,7 +120,9 @@ def literal_addresses(host: str) -> Sequence[str]:
 def _public(address: Address) -> bool:
     if isinstance(address, IPv6Address) and (address.scope_id or address not in GLOBAL_IPV6):
         return False
-    return address.is_global and not address.is_multicast and not any(address in network for network in REFUSED)
+    return (
+        address.is_global and not address.is_multicast and not any(address in network for network in REFUSED_NETWORKS)
+    )
 
 
 def _allowed(text: str) -> Allowed:
@@ -132,21 +135,20 @@ def _allowed(text: str) -> Allowed:
 async def resolve(host: str, port: int) -> list[str]:
     """Return every address of `host`, as the system resolves it; raises OSError when it has none.
 
-    In threads of its own: the few that the loop has are for names that we chose, and no stranger's name server may keep
-    them waiting.
+    Uses its own threads, so that slow name servers of foreign hosts never occupy the few threads of the event loop.
     """
-    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-    found = await run_sync(look_up, limiter=LOOK_UPS, abandon_on_cancel=True)
+    lookup = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await run_sync(lookup, limiter=DNS_THREADS, abandon_on_cancel=True)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Connections to checked addresses only."""
+    """Connects to checked addresses only."""
 
     def __init__(self, egress: Egress, *, resolve: Resolve = resolve) -> None:
         self._egress = egress
         self._resolve = resolve
-        self._dialler = httpcore.AnyIOBackend()
+        self._backend = httpcore.AnyIOBackend()
 
     async def connect_tcp(
         self,
@@ -156,11 +158,11 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Resolve, check every address, and dial the first that answers; raises EgressRefused or httpcore's errors."""
+        """Resolve, check all addresses, connect to one that answers; raises EgressRefused or httpcore's errors."""
         try:
             async with asyncio.timeout(timeout):
-                addresses = await self._checked(host, port)
-                return await self._dial(addresses, port, local_address, socket_options)
+                addresses = await self._checked_addresses(host, port)
+                return await self._connect(addresses, port, local_address, socket_options)
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"no connection to {host} in {timeout} s") from error
 
@@ -170,14 +172,14 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,  # noqa: ASYNC109, ARG002 - the interface of httpcore
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002 - the interface of httpcore
     ) -> httpcore.AsyncNetworkStream:
-        """Refuse: no address leads to a socket file."""
+        """Raise EgressRefused: no URL may lead to a socket file."""
         raise EgressRefused(f"{path} is no network address")
 
     async def sleep(self, seconds: float) -> None:
-        """Pause."""
+        """Sleep, as the interface requires."""
         await asyncio.sleep(seconds)
 
-    async def _checked(self, host: str, port: int) -> Sequence[str]:
+    async def _checked_addresses(self, host: str, port: int) -> Sequence[str]:
         try:
             addresses = await self._resolve(host, port)
         except (OSError, UnicodeError) as error:
@@ -188,7 +190,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
             self._egress.check(host, port, address)
         return addresses
 
-    async def _dial(
+    async def _connect(
         self,
         addresses: Sequence[str],
         port: int,
@@ -198,7 +200,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         failed: httpcore.ConnectError | None = None
         for address in addresses:
             try:
-                return await self._dialler.connect_tcp(
+                return await self._backend.connect_tcp(
                     address, port, local_address=local_address, socket_options=socket_options
                 )
             except httpcore.ConnectError as error:
@@ -207,9 +209,9 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
 
 
 class GuardedTransport(httpx.AsyncHTTPTransport):
-    """Plain httpx, which dials only what `egress` lets through, over http and https.
+    """The transport of httpx, limited to http, https and the addresses that `egress` allows.
 
-    `resolve` replaces the system's resolver, and `verify` the usual certificates.
+    `resolve` replaces the system's resolver, and `verify` the default certificates.
     """
 
     def __init__(self, egress: Egress, *, resolve: Resolve = resolve, verify: ssl.SSLContext | None = None) -> None:
@@ -224,17 +226,17 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send one request; raises EgressRefused for another scheme and for an address that must not be dialled."""
+        """Send one request; raises EgressRefused for another scheme and for an address that is not allowed."""
         if request.url.scheme not in {"http", "https"}:
             raise EgressRefused("only http and https addresses are dialled", request=request)
         return await super().handle_async_request(request)
 
 
 def client(egress: Egress, *, timeout: float = 15.0) -> httpx.AsyncClient:
-    """Return a client for addresses that others gave us: guarded, no redirects, no proxies, no cookies.
+    """Return a client for URLs from outside: guarded, without redirects, proxies and cookies.
 
-    `timeout` is in seconds, for connecting, for each read, each write and the wait for a connection. Sizes and total
-    times are the caller's to bound while streaming.
+    `timeout` is in seconds, for connecting, for each read, each write and the wait for a connection. The caller must
+    limit sizes and total times while streaming.
     """
     return httpx.AsyncClient(
         transport=GuardedTransport(egress),

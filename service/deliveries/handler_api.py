@@ -1,4 +1,4 @@
-"""What a handler's author touches: `Handlers` to register with, `Event` and `Tools` to work with."""
+"""The public API of handlers: `Handlers` to register with, `Event` and `Tools` to work with."""
 
 import inspect
 import logging
@@ -18,10 +18,10 @@ from service.domain.task_view import TaskView
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
-    """Something that happened to a task. `id` is stable over attempts and replays; `task` is as it was at that time.
+    """Something that happened to a task. `id` is stable over attempts and replays; `task` is its state at that time.
 
-    `payload` is the caller's own string, as it was submitted, and `metadata` the caller's own object. `artifact` is
-    what was kept, when the event says that something was. `client` is the name of the client whose task it is.
+    `payload` is the caller's own string, as it was submitted, and `metadata` the caller's own object. `artifact` is the
+    stored file of an `artifact.stored` event. `client` is the name of the client whose task it is.
     """
 
     id: str
@@ -35,23 +35,23 @@ class Event:
 
 
 class Results(Protocol):
-    """What a handler may ask and say about a task's results."""
+    """What a handler can do with the results of a task."""
 
     async def refetch(self, task_id: str) -> list[Json]:
-        """Return the task's output with fresh addresses, asked of the upstream; raises UpstreamError."""
+        """Fetch the task from the provider and return its output with fresh URLs; raises UpstreamError."""
 
     async def keep(self, task_id: str, artifact: Artifact) -> None:
-        """Record that a result is kept; `artifact.stored` follows, once for each artifact."""
+        """Record that a result is stored; an `artifact.stored` event follows, once for each artifact."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tools:
-    """What a handler works with.
+    """The tools of a handler.
 
-    `http` dials public addresses only (and what EGRESS_ALLOW names) and follows no redirects. `target` is the `notify`
-    entry that asked for this delivery, empty when the operator's settings did. `message_id` is the same over the
-    attempts of a delivery and new for a replay. `attempt` counts from 1. `settings` are the operator's `BOOMERANG_*`
-    settings without the prefix, given or default.
+    `http` connects to public addresses only (and to those in EGRESS_ALLOW) and follows no redirects. `target` is the
+    `notify` entry that requested this delivery, empty when the operator's settings did. `message_id` is the same for
+    all attempts of a delivery and new for a replay. `attempt` counts from 1. `settings` are the operator's
+    `BOOMERANG_*` settings without the prefix, including defaults.
     """
 
     http: httpx.AsyncClient
@@ -67,17 +67,17 @@ class Tools:
 Handle = Callable[[Event, Tools], Awaitable[None]]
 
 Check = Callable[[Mapping[str, str]], str | None]
-"""Looks at the operator's settings before the start: returns what is wrong and how to mend it, None when nothing is."""
+"""Checks the operator's settings at startup: returns what is wrong and how to fix it, or None."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Handler:
-    """A registered handler: which events it wants, how often it is tried, for how many seconds, how many at once.
+    """A registered handler: its events, its maximum attempts, its timeout in seconds, its deliveries at once.
 
     `needs` names the settings without which it is not loaded by default. A `by_request` handler receives only what a
-    task's `notify` asks for, and every event once the setting named by `always_with` is given. `check` refuses settings
-    that cannot work. `aliases` are former names, the oldest last, that stored deliveries and tasks may carry. `origin`
-    says where it was found.
+    task's `notify` requests, and every event if the setting named by `always_with` is set. `check` rejects settings
+    that cannot work. `aliases` are former names, the oldest last, that stored deliveries and tasks may contain.
+    `origin` is the file or package that defines it.
     """
 
     name: str
@@ -95,12 +95,12 @@ class Handler:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name that a stored delivery for this handler may carry."""
+        """Return every name that a stored delivery for this handler may have."""
         return (self.name, *self.aliases)
 
 
 class Handlers:
-    """The handlers of one module. A registration that cannot work is refused at import, with the mend."""
+    """The handlers of one module. An invalid registration raises BadHandler at import, with the fix."""
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
@@ -121,10 +121,10 @@ class Handlers:
         check: Check | None = None,
         aliases: tuple[str, ...] = (),
     ) -> Callable[[Handle], Handle]:
-        """Register the decorated coroutine function for `events` (all of them when none is named).
+        """Register the decorated coroutine function for `events`, by default for all.
 
-        `timeout` is in seconds; `attempts` caps the schedule (its whole length by default). The rest is as in
-        `Handler`. Raises BadHandler.
+        `timeout` is in seconds; `attempts` limits the schedule, by default to its whole length. `Handler` describes the
+        other parameters. Raises BadHandler.
         """
 
         def register(handle: Handle) -> Handle:
@@ -148,45 +148,39 @@ class Handlers:
         return register
 
     def _add(self, handler: Handler) -> None:
-        _refuse_wrong_names(handler)
-        _refuse_unknown_events(handler)
-        _refuse_wrong_numbers(handler)
-        _refuse_wrong_shape(handler)
-        taken = {name for one in self for name in one.names}
+        _check_declaration(handler)
+        _check_signature(handler)
+        taken = {name for other in self for name in other.names}
         for name in handler.names:
             if name in taken:
                 raise BadHandler(f"handler name {name!r} is taken twice in one module; give one of them another name")
         self._handlers[handler.name] = handler
 
 
-def _refuse_wrong_names(handler: Handler) -> None:
+def _check_declaration(handler: Handler) -> None:
+    """Raise BadHandler for wrong names, unknown events and numbers out of range."""
     for name in handler.names:
         if not (name.isascii() and name.replace("-", "").replace("_", "").isalnum()):
             raise BadHandler(f"handler name {name!r} must be ASCII letters, digits, '-' and '_'")
     if len(set(handler.names)) < len(handler.names):
         raise BadHandler(f"handler {handler.name!r} names an alias twice or itself; aliases are its former names")
-
-
-def _refuse_unknown_events(handler: Handler) -> None:
     unknown = sorted(map(str, handler.events - frozenset(EventType)))
     if unknown:
         raise BadHandler(
             f"handler {handler.name!r} asks for unknown events {', '.join(unknown)}; known are {', '.join(EventType)}"
         )
-
-
-def _refuse_wrong_numbers(handler: Handler) -> None:
-    fine = (handler.attempts is None or handler.attempts >= 1) and handler.concurrency >= 1
-    if not (fine and 0 < handler.timeout < math.inf):
+    valid = (handler.attempts is None or handler.attempts >= 1) and handler.concurrency >= 1
+    if not (valid and 0 < handler.timeout < math.inf):
         raise BadHandler(f"handler {handler.name!r} needs attempts >= 1, timeout > 0 and concurrency >= 1")
 
 
-def _refuse_wrong_shape(handler: Handler) -> None:
+def _check_signature(handler: Handler) -> None:
+    """Raise BadHandler unless `await handle(event, tools)` works."""
     handle = handler.handle
     if not inspect.iscoroutinefunction(handle):
-        what = "an async generator" if inspect.isasyncgenfunction(handle) else "a sync function"
-        called = getattr(handle, "__name__", "handle")
-        raise BadHandler(f"handler {handler.name!r} is {what}; write `async def {called}(event, tools)` without yield")
+        kind = "an async generator" if inspect.isasyncgenfunction(handle) else "a sync function"
+        name = getattr(handle, "__name__", "handle")
+        raise BadHandler(f"handler {handler.name!r} is {kind}; write `async def {name}(event, tools)` without yield")
     try:
         inspect.signature(handle).bind(object(), object())
     except TypeError as error:

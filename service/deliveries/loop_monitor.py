@@ -1,4 +1,4 @@
-"""A watch on the event loop: whatever keeps it from turning stops all that the process does, and nothing else tells."""
+"""Detects that the event loop is blocked, which stops everything that the process does."""
 
 import asyncio
 from collections.abc import Callable, Collection
@@ -6,41 +6,41 @@ from typing import Self
 
 import structlog
 
-BEAT = 0.5
-"""Seconds between looks."""
+CHECK_INTERVAL = 0.5
+"""Seconds between checks."""
 
-MOST = 1.0
-"""Seconds that the loop may stand still without a word."""
+MAX_BLOCKED = 1.0
+"""Seconds that the loop may be blocked before it is logged."""
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.lag")
+log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.deliveries")
 
 
 class LoopMonitor:
-    """Warns, inside its block, when the loop stood still, with the names of the handlers that were `in_hand`."""
+    """Logs, inside its block, that the event loop was blocked, with the handlers that `running` returns."""
 
-    def __init__(self, in_hand: Callable[[], Collection[str]]) -> None:
-        self._in_hand = in_hand
+    def __init__(self, running: Callable[[], Collection[str]]) -> None:
+        self._running = running
         self._names: set[str] = set()
 
     def __enter__(self) -> Self:
-        self._look_later()
+        self._schedule_check()
         return self
 
     def __exit__(self, *error: object) -> None:
         self._next.cancel()
 
-    def _look_later(self) -> None:
+    def _schedule_check(self) -> None:
         loop = asyncio.get_running_loop()
-        self._names = set(self._in_hand())
-        self._next = loop.call_at(loop.time() + BEAT, self._look)
+        self._names = set(self._running())
+        self._next = loop.call_at(loop.time() + CHECK_INTERVAL, self._check)
 
-    def _look(self) -> None:
-        stood_still = asyncio.get_running_loop().time() - self._next.when()
-        if stood_still > MOST:
+    def _check(self) -> None:
+        blocked = asyncio.get_running_loop().time() - self._next.when()
+        if blocked > MAX_BLOCKED:
             log.warning(
-                "the event loop stood still, and all work with it",
-                seconds=round(stood_still, 1),
-                handlers=sorted(self._names.union(self._in_hand())),
-                mend="a handler that blocks or computes for long belongs in a thread: await asyncio.to_thread(...)",
+                "event loop blocked",
+                seconds=round(blocked, 1),
+                handlers=sorted(self._names.union(self._running())),
+                hint="run blocking or long computations of a handler in a thread: await asyncio.to_thread(...)",
             )
-        self._look_later()
+        self._schedule_check()

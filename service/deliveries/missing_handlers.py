@@ -1,4 +1,4 @@
-"""Notices deliveries that wait for a handler which is not loaded, so that they do not wait in silence."""
+"""Detects deliveries that wait for a handler which is not loaded, so that somebody notices."""
 
 from collections.abc import Iterable
 
@@ -7,7 +7,7 @@ import structlog
 from service.deliveries.handler_api import Handler
 from service.domain.ports.queues import DeliveryQueue
 
-log = structlog.get_logger("boomerang.dispatch")
+log = structlog.get_logger("boomerang.deliveries")
 
 
 class MissingHandlerMonitor:
@@ -15,20 +15,20 @@ class MissingHandlerMonitor:
 
     def __init__(self, queue: DeliveryQueue, handlers: Iterable[Handler]) -> None:
         self._queue = queue
-        self._known = frozenset(name for handler in handlers for name in handler.names)
-        self._told: frozenset[str] = frozenset()
+        self._loaded = frozenset(name for handler in handlers for name in handler.names)
+        self._logged: frozenset[str] = frozenset()
 
     async def check(self) -> frozenset[str]:
-        """Warn of each handler that deliveries have begun to wait for since the last look; return all that are missing.
+        """Log each handler that is newly missing since the last check; return all missing ones.
 
-        Another process may have it loaded: nothing is done to the deliveries. Raises StoreUnavailable.
+        Another process may have loaded it, so the deliveries stay as they are. Raises StoreUnavailable.
         """
-        missing = frozenset(await self._queue.pending_handlers()) - self._known
-        for name in sorted(missing - self._told):
+        missing = frozenset(await self._queue.pending_handlers()) - self._loaded
+        for name in sorted(missing - self._logged):
             log.warning(
-                "deliveries wait for a handler that is not loaded here",
+                "deliveries pending for a handler that is not loaded",
                 handler=name,
-                mend="load it in a worker, or name it among the aliases of the one that took its place",
+                hint="load it in a worker, or add its name to the aliases of the handler that replaces it",
             )
-        self._told = missing
+        self._logged = missing
         return missing

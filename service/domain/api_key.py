@@ -1,11 +1,11 @@
-"""Who may call the API."""
+"""API keys."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, kw_only=True)
 class ApiKey:
-    """A client's key: `name` is the client, an `admin` sees every client's tasks."""
+    """The key of the client `name`; an `admin` sees the tasks of every client."""
 
     name: str
     key: str = field(repr=False)

@@ -1,4 +1,4 @@
-"""Who hears of an event: handlers by their subscription, and the `notify` entries of a task."""
+"""Selects who receives an event: handlers by their subscription, and the `notify` entries of a task."""
 
 import hashlib
 import json
@@ -13,9 +13,9 @@ EVENT_NAMES = tuple(event.value for event in EventType)
 
 @dataclass(frozen=True, kw_only=True)
 class Subscription:
-    """What a handler wants: `events` by name; with `by_request` only when a `notify` entry asks for it.
+    """The `events` of a handler by name; with `by_request` only those that a `notify` entry requests.
 
-    `former` are names that it had before, the oldest last, and that an entry may still have.
+    `former` are its former names, the oldest last, which a `notify` entry may still contain.
     """
 
     name: str
@@ -31,10 +31,10 @@ class Subscription:
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryRoute:
-    """One delivery to make: `target` is the `notify` entry that asked for it, {} for none.
+    """One delivery to create: `target` is the `notify` entry that requested it, {} for none.
 
-    `lane_key` is the same for the same handler and target, in every process and for ever: an entry's is made of the
-    name that it has, and a handler's own of its first one, not of the one that the handler has taken since.
+    `lane_key` is the same for the same handler and target, in every process and permanently: for an entry it is made
+    of the name in the entry, and for a handler without a target of the oldest name of the handler.
     """
 
     handler: str
@@ -43,26 +43,26 @@ class DeliveryRoute:
 
 
 def route(event_type: str, notify: Sequence[Json], handlers: Sequence[Subscription]) -> list[DeliveryRoute]:
-    """Return one route for each handler that wants the event, and for each different `notify` entry that does.
+    """Return one route for each handler that subscribes to the event, and for each different matching `notify` entry.
 
-    An entry may name a handler that another process has, and that is not among `handlers`: what it wants is not known
-    here, so that the entry's own word counts alone.
+    An entry may name a handler that only another process has loaded, and that is not among `handlers`: its events are
+    not known here, so that only the events of the entry count.
     """
     by_name = {name: handler for handler in handlers for name in handler.names}
-    ways = [_plain_route(each) for each in handlers if not each.by_request and event_type in each.events]
+    routes = [_route_without_target(one) for one in handlers if not one.by_request and event_type in one.events]
     for entry in notify:
         handler = by_name.get(entry["handler"])
         if (not handler or event_type in handler.events) and event_type in (entry.get("events") or EVENT_NAMES):
-            ways.append(_route_of(entry["handler"], entry["handler"], entry))
-    return list({way.lane_key: way for way in ways}.values())
+            routes.append(_route(entry["handler"], entry["handler"], entry))
+    return list({one.lane_key: one for one in routes}.values())
 
 
 @cache
-def _plain_route(handler: Subscription) -> DeliveryRoute:
-    """Return the way to a handler that nobody named a target for: mostly this one, and always the same."""
-    return _route_of(handler.name, handler.names[-1], {})
+def _route_without_target(handler: Subscription) -> DeliveryRoute:
+    """Return the route of a handler without a target, which most deliveries use; it never changes."""
+    return _route(handler.name, handler.names[-1], {})
 
 
-def _route_of(handler: str, lane_name: str, target: Json) -> DeliveryRoute:
-    written = json.dumps([lane_name, target], sort_keys=True, separators=(",", ":"))
-    return DeliveryRoute(handler=handler, target=target, lane_key=hashlib.sha256(written.encode()).hexdigest()[:24])
+def _route(handler: str, lane_name: str, target: Json) -> DeliveryRoute:
+    canonical = json.dumps([lane_name, target], sort_keys=True, separators=(",", ":"))
+    return DeliveryRoute(handler=handler, target=target, lane_key=hashlib.sha256(canonical.encode()).hexdigest()[:24])

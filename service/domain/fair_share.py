@@ -1,4 +1,4 @@
-"""A fair share of a handler's places for each client. Only computes."""
+"""Divides the slots of a handler between clients. Only computes."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -6,28 +6,28 @@ from dataclasses import dataclass, field
 
 
 def share_owner(client: str, target: Mapping[str, object]) -> str | None:
-    """Return the client whose share a delivery's place is taken from; None where no request named a target."""
+    """Return the client whose share a delivery takes its slot from; None where no request named a target."""
     return client if target else None
 
 
 @dataclass(kw_only=True)
 class FairShare:
-    """The places of a handler that are free, and how many each client holds.
+    """The free slots of a handler, and how many each client holds.
 
-    By the rule of dynamic thresholds (Choudhury and Hahne, 1998) a client may take a further place only while it holds
-    fewer than are left free. Of 32 places the first gets 16 at most, a second one 8 then, a third one 4: whoever comes
-    next finds a place, and nobody has to be told how many will come.
+    The rule of dynamic thresholds (Choudhury and Hahne, 1998): a client may take another slot only while it holds fewer
+    than are free. Of 32 slots the first client gets at most 16, then a second one 8, a third one 4: the next client
+    always finds a free slot, without any setting for the number of clients.
     """
 
     free: int
     held: Counter[str] = field(default_factory=Counter)
 
     def may_take(self, client: str | None) -> bool:
-        """Whether there is a place: for a `client` within its share, for what is nobody's any that is free."""
+        """Return whether a slot is free: for a `client` within its share, for None any free slot."""
         return self.free > (0 if client is None else self.held[client])
 
     def take(self, client: str | None) -> bool:
-        """Take a place, if there is one; return whether there was."""
+        """Take a slot if one is free; return whether it was."""
         if not self.may_take(client):
             return False
         self.free -= 1
@@ -36,5 +36,5 @@ class FairShare:
         return True
 
     def served(self) -> set[str]:
-        """Return the clients that have their share."""
+        """Return the clients that hold their whole share."""
         return {client for client, held in self.held.items() if held >= self.free}

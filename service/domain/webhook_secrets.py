@@ -1,4 +1,4 @@
-"""The secrets that sign webhooks, as Standard Webhooks writes them: `whsec_` and the base64 of 24 to 64 bytes."""
+"""Secrets that sign webhooks, in the format of Standard Webhooks: `whsec_` and the base64 of 24 to 64 bytes."""
 
 import hashlib
 import hmac
@@ -9,7 +9,7 @@ KEY_BYTES = range(24, 65)
 
 
 def is_webhook_secret(text: str) -> bool:
-    """Return whether `text` is written as a webhook secret."""
+    """Return whether `text` has the format of a webhook secret."""
     try:
         key = b64decode(text.removeprefix(PREFIX), validate=True)
     except ValueError:
@@ -18,6 +18,6 @@ def is_webhook_secret(text: str) -> bool:
 
 
 def derive_webhook_secret(signing_key: str) -> str:
-    """Return the webhook secret that follows from a signing key; the key does not follow from it."""
+    """Derive a webhook secret from a signing key, with a one-way function."""
     derived = hmac.digest(signing_key.encode(), b"boomerang webhook secret", hashlib.sha256)
     return PREFIX + b64encode(derived).decode()

@@ -1,4 +1,4 @@
-"""How the parts are put together: the settings on one side, the use-cases and adapters on the other."""
+"""Build the application from the settings: create the adapters and connect the use cases with them."""
 
 import logging
 import random
@@ -32,7 +32,6 @@ from service.providers.vidu.signature import ViduVerifier
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.config.settings import Settings
 from service.runtime.ids import uuid7_factory
-from service.runtime.single_pass import SinglePass
 from service.runtime.worker import Worker
 from service.storage import Store, open_store
 from service.tasks.immediate_polls import ImmediatePolls
@@ -44,16 +43,16 @@ from service.tasks.task_service import TaskPolicy, TaskService
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The clock of the operating system."""
 
     def now(self) -> datetime:
-        """Return this moment, aware, in UTC."""
+        """Return the current time in UTC, with its time zone."""
         return datetime.now(UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Application:
-    """A service put together, not yet running."""
+    """The connected parts of a service that does not run yet."""
 
     settings: Settings
     clock: Clock
@@ -65,7 +64,7 @@ class Application:
     worker: Worker
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
-        """Return what this process has counted, for its metrics."""
+        """Return the counters of this process for its metrics."""
         requests: Counter[str] = Counter()
         for (kind, outcome), count in self.upstream.requests.items():
             requests[f"{kind}_{outcome}"] += count
@@ -74,7 +73,7 @@ class Application:
 
 @asynccontextmanager
 async def build_application(settings: Settings) -> AsyncIterator[Application]:
-    """Yield a service for `settings`, whose keys are ensured; everything it holds open is closed afterwards.
+    """Yield an application for `settings`, which must contain signing keys; close its connections afterwards.
 
     Raises BadSetting or BadHandler for settings and handlers that cannot work.
     """
@@ -83,9 +82,9 @@ async def build_application(settings: Settings) -> AsyncIterator[Application]:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.database_url))
         upstream = await stack.enter_async_context(_provider(settings))
-        outside = await stack.enter_async_context(egress.client(egress.Egress(settings.egress_allow)))
+        egress_client = await stack.enter_async_context(egress.client(egress.Egress(settings.egress_allow)))
         builder = ApplicationBuilder(settings=settings, clock=clock, store=store, upstream=upstream, handlers=handlers)
-        yield builder.parts(outside)
+        yield builder.build(egress_client)
 
 
 @asynccontextmanager
@@ -103,9 +102,9 @@ async def _provider(settings: Settings) -> AsyncIterator[RateLimitedClient]:
 
 @dataclass(kw_only=True)
 class ApplicationBuilder:
-    """Makes each use-case from the settings and the adapters.
+    """Creates each use case from the settings and the adapters.
 
-    What is by chance is given: `clock`, `jitter` (a number from 0 to 1) and `new_id`.
+    `clock`, `jitter` (returns a number from 0 to 1) and `new_id` are parameters, so that a test can repeat a run.
     """
 
     settings: Settings
@@ -141,14 +140,16 @@ class ApplicationBuilder:
             planner=self.planner,
             slots=self.slots,
             immediate_polls=self.immediate_polls,
-            subscriptions=[_subscription(handler) for handler in self.handlers.values()],
+            subscriptions=[
+                Subscription(name=each.name, events=each.events, by_request=each.by_request, former=each.aliases)
+                for each in self.handlers.values()
+            ],
             new_id=self.new_id,
         )
 
-    def parts(self, outside: httpx.AsyncClient) -> Application:
-        """Return the whole; `outside` dials what users and upstreams name."""
-        inbox_worker, submitter, poller = self._inbox_worker(), self._submitter(), self._poller()
-        dispatcher = self._dispatcher(outside)
+    def build(self, egress_client: httpx.AsyncClient) -> Application:
+        """Return the application; `egress_client` connects to addresses that clients and the provider give."""
+        inbox_worker = self._inbox_worker()
         return Application(
             settings=self.settings,
             clock=self.clock,
@@ -159,16 +160,10 @@ class ApplicationBuilder:
             receiver=self._receiver(inbox_worker),
             worker=Worker(
                 inbox_worker=inbox_worker,
-                submitter=submitter,
-                poller=poller,
-                dispatcher=dispatcher,
-                full=SinglePass(
-                    inbox_worker=inbox_worker,
-                    submitter=submitter,
-                    poller=poller,
-                    dispatcher=dispatcher,
-                    upstream=self.upstream,
-                ),
+                submitter=self._submitter(),
+                poller=self._poller(),
+                dispatcher=self._dispatcher(egress_client),
+                provider=self.upstream,
                 clock_jumps=ClockJumpDetector(
                     self.store.clock_jump_repair, clock=self.clock, lease=self.settings.lease
                 ),
@@ -177,14 +172,6 @@ class ApplicationBuilder:
         )
 
     def _task_service(self) -> TaskService:
-        terms = TaskPolicy(
-            provider=self.settings.provider,
-            task_deadline=self.settings.task_deadline,
-            off_peak_deadline=self.settings.off_peak_deadline,
-            allow_off_peak=self.settings.allow_off_peak,
-            handlers=frozenset(name for handler in self.handlers.values() for name in handler.names),
-            refusal=egress.Egress(self.settings.egress_allow).refusal,
-        )
         return TaskService(
             intake=self.store.intake,
             blobs=self.store.blobs,
@@ -192,7 +179,14 @@ class ApplicationBuilder:
             recorder=self.recorder,
             provider=self.upstream,
             clock=self.clock,
-            policy=terms,
+            policy=TaskPolicy(
+                provider=self.settings.provider,
+                task_deadline=self.settings.task_deadline,
+                off_peak_deadline=self.settings.off_peak_deadline,
+                allow_off_peak=self.settings.allow_off_peak,
+                handlers=frozenset(name for handler in self.handlers.values() for name in handler.names),
+                refusal=egress.Egress(self.settings.egress_allow).refusal,
+            ),
             inspect=inspector(),
             new_id=self.new_id,
         )
@@ -220,7 +214,7 @@ class ApplicationBuilder:
         )
 
     def _verifier(self, token: str) -> Verifier | None:
-        """Make the check of Vidu's signature, which is over the address as we gave it out; Vtrix's key is not ours."""
+        """Return the check of Vidu's signature, which covers the callback address; None for Vtrix, which has no key."""
         if self.settings.provider != "vidu":
             return None
         address = callback_address(self.settings.public_url or "", token)
@@ -229,12 +223,6 @@ class ApplicationBuilder:
     def _submitter(self) -> Submitter:
         budget = self.settings.budget
         limits = Limits(max_in_flight=self.settings.max_in_flight, budget=None if budget is None else float(budget))
-        terms = SubmitterConfig(
-            public_url=self.settings.public_url,
-            lease=self.settings.lease,
-            concurrency=self.settings.upstream_concurrency,
-            limits=limits,
-        )
         return Submitter(
             queue=self.store.tasks,
             blobs=self.store.blobs,
@@ -243,17 +231,16 @@ class ApplicationBuilder:
             tokens=self.tokens,
             clock=self.clock,
             signals=self.store.signals,
-            config=terms,
+            config=SubmitterConfig(
+                public_url=self.settings.public_url,
+                lease=self.settings.lease,
+                concurrency=self.settings.upstream_concurrency,
+                limits=limits,
+            ),
             jitter=self.jitter,
         )
 
     def _poller(self) -> Poller:
-        terms = PollerConfig(
-            lease=self.settings.lease,
-            concurrency=self.settings.upstream_concurrency,
-            resubmit_in_doubt=self.settings.on_in_doubt == "resubmit",
-            retention=self.settings.retention,
-        )
         return Poller(
             queue=self.store.tasks,
             run_time_stats=self.store.run_time_stats,
@@ -264,16 +251,21 @@ class ApplicationBuilder:
             tokens=self.tokens,
             clock=self.clock,
             signals=self.store.signals,
-            config=terms,
+            config=PollerConfig(
+                lease=self.settings.lease,
+                concurrency=self.settings.upstream_concurrency,
+                resubmit_in_doubt=self.settings.on_in_doubt == "resubmit",
+                retention=self.settings.retention,
+            ),
             immediate_polls=self.immediate_polls,
         )
 
-    def _dispatcher(self, outside: httpx.AsyncClient) -> Dispatcher:
+    def _dispatcher(self, egress_client: httpx.AsyncClient) -> Dispatcher:
         results = TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder)
 
         def tools(claim: DeliveryClaim, handler: Handler) -> Tools:
             return Tools(
-                http=outside,
+                http=egress_client,
                 log=logging.getLogger(f"boomerang.handlers.{handler.name}"),
                 results=results,
                 now=self.clock.now,
@@ -291,7 +283,3 @@ class ApplicationBuilder:
             schedule=self.settings.retry_schedule,
             jitter=self.jitter,
         )
-
-
-def _subscription(handler: Handler) -> Subscription:
-    return Subscription(name=handler.name, events=handler.events, by_request=handler.by_request, former=handler.aliases)

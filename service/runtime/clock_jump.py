@@ -1,6 +1,7 @@
-"""Notices that the machine's clock was put back, which would keep all that is due waiting for as long."""
+"""Detect that the system clock moved backwards, which would delay all due work by as much."""
 
 import asyncio
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
@@ -8,38 +9,35 @@ import structlog
 from service.domain.ports.queues import ClockJumpRepair
 from service.domain.ports.signals import Clock
 
-log = structlog.get_logger("boomerang.clock")
+log = structlog.get_logger("boomerang.runtime")
 
-PUT_BACK = timedelta(seconds=30)
-"""A clock that is put back by less than this only delays everything by as much."""
+IGNORED_JUMP = timedelta(seconds=30)
+"""A clock that moves back by no more than this delays work by as much, and nothing else."""
 
 
+@dataclass(slots=True)
 class ClockJumpDetector:
-    """Compares the clock with the event loop's time, which no one puts back. `lease` is how long a claim lives."""
+    """Compares the system clock with the monotonic time of the event loop. `lease` is the duration of a lease."""
 
-    def __init__(self, store: ClockJumpRepair, *, clock: Clock, lease: timedelta) -> None:
-        self._store = store
-        self._clock = clock
-        self._lease = lease
-        self._last: tuple[datetime, float] | None = None
+    store: ClockJumpRepair
+    clock: Clock = field(kw_only=True)
+    lease: timedelta = field(kw_only=True)
+    _last: tuple[datetime, float] | None = field(init=False, default=None)
 
     async def check(self) -> int:
-        """Make due what waits, if the clock was put back since the last look; return how many rows that were.
+        """Reschedule waiting rows if the system clock moved backwards since the last check; return how many.
 
-        Questions and retries then come early, once, which harms nothing. Raises StoreUnavailable: the next look sees
-        the same.
+        Polls and retries then run early once, which is harmless. Raises StoreUnavailable; the next check detects the
+        same jump.
         """
-        now, steady = self._clock.now(), asyncio.get_running_loop().time()
-        put_back = self._put_back(now, steady)
-        recalled = 0
-        if put_back > PUT_BACK:
-            recalled = await self._store.repair(now=now, until=now + self._lease)
-            log.warning("the clock was put back", seconds=round(put_back.total_seconds()), recalled=recalled)
-        self._last = (now, steady)
-        return recalled
-
-    def _put_back(self, now: datetime, steady: float) -> timedelta:
-        if self._last is None:
-            return timedelta()
-        then, steady_then = self._last
-        return timedelta(seconds=steady - steady_then) - (now - then)
+        now, monotonic = self.clock.now(), asyncio.get_running_loop().time()
+        then, monotonic_then = self._last or (now, monotonic)
+        moved_back = timedelta(seconds=monotonic - monotonic_then) - (now - then)
+        rescheduled = 0
+        if moved_back > IGNORED_JUMP:
+            rescheduled = await self.store.repair(now=now, until=now + self.lease)
+            log.warning(
+                "system clock moved backwards", seconds=round(moved_back.total_seconds()), rescheduled=rescheduled
+            )
+        self._last = (now, monotonic)
+        return rescheduled

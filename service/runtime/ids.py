@@ -1,4 +1,4 @@
-"""Ids that sort by the time they were made: UUID version 7 (RFC 9562, section 5.7), also within one millisecond."""
+"""Make ids that sort by creation time, also within one millisecond: UUID version 7 (RFC 9562, section 5.7)."""
 
 import secrets
 import time
@@ -9,7 +9,7 @@ def uuid7_factory(
     milliseconds: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     random_bits: Callable[[int], int] = secrets.randbits,
 ) -> Callable[[], str]:
-    """Return a function that makes ids; each is greater than the one before, even when the clock goes back."""
+    """Return a function that makes ids; each is greater than the previous one, even when the clock moves back."""
     last = 0
 
     def make() -> str:

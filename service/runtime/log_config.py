@@ -1,4 +1,4 @@
-"""Logs on standard error: for a person on a terminal, else one JSON object a line."""
+"""Configure logging to standard error: readable lines on a terminal, else one JSON object per line."""
 
 import asyncio
 import json
@@ -12,126 +12,125 @@ from typing import Any, Literal
 
 import structlog
 
-QUIET = ("httpx", "httpcore", "apscheduler", "aiosqlite", "sqlalchemy", "alembic", "uvicorn", "PIL", "asyncio")
-"""Libraries that speak only of warnings: some of them would log addresses with tokens."""
+QUIET_LOGGERS = ("httpx", "httpcore", "apscheduler", "aiosqlite", "sqlalchemy", "alembic", "uvicorn", "PIL", "asyncio")
+"""Libraries that log only warnings and errors, because some of them would log addresses with tokens."""
 
 ENCODER = json.JSONEncoder(default=repr)
-"""Made once: `json.dumps` would make one for each line."""
+"""Created once: `json.dumps` would create an encoder for each line."""
 
-ROOT = logging.getLogger()
+ROOT_LOGGER = logging.getLogger()
 LEVELS = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()}
 
 
-class Out(logging.StreamHandler[Any]):
-    """Writes lines, whole and in their order; those that may wait, once for each lap of the event loop."""
+class BufferedStderr(logging.StreamHandler[Any]):
+    """Writes complete lines in order; buffered lines are written once per iteration of the event loop."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._waiting: list[str] = []
-        self._flushes: asyncio.AbstractEventLoop | None = None
+        self._buffer: list[str] = []
+        self._flush_loop: asyncio.AbstractEventLoop | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write what waits, then a record of the standard library's."""
+        """Write the buffered lines, then a record of the standard library."""
         self.flush()
         super().emit(record)
 
-    def write_soon(self, line: str) -> None:
-        """Write a line before the event loop sleeps; at once where none is running."""
-        self._waiting.append(line)
+    def write_buffered(self, line: str) -> None:
+        """Buffer a line and write it before the event loop sleeps; write it immediately when no loop runs."""
+        self._buffer.append(line)
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             self.flush()
             return
-        if self._flushes is not loop:
-            self._flushes = loop
+        if self._flush_loop is not loop:
+            self._flush_loop = loop
             loop.call_soon(self.flush)
 
-    def write_now(self, line: str) -> None:
-        """Write a line, and what waits before it."""
-        self._waiting.append(line)
+    def write_immediately(self, line: str) -> None:
+        """Write the buffered lines, then a line."""
+        self._buffer.append(line)
         self.flush()
 
     def flush(self) -> None:
-        """Write what waits; what cannot be written is lost, and stops nobody."""
+        """Write the buffered lines. Lines that cannot be written are lost without an error."""
         with self.lock or nullcontext():
-            self._flushes = None
-            lines, self._waiting = self._waiting, []
-            with suppress(OSError, ValueError):  # a full disk, a stream that was closed
+            self._flush_loop = None
+            lines, self._buffer = self._buffer, []
+            with suppress(OSError, ValueError):  # a full disk or a closed stream
                 if lines:
                     self.stream.write("".join(f"{line}\n" for line in lines))
                 super().flush()
 
 
-class Lines:
-    """Writes our own lines, already rendered, where the standard library's go: no record has to be made for each."""
+class LineLogger:
+    """Writes rendered lines of structlog to the handler of the standard library, without a record for each line."""
 
-    out = Out()
+    out = BufferedStderr()
 
     def __init__(self, name: str = "") -> None:
         self.name = name
 
-    def soon(self, line: str) -> None:
-        """Write one line, with others of its moment."""
-        self.out.write_soon(line)
+    def buffered(self, line: str) -> None:
+        """Buffer one line."""
+        self.out.write_buffered(line)
 
-    def now(self, line: str) -> None:
-        """Write one line at once: what goes wrong may be the last that is heard."""
-        self.out.write_now(line)
+    def immediately(self, line: str) -> None:
+        """Write one line immediately: a warning may be the last line before the process ends."""
+        self.out.write_immediately(line)
 
-    debug = info = soon
-    warning = error = critical = now
+    debug = info = buffered
+    warning = error = critical = immediately
 
 
-def one_line(lines: Lines, method: str, line: MutableMapping[str, Any]) -> str:
-    """Render a line as JSON: all that structlog's own processors do, without a call for each."""
+def render_json(lines: LineLogger, method: str, line: MutableMapping[str, Any]) -> str:
+    """Render a line as JSON; it replaces several processors of structlog with one call."""
     if line.get("exc_info"):
         line = structlog.processors.format_exc_info(lines, method, line)
-    line.update(level=method, logger=lines.name, timestamp=_timestamp())
+    line.update(level=method, logger=lines.name, timestamp=f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z")
     return ENCODER.encode(line)
 
 
-def _timestamp() -> str:
-    return datetime.now(UTC).replace(tzinfo=None).isoformat() + "Z"
-
-
-def only_from_level(_: object, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Drop lines below the level that the standard library's root has now."""
-    if LEVELS[method] < ROOT.level:
+def drop_below_level(_: object, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Drop lines below the current level of the root logger."""
+    if LEVELS[method] < ROOT_LOGGER.level:
         raise structlog.DropEvent
     return line
 
 
 def configure_logging(style: Literal["console", "json"], level: str) -> None:
-    """Send our own log lines, and those of the standard library's loggers, to standard error in one `style`."""
+    """Send the lines of structlog and of the standard library's loggers to standard error in one `style`."""
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    ours: list[Any] = [one_line] if style == "json" else [*shared, *_rendering(style)]
+    ours: list[Any] = [render_json] if style == "json" else [*shared, *_rendering(style)]
     structlog.configure(
-        processors=[only_from_level, *ours],
-        logger_factory=Lines,
+        processors=[drop_below_level, *ours],
+        logger_factory=LineLogger,
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=True,
     )
-    Lines.out.setStream(sys.stderr)
-    Lines.out.setFormatter(
+    LineLogger.out.setStream(sys.stderr)
+    LineLogger.out.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(style)],
         )
     )
-    logging.basicConfig(handlers=[Lines.out], level=level.upper(), force=True)
-    for name in QUIET:
+    logging.basicConfig(handlers=[LineLogger.out], level=level.upper(), force=True)
+    for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _rendering(style: str) -> list[Any]:
     if style == "console":
-        return [_printable, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ)]
+        return [
+            _escape_unprintable,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ),
+        ]
     return [structlog.processors.JSONRenderer(_as_json)]
 
 
@@ -139,14 +138,14 @@ def _as_json(line: MutableMapping[str, Any], **_: object) -> str:
     return ENCODER.encode(line)
 
 
-def _printable(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Escape what would begin a line of its own or steer the terminal; JSON escapes it by itself."""
+def _escape_unprintable(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape characters that break a line or control the terminal; JSON escapes them itself."""
     for name, value in event.items():
         if isinstance(value, str):
-            kept = "\n" if name == "exception" else ""
-            event[name] = "".join(_escaped(char) if char not in kept else char for char in value)
+            allowed = "\n" if name == "exception" else ""
+            event[name] = "".join(_escape(char) if char not in allowed else char for char in value)
     return event
 
 
-def _escaped(char: str) -> str:
+def _escape(char: str) -> str:
     return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")

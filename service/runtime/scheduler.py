@@ -1,8 +1,8 @@
-"""APScheduler as a clock that rings: it starts rounds, and holds nothing that matters."""
+"""Run periodic jobs: APScheduler triggers them by time, topics of signals wake them earlier."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,154 +12,157 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from service.domain.errors import StoreUnavailable
 from service.domain.ports.signals import Signals
 
-log = structlog.get_logger("boomerang.ticker")
+log = structlog.get_logger("boomerang.runtime")
 
+IDLE_AFTER = 5.0
+"""Seconds without work and without a notification after which a job with a topic is idle."""
 
-REST_AFTER = 5.0
-REST = 2.0
-"""Seconds without work or a topic's ring after which a round rests, and how often it is run while it does."""
+IDLE_INTERVAL = 2.0
+"""Minimum seconds between two runs of an idle job."""
 
-LISTEN = 3600.0
-"""Seconds of one wait for a topic: nothing is due at its end, so that an idle process need not wake for it."""
+LISTEN_TIMEOUT = 3600.0
+"""Seconds of one wait for a topic. It is long because an idle process need not wake for it."""
 
-
-LOOK_AT_THE_CLOCK = timedelta(seconds=2)
-"""How often the clock is looked at, at least: one that was put back would let nothing ring for as long."""
+CLOCK_CHECK_INTERVAL = timedelta(seconds=2)
+"""Maximum time between two checks of the system clock: a clock that moved back delays every job until the next one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PeriodicJob:
-    """One kind of work that comes again: what to run, how often, and the topic whose ring brings it forward.
+    """A kind of recurring work: what to run, how often, and the topic whose notification runs it earlier.
 
-    `run` returns how many rows it took in hand: while that is more than none, it is run again at once. A round with a
-    topic that finds nothing for a while is run every two seconds at most, so that an idle process rests.
+    With `repeat`, the job runs again at once while `run` returns a number of rows above 0. A job with a topic that is
+    idle runs every two seconds at most.
     """
 
     name: str
-    run: Callable[[], Awaitable[int]]
+    run: Callable[[], Awaitable[object]]
     every: timedelta
     topic: str | None = None
+    repeat: bool = True
 
 
 class ClockSafeScheduler(AsyncIOScheduler):  # type: ignore[misc] # APScheduler ships no types
-    """Rings on when the machine's clock jumps.
+    """Keeps triggering jobs when the system clock jumps.
 
-    APScheduler alone rings nothing for as long as the clock was put back, and goes through every interval that was
-    skipped when it was put on.
+    APScheduler alone triggers nothing for as long as the clock was moved back, and runs through every skipped interval
+    when the clock was moved forward.
     """
 
     def _process_jobs(self) -> float:
         now = datetime.now(UTC)
         for job in self.get_jobs():
-            if abs(job.next_run_time - now) > job.trigger.interval + LOOK_AT_THE_CLOCK:
+            if abs(job.next_run_time - now) > job.trigger.interval + CLOCK_CHECK_INTERVAL:
                 job.modify(next_run_time=now)
-        wait: float | None = super()._process_jobs()  # None where it knows of nothing to wait for, as while it stops
-        longest = LOOK_AT_THE_CLOCK.total_seconds()
-        return longest if wait is None else min(wait, longest)
+        wait: float | None = super()._process_jobs()  # None without a job to wait for, for example during shutdown
+        maximum = CLOCK_CHECK_INTERVAL.total_seconds()
+        return maximum if wait is None else min(wait, maximum)
 
 
+@dataclass(slots=True)
 class JobScheduler:
-    """Rings every round in time, and at once when its topic rings. A failing round is logged, and rung again.
+    """Run each job on its interval, and immediately when its topic is notified. A failed job is logged and runs again.
 
-    A ring only wakes the round's own task, so that nothing that rings or stops ringing breaks into a round; what rings
-    while the round is running makes it run once more.
+    A trigger only wakes the task of the job, so that neither a trigger nor a stop interrupts a run. A trigger during a
+    run causes one more run.
     """
 
-    def __init__(self, jobs: list[PeriodicJob], signals: Signals) -> None:
-        self._jobs = jobs
-        self._signals = signals
-        self._scheduler = ClockSafeScheduler(timezone=UTC)
-        self._rung: dict[str, asyncio.Event] = {one.name: asyncio.Event() for one in jobs}
-        self._busy_at: dict[str, float] = {}
-        self._ran_at: dict[str, float] = {}
-        self._listeners: list[asyncio.Task[None]] = []
-        self._workers: list[asyncio.Task[None]] = []
-        self._stopping = False
+    jobs: list[PeriodicJob]
+    signals: Signals
+    _scheduler: ClockSafeScheduler = field(init=False, default_factory=lambda: ClockSafeScheduler(timezone=UTC))
+    _wake_events: dict[str, asyncio.Event] = field(init=False, default_factory=dict)
+    _busy_at: dict[str, float] = field(init=False, default_factory=dict)
+    _ran_at: dict[str, float] = field(init=False, default_factory=dict)
+    _listeners: list[asyncio.Task[None]] = field(init=False, default_factory=list)
+    _workers: list[asyncio.Task[None]] = field(init=False, default_factory=list)
+    _stopping: bool = field(init=False, default=False)
 
     def failure_reason(self) -> str | None:
-        """Return what keeps it from ringing, None while nothing does."""
+        """Return why no jobs run, or None."""
         if self._stopping:
             return "the process is stopping"
         if not self._workers:
-            return "the rounds have not begun yet"
+            return "the jobs have not started yet"
         ended = [task.get_name() for task in (*self._workers, *self._listeners) if task.done()]
-        return f"{ended[0]} has ended unforeseen; restart the process" if ended else None
+        return f"background task {ended[0]} exited unexpectedly, restart the process" if ended else None
 
     async def start(self) -> None:
-        """Begin every round once, then keep ringing."""
-        for one in self._jobs:
-            self._ring(one)
-            self._workers.append(self._for_good(self._work(one), name=f"round-{one.name}"))
+        """Run every job once, then on its interval."""
+        for job in self.jobs:
+            self._wake_events[job.name] = asyncio.Event()
+            self._wake(job)
+            self._workers.append(self._start_background(self._run_when_woken(job), name=f"job-{job.name}"))
             self._scheduler.add_job(
                 self._tick,
                 "interval",
-                args=[one],
-                seconds=one.every.total_seconds(),
-                id=one.name,
+                args=[job],
+                seconds=job.every.total_seconds(),
+                id=job.name,
                 coalesce=True,
                 max_instances=1,
                 misfire_grace_time=None,
             )
-            if one.topic:
-                self._listeners.append(self._for_good(self._listen(one, one.topic), name=f"ticker-{one.name}"))
+            if job.topic:
+                self._listeners.append(self._start_background(self._listen(job, job.topic), name=f"topic-{job.topic}"))
         self._scheduler.start()
 
-    def _for_good(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
-        """Begin `work`, which is to go on until the stop; should it end before, the log says so."""
+    def _start_background(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        """Start `work`, which runs until the stop; log an error if it ends earlier."""
+
+        def log_unexpected_exit(task: asyncio.Task[None]) -> None:
+            if not self._stopping:
+                error = None if task.cancelled() else task.exception()
+                log.error("background task exited unexpectedly, restart the process", name=name, exc_info=error)
+
         task = asyncio.create_task(work, name=name)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(log_unexpected_exit)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not self._stopping:
-            error = None if task.cancelled() else task.exception()
-            log.error("ended unforeseen; restart the process", what=task.get_name(), exc_info=error)
-
     async def stop(self, seconds: float = 5.0) -> None:
-        """Ring no more, and let a round that is running finish; after `seconds` it is cut off."""
+        """Trigger no more jobs, wait up to `seconds` for running ones, then cancel them."""
         self._stopping = True
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)
         for listener in self._listeners:
             listener.cancel()
-        for rung in self._rung.values():
-            rung.set()
+        for woken in self._wake_events.values():
+            woken.set()
         if self._workers:
             await asyncio.wait(self._workers, timeout=seconds)
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._listeners, *self._workers, return_exceptions=True)
 
-    async def _tick(self, one: PeriodicJob) -> None:
+    async def _tick(self, job: PeriodicJob) -> None:
         now = asyncio.get_running_loop().time()
-        resting = one.topic and now - self._busy_at[one.name] > REST_AFTER and now - self._ran_at[one.name] < REST
-        if not resting:
-            self._rung[one.name].set()
+        idle = job.topic and now - self._busy_at[job.name] > IDLE_AFTER
+        if not (idle and now - self._ran_at[job.name] < IDLE_INTERVAL):
+            self._wake_events[job.name].set()
 
-    def _ring(self, one: PeriodicJob) -> None:
-        self._busy_at[one.name] = self._ran_at[one.name] = asyncio.get_running_loop().time()
-        self._rung[one.name].set()
+    def _wake(self, job: PeriodicJob) -> None:
+        self._busy_at[job.name] = self._ran_at[job.name] = asyncio.get_running_loop().time()
+        self._wake_events[job.name].set()
 
-    async def _listen(self, one: PeriodicJob, topic: str) -> None:
+    async def _listen(self, job: PeriodicJob, topic: str) -> None:
         while True:
-            if await self._signals.wait(topic, LISTEN):
-                self._ring(one)
+            if await self.signals.wait(topic, LISTEN_TIMEOUT):
+                self._wake(job)
 
-    async def _work(self, one: PeriodicJob) -> None:
-        rung = self._rung[one.name]
+    async def _run_when_woken(self, job: PeriodicJob) -> None:
+        woken = self._wake_events[job.name]
         while not self._stopping:
-            await rung.wait()
-            rung.clear()
+            await woken.wait()
+            woken.clear()
             if not self._stopping:
-                await self._run(one)
+                await self._run(job)
 
-    async def _run(self, one: PeriodicJob) -> None:
+    async def _run(self, job: PeriodicJob) -> None:
         loop = asyncio.get_running_loop()
-        self._ran_at[one.name] = loop.time()
+        self._ran_at[job.name] = loop.time()
         try:
-            while await one.run() and not self._stopping:
-                self._busy_at[one.name] = loop.time()
+            while await job.run() and job.repeat and not self._stopping:
+                self._busy_at[job.name] = loop.time()
         except StoreUnavailable as error:
-            log.warning("round put off", round=one.name, why=str(error))
+            log.warning("job skipped, database unavailable", job=job.name, error=str(error))
         except Exception as error:
-            log.exception("round broke off", round=one.name, error=type(error).__name__)
+            log.exception("job failed", job=job.name, error=type(error).__name__)

@@ -1,4 +1,4 @@
-"""How a process is asked to end, and made to."""
+"""Signal handlers that request a shutdown, and the forced exit."""
 
 import asyncio
 import logging
@@ -9,19 +9,19 @@ import time
 
 import structlog
 
-HOLDS_ON_FOR = 1.0
-"""Seconds in which a process may still end by itself when its work is over, or should be."""
+EXIT_GRACE = 1.0
+"""Seconds that a process has to exit by itself after its work has ended or timed out."""
 
-FORCED = 1
-INTERRUPTED = 128 + signal.SIGINT
+EXIT_FORCED = 1
+EXIT_INTERRUPTED = 128 + signal.SIGINT
 
-log = structlog.get_logger("boomerang")
+log = structlog.get_logger("boomerang.runtime")
 
 
 def install_signal_handlers() -> asyncio.Event:
-    """Return what is set by SIGTERM or SIGINT from now on; a second SIGINT, an impatient Ctrl-C, ends the process.
+    """Return an event that SIGTERM or SIGINT sets from now on; a second SIGINT exits the process immediately.
 
-    A second SIGTERM does nothing: whatever passes signals on may send it twice.
+    A second SIGTERM has no effect, because process managers may send it twice.
     """
     stop = asyncio.Event()
     interrupted = False
@@ -29,8 +29,8 @@ def install_signal_handlers() -> asyncio.Event:
     def interrupt() -> None:
         nonlocal interrupted
         if interrupted:
-            log.warning("ended at once: leases of what was in hand run out by themselves")
-            _end(INTERRUPTED)
+            log.warning("second SIGINT, exiting immediately; leases will expire")
+            _exit(EXIT_INTERRUPTED)
         interrupted = True
         stop.set()
 
@@ -41,16 +41,16 @@ def install_signal_handlers() -> asyncio.Event:
 
 
 def force_exit(*, after: float) -> None:
-    """End the process in `after` seconds, unless it has ended by then: a task or thread of a handler may hold it."""
+    """Exit the process in `after` seconds unless it has exited by then: a task or thread of a handler may block it."""
 
     def wait() -> None:
         time.sleep(after)
-        log.error("ended by force: something goes on that took no notice of the stop")
-        _end(FORCED)
+        log.error("shutdown timed out, forcing exit")
+        _exit(EXIT_FORCED)
 
-    threading.Thread(target=wait, name="end by force", daemon=True).start()
+    threading.Thread(target=wait, name="forced exit", daemon=True).start()
 
 
-def _end(status: int) -> None:
+def _exit(status: int) -> None:
     logging.shutdown()
     os._exit(status)

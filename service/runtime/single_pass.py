@@ -1,9 +1,10 @@
-"""One full round: everything that is due, and what that makes due, for whoever sleeps in between."""
+"""Run everything that is due once, for processes that sleep between two calls."""
 
 import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import structlog
@@ -14,145 +15,134 @@ from service.domain.ports.provider import RateLimitedProvider
 from service.tasks.poller import Poller
 from service.tasks.submitter import Submitter
 
-log = structlog.get_logger("boomerang.rounds")
+log = structlog.get_logger("boomerang.runtime")
 
-MOST_LAPS = 100
-"""How often one full round goes about: each lap can make new work due, and it must come to an end."""
+MAX_CYCLES = 100
+"""Maximum cycles of one pass. Each cycle can make new work due, and the pass must end."""
 
-BREATH = 0.05
-"""Seconds between looks at the budget and the pause of the upstream, which change with time alone."""
+RATE_CHECK_INTERVAL = 0.05
+"""Seconds between two checks of the rate limiter and of the provider's pause, which change with time alone."""
 
-LONG_BREATH = 0.5
-"""Seconds between looks at whether the process stops, and which handlers took no notice of their end."""
+STOP_CHECK_INTERVAL = 0.5
+"""Seconds between two checks whether the process stops and which handlers ignored their cancellation."""
 
-PATIENCE = timedelta(seconds=10)
-"""The longest pause of the upstream's that one full round waits for."""
+MAX_PAUSE = timedelta(seconds=10)
+"""The longest pause of the provider that a pass waits for."""
 
 
+@dataclass(kw_only=True, slots=True)
 class SinglePass:
-    """Submits, polls and dispatches what is due, and waits for it and for what was in hand before.
+    """Submits, polls and dispatches what is due, and waits for that and for work that was in flight before.
 
-    It does not wait for what others begin meanwhile. One at a time: who asks while one is running is answered with its
-    result.
+    It does not wait for work that other jobs start meanwhile. Only one pass runs at a time: a second caller gets the
+    result of the running pass.
     """
 
-    def __init__(
-        self,
-        *,
-        inbox_worker: InboxWorker,
-        submitter: Submitter,
-        poller: Poller,
-        dispatcher: Dispatcher,
-        upstream: RateLimitedProvider,
-    ) -> None:
-        self._inbox_worker = inbox_worker
-        self._submitter = submitter
-        self._poller = poller
-        self._dispatcher = dispatcher
-        self._provider = upstream
-        self._running: asyncio.Task[dict[str, int]] | None = None
-        self._begin_until = math.inf
-        self._stopping = False
+    inbox_worker: InboxWorker
+    submitter: Submitter
+    poller: Poller
+    dispatcher: Dispatcher
+    provider: RateLimitedProvider
+    _running: asyncio.Task[dict[str, int]] | None = field(init=False, default=None)
+    _start_until: float = field(init=False, default=math.inf)
+    _stopping: bool = field(init=False, default=False)
 
-    async def run(self, *, begin_for: timedelta | None = None) -> dict[str, int]:
-        """Work through everything that is due now, and what that makes due; return how many of each were done.
+    async def run(self, *, start_within: timedelta | None = None) -> dict[str, int]:
+        """Process everything that is due now and what becomes due by that; return how many of each kind.
 
-        With `begin_for` nothing more is begun once that much time has gone since what was in hand before ended; what is
-        left is for the next round. Who joins a round that is running gets that round's time. While the upstream asks
-        for a pause longer than PATIENCE, what needs it is given up for this time: the answer's `upstream_pause_seconds`
-        says so. A round goes on when who asked for it has gone.
+        With `start_within`, nothing starts later than that time after the work that was in flight before has ended; the
+        rest stays due. A caller who joins a running pass gets the limit of that pass. While the provider asks for a
+        pause longer than MAX_PAUSE, the pass skips what needs the provider and returns `upstream_pause_seconds`. A pass
+        continues when its caller is cancelled.
         """
         if self._running is None:
-            seconds = math.inf if begin_for is None else begin_for.total_seconds()
-            self._running = asyncio.create_task(self._work_through(seconds), name="full round")
-            self._running.add_done_callback(self._ended)
+            seconds = math.inf if start_within is None else start_within.total_seconds()
+            self._running = asyncio.create_task(self._run_cycles(seconds), name="single pass")
+            self._running.add_done_callback(self._finish)
         return await asyncio.shield(self._running)
 
     async def drain(self, seconds: float) -> None:
-        """Begin nothing more; give what is just being begun up to `seconds`."""
+        """Start nothing more; wait up to `seconds` for what is being started."""
         self._stopping = True
         if self._running:
             await asyncio.wait([self._running], timeout=seconds)
         if self._running:
             self._running.cancel()
 
-    def _ended(self, running: asyncio.Task[dict[str, int]]) -> None:
+    def _finish(self, running: asyncio.Task[dict[str, int]]) -> None:
         self._running = None
         if not running.cancelled() and (error := running.exception()):
-            log.warning("full round broke off", error=type(error).__name__)
+            log.warning("single pass failed", error=type(error).__name__)
 
-    def _may_begin(self) -> bool:
-        return not self._stopping and asyncio.get_running_loop().time() < self._begin_until
-
-    async def _work_through(self, begin_for: float) -> dict[str, int]:
-        await self._poller.update_estimates()
-        await self._end_what_is_in_hand()
-        self._begin_until = asyncio.get_running_loop().time() + begin_for
-        done = Counter({"swept": await self._submitter.sweep(), "submitted": 0, "polled": 0, "dispatched": 0})
-        for _ in range(MOST_LAPS):
-            await self._read_inbox()
-            lap = {
-                "submitted": await self._through(self._submitter),
-                "polled": await self._through(self._poller),
-                "dispatched": await self._dispatched(),
-            }
-            done.update(lap)
-            if not any(lap.values()):
-                break
-        return dict(done) | self._given_up()
-
-    async def _end_what_is_in_hand(self) -> None:
-        """Wait for what was begun before: it may make more due, and after the answer its process may sleep again."""
-        asking = [(part, part.running()) for part in (self._submitter, self._poller)]
-        deliveries = self._dispatcher.running()
-        for part, tasks in asking:
-            await self._wait(part, tasks, BREATH, unless=self._paused)
-        await self._wait(self._dispatcher, deliveries, LONG_BREATH)
-
-    def _given_up(self) -> dict[str, int]:
-        if not self._paused():
-            return {}
-        seconds = round(self._provider.pause.total_seconds())
-        log.warning("round given up: the upstream asks for a pause", seconds=seconds)
-        return {"upstream_pause_seconds": seconds}
+    def _may_start(self) -> bool:
+        return not self._stopping and asyncio.get_running_loop().time() < self._start_until
 
     def _paused(self) -> bool:
-        return self._provider.pause > PATIENCE
+        return self.provider.pause > MAX_PAUSE
 
-    async def _through(self, part: Submitter | Poller) -> int:
-        """Begin what is due, as much as the budget lets through at once, until nothing is or the upstream pauses."""
-        total = 0
-        while self._may_begin() and not self._paused():
-            if self._provider.ready() < 1:
-                await asyncio.sleep(BREATH)
-                continue
-            begun = await part.start_due()
-            if not begun:
+    async def _run_cycles(self, start_within: float) -> dict[str, int]:
+        await self.poller.update_estimates()
+        # work in flight can make more work due, and the process may sleep after the answer
+        earlier = [(part, part.running()) for part in (self.submitter, self.poller)]
+        deliveries = self.dispatcher.running()
+        for part, tasks in earlier:
+            await self._wait(part, tasks, RATE_CHECK_INTERVAL, unless=self._paused)
+        await self._wait(self.dispatcher, deliveries, STOP_CHECK_INTERVAL)
+        self._start_until = asyncio.get_running_loop().time() + start_within
+        done = Counter({"swept": await self.submitter.sweep(), "submitted": 0, "polled": 0, "dispatched": 0})
+        for _ in range(MAX_CYCLES):
+            while self._may_start() and await self.inbox_worker.run_once():
+                pass
+            cycle = {
+                "submitted": await self._run_due(self.submitter),
+                "polled": await self._run_due(self.poller),
+                "dispatched": await self._dispatch_due(),
+            }
+            done.update(cycle)
+            if not any(cycle.values()):
                 break
-            await self._wait(part, begun, BREATH, unless=self._paused)
-            total += len(begun)
+        return dict(done) | self._pause_report()
+
+    def _pause_report(self) -> dict[str, int]:
+        if not self._paused():
+            return {}
+        seconds = round(self.provider.pause.total_seconds())
+        log.warning("single pass stopped, provider asked to pause", seconds=seconds)
+        return {"upstream_pause_seconds": seconds}
+
+    async def _run_due(self, part: Submitter | Poller) -> int:
+        """Start what is due, as fast as the rate limit allows, until nothing is due or the provider pauses."""
+        total = 0
+        while self._may_start() and not self._paused():
+            if self.provider.ready() < 1:
+                await asyncio.sleep(RATE_CHECK_INTERVAL)
+                continue
+            started = await part.start_due()
+            if not started:
+                break
+            await self._wait(part, started, RATE_CHECK_INTERVAL, unless=self._paused)
+            total += len(started)
+        return total
+
+    async def _dispatch_due(self) -> int:
+        total = 0
+        while self._may_start() and (started := await self.dispatcher.start_due()):
+            await self._wait(self.dispatcher, started, STOP_CHECK_INTERVAL)
+            total += len(started)
         return total
 
     async def _wait(
         self,
         part: Submitter | Poller | Dispatcher,
-        begun: Iterable[asyncio.Task[None]],
-        seconds: float,
+        started: Iterable[asyncio.Task[None]],
+        interval: float,
         *,
         unless: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Wait for what was begun, and look every so many `seconds` whether a stop or a pause keeps it from ending."""
-        pending = set(begun)
+        """Wait until the `started` tasks of `part` have ended, the process stops or `unless` holds.
+
+        The two conditions are checked every `interval` seconds.
+        """
+        pending = set(started)
         while (pending := pending & part.running()) and not (self._stopping or unless()):
-            await asyncio.wait(pending, timeout=seconds)
-
-    async def _read_inbox(self) -> None:
-        while self._may_begin() and await self._inbox_worker.run_once():
-            pass
-
-    async def _dispatched(self) -> int:
-        total = 0
-        while self._may_begin() and (begun := await self._dispatcher.start_due()):
-            await self._wait(self._dispatcher, begun, LONG_BREATH)
-            total += len(begun)
-        return total
+            await asyncio.wait(pending, timeout=interval)

@@ -1,4 +1,4 @@
-"""Look at the start at where results and events are to go: else the first paid result would find out."""
+"""Check at startup that results and events can be delivered, before the first result is paid for."""
 
 import errno
 from collections.abc import Collection
@@ -9,21 +9,21 @@ import httpx
 import structlog
 from anyio.to_thread import run_sync
 
-from service.deliveries.egress import USUAL_PORTS, Egress, EgressRefused, literal_addresses
+from service.deliveries.egress import DEFAULT_PORTS, Egress, EgressRefused, literal_addresses
 from service.domain.errors import BadSetting
 from service.runtime.config.setting_types import archive_directory
 from service.runtime.config.settings import Settings
 
-PASSES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT})
-"""What may keep a disk from being written to for a while: no reason not to start, since deliveries are tried again."""
+TRANSIENT_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT})
+"""Errors that can pass by themselves. They do not prevent the start, because deliveries are retried."""
 
 LOOPBACK = "127.0.0.1"
 
-log = structlog.get_logger("boomerang")
+log = structlog.get_logger("boomerang.runtime")
 
 
 async def check_delivery_targets(settings: Settings, handlers: Collection[str]) -> None:
-    """Look at the places that the loaded `handlers` bring things to; raises BadSetting for one that cannot be right."""
+    """Check the targets of the loaded `handlers`; raises BadSetting for a target that can never work."""
     if settings.webhook_url and "webhook" in handlers:
         check_webhook(settings.webhook_url, settings.egress_allow)
     if settings.archive_url and "archive" in handlers:
@@ -31,11 +31,14 @@ async def check_delivery_targets(settings: Settings, handlers: Collection[str]) 
 
 
 def check_webhook(url: str, allow: Collection[str]) -> None:
-    """Refuse an address that the egress guard refuses whatever it resolves to; a name is resolved at each dial."""
-    egress, there = Egress(allow), httpx.URL(url)
+    """Refuse an address that the egress guard always refuses; a host name is resolved later, for each connection.
+
+    Raises BadSetting.
+    """
+    egress, target = Egress(allow), httpx.URL(url)
     try:
-        for address in [LOOPBACK] if there.host == "localhost" else literal_addresses(there.host):
-            egress.check(there.host, there.port or USUAL_PORTS[there.scheme], address)
+        for address in [LOOPBACK] if target.host == "localhost" else literal_addresses(target.host):
+            egress.check(target.host, target.port or DEFAULT_PORTS[target.scheme], address)
     except EgressRefused:
         raise BadSetting(
             "BOOMERANG_WEBHOOK_URL leads to an address that is not public; no event is sent there unless "
@@ -44,14 +47,17 @@ def check_webhook(url: str, allow: Collection[str]) -> None:
 
 
 def check_archive(folder: Path) -> None:
-    """Make the directory where it is missing, and write to it; a disk that is only full is told, and no fault."""
+    """Create the directory if it is missing and write to it; a full disk is only logged.
+
+    Raises BadSetting for a directory that cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        if error.errno in PASSES:
-            log.warning("archive cannot be written", setting="BOOMERANG_ARCHIVE_URL", why=error.strerror)
+        if error.errno in TRANSIENT_ERRORS:
+            log.warning("archive not writable", setting="BOOMERANG_ARCHIVE_URL", error=error.strerror)
             return
         raise BadSetting(
             f"BOOMERANG_ARCHIVE_URL must name a directory that can be written: {error.strerror}; "

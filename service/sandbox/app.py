@@ -1,4 +1,4 @@
-"""Put the stand-in upstream's addresses together as one ASGI application."""
+"""ASGI application with all addresses of the sandbox."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -30,7 +30,7 @@ _SKILL = "/api/v1/skill/models"
 
 
 class SandboxApp(Starlette):
-    """Serve the sandbox; a `CutResponse` closes the connection, or raises `ConnectionCut` where there is none."""
+    """Serve the sandbox. A `CutResponse` closes the connection, or raises `ConnectionCut` without a connection."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection."""
@@ -42,7 +42,7 @@ class SandboxApp(Starlette):
 
 
 async def _close_connection(receive: Receive, send: Send) -> None:
-    """Close the connection under uvicorn, whose `send` belongs to an object that holds the transport."""
+    """Close the connection of uvicorn: its `send` is a method of the object that holds the transport."""
     transport = getattr(getattr(send, "__self__", None), "transport", None)
     if transport is None:
         raise ConnectionCut("the sandbox dropped this connection")
@@ -54,7 +54,7 @@ async def _close_connection(receive: Receive, send: Send) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Components:
-    """Hold what serves requests while a sandbox runs."""
+    """Hold the objects that serve requests while a sandbox runs."""
 
     runner: TaskRunner
     callbacks: CallbackSender
@@ -65,14 +65,14 @@ class Components:
 
 
 def build_app(
-    state: SandboxState, parts: Callable[[], Components], running: Callable[[], AbstractAsyncContextManager[object]]
+    state: SandboxState, components: Callable[[], Components], running: Callable[[], AbstractAsyncContextManager[None]]
 ) -> SandboxApp:
-    """Return the application; `parts` gives what serves, and raises when the sandbox does not run."""
+    """Return the application; `components` raises `RuntimeError` while the sandbox does not run."""
 
-    def route(path: str, method: str, pick: Callable[[Components], Callable[[Request], Any]]) -> Route:
+    def route(path: str, method: str, choose: Callable[[Components], Callable[[Request], Any]]) -> Route:
         async def endpoint(request: Request) -> Response:
-            answer: Response = await pick(parts())(request)
-            return answer
+            response: Response = await choose(components())(request)
+            return response
 
         return Route(path, endpoint, methods=[method])
 
@@ -86,21 +86,17 @@ def build_app(
         route(f"{_VIDU}/tasks/{{task}}/creations", "GET", lambda at: at.vidu.poll),
         route(f"{_VIDU}/tasks/{{task}}/cancel", "POST", lambda at: at.vidu.cancel),
         route("/files/{name}", "GET", lambda at: at.files),
-        *_admin(state),
+        *_admin_routes(state),
     ]
-    return SandboxApp(routes=routes, lifespan=lambda _: _lifespan(running))
+    return SandboxApp(routes=routes, lifespan=lambda _: running())
 
 
-def _lifespan(running: Callable[[], AbstractAsyncContextManager[object]]) -> Any:
-    return running()
+def _admin_routes(state: SandboxState) -> list[Route]:
+    """Return the routes of counters and switches; requests from web pages of other sites are refused."""
 
-
-def _admin(state: SandboxState) -> list[Route]:
-    """Return the addresses of the ledger and the switches, for whoever runs the sandbox and nobody's web page."""
-
-    def route(path: str, method: str, answer: Callable[[Request], Awaitable[Response]]) -> Route:
+    def route(path: str, method: str, respond: Callable[[Request], Awaitable[Response]]) -> Route:
         async def endpoint(request: Request) -> Response:
-            return foreign_origin_error(request, public_url=state.switches.public_url) or await answer(request)
+            return foreign_origin_error(request, public_url=state.switches.public_url) or await respond(request)
 
         return Route(path, endpoint, methods=[method])
 
@@ -110,15 +106,15 @@ def _admin(state: SandboxState) -> list[Route]:
     async def switches(_: Request) -> Response:
         return JSONResponse(state.switches.to_json())
 
-    async def turn(request: Request) -> Response:
+    async def change_switches(request: Request) -> Response:
         try:
-            state.turn(read_object(await request.body()))
-        except (SwitchError, Refused) as fault:
-            return JSONResponse({"error": str(fault)}, _BAD_REQUEST)
+            state.change_switches(read_object(await request.body()))
+        except (SwitchError, Refused) as error:
+            return JSONResponse({"error": str(error)}, _BAD_REQUEST)
         return await switches(request)
 
     return [
         route("/sandbox/ledger", "GET", ledger),
         route("/sandbox/switches", "GET", switches),
-        route("/sandbox/switches", "POST", turn),
+        route("/sandbox/switches", "POST", change_switches),
     ]

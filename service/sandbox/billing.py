@@ -1,4 +1,4 @@
-"""Count what the sandbox bills, is asked and calls back, so that checks from outside can compare."""
+"""Counters of bills, requests and callbacks, so that tests outside of the sandbox can compare them."""
 
 import hashlib
 from collections import Counter
@@ -23,7 +23,7 @@ CALLBACK_COUNTS = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bill:
-    """Record one accepted create: the sandbox bills each exactly once, whatever becomes of its reply or task."""
+    """Charge for one accepted create. It is charged once, independently of its reply and of the result of its task."""
 
     number: int
     upstream_id: str
@@ -33,7 +33,7 @@ class Bill:
     at: datetime
 
     def to_json(self) -> dict[str, object]:
-        """Return the bill as the ledger tells it."""
+        """Return the bill as `GET /sandbox/ledger` shows it."""
         return {**asdict(self), "at": self.at.isoformat()}
 
 
@@ -46,7 +46,7 @@ class BillingLog:
         self.callbacks: Counter[str] = Counter(dict.fromkeys(CALLBACK_COUNTS, 0))
 
     def to_json(self, states: Iterable[str]) -> dict[str, object]:
-        """Return everything counted; `states` are the states of all tasks."""
+        """Return all bills and counters; `states` are the states of all tasks."""
         return {
             "bills": [bill.to_json() for bill in self.bills],
             "requests": dict(self.requests),
@@ -56,5 +56,5 @@ class BillingLog:
 
 
 def callback_hash(url: str | None) -> str | None:
-    """Return the SHA-256 of a callback address in hex, so that the ledger shows no token."""
+    """Return the SHA-256 of a callback address in hex, so that the bills contain no token."""
     return None if url is None else hashlib.sha256(url.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Write tasks in the two shapes that go over the wire: the Vtrix task body and Vidu's query body."""
+"""JSON of a task in both shapes: the Vtrix task body and Vidu's query body."""
 
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ _CREDITS_PER_CENT = 2
 
 
 def vtrix_body(task: Task, signer: UrlSigner, now: datetime) -> dict[str, Any]:
-    """Return the Vtrix task body, as a create reply and a poll give it."""
+    """Return the Vtrix task body of a create reply or a poll."""
     body: dict[str, Any] = {
         "id": task.id,
         "created_at": int(task.created_at.timestamp()),
@@ -28,26 +28,27 @@ def vtrix_body(task: Task, signer: UrlSigner, now: datetime) -> dict[str, Any]:
     if task.state is State.PROCESSING:
         body["progress"] = task.progress(now)
     if task.state is State.SUCCESS:
-        body |= {"output": [{"content": [_content(task, signer)]}], "usage": _usage(task)}
+        body["output"] = [{"content": [_content(task, signer)]}]
+        body["usage"] = {"cost": task.cost, "discount": DISCOUNT}
     if task.error is not None:
         body["error"] = vtrix_error(task.error)
     return body
 
 
 def vtrix_error(error: tuple[str, str]) -> dict[str, Any]:
-    """Return a task's error as the gateway writes it."""
+    """Return a task's error in the gateway's shape."""
     code, message = error
     return {"code": code, "error_message": message}
 
 
 def callback_body(task: Task, signer: UrlSigner, now: datetime) -> dict[str, Any]:
-    """Return the Vtrix task body with what the caller passed through, as a callback brings it."""
+    """Return the Vtrix task body of a callback, with the caller's payload and meta_data."""
     passed = {"payload": task.spec.payload, "meta_data": task.spec.meta_data}
     return vtrix_body(task, signer, now) | {name: value for name, value in passed.items() if value is not None}
 
 
 def native_body(task: Task, signer: UrlSigner) -> dict[str, Any]:
-    """Return Vidu's query body, which is its callback body too; a Vtrix task shows its foreign id here."""
+    """Return Vidu's query body, which is also its callback body. Its id is the task's id at Vidu."""
     return {
         "id": task.native_id,
         "state": str(task.state),
@@ -61,12 +62,12 @@ def native_body(task: Task, signer: UrlSigner) -> dict[str, Any]:
 
 
 def credits_of(task: Task) -> int:
-    """Return the price in Vidu's credits."""
+    """Return the price in Vidu credits."""
     return task.spec.cents * _CREDITS_PER_CENT
 
 
 def with_loose_types(body: dict[str, Any]) -> dict[str, Any]:
-    """Return a Vtrix body with the loose types that were seen: numbers as strings, a bare string for the error."""
+    """Return a Vtrix body with the loose types that occur: numbers as strings, the error as a bare string."""
     loose = {name: str(value) if isinstance(value, int | float) else value for name, value in body.items()}
     if "error" in body:
         loose["error"] = body["error"]["error_message"]
@@ -84,20 +85,16 @@ def _metadata(task: Task) -> dict[str, int]:
 
 
 def _content(task: Task, signer: UrlSigner) -> dict[str, Any]:
-    fresh = signer.of(task)
-    content = {"type": "video", "url": fresh.video, "duration": task.spec.seconds, "jobId": task.native_id}
-    return content | ({"watermarked_url": fresh.marked} if fresh.marked else {})
-
-
-def _usage(task: Task) -> dict[str, Any]:
-    return {"cost": task.cost, "discount": DISCOUNT}
+    urls = signer.sign_urls(task)
+    content = {"type": "video", "url": urls.video, "duration": task.spec.seconds, "jobId": task.native_id}
+    return content | ({"watermarked_url": urls.watermarked} if urls.watermarked else {})
 
 
 def _creation(task: Task, signer: UrlSigner) -> dict[str, str]:
-    fresh = signer.of(task)
+    urls = signer.sign_urls(task)
     return {
         "id": str(int(task.native_id) + 1),
-        "url": fresh.video,
-        "cover_url": fresh.cover,
-        "watermarked_url": fresh.marked or "",
+        "url": urls.video,
+        "cover_url": urls.cover,
+        "watermarked_url": urls.watermarked or "",
     }

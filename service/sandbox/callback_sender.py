@@ -1,8 +1,8 @@
-"""Send callbacks: lost, doubled, late, reordered or repeated as the switches say, and never in a task's way."""
+"""Send callbacks: lost, doubled, late, reordered or repeated by the switches, without delaying the task."""
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,12 +14,12 @@ from service.sandbox.http_clients import HttpClients
 from service.sandbox.state import SandboxState
 from service.sandbox.tasks import Task
 
-_AT_ONCE = 64
+_CONCURRENCY = 64
 _SUCCESS = range(200, 300)
 
 
 def on_loopback(url: str) -> bool:
-    """Say whether an address names this machine's loopback, without asking any name server."""
+    """Return whether an address names this machine's loopback; resolves no name."""
     try:
         host = urlsplit(url).hostname or ""
         return host == "localhost" or ip_address(host).is_loopback
@@ -27,70 +27,72 @@ def on_loopback(url: str) -> bool:
         return False
 
 
+@dataclass(kw_only=True, slots=True)
 class CallbackSender:
-    """Call back about tasks over one pool of connections; faults of the receiver are counted, never raised."""
+    """Send callbacks about tasks. Errors of the receiver are counted, never raised."""
 
-    def __init__(self, state: SandboxState, writer: CallbackBuilder, clients: HttpClients) -> None:
-        self._state = state
-        self._writer = writer
-        self._clients = clients
-        self._open: set[asyncio.Task[None]] = set()
-        self._started: dict[int, asyncio.Task[None]] = {}
-        self._held: dict[int, Callback] = {}
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+    state: SandboxState
+    builder: CallbackBuilder
+    clients: HttpClients
+    _open: set[asyncio.Task[None]] = field(init=False, default_factory=set)
+    _started: dict[int, asyncio.Task[None]] = field(init=False, default_factory=dict)
+    _held: dict[int, Callback] = field(init=False, default_factory=dict)
+    _slots: asyncio.Semaphore = field(init=False, default_factory=lambda: asyncio.Semaphore(_CONCURRENCY))
 
-    def tell(self, task: Task) -> asyncio.Task[None] | None:
-        """Send the callback about the task as it stands, in the background; return what can be waited for."""
-        callback = self._wanted(task)
+    def send(self, task: Task) -> asyncio.Task[None] | None:
+        """Send the callback about the task's current state in the background; return its asyncio task, if any."""
+        callback = self._build_if_enabled(task)
         if task.state.final:
-            return self._end(task, callback)
+            return self._send_final(task, callback)
         if callback is None:
             return None
-        if self._state.hits("reorder_callbacks", callback.occasion):
+        if self.state.hits("reorder_callbacks", callback.occasion):
             self._count("reordered")
             self._held[task.number] = callback
             return None
-        sending, late = self._send(callback)
+        sending, late = self._start(callback)
         if not late:
             self._started[task.number] = sending
         return sending
 
     @property
     def running_tasks(self) -> set[asyncio.Task[None]]:
-        """Return every callback that is neither sent nor given up."""
+        """Return the asyncio tasks of all unfinished callbacks."""
         return set(self._open)
 
     async def close(self) -> None:
-        """Give up what is under way."""
+        """Cancel all unfinished callbacks."""
         for sending in self.running_tasks:
             sending.cancel()
         await asyncio.gather(*self.running_tasks, return_exceptions=True)
 
-    def _end(self, task: Task, callback: Callback | None) -> asyncio.Task[None] | None:
+    def _send_final(self, task: Task, callback: Callback | None) -> asyncio.Task[None] | None:
+        """Send the final callback after the one about the start; a reordered start follows the final one."""
         held, before = self._held.pop(task.number, None), self._started.pop(task.number, None)
         if callback is None:
             return self._spawn(self._deliver(held, 0.0)) if held else None
-        sending, _ = self._send(callback, after=before)
+        sending, _ = self._start(callback, after=before)
         if held is not None:
             self._spawn(self._deliver(held, 0.0, after=sending))
         return sending
 
-    def _wanted(self, task: Task) -> Callback | None:
-        url, switches = task.spec.callback_url, self._state.switches
+    def _build_if_enabled(self, task: Task) -> Callback | None:
+        url, switches = task.spec.callback_url, self.state.switches
         if url is None or not switches.callbacks or (switches.final_callbacks_only and not task.state.final):
             return None
-        if not (self._clients.anywhere or switches.callbacks_anywhere or on_loopback(url)):
+        if not (self.clients.anywhere or switches.callbacks_anywhere or on_loopback(url)):
             self._count("forbidden")
             return None
-        callback = self._writer.write(task, url)
-        if self._state.hits("lose_callbacks", callback.occasion):
+        callback = self.builder.build(task, url)
+        if self.state.hits("lose_callbacks", callback.occasion):
             self._count("lost")
             return None
         return callback
 
-    def _send(self, callback: Callback, *, after: asyncio.Task[None] | None = None) -> tuple[asyncio.Task[None], bool]:
-        late = self._state.hits("late_callbacks", callback.occasion)
-        delay = self._state.within("callback_lateness", callback.occasion) if late else 0.0
+    def _start(self, callback: Callback, *, after: asyncio.Task[None] | None = None) -> tuple[asyncio.Task[None], bool]:
+        """Start to deliver in the background; return the asyncio task, and whether the callback is late."""
+        late = self.state.hits("late_callbacks", callback.occasion)
+        delay = self.state.within("callback_lateness", callback.occasion) if late else 0.0
         if late:
             self._count("late")
         if callback.tampered:
@@ -102,17 +104,18 @@ class CallbackSender:
             await asyncio.wait([after])
         if delay > 0.0:
             await asyncio.sleep(delay)
-        if self._state.hits("double_callbacks", callback.occasion):
+        if self.state.hits("double_callbacks", callback.occasion):
             self._count("doubled")
             await asyncio.gather(self._attempts(callback), self._attempts(replace(callback, repeats=0)))
         else:
             await self._attempts(callback)
 
     async def _attempts(self, callback: Callback) -> None:
+        """Post the callback, and repeat it until a 2xx comes or no repeats are left."""
         for repeat in range(callback.repeats + 1):
             if repeat:
                 self._count("repeated")
-                await asyncio.sleep(self._state.switches.callback_pause)
+                await asyncio.sleep(self.state.switches.callback_pause)
             if await self._post(callback):
                 return
 
@@ -120,11 +123,11 @@ class CallbackSender:
         async with self._slots:
             self._count("sent")
             try:
-                status = await self._clients.post(
+                status = await self.clients.post(
                     callback.url,
                     body=callback.body,
                     headers=callback.headers,
-                    seconds=self._state.switches.callback_timeout,
+                    seconds=self.state.switches.callback_timeout,
                 )
             except (httpx.HTTPError, OSError):
                 self._count("unreachable")
@@ -140,4 +143,4 @@ class CallbackSender:
         return sending
 
     def _count(self, name: str) -> None:
-        self._state.billing.callbacks[name] += 1
+        self.state.billing.callbacks[name] += 1

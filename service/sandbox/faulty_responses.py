@@ -1,4 +1,4 @@
-"""Answer as upstreams do when all is not well: cut connections, half a JSON, pages of HTML."""
+"""Faulty responses: cut connections, truncated JSON, HTML and XML error pages."""
 
 import json
 from typing import Any
@@ -8,24 +8,24 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
 CUT = "sandbox.cut"
-"""The key in a request's scope of the list that asks for its connection to be cut."""
+"""Key in a request's scope; a value in its list requests that the connection is cut."""
 
 _PAGES = {500: "Internal Server Error", 502: "Bad Gateway", 504: "Gateway Time-out"}
 
 
 class ConnectionCut(httpx.ReadError):
-    """Stand for a dropped connection where there is none.
+    """Raised for a dropped connection where there is no real connection.
 
-    Over a real server the sandbox closes the connection. Over `httpx.ASGITransport` it raises this instead, so that
-    a client sees the `httpx.ReadError` that a dropped connection gives it.
+    Over a real server the sandbox closes the connection. Over `httpx.ASGITransport` it raises this error, so that the
+    client receives the same `httpx.ReadError` as from a dropped connection.
     """
 
 
 class CutResponse(Response):
-    """Cut the connection: before a single byte, or in the middle of the content."""
+    """Response that cuts the connection: before the first byte, or in the middle of the content."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's shape
-        """Send half of the content, if any, and ask for the cut."""
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+        """Send half of the content, if any, and request the cut."""
         if self.body:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             half = bytes(self.body[: len(self.body) // 2])
@@ -34,7 +34,7 @@ class CutResponse(Response):
 
 
 def page(status: int) -> Response:
-    """Return a page of HTML, as a proxy in front of an application writes it."""
+    """Return the HTML error page of a proxy."""
     title = f"{status} {_PAGES[status]}"
     return HTMLResponse(f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>", status)
 
@@ -46,13 +46,13 @@ def half(body: dict[str, Any]) -> Response:
 
 
 def xml_error(status: int, code: str, message: str) -> Response:
-    """Return an error as an object store writes it."""
+    """Return the XML error of an object store."""
     content = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
     return Response(content, status, media_type="application/xml")
 
 
-def throttled(answer: Response, retry_after: float) -> Response:
-    """Add Retry-After to a 429 when there is one to give."""
+def throttled(response: Response, retry_after: float) -> Response:
+    """Add Retry-After to a 429 response if `retry_after` is over 0 seconds."""
     if retry_after > 0.0:
-        answer.headers["Retry-After"] = str(max(1, round(retry_after)))
-    return answer
+        response.headers["Retry-After"] = str(max(1, round(retry_after)))
+    return response

@@ -1,4 +1,4 @@
-"""Describe the one model as the gateway's model list and spec do."""
+"""Model list and model specification of the gateway, with its one model."""
 
 from typing import Any
 
@@ -66,12 +66,12 @@ _LISTED = {
 
 
 async def models(_request: Request) -> Response:
-    """Return the list of models, one page of one."""
+    """Return the list of models: one page with one model."""
     return _enveloped({"models": [_LISTED], "total": 1, "page": 1, "page_size": 20, "total_pages": 1})
 
 
 async def spec(request: Request) -> Response:
-    """Return the spec of the model, or 404 in the same envelope."""
+    """Return the specification of the model, or 404 in the same envelope."""
     if request.path_params["model"] != VTRIX_MODEL:
         return JSONResponse({"status": {"code": 404, "message": "model not found"}, "data": None}, 404)
     return _enveloped(_SPEC)

@@ -1,7 +1,8 @@
-"""Say the same things in each provider's words: refusals, create replies, polls."""
+"""Responses in each provider's shape: errors, create replies and polls."""
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -11,13 +12,13 @@ from service.sandbox.bodies import credits_of, native_body, vtrix_body, vtrix_er
 from service.sandbox.signed_urls import UrlSigner
 from service.sandbox.state import SandboxState
 from service.sandbox.task_runner import FAILED
-from service.sandbox.tasks import Provider, Task, TaskSpec
+from service.sandbox.tasks import Provider, Task
 
 _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 400, 401, 403, 404
 _UNKNOWN_STATUS = "warming_up"
 
 REASONS: Mapping[str, tuple[int, str]] = {
-    "BadRequest": (_BAD_REQUEST, "the body is no JSON object of the right form"),
+    "BadRequest": (_BAD_REQUEST, "the body is not a valid JSON object"),
     "Unauthorized": (_UNAUTHORIZED, "the API key is missing or wrong"),
     "CreditInsufficient": (_FORBIDDEN, "the balance is insufficient"),
     "TaskNotFound": (_NOT_FOUND, "the task is not found"),
@@ -38,7 +39,7 @@ _ERROR_SHAPES: tuple[Callable[[int, str, str, str], Response], ...] = (
 
 
 class Refused(Exception):
-    """Stop a request with the provider's own refusal."""
+    """Raised to end a request with the provider's own error response."""
 
     def __init__(self, reason: str, message: str | None = None) -> None:
         super().__init__(reason)
@@ -48,47 +49,46 @@ class Refused(Exception):
 
 
 class ProviderShape(Protocol):
-    """Speak as one provider does."""
+    """Request and response shapes of one provider."""
 
     provider: Provider
     scheme: str
 
     def error_response(self, refused: Refused, trace: str) -> Response:
-        """Return the answer that refuses a request."""
+        """Return the error response."""
 
     def read_create(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Return a create's model and parameters, or raise `Refused`."""
+        """Return a create's model and parameters; raise `Refused` for an invalid body."""
 
-    def created(self, task: Task, params: Mapping[str, Any]) -> dict[str, Any]:
+    def create_reply(self, task: Task, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the create reply."""
 
     def failed_on_create(self) -> dict[str, Any]:
-        """Return a create reply that has failed and has no id."""
+        """Return a create reply that reports failure and has no id."""
 
     def poll_reply(self, task: Task, occasion: str) -> dict[str, Any]:
-        """Return the answer to a poll, with the faults of its content."""
+        """Return the response to a poll, with the switchable faults of its content."""
 
 
+@dataclass(kw_only=True, slots=True)
 class Vtrix:
-    """Speak as the Vtrix gateway does."""
+    """Shapes of the Vtrix gateway."""
 
+    state: SandboxState
+    signer: UrlSigner
     provider: Provider = "vtrix"
-    scheme = "Bearer"
-
-    def __init__(self, state: SandboxState, signer: UrlSigner) -> None:
-        self._state = state
-        self._signer = signer
+    scheme: str = "Bearer"
 
     def error_response(self, refused: Refused, trace: str) -> Response:
-        """Return an error in the gateway's usual shape, or in any shape seen when errors are mixed."""
-        if self._state.switches.mixed_errors:
-            shape = _ERROR_SHAPES[int(self._state.faults.draw("shape", trace) * len(_ERROR_SHAPES))]
+        """Return an error in the gateway's usual shape, or with `mixed_errors` in a drawn one."""
+        if self.state.switches.mixed_errors:
+            shape = _ERROR_SHAPES[int(self.state.faults.draw("shape", trace) * len(_ERROR_SHAPES))]
             return shape(refused.status, refused.reason, refused.message, trace)
         error = {"code": refused.reason, "message": refused.message}
         return JSONResponse({"error": error, "request_id": trace}, refused.status)
 
     def read_create(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Read `{"model", "input": [{"params"}]}`; unknown keys at the top are tolerated."""
+        """Read `{"model", "input": [{"params"}]}`; ignores unknown keys at the top."""
         entries = body.get("input")
         first = entries[0] if isinstance(entries, list) and entries else None
         params = first.get("params") if isinstance(first, dict) else None
@@ -99,43 +99,42 @@ class Vtrix:
         _refuse_invalid(params, strict=False)
         return checks.VTRIX_MODEL, params
 
-    def created(self, task: Task, params: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - the port's shape
+    def create_reply(self, task: Task, params: Mapping[str, Any]) -> dict[str, Any]:  # noqa: ARG002 - the Protocol's
         """Return the task body."""
         return self._body(task, f"create/{task.number}")
 
     def failed_on_create(self) -> dict[str, Any]:
         """Return a failed task body without an id."""
-        body = {"created_at": int(self._state.now().timestamp()), "status": "failed", "model": checks.VTRIX_MODEL}
+        body = {"created_at": int(self.state.now().timestamp()), "status": "failed", "model": checks.VTRIX_MODEL}
         return body | {"error": vtrix_error(FAILED["vtrix"])}
 
     def poll_reply(self, task: Task, occasion: str) -> dict[str, Any]:
         """Return the task body."""
         body = self._body(task, occasion)
-        return body | ({"status": _UNKNOWN_STATUS} if self._state.hits("unknown_status", occasion) else {})
+        return body | ({"status": _UNKNOWN_STATUS} if self.state.hits("unknown_status", occasion) else {})
 
     def _body(self, task: Task, occasion: str) -> dict[str, Any]:
-        body = vtrix_body(task, self._signer, self._state.now())
-        return with_loose_types(body) if self._state.hits("loose_types", occasion) else body
+        body = vtrix_body(task, self.signer, self.state.now())
+        return with_loose_types(body) if self.state.hits("loose_types", occasion) else body
 
 
+@dataclass(kw_only=True, slots=True)
 class Vidu:
-    """Speak as Vidu's own API does."""
+    """Shapes of Vidu's own API."""
 
+    state: SandboxState
+    signer: UrlSigner
     provider: Provider = "vidu"
-    scheme = "Token"
-
-    def __init__(self, state: SandboxState, signer: UrlSigner) -> None:
-        self._state = state
-        self._signer = signer
+    scheme: str = "Token"
 
     def error_response(self, refused: Refused, trace: str) -> Response:
-        """Return `{code, reason, message, metadata}`; want of money is a 400 here."""
+        """Return `{code, reason, message, metadata}`; insufficient credit has the status 400 here."""
         status = _BAD_REQUEST if refused.reason == "CreditInsufficient" else refused.status
         body = {"code": status, "reason": refused.reason, "message": refused.message, "metadata": {"trace_id": trace}}
         return JSONResponse(body, status)
 
     def read_create(self, body: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-        """Read the flat body; unknown fields are refused."""
+        """Read the flat body; refuses unknown fields."""
         if "model" not in body:
             raise Refused("FieldLacking", "field model is lacking")
         if body["model"] != checks.VIDU_MODEL:
@@ -143,14 +142,16 @@ class Vidu:
         _refuse_invalid(body, strict=True)
         return checks.VIDU_MODEL, body
 
-    def created(self, task: Task, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the id under `task_id`, and the inputs again."""
-        given = dict(params)
-        if not self._state.switches.echo_inline:
-            given |= {name: _addresses(params[name]) for name in ("images", "videos") if name in params}
+    def create_reply(self, task: Task, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the id as `task_id`, and the parameters; inline media only with `echo_inline`."""
+        echoed = dict(params)
+        if not self.state.switches.echo_inline:
+            for name in ("images", "videos"):
+                if name in params:
+                    echoed[name] = [item for item in params[name] if not item.startswith("data:")]
         created = {"task_id": task.id, "state": str(task.state), "credits": credits_of(task)}
         defaults = {"duration": task.spec.seconds, "bgm": False, "off_peak": False, "payload": ""}
-        return {**defaults, **given, **created, "created_at": task.created_at.isoformat()}
+        return {**defaults, **echoed, **created, "created_at": task.created_at.isoformat()}
 
     def failed_on_create(self) -> dict[str, Any]:
         """Return a failed create reply without an id."""
@@ -158,34 +159,25 @@ class Vidu:
 
     def poll_reply(self, task: Task, occasion: str) -> dict[str, Any]:
         """Return the query body."""
-        body = native_body(task, self._signer)
-        if self._state.hits("unknown_status", occasion):
+        body = native_body(task, self.signer)
+        if self.state.hits("unknown_status", occasion):
             body["state"] = _UNKNOWN_STATUS
-        if self._state.hits("loose_types", occasion):
+        if self.state.hits("loose_types", occasion):
             body["credits"] = str(body["credits"])
         return body
 
 
 def read_object(content: bytes | bytearray) -> dict[str, Any]:
-    """Return the JSON object in a body, or raise `Refused`."""
+    """Return the JSON object in a body; raise `Refused` for anything else."""
     try:
         body = json.loads(content)
-    except (ValueError, RecursionError) as fault:
-        raise Refused("BadRequest") from fault
+    except (ValueError, RecursionError) as error:
+        raise Refused("BadRequest") from error
     if not isinstance(body, dict):
         raise Refused("BadRequest")
     return body
 
 
-def spec_of(params: Mapping[str, Any]) -> tuple[TaskSpec, tuple[str, ...]]:
-    """Return the order and the references that checked parameters make."""
-    return TaskSpec.of(params), (*(params.get("images") or ()), *(params.get("videos") or ()))
-
-
 def _refuse_invalid(params: Mapping[str, Any], *, strict: bool) -> None:
-    for flaw in checks.find_errors(params, strict=strict):
-        raise Refused(flaw.reason, flaw.message)
-
-
-def _addresses(media: list[str]) -> list[str]:
-    return [item for item in media if not item.startswith("data:")]
+    for error in checks.find_errors(params, strict=strict):
+        raise Refused(error.reason, error.message)

@@ -1,4 +1,4 @@
-"""Look a create request over, lightly, as the real upstream does before it takes the money."""
+"""Checks of a create request, as shallow as those of the real provider before it bills."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,16 +8,16 @@ VIDU_MODEL = "viduq2-pro"
 RATIOS = ("16:9", "9:16", "4:3", "3:4", "1:1")
 RESOLUTIONS = ("540p", "720p", "1080p")
 
-_PROMPT_LIMIT = 5000
-_PAYLOAD_LIMIT = 1_048_576
-_IMAGES, _IMAGES_WITH_VIDEO, _VIDEOS = 7, 4, 2
-_LONGEST = 10
+_MAX_PROMPT = 5000
+_MAX_PAYLOAD = 1_048_576
+_MAX_IMAGES, _MAX_IMAGES_WITH_VIDEO, _MAX_VIDEOS = 7, 4, 2
+_MAX_SECONDS = 10
 _POSITIONS = (1, 2, 3, 4)
 
 
 @dataclass(frozen=True, slots=True)
 class RequestError:
-    """Say what is wrong with a request: Vidu's reason, the field, and a sentence."""
+    """One error of a request: Vidu's reason, the field, and a message."""
 
     reason: str
     field: str
@@ -32,8 +32,8 @@ def _is_whole(low: int, high: int) -> Callable[[object], bool]:
     return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
-def _is_one_of(*words: str) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, str) and value in words
+def _is_one_of(*options: str) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, str) and value in options
 
 
 def _is_flag(value: object) -> bool:
@@ -51,54 +51,43 @@ def _is_address(value: object) -> bool:
 _FIELDS: Mapping[str, Callable[[object], bool]] = {
     "images": _is_list_of_text,
     "videos": _is_list_of_text,
-    "prompt": _is_text(_PROMPT_LIMIT),
+    "prompt": _is_text(_MAX_PROMPT),
     "bgm": _is_flag,
-    "duration": _is_whole(0, _LONGEST),
+    "duration": _is_whole(0, _MAX_SECONDS),
     "seed": _is_whole(-(2**63), 2**63 - 1),
     "aspect_ratio": _is_one_of(*RATIOS),
     "resolution": _is_one_of(*RESOLUTIONS),
-    "payload": _is_text(_PAYLOAD_LIMIT),
+    "payload": _is_text(_MAX_PAYLOAD),
     "off_peak": _is_flag,
     "watermark": _is_flag,
     "wm_position": _is_whole(_POSITIONS[0], _POSITIONS[-1]),
     "wm_url": _is_address,
-    "meta_data": _is_text(_PAYLOAD_LIMIT),
+    "meta_data": _is_text(_MAX_PAYLOAD),
     "callback_url": _is_address,
 }
 
 
 def find_errors(params: Mapping[str, object], *, strict: bool) -> Iterator[RequestError]:
-    """Yield what is wrong with the parameters; `strict` refuses unknown fields, as Vidu does."""
+    """Yield the errors of the parameters; `strict` refuses unknown fields, as Vidu does."""
     if strict:
-        yield from _unwanted(params)
-    yield from _lacking(params)
-    yield from _invalid(params)
-    yield from _miscounted(params)
-
-
-def _unwanted(params: Mapping[str, object]) -> Iterator[RequestError]:
-    for name in params:
-        if name not in _FIELDS and name != "model":
-            yield RequestError("FieldUnwanted", name, f"field {name} is unwanted")
-
-
-def _lacking(params: Mapping[str, object]) -> Iterator[RequestError]:
+        for name in params:
+            if name not in _FIELDS and name != "model":
+                yield RequestError("FieldUnwanted", name, f"field {name} is unwanted")
     for name in ("images", "prompt"):
         if params.get(name) in (None, "", []):
             yield RequestError("FieldLacking", name, f"field {name} is lacking")
-
-
-def _invalid(params: Mapping[str, object]) -> Iterator[RequestError]:
-    for name, fits in _FIELDS.items():
+    for name, is_valid in _FIELDS.items():
         value = params.get(name)
-        if value is not None and not fits(value):
+        if value is not None and not is_valid(value):
             yield RequestError("FieldInvalid", name, f"field {name} is invalid")
+    yield from _count_errors(params)
 
 
-def _miscounted(params: Mapping[str, object]) -> Iterator[RequestError]:
+def _count_errors(params: Mapping[str, object]) -> Iterator[RequestError]:
+    """Yield errors of list lengths; a video lowers the maximum of images."""
     images, videos = params.get("images"), params.get("videos")
-    most = _IMAGES_WITH_VIDEO if videos else _IMAGES
-    if isinstance(images, list) and len(images) > most:
-        yield RequestError("FieldItemCountOutOfRange", "images", f"field images takes 1 to {most} items")
-    if isinstance(videos, list) and len(videos) > _VIDEOS:
-        yield RequestError("FieldItemCountOutOfRange", "videos", f"field videos takes at most {_VIDEOS} items")
+    max_images = _MAX_IMAGES_WITH_VIDEO if videos else _MAX_IMAGES
+    if isinstance(images, list) and len(images) > max_images:
+        yield RequestError("FieldItemCountOutOfRange", "images", f"field images takes 1 to {max_images} items")
+    if isinstance(videos, list) and len(videos) > _MAX_VIDEOS:
+        yield RequestError("FieldItemCountOutOfRange", "videos", f"field videos takes at most {_MAX_VIDEOS} items")

@@ -1,4 +1,4 @@
-"""Run a stand-in upstream: Vtrix- and Vidu-shaped, with real MP4s, a ledger, and every fault as a switch."""
+"""Stand-in provider with the shapes of Vtrix and Vidu, real MP4s, billing counters, and switchable faults."""
 
 import asyncio
 import random
@@ -13,7 +13,7 @@ from service.sandbox.app import Components, build_app
 from service.sandbox.billing import Bill
 from service.sandbox.callback_builder import CallbackBuilder
 from service.sandbox.callback_sender import CallbackSender
-from service.sandbox.http_clients import opened
+from service.sandbox.http_clients import open_clients
 from service.sandbox.provider_api import ProviderApi
 from service.sandbox.provider_shapes import Vidu, Vtrix
 from service.sandbox.result_files import ResultFiles
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 
 class MediaExtraMissing(RuntimeError):
-    """Say that the sandbox cannot draw videos, and which extra mends it."""
+    """Raised if Pillow or PyAV is missing; the message names the extra that installs them."""
 
 
 class Sandbox:
-    """Stand in for the upstream, in one process and without a network.
+    """Simulate the provider in one process and without a network.
 
-    `switches` say how it behaves; `now` returns the aware time, and passes as `asyncio.sleep` does; `random` is the
-    only source of chance, so that equal seeds give equal runs; `transport` carries callbacks and image fetches, and
-    may go anywhere when it is given: without it only loopback is dialled unless a switch allows more.
+    `switches` set its behaviour. `now` returns the aware time, on the clock of `asyncio.sleep`. `random` is the only
+    source of randomness: equal seeds give equal runs. `transport` carries callbacks and image downloads to any address;
+    without it the sandbox connects to loopback only, unless a switch allows more.
 
-    Serve `app` with any ASGI server, whose lifespan starts and stops the rest, or use `async with sandbox.running()`
-    with `httpx.ASGITransport(sandbox.app)`. A dropped connection is an `httpx.ReadError` there. With `tiny_videos` it
-    starts no thread, so that a loop with a virtual clock can drive it. Raise `MediaExtraMissing` without Pillow or
+    Serve `app` with any ASGI server, whose lifespan starts and stops the sandbox, or use `async with sandbox.running()`
+    with `httpx.ASGITransport(sandbox.app)`, where a dropped connection is an `httpx.ReadError`. With `tiny_videos` it
+    starts no thread, so that it also runs on a loop with a virtual clock. Raise `MediaExtraMissing` without Pillow or
     PyAV.
     """
 
@@ -56,70 +56,70 @@ class Sandbox:
         self._signer = UrlSigner(self._state)
         self._transport = transport
         self._media_store_class = _load_media_store_class()
-        self._parts: Components | None = None
-        self.app = build_app(self._state, self._serving, self.running)
+        self._components: Components | None = None
+        self.app = build_app(self._state, self._running_components, self.running)
 
     @property
     def switches(self) -> Switches:
-        """Return how it behaves now."""
+        """Return the current switches."""
         return self._state.switches
 
     @property
     def bills(self) -> list[Bill]:
-        """Return a bill for each accepted create, oldest first."""
+        """Return one bill per accepted create, oldest first."""
         return list(self._state.billing.bills)
 
     def turn(self, changes: Mapping[str, object]) -> None:
-        """Change switches by name; raise `SwitchError`, and change none, when a name or value is wrong."""
-        self._state.turn(changes)
+        """Change switches by name; raise `SwitchError` and change none if a name or a value is invalid."""
+        self._state.change_switches(changes)
 
     def ledger(self) -> dict[str, object]:
-        """Return what was billed, asked and called back, as `GET /sandbox/ledger` does."""
+        """Return the bills and the counters of requests, callbacks and tasks, as `GET /sandbox/ledger` does."""
         return self._state.billing.to_json(str(task.state) for task in self._state.tasks.values())
 
     async def idle(self) -> None:
-        """Wait until every task has ended and every callback is sent or given up."""
-        runner, callbacks = self._serving().runner, self._serving().callbacks
-        while work := runner.running_tasks | callbacks.running_tasks:
+        """Wait until every task has ended and every callback is sent or has failed."""
+        components = self._running_components()
+        while work := components.runner.running_tasks | components.callbacks.running_tasks:
             await asyncio.wait(work)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Serve until the block ends, then stop every task and callback and remove every file."""
-        if self._parts is not None:
+        """Serve until the block ends, then cancel every task and callback and remove every file."""
+        if self._components is not None:
             raise RuntimeError("the sandbox is running already")
-        state, signer = self._state, self._signer
-        async with opened(self._transport) as clients:
-            callbacks = CallbackSender(state, CallbackBuilder(state, signer), clients)
-            media_store = self._media_store_class(state, clients)
-            runner = TaskRunner(state, callbacks)
+        async with open_clients(self._transport) as clients:
+            builder = CallbackBuilder(state=self._state, signer=self._signer)
+            callbacks = CallbackSender(state=self._state, builder=builder, clients=clients)
+            media_store = self._media_store_class(self._state, clients)
+            runner = TaskRunner(state=self._state, callbacks=callbacks)
             media_store.open()
-            self._parts = self._assembled(runner, callbacks, media_store)
+            self._components = self._assemble(runner, callbacks, media_store)
             try:
                 yield
             finally:
-                self._parts = None
+                self._components = None
                 await runner.close()
                 await callbacks.close()
                 await media_store.close()
 
-    def _assembled(self, runner: TaskRunner, callbacks: CallbackSender, media_store: "MediaStore") -> Components:
+    def _assemble(self, runner: TaskRunner, callbacks: CallbackSender, media_store: "MediaStore") -> Components:
         state, signer = self._state, self._signer
-        vidu = Vidu(state, signer)
-        api = ProviderApi(state, vidu, runner, media_store)
+        vtrix, vidu = Vtrix(state=state, signer=signer), Vidu(state=state, signer=signer)
+        vidu_api = ProviderApi(state=state, shape=vidu, runner=runner, media_store=media_store)
         return Components(
             runner=runner,
             callbacks=callbacks,
-            vtrix=ProviderApi(state, Vtrix(state, signer), runner, media_store),
-            vidu=api,
-            listing=TaskList(state, vidu, signer, api.admit),
-            files=ResultFiles(state, signer, media_store),
+            vtrix=ProviderApi(state=state, shape=vtrix, runner=runner, media_store=media_store),
+            vidu=vidu_api,
+            listing=TaskList(state=state, shape=vidu, signer=signer, authenticate=vidu_api.authenticate),
+            files=ResultFiles(state=state, signer=signer, media_store=media_store),
         )
 
-    def _serving(self) -> Components:
-        if self._parts is None:
+    def _running_components(self) -> Components:
+        if self._components is None:
             raise RuntimeError("the sandbox is not running: use `async with sandbox.running()`")
-        return self._parts
+        return self._components
 
 
 def _load_media_store_class() -> "type[MediaStore]":

@@ -1,4 +1,4 @@
-"""Sign callbacks as Vidu does: HMAC-SHA256 over method, path, query and the named headers, never the body."""
+"""Vidu's callback signature: HMAC-SHA256 over method, path, query and the named headers, not over the body."""
 
 import base64
 import hashlib
@@ -13,7 +13,7 @@ SIGNED_HEADERS = ("Date", "x-request-nonce")
 
 
 def signing_string(url: str, signed: Mapping[str, str], *, method: str = "POST") -> str:
-    """Return what is signed for a callback to `url`: each line, the last too, ends with LF."""
+    """Return the signed text of a callback to `url`; every line, including the last one, ends with LF."""
     parts = urlsplit(url)
     lines = [method, parts.path or "/", parts.query, ACCESS_KEY, signed["Date"]]
     lines += [f"{name}:{signed[name]}" for name in SIGNED_HEADERS]
@@ -27,7 +27,7 @@ def signature(key: str, url: str, signed: Mapping[str, str]) -> str:
 
 
 def signed_headers(key: str, url: str, *, nonce: str, at: datetime) -> dict[str, str]:
-    """Return all headers that Vidu sends with a callback to `url` at an aware time."""
+    """Return all headers of a Vidu callback to `url` at an aware time."""
     signed = {"Date": format_datetime(at.astimezone(UTC), usegmt=True), "x-request-nonce": nonce}
     return {
         **signed,

@@ -1,4 +1,4 @@
-"""Share one sandbox's switches, clock, dice, ledger and tasks among its parts."""
+"""State of one sandbox, which its components share: switches, clock, faults, billing and tasks."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -11,7 +11,7 @@ from service.sandbox.tasks import Provider, Task, TaskSpec, vidu_id, vtrix_id
 
 
 class SandboxState:
-    """Know everything that is so in one sandbox; its parts read and change it, and hold nothing of their own."""
+    """Hold the whole state of one sandbox. The components read and change it."""
 
     def __init__(self, switches: Switches, *, now: Callable[[], datetime], source: random.Random) -> None:
         self.switches = switches
@@ -21,26 +21,26 @@ class SandboxState:
         self.tasks: dict[str, Task] = {}
         self._sandbox_id = source.getrandbits(40)
 
-    def turn(self, changes: Mapping[str, object]) -> None:
-        """Change switches; raise `SwitchError`, and change none, when a name or value is wrong."""
+    def change_switches(self, changes: Mapping[str, object]) -> None:
+        """Change switches; raise `SwitchError` and change none if a name or a value is invalid."""
         self.switches = self.switches.with_changes(changes)
         for name in changes:
-            self.faults.forget(name)
+            self.faults.reset(name)
 
     def hits(self, fault: str, occasion: object) -> bool:
-        """Say whether the fault of that switch strikes on this occasion."""
+        """Return whether the fault of that switch occurs on this occasion."""
         return self.faults.hits(self.switches, fault, str(occasion))
 
     def within(self, span: str, occasion: object) -> float:
-        """Return seconds from the span of that switch."""
+        """Return a number of seconds from the span of that switch."""
         return self.faults.within(getattr(self.switches, span), span, str(occasion))
 
     def trace(self, occasion: object) -> str:
-        """Return a hexadecimal id for a request, a nonce or the like."""
+        """Return a hexadecimal id for a request, a nonce or a secret."""
         return f"{int(self.faults.draw('trace', str(occasion)) * 2**64):016x}"
 
     def find(self, task_id: str, provider: Provider) -> Task | None:
-        """Return the provider's task of that id once the upstream knows it."""
+        """Return the provider's task with that id; None during `unknown_after_create`."""
         task = self.tasks.get(task_id)
         if task is None or task.provider != provider:
             return None
@@ -48,7 +48,7 @@ class SandboxState:
         return None if age < self.switches.unknown_after_create else task
 
     def accept(self, provider: Provider, *, model: str, spec: TaskSpec, key: str, base_url: str) -> Task:
-        """Make a task of a create and bill it."""
+        """Make a task from a create request and bill it."""
         at, number = self.now(), len(self.billing.bills) + 1
         native = vidu_id(self._sandbox_id, number, at)
         task = Task(
@@ -63,17 +63,13 @@ class SandboxState:
             created_at=at,
         )
         self.tasks[task.id] = task
-        self._bill(task)
-        return task
-
-    def _bill(self, task: Task) -> None:
-        self.billing.bills.append(
-            Bill(
-                number=task.number,
-                upstream_id=task.id,
-                payload=task.spec.payload,
-                callback_hash=callback_hash(task.spec.callback_url),
-                cost=task.cost,
-                at=task.created_at,
-            )
+        bill = Bill(
+            number=number,
+            upstream_id=task.id,
+            payload=spec.payload,
+            callback_hash=callback_hash(spec.callback_url),
+            cost=task.cost,
+            at=at,
         )
+        self.billing.bills.append(bill)
+        return task

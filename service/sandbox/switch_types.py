@@ -1,4 +1,4 @@
-"""Read the values that switches take: chances, seconds, spans of seconds, counts, flags and texts."""
+"""Parsers of switch values: chances, seconds, spans of seconds, counts, flags and texts."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -8,25 +8,25 @@ from typing import TypeAlias
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
 _SECONDS = re.compile(r"(\d{1,15}(?:\.\d+)?)\s*(ms|s|m|h|d|)")
 _FIRST = re.compile(r"first[ :=]?(\d{1,15})")
-_MAX_COUNT = 1e15  # above it a float is no exact count any more
+_MAX_COUNT = 1e15  # larger floats are not exact integers
 
 
 class SwitchError(ValueError):
-    """Say that a switch does not exist, or does not take the value given."""
+    """Raised for a switch that does not exist, and for a value that it does not accept."""
 
 
 @dataclass(frozen=True, slots=True)
 class First:
-    """Hit the first `count` occasions of a fault, and none after them."""
+    """A fault occurs on its first `count` occasions, and on no later one."""
 
     count: int
 
 
 Chance: TypeAlias = float | First
-"""How often a fault strikes: a probability from 0 to 1, or the first n occasions."""
+"""How often a fault occurs: a probability from 0 to 1, or the first n occasions."""
 
 Span: TypeAlias = float | tuple[float, float]
-"""A number of seconds, or a range that each task draws its own from."""
+"""A number of seconds, or a range from which each task draws its own number."""
 
 
 def read_chance(value: object) -> Chance:
@@ -37,7 +37,7 @@ def read_chance(value: object) -> Chance:
         return First(int(first[1]))
     chance = _number(value)
     if not 0.0 <= chance <= 1.0:
-        raise SwitchError(f"{value!r} is no chance: give a probability from 0 to 1, or 'first N'")
+        raise SwitchError(f"{value!r} is not a chance: use a probability from 0 to 1, or 'first N'")
     return chance
 
 
@@ -46,24 +46,24 @@ def read_seconds(value: object) -> float:
     if isinstance(value, str):
         found = _SECONDS.fullmatch(value.strip().lower())
         if found is None:
-            raise SwitchError(f"{value!r} is no duration: write 500ms, 30s, 15m, 2h or 1d")
+            raise SwitchError(f"{value!r} is not a duration: use 500ms, 30s, 15m, 2h or 1d")
         return float(found[1]) * _UNITS[found[2]]
     seconds = _number(value)
     if not 0.0 <= seconds < float("inf"):
-        raise SwitchError(f"{value!r} is no duration: it must be 0 or more")
+        raise SwitchError(f"{value!r} is not a duration: use 0 or more")
     return seconds
 
 
 def read_span(value: object) -> Span:
-    """Read seconds, or a range as `"1s..3s"` or `[1, 3]`; raise `SwitchError` when it runs backwards."""
+    """Read seconds, or a range as `"1s..3s"` or `[1, 3]`; raise `SwitchError` for anything else."""
     ends = value.split("..") if isinstance(value, str) and ".." in value else value
     if not isinstance(ends, list | tuple):
         return read_seconds(value)
     if len(ends) != 2:  # noqa: PLR2004 - a range has two ends
-        raise SwitchError(f"{value!r} is no range: write 1s..3s")
+        raise SwitchError(f"{value!r} is not a range: use 1s..3s")
     low, high = (read_seconds(end) for end in ends)
     if low > high:
-        raise SwitchError(f"{value!r} runs backwards: write the smaller end first")
+        raise SwitchError(f"{value!r} is not a range: the smaller end comes first")
     return low, high
 
 
@@ -71,7 +71,7 @@ def read_count(value: object) -> int:
     """Read a whole number, 0 or more; raise `SwitchError` for anything else."""
     number = _number(value)
     if not (0 <= number < _MAX_COUNT and number == int(number)):
-        raise SwitchError(f"{value!r} is no count: give a whole number, 0 or more")
+        raise SwitchError(f"{value!r} is not a count: use a whole number, 0 or more")
     return int(number)
 
 
@@ -85,7 +85,7 @@ def read_flag(value: object) -> bool:
 def read_text(value: object) -> str:
     """Read a string; raise `SwitchError` for anything else."""
     if not isinstance(value, str):
-        raise SwitchError(f"{value!r} is no text")
+        raise SwitchError(f"{value!r} is not a text")
     return value
 
 
@@ -97,11 +97,11 @@ READERS: Mapping[object, Callable[[object], object]] = {
     bool: read_flag,
     str: read_text,
 }
-"""What reads the values of each type of switch."""
+"""The parser of each type of switch."""
 
 
 def to_json_value(value: object) -> object:
-    """Return the JSON form of a switch's value, which the readers take back."""
+    """Return the JSON form of a switch's value, which the parsers accept."""
     if isinstance(value, First):
         return f"first {value.count}"
     return list(value) if isinstance(value, tuple) else value
@@ -109,8 +109,8 @@ def to_json_value(value: object) -> object:
 
 def _number(value: object) -> float:
     if not isinstance(value, int | float | str):
-        raise SwitchError(f"{value!r} is no number")
+        raise SwitchError(f"{value!r} is not a number")
     try:
         return float(value)
-    except (ValueError, OverflowError) as fault:
-        raise SwitchError(f"{value!r} is no number") from fault
+    except (ValueError, OverflowError) as error:
+        raise SwitchError(f"{value!r} is not a number") from error

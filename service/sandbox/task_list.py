@@ -1,6 +1,7 @@
-"""Answer Vidu's task list: by time of creation and state, newest first, page by page."""
+"""Vidu's task list: filtered by creation time and state, newest first, in pages."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from starlette.datastructures import QueryParams
@@ -13,55 +14,53 @@ from service.sandbox.signed_urls import UrlSigner
 from service.sandbox.state import SandboxState
 from service.sandbox.tasks import Task
 
-_LEAST, _MOST = 10, 100
+_MIN_SIZE, _MAX_SIZE = 10, 100
 
 
+@dataclass(kw_only=True, slots=True)
 class TaskList:
     """Serve `GET /tasks` in Vidu's shape."""
 
-    def __init__(
-        self, state: SandboxState, shape: ProviderShape, signer: UrlSigner, admit: Callable[[Request], str]
-    ) -> None:
-        self._state = state
-        self._shape = shape
-        self._signer = signer
-        self._admit = admit
+    state: SandboxState
+    shape: ProviderShape
+    signer: UrlSigner
+    authenticate: Callable[[Request], str]
 
     async def __call__(self, request: Request) -> Response:
-        """Return `tasks` and, when there are more, `next_page_token`."""
-        self._state.billing.requests["list"] += 1
+        """Return `tasks` and the token of the next page, "" on the last one."""
+        self.state.billing.requests["list"] += 1
         try:
-            self._admit(request)
+            self.authenticate(request)
             return JSONResponse(self._page(request.query_params))
         except Refused as refused:
-            trace = self._state.trace(f"list/{self._state.billing.requests['list']}")
-            return self._shape.error_response(refused, trace)
+            trace = self.state.trace(f"list/{self.state.billing.requests['list']}")
+            return self.shape.error_response(refused, trace)
 
     def _page(self, query: QueryParams) -> dict[str, object]:
-        size = _whole(query, "pagesz", _LEAST)
-        if not _LEAST <= size <= _MOST:
-            raise Refused("FieldInvalid", f"field paper.pagesz is {_LEAST} to {_MOST}")
-        found = list(filter(_filter(query), reversed(self._state.tasks.values())))
+        size = _whole(query, "pagesz", _MIN_SIZE)
+        if not _MIN_SIZE <= size <= _MAX_SIZE:
+            raise Refused("FieldInvalid", f"field paper.pagesz is {_MIN_SIZE} to {_MAX_SIZE}")
+        matching = list(filter(_filter(query), reversed(self.state.tasks.values())))
         start = _whole(query, "page_token", _whole(query, "page", 0) * size)
-        rest = start + size
-        tasks = [self._entry(task) for task in found[start:rest]]
-        return {"tasks": tasks, "next_page_token": str(rest) if rest < len(found) else ""}
-
-    def _entry(self, task: Task) -> dict[str, object]:
-        return native_body(task, self._signer) | {"model": task.model, "created_at": task.created_at.isoformat()}
+        end = start + size
+        tasks = [
+            native_body(task, self.signer) | {"model": task.model, "created_at": task.created_at.isoformat()}
+            for task in matching[start:end]
+        ]
+        return {"tasks": tasks, "next_page_token": str(end) if end < len(matching) else ""}
 
 
 def _filter(query: QueryParams) -> Callable[[Task], bool]:
-    """Return the test that a query's states and times make of a task."""
+    """Return a function that tests whether a task matches the query's states and times."""
     states = {state for value in query.getlist("states") for state in value.split(",") if state}
     since = _time(query, "created_at.from", datetime.min.replace(tzinfo=UTC))
     until = _time(query, "created_at.to", datetime.max.replace(tzinfo=UTC))
 
-    def fits(task: Task) -> bool:
+    def matches(task: Task) -> bool:
         listed = task.provider == "vidu" and (not states or task.state in states)
         return listed and since <= task.created_at <= until
 
-    return fits
+    return matches
 
 
 def _time(query: QueryParams, name: str, default: datetime) -> datetime:
@@ -70,13 +69,13 @@ def _time(query: QueryParams, name: str, default: datetime) -> datetime:
         return default
     try:
         at = datetime.fromisoformat(value)
-    except ValueError as fault:
-        raise Refused("FieldInvalid", f"field {name} is invalid") from fault
+    except ValueError as error:
+        raise Refused("FieldInvalid", f"field {name} is invalid") from error
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
 def _whole(query: QueryParams, name: str, default: int) -> int:
-    """Read a number that Vidu's page writes with `paper.` and with `pager.`."""
+    """Read a number; Vidu's page names it with the prefix `paper.` and with the prefix `pager.`."""
     value = query.get(f"paper.{name}") or query.get(f"pager.{name}")
     if not value:
         return default

@@ -1,6 +1,7 @@
-"""Move tasks from created to their end, and say so to those who want callbacks."""
+"""Run tasks from created to their final state, and send the callbacks."""
 
 import asyncio
+from dataclasses import dataclass, field
 
 from service.sandbox.callback_sender import CallbackSender
 from service.sandbox.state import SandboxState
@@ -11,51 +12,51 @@ CANCELED = ("UserCancelled", "canceled by the user")
 _CANCELABLE = (State.CREATED, State.QUEUEING)
 
 
+@dataclass(kw_only=True, slots=True)
 class TaskRunner:
-    """Run each accepted task in one asyncio task of its own."""
+    """Run each accepted task in its own asyncio task."""
 
-    def __init__(self, state: SandboxState, callbacks: CallbackSender) -> None:
-        self._state = state
-        self._callbacks = callbacks
-        self._runs: dict[str, asyncio.Task[None]] = {}
-        self._slots: dict[Provider, tuple[int, asyncio.Semaphore]] = {}
+    state: SandboxState
+    callbacks: CallbackSender
+    _runs: dict[str, asyncio.Task[None]] = field(init=False, default_factory=dict)
+    _slots: dict[Provider, tuple[int, asyncio.Semaphore]] = field(init=False, default_factory=dict)
 
     @property
     def running_tasks(self) -> set[asyncio.Task[None]]:
-        """Return every run that has not ended."""
+        """Return the asyncio tasks of all unfinished runs."""
         return set(self._runs.values())
 
     async def close(self) -> None:
-        """Stop every run."""
+        """Cancel every run."""
         runs = self.running_tasks
         for run in runs:
             run.cancel()
         await asyncio.gather(*runs, return_exceptions=True)
 
     def launch(self, task: Task) -> None:
-        """Let the task run in the background; where nothing holds it up, it runs at once."""
+        """Run the task in the background; a Vtrix task without queue time and limit starts immediately."""
         slots = self._slots_of(task.provider)
-        waits = self._state.within("queue_time", task.number)
-        if task.provider == "vtrix" and waits <= 0.0 and slots is None:
+        queue_time = self.state.within("queue_time", task.number)
+        if task.provider == "vtrix" and queue_time <= 0.0 and slots is None:
             self._start(task)
-        run = asyncio.create_task(self._run(task, waits, slots))
+        run = asyncio.create_task(self._run(task, queue_time, slots))
         self._runs[task.id] = run
         run.add_done_callback(lambda _: self._runs.pop(task.id, None))
 
     async def finish(self, task: Task, *, error: tuple[str, str] | None = None) -> None:
-        """End the task now, and wait for the first callback about it."""
-        task.start(self._state.now(), 0.0)
-        told = self._end(task, error)
-        if told is not None:
-            await asyncio.wait([told])
+        """End the task now, and wait until its callback is sent."""
+        task.start(self.state.now(), 0.0)
+        sending = self._end(task, error)
+        if sending is not None:
+            await asyncio.wait([sending])
 
     def end_at_once(self, task: Task, *, failed: bool) -> None:
-        """End the task before its create is answered, and call back in the background."""
-        task.start(self._state.now(), 0.0)
+        """End the task before the create reply, and send its callback in the background."""
+        task.start(self.state.now(), 0.0)
         self._end(task, FAILED[task.provider] if failed else None)
 
     def cancel(self, task: Task) -> bool:
-        """Cancel a task that waits; say False when it is too late."""
+        """Cancel a waiting task; return False for a task in any other state."""
         if task.state not in _CANCELABLE:
             return False
         run = self._runs.get(task.id)
@@ -64,10 +65,10 @@ class TaskRunner:
         self._end(task, CANCELED)
         return True
 
-    async def _run(self, task: Task, waits: float, slots: asyncio.Semaphore | None) -> None:
-        if waits > 0.0:
+    async def _run(self, task: Task, queue_time: float, slots: asyncio.Semaphore | None) -> None:
+        if queue_time > 0.0:
             task.state = State.QUEUEING
-            await asyncio.sleep(waits)
+            await asyncio.sleep(queue_time)
         if slots is None:
             await self._work(task)
             return
@@ -80,19 +81,20 @@ class TaskRunner:
         if task.started_at is None:
             self._start(task)
         await asyncio.sleep(task.run_time)
-        failed = self._state.hits("fail_tasks", task.number)
+        failed = self.state.hits("fail_tasks", task.number)
         self._end(task, FAILED[task.provider] if failed else None)
 
     def _start(self, task: Task) -> None:
-        task.start(self._state.now(), self._state.within("run_time", task.number))
-        self._callbacks.tell(task)
+        task.start(self.state.now(), self.state.within("run_time", task.number))
+        self.callbacks.send(task)
 
     def _end(self, task: Task, error: tuple[str, str] | None) -> asyncio.Task[None] | None:
-        task.end(self._state.now(), error)
-        return self._callbacks.tell(task)
+        task.end(self.state.now(), error)
+        return self.callbacks.send(task)
 
     def _slots_of(self, provider: Provider) -> asyncio.Semaphore | None:
-        switches = self._state.switches
+        """Return the semaphore of the provider's current concurrency limit, None without a limit."""
+        switches = self.state.switches
         limit = switches.vidu_concurrency if provider == "vidu" else switches.vtrix_concurrency
         if limit == 0:
             return None

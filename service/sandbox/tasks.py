@@ -1,4 +1,4 @@
-"""Hold what the sandbox knows of one task: what was ordered, and how far it has come."""
+"""Tasks of the sandbox: the accepted specification and the current state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ _CENTS = 100
 
 
 class State(StrEnum):
-    """Name where a task is, in Vidu's words."""
+    """State of a task, in Vidu's words."""
 
     CREATED = "created"
     QUEUEING = "queueing"
@@ -26,13 +26,13 @@ class State(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Say whether nothing comes after this state."""
+        """Return whether no other state follows."""
         return self in {State.SUCCESS, State.FAILED}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskSpec:
-    """Keep what a create asked for, without its big inputs."""
+    """Parameters of a create request, without its media."""
 
     seconds: int = _AUTO_DURATION
     resolution: str = "720p"
@@ -47,10 +47,10 @@ class TaskSpec:
 
     @classmethod
     def of(cls, params: Mapping[str, Any]) -> "TaskSpec":
-        """Return the order that checked parameters make; a duration of 0 becomes 5 seconds."""
+        """Return the specification in checked parameters; a duration of 0 becomes 5 seconds."""
         names = set(cls.__slots__) - {"seconds"}
-        given: dict[str, Any] = {name: params[name] for name in names if params.get(name) is not None}
-        return cls(seconds=params.get("duration") or _AUTO_DURATION, **given)
+        fields: dict[str, Any] = {name: params[name] for name in names if params.get(name) is not None}
+        return cls(seconds=params.get("duration") or _AUTO_DURATION, **fields)
 
     @property
     def cents(self) -> int:
@@ -60,7 +60,7 @@ class TaskSpec:
 
 @dataclass(kw_only=True, slots=True)
 class Task:
-    """Follow one accepted create; `id` is what its provider calls it, `native_id` what Vidu calls it."""
+    """One accepted create; `id` is the id at its provider, `native_id` the id at Vidu."""
 
     number: int
     id: str
@@ -79,17 +79,17 @@ class Task:
     polls: int = 0
 
     def start(self, now: datetime, run_time: float) -> None:
-        """Begin to run at an aware time, for so many seconds."""
+        """Start to run at an aware time, for `run_time` seconds."""
         self.state, self.started_at, self.run_time = State.PROCESSING, now, run_time
 
     def end(self, now: datetime, error: tuple[str, str] | None) -> None:
-        """End at an aware time, well or with an error's code and words; the first end stays."""
+        """End at an aware time, with an error's code and message or with success; later ends change nothing."""
         if self.state.final:
             return
         self.state, self.ended_at, self.error = (State.FAILED if error else State.SUCCESS), now, error
 
     def progress(self, now: datetime) -> float:
-        """Return how much is done, from 0.0 to 1.0, growing while it runs and below 1.0 until it ends."""
+        """Return the finished fraction from 0.0 to 1.0; it stays below 1.0 until the task ends."""
         if self.state is State.SUCCESS:
             return 1.0
         if self.started_at is None or self.run_time <= 0.0:
@@ -103,12 +103,12 @@ class Task:
 
 
 def vtrix_id(sandbox_id: int, number: int, at: datetime) -> str:
-    """Return 20 characters that hold the time, the sandbox and the task's number, as sortable gateway ids do."""
+    """Return 20 characters that encode time, sandbox and task number, sortable like the gateway's ids."""
     packed = int(at.timestamp()).to_bytes(4) + (sandbox_id % 2**40).to_bytes(5) + (number % 2**24).to_bytes(3)
     bits = int.from_bytes(packed) << 4
     return "".join(_BASE32HEX[(bits >> shift) & 31] for shift in range(95, -1, -5))
 
 
 def vidu_id(sandbox_id: int, number: int, at: datetime) -> str:
-    """Return a numeric string that holds the time, the sandbox and the task's number."""
+    """Return a numeric string that encodes time, sandbox and task number."""
     return str((int(at.timestamp()) << 31) | (sandbox_id % 2**7) << 24 | number % 2**24)

@@ -1,4 +1,4 @@
-"""Run slow work in threads, a few at once, and know when the last one has ended."""
+"""Run blocking work in a limited number of threads, and wait until the last one ends."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,25 +8,25 @@ T = TypeVar("T")
 
 
 class ThreadLimiter:
-    """Hold a number of places for work that would block the loop."""
+    """Limit the number of simultaneous threads for blocking work."""
 
     def __init__(self, limit: int) -> None:
         self._free = asyncio.Semaphore(limit)
         self._limit = limit
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run the work in a thread; its place is free only when the thread has ended, even when nobody waits."""
+        """Run the work in a thread. Its slot is free when the thread ends, even after the caller is cancelled."""
         await self._free.acquire()
         running = asyncio.ensure_future(asyncio.to_thread(work))
-        running.add_done_callback(self._leave)
+        running.add_done_callback(self._release)
         return await asyncio.shield(running)
 
     async def drain(self) -> None:
-        """Wait for the work in hand, and let no more begin."""
+        """Wait until all threads end, and start no more."""
         for _ in range(self._limit):
             await self._free.acquire()
 
-    def _leave(self, done: asyncio.Future[T]) -> None:
+    def _release(self, done: asyncio.Future[T]) -> None:
         self._free.release()
         if not done.cancelled():
-            done.exception()  # whoever still waits gets it; nobody else needs to hear of it
+            done.exception()  # marks it as retrieved: a caller that still waits gets it, nobody else needs it

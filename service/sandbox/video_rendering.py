@@ -1,4 +1,4 @@
-"""Draw MP4s from reference pictures with Pillow and PyAV; this module needs the `media` extra."""
+"""Render MP4s from reference images with Pillow and PyAV; needs the `media` extra."""
 
 import math
 from array import array
@@ -17,20 +17,20 @@ FPS = 12
 SAMPLE_RATE = 44_100
 _AAC_SAMPLES = 1024
 _TONE = (220.0, 277.18, 329.63)
-_LOUDNESS = 0.06
-_SLACK = 1.12
-"""How much larger than the frame a still is, so that the view can wander over it."""
+_AMPLITUDE = 0.06
+_STILL_SCALE = 1.12
+"""Ratio of a still's size to the frame's, so that the view can move over the still."""
 _CROSSFADE = 0.5
 _SHORT_SIDE = {"540p": 540, "720p": 720, "1080p": 1080}
-_INK, _SHADOW = (255, 255, 255), (0, 0, 0)
+_TEXT_COLOUR, _OUTLINE_COLOUR = (255, 255, 255), (0, 0, 0)
 _MAX_PIXELS = 64_000_000
 _UNREADABLE = (OSError, ValueError, SyntaxError, av.FFmpegError, Image.DecompressionBombError)
-"""What Pillow and PyAV raise for broken files; Pillow calls a broken PNG a syntax error."""
+"""Errors of Pillow and PyAV for invalid files; Pillow raises SyntaxError for an invalid PNG."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shape:
-    """Say how large a film is, in pixels, and how long, in seconds."""
+    """Size of a video in pixels, and its length in seconds."""
 
     width: int
     height: int
@@ -38,33 +38,33 @@ class Shape:
 
     @classmethod
     def of(cls, resolution: str, aspect_ratio: str, seconds: float) -> "Shape":
-        """Return the shape whose shorter side is the resolution's number; both sides are even."""
+        """Return the shape whose shorter side is the number in `resolution`; both sides are even."""
         across, down = (int(part) for part in aspect_ratio.split(":"))
         unit = _SHORT_SIDE[resolution] / min(across, down)
         return cls(width=_even(across * unit), height=_even(down * unit), seconds=seconds)
 
     @property
     def frames(self) -> int:
-        """Return how many frames make up the length."""
+        """Return the number of frames."""
         return max(1, round(self.seconds * FPS))
 
     @property
     def still(self) -> tuple[int, int]:
-        """Return the size of the stills that the view wanders over."""
-        return _even(self.width * _SLACK), _even(self.height * _SLACK)
+        """Return the size of the stills."""
+        return _even(self.width * _STILL_SCALE), _even(self.height * _STILL_SCALE)
 
 
 def prepare(source: bytes, shape: Shape) -> bytes:
-    """Return a JPEG still for the film from an image's or a video's bytes; raise `ValueError` for neither."""
+    """Return a JPEG still from the bytes of an image or a video; raise `ValueError` for anything else."""
     try:
-        upright = ImageOps.exif_transpose(_opened(source)).convert("RGB")
-    except _UNREADABLE as fault:
-        raise ValueError("neither an image nor a video that can be read") from fault
+        upright = ImageOps.exif_transpose(_open_image(source)).convert("RGB")
+    except _UNREADABLE as error:
+        raise ValueError("neither an image nor a video") from error
     return _jpeg(ImageOps.fit(upright, shape.still, Image.Resampling.BILINEAR))
 
 
 def placeholder(number: int, shape: Shape) -> bytes:
-    """Return a JPEG still with stripes, for a reference that could not be had."""
+    """Return a JPEG still with stripes, for a reference that is not available."""
     across, down = shape.still
     picture = Image.new("RGB", (across, down), ((number * 67) % 200, 90, 140))
     draw = ImageDraw.Draw(picture)
@@ -73,23 +73,23 @@ def placeholder(number: int, shape: Shape) -> bytes:
     return _jpeg(picture)
 
 
-def render(target: Path, stills: Sequence[bytes], shape: Shape, *, music: bool, mark: int | None) -> None:
-    """Write an MP4 that wanders over the stills and fades between them.
+def render(target: Path, stills: Sequence[bytes], shape: Shape, *, music: bool, watermark_corner: int | None) -> None:
+    """Write an MP4 that moves over the stills and fades between them.
 
-    `music` adds a soft tone; `mark` writes "AI-generated" into a corner: 1 top left, 2 top right, 3 bottom right,
-    4 bottom left.
+    `music` adds a quiet tone. `watermark_corner` writes "AI-generated" into a corner: 1 top left, 2 top right, 3 bottom
+    right, 4 bottom left.
     """
     with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as container:
         video = _video_stream(container, shape)
         audio = _audio_stream(container) if music else None
-        for frame in _frames([Image.open(BytesIO(still)).convert("RGB") for still in stills], shape, mark):
+        for frame in _frames([Image.open(BytesIO(still)).convert("RGB") for still in stills], shape, watermark_corner):
             container.mux(video.encode(av.VideoFrame.from_image(frame)))  # type: ignore[no-untyped-call]  # PyAV leaves it untyped
         container.mux(video.encode(None))
         if audio is not None:
-            _play(container, audio, shape.seconds)
+            _write_audio(container, audio, shape.seconds)
 
 
-def _opened(source: bytes) -> Image.Image:
+def _open_image(source: bytes) -> Image.Image:
     try:
         picture = Image.open(BytesIO(source))
     except UnidentifiedImageError:
@@ -122,8 +122,8 @@ def _audio_stream(container: OutputContainer) -> AudioStream:
     return audio
 
 
-def _play(container: OutputContainer, audio: AudioStream, seconds: float) -> None:
-    # the encoder adds a frame of its own in front: one less keeps the sound inside the picture's length
+def _write_audio(container: OutputContainer, audio: AudioStream, seconds: float) -> None:
+    # the encoder adds one frame at the start: one frame less keeps the audio within the length of the video
     for start in range(0, int(seconds * SAMPLE_RATE) - 2 * _AAC_SAMPLES, _AAC_SAMPLES):
         frame = av.AudioFrame(format="fltp", layout="mono", samples=_AAC_SAMPLES)
         frame.sample_rate, frame.pts = SAMPLE_RATE, start
@@ -135,19 +135,19 @@ def _play(container: OutputContainer, audio: AudioStream, seconds: float) -> Non
 
 def _tone(start: int) -> "array[float]":
     pitch = _TONE[(start // SAMPLE_RATE) % len(_TONE)]
-    turn = 2 * math.pi * pitch / SAMPLE_RATE
-    return array("f", (_LOUDNESS * math.sin(turn * sample) for sample in range(start, start + _AAC_SAMPLES)))
+    step = 2 * math.pi * pitch / SAMPLE_RATE
+    return array("f", (_AMPLITUDE * math.sin(step * sample) for sample in range(start, start + _AAC_SAMPLES)))
 
 
-def _frames(stills: Sequence[Image.Image], shape: Shape, mark: int | None) -> Iterator[Image.Image]:
+def _frames(stills: Sequence[Image.Image], shape: Shape, watermark_corner: int | None) -> Iterator[Image.Image]:
     for number in range(shape.frames):
-        place = number / shape.frames * len(stills)
-        frame = _view(stills[int(place)], shape, place % 1.0)
-        fade = (place % 1.0 - (1.0 - _CROSSFADE)) / _CROSSFADE
-        if fade > 0.0 and int(place) + 1 < len(stills):
-            frame = Image.blend(frame, _view(stills[int(place) + 1], shape, 0.0), fade)
-        if mark is not None:
-            _write_mark(frame, mark)
+        position = number / shape.frames * len(stills)
+        frame = _view(stills[int(position)], shape, position % 1.0)
+        fade = (position % 1.0 - (1.0 - _CROSSFADE)) / _CROSSFADE
+        if fade > 0.0 and int(position) + 1 < len(stills):
+            frame = Image.blend(frame, _view(stills[int(position) + 1], shape, 0.0), fade)
+        if watermark_corner is not None:
+            _write_watermark(frame, watermark_corner)
         yield frame
 
 
@@ -157,19 +157,19 @@ def _view(still: Image.Image, shape: Shape, along: float) -> Image.Image:
     return still.crop((left, top, left + shape.width, top + shape.height))
 
 
-def _write_mark(frame: Image.Image, corner: int) -> None:
+def _write_watermark(frame: Image.Image, corner: int) -> None:
     draw = ImageDraw.Draw(frame)
     text, size = "AI-generated", frame.height // 24
     across = int(draw.textlength(text, font_size=size))
     left = size if corner in {1, 4} else frame.width - across - size
     top = size if corner in {1, 2} else frame.height - 2 * size
-    draw.text((left, top), text, fill=_INK, stroke_fill=_SHADOW, stroke_width=2, font_size=size)
+    draw.text((left, top), text, fill=_TEXT_COLOUR, stroke_fill=_OUTLINE_COLOUR, stroke_width=2, font_size=size)
 
 
 def _jpeg(picture: Image.Image) -> bytes:
-    written = BytesIO()
-    picture.save(written, "JPEG", quality=88)
-    return written.getvalue()
+    buffer = BytesIO()
+    picture.save(buffer, "JPEG", quality=88)
+    return buffer.getvalue()
 
 
 def _even(size: float) -> int:

@@ -49,9 +49,9 @@ class SqlTaskIntake:
         self._database = database
         self._batcher: Batcher[IntakeItem, Task | Exception] = Batcher(
             partial(commit_or_bisect, self._commit),
-            most=MAX_TASKS_PER_COMMIT,
+            max_items=MAX_TASKS_PER_COMMIT,
             weigh=attrgetter("size"),
-            heaviest=MAX_BYTES_PER_COMMIT,
+            max_weight=MAX_BYTES_PER_COMMIT,
         )
 
     async def add(self, task: Task, blobs: Sequence[Blob], idempotency: IdempotencyKey | None) -> Task:

@@ -10,7 +10,7 @@ from service.domain.errors import Fault, InvalidParams
 from service.domain.media.limits import Inspector
 from service.domain.models.media_checks import MAX_ITEMS_CHECKED
 from service.domain.models.validation import ValidatedParams, validate_params
-from service.domain.notify import WEBHOOK, WhyNotDialled, validate_notify
+from service.domain.notify import WEBHOOK, AddressCheck, validate_notify
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Json
 
@@ -72,7 +72,7 @@ def validate_new_task(
     new: NewTask,
     *,
     handlers: Collection[str],
-    refusal: WhyNotDialled,
+    refusal: AddressCheck,
     allow_off_peak: bool = False,
     inspect: Inspector | None = None,
 ) -> ValidatedTask:

@@ -50,7 +50,7 @@ class Recorder:
     _batcher: Batcher[TaskUpdate, UpdateResult | Exception] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._batcher = Batcher(partial(commit_or_bisect, self._commit), most=BATCH)
+        self._batcher = Batcher(partial(commit_or_bisect, self._commit), max_items=BATCH)
 
     async def add(self, update: TaskUpdate) -> UpdateResult:
         """Record `update` durably; raises StoreUnavailable if that is not possible now."""

@@ -12,7 +12,7 @@ from service.domain.blob import Blob
 from service.domain.errors import Conflict, NotFound
 from service.domain.media.limits import Inspector
 from service.domain.models.validation import ValidatedParams, duration_bucket
-from service.domain.notify import WhyNotDialled
+from service.domain.notify import AddressCheck
 from service.domain.ports.provider import Provider
 from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import BlobStore, IdempotencyKey, TaskIntake, TaskQueries
@@ -40,7 +40,7 @@ class TaskPolicy:
     provider: str
     task_deadline: timedelta
     off_peak_deadline: timedelta
-    refusal: WhyNotDialled
+    refusal: AddressCheck
     allow_off_peak: bool = False
     handlers: frozenset[str] = frozenset()
 

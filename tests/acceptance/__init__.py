@@ -1,1 +1,1 @@
-"""The whole service, as real processes."""
+"""Acceptance tests: the whole service in real processes."""

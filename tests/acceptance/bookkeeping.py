@@ -1,4 +1,4 @@
-"""Putting two books side by side after a run: what the service says it did, and what the sandbox billed."""
+"""Compare the records of a run: the tasks and deliveries of the service, and the bills of the sandbox."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -10,13 +10,13 @@ from tests.acceptance.environment import SECRET, SETTLED, Service, Upstream, his
 from tests.acceptance.processes import Json
 from tests.acceptance.receiver import Receiver
 
-ENDINGS = frozenset({"task.completed", "task.failed", "task.canceled"})
+FINAL_EVENTS = frozenset({"task.completed", "task.failed", "task.canceled"})
 UNKNOWN = "submission_unknown"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Books:
-    """Everything that can be read after a run. `handlers` says which handler hears which events (None: all)."""
+class RunRecords:
+    """All records that can be read after a run. `handlers` maps each handler to its event types (None: all)."""
 
     tasks: list[Json]
     histories: Mapping[str, list[Json]]
@@ -34,31 +34,31 @@ class Books:
         return Counter(task["status"] for task in self.tasks)
 
     @property
-    def roads(self) -> Counter[str]:
-        """Count tasks by what settled them."""
+    def sources(self) -> Counter[str]:
+        """Count tasks by the source that settled them."""
         return Counter(str(task["settled_by"]) for task in self.tasks)
 
     @property
-    def owners(self) -> Counter[str | None]:
-        """Count the bills of each task, by the payload token that the upstream was given; None for nobody's."""
+    def bills_by_task(self) -> Counter[str | None]:
+        """Count the bills of each task by its payload token; None counts the bills without a valid token."""
         tokens = Tokens([SECRET])
         return Counter(_owner(tokens, bill["payload"]) for bill in self.ledger["bills"])
 
     @property
-    def bills_of_one_task(self) -> int:
-        """Count the bills that belong to exactly one of the tasks, which has no other."""
-        ours = {task["id"] for task in self.tasks}
-        return sum(count == 1 and owner in ours for owner, count in self.owners.items())
+    def attributable_bills(self) -> int:
+        """Count the tasks with exactly one bill."""
+        task_ids = {task["id"] for task in self.tasks}
+        return sum(count == 1 and owner in task_ids for owner, count in self.bills_by_task.items())
 
     @property
-    def doubted(self) -> list[Json]:
+    def in_doubt(self) -> list[Json]:
         """Return the tasks whose submission was in doubt."""
         return [task for task in self.tasks if "task.in_doubt" in self.events_of(task["id"])]
 
     @property
     def resolutions(self) -> Counter[str]:
         """Count how the tasks in doubt were resolved."""
-        return Counter(_resolution(task) for task in self.doubted)
+        return Counter(_resolution(task) for task in self.in_doubt)
 
     def events_of(self, task_id: str) -> list[str]:
         """Return the types of a task's events, in order."""
@@ -66,17 +66,17 @@ class Books:
 
     @property
     def settled_twice(self) -> int:
-        """Count the tasks with more than one end, but for a guess of ours that the upstream overruled."""
+        """Count the tasks with more than one final event, except failures in doubt that the provider corrected."""
         return sum(self._ends(task) > 1 for task in self.tasks)
 
     def _ends(self, task: Json) -> int:
-        ends = [event for event in self.events_of(task["id"]) if event in ENDINGS]
-        overruled = len(ends) == 2 and ends[0] == "task.failed" and task in self.doubted
-        return 1 if overruled else len(ends)
+        ends = [event for event in self.events_of(task["id"]) if event in FINAL_EVENTS]
+        corrected = len(ends) == 2 and ends[0] == "task.failed" and task in self.in_doubt
+        return 1 if corrected else len(ends)
 
     @property
     def expected(self) -> set[tuple[str, str]]:
-        """Return event and handler of each delivery that there has to be."""
+        """Return event and handler of each required delivery."""
         events = self.rows("event")
         return {
             (row["id"], handler)
@@ -87,36 +87,36 @@ class Books:
 
     @property
     def delivered(self) -> set[tuple[str, str]]:
-        """Return event and handler of each delivery that succeeded."""
+        """Return event and handler of each successful delivery."""
         done = (row for row in self.rows("delivery") if row["status"] == "delivered")
         return {(row["event_id"], row["handler"]) for row in done}
 
     @property
     def webhooks(self) -> set[str]:
-        """Return the ids of the webhooks that the service says were delivered."""
+        """Return the message ids of the delivered webhooks."""
         done = [row for row in self.rows("delivery") if row["handler"] == "webhook" and row["status"] == "delivered"]
         return {f"msg_{row['id']}" for row in done}
 
     def faults(self, *, count: int) -> list[str]:
-        """Return a sentence for everything that does not hold, `count` being the number of tasks submitted."""
-        without_bill = [task["id"] for task in self.tasks if not self.owners[task["id"]]]
+        """Return a message for each requirement that is not met; `count` tasks were submitted."""
+        without_bill = [task["id"] for task in self.tasks if not self.bills_by_task[task["id"]]]
         checks = {
-            f"{len(self.tasks)} tasks are there, {count} were submitted": len(self.tasks) == count,
+            f"{len(self.tasks)} tasks exist, {count} were submitted": len(self.tasks) == count,
             f"not every task is settled: {dict(self.statuses)}": set(self.statuses) <= SETTLED,
             f"{len(self.rows('event'))} events, some deliveries are missing: {self._missing()}": not self._missing(),
-            f"deliveries that nobody asked for: {len(self.delivered - self.expected)}": self.delivered <= self.expected,
-            f"{self.settled_twice} tasks have two ends": self.settled_twice == 0,
-            f"bills: {len(self.ledger['bills'])}, of one task each: {self.bills_of_one_task}": self._bills_fit(),
+            f"unexpected deliveries: {len(self.delivered - self.expected)}": self.delivered <= self.expected,
+            f"{self.settled_twice} tasks have two final events": self.settled_twice == 0,
+            f"bills: {len(self.ledger['bills'])}, of one task each: {self.attributable_bills}": self._bills_fit(),
             f"tasks without a bill that are not failed: {self._unbilled(without_bill)}": not self._unbilled(
                 without_bill
             ),
-            f"settled in no known way: {dict(self.resolutions)}": "other" not in self.resolutions,
-            f"webhooks that never came: {len(self.webhooks - self.received)}": self.webhooks <= self.received,
+            f"settled by an unknown source: {dict(self.resolutions)}": "other" not in self.resolutions,
+            f"webhooks not received: {len(self.webhooks - self.received)}": self.webhooks <= self.received,
         }
         return [sentence for sentence, holds in checks.items() if not holds]
 
     def _bills_fit(self) -> bool:
-        return self.bills_of_one_task == len(self.ledger["bills"])
+        return self.attributable_bills == len(self.ledger["bills"])
 
     def _missing(self) -> Counter[str]:
         return Counter(handler for _, handler in self.expected - self.delivered)
@@ -141,12 +141,12 @@ def _resolution(task: Json) -> str:
     )
 
 
-async def closed(
+async def read_records(
     at: Service, sandbox: Upstream, receiver: Receiver, handlers: Mapping[str, frozenset[str] | None]
-) -> Books:
-    """Read both books."""
+) -> RunRecords:
+    """Read the records of the service, the sandbox and the receiver."""
     tasks = await at.tasks()
-    return Books(
+    return RunRecords(
         tasks=tasks,
         histories=await histories(at, [task["id"] for task in tasks]),
         ledger=await sandbox.ledger(),

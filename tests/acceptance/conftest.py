@@ -1,4 +1,4 @@
-"""A town for each test, and a real PostgreSQL for those that want one."""
+"""Fixtures: a workspace for each test, and a PostgreSQL server for those that require one."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,37 +6,37 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.environment import sqlite
-from tests.acceptance.processes import Town
+from tests.acceptance.processes import Workspace
 from tests.support.postgres import create_database, drop_database, running_postgres
 
 
 @pytest.fixture
-def town(tmp_path: Path) -> Iterator[Town]:
-    """Give a directory whose processes end with the test."""
-    with Town(home=tmp_path / "town") as town:
-        yield town
+def workspace(tmp_path: Path) -> Iterator[Workspace]:
+    """Yield a directory whose processes end with the test."""
+    with Workspace(home=tmp_path / "workspace") as workspace:
+        yield workspace
 
 
 @pytest.fixture(scope="session")
 def postgres_server_url() -> Iterator[str]:
-    """Run a PostgreSQL as long as the session."""
+    """Run a PostgreSQL server during the session."""
     with running_postgres() as url:
         yield url
 
 
 @pytest.fixture
-def empty_postgres(town: Town, postgres_server_url: str) -> Iterator[str]:
-    """Give the address of a new and empty PostgreSQL database; the town ends before it does."""
+def empty_postgres(workspace: Workspace, postgres_server_url: str) -> Iterator[str]:
+    """Yield the address of an empty PostgreSQL database. The processes of the workspace end before it is dropped."""
     url = create_database(postgres_server_url)
     yield url
-    town.end()
+    workspace.end()
     drop_database(postgres_server_url, url)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, town: Town) -> str:
+def database_url(request: pytest.FixtureRequest, workspace: Workspace) -> str:
     """Return an empty database of each kind."""
     if request.param == "sqlite":
-        return sqlite(town)
+        return sqlite(workspace)
     url: str = request.getfixturevalue("empty_postgres")
     return url

@@ -1,4 +1,4 @@
-"""The stand-in upstream and the service as processes, and what a test asks and tells them."""
+"""The sandbox and the service as processes, with clients for both."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import httpx
 
-from tests.acceptance.processes import HOST, PATIENCE, Child, Json, Town, answering, free_port, until
+from tests.acceptance.processes import HOST, TIMEOUT, Child, Json, Workspace, free_port, until, wait_for_response
 
 SECRET = "a-signing-key-for-tests-of-forty-characters"
 UPSTREAM_KEY = "upstream-key-of-the-tests"
@@ -20,7 +20,7 @@ AT_ONCE = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Upstream:
-    """The sandbox."""
+    """A running sandbox."""
 
     child: Child
     http: httpx.AsyncClient = field(repr=False)
@@ -31,11 +31,11 @@ class Upstream:
         return self.child.url
 
     async def ledger(self) -> Json:
-        """Return what it billed, was asked and called back."""
+        """Return its bills and the counts of requests and callbacks."""
         found: Json = (await self.http.get("/sandbox/ledger")).raise_for_status().json()
         return found
 
-    async def turn(self, **switches: object) -> None:
+    async def set_switches(self, **switches: object) -> None:
         """Change its switches."""
         (await self.http.post("/sandbox/switches", json=switches)).raise_for_status()
 
@@ -48,9 +48,9 @@ class Service:
     http: httpx.AsyncClient = field(repr=False)
 
     async def submit(self, **more: Any) -> Json:
-        """Submit a task and return it; `more` are keys of the request beside its model, `params` among them."""
-        asked = {"model": MODEL, "params": {"prompt": "a cat", "images": [IMAGE]}, **more}
-        answer = await self.http.post("/v1/tasks", json=asked)
+        """Submit a task and return it; `more` are keys of the request such as `params`."""
+        body = {"model": MODEL, "params": {"prompt": "a cat", "images": [IMAGE]}, **more}
+        answer = await self.http.post("/v1/tasks", json=body)
         assert answer.status_code == 202, answer.text
         found: Json = answer.json()
         return found
@@ -61,12 +61,12 @@ class Service:
         return found
 
     async def history(self, task_id: str) -> list[Json]:
-        """Return everything that happened to a task."""
+        """Return the history of a task."""
         found: list[Json] = (await self.http.get(f"/v1/tasks/{task_id}/events")).raise_for_status().json()["data"]
         return found
 
-    async def settled(self, task_id: str, *, seconds: float = PATIENCE) -> Json:
-        """Return a task once it is settled."""
+    async def wait_until_settled(self, task_id: str, *, seconds: float = TIMEOUT) -> Json:
+        """Wait until a task is settled and return it."""
         with anyio.fail_after(seconds):
             while (task := await self._waited(task_id))["status"] not in SETTLED:
                 pass
@@ -77,7 +77,7 @@ class Service:
         return found
 
     async def tasks(self, **wanted: str) -> list[Json]:
-        """Return all tasks, page by page."""
+        """Read all pages and return all tasks."""
         found: list[Json] = []
         cursor: dict[str, str] = {}
         while True:
@@ -93,7 +93,7 @@ class Service:
         lines = [line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#")]
         return {name: float(value) for name, _, value in lines}
 
-    async def idle(self, *, seconds: float = PATIENCE) -> None:
+    async def wait_until_idle(self, *, seconds: float = TIMEOUT) -> None:
         """Wait until every task is settled and no delivery is pending."""
 
         async def quiet() -> bool:
@@ -111,28 +111,28 @@ def _is_open(metric: str) -> bool:
 
 @asynccontextmanager
 async def client(url: str, *, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    """Yield a patient HTTP client."""
+    """Yield an HTTP client with a long timeout."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     limits = httpx.Limits(max_connections=AT_ONCE * 2)
     async with httpx.AsyncClient(
-        base_url=url, headers=headers, timeout=PATIENCE, trust_env=False, limits=limits
+        base_url=url, headers=headers, timeout=TIMEOUT, trust_env=False, limits=limits
     ) as http:
         yield http
 
 
 @asynccontextmanager
-async def upstream(town: Town, *switches: str) -> AsyncIterator[Upstream]:
-    """Start the sandbox with these switches, and wait until it answers."""
+async def upstream(workspace: Workspace, *switches: str) -> AsyncIterator[Upstream]:
+    """Start the sandbox with these switches, and wait until it responds."""
     port = free_port()
-    child = town.start("sandbox", "sandbox", "--port", str(port), *switches, url=f"http://{HOST}:{port}")
-    await answering(child, "/sandbox/ledger")
+    child = workspace.start("sandbox", "sandbox", "--port", str(port), *switches, url=f"http://{HOST}:{port}")
+    await wait_for_response(child, "/sandbox/ledger")
     async with client(child.url) as http:
         yield Upstream(child=child, http=http)
 
 
 def settings(upstream_url: str, public_url: str | None, database_url: str, **more: str) -> dict[str, str]:
-    """Return an environment with quick settings; `more` are names without the prefix, an empty one is left out."""
-    given = {
+    """Return an environment with short intervals; names in `more` have no prefix, empty values are removed."""
+    values = {
         "UPSTREAM_URL": upstream_url,
         "UPSTREAM_KEY": UPSTREAM_KEY,
         "PUBLIC_URL": public_url or "",
@@ -147,42 +147,42 @@ def settings(upstream_url: str, public_url: str | None, database_url: str, **mor
         "RETRY_SCHEDULE": "0s,1s,2s,3s,5s,5s,5s",
         **more,
     }
-    return {f"BOOMERANG_{name}": value for name, value in given.items() if value}
+    return {f"BOOMERANG_{name}": value for name, value in values.items() if value}
 
 
-def sqlite(town: Town) -> str:
-    """Return the address of the town's SQLite database."""
-    return f"sqlite:///{town.home / 'boomerang.db'}"
+def sqlite(workspace: Workspace) -> str:
+    """Return the address of the SQLite database in the workspace."""
+    return f"sqlite:///{workspace.home / 'boomerang.db'}"
 
 
 async def serve(
-    town: Town, env: Mapping[str, str], *, port: int | None = None, role: str = "all", name: str = "serve"
+    workspace: Workspace, env: Mapping[str, str], *, port: int | None = None, role: str = "all", name: str = "serve"
 ) -> Child:
     """Start `boomerang serve` and wait until it is ready; the default port is that of PUBLIC_URL."""
     at = port or httpx.URL(env["BOOMERANG_PUBLIC_URL"]).port
     arguments = ("serve", "--port", str(at), "--role", role)
-    child = town.start(name, *arguments, env=env, url=f"http://{HOST}:{at}")
-    await answering(child)
+    child = workspace.start(name, *arguments, env=env, url=f"http://{HOST}:{at}")
+    await wait_for_response(child)
     return child
 
 
-async def worker(town: Town, env: Mapping[str, str], *, name: str = "worker") -> Child:
-    """Start `boomerang worker` with probes on a port of its own, and wait until it is ready."""
+async def worker(workspace: Workspace, env: Mapping[str, str], *, name: str = "worker") -> Child:
+    """Start `boomerang worker` with health checks on a free port, and wait until it is ready."""
     port = free_port()
-    child = town.start(name, "worker", "--port", str(port), env=env, url=f"http://{HOST}:{port}")
-    await answering(child)
+    child = workspace.start(name, "worker", "--port", str(port), env=env, url=f"http://{HOST}:{port}")
+    await wait_for_response(child)
     return child
 
 
 @asynccontextmanager
 async def service(child: Child, *, key: str | None = None) -> AsyncIterator[Service]:
-    """Yield what speaks to a service that runs."""
+    """Yield a client of a running service."""
     async with client(child.url, key=key) as http:
         yield Service(child=child, http=http)
 
 
 async def submit_many(at: Service, count: int, **more: Any) -> list[Json]:
-    """Submit `count` tasks, some at once, and return them."""
+    """Submit `count` tasks, AT_ONCE of them concurrently, and return them."""
     found: list[Json] = []
     slots = anyio.Semaphore(AT_ONCE)
 

@@ -1,7 +1,7 @@
 """Many tasks through a provider that loses, duplicates and reorders callbacks.
 
 `python -m tests.acceptance.lossy_provider [--tasks N] [--postgres]`. Real processes on loopback. Prints a table of the
-outcomes, and exits with 1 when a requirement does not hold.
+outcomes. Exits with 1 if a requirement is not met.
 """
 
 import sys
@@ -17,7 +17,7 @@ from pathlib import Path
 import anyio
 
 from service.domain.webhook_secrets import derive_webhook_secret
-from tests.acceptance.bookkeeping import Books, closed
+from tests.acceptance.bookkeeping import RunRecords, read_records
 from tests.acceptance.environment import (
     SECRET,
     Service,
@@ -29,7 +29,7 @@ from tests.acceptance.environment import (
     upstream,
     worker,
 )
-from tests.acceptance.processes import HOST, Child, Town, command, free_port
+from tests.acceptance.processes import HOST, Child, Workspace, command, free_port
 from tests.acceptance.receiver import receiving
 from tests.support.postgres import create_database, drop_database, running_postgres
 
@@ -52,93 +52,93 @@ MINUTES = 15
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run: its books, and how long it took from the first submission until all was quiet."""
+    """One run: its records, and the seconds from the first submission until all work was done."""
 
-    books: Books
+    records: RunRecords
     count: int
     seconds: float
 
     @property
     def faults(self) -> list[str]:
-        """Return a sentence for everything that does not hold."""
-        return self.books.faults(count=self.count)
+        """Return a message for each requirement that is not met."""
+        return self.records.faults(count=self.count)
 
     def table(self) -> str:
-        """Return what a person reads."""
+        """Return the results as a table."""
         rows = list(self._rows())
         width = max(len(name) for name, _ in rows)
         return "\n".join(f"{name.ljust(width)}  {value}" for name, value in rows)
 
     def _rows(self) -> Iterator[tuple[str, object]]:
-        books = self.books
-        yield "tasks", len(books.tasks)
-        yield "by status", _told(books.statuses)
-        yield "settled by", _told(books.roads)
-        yield "bills", len(books.ledger["bills"])
-        yield "  of exactly one task", books.bills_of_one_task
-        yield "events", len(books.rows("event"))
-        yield "deliveries expected", len(books.expected)
-        yield "  delivered", len(books.delivered & books.expected)
-        yield "webhooks received", f"{len(books.webhooks & books.received)} of {len(books.webhooks)}"
-        yield "tasks with two ends", books.settled_twice
-        yield "in doubt", len(books.doubted)
-        yield "  resolved", _told(books.resolutions)
-        yield "callbacks of the upstream", _told(Counter(books.ledger["callbacks"]))
-        yield "callbacks in the inbox", _told(Counter(row["verdict"] for row in books.rows("callback")))
-        yield "requests to the upstream", _told(Counter(books.ledger["requests"]))
-        asked = sum(count for kind, count in books.ledger["requests"].items() if kind != "download")
-        yield "  a task", f"{asked / self.count:.2f}"
+        records = self.records
+        yield "tasks", len(records.tasks)
+        yield "by status", _format_counts(records.statuses)
+        yield "settled by", _format_counts(records.sources)
+        yield "bills", len(records.ledger["bills"])
+        yield "  of exactly one task", records.attributable_bills
+        yield "events", len(records.rows("event"))
+        yield "deliveries expected", len(records.expected)
+        yield "  delivered", len(records.delivered & records.expected)
+        yield "webhooks received", f"{len(records.webhooks & records.received)} of {len(records.webhooks)}"
+        yield "tasks with two final events", records.settled_twice
+        yield "in doubt", len(records.in_doubt)
+        yield "  resolved", _format_counts(records.resolutions)
+        yield "callbacks of the provider", _format_counts(Counter(records.ledger["callbacks"]))
+        yield "callbacks in the inbox", _format_counts(Counter(row["verdict"] for row in records.rows("callback")))
+        yield "requests to the provider", _format_counts(Counter(records.ledger["requests"]))
+        requests = sum(count for kind, count in records.ledger["requests"].items() if kind != "download")
+        yield "  per task", f"{requests / self.count:.2f}"
         yield "seconds", f"{self.seconds:.1f}"
 
 
-def _told(counts: Counter[str]) -> str:
+def _format_counts(counts: Counter[str]) -> str:
     return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()) if count) or "none"
 
 
-async def run(town: Town, count: int, *, database_url: str, workers: int, provider: str, seed: int) -> Run:
-    """Send `count` tasks through; `workers` of 0 is one process that does all."""
+async def run(workspace: Workspace, count: int, *, database_url: str, workers: int, provider: str, seed: int) -> Run:
+    """Run `count` tasks; with 0 `workers`, one process does all."""
     switches = [word for name, value in FAULTS.items() for word in (f"--{name}", value)]
     some = ("--seed", str(seed), "--tiny-videos", "--vidu-concurrency", "0", *switches)
-    async with upstream(town, *some) as sandbox, receiving(derive_webhook_secret(SECRET)) as receiver:
+    async with upstream(workspace, *some) as sandbox, receiving(derive_webhook_secret(SECRET)) as receiver:
         base = sandbox.url + ("/ent/v2" if provider == "vidu" else "")
         more = {
             "PROVIDER": provider,
             "WEBHOOK_URL": receiver.url,
-            "ARCHIVE_URL": (town.home / "films").as_uri(),
+            "ARCHIVE_URL": (workspace.home / "videos").as_uri(),
             "IN_DOUBT_FOR": "20s",
             "LOG_LEVEL": "warning",
         }
         env = settings(base, f"http://{HOST}:{free_port()}", database_url, **more)
-        async with serving(town, env, workers) as at:
+        async with serving(workspace, env, workers) as at:
             started = time.monotonic()
             await submit_many(at, count)
-            await at.idle(seconds=MINUTES * 60)
+            await at.wait_until_idle(seconds=MINUTES * 60)
             seconds = time.monotonic() - started
-            books = await closed(at, sandbox, receiver, HANDLERS)
-        return Run(books=books, count=count, seconds=seconds)
+            records = await read_records(at, sandbox, receiver, HANDLERS)
+        return Run(records=records, count=count, seconds=seconds)
 
 
 @asynccontextmanager
-async def serving(town: Town, env: dict[str, str], workers: int) -> AsyncIterator[Service]:
+async def serving(workspace: Workspace, env: dict[str, str], workers: int) -> AsyncIterator[Service]:
     """Run one process that does all, or one web process and `workers` workers."""
     children: list[Child] = []
     if workers:
-        code, _, err = await command(town, "migrate", env=env)
+        code, _, err = await command(workspace, "migrate", env=env)
         if code:
             raise RuntimeError(f"boomerang migrate failed: {err}")
-        children = [await worker(town, env, name=f"worker-{number}") for number in range(workers)]
-    children.append(await serve(town, env, role="web" if workers else "all"))
+        children = [await worker(workspace, env, name=f"worker-{number}") for number in range(workers)]
+    children.append(await serve(workspace, env, role="web" if workers else "all"))
     async with service(children[-1]) as at:
         yield at
     for child in children:
-        child.ask_to_stop()
+        child.terminate()
         await child.ended()
 
 
 @contextmanager
-def _database(town: Town, *, postgres: bool) -> Iterator[str]:
+def _database(workspace: Workspace, *, postgres: bool) -> Iterator[str]:
     if not postgres:
-        yield sqlite(town)
+        yield sqlite(workspace)
         return
     with running_postgres() as server:
         url = create_database(server)
@@ -152,24 +152,24 @@ def _options() -> Namespace:
     parser.add_argument("--postgres", action="store_true", help="PostgreSQL, one web process and the workers")
     parser.add_argument("--workers", type=int, default=3, help="with --postgres")
     parser.add_argument("--provider", choices=["vtrix", "vidu"], default="vtrix")
-    parser.add_argument("--seed", type=int, default=1, help="of the upstream's faults")
+    parser.add_argument("--seed", type=int, default=1, help="seed of the injected faults")
     return parser.parse_args()
 
 
 def main() -> int:
-    """Run it, print the table, and return the exit code."""
+    """Run the tasks, print the table and return the exit code."""
     options = _options()
     with (
         tempfile.TemporaryDirectory() as home,
-        Town(home=Path(home), quiet=True) as town,
-        _database(town, postgres=options.postgres) as url,
+        Workspace(home=Path(home), quiet=True) as workspace,
+        _database(workspace, postgres=options.postgres) as url,
     ):
         workers = options.workers if options.postgres else 0
         some = {"database_url": url, "workers": workers, "provider": options.provider, "seed": options.seed}
-        done = anyio.run(lambda: run(town, options.tasks, **some))
+        done = anyio.run(lambda: run(workspace, options.tasks, **some))
     sys.stdout.write(done.table() + "\n")
     for fault in done.faults:
-        sys.stdout.write(f"DOES NOT HOLD: {fault}\n")
+        sys.stdout.write(f"FAILED: {fault}\n")
     return 1 if done.faults else 0
 
 

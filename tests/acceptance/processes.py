@@ -1,4 +1,4 @@
-"""Real `boomerang` processes on loopback, each with a clean environment, every one of them ended with its test."""
+"""Real `boomerang` processes on loopback with a clean environment; each ends with its test."""
 
 import os
 import re
@@ -19,33 +19,33 @@ import anyio
 import httpx
 
 HOST = "127.0.0.1"
-PATIENCE = 90.0
-"""Seconds that anything may take here: the machine is small and shared."""
+TIMEOUT = 90.0
+"""Default timeout in seconds; the machine may be slow."""
 
-LOOK_AGAIN = 0.05
-LAST_LINES = 4000
+CHECK_INTERVAL = 0.05
+LOG_TAIL = 4000
 BIN = Path(sys.executable).parent
-KEPT = ("PYTHONPATH",)
+INHERITED = ("PYTHONPATH",)
 TICKS = os.sysconf("SC_CLK_TCK")
 
 PORTS = range(10_000, 32_000)
-"""Below those that systems give to outgoing connections: one of these could take the port of a process that is down."""
+"""Below the range for outgoing connections, which could take the port of a stopped process."""
 
-PORTS_EACH = 500
-"""Test processes beside each other have process ids that follow each other: each begins with ports of its own."""
+PORTS_PER_PROCESS = 500
+"""Concurrent test processes have consecutive process ids; each starts with different ports."""
 
-_ports = (PORTS[number % len(PORTS)] for number in count(os.getpid() * PORTS_EACH))
+_ports = (PORTS[number % len(PORTS)] for number in count(os.getpid() * PORTS_PER_PROCESS))
 
 
 def processor_seconds(pid: int, *, ended_children: bool = False) -> float:
-    """Return for how long a process has kept a processor busy, with those of its children that ended (`proc(5)`)."""
+    """Return the CPU time of a process in seconds, on request with its ended children (`proc(5)`)."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return sum(map(int, fields[11 : 15 if ended_children else 13])) / TICKS
 
 
 @dataclass(kw_only=True)
 class Child:
-    """A process that was started here, and the file that holds what it said."""
+    """A started process and the file with its output."""
 
     name: str
     process: "subprocess.Popen[bytes]"
@@ -54,74 +54,74 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether it still runs."""
+        """Return whether it is running."""
         return self.process.poll() is None
 
-    def said(self) -> str:
-        """Return everything that it wrote."""
+    def output(self) -> str:
+        """Return its output so far."""
         return self.log.read_text(errors="replace")
 
     def crash(self) -> None:
-        """End it as a power cut would, without a chance to tidy up."""
+        """Kill it without a shutdown, as a power failure does."""
         self.process.kill()
-        self.process.wait(PATIENCE)
+        self.process.wait(TIMEOUT)
 
-    def ask_to_stop(self) -> None:
+    def terminate(self) -> None:
         """Send SIGTERM."""
         self.process.send_signal(signal.SIGTERM)
 
-    async def ended(self, *, seconds: float = PATIENCE) -> int:
-        """Wait for its end and return its exit code; TimeoutError when it does not come."""
+    async def ended(self, *, seconds: float = TIMEOUT) -> int:
+        """Wait until it exits and return its exit code. Raises TimeoutError after `seconds`."""
         await until(lambda: not self.alive, what=f"the end of {self.name}", seconds=seconds)
         return self.process.returncode
 
     def memory(self, kind: str = "VmRSS") -> int:
-        """Return its memory in bytes: `VmRSS` now, `VmHWM` at its highest."""
+        """Return its memory in bytes: `VmRSS` is the current value, `VmHWM` the peak."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.findall(rf"^{kind}:\s+(\d+) kB$", status, re.MULTILINE)[0]) * 1024
 
     def processor_seconds(self) -> float:
-        """Return for how long it has kept a processor busy."""
+        """Return its CPU time in seconds."""
         return processor_seconds(self.process.pid)
 
 
 @dataclass(kw_only=True)
-class Town:
-    """A directory, and the processes that live in it; leaving it ends all of them and tells what they said."""
+class Workspace:
+    """A working directory and the processes started in it. The end of the block kills them and prints their output."""
 
     home: Path
     quiet: bool = False
     children: list[Child] = field(default_factory=list)
 
-    def __enter__(self) -> "Town":
+    def __enter__(self) -> "Workspace":
         self.home.mkdir(parents=True, exist_ok=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.end()
         if not self.quiet:
-            self._tell()
+            self._print_logs()
 
     def end(self) -> None:
-        """End every process that still runs."""
+        """Kill every running process."""
         for child in self.children:
             if child.alive:
                 child.process.kill()
-            child.process.wait(PATIENCE)
+            child.process.wait(TIMEOUT)
 
-    def _tell(self) -> None:
+    def _print_logs(self) -> None:
         for child in self.children:
-            sys.stdout.write(f"── {child.name} (exit {child.process.returncode})\n{child.said()[-LAST_LINES:]}\n")
+            sys.stdout.write(f"── {child.name} (exit {child.process.returncode})\n{child.output()[-LOG_TAIL:]}\n")
 
     def start(self, name: str, *arguments: str, env: Mapping[str, str] | None = None, url: str = "") -> Child:
-        """Start `boomerang` with these arguments, and with nothing of our own environment but what it takes to run."""
+        """Start `boomerang` with these arguments and a clean environment."""
         return self.run(name, [str(BIN / "boomerang"), *arguments], env=env, url=url)
 
     def run(self, name: str, command: list[str], *, env: Mapping[str, str] | None = None, url: str = "") -> Child:
-        """Start any command as `start` does."""
+        """Start any command in the same way."""
         log = self.home / f"{len(self.children)}-{name}.log"
         with log.open("wb") as file:
-            process = subprocess.Popen(  # noqa: S603 - our own command
+            process = subprocess.Popen(  # noqa: S603 - trusted command
                 command,
                 cwd=self.home,
                 env=self.environment(env),
@@ -136,31 +136,36 @@ class Town:
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return a clean environment, with `more` on top."""
         path = f"{BIN}:/usr/local/bin:/usr/bin:/bin"
-        ours = {name: os.environ[name] for name in KEPT if name in os.environ}
-        home = {"HOME": str(self.home), "TMPDIR": str(self.home)}  # what a killed process leaves goes with the town
-        return {"PATH": path, "LANG": "C.UTF-8", **home, **ours, **(more or {})}
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        home = {
+            "HOME": str(self.home),
+            "TMPDIR": str(self.home),
+        }  # temporary files of killed processes are deleted with the workspace
+        return {"PATH": path, "LANG": "C.UTF-8", **home, **inherited, **(more or {})}
 
 
 async def until(
-    holds: Callable[[], bool | Awaitable[bool]], *, what: str, seconds: float = PATIENCE, pause: float = LOOK_AGAIN
+    holds: Callable[[], bool | Awaitable[bool]], *, what: str, seconds: float = TIMEOUT, pause: float = CHECK_INTERVAL
 ) -> None:
-    """Return as soon as `holds` says so; TimeoutError with `what` when it never does."""
+    """Wait until `holds` returns true. Raises TimeoutError with `what` after `seconds`."""
     end = monotonic() + seconds
     while True:
         found = holds()
         if found if isinstance(found, bool) else await found:
             return
         if monotonic() > end:
-            raise TimeoutError(f"{what} did not come within {seconds:.0f} s")
+            raise TimeoutError(f"{what} did not happen within {seconds:.0f} s")
         await anyio.sleep(pause)
 
 
-async def answering(child: Child, path: str = "/readyz", *, status: int = 200, seconds: float = PATIENCE) -> None:
-    """Wait until the process answers `path` with `status`; AssertionError when it ends instead."""
+async def wait_for_response(
+    child: Child, path: str = "/readyz", *, status: int = 200, seconds: float = TIMEOUT
+) -> None:
+    """Wait until the process responds to `path` with `status`. Raises AssertionError if it exits instead."""
     async with httpx.AsyncClient(base_url=child.url, trust_env=False) as http:
 
         async def answers() -> bool:
-            assert child.alive, f"{child.name} ended with {child.process.returncode}: {child.said()[-LAST_LINES:]}"
+            assert child.alive, f"{child.name} ended with {child.process.returncode}: {child.output()[-LOG_TAIL:]}"
             with suppress(httpx.HTTPError):
                 return (await http.get(path)).status_code == status
             return False
@@ -169,18 +174,18 @@ async def answering(child: Child, path: str = "/readyz", *, status: int = 200, s
 
 
 def free_port() -> int:
-    """Return a loopback port that nobody listens on now, and that stays its process's while that is down."""
+    """Return an unused loopback port that no outgoing connection takes while its process is down."""
     for port in _ports:
         with suppress(OSError), socket.create_server((HOST, port)):
             return port
-    raise AssertionError("there is always a next port")
+    raise AssertionError("unreachable: the sequence of ports is endless")
 
 
-async def command(town: Town, *arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
-    """Run `boomerang` to its end; return the exit code, standard output and standard error."""
-    with anyio.fail_after(PATIENCE):
+async def command(workspace: Workspace, *arguments: str, env: Mapping[str, str] | None = None) -> tuple[int, str, str]:
+    """Run `boomerang` until it exits; return the exit code, standard output and standard error."""
+    with anyio.fail_after(TIMEOUT):
         done = await anyio.run_process(
-            [str(BIN / "boomerang"), *arguments], cwd=town.home, env=town.environment(env), check=False
+            [str(BIN / "boomerang"), *arguments], cwd=workspace.home, env=workspace.environment(env), check=False
         )
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 

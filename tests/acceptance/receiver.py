@@ -1,4 +1,4 @@
-"""A webhook receiver of a test: it keeps what came, and says what is signed as the standard wants it."""
+"""A webhook receiver for tests that records webhooks and verifies their signatures."""
 
 import json
 from collections.abc import AsyncIterator
@@ -18,8 +18,8 @@ from tests.acceptance.processes import HOST, until
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hook:
-    """One webhook as it came: its id, and what its verified body says."""
+class ReceivedWebhook:
+    """A received webhook: its id and its verified body."""
 
     id: str
     body: dict[str, Any]
@@ -27,15 +27,15 @@ class Hook:
 
 @dataclass(kw_only=True)
 class Receiver:
-    """Takes webhooks signed with `secret`; a wrong signature is an error that the test sees in `refused`.
+    """Accepts webhooks signed with `secret`; errors of invalid signatures are in `refused`.
 
-    With `any_time` the sender's clock may be wrong: a webhook is good at whatever time it was signed.
+    With `ignore_time` the sender's clock may be wrong: a webhook is good at whatever time it was signed.
     """
 
     url: str
     secret: str
-    any_time: bool = False
-    hooks: list[Hook] = field(default_factory=list)
+    ignore_time: bool = False
+    hooks: list[ReceivedWebhook] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
     @property
@@ -51,31 +51,31 @@ class Receiver:
             return Response(status_code=400)
         try:
             body = self._verified(raw, dict(request.headers))
-        except Exception as error:  # noqa: BLE001 - whatever the library finds wrong, the test must see
+        except Exception as error:  # noqa: BLE001 - tests check every error of the library
             self.refused.append(str(error))
             return Response(status_code=401)
-        self.hooks.append(Hook(id=request.headers["webhook-id"], body=body))
+        self.hooks.append(ReceivedWebhook(id=request.headers["webhook-id"], body=body))
         return Response(status_code=204)
 
     def _verified(self, raw: bytes, headers: dict[str, str]) -> Any:
         hook = Webhook(self.secret)
-        if not self.any_time:
+        if not self.ignore_time:
             return hook.verify(raw, headers)
         signed_at = datetime.fromtimestamp(float(headers["webhook-timestamp"]), UTC)
         if hook.sign(headers["webhook-id"], signed_at, raw.decode()) not in headers["webhook-signature"].split():
-            raise ValueError("no signature fits")
+            raise ValueError("no valid signature")
         return json.loads(raw)
 
-    async def received(self, event: str) -> Hook:
-        """Return the first webhook of this event, once it is there."""
+    async def received(self, event: str) -> ReceivedWebhook:
+        """Wait for the first webhook of this event type and return it."""
         await until(lambda: event in {hook.body["type"] for hook in self.hooks}, what=f"the webhook {event}")
         return next(hook for hook in self.hooks if hook.body["type"] == event)
 
 
 @asynccontextmanager
-async def receiving(secret: str, *, any_time: bool = False) -> AsyncIterator[Receiver]:
+async def receiving(secret: str, *, ignore_time: bool = False) -> AsyncIterator[Receiver]:
     """Run a receiver inside the block."""
-    receiver = Receiver(url="", secret=secret, any_time=any_time)
+    receiver = Receiver(url="", secret=secret, ignore_time=ignore_time)
     app = Starlette(routes=[Route("/hooks", receiver.take, methods=["POST"])])
     async with serving(app, listen(HOST, 0), grace=1) as base:
         receiver.url = f"{base}/hooks"

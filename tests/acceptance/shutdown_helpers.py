@@ -1,17 +1,17 @@
-"""What the tests of stops share: a handler that takes its time, and what a stopped service has left."""
+"""Helpers of the shutdown tests: a slow handler, and queries on the database of a stopped service."""
 
 from time import monotonic
 from typing import Any
 
 from sqlalchemy import create_engine, text
 
-from tests.acceptance.processes import Child, Town
+from tests.acceptance.processes import Child, Workspace
 
-WITHIN = 9.5
-"""Seconds that a stop may take here: it is over after nine, by force if need be, and platforms kill after ten."""
+SHUTDOWN_LIMIT = 9.5
+"""Maximum shutdown time in seconds: the process exits after nine, and platforms kill it after ten."""
 
 SLOW_HANDLER = '''
-"""A handler that takes as long as a file says."""
+"""A handler that runs while a file exists."""
 
 import asyncio
 from pathlib import Path
@@ -23,7 +23,7 @@ handlers = Handlers()
 
 @handlers.on("task.submitted", name="slow", timeout=120)
 async def slow(event: Event, tools: Tools) -> None:
-    """Wait while the file is there."""
+    """Wait while the file exists."""
     Path("slow.began").touch()
     while Path("slow.wait").exists():
         await asyncio.sleep(0.05)
@@ -31,7 +31,7 @@ async def slow(event: Event, tools: Tools) -> None:
 
 
 def rows(database_url: str, query: str, **values: str) -> list[tuple[Any, ...]]:
-    """Return what a query finds in the database that a stopped service has left."""
+    """Return the rows of a query on the database of a stopped service."""
     engine = create_engine(database_url.replace("postgresql://", "postgresql+psycopg://"))
     try:
         with engine.connect() as connection:
@@ -40,16 +40,16 @@ def rows(database_url: str, query: str, **values: str) -> list[tuple[Any, ...]]:
         engine.dispose()
 
 
-async def stopped(child: Child) -> None:
-    """Send SIGTERM and see the process end well and in time."""
-    asked = monotonic()
-    child.ask_to_stop()
-    assert await child.ended(seconds=WITHIN + 20) == 0
-    assert monotonic() - asked < WITHIN
+async def terminate_and_wait(child: Child) -> None:
+    """Send SIGTERM and check that the process exits with 0 in time."""
+    started = monotonic()
+    child.terminate()
+    assert await child.ended(seconds=SHUTDOWN_LIMIT + 20) == 0
+    assert monotonic() - started < SHUTDOWN_LIMIT
 
 
 def leases(database_url: str) -> list[tuple[Any, ...]]:
-    """Return the rows that are still leased."""
+    """Return the rows with a lease."""
     return rows(
         database_url,
         "SELECT id, status FROM tasks WHERE leased_until IS NOT NULL"
@@ -58,19 +58,19 @@ def leases(database_url: str) -> list[tuple[Any, ...]]:
 
 
 def status_of(database_url: str, task_id: str) -> str:
-    """Return the status that a stopped service has left a task in."""
+    """Return the stored status of a task."""
     ((status,),) = rows(database_url, "SELECT status FROM tasks WHERE id = :id", id=task_id)
     return str(status)
 
 
-def with_handler(town: Town, code: str) -> None:
-    """Put a handler where the service finds it."""
-    folder = town.home / "handlers"
+def install_handler(workspace: Workspace, code: str) -> None:
+    """Write a handler where the service finds it."""
+    folder = workspace.home / "handlers"
     folder.mkdir()
     (folder / "slow.py").write_text(code)
 
 
-def with_slow_handler(town: Town) -> None:
-    """Put the slow handler where the service finds it, and let it wait."""
-    with_handler(town, SLOW_HANDLER)
-    (town.home / "slow.wait").touch()
+def install_slow_handler(workspace: Workspace) -> None:
+    """Install the slow handler and make it wait."""
+    install_handler(workspace, SLOW_HANDLER)
+    (workspace.home / "slow.wait").touch()

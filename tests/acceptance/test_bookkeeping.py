@@ -1,4 +1,4 @@
-"""The comparison of the books must itself be able to fail."""
+"""The comparison of the records detects each kind of disagreement."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import pytest
 
 from service.domain.task import TaskId
 from service.domain.tokens import Tokens
-from tests.acceptance.bookkeeping import Books
+from tests.acceptance.bookkeeping import RunRecords
 from tests.acceptance.environment import SECRET
 from tests.acceptance.processes import Json
 
@@ -17,12 +17,12 @@ def payload(task_id: str) -> str:
 
 
 def event(name: str, kind: str) -> Json:
-    """Return an event's row, called `name`."""
+    """Return the row of an event with the id `name`."""
     return {"kind": "event", "id": name, "type": kind}
 
 
 def delivery(name: str, handler: str, status: str = "delivered") -> Json:
-    """Return the row of an event's delivery."""
+    """Return the row of a delivery of the event `name`."""
     return {"kind": "delivery", "id": f"{name}-{handler}", "event_id": name, "handler": handler, "status": status}
 
 
@@ -42,9 +42,9 @@ GOOD: dict[str, Any] = {
 TASK, HISTORY = GOOD["tasks"][0], GOOD["histories"]["t1"]
 
 
-def test_books_that_agree_have_no_fault() -> None:
-    """One task, one bill, one end, and every delivery done."""
-    assert Books(**GOOD).faults(count=1) == []
+def test_consistent_records_have_no_fault() -> None:
+    """One task with one bill, one final event and every delivery successful."""
+    assert RunRecords(**GOOD).faults(count=1) == []
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,11 @@ def test_books_that_agree_have_no_fault() -> None:
         ({"ledger": {"bills": [{"payload": payload("t1")}, {"payload": "forged"}]}}, "bills"),
         ({"histories": {"t1": HISTORY[:-1]}}, "missing"),
         ({"histories": {"t1": [*HISTORY[:-1], delivery("e2", "webhook", "dead")]}}, "missing"),
-        ({"histories": {"t1": [*HISTORY, delivery("e9", "log")]}}, "nobody asked"),
-        ({"histories": {"t1": [*HISTORY, event("e3", "task.failed")]}}, "two ends"),
-        ({"received": frozenset({"msg_e1-webhook"})}, "never came"),
+        ({"histories": {"t1": [*HISTORY, delivery("e9", "log")]}}, "unexpected"),
+        ({"histories": {"t1": [*HISTORY, event("e3", "task.failed")]}}, "two final"),
+        ({"received": frozenset({"msg_e1-webhook"})}, "not received"),
     ],
 )
-def test_each_disagreement_is_told(change: dict[str, Any], word: str) -> None:
-    """Whatever is missing, doubled or foreign is a sentence."""
-    assert any(word in fault for fault in Books(**(GOOD | change)).faults(count=1))
+def test_each_disagreement_is_reported(change: dict[str, Any], word: str) -> None:
+    """A missing, duplicate or foreign record is reported."""
+    assert any(word in fault for fault in RunRecords(**(GOOD | change)).faults(count=1))

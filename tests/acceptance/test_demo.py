@@ -1,4 +1,4 @@
-"""`boomerang demo`, as a person runs it: a process of its own, from an empty directory, to a film that plays."""
+"""`boomerang demo` in its own process: from an empty directory to a playable video."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.cli.demo.sample_media import draw_images, play
+from service.cli.demo.sample_media import decode_video, draw_images
 from tests.support.sample_media import image, video
 from tests.unit.cli.fake_service import run
 
@@ -23,8 +23,8 @@ START = [sys.executable, "-c", "from service.cli import main; main()", "demo"]
 SECONDS = 90
 
 
-def somebody(home: Path) -> dict[str, str]:
-    """Return the environment of somebody who has set nothing but things that must not matter."""
+def user_environment(home: Path) -> dict[str, str]:
+    """Return an environment whose settings the demo must ignore."""
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
@@ -38,96 +38,94 @@ def somebody(home: Path) -> dict[str, str]:
 
 @pytest.fixture
 def home(tmp_path: Path) -> dict[str, str]:
-    """Return the environment of somebody whose home is the test's own directory."""
-    return somebody(tmp_path)
+    """Return an environment with the test directory as home."""
+    return user_environment(tmp_path)
 
 
 def demo(directory: Path, env: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the demo to its end in `directory`."""
-    return subprocess.run(  # noqa: S603 - our own command
+    """Run the demo in `directory` until it exits."""
+    return subprocess.run(  # noqa: S603 - trusted command
         [*START, *arguments], cwd=directory, env=env, capture_output=True, text=True, timeout=SECONDS, check=False
     )
 
 
-def film_in(directory: Path) -> Path:
-    """Return the one film in `directory`."""
-    (film,) = directory.glob("*.mp4")
-    return film
+def video_in(directory: Path) -> Path:
+    """Return the only video in `directory`."""
+    (video_file,) = directory.glob("*.mp4")
+    return video_file
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A demo that has ended: where, how, and with which films."""
+    """A finished demo: its directory, process and videos."""
 
     directory: Path
     done: subprocess.CompletedProcess[str]
-    films: tuple[Path, ...]
+    videos: tuple[Path, ...]
 
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Run the demo once, without any option."""
     directory = tmp_path_factory.mktemp("first")
-    done = demo(directory, somebody(directory))
-    return Run(directory=directory, done=done, films=tuple((directory / "boomerang-demo").glob("*.mp4")))
+    done = demo(directory, user_environment(directory))
+    return Run(directory=directory, done=done, videos=tuple((directory / "boomerang-demo").glob("*.mp4")))
 
 
-def test_the_demo_ends_with_a_film_that_plays(first: Run) -> None:
-    """With nothing configured: submitted, called back, handled, archived under ./boomerang-demo; exit code 0."""
+def test_demo_ends_with_a_playable_video(first: Run) -> None:
+    """Without configuration, a task is settled by callback and archived under ./boomerang-demo; exit code 0."""
     assert first.done.returncode == 0, first.done.stderr
-    (film,) = first.films
-    assert play(film).frames > 0
+    (video_file,) = first.videos
+    assert decode_video(video_file).frames > 0
     assert "completed, by callback" in first.done.stderr
-    assert f"The video: boomerang-demo/{film.name}" in first.done.stderr
+    assert f"Video: boomerang-demo/{video_file.name}" in first.done.stderr
     assert first.done.stdout == ""
 
 
-def test_the_story_is_plain_and_quiet_without_a_terminal(first: Run) -> None:
-    """No control characters, no log lines between the steps: those are in a file; the signing key is in neither."""
-    told = first.done.stderr
-    assert not re.search(r"[\x00-\x09\x0b-\x1f]", told)
-    assert "duration_ms" not in told
+def test_output_without_a_terminal_is_plain(first: Run) -> None:
+    """Output has no control characters and no log lines; neither output nor log file contains the signing key."""
+    output = first.done.stderr
+    assert not re.search(r"[\x00-\x09\x0b-\x1f]", output)
+    assert "duration_ms" not in output
     log = (first.directory / "boomerang-demo" / "boomerang.log").read_text()
     assert '"event": "submission"' in log
     key = (first.directory / "boomerang-demo" / "boomerang.db.key").read_text().splitlines()[0].partition("=")[2]
-    assert key not in log + told
+    assert key not in log + output
 
 
-def test_the_demo_ends_the_same_way_without_any_callback(tmp_path: Path, home: dict[str, str]) -> None:
-    """When no callback comes the poller finishes the task, and the story says so."""
+def test_demo_succeeds_without_callbacks(tmp_path: Path, home: dict[str, str]) -> None:
+    """Without callbacks, polling settles the task, and the output says so."""
     done = demo(tmp_path, home, "--lose-callbacks", "--dir", "elsewhere? with %20 blanks")
     assert done.returncode == 0, done.stderr
-    assert play(film_in(tmp_path / "elsewhere? with %20 blanks")).seconds > 0
+    assert decode_video(video_in(tmp_path / "elsewhere? with %20 blanks")).seconds > 0
     assert "completed, by poll" in done.stderr
-    assert "none ever came" in done.stderr
+    assert "none received" in done.stderr
 
 
-def test_the_demo_takes_given_media_and_runs_again_beside_its_own_leavings(first: Run) -> None:
-    """Given images and a video are used; an earlier run's database does not get in the way, and its film stays."""
+def test_demo_uses_given_media_and_can_run_again(first: Run) -> None:
+    """Given media are used; the database of an earlier run is replaced, and its video stays."""
     (first.directory / "a.webp").write_bytes(image("WEBP"))
     (first.directory / "b.mp4").write_bytes(video())
-    given = ("--image", "a.webp", "--video", "b.mp4", "--prompt", "A walk")
-    done = demo(first.directory, somebody(first.directory), *given)
+    media = ("--image", "a.webp", "--video", "b.mp4", "--prompt", "A walk")
+    done = demo(first.directory, user_environment(first.directory), *media)
     assert done.returncode == 0, done.stderr
-    assert "a.webp, yours" in done.stderr
-    films = set((first.directory / "boomerang-demo").glob("*.mp4"))
-    assert films > set(first.films)
+    assert "a.webp (from --image)" in done.stderr
+    videos = set((first.directory / "boomerang-demo").glob("*.mp4"))
+    assert videos > set(first.videos)
 
 
-def test_an_image_that_the_model_does_not_take_ends_the_demo_with_the_fault(
-    tmp_path: Path, home: dict[str, str]
-) -> None:
-    """The service's own words say what is wrong with which image; there is no film, and the exit code is 1."""
+def test_invalid_image_ends_the_demo_with_the_error(tmp_path: Path, home: dict[str, str]) -> None:
+    """The error of the service names the image; there is no video, and the exit code is 1."""
     (tmp_path / "small.png").write_bytes(image("PNG", size=(16, 16)))
     done = demo(tmp_path, home, "--image", "small.png")
     assert done.returncode == 1
     assert "\n    params.images.0: " in done.stderr
-    assert "The log is in" not in done.stderr
+    assert "Log: " not in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_file_of_another_kind_is_told_before_anything_starts(tmp_path: Path, home: dict[str, str]) -> None:
-    """A text is no image: exit code 2, and nothing was started or left behind."""
+def test_file_of_another_type_is_refused_before_the_start(tmp_path: Path, home: dict[str, str]) -> None:
+    """A text file is no image: exit code 2, and no file is created."""
     (tmp_path / "words.png").write_text("words")
     done = demo(tmp_path, home, "--image", "words.png")
     assert (done.returncode, "words.png is no image" in done.stderr) == (2, True)
@@ -136,8 +134,8 @@ def test_a_file_of_another_kind_is_told_before_anything_starts(tmp_path: Path, h
 
 @contextmanager
 def staying(directory: Path, env: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `demo --stay` until it stays; give the process and the service's address."""
-    with subprocess.Popen(  # noqa: S603 - our own command
+    """Run `demo --stay` until the task has finished; yield the process and the address of the service."""
+    with subprocess.Popen(  # noqa: S603 - trusted command
         [*START, "--stay"], cwd=directory, env=env, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
@@ -149,19 +147,19 @@ def staying(directory: Path, env: dict[str, str]) -> Iterator[tuple[subprocess.P
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_the_demo_stays_until_it_is_told_to_end(tmp_path: Path, home: dict[str, str], how: signal.Signals) -> None:
-    """With --stay the service goes on answering; Ctrl-C or SIGTERM ends it, and all was well."""
+def test_demo_keeps_running_until_a_signal(tmp_path: Path, home: dict[str, str], how: signal.Signals) -> None:
+    """With --stay the service keeps running until SIGINT or SIGTERM; the exit code is 0."""
     with staying(tmp_path, home) as (process, url):
         (task,) = httpx.get(f"{url}/v1/tasks", trust_env=False).json()["data"]
-        told = run("status", task["id"], "--json", url=url)
-        assert (told.exit_code, json.loads(told.stdout)["status"]) == (0, "completed")
+        result = run("status", task["id"], "--json", url=url)
+        assert (result.exit_code, json.loads(result.stdout)["status"]) == (0, "completed")
         process.send_signal(how)
         process.communicate(timeout=SECONDS)
         assert process.returncode == 0
 
 
-def test_without_the_media_extra_the_demo_names_it(tmp_path: Path, home: dict[str, str]) -> None:
-    """Where Pillow or PyAV is missing the message says what to install, before anything starts."""
+def test_missing_media_extra_is_reported(tmp_path: Path, home: dict[str, str]) -> None:
+    """Without Pillow or PyAV, the message says what to install, and nothing starts."""
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     (hidden / "sitecustomize.py").write_text(
@@ -175,16 +173,16 @@ def test_without_the_media_extra_the_demo_names_it(tmp_path: Path, home: dict[st
     assert not (tmp_path / "boomerang-demo").exists()
 
 
-def test_the_drawn_images_are_three_that_the_model_takes(tmp_path: Path) -> None:
-    """Each is a PNG of the same size, and no two are alike."""
+def test_generated_images_are_three_different_pngs(tmp_path: Path) -> None:
+    """The model accepts each image, and no two are equal."""
     contents = [path.read_bytes() for path in draw_images(tmp_path)]
     assert len(set(contents)) == 3
     assert all(content.startswith(b"\x89PNG") and len(content) < 1_000_000 for content in contents)
 
 
-def test_a_film_that_is_cut_short_does_not_count_as_playing(tmp_path: Path) -> None:
-    """The demo's own check can fail: half a film, an empty file and a picture do not play."""
+def test_truncated_video_does_not_play(tmp_path: Path) -> None:
+    """The check of the demo rejects a truncated video, an empty file and an image."""
     for name, content in {"half.mp4": video()[:400], "empty.mp4": b"", "picture.mp4": image("PNG")}.items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=name):
-            play(tmp_path / name)
+            decode_video(tmp_path / name)

@@ -1,4 +1,4 @@
-"""The end of a process that something in it will not let end: it says so, and comes before a platform kills."""
+"""Forced exit: a handler blocks the shutdown, and the process logs it and exits before a platform kills it."""
 
 import signal
 from collections.abc import AsyncIterator
@@ -8,18 +8,18 @@ from time import monotonic
 import pytest
 
 from tests.acceptance.environment import serve, service, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Child, Town, command, free_port, until
+from tests.acceptance.processes import HOST, Child, Workspace, command, free_port, until
 from tests.acceptance.shutdown_helpers import (
+    SHUTDOWN_LIMIT,
     SLOW_HANDLER,
-    WITHIN,
+    install_handler,
+    install_slow_handler,
     leases,
     rows,
-    stopped,
-    with_handler,
-    with_slow_handler,
+    terminate_and_wait,
 )
 
-DEAF_HANDLER = SLOW_HANDLER.replace(
+UNRESPONSIVE_HANDLER = SLOW_HANDLER.replace(
     "await asyncio.sleep(0.05)",
     """
         try:
@@ -33,77 +33,79 @@ BLOCKED_THREAD = (
     .replace("import asyncio", "import asyncio\nimport time")
     .replace('Path("slow.wait").exists()', "True")
 )
-BLOCKS_AT_ITS_END = DEAF_HANDLER.replace("continue", "time.sleep(3600)").replace(
+BLOCKS_ON_CANCELLATION = UNRESPONSIVE_HANDLER.replace("continue", "time.sleep(3600)").replace(
     "import asyncio", "import asyncio\nimport time"
 )
 
 
 @pytest.mark.parametrize(
     ("handler", "named"),
-    [(DEAF_HANDLER, '"handlers": ["slow"]'), (BLOCKED_THREAD, '"handler": "slow"')],
-    ids=["deaf", "blocked thread"],
+    [(UNRESPONSIVE_HANDLER, '"handlers": ["slow"]'), (BLOCKED_THREAD, '"handler": "slow"')],
+    ids=["unresponsive", "blocked thread"],
 )
-async def test_a_handler_that_will_not_end_holds_no_process(town: Town, handler: str, named: str) -> None:
-    """What swallows its cancellation, or waits in a thread, is named; its delivery is given back, the process ends."""
-    with_handler(town, handler)
-    async with with_the_handler_in_hand(town) as child:
-        await ended_by_force(child)
-        assert leases(sqlite(town)) == []
-        assert named in child.said()
+async def test_unresponsive_handler_does_not_block_the_exit(workspace: Workspace, handler: str, named: str) -> None:
+    """A handler that ignores cancellation or waits in a thread is logged; its delivery is released."""
+    install_handler(workspace, handler)
+    async with with_running_handler(workspace) as child:
+        await assert_forced_exit(child)
+        assert leases(sqlite(workspace)) == []
+        assert named in child.output()
 
 
-async def test_a_handler_that_will_not_end_holds_no_process_that_does_one_round(town: Town) -> None:
-    """A cron job that meets it ends each time, and the attempt counts, so that it is a dead letter one day."""
-    with_handler(town, DEAF_HANDLER.replace("timeout=120", "timeout=0.2"))
-    async with upstream(town, "--tiny-videos", "--run-time", "60s") as sandbox:
-        env = settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(town), HANDLERS="slow")
-        child = await serve(town, env, role="web")
+async def test_unresponsive_handler_does_not_block_reconcile_once(workspace: Workspace) -> None:
+    """The command exits, and the attempt counts, so that the delivery becomes a dead letter."""
+    install_handler(workspace, UNRESPONSIVE_HANDLER.replace("timeout=120", "timeout=0.2"))
+    async with upstream(workspace, "--tiny-videos", "--run-time", "60s") as sandbox:
+        env = settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(workspace), HANDLERS="slow")
+        child = await serve(workspace, env, role="web")
         async with service(child) as at:
             await at.submit()
-        await stopped(child)
-        code, _, told = await command(town, "reconcile", "--once", env=env)
-        assert (code, '"submitted": 1' in told, "ended by force" in told) == (1, True, True)
-        assert rows(sqlite(town), "SELECT attempts, leased_until FROM deliveries") == [(1, None)]
+        await terminate_and_wait(child)
+        code, _, told = await command(workspace, "reconcile", "--once", env=env)
+        assert (code, '"submitted": 1' in told, "forcing exit" in told) == (1, True, True)
+        assert rows(sqlite(workspace), "SELECT attempts, leased_until FROM deliveries") == [(1, None)]
 
 
-async def test_a_handler_that_holds_up_the_whole_stop_holds_no_process(town: Town) -> None:
-    """What blocks the event loop while it is cut off costs the others their goodbye, and not a kill by the platform."""
-    with_handler(town, BLOCKS_AT_ITS_END)
-    async with with_the_handler_in_hand(town) as child:
-        await ended_by_force(child)
+async def test_handler_that_blocks_the_event_loop_does_not_block_the_exit(workspace: Workspace) -> None:
+    """A handler that blocks the event loop on cancellation costs the others their grace period only."""
+    install_handler(workspace, BLOCKS_ON_CANCELLATION)
+    async with with_running_handler(workspace) as child:
+        await assert_forced_exit(child)
 
 
-async def test_a_second_interrupt_ends_the_process_at_once(town: Town) -> None:
-    """Ctrl-C asks to stop, and a second one does not wait; SIGTERM twice is once."""
-    with_slow_handler(town)
-    async with with_the_handler_in_hand(town) as child:
+async def test_second_interrupt_exits_immediately(workspace: Workspace) -> None:
+    """A second SIGINT exits immediately; a second SIGTERM has no effect."""
+    install_slow_handler(workspace)
+    async with with_running_handler(workspace) as child:
 
-        def ended_when_pressed_again() -> bool:
+        def exited_after_another_interrupt() -> bool:
             child.process.send_signal(signal.SIGINT)
             return not child.alive
 
         for number in (signal.SIGTERM, signal.SIGTERM):
             child.process.send_signal(number)
-            await until(lambda: '"stopping"' in child.said(), what="the stop")
-        await until(ended_when_pressed_again, what="the end", seconds=3)
+            await until(lambda: '"stopping"' in child.output(), what="the stop")
+        await until(exited_after_another_interrupt, what="the end", seconds=3)
         assert child.process.returncode == 130
 
 
 @asynccontextmanager
-async def with_the_handler_in_hand(town: Town) -> AsyncIterator[Child]:
-    """Run a service whose only handler has begun."""
-    async with upstream(town, "--tiny-videos", "--run-time", "60s") as sandbox:
-        child = await serve(town, settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(town), HANDLERS="slow"))
+async def with_running_handler(workspace: Workspace) -> AsyncIterator[Child]:
+    """Run a service whose only handler is running."""
+    async with upstream(workspace, "--tiny-videos", "--run-time", "60s") as sandbox:
+        child = await serve(
+            workspace, settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(workspace), HANDLERS="slow")
+        )
         async with service(child) as at:
             await at.submit()
-            await until((town.home / "slow.began").exists, what="the handler")
+            await until((workspace.home / "slow.began").exists, what="the handler")
             yield child
 
 
-async def ended_by_force(child: Child) -> None:
-    """Send SIGTERM, and see the process end in time though something in it does not, and say so."""
-    asked = monotonic()
-    child.ask_to_stop()
-    assert await child.ended(seconds=WITHIN + 20) == 1
-    assert monotonic() - asked < WITHIN
-    assert "ended by force" in child.said()
+async def assert_forced_exit(child: Child) -> None:
+    """Send SIGTERM, and check that the process logs a forced exit and exits with 1 in time."""
+    started = monotonic()
+    child.terminate()
+    assert await child.ended(seconds=SHUTDOWN_LIMIT + 20) == 1
+    assert monotonic() - started < SHUTDOWN_LIMIT
+    assert "forcing exit" in child.output()

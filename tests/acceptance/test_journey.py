@@ -1,4 +1,4 @@
-"""The whole journey through real processes: real images in, a kept film and signed webhooks out."""
+"""A task end to end in real processes: from real images to an archived video and signed webhooks."""
 
 import json
 from io import BytesIO
@@ -10,8 +10,8 @@ import pytest
 
 from service.domain.webhook_secrets import derive_webhook_secret
 from tests.acceptance.environment import SECRET, serve, service, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Json, Town, command, free_port
-from tests.acceptance.receiver import Hook, receiving
+from tests.acceptance.processes import HOST, Json, Workspace, command, free_port
+from tests.acceptance.receiver import ReceivedWebhook, receiving
 from tests.support.sample_media import image
 
 
@@ -23,19 +23,19 @@ def pictures(home: Path) -> list[Path]:
     return paths
 
 
-async def submitted(town: Town, url: str) -> Json:
-    """Submit through the command line, wait, and return the task."""
-    images = [word for path in pictures(town.home) for word in ("--image", str(path))]
+async def submitted(workspace: Workspace, url: str) -> Json:
+    """Submit with the command line, wait, and return the task."""
+    images = [word for path in pictures(workspace.home) for word in ("--image", str(path))]
     options = ["--param", "duration=2", "--param", "resolution=540p", "--param", "aspect_ratio=9:16"]
-    asked = ["submit", "--prompt", "the cat puts on the hat", *images, *options, "--metadata", "chat=42"]
-    code, out, err = await command(town, *asked, "--wait", "--json", env={"BOOMERANG_URL": url})
+    arguments = ["submit", "--prompt", "the cat puts on the hat", *images, *options, "--metadata", "chat=42"]
+    code, out, err = await command(workspace, *arguments, "--wait", "--json", env={"BOOMERANG_URL": url})
     assert code == 0, err
     found: Json = json.loads(out)
     return found
 
 
-def film_of(hook: Hook) -> tuple[float, int, int]:
-    """Return the length in seconds and the frame size of the film that the archive keeps."""
+def video_properties(hook: ReceivedWebhook) -> tuple[float, int, int]:
+    """Return duration in seconds, width and height of the archived video."""
     address = hook.body["data"]["task"]["output"][0]["archived_url"]
     data = Path(unquote(urlsplit(address).path)).read_bytes()
     with av.open(BytesIO(data), "r") as container:
@@ -46,26 +46,26 @@ def film_of(hook: Hook) -> tuple[float, int, int]:
 
 
 @pytest.mark.parametrize("provider", ["vtrix", "vidu"])
-@pytest.mark.parametrize("road", ["callback", "poll"])
-async def test_a_task_goes_the_whole_way(town: Town, provider: str, road: str) -> None:
-    """Real images become an archived film of the asked length and shape, told by a signed webhook."""
-    switches = ["--run-time", "1s", *(["--no-callbacks"] if road == "poll" else [])]
+@pytest.mark.parametrize("source", ["callback", "poll"])
+async def test_task_runs_end_to_end(workspace: Workspace, provider: str, source: str) -> None:
+    """The archived video has the requested duration and aspect ratio, and a signed webhook reports it."""
+    switches = ["--run-time", "1s", *(["--no-callbacks"] if source == "poll" else [])]
     public_url = f"http://{HOST}:{free_port()}"
-    async with upstream(town, *switches) as sandbox, receiving(derive_webhook_secret(SECRET)) as receiver:
+    async with upstream(workspace, *switches) as sandbox, receiving(derive_webhook_secret(SECRET)) as receiver:
         base = sandbox.url + ("/ent/v2" if provider == "vidu" else "")
-        archive = (town.home / "films").as_uri()
-        first = "30s" if road == "callback" else "1s"
+        archive = (workspace.home / "videos").as_uri()
+        first = "30s" if source == "callback" else "1s"
         more = {"PROVIDER": provider, "ARCHIVE_URL": archive, "WEBHOOK_URL": receiver.url, "POLL_FIRST": first}
-        child = await serve(town, settings(base, public_url, sqlite(town), **more))
-        task = await submitted(town, public_url)
-        told = await receiver.received("artifact.stored")
+        child = await serve(workspace, settings(base, public_url, sqlite(workspace), **more))
+        task = await submitted(workspace, public_url)
+        webhook = await receiver.received("artifact.stored")
         async with service(child) as at:
-            await at.idle()
+            await at.wait_until_idle()
         bills = (await sandbox.ledger())["bills"]
-    assert (task["status"], task["settled_by"], task["metadata"]) == ("completed", road, {"chat": 42})
+    assert (task["status"], task["settled_by"], task["metadata"]) == ("completed", source, {"chat": 42})
     assert receiver.refused == []
-    assert told.body["data"]["task"]["id"] == task["id"]
-    seconds, width, height = film_of(told)
+    assert webhook.body["data"]["task"]["id"] == task["id"]
+    seconds, width, height = video_properties(webhook)
     assert seconds == pytest.approx(2, abs=0.2)
     assert width / height == pytest.approx(9 / 16, abs=0.02)
     assert [bill["upstream_id"] for bill in bills] == [task["upstream_id"]]

@@ -1,4 +1,4 @@
-"""Processes are killed half-way: nothing that was acknowledged is lost, and nothing is done twice."""
+"""Killed processes: nothing acknowledged is lost, and nothing is done twice."""
 
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from service.domain.webhook_secrets import derive_webhook_secret
-from tests.acceptance.bookkeeping import Books, closed
+from tests.acceptance.bookkeeping import RunRecords, read_records
 from tests.acceptance.environment import (
     SECRET,
     Service,
@@ -20,7 +20,7 @@ from tests.acceptance.environment import (
     upstream,
     worker,
 )
-from tests.acceptance.processes import HOST, Child, Json, Town, command, free_port, until
+from tests.acceptance.processes import HOST, Child, Json, Workspace, command, free_port, until
 from tests.acceptance.receiver import Receiver, receiving
 
 COUNT = 40
@@ -28,16 +28,16 @@ HANDLERS: dict[str, frozenset[str] | None] = {"log": None, "webhook": None}
 
 
 @dataclass(kw_only=True)
-class Scene:
-    """A sandbox, a receiver, and what the service is started with."""
+class Environment:
+    """A sandbox, a receiver and the settings of the service."""
 
-    town: Town
+    workspace: Workspace
     sandbox: Upstream
     receiver: Receiver
     env: Mapping[str, str]
 
     async def half_settled(self, at: Service) -> None:
-        """Wait until the upstream has ended some tasks, and others are still under way."""
+        """Wait until the provider has completed some tasks and others are still running."""
 
         async def some() -> bool:
             tasks: Json = (await self.sandbox.ledger())["tasks"]
@@ -46,86 +46,90 @@ class Scene:
         await until(some, what="the end of some tasks")
         assert at.child.alive
 
-    async def check(self, at: Service) -> Books:
-        """Wait for quiet, and return the books, which must agree."""
-        await at.idle()
-        books = await closed(at, self.sandbox, self.receiver, HANDLERS)
-        assert books.faults(count=COUNT) == []
+    async def check(self, at: Service) -> RunRecords:
+        """Wait until all work is done, and return the records after checking them."""
+        await at.wait_until_idle()
+        records = await read_records(at, self.sandbox, self.receiver, HANDLERS)
+        assert records.faults(count=COUNT) == []
         assert self.receiver.refused == []
-        await self.check_inbox(books)
-        return books
+        await self.check_inbox(records)
+        return records
 
-    async def check_inbox(self, books: Books) -> None:
-        """See that every callback which was answered with 204 is in the inbox: each body once, repeats apart."""
-        told = books.ledger["callbacks"]
-        kept = sum(row["verdict"] == "accepted" for row in books.rows("callback"))
-        assert kept >= told["delivered"] - told["repeated"]
+    async def check_inbox(self, records: RunRecords) -> None:
+        """Check that every callback answered with 204 is in the inbox, without repeats."""
+        callbacks = records.ledger["callbacks"]
+        stored = sum(row["verdict"] == "accepted" for row in records.rows("callback"))
+        assert stored >= callbacks["delivered"] - callbacks["repeated"]
 
 
-async def scene(stack: AsyncExitStack, town: Town, database_url: str, **more: str) -> Scene:
-    """Start the sandbox and the receiver; a task runs for a second or two."""
+async def start_environment(stack: AsyncExitStack, workspace: Workspace, database_url: str, **more: str) -> Environment:
+    """Start the sandbox and the receiver; a task runs for up to four seconds."""
     switches = ("--tiny-videos", "--run-time", "500ms..4s", "--vtrix-concurrency", "8")
-    sandbox = await stack.enter_async_context(upstream(town, *switches))
+    sandbox = await stack.enter_async_context(upstream(workspace, *switches))
     receiver = await stack.enter_async_context(receiving(derive_webhook_secret(SECRET)))
-    given = {"WEBHOOK_URL": receiver.url, "LEASE": "2s", "IN_DOUBT_FOR": "15s", **more}
-    env = settings(sandbox.url, f"http://{HOST}:{free_port()}", database_url, **given)
-    return Scene(town=town, sandbox=sandbox, receiver=receiver, env=env)
+    values = {"WEBHOOK_URL": receiver.url, "LEASE": "2s", "IN_DOUBT_FOR": "15s", **more}
+    env = settings(sandbox.url, f"http://{HOST}:{free_port()}", database_url, **values)
+    return Environment(workspace=workspace, sandbox=sandbox, receiver=receiver, env=env)
 
 
-async def over_postgres(stack: AsyncExitStack, town: Town, url: str) -> tuple[Scene, Service, list[Child]]:
+async def start_over_postgres(
+    stack: AsyncExitStack, workspace: Workspace, url: str
+) -> tuple[Environment, Service, list[Child]]:
     """Start one web process and two workers."""
-    play = await scene(stack, town, url)
-    code, _, err = await command(town, "migrate", env=play.env)
+    environment = await start_environment(stack, workspace, url)
+    code, _, err = await command(workspace, "migrate", env=environment.env)
     assert code == 0, err
-    workers = [await worker(town, play.env, name=f"worker-{number}") for number in (1, 2)]
-    at = await stack.enter_async_context(service(await serve(town, play.env, role="web", name="web")))
-    return play, at, workers
+    workers = [await worker(workspace, environment.env, name=f"worker-{number}") for number in (1, 2)]
+    at = await stack.enter_async_context(service(await serve(workspace, environment.env, role="web", name="web")))
+    return environment, at, workers
 
 
-async def test_a_killed_worker_leaves_nothing_behind(town: Town, empty_postgres: str) -> None:
-    """The other worker takes over what the dead one had in hand."""
+async def test_killed_worker_is_replaced_by_the_other(workspace: Workspace, empty_postgres: str) -> None:
+    """The other worker takes over the leases of the killed one."""
     async with AsyncExitStack() as stack:
-        play, at, workers = await over_postgres(stack, town, empty_postgres)
+        environment, at, workers = await start_over_postgres(stack, workspace, empty_postgres)
         await submit_many(at, COUNT)
-        await play.half_settled(at)
+        await environment.half_settled(at)
         workers[0].crash()
-        await play.check(at)
+        await environment.check(at)
 
 
-async def test_a_killed_web_process_loses_no_callback(town: Town, empty_postgres: str) -> None:
-    """What the web process acknowledged is kept; what comes while it is gone is found by polls or repeats."""
+async def test_killed_web_process_loses_no_callback(workspace: Workspace, empty_postgres: str) -> None:
+    """Acknowledged callbacks are stored; polls or repeats replace those sent while the process is down."""
     async with AsyncExitStack() as stack:
-        play, at, _ = await over_postgres(stack, town, empty_postgres)
+        environment, at, _ = await start_over_postgres(stack, workspace, empty_postgres)
         await submit_many(at, COUNT)
-        await play.half_settled(at)
+        await environment.half_settled(at)
         at.child.crash()
-        again = await stack.enter_async_context(service(await serve(town, play.env, role="web", name="web-again")))
-        await play.check(again)
+        again = await stack.enter_async_context(
+            service(await serve(workspace, environment.env, role="web", name="web-again"))
+        )
+        await environment.check(again)
 
 
 @pytest.mark.parametrize("slow", ["0", "0.5"])
-async def test_a_killed_sqlite_process_goes_on_where_it_was(town: Town, slow: str) -> None:
-    """One process that does all is killed and started again; submissions in hand at that moment are in doubt first."""
+async def test_restarted_sqlite_process_completes_all_tasks(workspace: Workspace, slow: str) -> None:
+    """A single process is killed and restarted; submissions in flight are in doubt at first."""
     async with AsyncExitStack() as stack:
-        play = await scene(stack, town, sqlite(town))
-        await play.sandbox.turn(slow_create=float(slow), create_delay=2.0)
-        at = await stack.enter_async_context(service(await serve(town, play.env)))
+        environment = await start_environment(stack, workspace, sqlite(workspace))
+        await environment.sandbox.set_switches(slow_create=float(slow), create_delay=2.0)
+        at = await stack.enter_async_context(service(await serve(workspace, environment.env)))
         await submit_many(at, COUNT)
-        await play.half_settled(at)
+        await environment.half_settled(at)
         at.child.crash()
-        again = await stack.enter_async_context(service(await serve(town, play.env, name="serve-again")))
-        await play.check(again)
+        again = await stack.enter_async_context(service(await serve(workspace, environment.env, name="serve-again")))
+        await environment.check(again)
 
 
-async def test_a_process_that_is_killed_while_it_takes_tasks_keeps_each_that_it_confirmed(town: Town) -> None:
-    """A task whose 202 arrived is there after the crash, whatever was under way."""
+async def test_killed_process_keeps_every_accepted_task(workspace: Workspace) -> None:
+    """A task that was answered with 202 exists after the crash."""
     async with AsyncExitStack() as stack:
-        play = await scene(stack, town, sqlite(town), MAX_IN_FLIGHT="2")
-        at = await stack.enter_async_context(service(await serve(town, play.env)))
+        environment = await start_environment(stack, workspace, sqlite(workspace), MAX_IN_FLIGHT="2")
+        at = await stack.enter_async_context(service(await serve(workspace, environment.env)))
         confirmed = await submit_many(at, COUNT)
         at.child.crash()
-        env = {name: value for name, value in play.env.items() if name != "BOOMERANG_MAX_IN_FLIGHT"}
-        again = await stack.enter_async_context(service(await serve(town, env, name="serve-again")))
-        kept = {task["id"] for task in await again.tasks()}
-        assert kept == {task["id"] for task in confirmed}
-        await play.check(again)
+        env = {name: value for name, value in environment.env.items() if name != "BOOMERANG_MAX_IN_FLIGHT"}
+        again = await stack.enter_async_context(service(await serve(workspace, env, name="serve-again")))
+        stored = {task["id"] for task in await again.tasks()}
+        assert stored == {task["id"] for task in confirmed}
+        await environment.check(again)

@@ -1,4 +1,4 @@
-"""Large inline media stay out of memory: the process does not grow with its queue."""
+"""Memory use does not grow with the number of queued tasks with large inline media."""
 
 import base64
 import json
@@ -10,23 +10,23 @@ import pytest
 from PIL import Image
 
 from tests.acceptance.environment import MODEL, UPSTREAM_KEY, Service, serve, service, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Town, command, free_port
+from tests.acceptance.processes import HOST, Workspace, command, free_port
 
 MB = 1024 * 1024
-MOST = 400 * MB
-LISTING = 2000
-"""Bytes that a task with four images may take in a list."""
+MAX_MEMORY = 400 * MB
+MAX_LISTED_BYTES = 2000
+"""Maximum size of a task with four images in a list, in bytes."""
 
 IMAGES = 4
 SIDE = 1118
-"""Noise of this width and height is 3.75 MB as PNG, which cannot shrink it."""
+"""Width and height of a random image; as PNG it has 3.75 MB."""
 
 AT_ONCE = 8
-HELD_BACK = {"throttle_create": 1.0, "retry_after": 3.0}
+THROTTLED = {"throttle_create": 1.0, "retry_after": 3.0}
 
 
 def noise() -> str:
-    """Return an image of noise as a data URI."""
+    """Return a random image as a data URI."""
     buffer = BytesIO()
     with Image.frombytes("RGB", (SIDE, SIDE), os.urandom(3 * SIDE * SIDE)) as picture:
         picture.save(buffer, "PNG", compress_level=1)
@@ -34,14 +34,14 @@ def noise() -> str:
 
 
 def large_body() -> bytes:
-    """Return a request with 15 MB of images, close under the limit of 20 MB for the whole."""
+    """Return a request with 15 MB of images, slightly below the request limit of 20 MB."""
     body = json.dumps({"model": MODEL, "params": {"prompt": "noise", "images": [noise() for _ in range(IMAGES)]}})
     assert 19_900_000 < len(body) < 20 * MB
     return body.encode()
 
 
 async def post_many(at: Service, body: bytes, count: int) -> None:
-    """Post the body `count` times, some at once."""
+    """Post the body `count` times, AT_ONCE of them concurrently."""
     slots = anyio.Semaphore(AT_ONCE)
 
     async def post() -> None:
@@ -64,38 +64,38 @@ async def post_many(at: Service, body: bytes, count: int) -> None:
         pytest.param("sqlite", 200, marks=pytest.mark.slow),
     ],
 )
-async def test_queued_inline_media_do_not_fill_the_memory(
-    town: Town, kind: str, count: int, request: pytest.FixtureRequest
+async def test_queued_inline_media_use_limited_memory(
+    workspace: Workspace, kind: str, count: int, request: pytest.FixtureRequest
 ) -> None:
-    """Tasks of 15 MB each wait in the queue, are listed, and go up, in less than 400 MB at any time."""
-    url = sqlite(town) if kind == "sqlite" else request.getfixturevalue("empty_postgres")
-    async with upstream(town, "--tiny-videos", "--run-time", "100ms", "--no-echo-inline") as sandbox:
-        await sandbox.turn(**HELD_BACK)
+    """Tasks of 15 MB each are queued, listed and submitted with a peak of less than 400 MB."""
+    url = sqlite(workspace) if kind == "sqlite" else request.getfixturevalue("empty_postgres")
+    async with upstream(workspace, "--tiny-videos", "--run-time", "100ms", "--no-echo-inline") as sandbox:
+        await sandbox.set_switches(**THROTTLED)
         env = settings(sandbox.url, f"http://{HOST}:{free_port()}", url, LEASE="30s", HANDLERS="log")
-        assert (await command(town, "migrate", env=env))[0] == 0
-        child = await serve(town, env)
+        assert (await command(workspace, "migrate", env=env))[0] == 0
+        child = await serve(workspace, env)
         async with service(child) as at:
-            print(f"after the start: {child.memory() / MB:.0f} MB")  # noqa: T201 - the figures are to be seen
+            print(f"after the start: {child.memory() / MB:.0f} MB")  # noqa: T201 - report the figures
             await post_many(at, large_body(), count)
             queued = child.memory("VmHWM")
-            print(f"{count} tasks taken in: peak {queued / MB:.0f} MB, now {child.memory() / MB:.0f} MB")  # noqa: T201
+            print(f"{count} tasks accepted: peak {queued / MB:.0f} MB, now {child.memory() / MB:.0f} MB")  # noqa: T201
             listing = await at.http.get("/v1/tasks", params={"limit": 200})
             assert len(listing.json()["data"]) == count
-            assert len(listing.content) < LISTING * count
-            await sandbox.turn(throttle_create=0.0)
-            await at.idle(seconds=600)
+            assert len(listing.content) < MAX_LISTED_BYTES * count
+            await sandbox.set_switches(throttle_create=0.0)
+            await at.wait_until_idle(seconds=600)
             assert {task["status"] for task in await at.tasks()} == {"completed"}
             peak = child.memory("VmHWM")
-            print(f"all sent: peak {peak / MB:.0f} MB, now {child.memory() / MB:.0f} MB")  # noqa: T201
+            print(f"all submitted: peak {peak / MB:.0f} MB, now {child.memory() / MB:.0f} MB")  # noqa: T201
         assert len((await sandbox.ledger())["bills"]) == count
-    assert queued < MOST
-    assert peak < MOST
+    assert queued < MAX_MEMORY
+    assert peak < MAX_MEMORY
 
 
-async def test_a_bad_key_costs_no_memory(town: Town) -> None:
-    """Large bodies of strangers are refused before they are read."""
-    env = settings(f"http://{HOST}:9", f"http://{HOST}:{free_port()}", sqlite(town), API_KEYS=f"me={UPSTREAM_KEY}")
-    child = await serve(town, env)
+async def test_unknown_key_uses_no_memory(workspace: Workspace) -> None:
+    """A large body with an unknown key is refused before it is read."""
+    env = settings(f"http://{HOST}:9", f"http://{HOST}:{free_port()}", sqlite(workspace), API_KEYS=f"me={UPSTREAM_KEY}")
+    child = await serve(workspace, env)
     before = child.memory("VmHWM")
     async with service(child) as at:
         for _ in range(3):

@@ -1,76 +1,76 @@
-"""The Procfile is what a platform starts: its lines are run as they stand."""
+"""The commands of the Procfile, run as a platform runs them."""
 
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.environment import client, service, settings, upstream
-from tests.acceptance.processes import HOST, Child, Town, answering, command, free_port
+from tests.acceptance.processes import HOST, Child, Workspace, command, free_port, wait_for_response
 
 PROCFILE = Path(__file__).parents[2] / "Procfile"
 KEY = "key-of-the-only-client"
 
 
 def lines() -> dict[str, str]:
-    """Return each process type of the Procfile, and its command."""
+    """Return the command of each process type in the Procfile."""
     entries = (line.partition(":") for line in PROCFILE.read_text().splitlines() if line.strip())
-    return {name.strip(): words.strip() for name, _, words in entries}
+    return {name.strip(): command.strip() for name, _, command in entries}
 
 
 def platform(upstream_url: str, database_url: str, port: int) -> dict[str, str]:
-    """Return the environment that a platform gives to every process: plain names, and the old form of the address."""
-    ours = settings(upstream_url, f"http://{HOST}:{port}", "", API_KEYS=f"client={KEY}", HANDLERS="log")
+    """Return the environment of a platform: PORT and DATABASE_URL, the latter with the scheme `postgres`."""
+    env = settings(upstream_url, f"http://{HOST}:{port}", "", API_KEYS=f"client={KEY}", HANDLERS="log")
     plain = database_url.replace("postgresql://", "postgres://", 1)
-    # a platform's router reaches every interface; here the loopback must do
-    return {**ours, "PORT": str(port), "DATABASE_URL": plain, "WEB_HOST": HOST}
+    # on a platform the web process listens on all interfaces; tests use loopback
+    return {**env, "PORT": str(port), "DATABASE_URL": plain, "WEB_HOST": HOST}
 
 
-def started(town: Town, name: str, env: dict[str, str]) -> Child:
-    """Start one line of the Procfile through a shell, as platforms do."""
-    return town.run(name, ["/bin/sh", "-c", f"exec {lines()[name]}"], env=env, url=f"http://{HOST}:{env['PORT']}")
+def started(workspace: Workspace, name: str, env: dict[str, str]) -> Child:
+    """Start one command of the Procfile in a shell, as platforms do."""
+    return workspace.run(name, ["/bin/sh", "-c", f"exec {lines()[name]}"], env=env, url=f"http://{HOST}:{env['PORT']}")
 
 
-def test_it_names_the_three_processes() -> None:
-    """A release step, a web process and a worker."""
+def test_procfile_has_three_process_types() -> None:
+    """The process types are release, web and worker."""
     assert list(lines()) == ["release", "web", "worker"]
-    assert "0.0.0.0" in lines()["web"]  # noqa: S104 - a platform's router comes from outside
+    assert "0.0.0.0" in lines()["web"]  # noqa: S104 - required on platforms
 
 
-async def test_its_lines_run_a_task_over_postgres(town: Town, empty_postgres: str) -> None:
-    """The web process waits for the release step, gets ready by itself, and the worker runs the task."""
-    async with upstream(town, "--tiny-videos", "--run-time", "500ms") as sandbox:
+async def test_procfile_runs_a_task_on_postgres(workspace: Workspace, empty_postgres: str) -> None:
+    """The web process and the worker become ready after the release step, and the task completes."""
+    async with upstream(workspace, "--tiny-videos", "--run-time", "500ms") as sandbox:
         env = platform(sandbox.url, empty_postgres, free_port())
-        web = started(town, "web", env)
-        await answering(web, status=503)
+        web = started(workspace, "web", env)
+        await wait_for_response(web, status=503)
         async with client(web.url) as http:
             assert "boomerang migrate" in (await http.get("/readyz")).json()["detail"]
-        worker = started(town, "worker", {**env, "PORT": str(free_port())})
-        await answering(worker, status=503)
-        release = started(town, "release", env)
+        worker = started(workspace, "worker", {**env, "PORT": str(free_port())})
+        await wait_for_response(worker, status=503)
+        release = started(workspace, "release", env)
         assert await release.ended() == 0
-        await answering(web)
-        await answering(worker)
+        await wait_for_response(web)
+        await wait_for_response(worker)
         async with service(web, key=KEY) as at:
-            task = await at.settled((await at.submit())["id"])
+            task = await at.wait_until_settled((await at.submit())["id"])
             assert (task["status"], task["settled_by"]) == ("completed", "callback")
         for child in (web, worker):
-            child.ask_to_stop()
+            child.terminate()
             assert await child.ended() == 0
 
 
-async def test_a_public_address_needs_keys(town: Town) -> None:
-    """Without API keys the web process refuses to be reached from outside."""
-    env = settings(f"http://{HOST}:9", None, f"sqlite:///{town.home}/boomerang.db")
-    code, _, err = await command(town, "serve", "--role", "web", "--host", "0.0.0.0", "--port", "0", env=env)  # noqa: S104 - refused
+async def test_public_address_requires_api_keys(workspace: Workspace) -> None:
+    """Without API keys the web process does not listen on a public address."""
+    env = settings(f"http://{HOST}:9", None, f"sqlite:///{workspace.home}/boomerang.db")
+    code, _, err = await command(workspace, "serve", "--role", "web", "--host", "0.0.0.0", "--port", "0", env=env)  # noqa: S104 - must be refused
     assert code == 2
     assert "BOOMERANG_API_KEYS" in err
 
 
 @pytest.mark.parametrize("name", ["web", "worker"])
-async def test_postgres_needs_a_signing_key(town: Town, empty_postgres: str, name: str) -> None:
-    """Processes on several machines cannot share a key that one of them made up: the start is refused."""
+async def test_postgres_requires_a_signing_key(workspace: Workspace, empty_postgres: str, name: str) -> None:
+    """Processes on several machines cannot share a generated key, so that the start fails."""
     env = platform(f"http://{HOST}:9", empty_postgres, free_port())
     del env["BOOMERANG_SECRET_KEYS"]
-    child = started(town, name, env)
+    child = started(workspace, name, env)
     assert await child.ended() == 2
-    assert "BOOMERANG_SECRET_KEYS" in child.said()
+    assert "BOOMERANG_SECRET_KEYS" in child.output()

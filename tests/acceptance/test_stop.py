@@ -1,4 +1,4 @@
-"""SIGTERM: what is in hand ends or is given back within ten seconds, and the next process finishes the rest."""
+"""SIGTERM: running work finishes or is released within ten seconds, and the next process completes the rest."""
 
 import json
 from collections.abc import AsyncIterator
@@ -10,35 +10,42 @@ import anyio
 from anyio.abc import ByteStream
 
 from tests.acceptance.environment import IMAGE, MODEL, Service, Upstream, serve, service, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Child, Json, Town, command, free_port, until
-from tests.acceptance.shutdown_helpers import WITHIN, leases, rows, status_of, stopped, with_slow_handler
+from tests.acceptance.processes import HOST, Child, Json, Workspace, command, free_port, until
+from tests.acceptance.shutdown_helpers import (
+    SHUTDOWN_LIMIT,
+    install_slow_handler,
+    leases,
+    rows,
+    status_of,
+    terminate_and_wait,
+)
 
-A_TASK = json.dumps({"model": MODEL, "params": {"prompt": "a cat", "images": [IMAGE]}}).encode()
+TASK_BODY = json.dumps({"model": MODEL, "params": {"prompt": "a cat", "images": [IMAGE]}}).encode()
 
 
-async def test_a_stop_gives_back_what_it_cannot_finish(town: Town, database_url: str) -> None:
-    """A slow submission, a slow poll and a slow handler are cut off; the next process completes all, billed once."""
-    with_slow_handler(town)
-    async with upstream(town, "--tiny-videos", "--run-time", "1s", "--no-callbacks") as sandbox:
+async def test_shutdown_releases_unfinished_work(workspace: Workspace, database_url: str) -> None:
+    """A slow submission, poll and handler are canceled; the next process completes them, and each is billed once."""
+    install_slow_handler(workspace)
+    async with upstream(workspace, "--tiny-videos", "--run-time", "1s", "--no-callbacks") as sandbox:
         env = settings(
             sandbox.url, f"http://{HOST}:{free_port()}", database_url, HANDLERS="log,slow", IN_DOUBT_FOR="12s"
         )
-        await command(town, "migrate", env=env)
-        child = await serve(town, env)
+        await command(workspace, "migrate", env=env)
+        child = await serve(workspace, env)
         async with service(child) as at:
             polled = (await at.submit())["id"]
-            await running(at, polled)
-            await sandbox.turn(slow_poll=1.0, poll_delay=60.0, slow_create=1.0, create_delay=60.0)
+            await wait_until_running(at, polled)
+            await sandbox.set_switches(slow_poll=1.0, poll_delay=60.0, slow_create=1.0, create_delay=60.0)
             sent = (await at.submit())["id"]
-            await until((town.home / "slow.began").exists, what="the slow handler")
-            await asked(sandbox, create=2, fetch=1)
-        await stopped(child)
+            await until((workspace.home / "slow.began").exists, what="the slow handler")
+            await wait_for_requests(sandbox, create=2, fetch=1)
+        await terminate_and_wait(child)
         assert leases(database_url) == []
         assert status_of(database_url, sent) == "in_doubt"
-        (town.home / "slow.wait").unlink()
-        await sandbox.turn(slow_poll=0.0, slow_create=0.0, callbacks=True)
-        async with service(await serve(town, env, name="serve-again")) as again:
-            await again.idle()
+        (workspace.home / "slow.wait").unlink()
+        await sandbox.set_switches(slow_poll=0.0, slow_create=0.0, callbacks=True)
+        async with service(await serve(workspace, env, name="serve-again")) as again:
+            await again.wait_until_idle()
             assert (await again.task(polled))["status"] == "completed"
             doubted = await again.task(sent)
             assert (doubted["status"], doubted["error"]["code"]) == ("failed", "submission_unknown")
@@ -49,104 +56,104 @@ async def test_a_stop_gives_back_what_it_cannot_finish(town: Town, database_url:
         assert len((await sandbox.ledger())["bills"]) == 2
 
 
-async def test_a_stop_lets_what_is_nearly_done_finish(town: Town, database_url: str) -> None:
-    """A submission that is answered within the time that a stop gives is not in doubt afterwards."""
-    async with upstream(town, "--tiny-videos", "--run-time", "1s") as sandbox:
-        await sandbox.turn(slow_create=1.0, create_delay=3.0)
+async def test_shutdown_waits_for_work_that_finishes_in_time(workspace: Workspace, database_url: str) -> None:
+    """A submission whose reply arrives within the grace period is not in doubt."""
+    async with upstream(workspace, "--tiny-videos", "--run-time", "1s") as sandbox:
+        await sandbox.set_switches(slow_create=1.0, create_delay=3.0)
         env = settings(sandbox.url, f"http://{HOST}:{free_port()}", database_url, HANDLERS="log")
-        await command(town, "migrate", env=env)
-        child = await serve(town, env)
+        await command(workspace, "migrate", env=env)
+        child = await serve(workspace, env)
         async with service(child) as at:
             sent = (await at.submit())["id"]
-            await asked(sandbox, create=1)
-        await stopped(child)
+            await wait_for_requests(sandbox, create=1)
+        await terminate_and_wait(child)
         assert leases(database_url) == []
         assert status_of(database_url, sent) == "in_progress"
-        async with service(await serve(town, env, name="serve-again")) as again:
-            assert (await again.settled(sent))["status"] == "completed"
-            await again.idle()
+        async with service(await serve(workspace, env, name="serve-again")) as again:
+            assert (await again.wait_until_settled(sent))["status"] == "completed"
+            await again.wait_until_idle()
         assert len((await sandbox.ledger())["bills"]) == 1
 
 
-async def test_a_waiting_client_is_answered_at_a_stop(town: Town) -> None:
-    """A request that waits for a task gets the task as it stands, and the process ends in time."""
-    async with upstream(town, "--tiny-videos", "--run-time", "60s") as sandbox:
-        child = await serve(town, settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(town)))
+async def test_long_poll_is_answered_at_shutdown(workspace: Workspace) -> None:
+    """A long poll returns the current task, and the process exits in time."""
+    async with upstream(workspace, "--tiny-videos", "--run-time", "60s") as sandbox:
+        child = await serve(workspace, settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(workspace)))
         async with service(child) as at, anyio.create_task_group() as group:
             sent = (await at.submit())["id"]
-            await running(at, sent)
+            await wait_until_running(at, sent)
             answers: list[Json] = []
-            under_way = anyio.Event()
+            request_sent = anyio.Event()
 
             async def trace(step: str, _info: Any) -> None:
                 if step == "http11.send_request_body.complete":
-                    under_way.set()
+                    request_sent.set()
 
             async def wait() -> None:
                 url = f"/v1/tasks/{sent}"
                 answers.append((await at.http.get(url, params={"wait": 60}, extensions={"trace": trace})).json())
 
             group.start_soon(wait)
-            await under_way.wait()
-            await at.task(sent)  # answered after the service has read what came before
-            await stopped(child)
+            await request_sent.wait()
+            await at.task(sent)  # its response shows that the service has read the earlier request
+            await terminate_and_wait(child)
         assert answers[0]["status"] == "in_progress"
 
 
-async def test_a_stuck_client_lengthens_no_stop(town: Town) -> None:
-    """While an upload hangs, nothing more is submitted, and the process ends in time all the same."""
-    async with upstream(town, "--tiny-videos", "--run-time", "60s") as sandbox:
-        await sandbox.turn(slow_create=1.0, create_delay=1.0)
-        env = settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(town), UPSTREAM_CONCURRENCY="1")
-        child = await serve(town, env)
-        async with service(child) as at, an_upload_that_hangs(child):
+async def test_stalled_upload_does_not_delay_shutdown(workspace: Workspace) -> None:
+    """During a stalled upload nothing more is submitted, and the process exits in time."""
+    async with upstream(workspace, "--tiny-videos", "--run-time", "60s") as sandbox:
+        await sandbox.set_switches(slow_create=1.0, create_delay=1.0)
+        env = settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(workspace), UPSTREAM_CONCURRENCY="1")
+        child = await serve(workspace, env)
+        async with service(child) as at, stalled_upload(child):
             sent = [(await at.submit())["id"] for _ in range(3)]
-            await asked(sandbox, create=1)
-            await stopped(child)
-        assert sorted(status_of(sqlite(town), one) for one in sent) == ["in_progress", "queued", "queued"]
+            await wait_for_requests(sandbox, create=1)
+            await terminate_and_wait(child)
+        assert sorted(status_of(sqlite(workspace), one) for one in sent) == ["in_progress", "queued", "queued"]
         assert (await sandbox.ledger())["requests"]["create"] == 1
 
 
-async def test_a_request_that_is_under_way_at_a_stop_is_answered_and_kept(town: Town) -> None:
-    """What a client ends in time is durable before its answer, and begins no submission any more."""
-    async with upstream(town, "--tiny-videos", "--run-time", "60s") as sandbox:
-        child = await serve(town, settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(town)))
-        async with an_upload_that_hangs(child) as connection:
-            child.ask_to_stop()
-            await until(lambda: '"stopping"' in child.said(), what="the stop")
-            await connection.send(A_TASK[1:])
+async def test_request_in_flight_at_shutdown_is_stored_and_answered(workspace: Workspace) -> None:
+    """A request that completes in time is durable before its response and is not submitted any more."""
+    async with upstream(workspace, "--tiny-videos", "--run-time", "60s") as sandbox:
+        child = await serve(workspace, settings(sandbox.url, f"http://{HOST}:{free_port()}", sqlite(workspace)))
+        async with stalled_upload(child) as connection:
+            child.terminate()
+            await until(lambda: '"stopping"' in child.output(), what="the stop")
+            await connection.send(TASK_BODY[1:])
             answer = await connection.receive()
             assert answer.startswith(b"HTTP/1.1 202")
-            assert await child.ended(seconds=WITHIN) == 0
-        assert rows(sqlite(town), "SELECT status FROM tasks") == [("queued",)]
+            assert await child.ended(seconds=SHUTDOWN_LIMIT) == 0
+        assert rows(sqlite(workspace), "SELECT status FROM tasks") == [("queued",)]
         assert (await sandbox.ledger())["requests"]["create"] == 0
 
 
 @asynccontextmanager
-async def an_upload_that_hangs(child: Child) -> AsyncIterator[ByteStream]:
-    """Begin a request of which only the first byte of its body comes, and hold its connection open."""
+async def stalled_upload(child: Child) -> AsyncIterator[ByteStream]:
+    """Send the head and the first body byte of a request, and keep the connection open."""
     port = urlsplit(child.url).port or 80
-    headers = {"Host": f"{HOST}:{port}", "Content-Type": "application/json", "Content-Length": f"{len(A_TASK)}"}
+    headers = {"Host": f"{HOST}:{port}", "Content-Type": "application/json", "Content-Length": f"{len(TASK_BODY)}"}
     head = "\r\n".join(["POST /v1/tasks HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""])
     async with await anyio.connect_tcp(HOST, port) as connection:
-        await connection.send(head.encode() + A_TASK[:1])
+        await connection.send(head.encode() + TASK_BODY[:1])
         yield connection
 
 
-async def running(at: Service, task_id: str) -> None:
-    """Wait until the upstream has taken a task."""
+async def wait_until_running(at: Service, task_id: str) -> None:
+    """Wait until the provider has accepted a task."""
 
-    async def taken() -> bool:
+    async def accepted() -> bool:
         return str((await at.task(task_id))["status"]) == "in_progress"
 
-    await until(taken, what="a running task")
+    await until(accepted, what="a running task")
 
 
-async def asked(sandbox: Upstream, **requests: int) -> None:
-    """Wait until the upstream has been asked so often."""
+async def wait_for_requests(sandbox: Upstream, **requests: int) -> None:
+    """Wait until the provider has received this many requests of each kind."""
 
-    async def often() -> bool:
+    async def received() -> bool:
         counted = (await sandbox.ledger())["requests"]
         return all(counted[kind] >= count for kind, count in requests.items())
 
-    await until(often, what=f"{requests} at the upstream")
+    await until(received, what=f"{requests} at the provider")

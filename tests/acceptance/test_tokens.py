@@ -1,4 +1,4 @@
-"""A real callback's address, changed in any way, opens nothing on a real service."""
+"""A running service refuses every changed or forged callback token."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,49 +15,51 @@ from service.api.server import listen, serving
 from service.domain.task import TaskId
 from service.domain.tokens import Tokens
 from tests.acceptance.environment import SECRET, Service, serve, service, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Json, Town, free_port, until
+from tests.acceptance.processes import HOST, Json, Workspace, free_port, until
 
-VANITY = ("boomerang_oldest_unsettled_task_seconds", "boomerang_oldest_due_row_seconds")
-"""What grows by itself."""
+TIME_DEPENDENT = ("boomerang_oldest_unsettled_task_seconds", "boomerang_oldest_due_row_seconds")
+"""Metrics that change with time."""
 
 REFUSED = 'boomerang_callbacks_total{verdict="bad_token"}'
 UNKNOWN_KEY = "a-key-that-this-service-has-never-had-at-all"
 
 
 @dataclass(kw_only=True)
-class Tap:
-    """Stands at the public address and keeps callbacks to itself."""
+class CallbackRecorder:
+    """Listens at the public address and records callbacks without forwarding them."""
 
     url: str = ""
-    taken: list[tuple[str, bytes]] = field(default_factory=list)
+    callbacks: list[tuple[str, bytes]] = field(default_factory=list)
 
-    async def take(self, request: Request) -> Response:
-        """Keep one callback: its token and its body."""
-        self.taken.append((request.path_params["token"], await request.body()))
+    async def record(self, request: Request) -> Response:
+        """Record the token and the body of a callback."""
+        self.callbacks.append((request.path_params["token"], await request.body()))
         return Response(status_code=204)
 
-    async def end_of(self, task_id: str) -> tuple[str, bytes]:
-        """Return token and body of the callback that tells the end of a task."""
+    async def final_callback(self, task_id: str) -> tuple[str, bytes]:
+        """Wait for the final callback of a task and return its token and body."""
 
-        def ends() -> list[tuple[str, bytes]]:
-            return [(token, body) for token, body in self.taken if token.startswith(task_id) and b"completed" in body]
+        def final() -> list[tuple[str, bytes]]:
+            return [
+                (token, body) for token, body in self.callbacks if token.startswith(task_id) and b"completed" in body
+            ]
 
-        await until(lambda: bool(ends()), what="the last callback")
-        return ends()[0]
+        await until(lambda: bool(final()), what="the last callback")
+        return final()[0]
 
 
 @asynccontextmanager
-async def tapped() -> AsyncIterator[Tap]:
-    """Listen at a public address."""
-    tap = Tap()
-    app = Starlette(routes=[Route("/callbacks/{token}", tap.take, methods=["POST"])])
-    async with serving(app, listen(HOST, 0), grace=1) as tap.url:
-        yield tap
+async def recording_callbacks() -> AsyncIterator[CallbackRecorder]:
+    """Run a recorder inside the block."""
+    recorder = CallbackRecorder()
+    app = Starlette(routes=[Route("/callbacks/{token}", recorder.record, methods=["POST"])])
+    async with serving(app, listen(HOST, 0), grace=1) as recorder.url:
+        yield recorder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """Everything that an outsider could change about a task."""
+class Snapshot:
+    """Everything about a task that a callback could change."""
 
     task: Json
     history: list[Json]
@@ -65,31 +67,31 @@ class Seen:
     refused: float
 
 
-async def seen(at: Service, task_id: str) -> Seen:
-    """Look at everything."""
+async def take_snapshot(at: Service, task_id: str) -> Snapshot:
+    """Read a snapshot."""
     metrics = await at.metrics()
     refused = metrics.pop(REFUSED, 0.0)
-    still = {name: value for name, value in metrics.items() if name not in VANITY}
-    return Seen(task=await at.task(task_id), history=await at.history(task_id), metrics=still, refused=refused)
+    stable = {name: value for name, value in metrics.items() if name not in TIME_DEPENDENT}
+    return Snapshot(task=await at.task(task_id), history=await at.history(task_id), metrics=stable, refused=refused)
 
 
-async def rested(at: Service, task_id: str) -> None:
-    """Wait until the task runs at the upstream and its first event is delivered."""
+async def wait_until_running(at: Service, task_id: str) -> None:
+    """Wait until the provider runs the task and no delivery is pending."""
 
     async def quiet() -> bool:
         pending = (await at.metrics()).get('boomerang_deliveries{status="pending"}', 0.0)
         return (await at.task(task_id))["status"] == "in_progress" and not pending
 
-    await until(quiet, what="rest")
+    await until(quiet, what="a running task without pending deliveries")
 
 
 def changed(token: str) -> list[str]:
-    """Return the token with each of its characters changed to another, one at a time."""
+    """Return all tokens that differ from `token` in one character."""
     return [f"{token[:at]}{'B' if token[at] == 'A' else 'A'}{token[at + 1 :]}" for at in range(len(token))]
 
 
 def forged(task_id: str) -> list[str]:
-    """Return tokens with an unknown key, out of date with ours, and of another purpose."""
+    """Return tokens with an unknown key, an expired token and tokens of another purpose."""
     soon, past = datetime.now(UTC) + timedelta(hours=1), datetime.now(UTC) - timedelta(hours=1)
     ours, theirs = Tokens([SECRET]), Tokens([UNKNOWN_KEY])
     return [
@@ -100,45 +102,51 @@ def forged(task_id: str) -> list[str]:
     ]
 
 
-async def test_only_the_very_token_opens_the_door(town: Town) -> None:
-    """Each changed, forged, expired or borrowed token is refused with 403 and changes nothing; the true one works."""
-    async with tapped() as tap, upstream(town, "--tiny-videos", "--run-time", "100ms") as sandbox:
-        env = settings(sandbox.url, tap.url, sqlite(town), POLL_FIRST="1h", POLL_MAX="1h")
-        async with service(await serve(town, env, port=free_port())) as at:
+async def test_only_the_original_token_is_accepted(workspace: Workspace) -> None:
+    """Each changed, forged, expired or misused token gets 403 and changes nothing; the original gets 204."""
+    async with (
+        recording_callbacks() as recorder,
+        upstream(workspace, "--tiny-videos", "--run-time", "100ms") as sandbox,
+    ):
+        env = settings(sandbox.url, recorder.url, sqlite(workspace), POLL_FIRST="1h", POLL_MAX="1h")
+        async with service(await serve(workspace, env, port=free_port())) as at:
             task_id = (await at.submit())["id"]
-            token, body = await tap.end_of(task_id)
-            await rested(at, task_id)
-            before = await seen(at, task_id)
+            token, body = await recorder.final_callback(task_id)
+            await wait_until_running(at, task_id)
+            before = await take_snapshot(at, task_id)
             payload = (await sandbox.ledger())["bills"][0]["payload"]
             wrong = [*changed(token), *forged(task_id), payload]
             answers = [await call_back(at, one, body) for one in wrong]
             assert {answer.status_code for answer in answers} == {403}
-            after = await seen(at, task_id)
+            after = await take_snapshot(at, task_id)
             assert after.refused == before.refused + len(wrong)
             assert (after.task, after.history, after.metrics) == (before.task, before.history, before.metrics)
             assert (await call_back(at, token, body)).status_code == 204
-            assert (await at.settled(task_id))["settled_by"] == "callback"
+            assert (await at.wait_until_settled(task_id))["settled_by"] == "callback"
 
 
-async def test_a_body_that_names_another_task_is_refused(town: Town) -> None:
-    """The payload token of one task with the address of another gets 403 and changes neither."""
-    async with tapped() as tap, upstream(town, "--tiny-videos", "--run-time", "100ms") as sandbox:
-        env = settings(sandbox.url, tap.url, sqlite(town), POLL_FIRST="1h", POLL_MAX="1h")
-        async with service(await serve(town, env, port=free_port())) as at:
+async def test_body_of_another_task_is_refused(workspace: Workspace) -> None:
+    """A payload token of one task in a callback for another gets 403 and changes neither."""
+    async with (
+        recording_callbacks() as recorder,
+        upstream(workspace, "--tiny-videos", "--run-time", "100ms") as sandbox,
+    ):
+        env = settings(sandbox.url, recorder.url, sqlite(workspace), POLL_FIRST="1h", POLL_MAX="1h")
+        async with service(await serve(workspace, env, port=free_port())) as at:
             one, other = (await at.submit())["id"], (await at.submit())["id"]
-            (token, body), (_, foreign) = await tap.end_of(one), await tap.end_of(other)
+            (token, body), (_, foreign) = await recorder.final_callback(one), await recorder.final_callback(other)
             ours, theirs = (Tokens([SECRET]).payload_token(TaskId(task_id), 1) for task_id in (one, other))
             mixed = body.replace(ours.encode(), theirs.encode())
             assert mixed != body
-            await rested(at, one)
-            await rested(at, other)
-            before = await seen(at, one)
+            await wait_until_running(at, one)
+            await wait_until_running(at, other)
+            before = await take_snapshot(at, one)
             for bad in (foreign, mixed):
                 assert (await call_back(at, token, bad)).status_code == 403
-            after = await seen(at, one)
+            after = await take_snapshot(at, one)
             assert (after.task, after.history) == (before.task, before.history)
 
 
 async def call_back(at: Service, token: str, body: bytes) -> httpx.Response:
-    """Call back with this token."""
+    """Send a callback with this token."""
     return await at.http.post(f"/callbacks/{token}", content=body, headers={"Content-Type": "application/json"})

@@ -1,1 +1,1 @@
-"""How fast it is, every figure beside a floor that is measured in the same run: `python -m tests.benchmarks`."""
+"""Benchmarks, each figure beside a baseline of the same run: `python -m tests.benchmarks`."""

@@ -17,10 +17,10 @@ from tests.benchmarks import (
     measure_submits,
     measure_upstream,
 )
-from tests.benchmarks.environment import SHORT, Sizes, Stage, stage
-from tests.benchmarks.table import Row, machine, rendered
+from tests.benchmarks.environment import SHORT, BenchmarkEnvironment, Sizes, open_environment
+from tests.benchmarks.table import Row, machine, render
 
-Measure = Callable[[Stage], Awaitable[list[Row]]]
+Measure = Callable[[BenchmarkEnvironment], Awaitable[list[Row]]]
 
 MEASURES: dict[str, Measure] = {
     "callbacks": measure_callbacks.on_sqlite,
@@ -36,25 +36,25 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-async def measured(name: str, sizes: Sizes, profile: Path | None) -> list[Row]:
+async def run_measure(name: str, sizes: Sizes, profile: Path | None) -> list[Row]:
     """Return the rows of one measure."""
-    with stage(sizes, profile) as at:
+    with open_environment(sizes, profile) as at:
         return await MEASURES[name](at)
 
 
 def main() -> None:
-    """Run as the module's docstring says."""
+    """Run the command of the module's docstring."""
     parser = ArgumentParser(prog="python -m tests.benchmarks")
-    parser.add_argument("names", nargs="*", choices=[*MEASURES, []], help="which measures; all by default")
-    parser.add_argument("--short", action="store_true", help="tiny sizes, only to see that everything works")
-    parser.add_argument("--profile", type=Path, help="write what cProfile saw in the service")
-    chosen = parser.parse_args()
+    parser.add_argument("names", nargs="*", choices=[*MEASURES, []], help="measures to run; all by default")
+    parser.add_argument("--short", action="store_true", help="tiny sizes, to check that everything works")
+    parser.add_argument("--profile", type=Path, help="write cProfile's statistics of the service")
+    options = parser.parse_args()
     rows: list[Row] = []
-    for name in chosen.names or MEASURES:
-        began = time.monotonic()
-        rows += anyio.run(measured, name, SHORT if chosen.short else Sizes(), chosen.profile)
-        sys.stderr.write(f"{name}: {time.monotonic() - began:.0f} s\n")
-    sys.stdout.write(f"{machine()}\n\n{rendered(rows)}\n")
+    for name in options.names or MEASURES:
+        started_at = time.monotonic()
+        rows += anyio.run(run_measure, name, SHORT if options.short else Sizes(), options.profile)
+        sys.stderr.write(f"{name}: {time.monotonic() - started_at:.0f} s\n")
+    sys.stdout.write(f"{machine()}\n\n{render(rows)}\n")
 
 
 if __name__ == "__main__":

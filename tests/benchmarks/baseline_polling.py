@@ -12,7 +12,7 @@ import uvloop
 
 
 async def run(url: str, at_once: int, seconds: float) -> float:
-    """Return GETs a second, `at_once` of them on their way at any moment."""
+    """Return GETs per second, with `at_once` simultaneous requests."""
     until = time.perf_counter() + seconds
 
     async def loop(http: httpx.AsyncClient) -> int:

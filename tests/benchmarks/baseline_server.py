@@ -1,6 +1,6 @@
-"""The baseline: a Starlette application that reads and answers, on the same server as the service.
+"""Baseline: a Starlette application that reads and responds, on the same server as the service.
 
-`python -m tests.benchmarks.baseline_server PORT`. It also serves as provider: it answers every poll.
+`python -m tests.benchmarks.baseline_server PORT`. It also serves as provider: it responds to every poll.
 """
 
 import asyncio
@@ -16,18 +16,18 @@ from service.api.server import listen, serving
 
 
 async def read(request: Request) -> Response:
-    """Read the body and answer 204."""
+    """Read the body and respond 204."""
     await request.body()
     return Response(status_code=204)
 
 
 async def task(request: Request) -> Response:
-    """Answer a poll: the task is completed."""
+    """Respond to a poll: the task is completed."""
     return JSONResponse(completed(request.path_params["id"]))
 
 
 def completed(upstream_id: str) -> dict[str, object]:
-    """Return a completed task as the upstream tells it."""
+    """Return a provider's body of a completed task."""
     video = {"type": "video", "url": f"https://media.example.org/{upstream_id}.mp4", "duration": 5, "jobId": "j1"}
     return {
         "id": upstream_id,

@@ -1,6 +1,6 @@
 """The command `boomerang` in a process that is measured: `python -m tests.benchmarks.child [OPTIONS] COMMAND ...`.
 
-`--batch 1` makes each commit hold one callback, for comparison; `--profile` writes what cProfile saw until SIGTERM.
+`--batch 1` limits each commit to one callback, for comparison; `--profile` writes cProfile's statistics at SIGTERM.
 """
 
 import cProfile
@@ -14,18 +14,18 @@ from service.tasks import recorder
 
 
 def run() -> None:
-    """Run the command with what is left of the arguments."""
+    """Run the command with the remaining arguments."""
     parser = ArgumentParser(add_help=False)
     parser.add_argument("--batch", type=int, default=recorder.BATCH)
     parser.add_argument("--profile")
-    chosen, rest = parser.parse_known_args()
-    recorder.BATCH = receive.BATCH = chosen.batch
+    options, rest = parser.parse_known_args()
+    recorder.BATCH = receive.BATCH = options.batch
     sys.argv = ["boomerang", *rest]
-    profile = cProfile.Profile() if chosen.profile else None
+    profile = cProfile.Profile() if options.profile else None
     with profile or nullcontext(), suppress(SystemExit):
         main()
     if profile:
-        profile.dump_stats(chosen.profile)
+        profile.dump_stats(options.profile)
 
 
 if __name__ == "__main__":

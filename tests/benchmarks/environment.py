@@ -1,4 +1,4 @@
-"""What a measure plays on: processes on loopback, a database full of tasks, and valid callbacks for them."""
+"""Environment of a measure: processes on loopback, a database full of tasks, and valid callbacks for them."""
 
 import json
 import sys
@@ -20,13 +20,13 @@ from service.storage.database import Database
 from service.storage.local_signals import LocalSignals
 from service.storage.tables import tasks
 from tests.acceptance.environment import SECRET, settings
-from tests.acceptance.processes import HOST, Child, Town, answering, free_port
+from tests.acceptance.processes import HOST, Child, Workspace, free_port, wait_for_response
 from tests.benchmarks.baseline_server import completed
 from tests.benchmarks.load import request, write_requests
 
-FIRST = 100_000_000_000
-LATER = timedelta(hours=1)
-NOTHING = '''"""Does nothing."""
+FIRST_ID = 100_000_000_000
+HOUR = timedelta(hours=1)
+HANDLER_SOURCE = '''"""Does nothing."""
 
 from service import Event, Handlers, Tools
 
@@ -41,18 +41,18 @@ async def nothing(event: Event, tools: Tools) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How much is measured: pairs of runs, and how much there is to do in each."""
+    """Sizes of a run: the number of pairs, and the amount of work in each."""
 
     pairs: int = 3
     callbacks: int = 8_000
     deliveries: int = 20_000
     fleet: int = 24_000
-    one_by_one: int = 60
+    sequential: int = 60
     polls: int = 100_000
     poll_seconds: float = 5.0
     submits: int = 600
     pending: int = 1_000_000
-    few: int = 10_000
+    few_pending: int = 10_000
     claims: int = 40
     starts: int = 3
     histories: int = 2_000
@@ -64,12 +64,12 @@ SHORT = Sizes(
     callbacks=128,
     deliveries=64,
     fleet=64,
-    one_by_one=3,
+    sequential=3,
     polls=64,
     poll_seconds=0.5,
     submits=8,
     pending=2_000,
-    few=1_000,
+    few_pending=1_000,
     claims=3,
     starts=1,
     histories=40,
@@ -77,20 +77,20 @@ SHORT = Sizes(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
-    """A town of processes, and the sizes of this run."""
+class BenchmarkEnvironment:
+    """Processes, and the sizes of this run."""
 
-    town: Town
+    workspace: Workspace
     sizes: Sizes
     profile: Path | None = None
     environment: dict[str, str] = field(default_factory=dict)
 
-    async def bare(self) -> Child:
-        """Start the bare server, and wait until it answers."""
+    async def baseline(self) -> Child:
+        """Start the baseline server, and wait until it responds."""
         port = free_port()
         command = [sys.executable, "-m", "tests.benchmarks.baseline_server", str(port)]
-        child = self.town.run("bare", command, env=self.path(), url=f"http://{HOST}:{port}")
-        await answering(child, "/healthz", status=204)
+        child = self.workspace.run("bare", command, env=self.path(), url=f"http://{HOST}:{port}")
+        await wait_for_response(child, "/healthz", status=204)
         return child
 
     async def service(
@@ -102,45 +102,45 @@ class Stage:
         profile = ["--profile", str(self.profile)] if self.profile else []
         command = [sys.executable, "-m", "tests.benchmarks.child", "--batch", str(batch), *profile]
         command += ["serve", "--port", str(port), "--role", role]
-        child = self.town.run("service", command, env={**env, **self.path()}, url=f"http://{HOST}:{port}")
-        await answering(child)
+        child = self.workspace.run("service", command, env={**env, **self.path()}, url=f"http://{HOST}:{port}")
+        await wait_for_response(child)
         return child
 
-    async def load(self, child: Child, requests: Path, *, rate: float = 0) -> "Report":
-        """Send every request in a file to `child` and return how it went."""
+    async def load(self, child: Child, requests: Path, *, rate: float = 0) -> "LoadReport":
+        """Send every request in a file to `child` and return the report."""
         port = child.url.rpartition(":")[2]
         command = [sys.executable, "-m", "tests.benchmarks.load", port, str(requests)]
         done = await anyio.run_process(
             [*command, str(self.sizes.connections), str(rate)],
-            env=self.town.environment(self.path()),
+            env=self.workspace.environment(self.path()),
             stderr=None,
         )
-        return Report(**json.loads(done.stdout))
+        return LoadReport(**json.loads(done.stdout))
 
     def requests(self, name: str, requests: Iterable[bytes]) -> Path:
-        """Write requests into a file of the town."""
-        file = self.town.home / f"{name}.requests"
+        """Write requests into a file."""
+        file = self.workspace.home / f"{name}.requests"
         write_requests(file, requests)
         return file
 
     def write_handler(self) -> None:
-        """Put a handler that does nothing where the service looks for handlers."""
-        (self.town.home / "handlers").mkdir(exist_ok=True)
-        (self.town.home / "handlers" / "nothing.py").write_text(NOTHING)
+        """Write a handler that does nothing into the directory of handlers."""
+        (self.workspace.home / "handlers").mkdir(exist_ok=True)
+        (self.workspace.home / "handlers" / "nothing.py").write_text(HANDLER_SOURCE)
 
     def sqlite(self, name: str) -> str:
-        """Return the address of an SQLite database in the town."""
-        return f"sqlite:///{self.town.home / name}.db"
+        """Return the address of an SQLite database."""
+        return f"sqlite:///{self.workspace.home / name}.db"
 
     @staticmethod
     def path() -> dict[str, str]:
-        """Return what lets a child import the tests."""
+        """Return the environment with which a child process can import the tests."""
         return {"PYTHONPATH": str(Path(__file__).parents[2])}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """How a load run went; `busy` is the client's own share of a core, `began_at` seconds since 1970."""
+class LoadReport:
+    """Report of a load run; `busy` is the client's share of a core, `began_at` is in seconds since 1970."""
 
     seconds: float
     began_at: float
@@ -150,31 +150,31 @@ class Report:
     p99: float
 
     def rate(self, wanted: str) -> float:
-        """Return answers a second; RuntimeError when any answer was not `wanted`."""
+        """Return responses per second; raises RuntimeError if any response was not `wanted`."""
         if set(self.statuses) != {wanted}:
             raise RuntimeError(f"wanted {wanted} from every request, got {self.statuses}")
         return self.statuses[wanted] / self.seconds
 
 
 @contextmanager
-def stage(sizes: Sizes, profile: Path | None = None) -> Any:
-    """Yield a stage in a directory of its own; its processes end with it."""
-    with TemporaryDirectory(prefix="boomerang-bench-") as home, Town(home=Path(home), quiet=True) as town:
-        yield Stage(town=town, sizes=sizes, profile=profile)
+def open_environment(sizes: Sizes, profile: Path | None = None) -> Any:
+    """Yield an environment in its own directory; its processes end with the block."""
+    with TemporaryDirectory(prefix="boomerang-bench-") as home, Workspace(home=Path(home), quiet=True) as workspace:
+        yield BenchmarkEnvironment(workspace=workspace, sizes=sizes, profile=profile)
 
 
 def task_id(number: int) -> TaskId:
-    """Return the id of the task `number`, from 1; as long as a real one."""
-    return TaskId(f"01985e6a-0000-7000-8000-{FIRST + number}")
+    """Return the id of the task `number`, from 1; it is as long as a real one."""
+    return TaskId(f"01985e6a-0000-7000-8000-{FIRST_ID + number}")
 
 
 def upstream_id(number: int) -> UpstreamId:
-    """Return the upstream's id of the task `number`."""
-    return UpstreamId(f"d758n65{FIRST + number}")
+    """Return the provider's id of the task `number`."""
+    return UpstreamId(f"d758n65{FIRST_ID + number}")
 
 
-def a_task(**changes: Any) -> Task:
-    """Return a task that the upstream works on; its next poll is due in an hour."""
+def make_task(**changes: Any) -> Task:
+    """Return a task in progress at the provider; its next poll is due in an hour."""
     now = datetime.now(UTC)
     task = Task(
         id=task_id(0),
@@ -184,8 +184,8 @@ def a_task(**changes: Any) -> Task:
         bucket="viduq2_pro_reference/5",
         created_at=now,
         submitted_at=now,
-        deadline_at=now + 2 * LATER,
-        due_at=now + LATER,
+        deadline_at=now + 2 * HOUR,
+        due_at=now + HOUR,
         status=Status.IN_PROGRESS,
         submission=1,
         upstream_id=upstream_id(0),
@@ -196,7 +196,7 @@ def a_task(**changes: Any) -> Task:
 
 
 async def fill(database: str, like: Task, numbers: range) -> None:
-    """Migrate the database, and add tasks like `like`, each under the ids of its number."""
+    """Migrate the database, and add tasks like `like`, with the ids of their numbers."""
     await migrate(database)
     async with open_store(database) as store:
         await store.intake.add(like, [], None)
@@ -208,7 +208,7 @@ async def fill(database: str, like: Task, numbers: range) -> None:
 
 def _copies(columns: list[str]) -> str:
     names = ", ".join(f'"{name}"' for name in columns)
-    number = f"CAST({FIRST} + n AS TEXT)"
+    number = f"CAST({FIRST_ID} + n AS TEXT)"
     ids = f"'{task_id(0)[:24]}' || {number}, '{upstream_id(0)[:7]}' || {number}"
     series = (
         "WITH RECURSIVE series(n) AS (SELECT CAST(:first AS BIGINT) UNION ALL SELECT n + 1 FROM series WHERE n < :last)"
@@ -229,7 +229,7 @@ async def _execute(database: str, statement: str, values: dict[str, object]) -> 
         await at.close()
 
 
-async def look(database: str, query: str) -> Any:
+async def query_value(database: str, query: str) -> Any:
     """Return the first value of a query."""
     at = Database(database, LocalSignals())
     try:
@@ -240,9 +240,9 @@ async def look(database: str, query: str) -> Any:
 
 
 def callbacks(numbers: Iterable[int]) -> Iterable[bytes]:
-    """Yield a valid callback for each task: it is completed."""
+    """Yield a valid callback about the completion of each task."""
     tokens = Tokens([SECRET])
-    until = datetime.now(UTC) + 3 * LATER
+    until = datetime.now(UTC) + 3 * HOUR
     for number in numbers:
         body = completed(upstream_id(number)) | {"payload": tokens.payload_token(task_id(number), 1)}
         path = f"/callbacks/{tokens.callback_token(task_id(number), 1, until)}"
@@ -250,11 +250,11 @@ def callbacks(numbers: Iterable[int]) -> Iterable[bytes]:
 
 
 @asynccontextmanager
-async def lasting(child: Child) -> AsyncIterator[Child]:
-    """End `child` in order with the block."""
+async def stopping(child: Child) -> AsyncIterator[Child]:
+    """Shut `child` down at the end of the block."""
     try:
         yield child
     finally:
         if child.alive:
-            child.ask_to_stop()
+            child.terminate()
             await child.ended()

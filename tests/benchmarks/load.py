@@ -1,8 +1,8 @@
-"""A load client that is no bottleneck: raw HTTP/1.1 over kept-alive connections, in a process of its own.
+"""Load client: raw HTTP/1.1 over kept-alive connections, in its own process, so that it is not the bottleneck.
 
 `python -m tests.benchmarks.load PORT FILE CONNECTIONS RATE`: FILE holds the requests, each after its length. RATE 0
-sends the next request as soon as an answer is in; otherwise requests leave on a fixed beat, and their latency counts
-from that beat, so that a server which falls behind cannot hide it. Prints one JSON line.
+sends the next request after a response; otherwise requests follow a fixed schedule, and their latency counts from the
+scheduled time, so that it includes the delay of a slow server. Prints one JSON line.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ import uvloop
 HOST = "127.0.0.1"
 LENGTH = struct.Struct(">I")
 END_OF_HEAD = b"\r\n\r\n"
-BEAT = 0.001
+TICK = 0.001
 
 
 def request(method: str, path: str, body: bytes = b"", content_type: str = "application/json") -> bytes:
-    """Return one request as it goes over the wire."""
+    """Return the bytes of one request."""
     head = f"{method} {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}"
     return head.encode() + END_OF_HEAD + body
 
 
 def write_requests(file: Path, requests: Iterable[bytes]) -> None:
-    """Write requests as `read_requests` reads them."""
+    """Write requests in the format of `read_requests`."""
     file.write_bytes(b"".join(LENGTH.pack(len(each)) + each for each in requests))
 
 
@@ -44,12 +44,12 @@ def read_requests(file: Path) -> Iterator[bytes]:
 
 
 class Load:
-    """One run: what is still to send, and how it went."""
+    """State of one run: the pending requests and the results."""
 
     def __init__(self, requests: Iterable[bytes], rate: float) -> None:
-        self.waiting = deque(requests)
+        self.pending = deque(requests)
         self.rate = rate
-        self.count = len(self.waiting)
+        self.count = len(self.pending)
         self.due: deque[float] = deque()
         self.idle: deque[Connection] = deque()
         self.statuses: Counter[str] = Counter()
@@ -57,33 +57,33 @@ class Load:
         self.done = asyncio.Event()
 
     def next(self, connection: "Connection") -> None:
-        """Give `connection` its next request, now or when one is due."""
+        """Send the next request over `connection`, now or when one is due."""
         if self.rate and not self.due:
             self.idle.append(connection)
-        elif self.waiting:
-            connection.send(self.waiting.popleft(), self.due.popleft() if self.rate else time.perf_counter())
+        elif self.pending:
+            connection.send(self.pending.popleft(), self.due.popleft() if self.rate else time.perf_counter())
 
-    def answered(self, status: bytes, since: float) -> None:
-        """Count an answer."""
+    def record_response(self, status: bytes, since: float) -> None:
+        """Count a response."""
         self.statuses[status.decode()] += 1
         self.latencies.append(time.perf_counter() - since)
         if len(self.latencies) == self.count:
             self.done.set()
 
-    async def beat(self) -> None:
+    async def schedule(self) -> None:
         """Make requests due at the rate."""
-        begin, made = time.perf_counter(), 0
-        while made < self.count:
-            await asyncio.sleep(BEAT)
-            while made < self.count and begin + made / self.rate <= time.perf_counter():
-                self.due.append(begin + made / self.rate)
-                made += 1
+        begin, scheduled = time.perf_counter(), 0
+        while scheduled < self.count:
+            await asyncio.sleep(TICK)
+            while scheduled < self.count and begin + scheduled / self.rate <= time.perf_counter():
+                self.due.append(begin + scheduled / self.rate)
+                scheduled += 1
             while self.due and self.idle:
                 self.next(self.idle.popleft())
 
 
 class Connection(asyncio.Protocol):
-    """One kept-alive connection with at most one request on its way."""
+    """A kept-alive connection with at most one running request."""
 
     def __init__(self, load: Load) -> None:
         self._load = load
@@ -91,7 +91,7 @@ class Connection(asyncio.Protocol):
         self._since = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Begin."""
+        """Store the transport."""
         self._transport = cast("asyncio.Transport", transport)
 
     def send(self, data: bytes, since: float) -> None:
@@ -100,16 +100,16 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
 
     def data_received(self, data: bytes) -> None:
-        """Take what came; a whole answer frees the connection."""
+        """Collect received bytes; a complete response frees the connection."""
         self._received += data
         head, end, body = self._received.partition(END_OF_HEAD)
         if end and len(body) >= _length(head):
             self._received = b""
-            self._load.answered(head[9:12], self._since)
+            self._load.record_response(head[9:12], self._since)
             self._load.next(self)
 
     def connection_lost(self, _: Exception | None) -> None:
-        """Give up: a server that hangs up spoils the measure."""
+        """End the run: a server that closes connections makes the measure invalid."""
         if not self._load.done.is_set():
             self._load.statuses["lost"] += 1
             self._load.done.set()
@@ -121,7 +121,7 @@ def _length(head: bytes) -> int:
 
 
 async def run(port: int, file: Path, connections: int, rate: float) -> dict[str, object]:
-    """Send every request in `file` and return how it went; times are in seconds."""
+    """Send every request in `file` and return the results; times are in seconds."""
     load = Load(read_requests(file), rate)
     loop = asyncio.get_running_loop()
     opened = [await loop.create_connection(lambda: Connection(load), HOST, port) for _ in range(connections)]
@@ -129,7 +129,7 @@ async def run(port: int, file: Path, connections: int, rate: float) -> dict[str,
     for _, connection in opened:
         load.next(connection)
     if rate:
-        await load.beat()
+        await load.schedule()
     await load.done.wait()
     seconds = time.perf_counter() - began
     busy = time.process_time() - busy
@@ -147,7 +147,7 @@ async def run(port: int, file: Path, connections: int, rate: float) -> dict[str,
 
 
 def main() -> None:
-    """Run as the module's docstring says."""
+    """Run the command of the module's docstring."""
     port, file, connections, rate = sys.argv[1:]
     report = uvloop.run(run(int(port), Path(file), int(connections), float(rate)))
     sys.stdout.write(json.dumps(report) + "\n")

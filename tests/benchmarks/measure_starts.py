@@ -1,4 +1,4 @@
-"""How soon a process serves, and what it holds when it has nothing to do."""
+"""Start time of a process, and its memory when idle."""
 
 import sys
 import time
@@ -8,25 +8,27 @@ import anyio
 
 from tests.acceptance.environment import settings
 from tests.acceptance.processes import HOST, Child, free_port, until
-from tests.benchmarks.environment import Stage, lasting
+from tests.benchmarks.environment import BenchmarkEnvironment, stopping
 from tests.benchmarks.load import request
 from tests.benchmarks.table import Pairs, Row, milliseconds
 
 MB = 1024 * 1024
-MOST_MB = 100
-MOST = 5.0
-AT_REST = 3.0
+MAX_MB = 100
+MAX_RATIO = 5.0
+IDLE_AFTER = 3.0
 """Seconds after which a process counts as idle."""
 
 
-async def starts(stage: Stage) -> list[Row]:
-    """Return the time from a process's start to its first 2xx, and its memory at rest, beside a bare server's."""
-    figures, floors, memory, bare_memory = [], [], [], []
-    for _ in range(stage.sizes.starts):
-        seconds, held = await _started(stage, "bare", ["-m", "tests.benchmarks.baseline_server"])
+async def starts(environment: BenchmarkEnvironment) -> list[Row]:
+    """Return the time from a process's start to its first 2xx, and its idle memory, beside the baseline server's."""
+    figures, floors, memory, baseline_memory = [], [], [], []
+    for _ in range(environment.sizes.starts):
+        seconds, held = await _measure_start(environment, "bare", ["-m", "tests.benchmarks.baseline_server"])
         floors.append(seconds)
-        bare_memory.append(held)
-        seconds, held = await _started(stage, "service", ["-m", "tests.benchmarks.child", "serve", "--port"])
+        baseline_memory.append(held)
+        seconds, held = await _measure_start(
+            environment, "service", ["-m", "tests.benchmarks.child", "serve", "--port"]
+        )
         figures.append(seconds)
         memory.append(held)
     pairs = Pairs(figures=figures, floors=floors)
@@ -37,37 +39,37 @@ async def starts(stage: Stage) -> list[Row]:
             floor=f"{milliseconds(pairs.floor)} (Starlette and uvicorn)",
             ratio=pairs.spread,
             target="5.00 or less",
-            reached=pairs.ratio <= MOST,
+            reached=pairs.ratio <= MAX_RATIO,
         ),
         Row(
             measure="memory at rest",
             figure=f"{median(memory):.0f} MB",
-            floor=f"{median(bare_memory):.0f} MB",
-            ratio=f"{median(memory) / median(bare_memory):.2f}",
+            floor=f"{median(baseline_memory):.0f} MB",
+            ratio=f"{median(memory) / median(baseline_memory):.2f}",
             target="100 MB",
-            reached=median(memory) < MOST_MB,
+            reached=median(memory) < MAX_MB,
         ),
     ]
 
 
-async def _started(stage: Stage, name: str, command: list[str]) -> tuple[float, float]:
-    """Return the seconds to the first 2xx of a fresh process, and the MB it holds a little later."""
+async def _measure_start(environment: BenchmarkEnvironment, name: str, command: list[str]) -> tuple[float, float]:
+    """Return the seconds to the first 2xx of a new process, and its memory in MB a little later."""
     port = free_port()
-    env = settings(f"http://{HOST}:9", f"http://{HOST}:{port}", stage.sqlite("starts"), LEASE="60s")
-    began = time.perf_counter()
-    child = stage.town.run(
-        name, [sys.executable, *command, str(port)], env={**env, **stage.path()}, url=f"http://{HOST}:{port}"
+    env = settings(f"http://{HOST}:9", f"http://{HOST}:{port}", environment.sqlite("starts"), LEASE="60s")
+    started_at = time.perf_counter()
+    child = environment.workspace.run(
+        name, [sys.executable, *command, str(port)], env={**env, **environment.path()}, url=f"http://{HOST}:{port}"
     )
-    async with lasting(child):
-        await until(lambda: _answers(child, port), what="the first 2xx", pause=0.01)
-        seconds = time.perf_counter() - began
-        await anyio.sleep(AT_REST if stage.sizes.starts > 1 else 0)
+    async with stopping(child):
+        await until(lambda: _responds(child, port), what="the first 2xx", pause=0.01)
+        seconds = time.perf_counter() - started_at
+        await anyio.sleep(IDLE_AFTER if environment.sizes.starts > 1 else 0)
         return seconds, child.memory() / MB
 
 
-async def _answers(child: Child, port: int) -> bool:
+async def _responds(child: Child, port: int) -> bool:
     if not child.alive:
-        raise RuntimeError(child.said())
+        raise RuntimeError(child.output())
     try:
         async with await anyio.connect_tcp(HOST, port) as stream:
             await stream.send(request("GET", "/healthz"))

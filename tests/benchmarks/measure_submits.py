@@ -1,4 +1,4 @@
-"""Tasks submitted through the API, each with an inline image."""
+"""Submissions through the API, each with an inline image."""
 
 import json
 import os
@@ -7,22 +7,25 @@ from io import BytesIO
 
 from PIL import Image
 
-from tests.benchmarks.environment import Stage, lasting
+from tests.benchmarks.environment import BenchmarkEnvironment, stopping
 from tests.benchmarks.load import request
 from tests.benchmarks.table import Pairs, Row, rate
 
 SIDE = 258
-"""Pixels a side of an image of noise, which no format makes smaller: 200 KB."""
+"""Pixels per side of an image of noise, which no format compresses: 200 KB."""
 
 
-async def submits(stage: Stage) -> list[Row]:
-    """Return submissions a second, each checked in full and durable, beside a bare endpoint that reads the body."""
+async def submits(environment: BenchmarkEnvironment) -> list[Row]:
+    """Return submissions per second, each validated and durable, beside a baseline endpoint that reads the body."""
     figures, floors = [], []
-    wanted = stage.requests("submits", [_submission(number) for number in range(stage.sizes.submits)])
-    async with lasting(await stage.bare()) as bare, lasting(await stage.service(stage.sqlite("submits"))) as service:
-        for _ in range(stage.sizes.pairs):
-            floors.append((await stage.load(bare, wanted)).rate("204"))
-            figures.append((await stage.load(service, wanted)).rate("202"))
+    wanted = environment.requests("submits", [_submission(number) for number in range(environment.sizes.submits)])
+    async with (
+        stopping(await environment.baseline()) as baseline,
+        stopping(await environment.service(environment.sqlite("submits"))) as service,
+    ):
+        for _ in range(environment.sizes.pairs):
+            floors.append((await environment.load(baseline, wanted)).rate("204"))
+            figures.append((await environment.load(service, wanted)).rate("202"))
     pairs = Pairs(figures=figures, floors=floors)
     return [
         Row(

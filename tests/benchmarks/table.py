@@ -1,4 +1,4 @@
-"""What is printed: one row a measure, and the machine that it was measured on."""
+"""Printed result: one row per measure, and a description of the machine."""
 
 import os
 import platform
@@ -12,12 +12,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 LIBRARIES = ("uvicorn", "starlette", "uvloop", "httptools", "sqlalchemy", "aiosqlite", "psycopg", "httpx")
-HEADS = ("measure", "figure", "floor in the same run", "ratio", "to reach", "")
+HEADINGS = ("measure", "figure", "floor in the same run", "ratio", "to reach", "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One figure beside its floor; `reached` is None where there is nothing to reach."""
+    """One figure beside its baseline; `reached` is None without a target."""
 
     measure: str
     figure: str
@@ -28,14 +28,14 @@ class Row:
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """Return what the table shows."""
-        verdict = {True: "yes", False: "NO", None: ""}[self.reached]
-        return self.measure, self.figure, self.floor, self.ratio, self.target, verdict
+        """Return the cells of the table."""
+        reached = {True: "yes", False: "NO", None: ""}[self.reached]
+        return self.measure, self.figure, self.floor, self.ratio, self.target, reached
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """A figure and its floor, measured by turns: A B A B."""
+    """A figure and its baseline, measured alternately: A B A B."""
 
     figures: Sequence[float]
     floors: Sequence[float]
@@ -47,12 +47,12 @@ class Pairs:
 
     @property
     def floor(self) -> float:
-        """Return the median floor."""
+        """Return the median baseline."""
         return statistics.median(self.floors)
 
     @property
     def ratio(self) -> float:
-        """Return the median of the ratios of neighbours, so that a noisy moment spoils one of them only."""
+        """Return the median of the ratios of neighbours, so that a disturbance affects only one of them."""
         return statistics.median(self._ratios)
 
     @property
@@ -66,17 +66,17 @@ class Pairs:
 
 
 def rate(value: float) -> str:
-    """Return a rate as it is shown."""
+    """Return a rate as text."""
     return f"{value:,.0f}/s"
 
 
 def milliseconds(seconds: float) -> str:
-    """Return a short time as it is shown."""
+    """Return a short time as text."""
     return f"{seconds * 1000:.2f} ms"
 
 
 def machine() -> str:
-    """Return the day, the machine and the versions, in two lines."""
+    """Return the date, the machine and the versions, in two lines."""
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
     memory = int(re.findall(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[0]) / 1024**2
     return (
@@ -86,10 +86,10 @@ def machine() -> str:
     )
 
 
-def rendered(rows: Iterable[Row]) -> str:
-    """Return the table, as Markdown."""
-    lines = [HEADS, *(row.cells for row in rows)]
-    widths = [max(len(cells[column]) for cells in lines) for column in range(len(HEADS))]
+def render(rows: Iterable[Row]) -> str:
+    """Return the table as Markdown."""
+    lines = [HEADINGS, *(row.cells for row in rows)]
+    widths = [max(len(cells[column]) for cells in lines) for column in range(len(HEADINGS))]
     ruled = [lines[0], tuple("-" * width for width in widths), *lines[1:]]
     return "\n".join(
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"

@@ -1,18 +1,18 @@
-"""Each measure runs through with tiny sizes; how fast it is, is not asserted anywhere."""
+"""Each measure runs with tiny sizes; no test asserts a speed."""
 
 import pytest
 
-from tests.benchmarks.__main__ import MEASURES, measured
+from tests.benchmarks.__main__ import MEASURES, run_measure
 from tests.benchmarks.environment import SHORT
-from tests.benchmarks.table import HEADS, rendered
+from tests.benchmarks.table import HEADINGS, render
 
 
 @pytest.mark.parametrize("name", MEASURES)
-async def test_a_measure_yields_its_rows(name: str) -> None:
-    """Every measure answers with rows that name a figure, and the table shows them all."""
-    rows = await measured(name, SHORT, None)
+async def test_measure_returns_its_rows(name: str) -> None:
+    """Every measure returns rows with a figure, and the table shows all rows."""
+    rows = await run_measure(name, SHORT, None)
     assert rows
     assert all(row.measure and row.figure for row in rows)
-    table = rendered(rows).splitlines()
+    table = render(rows).splitlines()
     assert len(table) == len(rows) + 2
-    assert HEADS[0] in table[0]
+    assert HEADINGS[0] in table[0]

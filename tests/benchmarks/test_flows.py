@@ -1,4 +1,4 @@
-"""The flows run through with few samples, and their figures follow the rules; no number of functions is asserted."""
+"""The flows run with few samples, and their figures follow the rules; no test asserts a number of functions."""
 
 from dataclasses import asdict
 
@@ -11,7 +11,7 @@ def _call(module: str, name: str) -> Call:
 
 
 def test_figures_count_functions_modules_and_changes() -> None:
-    """A function counts once, and a change is a neighbour in another module or another package."""
+    """A function counts once; a change is a neighbour in another module or another package."""
     calls = [
         _call("service.one.first", "f"),
         _call("service.one.second", "g"),
@@ -25,7 +25,7 @@ def test_figures_count_functions_modules_and_changes() -> None:
 
 
 async def test_every_flow_runs_own_functions() -> None:
-    """Each flow has functions in several modules, and no function of a library is among them."""
+    """Each flow has functions in several modules, and none of a library."""
     traces = await flows(warm_up=1, samples=1)
     assert set(traces) == {"post", "submission", "callback"}
     for calls in traces.values():

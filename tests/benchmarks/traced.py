@@ -50,7 +50,7 @@ class Call(NamedTuple):
     depth: int | None
 
 
-class Recorder:
+class CallRecorder:
     """Records the calls of every thread.
 
     A context variable carries the numbers of the tasks: a new asyncio task inherits the context of its creator.
@@ -124,7 +124,7 @@ def run() -> None:
     """Run the command with all arguments but the first."""
     file = Path(sys.argv.pop(1))
     sys.argv[0] = "boomerang"
-    recorder = Recorder()
+    recorder = CallRecorder()
     recorder.start()
     with suppress(SystemExit):
         main()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import psycopg
 from sqlalchemy import make_url
 
-from tests.acceptance.bookkeeping import Books
+from tests.acceptance.bookkeeping import RunRecords
 
 UNRECORDED = frozenset({"unread", "broken"})
 """Verdicts of callbacks that are stored and not recorded."""
@@ -23,7 +23,7 @@ class Audit:
 
     fault: str
     injected: Counter[str]
-    records: Books
+    records: RunRecords
     confirmed: dict[str, str]
     acknowledged: frozenset[str]
     deferred: int
@@ -39,7 +39,7 @@ class Audit:
     @property
     def not_sent(self) -> int:
         """Return the number of tasks without a bill: the process died between the commit and the request."""
-        return sum(not self.records.owners[task["id"]] for task in self.records.tasks)
+        return sum(not self.records.bills_by_task[task["id"]] for task in self.records.tasks)
 
     @property
     def bills(self) -> int:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import anyio
 
-from tests.acceptance.processes import Town
+from tests.acceptance.processes import Workspace
 from tests.chaos import clocks, disks, kills, servers
 from tests.chaos.audit import Audit, Row
 from tests.chaos.environment import Effort
 from tests.chaos.requirements import Unavailable
 
-Fault = Callable[[Town, Effort], Awaitable[Audit]]
+Fault = Callable[[Workspace, Effort], Awaitable[Audit]]
 
 KILLS: Mapping[str, Fault] = {
     "kill-sqlite": kills.kill_sqlite,
@@ -53,9 +53,12 @@ def run_fault(name: str, effort: Effort) -> Row:
     row = Row(fault=name)
     for number in range(effort.runs):
         some = replace(effort, kills=effort.kills // effort.runs, seed=effort.seed + number)
-        with tempfile.TemporaryDirectory(prefix="boomerang-chaos-") as home, Town(home=Path(home), quiet=True) as town:
+        with (
+            tempfile.TemporaryDirectory(prefix="boomerang-chaos-") as home,
+            Workspace(home=Path(home), quiet=True) as workspace,
+        ):
             try:
-                row.audits.append(anyio.run(_bounded, FAULTS[name], town, some))
+                row.audits.append(anyio.run(_bounded, FAULTS[name], workspace, some))
             except Unavailable as reason:
                 return Row(fault=name, skipped=str(reason))
             except Exception as error:  # noqa: BLE001 - the other runs and faults are still reported
@@ -67,6 +70,6 @@ def _innermost(error: BaseException) -> BaseException:
     return _innermost(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
-async def _bounded(fault: Fault, town: Town, effort: Effort) -> Audit:
+async def _bounded(fault: Fault, workspace: Workspace, effort: Effort) -> Audit:
     with anyio.fail_after(MINUTES * 60):
-        return await fault(town, effort)
+        return await fault(workspace, effort)

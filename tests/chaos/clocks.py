@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.acceptance.environment import SETTLED, service, sqlite
-from tests.acceptance.processes import Town, until
+from tests.acceptance.processes import Workspace, until
 from tests.chaos.audit import Audit
 from tests.chaos.environment import Effort, Environment, open_environment
 from tests.chaos.fleet import CLOCKED, process_slot
@@ -14,9 +14,9 @@ from tests.chaos.fleet import CLOCKED, process_slot
 HOUR = 3600.0
 
 
-async def clock_forward(town: Town, effort: Effort) -> Audit:
+async def clock_forward(workspace: Workspace, effort: Effort) -> Audit:
     """Move the clock an hour forward several times: leases, doubts and retries are overdue immediately."""
-    async with _shifted_clock(town, "clock jumps an hour forward") as (environment, clock):
+    async with _shifted_clock(workspace, "clock jumps an hour forward") as (environment, clock):
         for _ in range(effort.injections):
             clock.jump(HOUR)
             await _wait_for_progress(environment)
@@ -24,9 +24,9 @@ async def clock_forward(town: Town, effort: Effort) -> Audit:
         return await environment.audit()
 
 
-async def clock_back(town: Town, effort: Effort) -> Audit:
+async def clock_back(workspace: Workspace, effort: Effort) -> Audit:
     """Move the clock an hour back several times, and right at the end: doubts last while the clock is wrong."""
-    async with _shifted_clock(town, "clock jumps an hour back, and right again") as (environment, clock):
+    async with _shifted_clock(workspace, "clock jumps an hour back, and right again") as (environment, clock):
         for _ in range(effort.injections):
             running = list(environment.load.tasks.values())
             clock.jump(-HOUR)
@@ -51,12 +51,14 @@ class Clock:
 
 
 @asynccontextmanager
-async def _shifted_clock(town: Town, fault: str) -> AsyncIterator[tuple[Environment, Clock]]:
+async def _shifted_clock(workspace: Workspace, fault: str) -> AsyncIterator[tuple[Environment, Clock]]:
     """Yield an environment of one ready process on its own clock, under load."""
-    clock = Clock(file=town.home / "clock")
+    clock = Clock(file=workspace.home / "clock")
     clock.jump(0)
     only = process_slot("all")
-    async with open_environment(fault, town, sqlite(town), [only], command=CLOCKED, TASK_DEADLINE="48h") as environment:
+    async with open_environment(
+        fault, workspace, sqlite(workspace), [only], command=CLOCKED, TASK_DEADLINE="48h"
+    ) as environment:
         environment.fleet.env = {**environment.fleet.env, "BOOMERANG_TEST_CLOCK": str(clock.file)}
         await environment.fleet.started()
         await _wait_for_progress(environment)

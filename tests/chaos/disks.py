@@ -11,7 +11,7 @@ import anyio
 import httpx
 
 from tests.acceptance.environment import sqlite
-from tests.acceptance.processes import Town, until
+from tests.acceptance.processes import Workspace, until
 from tests.chaos.audit import Audit
 from tests.chaos.environment import Effort, Environment, open_environment
 from tests.chaos.fleet import process_slot
@@ -27,36 +27,36 @@ HOLD_SECONDS = 2.0
 """Seconds that a fault lasts after the first deferred callback."""
 
 
-async def full_disk(town: Town, effort: Effort) -> Audit:
+async def full_disk(workspace: Workspace, effort: Effort) -> Audit:
     """Fill the small disk under the SQLite file, wait until callbacks are deferred, and free the space."""
     with small_disk(MEGABYTES) as disk:
         only = process_slot("all")
         url = f"sqlite:///{disk / 'boomerang.db'}"
-        async with open_environment("disk full, SQLite", town, url, [only]) as environment:
+        async with open_environment("disk full, SQLite", workspace, url, [only]) as environment:
             await environment.fleet.started()
             await _fill(disk, environment, effort)
             try:
                 return await environment.audit()
             finally:
-                town.end()  # before its disk is unmounted
+                workspace.end()  # before its disk is unmounted
 
 
-async def full_disk_postgres(town: Town, effort: Effort) -> Audit:
+async def full_disk_postgres(workspace: Workspace, effort: Effort) -> Audit:
     """Fill the disk under a PostgreSQL, wait until callbacks are deferred, and free the space."""
     with small_disk(SERVER_MEGABYTES) as disk, temporary_files_on(disk), postgres_server(durable=True) as server:
-        async with over_postgres(town, server, "disk full, PostgreSQL") as environment:
+        async with over_postgres(workspace, server, "disk full, PostgreSQL") as environment:
             await _fill(disk, environment, effort)
             return await environment.audit()
 
 
-async def read_only_disk(town: Town, effort: Effort) -> Audit:
+async def read_only_disk(workspace: Workspace, effort: Effort) -> Audit:
     """Make the SQLite file of a running service read-only, and writable again."""
     only = process_slot("all")
-    async with open_environment("SQLite file read-only", town, sqlite(town), [only]) as environment:
+    async with open_environment("SQLite file read-only", workspace, sqlite(workspace), [only]) as environment:
         await environment.fleet.started()
         for _ in range(effort.injections):
             await environment.wait_for_progress()
-            with read_only([town.home / "boomerang.db", town.home / "boomerang.db-wal"]):
+            with read_only([workspace.home / "boomerang.db", workspace.home / "boomerang.db-wal"]):
                 await _deferred(environment)
                 await _not_ready(environment)
             environment.fleet.injected["times"] += 1

@@ -10,9 +10,9 @@ import anyio
 import httpx
 
 from service.domain.webhook_secrets import derive_webhook_secret
-from tests.acceptance.bookkeeping import Books, closed
+from tests.acceptance.bookkeeping import RunRecords, read_records
 from tests.acceptance.environment import SECRET, Service, Upstream, service, settings, upstream
-from tests.acceptance.processes import Town, until
+from tests.acceptance.processes import Workspace, until
 from tests.acceptance.receiver import Receiver, receiving
 from tests.chaos.audit import Audit, read_inbox
 from tests.chaos.fleet import BOOMERANG, CLOCKED, Fleet, ProcessSlot
@@ -125,24 +125,24 @@ class Environment:
 
         with anyio.fail_after(SETTLE_TIMEOUT):
             await until(ended, what="the end of the provider's tasks", pause=0.25)
-            await at.idle(seconds=SETTLE_TIMEOUT)
+            await at.wait_until_idle(seconds=SETTLE_TIMEOUT)
 
     def _all_read(self) -> bool:
         return "unread" not in read_inbox(self.database_url).values()
 
-    async def _records(self, at: Service) -> Books:
+    async def _records(self, at: Service) -> RunRecords:
         """Read the records, again if a late callback changed them meanwhile."""
         while True:
-            records = await closed(at, self.sandbox, self.receiver, HANDLERS)
+            records = await read_records(at, self.sandbox, self.receiver, HANDLERS)
             if await at.tasks() == records.tasks:
                 return records
-            await at.idle(seconds=SETTLE_TIMEOUT)
+            await at.wait_until_idle(seconds=SETTLE_TIMEOUT)
 
 
 @asynccontextmanager
 async def open_environment(
     fault: str,
-    town: Town,
+    workspace: Workspace,
     database_url: str,
     slots: list[ProcessSlot],
     *,
@@ -157,8 +157,8 @@ async def open_environment(
     """
     switches = [word for name, value in SWITCHES.items() for word in (f"--{name}", value)]
     async with (
-        upstream(town, "--tiny-videos", *switches) as sandbox,
-        receiving(derive_webhook_secret(SECRET), any_time=command is CLOCKED) as receiver,
+        upstream(workspace, "--tiny-videos", *switches) as sandbox,
+        receiving(derive_webhook_secret(SECRET), ignore_time=command is CLOCKED) as receiver,
         running_proxy([process_slot.url for process_slot in slots[:web_processes]]) as proxy,
         anyio.create_task_group() as group,
     ):
@@ -166,7 +166,7 @@ async def open_environment(
         env = settings(sandbox.url, proxy.url, database_url, **given)
         clients = Load(proxy=proxy, clients=load)
         group.start_soon(clients.run)
-        fleet = Fleet(town=town, env=env, slots=slots, command=command)
+        fleet = Fleet(workspace=workspace, env=env, slots=slots, command=command)
         yield Environment(
             fault=fault,
             database_url=database_url,

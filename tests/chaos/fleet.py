@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.acceptance.processes import BIN, HOST, PATIENCE, Child, Town, answering, free_port, until
+from tests.acceptance.processes import BIN, HOST, TIMEOUT, Child, Workspace, free_port, until, wait_for_response
 
 BOOMERANG = (str(BIN / "boomerang"),)
 CLOCKED = (sys.executable, "-P", str(Path(__file__).with_name("shifted_clock.py")))
@@ -27,7 +27,7 @@ class ProcessSlot:
 class Fleet:
     """The slots of a service and its settings. `injected` counts the faults of its processes."""
 
-    town: Town
+    workspace: Workspace
     env: Mapping[str, str]
     slots: list[ProcessSlot]
     command: Sequence[str] = BOOMERANG
@@ -36,24 +36,24 @@ class Fleet:
     def start(self, process_slot: ProcessSlot) -> Child:
         """Start the process of a slot without waiting for it."""
         command = [*self.command, *process_slot.arguments]
-        process_slot.child = self.town.run(process_slot.name, command, env=self.env, url=process_slot.url)
+        process_slot.child = self.workspace.run(process_slot.name, command, env=self.env, url=process_slot.url)
         return process_slot.child
 
     def kill(self, process_slot: ProcessSlot) -> None:
         """End the process of a slot with SIGKILL, and start its successor."""
         if process_slot.child:
             if not process_slot.child.alive:
-                raise AssertionError(f"{process_slot.name} had exited: {process_slot.child.said()[-2000:]}")
+                raise AssertionError(f"{process_slot.name} had exited: {process_slot.child.output()[-2000:]}")
             process_slot.child.crash()
             process_slot.child.log.unlink()  # hundreds of them fill a disk
-            self.town.children.remove(process_slot.child)
+            self.workspace.children.remove(process_slot.child)
             self.injected["kills"] += 1
         self.start(process_slot)
 
     async def ready(self) -> None:
         """Wait until every process is ready."""
         for process_slot in self.slots:
-            await answering(self.child(process_slot))
+            await wait_for_response(self.child(process_slot))
 
     async def started(self) -> None:
         """Start every process, and wait until all are ready."""
@@ -71,14 +71,14 @@ class Fleet:
     def exited(self) -> list[str]:
         """Return a sentence for each process that exited without a request."""
         ended = [process_slot for process_slot in self.slots if process_slot.child and not process_slot.child.alive]
-        return [f"{process_slot.name} exited: {self.child(process_slot).said()[-500:]}" for process_slot in ended]
+        return [f"{process_slot.name} exited: {self.child(process_slot).output()[-500:]}" for process_slot in ended]
 
     async def stopped(self) -> None:
         """Stop every process, and wait until all have exited."""
         children = [process_slot.child for process_slot in self.slots if process_slot.child]
         for child in children:
-            child.ask_to_stop()
-        await until(lambda: not any(child.alive for child in children), what="the end of the fleet", seconds=PATIENCE)
+            child.terminate()
+        await until(lambda: not any(child.alive for child in children), what="the end of the fleet", seconds=TIMEOUT)
 
 
 def process_slot(name: str, *, role: str = "all") -> ProcessSlot:

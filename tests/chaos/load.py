@@ -9,7 +9,7 @@ import anyio
 import httpx
 
 from tests.acceptance.environment import IMAGE, MODEL
-from tests.acceptance.processes import PATIENCE
+from tests.acceptance.processes import TIMEOUT
 from tests.chaos.recording_proxy import NO_RESPONSE, RecordingProxy
 
 RETRIED = frozenset({NO_RESPONSE, int(httpx.codes.SERVICE_UNAVAILABLE)})
@@ -47,7 +47,7 @@ class Load:
     async def stop(self) -> None:
         """Start no more requests, and wait until all are confirmed."""
         self._stopping.set()
-        with anyio.fail_after(PATIENCE):
+        with anyio.fail_after(TIMEOUT):
             await self._ended.wait()
 
     async def _client(self) -> None:

@@ -8,7 +8,7 @@ import psycopg
 from anyio.to_thread import run_sync
 from sqlalchemy import make_url
 
-from tests.acceptance.processes import Town
+from tests.acceptance.processes import Workspace
 from tests.chaos.audit import Audit
 from tests.chaos.environment import Effort, Environment, open_environment
 from tests.chaos.fleet import process_slot
@@ -21,10 +21,10 @@ BETWEEN_CUTS = 0.1
 CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
 
 
-async def restart_postgres(town: Town, effort: Effort) -> Audit:
+async def restart_postgres(workspace: Workspace, effort: Effort) -> Audit:
     """Restart the server every few seconds, alternating immediate and fast shutdowns."""
     with postgres_server(durable=True) as server:
-        async with over_postgres(town, server, "PostgreSQL restarted every few seconds") as environment:
+        async with over_postgres(workspace, server, "PostgreSQL restarted every few seconds") as environment:
             random = effort.seeded_random()
             for number in range(effort.injections):
                 await environment.wait_for_progress(2)
@@ -36,10 +36,10 @@ async def restart_postgres(town: Town, effort: Effort) -> Audit:
             return await environment.audit()
 
 
-async def cut_connections(town: Town, effort: Effort) -> Audit:
+async def cut_connections(workspace: Workspace, effort: Effort) -> Audit:
     """Terminate all sessions of the service at the server, ten times in a row, repeatedly."""
     with postgres_server(durable=True) as server:
-        async with over_postgres(town, server, "PostgreSQL connections cut") as environment:
+        async with over_postgres(workspace, server, "PostgreSQL connections cut") as environment:
             for _ in range(effort.injections):
                 await environment.wait_for_progress(2)
                 for _ in range(CUTS_IN_A_ROW):
@@ -54,14 +54,14 @@ def _cut(url: str) -> int:
 
 
 @asynccontextmanager
-async def over_postgres(town: Town, server: PostgresServer, fault: str) -> AsyncIterator[Environment]:
+async def over_postgres(workspace: Workspace, server: PostgresServer, fault: str) -> AsyncIterator[Environment]:
     """Yield an environment over a database of `server`, with a ready web process and a ready worker."""
     url = create_database(server.url)
     slots = [process_slot("web", role="web"), process_slot("worker", role="worker")]
     try:
-        async with open_environment(fault, town, url, slots) as environment:
+        async with open_environment(fault, workspace, url, slots) as environment:
             await migrated(environment)
             await environment.fleet.started()
             yield environment
     finally:
-        town.end()
+        workspace.end()

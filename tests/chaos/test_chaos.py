@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.bookkeeping import Books
-from tests.acceptance.processes import Town
+from tests.acceptance.bookkeeping import RunRecords
+from tests.acceptance.processes import Workspace
 from tests.acceptance.test_bookkeeping import GOOD, TASK
 from tests.chaos.audit import Audit, Row, table
 from tests.chaos.catalogue import FAULTS, SHARES, effort_for, run_fault
@@ -48,15 +48,15 @@ def _check(row: Row) -> None:
 @pytest.mark.parametrize(("mutation", "part"), [("acknowledge-first", "not recorded"), ("pay-again", "bills")])
 async def test_kills_reveal_a_mutation(mutation: str, part: str, tmp_path: Path) -> None:
     """A service that answers before it commits, or submits again what may have been sent, does not pass."""
-    with Town(home=tmp_path / "town", quiet=True) as town:
-        audit = await kill_sqlite(town, Effort(kills=14, injections=0), (*PYTHON, str(MUTANT), mutation))
+    with Workspace(home=tmp_path / "workspace", quiet=True) as workspace:
+        audit = await kill_sqlite(workspace, Effort(kills=14, injections=0), (*PYTHON, str(MUTANT), mutation))
     assert any(part in sentence for sentence in audit.wrong)
 
 
 VALID: dict[str, Any] = {
     "fault": "none",
     "injected": Counter(kills=1),
-    "records": Books(**GOOD),
+    "records": RunRecords(**GOOD),
     "confirmed": {"key": "t1"},
     "acknowledged": frozenset({"a"}),
     "deferred": 0,
@@ -83,7 +83,7 @@ def test_equal_records_pass() -> None:
         ({"acknowledged": frozenset()}, "no callback"),
         ({"injected": Counter()}, "no fault was injected"),
         ({"unexpected": ["a callback was answered 500"]}, "500"),
-        ({"records": Books(**(GOOD | {"tasks": [TASK | {"status": "in_doubt"}]}))}, "settled"),
+        ({"records": RunRecords(**(GOOD | {"tasks": [TASK | {"status": "in_doubt"}]}))}, "settled"),
     ],
 )
 def test_each_loss_is_reported(change: dict[str, Any], part: str) -> None:

@@ -1,1 +1,1 @@
-"""Coverage-guided fuzzing of everything that reads what strangers, upstreams and operators write."""
+"""Coverage-guided fuzzing of every parser of external input: from clients, providers and operators."""

@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz [--seconds N] [--keep] [TARGET ...]`: fuzz each target, and print what came of it."""
+"""`python -m tests.fuzz [--seconds N] [--keep] [TARGET ...]`: fuzz each target, and print the results."""
 
 import argparse
 import re
@@ -10,44 +10,44 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
-from tests.fuzz.targets import TARGETS, corpus, keep
+from tests.fuzz.targets import TARGETS, read_corpus, write_corpus
 
-LONGEST_KEPT = 200
-MOST_KEPT = 24
+MAX_INPUT_BYTES = 200
+MAX_CORPUS = 24
 ROW = "{:<16}{:>12}{:>8}{:>10}{:>9}  {}\n"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of one target; `edges` are what libFuzzer counts as covered, `grown` the inputs that found them."""
+    """Result of one target; `edges` is libFuzzer's coverage, `discovered` holds the inputs that increased it."""
 
     name: str
     runs: int
     edges: int
     seconds: float
     findings: tuple[bytes, ...]
-    grown: tuple[bytes, ...]
-    said: str
+    discovered: tuple[bytes, ...]
+    output: str
 
 
 def fuzz(name: str, seconds: int) -> Outcome:
-    """Fuzz one target in a process of its own."""
+    """Fuzz one target in a separate process."""
     with tempfile.TemporaryDirectory() as home:
         inputs, found = Path(home, "inputs"), Path(home, "found")
         inputs.mkdir()
         found.mkdir()
-        for number, one in enumerate(corpus(name)):
-            (inputs / f"kept-{number}").write_bytes(one)
+        for number, one in enumerate(read_corpus(name)):
+            (inputs / f"corpus-{number}").write_bytes(one)
         began = monotonic()
-        said = _libfuzzer(name, inputs, found, seconds)
+        output = _libfuzzer(name, inputs, found, seconds)
         return Outcome(
             name=name,
-            runs=_last(r"#(\d+)\s", said),
-            edges=_last(r"cov: (\d+)", said),
+            runs=_last(r"#(\d+)\s", output),
+            edges=_last(r"cov: (\d+)", output),
             seconds=monotonic() - began,
-            findings=_contents(found),
-            grown=_contents(inputs),
-            said=said,
+            findings=_read_files(found),
+            discovered=_read_files(inputs),
+            output=output,
         )
 
 
@@ -58,47 +58,47 @@ def _libfuzzer(name: str, inputs: Path, found: Path, seconds: int) -> str:
     return (done.stderr + done.stdout).decode("utf-8", "replace")
 
 
-def _last(pattern: str, said: str) -> int:
-    found = re.findall(pattern, said)
-    return int(found[-1]) if found else 0
+def _last(pattern: str, output: str) -> int:
+    numbers = re.findall(pattern, output)
+    return int(numbers[-1]) if numbers else 0
 
 
-def _contents(place: Path) -> tuple[bytes, ...]:
-    return tuple(file.read_bytes() for file in sorted(place.iterdir()))
+def _read_files(folder: Path) -> tuple[bytes, ...]:
+    return tuple(file.read_bytes() for file in sorted(folder.iterdir()))
 
 
-def worth_keeping(outcome: Outcome) -> list[bytes]:
-    """Return what was kept before, what was found, and the shortest of what found something new."""
-    grown = sorted((one for one in outcome.grown if len(one) <= LONGEST_KEPT), key=len)
-    known = corpus(outcome.name)
-    return [*known, *outcome.findings, *grown[: max(0, MOST_KEPT - len(known))]]
+def new_corpus(outcome: Outcome) -> list[bytes]:
+    """Return the current corpus, the findings, and the shortest of the discovered inputs."""
+    discovered = sorted((one for one in outcome.discovered if len(one) <= MAX_INPUT_BYTES), key=len)
+    known = read_corpus(outcome.name)
+    return [*known, *outcome.findings, *discovered[: max(0, MAX_CORPUS - len(known))]]
 
 
 def main(arguments: Iterable[str]) -> int:
-    """Fuzz what is asked for; return 1 when anything was found."""
+    """Fuzz the chosen targets; return 1 after any finding."""
     reader = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     reader.add_argument("--seconds", type=int, default=60, help="for each target")
-    reader.add_argument("--keep", action="store_true", help="keep inputs that are worth it in the corpus")
+    reader.add_argument("--keep", action="store_true", help="add findings and short discovered inputs to the corpus")
     reader.add_argument("names", nargs="*", choices=[[], *TARGETS], metavar="TARGET")
-    asked = reader.parse_args(list(arguments))
+    options = reader.parse_args(list(arguments))
     sys.stdout.write(ROW.format("target", "executions", "edges", "seconds", "findings", ""))
     findings = 0
-    for name in asked.names or TARGETS:
-        outcome = fuzz(name, asked.seconds)
+    for name in options.names or TARGETS:
+        outcome = fuzz(name, options.seconds)
         findings += len(outcome.findings)
-        _tell(outcome)
-        if asked.keep:
-            keep(name, worth_keeping(outcome))
+        _print_outcome(outcome)
+        if options.keep:
+            write_corpus(name, new_corpus(outcome))
     return 1 if findings else 0
 
 
-def _tell(outcome: Outcome) -> None:
+def _print_outcome(outcome: Outcome) -> None:
     seconds, shown = f"{outcome.seconds:.0f}", ", ".join(map(repr, outcome.findings))
     sys.stdout.write(
         ROW.format(outcome.name, f"{outcome.runs:,}", outcome.edges, seconds, len(outcome.findings), shown)
     )
     if outcome.findings or not outcome.runs:
-        sys.stdout.write(outcome.said[-3000:] + "\n")
+        sys.stdout.write(outcome.output[-3000:] + "\n")
     sys.stdout.flush()
 
 

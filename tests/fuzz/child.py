@@ -1,4 +1,4 @@
-"""One target under libFuzzer: `python -m tests.fuzz.child TARGET [libFuzzer's own options]`."""
+"""Run one target under libFuzzer: `python -m tests.fuzz.child TARGET [options of libFuzzer]`."""
 
 import sys
 
@@ -6,7 +6,7 @@ import atheris
 
 
 def main() -> None:
-    """Fuzz until the time is up, or until something is found."""
+    """Fuzz until the time is up or a finding occurs."""
     with atheris.instrument_imports(include=["service", "json", "ipaddress", "urllib.parse", "email._parseaddr"]):
         from tests.fuzz.targets import TARGETS  # noqa: PLC0415 - imported while imports are instrumented
     name = sys.argv.pop(1)

@@ -1,4 +1,4 @@
-"""Every target by its name, with inputs to begin with."""
+"""All targets by name, and their corpus."""
 
 import ast
 from collections.abc import Callable
@@ -27,15 +27,15 @@ TARGETS: dict[str, Target] = {
 }
 
 
-def corpus(name: str) -> list[bytes]:
-    """Return the kept inputs of a target: one bytes literal a line."""
+def read_corpus(name: str) -> list[bytes]:
+    """Return the corpus of a target; its file has one bytes literal per line."""
     file = CORPUS / f"{name}.txt"
     lines = file.read_text("ascii").splitlines() if file.exists() else []
     return [bytes(ast.literal_eval(line)) for line in lines]
 
 
-def keep(name: str, inputs: list[bytes]) -> None:
-    """Write the kept inputs of a target, each once, the short ones first."""
+def write_corpus(name: str, inputs: list[bytes]) -> None:
+    """Write the corpus of a target, without duplicates, short inputs first."""
     CORPUS.mkdir(exist_ok=True)
     lines = [repr(one) for one in sorted(set(inputs), key=lambda one: (len(one), one))]
     (CORPUS / f"{name}.txt").write_text("\n".join(lines) + "\n", "ascii")

@@ -1,18 +1,19 @@
-"""Targets: bodies, media, parameters, settings, queries and switches. Read as documented, or refused as documented."""
+"""Targets: bodies, media, parameters, settings, queries and switches. Each input is read or refused as documented."""
 
+import inspect
 import ipaddress
 import json
 import re
 from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
 
 from service.api.problems import Problem
 from service.api.query_params import QueryParams
+from service.deliveries import egress_rules
 from service.deliveries.egress import Egress, EgressRefused
 from service.domain.errors import BadSetting, InvalidParams, ProviderUnavailable, UnreadableBody
 from service.domain.media.file_headers import claimed_samples, image_size, is_cut_short, is_shredded, sniff
@@ -26,8 +27,8 @@ from service.providers.vidu.bodies import read_vidu, vidu_error
 from service.providers.vtrix.bodies import read_vtrix, vtrix_error
 from service.runtime.config import setting_types as values
 from service.sandbox import SwitchError, Switches
-from tests.fuzz.feed import Feed, as_text, tried
-from tests.fuzz.signed_inputs import MOST_TEXT, SHORT, sound_fact
+from tests.fuzz.input_reader import InputReader, as_text, result_or_error
+from tests.fuzz.signed_inputs import COMMON_CHARACTERS, MAX_TEXT, check_fact
 from tests.support.no_egress_guard import any_address
 
 PARSERS: dict[str, values.Parse[Any]] = {
@@ -36,10 +37,10 @@ PARSERS: dict[str, values.Parse[Any]] = {
     "lease": values.lease,
     "durations": values.durations,
     "rate": values.rate,
-    "whole": values.whole(0, 1000),
+    "whole": values.whole_number(0, 1000),
     "dollars": values.dollars,
-    "yes_or_no": values.yes_or_no,
-    "names": values.names,
+    "yes_or_no": values.boolean,
+    "names": values.comma_separated,
     "address": values.address,
     "target": values.target,
     "database": values.database,
@@ -49,21 +50,21 @@ PARSERS: dict[str, values.Parse[Any]] = {
     "webhook_secrets": values.webhook_secrets,
     "api_keys": values.api_keys,
 }
-EXAMPLES = Path(values.__file__).read_text("utf-8")
-"""What a refusal says without having heard it from the setting."""
+PARSER_SOURCE = "".join(map(inspect.getsource, (values, egress_rules)))
+"""Text that an error message may contain independently of the setting."""
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 
 def body(data: bytes) -> None:
-    """Read JSON as the standard library does, without its traps; it comes back when written out."""
-    found = tried(lambda: parse_json(data), UnreadableBody)
-    if isinstance(found, UnreadableBody):
-        assert len(str(found)) < MOST_TEXT
+    """Parse JSON like the standard library, without its traps; the result survives a round trip."""
+    result = result_or_error(lambda: parse_json(data), UnreadableBody)
+    if isinstance(result, UnreadableBody):
+        assert len(str(result)) < MAX_TEXT
         return
-    assert found == json.loads(data)
-    assert _depth(found) <= MAX_DEPTH
-    assert parse_json(json.dumps(found, ensure_ascii=False, allow_nan=False).encode()) == found
+    assert result == json.loads(data)
+    assert _depth(result) <= MAX_DEPTH
+    assert parse_json(json.dumps(result, ensure_ascii=False, allow_nan=False).encode()) == result
 
 
 def _depth(value: object) -> int:
@@ -75,18 +76,18 @@ def _depth(value: object) -> int:
 
 
 def upstream_body(data: bytes) -> None:
-    """Read what an upstream says: a bounded fact, or its health; its errors are short lines."""
+    """Read a provider's body: a bounded fact or ProviderUnavailable; its errors are short lines."""
     for explain in (vtrix_error, vidu_error):
-        assert all(len(text) <= MOST_TEXT and not CONTROL.search(text) for text in explain(data)), explain
+        assert all(len(text) <= MAX_TEXT and not CONTROL.search(text) for text in explain(data)), explain
     with suppress(UnreadableBody):
-        found = parse_json(data)
+        result = parse_json(data)
         for read in (read_vtrix, read_vidu):
             with suppress(ProviderUnavailable):
-                sound_fact(read(found))
+                check_fact(read(result))
 
 
 def media(data: bytes) -> None:
-    """Look at any file: it has a format or none, and sizes above 0 or none; nothing takes long."""
+    """Inspect any file: a format or none, and sizes above 0 or none, in a short time."""
     form, size = sniff(data), image_size(data)
     assert form is None or form.isalnum()
     assert size is None or min(size) > 0
@@ -96,7 +97,7 @@ def media(data: bytes) -> None:
 
 
 def data_uri(data: bytes) -> None:
-    """Decode a data URI: as many bytes as was said before, and written back the same."""
+    """Decode a data URI: the announced number of bytes, which survive a round trip."""
     text = as_text(data)
     uri = parse_data_uri(text)
     if uri is None:
@@ -107,73 +108,73 @@ def data_uri(data: bytes) -> None:
         return
     assert len(decoded) == decoded_size(text, uri)
     again = encode(uri.media_type, decoded)
-    found = parse_data_uri(again)
-    assert found is not None
-    assert decode(again, found) == decoded
+    result = parse_data_uri(again)
+    assert result is not None
+    assert decode(again, result) == decoded
 
 
 def parameters(data: bytes) -> None:
-    """Check a request: refused with its faults, each short, or taken to go up as it came."""
+    """Validate a request: refused with short faults, or accepted and sent unchanged."""
     with suppress(UnreadableBody):
-        wish = parse_json(data)
+        value = parse_json(data)
         with suppress(InvalidParams):
-            validate_notify(wish, ["log", "webhook"], any_address)
+            validate_notify(value, ["log", "webhook"], any_address)
         try:
-            validated = validate_params(known_models()[0], wish)
+            validated = validate_params(known_models()[0], value)
         except InvalidParams as invalid:
-            _sound_faults(invalid)
+            _check_faults(invalid)
         else:
             blobs = {one.place: one for one in validated.blobs}
             sent = restore(validated.params, blobs)
-            assert isinstance(wish, dict)
-            assert all(wish[name] == value for name, value in sent.items() if name in wish)
+            assert isinstance(value, dict)
+            assert all(value[name] == sent_value for name, sent_value in sent.items() if name in value)
 
 
-def _sound_faults(invalid: InvalidParams) -> None:
+def _check_faults(invalid: InvalidParams) -> None:
     assert invalid.faults
-    assert all(fault.msg and len(fault.msg) < MOST_TEXT for fault in invalid.faults)
-    Problem(status=422, faults=invalid.faults).answer()
+    assert all(fault.msg and len(fault.msg) < MAX_TEXT for fault in invalid.faults)
+    Problem(status=422, faults=invalid.faults).response()
 
 
 def setting(data: bytes) -> None:
-    """Read a setting: a value of its kind, or a sentence that does not repeat it."""
-    feed = Feed(data)
-    name = feed.one_of(list(PARSERS))
-    text = feed.text()
-    found = tried(lambda: PARSERS[name](text), ValueError)
-    if isinstance(found, ValueError):
-        assert len(text) < SHORT or text not in str(found) or text in EXAMPLES, name
-        assert str(found).startswith("must "), name
+    """Parse a setting: a value of its type, or a message that does not repeat it."""
+    reader = InputReader(data)
+    name = reader.choose(list(PARSERS))
+    text = reader.text()
+    result = result_or_error(lambda: PARSERS[name](text), ValueError)
+    if isinstance(result, ValueError):
+        assert len(text) < COMMON_CHARACTERS or text not in str(result) or text in PARSER_SOURCE, name
+        assert str(result).startswith("must "), name
         return
-    _sound_value(name, text, found)
+    _check_value(name, text, result)
 
 
-def _sound_value(name: str, text: str, found: object) -> None:
-    if isinstance(found, timedelta):
-        assert timedelta(0) <= found <= values.LONGEST
+def _check_value(name: str, text: str, result: object) -> None:
+    if isinstance(result, timedelta):
+        assert timedelta(0) <= result <= values.MAX_DURATION
     if name == "rate":
-        assert isinstance(found, float)
-        assert 0 < found < 1e9 + 1
-    if isinstance(found, Decimal):
-        assert found >= 0
-        assert float(found) < float("inf")
+        assert isinstance(result, float)
+        assert 0 < result < 1e9 + 1
+    if isinstance(result, Decimal):
+        assert result >= 0
+        assert float(result) < float("inf")
     if name in {"address", "target", "database"}:
-        assert PARSERS[name](str(found)) == found
+        assert PARSERS[name](str(result)) == result
     if name == "archive":
-        assert text == found
+        assert text == result
 
 
 def query(data: bytes) -> None:
-    """Read a query: what was asked for within its bounds, or its faults as a problem that can be sent."""
+    """Read a query: values within their limits, or faults as a valid problem response."""
     request = Request({"type": "http", "method": "GET", "path": "/", "query_string": data, "headers": []})
-    asked = QueryParams(request, "limit", "status", "model", "cursor")
-    limit = asked.whole("limit", 50, minimum=1, maximum=200)
-    status, model = asked.choice("status", ("queued", "dead")), asked.text("model")
-    cursor = asked.cursor("task")
+    params = QueryParams(request, "limit", "status", "model", "cursor")
+    limit = params.integer("limit", 50, minimum=1, maximum=200)
+    status, model = params.choice("status", ("queued", "dead")), params.text("model")
+    cursor = params.cursor("task")
     try:
-        asked.done()
+        params.reject_errors()
     except InvalidParams as invalid:
-        _sound_faults(invalid)
+        _check_faults(invalid)
         return
     assert 1 <= limit <= 200
     assert status in {None, "queued", "dead"}
@@ -182,21 +183,21 @@ def query(data: bytes) -> None:
 
 
 def switches(data: bytes) -> None:
-    """Turn the sandbox's switches: they take what they are written as, or say what does not fit."""
+    """Change the sandbox's switches: they accept their own JSON form, or raise SwitchError."""
     with suppress(UnreadableBody):
-        wish = parse_json(data)
-        if not isinstance(wish, dict):
+        value = parse_json(data)
+        if not isinstance(value, dict):
             return
         try:
-            turned = Switches().with_changes(wish)
+            changed = Switches().with_changes(value)
         except SwitchError:
             return
-        written = json.loads(json.dumps(turned.to_json(), allow_nan=False))
-        assert Switches().with_changes(written) == turned
+        written = json.loads(json.dumps(changed.to_json(), allow_nan=False))
+        assert Switches().with_changes(written) == changed
 
 
 def egress(data: bytes) -> None:
-    """Allow dialling: what is named is opened and nothing else; loopback and metadata stay shut."""
+    """Configure egress: named targets are allowed and no others; loopback and metadata addresses stay blocked."""
     text = as_text(data)
     try:
         guard = Egress(values.egress(text))
@@ -205,16 +206,16 @@ def egress(data: bytes) -> None:
     for address in ("127.0.0.1", "169.254.169.254", "::1", "10.0.0.1"):
         named = any(_names(part.strip(), address) for part in text.split(","))
         try:
-            guard.check("stranger.example", 80, address)
+            guard.check("other.example", 80, address)
         except EgressRefused:
             continue
         assert named, address
 
 
 def _names(part: str, address: str) -> bool:
-    """Return whether an entry names the stranger, or a network with that address, at any port."""
+    """Return whether an entry names the host, or a network with that address, at any port."""
     host = part.rpartition(":")[0].strip("[]") if part.count(":") == 1 or "]:" in part else part.strip("[]")
     try:
         return ipaddress.ip_address(address) in ipaddress.ip_network(host)
     except ValueError:
-        return host.lower().rstrip(".") == "stranger.example"
+        return host.lower().rstrip(".") == "other.example"

@@ -1,1 +1,1 @@
-"""The real service, held against what its OpenAPI document says."""
+"""Tests of the real service against its OpenAPI document."""

@@ -1,4 +1,4 @@
-"""`python -m tests.openapi [--examples N] [--seed S] [--phases P]`: the long form."""
+"""Run schemathesis against the service: `python -m tests.openapi [--examples N] [--seed S] [--phases P]`."""
 
 import argparse
 import asyncio
@@ -6,20 +6,20 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.openapi.runner import PHASES, play
+from tests.openapi.runner import PHASES, run
 
 
 def main() -> int:
-    """Play once, print what was found, and return 1 when anything was."""
-    reader = argparse.ArgumentParser(prog="python -m tests.openapi", description=__doc__)
-    reader.add_argument("--examples", type=int, default=200, help="requests of each kind for an operation")
-    reader.add_argument("--seed", type=int, default=1)
-    reader.add_argument("--phases", default=PHASES)
-    asked = reader.parse_args()
+    """Run once, print the findings, and return 1 if there are any."""
+    parser = argparse.ArgumentParser(prog="python -m tests.openapi", description=__doc__)
+    parser.add_argument("--examples", type=int, default=200, help="requests of each kind for an operation")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--phases", default=PHASES)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        played = asyncio.run(play(Path(home), examples=asked.examples, seed=asked.seed, phases=asked.phases))
-    sys.stdout.write(played.said + "\n".join(played.faults))
-    return 1 if played.code or played.faults else 0
+        result = asyncio.run(run(Path(home), examples=options.examples, seed=options.seed, phases=options.phases))
+    sys.stdout.write(result.output + "\n".join(result.faults))
+    return 1 if result.code or result.faults else 0
 
 
 if __name__ == "__main__":

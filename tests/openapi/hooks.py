@@ -1,7 +1,7 @@
-"""What schemathesis is told about values that fit the schema and that only the service can judge.
+"""Hooks of schemathesis for rules that a schema cannot express.
 
-A schema cannot say that base64 is an image, that a handler is loaded, or that a cursor is one of ours. Where all else
-of a request is meant to be good, these are made good as well, so that a refusal of it is a finding.
+A schema cannot express that base64 is an image, that a handler is loaded, or that the service issued a cursor. In
+requests that are meant to be valid these values are replaced by valid ones, so that a refusal is a finding.
 """
 
 from typing import Any
@@ -13,27 +13,27 @@ from schemathesis import Case, GenerationMode, HookContext
 from service.deliveries.egress import Egress
 from tests.support.sample_media import image, uri, video
 
-GOOD_URL = "https://example.org/cat.png"
+VALID_URL = "https://example.org/cat.png"
 FORMS = {"png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP"}
 CONTAINERS = {"mp4": "mp4", "quicktime": "mov", "mov": "mov"}
-NOT_OURS = ("cursor",)
+UNKNOWN_VALUES = ("cursor",)
 
 
 @schemathesis.hook
 def before_call(context: HookContext, case: "Case[Any]", **_: Any) -> None:
-    """Make good what the schema cannot say, in a request that is meant to be accepted."""
+    """Replace values by valid ones in a request that is meant to be valid."""
     if case.meta is None or case.meta.generation.mode is not GenerationMode.POSITIVE:
         return
-    for name in NOT_OURS:
+    for name in UNKNOWN_VALUES:
         if isinstance(case.query, dict):
             case.query.pop(name, None)
     if "Idempotency-Key" in (case.headers or {}):
         case.headers["Idempotency-Key"] = f"{case.headers['Idempotency-Key'][:200]}{case.id}"  # used once
     if isinstance(case.body, dict) and context.operation and context.operation.path == "/v1/tasks":
-        _mend_task(case.body)
+        _make_task_valid(case.body)
 
 
-def _mend_task(body: dict[str, Any]) -> None:
+def _make_task_valid(body: dict[str, Any]) -> None:
     params = body.get("params")
     if isinstance(params, dict):
         for name in ("images", "videos"):
@@ -43,10 +43,10 @@ def _mend_task(body: dict[str, Any]) -> None:
             del params["videos"]
         params.update({name: int(value) for name, value in params.items() if isinstance(value, float)})
     for entry in body.get("notify") or []:
-        _mend_entry(entry)
+        _make_entry_valid(entry)
 
 
-def _mend_entry(entry: dict[str, Any]) -> None:
+def _make_entry_valid(entry: dict[str, Any]) -> None:
     if entry.get("handler") != "webhook":
         entry["handler"] = "log"
     if entry.get("url") is not None:
@@ -63,13 +63,13 @@ def _medium(item: str) -> str:
 
 
 def _address(text: str) -> str:
-    """Return `text` where it is an address that may be dialled, else one that is.
+    """Return `text` if it is an allowed address, else one that is.
 
-    No pattern tells an IPv6 host from a bracket, or an internal address from another.
+    No pattern distinguishes an IPv6 host from a bracket, or an internal address from another.
     """
     try:
         parts = urlsplit(text)
-        good = bool(parts.hostname) and parts.port != 0 and text.isprintable() and not Egress().refusal(text)
+        valid = bool(parts.hostname) and parts.port != 0 and text.isprintable() and not Egress().refusal(text)
     except ValueError:
-        good = False
-    return text if good else GOOD_URL
+        valid = False
+    return text if valid else VALID_URL

@@ -1,4 +1,4 @@
-"""One run of schemathesis against the real service, its sandbox and an SQLite file, on loopback."""
+"""Run schemathesis against the real service, its sandbox and an SQLite file, on loopback."""
 
 import os
 import random
@@ -33,29 +33,29 @@ validate-formats = true
 
 
 @dataclass(frozen=True, kw_only=True)
-class Played:
-    """What schemathesis said, its exit code (0: nothing found), and what the service logged of faults of its own."""
+class Result:
+    """Output and exit code of schemathesis (0: no findings), and the internal errors that the service logged."""
 
     code: int
-    said: str
+    output: str
     faults: list[str] = field(default_factory=list)
 
 
-async def play(home: Path, *, examples: int, seed: int, phases: str = PHASES) -> Played:
-    """Hold the service against its document, with at most `examples` requests of each kind for an operation."""
+async def run(home: Path, *, examples: int, seed: int, phases: str = PHASES) -> Result:
+    """Test the service against its document, with at most `examples` requests of each kind for an operation."""
     switches = Switches(run_time=0.05, tiny_videos=True)
     sandbox = Sandbox(switches, now=lambda: datetime.now(UTC), random=random.Random(seed))  # noqa: S311 - repeatable
     with captured("json") as logged:
         async with sandbox.running(), serving(sandbox.app, listen(HOST, 0), grace=1) as upstream:
             port = free_port()
             async with running(_settings(home, upstream, port), host=HOST, port=port) as base:
-                code, said = await _schemathesis(home, base, examples=examples, seed=seed, phases=phases)
-        faults = [line for line in logged.getvalue().splitlines() if "request_failed" in line]
-    return Played(code=code, said=said, faults=faults)
+                code, output = await _schemathesis(home, base, examples=examples, seed=seed, phases=phases)
+        faults = [line for line in logged.getvalue().splitlines() if "request failed" in line]
+    return Result(code=code, output=output, faults=faults)
 
 
 def _settings(home: Path, upstream: str, port: int) -> Settings:
-    given = {
+    values = {
         "PUBLIC_URL": f"http://{HOST}:{port}",
         "UPSTREAM_URL": upstream,
         "UPSTREAM_KEY": "any",
@@ -66,7 +66,7 @@ def _settings(home: Path, upstream: str, port: int) -> Settings:
         "EGRESS_ALLOW": "127.0.0.0/8",
         "RETRY_SCHEDULE": "0s",
     }
-    return load_settings({f"BOOMERANG_{name}": value for name, value in given.items()})
+    return load_settings({f"BOOMERANG_{name}": value for name, value in values.items()})
 
 
 async def _schemathesis(home: Path, base: str, *, examples: int, seed: int, phases: str) -> tuple[int, str]:

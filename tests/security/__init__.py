@@ -1,1 +1,1 @@
-"""The service under attack: every attempt is a function that says what happened, or raises when it got through."""
+"""Security tests: every attempt is a function that returns the result, or raises when the attack succeeded."""

@@ -1,4 +1,4 @@
-"""`python -m tests.security [PART OF A NAME]` prints the table."""
+"""Print the table of attempts: `python -m tests.security [PART OF A NAME]`."""
 
 import sys
 

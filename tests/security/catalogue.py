@@ -1,4 +1,4 @@
-"""The list of attempts, and how one is played."""
+"""The list of attempts, and how to run one."""
 
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
@@ -8,57 +8,57 @@ from pathlib import Path
 
 import anyio
 
-PATIENCE = 60.0
-"""Seconds after which an attempt that goes on counts as a hole: something hangs."""
+TIMEOUT = 60.0
+"""Time limit of an attempt in seconds; a longer one counts as a success of the attack."""
 
-Play = Callable[[Path], Awaitable[str]]
+Run = Callable[[Path], Awaitable[str]]
 
 
-class Hole(AssertionError):
-    """An attempt that got through; says what it gained."""
+class AttackSucceeded(AssertionError):
+    """An attack succeeded; the message names the gain."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Attempt:
-    """One way to attack: `play` gets an empty directory, returns what happened, and raises Hole when it worked."""
+    """One attack: `run` gets an empty directory, returns the result, and raises AttackSucceeded on success."""
 
     group: str
     name: str
-    play: Play = field(repr=False)
+    run: Run = field(repr=False)
 
     @property
     def id(self) -> str:
-        """Return a name for the test that plays it."""
+        """Return the name of its test."""
         return f"{self.group}: {self.name}"
 
 
 ATTEMPTS: list[Attempt] = []
 
 
-def attempt(group: str, name: str) -> Callable[[Play], Play]:
-    """Put the decorated function on the list."""
+def attempt(group: str, name: str) -> Callable[[Run], Run]:
+    """Add the decorated function to the list."""
 
-    def listed(play: Play) -> Play:
-        ATTEMPTS.append(Attempt(group=group, name=name, play=play))
-        return play
+    def listed(run: Run) -> Run:
+        ATTEMPTS.append(Attempt(group=group, name=name, run=run))
+        return run
 
     return listed
 
 
-def add(group: str, name: str, play: Play) -> None:
-    """Put one of many similar attempts on the list."""
-    ATTEMPTS.append(Attempt(group=group, name=name, play=play))
+def add(group: str, name: str, run: Run) -> None:
+    """Add one of many similar attempts to the list."""
+    ATTEMPTS.append(Attempt(group=group, name=name, run=run))
 
 
-def hold(fine: bool, gained: str) -> None:
-    """Raise Hole with what was gained unless all is fine."""
+def require(fine: bool, gained: str) -> None:
+    """Raise AttackSucceeded with the gain unless `fine` is true."""
     if not fine:
-        raise Hole(gained)
+        raise AttackSucceeded(gained)
 
 
 @contextmanager
 def peak() -> Iterator[list[int]]:
-    """Give a list that holds, after the block, by how many bytes Python's memory had grown at most inside it."""
+    """Yield a list that contains, after the block, the peak memory of Python inside it in bytes."""
     found = [0]
     tracemalloc.start()
     try:
@@ -68,11 +68,11 @@ def peak() -> Iterator[list[int]]:
         tracemalloc.stop()
 
 
-async def play(one: Attempt, home: Path) -> str:
-    """Play an attempt in the empty directory `home`; return what happened, raise Hole when it worked."""
+async def run(one: Attempt, home: Path) -> str:
+    """Run an attempt in the empty directory `home`; return its result, or raise AttackSucceeded."""
     await anyio.Path(home).mkdir(parents=True, exist_ok=True)
     try:
-        with anyio.fail_after(PATIENCE):
-            return await one.play(home)
+        with anyio.fail_after(TIMEOUT):
+            return await one.run(home)
     except TimeoutError:
-        raise Hole(f"it still hung after {PATIENCE:g} s") from None
+        raise AttackSucceeded(f"no end within {TIMEOUT:g} s") from None

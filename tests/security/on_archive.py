@@ -1,4 +1,4 @@
-"""Results that are not what they say, and addresses that lead inside."""
+"""Results of another type than declared, and addresses inside the network."""
 
 import gzip
 import struct
@@ -14,8 +14,8 @@ from starlette.responses import JSONResponse, RedirectResponse, Response, Stream
 from starlette.routing import Route
 
 from service.api.server import listen, serving
-from tests.security.catalogue import add, hold, peak
-from tests.security.environment import HOST, Ground, completed, ground
+from tests.security.catalogue import add, peak, require
+from tests.security.environment import HOST, ServiceUnderTest, completed, service_under_test
 
 MB = 1024 * 1024
 Serve = Callable[[Request], Response]
@@ -26,8 +26,8 @@ def _box(name: bytes, *parts: bytes) -> bytes:
     return struct.pack(">I", 8 + len(body)) + name + body
 
 
-def lying_mp4(samples: int) -> bytes:
-    """Return a small MP4 whose sample table claims `samples` samples of one size, and one chunk that holds them all."""
+def false_mp4(samples: int) -> bytes:
+    """Return a small MP4 whose sample table declares `samples` samples of one size in one chunk."""
     full = b"\0\0\0\0"
     table = _box(
         b"stbl",
@@ -66,13 +66,13 @@ RESULTS: dict[str, Serve] = {
     "a page of HTML": _plain(b"<html><script>alert(1)</script></html>" * 10, content_type="video/mp4"),
     "nothing": _plain(b""),
     "a gzip bomb": _plain(gzip.compress(b"\0" * 100 * MB) * 3, content_encoding="gzip"),
-    "an MP4 whose table claims two million samples": _plain(lying_mp4(2_000_001)),
-    "an MP4 whose table claims 60 million samples": _plain(lying_mp4(60_000_000)),
-    "an MP4 cut in the middle": _plain(lying_mp4(1)[:-70]),
+    "an MP4 whose table claims two million samples": _plain(false_mp4(2_000_001)),
+    "an MP4 whose table claims 60 million samples": _plain(false_mp4(60_000_000)),
+    "an MP4 cut in the middle": _plain(false_mp4(1)[:-70]),
     "a list of other files (HLS)": _plain(b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n" * 3),
     "a list of other files (concat)": _plain(b"ffconcat version 1.0\nfile /etc/passwd\n" * 3),
-    "an image where a video was told": _plain(b"\x89PNG\r\n\x1a\n" + b"\0" * 20 + b"IEND\xaeB`\x82"),
-    "10 GB announced": lambda _: StreamingResponse(_stream(lying_mp4(1)), headers={"Content-Length": str(10**10)}),
+    "an image in place of a video": _plain(b"\x89PNG\r\n\x1a\n" + b"\0" * 20 + b"IEND\xaeB`\x82"),
+    "10 GB announced": lambda _: StreamingResponse(_stream(false_mp4(1)), headers={"Content-Length": str(10**10)}),
     "a hundred redirects": lambda request: RedirectResponse(f"/{len(request.url.path)}{request.url.path}"),
     "a redirect to the metadata service": lambda _: RedirectResponse("http://169.254.169.254/latest/meta-data/"),
     "a redirect to a file": lambda _: RedirectResponse("file:///etc/passwd"),
@@ -92,41 +92,41 @@ async def serving_results(serve: Serve) -> AsyncIterator[str]:
         yield url
 
 
-async def _ended_with(g: Ground, url: str, handler: str, notify: list[dict[str, str]]) -> str:
-    """Let a task end with this result, and return why its delivery to `handler` died."""
+async def _delivery_error(g: ServiceUnderTest, url: str, handler: str, notify: list[dict[str, str]]) -> str:
+    """Complete a task with this result, and return the error of its delivery to `handler`."""
     task = await g.submit(notify=notify)
-    g.upstream.polled = lambda _: JSONResponse(completed("up1", url))
+    g.upstream.poll_reply = lambda _: JSONResponse(completed("up1", url))
     await g.call_back(g.token(), completed("up1"))
     with anyio.fail_after(30):
         while True:
             rows = (await g.http.get(f"/v1/deliveries?handler={handler}")).json()["data"]
-            mine = [row for row in rows if row["task_id"] == task["id"] and row["attempts"]]
-            if mine:
-                return f"{mine[0]['last_error'] or mine[0]['status']}"
+            own = [row for row in rows if row["task_id"] == task["id"] and row["attempts"]]
+            if own:
+                return f"{own[0]['last_error'] or own[0]['status']}"
             await anyio.sleep(0.02)
 
 
 async def _archived(home: Path, serve: Serve) -> str:
-    """Serve a bad result: it is not kept, and nothing of it stays in the directory."""
+    """Serve an invalid result: it is not archived, and no file remains in the directory."""
     folder = home / "videos"
     async with serving_results(serve) as url:
         port = url.rpartition(":")[2]
         allow = f"127.0.0.1:{port}"
-        async with ground(home, ARCHIVE_URL=folder.as_uri(), EGRESS_ALLOW="127.0.0.1") as g:
+        async with service_under_test(home, ARCHIVE_URL=folder.as_uri(), EGRESS_ALLOW="127.0.0.1") as g:
             with peak() as memory:
-                why = await _ended_with(g, f"http://{allow}/film.mp4", "archive", [])
-    left = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    hold(not left, f"{left} stays in the directory")
-    hold(memory[0] < 64 * MB, f"{memory[0] // MB} MB were taken")
-    hold("delivered" not in why, "it was taken for kept")
-    return why[:100]
+                reason = await _delivery_error(g, f"http://{allow}/video.mp4", "archive", [])
+    leftovers = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    require(not leftovers, f"{leftovers} remains in the directory")
+    require(memory[0] < 64 * MB, f"{memory[0] // MB} MB were taken")
+    require("delivered" not in reason, "it was archived")
+    return reason[:100]
 
 
 def _result(name: str, serve: Serve) -> None:
-    async def play(home: Path) -> str:
+    async def run(home: Path) -> str:
         return await _archived(home, serve)
 
-    add("archive", name, play)
+    add("archive", name, run)
 
 
 for _name, _serve in RESULTS.items():
@@ -144,34 +144,34 @@ INSIDE = (
 )  # fmt: skip
 
 NAMES = frozenset({"http://localhost:{port}/", "http://127.0.0.1.:{port}/"})
-"""Those of them that only a look-up finds inside; the others are refused when they are asked for."""
+"""The addresses that only name resolution finds inside; the others are refused in the request."""
 
 
 async def _inside(home: Path, address: str) -> str:
-    """Name an inside address as notify target and as result: neither is dialled."""
-    dialled: list[str] = []
+    """Use an inside address as a notify target and as a result: no connection is made."""
+    connections: list[str] = []
 
     def serve(request: Request) -> Response:
-        dialled.append(request.url.path)
+        connections.append(request.url.path)
         return Response(status_code=200)
 
     async with serving_results(serve) as url:
         target = address.format(port=url.rpartition(":")[2])
-        async with ground(home, ARCHIVE_URL=(home / "videos").as_uri()) as g:
+        async with service_under_test(home, ARCHIVE_URL=(home / "videos").as_uri()) as g:
             notify = [{"handler": "webhook", "url": target}]
-            asked = await g.http.post("/v1/tasks", json=g.asking(prompt="") | {"notify": notify})
-            taken = not any(fault["loc"][0] == "notify" for fault in asked.json()["errors"])
-            why = await _ended_with(g, target, "webhook" if taken else "log", notify if taken else [])
-    hold(not dialled, f"it was dialled: {dialled}")
-    hold(taken == (address in NAMES), "it was taken" if taken else "it was refused unseen")
-    return why[:100] if taken else "refused when it was asked for"
+            response = await g.http.post("/v1/tasks", json=g.task_body(prompt="") | {"notify": notify})
+            accepted = not any(fault["loc"][0] == "notify" for fault in response.json()["errors"])
+            reason = await _delivery_error(g, target, "webhook" if accepted else "log", notify if accepted else [])
+    require(not connections, f"connections were made: {connections}")
+    require(accepted == (address in NAMES), "it was accepted" if accepted else "it was refused without resolution")
+    return reason[:100] if accepted else "refused in the request"
 
 
 def _target(address: str) -> None:
-    async def play(home: Path) -> str:
+    async def run(home: Path) -> str:
         return await _inside(home, address)
 
-    add("SSRF", address.replace("{port}", "PORT"), play)
+    add("SSRF", address.replace("{port}", "PORT"), run)
 
 
 for _address in INSIDE:

@@ -1,9 +1,9 @@
-"""Requests that pretend to come from elsewhere, from another site's page, or from somebody who has a key."""
+"""Requests from elsewhere, from pages of other sites, and with forged keys."""
 
 from pathlib import Path
 
-from tests.security.catalogue import add, attempt, hold
-from tests.security.environment import ALICE, ROOT, ground
+from tests.security.catalogue import add, attempt, require
+from tests.security.environment import ALICE, ROOT, service_under_test
 from tests.security.raw import exchange, request, statuses
 
 LOCAL: dict[str, tuple[str, list[str]]] = {
@@ -32,8 +32,8 @@ LOCAL: dict[str, tuple[str, list[str]]] = {
 
 
 async def _from_elsewhere(home: Path, host: str, lines: list[str]) -> str:
-    """Ask a service without keys as if from another machine or another site: nothing is shown, nothing is done."""
-    async with ground(home, API_KEYS="") as g:
+    """Send requests as if from another machine or site to a service without keys: all are refused."""
+    async with service_under_test(home, API_KEYS="") as g:
         found = []
         for method, path in (
             ("GET", "/v1/tasks"),
@@ -43,15 +43,15 @@ async def _from_elsewhere(home: Path, host: str, lines: list[str]) -> str:
         ):
             raw = request(method, path, *lines, "Content-Length: 0", "Connection: close", host=host)
             found += statuses(await exchange(g.port, raw, seconds=2))
-        hold(set(found) <= {400, 403} and len(found) == 4, f"answered {found}")
+        require(set(found) <= {400, 403} and len(found) == 4, f"answered {found}")
         return f"answered {sorted(set(found))}"
 
 
 def _elsewhere(name: str, host: str, lines: list[str]) -> None:
-    async def play(home: Path) -> str:
+    async def run(home: Path) -> str:
         return await _from_elsewhere(home, host, lines)
 
-    add("no keys", name, play)
+    add("no keys", name, run)
 
 
 for _name, (_host, _lines) in LOCAL.items():
@@ -60,22 +60,22 @@ for _name, (_host, _lines) in LOCAL.items():
 
 @attempt("CSRF", "a form's POST of text/plain with JSON in it")
 async def simple_post(home: Path) -> str:
-    """Send what a page of another site can send without asking: no task may come of it."""
-    async with ground(home, API_KEYS="") as g:
+    """Send what a page of another site can send without a preflight: it creates no task."""
+    async with service_under_test(home, API_KEYS="") as g:
         found = []
         for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", ""):
             headers = {"Content-Type": kind, "Origin": "null"} if kind else {}
             found.append((await g.http.post("/v1/tasks", content=b"{}", headers=headers)).status_code)
-        asked = await g.http.request("OPTIONS", "/v1/tasks", headers={"Origin": "https://evil.example.org"})
-        found.append(asked.status_code)
-        hold(set(found) <= {403, 405, 415}, f"answered {found}")
-        hold("access-control-allow-origin" not in asked.headers, "CORS lets others read")
+        preflight = await g.http.request("OPTIONS", "/v1/tasks", headers={"Origin": "https://evil.example.org"})
+        found.append(preflight.status_code)
+        require(set(found) <= {403, 405, 415}, f"answered {found}")
+        require("access-control-allow-origin" not in preflight.headers, "CORS lets others read")
         return f"answered {found}, no CORS header"
 
 
 KEYS: dict[str, list[str]] = {
     "no key": [],
-    "an unknown key": ["Authorization: Bearer not-a-key-of-ours"],
+    "an unknown key": ["Authorization: Bearer not-a-valid-key"],
     "an empty key": ["Authorization: Bearer "],
     "Basic": ["Authorization: Basic YWxpY2U6YWxpY2U="],
     "a key cut by one": [f"Authorization: Bearer {ALICE[:-1]}"],
@@ -92,19 +92,19 @@ KEYS: dict[str, list[str]] = {
 
 
 async def _signed_in(home: Path, lines: list[str], query: str) -> str:
-    async with ground(home) as g:
+    async with service_under_test(home) as g:
         raw = request("GET", f"/v1/tasks{query}", *lines, "Connection: close")
         received = await exchange(g.port, raw, seconds=2)
-        hold(statuses(received) == [401], f"answered {statuses(received)}")
-        hold(b"www-authenticate: bearer" in received.lower(), "no WWW-Authenticate")
+        require(statuses(received) == [401], f"answered {statuses(received)}")
+        require(b"www-authenticate: bearer" in received.lower(), "no WWW-Authenticate")
         return "401"
 
 
 def _key(name: str, lines: list[str]) -> None:
-    async def play(home: Path) -> str:
+    async def run(home: Path) -> str:
         return await _signed_in(home, lines, f"?key={ALICE}&access_token={ALICE}" if "query" in name else "")
 
-    add("key", name, play)
+    add("key", name, run)
 
 
 for _name, _lines in KEYS.items():

@@ -1,4 +1,4 @@
-"""The archive's directory: what stands there already, what never ends, and what it is called."""
+"""The directory of the archive: existing files, endless results and file names."""
 
 import errno
 import os
@@ -14,24 +14,24 @@ import anyio.lowlevel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from tests.security.catalogue import add, hold, peak
-from tests.security.environment import HOST, Json, completed, ground
+from tests.security.catalogue import add, peak, require
+from tests.security.environment import HOST, Json, completed, service_under_test
 from tests.security.on_archive import Serve, serving_results
 from tests.support.sample_media import video
 
 MB = 1024 * 1024
-FILM = video("mp4")
-OTHER = video("mp4", frames=20)
+VIDEO = video("mp4")
+OTHER_VIDEO = video("mp4", frames=20)
 Prepare = Callable[[Path, Path], object]
-"""Gets the file's final place and a directory outside of the archive, before the result comes."""
+"""Prepares the final path of the file and a directory outside of the archive, before the result arrives."""
 
 
-def _good(_: Request) -> Response:
-    return Response(FILM, media_type="video/mp4")
+def _valid(_: Request) -> Response:
+    return Response(VIDEO, media_type="video/mp4")
 
 
 async def _stream(pause: float) -> AsyncIterator[bytes]:
-    yield FILM[: FILM.index(b"mdat") - 4] + b"\0\0\0\0mdat"  # it goes on to the end of the file
+    yield VIDEO[: VIDEO.index(b"mdat") - 4] + b"\0\0\0\0mdat"  # the box extends to the end of the file
     while True:
         yield b"\0" * (65536 if not pause else 1)
         await (anyio.sleep(pause) if pause else anyio.lowlevel.checkpoint())
@@ -43,92 +43,92 @@ def _victim(outside: Path, content: bytes = b"precious") -> Path:
     return path
 
 
-STANDING: dict[str, Prepare] = {
-    "a link to a file elsewhere": lambda place, outside: place.symlink_to(_victim(outside)),
-    "a link to a film elsewhere": lambda place, outside: place.symlink_to(_victim(outside, OTHER)),
-    "a hard link to a file elsewhere": lambda place, outside: place.hardlink_to(_victim(outside)),
-    "a link to nothing": lambda place, outside: place.symlink_to(outside / "nowhere"),
-    "a link to a device": lambda place, _: place.symlink_to("/dev/zero"),
-    "a pipe that nobody writes to": lambda place, _: os.mkfifo(place),
-    "half a film": lambda place, _: place.write_bytes(FILM[:200]),
+EXISTING: dict[str, Prepare] = {
+    "a link to a file elsewhere": lambda target, outside: target.symlink_to(_victim(outside)),
+    "a link to a video elsewhere": lambda target, outside: target.symlink_to(_victim(outside, OTHER_VIDEO)),
+    "a hard link to a file elsewhere": lambda target, outside: target.hardlink_to(_victim(outside)),
+    "a link to nothing": lambda target, outside: target.symlink_to(outside / "nowhere"),
+    "a link to a device": lambda target, _: target.symlink_to("/dev/zero"),
+    "a pipe that nobody writes to": lambda target, _: os.mkfifo(target),
+    "half a video": lambda target, _: target.write_bytes(VIDEO[:200]),
 }
 
 
-async def _kept(home: Path, serve: Serve, prepare: Prepare, **said: str) -> tuple[Json, Path, Path]:
-    """Let a result be archived; return the delivery, the final place and the directory outside."""
+async def _archive_result(home: Path, serve: Serve, prepare: Prepare, **output: str) -> tuple[Json, Path, Path]:
+    """Archive a result; return the delivery, the final path and the directory outside."""
     folder, outside = home / "archive" / "videos", home / "outside"
     folder.mkdir(parents=True)
     outside.mkdir()
     async with serving_results(serve) as url:
         more = {"ARCHIVE_URL": folder.as_uri(), "EGRESS_ALLOW": HOST}
-        async with ground(home, **more) as g:
+        async with service_under_test(home, **more) as g:
             task = await g.submit()
-            place = folder / f"{task['id']}.mp4"
-            prepare(place, outside)
-            body = completed("up1", url + said.pop("path", "/film.mp4"))
-            body["output"][0]["content"][0] |= said
-            g.upstream.polled = lambda _: JSONResponse(body)
+            target = folder / f"{task['id']}.mp4"
+            prepare(target, outside)
+            body = completed("up1", url + output.pop("path", "/video.mp4"))
+            body["output"][0]["content"][0] |= output
+            g.upstream.poll_reply = lambda _: JSONResponse(body)
             await g.call_back(g.token(), completed("up1"))
             with anyio.fail_after(50):
-                while not (rows := await _tried(g.http)):  # noqa: ASYNC110 - the service has no event to wait for
+                while not (rows := await _attempted(g.http)):  # noqa: ASYNC110 - the service has no event to wait for
                     await anyio.sleep(0.02)
-    return rows[0], place, outside
+    return rows[0], target, outside
 
 
-async def _tried(http: Any) -> list[Json]:
+async def _attempted(http: Any) -> list[Json]:
     rows = (await http.get("/v1/deliveries?handler=archive")).json()["data"]
     return [row for row in rows if row["attempts"]]
 
 
-async def _in_the_way(home: Path, prepare: Prepare) -> str:
-    """Put something where the file will stand: it is not followed, not waited for and not taken for ours."""
-    row, place, outside = await _kept(home, _good, prepare)
+async def _replace_existing(home: Path, prepare: Prepare) -> str:
+    """Create something at the final path: it is not followed, not waited for and not accepted as the result."""
+    row, target, outside = await _archive_result(home, _valid, prepare)
     victims = {path.name: path.read_bytes() for path in outside.iterdir()}
-    hold(set(victims.values()) <= {b"precious", OTHER}, "what it leads to was overwritten")
-    hold(row["status"] == "delivered", f"it is {row['status']}: {row['last_error']}")
-    hold(place.is_file() and not place.is_symlink(), "it still leads elsewhere")
-    hold(place.read_bytes() == FILM, "it is not the film")
-    hold([path.name for path in place.parent.iterdir()] == [place.name], "something is left beside it")
-    return "replaced by the film, what it led to is untouched" if victims else "replaced by the film"
+    require(set(victims.values()) <= {b"precious", OTHER_VIDEO}, "its target was overwritten")
+    require(row["status"] == "delivered", f"it is {row['status']}: {row['last_error']}")
+    require(target.is_file() and not target.is_symlink(), "it is still a link")
+    require(target.read_bytes() == VIDEO, "it is not the video")
+    require([path.name for path in target.parent.iterdir()] == [target.name], "another file remains beside it")
+    return "replaced by the video, its target is unchanged" if victims else "replaced by the video"
 
 
-def _standing(name: str, prepare: Prepare) -> None:
-    async def play(home: Path) -> str:
-        return await _in_the_way(home, prepare)
+def _add_existing(name: str, prepare: Prepare) -> None:
+    async def run(home: Path) -> str:
+        return await _replace_existing(home, prepare)
 
-    add("archive", f"{name} at the final place", play)
+    add("archive", f"{name} at the final path", run)
 
 
-for _name, _prepare in STANDING.items():
-    _standing(_name, _prepare)
+for _name, _prepare in EXISTING.items():
+    _add_existing(_name, _prepare)
 
 
 @contextmanager
-def _hasty(*, seconds: float = 900.0, most: int = 2 * 1024 * MB) -> Iterator[None]:
-    """Narrow the archive's limits inside the block, so that nobody waits for gigabytes or quarters of an hour."""
-    import handlers.archive as module  # noqa: PLC0415 - the module that the service has loaded by now
+def _small_limits(*, seconds: float = 900.0, max_bytes: int = 2 * 1024 * MB) -> Iterator[None]:
+    """Reduce the limits of the archive inside the block, so that the test is short."""
+    import handlers.archive as module  # noqa: PLC0415 - the module that the service has loaded
 
     registered = module.handlers._handlers
-    whole = registered["archive"]
-    registered["archive"] = replace(whole, timeout=seconds)
+    original = registered["archive"]
+    registered["archive"] = replace(original, timeout=seconds)
     try:
-        with patch.object(module, "MOST_BYTES", most):
+        with patch.object(module, "MOST_BYTES", max_bytes):
             yield
     finally:
-        registered["archive"] = whole
+        registered["archive"] = original
 
 
-class Filling:
-    """A file on a disk that is full after `room` bytes."""
+class FullDiskFile:
+    """A file on a disk that is full after `capacity` bytes."""
 
-    def __init__(self, file: Any, room: int) -> None:
+    def __init__(self, file: Any, capacity: int) -> None:
         self._file = file
-        self._room = room
+        self._capacity = capacity
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._file, name)
 
-    async def __aenter__(self) -> "Filling":
+    async def __aenter__(self) -> "FullDiskFile":
         await self._file.__aenter__()
         return self
 
@@ -136,97 +136,97 @@ class Filling:
         await self._file.__aexit__(*error)
 
     async def write(self, data: bytes) -> int:
-        """Write, while there is room."""
-        self._room -= len(data)
-        if self._room < 0:
+        """Write data; raise OSError when the disk is full."""
+        self._capacity -= len(data)
+        if self._capacity < 0:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         written: int = await self._file.write(data)
         return written
 
 
 @contextmanager
-def _full_disk(room: int) -> Iterator[None]:
+def _full_disk(capacity: int) -> Iterator[None]:
     real = anyio.open_file
 
     async def opened(path: Any, *more: Any) -> Any:
-        return Filling(await real(path, *more), room)
+        return FullDiskFile(await real(path, *more), capacity)
 
     with patch.object(anyio, "open_file", opened):
         yield
 
 
-async def _given_up(home: Path, serve: Serve, error: str) -> str:
-    """Send what cannot be kept: nothing of it stays, and the reason is told."""
+async def _rejected(home: Path, serve: Serve, error: str) -> str:
+    """Send a result that cannot be archived: no file remains, and the delivery has the reason."""
     with peak() as memory:
-        row, place, _ = await _kept(home, serve, lambda *_: None)
-    hold(row["status"] != "delivered", "it was taken for kept")
-    hold(error in row["last_error"], f"told: {row['last_error']}")
-    hold(list(place.parent.iterdir()) == [], "something stays in the directory")
-    hold(memory[0] < 32 * MB, f"{memory[0] // MB} MB were taken")
+        row, target, _ = await _archive_result(home, serve, lambda *_: None)
+    require(row["status"] != "delivered", "it was archived")
+    require(error in row["last_error"], f"the error is: {row['last_error']}")
+    require(list(target.parent.iterdir()) == [], "a file remains in the directory")
+    require(memory[0] < 32 * MB, f"{memory[0] // MB} MB were taken")
     return str(row["last_error"])[:100]
 
 
 async def _endless(home: Path) -> str:
-    with _hasty(most=4 * MB):
-        return await _given_up(home, lambda _: StreamingResponse(_stream(0)), "larger than")
+    with _small_limits(max_bytes=4 * MB):
+        return await _rejected(home, lambda _: StreamingResponse(_stream(0)), "larger than")
 
 
-async def _dripping(home: Path) -> str:
-    with _hasty(seconds=2.0):
-        return await _given_up(home, lambda _: StreamingResponse(_stream(0.1)), "no end within")
+async def _slow_stream(home: Path) -> str:
+    with _small_limits(seconds=2.0):
+        return await _rejected(home, lambda _: StreamingResponse(_stream(0.1)), "no end within")
 
 
 async def _full(home: Path) -> str:
     with _full_disk(1000):
-        return await _given_up(home, _good, "No space left")
+        return await _rejected(home, _valid, "No space left")
 
 
-add("archive", "a film without end", _endless)
-add("archive", "a film without end, slowly", _dripping)
+add("archive", "a video without end", _endless)
+add("archive", "a video without end, slowly", _slow_stream)
 add("archive", "a disk that fills up in the middle", _full)
 
 
-def _called(name: str) -> Serve:
-    return lambda _: Response(FILM, headers={"Content-Disposition": f'attachment; filename="{name}"'})
+def _named_response(name: str) -> Serve:
+    return lambda _: Response(VIDEO, headers={"Content-Disposition": f'attachment; filename="{name}"'})
 
 
 NAMED: dict[str, tuple[Serve, dict[str, str]]] = {
-    "an address with path parts": (_good, {"path": "/..%2f..%2foutside%2fx.mp4"}),
-    "an address with a NUL and a line break": (_good, {"path": "/a%00%0a../../outside/x.mp4"}),
-    "Content-Disposition with path parts": (_called("../../outside/x.mp4"), {}),
-    "Content-Disposition with an absolute path": (_called("/etc/cron.d/x"), {}),
-    "Content-Disposition of 60,000 characters": (_called("x" * 60_000), {}),
-    "a job id with path parts": (_good, {"jobId": "../../outside/x"}),
+    "an address with path parts": (_valid, {"path": "/..%2f..%2foutside%2fx.mp4"}),
+    "an address with a NUL and a line break": (_valid, {"path": "/a%00%0a../../outside/x.mp4"}),
+    "Content-Disposition with path parts": (_named_response("../../outside/x.mp4"), {}),
+    "Content-Disposition with an absolute path": (_named_response("/etc/cron.d/x"), {}),
+    "Content-Disposition of 60,000 characters": (_named_response("x" * 60_000), {}),
+    "a job id with path parts": (_valid, {"jobId": "../../outside/x"}),
     "a page of HTML in a box that players skip": (
-        lambda _: Response(FILM + (48).to_bytes(4, "big") + b"free<script>alert(document.cookie)</script>".ljust(44)),
+        lambda _: Response(VIDEO + (48).to_bytes(4, "big") + b"free<script>alert(document.cookie)</script>".ljust(44)),
         {},
     ),
 }  # fmt: skip
 
 
-async def _named(home: Path, serve: Serve, said: dict[str, str]) -> str:
-    """Call the result what it should not be called: the file's name comes from the task's id alone."""
-    row, place, outside = await _kept(home, serve, lambda *_: None, **said)
-    hold(list(outside.iterdir()) == [], "a file was written elsewhere")
-    hold([path.name for path in (home / "archive").iterdir()] == ["videos"], "a file was written beside the archive")
-    found = [path.name for path in place.parent.iterdir()]
-    hold(found in ([], [place.name]), f"it is called {found}")
-    return "kept as {task id}.mp4" if found else str(row["last_error"])[:100]
+async def _named(home: Path, serve: Serve, output: dict[str, str]) -> str:
+    """Send a hostile file name: the name of the file is made from the task id only."""
+    row, target, outside = await _archive_result(home, serve, lambda *_: None, **output)
+    require(list(outside.iterdir()) == [], "a file was written elsewhere")
+    require([path.name for path in (home / "archive").iterdir()] == ["videos"], "a file was written beside the archive")
+    found = [path.name for path in target.parent.iterdir()]
+    require(found in ([], [target.name]), f"it is called {found}")
+    return "archived as {task id}.mp4" if found else str(row["last_error"])[:100]
 
 
-def _name_it(name: str, serve: Serve, said: dict[str, str]) -> None:
-    async def play(home: Path) -> str:
-        return await _named(home, serve, dict(said))
+def _add_named(name: str, serve: Serve, output: dict[str, str]) -> None:
+    async def run(home: Path) -> str:
+        return await _named(home, serve, dict(output))
 
-    add("archive", name, play)
+    add("archive", name, run)
 
 
-for _name, (_serve, _said) in NAMED.items():
-    _name_it(_name, _serve, _said)
+for _name, (_serve, _output) in NAMED.items():
+    _add_named(_name, _serve, _output)
 
 
 async def _zipped(home: Path) -> str:
-    return await _given_up(home, lambda _: Response(FILM + b"PK\x03\x04" + b"\0" * 200), "cut off")
+    return await _rejected(home, lambda _: Response(VIDEO + b"PK\x03\x04" + b"\0" * 200), "cut off")
 
 
 add("archive", "a ZIP behind an MP4", _zipped)

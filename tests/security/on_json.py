@@ -1,12 +1,11 @@
-"""JSON that parsers choke on, and values that storage or answers choke on."""
+"""JSON that breaks parsers, and values that break storage or responses."""
 
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from tests.security.catalogue import add, attempt, hold
-from tests.security.environment import MODEL, Ground, ground
+from tests.security.catalogue import add, attempt, require
+from tests.security.environment import MODEL, service_under_test
 
 JSON = {"Content-Type": "application/json"}
 GOOD = json.dumps({"model": MODEL, "params": {"prompt": "a cat", "images": ["https://example.org/a.png"]}})
@@ -63,30 +62,30 @@ REFUSED: dict[str, bytes] = {
 
 
 async def _refused(home: Path, body: bytes) -> str:
-    """Post a body that is no good request: 4xx, nothing stored, and not for the price of much time."""
-    async with ground(home) as g:
+    """Post an invalid body: 4xx, nothing stored, and little processor time."""
+    async with service_under_test(home) as g:
         began = time.process_time()
-        answer = await g.http.post("/v1/tasks", content=body, headers=JSON)
-        spent = time.process_time() - began
-        hold(answer.status_code in {400, 413, 415, 422}, f"answered {answer.status_code}: {answer.text[:100]}")
-        hold(answer.headers["content-type"] == "application/problem+json", "no problem answer")
-        hold(len(answer.content) < 64 * 1024, f"an answer of {len(answer.content)} bytes")
-        hold(spent < 5, f"{spent:.1f} s of processor time")
-        hold(not (await g.http.get("/v1/tasks")).json()["data"], "a task was made")
-        return f"{answer.status_code}: {_said(answer.json())}"
+        response = await g.http.post("/v1/tasks", content=body, headers=JSON)
+        cpu_seconds = time.process_time() - began
+        require(response.status_code in {400, 413, 415, 422}, f"answered {response.status_code}: {response.text[:100]}")
+        require(response.headers["content-type"] == "application/problem+json", "no problem response")
+        require(len(response.content) < 64 * 1024, f"a response of {len(response.content)} bytes")
+        require(cpu_seconds < 5, f"{cpu_seconds:.1f} s of processor time")
+        require(not (await g.http.get("/v1/tasks")).json()["data"], "a task was created")
+        return f"{response.status_code}: {_reason(response.json())}"
 
 
-def _said(problem: dict[str, object]) -> str:
+def _reason(problem: dict[str, object]) -> str:
     faults = problem.get("errors")
     first = faults[0]["msg"] if isinstance(faults, list) and faults else problem.get("detail")
     return str(first)[:90]
 
 
 def _post(name: str, body: bytes) -> None:
-    async def play(home: Path) -> str:
+    async def run(home: Path) -> str:
         return await _refused(home, body)
 
-    add("json", name, play)
+    add("json", name, run)
 
 
 for _name, _body in REFUSED.items():
@@ -111,50 +110,53 @@ CALLBACKS: dict[str, bytes] = {
 
 
 async def _unread(home: Path, body: bytes) -> str:
-    """Call back with a good token and a body that no shape fits: 400, the task as it was, and the upstream is asked."""
-    async with ground(home, CONFIRM="never") as g:
+    """Send a valid token with an unreadable body: 400, the task is unchanged, and the provider is polled."""
+    async with service_under_test(home, CONFIRM="never") as g:
         task = await g.submit()
-        answer = await g.call_back(g.token(), body)
-        hold(answer.status_code == 400, f"answered {answer.status_code}")
-        await g.until(task["id"], lambda _: bool(g.upstream.polls))
-        hold((await g.task(task["id"]))["status"] == "in_progress", "it was believed")
-        return "400, the task is as it was, the upstream was asked"
+        response = await g.call_back(g.token(), body)
+        require(response.status_code == 400, f"answered {response.status_code}")
+        await g.wait_until(task["id"], lambda _: bool(g.upstream.polls))
+        require((await g.task(task["id"]))["status"] == "in_progress", "it was recorded")
+        return "400, the task is unchanged, the provider was polled"
 
 
 def _call(name: str, body: bytes) -> None:
-    async def play(home: Path) -> str:
+    async def run(home: Path) -> str:
         return await _unread(home, body)
 
-    add("callback body", name, play)
+    add("callback body", name, run)
 
 
 for _name, _body in CALLBACKS.items():
     _call(_name, _body)
 
 
-Ask = Callable[[Ground], str]
-
-
 @attempt("json", "twenty thousand unknown query parameters")
 async def many_parameters(home: Path) -> str:
-    """Make the service guess what each of many misspelt parameters was meant to be."""
-    async with ground(home) as g:
+    """Make the service compute suggestions for many unknown parameters."""
+    async with service_under_test(home) as g:
         began = time.process_time()
-        answer = await g.http.get("/v1/tasks?" + "&".join(f"statu{n:x}=" for n in range(5500)))
-        spent = time.process_time() - began
-        hold(answer.status_code == 422, f"answered {answer.status_code}")
-        hold(spent < 0.5 and len(answer.content) < 64 * 1024, f"{spent:.1f} s, {len(answer.content)} bytes of answer")
-        return f"422 in {spent:.2f} s, {len(answer.content)} bytes"
+        response = await g.http.get("/v1/tasks?" + "&".join(f"statu{n:x}=" for n in range(5500)))
+        cpu_seconds = time.process_time() - began
+        require(response.status_code == 422, f"answered {response.status_code}")
+        require(
+            cpu_seconds < 0.5 and len(response.content) < 64 * 1024,
+            f"{cpu_seconds:.1f} s, {len(response.content)} bytes of response",
+        )
+        return f"422 in {cpu_seconds:.2f} s, {len(response.content)} bytes"
 
 
 @attempt("json", "sixteen notify entries of three thousand unknown fields each")
 async def many_fields(home: Path) -> str:
-    """Make the service guess what each of many misspelt fields was meant to be."""
-    async with ground(home) as g:
+    """Make the service compute suggestions for many unknown fields."""
+    async with service_under_test(home) as g:
         entry = {"handler": "webhook", "url": "https://example.org/"} | {f"secre{n:x}": 0 for n in range(1000)}
         began = time.process_time()
-        answer = await g.http.post("/v1/tasks", json=g.asking() | {"notify": [entry] * 16})
-        spent = time.process_time() - began
-        hold(answer.status_code == 422, f"answered {answer.status_code}")
-        hold(spent < 1 and len(answer.content) < 128 * 1024, f"{spent:.1f} s, {len(answer.content)} bytes of answer")
-        return f"422 in {spent:.2f} s, {len(answer.content)} bytes"
+        response = await g.http.post("/v1/tasks", json=g.task_body() | {"notify": [entry] * 16})
+        cpu_seconds = time.process_time() - began
+        require(response.status_code == 422, f"answered {response.status_code}")
+        require(
+            cpu_seconds < 1 and len(response.content) < 128 * 1024,
+            f"{cpu_seconds:.1f} s, {len(response.content)} bytes of response",
+        )
+        return f"422 in {cpu_seconds:.2f} s, {len(response.content)} bytes"

@@ -1,4 +1,4 @@
-"""Inline media that are bombs, disguises, or two things at once."""
+"""Inline media that are decompression bombs, mislabeled or polyglot."""
 
 import base64
 import struct
@@ -10,8 +10,8 @@ from anyio.to_thread import run_sync
 from service.domain.errors import InvalidParams
 from service.domain.models.validation import validate_params
 from service.tasks.media_inspector import inspector
-from tests.security.catalogue import add, hold, peak
-from tests.security.environment import MODEL, ground
+from tests.security.catalogue import add, peak, require
+from tests.security.environment import MODEL, service_under_test
 from tests.support.sample_media import image
 
 MB = 1024 * 1024
@@ -78,55 +78,58 @@ POLYGLOT: dict[str, tuple[str, bytes]] = {
     "JPEG with a script behind it": ("image/jpeg", JPEG + b"*/=alert(1)/*" + PAGE),
     "PNG with 8 MB behind it": ("image/png", PNG + b"\0" * 8 * MB),
 }
-"""Sound images that are something else, too."""  # fmt: skip
+"""Valid images that are something else, too."""  # fmt: skip
 
 
-async def _inline(_: Path, place: str, media_type: str, data: bytes) -> str:
-    """Send a medium inline that is a bomb or a disguise: refused with a reason, for little memory."""
+async def _inline(_: Path, parameter: str, media_type: str, data: bytes) -> str:
+    """Send an invalid inline medium: it is refused with a reason, and needs little memory."""
     uri = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
-    params = {"prompt": "a", "images": ["https://example.org/a.png"], place: [uri]}
+    params = {"prompt": "a", "images": ["https://example.org/a.png"], parameter: [uri]}
     with peak() as memory:
         try:
             await run_sync(lambda: validate_params(MODEL, params, inspect=inspector()))
-            said = ""
-        except InvalidParams as refused:
-            said = refused.faults[0].msg
-    hold(bool(said), "it was taken")
-    hold(memory[0] < 96 * MB, f"{memory[0] // MB} MB were taken")
-    return said[:110]
+            output = ""
+        except InvalidParams as invalid:
+            output = invalid.faults[0].msg
+    require(bool(output), "it was accepted")
+    require(memory[0] < 96 * MB, f"{memory[0] // MB} MB were taken")
+    return output[:110]
 
 
-def _medium(name: str, place: str, media_type: str, data: bytes) -> None:
-    async def play(home: Path) -> str:
-        return await _inline(home, place, media_type, data)
+def _medium(name: str, parameter: str, media_type: str, data: bytes) -> None:
+    async def run(home: Path) -> str:
+        return await _inline(home, parameter, media_type, data)
 
-    add("media", name, play)
+    add("media", name, run)
 
 
-for _name, (_place, _type, _data) in MEDIA.items():
-    _medium(_name, _place, _type, _data)
+for _name, (_parameter, _type, _data) in MEDIA.items():
+    _medium(_name, _parameter, _type, _data)
 
 
 async def _polyglot(home: Path, media_type: str, data: bytes) -> str:
-    """Send a sound image with a passenger: nobody is ever served its bytes, as whatever type."""
-    async with ground(home) as g:
+    """Send a valid image with foreign content: no response contains its bytes."""
+    async with service_under_test(home) as g:
         inline = f"data:{media_type};base64,{base64.b64encode(data).decode()}"
-        answer = await g.http.post("/v1/tasks", json=g.asking(images=[inline]))
-        hold(answer.status_code == 202, f"answered {answer.status_code}: {answer.text[:200]}")
-        task = await g.until(answer.json()["id"], lambda now: now["status"] == "in_progress")
-        hold(g.upstream.asked[0]["images"] == [inline], "the upstream got something else")
-        hold(set(task["params"]["images"][0]) == {"media_type", "bytes", "sha256"}, "more than its digest is told")
-        told = str(await g.history(task["id"])) + g.logged.getvalue()
-        hold("alert(" not in told and "evil.php" not in told and inline[-200:] not in told, "its bytes are told")
-        return f"taken as {media_type}, sent upstream as it came, served to nobody"
+        response = await g.http.post("/v1/tasks", json=g.task_body(images=[inline]))
+        require(response.status_code == 202, f"answered {response.status_code}: {response.text[:200]}")
+        task = await g.wait_until(response.json()["id"], lambda now: now["status"] == "in_progress")
+        require(g.upstream.submissions[0]["images"] == [inline], "the provider received something else")
+        require(set(task["params"]["images"][0]) == {"media_type", "bytes", "sha256"}, "more than a digest is exposed")
+        exposed = str(await g.history(task["id"])) + g.logged.getvalue()
+        require(
+            "alert(" not in exposed and "evil.php" not in exposed and inline[-200:] not in exposed,
+            "bytes are exposed",
+        )
+        return f"accepted as {media_type}, sent to the provider unchanged, never served"
 
 
-def _bilingual(name: str, media_type: str, data: bytes) -> None:
-    async def play(home: Path) -> str:
+def _add_polyglot(name: str, media_type: str, data: bytes) -> None:
+    async def run(home: Path) -> str:
         return await _polyglot(home, media_type, data)
 
-    add("polyglot", name, play)
+    add("polyglot", name, run)
 
 
 for _name, (_type, _data) in POLYGLOT.items():
-    _bilingual(_name, _type, _data)
+    _add_polyglot(_name, _type, _data)

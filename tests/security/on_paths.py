@@ -1,10 +1,10 @@
-"""Paths, headers and texts that are more than they seem."""
+"""Hostile paths, headers and texts."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.security.catalogue import add, attempt, hold
-from tests.security.environment import ALICE, ground
+from tests.security.catalogue import add, attempt, require
+from tests.security.environment import ALICE, service_under_test
 from tests.security.raw import exchange, request, statuses
 
 PROBLEM = "application/problem+json"
@@ -19,23 +19,23 @@ PATHS = (
 
 
 async def _path(home: Path, path: str) -> str:
-    async with ground(home) as g:
+    async with service_under_test(home) as g:
         received = await exchange(g.port, request("GET", path, "Connection: close"), seconds=2)
         found = statuses(received)
-        hold(len(found) == 1 and found[0] in {400, 401, 404}, f"answered {found}")
-        hold(b"x-evil" not in received.lower().partition(b"\r\n\r\n")[0], "a header was injected")
+        require(len(found) == 1 and found[0] in {400, 401, 404}, f"answered {found}")
+        require(b"x-evil" not in received.lower().partition(b"\r\n\r\n")[0], "a header was injected")
         return f"{found[0]} without a key"
 
 
-def _trick(path: str) -> None:
-    async def play(home: Path) -> str:
+def _add_path(path: str) -> None:
+    async def run(home: Path) -> str:
         return await _path(home, path)
 
-    add("path", path, play)
+    add("path", path, run)
 
 
 for _each in PATHS:
-    _trick(_each)
+    _add_path(_each)
 
 
 INJECTED: Mapping[str, str] = {
@@ -52,22 +52,22 @@ INJECTED: Mapping[str, str] = {
 
 
 async def _inject(home: Path, line: str) -> str:
-    async with ground(home) as g:
+    async with service_under_test(home) as g:
         raw = request("GET", "/v1/tasks", f"Authorization: Bearer {ALICE}", line, "Connection: close")
         received = (await exchange(g.port, raw, seconds=2)).partition(b"\r\n\r\n")[0]
-        hold(
+        require(
             b"x-evil" not in received.lower() and b"\x1b" not in received and len(received) < 2000,
-            "it came back in a header",
+            "it was returned in a header",
         )
-        hold("x-evil" not in g.logged.getvalue().lower(), "it is in the log")
+        require("x-evil" not in g.logged.getvalue().lower(), "it is in the log")
         return f"{statuses(received)}, not echoed"
 
 
 def _injected(name: str, line: str) -> None:
-    async def play(home: Path) -> str:
+    async def run(home: Path) -> str:
         return await _inject(home, line)
 
-    add("header", name, play)
+    add("header", name, run)
 
 
 for _name, _line in INJECTED.items():
@@ -76,27 +76,27 @@ for _name, _line in INJECTED.items():
 
 @attempt("XSS", "markup in prompt, metadata, query and upstream errors")
 async def markup(home: Path) -> str:
-    """Put a script wherever text goes: every answer is JSON that no browser takes for a page."""
+    """Send a script in every text: each response is JSON that no browser renders."""
     script = "<script>alert(1)</script>"
-    async with ground(home) as g:
-        task = await g.submit(**g.asking(prompt=script, payload=script), metadata={script: script})
+    async with service_under_test(home) as g:
+        task = await g.submit(**g.task_body(prompt=script, payload=script), metadata={script: script})
         paths = ("", "/events", f"?{script}=1")
-        answers = [await g.http.get(f"/v1/tasks/{task['id']}{each}") for each in paths]
-        answers += [await g.http.get(f"/v1/{script}"), await g.http.get(f"/v1/tasks?status={script}")]
-        for answer in answers:
-            kind, sniff = answer.headers["content-type"], answer.headers["x-content-type-options"]
-            hold(kind in {"application/json", PROBLEM} and sniff == "nosniff", f"{kind}, {sniff}")
-            hold("default-src 'none'" in answer.headers["content-security-policy"], "no policy")
-        return f"{len(answers)} answers, all JSON with nosniff and a policy"
+        responses = [await g.http.get(f"/v1/tasks/{task['id']}{each}") for each in paths]
+        responses += [await g.http.get(f"/v1/{script}"), await g.http.get(f"/v1/tasks?status={script}")]
+        for response in responses:
+            kind, sniff = response.headers["content-type"], response.headers["x-content-type-options"]
+            require(kind in {"application/json", PROBLEM} and sniff == "nosniff", f"{kind}, {sniff}")
+            require("default-src 'none'" in response.headers["content-security-policy"], "no policy")
+        return f"{len(responses)} responses, all JSON with nosniff and a policy"
 
 
 @attempt("upgrade", "WebSocket and HTTP/2 upgrades, PRI, CONNECT and TRACE")
 async def upgrades(home: Path) -> str:
-    """Ask for another protocol: none is spoken, and none goes round the guard."""
+    """Request another protocol: none is supported, and none bypasses authentication."""
     ws = ["Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: x3JJHMbDL1EzLkh9GBhXDw==",
           "Sec-WebSocket-Version: 13"]  # fmt: skip
     h2c = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__"]
-    async with ground(home) as g:
+    async with service_under_test(home) as g:
         found = []
         for raw in (
             request("GET", "/v1/tasks", *ws),
@@ -106,8 +106,8 @@ async def upgrades(home: Path) -> str:
             request("TRACE", "/v1/tasks", "X-Secret: s3cr3t"),
         ):
             received = await exchange(g.port, raw, seconds=1)
-            hold(b"s3cr3t" not in received, "TRACE echoes")
+            require(b"s3cr3t" not in received, "TRACE echoes")
             found += statuses(received)
-        hold(set(found) <= {400, 401, 404, 405}, f"answered {found}")
-        hold((await g.http.get("/healthz")).status_code == 200, "the service does not answer any more")
+        require(set(found) <= {400, 401, 404, 405}, f"answered {found}")
+        require((await g.http.get("/healthz")).status_code == 200, "the service does not respond any more")
         return f"answered {found}"

@@ -1,4 +1,4 @@
-"""Receivers of webhooks that answer endlessly, slowly, or with more than was asked for."""
+"""Webhook receivers with endless, slow or hostile responses."""
 
 import asyncio
 import gzip
@@ -12,8 +12,8 @@ from pathlib import Path
 import anyio
 import httpx
 
-from tests.security.catalogue import add, attempt, hold, peak
-from tests.security.environment import Ground, Json, ground
+from tests.security.catalogue import add, attempt, peak, require
+from tests.security.environment import Json, ServiceUnderTest, service_under_test
 from tests.security.on_names import INSIDE
 from tests.security.raw import HOST, Talk, talking
 
@@ -22,8 +22,8 @@ OK = b"HTTP/1.1 200 OK\r\n"
 PIECE = b"a" * 65536
 
 
-async def _asked(reader: StreamReader) -> bytes:
-    """Read one whole request, and return its head."""
+async def _read_request(reader: StreamReader) -> bytes:
+    """Read one request, and return its head."""
     head = await reader.readuntil(b"\r\n\r\n")
     length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
     await reader.readexactly(int(length.split(b":")[1]))
@@ -31,10 +31,10 @@ async def _asked(reader: StreamReader) -> bytes:
 
 
 def _endless(first: bytes, piece: bytes, pause: float = 0.0) -> Talk:
-    """Return a receiver that begins with `first` and goes on with `piece` for ever."""
+    """Return a receiver that sends `first`, and then `piece` without end."""
 
     async def talk(reader: StreamReader, writer: StreamWriter) -> None:
-        await _asked(reader)
+        await _read_request(reader)
         writer.write(first)
         while True:
             writer.write(piece)
@@ -44,12 +44,12 @@ def _endless(first: bytes, piece: bytes, pause: float = 0.0) -> Talk:
     return talk
 
 
-def _once(answer: bytes) -> Talk:
-    """Return a receiver that answers so, and hangs up."""
+def _once(response: bytes) -> Talk:
+    """Return a receiver that sends this response and disconnects."""
 
     async def talk(reader: StreamReader, writer: StreamWriter) -> None:
-        await _asked(reader)
-        writer.write(answer)
+        await _read_request(reader)
+        writer.write(response)
         await writer.drain()
         writer.write_eof()
         await reader.read()
@@ -57,13 +57,13 @@ def _once(answer: bytes) -> Talk:
     return talk
 
 
-async def _deaf(_: StreamReader, __: StreamWriter) -> None:
-    """Take the connection, read nothing and say nothing."""
+async def _unresponsive(_: StreamReader, __: StreamWriter) -> None:
+    """Accept the connection, and read and send nothing."""
     await asyncio.sleep(60)
 
 
-ILL: dict[str, Talk] = {
-    "takes the connection and never reads": _deaf,
+FAILING: dict[str, Talk] = {
+    "takes the connection and never reads": _unresponsive,
     "never answers": _endless(b"", b"", 0.1),
     "a status line, one byte at a time": _endless(b"HTTP/1.1 200 O", b"K", 0.1),
     "a header, one byte at a time": _endless(OK + b"X-A: ", b"a", 0.1),
@@ -83,7 +83,7 @@ ILL: dict[str, Talk] = {
     "a redirect to a file": _once(b"HTTP/1.1 302 X\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n"),
     "an upgrade": _once(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n" + PIECE),
 }
-WELL: dict[str, Talk] = {
+SUCCEEDING: dict[str, Talk] = {
     "a body without end": _endless(OK + b"Content-Length: 99999999999\r\n\r\n", PIECE),
     "a body without end, slowly": _endless(OK + b"Content-Length: 99999999999\r\n\r\n", b"a", 0.1),
     "chunks without end": _endless(OK + b"Transfer-Encoding: chunked\r\n\r\n", b"10000\r\n" + PIECE + b"\r\n"),
@@ -95,31 +95,31 @@ WELL: dict[str, Talk] = {
 
 
 @contextmanager
-def impatient(seconds: float) -> Iterator[None]:
-    """Let webhooks end after `seconds` inside the block, so that nobody waits for the 15 that they have."""
-    import handlers.webhook as module  # noqa: PLC0415 - the module that the service has loaded by now
+def short_timeout(seconds: float) -> Iterator[None]:
+    """Reduce the timeout of webhooks to `seconds` inside the block, so that the test is short."""
+    import handlers.webhook as module  # noqa: PLC0415 - the module that the service has loaded
 
-    kept, module.TIMEOUT = module.TIMEOUT, seconds
+    timeout, module.TIMEOUT = module.TIMEOUT, seconds
     registered = module.handlers._handlers
-    whole = registered["webhook"]
-    registered["webhook"] = replace(whole, timeout=seconds)
+    original = registered["webhook"]
+    registered["webhook"] = replace(original, timeout=seconds)
     try:
         yield
     finally:
-        module.TIMEOUT, registered["webhook"] = kept, whole
+        module.TIMEOUT, registered["webhook"] = timeout, original
 
 
 @asynccontextmanager
-async def notified(home: Path, talk: Talk, **more: str) -> AsyncIterator[tuple[Ground, str]]:
-    """Run the service with a receiver that says whatever `talk` says, and yield both."""
+async def notified(home: Path, talk: Talk, **more: str) -> AsyncIterator[tuple[ServiceUnderTest, str]]:
+    """Run the service and a receiver with the behaviour `talk`; yield the service and the URL."""
     async with talking(talk) as port:
-        with impatient(2.0):
-            async with ground(home, EGRESS_ALLOW=HOST, **more) as g:
+        with short_timeout(2.0):
+            async with service_under_test(home, EGRESS_ALLOW=HOST, **more) as g:
                 yield g, f"http://{HOST}:{port}/"
 
 
-async def _attempted(g: Ground, handler: str, fits: Callable[[Json], bool]) -> Json:
-    """Return the first delivery of the handler that is as wanted."""
+async def _attempted(g: ServiceUnderTest, handler: str, fits: Callable[[Json], bool]) -> Json:
+    """Return the first delivery of the handler for which `fits` is true."""
     with anyio.fail_after(40):
         while True:
             rows = (await g.http.get(f"/v1/deliveries?handler={handler}")).json()["data"]
@@ -130,31 +130,31 @@ async def _attempted(g: Ground, handler: str, fits: Callable[[Json], bool]) -> J
 
 
 async def _notified(home: Path, talk: Talk, status: str) -> str:
-    """Notify an ill receiver: its attempt ends in time, and for little memory; other handlers are served."""
+    """Notify a hostile receiver: its attempt ends in time with little memory, and other handlers run."""
     async with notified(home, talk) as (g, url):
         with peak() as memory:
             await g.submit(notify=[{"handler": "webhook", "url": url}])
             await _attempted(g, "log", lambda row: row["status"] == "delivered")
             found = await _attempted(g, "webhook", lambda row: row["status"] != "pending")
-    hold(found["status"] == status, f"it is {found['status']}: {found['last_error']}")
-    hold(memory[0] < 32 * MB, f"{memory[0] // MB} MB were taken")
+    require(found["status"] == status, f"it is {found['status']}: {found['last_error']}")
+    require(memory[0] < 32 * MB, f"{memory[0] // MB} MB were taken")
     return f"{status}: {found['last_error']}"[:100] if found["last_error"] else status
 
 
 def _receiver(name: str, talk: Talk, status: str) -> None:
-    async def play(home: Path) -> str:
+    async def run(home: Path) -> str:
         return await _notified(home, talk, status)
 
-    add("receiver", name, play)
+    add("receiver", name, run)
 
 
-for _name, _talk in ILL.items():
+for _name, _talk in FAILING.items():
     _receiver(_name, _talk, "dead")
-for _name, _talk in WELL.items():
+for _name, _talk in SUCCEEDING.items():
     _receiver(_name, _talk, "delivered")
 
 
-ASKED_FOR = {
+RETRY_AFTER = {
     "99999999999999999999": 86_400.0,
     "Fri, 31 Dec 9999 23:59:59 GMT": 86_400.0,
     "Thu, 01 Jan 1970 00:00:00 GMT": 0.0,
@@ -163,35 +163,35 @@ ASKED_FOR = {
     "\u0662".encode().decode("latin-1"): None,
     "Fri, 99 Foo 99999 99:99:99 +9999": None,
 }
-"""Retry-After, and the seconds that it may put a delivery off by."""
+"""Values of Retry-After, and the resulting delay in seconds."""
 
 
 @attempt("receiver", "Retry-After of a hundred years, of the past and of nonsense")
-async def put_off(_: Path) -> str:
-    """Ask for a pause that is none: a day is the most, and nonsense counts for nothing."""
-    import handlers.webhook as module  # noqa: PLC0415 - the module that the service has loaded by now
+async def bounded_retry_after(_: Path) -> str:
+    """Send extreme values of Retry-After: the maximum is a day, and invalid values are ignored."""
+    import handlers.webhook as module  # noqa: PLC0415 - the module that the service has loaded
 
     now = datetime(2026, 5, 6, tzinfo=UTC)
-    for text, seconds in ASKED_FOR.items():
-        answer = httpx.Response(503, headers=[(b"retry-after", text.encode("latin-1"))])
-        found = module._wait(answer, now)
-        hold(found == seconds, f"{text!r} puts it off by {found}")
+    for text, seconds in RETRY_AFTER.items():
+        response = httpx.Response(503, headers=[(b"retry-after", text.encode("latin-1"))])
+        found = module._retry_after(response, now)
+        require(found == seconds, f"{text!r} delays it by {found}")
     return "a day at most"
 
 
-@attempt("receiver", "a cookie, to be known again")
+@attempt("receiver", "a cookie for tracking")
 async def cookie(home: Path) -> str:
-    """Set a cookie: it is not sent to anybody, not even back."""
+    """Set a cookie: no later request contains it."""
     heads: list[bytes] = []
 
     async def talk(reader: StreamReader, writer: StreamWriter) -> None:
-        heads.append(await _asked(reader))
+        heads.append(await _read_request(reader))
         writer.write(b"HTTP/1.1 503 X\r\nSet-Cookie: who=you; Path=/\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
         await writer.drain()
 
     async with notified(home, talk, RETRY_SCHEDULE="0s,100ms") as (g, url):
         await g.submit(notify=[{"handler": "webhook", "url": url}])
         await _attempted(g, "webhook", lambda row: row["attempts"] >= 2)
-    hold(len(heads) >= 2, f"{len(heads)} requests")
-    hold(not any(b"cookie" in head.lower() for head in heads), "it came back")
+    require(len(heads) >= 2, f"{len(heads)} requests")
+    require(not any(b"cookie" in head.lower() for head in heads), "it was returned")
     return f"{len(heads)} requests without it"

@@ -1,4 +1,4 @@
-"""Secrets on their way through a whole journey, the comparisons that guard them, and files that hold them."""
+"""Secrets in logs and responses, their comparisons, and the files that store them."""
 
 import ast
 import base64
@@ -11,28 +11,28 @@ from starlette.responses import JSONResponse
 
 from service.domain.errors import BadSetting
 from service.runtime.config.key_file import load_or_create
-from tests.security.catalogue import attempt, hold
-from tests.security.environment import ALICE, BOB, HOST, KEY, ROOT, UPSTREAM_KEY, completed, ground
+from tests.security.catalogue import attempt, require
+from tests.security.environment import ALICE, BOB, HOST, KEY, ROOT, UPSTREAM_KEY, completed, service_under_test
 
 NOTIFY = "whsec_" + base64.b64encode(b"notify-secret-of-alice-32-bytes!").decode()
 HOOKS = "whsec_" + base64.b64encode(b"hooks-secret-of-the-operator-32!").decode()
 PAYLOAD = "payload-of-alice-that-is-hers"
 
 
-@attempt("secrets", "a whole journey, then everything logged and answered is searched")
-async def journey(home: Path) -> str:
-    """Let a task live with recognisable secrets in it, failing webhooks too."""
+@attempt("secrets", "a full task life, then a search of all logs and responses")
+async def full_task_life(home: Path) -> str:
+    """Run a task with recognizable secrets and failing webhooks."""
     hook = "http://user:hook-password@127.0.0.1:1/?t=hook-query"
-    async with ground(home, WEBHOOK_SECRETS=HOOKS, WEBHOOK_URL=hook, EGRESS_ALLOW=HOST) as g:
+    async with service_under_test(home, WEBHOOK_SECRETS=HOOKS, WEBHOOK_URL=hook, EGRESS_ALLOW=HOST) as g:
         notify = [{"handler": "webhook", "url": "http://u:url-password@127.0.0.1:1/?token=url-token", "secret": NOTIFY}]
-        task = await g.submit(**g.asking(payload=PAYLOAD), notify=notify)
-        token, payload = g.token(), str(g.upstream.asked[0]["payload"])
-        g.upstream.polled = lambda _: JSONResponse(completed("up1"))
+        task = await g.submit(**g.task_body(payload=PAYLOAD), notify=notify)
+        token, payload = g.token(), str(g.upstream.submissions[0]["payload"])
+        g.upstream.poll_reply = lambda _: JSONResponse(completed("up1"))
         await g.call_back(token, completed("up1"))
         await g.call_back(token[:-2] + "xx", completed("up1"))
-        await g.until(task["id"], lambda now: now["status"] == "completed")
+        await g.wait_until(task["id"], lambda now: now["status"] == "completed")
         paths = [f"/v1/tasks/{task['id']}", "/v1/tasks", "/v1/deliveries", "/metrics", "/v1/models"]
-        answers = "".join([(await g.http.get(path)).text for path in [*paths, f"{paths[0]}/events"]])
+        responses = "".join([(await g.http.get(path)).text for path in [*paths, f"{paths[0]}/events"]])
         secrets = (
             KEY,
             UPSTREAM_KEY,
@@ -48,23 +48,23 @@ async def journey(home: Path) -> str:
             "hook-query",
         )
         logged = g.logged.getvalue()
-        found = [each[:12] for each in secrets if each in logged or each in answers]
-        hold(not found, f"told: {found}")
-        hold(PAYLOAD not in logged and "a cat" not in logged, "payload or prompt is in the log")
-        return f"{len(secrets)} secrets, {len(logged)} characters of log, {len(answers)} of answers: none told"
+        found = [each[:12] for each in secrets if each in logged or each in responses]
+        require(not found, f"exposed: {found}")
+        require(PAYLOAD not in logged and "a cat" not in logged, "payload or prompt is in the log")
+        return f"{len(secrets)} secrets, {len(logged)} characters of log, {len(responses)} of responses: none exposed"
 
 
 @attempt("timing", "every comparison of a secret takes the same time")
 async def constant_time(_: Path) -> str:
-    """Look for == beside a signature, digest, token or key; demand compare_digest at the doors."""
+    """Search for == with a signature, digest, token or key; require compare_digest where they are checked."""
     root = Path(__file__).parents[2] / "service"
-    doors = ("domain/tokens.py", "providers/vidu/signature.py", "api/authentication.py")
-    texts = {path: await anyio.Path(path).read_text() for path in (root / door for door in doors)}
+    checked = ("domain/tokens.py", "providers/vidu/signature.py", "api/authentication.py")
+    texts = {path: await anyio.Path(path).read_text() for path in (root / path_name for path_name in checked)}
     for path, text in texts.items():
-        hold("compare_digest" in text, f"{path.name} compares without compare_digest")
+        require("compare_digest" in text, f"{path.name} compares without compare_digest")
         found = [ast.unparse(node) for node in ast.walk(ast.parse(text)) if _compares_a_secret(node)]
-        hold(not found, f"{path.name}: {found}")
-    return f"compare_digest in {', '.join(doors)}, and no == beside it"
+        require(not found, f"{path.name}: {found}")
+    return f"compare_digest in {', '.join(checked)}, and no =="
 
 
 def _compares_a_secret(node: ast.AST) -> bool:
@@ -74,45 +74,45 @@ def _compares_a_secret(node: ast.AST) -> bool:
     return any(isinstance(each, ast.Name) and each.id in secrets for each in (node.left, *node.comparators))
 
 
-@attempt("key file", "twenty processes make it at once, and its mode")
+@attempt("key file", "twenty processes create it at once, and its mode")
 async def key_race(home: Path) -> str:
-    """Race for the key: all agree on one, only the owner reads it, nothing is left beside it."""
+    """Create the key concurrently: all get the same key, and only the owner can read it."""
     found: set[tuple[str, ...]] = set()
     path = home / "boomerang.db.key"
 
     async def one() -> None:
-        kept = await run_sync(lambda: load_or_create(path))
-        found.add(kept.secret_keys)
+        loaded = await run_sync(lambda: load_or_create(path))
+        found.add(loaded.secret_keys)
 
     async with anyio.create_task_group() as group:
         for _ in range(20):
             group.start_soon(one)
     mode = stat.S_IMODE(path.stat().st_mode)
-    hold(len(found) == 1 and mode == 0o600, f"{len(found)} keys, mode {mode:o}")
+    require(len(found) == 1 and mode == 0o600, f"{len(found)} keys, mode {mode:o}")
     return "one key, mode 600"
 
 
 @attempt("key file", "readable by its group")
 async def key_shared(home: Path) -> str:
-    """Leave the key open to a group, as shared volumes do: it is closed again, and stays the same."""
+    """Make the key group-readable, as shared volumes do: the permissions are fixed, and the key stays the same."""
     path = home / "boomerang.db.key"
     first = load_or_create(path)
     path.chmod(0o660)
-    hold(load_or_create(path) == first, "another key was made")
+    require(load_or_create(path) == first, "another key was created")
     mode = stat.S_IMODE(path.stat().st_mode)
-    hold(mode == 0o600, f"mode {mode:o}")
-    return "closed again: mode 600"
+    require(mode == 0o600, f"mode {mode:o}")
+    return "permissions fixed: mode 600"
 
 
 @attempt("key file", "readable by everybody")
 async def key_open(home: Path) -> str:
-    """Leave the key open to others: the start is refused."""
+    """Make the key readable by others: the start is refused."""
     path = home / "boomerang.db.key"
     load_or_create(path)
     path.chmod(0o644)
     try:
         load_or_create(path)
-    except BadSetting as refused:
-        return str(refused).replace(str(home), "…")[:90]
-    hold(False, "it is used all the same")
+    except BadSetting as rejected:
+        return str(rejected).replace(str(home), "…")[:90]
+    require(False, "it is used")
     return ""

@@ -1,4 +1,4 @@
-"""Tokens that are forged, bent, stale or meant for something else."""
+"""Tokens that are forged, changed, expired or issued for another purpose."""
 
 import base64
 import json
@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 from service.domain.task import TaskId
 from service.domain.tokens import Tokens
-from tests.security.catalogue import add, attempt, hold
-from tests.security.environment import KEY, Ground, completed, ground
+from tests.security.catalogue import add, attempt, require
+from tests.security.environment import KEY, ServiceUnderTest, completed, service_under_test
 from tests.security.raw import exchange, request, statuses
 
-Bend = Callable[[Ground, str], str]
+Change = Callable[[ServiceUnderTest, str], str]
 SOON = datetime.now(UTC) + timedelta(hours=1)
 OTHER_KEY = "another-signing-key-of-forty-characters-0000"
 
@@ -24,27 +24,27 @@ def _parts(token: str) -> tuple[str, str, str, str]:
     return task_id, submission, expiry, signature
 
 
-def _spare_bits(_: Ground, token: str) -> str:
+def _spare_bits(_: ServiceUnderTest, token: str) -> str:
     """Return the token with another last character that base64 decodes to the same bytes."""
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     return token[:-1] + alphabet[alphabet.index(token[-1]) ^ 1]
 
 
-def _later(_: Ground, token: str) -> str:
+def _later(_: ServiceUnderTest, token: str) -> str:
     task_id, submission, expiry, signature = _parts(token)
     return f"{task_id}~{submission}~{int(expiry) + 1}.{signature}"
 
 
-def _next_submission(_: Ground, token: str) -> str:
+def _next_submission(_: ServiceUnderTest, token: str) -> str:
     task_id, submission, expiry, signature = _parts(token)
     return f"{task_id}~{int(submission) + 1}~{expiry}.{signature}"
 
 
-def _unsigned(_: Ground, token: str) -> str:
+def _unsigned(_: ServiceUnderTest, token: str) -> str:
     return base64.urlsafe_b64encode(json.dumps({"alg": "none", "task": _parts(token)[0]}).encode()).decode().rstrip("=")
 
 
-BENT: dict[str, Bend] = {
+CHANGED: dict[str, Change] = {
     "signed with an unknown key": lambda _, t: Tokens([OTHER_KEY]).callback_token(TaskId(_parts(t)[0]), 1, SOON),
     "signature of zeros": lambda _, t: t.rpartition(".")[0] + "." + "A" * 43,
     "no signature": lambda _, t: t.rpartition(".")[0],
@@ -68,9 +68,9 @@ BENT: dict[str, Bend] = {
     "encoded slash appended": lambda _, t: t + "%2f",
     "a dot segment": lambda _, t: f"x/../{t}",
     "matrix parameter": lambda _, t: f"{t};a=b",
-    "expiry put off by a second": _later,
+    "expiry extended by a second": _later,
     "next submission of the same task": _next_submission,
-    "payload token in the address": lambda g, _: str(g.upstream.asked[0]["payload"]),
+    "payload token in the address": lambda g, _: str(g.upstream.submissions[0]["payload"]),
     "unsigned JSON": _unsigned,
     "expired a day ago": lambda g, t: g.tokens.callback_token(
         TaskId(_parts(t)[0]), 1, datetime.now(UTC) - timedelta(days=1)
@@ -81,62 +81,65 @@ BENT: dict[str, Bend] = {
 }
 
 
-async def _bent(home: Path, bend: Bend) -> str:
-    async with ground(home, CONFIRM="never") as g:
+async def _changed(home: Path, change: Change) -> str:
+    async with service_under_test(home, CONFIRM="never") as g:
         task = await g.submit()
         body = json.dumps(completed("up1", "https://evil.example.org/x.mp4")).encode()
-        path = f"/callbacks/{bend(g, g.token())}"
+        path = f"/callbacks/{change(g, g.token())}"
         received = await exchange(
             g.port, request("POST", path, f"Content-Length: {len(body)}", "Connection: close", body=body)
         )
         status = statuses(received)
-        hold(status in ([403], [404], [400], [401], [414], [431]), f"answered {status}")
+        require(status in ([403], [404], [400], [401], [414], [431]), f"answered {status}")
         now = await g.task(task["id"])
-        hold(now == task, "the task changed")
+        require(now == task, "the task changed")
         callbacks = [row for row in await g.history(task["id"]) if row["kind"] == "callback"]
-        hold(not callbacks, "a callback was recorded")
-        return f"{status[0]}, the task is as it was"
+        require(not callbacks, "a callback was recorded")
+        return f"{status[0]}, the task is unchanged"
 
 
-def _add(name: str, bend: Bend) -> None:
-    async def play(home: Path) -> str:
-        return await _bent(home, bend)
+def _add(name: str, change: Change) -> None:
+    async def run(home: Path) -> str:
+        return await _changed(home, change)
 
-    add("token", name, play)
+    add("token", name, run)
 
 
-for _name, _bend in BENT.items():
-    _add(_name, _bend)
+for _name, _change in CHANGED.items():
+    _add(_name, _change)
 
 
 @attempt("token", "every single character changed, one by one")
 async def every_character(_: Path) -> str:
-    """Change each character of a token to each other one that a path may hold."""
+    """Replace each character of a token with other characters that a path may contain."""
     tokens = Tokens([KEY])
     token = tokens.callback_token(TaskId("0198c2aa-1111-7000-8000-000000000000"), 1, SOON)
-    tried = 0
-    for at, was in enumerate(token):
+    variants = 0
+    for position, original in enumerate(token):
         for char in "abcXYZ019-_~.":
-            if char != was:
-                tried += 1
-                hold(not _reads(tokens, token[:at] + char + token[at + 1 :]), f"character {at} may be {char!r}")
-    return f"{tried} variants, all forged"
+            if char != original:
+                variants += 1
+                require(
+                    not _reads(tokens, token[:position] + char + token[position + 1 :]),
+                    f"character {position} may be {char!r}",
+                )
+    return f"{variants} variants, all forged"
 
 
 def _reads(tokens: Tokens, token: str) -> bool:
     try:
         tokens.read_callback_token(token, datetime.now(UTC))
-    except Exception as error:  # noqa: BLE001 - the very type is asserted
-        hold(type(error).__name__ == "BadToken", f"raises {type(error).__name__}")
+    except Exception as error:  # noqa: BLE001 - the exact type is asserted
+        require(type(error).__name__ == "BadToken", f"raises {type(error).__name__}")
         return False
     return True
 
 
-@attempt("token", "a good one by GET, PUT and DELETE")
+@attempt("token", "a valid one with GET, PUT and DELETE")
 async def other_methods(home: Path) -> str:
-    """Use a good token with a method that changes nothing, or should not."""
-    async with ground(home, CONFIRM="never") as g:
+    """Use a valid token with other methods."""
+    async with service_under_test(home, CONFIRM="never") as g:
         task = await g.submit()
         found = [(await g.http.request(m, f"/callbacks/{g.token()}")).status_code for m in ("GET", "PUT", "DELETE")]
-        hold(found == [405] * 3 and await g.task(task["id"]) == task, f"answered {found}")
+        require(found == [405] * 3 and await g.task(task["id"]) == task, f"answered {found}")
         return "405 each, nothing changed"

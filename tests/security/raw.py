@@ -1,4 +1,4 @@
-"""Bytes on a socket, for what no HTTP library would send."""
+"""Raw bytes on a socket, for requests that no HTTP library sends."""
 
 import asyncio
 import re
@@ -12,7 +12,7 @@ HOST = "127.0.0.1"
 
 
 async def exchange(port: int, *pieces: bytes, seconds: float = 5.0, half_close: bool = False) -> bytes:
-    """Send `pieces` one after the other, and return all that comes back until the end or for `seconds`."""
+    """Send `pieces` in order; return the received bytes until the end of the connection or for `seconds`."""
     async with await anyio.connect_tcp(HOST, port) as stream:
         try:
             for piece in pieces:
@@ -20,12 +20,12 @@ async def exchange(port: int, *pieces: bytes, seconds: float = 5.0, half_close: 
             if half_close:
                 await stream.send_eof()
         except (anyio.BrokenResourceError, OSError):
-            pass  # it hung up on us while we were still sending; what it said may be there all the same
+            pass  # the service closed the connection during the request; its response may still be readable
         return await listen_to(stream, seconds)
 
 
 async def listen_to(stream: SocketStream, seconds: float) -> bytes:
-    """Return all that comes until the other side hangs up, or for `seconds`."""
+    """Return the received bytes until the end of the connection or for `seconds`."""
     received = b""
     with anyio.move_on_after(seconds):
         try:
@@ -37,12 +37,12 @@ async def listen_to(stream: SocketStream, seconds: float) -> bytes:
 
 
 def statuses(received: bytes) -> list[int]:
-    """Return the status of each answer in what was received."""
+    """Return the status of each response in `received`."""
     return [int(status) for status in re.findall(rb"HTTP/1\.1 ([0-9]{3}) ", received)]
 
 
 def request(method: str, path: str, *headers: str, body: bytes = b"", host: str = HOST) -> bytes:
-    """Return a request with these header lines, written as they are."""
+    """Return a request with these header lines, unchanged."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *headers]
     return "\r\n".join(lines).encode("latin-1") + b"\r\n\r\n" + body
 
@@ -52,14 +52,14 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @asynccontextmanager
 async def talking(talk: Talk, host: str = HOST, port: int = 0) -> AsyncIterator[int]:
-    """Run a server inside the block that says whatever `talk` says on each connection; yield its port."""
+    """Run a server inside the block that calls `talk` for each connection; yield its port."""
 
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):  # the block may end before it
             await talk(reader, writer)
         writer.transport.abort()
 
-    server = await asyncio.start_server(answer, host, port)
+    server = await asyncio.start_server(reply, host, port)
     try:
         yield int(server.sockets[0].getsockname()[1])
     finally:

@@ -1,4 +1,4 @@
-"""Plays every attempt and prints the table: attempt, what happened, verdict."""
+"""Run every attempt and print the table: attempt, result, verdict."""
 
 import importlib
 import logging
@@ -8,49 +8,49 @@ from pathlib import Path
 
 import anyio
 
-from tests.security.catalogue import ATTEMPTS, Attempt, play
+from tests.security.catalogue import ATTEMPTS, Attempt, run
 
-HELD, HOLE = "held", "HOLE"
+BLOCKED, SUCCEEDED = "blocked", "SUCCEEDED"
 
 
 def load_all() -> None:
-    """Import every module of attempts, so that the list is whole."""
+    """Import every module of attempts, so that the list is complete."""
     for path in sorted(Path(__file__).parent.glob("on_*.py")):
         importlib.import_module(f"tests.security.{path.stem}")
 
 
 async def verdict(one: Attempt, home: Path) -> tuple[str, str]:
-    """Return what happened, and whether the service held."""
+    """Return the result of an attempt, and whether it was blocked."""
     try:
-        return await play(one, home), HELD
-    except Exception as error:  # noqa: BLE001 - a row of the table, whatever went wrong
-        return f"{type(error).__name__}: {error}".splitlines()[0][:200], HOLE
+        return await run(one, home), BLOCKED
+    except Exception as error:  # noqa: BLE001 - every error is a row of the table
+        return f"{type(error).__name__}: {error}".splitlines()[0][:200], SUCCEEDED
 
 
-async def rows(wanted: str) -> list[tuple[str, str, str]]:
-    """Play every attempt whose name holds `wanted`, and return a row for each."""
+async def rows(name_part: str) -> list[tuple[str, str, str]]:
+    """Run every attempt whose name contains `name_part`, and return a row for each."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for number, one in enumerate(ATTEMPTS):
-            if wanted in one.id:
+            if name_part in one.id:
                 found.append((one.id, *await verdict(one, Path(folder) / str(number))))
     return found
 
 
 def lines(found: list[tuple[str, str, str]]) -> Iterator[str]:
     """Yield the table as Markdown."""
-    yield "| attempt | what happened | verdict |"
+    yield "| attempt | result | verdict |"
     yield "|---|---|---|"
     for row in found:
         yield "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
-    through = sum(row[2] == HOLE for row in found)
-    yield f"\n{len(found)} attempts, {through} got through."
+    succeeded = sum(row[2] == SUCCEEDED for row in found)
+    yield f"\n{len(found)} attempts, {succeeded} got through."
 
 
-def main(wanted: str = "") -> int:
-    """Print the table; return 1 when an attempt got through, 0 otherwise."""
+def main(name_part: str = "") -> int:
+    """Print the table; return 1 when an attempt succeeded, else 0."""
     load_all()
-    logging.getLogger("uvicorn.error").addHandler(logging.NullHandler())  # it tells how it stops, each time
-    found = anyio.run(rows, wanted)
+    logging.getLogger("uvicorn.error").addHandler(logging.NullHandler())  # it logs each shutdown
+    found = anyio.run(rows, name_part)
     print("\n".join(lines(found)))  # noqa: T201 - the table is what the command is for
-    return int(any(row[2] == HOLE for row in found))
+    return int(any(row[2] == SUCCEEDED for row in found))

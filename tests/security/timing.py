@@ -1,9 +1,9 @@
 """Measure whether the duration of a secret's check depends on how much of a guess is right.
 
-`python -m tests.security.timing [ROUNDS]`. Each check is timed with a value that is wrong from its first character and
+`python -m tests.security.timing [SAMPLES]`. Each check is timed with a value that is wrong from its first character and
 with one that is wrong in its last, in random order. It prints the difference of the medians, its 99 % interval by
-bootstrap, and Welch's t of the fastest nine tenths. Beside them it times a plain == of 64 KB, to show that the method
-detects what there is to detect. It judges nothing: a shared machine is noisy. Another test refuses == on secrets.
+bootstrap, and Welch's t of the fastest nine tenths. It also times a plain == of 64 KB, to show that the
+method detects a difference. It has no limits: a shared machine is noisy. Another test refuses == on secrets.
 """
 
 import random
@@ -25,7 +25,7 @@ from service.domain.task import TaskId
 from service.domain.tokens import Tokens
 from service.providers.vidu.signature import ViduVerifier, sign
 
-ROUNDS = 10_000
+SAMPLES = 10_000
 BATCH = 20
 """Checks in one measurement: the clock is coarser than one of them."""
 
@@ -47,8 +47,8 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """What was measured of a pair, in nanoseconds for one check."""
+class Measurement:
+    """The measurement of a pair, in nanoseconds for one check."""
 
     name: str
     median: float
@@ -57,15 +57,15 @@ class Found:
     t: float
 
     def row(self) -> str:
-        """Return it as a row of the table."""
+        """Return its row of the table."""
         between = " to ".join(f"{end:+,.1f}" for end in self.interval)
         return f"| {self.name} | {self.median:,.0f} | {self.difference:+,.1f} | {between} | {self.t:+.1f} |"
 
 
-def _wrong_at(text: str, place: int) -> str:
-    """Return the text with another character at this place."""
-    other = "A" if text[place] != "A" else "B"
-    return text[:place] + other + text[place + 1 :] if place != -1 else text[:-1] + other
+def _wrong_at(text: str, position: int) -> str:
+    """Return the text with another character at this position."""
+    other = "A" if text[position] != "A" else "B"
+    return text[:position] + other + text[position + 1 :] if position != -1 else text[:-1] + other
 
 
 def _failing(check: Callable[[str], object], value: str) -> Check:
@@ -118,63 +118,63 @@ def _vidu() -> Pair:
 
 def _api_key() -> Pair:
     async def nobody(*_: object) -> None:
-        """Serve nothing."""
+        """Send nothing."""
 
-    guard = ApiKeyMiddleware(nobody, api_keys=[ApiKey(name="alice", key=KEY), ApiKey(name="bob", key=KEY[::-1])])
+    middleware = ApiKeyMiddleware(nobody, api_keys=[ApiKey(name="alice", key=KEY), ApiKey(name="bob", key=KEY[::-1])])
 
     def check(key: str) -> None:
         headers = [(b"authorization", f"Bearer {key}".encode())]
-        guard._caller(Request({"type": "http", "headers": headers}))
+        middleware._caller(Request({"type": "http", "headers": headers}))
 
     return _pair("API key", check, KEY)
 
 
-def measured(pair: Pair, rounds: int, dice: random.Random) -> Found:
-    """Time both in random order."""
+def measured(pair: Pair, samples: int, rng: random.Random) -> Measurement:
+    """Time both checks in random order."""
     times: dict[bool, list[float]] = {False: [], True: []}
-    for _ in range(rounds):
-        late = dice.random() < 0.5
+    for _ in range(samples):
+        late = rng.random() < 0.5
         check = pair.late if late else pair.early
         began = time.perf_counter_ns()
         for _ in range(BATCH):
             check()
         times[late].append((time.perf_counter_ns() - began) / BATCH)
     early, late_ones = _quick(times[False]), _quick(times[True])
-    return Found(
+    return Measurement(
         name=pair.name,
         median=statistics.median(early),
         difference=statistics.median(late_ones) - statistics.median(early),
-        interval=_interval(early, late_ones, dice),
+        interval=_interval(early, late_ones, rng),
         t=_welch(early, late_ones),
     )
 
 
 def _quick(times: list[float]) -> list[float]:
-    """Return the faster nine tenths: the rest was interrupted."""
+    """Return the fastest nine tenths: the others were interrupted."""
     return sorted(times)[: max(2, len(times) * 9 // 10)]
 
 
-def _interval(early: Sequence[float], late: Sequence[float], dice: random.Random) -> tuple[float, float]:
+def _interval(early: Sequence[float], late: Sequence[float], rng: random.Random) -> tuple[float, float]:
     """Return the 99 % interval of the difference of the medians."""
     found = sorted(
-        statistics.median(dice.choices(late, k=len(late))) - statistics.median(dice.choices(early, k=len(early)))
+        statistics.median(rng.choices(late, k=len(late))) - statistics.median(rng.choices(early, k=len(early)))
         for _ in range(RESAMPLED)
     )
     return found[len(found) // 200], found[-1 - len(found) // 200]
 
 
 def _welch(early: Sequence[float], late: Sequence[float]) -> float:
-    """Return Welch's t: beyond about 4.5 the two differ, however little."""
+    """Return Welch's t; above about 4.5 the two differ."""
     spread = statistics.variance(early) / len(early) + statistics.variance(late) / len(late)
     return (statistics.fmean(late) - statistics.fmean(early)) / spread**0.5 if spread else 0.0
 
 
-def table(rounds: int, seed: int = 1) -> list[str]:
+def table(samples: int, seed: int = 1) -> list[str]:
     """Return the table's lines."""
-    dice = random.Random(seed)  # noqa: S311 - an order, not a secret
+    rng = random.Random(seed)  # noqa: S311 - it is an order, not a secret
     head = ["| check | ns | late minus early, ns | 99 % interval | Welch's t |", "|---|---|---|---|---|"]
-    return head + [measured(pair, rounds, dice).row() for pair in pairs()]
+    return head + [measured(pair, samples, rng).row() for pair in pairs()]
 
 
 if __name__ == "__main__":
-    print("\n".join(table(int(sys.argv[1]) if sys.argv[1:] else ROUNDS)))  # noqa: T201 - the table is what it is for
+    print("\n".join(table(int(sys.argv[1]) if sys.argv[1:] else SAMPLES)))  # noqa: T201 - the command prints the table

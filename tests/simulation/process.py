@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.providers import open_provider
 from service.runtime.bootstrap import Application, ApplicationBuilder
 from service.runtime.ids import uuid7_factory
-from service.runtime.process import CUT_OFF_AFTER, _app, _running_jobs
+from service.runtime.process import DRAIN_TIMEOUT, _app, _running_jobs
 from service.runtime.scheduler import JobScheduler
 from service.storage import open_store
 from tests.simulation.callback_bursts import RandomBursts
@@ -121,7 +121,7 @@ class Process:
         """Accept no more requests and wait for the running ones, as the web server does."""
         for host in (HOST, "service.test"):
             self._shared.network.withdraw(host, self)
-        until = self._loop.time() + CUT_OFF_AFTER
+        until = self._loop.time() + DRAIN_TIMEOUT
         while self.requests and self._loop.time() < until:  # noqa: ASYNC110 - virtual time passes at once
             await asyncio.sleep(0.05)
 
@@ -150,7 +150,7 @@ class Process:
                 jitter=self._jitter,
                 new_id=uuid7_factory(lambda: int(self.now().timestamp() * 1000), self._bits),
             )
-            self.parts = builder.parts(outside)
+            self.parts = builder.build(outside)
             if shared.burst_share:
                 self.parts.receiver._burst_detector = RandomBursts(shared.burst_share, self.draw)
             yield self.parts

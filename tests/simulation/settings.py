@@ -1,7 +1,6 @@
 """The settings of a simulated run."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from service.domain.api_key import ApiKey
@@ -33,4 +32,4 @@ def settings_of(scenario: Scenario, database_url: str) -> Settings:
         "api_keys": (ApiKey(name="client", key="client-key", admin=True),),
     }
     present = {**settings.present, "WEBHOOK_SECRETS": WEBHOOK_SECRET}
-    return replace(settings, **given, present=present)
+    return settings.model_copy(update={**given, "present": present})

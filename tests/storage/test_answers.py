@@ -19,7 +19,7 @@ from tests.storage.builders import (
     an_event,
     claim_deliveries,
 )
-from tests.unit.api.fakes import World, app_of, client_of
+from tests.unit.api.fakes import FakeApplication, app_of, client_of
 
 ARTIFACT = {"url": "u", "archived_url": "a", "media_type": "video/mp4", "bytes": 1, "sha256": "ab" * 32}
 
@@ -60,7 +60,7 @@ async def _fill(store: Store) -> None:
 async def test_responses_from_a_real_store_match_their_models(store: Store) -> None:
     """Tasks, all kinds of history entries and deliveries of each status match their models, key by key."""
     await _fill(store)
-    app = app_of(World(), queries=store.queries, blobs=store.blobs, deliveries=store.deliveries)
+    app = app_of(FakeApplication(), queries=store.queries, blobs=store.blobs, deliveries=store.deliveries)
     async with client_of(app) as client:
         tasks = Page[Task].model_validate_json((await client.get("/v1/tasks")).content)
         TaskWithPayload.model_validate_json((await client.get("/v1/tasks/t1")).content)

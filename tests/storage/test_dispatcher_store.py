@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from service.deliveries.attempt import LEAST_ATTEMPTS
+from service.deliveries.attempt import MIN_ATTEMPTS
 from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.handler_api import Event, Handler, Tools
 from service.deliveries.handler_slots import HandlerSlots
@@ -17,7 +17,7 @@ from service.domain.task import TaskId
 from service.storage import Store
 from tests.storage.builders import NOW, a_delivery, a_task, add_tasks, an_event, claim_deliveries
 from tests.storage.conftest import OpenStore
-from tests.support.delivery_builders import LEASE, PATIENCE, SCHEDULE, MovedClock, handler, tools, view
+from tests.support.delivery_builders import LEASE, SCHEDULE, TIMEOUT, ManualClock, handler, tools, view
 from tests.support.wait_until_idle import ended
 
 
@@ -26,7 +26,7 @@ class Dispatchers:
     """Dispatchers that share one database and one manual clock, and the events that their handlers received."""
 
     open_store: OpenStore
-    clock: MovedClock = field(default_factory=lambda: MovedClock(NOW))
+    clock: ManualClock = field(default_factory=lambda: ManualClock(NOW))
     seen: list[str] = field(default_factory=list)
     members: list[Dispatcher] = field(default_factory=list)
 
@@ -52,7 +52,7 @@ class Dispatchers:
     async def run_until_idle(self) -> int:
         """Run all dispatchers until nothing is due; return how many deliveries were started."""
         total = 0
-        async with asyncio.timeout(PATIENCE * 4):
+        async with asyncio.timeout(TIMEOUT * 4):
             while started := sum(await asyncio.gather(*(member.run_once() for member in self.members))):
                 total += started
                 await asyncio.gather(*(ended(member) for member in self.members))
@@ -138,7 +138,7 @@ async def test_abandoned_delivery_is_claimed_by_another_process(store: Store, di
     await _add(store, "e1")
     first = dispatchers.add(handler("guest", slow))
     await first.run_once()
-    await asyncio.wait_for(entered.wait(), PATIENCE)
+    await asyncio.wait_for(entered.wait(), TIMEOUT)
     dispatchers.clock.at += LEASE + timedelta(seconds=1)
     second = dispatchers.add(handler("guest", dispatchers.record))
     assert await second.run_once() == 1
@@ -175,8 +175,8 @@ async def test_handler_that_crashes_its_process_becomes_a_dead_letter(
         assert await survivor.run_once() == 1
         await ended(survivor)
         delays += [(at - dispatchers.clock.at).total_seconds() for at in [(await _delivery(store)).due_at] if at]
-    assert delays == [5.0] + [30.0] * (LEAST_ATTEMPTS - 2)
-    assert (found.status, found.fault, found.attempts, dispatchers.seen) == ("dead", "ours", LEAST_ATTEMPTS, [])
+    assert delays == [5.0] + [30.0] * (MIN_ATTEMPTS - 2)
+    assert (found.status, found.fault, found.attempts, dispatchers.seen) == ("dead", "ours", MIN_ATTEMPTS, [])
     assert found.last_error == "Abandoned: the process ended during the attempt, or lost its lease"
 
 
@@ -208,7 +208,7 @@ async def test_drained_process_releases_its_deliveries(store: Store, dispatchers
     await _add(store, "e1")
     first = dispatchers.add(handler("guest", hang))
     await first.run_once()
-    await asyncio.wait_for(entered.wait(), PATIENCE)
+    await asyncio.wait_for(entered.wait(), TIMEOUT)
     await first.drain(0)
     second = dispatchers.add(handler("guest", dispatchers.record))
     assert await second.run_once() == 1
@@ -227,7 +227,7 @@ async def test_hanging_handler_delays_no_other(store: Store, dispatchers: Dispat
     for number in range(4):
         await _add(store, f"e{number}", task_id=f"t{number}", handlers=("guest", "hole"))
     member = dispatchers.add(handler("hole", hang, concurrency=1, timeout=600), handler("guest", dispatchers.record))
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         await member.run_once()
         while member.in_flight > 1:  # an attempt counts as running until its result is stored
             await store.signals.wait("dispatch", 0.01)

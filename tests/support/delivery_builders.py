@@ -1,4 +1,4 @@
-"""What tests of dispatch and of handlers share: sample events, tools, a clock that is moved, a queue in memory."""
+"""Builders for tests of deliveries and handlers: sample events, tools, a manual clock, a queue in memory."""
 
 import asyncio
 import logging
@@ -23,8 +23,8 @@ from tests.support.wait_until_idle import ended
 NOW = datetime(2026, 5, 6, 12, 9, 42, 123000, tzinfo=UTC)
 LEASE = timedelta(seconds=60)
 SCHEDULE = (timedelta(), timedelta(seconds=5), timedelta(seconds=30))
-PATIENCE = 5.0
-"""Seconds after which a test that waits for something gives up."""
+TIMEOUT = 5.0
+"""Seconds after which a waiting test fails."""
 
 
 def view(**changes: Any) -> TaskView:
@@ -37,7 +37,7 @@ def view(**changes: Any) -> TaskView:
         "params": {"prompt": "a secret prompt", "duration": 5},
         "metadata": {"chat": 42},
         "progress": 1.0,
-        "output": [{"type": "video", "url": "https://files.example/film.mp4?sig=hidden"}],
+        "output": [{"type": "video", "url": "https://files.example/video.mp4?sig=hidden"}],
         "created_at": NOW,
         "deadline_at": NOW + timedelta(hours=2),
     }
@@ -54,73 +54,73 @@ def event(
 
 @dataclass
 class Results:
-    """Remembers what was kept, and answers a refetch with `fresh`."""
+    """Records the artifacts, and returns `fresh` from a refetch."""
 
     fresh: list[Json] = field(default_factory=list)
-    kept: list[Artifact] = field(default_factory=list)
-    asked: int = 0
+    artifacts: list[Artifact] = field(default_factory=list)
+    refetches: int = 0
 
     async def refetch(self, task_id: str) -> list[Json]:
         """Return the fresh output."""
         assert task_id
-        self.asked += 1
+        self.refetches += 1
         return self.fresh
 
     async def keep(self, task_id: str, artifact: Artifact) -> None:
-        """Remember the artifact."""
+        """Record the artifact."""
         assert task_id
-        self.kept.append(artifact)
+        self.artifacts.append(artifact)
 
 
 def tools(http: httpx.AsyncClient | None = None, *, results: Results | None = None, **changes: Any) -> Tools:
-    """Return tools around `http`; without one nothing may be dialled."""
-    given: dict[str, Any] = {
+    """Return tools with `http`; without one no request is allowed."""
+    defaults: dict[str, Any] = {
         "http": http or httpx.AsyncClient(transport=httpx.MockTransport(_no_call)),
         "log": logging.getLogger("boomerang.handlers.test"),
         "results": results or Results(),
         "now": lambda: NOW,
         "message_id": "msg_1",
     }
-    return Tools(**(given | changes))
+    return Tools(**(defaults | changes))
 
 
 def _no_call(request: httpx.Request) -> httpx.Response:
-    raise AssertionError(f"no call was expected, and {request.url} was called")
+    raise AssertionError(f"unexpected request to {request.url}")
 
 
 @dataclass
-class MovedClock:
-    """A clock that only moves when it is told to."""
+class ManualClock:
+    """A clock that only moves when a test sets it."""
 
     at: datetime = NOW
 
     def now(self) -> datetime:
-        """Return where the clock stands."""
+        """Return the time of the clock."""
         return self.at
 
 
-class Bell:
-    """Remembers what rang."""
+class RecordingSignals:
+    """Records the notified topics."""
 
     def __init__(self) -> None:
-        self.rung: list[str] = []
-        self.news = asyncio.Event()
+        self.topics: list[str] = []
+        self.notified = asyncio.Event()
 
     def notify(self, *topics: str) -> None:
-        """Note the topics."""
-        self.rung += topics
-        self.news.set()
+        """Record the topics."""
+        self.topics += topics
+        self.notified.set()
 
     async def wait(self, topic: str, seconds: float) -> bool:
-        """Wait until anything rings."""
+        """Wait until any topic is notified."""
         assert topic
         async with asyncio.timeout(seconds):
-            return await self.news.wait()
+            return await self.notified.wait()
 
 
 @dataclass
 class Row:
-    """A delivery in the queue's memory."""
+    """A row of the queue in memory."""
 
     claim: DeliveryClaim
     due_at: datetime
@@ -130,7 +130,7 @@ class Row:
     status: str = "pending"
 
 
-class Queue:
+class InMemoryDeliveryQueue:
     """Implements `DeliveryQueue` in memory, without lanes. `broken` makes every call raise it."""
 
     def __init__(self) -> None:
@@ -143,8 +143,8 @@ class Queue:
         self.renewed = asyncio.Event()
         self.refused = asyncio.Event()
         self.claiming = asyncio.Event()
-        self.held = asyncio.Event()
-        self.held.set()
+        self.may_claim = asyncio.Event()
+        self.may_claim.set()
 
     def put(self, handler: str, **changes: Any) -> str:
         """Add a delivery that is due now; return its id."""
@@ -152,28 +152,30 @@ class Queue:
         self.rows[claim.id] = Row(claim=claim, due_at=NOW)
         return claim.id
 
-    async def claim(self, rooms: Sequence[HandlerCapacity], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
-        """Lease what is due; waits while `held` is cleared."""
+    async def claim(
+        self, capacities: Sequence[HandlerCapacity], *, now: datetime, until: datetime
+    ) -> list[DeliveryClaim]:
+        """Lease due deliveries; waits while `may_claim` is cleared."""
         self.claiming.set()
-        await self.held.wait()
+        await self.may_claim.wait()
         self._raise_if_broken()
-        return [self._lease(row, until) for room in rooms for row in self._due(room, now)]
+        return [self._lease(row, until) for capacity in capacities for row in self._due(capacity, now)]
 
     def _lease(self, row: Row, until: datetime) -> DeliveryClaim:
         abandoned = row.leased_until is not None
         row.leased_until, row.fence = until, row.fence + 1
         return replace(row.claim, fence=row.fence, attempt=row.attempts + 1, abandoned=abandoned)
 
-    def _due(self, room: HandlerCapacity, now: datetime) -> list[Row]:
-        mine = [row for row in self.rows.values() if row.claim.handler in room.names]
-        shares = room.shares()
-        return [row for row in mine if self._free(row, now) and shares.take(row.claim.share_owner)]
+    def _due(self, capacity: HandlerCapacity, now: datetime) -> list[Row]:
+        own = [row for row in self.rows.values() if row.claim.handler in capacity.names]
+        shares = capacity.shares()
+        return [row for row in own if self._free(row, now) and shares.take(row.claim.share_owner)]
 
     def _free(self, row: Row, now: datetime) -> bool:
         return row.status == "pending" and row.due_at <= now and (row.leased_until is None or row.leased_until <= now)
 
     async def finish(self, results: Sequence[AttemptResult]) -> set[str]:
-        """Store what fits its fence."""
+        """Store results whose fence matches."""
         self._raise_if_broken()
         self.batches.append(len(results))
         held = [result for result in results if self._holds(result.delivery_id, result.fence)]
@@ -190,12 +192,12 @@ class Queue:
         return row.fence == fence and row.leased_until is not None and row.status == "pending"
 
     async def pending_handlers(self) -> list[str]:
-        """Return what is waited for."""
+        """Return the handlers with pending deliveries."""
         self._raise_if_broken()
         return sorted({row.claim.handler for row in self.rows.values() if row.status == "pending"})
 
     async def renew(self, claims: Mapping[str, int], *, until: datetime) -> set[str]:
-        """Prolong what is held."""
+        """Extend the leases that are held."""
         self._raise_if_broken()
         held = {delivery_id for delivery_id, fence in claims.items() if self._holds(delivery_id, fence)}
         for delivery_id in held:
@@ -204,7 +206,7 @@ class Queue:
         return held
 
     async def release(self, claims: Mapping[str, int]) -> None:
-        """Give back what is held."""
+        """Release the leases that are held."""
         self._raise_if_broken()
         for delivery_id, fence in claims.items():
             if self._holds(delivery_id, fence):
@@ -226,7 +228,7 @@ class Queue:
 
 
 def claim_for(handler: str, **changes: Any) -> DeliveryClaim:
-    """Return a delivery in hand."""
+    """Return a claimed delivery."""
     row = EventRow(
         id="event-1",
         task_id=TaskId("task-1"),
@@ -235,7 +237,7 @@ def claim_for(handler: str, **changes: Any) -> DeliveryClaim:
         at=NOW,
         data=view().to_json(),
     )
-    given: dict[str, Any] = {
+    defaults: dict[str, Any] = {
         "id": "delivery-1",
         "fence": 1,
         "attempt": 1,
@@ -246,7 +248,7 @@ def claim_for(handler: str, **changes: Any) -> DeliveryClaim:
         "payload": "the caller's",
         "created_at": NOW,
     }
-    return DeliveryClaim(**(given | changes))
+    return DeliveryClaim(**(defaults | changes))
 
 
 def handler(name: str, handle: Handle, **changes: Any) -> Handler:
@@ -255,35 +257,35 @@ def handler(name: str, handle: Handle, **changes: Any) -> Handler:
 
 
 @dataclass
-class Stage:
-    """A dispatch over a queue in memory, with all that a test looks at."""
+class DispatcherSetup:
+    """A dispatcher over a queue in memory, with its parts."""
 
-    queue: Queue
-    clock: MovedClock
-    bell: Bell
+    queue: InMemoryDeliveryQueue
+    clock: ManualClock
+    signals: RecordingSignals
     slots: HandlerSlots
-    dispatch: Dispatcher
+    dispatcher: Dispatcher
 
     async def run_until_idle(self) -> int:
-        """Run one round, wait until nothing is in hand, and return how many were started."""
-        started = await self.dispatch.run_once()
-        async with asyncio.timeout(PATIENCE):
-            await ended(self.dispatch)
+        """Run once, wait until nothing is in flight, and return how many deliveries were started."""
+        started = await self.dispatcher.run_once()
+        async with asyncio.timeout(TIMEOUT):
+            await ended(self.dispatcher)
         return started
 
 
-def stage(
+def dispatcher_setup(
     *handlers: Handler,
     make_tools: Callable[[], Tools] = tools,
     lease: timedelta = LEASE,
-    clock: MovedClock | None = None,
+    clock: ManualClock | None = None,
     **changes: Any,
-) -> Stage:
-    """Return a dispatch of `handlers`."""
-    queue, clock, bell = Queue(), clock or MovedClock(), Bell()
-    slots = HandlerSlots(handlers, lease=lease, notify=lambda: bell.notify("dispatch"))
-    given: dict[str, Any] = {"schedule": SCHEDULE, "jitter": lambda: 0.0}
-    dispatch = Dispatcher(
-        queue=queue, slots=slots, tools=lambda _claim, _handler: make_tools(), clock=clock, **(given | changes)
+) -> DispatcherSetup:
+    """Return a dispatcher of `handlers`."""
+    queue, clock, signals = InMemoryDeliveryQueue(), clock or ManualClock(), RecordingSignals()
+    slots = HandlerSlots(handlers, lease=lease, notify=lambda: signals.notify("dispatch"))
+    defaults: dict[str, Any] = {"schedule": SCHEDULE, "jitter": lambda: 0.0}
+    dispatcher = Dispatcher(
+        queue=queue, slots=slots, tools=lambda _claim, _handler: make_tools(), clock=clock, **(defaults | changes)
     )
-    return Stage(queue=queue, clock=clock, bell=bell, slots=slots, dispatch=dispatch)
+    return DispatcherSetup(queue=queue, clock=clock, signals=signals, slots=slots, dispatcher=dispatcher)

@@ -1,4 +1,4 @@
-"""Providers that answer as a test says, without a network."""
+"""Providers with scripted responses, without a network."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ Reply = Callable[[httpx.Request], httpx.Response]
 
 
 def provider_request(**params: Any) -> ProviderRequest:
-    """Return an order for the one model, with tokens."""
+    """Return a request for the one model, with tokens."""
     return ProviderRequest(
         model="viduq2_pro_reference",
         params={"prompt": "a cat", **params},
@@ -29,18 +29,18 @@ class MockProvider:
     def __init__(self, reply: Reply | httpx.Response | Exception) -> None:
         self.seen: list[httpx.Request] = []
         self._reply = reply
-        self.client = httpx.AsyncClient(transport=httpx.MockTransport(self._answer), follow_redirects=True)
+        self.client = httpx.AsyncClient(transport=httpx.MockTransport(self._respond), follow_redirects=True)
 
-    def _answer(self, request: httpx.Request) -> httpx.Response:
+    def _respond(self, request: httpx.Request) -> httpx.Response:
         self.seen.append(request)
         if isinstance(self._reply, Exception):
             raise self._reply
         return self._reply if isinstance(self._reply, httpx.Response) else self._reply(request)
 
     def vtrix(self) -> Vtrix:
-        """Return the Vtrix adapter in front of this provider."""
+        """Return the Vtrix adapter of this provider."""
         return Vtrix(self.client, base_url="https://vtrix.test/", key=KEY)
 
     def vidu(self) -> Vidu:
-        """Return the Vidu adapter in front of this provider."""
+        """Return the Vidu adapter of this provider."""
         return Vidu(self.client, base_url="https://vidu.test/ent/v2", key=KEY)

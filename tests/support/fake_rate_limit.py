@@ -1,4 +1,4 @@
-"""An upstream that notes when it was asked, and a budget around it."""
+"""A provider that records its requests, behind a rate limit."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -21,68 +21,68 @@ def now() -> float:
 
 
 class FakeProvider:
-    """An upstream that notes when it was asked, takes `seconds`, and answers from `script`."""
+    """A provider that records its requests, takes `seconds` per request, and responds from `script`."""
 
-    name = "double"
+    name = "provider"
     lists = True
 
     def __init__(self, *script: Exception | None, seconds: float = 0.0) -> None:
         self.script = list(script)
         self.seconds = seconds
-        self.asked: list[tuple[float, str]] = []
-        self.at_once = 0
-        self.most = 0
+        self.requests: list[tuple[float, str]] = []
+        self.running = 0
+        self.max_running = 0
 
-    async def _answer(self, what: str) -> Fact:
-        self.asked.append((now(), what))
+    async def _respond(self, kind: str) -> Fact:
+        self.requests.append((now(), kind))
         step = self.script.pop(0) if self.script else None
-        self.at_once += 1
-        self.most = max(self.most, self.at_once)
+        self.running += 1
+        self.max_running = max(self.max_running, self.running)
         try:
             await asyncio.sleep(self.seconds)
         finally:
-            self.at_once -= 1
+            self.running -= 1
         if step is not None:
             raise step
         return FACT
 
     async def create(self, request: ProviderRequest) -> Fact:  # noqa: ARG002 - the port
-        """Answer a submission."""
-        return await self._answer("create")
+        """Respond to a submission."""
+        return await self._respond("create")
 
     async def fetch(self, upstream_id: UpstreamId) -> Fact:
-        """Answer a poll."""
-        return await self._answer(upstream_id)
+        """Respond to a poll."""
+        return await self._respond(upstream_id)
 
     async def cancel(self, upstream_id: UpstreamId) -> None:
-        """Answer a cancel."""
-        await self._answer(f"cancel {upstream_id}")
+        """Respond to a cancel."""
+        await self._respond(f"cancel {upstream_id}")
 
     async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:  # noqa: ARG002 - the port
-        """Answer a search."""
-        return await self._answer(f"find {correlation}")
+        """Respond to a search."""
+        return await self._respond(f"find {correlation}")
 
     @property
     def times(self) -> list[float]:
-        """When it was asked."""
-        return [round(at, 3) for at, _ in self.asked]
+        """When each request came, in seconds."""
+        return [round(at, 3) for at, _ in self.requests]
 
 
 def rate_limited(
-    double: FakeProvider, *, rate: float = 1000.0, concurrency: int = 100, large_bytes: int = 100
+    provider: FakeProvider, *, rate: float = 1000.0, concurrency: int = 100, large_bytes: int = 100
 ) -> RateLimitedClient:
-    """Return a budget around the double."""
-    return RateLimitedClient(double, rate=rate, concurrency=concurrency, large_bytes=large_bytes)
+    """Return a rate-limited client of the provider."""
+    return RateLimitedClient(provider, rate=rate, concurrency=concurrency, large_bytes=large_bytes)
 
 
-async def fetches(budget: RateLimitedClient, count: int) -> list[Fact | BaseException]:
-    """Ask `count` times at once."""
-    asked = (budget.fetch(UpstreamId(str(number))) for number in range(count))
-    return await asyncio.gather(*asked, return_exceptions=True)
+async def fetches(client: RateLimitedClient, count: int) -> list[Fact | BaseException]:
+    """Poll `count` times at once."""
+    polls = (client.fetch(UpstreamId(str(number))) for number in range(count))
+    return await asyncio.gather(*polls, return_exceptions=True)
 
 
 async def cancelled(task: "asyncio.Task[Any]") -> None:
-    """Cancel a task and see it end."""
+    """Cancel a task and wait until it ends."""
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from service.deliveries.handler_api import Handler
 from service.domain.callback import Verifier
-from service.domain.notify import WhyNotDialled
+from service.domain.notify import AddressCheck
 from service.domain.ports.queues import Limits
 from tests.support.no_egress_guard import any_address
 
@@ -19,7 +19,7 @@ class Options:
     limits: Limits = field(default_factory=Limits)
     concurrency: int = 16
     handlers: tuple[str, ...] = ("log", "webhook")
-    refusal: WhyNotDialled = any_address
+    refusal: AddressCheck = any_address
     crew: tuple[Handler, ...] = ()
     verifier: Verifier | None = None
     public_url: str | None = "https://boomerang.example"

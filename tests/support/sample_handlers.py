@@ -1,4 +1,4 @@
-"""Handlers for tests of dispatch: one that answers at once, one that never does, one that is deaf."""
+"""Sample handlers: one that returns at once, one that never does, one that ignores cancellation."""
 
 import asyncio
 from collections.abc import Iterator, MutableMapping
@@ -8,47 +8,46 @@ from unittest.mock import patch
 
 import structlog
 
-from service.deliveries import dispatcher as dispatch
-from service.deliveries import running_delivery as delivery_in_hand
+from service.deliveries import dispatcher, running_delivery
 from service.deliveries.handler_api import Event, Tools
 
 
-class BlackHole:
-    """A handler that never answers, and counts who fell into it."""
+class HangingHandler:
+    """A handler that never returns, and counts its calls."""
 
     def __init__(self) -> None:
-        self.entered = 0
-        self.news = asyncio.Event()
+        self.calls = 0
+        self.started = asyncio.Event()
 
     async def __call__(self, event: Event, tools: Tools) -> None:
-        """Wait for ever."""
+        """Wait forever."""
         assert event.task.id
         assert tools.message_id
-        self.entered += 1
-        self.news.set()
+        self.calls += 1
+        self.started.set()
         await asyncio.Event().wait()
 
 
-class Guest:
-    """A handler that answers at once, and remembers its events."""
+class RecordingHandler:
+    """A handler that returns at once, and records its events."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
 
     async def __call__(self, event: Event, tools: Tools) -> None:
-        """Remember the event."""
+        """Record the event."""
         assert tools.message_id
         self.events.append(event)
 
 
-class Deaf:
-    """A handler that takes no notice of being cancelled, until it may end."""
+class UnresponsiveHandler:
+    """A handler that ignores cancellation until `may_end` is set."""
 
     def __init__(self) -> None:
         self.may_end = asyncio.Event()
 
     async def __call__(self, event: Event, tools: Tools) -> None:
-        """Wait on."""
+        """Wait for `may_end`."""
         assert event.task.id
         assert tools.message_id
         while not self.may_end.is_set():
@@ -57,9 +56,9 @@ class Deaf:
 
 
 @contextmanager
-def a_deaf_one() -> Iterator[Deaf]:
-    """Yield a deaf handler, which may end with the block at the latest: a test that fails hangs on none."""
-    unresponsive = Deaf()
+def unresponsive_handler() -> Iterator[UnresponsiveHandler]:
+    """Yield an unresponsive handler, which ends with the block at the latest, so that a failed test does not hang."""
+    unresponsive = UnresponsiveHandler()
     try:
         yield unresponsive
     finally:
@@ -67,12 +66,12 @@ def a_deaf_one() -> Iterator[Deaf]:
 
 
 @contextmanager
-def outcomes_logged() -> Iterator[list[MutableMapping[str, Any]]]:
-    """Catch the log lines of dispatch, whatever logging was set up and cached before."""
+def captured_logs() -> Iterator[list[MutableMapping[str, Any]]]:
+    """Capture the log lines of the dispatcher, whatever logging was configured and cached before."""
     fresh = structlog.get_logger()
     with (
         structlog.testing.capture_logs() as lines,
-        patch.object(dispatch, "log", fresh),
-        patch.object(delivery_in_hand, "log", fresh),
+        patch.object(dispatcher, "log", fresh),
+        patch.object(running_delivery, "log", fresh),
     ):
         yield lines

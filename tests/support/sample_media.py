@@ -1,4 +1,4 @@
-"""Real images and videos, made on the spot, for tests that need files which open."""
+"""Generated images, videos and audio files for tests that need valid files."""
 
 import base64
 from fractions import Fraction
@@ -46,7 +46,7 @@ def video(
 
 @cache
 def sound(form: str = "mp4") -> bytes:
-    """Return a file that holds a second of silence and no picture."""
+    """Return a file with a second of silence and no video."""
     buffer = BytesIO()
     with av.open(buffer, "w", format=form) as container:
         stream = container.add_stream("aac", rate=44100)
@@ -66,5 +66,5 @@ def uri(media_type: str, data: bytes) -> str:
 
 
 def params(**more: Any) -> dict[str, Any]:
-    """Return parameters that hold every limit, with `more` on top."""
+    """Return valid parameters, with `more` added."""
     return {"prompt": "a cat", "images": ["https://example.org/cat.png"], **more}

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api.server import listen, serving
-from tests.acceptance.processes import HOST, PATIENCE
+from tests.acceptance.processes import HOST, TIMEOUT
 
 
 @dataclass(kw_only=True)
@@ -39,7 +39,7 @@ class Balancer:
 @asynccontextmanager
 async def balancing() -> AsyncIterator[Balancer]:
     """Run a balancer without targets inside the block."""
-    async with httpx.AsyncClient(timeout=PATIENCE, trust_env=False) as http:
+    async with httpx.AsyncClient(timeout=TIMEOUT, trust_env=False) as http:
         balancer = Balancer(http=http)
         app = Starlette(routes=[Route("/callbacks/{token}", balancer.forward, methods=["POST"])])
         async with serving(app, listen(HOST, 0), grace=1) as balancer.url:

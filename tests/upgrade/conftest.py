@@ -1,13 +1,13 @@
-"""Fixtures: a town, a database of each kind, and the source tree of each earlier release."""
+"""Fixtures: a workspace, a database of each kind, and the source tree of each earlier release."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import database_url, empty_postgres, postgres_server_url, town
+from tests.acceptance.conftest import database_url, empty_postgres, postgres_server_url, workspace
 from tests.upgrade.releases import RELEASES, Release, unpacked
 
-__all__ = ["database_url", "empty_postgres", "postgres_server_url", "town"]  # fixtures
+__all__ = ["database_url", "empty_postgres", "postgres_server_url", "workspace"]  # fixtures
 
 
 @pytest.fixture(params=RELEASES, ids=lambda release: release.id)

@@ -12,10 +12,10 @@ from starlette.routing import Route
 
 from service.api.server import listen, serving
 from service.domain.webhook_secrets import derive_webhook_secret
-from tests.acceptance.bookkeeping import closed
+from tests.acceptance.bookkeeping import read_records
 from tests.acceptance.environment import SECRET, Service, Upstream, service, settings, upstream
 from tests.acceptance.environment import serve as serve_today
-from tests.acceptance.processes import HOST, Child, Json, Town, command, free_port, until
+from tests.acceptance.processes import HOST, Child, Json, Workspace, command, free_port, until
 from tests.acceptance.receiver import Receiver
 from tests.upgrade.balancer import Balancer, balancing
 from tests.upgrade.releases import Runner
@@ -49,7 +49,7 @@ class RefusingReceiver(Receiver):
 class UpgradeEnvironment:
     """One upgrade; both releases start with the settings `env`."""
 
-    town: Town
+    workspace: Workspace
     before: Runner
     sandbox: Upstream
     receiver: RefusingReceiver
@@ -71,11 +71,11 @@ class UpgradeEnvironment:
     async def new(self) -> Service:
         """Start the current release after its migration, as the release step of a platform does."""
         await self.migrate()
-        return await self._register(await serve_today(self.town, self.env, port=free_port(), name="new"))
+        return await self._register(await serve_today(self.workspace, self.env, port=free_port(), name="new"))
 
     async def migrate(self) -> None:
         """Migrate the database to the current schema."""
-        code, _, err = await command(self.town, "migrate", env=self.env)
+        code, _, err = await command(self.workspace, "migrate", env=self.env)
         assert code == 0, err
 
     async def _register(self, child: Child) -> Service:
@@ -85,7 +85,7 @@ class UpgradeEnvironment:
     async def stop(self, at: Service) -> None:
         """Remove a process from the balancer and shut it down."""
         self.balancer.targets.remove(at.child.url)
-        at.child.ask_to_stop()
+        at.child.terminate()
         assert await at.child.ended() == 0
 
     async def submit(self, at: Service, status: str | None = None) -> Json:
@@ -129,34 +129,34 @@ class UpgradeEnvironment:
         Two reports are expected: a task that was canceled before it was sent has no bill, and a replayed dead letter
         has another message id than its first attempt.
         """
-        await at.idle()
-        books = await closed(at, self.sandbox, self.receiver, HANDLERS)
+        await at.wait_until_idle()
+        records = await read_records(at, self.sandbox, self.receiver, HANDLERS)
         expected = (
             f"tasks without a bill that are not failed: ['{self.canceled}']",
             f"webhooks that never came: {self.replayed}",
         )
-        return [fault for fault in books.faults(count=self.submitted) if fault not in expected]
+        return [fault for fault in records.faults(count=self.submitted) if fault not in expected]
 
 
 @asynccontextmanager
-async def upgrade_environment(town: Town, tree: Path, database_url: str) -> AsyncIterator[UpgradeEnvironment]:
+async def upgrade_environment(workspace: Workspace, tree: Path, database_url: str) -> AsyncIterator[UpgradeEnvironment]:
     """Yield the environment; its processes run inside the block."""
     async with AsyncExitStack() as stack:
         switches = ("--tiny-videos", "--run-time", "200ms", "--final-callbacks-only")
-        sandbox = await stack.enter_async_context(upstream(town, *switches))
+        sandbox = await stack.enter_async_context(upstream(workspace, *switches))
         receiver = RefusingReceiver(url="", secret=derive_webhook_secret(SECRET))
         app = Starlette(routes=[Route("/hooks", receiver.take, methods=["POST"])])
         receiver.url = f"{await stack.enter_async_context(serving(app, listen(HOST, 0), grace=1))}/hooks"
         balancer = await stack.enter_async_context(balancing())
         more = {
             "WEBHOOK_URL": receiver.url,
-            "ARCHIVE_URL": (town.home / "films").as_uri(),
+            "ARCHIVE_URL": (workspace.home / "films").as_uri(),
             "IN_DOUBT_FOR": IN_DOUBT_FOR,
             "RETRY_SCHEDULE": ",".join(["0s", "1s", "2s", *["4s"] * 60]),
         }
         yield UpgradeEnvironment(
-            town=town,
-            before=Runner(town=town, tree=tree),
+            workspace=workspace,
+            before=Runner(workspace=workspace, tree=tree),
             sandbox=sandbox,
             receiver=receiver,
             balancer=balancer,

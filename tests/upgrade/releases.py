@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.processes import HOST, Child, Town, answering
+from tests.acceptance.processes import HOST, Child, Workspace, wait_for_response
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,19 +50,19 @@ def unpacked(release: Release, into: Path) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Runner:
-    """Starts processes of one release in a town: its code from `tree`, with the current libraries."""
+    """Starts processes of one release in a workspace: its code from `tree`, with the current libraries."""
 
-    town: Town
+    workspace: Workspace
     tree: Path
 
     def start(self, name: str, *arguments: str, env: Mapping[str, str], url: str = "") -> Child:
         """Start `boomerang` of that release with these arguments."""
-        return self.town.start(name, *arguments, env={**env, "PYTHONPATH": str(self.tree)}, url=url)
+        return self.workspace.start(name, *arguments, env={**env, "PYTHONPATH": str(self.tree)}, url=url)
 
     async def serve(self, name: str, env: Mapping[str, str], port: int) -> Child:
         """Start `boomerang serve` of that release, and wait until it is ready."""
         child = self.start(name, "serve", "--port", str(port), env=env, url=f"http://{HOST}:{port}")
-        await answering(child)
+        await wait_for_response(child)
         return child
 
     async def run(self, name: str, *arguments: str, env: Mapping[str, str]) -> int:

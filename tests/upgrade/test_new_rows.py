@@ -10,7 +10,7 @@ from service.domain.task import TaskId
 from service.domain.tokens import TokenClaims, Tokens
 from service.storage import open_store
 from tests.acceptance.environment import SECRET, Service
-from tests.acceptance.processes import Json, Town, until
+from tests.acceptance.processes import Json, Workspace, until
 from tests.upgrade.environment import UpgradeEnvironment, upgrade_environment
 
 
@@ -49,17 +49,17 @@ async def verdicts(at: Service, task: Json) -> list[str]:
 
 async def add_running_task(environment: UpgradeEnvironment, old: Service) -> Json:
     """Return a task that runs for 60 seconds and sends no callback."""
-    await environment.sandbox.turn(run_time="60s", callbacks=False)
+    await environment.sandbox.set_switches(run_time="60s", callbacks=False)
     return await environment.submit(old, "in_progress")
 
 
-async def test_unread_callback_waits_for_the_newer_release(town: Town, tree: Path, database_url: str) -> None:
+async def test_unread_callback_waits_for_the_newer_release(workspace: Workspace, tree: Path, database_url: str) -> None:
     """The older process lists it without recording it, and the newer one records it.
 
     A repeat is another callback for the older process, which computes its digest differently: it is accepted and
     changes nothing twice.
     """
-    async with upgrade_environment(town, tree, database_url) as environment:
+    async with upgrade_environment(workspace, tree, database_url) as environment:
         old = await environment.old()
         task = await add_running_task(environment, old)
         await environment.migrate()

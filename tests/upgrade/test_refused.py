@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from service.storage.migrate import HEAD
 from tests.acceptance.environment import settings
-from tests.acceptance.processes import HOST, Town, command, free_port
+from tests.acceptance.processes import HOST, Workspace, command, free_port
 from tests.upgrade.rows import engine, rows, schema, upgrade
 
 NEWER = f"schema 9999, which a newer release has made; this one knows {HEAD} at most: start the newer release"
@@ -55,13 +55,13 @@ def state(at: sa.Engine) -> object:
 
 
 @pytest.mark.parametrize("kind", FOREIGN_DATABASES)
-async def test_migrate_refuses_a_foreign_database(town: Town, database_url: str, kind: str) -> None:
+async def test_migrate_refuses_a_foreign_database(workspace: Workspace, database_url: str, kind: str) -> None:
     """`boomerang migrate` exits with 2, prints one line with the reason, and changes no table."""
     fill, message = FOREIGN_DATABASES[kind]
     at = engine(database_url)
     fill(at)
     was = state(at)
-    code, _, err = await command(town, "migrate", env={"BOOMERANG_DATABASE_URL": database_url})
+    code, _, err = await command(workspace, "migrate", env={"BOOMERANG_DATABASE_URL": database_url})
     assert (code, len(err.splitlines())) == (2, 1), err
     assert message in err
     assert state(at) == was
@@ -69,39 +69,39 @@ async def test_migrate_refuses_a_foreign_database(town: Town, database_url: str,
 
 
 @pytest.mark.parametrize("kind", FOREIGN_DATABASES)
-async def test_serve_refuses_a_foreign_sqlite_file(town: Town, kind: str) -> None:
+async def test_serve_refuses_a_foreign_sqlite_file(workspace: Workspace, kind: str) -> None:
     """`boomerang serve` does not start on such a file, changes no byte of it, and creates no journal."""
-    path = town.home / "strange.db"
+    path = workspace.home / "strange.db"
     at = engine(f"sqlite:///{path}")
     FOREIGN_DATABASES[kind][0](at)
     at.dispose()
     was = path.read_bytes()
     env = settings("http://127.0.0.1:9", f"http://{HOST}:{free_port()}", f"sqlite:///{path}")
-    code, _, err = await command(town, "serve", "--port", str(free_port()), env=env)
+    code, _, err = await command(workspace, "serve", "--port", str(free_port()), env=env)
     assert code == 2, err
     assert FOREIGN_DATABASES[kind][1] in err
     assert path.read_bytes() == was
     assert _beside(path) == []
 
 
-async def test_file_that_is_no_database_is_refused(town: Town) -> None:
+async def test_file_that_is_no_database_is_refused(workspace: Workspace) -> None:
     """A text file is refused and does not change."""
-    path = town.home / "notes.db"
+    path = workspace.home / "notes.db"
     path.write_text("not a database, but a page of notes\n" * 100)
-    code, _, err = await command(town, "migrate", env={"BOOMERANG_DATABASE_URL": f"sqlite:///{path}"})
+    code, _, err = await command(workspace, "migrate", env={"BOOMERANG_DATABASE_URL": f"sqlite:///{path}"})
     assert code in {1, 2}
     assert "file is not a database" in err
     assert path.read_text() == "not a database, but a page of notes\n" * 100
 
 
-async def test_database_without_tables_is_accepted(town: Town) -> None:
+async def test_database_without_tables_is_accepted(workspace: Workspace) -> None:
     """A file without tables counts as a new database, whoever made it."""
-    path = town.home / "empty.db"
+    path = workspace.home / "empty.db"
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE a (id INTEGER PRIMARY KEY AUTOINCREMENT)")
     connection.execute("DROP TABLE a")
     connection.close()
-    code, _, err = await command(town, "migrate", env={"BOOMERANG_DATABASE_URL": f"sqlite:///{path}"})
+    code, _, err = await command(workspace, "migrate", env={"BOOMERANG_DATABASE_URL": f"sqlite:///{path}"})
     assert code == 0, err
 
 

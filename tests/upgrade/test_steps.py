@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from service.storage import open_store
 from service.storage.migrate import HEAD
-from tests.acceptance.processes import Town, command
+from tests.acceptance.processes import Workspace, command
 from tests.upgrade.releases import RELEASES
 from tests.upgrade.rows import engine, fill, revisions, rows, schema, upgrade
 
@@ -69,7 +69,7 @@ def _indexes(at: sa.Engine) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("head", sorted({release.head for release in RELEASES}))
 async def test_concurrent_and_repeated_migrations_succeed(
-    town: Town, at: sa.Engine, database_url: str, head: str
+    workspace: Workspace, at: sa.Engine, database_url: str, head: str
 ) -> None:
     """From each earlier schema, two concurrent `boomerang migrate` succeed, and so does a third one."""
     upgrade(at, head)
@@ -80,7 +80,7 @@ async def test_concurrent_and_repeated_migrations_succeed(
     found: list[tuple[int, str]] = []
 
     async def once() -> None:
-        code, _, err = await command(town, "migrate", env=env)
+        code, _, err = await command(workspace, "migrate", env=env)
         found.append((code, err))
 
     async with anyio.create_task_group() as group:

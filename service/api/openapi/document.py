@@ -1,11 +1,11 @@
-"""The OpenAPI 3.1 document, rendered from the table of operations and the models of bodies."""
+"""Generate the OpenAPI 3.1 document from the table of operations and the models of bodies."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from service.api.openapi.operations import OPERATIONS, Answer, Operation
+from service.api.openapi.operations import OPERATIONS, DeclaredResponse, Operation
 from service.api.openapi.parameters import Parameter
 from service.api.openapi.schemas import ModelUse, Schema, generated_schemas
 from service.api.schemas import Event
@@ -13,33 +13,35 @@ from service.api.schemas import Event
 VERSION = "1"
 TAGS = ("tasks", "deliveries", "models", "operation", "upstream")
 
-ABOUT = """A service between an application and an AI video API: it submits each task once, hears how it ends, and hands
-the result over until somebody has it.
+DESCRIPTION = """A service between an application and an AI video API. It submits each task once, receives the
+callback of its end, and delivers the result with retries.
 
-Every call but callbacks and the two probes needs `Authorization: Bearer KEY`; where the operator has set no keys, only
-callers on this machine are served. `HEAD` is answered like `GET`. A query parameter that is not named here, or is given
-twice, is refused. Every answer carries `X-Request-ID`, the caller's own where it sent one."""
+Every request except callbacks and the two probes needs `Authorization: Bearer KEY`. Without API keys only callers on
+this machine are served. `HEAD` is served like `GET`. An unknown or repeated query parameter is refused. Every response
+has `X-Request-ID`, with the value of the request if there is one."""
 
-WEBHOOK_BODY: ModelUse = (Event, "serialization")  # a request to the receiver, written by the service
+WEBHOOK_BODY: ModelUse = (Event, "serialization")  # the service writes it, although it is a request body
 
 
 @cache
 def document(*, allow_off_peak: bool) -> dict[str, Any]:
-    """Return the OpenAPI document; `allow_off_peak` says whether tasks may set `off_peak`."""
+    """Return the OpenAPI document; `allow_off_peak`: whether tasks may set `off_peak`."""
     schemas, components = generated_schemas(_model_uses(), allow_off_peak=allow_off_peak)
     paths: dict[str, dict[str, Any]] = defaultdict(dict)
     for operation in OPERATIONS:
         paths[operation.path][operation.method] = _operation(operation, schemas)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "Boomerang", "version": VERSION, "description": ABOUT},
+        "info": {"title": "Boomerang", "version": VERSION, "description": DESCRIPTION},
         "servers": [{"url": "/"}],
         "security": [{"key": []}],
         "tags": [{"name": name} for name in TAGS],
         "paths": dict(paths),
         "webhooks": {"event": {"post": _webhook(schemas[WEBHOOK_BODY])}},
         "components": {
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer", "description": "A key of API_KEYS."}},
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "A key of BOOMERANG_API_KEYS."}
+            },
             "schemas": components,
         },
     }
@@ -50,19 +52,21 @@ def _model_uses() -> Iterator[ModelUse]:
     for operation in OPERATIONS:
         if operation.request is not None:
             yield operation.request, "validation"
-        for answer in operation.all_answers().values():
-            if answer.body is not None:
-                yield answer.body, "serialization"
+        for response in operation.all_responses().values():
+            if response.body is not None:
+                yield response.body, "serialization"
 
 
 def _operation(operation: Operation, schemas: Mapping[ModelUse, Schema]) -> dict[str, Any]:
-    written: dict[str, Any] = {"operationId": operation.id, "tags": [operation.tag], "summary": operation.summary}
+    rendered: dict[str, Any] = {"operationId": operation.id, "tags": [operation.tag], "summary": operation.summary}
     if operation.parameters:
-        written["parameters"] = [_parameter(each) for each in operation.parameters]
+        rendered["parameters"] = [_parameter(each) for each in operation.parameters]
     if operation.request is not None:
-        written["requestBody"] = _request_body(schemas[operation.request, "validation"])
-    written["responses"] = {str(status): _answer(each, schemas) for status, each in operation.all_answers().items()}
-    return written if operation.authenticated else written | {"security": []}
+        rendered["requestBody"] = _request_body(schemas[operation.request, "validation"])
+    rendered["responses"] = {
+        str(status): _response(each, schemas) for status, each in operation.all_responses().items()
+    }
+    return rendered if operation.authenticated else rendered | {"security": []}
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
@@ -80,21 +84,21 @@ def _request_body(schema: Schema) -> dict[str, Any]:
     return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
-def _answer(answer: Answer, schemas: Mapping[ModelUse, Schema]) -> dict[str, Any]:
-    written: dict[str, Any] = {"description": answer.description}
-    if answer.headers:
-        written["headers"] = dict(answer.headers)
-    if answer.body is not None:
-        written["content"] = {answer.media_type: {"schema": schemas[answer.body, "serialization"]}}
-    return written
+def _response(response: DeclaredResponse, schemas: Mapping[ModelUse, Schema]) -> dict[str, Any]:
+    rendered: dict[str, Any] = {"description": response.description}
+    if response.headers:
+        rendered["headers"] = dict(response.headers)
+    if response.body is not None:
+        rendered["content"] = {response.media_type: {"schema": schemas[response.body, "serialization"]}}
+    return rendered
 
 
 def _webhook(event: Schema) -> dict[str, Any]:
     return {
         "operationId": "receiveEvent",
         "tags": ["deliveries"],
-        "summary": "What the `webhook` handler posts to an address of `notify`, or of the operator's.",
+        "summary": "An event that the `webhook` handler posts to a URL of `notify` or of the configuration.",
         "requestBody": _request_body(event),
-        "responses": {"2XX": {"description": "Taken; anything else is tried again, but for 410."}},
+        "responses": {"2XX": {"description": "Accepted. Any other status is retried, except 410."}},
         "security": [],
     }

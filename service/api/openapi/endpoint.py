@@ -1,5 +1,6 @@
-"""The API's own description, OpenAPI 3.1, at `/openapi.json`."""
+"""The endpoint of the OpenAPI 3.1 document."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from anyio.to_thread import run_sync
@@ -7,27 +8,26 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from service.api.endpoints import json_response, route
 from service.api.query_params import QueryParams
-from service.api.responses import json_response
-from service.api.routing import route
 
 
+@dataclass(kw_only=True, slots=True)
 class OpenApi:
-    """Answers `/openapi.json`."""
+    """The endpoint `/openapi.json`."""
 
-    def __init__(self, *, allow_off_peak: bool) -> None:
-        self._allow_off_peak = allow_off_peak
+    allow_off_peak: bool
 
     def routes(self) -> list[Route]:
         """Return its routes."""
         return [route("/openapi.json", get=self.show)]
 
     async def show(self, request: Request) -> Response:
-        """Show the document; the first call builds it, in a thread."""
-        QueryParams(request).done()
+        """Show the document; the first call generates it in a thread."""
+        QueryParams(request).reject_errors()
         return json_response(await run_sync(self._document))
 
     def _document(self) -> dict[str, Any]:
-        from service.api.openapi.document import document  # noqa: PLC0415 - it loads pydantic, which only this needs
+        from service.api.openapi.document import document  # noqa: PLC0415 - it imports the response models
 
-        return document(allow_off_peak=self._allow_off_peak)
+        return document(allow_off_peak=self.allow_off_peak)

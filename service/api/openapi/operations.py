@@ -1,4 +1,4 @@
-"""The operations of the API as one table: each route and method with its parameters, bodies and answers."""
+"""The table of operations: each route and method with its parameters, bodies and responses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,12 +41,12 @@ from service.api.schemas import (
 )
 
 Headers = dict[str, dict[str, Any]]
-"""Headers of an answer by name, as OpenAPI header objects."""
+"""Headers of a response by name, as OpenAPI header objects."""
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An answer: its body, None for no body, and its headers by name."""
+class DeclaredResponse:
+    """A response: its body, None for no body, and its headers by name."""
 
     description: str
     body: type[BaseModel] | None = None
@@ -56,9 +56,10 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """One method of one route. `answers` are those of success, by status; `errors` are statuses of problem answers.
+    """One method of one route.
 
-    `authenticated` says whether a key is needed. The errors that every operation can have are added by `all_answers`.
+    `responses` are the successful ones, by status. `errors` are the statuses of problem responses; `all_responses`
+    adds those of every operation. `authenticated`: whether an API key is needed.
     """
 
     path: str
@@ -66,43 +67,41 @@ class Operation:
     id: str
     tag: str
     summary: str
-    answers: Mapping[int, Answer]
+    responses: Mapping[int, DeclaredResponse]
     parameters: Sequence[Parameter] = ()
     request: type[BaseModel] | None = None
     errors: Sequence[int] = ()
     authenticated: bool = True
 
-    def all_answers(self) -> dict[int, Answer]:
-        """Return every answer by status: those of success first, then all errors in ascending order."""
+    def all_responses(self) -> dict[int, DeclaredResponse]:
+        """Return every response by status: the successful ones, then the errors in ascending order."""
         common = {401, 403, 500, 503} if self.authenticated else {500, 503}
-        return {**self.answers, **{status: ERRORS[status] for status in sorted({*self.errors, *common})}}
+        return {**self.responses, **{status: ERRORS[status] for status in sorted({*self.errors, *common})}}
 
 
 CHALLENGE: Headers = {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}}
 RETRY_AFTER: Headers = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
-LOCATION: Headers = {"Location": {"description": "Where the task is.", "required": True, "schema": {"type": "string"}}}
-PREFERENCE_APPLIED: Headers = {
-    "Preference-Applied": {"description": "The wait that was granted.", "schema": {"type": "string"}}
-}
+LOCATION: Headers = {"Location": {"description": "URL of the task.", "required": True, "schema": {"type": "string"}}}
+PREFERENCE_APPLIED: Headers = {"Preference-Applied": {"description": "The applied wait.", "schema": {"type": "string"}}}
 
 
-def _error(description: str, headers: Headers | None = None) -> Answer:
-    return Answer(description, Problem, media_type=PROBLEM_TYPE, headers=headers or {})
+def _error(description: str, headers: Headers | None = None) -> DeclaredResponse:
+    return DeclaredResponse(description, Problem, media_type=PROBLEM_TYPE, headers=headers or {})
 
 
-ERRORS: Mapping[int, Answer] = {
-    400: _error("The body or a header cannot be read."),
-    401: _error("No key of this service.", CHALLENGE),
-    403: _error("Not for this caller."),
-    404: _error("There is none, or it is another client's."),
+ERRORS: Mapping[int, DeclaredResponse] = {
+    400: _error("The body or a header is unreadable."),
+    401: _error("No valid API key.", CHALLENGE),
+    403: _error("Not allowed for this caller."),
+    404: _error("It does not exist, or it belongs to another client."),
     408: _error("The body did not arrive in time."),
-    409: _error("It is where this cannot be done; `detail` says why."),
+    409: _error("Not possible in the current status; `detail` has the reason."),
     413: _error("The body is too large."),
     415: _error("Not plain `application/json`."),
-    422: _error("Faults, each with its place and its mend."),
-    500: _error("A fault of ours."),
-    502: _error("The upstream gave no clear answer."),
-    503: _error("Not now; try again.", RETRY_AFTER),
+    422: _error("Invalid request; `errors` has every fault with its location and a hint."),
+    500: _error("An internal error."),
+    502: _error("The provider gave no usable reply."),
+    503: _error("Temporarily unavailable; try again.", RETRY_AFTER),
 }
 
 OPERATIONS = (
@@ -113,11 +112,11 @@ OPERATIONS = (
         tag="tasks",
         summary="Tasks, newest first.",
         parameters=[
-            in_query("status", "Only those.", TASK_STATUS),
-            in_query("model", "Only those of it.", NAME),
+            in_query("status", "Only rows with this status.", TASK_STATUS),
+            in_query("model", "Only tasks of this model.", NAME),
             *PAGE,
         ],
-        answers={200: Answer("One page.", Page[Task])},
+        responses={200: DeclaredResponse("One page.", Page[Task])},
         errors=[422],
     ),
     Operation(
@@ -125,17 +124,17 @@ OPERATIONS = (
         method="post",
         id="createTask",
         tag="tasks",
-        summary="Checks everything at once and stores the task, to be submitted.",
+        summary="Validate and store a task, which is submitted next.",
         parameters=[WAIT, IDEMPOTENCY_KEY, PREFER],
         request=TaskRequest,
-        answers={
-            200: Answer(
-                "The first task that came with this Idempotency-Key.",
+        responses={
+            200: DeclaredResponse(
+                "The existing task of this Idempotency-Key.",
                 TaskWithPayload,
                 headers=LOCATION | PREFERENCE_APPLIED,
             ),
-            202: Answer(
-                "The task, as soon as it is durable: the upstream is not waited for.",
+            202: DeclaredResponse(
+                "The task, as soon as it is durable and before its submission.",
                 TaskWithPayload,
                 headers=LOCATION | PREFERENCE_APPLIED,
             ),
@@ -147,9 +146,9 @@ OPERATIONS = (
         method="get",
         id="showTask",
         tag="tasks",
-        summary="One task; with `wait` once it is settled or expired, or when the time is up.",
+        summary="One task; with `wait` as soon as it is settled or expired, or when the time is up.",
         parameters=[TASK_ID, WAIT],
-        answers={200: Answer("The task.", TaskWithPayload)},
+        responses={200: DeclaredResponse("The task.", TaskWithPayload)},
         errors=[404, 422],
     ),
     Operation(
@@ -157,9 +156,9 @@ OPERATIONS = (
         method="post",
         id="cancelTask",
         tag="tasks",
-        summary="Cancels a task that is still ours, or asks the upstream to.",
+        summary="Cancel a task here before its submission, at the provider after it.",
         parameters=[TASK_ID],
-        answers={200: Answer("Canceled.", TaskWithPayload)},
+        responses={200: DeclaredResponse("The canceled task.", TaskWithPayload)},
         errors=[404, 409, 422, 502],
     ),
     Operation(
@@ -167,9 +166,13 @@ OPERATIONS = (
         method="post",
         id="resubmitTask",
         tag="tasks",
-        summary="Submits the same again as a new, linked task: for a task in doubt, failed, expired or canceled.",
+        summary="Submit an in-doubt, failed, expired or canceled task again as a new, linked task.",
         parameters=[TASK_ID],
-        answers={202: Answer("The new task; of a second call, the first one's.", TaskWithPayload, headers=LOCATION)},
+        responses={
+            202: DeclaredResponse(
+                "The new task; a second call returns the same one.", TaskWithPayload, headers=LOCATION
+            )
+        },
         errors=[404, 409, 422],
     ),
     Operation(
@@ -177,9 +180,9 @@ OPERATIONS = (
         method="get",
         id="taskHistory",
         tag="tasks",
-        summary="Everything that happened to a task, oldest first.",
+        summary="The history of a task, oldest entry first.",
         parameters=[TASK_ID],
-        answers={200: Answer("Its history.", ItemList[HistoryEntry])},
+        responses={200: DeclaredResponse("The history.", ItemList[HistoryEntry])},
         errors=[404, 422],
     ),
     Operation(
@@ -189,11 +192,11 @@ OPERATIONS = (
         tag="deliveries",
         summary="Deliveries, newest first; with `status=dead` the dead letters.",
         parameters=[
-            in_query("status", "Only those.", DELIVERY_STATUS),
-            in_query("handler", "Only its own.", NAME),
+            in_query("status", "Only rows with this status.", DELIVERY_STATUS),
+            in_query("handler", "Only deliveries of this handler.", NAME),
             *PAGE,
         ],
-        answers={200: Answer("One page.", Page[Delivery])},
+        responses={200: DeclaredResponse("One page.", Page[Delivery])},
         errors=[422],
     ),
     Operation(
@@ -203,7 +206,7 @@ OPERATIONS = (
         tag="deliveries",
         summary="One delivery.",
         parameters=[DELIVERY_ID],
-        answers={200: Answer("The delivery.", Delivery)},
+        responses={200: DeclaredResponse("The delivery.", Delivery)},
         errors=[404, 422],
     ),
     Operation(
@@ -211,9 +214,9 @@ OPERATIONS = (
         method="post",
         id="replayDelivery",
         tag="deliveries",
-        summary="Puts a dead or delivered one through again, with a fresh message id.",
+        summary="Replay a dead or delivered delivery with a new message id.",
         parameters=[DELIVERY_ID],
-        answers={202: Answer("The delivery as it is now.", Delivery)},
+        responses={202: DeclaredResponse("The delivery after the replay.", Delivery)},
         errors=[404, 409, 422],
     ),
     Operation(
@@ -222,7 +225,7 @@ OPERATIONS = (
         id="listModels",
         tag="models",
         summary="Every model, with its parameters as JSON Schema.",
-        answers={200: Answer("All of them.", ItemList[Model])},
+        responses={200: DeclaredResponse("All models.", ItemList[Model])},
         errors=[422],
     ),
     Operation(
@@ -231,8 +234,8 @@ OPERATIONS = (
         id="showModel",
         tag="models",
         summary="One model.",
-        parameters=[in_path("id", "The model.", TEXT)],
-        answers={200: Answer("The model.", Model)},
+        parameters=[in_path("id", "Name of the model.", TEXT)],
+        responses={200: DeclaredResponse("The model.", Model)},
         errors=[404, 422],
     ),
     Operation(
@@ -240,8 +243,8 @@ OPERATIONS = (
         method="post",
         id="reconcile",
         tag="operation",
-        summary="One full round of submit, poll and dispatch, for a cron job; only for an admin.",
-        answers={200: Answer("How many of each.", Counts)},
+        summary="Run a single pass of submit, poll and dispatch, for a cron job; only for an admin.",
+        responses={200: DeclaredResponse("The number of each.", Counts)},
         errors=[422],
     ),
     Operation(
@@ -249,8 +252,8 @@ OPERATIONS = (
         method="get",
         id="alive",
         tag="operation",
-        summary="Alive.",
-        answers={200: Answer("It is.", ProcessState)},
+        summary="Liveness.",
+        responses={200: DeclaredResponse("The process is alive.", ProcessState)},
         authenticated=False,
     ),
     Operation(
@@ -258,8 +261,8 @@ OPERATIONS = (
         method="get",
         id="ready",
         tag="operation",
-        summary="Whether the database answers and fits.",
-        answers={200: Answer("Ready.", ProcessState)},
+        summary="Readiness: the database answers and its schema fits.",
+        responses={200: DeclaredResponse("Ready.", ProcessState)},
         authenticated=False,
     ),
     Operation(
@@ -267,8 +270,8 @@ OPERATIONS = (
         method="get",
         id="metrics",
         tag="operation",
-        summary="The service's own figures.",
-        answers={200: Answer("Prometheus text.", MetricsText, media_type=METRICS_TYPE.partition(";")[0])},
+        summary="The metrics of the service.",
+        responses={200: DeclaredResponse("Prometheus text.", MetricsText, media_type=METRICS_TYPE.partition(";")[0])},
     ),
     Operation(
         path="/openapi.json",
@@ -276,7 +279,7 @@ OPERATIONS = (
         id="describe",
         tag="operation",
         summary="This document.",
-        answers={200: Answer("OpenAPI 3.1.", OpenApiDocument)},
+        responses={200: DeclaredResponse("OpenAPI 3.1.", OpenApiDocument)},
         errors=[422],
     ),
     Operation(
@@ -284,10 +287,10 @@ OPERATIONS = (
         method="post",
         id="callBack",
         tag="upstream",
-        summary="For the upstream alone: what became of a task, in the provider's own words.",
-        parameters=[in_path("token", "As it stands in the address that the upstream was given.", TEXT)],
+        summary="Receive a callback of the provider, in its own format.",
+        parameters=[in_path("token", "The token of the callback URL.", TEXT)],
         request=ProviderCallback,
-        answers={204: Answer("Durable, and again for each repeat.")},
+        responses={204: DeclaredResponse("The callback is durable; a repeated one gets the same response.")},
         errors=[400, 403, 408, 413],
         authenticated=False,
     ),

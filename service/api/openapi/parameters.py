@@ -5,24 +5,24 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from service.api.deliveries import STATUSES
-from service.api.query_params import LONGEST_WAIT, MOST_KEY, MOST_ROWS, MOST_TEXT
+from service.api.query_params import MAX_KEY, MAX_ROWS, MAX_TEXT, MAX_WAIT
 from service.api.schemas import ID_PATTERN
 from service.domain.task import Status
 
 ID = {"type": "string", "pattern": ID_PATTERN}
 TEXT = {"type": "string"}
-NAME = {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MOST_TEXT}
-KEY = {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MOST_KEY}
+NAME = {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MAX_TEXT}
+KEY = {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MAX_KEY}
 CURSOR_TEXT = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
-SECONDS = {"type": "integer", "minimum": 0, "maximum": LONGEST_WAIT}
-ROWS = {"type": "integer", "minimum": 1, "maximum": MOST_ROWS, "default": 50}
+SECONDS = {"type": "integer", "minimum": 0, "maximum": MAX_WAIT}
+ROWS = {"type": "integer", "minimum": 1, "maximum": MAX_ROWS, "default": 50}
 TASK_STATUS = {"type": "string", "enum": [status.value for status in Status]}
 DELIVERY_STATUS = {"type": "string", "enum": list(STATUSES)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """A parameter of a request; `schema` is JSON Schema. Only a parameter of the path is required."""
+    """A parameter of a request; `schema` is JSON Schema. Only path parameters are required."""
 
     name: str
     location: Literal["path", "query", "header"]
@@ -31,28 +31,31 @@ class Parameter:
 
 
 def in_path(name: str, description: str, schema: Mapping[str, Any]) -> Parameter:
-    """Return a parameter of the path, which is required."""
+    """Return a required path parameter."""
     return Parameter(name=name, location="path", description=description, schema=schema)
 
 
 def in_query(name: str, description: str, schema: Mapping[str, Any]) -> Parameter:
-    """Return a query parameter that may be left out."""
+    """Return an optional query parameter."""
     return Parameter(name=name, location="query", description=description, schema=schema)
 
 
-TASK_ID = in_path("id", "The task.", ID)
-DELIVERY_ID = in_path("id", "The delivery.", ID)
-WAIT = in_query("wait", "Seconds to wait for the task's end.", SECONDS)
-PAGE = (in_query("limit", "Rows at most.", ROWS), in_query("cursor", "A `next_cursor` of this list.", CURSOR_TEXT))
+TASK_ID = in_path("id", "Id of the task.", ID)
+DELIVERY_ID = in_path("id", "Id of the delivery.", ID)
+WAIT = in_query("wait", "Maximum time to wait until the task is settled, in seconds.", SECONDS)
+PAGE = (
+    in_query("limit", "Maximum number of rows.", ROWS),
+    in_query("cursor", "The `next_cursor` of the previous page.", CURSOR_TEXT),
+)
 IDEMPOTENCY_KEY = Parameter(
     name="Idempotency-Key",
     location="header",
-    description="Equal keys with equal bodies are one task; an equal key with another body is refused with 422.",
+    description="A repeated key with the same body returns the same task; with another body it is refused with 422.",
     schema=KEY,
 )
 PREFER = Parameter(
     name="Prefer",
     location="header",
-    description=f"`wait=SECONDS`, at most {LONGEST_WAIT}, overrules `wait`; any other preference is passed over.",
+    description=f"`wait=SECONDS`, at most {MAX_WAIT}, takes precedence over `wait`; other preferences are ignored.",
     schema=TEXT,
 )

@@ -1,4 +1,4 @@
-"""What the demo runs, all in one process and on loopback: the stand-in upstream, a webhook receiver, the service."""
+"""The demo environment in one process on loopback: the stand-in provider, a webhook receiver and the service."""
 
 import asyncio
 import logging
@@ -33,46 +33,46 @@ RUN_SECONDS = 4.0
 
 @dataclass(frozen=True, kw_only=True)
 class DemoEnvironment:
-    """What runs: the service behind its client, what the receiver heard, and the address of the stand-in upstream."""
+    """A running demo: the client of the service, the webhook receiver and the address of the stand-in provider."""
 
     client: Client
     receiver: "Receiver"
-    upstream_url: str
+    provider_url: str
     directory: Path
 
 
 class Receiver:
-    """A webhook receiver that believes only what is signed; `refused` counts the rest."""
+    """A webhook receiver; `events` lists the types of verified webhooks, `refused` counts invalid signatures."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
         self.refused = 0
         self._verifiers: tuple[Webhook, ...] = ()
-        self._heard = asyncio.Event()
-        self.app = Starlette(routes=[Route("/events", self._take, methods=["POST"])])
+        self._received = asyncio.Event()
+        self.app = Starlette(routes=[Route("/events", self._receive, methods=["POST"])])
 
-    def trust(self, webhook_secrets: Sequence[str]) -> None:
-        """Believe what is signed with one of these secrets."""
+    def set_secrets(self, webhook_secrets: Sequence[str]) -> None:
+        """Accept webhooks that are signed with one of these secrets."""
         self._verifiers = tuple(Webhook(secret) for secret in webhook_secrets)
 
-    async def hear(self, event: str, *, seconds: float) -> None:
-        """Wait until `event` has been received; raises TimeoutError."""
+    async def wait_for(self, event: str, *, seconds: float) -> None:
+        """Wait until a webhook of type `event` is received. Raises TimeoutError after `seconds`."""
         async with asyncio.timeout(seconds):
             while event not in self.events:
-                self._heard.clear()
-                await self._heard.wait()
+                self._received.clear()
+                await self._received.wait()
 
-    async def _take(self, request: Request) -> Response:
+    async def _receive(self, request: Request) -> Response:
         body = await request.body()
-        if not any(_fits(verifier, body, request) for verifier in self._verifiers):
+        if not any(_is_signed(verifier, body, request) for verifier in self._verifiers):
             self.refused += 1
             return Response(status_code=401)
         self.events.append((await request.json())["type"])
-        self._heard.set()
+        self._received.set()
         return Response(status_code=204)
 
 
-def _fits(verifier: Webhook, body: bytes, request: Request) -> bool:
+def _is_signed(verifier: Webhook, body: bytes, request: Request) -> bool:
     try:
         verifier.verify(body, dict(request.headers))
     except WebhookVerificationError:
@@ -81,9 +81,9 @@ def _fits(verifier: Webhook, body: bytes, request: Request) -> bool:
 
 
 @asynccontextmanager
-async def staged(directory: Path, *, lose_callbacks: bool) -> AsyncIterator[DemoEnvironment]:
-    """Run everything within the block, with a fresh database in `directory`."""
-    _clear(directory)
+async def demo_environment(directory: Path, *, lose_callbacks: bool) -> AsyncIterator[DemoEnvironment]:
+    """Run the environment inside the block, with a new database in `directory`."""
+    _remove_old_database(directory)
     key = secrets.token_urlsafe()
     switches = Switches(key=key, run_time=RUN_SECONDS, callbacks=not lose_callbacks)
     sandbox = Sandbox(switches, now=lambda: datetime.now(UTC), random=random.SystemRandom())
@@ -91,23 +91,29 @@ async def staged(directory: Path, *, lose_callbacks: bool) -> AsyncIterator[Demo
     async with AsyncExitStack() as stack:
         stack.enter_context(_logging_to(directory / "boomerang.log"))
         await stack.enter_async_context(sandbox.running())
-        upstream_url = await stack.enter_async_context(serving(sandbox.app, listen(HOST, 0)))
+        provider_url = await stack.enter_async_context(serving(sandbox.app, listen(HOST, 0)))
         receiver_url = await stack.enter_async_context(serving(receiver.app, listen(HOST, 0)))
         port = _free_port()
-        environ = _environ(directory, upstream_url, receiver_url, port, key=key, lose_callbacks=lose_callbacks)
+        environ = _environ(directory, provider_url, receiver_url, port, key=key, lose_callbacks=lose_callbacks)
         settings = ensure_secret_keys(load_settings(environ))
-        receiver.trust(settings.webhook_secrets)
+        receiver.set_secrets(settings.webhook_secrets)
         url = await stack.enter_async_context(running(settings, host=HOST, port=port))
         client = await stack.enter_async_context(Client(url))
-        yield DemoEnvironment(client=client, receiver=receiver, upstream_url=upstream_url, directory=directory)
+        yield DemoEnvironment(client=client, receiver=receiver, provider_url=provider_url, directory=directory)
+
+
+def _remove_old_database(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for file in directory.glob(f"{DATABASE}*"):
+        file.unlink()
 
 
 def _environ(
-    directory: Path, upstream_url: str, receiver_url: str, port: int, *, key: str, lose_callbacks: bool
+    directory: Path, provider_url: str, receiver_url: str, port: int, *, key: str, lose_callbacks: bool
 ) -> dict[str, str]:
-    """Return the settings of the demo; nothing of the environment it runs in."""
-    given = {
-        "UPSTREAM_URL": upstream_url,
+    """Return the settings of the demo. The environment of the process is ignored."""
+    settings = {
+        "UPSTREAM_URL": provider_url,
         "UPSTREAM_KEY": key,
         "PUBLIC_URL": f"http://{HOST}:{port}",
         "DATABASE_URL": f"sqlite:///{quote(str(directory / DATABASE))}",
@@ -116,17 +122,11 @@ def _environ(
         "ARCHIVE_URL": directory.as_uri(),
         "EGRESS_ALLOW": "127.0.0.0/8",
         "RETRY_SCHEDULE": "0s,1s,2s,5s",
-        # with callbacks one look half-way, for the progress bar; without them, polls are all there is
+        # with callbacks, one poll half-way for the progress bar
         "POLL_FIRST": "1s" if lose_callbacks else "2s",
         "POLL_MAX": "2s" if lose_callbacks else "30s",
     }
-    return {f"BOOMERANG_{name}": value for name, value in given.items()}
-
-
-def _clear(directory: Path) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    for old in directory.glob(f"{DATABASE}*"):
-        old.unlink()
+    return {f"BOOMERANG_{name}": value for name, value in settings.items()}
 
 
 def _free_port() -> int:
@@ -137,9 +137,9 @@ def _free_port() -> int:
 
 @contextmanager
 def _logging_to(path: Path) -> Iterator[None]:
-    """Send every log line to the file at `path` within the block, in place of the terminal."""
+    """Write log lines to the file at `path` instead of the terminal inside the block."""
     root = logging.getLogger()
-    before, level = root.handlers[:], root.level
+    handlers, level = root.handlers[:], root.level
     with path.open("w", encoding="utf-8") as file:
         configure_logging("json", "info")
         (handler,) = root.handlers
@@ -148,4 +148,4 @@ def _logging_to(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            root.handlers, root.level = before, level
+            root.handlers, root.level = handlers, level

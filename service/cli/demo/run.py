@@ -1,4 +1,4 @@
-"""What the demo tells while it happens, and what it checks before it says that all went well."""
+"""The steps of the demo: run one task, print each step, and check the results."""
 
 import signal
 import time
@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.text import Text
 
 from service.cli import CommandFailed, UsageError
-from service.cli.demo.environment import HANDLERS, DemoEnvironment, staged
-from service.cli.demo.sample_media import draw_images, play
-from service.cli.media_options import media
+from service.cli.demo.environment import HANDLERS, DemoEnvironment, demo_environment
+from service.cli.demo.sample_media import decode_video, draw_images
+from service.cli.media_options import media_values
 from service.cli.output import clean, console
 from service.cli.progress import follow
 from service.domain.task import Json
@@ -28,8 +28,8 @@ NAME_WIDTH = 14
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What the demo was asked for; `directory` is absolute."""
+class DemoOptions:
+    """Options of the command; `directory` is absolute."""
 
     prompt: str
     images: tuple[Path, ...]
@@ -40,161 +40,163 @@ class Plan:
 
 
 class DemoOutput:
-    """Tells one step a line, with its mark; plain where there is no terminal."""
+    """Prints one line per step, with a mark for success or failure."""
 
     def __init__(self, out: Console) -> None:
         self.out = out
         self._marks = ("✓", "✗") if (out.encoding or "").lower().startswith("utf") else ("ok", "!!")
 
-    def say(self, text: str = "") -> None:
-        """Tell a line of prose."""
+    def print(self, text: str = "") -> None:
+        """Print a line of text."""
         self.out.print(Text(text), soft_wrap=True)
 
     def step(self, name: str, text: str) -> None:
-        """Tell a step that is done."""
+        """Print a successful step."""
         self._line(self._marks[0], "green", name, text)
 
     def fail(self, name: str, text: str) -> None:
-        """Tell what did not hold."""
+        """Print a failed step; lines after the first are indented below it."""
         first, *more = text.splitlines() or [""]
         self._line(self._marks[1], "red", name, first)
         for line in more:
-            self.say(f"  {clean(line)}")
+            self.print(f"  {clean(line)}")
 
     def _line(self, mark: str, style: str, name: str, text: str) -> None:
         line = Text("  ") + Text(mark, style=style) + Text(f" {name.ljust(NAME_WIDTH)} ", style="bold")
         self.out.print(line + Text(clean(text)), soft_wrap=True)
 
 
-async def run_demo(plan: Plan) -> bool:
-    """Run the demo; return whether everything held."""
-    story = DemoOutput(console())
-    story.say("Boomerang: one task from a prompt to a kept video, on this machine only.")
-    story.say()
+async def run_demo(options: DemoOptions) -> bool:
+    """Run the demo and return whether every check passed."""
+    output = DemoOutput(console())
+    output.print("Boomerang demo: one task from a prompt to an archived video, on this machine only.")
+    output.print()
     started = time.monotonic()
-    async with staged(plan.directory, lose_callbacks=plan.lose_callbacks) as stage:
-        story.step("upstream", f"a stand-in at {stage.upstream_url}")
-        story.step("service", f"{stage.client.url}, SQLite in {shown(stage.directory)}")
+    async with demo_environment(options.directory, lose_callbacks=options.lose_callbacks) as environment:
+        output.step("provider", f"stand-in (sandbox) at {environment.provider_url}")
+        output.step("service", f"{environment.client.url}, SQLite in {display_path(environment.directory)}")
         try:
             with anyio.fail_after(TASK_SECONDS + HANDLER_SECONDS):
-                film = await _play_through(story, stage, plan)
+                video = await _run_task(output, environment, options)
         except (CommandFailed, TimeoutError) as error:
-            story.fail("stopped", getattr(error, "message", "") or "it took too long")
+            output.fail(
+                "failed", getattr(error, "message", "") or f"timed out after {TASK_SECONDS + HANDLER_SECONDS} s"
+            )
             if not isinstance(error, UsageError):
-                story.say(f"\nThe log is in {shown(plan.directory / 'boomerang.log')}")
+                output.print(f"\nLog: {display_path(options.directory / 'boomerang.log')}")
             return False
-        story.say(f"\nDone in {time.monotonic() - started:.0f} s. The video: {shown(film)}")
-        if plan.stay:
-            await _stay(story, stage)
+        output.print(f"\nDone in {time.monotonic() - started:.0f} s. Video: {display_path(video)}")
+        if options.stay:
+            url = environment.client.url
+            output.print(f"\nStill running. Press Ctrl-C to stop. API: {url}/v1/tasks")
+            output.print(f"Try: boomerang submit --wait --url {url} --prompt 'A walk' --image FILE")
+            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                async for _ in signals:
+                    break
     return True
 
 
-async def _play_through(story: DemoOutput, stage: DemoEnvironment, plan: Plan) -> Path:
-    """Take one task through the loop; return where its video is kept. Raises Failed with what did not hold."""
-    task = await stage.client.submit(await _order(story, plan))
-    story.step("submitted", f"{task['id']} is safely written down")
-    task = await follow(lambda seconds: stage.client.task(task["id"], wait=seconds), out=story.out)
+async def _run_task(output: DemoOutput, environment: DemoEnvironment, options: DemoOptions) -> Path:
+    """Run one task to the end and return the path of its archived video. Raises CommandFailed if a check fails."""
+    task = await environment.client.submit(await _request_body(output, options))
+    output.step("submitted", f"task {task['id']} is stored")
+    task = await follow(lambda seconds: environment.client.task(task["id"], wait=seconds), out=output.out)
     if task["status"] != "completed":
-        raise CommandFailed(
-            f"the task is {task['status']}: {(task.get('error') or {}).get('message', 'no reason given')}"
-        )
-    await _tell_how_it_settled(story, stage, task, lose_callbacks=plan.lose_callbacks)
-    await _tell_handlers(story, stage, task["id"])
-    return await _tell_film(story, await stage.client.task(task["id"]))
+        reason = (task.get("error") or {}).get("message", "no reason given")
+        raise CommandFailed(f"the task is {task['status']}: {reason}")
+    await _check_settlement(output, environment, task, lose_callbacks=options.lose_callbacks)
+    await _check_handlers(output, environment, task["id"])
+    return await _check_video(output, await environment.client.task(task["id"]))
 
 
-async def _order(story: DemoOutput, plan: Plan) -> Json:
-    if plan.images:
-        images, told = list(plan.images), "yours"
+async def _request_body(output: DemoOutput, options: DemoOptions) -> Json:
+    if options.images:
+        images, origin = list(options.images), "from --image"
     else:
-        images, told = await anyio.to_thread.run_sync(draw_images, plan.directory), "drawn just now"
-    story.step("images", f"{', '.join(path.name for path in images)}, {told}")
-    params: Json = {"prompt": plan.prompt, **PARAMS, "images": media("image", [str(path) for path in images])}
-    if plan.video:
-        params["videos"] = media("video", [str(plan.video)])
-        story.step("video", plan.video.name)
+        images, origin = await anyio.to_thread.run_sync(draw_images, options.directory), "generated"
+    output.step("images", f"{', '.join(path.name for path in images)} ({origin})")
+    params: Json = {"prompt": options.prompt, **PARAMS, "images": media_values("image", [str(path) for path in images])}
+    if options.video:
+        params["videos"] = media_values("video", [str(options.video)])
+        output.step("video", options.video.name)
     return {"model": MODEL, "params": params, "metadata": {"from": "boomerang demo"}}
 
 
-async def _tell_how_it_settled(story: DemoOutput, stage: DemoEnvironment, task: Json, *, lose_callbacks: bool) -> None:
-    history = await stage.client.history(task["id"])
+async def _check_settlement(
+    output: DemoOutput, environment: DemoEnvironment, task: Json, *, lose_callbacks: bool
+) -> None:
+    """Print how the task was settled. Raises CommandFailed if the source is not the expected one."""
+    history = await environment.client.history(task["id"])
     callbacks = sum(row["kind"] == "callback" and row.get("verdict") == "accepted" for row in history)
     polls = sum(row["kind"] == "poll" for row in history)
     if lose_callbacks:
-        story.step("no callback", f"none ever came; the poller asked {_times(polls)}")
+        output.step("no callback", f"none received; {_counted(polls, 'poll')} instead")
     elif callbacks:
-        story.step("callback", f"came {_times(callbacks)}; tokens verified, outcome confirmed")
+        output.step("callback", f"{_counted(callbacks, 'callback')} received, tokens verified, result confirmed")
     expected = "poll" if lose_callbacks else "callback"
     if task["settled_by"] != expected or bool(callbacks) == lose_callbacks:
-        raise CommandFailed(
-            f"the task was settled by {task['settled_by']}, not by {expected}; {callbacks} callbacks came"
-        )
+        received = f"{_counted(callbacks, 'callback')} received"
+        raise CommandFailed(f"the task was settled by {task['settled_by']}, not by {expected}; {received}")
     cost = (task.get("usage") or {}).get("cost")
-    story.step(
-        "settled", f"{task['status']}, by {task['settled_by']}" + (f", for {cost} USD (pretended)" if cost else "")
+    output.step(
+        "settled", f"{task['status']}, by {task['settled_by']}" + (f", cost {cost} USD (simulated)" if cost else "")
     )
 
 
-async def _tell_handlers(story: DemoOutput, stage: DemoEnvironment, task_id: str) -> None:
+async def _check_handlers(output: DemoOutput, environment: DemoEnvironment, task_id: str) -> None:
+    """Print the deliveries of each handler. Raises CommandFailed if a handler or a webhook is missing."""
+    receiver = environment.receiver
     for event in ("task.completed", "artifact.stored"):
         try:
-            await stage.receiver.hear(event, seconds=HANDLER_SECONDS)
+            await receiver.wait_for(event, seconds=HANDLER_SECONDS)
         except TimeoutError:
-            raise CommandFailed(f"the webhook for {event} did not come; {await _dead(stage)}") from None
-    if stage.receiver.refused:
-        raise CommandFailed(f"{stage.receiver.refused} webhooks were not signed as they should be")
-    runs = await _runs(stage, task_id)
+            raise CommandFailed(f"no webhook for {event} was received; {await _dead_letters(environment)}") from None
+    if receiver.refused:
+        raise CommandFailed(f"{_counted(receiver.refused, 'webhook')} had an invalid signature")
+    delivered = await _delivered_counts(environment, task_id)
     for handler in HANDLERS:
-        if not runs.get(handler):
-            raise CommandFailed(f"the handler {handler} delivered nothing; {await _dead(stage)}")
-    story.step("log", f"handled {_times(runs['log'], 'event')}")
-    story.step("webhook", f"received {_times(len(stage.receiver.events), 'event')}, every signature verified")
+        if not delivered.get(handler):
+            raise CommandFailed(f"the handler {handler} has no successful delivery; {await _dead_letters(environment)}")
+    output.step("log", f"{_counted(delivered['log'], 'event')} handled")
+    output.step("webhook", f"{_counted(len(receiver.events), 'event')} received, every signature verified")
 
 
-async def _runs(stage: DemoEnvironment, task_id: str) -> dict[str, int]:
-    """Return how many deliveries each handler has finished, once none is pending or time is up."""
+async def _delivered_counts(environment: DemoEnvironment, task_id: str) -> dict[str, int]:
+    """Return the successful deliveries of each handler, when none is pending or after HANDLER_SECONDS."""
     for _ in range(HANDLER_SECONDS * 10):
-        rows = [row for row in await stage.client.history(task_id) if row["kind"] == "delivery"]
+        rows = [row for row in await environment.client.history(task_id) if row["kind"] == "delivery"]
         if all(row["status"] != "pending" for row in rows):
             break
         await anyio.sleep(0.1)
-    done = [row["handler"] for row in rows if row["status"] == "delivered"]
-    return {handler: done.count(handler) for handler in done}
+    handlers = [row["handler"] for row in rows if row["status"] == "delivered"]
+    return {handler: handlers.count(handler) for handler in handlers}
 
 
-async def _dead(stage: DemoEnvironment) -> str:
-    found = (await stage.client.deliveries(status="dead"))["data"]
-    told = "; ".join(f"{each['handler']}: {each['last_error']}" for each in found)
-    return told or "no delivery has failed for good"
+async def _dead_letters(environment: DemoEnvironment) -> str:
+    rows = (await environment.client.deliveries(status="dead"))["data"]
+    return "; ".join(f"{row['handler']}: {row['last_error']}" for row in rows) or "there are no dead letters"
 
 
-async def _tell_film(story: DemoOutput, task: Json) -> Path:
-    address = next((item["archived_url"] for item in task["output"] if item.get("archived_url")), None)
-    if address is None:
-        raise CommandFailed("the task names no archived video")
-    path = Path(url2pathname(urlsplit(address).path))
+async def _check_video(output: DemoOutput, task: Json) -> Path:
+    """Decode the archived video and return its path. Raises CommandFailed if it is missing or does not play."""
+    url = next((item["archived_url"] for item in task["output"] if item.get("archived_url")), None)
+    if url is None:
+        raise CommandFailed("the task has no archived video")
+    path = Path(url2pathname(urlsplit(url).path))
     try:
-        film = await anyio.to_thread.run_sync(play, path)
+        video = await anyio.to_thread.run_sync(decode_video, path)
     except ValueError as error:
         raise CommandFailed(str(error)) from error
-    story.step("archive", f"{path.name}, {film.bytes / 1000:,.0f} kB")
-    story.step("plays", f"{film.width}x{film.height}, {film.seconds:.1f} s, all {film.frames} frames decoded")
+    output.step("archive", f"{path.name}, {video.bytes / 1000:,.0f} kB")
+    output.step("playable", f"{video.width}x{video.height}, {video.seconds:.1f} s, all {video.frames} frames decoded")
     return path
 
 
-async def _stay(story: DemoOutput, stage: DemoEnvironment) -> None:
-    story.say(f"\nStill running; Ctrl-C ends it. API: {stage.client.url}/v1/tasks")
-    story.say(f"Try: boomerang submit --wait --url {stage.client.url} --prompt 'A walk' --image FILE")
-    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async for _ in signals:
-            break
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")
 
 
-def _times(count: int, thing: str = "time") -> str:
-    return f"{count} {thing}" + ("" if count == 1 else "s")
-
-
-def shown(path: Path) -> str:
-    """Return a path as short as it can be: relative to the working directory where it lies inside."""
+def display_path(path: Path) -> str:
+    """Return a path relative to the working directory if it lies inside, else the path itself."""
     here = Path.cwd()
     return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -1,4 +1,4 @@
-"""The demo's pictures, drawn when none are given, and the check that its film plays. Needs the extra `media`."""
+"""Sample images for the demo, and a check that a video can be decoded. Requires the extra `media`."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ Colour = tuple[int, int, int]
 
 
 def draw_images(directory: Path) -> list[Path]:
-    """Draw three pictures of an evening, write them to `directory` as PNG, and return their paths."""
+    """Draw three images, write them to `directory` as PNG and return their paths."""
     pictures = {"evening-sky.png": _sky(), "hills.png": _hills(), "boomerang.png": _boomerang()}
     paths = []
     for name, picture in pictures.items():
@@ -71,8 +71,8 @@ def _boomerang() -> Image.Image:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Film:
-    """What a film really is: every frame of it was decoded."""
+class VideoInfo:
+    """Properties of a fully decoded video; sizes in bytes and pixels, `seconds` is its duration."""
 
     bytes: int
     width: int
@@ -81,18 +81,18 @@ class Film:
     seconds: float
 
 
-def play(path: Path) -> Film:
-    """Decode the whole film at `path` and return what it is; raises ValueError when it does not play."""
+def decode_video(path: Path) -> VideoInfo:
+    """Decode every frame of the video at `path` and return its properties. Raises ValueError if it does not play."""
     try:
         with av.open(str(path), format="mp4") as container:
             stream = container.streams.video[0]
             frames = sum(1 for _ in container.decode(stream))
             seconds = float((container.duration or 0) / av.time_base)
-            found = Film(
+            video = VideoInfo(
                 bytes=path.stat().st_size, width=stream.width, height=stream.height, frames=frames, seconds=seconds
             )
     except (OSError, IndexError, av.error.FFmpegError) as error:
         raise ValueError(f"{path.name} does not play: {error}") from error
     if not frames or not seconds:
-        raise ValueError(f"{path.name} has no pictures")
-    return found
+        raise ValueError(f"{path.name} has no frames")
+    return video

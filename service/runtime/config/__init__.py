@@ -1,1 +1,1 @@
-"""Settings and where they are read from."""
+"""The settings of the service and their sources."""

@@ -1,7 +1,7 @@
-"""Read a `.env` file, whole or not at all: a line that cannot be read would switch a default on in silence.
+"""Read a `.env` file completely or not at all: a skipped line would leave a default in force unnoticed.
 
-What is a line is python-dotenv's to say: comments, `export `, quotes over several lines. No line is ever repeated in a
-message: it may hold a key.
+python-dotenv parses the lines: comments, `export `, quotes over several lines. A message never repeats a line, because
+the line may contain a key.
 """
 
 from io import StringIO
@@ -12,13 +12,13 @@ from dotenv.parser import Binding, parse_stream
 from service.domain.errors import BadSetting
 
 PREFIX = "BOOMERANG_"
-"""What the names of our settings begin with."""
+"""Prefix of the names of all settings."""
 
 
 def read_dotenv(path: Path) -> dict[str, str]:
-    """Return the names and values of the file at `path`, none when there is no file.
+    """Return the names and values of the file at `path`; empty when there is no file.
 
-    Raises BadSetting with a line for each line of the file that cannot be read, and for a file that cannot be.
+    Raises BadSetting with one line for each invalid line of the file, or for a file that cannot be read.
     """
     found: dict[str, str] = {}
     faults: list[str] = []
@@ -51,7 +51,7 @@ def _unreadable(path: Path, why: str) -> BadSetting:
 
 
 def _fault(binding: Binding, found: dict[str, str]) -> str | None:
-    """Return what is wrong with a line and how to mend it; `export NAME` after its value is what shells know."""
+    """Return why a line is invalid and how to fix it, or None. `export NAME` after its value is valid, as in shells."""
     if binding.error:
         return "must be NAME=value, a quoted value with its closing quote and nothing but a comment behind it"
     if binding.key is None:
@@ -65,7 +65,7 @@ def _fault(binding: Binding, found: dict[str, str]) -> str | None:
 
 
 def _line(binding: Binding) -> int:
-    """Return the number of the line where a binding begins, behind the empty lines that are counted to it."""
+    """Return the number of the line where a binding begins; python-dotenv counts the empty lines before it."""
     text = binding.original.string
     empty = text[: len(text) - len(text.lstrip())]
     return binding.original.line + empty.count("\n")

@@ -1,7 +1,7 @@
-"""The signing key of a service on SQLite: made once, beside the database, in a file that only its owner can read.
+"""Store the signing key of a service on SQLite beside the database, in a file that only its owner can read.
 
-A file that everybody can read is refused, because the key may be known. One that is open to its group, as platforms
-that share volumes make it, is closed again, and the log says so.
+A file that everybody can read is refused, because the key may be known. Platforms that share volumes make files
+readable by a group; such a file gets its permissions fixed, with a warning in the log.
 """
 
 import os
@@ -17,7 +17,7 @@ from service.domain.errors import BadSetting
 from service.domain.webhook_secrets import derive_webhook_secret
 from service.runtime.config.setting_types import secret_keys, webhook_secrets
 
-log = structlog.get_logger("boomerang.key_file")
+log = structlog.get_logger("boomerang.runtime")
 
 KEY_BYTES = 32
 OWNER_ONLY = 0o600
@@ -37,21 +37,21 @@ def generate_key() -> str:
 
 
 def load_or_create(path: Path) -> StoredKeys:
-    """Return the keys in the file at `path`, which is made when it is missing; processes that race agree on one.
+    """Return the keys in the file at `path`; create it if it is missing. Concurrent processes get the same keys.
 
-    Raises BadSetting when the file cannot be made or trusted.
+    Raises BadSetting when the file cannot be created or is not safe.
     """
     try:
         if not path.exists():
-            _make(path)
-        _keep_to_owner(path)
+            _create(path)
+        _restrict_to_owner(path)
         return _parse(path, path.read_text("ascii"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not text"
-        raise BadSetting(f"{path} cannot keep the signing key ({reason}); set BOOMERANG_SECRET_KEYS instead") from None
+        raise BadSetting(f"{path} cannot store the signing key ({reason}); set BOOMERANG_SECRET_KEYS instead") from None
 
 
-def _keep_to_owner(path: Path) -> None:
+def _restrict_to_owner(path: Path) -> None:
     mode = path.stat().st_mode
     if mode & stat.S_IRWXO:
         raise BadSetting(f"{path} holds the signing key and others can read it; run `chmod 600 {path}`")
@@ -62,20 +62,20 @@ def _keep_to_owner(path: Path) -> None:
             raise BadSetting(
                 f"{path} holds the signing key and its group can read it; run `chmod 600 {path}`"
             ) from None
-        log.warning("the signing key was open to its group: closed", file=str(path), mode="600")
+        log.warning("signing key file was group-readable, permissions fixed", file=str(path), mode="600")
 
 
-def _make(path: Path) -> None:
+def _create(path: Path) -> None:
     key = generate_key()
-    whole = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    _write_new(whole, f"SECRET_KEYS={key}\nWEBHOOK_SECRETS={derive_webhook_secret(key)}\n")
+    _write_new(temporary, f"SECRET_KEYS={key}\nWEBHOOK_SECRETS={derive_webhook_secret(key)}\n")
     try:
-        # a link appears whole or not at all, so that no process reads half a key
+        # linking is atomic, so that no process reads half a key
         with suppress(FileExistsError):
-            os.link(whole, path)
+            os.link(temporary, path)
     finally:
-        whole.unlink()
+        temporary.unlink()
 
 
 def _write_new(path: Path, text: str) -> None:
@@ -89,9 +89,9 @@ def _write_new(path: Path, text: str) -> None:
 def _parse(path: Path, text: str) -> StoredKeys:
     lines = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
     try:
-        kept = lines.get("WEBHOOK_SECRETS", "")
+        stored = lines.get("WEBHOOK_SECRETS", "")
         return StoredKeys(
-            secret_keys=secret_keys(lines["SECRET_KEYS"]), webhook_secrets=webhook_secrets(kept) if kept else ()
+            secret_keys=secret_keys(lines["SECRET_KEYS"]), webhook_secrets=webhook_secrets(stored) if stored else ()
         )
     except (KeyError, ValueError):
         raise BadSetting(f"{path} must have a line SECRET_KEYS=... with keys of at least 32 characters") from None

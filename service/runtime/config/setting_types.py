@@ -1,7 +1,8 @@
-"""Read the text of a setting as a value; a parser raises ValueError with what is allowed, and never repeats it."""
+"""Parse the text of a setting. A parser raises ValueError that says what is allowed and never repeats the text."""
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path, PurePosixPath
@@ -23,28 +24,24 @@ UNITS = {
     "h": timedelta(hours=1),
     "d": timedelta(days=1),
 }
-LONGEST = timedelta(days=3650)
-MOST_DOLLARS = 10**9
-SHORTEST_SECRET = 32
-SHORTEST_API_KEY = 8
+MAX_DURATION = timedelta(days=3650)
+MAX_DOLLARS = 10**9
+MIN_SECRET_LENGTH = 32
+MIN_API_KEY_LENGTH = 8
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def duration(text: str) -> timedelta:
-    """Return `30s` as a length of time: a whole number and one of ms, s, m, h, d; from nothing to 3650 days."""
+    """Return the duration that `30s` names: a whole number and one of ms, s, m, h, d; from 0 to 3650 days."""
     match = re.fullmatch(r"([0-9]{1,12})(ms|s|m|h|d)", text)
-    if match is None or (length := _times(int(match[1]), match[2])) is None:
+    # compared before it is multiplied, because a timedelta overflows
+    if match is None or int(match[1]) > MAX_DURATION / UNITS[match[2]]:
         raise ValueError("must be a duration like 500ms, 30s, 15m, 2h or 30d, at most 3650d")
-    return length
-
-
-def _times(number: int, unit: str) -> timedelta | None:
-    # compared before multiplying: a timedelta overflows
-    return number * UNITS[unit] if number <= LONGEST / UNITS[unit] else None
+    return int(match[1]) * UNITS[match[2]]
 
 
 def positive_duration(text: str) -> timedelta:
-    """Return a duration that is more than nothing."""
+    """Return a duration longer than 0."""
     length = duration(text)
     if not length:
         raise ValueError("must be a duration of more than 0, like 500ms, 30s, 15m, 2h or 30d")
@@ -52,7 +49,7 @@ def positive_duration(text: str) -> timedelta:
 
 
 def lease(text: str) -> timedelta:
-    """Return a duration of one second or more: a shorter claim could not be renewed in time."""
+    """Return a duration of at least one second: a shorter lease could not be renewed in time."""
     length = duration(text)
     if length < timedelta(seconds=1):
         raise ValueError("must be a duration of at least 1s, like 60s")
@@ -60,65 +57,51 @@ def lease(text: str) -> timedelta:
 
 
 def durations(text: str) -> tuple[timedelta, ...]:
-    """Return a list of durations, `0s,5s,30s`; at least one."""
+    """Return one or more durations, like `0s,5s,30s`."""
     try:
-        return tuple(duration(part) for part in names(text))
+        return tuple(duration(part) for part in comma_separated(text))
     except ValueError:
         raise ValueError("must be durations with commas between them, like 0s,5s,30s,2m") from None
 
 
 def rate(text: str) -> float:
-    """Return `10/s`, `600/m` or `36000/h` as a number for each second; more than 0."""
+    """Return the rate per second that `10/s`, `600/m` or `36000/h` names; greater than 0."""
     match = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)/(s|m|h)", text)
     if match is None or not float(match[1]):
         raise ValueError("must be requests for a time, more than 0, like 10/s, 600/m or 3600/h")
     return float(match[1]) / UNITS[match[2]].total_seconds()
 
 
-def whole(lowest: int, highest: int) -> Parse[int]:
-    """Return a parser of whole numbers from `lowest` to `highest`, both included."""
+def whole_number(minimum: int, maximum: int) -> Parse[int]:
+    """Return a parser of whole numbers from `minimum` to `maximum`, both included."""
 
     def parse(text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,12}", text) or not lowest <= int(text) <= highest:
-            raise ValueError(f"must be a whole number from {lowest} to {highest}")
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not minimum <= int(text) <= maximum:
+            raise ValueError(f"must be a whole number from {minimum} to {maximum}")
         return int(text)
 
     return parse
 
 
 def dollars(text: str) -> Decimal:
-    """Return an amount in US dollars, from 0 to a billion: more is no limit, and may be more than a float holds."""
-    try:
+    """Return an amount in US dollars, from 0 to a billion: a float may not hold more."""
+    with suppress(InvalidOperation):
         amount = Decimal(text)
-    except InvalidOperation:
-        amount = Decimal(-1)
-    if not amount.is_finite() or not 0 <= amount <= MOST_DOLLARS:
-        raise ValueError("must be an amount in US dollars a day, like 25 or 12.50, at most a billion")
-    return amount
+        if amount.is_finite() and 0 <= amount <= MAX_DOLLARS:
+            return amount
+    raise ValueError("must be an amount in US dollars a day, like 25 or 12.50, at most a billion")
 
 
-def yes_or_no(text: str) -> bool:
-    """Return whether the text says yes."""
+def boolean(text: str) -> bool:
+    """Return the truth value of true, yes, 1, false, no or 0, in any case."""
     words = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
     if text.lower() not in words:
         raise ValueError("must be true or false")
     return words[text.lower()]
 
 
-def one_of(*allowed: T) -> Parse[T]:
-    """Return a parser that takes exactly the `allowed` words."""
-
-    def parse(text: str) -> T:
-        for word in allowed:
-            if word == text.lower():
-                return word
-        raise ValueError(f"must be one of {', '.join(map(str, allowed))}")
-
-    return parse
-
-
-def names(text: str) -> tuple[str, ...]:
-    """Return the parts between commas, without the blanks around them; an empty part is refused."""
+def comma_separated(text: str) -> tuple[str, ...]:
+    """Return the parts between commas without surrounding blanks; no part may be empty."""
     parts = tuple(part.strip() for part in text.split(","))
     if not all(parts):
         raise ValueError("must be a list with commas between, without empty parts")
@@ -126,8 +109,8 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def address(text: str) -> str:
-    """Return an http or https address, a path allowed, without its last slash; no query, fragment or user."""
-    parts = _split(text)
+    """Return an http or https address without trailing slashes; it has no query, fragment or user."""
+    parts = _split_http(text)
     if parts is None or parts.query or parts.fragment or "?" in text or "#" in text or parts.username is not None:
         raise ValueError(
             "must be an address like https://example.org or https://example.org/prefix, no query or fragment"
@@ -136,27 +119,26 @@ def address(text: str) -> str:
 
 
 def target(text: str) -> str:
-    """Return an http or https address that may have a query; no fragment."""
-    parts = _split(text)
-    if parts is None or "#" in text:
+    """Return an http or https address that may have a query but no fragment."""
+    if _split_http(text) is None or "#" in text:
         raise ValueError("must be an http or https address")
     return text
 
 
-def _split(text: str) -> SplitResult | None:
-    try:
+def _split_http(text: str) -> SplitResult | None:
+    with suppress(ValueError):
         parts = urlsplit(text)
-        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        return None
-    return parts if sound and not re.search(r"[\s\\\x00-\x1f]", text) else None
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        if valid and not re.search(r"[\s\\\x00-\x1f]", text):
+            return parts
+    return None
 
 
 def database(text: str) -> str:
-    """Return `sqlite:///FILE` or `postgresql://...`, whatever driver or older scheme was written."""
+    """Return `sqlite:///FILE` or `postgresql://...`; other schemes of the same databases are replaced."""
     scheme, mark, rest = ("", "", "") if CONTROL.search(text) else text.partition("://")
     kind = scheme.partition("+")[0].lower()
-    if mark and kind in {"postgres", "postgresql"} and rest and _names_a_server(rest):
+    if mark and kind in {"postgres", "postgresql"} and rest and _has_valid_server(rest):
         return f"postgresql://{rest}"
     file = rest.startswith("/") and rest.strip("/") and ":memory:" not in rest and not CONTROL.search(unquote(rest))
     if mark and kind == "sqlite" and file:
@@ -167,69 +149,64 @@ def database(text: str) -> str:
     )
 
 
-def _names_a_server(rest: str) -> bool:
-    """Return whether what follows `postgresql://` has one @ at most and a number for a port, if any."""
+def _has_valid_server(rest: str) -> bool:
+    """Return whether the text after `postgresql://` has at most one @ and, if it has a port, a numeric one."""
     before, _, host = re.split("[/?]", rest, maxsplit=1)[0].rpartition("@")
     port = re.search(r":([^:\]]*)$", host)
     return "@" not in before and (port is None or bool(re.fullmatch("[0-9]{1,5}", port[1])))
 
 
 def database_file(url: str) -> PurePosixPath | None:
-    """Return the file of an SQLite address as `database` returns it; None for PostgreSQL."""
+    """Return the file of an SQLite address in the form of `database`, None for PostgreSQL."""
     if not url.startswith("sqlite:"):
         return None
     return PurePosixPath(unquote(url.removeprefix("sqlite:///").partition("?")[0]))
 
 
 def archive(text: str) -> str:
-    """Return the address of a local directory, `file:///srv/videos`."""
-    if not _names_a_directory(text) or CONTROL.search(unquote(text)):
-        raise ValueError("must be the address of a directory, like file:///srv/videos")
-    return text
+    """Return the address of a local directory, like `file:///srv/videos`."""
+    with suppress(ValueError):  # the message of urlsplit repeats the text
+        parts, path = urlsplit(text), unquote(urlsplit(text).path)
+        local = parts.scheme == "file" and parts.netloc in {"", "localhost"}
+        if local and path.startswith("/") and not CONTROL.search(unquote(text)):
+            return text
+    raise ValueError("must be the address of a directory, like file:///srv/videos")
 
 
 def archive_directory(url: str) -> Path:
-    """Return the directory of an address as `archive` returns it."""
+    """Return the directory of an address in the form of `archive`."""
     return Path(url2pathname(urlsplit(url).path))
 
 
-def _names_a_directory(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-    except ValueError:  # its own words would repeat the text
-        return False
-    return parts.scheme == "file" and parts.netloc in {"", "localhost"} and unquote(parts.path).startswith("/")
-
-
 def egress(text: str) -> tuple[str, ...]:
-    """Return networks (CIDR), addresses and host names, each also with a port, separated by commas."""
-    parts = names(text)
+    """Return networks (CIDR), addresses and host names, each with an optional port, in the form they are given."""
+    parts = comma_separated(text)
     for part in parts:
         egress_target(part)
     return parts
 
 
 def secret_keys(text: str) -> tuple[str, ...]:
-    """Return signing keys, newest first; each at least 32 characters."""
-    keys = names(text)
-    if any(len(key) < SHORTEST_SECRET for key in keys):
+    """Return signing keys, newest first; each has at least 32 characters."""
+    keys = comma_separated(text)
+    if any(len(key) < MIN_SECRET_LENGTH for key in keys):
         raise ValueError(
-            f"must be keys of at least {SHORTEST_SECRET} characters, newest first; `boomerang secret` makes one"
+            f"must be keys of at least {MIN_SECRET_LENGTH} characters, newest first; `boomerang secret` makes one"
         )
     return keys
 
 
 def webhook_secrets(text: str) -> tuple[str, ...]:
-    """Return Standard Webhooks secrets, newest first: `whsec_` and the base64 of 24 to 64 bytes."""
-    secrets = names(text)
+    """Return Standard Webhooks secrets, newest first; each is `whsec_` and the base64 of 24 to 64 bytes."""
+    secrets = comma_separated(text)
     if not all(is_webhook_secret(secret) for secret in secrets):
         raise ValueError("must be secrets like whsec_..., each the base64 of 24 to 64 bytes, newest first")
     return secrets
 
 
 def api_keys(text: str) -> tuple[ApiKey, ...]:
-    """Return the clients' keys from `name=key` and `name=key:admin`; one client may have several keys."""
-    keys = tuple(_api_key(part) for part in names(text))
+    """Return the keys of clients from `name=key` and `name=key:admin`; a client may have several keys."""
+    keys = tuple(_api_key(part) for part in comma_separated(text))
     if len({key.key for key in keys}) < len(keys):
         raise ValueError("must not give the same key twice")
     return keys
@@ -240,6 +217,6 @@ def _api_key(text: str) -> ApiKey:
     key, colon, role = rest.partition(":")
     if not re.fullmatch(r"[\w.@-]{1,64}", name) or not re.fullmatch(r"[!-~]+", key) or (colon and role != "admin"):
         raise ValueError("must be name=key or name=key:admin, with commas between")
-    if len(key) < SHORTEST_API_KEY:
-        raise ValueError(f"must have keys of at least {SHORTEST_API_KEY} characters")
+    if len(key) < MIN_API_KEY_LENGTH:
+        raise ValueError(f"must have keys of at least {MIN_API_KEY_LENGTH} characters")
     return ApiKey(name=name, key=key, admin=bool(colon))

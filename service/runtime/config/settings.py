@@ -1,49 +1,41 @@
-"""What the operator decides: `BOOMERANG_*` from the environment or a `.env` file, read once at the start.
+"""Read the settings: `BOOMERANG_*` from the environment or a `.env` file, once at the start.
 
-Every wrong setting is a line of one BadSetting that names it and says what is allowed. An unknown `BOOMERANG_*` name is
-wrong too, so that a misspelling cannot switch a default on; a handler's own settings are `BOOMERANG_HANDLER_*`, or the
-names that it `needs`, which the caller hands in.
+A BadSetting has one line for each invalid setting, with its name and what is allowed. An unknown `BOOMERANG_*` name is
+invalid too: otherwise a misspelt name would leave the default in force. A handler's own settings are
+`BOOMERANG_HANDLER_*`, or the names that the handler `needs`, which the caller passes.
 """
 
 import difflib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SkipValidation, ValidationError
+from pydantic_core import ErrorDetails
 
 from service.domain.api_key import ApiKey
 from service.domain.errors import BadSetting
 from service.domain.hosts import is_loopback
 from service.domain.webhook_secrets import derive_webhook_secret
-from service.runtime.config import setting_types as values
+from service.runtime.config import setting_types as parse
 from service.runtime.config.dotenv import PREFIX, read_dotenv
 from service.runtime.config.key_file import StoredKeys, load_or_create
-from service.runtime.config.setting_types import Parse
 
-__all__ = [
-    "Settings",
-    "ensure_secret_keys",
-    "load_settings",
-    "require_keys_for_host",
-    "require_upstream_key",
-]
-
-T = TypeVar("T")
-D = TypeVar("D")
 UPSTREAMS = {"vtrix": "https://cloud.vtrix.ai", "vidu": "https://api.vidu.com/ent/v2"}
-"""Each provider, and its own address."""
+"""The address of each provider."""
 
 OFF_PEAK_DEADLINE = timedelta(hours=49)
-RETRY_SCHEDULE = "0s,5s,30s,2m,10m,30m,2h,6h,16h"
+"""The minimum time limit of off-peak tasks, which the provider runs within 48 hours."""
 
 CLIENT_NAMES = frozenset({"URL", "API_KEY"})
-"""What the client commands read; no business of the service."""
+"""Settings of the client commands, which the service ignores."""
 FREE_PREFIXES = ("HANDLER_", "TEST_")
 PLAIN_NAMES = ("DATABASE_URL", "PORT", "WEB_CONCURRENCY")
-"""Settings that the platforms' ordinary names serve as well."""
-KEPT_BACK = frozenset({"SECRET_KEYS", "API_KEYS", "UPSTREAM_KEY", "DATABASE_URL"})
+"""Settings that are also read from the platforms' own names, without the prefix."""
+PRIVATE_NAMES = frozenset({"SECRET_KEYS", "API_KEYS", "UPSTREAM_KEY", "DATABASE_URL"})
 """Settings that handlers never see."""
 
 PLATFORM_ADDRESSES = {
@@ -54,176 +46,170 @@ PLATFORM_ADDRESSES = {
     "KOYEB_PUBLIC_DOMAIN": "https://{}",
     "SPACE_HOST": "https://{}",
 }
-"""Where a platform says under which public address it serves us, and how to read it."""
+"""Variables in which platforms give the public address of the service, and how it follows from the value."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The settings, typed. Newest keys come first.
+def parsed(parser: parse.Parse[object]) -> PlainValidator:
+    """Return the validator that parses a text and keeps a value of any other type.
 
-    `upstream_rate` is in requests a second, `budget` in US dollars a day; `handlers` is None for the default choice,
-    `poll_first` None for the learned one. `present` holds the text of every setting that was given, by its name without
-    the prefix, but for keys that are no business of handlers.
+    It replaces pydantic's own checks, because pydantic refuses file names that are not UTF-8.
+    """
+    return PlainValidator(lambda value: parser(value) if isinstance(value, str) else value)
+
+
+Text = Annotated[str, parsed(str)]
+Word = BeforeValidator(str.lower)
+Flag = Annotated[bool, parsed(parse.boolean)]
+Names = Annotated[tuple[str, ...], parsed(parse.comma_separated)]
+Duration = Annotated[timedelta, parsed(parse.positive_duration)]
+LeaseTime = Annotated[timedelta, parsed(parse.lease)]
+Schedule = Annotated[tuple[timedelta, ...], parsed(parse.durations)]
+Rate = Annotated[float, parsed(parse.rate)]
+Dollars = Annotated[Decimal, parsed(parse.dollars)]
+Address = Annotated[str, parsed(parse.address)]
+Target = Annotated[str, parsed(parse.target)]
+DatabaseAddress = Annotated[str, parsed(parse.database)]
+ArchiveAddress = Annotated[str, parsed(parse.archive)]
+EgressRules = Annotated[tuple[str, ...], parsed(parse.egress)]
+SecretKeys = Annotated[tuple[str, ...], parsed(parse.secret_keys)]
+WebhookSecrets = Annotated[tuple[str, ...], parsed(parse.webhook_secrets)]
+Concurrency = Annotated[int, parsed(parse.whole_number(1, 10_000))]
+TaskLimit = Annotated[int, parsed(parse.whole_number(1, 1_000_000))]
+Port = Annotated[int, parsed(parse.whole_number(0, 65_535))]
+ProcessCount = Annotated[int, parsed(parse.whole_number(1, 1024))]
+ApiKeys = Annotated[tuple[ApiKey, ...], parsed(parse.api_keys)]
+
+
+def setting(default: object, description: str, *, repr: bool = True) -> Any:  # noqa: A002 - the name in pydantic
+    """Declare a setting. A default in text is parsed like a given value."""
+    return Field(default, description=description, repr=repr, validate_default=True)
+
+
+secret = partial(setting, repr=False)
+"""Declares a setting whose value does not appear in the repr."""
+
+
+class Settings(BaseModel):
+    """The typed settings. Each field is a setting with the same name in capitals, except `present`.
+
+    Lists of keys and secrets have the newest first.
     """
 
-    provider: str
-    upstream_url: str
-    upstream_key: str | None = field(repr=False)
-    public_url: str | None
-    database_url: str = field(repr=False)
-    secret_keys: tuple[str, ...] = field(repr=False)
-    api_keys: tuple[ApiKey, ...]
-    handlers: tuple[str, ...] | None
-    confirm: Literal["always", "never"]
-    task_deadline: timedelta
-    off_peak_deadline: timedelta
-    allow_off_peak: bool
-    in_doubt_for: timedelta
-    on_in_doubt: Literal["fail", "resubmit"]
-    poll_first: timedelta | None
-    poll_max: timedelta
-    upstream_rate: float
-    upstream_concurrency: int
-    max_in_flight: int | None
-    retry_schedule: tuple[timedelta, ...]
-    lease: timedelta
-    retention: timedelta
-    budget: Decimal | None
-    webhook_url: str | None = field(repr=False)
-    webhook_secrets: tuple[str, ...] = field(repr=False)
-    archive_url: str | None
-    egress_allow: tuple[str, ...]
-    log_format: Literal["console", "json"]
-    log_level: Literal["debug", "info", "warning", "error", "critical"]
-    port: int
-    web_concurrency: int | None
-    present: Mapping[str, str] = field(default_factory=dict, repr=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    provider: Annotated[Literal["vtrix", "vidu"], Word] = setting("vtrix", "`vtrix` or `vidu`")
+    upstream_url: Address = Field(
+        description="address of the provider's API",
+        default_factory=lambda data: UPSTREAMS[data.get("provider", "vtrix")],
+    )
+    upstream_key: Text | None = secret(None, "API key of the provider; VTRIX_API_KEY or VIDU_API_KEY also set it")
+    public_url: Address | None = setting(None, "address that the provider calls back; without it tasks are polled")
+    database_url: DatabaseAddress = secret("sqlite:///boomerang.db", "SQLite or PostgreSQL; DATABASE_URL also sets it")
+    secret_keys: SecretKeys = secret((), "signing keys; created beside the SQLite file, required with PostgreSQL")
+    api_keys: ApiKeys = setting((), "keys of the clients; without them only a loopback host can be bound")
+    handlers: Names | None = setting(None, "handlers to load; by default log, webhook and every configured one")
+    confirm: Annotated[Literal["always", "never"], Word] = setting(
+        "always", "whether callbacks are confirmed by a poll"
+    )
+    task_deadline: Duration = setting("2h", "time after which a task expires; at least 49h for off-peak tasks")
+    allow_off_peak: Flag = setting("false", "accept off-peak tasks, which the provider calls temporarily unavailable")
+    in_doubt_for: Duration = setting("15m", "maximum time that a submission without a reply stays in doubt")
+    on_in_doubt: Annotated[Literal["fail", "resubmit"], Word] = setting(
+        "fail", "what follows; resubmit may charge twice"
+    )
+    poll_first: Duration | None = setting(None, "time from submission to first poll; estimated by default")
+    poll_max: Duration = setting("5m", "maximum time between two polls")
+    upstream_rate: Rate = setting("10/s", "maximum rate of requests to the provider; the value is per second")
+    upstream_concurrency: Concurrency = setting("16", "maximum number of concurrent requests to the provider")
+    max_in_flight: TaskLimit | None = setting(None, "maximum number of unfinished tasks at the provider")
+    retry_schedule: Schedule = setting("0s,5s,30s,2m,10m,30m,2h,6h,16h", "delay before each attempt of a delivery")
+    lease: LeaseTime = setting("60s", "time after which a lease expires unless it is renewed")
+    retention: Duration = setting("30d", "age at which raw callbacks, attempts and inputs are deleted")
+    budget: Dollars | None = setting(None, "US dollars a day (UTC); past it tasks stay queued")
+    webhook_url: Target | None = secret(None, "address that receives every event")
+    webhook_secrets: WebhookSecrets = secret((), "secrets that sign webhooks; derived from SECRET_KEYS by default")
+    archive_url: ArchiveAddress | None = setting(None, "directory in which the archive handler stores results")
+    egress_allow: EgressRules = setting((), "internal networks and hosts that handlers may connect to")
+    log_format: Annotated[Literal["console", "json"], Word] = setting("json", "by default console on a terminal")
+    log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], Word] = setting(
+        "info", "lowest level"
+    )
+    port: Port = setting("8080", "port that is bound; PORT also sets it")
+    web_concurrency: ProcessCount | None = setting(None, "without effect: each `boomerang serve` is one process")
+    present: SkipValidation[Mapping[str, str]] = secret({}, "text of each given setting that handlers see")
+
+    @property
+    def off_peak_deadline(self) -> timedelta:
+        """Return the time limit of off-peak tasks."""
+        return max(self.task_deadline, OFF_PEAK_DEADLINE)
 
 
-NAMES = frozenset(each.name.upper() for each in fields(Settings)) - {"OFF_PEAK_DEADLINE", "PRESENT"}
+NAMES = tuple(name.upper() for name in Settings.model_fields if name != "present")
 """Every setting, without the prefix."""
 
 
 def load_settings(
     environ: Mapping[str, str], *, dotenv: Path | None = None, needed: Collection[str] = (), terminal: bool = False
 ) -> Settings:
-    """Return the settings of `environ`, then of the file `dotenv` (which may be missing), then the defaults.
+    """Return the settings of `environ`, else of the file `dotenv` (which may be missing), else the defaults.
 
-    `needed` are further names, without the prefix, that the installed handlers need; `terminal` says whether logs go to
-    one. An empty value counts as not given. Raises BadSetting with a line for each wrong setting, or for each line of
-    the file that cannot be read; values stay hidden.
+    `needed` are further names, without the prefix, that the installed handlers need. `terminal` selects the default log
+    format. An empty value counts as not given. Raises BadSetting with a line for each invalid setting, or for each line
+    of the file that cannot be read. No line contains a value.
     """
-    given = {**(read_dotenv(dotenv) if dotenv else {}), **environ}
-    reader = _Reader(given)
-    faults = _unknown(given, needed)
-    settings = _read(reader, terminal=terminal)
-    if faults or reader.faults:
-        raise BadSetting("\n".join([*faults, *reader.faults]))
+    variables = {**(read_dotenv(dotenv) if dotenv else {}), **environ}
+    faults = _unknown_names(variables, needed)
+    given = {name: text for name, value in variables.items() if (text := value.strip())}
+    found = _find_variables(given)
+    texts = {name: PLATFORM_ADDRESSES.get(source, "{}").format(given[source]) for name, source in found.items()}
+    defaults = {"log_format": "console" if terminal else "json"}
+    try:
+        settings = Settings.model_validate({**defaults, **texts, "present": _present(given)})
+    except ValidationError as error:
+        details = {str(each["loc"][0]): each for each in error.errors(include_url=False, include_input=False)}
+        faults += [f"{found[field]} {_message(field, each)}" for field, each in details.items() if field in found]
+    if faults:
+        raise BadSetting("\n".join(faults))
     return settings
 
 
-def _unknown(given: Mapping[str, str], needed: Collection[str]) -> list[str]:
-    known = NAMES | CLIENT_NAMES | frozenset(needed)
-    ours = sorted(name.removeprefix(PREFIX) for name in given if name.startswith(PREFIX))
-    return [_unknown_line(name, known) for name in ours if name not in known and not name.startswith(FREE_PREFIXES)]
+def _unknown_names(variables: Collection[str], needed: Collection[str]) -> list[str]:
+    """Return a line for each name with our prefix that nobody reads, with the nearest known name."""
+    known = {*NAMES, *CLIENT_NAMES, *needed}
+    faults = []
+    for name in sorted(each.removeprefix(PREFIX) for each in variables if each.startswith(PREFIX)):
+        if name not in known and not name.startswith(FREE_PREFIXES):
+            near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+            hint = (
+                f"did you mean {PREFIX}{near[0]}?" if near else f"a handler's own settings begin with {PREFIX}HANDLER_"
+            )
+            faults.append(f"{PREFIX}{name} is no setting; {hint}")
+    return faults
 
 
-def _unknown_line(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-    mend = f"did you mean {PREFIX}{near[0]}?" if near else f"a handler's own settings begin with {PREFIX}HANDLER_"
-    return f"{PREFIX}{name} is no setting; {mend}"
+def _find_variables(given: Mapping[str, str]) -> dict[str, str]:
+    """Return the variable that sets each field; one with our prefix takes precedence over those of platforms."""
+    provider = given.get(f"{PREFIX}PROVIDER", "vtrix").upper()
+    others = {name: [name] for name in PLAIN_NAMES}
+    others |= {"UPSTREAM_KEY": [f"{provider}_API_KEY"], "PUBLIC_URL": list(PLATFORM_ADDRESSES)}
+    sources = {name: [each for each in [PREFIX + name, *others.get(name, [])] if each in given] for name in NAMES}
+    return {name.lower(): found[0] for name, found in sources.items() if found}
 
 
-class _Reader:
-    """Reads settings by name and gathers what is wrong with them."""
-
-    def __init__(self, given: Mapping[str, str]) -> None:
-        self.given = {name: value.strip() for name, value in given.items() if value.strip()}
-        self.faults: list[str] = []
-
-    def read(self, name: str, parse: Parse[T], default: T) -> T:
-        """Return the setting `name`, or `default` when it is not given or wrong."""
-        return self.read_as(self._written(name), parse, default)
-
-    def _written(self, name: str) -> str:
-        plain = name in PLAIN_NAMES and PREFIX + name not in self.given
-        return name if plain else PREFIX + name
-
-    def read_as(self, written: str, parse: Parse[T], default: D) -> T | D:
-        """Return the variable `written`, or `default` when it is not given or wrong."""
-        if written not in self.given:
-            return default
-        try:
-            return parse(self.given[written])
-        except ValueError as error:
-            self.faults.append(f"{written} {error}")
-            return default
-
-    def optional(self, name: str, parse: Parse[T]) -> T | None:
-        """Return the setting `name`, or None when it is not given or wrong."""
-        return self.read_as(self._written(name), parse, None)
-
-    def present(self) -> dict[str, str]:
-        """Return the text of every given setting, by its name without the prefix."""
-        plain = {name: self.given[name] for name in PLAIN_NAMES if name in self.given}
-        ours = {name.removeprefix(PREFIX): text for name, text in self.given.items() if name.startswith(PREFIX)}
-        return {name: text for name, text in {**plain, **ours}.items() if name not in KEPT_BACK | CLIENT_NAMES}
+def _present(given: Mapping[str, str]) -> dict[str, str]:
+    plain = {name: given[name] for name in PLAIN_NAMES if name in given}
+    prefixed = {name.removeprefix(PREFIX): text for name, text in given.items() if name.startswith(PREFIX)}
+    return {name: text for name, text in {**plain, **prefixed}.items() if name not in PRIVATE_NAMES | CLIENT_NAMES}
 
 
-def _read(reader: _Reader, *, terminal: bool) -> Settings:
-    provider = reader.read("PROVIDER", values.one_of(*UPSTREAMS), "vtrix")
-    deadline = reader.read("TASK_DEADLINE", values.positive_duration, timedelta(hours=2))
-    return Settings(
-        provider=provider,
-        upstream_url=reader.read("UPSTREAM_URL", values.address, UPSTREAMS[provider]),
-        upstream_key=reader.optional("UPSTREAM_KEY", str) or reader.given.get(f"{provider.upper()}_API_KEY"),
-        public_url=_public_url(reader),
-        database_url=reader.read("DATABASE_URL", values.database, "sqlite:///boomerang.db"),
-        secret_keys=reader.read("SECRET_KEYS", values.secret_keys, ()),
-        api_keys=reader.read("API_KEYS", values.api_keys, ()),
-        handlers=reader.optional("HANDLERS", values.names),
-        confirm=reader.read("CONFIRM", values.one_of("always", "never"), "always"),
-        task_deadline=deadline,
-        off_peak_deadline=max(deadline, OFF_PEAK_DEADLINE),
-        allow_off_peak=reader.read("ALLOW_OFF_PEAK", values.yes_or_no, False),
-        in_doubt_for=reader.read("IN_DOUBT_FOR", values.positive_duration, timedelta(minutes=15)),
-        on_in_doubt=reader.read("ON_IN_DOUBT", values.one_of("fail", "resubmit"), "fail"),
-        poll_first=reader.optional("POLL_FIRST", values.positive_duration),
-        poll_max=reader.read("POLL_MAX", values.positive_duration, timedelta(minutes=5)),
-        upstream_rate=reader.read("UPSTREAM_RATE", values.rate, 10.0),
-        upstream_concurrency=reader.read("UPSTREAM_CONCURRENCY", values.whole(1, 10_000), 16),
-        max_in_flight=reader.optional("MAX_IN_FLIGHT", values.whole(1, 1_000_000)),
-        retry_schedule=reader.read("RETRY_SCHEDULE", values.durations, values.durations(RETRY_SCHEDULE)),
-        lease=reader.read("LEASE", values.lease, timedelta(seconds=60)),
-        retention=reader.read("RETENTION", values.positive_duration, timedelta(days=30)),
-        budget=reader.optional("BUDGET", values.dollars),
-        webhook_url=reader.optional("WEBHOOK_URL", values.target),
-        webhook_secrets=reader.read("WEBHOOK_SECRETS", values.webhook_secrets, ()),
-        archive_url=reader.optional("ARCHIVE_URL", values.archive),
-        egress_allow=reader.read("EGRESS_ALLOW", values.egress, ()),
-        log_format=reader.read("LOG_FORMAT", values.one_of("console", "json"), "console" if terminal else "json"),
-        log_level=reader.read("LOG_LEVEL", values.one_of("debug", "info", "warning", "error", "critical"), "info"),
-        port=reader.read("PORT", values.whole(0, 65_535), 8080),
-        web_concurrency=reader.optional("WEB_CONCURRENCY", values.whole(1, 1024)),
-        present=reader.present(),
-    )
-
-
-def _public_url(reader: _Reader) -> str | None:
-    if given := reader.optional("PUBLIC_URL", values.address):
-        return given
-    for name, form in PLATFORM_ADDRESSES.items():
-        if name in reader.given:
-            return reader.read_as(name, _address_in(form), None)
-    return None
-
-
-def _address_in(form: str) -> Parse[str]:
-    return lambda text: values.address(form.format(text))
+def _message(field: str, error: ErrorDetails) -> str:
+    if "error" in error.get("ctx", {}):
+        return str(error["ctx"]["error"])
+    return f"must be one of {', '.join(get_args(Settings.model_fields[field].annotation))}"
 
 
 def require_upstream_key(settings: Settings) -> None:
-    """Raise BadSetting when there is no key for the upstream."""
+    """Raise BadSetting when there is no API key for the provider."""
     if settings.upstream_key is None:
         raise BadSetting(
             f"{PREFIX}UPSTREAM_KEY (or {settings.provider.upper()}_API_KEY) must be the provider's key; "
@@ -232,7 +218,7 @@ def require_upstream_key(settings: Settings) -> None:
 
 
 def require_keys_for_host(settings: Settings, host: str) -> None:
-    """Raise BadSetting when `host` can be reached from other machines and no client needs a key."""
+    """Raise BadSetting when other machines can reach `host` and no client needs a key."""
     if not settings.api_keys and not is_loopback(host):
         raise BadSetting(
             f"{PREFIX}API_KEYS must be set to serve on {host}: name=key, comma-separated; without it only 127.0.0.1"
@@ -242,22 +228,16 @@ def require_keys_for_host(settings: Settings, host: str) -> None:
 def ensure_secret_keys(settings: Settings) -> Settings:
     """Return the settings with signing keys and webhook secrets: the given ones, else those beside the SQLite file.
 
-    The latter are made once, in `FILE.key` with mode 0600. Webhook secrets that are not given follow from the keys.
-    Raises BadSetting when there are none and the database is PostgreSQL, or when the file cannot be used.
+    The file `FILE.key` is created once, with mode 0600. Webhook secrets that are not given are derived from the signing
+    keys. Raises BadSetting when there is no signing key and the database is PostgreSQL, or the file cannot be used.
     """
-    kept = StoredKeys(secret_keys=settings.secret_keys, webhook_secrets=()) if settings.secret_keys else _kept(settings)
-    derived = kept.webhook_secrets or tuple(derive_webhook_secret(key) for key in kept.secret_keys)
+    keys = StoredKeys(secret_keys=settings.secret_keys, webhook_secrets=())
+    if not keys.secret_keys:
+        file = parse.database_file(settings.database_url)
+        if file is None:
+            raise BadSetting(f"{PREFIX}SECRET_KEYS must be set with PostgreSQL; `boomerang secret` makes a key")
+        keys = load_or_create(Path(f"{file}.key"))
+    derived = keys.webhook_secrets or tuple(derive_webhook_secret(key) for key in keys.secret_keys)
     secrets = settings.webhook_secrets or derived
-    return replace(
-        settings,
-        secret_keys=kept.secret_keys,
-        webhook_secrets=secrets,
-        present={**settings.present, "WEBHOOK_SECRETS": ",".join(secrets)},
-    )
-
-
-def _kept(settings: Settings) -> StoredKeys:
-    file = values.database_file(settings.database_url)
-    if file is None:
-        raise BadSetting(f"{PREFIX}SECRET_KEYS must be set with PostgreSQL; `boomerang secret` makes a key")
-    return load_or_create(Path(f"{file}.key"))
+    present = {**settings.present, "WEBHOOK_SECRETS": ",".join(secrets)}
+    return settings.model_copy(update={"secret_keys": keys.secret_keys, "webhook_secrets": secrets, "present": present})

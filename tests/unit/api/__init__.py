@@ -1,1 +1,1 @@
-"""The HTTP edge over small fakes: what each request is answered with."""
+"""The HTTP API over one fake application: the response to each request."""

@@ -1,21 +1,21 @@
-"""A world, and a client of the application over it."""
+"""A fake application, and a client of the API over it."""
 
 from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
-from tests.unit.api.fakes import World, app_of, client_of
+from tests.unit.api.fakes import FakeApplication, app_of, client_of
 
 
 @pytest.fixture
-def world() -> World:
-    """Return an empty world."""
-    return World()
+def fake() -> FakeApplication:
+    """Return an empty fake application."""
+    return FakeApplication()
 
 
 @pytest.fixture
-async def client(world: World) -> AsyncIterator[httpx.AsyncClient]:
-    """Give a client on this machine, where no API keys are set."""
-    async with client_of(app_of(world)) as client:
+async def client(fake: FakeApplication) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a client on this machine; no API keys are configured."""
+    async with client_of(app_of(fake)) as client:
         yield client

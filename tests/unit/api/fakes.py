@@ -1,4 +1,4 @@
-"""One fake behind the HTTP edge, that does as it is told and remembers what it was asked."""
+"""A fake application behind the HTTP API: configurable results, recorded calls."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -24,7 +24,7 @@ PARTS = (
     "task_service",
     "receiver",
     "replayer",
-    "rounds",
+    "single_pass",
     "queries",
     "blobs",
     "deliveries",
@@ -76,26 +76,27 @@ def a_delivery(number: int = 1, **changes: Any) -> DeliveryView:
 
 
 @dataclass
-class World:
-    """Every use-case and port at once. `fails` is raised by whatever changes something; `on_wait` runs at each wait.
+class FakeApplication:
+    """Every use case and port in one object.
 
-    `told` is what the receiver says: whether the log has told of a callback.
+    `error` is raised by each method that changes something. `during_wait` is called in each wait. `already_logged` is
+    the result of `receive`.
     """
 
     tasks_by_id: dict[str, Task] = field(default_factory=dict)
     deliveries_by_id: dict[str, DeliveryView] = field(default_factory=dict)
     payloads: dict[str, str] = field(default_factory=dict)
     created: bool = True
-    told: bool = False
-    fails: Exception | None = None
-    unready: str | None = None
+    already_logged: bool = False
+    error: Exception | None = None
+    not_ready_reason: str | None = None
     accepted: list[NewTask] = field(default_factory=list)
     received: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     replayed: list[str] = field(default_factory=list)
     filters: list[TaskFilter] = field(default_factory=list)
     waits: list[tuple[str, float]] = field(default_factory=list)
-    on_wait: Callable[["World"], None] = lambda _: None
-    reading: Gauges = field(
+    during_wait: Callable[["FakeApplication"], None] = lambda _: None
+    gauges_now: Gauges = field(
         default_factory=lambda: Gauges(
             tasks={"queued": 3, "completed": 7},
             deliveries={"dead": 2},
@@ -108,7 +109,7 @@ class World:
     )
 
     def add(self, *tasks: Task) -> Task:
-        """Put tasks into the store; return the last one."""
+        """Store tasks; return the last one."""
         self.tasks_by_id.update({task.id: task for task in tasks})
         return tasks[-1]
 
@@ -117,11 +118,11 @@ class World:
         self.tasks_by_id[task_id] = replace(self.tasks_by_id[task_id], status=Status.COMPLETED, settled_at=NOW)
 
     def _maybe_fail(self) -> None:
-        if self.fails:
-            raise self.fails
+        if self.error:
+            raise self.error
 
     async def accept(self, new: NewTask) -> tuple[Task, bool]:
-        """Check what is asked for as the desk does, remember it, and make a task of it."""
+        """Validate a task like the task service, record it, and return a stored task."""
         self._maybe_fail()
         validate_new_task(new, handlers=("log", "webhook"), refusal=any_address)
         self.accepted.append(new)
@@ -133,19 +134,19 @@ class World:
         return self.add(replace(self.tasks_by_id[task_id], status=Status.CANCELED))
 
     async def resubmit(self, task_id: TaskId) -> Task:
-        """Make task 2 of any task."""
+        """Store and return task 2 as the resubmission of any task."""
         self._maybe_fail()
         return self.add(a_task(2, client=self.tasks_by_id[task_id].client, resubmission_of=task_id))
 
     def verify_token(self, token: str) -> TokenClaims:
-        """Let every token pass: `receive` decides."""
+        """Accept every token; `receive` decides."""
         return TokenClaims(task_id=TaskId("t1"), submission=1, token=token)
 
     async def receive(self, claim: TokenClaims, headers: Mapping[str, str], body: bytes) -> bool:
-        """Remember a callback; return whether the log has told of it."""
+        """Record a callback; return whether it is already logged."""
         self._maybe_fail()
         self.received.append((claim.token, dict(headers), body))
-        return self.told
+        return self.already_logged
 
     async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> list[str]:
         """Make dead deliveries pending."""
@@ -157,9 +158,9 @@ class World:
         self.replayed.extend(found)
         return found
 
-    async def reconcile_once(self, *, begin_for: timedelta | None = None) -> Mapping[str, int]:
-        """Do one round."""
-        assert begin_for
+    async def reconcile_once(self, *, start_within: timedelta | None = None) -> Mapping[str, int]:
+        """Return the counts of a single pass."""
+        assert start_within
         self._maybe_fail()
         return {"submitted": 1, "polled": 2, "dispatched": 3}
 
@@ -176,7 +177,7 @@ class World:
         return rows[start : start + wanted.limit]
 
     async def history(self, task_id: TaskId) -> list[Json]:
-        """Return the poll that every task has had."""
+        """Return the history of every task: one poll."""
         assert task_id in self.tasks_by_id
         return [{"at": "2026-05-06T12:09:42.000Z", "kind": "poll", "outcome": "in_progress"}]
 
@@ -194,46 +195,46 @@ class World:
         return self.deliveries_by_id.get(delivery_id)
 
     async def load(self, task_id: TaskId) -> dict[str, Blob]:
-        """Fail: the edge has no business with blobs."""
+        """Fail: the API never reads blobs."""
         raise AssertionError(f"the blobs of {task_id} were read")
 
     async def payload(self, task_id: TaskId) -> str | None:
-        """Return the caller's own payload."""
+        """Return the caller's payload."""
         return self.payloads.get(task_id)
 
     async def ready(self) -> str | None:
-        """Return what is wrong, None for nothing."""
+        """Return why the database is not ready, or None."""
         self._maybe_fail()
-        return self.unready
+        return self.not_ready_reason
 
     async def gauges(self, now: datetime) -> Gauges:
-        """Return the reading, at the clock's time only."""
+        """Return the gauges, at the time of the clock only."""
         assert now == NOW
-        return self.reading
+        return self.gauges_now
 
     def now(self) -> datetime:
-        """Return the one moment that there is."""
+        """Return the fixed time."""
         return NOW
 
     def notify(self, *topics: str) -> None:
-        """Ring for nobody."""
+        """Wake no waiter."""
 
     async def wait(self, topic: str, seconds: float) -> bool:
-        """Remember the wait, let happen what shall happen in it, and return at once."""
+        """Record the wait, call `during_wait`, and return immediately."""
         self.waits.append((topic, seconds))
-        self.on_wait(self)
+        self.during_wait(self)
         return True
 
 
-def app_of(world: World, **services: Any) -> ASGIApp:
-    """Return the application over `world`, but for the `services` that are given."""
-    parts: dict[str, Any] = dict.fromkeys(PARTS, world)
+def app_of(fake: FakeApplication, **services: Any) -> ASGIApp:
+    """Return the application over `fake`, with `services` in place of some of its parts."""
+    parts: dict[str, Any] = dict.fromkeys(PARTS, fake)
     return create_app(Services(**(parts | services)))
 
 
 @asynccontextmanager
 async def client_of(app: ASGIApp, key: str | None = None) -> AsyncIterator[httpx.AsyncClient]:
-    """Give a client that signs in with `key`; an exception that leaves the application fails the test."""
+    """Yield a client with the API key `key`; an exception that leaves the application fails the test."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:

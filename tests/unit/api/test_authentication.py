@@ -1,9 +1,9 @@
-"""Who may see and do what."""
+"""Authentication and the visibility of tasks and deliveries."""
 
 import httpx
 import pytest
 
-from tests.unit.api.fakes import GOOD, KEYS, World, a_delivery, a_task, app_of, client_of
+from tests.unit.api.fakes import GOOD, KEYS, FakeApplication, a_delivery, a_task, app_of, client_of
 
 EVERYTHING = [
     ("POST", "/v1/tasks"),
@@ -25,90 +25,90 @@ WRONG = [None, "Bearer", "Bearer wrong", "Bearer key-of-an", "Basic key-of-ann",
 OWNED = [each for each in EVERYTHING if "task-1" in each[1] or "delivery-1" in each[1]]
 
 
-def a_world() -> World:
-    """Return a world with one task and one delivery of ann."""
-    world = World(tasks_by_id={"task-1": a_task(client="ann")})
-    world.deliveries_by_id["delivery-1"] = a_delivery(client="ann")
-    return world
+def fake_with_rows() -> FakeApplication:
+    """Return a fake application with one task and one delivery of ann."""
+    fake = FakeApplication(tasks_by_id={"task-1": a_task(client="ann")})
+    fake.deliveries_by_id["delivery-1"] = a_delivery(client="ann")
+    return fake
 
 
 @pytest.mark.parametrize(("method", "path"), EVERYTHING)
 @pytest.mark.parametrize(
     "header", [None, "Bearer", "Bearer wrong", "Bearer key-of-an", "Basic key-of-ann", "key-of-ann"]
 )
-async def test_without_a_known_key_nothing_is_served(method: str, path: str, header: str | None) -> None:
-    """A missing, wrong or cut key is 401 and names the scheme; nothing happened."""
-    world = a_world()
+async def test_unknown_keys_are_401(method: str, path: str, header: str | None) -> None:
+    """A missing, wrong or truncated key is 401 with the scheme, and changes nothing."""
+    fake = fake_with_rows()
     headers = {"Authorization": header} if header else {}
-    async with client_of(app_of(world, api_keys=KEYS)) as client:
-        answer = await client.request(method, path, headers=headers, json=GOOD if path == "/v1/tasks" else None)
-    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert world == a_world()
+    async with client_of(app_of(fake, api_keys=KEYS)) as client:
+        response = await client.request(method, path, headers=headers, json=GOOD if path == "/v1/tasks" else None)
+    assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
+    assert response.headers["content-type"] == "application/problem+json"
+    assert fake == fake_with_rows()
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 async def test_probes_are_open(path: str) -> None:
-    """Whether we live and are ready may be asked by anybody."""
-    async with client_of(app_of(World(), api_keys=KEYS)) as client:
+    """Liveness and readiness need no key."""
+    async with client_of(app_of(FakeApplication(), api_keys=KEYS)) as client:
         assert (await client.get(path)).status_code == 200
 
 
 async def test_callbacks_are_open() -> None:
-    """The upstream has no key: its token is what counts."""
-    async with client_of(app_of(World(), api_keys=KEYS)) as client:
+    """The provider has no API key; the token authenticates a callback."""
+    async with client_of(app_of(FakeApplication(), api_keys=KEYS)) as client:
         assert (await client.post("/callbacks/abc", content=b"{}")).status_code == 204
 
 
 @pytest.mark.parametrize(("method", "path"), OWNED)
-async def test_another_clients_things_are_404_and_untouched(method: str, path: str) -> None:
-    """What belongs to ann does not exist for bob, and he cannot change it."""
-    world = a_world()
-    async with client_of(app_of(world, api_keys=KEYS), "key-of-bob") as client:
-        answer = await client.request(method, path)
+async def test_rows_of_another_client_are_404(method: str, path: str) -> None:
+    """Tasks and deliveries of ann are unknown to bob, who cannot change them."""
+    fake = fake_with_rows()
+    async with client_of(app_of(fake, api_keys=KEYS), "key-of-bob") as client:
+        response = await client.request(method, path)
         unknown = await client.request(method, path.replace("-1", "-9"))
-    assert answer.status_code == 404
-    assert answer.json() == unknown.json()
-    assert (world.tasks_by_id, world.replayed) == (a_world().tasks_by_id, [])
+    assert response.status_code == 404
+    assert response.json() == unknown.json()
+    assert (fake.tasks_by_id, fake.replayed) == (fake_with_rows().tasks_by_id, [])
 
 
 @pytest.mark.parametrize("key", ["key-of-ann", "key-of-root"])
 @pytest.mark.parametrize(("method", "path"), OWNED)
-async def test_the_owner_and_an_admin_get_through(key: str, method: str, path: str) -> None:
-    """A client reaches its own things, an admin all."""
-    async with client_of(app_of(a_world(), api_keys=KEYS), key) as client:
+async def test_owner_and_admin_have_access(key: str, method: str, path: str) -> None:
+    """A client has access to its own rows, an admin to all."""
+    async with client_of(app_of(fake_with_rows(), api_keys=KEYS), key) as client:
         assert (await client.request(method, path)).status_code in (200, 202)
 
 
-async def test_lists_show_a_client_its_own_and_an_admin_all() -> None:
-    """Lists are narrowed to the client who asks."""
-    world = a_world()
-    world.add(a_task(2, client="bob"))
+async def test_lists_are_limited_to_the_client() -> None:
+    """A client lists its own rows, an admin all."""
+    fake = fake_with_rows()
+    fake.add(a_task(2, client="bob"))
     seen = {}
     for name in ("ann", "bob", "root"):
-        async with client_of(app_of(world, api_keys=KEYS), f"key-of-{name}") as client:
+        async with client_of(app_of(fake, api_keys=KEYS), f"key-of-{name}") as client:
             tasks = (await client.get("/v1/tasks")).json()["data"]
             deliveries = (await client.get("/v1/deliveries")).json()["data"]
         seen[name] = [each["id"] for each in tasks + deliveries]
     assert seen == {"ann": ["task-1", "delivery-1"], "bob": ["task-2"], "root": ["task-2", "task-1", "delivery-1"]}
 
 
-async def test_a_new_task_belongs_to_whose_key_it_was() -> None:
+async def test_new_task_belongs_to_the_client_of_the_key() -> None:
     """The client of a task is the name of the key."""
-    world = World()
-    async with client_of(app_of(world, api_keys=KEYS), "key-of-bob") as client:
+    fake = FakeApplication()
+    async with client_of(app_of(fake, api_keys=KEYS), "key-of-bob") as client:
         await client.post("/v1/tasks", json=GOOD)
-    assert world.accepted[0].client == "bob"
+    assert fake.accepted[0].client == "bob"
 
 
 @pytest.mark.parametrize(("name", "status"), [("ann", 403), ("root", 200)])
-async def test_only_an_admin_rings_for_a_round(name: str, status: int) -> None:
-    """Reconciling everybody's tasks needs an admin's key."""
-    async with client_of(app_of(World(), api_keys=KEYS), f"key-of-{name}") as client:
-        answer = await client.post("/v1/reconcile")
-    assert answer.status_code == status
+async def test_only_an_admin_may_reconcile(name: str, status: int) -> None:
+    """A single pass over the tasks of all clients needs the key of an admin."""
+    async with client_of(app_of(FakeApplication(), api_keys=KEYS), f"key-of-{name}") as client:
+        response = await client.post("/v1/reconcile")
+    assert response.status_code == status
     if status == 200:
-        assert answer.json() == {"submitted": 1, "polled": 2, "dispatched": 3}
+        assert response.json() == {"submitted": 1, "polled": 2, "dispatched": 3}
 
 
 @pytest.mark.parametrize(
@@ -130,24 +130,26 @@ async def test_only_an_admin_rings_for_a_round(name: str, status: int) -> None:
         ({"Forwarded": "for=203.0.113.7"}, 403),
     ],
 )
-async def test_without_api_keys_only_this_machine_is_served(headers: dict[str, str], status: int) -> None:
-    """A tunnel for callbacks, or a web page in the operator's browser, does not open the API to others."""
-    async with client_of(app_of(World())) as client:
+async def test_without_api_keys_only_local_callers_are_served(headers: dict[str, str], status: int) -> None:
+    """A tunnel for callbacks or a page of another site in a browser gives no access to the API."""
+    async with client_of(app_of(FakeApplication())) as client:
         assert (await client.get("/v1/tasks", headers=headers)).status_code == status
         callback = await client.post("/callbacks/abc", content=b"{}", headers=headers)
         assert callback.status_code == 204
 
 
-async def test_a_key_with_any_bytes_is_no_error() -> None:
-    """Bytes outside ASCII in the header are just a wrong key."""
-    async with client_of(app_of(World(), api_keys=KEYS)) as client:
-        answer = await client.get("/v1/tasks", headers={b"Authorization": b"Bearer \xff\xfe"})
-    assert answer.status_code == 401
+async def test_key_with_arbitrary_bytes_is_401() -> None:
+    """A header with bytes outside ASCII is a wrong key, not an error."""
+    async with client_of(app_of(FakeApplication(), api_keys=KEYS)) as client:
+        response = await client.get("/v1/tasks", headers={b"Authorization": b"Bearer \xff\xfe"})
+    assert response.status_code == 401
 
 
-async def test_keys_beyond_ascii_work() -> None:
-    """A key with other letters is sent as UTF-8 and fits."""
+async def test_non_ascii_key_is_accepted() -> None:
+    """A key outside ASCII is sent as UTF-8 and matches."""
     key = KEYS[0].__class__(name="zoe", key="schlüssel")
-    async with client_of(app_of(World(), api_keys=[key])) as client:
-        answer: httpx.Response = await client.get("/v1/tasks", headers={b"Authorization": "Bearer schlüssel".encode()})
-    assert answer.status_code == 200
+    async with client_of(app_of(FakeApplication(), api_keys=[key])) as client:
+        response: httpx.Response = await client.get(
+            "/v1/tasks", headers={b"Authorization": "Bearer schlüssel".encode()}
+        )
+    assert response.status_code == 200

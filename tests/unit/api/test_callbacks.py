@@ -1,4 +1,4 @@
-"""Where the upstream calls back: acknowledged only when durable, and never blamed for our faults."""
+"""The callback endpoint: 204 only after the commit, and never 4xx for an internal error."""
 
 from collections.abc import Mapping
 
@@ -10,23 +10,23 @@ from service.api.app import WebLimits
 from service.api.request_bodies import BodyLimits
 from service.domain import errors
 from service.domain.tokens import TokenClaims
-from tests.unit.api.fakes import World, app_of, client_of
+from tests.unit.api.fakes import FakeApplication, app_of, client_of
 
-SMALL = WebLimits(callbacks=BodyLimits(most=100, together=1000, seconds=30, patience=30))
+SMALL = WebLimits(callbacks=BodyLimits(max_bytes=100, max_total_bytes=1000, receive_timeout=30, memory_timeout=30))
 
 
-async def test_a_callback_is_handed_on_raw_and_answered_204(client: httpx.AsyncClient, world: World) -> None:
-    """Token, headers and bytes reach the receiver as they came; the answer has no body."""
-    answer = await client.post("/callbacks/to-k.en_~1", content=b" {\xff}", headers={"X-HMAC-Signature": "s"})
-    assert (answer.status_code, answer.content) == (204, b"")
-    ((token, headers, body),) = world.received
+async def test_callback_reaches_the_receiver_unchanged(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """The receiver gets token, headers and bytes as sent; the response is 204 without a body."""
+    response = await client.post("/callbacks/to-k.en_~1", content=b" {\xff}", headers={"X-HMAC-Signature": "s"})
+    assert (response.status_code, response.content) == (204, b"")
+    ((token, headers, body),) = fake.received
     assert (token, body, headers["x-hmac-signature"]) == ("to-k.en_~1", b" {\xff}", "s")
 
 
-async def test_a_repeated_header_is_joined(client: httpx.AsyncClient, world: World) -> None:
-    """No copy of a signature's header is overlooked."""
+async def test_repeated_header_is_joined(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """The signature check sees each copy of a header."""
     await client.post("/callbacks/abc", content=b"{}", headers=[("Date", "one"), ("Date", "two")])
-    assert world.received[0][1]["date"] == "one, two"
+    assert fake.received[0][1]["date"] == "one, two"
 
 
 @pytest.mark.parametrize(
@@ -37,33 +37,33 @@ async def test_a_repeated_header_is_joined(client: httpx.AsyncClient, world: Wor
         (errors.UnreadableBody("no JSON"), 400, "refused_unreadable"),
         (errors.StoreUnavailable("disk full"), 503, "store_unavailable"),
         (errors.NotFound("no such task"), 503, "internal_error"),
-        (errors.Conflict("ours"), 503, "internal_error"),
+        (errors.Conflict("internal"), 503, "internal_error"),
         (errors.InvalidParams([]), 503, "internal_error"),
-        (errors.Throttled("ours"), 503, "internal_error"),
-        (errors.SchemaBehind("ours"), 503, "internal_error"),
+        (errors.Throttled("internal"), 503, "internal_error"),
+        (errors.SchemaBehind("internal"), 503, "internal_error"),
         (RuntimeError("a bug"), 503, "internal_error"),
         (TimeoutError("a slow disk"), 503, "internal_error"),
-        (MemoryError("no room"), 503, "internal_error"),
+        (MemoryError("out of memory"), 503, "internal_error"),
     ],
 )
-async def test_what_the_receiver_raises_decides_the_answer(
-    client: httpx.AsyncClient, world: World, error: Exception, status: int, verdict: str
+async def test_error_of_the_receiver_decides_the_status(
+    client: httpx.AsyncClient, fake: FakeApplication, error: Exception, status: int, verdict: str
 ) -> None:
-    """Forgeries are 403, unreadable bodies 400, everything else is our fault and may be sent again; all are counted."""
-    world.fails = error
-    answer = await client.post("/callbacks/abc", content=b"{}")
-    assert (answer.status_code, "retry-after" in answer.headers) == (status, status == 503)
-    assert answer.headers["content-type"] == "application/problem+json"
-    world.fails = None
+    """Forged callbacks are 403, unreadable bodies 400, other errors 503 with Retry-After; all are counted."""
+    fake.error = error
+    response = await client.post("/callbacks/abc", content=b"{}")
+    assert (response.status_code, "retry-after" in response.headers) == (status, status == 503)
+    assert response.headers["content-type"] == "application/problem+json"
+    fake.error = None
     metrics = (await client.get("/metrics")).text
     assert f'boomerang_callbacks_total{{verdict="{verdict}"}} 1.0' in metrics
 
 
-async def test_why_a_token_is_refused_is_not_told(client: httpx.AsyncClient, world: World) -> None:
-    """A forger learns nothing from the answer."""
-    world.fails = errors.BadToken("signed with key 2, expired at noon")
-    answer = await client.post("/callbacks/abc", content=b"{}")
-    assert "noon" not in answer.text
+async def test_response_has_no_reason_for_a_refused_token(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """The response helps nobody who forges tokens."""
+    fake.error = errors.BadToken("signed with key 2, expired at noon")
+    response = await client.post("/callbacks/abc", content=b"{}")
+    assert "noon" not in response.text
 
 
 @pytest.mark.parametrize(
@@ -82,52 +82,52 @@ async def test_why_a_token_is_refused_is_not_told(client: httpx.AsyncClient, wor
         ("/callbacks/abc/def", 404),
     ],
 )
-async def test_an_address_that_we_did_not_write_is_refused(
-    client: httpx.AsyncClient, world: World, path: str, status: int
+async def test_malformed_callback_path_is_refused(
+    client: httpx.AsyncClient, fake: FakeApplication, path: str, status: int
 ) -> None:
-    """Encoded, divided and overlong tokens never reach the receiver and are no fault of ours."""
-    answer = await client.post(path, content=b"{}")
-    assert answer.status_code == status
-    assert bool(world.received) is (status == 204)
+    """Percent-encoded, divided and overlong tokens never reach the receiver, and are no 5xx."""
+    response = await client.post(path, content=b"{}")
+    assert response.status_code == status
+    assert bool(fake.received) is (status == 204)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-async def test_only_post_calls_back(client: httpx.AsyncClient, world: World, method: str) -> None:
+async def test_only_post_is_allowed(client: httpx.AsyncClient, fake: FakeApplication, method: str) -> None:
     """Other methods are 405 and change nothing."""
-    answer = await client.request(method, "/callbacks/abc")
-    assert (answer.status_code, answer.headers["allow"], world.received) == (405, "POST", [])
+    response = await client.request(method, "/callbacks/abc")
+    assert (response.status_code, response.headers["allow"], fake.received) == (405, "POST", [])
 
 
 @pytest.mark.parametrize("announced", [True, False])
 @pytest.mark.parametrize(("size", "status"), [(100, 204), (101, 413)])
-async def test_a_body_over_the_limit_is_413(announced: bool, size: int, status: int) -> None:
-    """The limit holds for announced and for streamed bodies, to the byte, and refusals are counted."""
-    world = World()
+async def test_body_over_the_limit_is_413(announced: bool, size: int, status: int) -> None:
+    """The limit is exact for bodies with and without Content-Length, and each refusal is counted."""
+    fake = FakeApplication()
 
     async def streamed() -> object:
         for _ in range(size):
             yield b"x"
 
     content: object = b"x" * size if announced else streamed()
-    async with client_of(app_of(world, limits=SMALL)) as client:
-        answer = await client.post("/callbacks/abc", content=content)  # type: ignore[arg-type]  # either kind is content
+    async with client_of(app_of(fake, limits=SMALL)) as client:
+        response = await client.post("/callbacks/abc", content=content)  # type: ignore[arg-type]  # httpx accepts both types
         metrics = (await client.get("/metrics")).text
-    assert (answer.status_code, bool(world.received)) == (status, status == 204)
+    assert (response.status_code, bool(fake.received)) == (status, status == 204)
     assert ('verdict="body_too_large"' in metrics) is (status == 413)
 
 
-async def test_nothing_is_acknowledged_before_the_receiver_returned() -> None:
-    """The first byte of the answer is sent after the record is durable."""
+async def test_response_starts_after_the_receiver_returned() -> None:
+    """The response starts after the callback is durable."""
     order: list[str] = []
 
-    class Slow(World):
+    class SlowReceiver(FakeApplication):
         async def receive(self, claim: TokenClaims, headers: Mapping[str, str], body: bytes) -> bool:
             await anyio.lowlevel.checkpoint()
-            told = await super().receive(claim, headers, body)
+            already_logged = await super().receive(claim, headers, body)
             order.append("durable")
-            return told
+            return already_logged
 
-    app = app_of(Slow())
+    app = app_of(SlowReceiver())
 
     async def receive() -> dict[str, object]:
         return {"type": "http.request", "body": b"{}", "more_body": False}

@@ -1,4 +1,4 @@
-"""The connection itself: what the server tells the application about a request that is on its way."""
+"""The HTTP protocol: what the application knows about a request that is still being received."""
 
 import asyncio
 
@@ -6,23 +6,23 @@ import anyio
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from service.api.request_bodies import WHOLE
+from service.api.request_bodies import BODY_COMPLETE
 from service.api.server import listen, serving
 
 HEAD = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n"
 
 
-class Watch:
-    """An application that answers 204, and notes whether each body was there when its request began."""
+class RecordingApp:
+    """An application that responds 204, and records whether each body was complete when its request began."""
 
     def __init__(self) -> None:
-        self.whole: list[bool] = []
+        self.complete: list[bool] = []
         self.keys: list[bytes] = []
         self.began = anyio.Event()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        self.whole.append(bool(scope["state"].get(WHOLE)))
+        self.complete.append(bool(scope["state"].get(BODY_COMPLETE)))
         self.keys += [value for name, value in scope["headers"] if name == b"idempotency-key"]
         self.began.set()
         while (await receive())["more_body"]:
@@ -31,31 +31,31 @@ class Watch:
         await send({"type": "http.response.body"})
 
 
-async def test_only_body_that_has_come_whole_is_called_so() -> None:
-    """What is still on its way must be waited for within its time; the next request on the line starts afresh."""
-    watch = Watch()
+async def test_only_a_received_body_is_marked_complete() -> None:
+    """A body that is still being received is not marked; the mark does not pass to the next request."""
+    app = RecordingApp()
     listener = listen("127.0.0.1", 0)
-    async with serving(watch, listener):
+    async with serving(app, listener):
         reader, writer = await asyncio.open_connection(*listener.getsockname())
         writer.write(HEAD + b"{}")
         assert await reader.readuntil(b"\r\n\r\n")
-        watch.began = anyio.Event()
+        app.began = anyio.Event()
         writer.write(HEAD)
-        await watch.began.wait()
+        await app.began.wait()
         writer.write(b"{}")
         assert await reader.readuntil(b"\r\n\r\n")
         writer.close()
-    assert watch.whole == [True, False]
+    assert app.complete == [True, False]
 
 
 @pytest.mark.parametrize("written", [b"order-42", b" order-42", b"order-42 ", b"\torder-42 \t ", b"   order-42"])
-async def test_blanks_around_a_header_are_no_part_of_it(written: bytes) -> None:
-    """An idempotency key is the same key whatever blanks stand around it: else it is paid twice."""
-    watch = Watch()
+async def test_whitespace_around_a_header_value_is_removed(written: bytes) -> None:
+    """Whitespace does not make another idempotency key, which would be a duplicate charge."""
+    app = RecordingApp()
     listener = listen("127.0.0.1", 0)
-    async with serving(watch, listener):
+    async with serving(app, listener):
         reader, writer = await asyncio.open_connection(*listener.getsockname())
         writer.write(HEAD.replace(b"Host", b"Idempotency-Key:" + written + b"\r\nHost") + b"{}")
         assert await reader.readuntil(b"\r\n\r\n")
         writer.close()
-    assert watch.keys == [b"order-42"]
+    assert app.keys == [b"order-42"]

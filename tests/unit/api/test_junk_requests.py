@@ -1,4 +1,4 @@
-"""Whatever a stranger sends: never a 500, and never a yes."""
+"""Random requests: never a 5xx, and never accepted."""
 
 import json
 import re
@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from service.api.query_params import MOST_ROWS
+from service.api.query_params import MAX_ROWS
 from service.domain.errors import BadToken
-from tests.unit.api.fakes import GOOD, KEYS, World, app_of
+from tests.unit.api.fakes import GOOD, KEYS, FakeApplication, app_of
 
 HEADER_BYTES = st.binary(max_size=40).map(lambda value: value.translate(None, b"\r\n\0"))
 NAMES = st.sampled_from(
@@ -32,9 +32,9 @@ QUERIES = st.binary(max_size=60)
 
 
 def status_of(
-    world: World, path: str, raw: bytes, headers: list[tuple[bytes, bytes]], body: bytes, **scope: Any
+    fake: FakeApplication, path: str, raw: bytes, headers: list[tuple[bytes, bytes]], body: bytes, **scope: Any
 ) -> int:
-    """Return the status that a POST is answered with; an exception that leaves the application fails the test."""
+    """Return the status of a POST; an exception that leaves the application fails the test."""
     statuses: list[int] = []
 
     async def receive() -> Message:
@@ -45,74 +45,72 @@ def status_of(
             statuses.append(message["status"])
 
     whole = {"type": "http", "method": "POST", "path": path, "raw_path": raw, "query_string": b"", "headers": headers}
-    anyio.run(app_of(world, api_keys=KEYS), whole | scope, receive, send)
+    anyio.run(app_of(fake, api_keys=KEYS), whole | scope, receive, send)
     (status,) = statuses
     return status
 
 
 @settings(max_examples=150, deadline=None)
 @given(token=st.text(max_size=30), headers=HEADERS, body=BODIES, query=QUERIES)
-def test_a_callback_of_junk_is_refused(
-    token: str, headers: list[tuple[bytes, bytes]], body: bytes, query: bytes
-) -> None:
-    """With a token that is not ours, whatever else is sent is a 4xx."""
-    world = World(fails=BadToken("not ours"))
+def test_random_callback_is_refused(token: str, headers: list[tuple[bytes, bytes]], body: bytes, query: bytes) -> None:
+    """A callback with a forged token is 4xx, whatever its headers and body."""
+    fake = FakeApplication(error=BadToken("forged"))
     raw = ("/callbacks/" + token).encode("utf-8", "surrogatepass")
-    assert 400 <= status_of(world, "/callbacks/" + token, raw, headers, body, query_string=query) < 500
+    assert 400 <= status_of(fake, "/callbacks/" + token, raw, headers, body, query_string=query) < 500
 
 
 @settings(max_examples=150, deadline=None)
 @given(headers=HEADERS, body=BODIES, query=QUERIES)
-def test_a_task_of_junk_is_refused(headers: list[tuple[bytes, bytes]], body: bytes, query: bytes) -> None:
-    """With or without a key, no junk becomes a task, and none is our fault."""
+def test_random_task_is_refused(headers: list[tuple[bytes, bytes]], body: bytes, query: bytes) -> None:
+    """A random body is 4xx with and without a key, and creates no task."""
     signed = [(b"authorization", b"Bearer key-of-ann"), (b"content-type", b"application/json"), *headers]
     for each in (headers, signed):
-        world = World()
-        assert 400 <= status_of(world, "/v1/tasks", b"/v1/tasks", each, body, query_string=query) < 500
-        assert not world.accepted
+        fake = FakeApplication()
+        assert 400 <= status_of(fake, "/v1/tasks", b"/v1/tasks", each, body, query_string=query) < 500
+        assert not fake.accepted
 
 
 @settings(max_examples=100, deadline=None)
 @given(body=st.fixed_dictionaries({"model": VALUES, "params": VALUES, "oddity": VALUES}))
-def test_a_body_with_an_unknown_key_is_422(body: dict[str, object]) -> None:
-    """Whatever the values, an unknown key is told as a fault; what is no JSON is 400."""
+def test_body_with_an_unknown_key_is_422(body: dict[str, object]) -> None:
+    """An unknown key is a fault, whatever the values; invalid JSON is 400."""
     headers = [(b"authorization", b"Bearer key-of-ann"), (b"content-type", b"application/json")]
-    assert status_of(World(), "/v1/tasks", b"/v1/tasks", headers, json.dumps(body).encode()) in (400, 422)
+    assert status_of(FakeApplication(), "/v1/tasks", b"/v1/tasks", headers, json.dumps(body).encode()) in (400, 422)
 
 
 @settings(max_examples=100, deadline=None)
 @given(headers=HEADERS, query=QUERIES)
-def test_a_good_task_with_odd_headers_is_never_our_fault(headers: list[tuple[bytes, bytes]], query: bytes) -> None:
-    """Odd headers and queries are refused or passed over; they break nothing."""
+def test_valid_task_with_random_headers_is_no_5xx(headers: list[tuple[bytes, bytes]], query: bytes) -> None:
+    """Random headers and queries are refused or ignored."""
     base = [(b"authorization", b"Bearer key-of-ann"), (b"content-type", b"application/json")]
-    world = World(on_wait=World.settle)
+    fake = FakeApplication(during_wait=FakeApplication.settle)
     body = json.dumps(GOOD).encode()
-    assert status_of(world, "/v1/tasks", b"/v1/tasks", base + headers, body, query_string=query) < 500
+    assert status_of(fake, "/v1/tasks", b"/v1/tasks", base + headers, body, query_string=query) < 500
 
 
-def shown(path: str, **query: str) -> int:
-    """Return the status that ann gets for a GET in an empty world."""
-    base, asked = [(b"authorization", b"Bearer key-of-ann")], urlencode(query).encode()
-    return status_of(World(), path, b"", base, b"", method="GET", query_string=asked)
+def get_status(path: str, **query: str) -> int:
+    """Return the status of a GET of ann without any rows."""
+    base, encoded = [(b"authorization", b"Bearer key-of-ann")], urlencode(query).encode()
+    return status_of(FakeApplication(), path, b"", base, b"", method="GET", query_string=encoded)
 
 
 @settings(max_examples=100, deadline=None)
-@given(limit=st.text(max_size=6) | st.integers(-2, 2 * MOST_ROWS).map(str))
-def test_a_limit_is_a_whole_number_within_its_bounds(limit: str) -> None:
+@given(limit=st.text(max_size=6) | st.integers(-2, 2 * MAX_ROWS).map(str))
+def test_limit_is_a_whole_number_within_its_bounds(limit: str) -> None:
     """Every other text is a fault of the query."""
-    good = re.fullmatch("[0-9]+", limit) is not None and 1 <= int(limit) <= MOST_ROWS
-    assert shown("/v1/tasks", limit=limit) == (200 if good else 422)
+    good = re.fullmatch("[0-9]+", limit) is not None and 1 <= int(limit) <= MAX_ROWS
+    assert get_status("/v1/tasks", limit=limit) == (200 if good else 422)
 
 
 @settings(max_examples=100, deadline=None)
 @given(cursor=st.text(max_size=30))
-def test_no_text_of_a_strangers_is_a_cursor(cursor: str) -> None:
-    """A list begins where one of its own cursors says, and nowhere else."""
-    assert shown("/v1/tasks", cursor=cursor) == 422
+def test_random_text_is_no_cursor(cursor: str) -> None:
+    """A list accepts its own cursors only."""
+    assert get_status("/v1/tasks", cursor=cursor) == 422
 
 
 @settings(max_examples=100, deadline=None)
 @given(task=st.text(st.characters(exclude_characters="/"), max_size=20))
-def test_no_text_of_a_strangers_is_a_tasks_id(task: str) -> None:
-    """What is not there is not found; no text is taken for more than it is."""
-    assert shown(f"/v1/tasks/{task}") == 404
+def test_random_text_is_no_task_id(task: str) -> None:
+    """An unknown id is 404, whatever its text."""
+    assert get_status(f"/v1/tasks/{task}") == 404

@@ -1,14 +1,14 @@
-"""Lists: pages, filters, cursors; and the replay of deliveries."""
+"""Lists (pages, filters, cursors) and the replay of deliveries."""
 
 import httpx
 import pytest
 
-from tests.unit.api.fakes import World, a_delivery, a_task
+from tests.unit.api.fakes import FakeApplication, a_delivery, a_task
 
 
-async def test_pages_follow_one_another_without_gap_or_overlap(client: httpx.AsyncClient, world: World) -> None:
-    """Walking the cursors gives every task once, newest first, and ends with no cursor."""
-    world.add(*(a_task(number) for number in range(5)))
+async def test_pages_have_no_gap_and_no_overlap(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """Following the cursors returns every task once, newest first; the last page has no cursor."""
+    fake.add(*(a_task(number) for number in range(5)))
     seen: list[list[str]] = []
     cursor: str | None = ""
     while cursor is not None:
@@ -18,16 +18,16 @@ async def test_pages_follow_one_another_without_gap_or_overlap(client: httpx.Asy
     assert seen == [["task-4", "task-3"], ["task-2", "task-1"], ["task-0"]]
 
 
-async def test_a_full_last_page_has_no_cursor(client: httpx.AsyncClient, world: World) -> None:
-    """There is a next page only when there is a next task."""
-    world.add(a_task(1), a_task(2))
+async def test_full_last_page_has_no_cursor(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """There is a next cursor only when there is a next task."""
+    fake.add(a_task(1), a_task(2))
     assert (await client.get("/v1/tasks?limit=2")).json()["next_cursor"] is None
 
 
-async def test_filters_reach_the_library(client: httpx.AsyncClient, world: World) -> None:
-    """Status and model are handed on; an admin is not narrowed to a client."""
+async def test_filters_reach_the_queries(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """Status and model are filters of the query; an admin has no client filter."""
     await client.get("/v1/tasks?status=failed&model=m")
-    (wanted,) = world.filters
+    (wanted,) = fake.filters
     assert (wanted.status, wanted.model, wanted.client) == ("failed", "m", None)
 
 
@@ -49,28 +49,28 @@ async def test_filters_reach_the_library(client: httpx.AsyncClient, world: World
         ("cursor=ZGVsaXZlcnk6eA", "cursor", "no next_cursor"),
     ],
 )
-async def test_a_wrong_query_is_told_with_its_place(
-    client: httpx.AsyncClient, world: World, query: str, name: str, word: str
+async def test_invalid_query_parameter_is_422(
+    client: httpx.AsyncClient, fake: FakeApplication, query: str, name: str, word: str
 ) -> None:
-    """Unknown, repeated and senseless query parameters are 422, and nothing is looked up."""
-    answer = await client.get(f"/v1/tasks?{query}")
-    assert answer.status_code == 422
-    (fault,) = answer.json()["errors"]
+    """Unknown, repeated and invalid query parameters are 422 with their location, and nothing is read."""
+    response = await client.get(f"/v1/tasks?{query}")
+    assert response.status_code == 422
+    (fault,) = response.json()["errors"]
     assert fault["loc"] == ["query", name]
     assert word in fault["msg"]
-    assert not world.filters
+    assert not fake.filters
 
 
-async def test_all_faults_of_a_query_are_told_at_once(client: httpx.AsyncClient) -> None:
-    """Three wrong parameters are three errors."""
-    answer = await client.get("/v1/tasks?limit=0&status=x&what=1")
-    assert len(answer.json()["errors"]) == 3
+async def test_all_faults_of_a_query_are_reported(client: httpx.AsyncClient) -> None:
+    """Three invalid parameters are three errors."""
+    response = await client.get("/v1/tasks?limit=0&status=x&what=1")
+    assert len(response.json()["errors"]) == 3
 
 
-async def test_deliveries_are_listed_and_narrowed(client: httpx.AsyncClient, world: World) -> None:
-    """Status and handler narrow the list; times are RFC 3339."""
+async def test_deliveries_are_filtered(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """Status and handler filter the list; times are RFC 3339."""
     rows = [a_delivery(1), a_delivery(2, handler="log"), a_delivery(3, status="delivered"), a_delivery(4)]
-    world.deliveries_by_id.update({each.id: each for each in rows})
+    fake.deliveries_by_id.update({each.id: each for each in rows})
     page = (await client.get("/v1/deliveries?status=dead&handler=webhook&limit=1")).json()
     assert [each["id"] for each in page["data"]] == ["delivery-4"]
     assert page["data"][0]["created_at"] == "2026-05-06T12:09:42.000Z"
@@ -78,11 +78,13 @@ async def test_deliveries_are_listed_and_narrowed(client: httpx.AsyncClient, wor
     assert ([each["id"] for each in rest["data"]], rest["next_cursor"]) == (["delivery-1"], None)
 
 
-async def test_a_dead_delivery_can_be_replayed_and_a_pending_one_not(client: httpx.AsyncClient, world: World) -> None:
-    """A replay is 202 with the delivery as it is now; the second one is a conflict."""
-    world.deliveries_by_id["delivery-1"] = a_delivery()
+async def test_dead_delivery_is_replayed_and_pending_one_is_not(
+    client: httpx.AsyncClient, fake: FakeApplication
+) -> None:
+    """A replay is 202 with the pending delivery; a second one is a conflict."""
+    fake.deliveries_by_id["delivery-1"] = a_delivery()
     first = await client.post("/v1/deliveries/delivery-1/replay")
     assert (first.status_code, first.json()["status"]) == (202, "pending")
     second = await client.post("/v1/deliveries/delivery-1/replay")
-    assert (second.status_code, world.replayed) == (409, ["delivery-1"])
+    assert (second.status_code, fake.replayed) == (409, ["delivery-1"])
     assert (await client.get("/v1/deliveries/delivery-1")).json()["status"] == "pending"

@@ -1,4 +1,4 @@
-"""Every error is a problem answer that says whose fault it is and gives nothing away."""
+"""Every error is a problem response with the right status and without internal details."""
 
 from datetime import timedelta
 
@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from service.api.problems import problem_of
 from service.domain import errors
 from service.domain.errors import Fault
-from tests.unit.api.fakes import GOOD, World, a_delivery, a_task
+from tests.unit.api.fakes import GOOD, FakeApplication, a_delivery, a_task
 
 KINDS = [
     (errors.InvalidParams([Fault(loc=("params",), msg="no")]), 422, "invalid-params"),
@@ -36,28 +36,28 @@ KINDS = [
 
 
 @pytest.mark.parametrize(("error", "status", "kind"), KINDS, ids=lambda value: type(value).__name__)
-def test_each_error_of_the_tree_has_its_answer(error: Exception, status: int, kind: str) -> None:
-    """The status and type of an error's answer follow from who must act."""
+def test_each_error_has_its_status(error: Exception, status: int, kind: str) -> None:
+    """The status and type of a problem follow from who must act."""
     problem = problem_of(error)
     assert (problem.status, problem.kind) == (status, kind)
 
 
-def test_every_error_of_the_tree_is_in_the_table() -> None:
-    """An error that is added to the tree gets its row here."""
+def test_every_error_is_in_the_table() -> None:
+    """Each error of the tree has a row in this table."""
     tree = {each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, Exception)}
     grouping = {errors.BoomerangError, errors.SenderError, errors.UpstreamError, errors.HandlerError}
-    left_out = {errors.OperatorError, errors.Reject, errors.BadHandler}  # never raised towards the edge
+    left_out = {errors.OperatorError, errors.Reject, errors.BadHandler}  # never reach the API
     assert tree - grouping - left_out <= {type(error) for error, _, _ in KINDS}
 
 
 @pytest.mark.parametrize("error", [errors.Throttled("x"), errors.StoreUnavailable("x"), errors.SchemaBehind("x")])
-def test_what_passes_says_when_to_try_again(error: Exception) -> None:
+def test_temporary_error_has_retry_after(error: Exception) -> None:
     """A 503 carries a Retry-After of whole seconds."""
     assert int(problem_of(error).headers["Retry-After"]) >= 1
 
 
 def test_retry_after_is_rounded_up() -> None:
-    """The upstream's pause is never cut short."""
+    """The pause of the provider is never shortened."""
     assert problem_of(errors.Throttled("x", retry_after=timedelta(seconds=1.5))).headers["Retry-After"] == "2"
 
 
@@ -82,14 +82,14 @@ def test_retry_after_is_rounded_up() -> None:
         ("POST", "/v1/reconcile?x=1", 422, None),
     ],
 )
-async def test_a_wrong_address_or_method_is_a_problem(
+async def test_unknown_path_or_method_is_a_problem(
     client: httpx.AsyncClient, method: str, path: str, status: int, allow: str | None
 ) -> None:
-    """Unknown paths and ids are 404, wrong methods 405 with every method that is allowed."""
-    answer = await client.request(method, path)
-    assert (answer.status_code, answer.headers.get("allow")) == (status, allow)
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert answer.json()["status"] == status
+    """Unknown paths and ids are 404, wrong methods 405 with every allowed method."""
+    response = await client.request(method, path)
+    assert (response.status_code, response.headers.get("allow")) == (status, allow)
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.json()["status"] == status
 
 
 @pytest.mark.parametrize(
@@ -118,76 +118,78 @@ async def test_a_wrong_address_or_method_is_a_problem(
         ({"Content-Type": "application/merge-patch+json"}, b"{}", 422),
     ],
 )
-async def test_a_body_that_is_no_plain_json_is_refused(
-    client: httpx.AsyncClient, world: World, headers: dict[str, str], body: bytes, status: int
+async def test_body_that_is_no_plain_json_is_refused(
+    client: httpx.AsyncClient, fake: FakeApplication, headers: dict[str, str], body: bytes, status: int
 ) -> None:
-    """Other media types are 415, broken or ambiguous JSON is 400, a wrong shape 422."""
-    answer = await client.post("/v1/tasks", content=body, headers=headers)
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
-    assert not world.accepted
+    """Other media types are 415, invalid or ambiguous JSON is 400, a wrong structure 422."""
+    response = await client.post("/v1/tasks", content=body, headers=headers)
+    assert (response.status_code, response.headers["content-type"]) == (status, "application/problem+json")
+    assert not fake.accepted
 
 
 @pytest.mark.parametrize("second", ["text/plain", "application/json"])
-async def test_two_types_are_refused(client: httpx.AsyncClient, world: World, second: str) -> None:
-    """Whoever stands between may have looked at the other."""
+async def test_repeated_content_type_is_refused(client: httpx.AsyncClient, fake: FakeApplication, second: str) -> None:
+    """A proxy may have checked the other header."""
     types = [("Content-Type", "application/json"), ("Content-Type", second)]
-    answer = await client.post("/v1/tasks", content=b"{}", headers=types)
-    assert (answer.status_code, answer.json()["type"]) == (415, "urn:boomerang:problem:not-json")
+    response = await client.post("/v1/tasks", content=b"{}", headers=types)
+    assert (response.status_code, response.json()["type"]) == (415, "urn:boomerang:problem:not-json")
     codings = [("Content-Type", "application/json"), ("Content-Encoding", "identity"), ("Content-Encoding", "gzip")]
     assert (await client.post("/v1/tasks", content=b"{}", headers=codings)).status_code == 415
-    assert not world.accepted
+    assert not fake.accepted
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/v1/tasks", "/callbacks/token"])
-async def test_two_hosts_are_refused(client: httpx.AsyncClient, world: World, path: str) -> None:
-    """Whoever stands between may have looked at the other: nobody is served, not even whoever calls back."""
+async def test_repeated_host_is_refused(client: httpx.AsyncClient, fake: FakeApplication, path: str) -> None:
+    """A proxy may have checked the other header; callbacks are refused too."""
     hosts = [("Host", "localhost"), ("Host", "example.org")]
-    answer = await client.request("POST" if "token" in path else "GET", path, content=b"{}", headers=hosts)
-    assert (answer.status_code, answer.json()["type"]) == (400, "urn:boomerang:problem:repeated-host")
-    assert not world.received
+    response = await client.request("POST" if "token" in path else "GET", path, content=b"{}", headers=hosts)
+    assert (response.status_code, response.json()["type"]) == (400, "urn:boomerang:problem:repeated-host")
+    assert not fake.received
 
 
-async def test_what_nobody_foresaw_is_told_by_its_id_alone(client: httpx.AsyncClient, world: World) -> None:
-    """The answer and the log share an id; neither holds the words of the error, which may quote a body."""
-    world.fails = RuntimeError("parameters: the secret prompt")
+async def test_unexpected_error_is_reported_by_its_id(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """Response and log share an id; neither has the message of the error, which may quote a body."""
+    fake.error = RuntimeError("parameters: the secret prompt")
     with capture_logs() as lines:
-        answer = await client.post("/v1/tasks", json=GOOD)
-    assert answer.status_code == 500
-    (line,) = [line for line in lines if line["event"] == "request_failed"]
-    assert answer.json()["error_id"] == line["error_id"]
+        response = await client.post("/v1/tasks", json=GOOD)
+    assert response.status_code == 500
+    (line,) = [line for line in lines if line["event"] == "request failed"]
+    assert response.json()["error_id"] == line["error_id"]
     assert "fakes.py" in line["where"]
-    assert "secret" not in answer.text + str(lines)
+    assert "secret" not in response.text + str(lines)
 
 
-async def test_a_store_that_cannot_write_is_503(client: httpx.AsyncClient, world: World) -> None:
-    """The client may try again; the store's own words stay here."""
-    world.fails = errors.StoreUnavailable("disk full: /srv/db")
-    answer = await client.post("/v1/tasks", json=GOOD)
-    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
-    assert "/srv" not in answer.text
+async def test_unavailable_database_is_503(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """The client may try again; the response has no message of the database."""
+    fake.error = errors.StoreUnavailable("disk full: /srv/db")
+    response = await client.post("/v1/tasks", json=GOOD)
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    assert "/srv" not in response.text
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/nope", "/v1/tasks", "/v1/tasks/unknown"])
-async def test_every_answer_carries_safe_headers(client: httpx.AsyncClient, path: str) -> None:
-    """No answer is sniffed, stored or framed, none is opened to other origins."""
-    answer = await client.get(path)
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["cache-control"] == "no-store"
-    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
-    assert not [name for name in answer.headers if name.startswith("access-control")]
+async def test_every_response_has_security_headers(client: httpx.AsyncClient, path: str) -> None:
+    """Browsers may not sniff, store or frame a response, or share it with other origins."""
+    response = await client.get(path)
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["cache-control"] == "no-store"
+    assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
+    assert not [name for name in response.headers if name.startswith("access-control")]
 
 
-@pytest.mark.parametrize(("given", "kept"), [("abc-1.2_3", True), ("a b", False), ("x" * 129, False), ('a"b', False)])
-async def test_a_plain_request_id_comes_back(client: httpx.AsyncClient, given: str, kept: bool) -> None:
-    """A caller's id is used when it is plain; otherwise the request gets one of ours."""
-    answer = await client.get("/healthz", headers={"X-Request-ID": given})
-    assert (answer.headers["x-request-id"] == given) is kept
-    assert len(answer.headers["x-request-id"]) > 0
+@pytest.mark.parametrize(
+    ("sent", "returned"), [("abc-1.2_3", True), ("a b", False), ("x" * 129, False), ('a"b', False)]
+)
+async def test_plain_request_id_is_returned(client: httpx.AsyncClient, sent: str, returned: bool) -> None:
+    """The request id of the caller is used when it is plain; otherwise a new one is generated."""
+    response = await client.get("/healthz", headers={"X-Request-ID": sent})
+    assert (response.headers["x-request-id"] == sent) is returned
+    assert len(response.headers["x-request-id"]) > 0
 
 
-async def test_each_request_is_one_line_without_its_path(client: httpx.AsyncClient, world: World) -> None:
-    """The line names the template of the route, so that no token gets into it."""
-    world.add(a_task())
+async def test_request_log_has_the_route_and_not_the_path(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """The log line has the template of the route, so that it contains no token."""
+    fake.add(a_task())
     with capture_logs() as lines:
         await client.get("/v1/tasks/task-1", headers={"X-Request-ID": "r1"})
         await client.post("/callbacks/the-token", content=b"{}")
@@ -198,10 +200,10 @@ async def test_each_request_is_one_line_without_its_path(client: httpx.AsyncClie
     assert "the-token" not in str(lines)
 
 
-async def test_the_line_names_the_task_that_a_request_is_about(client: httpx.AsyncClient, world: World) -> None:
-    """A task that was found, made, or called back about; what somebody made up stands in no line."""
-    world.add(a_task())
-    world.deliveries_by_id["delivery-1"] = a_delivery()
+async def test_request_log_has_the_task(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """The log line has the id of a known task, and never an unknown id of a request."""
+    fake.add(a_task())
+    fake.deliveries_by_id["delivery-1"] = a_delivery()
     with capture_logs() as lines:
         await client.get("/v1/tasks/task-1")
         await client.get("/v1/tasks/made-up")
@@ -212,9 +214,9 @@ async def test_the_line_names_the_task_that_a_request_is_about(client: httpx.Asy
     assert [line.get("task") for line in lines] == ["task-1", None, "task-1", None, "t1", "task-1"]
 
 
-async def test_callback_of_a_crowd_has_its_line_with_the_others(client: httpx.AsyncClient, world: World) -> None:
-    """What the receiver's line has told of already is not told again."""
-    world.told = True
+async def test_already_logged_callback_is_not_logged_again(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """A callback that the receiver has logged gets no second line."""
+    fake.already_logged = True
     with capture_logs() as lines:
         await client.post("/callbacks/the-token", content=b"{}")
     assert lines == []

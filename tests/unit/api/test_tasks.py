@@ -1,4 +1,4 @@
-"""Asking for tasks, looking at them, and deciding about them."""
+"""The endpoints of tasks."""
 
 import json
 from hashlib import sha256
@@ -9,48 +9,48 @@ import pytest
 from service.domain.errors import Conflict, ProviderUnavailable, Throttled
 from service.domain.task import Status, TaskId
 from service.domain.task_view import task_json
-from tests.unit.api.fakes import GOOD, World, a_task
+from tests.unit.api.fakes import GOOD, FakeApplication, a_task
 
 
-async def test_a_new_task_is_answered_202_with_its_address(client: httpx.AsyncClient, world: World) -> None:
-    """A created task comes back with 202, its location, the task object and the caller's own payload."""
+async def test_new_task_is_202_with_its_location(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """A created task is 202 with its location, the task object and the caller's payload."""
     params = {"prompt": "a cat", "images": ["https://example.org/cat.png"], "payload": "mine"}
     wanted = {"model": GOOD["model"], "params": params, "metadata": {"chat": 42}, "notify": [{"handler": "log"}]}
-    answer = await client.post("/v1/tasks", json=wanted)
-    assert answer.status_code == 202
-    assert answer.headers["location"] == "/v1/tasks/task-1"
-    assert answer.json() == task_json(a_task()) | {"payload": "mine"}
-    (new,) = world.accepted
+    response = await client.post("/v1/tasks", json=wanted)
+    assert response.status_code == 202
+    assert response.headers["location"] == "/v1/tasks/task-1"
+    assert response.json() == task_json(a_task()) | {"payload": "mine"}
+    (new,) = fake.accepted
     assert (new.client, new.model, new.params) == ("local", GOOD["model"], params)
     assert (new.metadata, new.notify, new.idempotency) == ({"chat": 42}, [{"handler": "log"}], None)
 
 
-async def test_a_known_idempotency_key_is_answered_200(client: httpx.AsyncClient, world: World) -> None:
-    """The first task comes back with 200, and the desk got the key with the digest of the raw body."""
-    world.created = False
+async def test_known_idempotency_key_is_200(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """The existing task is 200; the task service gets the key with the digest of the raw body."""
+    fake.created = False
     body = json.dumps(GOOD).encode()
     headers = {"Idempotency-Key": "k-1", "Content-Type": "application/json"}
-    answer = await client.post("/v1/tasks", content=body, headers=headers)
-    assert answer.status_code == 200
-    (new,) = world.accepted
+    response = await client.post("/v1/tasks", content=body, headers=headers)
+    assert response.status_code == 200
+    (new,) = fake.accepted
     assert new.idempotency
     assert (new.idempotency.key, new.idempotency.digest) == ("k-1", sha256(body).hexdigest())
 
 
-async def test_an_idempotency_key_with_another_body_is_422(client: httpx.AsyncClient, world: World) -> None:
-    """A reused key is the request's fault, told with the desk's words."""
-    world.fails = Conflict("this key came with another body before")
-    answer = await client.post("/v1/tasks", json=GOOD, headers={"Idempotency-Key": "k-1"})
-    assert answer.status_code == 422
-    assert answer.json()["detail"] == "this key came with another body before"
+async def test_idempotency_key_with_another_body_is_422(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """A reused key is 422 with the message of the task service."""
+    fake.error = Conflict("this key came with another body before")
+    response = await client.post("/v1/tasks", json=GOOD, headers={"Idempotency-Key": "k-1"})
+    assert response.status_code == 422
+    assert response.json()["detail"] == "this key came with another body before"
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "ü"])
-async def test_an_idempotency_key_that_cannot_be_kept_is_400(client: httpx.AsyncClient, world: World, key: str) -> None:
-    """An empty, overlong or unprintable key is refused before anything is stored."""
-    answer = await client.post("/v1/tasks", json=GOOD, headers={b"Idempotency-Key": key.encode("latin-1")})
-    assert answer.status_code == 400
-    assert not world.accepted
+async def test_invalid_idempotency_key_is_400(client: httpx.AsyncClient, fake: FakeApplication, key: str) -> None:
+    """An empty, overlong or unprintable key is refused, and nothing is stored."""
+    response = await client.post("/v1/tasks", json=GOOD, headers={b"Idempotency-Key": key.encode("latin-1")})
+    assert response.status_code == 400
+    assert not fake.accepted
 
 
 @pytest.mark.parametrize(
@@ -71,76 +71,76 @@ async def test_an_idempotency_key_that_cannot_be_kept_is_400(client: httpx.Async
         (GOOD | {"metadata": {"a\0": 1}}, [["metadata"]]),
     ],
 )
-async def test_every_fault_of_a_body_is_told_with_its_place(
-    client: httpx.AsyncClient, world: World, body: object, locs: list[list[str | int]]
+async def test_every_fault_of_a_body_is_reported(
+    client: httpx.AsyncClient, fake: FakeApplication, body: object, locs: list[list[str | int]]
 ) -> None:
-    """Unknown and missing keys are told in one answer, together with the faults of values."""
-    answer = await client.post("/v1/tasks", json=body)
-    assert answer.status_code == 422
-    told = [fault["loc"] for fault in answer.json()["errors"]]
-    assert told == locs
-    assert not world.accepted
+    """One response has unknown keys, missing keys and faults of values, each with its location."""
+    response = await client.post("/v1/tasks", json=body)
+    assert response.status_code == 422
+    found = [fault["loc"] for fault in response.json()["errors"]]
+    assert found == locs
+    assert not fake.accepted
 
 
-async def test_an_unknown_key_is_told_with_the_nearest_known_one(client: httpx.AsyncClient) -> None:
-    """A misspelt key gets the right one suggested."""
-    answer = await client.post("/v1/tasks", json=GOOD | {"metdata": {}})
-    assert "did you mean metadata?" in answer.json()["errors"][0]["msg"]
+async def test_unknown_key_has_a_suggestion(client: httpx.AsyncClient) -> None:
+    """A misspelt key has the right one as a suggestion."""
+    response = await client.post("/v1/tasks", json=GOOD | {"metdata": {}})
+    assert "did you mean metadata?" in response.json()["errors"][0]["msg"]
 
 
-async def test_an_escaped_backslash_before_u0000_is_no_nul(client: httpx.AsyncClient, world: World) -> None:
-    r"""The six characters `\u0000` may stand in a text; only the character itself may not."""
-    answer = await client.post("/v1/tasks", json=GOOD | {"metadata": {"text": "\\u0000"}})
-    assert answer.status_code == 202
-    assert world.accepted[0].metadata == {"text": "\\u0000"}
+async def test_escaped_backslash_before_u0000_is_no_nul(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    r"""The six characters `\u0000` are allowed in a text; the character itself is not."""
+    response = await client.post("/v1/tasks", json=GOOD | {"metadata": {"text": "\\u0000"}})
+    assert response.status_code == 202
+    assert fake.accepted[0].metadata == {"text": "\\u0000"}
 
 
-async def test_one_task_is_shown_with_its_payload(client: httpx.AsyncClient, world: World) -> None:
-    """The single-task answer carries the payload, null when there is none."""
-    world.add(a_task())
-    answer = await client.get("/v1/tasks/task-1")
-    assert answer.status_code == 200
-    assert answer.json() == task_json(a_task()) | {"payload": None}
+async def test_task_is_shown_with_its_payload(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """The response of one task has the payload, or null."""
+    fake.add(a_task())
+    response = await client.get("/v1/tasks/task-1")
+    assert response.status_code == 200
+    assert response.json() == task_json(a_task()) | {"payload": None}
 
 
-async def test_canceling_answers_the_canceled_task(client: httpx.AsyncClient, world: World) -> None:
-    """A cancel that went through is 200 with the task as it is now."""
-    world.add(a_task())
-    answer = await client.post("/v1/tasks/task-1/cancel")
-    assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
+async def test_cancel_returns_the_canceled_task(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """A successful cancel is 200 with the canceled task."""
+    fake.add(a_task())
+    response = await client.post("/v1/tasks/task-1/cancel")
+    assert (response.status_code, response.json()["status"]) == (200, "canceled")
 
 
 @pytest.mark.parametrize(
     ("error", "status"),
     [(Conflict("it is completed"), 409), (Throttled("later"), 503), (ProviderUnavailable("HTML"), 502)],
 )
-async def test_a_cancel_that_fails_says_whose_fault_it_is(
-    client: httpx.AsyncClient, world: World, error: Exception, status: int
+async def test_failed_cancel_has_status_and_reason(
+    client: httpx.AsyncClient, fake: FakeApplication, error: Exception, status: int
 ) -> None:
-    """A conflict is 409 with its reason; the upstream's trouble is a 5xx."""
-    world.add(a_task())
-    world.fails = error
-    answer = await client.post("/v1/tasks/task-1/cancel")
-    assert (answer.status_code, answer.json()["detail"]) == (status, str(error))
+    """A conflict is 409 with its reason; an error of the provider is a 5xx."""
+    fake.add(a_task())
+    fake.error = error
+    response = await client.post("/v1/tasks/task-1/cancel")
+    assert (response.status_code, response.json()["detail"]) == (status, str(error))
 
 
-async def test_resubmitting_answers_the_new_task(client: httpx.AsyncClient, world: World) -> None:
-    """A resubmission is 202 with the new task, its address and its link to the old one."""
-    world.add(a_task(status=Status.IN_DOUBT))
-    answer = await client.post("/v1/tasks/task-1/resubmit")
-    assert (answer.status_code, answer.headers["location"]) == (202, "/v1/tasks/task-2")
-    assert answer.json()["resubmission_of"] == "task-1"
+async def test_resubmit_returns_the_new_task(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """A resubmission is 202 with the new task, its location and the id of the old one."""
+    fake.add(a_task(status=Status.IN_DOUBT))
+    response = await client.post("/v1/tasks/task-1/resubmit")
+    assert (response.status_code, response.headers["location"]) == (202, "/v1/tasks/task-2")
+    assert response.json()["resubmission_of"] == "task-1"
 
 
-async def test_the_history_of_a_task_is_a_list(client: httpx.AsyncClient, world: World) -> None:
-    """The events of a task come as the library tells them."""
-    world.add(a_task())
-    answer = await client.get("/v1/tasks/task-1/events")
-    assert (answer.status_code, answer.json()) == (200, {"data": await world.history(TaskId("task-1"))})
+async def test_history_of_a_task_is_a_list(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """The response has the entries of the read query."""
+    fake.add(a_task())
+    response = await client.get("/v1/tasks/task-1/events")
+    assert (response.status_code, response.json()) == (200, {"data": await fake.history(TaskId("task-1"))})
 
 
-async def test_models_come_with_their_parameters(client: httpx.AsyncClient) -> None:
-    """A model is shown alone as in the list, with its parameters as JSON Schema."""
+async def test_models_have_their_parameters(client: httpx.AsyncClient) -> None:
+    """A model is the same alone and in the list, with its parameters as JSON Schema."""
     listed = (await client.get("/v1/models")).json()["data"]
     alone = (await client.get("/v1/models/viduq2_pro_reference")).json()
     assert alone in listed

@@ -1,4 +1,4 @@
-"""A stand-in for a running service, for the commands that speak to one: real HTTP on loopback, scripted answers."""
+"""A fake service for the client commands: real HTTP on loopback, scripted responses."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from service.cli import boomerang
 
 Json = dict[str, Any]
-Answer = tuple[int, object]
+Response = tuple[int, object]
 
 TASK: Json = {
     "id": "0198c2",
@@ -33,13 +33,13 @@ TASK: Json = {
 
 
 def task(**changes: Any) -> Json:
-    """Return a task as the service tells it, with `changes`."""
+    """Return a task in the form of the API, with `changes`."""
     return {**TASK, **changes}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A request that the stand-in got."""
+class Request:
+    """A request that the fake service received."""
 
     method: str
     path: str
@@ -49,33 +49,35 @@ class Asked:
 
 @dataclass(kw_only=True)
 class FakeService:
-    """Answers each path from its list, the last one for ever, and remembers what was asked."""
+    """Responds to each call from its list and repeats the last response; records all requests."""
 
     url: str
-    answers: dict[str, list[Answer]] = field(default_factory=dict)
-    asked: list[Asked] = field(default_factory=list)
+    responses: dict[str, list[Response]] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
 
-    def on(self, call: str, *answers: Answer) -> None:
-        """Answer `METHOD /path` so, one after the other."""
-        self.answers[call] = list(answers)
+    def respond_to(self, call: str, *responses: Response) -> None:
+        """Set the responses to `METHOD /path`, in order."""
+        self.responses[call] = list(responses)
 
-    def answer(self, asked: Asked) -> Answer:
-        """Return what is next for a request."""
-        self.asked.append(asked)
-        found = self.answers.get(f"{asked.method} {asked.path.partition('?')[0]}", [(404, problem("no such address"))])
+    def next_response(self, request: Request) -> Response:
+        """Record a request and return the next response to it."""
+        self.requests.append(request)
+        found = self.responses.get(
+            f"{request.method} {request.path.partition('?')[0]}", [(404, problem("no such address"))]
+        )
         return found.pop(0) if len(found) > 1 else found[0]
 
 
 def problem(detail: str, **more: object) -> Json:
-    """Return a problem answer's body."""
+    """Return the body of a problem response."""
     return {"type": "about:blank", "title": "Problem", "detail": detail, **more}
 
 
 @contextmanager
 def fake_service() -> Iterator[FakeService]:
-    """Serve a stand-in on a free loopback port within the block."""
+    """Run a fake service on a free loopback port inside the block."""
     fake = FakeService(url="")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(fake.answer))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(fake.next_response))
     fake.url = f"http://127.0.0.1:{server.server_port}"
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -87,28 +89,28 @@ def fake_service() -> Iterator[FakeService]:
         server.server_close()
 
 
-def _handler(answer: Callable[[Asked], Answer]) -> type[BaseHTTPRequestHandler]:
+def _handler(respond: Callable[[Request], Response]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Log nothing."""
 
         def _serve(self) -> None:
-            sent = self.rfile.read(int(self.headers.get("content-length", 0)))
+            content = self.rfile.read(int(self.headers.get("content-length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            body = json.loads(sent) if sent else None
-            status, told = answer(Asked(method=self.command, path=self.path, headers=headers, body=body))
-            raw = told.encode() if isinstance(told, str) else json.dumps(told).encode()
+            body = json.loads(content) if content else None
+            status, result = respond(Request(method=self.command, path=self.path, headers=headers, body=body))
+            raw = result.encode() if isinstance(result, str) else json.dumps(result).encode()
             self.send_response(status)
             self.send_header("content-length", str(len(raw)))
             self.end_headers()
             self.wfile.write(raw)
 
-        do_GET = do_POST = _serve  # noqa: N815 - the library's names
+        do_GET = do_POST = _serve  # noqa: N815 - names of the base class
 
     return Handler
 
 
 def run(*arguments: str, url: str | None = None, env: Mapping[str, str | None] | None = None) -> Result:
-    """Run a command as the shell would; nothing of the tester's own BOOMERANG_* reaches it."""
+    """Run a command as a shell does, without the BOOMERANG_* variables of the test process."""
     environment = {"BOOMERANG_URL": url, "BOOMERANG_API_KEY": None, "COLUMNS": "120", **(env or {})}
     return CliRunner().invoke(boomerang, list(arguments), env=environment, prog_name="boomerang")

@@ -1,4 +1,4 @@
-"""The commands of whoever runs the service, and what every command has in common."""
+"""The commands of the operator, and the behaviour that all commands share."""
 
 import json
 import os
@@ -20,74 +20,76 @@ KEY = {"BOOMERANG_UPSTREAM_KEY": "key", "BOOMERANG_UPSTREAM_URL": "http://127.0.
 
 
 @pytest.fixture(autouse=True)
-def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Run each test in an empty directory, with no setting of the tester's."""
+def _isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run each test in an empty directory without settings in the environment."""
     monkeypatch.chdir(tmp_path)
-    for name in ("PORT", "DATABASE_URL", "VTRIX_API_KEY", "VIDU_API_KEY", *filter(_ours, os.environ)):
+    for name in ("PORT", "DATABASE_URL", "VTRIX_API_KEY", "VIDU_API_KEY", *filter(_is_setting, os.environ)):
         monkeypatch.delenv(name, raising=False)
 
 
-def _ours(name: str) -> bool:
+def _is_setting(name: str) -> bool:
     return name.startswith("BOOMERANG_")
 
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Gather with what the service would have been served."""
+    """Record the arguments of each start of the service instead of starting it."""
     calls: list[dict[str, Any]] = []
 
-    async def serve(settings: Settings, **how: object) -> None:
-        calls.append({"provider": settings.provider, **how})
+    async def serve(settings: Settings, **options: object) -> None:
+        calls.append({"provider": settings.provider, **options})
 
     monkeypatch.setattr(service_main, "serve", serve)
     return calls
 
 
-def shell(*arguments: str, **how: Any) -> subprocess.CompletedProcess[str]:
-    """Run a Python of our own, as a process."""
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False, **how)  # noqa: S603 - our own
+def shell(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a Python process to its end."""
+    return subprocess.run(  # noqa: S603 - trusted command
+        [sys.executable, *arguments], capture_output=True, text=True, timeout=60, check=False, **options
+    )
 
 
-def test_help_names_every_command_and_imports_none() -> None:
-    """The list of commands appears without importing what any of them needs."""
+def test_help_lists_every_command_without_importing_it() -> None:
+    """The help does not import the dependencies of any command."""
     heavy = ("starlette", "sqlalchemy", "av", "uvicorn", "pydantic")
     code = (
         "import sys; from service.cli import main\n"
         "try: main(['--help'])\n"
         f"finally: print([name for name in {heavy} if name in sys.modules])"
     )
-    told = shell("-c", code, cwd=Path(__file__).parents[3])
-    assert told.returncode == 0
-    assert told.stdout.splitlines()[-1] == "[]"
+    result = shell("-c", code, cwd=Path(__file__).parents[3])
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[-1] == "[]"
     for name in COMMANDS:
-        assert f"\n  {name} " in told.stdout
+        assert f"\n  {name} " in result.stdout
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
-def test_every_command_has_its_own_help(name: str) -> None:
-    """Each listed command exists and explains itself."""
+def test_every_command_has_a_help(name: str) -> None:
+    """Each listed command exists and prints its help."""
     result = run(name, "--help")
     assert result.exit_code == 0
     assert f"boomerang {name}" in result.stdout
 
 
-def test_an_unknown_command_is_wrong_use() -> None:
-    """A misspelt command ends with 2 and names it."""
+def test_unknown_command_is_a_usage_error() -> None:
+    """The exit code is 2 and the message names the command."""
     result = run("sbumit")
     assert result.exit_code == 2
     assert "sbumit" in result.stderr
 
 
-def test_a_misspelt_command_is_answered_with_the_nearest() -> None:
-    """A slip of the finger is mended by the message; a wild guess gets none."""
+def test_misspelt_command_gets_a_suggestion() -> None:
+    """The closest command name is suggested; a name without a close match gets no suggestion."""
     assert (run("hanlders").exit_code, "Did you mean 'handlers'?" in run("hanlders").stderr) == (2, True)
     assert "Did you mean" not in run("frobnicate").stderr
 
 
-def test_a_reader_that_goes_away_ends_json_in_silence() -> None:
-    """`boomerang handlers --json | true` leaves no complaint behind."""
+def test_closed_pipe_ends_json_output_without_an_error_message() -> None:
+    """`boomerang handlers --json | true` prints nothing on standard error."""
     command = [sys.executable, "-c", "from service.cli import main; main(['handlers', '--json'])"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 - trusted command
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
@@ -96,34 +98,34 @@ def test_a_reader_that_goes_away_ends_json_in_silence() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["serve", "--help"], ["secret"], ["handlers", "--json"]])
-def test_a_full_disk_is_one_line(arguments: list[str]) -> None:
-    """What cannot be written ends with 1 and the system's reason, the help too."""
+def test_full_disk_is_reported_in_one_line(arguments: list[str]) -> None:
+    """A failed write ends with exit code 1 and the reason of the operating system; the help too."""
     code = f"from service.cli import main; main({arguments!r})"
     with Path("/dev/full").open("wb") as full:
-        told = subprocess.run(  # noqa: S603 - our own
+        result = subprocess.run(  # noqa: S603 - trusted command
             [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
         )
-    assert (told.returncode, told.stderr) == (1, "Error: No space left on device\n")
+    assert (result.returncode, result.stderr) == (1, "Error: No space left on device\n")
 
 
-def test_serve_is_refused_without_an_upstream_key() -> None:
-    """Who starts the service without a key is told of the demo."""
+def test_serve_without_an_upstream_key_suggests_the_demo() -> None:
+    """The service does not start without a provider key, and the message names the demo."""
     result = run("serve")
     assert result.exit_code == 2
     assert "`boomerang demo`" in result.stderr
 
 
-def test_serve_tells_every_wrong_setting() -> None:
-    """All wrong settings are told at once, each on a line, with exit code 2."""
+def test_serve_reports_every_invalid_setting() -> None:
+    """All invalid settings are reported together, one per line, with exit code 2."""
     result = run("serve", env={"BOOMERANG_LEASE": "soon", "BOOMERANG_CONFIRM": "maybe", "BOOMERANG_LEAS": "1s"})
     assert result.exit_code == 2
     for words in ("BOOMERANG_LEASE must", "BOOMERANG_CONFIRM must", "BOOMERANG_LEAS is no setting"):
         assert words in result.stderr
 
 
-def test_serve_on_a_public_host_needs_keys(served: list[dict[str, Any]]) -> None:
-    """Nothing but loopback is bound without API keys."""
-    assert run("serve", "--host", "0.0.0.0", env=KEY).exit_code == 2  # noqa: S104 - refused is the point
+def test_serve_on_a_public_host_requires_keys(served: list[dict[str, Any]]) -> None:
+    """Without API keys only loopback addresses are allowed."""
+    assert run("serve", "--host", "0.0.0.0", env=KEY).exit_code == 2  # noqa: S104 - must be refused
     assert served == []
 
 
@@ -148,15 +150,15 @@ def test_roles_and_ports(
     assert served == [{"provider": "vtrix", "host": "127.0.0.1", "port": port, "role": role}]
 
 
-def test_settings_may_stand_in_a_file(served: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_settings_are_read_from_dotenv(served: list[dict[str, Any]], tmp_path: Path) -> None:
     """The `.env` of the working directory is read."""
     (tmp_path / ".env").write_text("BOOMERANG_PROVIDER=vidu\nVIDU_API_KEY=key\n")
     assert run("serve").exit_code == 0
     assert served[0]["provider"] == "vidu"
 
 
-def test_migrate_makes_the_database_and_may_run_again(tmp_path: Path) -> None:
-    """Migrating needs no upstream key, and a second time is no fault."""
+def test_migrate_creates_the_database_and_can_run_again(tmp_path: Path) -> None:
+    """Migration requires no provider key, and a second run succeeds."""
     for _ in range(2):
         result = run("migrate")
         assert result.exit_code == 0, result.output
@@ -164,20 +166,20 @@ def test_migrate_makes_the_database_and_may_run_again(tmp_path: Path) -> None:
     assert (tmp_path / "boomerang.db").is_file()
 
 
-def test_reconcile_does_one_round_and_counts() -> None:
-    """With nothing due the round is empty; standard output is JSON alone."""
+def test_reconcile_once_prints_counts() -> None:
+    """With nothing due all counts are zero; standard output is only JSON."""
     result = run("reconcile", "--once", "--json", env=KEY)
     assert result.exit_code == 0, result.output
     assert not any(json.loads(result.stdout).values())
 
 
-def test_reconcile_without_once_is_wrong_use() -> None:
-    """The command that runs for ever is `serve`."""
+def test_reconcile_without_once_is_a_usage_error() -> None:
+    """`serve` is the command that keeps running."""
     assert run("reconcile", env=KEY).exit_code == 2
 
 
-def test_a_handlers_own_setting_is_known_once_it_is_found(served: list[dict[str, Any]], tmp_path: Path) -> None:
-    """A setting that a local handler needs is no misspelling."""
+def test_required_setting_of_a_local_handler_is_accepted(served: list[dict[str, Any]], tmp_path: Path) -> None:
+    """A setting that a local handler requires is known; a misspelt one is refused."""
     (tmp_path / "handlers").mkdir()
     (tmp_path / "handlers" / "publish.py").write_text(
         "from service import Event, Handlers, Tools\n"
@@ -190,8 +192,8 @@ def test_a_handlers_own_setting_is_known_once_it_is_found(served: list[dict[str,
     assert len(served) == 1
 
 
-def test_secret_prints_a_key_that_the_settings_take() -> None:
-    """Each call prints another key, alone on standard output."""
+def test_secret_prints_a_valid_key() -> None:
+    """Each call prints a new key of at least 32 characters, and nothing else."""
     first, second = run("secret"), run("secret")
     assert first.stdout != second.stdout
     assert len(first.stdout.strip()) >= 32
@@ -209,10 +211,10 @@ def test_secret_prints_a_key_that_the_settings_take() -> None:
         (ExceptionGroup("several", [ExceptionGroup("inner", [BadSetting("words")])]), 2),
     ],
 )
-def test_an_expected_error_is_a_message_and_a_code(
+def test_expected_error_is_a_message_and_an_exit_code(
     served: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
 ) -> None:
-    """What was raised on purpose ends without a traceback."""
+    """An expected error ends without a traceback."""
 
     async def fail(_: Settings, **__: object) -> None:
         raise error
@@ -222,8 +224,8 @@ def test_an_expected_error_is_a_message_and_a_code(
     assert (result.exit_code, result.stderr, served) == (code, "Error: words\n", [])
 
 
-def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A programming error keeps its traceback."""
+def test_programming_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unexpected exception is not converted to a message."""
 
     async def fail(_: Settings, **__: object) -> None:
         raise ZeroDivisionError
@@ -232,11 +234,11 @@ def test_a_fault_of_ours_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(run("serve", env=KEY).exception, ZeroDivisionError)
 
 
-def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
-    """Output into a pipe that is closed is no traceback."""
+def test_closed_pipe_causes_no_traceback() -> None:
+    """Output to a closed pipe prints no traceback."""
     code = "import sys; from service.cli import main; sys.stdin.read(); main(['secret'])"
     reading, writing = os.pipe()
-    with subprocess.Popen(  # noqa: S603 - our own
+    with subprocess.Popen(  # noqa: S603 - trusted command
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
         stdout=writing,
@@ -246,12 +248,12 @@ def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
     ) as process:
         os.close(writing)
         os.close(reading)
-        _, told = process.communicate("", timeout=60)
-    assert "Traceback" not in told
+        _, errors = process.communicate("", timeout=60)
+    assert "Traceback" not in errors
 
 
-def test_the_table_of_commands_tells_the_truth() -> None:
-    """Each entry of the table leads to a click command of that name."""
+def test_command_table_matches_the_commands() -> None:
+    """Each entry of the table leads to a click command with its name."""
     assert isinstance(boomerang, Commands)
     context = click.Context(boomerang)
     for name in COMMANDS:
@@ -260,8 +262,8 @@ def test_the_table_of_commands_tells_the_truth() -> None:
         assert command.name == name
 
 
-def test_interrupted_command_is_no_failed_task(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A script that waits for a task can tell the two apart, and pays for no second one."""
+def test_interrupted_command_has_its_own_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A script can distinguish an interrupt from a failed task, and does not submit again."""
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The command `boomerang submit`, against a stand-in for the service over real HTTP."""
+"""The command `boomerang submit` against a fake service over real HTTP."""
 
 import base64
 import json
@@ -16,16 +16,16 @@ from tests.unit.cli.fake_service import FakeService, fake_service, problem, run,
 
 @pytest.fixture
 def service() -> Iterator[FakeService]:
-    """Run a stand-in for the service."""
+    """Run a fake service."""
     with fake_service() as fake:
         yield fake
 
 
 def test_submit_sends_files_as_data_uris_and_values_with_their_types(service: FakeService, tmp_path: Path) -> None:
-    """Files go up with the type of their content, addresses stay, and values that are JSON are sent as JSON."""
+    """A file is sent with the type of its content, an address unchanged, and a JSON value as JSON."""
     (tmp_path / "mislabelled.jpg").write_bytes(image("PNG"))
     (tmp_path / "clip").write_bytes(video())
-    service.on("POST /v1/tasks", (202, task(status="queued", progress=None)))
+    service.respond_to("POST /v1/tasks", (202, task(status="queued", progress=None)))
     result = run(
         *("submit", "--prompt", "A walk", "--image", str(tmp_path / "mislabelled.jpg")),
         *("--image", "https://example.org/i.png", "--video", str(tmp_path / "clip")),
@@ -34,14 +34,14 @@ def test_submit_sends_files_as_data_uris_and_values_with_their_types(service: Fa
         url=service.url,
     )
     assert result.exit_code == 0, result.stderr
-    (asked,) = service.asked
-    picture, film = base64.b64encode(image("PNG")).decode(), base64.b64encode(video()).decode()
-    assert asked.body == {
+    (request,) = service.requests
+    picture, clip = base64.b64encode(image("PNG")).decode(), base64.b64encode(video()).decode()
+    assert request.body == {
         "model": "viduq2_pro_reference",
         "params": {
             "prompt": "A walk",
             "images": [f"data:image/png;base64,{picture}", "https://example.org/i.png"],
-            "videos": [f"data:video/mp4;base64,{film}"],
+            "videos": [f"data:video/mp4;base64,{clip}"],
             "duration": 8,
             "bgm": True,
             "aspect_ratio": "9:16",
@@ -55,76 +55,76 @@ def test_submit_sends_files_as_data_uris_and_values_with_their_types(service: Fa
     assert "warning 1  bgm has no effect" in result.stderr
 
 
-def test_each_submission_has_an_idempotency_key_of_its_own(service: FakeService) -> None:
-    """Two submissions are two tasks, unless the caller names the key."""
-    service.on("POST /v1/tasks", (202, task()))
+def test_each_submission_has_a_new_idempotency_key(service: FakeService) -> None:
+    """Two submissions have different keys unless the caller gives one."""
+    service.respond_to("POST /v1/tasks", (202, task()))
     for more in ([], [], ["--idempotency-key", "mine"]):
         run("submit", "--prompt", "A walk", *more, url=service.url)
-    keys = [asked.headers["idempotency-key"] for asked in service.asked]
+    keys = [request.headers["idempotency-key"] for request in service.requests]
     assert keys[2] == "mine"
     assert len(set(keys)) == 3
 
 
-def test_metadata_may_be_one_json_object(service: FakeService) -> None:
-    """A JSON object is taken as it is."""
-    service.on("POST /v1/tasks", (202, task()))
+def test_metadata_accepts_a_json_object(service: FakeService) -> None:
+    """A JSON object is sent unchanged."""
+    service.respond_to("POST /v1/tasks", (202, task()))
     run("submit", "--prompt", "A walk", "--metadata", '{"chat": {"id": 1}}', url=service.url)
-    assert service.asked[0].body["metadata"] == {"chat": {"id": 1}}
+    assert service.requests[0].body["metadata"] == {"chat": {"id": 1}}
 
 
-def test_wait_follows_the_task_to_its_end_and_prints_only_json(service: FakeService) -> None:
-    """With --wait --json the answer on standard output is the ended task, and nothing else."""
-    service.on("POST /v1/tasks", (202, task(status="queued", progress=None)))
-    service.on("GET /v1/tasks/0198c2", (200, task(status="in_progress", progress=0.4)), (200, task()))
+def test_wait_follows_the_task_and_prints_only_json(service: FakeService) -> None:
+    """With --wait --json, standard output contains only the finished task."""
+    service.respond_to("POST /v1/tasks", (202, task(status="queued", progress=None)))
+    service.respond_to("GET /v1/tasks/0198c2", (200, task(status="in_progress", progress=0.4)), (200, task()))
     result = run("submit", "--prompt", "A walk", "--wait", "--json", url=service.url)
     assert result.exit_code == 0
     assert json.loads(result.stdout) == task()
     assert "in_progress 40%" in result.stderr
-    assert [asked.path for asked in service.asked[1:]] == ["/v1/tasks/0198c2?wait=1"] * 2
+    assert [request.path for request in service.requests[1:]] == ["/v1/tasks/0198c2?wait=1"] * 2
 
 
-def test_whoever_waits_is_told_why_the_task_waits(service: FakeService) -> None:
-    """The task's note is shown while it is followed, and each note once."""
-    waits = task(status="queued", progress=None, note="waits to be submitted again: refused")
-    service.on("POST /v1/tasks", (202, task(status="queued", progress=None)))
-    service.on("GET /v1/tasks/0198c2", (200, waits), (200, waits), (200, task()))
-    told = run("submit", "--prompt", "A walk", "--wait", url=service.url).stderr
-    assert told.count("waits to be submitted again: refused") == 1
+def test_note_of_a_waiting_task_is_printed_once(service: FakeService) -> None:
+    """The note of a followed task is printed when it changes."""
+    waiting = task(status="queued", progress=None, note="waits to be submitted again: refused")
+    service.respond_to("POST /v1/tasks", (202, task(status="queued", progress=None)))
+    service.respond_to("GET /v1/tasks/0198c2", (200, waiting), (200, waiting), (200, task()))
+    output = run("submit", "--prompt", "A walk", "--wait", url=service.url).stderr
+    assert output.count("waits to be submitted again: refused") == 1
 
 
 @pytest.mark.parametrize("status", ["failed", "canceled", "expired"])
-def test_a_task_that_did_not_complete_ends_with_1(service: FakeService, status: str) -> None:
-    """Whoever waits in a script sees by the exit code that there is no video, and reads why."""
-    ended = task(status=status, output=[], error={"code": "002014001", "message": "video generation failed"})
-    service.on("POST /v1/tasks", (202, task(status="queued")))
-    service.on("GET /v1/tasks/0198c2", (200, ended))
+def test_exit_code_is_1_if_the_task_does_not_complete(service: FakeService, status: str) -> None:
+    """A script detects by the exit code that there is no video; the error is printed."""
+    finished = task(status=status, output=[], error={"code": "002014001", "message": "video generation failed"})
+    service.respond_to("POST /v1/tasks", (202, task(status="queued")))
+    service.respond_to("GET /v1/tasks/0198c2", (200, finished))
     result = run("submit", "--prompt", "A walk", "--wait", url=service.url)
     assert result.exit_code == 1
     assert "video generation failed (002014001)" in result.stderr
     assert f"Submitted 0198c2\n    {status}" in result.stderr
 
 
-def test_waiting_outlives_a_restart_of_the_service(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer of "not now" is asked again; the task has long been taken."""
+def test_wait_survives_a_restart_of_the_service(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A temporary error is retried, because the task is already accepted."""
     pauses: list[float] = []
 
     async def pause(seconds: float) -> None:
         pauses.append(seconds)
 
     monkeypatch.setattr("service.cli.progress.anyio.sleep", pause)
-    service.on("POST /v1/tasks", (202, task(status="queued")))
-    service.on("GET /v1/tasks/0198c2", (503, problem("the database is locked")), (502, "<html>"), (200, task()))
+    service.respond_to("POST /v1/tasks", (202, task(status="queued")))
+    service.respond_to("GET /v1/tasks/0198c2", (503, problem("the database is locked")), (502, "<html>"), (200, task()))
     assert run("submit", "--prompt", "A walk", "--wait", url=service.url).exit_code == 0
     assert len(pauses) == 2
 
 
-def test_every_fault_is_told_with_its_place(service: FakeService) -> None:
-    """A refusal shows all faults, each with where it stands; it is wrong use."""
-    faults = [
+def test_every_invalid_field_is_reported(service: FakeService) -> None:
+    """A refused task prints every invalid field with its path; the exit code is 2."""
+    errors = [
         {"loc": ["params", "images", 0], "msg": "is too small"},
         {"loc": ["params", "duration"], "msg": "is text"},
     ]
-    service.on("POST /v1/tasks", (422, problem("the parameters break limits", errors=faults)))
+    service.respond_to("POST /v1/tasks", (422, problem("the parameters break limits", errors=errors)))
     result = run("submit", "--prompt", "A walk", url=service.url)
     assert result.exit_code == 2
     assert "Error: the parameters break limits" in result.stderr
@@ -156,28 +156,28 @@ def test_every_fault_is_told_with_its_place(service: FakeService) -> None:
         (["--speed", "9"], "No such option"),
     ],
 )
-def test_wrong_use_ends_with_2_before_anything_is_sent(service: FakeService, more: list[str], words: str) -> None:
-    """What is wrong on the command line is told at once, without a request."""
+def test_usage_error_ends_with_2_and_sends_no_request(service: FakeService, more: list[str], words: str) -> None:
+    """An invalid command line is reported before any request."""
     result = run("submit", "--prompt", "A walk", *more, url=service.url)
     assert result.exit_code == 2
     assert words in " ".join(result.stderr.split())
-    assert service.asked == []
+    assert service.requests == []
 
 
-def test_a_file_that_no_request_can_carry_is_refused(service: FakeService, tmp_path: Path) -> None:
-    """A file over 20 MB is refused with the mend: an address."""
+def test_file_over_the_size_limit_is_refused(service: FakeService, tmp_path: Path) -> None:
+    """A file over 20 MB is refused; the message suggests an address."""
     with (tmp_path / "big.png").open("wb") as file:
         file.truncate(21 * 1024 * 1024)
     result = run("submit", "--prompt", "A walk", "--image", str(tmp_path / "big.png"), url=service.url)
     assert result.exit_code == 2
     assert "larger than 20 MB" in result.stderr
-    assert service.asked == []
+    assert service.requests == []
 
 
 @pytest.mark.parametrize("size", [0, 21 * 1024 * 1024])
-def test_a_pipe_is_read_no_further_than_a_request_can_carry(service: FakeService, tmp_path: Path, size: int) -> None:
-    """What another program makes may be submitted, and one that makes bytes for ever keeps nobody waiting."""
-    service.on("POST /v1/tasks", (202, task()))
+def test_pipe_is_read_up_to_the_size_limit(service: FakeService, tmp_path: Path, size: int) -> None:
+    """Output of another program can be submitted; an endless one is refused after 20 MB."""
+    service.respond_to("POST /v1/tasks", (202, task()))
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
 
@@ -189,12 +189,12 @@ def test_a_pipe_is_read_no_further_than_a_request_can_carry(service: FakeService
     writer.start()
     result = run("submit", "--prompt", "A walk", "--image", str(pipe), url=service.url)
     writer.join(timeout=10)
-    assert (result.exit_code, len(service.asked)) == ((2, 0) if size else (0, 1))
+    assert (result.exit_code, len(service.requests)) == ((2, 0) if size else (0, 1))
     assert ("larger than 20 MB" in result.stderr) == bool(size)
 
 
-def test_media_may_come_as_a_parameter_where_no_option_gives_them(service: FakeService) -> None:
-    """A list of addresses is as good as one option for each."""
-    service.on("POST /v1/tasks", (202, task()))
+def test_media_can_be_given_as_a_parameter(service: FakeService) -> None:
+    """`--param images=[...]` replaces the option --image."""
+    service.respond_to("POST /v1/tasks", (202, task()))
     run("submit", "--prompt", "A walk", "--param", 'images=["https://e.org/a.png"]', url=service.url)
-    assert service.asked[0].body["params"] == {"prompt": "A walk", "images": ["https://e.org/a.png"]}
+    assert service.requests[0].body["params"] == {"prompt": "A walk", "images": ["https://e.org/a.png"]}

@@ -1,4 +1,4 @@
-"""The commands that look at tasks and decide about them, against a stand-in over real HTTP."""
+"""The task commands against a fake service over real HTTP."""
 
 import json
 import os
@@ -16,117 +16,122 @@ from tests.unit.cli.fake_service import FakeService, fake_service, problem, run,
 
 @pytest.fixture
 def service() -> Iterator[FakeService]:
-    """Run a stand-in for the service."""
+    """Run a fake service."""
     with fake_service() as fake:
         yield fake
 
 
-def test_a_long_wait_asks_less_and_less_often(service: FakeService) -> None:
-    """The bar moves at first; a task of minutes does not fill the service's log with a line a second."""
-    runs = [(200, task(status="in_progress", progress=0.4))] * 20
-    service.on("GET /v1/tasks/0198c2", *runs, (200, task()))
+def test_watch_increases_its_wait_up_to_ten_seconds(service: FakeService) -> None:
+    """The first requests are short, so that the bar moves; later ones are long, to limit the request log."""
+    running = [(200, task(status="in_progress", progress=0.4))] * 20
+    service.respond_to("GET /v1/tasks/0198c2", *running, (200, task()))
     assert run("watch", "0198c2", url=service.url).exit_code == 0
-    waits = [int(asked.path.partition("?wait=")[2]) for asked in service.asked[1:]]
+    waits = [int(request.path.partition("?wait=")[2]) for request in service.requests[1:]]
     assert (waits[:14], set(waits[14:])) == ([1, 1, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10], {10})
 
 
-def test_a_service_that_is_not_there_is_one_clear_line() -> None:
-    """Nobody answers: exit code 1, the address and what to do, no traceback."""
+def test_unreachable_service_is_reported_in_one_line() -> None:
+    """Exit code 1; the message gives the address and a fix, without a traceback."""
     result = run("tasks", url="http://127.0.0.1:9")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "Error: no service answers at http://127.0.0.1:9; start one with `boomerang serve`\n"
 
 
 @pytest.mark.parametrize(("status", "code"), [(401, 2), (403, 2), (404, 1), (409, 1), (500, 1), (503, 1)])
-def test_exit_codes_tell_wrong_use_from_what_could_not_be_done(service: FakeService, status: int, code: int) -> None:
-    """A refused key is configuration (2); an unknown task or a fault of the service is not (1)."""
-    service.on("GET /v1/tasks/x", (status, problem("words of the service")))
+def test_exit_codes_distinguish_usage_errors_from_failures(service: FakeService, status: int, code: int) -> None:
+    """A refused key is a configuration error (2); an unknown task or an error of the service is a failure (1)."""
+    service.respond_to("GET /v1/tasks/x", (status, problem("detail of the service")))
     result = run("status", "x", url=service.url)
     assert result.exit_code == code
-    assert "words of the service" in result.stderr
+    assert "detail of the service" in result.stderr
 
 
 @pytest.mark.parametrize("body", ["<html>", "", "[]", "null", "{"])
-def test_an_answer_of_something_else_is_told_as_such(service: FakeService, body: str) -> None:
-    """What answers at the address may be no Boomerang at all."""
-    service.on("GET /v1/tasks/x", (200 if body else 500, body))
+def test_response_of_another_server_is_reported(service: FakeService, body: str) -> None:
+    """The server at the address may not be a Boomerang service."""
+    service.respond_to("GET /v1/tasks/x", (200 if body else 500, body))
     result = run("status", "x", url=service.url)
     assert result.exit_code == 1
     assert "Error: " in result.stderr
     assert result.exception is None or isinstance(result.exception, SystemExit)
 
 
-def test_the_key_goes_with_each_request_and_never_on_the_screen(service: FakeService) -> None:
-    """BOOMERANG_API_KEY signs in; --api-key overrules it."""
-    service.on("GET /v1/tasks/x", (401, problem("who are you")))
+def test_key_is_sent_with_each_request_and_never_printed(service: FakeService) -> None:
+    """BOOMERANG_API_KEY is the default; --api-key overrides it."""
+    service.respond_to("GET /v1/tasks/x", (401, problem("who are you")))
     first = run("status", "x", url=service.url, env={"BOOMERANG_API_KEY": "hunter2-hunter2"})
     run("status", "x", "--api-key", "other", url=service.url, env={"BOOMERANG_API_KEY": "hunter2-hunter2"})
-    assert [asked.headers["authorization"] for asked in service.asked] == ["Bearer hunter2-hunter2", "Bearer other"]
+    assert [request.headers["authorization"] for request in service.requests] == [
+        "Bearer hunter2-hunter2",
+        "Bearer other",
+    ]
     assert "hunter2" not in first.output
     assert "set BOOMERANG_API_KEY or --api-key" in first.stderr
 
 
-def test_the_address_and_key_may_stand_in_a_file(
+def test_address_and_key_are_read_from_dotenv(
     service: FakeService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The `.env` of the working directory serves the client commands too."""
+    """The client commands read `.env` in the working directory too."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text(f"BOOMERANG_URL={service.url}/\nBOOMERANG_API_KEY=from-the-file\n")
-    service.on("GET /v1/tasks/x", (200, task()))
+    service.respond_to("GET /v1/tasks/x", (200, task()))
     assert run("status", "x").exit_code == 0
-    assert service.asked[0].headers["authorization"] == "Bearer from-the-file"
+    assert service.requests[0].headers["authorization"] == "Bearer from-the-file"
 
 
-def test_a_file_of_settings_that_is_no_text_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A `.env` of another encoding ends a client command with 2, where it stands and what it must be."""
+def test_dotenv_with_another_encoding_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client command ends with 2; the message names the file, the line and the required encoding."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BOOMERANG_URL", raising=False)
     (tmp_path / ".env").write_bytes(b"BOOMERANG_API_KEY=\xff\n")
-    told = run("tasks")
-    assert told.exit_code == 2
-    assert "Error: .env cannot be read: line 1 is not UTF-8; it must be a text file" in told.stderr
+    result = run("tasks")
+    assert result.exit_code == 2
+    assert "Error: .env cannot be read: line 1 is not UTF-8; it must be a text file" in result.stderr
 
 
-def test_status_shows_what_matters(service: FakeService) -> None:
-    """A person sees the status, the place of the result, the cost and the warnings."""
-    service.on("GET /v1/tasks/0198c2", (200, task()))
+def test_status_shows_result_cost_and_warnings(service: FakeService) -> None:
+    """The output contains the status, the result address, the cost and the warnings."""
+    service.respond_to("GET /v1/tasks/0198c2", (200, task()))
     shown = run("status", "0198c2", url=service.url).stderr
     for words in ("completed", "A walk", "file:///srv/v.mp4", "0.35 USD", "callback", "bgm has no effect"):
         assert words in shown
 
 
-def test_text_from_elsewhere_cannot_steer_the_terminal(service: FakeService) -> None:
-    """Control characters in a prompt or an error are not passed on, nor is markup read in them."""
-    service.on("GET /v1/tasks/x", (200, task(params={"prompt": "\x1b[2J\x07[red]boo[/red]"})))
+def test_external_text_cannot_control_the_terminal(service: FakeService) -> None:
+    """Control characters in a prompt are removed, and markup is printed as text."""
+    service.respond_to("GET /v1/tasks/x", (200, task(params={"prompt": "\x1b[2J\x07[red]boo[/red]"})))
     shown = run("status", "x", url=service.url).stderr
     assert "\x1b" not in shown
     assert "\x07" not in shown
     assert "[red]boo[/red]" in shown
 
 
-def test_an_id_cannot_lead_to_another_address(service: FakeService) -> None:
-    """Whatever stands for an id is one part of the path."""
+def test_id_is_quoted_in_the_path(service: FakeService) -> None:
+    """An id is always one segment of the path."""
     run("status", "../deliveries?x=/", url=service.url)
-    assert service.asked[0].path == "/v1/tasks/..%2Fdeliveries%3Fx%3D%2F"
+    assert service.requests[0].path == "/v1/tasks/..%2Fdeliveries%3Fx%3D%2F"
 
 
-def test_tasks_lists_a_page_and_says_how_to_go_on(service: FakeService) -> None:
-    """The list narrows by status, and the next page's command is shown."""
-    service.on("GET /v1/tasks", (200, {"data": [task(), task(id="0198c1", status="failed")], "next_cursor": "abc"}))
+def test_tasks_lists_a_page_and_the_command_for_the_next(service: FakeService) -> None:
+    """The list is filtered by status, and the command for the next page is printed."""
+    service.respond_to(
+        "GET /v1/tasks", (200, {"data": [task(), task(id="0198c1", status="failed")], "next_cursor": "abc"})
+    )
     result = run("tasks", "--status", "failed", "--limit", "2", url=service.url)
-    assert service.asked[0].path == "/v1/tasks?status=failed&limit=2"
+    assert service.requests[0].path == "/v1/tasks?status=failed&limit=2"
     assert [line.split()[0] for line in result.stderr.splitlines()] == ["id", "0198c2", "0198c1", "More:"]
     assert result.stderr.endswith("More: boomerang tasks --cursor abc\n")
 
 
 @pytest.mark.parametrize(("columns", "folds"), [("70", True), ("80", True), ("140", False)])
-def test_a_narrow_terminal_shows_ids_and_prompts_whole(
+def test_narrow_terminal_prints_prompts_on_a_second_line(
     service: FakeService, monkeypatch: pytest.MonkeyPatch, columns: str, folds: bool
 ) -> None:
-    """Where a row is too long, its prompt goes beneath; the id that people copy stays on one line with the rest."""
+    """If a row is too long, its prompt moves to a second line; the id stays on the first."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     page = [task(id="01a20469-745f-70c8-a990-0bffbb6af2ec", status="in_progress", params={"prompt": "A walk " * 9})]
-    service.on("GET /v1/tasks", (200, {"data": page, "next_cursor": None}))
+    service.respond_to("GET /v1/tasks", (200, {"data": page, "next_cursor": None}))
     shown = run("tasks", url=service.url, env={"COLUMNS": columns}).stderr
     row, *beneath = re.sub("\x1b[^m]*m", "", shown).splitlines()[2 if folds else 1 :]
     prompt = ("A walk " * 9)[:59] + "…"
@@ -134,87 +139,87 @@ def test_a_narrow_terminal_shows_ids_and_prompts_whole(
     assert (row, beneath) == (start, [f"  {prompt}"]) if folds else (f"{start}    {prompt}", [])
 
 
-def test_tasks_without_any_says_so(service: FakeService) -> None:
-    """An empty list is a sentence, and with --json still a page."""
-    service.on("GET /v1/tasks", (200, {"data": [], "next_cursor": None}))
-    told = run("tasks", url=service.url)
-    assert (told.stdout, told.stderr) == ("", "No tasks.\n")
+def test_empty_task_list_prints_a_message(service: FakeService) -> None:
+    """An empty list prints a message; with --json it is a page."""
+    service.respond_to("GET /v1/tasks", (200, {"data": [], "next_cursor": None}))
+    result = run("tasks", url=service.url)
+    assert (result.stdout, result.stderr) == ("", "No tasks.\n")
     assert json.loads(run("tasks", "--json", url=service.url).stdout) == {"data": [], "next_cursor": None}
 
 
-def test_cancel_tells_the_reason_when_it_cannot(service: FakeService) -> None:
-    """The upstream's refusal is passed on; a canceled task is what was wanted, so that the code is 0."""
-    service.on("POST /v1/tasks/x/cancel", (409, problem("task state is scheduled")), (200, task(status="canceled")))
+def test_refused_cancel_prints_the_reason(service: FakeService) -> None:
+    """A refusal of the provider is printed with exit code 1; after a cancel the exit code is 0."""
+    service.respond_to(
+        "POST /v1/tasks/x/cancel", (409, problem("task state is scheduled")), (200, task(status="canceled"))
+    )
     refused = run("cancel", "x", url=service.url)
     assert (refused.exit_code, "task state is scheduled" in refused.stderr) == (1, True)
     assert run("cancel", "x", url=service.url).exit_code == 0
 
 
-def test_watch_ends_with_the_task(service: FakeService) -> None:
-    """Watching an unknown task fails at once; a known one is followed to its end."""
-    service.on("GET /v1/tasks/x", (200, task(status="in_progress", progress=0.5)), (200, task()))
+def test_watch_ends_when_the_task_finishes(service: FakeService) -> None:
+    """An unknown task fails immediately; a known one is followed until it finishes."""
+    service.respond_to("GET /v1/tasks/x", (200, task(status="in_progress", progress=0.5)), (200, task()))
     assert run("watch", "x", url=service.url).exit_code == 0
     assert run("watch", "y", url=service.url).exit_code == 1
 
 
-def test_a_result_can_be_written_in_every_encoding(service: FakeService) -> None:
-    """A pipe that takes ASCII alone gets escapes, no traceback."""
-    service.on("GET /v1/tasks/x", (200, task(params={"prompt": "Ein Spaß"})))
+def test_output_works_in_every_encoding(service: FakeService) -> None:
+    """With ASCII output, other characters are escaped; there is no traceback."""
+    service.respond_to("GET /v1/tasks/x", (200, task(params={"prompt": "Ein Spaß"})))
     code = f"from service.cli import main; main(['status', 'x', '--url', {service.url!r}])"
-    told = subprocess.run(  # noqa: S603 - our own
+    result = subprocess.run(  # noqa: S603 - trusted command
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         timeout=60,
         check=True,
     )
-    assert b"Ein Spa\\xdf" in told.stderr
+    assert b"Ein Spa\\xdf" in result.stderr
 
 
-def test_a_task_in_doubt_says_what_that_means_and_what_can_be_done(service: FakeService) -> None:
-    """A person reads until when it waits, and by which command it is submitted again."""
+def test_task_in_doubt_is_explained(service: FakeService) -> None:
+    """The output gives the deadline and the command for a resubmission."""
     doubt = task(status="in_doubt", output=[], settled_by=None, deadline_at="2026-01-02T05:04:05Z")
-    service.on("GET /v1/tasks/x", (200, doubt))
+    service.respond_to("GET /v1/tasks/x", (200, doubt))
     shown = run("status", "x", url=service.url)
     assert shown.exit_code == 0
     for words in ("may have the task", "BOOMERANG_IN_DOUBT_FOR", "2026-01-02T05:04:05Z", "`boomerang resubmit ID`"):
         assert words in shown.stderr
 
 
-def test_only_what_leaves_something_to_a_person_says_so(service: FakeService) -> None:
-    """A doubt that was given up and a deadline that passed can be submitted again; a completed task needs nothing."""
+def test_resubmit_is_suggested_only_when_it_is_useful(service: FakeService) -> None:
+    """It is suggested for an unknown submission and an expired task, not for a completed one."""
     unknown = {"code": "submission_unknown", "message": "nobody knows"}
-    answers = (task(status="failed", error=unknown), task(status="expired"), task())
-    service.on("GET /v1/tasks/x", *((200, answer) for answer in answers))
-    shown = [run("status", "x", url=service.url).stderr for _ in answers]
+    responses = (task(status="failed", error=unknown), task(status="expired"), task())
+    service.respond_to("GET /v1/tasks/x", *((200, answer) for answer in responses))
+    shown = [run("status", "x", url=service.url).stderr for _ in responses]
     assert ["boomerang resubmit" in text for text in shown] == [True, True, False]
 
 
-def test_long_words_are_broken_between_words_on_a_terminal(
-    service: FakeService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Prose hangs under its beginning, and an address stays whole, to be copied."""
+def test_long_text_is_wrapped_on_a_terminal(service: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Text is wrapped with a hanging indent; an address stays whole."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("NO_COLOR", "1")
     address = f"https://example.org/{'v' * 80}.mp4"
-    service.on("GET /v1/tasks/x", (200, task(params={"prompt": "A walk " * 12}, output=[{"url": address}])))
+    service.respond_to("GET /v1/tasks/x", (200, task(params={"prompt": "A walk " * 12}, output=[{"url": address}])))
     shown = run("status", "x", url=service.url, env={"COLUMNS": "60"}).stderr
     plain = re.sub("\x1b[^m]*m", "", shown)
     assert f"prompt       {'A walk ' * 6}A\n             walk A walk" in plain
     assert address in plain
-    service.on("GET /v1/tasks/x", (200, task(params={"prompt": "猫 " * 20})))
+    service.respond_to("GET /v1/tasks/x", (200, task(params={"prompt": "猫 " * 20})))
     wide = run("status", "x", url=service.url, env={"COLUMNS": "60"}).stderr
-    service.on("GET /v1/tasks/x", (200, task(params={"prompt": " " * 99})))
+    service.respond_to("GET /v1/tasks/x", (200, task(params={"prompt": " " * 99})))
     assert run("status", "x", url=service.url, env={"COLUMNS": "60"}).exit_code == 0
     assert max(cell_len(line) for line in re.sub("\x1b[^m]*m", "", wide).splitlines()) <= 60
 
 
-def test_resubmit_tells_the_new_task(service: FakeService) -> None:
-    """The result is the id of the new task; a task that cannot be submitted again tells why."""
-    service.on("POST /v1/tasks/x/resubmit", (202, task(id="0198c9")), (409, problem("the task is completed")))
-    told = run("resubmit", "x", url=service.url)
-    assert (told.exit_code, told.stdout) == (0, "")
-    assert told.stderr == "Submitted 0198c9\nFollow it with: boomerang watch 0198c9\n"
+def test_resubmit_prints_the_new_task(service: FakeService) -> None:
+    """The result is the id of the new task; a refused resubmission has exit code 1."""
+    service.respond_to("POST /v1/tasks/x/resubmit", (202, task(id="0198c9")), (409, problem("the task is completed")))
+    result = run("resubmit", "x", url=service.url)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr == "Submitted 0198c9\nFollow it with: boomerang watch 0198c9\n"
     refused = run("resubmit", "x", url=service.url)
     assert (refused.exit_code, refused.stdout) == (1, "")
 
@@ -246,9 +251,9 @@ HISTORY = [
 ]
 
 
-def test_events_shows_what_happened_a_line_each(service: FakeService) -> None:
-    """A delivery and an attempt name the event that they are for; what is not known does no harm."""
-    service.on("GET /v1/tasks/x/events", (200, {"data": HISTORY}))
+def test_events_prints_one_line_per_entry(service: FakeService) -> None:
+    """A delivery and an attempt show the type of their event; an unknown entry is printed too."""
+    service.respond_to("GET /v1/tasks/x/events", (200, {"data": HISTORY}))
     assert [" ".join(line.split()) for line in run("events", "x", url=service.url).stderr.splitlines()[1:]] == [
         "01-02 03:04:05 callback accepted",
         "01-02 03:04:05 event task.completed",

@@ -9,7 +9,7 @@ from service.domain.errors import StoreUnavailable
 
 
 class Commits:
-    """A commit that can be held, remembers its batches, and fails for the item "bad"."""
+    """A commit that can be delayed, records its batches, and fails for the item "bad"."""
 
     def __init__(self) -> None:
         self.batches: list[list[str]] = []
@@ -28,7 +28,7 @@ class Commits:
 
 
 async def _held(commits: Commits, batcher: Batcher[str, str], *items: str) -> list[asyncio.Task[str]]:
-    """Hold the commit of "first", and return the tasks of "first" and of `items` that gather behind it."""
+    """Hold the commit of "first", and return the tasks of "first" and of `items`, which wait for the next commit."""
     commits.open.clear()
     tasks = [asyncio.create_task(batcher.add("first"))]
     await commits.begun.wait()
@@ -38,24 +38,24 @@ async def _held(commits: Commits, batcher: Batcher[str, str], *items: str) -> li
 
 
 async def test_each_caller_gets_its_own_result() -> None:
-    """Every caller receives the result at the place of its own item."""
-    batcher = Batcher(Commits(), most=10)
+    """Every caller receives the result at the position of its own item."""
+    batcher = Batcher(Commits(), max_items=10)
     assert await asyncio.gather(*(batcher.add(item) for item in "abc")) == ["A", "B", "C"]
 
 
-async def test_newcomers_gather_while_a_commit_runs() -> None:
-    """What arrives during a commit shares the next one, in the order of arrival."""
+async def test_items_added_during_a_commit_share_the_next() -> None:
+    """Items that arrive during a commit share the next one, in the order of arrival."""
     commits = Commits()
-    tasks = await _held(commits, Batcher(commits, most=10), "a", "b", "c")
+    tasks = await _held(commits, Batcher(commits, max_items=10), "a", "b", "c")
     commits.open.set()
     assert await asyncio.gather(*tasks) == ["FIRST", "A", "B", "C"]
     assert commits.batches == [["first"], ["a", "b", "c"]]
 
 
-async def test_flush_waits_for_what_nobody_waits_for_any_more() -> None:
-    """What was added is committed though its caller has gone, and `flush` returns after that."""
+async def test_flush_waits_for_items_without_a_caller() -> None:
+    """An added item is committed though its caller has stopped waiting, and `flush` returns after that."""
     commits = Commits()
-    batcher = Batcher(commits, most=10)
+    batcher = Batcher(commits, max_items=10)
     tasks = await _held(commits, batcher, "a")
     for task in tasks:
         task.cancel()
@@ -68,10 +68,10 @@ async def test_flush_waits_for_what_nobody_waits_for_any_more() -> None:
     await batcher.flush()
 
 
-async def test_a_batch_is_bounded() -> None:
-    """No commit takes more items than `most`."""
+async def test_batch_size_is_limited() -> None:
+    """No commit contains more than `max_items` items."""
     commits = Commits()
-    tasks = await _held(commits, Batcher(commits, most=2), "a", "b", "c")
+    tasks = await _held(commits, Batcher(commits, max_items=2), "a", "b", "c")
     commits.open.set()
     await asyncio.gather(*tasks)
     assert commits.batches == [["first"], ["a", "b"], ["c"]]
@@ -86,19 +86,19 @@ async def test_a_batch_is_bounded() -> None:
         (["a", "b", "c", "d"], [["a", "b", "c"], ["d"]]),
     ],
 )
-async def test_a_batch_is_no_heavier_than_it_may_be(items: list[str], batches: list[list[str]]) -> None:
-    """What is in one commit weighs no more than allowed, and what is heavier goes alone; the order stays."""
+async def test_batch_weight_is_limited(items: list[str], batches: list[list[str]]) -> None:
+    """The items of one commit weigh at most `max_weight`, and a heavier item is committed alone; the order stays."""
     commits = Commits()
-    tasks = await _held(commits, Batcher(commits, most=3, weigh=len, heaviest=5), *items)
+    tasks = await _held(commits, Batcher(commits, max_items=3, weigh=len, max_weight=5), *items)
     commits.open.set()
     await asyncio.gather(*tasks)
     assert commits.batches == [["first"], *batches]
 
 
-async def test_an_error_reaches_every_waiter_of_its_batch_only() -> None:
-    """All who share a failed commit see its error; those before and after it do not."""
+async def test_error_reaches_every_caller_of_its_batch_only() -> None:
+    """All callers of a failed commit get its error; those before and after it do not."""
     commits = Commits()
-    batcher = Batcher(commits, most=2)
+    batcher = Batcher(commits, max_items=2)
     tasks = await _held(commits, batcher, "a", "bad", "c")
     commits.open.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -106,10 +106,10 @@ async def test_an_error_reaches_every_waiter_of_its_batch_only() -> None:
     assert await batcher.add("later") == "LATER"
 
 
-async def test_a_cancelled_waiter_harms_nobody() -> None:
-    """A caller that stops waiting leaves its item in the batch and its neighbours' results untouched."""
+async def test_cancelled_caller_affects_no_other() -> None:
+    """The item of a caller that stops waiting stays in the batch, and the results of the others do not change."""
     commits = Commits()
-    tasks = await _held(commits, Batcher(commits, most=10), "a", "b")
+    tasks = await _held(commits, Batcher(commits, max_items=10), "a", "b")
     tasks[1].cancel()
     commits.open.set()
     results = await asyncio.gather(*tasks, return_exceptions=True)
@@ -119,33 +119,33 @@ async def test_a_cancelled_waiter_harms_nobody() -> None:
 
 
 async def test_cancelling_the_caller_whose_commit_runs_does_not_stop_the_commit() -> None:
-    """The commit belongs to nobody, so that it ends even when the caller who began it has gone."""
+    """The commit ends even if the caller that began it is cancelled."""
     commits = Commits()
-    tasks = await _held(commits, Batcher(commits, most=10), "a")
+    tasks = await _held(commits, Batcher(commits, max_items=10), "a")
     tasks[0].cancel()
     commits.open.set()
     assert await tasks[1] == "A"
 
 
-async def test_a_commit_that_loses_count_is_an_error_for_all() -> None:
+async def test_commit_with_too_few_results_is_an_error_for_all() -> None:
     """A commit with fewer results than items never leaves a caller waiting."""
 
     async def short(items: list[str]) -> list[str]:
         return items[1:]
 
     with pytest.raises(RuntimeError, match="returned 0 results"):
-        await asyncio.wait_for(Batcher(short, most=10).add("a"), 5)
+        await asyncio.wait_for(Batcher(short, max_items=10).add("a"), 5)
 
 
-async def test_what_cannot_be_stored_takes_nobody_along() -> None:
-    """A batch that fails is halved until the bad one is alone: it has its error, all others their results."""
+async def test_invalid_item_fails_no_other() -> None:
+    """A failed batch is bisected until the invalid item is alone: it gets its error, all others their results."""
     outcomes = await commit_or_bisect(Commits(), ["a", "b", "bad", "d", "e"])
     assert [type(outcome) for outcome in outcomes] == [str, str, ValueError, str, str]
     assert [outcome for outcome in outcomes if isinstance(outcome, str)] == ["A", "B", "D", "E"]
 
 
-async def test_an_unavailable_store_is_tried_once() -> None:
-    """While nothing can be stored, nobody's item is tried alone: each has the same error."""
+async def test_unavailable_store_is_tried_once() -> None:
+    """While nothing can be stored, no item is tried alone: each gets the same error."""
     tried: list[int] = []
 
     async def unavailable(items: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from service.concurrency.immediate_claims import ImmediateClaims
-from tests.support.task_loop import TIMEOUT
+from tests.support.delivery_builders import TIMEOUT
 
 
 @dataclass(eq=False)

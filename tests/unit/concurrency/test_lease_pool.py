@@ -1,4 +1,4 @@
-"""Work in hand: bounded, its leases kept alive, and cut off in order."""
+"""The lease pool: limited tasks, renewed leases, and an orderly drain."""
 
 import asyncio
 from collections.abc import Mapping
@@ -6,8 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from service.concurrency.lease_pool import LeasePool
-from tests.support.delivery_builders import NOW, MovedClock
-from tests.support.task_loop import TIMEOUT
+from tests.support.delivery_builders import NOW, TIMEOUT, ManualClock
 from tests.support.wait_until_idle import ended
 
 SHORT = timedelta(milliseconds=3)
@@ -15,45 +14,45 @@ HOUR = timedelta(hours=1)
 
 
 class Leases:
-    """Notes what is renewed, and may be broken."""
+    """Records renewals; the first ones raise `errors`."""
 
     def __init__(self, *errors: Exception) -> None:
         self.renewed: list[dict[str, int]] = []
         self.errors = list(errors)
         self.lost: set[str] = set()
         self.lease = SHORT
-        self.news = asyncio.Event()
+        self.renewal = asyncio.Event()
 
     async def renew(self, claims: Mapping[str, int], *, until: datetime) -> set[str]:
         """Record a renewal; return the keys that are held, all but the `lost` ones."""
         assert until == NOW + self.lease
         self.renewed.append(dict(claims))
-        self.news.set()
+        self.renewal.set()
         if self.errors:
             raise self.errors.pop(0)
         return set(claims) - self.lost
 
     async def next(self) -> dict[str, int]:
-        """Return what the next renewal holds."""
-        self.news.clear()
+        """Return the leases of the next renewal."""
+        self.renewal.clear()
         async with asyncio.timeout(TIMEOUT):
-            await self.news.wait()
+            await self.renewal.wait()
         return self.renewed[-1]
 
 
 def _lease_pool(
-    leases: Leases, *, lease: timedelta = SHORT, clock: MovedClock | None = None, **options: Any
+    leases: Leases, *, lease: timedelta = SHORT, clock: ManualClock | None = None, **options: Any
 ) -> tuple[LeasePool[str], list[int]]:
     freed: list[int] = []
     leases.lease = lease
     pool: LeasePool[str] = LeasePool(
-        store=leases, clock=clock or MovedClock(NOW), lease=lease, limit=2, on_end=lambda: freed.append(1), **options
+        store=leases, clock=clock or ManualClock(NOW), lease=lease, limit=2, on_end=lambda: freed.append(1), **options
     )
     return pool, freed
 
 
-async def test_hands_are_counted_and_freed() -> None:
-    """What is in hand takes a place until it ends, and its end is told."""
+async def test_running_tasks_take_slots() -> None:
+    """A task takes a slot until it ends, and its end is reported."""
     lease_pool, freed = _lease_pool(Leases(), lease=HOUR)
     gate = asyncio.Event()
     lease_pool.start("a", 1, _wait(gate), leased_until=NOW + SHORT)
@@ -64,8 +63,8 @@ async def test_hands_are_counted_and_freed() -> None:
     await lease_pool.drain(0)
 
 
-async def test_leases_are_renewed_while_work_is_in_hand() -> None:
-    """Every third of a lease what is held is prolonged, under its fence, also after a renewal that failed."""
+async def test_leases_are_renewed_while_tasks_run() -> None:
+    """Every third of a lease it is renewed under its fence, also after a failed renewal."""
     leases = Leases(RuntimeError("locked"))
     lease_pool, _ = _lease_pool(leases)
     gate = asyncio.Event()
@@ -77,7 +76,7 @@ async def test_leases_are_renewed_while_work_is_in_hand() -> None:
 
 
 async def test_leases_are_renewed_again_after_a_drain() -> None:
-    """Hands that were emptied by force keep the leases of what they take up later."""
+    """A task that starts after a drain has its lease renewed."""
     leases = Leases()
     lease_pool, _ = _lease_pool(leases)
     lease_pool.start("a", 1, _wait(asyncio.Event()), leased_until=NOW + SHORT)
@@ -87,8 +86,8 @@ async def test_leases_are_renewed_again_after_a_drain() -> None:
     await lease_pool.drain(0)
 
 
-async def test_drain_cuts_off_and_tells_what_was_held() -> None:
-    """What does not end in time is cancelled, to its end, and its leases are returned to be given back."""
+async def test_drain_cancels_and_returns_the_leases() -> None:
+    """A task that does not end in time is cancelled and awaited, and its lease is returned for its release."""
     lease_pool, _ = _lease_pool(Leases(), lease=HOUR)
     ended: list[str] = []
     lease_pool.start("slow", 3, _until_cancelled(ended), leased_until=NOW + SHORT)
@@ -98,8 +97,8 @@ async def test_drain_cuts_off_and_tells_what_was_held() -> None:
     assert ended == ["cancelled"]
 
 
-async def test_emptied_hands_take_up_nothing_more() -> None:
-    """From the beginning of a drain nothing is to be claimed for them, though they have room."""
+async def test_draining_pool_offers_no_slots() -> None:
+    """From the beginning of a drain no slot is free."""
     lease_pool, _ = _lease_pool(Leases(), lease=HOUR)
     gate = asyncio.Event()
     lease_pool.start("a", 1, _wait(gate), leased_until=NOW + SHORT)
@@ -111,8 +110,8 @@ async def test_emptied_hands_take_up_nothing_more() -> None:
     assert lease_pool.free_slots == 0
 
 
-async def test_work_that_breaks_off_frees_its_hand() -> None:
-    """An error ends one piece of work and nothing else."""
+async def test_failed_task_frees_its_slot() -> None:
+    """An error ends one task and nothing else."""
     lease_pool, freed = _lease_pool(Leases(), lease=HOUR)
     lease_pool.start("a", 1, _broken(), leased_until=NOW + SHORT)
     await ended(lease_pool)
@@ -120,8 +119,8 @@ async def test_work_that_breaks_off_frees_its_hand() -> None:
     await lease_pool.drain(0)
 
 
-async def test_row_taken_twice_keeps_the_newer_lease() -> None:
-    """Where a lost lease is claimed again by the same process, the end of the older work does not drop the newer."""
+async def test_row_claimed_twice_keeps_the_newer_lease() -> None:
+    """If a process claims a row again after a lost lease, the end of the older task does not drop the newer lease."""
     leases = Leases()
     lease_pool, _ = _lease_pool(leases)
     older, newer = asyncio.Event(), asyncio.Event()
@@ -135,7 +134,7 @@ async def test_row_taken_twice_keeps_the_newer_lease() -> None:
 
 async def test_lease_is_valid_until_its_end_and_longer_once_renewed() -> None:
     """A renewal extends the lease under its own fence; an unknown lease is not valid."""
-    clock = MovedClock(NOW)
+    clock = ManualClock(NOW)
     lease_pool, _ = _lease_pool(Leases(), lease=HOUR, clock=clock)
     lease_pool.start("a", 2, _wait(asyncio.Event()), leased_until=NOW + SHORT)
     assert [lease_pool.lease_valid("a", fence) for fence in (1, 2)] == [False, True]
@@ -149,7 +148,7 @@ async def test_lease_is_valid_until_its_end_and_longer_once_renewed() -> None:
 
 async def test_failed_renewal_extends_no_lease() -> None:
     """Only what the store has renewed counts."""
-    clock = MovedClock(NOW)
+    clock = ManualClock(NOW)
     lease_pool, _ = _lease_pool(Leases(RuntimeError("locked")), lease=HOUR, clock=clock)
     lease_pool.start("a", 1, _wait(asyncio.Event()), leased_until=NOW + SHORT)
     await lease_pool.renew()
@@ -161,7 +160,7 @@ async def test_failed_renewal_extends_no_lease() -> None:
 async def test_lost_leases_are_reported_by_key_and_fence() -> None:
     """A lease that the store does not hold, or only for a newer claim of this process, is lost and not extended."""
     lost: list[tuple[str, int]] = []
-    leases, clock = Leases(), MovedClock(NOW)
+    leases, clock = Leases(), ManualClock(NOW)
     lease_pool, _ = _lease_pool(leases, lease=HOUR, clock=clock, on_lost=lambda key, fence: lost.append((key, fence)))
     leases.lost.add("b")
     for key, fence in (("a", 1), ("a", 2), ("b", 5)):
@@ -173,8 +172,8 @@ async def test_lost_leases_are_reported_by_key_and_fence() -> None:
     await lease_pool.drain(0)
 
 
-async def test_lease_that_is_not_to_be_renewed_is_neither_renewed_nor_lost() -> None:
-    """A delivery whose handler has ended is left to the store of its result."""
+async def test_excluded_lease_is_neither_renewed_nor_lost() -> None:
+    """A delivery whose handler has ended only waits for its result to be stored."""
     lost: list[tuple[str, int]] = []
     leases = Leases()
     lease_pool, _ = _lease_pool(leases, lease=HOUR, on_lost=lambda key, fence: lost.append((key, fence)))
@@ -207,7 +206,7 @@ async def _nothing() -> None:
 
 
 async def _broken() -> None:
-    raise RuntimeError("a fault of ours")
+    raise RuntimeError("an internal error")
 
 
 async def _until_cancelled(ended: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What the end of an attempt means: a pure decision."""
+"""How the end of an attempt is classified."""
 
 import asyncio
 import socket
@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from service.deliveries.attempt import (
-    LONGEST_DELAY,
-    MOST_TEXT,
+    MAX_DELAY,
+    MAX_ERROR_TEXT,
     AttemptContext,
     classify_attempt,
     describe_error,
@@ -23,13 +23,13 @@ from service.domain.errors import ProviderUnavailable, Reject, Retry, StoreUnava
 from service.domain.task import EventType
 from tests.support.delivery_builders import NOW, SCHEDULE, claim_for, view
 
-REQUEST = httpx.Request("GET", "https://ada:pw@files.example/film.mp4?sig=hidden")
+REQUEST = httpx.Request("GET", "https://ada:pw@files.example/video.mp4?sig=hidden")
 
 
-def trial(**changes: Any) -> AttemptContext:
+def context(**changes: Any) -> AttemptContext:
     """Return the first of three attempts."""
-    given: dict[str, Any] = {"attempt": 1, "limit": 3, "schedule": SCHEDULE, "now": NOW, "jitter": 0.0}
-    return AttemptContext(**(given | changes))
+    defaults: dict[str, Any] = {"attempt": 1, "limit": 3, "schedule": SCHEDULE, "now": NOW, "jitter": 0.0}
+    return AttemptContext(**(defaults | changes))
 
 
 def _status_error(status: int) -> httpx.HTTPStatusError:
@@ -37,44 +37,44 @@ def _status_error(status: int) -> httpx.HTTPStatusError:
 
 
 def test_no_error_is_delivered() -> None:
-    """An attempt that ends without an error is delivered, and nothing more is due."""
-    verdict = classify_attempt(None, trial())
-    assert (verdict.outcome, verdict.due_at, verdict.error, verdict.fault) == ("delivered", None, None, None)
+    """An attempt that ends without an error is delivered, and no other attempt is due."""
+    result = classify_attempt(None, context())
+    assert (result.outcome, result.due_at, result.error, result.fault) == ("delivered", None, None, None)
 
 
-@pytest.mark.parametrize(("attempt", "pause"), [(1, 5), (2, 30)])
-def test_a_failure_is_due_after_the_schedules_pause(attempt: int, pause: int) -> None:
-    """The pause before attempt k + 1 is the schedule's entry k."""
-    verdict = classify_attempt(ValueError("x"), trial(attempt=attempt))
-    assert (verdict.outcome, verdict.due_at) == ("retry", NOW + timedelta(seconds=pause))
+@pytest.mark.parametrize(("attempt", "delay"), [(1, 5), (2, 30)])
+def test_failure_is_due_after_the_delay_of_the_schedule(attempt: int, delay: int) -> None:
+    """The delay before attempt k + 1 is entry k of the schedule."""
+    result = classify_attempt(ValueError("x"), context(attempt=attempt))
+    assert (result.outcome, result.due_at) == ("retry", NOW + timedelta(seconds=delay))
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), Retry("later"), Retry("later", after=5)])
-def test_the_last_attempt_is_dead(error: Exception) -> None:
+def test_last_attempt_is_dead(error: Exception) -> None:
     """After the last attempt no error leads to another one, not even a Retry."""
-    verdict = classify_attempt(error, trial(attempt=3))
-    assert (verdict.outcome, verdict.due_at) == ("dead", None)
+    result = classify_attempt(error, context(attempt=3))
+    assert (result.outcome, result.due_at) == ("dead", None)
 
 
 @pytest.mark.parametrize(
-    ("after", "pause"),
-    [(timedelta(minutes=7), timedelta(minutes=7)), (-5, timedelta()), (timedelta(days=999_999), LONGEST_DELAY)],
+    ("after", "delay"),
+    [(timedelta(minutes=7), timedelta(minutes=7)), (-5, timedelta()), (timedelta(days=999_999), MAX_DELAY)],
 )
-def test_retry_after_is_bounded(after: timedelta | float, pause: timedelta) -> None:
-    """A handler's own pause counts, never into the past and at most 30 days."""
-    assert classify_attempt(Retry(after=after), trial()).due_at == NOW + pause
+def test_retry_after_is_bounded(after: timedelta | float, delay: timedelta) -> None:
+    """A handler's own delay counts, never into the past and at most 30 days."""
+    assert classify_attempt(Retry(after=after), context()).due_at == NOW + delay
 
 
-def test_retry_without_a_pause_follows_the_schedule() -> None:
+def test_retry_without_a_delay_follows_the_schedule() -> None:
     """Retry without `after` is due as any failure is."""
-    assert classify_attempt(Retry("later"), trial()).due_at == NOW + timedelta(seconds=5)
+    assert classify_attempt(Retry("later"), context()).due_at == NOW + timedelta(seconds=5)
 
 
-def test_a_reject_inside_a_group_decides() -> None:
+def test_reject_inside_a_group_decides() -> None:
     """A handler that works in a task group may reject from within it."""
     group = ExceptionGroup("both", [ValueError("x"), ExceptionGroup("inner", [Reject("never")])])
-    verdict = classify_attempt(group, trial())
-    assert (verdict.outcome, verdict.error) == ("dead", "Reject: never")
+    result = classify_attempt(group, context())
+    assert (result.outcome, result.error) == ("dead", "Reject: never")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_reject_inside_a_group_decides() -> None:
         _status_error(500),
         httpx.ConnectError("refused"),
         httpx.ReadTimeout("slow"),
-        httpx.TooManyRedirects("round"),
+        httpx.TooManyRedirects("loop"),
         httpx.InvalidURL("no"),
         TimeoutError("slow"),
         ConnectionResetError("reset"),
@@ -94,8 +94,8 @@ def test_a_reject_inside_a_group_decides() -> None:
         ProviderUnavailable("HTML"),
     ],
 )
-def test_the_destination_is_to_blame(error: Exception) -> None:
-    """What the other end refuses, fails or is silent about is the destination's fault."""
+def test_destination_is_responsible(error: Exception) -> None:
+    """The destination is responsible for errors, failures and silence of the other end."""
     assert responsible_party(error) == "destination"
 
 
@@ -103,63 +103,63 @@ def test_the_destination_is_to_blame(error: Exception) -> None:
     "error",
     [TypeError("x"), KeyError("x"), AssertionError(), OSError(28, "no space"), StoreUnavailable("x"), SystemExit(1)],
 )
-def test_we_are_to_blame(error: BaseException) -> None:
-    """Bugs, a full disk and our own database are our fault."""
+def test_installation_is_responsible(error: BaseException) -> None:
+    """Bugs, a full disk and an unavailable database are our own faults."""
     assert responsible_party(error) == "ours"
 
 
-def test_a_pause_that_is_no_time_is_the_handlers_error() -> None:
-    """A header's text is refused where it is given, so that the attempt counts as any that fails."""
+def test_retry_with_an_invalid_delay_is_the_handlers_error() -> None:
+    """The text of a header is rejected at once, so that the attempt counts as any that fails."""
     with pytest.raises(TypeError, match="takes seconds or a timedelta, not str"):
         Retry("busy", after="30")  # type: ignore[arg-type] # the mistake that is meant
 
 
-def test_an_errors_text_is_one_bounded_line() -> None:
-    """Line breaks, control characters and length never reach the record."""
+def test_error_text_is_one_bounded_line() -> None:
+    """Line breaks and control characters are removed, and the length is limited."""
     text = describe_error(ValueError("a\nb\x1b[31m\x00c\u202e" + "d" * 2000))
     assert text.startswith("ValueError: a b [31m c d")
-    assert len(text) == MOST_TEXT
+    assert len(text) == MAX_ERROR_TEXT
 
 
 @pytest.mark.parametrize(
     "message",
     [
-        "for url 'https://ada:hidden@files.example/film'",
-        "for url 'https://files.example/film?X-Signature=hidden'",
-        "for url https://files.example/film?sig=hidden and more",
+        "for url 'https://ada:hidden@files.example/video'",
+        "for url 'https://files.example/video?X-Signature=hidden'",
+        "for url https://files.example/video?sig=hidden and more",
         "secret whsec_hidden",
         "Authorization: Bearer hidden",
         "the entry's own: hidden",
     ],
 )
-def test_an_errors_text_has_no_secrets(message: str) -> None:
-    """Credentials, query strings and secrets are cut out of an error's text, and the rest stays."""
+def test_error_text_has_no_secrets(message: str) -> None:
+    """Credentials, query strings and secrets are removed from an error's text, and the rest stays."""
     text = describe_error(ValueError(message), secrets=["hidden"] if "own" in message else [])
     assert "hidden" not in text
     assert text.startswith("ValueError: ")
 
 
-def test_an_error_without_words_is_its_class() -> None:
-    """An error without a message is told by its class."""
+def test_error_without_a_message_is_its_class() -> None:
+    """An error without a message is described by its class."""
     assert describe_error(asyncio.CancelledError()) == "CancelledError"
 
 
-class Speechless(Exception):
+class Undescribable(Exception):
     """An error that fails to describe itself."""
 
     def __str__(self) -> str:
         """Fail."""
-        raise KeyError("words")
+        raise KeyError("no message")
 
 
-def test_an_error_that_cannot_be_told_is_judged_all_the_same() -> None:
+def test_error_that_cannot_describe_itself_is_classified() -> None:
     """A handler's error whose text cannot be made is a failed attempt like any other."""
-    verdict = classify_attempt(Speechless(), trial())
-    assert (verdict.outcome, verdict.error) == ("retry", "Speechless: (it cannot be told)")
+    result = classify_attempt(Undescribable(), context())
+    assert (result.outcome, result.error) == ("retry", "Undescribable: (message not available)")
 
 
-def test_an_events_artifact_is_carried() -> None:
-    """The event that something was kept says what."""
+def test_event_has_its_artifact() -> None:
+    """The event that a result was stored contains the artifact."""
     artifact = Artifact(url="u", archived_url="file:///a", media_type="video/mp4", bytes=3, sha256="00")
     claim = claim_for("guest")
     claim.event.data["artifact"] = asdict(artifact)

@@ -1,4 +1,4 @@
-"""What the log says about the end of an attempt."""
+"""Log lines about the end of an attempt."""
 
 import asyncio
 import inspect
@@ -10,8 +10,8 @@ import pytest
 
 from service.deliveries.handler_api import Event, Handle, Tools
 from service.domain.errors import Retry
-from tests.support.delivery_builders import PATIENCE, handler, stage
-from tests.support.sample_handlers import outcomes_logged
+from tests.support.delivery_builders import TIMEOUT, dispatcher_setup, handler
+from tests.support.sample_handlers import captured_logs
 
 
 async def _fail(event: Event, tools: Tools) -> None:
@@ -26,17 +26,17 @@ async def _retry(event: Event, tools: Tools) -> None:
     raise Retry("not now", after=77)
 
 
-async def test_one_wide_line_an_outcome_without_secrets() -> None:
+async def test_each_outcome_is_one_line_without_secrets() -> None:
     """Each outcome is one log line with task, delivery, handler, attempt and event, and no body, key or secret."""
-    made = stage(handler("guest", _fail))
-    made.queue.put("guest", target={"url": "https://x.example/?k=1", "secret": "whsec_c2VjcmV0"})
-    with outcomes_logged() as lines:
-        await made.run_until_idle()
+    setup = dispatcher_setup(handler("sample", _fail))
+    setup.queue.put("sample", target={"url": "https://x.example/?k=1", "secret": "whsec_c2VjcmV0"})
+    with captured_logs() as lines:
+        await setup.run_until_idle()
     assert [line["event"] for line in lines] == ["delivery"]
     expected = {
         "task": "task-1",
         "delivery": "delivery-1",
-        "handler": "guest",
+        "handler": "sample",
         "attempt": 1,
         "event_type": "task.completed",
         "outcome": "retry",
@@ -47,19 +47,19 @@ async def test_one_wide_line_an_outcome_without_secrets() -> None:
 
 
 @pytest.mark.parametrize(("attempts", "again_at"), [(1, None), (5, "2026-05-06T12:10:59+00:00")])
-async def test_a_failure_is_a_warning(attempts: int, again_at: str | None) -> None:
-    """Whoever listens to trouble hears of each failed attempt, and when it will be tried again, if it is."""
-    made = stage(handler("guest", _retry, attempts=attempts))
-    made.queue.put("guest")
-    with outcomes_logged() as lines:
-        await made.run_until_idle()
+async def test_failure_is_a_warning(attempts: int, again_at: str | None) -> None:
+    """Each failed attempt is logged as a warning, with the time of the next attempt if there is one."""
+    setup = dispatcher_setup(handler("sample", _retry, attempts=attempts))
+    setup.queue.put("sample")
+    with captured_logs() as lines:
+        await setup.run_until_idle()
     assert [(line["log_level"], line.get("again_at")) for line in lines] == [("warning", again_at)]
 
 
 async def _hang(event: Event, tools: Tools) -> None:
     assert event.id
     assert tools.message_id
-    await asyncio.sleep(PATIENCE * 10)
+    await asyncio.sleep(TIMEOUT * 10)
 
 
 async def _misread(event: Event, tools: Tools) -> None:
@@ -73,15 +73,15 @@ async def _fail_in_a_group(event: Event, tools: Tools) -> None:
 
 
 @pytest.mark.parametrize(
-    ("handle", "place", "inward"),
+    ("handle", "raising", "offset"),
     [(_fail, _fail, 3), (_misread, _misread, 2), (_fail_in_a_group, _fail, 3), (_hang, _hang, 3)],
 )
-async def test_a_failure_tells_where_it_happened(handle: Handle, place: Callable[..., Any], inward: int) -> None:
-    """Its file and line are those of the handler, also where Python's own code raised it, or its time ran out."""
-    made = stage(handler("guest", handle, timeout=0.01))
-    made.queue.put("guest")
-    with outcomes_logged() as lines:
-        await made.run_until_idle()
+async def test_failure_names_the_line_of_the_handler(handle: Handle, raising: Callable[..., Any], offset: int) -> None:
+    """File and line are those of the handler, also if Python's own code raised the error, or the timeout elapsed."""
+    setup = dispatcher_setup(handler("sample", handle, timeout=0.01))
+    setup.queue.put("sample")
+    with captured_logs() as lines:
+        await setup.run_until_idle()
     assert [line["where"] for line in lines] == [
-        f"deliveries/test_dispatcher_log.py:{inspect.getsourcelines(place)[1] + inward}"
+        f"deliveries/test_dispatcher_log.py:{inspect.getsourcelines(raising)[1] + offset}"
     ]

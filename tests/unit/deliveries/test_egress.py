@@ -1,4 +1,4 @@
-"""The dial-time guard at work: what was checked is what is dialled."""
+"""The egress guard with real connections: the checked address is the one that is connected."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -46,11 +46,11 @@ class Names:
 
     def __init__(self, *answers: Sequence[str]) -> None:
         self.answers = list(answers)
-        self.asked: list[tuple[str, int]] = []
+        self.lookups: list[tuple[str, int]] = []
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
         """Return the next answer, the last one for ever."""
-        self.asked.append((host, port))
+        self.lookups.append((host, port))
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
 
@@ -64,8 +64,8 @@ SPELLINGS = ["127.0.0.1", "localhost", "0x7f000001", "2130706433", "0177.0.0.1",
 
 
 @pytest.mark.parametrize("host", SPELLINGS)
-async def test_no_spelling_of_loopback_is_dialled(host: str) -> None:
-    """However loopback is written, the server there never hears of it."""
+async def test_no_spelling_of_loopback_is_connected(host: str) -> None:
+    """However loopback is written, the server there receives nothing."""
     async with serving() as server, client(Egress()) as http:
         with pytest.raises((EgressRefused, httpx.ConnectError, httpx.InvalidURL)) as refused:
             await http.get(f"http://{host}:{server.port}/")
@@ -76,24 +76,24 @@ async def test_no_spelling_of_loopback_is_dialled(host: str) -> None:
             assert isinstance(refused.value, Reject) == (host != "localhost")  # a name may come to mean something else
 
 
-async def test_an_allowed_network_is_dialled() -> None:
+async def test_allowed_network_is_connected() -> None:
     """With the network allowed, a loopback server answers."""
     async with serving() as server, client(Egress(["127.0.0.0/8"])) as http:
         reply = await http.get(f"http://127.0.0.1:{server.port}/")
         assert reply.text == "ok"
 
 
-async def test_the_checked_address_is_the_one_that_is_dialled() -> None:
+async def test_connection_uses_the_checked_address() -> None:
     """A name that would resolve to something else a second time is resolved once; Host keeps the name."""
     names = Names(["127.0.0.1"], ["10.255.255.1"])
     async with serving() as server, through(Egress(["127.0.0.1"]), names) as http:
         reply = await http.get(f"http://rebinding.test:{server.port}/")
         assert reply.text == "ok"
         assert server.hosts == [f"rebinding.test:{server.port}"]
-        assert names.asked == [("rebinding.test", server.port)]
+        assert names.lookups == [("rebinding.test", server.port)]
 
 
-async def test_a_name_that_turns_inwards_later_is_refused_then() -> None:
+async def test_name_that_becomes_internal_is_refused() -> None:
     """Each new connection is checked again."""
     names = Names(["127.0.0.1"], ["127.0.0.2"])
     async with serving() as server, through(Egress(["127.0.0.1"]), names) as http:
@@ -104,14 +104,14 @@ async def test_a_name_that_turns_inwards_later_is_refused_then() -> None:
 
 
 async def test_one_internal_address_among_public_ones_is_enough_to_refuse() -> None:
-    """A mixed answer is refused before anything is dialled."""
+    """A mixed answer is refused before any connection."""
     async with through(Egress(), Names(["8.8.8.8", "10.0.0.1"])) as http:
         with pytest.raises(EgressRefused, match=r"10\.0\.0\.1"):
             await http.get("http://mixed.test/")
 
 
-async def test_an_allowed_name_covers_whatever_it_resolves_to() -> None:
-    """The operator's word on a name stands for its addresses, at its port only."""
+async def test_allowed_name_covers_all_its_addresses() -> None:
+    """A name that the operator allows covers its addresses, at its port only."""
     async with serving() as server:
         egress = Egress([f"media.internal:{server.port}"])
         async with through(egress, Names(["127.0.0.1"])) as http:
@@ -122,14 +122,14 @@ async def test_an_allowed_name_covers_whatever_it_resolves_to() -> None:
                 await http.get(f"http://other.internal:{server.port}/")
 
 
-async def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
-    """A name with a dead first address is reached at its second."""
+async def test_next_address_is_tried_when_one_does_not_answer() -> None:
+    """A name whose first address does not answer is reached at its second."""
     async with serving() as server, through(Egress(["127.0.0.0/8"]), Names(["127.0.0.9", "127.0.0.1"])) as http:
         assert (await http.get(f"http://two.test:{server.port}/")).text == "ok"
 
 
-async def test_a_name_without_an_address_is_a_connection_error() -> None:
-    """Nothing to dial is an ordinary failure, not a refusal."""
+async def test_name_without_an_address_is_a_connection_error() -> None:
+    """A name without addresses is an ordinary failure, not a refusal."""
 
     async def nowhere(host: str, port: int) -> Sequence[str]:
         raise OSError(f"{host}:{port}")
@@ -141,8 +141,8 @@ async def test_a_name_without_an_address_is_a_connection_error() -> None:
                 await http.get("http://nowhere.test/")
 
 
-async def test_a_resolver_that_hangs_is_bounded_by_the_connect_timeout() -> None:
-    """The time-out for connecting covers the resolution too."""
+async def test_connect_timeout_limits_a_hanging_resolver() -> None:
+    """The timeout for connecting covers the resolution too."""
 
     async def hanging(host: str, port: int) -> Sequence[str]:  # noqa: ARG001 - the interface
         await asyncio.Event().wait()
@@ -154,15 +154,15 @@ async def test_a_resolver_that_hangs_is_bounded_by_the_connect_timeout() -> None
 
 
 @pytest.mark.parametrize("url", ["ftp://example.org/", "file:///etc/passwd", "gopher://example.org/"])
-async def test_only_http_and_https_are_dialled(url: str) -> None:
+async def test_only_http_and_https_are_allowed(url: str) -> None:
     """Another scheme is refused."""
     async with client(Egress(["127.0.0.0/8"])) as http:
         with pytest.raises((EgressRefused, httpx.UnsupportedProtocol)):
             await http.get(url)
 
 
-async def test_redirects_are_not_followed_and_cookies_not_kept() -> None:
-    """An answer that leads elsewhere is the answer."""
+async def test_redirects_are_not_followed_and_cookies_not_stored() -> None:
+    """A redirect is returned as it is."""
     async with serving() as server, client(Egress(["127.0.0.1"])) as http:
         server.answer = (
             b"HTTP/1.1 302 Found\r\nLocation: http://169.254.169.254/\r\nSet-Cookie: a=b\r\n"
@@ -174,7 +174,7 @@ async def test_redirects_are_not_followed_and_cookies_not_kept() -> None:
 
 
 async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy would dial for us, past the guard."""
+    """A proxy would connect for us, past the guard."""
     async with serving() as proxy:
         monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{proxy.port}")
         monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{proxy.port}")
@@ -184,8 +184,8 @@ async def test_proxies_of_the_environment_are_not_used(monkeypatch: pytest.Monke
         assert proxy.hosts == []
 
 
-async def test_tls_asks_for_the_name_and_not_for_the_address() -> None:
-    """SNI carries the name, though the checked address is dialled."""
+async def test_tls_uses_the_name_and_not_the_address() -> None:
+    """SNI contains the name, though the connection uses the checked address."""
     hellos: list[bytes] = []
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

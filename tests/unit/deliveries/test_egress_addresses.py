@@ -1,4 +1,4 @@
-"""Which addresses the dial-time guard lets through, and what the operator may allow."""
+"""Which addresses the egress guard allows, and what the operator may add."""
 
 import pytest
 
@@ -57,19 +57,19 @@ PUBLIC = ["8.8.8.8", "1.1.1.1", "172.15.0.1", "172.32.0.1", "100.128.0.1", "2606
 
 
 @pytest.mark.parametrize("address", INTERNAL)
-def test_internal_addresses_are_refused_by_name_of_the_setting(address: str) -> None:
-    """Whatever is not plainly public is refused."""
+def test_internal_addresses_are_refused(address: str) -> None:
+    """Every address that is not plainly public is refused."""
     with pytest.raises(EgressRefused):
         Egress().check("host.test", 443, address)
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses_pass(address: str) -> None:
-    """The world may be dialled."""
+    """Public addresses are allowed."""
     Egress().check("host.test", 443, address)
 
 
-def test_a_refusal_says_how_to_allow_it() -> None:
+def test_refusal_explains_how_to_allow_the_address() -> None:
     """The message names the host, the address and the setting."""
     with pytest.raises(EgressRefused, match=r"files\.test is at 10\.0\.0\.1.*BOOMERANG_EGRESS_ALLOW"):
         Egress().check("files.test", 80, "10.0.0.1")
@@ -97,10 +97,10 @@ def test_a_refusal_says_how_to_allow_it() -> None:
         ("localhost", "localhost", 80, "127.0.0.1", True),
     ],
 )
-def test_the_operator_can_allow_networks_and_hosts(
+def test_operator_can_allow_networks_and_hosts(
     entry: str, host: str, port: int, address: str, *, allowed: bool
 ) -> None:
-    """An entry covers its network or its name, at its port, and nothing beside it."""
+    """An entry covers its network or its name, at its port, and nothing else."""
     try:
         Egress([entry]).check(host, port, address)
     except EgressRefused:
@@ -123,13 +123,13 @@ def test_the_operator_can_allow_networks_and_hosts(
         "a/b",
     ],
 )
-def test_an_entry_that_means_nothing_stops_the_start(entry: str) -> None:
-    """A misspelt entry is refused by name of the setting."""
+def test_invalid_entry_stops_the_start(entry: str) -> None:
+    """The message for a misspelt entry names the setting."""
     with pytest.raises(BadSetting, match="BOOMERANG_EGRESS_ALLOW"):
         Egress(["127.0.0.0/8", entry])
 
 
-def test_blank_entries_are_nothing() -> None:
+def test_blank_entries_allow_nothing() -> None:
     """A trailing comma allows nothing."""
     with pytest.raises(EgressRefused):
         Egress(["", " "]).check("a.test", 80, "127.0.0.1")
@@ -139,21 +139,21 @@ def test_blank_entries_are_nothing() -> None:
     "host", ["127.0.0.1", "[::1]", "169.254.169.254", "10.0.0.1:8080", "127.1", "0x7f.1", "2130706433"]
 )
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_written_internal_address_is_refused_before_it_is_dialled(scheme: str, host: str) -> None:
-    """However it is spelled, no look-up is needed to know; the message names the setting that allows it."""
-    told = Egress().refusal(f"{scheme}://{host}/hook?q=1")
-    assert told
-    assert "BOOMERANG_EGRESS_ALLOW" in told
+def test_literal_internal_address_is_refused_before_a_connection(scheme: str, host: str) -> None:
+    """No spelling needs a DNS lookup; the message names the setting that allows the address."""
+    refusal = Egress().refusal(f"{scheme}://{host}/hook?q=1")
+    assert refusal
+    assert "BOOMERANG_EGRESS_ALLOW" in refusal
 
 
 @pytest.mark.parametrize("host", ["8.8.8.8", "[2606:4700::1111]:444", "example.org", "localhost", "metadata.internal"])
-def test_public_address_and_any_name_may_be_dialled_as_far_as_we_know(host: str) -> None:
-    """What a name stands for is decided when it is dialled."""
+def test_public_addresses_and_names_are_not_refused_in_advance(host: str) -> None:
+    """The addresses of a name are checked when it is connected."""
     assert Egress().refusal(f"https://{host}/hook") is None
 
 
-def test_written_address_that_the_operator_allows_is_fine() -> None:
-    """The port counts, the scheme's usual one where none is written."""
+def test_literal_address_that_the_operator_allows_is_accepted() -> None:
+    """The port counts, the default one of the scheme if the URL has none."""
     egress = Egress(["127.0.0.1:443", "127.0.0.1:8080"])
     assert [egress.refusal(f"{start}/") is None for start in ("https://127.0.0.1", "http://127.0.0.1:8080")] == [
         True
@@ -162,6 +162,6 @@ def test_written_address_that_the_operator_allows_is_fine() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://[::1", "ftp://127.0.0.1/", "http://\x00/", "https://xn--/"])
-def test_what_nobody_can_dial_is_refused_too(url: str) -> None:
-    """The client that dials could not read it either."""
+def test_invalid_url_is_refused_too(url: str) -> None:
+    """The client that connects could not read it either."""
     assert Egress().refusal(url) == "it cannot be read as an http or https address"

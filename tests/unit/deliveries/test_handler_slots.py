@@ -1,4 +1,4 @@
-"""Places: who takes them, who waits for them, and what is born into free ones."""
+"""Handler slots: which are taken, which deliveries wait, which are leased at insert."""
 
 import asyncio
 from contextlib import suppress
@@ -10,10 +10,10 @@ import pytest
 from service.deliveries.handler_api import Event, Handler, Tools
 from service.deliveries.handler_slots import PAST_SERVED_INTERVAL, HandlerSlots, SlotReservations
 from service.domain.ports.queues import HandlerCapacity
-from tests.support.delivery_builders import LEASE, NOW, PATIENCE, claim_for, handler
+from tests.support.delivery_builders import LEASE, NOW, TIMEOUT, claim_for, handler
 
 
-async def _nothing(event: Event, tools: Tools) -> None:
+async def _do_nothing(event: Event, tools: Tools) -> None:
     assert event.id
     assert tools.message_id
 
@@ -31,29 +31,29 @@ class Started:
         self.until = reservations.until
 
 
-GUEST = handler("guest", _nothing, concurrency=2, aliases=("visitor",))
-OTHER = handler("other", _nothing, concurrency=1)
+SAMPLE = handler("sample", _do_nothing, concurrency=2, aliases=("former",))
+OTHER = handler("other", _do_nothing, concurrency=1)
 
 
 def _slots(*handlers: Handler) -> tuple[HandlerSlots, Started, list[str]]:
-    rung: list[str] = []
-    slots = HandlerSlots(handlers or (GUEST, OTHER), lease=LEASE, notify=lambda: rung.append("ring"))
+    notified: list[str] = []
+    slots = HandlerSlots(handlers or (SAMPLE, OTHER), lease=LEASE, notify=lambda: notified.append("notified"))
     started = Started()
     slots.immediate.open(started)
-    return slots, started, rung
+    return slots, started, notified
 
 
-def test_rooms_are_what_is_free() -> None:
-    """A handler with a place taken has one less, one without any is not asked for; all its names count."""
+def test_capacities_are_the_free_slots() -> None:
+    """A handler with one slot taken has one less, a full one has no capacity; all its names count."""
     slots, _, _ = _slots()
-    slots.take(GUEST)
+    slots.take(SAMPLE)
     slots.take(OTHER)
-    with slots.reserve_free(NOW) as rooms:
-        assert rooms == [HandlerCapacity(names=("guest", "visitor"), slots=1)]
+    with slots.reserve_free(NOW) as capacities:
+        assert capacities == [HandlerCapacity(names=("sample", "former"), slots=1)]
 
 
-def test_places_are_kept_while_deliveries_are_claimed_for_them() -> None:
-    """Two who look at once never get one place twice, and what was not needed is free again."""
+def test_slots_are_reserved_while_deliveries_are_claimed_for_them() -> None:
+    """Two concurrent claims never get the same slot, and unused slots are free again."""
     slots, _, _ = _slots()
     with slots.reserve_free(NOW) as first, slots.reserve_free(NOW) as second:
         assert (len(first), second) == (2, [])
@@ -61,55 +61,55 @@ def test_places_are_kept_while_deliveries_are_claimed_for_them() -> None:
         assert again == first
 
 
-def test_births_start_after_their_transaction() -> None:
-    """A new delivery is leased for as long as any claim, and started when its block is left."""
+def test_leased_deliveries_start_after_their_transaction() -> None:
+    """A new delivery is leased for as long as any claim, and started after its block."""
     slots, started, _ = _slots()
     with slots.reservations() as reservations:
-        assert reservations.lease("guest", NOW) == NOW + LEASE
-        reservations.claims = [claim_for("guest", id="d1")]
+        assert reservations.lease("sample", NOW) == NOW + LEASE
+        reservations.claims = [claim_for("sample", id="d1")]
         assert started.ids == []
     assert (started.ids, started.until) == (["d1"], NOW + LEASE)
 
 
-def test_a_failed_transaction_gives_its_places_back() -> None:
-    """What was not committed is not started, and its places are free again."""
+def test_failed_transaction_releases_its_slots() -> None:
+    """Deliveries that were not committed are not started, and their slots are free again."""
     slots, started, _ = _slots()
     with suppress(ZeroDivisionError), slots.reservations() as reservations:
-        reservations.lease("guest", NOW)
-        reservations.claims = [claim_for("guest")]
+        reservations.lease("sample", NOW)
+        reservations.claims = [claim_for("sample")]
         raise ZeroDivisionError
     assert started.ids == []
-    with slots.reserve_free(NOW) as rooms:
-        assert [room.slots for room in rooms] == [2, 1]
+    with slots.reserve_free(NOW) as capacities:
+        assert [capacity.slots for capacity in capacities] == [2, 1]
 
 
-def test_no_more_are_born_than_there_are_places() -> None:
-    """Two transactions at once share the places of a handler; the rest waits in the store."""
+def test_no_more_are_leased_than_there_are_slots() -> None:
+    """Two open transactions share the slots of a handler; the rest waits in the store."""
     slots, _, _ = _slots()
     with slots.reservations() as first, slots.reservations() as second:
-        leases = [reservations.lease("guest", NOW) for reservations in (first, second, first, second)]
+        leases = [reservations.lease("sample", NOW) for reservations in (first, second, first, second)]
     assert leases == [NOW + LEASE, NOW + LEASE, None, None]
 
 
-def test_what_waits_in_the_store_comes_first() -> None:
-    """After one had to wait, none is born in hand until a round has found that no more is waiting."""
-    slots, _, rung = _slots()
+def test_waiting_deliveries_come_first() -> None:
+    """After one had to wait, none is leased at insert until a claim has found that no more waits."""
+    slots, _, notified = _slots()
     slots.take(OTHER)
     with slots.reservations() as reservations:
         assert reservations.lease("other", NOW) is None
     slots.release(OTHER)
-    assert rung == ["ring"]
+    assert notified == ["notified"]
     with slots.reservations() as reservations:
         assert reservations.lease("other", NOW) is None
     for claimed, lease in ((1, None), (0, NOW + LEASE)):
-        with slots.reserve_free(NOW) as rooms:
-            slots.note_waiting([claim_for("other")] * claimed, rooms)
+        with slots.reserve_free(NOW) as capacities:
+            slots.note_waiting([claim_for("other")] * claimed, capacities)
         with slots.reservations() as reservations:
             assert reservations.lease("other", NOW) == lease
 
 
-def test_a_round_that_fails_forgets_nobody() -> None:
-    """What was waiting before a claim that failed is still known to be waiting."""
+def test_failed_claim_keeps_the_waiting_ones() -> None:
+    """Deliveries that waited before a failed claim are still known to wait."""
     slots, _, _ = _slots()
     slots.take(OTHER)
     with slots.reservations() as reservations:
@@ -121,98 +121,98 @@ def test_a_round_that_fails_forgets_nobody() -> None:
         assert reservations.lease("other", NOW) is None
 
 
-def test_one_that_had_to_wait_during_a_claim_is_not_forgotten() -> None:
-    """A delivery that is written while the places are kept for a claim may have been missed by it."""
+def test_delivery_written_during_a_claim_is_known_to_wait() -> None:
+    """A delivery that is written while the slots are reserved for a claim may have been missed by it."""
     slots, _, _ = _slots()
-    with slots.reserve_free(NOW) as rooms:
+    with slots.reserve_free(NOW) as capacities:
         with slots.reservations() as reservations:
-            assert reservations.lease("guest", NOW) is None
-        slots.note_waiting([], rooms)
+            assert reservations.lease("sample", NOW) is None
+        slots.note_waiting([], capacities)
     with slots.reservations() as reservations:
-        assert reservations.lease("guest", NOW) is None
+        assert reservations.lease("sample", NOW) is None
 
 
-def test_a_full_handler_is_waited_for() -> None:
-    """A round that found no free place does not know what is waiting: the first that gets free rings."""
-    slots, _, rung = _slots()
+def test_freed_slot_of_a_full_handler_notifies() -> None:
+    """A claim without a free slot does not know what waits: the first freed slot notifies."""
+    slots, _, notified = _slots()
     slots.take(OTHER)
-    with slots.reserve_free(NOW) as rooms:
-        slots.note_waiting([], rooms)
+    with slots.reserve_free(NOW) as capacities:
+        slots.note_waiting([], capacities)
     slots.release(OTHER)
-    assert rung == ["ring"]
+    assert notified == ["notified"]
 
 
-def test_nobody_rings_for_nothing() -> None:
-    """A place that gets free while nothing can be waiting wakes nobody."""
-    slots, _, rung = _slots()
-    with slots.reserve_free(NOW) as rooms:
-        slots.note_waiting([claim_for("guest")], rooms)
-    slots.take(GUEST)
-    slots.release(GUEST)
-    assert rung == []
+def test_freed_slot_does_not_notify_without_need() -> None:
+    """A slot that becomes free while nothing can wait notifies nobody."""
+    slots, _, notified = _slots()
+    with slots.reserve_free(NOW) as capacities:
+        slots.note_waiting([claim_for("sample")], capacities)
+    slots.take(SAMPLE)
+    slots.release(SAMPLE)
+    assert notified == []
 
 
-@pytest.mark.parametrize("name", ["gone", "guest"])
-def test_nothing_is_born_where_nobody_dispatches(name: str) -> None:
-    """In a process that only receives, and for a handler that is not loaded, deliveries wait in the store."""
-    shut = HandlerSlots([GUEST], lease=timedelta(seconds=60), notify=lambda: None)
-    slots = shut if name == "guest" else _slots()[0]
+@pytest.mark.parametrize("name", ["gone", "sample"])
+def test_do_nothing_is_leased_where_do_nothing_dispatches(name: str) -> None:
+    """In a web process, and for a handler that is not loaded, deliveries wait in the store."""
+    closed = HandlerSlots([SAMPLE], lease=timedelta(seconds=60), notify=lambda: None)
+    slots = closed if name == "sample" else _slots()[0]
     with slots.reservations() as reservations:
         assert reservations.lease(name, NOW) is None
 
 
-def test_a_former_name_has_the_same_places() -> None:
-    """Deliveries under a former name take the places of the handler that it became."""
+def test_former_name_shares_the_slots() -> None:
+    """Deliveries under a former name take the slots of the renamed handler."""
     slots, _, _ = _slots()
     with slots.reservations() as reservations:
-        assert [reservations.lease(name, NOW) is None for name in ("visitor", "guest", "visitor")] == [
+        assert [reservations.lease(name, NOW) is None for name in ("former", "sample", "former")] == [
             False,
             False,
             True,
         ]
 
 
-def test_births_leave_room_for_other_clients() -> None:
-    """Of four places a client gets two for its own targets; others still find one, and what is nobody's does too."""
-    slots, _, _ = _slots(replace(GUEST, concurrency=4))
+def test_leases_at_insert_leave_slots_for_other_clients() -> None:
+    """Of four slots a client gets two for its own targets; others and deliveries without a target still get one."""
+    slots, _, _ = _slots(replace(SAMPLE, concurrency=4))
     with slots.reservations() as reservations:
         clients = ("ada", "ada", "ada", "bob", "bob", None, "eve")
-        born = [reservations.lease("guest", NOW, client=client) is not None for client in clients]
-    assert born == [True, True, False, True, False, True, False]
+        leased = [reservations.lease("sample", NOW, client=client) is not None for client in clients]
+    assert leased == [True, True, False, True, False, True, False]
 
 
-def test_what_waits_for_its_share_comes_before_its_clients_next() -> None:
-    """It holds up no other client, a place that gets free rings for it, and a round that takes all of it ends that."""
-    slots, _, rung = _slots(GUEST)
-    slots.take(GUEST, "ada")
+def test_delivery_that_waits_for_its_share_comes_before_newer_ones_of_its_client() -> None:
+    """It delays no other client, a freed slot notifies, and a claim that takes all of them ends the wait."""
+    slots, _, notified = _slots(SAMPLE)
+    slots.take(SAMPLE, "ada")
     with slots.reservations() as reservations:
-        assert reservations.lease("guest", NOW, client="ada") is None
-    slots.release(GUEST, "ada")
-    assert rung == ["ring"]
+        assert reservations.lease("sample", NOW, client="ada") is None
+    slots.release(SAMPLE, "ada")
+    assert notified == ["notified"]
     with slots.reservations() as reservations:
-        assert [reservations.lease("guest", NOW, client=client) is None for client in ("ada", "bob")] == [True, False]
-    with slots.reserve_free(NOW) as rooms:
-        slots.note_waiting([], rooms)
+        assert [reservations.lease("sample", NOW, client=client) is None for client in ("ada", "bob")] == [True, False]
+    with slots.reserve_free(NOW) as capacities:
+        slots.note_waiting([], capacities)
     with slots.reservations() as reservations:
-        assert reservations.lease("guest", NOW, client="ada") == NOW + LEASE
+        assert reservations.lease("sample", NOW, client="ada") == NOW + LEASE
 
 
-def test_a_round_knows_who_has_its_share() -> None:
-    """It is told what each client holds, and knows afterwards whose deliveries it may have passed over."""
-    slots, _, _ = _slots(replace(GUEST, concurrency=4))
-    slots.take(GUEST, "ada")
-    with slots.reserve_free(NOW) as rooms:
-        assert rooms == [HandlerCapacity(names=("guest", "visitor"), slots=3, held={"ada": 1})]
-        claim = claim_for("guest", target={"url": "https://ada.example"})
-        slots.note_waiting([claim], rooms)
+def test_claim_knows_which_clients_hold_their_share() -> None:
+    """It receives what each client holds, and notes afterwards whose deliveries it may have passed over."""
+    slots, _, _ = _slots(replace(SAMPLE, concurrency=4))
+    slots.take(SAMPLE, "ada")
+    with slots.reserve_free(NOW) as capacities:
+        assert capacities == [HandlerCapacity(names=("sample", "former"), slots=3, held={"ada": 1})]
+        claim = claim_for("sample", target={"url": "https://ada.example"})
+        slots.note_waiting([claim], capacities)
     with slots.reservations() as reservations:
-        assert [reservations.lease("guest", NOW, client=client) is None for client in ("ada", "bob")] == [True, False]
+        assert [reservations.lease("sample", NOW, client=client) is None for client in ("ada", "bob")] == [True, False]
 
 
-def test_looking_past_the_served_is_rare() -> None:
-    """Once a second, also after the clock was set back."""
-    slots, _, _ = _slots(GUEST)
-    looks = []
+def test_search_past_served_clients_is_rare() -> None:
+    """Once a second, also after the clock moved backwards."""
+    slots, _, _ = _slots(SAMPLE)
+    past_served = []
     for moment in (
         NOW,
         NOW + PAST_SERVED_INTERVAL / 2,
@@ -220,31 +220,31 @@ def test_looking_past_the_served_is_rare() -> None:
         NOW,
         NOW + PAST_SERVED_INTERVAL / 2,
     ):
-        with slots.reserve_free(moment) as [room]:
-            looks.append(room.past_served)
-    assert looks == [True, False, True, True, False]
+        with slots.reserve_free(moment) as [capacity]:
+            past_served.append(capacity.past_served)
+    assert past_served == [True, False, True, True, False]
 
 
-async def test_closing_waits_for_births_under_way() -> None:
-    """What is being committed at the end is still started, and nothing new is born."""
+async def test_close_waits_for_open_transactions() -> None:
+    """Deliveries that are being committed at shutdown are still started, and nothing new is leased."""
     slots, started, _ = _slots()
     with slots.reservations() as reservations:
-        reservations.lease("guest", NOW)
-        reservations.claims = [claim_for("guest", id="d1")]
+        reservations.lease("sample", NOW)
+        reservations.claims = [claim_for("sample", id="d1")]
         closing = asyncio.create_task(slots.immediate.close())
         await asyncio.sleep(0)
         assert not closing.done()
-        assert reservations.lease("guest", NOW) is None
-    await asyncio.wait_for(closing, PATIENCE)
+        assert reservations.lease("sample", NOW) is None
+    await asyncio.wait_for(closing, TIMEOUT)
     assert started.ids == ["d1"]
 
 
-async def test_births_after_the_end_are_not_started() -> None:
-    """A commit that outlasts the patience at the end starts nothing: its leases run out."""
+async def test_commit_after_close_starts_do_nothing() -> None:
+    """A commit that outlasts the drain starts nothing: its leases expire."""
     slots, started, _ = _slots()
     with slots.reservations() as reservations:
-        reservations.lease("guest", NOW)
-        reservations.claims = [claim_for("guest", id="d1")]
+        reservations.lease("sample", NOW)
+        reservations.claims = [claim_for("sample", id="d1")]
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0):
                 await slots.immediate.close()

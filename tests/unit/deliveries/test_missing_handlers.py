@@ -1,4 +1,4 @@
-"""Deliveries that wait for a handler which is not loaded are told of, once each."""
+"""Deliveries that wait for a handler which is not loaded are logged once each."""
 
 import pytest
 import structlog
@@ -6,45 +6,45 @@ import structlog
 from service.deliveries.handler_api import Event, Tools
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.domain.errors import StoreUnavailable
-from tests.support.delivery_builders import Queue, handler
+from tests.support.delivery_builders import InMemoryDeliveryQueue, handler
 
 
-async def taken(event: Event, tools: Tools) -> None:
-    """Take any event."""
+async def accept(event: Event, tools: Tools) -> None:
+    """Accept any event."""
 
 
-async def check(orphans: MissingHandlerMonitor) -> list[str]:
-    """Look once, and return the handlers that a warning names."""
+async def check(monitor: MissingHandlerMonitor) -> list[str]:
+    """Check once, and return the handlers that a warning names."""
     with structlog.testing.capture_logs() as lines:
-        await orphans.check()
-    assert all(line["log_level"] == "warning" and line["mend"] for line in lines)
+        await monitor.check()
+    assert all(line["log_level"] == "warning" and line["hint"] for line in lines)
     return [line["handler"] for line in lines]
 
 
-async def test_handlers_that_are_missing_are_told_once() -> None:
-    """A loaded one by any of its names is not missing; one whose deliveries are gone and come again is told again."""
-    queue = Queue()
+async def test_missing_handlers_are_logged_once() -> None:
+    """A handler loaded under any of its names is not missing; one that is missing again later is logged again."""
+    queue = InMemoryDeliveryQueue()
     queue.put("log")
     queue.put("paper")
-    orphans = MissingHandlerMonitor(queue, [handler("log", taken), handler("mail", taken, aliases=("paper",))])
-    assert await check(orphans) == []
+    monitor = MissingHandlerMonitor(queue, [handler("log", accept), handler("mail", accept, aliases=("paper",))])
+    assert await check(monitor) == []
     lost = queue.put("pigeon")
     queue.put("owl")
-    assert await check(orphans) == ["owl", "pigeon"]
-    assert await check(orphans) == []
+    assert await check(monitor) == ["owl", "pigeon"]
+    assert await check(monitor) == []
     queue.rows[lost].status = "dead"
-    assert await orphans.check() == {"owl"}
+    assert await monitor.check() == {"owl"}
     queue.rows[lost].status = "pending"
-    assert await check(orphans) == ["pigeon"]
+    assert await check(monitor) == ["pigeon"]
 
 
-async def test_a_look_that_failed_forgets_nothing() -> None:
-    """What could not be read is read by the next look."""
-    queue = Queue()
+async def test_failed_check_loses_nothing() -> None:
+    """What could not be read is read by the next check."""
+    queue = InMemoryDeliveryQueue()
     queue.put("pigeon")
-    orphans = MissingHandlerMonitor(queue, [])
+    monitor = MissingHandlerMonitor(queue, [])
     queue.broken = StoreUnavailable("locked")
     with pytest.raises(StoreUnavailable):
-        await orphans.check()
+        await monitor.check()
     queue.broken = None
-    assert await check(orphans) == ["pigeon"]
+    assert await check(monitor) == ["pigeon"]

@@ -36,21 +36,25 @@ def plain(default: object) -> object:
 
 
 def commands() -> dict[str, Any]:
-    """Return every command with its options."""
+    """Return every command with its options, without the help option that click adds on first use."""
     every = group()
     context = click.Context(every)
-    found: dict[str, Any] = {"": {"/".join(one.opts): option(one) for one in every.get_params(context)}}
+    found: dict[str, Any] = {"": {"/".join(one.opts): option(one) for one in every.params}}
     for name in every.list_commands(context):
         command = every.get_command(context, name)
         assert command, name
-        parameters = command.get_params(context)
-        found[name] = {"/".join([*one.opts, *one.secondary_opts]): option(one) for one in parameters}
+        found[name] = {"/".join([*one.opts, *one.secondary_opts]): option(one) for one in command.params}
     return found
 
 
 def test_commands_and_options() -> None:
-    """Every command has its options; the sandbox's switches are options too."""
+    """Every command has its options, and the switches of the sandbox are options too."""
     assert_frozen("commands.json", commands())
+
+
+def test_help_options() -> None:
+    """Every command accepts -h and --help."""
+    assert group().context_settings["help_option_names"] == ["-h", "--help"]
 
 
 def exit_code(*arguments: str) -> int:

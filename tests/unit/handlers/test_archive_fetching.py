@@ -1,4 +1,4 @@
-"""Fetching results: addresses that are not there yet, expired, redirected, broken off."""
+"""Fetching results: files that do not exist yet, expired URLs, redirects, interrupted connections."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,96 +9,96 @@ from pathlib import Path
 import httpx
 import pytest
 
-from handlers._file_types import fault_of, kind_of
-from handlers.archive import PAUSES, archive
+from handlers._file_types import corruption_of, file_type_of
+from handlers.archive import DELAYS, archive
 from service import Reject, Retry
 from service.deliveries.egress import Egress
 from service.deliveries.egress import client as guarded_client
 from tests.support.delivery_builders import event, tools, view
-from tests.support.file_server import FILM, FRESH, HTML, URL, Workshop, workshop
+from tests.support.file_server import FRESH, HTML, URL, VIDEO, ArchiveSetup, archive_setup
 from tests.support.sample_media import image, video
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Workshop:
-    """Return a workshop whose directory does not exist yet."""
-    return workshop(tmp_path / "deep" / "videos")
+def setup(tmp_path: Path) -> ArchiveSetup:
+    """Return a setup whose directory does not exist yet."""
+    return archive_setup(tmp_path / "deep" / "videos")
 
 
 @pytest.mark.parametrize("status", [404, 425])
-async def test_a_file_that_is_not_there_yet_is_waited_for(work: Workshop, status: int) -> None:
-    """Not found so soon after the end means not yet: growing pauses, and no question to the upstream."""
-    work.shop.lay_out(URL, httpx.Response(status))
-    pauses = []
+async def test_missing_file_is_retried(setup: ArchiveSetup, status: int) -> None:
+    """Not found so soon after completion means not yet: growing delays, and no request to the provider."""
+    setup.server.respond(URL, httpx.Response(status))
+    delays = []
     for attempt in (1, 2, 3):
         with pytest.raises(Retry) as later:
-            await archive(event(), work.tools(attempt=attempt))
-        pauses.append(later.value.after)
-    assert pauses == [timedelta(seconds=seconds) for seconds in PAUSES[:3]]
-    assert work.results.asked == 0
+            await archive(event(), setup.tools(attempt=attempt))
+        delays.append(later.value.after)
+    assert delays == [timedelta(seconds=seconds) for seconds in DELAYS[:3]]
+    assert setup.results.refetches == 0
 
 
 @pytest.mark.parametrize(("status", "attempt"), [(401, 1), (403, 1), (410, 1), (400, 1), (404, 4)])
-async def test_an_expired_address_is_replaced(work: Workshop, status: int, attempt: int) -> None:
-    """The upstream is asked for a fresh address, the file comes from there, and the record names the first address."""
-    work.shop.lay_out(URL, httpx.Response(status))
-    work.shop.lay_out(FRESH, httpx.Response(200, content=FILM))
-    work.results.fresh = [{"type": "video", "url": FRESH}]
-    await archive(event(), work.tools(attempt=attempt))
-    assert work.files() == {"task-1.mp4": FILM}
-    assert (work.results.kept[0].url, work.results.asked) == (URL, 1)
+async def test_expired_url_is_replaced(setup: ArchiveSetup, status: int, attempt: int) -> None:
+    """A fresh URL is fetched from the provider, the file comes from there, and the record names the first URL."""
+    setup.server.respond(URL, httpx.Response(status))
+    setup.server.respond(FRESH, httpx.Response(200, content=VIDEO))
+    setup.results.fresh = [{"type": "video", "url": FRESH}]
+    await archive(event(), setup.tools(attempt=attempt))
+    assert setup.files() == {"task-1.mp4": VIDEO}
+    assert (setup.results.artifacts[0].url, setup.results.refetches) == (URL, 1)
 
 
 @pytest.mark.parametrize(
     "fresh", [[], [{"type": "video"}], [{"type": "video", "url": URL}], [{"type": "video", "url": FRESH}]]
 )
-async def test_without_a_better_address_it_waits(work: Workshop, fresh: list[dict[str, str]]) -> None:
-    """When the upstream has no better address it is tried later, with one question an attempt."""
-    work.shop.lay_out(URL, httpx.Response(403))
-    work.shop.lay_out(FRESH, httpx.Response(403))
-    work.results.fresh = fresh
+async def test_attempt_without_a_better_url_is_retried(setup: ArchiveSetup, fresh: list[dict[str, str]]) -> None:
+    """If the provider has no better URL the file is retried later, with one refetch an attempt."""
+    setup.server.respond(URL, httpx.Response(403))
+    setup.server.respond(FRESH, httpx.Response(403))
+    setup.results.fresh = fresh
     with pytest.raises(Retry) as later:
-        await archive(event(), work.tools(attempt=2))
-    assert (later.value.after, work.results.asked) == (timedelta(seconds=PAUSES[1]), 1)
-    assert work.files() == {}
+        await archive(event(), setup.tools(attempt=2))
+    assert (later.value.after, setup.results.refetches) == (timedelta(seconds=DELAYS[1]), 1)
+    assert setup.files() == {}
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 206, 204])
-async def test_a_server_in_trouble_is_tried_by_the_schedule(work: Workshop, status: int) -> None:
-    """A server's own trouble follows the schedule, and the upstream is left in peace."""
-    work.shop.lay_out(URL, httpx.Response(status))
+async def test_server_error_follows_the_schedule(setup: ArchiveSetup, status: int) -> None:
+    """An error of the file server follows the schedule, without a request to the provider."""
+    setup.server.respond(URL, httpx.Response(status))
     with pytest.raises(Retry) as later:
-        await archive(event(), work.tools())
-    assert (later.value.after, work.results.asked) == (None, 0)
+        await archive(event(), setup.tools())
+    assert (later.value.after, setup.results.refetches) == (None, 0)
 
 
 def _redirect(to: str) -> httpx.Response:
     return httpx.Response(302, headers={"location": to})
 
 
-async def test_three_redirects_are_followed(work: Workshop) -> None:
-    """Redirects are followed by hand, relative ones too."""
-    work.shop.lay_out(URL, _redirect("/1"))
-    work.shop.lay_out("https://files.example/1", _redirect("https://cdn.example/2"))
-    work.shop.lay_out("https://cdn.example/2", _redirect("3"))
-    work.shop.lay_out("https://cdn.example/3", httpx.Response(200, content=FILM))
-    await archive(event(), work.tools())
-    assert work.files() == {"task-1.mp4": FILM}
+async def test_three_redirects_are_followed(setup: ArchiveSetup) -> None:
+    """Up to three redirects are followed, relative ones too."""
+    setup.server.respond(URL, _redirect("/1"))
+    setup.server.respond("https://files.example/1", _redirect("https://cdn.example/2"))
+    setup.server.respond("https://cdn.example/2", _redirect("3"))
+    setup.server.respond("https://cdn.example/3", httpx.Response(200, content=VIDEO))
+    await archive(event(), setup.tools())
+    assert setup.files() == {"task-1.mp4": VIDEO}
 
 
-async def test_a_circle_of_redirects_ends(work: Workshop) -> None:
+async def test_redirect_loop_ends(setup: ArchiveSetup) -> None:
     """More than three redirects are a failure."""
-    work.shop.lay_out(URL, _redirect(URL))
+    setup.server.respond(URL, _redirect(URL))
     with pytest.raises(Retry, match="more than 3 times"):
-        await archive(event(), work.tools())
-    assert len(work.shop.asked) == 4
+        await archive(event(), setup.tools())
+    assert len(setup.server.requests) == 4
 
 
-async def test_a_redirect_to_another_scheme_is_refused(work: Workshop) -> None:
-    """A redirect never leads to a file of ours."""
-    work.shop.lay_out(URL, _redirect("file:///etc/passwd"))
+async def test_redirect_to_another_scheme_is_refused(setup: ArchiveSetup) -> None:
+    """A redirect never leads to a local file."""
+    setup.server.respond(URL, _redirect("file:///etc/passwd"))
     with pytest.raises(Reject, match="not http or https"):
-        await archive(event(), work.tools())
+        await archive(event(), setup.tools())
 
 
 # ── over a real connection ───────────────────────────────────────────────────
@@ -117,46 +117,46 @@ async def _server(answer: bytes) -> AsyncIterator[str]:
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/film.mp4"
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/video.mp4"
 
 
-async def _archive_over_http(work: Workshop, answer: bytes) -> None:
+async def _archive_over_http(setup: ArchiveSetup, answer: bytes) -> None:
     async with _server(answer) as url, guarded_client(Egress(["127.0.0.0/8"])) as http:
         task = view(output=[{"type": "video", "url": url}])
-        settings = {"ARCHIVE_URL": work.folder.as_uri()}
-        await archive(event(task=task), tools(http, settings=settings, results=work.results))
+        settings = {"ARCHIVE_URL": setup.folder.as_uri()}
+        await archive(event(task=task), tools(http, settings=settings, results=setup.results))
 
 
-async def test_a_real_download_is_kept(work: Workshop) -> None:
-    """Over a real connection the film arrives whole."""
-    head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(FILM)}\r\n\r\n"
-    await _archive_over_http(work, head.encode() + FILM)
-    assert work.files() == {"task-1.mp4": FILM}
+async def test_real_download_is_stored(setup: ArchiveSetup) -> None:
+    """Over a real connection the video arrives complete."""
+    head = f"HTTP/1.1 200 OK\r\ncontent-length: {len(VIDEO)}\r\n\r\n"
+    await _archive_over_http(setup, head.encode() + VIDEO)
+    assert setup.files() == {"task-1.mp4": VIDEO}
 
 
 @pytest.mark.parametrize(
     "head",
     [
-        f"HTTP/1.1 200 OK\r\ncontent-length: {len(FILM)}\r\n\r\n",
-        f"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{len(FILM):x}\r\n",
+        f"HTTP/1.1 200 OK\r\ncontent-length: {len(VIDEO)}\r\n\r\n",
+        f"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{len(VIDEO):x}\r\n",
         "HTTP/1.0 200 OK\r\n\r\n",
     ],
     ids=["with its length", "chunked", "until the end"],
 )
-async def test_a_connection_that_drops_leaves_nothing(work: Workshop, head: str) -> None:
-    """A body that breaks off is noticed however its length is told, and nothing is kept."""
+async def test_interrupted_connection_leaves_nothing(setup: ArchiveSetup, head: str) -> None:
+    """A truncated body is detected however its length is declared, and nothing is stored."""
     with pytest.raises((httpx.RemoteProtocolError, Retry)):
-        await _archive_over_http(work, head.encode() + FILM[: len(FILM) // 2])
-    assert (work.files(), work.results.kept) == ({}, [])
+        await _archive_over_http(setup, head.encode() + VIDEO[: len(VIDEO) // 2])
+    assert (setup.files(), setup.results.artifacts) == ({}, [])
 
 
-# ── kinds of files ───────────────────────────────────────────────────────────
+# ── types of files ───────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
     ("content", "name"),
     [
-        (FILM, "mp4"),
+        (VIDEO, "mp4"),
         (video("webm", codec="libvpx"), "webm"),
         (image("PNG"), "png"),
         (image("JPEG"), "jpg"),
@@ -164,19 +164,19 @@ async def test_a_connection_that_drops_leaves_nothing(work: Workshop, head: str)
     ],
     ids=["mp4", "webm", "png", "jpg", "webp"],
 )
-def test_whole_files_of_every_kind_are_known(tmp_path: Path, content: bytes, name: str) -> None:
-    """A real file of each kind is known by its bytes and found whole; cut in two it is not."""
-    kind = kind_of(content[:16])
-    assert kind is not None
-    assert kind.name == name
+def test_complete_files_of_every_type_are_detected(tmp_path: Path, content: bytes, name: str) -> None:
+    """A real file of each type is detected by its bytes and found complete; its first half is not."""
+    file_type = file_type_of(content[:16])
+    assert file_type is not None
+    assert file_type.name == name
     path = tmp_path / "file"
     path.write_bytes(content)
-    assert fault_of(path, kind) is None
+    assert corruption_of(path, file_type) is None
     path.write_bytes(content[: len(content) // 2])
-    assert name == "webm" or fault_of(path, kind) is not None
+    assert name == "webm" or corruption_of(path, file_type) is not None
 
 
 @pytest.mark.parametrize("content", [HTML, b"", b"GIF89a" + bytes(20), b"RIFF\x00\x00\x00\x00AVI LIST", bytes(64)])
-def test_other_files_are_not_known(content: bytes) -> None:
-    """HTML, emptiness and kinds that are not kept have no name."""
-    assert kind_of(content) is None
+def test_other_files_are_not_detected(content: bytes) -> None:
+    """HTML, empty files and other formats have no type."""
+    assert file_type_of(content) is None

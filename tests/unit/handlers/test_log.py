@@ -1,4 +1,4 @@
-"""The handler that writes one line an event."""
+"""The handler that writes one log line for each event."""
 
 import logging
 
@@ -8,7 +8,7 @@ from handlers.log import log
 from tests.support.delivery_builders import event, tools
 
 
-async def test_one_line_says_what_happened(caplog: pytest.LogCaptureFixture) -> None:
+async def test_each_event_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     """The line names the event, the task, its model and status."""
     caplog.set_level(logging.INFO)
     await log(event(), tools())
@@ -17,8 +17,8 @@ async def test_one_line_says_what_happened(caplog: pytest.LogCaptureFixture) -> 
     ]
 
 
-async def test_the_line_holds_nothing_private(caplog: pytest.LogCaptureFixture) -> None:
-    """Neither prompt nor payload nor metadata nor address is logged."""
+async def test_line_contains_nothing_private(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither prompt nor payload nor metadata nor URL is logged."""
     caplog.set_level(logging.INFO)
     await log(event(), tools())
     assert not any(word in caplog.text for word in ("secret prompt", "the caller's", "chat", "files.example", "hidden"))

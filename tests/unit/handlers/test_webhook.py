@@ -1,4 +1,4 @@
-"""Standard Webhooks to the letter."""
+"""Webhooks exactly according to Standard Webhooks."""
 
 import base64
 import json
@@ -11,7 +11,7 @@ import httpx
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from handlers.webhook import LONGEST_WAIT, MOST_READ, webhook
+from handlers.webhook import MAX_DRAINED, MAX_RETRY_AFTER, webhook
 from service import Reject, Retry
 from service.deliveries.egress import Egress, EgressRefused
 from service.deliveries.egress import client as guarded_client
@@ -25,7 +25,7 @@ SETTINGS = {"WEBHOOK_SECRETS": f"{SECRET}, {OLD_SECRET}", "WEBHOOK_URL": URL}
 
 
 class Receiver:
-    """A receiver that remembers its requests and answers as told."""
+    """A receiver that records its requests and returns `answer`."""
 
     def __init__(self, answer: Callable[[], httpx.Response] = lambda: httpx.Response(204)) -> None:
         self.requests: list[httpx.Request] = []
@@ -38,8 +38,8 @@ class Receiver:
 
     def tools(self, **changes: Any) -> Tools:
         """Return tools whose client reaches this receiver only."""
-        given = {"settings": SETTINGS} | changes
-        return tools(httpx.AsyncClient(transport=httpx.MockTransport(self)), **given)
+        defaults = {"settings": SETTINGS} | changes
+        return tools(httpx.AsyncClient(transport=httpx.MockTransport(self)), **defaults)
 
     @property
     def request(self) -> httpx.Request:
@@ -57,14 +57,14 @@ def _verify(secret: str, request: httpx.Request) -> Any:
 
 
 @pytest.mark.parametrize("secret", [SECRET, OLD_SECRET])
-async def test_the_reference_library_accepts_what_was_sent(secret: str) -> None:
-    """The reference library verifies the exact bytes with the newest secret and with the one before."""
+async def test_reference_library_accepts_the_request(secret: str) -> None:
+    """The reference library verifies the exact bytes with the newest secret and with the previous one."""
     receiver = Receiver()
     await webhook(event(), receiver.tools(now=lambda: datetime.now(UTC)))
     assert _verify(secret, receiver.request)["type"] == "task.completed"
 
 
-async def test_one_changed_byte_is_noticed() -> None:
+async def test_changed_byte_is_detected() -> None:
     """The signature covers the body."""
     receiver = Receiver()
     await webhook(event(), receiver.tools(now=lambda: datetime.now(UTC)))
@@ -73,7 +73,7 @@ async def test_one_changed_byte_is_noticed() -> None:
         Webhook(SECRET).verify(forged, dict(receiver.request.headers))
 
 
-async def test_the_headers_are_those_of_the_standard() -> None:
+async def test_headers_follow_the_standard() -> None:
     """The id is the delivery's, the time that of the attempt in whole seconds, and each secret signs, newest first."""
     receiver = Receiver()
     await webhook(event(), receiver.tools(now=lambda: NOW))
@@ -87,8 +87,8 @@ async def test_the_headers_are_those_of_the_standard() -> None:
     assert headers["content-type"] == "application/json"
 
 
-async def test_the_body_is_the_documented_one() -> None:
-    """The body holds type, time and the task with the caller's own payload and metadata, and nothing else."""
+async def test_body_is_the_documented_one() -> None:
+    """The body contains type, time and the task with the caller's own payload and metadata, and nothing else."""
     receiver = Receiver()
     await webhook(event(), receiver.tools())
     assert json.loads(receiver.request.content) == {
@@ -98,32 +98,32 @@ async def test_the_body_is_the_documented_one() -> None:
     }
 
 
-async def test_the_signature_covers_whose_event_it_is() -> None:
-    """What was signed for one client is no other's, though one secret signs for all."""
+async def test_signature_covers_the_client() -> None:
+    """What was signed for one client is not valid for another, though one secret signs for all."""
     receiver = Receiver()
     await webhook(replace(event(), client="bob"), receiver.tools(now=lambda: datetime.now(UTC)))
     assert _verify(SECRET, receiver.request)["data"]["client"] == "bob"
-    passed_on = receiver.request.content.replace(b'"client":"bob"', b'"client":"ann"')
+    forwarded = receiver.request.content.replace(b'"client":"bob"', b'"client":"ann"')
     with pytest.raises(WebhookVerificationError):
-        Webhook(SECRET).verify(passed_on, dict(receiver.request.headers))
+        Webhook(SECRET).verify(forwarded, dict(receiver.request.headers))
 
 
-async def test_text_that_is_no_unicode_is_still_sent() -> None:
-    """A lone surrogate in the caller's payload does not keep the event from leaving."""
+async def test_invalid_unicode_is_still_sent() -> None:
+    """A lone surrogate in the caller's payload does not prevent the webhook."""
     receiver = Receiver()
     await webhook(replace(event(), payload="\ud800 ✓"), receiver.tools(now=lambda: datetime.now(UTC)))
     assert _verify(SECRET, receiver.request)["data"]["payload"] == "? ✓"
 
 
-async def test_without_a_target_the_operators_address_is_called() -> None:
-    """A delivery that no `notify` entry asked for goes to WEBHOOK_URL."""
+async def test_delivery_without_a_target_goes_to_the_operators_url() -> None:
+    """A delivery that no `notify` entry requested goes to WEBHOOK_URL."""
     receiver = Receiver()
     await webhook(event(), receiver.tools())
     assert str(receiver.request.url) == URL
 
 
-async def test_a_notify_entry_has_its_own_address_and_secret() -> None:
-    """A `notify` entry's address is called, signed with its secret and with no other."""
+async def test_notify_entry_has_its_own_url_and_secret() -> None:
+    """The URL of a `notify` entry is called, signed with its secret and with no other."""
     receiver, own = Receiver(), "whsec_" + base64.b64encode(b"own" * 10).decode()
     target = {"handler": "webhook", "url": "https://caller.example/in?x=1", "secret": own}
     await webhook(event(), receiver.tools(target=target, now=lambda: datetime.now(UTC)))
@@ -132,8 +132,8 @@ async def test_a_notify_entry_has_its_own_address_and_secret() -> None:
     assert " " not in receiver.request.headers["webhook-signature"]
 
 
-async def test_a_notify_entry_without_a_secret_is_signed_with_the_operators() -> None:
-    """An entry that brings no secret is signed with the operator's."""
+async def test_notify_entry_without_a_secret_uses_the_operators() -> None:
+    """An entry without a secret is signed with the operator's."""
     receiver = Receiver()
     target = {"handler": "webhook", "url": "https://caller.example/in"}
     await webhook(event(), receiver.tools(target=target, now=lambda: datetime.now(UTC)))
@@ -150,8 +150,8 @@ async def test_a_notify_entry_without_a_secret_is_signed_with_the_operators() ->
         {"target": {"handler": "webhook", "url": "https://x.example:port/"}},
     ],
 )
-async def test_what_can_never_be_sent_is_rejected_unsent(changes: dict[str, Any]) -> None:
-    """Without an address, or a secret that signs, nothing is sent, and no attempt more is made."""
+async def test_impossible_webhook_is_rejected_without_a_request(changes: dict[str, Any]) -> None:
+    """Without a URL, or a secret that signs, nothing is sent, and no other attempt is made."""
     receiver = Receiver()
     with pytest.raises(Reject):
         await webhook(event(), receiver.tools(**changes))
@@ -159,28 +159,28 @@ async def test_what_can_never_be_sent_is_rejected_unsent(changes: dict[str, Any]
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
-async def test_a_2xx_is_delivered(status: int) -> None:
+async def test_2xx_is_delivered(status: int) -> None:
     """Every 2xx is an acknowledgement."""
     await webhook(event(), _answering(status).tools())
 
 
-async def test_gone_ends_it() -> None:
-    """410 says that the receiver wants no more: a dead letter at once."""
+async def test_gone_is_a_dead_letter() -> None:
+    """410 means that the receiver wants no more: a dead letter at once."""
     with pytest.raises(Reject, match="the receiver answered 410"):
         await webhook(event(), _answering(410).tools())
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 422, 500, 502])
-async def test_other_answers_follow_the_schedule(status: int) -> None:
-    """Every other error is tried again after the schedule's pause, whatever Retry-After says."""
+async def test_other_responses_follow_the_schedule(status: int) -> None:
+    """Every other error is retried after the delay of the schedule, regardless of Retry-After."""
     with pytest.raises(Retry, match=f"the receiver answered {status}") as later:
         await webhook(event(), _answering(status, retry_after="7").tools())
     assert later.value.after is None
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
-async def test_a_redirect_is_a_failure(status: int) -> None:
-    """A redirect is not followed: the second address is never called, and the attempt has failed."""
+async def test_redirect_is_a_failure(status: int) -> None:
+    """A redirect is not followed: the second URL is never called, and the attempt has failed."""
     receiver = _answering(status, location="https://elsewhere.example/")
     with pytest.raises(Retry, match="redirects are not followed"):
         await webhook(event(), receiver.tools())
@@ -189,59 +189,59 @@ async def test_a_redirect_is_a_failure(status: int) -> None:
 
 @pytest.mark.parametrize("status", [429, 503])
 @pytest.mark.parametrize(
-    ("asked", "after"),
+    ("retry_after", "after"),
     [
         ("7", timedelta(seconds=7)),
         ("Wed, 06 May 2026 12:10:42 GMT", timedelta(seconds=59.877)),
         ("Wed, 06 May 2020 12:10:42 GMT", timedelta()),
-        ("9" * 400, timedelta(seconds=LONGEST_WAIT)),
+        ("9" * 400, timedelta(seconds=MAX_RETRY_AFTER)),
         ("soon", None),
         ("-5", None),
         ("", None),
     ],
 )
-async def test_a_busy_receiver_names_the_pause(status: int, asked: str, after: timedelta | None) -> None:
-    """Retry-After of 429 and 503 counts, in seconds or as a date, bounded; nonsense is the schedule's pause."""
+async def test_busy_receiver_sets_the_delay(status: int, retry_after: str, after: timedelta | None) -> None:
+    """Retry-After of 429 and 503 counts, in seconds or as a date, limited; an invalid one is ignored."""
     with pytest.raises(Retry) as later:
-        await webhook(event(), _answering(status, retry_after=asked).tools())
+        await webhook(event(), _answering(status, retry_after=retry_after).tools())
     assert later.value.after == after
 
 
 class Endless(httpx.AsyncByteStream):
-    """A body that never ends, and counts what was taken."""
+    """A body that never ends, and counts the bytes that were read."""
 
     taken = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Give kilobytes for ever."""
+        """Yield kilobytes forever."""
         while True:
             self.taken += 1024
             yield b"x" * 1024
 
 
-async def test_an_endless_answer_is_cut_off() -> None:
-    """Of an answer's body only a little is read; its status has already said all."""
+async def test_endless_response_is_cut_off() -> None:
+    """Only the beginning of a response's body is read; its status is enough."""
     body = Endless()
     await webhook(event(), Receiver(lambda: httpx.Response(200, stream=body)).tools())
-    assert body.taken <= MOST_READ + 1024
+    assert body.taken <= MAX_DRAINED + 1024
 
 
 class Broken(httpx.AsyncByteStream):
     """A body whose connection drops at once."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Give a little, then break off."""
+        """Yield one byte, then fail."""
         yield b"x"
         raise httpx.ReadError("dropped")
 
 
-async def test_an_acknowledgement_with_a_broken_body_counts() -> None:
-    """A 2xx whose body breaks off was an acknowledgement all the same."""
+async def test_acknowledgement_with_a_broken_body_counts() -> None:
+    """A 2xx whose body is interrupted is still an acknowledgement."""
     await webhook(event(), Receiver(lambda: httpx.Response(200, stream=Broken())).tools())
 
 
-async def test_a_failing_connection_is_the_transports_error() -> None:
-    """What the network says goes up unchanged, so that the destination is blamed and the schedule followed."""
+async def test_failed_connection_raises_the_error_of_the_transport() -> None:
+    """Network errors are raised unchanged, so that the destination is responsible and the schedule followed."""
 
     def refuse() -> httpx.Response:
         raise httpx.ConnectError("refused")
@@ -251,8 +251,8 @@ async def test_a_failing_connection_is_the_transports_error() -> None:
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:9/", "http://[::1]:9/", "http://169.254.169.254/latest"])
-async def test_an_internal_address_is_not_dialled(url: str) -> None:
-    """Through the guarded client a caller's address inside our network is refused before anything is dialled."""
+async def test_internal_address_is_not_connected(url: str) -> None:
+    """The guarded client refuses a caller's URL inside our network before any connection."""
     async with guarded_client(Egress()) as http:
         with pytest.raises(EgressRefused):
             await webhook(event(), tools(http, settings=SETTINGS, target={"handler": "webhook", "url": url}))

@@ -1,4 +1,4 @@
-"""What each answer, and each lack of one, is taken for."""
+"""Classification of each response and of each missing response."""
 
 from datetime import timedelta
 from typing import Any
@@ -23,13 +23,13 @@ from tests.support.fake_providers import KEY, MockProvider, provider_request
 ID = UpstreamId("d758n65e878c73cmdg20")
 
 
-def vidu_says(status: int, reason: str) -> httpx.Response:
-    """Return an error in Vidu's own shape."""
+def vidu_error_response(status: int, reason: str) -> httpx.Response:
+    """Return an error response in Vidu's own shape."""
     return httpx.Response(status, json={"code": status, "reason": reason, "message": f"{reason}!", "metadata": {}})
 
 
-def html(status: int) -> httpx.Response:
-    """Return the kind of page that a proxy writes."""
+def html_page(status: int) -> httpx.Response:
+    """Return an HTML page as a proxy writes it."""
     return httpx.Response(status, html="<html><body>Bad day</body></html>")
 
 
@@ -53,17 +53,15 @@ TRANSPORT = [
 
 
 @pytest.mark.parametrize(("error", "expected"), TRANSPORT, ids=lambda value: repr(value)[:40])
-async def test_a_submission_may_be_repeated_only_when_it_surely_never_left(
-    error: Exception, expected: type[BoomerangError]
-) -> None:
-    """Errors before the first byte are NeverLeft, every other one leaves the submission in doubt."""
+async def test_only_errors_before_the_first_byte_are_not_sent(error: Exception, expected: type[BoomerangError]) -> None:
+    """Errors before the first byte are NotSent; every other one leaves the submission in doubt."""
     with pytest.raises(expected):
         await MockProvider(error).vtrix().create(provider_request())
 
 
 @pytest.mark.parametrize(("error", "_expected"), TRANSPORT, ids=lambda value: repr(value)[:40])
-async def test_a_question_without_an_answer_tells_of_the_providers_health(error: Exception, _expected: object) -> None:
-    """Whatever happens to a poll or a cancel on its way, it says nothing about the task."""
+async def test_query_without_a_response_is_provider_unavailable(error: Exception, _expected: object) -> None:
+    """A transport error of a poll or a cancel is ProviderUnavailable and says nothing about the task."""
     with pytest.raises(ProviderUnavailable):
         await MockProvider(error).vidu().fetch(ID)
     with pytest.raises(ProviderUnavailable):
@@ -71,35 +69,35 @@ async def test_a_question_without_an_answer_tells_of_the_providers_health(error:
 
 
 VIDU_CREATE = [
-    (vidu_says(429, "TooManyRequests"), Throttled),
-    (vidu_says(429, "QuotaExceeded"), Throttled),
-    (vidu_says(400, "QuotaExceeded"), Throttled),
-    (vidu_says(400, "TooManyRequests"), Throttled),
-    (vidu_says(400, "SystemThrottling"), Throttled),
-    (vidu_says(400, "OperationInProcess"), Throttled),
+    (vidu_error_response(429, "TooManyRequests"), Throttled),
+    (vidu_error_response(429, "QuotaExceeded"), Throttled),
+    (vidu_error_response(400, "QuotaExceeded"), Throttled),
+    (vidu_error_response(400, "TooManyRequests"), Throttled),
+    (vidu_error_response(400, "SystemThrottling"), Throttled),
+    (vidu_error_response(400, "OperationInProcess"), Throttled),
     (httpx.Response(429), Throttled),
-    (vidu_says(500, "InternalServiceFailure"), NotSent),
-    (vidu_says(503, "ServiceUnavailable"), NotSent),
+    (vidu_error_response(500, "InternalServiceFailure"), NotSent),
+    (vidu_error_response(503, "ServiceUnavailable"), NotSent),
     (httpx.Response(500, json={"message": "Internal server error"}), ReplyLost),
-    (html(500), ReplyLost),
+    (html_page(500), ReplyLost),
     (httpx.Response(500), ReplyLost),
     (httpx.Response(500, json=[]), ReplyLost),
     (httpx.Response(500, json={"unheard": "of"}), ReplyLost),
-    (html(503), ReplyLost),
-    (vidu_says(502, "BadGateway"), ReplyLost),
-    (html(502), ReplyLost),
-    (vidu_says(504, "GatewayTimeout"), ReplyLost),
+    (html_page(503), ReplyLost),
+    (vidu_error_response(502, "BadGateway"), ReplyLost),
+    (html_page(502), ReplyLost),
+    (vidu_error_response(504, "GatewayTimeout"), ReplyLost),
     (httpx.Response(408), ReplyLost),
     (httpx.Response(302, headers={"Location": "https://elsewhere.test/"}), ReplyLost),
-    (vidu_says(400, "CreditInsufficient"), Refused),
-    (vidu_says(400, "FieldUnwanted"), Refused),
-    (vidu_says(401, "Unauthorized"), Refused),
-    (vidu_says(403, "Forbidden"), Refused),
-    (vidu_says(409, "Conflict"), Refused),
-    (html(413), Refused),
+    (vidu_error_response(400, "CreditInsufficient"), Refused),
+    (vidu_error_response(400, "FieldUnwanted"), Refused),
+    (vidu_error_response(401, "Unauthorized"), Refused),
+    (vidu_error_response(403, "Forbidden"), Refused),
+    (vidu_error_response(409, "Conflict"), Refused),
+    (html_page(413), Refused),
     (httpx.Response(200), ReplyLost),
     (httpx.Response(200, content=b'{"task_id": "1", "sta'), ReplyLost),
-    (html(200), ReplyLost),
+    (html_page(200), ReplyLost),
     (httpx.Response(200, json={}), ReplyLost),
     (httpx.Response(200, json={"state": "created"}), ReplyLost),
     (httpx.Response(200, json={"task_id": "1", "state": "warming_up"}), ReplyLost),
@@ -107,10 +105,8 @@ VIDU_CREATE = [
 
 
 @pytest.mark.parametrize(("answer", "expected"), VIDU_CREATE)
-async def test_an_answer_to_a_submission_is_taken_for_what_it_says(
-    answer: httpx.Response, expected: type[BoomerangError]
-) -> None:
-    """Each row of the classification, for a submission; it is sent once, and no redirect is followed."""
+async def test_create_response_is_classified(answer: httpx.Response, expected: type[BoomerangError]) -> None:
+    """Each row of the classification of a submission; it is sent once, and no redirect is followed."""
     provider = MockProvider(answer)
     with pytest.raises(expected):
         await provider.vidu().create(provider_request())
@@ -118,46 +114,42 @@ async def test_an_answer_to_a_submission_is_taken_for_what_it_says(
 
 
 FETCH = [
-    (vidu_says(404, "TaskNotFound"), UnknownTask),
-    (vidu_says(400, "TaskNotFound"), UnknownTask),
-    (vidu_says(401, "Unauthorized"), Refused),
-    (vidu_says(403, "Forbidden"), Refused),
-    (vidu_says(429, "TooManyRequests"), Throttled),
-    (vidu_says(400, "SystemThrottling"), Throttled),
-    (vidu_says(400, "BadRequest"), ProviderUnavailable),
-    (vidu_says(500, "InternalServiceFailure"), ProviderUnavailable),
-    (html(502), ProviderUnavailable),
+    (vidu_error_response(404, "TaskNotFound"), UnknownTask),
+    (vidu_error_response(400, "TaskNotFound"), UnknownTask),
+    (vidu_error_response(401, "Unauthorized"), Refused),
+    (vidu_error_response(403, "Forbidden"), Refused),
+    (vidu_error_response(429, "TooManyRequests"), Throttled),
+    (vidu_error_response(400, "SystemThrottling"), Throttled),
+    (vidu_error_response(400, "BadRequest"), ProviderUnavailable),
+    (vidu_error_response(500, "InternalServiceFailure"), ProviderUnavailable),
+    (html_page(502), ProviderUnavailable),
     (httpx.Response(302, headers={"Location": "https://elsewhere.test/"}), ProviderUnavailable),
-    (html(200), ProviderUnavailable),
+    (html_page(200), ProviderUnavailable),
     (httpx.Response(200, json={"id": "d758n65e878c73cmdg20", "state": "warming_up"}), ProviderUnavailable),
     (httpx.Response(200, json={"id": "another", "state": "success"}), ProviderUnavailable),
 ]
 
 
 @pytest.mark.parametrize(("answer", "expected"), FETCH)
-async def test_an_answer_to_a_poll_is_taken_for_what_it_says(
-    answer: httpx.Response, expected: type[BoomerangError]
-) -> None:
-    """Each row of the classification, for a poll."""
+async def test_poll_response_is_classified(answer: httpx.Response, expected: type[BoomerangError]) -> None:
+    """Each row of the classification of a poll."""
     with pytest.raises(expected):
         await MockProvider(answer).vidu().fetch(ID)
 
 
 CANCEL = [
-    (vidu_says(400, "BadRequest"), Conflict),
-    (vidu_says(409, "Conflict"), Conflict),
-    (vidu_says(404, "TaskNotFound"), UnknownTask),
-    (vidu_says(429, "TooManyRequests"), Throttled),
-    (html(500), ProviderUnavailable),
+    (vidu_error_response(400, "BadRequest"), Conflict),
+    (vidu_error_response(409, "Conflict"), Conflict),
+    (vidu_error_response(404, "TaskNotFound"), UnknownTask),
+    (vidu_error_response(429, "TooManyRequests"), Throttled),
+    (html_page(500), ProviderUnavailable),
     (httpx.Response(302), ProviderUnavailable),
 ]
 
 
 @pytest.mark.parametrize(("answer", "expected"), CANCEL)
-async def test_an_answer_to_a_cancel_is_taken_for_what_it_says(
-    answer: httpx.Response, expected: type[BoomerangError]
-) -> None:
-    """Each row of the classification, for a cancel."""
+async def test_cancel_response_is_classified(answer: httpx.Response, expected: type[BoomerangError]) -> None:
+    """Each row of the classification of a cancel."""
     with pytest.raises(expected):
         await MockProvider(answer).vidu().cancel(ID)
 
@@ -172,21 +164,21 @@ VTRIX_REFUSALS: list[tuple[int, Any, str, str]] = [
 
 
 @pytest.mark.parametrize(("status", "body", "code", "message"), VTRIX_REFUSALS)
-async def test_a_refusal_carries_the_providers_code_and_words(status: int, body: Any, code: str, message: str) -> None:
-    """Every error shape that was seen gives its own code and words; the HTTP status stands in for a missing code."""
+async def test_refusal_carries_the_providers_code_and_message(status: int, body: Any, code: str, message: str) -> None:
+    """Every known error shape gives its own code and message; the HTTP status replaces a missing code."""
     with pytest.raises(Refused) as refused:
         await MockProvider(httpx.Response(status, json=body)).vtrix().create(provider_request())
     assert (refused.value.code, refused.value.message) == (code, message)
 
 
-async def test_a_refusal_without_words_is_still_named() -> None:
-    """An empty 403 becomes a refusal that a person can read."""
+async def test_refusal_without_a_message_has_the_http_phrase() -> None:
+    """An empty 403 becomes a readable refusal."""
     with pytest.raises(Refused, match="403: Forbidden"):
         await MockProvider(httpx.Response(403)).vtrix().create(provider_request())
 
 
-async def test_a_failure_without_an_id_is_a_fact() -> None:
-    """A reply that says failed and names no task fails the task; nothing is in doubt."""
+async def test_failure_without_an_id_is_a_fact() -> None:
+    """A failed reply without a task id fails the task; nothing is in doubt."""
     body = {"status": "failed", "error": {"code": 7, "error_message": "no"}}
     fact = await MockProvider(httpx.Response(200, json=body)).vtrix().create(provider_request())
     assert fact.status is Status.FAILED
@@ -195,8 +187,8 @@ async def test_a_failure_without_an_id_is_a_fact() -> None:
     assert (fact.error.code, fact.error.message) == ("7", "no")
 
 
-async def test_an_answer_that_does_not_end_is_not_read_to_the_end() -> None:
-    """An answer over the cap is cut: in doubt for a submission, the provider's health for a poll."""
+async def test_oversized_response_is_cut() -> None:
+    """A response over the limit is cut: in doubt for a submission, ProviderUnavailable for a poll."""
     flood = b" " * (33 * 1024 * 1024)
     with pytest.raises(ReplyLost, match="TooLarge"):
         await MockProvider(httpx.Response(200, content=flood)).vtrix().create(provider_request())
@@ -205,8 +197,8 @@ async def test_an_answer_that_does_not_end_is_not_read_to_the_end() -> None:
 
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500, 502])
-async def test_a_key_that_the_provider_repeats_is_taken_out(status: int) -> None:
-    """No error shows the key, even when the provider writes it back to us."""
+async def test_echoed_key_is_redacted(status: int) -> None:
+    """No error contains the key, even if the provider's response quotes it."""
     answer = httpx.Response(status, json={"message": f"key {KEY} is wrong"})
     with pytest.raises(BoomerangError) as caught:
         await MockProvider(answer).vtrix().create(provider_request())
@@ -235,20 +227,20 @@ DATE = "Tue, 06 May 2025 12:00:00 GMT"
     ],
 )
 def test_retry_after_is_read_in_both_forms(headers: dict[str, str], expected: int | None) -> None:
-    """Seconds and dates are understood and bounded to an hour; anything else is as if it were not there."""
+    """Seconds and dates are read and limited to an hour; any other value is ignored."""
     assert retry_after(headers) == (None if expected is None else timedelta(seconds=expected))
 
 
-async def test_a_throttle_carries_the_pause() -> None:
-    """A 429 with Retry-After hands it on."""
+async def test_throttle_carries_the_pause() -> None:
+    """A 429 with Retry-After carries the pause."""
     with pytest.raises(Throttled) as throttled:
         await MockProvider(httpx.Response(429, headers={"Retry-After": "12"})).vtrix().fetch(ID)
     assert throttled.value.retry_after == timedelta(seconds=12)
 
 
 @pytest.mark.parametrize("bad", ["..", "", "a/b", "a?b", "x" * 200, "%2e%2e"])
-async def test_an_id_that_would_change_the_path_is_not_asked_for(bad: str) -> None:
-    """An id from outside cannot lead the request elsewhere."""
+async def test_id_that_would_change_the_path_is_not_requested(bad: str) -> None:
+    """An invalid id cannot change the target of a request."""
     provider = MockProvider(httpx.Response(200))
     with pytest.raises(UnknownTask):
         await provider.vtrix().fetch(UpstreamId(bad))

@@ -1,4 +1,4 @@
-"""Connections to the upstream: one request on each at a time, kept alive, and let go when nobody wants them."""
+"""The connection pool: one request per connection, kept-alive connections, and an idle limit."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,37 +6,36 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
-from service.providers import PooledTransport
-from service.providers import connection_pool as connections
+from service.providers import PooledTransport, connection_pool
 
 URL = "http://upstream.test/"
-PATIENCE = 10.0
+TIMEOUT = 10.0
 
 
 class Body(httpx.AsyncByteStream):
-    """A short body."""
+    """A short response body."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield b"{}"
 
 
-class Wire(httpx.AsyncBaseTransport):
-    """One connection, which complains when two requests are on it at once."""
+class FakeConnection(httpx.AsyncBaseTransport):
+    """One connection, which fails if two requests use it at once."""
 
-    def __init__(self, exchange: "Exchange") -> None:
-        self.exchange, self.busy, self.closed = exchange, False, False
+    def __init__(self, network: "FakeNetwork") -> None:
+        self.network, self.busy, self.closed = network, False, False
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Answer when the exchange lets it."""
+        """Respond when the network allows it."""
         assert not self.busy
         assert not self.closed
         self.busy = True
         try:
-            self.exchange.used.append(self)
-            self.exchange.begun.set()
-            await self.exchange.go.wait()
-            if self.exchange.error:
-                raise self.exchange.error
+            self.network.used.append(self)
+            self.network.begun.set()
+            await self.network.go.wait()
+            if self.network.error:
+                raise self.network.error
         finally:
             self.busy = False
         return httpx.Response(200, stream=Body(), request=request)
@@ -46,119 +45,119 @@ class Wire(httpx.AsyncBaseTransport):
         self.closed = True
 
 
-class Exchange:
-    """Opens wires, and lets them answer."""
+class FakeNetwork:
+    """Opens fake connections, and controls when they respond."""
 
     def __init__(self) -> None:
-        self.opened: list[Wire] = []
-        self.used: list[Wire] = []
+        self.opened: list[FakeConnection] = []
+        self.used: list[FakeConnection] = []
         self.error: Exception | None = None
         self.begun, self.go = asyncio.Event(), asyncio.Event()
         self.go.set()
 
-    def open(self) -> Wire:
-        """Open a wire."""
-        self.opened.append(Wire(self))
+    def open(self) -> FakeConnection:
+        """Open a connection."""
+        self.opened.append(FakeConnection(self))
         return self.opened[-1]
 
     def client(self) -> httpx.AsyncClient:
-        """Return a client over connections of this exchange."""
+        """Return a client that uses connections of this network."""
         return httpx.AsyncClient(transport=PooledTransport(self.open))
 
 
-async def test_requests_one_after_the_other_share_a_connection() -> None:
-    """What was given back is lent again."""
-    exchange = Exchange()
-    async with exchange.client() as client:
+async def test_consecutive_requests_share_a_connection() -> None:
+    """A released connection is used again."""
+    network = FakeNetwork()
+    async with network.client() as client:
         for _ in range(3):
             assert (await client.get(URL)).json() == {}
-    assert len(exchange.opened) == 1
+    assert len(network.opened) == 1
 
 
-async def test_an_open_answer_keeps_its_connection() -> None:
-    """While an answer is being read, the next request goes over another connection; afterwards over the freed one."""
-    exchange = Exchange()
-    async with exchange.client() as client:
+async def test_open_response_reserves_its_connection() -> None:
+    """While a response is open, the next request uses another connection; afterwards it uses the released one."""
+    network = FakeNetwork()
+    async with network.client() as client:
         async with client.stream("GET", URL):
             await client.get(URL)
         await client.get(URL)
-    assert exchange.used == [exchange.opened[0], exchange.opened[1], exchange.opened[0]]
+    assert network.used == [network.opened[0], network.opened[1], network.opened[0]]
 
 
-async def test_an_answer_that_is_closed_twice_gives_its_connection_back_once() -> None:
-    """Two requests at once never meet on one connection, however often an answer before them was closed."""
-    exchange = Exchange()
-    async with exchange.client() as client:
+async def test_response_closed_twice_releases_its_connection_once() -> None:
+    """Simultaneous requests never share a connection, however often an earlier response is closed."""
+    network = FakeNetwork()
+    async with network.client() as client:
         request = client.build_request("GET", URL)
         answer = await client.send(request, stream=True)
         for _ in range(2):
             await answer.stream.aclose()  # type: ignore[union-attr] # an asynchronous client's is asynchronous
-        exchange.go.clear()
+        network.go.clear()
         two = [asyncio.create_task(client.get(URL)) for _ in range(2)]
         await asyncio.sleep(0)
-        exchange.go.set()
+        network.go.set()
         await asyncio.gather(*two)
-    assert len(exchange.opened) == 2
+    assert len(network.opened) == 2
 
 
-async def test_a_connection_that_failed_is_given_back() -> None:
-    """An error frees the connection, whose own pool opens it anew."""
-    exchange = Exchange()
-    async with exchange.client() as client:
-        exchange.error = httpx.ReadError("cut")
+async def test_failed_connection_is_released() -> None:
+    """An error releases the connection; its own httpx pool opens it again."""
+    network = FakeNetwork()
+    async with network.client() as client:
+        network.error = httpx.ReadError("cut")
         with pytest.raises(httpx.ReadError):
             await client.get(URL)
-        exchange.error = None
+        network.error = None
         await client.get(URL)
-    assert len(exchange.opened) == 1
+    assert len(network.opened) == 1
 
 
-async def test_a_request_that_is_given_up_frees_its_connection() -> None:
-    """Cancelling a request leaves nothing lent."""
-    exchange = Exchange()
-    async with exchange.client() as client:
-        exchange.go.clear()
-        given_up = asyncio.create_task(client.get(URL))
-        await exchange.begun.wait()
-        given_up.cancel()
-        await asyncio.gather(given_up, return_exceptions=True)
-        exchange.go.set()
+async def test_cancelled_request_releases_its_connection() -> None:
+    """A cancelled request leaves no connection reserved."""
+    network = FakeNetwork()
+    async with network.client() as client:
+        network.go.clear()
+        cancelled = asyncio.create_task(client.get(URL))
+        await network.begun.wait()
+        cancelled.cancel()
+        await asyncio.gather(cancelled, return_exceptions=True)
+        network.go.set()
         await client.get(URL)
-    assert len(exchange.opened) == 1
+    assert len(network.opened) == 1
 
 
-async def test_a_connection_whose_answer_breaks_off_at_its_end_is_lent_no_more(
+async def test_connection_whose_response_fails_to_close_is_discarded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Cancelled while it closes an answer, the connection may be blocked: the next request opens another one."""
+    """A connection that is cancelled while it closes a response may block: the next request opens another one."""
 
-    async def break_off(_body: Body) -> None:
+    async def fail_to_close(_body: Body) -> None:
         raise asyncio.CancelledError
 
-    exchange = Exchange()
-    async with exchange.client() as client:
-        monkeypatch.setattr(Body, "aclose", break_off)
+    network = FakeNetwork()
+    async with network.client() as client:
+        monkeypatch.setattr(Body, "aclose", fail_to_close)
         with pytest.raises(asyncio.CancelledError):
             await client.get(URL)
         monkeypatch.undo()
         await client.get(URL)
-        assert [wire.closed for wire in exchange.opened] == [True, False]
+        assert [connection.closed for connection in network.opened] == [True, False]
 
 
-async def test_what_nobody_wants_any_more_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that was idle for too long is closed by the next request, which keeps its own."""
-    exchange = Exchange()
-    async with exchange.client() as client:
+async def test_expired_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next request closes a connection that was idle for too long, and keeps its own."""
+    network = FakeNetwork()
+    async with network.client() as client:
         async with client.stream("GET", URL):
             await client.get(URL)
-        monkeypatch.setattr(connections, "IDLE_SECONDS", -1.0)
+        monkeypatch.setattr(connection_pool, "IDLE_SECONDS", -1.0)
         await client.get(URL)
-        assert [wire.closed for wire in exchange.opened] == [False, True]
-    assert all(wire.closed for wire in exchange.opened)
+        assert [connection.closed for connection in network.opened] == [False, True]
+    assert all(connection.closed for connection in network.opened)
 
 
 async def test_real_connections_are_kept_alive() -> None:
-    """Three requests over the network take one connection, and none is left open at the end."""
+    """Three requests over the network use one connection, and none stays open at the end."""
     accepted, gone = 0, asyncio.Event()
 
     async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -177,13 +176,13 @@ async def test_real_connections_are_kept_alive() -> None:
         async with httpx.AsyncClient(transport=PooledTransport(), trust_env=False) as client:
             for _ in range(3):
                 assert (await client.get(url)).json() == {}
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await gone.wait()
     assert accepted == 1
 
 
-async def test_nobody_listens_is_told_as_never_left() -> None:
-    """A refused connection is the transport's own error, so that a submission is known not to have left."""
+async def test_refused_connection_is_a_connect_error() -> None:
+    """A refused connection is the transport's own error, so that a submission is classified as not sent."""
     server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     server.close()

@@ -1,4 +1,4 @@
-"""The bound on the bytes of large submissions in hand."""
+"""The limit on the bytes of large submissions in memory."""
 
 import asyncio
 from typing import Any
@@ -12,49 +12,49 @@ from tests.unit.sandbox.test_bench import MOVED
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """Run these tests in moved time."""
+    """Run these tests in virtual time."""
     return MOVED
 
 
 class Loader:
-    """Holds room for a while, and notes how much is held at most."""
+    """Holds bytes for a second, and records the maximum that is held at once."""
 
-    def __init__(self, budget: RateLimitedClient) -> None:
-        self.budget = budget
+    def __init__(self, client: RateLimitedClient) -> None:
+        self.client = client
         self.held = 0
-        self.most = 0
+        self.max_held = 0
         self.order: list[int] = []
 
     async def load(self, size: int) -> None:
         """Hold `size` bytes for a second."""
-        async with self.budget.hold_bytes(size):
+        async with self.client.hold_bytes(size):
             self.order.append(size)
             self.held += size
-            self.most = max(self.most, self.held)
+            self.max_held = max(self.max_held, self.held)
             await asyncio.sleep(1)
             self.held -= size
 
 
-async def test_the_bytes_in_hand_are_bounded() -> None:
-    """Loads share the room, in the order of asking, and never exceed it."""
+async def test_held_bytes_are_limited() -> None:
+    """Loads share the bytes in order of arrival, and never exceed the limit."""
     loader = Loader(rate_limited(FakeProvider(), large_bytes=100))
     sizes = [40, 40, 40, 90, 5, 5]
     await asyncio.gather(*(loader.load(size) for size in sizes))
     assert loader.order == sizes
-    assert loader.most <= 100
+    assert loader.max_held <= 100
 
 
-async def test_one_that_is_larger_than_the_room_goes_alone() -> None:
-    """A single load over the limit waits for the others, goes through alone, and is not starved by small ones."""
+async def test_load_over_the_limit_runs_alone() -> None:
+    """A single load over the limit waits for the others, runs alone, and small ones do not starve it."""
     loader = Loader(rate_limited(FakeProvider(), large_bytes=100))
     await asyncio.gather(*(loader.load(size) for size in [10, 150, 10]))
     assert loader.order == [10, 150, 10]
-    assert loader.most == 150
+    assert loader.max_held == 150
 
 
 @pytest.mark.parametrize("step", ["held", "waiting"])
-async def test_a_cancelled_load_gives_its_room_back(step: str) -> None:
-    """Room is free again when its holder, or who waits for it, is cancelled."""
+async def test_cancelled_load_releases_its_bytes(step: str) -> None:
+    """The bytes are free again after the holder or a waiter is cancelled."""
     loader = Loader(rate_limited(FakeProvider(), large_bytes=100))
     holder = asyncio.ensure_future(loader.load(100))
     await asyncio.sleep(0.1)

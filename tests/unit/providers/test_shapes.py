@@ -1,4 +1,4 @@
-"""What goes over the wire to each provider, and what comes back."""
+"""HTTP requests to each provider, and their responses."""
 
 import asyncio
 import json
@@ -21,7 +21,7 @@ UNTIL = datetime(2026, 1, 2, 4, 0, 0, tzinfo=UTC)
 URL = "https://provider.test/api"
 
 
-async def test_vtrix_gets_the_parameters_inside_input() -> None:
+async def test_vtrix_request_has_the_parameters_inside_input() -> None:
     """A Vtrix submission has the model at the top, parameters and tokens in `input[0].params`, and a Bearer key."""
     provider = MockProvider(httpx.Response(200, json={"id": ID, "status": "in_progress", "progress": 0.5}))
     fact = await provider.vtrix().create(provider_request(images=["https://example.org/a.png"], videos=[], seed=None))
@@ -41,8 +41,8 @@ async def test_vtrix_gets_the_parameters_inside_input() -> None:
     assert (fact.status, fact.upstream_id, fact.progress) == (Status.IN_PROGRESS, ID, 0.5)
 
 
-async def test_vidu_gets_a_flat_body_with_known_fields_only() -> None:
-    """A Vidu submission is flat, names Vidu's model, drops what Vidu does not know, and signs in with Token."""
+async def test_vidu_request_is_flat_with_known_fields_only() -> None:
+    """A Vidu submission is flat, has Vidu's model name, omits unknown fields, and has a Token key."""
     created = {"task_id": ID, "state": "created", "credits": 4, "payload": "token-1"}
     provider = MockProvider(httpx.Response(200, json=created))
     fact = await provider.vidu().create(
@@ -63,8 +63,8 @@ async def test_vidu_gets_a_flat_body_with_known_fields_only() -> None:
     assert (fact.status, fact.upstream_id, fact.correlation) == (Status.IN_PROGRESS, ID, "token-1")
 
 
-async def test_what_we_do_not_have_is_not_sent() -> None:
-    """Without a public address and metadata, only the payload token goes up, and never the caller's own."""
+async def test_missing_tokens_are_not_sent() -> None:
+    """Without a public address and metadata, only the payload token is sent, and never the caller's own values."""
     provider = MockProvider(httpx.Response(200, json={"id": ID, "status": "queued"}))
     params = {"prompt": "x", "payload": "caller's", "callback_url": "https://caller.test", "meta_data": "caller's"}
     await provider.vtrix().create(ProviderRequest(model="viduq2_pro_reference", params=params, payload="token-1"))
@@ -72,7 +72,7 @@ async def test_what_we_do_not_have_is_not_sent() -> None:
     assert sent == {"prompt": "x", "payload": "token-1"}
 
 
-async def test_a_large_body_goes_out_in_slices_and_whole() -> None:
+async def test_large_body_is_sent_completely() -> None:
     """Fifteen megabytes of inline media arrive unchanged."""
     media = "data:image/png;base64," + "A" * 15_000_000
     provider = MockProvider(httpx.Response(200, json={"id": ID, "status": "queued"}))
@@ -82,8 +82,8 @@ async def test_a_large_body_goes_out_in_slices_and_whole() -> None:
     assert sent["prompt"] == 'é "quoted" 🎬'
 
 
-async def test_what_was_sent_is_not_held_while_the_reply_is_awaited() -> None:
-    """A large body is held once while it goes out, beside the caller's parameters, and not at all after that."""
+async def test_sent_bytes_are_released_before_the_reply() -> None:
+    """Memory holds a large body once while it is sent, beside the caller's parameters, and not at all afterwards."""
     media = "data:image/png;base64," + "A" * 8_000_000
     held: list[int] = []
 
@@ -109,7 +109,7 @@ async def test_what_was_sent_is_not_held_while_the_reply_is_awaited() -> None:
     assert peak < 4 * len(media)
 
 
-async def test_vidu_refuses_a_model_that_it_does_not_have() -> None:
+async def test_vidu_adapter_refuses_an_unknown_model() -> None:
     """A model without a Vidu name is refused before anything is sent."""
     provider = MockProvider(httpx.Response(200))
     with pytest.raises(Refused, match="ModelUnavailable"):
@@ -120,35 +120,44 @@ async def test_vidu_refuses_a_model_that_it_does_not_have() -> None:
 @pytest.mark.parametrize(
     ("name", "url", "body"),
     [
-        ("vtrix", f"https://vtrix.test/model/v1/generation/task/{ID}", {"id": ID, "status": "failed", "error": "no"}),
+        (
+            "vtrix",
+            f"https://vtrix.test/model/v1/generation/task/{ID}",
+            {"id": ID, "status": "failed", "error": "no"},
+        ),
         ("vidu", f"https://vidu.test/ent/v2/tasks/{ID}/creations", {"state": "failed", "err_code": "no"}),
     ],
 )
-async def test_a_poll_asks_for_one_task(name: str, url: str, body: dict[str, Any]) -> None:
-    """A poll is a GET at the provider's address, and its answer carries the id even when the body does not."""
+async def test_poll_requests_one_task(name: str, url: str, body: dict[str, Any]) -> None:
+    """A poll is a GET of the provider's address; the fact has the id even if the body has none."""
     provider = MockProvider(httpx.Response(200, json=body))
     fact = await getattr(provider, name)().fetch(ID)
     assert (provider.seen[0].method, str(provider.seen[0].url)) == ("GET", url)
     assert (fact.status, fact.upstream_id) == (Status.FAILED, ID)
 
 
-async def test_vidu_cancels_with_the_id_in_the_body() -> None:
-    """A cancel names the task twice, as Vidu's page says."""
+async def test_vidu_cancel_has_the_id_in_the_body() -> None:
+    """A cancel names the task in path and body, as Vidu's page requires."""
     provider = MockProvider(httpx.Response(200, json={}))
     await provider.vidu().cancel(ID)
     assert str(provider.seen[0].url) == f"https://vidu.test/ent/v2/tasks/{ID}/cancel"
     assert json.loads(provider.seen[0].content) == {"id": ID}
 
 
-async def test_a_cancel_that_vidu_refuses_says_why() -> None:
-    """The provider's reason reaches whoever asked."""
-    body = {"code": 400, "reason": "BadRequest", "message": "task state is scheduled, can not cancel", "metadata": {}}
+async def test_refused_cancel_carries_the_reason() -> None:
+    """Conflict carries the provider's reason."""
+    body = {
+        "code": 400,
+        "reason": "BadRequest",
+        "message": "task state is scheduled, can not cancel",
+        "metadata": {},
+    }
     with pytest.raises(Conflict, match="can not cancel"):
         await MockProvider(httpx.Response(400, json=body)).vidu().cancel(ID)
 
 
 async def test_vtrix_has_no_cancel_and_no_list() -> None:
-    """Both are answered without a request."""
+    """Neither sends a request."""
     provider = MockProvider(httpx.Response(200))
     vtrix = provider.vtrix()
     with pytest.raises(Conflict, match="Vtrix has no cancel"):
@@ -158,21 +167,21 @@ async def test_vtrix_has_no_cancel_and_no_list() -> None:
     assert not provider.seen
 
 
-def task(number: int, payload: str) -> dict[str, Any]:
+def list_entry(number: int, payload: str) -> dict[str, Any]:
     """Return an entry of Vidu's list."""
     return {"id": f"task{number}", "state": "processing", "payload": payload}
 
 
-def by_token(pages: dict[str, httpx.Response]) -> MockProvider:
-    """Return a provider whose list continues by token, from "" on."""
+def paged_provider(pages: dict[str, httpx.Response]) -> MockProvider:
+    """Return a provider whose list continues by page token, starting with ""."""
     return MockProvider(lambda request: pages[request.url.params.get("pager.page_token", "")])
 
 
 async def test_vidu_finds_a_submission_by_its_payload() -> None:
-    """The list of the asked range is read page by page, until the payload is there."""
-    first = httpx.Response(200, json={"tasks": [task(1, "a"), {"id": 3}, "odd"], "next_page_token": "p2"})
-    second = httpx.Response(200, json={"tasks": [task(2, "token-1")], "next_page_token": "p3"})
-    provider = by_token({"": first, "p2": second})
+    """The list of the time range is read page by page until the payload is found."""
+    first = httpx.Response(200, json={"tasks": [list_entry(1, "a"), {"id": 3}, "odd"], "next_page_token": "p2"})
+    second = httpx.Response(200, json={"tasks": [list_entry(2, "token-1")], "next_page_token": "p3"})
+    provider = paged_provider({"": first, "p2": second})
     vidu = provider.vidu()
     fact = await vidu.find("token-1", since=SINCE, until=UNTIL)
     assert fact is not None
@@ -183,26 +192,26 @@ async def test_vidu_finds_a_submission_by_its_payload() -> None:
     assert len(provider.seen) == 2
 
 
-async def test_a_list_that_lacks_the_submission_says_so() -> None:
-    """None is the answer once the whole list was read."""
-    provider = by_token({"": httpx.Response(200, json={"tasks": [task(1, "a")]})})
+async def test_search_of_a_complete_list_without_the_payload_is_none() -> None:
+    """The search returns None after the whole list was read."""
+    provider = paged_provider({"": httpx.Response(200, json={"tasks": [list_entry(1, "a")]})})
     assert await provider.vidu().find("token-1", since=SINCE, until=UNTIL) is None
 
 
-async def test_a_full_page_without_a_token_is_followed_by_number() -> None:
-    """A list that only counts pages is read to its end, too."""
+async def test_full_page_without_a_token_continues_by_page_number() -> None:
+    """A list without page tokens is also read to its end."""
 
     def reply(request: httpx.Request) -> httpx.Response:
         count = 50 if request.url.params["paper.page"] == "0" else 3
-        return httpx.Response(200, json={"tasks": [task(number, "a") for number in range(count)]})
+        return httpx.Response(200, json={"tasks": [list_entry(number, "a") for number in range(count)]})
 
     provider = MockProvider(reply)
     assert await provider.vidu().find("token-1", since=SINCE, until=UNTIL) is None
     assert [request.url.params["paper.page"] for request in provider.seen] == ["0", "1"]
 
 
-async def test_a_list_without_an_end_is_no_sure_answer() -> None:
-    """After the bounded number of pages the search gives up loudly: absence was not shown."""
+async def test_search_of_an_endless_list_is_provider_unavailable() -> None:
+    """After the maximum of pages the search raises: the absence of the task is not certain."""
     tokens = iter(range(1000))
     provider = MockProvider(lambda _: httpx.Response(200, json={"tasks": [], "next_page_token": str(next(tokens))}))
     with pytest.raises(ProviderUnavailable, match="40 pages"):
@@ -211,30 +220,30 @@ async def test_a_list_without_an_end_is_no_sure_answer() -> None:
 
 
 @pytest.mark.parametrize("body", [[], {"tasks": {}}])
-async def test_a_list_that_cannot_be_read_is_no_sure_answer(body: Any) -> None:
-    """What is no list of tasks is the provider's health."""
+async def test_unreadable_list_is_provider_unavailable(body: Any) -> None:
+    """A response without a list of tasks is ProviderUnavailable."""
     with pytest.raises(ProviderUnavailable):
         await MockProvider(httpx.Response(200, json=body)).vidu().find("token-1", since=SINCE, until=UNTIL)
 
 
 @pytest.mark.parametrize("key", ["", "with space", "line\nbreak", "schlüssel"])
-def test_a_key_that_no_header_can_hold_is_refused_unseen(key: str) -> None:
-    """A bad key stops the start, and the message does not show it."""
+def test_key_that_a_header_cannot_hold_is_refused_without_showing_it(key: str) -> None:
+    """A bad key prevents the start, and the message does not contain it."""
     with pytest.raises(BadSetting) as refused:
         Vtrix(httpx.AsyncClient(), base_url="https://vtrix.test", key=key)
     assert not key or key not in str(refused.value)
 
 
 @pytest.mark.parametrize("url", ["ftp://a.test", "vtrix.test", "https://a.test?x=1", "https://", "http://[::1"])
-def test_an_address_that_cannot_be_used_is_refused(url: str) -> None:
-    """A bad upstream address stops the start."""
+def test_unusable_address_is_refused(url: str) -> None:
+    """A bad provider address prevents the start."""
     with pytest.raises(BadSetting, match="UPSTREAM_URL"):
         Vtrix(httpx.AsyncClient(), base_url=url, key=KEY)
 
 
 @pytest.mark.parametrize("provider", ["vtrix", "vidu"])
-async def test_the_menu_opens_each_provider(provider: str) -> None:
-    """The provider that the operator names is asked at the address that the operator gives."""
+async def test_open_provider_opens_each_provider(provider: str) -> None:
+    """Requests go to the configured provider at the configured address."""
     double = MockProvider(httpx.Response(404))
     upstream = open_provider(provider, client=double.client, base_url=URL, key=KEY, rate=10, concurrency=2)
     with pytest.raises(Exception, match="Not Found"):
@@ -244,7 +253,7 @@ async def test_the_menu_opens_each_provider(provider: str) -> None:
     assert str(double.seen[0].url).startswith(URL + "/")
 
 
-def test_an_unknown_provider_is_refused() -> None:
-    """A misspelt provider stops the start and says what is allowed."""
+def test_unknown_provider_is_refused() -> None:
+    """A misspelt provider prevents the start, and the message lists the allowed ones."""
     with pytest.raises(BadSetting, match="vtrix, vidu"):
         open_provider("vudi", client=httpx.AsyncClient(), base_url=URL, key=KEY, rate=1, concurrency=1)

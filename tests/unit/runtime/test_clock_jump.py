@@ -1,4 +1,4 @@
-"""A clock that is put back is noticed, and nothing else is taken for it."""
+"""A clock that moves backwards is detected, and nothing else is mistaken for that."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ from tests.support.task_loop import HOUR, LEASE, START, MovedClock
 
 
 @dataclass
-class Recalled:
-    """A store that notes what is recalled, and may be unavailable."""
+class RepairLog:
+    """A store that records its repairs and can be unavailable."""
 
     calls: list[tuple[datetime, datetime]] = field(default_factory=list)
     broken: bool = False
 
     async def repair(self, *, now: datetime, until: datetime) -> int:
-        """Note it."""
+        """Record the call."""
         if self.broken:
             raise StoreUnavailable("locked")
         self.calls.append((now, until))
@@ -27,7 +27,7 @@ class Recalled:
 
 
 @pytest.mark.parametrize(
-    ("moved", "slept", "noticed"),
+    ("moved", "slept", "detected"),
     [
         (-HOUR, 0.0, True),
         (timedelta(), HOUR.total_seconds(), True),
@@ -36,29 +36,29 @@ class Recalled:
         (timedelta(seconds=-20), 0.0, False),
     ],
 )
-async def test_only_a_clock_that_falls_behind_is_noticed(
-    moved: timedelta, slept: float, noticed: bool, monkeypatch: pytest.MonkeyPatch
+async def test_only_a_backward_jump_is_detected(
+    moved: timedelta, slept: float, detected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What counts is how far the clock moved while the event loop's own time went on; each jump is told once."""
-    clock, store = MovedClock(), Recalled()
-    watch = ClockJumpDetector(store, clock=clock, lease=LEASE)
+    """The clock is compared with the time of the event loop; each jump is detected once."""
+    clock, store = MovedClock(), RepairLog()
+    detector = ClockJumpDetector(store, clock=clock, lease=LEASE)
     loop = asyncio.get_running_loop()
-    began = loop.time()
-    assert await watch.check() == 0
+    started_at = loop.time()
+    assert await detector.check() == 0
     clock.move(moved)
-    monkeypatch.setattr(loop, "time", lambda: began + slept, raising=False)
-    assert await watch.check() == (3 if noticed else 0)
-    assert await watch.check() == 0
-    assert store.calls == [(START + moved, START + moved + LEASE)] * noticed
+    monkeypatch.setattr(loop, "time", lambda: started_at + slept, raising=False)
+    assert await detector.check() == (3 if detected else 0)
+    assert await detector.check() == 0
+    assert store.calls == [(START + moved, START + moved + LEASE)] * detected
 
 
-async def test_a_jump_that_could_not_be_dealt_with_is_seen_again() -> None:
-    """While the store is unavailable nothing is recalled, and nothing forgotten."""
-    clock, store = MovedClock(), Recalled(broken=True)
-    watch = ClockJumpDetector(store, clock=clock, lease=LEASE)
-    await watch.check()
+async def test_failed_repair_is_repeated() -> None:
+    """While the store is unavailable nothing is repaired, and the next check detects the same jump."""
+    clock, store = MovedClock(), RepairLog(broken=True)
+    detector = ClockJumpDetector(store, clock=clock, lease=LEASE)
+    await detector.check()
     clock.move(-HOUR)
     with pytest.raises(StoreUnavailable):
-        await watch.check()
+        await detector.check()
     store.broken = False
-    assert await watch.check() == 3
+    assert await detector.check() == 3

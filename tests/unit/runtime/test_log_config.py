@@ -1,4 +1,4 @@
-"""Log lines: whole, in their order, and none held back when it matters."""
+"""Log lines are complete, in order, and written immediately when they are warnings."""
 
 import asyncio
 import io
@@ -9,18 +9,18 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from service.runtime.log_config import Lines, configure_logging
+from service.runtime.log_config import LineLogger, configure_logging
 
 
 @pytest.fixture
 def written() -> Iterator[io.StringIO]:
-    """Return where JSON lines are written, at the level `info`; logging is as before afterwards."""
+    """Yield the stream of JSON lines at the level `info`; restore logging afterwards."""
     root, before = logging.getLogger(), structlog.get_config()
     handlers, level = root.handlers[:], root.level
     configure_logging("json", "info")
     structlog.configure(cache_logger_on_first_use=False)
     stream = io.StringIO()
-    Lines.out.setStream(stream)
+    LineLogger.out.setStream(stream)
     yield stream
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -28,41 +28,46 @@ def written() -> Iterator[io.StringIO]:
 
 
 def events(written: io.StringIO) -> list[str]:
-    """Return what the lines so far are about."""
+    """Return the events of the lines so far."""
     return [json.loads(line)["event"] for line in written.getvalue().splitlines()]
 
 
-def test_line_is_written_at_once_where_no_loop_runs(written: io.StringIO) -> None:
-    """A command that only computes says what it has to say; what is below the level is not said."""
+def test_line_is_written_immediately_without_a_loop(written: io.StringIO) -> None:
+    """Without an event loop a line is not buffered; a line below the level is dropped."""
     log = structlog.get_logger("boomerang.test")
     log.debug("hidden")
-    log.info("said", task="t1")
+    log.info("visible", task="t1")
     (line,) = written.getvalue().splitlines()
-    said = json.loads(line)
-    assert (said["event"], said["task"], said["level"], said["logger"]) == ("said", "t1", "info", "boomerang.test")
-    assert said["timestamp"].endswith("Z")
+    parsed = json.loads(line)
+    assert (parsed["event"], parsed["task"], parsed["level"], parsed["logger"]) == (
+        "visible",
+        "t1",
+        "info",
+        "boomerang.test",
+    )
+    assert parsed["timestamp"].endswith("Z")
 
 
-def test_lines_of_one_lap_are_written_together_before_the_loop_sleeps(written: io.StringIO) -> None:
-    """Nobody waits for a line longer than the loop is busy."""
+def test_lines_of_one_iteration_are_written_together(written: io.StringIO) -> None:
+    """Buffered lines are written before the event loop sleeps."""
     log = structlog.get_logger("boomerang.test")
 
-    async def say() -> tuple[list[str], list[str]]:
+    async def log_lines() -> tuple[list[str], list[str]]:
         log.info("one")
         log.info("two")
-        at_first = events(written)
+        before = events(written)
         await asyncio.sleep(0)
-        return at_first, events(written)
+        return before, events(written)
 
-    assert asyncio.run(say()) == ([], ["one", "two"])
+    assert asyncio.run(log_lines()) == ([], ["one", "two"])
 
 
 @pytest.mark.parametrize("how", ["warning", "standard"])
-def test_what_may_be_the_last_takes_along_what_waits(written: io.StringIO, how: str) -> None:
-    """A warning, and whatever the standard library logs, is written at once and in its place."""
+def test_warning_is_written_immediately_with_buffered_lines(written: io.StringIO, how: str) -> None:
+    """A warning or a record of the standard library is written immediately and in order."""
     log = structlog.get_logger("boomerang.test")
 
-    async def say() -> list[str]:
+    async def log_lines() -> list[str]:
         log.info("before")
         if how == "warning":
             log.warning("trouble")
@@ -70,26 +75,26 @@ def test_what_may_be_the_last_takes_along_what_waits(written: io.StringIO, how: 
             logging.getLogger("elsewhere").info("trouble")
         return events(written)
 
-    assert asyncio.run(say()) == ["before", "trouble"]
+    assert asyncio.run(log_lines()) == ["before", "trouble"]
 
 
-def test_line_that_cannot_be_written_stops_nobody(written: io.StringIO) -> None:
-    """A full disk under the log is no reason to break off what is being told of."""
+def test_line_that_cannot_be_written_raises_nothing(written: io.StringIO) -> None:
+    """A full disk does not make the logging code fail."""
     log = structlog.get_logger("boomerang.test")
     written.close()
     log.info("lost")
     log.error("lost as well")
-    Lines.out.setStream(again := io.StringIO())
+    LineLogger.out.setStream(again := io.StringIO())
     log.error("back")
     assert events(again) == ["back"]
 
 
 def test_error_is_one_line_with_its_traceback(written: io.StringIO) -> None:
-    """A traceback does not break a line in two."""
+    """A traceback is part of its line."""
     log = structlog.get_logger("boomerang.test")
     try:
-        int("no good")
+        int("no number")
     except ValueError:
-        log.exception("broke off")
+        log.exception("failed")
     (line,) = written.getvalue().splitlines()
     assert "ValueError: invalid literal" in json.loads(line)["exception"]

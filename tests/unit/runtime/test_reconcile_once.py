@@ -1,4 +1,4 @@
-"""One full round by itself, as `boomerang reconcile --once` makes it, and how it is stopped."""
+"""A single pass of `boomerang reconcile --once`, and its shutdown."""
 
 import asyncio
 from pathlib import Path
@@ -7,18 +7,19 @@ import pytest
 
 from service.domain.errors import StoreUnavailable
 from service.domain.task import Status
-from service.runtime import process as main
+from service.runtime import process
+from service.tasks.poller import Poller
 from tests.support.task_loop import TIMEOUT, open_loop
-from tests.support.worker_builder import rounds_of
+from tests.support.worker_builder import build_worker
 
 
-async def test_a_stop_lets_what_was_begun_end(tmp_path: Path) -> None:
-    """The reply to a submission that has left is waited for, and kept; nothing more is begun."""
+async def test_stop_waits_for_started_work(tmp_path: Path) -> None:
+    """The reply to a sent submission is awaited and recorded; nothing more starts."""
     async with open_loop(tmp_path, concurrency=1) as loop:
-        rounds, stop = rounds_of(loop, []), asyncio.Event()
+        worker, stop = build_worker(loop, []), asyncio.Event()
         loop.upstream.reply_gate = asyncio.Event()
         first, second = await loop.accept(), await loop.accept()
-        running = asyncio.create_task(main._one_round(rounds, stop))
+        running = asyncio.create_task(process._run_single_pass(worker, stop))
         async with asyncio.timeout(TIMEOUT):
             await loop.upstream.arrived.wait()
             stop.set()
@@ -29,19 +30,19 @@ async def test_a_stop_lets_what_was_begun_end(tmp_path: Path) -> None:
         assert (await loop.task(second.id)).status is Status.QUEUED
 
 
-async def test_a_round_that_breaks_off_ends_what_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is in hand is given its time before the error ends the process."""
+async def test_failed_pass_drains_what_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Running work is drained before the error ends the process."""
     async with open_loop(tmp_path) as loop:
-        rounds, drained = rounds_of(loop, []), []
+        worker, drained = build_worker(loop, []), []
 
-        async def gone() -> None:
+        async def gone(_: Poller) -> None:
             raise StoreUnavailable("the database is away")
 
-        async def drain(seconds: float) -> None:
+        async def drain(_: Poller, seconds: float) -> None:
             drained.append(seconds)
 
-        monkeypatch.setattr(rounds.poller, "update_estimates", gone)
-        monkeypatch.setattr(rounds.poller, "drain", drain)
+        monkeypatch.setattr(Poller, "update_estimates", gone)
+        monkeypatch.setattr(Poller, "drain", drain)
         with pytest.raises(StoreUnavailable):
-            await main._one_round(rounds, asyncio.Event())
+            await process._run_single_pass(worker, asyncio.Event())
         assert len(drained) == 1

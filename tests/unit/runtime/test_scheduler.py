@@ -1,4 +1,4 @@
-"""The clock that rings the rounds."""
+"""The scheduler of periodic jobs."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,130 +12,127 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from structlog.testing import capture_logs
 
 from service.domain.errors import StoreUnavailable
-from service.runtime import scheduler as ticker_module
+from service.runtime import scheduler as scheduler_module
 from service.runtime.scheduler import ClockSafeScheduler, JobScheduler, PeriodicJob
 from service.storage.local_signals import LocalSignals
 from tests.support.task_loop import TIMEOUT, open_loop
-from tests.support.worker_builder import rounds_of
+from tests.support.worker_builder import build_worker
 
-SELDOM = timedelta(hours=1)
+RARELY = timedelta(hours=1)
 
 
 class Work:
-    """A round's work: counts its runs, tells of the next one, and may be held up or broken."""
+    """The work of a job: counts its runs, signals each start, and can block or fail."""
 
     def __init__(self, *errors: BaseException) -> None:
         self.runs = 0
         self.finished = 0
-        self.began = asyncio.Event()
-        self.held_up = asyncio.Event()
-        self.held_up.set()
+        self.started = asyncio.Event()
+        self.unblocked = asyncio.Event()
+        self.unblocked.set()
         self.errors = list(errors)
 
     async def run(self) -> int:
         """Run once."""
         self.runs += 1
-        self.began.set()
-        await self.held_up.wait()
+        self.started.set()
+        await self.unblocked.wait()
         if self.errors:
             raise self.errors.pop(0)
         self.finished += 1
         return 0
 
-    async def begins(self) -> None:
-        """Return once a run has begun since the last time."""
+    async def wait_for_start(self) -> None:
+        """Return when a run has started since the last call."""
         async with asyncio.timeout(TIMEOUT):
-            await self.began.wait()
-        self.began.clear()
+            await self.started.wait()
+        self.started.clear()
 
 
-def _ticker(run: Callable[[], Awaitable[int]], every: timedelta = SELDOM) -> tuple[JobScheduler, LocalSignals]:
+def _scheduler(run: Callable[[], Awaitable[int]], every: timedelta = RARELY) -> tuple[JobScheduler, LocalSignals]:
     signals = LocalSignals()
     return JobScheduler([PeriodicJob(name="one", run=run, every=every, topic="one")], signals), signals
 
 
-# ── the ticker ───────────────────────────────────────────────────────────────
-
-
-async def test_every_round_is_run_at_the_start() -> None:
-    """What became due while nobody worked is caught up at once."""
+async def test_every_job_runs_at_start() -> None:
+    """Work that became due while no process ran is done at once."""
     work = Work()
-    ticker, _ = _ticker(work.run)
-    await ticker.start()
-    await work.begins()
-    await ticker.stop()
+    scheduler, _ = _scheduler(work.run)
+    await scheduler.start()
+    await work.wait_for_start()
+    await scheduler.stop()
     assert work.finished == 1
 
 
-async def test_time_rings() -> None:
-    """A round comes again by time alone."""
+async def test_job_runs_on_its_interval() -> None:
+    """A job runs again by time alone."""
     work = Work()
-    ticker, _ = _ticker(work.run, every=timedelta(milliseconds=5))
-    await ticker.start()
+    scheduler, _ = _scheduler(work.run, every=timedelta(milliseconds=5))
+    await scheduler.start()
     for _ in range(3):
-        await work.begins()
-    await ticker.stop()
+        await work.wait_for_start()
+    await scheduler.stop()
 
 
 class SetClock(datetime):
-    """The machine's clock, which a test puts on or back."""
+    """The system clock, which a test moves forward or back."""
 
     by = timedelta()
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> Any:
-        """Return the time that the clock shows."""
+        """Return the time of the moved clock."""
         return datetime.now(tz) + cls.by
 
 
 @pytest.mark.parametrize("by", [timedelta(hours=-1), timedelta(hours=1)])
-async def test_time_rings_on_when_the_clock_jumps(by: timedelta, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that is put back by an hour does not keep every round waiting for an hour."""
+async def test_jobs_run_when_the_clock_jumps(by: timedelta, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock that moves back by an hour does not delay every job by an hour."""
     monkeypatch.setattr(SetClock, "by", timedelta())
     monkeypatch.setattr("apscheduler.schedulers.base.datetime", SetClock)
     monkeypatch.setattr("service.runtime.scheduler.datetime", SetClock)
-    monkeypatch.setattr("service.runtime.scheduler.LOOK_AT_THE_CLOCK", timedelta(milliseconds=5))
+    monkeypatch.setattr("service.runtime.scheduler.CLOCK_CHECK_INTERVAL", timedelta(milliseconds=5))
     work = Work()
-    ticker, _ = _ticker(work.run, every=timedelta(milliseconds=5))
-    await ticker.start()
-    await work.begins()
+    scheduler, _ = _scheduler(work.run, every=timedelta(milliseconds=5))
+    await scheduler.start()
+    await work.wait_for_start()
     SetClock.by = by
     for _ in range(5):
-        await work.begins()
-    await ticker.stop()
+        await work.wait_for_start()
+    await scheduler.stop()
 
 
-async def test_ring_during_a_running_round_is_not_lost() -> None:
-    """However often its topic rings while it runs, the round is run once more afterwards."""
+async def test_notification_during_a_run_causes_one_more_run() -> None:
+    """Any number of notifications during a run causes exactly one more run."""
     work = Work()
-    ticker, signals = _ticker(work.run)
-    work.held_up.clear()
-    await ticker.start()
-    await work.begins()
+    scheduler, signals = _scheduler(work.run)
+    work.unblocked.clear()
+    await scheduler.start()
+    await work.wait_for_start()
     for _ in range(3):
         signals.notify("one")
         await asyncio.sleep(0)
-    work.held_up.set()
-    await work.begins()
-    await ticker.stop()
+    work.unblocked.set()
+    await work.wait_for_start()
+    await scheduler.stop()
     assert work.runs == 2
 
 
-@pytest.mark.parametrize("error", [StoreUnavailable("locked"), RuntimeError("a fault of ours")])
-async def test_failing_round_is_rung_again(error: Exception) -> None:
-    """A round that breaks off takes neither the ticker nor its own next run along."""
+@pytest.mark.parametrize("error", [StoreUnavailable("locked"), RuntimeError("a bug")])
+async def test_failed_job_runs_again(error: Exception) -> None:
+    """A failed job stops neither the scheduler nor its own next run."""
     work = Work(error)
-    ticker, signals = _ticker(work.run)
-    await ticker.start()
-    await work.begins()
+    scheduler, signals = _scheduler(work.run)
+    await scheduler.start()
+    await work.wait_for_start()
     signals.notify("one")
-    await work.begins()
-    await ticker.stop()
+    await work.wait_for_start()
+    await scheduler.stop()
     assert (work.runs, work.finished) == (2, 1)
 
 
-async def test_round_with_work_is_run_until_there_is_none() -> None:
-    """A round that took rows in hand is run again at once."""
+async def test_job_repeats_until_no_rows_are_left() -> None:
+    """A job that processed rows runs again at once."""
     counts = [3, 2, 0]
     done = asyncio.Event()
 
@@ -145,93 +142,93 @@ async def test_round_with_work_is_run_until_there_is_none() -> None:
             done.set()
         return count
 
-    ticker, _ = _ticker(run)
-    await ticker.start()
+    scheduler, _ = _scheduler(run)
+    await scheduler.start()
     async with asyncio.timeout(TIMEOUT):
         await done.wait()
-    await ticker.stop()
+    await scheduler.stop()
     assert counts == []
 
 
-async def test_stop_waits_for_the_running_round() -> None:
-    """A round that is running when the stop comes is let finish, and none begins after it."""
+async def test_stop_waits_for_the_running_job() -> None:
+    """A job that runs at the stop finishes, and no other starts."""
     work = Work()
-    ticker, signals = _ticker(work.run, every=timedelta(milliseconds=5))
-    work.held_up.clear()
-    await ticker.start()
-    await work.begins()
-    stopping = asyncio.create_task(ticker.stop())
+    scheduler, signals = _scheduler(work.run, every=timedelta(milliseconds=5))
+    work.unblocked.clear()
+    await scheduler.start()
+    await work.wait_for_start()
+    stopping = asyncio.create_task(scheduler.stop())
     signals.notify("one")
     for _ in range(5):
         await asyncio.sleep(0)
     assert not stopping.done()
-    work.held_up.set()
+    work.unblocked.set()
     await stopping
     assert (work.runs, work.finished) == (1, 1)
 
 
-async def test_stop_cuts_a_round_off_in_the_end() -> None:
-    """A round that hangs does not keep the process from stopping."""
+async def test_stop_cancels_a_job_that_hangs() -> None:
+    """A job that hangs does not prevent the stop."""
     work = Work()
-    ticker, _ = _ticker(work.run)
-    work.held_up.clear()
-    await ticker.start()
-    await work.begins()
-    await ticker.stop(seconds=0.01)
+    scheduler, _ = _scheduler(work.run)
+    work.unblocked.clear()
+    await scheduler.start()
+    await work.wait_for_start()
+    await scheduler.stop(seconds=0.01)
     assert work.finished == 0
 
 
-async def test_ticker_says_what_keeps_it_from_ringing() -> None:
-    """It is failure_reason until it has begun, when one of its tasks has ended, and once it stops."""
-    ticker, _ = _ticker(Work().run)
-    assert ticker.failure_reason() == "the rounds have not begun yet"
-    await ticker.start()
-    assert ticker.failure_reason() is None
-    ticker._workers[0].cancel()
-    await asyncio.wait(ticker._workers)
-    assert ticker.failure_reason() == "round-one has ended unforeseen; restart the process"
-    await ticker.stop()
-    assert ticker.failure_reason() == "the process is stopping"
+async def test_failure_reason_says_why_no_jobs_run() -> None:
+    """There is a reason before the start, after the exit of a background task, and during the stop."""
+    scheduler, _ = _scheduler(Work().run)
+    assert scheduler.failure_reason() == "the jobs have not started yet"
+    await scheduler.start()
+    assert scheduler.failure_reason() is None
+    scheduler._workers[0].cancel()
+    await asyncio.wait(scheduler._workers)
+    assert scheduler.failure_reason() == "background task job-one exited unexpectedly, restart the process"
+    await scheduler.stop()
+    assert scheduler.failure_reason() == "the process is stopping"
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError(), BaseExceptionGroup("several", [GeneratorExit()])])
-async def test_round_that_ends_for_good_is_told(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An exception that no job should raise ends its task, is logged and becomes the failure reason; a stop is not."""
-    monkeypatch.setattr(ticker_module, "log", structlog.get_logger())
+async def test_unexpected_exit_is_logged(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that ends a background task is logged and becomes the failure reason; a stop is not logged."""
+    monkeypatch.setattr(scheduler_module, "log", structlog.get_logger())
     work = Work(error)
-    ticker, _ = _ticker(work.run)
+    scheduler, _ = _scheduler(work.run)
     with capture_logs() as lines:
-        await ticker.start()
-        await asyncio.wait(ticker._workers, timeout=TIMEOUT)
+        await scheduler.start()
+        await asyncio.wait(scheduler._workers, timeout=TIMEOUT)
         await asyncio.sleep(0)
-        assert ticker.failure_reason() == "round-one has ended unforeseen; restart the process"
-        await ticker.stop()
-    assert [(line["log_level"], line["what"]) for line in lines] == [("error", "round-one")]
+        assert scheduler.failure_reason() == "background task job-one exited unexpectedly, restart the process"
+        await scheduler.stop()
+    assert [(line["log_level"], line["name"]) for line in lines] == [("error", "job-one")]
 
 
-async def test_the_clock_rings_on_where_nothing_is_planned(monkeypatch: pytest.MonkeyPatch) -> None:
-    """APScheduler names no time to wait for when it has no job; the clock is looked at all the same."""
+async def test_clock_is_checked_without_any_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a job, APScheduler returns no wait time; the clock is checked nevertheless."""
     scheduler = ClockSafeScheduler(timezone=UTC)
     monkeypatch.setattr(AsyncIOScheduler, "_process_jobs", lambda _: None)
     assert scheduler._process_jobs() == 2.0
 
 
-async def test_missed_rings_are_one_ring() -> None:
-    """The clock's jobs coalesce, never run twice at once, and are never dropped for being late."""
-    ticker, _ = _ticker(Work().run)
-    await ticker.start()
-    jobs = ticker._scheduler.get_jobs()
+async def test_missed_triggers_are_merged() -> None:
+    """The jobs of APScheduler are merged when late, never concurrent and never dropped."""
+    scheduler, _ = _scheduler(Work().run)
+    await scheduler.start()
+    jobs = scheduler._scheduler.get_jobs()
     assert [(job.id, job.coalesce, job.max_instances, job.misfire_grace_time) for job in jobs] == [
         ("one", True, 1, None)
     ]
-    await ticker.stop()
+    await scheduler.stop()
 
 
-def test_every_round_has_a_name_of_its_own(tmp_path: Path) -> None:
-    """The rounds cover learn, sweep, submit, reconcile, dispatch, orphans and prune, each with a rhythm."""
+def test_worker_has_every_job(tmp_path: Path) -> None:
+    """The jobs are learn, inbox, sweep, submit, reconcile, dispatch, orphans and prune, each with an interval."""
 
     async def names() -> list[str]:
         async with open_loop(tmp_path) as loop:
-            return [one.name for one in rounds_of(loop, []).jobs() if one.every > timedelta()]
+            return [job.name for job in build_worker(loop, []).jobs() if job.every > timedelta()]
 
     assert asyncio.run(names()) == ["learn", "inbox", "sweep", "submit", "reconcile", "dispatch", "orphans", "prune"]

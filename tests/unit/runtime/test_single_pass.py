@@ -16,11 +16,11 @@ from service.runtime.worker import Worker
 from service.tasks.poller import Poller
 from service.tasks.submitter import Submitter
 from tests.support.delivery_builders import handler
-from tests.support.sample_handlers import a_deaf_one
+from tests.support.sample_handlers import unresponsive_handler
 from tests.support.scripted_provider import DONE
 from tests.support.task_loop import MINUTE, TIMEOUT, open_loop
 from tests.support.wait_until_idle import ended
-from tests.support.worker_builder import rounds_of
+from tests.support.worker_builder import build_worker
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ async def test_one_full_round_takes_everything_that_is_due(tmp_path: Path) -> No
     """Queued tasks are submitted, due ones polled, and what follows is dispatched, in one go."""
     async with open_loop(tmp_path) as loop:
         seen: list[str] = []
-        rounds = rounds_of(loop, seen)
+        rounds = build_worker(loop, seen)
         task = await loop.submitted()
         loop.upstream.set_fact("up1")
         loop.clock.move(MINUTE)
@@ -55,7 +55,7 @@ async def test_full_round_is_given_up_while_the_upstream_pauses(tmp_path: Path) 
     """A pause of an hour ends the round at once and says so; what it kept from leaving is queued again, unbilled."""
     async with open_loop(tmp_path, rate=1000) as loop:
         seen: list[str] = []
-        rounds = rounds_of(loop, seen)
+        rounds = build_worker(loop, seen)
         loop.upstream.creates.append(DONE)
         await loop.submitted()
         loop.upstream.creates.append(Throttled("slow down", retry_after=timedelta(hours=1)))
@@ -72,7 +72,7 @@ async def test_full_round_waits_for_what_was_in_hand_and_takes_what_that_makes_d
     """The clock of a process that was just woken may be faster: its work is not put to sleep half-way."""
     async with open_loop(tmp_path) as loop:
         seen: list[str] = []
-        rounds, gate, under_way = rounds_of(loop, seen), asyncio.Event(), loop.submitter.running
+        rounds, gate, under_way = build_worker(loop, seen), asyncio.Event(), loop.submitter.running
         loop.upstream.send_gate = gate
         await loop.accept()
         assert await loop.submitter.run_once() == 1
@@ -89,7 +89,7 @@ async def test_full_round_waits_for_what_was_in_hand_and_takes_what_that_makes_d
 async def test_full_round_answers_though_work_comes_in_steadily(tmp_path: Path) -> None:
     """What another round of the process begins meanwhile holds up no answer, however long it takes."""
     async with open_loop(tmp_path) as loop:
-        rounds, first, later = rounds_of(loop, []), asyncio.Event(), asyncio.Event()
+        rounds, first, later = build_worker(loop, []), asyncio.Event(), asyncio.Event()
         loop.upstream.send_gate = first
         await loop.accept()
         asked = asyncio.create_task(rounds.reconcile_once())
@@ -106,8 +106,8 @@ async def test_full_round_waits_for_no_handler_that_is_deaf(tmp_path: Path, monk
     """One that took no notice of its timeout holds up neither this answer nor the next ones."""
     monkeypatch.setattr(dispatch, "CANCEL_GRACE", 0.0)
     async with open_loop(tmp_path) as loop:
-        with a_deaf_one() as deaf:
-            rounds = rounds_of(loop, [], handler("log", deaf, timeout=0.001))
+        with unresponsive_handler() as deaf:
+            rounds = build_worker(loop, [], handler("log", deaf, timeout=0.001))
             await loop.submitted()
             assert (await _once(rounds))["dispatched"] == 1
             assert rounds.dispatcher.in_flight == 1
@@ -118,7 +118,7 @@ async def test_full_round_waits_for_no_handler_that_is_deaf(tmp_path: Path, monk
 async def test_who_asks_meanwhile_gets_the_result_of_the_round_that_is_running(tmp_path: Path) -> None:
     """Two who ask at once are told the same; one who goes away takes nothing from the other."""
     async with open_loop(tmp_path) as loop:
-        rounds, gate = rounds_of(loop, []), asyncio.Event()
+        rounds, gate = build_worker(loop, []), asyncio.Event()
         loop.upstream.send_gate = gate
         await loop.accept()
         first, second, third = (asyncio.create_task(rounds.reconcile_once()) for _ in range(3))
@@ -133,16 +133,16 @@ async def test_who_asks_meanwhile_gets_the_result_of_the_round_that_is_running(t
 async def test_full_round_begins_nothing_more_once_its_time_is_over(tmp_path: Path) -> None:
     """Who waits for an answer gets one: what is left is for the next round."""
     async with open_loop(tmp_path) as loop:
-        rounds = rounds_of(loop, [])
+        rounds = build_worker(loop, [])
         await loop.accept()
-        assert (await _in_time(rounds.reconcile_once(begin_for=timedelta())))["submitted"] == 0
+        assert (await _in_time(rounds.reconcile_once(start_within=timedelta())))["submitted"] == 0
         assert (await _once(rounds))["submitted"] == 1
 
 
 async def test_full_round_begins_nothing_more_once_the_process_stops(tmp_path: Path) -> None:
     """A stop cuts the round short; it answers with what was done, and later ones do nothing."""
     async with open_loop(tmp_path, concurrency=1) as loop:
-        rounds, gate = rounds_of(loop, []), asyncio.Event()
+        rounds, gate = build_worker(loop, []), asyncio.Event()
         loop.upstream.reply_gate = gate
         for _ in range(3):
             await loop.accept()
@@ -159,7 +159,7 @@ async def test_full_round_begins_nothing_more_once_the_process_stops(tmp_path: P
 async def test_full_round_that_breaks_off_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who asked is told why; the next round has its chance."""
     async with open_loop(tmp_path) as loop:
-        rounds = rounds_of(loop, [])
+        rounds = build_worker(loop, [])
 
         async def gone(_: Poller) -> None:
             raise StoreUnavailable("the database is away")

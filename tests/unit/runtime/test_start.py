@@ -1,4 +1,4 @@
-"""The rounds begin once the database is ready, whatever came in between."""
+"""The jobs start when the database is ready, whatever errors occur before."""
 
 import asyncio
 from types import SimpleNamespace
@@ -9,12 +9,12 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from service.runtime import process as main
+from service.runtime import process
 from service.runtime.bootstrap import Application
 
 
-def _parts(ready: AsyncMock) -> Application:
-    """Return a service of which only the database's health answers."""
+def _application(ready: AsyncMock) -> Application:
+    """Return an application of which only the health of the database works."""
     return cast(
         "Application",
         SimpleNamespace(
@@ -25,51 +25,51 @@ def _parts(ready: AsyncMock) -> Application:
     )
 
 
-async def test_a_database_that_cannot_be_looked_at_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An error that nobody foresaw is told once, by its class alone, and ends nothing."""
-    monkeypatch.setattr(main, "LOOK_AGAIN", 0)
+async def test_failed_database_check_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unexpected error is logged once, by its class alone, and the check is repeated."""
+    monkeypatch.setattr(process, "READY_CHECK_INTERVAL", 0)
     ready = AsyncMock(side_effect=[PermissionError("secret"), PermissionError("secret"), None])
-    ticker = AsyncMock()
+    scheduler = AsyncMock()
     with capture_logs() as lines:
-        monkeypatch.setattr(main, "log", structlog.get_logger())
-        await main._start_when_ready(_parts(ready), ticker, asyncio.Event())
-    ticker.start.assert_awaited_once_with()
-    assert [line["why"] for line in lines] == ["the database cannot be looked at: PermissionError"]
+        monkeypatch.setattr(process, "log", structlog.get_logger())
+        await process._start_when_ready(_application(ready), scheduler, asyncio.Event())
+    scheduler.start.assert_awaited_once_with()
+    assert [line["reason"] for line in lines] == ["the database check failed: PermissionError"]
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError(), asyncio.CancelledError()])
-async def test_a_start_that_breaks_off_is_told(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process whose rounds never begin says so, in its log and to whoever asks whether it is ready."""
-    parts = _parts(AsyncMock(return_value=None))
-    ticker = SimpleNamespace(start=AsyncMock(side_effect=error), stop=AsyncMock(), failure_reason=lambda: None)
+async def test_failed_start_is_logged(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process whose jobs never start logs an error and reports it as its failure reason."""
+    application = _application(AsyncMock(return_value=None))
+    scheduler = SimpleNamespace(start=AsyncMock(side_effect=error), stop=AsyncMock(), failure_reason=lambda: None)
     with capture_logs() as lines:
-        monkeypatch.setattr(main, "log", structlog.get_logger())
-        async with main._running_jobs(parts, cast("Any", ticker), asyncio.Event()) as failure_reason:
+        monkeypatch.setattr(process, "log", structlog.get_logger())
+        async with process._running_jobs(application, cast("Any", scheduler), asyncio.Event()) as failure_reason:
             assert failure_reason() is None
             for _ in range(5):
                 await asyncio.sleep(0)
-            assert failure_reason() == "the start of the rounds has ended unforeseen; restart the process"
+            assert failure_reason() == "the start of the jobs failed unexpectedly, restart the process"
     assert [(line["log_level"], line["event"]) for line in lines] == [
-        ("error", "the start of the rounds has ended unforeseen; restart the process")
+        ("error", "the start of the jobs failed unexpectedly, restart the process")
     ]
 
 
-async def test_a_start_that_a_stop_cuts_short_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who stops a process whose database was never ready reads of no error."""
-    parts = _parts(AsyncMock(return_value="run `boomerang migrate`"))
-    ticker = SimpleNamespace(stop=AsyncMock(), failure_reason=lambda: "the rounds have not begun yet")
+async def test_stop_before_the_start_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that stops before its database is ready logs no error."""
+    application = _application(AsyncMock(return_value="run `boomerang migrate`"))
+    scheduler = SimpleNamespace(stop=AsyncMock(), failure_reason=lambda: "the jobs have not started yet")
     with capture_logs() as lines:
-        monkeypatch.setattr(main, "log", structlog.get_logger())
-        async with main._running_jobs(parts, cast("Any", ticker), asyncio.Event()) as failure_reason:
+        monkeypatch.setattr(process, "log", structlog.get_logger())
+        async with process._running_jobs(application, cast("Any", scheduler), asyncio.Event()) as failure_reason:
             await asyncio.sleep(0)
-            assert failure_reason() == "the rounds have not begun yet"
+            assert failure_reason() == "the jobs have not started yet"
     assert [line["log_level"] for line in lines] == ["warning"]
 
 
-def test_who_asks_whether_it_is_ready_hears_what_keeps_it_from_working() -> None:
-    """What the work says of itself reaches the probes, and so does the stop."""
+def test_probes_report_the_failure_reason_and_the_stop() -> None:
+    """The failure reason and the stop reach the services of the probes."""
     stopping = asyncio.Event()
-    services = main._services(MagicMock(), stopping, lambda: "no clock")
+    services = process._services(MagicMock(), stopping, lambda: "no clock")
     assert (services.failure_reason(), services.stopping()) == ("no clock", False)
     stopping.set()
     assert services.stopping()

@@ -1,4 +1,4 @@
-"""Where results and events go is looked at before anything is paid for."""
+"""The targets of results and events are checked before anything is paid for."""
 
 import errno
 from pathlib import Path
@@ -9,50 +9,49 @@ import structlog
 from structlog.testing import capture_logs
 
 from service.domain.errors import BadSetting
-from service.runtime import process as main
-from service.runtime import startup_checks as destinations
+from service.runtime import process, startup_checks
 from service.runtime.config.settings import ensure_secret_keys, load_settings
 from service.runtime.startup_checks import check_archive, check_delivery_targets, check_webhook
 
 INSIDE = "http://10.0.0.7:9000/hook?team=secret"
 
 
-def test_a_missing_directory_is_made_and_nothing_is_left_in_it(tmp_path: Path) -> None:
-    """The first result finds its place; the try leaves no trace."""
+def test_missing_directory_is_created_empty(tmp_path: Path) -> None:
+    """The directory exists for the first result; the check leaves no file."""
     check_archive(tmp_path / "a" / "b")
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
-@pytest.mark.parametrize(("place", "why"), [("file", "File exists"), ("file/below", "Not a directory")])
-def test_a_place_that_can_be_no_directory_is_told(tmp_path: Path, place: str, why: str) -> None:
-    """The message names the setting, the reason and the mend."""
+@pytest.mark.parametrize(("path", "reason"), [("file", "File exists"), ("file/below", "Not a directory")])
+def test_path_that_cannot_be_a_directory_is_refused(tmp_path: Path, path: str, reason: str) -> None:
+    """The message names the setting, the reason and the fix."""
     (tmp_path / "file").touch()
-    with pytest.raises(BadSetting, match=rf"\ABOOMERANG_ARCHIVE_URL must name .*: {why}; make it and give it"):
-        check_archive(tmp_path / place)
+    with pytest.raises(BadSetting, match=rf"\ABOOMERANG_ARCHIVE_URL must name .*: {reason}; make it and give it"):
+        check_archive(tmp_path / path)
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Let no file be made, for the reason of `number`."""
+    """Make the creation of files fail with the error `number`."""
 
     def fail(**_: Any) -> None:
         raise OSError(number, "the system's reason")
 
-    monkeypatch.setattr(destinations, "TemporaryFile", fail)
+    monkeypatch.setattr(startup_checks, "TemporaryFile", fail)
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS])
-def test_a_directory_of_somebody_else_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """It is there, and nothing can be put into it."""
+def test_directory_without_permission_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The directory exists, but no file can be created in it."""
     refuse(monkeypatch, number)
     with pytest.raises(BadSetting, match="the system's reason"):
         check_archive(tmp_path)
 
 
-def test_a_full_disk_is_told_and_keeps_nothing_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Callbacks are taken meanwhile, and deliveries are tried again: a restart must not end the service."""
+def test_full_disk_is_logged_and_does_not_prevent_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callbacks are accepted meanwhile and deliveries are retried, so that a restart is no outage."""
     refuse(monkeypatch, errno.ENOSPC)
     with capture_logs() as lines:
-        monkeypatch.setattr(destinations, "log", structlog.get_logger())
+        monkeypatch.setattr(startup_checks, "log", structlog.get_logger())
         check_archive(tmp_path)
     assert [line["setting"] for line in lines] == ["BOOMERANG_ARCHIVE_URL"]
 
@@ -70,12 +69,12 @@ def test_a_full_disk_is_told_and_keeps_nothing_from_starting(tmp_path: Path, mon
         "http://0x7f.1/",
     ],
 )
-def test_an_internal_webhook_address_is_told(url: str) -> None:
-    """Every event would become a dead letter; the message names both settings, and nothing of the address."""
-    with pytest.raises(BadSetting, match=r"\ABOOMERANG_WEBHOOK_URL .* BOOMERANG_EGRESS_ALLOW") as told:
+def test_internal_webhook_address_is_refused(url: str) -> None:
+    """Every event would become a dead letter; the message names both settings, but not the address."""
+    with pytest.raises(BadSetting, match=r"\ABOOMERANG_WEBHOOK_URL .* BOOMERANG_EGRESS_ALLOW") as refusal:
         check_webhook(url, ())
-    assert "10.0.0.7" not in str(told.value)
-    assert "secret" not in str(told.value)
+    assert "10.0.0.7" not in str(refusal.value)
+    assert "secret" not in str(refusal.value)
 
 
 @pytest.mark.parametrize(
@@ -89,13 +88,13 @@ def test_an_internal_webhook_address_is_told(url: str) -> None:
         ("http://localhost:9000", ("127.0.0.0/8",)),
     ],
 )
-def test_a_public_an_allowed_and_a_named_address_pass(url: str, allow: tuple[str, ...]) -> None:
-    """What a name resolves to is for the moment of the dial."""
+def test_public_allowed_and_named_addresses_pass(url: str, allow: tuple[str, ...]) -> None:
+    """A host name is resolved for each connection, not at the start."""
     check_webhook(url, allow)
 
 
-async def test_only_what_a_loaded_handler_needs_is_looked_at(tmp_path: Path) -> None:
-    """A setting that no handler of this process uses stops nothing."""
+async def test_only_targets_of_loaded_handlers_are_checked(tmp_path: Path) -> None:
+    """A setting that no handler of this process uses does not prevent the start."""
     (tmp_path / "file").touch()
     archive = (tmp_path / "file").as_uri()
     settings = load_settings({"BOOMERANG_WEBHOOK_URL": INSIDE, "BOOMERANG_ARCHIVE_URL": archive})
@@ -107,16 +106,16 @@ async def test_only_what_a_loaded_handler_needs_is_looked_at(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("role", "refused"), [("all", True), ("worker", True), ("web", False)])
-async def test_whoever_dispatches_looks_before_it_starts(tmp_path: Path, role: main.Role, refused: bool) -> None:
-    """A process that takes in callbacks alone needs no place for results."""
+async def test_processes_that_dispatch_check_their_targets(tmp_path: Path, role: process.Role, refused: bool) -> None:
+    """A web process needs no target for results."""
     environ = {"DATABASE_URL": f"sqlite:///{tmp_path}/b.db", "UPSTREAM_KEY": "key", "WEBHOOK_URL": INSIDE}
     settings = load_settings({f"BOOMERANG_{name}": value for name, value in environ.items()})
     if refused:
         with pytest.raises(BadSetting, match="WEBHOOK_URL"):
-            async with main.running(settings, host="127.0.0.1", port=None, role=role):
+            async with process.running(settings, host="127.0.0.1", port=None, role=role):
                 pass
         with pytest.raises(BadSetting, match="WEBHOOK_URL"):
-            await main.reconcile_once(ensure_secret_keys(settings))
+            await process.reconcile_once(ensure_secret_keys(settings))
         return
-    async with main.running(settings, host="127.0.0.1", port=None, role=role) as address:
+    async with process.running(settings, host="127.0.0.1", port=None, role=role) as address:
         assert address == ""

@@ -1,4 +1,4 @@
-"""A sandbox on a bench: its client, a receiver of callbacks, and a loop whose clock is moved, not waited for."""
+"""Test environment of the sandbox: a client, a receiver of callbacks, and an event loop in virtual time."""
 
 import asyncio
 import json
@@ -23,14 +23,14 @@ TOKEN = {"Authorization": "Token any-key"}
 
 
 class _Skipping(selectors.DefaultSelector):
-    """Skip the time that a loop would wait for, unless something is ready."""
+    """Selector that skips the wait of the loop unless something is ready."""
 
     def __init__(self) -> None:
         super().__init__()
         self.skipped = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return what is ready now; wait for real only where no timer is set."""
+        """Return what is ready now; wait in real time only if no timer is set."""
         ready = super().select(None if timeout is None else 0)
         if not ready and timeout:
             self.skipped += timeout
@@ -38,7 +38,7 @@ class _Skipping(selectors.DefaultSelector):
 
 
 class MovedLoop(asyncio.SelectorEventLoop):
-    """Run on a clock that jumps to the next timer as soon as nothing else is to be done."""
+    """Event loop with a clock that jumps to the next timer when nothing else is ready."""
 
     def __init__(self) -> None:
         self._skipping = _Skipping()
@@ -50,17 +50,17 @@ class MovedLoop(asyncio.SelectorEventLoop):
 
 
 MOVED = ("asyncio", {"loop_factory": MovedLoop})
-"""What the `anyio_backend` fixture returns for tests on the moved clock."""
+"""Result of the fixture `anyio_backend` for tests in virtual time."""
 
 
 def moved_now() -> datetime:
-    """Return the time of the moved loop."""
+    """Return the time of the loop's virtual clock."""
     return START + timedelta(seconds=asyncio.get_running_loop().time())
 
 
 @dataclass
 class Receiver:
-    """Take callbacks, and answer each with what `answer` says, after the next of the pauses."""
+    """Receive callbacks; respond with the result of `answer`, after the next of the pauses."""
 
     answer: Callable[[int], httpx.Response] = lambda _number: httpx.Response(204)
     pauses: list[float] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Receiver:
     times: list[float] = field(default_factory=list)
 
     async def __call__(self, request: httpx.Request) -> httpx.Response:
-        """Keep a callback and answer it."""
+        """Store a callback and respond to it."""
         self.requests.append(request)
         self.times.append(asyncio.get_running_loop().time())
         answer = self.answer(len(self.requests))
@@ -82,13 +82,13 @@ class Receiver:
         return [json.loads(request.content) for request in self.requests]
 
     def states(self) -> list[str]:
-        """Return the status or state that each body tells."""
+        """Return the status or state in each body."""
         return [body.get("status") or body["state"] for body in self.bodies]
 
 
 @dataclass
 class Bench:
-    """Hold a running sandbox with all that a test needs around it."""
+    """A running sandbox with the objects that a test needs."""
 
     sandbox: Sandbox
     client: httpx.AsyncClient
@@ -124,19 +124,19 @@ class Bench:
         return await self.client.get(f"/ent/v2/tasks/{task_id}/creations", headers=TOKEN)
 
     def counted(self, group: str, name: str) -> int:
-        """Return a number of the ledger."""
+        """Return one of the sandbox's counters."""
         counts: Any = self.sandbox.ledger()[group]
         return int(counts[name])
 
 
 def vtrix_request(**params: Any) -> dict[str, Any]:
     """Return the body of a Vtrix create."""
-    given = {"images": ["https://images.test/a.png"], "prompt": "a cat", **params}
-    return {"model": MODEL, "input": [{"params": given}]}
+    defaults = {"images": ["https://images.test/a.png"], "prompt": "a cat", **params}
+    return {"model": MODEL, "input": [{"params": defaults}]}
 
 
 def seeded(number: int) -> Random:
-    """Return a source of chance that repeats."""
+    """Return a repeatable random source."""
     return Random(number)  # noqa: S311 - faults need a seed, not secrecy
 
 
@@ -144,7 +144,7 @@ def seeded(number: int) -> Random:
 async def bench(
     *, now: Callable[[], datetime] = moved_now, seed: int = 7, receiver: Receiver | None = None, **switches: Any
 ) -> AsyncIterator[Bench]:
-    """Run a sandbox with tiny videos and these switches; callbacks go to the receiver."""
+    """Run a sandbox with tiny videos and these switches; the receiver gets its callbacks."""
     taking = receiver or Receiver()
     sandbox = Sandbox(
         Switches(**{"tiny_videos": True, **switches}),

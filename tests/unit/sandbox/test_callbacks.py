@@ -1,4 +1,4 @@
-"""The sandbox's callbacks: what they say, when they come, and every way in which they go wrong."""
+"""The sandbox's callbacks: content, times and faults."""
 
 import asyncio
 from email.utils import parsedate_to_datetime
@@ -15,18 +15,18 @@ from tests.unit.sandbox.test_bench import CALLBACK, MOVED, Receiver, bench, move
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """Move the clock."""
+    """Run these tests in virtual time."""
     return MOVED
 
 
 def signed_with(request: httpx.Request, key: str) -> bool:
-    """Say whether a callback is signed with the key, over the address that it was sent to."""
+    """Return whether a callback is signed with the key, over the address that it was sent to."""
     headers = {name: request.headers[name] for name in SIGNED_HEADERS}
     return request.headers["X-HMAC-SIGNATURE"] == signature(key, str(request.url), headers)
 
 
-async def test_a_task_calls_back_when_it_starts_and_ends() -> None:
-    """The body is the task body, with payload and meta_data, and goes to the address as given."""
+async def test_task_sends_callbacks_at_start_and_end() -> None:
+    """The body is the task body with payload and meta_data, and goes to the unchanged address."""
     async with bench(run_time=3) as at:
         task_id = await at.created(callback_url=CALLBACK, payload="corr", meta_data='{"a": 1}')
         await asyncio.sleep(5)
@@ -57,15 +57,15 @@ async def test_a_task_calls_back_when_it_starts_and_ends() -> None:
         ({"tamper_body": 1}, ["completed", "failed"]),
     ],
 )
-async def test_which_callbacks_come_in_which_order(switches: dict[str, Any], states: list[str]) -> None:
-    """Each switch changes what arrives."""
+async def test_switches_change_number_and_order_of_callbacks(switches: dict[str, Any], states: list[str]) -> None:
+    """Each switch changes the callbacks that arrive."""
     async with bench(run_time=3, callback_lateness=60, **switches) as at:
         await at.created(callback_url=CALLBACK, payload="corr")
         await asyncio.sleep(120)
         assert at.receiver.states() == states
 
 
-async def test_without_an_address_nobody_is_called() -> None:
+async def test_task_without_callback_url_sends_no_callback() -> None:
     """A task without callback_url sends nothing."""
     async with bench(run_time=0) as at:
         await at.created()
@@ -74,15 +74,15 @@ async def test_without_an_address_nobody_is_called() -> None:
 
 
 async def test_lost_callbacks_are_counted() -> None:
-    """The ledger tells how many callbacks were lost."""
+    """The counters include lost callbacks."""
     async with bench(run_time=0, lose_callbacks=1) as at:
         await at.created(callback_url=CALLBACK)
         await asyncio.sleep(1)
         assert (at.counted("callbacks", "lost"), at.counted("callbacks", "sent")) == (2, 0)
 
 
-async def test_a_refused_end_is_sent_again_three_times_and_a_start_is_not() -> None:
-    """Final callbacks are repeated with a pause until a 2xx comes; progress is told once."""
+async def test_only_a_refused_final_callback_is_repeated() -> None:
+    """Final callbacks are repeated with a pause until a 2xx; a callback about progress is sent once."""
     receiver = Receiver(answer=lambda _number: httpx.Response(503))
     async with bench(run_time=1, callback_pause=10, receiver=receiver) as at:
         await at.created(callback_url=CALLBACK)
@@ -92,8 +92,8 @@ async def test_a_refused_end_is_sent_again_three_times_and_a_start_is_not() -> N
         assert (at.counted("callbacks", "refused"), at.counted("callbacks", "repeated")) == (5, 3)
 
 
-async def test_a_repeat_ends_with_the_first_2xx() -> None:
-    """Any 2xx stops the repeats."""
+async def test_first_2xx_ends_the_repeats() -> None:
+    """Any 2xx ends the repeats."""
     receiver = Receiver(answer=lambda number: httpx.Response(500 if number < 3 else 202))
     async with bench(run_time=1, receiver=receiver) as at:
         await at.created(callback_url=CALLBACK)
@@ -101,16 +101,16 @@ async def test_a_repeat_ends_with_the_first_2xx() -> None:
     assert receiver.states() == ["in_progress", "completed", "completed"]
 
 
-async def test_the_end_is_told_when_the_start_was_taken() -> None:
-    """A receiver that is slow with the start is not told of the end before it has answered."""
+async def test_final_callback_waits_for_the_first_one() -> None:
+    """The final callback is sent after the receiver has responded to the first one."""
     async with bench(run_time=3, receiver=Receiver(pauses=[10])) as at:
         await at.created(callback_url=CALLBACK)
         await at.sandbox.idle()
         assert at.receiver.times == [0, 10]
 
 
-async def test_an_unreachable_receiver_is_counted_not_raised() -> None:
-    """A connection that fails is counted, and the task ends all the same."""
+async def test_unreachable_receiver_is_counted_not_raised() -> None:
+    """A failed connection is counted, and the task still ends."""
 
     def refuse(_number: int) -> httpx.Response:
         raise httpx.ConnectError("refused")
@@ -122,8 +122,8 @@ async def test_an_unreachable_receiver_is_counted_not_raised() -> None:
         assert at.counted("callbacks", "unreachable") == 5
 
 
-async def test_a_callback_can_overtake_the_create_reply() -> None:
-    """The end is told before the create is answered, and the answer still says in progress or queued."""
+async def test_callback_can_come_before_the_create_reply() -> None:
+    """The final callback comes before the create reply, which still reports queued."""
     async with bench(run_time=60, callback_before_reply=1) as at:
         reply = await at.create(callback_url=CALLBACK, payload="corr")
         assert at.receiver.states() == ["completed"]
@@ -131,8 +131,8 @@ async def test_a_callback_can_overtake_the_create_reply() -> None:
         assert (await at.poll(reply.json()["id"])).json()["status"] == "completed"
 
 
-async def test_a_lost_reply_still_calls_back() -> None:
-    """After a lost create reply the callback brings the id and the payload."""
+async def test_task_with_lost_reply_sends_callbacks() -> None:
+    """After a lost create reply, the callback carries the id and the payload."""
     async with bench(run_time=1, lose_create_reply=1) as at:
         with pytest.raises(httpx.ReadError):
             await at.create(callback_url=CALLBACK, payload="corr")
@@ -141,8 +141,8 @@ async def test_a_lost_reply_still_calls_back() -> None:
         assert at.receiver.bodies[0]["id"] == at.sandbox.bills[0].upstream_id
 
 
-async def test_a_native_callback_carries_the_foreign_id_and_a_foreign_signature() -> None:
-    """A Vtrix task can call back with Vidu's body, the id that its output calls `jobId`, and the vendor's key."""
+async def test_native_callback_has_vidus_id_and_signature() -> None:
+    """A Vtrix task can send Vidu's body, the id that its output names `jobId`, and a signature with the vendor key."""
     async with bench(run_time=1, native_callbacks=1, vendor_key="vendor") as at:
         task_id = await at.created(callback_url=CALLBACK, payload="corr")
         await asyncio.sleep(5)
@@ -154,8 +154,8 @@ async def test_a_native_callback_carries_the_foreign_id_and_a_foreign_signature(
         assert all(signed_with(request, "vendor") for request in at.receiver.requests)
 
 
-async def test_a_vidu_callback_is_signed_with_the_key_of_the_create() -> None:
-    """The signature fits the key that the task was created with, and the date is now."""
+async def test_vidu_callback_is_signed_with_the_key_of_the_create() -> None:
+    """The signature matches the key of the create request, and the date is the current time."""
     async with bench(run_time=1) as at:
         await at.create_vidu(callback_url=CALLBACK)
         await asyncio.sleep(5)
@@ -165,16 +165,16 @@ async def test_a_vidu_callback_is_signed_with_the_key_of_the_create() -> None:
         assert len({request.headers["x-request-nonce"] for request in at.receiver.requests}) == 2
 
 
-async def test_a_signature_can_be_made_with_another_key() -> None:
-    """A wrong key gives a signature that does not fit."""
+async def test_wrong_key_gives_a_signature_that_does_not_match() -> None:
+    """A wrong key gives a signature that does not match."""
     async with bench(run_time=1, wrong_key=1) as at:
         await at.create_vidu(callback_url=CALLBACK)
         await asyncio.sleep(5)
         assert not any(signed_with(request, "any-key") for request in at.receiver.requests)
 
 
-async def test_a_date_can_be_stale() -> None:
-    """A stale callback is signed well, two hours ago."""
+async def test_stale_callback_has_a_valid_signature() -> None:
+    """A stale callback has a valid signature with a date two hours ago."""
     async with bench(run_time=1, stale_date=1) as at:
         await at.create_vidu(callback_url=CALLBACK)
         await asyncio.sleep(5)
@@ -183,8 +183,8 @@ async def test_a_date_can_be_stale() -> None:
             assert (moved_now() - parsedate_to_datetime(request.headers["Date"])).total_seconds() > 7000
 
 
-async def test_a_token_can_be_tampered_with() -> None:
-    """One character of the last part of the path differs, and nothing else."""
+async def test_tampered_token_differs_in_one_character() -> None:
+    """One character of the last path segment differs, and nothing else."""
     async with bench(run_time=1, tamper_token=1) as at:
         await at.created(callback_url=CALLBACK)
         await asyncio.sleep(5)
@@ -194,25 +194,25 @@ async def test_a_token_can_be_tampered_with() -> None:
         assert at.counted("callbacks", "tampered") == 2
 
 
-async def test_a_payload_can_be_tampered_with() -> None:
+async def test_tampered_payload_differs_in_one_character() -> None:
     """One character of the payload differs."""
     async with bench(run_time=1, tamper_payload=1) as at:
         await at.created(callback_url=CALLBACK, payload="corr-token")
         await asyncio.sleep(5)
-        told = at.receiver.bodies[0]["payload"]
-        assert sum(one != other for one, other in zip(told, "corr-token", strict=True)) == 1
+        payload = at.receiver.bodies[0]["payload"]
+        assert sum(one != other for one, other in zip(payload, "corr-token", strict=True)) == 1
 
 
-async def test_a_native_body_can_be_tampered_with() -> None:
-    """A tampered Vidu body tells the opposite too."""
+async def test_tampered_native_body_reports_the_opposite() -> None:
+    """A tampered Vidu body also reports the opposite outcome."""
     async with bench(run_time=1, tamper_body=1) as at:
         await at.create_vidu(callback_url=CALLBACK)
         await asyncio.sleep(5)
         assert at.receiver.states() == ["success", "failed"]
 
 
-async def test_a_body_can_be_cut_in_half() -> None:
-    """A cut body is no JSON."""
+async def test_cut_body_is_not_json() -> None:
+    """A truncated body is not JSON."""
     async with bench(run_time=1, cut_callbacks=1) as at:
         await at.created(callback_url=CALLBACK)
         await asyncio.sleep(5)
@@ -220,8 +220,8 @@ async def test_a_body_can_be_cut_in_half() -> None:
             _ = at.receiver.bodies
 
 
-async def test_closing_gives_up_what_is_under_way() -> None:
-    """Tasks and callbacks that are not done end with the sandbox, and leave nothing running."""
+async def test_close_cancels_unfinished_work() -> None:
+    """Unfinished tasks and callbacks end with the sandbox, and nothing continues to run."""
     before = asyncio.all_tasks()
     async with bench(run_time=1000, late_callbacks=1, callback_lateness=1000) as at:
         for _ in range(5):

@@ -1,4 +1,4 @@
-"""The faults of the sandbox's answers: lost, slow, throttled, garbled, strange."""
+"""The faults of the sandbox's responses: lost, slow, throttled, truncated, unknown."""
 
 import asyncio
 import json
@@ -13,17 +13,17 @@ from tests.unit.sandbox.test_bench import BEARER, MOVED, bench
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """Move the clock."""
+    """Run these tests in virtual time."""
     return MOVED
 
 
 def one_fault(switch: str) -> dict[str, Any]:
-    """Return switches under which a fault strikes once."""
+    """Return switches with which a fault occurs once."""
     return {switch: First(1)}
 
 
-async def test_a_reply_can_be_lost_after_the_bill() -> None:
-    """The connection is cut, the task exists, runs and is billed once."""
+async def test_lost_reply_is_billed() -> None:
+    """The connection is cut; the task exists, runs and is billed once."""
     async with bench(run_time=1, lose_create_reply=First(1)) as at:
         with pytest.raises(ConnectionCut):
             await at.create()
@@ -34,8 +34,8 @@ async def test_a_reply_can_be_lost_after_the_bill() -> None:
         assert len(at.sandbox.bills) == 2
 
 
-async def test_a_cut_looks_like_a_read_error() -> None:
-    """A client that knows httpx's errors only sees a dropped connection."""
+async def test_cut_connection_is_a_read_error() -> None:
+    """The client receives the httpx error of a dropped connection."""
     async with bench(drop_create=1) as at:
         with pytest.raises(httpx.ReadError):
             await at.create()
@@ -56,8 +56,8 @@ async def test_a_cut_looks_like_a_read_error() -> None:
         ("completed_at_once", 200, 1),
     ],
 )
-async def test_each_create_fault_has_its_status_and_its_bill(switch: str, status: int, billed: int) -> None:
-    """What was accepted is billed, whatever the answer says; what was refused is not."""
+async def test_each_create_fault_has_its_status_and_bill(switch: str, status: int, billed: int) -> None:
+    """An accepted create is billed with any response; a refused one is not."""
     async with bench(**one_fault(switch)) as at:
         assert (await at.create()).status_code == status
         assert len(at.sandbox.bills) == billed
@@ -65,8 +65,8 @@ async def test_each_create_fault_has_its_status_and_its_bill(switch: str, status
         assert len(at.sandbox.bills) == billed + 1
 
 
-async def test_retry_after_comes_with_and_without() -> None:
-    """A 429 tells how long to wait only when the switch says so."""
+async def test_retry_after_is_optional() -> None:
+    """A 429 has Retry-After only if the switch is set."""
     async with bench(throttle_create=1, throttle_poll=1) as at:
         assert "Retry-After" not in (await at.create()).headers
         at.sandbox.turn({"retry_after": "7s"})
@@ -74,7 +74,7 @@ async def test_retry_after_comes_with_and_without() -> None:
         assert (await at.create_vidu()).json()["reason"] == "TooManyRequests"
 
 
-async def test_a_failed_reply_can_lack_its_id() -> None:
+async def test_failed_reply_can_lack_its_id() -> None:
     """The reply is failed with an error and has no id."""
     async with bench(failed_without_id=1) as at:
         vtrix, vidu = (await at.create()).json(), (await at.create_vidu()).json()
@@ -84,23 +84,23 @@ async def test_a_failed_reply_can_lack_its_id() -> None:
     assert not {"id", "task_id"} & set(vidu)
 
 
-async def test_a_task_can_be_completed_at_once() -> None:
-    """The create reply has output and usage already."""
+async def test_create_reply_can_be_completed() -> None:
+    """The create reply already has output and usage."""
     async with bench(completed_at_once=1) as at:
         body = (await at.create()).json()
         assert body["status"] == "completed"
         assert (await at.client.get(body["output"][0]["content"][0]["url"])).status_code == 200
 
 
-async def test_a_task_can_be_failed_at_once() -> None:
-    """The create reply has an id and an error already."""
+async def test_create_reply_can_be_failed() -> None:
+    """The create reply already has an id and an error."""
     async with bench(failed_at_once=1) as at:
         body = (await at.create()).json()
     assert (body["status"], len(body["id"])) == ("failed", 20)
 
 
-async def test_half_a_reply_is_no_json() -> None:
-    """Half of the JSON comes with 200 and the JSON content type."""
+async def test_truncated_reply_is_not_json() -> None:
+    """Half of the JSON comes with status 200 and the JSON content type."""
     async with bench(half_create_reply=1, half_poll_reply=1) as at:
         created = await at.create()
         polled = await at.poll(at.sandbox.bills[0].upstream_id)
@@ -110,8 +110,8 @@ async def test_half_a_reply_is_no_json() -> None:
             reply.json()
 
 
-async def test_a_slow_create_exists_before_its_answer() -> None:
-    """The answer comes late, and the task is billed at once."""
+async def test_slow_create_is_billed_before_its_reply() -> None:
+    """The reply is late; the task is billed at once."""
     async with bench(slow_create=1, create_delay=30, run_time=1) as at:
         asking = asyncio.create_task(at.create())
         await asyncio.sleep(5)
@@ -120,15 +120,15 @@ async def test_a_slow_create_exists_before_its_answer() -> None:
         assert asyncio.get_running_loop().time() == 30
 
 
-async def test_a_slow_poll_tells_how_it_is_when_it_answers() -> None:
-    """The answer comes late and is true then."""
+async def test_slow_poll_reports_the_state_at_its_reply() -> None:
+    """The reply is late and reports the state at that time."""
     async with bench(slow_poll=1, poll_delay=30, run_time=10) as at:
         assert (await at.poll(await at.created())).json()["status"] == "completed"
         assert asyncio.get_running_loop().time() == 30
 
 
-async def test_a_new_task_can_be_unknown_for_a_while() -> None:
-    """Right after the create the task is 404, later it is there."""
+async def test_new_task_can_be_unknown_for_some_time() -> None:
+    """Right after the create the task is 404; later it is found."""
     async with bench(unknown_after_create=4) as at:
         task_id = await at.created()
         assert (await at.poll(task_id)).status_code == 404
@@ -141,13 +141,13 @@ async def test_a_new_task_can_be_unknown_for_a_while() -> None:
     [("throttle_poll", 429), ("html_500_poll", 500), ("bad_gateway_poll", 502), ("gateway_timeout_poll", 504)],
 )
 async def test_each_poll_fault_has_its_status(switch: str, status: int) -> None:
-    """A poll fails as the switch says, and the next one is well."""
+    """A poll fails as the switch says, and the next one succeeds."""
     async with bench(**one_fault(switch)) as at:
         task_id = await at.created()
         assert [(await at.poll(task_id)).status_code for _ in range(2)] == [status, 200]
 
 
-async def test_a_page_of_html_is_no_json() -> None:
+async def test_html_page_is_not_json() -> None:
     """The 500 of a proxy is HTML."""
     async with bench(html_500_create=1) as at:
         reply = await at.create()
@@ -155,8 +155,8 @@ async def test_a_page_of_html_is_no_json() -> None:
     assert reply.text.startswith("<html>")
 
 
-async def test_a_status_can_be_a_word_that_nobody_knows() -> None:
-    """Both providers can tell a strange word, once or always."""
+async def test_status_can_be_unknown() -> None:
+    """Both providers can report an unknown status, once or always."""
     async with bench(unknown_status=First(2)) as at:
         vtrix, vidu = await at.created(), (await at.create_vidu()).json()["task_id"]
         strange = (await at.poll(vtrix)).json()["status"], (await at.poll_vidu(vidu)).json()["state"]
@@ -165,7 +165,7 @@ async def test_a_status_can_be_a_word_that_nobody_knows() -> None:
 
 
 async def test_types_can_be_loose() -> None:
-    """Numbers come as strings, the error as a bare string, and usage has more than is documented."""
+    """Numbers are strings, the error is a bare string, and usage has undocumented fields."""
     async with bench(run_time=0, loose_types=1, fail_tasks=First(1)) as at:
         failing = await at.created()
         await asyncio.sleep(1)
@@ -184,7 +184,7 @@ async def test_types_can_be_loose() -> None:
     }
 
 
-async def test_errors_can_come_in_every_shape_that_was_seen() -> None:
+async def test_mixed_errors_have_every_known_shape() -> None:
     """With mixed errors, message, error, detail, envelope, HTML and an empty body all occur."""
     async with bench(mixed_errors=True) as at:
         replies = [await at.poll("unknown") for _ in range(80)]
@@ -194,11 +194,11 @@ async def test_errors_can_come_in_every_shape_that_was_seen() -> None:
     assert kinds == named | {"<html>", ""}
 
 
-async def test_switches_can_be_turned_over_http() -> None:
-    """A running sandbox tells its switches and takes changes; a wrong one changes nothing."""
+async def test_switches_can_be_changed_over_http() -> None:
+    """A running sandbox returns its switches and accepts changes; an invalid change has no effect."""
     async with bench() as at:
-        told = await at.client.post("/sandbox/switches", json={"html_500_create": "first 1", "run_time": "1s..2s"})
-        assert told.status_code == 200
+        changed = await at.client.post("/sandbox/switches", json={"html_500_create": "first 1", "run_time": "1s..2s"})
+        assert changed.status_code == 200
         wrong = await at.client.post("/sandbox/switches", json={"html_500_create": 0, "nonsense": 1})
         assert (wrong.status_code, wrong.json()["error"]) == (400, "no switch is called 'nonsense'")
         assert (await at.client.post("/sandbox/switches", json=[])).status_code == 400
@@ -207,8 +207,8 @@ async def test_switches_can_be_turned_over_http() -> None:
         assert [(await at.create()).status_code for _ in range(2)] == [500, 200]
 
 
-async def test_a_turned_limit_holds_for_new_tasks() -> None:
-    """Vtrix tasks can be made to queue like Vidu's."""
+async def test_changed_limit_applies_to_new_tasks() -> None:
+    """Vtrix tasks can queue like Vidu's."""
     async with bench(run_time=10) as at:
         at.sandbox.turn({"vtrix_concurrency": 1})
         ids = [await at.created() for _ in range(2)]
@@ -216,8 +216,8 @@ async def test_a_turned_limit_holds_for_new_tasks() -> None:
         assert [(await at.poll(name)).json()["status"] for name in ids] == ["in_progress", "queued"]
 
 
-async def test_a_thousand_tasks_with_faults_all_end_and_each_bill_is_one_task() -> None:
-    """Under loss, doubling, reordering and lost replies every task ends, and bills and tasks agree."""
+async def test_thousand_tasks_with_faults_all_end_and_each_bill_is_one_task() -> None:
+    """With lost, doubled and reordered callbacks and lost replies, every task ends, and bills match tasks."""
     faults: dict[str, Any] = {
         "lose_callbacks": 0.3,
         "double_callbacks": 0.2,
@@ -244,8 +244,8 @@ async def test_a_thousand_tasks_with_faults_all_end_and_each_bill_is_one_task() 
     assert counts["sent"] == 2000 - counts["lost"] + counts["doubled"] == len(at.receiver.requests)
 
 
-async def test_the_ledger_needs_no_key_and_shows_none() -> None:
-    """Checks from outside read the ledger; keys and callback addresses are not in it."""
+async def test_ledger_needs_no_key_and_shows_none() -> None:
+    """External checks read the ledger; it contains no keys and no callback addresses."""
     async with bench() as at:
         await at.created(callback_url="http://service.test/callbacks/secret-token")
         text = (await at.client.get("/sandbox/ledger")).text

@@ -1,4 +1,4 @@
-"""The sandbox's plain HTTP: connections kept, closed, garbled and silent."""
+"""The sandbox's loopback client: connections that stay open, close, send garbage or nothing."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -9,27 +9,27 @@ import pytest
 
 from service.sandbox.loopback_http import LoopbackHttp
 
-_WELL = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+_OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 @dataclass
 class Peer:
-    """Answer each request with the next answer; an empty one closes the connection instead."""
+    """Server that sends the next response to each request; an empty one closes the connection."""
 
-    answers: list[bytes]
+    responses: list[bytes]
     connections: int = 0
     requests: list[bytes] = field(default_factory=list)
     port: int = 0
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection until an answer ends it."""
+        """Serve one connection until a response ends it."""
         self.connections += 1
         try:
             while True:
                 self.requests.append(await reader.readuntil(b"\r\n\r\n") + await reader.readexactly(4))
-                answer = self.answers.pop(0)
-                writer.write(answer)
-                if not answer or b"close" in answer or b"Length" not in answer:
+                response = self.responses.pop(0)
+                writer.write(response)
+                if not response or b"close" in response or b"Length" not in response:
                     return
         except asyncio.IncompleteReadError:
             return
@@ -42,9 +42,9 @@ class Peer:
 
 
 @asynccontextmanager
-async def wired(*answers: bytes) -> AsyncIterator[tuple[Peer, Callable[..., "asyncio.Task[int]"]]]:
-    """Serve a peer, and give a function that posts to it."""
-    peer, plain = Peer(list(answers)), LoopbackHttp()
+async def connected(*responses: bytes) -> AsyncIterator[tuple[Peer, Callable[..., "asyncio.Task[int]"]]]:
+    """Run a server, and yield a function that posts to it."""
+    peer, plain = Peer(list(responses)), LoopbackHttp()
 
     def post(path: str = "/callbacks/x", seconds: float = 5.0) -> "asyncio.Task[int]":
         headers = {"Content-Type": "application/json"}
@@ -58,9 +58,9 @@ async def wired(*answers: bytes) -> AsyncIterator[tuple[Peer, Callable[..., "asy
             await plain.close()
 
 
-async def test_a_connection_is_kept_and_used_again() -> None:
-    """Three posts after one another share a connection, and arrive as they were given."""
-    async with wired(_WELL, b"HTTP/1.1 204 No Content\r\nServer: x, Length\r\n\r\n", _WELL) as (peer, post):
+async def test_connection_is_reused() -> None:
+    """Three consecutive posts share a connection and arrive unchanged."""
+    async with connected(_OK, b"HTTP/1.1 204 No Content\r\nServer: x, Length\r\n\r\n", _OK) as (peer, post):
         assert [await post("/a?b=c"), await post(), await post()] == [200, 204, 200]
     assert peer.connections == 1
     assert (
@@ -81,37 +81,37 @@ async def test_a_connection_is_kept_and_used_again() -> None:
         b"HTTP/1.1 503 Busy\r\nContent-Length: 9999999\r\n\r\nclose",
     ],
 )
-async def test_a_connection_that_cannot_be_kept_is_left(closing: bytes) -> None:
-    """Where the answer closes, or does not tell its small length, the next post opens another connection."""
-    async with wired(closing, _WELL) as (peer, post):
+async def test_connection_that_is_not_reusable_is_closed(closing: bytes) -> None:
+    """After a response that closes, or without a small length, the next post opens another connection."""
+    async with connected(closing, _OK) as (peer, post):
         assert [await post(), await post()] == [503, 200]
     assert peer.connections == 2
 
 
-async def test_a_kept_connection_that_was_closed_is_replaced() -> None:
-    """A receiver that closes between two posts gets the second over a new connection."""
-    async with wired(_WELL, b"", _WELL) as (peer, post):
+async def test_idle_connection_that_was_closed_is_replaced() -> None:
+    """If the receiver closes between two posts, the second one uses a new connection."""
+    async with connected(_OK, b"", _OK) as (peer, post):
         assert [await post(), await post()] == [200, 200]
     assert peer.connections == 2
 
 
 @pytest.mark.parametrize("answer", [b"nonsense\r\n\r\nLength", b"HTTP/1.1 2", b"", b"x" * 70_000 + b"\r\n\r\n"])
-async def test_what_is_no_http_is_an_os_error(answer: bytes) -> None:
-    """Garbled, cut, missing and endless answers raise one kind of error."""
-    async with wired(answer) as (_, post):
-        with pytest.raises(OSError, match="no HTTP"):
+async def test_invalid_http_is_an_os_error(answer: bytes) -> None:
+    """Garbage, cut, missing and endless responses raise the same error."""
+    async with connected(answer) as (_, post):
+        with pytest.raises(OSError, match="not HTTP"):
             await post()
 
 
-async def test_silence_is_a_timeout() -> None:
-    """A receiver that does not answer in time raises an `OSError` too."""
-    async with wired(b"HTTP/1.1 100 Continue\r\nContent-Length: 50\r\n\r\n") as (_, post):
+async def test_missing_response_is_a_timeout() -> None:
+    """A receiver that does not respond in time also raises an `OSError`."""
+    async with connected(b"HTTP/1.1 100 Continue\r\nContent-Length: 50\r\n\r\n") as (_, post):
         with pytest.raises(TimeoutError):
             await post(seconds=0.01)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:99999/", "http://[bad/", "http://127.0.0.1/a b", "http://ö.test/"])
-async def test_an_address_that_cannot_be_dialled_is_an_os_error(url: str) -> None:
-    """Strange ports, hosts and white space raise instead of being written to a socket."""
-    with pytest.raises(OSError, match="no address"):
+async def test_invalid_address_is_an_os_error(url: str) -> None:
+    """Invalid ports, hosts and white space raise before anything is sent."""
+    with pytest.raises(OSError, match="not a valid address"):
         await LoopbackHttp().post(url, body=b"", headers={}, seconds=1)

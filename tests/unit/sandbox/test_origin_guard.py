@@ -1,4 +1,4 @@
-"""The sandbox's switches and ledger are for whoever runs it, not for the web pages that this person visits."""
+"""Only the operator can use switches and ledger of the sandbox, no web page in the operator's browser."""
 
 import httpx
 import pytest
@@ -9,7 +9,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 def listening(at: Bench, address: str) -> httpx.AsyncClient:
-    """Return a client that is connected to the sandbox at `address`, as its server tells it."""
+    """Return a client that is connected to the sandbox at `address`, as the server reports it."""
     return httpx.AsyncClient(transport=httpx.ASGITransport(at.sandbox.app), base_url=f"http://{address}:8099")
 
 
@@ -28,8 +28,8 @@ def listening(at: Bench, address: str) -> httpx.AsyncClient:
         ("", 403),
     ],
 )
-async def test_a_name_that_was_made_to_lead_here_is_refused(host: str, status: int) -> None:
-    """A page whose own name resolves to this machine reads no bills and turns no switch."""
+async def test_dns_rebinding_is_refused(host: str, status: int) -> None:
+    """A page whose own name resolves to this machine can neither read bills nor change switches."""
     async with bench(public_url="http://sandbox.test:8099") as at, listening(at, "172.17.0.2") as client:
         headers = {"Host": host}
         assert (await client.get("/sandbox/ledger", headers=headers)).status_code == status
@@ -53,24 +53,24 @@ async def test_a_name_that_was_made_to_lead_here_is_refused(host: str, status: i
         ({}, 415),
     ],
 )
-async def test_another_sites_page_cannot_turn_a_switch(headers: dict[str, str], status: int) -> None:
-    """A browser lets any page post what a form can hold; its origin and its type give it away."""
+async def test_page_of_another_site_cannot_change_a_switch(headers: dict[str, str], status: int) -> None:
+    """Browsers let any page post a form; its origin and its content type reveal it."""
     async with bench() as at, listening(at, "127.0.0.1") as client:
-        told = await client.post("/sandbox/switches", content=b'{"run_time": "9s"}', headers=headers)
-        assert told.status_code == status
-        assert ("error" in told.json()) == (status != 200)
+        reply = await client.post("/sandbox/switches", content=b'{"run_time": "9s"}', headers=headers)
+        assert reply.status_code == status
+        assert ("error" in reply.json()) == (status != 200)
         assert (at.sandbox.switches.run_time == 9.0) == (status == 200)
 
 
 async def test_two_hosts_are_refused() -> None:
-    """Of two, it cannot be known which one a browser was told."""
+    """With two Host headers, the host of the browser is unknown."""
     async with bench() as at, listening(at, "127.0.0.1") as client:
         twice = [("Host", "127.0.0.1"), ("Host", "rebound.example.org")]
         assert (await client.get("/sandbox/ledger", headers=twice)).status_code == 403
 
 
-async def test_the_upstreams_own_api_is_reached_by_every_name() -> None:
-    """A service in another container knows the sandbox by a name that nobody told it."""
+async def test_provider_api_accepts_every_host() -> None:
+    """A service in another container uses a name that the sandbox does not know."""
     async with bench() as at, listening(at, "172.17.0.2") as client:
         headers = BEARER | {"Host": "upstream.internal:8099"}
         made = await client.post("/model/v1/generation", json=vtrix_request(), headers=headers)

@@ -1,4 +1,4 @@
-"""The sandbox over real sockets: dropped connections, callbacks on loopback, the command."""
+"""The sandbox on real sockets: dropped connections, callbacks on loopback, the command."""
 
 import asyncio
 import os
@@ -47,20 +47,20 @@ async def served(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
         await serving
 
 
-async def collect(reply: httpx.Response, got: bytearray) -> None:
-    """Add what comes to what was got."""
+async def collect(reply: httpx.Response, received: bytearray) -> None:
+    """Append the received chunks to `received`."""
     async for chunk in reply.aiter_raw():
-        got += chunk
+        received += chunk
 
 
 async def idle(at: Bench) -> None:
-    """Wait until the sandbox has nothing in hand, ten seconds at most."""
+    """Wait until the sandbox has no work, for at most ten seconds."""
     async with asyncio.timeout(10):
         await at.sandbox.idle()
 
 
-async def test_a_lost_reply_is_a_dropped_connection(served: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    """The client sees the connection end without an answer; the bill stands, and the server goes on without a word."""
+async def test_lost_reply_is_a_dropped_connection(served: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """The client sees the connection end without a response; the task is billed, and the server logs nothing."""
     served.sandbox.turn({"lose_create_reply": "first 1"})
     with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
         await served.create()
@@ -69,19 +69,19 @@ async def test_a_lost_reply_is_a_dropped_connection(served: Bench, caplog: pytes
     assert caplog.records == []
 
 
-async def test_a_download_breaks_off_half_way(served: Bench) -> None:
-    """The client gets less than was announced, and an error."""
+async def test_download_is_cut_half_way(served: Bench) -> None:
+    """The client receives less than the announced length, and an error."""
     served.sandbox.turn({"cut_downloads": 1, "completed_at_once": 1})
     url = (await served.create()).json()["output"][0]["content"][0]["url"]
-    got = bytearray()
+    received = bytearray()
     async with served.client.stream("GET", url) as reply:
         with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
-            await collect(reply, got)
-    assert 0 < len(got) < int(reply.headers["Content-Length"])
+            await collect(reply, received)
+    assert 0 < len(received) < int(reply.headers["Content-Length"])
 
 
 async def test_callbacks_reach_a_loopback_receiver(served: Bench) -> None:
-    """Callbacks go over real connections to the address as given, and to loopback only."""
+    """Callbacks use real connections to the unchanged address, on loopback only."""
     lines = []
 
     async def receive(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -101,8 +101,8 @@ async def test_callbacks_reach_a_loopback_receiver(served: Bench) -> None:
     assert served.counted("callbacks", "sent") == 2
 
 
-async def test_a_dead_receiver_is_repeated_and_counted(served: Bench) -> None:
-    """A refused connection counts as unreachable, once for the start and once for each try of the end."""
+async def test_unreachable_receiver_is_counted_for_each_attempt(served: Bench) -> None:
+    """A refused connection counts as unreachable, once for the start and once for each final attempt."""
     served.sandbox.turn({"callback_pause": 0})
     with listener() as free:
         port = free.getsockname()[1]
@@ -113,7 +113,7 @@ async def test_a_dead_receiver_is_repeated_and_counted(served: Bench) -> None:
 
 @contextmanager
 def program(*args: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
-    """Run the command, and give its address and process."""
+    """Run the command, and yield its address and process."""
     with subprocess.Popen([*_PROGRAM, *args], stderr=subprocess.PIPE, text=True, env={**os.environ}) as process:  # noqa: S603 - our own command
         assert process.stderr is not None
         found = re.search(r"http://127\.0\.0\.1:\d+", process.stderr.readline())
@@ -124,28 +124,28 @@ def program(*args: str) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
             process.kill()
 
 
-@pytest.mark.parametrize(("told_by", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
-def test_the_command_serves_on_loopback_and_ends_on_a_signal(told_by: signal.Signals, code: int) -> None:
-    """`sandbox --port 0` says where it listens, serves with its switches, and stops without a trace when told."""
+@pytest.mark.parametrize(("signal_number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM)])
+def test_command_serves_on_loopback_and_ends_on_a_signal(signal_number: signal.Signals, code: int) -> None:
+    """`sandbox --port 0` prints its address, serves with its switches, and ends on a signal without a traceback."""
     with program("--port", "0", "--tiny-videos", "--lose-callbacks", "0.3", "--html-500-poll", "first 2") as running:
         base, process = running
-        told = httpx.get(f"{base}/sandbox/switches", timeout=10, trust_env=False).json()
-        assert (told["tiny_videos"], told["lose_callbacks"], told["html_500_poll"]) == (True, 0.3, "first 2")
-        process.send_signal(told_by)
-        _, said = process.communicate(timeout=10)
-        assert (process.returncode, "Traceback" in said) == (code, False)
+        shown = httpx.get(f"{base}/sandbox/switches", timeout=10, trust_env=False).json()
+        assert (shown["tiny_videos"], shown["lose_callbacks"], shown["html_500_poll"]) == (True, 0.3, "first 2")
+        process.send_signal(signal_number)
+        _, output = process.communicate(timeout=10)
+        assert (process.returncode, "Traceback" in output) == (code, False)
 
 
-def test_the_help_shows_every_switch() -> None:
-    """Each switch has an option with its sentence."""
+def test_help_shows_every_switch() -> None:
+    """Each switch has an option with its description."""
     text = " ".join(CliRunner().invoke(command, ["--help"], terminal_width=200).output.split())
     for name, switch in switch_table().items():
         assert f"--{name.replace('_', '-')}" in text
         assert switch.about.text[:40] in text
 
 
-def test_the_help_shows_defaults_as_they_are_written() -> None:
-    """A default that is shown can be given: the switch reads it as itself."""
+def test_help_shows_defaults_in_their_input_form() -> None:
+    """A default in the help is valid input: the switch parses it to itself."""
     text = " ".join(CliRunner().invoke(command, ["--help"], terminal_width=200).output.split())
     for name, shown in (("url_life", "1d"), ("run_time", "3s"), ("callback_retries", "3")):
         switch = switch_table()[name]
@@ -163,14 +163,14 @@ def test_the_help_shows_defaults_as_they_are_written() -> None:
     ],
 )
 def test_wrong_use_is_refused_with_exit_code_2(args: list[str], named: str) -> None:
-    """A wrong value, option or host stops before anything listens."""
+    """An invalid value, option or host ends the command before it listens."""
     result = CliRunner().invoke(command, args)
     assert result.exit_code == 2
     assert named in result.output
 
 
-def test_a_taken_port_is_refused() -> None:
-    """A port in use is wrong use, said in words."""
+def test_port_in_use_is_refused() -> None:
+    """A port in use is a usage error with a message."""
     with listener() as taken:
         result = CliRunner().invoke(command, ["--port", str(taken.getsockname()[1])])
     assert result.exit_code == 2
@@ -178,7 +178,7 @@ def test_a_taken_port_is_refused() -> None:
 
 
 def test_without_the_media_extra_the_start_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the extra, from the class and from the command."""
+    """Class and command name the missing extra."""
     for name in ("service.sandbox.video_rendering", "service.sandbox.media_store"):
         monkeypatch.delitem(sys.modules, name, raising=False)
         monkeypatch.delattr(name, raising=False)
@@ -189,8 +189,8 @@ def test_without_the_media_extra_the_start_is_refused(monkeypatch: pytest.Monkey
     assert (result.exit_code, "pip install -r requirements.txt" in result.output) == (2, True)
 
 
-def test_without_the_media_extra_the_command_says_what_to_install() -> None:
-    """In a process of its own, where nothing was imported before, `boomerang sandbox` names the extra: exit code 2."""
+def test_without_the_media_extra_the_command_names_the_fix() -> None:
+    """In a new process, `boomerang sandbox` names the extra and exits with code 2."""
     program = "import sys; sys.modules['av'] = None; from service.cli import main; main(['sandbox', '--port', '0'])"
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)  # noqa: S603 - our own
     assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)

@@ -1,4 +1,4 @@
-"""Vidu's signature: the published rules, on vectors with known results."""
+"""Vidu's signature: the published rules on test vectors."""
 
 from datetime import UTC, datetime
 
@@ -22,12 +22,12 @@ _HOST = "https://service.test"
     ],
 )
 def test_known_signatures(key: str, url: str, expected: str) -> None:
-    """Key, path and query as written decide the signature."""
+    """The signature depends on the key, and on path and query as written."""
     assert signature(key, _HOST + url, _SIGNED) == expected
 
 
 def test_all_headers_are_sent() -> None:
-    """A callback carries the algorithm, the access key, the signed names and the date in its HTTP form."""
+    """A callback carries the algorithm, the access key, the signed names and the date in HTTP form."""
     at = datetime(2025, 5, 6, 12, 9, 42, tzinfo=UTC)
     headers = signed_headers("test-secret-key", f"{_HOST}/", nonce=_SIGNED["x-request-nonce"], at=at)
     assert headers == {

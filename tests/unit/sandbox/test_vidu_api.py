@@ -1,4 +1,4 @@
-"""The sandbox's Vidu side: shapes, states, the queue, cancel and the list."""
+"""The sandbox's Vidu API: shapes, states, queue, cancel and list."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from tests.unit.sandbox.test_bench import CALLBACK, MOVED, START, TOKEN, Bench, 
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """Move the clock."""
+    """Run these tests in virtual time."""
     return MOVED
 
 
@@ -33,8 +33,8 @@ async def listed(at: Bench, **query: Any) -> dict[str, Any]:
     return page
 
 
-async def test_create_says_task_id_and_query_says_id() -> None:
-    """The create reply gives `task_id` and the inputs again; the query gives `id` and the creations."""
+async def test_create_reply_has_task_id_and_query_has_id() -> None:
+    """The create reply has `task_id` and the inputs; the query has `id` and the creations."""
     async with bench(run_time=2) as at:
         reply = (await at.create_vidu(payload="corr", duration=4, watermark=True)).json()
         assert reply["state"] == "created"
@@ -53,15 +53,15 @@ async def test_create_says_task_id_and_query_says_id() -> None:
     assert all(done["creations"][0].values())
 
 
-async def test_a_duration_of_nought_becomes_five() -> None:
-    """Automatic length is priced and rendered as five seconds."""
+async def test_duration_of_zero_becomes_five() -> None:
+    """An automatic duration is priced as five seconds."""
     async with bench() as at:
         automatic, five = [(await at.create_vidu(duration=seconds)).json()["credits"] for seconds in (0, 5)]
     assert automatic == five == 70
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("changed", "expected"),
     [
         ({"novel": 1}, "FieldUnwanted"),
         ({"prompt": None}, "FieldLacking"),
@@ -71,21 +71,21 @@ async def test_a_duration_of_nought_becomes_five() -> None:
         ({"videos": ["https://a.test/1"] * 3}, "FieldItemCountOutOfRange"),
     ],
 )
-async def test_requests_are_refused_with_a_reason(given: dict[str, Any], expected: str) -> None:
-    """Unknown, missing, wrong and too many values each have Vidu's own reason."""
+async def test_requests_are_refused_with_a_reason(changed: dict[str, Any], expected: str) -> None:
+    """Unknown, missing, invalid and too many values each have Vidu's own reason."""
     async with bench() as at:
-        assert reason(await at.create_vidu(**given)) == (400, expected)
+        assert reason(await at.create_vidu(**changed)) == (400, expected)
         assert at.sandbox.bills == []
 
 
-async def test_a_bearer_key_is_no_token() -> None:
-    """Vidu wants `Token`, not `Bearer`."""
+async def test_bearer_key_is_refused() -> None:
+    """Vidu requires `Token`, not `Bearer`."""
     async with bench() as at:
         reply = await at.client.post("/ent/v2/reference2video", json={}, headers={"Authorization": "Bearer k"})
     assert reason(reply) == (401, "Unauthorized")
 
 
-async def test_an_unknown_task_is_task_not_found() -> None:
+async def test_unknown_task_is_task_not_found() -> None:
     """Query and cancel of an unknown task are 404."""
     async with bench() as at:
         assert reason(await at.poll_vidu("17")) == (404, "TaskNotFound")
@@ -93,15 +93,15 @@ async def test_an_unknown_task_is_task_not_found() -> None:
         assert reason(cancel) == (404, "TaskNotFound")
 
 
-async def test_want_of_money_is_a_400() -> None:
-    """Vidu says CreditInsufficient with 400; the gateway says 403."""
+async def test_insufficient_credit_is_a_400() -> None:
+    """Vidu sends CreditInsufficient with 400; the gateway sends 403."""
     async with bench(out_of_credit=1) as at:
         assert reason(await at.create_vidu()) == (400, "CreditInsufficient")
         assert (await at.create()).status_code == 403
 
 
-async def test_five_run_and_the_rest_is_queueing() -> None:
-    """The sixth task is accepted and billed, waits in `queueing`, and runs when a place is free."""
+async def test_five_tasks_run_and_others_are_queueing() -> None:
+    """The sixth task is accepted and billed, waits in `queueing`, and runs when a slot is free."""
     async with bench(run_time=10) as at:
         ids = [(await at.create_vidu()).json()["task_id"] for _ in range(6)]
         await asyncio.sleep(1)
@@ -114,8 +114,8 @@ async def test_five_run_and_the_rest_is_queueing() -> None:
         assert len(at.sandbox.bills) == 6
 
 
-async def test_a_waiting_task_can_be_canceled_and_a_running_one_cannot() -> None:
-    """Cancel answers `{}` and ends a queueing task; a running one is a 400 with Vidu's words."""
+async def test_waiting_task_can_be_canceled_and_a_running_one_cannot() -> None:
+    """Cancel returns `{}` and ends a queueing task; a running one is a 400 with Vidu's message."""
     async with bench(run_time=10, vidu_concurrency=1) as at:
         running, waiting = [
             (await at.create_vidu(callback_url=CALLBACK, payload=name)).json()["task_id"] for name in ("a", "b")
@@ -131,11 +131,11 @@ async def test_a_waiting_task_can_be_canceled_and_a_running_one_cannot() -> None
         canceled = (await at.poll_vidu(waiting)).json()
         assert (canceled["state"], canceled["err_code"]) == ("failed", "UserCancelled")
         await asyncio.sleep(30)
-        told = [(body["payload"], body["state"]) for body in at.receiver.bodies]
-    assert told == [("a", "processing"), ("b", "failed"), ("a", "success")]
+        callbacks = [(body["payload"], body["state"]) for body in at.receiver.bodies]
+    assert callbacks == [("a", "processing"), ("b", "failed"), ("a", "success")]
 
 
-async def test_a_failed_task_has_an_err_code() -> None:
+async def test_failed_task_has_an_err_code() -> None:
     """A failure shows in `state` and `err_code`, without creations."""
     async with bench(run_time=0, fail_tasks=1) as at:
         task_id = (await at.create_vidu()).json()["task_id"]
@@ -144,8 +144,8 @@ async def test_a_failed_task_has_an_err_code() -> None:
     assert (body["state"], body["err_code"], body["creations"]) == ("failed", "InternalServiceFailure", [])
 
 
-async def test_the_list_finds_a_task_by_its_payload() -> None:
-    """A create whose reply was lost is found again, newest first, with its payload and time."""
+async def test_list_shows_the_payload_of_a_lost_create() -> None:
+    """A create with a lost reply is in the list, newest first, with its payload and time."""
     async with bench(lose_create_reply=1) as at:
         await at.created_lost("lost-1")
         await asyncio.sleep(5)
@@ -159,8 +159,8 @@ async def test_the_list_finds_a_task_by_its_payload() -> None:
     assert [task["payload"] for task in early["tasks"]] == ["lost-1"]
 
 
-async def test_the_list_filters_by_state_and_hides_vtrix_tasks() -> None:
-    """Only Vidu tasks in the asked states are listed."""
+async def test_list_filters_by_state_and_hides_vtrix_tasks() -> None:
+    """Only Vidu tasks in the requested states are listed."""
     async with bench(run_time=10) as at:
         await at.create()
         await at.create_vidu(payload="running")
@@ -172,8 +172,8 @@ async def test_the_list_filters_by_state_and_hides_vtrix_tasks() -> None:
     assert len(both["tasks"]) == 2
 
 
-async def test_the_list_comes_in_pages() -> None:
-    """Page numbers and page tokens walk through all tasks without a gap."""
+async def test_list_has_pages() -> None:
+    """Page numbers and page tokens cover all tasks without a gap."""
     async with bench() as at:
         for number in range(25):
             await at.create_vidu(payload=str(number))
@@ -186,14 +186,14 @@ async def test_the_list_comes_in_pages() -> None:
 
 
 @pytest.mark.parametrize("query", [{"paper.pagesz": 9}, {"paper.pagesz": 101}, {"created_at.from": "then"}])
-async def test_the_list_refuses_what_it_cannot_read(query: dict[str, Any]) -> None:
-    """Sizes outside of 10 to 100 and strange times are invalid fields."""
+async def test_list_refuses_invalid_fields(query: dict[str, Any]) -> None:
+    """Sizes outside of 10 to 100 and unreadable times are invalid fields."""
     async with bench() as at:
         assert reason(await at.client.get("/ent/v2/tasks", params=query, headers=TOKEN)) == (400, "FieldInvalid")
 
 
-async def test_inline_media_can_be_left_out_of_the_reply() -> None:
-    """The inputs come back as they were sent, data URIs too, unless a switch says no."""
+async def test_inline_media_can_be_omitted_from_the_reply() -> None:
+    """The reply returns the inputs unchanged, including data URIs, unless a switch disables it."""
     inline = "data:image/png;base64,AAAA"
     async with bench() as at:
         assert (await at.create_vidu(images=[inline])).json()["images"] == [inline]

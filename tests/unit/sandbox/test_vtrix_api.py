@@ -1,4 +1,4 @@
-"""The sandbox's Vtrix side: shapes, statuses, refusals and bills."""
+"""The sandbox's Vtrix API: shapes, statuses, refusals and bills."""
 
 import asyncio
 import hashlib
@@ -14,12 +14,12 @@ from tests.unit.sandbox.test_bench import BEARER, CALLBACK, MODEL, MOVED, START,
 
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """Move the clock."""
+    """Run these tests in virtual time."""
     return MOVED
 
 
-async def test_a_task_runs_from_in_progress_to_completed() -> None:
-    """The status moves, the progress grows, and the end brings output, usage and metadata."""
+async def test_task_runs_from_in_progress_to_completed() -> None:
+    """The status changes, the progress grows, and the final body has output, usage and metadata."""
     async with bench(run_time=10) as at:
         reply = (await at.create(duration=8)).json()
         assert (reply["status"], reply["model"], reply["progress"]) == ("in_progress", MODEL, 0.0)
@@ -38,7 +38,7 @@ async def test_a_task_runs_from_in_progress_to_completed() -> None:
     assert content["url"].startswith(f"http://sandbox.test/files/{reply['id']}.mp4?expires=")
 
 
-async def test_a_task_that_waits_is_queued() -> None:
+async def test_waiting_task_is_queued() -> None:
     """A queue time shows as queued without progress."""
     async with bench(queue_time=5, run_time=1) as at:
         task_id = await at.created()
@@ -50,7 +50,7 @@ async def test_a_task_that_waits_is_queued() -> None:
         assert (await at.poll(task_id)).json()["status"] == "completed"
 
 
-async def test_a_failing_task_tells_its_error() -> None:
+async def test_failed_task_has_its_error() -> None:
     """A failed task has the published code as a string and no output."""
     async with bench(run_time=1, fail_tasks=1) as at:
         task_id = await at.created()
@@ -61,8 +61,8 @@ async def test_a_failing_task_tells_its_error() -> None:
     assert not {"output", "usage"} & set(body)
 
 
-async def test_each_poll_gives_a_fresh_address() -> None:
-    """Two polls of a completed task name different addresses, and both serve."""
+async def test_each_poll_returns_a_new_address() -> None:
+    """Two polls of a completed task return different addresses, and both work."""
     async with bench(run_time=0) as at:
         task_id = await at.created()
         await asyncio.sleep(1)
@@ -72,8 +72,8 @@ async def test_each_poll_gives_a_fresh_address() -> None:
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Token right"}])
-async def test_a_wrong_key_is_refused(headers: dict[str, str]) -> None:
-    """A missing key, another key and another scheme are 401 with an error object, and bill nothing."""
+async def test_wrong_key_is_refused(headers: dict[str, str]) -> None:
+    """A missing key, a wrong key and a wrong scheme are 401 with an error object, and bill nothing."""
     async with bench(key="right") as at:
         reply = await at.client.post("/model/v1/generation", json=vtrix_request(), headers=headers)
         assert reply.status_code == 401
@@ -82,8 +82,8 @@ async def test_a_wrong_key_is_refused(headers: dict[str, str]) -> None:
         assert at.sandbox.bills == []
 
 
-async def test_the_right_key_is_let_in() -> None:
-    """With a key configured, that key works."""
+async def test_configured_key_is_accepted() -> None:
+    """With a configured key, that key is accepted."""
     async with bench(key="right") as at:
         headers = {"Authorization": "Bearer right"}
         reply = await at.client.post("/model/v1/generation", json=vtrix_request(), headers=headers)
@@ -100,8 +100,8 @@ async def test_the_right_key_is_let_in() -> None:
         b'{"model": "another", "input": [{"params": {"images": ["https://a.test/1"], "prompt": "x"}}]}',
     ],
 )
-async def test_a_body_of_another_form_is_refused(body: bytes) -> None:
-    """What is no create of a known model is 400."""
+async def test_invalid_body_is_refused(body: bytes) -> None:
+    """A body that is not a create of a known model is 400."""
     async with bench() as at:
         reply = await at.client.post("/model/v1/generation", content=body, headers=BEARER)
     assert reply.status_code == 400
@@ -125,57 +125,57 @@ async def test_a_body_of_another_form_is_refused(body: bytes) -> None:
     ],
 )
 async def test_parameters_over_their_limits_are_refused(wrong: dict[str, Any]) -> None:
-    """The upstream looks requests over before it bills them."""
+    """The provider checks requests before it bills them."""
     async with bench() as at:
         reply = await at.create(**wrong)
         assert reply.status_code == 400
         assert at.sandbox.bills == []
 
 
-async def test_unknown_keys_are_tolerated() -> None:
-    """Unlike Vidu, the gateway takes keys that it does not know."""
+async def test_unknown_keys_are_ignored() -> None:
+    """Unlike Vidu, the gateway ignores unknown keys."""
     async with bench() as at:
         body = vtrix_request(novel=1) | {"stream": False}
         reply = await at.client.post("/model/v1/generation", json=body, headers=BEARER)
     assert reply.status_code == 200
 
 
-async def test_a_request_over_20_mb_is_413() -> None:
-    """A body larger than the limit is refused, said or streamed."""
+async def test_request_over_20_mb_is_413() -> None:
+    """A body over the limit is refused, with a Content-Length or as a stream."""
     async with bench() as at:
-        said = await at.client.post("/model/v1/generation", content=b" " * (BODY_LIMIT + 1), headers=BEARER)
+        declared = await at.client.post("/model/v1/generation", content=b" " * (BODY_LIMIT + 1), headers=BEARER)
 
         async def stream() -> Any:
             for _ in range(21):
                 yield b" " * 2**20
 
         streamed = await at.client.post("/model/v1/generation", content=stream(), headers=BEARER)
-        assert (said.status_code, streamed.status_code) == (413, 413)
+        assert (declared.status_code, streamed.status_code) == (413, 413)
 
 
-async def test_an_unknown_task_is_404() -> None:
-    """A task that never was, and a Vidu task asked for by its Vidu id, are unknown here."""
+async def test_unknown_task_is_404() -> None:
+    """A task that does not exist, and a Vidu task with its Vidu id, are unknown."""
     async with bench() as at:
         vidu = (await at.create_vidu()).json()["task_id"]
         assert [(await at.poll(name)).status_code for name in ("d758n65e878c73cmdg20", vidu)] == [404, 404]
 
 
 async def test_every_accepted_create_is_one_bill() -> None:
-    """The ledger holds id, payload, hash of the callback address and cost of each accepted create."""
+    """A bill has id, payload, hash of the callback address and cost of an accepted create."""
     async with bench(run_time=0) as at:
         task_id = await at.created(payload="corr-1", callback_url=CALLBACK, resolution="1080p", duration=10)
         await at.create(prompt="")
         await at.poll(task_id)
         bill = at.sandbox.bills[0]
-        told = (await at.client.get("/sandbox/ledger")).json()
-    assert len(told["bills"]) == 1
+        ledger = (await at.client.get("/sandbox/ledger")).json()
+    assert len(ledger["bills"]) == 1
     assert (bill.upstream_id, bill.payload, bill.cost) == (task_id, "corr-1", "1.50")
-    assert told["bills"][0]["callback_hash"] == hashlib.sha256(CALLBACK.encode()).hexdigest()
-    assert told["requests"] == {"create": 2, "fetch": 1, "cancel": 0, "list": 0, "download": 0}
+    assert ledger["bills"][0]["callback_hash"] == hashlib.sha256(CALLBACK.encode()).hexdigest()
+    assert ledger["requests"] == {"create": 2, "fetch": 1, "cancel": 0, "list": 0, "download": 0}
 
 
-async def test_the_model_list_and_spec_are_enveloped() -> None:
-    """The list names the model, and its spec every parameter of the create."""
+async def test_model_list_and_spec_are_enveloped() -> None:
+    """The list has the model, and its specification every parameter of the create."""
     async with bench() as at:
         models = (await at.client.get("/api/v1/skill/models")).json()
         spec = (await at.client.get(f"/api/v1/skill/models/{MODEL}/spec")).json()
@@ -205,8 +205,8 @@ async def test_equal_seeds_give_equal_runs() -> None:
     assert await run(2) != first
 
 
-async def test_a_sandbox_that_does_not_run_says_so() -> None:
-    """A request outside of `running` raises, instead of hanging for ever."""
+async def test_request_to_a_stopped_sandbox_raises() -> None:
+    """A request outside of `running` raises, so that it does not wait for ever."""
     async with bench() as at:
         transport = httpx.ASGITransport(at.sandbox.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://sandbox.test") as client:

@@ -1,4 +1,4 @@
-"""Every shape of a Vidu body, read into a fact."""
+"""Facts in every shape of a Vidu body."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def body(state: str, **more: Any) -> dict[str, Any]:
     return {"id": "8823456", "state": state, "err_code": "", "credits": 12, "payload": "ours", **more}
 
 
-def test_a_create_reply_is_read() -> None:
+def test_create_reply_is_read() -> None:
     """A create reply names the task `task_id` and repeats the payload."""
     reply = {"task_id": "8823456", "state": "created", "model": "viduq2-pro", "payload": "ours", "images": ["x"]}
     assert read_vidu(reply) == Fact(status=Status.IN_PROGRESS, upstream_id=UpstreamId("8823456"), correlation="ours")
@@ -32,14 +32,14 @@ def test_a_create_reply_is_read() -> None:
         ("failed", Status.FAILED),
     ],
 )
-def test_each_state_is_understood(state: str, status: Status) -> None:
-    """Every documented state has a status of ours, and the id is found under `id` too."""
+def test_each_state_has_a_status(state: str, status: Status) -> None:
+    """Every documented state maps to a status, and the id is also read from `id`."""
     fact = read_vidu(body(state))
     assert (fact.status, fact.upstream_id) == (status, "8823456")
 
 
-def test_results_keep_the_addresses_that_are_there() -> None:
-    """A creation gives its video, and cover and watermarked copy only where they exist."""
+def test_results_have_the_existing_addresses() -> None:
+    """A creation gives its video, and its cover and watermarked copy if they exist."""
     full = {"id": "c1", "url": URL, "cover_url": "https://cdn.example/c.png", "watermarked_url": URL + "?wm"}
     fact = read_vidu(body("success", creations=[full, {"url": URL, "cover_url": "", "watermarked_url": None}]))
     assert fact.output == (
@@ -49,26 +49,26 @@ def test_results_keep_the_addresses_that_are_there() -> None:
 
 
 def test_credits_are_usage_without_a_price() -> None:
-    """Credits say that something was used, but no dollars."""
+    """Credits are usage without a price in dollars."""
     assert read_vidu(body("success")).usage == Usage(cost=None, discount=None)
     assert read_vidu({"id": "8", "state": "success"}).usage is None
 
 
-def test_a_failure_gives_its_reason() -> None:
+def test_failure_has_its_error_code() -> None:
     """The error code is the reason."""
     failed = read_vidu(body("failed", err_code="CreationPolicyViolation"))
     assert failed.error == TaskError(code="CreationPolicyViolation", message="CreationPolicyViolation")
     assert read_vidu(body("failed")).error == TaskError(code="failed", message="the upstream gave no reason")
 
 
-def test_a_canceled_task_is_canceled_and_not_failed() -> None:
-    """Vidu calls a task that its user canceled failed; we call it canceled, without an error."""
+def test_canceled_task_is_canceled_and_not_failed() -> None:
+    """Vidu reports a task that its user canceled as failed; its status here is canceled, without an error."""
     fact = read_vidu(body("failed", err_code="UserCancelled"))
     assert (fact.status, fact.error) == (Status.CANCELED, None)
 
 
 @pytest.mark.parametrize(
-    "strange",
+    "invalid",
     [
         None,
         [],
@@ -85,12 +85,12 @@ def test_a_canceled_task_is_canceled_and_not_failed() -> None:
         {"id": "8", "state": "success", "creations": [{"url": "javascript:alert(1)"}]},
         {"code": 400, "reason": "BadRequest", "message": "x"},
     ],
-    ids=lambda strange: repr(strange)[:60],
+    ids=lambda invalid: repr(invalid)[:60],
 )
-def test_whatever_else_is_about_the_upstreams_health(strange: object) -> None:
-    """A body that is not understood says nothing about the task."""
+def test_any_other_body_is_provider_unavailable(invalid: object) -> None:
+    """An unreadable body says nothing about the task."""
     with pytest.raises(ProviderUnavailable):
-        read_vidu(strange)
+        read_vidu(invalid)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,6 @@ def test_whatever_else_is_about_the_upstreams_health(strange: object) -> None:
         ({"reason": 7}, ("7", "")),
     ],
 )
-def test_every_error_answer_is_read(raw: object, read: tuple[str, str]) -> None:
-    """Reason and message are found in every shape of an error answer, HTML and empty included."""
+def test_every_error_response_is_read(raw: object, read: tuple[str, str]) -> None:
+    """Reason and message are read from every shape of an error response, including HTML and empty ones."""
     assert vidu_error(raw) == read

@@ -1,4 +1,4 @@
-"""Every shape of a Vtrix body, read into a fact."""
+"""Facts in every shape of a Vtrix body."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def body(status: str = "in_progress", **more: Any) -> dict[str, Any]:
 
 
 def completed(*contents: Any, **more: Any) -> Fact:
-    """Return what a completed body with these contents says."""
+    """Return the fact in a completed body with these contents."""
     return read_vtrix(body("completed", output=[{"content": list(contents)}], **more))
 
 
@@ -34,13 +34,13 @@ def completed(*contents: Any, **more: Any) -> Fact:
         ("failed", Status.FAILED),
     ],
 )
-def test_each_status_is_understood(word: str, status: Status) -> None:
-    """Documented statuses and those seen in the wild have a meaning of ours."""
+def test_each_status_is_mapped(word: str, status: Status) -> None:
+    """Documented statuses and other known ones map to a status."""
     assert read_vtrix(body(word)).status is status
 
 
-def test_a_full_body_is_read() -> None:
-    """A completed task gives its id, result, usage and our payload token."""
+def test_full_body_is_read() -> None:
+    """A completed task has its id, result, usage and the payload token."""
     content = {"type": "video", "url": URL, "duration": 5, "jobId": "8823"}
     fact = completed(content, usage={"cost": "0.35", "discount": 0.9}, metadata={"in_queue_at": 1}, payload="ours")
     assert fact == Fact(
@@ -55,8 +55,8 @@ def test_a_full_body_is_read() -> None:
 @pytest.mark.parametrize(
     ("written", "read"), [(5, 5), ("5", 5), (5.5, 5.5), ("5.5", 5.5), (None, None), (True, None), ("long", None)]
 )
-def test_a_duration_is_a_number_or_absent(written: object, read: float | None) -> None:
-    """Durations come as numbers or text; what is neither is left out."""
+def test_duration_is_a_number_or_absent(written: object, read: float | None) -> None:
+    """Durations are numbers or text; any other value is omitted."""
     assert completed({"type": "video", "url": URL, "duration": written}).output[0].get("duration") == read
 
 
@@ -72,13 +72,13 @@ def test_a_duration_is_a_number_or_absent(written: object, read: float | None) -
         ("two\x00\nlines\x1b[31m", TaskError(code="failed", message="two lines [31m")),
     ],
 )
-def test_an_error_is_an_object_or_text(error: object, read: TaskError) -> None:
-    """The reason of a failure is understood in every form, in one clean line."""
+def test_error_is_an_object_or_text(error: object, read: TaskError) -> None:
+    """The reason of a failure is read in every form, as one clean line."""
     assert read_vtrix(body("failed", error=error)).error == read
 
 
-def test_texts_are_bounded() -> None:
-    """A reason as long as a book is cut."""
+def test_texts_are_limited() -> None:
+    """A long reason is cut."""
     error = read_vtrix(body("failed", error={"code": "c" * 5000, "message": "m" * 10**6})).error
     assert error is not None
     assert (len(error.code), len(error.message)) == (100, 2000)
@@ -101,8 +101,8 @@ def test_texts_are_bounded() -> None:
         ([], None),
     ],
 )
-def test_progress_is_a_share_or_absent(progress: object, read: float | None) -> None:
-    """Progress lies between 0 and 1, whatever is sent."""
+def test_progress_is_a_fraction_or_absent(progress: object, read: float | None) -> None:
+    """Progress lies between 0 and 1 for every value."""
     assert read_vtrix(body(progress=progress)).progress == read
 
 
@@ -121,26 +121,26 @@ def test_progress_is_a_share_or_absent(progress: object, read: float | None) -> 
         ("0.35", None),
     ],
 )
-def test_cost_is_kept_as_the_upstream_wrote_it(usage: object, read: Usage | None) -> None:
-    """Costs are text or numbers; what is no amount of money is left out."""
+def test_cost_is_unchanged(usage: object, read: Usage | None) -> None:
+    """Costs are text or numbers; any other value is omitted."""
     assert read_vtrix(body("completed", usage=usage)).usage == read
 
 
-def test_a_failure_needs_no_id() -> None:
-    """A create reply may have failed before there was an id."""
+def test_failure_needs_no_id() -> None:
+    """A create reply may fail before the task has an id."""
     fact = read_vtrix({"status": "failed", "error": "no balance"})
     assert (fact.status, fact.upstream_id) == (Status.FAILED, None)
 
 
-def test_a_completed_task_may_have_nothing_to_show() -> None:
-    """No output, or an empty one, is a result without files."""
+def test_completed_task_may_have_no_output() -> None:
+    """A missing or empty output is a result without files."""
     assert read_vtrix(body("completed")).output == ()
     assert read_vtrix(body("completed", output=[])).output == ()
     assert read_vtrix(body("completed", output=[{"content": None}])).output == ()
 
 
 @pytest.mark.parametrize(
-    "strange",
+    "invalid",
     [
         None,
         [],
@@ -169,17 +169,17 @@ def test_a_completed_task_may_have_nothing_to_show() -> None:
         {"id": ID, "status": "completed", "output": [{"content": [{"url": "https://[broken/x"}]}]},
         {"id": ID, "status": "completed", "output": [{"content": [{"url": "https://x/" + "a" * 9000}]}]},
     ],
-    ids=lambda strange: repr(strange)[:60],
+    ids=lambda invalid: repr(invalid)[:60],
 )
-def test_whatever_else_is_about_the_upstreams_health(strange: object) -> None:
-    """A body that is not understood says nothing about the task."""
+def test_any_other_body_is_provider_unavailable(invalid: object) -> None:
+    """An unreadable body says nothing about the task."""
     with pytest.raises(ProviderUnavailable):
-        read_vtrix(strange)
+        read_vtrix(invalid)
 
 
 @pytest.mark.parametrize("payload", [None, 7, "", {}, "x" * 2000])
-def test_only_a_short_text_can_be_our_payload(payload: object) -> None:
-    """A payload that cannot be our token is as good as none."""
+def test_only_a_short_text_is_a_correlation_token(payload: object) -> None:
+    """A payload that cannot be a token counts as missing."""
     assert read_vtrix(body(payload=payload)).correlation is None
 
 
@@ -205,11 +205,11 @@ def test_only_a_short_text_can_be_our_payload(payload: object) -> None:
         (None, ("", "")),
     ],
 )
-def test_every_error_answer_is_read(raw: object, read: tuple[str, str]) -> None:
-    """Code and message are found in every shape of an error answer, HTML and empty included."""
+def test_every_error_response_is_read(raw: object, read: tuple[str, str]) -> None:
+    """Code and message are read from every shape of an error response, including HTML and empty ones."""
     assert vtrix_error(raw) == read
 
 
-def test_a_page_of_html_becomes_a_short_line() -> None:
-    """However long an error page is, what is kept of it is short."""
+def test_html_page_becomes_a_short_line() -> None:
+    """The text of a long error page is cut."""
     assert len(vtrix_error(b"<p>" + b"word " * 100_000)[1]) <= 200

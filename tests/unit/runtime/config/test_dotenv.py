@@ -1,4 +1,4 @@
-"""The `.env` file: read whole, or told where it cannot be."""
+"""The `.env` file is read completely, or every invalid line is reported."""
 
 from pathlib import Path
 
@@ -11,16 +11,16 @@ from service.runtime.config.settings import load_settings
 
 @pytest.fixture
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the path of a `.env` in the working directory, which is not there yet."""
+    """Return the path of a `.env` in the working directory, which does not exist yet."""
     monkeypatch.chdir(tmp_path)
     return Path(".env")
 
 
-def why(file: Path) -> list[str]:
-    """Return the lines of what is told about a file that cannot be read."""
-    with pytest.raises(BadSetting) as told:
+def faults(file: Path) -> list[str]:
+    """Return the lines of the refusal of a file."""
+    with pytest.raises(BadSetting) as refusal:
         read_dotenv(file)
-    return str(told.value).splitlines()
+    return str(refusal.value).splitlines()
 
 
 @pytest.mark.parametrize(
@@ -37,14 +37,14 @@ def why(file: Path) -> list[str]:
         ("lower=1\n", {"lower": "1"}),
     ],
 )
-def test_what_others_read_is_read(file: Path, text: str, found: dict[str, str]) -> None:
-    """Comments, `export`, blanks, empty values, quotes over two lines and the mark of some editors are no fault."""
+def test_common_syntax_is_read(file: Path, text: str, found: dict[str, str]) -> None:
+    """Comments, `export`, blanks, empty values, quotes over two lines and a byte order mark are valid."""
     file.write_bytes(text.encode())
     assert read_dotenv(file) == found
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "words"),
+    ("text", "line", "message"),
     [
         ("A=1\nsecret-key\n", 2, "has no '='; it must be NAME=value"),
         ("A=1\n\n\nBOOMERANG_UPSTREAM_KEY secret-key\n", 4, "must be NAME=value"),
@@ -58,52 +58,52 @@ def test_what_others_read_is_read(file: Path, text: str, found: dict[str, str]) 
         ("Boomerang_Upstream_Key=secret-key\n", 1, "write BOOMERANG_UPSTREAM_KEY"),
     ],
 )
-def test_a_line_that_cannot_be_read_is_told_by_its_number(file: Path, text: str, line: int, words: str) -> None:
-    """The message names the file, the line and the mend, and never what stands there: it may be a key."""
+def test_invalid_line_is_reported_by_its_number(file: Path, text: str, line: int, message: str) -> None:
+    """The message has the file, the line number and the fix, but never the line, which may contain a key."""
     file.write_text(text)
-    (told,) = why(file)
-    assert told.startswith(f".env:{line} ")
-    assert words in told
-    assert "secret" not in told
+    (fault,) = faults(file)
+    assert fault.startswith(f".env:{line} ")
+    assert message in fault
+    assert "secret" not in fault
 
 
-def test_every_faulty_line_is_told_at_once(file: Path) -> None:
-    """One look is enough to mend them all."""
+def test_all_invalid_lines_are_reported_together(file: Path) -> None:
+    """One start is enough to find them all."""
     file.write_text("A\nB=1\nboomerang_lease=9s\n")
-    assert [told.partition(" ")[0] for told in why(file)] == [".env:1", ".env:3"]
+    assert [fault.partition(" ")[0] for fault in faults(file)] == [".env:1", ".env:3"]
 
 
-def test_a_missing_file_is_no_fault(file: Path) -> None:
-    """Most places have no `.env`."""
+def test_missing_file_is_empty(file: Path) -> None:
+    """Most deployments have no `.env`."""
     assert read_dotenv(file) == {}
 
 
-def test_a_directory_a_dangling_link_and_another_encoding_are_told(file: Path) -> None:
-    """What stands there and cannot be read is not the same as nothing; it stops the start."""
+def test_directory_dangling_link_and_other_encoding_are_refused(file: Path) -> None:
+    """A path that exists and cannot be read stops the start, unlike a missing file."""
     file.mkdir()
-    assert why(file) == [
+    assert faults(file) == [
         ".env cannot be read: Is a directory; it must be a text file of NAME=value lines, or not be there"
     ]
     file.rmdir()
     file.symlink_to("nowhere")
-    assert ".env cannot be read: No such file or directory" in why(file)[0]
+    assert ".env cannot be read: No such file or directory" in faults(file)[0]
     file.unlink()
     file.write_bytes(b"A=1\nB=\xff\n")
-    assert ".env cannot be read: line 2 is not UTF-8" in why(file)[0]
+    assert ".env cannot be read: line 2 is not UTF-8" in faults(file)[0]
 
 
-def test_a_file_that_is_not_ours_to_read_is_told(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file of somebody else's is no missing one."""
+def test_file_without_read_permission_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file without read permission is not treated as missing."""
 
     def refuse(_: Path) -> bytes:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    assert ".env cannot be read: Permission denied" in why(file)[0]
+    assert ".env cannot be read: Permission denied" in faults(file)[0]
 
 
-def test_the_service_does_not_start_with_half_a_file(file: Path) -> None:
-    """A setting that could not be read must not leave its default in force."""
+def test_invalid_line_prevents_the_start(file: Path) -> None:
+    """A setting that cannot be read must not leave its default in force."""
     file.write_text("BOOMERANG_CONFIRM=never\nBOOMERANG_LEASE 5s\n")
     with pytest.raises(BadSetting, match=r"\A\.env:2 must be NAME=value"):
         load_settings({}, dotenv=file)

@@ -1,4 +1,4 @@
-"""The texts of settings, with whatever Hypothesis thinks of."""
+"""The parsers of settings, with generated texts."""
 
 from datetime import timedelta
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from service.domain.errors import BadSetting
 from service.runtime.config.setting_types import (
-    LONGEST,
+    MAX_DURATION,
     UNITS,
     archive,
     database,
@@ -21,8 +21,8 @@ from service.runtime.config.setting_types import (
 from service.runtime.config.settings import NAMES, load_settings
 
 
-def duration_or_words(text: str) -> timedelta | str:
-    """Return the duration, or the words of its refusal."""
+def duration_or_message(text: str) -> timedelta | str:
+    """Return the duration, or the message of its refusal."""
     try:
         return duration(text)
     except ValueError as error:
@@ -30,10 +30,10 @@ def duration_or_words(text: str) -> timedelta | str:
 
 
 @given(st.integers(min_value=0, max_value=3650 * 24), st.sampled_from(sorted(UNITS)))
-def test_a_duration_is_its_number_of_its_unit(number: int, unit: str) -> None:
-    """Every whole number with a unit is read exactly, up to ten years, and refused beyond."""
+def test_duration_is_its_number_times_its_unit(number: int, unit: str) -> None:
+    """Every whole number with a unit is parsed exactly up to ten years and refused beyond."""
     length = number * UNITS[unit]
-    if length <= LONGEST:
+    if length <= MAX_DURATION:
         assert duration(f"{number}{unit}") == length
     else:
         with pytest.raises(ValueError, match="at most 3650d"):
@@ -41,35 +41,35 @@ def test_a_duration_is_its_number_of_its_unit(number: int, unit: str) -> None:
 
 
 @given(st.text(max_size=40))
-def test_no_text_makes_a_duration_fail_otherwise(text: str) -> None:
-    """Any text is a duration in its bounds, or a ValueError that says what is allowed: nothing overflows."""
-    length = duration_or_words(text)
-    assert "must be a duration" in length if isinstance(length, str) else timedelta(0) <= length <= LONGEST
+def test_every_text_gives_a_duration_or_a_refusal(text: str) -> None:
+    """Any text gives a duration within the limits or a ValueError that says what is allowed; nothing overflows."""
+    length = duration_or_message(text)
+    assert "must be a duration" in length if isinstance(length, str) else timedelta(0) <= length <= MAX_DURATION
 
 
 @given(st.integers(min_value=0, max_value=10**40), st.sampled_from(sorted(UNITS)))
 def test_huge_durations_are_refused_before_they_are_computed(number: int, unit: str) -> None:
-    """However many digits there are, the answer is a bounded duration or a refusal."""
-    length = duration_or_words(f"{number}{unit}")
-    assert "must be a duration" in length if isinstance(length, str) else length <= LONGEST
+    """Any number of digits gives a duration within the limits or a refusal."""
+    length = duration_or_message(f"{number}{unit}")
+    assert "must be a duration" in length if isinstance(length, str) else length <= MAX_DURATION
 
 
 @given(st.lists(st.integers(min_value=0, max_value=10**6), min_size=1, max_size=12))
-def test_a_schedule_keeps_its_order(seconds: list[int]) -> None:
-    """A list of durations is read part by part."""
+def test_schedule_keeps_its_order(seconds: list[int]) -> None:
+    """A list of durations is parsed in order."""
     text = ",".join(f"{each}s" for each in seconds)
     assert durations(text) == tuple(timedelta(seconds=each) for each in seconds)
 
 
 @given(st.integers(min_value=1, max_value=10**6))
-def test_a_rate_a_minute_is_sixty_times_one_a_second(number: int) -> None:
-    """The unit of a rate is what it divides by."""
+def test_rate_is_divided_by_its_unit(number: int) -> None:
+    """60 times as many requests a minute are the same rate as one a second."""
     assert rate(f"{number * 60}/m") == pytest.approx(rate(f"{number}/s"))
 
 
 @given(st.dictionaries(st.sampled_from(sorted(NAMES)), st.text(max_size=30), max_size=6))
 def test_any_environment_gives_settings_or_one_line_for_each_wrong_one(given_texts: dict[str, str]) -> None:
-    """Whatever the values are, the start goes on or stops with lines that name settings; it never breaks."""
+    """Any values give settings or a BadSetting whose lines name the settings; no other error occurs."""
     try:
         load_settings({f"BOOMERANG_{name}": text for name, text in given_texts.items()})
     except BadSetting as refusal:
@@ -87,8 +87,8 @@ def test_any_environment_gives_settings_or_one_line_for_each_wrong_one(given_tex
         ("postgresql://h/d", None),
     ],
 )
-def test_the_file_of_a_database_address(url: str, file: str | None) -> None:
-    """Three slashes are relative, four are absolute; PostgreSQL has no file."""
+def test_database_file_is_found_in_the_address(url: str, file: str | None) -> None:
+    """Three slashes start a relative path, four an absolute one; PostgreSQL has no file."""
     found = database_file(database(url))
     assert (str(found) if found else None) == file
 
@@ -103,38 +103,38 @@ def test_the_file_of_a_database_address(url: str, file: str | None) -> None:
         "postgresql://[::1]/d?options=-c%20a%3Db",
     ],
 )
-def test_the_usual_addresses_of_postgresql_are_taken_as_they_are(url: str) -> None:
-    """Sockets, IPv6, options and percent-encoded passwords are the driver's business."""
+def test_usual_postgresql_addresses_are_not_changed(url: str) -> None:
+    """The driver handles sockets, IPv6, options and percent-encoded passwords."""
     assert database(url) == url
 
 
-@pytest.mark.parametrize("break_", ["\n", "\x1b", "\x7f", "\x9b", "%0A", "%1b"])
-def test_a_file_with_a_line_break_or_an_escape_in_its_name_is_refused(break_: str) -> None:
-    """Its name stands in messages, which are one line and steer no terminal."""
+@pytest.mark.parametrize("control", ["\n", "\x1b", "\x7f", "\x9b", "%0A", "%1b"])
+def test_file_name_with_a_control_character_is_refused(control: str) -> None:
+    """Messages contain the name; they must be one line and must not control the terminal."""
     with pytest.raises(ValueError, match="sqlite:///FILE"):
-        database(f"sqlite:////srv/a{break_}b.db")
+        database(f"sqlite:////srv/a{control}b.db")
     with pytest.raises(ValueError, match="address of a directory"):
-        archive(f"file:///srv/a{break_}b")
+        archive(f"file:///srv/a{control}b")
 
 
 @pytest.mark.parametrize("url", ["postgresql://u:p@h:port/d", "postgresql://u:p@ss@h/d", "postgresql://u:p/ss@h/d"])
-def test_a_password_that_is_not_encoded_is_refused_and_never_repeated(url: str) -> None:
-    """A port that is no number, and a stray @ or /, would send a part of the password to the resolver and the log."""
+def test_unencoded_password_is_refused_and_never_repeated(url: str) -> None:
+    """With a non-numeric port or a stray @ or /, a part of the password would reach the resolver and the log."""
     with pytest.raises(ValueError, match="%40 %3A %2F") as refusal:
         database(url)
     assert "ss" not in str(refusal.value).replace("password", "").replace("PASSWORD", "")
 
 
 @pytest.mark.parametrize("amount", ["1e400", "1e10", "-1", "NaN", "Infinity", "many"])
-def test_a_budget_is_an_amount_of_money(amount: str) -> None:
-    """A budget that no float holds would be no limit at all: it is refused like what is no amount."""
+def test_invalid_budget_is_refused(amount: str) -> None:
+    """A budget that a float cannot hold would be no limit; it is refused like a text that is no amount."""
     with pytest.raises(ValueError, match="at most a billion"):
         dollars(amount)
 
 
 @pytest.mark.parametrize("url", ["file://[secret/x", "file://secret\u2100/x"])
-def test_an_archive_that_cannot_be_read_is_never_repeated(url: str) -> None:
-    """An address that breaks the parser is refused in our own words."""
+def test_unparsable_archive_address_is_never_repeated(url: str) -> None:
+    """An address that urlsplit rejects is refused without the message of urlsplit, which repeats it."""
     with pytest.raises(ValueError, match="like file:///srv/videos") as refused:
         archive(url)
     assert "secret" not in str(refused.value)

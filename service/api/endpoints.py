@@ -1,0 +1,60 @@
+"""What all endpoints share: routes, JSON responses and the objects in them."""
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from datetime import datetime
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.domain.ports.tasks import BlobStore, DeliveryView
+from service.domain.task import Json, Task
+from service.domain.task_view import rfc3339, task_json
+
+CALLBACK_PREFIX = "/callbacks/"
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+def route(path: str, *, get: Endpoint | None = None, post: Endpoint | None = None) -> Route:
+    """Return the route of `path` for the given methods; HEAD is served like GET.
+
+    A path has one route, so that a 405 names every allowed method.
+    """
+    methods = {name: each for name, each in (("GET", get), ("POST", post)) if each is not None}
+
+    async def dispatch(request: Request) -> Response:
+        request.state.route = path
+        method = "GET" if request.method == "HEAD" else request.method
+        return await methods[method](request)
+
+    return Route(path, dispatch, methods=list(methods))
+
+
+def encode_json(data: object) -> bytes:
+    """Return `data` as compact JSON in UTF-8; a lone surrogate becomes its JSON escape."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.encode("utf-8", "backslashreplace")
+
+
+def json_response(data: object, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return `data` as an `application/json` response."""
+    return Response(encode_json(data), status, headers, "application/json")
+
+
+def page_response(rows: list[Json], next_cursor: str | None) -> Response:
+    """Return one page of a list; `next_cursor` is None on the last page."""
+    return json_response({"data": rows, "next_cursor": next_cursor})
+
+
+async def task_object(task: Task, blobs: BlobStore) -> Json:
+    """Return the task object of single-task responses, with the caller's payload read from `blobs`."""
+    return task_json(task) | {"payload": await blobs.payload(task.id)}
+
+
+def delivery_object(delivery: DeliveryView) -> Json:
+    """Return the delivery object of the API, with times as RFC 3339."""
+    plain = asdict(delivery)
+    return {name: rfc3339(value) if isinstance(value, datetime) else value for name, value in plain.items()}
