@@ -72,7 +72,7 @@ def test_equal_records_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "word"),
+    ("change", "part"),
     [
         ({"inbox": {}}, "not recorded"),
         ({"inbox": {"a": "unread"}}, "not recorded"),
