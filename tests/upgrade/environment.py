@@ -133,7 +133,7 @@ class UpgradeEnvironment:
         records = await read_records(at, self.sandbox, self.receiver, HANDLERS)
         expected = (
             f"tasks without a bill that are not failed: ['{self.canceled}']",
-            f"webhooks that never came: {self.replayed}",
+            f"webhooks not received: {self.replayed}",
         )
         return [fault for fault in records.faults(count=self.submitted) if fault not in expected]
 
