@@ -10,7 +10,7 @@ import structlog
 
 from service.concurrency.batcher import Batcher
 from service.concurrency.lease_pool import LeasePool
-from service.deliveries.attempt import (
+from service.deliveries.attempt_outcome import (
     Abandoned,
     AttemptContext,
     AttemptOutcome,

@@ -26,7 +26,7 @@ from service.domain.ports.provider import ProviderRequest
 from service.domain.strict_json import parse_json
 from service.domain.task import Fact, Json, UpstreamId
 from service.providers.fields import UPSTREAM_ID
-from service.providers.http_exchange import (
+from service.providers.limited_request import (
     CREATE_TIMEOUTS,
     LIST_TIMEOUTS,
     QUERY_TIMEOUTS,

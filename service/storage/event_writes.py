@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.unit_of_work import DeliveryClaim, DeliveryRow, EventRow
 from service.storage.bulk_writes import insert_many
-from service.storage.delivery_claims import delivery_claim, with_payload
+from service.storage.delivery_claim_rows import delivery_claim, with_payload
 from service.storage.dialects import advisory_lock
 from service.storage.in_list import in_list
 from service.storage.tables import IS_PENDING, deliveries, events

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from service.domain.apply_update import UpdateContext, apply_update
 from service.domain.artifact import Artifact
 from service.domain.event_routing import Subscription, route
 from service.domain.fair_share import share_owner
@@ -14,7 +15,6 @@ from service.domain.ports.unit_of_work import DeliveryRow, EventRow, InboxEntry,
 from service.domain.task import EventType, Status, Task, TaskId, UpstreamId
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.task_view import task_json
-from service.domain.update_rules import UpdateContext, apply_update
 from service.tasks.immediate_polls import PollReservations
 
 

@@ -13,7 +13,6 @@ from starlette.requests import Request
 
 from service.api.problems import Problem
 from service.api.query_params import QueryParams
-from service.deliveries import egress_rules
 from service.deliveries.egress import Egress, EgressRefused
 from service.domain.errors import BadSetting, InvalidParams, ProviderUnavailable, UnreadableBody
 from service.domain.media.file_headers import claimed_samples, image_size, is_cut_short, is_shredded, sniff

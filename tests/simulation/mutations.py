@@ -12,7 +12,6 @@ import httpx
 from service.callbacks.receiver import CallbackReceiver
 from service.deliveries import dispatcher as dispatch
 from service.domain import task as core_task
-from service.domain import update_rules
 from service.domain.callback import Callback
 from service.domain.errors import BadToken, StoreUnavailable
 from service.domain.poll_planner import PollPlanner

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from service.deliveries.attempt import MIN_ATTEMPTS
+from service.deliveries.attempt_outcome import MIN_ATTEMPTS
 from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.handler_api import Event, Handler, Tools
 from service.deliveries.handler_slots import HandlerSlots

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.deliveries.attempt import (
+from service.deliveries.attempt_outcome import (
     MAX_DELAY,
     MAX_ERROR_TEXT,
     AttemptContext,
