@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.endpoints import CALLBACK_PREFIX
-from service.api.problems import Problem, ProblemError
+from service.api.problems import ADMIN_ONLY, LOCAL_ONLY, UNKNOWN_KEY, Problem, ProblemError
 from service.domain.api_key import ApiKey
 from service.domain.hosts import is_loopback
 
@@ -39,19 +39,6 @@ class Caller:
 
 
 LOCAL = Caller(name="local", admin=True)
-
-UNKNOWN_KEY = Problem(
-    status=401,
-    kind="unknown-key",
-    detail="send Authorization: Bearer KEY with a key of this service",
-    headers={"WWW-Authenticate": "Bearer"},
-)
-LOCAL_ONLY = Problem(
-    status=403,
-    kind="local-only",
-    detail="without BOOMERANG_API_KEYS only callers on this machine are served, at its loopback address",
-)
-ADMIN_ONLY = Problem(status=403, kind="admin-only", detail="this needs the API key of an admin")
 
 
 class ApiKeyMiddleware:

@@ -1,4 +1,4 @@
-"""Convert errors into RFC 9457 problem responses; no other module does."""
+"""Convert errors into RFC 9457 problem responses, and hold the fixed problems that other modules respond with."""
 
 import traceback
 from collections.abc import Mapping
@@ -144,3 +144,49 @@ def _retry_after(error: Exception) -> dict[str, str]:
 
 def _pause(pause: timedelta) -> dict[str, str]:
     return {"Retry-After": str(max(1, ceil(pause.total_seconds())))}
+
+
+TOO_BUSY = Problem(
+    status=503,
+    kind="too-busy",
+    detail="too many large bodies at once; try again",
+    headers={"Retry-After": "10", "Connection": "close"},
+)
+
+
+TOO_SLOW = Problem(
+    status=408,
+    kind="body-too-slow",
+    detail="the body did not arrive in time",
+    headers={"Connection": "close"},
+)
+
+
+NOT_JSON = Problem(status=415, kind="not-json", detail="send Content-Type: application/json, once")
+
+
+NOT_UTF_8 = Problem(status=415, kind="not-utf-8", detail="send JSON in UTF-8 (RFC 8259), no other charset")
+
+
+ENCODED_BODY = Problem(status=415, kind="encoded-body", detail="send the body without Content-Encoding")
+
+
+UNKNOWN_KEY = Problem(
+    status=401,
+    kind="unknown-key",
+    detail="send Authorization: Bearer KEY with a key of this service",
+    headers={"WWW-Authenticate": "Bearer"},
+)
+
+
+LOCAL_ONLY = Problem(
+    status=403,
+    kind="local-only",
+    detail="without BOOMERANG_API_KEYS only callers on this machine are served, at its loopback address",
+)
+
+
+ADMIN_ONLY = Problem(status=403, kind="admin-only", detail="this needs the API key of an admin")
+
+
+REPEATED_HOST = Problem(status=400, kind="repeated-host", detail="send Host once")

@@ -10,11 +10,11 @@ from operator import itemgetter
 
 from starlette.requests import Request
 
+from service.api.long_poll import MAX_WAIT
 from service.api.problems import Problem, ProblemError
 from service.domain.errors import Fault, InvalidParams, NotFound
 from service.domain.task import TaskId
 
-MAX_WAIT = 60  # seconds
 MAX_ROWS = 200
 MAX_TEXT = 200  # characters
 MAX_KEY = 255  # characters

@@ -10,7 +10,7 @@ from io import BytesIO
 from anyio.to_thread import run_sync
 from starlette.requests import ClientDisconnect, Request
 
-from service.api.problems import Problem, ProblemError
+from service.api.problems import ENCODED_BODY, NOT_JSON, NOT_UTF_8, TOO_BUSY, TOO_SLOW, Problem, ProblemError
 from service.concurrency.byte_semaphore import ByteSemaphore
 from service.domain.errors import UnreadableBody
 from service.domain.strict_json import parse_json
@@ -123,21 +123,6 @@ class BodyReader:
         return Problem(status=413, kind="body-too-large", detail=detail, headers={"Connection": "close"})
 
 
-TOO_BUSY = Problem(
-    status=503,
-    kind="too-busy",
-    detail="too many large bodies at once; try again",
-    headers={"Retry-After": "10", "Connection": "close"},
-)
-TOO_SLOW = Problem(
-    status=408,
-    kind="body-too-slow",
-    detail="the body did not arrive in time",
-    headers={"Connection": "close"},
-)
-NOT_JSON = Problem(status=415, kind="not-json", detail="send Content-Type: application/json, once")
-NOT_UTF_8 = Problem(status=415, kind="not-utf-8", detail="send JSON in UTF-8 (RFC 8259), no other charset")
-ENCODED_BODY = Problem(status=415, kind="encoded-body", detail="send the body without Content-Encoding")
 UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
 """Charsets that are UTF-8 or a subset of it."""
 

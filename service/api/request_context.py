@@ -12,7 +12,7 @@ import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.endpoints import CALLBACK_PREFIX
-from service.api.problems import Problem, internal_error
+from service.api.problems import REPEATED_HOST, internal_error
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 CALLBACK_PATH = re.compile(f"{CALLBACK_PREFIX}[^/]+")
@@ -35,7 +35,6 @@ TASK = "task"
 NO_CONTENT = 204
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 
-REPEATED_HOST = Problem(status=400, kind="repeated-host", detail="send Host once")
 
 log = structlog.get_logger("boomerang.api")
 

@@ -12,12 +12,11 @@ from starlette.routing import Route
 
 from service.api.authentication import caller_of
 from service.api.endpoints import json_response, page_response, route, task_object
-from service.api.long_poll import LongPoll
+from service.api.long_poll import MAX_WAIT, LongPoll
 from service.api.ports import TaskService
 from service.api.problems import Problem, ProblemError
 from service.api.query_params import (
     MAX_ROWS,
-    MAX_WAIT,
     QueryParams,
     cursor_of,
     idempotency_key,

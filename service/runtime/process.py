@@ -21,7 +21,7 @@ from service.runtime.config.settings import Settings, ensure_secret_keys
 from service.runtime.log_config import configure_logging
 from service.runtime.malloc import return_large_blocks_to_os
 from service.runtime.scheduler import JobScheduler
-from service.runtime.shutdown import EXIT_GRACE, force_exit, install_signal_handlers
+from service.runtime.shutdown import DRAIN_TIMEOUT, EXIT_GRACE, SHUTDOWN_TIMEOUT, force_exit, install_signal_handlers
 from service.runtime.startup_checks import check_delivery_targets
 from service.runtime.worker import Worker
 from service.storage import migrate
@@ -34,14 +34,6 @@ Role = Literal["all", "web", "worker"]
 FailureReason = Callable[[], str | None]
 """Returns why the process is unhealthy, or None."""
 
-SHUTDOWN_TIMEOUT = 8
-"""Maximum seconds from the shutdown request to the end. Platforms kill a process after ten."""
-
-DRAIN_TIMEOUT = 6
-"""Seconds of SHUTDOWN_TIMEOUT in which requests and running work may end, concurrently.
-
-In the rest of the time cancelled work cleans up, its results are recorded and its leases are released.
-"""
 
 READY_CHECK_INTERVAL = 2.0
 """Seconds between two checks of a database that is not ready."""

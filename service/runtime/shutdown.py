@@ -54,3 +54,14 @@ def force_exit(*, after: float) -> None:
 def _exit(status: int) -> None:
     logging.shutdown()
     os._exit(status)
+
+
+SHUTDOWN_TIMEOUT = 8
+"""Maximum seconds from the shutdown request to the end. Platforms kill a process after ten."""
+
+
+DRAIN_TIMEOUT = 6
+"""Seconds of SHUTDOWN_TIMEOUT in which requests and running work may end, concurrently.
+
+In the rest of the time cancelled work cleans up, its results are recorded and its leases are released.
+"""

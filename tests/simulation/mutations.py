@@ -11,6 +11,7 @@ import httpx
 
 from service.callbacks.receiver import CallbackReceiver
 from service.deliveries import dispatcher as dispatch
+from service.domain import apply_update
 from service.domain import task as core_task
 from service.domain.callback import Callback
 from service.domain.errors import BadToken, StoreUnavailable
@@ -113,14 +114,14 @@ def token_not_checked() -> AbstractContextManager[Any]:
 
 def deadline_ignored() -> AbstractContextManager[Any]:
     """Let no task expire."""
-    return patch.object(update_rules, "_expired", lambda step, _now: step)
+    return patch.object(apply_update, "_expired", lambda step, _now: step)
 
 
 def hint_lost_when_the_reply_comes_later() -> AbstractContextManager[Any]:
     """Drop a callback's hint when the submission's reply comes after it."""
-    original = update_rules.apply_update
+    original = apply_update.apply_update
 
-    def applied(update: TaskUpdate, before: Any, context: update_rules.UpdateContext) -> UpdateResult | None:
+    def applied(update: TaskUpdate, before: Any, context: apply_update.UpdateContext) -> UpdateResult | None:
         result = original(update, before, context)
         if result is None or result.task is None or update.source is not core_task.Source.SUBMIT:
             return result

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from service.api.deliveries import STATUSES
-from service.api.query_params import MAX_KEY, MAX_ROWS, MAX_TEXT, MAX_WAIT
+from service.api.long_poll import MAX_WAIT
+from service.api.query_params import MAX_KEY, MAX_ROWS, MAX_TEXT
 from service.api.schemas import ID_PATTERN
 from service.domain.task import Status
 
