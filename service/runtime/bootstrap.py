@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import httpx
 
@@ -31,7 +30,7 @@ from service.providers.callback_bodies import read_fact
 from service.providers.vidu.signature import ViduVerifier
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.config.settings import Settings
-from service.runtime.ids import uuid7_factory
+from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
 from service.storage import Store, open_store
 from service.tasks.immediate_polls import ImmediatePolls
@@ -40,14 +39,6 @@ from service.tasks.poller import Poller, PollerConfig
 from service.tasks.recorder import Recorder
 from service.tasks.submitter import Submitter, SubmitterConfig
 from service.tasks.task_service import TaskPolicy, TaskService
-
-
-class SystemClock:
-    """The clock of the operating system."""
-
-    def now(self) -> datetime:
-        """Return the current time in UTC, with its time zone."""
-        return datetime.now(UTC)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.queues import Limits
 from service.domain.task import Status, Task, TaskId
-from service.storage.column_types import UtcDateTime
+from service.storage.column_types import UtcDateTime, in_list
 from service.storage.daily_budget import affordable, budget_spent
 from service.storage.database import Database
 from service.storage.dialects import advisory_lock
-from service.storage.in_list import in_list
 from service.storage.tables import IN_FLIGHT, POLLED, QUEUED, SUBMITTING, UNREAD, inbox, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, task_from_row
 

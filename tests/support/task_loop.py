@@ -20,7 +20,7 @@ from service.domain.ports.provider import RateLimitedProvider
 from service.domain.task import EventType, Json, Task, TaskId
 from service.providers.callback_bodies import read_fact
 from service.providers.rate_limited import RateLimitedClient
-from service.runtime.ids import uuid7_factory
+from service.runtime.system import uuid7_factory
 from service.storage import Store, open_store
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.new_task import NewTask
