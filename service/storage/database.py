@@ -21,10 +21,9 @@ from service.storage.dialects import (
     insert_and_commit,
     parse_address,
     postgres_engine,
-    prepare_file,
     send_notifications,
-    sqlite_engine,
 )
+from service.storage.sqlite_driver import prepare_file, sqlite_engine
 
 MAX_POSTGRES_WRITERS = 8
 WRITER_TIMEOUT = 30.0
@@ -115,8 +114,8 @@ class Database:
             self._reader = self._writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         else:
             self._file = prepare_file(self.address.path)
-            self._writer = sqlite_engine(self.address, writes=True)
-            self._reader = sqlite_engine(self.address, writes=False)
+            self._writer = sqlite_engine(self.address.url, writes=True)
+            self._reader = sqlite_engine(self.address.url, writes=False)
         self._writer_slots = asyncio.Semaphore(MAX_POSTGRES_WRITERS if self.address.postgres else 1)
 
     @asynccontextmanager
