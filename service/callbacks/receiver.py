@@ -80,7 +80,7 @@ class CallbackReceiver:
     A callback is recorded before it is answered. In a burst, callbacks are stored in the inbox before they are
     answered, many in one commit, and the inbox worker records them right after.
 
-    `verifier_for(token)` returns the check of the provider's signature for the callback address with that token, or
+    `verifier_for(token)` returns the check of the provider's signature for the callback address with that token; it is
     None where the provider does not sign with our key. `read_fact` reads a body of any provider. With `confirm` a
     terminal callback is a hint, and a poll decides.
     """
@@ -92,7 +92,7 @@ class CallbackReceiver:
     clock: Clock
     confirm: bool
     read_fact: ReadFact
-    verifier_for: Callable[[str], Verifier | None]
+    verifier_for: Callable[[str], Verifier] | None
     _burst_detector: BurstDetector = field(init=False, default_factory=BurstDetector)
     _quota: TaskQuota = field(init=False, default_factory=TaskQuota)
     _batcher: Batcher[InboxEntry, bool] = field(init=False)
@@ -112,7 +112,7 @@ class CallbackReceiver:
         storing it. Raises BadToken, BadSignature, UnreadableBody or StoreUnavailable.
         """
         now = self.clock.now()
-        verifier = self.verifier_for(claims.token)
+        verifier = self.verifier_for(claims.token) if self.verifier_for else None
         try:
             callback = read_callback(
                 claims, headers, body, now, tokens=self.tokens, read_fact=self.read_fact, verifier=verifier

@@ -201,13 +201,11 @@ class ApplicationBuilder:
             clock=self.clock,
             confirm=self.settings.confirm == "always",
             read_fact=read_fact,
-            verifier_for=self._verifier,
+            verifier_for=self._verifier if self.settings.provider == "vidu" else None,
         )
 
-    def _verifier(self, token: str) -> Verifier | None:
-        """Return the check of Vidu's signature, which covers the callback address; None for Vtrix, which has no key."""
-        if self.settings.provider != "vidu":
-            return None
+    def _verifier(self, token: str) -> Verifier:
+        """Return the check of Vidu's signature, which covers the callback address; Vtrix has no key to sign with."""
         address = callback_address(self.settings.public_url or "", token)
         return ViduVerifier([self.settings.upstream_key or ""], address)
 

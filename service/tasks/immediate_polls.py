@@ -47,6 +47,11 @@ class ImmediatePolls:
         self._capacity: Callable[[], int] | None = None
         self._claims: ImmediateClaims[PollReservations] = ImmediateClaims(release=self._release)
 
+    @property
+    def accepting(self) -> bool:
+        """Return whether tasks may be leased: after `open`, and before `close`."""
+        return self._capacity is not None and self._claims.accepting
+
     def open(self, capacity: Callable[[], int], poll: Callable[[Task], object]) -> None:
         """Lease tasks that become due, as many as `capacity()` allows; `poll` is called with each after its commit."""
         self._capacity = capacity

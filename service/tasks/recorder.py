@@ -6,7 +6,7 @@ event. Each caller gets its result after the commit.
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -49,16 +49,20 @@ RETRY_PAUSE = 1.0
 class UpdateBatch:
     """The changes of one transaction, computed in memory and written together.
 
-    `new_id` makes ids that sort by time; `subscriptions` say which handlers want which events.
+    `new_id` makes ids that sort by time; `subscriptions` say which handlers want which events. `leases` ends after the
+    transaction; it is entered for slots and polls only if there is something to lease.
     """
 
     unit_of_work: UnitOfWork
     planner: PollPlanner
     clock: Clock
-    reservations: SlotReservations
-    immediate_polls: PollReservations
+    slots: DeliverySlots
+    immediate_polls: ImmediatePolls
+    leases: ExitStack
     subscriptions: Sequence[Subscription]
     new_id: Callable[[], str]
+    slot_reservations: SlotReservations | None = None
+    poll_reservations: PollReservations | None = None
     context: UpdateContext = field(init=False)
     tasks: dict[TaskId, Task] = field(init=False)
     changed: set[TaskId] = field(default_factory=set)
@@ -130,8 +134,10 @@ class UpdateBatch:
         event = EventRow(id=self.new_id(), task_id=task.id, client=task.client, type=event_type, at=now, data=data)
         self.events.append(event)
         for to in route(event_type, task.notify, self.subscriptions):
+            if self.slot_reservations is None:
+                self.slot_reservations = self.leases.enter_context(self.slots.reservations())
             delivery_id = self.new_id()
-            leased_until = self.reservations.lease(to.handler, now, client=share_owner(task.client, to.target))
+            leased_until = self.slot_reservations.lease(to.handler, now, client=share_owner(task.client, to.target))
             self.deliveries.append(
                 DeliveryRow(
                     id=delivery_id,
@@ -154,22 +160,37 @@ class UpdateBatch:
         changed = []
         for task_id in self.changed:
             task = self.tasks[task_id]
-            leased = self.immediate_polls.lease(task, now)
-            changed.append(leased)
-            if leased is task and task.due_at and task.due_at <= now:  # a leased one starts here, after the commit
-                topics["submit" if task.status is Status.QUEUED else "reconcile"] = None
+            due = task.due_at is not None and task.due_at <= now
+            changed.append(self._lease_or_notify(task, topics) if due else task)
         if changed:
             await unit_of_work.save(changed)
         if self.events:
-            self.reservations.claims = await unit_of_work.append(self.events, self.deliveries)
-            topics["events"] = None
-        if len(self.reservations.claims) < len(self.deliveries):
-            topics["dispatch"] = None
+            await self._append(topics)
         if self.polls:
             await unit_of_work.add_polls(self.polls)
         if self.run_times:
             await unit_of_work.add_run_times(self.run_times)
         unit_of_work.notify(topics)
+
+    def _lease_or_notify(self, task: Task, topics: dict[str, None]) -> Task:
+        """Return a due task, leased if this process polls it right after the commit; else notify the job's topic."""
+        if self.immediate_polls.accepting:
+            if self.poll_reservations is None:
+                self.poll_reservations = self.leases.enter_context(self.immediate_polls.reservations())
+            leased = self.poll_reservations.lease(task, self.context.now)
+            if leased is not task:
+                return leased
+        topics["submit" if task.status is Status.QUEUED else "reconcile"] = None
+        return task
+
+    async def _append(self, topics: dict[str, None]) -> None:
+        """Write the events and their deliveries; those that are not leased here wait for a job that claims them."""
+        claims = await self.unit_of_work.append(self.events, self.deliveries)
+        topics["events"] = None
+        if self.slot_reservations:
+            self.slot_reservations.claims = claims
+        if len(claims) < len(self.deliveries):
+            topics["dispatch"] = None
 
 
 @dataclass(kw_only=True, slots=True, eq=False)
@@ -249,14 +270,15 @@ class Recorder:
     @asynccontextmanager
     async def _batch(self) -> AsyncIterator[UpdateBatch]:
         """Begin a transaction and yield its batch; what the batch leases starts once it is committed."""
-        with self.slots.reservations() as reservations, self.immediate_polls.reservations() as immediate_polls:
+        with ExitStack() as leases:
             async with self.units_of_work.transaction() as unit_of_work:
                 yield UpdateBatch(
                     unit_of_work=unit_of_work,
                     planner=self.planner,
                     clock=self.clock,
-                    reservations=reservations,
-                    immediate_polls=immediate_polls,
+                    slots=self.slots,
+                    immediate_polls=self.immediate_polls,
+                    leases=leases,
                     subscriptions=self.subscriptions,
                     new_id=self.new_id,
                 )

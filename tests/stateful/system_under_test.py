@@ -108,7 +108,7 @@ class SystemUnderTest:
             clock=self.clock,
             confirm=self.confirm,
             read_fact=read_fact,
-            verifier_for=lambda _token: None,
+            verifier_for=None,
         )
         if self.burst:
             self.receive._burst_detector = AlwaysBurst()

@@ -106,7 +106,7 @@ class Loop:
             clock=clock,
             confirm=options.confirm,
             read_fact=read_fact,
-            verifier_for=lambda _token: options.verifier,
+            verifier_for=None if (verifier := options.verifier) is None else lambda _token: verifier,
         )
         self.results = TaskResults(queries=store.queries, upstream=upstream, recorder=self.recorder)
         self.task_service, self.submitter, self.poller = self._task_service(), self._submit(), self._reconcile()
