@@ -48,7 +48,7 @@ def task_values(task: Task) -> Values:
     for name, convert in TO_COLUMN.items():
         if (value := values[name]) is not None:
             values[name] = convert(value)
-    values["cost"] = cost_in_usd(task.usage)
+    values["cost"] = cost_in_usd(task.usage) if task.usage else None
     return values
 
 

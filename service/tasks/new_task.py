@@ -1,10 +1,9 @@
 """A client's request for a task, and its validation: every fault is reported at once. Only computes."""
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TypeVar
+from operator import attrgetter
 
 from service.domain.errors import Fault, InvalidParams
 from service.domain.media.limits import Inspector
@@ -13,8 +12,6 @@ from service.domain.models.validation import ValidatedParams, validate_params
 from service.domain.notify import WEBHOOK, AddressCheck, validate_notify
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Json
-
-T = TypeVar("T")
 
 NO_WEBHOOK = "needs the webhook handler, which is not loaded here; leave it out, or add webhook to BOOMERANG_HANDLERS"
 
@@ -82,35 +79,33 @@ def validate_new_task(
     `inspect` and `allow_off_peak` are those of `validate_params`.
     """
     faults = [*new.faults]
-    params = None
-    if all(fault.loc not in {("model",), ("params",)} for fault in faults):  # else their faults are known
-        validate = partial(validate_params, new.model, new.params, inspect=inspect, allow_off_peak=allow_off_peak)
-        params = _collect_faults(faults, validate)
-    notify = _collect_faults(faults, partial(validate_notify, new.notify, handlers, refusal))
+    params: ValidatedParams | None = None
+    if {("model",), ("params",)}.isdisjoint(map(attrgetter("loc"), faults)):  # else their faults are known
+        try:
+            params = validate_params(new.model, new.params, inspect=inspect, allow_off_peak=allow_off_peak)
+        except InvalidParams as invalid:
+            faults += invalid.faults
+    notify: tuple[Json, ...] = ()
+    if new.notify is not None:
+        try:
+            notify = validate_notify(new.notify, handlers, refusal)
+        except InvalidParams as invalid:
+            faults += invalid.faults
     callback_url = params.callback_url if params else None
     if callback_url and (reason := refusal(callback_url) if WEBHOOK in handlers else NO_WEBHOOK):
         faults.append(Fault(loc=("params", "callback_url"), msg=reason))
-    metadata = _collect_faults(faults, partial(_validate_metadata, new.metadata))
-    if params is None or notify is None or metadata is None or faults:
+    faults += _metadata_faults(new.metadata)
+    if params is None or not isinstance(new.metadata, dict) or faults:
         raise InvalidParams(faults)
     forward = ({"handler": WEBHOOK, "url": callback_url},) if callback_url else ()
-    return ValidatedTask(params=params, metadata=metadata, notify=(*notify, *forward))
+    return ValidatedTask(params=params, metadata=new.metadata, notify=(*notify, *forward))
 
 
-def _collect_faults(faults: list[Fault], validate: Callable[[], T]) -> T | None:
-    """Return the result of `validate`; None if it found faults, which are added to `faults`."""
-    try:
-        return validate()
-    except InvalidParams as invalid:
-        faults.extend(invalid.faults)
-        return None
-
-
-def _validate_metadata(value: object) -> Json:
+def _metadata_faults(value: object) -> list[Fault]:
     if not isinstance(value, dict):
-        raise InvalidParams([Fault(loc=("metadata",), msg="must be a JSON object; leave it out for none")])
+        return [Fault(loc=("metadata",), msg="must be a JSON object; leave it out for none")]
     size = len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-    if size > MAX_METADATA:
-        message = f"must be at most {MAX_METADATA:,} bytes of JSON, is {size:,}: large texts go into params.payload"
-        raise InvalidParams([Fault(loc=("metadata",), msg=message)])
-    return value
+    if size <= MAX_METADATA:
+        return []
+    message = f"must be at most {MAX_METADATA:,} bytes of JSON, is {size:,}: large texts go into params.payload"
+    return [Fault(loc=("metadata",), msg=message)]
