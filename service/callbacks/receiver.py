@@ -9,13 +9,12 @@ import structlog
 
 from service.callbacks.inbox_worker import InboxWorker
 from service.concurrency.batcher import Batcher
-from service.domain.callback import Callback, ReadFact, UnreadableCallback, Verifier, read_callback
+from service.domain.callback import Callback, ReadFact, TokenClaims, Tokens, UnreadableCallback, Verifier, read_callback
 from service.domain.errors import BadSignature
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import Inbox, InboxEntry
 from service.domain.task import TaskId
 from service.domain.task_update import TaskUpdate
-from service.domain.tokens import TokenClaims, Tokens
 from service.tasks.recorder import Recorder
 
 log = structlog.get_logger("boomerang.callbacks")

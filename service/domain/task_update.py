@@ -5,9 +5,20 @@ from datetime import datetime
 
 from service.domain.artifact import Artifact
 from service.domain.callback import Callback
-from service.domain.fast_copy import replace_fields
 from service.domain.ports.unit_of_work import InboxEntry
-from service.domain.task import EventType, Fact, Json, Source, Status, Task, TaskError, TaskId, UpstreamId, Usage
+from service.domain.task import (
+    EventType,
+    Fact,
+    Json,
+    Source,
+    Status,
+    Task,
+    TaskError,
+    TaskId,
+    UpstreamId,
+    Usage,
+    replace_fields,
+)
 
 RESUBMITTED_WARNING = (
     "the reply to a submission was lost, and the task was submitted again: the upstream may bill it twice"

@@ -133,7 +133,10 @@ class _InList(FunctionElement[Any]):
 
 
 def in_list(column: ColumnElement[Any], name: str, *, numbers: bool = False) -> ColumnElement[bool]:
-    """Return the condition that `column` is in the parameter `name`, a collection of texts or of `numbers`."""
+    """Return the condition that `column` is in the parameter `name`, a collection of texts or of `numbers`.
+
+    The list is one parameter, so that one prepared statement fits lists of any length.
+    """
     return _InList(column, bindparam(name, type_=ListParameter(numbers=numbers)))
 
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from service.domain.fast_copy import construct_unchecked
-from service.domain.task import Source, Status, Task, TaskError, Usage
+from service.domain.task import Source, Status, Task, TaskError, Usage, construct_unchecked
 from service.storage.tables import tasks
 
 Values = dict[str, Any]

@@ -17,7 +17,6 @@ from service.domain.artifact import Artifact
 from service.domain.errors import OperatorError, StoreUnavailable
 from service.domain.event_routing import Subscription, route
 from service.domain.fair_share import share_owner
-from service.domain.fast_copy import replace_fields
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.immediate_claims import DeliverySlots, SlotReservations
 from service.domain.ports.signals import Clock
@@ -30,7 +29,7 @@ from service.domain.ports.unit_of_work import (
     UnitOfWork,
     UnitOfWorkFactory,
 )
-from service.domain.task import EventType, Status, Task, TaskId, UpstreamId
+from service.domain.task import EventType, Status, Task, TaskId, UpstreamId, replace_fields
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.task_view import task_json
 from service.domain.update_rules import UpdateContext, apply_update

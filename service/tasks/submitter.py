@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from service.concurrency.lease_pool import LeasePool
-from service.domain.callback import callback_address
+from service.domain.callback import Tokens, callback_address
 from service.domain.errors import NotSent, Refused, ReplyLost, StoreUnavailable, Throttled
 from service.domain.models.media_descriptors import restore
 from service.domain.ports.provider import ProviderRequest, RateLimitedProvider
@@ -18,7 +18,6 @@ from service.domain.ports.tasks import BlobStore
 from service.domain.retry_schedule import next_submission
 from service.domain.task import Fact, Status, Task, TaskError, TaskId
 from service.domain.task_update import TaskUpdate, UpdateResult
-from service.domain.tokens import Tokens
 from service.tasks.recorder import Recorder
 from service.tasks.submission_guard import ShuttingDown, SubmissionGuard
 from service.tasks.submission_request import BlobsExpired, meta_data, request_size

@@ -13,8 +13,8 @@ from typing import Any
 import anyio
 from sqlalchemy import text
 
+from service.domain.callback import Tokens
 from service.domain.task import Status, Task, TaskId, UpstreamId
-from service.domain.tokens import Tokens
 from service.storage import migrate, open_store
 from service.storage.database import Database, LocalSignals
 from service.storage.tables import tasks

@@ -13,12 +13,11 @@ from service.callbacks.receiver import CallbackReceiver
 from service.deliveries import dispatcher as dispatch
 from service.domain import task as core_task
 from service.domain import update_rules
-from service.domain.callback import Callback
+from service.domain.callback import Callback, TokenClaims, Tokens
 from service.domain.errors import BadToken, StoreUnavailable
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task_update import TaskUpdate, UpdateResult
-from service.domain.tokens import TokenClaims, Tokens
 from service.providers import http_client as http
 from service.tasks import recorder as record
 from service.tasks.immediate_polls import ImmediatePolls
