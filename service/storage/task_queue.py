@@ -152,7 +152,10 @@ async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits
         await advisory_lock(connection, "submissions")  # two claims at the same time must not exceed a limit
     if limits.max_in_flight is not None:
         limit = min(limit, limits.max_in_flight - await _count_in_flight(connection))
-    candidates = await _candidates(connection, now, limit) if limit > 0 else []
+    if limit <= 0:
+        return []
+    rows = await connection.execute(CANDIDATES, {"now": now, "limit": limit})
+    candidates: Sequence[Candidate] = [(TaskId(row.id), row.bucket) for row in rows]
     if limits.budget is not None and candidates:
         candidates = await affordable(connection, candidates, now, limits.budget)
     return [task_id for task_id, _ in candidates]
@@ -161,11 +164,6 @@ async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits
 async def _count_in_flight(connection: AsyncConnection) -> int:
     counted = await connection.execute(select(func.count()).select_from(tasks).where(IN_FLIGHT))
     return counted.scalar_one()
-
-
-async def _candidates(connection: AsyncConnection, now: datetime, limit: int) -> list[Candidate]:
-    rows = await connection.execute(CANDIDATES, {"now": now, "limit": limit})
-    return [(TaskId(row.id), row.bucket) for row in rows]
 
 
 async def _unleased(connection: AsyncConnection, wanted: Select[str], now: datetime, limit: int) -> list[TaskId]:
