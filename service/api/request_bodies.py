@@ -1,4 +1,4 @@
-"""Request bodies: read with limits on size, time and total memory; large ones are parsed in a thread."""
+"""Request bodies: read with limits on size, time and total memory."""
 
 import asyncio
 import re
@@ -7,13 +7,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 
-from anyio.to_thread import run_sync
 from starlette.requests import ClientDisconnect, Request
 
 from service.api.problems import ENCODED_BODY, NOT_JSON, NOT_UTF_8, TOO_BUSY, TOO_SLOW, Problem, ProblemError
 from service.concurrency.byte_semaphore import ByteSemaphore
 from service.domain.errors import UnreadableBody
-from service.domain.strict_json import parse_json
 
 MB = 1024 * 1024
 SMALL = 64 * 1024
@@ -23,8 +21,6 @@ BODY_COMPLETE = "body_complete"
 """Key of the request's state: whether the server has received the whole body, so that reading does not wait."""
 
 JSON_TYPE = re.compile(r"application/([a-z0-9.-]+\+)?json")
-THREAD_THRESHOLD = MB
-"""Size from which JSON is parsed in a thread, in bytes; below it the change of thread takes longer than the parsing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +121,6 @@ class BodyReader:
 
 UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})
 """Charsets that are UTF-8 or a subset of it."""
-
-
-async def parse_body(body: bytes) -> object:
-    """Return the JSON value in `body`; raises UnreadableBody. Large bodies are parsed in a thread."""
-    return parse_json(body) if len(body) <= THREAD_THRESHOLD else await run_sync(parse_json, body)
 
 
 def require_json(request: Request) -> None:

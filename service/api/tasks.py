@@ -24,18 +24,22 @@ from service.api.query_params import (
     preferred_wait,
     unknown_key_fault,
 )
-from service.api.request_bodies import THREAD_THRESHOLD, BodyReader, parse_body, require_json
+from service.api.request_bodies import MB, BodyReader, require_json
 from service.api.request_context import TASK
 from service.domain.errors import Conflict, Fault, InvalidParams, NotFound
 from service.domain.ports.tasks import BlobStore, IdempotencyKey, TaskFilter, TaskQueries
+from service.domain.strict_json import parse_json
 from service.domain.task import Json, Status, Task
 from service.domain.task_view import task_json
-from service.tasks.new_task import NewTask
+from service.tasks.task_service import NewTask
 
 KNOWN = ("model", "params", "metadata", "notify")
 REQUIRED = ("model", "params")
 MAX_FAULTS = 100  # of each kind
 NUL_ESCAPE = b"\\u0000"
+
+THREAD_THRESHOLD = MB
+"""Size from which JSON is parsed in a thread, in bytes; below it the change of thread takes longer than the parsing."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -132,7 +136,7 @@ class TaskApi:
             idempotency = None if key is None else IdempotencyKey(key=key, digest=await _digest(body))
             nul = b"\\" in body and NUL_ESCAPE in body  # the first test is fast
             size = len(body)
-            data = await parse_body(body)
+            data = parse_json(body) if size <= THREAD_THRESHOLD else await run_sync(parse_json, body)
             del body
             new = await _new_task(data, client=caller_of(request).name, idempotency=idempotency, nul=nul, size=size)
             del data

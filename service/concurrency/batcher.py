@@ -3,7 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from itertools import accumulate, islice, takewhile
+from itertools import islice
 from typing import Generic, TypeVar
 
 from service.domain.errors import StoreUnavailable
@@ -49,34 +49,45 @@ class Batcher(Generic[T, R]):
             await asyncio.wait([self._worker])
 
     async def _run(self) -> None:
+        batch: list[tuple[T, asyncio.Future[R]]] = []
         try:
             while self._waiting:
-                await self._commit_next()
-        finally:  # items still wait only when the event loop is being closed
+                batch = [self._waiting.popleft() for _ in range(self._next_size())]
+                await self._commit_batch(batch)
+        finally:  # futures are not done, or items still wait, only when the event loop is being closed
             self._worker = None
-            _cancel([future for _, future in self._waiting])
+            for _, future in (*batch, *self._waiting):
+                future.cancel()
             self._waiting.clear()
 
-    async def _commit_next(self) -> None:
-        batch = [self._waiting.popleft() for _ in range(self._next_size())]
-        futures = [future for _, future in batch]
+    async def _commit_batch(self, batch: list[tuple[T, asyncio.Future[R]]]) -> None:
+        results: list[R] = []
+        failure: Exception | None = None
         try:
-            _resolve(futures, await self._commit([item for item, _ in batch]))
+            results = await self._commit([item for item, _ in batch])
         except Exception as error:  # noqa: BLE001 - every caller of the batch gets it, and the next batch follows
-            for future in futures:
-                if not future.done():
-                    future.set_exception(error)
-        except BaseException:
-            _cancel(futures)
-            raise
+            failure = error
+        if failure is None and len(results) != len(batch):
+            failure = RuntimeError(f"a commit of {len(batch)} items returned {len(results)} results")
+        for index, (_, future) in enumerate(batch):
+            if future.done():
+                continue
+            if failure:
+                future.set_exception(failure)
+            else:
+                future.set_result(results[index])
 
     def _next_size(self) -> int:
         """Return how many of the waiting items share the next commit."""
-        size = min(self._max_items, len(self._waiting))
         if self._weigh is None:
-            return size
-        weights = accumulate(self._weigh(item) for item, _ in islice(self._waiting, size))
-        return max(1, sum(1 for _ in takewhile(lambda weight: weight <= self._max_weight, weights)))
+            return min(self._max_items, len(self._waiting))
+        size = weight = 0
+        for item, _ in islice(self._waiting, self._max_items):
+            weight += self._weigh(item)
+            if weight > self._max_weight:
+                break
+            size += 1
+        return max(1, size)
 
 
 async def commit_or_bisect(
@@ -94,16 +105,3 @@ async def commit_or_bisect(
             return [error] * len(items)
     half = len(items) // 2
     return [*await commit_or_bisect(commit, items[:half]), *await commit_or_bisect(commit, items[half:])]
-
-
-def _resolve(futures: list[asyncio.Future[R]], results: list[R]) -> None:
-    if len(results) != len(futures):
-        raise RuntimeError(f"a commit of {len(futures)} items returned {len(results)} results")
-    for future, result in zip(futures, results, strict=True):
-        if not future.done():
-            future.set_result(result)
-
-
-def _cancel(futures: list[asyncio.Future[R]]) -> None:
-    for future in futures:
-        future.cancel()

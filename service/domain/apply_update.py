@@ -5,9 +5,20 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from service.domain.artifact import Artifact
-from service.domain.fast_copy import replace_fields
 from service.domain.poll_planner import PollPlanner
-from service.domain.task import EventType, Fact, Json, Source, Status, Step, Task, TaskId, UpstreamId, advance
+from service.domain.task import (
+    EventType,
+    Fact,
+    Json,
+    Source,
+    Status,
+    Step,
+    Task,
+    TaskId,
+    UpstreamId,
+    advance,
+    replace_fields,
+)
 from service.domain.task_update import NOTHING_MADE, UNREADABLE, Hint, TaskUpdate, UpdateResult
 
 CONFLICTING_ID_NOTE = "the upstream named this task as it had named another one: what became of it is not known"

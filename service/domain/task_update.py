@@ -5,10 +5,20 @@ from datetime import datetime
 
 from service.domain.artifact import Artifact
 from service.domain.callback import Callback
-from service.domain.fact_json import fact_to_json
-from service.domain.fast_copy import replace_fields
 from service.domain.ports.unit_of_work import InboxEntry
-from service.domain.task import EventType, Fact, Json, Source, Status, Task, TaskError, TaskId, UpstreamId
+from service.domain.task import (
+    EventType,
+    Fact,
+    Json,
+    Source,
+    Status,
+    Task,
+    TaskError,
+    TaskId,
+    UpstreamId,
+    Usage,
+    replace_fields,
+)
 
 RESUBMITTED_WARNING = (
     "the reply to a submission was lost, and the task was submitted again: the upstream may bill it twice"
@@ -235,3 +245,29 @@ class UpdateResult:
     inbox: str | None = None
     events: tuple[EventType, ...] = ()
     poll: str | None = None
+
+
+def fact_to_json(fact: Fact) -> Json:
+    """Return `fact` as JSON values, without its correlation token."""
+    data = vars(fact) | {
+        "status": fact.status.value,
+        "output": list(fact.output),
+        "error": dict(vars(fact.error)) if fact.error else None,
+        "usage": dict(vars(fact.usage)) if fact.usage else None,
+    }
+    del data["correlation"]
+    return data
+
+
+def fact_from_json(data: Json) -> Fact:
+    """Return the fact that `fact_to_json` wrote."""
+    return Fact(
+        status=Status(data["status"]),
+        upstream_id=UpstreamId(data["upstream_id"]) if data["upstream_id"] else None,
+        progress=data["progress"],
+        output=tuple(data["output"]),
+        error=TaskError(**data["error"]) if data["error"] else None,
+        usage=Usage(**data["usage"]) if data["usage"] else None,
+        guessed=data["guessed"],
+        unconfirmed=data["unconfirmed"],
+    )

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
 import httpx
 
@@ -19,19 +18,18 @@ from service.deliveries.handler_loader import load_handlers
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.deliveries.task_results import TaskResults
-from service.domain.callback import Verifier, callback_address
+from service.domain.callback import Tokens, Verifier, callback_address
 from service.domain.event_routing import Subscription
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.queues import Limits
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
-from service.domain.tokens import Tokens
 from service.providers import PooledTransport, RateLimitedClient, open_provider
 from service.providers.callback_bodies import read_fact
 from service.providers.vidu.signature import ViduVerifier
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.config.settings import Settings
-from service.runtime.ids import uuid7_factory
+from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
 from service.storage import Store, open_store
 from service.tasks.immediate_polls import ImmediatePolls
@@ -40,14 +38,6 @@ from service.tasks.poller import Poller, PollerConfig
 from service.tasks.recorder import Recorder
 from service.tasks.submitter import Submitter, SubmitterConfig
 from service.tasks.task_service import TaskPolicy, TaskService
-
-
-class SystemClock:
-    """The clock of the operating system."""
-
-    def now(self) -> datetime:
-        """Return the current time in UTC, with its time zone."""
-        return datetime.now(UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,13 +200,11 @@ class ApplicationBuilder:
             clock=self.clock,
             confirm=self.settings.confirm == "always",
             read_fact=read_fact,
-            verifier_for=self._verifier,
+            verifier_for=self._verifier if self.settings.provider == "vidu" else None,
         )
 
-    def _verifier(self, token: str) -> Verifier | None:
-        """Return the check of Vidu's signature, which covers the callback address; None for Vtrix, which has no key."""
-        if self.settings.provider != "vidu":
-            return None
+    def _verifier(self, token: str) -> Verifier:
+        """Return the check of Vidu's signature, which covers the callback address; Vtrix has no key to sign with."""
         address = callback_address(self.settings.public_url or "", token)
         return ViduVerifier([self.settings.upstream_key or ""], address)
 

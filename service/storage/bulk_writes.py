@@ -17,7 +17,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.storage.column_types import JsonText, SafeText, encode_json, storable_text
-from service.storage.sqlite_thread import REPEATED
+from service.storage.sqlite_driver import REPEATED
 from service.storage.tables import inputs
 
 CACHE_SIZE = 512

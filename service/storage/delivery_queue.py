@@ -15,10 +15,10 @@ from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.storage.attempt_results import LeasedDelivery, attempt_values, delivery_values, lane_values
 from service.storage.bulk_writes import insert_many, update_many
+from service.storage.column_types import in_list
 from service.storage.database import Database
 from service.storage.delivery_claim_rows import delivery_claim, with_payload
 from service.storage.event_log import EVENT_COLUMNS, event_from_row
-from service.storage.in_list import in_list
 from service.storage.queries import delivery_view
 from service.storage.tables import IS_PENDING, PENDING, attempts, deliveries, events
 from service.storage.task_rows import Values

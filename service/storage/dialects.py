@@ -1,9 +1,7 @@
 """Differences between SQLite and PostgreSQL: addresses, engines, locks and notifications."""
 
 import json
-import os
 import sqlite3
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,28 +9,16 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from sqlalchemy import URL, Connection, Table, event, make_url, text
+from sqlalchemy import URL, Table, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from service.domain.errors import BadSetting, StoreUnavailable
-from service.storage import sqlite_thread
+from service.domain.errors import BadSetting
+from service.storage import sqlite_driver
 
 CHANNEL = "boomerang"
 MAX_TOPICS_PER_NOTIFY = 100  # a payload has at most 8000 bytes
-BUSY_TIMEOUT = 10.0
-"""Seconds to wait for another process that writes."""
-
-SQLITE_PRAGMAS = (
-    f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA foreign_keys = ON",
-    "PRAGMA cache_size = -4096",
-    "PRAGMA journal_size_limit = 67108864",
-    "PRAGMA temp_store = MEMORY",
-)
-
 POSTGRES_SETTINGS = (
     "SET statement_timeout = '60s'",
     "SET lock_timeout = '20s'",
@@ -86,39 +72,6 @@ def _require_psycopg() -> None:
         ) from error
 
 
-def sqlite_engine(at: Address, *, writes: bool) -> AsyncEngine:
-    """Return an engine for the file: with one connection that writes, or three that only read."""
-    engine = create_async_engine(
-        at.url,
-        connect_args={
-            "isolation_level": None,
-            "async_creator_fn": sqlite_thread.connect,
-            "cached_statements": 512,  # the default of 128 is less than our number of statements
-        },
-        pool_size=1 if writes else 3,
-        pool_reset_on_return=None,  # every transaction here ends itself: one thread hop less
-        max_overflow=0,
-        pool_timeout=30,
-        hide_parameters=True,
-    )
-    pragmas = (*SQLITE_PRAGMAS, f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
-    begin = sqlite_thread.BEGIN_WRITING if writes else "BEGIN"  # `isolation_level` None turns off the driver's own
-
-    def connected(connection: Any, _record: object) -> None:
-        cursor = connection.cursor()
-        for pragma in pragmas:
-            cursor.execute(pragma)
-        cursor.close()
-
-    def began(connection: Connection) -> None:
-        driver: sqlite_thread.Connection = connection.connection.driver_connection  # type: ignore[assignment]
-        driver.pending_begin = begin
-
-    event.listen(engine.sync_engine, "connect", connected)
-    event.listen(engine.sync_engine, "begin", began)
-    return engine
-
-
 def postgres_engine(at: Address) -> AsyncEngine:
     """Return an engine for PostgreSQL with at most ten connections; statements are limited to 60 seconds."""
     engine = create_async_engine(
@@ -139,36 +92,6 @@ def postgres_engine(at: Address) -> AsyncEngine:
 
     event.listen(engine.sync_engine, "connect", connected)
     return engine
-
-
-def prepare_file(path: Path) -> os.stat_result:
-    """Create the SQLite file with mode 0600 if it is missing, set its journal to WAL, and return its status.
-
-    Raises StoreUnavailable on failure. Two processes may do this at the same time.
-    """
-    try:
-        path.touch(mode=0o600, exist_ok=True)
-        _use_wal(path)
-        return path.stat()
-    except (OSError, sqlite3.Error) as error:
-        message = str(getattr(error, "strerror", None) or error)
-        reason = "its directory is missing" if isinstance(error, FileNotFoundError) else message
-        raise StoreUnavailable(f"the database file {path} cannot be used: {reason}") from error
-
-
-def _use_wal(path: Path) -> None:
-    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT)
-    try:
-        deadline = time.monotonic() + BUSY_TIMEOUT
-        while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-            try:
-                connection.execute("PRAGMA journal_mode = WAL").fetchone()
-            except sqlite3.OperationalError:  # this statement ignores the busy timeout
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)
-    finally:
-        connection.close()
 
 
 def insert(connection: AsyncConnection, table: Table) -> Insert:
@@ -202,7 +125,7 @@ async def insert_and_commit(connection: AsyncConnection, insertion: tuple[str, A
         with_notification = f"WITH done AS ({statement}) SELECT pg_notify(%s, %s)"
         await autocommit.exec_driver_sql(with_notification, (*values, CHANNEL, json.dumps([topic])))
         return
-    driver: sqlite_thread.Connection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
+    driver: sqlite_driver.Connection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
     try:
         await driver.insert_and_commit(statement, values)
     except sqlite3.Error as error:

@@ -7,8 +7,8 @@ from operator import attrgetter
 from sqlalchemy import func, select
 
 from service.domain.ports.unit_of_work import InboxEntry
+from service.storage.column_types import in_list
 from service.storage.database import Database
-from service.storage.in_list import in_list
 from service.storage.tables import UNREAD, inbox
 
 STORED_DIGESTS = select(inbox.c.digest).where(in_list(inbox.c.digest, "digests"))

@@ -8,11 +8,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.queues import Limits
 from service.domain.task import Status, Task, TaskId
-from service.storage.column_types import UtcDateTime
+from service.storage.column_types import UtcDateTime, in_list
 from service.storage.daily_budget import affordable, budget_spent
 from service.storage.database import Database
 from service.storage.dialects import advisory_lock
-from service.storage.in_list import in_list
 from service.storage.tables import IN_FLIGHT, POLLED, QUEUED, SUBMITTING, UNREAD, inbox, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, task_from_row
 
@@ -153,7 +152,10 @@ async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits
         await advisory_lock(connection, "submissions")  # two claims at the same time must not exceed a limit
     if limits.max_in_flight is not None:
         limit = min(limit, limits.max_in_flight - await _count_in_flight(connection))
-    candidates = await _candidates(connection, now, limit) if limit > 0 else []
+    if limit <= 0:
+        return []
+    rows = await connection.execute(CANDIDATES, {"now": now, "limit": limit})
+    candidates: Sequence[Candidate] = [(TaskId(row.id), row.bucket) for row in rows]
     if limits.budget is not None and candidates:
         candidates = await affordable(connection, candidates, now, limits.budget)
     return [task_id for task_id, _ in candidates]
@@ -162,11 +164,6 @@ async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits
 async def _count_in_flight(connection: AsyncConnection) -> int:
     counted = await connection.execute(select(func.count()).select_from(tasks).where(IN_FLIGHT))
     return counted.scalar_one()
-
-
-async def _candidates(connection: AsyncConnection, now: datetime, limit: int) -> list[Candidate]:
-    rows = await connection.execute(CANDIDATES, {"now": now, "limit": limit})
-    return [(TaskId(row.id), row.bucket) for row in rows]
 
 
 async def _unleased(connection: AsyncConnection, wanted: Select[str], now: datetime, limit: int) -> list[TaskId]:

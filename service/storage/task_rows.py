@@ -8,8 +8,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping
 
-from service.domain.fast_copy import construct_unchecked
-from service.domain.task import Source, Status, Task, TaskError, Usage
+from service.domain.task import Source, Status, Task, TaskError, Usage, construct_unchecked
 from service.storage.tables import tasks
 
 Values = dict[str, Any]
@@ -48,7 +47,7 @@ def task_values(task: Task) -> Values:
     for name, convert in TO_COLUMN.items():
         if (value := values[name]) is not None:
             values[name] = convert(value)
-    values["cost"] = cost_in_usd(task.usage)
+    values["cost"] = cost_in_usd(task.usage) if task.usage else None
     return values
 
 

@@ -1,12 +1,15 @@
 """Units of work: one write transaction over inbox, tasks, events and deliveries."""
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from itertools import accumulate
 from operator import attrgetter
 
 from sqlalchemy import Integer, Row, bindparam, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.unit_of_work import (
     DeliveryClaim,
@@ -19,12 +22,12 @@ from service.domain.ports.unit_of_work import (
 )
 from service.domain.task import Task, TaskId, UpstreamId
 from service.storage.bulk_writes import insert_many, update_many
-from service.storage.database import Database, Write
-from service.storage.dialects import insert
-from service.storage.event_writes import append_deliveries, append_events
-from service.storage.in_list import in_list
+from service.storage.column_types import in_list
+from service.storage.database import Database
+from service.storage.delivery_claim_rows import delivery_claim, with_payload
+from service.storage.dialects import advisory_lock
 from service.storage.inbox import STORED_DIGESTS
-from service.storage.tables import UNREAD, inbox, polls, run_times, tasks
+from service.storage.tables import IS_PENDING, UNREAD, deliveries, events, inbox, polls, run_times, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, changed_task_values, task_from_row
 
 MAX_UNREAD_BYTES = 8 * 1024 * 1024
@@ -32,6 +35,10 @@ MAX_UNREAD_BYTES = 8 * 1024 * 1024
 
 
 # Statements of every commit, built once.
+ADMISSION = {
+    "sqlite": sqlite.insert(inbox).on_conflict_do_nothing().returning(inbox.c.digest),
+    "postgresql": postgresql.insert(inbox).on_conflict_do_nothing().returning(inbox.c.digest),
+}
 TASKS_BY_ID = select(*TASK_COLUMNS).where(in_list(tasks.c.id, "ids")).order_by(tasks.c.id).with_for_update()
 UNREAD_SIZES = (
     select(inbox.c.digest, func.length(inbox.c.body))
@@ -45,32 +52,35 @@ HAS_UNREAD_CALLBACKS = select(inbox.c.task_id).where(UNREAD, in_list(inbox.c.tas
 TASKS_BY_UPSTREAM_ID = select(tasks.c.upstream_id, tasks.c.id).where(in_list(tasks.c.upstream_id, "ids"))
 
 
+@dataclass(frozen=True, slots=True)
 class SqlUnitOfWorkFactory:
     """Implements `UnitOfWorkFactory`."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    database: Database
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[UnitOfWork]:
         """Begin a write transaction; raises StoreUnavailable if the database cannot be written."""
-        async with self._database.writing() as write:
-            yield SqlUnitOfWork(write)
+        async with self.database.writing() as write:
+            yield SqlUnitOfWork(connection=write.connection, topics=write.topics)
 
 
+@dataclass(kw_only=True, slots=True)
 class SqlUnitOfWork:
-    """Implements `UnitOfWork`. Call `lock` before `append`: only one transaction at a time numbers events."""
+    """Implements `UnitOfWork`. Call `lock` before `append`: only one transaction at a time numbers events.
 
-    def __init__(self, write: Write) -> None:
-        self._connection = write.connection
-        self._topics = write.topics
-        self._locked: dict[TaskId, Task] = {}
+    `topics` are notified after the commit.
+    """
+
+    connection: AsyncConnection
+    topics: set[str]
+    _locked: dict[TaskId, Task] = field(init=False, default_factory=dict)
 
     async def lock(self, ids: Collection[TaskId]) -> dict[TaskId, Task]:
         """Return the known tasks of `ids`, locked in id order until the end of the transaction."""
         found: dict[TaskId, Task] = {}
         if ids:
-            rows = await self._connection.execute(TASKS_BY_ID, {"ids": set(ids)})
+            rows = await self.connection.execute(TASKS_BY_ID, {"ids": set(ids)})
             for row in rows.mappings():
                 found[row["id"]] = task_from_row(row)
         self._locked |= found
@@ -80,12 +90,12 @@ class SqlUnitOfWork:
         """Store new callbacks; return for each of `entries` `new`, `repeated` or `nonce_reused`."""
         if not entries:
             return []
-        statement = insert(self._connection, inbox).on_conflict_do_nothing().returning(inbox.c.digest)
+        statement = ADMISSION[self.connection.dialect.name]
         rows = [vars(entry) for entry in sorted(entries, key=attrgetter("digest"))]  # one order: no deadlock
-        inserted = set((await self._connection.execute(statement, rows)).scalars())
+        inserted = set((await self.connection.execute(statement, rows)).scalars())
         known: set[str] = set()
         if others := set(map(attrgetter("digest"), entries)) - inserted:
-            known.update((await self._connection.execute(STORED_DIGESTS, {"digests": others})).scalars())
+            known.update((await self.connection.execute(STORED_DIGESTS, {"digests": others})).scalars())
         results: list[str] = []
         for entry in entries:
             if entry.digest in inserted:
@@ -98,22 +108,22 @@ class SqlUnitOfWork:
 
     async def unread(self, limit: int) -> list[InboxEntry]:
         """Return up to `limit` unread callbacks, oldest first, that no other transaction has locked."""
-        sizes = await self._connection.execute(UNREAD_SIZES, {"limit": limit})
-        rows = await self._connection.execute(CALLBACKS_BY_DIGEST, {"digests": _within_byte_limit(sizes.all())})
+        sizes = await self.connection.execute(UNREAD_SIZES, {"limit": limit})
+        rows = await self.connection.execute(CALLBACKS_BY_DIGEST, {"digests": _within_byte_limit(sizes.all())})
         return [InboxEntry(**row) for row in rows.mappings()]
 
     async def with_unread_callbacks(self, ids: Collection[TaskId]) -> set[TaskId]:
         """Return those of `ids` that have unread callbacks."""
-        return set((await self._connection.execute(HAS_UNREAD_CALLBACKS, {"ids": set(ids)})).scalars())
+        return set((await self.connection.execute(HAS_UNREAD_CALLBACKS, {"ids": set(ids)})).scalars())
 
     async def read(self, entries: Sequence[InboxEntry]) -> None:
         """Set the verdict of each of `entries`, which are unread callbacks."""
         rows = [{"digest": entry.digest, "verdict": entry.verdict} for entry in entries]
-        await update_many(self._connection, inbox, rows)
+        await update_many(self.connection, inbox, rows)
 
     async def holders(self, ids: Collection[UpstreamId]) -> dict[UpstreamId, TaskId]:
         """Return the task that has each of `ids` as its provider id, where there is one."""
-        rows = await self._connection.execute(TASKS_BY_UPSTREAM_ID, {"ids": set(ids)})
+        rows = await self.connection.execute(TASKS_BY_UPSTREAM_ID, {"ids": set(ids)})
         return {row.upstream_id: row.id for row in rows}
 
     async def save(self, moved: Collection[Task]) -> None:
@@ -126,30 +136,80 @@ class SqlUnitOfWork:
             self._locked[task.id] = task
         for names, rows in alike.items():
             if names:
-                await update_many(self._connection, tasks, rows)
+                await update_many(self.connection, tasks, rows)
 
     async def append(self, events: Sequence[EventRow], deliveries: Sequence[DeliveryRow]) -> list[DeliveryClaim]:
         """Insert events, in this order, and their deliveries; return claims on deliveries whose lease is granted."""
         if events:
-            await append_events(self._connection, events)
+            await append_events(self.connection, events)
         if not deliveries:
             return []
-        return await append_deliveries(self._connection, deliveries, {event.id: event for event in events})
+        return await append_deliveries(self.connection, deliveries, {event.id: event for event in events})
 
     async def add_polls(self, rows: Sequence[PollRow]) -> None:
         """Insert polls, for the history of their tasks."""
-        await insert_many(self._connection, polls, [vars(row) for row in rows])
+        await insert_many(self.connection, polls, [vars(row) for row in rows])
 
     async def add_run_times(self, samples: Sequence[RunTime]) -> None:
         """Insert run times, from which polls are scheduled."""
-        await insert_many(self._connection, run_times, [vars(sample) for sample in samples])
+        await insert_many(self.connection, run_times, [vars(sample) for sample in samples])
 
     def notify(self, topics: Iterable[str]) -> None:
         """Notify `topics` in every process after the commit."""
-        self._topics.update(topics)
+        self.topics.update(topics)
 
 
 def _within_byte_limit(sizes: Iterable[Row[str, int]]) -> list[str]:
     """Return the first digests of `sizes` whose bodies have MAX_UNREAD_BYTES together; at least one digest."""
     totals = accumulate(sizes, lambda before, one: (one[0], before[1] + one[1]))
     return [digest for index, (digest, total) in enumerate(totals) if not index or total <= MAX_UNREAD_BYTES]
+
+
+LANES_WITH_PENDING = select(deliveries.c.lane).where(IS_PENDING, in_list(deliveries.c.lane, "lanes"))
+STORED_EVENTS = with_payload(events.c.id, events.c.seq, events.c.at, where=in_list(events.c.id, "claimed")).where(
+    in_list(events.c.id, "ids")
+)
+NEW_DELIVERY: Values = {"status": "pending", "attempts": 0, "attempted": 0}
+
+
+async def append_events(connection: AsyncConnection, rows: Sequence[EventRow]) -> None:
+    """Insert events in this order; events that are stored already do not change.
+
+    Readers resume after the highest `seq` that they have read, so numbers must appear in the order of the commits.
+    """
+    await advisory_lock(connection, "events")
+    await insert_many(connection, events, [vars(row) | {"type": row.type.value} for row in rows])
+
+
+async def append_deliveries(
+    connection: AsyncConnection, rows: Sequence[DeliveryRow], new_events: Mapping[str, EventRow]
+) -> list[DeliveryClaim]:
+    """Insert deliveries of stored events; return claims on those whose lease is granted, with their `new_events`."""
+    claimed = await _claimable(connection, [row for row in rows if row.event_id in new_events])
+    parameters = {
+        "ids": {row.event_id for row in rows},
+        "claimed": {row.event_id for row in rows if row.id in claimed},
+    }
+    stored = {event.id: event for event in await connection.execute(STORED_EVENTS, parameters)}
+    values: list[Values] = []
+    for row in rows:
+        event, leased = stored[row.event_id], row.id in claimed
+        lease = {"leased_until": row.leased_until if leased else None, "fence": int(leased)}
+        values.append(vars(row) | NEW_DELIVERY | lease | {"event_seq": event.seq, "created_at": event.at})
+    await insert_many(connection, deliveries, values)
+    return [
+        delivery_claim(one, new_events[one["event_id"]], stored[one["event_id"]].payload)
+        for one in values
+        if one["id"] in claimed
+    ]
+
+
+async def _claimable(connection: AsyncConnection, rows: Sequence[DeliveryRow]) -> set[str]:
+    """Return the ids of rows whose lease can be granted: the first of a lane that has no pending delivery."""
+    heads = {row.lane: row for row in reversed(rows)}
+    wanted = {lane: row.id for lane, row in heads.items() if row.leased_until}
+    if not wanted:
+        return set()
+    for lane in (await connection.execute(LANES_WITH_PENDING, {"lanes": list(wanted)})).scalars():
+        wanted.pop(lane, None)
+    return set(wanted.values())

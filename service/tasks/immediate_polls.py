@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from service.concurrency.immediate_claims import ImmediateClaims
-from service.domain.fast_copy import replace_fields
-from service.domain.task import Status, Task
+from service.domain.task import Status, Task, replace_fields
 
 NOT_POLLED = frozenset({Status.QUEUED, Status.SUBMITTING})
 """Statuses of tasks that the provider does not know yet, or whose submission is running."""
@@ -37,23 +36,26 @@ class PollReservations:
 class ImmediatePolls:
     """Reserves capacity for the polls of open transactions, and starts these polls after the commit.
 
-    `lease` is how long a claim lives without renewal. `reserved` is the number of polls of open transactions. No task
-    is leased before `open`.
+    `lease` is how long a claim lives without renewal. `reserved` is the number of polls of open transactions. Tasks
+    are leased only while `accepting`: after `open`, and before `close`.
     """
 
     def __init__(self, *, lease: timedelta) -> None:
         self.lease = lease
         self.reserved = 0
+        self.accepting = False
         self._capacity: Callable[[], int] | None = None
         self._claims: ImmediateClaims[PollReservations] = ImmediateClaims(release=self._release)
 
     def open(self, capacity: Callable[[], int], poll: Callable[[Task], object]) -> None:
         """Lease tasks that become due, as many as `capacity()` allows; `poll` is called with each after its commit."""
         self._capacity = capacity
+        self.accepting = True
         self._claims.open(lambda reservations: [poll(task) for task in reservations.tasks])
 
     async def close(self) -> None:
         """Lease no more tasks, and wait until open transactions have started their polls or failed."""
+        self.accepting = False
         await self._claims.close()
 
     def reserve(self, reservations: PollReservations) -> bool:

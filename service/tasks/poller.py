@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 import structlog
 
 from service.concurrency.lease_pool import LeasePool
+from service.domain.callback import Tokens
 from service.domain.errors import Paused, ProviderUnavailable, Refused, StoreUnavailable, Throttled, UnknownTask
-from service.domain.fact_json import fact_from_json
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.health import Retention, RunTimeStats
 from service.domain.ports.provider import RateLimitedProvider
@@ -18,8 +18,7 @@ from service.domain.ports.queues import PollQueue
 from service.domain.ports.signals import Clock, Signals
 from service.domain.schedule_times import JITTER
 from service.domain.task import Fact, Status, Task, TaskId, UpstreamId
-from service.domain.task_update import NOTHING_MADE, RESUBMITTED_WARNING, TaskUpdate
-from service.domain.tokens import Tokens
+from service.domain.task_update import NOTHING_MADE, RESUBMITTED_WARNING, TaskUpdate, fact_from_json
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.recorder import Recorder
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from service.callbacks.limits import BurstDetector
+from service.callbacks.receiver import BurstDetector
 
 
 class RandomBursts(BurstDetector):

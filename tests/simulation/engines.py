@@ -5,11 +5,11 @@ from contextvars import copy_context
 from typing import Any, cast
 from unittest.mock import patch
 
-from sqlalchemy import PoolProxiedConnection, event
+from sqlalchemy import URL, PoolProxiedConnection, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.util import greenlet_spawn
 
-from service.storage import dialects, sqlite_thread
+from service.storage import sqlite_driver
 from tests.simulation.loop import OWNER, Owner
 from tests.simulation.quick import QuickEngine
 from tests.simulation.sqlite import FAST_PRAGMAS, Host, SimConnection
@@ -58,27 +58,29 @@ class Engines:
 
     def __init__(self) -> None:
         self._engines: dict[tuple[str, bool], AsyncEngine] = {}
-        self._make = dialects.sqlite_engine
+        self._make = sqlite_driver.sqlite_engine
 
-    def engine(self, at: dialects.Address, *, writes: bool) -> Any:
+    def engine(self, url: URL, *, writes: bool) -> Any:
         """Return an engine for the running process."""
         host: Any = OWNER.get()
         return (
-            QuickEngine(str(at.path), host, writes=writes) if host.fast else self._full_engine(host, at, writes=writes)
+            QuickEngine(url.database or "", host, writes=writes)
+            if host.fast
+            else self._full_engine(host, url, writes=writes)
         )
 
-    def _full_engine(self, host: Host, at: dialects.Address, *, writes: bool) -> AsyncEngine:
+    def _full_engine(self, host: Host, url: URL, *, writes: bool) -> AsyncEngine:
         """Return the engine of the process from an earlier run, or a new one."""
         key = (host.name, writes)
         if key not in self._engines:
-            self._engines[key] = self._create_engine(at, writes=writes)
+            self._engines[key] = self._create_engine(url, writes=writes)
         engine = self._engines[key]
         engine.sync_engine.dispose(close=False)  # connections of the earlier run are closed, and belong to another loop
         return engine
 
-    def _create_engine(self, at: dialects.Address, *, writes: bool) -> AsyncEngine:
-        with patch.object(dialects, "SQLITE_PRAGMAS", FAST_PRAGMAS), patch.object(sqlite_thread, "connect", _connected):
-            engine = self._make(at, writes=writes)
+    def _create_engine(self, url: URL, *, writes: bool) -> AsyncEngine:
+        with patch.multiple(sqlite_driver, SQLITE_PRAGMAS=FAST_PRAGMAS, connect=_connected):
+            engine = self._make(url, writes=writes)
         event.listen(engine.sync_engine, "checkout", _remember_pooled)
         _warm_up(engine)
         return engine

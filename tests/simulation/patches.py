@@ -24,7 +24,6 @@ ENGINES = Engines()
 THREAD_FUNCTIONS = (
     "anyio.to_thread.run_sync",
     "service.api.tasks.run_sync",
-    "service.api.request_bodies.run_sync",
 )
 
 

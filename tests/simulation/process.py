@@ -13,10 +13,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.providers import open_provider
 from service.runtime.bootstrap import Application, ApplicationBuilder
-from service.runtime.ids import uuid7_factory
 from service.runtime.process import _app, _running_jobs
 from service.runtime.scheduler import JobScheduler
 from service.runtime.shutdown import DRAIN_TIMEOUT
+from service.runtime.system import uuid7_factory
 from service.storage import open_store
 from tests.simulation.callback_bursts import RandomBursts
 from tests.simulation.code_positions import watched

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from sqlalchemy import PoolProxiedConnection
 
 from service.storage import migrate
-from service.storage.sqlite_thread import BEGIN_WRITING
+from service.storage.sqlite_driver import BEGIN_WRITING
 
 LOCKED_FOR = 10.0
 RETRY_INTERVAL = 0.02

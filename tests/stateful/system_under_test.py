@@ -8,8 +8,7 @@ from itertools import count
 from sqlalchemy import Table, select
 
 from service.callbacks.inbox_worker import InboxWorker
-from service.callbacks.limits import BurstDetector
-from service.callbacks.receiver import CallbackReceiver
+from service.callbacks.receiver import BurstDetector, CallbackReceiver
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.task_results import TaskResults
 from service.domain.event_routing import Subscription
@@ -109,7 +108,7 @@ class SystemUnderTest:
             clock=self.clock,
             confirm=self.confirm,
             read_fact=read_fact,
-            verifier_for=lambda _token: None,
+            verifier_for=None,
         )
         if self.burst:
             self.receive._burst_detector = AlwaysBurst()

@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from service.domain.fact_json import fact_to_json
 from service.domain.task import Fact, Source, Status, Task, TaskError, UpstreamId, Usage
-from service.domain.task_update import RESUBMITTED_WARNING, SUBMISSION_UNKNOWN, TaskUpdate
+from service.domain.task_update import RESUBMITTED_WARNING, SUBMISSION_UNKNOWN, TaskUpdate, fact_to_json
 from tests.stateful.model import ENDS, ENDS_WITHOUT_RESULT, Model, TaskModel
 from tests.support.scripted_provider import VIDEO
 

@@ -15,7 +15,7 @@ from sqlalchemy.exc import DatabaseError, DataError, IntegrityError, Operational
 
 from service.domain.errors import BadSetting, StoreUnavailable
 from service.domain.task import TaskId
-from service.storage import Store, dialects, migrate, open_store
+from service.storage import Store, migrate, open_store, sqlite_driver
 from service.storage import database as database_module
 from tests.storage.builders import NOW, a_blob, a_task, an_entry
 from tests.support.postgres import PostgresServer, create_database, postgres_server
@@ -49,7 +49,7 @@ async def _admit(store: Store) -> list[str]:
 
 async def test_locked_database_is_unavailable_until_it_is_free(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While another process writes for too long, ours times out; afterwards writes succeed."""
-    monkeypatch.setattr(dialects, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
+    monkeypatch.setattr(sqlite_driver, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
     other = sqlite3.connect(path, isolation_level=None)
     async with open_store(f"sqlite:///{path}") as store:
         other.execute("BEGIN IMMEDIATE")
@@ -129,7 +129,7 @@ async def test_closed_connection_is_replaced(store: Store) -> None:
 
 async def test_failed_begin_does_not_lead_to_autocommit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A statement after a failed BEGIN still runs in a transaction, which is rolled back."""
-    monkeypatch.setattr(dialects, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
+    monkeypatch.setattr(sqlite_driver, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         async with open_store(f"sqlite:///{path}") as store:
             with pytest.raises(ZeroDivisionError):
@@ -164,7 +164,7 @@ async def test_failed_commit_holds_no_lock(store: Store, path: Path) -> None:
 
 async def test_read_only_store_is_not_ready(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a failed write, readiness tries another write; its row is deleted again."""
-    monkeypatch.setattr(dialects, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
+    monkeypatch.setattr(sqlite_driver, "SQLITE_PRAGMAS", ("PRAGMA busy_timeout = 20",))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         async with open_store(f"sqlite:///{path}") as store:
             other.execute("BEGIN IMMEDIATE")

@@ -20,14 +20,13 @@ from service.domain.ports.provider import RateLimitedProvider
 from service.domain.task import EventType, Json, Task, TaskId
 from service.providers.callback_bodies import read_fact
 from service.providers.rate_limited import RateLimitedClient
-from service.runtime.ids import uuid7_factory
+from service.runtime.system import uuid7_factory
 from service.storage import Store, open_store
 from service.tasks.immediate_polls import ImmediatePolls
-from service.tasks.new_task import NewTask
 from service.tasks.poller import Poller, PollerConfig
 from service.tasks.recorder import Recorder
 from service.tasks.submitter import Submitter, SubmitterConfig
-from service.tasks.task_service import TaskPolicy, TaskService
+from service.tasks.task_service import NewTask, TaskPolicy, TaskService
 from tests.support.database_copies import database
 from tests.support.loop_options import Options
 from tests.support.scripted_provider import TOKENS, CountingUnitOfWorkFactory, ScriptedProvider, token_of
@@ -106,7 +105,7 @@ class Loop:
             clock=clock,
             confirm=options.confirm,
             read_fact=read_fact,
-            verifier_for=lambda _token: options.verifier,
+            verifier_for=None if (verifier := options.verifier) is None else lambda _token: verifier,
         )
         self.results = TaskResults(queries=store.queries, upstream=upstream, recorder=self.recorder)
         self.task_service, self.submitter, self.poller = self._task_service(), self._submit(), self._reconcile()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.domain.errors import InvalidParams
-from service.tasks.new_task import NewTask, ValidatedTask, validate_new_task
+from service.tasks.task_service import NewTask, ValidatedTask, validate_new_task
 from tests.support.sample_media import image, uri
 from tests.support.task_loop import GOOD, Loop, open_loop
 

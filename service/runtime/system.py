@@ -1,8 +1,17 @@
-"""Make ids that sort by creation time, also within one millisecond: UUID version 7 (RFC 9562, section 5.7)."""
+"""The clock of the process, and ids that sort by creation time: UUID version 7 (RFC 9562, section 5.7)."""
 
 import secrets
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
+
+
+class SystemClock:
+    """The clock of the operating system."""
+
+    def now(self) -> datetime:
+        """Return the current time in UTC, with its time zone."""
+        return datetime.now(UTC)
 
 
 def uuid7_factory(

@@ -1,16 +1,26 @@
-"""SQLite on its own thread, with one thread hop a statement; the cursors of aiosqlite 0.22 take four.
+"""SQLite: its file, its engine, and a driver that takes one thread hop a statement.
 
-aiosqlite would also run a statement once for each set of parameters and acquire the interpreter's lock before each:
-with a busy event loop, each acquisition takes about a millisecond. Here one statement takes many sets of parameters.
+The cursors of aiosqlite 0.22 take four. aiosqlite would also run a statement once for each set of parameters and
+acquire the interpreter's lock before each: with a busy event loop, each acquisition takes about a millisecond. Here one
+statement takes many sets of parameters.
 """
 
+import os
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from itertools import chain
+from pathlib import Path
 from typing import Any, Self
 
 import aiosqlite
+from sqlalchemy import URL, event
+from sqlalchemy import Connection as SyncConnection
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from service.domain.errors import StoreUnavailable
 
 ITER_CHUNK_SIZE = 64
 REPEATED = "/* each */ "
@@ -20,6 +30,18 @@ ROWS_PER_STATEMENT = (32, 8, 2, 1)
 """Sets of parameters in one statement: few sizes, so that the driver's cache holds each as a prepared statement."""
 
 BEGIN_WRITING = "BEGIN IMMEDIATE"
+
+BUSY_TIMEOUT = 10.0
+"""Seconds to wait for another process that writes."""
+
+SQLITE_PRAGMAS = (
+    f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA cache_size = -4096",
+    "PRAGMA journal_size_limit = 67108864",
+    "PRAGMA temp_store = MEMORY",
+)
 
 
 class Connection(aiosqlite.Connection):
@@ -60,36 +82,36 @@ class Connection(aiosqlite.Connection):
         return Cursor(self)
 
 
+@dataclass(slots=True, eq=False)
 class Cursor:
     """One statement and its result, with the interface that SQLAlchemy's adapter needs."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._rows: Sequence[Any] = ()
-        self.arraysize = 1
-        self.description: Any = None
-        self.rowcount = -1
-        self.lastrowid: int | None = None
+    connection: Connection
+    arraysize: int = 1
+    description: Any = None
+    rowcount: int = -1
+    lastrowid: int | None = None
+    _rows: Sequence[Any] = ()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def execute(self, sql: str, parameters: Any = ()) -> Self:
         """Run a statement and fetch its rows."""
-        await self._connection._execute(self._run, sqlite3.Cursor.execute, sql, parameters)  # type: ignore[no-untyped-call] # noqa: SLF001
+        await self.connection._execute(self._run, sqlite3.Cursor.execute, sql, parameters)  # type: ignore[no-untyped-call] # noqa: SLF001
         return self
 
     async def executemany(self, sql: str, parameters: Any) -> Self:
         """Run a statement for each set of parameters."""
-        await self._connection._execute(self._run, run_many, sql, parameters)  # type: ignore[no-untyped-call] # noqa: SLF001
+        await self.connection._execute(self._run, run_many, sql, parameters)  # type: ignore[no-untyped-call] # noqa: SLF001
         return self
 
     def _run(self, method: Any, sql: str, parameters: Any) -> None:
         """Run the pending BEGIN and the statement, on the thread of the connection."""
-        driver, begin = self._connection._conn, self._connection.pending_begin  # noqa: SLF001
+        driver, begin = self.connection._conn, self.connection.pending_begin  # noqa: SLF001
         if begin:
             driver.execute(begin)
-            self._connection.pending_begin = None  # after a BEGIN that failed, the next statement tries it again
+            self.connection.pending_begin = None  # after a BEGIN that failed, the next statement tries it again
         cursor = driver.cursor()
         try:
             method(cursor, sql, parameters)
@@ -137,3 +159,66 @@ def connect(path: str, **options: Any) -> Connection:
     connection = Connection(lambda: sqlite3.connect(path, **options), ITER_CHUNK_SIZE)
     connection._thread.daemon = True  # noqa: SLF001 - as SQLAlchemy does: the thread must not keep the process alive
     return connection
+
+
+def sqlite_engine(url: URL, *, writes: bool) -> AsyncEngine:
+    """Return an engine for the file in `url`: with one connection that writes, or three that only read."""
+    engine = create_async_engine(
+        url,
+        connect_args={
+            "isolation_level": None,
+            "async_creator_fn": connect,
+            "cached_statements": 512,  # the default of 128 is less than our number of statements
+        },
+        pool_size=1 if writes else 3,
+        pool_reset_on_return=None,  # every transaction here ends itself: one thread hop less
+        max_overflow=0,
+        pool_timeout=30,
+        hide_parameters=True,
+    )
+    pragmas = (*SQLITE_PRAGMAS, f"PRAGMA query_only = {'OFF' if writes else 'ON'}")
+    begin = BEGIN_WRITING if writes else "BEGIN"  # `isolation_level` None turns off the driver's own
+
+    def connected(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(pragma)
+        cursor.close()
+
+    def began(connection: SyncConnection) -> None:
+        driver: Connection = connection.connection.driver_connection  # type: ignore[assignment]
+        driver.pending_begin = begin
+
+    event.listen(engine.sync_engine, "connect", connected)
+    event.listen(engine.sync_engine, "begin", began)
+    return engine
+
+
+def prepare_file(path: Path) -> os.stat_result:
+    """Create the SQLite file with mode 0600 if it is missing, set its journal to WAL, and return its status.
+
+    Raises StoreUnavailable on failure. Two processes may do this at the same time.
+    """
+    try:
+        path.touch(mode=0o600, exist_ok=True)
+        _use_wal(path)
+        return path.stat()
+    except (OSError, sqlite3.Error) as error:
+        message = str(getattr(error, "strerror", None) or error)
+        reason = "its directory is missing" if isinstance(error, FileNotFoundError) else message
+        raise StoreUnavailable(f"the database file {path} cannot be used: {reason}") from error
+
+
+def _use_wal(path: Path) -> None:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT)
+    try:
+        deadline = time.monotonic() + BUSY_TIMEOUT
+        while connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+            try:
+                connection.execute("PRAGMA journal_mode = WAL").fetchone()
+            except sqlite3.OperationalError:  # this statement ignores the busy timeout
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+    finally:
+        connection.close()
