@@ -14,8 +14,8 @@ from service.api.ports import Receiver
 from service.api.problems import Problem, ProblemError, internal_error, problem_of
 from service.api.request_bodies import BodyReader
 from service.api.request_context import ALREADY_LOGGED, TASK
-from service.domain.callback import TokenClaims
 from service.domain.errors import BadSignature, BadToken, StoreUnavailable, UnreadableBody
+from service.domain.tokens import TokenClaims
 
 PATH = f"{CALLBACK_PREFIX}{{token}}"
 TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,2048}")

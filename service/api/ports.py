@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from service.domain.callback import TokenClaims
 from service.domain.ports.tasks import DeliveryView
 from service.domain.task import Task, TaskId
-from service.tasks.task_service import NewTask
+from service.domain.tokens import TokenClaims
+from service.tasks.new_task import NewTask
 
 
 class TaskService(Protocol):

@@ -31,7 +31,7 @@ from service.domain.ports.tasks import BlobStore, IdempotencyKey, TaskFilter, Ta
 from service.domain.strict_json import parse_json
 from service.domain.task import Json, Status, Task
 from service.domain.task_view import task_json
-from service.tasks.task_service import NewTask
+from service.tasks.new_task import NewTask
 
 KNOWN = ("model", "params", "metadata", "notify")
 REQUIRED = ("model", "params")

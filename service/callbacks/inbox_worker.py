@@ -4,11 +4,12 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from service.domain.callback import Callback, ReadFact, TokenClaims, Tokens, read_body
+from service.domain.callback import Callback, ReadFact, read_body
 from service.domain.errors import UnreadableBody
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import Inbox, InboxEntry
 from service.domain.task_update import TaskUpdate
+from service.domain.tokens import TokenClaims, Tokens
 from service.tasks.recorder import Recorder
 
 BATCH = 256

@@ -1,6 +1,5 @@
 """Receiving callbacks: verify, make durable, and only then answer."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -8,13 +7,14 @@ from datetime import datetime
 import structlog
 
 from service.callbacks.inbox_worker import InboxWorker
+from service.callbacks.limits import BurstDetector, TaskQuota
 from service.concurrency.batcher import Batcher
-from service.domain.callback import Callback, ReadFact, TokenClaims, Tokens, UnreadableCallback, Verifier, read_callback
+from service.domain.callback import Callback, ReadFact, UnreadableCallback, Verifier, read_callback
 from service.domain.errors import BadSignature
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import Inbox, InboxEntry
-from service.domain.task import TaskId
 from service.domain.task_update import TaskUpdate
+from service.domain.tokens import TokenClaims, Tokens
 from service.tasks.recorder import Recorder
 
 log = structlog.get_logger("boomerang.callbacks")
@@ -27,49 +27,6 @@ MAX_HEADER_CHARS = 200
 
 BATCH = 256
 """Maximum number of callbacks stored in one commit."""
-
-
-BURST_RATE = 100
-"""Callbacks a second up to which each is recorded before it is answered; those of a burst are stored first."""
-
-
-@dataclass(kw_only=True)
-class BurstDetector:
-    """Detects bursts with a leaky bucket of `rate` callbacks a second, which must drain again after a burst."""
-
-    rate: int = BURST_RATE
-    level: float = 0.0
-    at: datetime | None = None
-
-    def observe(self, now: datetime) -> bool:
-        """Count one more callback at `now`; return whether it belongs to a burst."""
-        passed = (now - self.at).total_seconds() if self.at else 0.0
-        self.level = min(max(0.0, self.level - max(0.0, passed) * self.rate) + 1, 2.0 * self.rate)
-        self.at = now
-        return self.level > self.rate
-
-
-@dataclass(kw_only=True)
-class TaskQuota:
-    """Per-task limit on stored callbacks, so that a token holder cannot fill the disk.
-
-    A provider sends a few dozen callbacks of a few KB. Counted in this process, for the last `tasks` tasks that were
-    called back.
-    """
-
-    max_callbacks: int = 256
-    max_bytes: int = 16 * 1024 * 1024
-    tasks: int = 10_000
-    used: OrderedDict[TaskId, tuple[int, int]] = field(default_factory=OrderedDict)
-
-    def admits(self, task_id: TaskId, size: int) -> bool:
-        """Count one more callback of `size` bytes; return whether it may be stored."""
-        count, total = self.used.pop(task_id, (0, 0))
-        fits = count < self.max_callbacks and total + size <= self.max_bytes
-        self.used[task_id] = (count + 1, total + size) if fits else (count, total)
-        if len(self.used) > self.tasks:
-            self.used.popitem(last=False)
-        return fits
 
 
 @dataclass(kw_only=True, slots=True, eq=False)

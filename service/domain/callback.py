@@ -1,128 +1,15 @@
-"""Callbacks: the signed tokens that tie one to a task and a submission of it, its verification and its parsing.
-
-A token is `task_id~submission[~expiry].signature`, in unreserved characters only, so that it is one path segment.
-Address tokens and payload tokens have different salts, so that neither is valid in place of the other.
-
-Verification turns claims, headers, raw bytes and the time into a verified fact or an error.
-"""
+"""Verify a callback and parse it: claims, headers, raw bytes and the time become a verified fact or an error."""
 
 import hashlib
-import hmac
-import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Protocol
 
-from itsdangerous import Signer
-from itsdangerous.encoding import base64_encode, want_bytes
-
-from service.domain.errors import BadSetting, BadToken, ProviderUnavailable, UnreadableBody
+from service.domain.errors import BadToken, ProviderUnavailable, UnreadableBody
 from service.domain.strict_json import parse_json
 from service.domain.task import Fact, TaskId
-
-MAX_TOKEN_LENGTH = 256
-CALLBACK_SALT = b"boomerang.callback-address"
-PAYLOAD_SALT = b"boomerang.payload"
-
-_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
-_CALLBACK = re.compile(r"([A-Za-z0-9_-]{1,100})~([1-9][0-9]{0,8}|0)~([0-9]{1,11})")
-_PAYLOAD = re.compile(r"([A-Za-z0-9_-]{1,100})~([1-9][0-9]{0,8}|0)")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenClaims:
-    """The claims of a valid token: a task, a submission of it, and the expiry (None: it does not expire).
-
-    `token` is the token of a callback address, since a provider's signature covers that address.
-    """
-
-    task_id: TaskId
-    submission: int
-    expires: datetime | None = None
-    token: str = field(default="", repr=False, compare=False)
-
-
-class Tokens:
-    """Creates and verifies correlation tokens with `keys`, newest first: the first signs, all of them verify.
-
-    `leeway` is how long a token is valid after its expiry, for clocks that differ. Raises BadSetting without keys.
-    """
-
-    def __init__(self, keys: Sequence[str], *, leeway: timedelta = timedelta(seconds=60)) -> None:
-        if not keys or not all(keys):
-            raise BadSetting("BOOMERANG_SECRET_KEYS needs at least one key, and no empty one")
-        self._callback = [CachedSigner(key, CALLBACK_SALT) for key in keys]
-        self._payload = [CachedSigner(key, PAYLOAD_SALT) for key in keys]
-        self._leeway = leeway
-
-    def callback_token(self, task_id: TaskId, submission: int, expires: datetime) -> str:
-        """Return the token for a callback address, valid until `expires` (aware, rounded up to a second)."""
-        seconds = math.ceil(expires.timestamp())
-        return _sign(self._callback[0], f"{_unsigned(task_id, submission)}~{seconds}")
-
-    def read_callback_token(self, token: str, now: datetime) -> TokenClaims:
-        """Return the claims of an address token; raises BadToken (`forged`, or `expired` at `now`) and nothing else."""
-        found = _CALLBACK.fullmatch(_verified(self._callback, token))
-        if found is None:
-            raise BadToken("forged")
-        expires = datetime.fromtimestamp(int(found[3]), UTC)
-        if now > expires + self._leeway:
-            raise BadToken("expired")
-        return TokenClaims(task_id=TaskId(found[1]), submission=int(found[2]), expires=expires, token=token)
-
-    def payload_token(self, task_id: TaskId, submission: int) -> str:
-        """Return the token for the `payload` parameter; it does not expire."""
-        return _sign(self._payload[0], _unsigned(task_id, submission))
-
-    def read_payload_token(self, text: str) -> TokenClaims:
-        """Return the claims of a payload token; raises BadToken (`forged`) for anything else."""
-        found = _PAYLOAD.fullmatch(_verified(self._payload, text))
-        if found is None:
-            raise BadToken("forged")
-        return TokenClaims(task_id=TaskId(found[1]), submission=int(found[2]))
-
-
-class CachedSigner(Signer):
-    """Signs with HMAC-SHA256 in one call, with a key that is derived once: fast for short values."""
-
-    def __init__(self, key: str, salt: bytes) -> None:
-        super().__init__(key, salt=salt, key_derivation="hmac", digest_method=hashlib.sha256)
-        self._derived = self.derive_key()
-
-    def get_signature(self, value: str | bytes) -> bytes:
-        """Return the signature of `value`, in base64."""
-        return base64_encode(hmac.digest(self._derived, want_bytes(value), "sha256"))
-
-
-def _unsigned(task_id: TaskId, submission: int) -> str:
-    if not _ID.fullmatch(task_id) or not 0 <= submission < 10**9:
-        raise ValueError("a token names a task by letters, digits, - and _, and a submission from 0")
-    return f"{task_id}~{submission}"
-
-
-def _sign(signer: Signer, value: str) -> str:
-    return signer.sign(value).decode("ascii")
-
-
-def _verified(signers: Sequence[Signer], token: str) -> str:
-    """Return the signed value of `token`; raises BadToken if no key verifies it.
-
-    The signature is computed again and compared as text, not as bytes: base64 leaves spare bits in its last character
-    and its decoder skips foreign ones, so that many spellings would be valid for one signature.
-    """
-    if len(token) > MAX_TOKEN_LENGTH or not token.isascii():
-        raise BadToken("forged")
-    value, _, signature = token.rpartition(".")
-    signed, given = value.encode("ascii"), signature.encode("ascii")
-    valid = False
-    for signer in signers:  # all keys, so that the time does not tell which one fits
-        valid |= hmac.compare_digest(signer.get_signature(signed), given)
-    if not valid:
-        raise BadToken("forged")
-    return value
-
+from service.domain.tokens import TokenClaims, Tokens
 
 ReadFact = Callable[[object], Fact]
 """Returns the fact in a parsed body; raises ProviderUnavailable for a body of no known shape."""

@@ -18,12 +18,13 @@ from service.deliveries.handler_loader import load_handlers
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.deliveries.task_results import TaskResults
-from service.domain.callback import Tokens, Verifier, callback_address
+from service.domain.callback import Verifier, callback_address
 from service.domain.event_routing import Subscription
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.queues import Limits
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
+from service.domain.tokens import Tokens
 from service.providers import PooledTransport, RateLimitedClient, open_provider
 from service.providers.callback_bodies import read_fact
 from service.providers.vidu.signature import ViduVerifier

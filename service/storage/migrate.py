@@ -13,8 +13,9 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 
 from service.domain.errors import BadSetting
-from service.storage.database import Database, LocalSignals
+from service.storage.database import Database
 from service.storage.dialects import advisory_lock, parse_address
+from service.storage.local_signals import LocalSignals
 
 HEAD = "0002"
 """The schema version that this code needs: the newest file in `migrations/versions`."""

@@ -6,11 +6,12 @@ from typing import Self
 
 from service.domain.ports.signals import Signals
 from service.storage.clock_jump import SqlClockJumpRepair
-from service.storage.database import Database, LocalSignals
+from service.storage.database import Database
 from service.storage.delivery_queue import SqlDeliveryQueue
 from service.storage.event_log import SqlEventLog
 from service.storage.health import SqlHealth
 from service.storage.inbox import SqlInbox
+from service.storage.local_signals import LocalSignals
 from service.storage.queries import SqlTaskQueries
 from service.storage.retention import SqlRetention
 from service.storage.run_time_stats import SqlRunTimeStats

@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 import structlog
 
 from service.concurrency.lease_pool import LeasePool
-from service.domain.callback import Tokens
 from service.domain.errors import Paused, ProviderUnavailable, Refused, StoreUnavailable, Throttled, UnknownTask
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.health import Retention, RunTimeStats
@@ -19,6 +18,7 @@ from service.domain.ports.signals import Clock, Signals
 from service.domain.schedule_times import JITTER
 from service.domain.task import Fact, Status, Task, TaskId, UpstreamId
 from service.domain.task_update import NOTHING_MADE, RESUBMITTED_WARNING, TaskUpdate, fact_from_json
+from service.domain.tokens import Tokens
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.recorder import Recorder
 

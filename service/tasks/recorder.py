@@ -13,27 +13,19 @@ from functools import partial
 import structlog
 
 from service.concurrency.batcher import Batcher, commit_or_bisect
-from service.domain.apply_update import UpdateContext, apply_update
-from service.domain.artifact import Artifact
 from service.domain.errors import OperatorError, StoreUnavailable
-from service.domain.event_routing import Subscription, route
-from service.domain.fair_share import share_owner
+from service.domain.event_routing import Subscription
 from service.domain.poll_planner import PollPlanner
-from service.domain.ports.immediate_claims import DeliverySlots, SlotReservations
+from service.domain.ports.immediate_claims import DeliverySlots
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import (
-    DeliveryRow,
-    EventRow,
     InboxEntry,
-    PollRow,
-    RunTime,
-    UnitOfWork,
     UnitOfWorkFactory,
 )
-from service.domain.task import EventType, Status, Task, TaskId, UpstreamId, replace_fields
+from service.domain.task import replace_fields
 from service.domain.task_update import TaskUpdate, UpdateResult
-from service.domain.task_view import task_json
-from service.tasks.immediate_polls import ImmediatePolls, PollReservations
+from service.tasks.immediate_polls import ImmediatePolls
+from service.tasks.update_batch import UpdateBatch
 
 log = structlog.get_logger("boomerang.tasks")
 
@@ -42,154 +34,6 @@ BATCH = 256
 
 RETRY_PAUSE = 1.0
 """Seconds between attempts while the store is unavailable."""
-
-
-@dataclass(kw_only=True)
-class UpdateBatch:
-    """The changes of one transaction, computed in memory and written together.
-
-    `new_id` makes ids that sort by time; `subscriptions` say which handlers want which events. `leases` ends after the
-    transaction; it is entered for slots and polls only if there is something to lease.
-    """
-
-    unit_of_work: UnitOfWork
-    planner: PollPlanner
-    clock: Clock
-    slots: DeliverySlots
-    immediate_polls: ImmediatePolls
-    leases: ExitStack
-    subscriptions: Sequence[Subscription]
-    new_id: Callable[[], str]
-    slot_reservations: SlotReservations | None = None
-    poll_reservations: PollReservations | None = None
-    context: UpdateContext = field(init=False)
-    tasks: dict[TaskId, Task] = field(init=False)
-    changed: set[TaskId] = field(default_factory=set)
-    events: list[EventRow] = field(default_factory=list)
-    deliveries: list[DeliveryRow] = field(default_factory=list)
-    polls: list[PollRow] = field(default_factory=list)
-    run_times: list[RunTime] = field(default_factory=list)
-
-    async def write(self, updates: Sequence[TaskUpdate], *, from_inbox: bool = False) -> list[UpdateResult]:
-        """Write `updates` and what follows from them; return one result for each.
-
-        The callbacks of updates `from_inbox` are stored already.
-        """
-        unit_of_work = self.unit_of_work
-        self.context = UpdateContext(planner=self.planner, now=self.clock.now())
-        self.tasks = await unit_of_work.lock({update.task_id for update in updates})
-        named: set[UpstreamId] = set()
-        guessed: set[TaskId] = set()
-        rows: list[InboxEntry] = []
-        for update in updates:
-            task, named_id, row = self.tasks.get(update.task_id), update.named_by_provider, update.inbox
-            if task and named_id and named_id != task.upstream_id:
-                named.add(named_id)
-            if update.is_guess:
-                guessed.add(update.task_id)
-            if row and not from_inbox:
-                rows.append(row if task else replace_fields(row, verdict="quarantined"))
-        if named:
-            self.context.id_owners = await unit_of_work.holders(named)
-        admitted = iter(await unit_of_work.admit(rows) if rows else ())
-        if guessed:
-            self.context.unread = await unit_of_work.with_unread_callbacks(guessed)
-        results = []
-        for update in updates:
-            verdict = "new" if from_inbox else next(admitted) if update.inbox else None
-            results.append(self.add(update, verdict))
-        await self.flush()
-        return results
-
-    def add(self, update: TaskUpdate, verdict: str | None = None) -> UpdateResult:
-        """Apply `update` in memory; `verdict` is the inbox's result for its callback."""
-        before = self.tasks.get(update.task_id)
-        if before is None or verdict in {"repeated", "nonce_reused"}:
-            return UpdateResult(task=before, inbox=verdict)
-        if update.fact and update.fact.upstream_id:
-            self.context.id_owners.setdefault(update.fact.upstream_id, before.id)
-        result = apply_update(update, before, self.context)
-        if result is None or result.task is None:
-            return UpdateResult(task=before, inbox=verdict)
-        after = result.task
-        if after is not before:
-            self.tasks[before.id] = after
-            self.changed.add(before.id)
-        if after.settled and not before.settled:
-            run_time = self.planner.run_time(before, after, self.context.now)
-            self.run_times += [run_time] if run_time else []
-        for event in result.events:
-            self._add_event(event, after, update.artifact)
-        if result.poll:
-            self.polls.append(PollRow(task_id=before.id, at=self.context.now, outcome=result.poll))
-        return replace_fields(result, inbox=verdict)
-
-    def _add_event(self, event_type: EventType, task: Task, artifact: Artifact | None) -> None:
-        """Add an event and one delivery of it for each handler and `notify` entry that wants it."""
-        now = self.context.now
-        data = task_json(task)
-        if artifact:
-            data["artifact"] = {name: getattr(artifact, name) for name in artifact.__dataclass_fields__}
-        event = EventRow(id=self.new_id(), task_id=task.id, client=task.client, type=event_type, at=now, data=data)
-        self.events.append(event)
-        for to in route(event_type, task.notify, self.subscriptions):
-            if self.slot_reservations is None:
-                self.slot_reservations = self.leases.enter_context(self.slots.reservations())
-            delivery_id = self.new_id()
-            leased_until = self.slot_reservations.lease(to.handler, now, client=share_owner(task.client, to.target))
-            self.deliveries.append(
-                DeliveryRow(
-                    id=delivery_id,
-                    event_id=event.id,
-                    task_id=task.id,
-                    client=task.client,
-                    handler=to.handler,
-                    lane=f"{task.id}/{to.lane_key}",
-                    target=to.target,
-                    message_id=f"msg_{delivery_id}",
-                    due_at=now,
-                    leased_until=leased_until,
-                )
-            )
-
-    async def flush(self) -> None:
-        """Write the changes, and notify those that wait for them."""
-        unit_of_work, now = self.unit_of_work, self.context.now
-        topics = dict.fromkeys(f"task:{event.task_id}" for event in self.events)
-        changed = []
-        for task_id in self.changed:
-            task = self.tasks[task_id]
-            due = task.due_at is not None and task.due_at <= now
-            changed.append(self._lease_or_notify(task, topics) if due else task)
-        if changed:
-            await unit_of_work.save(changed)
-        if self.events:
-            await self._append(topics)
-        if self.polls:
-            await unit_of_work.add_polls(self.polls)
-        if self.run_times:
-            await unit_of_work.add_run_times(self.run_times)
-        unit_of_work.notify(topics)
-
-    def _lease_or_notify(self, task: Task, topics: dict[str, None]) -> Task:
-        """Return a due task, leased if this process polls it right after the commit; else notify the job's topic."""
-        if self.immediate_polls.accepting:
-            if self.poll_reservations is None:
-                self.poll_reservations = self.leases.enter_context(self.immediate_polls.reservations())
-            leased = self.poll_reservations.lease(task, self.context.now)
-            if leased is not task:
-                return leased
-        topics["submit" if task.status is Status.QUEUED else "reconcile"] = None
-        return task
-
-    async def _append(self, topics: dict[str, None]) -> None:
-        """Write the events and their deliveries; those that are not leased here wait for a job that claims them."""
-        claims = await self.unit_of_work.append(self.events, self.deliveries)
-        topics["events"] = None
-        if self.slot_reservations:
-            self.slot_reservations.claims = claims
-        if len(claims) < len(self.deliveries):
-            topics["dispatch"] = None
 
 
 @dataclass(kw_only=True, slots=True, eq=False)

@@ -1,7 +1,6 @@
 """Submitting tasks: each claim is durable before anything is sent, and no charge is risked twice without approval."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -9,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from service.concurrency.lease_pool import LeasePool
-from service.domain.blob import Blob
-from service.domain.callback import Tokens, callback_address
+from service.domain.callback import callback_address
 from service.domain.errors import NotSent, Refused, ReplyLost, StoreUnavailable, Throttled
 from service.domain.models.media_descriptors import restore
 from service.domain.ports.provider import ProviderRequest, RateLimitedProvider
@@ -20,7 +18,10 @@ from service.domain.ports.tasks import BlobStore
 from service.domain.retry_schedule import next_submission
 from service.domain.task import Fact, Status, Task, TaskError, TaskId
 from service.domain.task_update import TaskUpdate, UpdateResult
+from service.domain.tokens import Tokens
 from service.tasks.recorder import Recorder
+from service.tasks.submission_guard import ShuttingDown, SubmissionGuard
+from service.tasks.submission_request import BlobsExpired, meta_data, request_size
 
 log = structlog.get_logger("boomerang.tasks")
 
@@ -34,30 +35,6 @@ NOTE_INTERVAL = timedelta(seconds=5)
 """Least time between two notes on the tasks that wait for a limit."""
 
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
-
-
-@dataclass(kw_only=True)
-class SubmissionGuard:
-    """Tracks whether a submission may have been sent, in `begun`: then the provider may charge for it.
-
-    `allowed` returns whether it may be sent, `stopping` whether the process stops: its reply may come too late.
-    """
-
-    allowed: Callable[[], bool]
-    stopping: Callable[[], bool]
-    begun: bool = False
-
-    def begin(self) -> None:
-        """Note that it is sent from now on; raises ShuttingDown or NotSent if it must not be."""
-        if self.stopping():
-            raise ShuttingDown
-        if not self.allowed():
-            raise NotSent("its lease ran out before it was sent")
-        self.begun = True
-
-
-class ShuttingDown(Exception):
-    """A submission was not sent because the process stops."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,28 +216,3 @@ class Submitter:
             meta_data=meta_data(blobs.get("meta_data"), task.id),
             callback_url=callback_url,
         )
-
-
-class BlobsExpired(Exception):
-    """A task's media are no longer stored, so that it cannot be submitted."""
-
-
-def meta_data(stored: Blob | None, task_id: TaskId) -> str:
-    """Return the `meta_data` to send: the caller's JSON object with our key added, or the caller's string unchanged."""
-    if stored is None:
-        return json.dumps({"boomerang_task": task_id})
-    text = stored.data.decode("utf-8", "surrogatepass")
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    if not isinstance(value, dict):
-        return text
-    return json.dumps(value | {"boomerang_task": task_id}, ensure_ascii=False)
-
-
-def request_size(task: Task) -> int:
-    """Return about how many bytes the request takes: base64 is a third longer than the media in it."""
-    lists = [value for value in task.params.values() if isinstance(value, list)]
-    media: int = sum(item["bytes"] for items in lists for item in items if isinstance(item, dict) and "bytes" in item)
-    return 4 * media // 3

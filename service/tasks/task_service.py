@@ -1,26 +1,24 @@
 """Accepting tasks: validated in full, stored durably, answered without waiting for the provider."""
 
 import hashlib
-import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from operator import attrgetter
 
 import anyio
 
 from service.domain.blob import Blob
-from service.domain.errors import Conflict, Fault, InvalidParams, NotFound
+from service.domain.errors import Conflict, NotFound
 from service.domain.media.limits import Inspector
-from service.domain.models.media_checks import MAX_ITEMS_CHECKED
-from service.domain.models.validation import ValidatedParams, duration_bucket, validate_params
-from service.domain.notify import WEBHOOK, AddressCheck, validate_notify
+from service.domain.models.validation import ValidatedParams, duration_bucket
+from service.domain.notify import AddressCheck
 from service.domain.ports.provider import Provider
 from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import BlobStore, IdempotencyKey, TaskIntake, TaskQueries
 from service.domain.task import Json, Status, Task, TaskId
 from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate
+from service.tasks.new_task import NewTask, validate_new_task
 from service.tasks.recorder import Recorder
 
 OWN_KEY_PREFIX = "\x1f"
@@ -30,104 +28,6 @@ RESUBMITTABLE = frozenset({Status.IN_DOUBT, Status.FAILED, Status.EXPIRED, Statu
 
 VALIDATION_THREADS = 2
 """Threads that validate at once; more only wait for each other."""
-
-
-NO_WEBHOOK = "needs the webhook handler, which is not loaded here; leave it out, or add webhook to BOOMERANG_HANDLERS"
-
-MAX_METADATA = 64 * 1024
-"""Bytes of JSON: the metadata is copied into every event, list and webhook of the task."""
-
-MAX_FAST_VALIDATION = 256 * 1024
-"""Bytes of a request without inline media up to which it is validated in the event loop: a thread takes longer."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NewTask:
-    """A request for a task as it came: everything except `client` and `idempotency` has to be validated.
-
-    `size` is that of the whole request in bytes, None if unknown. `faults` were found before.
-    """
-
-    client: str
-    model: object
-    params: object = field(repr=False)
-    metadata: object = field(default_factory=dict)
-    notify: object = field(default=None, repr=False)
-    idempotency: IdempotencyKey | None = None
-    size: int | None = None
-    faults: tuple[Fault, ...] = ()
-
-    @property
-    def payload(self) -> str | None:
-        """The caller's own payload, None if there is none."""
-        payload = self.params.get("payload") if isinstance(self.params, dict) else None
-        return payload if isinstance(payload, str) else None
-
-    @property
-    def validates_fast(self) -> bool:
-        """Whether validation takes a negligible time: a small request without inline media."""
-        if self.size is None or self.size > MAX_FAST_VALIDATION:
-            return False
-        for value in self.params.values() if isinstance(self.params, dict) else ():
-            for item in value[:MAX_ITEMS_CHECKED] if isinstance(value, list) else ():
-                if isinstance(item, str) and item[:5].lower() == "data:":
-                    return False
-        return True
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValidatedTask:
-    """A request within every limit; the last entry of `notify` is the caller's own `callback_url`."""
-
-    params: ValidatedParams
-    metadata: Json
-    notify: tuple[Json, ...] = field(repr=False)
-
-
-def validate_new_task(
-    new: NewTask,
-    *,
-    handlers: Collection[str],
-    refusal: AddressCheck,
-    allow_off_peak: bool = False,
-    inspect: Inspector | None = None,
-) -> ValidatedTask:
-    """Return `new` validated, or raise InvalidParams with every fault, those of `new.faults` first.
-
-    `handlers` are the names that `notify` may use. `refusal` returns why an address is never dialled, or None.
-    `inspect` and `allow_off_peak` are those of `validate_params`.
-    """
-    faults = [*new.faults]
-    params: ValidatedParams | None = None
-    if {("model",), ("params",)}.isdisjoint(map(attrgetter("loc"), faults)):  # else their faults are known
-        try:
-            params = validate_params(new.model, new.params, inspect=inspect, allow_off_peak=allow_off_peak)
-        except InvalidParams as invalid:
-            faults += invalid.faults
-    notify: tuple[Json, ...] = ()
-    if new.notify is not None:
-        try:
-            notify = validate_notify(new.notify, handlers, refusal)
-        except InvalidParams as invalid:
-            faults += invalid.faults
-    callback_url = params.callback_url if params else None
-    if callback_url and (reason := refusal(callback_url) if WEBHOOK in handlers else NO_WEBHOOK):
-        faults.append(Fault(loc=("params", "callback_url"), msg=reason))
-    faults += _metadata_faults(new.metadata)
-    if params is None or not isinstance(new.metadata, dict) or faults:
-        raise InvalidParams(faults)
-    forward = ({"handler": WEBHOOK, "url": callback_url},) if callback_url else ()
-    return ValidatedTask(params=params, metadata=new.metadata, notify=(*notify, *forward))
-
-
-def _metadata_faults(value: object) -> list[Fault]:
-    if not isinstance(value, dict):
-        return [Fault(loc=("metadata",), msg="must be a JSON object; leave it out for none")]
-    size = len(json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-    if size <= MAX_METADATA:
-        return []
-    message = f"must be at most {MAX_METADATA:,} bytes of JSON, is {size:,}: large texts go into params.payload"
-    return [Fault(loc=("metadata",), msg=message)]
 
 
 @dataclass(frozen=True, kw_only=True)

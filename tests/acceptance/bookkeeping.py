@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from service.domain.callback import Tokens
 from service.domain.errors import BadToken
+from service.domain.tokens import Tokens
 from tests.acceptance.environment import SECRET, SETTLED, Service, Upstream, histories
 from tests.acceptance.processes import Json
 from tests.acceptance.receiver import Receiver

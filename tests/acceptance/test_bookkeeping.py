@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from service.domain.callback import Tokens
 from service.domain.task import TaskId
+from service.domain.tokens import Tokens
 from tests.acceptance.bookkeeping import RunRecords
 from tests.acceptance.environment import SECRET
 from tests.acceptance.processes import Json

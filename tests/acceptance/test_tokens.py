@@ -12,8 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api.server import listen, serving
-from service.domain.callback import Tokens
 from service.domain.task import TaskId
+from service.domain.tokens import Tokens
 from tests.acceptance.environment import SECRET, Service, serve, service, settings, sqlite, upstream
 from tests.acceptance.processes import HOST, Json, Workspace, free_port, until
 

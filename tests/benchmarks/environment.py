@@ -13,10 +13,11 @@ from typing import Any
 import anyio
 from sqlalchemy import text
 
-from service.domain.callback import Tokens
 from service.domain.task import Status, Task, TaskId, UpstreamId
+from service.domain.tokens import Tokens
 from service.storage import migrate, open_store
-from service.storage.database import Database, LocalSignals
+from service.storage.database import Database
+from service.storage.local_signals import LocalSignals
 from service.storage.tables import tasks
 from tests.acceptance.environment import SECRET, settings
 from tests.acceptance.processes import HOST, Child, Workspace, free_port, wait_for_response

@@ -15,7 +15,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api.server import listen, serving
-from service.domain.callback import Tokens, callback_digest
+from service.domain.callback import callback_digest
+from service.domain.tokens import Tokens
 from tests.acceptance.environment import SECRET
 from tests.acceptance.processes import HOST
 

@@ -10,10 +10,11 @@ from email.utils import format_datetime
 from urllib.parse import urlsplit
 
 from service.api.endpoints import encode_json
-from service.domain.callback import Callback, Tokens, UnreadableCallback, read_callback
+from service.domain.callback import Callback, UnreadableCallback, read_callback
 from service.domain.errors import BadSignature, BadToken, SenderError
 from service.domain.task import Fact, TaskId
 from service.domain.task_update import fact_from_json, fact_to_json
+from service.domain.tokens import Tokens
 from service.domain.webhook_secrets import is_webhook_secret
 from service.providers.callback_bodies import read_fact
 from service.providers.vidu.signature import ViduVerifier, sign

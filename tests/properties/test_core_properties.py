@@ -13,11 +13,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.domain import strict_json
-from service.domain.callback import TokenClaims, Tokens, UnreadableCallback, read_callback
+from service.domain.callback import UnreadableCallback, read_callback
 from service.domain.errors import BadToken, InvalidParams, ProviderUnavailable, UnreadableBody
 from service.domain.notify import validate_notify
 from service.domain.strict_json import parse_json
 from service.domain.task import SETTLED, TRANSITIONS, Fact, Source, Status, Task, TaskId, UpstreamId, advance
+from service.domain.tokens import TokenClaims, Tokens
 from service.providers.callback_bodies import read_fact
 from service.providers.vidu.bodies import vidu_error
 from service.providers.vtrix.bodies import vtrix_error

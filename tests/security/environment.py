@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from service.api.server import listen, serving
-from service.domain.callback import Tokens
+from service.domain.tokens import Tokens
 from service.runtime.config.settings import Settings, load_settings
 from service.runtime.log_config import configure_logging
 from service.runtime.process import running

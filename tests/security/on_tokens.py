@@ -7,8 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import quote
 
-from service.domain.callback import Tokens
 from service.domain.task import TaskId
+from service.domain.tokens import Tokens
 from tests.security.catalogue import add, attempt, require
 from tests.security.environment import KEY, ServiceUnderTest, completed, service_under_test
 from tests.security.raw import exchange, request, statuses

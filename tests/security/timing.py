@@ -20,9 +20,9 @@ from starlette.requests import Request
 
 from service.api.authentication import ApiKeyMiddleware
 from service.domain.api_key import ApiKey
-from service.domain.callback import Tokens
 from service.domain.errors import BadSignature, BadToken
 from service.domain.task import TaskId
+from service.domain.tokens import Tokens
 from service.providers.vidu.signature import ViduVerifier, sign
 
 SAMPLES = 10_000

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import datetime
 
-from service.callbacks.receiver import BurstDetector
+from service.callbacks.limits import BurstDetector
 
 
 class RandomBursts(BurstDetector):

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from service.domain.callback import Tokens
 from service.domain.errors import BadToken
+from service.domain.tokens import Tokens
 from tests.simulation.facts import Facts
 from tests.simulation.history import History
 from tests.simulation.run import Simulation

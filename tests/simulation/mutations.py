@@ -13,16 +13,19 @@ from service.callbacks.receiver import CallbackReceiver
 from service.deliveries import dispatcher as dispatch
 from service.domain import apply_update
 from service.domain import task as core_task
-from service.domain.callback import Callback, TokenClaims, Tokens
+from service.domain.callback import Callback
 from service.domain.errors import BadToken, StoreUnavailable
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task_update import TaskUpdate, UpdateResult
+from service.domain.tokens import TokenClaims, Tokens
 from service.providers import http_client as http
 from service.tasks import recorder as record
+from service.tasks import update_batch
 from service.tasks.immediate_polls import ImmediatePolls
-from service.tasks.recorder import Recorder, UpdateBatch
+from service.tasks.recorder import Recorder
 from service.tasks.submitter import Submitter
+from service.tasks.update_batch import UpdateBatch
 from tests.simulation import store_mutations as store
 from tests.simulation.store_mutations import both
 
@@ -125,7 +128,7 @@ def hint_lost_when_the_reply_comes_later() -> AbstractContextManager[Any]:
         task = replace(result.task, hinted_at=None, hinted_fact=None, hinted_id=None)
         return replace(result, task=replace(task, due_at=context.planner.due(task, context.now)))
 
-    return patch.object(record, "apply_update", applied)
+    return patch.object(update_batch, "apply_update", applied)
 
 
 def no_sweep() -> AbstractContextManager[Any]:

@@ -11,8 +11,9 @@ from typing import Any
 
 import httpx
 
-from service.domain.callback import Tokens, callback_digest
+from service.domain.callback import callback_digest
 from service.domain.errors import BadToken
+from service.domain.tokens import Tokens
 from service.sandbox import Sandbox, Switches
 from tests.simulation import facts
 from tests.simulation.client import Attacker, Client

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from service.domain.callback import Tokens
+from service.domain.tokens import Tokens
 from tests.simulation import deliveries
 from tests.simulation.facts import Row
 from tests.simulation.finished_run import FinishedRun

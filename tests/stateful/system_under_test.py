@@ -8,7 +8,8 @@ from itertools import count
 from sqlalchemy import Table, select
 
 from service.callbacks.inbox_worker import InboxWorker
-from service.callbacks.receiver import BurstDetector, CallbackReceiver
+from service.callbacks.limits import BurstDetector
+from service.callbacks.receiver import CallbackReceiver
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.task_results import TaskResults
 from service.domain.event_routing import Subscription

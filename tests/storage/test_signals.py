@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from service.storage import Store, open_store
-from service.storage.database import MAX_TOPICS, LocalSignals
+from service.storage.local_signals import MAX_TOPICS, LocalSignals
 from tests.storage.builders import a_task
 from tests.storage.conftest import Server
 from tests.support.postgres import create_database, drop_database

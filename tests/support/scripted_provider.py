@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from service.domain.callback import Tokens
 from service.domain.errors import ReplyLost, StoreUnavailable, UnknownTask
 from service.domain.ports.provider import ProviderRequest
 from service.domain.ports.unit_of_work import UnitOfWork
 from service.domain.task import Fact, Json, Status, TaskId, UpstreamId, Usage
+from service.domain.tokens import Tokens
 from service.storage import Store
 
 TOKENS = Tokens(["a key of these tests"])

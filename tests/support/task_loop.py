@@ -23,10 +23,11 @@ from service.providers.rate_limited import RateLimitedClient
 from service.runtime.system import uuid7_factory
 from service.storage import Store, open_store
 from service.tasks.immediate_polls import ImmediatePolls
+from service.tasks.new_task import NewTask
 from service.tasks.poller import Poller, PollerConfig
 from service.tasks.recorder import Recorder
 from service.tasks.submitter import Submitter, SubmitterConfig
-from service.tasks.task_service import NewTask, TaskPolicy, TaskService
+from service.tasks.task_service import TaskPolicy, TaskService
 from tests.support.database_copies import database
 from tests.support.loop_options import Options
 from tests.support.scripted_provider import TOKENS, CountingUnitOfWorkFactory, ScriptedProvider, token_of

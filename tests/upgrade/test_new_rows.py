@@ -4,9 +4,10 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from service.domain.callback import TokenClaims, Tokens, callback_digest
+from service.domain.callback import callback_digest
 from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task import TaskId
+from service.domain.tokens import TokenClaims, Tokens
 from service.storage import open_store
 from tests.acceptance.environment import SECRET, Service
 from tests.acceptance.processes import Json, Workspace, until

@@ -12,11 +12,11 @@ from starlette.types import ASGIApp
 from service.api.app import Services, create_app
 from service.domain.api_key import ApiKey
 from service.domain.blob import Blob
-from service.domain.callback import TokenClaims
 from service.domain.ports.health import Gauges
 from service.domain.ports.tasks import DeliveryView, TaskFilter
 from service.domain.task import Json, Status, Task, TaskId
-from service.tasks.task_service import NewTask, validate_new_task
+from service.domain.tokens import TokenClaims
+from service.tasks.new_task import NewTask, validate_new_task
 from tests.support.no_egress_guard import any_address
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, tzinfo=UTC)

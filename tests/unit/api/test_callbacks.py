@@ -9,7 +9,7 @@ import pytest
 from service.api.app import WebLimits
 from service.api.request_bodies import BodyLimits
 from service.domain import errors
-from service.domain.callback import TokenClaims
+from service.domain.tokens import TokenClaims
 from tests.unit.api.fakes import FakeApplication, app_of, client_of
 
 SMALL = WebLimits(callbacks=BodyLimits(max_bytes=100, max_total_bytes=1000, receive_timeout=30, memory_timeout=30))

@@ -15,14 +15,15 @@ from structlog.testing import capture_logs
 from service.callbacks import inbox_worker
 from service.callbacks import receiver as receive
 from service.callbacks.inbox_worker import BUSY_BATCH, BUSY_DELAY, BUSY_FROM, InboxWorker
-from service.callbacks.receiver import BURST_RATE, BurstDetector
-from service.domain.callback import Callback, TokenClaims, read_body
+from service.callbacks.limits import BURST_RATE, BurstDetector
+from service.domain.callback import Callback, read_body
 from service.domain.errors import BadSignature, BadToken, NotSent, SchemaBehind, StoreUnavailable
 from service.domain.ports.queues import Limits
 from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task import Fact, Status, TaskId
 from service.domain.task_update import TaskUpdate, UpdateResult
-from service.tasks.recorder import UpdateBatch
+from service.domain.tokens import TokenClaims
+from service.tasks.update_batch import UpdateBatch
 from tests.support.scripted_provider import token_of, vtrix_body
 from tests.support.task_loop import IN_DOUBT_FOR, SECOND, START, Loop, open_loop
 

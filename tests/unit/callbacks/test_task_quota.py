@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.callbacks.receiver import BurstDetector, TaskQuota
+from service.callbacks.limits import BurstDetector, TaskQuota
 from service.domain.errors import UnreadableBody
 from service.domain.task import TaskId
 from tests.support.scripted_provider import vtrix_body

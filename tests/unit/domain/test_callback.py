@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from service.domain.callback import Callback, Tokens, UnreadableCallback, Verifier, read_callback
+from service.domain.callback import Callback, UnreadableCallback, Verifier, read_callback
 from service.domain.errors import BadSetting, BadSignature, BadToken, UnreadableBody
 from service.domain.strict_json import parse_json
 from service.domain.task import Status, TaskId
+from service.domain.tokens import Tokens
 from service.providers.callback_bodies import read_fact
 from service.providers.vidu.signature import ViduVerifier, sign
 

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.domain.callback import TokenClaims, Tokens
 from service.domain.errors import BadSetting, BadToken
 from service.domain.task import TaskId
+from service.domain.tokens import TokenClaims, Tokens
 
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

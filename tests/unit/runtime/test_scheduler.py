@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from service.domain.errors import StoreUnavailable
 from service.runtime import scheduler as scheduler_module
 from service.runtime.scheduler import ClockSafeScheduler, JobScheduler, PeriodicJob
-from service.storage.database import LocalSignals
+from service.storage.local_signals import LocalSignals
 from tests.support.task_loop import TIMEOUT, open_loop
 from tests.support.worker_builder import build_worker
 

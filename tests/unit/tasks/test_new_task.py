@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.domain.errors import InvalidParams
-from service.tasks.task_service import NewTask, ValidatedTask, validate_new_task
+from service.tasks.new_task import NewTask, ValidatedTask, validate_new_task
 from tests.support.sample_media import image, uri
 from tests.support.task_loop import GOOD, Loop, open_loop
 
@@ -52,7 +52,7 @@ async def validation_threads(loop: Loop, monkeypatch: pytest.MonkeyPatch, **chan
         beside.append(threading.current_thread() is not threading.main_thread())
         return validate_new_task(new, **rules)
 
-    monkeypatch.setattr("service.tasks.task_service.validate_new_task", noted)
+    monkeypatch.setattr("service.tasks.new_task.validate_new_task", noted)
     await loop.accept(**changes)
     return beside
 

@@ -13,7 +13,7 @@ from service.domain.ports.provider import ProviderRequest
 from service.domain.ports.queues import Limits
 from service.domain.task import Fact, Status, TaskError, UpstreamId
 from service.tasks import submitter as submit
-from service.tasks.submitter import meta_data
+from service.tasks.submission_request import meta_data
 from tests.support.sample_media import image, uri
 from tests.support.scripted_provider import DONE, vtrix_body
 from tests.support.task_loop import GOOD, IN_DOUBT_FOR, MINUTE, SECOND, open_environment, open_loop
