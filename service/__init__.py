@@ -1,7 +1,4 @@
-"""Boomerang: what you throw always comes back.
-
-This is the handler author's menu, and nothing else: `from service import Event, Handlers, Reject, Retry, Tools`.
-"""
+"""The public API for handlers: `from service import Artifact, Event, Handlers, Reject, Retry, Tools`."""
 
 from service.deliveries.handler_api import Event, Handlers, Tools
 from service.domain.artifact import Artifact

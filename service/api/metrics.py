@@ -15,6 +15,12 @@ MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 LABELS = {"callbacks": "verdict", "polls": "outcome"}
 """The label of each counter by its name; `kind` for other counters."""
 
+HELP = {
+    "callbacks": "Callbacks in the inbox, by verdict.",
+    "polls": "Polls by outcome.",
+    "upstream_requests": "Requests to the provider, by kind and outcome.",
+}
+
 Counters = Mapping[str, Mapping[str, int]]
 """Counters of this process: by name, without prefix and `_total`, and then by the value of the label."""
 
@@ -48,7 +54,9 @@ class MetricsCollector(Collector):
         yield _plain("oldest_due_row_seconds", "How long the oldest due row waits unclaimed.", due)
         yield _plain("in_doubt_tasks", "Tasks whose submission got no reply.", gauges.in_doubt)
         for name, counts in self._totals().items():
-            yield _by_label(CounterMetricFamily, name, f"{name.capitalize()} so far.", LABELS.get(name, "kind"), counts)
+            yield _by_label(
+                CounterMetricFamily, name, HELP.get(name, f"Number of {name}."), LABELS.get(name, "kind"), counts
+            )
 
     def _totals(self) -> dict[str, dict[str, int]]:
         """Return the sums of the counters of the database and of this process, by label."""

@@ -71,7 +71,7 @@ class QueryParams:
             return None
         row_id = _read_cursor(kind, text)
         if row_id is None:
-            self._add_fault("cursor", "is no next_cursor of this list: start without it")
+            self._add_fault("cursor", "is not a next_cursor of this list: start without it")
         return row_id
 
     def reject_errors(self) -> None:

@@ -123,7 +123,7 @@ def _checked_url(url: str) -> str:
     except ValueError:
         valid = False
     if not valid:
-        raise UsageError(f"{clean(url)} is no address of a service; use the form {DEFAULT_URL}")
+        raise UsageError(f"{clean(url)} is not the address of a service; use the form {DEFAULT_URL}")
     return url.rstrip("/")
 
 

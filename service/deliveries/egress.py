@@ -89,7 +89,7 @@ class Egress:
         try:
             found = ip_address(address)
         except ValueError as error:
-            raise EgressRefused(f"{host} resolves to something that is no address") from error
+            raise EgressRefused(f"{host} resolves to something that is not an address") from error
         if not _public(found) and not any(entry.covers(host, port, found) for entry in self._allowed):
             refused = LiteralRefused if literal_addresses(host) else EgressRefused
             raise refused(
@@ -173,7 +173,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,  # noqa: ARG002 - the interface of httpcore
     ) -> httpcore.AsyncNetworkStream:
         """Raise EgressRefused: no URL may lead to a socket file."""
-        raise EgressRefused(f"{path} is no network address")
+        raise EgressRefused(f"{path} is not a network address")
 
     async def sleep(self, seconds: float) -> None:
         """Sleep, as the interface requires."""

@@ -80,6 +80,11 @@ def list_handlers(
     for origin, error in found.broken.items():
         name = Path(origin.partition(" ")[0]).stem
         rows.append(HandlerRow(name=name, origin=origin, events=(), loaded=False, why=str(error), broken=True))
+    listed = {name for handler in found.handlers.values() for name in handler.names} | {row.name for row in rows}
+    for name in names or ():
+        if name not in listed:
+            why = "BOOMERANG_HANDLERS names it, and no handler has this name"
+            rows.append(HandlerRow(name=name, origin="", events=(), loaded=False, why=why, broken=True))
     return rows
 
 

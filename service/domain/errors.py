@@ -60,7 +60,7 @@ class BadToken(SenderError):
     """A correlation token is invalid; `reason` is `forged`, `expired` or `another_task`. Never carries the token."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the correlation token is no good: {reason}")
+        super().__init__(f"the correlation token is not valid: {reason}")
         self.reason = reason
 
 

@@ -55,7 +55,7 @@ def _entry_faults(entry: object, handlers: Collection[str], check_address: Addre
     if not isinstance(name, str):
         faults.append((("handler",), f"must name a handler: {_listed(handlers)}"))
     elif name not in handlers:
-        faults.append((("handler",), f"is no loaded handler; {_suggestion(name, handlers)}"))
+        faults.append((("handler",), f"is not a loaded handler; {_suggestion(name, handlers)}"))
     faults += _event_faults(entry.get("events"))
     faults += _url_faults(entry.get("url"), check_address, required=is_webhook)
     if secret is not None and not (isinstance(secret, str) and is_webhook_secret(secret)):
@@ -79,7 +79,7 @@ def _event_faults(events: object) -> list[LocatedMessage]:
     if not isinstance(events, list) or not events:
         return [(("events",), "must be a list of event names, or be left out for all")]
     return [
-        (("events", index), f"is no event; {_suggestion(str(name), EVENT_NAMES)}")
+        (("events", index), f"is not an event type; {_suggestion(str(name), EVENT_NAMES)}")
         for index, name in enumerate(events[:100])
         if name not in EVENT_NAMES
     ]

@@ -40,9 +40,9 @@ def parse_json(raw: bytes) -> object:
         if b"\\" in raw and _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
-        raise UnreadableBody(f"the body is no JSON that we accept: {_reason(error)}") from error
+        raise UnreadableBody(f"the body is not accepted JSON: {_reason(error)}") from error
     if end != len(text):
-        raise UnreadableBody("the body is no JSON that we accept: something follows the value")
+        raise UnreadableBody("the body is not accepted JSON: something follows the value")
     if structure.count(b"[") + structure.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise UnreadableBody(f"the body is nested deeper than {MAX_DEPTH}")
     return value
@@ -88,7 +88,7 @@ def _unique(pairs: list[tuple[str, object]]) -> Json:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _finite_float(text: str) -> float:

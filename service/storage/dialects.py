@@ -52,7 +52,7 @@ def parse_address(database_url: str) -> Address:
     try:
         url = make_url(database_url)
     except (ArgumentError, ValueError):  # ValueError: the port is not a number
-        raise BadSetting("DATABASE_URL is no address; use sqlite:///boomerang.db or postgresql://...") from None
+        raise BadSetting("DATABASE_URL is not an address; use sqlite:///boomerang.db or postgresql://...") from None
     scheme = url.drivername.partition("+")[0]
     if scheme in {"postgres", "postgresql"}:
         _require_psycopg()

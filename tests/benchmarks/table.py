@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 LIBRARIES = ("uvicorn", "starlette", "uvloop", "httptools", "sqlalchemy", "aiosqlite", "psycopg", "httpx")
-HEADINGS = ("measure", "figure", "floor in the same run", "ratio", "to reach", "")
+HEADINGS = ("measure", "figure", "baseline in the same run", "ratio", "target", "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 import importlib
 import logging
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,13 +45,16 @@ def lines(found: list[tuple[str, str, str]]) -> Iterator[str]:
     for row in found:
         yield "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
     succeeded = sum(row[2] == SUCCEEDED for row in found)
-    yield f"\n{len(found)} attempts, {succeeded} got through."
+    yield f"\n{len(found)} attempts, {succeeded} succeeded."
 
 
 def main(name_part: str = "") -> int:
-    """Print the table; return 1 when an attempt succeeded, else 0."""
+    """Print the table; return 1 when an attempt succeeded, 2 when no attempt has that name, else 0."""
     load_all()
     logging.getLogger("uvicorn.error").addHandler(logging.NullHandler())  # it logs each shutdown
+    if not any(name_part in one.id for one in ATTEMPTS):
+        print(f"no attempt has {name_part!r} in its name", file=sys.stderr)  # noqa: T201 - a command for people
+        return 2
     found = anyio.run(rows, name_part)
     print("\n".join(lines(found)))  # noqa: T201 - the table is what the command is for
     return int(any(row[2] == SUCCEEDED for row in found))

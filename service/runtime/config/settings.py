@@ -183,7 +183,7 @@ def _unknown_names(variables: Collection[str], needed: Collection[str]) -> list[
             hint = (
                 f"did you mean {PREFIX}{near[0]}?" if near else f"a handler's own settings begin with {PREFIX}HANDLER_"
             )
-            faults.append(f"{PREFIX}{name} is no setting; {hint}")
+            faults.append(f"{PREFIX}{name} is not a setting; {hint}")
     return faults
 
 

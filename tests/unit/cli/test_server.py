@@ -119,7 +119,7 @@ def test_serve_reports_every_invalid_setting() -> None:
     """All invalid settings are reported together, one per line, with exit code 2."""
     result = run("serve", env={"BOOMERANG_LEASE": "soon", "BOOMERANG_CONFIRM": "maybe", "BOOMERANG_LEAS": "1s"})
     assert result.exit_code == 2
-    for words in ("BOOMERANG_LEASE must", "BOOMERANG_CONFIRM must", "BOOMERANG_LEAS is no setting"):
+    for words in ("BOOMERANG_LEASE must", "BOOMERANG_CONFIRM must", "BOOMERANG_LEAS is not a setting"):
         assert words in result.stderr
 
 

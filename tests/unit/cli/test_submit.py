@@ -141,7 +141,7 @@ def test_every_invalid_field_is_reported(service: FakeService) -> None:
         (["--param", "duration"], "'duration' must be NAME=VALUE"),
         (["--param", "seed=1", "--param", "seed=2"], "seed is given twice"),
         (["--metadata", "{broken"], "must be NAME=VALUE or a JSON object"),
-        (["--url", "localhost:8080"], "is no address of a service"),
+        (["--url", "localhost:8080"], "is not the address of a service"),
         (["--param", "prompt=A run"], "prompt is what --prompt gives; leave one of the two out"),
         (["--image", "https://e.org/a.png", "--param", "images=[]"], "images is what --image gives"),
         (["--video", "https://e.org/a.mp4", "--param", "videos=[]"], "videos is what --video gives"),

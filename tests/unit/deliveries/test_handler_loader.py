@@ -256,3 +256,11 @@ def test_settings_of_handlers_are_known(directory: Path) -> None:
     """The settings of handlers are known settings, those of local handlers too."""
     _write(directory, "mine.py", options='needs=("SAMPLE_URL",)')
     assert needed_settings(directory=directory) == {"ARCHIVE_URL", "WEBHOOK_URL", "SAMPLE_URL"}
+
+
+def test_list_names_a_handler_that_is_not_found(tmp_path: Path) -> None:
+    """An unknown name in HANDLERS is a broken row, since the service would not start with it."""
+    [row] = [row for row in list_handlers(["log", "nope"], {}, directory=tmp_path) if row.name == "nope"]
+    assert (row.loaded, row.broken) == (False, True)
+    assert row.why is not None
+    assert "BOOMERANG_HANDLERS" in row.why

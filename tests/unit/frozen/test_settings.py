@@ -41,7 +41,7 @@ def test_names_and_examples() -> None:
 def test_names_are_known() -> None:
     """Every name is accepted, and an unknown one is rejected."""
     load_settings(dict.fromkeys(examples(), ""), needed=["ARCHIVE_URL"])
-    with pytest.raises(Exception, match="BOOMERANG_LEESE is no setting"):
+    with pytest.raises(Exception, match="BOOMERANG_LEESE is not a setting"):
         load_settings({"BOOMERANG_LEESE": ""})
 
 

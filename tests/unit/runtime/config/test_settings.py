@@ -201,7 +201,7 @@ def test_all_invalid_settings_are_reported_together() -> None:
 def test_unknown_name_is_refused_with_the_nearest_one() -> None:
     """A misspelt name cannot leave a default in force unnoticed."""
     assert faults({"BOOMERANG_CONFRIM": "never"}) == [
-        "BOOMERANG_CONFRIM is no setting; did you mean BOOMERANG_CONFIRM?"
+        "BOOMERANG_CONFRIM is not a setting; did you mean BOOMERANG_CONFIRM?"
     ]
 
 

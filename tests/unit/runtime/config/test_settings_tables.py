@@ -82,7 +82,7 @@ def test_printed_table_agrees_with_the_model() -> None:
 
 
 def test_missing_unknown_or_wrong_row_is_found() -> None:
-    """A row that is left out, a name that is no setting and another default each fail the check."""
+    """A row that is left out, a name that is not a setting and another default each fail the check."""
     table = settings_table(f"# Settings\n{printed_table()}\n")
     wrong = [(name, "`61s`" if name == "LEASE" else text) for name, text in table]
     for changed in (table[1:], [*table, ("LEESE", "none")], wrong):
