@@ -22,7 +22,7 @@ from service.tasks.immediate_polls import PollReservations
 class UpdateBatch:
     """The changes of one transaction, computed in memory and written together.
 
-    `new_id` makes ids that sort by time; `subscriptions` say which handlers want which events.
+    `new_id` returns ids that sort by time. `subscriptions` are the handlers with their events.
     """
 
     unit_of_work: UnitOfWork
@@ -41,7 +41,7 @@ class UpdateBatch:
     run_times: list[RunTime] = field(default_factory=list)
 
     async def write(self, updates: Sequence[TaskUpdate], *, from_inbox: bool = False) -> list[UpdateResult]:
-        """Write `updates` and what follows from them; return one result for each.
+        """Write `updates`, their events and deliveries; return one result for each.
 
         The callbacks of updates `from_inbox` are stored already.
         """

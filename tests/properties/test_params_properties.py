@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.domain.errors import Fault, InvalidParams
-from service.domain.media.file_headers import image_size, is_cut_short, sniff
+from service.domain.media.file_headers import image_size, is_truncated, sniff
 from service.domain.media.limits import DataUri, Unreadable, decode, decoded_size, encode, parse_data_uri
 from service.domain.models.catalog import MODELS
 from service.domain.models.media_descriptors import restore
@@ -194,7 +194,7 @@ def test_headers_of_nonsense_never_raise(head: bytes, tail: bytes, cut: int) -> 
     size = image_size(data)
     assert size is None or min(size) > 0
     assert isinstance(sniff(data), str | None)
-    assert isinstance(is_cut_short(data), bool)
+    assert isinstance(is_truncated(data), bool)
 
 
 WHOLE = [image("PNG"), image("JPEG"), image("WEBP"), video(), video("mov"), video("avi"), video(codec="libx264")]

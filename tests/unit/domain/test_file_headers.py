@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.domain.media.file_headers import claimed_samples, image_size, is_cut_short, sniff
+from service.domain.media.file_headers import claimed_samples, image_size, is_truncated, sniff
 from service.domain.media.limits import DataUri, decoded_size, encode, parse_data_uri
 from tests.support.sample_media import image, video
 
@@ -80,22 +80,22 @@ def test_jpeg_of_nonsense_ends(data: bytes) -> None:
 def test_every_cut_is_seen(form: str) -> None:
     """A container that lost its tail lacks part of a box that it needs; a whole one does not."""
     data = video(form)
-    assert not is_cut_short(data)
-    assert is_cut_short(data[:-1])
-    assert is_cut_short(data[: len(data) // 2])
+    assert not is_truncated(data)
+    assert is_truncated(data[:-1])
+    assert is_truncated(data[: len(data) // 2])
 
 
 def test_unknown_bytes_after_the_end_are_no_cut() -> None:
     """What follows the boxes that matter may be anything."""
-    assert not is_cut_short(video() + b"\x7f\xff\xff\xffjunkjunk")
-    assert not is_cut_short(video() + bytes(100))
+    assert not is_truncated(video() + b"\x7f\xff\xff\xffjunkjunk")
+    assert not is_truncated(video() + bytes(100))
 
 
 def test_large_box_sizes_are_read() -> None:
     """A box may state its size in 64 bits, or run to the end of the file."""
-    assert not is_cut_short(b"\x00\x00\x00\x01mdat\x00\x00\x00\x00\x00\x00\x00\x14abcd")
-    assert is_cut_short(b"\x00\x00\x00\x01mdat\x00\x00\x00\x00\x00\x00\x00\x15abcd")
-    assert not is_cut_short(b"\x00\x00\x00\x00mdatabcd")
+    assert not is_truncated(b"\x00\x00\x00\x01mdat\x00\x00\x00\x00\x00\x00\x00\x14abcd")
+    assert is_truncated(b"\x00\x00\x00\x01mdat\x00\x00\x00\x00\x00\x00\x00\x15abcd")
+    assert not is_truncated(b"\x00\x00\x00\x00mdatabcd")
 
 
 @pytest.mark.parametrize("size", range(8))
@@ -110,7 +110,7 @@ def test_decoded_size_is_known_beforehand(size: int) -> None:
 @pytest.mark.parametrize("data", [b"\0\0\0\x08free" * 200_000, b"RIFF\0\0\0\0AVI " + b"JUNK\0\0\0\0" * 200_000])
 def test_file_of_endless_parts_is_refused(data: bytes) -> None:
     """Hundreds of thousands of empty parts are not walked to their end."""
-    assert is_cut_short(data)
+    assert is_truncated(data)
 
 
 def test_long_text_without_a_comma_is_no_data_uri() -> None:

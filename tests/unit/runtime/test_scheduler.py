@@ -225,10 +225,19 @@ async def test_missed_triggers_are_merged() -> None:
 
 
 def test_worker_has_every_job(tmp_path: Path) -> None:
-    """The jobs are learn, inbox, sweep, submit, reconcile, dispatch, orphans and prune, each with an interval."""
+    """Each of the eight jobs has a name and an interval."""
 
     async def names() -> list[str]:
         async with open_loop(tmp_path) as loop:
             return [job.name for job in build_worker(loop, []).jobs() if job.every > timedelta()]
 
-    assert asyncio.run(names()) == ["learn", "inbox", "sweep", "submit", "reconcile", "dispatch", "orphans", "prune"]
+    assert asyncio.run(names()) == [
+        "estimates",
+        "inbox",
+        "sweep",
+        "submit",
+        "reconcile",
+        "dispatch",
+        "missing_handlers",
+        "prune",
+    ]

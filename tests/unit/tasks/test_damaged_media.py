@@ -9,9 +9,9 @@ import av
 import pytest
 from PIL import Image
 
-from service.domain.media.file_headers import is_shredded, scan_count
+from service.domain.media.file_headers import has_too_many_parts, scan_count
 from service.domain.media.limits import ImageFacts, Unreadable
-from service.tasks.media_inspector import MAX_PIXELS_WORKED, MediaInspector
+from service.tasks.media_inspector import MAX_SLICE_PIXELS, MediaInspector
 from tests.support.sample_media import image, video
 
 OPEN = MediaInspector()
@@ -69,7 +69,7 @@ def test_scans_are_counted(more: bytes) -> None:
 )
 def test_image_in_shreds_is_refused_undecoded(data: bytes) -> None:
     """More parts than any real image has are refused by the header alone."""
-    assert is_shredded(data)
+    assert has_too_many_parts(data)
     with pytest.raises(Unreadable, match="more parts than an image has"):
         OPEN.image(data)
 
@@ -78,7 +78,7 @@ def test_image_in_shreds_is_refused_undecoded(data: bytes) -> None:
 def test_image_with_something_behind_it_is_still_an_image(form: str) -> None:
     """Phones put films behind their photos: what follows the end is none of our business."""
     data = image(form) + video("mp4") * 3 + bytes(1_000_000)
-    assert not is_shredded(data)
+    assert not has_too_many_parts(data)
     if form != "WEBP":
         assert OPEN.image(data) == ImageFacts(format=form.lower(), width=160, height=128)
 
@@ -88,7 +88,7 @@ def test_real_progressive_photo_passes() -> None:
     assert OPEN.image(image("JPEG", progressive=True)) == ImageFacts(format="jpeg", width=160, height=128)
 
 
-@pytest.mark.parametrize("scans", [MAX_PIXELS_WORKED // 1024**2, MAX_PIXELS_WORKED // 1024**2 * 10])
+@pytest.mark.parametrize("scans", [MAX_SLICE_PIXELS // 1024**2, MAX_SLICE_PIXELS // 1024**2 * 10])
 def test_film_of_shredded_frames_is_refused(scans: int) -> None:
     """A frame of so many scans that the decoder goes over too many pixels is not decoded."""
     with pytest.raises(Unreadable, match="too many slices"):

@@ -9,7 +9,7 @@ from service.domain.models.catalog import MODELS, known_models
 from service.domain.models.json_schema import json_schema
 from service.domain.models.media_checks import MediaList
 from service.domain.models.parameter_types import Unavailable
-from service.domain.models.validation import STORED_APART, duration_bucket
+from service.domain.models.validation import STORED_SEPARATELY, duration_bucket
 from tests.support.sample_media import MODEL, params
 
 
@@ -31,7 +31,7 @@ def test_rules_name_parameters_that_exist() -> None:
     for model in MODELS.values():
         annotations = [each for field in model.model_fields.values() for each in field.metadata]
         media = [each for each in annotations if isinstance(each, MediaList)]
-        referred = {*model.run_time_by, *STORED_APART, *(name for each in media for name in each.maximum_with)}
+        referred = {*model.run_time_by, *STORED_SEPARATELY, *(name for each in media for name in each.maximum_with)}
         assert referred <= set(model.model_fields)
 
 
