@@ -65,7 +65,7 @@ Outcome = Literal["delivered", "retry", "dead"]
 """The outcome of an attempt for its delivery."""
 
 ResponsibleParty = Literal["destination", "ours"]
-"""The party responsible for a dead letter: the destination, which refused, failed or did not answer, or this service."""
+"""The party responsible for a dead letter: the destination (it refused, failed or did not answer) or this service."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -178,7 +178,7 @@ async def test_stop_cancels_a_job_that_hangs() -> None:
     assert work.finished == 0
 
 
-async def test_failure_reason_says_why_no_jobs_run() -> None:
+async def test_failure_reason_explains_missing_jobs() -> None:
     """There is a reason before the start, after the exit of a background task, and during the stop."""
     scheduler, _ = _scheduler(Work().run)
     assert scheduler.failure_reason() == "the jobs have not started yet"
