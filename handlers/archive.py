@@ -71,7 +71,7 @@ class ResultFile:
     url: str
 
     def allows(self, file_type: FileType) -> bool:
-        """Return whether a file of this type fits what the provider declared."""
+        """Return whether a file of this type matches the declaration of the provider."""
         return self.declared not in {"video", "image"} or self.declared == file_type.holds
 
 

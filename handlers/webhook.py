@@ -2,8 +2,8 @@
 
 A task's `notify` entry names the URL and, optionally, a secret of its own; with BOOMERANG_WEBHOOK_URL every event is
 also posted there. All others are signed with BOOMERANG_WEBHOOK_SECRETS, newest first. These are the same for all
-clients, so the body names the client: a receiver can tell its own events from those of another client that were
-forwarded or sent to it.
+clients, so the body names the client: a receiver can distinguish its own events from those of another client that
+were forwarded or sent to it.
 """
 
 import asyncio

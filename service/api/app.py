@@ -42,7 +42,7 @@ class WebLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeServices:
-    """What the probes and the metrics need.
+    """The sources of the probes and the metrics.
 
     Without `api_keys` only callers on this machine are served, as the admin `local`. `counters` returns the counters
     of this process, by name (`polls`) and label. `stopping` returns whether the process shuts down. `failure_reason`

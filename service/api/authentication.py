@@ -34,7 +34,7 @@ class Caller:
         return None if self.admin else self.name
 
     def sees(self, client: str) -> bool:
-        """Return whether the caller may see what belongs to `client`."""
+        """Return whether the caller may read the tasks and deliveries of `client`."""
         return self.admin or client == self.name
 
 

@@ -1,4 +1,4 @@
-"""What all endpoints share: routes, JSON responses and the objects in them."""
+"""Helpers of all endpoints: routes, JSON responses and the objects in them."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping

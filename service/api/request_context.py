@@ -73,7 +73,7 @@ class RequestContextMiddleware:
 
 @dataclass(kw_only=True, slots=True)
 class _RequestContext:
-    """What the log line and the response headers of one request need; `status` is 0 before the response starts."""
+    """Data for the log line and the response headers of one request; `status` is 0 before the response starts."""
 
     scope: Scope
     send: Send

@@ -164,7 +164,7 @@ def _wait_seconds(request: Request) -> int:
 async def _new_task(data: object, *, client: str, idempotency: IdempotencyKey | None, nul: bool, size: int) -> NewTask:
     """Return the requested task with the faults of its keys; raises InvalidParams unless `data` is an object.
 
-    `data` is the parsed body and `size` its size in bytes. `nul` says that it may contain the character U+0000, which
+    `data` is the parsed body and `size` its size in bytes. `nul` is true if it may contain the character U+0000, which
     no database stores. The task service validates the values and reports all faults together.
     """
     if not isinstance(data, dict):

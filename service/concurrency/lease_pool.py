@@ -32,7 +32,7 @@ class LeasePool(Generic[K]):
 
     A lease is a key and a fence: after a stall one process may hold a row by an older claim and by a newer one, and
     only the newer one can be renewed. `on_lost` is called with each lease that the store no longer holds; without it
-    the work goes on, and the fence rejects its late result. `on_end` is called when a task ends. `upkeep` is called
+    the work continues, and the fence rejects its late result. `on_end` is called when a task ends. `upkeep` is called
     after each renewal. `monitor` is entered while tasks run.
     """
 

@@ -1,4 +1,4 @@
-"""Claims due deliveries and runs their handlers: each delivery stands alone, and no handler waits for another."""
+"""Claims due deliveries and runs their handlers: deliveries are independent, and no handler waits for another."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -210,7 +210,7 @@ class Dispatcher:
         return classify_attempt(error, context)
 
     async def _run(self, delivery: RunningDelivery) -> BaseException | None:
-        """Return what the handler raised; None also for an event that it does not subscribe to.
+        """Return the error that the handler raised, or None; None also for an event that it does not subscribe to.
 
         The process that recorded the delivery may not have loaded the handler, and so not known its events.
         """

@@ -67,7 +67,7 @@ class Tools:
 Handle = Callable[[Event, Tools], Awaitable[None]]
 
 Check = Callable[[Mapping[str, str]], str | None]
-"""Checks the operator's settings at startup: returns what is wrong and how to fix it, or None."""
+"""Checks the operator's settings at startup: returns the error and its fix, or None."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,7 +115,7 @@ class HandlerSlots:
             self._taken.subtract(free)
 
     def note_waiting(self, claims: Sequence[DeliveryClaim], capacities: Sequence[HandlerCapacity]) -> None:
-        """Note for which handlers, and for which of their clients, more may wait than what was claimed."""
+        """Note the handlers, and their clients, for which more deliveries may wait than were claimed."""
         owners = defaultdict(list)
         for claim in claims:
             owners[self._by_name[claim.handler].name].append(claim.share_owner)

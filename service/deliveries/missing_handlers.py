@@ -1,4 +1,4 @@
-"""Detects deliveries that wait for a handler which is not loaded, so that somebody notices."""
+"""Detects deliveries that wait for a handler that is not loaded, and reports them."""
 
 from collections.abc import Iterable
 

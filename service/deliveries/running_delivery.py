@@ -1,4 +1,4 @@
-"""A delivery whose attempt runs in this process: its claim, its handler, and what is logged about it."""
+"""A delivery whose attempt runs in this process: its claim, its handler, and its log lines."""
 
 import asyncio
 from collections.abc import Collection
@@ -41,7 +41,7 @@ class RunningDelivery:
 
 
 def log_unfinished(deliveries: Collection[RunningDelivery]) -> None:
-    """Log what did not end before the shutdown: handlers in one line, since they may block the exit of the process."""
+    """Log deliveries that did not end before the shutdown: handlers in one line, as they may block the exit."""
     unresponsive = [delivery for delivery in deliveries if delivery.running or delivery.unresponsive]
     if unresponsive:
         names = sorted({delivery.handler.name for delivery in unresponsive})

@@ -27,5 +27,5 @@ class TaskResults:
         return list((await self.upstream.fetch(task.upstream_id)).output)
 
     async def keep(self, task_id: str, artifact: Artifact) -> None:
-        """Record that a result is kept; the first time `artifact.stored` follows."""
+        """Record that a result is stored; the first time, this creates `artifact.stored`."""
         await self.recorder.add(TaskUpdate.stored_artifact(TaskId(task_id), artifact))

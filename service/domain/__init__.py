@@ -1,1 +1,1 @@
-"""What only computes: no HTTP, database, clock, randomness or logging."""
+"""Pure computation: no HTTP, database, clock, randomness or logging."""

@@ -1,4 +1,4 @@
-"""What an update makes of the task it is about. Only computes."""
+"""Apply an update to its task. Only computes."""
 
 from collections.abc import Set
 from dataclasses import dataclass, field, replace
@@ -35,7 +35,7 @@ NO_EVENTS: tuple[EventType, ...] = ()
 
 @dataclass(kw_only=True, slots=True)
 class UpdateContext:
-    """What one transaction knows besides its tasks.
+    """The data of one transaction besides its tasks.
 
     `id_owners` maps the provider ids that its updates name to the tasks that hold them. `unread` are the tasks that
     have unread callbacks.
@@ -66,7 +66,7 @@ def _after_unread_callback(
 ) -> tuple[Task, tuple[EventType, ...], TaskUpdate]:
     """Turn a guess about a task that has an unread callback into doubt, so that it is polled once more.
 
-    Returns the task after the hint that the callback is, the events of that, and what is left of the guess.
+    Returns the task after the hint of the callback, the events of that, and the rest of the guess.
     """
     step = Step(task=task)
     if _applies(guess, task):
@@ -84,13 +84,13 @@ def _applies(update: TaskUpdate, task: Task) -> bool:
         return False
     if update.submission is None or update.submission >= task.submission:
         return True
-    if update.hint:  # that an older submission made nothing says nothing about the one after it
+    if update.hint:  # a failed older submission does not mean that the newer one failed
         return not update.hint.nothing_made
     return update.fact is None or update.fact.status not in NOTHING_MADE
 
 
 def _without_conflicting_id(update: TaskUpdate) -> TaskUpdate:
-    """Return what is left of an update that names another task's id: a result never goes to a second task.
+    """Return the allowed part of an update that names another task's id: a result never goes to a second task.
 
     A callback still is a hint, a poll still counts, and a reply leaves the submission in doubt.
     """
@@ -103,7 +103,7 @@ def _without_conflicting_id(update: TaskUpdate) -> TaskUpdate:
 
 def _apply(update: TaskUpdate, before: Task, context: UpdateContext) -> Step:
     """Return the task after `update`, with its next step scheduled, and the events."""
-    update = _without_a_second_bill(_as_hint_without_id(update, before), before)
+    update = _without_duplicate_charge(_as_hint_without_id(update, before), before)
     step = _advanced(update, before, context.now)
     if update.expires and update.fence == before.fence:
         step = _expired(step, context.now)
@@ -131,7 +131,7 @@ def _as_hint_without_id(update: TaskUpdate, task: Task) -> TaskUpdate:
     return replace(update, fact=None, source=None, hint=Hint(upstream_id=update.named_id, ended=False))
 
 
-def _without_a_second_bill(update: TaskUpdate, task: Task) -> TaskUpdate:
+def _without_duplicate_charge(update: TaskUpdate, task: Task) -> TaskUpdate:
     """Prevent a duplicate charge: a task with a callback was sent, so it is in doubt and not queued."""
     if update.hint:
         return _doubted(update) if task.status is Status.QUEUED else update

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """A result that we keep: where it was, where it is now, its length in bytes and its SHA-256 in hexadecimal."""
+    """A stored result: its address at the provider, its present address, length in bytes, SHA-256 in hexadecimal."""
 
     url: str
     archived_url: str

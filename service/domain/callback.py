@@ -31,7 +31,7 @@ class Verifier(Protocol):
 class Callback:
     """A verified callback: its task and submission, and the fact in its body.
 
-    `digest` identifies the body and the submission in the inbox. `correlated` says that the body carried our payload
+    `digest` identifies the body and the submission in the inbox. `correlated` is true if the body carried our payload
     token for this submission.
     """
 
@@ -68,7 +68,7 @@ def read_callback(
 ) -> Callback:
     """Return the callback, verified before it is parsed.
 
-    `claims` are those of its address token (`Tokens.read_callback_token`), `body` the bytes as they came. Raises
+    `claims` are those of its address token (`Tokens.read_callback_token`), `body` the bytes as received. Raises
     BadSignature, BadToken for a body whose payload token names another task or submission, or UnreadableCallback.
     """
     nonce = verifier.verify(headers, now) if verifier else None

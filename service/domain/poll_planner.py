@@ -13,7 +13,7 @@ LIST_SEARCH_INTERVAL = timedelta(seconds=20)
 """Pause between searches of a provider's list for a submission whose reply was lost."""
 
 MEASURED_SOURCES = frozenset({Source.CALLBACK, Source.POLL})
-"""Sources of ends whose run times count: a reply that reports an end itself says nothing about run times."""
+"""Sources of ends whose run times count: a reply that reports an end itself has no run time."""
 
 GUESSED_ENDS = frozenset({Status.EXPIRED, Status.FAILED})
 """Our own conclusions, which a later fact from the provider may overrule while the task is polled."""
@@ -26,8 +26,8 @@ POLL_MAX_AFTER_GUESS = timedelta(hours=1)
 class PollPlanner:
     """Decides `due_at` after every update.
 
-    `estimates` caches what the store knows, by bucket. `jitter` returns a number from 0 to 1. `lists` says whether the
-    provider has a list that can be searched.
+    `estimates` is a cache by bucket. `jitter` returns a number from 0 to 1. `lists` is true if the provider has a list
+    that can be searched.
     """
 
     poll_first: timedelta | None
@@ -91,7 +91,7 @@ class PollPlanner:
         """Return the run time that the end of a task shows; None if it shows none.
 
         A callback shows the end itself. A poll shows only that the end lies between two polls: the current estimate is
-        kept as far as it fits between them, so that late polls do not delay later ones.
+        used as far as it fits between them, so that late polls do not delay later ones.
         """
         if before.submitted_at is None or after.guessed or after.settled_by not in MEASURED_SOURCES:
             return None

@@ -45,7 +45,7 @@ MAX_TRUSTED_MEDIANS = 3.0
 
 
 class PastRun(Protocol):
-    """The run time of one task in seconds, and whether its callback came."""
+    """The run time of one task in seconds, and whether its callback arrived."""
 
     @property
     def seconds(self) -> float:
@@ -53,14 +53,14 @@ class PastRun(Protocol):
 
     @property
     def called_back(self) -> bool:
-        """Whether its callback came."""
+        """Whether its callback arrived."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunTimeEstimate:
     """Run times of one bucket in seconds: 5th percentile, median, 95th; the number of tasks; share of lost callbacks.
 
-    `trusted` says that the callbacks of all buckets together rule out a loss that is worth a poll.
+    `trusted` is true if the callbacks of all buckets together rule out a loss that justifies a poll.
     """
 
     p5: float
@@ -133,23 +133,23 @@ def next_poll(
     poll, counted from the submission; `poll_max` caps every other pause. `jitter` (0 to 1) only shortens.
     """
     elapsed = max(0.0, (now - submitted_at).total_seconds())
-    longest = min(poll_max.total_seconds(), _longest_gap(elapsed, jitter))
+    max_pause = min(poll_max.total_seconds(), _max_gap(elapsed, jitter))
     if hinted_at is not None:
         since_hint = (now - hinted_at).total_seconds() if polls else 0.0  # never polled: poll now, however old the hint
-        return add_seconds(now, min(longest, max(HINTED_GAP, since_hint / 2)))
+        return add_seconds(now, min(max_pause, max(HINTED_GAP, since_hint / 2)))
     if poll_first is not None and polls == 0:
         start = min(submitted_at, now)  # a submission in the future precedes a clock that moved backwards
         return max(now, add_seconds(start, poll_first.total_seconds()))
     if expected is not None and elapsed < (begin := _not_before(expected)):
-        return add_seconds(now, min(poll_max.total_seconds(), begin - elapsed + _longest_gap(begin, jitter)))
+        return add_seconds(now, min(poll_max.total_seconds(), begin - elapsed + _max_gap(begin, jitter)))
     if expected is not None:
-        return add_seconds(now, _estimated_gap(elapsed, polls, expected, longest, jitter))
+        return add_seconds(now, _estimated_gap(elapsed, polls, expected, max_pause, jitter))
     until_first = FIRST_POLL * (1 - JITTER * jitter) - elapsed
-    return add_seconds(now, min(longest, until_first) if polls == 0 and until_first > 0 else longest)
+    return add_seconds(now, min(max_pause, until_first) if polls == 0 and until_first > 0 else max_pause)
 
 
-def _longest_gap(elapsed: float, jitter: float) -> float:
-    """Return the longest pause that the guarantee allows after `elapsed` seconds."""
+def _max_gap(elapsed: float, jitter: float) -> float:
+    """Return the maximum pause that the guarantee allows after `elapsed` seconds."""
     return max(MAX_GAP, MAX_GAP_SHARE * elapsed) * (1 - JITTER * jitter)
 
 
@@ -162,15 +162,15 @@ def _not_before(expected: RunTimeEstimate) -> float:
     return max(expected.p5, min(expected.p95, MAX_TRUSTED_MEDIANS * expected.median))
 
 
-def _estimated_gap(elapsed: float, polls: int, expected: RunTimeEstimate, longest: float, jitter: float) -> float:
-    """Return the pause: the longest while callbacks come; if they are lost, aimed at the usual end of tasks."""
+def _estimated_gap(elapsed: float, polls: int, expected: RunTimeEstimate, max_pause: float, jitter: float) -> float:
+    """Return the pause: the maximum while callbacks come; if they are lost, aimed at the usual end of tasks."""
     polls = min(max(polls, 0), 10**9)
     reliance = min(1.0, max(0.0, (expected.lost_share - HEALTHY_LOSS) / (BROKEN_LOSS - HEALTHY_LOSS)))
     aimed = _aimed_gap(elapsed, polls, expected) * (1 - JITTER * jitter)
-    wanted = longest + reliance * (min(aimed, longest) - longest)
+    wanted = max_pause + reliance * (min(aimed, max_pause) - max_pause)
     credit = 0 if expected.p95 <= SHORT_RUN else 1
     affordable = SECONDS_PER_POLL * (polls + credit) - elapsed
-    return min(longest, max(wanted, affordable, MIN_GAP))
+    return min(max_pause, max(wanted, affordable, MIN_GAP))
 
 
 def _aimed_gap(elapsed: float, polls: int, expected: RunTimeEstimate) -> float:

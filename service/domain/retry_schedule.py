@@ -29,12 +29,12 @@ def next_attempt(
 
 
 def next_submission(tries: int, now: datetime, jitter: float, retry_after: timedelta | None) -> datetime:
-    """Return when to submit again what was not sent: after 1 s, 2 s, 4 s and so on to 60 s.
+    """Return when to submit a task again that was not sent: after 1 s, 2 s, 4 s and so on to 60 s.
 
     `tries` counts the attempts before the last one, so from 0. A longer `retry_after` of the provider is respected up
     to an hour. `jitter` (0 to 1) adds up to 10 %.
     """
     doublings = min(max(tries, 0), 6)
     pause = min(SUBMISSION_CAP, 2.0**doublings)
-    asked = min(retry_after or timedelta(), RETRY_AFTER_CAP).total_seconds()
-    return add_seconds(now, max(pause, asked) * (1 + JITTER * jitter))
+    requested = min(retry_after or timedelta(), RETRY_AFTER_CAP).total_seconds()
+    return add_seconds(now, max(pause, requested) * (1 + JITTER * jitter))

@@ -1,4 +1,4 @@
-"""Strict JSON parsing: what is ambiguous, too deep or too large is refused."""
+"""Strict JSON parsing: ambiguous, too deep and too large documents are refused."""
 
 import json
 import math
@@ -49,7 +49,7 @@ def parse_json(raw: bytes) -> object:
 
 
 def _reason(error: Exception) -> str:
-    """Return what is wrong with the JSON text and where, if known, without any of the text itself."""
+    """Return the error in the JSON text and its position, if known, without repeating any of the text."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} (line {error.lineno}, column {error.colno})"
     if isinstance(error, UnicodeError):

@@ -38,7 +38,7 @@ AT_UPSTREAM = frozenset({Status.SUBMITTING, Status.IN_PROGRESS, Status.IN_DOUBT}
 
 
 class Source(StrEnum):
-    """Where a fact came from."""
+    """The source of a fact."""
 
     SUBMIT = "submit"
     CALLBACK = "callback"
@@ -76,7 +76,7 @@ class Usage:
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """What a reply, a callback or a poll says about a task, verified and in our terms.
+    """The content of a reply, a callback or a poll about a task, verified and in our terms.
 
     `guessed` marks our own conclusion, which any fact from the provider overrules. `correlation` is the payload token
     in the body. `unconfirmed` marks the body of a callback that no poll could confirm.
@@ -106,7 +106,7 @@ class Task:
     sent. `due_at` is when the next step (submission or poll) is due, None if none is. `fence` grows with each claim;
     `leased_until` is the end of the current lease. `hinted_at` is when a callback first reported the end (or that the
     task is alive, without an id), `hinted_id` the provider's id in it; `hinted_fact` is its fact, if the body carried
-    our payload token. `polled_at` is when the provider last reported "in progress". `guessed` says that the status is
+    our payload token. `polled_at` is when the provider last reported "in progress". `guessed` is true if the status is
     our own conclusion.
     """
 
@@ -177,7 +177,7 @@ TRANSITIONS: Mapping[Status, frozenset[Status]] = {
     Status.CANCELED: frozenset(),
     Status.COMPLETED: frozenset(),
 }
-"""The statuses that may follow each status. A final status has no successor, whatever this table says."""
+"""The statuses that may follow each status. A final status has no successor, in spite of this table."""
 
 EVENTS: Mapping[Status, EventType] = {
     Status.IN_DOUBT: EventType.IN_DOUBT,
@@ -193,7 +193,7 @@ def advance(task: Task, fact: Fact, now: datetime, *, source: Source | None) -> 
 
     `source` is None for our own conclusion. Progress never decreases. A guess never overrules a status that the
     provider reported, except that the task may expire. Nothing overrules a terminal status that the provider reported.
-    A callback's id never replaces a known one: it may be an id of the provider behind the provider.
+    A callback's id never replaces a known one: it may be an id of the upstream of the provider.
     """
     if not _admissible(task, fact):
         return None

@@ -1,4 +1,4 @@
-"""What there is to record about one task, and the result of recording it."""
+"""The update to record for one task, and the result of recording it."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -30,7 +30,9 @@ Stored among the task's warnings and compared with them. If the text changes, a 
 
 SUBMISSION_UNKNOWN = TaskError(
     code="submission_unknown",
-    message="the reply to the submission was lost and nothing came after it; submit again if you accept a second bill",
+    message=(
+        "the reply to the submission was lost and nothing came after it; submit again if you accept a duplicate charge"
+    ),
 )
 
 NOTHING_MADE = frozenset({Status.FAILED, Status.CANCELED})
@@ -39,7 +41,7 @@ NOTHING_MADE = frozenset({Status.FAILED, Status.CANCELED})
 
 @dataclass(frozen=True, kw_only=True)
 class Hint:
-    """What a callback says, to be confirmed by a poll.
+    """The content of a callback that a poll must confirm.
 
     `upstream_id` is the id that it named. `fact` is its fact, where the body carried our payload token. `ended` is true
     if it reports a terminal status; if not, the task is alive or the body is unreadable. `nothing_made` is true if the
@@ -132,7 +134,7 @@ class TaskUpdate:
 
     @classmethod
     def poll_result(cls, task: Task, fact: Fact) -> "TaskUpdate":
-        """Return the update for what the provider answered to a poll."""
+        """Return the update for the answer to a poll."""
         return cls(
             task_id=task.id, fact=fact, source=Source.POLL, fence=task.fence, poll=fact.status.value, expires=True
         )
@@ -141,7 +143,7 @@ class TaskUpdate:
     def no_answer(
         cls, task: Task, outcome: str, *, due_at: datetime | None = None, note: str | None = None
     ) -> "TaskUpdate":
-        """Return the update for a poll that says nothing about the task; `outcome` is for its history."""
+        """Return the update for a poll without information about the task; `outcome` is for its history."""
         return cls(
             task_id=task.id,
             source=Source.POLL,
@@ -180,7 +182,7 @@ class TaskUpdate:
     def callback(cls, callback: Callback, row: InboxEntry, *, confirm: bool) -> "TaskUpdate":
         """Return the update for a callback; with `confirm` one that reports a terminal status is a hint for a poll.
 
-        A hint keeps the fact only if the body carried our payload token: the fact may have to stand in for a poll.
+        A hint keeps the fact only if the body carried our payload token: the fact may have to replace a poll.
         """
         fact = callback.fact
         if not (confirm and fact.settles):

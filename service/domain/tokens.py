@@ -122,7 +122,7 @@ def _verified(signers: Sequence[Signer], token: str) -> str:
     value, _, signature = token.rpartition(".")
     signed, given = value.encode("ascii"), signature.encode("ascii")
     valid = False
-    for signer in signers:  # all keys, so that the time does not tell which one fits
+    for signer in signers:  # all keys, so that the time does not depend on which one matches
         valid |= hmac.compare_digest(signer.get_signature(signed), given)
     if not valid:
         raise BadToken("forged")

@@ -106,9 +106,9 @@ def configure_logging(style: Literal["console", "json"], level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    ours: list[Any] = [render_json] if style == "json" else [*shared, *_rendering(style)]
+    rendering: list[Any] = [render_json] if style == "json" else [*shared, *_rendering(style)]
     structlog.configure(
-        processors=[drop_below_level, *ours],
+        processors=[drop_below_level, *rendering],
         logger_factory=LineLogger,
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=True,

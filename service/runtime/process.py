@@ -53,7 +53,7 @@ async def serve(settings: Settings, *, host: str, port: int | None, role: Role) 
     configure_logging(settings.log_format, settings.log_level)
     stop = install_signal_handlers()
     async with running(settings, host=host, port=port, role=role) as address:
-        # what is loaded by now lives until the end, and threads take short turns
+        # objects loaded by now live until the end, and threads switch often
         gc.collect()
         gc.freeze()
         gc.set_threshold(GC_THRESHOLD)
@@ -136,7 +136,7 @@ async def _running_jobs(
         ends_at = await work
         with suppress(TimeoutError):
             async with asyncio.timeout_at(ends_at):
-                # record what the last requests brought, although no caller may wait for it any more
+                # record the updates of the last requests, even if their callers no longer wait
                 await application.receiver.flush()
 
 
@@ -180,7 +180,7 @@ async def _start_when_ready(application: Application, scheduler: JobScheduler, s
 async def _not_ready_reason(application: Application) -> str | None:
     try:
         return await application.store.health.ready()
-    except Exception as error:  # noqa: BLE001 - a later check may succeed whatever the error is
+    except Exception as error:  # noqa: BLE001 - a later check may succeed after any error
         return f"the database check failed: {type(error).__name__}"
 
 

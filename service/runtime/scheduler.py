@@ -29,7 +29,7 @@ CLOCK_CHECK_INTERVAL = timedelta(seconds=2)
 
 @dataclass(frozen=True, kw_only=True)
 class PeriodicJob:
-    """A kind of recurring work: what to run, how often, and the topic whose notification runs it earlier.
+    """A recurring job: its function, interval, and the topic whose notification runs it earlier.
 
     With `repeat`, the job runs again at once while `run` returns a number of rows above 0. A job with a topic that is
     idle runs every two seconds at most.

@@ -62,7 +62,7 @@ class SinglePass:
         return await asyncio.shield(self._running)
 
     async def drain(self, seconds: float) -> None:
-        """Start nothing more; wait up to `seconds` for what is being started."""
+        """Start no more work; wait up to `seconds` for work that is being started."""
         self._stopping = True
         if self._running:
             await asyncio.wait([self._running], timeout=seconds)

@@ -47,7 +47,7 @@ class Worker:
         They update the estimates of run times, which answers contain, and record callbacks that no worker recorded.
         """
         inbox = partial(self.inbox_worker.run_once, INBOX_GRACE)
-        return [self._learn_job(), PeriodicJob(name="inbox", run=inbox, every=timedelta(seconds=5))]
+        return [self._estimates_job(), PeriodicJob(name="inbox", run=inbox, every=timedelta(seconds=5))]
 
     def jobs(self) -> list[PeriodicJob]:
         """Return every job with its interval and topic.
@@ -58,18 +58,22 @@ class Worker:
         self.inbox_worker.enable_cache()
         self.poller.open()
         return [
-            self._learn_job(),
+            self._estimates_job(),
             PeriodicJob(name="inbox", run=self.inbox_worker.run_once, every=timedelta(seconds=0.5), topic="inbox"),
             PeriodicJob(name="sweep", run=self._sweep, every=timedelta(seconds=5), repeat=False),
             PeriodicJob(name="submit", run=self.submitter.run_once, every=timedelta(seconds=0.5), topic="submit"),
             PeriodicJob(name="reconcile", run=self.poller.run_once, every=timedelta(seconds=0.5), topic="reconcile"),
             PeriodicJob(name="dispatch", run=self.dispatcher.run_once, every=timedelta(seconds=1), topic="dispatch"),
-            PeriodicJob(name="orphans", run=self.missing_handlers.check, every=timedelta(minutes=1), repeat=False),
+            PeriodicJob(
+                name="missing_handlers", run=self.missing_handlers.check, every=timedelta(minutes=1), repeat=False
+            ),
             PeriodicJob(name="prune", run=self.poller.prune, every=timedelta(minutes=10), repeat=False),
         ]
 
-    def _learn_job(self) -> PeriodicJob:
-        return PeriodicJob(name="learn", run=self.poller.update_estimates, every=timedelta(seconds=30), repeat=False)
+    def _estimates_job(self) -> PeriodicJob:
+        return PeriodicJob(
+            name="estimates", run=self.poller.update_estimates, every=timedelta(seconds=30), repeat=False
+        )
 
     async def _sweep(self) -> None:
         await self.clock_jumps.check()

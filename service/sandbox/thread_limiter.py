@@ -29,4 +29,4 @@ class ThreadLimiter:
     def _release(self, done: asyncio.Future[T]) -> None:
         self._free.release()
         if not done.cancelled():
-            done.exception()  # marks it as retrieved: a caller that still waits gets it, nobody else needs it
+            done.exception()  # marks it as retrieved: a caller that still waits gets it, no other needs it

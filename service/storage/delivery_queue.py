@@ -175,7 +175,7 @@ def _due_heads() -> Select[Any]:
     """Return the query for the due deliveries of one handler that have no lease and are the head of their lane.
 
     Only one delivery of a lane has a lease: a replayed one may become the head while a later one has a lease.
-    Deliveries behind a head that waits for its retry are postponed with it (see `finish`), so that a long outage of one
+    Deliveries after a head that waits for its retry are postponed with it (see `finish`), so that a long outage of one
     destination does not fill the due end of the index with rows that cannot be claimed.
     """
     other = deliveries.alias("other")

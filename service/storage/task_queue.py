@@ -72,7 +72,7 @@ class SqlTaskQueue:
             }
             return await _lease(write.connection, chosen, until, changes)
 
-    async def held_back(self, *, now: datetime, limits: Limits) -> str | None:
+    async def limit_reached(self, *, now: datetime, limits: Limits) -> str | None:
         """Return the limit that due queued tasks wait for: `max_in_flight`, `budget`, or None."""
         async with self._database.reading() as connection:
             first = (await connection.execute(OLDEST_DUE, {"now": now, "limit": 1})).first()

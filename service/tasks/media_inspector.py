@@ -1,9 +1,8 @@
-"""Open inline media for real: images with Pillow, videos with PyAV. Both are optional (the extra `media`).
+"""Open inline media: images with Pillow, videos with PyAV. Both are optional (the extra `media`).
 
-The bytes come from strangers. A file is only ever opened as the format that its first bytes claim, never by trial
-(some of FFmpeg's formats are lists of other addresses to open); nothing beside the given bytes is opened; at most
-`MAX_DECODED_PIXELS` are decoded, of all files together, so that memory stays bounded; whatever a decoder does not
-like becomes `Unreadable`.
+The bytes are not trusted. A file is opened only as the format of its first bytes, never by probing: some formats of
+FFmpeg are lists of other addresses to open. Nothing but the given bytes is opened. At most `MAX_DECODED_PIXELS` of all
+files together are decoded at a time, so that memory stays bounded. Every error of a decoder becomes `Unreadable`.
 """
 
 from collections.abc import Iterator
@@ -15,7 +14,14 @@ from io import BytesIO
 from typing import TYPE_CHECKING, NoReturn
 
 from service.concurrency.pixel_semaphore import PixelSemaphore
-from service.domain.media.file_headers import claimed_samples, image_size, is_cut_short, is_shredded, scan_count, sniff
+from service.domain.media.file_headers import (
+    claimed_samples,
+    has_too_many_parts,
+    image_size,
+    is_truncated,
+    scan_count,
+    sniff,
+)
 from service.domain.media.limits import ImageFacts, Inspector, Unreadable, VideoFacts
 
 if TYPE_CHECKING:
@@ -24,50 +30,55 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
-MAX_DECODED_PIXELS = 16 * 1024 * 1024  # 64 MB as RGBA; what is larger is judged by its header alone
+MAX_DECODED_PIXELS = 16 * 1024 * 1024  # 64 MB as RGBA; of a larger image only the header is checked
 MAX_PACKETS = 50_000  # 8 seconds at 1,000 frames a second are 8,000
-MAX_SAMPLES = 2_000_000  # 8 seconds of plain 192 kHz sound are 1.5 million; each costs FFmpeg some 24 bytes
-MAX_DECODE_TRIES = 64  # more than any codec holds back before its first frame
-MAX_PIXELS_WORKED = 2 * 1024**3  # by slices that may each cover the whole frame: a second or two
+MAX_SAMPLES = 2_000_000  # 8 seconds of 192 kHz PCM audio are 1.5 million; FFmpeg reserves some 24 bytes for each
+MAX_DECODE_TRIES = 64  # more packets than any codec buffers before its first frame
+MAX_SLICE_PIXELS = 2 * 1024**3  # pixels of all slices, each of which may cover the frame: a second or two of decoding
 
 _IMAGE_FORMATS = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP"}
 _VIDEO_FORMATS = {"mp4": "mov", "mov": "mov", "avi": "avi"}
 _EXTRAS = {"PIL": "pillow", "av": "av"}
 _START_CODE = b"\0\0\1"
-_PLAIN = {"h264": "h264_mp4toannexb", "hevc": "hevc_mp4toannexb", "mpeg1video": "null", "mpeg2video": "null"}
-"""Codecs whose slices begin with a start code, once FFmpeg's filter has put it there."""
+_START_CODE_FILTERS = {
+    "h264": "h264_mp4toannexb",
+    "hevc": "hevc_mp4toannexb",
+    "mpeg1video": "null",
+    "mpeg2video": "null",
+}
+"""Filters of FFmpeg after which every slice of a codec begins with a start code, by codec."""
 
 _CODEC_OPTIONS = {"max_pixels": str(MAX_DECODED_PIXELS), "threads": "1"}
 _budget = PixelSemaphore(MAX_DECODED_PIXELS)
 
 
 def missing_extras() -> tuple[str, ...]:
-    """Return the distributions of the extra `media` that are not installed; what they open is checked less deeply."""
+    """Return the distributions of the extra `media` that are not installed; only headers are checked then."""
     return tuple(name for module, name in _EXTRAS.items() if find_spec(module) is None)
 
 
 def inspector() -> Inspector | None:
-    """Return what opens media here, or None when there is no library to do it."""
+    """Return an inspector that uses the installed libraries, or None if none is installed."""
     missing = missing_extras()
-    found = MediaInspector(images="pillow" not in missing, videos="av" not in missing)
-    return found if found.images or found.videos else None
+    available = MediaInspector(images="pillow" not in missing, videos="av" not in missing)
+    return available if available.images or available.videos else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class MediaInspector:
-    """Opens the kinds of media that it has a library for; for the other kind it answers None. Safe in threads."""
+    """Implements `Inspector`. `images` and `videos` state which libraries are installed. Thread-safe."""
 
     images: bool = True
     videos: bool = True
 
     def image(self, data: bytes) -> ImageFacts | None:
-        """Return what the image in `data` is, after decoding it where that is cheap; raise `Unreadable`."""
+        """Return the facts of the image in `data`; decode it up to `MAX_DECODED_PIXELS`. Raise `Unreadable`."""
         if not self.images:
             return None
         form, size = sniff(data), image_size(data)
         if form not in _IMAGE_FORMATS or size is None:
             raise Unreadable("its header is damaged")
-        if is_shredded(data):
+        if has_too_many_parts(data):
             raise Unreadable("it is cut into more parts than an image has")
         pixels = size[0] * size[1]
         if pixels <= MAX_DECODED_PIXELS:
@@ -76,13 +87,13 @@ class MediaInspector:
         return ImageFacts(format=form, width=size[0], height=size[1])
 
     def video(self, data: bytes) -> VideoFacts | None:
-        """Return what the video in `data` is, after decoding its first frame; raise `Unreadable`."""
+        """Return the facts of the video in `data`, after decoding its first frame; raise `Unreadable`."""
         if not self.videos:
             return None
         form = sniff(data)
         if form not in _VIDEO_FORMATS:
             raise Unreadable("its header is damaged")
-        if is_cut_short(data):
+        if is_truncated(data):
             raise Unreadable("it is cut short")
         if claimed_samples(data) > MAX_SAMPLES:
             raise Unreadable(f"its index claims more than {MAX_SAMPLES:,} samples")
@@ -92,7 +103,7 @@ class MediaInspector:
 
 @contextmanager
 def _guarded(pixels: int) -> Iterator[None]:
-    """Have a file decoded once so many pixels may be, and turn whatever that raises into `Unreadable`."""
+    """Run the body once `pixels` more may be decoded; turn any error in it into `Unreadable`."""
     try:
         with _budget.hold(pixels):
             yield
@@ -103,20 +114,19 @@ def _guarded(pixels: int) -> Iterator[None]:
 
 
 def _decode_image(data: bytes, form: str, size: tuple[int, int]) -> None:
-    """Go through an image whose header names its `size` in pixels; `data` is not copied.
+    """Decode an image whose header states `size` in pixels; `data` is not copied.
 
-    Raises whatever the decoder does not like, and Unreadable for one that has another size to it than to us: room was
-    kept for as many pixels as we have read of.
+    Raises the error of the decoder, and Unreadable if the decoder reads another size: memory is reserved for `size`.
     """
     from PIL import Image  # noqa: PLC0415 - several MB that only a process which checks media needs
 
-    if form == "PNG":  # the only one with checksums, which its decoder does not look at
+    if form == "PNG":  # the only format with checksums, which its decoder does not check
         with Image.open(BytesIO(data), formats=[form]) as image:
             image.verify()
     with Image.open(BytesIO(data), formats=[form]) as image:
         if image.size != size:
             raise Unreadable("its header is damaged")
-        image.draft("RGB", (1, 1))  # a JPEG is read to its end, but made into pixels at an eighth of its size
+        image.draft("RGB", (1, 1))  # a JPEG is read to its end, but decoded at an eighth of its size
         image.load()
 
 
@@ -127,46 +137,49 @@ def _decode_video(data: bytes, form: str) -> VideoFacts:
         BytesIO(data),
         "r",
         format=_VIDEO_FORMATS[form],
-        options={**_CODEC_OPTIONS, "skip_frame": "all"},  # while it looks around; what is decoded is weighed first
+        options={
+            **_CODEC_OPTIONS,
+            "skip_frame": "all",
+        },  # while the file is probed; `run` checks packets before it decodes them
         metadata_errors="replace",
-        io_open=_refuse,
+        io_open=_refuse_open,
     ) as container:
-        stream = next((each for each in container.streams.video if not _is_cover(each)), None)
+        stream = next((candidate for candidate in container.streams.video if not _is_cover(candidate)), None)
         if stream is None:
             raise Unreadable("it holds no video")
         stream.codec_context.options = dict(_CODEC_OPTIONS)
-        reading = _Reading(stream=stream, decode=stream.width * stream.height <= MAX_DECODED_PIXELS)
-        reading.run(container)
-        return VideoFacts(format=form, width=reading.width, height=reading.height, seconds=reading.seconds())
+        reader = _StreamReader(stream=stream, decode=stream.width * stream.height <= MAX_DECODED_PIXELS)
+        reader.run(container)
+        return VideoFacts(format=form, width=reader.width, height=reader.height, seconds=reader.seconds())
 
 
-def _refuse(*_: object) -> NoReturn:
-    """Refuse to open whatever a file refers to."""
+def _refuse_open(*_: object) -> NoReturn:
+    """Refuse to open the files and addresses to which a file refers."""
     raise OSError("a file may not open others")
 
 
 def _is_cover(stream: "VideoStream") -> bool:
-    """Return whether a stream is only the picture on the cover."""
+    """Return whether a stream is a cover image."""
     return bool(stream.disposition & stream.disposition.attached_pic)
 
 
 def _slice_count(stream: "VideoStream", data: bytes) -> int:
-    """Return at most how many times decoding `data` may go over the frame."""
+    """Return an upper limit for how many times decoding `data` processes the whole frame."""
     from av.bitstream import BitStreamFilterContext  # noqa: PLC0415 - see `_decode_video`
     from av.packet import Packet  # noqa: PLC0415 - see `_decode_video`
 
     codec = stream.codec_context.name
     if codec == "mjpeg":
         return scan_count(data)
-    if codec not in _PLAIN or not data:
+    if codec not in _START_CODE_FILTERS or not data:
         return 1
-    plain = BitStreamFilterContext(_PLAIN[codec], stream).filter(Packet(data))
-    return sum(bytes(packet).count(_START_CODE) for packet in plain)
+    filtered = BitStreamFilterContext(_START_CODE_FILTERS[codec], stream).filter(Packet(data))
+    return sum(bytes(packet).count(_START_CODE) for packet in filtered)
 
 
 @dataclass(kw_only=True)
-class _Reading:
-    """Read the packets of one stream: how long they really last, whatever the header says, and what a frame is."""
+class _StreamReader:
+    """Reads the packets of one stream, for the real length and the first frame; the header may be wrong."""
 
     stream: "VideoStream"
     decode: bool
@@ -184,15 +197,15 @@ class _Reading:
                 raise Unreadable("it is cut short")
             self._time(packet)
             if self.decode and self.frame is None and (count < MAX_DECODE_TRIES or not packet.size):
-                self._weigh(packet)
+                self._check_slices(packet)
                 self.frame = next(iter(self._frames(packet)), None)
         if self.decode and self.frame is None:
             raise Unreadable("none of its frames can be decoded")
 
-    def _weigh(self, packet: "Packet[VideoStream]") -> None:
-        """Refuse frames of so many slices that decoding the first one would take minutes: a few bytes make one."""
+    def _check_slices(self, packet: "Packet[VideoStream]") -> None:
+        """Refuse frames with so many slices that decoding one takes minutes; a slice takes only a few bytes."""
         self.slices += _slice_count(self.stream, bytes(packet))
-        if self.slices * self.stream.width * self.stream.height > MAX_PIXELS_WORKED:
+        if self.slices * self.stream.width * self.stream.height > MAX_SLICE_PIXELS:
             raise Unreadable("its frames are cut into too many slices")
 
     def _time(self, packet: "Packet[VideoStream]") -> None:
@@ -204,13 +217,13 @@ class _Reading:
         self.end = end if self.end is None else max(self.end, end)
 
     def _frame_ticks(self) -> int:
-        """Return how long a frame is in the stream's time base when its packet does not say."""
+        """Return the length of a frame in units of the stream's time base, for a packet without a duration."""
         rate, base = self.stream.average_rate, self.stream.time_base
         return round(1 / (rate * base)) if rate and base else 0
 
     @staticmethod
     def _frames(packet: "Packet[VideoStream]") -> "list[VideoFrame]":
-        """Return the frames that a packet completes; a frame that leans on ones before the file's start has none."""
+        """Return the frames that a packet completes; none if they refer to frames before the start of the file."""
         from av.error import InvalidDataError  # noqa: PLC0415 - see `_decode_video`
 
         try:
@@ -220,12 +233,12 @@ class _Reading:
 
     @property
     def width(self) -> int:
-        """Width in pixels, of the decoded frame where there is one."""
+        """Width in pixels, of the decoded frame if there is one."""
         return self.frame.width if self.frame else self.stream.width
 
     @property
     def height(self) -> int:
-        """Height in pixels, of the decoded frame where there is one."""
+        """Height in pixels, of the decoded frame if there is one."""
         return self.frame.height if self.frame else self.stream.height
 
     def seconds(self) -> float:

@@ -26,7 +26,7 @@ MAX_FAST_VALIDATION = 256 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class NewTask:
-    """A request for a task as it came: everything except `client` and `idempotency` has to be validated.
+    """A request for a task as received: everything except `client` and `idempotency` has to be validated.
 
     `size` is that of the whole request in bytes, None if unknown. `faults` were found before.
     """

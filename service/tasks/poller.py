@@ -1,4 +1,4 @@
-"""Polling: what we know is compared with the provider, so that every task settles, even without any callback."""
+"""Polling: compare tasks with the provider, so that every task settles, even without any callback."""
 
 import asyncio
 from collections import Counter

@@ -40,7 +40,7 @@ RETRY_PAUSE = 1.0
 class Recorder:
     """Records updates, many in one commit.
 
-    `new_id` returns ids that sort by time. `subscriptions` say which handlers want which events.
+    `new_id` returns ids that sort by time. `subscriptions` are the handlers with their events.
     """
 
     units_of_work: UnitOfWorkFactory
@@ -63,7 +63,7 @@ class Recorder:
         return result
 
     async def add_with_retry(self, update: TaskUpdate) -> UpdateResult:
-        """Record what is known only once: try every RETRY_PAUSE seconds while the store is unavailable."""
+        """Record an update that cannot be repeated: retry every RETRY_PAUSE seconds while the store is unavailable."""
         while True:
             try:
                 return await self.add(update)

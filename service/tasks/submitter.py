@@ -103,7 +103,7 @@ class Submitter:
         if limits == Limits() or now < self._noted_at + NOTE_INTERVAL:
             return
         self._noted_at = now
-        reached = await self.queue.held_back(now=now, limits=limits)
+        reached = await self.queue.limit_reached(now=now, limits=limits)
         if reached == "budget":
             await self.queue.note_waiting(f"waits: the day's BUDGET of {limits.budget:g} dollars is reached", now=now)
         elif reached:
@@ -142,7 +142,7 @@ class Submitter:
             raise
         result = await self._record_despite_shutdown(update)
         fact, seconds = update.fact, (self.clock.now() - started).total_seconds()
-        # only the error's code: its message may repeat what the caller sent, which is never logged
+        # only the error's code: its message may repeat the caller's values, which are never logged
         error = update.note or (fact.error.code if fact and fact.error else None)
         log.info(
             "submission",
@@ -199,7 +199,7 @@ class Submitter:
         return TaskUpdate.retry(task, due_at, f"waits to be submitted again: {error}"[:200])
 
     async def _request(self, task: Task) -> ProviderRequest:
-        """Return what is sent for `task`; raises BlobsExpired if its media are no longer stored."""
+        """Return the provider request of `task`; raises BlobsExpired if its media are no longer stored."""
         blobs = await self.blobs.load(task.id)
         try:
             params = restore(task.params, blobs)

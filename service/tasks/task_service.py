@@ -70,7 +70,7 @@ class TaskService:
     async def accept(self, new: NewTask) -> tuple[Task, bool]:
         """Store a new task; return it, and whether it is new (False: its idempotency key was known).
 
-        Raises InvalidParams with every fault, Conflict for a key that came with another body, StoreUnavailable.
+        Raises InvalidParams with every fault, Conflict for a key that was used with another body, StoreUnavailable.
         """
         validate = partial(
             validate_new_task,
@@ -120,7 +120,7 @@ class TaskService:
         """Submit the same again as a new, linked task: the client approves a possible second charge.
 
         A task is resubmitted once: a second call returns the task of the first one. A task in doubt is no longer
-        submitted again automatically, whatever ON_IN_DOUBT says. Raises NotFound or Conflict.
+        submitted again automatically, even with ON_IN_DOUBT=resubmit. Raises NotFound or Conflict.
         """
         old = _resubmittable(await self.queries.task(task_id))
         blobs = await self.blobs.load(task_id)
@@ -166,7 +166,7 @@ def _copy(old: Task, new_id: TaskId, now: datetime, deadline_at: datetime) -> Ta
 
 
 def _blobs(params: ValidatedParams) -> list[Blob]:
-    """Return what is stored apart from the task: its inline media, and the caller's payload and `meta_data`."""
+    """Return the separately stored parts of a task: inline media, and the caller's payload and `meta_data`."""
     blobs = [*params.blobs]
     for place, text in (("payload", params.payload), ("meta_data", params.meta_data)):
         if text is not None:

@@ -29,7 +29,7 @@ from service.tasks.immediate_polls import ImmediatePolls, PollReservations
 class UpdateBatch:
     """The changes of one transaction, computed in memory and written together.
 
-    `new_id` makes ids that sort by time; `subscriptions` say which handlers want which events. `leases` ends after the
+    `new_id` makes ids that sort by time; `subscriptions` are the handlers with their events. `leases` ends after the
     transaction; it is entered for slots and polls only if there is something to lease.
     """
 
@@ -52,7 +52,7 @@ class UpdateBatch:
     run_times: list[RunTime] = field(default_factory=list)
 
     async def write(self, updates: Sequence[TaskUpdate], *, from_inbox: bool = False) -> list[UpdateResult]:
-        """Write `updates` and what follows from them; return one result for each.
+        """Write `updates`, their events and deliveries; return one result for each.
 
         The callbacks of updates `from_inbox` are stored already.
         """

@@ -14,7 +14,7 @@ from tests.benchmarks.table import Pairs, Row, milliseconds
 CLAIM_SIZE = 16
 MAX_RATIO = 1.5
 
-Claim = Callable[[Store, datetime], Awaitable[int]]
+ClaimFunction = Callable[[Store, datetime], Awaitable[int]]
 
 
 async def claims(environment: BenchmarkEnvironment) -> list[Row]:
@@ -23,11 +23,11 @@ async def claims(environment: BenchmarkEnvironment) -> list[Row]:
         await _filled(environment, environment.sizes.pending),
         await _filled(environment, environment.sizes.few_pending),
     )
-    kinds: dict[str, Claim] = {"to submit": _submissions, "to poll": _polls}
+    kinds: dict[str, ClaimFunction] = {"to submit": _submissions, "to poll": _polls}
     return [await _row(environment, name, claim, many, few) for name, claim in kinds.items()]
 
 
-async def _row(environment: BenchmarkEnvironment, name: str, claim: Claim, many: str, few: str) -> Row:
+async def _row(environment: BenchmarkEnvironment, name: str, claim: ClaimFunction, many: str, few: str) -> Row:
     figures, floors = [], []
     async with open_store(many) as full, open_store(few) as light:
         await claim(full, datetime.now(UTC))  # to warm up
@@ -46,7 +46,7 @@ async def _row(environment: BenchmarkEnvironment, name: str, claim: Claim, many:
     )
 
 
-async def _timed(store: Store, claim: Claim, times: int) -> float:
+async def _timed(store: Store, claim: ClaimFunction, times: int) -> float:
     """Return the median time of a claim; raises RuntimeError if a claim got fewer tasks than its limit."""
     found = []
     for _ in range(times):

@@ -42,7 +42,7 @@ async def starts(environment: BenchmarkEnvironment) -> list[Row]:
             reached=pairs.ratio <= MAX_RATIO,
         ),
         Row(
-            measure="memory at rest",
+            measure="idle memory",
             figure=f"{median(memory):.0f} MB",
             floor=f"{median(baseline_memory):.0f} MB",
             ratio=f"{median(memory) / median(baseline_memory):.2f}",

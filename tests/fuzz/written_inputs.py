@@ -16,7 +16,7 @@ from service.api.query_params import QueryParams
 from service.deliveries import egress_allow
 from service.deliveries.egress import Egress, EgressRefused
 from service.domain.errors import BadSetting, InvalidParams, ProviderUnavailable, UnreadableBody
-from service.domain.media.file_headers import claimed_samples, image_size, is_cut_short, is_shredded, sniff
+from service.domain.media.file_headers import claimed_samples, has_too_many_parts, image_size, is_truncated, sniff
 from service.domain.media.limits import decode, decoded_size, encode, parse_data_uri
 from service.domain.models.catalog import known_models
 from service.domain.models.media_descriptors import restore
@@ -92,8 +92,8 @@ def media(data: bytes) -> None:
     assert form is None or form.isalnum()
     assert size is None or min(size) > 0
     assert claimed_samples(data) >= 0
-    assert is_cut_short(data) in {True, False}
-    assert is_shredded(data) in {True, False}
+    assert is_truncated(data) in {True, False}
+    assert has_too_many_parts(data) in {True, False}
 
 
 def data_uri(data: bytes) -> None:

@@ -22,7 +22,7 @@ from tests.support.wait_until_idle import ended
 OWN_CONCLUSIONS = frozenset({Status.EXPIRED, Status.FAILED})
 ERRORS = {
     "never_left": NotSent("refused"),
-    "throttled": Throttled("slow down", retry_after=timedelta(seconds=30)),
+    "throttled": Throttled("too many requests", retry_after=timedelta(seconds=30)),
     "refused": Refused("CreditInsufficient", "top up"),
     "lost": ReplyLost("time-out"),
     "broken": RuntimeError("an internal error"),
@@ -56,7 +56,7 @@ histories = st.lists(actions, min_size=3, max_size=20).map(lambda rest: [("accep
 class History:
     """One interleaving, run in a test environment."""
 
-    world: Environment
+    environment: Environment
     loop: Loop
     ids: list[TaskId] = field(default_factory=list)
     held: list[tuple[Loop, asyncio.Event]] = field(default_factory=list)
@@ -65,7 +65,7 @@ class History:
         """Do one action, and check that every open task has a next step."""
         await getattr(self, f"do_{name}")(*arguments)
         for task in await self.tasks():
-            assert_open_tasks_have_a_next_step(task, self.world)
+            assert_open_tasks_have_a_next_step(task, self.environment)
 
     async def tasks(self) -> list[Task]:
         """Return every task."""
@@ -77,96 +77,102 @@ class History:
 
     def _script(self, reply: str) -> None:
         if reply != "fine":
-            self.world.upstream.creates.append(DONE if reply == "done" else ERRORS[reply])
+            self.environment.upstream.creates.append(DONE if reply == "done" else ERRORS[reply])
 
     async def do_submit(self, reply: str) -> None:
         """Submit due tasks; the first create has the reply `reply`."""
         self._script(reply)
         await self.loop.submit_due()
-        self.world.upstream.creates.clear()
+        self.environment.upstream.creates.clear()
 
     async def do_submit_slowly(self, reply: str) -> None:
         """Start to submit, in a process that continues later."""
-        line = self.world.upstream.reply_gate = asyncio.Event()
+        gate = self.environment.upstream.reply_gate = asyncio.Event()
         self._script(reply)
         await self._begin(self.loop.submitter.run_once())
-        self.world.upstream.reply_gate = None
-        self.world.upstream.creates.clear()
-        self.held.append((self.loop, line))
-        self.loop = self.world.process()
+        self.environment.upstream.reply_gate = None
+        self.environment.upstream.creates.clear()
+        self.held.append((self.loop, gate))
+        self.loop = self.environment.process()
 
     async def do_release(self) -> None:
         """Let slow processes continue."""
-        for loop, line in self.held:
-            line.set()
+        for loop, gate in self.held:
+            gate.set()
             async with asyncio.timeout(TIMEOUT):
                 await ended(loop.submitter)
         self.held.clear()
 
-    async def _begin(self, round_: Any) -> None:
-        self.world.upstream.arrived.clear()
-        if await round_ and (
-            self.world.upstream.reply_gate or self.world.upstream.send_gate or self.world.upstream.poll_gate
+    async def _begin(self, work: Any) -> None:
+        self.environment.upstream.arrived.clear()
+        if await work and (
+            self.environment.upstream.reply_gate
+            or self.environment.upstream.send_gate
+            or self.environment.upstream.poll_gate
         ):
             await asyncio.sleep(0)
             with suppress(TimeoutError):
                 async with asyncio.timeout(0.05):
-                    await self.world.upstream.arrived.wait()
+                    await self.environment.upstream.arrived.wait()
 
-    async def do_crash_in_submit(self, left: bool) -> None:
+    async def do_crash_in_submit(self, sent: bool) -> None:
         """Crash during submissions, before or after they were sent."""
-        upstream = self.world.upstream
-        upstream.reply_gate, upstream.send_gate = (asyncio.Event(), None) if left else (None, asyncio.Event())
+        upstream = self.environment.upstream
+        upstream.reply_gate, upstream.send_gate = (asyncio.Event(), None) if sent else (None, asyncio.Event())
         await self._begin(self.loop.submitter.run_once())
-        self.loop = self.world.kill(self.loop)
+        self.loop = self.environment.kill(self.loop)
         upstream.reply_gate = upstream.send_gate = None
 
     async def do_crash_in_poll(self) -> None:
         """Crash during polls."""
-        self.world.upstream.poll_gate = asyncio.Event()
+        self.environment.upstream.poll_gate = asyncio.Event()
         await self._begin(self.loop.poller.run_once())
-        self.loop = self.world.kill(self.loop)
-        self.world.upstream.poll_gate = None
+        self.loop = self.environment.kill(self.loop)
+        self.environment.upstream.poll_gate = None
 
     async def do_restart(self) -> None:
         """Restart on the same database."""
-        self.loop = self.world.kill(self.loop)
+        self.loop = self.environment.kill(self.loop)
 
     async def do_stop(self) -> None:
         """Shut down during a submission that was not sent, and restart."""
-        self.world.upstream.send_gate = asyncio.Event()
+        self.environment.upstream.send_gate = asyncio.Event()
         await self._begin(self.loop.submitter.run_once())
         await self.loop.drain()
-        self.world.upstream.send_gate = None
-        self.loop = self.world.process()
+        self.environment.upstream.send_gate = None
+        self.loop = self.environment.process()
 
     async def do_finish(self, which: int, well: bool) -> None:
         """End a task at the provider; its status never changes again."""
-        running = [known for known, fact in self.world.upstream.facts.items() if fact.status is Status.IN_PROGRESS]
+        running = [
+            known for known, fact in self.environment.upstream.facts.items() if fact.status is Status.IN_PROGRESS
+        ]
         if running:
-            self.world.upstream.set_fact(running[which % len(running)], DONE if well else Fact(status=Status.FAILED))
+            self.environment.upstream.set_fact(
+                running[which % len(running)], DONE if well else Fact(status=Status.FAILED)
+            )
 
     async def do_call_back(self, which: int, word: str, correlated: bool, truthful: bool) -> None:
         """Send a true or false callback about a submission, twice."""
-        orders = self.world.upstream.requests
-        if not orders:
+        requests = self.environment.upstream.requests
+        if not requests:
             return
-        order = orders[which % len(orders)]
-        known = self.world.upstream.payloads.get(order.payload, UpstreamId("of-vidu"))
-        truth = self.world.upstream.facts.get(known)
+        request = requests[which % len(requests)]
+        known = self.environment.upstream.payloads.get(request.payload, UpstreamId("of-vidu"))
+        truth = self.environment.upstream.facts.get(known)
         if truthful and (truth is None or truth.status.value != word):
             word = "processing"
-        body = _body(word, known, order.payload if correlated else None)
+        body = _body(word, known, request.payload if correlated else None)
         for _ in range(2):
             with suppress(UnreadableBody):
-                await self.loop.called_back(token_of(order), body)
+                await self.loop.called_back(token_of(request), body)
 
     async def do_poll(self, answer: str) -> None:
         """Poll due tasks; the first result is `answer`."""
         if answer != "fine":
-            self.world.upstream.fetches.append(ERRORS[answer])
+            self.environment.upstream.fetches.append(ERRORS[answer])
         await self.loop.poll_due()
-        self.world.upstream.fetches.clear()
+        self.environment.upstream.fetches.clear()
 
     async def do_sweep(self) -> None:
         """Sweep abandoned submissions."""
@@ -180,13 +186,13 @@ class History:
 
     async def do_pass(self, seconds: int) -> None:
         """Move the clock."""
-        self.world.clock.move(timedelta(seconds=seconds))
+        self.environment.clock.move(timedelta(seconds=seconds))
 
     async def to_the_end(self) -> None:
         """Run until every deadline has passed, and once more after the slowest process has finished."""
-        await self.loop.run_until(self.world.clock.now() + DEADLINE + HOUR, by=15 * MINUTE)
+        await self.loop.run_until(self.environment.clock.now() + DEADLINE + HOUR, by=15 * MINUTE)
         await self.do_release()
-        await self.loop.run_until(self.world.clock.now() + HOUR, by=15 * MINUTE)
+        await self.loop.run_until(self.environment.clock.now() + HOUR, by=15 * MINUTE)
 
 
 def _body(word: str, upstream_id: str, payload: str | None) -> bytes:
@@ -195,9 +201,9 @@ def _body(word: str, upstream_id: str, payload: str | None) -> bytes:
     return json.dumps(vtrix_body(word, upstream_id, **({"payload": payload} if payload else {}))).encode()
 
 
-def assert_open_tasks_have_a_next_step(task: Task, world: Environment) -> None:
+def assert_open_tasks_have_a_next_step(task: Task, environment: Environment) -> None:
     """Check that an unsettled task has a next step by its deadline, or a lease that ends."""
-    now = world.clock.now()
+    now = environment.clock.now()
     if task.settled:
         return
     if task.status is Status.SUBMITTING:
@@ -211,7 +217,7 @@ def assert_open_tasks_have_a_next_step(task: Task, world: Environment) -> None:
 
 async def assert_final_state(history: History) -> None:
     """Check the rows at the end of the history."""
-    upstream = history.world.upstream
+    upstream = history.environment.upstream
     for task in await history.tasks():
         events = [row for row in await history.loop.store.queries.history(task.id) if row["kind"] == "event"]
         ends = [row["data"] for row in events if row["type"].rpartition(".")[2] in {status.value for status in SETTLED}]
@@ -219,7 +225,9 @@ async def assert_final_state(history: History) -> None:
         assert task.settled or task.status is Status.EXPIRED, task
         assert upstream.charges[task.id] <= 1, "a duplicate charge without an operator's approval"
         truth = upstream.facts.get(task.upstream_id) if task.upstream_id else None
-        confirmed = history.world.options.confirm and not task.unconfirmed  # otherwise a false callback was accepted
+        confirmed = (
+            history.environment.options.confirm and not task.unconfirmed
+        )  # otherwise a false callback was accepted
         if truth and truth.status in SETTLED and confirmed:
             assert task.status is truth.status
         if task.status is Status.COMPLETED and confirmed:
@@ -243,8 +251,8 @@ async def _assert_deliveries(history: History) -> None:
 
 async def _run(moves: list[tuple[Any, ...]], *, lists: bool, confirm: bool) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        async with open_environment(Path(directory), lists=lists, confirm=confirm) as world:
-            history = History(world, world.process())
+        async with open_environment(Path(directory), lists=lists, confirm=confirm) as environment:
+            history = History(environment, environment.process())
             for name, *arguments in moves:
                 await history.act(name, *arguments)
             await history.to_the_end()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.domain.errors import Fault, InvalidParams
-from service.domain.media.file_headers import image_size, is_cut_short, sniff
+from service.domain.media.file_headers import image_size, is_truncated, sniff
 from service.domain.media.limits import DataUri, Unreadable, decode, decoded_size, encode, parse_data_uri
 from service.domain.models.catalog import MODELS
 from service.domain.models.media_descriptors import restore
@@ -80,7 +80,7 @@ valid_params = st.fixed_dictionaries(
 
 
 def faults_of(model: object, given_params: object) -> tuple[Fault, ...]:
-    """Return what the validation finds wrong, opening inline media; empty when nothing is."""
+    """Return the faults that the validation finds, with an inspector; empty if there are none."""
     try:
         validate_params(model, given_params, inspect=OPEN)
     except InvalidParams as error:
@@ -88,18 +88,18 @@ def faults_of(model: object, given_params: object) -> tuple[Fault, ...]:
     return ()
 
 
-def unreadable(look: Callable[[], object]) -> str:
-    """Return the reason why a file cannot be opened, or nothing when its facts are told."""
+def unreadable(inspect: Callable[[], object]) -> str:
+    """Return the reason why a file cannot be opened, or "" if it has facts."""
     try:
-        return "" if look() else "neither facts nor a reason"
+        return "" if inspect() else "neither facts nor a reason"
     except Unreadable as error:
         return error.reason
 
 
 @given(model=st.just(MODEL) | any_json, given_params=any_json | any_params)
 @settings(max_examples=400, deadline=None)
-def test_nothing_but_invalid_params_is_ever_raised(model: object, given_params: object) -> None:
-    """Whatever JSON comes, the validation answers with its result or with faults that can be written into an answer."""
+def test_only_invalid_params_is_raised(model: object, given_params: object) -> None:
+    """For any JSON the validation returns a result or raises faults that can be encoded in a response."""
     found = faults_of(model, given_params)
     assert all(fault.loc[0] in {"params", "model"} and fault.msg for fault in found)
     assert json.dumps([[*fault.loc, fault.msg] for fault in found], ensure_ascii=False).encode()
@@ -107,19 +107,19 @@ def test_nothing_but_invalid_params_is_ever_raised(model: object, given_params: 
 
 @given(valid_params)
 @settings(max_examples=60, deadline=None)
-def test_what_goes_up_is_what_was_given(given_params: dict[str, Any]) -> None:
-    """Taking inline media out and putting them back changes nothing; what is kept apart stands beside."""
+def test_restored_parameters_equal_the_given_ones(given_params: dict[str, Any]) -> None:
+    """Replacing inline media and restoring them changes nothing; separate values are beside the parameters."""
     result = validate_params(MODEL, given_params, inspect=OPEN)
-    back = restore(result.params, {each.place: each for each in result.blobs})
-    apart = {"payload": result.payload, "meta_data": result.meta_data, "callback_url": result.callback_url}
-    assert back | {name: value for name, value in apart.items() if value is not None} == given_params
+    restored = restore(result.params, {each.place: each for each in result.blobs})
+    separate = {"payload": result.payload, "meta_data": result.meta_data, "callback_url": result.callback_url}
+    assert restored | {name: value for name, value in separate.items() if value is not None} == given_params
     assert len(json.dumps(result.params)) < 10_000
     assert duration_bucket(MODEL, result.params) == duration_bucket(MODEL, given_params)
 
 
 @given(st.sets(st.sampled_from(NAMES), min_size=1), st.sets(st.sampled_from(["colour", "Prompt", "x"])))
 def test_every_fault_is_reported(names: set[str], unknown: set[str]) -> None:
-    """However many parameters are wrong, each is told, and the right ones are not."""
+    """Each wrong parameter has a fault, and valid ones have none."""
     wrong = {name: WRONG[name] for name in names} | dict.fromkeys(unknown, 1)
     assert {fault.loc[1] for fault in faults_of(MODEL, params(**wrong))} == names | unknown
 
@@ -129,14 +129,14 @@ def test_every_fault_is_reported(names: set[str], unknown: set[str]) -> None:
         st.sampled_from(["https://example.org/a", "ftp://x", "x", "data:image/png;base64,!"]), min_size=1, max_size=7
     )
 )
-def test_every_wrong_item_has_its_place(items: list[str]) -> None:
-    """In a list each item is judged on its own."""
+def test_every_wrong_item_has_its_index(items: list[str]) -> None:
+    """The items of a list are checked independently."""
     wrong = {index for index, item in enumerate(items) if not item.startswith("https")}
     assert {fault.loc for fault in faults_of(MODEL, params(images=items))} == {("params", "images", at) for at in wrong}
 
 
 @given(st.binary(max_size=200))
-def test_data_uri_survives_the_way_there_and_back(data: bytes) -> None:
+def test_data_uri_round_trip(data: bytes) -> None:
     """Encoding and decoding are inverse, and the size is known before decoding."""
     text = encode("image/png", data)
     assert text == "data:image/png;base64," + base64.b64encode(data).decode()
@@ -148,7 +148,7 @@ def test_data_uri_survives_the_way_there_and_back(data: bytes) -> None:
 
 @given(st.text(alphabet="QRg=+/-_ \né", max_size=12))
 def test_strict_base64_has_whole_groups_and_right_padding(body: str) -> None:
-    """What decodes is made of whole groups of the alphabet, padded by at most two signs, at the end."""
+    """Accepted base64 has whole groups of the alphabet, with at most two padding characters at the end."""
     try:
         data = decode(body, DataUri(media_type="image/png", body_at=0))
     except ValueError:
@@ -161,13 +161,13 @@ def test_strict_base64_has_whole_groups_and_right_padding(body: str) -> None:
 
 
 @given(st.binary(min_size=1, max_size=600), st.integers(0), st.characters())
-def test_wrong_character_is_found_wherever_it_stands(data: bytes, at: int, wrong: str) -> None:
-    """In a long text, decoded many characters at a time, none passes that Python's own strict decoder refuses."""
+def test_invalid_character_is_found_at_any_position(data: bytes, at: int, wrong: str) -> None:
+    """The decoder accepts and refuses the same texts as Python's own strict decoder."""
     text = base64.b64encode(data).decode()
     at %= len(text)
-    spoilt = text[:at] + wrong + text[at + 1 :]
-    expected = _or_none(lambda: binascii.a2b_base64(spoilt, strict_mode=True))
-    assert _or_none(lambda: decode(spoilt, DataUri(media_type="image/png", body_at=0))) == expected
+    corrupted = text[:at] + wrong + text[at + 1 :]
+    expected = _or_none(lambda: binascii.a2b_base64(corrupted, strict_mode=True))
+    assert _or_none(lambda: decode(corrupted, DataUri(media_type="image/png", body_at=0))) == expected
 
 
 def _or_none(decoding: Callable[[], bytes]) -> bytes | None:
@@ -188,13 +188,13 @@ HEADS = [
 
 
 @given(st.sampled_from(HEADS), st.binary(max_size=80), st.integers(0, 200))
-def test_headers_of_nonsense_never_raise(head: bytes, tail: bytes, cut: int) -> None:
-    """The readers of headers answer for any bytes."""
+def test_invalid_headers_never_raise(head: bytes, tail: bytes, cut: int) -> None:
+    """The readers of headers return a result for any bytes."""
     data = head[:cut] + tail
     size = image_size(data)
     assert size is None or min(size) > 0
     assert isinstance(sniff(data), str | None)
-    assert isinstance(is_cut_short(data), bool)
+    assert isinstance(is_truncated(data), bool)
 
 
 WHOLE = [image("PNG"), image("JPEG"), image("WEBP"), video(), video("mov"), video("avi"), video(codec="libx264")]
@@ -207,7 +207,7 @@ WHOLE = [image("PNG"), image("JPEG"), image("WEBP"), video(), video("mov"), vide
 )
 @settings(max_examples=150, deadline=None)
 def test_damaged_files_end_in_facts_or_unreadable(data: bytes, spots: list[tuple[int, int]], keep: float) -> None:
-    """Bytes changed anywhere and an end cut off anywhere lead to facts or to `Unreadable`, and to nothing else."""
+    """Changed bytes and truncation lead to facts or to `Unreadable` only."""
     damaged = bytearray(data)
     for at, value in spots:
         damaged[at % len(damaged)] = value
@@ -217,6 +217,6 @@ def test_damaged_files_end_in_facts_or_unreadable(data: bytes, spots: list[tuple
 
 
 def test_every_parameter_has_a_valid_and_a_wrong_sample() -> None:
-    """The searches above cover all parameters of all models."""
+    """The tests above cover all parameters of all models."""
     assert {*VALID, "images", "prompt"} == set(WRONG) == set(NAMES)
     assert list(MODELS) == [MODEL]

@@ -112,7 +112,7 @@ def _small_limits(*, seconds: float = 900.0, max_bytes: int = 2 * 1024 * MB) -> 
     original = registered["archive"]
     registered["archive"] = replace(original, timeout=seconds)
     try:
-        with patch.object(module, "MOST_BYTES", max_bytes):
+        with patch.object(module, "MAX_BYTES", max_bytes):
             yield
     finally:
         registered["archive"] = original

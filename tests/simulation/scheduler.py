@@ -173,7 +173,7 @@ class SimScheduler:
         """Return the first time of the grid after now at which the job may find work."""
         if self._faithful or (job.name == "sweep" and self._loop.time() < self._sweep_until):
             wanted = 0.0
-        elif job.name == "learn":
+        elif job.name == "estimates":
             wanted = 0.0 if found["run_times"] != self._run_times_seen else math.inf
         else:
             wanted = found.get(job.name, math.inf) - self._ahead()
@@ -193,7 +193,7 @@ class SimScheduler:
 
     def _fire(self, job: Job) -> None:
         job.at = math.inf
-        if job.name == "learn" and not self._faithful:
+        if job.name == "estimates" and not self._faithful:
             self._run_times_seen = self._due_times.read()["run_times"]
         if not self._faithful:  # a faithful one finds nothing at most times of the grid
             job.pause = min(self._max_pause(), job.pause * 2 + job.every / 2)

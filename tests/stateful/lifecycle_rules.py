@@ -118,7 +118,7 @@ class LifecycleMachine(TaskMachine):
     def call_back(self, number: int, back: int, word: str, whose: str, known: bool) -> None:
         """Send a callback: new or repeated, about this submission or an older one, of a known or unknown task."""
         one = self.some_task(number)
-        task_id, submission = (one.id if known else "strange"), max(0, one.submission - back)
+        task_id, submission = (one.id if known else "unknown"), max(0, one.submission - back)
         names = {"own": f"up-{task_id}-{submission}", "other": self.foreign(task_id), "vendor": f"v-{task_id}"}
         upstream_id = names[whose] or names["own"]
         body = json.dumps(vtrix_body(word, upstream_id)).encode()[: 20 if word == "unreadable" else None]

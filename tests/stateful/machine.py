@@ -156,8 +156,8 @@ class TaskMachine(RuleBasedStateMachine):
     # ── submissions ──────────────────────────────────────────────────────────
 
     @precondition(lambda self: any(one.status == "queued" for one in self.model.tasks.values()))
-    @rule(limit=st.sampled_from((1, 2, 100)), most=st.none() | st.integers(1, 4))
-    def claim_submissions(self, limit: int, most: int | None) -> None:
+    @rule(limit=st.sampled_from((1, 2, 100)), max_in_flight=st.none() | st.integers(1, 4))
+    def claim_submissions(self, limit: int, max_in_flight: int | None) -> None:
         """Claim tasks due to be submitted: exactly these, the oldest first, within the limits."""
         now = self.clock.now() + MOMENT
         until = now + LEASE
@@ -170,8 +170,10 @@ class TaskMachine(RuleBasedStateMachine):
             and one.id not in self.model.with_unread_callbacks
         ]
         busy = sum(one.status in {"submitting", "in_progress", "in_doubt"} for one in self.model.tasks.values())
-        capacity = limit if most is None else max(0, min(limit, most - busy))
-        claimed = self.do(queue.claim_submissions(now=now, until=until, limit=limit, limits=Limits(max_in_flight=most)))
+        capacity = limit if max_in_flight is None else max(0, min(limit, max_in_flight - busy))
+        claimed = self.do(
+            queue.claim_submissions(now=now, until=until, limit=limit, limits=Limits(max_in_flight=max_in_flight))
+        )
         assert [task.id for task in claimed] == [one.id for one in due][:capacity]
         for task in claimed:
             self._submitted(task, until)

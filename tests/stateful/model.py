@@ -151,7 +151,7 @@ class Model:
     with_unread_callbacks: set[str] = field(default_factory=set)
     claimed: set[tuple[str, int]] = field(default_factory=set)
     sent: set[tuple[str, int]] = field(default_factory=set)
-    """Submissions that may have left: each is one bill at most, and no other follows it without a person's word."""
+    """Submissions that may have been sent: each is billed once at most, and another one needs explicit approval."""
 
     def holder(self, upstream_id: str | None) -> str | None:
         """Return the task that has the provider id."""

@@ -9,7 +9,7 @@ from tests.stateful.model import ENDS, ENDS_WITHOUT_RESULT, Model, TaskModel
 from tests.support.scripted_provider import VIDEO
 
 REPLIES = ("in_progress", "completed", "refused", "never_left", "lost", "foreign")
-ANSWERS = ("in_progress", "completed", "failed", "unwell", "given_up", "again", "believed", "foreign", "nothing")
+ANSWERS = ("in_progress", "completed", "failed", "unwell", "abandoned", "again", "unconfirmed", "foreign", "nothing")
 POLL_AGAIN_AFTER = timedelta(seconds=30)
 DONE = Fact(status=Status.COMPLETED, output=(VIDEO,), usage=Usage(cost="0.35"))
 
@@ -101,13 +101,13 @@ def answer(claimed: Claimed, word: str, foreign: UpstreamId | None, now: datetim
     plain = TaskUpdate(task_id=task.id, fence=task.fence, expires=True)
     if word == "nothing":
         return plain
-    if word in {"given_up", "again"}:
+    if word in {"abandoned", "again"}:
         guess = (
-            replace(_guess(Status.FAILED), error=SUBMISSION_UNKNOWN) if word == "given_up" else _guess(Status.QUEUED)
+            replace(_guess(Status.FAILED), error=SUBMISSION_UNKNOWN) if word == "abandoned" else _guess(Status.QUEUED)
         )
         conclusion = replace(plain, fact=guess, requires_lease=True, poll="not found")
         return replace(conclusion, due_at=now, warning=RESUBMITTED_WARNING) if word == "again" else conclusion
-    if word == "believed":
+    if word == "unconfirmed":
         fact = replace(DONE, unconfirmed=True)
         assert fact_to_json(fact)["status"] == "completed"
         return replace(plain, fact=fact, source=Source.CALLBACK, poll="unknown")

@@ -37,7 +37,7 @@ def emitted(store: Store) -> Iterator[list[Statement]]:
         event.remove(engine, "before_cursor_execute", note)
 
 
-async def plan_of(store: Store, statement: Statement) -> str:
+async def query_plan(store: Store, statement: Statement) -> str:
     """Return the query plan of `statement` when the database must use an index wherever one fits."""
     database = store._database
     async with database.writing() as write:

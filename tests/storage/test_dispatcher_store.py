@@ -68,7 +68,7 @@ async def dispatchers(open_another: OpenStore) -> AsyncIterator[Dispatchers]:
         await member.drain(0)
 
 
-async def _add(store: Store, *events: str, task_id: str = "t1", handlers: tuple[str, ...] = ("guest",)) -> None:
+async def _add(store: Store, *events: str, task_id: str = "t1", handlers: tuple[str, ...] = ("sample",)) -> None:
     data = view(id=task_id).to_json()
     rows = [an_event(event_id, task_id=TaskId(task_id), data=data) for event_id in events]
     await add_tasks(store, a_task(task_id))
@@ -81,7 +81,7 @@ async def test_events_of_a_lane_come_in_order(store: Store, dispatchers: Dispatc
     events = [f"e{number}" for number in range(6)]
     await _add(store, *events)
     for _ in range(2):
-        dispatchers.add(handler("guest", dispatchers.record))
+        dispatchers.add(handler("sample", dispatchers.record))
     assert await dispatchers.run_until_idle() == 6
     assert dispatchers.seen == events
 
@@ -91,7 +91,7 @@ async def test_each_delivery_is_run_once_by_many_processes(store: Store, dispatc
     for number in range(12):
         await _add(store, f"e{number}", task_id=f"t{number}")
     for _ in range(3):
-        dispatchers.add(handler("guest", dispatchers.record, concurrency=2))
+        dispatchers.add(handler("sample", dispatchers.record, concurrency=2))
     await dispatchers.run_until_idle()
     assert Counter(dispatchers.seen) == Counter({f"e{number}": 1 for number in range(12)})
 
@@ -103,11 +103,11 @@ async def test_failed_delivery_is_stored_with_its_error(store: Store, dispatcher
         raise KeyError(event.id)
 
     await _add(store, "e1")
-    dispatchers.add(handler("guest", fail))
+    dispatchers.add(handler("sample", fail))
     for _ in SCHEDULE:
         assert await dispatchers.run_until_idle() == 1
         dispatchers.clock.at += timedelta(minutes=1)
-    delivery = await store.deliveries.delivery("e1-guest")
+    delivery = await store.deliveries.delivery("e1-sample")
     assert delivery is not None
     assert (delivery.status, delivery.fault, delivery.attempts) == ("dead", "ours", len(SCHEDULE))
     assert delivery.last_error == "KeyError: 'e1'"
@@ -116,9 +116,9 @@ async def test_failed_delivery_is_stored_with_its_error(store: Store, dispatcher
 async def test_replay_restarts_the_attempts(store: Store, dispatchers: Dispatchers) -> None:
     """A replayed dead letter is delivered with its attempts counted from 1 again."""
     await _add(store, "e1")
-    dispatchers.add(handler("guest", dispatchers.record))
+    dispatchers.add(handler("sample", dispatchers.record))
     await dispatchers.run_until_idle()
-    assert await store.deliveries.replay(["e1-guest"], now=NOW) == ["e1-guest"]
+    assert await store.deliveries.replay(["e1-sample"], now=NOW) == ["e1-sample"]
     assert await dispatchers.run_until_idle() == 1
     assert dispatchers.seen == ["e1", "e1"]
 
@@ -136,11 +136,11 @@ async def test_abandoned_delivery_is_claimed_by_another_process(store: Store, di
         raise KeyError("too late")
 
     await _add(store, "e1")
-    first = dispatchers.add(handler("guest", slow))
+    first = dispatchers.add(handler("sample", slow))
     await first.run_once()
     await asyncio.wait_for(entered.wait(), TIMEOUT)
     dispatchers.clock.at += LEASE + timedelta(seconds=1)
-    second = dispatchers.add(handler("guest", dispatchers.record))
+    second = dispatchers.add(handler("sample", dispatchers.record))
     assert await second.run_once() == 1
     await ended(second)
     assert dispatchers.seen == []
@@ -149,7 +149,7 @@ async def test_abandoned_delivery_is_claimed_by_another_process(store: Store, di
     await ended(second)
     go.set()
     await ended(first)
-    delivery = await store.deliveries.delivery("e1-guest")
+    delivery = await store.deliveries.delivery("e1-sample")
     assert delivery is not None
     assert (delivery.status, delivery.attempts, delivery.last_error, dispatchers.seen) == ("delivered", 2, None, ["e1"])
 
@@ -162,13 +162,13 @@ async def test_handler_that_crashes_its_process_becomes_a_dead_letter(
     event = an_event("e1", data=view(id="t1").to_json())
     await add_tasks(store, a_task("t1"))
     async with store.units_of_work.transaction() as transaction:
-        row = a_delivery(event, "guest", leased_until=NOW + LEASE if at_insert else None)
+        row = a_delivery(event, "sample", leased_until=NOW + LEASE if at_insert else None)
         claims = await transaction.append([event], [row])
-    survivor = dispatchers.add(handler("guest", dispatchers.record, attempts=2))
+    survivor = dispatchers.add(handler("sample", dispatchers.record, attempts=2))
     delays: list[float] = []
     while (found := await _delivery(store)).due_at:
         dispatchers.clock.at = max(dispatchers.clock.at, found.due_at)
-        claims = claims or await claim_deliveries(store, "guest", now=dispatchers.clock.at)
+        claims = claims or await claim_deliveries(store, "sample", now=dispatchers.clock.at)
         assert [claim.attempt for claim in claims] == [len(delays) + 1]
         claims = []  # the process crashes
         dispatchers.clock.at += LEASE
@@ -183,8 +183,8 @@ async def test_handler_that_crashes_its_process_becomes_a_dead_letter(
 async def test_one_crashed_process_does_not_kill_a_delivery(store: Store, dispatchers: Dispatchers) -> None:
     """An abandoned attempt does not exhaust a handler's own limit of one attempt: the delivery is tried once more."""
     await _add(store, "e1")
-    assert await claim_deliveries(store, "guest")
-    dispatchers.add(handler("guest", dispatchers.record, attempts=1))
+    assert await claim_deliveries(store, "sample")
+    dispatchers.add(handler("sample", dispatchers.record, attempts=1))
     for wait in (LEASE, SCHEDULE[1]):
         dispatchers.clock.at += wait
         assert await dispatchers.run_until_idle() == 1
@@ -192,7 +192,7 @@ async def test_one_crashed_process_does_not_kill_a_delivery(store: Store, dispat
 
 
 async def _delivery(store: Store) -> DeliveryView:
-    found = await store.deliveries.delivery("e1-guest")
+    found = await store.deliveries.delivery("e1-sample")
     assert found is not None
     return found
 
@@ -206,14 +206,14 @@ async def test_drained_process_releases_its_deliveries(store: Store, dispatchers
         await asyncio.Event().wait()
 
     await _add(store, "e1")
-    first = dispatchers.add(handler("guest", hang))
+    first = dispatchers.add(handler("sample", hang))
     await first.run_once()
     await asyncio.wait_for(entered.wait(), TIMEOUT)
     await first.drain(0)
-    second = dispatchers.add(handler("guest", dispatchers.record))
+    second = dispatchers.add(handler("sample", dispatchers.record))
     assert await second.run_once() == 1
     await ended(second)
-    delivery = await store.deliveries.delivery("e1-guest")
+    delivery = await store.deliveries.delivery("e1-sample")
     assert delivery is not None
     assert (delivery.status, delivery.attempts) == ("delivered", 1)
 
@@ -225,8 +225,8 @@ async def test_hanging_handler_delays_no_other(store: Store, dispatchers: Dispat
         await asyncio.Event().wait()
 
     for number in range(4):
-        await _add(store, f"e{number}", task_id=f"t{number}", handlers=("guest", "hole"))
-    member = dispatchers.add(handler("hole", hang, concurrency=1, timeout=600), handler("guest", dispatchers.record))
+        await _add(store, f"e{number}", task_id=f"t{number}", handlers=("sample", "hole"))
+    member = dispatchers.add(handler("hole", hang, concurrency=1, timeout=600), handler("sample", dispatchers.record))
     async with asyncio.timeout(TIMEOUT):
         await member.run_once()
         while member.in_flight > 1:  # an attempt counts as running until its result is stored

@@ -76,14 +76,14 @@ async def test_note_waiting_skips_locked_tasks(store: Store, open_another: OpenS
 async def test_prune_deletes_rows_of_long_expired_tasks(store: Store) -> None:
     """Media and callbacks of an expired task that is no longer polled are deleted like those of settled tasks."""
     expired = a_task("t1", status=Status.EXPIRED, guessed=True, due_at=None, deadline_at=NOW - HOUR)
-    asked = a_task("t2", status=Status.EXPIRED, guessed=True, due_at=NOW + MINUTE, deadline_at=NOW - HOUR)
-    for task in (expired, asked):
+    polled = a_task("t2", status=Status.EXPIRED, guessed=True, due_at=NOW + MINUTE, deadline_at=NOW - HOUR)
+    for task in (expired, polled):
         await store.intake.add(task, [a_blob()], None)
     async with store.units_of_work.transaction() as transaction:
         await transaction.admit([an_entry("d1", received_at=NOW - HOUR)])
     assert await store.retention.prune(before=NOW - MINUTE) == 2
     assert not await store.blobs.load(expired.id)
-    assert await store.blobs.load(asked.id)
+    assert await store.blobs.load(polled.id)
 
 
 async def test_prune_deletes_in_batches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,7 +149,7 @@ async def test_spent_budget_stops_tasks_of_unknown_price(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "held_back"),
+    ("limits", "limit_reached"),
     [
         (Limits(max_in_flight=1), "max_in_flight"),
         (Limits(max_in_flight=9, budget=0.5), "budget"),
@@ -157,17 +157,17 @@ async def test_spent_budget_stops_tasks_of_unknown_price(store: Store) -> None:
         (Limits(), None),
     ],
 )
-async def test_limit_that_holds_tasks_back_is_noted(store: Store, limits: Limits, held_back: str | None) -> None:
+async def test_limit_reached_is_noted(store: Store, limits: Limits, limit_reached: str | None) -> None:
     """The limit that due tasks wait for is returned; only they have the note, until they are claimed."""
     usage = Usage(cost="0.50")
     await add_tasks(store, in_progress("running", usage=usage), a_task("due"), a_task("later", due_at=NOW + MINUTE))
-    assert await store.tasks.held_back(now=NOW, limits=limits) == held_back
+    assert await store.tasks.limit_reached(now=NOW, limits=limits) == limit_reached
     for _ in range(2):
         await store.tasks.note_waiting("waits", now=NOW)
     noted = [(await stored(store, task_id)).note for task_id in ("due", "later", "running")]
     assert noted == ["waits", None, None]
     assert [task.note for task in await claim_submissions(store)] == [None]
-    assert await store.tasks.held_back(now=NOW, limits=limits) is None
+    assert await store.tasks.limit_reached(now=NOW, limits=limits) is None
 
 
 async def test_due_tasks_are_polled_oldest_first(store: Store) -> None:

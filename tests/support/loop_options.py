@@ -12,7 +12,7 @@ from tests.support.no_egress_guard import any_address
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Settings that tests change; `crew` are the handlers that run in this process."""
+    """Settings that tests change; `local_handlers` are the handlers that run in this process."""
 
     confirm: bool = True
     resubmit_in_doubt: bool = False
@@ -20,7 +20,7 @@ class Options:
     concurrency: int = 16
     handlers: tuple[str, ...] = ("log", "webhook")
     refusal: AddressCheck = any_address
-    crew: tuple[Handler, ...] = ()
+    local_handlers: tuple[Handler, ...] = ()
     verifier: Verifier | None = None
     public_url: str | None = "https://boomerang.example"
     lease: timedelta = timedelta(minutes=1)

@@ -16,7 +16,7 @@ from service.domain.tokens import Tokens
 from service.storage import Store
 
 TOKENS = Tokens(["a key of these tests"])
-VIDEO: Json = {"type": "video", "url": "https://files.example/film.mp4"}
+VIDEO: Json = {"type": "video", "url": "https://files.example/video.mp4"}
 DONE = Fact(status=Status.COMPLETED, output=(VIDEO,), usage=Usage(cost="0.35"))
 
 Step = Exception | Fact

@@ -79,7 +79,9 @@ class Loop:
             lists=upstream.lists,
             jitter=lambda: 0.0,
         )
-        self.slots = HandlerSlots(options.crew, lease=options.lease, notify=lambda: store.signals.notify("dispatch"))
+        self.slots = HandlerSlots(
+            options.local_handlers, lease=options.lease, notify=lambda: store.signals.notify("dispatch")
+        )
         self.immediate_polls = ImmediatePolls(lease=options.lease)
         self.recorder = Recorder(
             units_of_work=self.units_of_work,

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+FOLDERS = ("service", "handlers", "tests")
 FILES = (
-    *sorted(path for folder in ("service", "handlers") for path in (ROOT / folder).rglob("*.py")),
+    *sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py") if path != Path(__file__)),
     *(ROOT / name for name in ("README.md", "service/README.md", "handlers/README.md", "tests/README.md")),
 )
 
@@ -117,7 +118,7 @@ NAMES = {
     r"(?<!at.)least|shortest|smallest": "min",
     r"ours|theirs": "own conclusion, local; handler's, provider's",
     r"places": "slots",
-    r"plans?": "poll planner",
+    r"(?<!query.)plans?": "poll planner",
     r"resting": "idle",
     r"rounds?(?! trips?)": "job, worker, single pass",
     r"says?": "message, reason",
@@ -146,6 +147,9 @@ EXACT = {
 STORED = frozenset(
     {
         "broken off",  # outcome of a poll
+        "cancel_unwell",  # label of a metric
+        "create_never_left",  # label of a metric
+        "fetch_unwell",  # label of a metric
         "never_left",  # outcome of a request, and label of a metric
         "ours",  # responsible party of a dead letter
         "unwell",  # outcome of a request, and label of a metric
@@ -153,8 +157,16 @@ STORED = frozenset(
 )
 """String literals that are stored or compared: they keep their words."""
 
-OTHERS = frozenset({"round", "tell"})
-"""Names of the standard library that are retired words elsewhere."""
+OTHERS = frozenset({"round", "tell", "PLAN"})
+"""Names of the standard library and of SQL that are retired words elsewhere."""
+
+ALLOWED = {
+    "service/deliveries/handler_loader.py": "why",  # `boomerang handlers --json` prints this field
+    "tests/unit/deliveries/test_handler_loader.py": "why",  # the same field
+    "tests/simulation/callback_bursts.py": "crowd",  # key of a random draw: another one changes the run of every seed
+    "tests/simulation/handlers.py": "book",  # the same for the name of a handler
+}
+"""A word that one module may use."""
 
 Table = dict[str, str]
 Finding = tuple[int, str, str]
@@ -216,8 +228,9 @@ def retired(file: Path) -> list[str]:
     """Return "file:line: 'word' → standard word" for each retired word of a module or a document."""
     text = file.read_text("utf-8")
     found = in_code(text) if file.suffix == ".py" else in_text(text, 0)
-    lines = {(text.count("\n", 0, at) + 1, word, words) for at, word, words in found}
     name = file.relative_to(ROOT) if file.is_relative_to(ROOT) else file
+    allowed = ALLOWED.get(str(name))
+    lines = {(text.count("\n", 0, at) + 1, word, words) for at, word, words in found if word != allowed}
     return [f"{name}:{line}: {word!r} → {words}" for line, word, words in sorted(lines)]
 
 

@@ -1,4 +1,4 @@
-"""A round-robin load balancer for callbacks in front of two releases."""
+"""A round robin load balancer for callbacks in front of two releases."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -150,7 +150,7 @@ async def upgrade_environment(workspace: Workspace, tree: Path, database_url: st
         balancer = await stack.enter_async_context(balancing())
         more = {
             "WEBHOOK_URL": receiver.url,
-            "ARCHIVE_URL": (workspace.home / "films").as_uri(),
+            "ARCHIVE_URL": (workspace.home / "videos").as_uri(),
             "IN_DOUBT_FOR": IN_DOUBT_FOR,
             "RETRY_SCHEDULE": ",".join(["0s", "1s", "2s", *["4s"] * 60]),
         }

@@ -24,7 +24,7 @@ def newer_release(at: sa.Engine) -> None:
 
 
 def other_application(at: sa.Engine) -> None:
-    """Make a database of another application, with a table that has the name of one of ours."""
+    """Make a database of another application, with a table that has the name of a table of this service."""
     with at.begin() as connection:
         connection.execute(sa.text("CREATE TABLE tasks (id INTEGER, todo TEXT)"))
         connection.execute(sa.text("INSERT INTO tasks VALUES (1, 'buy milk')"))
@@ -71,7 +71,7 @@ async def test_migrate_refuses_a_foreign_database(workspace: Workspace, database
 @pytest.mark.parametrize("kind", FOREIGN_DATABASES)
 async def test_serve_refuses_a_foreign_sqlite_file(workspace: Workspace, kind: str) -> None:
     """`boomerang serve` does not start on such a file, changes no byte of it, and creates no journal."""
-    path = workspace.home / "strange.db"
+    path = workspace.home / "foreign.db"
     at = engine(f"sqlite:///{path}")
     FOREIGN_DATABASES[kind][0](at)
     at.dispose()

@@ -1,1 +1,1 @@
-"""Limits of media files and what their headers say."""
+"""Limits of media files, and readers of their headers."""

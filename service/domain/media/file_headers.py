@@ -1,8 +1,8 @@
-"""Tell a media format, and an image's size, from the first bytes; nothing is decoded.
+"""Detect the format of a media file and the size of an image from their headers, without decoding.
 
-These are the structural checks that remain when no library is there to open a file, and the guard that keeps
-a picture bomb away from the one that is. Sources: PNG (RFC 2083), JPEG (ITU-T T.81), WebP (RFC 9649),
-AVI (RIFF), ISO base media files (ISO/IEC 14496-12) and QuickTime.
+These structural checks are all that remains without Pillow and PyAV. With them, they reject decompression bombs before
+a decoder opens them. Sources: PNG (RFC 2083), JPEG (ITU-T T.81), WebP (RFC 9649), AVI (RIFF), ISO base media files
+(ISO/IEC 14496-12) and QuickTime.
 """
 
 import re
@@ -23,27 +23,27 @@ _RIFF_FORMS = {b"WEBP": "webp", b"AVI ": "avi", b"AVIX": "avi", b"WAVE": "wav"}
 _STILL_BRANDS = frozenset({b"avif", b"avis", b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"})
 _QUICKTIME_BOXES = frozenset({b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"})
 
-_NEEDED_BOXES = frozenset({b"moov", b"mdat", b"moof"})
-_MOST_PARTS = 100_000
-_MOST_SAMPLES = 2**32
-_SAMPLE_TABLE = re.compile(  # it looks ahead and takes nothing, so that a decoy cannot swallow the name behind it
+_REQUIRED_BOXES = frozenset({b"moov", b"mdat", b"moof"})
+_MAX_PARTS = 100_000
+_MAX_SAMPLES = 2**32
+_SAMPLE_TABLE = re.compile(  # a lookahead: matches overlap, so that a decoy cannot hide the name after it
     rb"(?=(?:stsz|stz2).{8}(?P<sizes>.{4})|trun.{4}(?P<run>.{4})|(?P<packed>cmov))",
     re.DOTALL,
 )
 _RIFF_LISTS = frozenset({b"LIST", b"RIFF"})
 
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_JPEG_BARE = frozenset(range(0xD0, 0xD8)) | {0x01}
+_JPEG_STANDALONE = frozenset(range(0xD0, 0xD8)) | {0x01}
 _JPEG_ENDS = frozenset({0xD9, 0xDA})
-_JPEG_STEPS = 10_000  # no real file has more segments before its frame; a file of fill bytes must not keep us
-_MOST_CHUNKS = 50_000  # of a PNG; encoders cut its pixels into chunks of 4 KB or more
-_MOST_SCANS = 100  # of a JPEG; progressive ones have about ten, and each costs a walk over every pixel
+_MAX_JPEG_STEPS = 10_000  # real files have fewer segments before their frame; limits the time for a file of fill bytes
+_MAX_CHUNKS = 50_000  # of a PNG; encoders write chunks of 4 KB or more
+_MAX_SCANS = 100  # of a JPEG; progressive ones have about ten, and decoding each takes a pass over every pixel
 _JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
-"""A scan's marker, length and number of components, which fit together; nothing in packed pixels looks like it."""
+"""The marker, length and number of components of a scan. They are consistent; compressed pixels never match."""
 
 
 def sniff(data: bytes) -> str | None:
-    """Return the format that `data` begins as (`png`, `jpeg`, `webp`, `mp4`, `mov`, `avi`, ...), or None."""
+    """Return the format by the first bytes of `data` (`png`, `jpeg`, `webp`, `mp4`, `mov`, `avi`, ...), or None."""
     if data[:4] == b"RIFF":
         return _RIFF_FORMS.get(data[8:12])
     if data[4:8] == b"ftyp":
@@ -54,7 +54,7 @@ def sniff(data: bytes) -> str | None:
 
 
 def _brand(brand: bytes) -> str:
-    """Return the format of an ISO base media file by its major brand; QuickTime has a brand of its own."""
+    """Return the format of an ISO base media file by its major brand, which is `qt` for QuickTime."""
     if brand == b"qt  ":
         return "mov"
     if brand in _STILL_BRANDS:
@@ -62,28 +62,28 @@ def _brand(brand: bytes) -> str:
     return "3gp" if brand[:2] == b"3g" else "mp4"
 
 
-def is_cut_short(data: bytes) -> bool:
-    """Return whether a video file lacks the end of a part that it says it has.
+def is_truncated(data: bytes) -> bool:
+    """Return whether a part of a video file ends after the end of the file.
 
-    This also keeps a part that claims gigabytes away from FFmpeg, which would reserve them. A file of more parts
-    than a video of some seconds can have is refused the same way.
+    FFmpeg reserves the memory that a part declares, up to gigabytes. A file with more parts than a video of some
+    seconds can have counts as truncated too.
     """
     if data[:4] == b"RIFF":
         return _chunk_too_long(data)
     boxes = list(_boxes(data))
-    return len(boxes) > _MOST_PARTS or any(kind in _NEEDED_BOXES and end > len(data) for kind, _, end in boxes)
+    return len(boxes) > _MAX_PARTS or any(kind in _REQUIRED_BOXES and end > len(data) for kind, _, end in boxes)
 
 
 def claimed_samples(data: bytes) -> int:
-    """Return how many samples the tables of an ISO base media or QuickTime file claim to describe.
+    """Return how many samples the tables of an ISO base media or QuickTime file declare.
 
-    A table of a few bytes may claim millions, for each of which FFmpeg reserves memory. Wherever such a table may
-    hide it is found by its name; only media data is left out. A packed index (`cmov`) may hold anything.
+    A table of a few bytes may declare millions, and FFmpeg reserves memory for each. Tables are searched by name
+    everywhere except in media data. A compressed index (`cmov`) counts as the maximum.
     """
-    size = len(data)  # a box may claim more than there is, and than a place in memory can be
+    size = len(data)  # a box may declare more than the file holds, and more than an index of a sequence can be
     regions = [(at, end) for kind, at, end in _boxes(data) if kind != b"mdat"] if data[:4] != b"RIFF" else []
     tables = (match for at, end in regions for match in _SAMPLE_TABLE.finditer(data, min(at, size), min(end, size)))
-    return sum(_MOST_SAMPLES if found["packed"] else _sample_count(found) for found in tables)
+    return sum(_MAX_SAMPLES if found["packed"] else _sample_count(found) for found in tables)
 
 
 def _sample_count(found: re.Match[bytes]) -> int:
@@ -91,13 +91,13 @@ def _sample_count(found: re.Match[bytes]) -> int:
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield kind, start and end of each top-level box of an ISO base media or QuickTime file, up to a nonsense one."""
+    """Yield kind, start and end of each top-level box of an ISO base media or QuickTime file, up to an invalid one."""
     at = 0
-    for _ in range(_MOST_PARTS + 1):
+    for _ in range(_MAX_PARTS + 1):
         size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         if size == 1:
             size = int.from_bytes(data[at + 8 : at + 16], "big")
-        if size < 8:  # noqa: PLR2004 - the box goes on to the end (0), or there is none here
+        if size < 8:  # noqa: PLR2004 - the box extends to the end of the file (0), or is invalid
             yield (kind if not size else b"", at, len(data))
             return
         yield kind, at, at + size
@@ -105,9 +105,9 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _chunk_too_long(data: bytes) -> bool:
-    """Walk the chunks of a RIFF file: a list is stepped into, any other chunk over."""
+    """Return whether a chunk of a RIFF file ends after the file; chunks inside of lists are checked too."""
     at = 12
-    for _ in range(_MOST_PARTS):
+    for _ in range(_MAX_PARTS):
         if at + 8 > len(data):
             return False
         kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
@@ -118,7 +118,7 @@ def _chunk_too_long(data: bytes) -> bool:
 
 
 def image_size(data: bytes) -> tuple[int, int] | None:
-    """Return width and height in pixels as a PNG, JPEG or WebP header states them, or None when it does not."""
+    """Return width and height in pixels from the header of a PNG, JPEG or WebP; None if it has none."""
     readers = {"png": _png_size, "jpeg": _jpeg_size, "webp": _webp_size}
     reader = readers.get(sniff(data) or "")
     size = reader(data) if reader else None
@@ -133,7 +133,7 @@ def _png_size(data: bytes) -> tuple[int, int] | None:
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
     at = 2
-    for _ in range(_JPEG_STEPS):
+    for _ in range(_MAX_JPEG_STEPS):
         if at + 9 > len(data) or data[at] != 0xFF:  # noqa: PLR2004 - every marker begins with 0xFF
             return None
         marker = data[at + 1]
@@ -146,40 +146,40 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_step(data: bytes, at: int, marker: int) -> int:
-    """Return how far the next marker is: a fill byte, a marker alone, or one with a segment behind it."""
-    if marker == 0xFF:  # noqa: PLR2004 - a fill byte before the marker proper
+    """Return the distance to the next marker: past a fill byte, a standalone marker, or a marker and its segment."""
+    if marker == 0xFF:  # noqa: PLR2004 - a fill byte before the marker
         return 1
-    return 2 if marker in _JPEG_BARE else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return 2 if marker in _JPEG_STANDALONE else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
 
 
-def is_shredded(data: bytes) -> bool:
-    """Return whether an image consists of more parts than any real one has, each of which costs its decoder time.
+def has_too_many_parts(data: bytes) -> bool:
+    """Return whether an image has more parts than a real one; its decoder spends time on each.
 
-    A JPEG of 100 KB can hold enough scans to keep a decoder for minutes.
+    The scans of a JPEG of 100 KB can take minutes to decode.
     """
     form = sniff(data)
     if form == "jpeg":
-        return scan_count(data) > _MOST_SCANS or _jpeg_head_is_endless(data)
-    return form == "png" and _png_is_endless(data)
+        return scan_count(data) > _MAX_SCANS or _jpeg_has_too_many_segments(data)
+    return form == "png" and _png_has_too_many_chunks(data)
 
 
 def scan_count(data: bytes) -> int:
-    """Return how many scans a JPEG holds: each walks over the whole picture."""
+    """Return the number of scans of a JPEG; decoding each takes a pass over the whole image."""
     return len(_JPEG_SCAN.findall(data))
 
 
-def _jpeg_head_is_endless(data: bytes) -> bool:
+def _jpeg_has_too_many_segments(data: bytes) -> bool:
     at = 2
-    for _ in range(_JPEG_STEPS):
+    for _ in range(_MAX_JPEG_STEPS):
         if at + 2 > len(data) or (data[at] == 0xFF and data[at + 1] in _JPEG_ENDS):  # noqa: PLR2004 - a marker
             return False
-        at += _jpeg_step(data, at, data[at + 1]) if data[at] == 0xFF else 1  # noqa: PLR2004 - rubbish is skipped
+        at += _jpeg_step(data, at, data[at + 1]) if data[at] == 0xFF else 1  # noqa: PLR2004 - other bytes are skipped
     return True
 
 
-def _png_is_endless(data: bytes) -> bool:
+def _png_has_too_many_chunks(data: bytes) -> bool:
     at = 8
-    for _ in range(_MOST_CHUNKS):
+    for _ in range(_MAX_CHUNKS):
         if at + 8 > len(data) or data[at + 4 : at + 8] == b"IEND":
             return False
         at += 12 + int.from_bytes(data[at : at + 4], "big")

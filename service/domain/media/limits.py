@@ -1,6 +1,6 @@
-"""Inline media as pure data: what a data URI says, and what an opened image or video may be.
+"""Data URIs of inline media, and checks of images and videos against their limits.
 
-Opening is somebody else's work: an `Inspector` tells facts, and the functions here compare them with `MediaLimits`.
+An `Inspector` opens the files and returns facts; the functions here compare them with `MediaLimits`.
 """
 
 import re
@@ -11,17 +11,17 @@ from typing import Literal, Protocol
 from pybase64 import b64decode, b64encode_as_string
 
 MB = 1024 * 1024
-"""The page says "MB". The larger reading is taken, so that nothing which it documents as valid is refused."""
+"""The API page limits sizes in "MB". The larger reading accepts everything that the page documents as valid."""
 
 DURATION_SLACK = 0.01
-"""Seconds: 240 frames at 29.97 a second are "8 s" to everybody and 8.008 s to the clock."""
+"""Tolerance in seconds: 240 frames at 29.97 frames a second last 8.008 s and are commonly called 8 s."""
 
 _HEADER = re.compile(r"data:([a-z0-9.+-]+/[a-z0-9.+-]+)(?:;[a-z0-9.+-]+=[^;,\s]*)*;base64,", re.IGNORECASE)
 _HEADER_CHARS = 256
 
 
 class Unreadable(Exception):
-    """A file cannot be opened as what it says it is; `reason` is a short phrase for whoever sent it."""
+    """A file cannot be opened as its declared format; `reason` is a short phrase for the sender."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -30,7 +30,7 @@ class Unreadable(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class ImageFacts:
-    """What an opened image is: `format` as in `sniff`, width and height in pixels."""
+    """Facts of an image: `format` as in `sniff`, width and height in pixels."""
 
     format: str
     width: int
@@ -39,7 +39,7 @@ class ImageFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFacts:
-    """What an opened video is: `format` as in `sniff`, width and height in pixels, length in seconds."""
+    """Facts of a video: `format` as in `sniff`, width and height in pixels, length in seconds."""
 
     format: str
     width: int
@@ -48,22 +48,22 @@ class VideoFacts:
 
 
 class Inspector(Protocol):
-    """Opens the bytes of a file; None means that it cannot look at this kind. Raises `Unreadable`."""
+    """Opens images and videos. Methods return None without a library for the kind, and raise `Unreadable`."""
 
     def image(self, data: bytes) -> ImageFacts | None:
-        """Return what the image in `data` really is."""
+        """Return the facts of the image in `data`."""
 
     def video(self, data: bytes) -> VideoFacts | None:
-        """Return what the video in `data` really is."""
+        """Return the facts of the video in `data`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MediaLimits:
-    """What one kind of media may be.
+    """The limits of one kind of media.
 
-    `formats` maps each media type that may be declared to the format it stands for, the preferred type first.
-    `max_bytes` is inclusive, `below_bytes` is exclusive and holds for decoded base64. `max_seconds[n - 1]` is how
-    long each of n videos may be.
+    `formats` maps each media type that may be declared to its format, the preferred type first. `max_bytes` is
+    inclusive; `below_bytes` is exclusive and applies to decoded base64. `max_seconds[n - 1]` is the maximum length of
+    each of n videos.
     """
 
     kind: Literal["image", "video"]
@@ -77,20 +77,20 @@ class MediaLimits:
 
 @dataclass(frozen=True, kw_only=True)
 class DataUri:
-    """The head of a base64 data URI (RFC 2397): its media type in lower case, and where its base64 begins."""
+    """The head of a base64 data URI (RFC 2397): its media type in lower case, and the index where its base64 begins."""
 
     media_type: str
     body_at: int
 
 
 def parse_data_uri(text: str) -> DataUri | None:
-    """Return the head of `text`, or None when it is no base64 data URI; the body is not looked at."""
+    """Return the head of `text`, or None if it is no base64 data URI; the body is not checked."""
     match = _HEADER.match(text, 0, _HEADER_CHARS)
     return DataUri(media_type=match[1].lower(), body_at=match.end()) if match else None
 
 
 def decoded_size(text: str, uri: DataUri) -> int:
-    """Return how many bytes the base64 of `text` stands for, without decoding it."""
+    """Return the decoded size of the base64 of `text` in bytes, without decoding it."""
     tail = text[max(uri.body_at, len(text) - 2) :]
     return (len(text) - uri.body_at) * 3 // 4 - (len(tail) - len(tail.rstrip("=")))
 
@@ -105,13 +105,13 @@ def encode(media_type: str, data: bytes) -> str:
     return f"data:{media_type};base64,{b64encode_as_string(data)}"
 
 
-def listed(words: tuple[str, ...]) -> str:
-    """Return words as a person lists them: `a, b or c`."""
-    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+def listed(items: tuple[str, ...]) -> str:
+    """Return the items as an English list: `a, b or c`."""
+    return " or ".join(filter(None, (", ".join(items[:-1]), items[-1])))
 
 
 def size_faults(size: int, limits: MediaLimits) -> list[str]:
-    """Return what is wrong with a file of `size` bytes."""
+    """Return the faults of a file of `size` bytes."""
     if not size:
         return [f"is empty: send the {limits.kind} itself"]
     if size > limits.max_bytes:
@@ -123,18 +123,18 @@ def size_faults(size: int, limits: MediaLimits) -> list[str]:
 
 
 def format_faults(media_type: str, found: str | None, limits: MediaLimits) -> list[str]:
-    """Return what is wrong with content of format `found` that was declared as `media_type`."""
+    """Return the faults of content of format `found` that is declared as `media_type`."""
     if found == limits.formats[media_type]:
         return []
-    honest = next((name for name, form in limits.formats.items() if form == found), None)
-    if honest:
-        return [f"is declared {media_type}, but its content is {found}: declare it {honest}"]
-    is_what = f"its content is {found}" if found else f"its content is no known {limits.kind}"
-    return [f"is declared {media_type}, but {is_what}: send {listed(tuple(dict.fromkeys(limits.formats.values())))}"]
+    matching = next((name for name, form in limits.formats.items() if form == found), None)
+    if matching:
+        return [f"is declared {media_type}, but its content is {found}: declare it {matching}"]
+    content = f"its content is {found}" if found else f"its content is no known {limits.kind}"
+    return [f"is declared {media_type}, but {content}: send {listed(tuple(dict.fromkeys(limits.formats.values())))}"]
 
 
 def frame_faults(facts: ImageFacts | VideoFacts, limits: MediaLimits) -> list[str]:
-    """Return what is wrong with the width and height of a picture; the bounds themselves are allowed."""
+    """Return the faults of the width and height of an image or video; the bounds are inclusive."""
     width, height, side, ratio = facts.width, facts.height, limits.min_side, limits.max_ratio
     faults = []
     if min(width, height) < side:
@@ -145,14 +145,14 @@ def frame_faults(facts: ImageFacts | VideoFacts, limits: MediaLimits) -> list[st
 
 
 def duration_faults(facts: VideoFacts, limits: MediaLimits, count: int) -> list[str]:
-    """Return what is wrong with the length of one of `count` videos."""
+    """Return the faults of the length of one of `count` videos."""
     if not limits.max_seconds:
         return []
-    most = limits.max_seconds[min(max(count, 1), len(limits.max_seconds)) - 1]
-    if facts.seconds <= most + DURATION_SLACK:
+    maximum = limits.max_seconds[min(max(count, 1), len(limits.max_seconds)) - 1]
+    if facts.seconds <= maximum + DURATION_SLACK:
         return []
-    company = "when it is the only video" if count <= 1 else f"when {count} videos are given"
-    return [f"must last at most {most:g} seconds {company}, lasts {facts.seconds:.2f}: trim it"]
+    condition = "when it is the only video" if count <= 1 else f"when {count} videos are given"
+    return [f"must last at most {maximum:g} seconds {condition}, lasts {facts.seconds:.2f}: trim it"]
 
 
 def _megabytes(size: int) -> str:

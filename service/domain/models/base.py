@@ -1,4 +1,4 @@
-"""The base class of all models' parameters, and what their validators share."""
+"""The base class of the parameters of all models, and the context of their validators."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,13 +14,13 @@ from service.domain.models.value_checks import JsonValue
 
 
 class ModelParams(BaseModel):
-    """The parameters of one model: its class is what the vendor's API page says, and its docstring the description.
+    """The parameters of one model: the class follows the vendor's API page, its docstring is the description.
 
     `model_name` is the name that clients and the provider use. `max_request_bytes` limits the JSON sent to the
     provider, in bytes. `run_time_by` names the parameters that determine how long a task runs. A field's default is
-    what the provider takes when the parameter is left out; a `default_factory` means that the page documents none.
-    Null is never the same as left out, so that no default is None. Instances come from `validation.validate_params`:
-    several validators need its `ValidationContext`.
+    the provider's default for a missing parameter; a `default_factory` means that the page documents none. Null is not
+    the same as missing, so no default is None. Create instances with `validation.validate_params`: several validators
+    need its `ValidationContext`.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -36,10 +36,10 @@ class ModelParams(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class ValidationContext:
-    """What validators need beside their own value, and the blobs that they collect.
+    """The input of validators beside their own value, and the blobs that they collect.
 
     `given` are the caller's known parameters. `inspect` opens inline media; None checks their structure only.
-    `allow_unavailable` accepts what the API page marks as temporarily unavailable.
+    `allow_unavailable` accepts flags that the API page marks as temporarily unavailable.
     """
 
     given: Mapping[str, JsonValue]

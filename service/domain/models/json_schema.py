@@ -1,4 +1,4 @@
-"""The parameters of a model as JSON Schema 2020-12, for people and for clients that validate before they send."""
+"""The parameters of a model as JSON Schema 2020-12, for documentation and for validation by clients."""
 
 import json
 from collections.abc import Iterator
@@ -27,12 +27,12 @@ def json_schema(model: str, *, allow_off_peak: bool = False) -> dict[str, JsonVa
 
 @cache
 def _schema_text(model: str, *, allow_off_peak: bool) -> str:
-    """Return the schema as text: generating it takes some 50 times as long as parsing it."""
+    """Return the schema as text, cached: generating it takes some 50 times as long as parsing it."""
     return json.dumps(_schema(MODELS[model], allow_unavailable=allow_off_peak))
 
 
 class _Generator(GenerateJsonSchema):
-    """Generates no titles for parameters, which would repeat the names, and keeps the order of the class."""
+    """Generates parameters in the order of the class, without titles, which would repeat the names."""
 
     def field_title_should_be_set(self, schema: object) -> bool:
         del schema
@@ -55,7 +55,7 @@ def _schema(model: type[ModelParams], *, allow_unavailable: bool) -> JsonSchemaV
 
 
 def _complete(schema: JsonSchemaValue, field: FieldInfo, *, allow_unavailable: bool) -> None:
-    """Add the media rules to a parameter's description, and refuse true for an unavailable flag."""
+    """Add the media rules to the description of a parameter; allow only false for an unavailable flag."""
     for annotation in field.metadata:
         if isinstance(annotation, MediaList):
             schema["description"] = f"{field.description} {_media_rules(annotation.limits)}"
@@ -64,7 +64,7 @@ def _complete(schema: JsonSchemaValue, field: FieldInfo, *, allow_unavailable: b
 
 
 def _conditions(name: str, field: FieldInfo) -> Iterator[JsonSchemaValue]:
-    """Yield the limits of one parameter that hold only together with another one."""
+    """Yield the limits of one parameter that apply only together with another one."""
     for annotation in field.metadata:
         for other, maximum in annotation.maximum_with.items() if isinstance(annotation, MediaList) else ():
             yield {

@@ -37,7 +37,7 @@ from service.domain.models.parameter_types import ADDRESS_SCHEMA
 from service.domain.models.value_checks import JsonValue, address_faults, shorten
 
 MAX_ITEMS_CHECKED = 16
-"""Above every documented maximum: a list of a million wrong items is one fault."""
+"""Items checked of a list, above every documented maximum: a million invalid items are one fault."""
 
 SCHEME_CHARS = 16
 
@@ -68,7 +68,7 @@ class MediaList:
         return core_schema.with_info_plain_validator_function(self._validate)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Return the JSON Schema, without what depends on other parameters."""
+        """Return the JSON Schema, without the limits that depend on other parameters."""
         del schema, handler
         types = "|".join(name.replace(".", r"\.") for name in self.limits.formats)
         inline = {"type": "string", "pattern": f"^data:({types});base64,"}
@@ -90,7 +90,7 @@ class MediaErrors:
     faults: list[Fault] = field(default_factory=list)
 
     def add(self, messages: list[str], *loc: int) -> bool:
-        """Add what is wrong at `loc`; return whether anything was."""
+        """Add a fault at `loc` for each message; return whether there was one."""
         self.faults.extend(Fault(loc=loc, msg=message) for message in messages)
         return bool(messages)
 
@@ -195,7 +195,7 @@ def _prefix_faults(item: str, uri: DataUri | None, limits: MediaLimits) -> list[
 
 
 def _header_facts(data: bytes) -> ImageFacts:
-    """Return what an image's own header says: this much is checked without a library that opens images."""
+    """Return the facts in the header of an image, the only check without a library that opens images."""
     size = image_size(data)
     if size is None:
         raise Unreadable("its header is damaged")

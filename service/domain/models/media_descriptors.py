@@ -1,4 +1,4 @@
-"""Descriptors: what remains in the parameters in place of an inline medium, and how the medium is put back."""
+"""Descriptors, which replace inline media in the parameters, and the restoration of the media."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ def describe(blob: Blob) -> dict[str, JsonValue]:
 def restore(params: Mapping[str, JsonValue], blobs: Mapping[str, Blob]) -> dict[str, JsonValue]:
     """Return `params` with data URIs in place of descriptors, for submission; `blobs` are keyed by place.
 
-    Raise KeyError with the place of a blob that is not stored (any more).
+    Raise KeyError with the place of a blob that is not stored.
     """
     return {name: _restored(value, blobs, name) for name, value in params.items()}
 

@@ -27,7 +27,7 @@ ADDRESS_SCHEMA: JsonSchemaValue = {
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """A string of at most `max_chars` Unicode characters; it must hold more than blanks unless `blank`."""
+    """A string of at most `max_chars` Unicode characters, all of which may be whitespace only if `blank`."""
 
     max_chars: int | None = None
     blank: bool = True
@@ -51,7 +51,7 @@ class Text:
 class Range:
     """An integer between two bounds, both allowed.
 
-    The default bounds are those of 64 bits: where a vendor documents none, every JSON reader can hold these.
+    The default bounds are those of 64 bits, which common JSON parsers support; they apply without documented bounds.
     """
 
     minimum: int = -INT64

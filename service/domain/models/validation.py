@@ -1,7 +1,7 @@
 """Validate the parameters of a task against its model's class, with every fault at once.
 
-The functions only compute; an `Inspector` opens the media. `validate_params` holds one decoded copy of the inline
-media and is meant to run in a thread.
+The functions do no I/O; an `Inspector` opens the media. `validate_params` holds one decoded copy of the inline media;
+run it in a thread.
 """
 
 import json
@@ -26,7 +26,7 @@ from service.domain.models.value_checks import (
     wrong_type,
 )
 
-STORED_APART = ("payload", "meta_data", "callback_url")
+STORED_SEPARATELY = ("payload", "meta_data", "callback_url")
 NOT_SENT = ("payload", "callback_url")
 MAX_UNKNOWN_LISTED = 100
 """More unknown names than this are counted, not listed."""
@@ -36,8 +36,8 @@ MAX_UNKNOWN_LISTED = 100
 class ValidatedParams:
     """Parameters within every limit.
 
-    `params` holds what the caller gave, without what is stored apart, and with a descriptor (`media_type`, `bytes`,
-    `sha256`) in place of each inline medium; defaults are not written into it. `blobs` are the media themselves.
+    `params` holds the caller's parameters without the separately stored ones, with a descriptor (`media_type`, `bytes`,
+    `sha256`) in place of each inline medium, and without defaults. `blobs` are the inline media.
     """
 
     model: str
@@ -59,7 +59,7 @@ def validate_params(
     """Return `params` validated for `model`, or raise `InvalidParams` with every fault.
 
     Both come as parsed from JSON. Without `inspect` only the structure of inline media is checked.
-    `allow_off_peak` accepts what the API page marks as temporarily unavailable.
+    `allow_off_peak` accepts flags that the API page marks as temporarily unavailable.
     """
     known = _model_class(model)
     if not isinstance(params, dict):
@@ -77,9 +77,9 @@ def validate_params(
 
 
 def duration_bucket(model: str, params: Mapping[str, JsonValue]) -> str:
-    """Return the key under which run times are estimated: `viduq2_pro_reference/5/720p/videos`.
+    """Return the key of the run-time estimates: `viduq2_pro_reference/5/720p/videos`.
 
-    Numbers and strings stand as they are, defaults applied; a flag or list that is set stands by its name.
+    Numbers and strings, or their defaults, appear as values; a flag or list that is set appears by its name.
     """
     known = MODELS.get(model)
     if known is None:
@@ -89,7 +89,7 @@ def duration_bucket(model: str, params: Mapping[str, JsonValue]) -> str:
 
 
 def _effective(model: type[ModelParams], params: Mapping[str, JsonValue], name: str) -> object:
-    """Return the value that the provider uses: the given one, or the documented default."""
+    """Return the value that the provider uses: the given value, or the documented default."""
     if name in params:
         return params[name]
     default: object = model.model_fields[name].get_default(call_default_factory=True, validated_data={})
@@ -127,7 +127,7 @@ def _unknown_fault(model: type[ModelParams], name: str) -> Fault:
 
 
 def _validate(model: type[ModelParams], context: ValidationContext, faults: list[Fault]) -> ModelParams | None:
-    """Return the validated parameters; None when they have faults, which are added to `faults`.
+    """Return the validated parameters; None if they have faults, which are added to `faults`.
 
     Missing parameters come first, then the faults of the given ones in the caller's order.
     """
@@ -161,7 +161,7 @@ def _fault(model: type[ModelParams], error: ErrorDetails) -> Fault:
 
 
 def _size_faults(model: type[ModelParams], params: dict[str, JsonValue]) -> list[Fault]:
-    """Measure the JSON to send: the caller's payload and callback_url are not sent, our short tokens are."""
+    """Return a fault if the JSON to send is too large; payload and callback_url are replaced by short tokens."""
     sent = [(name, value) for name, value in params.items() if name not in NOT_SENT]
     size = len(model.model_name) + sum(len(name) + 4 + _json_bytes(value) for name, value in sent)
     if size <= model.max_request_bytes:
@@ -172,7 +172,7 @@ def _size_faults(model: type[ModelParams], params: dict[str, JsonValue]) -> list
 
 
 def _json_bytes(value: JsonValue) -> int:
-    """Return the length of `value` as compact JSON in UTF-8, without copying base64. Wrong types count little."""
+    """Return the length of `value` as compact JSON in UTF-8, without copying base64. Invalid values count 5 bytes."""
     if isinstance(value, list):
         return 1 + max(1, sum(1 + _json_bytes(each) for each in value if not isinstance(each, list)))
     if not isinstance(value, str):
@@ -185,14 +185,14 @@ def _json_bytes(value: JsonValue) -> int:
 def _result(validated: ModelParams, context: ValidationContext) -> ValidatedParams:
     position = {name: index for index, name in enumerate(context.given)}
     values: dict[str, JsonValue] = {name: getattr(validated, name) for name in context.given}
-    apart = {name: _text(values.pop(name, None)) for name in STORED_APART}
+    separate = {name: _text(values.pop(name, None)) for name in STORED_SEPARATELY}
     return ValidatedParams(
         model=validated.model_name,
         params=values,
         blobs=tuple(sorted(context.blobs, key=lambda blob: position[blob.place.partition(".")[0]])),
-        payload=apart["payload"],
-        meta_data=apart["meta_data"],
-        callback_url=apart["callback_url"],
+        payload=separate["payload"],
+        meta_data=separate["meta_data"],
+        callback_url=separate["callback_url"],
         warnings=validated.warnings(),
     )
 

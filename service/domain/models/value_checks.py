@@ -1,6 +1,6 @@
 """Check one value without pydantic: each function returns messages that name the limit and the fix.
 
-A message never repeats more than a few characters of what the caller sent.
+A message repeats at most a few characters of the caller's value.
 """
 
 import re
@@ -15,7 +15,7 @@ JsonValue: TypeAlias = bool | int | float | str | list["JsonValue"] | dict[str, 
 
 SHOWN_CHARS = 40
 MAX_ADDRESS_CHARS = 8192
-"""Above the length of any signed address: a longer value is data, and would be stored as text."""
+"""Above the length of any signed address: a longer value is inline data, and would be stored as text."""
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _NOT_IN_ADDRESS = re.compile("[\\s\x00-\x20\x7f\ud800-\udfff]")
@@ -23,7 +23,7 @@ _INT_BITS_SHOWN = 128
 
 
 def shorten(value: object) -> str:
-    """Return a few characters that identify `value` to the caller. Always printable; raises nothing."""
+    """Return a few characters that identify `value` to the caller. The result is always printable."""
     if isinstance(value, str):
         return repr(value) if len(value) <= SHOWN_CHARS else repr(value[:SHOWN_CHARS])[:-1] + "...'"
     if value is None or isinstance(value, bool):
@@ -41,23 +41,23 @@ def printable_name(name: str) -> str:
     return clean if len(name) <= SHOWN_CHARS else f"{clean}..."
 
 
-def nearest_name(word: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most similar to `word`, or None. A long word is similar to none."""
-    if len(word) > SHOWN_CHARS:
+def nearest_name(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most similar to `name`, or None. A long name is similar to none."""
+    if len(name) > SHOWN_CHARS:
         return None
-    by_lower = {name.lower(): name for name in known}
-    matches = get_close_matches(word.lower(), by_lower, n=1)
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    matches = get_close_matches(name.lower(), by_lower, n=1)
     return by_lower[matches[0]] if matches else None
 
 
-def wrong_type(wanted: str, value: object) -> str:
-    """Return the message for a value of another type than `wanted`."""
+def wrong_type(expected: str, value: object) -> str:
+    """Return the message for a value of another type than `expected`."""
     fixes = {str: "write it without quotes", type(None): "leave it out instead"}
-    return f"must be {wanted}, is {shorten(value)}: {fixes.get(type(value), f'send {wanted}')}"
+    return f"must be {expected}, is {shorten(value)}: {fixes.get(type(value), f'send {expected}')}"
 
 
 def text_faults(value: object, *, max_chars: int | None, blank: bool) -> list[str]:
-    """Return what is wrong with `value` as a string of at most `max_chars` Unicode characters."""
+    """Return the faults of `value` as a string of at most `max_chars` Unicode characters."""
     if not isinstance(value, str):
         return [wrong_type("a string", value)]
     faults = []
@@ -71,14 +71,14 @@ def text_faults(value: object, *, max_chars: int | None, blank: bool) -> list[st
 
 
 def choice_fault(value: object, choices: Sequence[str]) -> str:
-    """Return the message for a value that is none of `choices`."""
+    """Return the message for a value that is not in `choices`."""
     if not isinstance(value, str):
         return wrong_type(f"one of the strings {listed(tuple(choices))}", value)
     return f"must be one of {listed(tuple(choices))}, is {shorten(value)}: choose one of them"
 
 
 def address_faults(value: object) -> list[str]:
-    """Return what is wrong with `value` as an absolute http or https URL."""
+    """Return the faults of `value` as an absolute http or https URL."""
     if not isinstance(value, str):
         return [wrong_type("an http or https address", value)]
     if len(value) > MAX_ADDRESS_CHARS:

@@ -1,8 +1,8 @@
 """The models of the Vidu Q2 family.
 
-Source: the vendor's API page of each model, line by line. Where a page can be read in two ways, the reading is taken
-that accepts everything which the page documents as valid. Each model owns its parameters: a parameter of the same
-name may differ on another page.
+Source: the vendor's API page of each model. Where a page is ambiguous, the class accepts everything that the page
+documents as valid under either reading. Parameters are not shared between models: one of the same name may differ on
+another page.
 """
 
 from typing import Annotated, ClassVar, Literal
@@ -46,7 +46,7 @@ class ViduQ2ProReference(ModelParams):
     images: Annotated[MediaItems, MediaList(limits=IMAGES, minimum=1, maximum=7, maximum_with={"videos": 4})] = Field(
         description="Reference images, by address or as base64 data URIs."
     )
-    # The page marks videos as required, while its notes and Vidu's own page make them optional.
+    # The page marks videos as required, but its notes and Vidu's own page make them optional.
     videos: Annotated[MediaItems, MediaList(limits=VIDEOS, minimum=0, maximum=2)] = Field(
         default_factory=list,
         description="Reference videos: one of at most 8 seconds, or two of at most 5 seconds each.",

@@ -1,4 +1,4 @@
-"""A provider, and the rate limit before it."""
+"""A provider, with and without its rate limit."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -21,7 +21,7 @@ class ProviderRequest:
 
 
 class Provider(Protocol):
-    """One provider. Every method may raise Throttled; see each for what else."""
+    """One provider. Every method may raise Throttled and the errors that it lists."""
 
     name: str
 
@@ -46,14 +46,14 @@ class Provider(Protocol):
 
 
 class RateLimitedProvider(Provider, Protocol):
-    """A provider behind one rate limit for all requests to it."""
+    """A provider with one rate limit for all requests."""
 
     async def create(self, request: ProviderRequest, *, sent: Callable[[], None] | None = None) -> Fact:
         """Submit; `sent` is called after the wait, just before anything is sent. See `Provider.create`."""
 
     @property
     def pause(self) -> timedelta:
-        """How long no request is sent from now on, because the provider asked for a pause."""
+        """The time from now during which no request is sent, because the provider requested a pause."""
 
     def ready(self) -> int:
         """Return how many requests may be sent now without waiting."""

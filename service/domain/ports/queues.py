@@ -28,7 +28,7 @@ class SubmissionQueue(Protocol):
         Each gets the next submission number, `submitted_at = now`, a lease `until` and a higher fence.
         """
 
-    async def held_back(self, *, now: datetime, limits: Limits) -> str | None:
+    async def limit_reached(self, *, now: datetime, limits: Limits) -> str | None:
         """Return the limit for which due queued tasks wait: `max_in_flight`, `budget`, or None."""
 
     async def note_waiting(self, note: str, *, now: datetime) -> None:
@@ -65,7 +65,7 @@ Outcome = Literal["delivered", "retry", "dead"]
 """The outcome of an attempt for its delivery."""
 
 ResponsibleParty = Literal["destination", "ours"]
-"""Who is responsible for a dead letter: the destination refused, failed or did not answer, or the fault is ours."""
+"""The party responsible for a dead letter: the destination (it refused, failed or did not answer) or this service."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +93,7 @@ class HandlerCapacity:
     """How many deliveries of one handler may be claimed; `names` are its current and its former ones.
 
     `held` counts the slots that each client holds by deliveries with a target (see `FairShare`).
-    With `past_served` deliveries of other clients are searched behind those of clients that have their share.
+    With `past_served`, the search continues past deliveries of clients that hold their share.
     """
 
     names: tuple[str, ...]
@@ -109,7 +109,9 @@ class HandlerCapacity:
 class DeliveryQueue(Protocol):
     """Due deliveries, first in first out within a lane."""
 
-    async def claim(self, rooms: Sequence[HandlerCapacity], *, now: datetime, until: datetime) -> list[DeliveryClaim]:
+    async def claim(
+        self, capacities: Sequence[HandlerCapacity], *, now: datetime, until: datetime
+    ) -> list[DeliveryClaim]:
         """Lease due deliveries while capacity is free: only heads of lanes, and no client above its share.
 
         A lease counts an attempt until its result is stored: with an expired lease it is claimed as `abandoned`.

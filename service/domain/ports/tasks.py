@@ -31,7 +31,7 @@ class BlobStore(Protocol):
     """Storage of the blobs of tasks."""
 
     async def load(self, task_id: TaskId) -> dict[str, Blob]:
-        """Return the blobs of a task by their places."""
+        """Return the blobs of a task by place: parameter and index, `images.0`."""
 
     async def payload(self, task_id: TaskId) -> str | None:
         """Return the caller's own payload, or None."""

@@ -12,7 +12,7 @@ from service.domain.task import EventType, Json, Task, TaskId, UpstreamId
 
 @dataclass(frozen=True, kw_only=True)
 class InboxEntry:
-    """A raw callback as it came, unique by `digest` (of task, submission and body).
+    """A raw callback as received, unique by `digest` (of task, submission and body).
 
     `verdict` is the result of reading it, `unread` until it is recorded. `nonce` is that of the signature, if the
     provider signs: the same nonce with another digest is a forgery.
@@ -42,7 +42,7 @@ class EventRow:
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryRow:
-    """One event for one handler. `target` is the `notify` entry that asked for it, {} for none.
+    """One event for one handler. `target` is the `notify` entry that requested it, {} for none.
 
     Deliveries of one `lane` (task, handler and target) run one after the other, in the order of events. `leased_until`
     is set if the process that inserts it also claims it.
@@ -92,7 +92,7 @@ class Inbox(Protocol):
         """Store new ones durably as `unread`; return the digests whose nonce another callback has used."""
 
     async def unread_since(self) -> datetime | None:
-        """Return when the oldest unread callback came, None if all are recorded."""
+        """Return when the oldest unread callback arrived, None if all are recorded."""
 
 
 class UnitOfWork(Protocol):
@@ -102,7 +102,7 @@ class UnitOfWork(Protocol):
         """Return the known ones of `ids`, locked until the end of the transaction (in id order: no deadlock)."""
 
     async def admit(self, entries: Sequence[InboxEntry]) -> list[str]:
-        """Store those entries that are new; return for each `new`, `repeated` or `nonce_reused`."""
+        """Store the new ones of `entries`; return for each `new`, `repeated` or `nonce_reused`."""
 
     async def unread(self, limit: int) -> list[InboxEntry]:
         """Return up to `limit` unread callbacks, oldest first, that no other transaction locks; of large ones few."""
@@ -114,7 +114,7 @@ class UnitOfWork(Protocol):
         """Store the verdicts of `entries`, which were unread."""
 
     async def holders(self, ids: Collection[UpstreamId]) -> dict[UpstreamId, TaskId]:
-        """Return the task that has each of these provider ids, if one has."""
+        """Return the tasks that have these provider ids, by id."""
 
     async def save(self, moved: Collection[Task]) -> None:
         """Write every mutable field of `moved`, which this transaction has locked."""
@@ -153,7 +153,7 @@ class PollRow:
 
 @dataclass(frozen=True, kw_only=True)
 class RunTime:
-    """The run time of a task of `bucket` at the provider, in seconds, and whether its callback came."""
+    """The run time of a task of `bucket` at the provider, in seconds, and whether its callback arrived."""
 
     bucket: str
     seconds: float

@@ -46,8 +46,8 @@ def _text(path: Path) -> str:
         raise _unreadable(path, f"line {line} is not UTF-8") from None
 
 
-def _unreadable(path: Path, why: str) -> BadSetting:
-    return BadSetting(f"{path} cannot be read: {why}; it must be a text file of NAME=value lines, or not be there")
+def _unreadable(path: Path, reason: str) -> BadSetting:
+    return BadSetting(f"{path} cannot be read: {reason}; it must be a text file of NAME=value lines, or not be there")
 
 
 def _fault(binding: Binding, found: dict[str, str]) -> str | None:

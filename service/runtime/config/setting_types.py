@@ -1,4 +1,4 @@
-"""Parse the text of a setting. A parser raises ValueError that says what is allowed and never repeats the text."""
+"""Parse the text of a setting. A parser raises ValueError that names the allowed values and never repeats the text."""
 
 import re
 from collections.abc import Callable

@@ -174,7 +174,7 @@ def load_settings(
 
 
 def _unknown_names(variables: Collection[str], needed: Collection[str]) -> list[str]:
-    """Return a line for each name with our prefix that nobody reads, with the nearest known name."""
+    """Return a line for each name with our prefix that is not a setting, with the nearest known name."""
     known = {*NAMES, *CLIENT_NAMES, *needed}
     faults = []
     for name in sorted(each.removeprefix(PREFIX) for each in variables if each.startswith(PREFIX)):

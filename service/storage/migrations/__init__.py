@@ -1,4 +1,4 @@
-"""How the schema came to be, step by step.
+"""The migrations of the schema, in order.
 
 The release before goes on over the new schema until the last of its processes has stopped. Therefore a step only adds:
 tables, indexes, and columns that may be empty or have a default on the server's side, so that inserts which do not name

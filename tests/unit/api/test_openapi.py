@@ -62,7 +62,7 @@ def test_routes_and_operations_agree() -> None:
 
 
 def test_path_parameters_are_described() -> None:
-    """Each name in braces is a path parameter of its operation, and the other way round."""
+    """Each name in braces is a path parameter of its operation, and vice versa."""
     for path, _, operation in operations():
         named = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "path"}
         assert named == {part[1:-1] for part in path.split("/") if part.startswith("{")}, path

@@ -170,7 +170,7 @@ async def test_callback_that_cannot_be_recorded_blocks_no_other(
         assert await loop.callbacks() == {"accepted": 4, "broken": 1}
         assert [(await loop.task(task.id)).settled for task in tasks] == [True, True, False, True, True]
         loop.upstream.set_fact("up3")
-        assert await loop.poll_due() == 1  # at once, as somebody has spoken of it
+        assert await loop.poll_due() == 1  # at once, since a callback arrived
         assert (await loop.task(tasks[2].id)).status is Status.COMPLETED
 
 
@@ -226,7 +226,7 @@ async def test_min_age_leaves_new_callbacks_to_workers(tmp_path: Path) -> None:
 
 
 async def test_callback_with_a_future_time_is_read(tmp_path: Path) -> None:
-    """After the clock moved backwards a stored callback does not wait until the clock has caught up."""
+    """After the clock moved backwards a stored callback does not wait until the clock reaches its time again."""
     async with open_loop(tmp_path) as loop:
         await loop.submitted()
         await loop.call_back(vtrix_body("completed"))
@@ -267,25 +267,25 @@ class TestBurstDetector:
 
     def test_few_callbacks_are_no_burst(self) -> None:
         """Callbacks at exactly the leak rate never fill the bucket."""
-        crowd = BurstDetector()
-        assert not any(crowd.observe(START + number * SECOND / BURST_RATE) for number in range(10 * BURST_RATE))
+        detector = BurstDetector()
+        assert not any(detector.observe(START + number * SECOND / BURST_RATE) for number in range(10 * BURST_RATE))
 
     def test_burst_ends_when_the_bucket_drains(self) -> None:
         """A burst begins once the bucket is full, and lasts while callbacks keep coming."""
-        crowd = BurstDetector()
-        burst = [crowd.observe(START) for _ in range(5 * BURST_RATE)]
+        detector = BurstDetector()
+        burst = [detector.observe(START) for _ in range(5 * BURST_RATE)]
         assert burst == [False] * BURST_RATE + [True] * (4 * BURST_RATE)
-        assert crowd.observe(START + SECOND / 2)
-        assert not crowd.observe(START + 3 * SECOND)
+        assert detector.observe(START + SECOND / 2)
+        assert not detector.observe(START + 3 * SECOND)
 
     @given(st.lists(st.floats(-3600, 3600), max_size=50))
     def test_clock_jumps_do_no_harm(self, jumps: list[float]) -> None:
         """Whatever the clock does, the level stays between zero and two seconds of callbacks."""
-        crowd, now = BurstDetector(), START
+        detector, now = BurstDetector(), START
         for jump in jumps:
             now += timedelta(seconds=jump)
-            crowd.observe(now)
-            assert 0 < crowd.level <= 2 * BURST_RATE
+            detector.observe(now)
+            assert 0 < detector.level <= 2 * BURST_RATE
 
 
 class TestDuplicateCharge:

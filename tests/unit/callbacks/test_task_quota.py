@@ -46,12 +46,12 @@ def test_quota_counts_a_bounded_number_of_tasks() -> None:
     assert len(quota.used) == 2
 
 
-@pytest.mark.parametrize("crowd", [True, False])
+@pytest.mark.parametrize("burst", [True, False])
 async def test_callbacks_over_the_quota_are_not_stored(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crowd: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, burst: bool
 ) -> None:
     """They are answered as the others, and the inbox does not grow."""
-    monkeypatch.setattr(BurstDetector, "observe", lambda *_: crowd)
+    monkeypatch.setattr(BurstDetector, "observe", lambda *_: burst)
     async with open_loop(tmp_path) as loop:
         await loop.submitted()
         await flood(loop, 20)

@@ -161,7 +161,7 @@ def test_error_that_cannot_describe_itself_is_classified() -> None:
 def test_event_has_its_artifact() -> None:
     """The event that a result was stored contains the artifact."""
     artifact = Artifact(url="u", archived_url="file:///a", media_type="video/mp4", bytes=3, sha256="00")
-    claim = claim_for("guest")
+    claim = claim_for("sample")
     claim.event.data["artifact"] = asdict(artifact)
     event = event_of(claim)
     assert event.artifact == artifact

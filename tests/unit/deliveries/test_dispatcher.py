@@ -128,7 +128,7 @@ async def test_handler_never_receives_an_event_outside_its_subscription() -> Non
 
 
 async def test_failure_follows_the_schedule_and_then_is_dead() -> None:
-    """A bug is retried after each delay of the schedule, and is a dead letter of ours after the last."""
+    """A bug is retried after each delay of the schedule, and is a dead letter with the fault `ours` after the last."""
     setup = dispatcher_setup(handler("sample", _fail))
     setup.queue.put("sample")
     for _ in SCHEDULE:
@@ -236,7 +236,7 @@ async def test_handler_that_ended_just_before_its_cancellation_has_delivered() -
 
 
 async def test_unreadable_event_is_a_failed_attempt() -> None:
-    """A stored event that this version cannot read is retried and becomes a dead letter of ours."""
+    """A stored event that this version cannot read is retried and becomes a dead letter with the fault `ours`."""
     setup = dispatcher_setup(handler("sample", RecordingHandler(), attempts=1))
     setup.queue.put("sample")
     setup.queue.rows["delivery-1"].claim.event.data.clear()

@@ -103,7 +103,7 @@ async def test_name_that_becomes_internal_is_refused() -> None:
         assert len(server.hosts) == 1
 
 
-async def test_one_internal_address_among_public_ones_is_enough_to_refuse() -> None:
+async def test_one_internal_address_beside_public_ones_is_refused() -> None:
     """A mixed answer is refused before any connection."""
     async with through(Egress(), Names(["8.8.8.8", "10.0.0.1"])) as http:
         with pytest.raises(EgressRefused, match=r"10\.0\.0\.1"):

@@ -26,7 +26,7 @@ async def test_missing_handlers_are_logged_once() -> None:
     queue = InMemoryDeliveryQueue()
     queue.put("log")
     queue.put("paper")
-    monitor = MissingHandlerMonitor(queue, [handler("log", accept), handler("mail", accept, aliases=("paper",))])
+    monitor = MissingHandlerMonitor(queue, [handler("log", accept), handler("letter", accept, aliases=("paper",))])
     assert await check(monitor) == []
     lost = queue.put("pigeon")
     queue.put("owl")

@@ -39,7 +39,7 @@ async def _dispatching(
     home: Path, *, name: str = "log", opened: bool = True, slots: int = 2
 ) -> AsyncIterator[tuple[Loop, Dispatcher, RecordingHandler]]:
     recording = RecordingHandler()
-    async with open_loop(home, handlers=(name,), crew=(handler(name, recording, concurrency=slots),)) as loop:
+    async with open_loop(home, handlers=(name,), local_handlers=(handler(name, recording, concurrency=slots),)) as loop:
         dispatcher = Dispatcher(
             queue=loop.store.deliveries,
             slots=loop.slots,

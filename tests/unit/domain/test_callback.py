@@ -22,7 +22,7 @@ NONCE = "123e4567-e89b-12d3-a456-426614174000"
 TASK = TaskId("0198c2aa")
 TOKENS = Tokens(["key"])
 TOKEN = TOKENS.callback_token(TASK, 2, NOW + timedelta(hours=1))
-OURS = TOKENS.payload_token(TASK, 2)
+PAYLOAD_TOKEN = TOKENS.payload_token(TASK, 2)
 ADDRESS = f"https://boomerang.example/callbacks/{TOKEN}"
 
 
@@ -52,7 +52,7 @@ def test_bodies_of_both_providers_are_read(body: bytes, upstream_id: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("payload", "correlated"), [(OURS, True), (None, False), ("", False), ("the caller's", False), (7, False)]
+    ("payload", "correlated"), [(PAYLOAD_TOKEN, True), (None, False), ("", False), ("the caller's", False), (7, False)]
 )
 def test_only_our_own_payload_token_correlates(payload: object, correlated: bool) -> None:
     """A body with our token is about this submission; one without it is accepted as well."""
@@ -70,7 +70,7 @@ def test_body_of_another_submission_is_refused(task_id: str, submission: int) ->
 def test_payload_token_is_no_address_token() -> None:
     """A payload token, which the provider may pass on, is refused in the address."""
     with pytest.raises(BadToken):
-        read(vtrix(), token=OURS)
+        read(vtrix(), token=PAYLOAD_TOKEN)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b"7", b"{}", b'{"status": "new"}', b'{"state": "x"}'])
@@ -83,7 +83,7 @@ def test_error_of_an_unreadable_body_names_the_task(body: bytes) -> None:
 
 
 def test_bad_token_is_refused_before_the_body_is_read() -> None:
-    """The token is verified first, so that a forger learns nothing about bodies."""
+    """The token is verified first, so that a forger gets no information about bodies."""
     with pytest.raises(BadToken):
         read(b"{", token=TOKEN + "x")
 

@@ -1,4 +1,4 @@
-"""Who hears of an event, and which wishes are refused."""
+"""Which handlers receive an event, and which `notify` entries are refused."""
 
 from base64 import b64encode
 from typing import Any
@@ -25,36 +25,36 @@ def hook(**more: Any) -> dict[str, Any]:
 
 def targets(event: str, *notify: dict[str, Any], handlers: tuple[Subscription, ...] = (LOG, HOOK)) -> list[Any]:
     """Return handler and target of each route."""
-    return [(way.handler, way.target) for way in route(event, notify, handlers)]
+    return [(found.handler, found.target) for found in route(event, notify, handlers)]
 
 
-def test_a_handler_hears_what_it_asked_for() -> None:
-    """Each handler gets the events of its subscription, with no target, and no others."""
+def test_handler_receives_the_events_of_its_subscription() -> None:
+    """Each handler receives the events of its subscription only, without a target."""
     assert targets("task.completed") == [("log", {})]
     assert targets("task.progressed") == []
 
 
-def test_a_handler_by_request_hears_only_for_entries() -> None:
+def test_handler_by_request_receives_only_events_of_entries() -> None:
     """A handler that serves `notify` entries gets one route for each entry, with the entry as target."""
     other = hook(url=URL + "/2")
     assert targets("task.completed", hook(), other) == [("log", {}), ("webhook", hook()), ("webhook", other)]
 
 
-def test_an_entry_may_narrow_the_events() -> None:
-    """An entry with `events` hears of those alone; without, of all that its handler wants."""
+def test_entry_may_restrict_the_events() -> None:
+    """An entry with `events` receives only those; without, all events of its handler."""
     narrow = hook(events=["task.completed"])
     assert targets("task.failed", narrow, handlers=(HOOK,)) == []
     assert targets("task.completed", narrow, handlers=(HOOK,)) == [("webhook", narrow)]
     assert targets("task.failed", hook(), handlers=(HOOK,)) == [("webhook", hook())]
 
 
-def test_an_entry_cannot_widen_what_a_handler_wants() -> None:
-    """An event that the handler does not know how to serve does not reach it."""
+def test_entry_cannot_extend_the_subscription() -> None:
+    """An event outside of the handler's subscription is not delivered to it."""
     assert targets("task.progressed", {"handler": "log", "events": ["task.progressed"]}) == []
 
 
-def test_a_handler_for_all_serves_entries_too() -> None:
-    """An entry for an ordinary handler is one more route beside its own."""
+def test_handler_of_every_task_serves_entries_too() -> None:
+    """An entry for a handler that is not `by_request` is an additional route."""
     assert targets("task.failed", {"handler": "log", "channel": "x"}) == [
         ("log", {}),
         ("log", {"handler": "log", "channel": "x"}),
@@ -62,7 +62,7 @@ def test_a_handler_for_all_serves_entries_too() -> None:
 
 
 def test_equal_entries_are_one_route() -> None:
-    """The same wish twice is delivered once, whatever the order of its keys."""
+    """Equal entries are delivered once; the order of their keys does not matter."""
     assert targets("task.failed", hook(secret=SECRET), hook(secret=SECRET), handlers=(HOOK,)) == [
         ("webhook", hook(secret=SECRET))
     ]
@@ -70,42 +70,42 @@ def test_equal_entries_are_one_route() -> None:
     assert len(targets("task.failed", hook(), turned, handlers=(HOOK,))) == 1
 
 
-def test_an_entry_for_a_handler_of_another_process_is_recorded_all_the_same() -> None:
-    """Who records need not have the handler: the entry says what it wants, everything unless it names events."""
+def test_entry_for_a_handler_of_another_process_is_recorded() -> None:
+    """The recording process may lack the handler: the entry then receives its `events`, or all without."""
     elsewhere = {"handler": "elsewhere"}
     narrow = elsewhere | {"events": ["task.failed"]}
     assert targets("task.completed", elsewhere, narrow, handlers=(HOOK,)) == [("elsewhere", elsewhere)]
     assert targets("task.failed", narrow, handlers=(HOOK,)) == [("elsewhere", narrow)]
 
 
-def test_an_entry_may_have_a_handlers_former_name() -> None:
-    """A task that was accepted before a handler was renamed is told as the new one wants, and in the same lane."""
+def test_entry_may_have_a_former_name_of_its_handler() -> None:
+    """An entry from before a handler was renamed gets the new subscription, in the same lane."""
     renamed = Subscription(name="hook", events=HOOK.events - {"task.progressed"}, by_request=True, former=("webhook",))
     ((new,), (old,)) = (route("task.failed", [hook()], [one]) for one in (renamed, HOOK))
     assert new == old
     assert targets("task.progressed", hook(), handlers=(renamed,)) == []
 
 
-def test_a_handlers_own_lane_outlives_its_name() -> None:
-    """A handler's deliveries keep their order while it is renamed, however often."""
+def test_lane_stays_when_a_handler_is_renamed() -> None:
+    """Deliveries of a handler keep their order when it is renamed several times."""
     every = frozenset(EventType)
-    names = (("paper", ()), ("mail", ("paper",)), ("post", ("mail", "paper")))
-    ways = [route("task.failed", [], [Subscription(name=name, events=every, former=was)]) for name, was in names]
-    assert [[way.handler for way in each] for each in ways] == [["paper"], ["mail"], ["post"]]
-    assert len({way.lane_key for each in ways for way in each}) == 1
+    names = (("paper", ()), ("letter", ("paper",)), ("post", ("letter", "paper")))
+    routes = [route("task.failed", [], [Subscription(name=name, events=every, former=was)]) for name, was in names]
+    assert [[found.handler for found in each] for each in routes] == [["paper"], ["letter"], ["post"]]
+    assert len({found.lane_key for each in routes for found in each}) == 1
 
 
-def test_lanes_are_stable_and_apart() -> None:
+def test_lane_keys_are_stable_and_distinct() -> None:
     """A lane's key is the same in every process, short, and different for each handler and target."""
     first = route("task.failed", [hook(), hook(url=URL + "/2")], [LOG, HOOK])
-    assert [way.lane_key for way in first] == [
-        way.lane_key for way in route("task.completed", [hook(), hook(url=URL + "/2")], [LOG, HOOK])
+    assert [found.lane_key for found in first] == [
+        found.lane_key for found in route("task.completed", [hook(), hook(url=URL + "/2")], [LOG, HOOK])
     ]
-    assert len({way.lane_key for way in first}) == 3
+    assert len({found.lane_key for found in first}) == 3
     assert first[0] == DeliveryRoute(handler="log", target={}, lane_key="a51b3a1ba9ca16337c1495b3")
 
 
-def test_a_route_does_not_show_its_secret() -> None:
+def test_route_does_not_print_its_secret() -> None:
     """Printing a route prints no target, since targets hold secrets."""
     assert SECRET not in repr(route("task.failed", [hook(secret=SECRET)], [HOOK]))
 
@@ -123,13 +123,13 @@ def test_a_route_does_not_show_its_secret() -> None:
     ],
     ids=range(7),
 )
-def test_good_wishes_pass_unchanged(notify: Any) -> None:
-    """Entries for known handlers come back as they were."""
+def test_valid_entries_are_unchanged(notify: Any) -> None:
+    """Entries for known handlers are returned unchanged."""
     assert list(validate_notify(notify, KNOWN, any_address)) == (notify or [])
 
 
 @pytest.mark.parametrize(
-    ("notify", "place", "words"),
+    ("notify", "place", "text"),
     [
         ({"handler": "log"}, (), "list"),
         ("webhook", (), "list"),
@@ -166,16 +166,18 @@ def test_good_wishes_pass_unchanged(notify: Any) -> None:
     ],
     ids=range(32),
 )
-def test_bad_wishes_are_refused_in_their_place(notify: object, place: tuple[str | int, ...], words: str) -> None:
-    """Each fault says where it stands and how to mend it."""
+def test_invalid_entries_are_refused_with_their_location(
+    notify: object, place: tuple[str | int, ...], text: str
+) -> None:
+    """Each fault has its location and the fix."""
     with pytest.raises(InvalidParams) as refused:
         validate_notify(notify, KNOWN, any_address)
     assert [fault.loc for fault in refused.value.faults] == [("notify", *place)]
-    assert words in refused.value.faults[0].msg
+    assert text in refused.value.faults[0].msg
 
 
 def test_every_fault_is_reported_at_once() -> None:
-    """Faults of all entries come together."""
+    """The faults of all entries are reported together."""
     with pytest.raises(InvalidParams) as refused:
         validate_notify([hook(url="x", secret="y", more=1), {"handler": "nobody"}], KNOWN, any_address)
     assert {fault.loc for fault in refused.value.faults} == {
@@ -186,8 +188,8 @@ def test_every_fault_is_reported_at_once() -> None:
     }
 
 
-def test_a_fault_does_not_repeat_a_secret() -> None:
-    """What is wrong with a secret is said without showing it."""
+def test_fault_does_not_repeat_a_secret() -> None:
+    """The message about an invalid secret does not contain it."""
     with pytest.raises(InvalidParams) as refused:
         validate_notify([hook(secret="whsec_my-own-words")], KNOWN, any_address)
     assert "my-own-words" not in str(refused.value)

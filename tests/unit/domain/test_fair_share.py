@@ -1,4 +1,4 @@
-"""Shares: how many places each client may take."""
+"""Fair shares: how many slots each client may take."""
 
 from itertools import takewhile
 
@@ -12,22 +12,22 @@ def _fill(shares: FairShare, client: str | None) -> int:
 
 
 @pytest.mark.parametrize(
-    ("places", "got"), [(16, [8, 4, 2, 1, 1, 0]), (32, [16, 8, 4, 2, 1, 1]), (1, [1, 0]), (0, [0])]
+    ("free", "taken"), [(16, [8, 4, 2, 1, 1, 0]), (32, [16, 8, 4, 2, 1, 1]), (1, [1, 0]), (0, [0])]
 )
-def test_each_client_leaves_as_many_as_it_holds(places: int, got: list[int]) -> None:
-    """The first gets half of the places, every next one half of the rest, down to the last one."""
-    shares = FairShare(free=places)
-    assert [_fill(shares, f"client {number}") for number in range(len(got))] == got
+def test_each_client_leaves_as_many_slots_as_it_holds(free: int, taken: list[int]) -> None:
+    """The first client gets half of the slots, each next one half of the rest, down to the last slot."""
+    shares = FairShare(free=free)
+    assert [_fill(shares, f"client {number}") for number in range(len(taken))] == taken
 
 
-def test_what_is_nobodys_takes_whatever_is_free() -> None:
-    """A delivery without a client's target is not held back."""
+def test_delivery_without_target_takes_any_free_slot() -> None:
+    """A delivery without a client's target has no limit."""
     shares = FairShare(free=16)
     assert [_fill(shares, client) for client in ("ada", None, "bob")] == [8, 8, 0]
 
 
-def test_who_has_its_share_is_told() -> None:
-    """Those that hold as many as are left free, and nobody else."""
+def test_served_are_the_clients_with_their_share() -> None:
+    """Clients that hold as many slots as are free are served; others are not."""
     shares = FairShare(free=4)
     for client in ("ada", "ada", "bob"):
         assert shares.take(client)

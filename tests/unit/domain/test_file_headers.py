@@ -1,10 +1,10 @@
-"""Formats, sizes and ends of files as their bytes tell them, without a library."""
+"""Formats, sizes and truncation of files, read from their bytes without a library."""
 
 from typing import Any
 
 import pytest
 
-from service.domain.media.file_headers import claimed_samples, image_size, is_cut_short, sniff
+from service.domain.media.file_headers import claimed_samples, image_size, is_truncated, sniff
 from service.domain.media.limits import DataUri, decoded_size, encode, parse_data_uri
 from tests.support.sample_media import image, video
 
@@ -32,8 +32,8 @@ from tests.support.sample_media import image, video
         (b"", None),
     ],
 )
-def test_first_bytes_tell_the_format(data: bytes, form: str | None) -> None:
-    """Each format is known by its signature, and nothing else is."""
+def test_format_is_detected_by_the_first_bytes(data: bytes, form: str | None) -> None:
+    """Each format is detected by its signature; other data has no format."""
     assert sniff(data) == form
 
 
@@ -49,14 +49,14 @@ def test_first_bytes_tell_the_format(data: bytes, form: str | None) -> None:
         ("WEBP", {"exif": b"Exif\0\0"}),
     ],
 )
-def test_header_tells_the_size(form: str, size: tuple[int, int], options: dict[str, Any]) -> None:
-    """Width and height are read from each flavour of the three formats."""
+def test_image_size_is_read_from_the_header(form: str, size: tuple[int, int], options: dict[str, Any]) -> None:
+    """Width and height are read from each variant of the three formats."""
     assert image_size(image(form, size, **options)) == size
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
-def test_header_that_is_cut_tells_nothing(form: str) -> None:
-    """From too few bytes no size is made up, and nothing is raised."""
+def test_truncated_header_has_no_size(form: str) -> None:
+    """Too few bytes return None or the right size, and raise nothing."""
     data = image(form, (300, 200))
     assert {image_size(data[:length]) for length in range(len(data))} <= {None, (300, 200)}
     assert image_size(data[:20]) is None
@@ -71,36 +71,36 @@ def test_header_that_is_cut_tells_nothing(form: str) -> None:
         b"\xff\xd8\xff\xc0\x00\x11\x08\x00\x00\x00\x00" + bytes(20),
     ],
 )
-def test_jpeg_of_nonsense_ends(data: bytes) -> None:
-    """Fill bytes, empty segments, an early end and a frame of no size are no image, and are soon done with."""
+def test_invalid_jpeg_is_read_in_bounded_time(data: bytes) -> None:
+    """Fill bytes, empty segments, an early end and a frame without a size have no image size."""
     assert image_size(data) is None
 
 
 @pytest.mark.parametrize("form", ["mp4", "mov", "avi"])
-def test_every_cut_is_seen(form: str) -> None:
-    """A container that lost its tail lacks part of a box that it needs; a whole one does not."""
+def test_truncation_is_detected(form: str) -> None:
+    """A truncated container lacks the end of a required box; a complete one does not."""
     data = video(form)
-    assert not is_cut_short(data)
-    assert is_cut_short(data[:-1])
-    assert is_cut_short(data[: len(data) // 2])
+    assert not is_truncated(data)
+    assert is_truncated(data[:-1])
+    assert is_truncated(data[: len(data) // 2])
 
 
-def test_unknown_bytes_after_the_end_are_no_cut() -> None:
-    """What follows the boxes that matter may be anything."""
-    assert not is_cut_short(video() + b"\x7f\xff\xff\xffjunkjunk")
-    assert not is_cut_short(video() + bytes(100))
+def test_unknown_bytes_after_the_end_are_no_truncation() -> None:
+    """Any bytes may follow the required boxes."""
+    assert not is_truncated(video() + b"\x7f\xff\xff\xffjunkjunk")
+    assert not is_truncated(video() + bytes(100))
 
 
 def test_large_box_sizes_are_read() -> None:
-    """A box may state its size in 64 bits, or run to the end of the file."""
-    assert not is_cut_short(b"\x00\x00\x00\x01mdat\x00\x00\x00\x00\x00\x00\x00\x14abcd")
-    assert is_cut_short(b"\x00\x00\x00\x01mdat\x00\x00\x00\x00\x00\x00\x00\x15abcd")
-    assert not is_cut_short(b"\x00\x00\x00\x00mdatabcd")
+    """A box may state its size in 64 bits, or extend to the end of the file."""
+    assert not is_truncated(b"\x00\x00\x00\x01mdat\x00\x00\x00\x00\x00\x00\x00\x14abcd")
+    assert is_truncated(b"\x00\x00\x00\x01mdat\x00\x00\x00\x00\x00\x00\x00\x15abcd")
+    assert not is_truncated(b"\x00\x00\x00\x00mdatabcd")
 
 
 @pytest.mark.parametrize("size", range(8))
-def test_decoded_size_is_known_beforehand(size: int) -> None:
-    """The length of base64 tells how many bytes it stands for."""
+def test_decoded_size_is_computed_without_decoding(size: int) -> None:
+    """The decoded size follows from the length of the base64."""
     text = encode("image/png", bytes(size))
     uri = parse_data_uri(text)
     assert uri == DataUri(media_type="image/png", body_at=22)
@@ -108,9 +108,9 @@ def test_decoded_size_is_known_beforehand(size: int) -> None:
 
 
 @pytest.mark.parametrize("data", [b"\0\0\0\x08free" * 200_000, b"RIFF\0\0\0\0AVI " + b"JUNK\0\0\0\0" * 200_000])
-def test_file_of_endless_parts_is_refused(data: bytes) -> None:
-    """Hundreds of thousands of empty parts are not walked to their end."""
-    assert is_cut_short(data)
+def test_file_with_too_many_parts_counts_as_truncated(data: bytes) -> None:
+    """The search ends before hundreds of thousands of empty parts are read."""
+    assert is_truncated(data)
 
 
 def test_long_text_without_a_comma_is_no_data_uri() -> None:
@@ -119,7 +119,7 @@ def test_long_text_without_a_comma_is_no_data_uri() -> None:
 
 
 @pytest.mark.parametrize("kind", [b"free", b"moov", b"mdat"])
-def test_part_that_claims_more_than_memory_can_hold_is_walked_over(kind: bytes) -> None:
-    """A size of 64 bits is no place in memory: it is taken as far as the file goes."""
+def test_part_with_a_huge_declared_size_ends_with_the_file(kind: bytes) -> None:
+    """A declared size of 64 bits is limited to the end of the file."""
     data = b"\0\0\0\x01" + kind + b"\xff" * 8 + b"stsz" + bytes(8) + b"\0\0\0\x07"
     assert claimed_samples(data) == (0 if kind == b"mdat" else 7)

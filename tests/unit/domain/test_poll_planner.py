@@ -19,7 +19,7 @@ HINT = {"status": "completed"}
 UNHEARD = CallbackStats(count=0, lost=0)
 
 
-def _plan(*, lists: bool = False, poll_first: timedelta | None = None) -> PollPlanner:
+def _planner(*, lists: bool = False, poll_first: timedelta | None = None) -> PollPlanner:
     return PollPlanner(
         poll_first=poll_first,
         poll_max=5 * MINUTE,
@@ -48,13 +48,13 @@ def _task(status: Status, **changes: Any) -> Task:
 @pytest.mark.parametrize("status", [Status.COMPLETED, Status.FAILED, Status.CANCELED])
 def test_nothing_is_due_after_a_terminal_status(status: Status) -> None:
     """A task that the provider ended is not polled."""
-    assert _plan().due(_task(status, upstream_id=ID), START) is None
+    assert _planner().due(_task(status, upstream_id=ID), START) is None
 
 
 def test_queued_task_keeps_its_due_time() -> None:
     """An update that leaves the task queued keeps its due time; a running submission has its lease instead."""
-    assert _plan().due(_task(Status.QUEUED, due_at=START + HOUR), START) == START + HOUR
-    assert _plan().due(_task(Status.SUBMITTING, due_at=START), START) is None
+    assert _planner().due(_task(Status.QUEUED, due_at=START + HOUR), START) == START + HOUR
+    assert _planner().due(_task(Status.SUBMITTING, due_at=START), START) is None
 
 
 @pytest.mark.parametrize("ago", [timedelta(), MINUTE, HOUR, DEADLINE - SECOND, DEADLINE, 2 * DEADLINE])
@@ -66,7 +66,7 @@ def test_unsettled_task_has_a_next_step_by_its_deadline(
 ) -> None:
     """With or without an id, the next step is due by the deadline, and at once after it."""
     now = START + ago
-    due_at = _plan(lists=lists).due(_task(status, **named), now)
+    due_at = _planner(lists=lists).due(_task(status, **named), now)
     assert due_at is not None
     assert due_at <= max(now, START + DEADLINE)
 
@@ -76,40 +76,40 @@ def test_unsettled_task_has_a_next_step_by_its_deadline(
 def test_guessed_ends_are_polled_rarely(guess: dict[str, Status], ago: timedelta) -> None:
     """After a guess the pause is between a few minutes and an hour, until the end of the retention period."""
     now = START + ago
-    due_at = _plan().due(_task(upstream_id=ID, guessed=True, **guess), now)
+    due_at = _planner().due(_task(upstream_id=ID, guessed=True, **guess), now)
     assert due_at is not None
     assert now + 5 * MINUTE <= due_at <= now + POLL_MAX_AFTER_GUESS
-    assert _plan().due(_task(upstream_id=ID, guessed=True, **guess), START + timedelta(days=31)) is None
+    assert _planner().due(_task(upstream_id=ID, guessed=True, **guess), START + timedelta(days=31)) is None
 
 
 def test_guess_without_an_id_is_not_polled() -> None:
     """An expired task without an id waits for a callback only."""
-    assert _plan().due(_task(Status.EXPIRED, guessed=True), START + DEADLINE) is None
+    assert _planner().due(_task(Status.EXPIRED, guessed=True), START + DEADLINE) is None
 
 
 def test_doubt_ends_after_in_doubt_for() -> None:
     """Without a list the next step is the end of the doubt; with one it is the next search."""
     doubtful = _task(Status.IN_DOUBT, guessed=True)
-    assert _plan().due(doubtful, START) == START + IN_DOUBT_FOR
-    assert _plan(lists=True).due(doubtful, START) == START + LIST_SEARCH_INTERVAL
+    assert _planner().due(doubtful, START) == START + IN_DOUBT_FOR
+    assert _planner(lists=True).due(doubtful, START) == START + LIST_SEARCH_INTERVAL
     late = START + IN_DOUBT_FOR + SECOND
-    assert _plan(lists=True).due(doubtful, late) == late + LIST_SEARCH_INTERVAL
+    assert _planner(lists=True).due(doubtful, late) == late + LIST_SEARCH_INTERVAL
 
 
 @pytest.mark.parametrize("hint", [{"hinted_at": START}, {"hinted_id": ID}])
 def test_doubt_of_a_task_with_a_callback_lasts_until_its_deadline(hint: dict[str, Any]) -> None:
     """After a callback the doubt does not end early."""
-    assert _plan().abandoned_at(_task(Status.IN_DOUBT, guessed=True, **hint)) == START + DEADLINE
+    assert _planner().abandoned_at(_task(Status.IN_DOUBT, guessed=True, **hint)) == START + DEADLINE
 
 
 def test_unconfirmed_end_is_due_at_once() -> None:
     """An end without an id that carried our payload token is accepted now."""
-    assert _plan().due(_task(Status.IN_DOUBT, guessed=True, hinted_at=START, hinted_fact=HINT), START) == START
+    assert _planner().due(_task(Status.IN_DOUBT, guessed=True, hinted_at=START, hinted_fact=HINT), START) == START
 
 
 def test_poll_first_sets_the_first_poll() -> None:
     """POLL_FIRST counts from the submission."""
-    due_at = _plan(poll_first=40 * SECOND).due(_task(Status.IN_PROGRESS, upstream_id=ID), START + 3 * SECOND)
+    due_at = _planner(poll_first=40 * SECOND).due(_task(Status.IN_PROGRESS, upstream_id=ID), START + 3 * SECOND)
     assert due_at == START + 40 * SECOND
 
 
@@ -117,21 +117,21 @@ def _end(before: Task, after_seconds: float, *, source: Source = Source.POLL) ->
     now = START + timedelta(seconds=after_seconds)
     step = advance(before, DONE, now, source=source)
     assert step is not None
-    return _plan().run_time(before, step.task, now)
+    return _planner().run_time(before, step.task, now)
 
 
 def test_run_time_of_a_poll_is_a_lower_bound() -> None:
     """A task that ended between two polls ran at least until the first of them."""
-    learned = _end(_task(Status.IN_PROGRESS, upstream_id=ID, polled_at=START + 20 * SECOND), 45)
-    assert learned is not None
-    assert (learned.seconds, learned.called_back) == (20, False)
+    run_time = _end(_task(Status.IN_PROGRESS, upstream_id=ID, polled_at=START + 20 * SECOND), 45)
+    assert run_time is not None
+    assert (run_time.seconds, run_time.called_back) == (20, False)
 
 
 def test_run_time_of_a_callback_is_its_time() -> None:
     """The end is the time of the callback, not of the poll that confirms it."""
-    learned = _end(_task(Status.IN_PROGRESS, upstream_id=ID, hinted_at=START + 30 * SECOND), 45)
-    assert learned is not None
-    assert (learned.seconds, learned.called_back) == (30, True)
+    run_time = _end(_task(Status.IN_PROGRESS, upstream_id=ID, hinted_at=START + 30 * SECOND), 45)
+    assert run_time is not None
+    assert (run_time.seconds, run_time.called_back) == (30, True)
 
 
 def test_unsubmitted_task_has_no_run_time() -> None:
@@ -141,7 +141,7 @@ def test_unsubmitted_task_has_no_run_time() -> None:
 
 def test_update_replaces_the_estimates() -> None:
     """Run times are grouped by bucket, in any order."""
-    planner = _plan()
+    planner = _planner()
     planner.update_estimates([_run("a", 10), _run("b", 50), _run("a", 20), _run("a", 30)], UNHEARD)
     assert {bucket: (one.median, one.count) for bucket, one in planner.estimates.items()} == {
         "a": (20, 3),
@@ -153,7 +153,7 @@ def test_update_replaces_the_estimates() -> None:
 
 def test_callbacks_of_all_buckets_establish_trust() -> None:
     """Hundreds of received callbacks establish trust for each bucket; a lost one ends it."""
-    planner = _plan()
+    planner = _planner()
     for callback_stats, trusted in (
         (CallbackStats(count=459, lost=0), True),
         (CallbackStats(count=460, lost=1), False),
@@ -177,10 +177,10 @@ def _noticed(planner: PollPlanner, run: float) -> float:
 @pytest.mark.parametrize("seed", range(3))
 def test_loss_of_one_percent_is_rarely_trusted(seed: int) -> None:
     """With a loss of 1 %, at most three of 6,000 tasks with a wide spread of run times are noticed late."""
-    dice = random.Random(seed)  # noqa: S311 - no secret
-    planner, runs, late = _plan(), list[RunTime](), 0
+    rng = random.Random(seed)  # noqa: S311 - no secret
+    planner, runs, late = _planner(), list[RunTime](), 0
     for number in range(6_000):
-        run, lost = 60 * dice.lognormvariate(0, 0.4), dice.random() < 0.01
+        run, lost = 60 * rng.lognormvariate(0, 0.4), rng.random() < 0.01
         if lost:
             late += _noticed(planner, run) > max(30.0, 0.1 * run)
         runs.append(RunTime(bucket="b", seconds=run, called_back=not lost, at=START))

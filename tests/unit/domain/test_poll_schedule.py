@@ -51,11 +51,11 @@ def test_unsent_submissions_wait_longer_each_time(tries: int, pause: float) -> N
 
 
 @pytest.mark.parametrize(
-    ("asked", "pause"), [(timedelta(seconds=20), 20), (timedelta(seconds=-5), 1), (timedelta(days=999), 3600)]
+    ("retry_after", "pause"), [(timedelta(seconds=20), 20), (timedelta(seconds=-5), 1), (timedelta(days=999), 3600)]
 )
-def test_retry_after_is_respected_up_to_an_hour(asked: timedelta, pause: float) -> None:
+def test_retry_after_is_respected_up_to_an_hour(retry_after: timedelta, pause: float) -> None:
     """Retry-After lengthens the pause, up to an hour."""
-    assert second(next_submission(0, NOW, 0, asked)) == pause
+    assert second(next_submission(0, NOW, 0, retry_after)) == pause
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def test_old_hint_does_not_delay_the_first_poll() -> None:
 def test_healthy_callbacks_are_relied_on() -> None:
     """While callbacks come, no poll is made before tasks begin to end, and then with the longest pauses."""
     assert (poll(0, expected=HEALTHY), poll(20, expected=HEALTHY)) == (HEALTHY.p5 + 25, HEALTHY.p5 + 5)
-    assert [poll(at, polls=asked, expected=HEALTHY) for at, asked in ((75, 1), (100, 2), (125, 3))] == [25] * 3
+    assert [poll(at, polls=polls, expected=HEALTHY) for at, polls in ((75, 1), (100, 2), (125, 3))] == [25] * 3
 
 
 def test_few_callbacks_prove_nothing_yet() -> None:

@@ -7,7 +7,7 @@ from service.domain.strict_json import parse_json
 
 
 @pytest.mark.parametrize(
-    ("raw", "told"),
+    ("raw", "reason"),
     [
         (b'{"secret": ', "Expecting value (line 1, column 11)"),
         (b'{"secret": 1} 2', "something follows the value"),
@@ -19,8 +19,8 @@ from service.domain.strict_json import parse_json
         (b"[" * 100_000, "it is nested too deep"),
     ],
 )
-def test_reason_contains_nothing_of_the_text(raw: bytes, told: str) -> None:
+def test_reason_contains_nothing_of_the_text(raw: bytes, reason: str) -> None:
     """The sender can find the position; a log with the reason contains nothing of the body."""
     with pytest.raises(UnreadableBody) as refused:
         parse_json(raw)
-    assert str(refused.value) == f"the body is not accepted JSON: {told}"
+    assert str(refused.value) == f"the body is not accepted JSON: {reason}"

@@ -71,13 +71,13 @@ def stepped(task: Task, fact: Fact, source: Source | None = Source.POLL) -> Step
     return step
 
 
-@pytest.mark.parametrize("guessed", [False, True], ids=["told", "guessed"])
+@pytest.mark.parametrize("guessed", [False, True], ids=["reported", "guessed"])
 @pytest.mark.parametrize("after", list(Status))
 @pytest.mark.parametrize("before", list(Status))
 def test_transitions_follow_the_table(before: Status, after: Status, guessed: bool) -> None:
     """Each status may be followed by those in the table, and by no other."""
-    told_may = UPSTREAM_MAY[before] | (WE_MAY[before] - WORDS)
-    allowed = WE_MAY[before] if guessed else told_may
+    allowed_by_report = UPSTREAM_MAY[before] | (WE_MAY[before] - WORDS)
+    allowed = WE_MAY[before] if guessed else allowed_by_report
     step = advance(a_task(before), Fact(status=after, guessed=guessed, progress=0.5), NOW, source=Source.POLL)
     assert (step.task.status if step else None) == (after if after in allowed else None)
 

@@ -26,12 +26,12 @@ def test_statuses_and_sources(vtrix: Json, vidu: Json) -> None:
 def test_poll_outcomes(vtrix: Json, vidu: Json) -> None:
     """Each poll outcome is stored under its word."""
     expected = {
-        "unwell": "unwell",
+        "unavailable": "unwell",
         "refused": "refused",
         "unknown": "unknown",
         "throttled": "throttled",
         "foreign": "foreign",
-        "stranger": "foreign",
+        "conflicting": "foreign",
         "broken": "broken off",
         "doubt-billed": "not found",
         "completed": "completed",

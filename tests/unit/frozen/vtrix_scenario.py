@@ -68,12 +68,12 @@ async def later(event: Event, tools: Tools) -> None:
     raise Retry("not now", after=3600)
 """
 
-IN_PROGRESS = ("unwell", "refused", "unknown", "throttled", "completed", "failed", "running", "garbled")
+IN_PROGRESS = ("unavailable", "refused", "unknown", "throttled", "completed", "failed", "running", "garbled")
 """Tasks in progress; each has a provider id `up-NAME` and its own scripted reply."""
 
-POLLED = {*IN_PROGRESS, "foreign", "stranger", "broken", "expired", "doubt-unnoted", "doubt-noted", "doubt-billed"}
+POLLED = {*IN_PROGRESS, "foreign", "conflicting", "broken", "expired", "doubt-unnoted", "doubt-noted", "doubt-billed"}
 
-VIDEO = {"type": "video", "url": "https://files.example/film.mp4"}
+VIDEO = {"type": "video", "url": "https://files.example/video.mp4"}
 COMPLETED = {"status": "completed", "output": [{"content": [VIDEO]}], "usage": {"cost": "0.35", "discount": 1}}
 FAILED = {"status": "failed", "error": {"code": "Bad", "message": "no"}}
 ERROR = {"error": {"code": "Busy", "message": "later"}}
@@ -90,7 +90,7 @@ def replies() -> dict[str, list[Reply]]:
     tasks: dict[str, Json] = {"up-completed": COMPLETED, "up-failed": FAILED, "up-called": COMPLETED}
     running = ("up-running", "up-expired", "up-garbled", "up-golden", "up-noted", "up-media")
     return {
-        "up-unwell": [(500, b"<html>")],
+        "up-unavailable": [(500, b"<html>")],
         "up-refused": [(401, ERROR)],
         "up-throttled": [(429, ERROR), task_reply("up-throttled", RUNNING)],
         "up-foreign": [task_reply("up-foreign", RUNNING | {"payload": PAYLOAD_TOKENS["another"]})],
@@ -167,7 +167,7 @@ def _write_tasks(service: Running) -> None:
     not_yet = unix_microseconds() + 600 * MICROSECONDS
     service.add_task("called", upstream_id="up-called", due_at=not_yet)
     service.add_task("foreign", hinted_id="up-foreign", **doubt)
-    service.add_task("stranger", hinted_id="up-running", **doubt)
+    service.add_task("conflicting", hinted_id="up-running", **doubt)
     service.add_task("hinted", due_at=not_yet, **doubt)
     service.add_task("broken", hinted_fact='{"unknown": 1}')
     service.add_task("none")

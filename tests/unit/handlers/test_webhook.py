@@ -57,7 +57,7 @@ def _verify(secret: str, request: httpx.Request) -> Any:
 
 
 @pytest.mark.parametrize("secret", [SECRET, OLD_SECRET])
-async def test_reference_library_accepts_the_request(secret: str) -> None:
+async def test_reference_implementation_accepts_the_request(secret: str) -> None:
     """The reference library verifies the exact bytes with the newest secret and with the previous one."""
     receiver = Receiver()
     await webhook(event(), receiver.tools(now=lambda: datetime.now(UTC)))

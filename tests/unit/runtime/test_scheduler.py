@@ -178,7 +178,7 @@ async def test_stop_cancels_a_job_that_hangs() -> None:
     assert work.finished == 0
 
 
-async def test_failure_reason_says_why_no_jobs_run() -> None:
+async def test_failure_reason_explains_missing_jobs() -> None:
     """There is a reason before the start, after the exit of a background task, and during the stop."""
     scheduler, _ = _scheduler(Work().run)
     assert scheduler.failure_reason() == "the jobs have not started yet"
@@ -225,10 +225,19 @@ async def test_missed_triggers_are_merged() -> None:
 
 
 def test_worker_has_every_job(tmp_path: Path) -> None:
-    """The jobs are learn, inbox, sweep, submit, reconcile, dispatch, orphans and prune, each with an interval."""
+    """Each of the eight jobs has a name and an interval."""
 
     async def names() -> list[str]:
         async with open_loop(tmp_path) as loop:
             return [job.name for job in build_worker(loop, []).jobs() if job.every > timedelta()]
 
-    assert asyncio.run(names()) == ["learn", "inbox", "sweep", "submit", "reconcile", "dispatch", "orphans", "prune"]
+    assert asyncio.run(names()) == [
+        "estimates",
+        "inbox",
+        "sweep",
+        "submit",
+        "reconcile",
+        "dispatch",
+        "missing_handlers",
+        "prune",
+    ]

@@ -113,10 +113,10 @@ async def test_truncated_reply_is_not_json() -> None:
 async def test_slow_create_is_billed_before_its_reply() -> None:
     """The reply is late; the task is billed at once."""
     async with bench(slow_create=1, create_delay=30, run_time=1) as at:
-        asking = asyncio.create_task(at.create())
+        request = asyncio.create_task(at.create())
         await asyncio.sleep(5)
-        assert (len(at.sandbox.bills), asking.done()) == (1, False)
-        assert (await asking).status_code == 200
+        assert (len(at.sandbox.bills), request.done()) == (1, False)
+        assert (await request).status_code == 200
         assert asyncio.get_running_loop().time() == 30
 
 
@@ -159,8 +159,8 @@ async def test_status_can_be_unknown() -> None:
     """Both providers can report an unknown status, once or always."""
     async with bench(unknown_status=First(2)) as at:
         vtrix, vidu = await at.created(), (await at.create_vidu()).json()["task_id"]
-        strange = (await at.poll(vtrix)).json()["status"], (await at.poll_vidu(vidu)).json()["state"]
-        assert strange == ("warming_up", "warming_up")
+        statuses = (await at.poll(vtrix)).json()["status"], (await at.poll_vidu(vidu)).json()["state"]
+        assert statuses == ("warming_up", "warming_up")
         assert (await at.poll(vtrix)).json()["status"] == "in_progress"
 
 

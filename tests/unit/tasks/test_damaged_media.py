@@ -1,4 +1,4 @@
-"""Files of a few bytes a part, each part of which costs a decoder a walk over the whole picture."""
+"""Files of many small parts, each of which takes a decoder a pass over the whole image."""
 
 import struct
 import zlib
@@ -9,9 +9,9 @@ import av
 import pytest
 from PIL import Image
 
-from service.domain.media.file_headers import is_shredded, scan_count
+from service.domain.media.file_headers import has_too_many_parts, scan_count
 from service.domain.media.limits import ImageFacts, Unreadable
-from service.tasks.media_inspector import MAX_PIXELS_WORKED, MediaInspector
+from service.tasks.media_inspector import MAX_SLICE_PIXELS, MediaInspector
 from tests.support.sample_media import image, video
 
 OPEN = MediaInspector()
@@ -32,8 +32,8 @@ def before(data: bytes, mark: bytes, more: bytes) -> bytes:
     return data[:at] + more + data[at:]
 
 
-def film(frame: bytes, side: int) -> bytes:
-    """Return a film of one JPEG frame."""
+def mjpeg_video(frame: bytes, side: int) -> bytes:
+    """Return a video of one JPEG frame."""
     buffer = BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream = container.add_stream("mjpeg", rate=10)
@@ -47,9 +47,9 @@ def film(frame: bytes, side: int) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("more", [b"", b"\xff\xda is said in a comment"])
+@pytest.mark.parametrize("more", [b"", b"\xff\xda is part of a comment"])
 def test_scans_are_counted(more: bytes) -> None:
-    """Only what stands there as a scan does counts."""
+    """The marker of a scan in a comment is not counted."""
     data = progressive(5)
     comment = b"\xff\xfe" + struct.pack(">H", 2 + len(more)) + more
     assert scan_count(before(data, b"\xff\xdb", comment)) == scan_count(image("JPEG", progressive=True)) + 5
@@ -65,53 +65,53 @@ def test_scans_are_counted(more: bytes) -> None:
         before(image("PNG"), b"\x00\x00\x00\x0dIHDR", b"")[:33] + CHUNK * 60_000 + image("PNG")[33:],
         image("PNG")[:-12] + CHUNK * 60_000 + image("PNG")[-12:],
     ],
-    ids=["scans", "segments", "fill bytes", "rubbish", "chunks", "chunks after the pixels"],
+    ids=["scans", "segments", "fill bytes", "invalid bytes", "chunks", "chunks after the pixels"],
 )
-def test_image_in_shreds_is_refused_undecoded(data: bytes) -> None:
-    """More parts than any real image has are refused by the header alone."""
-    assert is_shredded(data)
+def test_image_with_too_many_parts_is_refused_without_decoding(data: bytes) -> None:
+    """More parts than a real image has are refused before decoding."""
+    assert has_too_many_parts(data)
     with pytest.raises(Unreadable, match="more parts than an image has"):
         OPEN.image(data)
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
-def test_image_with_something_behind_it_is_still_an_image(form: str) -> None:
-    """Phones put films behind their photos: what follows the end is none of our business."""
+def test_bytes_after_the_end_of_an_image_are_ignored(form: str) -> None:
+    """Phones append videos to their photos."""
     data = image(form) + video("mp4") * 3 + bytes(1_000_000)
-    assert not is_shredded(data)
+    assert not has_too_many_parts(data)
     if form != "WEBP":
         assert OPEN.image(data) == ImageFacts(format=form.lower(), width=160, height=128)
 
 
 def test_real_progressive_photo_passes() -> None:
-    """Ten scans are what encoders make."""
+    """Encoders write about ten scans."""
     assert OPEN.image(image("JPEG", progressive=True)) == ImageFacts(format="jpeg", width=160, height=128)
 
 
-@pytest.mark.parametrize("scans", [MAX_PIXELS_WORKED // 1024**2, MAX_PIXELS_WORKED // 1024**2 * 10])
-def test_film_of_shredded_frames_is_refused(scans: int) -> None:
-    """A frame of so many scans that the decoder goes over too many pixels is not decoded."""
+@pytest.mark.parametrize("scans", [MAX_SLICE_PIXELS // 1024**2, MAX_SLICE_PIXELS // 1024**2 * 10])
+def test_video_with_frames_of_many_scans_is_refused(scans: int) -> None:
+    """A frame whose scans cover too many pixels in total is not decoded."""
     with pytest.raises(Unreadable, match="too many slices"):
-        OPEN.video(film(progressive(scans, (1024, 1024)), 1024))
+        OPEN.video(mjpeg_video(progressive(scans, (1024, 1024)), 1024))
 
 
-def test_film_of_few_scans_passes() -> None:
-    """A film of progressive frames opens."""
-    found = OPEN.video(film(progressive(0, (256, 256)), 256))
+def test_video_with_frames_of_few_scans_is_accepted() -> None:
+    """A video of progressive frames is accepted."""
+    found = OPEN.video(mjpeg_video(progressive(0, (256, 256)), 256))
     assert found is not None
     assert (found.width, found.height) == (256, 256)
 
 
 @pytest.mark.parametrize("codec", ["mpeg4", "h264", "hevc", "mpeg2video"])
-def test_film_of_each_codec_opens(codec: str) -> None:
-    """Looking around without decoding loses nothing."""
+def test_video_of_each_codec_is_accepted(codec: str) -> None:
+    """Probing without decoding finds size and length."""
     found = OPEN.video(video("mov", codec=codec, size=(256, 256), rate=25))
     assert found is not None
     assert (found.width, found.height, round(found.seconds, 2)) == (256, 256, 0.4)
 
 
-def test_film_of_shredded_h264_is_refused() -> None:
-    """Slices are counted as the decoder will see them, whatever the container makes of their lengths."""
+def test_h264_video_with_many_slices_is_refused() -> None:
+    """Slices are counted by their start codes, which the lengths in the container cannot hide."""
     frame = av.CodecContext.create("libx264", "w")
     assert isinstance(frame, av.VideoCodecContext)
     frame.width = frame.height = 2048

@@ -1,4 +1,4 @@
-"""The inspector opens real files with Pillow and PyAV, survives hostile ones, and says when a library is missing."""
+"""The inspector opens real files with Pillow and PyAV, refuses hostile ones, and reports missing libraries."""
 
 import struct
 import zlib
@@ -21,7 +21,7 @@ def chunk(kind: bytes, body: bytes) -> bytes:
 
 
 def png(width: int, height: int, packed: bytes) -> bytes:
-    """Return a PNG with a right structure around whatever packed pixels: 8-bit grey."""
+    """Return an 8-bit grey PNG with a valid structure and the compressed pixels `packed`."""
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     parts = (chunk(b"IHDR", header), chunk(b"IDAT", packed), chunk(b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
@@ -44,14 +44,14 @@ GREY = png(130, 130, zlib.compress(bytes(131 * 130)))
         (image("WEBP", mode="RGBA"), "webp"),
     ],
 )
-def test_unusual_images_are_fine(data: bytes, form: str) -> None:
-    """Sixteen bits, palettes, print colours and transparency are all within the documented formats."""
+def test_unusual_images_are_accepted(data: bytes, form: str) -> None:
+    """Sixteen bits, palettes, CMYK and transparency are within the documented formats."""
     assert OPEN.image(data) == ImageFacts(format=form, width=160, height=128)
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])
-def test_animated_images_are_fine(form: str) -> None:
-    """An animation is an image with more to it."""
+def test_animated_images_are_accepted(form: str) -> None:
+    """An animation is accepted as an image."""
     from PIL import Image  # noqa: PLC0415 - only this test needs a second picture
 
     with Image.new("RGB", (160, 128), "red") as second:
@@ -59,8 +59,8 @@ def test_animated_images_are_fine(form: str) -> None:
     assert OPEN.image(data) == ImageFacts(format=form.lower(), width=160, height=128)
 
 
-def test_rotated_photograph_is_fine() -> None:
-    """A photograph that is turned by its EXIF note opens; the limits are the same either way round."""
+def test_rotated_photograph_is_accepted() -> None:
+    """A photograph with an EXIF rotation is accepted; the limits do not depend on the orientation."""
     from PIL import Image  # noqa: PLC0415 - only this test needs EXIF
 
     exif = Image.Exif()
@@ -69,22 +69,22 @@ def test_rotated_photograph_is_fine() -> None:
 
 
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP"])
-def test_truncated_images_are_found(form: str) -> None:
-    """Half an image is unreadable, although its header is whole."""
+def test_truncated_images_are_refused(form: str) -> None:
+    """Half an image is unreadable, although its header is complete."""
     data = image(form, mode="RGB")
     with pytest.raises(Unreadable):
         OPEN.image(data[: len(data) // 2])
 
 
-def test_image_of_nonsense_is_found() -> None:
-    """A PNG whose chunks are all whole but hold no pixels is decoded, and refused."""
+def test_image_with_invalid_pixels_is_refused() -> None:
+    """A PNG with valid chunks and invalid pixels is decoded and refused."""
     assert OPEN.image(GREY)
     with pytest.raises(Unreadable):
         OPEN.image(png(130, 130, b"no pixels at all"))
 
 
-def test_large_images_are_judged_by_their_header(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One pixel past the cap nothing is decoded: a bomb of a few bytes costs nothing, and is no fault by itself."""
+def test_only_the_header_of_large_images_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pixel over the cap nothing is decoded: a decompression bomb costs nothing, and its size is no fault here."""
     decoded: list[str] = []
 
     def decode(_: bytes, form: str, size: tuple[int, int]) -> None:
@@ -100,37 +100,37 @@ def test_large_images_are_judged_by_their_header(monkeypatch: pytest.MonkeyPatch
     assert MAX_DECODED_PIXELS == 4096 * 4096
 
 
-def test_image_of_two_sizes_is_found() -> None:
-    """A second header would have far more pixels decoded than the first one said, and room was kept for."""
+def test_image_with_two_sizes_is_refused() -> None:
+    """A second header must not lead to more decoded pixels than the first one reserved."""
     small, large = png(1, 1, b""), png(1000, 1000, zlib.compress(bytes(1000 * 1001)))
     header = slice(8, 8 + 25)
     with pytest.raises(Unreadable):
         MediaInspector().image(large[:8] + small[header] + large[8:])
 
 
-def test_text_bomb_in_an_image_is_found() -> None:
-    """A comment that unpacks to far more than any comment is not unpacked."""
+def test_text_bomb_in_an_image_is_refused() -> None:
+    """A comment that decompresses to 80 MB is not decompressed."""
     bomb = chunk(b"zTXt", b"a\0\0" + zlib.compress(bytes(80_000_000), 9))
     with pytest.raises(Unreadable):
         OPEN.image(GREY[:33] + bomb + GREY[33:])
 
 
 @pytest.mark.parametrize("form", ["mp4", "mov", "avi"])
-def test_videos_tell_their_facts(form: str) -> None:
-    """Size and length of each container are what was written."""
+def test_facts_of_videos_are_read(form: str) -> None:
+    """Size and length of each container are those that were written."""
     data = video(form, size=(160, 128), frames=25)
     assert OPEN.video(data) == VideoFacts(format=form, width=160, height=128, seconds=2.5)
 
 
-def test_codec_that_holds_frames_back_is_read() -> None:
+def test_codec_that_reorders_frames_is_read() -> None:
     """H.264 with reordered frames decodes, and its length is exact."""
     facts = OPEN.video(video(codec="libx264", frames=30, rate=Fraction(30000, 1001)))
     assert facts
     assert facts.seconds == pytest.approx(1.001)
 
 
-def test_length_is_counted_not_believed() -> None:
-    """A header that claims half a second does not hide eight seconds of frames."""
+def test_length_is_measured_by_the_packets() -> None:
+    """The length is that of eight seconds of frames, although the header states half a second."""
     data = bytearray(video(frames=80))
     for box in (b"mvhd", b"mdhd"):
         at = data.index(box) + 4
@@ -143,15 +143,15 @@ def test_length_is_counted_not_believed() -> None:
 
 @pytest.mark.parametrize("form", ["mp4", "mov", "avi"])
 @pytest.mark.parametrize("keep", [0.02, 0.3, 0.7])
-def test_truncated_videos_are_found(form: str, keep: float) -> None:
-    """A video that lost its end is unreadable, whatever its header promises."""
+def test_truncated_videos_are_refused(form: str, keep: float) -> None:
+    """A video without its end is unreadable, although its header is complete."""
     data = video(form, frames=40)
     with pytest.raises(Unreadable):
         OPEN.video(data[: int(len(data) * keep)])
 
 
-def test_part_that_claims_gigabytes_is_found_before_anything_is_reserved(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A few bytes that announce two gigabytes never reach the library, which would make room for them."""
+def test_part_that_declares_gigabytes_is_refused_unopened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part that declares two gigabytes never reaches the library, which would reserve them."""
     monkeypatch.setattr(media, "_decode_video", lambda *_: pytest.fail("opened"))
     data = bytearray(video("avi"))
     at = data.index(b"strf") + 4
@@ -165,8 +165,10 @@ def test_part_that_claims_gigabytes_is_found_before_anything_is_reserved(monkeyp
     [b"stsz" + bytes(8), b"stz2" + bytes(8), b"trun" + bytes(4), b"stsz" + bytes(3) + b"trun" + bytes(4)],
 )
 @pytest.mark.parametrize("outer", [b"moov", b"free", b"\xa9xyz"])
-def test_index_that_claims_millions_of_samples(monkeypatch: pytest.MonkeyPatch, box: bytes, outer: bytes) -> None:
-    """A table of a few bytes that claims millions of samples never reaches the library, wherever it hides."""
+def test_index_that_declares_millions_of_samples_is_refused_unopened(
+    monkeypatch: pytest.MonkeyPatch, box: bytes, outer: bytes
+) -> None:
+    """A table that declares millions of samples never reaches the library, in any box."""
     opened: list[str] = []
     monkeypatch.setattr(media, "_decode_video", lambda _, form: opened.append(form))
     for count, reaches in ((1_999_980, True), (2_000_001, False)):
@@ -180,41 +182,41 @@ def test_index_that_claims_millions_of_samples(monkeypatch: pytest.MonkeyPatch, 
     assert opened == ["mp4"]
 
 
-def test_packed_index_is_refused() -> None:
-    """An index that must be unpacked first may hold anything."""
+def test_compressed_index_is_refused() -> None:
+    """An index that must be decompressed first may declare any number of samples."""
     with pytest.raises(Unreadable, match="index claims"):
         OPEN.video(video() + b"\x00\x00\x00\x10moov\x00\x00\x00\x08cmov")
 
 
-def test_names_of_tables_in_media_data_mean_nothing() -> None:
-    """Pixels may spell anything."""
+def test_names_of_tables_in_media_data_are_ignored() -> None:
+    """Pixels may contain the name of a table."""
     extra = b"stsz" + b"\xff" * 12
     assert OPEN.video(video() + struct.pack(">I", len(extra) + 8) + b"mdat" + extra)
 
 
-def test_frames_of_nonsense_are_found() -> None:
-    """A whole container around frames that are none is refused, because the first frame is decoded."""
+def test_video_with_invalid_frames_is_refused() -> None:
+    """A valid container of invalid frames is refused, because the first frame is decoded."""
     data = video("avi", frames=5)
     start = data.index(b"movi")
     end = data.index(b"idx1")
-    spoilt = bytearray(data)
+    corrupted = bytearray(data)
     at = start + 4
     while at < end - 8:
-        size = int.from_bytes(spoilt[at + 4 : at + 8], "little")
-        spoilt[at + 8 : at + 8 + size] = bytes(size)
+        size = int.from_bytes(corrupted[at + 4 : at + 8], "little")
+        corrupted[at + 8 : at + 8 + size] = bytes(size)
         at += 8 + size + size % 2
     with pytest.raises(Unreadable):
-        OPEN.video(bytes(spoilt))
+        OPEN.video(bytes(corrupted))
 
 
-def test_sound_alone_is_no_video() -> None:
-    """A container without a picture is unreadable as a video."""
+def test_audio_alone_is_no_video() -> None:
+    """A container without a video stream is unreadable as a video."""
     with pytest.raises(Unreadable, match="holds no video"):
         OPEN.video(sound())
 
 
 def test_lists_of_other_addresses_are_never_followed(tmp_path: Path) -> None:
-    """Formats that make FFmpeg open further files are not even tried."""
+    """Formats that make FFmpeg open further files are not opened."""
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(video())
     for text in (f"#EXTM3U\n#EXTINF:1,\n{clip}\n#EXT-X-ENDLIST\n", f"ffconcat version 1.0\nfile {clip}\n"):
@@ -222,7 +224,7 @@ def test_lists_of_other_addresses_are_never_followed(tmp_path: Path) -> None:
             OPEN.video(text.encode())
 
 
-def test_more_packets_than_any_video_has(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_packets_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """The number of packets that are read is bounded."""
     monkeypatch.setattr(media, "MAX_PACKETS", 9)
     assert OPEN.video(video(frames=9))
@@ -231,11 +233,11 @@ def test_more_packets_than_any_video_has(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_large_frames_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Past the cap on pixels a video is judged by its header."""
+    """Over the cap on pixels only the header of a video is checked."""
     monkeypatch.setattr(media, "MAX_DECODED_PIXELS", 128 * 128 - 1)
     data = bytearray(video("avi", frames=3))
     start, end = data.index(b"movi") + 12, data.index(b"idx1")
-    data[start : start + 40] = bytes(40)  # the first frame cannot be decoded, and nobody tries
+    data[start : start + 40] = bytes(40)  # the first frame cannot be decoded, and is not
     assert end > start + 40
     assert OPEN.video(bytes(data)) == VideoFacts(format="avi", width=128, height=128, seconds=0.3)
 
@@ -247,7 +249,7 @@ def test_large_frames_are_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_missing_libraries_are_named(
     monkeypatch: pytest.MonkeyPatch, installed: set[str], missing: tuple[str, ...]
 ) -> None:
-    """The start-up log can say what is not installed, and a kind without a library is not opened."""
+    """The startup log names missing libraries, and media of a kind without a library are not opened."""
     monkeypatch.setattr(media, "find_spec", lambda name: name if name in installed else None)
     assert missing_extras() == missing
     found = inspector()
@@ -258,6 +260,6 @@ def test_missing_libraries_are_named(
 
 
 def test_everything_is_installed_here() -> None:
-    """The tests open files for real."""
+    """The tests open files with the real libraries."""
     assert missing_extras() == ()
     assert inspector() == MediaInspector()

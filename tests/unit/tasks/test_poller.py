@@ -37,9 +37,9 @@ async def test_settled_task_is_not_polled(tmp_path: Path) -> None:
         await loop.submitted()
         loop.upstream.set_fact("up1")
         await loop.run_until(loop.clock.now() + MINUTE)
-        asked = len(loop.upstream.polled)
+        polled = len(loop.upstream.polled)
         await loop.run_until(loop.clock.now() + DEADLINE, by=10 * MINUTE)
-        assert len(loop.upstream.polled) == asked
+        assert len(loop.upstream.polled) == polled
 
 
 @pytest.mark.parametrize(
@@ -124,9 +124,9 @@ async def test_guessed_failure_is_polled_rarely(tmp_path: Path) -> None:
         await loop.run_until(task.deadline_at + MINUTE, by=10 * MINUTE)
         after = await loop.task(task.id)
         assert (after.status, after.guessed) == (Status.FAILED, True)
-        asked = len(loop.upstream.polled)
+        polled = len(loop.upstream.polled)
         await loop.run_until(loop.clock.now() + 4 * 60 * MINUTE, by=MINUTE)
-        assert len(loop.upstream.polled) - asked <= 15
+        assert len(loop.upstream.polled) - polled <= 15
 
 
 # ── leases ───────────────────────────────────────────────────────────────────
@@ -195,9 +195,9 @@ async def test_estimates_make_the_first_poll_earlier(tmp_path: Path) -> None:
             assert (await loop.task(task.id)).settled
         cold = (await loop.store.run_time_stats.run_times(per_bucket=10))[0].seconds
         await loop.poller.update_estimates()
-        learned = loop.planner.estimates[task.bucket]
-        assert (learned.count, learned.lost_share) == (5, 1.0)
-        assert learned.median <= cold
+        estimate = loop.planner.estimates[task.bucket]
+        assert (estimate.count, estimate.lost_share) == (5, 1.0)
+        assert estimate.median <= cold
 
 
 async def test_prune_deletes_old_callbacks_only(tmp_path: Path) -> None:

@@ -70,10 +70,10 @@ async def test_finished_poll_notifies_before_its_commit(tmp_path: Path) -> None:
         await two_due(loop)
         slow = SlowCommits(loop)
         with patch.object(Recorder, "add", slow.add):
-            ring = asyncio.create_task(loop.store.signals.wait("reconcile", TIMEOUT))
+            notified = asyncio.create_task(loop.store.signals.wait("reconcile", TIMEOUT))
             await asyncio.sleep(0)
             await loop.poller.run_once()
-            assert await ring
+            assert await notified
             slow.go.set()
             await ended(loop.poller)
 
@@ -101,7 +101,7 @@ async def test_unrecorded_results_are_bounded(tmp_path: Path) -> None:
 
 async def paused(loop: Loop) -> None:
     """Make the provider ask for a pause of an hour."""
-    loop.upstream.fetches.append(Throttled("slow down", retry_after=HOUR))
+    loop.upstream.fetches.append(Throttled("too many requests", retry_after=HOUR))
     with pytest.raises(Throttled):
         await loop.rate_limited.fetch(UpstreamId("another"))
 
@@ -129,7 +129,7 @@ async def test_tasks_expire_during_a_pause(tmp_path: Path) -> None:
         await loop.poll_due()
         assert [(await loop.task(one.id)).status for one in (running, queued)] == [Status.EXPIRED] * 2
         loop.clock.move(HOUR)
-        assert [await loop.poll_due() for _ in range(2)] == [1, 0]  # what has expired is put off as well
+        assert [await loop.poll_due() for _ in range(2)] == [1, 0]  # expired tasks are deferred as well
 
 
 async def test_doubt_ends_during_a_pause(tmp_path: Path) -> None:

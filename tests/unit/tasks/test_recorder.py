@@ -14,8 +14,8 @@ from tests.support.scripted_provider import DONE, VIDEO
 from tests.support.task_loop import Loop, open_environment, open_loop, task_request
 
 KEPT = Artifact(
-    url="https://files.example/film.mp4",
-    archived_url="file:///srv/film.mp4",
+    url="https://files.example/video.mp4",
+    archived_url="file:///srv/video.mp4",
     media_type="video/mp4",
     bytes=3,
     sha256="ab",
@@ -138,7 +138,7 @@ async def test_stored_artifact_makes_one_event(tmp_path: Path) -> None:
         for _ in range(2):
             await loop.results.keep(task.id, KEPT)
         after = await loop.task(task.id)
-        assert after.output == (VIDEO | {"archived_url": "file:///srv/film.mp4"},)
+        assert after.output == (VIDEO | {"archived_url": "file:///srv/video.mp4"},)
         assert (after.status, after.settled_at, after.due_at) == (Status.COMPLETED, task.settled_at, None)
         assert (await loop.happened(task.id)).count("artifact.stored") == 1
 
@@ -156,7 +156,7 @@ async def test_refetch_returns_fresh_addresses_and_submits_nothing(tmp_path: Pat
     async with open_loop(tmp_path) as loop:
         loop.upstream.creates.append(DONE)
         task = await loop.submitted()
-        fresh = VIDEO | {"url": "https://files.example/film.mp4?fresh"}
+        fresh = VIDEO | {"url": "https://files.example/video.mp4?fresh"}
         loop.upstream.set_fact("up1", Fact(status=Status.COMPLETED, output=(fresh,)))
         assert await loop.results.refetch(task.id) == [fresh]
         assert (await loop.task(task.id)).output == (VIDEO,)

@@ -25,11 +25,11 @@ async def test_submitting_is_durable_before_sending(tmp_path: Path) -> None:
         loop, other = environment.process(), environment.process()
         seen: list[tuple[Status, int]] = []
 
-        async def look(_order: ProviderRequest, _id: UpstreamId) -> None:
+        async def note_status(_request: ProviderRequest, _id: UpstreamId) -> None:
             there = await other.task(task.id)
             seen.append((there.status, there.submission))
 
-        environment.upstream.before_reply = look
+        environment.upstream.before_reply = note_status
         task = await loop.accept()
         await loop.submit_due()
         assert seen == [(Status.SUBMITTING, 1)]
@@ -40,7 +40,7 @@ async def test_callback_before_the_reply(tmp_path: Path) -> None:
     """A callback before the reply finds its task, and the id of the reply is stored."""
     async with open_loop(tmp_path) as loop:
 
-        async def overtake(_order: ProviderRequest, upstream_id: UpstreamId) -> None:
+        async def overtake(_request: ProviderRequest, upstream_id: UpstreamId) -> None:
             await loop.call_back(vtrix_body("completed", "behind-the-gateway"))
             loop.upstream.set_fact(upstream_id, DONE)
 
@@ -56,7 +56,7 @@ async def test_accepted_callback_before_the_reply_settles(tmp_path: Path) -> Non
     """Without confirmation the early callback settles the task; the late reply only adds the id."""
     async with open_loop(tmp_path, confirm=False) as loop:
 
-        async def overtake(_order: ProviderRequest, _id: UpstreamId) -> None:
+        async def overtake(_request: ProviderRequest, _id: UpstreamId) -> None:
             await loop.call_back(vtrix_body("completed", "behind-the-gateway"))
 
         loop.upstream.before_reply = overtake
@@ -98,9 +98,9 @@ async def test_unsent_submission_is_retried_with_growing_pauses(tmp_path: Path) 
 
 
 async def test_retry_after_is_respected(tmp_path: Path) -> None:
-    """Retry-After delays the next attempt by as long as it says."""
+    """Retry-After delays the next attempt by its seconds."""
     async with open_loop(tmp_path) as loop:
-        loop.upstream.creates.append(Throttled("slow down", retry_after=timedelta(seconds=90)))
+        loop.upstream.creates.append(Throttled("too many requests", retry_after=timedelta(seconds=90)))
         task = await loop.submitted()
         assert (task.status, task.due_at) == (Status.QUEUED, loop.clock.now() + timedelta(seconds=90))
         loop.clock.move(timedelta(seconds=89))
@@ -147,14 +147,14 @@ async def test_reply_may_settle(tmp_path: Path) -> None:
 async def test_unexpected_error_while_sending_is_in_doubt(tmp_path: Path) -> None:
     """No error while a create may run is a reason to send it again."""
     async with open_loop(tmp_path) as loop:
-        loop.upstream.creates.append(RuntimeError("a fault of ours"))
+        loop.upstream.creates.append(RuntimeError("an internal error"))
         assert (await loop.submitted()).status is Status.IN_DOUBT
 
 
 async def test_an_error_before_sending_queues_again(tmp_path: Path) -> None:
     """An error while the request is prepared means that nothing was sent: queued again, and not in doubt."""
     async with open_loop(tmp_path) as loop:
-        loop.upstream.capacity_error = RuntimeError("no room")
+        loop.upstream.capacity_error = RuntimeError("no capacity")
         task = await loop.submitted()
         assert (task.status, task.note) == (
             Status.QUEUED,

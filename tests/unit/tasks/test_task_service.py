@@ -50,8 +50,8 @@ async def test_new_task_has_its_deadline(tmp_path: Path) -> None:
 async def test_same_key_and_body_return_the_first_task(tmp_path: Path) -> None:
     """Also with twenty requests at once: one task, one submission."""
     async with open_loop(tmp_path) as loop:
-        asking = (loop.task_service.accept(task_request(idempotency=_key())) for _ in range(20))
-        answers = await asyncio.gather(*asking)
+        requests = (loop.task_service.accept(task_request(idempotency=_key())) for _ in range(20))
+        answers = await asyncio.gather(*requests)
         assert len({task.id for task, _ in answers}) == 1
         assert sorted(made for _, made in answers) == [False] * 19 + [True]
         await loop.submit_due()

@@ -10,6 +10,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Index unread callbacks, of which there are always few."""
+    """Index unread callbacks, which are always few."""
     unread = text("verdict = 'unread'")
     op.create_index("inbox_unread", "inbox", ["received_at"], sqlite_where=unread, postgresql_where=unread)

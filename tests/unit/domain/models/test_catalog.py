@@ -1,4 +1,4 @@
-"""The table of models, its JSON Schema, and the key under which run times are learned."""
+"""The catalog of models, their JSON Schema, and the key of the run-time estimates."""
 
 import re
 from typing import Any
@@ -9,34 +9,34 @@ from service.domain.models.catalog import MODELS, known_models
 from service.domain.models.json_schema import json_schema
 from service.domain.models.media_checks import MediaList
 from service.domain.models.parameter_types import Unavailable
-from service.domain.models.validation import STORED_APART, duration_bucket
+from service.domain.models.validation import STORED_SEPARATELY, duration_bucket
 from tests.support.sample_media import MODEL, params
 
 
 def test_one_model_is_known() -> None:
-    """The table holds viduq2_pro_reference under its own name."""
+    """The catalog holds viduq2_pro_reference under its own name."""
     assert known_models() == ("viduq2_pro_reference",)
     assert json_schema("viduq2_pro_reference")["title"] == "viduq2_pro_reference"
 
 
-def test_every_line_of_the_page_is_a_parameter() -> None:
+def test_every_documented_parameter_exists() -> None:
     """The model has exactly the parameters of its API page."""
     page = """images videos prompt bgm duration seed aspect_ratio resolution payload off_peak watermark wm_position
     wm_url meta_data callback_url"""
     assert list(MODELS[MODEL].model_fields) == page.split()
 
 
-def test_rules_name_parameters_that_exist() -> None:
-    """Whatever a model's rules refer to is one of its parameters."""
+def test_rules_refer_to_existing_parameters() -> None:
+    """All names in the rules of a model are names of its parameters."""
     for model in MODELS.values():
         annotations = [each for field in model.model_fields.values() for each in field.metadata]
         media = [each for each in annotations if isinstance(each, MediaList)]
-        referred = {*model.run_time_by, *STORED_APART, *(name for each in media for name in each.maximum_with)}
+        referred = {*model.run_time_by, *STORED_SEPARATELY, *(name for each in media for name in each.maximum_with)}
         assert referred <= set(model.model_fields)
 
 
 def test_every_parameter_is_described_and_has_a_default_unless_required() -> None:
-    """A default is never null, since null is not the same as left out; the class describes itself, too."""
+    """A default is never null, since null is not the same as missing; the class has a docstring."""
     for model in MODELS.values():
         assert model.__doc__
         for field in model.model_fields.values():
@@ -44,8 +44,8 @@ def test_every_parameter_is_described_and_has_a_default_unless_required() -> Non
             assert field.is_required() or field.get_default(call_default_factory=True, validated_data={}) is not None
 
 
-def test_schema_says_what_the_check_enforces() -> None:
-    """The JSON Schema carries the limits of the page."""
+def test_schema_has_the_documented_limits() -> None:
+    """The JSON Schema has the limits of the API page."""
     schema: Any = json_schema(MODEL)
     properties = schema["properties"]
     assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
@@ -66,7 +66,7 @@ def test_schema_says_what_the_check_enforces() -> None:
 
 
 def test_schema_has_the_documented_defaults_and_no_others() -> None:
-    """A parameter for which the page names no default has none in the schema, and no title repeats its name."""
+    """A parameter without a documented default has none in the schema, and no title."""
     schema: Any = json_schema(MODEL)
     properties = schema["properties"]
     assert {name: each["default"] for name, each in properties.items() if "default" in each} == {
@@ -82,15 +82,15 @@ def test_schema_has_the_documented_defaults_and_no_others() -> None:
 
 
 def test_schema_refuses_off_peak_until_it_is_allowed() -> None:
-    """off_peak can only be false in the schema while the service refuses it."""
+    """The schema allows only false for off_peak while the service refuses true."""
     closed: Any = json_schema(MODEL)
     opened: Any = json_schema(MODEL, allow_off_peak=True)
     assert closed["properties"]["off_peak"]["const"] is False
     assert "const" not in opened["properties"]["off_peak"]
 
 
-def test_schema_patterns_tell_addresses_from_inline_media() -> None:
-    """The two patterns of an item accept what they are for, and nothing else."""
+def test_schema_patterns_distinguish_addresses_from_inline_media() -> None:
+    """The pattern of addresses accepts only addresses, that of inline media only supported data URIs."""
     schema: Any = json_schema(MODEL)
     address, inline = (each["pattern"] for each in schema["properties"]["images"]["items"]["anyOf"])
     assert re.search(address, "https://example.org/cat.png")
@@ -99,14 +99,14 @@ def test_schema_patterns_tell_addresses_from_inline_media() -> None:
     assert not re.search(inline, "data:image/gif;base64,AAAA")
 
 
-def test_schema_of_an_unknown_model_is_a_key_error() -> None:
-    """Asking for a model that is not there is answered as a mapping does."""
+def test_schema_of_an_unknown_model_raises_key_error() -> None:
+    """An unknown model raises KeyError."""
     with pytest.raises(KeyError):
         json_schema("gpt")
 
 
-def test_changing_a_schema_changes_no_other() -> None:
-    """Each schema is the caller's own."""
+def test_schemas_are_copies() -> None:
+    """A change to one schema does not change the next one."""
     first: Any = json_schema(MODEL)
     first["properties"]["wm_url"]["type"] = "integer"
     second: Any = json_schema(MODEL)
@@ -124,18 +124,18 @@ def test_changing_a_schema_changes_no_other() -> None:
         ({"prompt": "another", "seed": 7, "bgm": True}, "5/720p"),
     ],
 )
-def test_bucket_holds_what_decides_the_run_time(more: dict[str, Any], bucket: str) -> None:
-    """Tasks that run alike share a key, defaults applied; tasks that differ in run time do not."""
+def test_bucket_has_the_parameters_that_affect_the_run_time(more: dict[str, Any], bucket: str) -> None:
+    """Parameters that affect the run time are in the key, with defaults applied; others are not."""
     assert duration_bucket(MODEL, params(**more)) == f"{MODEL}/{bucket}"
 
 
-def test_bucket_of_a_model_that_left_the_table_is_its_name() -> None:
+def test_bucket_of_a_removed_model_is_its_name() -> None:
     """A stored task of a model that is no longer known still has a key."""
     assert duration_bucket("gone", params()) == "gone"
 
 
 def test_only_off_peak_is_unavailable() -> None:
-    """No other switch is refused."""
+    """No other flag is marked as unavailable."""
     flags = {name: field for name, field in MODELS[MODEL].model_fields.items() if field.annotation is bool}
     assert list(flags) == ["bgm", "off_peak", "watermark"]
     marked = [name for name, field in flags.items() if any(isinstance(each, Unavailable) for each in field.metadata)]

@@ -18,19 +18,19 @@ URL = "https://example.org/cat.png"
 
 
 def validated(inspect: Inspector | None = None, /, **more: Any) -> ValidatedParams:
-    """Check parameters, opening inline media for real unless told otherwise."""
+    """Validate parameters, with a real inspector unless another one is given."""
     return validate_params(MODEL, params(**more), inspect=inspect or MediaInspector())
 
 
 def faults(inspect: Inspector | None = None, /, **more: Any) -> tuple[Fault, ...]:
-    """Return the faults of what must be refused."""
+    """Return the faults of invalid parameters."""
     with pytest.raises(InvalidParams) as caught:
         validated(inspect, **more)
     return caught.value.faults
 
 
 def message(inspect: Inspector | None = None, /, **more: Any) -> str:
-    """Return the message of the one fault that is expected, about the first item of a list."""
+    """Return the message of the only fault, which concerns the first item of a list."""
     (fault,) = faults(inspect, **more)
     assert fault.loc[:1] + fault.loc[2:] == ("params", 0)
     return fault.msg
@@ -55,8 +55,8 @@ def test_counts_inside_the_limits_pass(images: int, videos: int) -> None:
         (100_000, 0, "images", "remove 99993"),
     ],
 )
-def test_counts_past_the_limits_are_one_fault(images: int, videos: int, place: str, limit: str) -> None:
-    """Too few or too many is told once, with the limit that holds here."""
+def test_counts_outside_the_limits_are_one_fault(images: int, videos: int, place: str, limit: str) -> None:
+    """Too few or too many items are one fault, with the limit that applies."""
     (fault,) = faults(images=[URL] * images, videos=[URL] * videos)
     assert fault.loc == ("params", place)
     assert limit in fault.msg
@@ -71,16 +71,16 @@ def test_counts_past_the_limits_are_one_fault(images: int, videos: int, place: s
         "https://例え.jp/猫",
     ],
 )
-def test_addresses_stay_as_they_are(address: str) -> None:
-    """An http or https address is passed on untouched, and is no blob."""
+def test_addresses_are_unchanged(address: str) -> None:
+    """An http or https address is unchanged in the parameters, and is no blob."""
     result = validated(images=[address])
     assert result.params["images"] == [address]
     assert result.blobs == ()
 
 
 @pytest.mark.parametrize("item", ["", "cat.png", "iVBORw0KGgo=", "//example.org/cat.png", 5, None, ["x"], {"url": URL}])
-def test_item_that_is_neither_address_nor_data_uri(item: object) -> None:
-    """The message says both forms that an item may have."""
+def test_item_that_is_neither_address_nor_data_uri_is_refused(item: object) -> None:
+    """The message names both forms that an item may have."""
     text = message(images=[item])
     assert "http or https address" in text
     assert "data:image/png;base64," in text
@@ -89,13 +89,13 @@ def test_item_that_is_neither_address_nor_data_uri(item: object) -> None:
 @pytest.mark.parametrize(
     "item", ["ftp://example.org/cat.png", "file:///etc/passwd", "https://", "https:///x", "http://[x/"]
 )
-def test_address_of_another_scheme_or_without_host(item: str) -> None:
+def test_address_of_another_scheme_or_without_host_is_refused(item: str) -> None:
     """Only http and https with a host are addresses."""
     assert "http or https address with a host" in message(images=[item])
 
 
-def test_inline_media_leave_a_descriptor_and_become_blobs() -> None:
-    """An inline value is replaced by its type, size and digest; its bytes stand apart, under its place."""
+def test_inline_media_become_descriptors_and_blobs() -> None:
+    """An inline value is replaced by its type, size and digest; its bytes become a blob with its place."""
     data, clip = image("JPEG"), video()
     result = validated(images=[URL, uri("image/jpeg", data)], videos=[uri("video/mp4", clip)])
     digest = hashlib.sha256(data).hexdigest()
@@ -108,7 +108,7 @@ def test_inline_media_leave_a_descriptor_and_become_blobs() -> None:
 
 
 def test_blobs_and_parameters_keep_the_callers_order() -> None:
-    """Parameters come in the order in which they were given, and so do the blobs."""
+    """Parameters and blobs have the order of the request."""
     clip, picture = uri("video/mp4", video()), uri("image/png", image())
     given = {"videos": [clip], "seed": 1, "prompt": "a cat", "images": [URL, picture]}
     result = validate_params(MODEL, given, inspect=MediaInspector())
@@ -116,15 +116,15 @@ def test_blobs_and_parameters_keep_the_callers_order() -> None:
     assert [blob.place for blob in result.blobs] == ["videos.0", "images.1"]
 
 
-def test_restore_puts_inline_media_back() -> None:
-    """What goes up is what the caller gave, to the letter."""
+def test_restore_returns_the_given_parameters() -> None:
+    """Restored parameters equal those of the caller."""
     given = params(images=[URL, PNG], videos=[uri("video/mp4", video())], seed=3)
     result = validated(**given)
     assert restore(result.params, {each.place: each for each in result.blobs}) == given
 
 
-def test_restore_names_a_blob_that_is_gone() -> None:
-    """After retention a blob is missing, and the error says which."""
+def test_restore_names_a_missing_blob() -> None:
+    """After the retention period a blob is missing, and the error names it."""
     with pytest.raises(KeyError, match=r"images\.0"):
         restore(validated(images=[PNG]).params, {})
 
@@ -138,8 +138,8 @@ def test_restore_names_a_blob_that_is_gone() -> None:
         "data:image/png;charset=utf-8;base64,",
     ],
 )
-def test_head_of_a_data_uri_is_read_as_its_standard_says(head: str) -> None:
-    """Letter case does not matter and further parameters are dropped; what goes up is the plain form."""
+def test_head_of_a_data_uri_follows_its_standard(head: str) -> None:
+    """Letter case is ignored and further parameters are removed; the restored URI has the plain form."""
     result = validated(images=[head + PNG.partition(",")[2]])
     assert restore(result.params, {each.place: each for each in result.blobs})["images"] == [PNG]
 
@@ -156,7 +156,7 @@ def test_head_of_a_data_uri_is_read_as_its_standard_says(head: str) -> None:
         "data: image/png;base64,",
     ],
 )
-def test_prefix_that_is_incomplete(head: str) -> None:
+def test_incomplete_prefix_is_refused(head: str) -> None:
     """Base64 needs its content-type prefix; the message shows one."""
     assert "must begin like data:image/png;base64," in message(images=[head + "AAAA"])
 
@@ -165,14 +165,14 @@ def test_prefix_that_is_incomplete(head: str) -> None:
     ("name", "media_type"),
     [("images", "image/gif"), ("images", "video/mp4"), ("videos", "video/webm"), ("videos", "image/png")],
 )
-def test_media_type_that_is_not_supported(name: str, media_type: str) -> None:
+def test_unsupported_media_type_is_refused(name: str, media_type: str) -> None:
     """Another media type is refused, and the supported ones are named."""
     text = message(**{name: [f"data:{media_type};base64,AAAA"]})
     assert ("image/webp" if name == "images" else "video/quicktime") in text
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "corrupt",
     [
         lambda b: b[:-1],
         lambda b: b + "=",
@@ -185,14 +185,14 @@ def test_media_type_that_is_not_supported(name: str, media_type: str) -> None:
         lambda _: "A===",
     ],
 )
-def test_base64_is_strict(spoil: Any) -> None:
-    """Alphabet and padding must hold to the letter, or the upstream would refuse what we have accepted."""
+def test_base64_is_strict(corrupt: Any) -> None:
+    """The exact alphabet and padding are required, since the provider refuses other base64."""
     body = base64.b64encode(image() + b"\0" * (3 - len(image()) % 3)).decode()
-    assert "not strict base64" in message(images=["data:image/png;base64," + spoil(body)])
+    assert "not strict base64" in message(images=["data:image/png;base64," + corrupt(body)])
 
 
 @pytest.mark.parametrize("name", ["images", "videos"])
-def test_empty_file(name: str) -> None:
-    """A data URI without content is told as such."""
+def test_empty_file_is_refused(name: str) -> None:
+    """A data URI without content has its own message."""
     media_type = {"images": "image/png", "videos": "video/mp4"}[name]
     assert "is empty" in message(**{name: [f"data:{media_type};base64,"]})

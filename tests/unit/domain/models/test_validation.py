@@ -1,4 +1,4 @@
-"""The plain parameters of viduq2_pro_reference: each limit from both sides, and how faults are told."""
+"""The plain parameters of viduq2_pro_reference: each limit from both sides, and the faults."""
 
 from typing import Any
 
@@ -10,19 +10,19 @@ from tests.support.sample_media import MODEL, params
 
 
 def validated(**more: Any) -> ValidatedParams:
-    """Check valid parameters with `more` on top."""
+    """Validate valid parameters, changed by `more`."""
     return validate_params(MODEL, params(**more))
 
 
 def faults(given: object, model: object = MODEL, **options: Any) -> tuple[Fault, ...]:
-    """Return the faults of what must be refused."""
+    """Return the faults of invalid parameters."""
     with pytest.raises(InvalidParams) as caught:
         validate_params(model, given, **options)
     return caught.value.faults
 
 
 def only(fault: tuple[Fault, ...]) -> Fault:
-    """Return the one fault that is expected."""
+    """Return the only fault."""
     assert len(fault) == 1, fault
     return fault[0]
 
@@ -57,8 +57,8 @@ def only(fault: tuple[Fault, ...]) -> Fault:
         ("videos", []),
     ],
 )
-def test_value_inside_its_limits_is_kept_as_given(name: str, value: object) -> None:
-    """What the page documents as valid passes, and stands unchanged in the parameters."""
+def test_value_inside_its_limits_is_unchanged(name: str, value: object) -> None:
+    """A value that the page documents as valid is accepted and unchanged in the parameters."""
     assert validated(**{name: value}).params[name] == value
 
 
@@ -89,8 +89,8 @@ def test_value_inside_its_limits_is_kept_as_given(name: str, value: object) -> N
         ("callback_url", "https://example.org/" + "x" * 8192, "8,192"),
     ],
 )
-def test_value_past_its_limit_is_refused_with_the_limit_named(name: str, value: object, limit: str) -> None:
-    """One step past a limit is one fault, in its place, and the message names the limit."""
+def test_value_outside_its_limit_is_refused_with_the_limit(name: str, value: object, limit: str) -> None:
+    """One step outside a limit is one fault at its parameter, and the message names the limit."""
     fault = only(faults(params(**{name: value})))
     assert fault.loc == ("params", name)
     assert limit in fault.msg
@@ -123,14 +123,14 @@ def test_value_past_its_limit_is_refused_with_the_limit_named(name: str, value: 
     ],
 )
 def test_wrong_type_is_refused(name: str, value: object) -> None:
-    """Types are strict: nothing is converted, and null does not stand for left out."""
+    """Types are strict: nothing is converted, and null is not the same as missing."""
     assert only(faults(params(**{name: value}))).loc == ("params", name)
 
 
 @pytest.mark.parametrize("name", ["prompt", "payload", "meta_data", "wm_url", "callback_url"])
 @pytest.mark.parametrize("bad", ["\x00", "\ud800", chr(0xDFFF)])
 def test_text_that_cannot_be_stored_is_refused(name: str, bad: str) -> None:
-    """A NUL or a lone surrogate fits neither the database nor UTF-8, and the message says which it is."""
+    """A NUL or a lone surrogate fits neither the database nor UTF-8, and the message names the character."""
     fault = only(faults(params(**{name: f"https://example.org/{bad}"})))
     assert fault.loc == ("params", name)
     assert ("NUL" if bad == "\x00" else f"U+{ord(bad):04X}") in fault.msg
@@ -138,7 +138,7 @@ def test_text_that_cannot_be_stored_is_refused(name: str, bad: str) -> None:
 
 
 def test_required_parameters_are_named_when_missing() -> None:
-    """Without prompt and images there are two faults, each in its place."""
+    """Without prompt and images there are two faults, one at each parameter."""
     assert {fault.loc for fault in faults({})} == {("params", "prompt"), ("params", "images")}
 
 
@@ -148,8 +148,8 @@ def test_parameters_must_be_an_object(given: object) -> None:
     assert only(faults(given)).loc == ("params",)
 
 
-def test_every_fault_is_told_at_once() -> None:
-    """A request with many faults gets all of them in one answer."""
+def test_every_fault_is_reported_at_once() -> None:
+    """A request with many faults gets all of them in one response."""
     bad = {"images": [], "prompt": " ", "duration": 11, "bgm": "no", "wm_position": 9, "colour": "red"}
     assert [fault.loc[1] for fault in faults(bad)] == ["colour", "images", "prompt", "duration", "bgm", "wm_position"]
 
@@ -158,26 +158,26 @@ def test_every_fault_is_told_at_once() -> None:
     ("typo", "meant"), [("durration", "duration"), ("Prompt", "prompt"), ("aspectRatio", "aspect_ratio")]
 )
 def test_unknown_parameter_suggests_the_nearest(typo: str, meant: str) -> None:
-    """A misspelt name is refused with the name that was meant."""
+    """A misspelt name is refused with the nearest known name."""
     fault = only(faults(params(**{typo: 5})))
     assert fault.loc == ("params", typo)
     assert f"did you mean {meant}?" in fault.msg
 
 
-def test_unknown_parameter_like_none_is_to_be_removed() -> None:
-    """A name that is like no known one gets no far-fetched suggestion."""
+def test_unknown_parameter_without_similar_name_has_no_suggestion() -> None:
+    """A name that is not similar to a known one has no suggestion."""
     assert only(faults(params(zzz=1))).msg.endswith("remove it")
 
 
 def test_thousands_of_unknown_parameters_are_counted_not_listed() -> None:
-    """The answer to a flood of unknown names stays short, and says how many there were."""
+    """Thousands of unknown names give a short list with the number of the others."""
     found = faults(params(**{f"x{index}": 1 for index in range(5000)}))
     assert len(found) == 101
     assert "4,900 more" in found[-1].msg
 
 
 def test_unknown_name_that_cannot_be_sent_is_made_printable() -> None:
-    """The place of a fault can always be written into an answer, and is short."""
+    """The location of a fault is short and can be encoded in the response."""
     for name in ("\ud800\x00", "x" * 100_000):
         place = only(faults(params(**{name: 1}))).loc[1]
         assert isinstance(place, str)
@@ -187,34 +187,34 @@ def test_unknown_name_that_cannot_be_sent_is_made_printable() -> None:
 
 @pytest.mark.parametrize("name", ["prompt", "aspect_ratio", "wm_url", "duration", "images"])
 def test_messages_never_repeat_a_long_value(name: str) -> None:
-    """A megabyte of nonsense is told back in a few characters."""
+    """A message repeats a few characters of a value of a megabyte."""
     given = params(**{name: "y" * 1_000_000})
     assert all(len(fault.msg) < 300 for fault in faults(given))
 
 
 def test_unknown_model_suggests_the_nearest() -> None:
-    """A misspelt model is a fault in the place `model`, with the one that was meant."""
+    """A misspelt model is a fault at `model`, with the nearest known model."""
     fault = only(faults(params(), model="viduq2-pro-reference"))
     assert fault.loc == ("model",)
     assert "did you mean viduq2_pro_reference?" in fault.msg
 
 
 @pytest.mark.parametrize("model", [None, 5, "", "gpt", "x" * 100_000, "\ud800"])
-def test_model_like_none_is_refused(model: object) -> None:
-    """Whatever is no model is one short, printable fault in the place `model`."""
+def test_unknown_model_is_refused(model: object) -> None:
+    """Any other value is one short, printable fault at `model`."""
     fault = only(faults(params(), model=model))
     assert fault.loc == ("model",)
     assert len(fault.msg.encode()) < 200
 
 
 def test_off_peak_is_refused_until_it_is_allowed() -> None:
-    """off_peak is temporarily unavailable upstream; the setting lets it through on the day it works."""
+    """off_peak is temporarily unavailable upstream; the setting allows it."""
     assert "temporarily unavailable" in only(faults(params(off_peak=True))).msg
     assert validate_params(MODEL, params(off_peak=True), allow_off_peak=True).params["off_peak"] is True
 
 
-def test_what_is_kept_apart_leaves_the_parameters() -> None:
-    """payload, meta_data and callback_url are ours to keep and stand beside the parameters."""
+def test_separately_stored_values_are_not_in_the_parameters() -> None:
+    """payload, meta_data and callback_url are stored beside the parameters."""
     result = validated(payload="p" * 1_048_576, meta_data='{"a": 1}', callback_url="https://example.org/done")
     assert result.params == params()
     assert result.payload == "p" * 1_048_576
@@ -222,8 +222,8 @@ def test_what_is_kept_apart_leaves_the_parameters() -> None:
     assert result.callback_url == "https://example.org/done"
 
 
-def test_defaults_are_not_invented() -> None:
-    """Parameters are kept as given: what the caller left out stays out."""
+def test_defaults_are_not_added() -> None:
+    """A missing parameter is not in the result."""
     result = validated()
     assert result.params == params()
     assert (result.payload, result.meta_data, result.callback_url, result.warnings) == (None, None, None, ())
@@ -244,6 +244,6 @@ def test_defaults_are_not_invented() -> None:
         ({"wm_position": 1, "wm_url": "https://a.example", "watermark": True}, ()),
     ],
 )
-def test_parameter_without_effect_draws_a_warning(more: dict[str, Any], warnings: tuple[str, ...]) -> None:
-    """What is valid and does nothing is passed on with a warning, and only then."""
+def test_parameter_without_effect_has_a_warning(more: dict[str, Any], warnings: tuple[str, ...]) -> None:
+    """A valid parameter without effect is accepted with a warning; others have none."""
     assert validated(**more).warnings == warnings

@@ -1,4 +1,4 @@
-"""What is inside inline images and videos, and how large they and the whole request may be."""
+"""The content of inline images and videos, their size limits, and that of the whole request."""
 
 from fractions import Fraction
 from typing import Any
@@ -18,19 +18,19 @@ PAGE_IN_BYTES = 20 * MB
 
 
 def validated(inspect: Inspector | None = None, /, **more: Any) -> ValidatedParams:
-    """Check parameters, opening inline media for real unless told otherwise."""
+    """Validate parameters, with a real inspector unless another one is given."""
     return validate_params(MODEL, params(**more), inspect=inspect or MediaInspector())
 
 
 def faults(inspect: Inspector | None = None, /, **more: Any) -> tuple[Fault, ...]:
-    """Return the faults of what must be refused."""
+    """Return the faults of invalid parameters."""
     with pytest.raises(InvalidParams) as caught:
         validated(inspect, **more)
     return caught.value.faults
 
 
 def message(inspect: Inspector | None = None, /, **more: Any) -> str:
-    """Return the message of the one fault that is expected, about the first item of a list."""
+    """Return the message of the only fault, which concerns the first item of a list."""
     (fault,) = faults(inspect, **more)
     assert fault.loc[:1] + fault.loc[2:] == ("params", 0)
     return fault.msg
@@ -46,7 +46,7 @@ def message(inspect: Inspector | None = None, /, **more: Any) -> str:
     ],
 )
 def test_supported_images_open(media_type: str, data: bytes) -> None:
-    """png, jpeg, jpg and webp pass when they are what they are declared to be."""
+    """png, jpeg, jpg and webp are accepted if the content has the declared type."""
     assert validated(images=[uri(media_type, data)]).blobs[0].media_type == media_type
 
 
@@ -61,13 +61,13 @@ def test_supported_images_open(media_type: str, data: bytes) -> None:
     ],
 )
 def test_supported_videos_open(media_type: str, form: str) -> None:
-    """mp4, mov and avi pass under each of their usual media types."""
+    """mp4, mov and avi are accepted with each of their usual media types."""
     assert validated(videos=[uri(media_type, video(form))]).blobs[0].media_type == media_type
 
 
 @pytest.mark.parametrize("inspect", [MediaInspector(), MediaInspector(images=False, videos=False)])
 @pytest.mark.parametrize(
-    ("name", "declared", "data", "mend"),
+    ("name", "declared", "data", "fix"),
     [
         ("images", "image/png", image("JPEG"), "declare it image/jpeg"),
         ("images", "image/jpeg", image("WEBP"), "declare it image/webp"),
@@ -82,10 +82,10 @@ def test_supported_videos_open(media_type: str, form: str) -> None:
     ],
 )
 def test_declared_type_must_match_the_content(
-    inspect: MediaInspector, name: str, declared: str, data: bytes, mend: str
+    inspect: MediaInspector, name: str, declared: str, data: bytes, fix: str
 ) -> None:
-    """A file that is not what it is declared to be is refused with the mend, library or not."""
-    assert mend in message(inspect, **{name: [uri(declared, data)]})
+    """A file of another type than declared is refused with the fix, with and without a library."""
+    assert fix in message(inspect, **{name: [uri(declared, data)]})
 
 
 @pytest.mark.parametrize("inspect", [MediaInspector(), MediaInspector(images=False)])
@@ -106,7 +106,7 @@ def test_declared_type_must_match_the_content(
 def test_size_and_ratio_of_images(
     inspect: MediaInspector, form: str, size: tuple[int, int], limits: tuple[str, ...]
 ) -> None:
-    """At least 128x128 pixels and a ratio from 1:4 to 4:1, bounds allowed; known from the header without Pillow too."""
+    """At least 128x128 pixels and a ratio from 1:4 to 4:1, bounds inclusive; also checked without Pillow."""
     given = [uri(f"image/{form.lower()}", image(form, size))]
     if not limits:
         assert len(validated(inspect, images=given).blobs) == 1
@@ -129,7 +129,7 @@ def test_size_and_ratio_of_images(
     ],
 )
 def test_size_and_ratio_of_videos(size: tuple[int, int], limit: str | None) -> None:
-    """Videos have the limits of images."""
+    """Videos have the same limits as images."""
     given = [uri("video/mp4", video(size=size, frames=2))]
     if limit:
         assert limit in message(videos=given)
@@ -159,19 +159,19 @@ def test_length_of_videos(form: str, frames: int, rate: Fraction, count: int, *,
         assert f"at most {8 if count == 1 else 5} seconds" in message(videos=given)
 
 
-def test_file_without_picture_is_no_video() -> None:
-    """Sound alone is refused although its container is supported."""
+def test_file_without_video_stream_is_refused() -> None:
+    """A file with audio only is refused although its container is supported."""
     assert "holds no video" in message(videos=[uri("video/mp4", sound())])
 
 
 def test_one_item_may_have_several_faults() -> None:
-    """A small, narrow image under a wrong type has three faults, all in its place."""
+    """A small, narrow image under a wrong type has three faults, all at its index."""
     found = faults(images=[URL, uri("image/png", image("JPEG", (20, 100)))])
     assert [fault.loc for fault in found] == [("params", "images", 1)] * 3
 
 
-def test_damaged_header_is_found_without_a_library() -> None:
-    """Structure is checked by us: a PNG that begins well and goes on in nonsense is refused."""
+def test_damaged_header_is_detected_without_pillow() -> None:
+    """The structure is checked without a library: a PNG with a valid start and an invalid header is refused."""
     broken = uri("image/png", image()[:12] + b"nonsense" * 4)
     with pytest.raises(InvalidParams, match="header is damaged"):
         validate_params(MODEL, params(images=[broken]))
@@ -184,15 +184,15 @@ def limits_of(name: str) -> MediaList:
     return found
 
 
-def test_documented_file_sizes_are_in_the_table() -> None:
-    """50 MB an image, 100 MB a video, and less than 20 MB for a video in base64."""
+def test_documented_file_sizes_are_in_the_model() -> None:
+    """An image has at most 50 MB, a video 100 MB, and less than 20 MB in base64."""
     images, videos = limits_of("images").limits, limits_of("videos").limits
     assert (images.max_bytes, images.below_bytes) == (50 * MB, None)
     assert (videos.max_bytes, videos.below_bytes) == (100 * MB, 20 * MB)
 
 
-def test_huge_inline_video_is_refused_undecoded() -> None:
-    """The size is known from the length of the base64, so nonsense of that length is never decoded."""
+def test_huge_inline_video_is_refused_without_decoding() -> None:
+    """The size is known from the length of the base64, so invalid base64 of that length is never decoded."""
     given = "data:video/mp4;base64," + "!" * (20 * MB // 3 * 4 + 4)
     found = faults(videos=[given])
     assert [fault.loc for fault in found] == [("params", "videos", 0), ("params",)]
@@ -200,7 +200,7 @@ def test_huge_inline_video_is_refused_undecoded() -> None:
 
 
 class BrokenInspector:
-    """Fails in a way that is not the caller's fault."""
+    """An inspector that fails with an error that is not the caller's fault."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
@@ -219,14 +219,14 @@ class BrokenInspector:
 @pytest.mark.parametrize("error", [ValueError("secret"), AssertionError("secret"), RuntimeError("secret")])
 @pytest.mark.parametrize("given", [{"images": [uri("image/png", image())]}, {"videos": [uri("video/mp4", video())]}])
 def test_failure_of_an_inspector_is_not_the_callers_fault(error: Exception, given: dict[str, Any]) -> None:
-    """Whatever an inspector raises unexpectedly comes out as it is, and never as a message to the caller."""
+    """An unexpected error of an inspector is raised unchanged, and never becomes a message to the caller."""
     with pytest.raises(type(error)) as caught:
         validated(BrokenInspector(error), **given)
     assert caught.value is error
 
 
 def padded_to(size: int) -> dict[str, Any]:
-    """Return valid parameters whose JSON, as it would go up, is `size` bytes long."""
+    """Return valid parameters whose JSON, as sent to the provider, is `size` bytes long."""
     base = params(meta_data="")
     return base | {"meta_data": "x" * (size - len(MODEL) - json_size(base))}
 
@@ -235,12 +235,12 @@ def json_size(given: dict[str, Any]) -> int:
     """Return the size of parameters as the validation measures it."""
     with pytest.raises(InvalidParams) as caught:
         validate_params(MODEL, given | {"meta_data": "x" * PAGE_IN_BYTES})
-    told = caught.value.faults[0].msg.partition(", is ")[2].partition(" bytes")[0]
-    return int(told.replace(",", "")) - PAGE_IN_BYTES - len(MODEL)
+    reported = caught.value.faults[0].msg.partition(", is ")[2].partition(" bytes")[0]
+    return int(reported.replace(",", "")) - PAGE_IN_BYTES - len(MODEL)
 
 
-def test_whole_request_may_be_20_mb_and_no_more() -> None:
-    """20 MB (the larger reading) pass; a byte more is a fault of the whole, and says what to do."""
+def test_whole_request_has_at_most_20_mb() -> None:
+    """20 MB (the larger reading) are accepted; a byte more is a fault of the request, with the fix."""
     assert validate_params(MODEL, padded_to(PAGE_IN_BYTES)).meta_data
     with pytest.raises(InvalidParams) as caught:
         validate_params(MODEL, padded_to(PAGE_IN_BYTES + 1))
@@ -249,8 +249,8 @@ def test_whole_request_may_be_20_mb_and_no_more() -> None:
     assert "at most 20 MB (20,971,520 bytes), is 20,971,521" in fault.msg
 
 
-def test_what_stays_with_us_does_not_count() -> None:
-    """The caller's payload is replaced by a short token before the request goes up."""
+def test_payload_does_not_count_for_the_request() -> None:
+    """The caller's payload is replaced by a short token before the request is sent."""
     assert validate_params(MODEL, padded_to(PAGE_IN_BYTES) | {"payload": "p" * 1_048_576}).payload
 
 
