@@ -43,10 +43,10 @@ async def test_filters_reach_the_queries(client: httpx.AsyncClient, fake: FakeAp
         ("status=complete", "status", "did you mean completed?"),
         ("model=a%00b", "model", "printable"),
         ("model=", "model", "printable"),
-        ("cursor=", "cursor", "no next_cursor"),
-        ("cursor=%F0%9F%98%80", "cursor", "no next_cursor"),
-        ("cursor=dGFzazp0Lg", "cursor", "no next_cursor"),
-        ("cursor=ZGVsaXZlcnk6eA", "cursor", "no next_cursor"),
+        ("cursor=", "cursor", "a next_cursor of this list"),
+        ("cursor=%F0%9F%98%80", "cursor", "a next_cursor of this list"),
+        ("cursor=dGFzazp0Lg", "cursor", "a next_cursor of this list"),
+        ("cursor=ZGVsaXZlcnk6eA", "cursor", "a next_cursor of this list"),
     ],
 )
 async def test_invalid_query_parameter_is_422(

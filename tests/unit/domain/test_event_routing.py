@@ -151,7 +151,7 @@ def test_valid_entries_are_unchanged(notify: Any) -> None:
         ([hook(events="task.completed")], (0, "events"), "list"),
         ([hook(events=[])], (0, "events"), "list"),
         ([hook(events=["task.complete"])], (0, "events", 0), "did you mean task.completed"),
-        ([hook(events=["task.failed", ["x"]])], (0, "events", 1), "no event"),
+        ([hook(events=["task.failed", ["x"]])], (0, "events", 1), "not an event type"),
         ([hook(secret="whsec_")], (0, "secret"), "24 to 64"),
         ([hook(secret="whsec_" + "A" * 28 + "é")], (0, "secret"), "base64"),
         ([hook(secret=SECRET.removeprefix("whsec_"))], (0, "secret"), "whsec_"),

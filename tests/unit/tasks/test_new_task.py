@@ -52,7 +52,7 @@ async def validation_threads(loop: Loop, monkeypatch: pytest.MonkeyPatch, **chan
         beside.append(threading.current_thread() is not threading.main_thread())
         return validate_new_task(new, **rules)
 
-    monkeypatch.setattr("service.tasks.new_task.validate_new_task", noted)
+    monkeypatch.setattr("service.tasks.task_service.validate_new_task", noted)
     await loop.accept(**changes)
     return beside
 
