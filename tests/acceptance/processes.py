@@ -134,7 +134,7 @@ class Workspace:
         return child
 
     def environment(self, more: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return a clean environment, with `more` on top."""
+        """Return a clean environment, extended by `more`."""
         path = f"{BIN}:/usr/local/bin:/usr/bin:/bin"
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         home = {

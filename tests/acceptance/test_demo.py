@@ -94,7 +94,7 @@ def test_output_without_a_terminal_is_plain(first: Run) -> None:
 
 
 def test_demo_succeeds_without_callbacks(tmp_path: Path, home: dict[str, str]) -> None:
-    """Without callbacks, polling settles the task, and the output says so."""
+    """Without callbacks, polling settles the task, and the output reports it."""
     done = demo(tmp_path, home, "--lose-callbacks", "--dir", "elsewhere? with %20 blanks")
     assert done.returncode == 0, done.stderr
     assert decode_video(video_in(tmp_path / "elsewhere? with %20 blanks")).seconds > 0

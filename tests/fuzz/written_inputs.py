@@ -97,7 +97,7 @@ def media(data: bytes) -> None:
 
 
 def data_uri(data: bytes) -> None:
-    """Decode a data URI: the announced number of bytes, which survive a round trip."""
+    """Decode a data URI: the declared number of bytes, which survive a round trip."""
     text = as_text(data)
     uri = parse_data_uri(text)
     if uri is None:

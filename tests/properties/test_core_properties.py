@@ -109,7 +109,7 @@ def test_own_conclusion_never_overrides_the_provider(received_facts: list[tuple[
 def test_final_status_of_the_provider_is_always_accepted(
     received_facts: list[tuple[Fact, Source | None]], end: Status
 ) -> None:
-    """A task that the provider has not ended accepts its final status, whatever happened before."""
+    """A task that the provider has not ended accepts its final status after any history."""
     task = _history(received_facts)[-1][0]
     step = advance(task, Fact(status=end), NOW, source=Source.POLL)
     assert (step is None) == task.final

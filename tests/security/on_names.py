@@ -22,7 +22,7 @@ from tests.security.raw import HOST, talking
 
 NAME = "hooks.attacker.example"
 INSIDE = "127.0.0.2"
-"""The address of an internal server. 127.0.0.1 is allowed, and stands for a public address."""
+"""The address of an internal server. 127.0.0.1 is allowed, and represents a public address."""
 
 Addresses = Callable[[int], list[str]]
 

@@ -67,7 +67,7 @@ def unresponsive_handler() -> Iterator[UnresponsiveHandler]:
 
 @contextmanager
 def captured_logs() -> Iterator[list[MutableMapping[str, Any]]]:
-    """Capture the log lines of the dispatcher, whatever logging was configured and cached before."""
+    """Capture the log lines of the dispatcher, independent of the logging that was configured and cached before."""
     fresh = structlog.get_logger()
     with (
         structlog.testing.capture_logs() as lines,

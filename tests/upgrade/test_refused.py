@@ -95,7 +95,7 @@ async def test_file_that_is_no_database_is_refused(workspace: Workspace) -> None
 
 
 async def test_database_without_tables_is_accepted(workspace: Workspace) -> None:
-    """A file without tables counts as a new database, whoever made it."""
+    """A file without tables counts as a new database, also if another program created it."""
     path = workspace.home / "empty.db"
     connection = sqlite3.connect(path)
     connection.execute("CREATE TABLE a (id INTEGER PRIMARY KEY AUTOINCREMENT)")
