@@ -11,6 +11,9 @@ from service.domain.ports.signals import Signals
 from service.domain.ports.tasks import TaskQueries
 from service.domain.task import Status, Task
 
+MAX_WAIT = 60  # seconds
+
+
 CHECK_INTERVAL = 1.0
 """Seconds between two reads of the task; signals are hints, and a lost one delays the response by no more than this."""
 
@@ -51,6 +54,3 @@ async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> N
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
-
-
-MAX_WAIT = 60  # seconds

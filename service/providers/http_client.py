@@ -25,8 +25,7 @@ from service.domain.errors import (
 from service.domain.ports.provider import ProviderRequest
 from service.domain.strict_json import parse_json
 from service.domain.task import Fact, Json, UpstreamId
-from service.providers.fields import UPSTREAM_ID
-from service.providers.limited_request import (
+from service.providers.bounded_request import (
     CREATE_TIMEOUTS,
     LIST_TIMEOUTS,
     QUERY_TIMEOUTS,
@@ -35,6 +34,7 @@ from service.providers.limited_request import (
     Timeouts,
     retry_after,
 )
+from service.providers.fields import UPSTREAM_ID
 
 ErrorReader = Callable[[object], tuple[str, str]]
 """Reads code and message of an error response, "" for each that is missing."""

@@ -11,7 +11,7 @@ import httpx
 
 from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.receiver import CallbackReceiver
-from service.deliveries import egress
+from service.deliveries import egress_guard
 from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.handler_api import Handler, Tools
 from service.deliveries.handler_loader import load_handlers
@@ -73,7 +73,7 @@ async def build_application(settings: Settings) -> AsyncIterator[Application]:
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.database_url))
         upstream = await stack.enter_async_context(_provider(settings))
-        egress_client = await stack.enter_async_context(egress.client(egress.Egress(settings.egress_allow)))
+        egress_client = await stack.enter_async_context(egress_guard.client(egress_guard.Egress(settings.egress_allow)))
         builder = ApplicationBuilder(settings=settings, clock=clock, store=store, upstream=upstream, handlers=handlers)
         yield builder.build(egress_client)
 
@@ -176,7 +176,7 @@ class ApplicationBuilder:
                 off_peak_deadline=self.settings.off_peak_deadline,
                 allow_off_peak=self.settings.allow_off_peak,
                 handlers=frozenset(name for handler in self.handlers.values() for name in handler.names),
-                refusal=egress.Egress(self.settings.egress_allow).refusal,
+                refusal=egress_guard.Egress(self.settings.egress_allow).refusal,
             ),
             inspect=inspector(),
             new_id=self.new_id,

@@ -9,6 +9,16 @@ import time
 
 import structlog
 
+SHUTDOWN_TIMEOUT = 8
+"""Maximum seconds from the shutdown request to the end. Platforms kill a process after ten."""
+
+DRAIN_TIMEOUT = 6
+"""Seconds of SHUTDOWN_TIMEOUT in which requests and running work may end, concurrently.
+
+In the rest of the time cancelled work cleans up, its results are recorded and its leases are released.
+"""
+
+
 EXIT_GRACE = 1.0
 """Seconds that a process has to exit by itself after its work has ended or timed out."""
 
@@ -54,14 +64,3 @@ def force_exit(*, after: float) -> None:
 def _exit(status: int) -> None:
     logging.shutdown()
     os._exit(status)
-
-
-SHUTDOWN_TIMEOUT = 8
-"""Maximum seconds from the shutdown request to the end. Platforms kill a process after ten."""
-
-
-DRAIN_TIMEOUT = 6
-"""Seconds of SHUTDOWN_TIMEOUT in which requests and running work may end, concurrently.
-
-In the rest of the time cancelled work cleans up, its results are recorded and its leases are released.
-"""

@@ -9,7 +9,7 @@ import httpx
 import structlog
 from anyio.to_thread import run_sync
 
-from service.deliveries.egress import DEFAULT_PORTS, Egress, EgressRefused, literal_addresses
+from service.deliveries.egress_guard import DEFAULT_PORTS, Egress, EgressRefused, literal_addresses
 from service.domain.errors import BadSetting
 from service.runtime.config.setting_types import archive_directory
 from service.runtime.config.settings import Settings

@@ -13,8 +13,8 @@ from starlette.requests import Request
 
 from service.api.problems import Problem
 from service.api.query_params import QueryParams
-from service.deliveries import egress_allow
-from service.deliveries.egress import Egress, EgressRefused
+from service.deliveries import egress_allow_syntax
+from service.deliveries.egress_guard import Egress, EgressRefused
 from service.domain.errors import BadSetting, InvalidParams, ProviderUnavailable, UnreadableBody
 from service.domain.media.file_headers import claimed_samples, has_too_many_parts, image_size, is_truncated, sniff
 from service.domain.media.limits import decode, decoded_size, encode, parse_data_uri
@@ -50,7 +50,7 @@ PARSERS: dict[str, values.Parse[Any]] = {
     "webhook_secrets": values.webhook_secrets,
     "api_keys": values.api_keys,
 }
-PARSER_SOURCE = "".join(map(inspect.getsource, (values, egress_allow)))
+PARSER_SOURCE = "".join(map(inspect.getsource, (values, egress_allow_syntax)))
 """Text that an error message may contain independently of the setting."""
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")

@@ -14,7 +14,7 @@ import anyio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from service.deliveries import egress
+from service.deliveries import egress_guard
 from tests.security.catalogue import add, attempt, require
 from tests.security.environment import ServiceUnderTest, completed, service_under_test
 from tests.security.on_archive import serving_results
@@ -187,4 +187,4 @@ async def hanging_lookups(_: Path) -> str:
 
 async def _look_up(name: str) -> None:
     with suppress(OSError):
-        await egress.resolve(name, 80)
+        await egress_guard.resolve(name, 80)

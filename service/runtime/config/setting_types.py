@@ -10,7 +10,7 @@ from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import url2pathname
 
-from service.deliveries.egress_allow import egress_target
+from service.deliveries.egress_allow_syntax import egress_target
 from service.domain.api_key import ApiKey
 from service.domain.webhook_secrets import is_webhook_secret
 

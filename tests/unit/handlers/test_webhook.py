@@ -13,8 +13,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from handlers.webhook import MAX_DRAINED, MAX_RETRY_AFTER, webhook
 from service import Reject, Retry
-from service.deliveries.egress import Egress, EgressRefused
-from service.deliveries.egress import client as guarded_client
+from service.deliveries.egress_guard import Egress, EgressRefused
+from service.deliveries.egress_guard import client as guarded_client
 from service.deliveries.handler_api import Tools
 from tests.support.delivery_builders import NOW, event, tools, view
 

@@ -17,7 +17,7 @@ from service.domain.errors import (
     UnknownTask,
 )
 from service.domain.task import Status, UpstreamId
-from service.providers.limited_request import retry_after
+from service.providers.bounded_request import retry_after
 from tests.support.fake_providers import KEY, MockProvider, provider_request
 
 ID = UpstreamId("d758n65e878c73cmdg20")

@@ -20,7 +20,7 @@ import httpx
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
-from service.deliveries.egress_allow import Network, egress_target
+from service.deliveries.egress_allow_syntax import Network, egress_target
 from service.domain.errors import BadSetting, Reject
 
 Address = IPv4Address | IPv6Address

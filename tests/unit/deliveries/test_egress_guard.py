@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from service.deliveries.egress import Egress, EgressRefused, GuardedTransport, client
+from service.deliveries.egress_guard import Egress, EgressRefused, GuardedTransport, client
 from service.domain.errors import Reject
 
 
