@@ -58,7 +58,7 @@ async def full_task_life(home: Path) -> str:
 async def constant_time(_: Path) -> str:
     """Search for == with a signature, digest, token or key; require compare_digest where they are checked."""
     root = Path(__file__).parents[2] / "service"
-    checked = ("domain/callback.py", "providers/vidu/signature.py", "api/authentication.py")
+    checked = ("domain/tokens.py", "providers/vidu/signature.py", "api/authentication.py")
     texts = {path: await anyio.Path(path).read_text() for path in (root / path_name for path_name in checked)}
     for path, text in texts.items():
         require("compare_digest" in text, f"{path.name} compares without compare_digest")
