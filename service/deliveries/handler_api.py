@@ -15,6 +15,9 @@ from service.domain.errors import BadHandler
 from service.domain.task import EventType, Json
 from service.domain.task_view import TaskView
 
+DEFAULT_TIMEOUT = 60.0
+"""Seconds that one attempt of a handler may take."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Event:
@@ -84,7 +87,7 @@ class Handler:
     events: frozenset[str]
     handle: Handle = field(repr=False)
     attempts: int | None = None
-    timeout: float = 60.0
+    timeout: float = DEFAULT_TIMEOUT
     concurrency: int = 16
     needs: tuple[str, ...] = ()
     by_request: bool = False
@@ -113,7 +116,7 @@ class Handlers:
         *events: str,
         name: str,
         attempts: int | None = None,
-        timeout: float = 60.0,
+        timeout: float = DEFAULT_TIMEOUT,
         concurrency: int = 16,
         needs: tuple[str, ...] = (),
         by_request: bool = False,

@@ -50,7 +50,7 @@ EVERYWHERE = {
     r"look(?:s|ed|ing)? after": "keep leases alive",
     r"look(?:s|ed|ing)? again": "retry",
     r"look(?:s|ed|ing)? at once": "poll immediately",
-    r"mend(?:s|ed|ing)?(?! that prefix)": "fix, hint",  # a frozen message about a parameter ends so
+    r"mend(?:s|ed|ing)?": "fix, hint",
     r"nameless": "without a provider id",
     r"no notice": "ignores cancellation",
     r"one trip": "SQLite thread",

@@ -188,7 +188,7 @@ def _fact_faults(facts: ImageFacts | VideoFacts, limits: MediaLimits, count: int
 def _prefix_faults(item: str, uri: DataUri | None, limits: MediaLimits) -> list[str]:
     types = tuple(limits.formats)
     if uri is None:
-        return [f"must begin like data:{types[0]};base64, but begins {shorten(item)}: mend that prefix"]
+        return [f"must begin like data:{types[0]};base64, but begins {shorten(item)}: correct that prefix"]
     if uri.media_type not in limits.formats:
         return [f"must be declared {listed(types)}, is declared {shorten(uri.media_type)}: convert the {limits.kind}"]
     return []
