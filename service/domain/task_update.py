@@ -250,15 +250,14 @@ class UpdateResult:
 
 
 def fact_to_json(fact: Fact) -> Json:
-    """Return `fact` as JSON values, without its correlation token."""
+    """Return `fact` as JSON values, without its correlation token and without what only a poll uses."""
     data = vars(fact) | {
         "status": fact.status.value,
         "output": list(fact.output),
         "error": dict(vars(fact.error)) if fact.error else None,
         "usage": dict(vars(fact.usage)) if fact.usage else None,
     }
-    del data["correlation"]
-    return data
+    return {name: value for name, value in data.items() if name not in {"correlation", "word", "warnings"}}
 
 
 def fact_from_json(data: Json) -> Fact:
