@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from service.domain.errors import ProviderUnavailable
+from service.domain.result_wait import RESULT_LEFT_OUT
 from service.domain.task import Fact, Status, TaskError, Usage, replace_fields
 from service.providers.answer import DEFAULT_READING, Answer, Names, Reading
 from service.providers.fields import correlation, fraction, money, number
@@ -15,8 +16,6 @@ MAX_WORD = 40
 NO_REASON = "the upstream gave no reason"
 CANCELED_CODES = frozenset({"usercancelled", "usercanceled"})
 """Error codes of a task that the user canceled, although its status is a failure."""
-
-LEFT_OUT = "the upstream left out a result: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +75,7 @@ class TaskShape:
         results = self.results.read(answer)
         left_out = "; ".join(results.reasons)
         if results.items:
-            warnings = (f"{LEFT_OUT}{left_out}",) if left_out else ()
+            warnings = (RESULT_LEFT_OUT + left_out,) if left_out else ()
             return replace_fields(fact, output=tuple(results.items), warnings=warnings)
         code, message = reason(answer)
         return replace_fields(fact, error=TaskError(code=code or "no_result", message=message or left_out or NO_REASON))
