@@ -188,8 +188,8 @@ class TaskUpdate:
     def callback(cls, callback: Callback, row: InboxEntry, *, confirm: bool) -> "TaskUpdate":
         """Return the update for a callback; with `confirm` one that reports a terminal status is a hint for a poll.
 
-        One that reports a completed task without any result always is: a result may follow. A hint keeps the fact only if
-        the body carried our payload token: the fact may have to replace a poll.
+        One that reports a completed task without any result always is: a result may follow. A hint keeps the fact
+        only if the body carried our payload token: the fact may have to replace a poll.
         """
         fact = callback.fact
         if not ((confirm and fact.settles) or fact.without_result):

@@ -1,5 +1,8 @@
 """Reads a callback's body. Either provider's shape may come, whichever provider is configured."""
 
+from collections.abc import Callable
+from functools import partial
+
 from service.domain.errors import ProviderUnavailable
 from service.domain.task import Fact
 from service.providers.answer import DEFAULT_READING, Reading
@@ -17,6 +20,11 @@ def read_fact(body: object, reading: Reading = DEFAULT_READING) -> Fact:
     if fact.word:
         raise ProviderUnavailable(f"unknown status of the provider: {fact.word}")
     return fact
+
+
+def callback_reader(base_url: str, key: str | None) -> Callable[[object], Fact]:
+    """Return `read_fact` for relative addresses at `base_url`, and with the provider's `key` masked in texts."""
+    return partial(read_fact, reading=Reading(base_url=base_url.rstrip("/"), key=key or ""))
 
 
 def _shape(body: object) -> TaskShape:

@@ -46,6 +46,7 @@ KEY_REJECTED_STATUSES = frozenset({401, 403})
 LOST_WORDS = frozenset({"timeout", "timedout"})
 """Status words of a reply without an id that do not exclude that the task was created."""
 
+MAX_TEXT = 120
 _HTTP_STATUS_DIGITS = 3
 
 
@@ -77,7 +78,7 @@ class ResponseReader:
         refused = refusal(answer) if complete else None
         if refused:
             raise self._refusal(response, *refused)
-        raise ReplyLost(f"HTTP {response.status}: the reply names no task")
+        raise ReplyLost(f"HTTP {response.status}: the reply names no task{self._text(response)}")
 
     def _accepted(self, response: HttpResponse, answer: Answer, *, complete: bool) -> Fact | None:
         """Return the fact in a reply that names a task or reports its end, None for any other reply."""
@@ -110,7 +111,7 @@ class ResponseReader:
 
     def _refusal(self, response: HttpResponse, code: str, message: str) -> UpstreamError:
         self._raise_if_lost(response, code, message)
-        code = code or str(response.status)
+        code = code or "refused"
         return Refused(code, message or code)
 
     def _create_error(self, response: HttpResponse) -> UpstreamError:
@@ -154,8 +155,13 @@ class ResponseReader:
         """Return the JSON value of a complete response; raises ProviderUnavailable for anything else."""
         value, complete = _parsed(response)
         if not complete:
-            raise ProviderUnavailable(f"HTTP {response.status}: the body is not complete JSON")
+            raise ProviderUnavailable(f"HTTP {response.status}: the body is not complete JSON{self._text(response)}")
         return value
+
+    def _text(self, response: HttpResponse) -> str:
+        """Return the text of a response that is not the expected one, for people."""
+        _, message = self.error_reader(response.body, self.reading)
+        return f": {message[:MAX_TEXT]}" if message else ""
 
     def raise_for_status(self, response: HttpResponse) -> None:
         """Raise what a response without success means for a poll or a search."""
