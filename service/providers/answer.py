@@ -85,11 +85,11 @@ class Answer:
                 continue
             inner_id, inner_word = self._id_in(inner), self._word_in(inner)
             if outer_id and outer_word:
-                better = name in {"data", "task"} and inner_id and inner_word
+                better = name in {"data", "task"} and bool(inner_id and inner_word)
             elif outer_id or outer_word:
-                better = inner_word or (inner_id and not outer_id)
+                better = bool(inner_word or (inner_id and not outer_id))
             else:
-                better = inner_id or inner_word or any(wrapper in inner for wrapper in WRAPPERS)
+                better = bool(inner_id or inner_word) or any(wrapper in inner for wrapper in WRAPPERS)
             if better:
                 yield inner
 
