@@ -1,5 +1,10 @@
 """Columns and tables for limits of single clients, for the signing keys that processes know, and for stored inputs."""
 
+import sqlalchemy as sa
+from alembic import op
+
+from service.storage.column_types import SafeText, UtcDateTime
+
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
@@ -8,3 +13,15 @@ depends_on = None
 
 def upgrade() -> None:
     """Add the columns, tables and indexes."""
+    _observed_answers()
+
+
+def _observed_answers() -> None:
+    """Add when a task was first reported without a result, and its status word of unknown meaning."""
+    op.add_column("tasks", sa.Column("empty_since", UtcDateTime()))
+    op.add_column("tasks", sa.Column("status_word", SafeText()))
+    op.add_column("tasks", sa.Column("status_since", UtcDateTime()))
+    known = sa.text("status_word IS NOT NULL")
+    op.create_index(
+        "tasks_status_words", "tasks", ["status_word", "status_since"], sqlite_where=known, postgresql_where=known
+    )
