@@ -237,7 +237,6 @@ class ApplicationBuilder:
             recorder=self.recorder,
             provider=self.upstream,
             planner=self.planner,
-            tokens=self.tokens,
             clock=self.clock,
             signals=self.store.signals,
             config=PollerConfig(

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 import httpx
 
 from service.domain.errors import ProviderUnavailable, Refused
-from service.domain.ports.provider import ProviderRequest
+from service.domain.ports.provider import PayloadMatch, ProviderRequest
 from service.domain.task import Fact, Json, UpstreamId
-from service.providers.fields import json_object
+from service.providers.fields import correlation, json_object
 from service.providers.http_client import ProviderHttp, params_with_tokens
 from service.providers.pagination import Page, search
 from service.providers.vidu.bodies import read_vidu, vidu_error
@@ -65,15 +65,17 @@ class Vidu:
         """Cancel a task; raises Conflict with Vidu's reason, UnknownTask, ProviderUnavailable or Throttled."""
         await self._http.cancel("/tasks/{id}/cancel", upstream_id, {"id": upstream_id})
 
-    async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:
-        """Search the list for the task with this payload; raises ProviderUnavailable, Refused or Throttled.
+    async def find(self, matches: PayloadMatch, *, since: datetime, until: datetime) -> Fact | None:
+        """Search the list for the task whose payload matches; raises ProviderUnavailable, Refused or Throttled.
 
         `since` and `until` limit the time at which Vidu created the task. None is certain: a list with more than 40
         pages raises ProviderUnavailable.
         """
-        return await search(self.find_page, correlation, since=since, until=until)
+        return await search(self.find_page, matches, since=since, until=until)
 
-    async def find_page(self, correlation: str, *, since: datetime, until: datetime, cursor: Mapping[str, str]) -> Page:
+    async def find_page(
+        self, matches: PayloadMatch, *, since: datetime, until: datetime, cursor: Mapping[str, str]
+    ) -> Page:
         """Request one page of the list; return the task if the page holds it, else the cursor of the next page."""
         query: dict[str, str | int] = {
             "created_at.from": _timestamp(since),
@@ -88,7 +90,7 @@ class Vidu:
         if not isinstance(tasks, list):
             raise ProviderUnavailable("`tasks` in the provider's response is not a list")
         for task in tasks:
-            if isinstance(task, dict) and task.get("payload") == correlation:
+            if isinstance(task, dict) and (payload := correlation(task)) and matches(payload):
                 return Page(fact=read_vidu(task))
         return Page(next=_next_cursor(body, cursor, full=len(tasks) >= PAGE_SIZE))
 
