@@ -14,7 +14,7 @@ from service.api.ports import Receiver
 from service.api.problems import Problem, ProblemError, internal_error, problem_of
 from service.api.request_bodies import BodyReader
 from service.api.request_context import ALREADY_LOGGED, TASK
-from service.domain.errors import BadSignature, BadToken, StoreUnavailable, UnreadableBody
+from service.domain.errors import BadSignature, BadToken, KeyMissing, StoreUnavailable, UnreadableBody
 from service.domain.tokens import TokenClaims
 
 PATH = f"{CALLBACK_PREFIX}{{token}}"
@@ -23,6 +23,7 @@ VERDICTS: tuple[tuple[type[Exception], str], ...] = (
     (BadToken, "bad_token"),
     (BadSignature, "bad_signature"),
     (UnreadableBody, "refused_unreadable"),
+    (KeyMissing, "key_missing"),
     (StoreUnavailable, "store_unavailable"),
 )
 NO_CONTENT = Response(status_code=204)

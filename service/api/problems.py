@@ -70,12 +70,13 @@ STATUS_BY_ERROR: tuple[tuple[type[Exception], int, str], ...] = (
     (errors.Throttled, 503, "upstream-throttled"),
     (errors.UpstreamError, 502, "upstream-error"),
     (errors.StoreUnavailable, 503, "store-unavailable"),
+    (errors.KeyMissing, 503, "key-missing"),
     (errors.SchemaBehind, 503, "schema-behind"),
     (ClientDisconnect, 400, "body-incomplete"),
 )
 """Status and kind of the problem of each error; the first matching row applies."""
 
-HIDDEN = (errors.BadToken, errors.BadSignature, errors.StoreUnavailable)
+HIDDEN = (errors.BadToken, errors.BadSignature, errors.KeyMissing, errors.StoreUnavailable)
 """Errors whose message the caller does not get."""
 
 

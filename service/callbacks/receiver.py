@@ -10,7 +10,7 @@ from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.limits import BurstDetector, TaskQuota
 from service.concurrency.batcher import Batcher
 from service.domain.callback import Callback, ReadFact, UnreadableCallback, Verifier, read_callback
-from service.domain.errors import BadSignature
+from service.domain.errors import BadSignature, BadToken, KeyMissing
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import Inbox, InboxEntry
 from service.domain.task_update import TaskUpdate
@@ -37,8 +37,9 @@ class CallbackReceiver:
     answered, many in one commit, and the inbox worker records them right after.
 
     `verifier_for(token)` returns the check of the provider's signature for the callback address with that token; it is
-    None where the provider does not sign with our key. `read_fact` reads a body of any provider. With `confirm` a
-    terminal callback is a hint, and a poll decides.
+    None where the provider does not sign with our key. `may_lack_keys` returns whether another process may know a key
+    that this one does not. `read_fact` reads a body of any provider. With `confirm` a terminal callback is a hint, and
+    a poll decides.
     """
 
     recorder: Recorder
@@ -49,6 +50,7 @@ class CallbackReceiver:
     confirm: bool
     read_fact: ReadFact
     verifier_for: Callable[[str], Verifier] | None
+    may_lack_keys: Callable[[], bool] = lambda: False
     _burst_detector: BurstDetector = field(init=False, default_factory=BurstDetector)
     _quota: TaskQuota = field(init=False, default_factory=TaskQuota)
     _batcher: Batcher[InboxEntry, bool] = field(init=False)
@@ -57,8 +59,16 @@ class CallbackReceiver:
         self._batcher = Batcher(self._store, max_items=BATCH)
 
     def verify_token(self, token: str) -> TokenClaims:
-        """Return the claims of an address token, before the body is read; raises BadToken if it is not valid now."""
-        return self.tokens.read_callback_token(token, self.clock.now())
+        """Return the claims of an address token, before the body is read; raises BadToken if it is not valid now.
+
+        Raises KeyMissing instead while another process may know the key of the token.
+        """
+        try:
+            return self.tokens.read_callback_token(token, self.clock.now())
+        except BadToken as error:
+            if error.reason == "forged" and self.may_lack_keys():
+                raise KeyMissing("another process may know the key of this token") from error
+            raise
 
     async def receive(self, claims: TokenClaims, headers: Mapping[str, str], body: bytes) -> bool:
         """Return once the callback is durable; a repeated one changes nothing.

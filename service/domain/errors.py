@@ -22,6 +22,7 @@ BoomerangError
 │   └── BadHandler          a registration that cannot work; the message contains the fix
 └── OperatorError           the operator of the service
     ├── BadSetting          a setting that is missing, misspelt or out of range
+    ├── KeyMissing          a token that may be genuine: another process may know its key
     ├── SchemaBehind        the database is older than this code; run `boomerang migrate`
     └── StoreUnavailable    the database cannot take a write now
 """
@@ -172,6 +173,10 @@ class OperatorError(BoomerangError):
 
 class BadSetting(OperatorError):
     """A setting is missing, misspelt or out of range; the message names it and what is allowed."""
+
+
+class KeyMissing(OperatorError):
+    """A token that no key of this process verifies, while another process may know its key."""
 
 
 class SchemaBehind(OperatorError):

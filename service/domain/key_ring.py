@@ -47,18 +47,17 @@ class KeyRing:
         """The position in `keys` of the key that signs now."""
         return self._signing
 
-    def select(self, known: Iterable[Collection[str]]) -> bool:
-        """Sign from now on with the newest key that all live processes know; return whether there is one.
+    def newest_common(self, known: Iterable[Collection[str]]) -> str | None:
+        """Return the fingerprint of the newest key that is in each of `known`; None if there is no such key.
 
-        `known` has the fingerprints of each other live process. Without a common key the newest key signs.
+        `known` has the fingerprints of each other live process.
         """
         processes = list(known)
-        common = (
-            index for index, each in enumerate(self.fingerprints) if all(each in process for process in processes)
-        )
-        found = next(common, None)
-        self._signing = found or 0
-        return found is not None
+        return next((each for each in self.fingerprints if all(each in process for process in processes)), None)
+
+    def sign_with(self, signing: str) -> None:
+        """Sign from now on with the key of this fingerprint; raises ValueError for the fingerprint of another key."""
+        self._signing = self.fingerprints.index(signing)
 
 
 def fingerprint(key: str) -> str:

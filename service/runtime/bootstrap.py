@@ -20,6 +20,7 @@ from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.deliveries.task_results import TaskResults
 from service.domain.callback import Verifier, callback_address
 from service.domain.event_routing import Subscription
+from service.domain.key_ring import KeyRing
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.queues import Limits
 from service.domain.ports.signals import Clock
@@ -30,6 +31,7 @@ from service.providers.callback_bodies import read_fact
 from service.providers.vidu.signature import ViduVerifier
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.config.settings import Settings
+from service.runtime.key_agreement import KeyAgreement
 from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
 from service.storage import Store, open_store
@@ -53,6 +55,7 @@ class Application:
     task_service: TaskService
     receiver: CallbackReceiver
     worker: Worker
+    keys: KeyAgreement
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
         """Return the counters of this process for its metrics."""
@@ -105,14 +108,20 @@ class ApplicationBuilder:
     handlers: Mapping[str, Handler]
     jitter: Callable[[], float] = random.random
     new_id: Callable[[], str] = field(default_factory=uuid7_factory)
+    key_ring: KeyRing = field(init=False)
     tokens: Tokens = field(init=False)
+    keys: KeyAgreement = field(init=False)
     planner: PollPlanner = field(init=False)
     slots: HandlerSlots = field(init=False)
     immediate_polls: ImmediatePolls = field(init=False)
     recorder: Recorder = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tokens = Tokens(self.settings.secret_keys)
+        self.key_ring = KeyRing(self.settings.secret_keys)
+        self.tokens = Tokens(self.key_ring)
+        self.keys = KeyAgreement(
+            key_ring=self.key_ring, registry=self.store.processes, clock=self.clock, process_id=self.new_id()
+        )
         self.planner = PollPlanner(
             poll_first=self.settings.poll_first,
             poll_max=self.settings.poll_max,
@@ -149,6 +158,7 @@ class ApplicationBuilder:
             handlers=self.handlers,
             task_service=self._task_service(),
             receiver=self._receiver(inbox_worker),
+            keys=self.keys,
             worker=Worker(
                 inbox_worker=inbox_worker,
                 submitter=self._submitter(),
@@ -202,6 +212,7 @@ class ApplicationBuilder:
             confirm=self.settings.confirm == "always",
             read_fact=read_fact,
             verifier_for=self._verifier if self.settings.provider == "vidu" else None,
+            may_lack_keys=self.keys.may_lack_keys,
         )
 
     def _verifier(self, token: str) -> Verifier:

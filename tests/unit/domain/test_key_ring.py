@@ -13,31 +13,36 @@ def known(*keys: str) -> set[str]:
     return {fingerprint(key) for key in keys}
 
 
-def test_newest_signs_without_others() -> None:
-    """A process alone signs with its newest key at once."""
+def test_newest_signs_at_first() -> None:
+    """Without a decision the newest key signs."""
     key_ring = KeyRing([NEW, OLD])
-    assert key_ring.signing == NEW
-    assert key_ring.select([])
     assert (key_ring.signing, key_ring.signing_fingerprint, key_ring.signing_index) == (NEW, fingerprint(NEW), 0)
+    assert key_ring.newest_common([]) == fingerprint(NEW)
 
 
-def test_newest_common_key_signs() -> None:
-    """A key signs once every live process knows it, and stops when a process comes that does not."""
+@pytest.mark.parametrize(
+    ("others", "common"),
+    [
+        ([known(NEW, OLD), known(OLD)], OLD),
+        ([known(MIDDLE, OLD), known(OLD, MIDDLE)], MIDDLE),
+        ([known(OLD, NEW)], NEW),
+        ([known(NEW), known(MIDDLE)], None),
+        ([set()], None),
+    ],
+)
+def test_newest_common_key(others: list[set[str]], common: str | None) -> None:
+    """The key to sign with is the newest own one that every other process knows, in whichever order it has them."""
     key_ring = KeyRing([NEW, MIDDLE, OLD])
-    assert key_ring.select([known(NEW, OLD), known(OLD)])
-    assert key_ring.signing == OLD
-    assert key_ring.select([known(MIDDLE, OLD), known(OLD, MIDDLE)])
-    assert key_ring.signing == MIDDLE
-    assert key_ring.select([known(OLD, NEW)])
-    assert key_ring.signing == NEW
+    assert key_ring.newest_common(others) == (common and fingerprint(common))
 
 
-def test_newest_signs_without_a_common_key() -> None:
-    """Without a common key no choice is valid everywhere; the newest signs, and `select` returns False."""
+def test_chosen_key_signs() -> None:
+    """The key of the given fingerprint signs; a foreign fingerprint is a programming error."""
     key_ring = KeyRing([NEW, OLD])
-    assert key_ring.select([known(OLD)])
-    assert not key_ring.select([known(MIDDLE)])
-    assert key_ring.signing == NEW
+    key_ring.sign_with(fingerprint(OLD))
+    assert (key_ring.signing, key_ring.signing_index) == (OLD, 1)
+    with pytest.raises(ValueError, match="not in tuple"):
+        key_ring.sign_with(fingerprint(MIDDLE))
 
 
 @pytest.mark.parametrize("keys", [[], [""], [NEW, ""]])

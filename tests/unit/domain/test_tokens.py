@@ -80,10 +80,10 @@ def test_selected_key_signs() -> None:
     """The key that the key ring selects signs both kinds of tokens, from its selection on."""
     key_ring = KeyRing(["new-key", "old-key"])
     tokens, old = Tokens(key_ring), Tokens(["old-key"])
-    key_ring.select([{fingerprint("old-key")}])
+    key_ring.sign_with(fingerprint("old-key"))
     assert tokens.callback_token(TASK, 1, NOW + HOUR) == old.callback_token(TASK, 1, NOW + HOUR)
     assert tokens.payload_token(TASK, 1) == old.payload_token(TASK, 1)
-    key_ring.select([])
+    key_ring.sign_with(fingerprint("new-key"))
     assert tokens.payload_token(TASK, 1) == Tokens(["new-key"]).payload_token(TASK, 1)
     assert tokens.read_payload_token(old.payload_token(TASK, 1)).task_id == TASK
 
