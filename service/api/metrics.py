@@ -53,6 +53,9 @@ class MetricsCollector(Collector):
         yield _plain("oldest_unsettled_task_seconds", "Age of the oldest unsettled task.", unsettled)
         yield _plain("oldest_due_row_seconds", "How long the oldest due row waits unclaimed.", due)
         yield _plain("in_doubt_tasks", "Tasks whose submission got no reply.", gauges.in_doubt)
+        words = {word: age.total_seconds() for word, age in gauges.status_words.items()}
+        text = "How long the provider has reported a status word of unknown meaning."
+        yield _by_label(GaugeMetricFamily, "unknown_status_seconds", text, "word", words)
         for name, counts in self._totals().items():
             yield _by_label(
                 CounterMetricFamily, name, HELP.get(name, f"Number of {name}."), LABELS.get(name, "kind"), counts
@@ -77,7 +80,7 @@ def _by_label(
     name: str,
     documentation: str,
     label: str,
-    counts: Mapping[str, int],
+    counts: Mapping[str, int] | Mapping[str, float],
 ) -> Metric:
     metric = family(f"boomerang_{name}", documentation, labels=[label])
     for value, count in counts.items():

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from service.domain.artifact import Artifact
 from service.domain.poll_planner import PollPlanner
+from service.domain.result_wait import await_result, note_on_word, with_observations
 from service.domain.task import (
     EventType,
     Fact,
@@ -29,6 +30,9 @@ EAGER_POLLS = 32
 
 MIN_POLL_GAP = timedelta(seconds=1)
 """Least pause between the polls that hints cause after EAGER_POLLS."""
+
+ANSWERS = frozenset({Source.SUBMIT, Source.POLL})
+"""Sources of facts that answer a request of this service."""
 
 NO_EVENTS: tuple[EventType, ...] = ()
 
@@ -103,6 +107,9 @@ def _without_conflicting_id(update: TaskUpdate) -> TaskUpdate:
 
 def _apply(update: TaskUpdate, before: Task, context: UpdateContext) -> Step:
     """Return the task after `update`, with its next step scheduled, and the events."""
+    original = update
+    update = await_result(update, before, context.now)
+    awaited = update is not original and (update.fact is None or not update.fact.settles)
     update = _without_duplicate_charge(_as_hint_without_id(update, before), before)
     step = _advanced(update, before, context.now)
     if update.expires and update.fence == before.fence:
@@ -111,16 +118,27 @@ def _apply(update: TaskUpdate, before: Task, context: UpdateContext) -> Step:
     if update.fence is not None and update.fence == before.fence:
         after = replace_fields(after, leased_until=None, tries=after.tries + 1 if update.tried else 0)
     if update.source is Source.POLL:
-        in_progress = update.fact is not None and update.fact.status is Status.IN_PROGRESS
+        in_progress = update.fact is not None and update.fact.status is Status.IN_PROGRESS and not awaited
         after = replace_fields(after, polls=after.polls + 1, polled_at=context.now if in_progress else after.polled_at)
     after = _with_hint(update, after, context.now)
+    if awaited or update.source in ANSWERS:
+        after = with_observations(after, update.fact, awaited=awaited, now=context.now)
     if update.warning and after is before:  # a warning alone changes nothing else
         return Step(task=replace_fields(before, warnings=(*before.warnings, update.warning)))
     warnings = (*after.warnings, update.warning) if update.warning and step.task is not before else after.warnings
-    due_at, note = _due(update, before, after, context), update.note
+    due_at, note = _due(update, before, after, context), _note(update, before, after)
     if after.final:  # nothing is due or waited for any more
         due_at = note = None
+        after = replace_fields(after, status_word=None, status_since=None)
     return Step(task=replace_fields(after, due_at=due_at, note=note, warnings=warnings), events=step.events)
+
+
+def _note(update: TaskUpdate, before: Task, after: Task) -> str | None:
+    """Return what the task waits for; a hint does not end that wait, and neither does an unknown status word."""
+    if update.note is None and update.source in ANSWERS and update.fact and update.fact.word and after.status_since:
+        return note_on_word(update.fact.word, after.status_since)
+    kept = update.hint and after.status is before.status
+    return before.note if update.note is None and kept else update.note
 
 
 def _as_hint_without_id(update: TaskUpdate, task: Task) -> TaskUpdate:

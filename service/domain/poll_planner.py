@@ -7,6 +7,7 @@ from itertools import groupby
 
 from service.domain.poll_schedule import CallbackStats, RunTimeEstimate, estimate, next_poll
 from service.domain.ports.unit_of_work import RunTime
+from service.domain.result_wait import result_awaited_until
 from service.domain.task import Source, Status, Task
 
 LIST_SEARCH_INTERVAL = timedelta(seconds=20)
@@ -61,8 +62,8 @@ class PollPlanner:
             return None
         if task.status is not Status.IN_DOUBT:
             return task.deadline_at
-        if task.hinted_fact:
-            return now
+        if task.hinted_fact:  # of a task without any result as well: once it is not awaited any more
+            return max(now, result_awaited_until(task) or now)
         abandoned_at = self.abandoned_at(task)
         if not self.lists:
             return abandoned_at
@@ -76,16 +77,19 @@ class PollPlanner:
         return min((task.submitted_at or task.created_at) + self.in_doubt_for, task.deadline_at)
 
     def _next_poll(self, task: Task, now: datetime) -> datetime:
-        return next_poll(
+        """Return the next poll; a reported end without any result is followed like the hint of a callback."""
+        until = result_awaited_until(task)
+        planned = next_poll(
             submitted_at=task.submitted_at or task.created_at,
             now=now,
             polls=task.polls,
             expected=self.estimates.get(task.bucket),
-            hinted_at=task.hinted_at,
+            hinted_at=task.hinted_at or task.empty_since,
             poll_first=self.poll_first,
             poll_max=POLL_MAX_AFTER_GUESS if task.status in GUESSED_ENDS else self.poll_max,
             jitter=self.jitter(),
         )
+        return min(planned, until) if until and until > now else planned
 
     def run_time(self, before: Task, after: Task, now: datetime) -> RunTime | None:
         """Return the run time that the end of a task shows; None if it shows none.

@@ -32,7 +32,7 @@ def parse_json(raw: bytes) -> object:
     than 100,000 values. The caller limits the length of `raw`.
     """
     structure = _without_strings(raw)
-    if len(structure) > MAX_VALUES and _has_too_many_values(structure):
+    if _too_many(structure):
         raise UnreadableBody(f"the body holds more than {MAX_VALUES:,} values")
     try:
         text = raw.decode("utf-8").strip(_WHITESPACE)
@@ -46,6 +46,15 @@ def parse_json(raw: bytes) -> object:
     if structure.count(b"[") + structure.count(b"{") > MAX_DEPTH and _deeper_than(value, MAX_DEPTH):
         raise UnreadableBody(f"the body is nested deeper than {MAX_DEPTH}")
     return value
+
+
+def exceeds_max_values(raw: bytes) -> bool:
+    """Return whether `raw` holds more than 100,000 values."""
+    return _too_many(_without_strings(raw))
+
+
+def _too_many(structure: bytes) -> bool:
+    return len(structure) > MAX_VALUES and _has_too_many_values(structure)
 
 
 def _reason(error: Exception) -> str:

@@ -79,7 +79,8 @@ class Fact:
     """The content of a reply, a callback or a poll about a task, verified and in our terms.
 
     `guessed` marks our own conclusion, which any fact from the provider overrules. `correlation` is the payload token
-    in the body. `unconfirmed` marks the body of a callback that no poll could confirm.
+    in the body. `unconfirmed` marks the body of a callback that no poll could confirm. `word` is the provider's status
+    word if its meaning is not known: the task counts as unfinished then. `warnings` are for the task's owner.
     """
 
     status: Status
@@ -90,12 +91,19 @@ class Fact:
     usage: Usage | None = None
     guessed: bool = False
     unconfirmed: bool = False
+    word: str | None = None
+    warnings: tuple[str, ...] = ()
     correlation: str | None = field(default=None, repr=False)
 
     @property
     def settles(self) -> bool:
         """Whether the status is completed, failed or canceled."""
         return self.status in SETTLED
+
+    @property
+    def without_result(self) -> bool:
+        """Whether it reports a completed task and no result of it."""
+        return self.status is Status.COMPLETED and not self.output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +115,8 @@ class Task:
     `leased_until` is the end of the current lease. `hinted_at` is when a callback first reported the end (or that the
     task is alive, without an id), `hinted_id` the provider's id in it; `hinted_fact` is its fact, if the body carried
     our payload token. `polled_at` is when the provider last reported "in progress". `guessed` is true if the status is
-    our own conclusion.
+    our own conclusion. `empty_since` is when the provider first reported the task as completed without any result.
+    `status_word` is the provider's last status word of unknown meaning, `status_since` when it came first.
     """
 
     id: TaskId
@@ -142,6 +151,9 @@ class Task:
     hinted_id: UpstreamId | None = None
     hinted_fact: Json | None = field(default=None, repr=False)
     polled_at: datetime | None = None
+    empty_since: datetime | None = None
+    status_word: str | None = None
+    status_since: datetime | None = None
     resubmission_of: TaskId | None = None
     note: str | None = None
 
@@ -154,6 +166,11 @@ class Task:
     def final(self) -> bool:
         """Whether the provider reported a terminal status, which nothing overrules."""
         return self.settled and not self.guessed
+
+    @property
+    def without_result(self) -> bool:
+        """Whether the task was completed, and paid, without any result."""
+        return self.status is Status.COMPLETED and not self.output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +226,7 @@ def advance(task: Task, fact: Fact, now: datetime, *, source: Source | None) -> 
         output=fact.output or task.output,
         error=fact.error,
         usage=fact.usage or task.usage,
+        warnings=task.warnings + tuple(text for text in fact.warnings if text not in task.warnings),
         settled_by=source if fact.settles else None,
         settled_at=now if fact.settles else None,
     )

@@ -109,10 +109,10 @@ class TaskUpdate:
         return cls(task_id=task.id, fact=fact, source=Source.SUBMIT, fence=task.fence, submission=task.submission)
 
     @classmethod
-    def in_doubt(cls, task: Task) -> "TaskUpdate":
-        """Return the update for a submission that may have been sent and whose reply is lost."""
+    def in_doubt(cls, task: Task, note: str | None = None) -> "TaskUpdate":
+        """Return the update for a submission that may have been sent and whose reply is lost; `note` describes it."""
         fact = Fact(status=Status.IN_DOUBT, guessed=True)
-        return cls(task_id=task.id, fact=fact, fence=task.fence, requires_lease=True)
+        return cls(task_id=task.id, fact=fact, fence=task.fence, requires_lease=True, note=note)
 
     @classmethod
     def abandoned(cls, task: Task) -> "TaskUpdate":
@@ -155,9 +155,15 @@ class TaskUpdate:
         )
 
     @classmethod
-    def not_polled(cls, task: Task, *, due_at: datetime | None = None, outcome: str | None = None) -> "TaskUpdate":
-        """Return the update that releases a lease without a poll, or after one that the provider refused to serve."""
-        return cls(task_id=task.id, fence=task.fence, poll=outcome, due_at=due_at, expires=True)
+    def not_polled(
+        cls, task: Task, *, due_at: datetime | None = None, outcome: str | None = None, note: str | None = None
+    ) -> "TaskUpdate":
+        """Return the update that releases a lease without a poll, or after one that the provider refused to serve.
+
+        Without a `note` the task's own one stays.
+        """
+        note = task.note if note is None else note
+        return cls(task_id=task.id, fence=task.fence, poll=outcome, due_at=due_at, note=note, expires=True)
 
     @classmethod
     def unconfirmed(cls, task: Task, fact: Fact) -> "TaskUpdate":
@@ -182,10 +188,11 @@ class TaskUpdate:
     def callback(cls, callback: Callback, row: InboxEntry, *, confirm: bool) -> "TaskUpdate":
         """Return the update for a callback; with `confirm` one that reports a terminal status is a hint for a poll.
 
-        A hint keeps the fact only if the body carried our payload token: the fact may have to replace a poll.
+        One that reports a completed task without any result always is: a result may follow. A hint keeps the fact
+        only if the body carried our payload token: the fact may have to replace a poll.
         """
         fact = callback.fact
-        if not (confirm and fact.settles):
+        if not ((confirm and fact.settles) or fact.without_result):
             return cls(
                 task_id=row.task_id,
                 submission=row.submission,
@@ -250,15 +257,14 @@ class UpdateResult:
 
 
 def fact_to_json(fact: Fact) -> Json:
-    """Return `fact` as JSON values, without its correlation token."""
+    """Return `fact` as JSON values, without its correlation token and without what only a poll uses."""
     data = vars(fact) | {
         "status": fact.status.value,
         "output": list(fact.output),
         "error": dict(vars(fact.error)) if fact.error else None,
         "usage": dict(vars(fact.usage)) if fact.usage else None,
     }
-    del data["correlation"]
-    return data
+    return {name: value for name, value in data.items() if name not in {"correlation", "word", "warnings"}}
 
 
 def fact_from_json(data: Json) -> Fact:

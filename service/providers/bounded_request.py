@@ -24,38 +24,44 @@ class TooLarge(httpx.StreamError):
     """The response exceeds the size limit."""
 
 
-class UnsupportedEncoding(httpx.StreamError):
-    """The response has a content encoding that the client neither requests nor reads."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Timeouts:
-    """Limits of one request: seconds per read or write, seconds in total, bytes of the response."""
+    """Limits of one request: seconds per read or write, seconds in total, bytes of the response after decompression."""
 
     read: float
     total: float
-    max_bytes: int = 4 * MIB
+    max_bytes: int = 16 * MIB
 
 
 CREATE_TIMEOUTS = Timeouts(read=120, total=180, max_bytes=32 * MIB)  # sends up to 20 MB, which the reply may echo
 QUERY_TIMEOUTS = Timeouts(read=20, total=20)
-LIST_TIMEOUTS = Timeouts(read=20, total=30, max_bytes=16 * MIB)
+LIST_TIMEOUTS = Timeouts(read=20, total=30)
+
+TRANSPORT_ERRORS = (httpx.HTTPError, httpx.StreamError, OSError, EOFError, zlib.error)
+"""Every transport error. OSError includes TimeoutError and the errors of TLS."""
+
+COMPRESSED = (b"\x1f\x8b", b"x")
+"""First bytes of gzip and of zlib data; no JSON begins with them."""
+
+MAX_LAYERS = 2
+"""How often a response may be compressed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HttpResponse:
-    """A complete response: status, headers and raw body."""
+    """A response: status, headers and decompressed body; after `error` the body is what had arrived before it."""
 
     status: int
     headers: Mapping[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    error: Exception | None = None
 
 
 @dataclass(kw_only=True, slots=True)
 class HttpExchange:
-    """Sends requests to `base_url` and removes the API key from the responses.
+    """Sends requests to `base_url`. `scheme` precedes the key in the header `Authorization`.
 
-    `scheme` precedes the key in the header `Authorization`. The caller closes `client`.
+    The caller closes `client`.
     """
 
     client: httpx.AsyncClient
@@ -72,9 +78,9 @@ class HttpExchange:
         query: Mapping[str, str | int] | None = None,
         body: Json | None = None,
     ) -> HttpResponse:
-        """Send one request and return the complete response.
+        """Send one request and return the response, which is incomplete if it has an error.
 
-        Raises httpx.HTTPError, httpx.StreamError, OSError, EOFError or zlib.error if there is no complete response.
+        Raises one of TRANSPORT_ERRORS if not even its status arrived.
         """
         content, headers = (None, {}) if body is None else _encode_body(body)
         headers |= {"Authorization": f"{self.scheme} {self.key}", "Accept-Encoding": "identity"}
@@ -86,14 +92,23 @@ class HttpExchange:
             headers=headers,
             timeout=httpx.Timeout(timeouts.read, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
         )
-        async with asyncio.timeout(timeouts.total):
-            response = await self.client.send(request, stream=True, follow_redirects=False)
-            try:
-                received = await _read_limited(response, timeouts.max_bytes)
-            finally:
-                await response.aclose()
-        redacted = received.replace(self.key.encode(), b"[key]")  # a provider may quote the request
-        return HttpResponse(status=response.status_code, headers=response.headers, body=redacted)
+        received, response, failure = bytearray(), None, None
+        try:
+            async with asyncio.timeout(timeouts.total):
+                response = await self.client.send(request, stream=True, follow_redirects=False)
+                try:
+                    await _receive(response, received, timeouts.max_bytes)
+                finally:
+                    await response.aclose()
+        except TRANSPORT_ERRORS as error:
+            if response is None:
+                raise
+            failure = error
+        try:
+            decoded = _decompress(bytes(received), timeouts.max_bytes)
+        except TooLarge as error:
+            decoded, failure = b"", error
+        return HttpResponse(status=response.status_code, headers=response.headers, body=decoded, error=failure)
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:
@@ -126,20 +141,42 @@ async def _chunks(buffer: BytesIO) -> AsyncIterator[bytes]:
         yield chunk
 
 
-async def _read_limited(response: httpx.Response, limit: int) -> bytes:
-    """Return the decompressed body; raises TooLarge above `limit` bytes and UnsupportedEncoding.
+async def _receive(response: httpx.Response, received: bytearray, limit: int) -> None:
+    """Append the body as it arrives to `received`; raises TooLarge above `limit` bytes.
 
-    httpx would decompress a compression bomb completely before its size is known. Some servers send gzip although the
-    request asks for an uncompressed body.
+    The header `Content-Encoding` is not used: some servers name an encoding that the body does not have.
     """
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"", "identity", "gzip", "x-gzip"}:
-        raise UnsupportedEncoding(f"the response has the unsupported content encoding {encoding[:40]!r}")
-    gzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16) if encoding.endswith("gzip") else None
-    content = bytearray()
     buffered = response.is_stream_consumed  # a transport without a network returns the body with the response
     async for chunk in response.aiter_bytes() if buffered else response.aiter_raw():
-        content += gzip.decompress(chunk, limit + 1) if gzip else chunk
-        if len(content) > limit:
+        received += chunk
+        if len(received) > limit:
             raise TooLarge(f"the response is longer than {limit} bytes")
+
+
+def _decompress(body: bytes, limit: int) -> bytes:
+    """Return the body without gzip or zlib compression; raises TooLarge if it is longer than `limit` bytes then.
+
+    httpx would decompress a compression bomb completely before its size is known. Some servers compress although the
+    request asks them not to. Of damaged data, what precedes the damage is returned.
+    """
+    for _ in range(MAX_LAYERS):
+        if not body.startswith(COMPRESSED):
+            break
+        body = _inflate(body, limit) or body
+    return body
+
+
+def _inflate(packed: bytes, limit: int) -> bytes:
+    content = bytearray()
+    try:
+        while packed:  # gzip data may consist of several members
+            member = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)
+            while chunk := member.decompress(packed, CHUNK):
+                content += chunk
+                packed = member.unconsumed_tail
+                if len(content) > limit:
+                    raise TooLarge(f"the response is longer than {limit} bytes")
+            packed = member.unused_data
+    except zlib.error:
+        return bytes(content)
     return bytes(content)

@@ -2,44 +2,47 @@
 
 import re
 from decimal import Decimal, InvalidOperation
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
 from service.domain.errors import ProviderUnavailable, UnreadableBody
-from service.domain.strict_json import parse_json
-from service.domain.task import Json, UpstreamId
+from service.domain.lenient_json import IncompleteJson, parse_lenient
+from service.domain.task import Json
 
 MAX_TEXT = 2000
 MAX_URL = 8192
 MAX_CORRELATION = 1024
 MAX_TOKEN = 256
 MAX_NUMBER = 10**18
+MIN_MASKED_KEY = 16
+"""Length in characters from which the provider's key is masked."""
 
 TEXTUAL = (str, int)
 NUMERIC = (str, int, float)
 """Types of number-like values. A tuple, because `isinstance` with a union builds the union in each call."""
 
-UPSTREAM_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
-"""Valid ids of a provider: safe as one segment of a path."""
-
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,100}~[0-9]{1,9}(~[0-9]{1,11})?\.[A-Za-z0-9_-]{20,}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _PLAIN_MONEY = re.compile(r"(0|[1-9][0-9]{0,14})(\.[0-9]{1,15})?")
 _HTTP = re.compile(r"https?://[^\s\x00-\x20]+", re.IGNORECASE)
+_RELATIVE = re.compile(r"(?:/|[^\s:/?#]+/)\S*|[^\s:/?#]+\.(?:mp4|mov|webm|gif|png|jpe?g|webp)(?:\?\S*)?", re.IGNORECASE)
 _PLAIN_HTTP = re.compile(r"https?://[A-Za-z0-9.-]+(/[!-~]*)?")
 
 
-def clean(value: object, limit: int = MAX_TEXT) -> str:
+def clean(value: object, limit: int = MAX_TEXT, key: str = "") -> str:
     """Return a text or integer as one line of at most `limit` characters; "" for any other type.
 
-    Control characters become blanks, and correlation tokens become `[token]`, because clients and logs show the text.
+    Control characters become blanks, correlation tokens `[token]`, and the provider's `key` of at least 16 characters
+    `[key]`, because clients and logs show the text. A shorter key would be found in ordinary words.
     """
     if isinstance(value, bool) or not isinstance(value, TEXTUAL):
         return ""
     if isinstance(value, int):
         return str(value) if abs(value) < MAX_NUMBER else ""
-    if len(value) <= limit and value.isascii() and value.isprintable() and "~" not in value:
+    masked = len(key) >= MIN_MASKED_KEY and key in value
+    if not masked and len(value) <= limit and value.isascii() and value.isprintable() and "~" not in value:
         return value.strip()
-    return _TOKEN.sub("[token]", _CONTROL.sub(" ", value[: limit * 2 + MAX_TOKEN])).strip()[:limit]
+    text = (value.replace(key, "[key]") if masked else value)[: limit * 2 + MAX_TOKEN]
+    return _TOKEN.sub("[token]", _CONTROL.sub(" ", text)).strip()[:limit]
 
 
 def number(value: object) -> int | float | None:
@@ -73,40 +76,42 @@ def _decimal(value: str | float) -> Decimal | None:
     return exact if exact.is_finite() and abs(exact.adjusted()) <= 18 else None  # noqa: PLR2004 - beyond any real amount
 
 
-def fraction(value: object) -> float | None:
-    """Return a number clamped to 0 to 1; None for a text and for anything that is not a finite number."""
-    if isinstance(value, str):
-        return None
+def fraction(value: object, *, percent: bool = False) -> float | None:
+    """Return a progress as a number from 0 to 1; None for anything that is not a finite number.
+
+    0.45, "0.45", 45, "45" and "45%" mean the same: a number above 1 is a percentage. With `percent` each number is.
+    """
+    if isinstance(value, str) and value.strip().endswith(("%", "\uff05")):
+        value, percent = value.strip()[:-1], True
     parsed = number(value)
-    return None if parsed is None else min(1.0, max(0.0, float(parsed)))
-
-
-def upstream_id(value: object) -> UpstreamId | None:
-    """Return an id that is safe in a path, None for a missing one; raises ProviderUnavailable for an invalid one."""
-    if value is None or value == "":
+    if parsed is None:
         return None
-    if not isinstance(value, str) or not UPSTREAM_ID.fullmatch(value):
-        raise ProviderUnavailable("the provider's response has an invalid task id")
-    return UpstreamId(value)
+    return min(1.0, max(0.0, parsed / 100 if percent or parsed > 1 else float(parsed)))
 
 
-def http_url(value: object) -> str | None:
-    """Return an unchanged http or https address of at most 8,192 characters; None for anything else."""
+def http_url(value: object, base_url: str = "") -> str | None:
+    """Return an http or https address of at most 8,192 characters; None for anything else.
+
+    Blanks around it are removed, those inside are percent-encoded. A relative address begins at `base_url`, if there is
+    one.
+    """
     if not isinstance(value, str) or len(value) > MAX_URL:
         return None
     if _PLAIN_HTTP.fullmatch(value):
         return value
-    if _CONTROL.search(value):
+    address = value.strip().replace(" ", "%20")
+    if _CONTROL.search(address):
         return None
     try:
-        return value if _HTTP.fullmatch(value) and urlsplit(value).hostname else None
+        if base_url and _RELATIVE.fullmatch(address):
+            address = urljoin(f"{base_url}/", address)
+        return address if _HTTP.fullmatch(address) and urlsplit(address).hostname else None
     except ValueError:
         return None
 
 
-def correlation(body: Json) -> str | None:
-    """Return the body's `payload` if it can be a correlation token: a text of 1 to 1,024 characters. Otherwise None."""
-    payload = body.get("payload")
+def correlation(payload: object) -> str | None:
+    """Return a `payload` if it can be a correlation token: a text of 1 to 1,024 characters. Otherwise None."""
     return payload if isinstance(payload, str) and 0 < len(payload) <= MAX_CORRELATION else None
 
 
@@ -121,7 +126,9 @@ def error_object(body: object) -> Json | str:
     """Return the JSON object of an error response, or a short line of text for any other body; parses bytes."""
     if isinstance(body, bytes):
         try:
-            return error_object(parse_json(body))
+            return error_object(parse_lenient(body))
+        except IncompleteJson as error:
+            return error.value
         except UnreadableBody:
             return plain_text(body[:4096].decode("utf-8", "replace"))
     if isinstance(body, dict):

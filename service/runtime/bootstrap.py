@@ -27,7 +27,7 @@ from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.tokens import Tokens
 from service.providers import PooledTransport, RateLimitedClient, open_provider
-from service.providers.callback_bodies import read_fact
+from service.providers.callback_bodies import callback_reader
 from service.providers.vidu.signature import ViduVerifier
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.config.settings import Settings
@@ -199,7 +199,7 @@ class ApplicationBuilder:
             tokens=self.tokens,
             clock=self.clock,
             confirm=self.settings.confirm == "always",
-            read_fact=read_fact,
+            read_fact=callback_reader(self.settings.upstream_url, self.settings.upstream_key),
         )
 
     def _receiver(self, inbox_worker: InboxWorker) -> CallbackReceiver:
@@ -210,7 +210,7 @@ class ApplicationBuilder:
             tokens=self.tokens,
             clock=self.clock,
             confirm=self.settings.confirm == "always",
-            read_fact=read_fact,
+            read_fact=callback_reader(self.settings.upstream_url, self.settings.upstream_key),
             verifier_for=self._verifier if self.settings.provider == "vidu" else None,
             may_lack_keys=self.keys.may_lack_keys,
         )

@@ -78,13 +78,13 @@ def build_app(
 
     routes = [
         route(_VTRIX, "POST", lambda at: at.vtrix.create),
-        route(f"{_VTRIX}/task/{{task}}", "GET", lambda at: at.vtrix.poll),
+        route(f"{_VTRIX}/task/{{task:path}}", "GET", lambda at: at.vtrix.poll),
         Route(_SKILL, specs.models),
         Route(f"{_SKILL}/{{model}}/spec", specs.spec),
         route(f"{_VIDU}/reference2video", "POST", lambda at: at.vidu.create),
         route(f"{_VIDU}/tasks", "GET", lambda at: at.listing),
-        route(f"{_VIDU}/tasks/{{task}}/creations", "GET", lambda at: at.vidu.poll),
-        route(f"{_VIDU}/tasks/{{task}}/cancel", "POST", lambda at: at.vidu.cancel),
+        route(f"{_VIDU}/tasks/{{task:path}}/creations", "GET", lambda at: at.vidu.poll),
+        route(f"{_VIDU}/tasks/{{task:path}}/cancel", "POST", lambda at: at.vidu.cancel),
         route("/files/{name}", "GET", lambda at: at.files),
         *_admin_routes(state),
     ]

@@ -28,7 +28,7 @@ def vtrix_body(task: Task, signer: UrlSigner, now: datetime) -> dict[str, Any]:
     if task.state is State.PROCESSING:
         body["progress"] = task.progress(now)
     if task.state is State.SUCCESS:
-        body["output"] = [{"content": [_content(task, signer)]}]
+        body["output"] = [{"content": [_content(task, signer)]}] if signer.has_result(task) else []
         body["usage"] = {"cost": task.cost, "discount": DISCOUNT}
     if task.error is not None:
         body["error"] = vtrix_error(task.error)
@@ -57,7 +57,7 @@ def native_body(task: Task, signer: UrlSigner) -> dict[str, Any]:
         "payload": task.spec.payload or "",
         "bgm": task.spec.bgm,
         "off_peak": task.spec.off_peak,
-        "creations": [_creation(task, signer)] if task.state is State.SUCCESS else [],
+        "creations": [_creation(task, signer)] if task.state is State.SUCCESS and signer.has_result(task) else [],
     }
 
 
@@ -71,7 +71,7 @@ def with_loose_types(body: dict[str, Any]) -> dict[str, Any]:
     loose = {name: str(value) if isinstance(value, int | float) else value for name, value in body.items()}
     if "error" in body:
         loose["error"] = body["error"]["error_message"]
-    if "output" in body:
+    if body.get("output"):
         content = [item | {"duration": str(item["duration"])} for item in body["output"][0]["content"]]
         loose["output"] = [{"content": content}]
         extra = {"quantity": "1", "unit_price": body["usage"]["cost"], "extra_info": {}}

@@ -67,7 +67,7 @@ class MediaStore:
         """Return the task's MP4: a file, or the bytes of the tiny video."""
         if self._state.switches.tiny_videos:
             return tiny_video()
-        name = f"{task.id}-marked.mp4" if watermarked else f"{task.id}.mp4"
+        name = f"{task.file_stem}-marked.mp4" if watermarked else f"{task.file_stem}.mp4"
         if name not in self._videos:
             self._videos[name] = asyncio.create_task(self._render(task, self._path(name), watermarked=watermarked))
             if len(self._videos) > _MAX_VIDEOS:
@@ -88,7 +88,7 @@ class MediaStore:
         """Write all references to disk first, so that none waits in memory for a rendering thread."""
         sources: list[Path] = []
         while media:
-            source = self._path(f"{task.id}-{len(sources)}.jpg")
+            source = self._path(f"{task.file_stem}-{len(sources)}.jpg")
             await self._spool_threads.run(partial(_spool, media[0], await self._download(media.pop(0)), source))
             sources.append(source)
         return [await self._render_threads.run(partial(_still, source, _shape(task))) for source in sources]

@@ -3,13 +3,14 @@
 import asyncio
 import hmac
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from service.sandbox.faulty_responses import CutResponse, half, page, throttled
+from service.sandbox.odd_answers import AnswerWriter
 from service.sandbox.provider_shapes import ProviderShape, Refused, read_object
 from service.sandbox.state import SandboxState
 from service.sandbox.task_runner import TaskRunner
@@ -43,6 +44,10 @@ class ProviderApi:
     shape: ProviderShape
     runner: TaskRunner
     media_store: "MediaStore"
+    writer: AnswerWriter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.writer = AnswerWriter(state=self.state)
 
     async def create(self, request: Request) -> Response:
         """Respond to a create: check it, bill it, and drop the reply if a switch says so."""
@@ -102,7 +107,7 @@ class ProviderApi:
         reply = await self._start(task, params)
         del params
         await self._fail_after_bill(task, reply)
-        return JSONResponse(reply)
+        return self.writer.write(reply, task, f"create/{task.number}")
 
     async def _start(self, task: Task, params: Mapping[str, Any]) -> dict[str, Any]:
         """Start or end the task, and return its create reply."""
@@ -127,6 +132,8 @@ class ProviderApi:
             raise ImmediateResponse(CutResponse())
         if self.state.hits("out_of_credit", occasion):
             raise Refused("CreditInsufficient")
+        if self.state.hits("error_in_200_create", occasion):
+            raise ImmediateResponse(self.writer.error_in_200())
 
     async def _fail_after_bill(self, task: Task, reply: dict[str, Any]) -> None:
         occasion = task.number
@@ -140,6 +147,8 @@ class ProviderApi:
             raise ImmediateResponse(page(_GATEWAY_TIMEOUT))
         if self.state.hits("half_create_reply", occasion):
             raise ImmediateResponse(half(reply))
+        if self.state.hits("error_status_create", occasion):
+            raise ImmediateResponse(self.writer.with_error_status(reply))
 
     async def _poll(self, request: Request) -> Response:
         self.authenticate(request)
@@ -156,7 +165,11 @@ class ProviderApi:
         body = self.shape.poll_reply(task, occasion)
         if self.state.hits("half_poll_reply", occasion):
             return half(body)
-        return JSONResponse(body)
+        if self.state.hits("other_task_poll", occasion):
+            return self.writer.other_task(body)
+        if self.state.hits("error_in_200_poll", occasion):
+            return self.writer.error_in_200()
+        return self.writer.write(body, task, occasion)
 
     async def _cancel(self, request: Request) -> Response:
         self.authenticate(request)

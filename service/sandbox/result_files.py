@@ -37,7 +37,7 @@ class ResultFiles:
         if not self.signer.is_valid(expires):
             return xml_error(_FORBIDDEN, "AccessDenied", "Request has expired.")
         stem, _, extension = name.rpartition(".")
-        task = self.state.tasks.get(stem.removesuffix(_WATERMARKED))
+        task = self.state.of_files(stem.removesuffix(_WATERMARKED))
         if task is None or not self._is_available(task):
             return xml_error(_NOT_FOUND, "NoSuchKey", "The specified key does not exist.")
         if extension == "jpg":

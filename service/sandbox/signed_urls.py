@@ -35,10 +35,16 @@ class UrlSigner:
         expired = self._state.hits("url_expired", f"{task.number}/{self._signed_count}")
         life = -_EXPIRED_AGO if expired else self._state.switches.url_life
         return ResultUrls(
-            video=self._sign(task, f"{task.id}.mp4", life),
-            cover=self._sign(task, f"{task.id}.jpg", life),
-            watermarked=self._sign(task, f"{task.id}-marked.mp4", life) if task.spec.watermark else None,
+            video=self._sign(task, f"{task.file_stem}.mp4", life),
+            cover=self._sign(task, f"{task.file_stem}.jpg", life),
+            watermarked=self._sign(task, f"{task.file_stem}-marked.mp4", life) if task.spec.watermark else None,
         )
+
+    def has_result(self, task: Task) -> bool:
+        """Return whether answers about a successful task show its result now."""
+        if task.ended_at is None or self._state.hits("no_result", task.number):
+            return False
+        return (self._state.now() - task.ended_at).total_seconds() >= self._state.switches.result_delay
 
     def is_signed(self, name: str, expires: str, signature: str) -> bool:
         """Return whether this sandbox signed the address."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from service.sandbox.billing import Bill, BillingLog, callback_hash
 from service.sandbox.seeded_faults import SeededFaults
 from service.sandbox.switches import Switches
-from service.sandbox.tasks import Provider, Task, TaskSpec, vidu_id, vtrix_id
+from service.sandbox.tasks import Provider, Task, TaskSpec, other_id, vidu_id, vtrix_id
 
 
 class SandboxState:
@@ -47,13 +47,20 @@ class SandboxState:
         age = (self.now() - task.created_at).total_seconds()
         return None if age < self.switches.unknown_after_create else task
 
+    def of_files(self, stem: str) -> Task | None:
+        """Return the task whose files have that name without its ending."""
+        return self.tasks.get(stem) or next((task for task in self.tasks.values() if task.file_stem == stem), None)
+
     def accept(self, provider: Provider, *, model: str, spec: TaskSpec, key: str, base_url: str) -> Task:
         """Make a task from a create request and bill it."""
         at, number = self.now(), len(self.billing.bills) + 1
         native = vidu_id(self._sandbox_id, number, at)
+        task_id = native if provider == "vidu" else vtrix_id(self._sandbox_id, number, at)
+        if self.hits("odd_ids", number):
+            task_id = other_id(task_id, self.faults.draw("id shape", str(number)))
         task = Task(
             number=number,
-            id=native if provider == "vidu" else vtrix_id(self._sandbox_id, number, at),
+            id=task_id,
             native_id=native,
             provider=provider,
             model=model,

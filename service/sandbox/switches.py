@@ -64,6 +64,11 @@ class Switches:
     failed_without_id: Annotated[
         Chance, About("Create", "The create reply is 200 and failed, has no id and is not billed.")
     ] = 0.0
+    error_in_200_create: Annotated[
+        Chance, About("Create", "Refuse for insufficient credit with the status 200; nothing is billed.")
+    ] = 0.0
+    error_status_create: Annotated[Chance, About("Create", "Bill the task, then reply 500 with its body.")] = 0.0
+    bare_create_reply: Annotated[Chance, About("Create", "The create reply has the id and no status.")] = 0.0
 
     unknown_after_create: Annotated[float, About("Poll", "Time for which a new task is unknown (404).")] = 0.0
     throttle_poll: Annotated[Chance, About("Poll", "Reply 429.")] = 0.0
@@ -75,7 +80,23 @@ class Switches:
     poll_delay: Annotated[Span, About("Poll", "Delay of a slow reply.")] = 5.0
     unknown_status: Annotated[Chance, About("Poll", "Report an unknown status.")] = 0.0
     loose_types: Annotated[Chance, About("Poll", "Send numbers as strings and the error as a bare string.")] = 0.0
+    error_in_200_poll: Annotated[Chance, About("Poll", "Report an error of the account with the status 200.")] = 0.0
+    other_task_poll: Annotated[Chance, About("Poll", "Reply about another task.")] = 0.0
     mixed_errors: Annotated[bool, About("Poll", "Draw the shape of each Vtrix error from all known ones.")] = False
+
+    odd_ids: Annotated[
+        Chance, About("Answers", "The id is a number, has 190 characters, or contains a colon and a slash.")
+    ] = 0.0
+    odd_words: Annotated[
+        Chance, About("Answers", "The status is a synonym, in other case or with other separators.")
+    ] = 0.0
+    odd_progress: Annotated[Chance, About("Answers", "The progress is a percentage or a text.")] = 0.0
+    odd_reasons: Annotated[Chance, About("Answers", "The reason of a failure has another shape.")] = 0.0
+    odd_json: Annotated[
+        Chance, About("Answers", "A byte-order mark, NaN, a repeated key, half a character, a long echo.")
+    ] = 0.0
+    odd_encoding: Annotated[Chance, About("Answers", "A wrong Content-Encoding, or gzip that was not requested.")] = 0.0
+    wrapped_answers: Annotated[Chance, About("Answers", "The task is nested in an envelope with a code.")] = 0.0
 
     callbacks: Annotated[bool, About("Callbacks", "Send callbacks.")] = True
     final_callbacks_only: Annotated[bool, About("Callbacks", "Send no callback when a task starts to run.")] = False
@@ -105,6 +126,13 @@ class Switches:
     url_life: Annotated[float, About("Results", "Lifetime of a result address.")] = 86400.0
     url_expired: Annotated[Chance, About("Results", "The result address has expired when it is returned.")] = 0.0
     not_there_for: Annotated[float, About("Results", "Time after the end for which the file is missing (404).")] = 0.0
+    no_result: Annotated[Chance, About("Results", "The task ends completed without any result.")] = 0.0
+    result_delay: Annotated[
+        float, About("Results", "Time after the end for which a completed task has no result yet.")
+    ] = 0.0
+    odd_results: Annotated[
+        Chance, About("Results", "A result without an address, a relative one, blanks, another nesting.")
+    ] = 0.0
     cut_downloads: Annotated[Chance, About("Results", "Cut the download half-way.")] = 0.0
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ _AUTO_DURATION = 5
 _PRICES = {"540p": 4, "720p": 7, "1080p": 15}
 DISCOUNT = 0.9
 _CENTS = 100
+_MAX_STEM = 64
 
 
 class State(StrEnum):
@@ -97,6 +98,11 @@ class Task:
         return round(min(0.99, max(0.0, (now - self.started_at).total_seconds() / self.run_time)), 2)
 
     @property
+    def file_stem(self) -> str:
+        """Return the name of the result's files without their ending; an id may be long or contain a slash."""
+        return self.id if self.id.isalnum() and len(self.id) <= _MAX_STEM else self.native_id
+
+    @property
     def cost(self) -> str:
         """Return the price in US dollars, as a decimal string."""
         return f"{self.spec.cents / _CENTS:.2f}"
@@ -112,3 +118,10 @@ def vtrix_id(sandbox_id: int, number: int, at: datetime) -> str:
 def vidu_id(sandbox_id: int, number: int, at: datetime) -> str:
     """Return a numeric string that encodes time, sandbox and task number."""
     return str((int(at.timestamp()) << 31) | (sandbox_id % 2**7) << 24 | number % 2**24)
+
+
+def other_id(task_id: str, manner: float) -> str:
+    """Return an id of another kind: a number, 190 characters, or one with `:` and `/`; `manner` is 0 up to 1."""
+    if manner < 1 / 3:
+        return str(int.from_bytes(task_id.encode()[-6:]))
+    return task_id.ljust(190, "x") if manner < 2 / 3 else f"task:{task_id}/1"

@@ -12,10 +12,26 @@ from service.storage.database import Database
 from service.storage.delivery_queue import pending_handlers
 from service.storage.inbox import OLDEST_UNREAD
 from service.storage.migrate import HEAD, VERSION, is_newer
-from service.storage.tables import IS_DEAD, IS_PENDING, OPEN, POLLED, QUEUED, attempts, deliveries, inbox, polls, tasks
+from service.storage.tables import (
+    HAS_STATUS_WORD,
+    IS_DEAD,
+    IS_PENDING,
+    OPEN,
+    POLLED,
+    QUEUED,
+    attempts,
+    deliveries,
+    inbox,
+    polls,
+    tasks,
+)
 
 PROBE_ROW = {"task_id": "", "at": datetime.fromtimestamp(0, UTC), "outcome": "none"}
 """A row with an id that no task has: inserted and deleted to check whether the database can be written."""
+
+
+MAX_STATUS_WORDS = 20
+"""Unknown status words in the metrics: a provider may write anything into them."""
 
 
 class SqlHealth:
@@ -66,12 +82,21 @@ class SqlHealth:
                 oldest_unsettled=await _age(connection, now, select(func.min(tasks.c.created_at)).where(OPEN)),
                 oldest_due=max([await _age(connection, now, query) for query in await _oldest_due(connection, now)]),
                 in_doubt=by_status.get("in_doubt", 0),
+                status_words=await _status_words(connection, now),
             )
 
 
 async def _counts(connection: AsyncConnection, column: ColumnElement[str]) -> dict[str, int]:
     rows = await connection.execute(select(column, func.count()).group_by(column))
     return {row[0]: row[1] for row in rows}
+
+
+async def _status_words(connection: AsyncConnection, now: datetime) -> dict[str, timedelta]:
+    """Return how long the provider has reported each status word of unknown meaning, the longest first."""
+    since = func.min(tasks.c.status_since)
+    query = select(tasks.c.status_word, since).where(HAS_STATUS_WORD).group_by(tasks.c.status_word).order_by(since)
+    rows = await connection.execute(query.limit(MAX_STATUS_WORDS))
+    return {row[0]: max(now - row[1], timedelta(0)) for row in rows if row[1]}
 
 
 async def _deliveries(connection: AsyncConnection) -> dict[str, int]:

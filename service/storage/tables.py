@@ -65,6 +65,9 @@ tasks = Table(
     Column("hinted_id", SafeText),
     Column("hinted_fact", JsonText),
     Column("polled_at", UtcDateTime),
+    Column("empty_since", UtcDateTime),
+    Column("status_word", SafeText),
+    Column("status_since", UtcDateTime),
     Column("resubmission_of", SafeText),
     Column("note", SafeText),
     UniqueConstraint("client", "idempotency_key", name="tasks_idempotency"),
@@ -222,6 +225,8 @@ _partial("tasks_costs", tasks.c.bucket, tasks.c.created_at, tasks.c.cost, where=
 Index("tasks_submitted", tasks.c.submitted_at, tasks.c.bucket, tasks.c.cost, tasks.c.status)
 Index("tasks_newest", tasks.c.created_at, tasks.c.id, tasks.c.status)
 _partial("tasks_by_upstream_id", tasks.c.upstream_id, where=tasks.c.upstream_id.is_not(None))
+HAS_STATUS_WORD = tasks.c.status_word.is_not(None)
+_partial("tasks_status_words", tasks.c.status_word, tasks.c.status_since, where=HAS_STATUS_WORD)
 Index("tasks_by_client", tasks.c.client, tasks.c.created_at, tasks.c.id)
 Index("inbox_by_task", inbox.c.task_id, inbox.c.received_at)
 Index("inbox_verdicts", inbox.c.verdict)

@@ -43,6 +43,9 @@ MAX_LATENESS = timedelta(minutes=1)
 SECOND_WAIT_NOTE = "waits for its callback once more: nobody may have listened while it could come"
 """Stored as a task's note and compared with it. If the text changes, a task in doubt waits a third time."""
 
+MAX_NOTE = 300
+"""Characters of a note."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PollerConfig:
@@ -148,10 +151,10 @@ class Poller:
             update = self._defer(task, throttled)
         except (ProviderUnavailable, Refused) as error:
             log.warning("provider unavailable", task=task.id, error=str(error)[:200])
-            update = TaskUpdate.no_answer(task, error.outcome)
+            update = TaskUpdate.no_answer(task, error.outcome, note=_unusable(task, str(error)))
         except Exception as error:
             log.exception("poll failed unexpectedly", task=task.id, error=type(error).__name__)
-            update = TaskUpdate.no_answer(task, "broken off")
+            update = TaskUpdate.no_answer(task, "broken off", note=_unusable(task, type(error).__name__))
         finally:
             self._polling -= 1
             self.signals.notify("reconcile")  # the next poll may start while this result waits for its commit
@@ -163,15 +166,16 @@ class Poller:
     def _defer(self, task: Task, throttled: Throttled) -> TaskUpdate:
         """Poll again after the pause that the provider asks for, but not after the task's deadline."""
         outcome = None if isinstance(throttled, Paused) else "throttled"
+        note = None if isinstance(throttled, Paused) else _unusable(task, str(throttled))
         now = self.clock.now()
         planned = self.planner.due(task, now)
         if planned is None or throttled.retry_after is None:
-            return TaskUpdate.not_polled(task, outcome=outcome)
+            return TaskUpdate.not_polled(task, outcome=outcome, note=note)
         pause_end = now + throttled.retry_after * (1 + JITTER * self.planner.jitter())
         due_at = max(pause_end, planned)
         if now < task.deadline_at:
             due_at = min(due_at, task.deadline_at)
-        return TaskUpdate.not_polled(task, due_at=due_at, outcome=outcome)
+        return TaskUpdate.not_polled(task, due_at=due_at, outcome=outcome, note=note)
 
     async def _poll_once(self, task: Task) -> TaskUpdate:
         upstream_id = task.upstream_id or task.hinted_id
@@ -191,9 +195,9 @@ class Poller:
                 return TaskUpdate.unconfirmed(task, fact_from_json(task.hinted_fact))
             if task.status is Status.IN_DOUBT and self.clock.now() >= self.planner.abandoned_at(task):
                 return self._end_doubt(task, "unknown")
-            return TaskUpdate.no_answer(task, "unknown")
+            return TaskUpdate.no_answer(task, "unknown", note=_unusable(task, "the upstream does not know the id"))
         if task.upstream_id is None and not self._belongs_to(task, fact):
-            return TaskUpdate.no_answer(task, "foreign")
+            return TaskUpdate.no_answer(task, "foreign", note=_unusable(task, "it is about another task"))
         return TaskUpdate.poll_result(task, replace(fact, upstream_id=upstream_id, correlation=None))
 
     def _belongs_to(self, task: Task, fact: Fact) -> bool:
@@ -237,3 +241,10 @@ class Poller:
         if now < task.deadline_at and self.config.resubmit_in_doubt and RESUBMITTED_WARNING not in task.warnings:
             return TaskUpdate.resubmit(task, now, outcome)
         return TaskUpdate.submission_unknown(task, outcome)
+
+
+def _unusable(task: Task, reason: str) -> str | None:
+    """Return the note on a poll without a usable answer; the note on a second wait stays, as it is compared."""
+    return (
+        task.note if task.note == SECOND_WAIT_NOTE else f"the last answer to a poll was not usable: {reason}"[:MAX_NOTE]
+    )

@@ -34,6 +34,9 @@ FINAL_COMMIT_GRACE = 1.5
 NOTE_INTERVAL = timedelta(seconds=5)
 """Least time between two notes on the tasks that wait for a limit."""
 
+MAX_NOTE = 300
+"""Characters of a note."""
+
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
@@ -190,7 +193,8 @@ class Submitter:
             exc_info=None if isinstance(error, ReplyLost | StoreUnavailable) else error,
         )
         if guard.begun:
-            return TaskUpdate.in_doubt(task)
+            reason = str(error) if isinstance(error, ReplyLost) else type(error).__name__
+            return TaskUpdate.in_doubt(task, f"the reply to the submission was not usable: {reason}"[:MAX_NOTE])
         return self._retry(task, NotSent(f"it could not be prepared ({type(error).__name__})"))
 
     def _retry(self, task: Task, error: NotSent | Throttled) -> TaskUpdate:

@@ -16,6 +16,7 @@ from service.domain.notify import AddressCheck
 from service.domain.ports.provider import Provider
 from service.domain.ports.signals import Clock
 from service.domain.ports.tasks import BlobStore, IdempotencyKey, TaskIntake, TaskQueries
+from service.domain.result_wait import PAID_WITHOUT_RESULT, RESULT_LEFT_OUT
 from service.domain.task import Json, Status, Task, TaskId
 from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate
 from service.tasks.new_task import NewTask, validate_new_task
@@ -140,9 +141,12 @@ class TaskService:
 def _resubmittable(task: Task | None) -> Task:
     if task is None:
         raise NotFound("there is no such task")
-    if task.status not in RESUBMITTABLE:
+    if task.status not in RESUBMITTABLE and not task.without_result:
         allowed = ", ".join(sorted(RESUBMITTABLE))
-        raise Conflict(f"the task is {task.status}; only {allowed} tasks can be submitted again")
+        raise Conflict(
+            f"the task is {task.status}; only {allowed} tasks, and completed ones without any result,"
+            " can be submitted again"
+        )
     return task
 
 
@@ -157,12 +161,16 @@ def _copy(old: Task, new_id: TaskId, now: datetime, deadline_at: datetime) -> Ta
         params=old.params,
         metadata=old.metadata,
         notify=old.notify,
-        warnings=tuple(warning for warning in old.warnings if warning != RESUBMITTED_WARNING),
+        warnings=tuple(warning for warning in old.warnings if not _about_one_submission(warning)),
         created_at=now,
         due_at=now,
         deadline_at=deadline_at,
         resubmission_of=old.id,
     )
+
+
+def _about_one_submission(warning: str) -> bool:
+    return warning == RESUBMITTED_WARNING or warning.startswith((PAID_WITHOUT_RESULT, RESULT_LEFT_OUT))
 
 
 def _blobs(params: ValidatedParams) -> list[Blob]:

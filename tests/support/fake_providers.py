@@ -8,7 +8,7 @@ import httpx
 from service.domain.ports.provider import ProviderRequest
 from service.providers import Vidu, Vtrix
 
-KEY = "sk-very-secret"
+KEY = "sk-very-secret-key-of-tests"
 Reply = Callable[[httpx.Request], httpx.Response]
 
 

@@ -7,11 +7,11 @@ import httpx
 
 from service.domain.errors import ProviderUnavailable, Refused
 from service.domain.ports.provider import PayloadMatch, ProviderRequest
-from service.domain.task import Fact, Json, UpstreamId
-from service.providers.fields import correlation, json_object
+from service.domain.task import Fact, UpstreamId
+from service.providers.fields import correlation
 from service.providers.http_client import ProviderHttp, params_with_tokens
 from service.providers.pagination import Page, search
-from service.providers.vidu.bodies import read_vidu, vidu_error
+from service.providers.vidu.bodies import VIDU_TASK, read_vidu, vidu_error
 
 MODELS = {"viduq2_pro_reference": "viduq2-pro"}
 """Vidu's name of each model."""
@@ -47,7 +47,9 @@ class Vidu:
     lists = True
 
     def __init__(self, client: httpx.AsyncClient, *, base_url: str, key: str) -> None:
-        self._http = ProviderHttp(client, base_url=base_url, scheme="Token", key=key, error_reader=vidu_error)
+        self._http = ProviderHttp(
+            client, base_url=base_url, scheme="Token", key=key, shape=VIDU_TASK, error_reader=vidu_error
+        )
 
     async def create(self, request: ProviderRequest) -> Fact:
         """Submit; raises NotSent, Refused (also for a model that Vidu lacks), ReplyLost or Throttled."""
@@ -55,11 +57,11 @@ class Vidu:
         if model is None:
             raise Refused("ModelUnavailable", f"Vidu's own API has no {request.model}; it has {', '.join(MODELS)}")
         params = {name: value for name, value in params_with_tokens(request).items() if name in FIELDS}
-        return await self._http.create("/reference2video", {"model": model, **params}, read_vidu)
+        return await self._http.create("/reference2video", {"model": model, **params})
 
     async def fetch(self, upstream_id: UpstreamId) -> Fact:
         """Return a task's state; raises UnknownTask, ProviderUnavailable, Refused or Throttled."""
-        return await self._http.fetch("/tasks/{id}/creations", upstream_id, read_vidu)
+        return await self._http.fetch("/tasks/{id}/creations", upstream_id)
 
     async def cancel(self, upstream_id: UpstreamId) -> None:
         """Cancel a task; raises Conflict with Vidu's reason, UnknownTask, ProviderUnavailable or Throttled."""
@@ -83,21 +85,20 @@ class Vidu:
             "paper.pagesz": PAGE_SIZE,
             **(cursor or {"paper.page": "0"}),
         }
-        body = json_object(await self._http.list_page("/tasks", query))
-        tasks = body.get("tasks")
+        page = await self._http.list_page("/tasks", query)
+        tasks = page.get("tasks")
         if tasks is None:  # Vidu may leave out an empty list
             tasks = []
         if not isinstance(tasks, list):
             raise ProviderUnavailable("`tasks` in the provider's response is not a list")
         for task in tasks:
-            if isinstance(task, dict) and (payload := correlation(task)) and matches(payload):
-                return Page(fact=read_vidu(task))
-        return Page(next=_next_cursor(body, cursor, full=len(tasks) >= PAGE_SIZE))
+            if isinstance(task, dict) and (payload := correlation(task.get("payload"))) and matches(payload):
+                return Page(fact=read_vidu(task, self._http.reading))
+        return Page(next=_next_cursor(page.get("nextpagetoken"), cursor, full=len(tasks) >= PAGE_SIZE))
 
 
-def _next_cursor(body: Json, cursor: Mapping[str, str], *, full: bool) -> dict[str, str] | None:
+def _next_cursor(token: object, cursor: Mapping[str, str], *, full: bool) -> dict[str, str] | None:
     """Return the page token if there is one, else the next page number after a full page."""
-    token = body.get("next_page_token")
     if isinstance(token, str) and token:
         return {"pager.page_token": token}
     page = int(cursor.get("paper.page", "0")) + 1

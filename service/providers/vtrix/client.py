@@ -8,7 +8,7 @@ from service.domain.errors import Conflict
 from service.domain.ports.provider import PayloadMatch, ProviderRequest
 from service.domain.task import Fact, UpstreamId
 from service.providers.http_client import ProviderHttp, params_with_tokens
-from service.providers.vtrix.bodies import read_vtrix, vtrix_error
+from service.providers.vtrix.bodies import VTRIX_TASK, vtrix_error
 
 GENERATION = "/model/v1/generation"
 TASK = "/model/v1/generation/task/{id}"
@@ -21,16 +21,18 @@ class Vtrix:
     lists = False
 
     def __init__(self, client: httpx.AsyncClient, *, base_url: str, key: str) -> None:
-        self._http = ProviderHttp(client, base_url=base_url, scheme="Bearer", key=key, error_reader=vtrix_error)
+        self._http = ProviderHttp(
+            client, base_url=base_url, scheme="Bearer", key=key, shape=VTRIX_TASK, error_reader=vtrix_error
+        )
 
     async def create(self, request: ProviderRequest) -> Fact:
         """Submit; raises NotSent, Refused, ReplyLost or Throttled."""
         body = {"model": request.model, "input": [{"params": params_with_tokens(request)}]}
-        return await self._http.create(GENERATION, body, read_vtrix)
+        return await self._http.create(GENERATION, body)
 
     async def fetch(self, upstream_id: UpstreamId) -> Fact:
         """Return a task's state; raises UnknownTask, ProviderUnavailable, Refused or Throttled."""
-        return await self._http.fetch(TASK, upstream_id, read_vtrix)
+        return await self._http.fetch(TASK, upstream_id)
 
     async def cancel(self, upstream_id: UpstreamId) -> None:
         """Raise Conflict: Vtrix cannot cancel a task."""

@@ -111,7 +111,7 @@ async def test_updates_of_one_batch_apply_in_order(tmp_path: Path) -> None:
     """Of two terminal statuses in one commit the first one stands."""
     async with open_loop(tmp_path) as loop:
         (task_id,) = await _tasks(loop, 1)
-        ends = [Fact(status=Status.COMPLETED), Fact(status=Status.FAILED)]
+        ends = [DONE, Fact(status=Status.FAILED)]
         entries = [TaskUpdate(task_id=TaskId(task_id), fact=fact, source=Source.CALLBACK) for fact in ends]
         await asyncio.gather(*(loop.recorder.add(entry) for entry in entries))
         assert (await loop.task(task_id)).status is Status.COMPLETED

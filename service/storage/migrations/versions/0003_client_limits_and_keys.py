@@ -13,7 +13,19 @@ depends_on = None
 
 def upgrade() -> None:
     """Add the columns, tables and indexes."""
+    _observed_answers()
     _signing_keys()
+
+
+def _observed_answers() -> None:
+    """Add when a task was first reported without a result, and its status word of unknown meaning."""
+    op.add_column("tasks", sa.Column("empty_since", UtcDateTime()))
+    op.add_column("tasks", sa.Column("status_word", SafeText()))
+    op.add_column("tasks", sa.Column("status_since", UtcDateTime()))
+    known = sa.text("status_word IS NOT NULL")
+    op.create_index(
+        "tasks_status_words", "tasks", ["status_word", "status_since"], sqlite_where=known, postgresql_where=known
+    )
 
 
 def _signing_keys() -> None:

@@ -1,0 +1,156 @@
+"""A provider's JSON answer: its fields by name, wherever the provider nests them, and however it writes their names."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from service.domain.task import UpstreamId
+from service.providers.fields import MAX_TEXT, clean, http_url
+from service.providers.status_words import NEUTRAL_WORDS, plain_word
+from service.providers.task_ids import bare_id, task_id
+
+WRAPPERS = ("data", "task", "result", "response", "output", "payload", "body", "tasks")
+"""Fields in which a provider or a gateway may nest the task, by their plain names."""
+
+LISTS = frozenset({"data", "tasks"})
+"""Those of them that may be a list with the task as its only entry."""
+
+RESULT_MARKS = ("url", "videourl", "content", "fileurl")
+"""Fields of a result, which may have an id of its own."""
+
+BARE_ID_FIELDS = ("data", "task", "result", "output")
+"""Fields that may hold the id itself."""
+
+OWN_IDS = ("id", "taskid")
+"""Fields that hold an id of the task itself."""
+
+MAX_NESTING = 3
+_LONG_NAME = 64
+
+Layer = Mapping[str, Any]
+"""The fields of one object by their plain names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What reading needs besides the body: the base of relative addresses, and the key that no text may show."""
+
+    base_url: str = ""
+    key: str = field(default="", repr=False)
+
+
+DEFAULT_READING = Reading()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Names:
+    """The plain names of a provider's fields for the id and for the status, in the order of precedence."""
+
+    ids: Sequence[str]
+    statuses: Sequence[str]
+
+
+@lru_cache(maxsize=1024)
+def plain_name(name: str) -> str:
+    """Return a field's name without upper case and separators: `task_id`, `taskId` and `Task-ID` are `taskid`."""
+    return plain_word(name[:_LONG_NAME])
+
+
+class Answer:
+    """The fields of an answer. `layers` are its nested objects, the task's own one first."""
+
+    def __init__(self, body: object, names: Names, reading: Reading = DEFAULT_READING) -> None:
+        self.names = names
+        self.reading = reading
+        self.layers = self._layers(body)
+
+    def _layers(self, body: object) -> list[Layer]:
+        outer = _layer(body)
+        layers = [outer]
+        for _ in range(MAX_NESTING):
+            inner = next(self._inner(outer), None)
+            if inner is None:
+                break
+            layers.insert(0, inner)
+            outer = inner
+        return layers
+
+    def _inner(self, outer: Layer) -> Iterator[Layer]:
+        """Yield the nested objects that describe the task better than `outer`, which may be an envelope."""
+        outer_id, outer_word = self._id_in(outer), self._word_in(outer)
+        for name in WRAPPERS:
+            inner = _layer(outer.get(name), lists=name in LISTS)
+            if not inner or any(field in inner for field in RESULT_MARKS):
+                continue
+            inner_id, inner_word = self._id_in(inner), self._word_in(inner)
+            if outer_id and outer_word:
+                better = name in {"data", "task"} and inner_id and inner_word
+            else:
+                better = inner_word or (inner_id and not outer_id)
+            if better:
+                yield inner
+
+    def _id_in(self, layer: Layer) -> UpstreamId | None:
+        return next((found for name in self.names.ids if (found := task_id(layer.get(name)))), None)
+
+    def _word_in(self, layer: Layer) -> str:
+        return next((word for name in self.names.statuses if (word := _word(layer.get(name)))), "")
+
+    @property
+    def word(self) -> str:
+        """The status word as the provider writes it, "" without one. Numbers and words like `ok` are none."""
+        return next((word for layer in self.layers if (word := self._word_in(layer))), "")
+
+    @property
+    def id(self) -> UpstreamId | None:
+        """The task's id, None without one."""
+        named = next((found for layer in self.layers if (found := self._id_in(layer))), None)
+        return named or next((found for value in self.values(BARE_ID_FIELDS) if (found := bare_id(value))), None)
+
+    @property
+    def ids(self) -> set[UpstreamId]:
+        """Every id of the task that the answer names; none if it names only one of a job behind the provider."""
+        if not any(task_id(value) for value in self.values(OWN_IDS)):
+            return set()
+        return {found for value in self.values(self.names.ids) if (found := task_id(value))}
+
+    def get(self, name: str) -> Any:
+        """Return the first value of a field that is not null, None without one."""
+        return next(self.values((name,)), None)
+
+    def values(self, names: Sequence[str]) -> Iterator[Any]:
+        """Yield the values of these fields that are not null, those of the task's own object first."""
+        for layer in self.layers:
+            for name in names:
+                if (value := layer.get(name)) is not None:
+                    yield value
+
+    def text(self, value: object, limit: int = MAX_TEXT) -> str:
+        """Return a text as one clean line without the provider's key."""
+        return clean(value, limit, self.reading.key)
+
+    def address(self, value: object) -> str | None:
+        """Return the http address in a value, None without one; a relative one begins at the provider's."""
+        return http_url(value, self.reading.base_url)
+
+
+def _layer(value: object, *, lists: bool = True) -> Layer:
+    """Return an object's fields by plain names, with `lists` also those of the only object in a list; {} otherwise."""
+    if lists and isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, dict):
+        return {}
+    fields: dict[str, Any] = {}
+    for name, content in value.items():
+        plain = plain_name(name)
+        if fields.get(plain) is None:
+            fields[plain] = content
+    return fields
+
+
+def _word(value: object) -> str:
+    if not isinstance(value, str):
+        return ""
+    word = value.strip()
+    return "" if word.isdigit() or plain_word(word) in NEUTRAL_WORDS else word

@@ -1,0 +1,145 @@
+"""Reads why a provider refuses a request, fails a task or leaves out a result, in every shape that occurs."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from service.providers.answer import Answer, plain_name
+from service.providers.status_words import plain_word
+
+CODES = ("errorcode", "errcode", "failcode", "code", "errortype", "type", "status")
+"""Names of an error's code inside of an error object."""
+
+MESSAGES = (
+    "message",
+    "errormessage",
+    "errmsg",
+    "errormsg",
+    "msg",
+    "text",
+    "detail",
+    "details",
+    "description",
+    "reason",
+    "failreason",
+    "title",
+    "error",
+    "en",
+)
+"""Names of an error's text inside of an error object; the last one is a language."""
+
+TASK_CODES = ("errcode", "errorcode", "failcode", "code")
+TASK_MESSAGES = (
+    "error",
+    "errors",
+    "failreason",
+    "failurereason",
+    "failedreason",
+    "failmsg",
+    "failmessage",
+    "failure",
+    "errormessage",
+    "errmsg",
+    "errormsg",
+    "taskstatusmsg",
+    "statusmessage",
+    "statusmsg",
+    "filterreason",
+    "filterreasons",
+    "filteredreasons",
+    "raimediafilteredreasons",
+    "blockreason",
+    "message",
+    "msg",
+    "detail",
+    "details",
+    "reason",
+    "description",
+)
+"""Names of the reason in a task's body, the most specific first."""
+
+FAILED_FLAGS = ("success", "ok", "issuccess")
+"""Fields that are false in an error."""
+
+NEUTRAL_CODES = frozenset({"", "0", "ok", "success", "succeeded", "succeed", "none", "null", "true", "false"})
+"""Codes and texts that report no error."""
+
+MAX_PARTS = 10
+MAX_DEPTH = 4
+MAX_CODE = 100
+_OK, _NO_LONGER_OK = 200, 300
+
+
+def reason(answer: Answer) -> tuple[str, str]:
+    """Return code and message of an answer, "" for each that is missing.
+
+    The message is a text, a list of texts, or an object with a message or with texts by language.
+    """
+    return _code(answer), next(_messages(answer), "")
+
+
+def _code(answer: Answer) -> str:
+    for name in ("error", "status"):
+        for value in answer.values((name,)):
+            fields = _plain(value)
+            for code in CODES:
+                if found := neutral_or_code(answer, fields.get(code)):
+                    return found
+    return next((found for value in answer.values(TASK_CODES) if (found := neutral_or_code(answer, value))), "")
+
+
+def _messages(answer: Answer) -> Iterator[str]:
+    for name in TASK_MESSAGES:
+        for value in answer.values((name,)):
+            if text := text_of(answer, value):
+                yield text
+    for value in answer.values(("status",)):
+        if isinstance(value, dict) and (text := text_of(answer, value)):
+            yield text
+
+
+def neutral_or_code(answer: Answer, value: object) -> str:
+    """Return an error code as a text, "" for none and for a code that means success."""
+    if isinstance(value, bool):
+        return ""
+    code = answer.text(value, MAX_CODE)
+    if plain_word(code) in NEUTRAL_CODES or (code.isdigit() and _OK <= int(code[:6]) < _NO_LONGER_OK):
+        return ""
+    return code
+
+
+def text_of(answer: Answer, value: object, depth: int = 0) -> str:
+    """Return the text in a value of any shape, "" without one and for a word like `success`."""
+    if depth > MAX_DEPTH:
+        return ""
+    if isinstance(value, list):
+        return answer.text("; ".join(_parts(answer, value, depth)))
+    if not isinstance(value, dict):
+        text = answer.text(value)
+        return "" if plain_word(text) in NEUTRAL_CODES else text
+    fields = _plain(value)
+    for name in MESSAGES:
+        if name in fields and (text := text_of(answer, fields[name], depth + 1)):
+            return text
+    texts = [content for name, content in fields.items() if name not in CODES and isinstance(content, str | dict)]
+    return answer.text("; ".join(_parts(answer, texts, depth)))
+
+
+def _parts(answer: Answer, values: Sequence[object], depth: int) -> list[str]:
+    parts = (text_of(answer, value, depth + 1) for value in values[:MAX_PARTS])
+    return list(dict.fromkeys(part for part in parts if part))
+
+
+def refusal(answer: Answer) -> tuple[str, str] | None:
+    """Return code and message of an answer that reports an error, None for one that reports none.
+
+    An error is a false `success`, a code that does not mean success, or an `error`, `errors` or `detail` with content.
+    """
+    failed = any(value is False or plain_word(str(value)[:8]) == "false" for value in answer.values(FAILED_FLAGS))
+    code, message = reason(answer)
+    explicit = any(text_of(answer, value) for value in answer.values(("error", "errors", "detail", "errmsg")))
+    if not (failed or code or explicit):
+        return None
+    return code, message
+
+
+def _plain(value: object) -> Mapping[str, object]:
+    return {plain_name(name): content for name, content in value.items()} if isinstance(value, dict) else {}
