@@ -64,6 +64,7 @@ STATUS_BY_ERROR: tuple[tuple[type[Exception], int, str], ...] = (
     (errors.InvalidParams, 422, "invalid-params"),
     (errors.BadToken, 403, "bad-token"),
     (errors.BadSignature, 403, "bad-signature"),
+    (errors.BodyTooLarge, 413, "body-too-large"),
     (errors.UnreadableBody, 400, "unreadable-body"),
     (errors.NotFound, 404, "not-found"),
     (errors.Conflict, 409, "conflict"),

@@ -6,6 +6,7 @@ BoomerangError
 │   ├── BadToken            a correlation token that is forged, expired or for another task
 │   ├── BadSignature        a provider's signature that is wrong or stale, or whose nonce was used before
 │   ├── UnreadableBody      a body of no known shape
+│   │   └── BodyTooLarge    a body over the size limit
 │   ├── NotFound            no such task or delivery, or another client's
 │   └── Conflict            not possible in the current status of the task or delivery
 ├── UpstreamError           the provider
@@ -71,6 +72,10 @@ class BadSignature(SenderError):
 
 class UnreadableBody(SenderError):
     """A body has no known shape."""
+
+
+class BodyTooLarge(UnreadableBody):
+    """A body is over the size limit, as it is sent or decompressed."""
 
 
 class NotFound(SenderError):

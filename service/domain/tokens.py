@@ -41,7 +41,7 @@ _PAYLOAD = re.compile(r"([A-Za-z0-9_-]{1,100})~([1-9][0-9]{0,8}|0)")
 class TokenClaims:
     """The claims of a valid token: a task, a submission of it, and the expiry (None: it does not expire).
 
-    `token` is the token of a callback address, since a provider's signature covers that address.
+    `token` is the token as the callback address spells it, since a provider's signature covers that address.
     """
 
     task_id: TaskId

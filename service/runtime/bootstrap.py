@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import httpx
 
@@ -18,7 +19,7 @@ from service.deliveries.handler_loader import load_handlers
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.deliveries.task_results import TaskResults
-from service.domain.callback import Verifier, callback_address
+from service.domain.callback import Verifier, callback_address, token_in
 from service.domain.event_routing import Subscription
 from service.domain.key_ring import KeyRing
 from service.domain.poll_planner import PollPlanner
@@ -211,14 +212,9 @@ class ApplicationBuilder:
             clock=self.clock,
             confirm=self.settings.confirm == "always",
             read_fact=callback_reader(self.settings.upstream_url, self.settings.upstream_key),
-            verifier_for=self._verifier if self.settings.provider == "vidu" else None,
+            verifier_for=partial(signature_check, self.settings) if self.settings.provider == "vidu" else None,
             may_lack_keys=self.keys.may_lack_keys,
         )
-
-    def _verifier(self, token: str) -> Verifier:
-        """Return the check of Vidu's signature, which covers the callback address; Vtrix has no key to sign with."""
-        address = callback_address(self.settings.public_url or "", token)
-        return ViduVerifier([self.settings.upstream_key or ""], address)
 
     def _submitter(self) -> Submitter:
         budget = self.settings.budget
@@ -282,3 +278,13 @@ class ApplicationBuilder:
             schedule=self.settings.retry_schedule,
             jitter=self.jitter,
         )
+
+
+def signature_check(settings: Settings, segment: str) -> Verifier:
+    """Return the check of Vidu's signature, which covers the callback address; Vtrix has no key to sign with.
+
+    It covers our address, or the same one as its last `segment` spells it, for example with a slash behind it.
+    """
+    spellings = dict.fromkeys((token_in(segment), segment))
+    addresses = [callback_address(settings.public_url or "", each) for each in spellings]
+    return ViduVerifier([settings.upstream_key or ""], *addresses)
