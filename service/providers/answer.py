@@ -86,8 +86,10 @@ class Answer:
             inner_id, inner_word = self._id_in(inner), self._word_in(inner)
             if outer_id and outer_word:
                 better = name in {"data", "task"} and inner_id and inner_word
-            else:
+            elif outer_id or outer_word:
                 better = inner_word or (inner_id and not outer_id)
+            else:
+                better = inner_id or inner_word or any(wrapper in inner for wrapper in WRAPPERS)
             if better:
                 yield inner
 

@@ -75,7 +75,7 @@ class ResponseReader:
             raise ReplyLost(f"no complete reply: {type(response.error).__name__}")
         if not httpx.codes.is_success(response.status):
             raise self._create_error(response)
-        refused = refusal(answer) if complete else None
+        refused = self._error_in(response, answer) if complete else None
         if refused:
             raise self._refusal(response, *refused)
         raise ReplyLost(f"HTTP {response.status}: the reply names no task{self._text(response)}")
@@ -173,7 +173,7 @@ class ResponseReader:
 
     def raise_if_error(self, response: HttpResponse, answer: Answer) -> None:
         """Raise what an error in a successful response means for a poll or a search."""
-        refused = refusal(answer)
+        refused = self._error_in(response, answer)
         if refused:
             code, message = refused
             raise _query_error(response, code, message or code, status=int(code) if code.isdigit() else 0)
@@ -185,7 +185,7 @@ class ResponseReader:
         code, message = self.code_and_message(response)
         status = response.status
         if httpx.codes.is_success(status):
-            refused = refusal(self.shape.answer(_parsed(response)[0], self.reading))
+            refused = self._error_in(response, self.shape.answer(_parsed(response)[0], self.reading))
             if not refused:
                 return
             code, message = refused[0], refused[1] or refused[0]
@@ -194,6 +194,14 @@ class ResponseReader:
         if httpx.codes.is_client_error(status) and not isinstance(error, Throttled | UnknownTask):
             raise Conflict(f"{code}: {message}")
         raise error
+
+    def _error_in(self, response: HttpResponse, answer: Answer) -> tuple[str, str] | None:
+        """Return code and message of an error in a successful response, None for a response without one."""
+        found = refusal(answer)
+        if found is None:
+            return None
+        code, message = self.error_reader(response.body, self.reading)
+        return code or found[0], message or found[1]
 
     def code_and_message(self, response: HttpResponse) -> tuple[str, str]:
         """Return the provider's error code and message; the HTTP status and its phrase replace missing ones."""

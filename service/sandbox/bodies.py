@@ -93,7 +93,7 @@ def _content(task: Task, signer: UrlSigner) -> dict[str, Any]:
 def _creation(task: Task, signer: UrlSigner) -> dict[str, str]:
     urls = signer.sign_urls(task)
     return {
-        "id": str(int(task.native_id) + 1),
+        "id": f"{task.native_id}1",
         "url": urls.video,
         "cover_url": urls.cover,
         "watermarked_url": urls.watermarked or "",

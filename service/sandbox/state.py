@@ -61,7 +61,7 @@ class SandboxState:
         task = Task(
             number=number,
             id=task_id,
-            native_id=native,
+            native_id=task_id if provider == "vidu" else native,
             provider=provider,
             model=model,
             spec=spec,

@@ -100,7 +100,7 @@ class Task:
     @property
     def file_stem(self) -> str:
         """Return the name of the result's files without their ending; an id may be long or contain a slash."""
-        return self.id if self.id.isalnum() and len(self.id) <= _MAX_STEM else self.native_id
+        return self.id if self.id.isalnum() and len(self.id) <= _MAX_STEM else f"task-{self.number}"
 
     @property
     def cost(self) -> str:

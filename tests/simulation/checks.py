@@ -154,6 +154,21 @@ def p3_stored_files_are_complete(finished: FinishedRun) -> Iterator[str]:
             yield f"an artifact of task {task_id} was stored, and the task does not name it"
 
 
+def p3_paid_results_are_recorded(finished: FinishedRun) -> Iterator[str]:
+    """Check that a completed task has the result of one of its submissions, unless none of them has one."""
+    with_result: set[str] = set()
+    for task_id, _, provider_task in finished.bills():
+        hidden = finished.simulation.sandbox._state.hits("no_result", provider_task.number)
+        if str(provider_task.state) == "success" and not hidden:
+            with_result.add(task_id)
+    for task_id, task in finished.facts.tasks.items():
+        if task["status"] == "completed" and not json.loads(task["output"]):
+            if task_id in with_result and not task["unconfirmed"]:
+                yield f"task {task_id} is completed without the result that was paid for"
+            if "paid without result" not in task["warnings"]:
+                yield f"task {task_id} was paid without a result and does not say so"
+
+
 def p7_no_lease_after_shutdown(finished: FinishedRun) -> Iterator[str]:
     """Check that no lease is held after a clean shutdown: running work is finished or released."""
     if any(disturbance.kind == "down" and disturbance.began > 0 for disturbance in finished.history.disturbances):
@@ -179,5 +194,6 @@ CHECKS: tuple[Callable[[FinishedRun], Iterator[str]], ...] = (
     p4_not_in_doubt_before_the_reply,
     p5_forged_callbacks_change_nothing,
     p3_stored_files_are_complete,
+    p3_paid_results_are_recorded,
     p7_no_lease_after_shutdown,
 )

@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.simulation.crash_points import BY_POSITION, Crash
 from tests.simulation.machine_faults import FullDisk, Jump, Stall
+from tests.simulation.manners import MANNERS, manners_of
 from tests.simulation.network import NetworkFaults
 
 PLAIN_POINTS = (
@@ -122,7 +123,8 @@ def scenario_of(seed: int) -> Scenario:
     """Return the scenario of `seed`."""
     extended = _extended(base_scenario_of(seed), Random(f"wider {seed}"))  # noqa: S311 - a run needs a seed, not secrecy
     random = Random(f"deaths {seed}")  # noqa: S311 - the same
-    return replace(extended, crashes=extended.crashes + _crash_between(random, extended.processes))
+    crashes = extended.crashes + _crash_between(random, extended.processes)
+    return replace(extended, crashes=crashes, switches={**extended.switches, **manners_of(seed)})
 
 
 def _crash_between(random: Random, processes: int) -> tuple[Crash, ...]:
@@ -269,7 +271,7 @@ def simpler_scenarios(scenario: Scenario) -> Iterator[Scenario]:
     for name in ("attackers", "replays", "handler_failures", "handler_slow", "network_faults", "schedule", *RESETTABLE):
         if getattr(scenario, name) != getattr(plain, name):
             yield _with(scenario, name, getattr(plain, name))
-    yield from _with_fewer(scenario, "switches", lambda name: name in PROVIDER_FAULTS)
+    yield from _with_fewer(scenario, "switches", lambda name: name in PROVIDER_FAULTS or name in MANNERS)
     yield from _with_fewer(scenario, "settings", lambda name: name != "public_url")
     yield from _with_fewer_network_faults(scenario)
 

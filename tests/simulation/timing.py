@@ -8,6 +8,7 @@ from service.domain.tokens import Tokens
 from tests.simulation import deliveries
 from tests.simulation.facts import Row
 from tests.simulation.finished_run import FinishedRun
+from tests.simulation.manners import DELAYING
 from tests.simulation.settings import SECRET
 
 MAX_SETTLE_DELAY = 30.0
@@ -16,8 +17,8 @@ MAX_POLL_DELAY = 8.0
 """Seconds for the poll that a callback triggers."""
 
 ACCEPTED = 204
-UNREADABLE = frozenset({"half_poll_reply", "unknown_status"})
-"""Switches that make a response with status 200 unreadable."""
+UNREADABLE = frozenset({"half_poll_reply", "unknown_status"}) | DELAYING
+"""Switches that make a response with status 200 unreadable, or let it report no end."""
 
 SLACK = 5.0
 """Seconds for the network, the intervals of the jobs and the commits."""

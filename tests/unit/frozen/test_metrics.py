@@ -23,6 +23,7 @@ VALUES = {
     "boomerang_oldest_unsettled_task_seconds": set(),
     "boomerang_oldest_due_row_seconds": set(),
     "boomerang_in_doubt_tasks": set(),
+    "boomerang_unknown_status_seconds": {("word", "warming_up")},
     "boomerang_callbacks_total": {("verdict", word) for word in STORED | REFUSED},
     "boomerang_polls_total": {("outcome", word) for word in OUTCOMES | ANSWERS},
     "boomerang_upstream_requests_total": {("kind", word) for word in CREATES | FETCHES | CANCELS | {"find_ok"}},

@@ -68,7 +68,7 @@ async def later(event: Event, tools: Tools) -> None:
     raise Retry("not now", after=3600)
 """
 
-IN_PROGRESS = ("unavailable", "refused", "unknown", "throttled", "completed", "failed", "running", "garbled")
+IN_PROGRESS = ("unavailable", "refused", "unknown", "throttled", "completed", "failed", "running", "garbled", "warming")
 """Tasks in progress; each has a provider id `up-NAME` and its own scripted reply."""
 
 POLLED = {*IN_PROGRESS, "foreign", "conflicting", "broken", "expired", "doubt-unnoted", "doubt-noted", "doubt-billed"}
@@ -101,6 +101,7 @@ def replies() -> dict[str, list[Reply]]:
         "lost": [CUT],
         "never": [(500, ERROR)],
         "no": [(400, ERROR)],
+        "up-warming": [task_reply("up-warming", {"status": "warming_up"})],
         **{name: [task_reply(name, body)] for name, body in tasks.items()},
         **{name: [task_reply(name, RUNNING)] for name in running},
     }

@@ -73,7 +73,7 @@ FAULTS: list[tuple[dict[str, Any], type[BoomerangError], int]] = [
     ({"lose_create_reply": 1.0}, ReplyLost, 1),
     ({"bad_gateway_create": 1.0}, ReplyLost, 1),
     ({"gateway_timeout_create": 1.0}, ReplyLost, 1),
-    ({"half_create_reply": 1.0}, ReplyLost, 1),
+    ({"error_in_200_create": 1.0}, Refused, 0),
     ({"html_500_create": 1.0}, ReplyLost, 0),
     ({"drop_create": 1.0}, ReplyLost, 0),
     ({"slow_create": 1.0, "create_delay": 300.0}, ReplyLost, 1),
@@ -124,7 +124,8 @@ async def test_create_reply_can_settle_the_task(provider: str, switches: dict[st
         ({"bad_gateway_poll": 1.0}, ProviderUnavailable),
         ({"gateway_timeout_poll": 1.0}, ProviderUnavailable),
         ({"half_poll_reply": 1.0}, ProviderUnavailable),
-        ({"unknown_status": 1.0}, ProviderUnavailable),
+        ({"other_task_poll": 1.0}, ProviderUnavailable),
+        ({"error_in_200_poll": 1.0}, ProviderUnavailable),
         ({"slow_poll": 1.0, "poll_delay": 60.0}, ProviderUnavailable),
     ],
 )

@@ -144,15 +144,15 @@ async def test_connection_whose_response_fails_to_close_is_discarded(
         assert [connection.closed for connection in network.opened] == [True, False]
 
 
-async def test_expired_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next request closes a connection that was idle for too long, and keeps its own."""
+async def test_expired_idle_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next request closes connections that were idle for too long, and uses none of them."""
     network = FakeNetwork()
     async with network.client() as client:
         async with client.stream("GET", URL):
             await client.get(URL)
         monkeypatch.setattr(connection_pool, "IDLE_SECONDS", -1.0)
         await client.get(URL)
-        assert [connection.closed for connection in network.opened] == [False, True]
+        assert [connection.closed for connection in network.opened] == [True, True, False]
     assert all(connection.closed for connection in network.opened)
 
 

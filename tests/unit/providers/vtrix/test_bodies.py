@@ -68,7 +68,7 @@ def test_duration_is_a_number_or_absent(written: object, read: float | None) -> 
         ("plain words", TaskError(code="failed", message="plain words")),
         ({"code": None}, TaskError(code="failed", message="the upstream gave no reason")),
         (None, TaskError(code="failed", message="the upstream gave no reason")),
-        ({"code": True, "message": ["x"]}, TaskError(code="failed", message="the upstream gave no reason")),
+        ({"code": True, "message": ["x"]}, TaskError(code="failed", message="x")),
         ("two\x00\nlines\x1b[31m", TaskError(code="failed", message="two lines [31m")),
     ],
 )
@@ -90,11 +90,21 @@ def test_texts_are_limited() -> None:
         (0, 0.0),
         (0.25, 0.25),
         (1, 1.0),
-        (7, 1.0),
+        (7, 0.07),
+        (45, 0.45),
+        ("45", 0.45),
+        ("45%", 0.45),
+        (" 45.0 % ", 0.45),
+        ("0.45", 0.45),
+        (0.45, 0.45),
+        ("1%", 0.01),
+        ("100%", 1.0),
+        (250, 1.0),
         (-1, 0.0),
         (10**400, None),
         (True, None),
-        ("0.5", None),
+        ("%", None),
+        ("soon", None),
         (None, None),
         (float("nan"), None),
         (float("inf"), None),
@@ -102,7 +112,7 @@ def test_texts_are_limited() -> None:
     ],
 )
 def test_progress_is_a_fraction_or_absent(progress: object, read: float | None) -> None:
-    """Progress lies between 0 and 1 for every value."""
+    """Progress lies between 0 and 1 for every value; fractions, percentages and texts mean the same."""
     assert read_vtrix(body(progress=progress)).progress == read
 
 
@@ -140,6 +150,29 @@ def test_completed_task_may_have_no_output() -> None:
 
 
 @pytest.mark.parametrize(
+    "output",
+    [
+        "x",
+        ["x"],
+        [{"content": "x"}],
+        [{"content": ["x"]}],
+        [{"content": [{"type": "video"}]}],
+        [{"content": [{"url": "file:///etc/passwd"}]}],
+        [{"content": [{"url": "javascript:alert(1)"}]}],
+        [{"content": [{"url": "http:///nowhere"}]}],
+        [{"content": [{"url": "https://[broken/x"}]}],
+        [{"content": [{"url": "https://x/" + "a" * 9000}]}],
+    ],
+    ids=lambda output: repr(output)[:60],
+)
+def test_output_without_an_address_is_no_result(output: object) -> None:
+    """Results that have no http address are left out; the task is completed without any result."""
+    fact = read_vtrix(body("completed", output=output))
+    assert (fact.status, fact.output, fact.without_result) == (Status.COMPLETED, (), True)
+    assert fact.error == TaskError(code="no_result", message="the upstream gave no reason")
+
+
+@pytest.mark.parametrize(
     "invalid",
     [
         None,
@@ -150,24 +183,15 @@ def test_completed_task_may_have_no_output() -> None:
         {"id": ID},
         {"status": "in_progress"},
         {"id": "", "status": "queued"},
-        {"id": ID, "status": "canceled"},
-        {"id": ID, "status": "COMPLETED"},
         {"id": ID, "status": None},
         {"id": ID, "status": {"code": 200}},
         {"status": {"code": 40201, "message": "x"}, "data": None},
-        {"id": 7, "status": "queued"},
         {"id": "../../admin", "status": "queued"},
         {"id": "..", "status": "queued"},
-        {"id": "a" * 500, "status": "queued"},
-        {"id": ID, "status": "completed", "output": "x"},
-        {"id": ID, "status": "completed", "output": ["x"]},
-        {"id": ID, "status": "completed", "output": [{"content": "x"}]},
-        {"id": ID, "status": "completed", "output": [{"content": ["x"]}]},
-        {"id": ID, "status": "completed", "output": [{"content": [{"type": "video"}]}]},
-        {"id": ID, "status": "completed", "output": [{"content": [{"url": "file:///etc/passwd"}]}]},
-        {"id": ID, "status": "completed", "output": [{"content": [{"url": "http:///nowhere"}]}]},
-        {"id": ID, "status": "completed", "output": [{"content": [{"url": "https://[broken/x"}]}]},
-        {"id": ID, "status": "completed", "output": [{"content": [{"url": "https://x/" + "a" * 9000}]}]},
+        {"id": "a" * 513, "status": "queued"},
+        {"id": "a b", "status": "queued"},
+        {"id": 0, "status": "queued"},
+        {"id": True, "status": "queued"},
     ],
     ids=lambda invalid: repr(invalid)[:60],
 )
