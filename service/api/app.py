@@ -46,7 +46,7 @@ class ProbeServices:
 
     Without `api_keys` only callers on this machine are served, as the admin `local`. `counters` returns the counters
     of this process, by name (`polls`) and label. `stopping` returns whether the process shuts down. `failure_reason`
-    returns why the process is unhealthy, or None.
+    returns why the process is unhealthy, or None, `warnings` what an operator should know although it is healthy.
     """
 
     health: Health
@@ -55,6 +55,7 @@ class ProbeServices:
     counters: Callable[[], Counters] = dict
     stopping: Callable[[], bool] = lambda: False
     failure_reason: Callable[[], str | None] = lambda: None
+    warnings: Callable[[], Sequence[str]] = tuple
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +107,11 @@ def create_probe_app(services: ProbeServices) -> ASGIApp:
 
 def _probe_routes(services: ProbeServices, counters: Callable[[], Counters]) -> list[Route]:
     return ProbeApi(
-        health=services.health, clock=services.clock, counters=counters, failure_reason=services.failure_reason
+        health=services.health,
+        clock=services.clock,
+        counters=counters,
+        failure_reason=services.failure_reason,
+        warnings=services.warnings,
     ).routes()
 
 

@@ -9,20 +9,25 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from service.api.endpoints import CALLBACK_PREFIX, route
+from service.api.endpoints import CALLBACK_PREFIX
 from service.api.ports import Receiver
 from service.api.problems import Problem, ProblemError, internal_error, problem_of
 from service.api.request_bodies import BodyReader
 from service.api.request_context import ALREADY_LOGGED, TASK
-from service.domain.errors import BadSignature, BadToken, StoreUnavailable, UnreadableBody
+from service.domain.errors import BadSignature, BadToken, BodyTooLarge, KeyMissing, StoreUnavailable, UnreadableBody
 from service.domain.tokens import TokenClaims
 
 PATH = f"{CALLBACK_PREFIX}{{token}}"
-TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,2048}")
+TOKEN = re.compile(r"[A-Za-z0-9._~-]{1,2048}/?")
+METHODS = ("GET", "HEAD", "OPTIONS", "POST")
+"""Methods that are served: providers and gateways probe an address with the first three."""
+
 VERDICTS: tuple[tuple[type[Exception], str], ...] = (
     (BadToken, "bad_token"),
     (BadSignature, "bad_signature"),
+    (BodyTooLarge, "body_too_large"),
     (UnreadableBody, "refused_unreadable"),
+    (KeyMissing, "key_missing"),
     (StoreUnavailable, "store_unavailable"),
 )
 NO_CONTENT = Response(status_code=204)
@@ -41,8 +46,19 @@ class CallbackEndpoint:
     refused: Counter[str] = field(default_factory=Counter)
 
     def routes(self) -> list[Route]:
-        """Return its routes."""
-        return [route(PATH, post=self.call_back)]
+        """Return its routes; the fast path serves POST before them."""
+        return [Route(path, self.serve, methods=list(METHODS)) for path in (PATH, f"{PATH}/")]
+
+    async def serve(self, request: Request) -> Response:
+        """Serve a callback, or respond to a probe of its address, which has no effect."""
+        request.state.route = PATH
+        if request.method == "POST":
+            return await self.call_back(request)
+        try:
+            self.receiver.verify_token(_segment(request))
+        except Exception as error:  # noqa: BLE001 - as for a callback
+            return self._refuse(error).response()
+        return Response(status_code=204, headers={"Allow": ", ".join(METHODS)})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one callback of the fast path."""
@@ -54,13 +70,17 @@ class CallbackEndpoint:
         """Receive one callback."""
         try:
             # before the body: a forged token costs no memory and no time
-            claims = self.receiver.verify_token(_token(request))
-            body = await self.bodies.read_buffered(request)
-            if body is not None:
-                await self._record(request, claims, body)
-            else:
-                async with self.bodies.read(request) as body:
+            claims = self.receiver.verify_token(_segment(request))
+            try:
+                body = await self.bodies.read_buffered(request)
+                if body is not None:
                     await self._record(request, claims, body)
+                else:
+                    async with self.bodies.read(request) as body:
+                        await self._record(request, claims, body)
+            except ProblemError:  # the body is too large or too slow, and what it says is asked at once
+                await self.receiver.poll_at_once(claims)
+                raise
         except Exception as error:  # noqa: BLE001 - an internal error must not look like an error of the sender
             return self._refuse(error).response()
         return NO_CONTENT
@@ -84,10 +104,10 @@ class CallbackEndpoint:
         return problem_of(error) if verdict else internal_error(error, status=503)
 
 
-def _token(request: Request) -> str:
-    """Return the token of the path; raises BadToken for one with percent-encoded characters, which is not issued."""
-    token = str(request.scope["path"]).removeprefix(CALLBACK_PREFIX)
-    raw = bytes(request.scope.get("raw_path") or b"")
-    if not TOKEN.fullmatch(token) or b"%" in raw:
+def _segment(request: Request) -> str:
+    """Return the last segment of the path as it was sent; raises BadToken if it spells no token."""
+    path = str(request.scope["path"])
+    raw = bytes(request.scope.get("raw_path") or path.encode()).decode("latin-1").removeprefix("/")
+    if not TOKEN.fullmatch(path.removeprefix(CALLBACK_PREFIX)):
         raise BadToken("the path contains no token")
-    return token
+    return raw.partition("/")[2]

@@ -1,6 +1,6 @@
 """The endpoints of probes and metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -24,13 +24,15 @@ log = structlog.get_logger("boomerang.api")
 class ProbeApi:
     """The endpoints `/healthz`, `/readyz` and `/metrics`.
 
-    `counters` returns the counters of this process. `failure_reason` returns why it is unhealthy, or None.
+    `counters` returns the counters of this process. `failure_reason` returns why it is unhealthy, or None;
+    `warnings` returns what an operator should know although it is healthy.
     """
 
     health: Health
     clock: Clock
     counters: Callable[[], Counters]
     failure_reason: Callable[[], str | None]
+    warnings: Callable[[], Sequence[str]] = tuple
 
     def routes(self) -> list[Route]:
         """Return its routes."""
@@ -53,7 +55,8 @@ class ProbeApi:
             log.warning("not ready", error=type(error).__qualname__)
             reason = "the database does not answer"
         if reason is None:
-            return json_response({"status": "ready"})
+            warnings = list(self.warnings())
+            return json_response({"status": "ready", **({"warnings": warnings} if warnings else {})})
         return Problem(status=503, kind="not-ready", detail=reason, headers={"Retry-After": "5"}).response()
 
     async def metrics(self, _: Request) -> Response:

@@ -29,8 +29,14 @@ class TaskService(Protocol):
 class Receiver(Protocol):
     """Receives callbacks."""
 
-    def verify_token(self, token: str) -> TokenClaims:
-        """Return the claims of a token without side effects; raises BadToken unless it is genuine and not expired."""
+    def verify_token(self, segment: str) -> TokenClaims:
+        """Return the claims of the token in the last segment of an address, without side effects.
+
+        Raises BadToken unless it is genuine and not expired, or KeyMissing.
+        """
+
+    async def poll_at_once(self, claims: TokenClaims) -> None:
+        """Make the task of a callback due whose body could not be received; raises StoreUnavailable."""
 
     async def receive(self, claim: TokenClaims, headers: Mapping[str, str], body: bytes) -> bool:
         """Verify and record a callback durably; `headers` have lower-case names.

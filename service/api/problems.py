@@ -64,18 +64,20 @@ STATUS_BY_ERROR: tuple[tuple[type[Exception], int, str], ...] = (
     (errors.InvalidParams, 422, "invalid-params"),
     (errors.BadToken, 403, "bad-token"),
     (errors.BadSignature, 403, "bad-signature"),
+    (errors.BodyTooLarge, 413, "body-too-large"),
     (errors.UnreadableBody, 400, "unreadable-body"),
     (errors.NotFound, 404, "not-found"),
     (errors.Conflict, 409, "conflict"),
     (errors.Throttled, 503, "upstream-throttled"),
     (errors.UpstreamError, 502, "upstream-error"),
     (errors.StoreUnavailable, 503, "store-unavailable"),
+    (errors.KeyMissing, 503, "key-missing"),
     (errors.SchemaBehind, 503, "schema-behind"),
     (ClientDisconnect, 400, "body-incomplete"),
 )
 """Status and kind of the problem of each error; the first matching row applies."""
 
-HIDDEN = (errors.BadToken, errors.BadSignature, errors.StoreUnavailable)
+HIDDEN = (errors.BadToken, errors.BadSignature, errors.KeyMissing, errors.StoreUnavailable)
 """Errors whose message the caller does not get."""
 
 

@@ -15,7 +15,7 @@ from service.api.endpoints import CALLBACK_PREFIX
 from service.api.problems import REPEATED_HOST, internal_error
 
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
-CALLBACK_PATH = re.compile(f"{CALLBACK_PREFIX}[^/]+")
+CALLBACK_PATH = re.compile(f"{CALLBACK_PREFIX}[^/]+/?")
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),

@@ -92,4 +92,4 @@ class InboxWorker:
 
     def _read(self, row: InboxEntry) -> Callback:
         claims = TokenClaims(task_id=row.task_id, submission=row.submission)
-        return read_body(claims, row.body, tokens=self.tokens, read_fact=self.read_fact, nonce=row.nonce)
+        return read_body(claims, row.headers, row.body, tokens=self.tokens, read_fact=self.read_fact, nonce=row.nonce)

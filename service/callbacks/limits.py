@@ -30,14 +30,22 @@ class BurstDetector:
 class TaskQuota:
     """Per-task limit on stored callbacks, so that a token holder cannot fill the disk.
 
-    A provider sends a few dozen callbacks of a few KB. Counted in this process, for the last `tasks` tasks that were
-    called back.
+    A provider sends a few dozen callbacks of a few KB. What is stored of a task is counted from the inbox when this
+    process counts its first callback, and then in this process, for the last `tasks` tasks that were called back.
     """
 
     max_callbacks: int = 256
     max_bytes: int = 16 * 1024 * 1024
     tasks: int = 10_000
     used: OrderedDict[TaskId, tuple[int, int]] = field(default_factory=OrderedDict)
+
+    def counts(self, task_id: TaskId) -> bool:
+        """Return whether the callbacks of the task are counted already."""
+        return task_id in self.used
+
+    def begin(self, task_id: TaskId, stored: tuple[int, int]) -> None:
+        """Count from the number and the bytes of the `stored` callbacks, unless the task is counted already."""
+        self.used.setdefault(task_id, stored)
 
     def admits(self, task_id: TaskId, size: int) -> bool:
         """Count one more callback of `size` bytes; return whether it may be stored."""

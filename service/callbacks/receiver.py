@@ -1,7 +1,7 @@
 """Receiving callbacks: verify, make durable, and only then answer."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 import structlog
@@ -9,17 +9,20 @@ import structlog
 from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.limits import BurstDetector, TaskQuota
 from service.concurrency.batcher import Batcher
-from service.domain.callback import Callback, ReadFact, UnreadableCallback, Verifier, read_callback
-from service.domain.errors import BadSignature
+from service.domain.callback import Callback, ReadFact, UnreadableCallback, Verifier, read_callback, token_in
+from service.domain.errors import BadSignature, BadToken, BodyTooLarge, KeyMissing
 from service.domain.ports.signals import Clock
-from service.domain.ports.unit_of_work import Inbox, InboxEntry
+from service.domain.ports.unit_of_work import UNUSED, Inbox, InboxEntry, InboxUsage
+from service.domain.task import TaskId
 from service.domain.task_update import TaskUpdate
 from service.domain.tokens import TokenClaims, Tokens
 from service.tasks.recorder import Recorder
 
 log = structlog.get_logger("boomerang.callbacks")
 
-STORED_HEADERS = frozenset({"content-type", "date", "user-agent", "x-hmac-signed-headers", "x-hmac-algorithm"})
+STORED_HEADERS = frozenset(
+    {"content-type", "content-encoding", "date", "user-agent", "x-hmac-signed-headers", "x-hmac-algorithm"}
+)
 """Headers stored with a callback: none of them is secret or a signature."""
 
 MAX_HEADER_CHARS = 200
@@ -36,9 +39,10 @@ class CallbackReceiver:
     A callback is recorded before it is answered. In a burst, callbacks are stored in the inbox before they are
     answered, many in one commit, and the inbox worker records them right after.
 
-    `verifier_for(token)` returns the check of the provider's signature for the callback address with that token; it is
-    None where the provider does not sign with our key. `read_fact` reads a body of any provider. With `confirm` a
-    terminal callback is a hint, and a poll decides.
+    `verifier_for(segment)` returns the check of the provider's signature for the callback address with that last
+    segment; it is None where the provider does not sign with our key. `may_lack_keys` returns whether another process
+    may know a key that this one does not. `read_fact` reads a body of any provider. With `confirm` a terminal callback
+    is a hint, and a poll decides.
     """
 
     recorder: Recorder
@@ -49,16 +53,32 @@ class CallbackReceiver:
     confirm: bool
     read_fact: ReadFact
     verifier_for: Callable[[str], Verifier] | None
+    may_lack_keys: Callable[[], bool] = lambda: False
     _burst_detector: BurstDetector = field(init=False, default_factory=BurstDetector)
     _quota: TaskQuota = field(init=False, default_factory=TaskQuota)
     _batcher: Batcher[InboxEntry, bool] = field(init=False)
+    _usage: Batcher[TaskId, InboxUsage] = field(init=False)
 
     def __post_init__(self) -> None:
         self._batcher = Batcher(self._store, max_items=BATCH)
+        self._usage = Batcher(self._load_usage, max_items=BATCH)
 
-    def verify_token(self, token: str) -> TokenClaims:
-        """Return the claims of an address token, before the body is read; raises BadToken if it is not valid now."""
-        return self.tokens.read_callback_token(token, self.clock.now())
+    def verify_token(self, segment: str) -> TokenClaims:
+        """Return the claims of the token that the last segment of an address spells, before the body is read.
+
+        Raises BadToken if it is not valid now, or KeyMissing while another process may know the key of the token.
+        """
+        try:
+            claims = self.tokens.read_callback_token(token_in(segment), self.clock.now())
+        except BadToken as error:
+            if error.reason == "forged" and self.may_lack_keys():
+                raise KeyMissing("another process may know the key of this token") from error
+            raise
+        return replace(claims, token=segment)
+
+    async def poll_at_once(self, claims: TokenClaims) -> None:
+        """Make the task of a callback due whose body could not be received; raises StoreUnavailable."""
+        await self.recorder.add(TaskUpdate.unreadable_callback(claims.task_id, None))
 
     async def receive(self, claims: TokenClaims, headers: Mapping[str, str], body: bytes) -> bool:
         """Return once the callback is durable; a repeated one changes nothing.
@@ -75,6 +95,8 @@ class CallbackReceiver:
             )
         except UnreadableCallback as unreadable:
             await self._record_unreadable(unreadable, headers, body)
+            if unreadable.too_large:
+                raise BodyTooLarge(str(unreadable)) from unreadable
             raise
         self.inbox_worker.waiting += 1
         try:
@@ -84,7 +106,7 @@ class CallbackReceiver:
 
     async def _make_durable(self, callback: Callback, headers: Mapping[str, str], body: bytes, now: datetime) -> bool:
         """Return whether the callback is logged already; raises BadSignature if its nonce was used before."""
-        if not self._quota.admits(callback.task_id, len(body)):
+        if not await self._admits(callback.task_id, len(body)):
             await self.recorder.add(TaskUpdate.callback_over_quota(callback))
             return False
         burst = self._burst_detector.observe(now)
@@ -109,9 +131,14 @@ class CallbackReceiver:
         return burst
 
     async def _store(self, rows: list[InboxEntry]) -> list[bool]:
-        """Store the callbacks of a burst in the inbox; return for each whether its nonce is that of another one."""
-        reused = await self.inbox.store_unread(rows)
-        log.info("callbacks stored in inbox", count=len(rows) - len(reused), tasks=[row.task_id for row in rows])
+        """Store the callbacks of a burst in the inbox; return for each whether its nonce is that of another one.
+
+        Those of tasks that nothing changes any more are not stored.
+        """
+        final = await self.inbox.final_tasks({row.task_id for row in rows})
+        new = [row for row in rows if row.task_id not in final]
+        reused = await self.inbox.store_unread(new)
+        log.info("callbacks stored in inbox", count=len(new) - len(reused), tasks=[row.task_id for row in new])
         return [row.digest in reused for row in rows]
 
     async def _record_unreadable(self, unreadable: UnreadableCallback, headers: Mapping[str, str], body: bytes) -> None:
@@ -125,8 +152,18 @@ class CallbackReceiver:
             received_at=self.clock.now(),
             verdict="unreadable",
         )
-        stored = row if self._quota.admits(row.task_id, len(body)) else None
+        stored = row if await self._admits(row.task_id, len(body)) else None
         await self.recorder.add(TaskUpdate.unreadable_callback(row.task_id, stored))
+
+    async def _admits(self, task_id: TaskId, size: int) -> bool:
+        """Return whether one more callback of a task may be stored; what the inbox holds of it counts as well."""
+        if not self._quota.counts(task_id):
+            self._quota.begin(task_id, await self._usage.add(task_id))
+        return self._quota.admits(task_id, size)
+
+    async def _load_usage(self, ids: list[TaskId]) -> list[InboxUsage]:
+        usage = await self.inbox.usage(set(ids))
+        return [usage.get(task_id, UNUSED) for task_id in ids]
 
     async def flush(self) -> None:
         """Return once no callback waits to be stored or recorded."""

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
+from urllib.parse import unquote
 
-from service.domain.errors import BadToken, ProviderUnavailable, UnreadableBody
-from service.domain.strict_json import parse_json
+from service.domain.callback_body import parse_callback
+from service.domain.errors import BadToken, BodyTooLarge, ProviderUnavailable, UnreadableBody
 from service.domain.task import Fact, TaskId
 from service.domain.tokens import TokenClaims, Tokens
 
@@ -18,6 +19,14 @@ ReadFact = Callable[[object], Fact]
 def callback_address(public_url: str, token: str) -> str:
     """Return the callback address for `token`; a provider's signature covers exactly this address."""
     return f"{public_url.rstrip('/')}/callbacks/{token}"
+
+
+def token_in(segment: str) -> str:
+    """Return the token that the last segment of a callback address spells, as the address of `callback_address` has it.
+
+    Gateways append a slash and encode characters that need no encoding (RFC 3986, 6.2.2).
+    """
+    return unquote(segment).rstrip("/")
 
 
 class Verifier(Protocol):
@@ -46,14 +55,17 @@ class Callback:
 class UnreadableCallback(UnreadableBody):
     """A body that cannot be read, from a caller with a valid token: the task of `claims` has to be polled.
 
-    `digest` and `nonce` are those of Callback.
+    `digest` and `nonce` are those of Callback. `too_large` is true for one that decompresses to too many bytes.
     """
 
-    def __init__(self, reason: str, *, claims: TokenClaims, digest: str, nonce: str | None = None) -> None:
+    def __init__(
+        self, reason: str, *, claims: TokenClaims, digest: str, nonce: str | None = None, too_large: bool = False
+    ) -> None:
         super().__init__(reason)
         self.claims = claims
         self.digest = digest
         self.nonce = nonce
+        self.too_large = too_large
 
 
 def read_callback(
@@ -72,11 +84,17 @@ def read_callback(
     BadSignature, BadToken for a body whose payload token names another task or submission, or UnreadableCallback.
     """
     nonce = verifier.verify(headers, now) if verifier else None
-    return read_body(claims, body, tokens=tokens, read_fact=read_fact, nonce=nonce)
+    return read_body(claims, headers, body, tokens=tokens, read_fact=read_fact, nonce=nonce)
 
 
 def read_body(
-    claims: TokenClaims, body: bytes, *, tokens: Tokens, read_fact: ReadFact, nonce: str | None = None
+    claims: TokenClaims,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    tokens: Tokens,
+    read_fact: ReadFact,
+    nonce: str | None = None,
 ) -> Callback:
     """Return the callback with this body, already verified; `nonce` is that of its signature.
 
@@ -84,9 +102,10 @@ def read_body(
     """
     digest = callback_digest(claims, body)
     try:
-        fact = read_fact(parse_json(body))
+        fact = read_fact(parse_callback(body, headers))
     except (UnreadableBody, ProviderUnavailable) as error:
-        raise UnreadableCallback(str(error), claims=claims, digest=digest, nonce=nonce) from error
+        too_large = isinstance(error, BodyTooLarge)
+        raise UnreadableCallback(str(error), claims=claims, digest=digest, nonce=nonce, too_large=too_large) from error
     return Callback(
         task_id=claims.task_id,
         submission=claims.submission,

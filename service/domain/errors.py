@@ -6,6 +6,7 @@ BoomerangError
 │   ├── BadToken            a correlation token that is forged, expired or for another task
 │   ├── BadSignature        a provider's signature that is wrong or stale, or whose nonce was used before
 │   ├── UnreadableBody      a body of no known shape
+│   │   └── BodyTooLarge    a body over the size limit
 │   ├── NotFound            no such task or delivery, or another client's
 │   └── Conflict            not possible in the current status of the task or delivery
 ├── UpstreamError           the provider
@@ -22,6 +23,7 @@ BoomerangError
 │   └── BadHandler          a registration that cannot work; the message contains the fix
 └── OperatorError           the operator of the service
     ├── BadSetting          a setting that is missing, misspelt or out of range
+    ├── KeyMissing          a token that may be genuine: another process may know its key
     ├── SchemaBehind        the database is older than this code; run `boomerang migrate`
     └── StoreUnavailable    the database cannot take a write now
 """
@@ -70,6 +72,10 @@ class BadSignature(SenderError):
 
 class UnreadableBody(SenderError):
     """A body has no known shape."""
+
+
+class BodyTooLarge(UnreadableBody):
+    """A body is over the size limit, as it is sent or decompressed."""
 
 
 class NotFound(SenderError):
@@ -172,6 +178,10 @@ class OperatorError(BoomerangError):
 
 class BadSetting(OperatorError):
     """A setting is missing, misspelt or out of range; the message names it and what is allowed."""
+
+
+class KeyMissing(OperatorError):
+    """A token that no key of this process verifies, while another process may know its key."""
 
 
 class SchemaBehind(OperatorError):

@@ -247,7 +247,8 @@ class UpdateResult:
     """The result of an update.
 
     `task` is the task after it, None for an unknown task. `inbox` is the inbox's result for its callback: `new`,
-    `repeated` or `nonce_reused`. `poll` is the outcome of its poll, for the task's history.
+    `repeated`, `nonce_reused`, or `settled` for a final task, whose callbacks are not stored. `poll` is the outcome of
+    its poll, for the task's history.
     """
 
     task: Task | None

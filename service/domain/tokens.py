@@ -15,7 +15,8 @@ from datetime import UTC, datetime, timedelta
 from itsdangerous import Signer
 from itsdangerous.encoding import base64_encode, want_bytes
 
-from service.domain.errors import BadSetting, BadToken
+from service.domain.errors import BadToken
+from service.domain.key_ring import KeyRing
 from service.domain.task import TaskId
 
 MAX_TOKEN_LENGTH = 256
@@ -40,7 +41,7 @@ _PAYLOAD = re.compile(r"([A-Za-z0-9_-]{1,100})~([1-9][0-9]{0,8}|0)")
 class TokenClaims:
     """The claims of a valid token: a task, a submission of it, and the expiry (None: it does not expire).
 
-    `token` is the token of a callback address, since a provider's signature covers that address.
+    `token` is the token as the callback address spells it, since a provider's signature covers that address.
     """
 
     task_id: TaskId
@@ -50,22 +51,24 @@ class TokenClaims:
 
 
 class Tokens:
-    """Creates and verifies correlation tokens with `keys`, newest first: the first signs, all of them verify.
+    """Creates and verifies correlation tokens with `keys`: their signing key signs, all of them verify.
 
-    `leeway` is how long a token is valid after its expiry, for clocks that differ. Raises BadSetting without keys.
+    `keys` is a key ring, or keys, newest first. `leeway` is how long a token is valid after its expiry, for clocks that
+    differ. Raises BadSetting without keys.
+
+    A token is never created again to be compared with a received one: the key that signed it may no longer sign.
     """
 
-    def __init__(self, keys: Sequence[str], *, leeway: timedelta = timedelta(seconds=60)) -> None:
-        if not keys or not all(keys):
-            raise BadSetting("BOOMERANG_SECRET_KEYS needs at least one key, and no empty one")
-        self._callback = [CachedSigner(key, CALLBACK_SALT) for key in keys]
-        self._payload = [CachedSigner(key, PAYLOAD_SALT) for key in keys]
+    def __init__(self, keys: KeyRing | Sequence[str], *, leeway: timedelta = timedelta(seconds=60)) -> None:
+        self._keys = keys if isinstance(keys, KeyRing) else KeyRing(keys)
+        self._callback = [CachedSigner(key, CALLBACK_SALT) for key in self._keys.keys]
+        self._payload = [CachedSigner(key, PAYLOAD_SALT) for key in self._keys.keys]
         self._leeway = leeway
 
     def callback_token(self, task_id: TaskId, submission: int, expires: datetime) -> str:
         """Return the token for a callback address, valid until `expires` (aware, rounded up to a second)."""
         seconds = math.ceil(expires.timestamp())
-        return _sign(self._callback[0], f"{_unsigned(task_id, submission)}~{seconds}")
+        return _sign(self._callback[self._keys.signing_index], f"{_unsigned(task_id, submission)}~{seconds}")
 
     def read_callback_token(self, token: str, now: datetime) -> TokenClaims:
         """Return the claims of an address token; raises BadToken (`forged`, or `expired` at `now`) and nothing else."""
@@ -79,7 +82,7 @@ class Tokens:
 
     def payload_token(self, task_id: TaskId, submission: int) -> str:
         """Return the token for the `payload` parameter; it does not expire."""
-        return _sign(self._payload[0], _unsigned(task_id, submission))
+        return _sign(self._payload[self._keys.signing_index], _unsigned(task_id, submission))
 
     def read_payload_token(self, text: str) -> TokenClaims:
         """Return the claims of a payload token; raises BadToken (`forged`) for anything else."""
@@ -87,6 +90,17 @@ class Tokens:
         if found is None:
             raise BadToken("forged")
         return TokenClaims(task_id=TaskId(found[1]), submission=int(found[2]))
+
+
+def names_submission(payload: str, task_id: TaskId, submissions: range) -> bool:
+    """Return whether a payload that the provider itself returned is the token of one of `submissions` of a task.
+
+    Only its claims are compared: the answer comes over a connection that our API key authenticates, and the key that
+    signed the token may no longer be known. A payload in a callback needs `Tokens.read_payload_token`.
+    """
+    value, _, signature = payload[:MAX_TOKEN_LENGTH].rpartition(".")
+    found = _PAYLOAD.fullmatch(value)
+    return bool(found and signature and found[1] == task_id and int(found[2]) in submissions)
 
 
 class CachedSigner(Signer):

@@ -13,7 +13,7 @@ from functools import partial
 
 from service.concurrency.byte_semaphore import ByteSemaphore
 from service.domain.errors import Conflict, Paused, Refused, Throttled, UnknownTask, UpstreamError
-from service.domain.ports.provider import Provider, ProviderRequest
+from service.domain.ports.provider import PayloadMatch, Provider, ProviderRequest
 from service.domain.task import Fact, UpstreamId
 from service.providers.pagination import Page, Paged, search
 
@@ -92,18 +92,18 @@ class RateLimitedClient:
         async with self._limited("cancel"):
             await self._provider.cancel(upstream_id)
 
-    async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:
+    async def find(self, matches: PayloadMatch, *, since: datetime, until: datetime) -> Fact | None:
         """Search the list within the limits, each page as one request; see `Provider.find`."""
         if isinstance(self._provider, Paged):
-            return await search(partial(self._find_page, self._provider), correlation, since=since, until=until)
+            return await search(partial(self._find_page, self._provider), matches, since=since, until=until)
         async with self._limited("find"):
-            return await self._provider.find(correlation, since=since, until=until)
+            return await self._provider.find(matches, since=since, until=until)
 
     async def _find_page(
-        self, paged: Paged, correlation: str, *, since: datetime, until: datetime, cursor: Mapping[str, str]
+        self, paged: Paged, matches: PayloadMatch, *, since: datetime, until: datetime, cursor: Mapping[str, str]
     ) -> Page:
         async with self._limited("find"):
-            return await paged.find_page(correlation, since=since, until=until, cursor=cursor)
+            return await paged.find_page(matches, since=since, until=until, cursor=cursor)
 
     @asynccontextmanager
     async def _limited(self, kind: str) -> AsyncIterator[None]:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import httpx
 
@@ -18,8 +19,9 @@ from service.deliveries.handler_loader import load_handlers
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.deliveries.task_results import TaskResults
-from service.domain.callback import Verifier, callback_address
+from service.domain.callback import Verifier, callback_address, token_in
 from service.domain.event_routing import Subscription
+from service.domain.key_ring import KeyRing
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.queues import Limits
 from service.domain.ports.signals import Clock
@@ -30,6 +32,7 @@ from service.providers.callback_bodies import callback_reader
 from service.providers.vidu.signature import ViduVerifier
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.config.settings import Settings
+from service.runtime.key_agreement import KeyAgreement
 from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
 from service.storage import Store, open_store
@@ -53,6 +56,7 @@ class Application:
     task_service: TaskService
     receiver: CallbackReceiver
     worker: Worker
+    keys: KeyAgreement
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
         """Return the counters of this process for its metrics."""
@@ -105,14 +109,20 @@ class ApplicationBuilder:
     handlers: Mapping[str, Handler]
     jitter: Callable[[], float] = random.random
     new_id: Callable[[], str] = field(default_factory=uuid7_factory)
+    key_ring: KeyRing = field(init=False)
     tokens: Tokens = field(init=False)
+    keys: KeyAgreement = field(init=False)
     planner: PollPlanner = field(init=False)
     slots: HandlerSlots = field(init=False)
     immediate_polls: ImmediatePolls = field(init=False)
     recorder: Recorder = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tokens = Tokens(self.settings.secret_keys)
+        self.key_ring = KeyRing(self.settings.secret_keys)
+        self.tokens = Tokens(self.key_ring)
+        self.keys = KeyAgreement(
+            key_ring=self.key_ring, registry=self.store.processes, clock=self.clock, process_id=self.new_id()
+        )
         self.planner = PollPlanner(
             poll_first=self.settings.poll_first,
             poll_max=self.settings.poll_max,
@@ -149,6 +159,7 @@ class ApplicationBuilder:
             handlers=self.handlers,
             task_service=self._task_service(),
             receiver=self._receiver(inbox_worker),
+            keys=self.keys,
             worker=Worker(
                 inbox_worker=inbox_worker,
                 submitter=self._submitter(),
@@ -201,13 +212,9 @@ class ApplicationBuilder:
             clock=self.clock,
             confirm=self.settings.confirm == "always",
             read_fact=callback_reader(self.settings.upstream_url, self.settings.upstream_key),
-            verifier_for=self._verifier if self.settings.provider == "vidu" else None,
+            verifier_for=partial(signature_check, self.settings) if self.settings.provider == "vidu" else None,
+            may_lack_keys=self.keys.may_lack_keys,
         )
-
-    def _verifier(self, token: str) -> Verifier:
-        """Return the check of Vidu's signature, which covers the callback address; Vtrix has no key to sign with."""
-        address = callback_address(self.settings.public_url or "", token)
-        return ViduVerifier([self.settings.upstream_key or ""], address)
 
     def _submitter(self) -> Submitter:
         budget = self.settings.budget
@@ -237,7 +244,6 @@ class ApplicationBuilder:
             recorder=self.recorder,
             provider=self.upstream,
             planner=self.planner,
-            tokens=self.tokens,
             clock=self.clock,
             signals=self.store.signals,
             config=PollerConfig(
@@ -272,3 +278,13 @@ class ApplicationBuilder:
             schedule=self.settings.retry_schedule,
             jitter=self.jitter,
         )
+
+
+def signature_check(settings: Settings, segment: str) -> Verifier:
+    """Return the check of Vidu's signature, which covers the callback address; Vtrix has no key to sign with.
+
+    It covers our address, or the same one as its last `segment` spells it, for example with a slash behind it.
+    """
+    spellings = dict.fromkeys((token_in(segment), segment))
+    addresses = [callback_address(settings.public_url or "", each) for each in spellings]
+    return ViduVerifier([settings.upstream_key or ""], *addresses)

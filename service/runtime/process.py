@@ -82,6 +82,7 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
         _log_degraded_features(settings)
         await stack.enter_async_context(application.store.listening())
         jobs = application.worker.web_jobs() if role == "web" else application.worker.jobs()
+        jobs.append(application.keys.job())
         stopping, scheduler = asyncio.Event(), JobScheduler(jobs, application.store.signals)
         failure_reason = await stack.enter_async_context(_running_jobs(application, scheduler, stopping))
         address = ""
@@ -138,6 +139,7 @@ async def _running_jobs(
             async with asyncio.timeout_at(ends_at):
                 # record the updates of the last requests, even if their callers no longer wait
                 await application.receiver.flush()
+                await application.keys.remove()
 
 
 async def _run_until_stopped(
@@ -178,10 +180,14 @@ async def _start_when_ready(application: Application, scheduler: JobScheduler, s
 
 
 async def _not_ready_reason(application: Application) -> str | None:
+    """Return why the process cannot work yet; register it and its keys before it signs anything, and return None."""
     try:
-        return await application.store.health.ready()
+        if reason := await application.store.health.ready():
+            return reason
+        await application.keys.renew()
     except Exception as error:  # noqa: BLE001 - a later check may succeed after any error
         return f"the database check failed: {type(error).__name__}"
+    return None
 
 
 def _app(application: Application, role: Role, stopping: asyncio.Event, failure_reason: FailureReason) -> ASGIApp:
@@ -197,6 +203,7 @@ def _services(application: Application, stopping: asyncio.Event, failure_reason:
         counters=application.counters,
         stopping=stopping.is_set,
         failure_reason=failure_reason,
+        warnings=lambda: application.keys.warnings,
         task_service=application.task_service,
         receiver=application.receiver,
         replayer=application.store.deliveries,
@@ -221,10 +228,12 @@ async def reconcile_once(settings: Settings) -> dict[str, int]:
         if reason := await application.store.health.ready():
             raise SchemaBehind(reason)
         await check_delivery_targets(settings, application.handlers)
+        await application.keys.renew()
         done = await _run_single_pass(application.worker, install_signal_handlers())
         if application.worker.dispatcher.in_flight:
             log.warning("single pass done", **done)
             force_exit(after=EXIT_GRACE)
+        await application.keys.remove()
         return done
 
 

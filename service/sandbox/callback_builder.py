@@ -1,12 +1,12 @@
 """Build one callback: address, headers and body, correct or corrupted by the switches."""
 
-import json
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from service.sandbox.bodies import callback_body, native_body
+from service.sandbox.callback_manners import sent_callback
 from service.sandbox.signed_urls import UrlSigner
 from service.sandbox.signing import signed_headers
 from service.sandbox.state import SandboxState
@@ -42,11 +42,12 @@ class CallbackBuilder:
         body = native_body(task, self.signer) if native else callback_body(task, self.signer, self.state.now())
         corrupted = self._corrupted(body, occasion)
         target = _with_changed_path(url) if self.state.hits("tamper_token", occasion) else url
-        content = json.dumps(corrupted).encode()
+        sent = sent_callback(self.state, occasion, target, corrupted)
+        cut = self.state.hits("cut_callbacks", occasion)
         return Callback(
-            url=target,
-            body=content[: len(content) // 2] if self.state.hits("cut_callbacks", occasion) else content,
-            headers={"Content-Type": "application/json"} | (self._signed(task, url, occasion) if native else {}),
+            url=sent.url,
+            body=sent.body[: len(sent.body) // 2] if cut else sent.body,
+            headers=sent.headers | (self._signed(task, url, occasion) if native else {}),
             repeats=self.state.switches.callback_retries if task.state.final else 0,
             occasion=occasion,
             tampered=corrupted != body or target != url,

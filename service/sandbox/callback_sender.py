@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from service.sandbox.callback_builder import Callback, CallbackBuilder
+from service.sandbox.callback_manners import PROBES
 from service.sandbox.http_clients import HttpClients
 from service.sandbox.state import SandboxState
 from service.sandbox.tasks import Task
@@ -111,7 +112,10 @@ class CallbackSender:
             await self._attempts(callback)
 
     async def _attempts(self, callback: Callback) -> None:
-        """Post the callback, and repeat it until a 2xx comes or no repeats are left."""
+        """Post the callback, and repeat it until a 2xx comes or no repeats are left; probe the address before it."""
+        if self.state.hits("probe_callbacks", callback.occasion):
+            for method in PROBES:
+                await self._probe(callback, method)
         for repeat in range(callback.repeats + 1):
             if repeat:
                 self._count("repeated")
@@ -123,7 +127,8 @@ class CallbackSender:
         async with self._slots:
             self._count("sent")
             try:
-                status = await self.clients.post(
+                status = await self.clients.send(
+                    "POST",
                     callback.url,
                     body=callback.body,
                     headers=callback.headers,
@@ -135,6 +140,16 @@ class CallbackSender:
         delivered = status in _SUCCESS
         self._count("delivered" if delivered else "refused")
         return delivered
+
+    async def _probe(self, callback: Callback, method: str) -> None:
+        """Send a request without a body to the callback's address; count the responses without a 2xx."""
+        try:
+            status = await self.clients.send(
+                method, callback.url, body=b"", headers={}, seconds=self.state.switches.callback_timeout
+            )
+        except (httpx.HTTPError, OSError):
+            return
+        self._count("probed" if status in _SUCCESS else "probe_refused")
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         sending = asyncio.create_task(work)

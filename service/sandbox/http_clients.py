@@ -17,12 +17,12 @@ class HttpClients:
     plain: LoopbackHttp
     anywhere: bool
 
-    async def post(self, url: str, *, body: bytes, headers: Mapping[str, str], seconds: float) -> int:
-        """Post and return the response's status; raise `OSError` or `httpx.HTTPError` without a response."""
+    async def send(self, method: str, url: str, *, body: bytes, headers: Mapping[str, str], seconds: float) -> int:
+        """Send and return the response's status; raise `OSError` or `httpx.HTTPError` without a response."""
         if url.startswith("http://") and not self.anywhere:
-            return await self.plain.post(url, body=body, headers=headers, seconds=seconds)
+            return await self.plain.send(method, url, body=body, headers=headers, seconds=seconds)
         try:
-            response = await self.http.post(url, content=body, headers=headers, timeout=seconds)
+            response = await self.http.request(method, url, content=body, headers=headers, timeout=seconds)
         except httpx.InvalidURL as error:
             raise ConnectionError("not a valid address") from error
         return response.status_code

@@ -24,11 +24,15 @@ class LoopbackHttp:
         self._idle: dict[Endpoint, list[Streams]] = {}
 
     async def post(self, url: str, *, body: bytes, headers: Mapping[str, str], seconds: float) -> int:
-        """Post to an `http://` address and return the response's status.
+        """Post to an `http://` address; see `send`."""
+        return await self.send("POST", url, body=body, headers=headers, seconds=seconds)
+
+    async def send(self, method: str, url: str, *, body: bytes, headers: Mapping[str, str], seconds: float) -> int:
+        """Send a request to an `http://` address and return the response's status.
 
         Raise `OSError` if no response comes within the seconds, or if the response is not HTTP.
         """
-        endpoint, content = _encode_request(url, body, headers)
+        endpoint, content = _encode_request(method, url, body, headers)
         try:
             async with asyncio.timeout(seconds):
                 if idle := self._idle.get(endpoint):
@@ -54,6 +58,8 @@ class LoopbackHttp:
             writer.write(content)
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             status, length = _read_head(head)
+            if content.startswith(b"HEAD "):
+                length = 0
             if length is not None and length <= _MAX_BODY_BYTES:
                 await reader.readexactly(length)
                 reusable = b"\r\nconnection: close" not in head
@@ -65,14 +71,14 @@ class LoopbackHttp:
         return status
 
 
-def _encode_request(url: str, body: bytes, headers: Mapping[str, str]) -> tuple[Endpoint, bytes]:
+def _encode_request(method: str, url: str, body: bytes, headers: Mapping[str, str]) -> tuple[Endpoint, bytes]:
     """Return the endpoint and the bytes of the request; raise `ConnectionError` for an invalid address."""
     try:
         parts = urlsplit(url)
         endpoint = (parts.hostname or "", parts.port or _HTTP_PORT)
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         host = parts.netloc.rpartition("@")[2]
-        lines = [f"POST {target} HTTP/1.1", f"Host: {host}", f"Content-Length: {len(body)}"]
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
         head = ("\r\n".join(lines) + "\r\n\r\n").encode("ascii")
     except ValueError as error:

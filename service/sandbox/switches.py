@@ -117,6 +117,18 @@ class Switches:
     tamper_payload: Annotated[Chance, About("Callbacks", "One character of the payload is changed.")] = 0.0
     tamper_token: Annotated[Chance, About("Callbacks", "One character of the callback address is changed.")] = 0.0
     cut_callbacks: Annotated[Chance, About("Callbacks", "The body is cut in half.")] = 0.0
+    slash_callbacks: Annotated[Chance, About("Callbacks", "A slash follows the callback address.")] = 0.0
+    encoded_callbacks: Annotated[Chance, About("Callbacks", "The callback address is percent-encoded.")] = 0.0
+    probe_callbacks: Annotated[
+        Chance, About("Callbacks", "HEAD, OPTIONS and GET probe the address before the callback.")
+    ] = 0.0
+    gzip_callbacks: Annotated[Chance, About("Callbacks", "The body is compressed.")] = 0.0
+    bom_callbacks: Annotated[Chance, About("Callbacks", "A byte-order mark precedes the body.")] = 0.0
+    form_callbacks: Annotated[Chance, About("Callbacks", "The body is a form: its fields, or JSON in one of them.")] = (
+        0.0
+    )
+    wrapped_callbacks: Annotated[Chance, About("Callbacks", "The body is nested in an envelope with a code.")] = 0.0
+    oversized_callbacks: Annotated[Chance, About("Callbacks", "The body is larger than 2 MiB.")] = 0.0
     wrong_key: Annotated[Chance, About("Callbacks", "Vidu's signature is made with a wrong key.")] = 0.0
     stale_date: Annotated[Chance, About("Callbacks", "Vidu's signed Date is two hours old.")] = 0.0
     callback_retries: Annotated[int, About("Callbacks", "Repeats of a final callback without a 2xx response.")] = 3

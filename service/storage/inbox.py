@@ -1,17 +1,24 @@
 """The inbox: stores callbacks without recording them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from operator import attrgetter
 
 from sqlalchemy import func, select
 
-from service.domain.ports.unit_of_work import InboxEntry
+from service.domain.ports.unit_of_work import InboxEntry, InboxUsage
+from service.domain.task import TaskId
 from service.storage.column_types import in_list
 from service.storage.database import Database
-from service.storage.tables import UNREAD, inbox
+from service.storage.tables import ENDED, UNREAD, inbox, tasks
 
 STORED_DIGESTS = select(inbox.c.digest).where(in_list(inbox.c.digest, "digests"))
+USAGE = (
+    select(inbox.c.task_id, func.count(), func.sum(func.length(inbox.c.body)))
+    .where(in_list(inbox.c.task_id, "ids"))
+    .group_by(inbox.c.task_id)
+)
+FINAL_TASKS = select(tasks.c.id).where(in_list(tasks.c.id, "ids"), ENDED, ~tasks.c.guessed)
 OLDEST_UNREAD = select(func.min(inbox.c.received_at)).where(UNREAD)
 
 
@@ -32,6 +39,19 @@ class SqlInbox:
             return set()
         async with self._database.reading() as connection:
             return signed - set((await connection.execute(STORED_DIGESTS, {"digests": signed})).scalars())
+
+    async def usage(self, ids: Collection[TaskId]) -> dict[TaskId, InboxUsage]:
+        """Return the number and the bytes of the stored callbacks of each task that has any."""
+        async with self._database.reading() as connection:
+            rows = await connection.execute(USAGE, {"ids": ids})
+            return {TaskId(task_id): InboxUsage(count, int(size)) for task_id, count, size in rows}
+
+    async def final_tasks(self, ids: Collection[TaskId]) -> set[TaskId]:
+        """Return the tasks with a terminal status that the provider reported."""
+        if not ids:
+            return set()
+        async with self._database.reading() as connection:
+            return set((await connection.execute(FINAL_TASKS, {"ids": ids})).scalars())
 
     async def unread_since(self) -> datetime | None:
         """Return when the oldest unread callback arrived, None if every callback is recorded."""

@@ -12,6 +12,7 @@ from service.storage.event_log import SqlEventLog
 from service.storage.health import SqlHealth
 from service.storage.inbox import SqlInbox
 from service.storage.local_signals import LocalSignals
+from service.storage.process_registry import SqlProcessRegistry
 from service.storage.queries import SqlTaskQueries
 from service.storage.retention import SqlRetention
 from service.storage.run_time_stats import SqlRunTimeStats
@@ -37,6 +38,7 @@ class Store:
         self.health = SqlHealth(database)
         self.run_time_stats = SqlRunTimeStats(database)
         self.retention = SqlRetention(database)
+        self.processes = SqlProcessRegistry(database)
         self.clock_jump_repair = SqlClockJumpRepair(database)
 
     def listening(self) -> AbstractAsyncContextManager[None]:

@@ -170,6 +170,22 @@ run_times = Table(
     sqlite_autoincrement=True,
 )
 
+processes = Table(
+    "processes",
+    metadata,
+    Column("id", SafeText, primary_key=True),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    Column("fingerprints", JsonText, nullable=False),
+)
+
+signing_keys = Table(
+    "signing_keys",
+    metadata,
+    Column("fingerprint", SafeText, primary_key=True),
+    Column("used_at", UtcDateTime, nullable=False),
+)
+
 
 def literal_word(value: str) -> ColumnElement[str]:
     """Return `value`, which must be a constant of this program, as an SQL literal."""

@@ -5,6 +5,7 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
@@ -18,7 +19,7 @@ from service.domain.ports.signals import Clock, Signals
 from service.domain.schedule_times import JITTER
 from service.domain.task import Fact, Status, Task, TaskId, UpstreamId
 from service.domain.task_update import NOTHING_MADE, RESUBMITTED_WARNING, TaskUpdate, fact_from_json
-from service.domain.tokens import Tokens
+from service.domain.tokens import names_submission
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.recorder import Recorder
 
@@ -66,7 +67,6 @@ class Poller:
     recorder: Recorder
     provider: RateLimitedProvider
     planner: PollPlanner
-    tokens: Tokens
     clock: Clock
     signals: Signals
     config: PollerConfig
@@ -208,16 +208,16 @@ class Poller:
         if fact.correlation is None:
             return True
         oldest = task.submission if fact.status in NOTHING_MADE else 1
-        own = [self.tokens.payload_token(task.id, number) for number in range(oldest, task.submission + 1)]
-        return fact.correlation in own
+        return names_submission(fact.correlation, task.id, range(oldest, task.submission + 1))
 
     async def _resolve_doubt(self, task: Task) -> TaskUpdate:
         """Search the provider's list for a submission in doubt; wait for its callback, or end the doubt."""
         now = self.clock.now()
         if self.provider.lists:
-            token = self.tokens.payload_token(task.id, task.submission)
+            newest = range(task.submission, task.submission + 1)
+            matches = partial(names_submission, task_id=task.id, submissions=newest)
             since = (task.submitted_at or task.created_at) - MAX_CLOCK_SKEW
-            fact = await self.provider.find(token, since=since, until=now + MAX_CLOCK_SKEW)
+            fact = await self.provider.find(matches, since=since, until=now + MAX_CLOCK_SKEW)
             if fact:
                 return TaskUpdate.poll_result(task, replace(fact, correlation=None))
             now = self.clock.now()

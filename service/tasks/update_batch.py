@@ -61,31 +61,42 @@ class UpdateBatch:
         self.tasks = await unit_of_work.lock({update.task_id for update in updates})
         named: set[UpstreamId] = set()
         guessed: set[TaskId] = set()
-        rows: list[InboxEntry] = []
         for update in updates:
-            task, named_id, row = self.tasks.get(update.task_id), update.named_by_provider, update.inbox
+            task, named_id = self.tasks.get(update.task_id), update.named_by_provider
             if task and named_id and named_id != task.upstream_id:
                 named.add(named_id)
             if update.is_guess:
                 guessed.add(update.task_id)
-            if row and not from_inbox:
-                rows.append(row if task else replace_fields(row, verdict="quarantined"))
         if named:
             self.context.id_owners = await unit_of_work.holders(named)
-        admitted = iter(await unit_of_work.admit(rows) if rows else ())
+        verdicts = {} if from_inbox else await self._admit(updates)
         if guessed:
             self.context.unread = await unit_of_work.with_unread_callbacks(guessed)
-        results = []
-        for update in updates:
-            verdict = "new" if from_inbox else next(admitted) if update.inbox else None
-            results.append(self.add(update, verdict))
+        results = [self.add(update, "new" if from_inbox else verdicts.get(id(update))) for update in updates]
         await self.flush()
         return results
+
+    async def _admit(self, updates: Sequence[TaskUpdate]) -> dict[int, str]:
+        """Store the callbacks of `updates`; return the inbox's result for each, by the identity of the update.
+
+        The callback of a final task is not stored: it is a repeat, or it changes nothing.
+        """
+        verdicts: dict[int, str] = {}
+        rows: dict[int, InboxEntry] = {}
+        for update in updates:
+            task, row = self.tasks.get(update.task_id), update.inbox
+            if row and task and task.final:
+                verdicts[id(update)] = "settled"
+            elif row:
+                rows[id(update)] = row if task else replace_fields(row, verdict="quarantined")
+        if rows:
+            verdicts.update(zip(rows, await self.unit_of_work.admit(list(rows.values())), strict=True))
+        return verdicts
 
     def add(self, update: TaskUpdate, verdict: str | None = None) -> UpdateResult:
         """Apply `update` in memory; `verdict` is the inbox's result for its callback."""
         before = self.tasks.get(update.task_id)
-        if before is None or verdict in {"repeated", "nonce_reused"}:
+        if before is None or verdict in {"repeated", "nonce_reused", "settled"}:
             return UpdateResult(task=before, inbox=verdict)
         if update.fact and update.fact.upstream_id:
             self.context.id_owners.setdefault(update.fact.upstream_id, before.id)

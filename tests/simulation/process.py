@@ -96,6 +96,7 @@ class Process:
         async with AsyncExitStack() as stack:
             parts = await stack.enter_async_context(self._open_application())
             jobs = parts.worker.jobs() if self._shared.runs_jobs else parts.worker.web_jobs()
+            jobs.append(parts.keys.job())
             job_scheduler = JobScheduler(jobs, parts.store.signals)
             self._scheduler = SimScheduler(
                 self._loop, self._shared.due_times, lambda: self.ahead, faithful=self._shared.faithful

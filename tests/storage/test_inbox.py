@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from service.domain.ports.unit_of_work import InboxEntry
+from service.domain.task import Status, TaskId
 from service.storage import Store, unit_of_work
-from tests.storage.builders import NOW, SECOND, an_entry
+from tests.storage.builders import NOW, SECOND, a_task, an_entry
 
 
 def unread(digest: str, **changes: object) -> InboxEntry:
@@ -95,3 +96,32 @@ async def test_rollback_leaves_callbacks_unread(store: Store) -> None:
     with pytest.raises(RuntimeError):
         await read_and_fail()
     assert await store.inbox.unread_since() == NOW
+
+
+async def test_usage_counts_what_is_stored_of_each_task(store: Store) -> None:
+    """Callbacks and bytes of a task are counted, whatever became of the callbacks."""
+    entries = [
+        unread("d1", task_id=TaskId("t1"), body=b"12345"),
+        unread("d2", task_id=TaskId("t1"), body=b"", verdict="accepted"),
+        unread("d3", task_id=TaskId("t2"), body=b"1"),
+        unread("d4", task_id=TaskId("t3"), body=b"1"),
+    ]
+    await store.inbox.store_unread(entries)
+    ids = {TaskId("t1"), TaskId("t2"), TaskId("unknown")}
+    assert await store.inbox.usage(ids) == {"t1": (2, 5), "t2": (1, 1)}
+    assert await store.inbox.usage(set()) == {}
+
+
+async def test_final_tasks_are_those_that_the_provider_ended(store: Store) -> None:
+    """A terminal status that is our own conclusion, and an expired task, are not final."""
+    for name, status, guessed in [
+        ("done", Status.COMPLETED, False),
+        ("failed", Status.FAILED, False),
+        ("guessed", Status.FAILED, True),
+        ("expired", Status.EXPIRED, True),
+        ("running", Status.IN_PROGRESS, False),
+    ]:
+        await store.intake.add(a_task(name, status=status, guessed=guessed), [], None)
+    ids = {TaskId(name) for name in ("done", "failed", "guessed", "expired", "running", "unknown")}
+    assert await store.inbox.final_tasks(ids) == {"done", "failed"}
+    assert await store.inbox.final_tasks(set()) == set()

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.domain.ports.provider import ProviderRequest
+from service.domain.ports.provider import PayloadMatch, ProviderRequest
 from service.domain.task import Fact, Status, UpstreamId
 from service.providers.rate_limited import RateLimitedClient
 
@@ -58,9 +58,9 @@ class FakeProvider:
         """Respond to a cancel."""
         await self._respond(f"cancel {upstream_id}")
 
-    async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:  # noqa: ARG002 - the port
+    async def find(self, matches: PayloadMatch, *, since: datetime, until: datetime) -> Fact | None:  # noqa: ARG002 - the port
         """Respond to a search."""
-        return await self._respond(f"find {correlation}")
+        return await self._respond("find")
 
     @property
     def times(self) -> list[float]:

@@ -7,7 +7,9 @@ from service.deliveries.handler_api import Handler
 from service.domain.callback import Verifier
 from service.domain.notify import AddressCheck
 from service.domain.ports.queues import Limits
+from service.domain.tokens import Tokens
 from tests.support.no_egress_guard import any_address
+from tests.support.scripted_provider import TOKENS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,3 +27,4 @@ class Options:
     public_url: str | None = "https://boomerang.example"
     lease: timedelta = timedelta(minutes=1)
     rate: float | None = None
+    tokens: Tokens = TOKENS

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from service.domain.errors import ReplyLost, StoreUnavailable, UnknownTask
-from service.domain.ports.provider import ProviderRequest
+from service.domain.ports.provider import PayloadMatch, ProviderRequest
 from service.domain.ports.unit_of_work import UnitOfWork
 from service.domain.task import Fact, Json, Status, TaskId, UpstreamId, Usage
 from service.domain.tokens import Tokens
@@ -123,14 +123,14 @@ class ScriptedProvider:
             raise self.cancels.popleft()
         self.canceled.append(upstream_id)
 
-    async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:
+    async def find(self, matches: PayloadMatch, *, since: datetime, until: datetime) -> Fact | None:
         """Search the facts."""
         assert since < until
         self.searches += 1
         if self.list_error:
             raise self.list_error
-        upstream_id = self.payloads.get(correlation)
-        return self.facts[upstream_id] if upstream_id else None
+        found = [upstream_id for payload, upstream_id in self.payloads.items() if matches(payload)]
+        return self.facts[found[0]] if found else None
 
 
 class CountingUnitOfWorkFactory:

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from service.domain.event_routing import Subscription
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.provider import RateLimitedProvider
 from service.domain.task import EventType, Json, Task, TaskId
+from service.domain.tokens import Tokens
 from service.providers.callback_bodies import read_fact
 from service.providers.rate_limited import RateLimitedClient
 from service.runtime.system import uuid7_factory
@@ -30,7 +31,7 @@ from service.tasks.submitter import Submitter, SubmitterConfig
 from service.tasks.task_service import TaskPolicy, TaskService
 from tests.support.database_copies import database
 from tests.support.loop_options import Options
-from tests.support.scripted_provider import TOKENS, CountingUnitOfWorkFactory, ScriptedProvider, token_of
+from tests.support.scripted_provider import CountingUnitOfWorkFactory, ScriptedProvider, token_of
 from tests.support.wait_until_idle import ended
 
 START = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
@@ -69,7 +70,7 @@ class Loop:
         self.store, self.clock, self.upstream, self.options = store, clock, upstream, options
         limited = RateLimitedClient(upstream, rate=options.rate, concurrency=16) if options.rate else upstream
         self.rate_limited: RateLimitedProvider = limited
-        self.tokens, self.new_id = TOKENS, uuid7_factory()
+        self.tokens, self.new_id = options.tokens, uuid7_factory()
         self.units_of_work = CountingUnitOfWorkFactory(store)
         self.planner = PollPlanner(
             poll_first=None,
@@ -95,7 +96,7 @@ class Loop:
         self.inbox_worker = InboxWorker(
             recorder=self.recorder,
             inbox=store.inbox,
-            tokens=TOKENS,
+            tokens=self.tokens,
             clock=clock,
             confirm=options.confirm,
             read_fact=read_fact,
@@ -104,7 +105,7 @@ class Loop:
             recorder=self.recorder,
             inbox=store.inbox,
             inbox_worker=self.inbox_worker,
-            tokens=TOKENS,
+            tokens=self.tokens,
             clock=clock,
             confirm=options.confirm,
             read_fact=read_fact,
@@ -139,7 +140,7 @@ class Loop:
             blobs=self.store.blobs,
             recorder=self.recorder,
             provider=self.rate_limited,
-            tokens=TOKENS,
+            tokens=self.tokens,
             clock=self.clock,
             signals=self.store.signals,
             config=SubmitterConfig(
@@ -159,7 +160,6 @@ class Loop:
             recorder=self.recorder,
             provider=self.rate_limited,
             planner=self.planner,
-            tokens=TOKENS,
             clock=self.clock,
             signals=self.store.signals,
             config=PollerConfig(
@@ -260,10 +260,10 @@ class Environment:
     options: Options
     opened: list[tuple[Store, Loop]] = field(default_factory=list)
 
-    def process(self) -> Loop:
-        """Start one more process on the same database."""
+    def process(self, *, tokens: Tokens | None = None) -> Loop:
+        """Start one more process on the same database, with the keys of `tokens` if given."""
         store = open_store(self.url)
-        loop = Loop(store, self.clock, self.upstream, self.options)
+        loop = Loop(store, self.clock, self.upstream, replace(self.options, tokens=tokens or self.options.tokens))
         self.opened.append((store, loop))
         return loop
 

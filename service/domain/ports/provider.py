@@ -8,6 +8,9 @@ from typing import Protocol
 
 from service.domain.task import Fact, Json, UpstreamId
 
+PayloadMatch = Callable[[str], bool]
+"""Returns whether the payload of a task at the provider is the token of the submission that is searched for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProviderRequest:
@@ -37,8 +40,8 @@ class Provider(Protocol):
     async def cancel(self, upstream_id: UpstreamId) -> None:
         """Cancel a task; raises Conflict with the provider's reason, UnknownTask, ProviderUnavailable or Throttled."""
 
-    async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:
-        """Search the provider's list for a submission by its payload token; None if it or the list does not exist."""
+    async def find(self, matches: PayloadMatch, *, since: datetime, until: datetime) -> Fact | None:
+        """Search the provider's list for a submission by its payload; None if it or the list does not exist."""
 
     @property
     def lists(self) -> bool:

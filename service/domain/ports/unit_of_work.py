@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from service.domain.fair_share import share_owner
 from service.domain.task import EventType, Json, Task, TaskId, UpstreamId
@@ -85,8 +85,24 @@ class DeliveryClaim:
         return share_owner(self.event.client, self.target)
 
 
+class InboxUsage(NamedTuple):
+    """How many callbacks of a task are stored, and how many bytes their bodies have."""
+
+    callbacks: int
+    size: int
+
+
+UNUSED = InboxUsage(0, 0)
+
+
 class Inbox(Protocol):
     """Callbacks of a burst, stored until they are recorded."""
+
+    async def usage(self, ids: Collection[TaskId]) -> dict[TaskId, InboxUsage]:
+        """Return what is stored of those tasks that have callbacks."""
+
+    async def final_tasks(self, ids: Collection[TaskId]) -> set[TaskId]:
+        """Return those of the tasks that are final: no callback changes them."""
 
     async def store_unread(self, entries: Sequence[InboxEntry]) -> set[str]:
         """Store new ones durably as `unread`; return the digests whose nonce another callback has used."""

@@ -6,8 +6,9 @@ from datetime import UTC, datetime
 import httpx
 
 from service.domain.errors import ProviderUnavailable, Refused
-from service.domain.ports.provider import ProviderRequest
+from service.domain.ports.provider import PayloadMatch, ProviderRequest
 from service.domain.task import Fact, UpstreamId
+from service.providers.fields import correlation
 from service.providers.http_client import ProviderHttp, params_with_tokens
 from service.providers.pagination import Page, search
 from service.providers.vidu.bodies import VIDU_TASK, read_vidu, vidu_error
@@ -66,15 +67,17 @@ class Vidu:
         """Cancel a task; raises Conflict with Vidu's reason, UnknownTask, ProviderUnavailable or Throttled."""
         await self._http.cancel("/tasks/{id}/cancel", upstream_id, {"id": upstream_id})
 
-    async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:
-        """Search the list for the task with this payload; raises ProviderUnavailable, Refused or Throttled.
+    async def find(self, matches: PayloadMatch, *, since: datetime, until: datetime) -> Fact | None:
+        """Search the list for the task whose payload matches; raises ProviderUnavailable, Refused or Throttled.
 
         `since` and `until` limit the time at which Vidu created the task. None is certain: a list with more than 40
         pages raises ProviderUnavailable.
         """
-        return await search(self.find_page, correlation, since=since, until=until)
+        return await search(self.find_page, matches, since=since, until=until)
 
-    async def find_page(self, correlation: str, *, since: datetime, until: datetime, cursor: Mapping[str, str]) -> Page:
+    async def find_page(
+        self, matches: PayloadMatch, *, since: datetime, until: datetime, cursor: Mapping[str, str]
+    ) -> Page:
         """Request one page of the list; return the task if the page holds it, else the cursor of the next page."""
         query: dict[str, str | int] = {
             "created_at.from": _timestamp(since),
@@ -89,7 +92,7 @@ class Vidu:
         if not isinstance(tasks, list):
             raise ProviderUnavailable("`tasks` in the provider's response is not a list")
         for task in tasks:
-            if isinstance(task, dict) and task.get("payload") == correlation:
+            if isinstance(task, dict) and (payload := correlation(task.get("payload"))) and matches(payload):
                 return Page(fact=read_vidu(task, self._http.reading))
         return Page(next=_next_cursor(page.get("nextpagetoken"), cursor, full=len(tasks) >= PAGE_SIZE))
 

@@ -26,16 +26,16 @@ def sign(key: str, *, url: str, headers: Mapping[str, str], method: str = "POST"
 
 
 class ViduVerifier:
-    """Verifies signatures of callbacks to `public_url` with `keys`; any of the keys may have signed.
+    """Verifies signatures of callbacks to one of `public_urls` with `keys`; any of the keys may have signed.
 
     The header `Date` may differ from the current time by at most `tolerance`. Raises BadSetting without keys.
     """
 
-    def __init__(self, keys: Sequence[str], public_url: str, *, tolerance: timedelta = timedelta(minutes=5)) -> None:
+    def __init__(self, keys: Sequence[str], *public_urls: str, tolerance: timedelta = timedelta(minutes=5)) -> None:
         if not keys or not all(keys):
             raise BadSetting("verifying Vidu's callbacks needs BOOMERANG_UPSTREAM_KEY")
         self._keys = tuple(keys)
-        self._url = public_url
+        self._urls = public_urls
         self._tolerance = tolerance
 
     def verify(self, headers: Mapping[str, str], now: datetime) -> str | None:
@@ -44,8 +44,9 @@ class ViduVerifier:
         _check_scheme(lowered)
         self._check_date(_required(lowered, "date"), now)
         signature = _required(lowered, "x-hmac-signature").encode("utf-8", "surrogatepass")
-        text = _signing_string("POST", self._url, lowered)
-        matches = [hmac.compare_digest(_signature(key, text), signature) for key in self._keys]  # constant time
+        texts = [_signing_string("POST", url, lowered) for url in self._urls]
+        signatures = [_signature(key, text) for key in self._keys for text in texts]
+        matches = [hmac.compare_digest(each, signature) for each in signatures]  # constant time
         if not any(matches):
             raise BadSignature("the callback's signature does not match")
         return _required(lowered, "x-request-nonce")

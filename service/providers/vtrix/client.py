@@ -5,7 +5,7 @@ from datetime import datetime
 import httpx
 
 from service.domain.errors import Conflict
-from service.domain.ports.provider import ProviderRequest
+from service.domain.ports.provider import PayloadMatch, ProviderRequest
 from service.domain.task import Fact, UpstreamId
 from service.providers.http_client import ProviderHttp, params_with_tokens
 from service.providers.vtrix.bodies import VTRIX_TASK, vtrix_error
@@ -38,6 +38,6 @@ class Vtrix:
         """Raise Conflict: Vtrix cannot cancel a task."""
         raise Conflict(f"Vtrix has no cancel; task {upstream_id} runs to its end")
 
-    async def find(self, correlation: str, *, since: datetime, until: datetime) -> Fact | None:  # noqa: ARG002 - the port
+    async def find(self, matches: PayloadMatch, *, since: datetime, until: datetime) -> Fact | None:  # noqa: ARG002 - the port
         """Return None: Vtrix has no list."""
         return None

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 from service.api.app import Services, create_app
 from service.domain.api_key import ApiKey
 from service.domain.blob import Blob
+from service.domain.errors import BadToken
 from service.domain.ports.health import Gauges
 from service.domain.ports.tasks import DeliveryView, TaskFilter
 from service.domain.task import Json, Status, Task, TaskId
@@ -92,6 +93,7 @@ class FakeApplication:
     not_ready_reason: str | None = None
     accepted: list[NewTask] = field(default_factory=list)
     received: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
+    due: list[str] = field(default_factory=list)
     replayed: list[str] = field(default_factory=list)
     filters: list[TaskFilter] = field(default_factory=list)
     waits: list[tuple[str, float]] = field(default_factory=list)
@@ -138,9 +140,16 @@ class FakeApplication:
         self._maybe_fail()
         return self.add(a_task(2, client=self.tasks_by_id[task_id].client, resubmission_of=task_id))
 
-    def verify_token(self, token: str) -> TokenClaims:
-        """Accept every token; `receive` decides."""
-        return TokenClaims(task_id=TaskId("t1"), submission=1, token=token)
+    def verify_token(self, segment: str) -> TokenClaims:
+        """Accept every token but `forged`; `receive` decides."""
+        if segment == "forged":
+            raise BadToken("forged")
+        return TokenClaims(task_id=TaskId("t1"), submission=1, token=segment)
+
+    async def poll_at_once(self, claims: TokenClaims) -> None:
+        """Record that the task of a callback is due."""
+        self._maybe_fail()
+        self.due.append(claims.task_id)
 
     async def receive(self, claim: TokenClaims, headers: Mapping[str, str], body: bytes) -> bool:
         """Record a callback; return whether it is already logged."""

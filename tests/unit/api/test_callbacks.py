@@ -35,6 +35,8 @@ async def test_repeated_header_is_joined(client: httpx.AsyncClient, fake: FakeAp
         (errors.BadToken("expired at noon"), 403, "bad_token"),
         (errors.BadSignature("stale date"), 403, "bad_signature"),
         (errors.UnreadableBody("no JSON"), 400, "refused_unreadable"),
+        (errors.BodyTooLarge("decompressed"), 413, "body_too_large"),
+        (errors.KeyMissing("of another process"), 503, "key_missing"),
         (errors.StoreUnavailable("disk full"), 503, "store_unavailable"),
         (errors.NotFound("no such task"), 503, "internal_error"),
         (errors.Conflict("internal"), 503, "internal_error"),
@@ -69,33 +71,61 @@ async def test_response_has_no_reason_for_a_refused_token(client: httpx.AsyncCli
 @pytest.mark.parametrize(
     ("path", "status"),
     [
-        ("/callbacks/%61bc", 403),
+        ("/callbacks/%61bc", 204),
+        ("/callbacks/a%7Eb%2ec", 204),
+        ("/callbacks/abc/", 204),
+        ("/callbacks/abc/?x=1", 204),
+        ("/callbacks/abc%2F", 204),
+        ("/callbacks/%2561bc", 403),
+        ("/callbacks/abc//", 404),
         ("/callbacks/a%20b", 403),
         ("/callbacks/%00", 403),
         ("/callbacks/%ff%fe", 403),
         ("/callbacks/" + "x" * 2049, 403),
         ("/callbacks/abc?x=1", 204),
         ("/callbacks/a%2Fb", 404),
-        ("/callbacks/abc/", 404),
         ("/callbacks//abc", 404),
         ("/callbacks/", 404),
         ("/callbacks/abc/def", 404),
     ],
 )
-async def test_malformed_callback_path_is_refused(
+async def test_callback_path_spells_one_token(
     client: httpx.AsyncClient, fake: FakeApplication, path: str, status: int
 ) -> None:
-    """Percent-encoded, divided and overlong tokens never reach the receiver, and are no 5xx."""
+    """An equal spelling reaches the receiver as it was sent; divided and overlong tokens do not, and are no 5xx."""
     response = await client.post(path, content=b"{}")
     assert response.status_code == status
-    assert bool(fake.received) is (status == 204)
+    sent = [path.removeprefix("/callbacks/").partition("?")[0]] if status == 204 else []
+    assert [token for token, _, _ in fake.received] == sent
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "OPTIONS"])
-async def test_only_post_is_allowed(client: httpx.AsyncClient, fake: FakeApplication, method: str) -> None:
-    """Other methods are 405 and change nothing."""
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
+async def test_other_methods_are_refused(client: httpx.AsyncClient, fake: FakeApplication, method: str) -> None:
+    """Methods that no provider uses are 405 and change nothing."""
     response = await client.request(method, "/callbacks/abc")
-    assert (response.status_code, response.headers["allow"], fake.received) == (405, "POST", [])
+    allowed = "GET, HEAD, OPTIONS, POST"
+    assert (response.status_code, response.headers["allow"], fake.received) == (405, allowed, [])
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/callbacks/abc", "/callbacks/abc/", "/callbacks/%61bc"])
+async def test_probe_of_a_good_address_has_no_effect(
+    client: httpx.AsyncClient, fake: FakeApplication, method: str, path: str
+) -> None:
+    """Providers probe an address before they use it: 204, and nothing is recorded."""
+    response = await client.request(method, path)
+    assert (response.status_code, response.content, response.headers["allow"]) == (204, b"", "GET, HEAD, OPTIONS, POST")
+    assert (fake.received, fake.due) == ([], [])
+
+
+@pytest.mark.parametrize("path", ["/callbacks/forged", "/callbacks/a%20b"])
+async def test_probe_of_a_bad_address_is_answered_like_a_callback(client: httpx.AsyncClient, path: str) -> None:
+    """A forger gets no more from a probe than from a callback."""
+    posted = await client.post(path, content=b"{}")
+    for method in ("GET", "OPTIONS"):
+        probed = await client.request(method, path)
+        assert (probed.status_code, probed.json(), probed.headers.keys()) == (403, posted.json(), posted.headers.keys())
+    assert (await client.head(path)).status_code == 403
 
 
 @pytest.mark.parametrize("announced", [True, False])
@@ -113,6 +143,7 @@ async def test_body_over_the_limit_is_413(announced: bool, size: int, status: in
         response = await client.post("/callbacks/abc", content=content)  # type: ignore[arg-type]  # httpx accepts both types
         metrics = (await client.get("/metrics")).text
     assert (response.status_code, bool(fake.received)) == (status, status == 204)
+    assert fake.due == (["t1"] if status == 413 else [])
     assert ('verdict="body_too_large"' in metrics) is (status == 413)
 
 

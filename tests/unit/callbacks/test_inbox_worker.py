@@ -81,9 +81,9 @@ async def test_parsed_callbacks_are_cached(tmp_path: Path, monkeypatch: pytest.M
     """The newest parsed callbacks are cached until they are recorded; the bodies of others are parsed again."""
     read: list[bytes] = []
 
-    def noting(claims: TokenClaims, body: bytes, **more: Any) -> Callback:
+    def noting(claims: TokenClaims, headers: Any, body: bytes, **more: Any) -> Callback:
         read.append(body)
-        return read_body(claims, body, **more)
+        return read_body(claims, headers, body, **more)
 
     monkeypatch.setattr(inbox_worker, "read_body", noting)
     monkeypatch.setattr(inbox_worker, "MAX_CACHED", 2)

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from service.domain.errors import BadSetting, BadToken
+from service.domain.key_ring import KeyRing, fingerprint
 from service.domain.task import TaskId
-from service.domain.tokens import TokenClaims, Tokens
+from service.domain.tokens import TokenClaims, Tokens, names_submission
 
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -73,6 +74,38 @@ def test_newest_key_signs_and_every_key_verifies() -> None:
     assert TOKENS.payload_token(TASK, 1) == new.payload_token(TASK, 1)
     with pytest.raises(BadToken):
         old.read_payload_token(TOKENS.payload_token(TASK, 1))
+
+
+def test_selected_key_signs() -> None:
+    """The key that the key ring selects signs both kinds of tokens, from its selection on."""
+    key_ring = KeyRing(["new-key", "old-key"])
+    tokens, old = Tokens(key_ring), Tokens(["old-key"])
+    key_ring.sign_with(fingerprint("old-key"))
+    assert tokens.callback_token(TASK, 1, NOW + HOUR) == old.callback_token(TASK, 1, NOW + HOUR)
+    assert tokens.payload_token(TASK, 1) == old.payload_token(TASK, 1)
+    key_ring.sign_with(fingerprint("new-key"))
+    assert tokens.payload_token(TASK, 1) == Tokens(["new-key"]).payload_token(TASK, 1)
+    assert tokens.read_payload_token(old.payload_token(TASK, 1)).task_id == TASK
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (Tokens(["any key"]).payload_token(TASK, 2), True),
+        (Tokens(["any key"]).payload_token(TASK, 1), False),
+        (Tokens(["any key"]).payload_token(TaskId("another"), 2), False),
+        (Tokens(["any key"]).callback_token(TASK, 2, NOW), False),
+        (f"{TASK}~2", False),
+        (f"{TASK}~2.", False),
+        (f"{TASK}~02.abc", False),
+        (f"x{TASK}~2.abc", False),
+        ("a" * 1_000_000, False),
+        ("\ud800", False),
+    ],
+)
+def test_payload_in_an_answer_of_the_provider_is_compared_by_its_claims(payload: str, expected: bool) -> None:
+    """A payload that the provider returns names task and submission, whichever key signed it."""
+    assert names_submission(payload, TASK, range(2, 3)) is expected
 
 
 def test_token_of_an_unknown_key_is_forged() -> None:

@@ -151,12 +151,12 @@ async def test_submission_with_lost_reply_is_found_in_vidus_list() -> None:
         for number in range(60):
             await client.create(provider_request(f"other-{number}"))
         until = START + timedelta(hours=1)
-        found = await client.find("the-lost-one", since=START, until=until)
+        found = await client.find("the-lost-one".__eq__, since=START, until=until)
         assert found is not None
         settled = await until_settled(client, found)
         assert settled.correlation == "the-lost-one"
-        assert await client.find("never-sent", since=START, until=until) is None
-        assert await client.find("the-lost-one", since=until, until=until) is None
+        assert await client.find("never-sent".__eq__, since=START, until=until) is None
+        assert await client.find("the-lost-one".__eq__, since=until, until=until) is None
 
 
 async def test_vidu_cancels_a_waiting_task_and_gives_the_reason_otherwise() -> None:

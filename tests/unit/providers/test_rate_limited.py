@@ -58,7 +58,7 @@ async def test_all_kinds_share_the_limits() -> None:
         client.create(provider_request()),
         client.fetch(ID),
         client.cancel(ID),
-        client.find("t", since=SINCE, until=SINCE),
+        client.find("t".__eq__, since=SINCE, until=SINCE),
     )
     assert provider.times == [0, 1, 2, 3]
     assert client.requests == {("create", "ok"): 1, ("fetch", "ok"): 1, ("cancel", "ok"): 1, ("find", "ok"): 1}
@@ -232,7 +232,7 @@ async def test_each_page_of_a_list_counts_as_a_request() -> None:
         return httpx.Response(200, json={"tasks": [], "next_page_token": following})
 
     client = RateLimitedClient(MockProvider(reply).vidu(), rate=1, concurrency=1)
-    assert await client.find("token", since=SINCE, until=SINCE) is None
+    assert await client.find("token".__eq__, since=SINCE, until=SINCE) is None
     assert at == [0, 1, 2]
     assert client.requests == {("find", "ok"): 3}
     assert client.lists

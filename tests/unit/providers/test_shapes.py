@@ -162,7 +162,7 @@ async def test_vtrix_has_no_cancel_and_no_list() -> None:
     vtrix = provider.vtrix()
     with pytest.raises(Conflict, match="Vtrix has no cancel"):
         await vtrix.cancel(ID)
-    assert await vtrix.find("token-1", since=SINCE, until=UNTIL) is None
+    assert await vtrix.find("token-1".__eq__, since=SINCE, until=UNTIL) is None
     assert not vtrix.lists
     assert not provider.seen
 
@@ -183,7 +183,7 @@ async def test_vidu_finds_a_submission_by_its_payload() -> None:
     second = httpx.Response(200, json={"tasks": [list_entry(2, "token-1")], "next_page_token": "p3"})
     provider = paged_provider({"": first, "p2": second})
     vidu = provider.vidu()
-    fact = await vidu.find("token-1", since=SINCE, until=UNTIL)
+    fact = await vidu.find("token-1".__eq__, since=SINCE, until=UNTIL)
     assert fact is not None
     assert (fact.upstream_id, fact.correlation) == ("task2", "token-1")
     assert vidu.lists
@@ -195,7 +195,7 @@ async def test_vidu_finds_a_submission_by_its_payload() -> None:
 async def test_search_of_a_complete_list_without_the_payload_is_none() -> None:
     """The search returns None after the whole list was read."""
     provider = paged_provider({"": httpx.Response(200, json={"tasks": [list_entry(1, "a")]})})
-    assert await provider.vidu().find("token-1", since=SINCE, until=UNTIL) is None
+    assert await provider.vidu().find("token-1".__eq__, since=SINCE, until=UNTIL) is None
 
 
 async def test_full_page_without_a_token_continues_by_page_number() -> None:
@@ -206,7 +206,7 @@ async def test_full_page_without_a_token_continues_by_page_number() -> None:
         return httpx.Response(200, json={"tasks": [list_entry(number, "a") for number in range(count)]})
 
     provider = MockProvider(reply)
-    assert await provider.vidu().find("token-1", since=SINCE, until=UNTIL) is None
+    assert await provider.vidu().find("token-1".__eq__, since=SINCE, until=UNTIL) is None
     assert [request.url.params["paper.page"] for request in provider.seen] == ["0", "1"]
 
 
@@ -215,7 +215,7 @@ async def test_search_of_an_endless_list_is_provider_unavailable() -> None:
     tokens = iter(range(1000))
     provider = MockProvider(lambda _: httpx.Response(200, json={"tasks": [], "next_page_token": str(next(tokens))}))
     with pytest.raises(ProviderUnavailable, match="40 pages"):
-        await provider.vidu().find("token-1", since=SINCE, until=UNTIL)
+        await provider.vidu().find("token-1".__eq__, since=SINCE, until=UNTIL)
     assert len(provider.seen) == 40
 
 
@@ -223,7 +223,7 @@ async def test_search_of_an_endless_list_is_provider_unavailable() -> None:
 async def test_unreadable_list_is_provider_unavailable(body: Any) -> None:
     """A response without a list of tasks is ProviderUnavailable."""
     with pytest.raises(ProviderUnavailable):
-        await MockProvider(httpx.Response(200, json=body)).vidu().find("token-1", since=SINCE, until=UNTIL)
+        await MockProvider(httpx.Response(200, json=body)).vidu().find("token-1".__eq__, since=SINCE, until=UNTIL)
 
 
 @pytest.mark.parametrize("key", ["", "with space", "line\nbreak", "schlüssel"])

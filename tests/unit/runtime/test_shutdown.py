@@ -113,6 +113,7 @@ class Stopping:
             store=SimpleNamespace(health=health),
             worker=SimpleNamespace(drain=self._part("worker")),
             receiver=SimpleNamespace(flush=self._part("flush")),
+            keys=SimpleNamespace(renew=AsyncMock(), remove=AsyncMock()),
         )
         self.scheduler = SimpleNamespace(start=AsyncMock(), stop=self._part("scheduler"), failure_reason=lambda: None)
 

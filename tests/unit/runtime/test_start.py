@@ -21,6 +21,7 @@ def _application(ready: AsyncMock) -> Application:
             store=SimpleNamespace(health=SimpleNamespace(ready=ready)),
             worker=SimpleNamespace(drain=AsyncMock()),
             receiver=SimpleNamespace(flush=AsyncMock()),
+            keys=SimpleNamespace(renew=AsyncMock(), remove=AsyncMock()),
         ),
     )
 

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from service.domain.errors import ProviderUnavailable, ReplyLost
-from service.domain.task import Status
+from service.domain.task import Status, UpstreamId
 from service.domain.task_update import RESUBMITTED_WARNING
+from service.domain.tokens import Tokens
 from service.tasks.poller import SECOND_WAIT_NOTE
 from tests.support.scripted_provider import vtrix_body
 from tests.support.task_loop import HOUR, IN_DOUBT_FOR, MINUTE, SECOND, open_environment, open_loop
@@ -73,6 +74,50 @@ async def test_resubmission_has_its_own_token(tmp_path: Path) -> None:
         await loop.run_until(loop.clock.now() + IN_DOUBT_FOR + 2 * MINUTE)
         claims = [loop.tokens.read_payload_token(order.payload) for order in loop.upstream.requests]
         assert [claim.submission for claim in claims] == [1, 2]
+
+
+# ── while keys are replaced ──────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("keys", [["a new key", "a key of these tests"], ["a new key"]], ids=["added", "replaced"])
+async def test_list_resolves_a_lost_reply_after_a_rotation(tmp_path: Path, keys: list[str]) -> None:
+    """A task whose reply was lost is found in the provider's list, whichever key signed its payload: one bill."""
+    async with open_environment(tmp_path, lists=True, resubmit_in_doubt=True) as environment:
+        before = environment.process()
+        task = await before.in_doubt()
+        loop = environment.process(tokens=Tokens(keys))
+        await before.drain()
+        await loop.run_until(environment.clock.now() + IN_DOUBT_FOR + 2 * MINUTE)
+        after = await loop.task(task.id)
+        assert (after.status, after.upstream_id, after.submission) == (Status.IN_PROGRESS, "up1", 1)
+        assert environment.upstream.charges == {task.id: 1}
+
+
+async def test_result_that_a_callback_named_matches_after_a_rotation(tmp_path: Path) -> None:
+    """A poll by the id of a callback returns a payload that an older key signed: the result belongs to the task."""
+    async with open_environment(tmp_path) as environment:
+        before = environment.process()
+        task = await before.in_doubt()
+        loop = environment.process(tokens=Tokens(["a new key", "a key of these tests"]))
+        environment.upstream.set_fact("up1")
+        environment.upstream.echo_payload("up1", environment.upstream.requests[0].payload)
+        await loop.call_back(vtrix_body("completed"))
+        await loop.poll_due()
+        assert (await loop.task(task.id)).status is Status.COMPLETED
+        assert await loop.happened(task.id, "poll") == ["completed"]
+
+
+@pytest.mark.parametrize("submission", [1, 2])
+async def test_payload_of_another_submission_resolves_no_doubt(tmp_path: Path, submission: int) -> None:
+    """The payload of an older submission in the list is not that of the newest one, which may be billed as well."""
+    async with open_loop(tmp_path, lists=True) as loop:
+        loop.upstream.creates.append(ReplyLost("never arrived"))
+        task = await loop.submitted()
+        loop.upstream.payloads.clear()
+        loop.upstream.payloads[loop.tokens.payload_token(task.id, submission)] = UpstreamId("up1")
+        loop.clock.move(IN_DOUBT_FOR)
+        await loop.poll_due()
+        assert (await loop.task(task.id)).upstream_id == ("up1" if submission == 1 else None)
 
 
 # ── while nobody listens ─────────────────────────────────────────────────────

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from service.storage.column_types import SafeText, UtcDateTime
+from service.storage.column_types import JsonText, SafeText, UtcDateTime
 
 revision = "0003"
 down_revision = "0002"
@@ -14,6 +14,7 @@ depends_on = None
 def upgrade() -> None:
     """Add the columns, tables and indexes."""
     _observed_answers()
+    _signing_keys()
 
 
 def _observed_answers() -> None:
@@ -24,4 +25,22 @@ def _observed_answers() -> None:
     known = sa.text("status_word IS NOT NULL")
     op.create_index(
         "tasks_status_words", "tasks", ["status_word", "status_since"], sqlite_where=known, postgresql_where=known
+    )
+
+
+def _signing_keys() -> None:
+    """Create the tables of processes with the keys that they know, and of keys that have signed."""
+    op.create_table(
+        "processes",
+        sa.Column("id", SafeText(), nullable=False),
+        sa.Column("started_at", UtcDateTime(), nullable=False),
+        sa.Column("seen_at", UtcDateTime(), nullable=False),
+        sa.Column("fingerprints", JsonText(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "signing_keys",
+        sa.Column("fingerprint", SafeText(), nullable=False),
+        sa.Column("used_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("fingerprint"),
     )
