@@ -23,6 +23,7 @@ from service.domain.media.file_headers import (
     sniff,
 )
 from service.domain.media.limits import ImageFacts, Inspector, Unreadable, VideoFacts
+from service.tasks.image_decoder import decode_image
 
 if TYPE_CHECKING:
     from av import Packet
@@ -83,7 +84,7 @@ class MediaInspector:
         pixels = size[0] * size[1]
         if pixels <= MAX_DECODED_PIXELS:
             with _guarded(pixels):
-                _decode_image(data, _IMAGE_FORMATS[form], size)
+                decode_image(data, _IMAGE_FORMATS[form], size)
         return ImageFacts(format=form, width=size[0], height=size[1])
 
     def video(self, data: bytes) -> VideoFacts | None:
@@ -111,23 +112,6 @@ def _guarded(pixels: int) -> Iterator[None]:
         raise
     except Exception as error:
         raise Unreadable("it is damaged or cut short") from error
-
-
-def _decode_image(data: bytes, form: str, size: tuple[int, int]) -> None:
-    """Decode an image whose header states `size` in pixels; `data` is not copied.
-
-    Raises the error of the decoder, and Unreadable if the decoder reads another size: memory is reserved for `size`.
-    """
-    from PIL import Image  # noqa: PLC0415 - several MB that only a process which checks media needs
-
-    if form == "PNG":  # the only format with checksums, which its decoder does not check
-        with Image.open(BytesIO(data), formats=[form]) as image:
-            image.verify()
-    with Image.open(BytesIO(data), formats=[form]) as image:
-        if image.size != size:
-            raise Unreadable("its header is damaged")
-        image.draft("RGB", (1, 1))  # a JPEG is read to its end, but decoded at an eighth of its size
-        image.load()
 
 
 def _decode_video(data: bytes, form: str) -> VideoFacts:
