@@ -1,6 +1,6 @@
 """Find the parts of an image file from which its pixels are decoded.
 
-What else a file holds (texts, colour profiles, EXIF, thumbnails, animation frames) may be large or damaged: viewers skip
+The rest of a file (texts, colour profiles, EXIF, thumbnails, animation frames) may be large or damaged. Viewers skip
 it, so a decoder gets only the parts found here. Sources: PNG (W3C, third edition), JPEG (ITU-T T.81).
 """
 
