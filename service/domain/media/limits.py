@@ -61,6 +61,13 @@ class Inspector(Protocol):
         """Return the facts of the video in `data`."""
 
 
+class ClientInspector(Inspector, Protocol):
+    """An inspector whose work is divided between clients."""
+
+    def for_client(self, client: str) -> Inspector:
+        """Return an inspector whose work counts against the share of `client`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class MediaLimits:
     """The limits of one kind of media.

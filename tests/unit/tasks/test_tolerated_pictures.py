@@ -10,6 +10,7 @@ from PIL import Image, ImageFile, PngImagePlugin
 from service.domain.media.file_headers import has_all_scans
 from service.domain.media.image_parts import MAX_TEXT_BYTES, pixel_parts
 from service.domain.media.limits import ImageFacts, Unreadable
+from service.tasks.image_decoder import MAX_SCANS_COMPARED
 from service.tasks.media_inspector import MediaInspector
 from tests.support.sample_media import image
 
@@ -149,6 +150,15 @@ def test_jpeg_that_ends_between_two_scans_is_refused() -> None:
     assert not has_all_scans(coarse)
     with pytest.raises(Unreadable):
         OPEN.image(coarse)
+
+
+def test_jpeg_of_many_scans_needs_its_end() -> None:
+    """What takes long to decode once is not decoded again for a missing end mark."""
+    scan = PROGRESSIVE[PROGRESSIVE.rindex(b"\xff\xda") : -2]
+    many = PROGRESSIVE[:-2] + scan * MAX_SCANS_COMPARED
+    assert OPEN.image(many + b"\xff\xd9")
+    with pytest.raises(Unreadable):
+        OPEN.image(many)
 
 
 def test_globals_of_pillow_stay_as_they_are() -> None:
