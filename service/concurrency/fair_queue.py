@@ -19,9 +19,9 @@ class FairQueue:
     """An amount of which each client holds a share, and the requests that wait for it.
 
     The rule of `domain.fair_share` for amounts: a client that holds something gets more only while it then holds no
-    more than is left, so that another client always finds room. It is the turn of the client that was last granted
-    something the longest time ago; the requests of one client are granted in their order. A request within its share
-    for which not enough is free holds up those of later turns, so that a large one is not overtaken again and again.
+    more than is left, so that another client always finds something free. It is the turn of the client that was last
+    granted something the longest time ago; the requests of one client are granted in their order. A request within its
+    share for which not enough is free holds up those of later turns, so that a large one is not overtaken without end.
     """
 
     def __init__(self, total: int) -> None:
@@ -39,14 +39,14 @@ class FairQueue:
         self._grant()
 
     def remove(self, request: FairRequest) -> None:
-        """Give back what `request` holds, or let it wait no longer; grant what can be granted."""
+        """Release what `request` holds, or let it wait no longer; grant what can be granted."""
         if request.granted:
             self.free += request.size
             self._held[request.client] -= request.size
         else:
             self._waiting[request.client].remove(request)
         self._grant()
-        self._forget(request.client)
+        self._drop(request.client)
 
     def _grant(self) -> None:
         while (request := self._next()) is not None:
@@ -69,7 +69,7 @@ class FairQueue:
                 return queue[0] if queue[0].size <= self.free else None
         return None
 
-    def _forget(self, client: str | None) -> None:
+    def _drop(self, client: str | None) -> None:
         """Drop a client that neither holds anything nor waits."""
         if not self._held[client] and not self._waiting.get(client):
             for by_client in (self._held, self._waiting, self._last_grant):

@@ -8,7 +8,7 @@ from service.concurrency.fair_queue import FairQueue, FairRequest
 
 
 class FairSemaphore:
-    """A semaphore that counts: `total` for all holders together, and no more for one client than leaves others room.
+    """A semaphore that counts: `total` for all holders together, and no more for one client than is left for others.
 
     A request larger than `total` waits until nothing else is held, and is then held alone.
     """

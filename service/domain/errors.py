@@ -7,6 +7,7 @@ BoomerangError
 │   ├── BadSignature        a provider's signature that is wrong or stale, or whose nonce was used before
 │   ├── UnreadableBody      a body of no known shape
 │   ├── NotFound            no such task or delivery, or another client's
+│   ├── QueueFull           the unfinished tasks of one client hold too many bytes
 │   └── Conflict            not possible in the current status of the task or delivery
 ├── UpstreamError           the provider
 │   ├── NotSent             the request had no effect: it may be sent again
@@ -74,6 +75,10 @@ class UnreadableBody(SenderError):
 
 class NotFound(SenderError):
     """There is no such task or delivery, or it belongs to another client."""
+
+
+class QueueFull(SenderError):
+    """The unfinished tasks of one client hold as many bytes as one client may keep; later there may be fewer."""
 
 
 class Conflict(SenderError):

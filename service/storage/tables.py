@@ -67,6 +67,7 @@ tasks = Table(
     Column("polled_at", UtcDateTime),
     Column("resubmission_of", SafeText),
     Column("note", SafeText),
+    Column("input_bytes", BigInteger),  # of a task whose request is not small
     UniqueConstraint("client", "idempotency_key", name="tasks_idempotency"),
 )
 
@@ -79,6 +80,31 @@ inputs = Table(
     Column("sha256", SafeText, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),
+)
+
+input_references = Table(
+    "input_references",
+    metadata,
+    Column("task_id", SafeText, primary_key=True),
+    Column("place", SafeText, primary_key=True),
+    Column("media_type", SafeText, nullable=False),
+    Column("sha256", SafeText, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+)
+
+input_data = Table(
+    "input_data",
+    metadata,
+    Column("sha256", SafeText, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("name", SafeText, primary_key=True),
+    Column("begins_at", UtcDateTime, nullable=False),
 )
 
 inbox = Table(
@@ -207,6 +233,8 @@ Index("tasks_submitted", tasks.c.submitted_at, tasks.c.bucket, tasks.c.cost, tas
 Index("tasks_newest", tasks.c.created_at, tasks.c.id, tasks.c.status)
 _partial("tasks_by_upstream_id", tasks.c.upstream_id, where=tasks.c.upstream_id.is_not(None))
 Index("tasks_by_client", tasks.c.client, tasks.c.created_at, tasks.c.id)
+_partial("tasks_open_bytes", tasks.c.client, tasks.c.input_bytes, where=OPEN & tasks.c.input_bytes.is_not(None))
+Index("input_references_by_sha256", input_references.c.sha256)
 Index("inbox_by_task", inbox.c.task_id, inbox.c.received_at)
 Index("inbox_verdicts", inbox.c.verdict)
 Index("inbox_received", inbox.c.received_at)

@@ -34,7 +34,7 @@ class Recorded:
         return self.granted[count:]
 
 
-def test_flood_of_one_client_leaves_room_for_others() -> None:
+def test_flood_of_one_client_leaves_threads_for_others() -> None:
     """Of four threads the first client gets two, a second one and a third one find a free thread at once."""
     threads = Recorded(4)
     for number in range(100):
@@ -106,7 +106,7 @@ def test_without_a_client_all_is_one_queue() -> None:
     assert memory.since(2) == ["-2", "-3"]
 
 
-def test_request_that_gives_up_lets_others_through() -> None:
+def test_abandoned_request_lets_others_through() -> None:
     """A request that waits no longer holds up nothing and leaks nothing."""
     memory = Recorded(10)
     for name, size in (("a0", 5), ("b0", 8), ("c0", 5)):

@@ -90,8 +90,8 @@ def test_small_pictures_never_wait_for_large_ones() -> None:
     assert finished(*waiting)
 
 
-def test_small_pictures_of_one_client_leave_room() -> None:
-    """A client that decodes a small picture leaves the room for another client's."""
+def test_small_pictures_of_one_client_leave_pixels() -> None:
+    """A client that decodes a small picture leaves enough for another client's."""
     semaphore, seen = PixelSemaphore(100, small=10, small_total=20), list[int]()
     with semaphore.hold(10, client="flood"):
         waiting = holding(semaphore, 9, seen, "flood")

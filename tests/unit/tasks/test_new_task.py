@@ -110,7 +110,7 @@ class ClientsInspector:
         del data
 
 
-async def test_pictures_of_one_client_leave_room_for_others(tmp_path: Path) -> None:
+async def test_pictures_of_one_client_leave_threads_for_others(tmp_path: Path) -> None:
     """While a flood of slow pictures is decoded and more wait, the pictures of two other clients are accepted."""
     async with open_loop(tmp_path) as loop:
         loop.task_service.inspect = inspector = BlockedInspector()
