@@ -5,6 +5,7 @@ import importlib.util
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,6 +13,16 @@ HEAD = 16
 """Bytes at the beginning of a file that identify its type."""
 
 INDEXES = frozenset({b"moov", b"moof"})
+CONTENT_BOXES = INDEXES | {b"ftyp", b"styp", b"sidx", b"mdat", b"mfra"}
+"""Boxes that must be complete."""
+
+PNG_SIGNATURE = 8
+FIRST_SEGMENTS = re.compile(rb"\xff[^\xd9\xda]", re.DOTALL)
+"""Markers of a JPEG before its first scan."""
+
+MAX_PARTS = 100_000
+"""Chunks or segments of an image that are followed; real ones have at most some thousands."""
+
 MAX_INDEX = 64 * 1024**2
 MAX_SAMPLES = 2_000_000
 """Two minutes of uncompressed sound at 16 kHz; ten seconds of the best sound and pictures need fewer."""
@@ -66,7 +77,10 @@ def _playback_error(path: Path, file_type: FileType) -> str | None:
 
 
 def _mp4_corruption(file: BinaryIO, size: int) -> str | None:
-    """Read the headers of the top-level boxes: a truncated file ends inside one, or has no index."""
+    """Read the headers of the top-level boxes: a truncated file ends inside one, or has no index.
+
+    Bytes behind the last box of a complete file are tolerated: players ignore what is no box, and a `free` one.
+    """
     seen: set[bytes] = set()
     position = samples = 0
     while position < size:
@@ -74,13 +88,20 @@ def _mp4_corruption(file: BinaryIO, size: int) -> str | None:
         header = file.read(LONG_BOX_HEADER)
         length = _box_length(header, size - position)
         if length is None or position + length > size:
+            if _is_playable(seen) and header[4:8] not in CONTENT_BOXES:
+                break
             return "it was cut off"
         seen.add(header[4:8])
         samples += _declared_samples(file, position, length) if header[4:8] in INDEXES else 0
         if samples > MAX_SAMPLES:
             return f"its index declares more than {MAX_SAMPLES} samples"
         position += length
-    return None if {b"moov", b"mdat"} <= seen or {b"moov", b"moof"} <= seen else "it has no index or no pictures"
+    return None if _is_playable(seen) else "it has no index or no pictures"
+
+
+def _is_playable(boxes: set[bytes]) -> bool:
+    """Return whether a video with these boxes has an index and pictures."""
+    return {b"moov", b"mdat"} <= boxes or {b"moov", b"moof"} <= boxes
 
 
 def _declared_samples(file: BinaryIO, position: int, length: int) -> int:
@@ -105,11 +126,30 @@ def _box_length(header: bytes, remaining: int) -> int | None:
 
 
 def _png_corruption(file: BinaryIO, size: int) -> str | None:
-    return None if b"IEND" in _tail(file, size, 12) else "it was cut off"
+    """Follow the chunks to the last one; bytes behind it are tolerated."""
+    position = PNG_SIGNATURE
+    for _ in range(MAX_PARTS):
+        file.seek(position)
+        header = file.read(8)
+        if header[4:8] == b"IEND":
+            return None
+        position += 12 + int.from_bytes(header[:4], "big")
+        if position >= size:
+            return "it was cut off"
+    return f"it has more than {MAX_PARTS} parts"
 
 
-def _jpeg_corruption(file: BinaryIO, size: int) -> str | None:
-    return None if b"\xff\xd9" in _tail(file, size, 64) else "it was cut off"
+def _jpeg_corruption(file: BinaryIO, _: int) -> str | None:
+    """Look for the end mark behind the first scan, where pixels never contain it; bytes behind it are tolerated."""
+    with mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        position = 2
+        for _ in range(MAX_PARTS):
+            marker = content[position : position + 2]
+            if not FIRST_SEGMENTS.fullmatch(marker):
+                break
+            length = int.from_bytes(content[position + 2 : position + 4], "big")
+            position += 1 if marker == b"\xff\xff" else 2 + length  # a fill byte, or a marker and its segment
+        return None if content.find(b"\xff\xd9", position) >= 0 else "it was cut off"
 
 
 def _webp_corruption(file: BinaryIO, size: int) -> str | None:
@@ -120,11 +160,6 @@ def _webp_corruption(file: BinaryIO, size: int) -> str | None:
 def _webm_corruption(_: BinaryIO, __: int) -> str | None:
     """Return None: the container does not show whether it was truncated; PyAV and Content-Length do."""
     return None
-
-
-def _tail(file: BinaryIO, size: int, limit: int) -> bytes:
-    file.seek(max(0, size - limit))
-    return file.read()
 
 
 FILE_TYPES = (

@@ -9,10 +9,9 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from secrets import token_hex
 from urllib.parse import urlsplit
@@ -20,31 +19,26 @@ from urllib.request import url2pathname
 
 import anyio
 import httpx
+from anyio import move_on_after
 from anyio.to_thread import run_sync
 
 from service import Artifact, Event, Handlers, Reject, Retry, Tools
 
 from ._file_types import FILE_TYPES, HEAD, FileType, corruption_of, file_type_of
+from ._responses import DELAYS, UrlExpired, body_parts, failure_of, not_yet, open_result
 
 MAX_BYTES = 2 * 1024**3
 CHUNK = 256 * 1024
-MAX_REDIRECTS = 3
+FILE_MODE, FOLDER_MODE = 0o640, 0o750
+"""Permissions of new files and of the directory; the umask may take more away."""
+
+TIMEOUT, RESERVE = 900.0, 30.0
+"""Seconds that an attempt may take, and those of them that are left for recording its end."""
+
 ABANDONED = 86_400.0
 """Age in seconds from which a temporary file is that of a killed process."""
 
-DELAYS = (1, 3, 10, 30, 120, 600, 1800, 7200, 21_600, 57_600)
-"""Seconds between attempts for a file that does not exist yet."""
-
-NOT_YET = frozenset({HTTPStatus.NOT_FOUND, HTTPStatus.TOO_EARLY})
-BUSY = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS})
-MAX_NOT_FOUND = 3
-"""Up to this attempt "not found" is taken for "not yet"; later ones fetch a fresh URL."""
-
 handlers = Handlers()
-
-
-class UrlExpired(Exception):
-    """A URL no longer serves its file; a fresh one may."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,26 +90,46 @@ def _check(settings: Mapping[str, str]) -> str | None:
     "task.completed",
     name="archive",
     attempts=len(DELAYS) + 1,
-    timeout=900,
+    timeout=TIMEOUT,
     concurrency=4,
     needs=("ARCHIVE_URL",),
     check=_check,
 )
 async def archive(event: Event, tools: Tools) -> None:
-    """Store every result of the task; safe to run twice, since a stored result is only recorded again."""
+    """Store every result of the task; safe to run twice, since a stored result is only recorded again.
+
+    Each result is stored and recorded by itself, in its share of the time: one that fails does not keep the others from
+    it, and a later attempt downloads only what is missing.
+    """
     results = _result_files(event, tools.settings)
     if not results:
         raise Reject("the task is completed, and no result with an address came with it")
-    for result in results:
-        stored = await run_sync(_existing, result) or await _fetch(result, event, tools)
-        artifact = Artifact(
-            url=result.url,
-            archived_url=stored.path.as_uri(),
-            media_type=stored.file_type.media_type,
-            bytes=stored.bytes,
-            sha256=stored.sha256,
-        )
-        await tools.results.keep(event.task.id, artifact)
+    failures: dict[int, Exception] = {}
+    end = anyio.current_time() + TIMEOUT - RESERVE
+    for index, result in enumerate(results):
+        share = (end - anyio.current_time()) / (len(results) - index)
+        try:
+            with move_on_after(share) as limit:
+                await _store(result, event, tools)
+            if limit.cancelled_caught:
+                failures[result.position] = Retry(f"the result did not arrive within {share:.0f} seconds")
+        except Exception as error:  # noqa: BLE001 - raised below, once the other results are stored
+            failures[result.position] = error
+    if failures:
+        raise failure_of(failures, count=len(event.task.output))
+
+
+async def _store(result: ResultFile, event: Event, tools: Tools) -> None:
+    """Store one result unless it is stored, and record it."""
+    stored = await run_sync(_existing, result) or await _fetch(result, event, tools)
+    artifact = Artifact(
+        url=result.url,
+        archived_url=stored.path.as_uri(),
+        media_type=stored.file_type.media_type,
+        bytes=stored.bytes,
+        sha256=stored.sha256,
+    )
+    await tools.results.keep(event.task.id, artifact)
 
 
 def _result_files(event: Event, settings: Mapping[str, str]) -> list[ResultFile]:
@@ -161,24 +175,20 @@ async def _fetch(result: ResultFile, event: Event, tools: Tools) -> StoredFile:
         output = await tools.results.refetch(event.task.id)
         fresh = str(output[result.position].get("url") or "") if result.position < len(output) else ""
         if not fresh:
-            raise _not_yet("the provider names no fresh address", tools) from error
+            raise not_yet("the provider names no fresh address", tools) from error
         if fresh == result.url:
-            raise _not_yet(str(error), tools) from error
+            raise not_yet(str(error), tools) from error
     try:
         return await _download(fresh, result, tools)
     except UrlExpired as error:
-        raise _not_yet(f"{error}, and so did a fresh address", tools) from error
-
-
-def _not_yet(reason: str, tools: Tools) -> Retry:
-    return Retry(reason, after=DELAYS[min(tools.attempt, len(DELAYS)) - 1])
+        raise not_yet(f"{error}, and so did a fresh address", tools) from error
 
 
 async def _download(url: str, result: ResultFile, tools: Tools) -> StoredFile:
     await run_sync(_prepare_folder, result)
     part = result.folder / f".{result.stem}.{token_hex(8)}.part"
     try:
-        async with _response(url, tools) as response:
+        async with open_result(url, tools) as response:
             file_type, length, sha256 = await _write(response, part, result)
         path = await run_sync(_move_to_final_name, part, result, file_type)
     finally:
@@ -189,57 +199,22 @@ async def _download(url: str, result: ResultFile, tools: Tools) -> StoredFile:
 
 def _prepare_folder(result: ResultFile) -> None:
     """Create the directory, and remove the temporary files of this result that killed processes left."""
-    result.folder.mkdir(parents=True, exist_ok=True)
+    result.folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     for part in result.folder.glob(f".{result.stem}.*.part"):
         with suppress(FileNotFoundError):
             if time.time() - part.stat().st_mtime > ABANDONED:
                 part.unlink()
 
 
-@asynccontextmanager
-async def _response(url: str, tools: Tools) -> AsyncIterator[httpx.Response]:
-    """Open `url`, following at most MAX_REDIRECTS redirects; the egress guard checks each of them."""
-    target = _web_url(url)
-    for _ in range(MAX_REDIRECTS + 1):
-        async with tools.http.stream(
-            "GET", target, headers={"accept-encoding": "identity"}, timeout=30, follow_redirects=False
-        ) as response:
-            if not response.has_redirect_location:
-                _raise_for_status(response.status_code, tools)
-                yield response
-                return
-            target = _web_url(str(target.join(response.headers["location"])))
-    raise Retry(f"the address redirects more than {MAX_REDIRECTS} times")
-
-
-def _web_url(text: str) -> httpx.URL:
-    try:
-        url = httpx.URL(text)
-    except httpx.InvalidURL as error:
-        raise Reject("the result's address cannot be read") from error
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise Reject("the result's address is not http or https")
-    return url
-
-
-def _raise_for_status(status: int, tools: Tools) -> None:
-    reason = f"the result's address answered {status}"
-    if status == HTTPStatus.OK:
-        return
-    if status in NOT_YET and tools.attempt <= MAX_NOT_FOUND:
-        raise _not_yet(reason, tools)
-    if status in BUSY or not 400 <= status < 500:  # noqa: PLR2004 - the client errors of HTTP
-        raise Retry(reason)
-    raise UrlExpired(reason)
-
-
 async def _write(response: httpx.Response, part: Path, result: ResultFile) -> tuple[FileType, int, str]:
-    """Write the body to `part`; return its type, its length in bytes and its SHA-256 in hexadecimal."""
-    declared = _declared_length(response)
+    """Write the file in the body to `part`; return its type, its length in bytes and its SHA-256 in hexadecimal."""
+    declared = response.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared) > MAX_BYTES:
+        raise Reject(f"the result is larger than {MAX_BYTES} bytes")
     digest, length, head = hashlib.sha256(), 0, b""
     file_type = None
-    async with await anyio.open_file(part, "xb") as file:
-        async for chunk in response.aiter_bytes(CHUNK):
+    async with await anyio.open_file(part, "xb", opener=_create_file) as file:
+        async for chunk in body_parts(response, CHUNK):
             length += len(chunk)
             if length > MAX_BYTES:
                 raise Reject(f"the result is larger than {MAX_BYTES} bytes")
@@ -249,19 +224,12 @@ async def _write(response: httpx.Response, part: Path, result: ResultFile) -> tu
             await file.write(chunk)
         await file.flush()
         await run_sync(os.fsync, file.wrapped.fileno())
-    if declared not in {None, length}:
-        raise Retry(f"the result was cut off after {length} of {declared} bytes")
     return file_type or _known_type(head, result), length, digest.hexdigest()
 
 
-def _declared_length(response: httpx.Response) -> int | None:
-    if response.headers.get("content-encoding", "identity") != "identity":
-        raise Retry("the response is compressed, though the request excluded it")
-    declared = response.headers.get("content-length", "")
-    length = int(declared) if declared.isascii() and declared.isdigit() else None
-    if length is not None and length > MAX_BYTES:
-        raise Reject(f"the result is larger than {MAX_BYTES} bytes")
-    return length
+def _create_file(path: str, flags: int) -> int:
+    """Open a new file that others than its owner and group cannot read, whatever the umask allows."""
+    return os.open(path, flags, FILE_MODE)
 
 
 def _known_type(head: bytes, result: ResultFile) -> FileType:

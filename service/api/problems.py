@@ -21,6 +21,7 @@ from service.domain.errors import Fault
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:boomerang:problem:"
 STORE_PAUSE = timedelta(seconds=5)
+QUEUE_PAUSE = timedelta(seconds=30)
 MAX_FRAMES = 8
 """Innermost traceback frames of an unexpected error in its log line."""
 
@@ -67,6 +68,7 @@ STATUS_BY_ERROR: tuple[tuple[type[Exception], int, str], ...] = (
     (errors.BodyTooLarge, 413, "body-too-large"),
     (errors.UnreadableBody, 400, "unreadable-body"),
     (errors.NotFound, 404, "not-found"),
+    (errors.QueueFull, 429, "queue-full"),
     (errors.Conflict, 409, "conflict"),
     (errors.Throttled, 503, "upstream-throttled"),
     (errors.UpstreamError, 502, "upstream-error"),
@@ -141,6 +143,8 @@ def _detail(error: Exception) -> str:
 def _retry_after(error: Exception) -> dict[str, str]:
     if isinstance(error, errors.Throttled):
         return _pause(error.retry_after or STORE_PAUSE)
+    if isinstance(error, errors.QueueFull):
+        return _pause(QUEUE_PAUSE)
     return _pause(STORE_PAUSE) if isinstance(error, errors.OperatorError) else {}
 
 

@@ -8,6 +8,7 @@ BoomerangError
 │   ├── UnreadableBody      a body of no known shape
 │   │   └── BodyTooLarge    a body over the size limit
 │   ├── NotFound            no such task or delivery, or another client's
+│   ├── QueueFull           the unfinished tasks of one client hold too many bytes
 │   └── Conflict            not possible in the current status of the task or delivery
 ├── UpstreamError           the provider
 │   ├── NotSent             the request had no effect: it may be sent again
@@ -80,6 +81,10 @@ class BodyTooLarge(UnreadableBody):
 
 class NotFound(SenderError):
     """There is no such task or delivery, or it belongs to another client."""
+
+
+class QueueFull(SenderError):
+    """The unfinished tasks of one client hold as many bytes as one client may keep; later there may be fewer."""
 
 
 class Conflict(SenderError):

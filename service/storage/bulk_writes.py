@@ -18,10 +18,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.storage.column_types import JsonText, SafeText, encode_json, storable_text
 from service.storage.sqlite_driver import REPEATED
-from service.storage.tables import inputs
+from service.storage.tables import input_data, inputs
 
 CACHE_SIZE = 512
 """Entries of each cache: an engine has its own dialect, which an unbounded cache would keep alive."""
+
+BLOB_TABLES = frozenset({inputs, input_data})
 
 Rows = Sequence[Mapping[str, Any]]
 Processor = Callable[[Any], Any]
@@ -105,7 +107,7 @@ def _processor(table: Table, name: str, dialect: Dialect) -> Processor | None:
 @cache
 def _insert_one(table: Table, names: tuple[str, ...]) -> str:
     columns, marks = ", ".join(_quoted(names, sqlite.dialect())), ", ".join("?" * len(names))
-    repeated = "" if table is inputs else REPEATED  # the driver would copy the blobs of all rows together
+    repeated = "" if table in BLOB_TABLES else REPEATED  # the driver would copy the blobs of all rows together
     return f"INSERT INTO {table.name} ({columns}) VALUES {repeated}({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
 
 

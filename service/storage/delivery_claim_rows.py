@@ -5,8 +5,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, select
 
 from service.domain.ports.unit_of_work import DeliveryClaim, EventRow
+from service.storage.blob_store import PAYLOAD, payload_text
 from service.storage.tables import events, inputs
-from service.storage.task_intake import PAYLOAD, payload_text
 from service.storage.task_rows import Values
 
 

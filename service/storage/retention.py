@@ -4,6 +4,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Table, delete, select, tuple_
 
+from service.storage.blob_store import delete_unreferenced
 from service.storage.database import Database
 from service.storage.tables import (
     ENDED,
@@ -12,6 +13,7 @@ from service.storage.tables import (
     attempts,
     deliveries,
     inbox,
+    input_references,
     inputs,
     polls,
     run_times,
@@ -33,7 +35,8 @@ class SqlRetention:
         Quarantined callbacks are deleted by their own age. Inputs that a pending delivery needs stay. Returns the
         number of deleted rows.
         """
-        return sum([await self._delete(table, where) for table, where in _prunable(before)])
+        deleted = sum([await self._delete(table, where) for table, where in _prunable(before)])
+        return deleted + await self._delete_references(before)
 
     async def _delete(self, table: Table, where: ColumnElement[bool]) -> int:
         """Delete in short transactions of ROWS_PER_DELETE rows, so that other writers do not wait long."""
@@ -44,6 +47,20 @@ class SqlRetention:
             async with self._database.writing() as write:
                 last = (await write.connection.execute(delete(table).where(key.in_(selected)))).rowcount
             deleted += last
+        return deleted
+
+    async def _delete_references(self, before: datetime) -> int:
+        """Delete references to shared inputs, and in the same transaction the data without further references."""
+        key = tuple_(*input_references.primary_key.columns)
+        where = _ended_before(input_references.c.task_id, before)
+        selected = select(*input_references.primary_key.columns).where(where).limit(ROWS_PER_DELETE)
+        statement = delete(input_references).where(key.in_(selected)).returning(input_references.c.sha256)
+        deleted, last = 0, ROWS_PER_DELETE
+        while last == ROWS_PER_DELETE:
+            async with self._database.writing() as write:
+                hashes = (await write.connection.execute(statement)).scalars().all()
+                last = len(hashes)
+                deleted += last + (await delete_unreferenced(write.connection, hashes) if hashes else 0)
         return deleted
 
 

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from service.domain.ports.signals import Signals
+from service.storage.blob_store import SqlBlobStore
 from service.storage.clock_jump import SqlClockJumpRepair
 from service.storage.database import Database
 from service.storage.delivery_queue import SqlDeliveryQueue
@@ -16,7 +17,7 @@ from service.storage.process_registry import SqlProcessRegistry
 from service.storage.queries import SqlTaskQueries
 from service.storage.retention import SqlRetention
 from service.storage.run_time_stats import SqlRunTimeStats
-from service.storage.task_intake import SqlBlobStore, SqlTaskIntake
+from service.storage.task_intake import SqlTaskIntake
 from service.storage.task_queue import SqlTaskQueue
 from service.storage.unit_of_work import SqlUnitOfWorkFactory
 

@@ -70,6 +70,7 @@ tasks = Table(
     Column("status_since", UtcDateTime),
     Column("resubmission_of", SafeText),
     Column("note", SafeText),
+    Column("input_bytes", BigInteger),  # of a task whose request is not small
     UniqueConstraint("client", "idempotency_key", name="tasks_idempotency"),
 )
 
@@ -82,6 +83,31 @@ inputs = Table(
     Column("sha256", SafeText, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("data", LargeBinary, nullable=False),
+)
+
+input_references = Table(
+    "input_references",
+    metadata,
+    Column("task_id", SafeText, primary_key=True),
+    Column("place", SafeText, primary_key=True),
+    Column("media_type", SafeText, nullable=False),
+    Column("sha256", SafeText, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+)
+
+input_data = Table(
+    "input_data",
+    metadata,
+    Column("sha256", SafeText, primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("name", SafeText, primary_key=True),
+    Column("begins_at", UtcDateTime, nullable=False),
 )
 
 inbox = Table(
@@ -228,6 +254,8 @@ _partial("tasks_by_upstream_id", tasks.c.upstream_id, where=tasks.c.upstream_id.
 HAS_STATUS_WORD = tasks.c.status_word.is_not(None)
 _partial("tasks_status_words", tasks.c.status_word, tasks.c.status_since, where=HAS_STATUS_WORD)
 Index("tasks_by_client", tasks.c.client, tasks.c.created_at, tasks.c.id)
+_partial("tasks_open_bytes", tasks.c.client, tasks.c.input_bytes, where=OPEN & tasks.c.input_bytes.is_not(None))
+Index("input_references_by_sha256", input_references.c.sha256)
 Index("inbox_by_task", inbox.c.task_id, inbox.c.received_at)
 Index("inbox_verdicts", inbox.c.verdict)
 Index("inbox_received", inbox.c.received_at)

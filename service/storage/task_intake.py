@@ -1,27 +1,33 @@
-"""Intake of new tasks and of their blobs."""
+"""Intake of new tasks with their blobs, within the limit of each client's queue."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from operator import attrgetter
 
-from sqlalchemy import insert as plain_insert
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.concurrency.batcher import Batcher, commit_or_bisect
 from service.domain.blob import Blob
-from service.domain.errors import Conflict
+from service.domain.errors import Conflict, QueueFull, SenderError
+from service.domain.media.limits import MB
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Task, TaskId
+from service.storage.blob_store import insert_blobs, sharing_from
 from service.storage.bulk_writes import insert_many
 from service.storage.database import Database
 from service.storage.dialects import insert
-from service.storage.tables import inputs, tasks
-from service.storage.task_rows import TASK_COLUMNS, task_from_row, task_values
+from service.storage.queue_limit import MAX_QUEUED_BYTES, counted_bytes, tasks_above_limit
+from service.storage.tables import tasks
+from service.storage.task_rows import TASK_COLUMNS, Values, task_from_row, task_values
 
-PAYLOAD = "payload"
-BLOB = plain_insert(inputs)
+NEVER = datetime.max.replace(tzinfo=UTC)
+QUEUE_FULL = (
+    f"your unfinished tasks hold {MAX_QUEUED_BYTES // MB} MB of inputs, the most that one client may keep here: "
+    "wait until some of them have ended, or send the addresses of media instead of the media"
+)
 
 MAX_TASKS_PER_COMMIT = 64
 
@@ -34,12 +40,16 @@ MIN_BYTES_FOR_OWN_COMMIT = 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class IntakeItem:
-    """A task to be stored with its blobs; `size` is the number of bytes in them."""
+    """A task to be stored with its blobs; `size` is the number of bytes in them.
+
+    `counted` is what the task adds to its client's queue in bytes, None if it is too small to count.
+    """
 
     task: Task
     blobs: Sequence[Blob]
     idempotency: IdempotencyKey | None
     size: int
+    counted: int | None
 
 
 class SqlTaskIntake:
@@ -47,6 +57,7 @@ class SqlTaskIntake:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._sharing_from: datetime | None = None
         self._batcher: Batcher[IntakeItem, Task | Exception] = Batcher(
             partial(commit_or_bisect, self._commit),
             max_items=MAX_TASKS_PER_COMMIT,
@@ -57,96 +68,73 @@ class SqlTaskIntake:
     async def add(self, task: Task, blobs: Sequence[Blob], idempotency: IdempotencyKey | None) -> Task:
         """Store a new task durably and return it; with a known key, return the first task with that key.
 
-        Raises Conflict if the key is known with another digest.
+        Raises Conflict if the key is known with another digest, QueueFull if the client's queue takes no more bytes.
         """
         size = sum([len(blob.data) for blob in blobs]) if blobs else 0
-        item = IntakeItem(task=task, blobs=blobs, idempotency=idempotency, size=size)
+        counted = counted_bytes(task, blobs)
+        item = IntakeItem(task=task, blobs=blobs, idempotency=idempotency, size=size, counted=counted)
         stored = (await self._commit([item]))[0] if size > MIN_BYTES_FOR_OWN_COMMIT else await self._batcher.add(item)
         if isinstance(stored, Exception):
             raise stored
         return stored
 
-    async def _commit(self, batch: Sequence[IntakeItem]) -> list[Task | Conflict]:
-        """Store the new tasks of `batch`; return for each item its task, or the conflict of its key."""
-        stored: dict[TaskId, Task | Conflict] = {}
-        keyed = [(item.task, item.idempotency) for item in batch if item.idempotency]
+    async def _commit(self, batch: Sequence[IntakeItem]) -> list[Task | SenderError]:
+        """Store the new tasks of `batch`; return for each item its task, or why it is refused."""
+        stored: dict[TaskId, Task | SenderError] = {}
         async with self._database.writing() as write:
-            for task, key in sorted(keyed, key=_by_client_and_key):  # one order everywhere: no deadlock
-                stored[task.id] = await _store_with_key(write.connection, task, key)
+            sizes = [(item.task, item.counted) for item in batch if item.counted is not None]
+            refused = await tasks_above_limit(write.connection, sizes) if sizes else set()
+            for item in sorted(filter(attrgetter("idempotency"), batch), key=_by_client_and_key):
+                stored[item.task.id] = await _store_with_key(write.connection, item, full=item.task.id in refused)
             rows = []
             for item in batch:
                 if not item.idempotency:
-                    stored[item.task.id] = item.task
-                    rows.append(task_values(item.task))
+                    stored[item.task.id] = QueueFull(QUEUE_FULL) if item.task.id in refused else item.task
+                    rows += [] if item.task.id in refused else [_values(item)]
             await insert_many(write.connection, tasks, rows)
             new = [item for item in batch if stored[item.task.id] is item.task]
             if any(map(attrgetter("blobs"), new)):
-                await _insert_blobs(write.connection, new)
+                blobs = [(item.task.id, blob) for item in new for blob in item.blobs]
+                share = await self._shares(write.connection, min(item.task.created_at for item in new))
+                await insert_blobs(write.connection, blobs, share=share)
             if new:
                 write.topics.add("submit")
         return [stored[item.task.id] for item in batch]
 
-
-class SqlBlobStore:
-    """Implements `BlobStore`."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def load(self, task_id: TaskId) -> dict[str, Blob]:
-        """Return every blob of the task by its place."""
-        query = select(inputs.c.place, inputs.c.media_type, inputs.c.sha256, inputs.c.data)
-        async with self._database.reading() as connection:
-            rows = await connection.execute(query.where(inputs.c.task_id == task_id))
-            return {row.place: Blob(**row._mapping) for row in rows}  # noqa: SLF001 - a public name of SQLAlchemy
-
-    async def payload(self, task_id: TaskId) -> str | None:
-        """Return the caller's own payload, None if there is none."""
-        query = select(inputs.c.data).where(inputs.c.task_id == task_id, inputs.c.place == PAYLOAD)
-        async with self._database.reading() as connection:
-            return payload_text((await connection.execute(query)).scalar_one_or_none())
+    async def _shares(self, connection: AsyncConnection, now: datetime) -> bool:
+        """Return whether tasks accepted at `now` share equal inputs. The time when that begins is read once."""
+        if self._sharing_from is None:
+            self._sharing_from = await sharing_from(connection) or NEVER
+        return now >= self._sharing_from
 
 
-def payload_text(data: bytes | None) -> str | None:
-    """Return the text of a payload's blob; it was JSON, so it may hold lone surrogates."""
-    return None if data is None else data.decode("utf-8", "surrogatepass")
+def _by_client_and_key(item: IntakeItem) -> tuple[str, str]:
+    """Return the sort key of items with an idempotency key: one order everywhere, so that there is no deadlock."""
+    return item.task.client, item.idempotency.key if item.idempotency else ""
 
 
-async def _insert_blobs(connection: AsyncConnection, items: Sequence[IntakeItem]) -> None:
-    """Insert the blobs of `items`: on PostgreSQL one by one, since its driver copies every blob of a batch."""
-    rows = [
-        {
-            "task_id": item.task.id,
-            "place": blob.place,
-            "media_type": blob.media_type,
-            "sha256": blob.sha256,
-            "bytes": len(blob.data),
-            "data": blob.data,
-        }
-        for item in items
-        for blob in item.blobs
-    ]
-    if connection.dialect.name == "postgresql":
-        for row in rows:
-            await connection.execute(BLOB, row)
-    else:
-        await insert_many(connection, inputs, rows)
+def _values(item: IntakeItem) -> Values:
+    return task_values(item.task) | {"input_bytes": item.counted}
 
 
-def _by_client_and_key(keyed: tuple[Task, IdempotencyKey]) -> tuple[str, str]:
-    task, key = keyed
-    return task.client, key.key
+async def _store_with_key(connection: AsyncConnection, item: IntakeItem, *, full: bool) -> Task | SenderError:
+    """Store a task that has a key and return it; if the key is known, return the first task with it or the conflict.
 
-
-async def _store_with_key(connection: AsyncConnection, task: Task, key: IdempotencyKey) -> Task | Conflict:
-    """Store a task that has a key and return it; if the key is known, return the first task with it or the conflict."""
-    statement = insert(connection, tasks).on_conflict_do_nothing(index_elements=["client", "idempotency_key"])
-    row = task_values(task) | {"idempotency_key": key.key, "idempotency_digest": key.digest}
-    if (await connection.execute(statement.returning(tasks.c.id), row)).first():
-        return task
+    With `full` a new task is not stored: the client's queue is full.
+    """
+    task, key = item.task, item.idempotency
+    if key is None:
+        raise ValueError("the task has no idempotency key")
+    if not full:
+        statement = insert(connection, tasks).on_conflict_do_nothing(index_elements=["client", "idempotency_key"])
+        row = _values(item) | {"idempotency_key": key.key, "idempotency_digest": key.digest}
+        if (await connection.execute(statement.returning(tasks.c.id), row)).first():
+            return task
     query = select(*TASK_COLUMNS, tasks.c.idempotency_digest)
     known = (tasks.c.client == task.client) & (tasks.c.idempotency_key == key.key)
-    found = (await connection.execute(query.where(known))).mappings().one()
+    found = (await connection.execute(query.where(known))).mappings().one_or_none()
+    if found is None:
+        return QueueFull(QUEUE_FULL)
     if found["idempotency_digest"] != key.digest:
         return Conflict("this Idempotency-Key was used for another request")
     return task_from_row(found)

@@ -1,13 +1,13 @@
 """Open inline media: images with Pillow, videos with PyAV. Both are optional (the extra `media`).
 
 The bytes are not trusted. A file is opened only as the format of its first bytes, never by probing: some formats of
-FFmpeg are lists of other addresses to open. Nothing but the given bytes is opened. At most `MAX_DECODED_PIXELS` of all
-files together are decoded at a time, so that memory stays bounded. Every error of a decoder becomes `Unreadable`.
+FFmpeg are lists of other addresses to open. Nothing but the given bytes is opened. The pixels of all files that are
+decoded at a time are bounded, and with them memory; clients share them. Every error of a decoder becomes `Unreadable`.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib.util import find_spec
 from io import BytesIO
@@ -22,7 +22,8 @@ from service.domain.media.file_headers import (
     scan_count,
     sniff,
 )
-from service.domain.media.limits import ImageFacts, Inspector, Unreadable, VideoFacts
+from service.domain.media.limits import ImageFacts, Unreadable, VideoFacts
+from service.tasks.image_decoder import decode_image
 
 if TYPE_CHECKING:
     from av import Packet
@@ -49,7 +50,10 @@ _START_CODE_FILTERS = {
 """Filters of FFmpeg after which every slice of a codec begins with a start code, by codec."""
 
 _CODEC_OPTIONS = {"max_pixels": str(MAX_DECODED_PIXELS), "threads": "1"}
-_budget = PixelSemaphore(MAX_DECODED_PIXELS)
+SMALL_PIXELS = 4 * 1024 * 1024
+"""Pictures up to this size never wait for larger ones; two of the largest fit beside each other."""
+
+_budget = PixelSemaphore(MAX_DECODED_PIXELS, small=SMALL_PIXELS, small_total=2 * SMALL_PIXELS)
 
 
 def missing_extras() -> tuple[str, ...]:
@@ -57,7 +61,7 @@ def missing_extras() -> tuple[str, ...]:
     return tuple(name for module, name in _EXTRAS.items() if find_spec(module) is None)
 
 
-def inspector() -> Inspector | None:
+def inspector() -> "MediaInspector | None":
     """Return an inspector that uses the installed libraries, or None if none is installed."""
     missing = missing_extras()
     available = MediaInspector(images="pillow" not in missing, videos="av" not in missing)
@@ -66,10 +70,18 @@ def inspector() -> Inspector | None:
 
 @dataclass(frozen=True, kw_only=True)
 class MediaInspector:
-    """Implements `Inspector`. `images` and `videos` state which libraries are installed. Thread-safe."""
+    """Implements `ClientInspector`. `images` and `videos` state which libraries are installed. Thread-safe.
+
+    What is decoded counts against the share of `client`; None has no share.
+    """
 
     images: bool = True
     videos: bool = True
+    client: str | None = None
+
+    def for_client(self, client: str) -> "MediaInspector":
+        """Return an inspector that decodes within the share of `client`."""
+        return replace(self, client=client)
 
     def image(self, data: bytes) -> ImageFacts | None:
         """Return the facts of the image in `data`; decode it up to `MAX_DECODED_PIXELS`. Raise `Unreadable`."""
@@ -82,8 +94,8 @@ class MediaInspector:
             raise Unreadable("it is cut into more parts than an image has")
         pixels = size[0] * size[1]
         if pixels <= MAX_DECODED_PIXELS:
-            with _guarded(pixels):
-                _decode_image(data, _IMAGE_FORMATS[form], size)
+            with _guarded(pixels, self.client):
+                decode_image(data, _IMAGE_FORMATS[form], size)
         return ImageFacts(format=form, width=size[0], height=size[1])
 
     def video(self, data: bytes) -> VideoFacts | None:
@@ -97,37 +109,20 @@ class MediaInspector:
             raise Unreadable("it is cut short")
         if claimed_samples(data) > MAX_SAMPLES:
             raise Unreadable(f"its index claims more than {MAX_SAMPLES:,} samples")
-        with _guarded(_budget.total):
+        with _guarded(_budget.total, self.client):
             return _decode_video(data, form)
 
 
 @contextmanager
-def _guarded(pixels: int) -> Iterator[None]:
-    """Run the body once `pixels` more may be decoded; turn any error in it into `Unreadable`."""
+def _guarded(pixels: int, client: str | None) -> Iterator[None]:
+    """Run the body once `client` may decode `pixels` more; turn any error in it into `Unreadable`."""
     try:
-        with _budget.hold(pixels):
+        with _budget.hold(pixels, client=client):
             yield
     except Unreadable:
         raise
     except Exception as error:
         raise Unreadable("it is damaged or cut short") from error
-
-
-def _decode_image(data: bytes, form: str, size: tuple[int, int]) -> None:
-    """Decode an image whose header states `size` in pixels; `data` is not copied.
-
-    Raises the error of the decoder, and Unreadable if the decoder reads another size: memory is reserved for `size`.
-    """
-    from PIL import Image  # noqa: PLC0415 - several MB that only a process which checks media needs
-
-    if form == "PNG":  # the only format with checksums, which its decoder does not check
-        with Image.open(BytesIO(data), formats=[form]) as image:
-            image.verify()
-    with Image.open(BytesIO(data), formats=[form]) as image:
-        if image.size != size:
-            raise Unreadable("its header is damaged")
-        image.draft("RGB", (1, 1))  # a JPEG is read to its end, but decoded at an eighth of its size
-        image.load()
 
 
 def _decode_video(data: bytes, form: str) -> VideoFacts:

@@ -8,9 +8,10 @@ from functools import partial
 
 import anyio
 
+from service.concurrency.fair_semaphore import FairSemaphore
 from service.domain.blob import Blob
 from service.domain.errors import Conflict, NotFound
-from service.domain.media.limits import Inspector
+from service.domain.media.limits import ClientInspector
 from service.domain.models.validation import ValidatedParams, duration_bucket
 from service.domain.notify import AddressCheck
 from service.domain.ports.provider import Provider
@@ -19,7 +20,7 @@ from service.domain.ports.tasks import BlobStore, IdempotencyKey, TaskIntake, Ta
 from service.domain.result_wait import PAID_WITHOUT_RESULT, RESULT_LEFT_OUT
 from service.domain.task import Json, Status, Task, TaskId
 from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate
-from service.tasks.new_task import NewTask, validate_new_task
+from service.tasks.new_task import NewTask, ValidatedTask, validate_new_task
 from service.tasks.recorder import Recorder
 
 OWN_KEY_PREFIX = "\x1f"
@@ -27,8 +28,8 @@ OWN_KEY_PREFIX = "\x1f"
 
 RESUBMITTABLE = frozenset({Status.IN_DOUBT, Status.FAILED, Status.EXPIRED, Status.CANCELED})
 
-VALIDATION_THREADS = 2
-"""Threads that validate at once; more only wait for each other."""
+VALIDATION_THREADS = 4
+"""Threads that validate at once: half of them for one client, so that another one finds a free thread."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,27 +62,21 @@ class TaskService:
     provider: Provider
     clock: Clock
     policy: TaskPolicy
-    inspect: Inspector | None
+    inspect: ClientInspector | None
     new_id: Callable[[], str]
     _threads: anyio.CapacityLimiter = field(init=False)
+    _turns: FairSemaphore = field(init=False)
 
     def __post_init__(self) -> None:
         self._threads = anyio.CapacityLimiter(VALIDATION_THREADS)
+        self._turns = FairSemaphore(VALIDATION_THREADS)
 
     async def accept(self, new: NewTask) -> tuple[Task, bool]:
         """Store a new task; return it, and whether it is new (False: its idempotency key was known).
 
         Raises InvalidParams with every fault, Conflict for a key that was used with another body, StoreUnavailable.
         """
-        validate = partial(
-            validate_new_task,
-            new,
-            handlers=self.policy.handlers,
-            refusal=self.policy.refusal,
-            allow_off_peak=self.policy.allow_off_peak,
-            inspect=self.inspect,
-        )
-        valid = validate() if new.validates_fast else await anyio.to_thread.run_sync(validate, limiter=self._threads)
+        valid = await self._validate(new)
         params, now = valid.params, self.clock.now()
         task = Task(
             id=TaskId(self.new_id()),
@@ -99,6 +94,21 @@ class TaskService:
         )
         stored = await self.intake.add(task, _blobs(params), new.idempotency)
         return stored, stored.id == task.id
+
+    async def _validate(self, new: NewTask) -> ValidatedTask:
+        """Return `new` validated; what takes long runs in a thread, of which each client gets a share in turn."""
+        validate = partial(
+            validate_new_task,
+            new,
+            handlers=self.policy.handlers,
+            refusal=self.policy.refusal,
+            allow_off_peak=self.policy.allow_off_peak,
+            inspect=self.inspect.for_client(new.client) if self.inspect else None,
+        )
+        if new.validates_fast:
+            return validate()
+        async with self._turns.hold(1, client=new.client):
+            return await anyio.to_thread.run_sync(validate, limiter=self._threads)
 
     async def cancel(self, task_id: TaskId) -> Task:
         """Cancel a queued task, or ask the provider to cancel it; return it.

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 from service.domain.blob import Blob
@@ -36,7 +37,7 @@ def a_task(task_id: str = "t1", **changes: Any) -> Task:
 
 def a_blob(place: str = "images.0", data: bytes = b"pixels") -> Blob:
     """Return a blob."""
-    return Blob(place=place, media_type="image/png", sha256="ab" * 32, data=data)
+    return Blob(place=place, media_type="image/png", sha256=sha256(data).hexdigest(), data=data)
 
 
 def an_entry(digest: str = "d1", **changes: Any) -> InboxEntry:

@@ -4,14 +4,21 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from sqlalchemy import func, select, update
+
 from service.domain.callback import callback_digest
+from service.domain.models.validation import validate_params
 from service.domain.ports.unit_of_work import InboxEntry
-from service.domain.task import TaskId
+from service.domain.task import Task, TaskId
 from service.domain.tokens import TokenClaims, Tokens
-from service.storage import open_store
-from tests.acceptance.environment import SECRET, Service
+from service.storage import Store, open_store
+from service.storage.tables import input_references, rollouts
+from tests.acceptance.environment import MODEL, SECRET, Service
 from tests.acceptance.processes import Json, Workspace, until
+from tests.support.sample_media import image, uri
 from tests.upgrade.environment import UpgradeEnvironment, upgrade_environment
+
+PICTURE = uri("image/png", image())
 
 
 def end_of(task: Json) -> bytes:
@@ -80,3 +87,52 @@ async def test_unread_callback_waits_for_the_newer_release(workspace: Workspace,
         events = [row["type"] for row in await new.history(task["id"]) if row["kind"] == "event"]
         assert events.count("task.submitted") == 1
         assert not {"task.completed", "task.failed"} & set(events)  # a poll does not confirm it
+
+
+async def add_with_picture(store: Store, task_id: str) -> None:
+    """Store a task with an inline picture, as the current release does."""
+    valid, now = validate_params(MODEL, {"prompt": "a cat", "images": [PICTURE]}), datetime.now(UTC)
+    task = Task(
+        id=TaskId(task_id),
+        client="local",
+        provider="vtrix",
+        model=MODEL,
+        bucket="bucket",
+        params=dict(valid.params),
+        created_at=now,
+        due_at=now,
+        deadline_at=now + timedelta(hours=1),
+    )
+    await store.intake.add(task, valid.blobs, None)
+
+
+async def references(store: Store) -> int:
+    """Return how many inputs are shared."""
+    async with store._database.reading() as connection:
+        found: int = (await connection.execute(select(func.count()).select_from(input_references))).scalar_one()
+    return found
+
+
+async def test_older_process_never_submits_without_the_picture(
+    workspace: Workspace, tree: Path, database_url: str
+) -> None:
+    """For a day after the migration every task has its own copy of a picture, which the older process submits.
+
+    If one still runs after that, it fails a task whose picture is shared, before anything is sent or paid.
+    """
+    async with upgrade_environment(workspace, tree, database_url) as environment:
+        old = await environment.old()
+        await environment.migrate()
+        async with open_store(database_url) as store:
+            for number in range(2):
+                await add_with_picture(store, f"own-{number}")
+            assert await references(store) == 0
+            for number in range(2):
+                assert (await old.wait_until_settled(f"own-{number}"))["status"] == "completed"
+            async with store._database.writing() as write:
+                await write.connection.execute(update(rollouts).values(begins_at=datetime.now(UTC)))
+        async with open_store(database_url) as store:
+            await add_with_picture(store, "shared")
+            assert await references(store) == 1
+        assert (await old.wait_until_settled("shared"))["status"] == "failed"
+        assert len((await environment.sandbox.ledger())["bills"]) == 2

@@ -99,6 +99,7 @@ ERRORS: Mapping[int, DeclaredResponse] = {
     413: _error("The body is too large."),
     415: _error("Not plain `application/json`."),
     422: _error("Invalid request; `errors` has every fault with its location and a hint."),
+    429: _error("The client's unfinished tasks hold too many bytes; `detail` has the limit.", RETRY_AFTER),
     500: _error("An internal error."),
     502: _error("The provider gave no usable reply."),
     503: _error("Temporarily unavailable; try again.", RETRY_AFTER),
@@ -139,7 +140,7 @@ OPERATIONS = (
                 headers=LOCATION | PREFERENCE_APPLIED,
             ),
         },
-        errors=[400, 408, 413, 415, 422],
+        errors=[400, 408, 413, 415, 422, 429],
     ),
     Operation(
         path="/v1/tasks/{id}",
@@ -173,7 +174,7 @@ OPERATIONS = (
                 "The new task; a second call returns the same one.", TaskWithPayload, headers=LOCATION
             )
         },
-        errors=[404, 409, 422],
+        errors=[404, 409, 422, 429],
     ),
     Operation(
         path="/v1/tasks/{id}/events",

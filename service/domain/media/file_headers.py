@@ -132,21 +132,50 @@ def _png_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    at = _jpeg_frame(data)
+    if at is None:
+        return None
+    return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
+
+
+def _jpeg_frame(data: bytes) -> int | None:
+    """Return where the frame of a JPEG begins, which states its size and its components."""
     at = 2
     for _ in range(_MAX_JPEG_STEPS):
         if at + 9 > len(data) or data[at] != 0xFF:  # noqa: PLR2004 - every marker begins with 0xFF
             return None
         marker = data[at + 1]
         if marker in _JPEG_FRAMES:
-            return int.from_bytes(data[at + 7 : at + 9], "big"), int.from_bytes(data[at + 5 : at + 7], "big")
+            return at
         if marker in _JPEG_ENDS:
             return None
-        at += _jpeg_step(data, at, marker)
+        at += jpeg_step(data, at, marker)
     return None
 
 
-def _jpeg_step(data: bytes, at: int, marker: int) -> int:
-    """Return the distance to the next marker: past a fill byte, a standalone marker, or a marker and its segment."""
+def has_all_scans(data: bytes) -> bool:
+    """Return whether the scans of a JPEG state every coefficient of every component in full precision.
+
+    Where a file ends between two scans nothing else shows that some are missing.
+    """
+    at = _jpeg_frame(data)
+    if at is None:
+        return False
+    complete = dict.fromkeys(data[at + 10 : at + 10 + 3 * data[at + 9] : 3], 0)
+    for scan in _JPEG_SCAN.finditer(data, at):
+        count, start = data[scan.end() - 1], scan.end()
+        first, last, precision = data[start + 2 * count : start + 2 * count + 3].ljust(3, b"\xff")
+        if precision & 0x0F == 0:
+            for component in data[start : start + 2 * count : 2]:
+                complete[component] = complete.get(component, 0) | (2 << min(last, 63)) - (1 << min(first, 63))
+    return all(found == 2**64 - 1 for found in complete.values())
+
+
+def jpeg_step(data: bytes, at: int, marker: int) -> int:
+    """Return the distance from the marker of a JPEG at `at` to the next one.
+
+    It is that of a fill byte, of a standalone marker, or of a marker and its segment.
+    """
     if marker == 0xFF:  # noqa: PLR2004 - a fill byte before the marker
         return 1
     return 2 if marker in _JPEG_STANDALONE else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
@@ -173,7 +202,7 @@ def _jpeg_has_too_many_segments(data: bytes) -> bool:
     for _ in range(_MAX_JPEG_STEPS):
         if at + 2 > len(data) or (data[at] == 0xFF and data[at + 1] in _JPEG_ENDS):  # noqa: PLR2004 - a marker
             return False
-        at += _jpeg_step(data, at, data[at + 1]) if data[at] == 0xFF else 1  # noqa: PLR2004 - other bytes are skipped
+        at += jpeg_step(data, at, data[at + 1]) if data[at] == 0xFF else 1  # noqa: PLR2004 - other bytes are skipped
     return True
 
 

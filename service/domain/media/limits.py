@@ -13,8 +13,12 @@ from pybase64 import b64decode, b64encode_as_string
 MB = 1024 * 1024
 """The API page limits sizes in "MB". The larger reading accepts everything that the page documents as valid."""
 
-DURATION_SLACK = 0.01
-"""Tolerance in seconds: 240 frames at 29.97 frames a second last 8.008 s and are commonly called 8 s."""
+DURATION_SLACK = 0.1
+"""Tolerance in seconds for the rounding of containers.
+
+240 frames at 29.97 frames a second last 8.008 s, a cut at the next frame adds up to 0.042 s at 24 frames a second, and
+one at the next block of sound up to 0.064 s (1024 samples at 16 kHz).
+"""
 
 _HEADER = re.compile(r"data:([a-z0-9.+-]+/[a-z0-9.+-]+)(?:;[a-z0-9.+-]+=[^;,\s]*)*;base64,", re.IGNORECASE)
 _HEADER_CHARS = 256
@@ -55,6 +59,13 @@ class Inspector(Protocol):
 
     def video(self, data: bytes) -> VideoFacts | None:
         """Return the facts of the video in `data`."""
+
+
+class ClientInspector(Inspector, Protocol):
+    """An inspector whose work is divided between clients."""
+
+    def for_client(self, client: str) -> Inspector:
+        """Return an inspector whose work counts against the share of `client`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from functools import cache
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
-from service.domain.media.limits import MB, MediaLimits
+from service.domain.media.limits import DURATION_SLACK, MB, MediaLimits
 from service.domain.models.base import ModelParams
 from service.domain.models.catalog import MODELS
 from service.domain.models.media_checks import MediaList
@@ -79,4 +79,6 @@ def _media_rules(limits: MediaLimits) -> str:
     if limits.below_bytes is not None:
         sizes += f", less than {limits.below_bytes // MB} MB inline"
     ratio = f"ratio from 1:{limits.max_ratio} to {limits.max_ratio}:1"
-    return f"Formats: {formats}; at least {limits.min_side}x{limits.min_side} pixels, {ratio}, {sizes}."
+    rules = f"Formats: {formats}; at least {limits.min_side}x{limits.min_side} pixels, {ratio}, {sizes}."
+    slack = f" A length may be up to {DURATION_SLACK:g} seconds above its limit, for the rounding of the container."
+    return rules + (slack if limits.max_seconds else "")

@@ -23,7 +23,7 @@ class TaskIntake(Protocol):
     async def add(self, task: Task, blobs: Sequence[Blob], idempotency: IdempotencyKey | None) -> Task:
         """Store a new task durably and return it; with a known key, return the first task.
 
-        Raises Conflict if the key is known with another digest.
+        Raises Conflict if the key is known with another digest, QueueFull if the client's queue takes no more bytes.
         """
 
 

@@ -19,6 +19,7 @@ KINDS = [
     (errors.UnreadableBody("x"), 400, "unreadable-body"),
     (errors.NotFound("x"), 404, "not-found"),
     (errors.Conflict("x"), 409, "conflict"),
+    (errors.QueueFull("x"), 429, "queue-full"),
     (errors.Throttled("x", retry_after=timedelta(seconds=1.5)), 503, "upstream-throttled"),
     (errors.Paused("x", retry_after=timedelta(hours=1)), 503, "upstream-throttled"),
     (errors.NotSent("x"), 502, "upstream-error"),
@@ -50,9 +51,11 @@ def test_every_error_is_in_the_table() -> None:
     assert tree - grouping - left_out <= {type(error) for error, _, _ in KINDS}
 
 
-@pytest.mark.parametrize("error", [errors.Throttled("x"), errors.StoreUnavailable("x"), errors.SchemaBehind("x")])
+@pytest.mark.parametrize(
+    "error", [errors.Throttled("x"), errors.StoreUnavailable("x"), errors.SchemaBehind("x"), errors.QueueFull("x")]
+)
 def test_temporary_error_has_retry_after(error: Exception) -> None:
-    """A 503 carries a Retry-After of whole seconds."""
+    """A 503 or 429 carries a Retry-After of whole seconds."""
     assert int(problem_of(error).headers["Retry-After"]) >= 1
 
 
@@ -220,3 +223,14 @@ async def test_already_logged_callback_is_not_logged_again(client: httpx.AsyncCl
     with capture_logs() as lines:
         await client.post("/callbacks/the-token", content=b"{}")
     assert lines == []
+
+
+@pytest.mark.parametrize("path", ["/v1/tasks", "/v1/tasks/task-1/resubmit"])
+async def test_full_queue_is_429(client: httpx.AsyncClient, fake: FakeApplication, path: str) -> None:
+    """A client whose queue is full gets a 429 with the limit, the fix and a pause."""
+    fake.add(a_task())
+    fake.error = errors.QueueFull("wait until some of them have ended")
+    response = await client.post(path, json=GOOD)
+    assert (response.status_code, response.json()["type"]) == (429, "urn:boomerang:problem:queue-full")
+    assert response.json()["detail"] == "wait until some of them have ended"
+    assert int(response.headers["Retry-After"]) >= 1

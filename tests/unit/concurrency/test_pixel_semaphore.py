@@ -1,4 +1,4 @@
-"""Threads that hold pixels: small pictures at once, large ones alone, first come, first served."""
+"""Threads that hold pixels: small pictures at once, large ones alone, clients in turn."""
 
 from threading import Thread
 
@@ -13,11 +13,11 @@ TIMEOUT = 10.0
 """Seconds after which a thread that does not end fails the test."""
 
 
-def holding(semaphore: PixelSemaphore, pixels: int, seen: list[int]) -> Thread:
+def holding(semaphore: PixelSemaphore, pixels: int, seen: list[int], client: str | None = None) -> Thread:
     """Return a thread that holds `pixels`, and appends them to `seen` once it does."""
 
     def hold() -> None:
-        with semaphore.hold(pixels):
+        with semaphore.hold(pixels, client=client):
             seen.append(pixels)
 
     thread = Thread(target=hold, daemon=True)
@@ -78,3 +78,34 @@ def test_error_in_the_block_releases_the_pixels() -> None:
         raise RuntimeError("decoder")
     assert finished(holding(semaphore, 100, seen))
     assert seen == [100]
+
+
+def test_small_pictures_never_wait_for_large_ones() -> None:
+    """While a client decodes a picture of the whole total, and more wait, another client's small one is held."""
+    semaphore, seen = PixelSemaphore(100, small=10, small_total=20), list[int]()
+    with semaphore.hold(100, client="flood"):
+        waiting = [holding(semaphore, 99, seen, "flood") for _ in range(3)]
+        assert finished(holding(semaphore, 10, seen, "normal"))
+        assert seen == [10]
+    assert finished(*waiting)
+
+
+def test_small_pictures_of_one_client_leave_pixels() -> None:
+    """A client that decodes a small picture leaves enough for another client's."""
+    semaphore, seen = PixelSemaphore(100, small=10, small_total=20), list[int]()
+    with semaphore.hold(10, client="flood"):
+        waiting = holding(semaphore, 9, seen, "flood")
+        assert seen == []
+        assert finished(holding(semaphore, 8, seen, "normal"))
+    assert finished(waiting)
+    assert seen == [8, 9]
+
+
+def test_next_large_picture_is_another_clients() -> None:
+    """After one picture of a flood it is the other client's turn."""
+    semaphore, seen = PixelSemaphore(100), list[int]()
+    with semaphore.hold(100, client="flood"):
+        waiting = [holding(semaphore, 90 + number, seen, "flood") for number in range(3)]
+        waiting.append(holding(semaphore, 80, seen, "normal"))
+    assert finished(*waiting)
+    assert seen == [80, 90, 91, 92]

@@ -125,7 +125,9 @@ def test_documents_in_columns(vtrix: Json) -> None:
     """The fields of JSON columns."""
     media = row_of(vtrix, "media")
     assert_words("fields of inline media", json.loads(media["params"])["images"][0], {"media_type", "bytes", "sha256"})
-    assert_words("places of inputs", column(vtrix, "inputs", "place"), {"images.0", "payload", "meta_data"})
+    assert_words("places of inputs", column(vtrix, "inputs", "place"), {"payload", "meta_data"})
+    assert_words("places of shared inputs", column(vtrix, "input_references", "place"), {"images.0"})
+    assert_words("names of rollouts", column(vtrix, "rollouts", "name"), {"shared_inputs"})
     assert json.loads(media["notify"]) == [{"handler": "log"}]
     assert media["bucket"] == "viduq2_pro_reference/5/720p"
     assert json.loads(row_of(vtrix, "failed")["error"]) == {"code": "Bad", "message": "no"}

@@ -162,13 +162,6 @@ async def test_endless_body_is_refused(setup: ArchiveSetup, monkeypatch: pytest.
     assert setup.files() == {}
 
 
-async def test_compressed_response_is_not_stored(setup: ArchiveSetup) -> None:
-    """A body in a content encoding would not have the length and digest of the file."""
-    setup.server.respond(URL, httpx.Response(200, headers={"content-encoding": "br"}, stream=Endless()))
-    with pytest.raises(Retry, match="compressed"):
-        await archive(event(), setup.tools())
-
-
 async def test_cancelled_download_leaves_nothing(setup: ArchiveSetup) -> None:
     """A handler that is cancelled during a download removes its temporary file."""
     begun = asyncio.Event()

@@ -76,22 +76,25 @@ def _redirect(to: str) -> httpx.Response:
     return httpx.Response(302, headers={"location": to})
 
 
-async def test_three_redirects_are_followed(setup: ArchiveSetup) -> None:
-    """Up to three redirects are followed, relative ones too."""
+async def test_ten_redirects_are_followed(setup: ArchiveSetup) -> None:
+    """Up to ten redirects are followed, relative ones too."""
     setup.server.respond(URL, _redirect("/1"))
-    setup.server.respond("https://files.example/1", _redirect("https://cdn.example/2"))
-    setup.server.respond("https://cdn.example/2", _redirect("3"))
-    setup.server.respond("https://cdn.example/3", httpx.Response(200, content=VIDEO))
+    for number in range(1, 10):
+        target = f"{number + 1}" if number % 2 else f"https://cdn{number}.example/{number + 1}"
+        base = "https://files.example" if number < 3 else f"https://cdn{(number - 1) // 2 * 2}.example"
+        setup.server.respond(f"{base}/{number}", _redirect(target))
+    setup.server.respond("https://cdn8.example/10", httpx.Response(200, content=VIDEO))
     await archive(event(), setup.tools())
     assert setup.files() == {"task-1.mp4": VIDEO}
+    assert len(setup.server.requests) == 11
 
 
 async def test_redirect_loop_ends(setup: ArchiveSetup) -> None:
-    """More than three redirects are a failure."""
+    """More than ten redirects are a failure."""
     setup.server.respond(URL, _redirect(URL))
-    with pytest.raises(Retry, match="more than 3 times"):
+    with pytest.raises(Retry, match="more than 10 times"):
         await archive(event(), setup.tools())
-    assert len(setup.server.requests) == 4
+    assert len(setup.server.requests) == 11
 
 
 async def test_redirect_to_another_scheme_is_refused(setup: ArchiveSetup) -> None:
@@ -148,6 +151,15 @@ async def test_interrupted_connection_leaves_nothing(setup: ArchiveSetup, head: 
     with pytest.raises((httpx.RemoteProtocolError, Retry)):
         await _archive_over_http(setup, head.encode() + VIDEO[: len(VIDEO) // 2])
     assert (setup.files(), setup.results.artifacts) == ({}, [])
+
+
+@pytest.mark.parametrize("target", ["http://169.254.169.254/latest", "http://10.0.0.1/", "http://[::1]:1/"])
+async def test_redirect_to_an_internal_address_is_refused(setup: ArchiveSetup, target: str) -> None:
+    """The egress guard checks every redirect, not only the first address."""
+    answer = f"HTTP/1.1 302 Found\r\nlocation: {target}\r\ncontent-length: 0\r\n\r\n"
+    with pytest.raises(Reject, match="EGRESS_ALLOW"):
+        await _archive_over_http(setup, answer.encode())
+    assert setup.results.artifacts == []
 
 
 # ── types of files ───────────────────────────────────────────────────────────

@@ -91,7 +91,7 @@ def test_only_the_header_of_large_images_is_checked(monkeypatch: pytest.MonkeyPa
         assert size == (4096, 4096)
         decoded.append(form)
 
-    monkeypatch.setattr(media, "_decode_image", decode)
+    monkeypatch.setattr(media, "decode_image", decode)
     assert OPEN.image(png(4096, 4096, b"")) == ImageFacts(format="png", width=4096, height=4096)
     assert decoded == ["PNG"]
     assert OPEN.image(png(4097, 4096, b"")) == ImageFacts(format="png", width=4097, height=4096)

@@ -1,12 +1,15 @@
 """Validation of new tasks: addresses of events, and the thread that validates."""
 
+import asyncio
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.domain.errors import InvalidParams
+from service.domain.media.limits import ImageFacts
 from service.tasks.new_task import NewTask, ValidatedTask, validate_new_task
 from tests.support.sample_media import image, uri
 from tests.support.task_loop import GOOD, Loop, open_loop
@@ -74,3 +77,51 @@ async def test_files_are_never_opened_on_the_event_loop(
     """Slow validation runs in a thread; a few addresses are validated in the event loop."""
     async with open_loop(tmp_path) as loop:
         assert await validation_threads(loop, monkeypatch, **changes) == [beside]
+
+
+class BlockedInspector:
+    """An inspector whose work for the client `flood` ends only when `release` is set."""
+
+    def __init__(self) -> None:
+        self.release, self.inspecting = threading.Event(), threading.Semaphore(0)
+
+    def for_client(self, client: str) -> "ClientsInspector":
+        """Return the inspector of one client."""
+        return ClientsInspector(of=self, client=client)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientsInspector:
+    """The inspector of one client."""
+
+    of: BlockedInspector
+    client: str
+
+    def image(self, data: bytes) -> ImageFacts:
+        """Return the facts of an image."""
+        del data
+        if self.client == "flood":
+            self.of.inspecting.release()
+            assert self.of.release.wait(10)
+        return ImageFacts(format="png", width=160, height=128)
+
+    def video(self, data: bytes) -> None:
+        """Return None."""
+        del data
+
+
+async def test_pictures_of_one_client_leave_threads_for_others(tmp_path: Path) -> None:
+    """While a flood of slow pictures is decoded and more wait, the pictures of two other clients are accepted."""
+    async with open_loop(tmp_path) as loop:
+        loop.task_service.inspect = inspector = BlockedInspector()
+        pictures = {"params": GOOD | {"images": [uri("image/png", image())]}}
+        flood = [asyncio.create_task(loop.accept(client="flood", **pictures)) for _ in range(50)]
+        try:
+            assert await asyncio.to_thread(inspector.inspecting.acquire, timeout=10)
+            async with asyncio.timeout(10):
+                for client in ("normal", "another", "normal"):
+                    assert (await loop.accept(client=client, **pictures)).client == client
+            assert not any(task.done() for task in flood)
+        finally:
+            inspector.release.set()
+        assert {task.client for task in await asyncio.gather(*flood)} == {"flood"}

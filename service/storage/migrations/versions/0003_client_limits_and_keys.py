@@ -1,4 +1,14 @@
-"""Columns and tables for limits of single clients, for the signing keys that processes know, and for stored inputs."""
+"""Columns and tables for limits of single clients, for the signing keys that processes know, and for stored inputs.
+
+Equal inputs are stored once: `input_data` holds the data by hash, and `input_references` names them for each task. The
+previous release, whose processes may run beside this one, reads `inputs` only. So that they never lack a picture, this
+release keeps writing to `inputs` until the time in `rollouts`: SHARED_INPUTS_AFTER after the migration, when processes
+of the previous release have long been replaced. One that still runs then finds no row for a shared input, and fails the
+task with a message before it sends or pays anything: a row in `inputs` with empty data would make it send an empty
+picture. A database that this run creates has no such processes, so sharing begins at once.
+"""
+
+from datetime import UTC, datetime, timedelta
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,11 +20,16 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+SHARED_INPUTS_AFTER = timedelta(hours=24)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def upgrade() -> None:
     """Add the columns, tables and indexes."""
     _observed_answers()
     _signing_keys()
+    _shared_inputs()
+    _queue_bytes()
 
 
 def _observed_answers() -> None:
@@ -43,4 +58,41 @@ def _signing_keys() -> None:
         sa.Column("fingerprint", SafeText(), nullable=False),
         sa.Column("used_at", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("fingerprint"),
+    )
+
+
+def _shared_inputs() -> None:
+    op.create_table(
+        "input_data",
+        sa.Column("sha256", SafeText(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("sha256"),
+    )
+    op.create_table(
+        "input_references",
+        sa.Column("task_id", SafeText(), nullable=False),
+        sa.Column("place", SafeText(), nullable=False),
+        sa.Column("media_type", SafeText(), nullable=False),
+        sa.Column("sha256", SafeText(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("task_id", "place"),
+    )
+    op.create_index("input_references_by_sha256", "input_references", ["sha256"])
+    rollouts = op.create_table(
+        "rollouts",
+        sa.Column("name", SafeText(), nullable=False),
+        sa.Column("begins_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    new = op.get_context().opts["new_database"]
+    begins_at = EPOCH if new else datetime.now(UTC) + SHARED_INPUTS_AFTER
+    op.bulk_insert(rollouts, [{"name": "shared_inputs", "begins_at": begins_at}])
+
+
+def _queue_bytes() -> None:
+    op.add_column("tasks", sa.Column("input_bytes", sa.BigInteger()))
+    counted = sa.text("status IN ('in_doubt', 'in_progress', 'queued', 'submitting') AND input_bytes IS NOT NULL")
+    op.create_index(
+        "tasks_open_bytes", "tasks", ["client", "input_bytes"], sqlite_where=counted, postgresql_where=counted
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from service.domain.media.limits import DURATION_SLACK
 from service.domain.models.catalog import MODELS, known_models
 from service.domain.models.json_schema import json_schema
 from service.domain.models.media_checks import MediaList
@@ -63,6 +64,14 @@ def test_schema_has_the_documented_limits() -> None:
     }
     assert properties["resolution"]["enum"] == ["540p", "720p", "1080p"]
     assert schema["allOf"][0]["then"] == {"properties": {"images": {"maxItems": 4}}}
+
+
+def test_schema_states_the_slack_of_durations() -> None:
+    """Clients read in the description of videos how much longer than its limit one may be; images have no length."""
+    schema: Any = json_schema(MODEL)
+    described = {name: schema["properties"][name]["description"] for name in ("images", "videos")}
+    assert f"may be up to {DURATION_SLACK:g} seconds above its limit" in described["videos"]
+    assert "seconds" not in described["images"]
 
 
 def test_schema_has_the_documented_defaults_and_no_others() -> None:

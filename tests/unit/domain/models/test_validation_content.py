@@ -141,16 +141,24 @@ def test_size_and_ratio_of_videos(size: tuple[int, int], limit: str | None) -> N
     ("frames", "rate", "count", "holds"),
     [
         (80, 10, 1, True),
-        (81, 10, 1, False),
+        (81, 10, 1, True),
+        (82, 10, 1, False),
+        (803, 100, 1, True),
+        (193, 24, 1, True),
         (240, Fraction(30000, 1001), 1, True),
-        (241, Fraction(30000, 1001), 1, False),
+        (242, Fraction(30000, 1001), 1, True),
+        (243, Fraction(30000, 1001), 1, False),
         (50, 10, 2, True),
-        (51, 10, 2, False),
+        (503, 100, 2, True),
+        (52, 10, 2, False),
     ],
 )
 @pytest.mark.parametrize("form", ["mp4", "avi"])
 def test_length_of_videos(form: str, frames: int, rate: Fraction, count: int, *, holds: bool) -> None:
-    """One video of 8 seconds or two of 5; a second video at an address counts as well."""
+    """One video of 8 seconds or two of 5, with a tenth of a second for the rounding of the container.
+
+    A second video at an address counts as well.
+    """
     media_type = {"mp4": "video/mp4", "avi": "video/x-msvideo"}[form]
     given = [uri(media_type, video(form, frames=frames, rate=rate)), *[URL] * (count - 1)]
     if holds:

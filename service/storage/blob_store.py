@@ -1,0 +1,134 @@
+"""Blobs of tasks. Equal media are stored once: the first task stores the data, later ones refer to them by hash.
+
+Processes of the previous release read only the table `inputs`, so sharing begins at the time that the migration stored.
+The data are deleted with the last reference. On PostgreSQL an intake locks the data that it refers to, and the
+retention locks them before it looks for references, so that neither misses the other.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, select, union_all
+from sqlalchemy import insert as plain_insert
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.domain.blob import Blob
+from service.domain.task import TaskId
+from service.storage.bulk_writes import insert_many
+from service.storage.column_types import in_list
+from service.storage.database import Database
+from service.storage.tables import input_data, input_references, inputs, rollouts
+
+PAYLOAD = "payload"
+OWN_PLACES = frozenset({PAYLOAD, "meta_data"})
+"""Places of texts, which are never shared: deliveries read them from `inputs`."""
+
+SHARED_INPUTS = "shared_inputs"
+"""Name of the rollout whose time says from when on equal inputs are stored once."""
+
+_BLOB = plain_insert(inputs)
+_DATA = postgresql.insert(input_data)
+_DATA_LOCKED = _DATA.on_conflict_do_update(index_elements=["sha256"], set_={"bytes": _DATA.excluded.bytes})
+_KNOWN_DATA = (
+    select(input_data.c.sha256)
+    .where(in_list(input_data.c.sha256, "hashes"))
+    .order_by(input_data.c.sha256)  # one order everywhere: no deadlock
+)
+_UNREFERENCED = ~select(input_references.c.task_id).where(input_references.c.sha256 == input_data.c.sha256).exists()
+_COLUMNS = ("place", "media_type", "sha256")
+
+
+class SqlBlobStore:
+    """Implements `BlobStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def load(self, task_id: TaskId) -> dict[str, Blob]:
+        """Return every blob of the task by its place."""
+        own = select(*[inputs.c[name] for name in _COLUMNS], inputs.c.data).where(inputs.c.task_id == task_id)
+        shared = (
+            select(*[input_references.c[name] for name in _COLUMNS], input_data.c.data)
+            .join_from(input_references, input_data, input_references.c.sha256 == input_data.c.sha256)
+            .where(input_references.c.task_id == task_id)
+        )
+        async with self._database.reading() as connection:
+            rows = await connection.execute(union_all(own, shared))
+            return {row.place: Blob(**row._mapping) for row in rows}  # noqa: SLF001 - a public name of SQLAlchemy
+
+    async def payload(self, task_id: TaskId) -> str | None:
+        """Return the caller's own payload, None if there is none."""
+        query = select(inputs.c.data).where(inputs.c.task_id == task_id, inputs.c.place == PAYLOAD)
+        async with self._database.reading() as connection:
+            return payload_text((await connection.execute(query)).scalar_one_or_none())
+
+
+def payload_text(data: bytes | None) -> str | None:
+    """Return the text of a payload's blob; it was JSON, so it may hold lone surrogates."""
+    return None if data is None else data.decode("utf-8", "surrogatepass")
+
+
+async def sharing_from(connection: AsyncConnection) -> datetime | None:
+    """Return from when on new tasks share equal inputs, or None for never."""
+    query = select(rollouts.c.begins_at).where(rollouts.c.name == SHARED_INPUTS)
+    begins_at: datetime | None = (await connection.execute(query)).scalar_one_or_none()
+    return begins_at
+
+
+async def insert_blobs(connection: AsyncConnection, blobs: Sequence[tuple[TaskId, Blob]], *, share: bool) -> None:
+    """Insert the blobs of new tasks; with `share`, the data of equal media only if they are not stored yet."""
+    shared = [(task_id, blob) for task_id, blob in blobs if share and blob.place not in OWN_PLACES]
+    own = [(task_id, blob) for task_id, blob in blobs if not share or blob.place in OWN_PLACES]
+    await _insert(connection, [_row(task_id, blob) | {"data": blob.data} for task_id, blob in own])
+    if shared:
+        await _insert_data(connection, {blob.sha256: blob for _, blob in shared})
+        await insert_many(connection, input_references, [_row(task_id, blob) for task_id, blob in shared])
+
+
+def _row(task_id: TaskId, blob: Blob) -> dict[str, Any]:
+    return {
+        "task_id": task_id,
+        "place": blob.place,
+        "media_type": blob.media_type,
+        "sha256": blob.sha256,
+        "bytes": len(blob.data),
+    }
+
+
+async def _insert(connection: AsyncConnection, rows: Sequence[dict[str, Any]]) -> None:
+    """Insert blobs with their data: on PostgreSQL one by one, since its driver copies every blob of a batch."""
+    if connection.dialect.name == "postgresql":
+        for row in rows:
+            await connection.execute(_BLOB, row)
+    else:
+        await insert_many(connection, inputs, rows)
+
+
+async def _insert_data(connection: AsyncConnection, blobs: dict[str, Blob]) -> None:
+    """Insert what is not stored yet; on PostgreSQL all of it is then locked against deletion until the commit."""
+    postgres = connection.dialect.name == "postgresql"
+    known = _KNOWN_DATA.with_for_update(key_share=True) if postgres else _KNOWN_DATA
+    stored = set((await connection.execute(known, {"hashes": [*blobs]})).scalars())
+    rows = [
+        {"sha256": sha256, "bytes": len(blobs[sha256].data), "data": blobs[sha256].data}
+        for sha256 in sorted(blobs.keys() - stored)
+    ]
+    if not postgres:
+        await insert_many(connection, input_data, rows)
+        return
+    for row in rows:
+        await connection.execute(_DATA_LOCKED, row)
+
+
+async def delete_unreferenced(connection: AsyncConnection, hashes: Iterable[str]) -> int:
+    """Delete the data with one of `hashes` to which no task refers any more; return how many rows that were.
+
+    The second statement sees what other transactions had committed when the locks were granted.
+    """
+    names = sorted(set(hashes))
+    if connection.dialect.name == "postgresql":
+        await connection.execute(_KNOWN_DATA.with_for_update(), {"hashes": names})
+    statement = delete(input_data).where(in_list(input_data.c.sha256, "hashes"), _UNREFERENCED)
+    return (await connection.execute(statement, {"hashes": names})).rowcount
