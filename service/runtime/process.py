@@ -20,6 +20,7 @@ from service.runtime.config.setting_types import database_file
 from service.runtime.config.settings import Settings, ensure_secret_keys
 from service.runtime.log_config import configure_logging
 from service.runtime.malloc import return_large_blocks_to_os
+from service.runtime.open_files import max_connections, raise_open_files_limit
 from service.runtime.scheduler import JobScheduler
 from service.runtime.shutdown import DRAIN_TIMEOUT, EXIT_GRACE, SHUTDOWN_TIMEOUT, force_exit, install_signal_handlers
 from service.runtime.startup_checks import check_delivery_targets
@@ -73,6 +74,7 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
     concurrently; the leases of unfinished work are released.
     """
     return_large_blocks_to_os()
+    connections = max_connections(raise_open_files_limit())
     settings = await _prepare_storage(settings)
     async with AsyncExitStack() as stack:
         application = await stack.enter_async_context(build_application(settings))
@@ -93,7 +95,9 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
                 raise BadSetting(
                     f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port"
                 ) from error
-            address = await stack.enter_async_context(serving(app, server_socket, grace=DRAIN_TIMEOUT))
+            address = await stack.enter_async_context(
+                serving(app, server_socket, grace=DRAIN_TIMEOUT, max_connections=connections)
+            )
         try:
             yield address
         finally:
