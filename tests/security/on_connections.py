@@ -1,15 +1,19 @@
 """Connections that send much and read nothing, and more connections than there are descriptors."""
 
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
 
+from service.api.server import listen, serving
+from tests.acceptance.environment import service, settings
+from tests.acceptance.processes import BIN, Workspace, free_port, wait_for_response
 from tests.security.catalogue import attempt, peak, require
-from tests.security.environment import ALICE, HOST, service_under_test
+from tests.security.environment import HOST, FakeProvider, service_under_test
 from tests.security.raw import request
 
 MB = 1024 * 1024
-AUTH = f"Authorization: Bearer {ALICE}"
+DESCRIPTORS, IDLE = 256, 600
 
 
 async def _send_unread(port: int, piece: bytes, total: int, *, seconds: float) -> int:
@@ -36,3 +40,25 @@ async def megabytes_of_requests(home: Path) -> str:
             require((await g.http.get("/v1/tasks")).status_code == 200, "others are not served")
         require(memory[0] < 12 * MB, f"{memory[0] // MB} MB were taken for {sent // MB} MB")
         return f"{sent // 1024} KB were read; grew by {memory[0] // 1024} KB"
+
+
+@attempt("connections", "600 idle ones, with 256 descriptors")
+async def idle_connections(home: Path) -> str:
+    """Open more connections than there are descriptors: others are served, and tasks still reach the provider."""
+    upstream = FakeProvider()
+    port = free_port()
+    async with serving(upstream.app(), listen(HOST, 0), grace=1) as url, AsyncExitStack() as stack:
+        env = settings(url, f"http://{HOST}:{port}", f"sqlite:///{home / 'boomerang.db'}", HANDLERS="log")
+        workspace = stack.enter_context(Workspace(home=home, quiet=True))
+        command = f"ulimit -n {DESCRIPTORS}; exec {BIN / 'boomerang'} serve --port {port}"
+        child = workspace.run("serve", ["/bin/sh", "-c", command], env=env, url=f"http://{HOST}:{port}")
+        await wait_for_response(child)
+        taken = [await stack.enter_async_context(await anyio.connect_tcp(HOST, port)) for _ in range(IDLE)]
+        async with service(child) as at:
+            with anyio.move_on_after(15) as waited:
+                task = await at.submit()
+                while (await at.task(task["id"]))["status"] in {"queued", "submitting"}:  # noqa: ASYNC110 - as above
+                    await anyio.sleep(0.05)
+            require(not waited.cancelled_caught, "others are not served")
+        require(len(upstream.submissions) == 1, "the task did not reach the provider")
+        return f"{len(taken)} were opened; a new client is served, and its task reached the provider"
