@@ -23,10 +23,9 @@ from service.runtime.malloc import return_large_blocks_to_os
 from service.runtime.open_files import max_connections, raise_open_files_limit
 from service.runtime.scheduler import JobScheduler
 from service.runtime.shutdown import DRAIN_TIMEOUT, EXIT_GRACE, SHUTDOWN_TIMEOUT, force_exit, install_signal_handlers
-from service.runtime.startup_checks import check_delivery_targets
+from service.runtime.startup_checks import check_delivery_targets, log_warnings
 from service.runtime.worker import Worker
 from service.storage import migrate
-from service.tasks.media_inspector import missing_extras
 
 log = structlog.get_logger("boomerang.runtime")
 
@@ -81,7 +80,7 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
         log.info("handlers loaded", handlers=sorted(application.handlers))
         if role != "web":
             await check_delivery_targets(settings, application.handlers)
-        _log_degraded_features(settings)
+        log_warnings(settings)
         await stack.enter_async_context(application.store.listening())
         jobs = application.worker.web_jobs() if role == "web" else application.worker.jobs()
         stopping, scheduler = asyncio.Event(), JobScheduler(jobs, application.store.signals)
@@ -112,13 +111,6 @@ async def _prepare_storage(settings: Settings) -> Settings:
     if database_file(settings.database_url):
         await migrate(settings.database_url)
     return ensure_secret_keys(settings)
-
-
-def _log_degraded_features(settings: Settings) -> None:
-    if settings.public_url is None:
-        log.warning("poll-only: no BOOMERANG_PUBLIC_URL, so no callback address is sent and every task is polled")
-    for extra in missing_extras():
-        log.warning("inline media are checked by structure only", missing=extra, hint="install the extra `media`")
 
 
 @asynccontextmanager
@@ -198,6 +190,7 @@ def _services(application: Application, stopping: asyncio.Event, failure_reason:
         health=application.store.health,
         clock=application.clock,
         api_keys=application.settings.api_keys,
+        metrics_key=application.settings.metrics_key,
         counters=application.counters,
         stopping=stopping.is_set,
         failure_reason=failure_reason,

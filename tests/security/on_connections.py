@@ -5,13 +5,15 @@ from pathlib import Path
 
 import anyio
 
+from service.api import request_bodies
 from service.api.server import listen, serving
 from tests.acceptance.environment import service, settings
 from tests.acceptance.processes import BIN, Workspace, free_port, wait_for_response
 from tests.security.catalogue import attempt, peak, require
-from tests.security.environment import HOST, FakeProvider, service_under_test
-from tests.security.raw import request
+from tests.security.environment import ALICE, BOB, HOST, FakeProvider, bearer, service_under_test
+from tests.security.raw import exchange, request, statuses
 
+JSON = "Content-Type: application/json"
 MB = 1024 * 1024
 DESCRIPTORS, IDLE = 256, 600
 
@@ -62,3 +64,41 @@ async def idle_connections(home: Path) -> str:
             require(not waited.cancelled_caught, "others are not served")
         require(len(upstream.submissions) == 1, "the task did not reach the provider")
         return f"{len(taken)} were opened; a new client is served, and its task reached the provider"
+
+
+@attempt("body", "announced as 20 MB three times, and never sent")
+async def announced_and_silent(home: Path) -> str:
+    """Announce large bodies with a key and send nothing: another client's body of 20 MB is read at once."""
+    async with service_under_test(home) as g, anyio.create_task_group() as group:
+        head = request("POST", "/v1/tasks", f"Authorization: Bearer {ALICE}", JSON, f"Content-Length: {20 * MB}")
+        for _ in range(3):
+            group.start_soon(lambda: exchange(g.port, head, b"{", seconds=40))
+        await anyio.sleep(0.3)
+        body = b'{"model": "x", "params": {"prompt": "' + b"a" * 19 * MB + b'"}}'
+        with anyio.move_on_after(8) as waited:
+            headers = {**bearer(BOB), "Content-Type": "application/json"}
+            found = (await g.http.post("/v1/tasks", content=body, headers=headers)).status_code
+            require(found == 422, f"answered {found}")
+        group.cancel_scope.cancel()
+        require(not waited.cancelled_caught, "another client's body waits behind them")
+    return "another client's body was read at once"
+
+
+@attempt("body", "one byte every half second")
+async def dripping_body(home: Path) -> str:
+    """Send a body slowly: it ends with 408 within seconds."""
+    grace, request_bodies.RATE_GRACE = request_bodies.RATE_GRACE, 1.0  # shortened, so that the test is short
+    try:
+        async with service_under_test(home) as g, await anyio.connect_tcp(HOST, g.port) as stream:
+            lines = (f"Authorization: Bearer {ALICE}", JSON, "Content-Length: 1000000")
+            await stream.send(request("POST", "/v1/tasks", *lines))
+            received = b""
+            with anyio.move_on_after(5):
+                while not received:
+                    await stream.send(b" ")
+                    with anyio.move_on_after(0.5):  # this is the attack: a slow sender
+                        received = await stream.receive()
+    finally:
+        request_bodies.RATE_GRACE = grace
+    require(statuses(received) == [408], f"answered {statuses(received)} in time")
+    return f"408 after {grace:g} s (1 s in this test)"
