@@ -1,12 +1,13 @@
 """Read queries: tasks, deliveries and the history of a task, without blobs and callback bodies."""
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Select, Table, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.tasks import DeliveryView, TaskFilter
-from service.domain.task import Json, Task, TaskId
+from service.domain.task import SETTLED, Json, Status, Task, TaskId
 from service.storage.database import Database
 from service.storage.tables import DEAD, DELIVERED, PENDING, deliveries, events, tasks
 from service.storage.task_history import load_history
@@ -28,6 +29,10 @@ DELIVERY_COLUMNS = (
     deliveries.c.finished_at,
 )
 DELIVERIES = select(*DELIVERY_COLUMNS).join_from(deliveries, events, events.c.id == deliveries.c.event_id)
+IDS_AT_ONCE = 500
+"""Number of ids in one statement; both databases take more."""
+
+ENDED = [status.value for status in (*sorted(SETTLED), Status.EXPIRED)]
 STATUSES = {"pending": PENDING, "delivered": DELIVERED, "dead": DEAD}
 
 
@@ -43,6 +48,15 @@ class SqlTaskQueries:
             rows = await connection.execute(select(*TASK_COLUMNS).where(tasks.c.id == task_id))
             row = rows.mappings().one_or_none()
             return None if row is None else task_from_row(row)
+
+    async def ended(self, task_ids: Collection[TaskId]) -> list[TaskId]:
+        """Return those of the tasks that are settled or expired; at most IDS_AT_ONCE are read in one statement."""
+        ids, found = list(task_ids), list[TaskId]()
+        async with self._database.reading() as connection:
+            for begin in range(0, len(ids), IDS_AT_ONCE):
+                wanted = select(tasks.c.id).where(tasks.c.id.in_(ids[begin : begin + IDS_AT_ONCE]))
+                found += (await connection.scalars(wanted.where(tasks.c.status.in_(ENDED)))).all()
+        return found
 
     async def tasks(self, wanted: TaskFilter) -> list[Task]:
         """Return tasks, newest first."""

@@ -1,6 +1,6 @@
 """Storage of new tasks and their blobs, and read queries."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -72,6 +72,9 @@ class TaskQueries(Protocol):
 
     async def task(self, task_id: TaskId) -> Task | None:
         """Return one task, or None."""
+
+    async def ended(self, task_ids: Collection[TaskId]) -> list[TaskId]:
+        """Return those of the tasks that are settled or expired."""
 
     async def tasks(self, wanted: TaskFilter) -> list[Task]:
         """Return tasks, newest first."""

@@ -1,6 +1,6 @@
 """A fake application behind the HTTP API: configurable results, recorded calls."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -167,6 +167,10 @@ class FakeApplication:
     async def task(self, task_id: TaskId) -> Task | None:
         """Return one task."""
         return self.tasks_by_id.get(task_id)
+
+    async def ended(self, task_ids: Collection[TaskId]) -> list[TaskId]:
+        """Return the settled tasks."""
+        return [each for each in task_ids if self.tasks_by_id[each].settled]
 
     async def tasks(self, wanted: TaskFilter) -> list[Task]:
         """Return tasks, newest (last added) first."""
