@@ -31,7 +31,7 @@ RESPONSE_TIMEOUT = 60.0
 """Maximum wait for data in seconds."""
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
-"""Maximum response size in bytes; a page of 200 tasks with the largest metadata fits."""
+"""Maximum response size in bytes; a page of any list fits, of an earlier release too."""
 
 
 class Client(AbstractAsyncContextManager["Client"]):
@@ -72,10 +72,16 @@ class Client(AbstractAsyncContextManager["Client"]):
         return await self._call("GET", "v1/tasks", partial(is_page, is_row=is_task), params=_query(filters))
 
     async def history(self, task_id: str) -> list[Json]:
-        """Return the history of a task, oldest first."""
-        rows = partial(is_page, is_row=lambda _: True)
-        found: list[Json] = (await self._call("GET", f"v1/tasks/{_path_segment(task_id)}/events", rows))["data"]
-        return found
+        """Return the history of a task, oldest first, from all pages."""
+        rows, path = partial(is_page, is_row=lambda _: True), f"v1/tasks/{_path_segment(task_id)}/events"
+        found: list[Json] = []
+        cursor: object = None
+        while True:
+            page = await self._call("GET", path, rows, params=_query({"cursor": cursor}))
+            found += page["data"]
+            if not page["data"] or not page.get("next_cursor") or page["next_cursor"] == cursor:
+                return found
+            cursor = page["next_cursor"]
 
     async def cancel(self, task_id: str) -> Json:
         """Cancel a task and return it."""
