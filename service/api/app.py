@@ -44,7 +44,8 @@ class WebLimits:
 class ProbeServices:
     """The sources of the probes and the metrics.
 
-    Without `api_keys` only callers on this machine are served, as the admin `local`. `counters` returns the counters
+    Without `api_keys` only callers on this machine are served, as the admin `local`. `metrics_key` may read `/metrics`
+    alone. `counters` returns the counters
     of this process, by name (`polls`) and label. `stopping` returns whether the process shuts down. `failure_reason`
     returns why the process is unhealthy, or None, `warnings` what an operator should know although it is healthy.
     """
@@ -52,6 +53,7 @@ class ProbeServices:
     health: Health
     clock: Clock
     api_keys: Sequence[ApiKey] = field(default=(), repr=False)
+    metrics_key: str | None = field(default=None, repr=False)
     counters: Callable[[], Counters] = dict
     stopping: Callable[[], bool] = lambda: False
     failure_reason: Callable[[], str | None] = lambda: None
@@ -97,12 +99,12 @@ def create_app(services: Services) -> ASGIApp:
         *OpenApi(allow_off_peak=services.allow_off_peak).routes(),
         *_probe_routes(services, lambda: _with_counts(services.counters(), "callbacks", callbacks.refused)),
     ]
-    return RequestContextMiddleware(_router(routes, services.api_keys), callbacks=callbacks)
+    return RequestContextMiddleware(_router(routes, services), callbacks=callbacks)
 
 
 def create_probe_app(services: ProbeServices) -> ASGIApp:
     """Return the application of a worker: only `/healthz`, `/readyz` and `/metrics`."""
-    return RequestContextMiddleware(_router(_probe_routes(services, services.counters), services.api_keys))
+    return RequestContextMiddleware(_router(_probe_routes(services, services.counters), services))
 
 
 def _probe_routes(services: ProbeServices, counters: Callable[[], Counters]) -> list[Route]:
@@ -120,10 +122,10 @@ def _with_counts(counters: Counters, name: str, counts: Mapping[str, int]) -> Co
     return {**counters, name: Counter(counters.get(name, {})) + Counter(counts)}
 
 
-def _router(routes: Sequence[Route], api_keys: Sequence[ApiKey]) -> Starlette:
+def _router(routes: Sequence[Route], services: ProbeServices) -> Starlette:
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(ApiKeyMiddleware, api_keys=api_keys)],
+        middleware=[Middleware(ApiKeyMiddleware, api_keys=services.api_keys, metrics_key=services.metrics_key)],
         exception_handlers={
             **dict.fromkeys((BoomerangError, HTTPException, ClientDisconnect), error_response),
             Exception: raise_unexpected,

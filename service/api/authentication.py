@@ -10,7 +10,14 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.endpoints import CALLBACK_PREFIX
-from service.api.problems import ADMIN_ONLY, LOCAL_ONLY, UNKNOWN_KEY, Problem, ProblemError
+from service.api.problems import (
+    ADMIN_ONLY,
+    LOCAL_ONLY,
+    METRICS_ONLY_ADMIN,
+    UNKNOWN_KEY,
+    Problem,
+    ProblemError,
+)
 from service.domain.api_key import ApiKey
 from service.domain.hosts import is_loopback
 
@@ -39,19 +46,23 @@ class Caller:
 
 
 LOCAL = Caller(name="local", admin=True)
+METRICS_READER = Caller(name="metrics")
+METRICS_PATH = "/metrics"
 
 
 class ApiKeyMiddleware:
     """Identifies the caller by its API key and refuses others, except on open paths.
 
-    Without `api_keys` only callers on this machine are served, as the admin `local`.
+    Without `api_keys` only callers on this machine are served, as the admin `local`. `/metrics` is for admins and for
+    `metrics_key`, which opens nothing else.
     """
 
-    def __init__(self, app: ASGIApp, *, api_keys: Sequence[ApiKey]) -> None:
+    def __init__(self, app: ASGIApp, *, api_keys: Sequence[ApiKey], metrics_key: str | None = None) -> None:
         self._app = app
         self._callers = [
             (sha256(each.key.encode()).digest(), Caller(name=each.name, admin=each.admin)) for each in api_keys
         ]
+        self._metrics_key = sha256(metrics_key.encode()).digest() if metrics_key else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or respond with 401 or 403."""
@@ -67,17 +78,27 @@ class ApiKeyMiddleware:
         await self._app(scope, receive, send)
 
     def _caller(self, request: Request) -> Caller | Problem:
+        digest = _key_digest(request)
+        for_metrics = request.scope["path"] == METRICS_PATH
+        if for_metrics and self._metrics_key and hmac.compare_digest(self._metrics_key, digest):
+            return METRICS_READER
         if not self._callers:
             return LOCAL if _is_local(request) else LOCAL_ONLY
-        values = request.headers.getlist("authorization")
-        # of two headers, a proxy may have checked the other one
-        scheme, _, key = (values[0] if len(values) == 1 else "").partition(" ")
-        digest = sha256(key.strip().encode("latin-1") if scheme.lower() == "bearer" else b"").digest()
         found: Caller | None = None
         for known, caller in self._callers:  # all of them, so that the time does not depend on the match
             if hmac.compare_digest(known, digest):
                 found = caller
+        if found and for_metrics and not found.admin:
+            return METRICS_ONLY_ADMIN
         return found or UNKNOWN_KEY
+
+
+def _key_digest(request: Request) -> bytes:
+    """Return the digest of the key of the request, that of an empty key without one."""
+    values = request.headers.getlist("authorization")
+    # of two headers, a proxy may have checked the other one
+    scheme, _, key = (values[0] if len(values) == 1 else "").partition(" ")
+    return sha256(key.strip().encode("latin-1") if scheme.lower() == "bearer" else b"").digest()
 
 
 def caller_of(request: Request) -> Caller:

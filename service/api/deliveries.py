@@ -8,9 +8,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api.authentication import caller_of
-from service.api.endpoints import delivery_object, json_response, page_response, route
+from service.api.endpoints import delivery_object, json_response, route
+from service.api.pages import page_response
 from service.api.ports import DeliveryLookup, Replayer
-from service.api.query_params import MAX_ROWS, QueryParams, cursor_of, path_id
+from service.api.query_params import MAX_ROWS, QueryParams, path_id
 from service.api.request_context import TASK
 from service.domain.errors import Conflict, NotFound
 from service.domain.ports.signals import Clock
@@ -44,11 +45,13 @@ class DeliveryApi:
         limit = query.integer("limit", 50, minimum=1, maximum=MAX_ROWS)
         cursor = query.cursor("delivery")
         query.reject_errors()
-        found = await self.queries.deliveries(
-            client=caller_of(request).scope, status=status, handler=handler, limit=limit + 1, cursor=cursor
-        )
-        next_cursor = cursor_of("delivery", found[limit - 1].id) if len(found) > limit else None
-        return page_response([delivery_object(each) for each in found[:limit]], next_cursor)
+
+        async def read(count: int, after: str | None) -> list[DeliveryView]:
+            return await self.queries.deliveries(
+                client=caller_of(request).scope, status=status, handler=handler, limit=count, cursor=after
+            )
+
+        return await page_response("delivery", read, delivery_object, limit=limit, cursor=cursor)
 
     async def show(self, request: Request) -> Response:
         """Show one delivery."""

@@ -44,11 +44,6 @@ def json_response(data: object, *, status: int = 200, headers: Mapping[str, str]
     return Response(encode_json(data), status, headers, "application/json")
 
 
-def page_response(rows: list[Json], next_cursor: str | None) -> Response:
-    """Return one page of a list; `next_cursor` is None on the last page."""
-    return json_response({"data": rows, "next_cursor": next_cursor})
-
-
 async def task_object(task: Task, blobs: BlobStore) -> Json:
     """Return the task object of single-task responses, with the caller's payload read from `blobs`."""
     return task_json(task) | {"payload": await blobs.payload(task.id)}

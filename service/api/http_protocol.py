@@ -1,9 +1,11 @@
-"""HTTP/1.1 on one connection: uvicorn's protocol with limits on the size and the time of request heads."""
+"""HTTP/1.1 on one connection: uvicorn's protocol with limits on heads, queued requests and unread responses."""
 
 import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
 
+from service.api.connections import BoundedFlow, Connections, unacknowledged_bytes
 from service.api.request_bodies import BODY_COMPLETE
 
 MAX_HEAD = 64 * 1024
@@ -12,11 +14,23 @@ MAX_HEAD = 64 * 1024
 HEAD_SECONDS = 20.0
 """Time limit for a head, and for the rest of a body that is unread when the response is complete, in seconds."""
 
+MAX_QUEUED = 8
+"""Maximum number of requests that wait for the response to an earlier one; further ones stay unread."""
+
+END_OF_HEAD = b"\r\n\r\n"
+MIN_PIECE = 14
+MIN_BODY_PIECE = 512
+"""Minimum bytes that are parsed at once between requests, and inside a body; the shortest request has 18."""
+
 HEAD_TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n"
     b"X-Content-Type-Options: nosniff\r\n\r\n"
 )
 
+TOO_MANY_CONNECTIONS = (
+    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n"
+    b"Retry-After: 1\r\nX-Content-Type-Options: nosniff\r\n\r\n"
+)
 
 WHITESPACE = b" \t"
 """Optional whitespace around a header value. The parser removes it before the value and leaves it after the value."""
@@ -26,31 +40,76 @@ class HeadTooLarge(Exception):
     """A request head is larger than MAX_HEAD."""
 
 
+class BoundedServerState(ServerState):
+    """The state of a server, with the registry of its connections."""
+
+    def __init__(self, registry: Connections) -> None:
+        super().__init__()
+        self.registry = registry
+
+
 class BoundedProtocol(HttpToolsProtocol):
-    """Closes connections whose request heads are too large or too slow.
+    """Closes connections whose request heads are too large or too slow, and parses no more requests than it can queue.
 
     `_bytes_without_progress` counts the bytes since the last complete head or part of a body. `_head` counts the bytes
     of the current head while `_in_head` is set. `_timer` is None while a request is processed, while the connection is
-    idle between requests, and when a request arrived in one piece.
+    idle between requests, and when a request arrived in one piece. `_unparsed` are received bytes behind the last
+    request that is queued, from `_offset`; reading is paused while there are any.
     """
 
+    server_state: BoundedServerState
+    flow: BoundedFlow
     _bytes_without_progress = 0
     _head = 0
     _in_head = False
     _in_message = False
     _timer: asyncio.TimerHandle | None = None
+    _unparsed = b""
+    _offset = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
-        """Start the time limit for the first head."""
+        """Start the time limit for the first head; close the connection when there are too many."""
         super().connection_made(transport)
-        self._start_timer()
+        self.flow = BoundedFlow(transport)
+        self._registry = self.server_state.registry
+        if self._registry.make_room(len(self.connections)):
+            self._registry.become_idle(self)
+            self._start_timer()
+        else:
+            transport.write(TOO_MANY_CONNECTIONS)
+            transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer."""
+        """Stop the timer and release what is held."""
         self._stop_timer()
+        self._registry.forget(self)
+        self._unparsed = b""
+        self.pipeline.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Parse bytes, as far as their requests can be queued."""
+        if self._unparsed or data.count(END_OF_HEAD) > MAX_QUEUED:
+            self._unparsed += data
+            self._parse_queued()
+        else:  # the usual case: at most MAX_QUEUED requests
+            self._parse(data)
+            if len(self.pipeline) >= MAX_QUEUED:
+                self.flow.hold(True)
+
+    def _parse_queued(self) -> None:
+        """Parse received bytes until the queue of requests is full; read again when none is left."""
+        data = self._unparsed
+        while self._offset < len(data) and len(self.pipeline) < MAX_QUEUED and not self.transport.is_closing():
+            begin = self._offset
+            end = data.find(END_OF_HEAD, begin + (MIN_BODY_PIECE if self._in_message else MIN_PIECE))
+            self._offset = len(data) if end < 0 else end + len(END_OF_HEAD)
+            self._parse(data[begin : self._offset])
+        if self._offset >= len(data) or self.transport.is_closing():
+            self._unparsed, self._offset = b"", 0
+        self.flow.hold(bool(self._unparsed) or len(self.pipeline) >= MAX_QUEUED)
+
+    def _parse(self, data: bytes) -> None:
         """Parse bytes, and close the connection when too many of them completed nothing."""
         self._bytes_without_progress += len(data)
         super().data_received(data)
@@ -60,6 +119,24 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
         elif self._in_head or (self._bytes_without_progress and not self._in_message):
             self._start_timer()
+
+    def pause_writing(self) -> None:
+        """Stop reading: the peer does not read its responses."""
+        self._registry.stall(self)
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """Read again."""
+        self._registry.proceed(self)
+        super().resume_writing()
+
+    def unsent_bytes(self) -> int:
+        """Return the bytes of responses that the peer has not taken."""
+        return unacknowledged_bytes(self.transport)
+
+    def abort(self) -> None:
+        """Close the connection now, with everything that is unsent."""
+        self.transport.abort()
 
     def on_message_begin(self) -> None:
         """Begin a head."""
@@ -92,6 +169,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_message = True
         self._bytes_without_progress = 0
         self._stop_timer()
+        self._registry.begin_request(self)
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -108,10 +186,14 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Start the time limit for the rest of an unread body."""
+        """Parse the next requests; start the time limit for the rest of an unread body."""
         super().on_response_complete()
+        if self.flow.held:
+            self._parse_queued()
         if self._in_message:
             self._start_timer()
+        if not self._is_responding():
+            self._registry.become_idle(self)
 
     def _start_timer(self) -> None:
         if self._timer is None:

@@ -1,40 +1,51 @@
 """Long polling: delay a response until a task is settled, the time is up, or the client disconnects."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 
 import anyio
 from starlette.requests import Request
 from starlette.types import Receive
 
+from service.domain.errors import StoreUnavailable
 from service.domain.ports.signals import Signals
 from service.domain.ports.tasks import TaskQueries
-from service.domain.task import Status, Task
+from service.domain.task import Status, Task, TaskId
 
 MAX_WAIT = 60  # seconds
 
 
-CHECK_INTERVAL = 1.0
-"""Seconds between two reads of the task; signals are hints, and a lost one delays the response by no more than this."""
+CHECK_INTERVAL = 2.0
+"""Seconds between two reads of the tasks that are waited for; signals are hints, and one may be lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LongPoll:
-    """Waits for tasks; `stopping` returns whether the process shuts down, which ends every wait."""
+    """Waits for tasks; `stopping` returns whether the process shuts down, which ends every wait.
+
+    A wait costs nothing until its task is notified. One query for all of them, every CHECK_INTERVAL, finds the tasks
+    whose notification was lost or was sent in another process that shares an SQLite file.
+    """
 
     queries: TaskQueries
     signals: Signals
     stopping: Callable[[], bool]
+    _waiting: Counter[TaskId] = field(default_factory=Counter)
+    _checks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def until_settled(self, task: Task, seconds: float, request: Request) -> Task:
         """Return `task` once it is settled or expired, after `seconds`, or when the client has disconnected."""
         if seconds <= 0 or _ended(task):
             return task
         newest = [task]
-        async with anyio.create_task_group() as group:
-            group.start_soon(_cancel_on_disconnect, request.receive, group.cancel_scope)
-            await self._wait(newest, anyio.current_time() + seconds)
-            group.cancel_scope.cancel()
+        with self._checked(task.id):
+            async with anyio.create_task_group() as group:
+                group.start_soon(_cancel_on_disconnect, request.receive, group.cancel_scope)
+                await self._wait(newest, anyio.current_time() + seconds)
+                group.cancel_scope.cancel()
         return newest[0]
 
     async def _wait(self, newest: list[Task], until: float) -> None:
@@ -42,8 +53,34 @@ class LongPoll:
             remaining = until - anyio.current_time()
             if remaining <= 0:
                 return
-            await self.signals.wait(f"task:{newest[0].id}", min(remaining, CHECK_INTERVAL))
+            await self.signals.wait(_topic(newest[0].id), remaining)
             newest[0] = await self.queries.task(newest[0].id) or newest[0]
+
+    @contextmanager
+    def _checked(self, task_id: TaskId) -> Iterator[None]:
+        """Check the task every CHECK_INTERVAL inside the block, together with those of all other waits."""
+        self._waiting[task_id] += 1
+        if not self._checks:
+            self._checks.append(asyncio.create_task(self._check(), name="long polls"))
+        try:
+            yield
+        finally:
+            self._waiting[task_id] -= 1
+            if not self._waiting[task_id]:
+                del self._waiting[task_id]
+            if not self._waiting:
+                self._checks.pop().cancel()
+
+    async def _check(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL)
+            with suppress(StoreUnavailable):
+                ended = self._waiting if self.stopping() else await self.queries.ended(list(self._waiting))
+                self.signals.notify(*map(_topic, ended))
+
+
+def _topic(task_id: TaskId) -> str:
+    return f"task:{task_id}"
 
 
 def _ended(task: Task) -> bool:

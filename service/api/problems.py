@@ -195,4 +195,9 @@ LOCAL_ONLY = Problem(
 ADMIN_ONLY = Problem(status=403, kind="admin-only", detail="this needs the API key of an admin")
 
 
+METRICS_ONLY_ADMIN = Problem(
+    status=403, kind="admin-only", detail="this needs the API key of an admin, or the key of BOOMERANG_METRICS_KEY"
+)
+
+
 REPEATED_HOST = Problem(status=400, kind="repeated-host", detail="send Host once")

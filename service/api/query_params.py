@@ -21,6 +21,7 @@ MAX_KEY = 255  # characters
 MAX_FAULTS = 100
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_POSITION = re.compile(r"[0-9]{1,15}-[0-9]{1,9}")
 _INTEGER = re.compile(r"[0-9]{1,6}")
 _WAIT = re.compile(r"wait\s*=\s*\"?([0-9]{1,9})\"?")
 
@@ -73,6 +74,18 @@ class QueryParams:
         if row_id is None:
             self._add_fault("cursor", "is not a next_cursor of this list: start without it")
         return row_id
+
+    def position(self) -> str | None:
+        """Return the position in the `cursor` of a history, None without the parameter."""
+        text = self.cursor("history")
+        if text is not None and not _POSITION.fullmatch(text):
+            self._add_fault("cursor", "is not a next_cursor of this list: start without it")
+            return None
+        return text
+
+    def includes(self, name: str) -> bool:
+        """Return whether `include` asks for `name`, the only thing that a list leaves out."""
+        return self.choice("include", [name]) == name
 
     def reject_errors(self) -> None:
         """Raise InvalidParams when there are faults."""

@@ -1,16 +1,16 @@
-"""Request bodies: read with limits on size, time and total memory."""
+"""Request bodies: read with limits on size, time and total memory, which clients share."""
 
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 
 from starlette.requests import ClientDisconnect, Request
 
 from service.api.problems import ENCODED_BODY, NOT_JSON, NOT_UTF_8, TOO_BUSY, TOO_SLOW, Problem, ProblemError
-from service.concurrency.byte_semaphore import ByteSemaphore
+from service.concurrency.shared_bytes import BodyShare, SharedBytes
 from service.domain.errors import UnreadableBody
 
 MB = 1024 * 1024
@@ -20,6 +20,12 @@ SMALL = 64 * 1024
 BODY_COMPLETE = "body_complete"
 """Key of the request's state: whether the server has received the whole body, so that reading does not wait."""
 
+RATE_GRACE = 10.0
+"""Seconds before the minimum rate of a body counts."""
+
+FIRST_SECONDS = 60.0
+"""Time limit for a body that takes memory beside the pool while others wait, in seconds."""
+
 JSON_TYPE = re.compile(r"application/([a-z0-9.-]+\+)?json")
 
 
@@ -27,19 +33,35 @@ JSON_TYPE = re.compile(r"application/([a-z0-9.-]+\+)?json")
 class BodyLimits:
     """Limits of request bodies, in bytes and seconds.
 
-    `receive_timeout` bounds the arrival of a body. `memory_timeout` bounds the wait for memory, when the bodies of all
-    requests have reached `max_total_bytes`; the body stays unread during this wait.
+    `receive_timeout` bounds the time without a byte, and `min_rate` is the minimum average rate in bytes a second.
+    `memory_timeout` bounds the wait for memory, when the bodies of all requests have reached `max_total_bytes` or the
+    client its share; the rest of the body stays unread during this wait, which does not count as the sender's time.
     """
 
     max_bytes: int
     max_total_bytes: int
     receive_timeout: float
     memory_timeout: float
+    min_rate: int = 32 * 1024
 
 
 # while it is validated a task's body takes three times its size
-TASK_BODIES = BodyLimits(max_bytes=24 * MB, max_total_bytes=48 * MB, receive_timeout=120, memory_timeout=900)
-CALLBACK_BODIES = BodyLimits(max_bytes=2 * MB, max_total_bytes=32 * MB, receive_timeout=30, memory_timeout=20)
+TASK_BODIES = BodyLimits(max_bytes=24 * MB, max_total_bytes=48 * MB, receive_timeout=10, memory_timeout=900)
+CALLBACK_BODIES = BodyLimits(max_bytes=2 * MB, max_total_bytes=32 * MB, receive_timeout=10, memory_timeout=20)
+
+
+@dataclass(kw_only=True, slots=True)
+class _Arrival:
+    """How far a body has arrived: its bytes, the seconds spent waiting for them, and since when it is `first`."""
+
+    size: int = 0
+    seconds: float = 0.0
+    first_since: float | None = None
+
+    def seconds_left(self, limits: BodyLimits) -> float:
+        """Return how long the next part may take."""
+        due = RATE_GRACE + self.size / limits.min_rate
+        return min(limits.receive_timeout, due - self.seconds)
 
 
 @dataclass(slots=True)
@@ -47,11 +69,11 @@ class BodyReader:
     """Reads the bodies of one kind of request within its limits."""
 
     limits: BodyLimits
-    _memory: ByteSemaphore = field(init=False)
+    _memory: SharedBytes = field(init=False)
 
     def __post_init__(self) -> None:
-        """Create the semaphore of the total memory."""
-        self._memory = ByteSemaphore(self.limits.max_total_bytes)
+        """Create the pool of the total memory."""
+        self._memory = SharedBytes(total=self.limits.max_total_bytes)
 
     async def read_buffered(self, request: Request) -> bytes | None:
         """Return a small body that the server has received completely; None for any other body. Raises like `read`.
@@ -65,18 +87,13 @@ class BodyReader:
 
     @asynccontextmanager
     async def read(self, request: Request) -> AsyncIterator[bytes]:
-        """Yield the whole body; a large one counts against the total memory until the block ends.
+        """Yield the whole body; a large one counts against the share of its client until the block ends.
 
         Raises ProblemError (408 too slow, 413 too large, 503 no memory in time), UnreadableBody or ClientDisconnect.
         """
-        size = self._announced_size(request)
-        async with AsyncExitStack() as stack:
-            if size > SMALL:
-                try:
-                    await stack.enter_async_context(self._memory.hold(size, seconds=self.limits.memory_timeout))
-                except TimeoutError:
-                    raise ProblemError(TOO_BUSY) from None
-            yield await self._receive(request)
+        self._announced_size(request)
+        with self._memory.share(_share_owner(request)) as share:
+            yield await self._receive(request, share)
 
     def _announced_size(self, request: Request) -> int:
         """Return Content-Length, or the maximum size for a body without it."""
@@ -89,20 +106,47 @@ class BodyReader:
                 return int(value)
         return self.limits.max_bytes
 
-    async def _receive(self, request: Request) -> bytes:
-        body = BytesIO()
+    async def _receive(self, request: Request, share: BodyShare) -> bytes:
+        """Return the whole body. Its bytes are counted in `share` as they arrive, the first SMALL ones are not."""
+        body, arrival, more = BytesIO(), _Arrival(), True
+        while more:
+            part, more = await self._timed_part(request, arrival)
+            if not more and not arrival.size and len(part) <= SMALL:
+                return part  # most bodies arrive in one part
+            if arrival.size + len(part) > SMALL:
+                await self._take(share, len(part) if arrival.size > SMALL else arrival.size + len(part))
+                self._check_first(share, arrival)
+            body.write(part)
+            arrival.size += len(part)
+        return body.getvalue()  # shares its buffer: no second copy of a large body
+
+    async def _timed_part(self, request: Request, arrival: _Arrival) -> tuple[bytes, bool]:
+        """Return the next part like `_part`, or raise the 408 of a sender that is too slow."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
-            async with asyncio.timeout(self.limits.receive_timeout):
-                part, more = await self._part(request, self.limits.max_bytes)
-                if not more:
-                    return part  # most bodies arrive in one part
-                while more:
-                    body.write(part)
-                    part, more = await self._part(request, self.limits.max_bytes - body.tell())
+            async with asyncio.timeout(arrival.seconds_left(self.limits)):
+                found = await self._part(request, self.limits.max_bytes - arrival.size)
         except TimeoutError:
             raise ProblemError(TOO_SLOW) from None
-        body.write(part)
-        return body.getvalue()  # shares its buffer: no second copy of a large body
+        arrival.seconds += loop.time() - began
+        return found
+
+    async def _take(self, share: BodyShare, size: int) -> None:
+        try:
+            await share.take(size, seconds=self.limits.memory_timeout)
+        except TimeoutError:
+            raise ProblemError(TOO_BUSY) from None
+
+    def _check_first(self, share: BodyShare, arrival: _Arrival) -> None:
+        """Raise the 408 of a body that others have waited for during FIRST_SECONDS."""
+        if not (share.first and self._memory.waiting):
+            arrival.first_since = None
+            return
+        now = asyncio.get_running_loop().time()
+        arrival.first_since = now if arrival.first_since is None else arrival.first_since
+        if now - arrival.first_since > FIRST_SECONDS:
+            raise ProblemError(TOO_SLOW)
 
     async def _part(self, request: Request, max_bytes: int) -> tuple[bytes, bool]:
         """Return the next part of at most `max_bytes`, and whether more parts follow."""
@@ -117,6 +161,12 @@ class BodyReader:
     def _too_large(self) -> Problem:
         detail = f"a body here is at most {self.limits.max_bytes:,} bytes"
         return Problem(status=413, kind="body-too-large", detail=detail, headers={"Connection": "close"})
+
+
+def _share_owner(request: Request) -> str:
+    """Return whose share of the memory a body takes: that of its client, or of its callback address."""
+    caller = request.scope.get("state", {}).get("caller")
+    return f"client {caller.name}" if caller else str(request.scope["path"])
 
 
 UTF_8 = frozenset({"utf-8", "utf8", "us-ascii"})

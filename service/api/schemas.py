@@ -126,7 +126,7 @@ class Task(ApiModel):
     status: Status
     upstream_id: str | None
     params: dict[str, Any] = Field(description="As submitted, with type, size and hash in place of inline media.")
-    metadata: dict[str, Any]
+    metadata: dict[str, Any] = _optional("Lists leave it out, except with `include=metadata`.")
     progress: Annotated[float, Field(ge=0, le=1)] | None
     output: list[OutputItem]
     error: TaskError | None
@@ -143,6 +143,7 @@ class Task(ApiModel):
 
 
 class TaskWithPayload(Task):
+    metadata: dict[str, Any]
     payload: str | None = Field(description="The `params.payload` of the caller.")
 
 

@@ -5,17 +5,34 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from typing import cast
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from service.api.http_protocol import BoundedProtocol
+from service.api.connections import MAX_CONNECTIONS, SWEEP_INTERVAL, Connections
+from service.api.http_protocol import BoundedProtocol, BoundedServerState
 
 KEEP_ALIVE = 30  # seconds
 
 
 class Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the caller of `serving` decides when to stop."""
+    """uvicorn without its signal handlers: the caller of `serving` decides when to stop.
+
+    It has at most `max_connections` open connections.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, max_connections: int = MAX_CONNECTIONS) -> None:
+        super().__init__(config)
+        self._registry = Connections(maximum=max_connections)
+        self.server_state = BoundedServerState(self._registry)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Close connections without progress every SWEEP_INTERVAL seconds; called ten times a second."""
+        if counter % (10 * SWEEP_INTERVAL) == 0:
+            connections = cast("set[BoundedProtocol]", self.server_state.connections)
+            self._registry.sweep(connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -39,8 +56,13 @@ def base_url(listener: socket.socket) -> str:
 
 
 @asynccontextmanager
-async def serving(app: ASGIApp, listener: socket.socket, *, grace: int = 8) -> AsyncIterator[str]:
-    """Serve `app` on `listener` inside the block and yield its URL; running requests get `grace` seconds at the end."""
+async def serving(
+    app: ASGIApp, listener: socket.socket, *, grace: int = 8, max_connections: int = MAX_CONNECTIONS
+) -> AsyncIterator[str]:
+    """Serve `app` on `listener` inside the block and yield its URL; running requests get `grace` seconds at the end.
+
+    When there are `max_connections` connections, a new one closes the longest idle one.
+    """
     config = uvicorn.Config(
         app,
         http=BoundedProtocol,
@@ -54,7 +76,7 @@ async def serving(app: ASGIApp, listener: socket.socket, *, grace: int = 8) -> A
         timeout_graceful_shutdown=grace,
         backlog=2048,
     )
-    server = Server(config)
+    server = Server(config, max_connections=max_connections)
     running = asyncio.create_task(server.serve(sockets=[listener]), name="uvicorn")
     try:
         while not server.started and not running.done():  # noqa: ASYNC110 - uvicorn offers no event for its start

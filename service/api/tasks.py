@@ -1,7 +1,7 @@
 """The endpoints of tasks: create, show, list, cancel, resubmit."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 
@@ -11,14 +11,15 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api.authentication import caller_of
-from service.api.endpoints import json_response, page_response, route, task_object
+from service.api.endpoints import json_response, route, task_object
+from service.api.history import history_page
 from service.api.long_poll import MAX_WAIT, LongPoll
+from service.api.pages import page_response
 from service.api.ports import TaskService
 from service.api.problems import Problem, ProblemError
 from service.api.query_params import (
     MAX_ROWS,
     QueryParams,
-    cursor_of,
     idempotency_key,
     path_id,
     preferred_wait,
@@ -37,6 +38,9 @@ KNOWN = ("model", "params", "metadata", "notify")
 REQUIRED = ("model", "params")
 MAX_FAULTS = 100  # of each kind
 NUL_ESCAPE = b"\\u0000"
+
+UNLISTED = frozenset({"notify", "hinted_fact"})
+"""Fields that no list shows; they may be large."""
 
 THREAD_THRESHOLD = MB
 """Size from which JSON is parsed in a thread, in bytes; below it the change of thread takes longer than the parsing."""
@@ -83,19 +87,24 @@ class TaskApi:
 
     async def list_tasks(self, request: Request) -> Response:
         """List tasks, newest first."""
-        query = QueryParams(request, "status", "model", "limit", "cursor")
+        query = QueryParams(request, "status", "model", "limit", "cursor", "include")
+        metadata = query.includes("metadata")
         wanted = TaskFilter(
             client=caller_of(request).scope,
             status=query.choice("status", [each.value for each in Status]),
             model=query.text("model"),
-            limit=query.integer("limit", 50, minimum=1, maximum=MAX_ROWS) + 1,  # one more shows if there is a next page
-            cursor=query.cursor("task"),
+            without=frozenset(UNLISTED if metadata else {*UNLISTED, "metadata"}),
         )
+        limit = query.integer("limit", 50, minimum=1, maximum=MAX_ROWS)
+        cursor = query.cursor("task")
         query.reject_errors()
-        found = await self.queries.tasks(wanted)
-        page = found[: wanted.limit - 1]
-        next_cursor = cursor_of("task", page[-1].id) if len(found) > len(page) else None
-        return page_response([task_json(task) for task in page], next_cursor)
+
+        async def read(count: int, after: str | None) -> list[Task]:
+            return await self.queries.tasks(replace(wanted, limit=count, cursor=after))
+
+        return await page_response(
+            "task", read, task_json if metadata else _without_metadata, limit=limit, cursor=cursor
+        )
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a task."""
@@ -112,9 +121,11 @@ class TaskApi:
 
     async def history(self, request: Request) -> Response:
         """Show the history of a task, oldest entry first."""
-        QueryParams(request).reject_errors()
+        query = QueryParams(request, "cursor", "include")
+        cursor, metadata = query.position(), query.includes("metadata")
+        query.reject_errors()
         task = await self._visible(request)
-        return json_response({"data": await self.queries.history(task.id)})
+        return await history_page(self.queries, task.id, cursor=cursor, metadata=metadata)
 
     async def _visible(self, request: Request) -> Task:
         """Return the task of the path; raises NotFound for an unknown one and for that of another client."""
@@ -147,6 +158,12 @@ class TaskApi:
                 raise ProblemError(problem) from conflict
             request.scope["state"][TASK] = task.id
             return task, created, new.payload
+
+
+def _without_metadata(task: Task) -> Json:
+    found = task_json(task)
+    del found["metadata"]
+    return found
 
 
 async def _digest(body: bytes) -> str:

@@ -5,6 +5,7 @@ import os
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ import click
 import httpx
 
 from service.cli import CommandFailed, Unreachable, UsageError
-from service.cli.output import clean
+from service.cli.output import clean, console
 from service.cli.response_checks import is_delivery, is_page, is_task
 from service.domain.hosts import is_loopback
 from service.domain.task import Json
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+URL_NAME, KEY_NAME = "BOOMERANG_URL", "BOOMERANG_API_KEY"
 USAGE_STATUSES = frozenset({400, 401, 403, 413, 415, 422})
 """HTTP statuses for an invalid request or API key; the exit code is 2."""
 RETRYABLE_STATUSES = frozenset({408, 429, 502, 503, 504})
@@ -29,7 +31,7 @@ RESPONSE_TIMEOUT = 60.0
 """Maximum wait for data in seconds."""
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
-"""Maximum response size in bytes; a page of 200 tasks with the largest metadata fits."""
+"""Maximum response size in bytes; a page of any list fits, of an earlier release too."""
 
 
 class Client(AbstractAsyncContextManager["Client"]):
@@ -70,10 +72,16 @@ class Client(AbstractAsyncContextManager["Client"]):
         return await self._call("GET", "v1/tasks", partial(is_page, is_row=is_task), params=_query(filters))
 
     async def history(self, task_id: str) -> list[Json]:
-        """Return the history of a task, oldest first."""
-        rows = partial(is_page, is_row=lambda _: True)
-        found: list[Json] = (await self._call("GET", f"v1/tasks/{_path_segment(task_id)}/events", rows))["data"]
-        return found
+        """Return the history of a task, oldest first, from all pages."""
+        rows, path = partial(is_page, is_row=lambda _: True), f"v1/tasks/{_path_segment(task_id)}/events"
+        found: list[Json] = []
+        cursor: object = None
+        while True:
+            page = await self._call("GET", path, rows, params=_query({"cursor": cursor}))
+            found += page["data"]
+            if not page["data"] or not page.get("next_cursor") or page["next_cursor"] == cursor:
+                return found
+            cursor = page["next_cursor"]
 
     async def cancel(self, task_id: str) -> Json:
         """Cancel a task and return it."""
@@ -174,34 +182,52 @@ def _field_error(error: object) -> str:
     return f"  {path}: {clean(error.get('msg', ''))}"
 
 
-def _default_from(name: str, default: str | None) -> Callable[[], str | None]:
-    """Return a function that reads `name` from the environment or else from .env; it falls back to `default`."""
+@dataclass(frozen=True, kw_only=True)
+class Access:
+    """The address of the service and the key for it. `note` says why a key that was found is not used."""
 
-    def find() -> str | None:
-        if name in os.environ:
-            return os.environ[name].strip() or default
-        from service.runtime.config.dotenv import read_dotenv  # noqa: PLC0415 - import cost only for these commands
+    url: str
+    api_key: str | None = field(default=None, repr=False)
+    note: str = ""
 
-        return read_dotenv(Path(".env")).get(name) or default
 
-    return find
+def find_access(url: str | None, api_key: str | None, environ: Mapping[str, str], dotenv: Path) -> Access:
+    """Return the address and the key from the options, else from one place: the environment, or the file `dotenv`.
+
+    A key of the environment is never for an address of the file, which may be another person's, and the other way
+    round. Keys of both places are for the default address and for an address that is an option. Raises BadSetting for a
+    file that cannot be read.
+    """
+    from service.runtime.config.dotenv import read_dotenv  # noqa: PLC0415 - import cost only for these commands
+
+    places = {"the environment": environ}
+    if not ((url is not None or URL_NAME in environ) and (api_key is not None or KEY_NAME in environ)):
+        places[str(dotenv)] = read_dotenv(dotenv)
+    place = None if url is not None else next((name for name, values in places.items() if URL_NAME in values), None)
+    address = (places[place][URL_NAME].strip() or DEFAULT_URL) if place else DEFAULT_URL if url is None else url
+    keys = {name: key for name, values in places.items() if (key := values.get(KEY_NAME, "").strip())}
+    if api_key is not None:
+        return Access(url=address, api_key=api_key or None)
+    if place is None or place in keys or not keys:
+        return Access(url=address, api_key=keys.get(place) if place else next(iter(keys.values()), None))
+    (other,) = keys
+    note = f"{KEY_NAME} of {other} is not sent to the {URL_NAME} of {place}; set both in one place, or give --api-key"
+    return Access(url=address, note=note)
 
 
 def with_client(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:
     """Add --url and --api-key to a command, and run it with a Client as its first argument."""
 
-    @click.option(
-        "--url",
-        default=_default_from("BOOMERANG_URL", DEFAULT_URL),
-        help="Service address. Default: BOOMERANG_URL or http://127.0.0.1:8080.",
-    )
-    @click.option(
-        "--api-key", default=_default_from("BOOMERANG_API_KEY", None), help="API key. Default: BOOMERANG_API_KEY."
-    )
+    @click.option("--url", help="Service address. Default: BOOMERANG_URL or http://127.0.0.1:8080.")
+    @click.option("--api-key", help="API key. Default: BOOMERANG_API_KEY, from where BOOMERANG_URL is set.")
     @wraps(command)
-    def run(*, url: str, api_key: str | None, **options: Any) -> None:
+    def run(*, url: str | None, api_key: str | None, **options: Any) -> None:
+        access = find_access(url, api_key, os.environ, Path(".env"))
+        if access.note:
+            console().print(f"Note: {access.note}", soft_wrap=True)
+
         async def call() -> None:
-            async with Client(url, api_key) as client:
+            async with Client(access.url, access.api_key) as client:
                 await command(client, **options)
 
         anyio.run(call)

@@ -20,12 +20,12 @@ from service.runtime.config.setting_types import database_file
 from service.runtime.config.settings import Settings, ensure_secret_keys
 from service.runtime.log_config import configure_logging
 from service.runtime.malloc import return_large_blocks_to_os
+from service.runtime.open_files import max_connections, raise_open_files_limit
 from service.runtime.scheduler import JobScheduler
 from service.runtime.shutdown import DRAIN_TIMEOUT, EXIT_GRACE, SHUTDOWN_TIMEOUT, force_exit, install_signal_handlers
-from service.runtime.startup_checks import check_delivery_targets
+from service.runtime.startup_checks import check_delivery_targets, log_warnings
 from service.runtime.worker import Worker
 from service.storage import migrate
-from service.tasks.media_inspector import missing_extras
 
 log = structlog.get_logger("boomerang.runtime")
 
@@ -73,13 +73,14 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
     concurrently; the leases of unfinished work are released.
     """
     return_large_blocks_to_os()
+    connections = max_connections(raise_open_files_limit())
     settings = await _prepare_storage(settings)
     async with AsyncExitStack() as stack:
         application = await stack.enter_async_context(build_application(settings))
         log.info("handlers loaded", handlers=sorted(application.handlers))
         if role != "web":
             await check_delivery_targets(settings, application.handlers)
-        _log_degraded_features(settings)
+        log_warnings(settings)
         await stack.enter_async_context(application.store.listening())
         jobs = application.worker.web_jobs() if role == "web" else application.worker.jobs()
         jobs.append(application.keys.job())
@@ -94,7 +95,9 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
                 raise BadSetting(
                     f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port"
                 ) from error
-            address = await stack.enter_async_context(serving(app, server_socket, grace=DRAIN_TIMEOUT))
+            address = await stack.enter_async_context(
+                serving(app, server_socket, grace=DRAIN_TIMEOUT, max_connections=connections)
+            )
         try:
             yield address
         finally:
@@ -109,13 +112,6 @@ async def _prepare_storage(settings: Settings) -> Settings:
     if database_file(settings.database_url):
         await migrate(settings.database_url)
     return ensure_secret_keys(settings)
-
-
-def _log_degraded_features(settings: Settings) -> None:
-    if settings.public_url is None:
-        log.warning("poll-only: no BOOMERANG_PUBLIC_URL, so no callback address is sent and every task is polled")
-    for extra in missing_extras():
-        log.warning("inline media are checked by structure only", missing=extra, hint="install the extra `media`")
 
 
 @asynccontextmanager
@@ -200,6 +196,7 @@ def _services(application: Application, stopping: asyncio.Event, failure_reason:
         health=application.store.health,
         clock=application.clock,
         api_keys=application.settings.api_keys,
+        metrics_key=application.settings.metrics_key,
         counters=application.counters,
         stopping=stopping.is_set,
         failure_reason=failure_reason,

@@ -1,9 +1,10 @@
-"""Check at startup that results and events can be delivered, before the first result is paid for."""
+"""Check at startup that results and events can be delivered, before the first result is paid for, and warn of risks."""
 
 import errno
 from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryFile
+from urllib.parse import urlsplit
 
 import httpx
 import structlog
@@ -11,8 +12,10 @@ from anyio.to_thread import run_sync
 
 from service.deliveries.egress_guard import DEFAULT_PORTS, Egress, EgressRefused, literal_addresses
 from service.domain.errors import BadSetting
+from service.domain.hosts import is_loopback
 from service.runtime.config.setting_types import archive_directory
 from service.runtime.config.settings import Settings
+from service.tasks.media_inspector import missing_extras
 
 TRANSIENT_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT})
 """Errors that can pass by themselves. They do not prevent the start, because deliveries are retried."""
@@ -28,6 +31,19 @@ async def check_delivery_targets(settings: Settings, handlers: Collection[str]) 
         check_webhook(settings.webhook_url, settings.egress_allow)
     if settings.archive_url and "archive" in handlers:
         await run_sync(check_archive, archive_directory(settings.archive_url))
+
+
+def log_warnings(settings: Settings) -> None:
+    """Log what works less well or less safely with these settings."""
+    if settings.public_url is None:
+        log.warning("poll-only: no BOOMERANG_PUBLIC_URL, so no callback address is sent and every task is polled")
+    for extra in missing_extras():
+        log.warning("inline media are checked by structure only", missing=extra, hint="install the extra `media`")
+    provider = urlsplit(settings.upstream_url)
+    if settings.upstream_key and provider.scheme == "http" and not is_loopback(provider.hostname or ""):
+        log.warning(
+            "the provider's key is sent without encryption", setting="BOOMERANG_UPSTREAM_URL", hint="use https://"
+        )
 
 
 def check_webhook(url: str, allow: Collection[str]) -> None:

@@ -1,12 +1,13 @@
 """Read queries: tasks, deliveries and the history of a task, without blobs and callback bodies."""
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import Select, Table, select, tuple_
+from sqlalchemy import Select, Table, null, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.ports.tasks import DeliveryView, TaskFilter
-from service.domain.task import Json, Task, TaskId
+from service.domain.task import SETTLED, Json, Status, Task, TaskId
 from service.storage.database import Database
 from service.storage.tables import DEAD, DELIVERED, PENDING, deliveries, events, tasks
 from service.storage.task_history import load_history
@@ -28,6 +29,13 @@ DELIVERY_COLUMNS = (
     deliveries.c.finished_at,
 )
 DELIVERIES = select(*DELIVERY_COLUMNS).join_from(deliveries, events, events.c.id == deliveries.c.event_id)
+IDS_AT_ONCE = 500
+"""Number of ids in one statement; both databases take more."""
+
+ENDED = [status.value for status in (*sorted(SETTLED), Status.EXPIRED)]
+EMPTY: dict[str, Any] = {"metadata": {}, "notify": (), "hinted_fact": None}
+"""The values of fields that a list leaves out."""
+
 STATUSES = {"pending": PENDING, "delivered": DELIVERED, "dead": DEAD}
 
 
@@ -44,20 +52,36 @@ class SqlTaskQueries:
             row = rows.mappings().one_or_none()
             return None if row is None else task_from_row(row)
 
+    async def ended(self, task_ids: Collection[TaskId]) -> list[TaskId]:
+        """Return those of the tasks that are settled or expired; at most IDS_AT_ONCE are read in one statement."""
+        ids, found = list(task_ids), list[TaskId]()
+        async with self._database.reading() as connection:
+            for begin in range(0, len(ids), IDS_AT_ONCE):
+                wanted = select(tasks.c.id).where(tasks.c.id.in_(ids[begin : begin + IDS_AT_ONCE]))
+                found += (await connection.scalars(wanted.where(tasks.c.status.in_(ENDED)))).all()
+        return found
+
     async def tasks(self, wanted: TaskFilter) -> list[Task]:
         """Return tasks, newest first."""
-        query = select(*TASK_COLUMNS)
+        query = select(*(null().label(each.name) if each.name in wanted.without else each for each in TASK_COLUMNS))
+        empty = {name: value for name, value in EMPTY.items() if name in wanted.without}
         for column in ("client", "status", "model"):
             value = getattr(wanted, column)
             query = query if value is None else query.where(tasks.c[column] == value)
         async with self._database.reading() as connection:
             rows = await connection.execute(_newest(query, tasks, wanted.limit, wanted.cursor))
-            return [task_from_row(row) for row in rows.mappings()]
+            return [task_from_row(row, **empty) for row in rows.mappings()]
 
-    async def history(self, task_id: TaskId) -> list[Json]:
+    async def history(self, task_id: TaskId, *, data: bool = True) -> list[Json]:
         """Return every event, callback, poll, delivery and attempt of a task, oldest first, as plain JSON."""
         async with self._database.reading() as connection:
-            return await load_history(connection, task_id)
+            return await load_history(connection, task_id, data=data)
+
+    async def event_data(self, event_ids: Sequence[str]) -> dict[str, Json]:
+        """Return the data of events by their ids."""
+        async with self._database.reading() as connection:
+            rows = await connection.execute(select(events.c.id, events.c.data).where(events.c.id.in_(event_ids)))
+            return {row.id: row.data for row in rows}
 
     async def deliveries(
         self, *, client: str | None, status: str | None, handler: str | None, limit: int, cursor: str | None

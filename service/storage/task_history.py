@@ -9,7 +9,7 @@ from service.domain.task import Json, TaskId
 from service.domain.task_view import rfc3339
 from service.storage.tables import attempts, deliveries, events, inbox, polls
 
-EVENT = (events.c.at, literal("event").label("kind"), events.c.id, events.c.type, events.c.data)
+EVENT = (events.c.at, literal("event").label("kind"), events.c.id, events.c.type)
 CALLBACK = (inbox.c.received_at.label("at"), literal("callback").label("kind"), inbox.c.submission, inbox.c.verdict)
 POLL = (polls.c.at, literal("poll").label("kind"), polls.c.outcome)
 DELIVERY = (
@@ -37,11 +37,11 @@ ATTEMPT = (
 )
 
 
-async def load_history(connection: AsyncConnection, task_id: TaskId) -> list[Json]:
-    """Return the history of one task as plain JSON, with times as RFC 3339 in UTC."""
+async def load_history(connection: AsyncConnection, task_id: TaskId, *, data: bool) -> list[Json]:
+    """Return the history of one task as plain JSON, with times as RFC 3339 in UTC; without `data` events have none."""
     tried = select(*ATTEMPT).join_from(attempts, deliveries, deliveries.c.id == attempts.c.delivery_id)
     queries = (  # causes before their effects
-        select(*EVENT).where(events.c.task_id == task_id).order_by(events.c.seq),
+        select(*EVENT, *([events.c.data] if data else [])).where(events.c.task_id == task_id).order_by(events.c.seq),
         select(*CALLBACK).where(inbox.c.task_id == task_id),
         select(*POLL).where(polls.c.task_id == task_id),
         select(*DELIVERY).where(deliveries.c.task_id == task_id).order_by(deliveries.c.event_seq),

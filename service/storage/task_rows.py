@@ -62,12 +62,13 @@ def changed_task_values(before: Task, after: Task) -> Values:
     return changed
 
 
-def task_from_row(row: RowMapping) -> Task:
-    """Return the task of a row whose first columns are TASK_COLUMNS."""
+def task_from_row(row: RowMapping, **given: object) -> Task:
+    """Return the task of a row whose first columns are TASK_COLUMNS; `given` are fields that were not read."""
     values: Values = dict(zip(TASK_NAMES, row.values(), strict=False))
     for name, convert in FROM_COLUMN:
         if (value := values[name]) is not None:
             values[name] = convert(value)
+    values.update(given)
     return construct_unchecked(Task, values)
 
 

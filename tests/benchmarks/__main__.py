@@ -16,6 +16,7 @@ from tests.benchmarks import (
     measure_starts,
     measure_submits,
     measure_upstream,
+    measure_waits,
 )
 from tests.benchmarks.environment import SHORT, BenchmarkEnvironment, Sizes, open_environment
 from tests.benchmarks.table import Row, machine, render
@@ -33,6 +34,7 @@ MEASURES: dict[str, Measure] = {
     "claims": measure_claims.claims,
     "starts": measure_starts.starts,
     "submits": measure_submits.submits,
+    "waits": measure_waits.waits,
 }
 
 

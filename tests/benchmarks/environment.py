@@ -57,6 +57,8 @@ class Sizes:
     starts: int = 3
     histories: int = 2_000
     connections: int = 64
+    waits: int = 400
+    wait_seconds: float = 15.0
 
 
 SHORT = Sizes(
@@ -73,6 +75,8 @@ SHORT = Sizes(
     claims=3,
     starts=1,
     histories=40,
+    waits=8,
+    wait_seconds=0.2,
 )
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tests.security.catalogue import add, attempt, require
-from tests.security.environment import ALICE, ROOT, service_under_test
+from tests.security.environment import ALICE, ROOT, bearer, service_under_test
 from tests.security.raw import exchange, request, statuses
 
 LOCAL: dict[str, tuple[str, list[str]]] = {
@@ -109,3 +109,15 @@ def _key(name: str, lines: list[str]) -> None:
 
 for _name, _lines in KEYS.items():
     _key(_name, _lines)
+
+
+@attempt("metrics", "with the key of a client")
+async def metrics_of_all(home: Path) -> str:
+    """Read with a client's key what all clients do: only an admin's and METRICS_KEY's are enough."""
+    key = "metrics-key-0123456789"
+    async with service_under_test(home, METRICS_KEY=key) as g:
+        found = [(await g.http.get("/metrics", headers=bearer(each))).status_code for each in (ALICE, key, ROOT)]
+        require(found == [403, 200, 200], f"answered {found}")
+        other = (await g.http.get("/v1/tasks", headers=bearer(key))).status_code
+        require(other == 401, f"the key of the metrics opens the API: {other}")
+        return "403; METRICS_KEY opens nothing else"

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from service.domain.errors import BadSetting
 from service.runtime.config.key_file import load_or_create
 from tests.security.catalogue import attempt, require
-from tests.security.environment import ALICE, BOB, HOST, KEY, ROOT, UPSTREAM_KEY, completed, service_under_test
+from tests.security.environment import ALICE, BOB, HOST, KEY, ROOT, UPSTREAM_KEY, bearer, completed, service_under_test
 
 NOTIFY = "whsec_" + base64.b64encode(b"notify-secret-of-alice-32-bytes!").decode()
 HOOKS = "whsec_" + base64.b64encode(b"hooks-secret-of-the-operator-32!").decode()
@@ -31,8 +31,9 @@ async def full_task_life(home: Path) -> str:
         await g.call_back(token, completed("up1"))
         await g.call_back(token[:-2] + "xx", completed("up1"))
         await g.wait_until(task["id"], lambda now: now["status"] == "completed")
-        paths = [f"/v1/tasks/{task['id']}", "/v1/tasks", "/v1/deliveries", "/metrics", "/v1/models"]
+        paths = [f"/v1/tasks/{task['id']}", "/v1/tasks", "/v1/deliveries", "/v1/models"]
         responses = "".join([(await g.http.get(path)).text for path in [*paths, f"{paths[0]}/events"]])
+        responses += (await g.http.get("/metrics", headers=bearer(ROOT))).text
         secrets = (
             KEY,
             UPSTREAM_KEY,

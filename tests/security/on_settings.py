@@ -4,20 +4,22 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import anyio
 from anyio.to_thread import run_sync
 from click.testing import CliRunner
 
 from service.cli import boomerang
 from service.domain.errors import BadSetting
 from service.runtime.config.settings import load_settings
+from tests.acceptance.processes import Workspace, free_port
 from tests.security.catalogue import add, attempt, peak, require
 
 MB = 1024 * 1024
 SECRET = "s3cr3t-never-shown"
 SETTINGS = (
     "ALLOW_OFF_PEAK", "API_KEYS", "ARCHIVE_URL", "BUDGET", "CONFIRM", "DATABASE_URL", "EGRESS_ALLOW", "IN_DOUBT_FOR",
-    "LEASE", "LOG_FORMAT", "LOG_LEVEL", "MAX_IN_FLIGHT", "ON_IN_DOUBT", "POLL_FIRST", "POLL_MAX", "PORT", "PROVIDER",
-    "PUBLIC_URL", "RETENTION", "RETRY_SCHEDULE", "SECRET_KEYS", "TASK_DEADLINE", "UPSTREAM_CONCURRENCY",
+    "LEASE", "LOG_FORMAT", "LOG_LEVEL", "MAX_IN_FLIGHT", "METRICS_KEY", "ON_IN_DOUBT", "POLL_FIRST", "POLL_MAX", "PORT",
+    "PROVIDER", "PUBLIC_URL", "RETENTION", "RETRY_SCHEDULE", "SECRET_KEYS", "TASK_DEADLINE", "UPSTREAM_CONCURRENCY",
     "UPSTREAM_RATE", "UPSTREAM_URL", "WEBHOOK_SECRETS", "WEBHOOK_URL", "WEB_CONCURRENCY",
 )  # fmt: skip
 VALUES: dict[str, str] = {
@@ -129,3 +131,23 @@ async def steering_name(home: Path) -> str:
         "BOOMERANG_HANDLERS": "log,evil\n\x1b[2J",
     }
     return await _run(env, "reconcile", "--once")
+
+
+@attempt("settings", "a public address without API_KEYS")
+async def public_without_keys(home: Path) -> str:
+    """Start behind a proxy without keys, where every stranger would be an admin: the start is refused with the fix."""
+    env = {
+        "BOOMERANG_UPSTREAM_KEY": "any-key-of-the-upstream",
+        "BOOMERANG_DATABASE_URL": f"sqlite:///{home / 'boomerang.db'}",
+        "BOOMERANG_LEASE": "1s",
+    }
+    for address in ({"BOOMERANG_PUBLIC_URL": "https://video.example.org"}, {"RENDER_EXTERNAL_URL": "https://a.test"}):
+        workspace = Workspace(home=home, quiet=True)
+        with workspace:
+            child = workspace.start("serve", "serve", "--port", str(free_port()), env={**env, **address})
+            with anyio.move_on_after(20):
+                await child.ended()
+            require(not child.alive, "it serves strangers as admins")
+            require(child.process.returncode == 2, f"exit {child.process.returncode}")
+            require("name=KEY:admin" in child.output(), child.output()[:200])
+    return "exit 2, with the fix in the message"

@@ -1,5 +1,7 @@
 """Read queries: lists and history, without reading a blob."""
 
+from dataclasses import replace
+
 import pytest
 
 from service.domain.ports.tasks import DeliveryView, TaskFilter
@@ -42,6 +44,15 @@ async def test_tasks_are_listed_newest_first_page_by_page(store: Store) -> None:
         seen += page
     assert seen == ["t6", "t5", "t4", "t3", "t2", "t1", "t0"]
     assert await _ids(store, TaskFilter(cursor="nobody")) == []
+
+
+async def test_ended_tasks_are_found_by_id(store: Store) -> None:
+    """Of many ids those of settled and expired tasks are returned; unknown ones are not."""
+    ended = {"completed": "t1", "failed": "t2", "canceled": "t3", "expired": "t4"}
+    await add_tasks(store, *(a_task(each, status=Status(status)) for status, each in ended.items()), in_progress("t5"))
+    asked = [TaskId(each) for each in [*ended.values(), "t5", *(f"nobody{number}" for number in range(1500))]]
+    assert sorted(await store.queries.ended(asked)) == sorted(ended.values())
+    assert await store.queries.ended([]) == []
 
 
 async def test_tasks_are_filtered(store: Store) -> None:
@@ -126,3 +137,26 @@ async def test_every_status_is_stored(store: Store, status: Status) -> None:
     await add_tasks(store, a_task(status=status))
     [found] = await store.queries.tasks(TaskFilter(status=status.value))
     assert found.status is status
+
+
+async def test_list_does_not_read_what_it_leaves_out(store: Store) -> None:
+    """Fields that a list does not show are not read, and are empty in its tasks; all others are whole."""
+    task = a_task(metadata={"a": 1}, notify=({"handler": "log"},), hinted_fact={"a": 1})
+    await add_tasks(store, task)
+    with emitted(store) as statements:
+        [lean] = await store.queries.tasks(TaskFilter(without=frozenset({"metadata", "notify", "hinted_fact"})))
+    assert lean == replace(task, metadata={}, notify=(), hinted_fact=None)
+    assert not [one.sql for one in statements if "tasks.metadata" in one.sql or "tasks.notify" in one.sql]
+    [with_metadata] = await store.queries.tasks(TaskFilter(without=frozenset({"notify"})))
+    assert with_metadata == replace(task, notify=())
+
+
+async def test_data_of_events_are_read_apart(store: Store) -> None:
+    """A history without data has every row and no data; those of some events are read by their ids."""
+    async with store.units_of_work.transaction() as transaction:
+        await transaction.append([an_event("e1"), an_event("e2", at=NOW + SECOND)], [])
+    whole = await store.queries.history(TaskId("t1"))
+    lean = await store.queries.history(TaskId("t1"), data=False)
+    assert [row["id"] for row in lean] == [row["id"] for row in whole] == ["e1", "e2"]
+    assert not any("data" in row for row in lean)
+    assert await store.queries.event_data(["e2", "nobody"]) == {"e2": whole[1]["data"]}

@@ -48,6 +48,12 @@ PAGE = (
     in_query("limit", "Maximum number of rows.", ROWS),
     in_query("cursor", "The `next_cursor` of the previous page.", CURSOR_TEXT),
 )
+INCLUDE = in_query(
+    "include",
+    "`metadata` adds the metadata of the tasks. A page with more than 1 MiB ends early, with a `next_cursor`.",
+    {"type": "string", "enum": ["metadata"]},
+)
+POSITION = in_query("cursor", "The `next_cursor` of the previous page.", CURSOR_TEXT)
 IDEMPOTENCY_KEY = Parameter(
     name="Idempotency-Key",
     location="header",

@@ -1,6 +1,6 @@
 """Storage of new tasks and their blobs, and read queries."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -39,13 +39,17 @@ class BlobStore(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class TaskFilter:
-    """A filter for lists of tasks: `client` None for all clients; newest first, after `cursor` (a task id)."""
+    """A filter for lists of tasks: `client` None for all clients; newest first, after `cursor` (a task id).
+
+    The fields `without` (metadata, notify, hinted_fact) are not read, and are empty in the tasks.
+    """
 
     client: str | None = None
     status: str | None = None
     model: str | None = None
     limit: int = 50
     cursor: str | None = None
+    without: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +77,20 @@ class TaskQueries(Protocol):
     async def task(self, task_id: TaskId) -> Task | None:
         """Return one task, or None."""
 
+    async def ended(self, task_ids: Collection[TaskId]) -> list[TaskId]:
+        """Return those of the tasks that are settled or expired."""
+
     async def tasks(self, wanted: TaskFilter) -> list[Task]:
         """Return tasks, newest first."""
 
-    async def history(self, task_id: TaskId) -> list[Json]:
-        """Return every event, callback, poll, delivery and attempt of a task, oldest first, as plain JSON."""
+    async def history(self, task_id: TaskId, *, data: bool = True) -> list[Json]:
+        """Return every event, callback, poll, delivery and attempt of a task, oldest first, as plain JSON.
+
+        Without `data` the events have none.
+        """
+
+    async def event_data(self, event_ids: Sequence[str]) -> dict[str, Json]:
+        """Return the data of events by their ids."""
 
     async def deliveries(
         self, *, client: str | None, status: str | None, handler: str | None, limit: int, cursor: str | None

@@ -212,6 +212,13 @@ def api_keys(text: str) -> tuple[ApiKey, ...]:
     return keys
 
 
+def access_key(text: str) -> str:
+    """Return a key of printable characters without blanks."""
+    if not re.fullmatch(r"[!-~]+", text) or len(text) < MIN_API_KEY_LENGTH:
+        raise ValueError(f"must be a key of at least {MIN_API_KEY_LENGTH} printable characters without blanks")
+    return text
+
+
 def _api_key(text: str) -> ApiKey:
     name, _, rest = text.partition("=")
     key, colon, role = rest.partition(":")

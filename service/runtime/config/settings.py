@@ -12,6 +12,7 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SkipValidation, ValidationError
 from pydantic_core import ErrorDetails
@@ -35,7 +36,7 @@ CLIENT_NAMES = frozenset({"URL", "API_KEY"})
 FREE_PREFIXES = ("HANDLER_", "TEST_")
 PLAIN_NAMES = ("DATABASE_URL", "PORT", "WEB_CONCURRENCY")
 """Settings that are also read from the platforms' own names, without the prefix."""
-PRIVATE_NAMES = frozenset({"SECRET_KEYS", "API_KEYS", "UPSTREAM_KEY", "DATABASE_URL"})
+PRIVATE_NAMES = frozenset({"SECRET_KEYS", "API_KEYS", "METRICS_KEY", "UPSTREAM_KEY", "DATABASE_URL"})
 """Settings that handlers never see."""
 
 PLATFORM_ADDRESSES = {
@@ -77,6 +78,7 @@ Concurrency = Annotated[int, parsed(parse.whole_number(1, 10_000))]
 TaskLimit = Annotated[int, parsed(parse.whole_number(1, 1_000_000))]
 Port = Annotated[int, parsed(parse.whole_number(0, 65_535))]
 ProcessCount = Annotated[int, parsed(parse.whole_number(1, 1024))]
+AccessKey = Annotated[str, parsed(parse.access_key)]
 ApiKeys = Annotated[tuple[ApiKey, ...], parsed(parse.api_keys)]
 
 
@@ -107,6 +109,7 @@ class Settings(BaseModel):
     database_url: DatabaseAddress = secret("sqlite:///boomerang.db", "SQLite or PostgreSQL; DATABASE_URL also sets it")
     secret_keys: SecretKeys = secret((), "signing keys; created beside the SQLite file, required with PostgreSQL")
     api_keys: ApiKeys = setting((), "keys of the clients; without them only a loopback host can be bound")
+    metrics_key: AccessKey | None = secret(None, "a key that may read /metrics and nothing else; an admin's may too")
     handlers: Names | None = setting(None, "handlers to load; by default log, webhook and every configured one")
     confirm: Annotated[Literal["always", "never"], Word] = setting(
         "always", "whether callbacks are confirmed by a poll"
@@ -218,10 +221,19 @@ def require_upstream_key(settings: Settings) -> None:
 
 
 def require_keys_for_host(settings: Settings, host: str) -> None:
-    """Raise BadSetting when other machines can reach `host` and no client needs a key."""
-    if not settings.api_keys and not is_loopback(host):
+    """Raise BadSetting when others can reach `host` or the public address, and no client needs a key.
+
+    Behind a proxy every request seems to come from this machine, whose callers are admins without a key.
+    """
+    if settings.api_keys:
+        return
+    keys = "set it to name=KEY:admin, comma-separated"
+    if not is_loopback(host):
+        raise BadSetting(f"{PREFIX}API_KEYS must be set to serve on {host}: {keys}; without it only 127.0.0.1")
+    if settings.public_url and not is_loopback(urlsplit(settings.public_url).hostname or ""):
         raise BadSetting(
-            f"{PREFIX}API_KEYS must be set to serve on {host}: name=key, comma-separated; without it only 127.0.0.1"
+            f"{PREFIX}API_KEYS must be set because {PREFIX}PUBLIC_URL (or the platform's own variable) is a public "
+            f"address, where every stranger would be an admin: {keys}; without it PUBLIC_URL must be unset or loopback"
         )
 
 

@@ -1,6 +1,6 @@
 """A fake application behind the HTTP API: configurable results, recorded calls."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -38,6 +38,7 @@ KEYS = (
     ApiKey(name="bob", key="key-of-bob"),
     ApiKey(name="root", key="key-of-root", admin=True),
 )
+POLL: Json = {"at": "2026-05-06T12:09:42.000Z", "kind": "poll", "outcome": "in_progress"}
 GOOD = {"model": "viduq2_pro_reference", "params": {"prompt": "a cat", "images": ["https://example.org/cat.png"]}}
 
 
@@ -97,6 +98,8 @@ class FakeApplication:
     replayed: list[str] = field(default_factory=list)
     filters: list[TaskFilter] = field(default_factory=list)
     waits: list[tuple[str, float]] = field(default_factory=list)
+    entries: list[Json] = field(default_factory=lambda: [POLL])
+    data_by_event: dict[str, Json] = field(default_factory=dict)
     during_wait: Callable[["FakeApplication"], None] = lambda _: None
     gauges_now: Gauges = field(
         default_factory=lambda: Gauges(
@@ -177,6 +180,10 @@ class FakeApplication:
         """Return one task."""
         return self.tasks_by_id.get(task_id)
 
+    async def ended(self, task_ids: Collection[TaskId]) -> list[TaskId]:
+        """Return the settled tasks."""
+        return [each for each in task_ids if self.tasks_by_id[each].settled]
+
     async def tasks(self, wanted: TaskFilter) -> list[Task]:
         """Return tasks, newest (last added) first."""
         self.filters.append(wanted)
@@ -185,10 +192,15 @@ class FakeApplication:
         start = ids.index(TaskId(wanted.cursor)) + 1 if wanted.cursor else 0
         return rows[start : start + wanted.limit]
 
-    async def history(self, task_id: TaskId) -> list[Json]:
-        """Return the history of every task: one poll."""
+    async def history(self, task_id: TaskId, *, data: bool = True) -> list[Json]:
+        """Return the history of every task: one poll, or `entries`, without the data of events."""
         assert task_id in self.tasks_by_id
-        return [{"at": "2026-05-06T12:09:42.000Z", "kind": "poll", "outcome": "in_progress"}]
+        assert not data
+        return [dict(each) for each in self.entries]
+
+    async def event_data(self, event_ids: Sequence[str]) -> dict[str, Json]:
+        """Return the data of some events."""
+        return {each: self.data_by_event[each] for each in event_ids}
 
     async def deliveries(
         self, *, client: str | None, status: str | None, handler: str | None, limit: int, cursor: str | None

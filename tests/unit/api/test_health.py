@@ -83,7 +83,7 @@ async def test_worker_serves_probes_only(fake: FakeApplication) -> None:
         assert (await anonymous.get("/readyz")).status_code == 200
         assert (await anonymous.get("/metrics")).status_code == 401
         assert (await anonymous.post("/callbacks/abc")).status_code == 404
-    async with client_of(app, "key-of-ann") as client:
+    async with client_of(app, "key-of-root") as client:
         assert (await client.get("/metrics")).status_code == 200
         assert (await client.get("/v1/tasks")).status_code == 404
 
@@ -91,3 +91,35 @@ async def test_worker_serves_probes_only(fake: FakeApplication) -> None:
 async def test_head_is_served_like_get(client: httpx.AsyncClient) -> None:
     """HEAD has the status of GET."""
     assert (await client.head("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize("worker", [False, True])
+@pytest.mark.parametrize(
+    ("key", "status"), [("key-of-root", 200), ("key-of-metrics", 200), ("key-of-ann", 403), ("wrong", 401), (None, 401)]
+)
+async def test_metrics_are_for_admins_and_the_metrics_key(
+    fake: FakeApplication, worker: bool, key: str | None, status: int
+) -> None:
+    """Other clients learn nothing about the load of all; the refusal names the setting."""
+    app = (
+        create_probe_app(ProbeServices(health=fake, clock=fake, api_keys=KEYS, metrics_key="key-of-metrics"))
+        if worker
+        else app_of(fake, api_keys=KEYS, metrics_key="key-of-metrics")
+    )
+    async with client_of(app, key) as client:
+        response = await client.get("/metrics")
+    assert response.status_code == status
+    assert status != 403 or "BOOMERANG_METRICS_KEY" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("path", ["/v1/tasks", "/v1/models", "/openapi.json", "/metrics/"])
+async def test_metrics_key_opens_nothing_else(fake: FakeApplication, path: str) -> None:
+    """The key of a monitoring system is unknown to the API."""
+    async with client_of(app_of(fake, api_keys=KEYS, metrics_key="key-of-metrics"), "key-of-metrics") as client:
+        assert (await client.get(path)).status_code == 401
+
+
+async def test_metrics_key_does_not_close_the_local_metrics(fake: FakeApplication) -> None:
+    """Without API keys callers on this machine read the metrics as before."""
+    async with client_of(app_of(fake, metrics_key="key-of-metrics")) as client:
+        assert (await client.get("/metrics")).status_code == 200

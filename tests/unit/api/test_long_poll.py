@@ -1,13 +1,21 @@
 """Responses that are delayed until the task is settled."""
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import anyio
+import anyio.abc
 import httpx
 import pytest
+from starlette.requests import Request
 from starlette.types import Message
 
-from service.domain.task import Status
+from service.api import long_poll
+from service.api.long_poll import LongPoll
+from service.domain.errors import StoreUnavailable
+from service.domain.task import Status, Task, TaskId
+from service.storage.local_signals import LocalSignals
 from tests.unit.api.fakes import GOOD, FakeApplication, a_task, app_of, client_of
 
 
@@ -19,7 +27,7 @@ async def test_create_waits_for_the_new_task(client: httpx.AsyncClient, fake: Fa
     response = await client.post(url, json=GOOD, headers=headers)
     assert (response.status_code, response.json()["status"]) == (202, "completed")
     assert response.headers.get("preference-applied") == ("wait=30" if source == "preference" else None)
-    assert fake.waits == [("task:task-1", 1.0)]
+    assert [topic for topic, _ in fake.waits] == ["task:task-1"]
 
 
 @pytest.mark.parametrize(
@@ -46,11 +54,12 @@ async def test_ended_task_is_shown_immediately(
 
 
 async def test_wait_continues_until_the_task_is_settled(client: httpx.AsyncClient, fake: FakeApplication) -> None:
-    """After a signal the task is read again; two reads are at most a second apart."""
+    """After a signal the task is read again; each wait takes all of the time that is left."""
     fake.add(a_task())
     fake.during_wait = lambda fake: fake.settle() if len(fake.waits) == 3 else None
     response = await client.get("/v1/tasks/task-1?wait=60")
-    assert (response.json()["status"], fake.waits) == ("completed", [("task:task-1", 1.0)] * 3)
+    assert response.json()["status"] == "completed"
+    assert [(topic, round(seconds)) for topic, seconds in fake.waits] == [("task:task-1", 60)] * 3
 
 
 async def test_wait_ends_when_the_time_is_up(fake: FakeApplication) -> None:
@@ -60,7 +69,7 @@ async def test_wait_ends_when_the_time_is_up(fake: FakeApplication) -> None:
     loop_time = [now]
 
     def pass_time(_: FakeApplication) -> None:
-        loop_time[0] += 1.0
+        loop_time[0] += 1.0  # a notification each second
 
     fake.during_wait = pass_time
     with pytest.MonkeyPatch.context() as patch:
@@ -136,3 +145,94 @@ async def test_expiry_ends_the_wait(client: httpx.AsyncClient, fake: FakeApplica
     fake.during_wait = lambda fake: fake.tasks_by_id.update({expired.id: expired})
     response = await client.get("/v1/tasks/task-1?wait=60")
     assert response.json()["status"] == "expired"
+
+
+@dataclass
+class Waiting:
+    """The parts of a long poll over real signals, with counted reads. `ended_ids` is what a check finds."""
+
+    ended_ids: list[TaskId] = field(default_factory=list)
+    reads: int = 0
+    checks: list[list[TaskId]] = field(default_factory=list)
+    error: Exception | None = None
+    signals: LocalSignals = field(default_factory=LocalSignals)
+    stopped: bool = False
+
+    async def task(self, task_id: TaskId) -> Task:
+        """Return the task, completed if its id is among `ended_ids`."""
+        self.reads += 1
+        return replace(a_task(), id=task_id, status=Status.COMPLETED if task_id in self.ended_ids else Status.QUEUED)
+
+    async def ended(self, task_ids: Sequence[TaskId]) -> list[TaskId]:
+        """Record a check."""
+        self.checks.append(list(task_ids))
+        if self.error:
+            raise self.error
+        return self.ended_ids
+
+    def start(self, group: anyio.abc.TaskGroup, ids: Sequence[TaskId]) -> LongPoll:
+        """Start a wait of an hour for each id."""
+        queries: Any = self
+        poll = LongPoll(queries=queries, signals=self.signals, stopping=lambda: self.stopped)
+        for task_id in ids:
+            request = Request({"type": "http"}, anyio.sleep_forever)
+            group.start_soon(poll.until_settled, replace(a_task(), id=task_id), 3600, request)
+        return poll
+
+
+IDS = [TaskId(f"t{number}") for number in range(400)]
+
+
+@pytest.fixture
+def checked_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shorten the interval of the checks."""
+    monkeypatch.setattr(long_poll, "CHECK_INTERVAL", 0.01)
+
+
+@pytest.mark.usefixtures("checked_often")
+async def test_waits_share_one_query_and_read_nothing_else() -> None:
+    """While nothing happens four hundred waits cost one query an interval, and none of them reads its task."""
+    waiting = Waiting()
+    async with anyio.create_task_group() as group:
+        poll = waiting.start(group, IDS)
+        while len(waiting.checks) < 3:  # noqa: ASYNC110 - the checks have no event
+            await anyio.sleep(0.005)
+        assert waiting.reads == 0
+        assert {frozenset(each) for each in waiting.checks} == {frozenset(IDS)}
+        group.cancel_scope.cancel()
+    assert (poll._waiting, poll._checks) == ({}, [])
+
+
+@pytest.mark.usefixtures("checked_often")
+async def test_lost_notification_is_found_by_the_check() -> None:
+    """A task that ended without a signal, as in another process over SQLite, ends its wait; a failed check does not."""
+    waiting = Waiting(error=StoreUnavailable("gone"))
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            waiting.start(group, IDS[:1])
+            while not waiting.checks:  # noqa: ASYNC110 - the checks have no event
+                await anyio.sleep(0.005)
+            waiting.error, waiting.ended_ids = None, IDS[:1]
+
+
+async def test_notification_wakes_only_the_waits_of_its_task() -> None:
+    """A signal is enough to end a wait, without any check."""
+    waiting = Waiting(ended_ids=IDS[:1])
+    async with anyio.create_task_group() as group:
+        waiting.start(group, IDS)
+        await anyio.wait_all_tasks_blocked()
+        waiting.signals.notify(f"task:{IDS[0]}")
+        await anyio.wait_all_tasks_blocked()
+        assert (waiting.reads, waiting.checks) == (1, [])
+        group.cancel_scope.cancel()
+
+
+@pytest.mark.usefixtures("checked_often")
+async def test_shutdown_ends_every_wait() -> None:
+    """A process that stops wakes all waits."""
+    waiting = Waiting()
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            waiting.start(group, IDS)
+            await anyio.wait_all_tasks_blocked()
+            waiting.stopped = True

@@ -1,12 +1,18 @@
 """Request bodies: limits on size, time and total memory."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
 import anyio
 import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from service.api import request_bodies as bodies_module
-from service.api.problems import ProblemError
+from service.api.authentication import Caller
+from service.api.problems import TOO_BUSY, ProblemError
 from service.api.request_bodies import BODY_COMPLETE, BodyLimits, BodyReader
 from service.domain.errors import UnreadableBody
 
@@ -96,40 +102,116 @@ async def test_early_disconnect_is_an_error() -> None:
             pass
 
 
-async def test_large_bodies_wait_for_memory_and_small_ones_do_not() -> None:
-    """Without free memory a large body stays unread, while a small one is read."""
-    bodies = BodyReader(LIMITS)
-    headers = {"content-length": str(2 * LARGE)}
-    read: list[str] = []
-    reading, release = anyio.Event(), anyio.Event()
+def large(*, name: str = "alice", then: anyio.Event | None = None, count: int = 1) -> Request:
+    """Return a request of the client `name` with `count` large parts; after them it waits for `then`."""
+    request = a_request(
+        *[a_part(b"x" * LARGE, more=then is not None or n < count - 1) for n in range(count)], then=then
+    )
+    request.scope["state"] = {"caller": Caller(name=name)}
+    return request
 
-    async def first() -> None:
-        async with bodies.read(a_request(a_part(b"1"), headers=headers)):
-            read.append("first")
-            reading.set()
-            await release.wait()
 
-    async def second() -> None:
-        async with bodies.read(a_request(a_part(b"2"), headers=headers)):
-            read.append("second")
+async def _read(bodies: BodyReader, request: Request, read: list[str], label: str) -> None:
+    try:
+        async with bodies.read(request):
+            read.append(label)
+    except ProblemError as error:
+        read.append(f"{label}: {error.problem.status}")
+    except ClientDisconnect:
+        read.append(f"{label}: gone")
+
+
+async def test_announced_bytes_take_no_memory() -> None:
+    """Bodies that were only announced, all of them, leave the whole memory to one that arrives."""
+    bodies, never = BodyReader(LIMITS), anyio.Event()
+    async with anyio.create_task_group() as group:
+        for _ in range(50):
+            request = a_request(headers={"content-length": str(2 * LARGE)}, then=never)
+            group.start_soon(_read, bodies, request, [], "silent")
+        await anyio.wait_all_tasks_blocked()
+        with anyio.fail_after(1):
+            async with bodies.read(large()) as body:
+                assert len(body) == LARGE
+        group.cancel_scope.cancel()
+
+
+async def test_one_clients_bodies_leave_room_for_another() -> None:
+    """While one client's bodies wait for memory, another client's body and small ones are read at once."""
+    bodies, hold, read = BodyReader(replace(LIMITS, max_total_bytes=4 * LARGE)), anyio.Event(), list[str]()
+
+    async def occupy(label: str) -> None:
+        async with bodies.read(large(count=2)):
+            read.append(label)
+            await hold.wait()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(first)
-        await reading.wait()
-        group.start_soon(second)
-        await anyio.wait_all_tasks_blocked()
-        async with bodies.read(a_request(a_part(b"s"), headers={"content-length": "1"})):
-            read.append("small")
-        release.set()
-    assert read == ["first", "small", "second"]
+        for label in ("in the pool", "beside it", "waiting"):
+            group.start_soon(occupy, label)
+            await anyio.wait_all_tasks_blocked()
+        assert read == ["in the pool", "beside it"]
+        with anyio.fail_after(1):
+            await _read(bodies, large(name="bob"), read, "bob's")
+            await _read(bodies, a_request(a_part(b"s")), read, "small")
+        hold.set()
+    assert read == ["in the pool", "beside it", "bob's", "small", "waiting"]
 
 
 async def test_wait_for_memory_ends_with_503() -> None:
     """The wait for memory has a limit; the 503 has Retry-After."""
-    bodies = BodyReader(BodyLimits(max_bytes=LARGE, max_total_bytes=LARGE, receive_timeout=5, memory_timeout=0.01))
-    headers = {"content-length": str(LARGE)}
-    async with bodies.read(a_request(a_part(b"1"), headers=headers)):
-        with pytest.raises(ProblemError) as error:
-            async with bodies.read(a_request(a_part(b"2"), headers=headers)):
-                pass
-    assert (error.value.problem.status, "Retry-After" in error.value.problem.headers) == (503, True)
+    bodies, hold, read = BodyReader(replace(LIMITS, max_total_bytes=1, memory_timeout=0.01)), anyio.Event(), list[str]()
+
+    async def occupy() -> None:
+        async with bodies.read(large()):
+            await hold.wait()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(occupy)
+        await anyio.wait_all_tasks_blocked()
+        await _read(bodies, large(name="bob"), read, "bob's")
+        hold.set()
+    assert read == ["bob's: 503"]
+    assert "Retry-After" in TOO_BUSY.headers
+
+
+class Sender:
+    """A sender of `size` bytes every `pause` seconds of a clock that is moved, not waited for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, size: int, pause: float) -> None:
+        self.size, self.pause, self.now, self.parts = size, pause, 0.0, 0
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(loop_module := bodies_module.asyncio, "get_running_loop", lambda: self)
+        monkeypatch.setattr(loop_module, "timeout", self._timeout)
+        self._loop = loop
+
+    def time(self) -> float:
+        """Return the moved time."""
+        return self.now
+
+    @asynccontextmanager
+    async def _timeout(self, seconds: float) -> AsyncIterator[None]:
+        if self.pause > seconds:
+            raise TimeoutError
+        yield
+
+    async def receive(self) -> Message:
+        """Return the next part, after the pause."""
+        self.now += self.pause
+        self.parts += 1
+        return a_part(b"x" * self.size, more=True)
+
+
+@pytest.mark.parametrize(
+    ("size", "pause", "seconds"), [(1, 6.0, 12), (1, 0.5, 12), (0, 0.1, 11), (1 << 20, 9.9, None), (LARGE, 0.1, None)]
+)
+async def test_sender_slower_than_the_minimum_rate_is_ended(
+    monkeypatch: pytest.MonkeyPatch, size: int, pause: float, seconds: int | None
+) -> None:
+    """Bytes one by one end with a 408 within seconds; a sender that keeps the rate reaches the size limit."""
+    sender = Sender(monkeypatch, size=size, pause=pause)
+    limits = replace(LIMITS, max_bytes=1 << 25, max_total_bytes=1 << 26, receive_timeout=10)
+    request = Request({"type": "http", "method": "POST", "path": "/", "headers": []}, sender.receive)
+    with pytest.raises(ProblemError) as error:
+        async with BodyReader(limits).read(request):
+            pass
+    assert error.value.problem.status == (413 if seconds is None else 408)
+    assert seconds is None or sender.now <= seconds

@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from service.domain.errors import Conflict, ProviderUnavailable, Throttled
-from service.domain.task import Status, TaskId
+from service.domain.task import Status
 from service.domain.task_view import task_json
-from tests.unit.api.fakes import GOOD, FakeApplication, a_task
+from tests.unit.api.fakes import GOOD, POLL, FakeApplication, a_task
 
 
 async def test_new_task_is_202_with_its_location(client: httpx.AsyncClient, fake: FakeApplication) -> None:
@@ -133,10 +133,10 @@ async def test_resubmit_returns_the_new_task(client: httpx.AsyncClient, fake: Fa
 
 
 async def test_history_of_a_task_is_a_list(client: httpx.AsyncClient, fake: FakeApplication) -> None:
-    """The response has the entries of the read query."""
+    """The response has the entries of the read query, and no further page."""
     fake.add(a_task())
     response = await client.get("/v1/tasks/task-1/events")
-    assert (response.status_code, response.json()) == (200, {"data": await fake.history(TaskId("task-1"))})
+    assert (response.status_code, response.json()) == (200, {"data": [POLL], "next_cursor": None})
 
 
 async def test_models_have_their_parameters(client: httpx.AsyncClient) -> None:

@@ -8,7 +8,7 @@ SETTINGS = {
     "PROVIDER": "vidu",
     "UPSTREAM_KEY": "any",
     "UPSTREAM_RATE": "1000/s",
-    "PUBLIC_URL": "https://boomerang.example",
+    "PUBLIC_URL": "http://localhost",
     "SECRET_KEYS": KEY,
 }
 CALLED = "fine~1~9999999999.F4BYzbN8vkHo7aM2i1I_-2mCQhHaSCzXCsI8i1bAIhw"

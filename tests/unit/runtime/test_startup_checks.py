@@ -119,3 +119,27 @@ async def test_processes_that_dispatch_check_their_targets(tmp_path: Path, role:
         return
     async with process.running(settings, host="127.0.0.1", port=None, role=role) as address:
         assert address == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "warned"),
+    [
+        ("http://api.example.org", "key", True),
+        ("http://10.0.0.1:8080/ent/v2", "key", True),
+        ("http://127.0.0.1:8099", "key", False),
+        ("http://localhost:8099", "key", False),
+        ("http://[::1]:8099", "key", False),
+        ("https://api.example.org", "key", False),
+        ("http://api.example.org", "", False),
+    ],
+)
+def test_provider_key_without_encryption_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch, url: str, key: str, warned: bool
+) -> None:
+    """A key that travels in clear text is warned of, by the name of the setting and with the fix."""
+    settings = load_settings({"BOOMERANG_UPSTREAM_URL": url, "BOOMERANG_UPSTREAM_KEY": key})
+    with capture_logs() as lines:
+        monkeypatch.setattr(startup_checks, "log", structlog.get_logger())
+        startup_checks.log_warnings(settings)
+    found = [(line.get("setting"), line.get("hint")) for line in lines if "encryption" in line["event"]]
+    assert found == ([("BOOMERANG_UPSTREAM_URL", "use https://")] if warned else [])

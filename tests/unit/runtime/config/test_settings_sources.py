@@ -120,6 +120,30 @@ def test_public_host_needs_api_keys(host: str) -> None:
     require_keys_for_host(load(API_KEYS="alice=12345678"), host)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"BOOMERANG_PUBLIC_URL": "https://video.example.org"},
+        {"BOOMERANG_PUBLIC_URL": "http://10.0.0.1:8080"},
+        {"BOOMERANG_PUBLIC_URL": "https://localhost.example.org"},
+        {"BOOMERANG_PUBLIC_URL": "http://0.0.0.0:8080"},
+        {"RENDER_EXTERNAL_URL": "https://a.onrender.com"},
+        {"FLY_APP_NAME": "a"},
+    ],
+)
+def test_public_address_needs_api_keys(given: dict[str, str]) -> None:
+    """Without keys a public address is refused, set or found: a proxy's requests seem to come from this machine."""
+    with pytest.raises(BadSetting, match=r"BOOMERANG_API_KEYS must be set because .*name=KEY:admin"):
+        require_keys_for_host(load_settings(given), "127.0.0.1")
+    require_keys_for_host(load_settings({**given, "BOOMERANG_API_KEYS": "alice=12345678"}), "127.0.0.1")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "[::1]", "localhost", "LOCALHOST"])
+def test_loopback_address_needs_no_api_keys(host: str) -> None:
+    """A provider on the same machine reaches no stranger."""
+    require_keys_for_host(load(PUBLIC_URL=f"http://{host}:8080"), "127.0.0.1")
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])
 def test_loopback_host_needs_no_api_keys(host: str) -> None:
     """Clients on the same machine need no key."""

@@ -1,0 +1,74 @@
+"""The endpoint of a task's history: every entry, oldest first, in pages that are bounded in bytes."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import anyio.lowlevel
+from starlette.responses import Response
+
+from service.api.pages import PageBody
+from service.api.query_params import cursor_of
+from service.domain.ports.tasks import TaskQueries
+from service.domain.task import Json, TaskId
+from service.domain.task_view import parse_time
+
+KIND = "history"
+EVENTS_AT_ONCE = 16
+"""Number of events whose data are read at once."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+async def history_page(queries: TaskQueries, task_id: TaskId, *, cursor: str | None, metadata: bool) -> Response:
+    """Return a page of the history after the position `cursor`; raises ValueError for a cursor of no position.
+
+    With `metadata` false the tasks in the events have no metadata. The position is a time and the number of entries at
+    that time, so that neither new entries nor deleted ones move it.
+    """
+    entries = await queries.history(task_id, data=False)
+    begin = _index(entries, cursor)
+    page = PageBody()
+    for index in range(begin, len(entries)):
+        if (index - begin) % EVENTS_AT_ONCE == 0:
+            await _load_data(queries, entries[index : index + EVENTS_AT_ONCE], metadata=metadata)
+        if not page.add(entries[index]):
+            return page.response(cursor_of(KIND, _position(entries, index)))
+    return page.response(None)
+
+
+async def _load_data(queries: TaskQueries, entries: Sequence[Json], *, metadata: bool) -> None:
+    """Add the data of the events among `entries`."""
+    events = {entry["id"]: entry for entry in entries if entry["kind"] == "event"}
+    found = await queries.event_data(list(events)) if events else {}
+    for event_id, data in found.items():
+        events[event_id]["data"] = data if metadata else _without_metadata(data)
+    await anyio.lowlevel.checkpoint()
+
+
+def _without_metadata(data: Json) -> Json:
+    return {name: value for name, value in data.items() if name != "metadata"}
+
+
+def _position(entries: Sequence[Json], index: int) -> str:
+    """Return the position before the entry `index`: its milliseconds, and how many entries of that time precede it."""
+    at = entries[index]["at"]
+    return f"{_milliseconds(at)}-{sum(1 for entry in entries[:index] if entry['at'] == at)}"
+
+
+def _index(entries: Sequence[Json], cursor: str | None) -> int:
+    """Return the index of the first entry after the position `cursor`."""
+    if cursor is None:
+        return 0
+    milliseconds, _, count = cursor.partition("-")
+    at, skipped = int(milliseconds), int(count)
+    for index, entry in enumerate(entries):
+        entry_at = _milliseconds(entry["at"])
+        if entry_at > at or (entry_at == at and skipped == 0):
+            return index
+        skipped -= entry_at == at
+    return len(entries)
+
+
+def _milliseconds(text: str) -> int:
+    at = parse_time(text) or EPOCH
+    return (at - EPOCH) // timedelta(milliseconds=1)

@@ -1,0 +1,83 @@
+"""Pages of lists: bounded in rows and in bytes, read and encoded in small steps."""
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+import anyio.lowlevel
+from starlette.responses import Response
+
+from service.api.endpoints import encode_json
+from service.api.query_params import cursor_of
+from service.domain.task import Json
+
+MAX_PAGE_BYTES = 1024 * 1024
+"""Size after which a page ends early; a single larger row is a page of its own."""
+
+FIRST_ROWS = 16
+"""Rows that are read before their size is known."""
+
+
+class Row(Protocol):
+    """A row of a list."""
+
+    @property
+    def id(self) -> str:
+        """Return its id, from which its cursor is made."""
+
+
+R = TypeVar("R", bound=Row)
+
+
+@dataclass(kw_only=True, slots=True)
+class PageBody:
+    """The encoded rows of a page."""
+
+    rows: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, row: Json) -> bool:
+        """Encode and add a row; return False, and add nothing, when the page would be too large."""
+        encoded = encode_json(row)
+        if self.rows and self.size + len(encoded) > MAX_PAGE_BYTES:
+            return False
+        self.rows.append(encoded)
+        self.size += len(encoded)
+        return True
+
+    def rows_that_fit(self) -> int:
+        """Return about how many more rows fit, by the mean size of those so far; at least one."""
+        return max(1, (MAX_PAGE_BYTES - self.size) * len(self.rows) // max(self.size, 1))
+
+    def response(self, next_cursor: str | None) -> Response:
+        """Return the page; `next_cursor` is None on the last one."""
+        end = json.dumps(next_cursor).encode()
+        body = b'{"data":[' + b",".join(self.rows) + b'],"next_cursor":' + end + b"}"
+        return Response(body, media_type="application/json")
+
+
+async def page_response(
+    kind: str,
+    read: Callable[[int, str | None], Awaitable[Sequence[R]]],
+    render: Callable[[R], Json],
+    *,
+    limit: int,
+    cursor: str | None,
+) -> Response:
+    """Return a page of at most `limit` rows and MAX_PAGE_BYTES, after the row with the id `cursor`.
+
+    `read` returns at most a number of rows after the row with an id. It is called for few rows at a time, so that
+    neither reading nor encoding them holds up other requests.
+    """
+    page, last, wanted = PageBody(), cursor, min(limit + 1, FIRST_ROWS)
+    while True:
+        rows = await read(wanted, last)
+        for row in rows:
+            if len(page.rows) == limit or not page.add(render(row)):
+                return page.response(cursor_of(kind, last or ""))
+            last = row.id
+        if len(rows) < wanted:
+            return page.response(None)
+        wanted = min(limit + 1 - len(page.rows), page.rows_that_fit())
+        await anyio.lowlevel.checkpoint()

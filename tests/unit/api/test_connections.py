@@ -1,0 +1,280 @@
+"""The bounds of connections: their number, what a peer makes the server hold, and the time without progress."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from service.api import connections as connections_module
+from service.api.connections import STALL_SECONDS, Connections
+from service.api.http_protocol import MAX_QUEUED, BoundedProtocol
+from service.api.server import listen, serving
+
+GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LARGE = 8 * 1024 * 1024
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@dataclass(eq=False)
+class FakeConnection:
+    """A connection with `unsent` bytes."""
+
+    unsent: int = 0
+    aborted: bool = False
+
+    def unsent_bytes(self) -> int:
+        """Return the unsent bytes."""
+        return self.unsent
+
+    def abort(self) -> None:
+        """Record the end."""
+        self.aborted = True
+
+
+def test_longest_idle_connection_is_closed_first() -> None:
+    """With too many connections the longest idle one goes; one whose request is in progress stays."""
+    registry, found = Connections(maximum=3), [FakeConnection() for _ in range(3)]
+    for each in found:
+        registry.become_idle(each)
+    registry.begin_request(found[0])
+    assert registry.make_room(3)
+    assert not any(each.aborted for each in found)
+    assert registry.make_room(4)
+    assert [each.aborted for each in found] == [False, True, False]
+    registry.become_idle(found[2])
+    assert registry.make_room(4)
+    assert [each.aborted for each in found] == [False, True, True]
+
+
+def test_without_an_idle_connection_a_stalled_one_is_closed() -> None:
+    """A peer that does not read gives way; without one the new connection is refused."""
+    registry, busy, stalled = Connections(maximum=1), FakeConnection(), FakeConnection()
+    registry.begin_request(busy)
+    registry.stall(stalled)
+    assert registry.make_room(2)
+    assert (stalled.aborted, busy.aborted) == (True, False)
+    assert not registry.make_room(2)
+    assert registry.refused == 1
+
+
+def test_peer_that_reads_nothing_is_closed() -> None:
+    """A connection is closed after STALL_SECONDS in which nothing of its responses was taken."""
+    registry, connection = Connections(), FakeConnection(unsent=100)
+    assert registry.sweep([connection], 0.0) == 0
+    assert registry.sweep([connection], STALL_SECONDS - 1) == 0
+    assert registry.sweep([connection], STALL_SECONDS) == 1
+    assert connection.aborted
+
+
+def test_slow_peer_keeps_its_connection() -> None:
+    """A peer that takes one byte between two sweeps is never closed; neither is one with nothing to take."""
+    registry, slow, quiet = Connections(), FakeConnection(unsent=100), FakeConnection()
+    for number in range(50):
+        slow.unsent -= 1
+        assert registry.sweep([slow, quiet], number * STALL_SECONDS) == 0
+
+
+def test_reading_again_is_progress() -> None:
+    """A peer that emptied the buffer between two sweeps made progress, although as much is unsent again."""
+    registry, connection = Connections(), FakeConnection(unsent=100)
+    registry.sweep([connection], 0.0)
+    registry.proceed(connection)
+    assert registry.sweep([connection], STALL_SECONDS) == 0
+
+
+@dataclass(eq=False)
+class CountingApp:
+    """An application that counts its requests and responds with `size` bytes once `release` is set."""
+
+    size: int = 2
+    scopes: list[Scope] = field(default_factory=list)
+    release: anyio.Event = field(default_factory=anyio.Event)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        self.scopes.append(scope)
+        await receive()
+        await self.release.wait()
+        headers = [(b"content-length", str(self.size).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b"x" * self.size})
+
+
+@dataclass(kw_only=True)
+class Running:
+    """A running server: its protocols, in the order of their connections."""
+
+    connect: Callable[[], "asyncio.Future[Streams]"]
+    protocols: list[BoundedProtocol]
+
+
+@asynccontextmanager
+async def running(app: CountingApp, monkeypatch: pytest.MonkeyPatch, **options: int) -> AsyncIterator[Running]:
+    """Serve `app` inside the block."""
+    protocols: list[BoundedProtocol] = []
+    made = BoundedProtocol.connection_made
+
+    def connection_made(self: BoundedProtocol, transport: asyncio.Transport) -> None:
+        protocols.append(self)
+        made(self, transport)
+
+    monkeypatch.setattr(BoundedProtocol, "connection_made", connection_made)
+    listener = listen("127.0.0.1", 0)
+    async with serving(app, listener, grace=1, **options):
+        address = listener.getsockname()
+        yield Running(
+            connect=lambda: asyncio.ensure_future(asyncio.open_connection(*address)),
+            protocols=protocols,
+        )
+
+
+async def _until(fits: Callable[[], bool]) -> None:
+    with anyio.fail_after(10):
+        while not fits():  # noqa: ASYNC110 - the server has no event to wait for
+            await anyio.sleep(0.005)
+
+
+async def test_few_requests_of_one_connection_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ten thousand requests at most MAX_QUEUED wait, the rest stays unread; every one is answered in order."""
+    app, count = CountingApp(), 10_000
+    async with running(app, monkeypatch) as server:
+        reader, writer = await server.connect()
+        writer.write(GET * count)
+        await _until(lambda: bool(app.scopes))
+        (protocol,) = server.protocols
+        await _until(lambda: protocol.flow.held)
+        assert len(protocol.pipeline) == MAX_QUEUED
+        assert not protocol.transport.is_reading()
+        app.release.set()
+        received = 0
+        with anyio.fail_after(30):
+            while received < count:
+                received += (await reader.read(1 << 20)).count(b"200 OK")
+                assert len(protocol.pipeline) <= MAX_QUEUED
+        assert len(app.scopes) == received == count
+        writer.close()
+
+
+@pytest.mark.parametrize("step", [1, 7, 40, 4096])
+async def test_requests_are_parsed_however_they_are_divided(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Requests with bodies that contain blank lines are complete wherever the received pieces end."""
+    app = CountingApp()
+    app.release.set()
+    body = b"\r\n\r\n" * 30
+    post = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+    chunked = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n"
+    raw = (post + GET + chunked % (len(body), body)) * 7
+    async with running(app, monkeypatch) as server:
+        reader, writer = await server.connect()
+        for begin in range(0, len(raw), step):
+            writer.write(raw[begin : begin + step])
+            if step < 7:
+                await asyncio.sleep(0)
+        received = b""
+        with anyio.fail_after(20):
+            while received.count(b"200 OK") < 21:
+                received += await reader.read(1 << 16)
+        assert len(app.scopes) == 21
+        assert b"400" not in received
+        writer.close()
+
+
+async def test_peer_that_reads_no_response_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a response waits for its peer no further request is parsed; after a time without progress it ends."""
+    app = CountingApp(size=LARGE)
+    app.release.set()
+    async with running(app, monkeypatch) as server:
+        _, writer = await server.connect()
+        writer.transport.pause_reading()
+        writer.write(GET)
+        await _until(lambda: bool(server.protocols) and server.protocols[0].flow.write_paused)
+        protocol = server.protocols[0]
+        assert not protocol.transport.is_reading()
+        writer.write(GET)
+        await anyio.wait_all_tasks_blocked()
+        assert len(app.scopes) == 1
+        registry = protocol.server_state.registry
+        assert registry.sweep([protocol], 0.0) == 0
+        assert registry.sweep([protocol], STALL_SECONDS) == 1
+        await _until(lambda: not registry.stalled and not protocol.server_state.connections)
+        writer.close()
+
+
+async def test_closing_connection_does_not_wait_forever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A response that ends its connection is given up too when nobody reads it."""
+    app = CountingApp(size=LARGE)
+    app.release.set()
+    async with running(app, monkeypatch) as server:
+        _, writer = await server.connect()
+        writer.transport.pause_reading()
+        writer.write(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        await _until(lambda: bool(server.protocols) and server.protocols[0].transport.is_closing())
+        protocol = server.protocols[0]
+        assert protocol.unsent_bytes()
+        registry = protocol.server_state.registry
+        registry.sweep([protocol], 0.0)
+        assert registry.sweep([protocol], STALL_SECONDS) == 1
+        await _until(lambda: not protocol.server_state.connections)
+        writer.close()
+
+
+async def test_reader_that_continues_gets_the_whole_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A response larger than every buffer is complete, and the connection serves the next request."""
+    app = CountingApp(size=LARGE)
+    app.release.set()
+    async with running(app, monkeypatch) as server:
+        reader, writer = await server.connect()
+        for _ in range(2):
+            writer.write(GET)
+            assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+            assert len(await reader.readexactly(LARGE)) == LARGE
+        writer.close()
+
+
+async def test_new_connection_closes_the_longest_idle_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Past the maximum the longest idle connection ends, one with a request in progress stays, the newest is served."""
+    app = CountingApp()
+    async with running(app, monkeypatch, max_connections=3) as server:
+        busy = await server.connect()
+        busy[1].write(GET)
+        await _until(lambda: bool(app.scopes))
+        oldest = await server.connect()
+        await _until(lambda: len(server.protocols) == 2)
+        others = [await server.connect() for _ in range(2)]
+        assert await oldest[0].read() == b""
+        app.release.set()
+        for reader, writer in [others[1], busy]:
+            if writer is not busy[1]:
+                writer.write(GET)
+            assert b"200 OK" in await reader.readuntil(b"\r\n\r\n")
+        for _, writer in [busy, oldest, *others]:
+            writer.close()
+
+
+async def test_connection_is_refused_when_all_are_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an idle connection the newest one gets a 503 with Retry-After."""
+    app = CountingApp()
+    async with running(app, monkeypatch, max_connections=1) as server:
+        busy = await server.connect()
+        busy[1].write(GET)
+        await _until(lambda: bool(app.scopes))
+        reader, writer = await server.connect()
+        assert (await reader.read()).startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+        app.release.set()
+        assert b"200 OK" in await busy[0].readuntil(b"\r\n\r\n")
+        busy[1].close()
+        writer.close()
+
+
+def test_kernel_bytes_count_only_beside_unsent_ones() -> None:
+    """Without bytes in this process nothing is held, whatever the kernel has."""
+
+    class Transport(asyncio.Transport):
+        def get_write_buffer_size(self) -> int:
+            return 0
+
+    assert connections_module.unacknowledged_bytes(Transport()) == 0
