@@ -13,7 +13,7 @@ from starlette.routing import Route
 from service.api.authentication import caller_of
 from service.api.endpoints import json_response, page_response, route, task_object
 from service.api.long_poll import MAX_WAIT, LongPoll
-from service.api.ports import TaskService
+from service.api.ports import TaskService, WaitingNotes
 from service.api.problems import Problem, ProblemError
 from service.api.query_params import (
     MAX_ROWS,
@@ -51,6 +51,7 @@ class TaskApi:
     blobs: BlobStore
     long_poll: LongPoll
     bodies: BodyReader
+    notes: WaitingNotes
 
     def routes(self) -> list[Route]:
         """Return its routes."""
@@ -72,13 +73,15 @@ class TaskApi:
             seconds = preferred
             headers["Preference-Applied"] = f"wait={preferred}"
         if seconds:
-            task = await self.long_poll.until_settled(task, seconds, request)
+            [task] = await self.notes.noted([await self.long_poll.until_settled(task, seconds, request)])
         return json_response(task_json(task) | {"payload": payload}, status=202 if created else 200, headers=headers)
 
     async def show(self, request: Request) -> Response:
         """Show one task; with `wait` once it is settled or the time is up."""
         seconds = _wait_seconds(request)
-        task = await self.long_poll.until_settled(await self._visible(request), seconds, request)
+        [task] = await self.notes.noted(
+            [await self.long_poll.until_settled(await self._visible(request), seconds, request)]
+        )
         return json_response(await task_object(task, self.blobs))
 
     async def list_tasks(self, request: Request) -> Response:
@@ -93,7 +96,7 @@ class TaskApi:
         )
         query.reject_errors()
         found = await self.queries.tasks(wanted)
-        page = found[: wanted.limit - 1]
+        page = await self.notes.noted(found[: wanted.limit - 1])
         next_cursor = cursor_of("task", page[-1].id) if len(found) > len(page) else None
         return page_response([task_json(task) for task in page], next_cursor)
 

@@ -79,7 +79,8 @@ class Fact:
     """The content of a reply, a callback or a poll about a task, verified and in our terms.
 
     `guessed` marks our own conclusion, which any fact from the provider overrules. `correlation` is the payload token
-    in the body. `unconfirmed` marks the body of a callback that no poll could confirm.
+    in the body. `unconfirmed` marks the body of a callback that no poll could confirm. `credits` is the cost where the
+    provider bills credits; `faulty_cost` is true if the body has a cost that is not an amount.
     """
 
     status: Status
@@ -90,6 +91,8 @@ class Fact:
     usage: Usage | None = None
     guessed: bool = False
     unconfirmed: bool = False
+    credits: float | None = None
+    faulty_cost: bool = False
     correlation: str | None = field(default=None, repr=False)
 
     @property
@@ -107,7 +110,8 @@ class Task:
     `leased_until` is the end of the current lease. `hinted_at` is when a callback first reported the end (or that the
     task is alive, without an id), `hinted_id` the provider's id in it; `hinted_fact` is its fact, if the body carried
     our payload token. `polled_at` is when the provider last reported "in progress". `guessed` is true if the status is
-    our own conclusion.
+    our own conclusion. `cost` is the cost of the newest submission in US dollars, as reported; `resubmissions` counts
+    earlier submissions whose reply was lost and that the provider may have billed.
     """
 
     id: TaskId
@@ -132,6 +136,8 @@ class Task:
     error: TaskError | None = None
     warnings: tuple[str, ...] = ()
     usage: Usage | None = None
+    cost: float | None = None
+    resubmissions: int = 0
     settled_by: Source | None = None
     submitted_at: datetime | None = None
     settled_at: datetime | None = None

@@ -198,6 +198,7 @@ def _services(application: Application, stopping: asyncio.Event, failure_reason:
         stopping=stopping.is_set,
         failure_reason=failure_reason,
         task_service=application.task_service,
+        notes=application.notes,
         receiver=application.receiver,
         replayer=application.store.deliveries,
         single_pass=application.worker,

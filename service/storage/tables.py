@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     literal_column,
+    text,
 )
 
 from service.domain.task import AT_UPSTREAM, SETTLED, Status
@@ -55,6 +56,7 @@ tasks = Table(
     Column("warnings", JsonText, nullable=False),
     Column("usage", JsonText),
     Column("cost", Float),
+    Column("resubmissions", Integer, nullable=False, server_default=text("0")),
     Column("settled_by", SafeText),
     Column("submitted_at", UtcDateTime),
     Column("settled_at", UtcDateTime),
@@ -68,6 +70,13 @@ tasks = Table(
     Column("resubmission_of", SafeText),
     Column("note", SafeText),
     UniqueConstraint("client", "idempotency_key", name="tasks_idempotency"),
+)
+
+client_turns = Table(
+    "client_turns",
+    metadata,
+    Column("client", SafeText, primary_key=True),
+    Column("turn", BigInteger, nullable=False),  # grows with each submission: the client with the lowest is next
 )
 
 inputs = Table(
@@ -196,6 +205,7 @@ def _partial(name: str, *columns: ColumnElement[object], where: ColumnElement[bo
 
 
 _partial("tasks_queued", tasks.c.created_at, tasks.c.id, where=QUEUED)
+_partial("tasks_queued_by_client", tasks.c.client, tasks.c.created_at, tasks.c.id, where=QUEUED)
 _partial("tasks_queued_due", tasks.c.due_at, where=QUEUED)
 _partial("tasks_queued_deadline", tasks.c.deadline_at, where=QUEUED)
 _partial("tasks_polled", tasks.c.due_at, where=POLLED & tasks.c.due_at.is_not(None))

@@ -4,8 +4,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from service.domain.ports.queues import HandlerCapacity, Limits
+from service.domain.ports.queues import HandlerCapacity
 from service.domain.ports.tasks import TaskFilter
+from service.domain.submission_limits import Limits
 from service.domain.task import TaskId
 from service.storage import Store
 from tests.storage.builders import (
@@ -45,7 +46,7 @@ async def _lock(store: Store) -> None:
 FREQUENT: dict[str, tuple[Act, set[str]]] = {
     "claim submissions": (lambda store: claim_submissions(store, limit=5), {"tasks_queued"}),
     "count in flight": (lambda store: claim_submissions(store, limits=Limits(max_in_flight=5)), {"tasks_in_flight"}),
-    "budget": (lambda store: store.tasks.budget_spent(NOW), {"tasks_submitted"}),
+    "budget": (lambda store: store.tasks.spent_today(NOW, budget_each=1.0), {"tasks_submitted"}),
     "claim polls": (claim_polls, {"tasks_queued_deadline", "tasks_polled"}),
     "sweep": (lambda store: store.tasks.sweep(now=NOW), {"tasks_submitting"}),
     "claim deliveries": (claim_deliveries, {"deliveries_due", "deliveries_lanes"}),

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.domain.ports.queues import Limits
+from service.domain.submission_limits import Limits
 from service.domain.task import Status, Usage
 from service.storage import Store, retention
 from tests.storage.builders import (

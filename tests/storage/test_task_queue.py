@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.domain.ports.queues import Limits
+from service.domain.submission_limits import Limits
 from service.domain.task import Status, Task, TaskId, Usage
 from service.storage import Store
 from tests.storage.builders import (

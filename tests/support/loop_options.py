@@ -6,7 +6,7 @@ from datetime import timedelta
 from service.deliveries.handler_api import Handler
 from service.domain.callback import Verifier
 from service.domain.notify import AddressCheck
-from service.domain.ports.queues import Limits
+from service.domain.submission_limits import Limits
 from tests.support.no_egress_guard import any_address
 
 

@@ -1,7 +1,7 @@
 """Health and metrics of the service, statistics of run times, and retention."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -11,7 +11,10 @@ from service.domain.ports.unit_of_work import RunTime
 
 @dataclass(frozen=True, kw_only=True)
 class Gauges:
-    """The figures for /metrics: counts by status and outcome, and the ages of the oldest unfinished and due rows."""
+    """The figures for /metrics: counts by status and outcome, and the ages of the oldest unfinished and due rows.
+
+    `day_costs` are the reported costs of the UTC day's submissions by client, in US dollars.
+    """
 
     tasks: Mapping[str, int]
     deliveries: Mapping[str, int]
@@ -20,6 +23,7 @@ class Gauges:
     oldest_unsettled: timedelta
     oldest_due: timedelta
     in_doubt: int
+    day_costs: Mapping[str, float] = field(default_factory=dict)
 
 
 class Health(Protocol):

@@ -2,7 +2,17 @@
 
 from service.domain.errors import ProviderUnavailable
 from service.domain.task import Fact, Json, Status, TaskError, Usage
-from service.providers.fields import clean, correlation, error_object, http_url, json_object, number, upstream_id
+from service.providers.fields import (
+    amount,
+    clean,
+    correlation,
+    error_object,
+    http_url,
+    is_faulty_amount,
+    json_object,
+    number,
+    upstream_id,
+)
 
 STATES = {
     "created": Status.IN_PROGRESS,
@@ -35,6 +45,8 @@ def read_vidu(body: object) -> Fact:
         output=_output(task.get("creations")) if status is Status.COMPLETED else (),
         error=_task_error(task) if status is Status.FAILED else None,
         usage=None if number(task.get("credits")) is None else Usage(),
+        credits=amount(task.get("credits")),
+        faulty_cost=is_faulty_amount(task.get("credits")),
         correlation=correlation(task),
     )
 

@@ -8,6 +8,7 @@ from service.providers.fields import (
     error_object,
     fraction,
     http_url,
+    is_faulty_amount,
     json_object,
     money,
     number,
@@ -46,6 +47,7 @@ def read_vtrix(body: object) -> Fact:
         output=_output(task.get("output")) if status is Status.COMPLETED else (),
         error=_task_error(task.get("error")) if status is Status.FAILED else None,
         usage=_usage(task.get("usage")),
+        faulty_cost=_has_faulty_cost(task.get("usage")),
         correlation=correlation(task),
     )
 
@@ -89,6 +91,10 @@ def _usage(value: object) -> Usage | None:
     if cost is None and discount is None:
         return None
     return Usage(cost=cost, discount=None if discount is None else float(discount))
+
+
+def _has_faulty_cost(usage: object) -> bool:
+    return isinstance(usage, dict) and is_faulty_amount(usage.get("cost"))
 
 
 def vtrix_error(body: object) -> tuple[str, str]:
