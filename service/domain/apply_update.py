@@ -44,7 +44,7 @@ class UpdateContext:
 
     planner: PollPlanner
     now: datetime
-    pricing: Pricing = Pricing()
+    pricing: Pricing = field(default_factory=Pricing)
     id_owners: dict[UpstreamId, TaskId] = field(default_factory=dict)
     unread: Set[TaskId] = frozenset()
 

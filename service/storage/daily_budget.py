@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.domain.prices import MAX_PLAUSIBLE_FACTOR, dearest, price_of
 from service.domain.task import Status
 from service.storage.column_types import UtcDateTime
-from service.storage.tables import QUEUED, literal_word, one_of, tasks
+from service.storage.tables import CLIENT_IN_GROUPS, QUEUED, literal_word, one_of, tasks
 
 MAX_COST_SAMPLES = 100
 """The price of a bucket comes from its newest known costs only, since prices change."""
@@ -32,18 +32,18 @@ UNPRICED = case(
 
 SPENT = (
     select(
-        tasks.c.client,
+        CLIENT_IN_GROUPS,
         tasks.c.bucket,
         func.coalesce(func.sum(case((REPORTED, tasks.c.cost), else_=0.0)), 0.0),
         func.sum(UNPRICED + tasks.c.resubmissions),
     )
     .where(tasks.c.submitted_at >= MIDNIGHT)
-    .group_by(tasks.c.client, tasks.c.bucket)
+    .group_by(CLIENT_IN_GROUPS, tasks.c.bucket)
 )
 REPORTED_COSTS = (
-    select(tasks.c.client, func.sum(tasks.c.cost))
+    select(CLIENT_IN_GROUPS, func.sum(tasks.c.cost))
     .where(tasks.c.submitted_at >= MIDNIGHT, tasks.c.cost.is_not(None))
-    .group_by(tasks.c.client)
+    .group_by(CLIENT_IN_GROUPS)
 )
 NEWEST_COSTS = (
     select(tasks.c.cost)

@@ -10,13 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.domain.submission_limits import RATE_PERIOD, Limits, SubmissionRoom
 from service.storage.column_types import UtcDateTime
 from service.storage.daily_budget import known_prices, spent_today
-from service.storage.tables import IN_FLIGHT, QUEUED, tasks
+from service.storage.tables import CLIENT_IN_GROUPS, IN_FLIGHT, QUEUED, tasks
 
-COUNT_IN_FLIGHT = select(tasks.c.client, func.count()).where(IN_FLIGHT).group_by(tasks.c.client)
+COUNT_IN_FLIGHT = select(CLIENT_IN_GROUPS, func.count()).where(IN_FLIGHT).group_by(CLIENT_IN_GROUPS)
 COUNT_SUBMITTED = (
-    select(tasks.c.client, func.count())
+    select(CLIENT_IN_GROUPS, func.count())
     .where(tasks.c.submitted_at > bindparam("since", type_=UtcDateTime()), ~QUEUED)
-    .group_by(tasks.c.client)
+    .group_by(CLIENT_IN_GROUPS)
 )
 
 
@@ -27,7 +27,7 @@ async def count_room(connection: AsyncConnection, now: datetime, limits: Limits)
         room.in_flight = await count_in_flight(connection)
     if limits.counts_submissions:
         rows = await connection.execute(COUNT_SUBMITTED, {"since": now - RATE_PERIOD})
-        room.submitted = Counter({client: count for client, count in rows})
+        room.submitted = Counter({row[0]: row[1] for row in rows})
     if limits.counts_dollars:
         room.spent = await spent_today(connection, now, limits.budget_each)
     return room
@@ -35,7 +35,7 @@ async def count_room(connection: AsyncConnection, now: datetime, limits: Limits)
 
 async def count_in_flight(connection: AsyncConnection) -> Counter[str]:
     """Return the number of tasks at the provider by client."""
-    return Counter({client: count for client, count in await connection.execute(COUNT_IN_FLIGHT)})
+    return Counter({row[0]: row[1] for row in await connection.execute(COUNT_IN_FLIGHT)})
 
 
 async def add_prices(connection: AsyncConnection, room: SubmissionRoom, buckets: Collection[str]) -> None:

@@ -187,6 +187,9 @@ def one_of(column: ColumnElement[str], values: frozenset[Status]) -> ColumnEleme
     return column.in_([literal_word(value) for value in sorted(values)])
 
 
+CLIENT_IN_GROUPS = tasks.c.client.op("||")(literal_column("''"))
+"""The client as an expression: SQLite would read the whole index that begins with the client to group by the column."""
+
 PENDING, DELIVERED, DEAD = literal_word("pending"), literal_word("delivered"), literal_word("dead")
 QUEUED = tasks.c.status == literal_word(Status.QUEUED)
 SUBMITTING = tasks.c.status == literal_word(Status.SUBMITTING)
@@ -213,6 +216,7 @@ _partial("tasks_submitting", tasks.c.leased_until, where=SUBMITTING)
 _partial("tasks_in_flight", tasks.c.status, where=IN_FLIGHT)
 _partial("tasks_open", tasks.c.created_at, where=OPEN)
 _partial("tasks_costs", tasks.c.bucket, tasks.c.created_at, tasks.c.cost, where=tasks.c.cost.is_not(None))
+Index("client_turns_last", client_turns.c.turn)
 Index("tasks_submitted", tasks.c.submitted_at, tasks.c.bucket, tasks.c.cost, tasks.c.status)
 Index("tasks_newest", tasks.c.created_at, tasks.c.id, tasks.c.status)
 _partial("tasks_by_upstream_id", tasks.c.upstream_id, where=tasks.c.upstream_id.is_not(None))

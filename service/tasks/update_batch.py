@@ -86,7 +86,9 @@ class UpdateBatch:
         results = []
         for update in updates:
             verdict = "new" if from_inbox else next(admitted) if update.inbox else None
-            results.append(self.add(update, verdict))
+            result = self.add(update, verdict)
+            self._note_cost_fault(result)
+            results.append(result)
         await self.flush()
         return results
 
@@ -109,16 +111,20 @@ class UpdateBatch:
             self.run_times += [run_time] if run_time else []
         for event in result.events:
             self._add_event(event, after, update.artifact)
-        if result.cost_fault:
-            self._note_cost_fault(result.cost_fault, after)
         if result.poll:
             self.polls.append(PollRow(task_id=before.id, at=self.context.now, outcome=result.poll))
         return replace_fields(result, inbox=verdict)
 
-    def _note_cost_fault(self, fault: str, task: Task) -> None:
+    def _note_cost_fault(self, result: UpdateResult) -> None:
         """Log and count a reported cost that cannot be right: the budget counts the usual price instead."""
-        self.cost_faults[fault] += 1
-        log.warning("cost reported by the provider ignored", task=task.id, reason=fault, cost=task.cost)
+        if result.cost_fault and result.task:
+            self.cost_faults[result.cost_fault] += 1
+            log.warning(
+                "cost reported by the provider ignored",
+                task=result.task.id,
+                reason=result.cost_fault,
+                cost=result.task.cost,
+            )
 
     def _add_event(self, event_type: EventType, task: Task, artifact: Artifact | None) -> None:
         """Add an event and one delivery of it for each handler and `notify` entry that wants it."""

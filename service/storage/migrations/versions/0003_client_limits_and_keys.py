@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("client", SafeText(), primary_key=True),
         sa.Column("turn", sa.BigInteger(), nullable=False),
     )
+    op.create_index("client_turns_last", "client_turns", ["turn"])
     op.create_index(
         "tasks_queued_by_client", "tasks", ["client", "created_at", "id"], sqlite_where=queued, postgresql_where=queued
     )
