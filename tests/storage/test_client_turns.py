@@ -2,12 +2,15 @@
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
-from service.domain.submission_limits import ClientLimit, Limits
+from service.domain.submission_limits import ClientLimit, Limits, SubmissionRoom
 from service.domain.task import Status, Usage
-from service.storage import Store
+from service.storage import Store, task_queue
+from service.storage.submission_room import count_room
 from tests.storage.builders import (
     MINUTE,
     NOW,
@@ -19,6 +22,9 @@ from tests.storage.builders import (
 )
 from tests.storage.conftest import OpenStore
 from tests.storage.emitted import emitted
+
+PAUSE = 0.3
+"""Seconds that the first claim waits for the second one to count, which it must not do yet."""
 
 
 async def _flood(store: Store, client: str, number: int) -> None:
@@ -136,11 +142,26 @@ LIMITS_OF_FIVE = {
 
 
 @pytest.mark.parametrize("name", LIMITS_OF_FIVE)
-async def test_limit_holds_over_processes(store: Store, open_another: OpenStore, name: str) -> None:
-    """Concurrent claims of several processes together do not exceed a limit; their connections are open before."""
+async def test_limit_holds_over_processes(
+    store: Store, open_another: OpenStore, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A second process that claims while the first one has counted, and not committed, waits and counts again."""
     await _flood(store, "anna", 30)
-    stores = [store, open_another(), open_another()]
-    await asyncio.gather(*(claim_submissions(each, limit=0) for each in stores for _ in range(4)))
-    limits = LIMITS_OF_FIVE[name]
-    batches = await asyncio.gather(*(claim_submissions(stores[n % 3], limits=limits) for n in range(12)))
-    assert sum(len(batch) for batch in batches) == 5
+    other, counted, first_done, counts = open_another(), asyncio.Event(), asyncio.Event(), []
+
+    async def counting(*args: Any) -> SubmissionRoom:
+        room = await count_room(*args)
+        counts.append(room)
+        if len(counts) == 1:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(counted.wait(), PAUSE)
+        else:
+            counted.set()
+            await first_done.wait()
+        return room
+
+    monkeypatch.setattr(task_queue, "count_room", counting)
+    claims = [asyncio.create_task(claim_submissions(each, limits=LIMITS_OF_FIVE[name])) for each in (store, other)]
+    await asyncio.wait(claims, return_when=asyncio.FIRST_COMPLETED)
+    first_done.set()
+    assert sum([len(await claim) for claim in claims]) == 5
