@@ -45,7 +45,7 @@ C = TypeVar("C")
 
 
 def choose_in_turn(queues: Sequence[Sequence[C]], take: Callable[[C], bool], limit: int) -> list[C]:
-    """Return up to `limit` items for which `take` is true: one of each queue in each round, in the order of `queues`.
+    """Return up to `limit` items for which `take` is true: one of each queue, in order, before a second one of any.
 
     A queue whose next item is not taken gets no further turn, so that the order within it is kept.
     """

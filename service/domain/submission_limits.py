@@ -75,8 +75,8 @@ class Limits:
 
 
 @dataclass(kw_only=True)
-class SubmissionRoom:
-    """What the limits leave for further submissions, counted in one transaction.
+class LimitUsage:
+    """How much of the limits is used, counted in one transaction.
 
     By client: `in_flight` counts tasks at the provider, `submitted` the submissions of the last RATE_PERIOD, `spent` US
     dollars of the UTC day, with the prices of tasks whose cost is not known. `known_prices` are US dollars by bucket.
@@ -106,14 +106,14 @@ class SubmissionRoom:
 
     def _of_client(self, client: str, bucket: str) -> LimitName | None:
         limits = self.limits
-        most = limits.client_max_in_flight.of(client)
-        if most is not None and self.in_flight[client] >= most:
+        maximum = limits.client_max_in_flight.of(client)
+        if maximum is not None and self.in_flight[client] >= maximum:
             return "client_max_in_flight"
-        most = limits.client_rate.of(client)
-        if most is not None and self.submitted[client] >= most:
+        maximum = limits.client_rate.of(client)
+        if maximum is not None and self.submitted[client] >= maximum:
             return "client_rate"
-        most = limits.client_budget.of(client)
-        if most is not None and not self._fits(self.spent.get(client, 0.0), bucket, most):
+        maximum = limits.client_budget.of(client)
+        if maximum is not None and not self._fits(self.spent.get(client, 0.0), bucket, maximum):
             return "client_budget"
         return None
 
@@ -151,18 +151,18 @@ class SubmissionRoom:
         if reached == "max_in_flight":
             return f"MAX_IN_FLIGHT, {limits.max_in_flight} unfinished tasks at the upstream, is reached"
         if reached == "client_max_in_flight":
-            most = limits.client_max_in_flight.of(client)
-            return f"CLIENT_MAX_IN_FLIGHT, {most:g} unfinished tasks of this client at the upstream, is reached"
+            maximum = limits.client_max_in_flight.of(client)
+            return f"CLIENT_MAX_IN_FLIGHT, {maximum:.12g} unfinished tasks of this client at the upstream, is reached"
         if reached == "client_rate":
-            return f"CLIENT_RATE, {limits.client_rate.of(client):g} submissions of this client a minute, is reached"
+            return f"CLIENT_RATE, {limits.client_rate.of(client):.12g} submissions of this client a minute, is reached"
         if reached == "client_budget":
-            most, spent = limits.client_budget.of(client), self.spent.get(client, 0.0)
-            return self._budget_sentence("CLIENT_BUDGET", most, spent, bucket)
+            maximum, spent = limits.client_budget.of(client), self.spent.get(client, 0.0)
+            return self._budget_sentence("CLIENT_BUDGET", maximum, spent, bucket)
         return self._budget_sentence("BUDGET", limits.budget, sum(self.spent.values()), bucket)
 
     def _budget_sentence(self, name: str, budget: float | None, spent: float, bucket: str) -> str:
         if budget is None or spent >= budget:
-            return f"the day's {name} of {budget:g} dollars is reached"
+            return f"the day's {name} of {budget:.12g} dollars is reached"
         price = self.price(bucket)
-        counts = f"counts as {price.dollars:g}" + ("" if price.known else " until its price is known")
-        return f"the rest of the day's {name} of {budget:g} dollars is too small: a task like this {counts}"
+        counts = f"counts as {price.dollars:.12g}" + ("" if price.known else " until its price is known")
+        return f"the rest of the day's {name} of {budget:.12g} dollars is too small: a task like this {counts}"

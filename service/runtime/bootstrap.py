@@ -177,7 +177,7 @@ class ApplicationBuilder:
             recorder=self.recorder,
             task_service=self._task_service(),
             notes=WaitingNotes(
-                use=self.store.tasks, provider=self.upstream, clock=self.clock, limits=limits_of(self.settings)
+                reader=self.store.tasks, provider=self.upstream, clock=self.clock, limits=limits_of(self.settings)
             ),
             receiver=self._receiver(inbox_worker),
             worker=Worker(

@@ -8,13 +8,13 @@ from sqlalchemy import ColumnElement, Select, case, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.fair_share import choose_in_turn
-from service.domain.submission_limits import LimitName, Limits, SubmissionRoom
+from service.domain.submission_limits import LimitName, Limits, LimitUsage
 from service.domain.task import Status, Task, TaskId
 from service.storage.column_types import UtcDateTime, in_list
 from service.storage.daily_budget import spent_today
 from service.storage.database import Database
 from service.storage.dialects import advisory_lock
-from service.storage.submission_room import add_prices, count_room
+from service.storage.limit_usage import add_prices, count_usage
 from service.storage.tables import POLLED, QUEUED, SUBMITTING, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, task_from_row
 from service.storage.waiting_clients import (
@@ -74,17 +74,17 @@ class SqlTaskQueue:
             waiting = await heads(connection, now)
             if not waiting:
                 return None
-            room = await count_room(connection, now, limits)
-            await add_prices(connection, room, {each.bucket for each in waiting})
-            reached = [room.obstacle(each.client, each.bucket) for each in waiting]
+            used = await count_usage(connection, now, limits)
+            await add_prices(connection, used, {each.bucket for each in waiting})
+            reached = [used.obstacle(each.client, each.bucket) for each in waiting]
             return None if None in reached else reached[0]
 
-    async def room(self, *, now: datetime, limits: Limits, buckets: Collection[str]) -> SubmissionRoom:
+    async def limit_usage(self, *, now: datetime, limits: Limits, buckets: Collection[str]) -> LimitUsage:
         """Return what `limits` leave at `now`, with the prices of `buckets`."""
         async with self._database.reading() as connection:
-            room = await count_room(connection, now, limits)
-            await add_prices(connection, room, buckets)
-            return room
+            used = await count_usage(connection, now, limits)
+            await add_prices(connection, used, buckets)
+            return used
 
     async def spent_today(self, now: datetime, *, budget_each: float) -> dict[str, float]:
         """Return the US dollars of this UTC day by client, see `daily_budget.spent_today`."""
@@ -145,25 +145,25 @@ async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits
     """Choose and lock up to `limit` due queued tasks within `limits`, the clients in turn."""
     # two claims at the same time must not exceed a limit, nor choose the same tasks
     await advisory_lock(connection, "submissions")
-    room = await count_room(connection, now, limits)
-    if room.full():
+    used = await count_usage(connection, now, limits)
+    if used.full():
         return []
     waiting = await heads(connection, now)
-    await add_prices(connection, room, {each.bucket for each in waiting})
-    chosen = choose_in_turn([[head] for head in waiting], partial(_take, room), limit)
+    await add_prices(connection, used, {each.bucket for each in waiting})
+    chosen = choose_in_turn([[head] for head in waiting], partial(_take, used), limit)
     if chosen and len(chosen) < limit:
         queues = [await queue_of(connection, head.client, now, limit - len(chosen) + 1) for head in chosen]
-        await add_prices(connection, room, {each.bucket for queue in queues for each in queue})
+        await add_prices(connection, used, {each.bucket for queue in queues for each in queue})
         further = [[each for each in queue if each not in chosen] for queue in queues]
-        chosen += choose_in_turn(further, partial(_take, room), limit - len(chosen))
+        chosen += choose_in_turn(further, partial(_take, used), limit - len(chosen))
     locked = await lock_queued(connection, chosen)
     if locked and len(waiting) > 1:
         await note_turns(connection, [each.client for each in locked])
     return [each.id for each in locked]
 
 
-def _take(room: SubmissionRoom, candidate: Candidate) -> bool:
-    return room.take(candidate.client, candidate.bucket)
+def _take(used: LimitUsage, candidate: Candidate) -> bool:
+    return used.take(candidate.client, candidate.bucket)
 
 
 async def _unleased(connection: AsyncConnection, wanted: Select[str], now: datetime, limit: int) -> list[TaskId]:

@@ -95,7 +95,7 @@ async def lock_queued(connection: AsyncConnection, chosen: Sequence[Candidate]) 
 
 
 async def note_turns(connection: AsyncConnection, served: Sequence[str]) -> None:
-    """Store that the clients `served` had their turn, in this order."""
+    """Store that the clients `served` were served, in this order."""
     last = (await connection.execute(LAST_TURN)).scalar_one()
     turns = {client: last + number for number, client in enumerate(served, 1)}
     statement = insert(connection, client_turns)

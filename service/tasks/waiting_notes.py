@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from service.domain.ports.provider import RateLimitedProvider
-from service.domain.ports.queues import LimitUse
+from service.domain.ports.queues import LimitUsageReader
 from service.domain.ports.signals import Clock
-from service.domain.submission_limits import Limits
+from service.domain.submission_limits import Limits, LimitUsage
 from service.domain.task import Status, Task, replace_fields
 from service.domain.task_view import rfc3339
 
-PATIENCE = timedelta(seconds=5)
+QUIET_TIME = timedelta(seconds=5)
 """How long a due task waits before its note says that it waits for a free request."""
 
 
@@ -19,7 +19,7 @@ PATIENCE = timedelta(seconds=5)
 class WaitingNotes:
     """Adds notes to queued tasks; tasks of any other status keep theirs."""
 
-    use: LimitUse
+    reader: LimitUsageReader
     provider: RateLimitedProvider
     clock: Clock
     limits: Limits
@@ -36,19 +36,18 @@ class WaitingNotes:
         if not waiting:
             return list(tasks)
         buckets = {task.bucket for task in waiting.values()}
-        room = await self.use.room(now=now, limits=self.limits, buckets=buckets) if self.limits.any else None
-        return [
-            replace_fields(task, note=(room and room.note(task.client, task.bucket)) or task.note or self._turn(task))
-            if task.id in waiting
-            else task
-            for task in tasks
-        ]
+        used = await self.reader.limit_usage(now=now, limits=self.limits, buckets=buckets)
+        return [self._noted(task, used) if task.id in waiting else task for task in tasks]
 
-    def _turn(self, task: Task) -> str | None:
-        """Return the note of a task that waits for no limit but for its turn among the requests to the provider."""
+    def _noted(self, task: Task, used: LimitUsage) -> Task:
+        reached = used.note(task.client, task.bucket)
+        return replace_fields(task, note=reached or task.note or self._without_limit(task))
+
+    def _without_limit(self, task: Task) -> str | None:
+        """Return the note of a task that waits for no limit of submissions but for a free request to the provider."""
         now = self.clock.now()
         if self.provider.pause:
             return f"waits: the provider asked for a pause until {rfc3339(now + self.provider.pause)}"
-        if task.due_at is None or now < task.due_at + PATIENCE:
+        if task.due_at is None or now < task.due_at + QUIET_TIME:
             return None
-        return "waits for its turn: UPSTREAM_RATE and UPSTREAM_CONCURRENCY limit the requests to the provider"
+        return "waits: UPSTREAM_RATE or UPSTREAM_CONCURRENCY, which limit the requests to the provider, is reached"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from service.domain.submission_limits import ClientLimit, Limits, SubmissionRoom
+from service.domain.submission_limits import ClientLimit, Limits, LimitUsage
 from service.domain.task import Status, Usage
 from service.storage import Store, task_queue
-from service.storage.submission_room import count_room
+from service.storage.limit_usage import count_usage
 from tests.storage.builders import (
     MINUTE,
     NOW,
@@ -32,7 +32,7 @@ async def _flood(store: Store, client: str, number: int) -> None:
 
 
 async def test_clients_take_turns(store: Store) -> None:
-    """One claim takes one task of each client in each round, the oldest first."""
+    """One claim takes one task of each client before a second one of any, the oldest first."""
     await _flood(store, "anna", 9)
     await _flood(store, "bob", 2)
     await _flood(store, "cleo", 1)
@@ -149,18 +149,18 @@ async def test_limit_holds_over_processes(
     await _flood(store, "anna", 30)
     other, counted, first_done, counts = open_another(), asyncio.Event(), asyncio.Event(), []
 
-    async def counting(*args: Any) -> SubmissionRoom:
-        room = await count_room(*args)
-        counts.append(room)
+    async def counting(*args: Any) -> LimitUsage:
+        used = await count_usage(*args)
+        counts.append(used)
         if len(counts) == 1:
             with suppress(TimeoutError):
                 await asyncio.wait_for(counted.wait(), PAUSE)
         else:
             counted.set()
             await first_done.wait()
-        return room
+        return used
 
-    monkeypatch.setattr(task_queue, "count_room", counting)
+    monkeypatch.setattr(task_queue, "count_usage", counting)
     claims = [asyncio.create_task(claim_submissions(each, limits=LIMITS_OF_FIVE[name])) for each in (store, other)]
     await asyncio.wait(claims, return_when=asyncio.FIRST_COMPLETED)
     first_done.set()

@@ -166,8 +166,8 @@ async def test_budget_of_a_client(store: Store) -> None:
     )
     limits = Limits(budget=5.0, client_budget=ClientLimit(default=0.85, exceptions={"bob": None}))
     assert {one.id for one in await claim_submissions(store, limits=limits)} == {"q00", "b0", "b1", "b2", "b3"}
-    room = await store.tasks.room(now=NOW, limits=limits, buckets=["short"])
-    assert (room.obstacle("anna", "short"), room.obstacle("bob", "short")) == ("client_budget", None)
+    used = await store.tasks.limit_usage(now=NOW, limits=limits, buckets=["short"])
+    assert (used.obstacle("anna", "short"), used.obstacle("bob", "short")) == ("client_budget", None)
 
 
 async def test_reported_costs_are_gauges(store: Store) -> None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from service.deliveries.handler_api import Handler
 from service.domain.callback import Verifier
 from service.domain.notify import AddressCheck
+from service.domain.prices import Pricing
 from service.domain.submission_limits import Limits
 from tests.support.no_egress_guard import any_address
 
@@ -16,6 +17,7 @@ class Options:
 
     confirm: bool = True
     resubmit_in_doubt: bool = False
+    pricing: Pricing = field(default_factory=Pricing)
     limits: Limits = field(default_factory=Limits)
     concurrency: int = 16
     handlers: tuple[str, ...] = ("log", "webhook")

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from service.domain.fair_share import FairShare
 from service.domain.ports.unit_of_work import DeliveryClaim
-from service.domain.submission_limits import LimitName, Limits, SubmissionRoom
+from service.domain.submission_limits import LimitName, Limits, LimitUsage
 from service.domain.task import Task, TaskId
 
 
@@ -31,10 +31,10 @@ class SubmissionQueue(Protocol):
         """Return `submitting` tasks whose lease has expired: abandoned, in doubt."""
 
 
-class LimitUse(Protocol):
+class LimitUsageReader(Protocol):
     """How much of the limits is used."""
 
-    async def room(self, *, now: datetime, limits: Limits, buckets: Collection[str]) -> SubmissionRoom:
+    async def limit_usage(self, *, now: datetime, limits: Limits, buckets: Collection[str]) -> LimitUsage:
         """Return what `limits` leave at `now`, with the prices of `buckets`."""
 
 

@@ -10,7 +10,6 @@ from structlog.testing import capture_logs
 
 from service.domain.errors import NotSent, Refused, ReplyLost, Throttled
 from service.domain.ports.provider import ProviderRequest
-from service.domain.submission_limits import Limits
 from service.domain.task import Fact, Status, TaskError, UpstreamId
 from service.tasks import submitter as submit
 from service.tasks.submission_request import meta_data

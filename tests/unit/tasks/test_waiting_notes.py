@@ -20,7 +20,7 @@ from tests.support.task_loop import MINUTE, SECOND, Loop, open_loop
 def notes_of(loop: Loop) -> WaitingNotes:
     """Return the notes of a loop, with its limits."""
     return WaitingNotes(
-        use=loop.store.tasks, provider=loop.rate_limited, clock=loop.clock, limits=loop.options.limits
+        reader=loop.store.tasks, provider=loop.rate_limited, clock=loop.clock, limits=loop.options.limits
     )
 
 
@@ -126,16 +126,16 @@ async def test_pause_of_the_provider_is_noted(tmp_path: Path) -> None:
         await loop.submitted()
         task = await loop.submitted()
         assert task.status is Status.QUEUED
-        assert str(await note(loop, task.id)).startswith("waits: the provider asked for a pause until 2026-05-06T12:01:")
+        assert "the provider asked for a pause until 2026-05-06T12:01:" in str(await note(loop, task.id))
 
 
-async def test_turn_is_noted_after_a_while(tmp_path: Path) -> None:
-    """A due task without any limit waits for its turn among the requests, and says so after five seconds."""
+async def test_rate_of_requests_is_noted_after_a_while(tmp_path: Path) -> None:
+    """A due task without any limit waits for a free request, and says so after five seconds."""
     async with open_loop(tmp_path) as loop:
         task = await loop.accept()
         assert await note(loop, task.id) is None
         loop.clock.move(5 * SECOND)
-        assert str(await note(loop, task.id)).startswith("waits for its turn: UPSTREAM_RATE")
+        assert str(await note(loop, task.id)).startswith("waits: UPSTREAM_RATE or UPSTREAM_CONCURRENCY")
 
 
 async def test_reached_limit_is_logged_once(tmp_path: Path) -> None:

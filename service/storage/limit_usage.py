@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.domain.submission_limits import RATE_PERIOD, Limits, SubmissionRoom
+from service.domain.submission_limits import RATE_PERIOD, Limits, LimitUsage
 from service.storage.column_types import UtcDateTime
 from service.storage.daily_budget import known_prices, spent_today
 from service.storage.tables import CLIENT_IN_GROUPS, IN_FLIGHT, QUEUED, tasks
@@ -20,17 +20,17 @@ COUNT_SUBMITTED = (
 )
 
 
-async def count_room(connection: AsyncConnection, now: datetime, limits: Limits) -> SubmissionRoom:
+async def count_usage(connection: AsyncConnection, now: datetime, limits: Limits) -> LimitUsage:
     """Return what `limits` leave at `now`; only what some limit needs is counted."""
-    room = SubmissionRoom(limits=limits)
+    used = LimitUsage(limits=limits)
     if limits.counts_in_flight:
-        room.in_flight = await count_in_flight(connection)
+        used.in_flight = await count_in_flight(connection)
     if limits.counts_submissions:
         rows = await connection.execute(COUNT_SUBMITTED, {"since": now - RATE_PERIOD})
-        room.submitted = Counter({row[0]: row[1] for row in rows})
+        used.submitted = Counter({row[0]: row[1] for row in rows})
     if limits.counts_dollars:
-        room.spent = await spent_today(connection, now, limits.budget_each)
-    return room
+        used.spent = await spent_today(connection, now, limits.budget_each)
+    return used
 
 
 async def count_in_flight(connection: AsyncConnection) -> Counter[str]:
@@ -38,8 +38,8 @@ async def count_in_flight(connection: AsyncConnection) -> Counter[str]:
     return Counter({row[0]: row[1] for row in await connection.execute(COUNT_IN_FLIGHT)})
 
 
-async def add_prices(connection: AsyncConnection, room: SubmissionRoom, buckets: Collection[str]) -> None:
-    """Add the known prices of `buckets` to `room`, if a limit needs them."""
-    if room.limits.counts_dollars and not room.known_prices.keys() >= set(buckets):
-        found = await known_prices(connection, buckets, room.limits.budget_each)
-        room.known_prices = {**room.known_prices, **found}
+async def add_prices(connection: AsyncConnection, used: LimitUsage, buckets: Collection[str]) -> None:
+    """Add the known prices of `buckets` to `used`, if a limit needs them."""
+    if used.limits.counts_dollars and not used.known_prices.keys() >= set(buckets):
+        found = await known_prices(connection, buckets, used.limits.budget_each)
+        used.known_prices = {**used.known_prices, **found}
