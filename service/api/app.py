@@ -19,7 +19,7 @@ from service.api.long_poll import LongPoll
 from service.api.metrics import Counters
 from service.api.models import ModelApi
 from service.api.openapi.endpoint import OpenApi
-from service.api.ports import DeliveryLookup, Receiver, Replayer, SinglePassRunner, TaskService
+from service.api.ports import DeliveryLookup, Receiver, Replayer, SinglePassRunner, TaskService, WaitingNotes
 from service.api.problems import error_response, raise_unexpected
 from service.api.reconcile import ReconcileApi
 from service.api.request_bodies import CALLBACK_BODIES, TASK_BODIES, BodyLimits, BodyReader
@@ -65,6 +65,7 @@ class Services(ProbeServices):
     """The use cases, ports and limits that the API needs."""
 
     task_service: TaskService
+    notes: WaitingNotes
     receiver: Receiver
     replayer: Replayer
     single_pass: SinglePassRunner
@@ -86,6 +87,7 @@ def create_app(services: Services) -> ASGIApp:
         blobs=services.blobs,
         long_poll=long_poll,
         bodies=BodyReader(services.limits.tasks),
+        notes=services.notes,
     )
     deliveries = DeliveryApi(
         queries=services.queries, lookup=services.deliveries, replayer=services.replayer, clock=services.clock

@@ -12,13 +12,14 @@ from service.domain.ports.health import Gauges
 from service.domain.task import Status
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-LABELS = {"callbacks": "verdict", "polls": "outcome"}
+LABELS = {"callbacks": "verdict", "polls": "outcome", "cost_faults": "fault"}
 """The label of each counter by its name; `kind` for other counters."""
 
 HELP = {
     "callbacks": "Callbacks in the inbox, by verdict.",
     "polls": "Polls by outcome.",
     "upstream_requests": "Requests to the provider, by kind and outcome.",
+    "cost_faults": "Costs that the provider reported and that cannot be right, by fault.",
 }
 
 Counters = Mapping[str, Mapping[str, int]]
@@ -56,6 +57,8 @@ class MetricsCollector(Collector):
         words = {word: age.total_seconds() for word, age in gauges.status_words.items()}
         text = "How long the provider has reported a status word of unknown meaning."
         yield _by_label(GaugeMetricFamily, "unknown_status_seconds", text, "word", words)
+        costs = "Reported cost of the submissions of this UTC day, in US dollars, by client."
+        yield _by_label(GaugeMetricFamily, "day_cost_dollars", costs, "client", gauges.day_costs)
         for name, counts in self._totals().items():
             yield _by_label(
                 CounterMetricFamily, name, HELP.get(name, f"Number of {name}."), LABELS.get(name, "kind"), counts
@@ -80,7 +83,7 @@ def _by_label(
     name: str,
     documentation: str,
     label: str,
-    counts: Mapping[str, int] | Mapping[str, float],
+    counts: Mapping[str, float],
 ) -> Metric:
     metric = family(f"boomerang_{name}", documentation, labels=[label])
     for value, count in counts.items():

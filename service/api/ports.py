@@ -26,6 +26,13 @@ class TaskService(Protocol):
         """Create a new task from an in-doubt or failed one and return the new one; raises Conflict."""
 
 
+class WaitingNotes(Protocol):
+    """Says what queued tasks wait for."""
+
+    async def noted(self, tasks: Sequence[Task]) -> list[Task]:
+        """Return `tasks`, the queued ones with a note that says what they wait for."""
+
+
 class Receiver(Protocol):
     """Receives callbacks."""
 

@@ -15,7 +15,7 @@ from service.api.endpoints import json_response, route, task_object
 from service.api.history import history_page
 from service.api.long_poll import MAX_WAIT, LongPoll
 from service.api.pages import page_response
-from service.api.ports import TaskService
+from service.api.ports import TaskService, WaitingNotes
 from service.api.problems import Problem, ProblemError
 from service.api.query_params import (
     MAX_ROWS,
@@ -55,6 +55,7 @@ class TaskApi:
     blobs: BlobStore
     long_poll: LongPoll
     bodies: BodyReader
+    notes: WaitingNotes
 
     def routes(self) -> list[Route]:
         """Return its routes."""
@@ -76,13 +77,15 @@ class TaskApi:
             seconds = preferred
             headers["Preference-Applied"] = f"wait={preferred}"
         if seconds:
-            task = await self.long_poll.until_settled(task, seconds, request)
+            [task] = await self.notes.noted([await self.long_poll.until_settled(task, seconds, request)])
         return json_response(task_json(task) | {"payload": payload}, status=202 if created else 200, headers=headers)
 
     async def show(self, request: Request) -> Response:
         """Show one task; with `wait` once it is settled or the time is up."""
         seconds = _wait_seconds(request)
-        task = await self.long_poll.until_settled(await self._visible(request), seconds, request)
+        [task] = await self.notes.noted(
+            [await self.long_poll.until_settled(await self._visible(request), seconds, request)]
+        )
         return json_response(await task_object(task, self.blobs))
 
     async def list_tasks(self, request: Request) -> Response:
@@ -100,7 +103,7 @@ class TaskApi:
         query.reject_errors()
 
         async def read(count: int, after: str | None) -> list[Task]:
-            return await self.queries.tasks(replace(wanted, limit=count, cursor=after))
+            return await self.notes.noted(await self.queries.tasks(replace(wanted, limit=count, cursor=after)))
 
         return await page_response(
             "task", read, task_json if metadata else _without_metadata, limit=limit, cursor=cursor

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from service.domain.artifact import Artifact
 from service.domain.poll_planner import PollPlanner
+from service.domain.prices import Pricing
 from service.domain.result_wait import await_result, note_on_word, with_observations
 from service.domain.task import (
     EventType,
@@ -47,6 +48,7 @@ class UpdateContext:
 
     planner: PollPlanner
     now: datetime
+    pricing: Pricing = field(default_factory=Pricing)
     id_owners: dict[UpstreamId, TaskId] = field(default_factory=dict)
     unread: Set[TaskId] = frozenset()
 
@@ -62,7 +64,8 @@ def apply_update(update: TaskUpdate, task: Task, context: UpdateContext) -> Upda
     if not _applies(update, before):
         return UpdateResult(task=before, events=events) if before is not task else None
     step = _apply(update, before, context)
-    return UpdateResult(task=step.task, events=(*events, *step.events), poll=update.poll)
+    fault = context.pricing.fault(update.fact) if update.fact and step.task is not before else None
+    return UpdateResult(task=step.task, events=(*events, *step.events), poll=update.poll, cost_fault=fault)
 
 
 def _after_unread_callback(
@@ -114,7 +117,7 @@ def _apply(update: TaskUpdate, before: Task, context: UpdateContext) -> Step:
     step = _advanced(update, before, context.now)
     if update.expires and update.fence == before.fence:
         step = _expired(step, context.now)
-    after = step.task
+    after = _charged(update, before, step.task, context.pricing)
     if update.fence is not None and update.fence == before.fence:
         after = replace_fields(after, leased_until=None, tries=after.tries + 1 if update.tried else 0)
     if update.source is Source.POLL:
@@ -180,6 +183,16 @@ def _advanced(update: TaskUpdate, task: Task, now: datetime) -> Step:
     if step is None and source is Source.SUBMIT and fact.upstream_id and task.upstream_id is None:
         return Step(task=replace_fields(task, upstream_id=fact.upstream_id))  # a reply after the end adds its id alone
     return step or Step(task=task)
+
+
+def _charged(update: TaskUpdate, before: Task, after: Task, pricing: Pricing) -> Task:
+    """Return the task with the cost that the fact reports; a lost submission that is queued again may be billed."""
+    if after is before or update.fact is None:
+        return after
+    if before.status is Status.IN_DOUBT and after.status is Status.QUEUED:
+        return replace_fields(after, cost=None, resubmissions=after.resubmissions + 1)
+    cost = pricing.cost(update.fact)
+    return after if cost is None else replace_fields(after, cost=cost)
 
 
 def _expired(step: Step, now: datetime) -> Step:

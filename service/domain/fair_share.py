@@ -1,8 +1,9 @@
-"""Divides the slots of a handler between clients. Only computes."""
+"""Divides the slots of a handler, and the turns of submissions, between clients. Only computes."""
 
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 
 def share_owner(client: str, target: Mapping[str, object]) -> str | None:
@@ -38,3 +39,22 @@ class FairShare:
     def served(self) -> set[str]:
         """Return the clients that hold their whole share."""
         return {client for client, held in self.held.items() if held >= self.free}
+
+
+C = TypeVar("C")
+
+
+def choose_in_turn(queues: Sequence[Sequence[C]], take: Callable[[C], bool], limit: int) -> list[C]:
+    """Return up to `limit` items for which `take` is true: one of each queue, in order, before a second one of any.
+
+    A queue whose next item is not taken gets no further turn, so that the order within it is kept.
+    """
+    chosen: list[C] = []
+    waiting = deque(deque(queue) for queue in queues if queue)
+    while waiting and len(chosen) < limit:
+        queue = waiting.popleft()
+        if take(queue[0]):
+            chosen.append(queue.popleft())
+            if queue:
+                waiting.append(queue)
+    return chosen

@@ -80,7 +80,8 @@ class Fact:
 
     `guessed` marks our own conclusion, which any fact from the provider overrules. `correlation` is the payload token
     in the body. `unconfirmed` marks the body of a callback that no poll could confirm. `word` is the provider's status
-    word if its meaning is not known: the task counts as unfinished then. `warnings` are for the task's owner.
+    word if its meaning is not known: the task counts as unfinished then. `warnings` are for the task's owner. `credits` is the cost where the
+    provider bills credits; `faulty_cost` is true if the body has a cost that is not an amount.
     """
 
     status: Status
@@ -93,6 +94,8 @@ class Fact:
     unconfirmed: bool = False
     word: str | None = None
     warnings: tuple[str, ...] = ()
+    credits: float | None = None
+    faulty_cost: bool = False
     correlation: str | None = field(default=None, repr=False)
 
     @property
@@ -116,7 +119,8 @@ class Task:
     task is alive, without an id), `hinted_id` the provider's id in it; `hinted_fact` is its fact, if the body carried
     our payload token. `polled_at` is when the provider last reported "in progress". `guessed` is true if the status is
     our own conclusion. `empty_since` is when the provider first reported the task as completed without any result.
-    `status_word` is the provider's last status word of unknown meaning, `status_since` when it came first.
+    `status_word` is the provider's last status word of unknown meaning, `status_since` when it came first. `cost` is the cost of the newest submission in US dollars, as reported; `resubmissions` counts
+    earlier submissions whose reply was lost and that the provider may have billed.
     """
 
     id: TaskId
@@ -141,6 +145,8 @@ class Task:
     error: TaskError | None = None
     warnings: tuple[str, ...] = ()
     usage: Usage | None = None
+    cost: float | None = None
+    resubmissions: int = 0
     settled_by: Source | None = None
     submitted_at: datetime | None = None
     settled_at: datetime | None = None

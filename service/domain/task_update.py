@@ -248,13 +248,14 @@ class UpdateResult:
 
     `task` is the task after it, None for an unknown task. `inbox` is the inbox's result for its callback: `new`,
     `repeated`, `nonce_reused`, or `settled` for a final task, whose callbacks are not stored. `poll` is the outcome of
-    its poll, for the task's history.
+    its poll, for the task's history. `cost_fault` is what is wrong with the cost in its fact, see `Pricing.fault`.
     """
 
     task: Task | None
     inbox: str | None = None
     events: tuple[EventType, ...] = ()
     poll: str | None = None
+    cost_fault: str | None = None
 
 
 def fact_to_json(fact: Fact) -> Json:
@@ -279,4 +280,6 @@ def fact_from_json(data: Json) -> Fact:
         usage=Usage(**data["usage"]) if data["usage"] else None,
         guessed=data["guessed"],
         unconfirmed=data["unconfirmed"],
+        credits=data.get("credits"),
+        faulty_cost=data.get("faulty_cost", False),  # the release before stores neither
     )

@@ -69,6 +69,17 @@ def money(value: object) -> str | None:
     return None if exact is None or exact < 0 else format(exact, "f")
 
 
+def amount(value: object) -> float | None:
+    """Return a number that is not negative, from a number or a text; None for anything else."""
+    parsed = number(value)
+    return None if parsed is None or parsed < 0 else float(parsed)
+
+
+def is_faulty_amount(value: object) -> bool:
+    """Return whether `value` is given and is not an amount: negative, not finite, or no number."""
+    return value is not None and value != "" and money(value) is None
+
+
 def _decimal(value: str | float) -> Decimal | None:
     text = str(value)[:64] if not isinstance(value, int) or abs(value) < MAX_NUMBER else ""
     try:

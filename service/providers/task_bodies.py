@@ -7,7 +7,7 @@ from service.domain.errors import ProviderUnavailable
 from service.domain.result_wait import RESULT_LEFT_OUT
 from service.domain.task import Fact, Status, TaskError, Usage, replace_fields
 from service.providers.answer import DEFAULT_READING, Answer, Names, Reading
-from service.providers.fields import correlation, fraction, money, number
+from service.providers.fields import amount, correlation, fraction, is_faulty_amount, money, number
 from service.providers.reasons import reason
 from service.providers.results import ResultReader
 from service.providers.status_words import PLAIN_FAILURES, meaning, plain_word
@@ -65,6 +65,8 @@ class TaskShape:
             progress=_progress(answer),
             error=error,
             usage=self._usage(answer),
+            credits=None if self.in_dollars else amount(answer.get("credits")),
+            faulty_cost=is_faulty_amount(self._cost(answer)),
             word=None if status else answer.text(answer.word, MAX_WORD),
             correlation=next((text for value in answer.values(("payload",)) if (text := correlation(value))), None),
         )
@@ -87,6 +89,13 @@ class TaskShape:
             code = answer.text(answer.word, MAX_WORD)
             message = f"the upstream reports the status {code}"
         return TaskError(code=code or "failed", message=message or _text_of_code(answer, code) or NO_REASON)
+
+    def _cost(self, answer: Answer) -> object:
+        """Return the cost as the body gives it, in dollars or credits; None for none."""
+        if not self.in_dollars:
+            return answer.get("credits")
+        usage = answer.get("usage")
+        return usage.get("cost") if isinstance(usage, dict) else None
 
     def _usage(self, answer: Answer) -> Usage | None:
         if not self.in_dollars:

@@ -23,9 +23,10 @@ from service.domain.callback import Verifier, callback_address, token_in
 from service.domain.event_routing import Subscription
 from service.domain.key_ring import KeyRing
 from service.domain.poll_planner import PollPlanner
-from service.domain.ports.queues import Limits
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
+from service.domain.prices import Pricing
+from service.domain.submission_limits import NO_LIMIT, Limits
 from service.domain.tokens import Tokens
 from service.providers import PooledTransport, RateLimitedClient, open_provider
 from service.providers.callback_bodies import callback_reader
@@ -42,6 +43,7 @@ from service.tasks.poller import Poller, PollerConfig
 from service.tasks.recorder import Recorder
 from service.tasks.submitter import Submitter, SubmitterConfig
 from service.tasks.task_service import TaskPolicy, TaskService
+from service.tasks.waiting_notes import WaitingNotes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,9 @@ class Application:
     store: Store
     upstream: RateLimitedClient
     handlers: Mapping[str, Handler]
+    recorder: Recorder
     task_service: TaskService
+    notes: WaitingNotes
     receiver: CallbackReceiver
     worker: Worker
     keys: KeyAgreement
@@ -63,7 +67,11 @@ class Application:
         requests: Counter[str] = Counter()
         for (kind, outcome), count in self.upstream.requests.items():
             requests[f"{kind}_{outcome}"] += count
-        return {"polls": self.worker.poller.outcomes, "upstream_requests": requests}
+        return {
+            "polls": self.worker.poller.outcomes,
+            "upstream_requests": requests,
+            "cost_faults": self.recorder.cost_faults,
+        }
 
 
 @asynccontextmanager
@@ -93,6 +101,24 @@ async def _provider(settings: Settings) -> AsyncIterator[RateLimitedClient]:
             rate=settings.upstream_rate,
             concurrency=settings.upstream_concurrency,
         )
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the limits of submissions that the settings give."""
+    return Limits(
+        max_in_flight=settings.max_in_flight,
+        budget=None if settings.budget is None else float(settings.budget),
+        budget_each=float(settings.budget_each),
+        client_max_in_flight=settings.client_max_in_flight or NO_LIMIT,
+        client_budget=settings.client_budget or NO_LIMIT,
+        client_rate=settings.client_rate or NO_LIMIT,
+    )
+
+
+def pricing_of(settings: Settings) -> Pricing:
+    """Return how the costs of tasks are counted."""
+    credit_price = None if settings.credit_price is None else float(settings.credit_price)
+    return Pricing(each=float(settings.budget_each), credit_price=credit_price)
 
 
 @dataclass(kw_only=True)
@@ -146,6 +172,7 @@ class ApplicationBuilder:
                 for each in self.handlers.values()
             ],
             new_id=self.new_id,
+            pricing=pricing_of(self.settings),
         )
 
     def build(self, egress_client: httpx.AsyncClient) -> Application:
@@ -157,7 +184,11 @@ class ApplicationBuilder:
             store=self.store,
             upstream=self.upstream,
             handlers=self.handlers,
+            recorder=self.recorder,
             task_service=self._task_service(),
+            notes=WaitingNotes(
+                reader=self.store.tasks, provider=self.upstream, clock=self.clock, limits=limits_of(self.settings)
+            ),
             receiver=self._receiver(inbox_worker),
             keys=self.keys,
             worker=Worker(
@@ -217,8 +248,6 @@ class ApplicationBuilder:
         )
 
     def _submitter(self) -> Submitter:
-        budget = self.settings.budget
-        limits = Limits(max_in_flight=self.settings.max_in_flight, budget=None if budget is None else float(budget))
         return Submitter(
             queue=self.store.tasks,
             blobs=self.store.blobs,
@@ -231,7 +260,7 @@ class ApplicationBuilder:
                 public_url=self.settings.public_url,
                 lease=self.settings.lease,
                 concurrency=self.settings.upstream_concurrency,
-                limits=limits,
+                limits=limits_of(self.settings),
             ),
             jitter=self.jitter,
         )

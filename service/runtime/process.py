@@ -202,6 +202,7 @@ def _services(application: Application, stopping: asyncio.Event, failure_reason:
         failure_reason=failure_reason,
         warnings=lambda: application.keys.warnings,
         task_service=application.task_service,
+        notes=application.notes,
         receiver=application.receiver,
         replayer=application.store.deliveries,
         single_pass=application.worker,

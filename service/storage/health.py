@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.errors import OperatorError
 from service.domain.ports.health import Gauges
+from service.storage.daily_budget import reported_today
 from service.storage.database import Database
 from service.storage.delivery_queue import pending_handlers
 from service.storage.inbox import OLDEST_UNREAD
@@ -83,6 +84,7 @@ class SqlHealth:
                 oldest_due=max([await _age(connection, now, query) for query in await _oldest_due(connection, now)]),
                 in_doubt=by_status.get("in_doubt", 0),
                 status_words=await _status_words(connection, now),
+                day_costs=await reported_today(connection, now),
             )
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     UniqueConstraint,
     literal_column,
+    text,
 )
 
 from service.domain.task import AT_UPSTREAM, SETTLED, Status
@@ -55,6 +56,7 @@ tasks = Table(
     Column("warnings", JsonText, nullable=False),
     Column("usage", JsonText),
     Column("cost", Float),
+    Column("resubmissions", Integer, nullable=False, server_default=text("0")),
     Column("settled_by", SafeText),
     Column("submitted_at", UtcDateTime),
     Column("settled_at", UtcDateTime),
@@ -72,6 +74,13 @@ tasks = Table(
     Column("note", SafeText),
     Column("input_bytes", BigInteger),  # of a task whose request is not small
     UniqueConstraint("client", "idempotency_key", name="tasks_idempotency"),
+)
+
+client_turns = Table(
+    "client_turns",
+    metadata,
+    Column("client", SafeText, primary_key=True),
+    Column("turn", BigInteger, nullable=False),  # grows with each submission: the client with the lowest is next
 )
 
 inputs = Table(
@@ -223,6 +232,9 @@ def one_of(column: ColumnElement[str], values: frozenset[Status]) -> ColumnEleme
     return column.in_([literal_word(value) for value in sorted(values)])
 
 
+CLIENT_IN_GROUPS = tasks.c.client.op("||")(literal_column("''"))
+"""The client as an expression: SQLite would read the whole index that begins with the client to group by the column."""
+
 PENDING, DELIVERED, DEAD = literal_word("pending"), literal_word("delivered"), literal_word("dead")
 QUEUED = tasks.c.status == literal_word(Status.QUEUED)
 SUBMITTING = tasks.c.status == literal_word(Status.SUBMITTING)
@@ -241,6 +253,7 @@ def _partial(name: str, *columns: ColumnElement[object], where: ColumnElement[bo
 
 
 _partial("tasks_queued", tasks.c.created_at, tasks.c.id, where=QUEUED)
+_partial("tasks_queued_by_client", tasks.c.client, tasks.c.created_at, tasks.c.id, where=QUEUED)
 _partial("tasks_queued_due", tasks.c.due_at, where=QUEUED)
 _partial("tasks_queued_deadline", tasks.c.deadline_at, where=QUEUED)
 _partial("tasks_polled", tasks.c.due_at, where=POLLED & tasks.c.due_at.is_not(None))
@@ -248,6 +261,7 @@ _partial("tasks_submitting", tasks.c.leased_until, where=SUBMITTING)
 _partial("tasks_in_flight", tasks.c.status, where=IN_FLIGHT)
 _partial("tasks_open", tasks.c.created_at, where=OPEN)
 _partial("tasks_costs", tasks.c.bucket, tasks.c.created_at, tasks.c.cost, where=tasks.c.cost.is_not(None))
+Index("client_turns_last", client_turns.c.turn)
 Index("tasks_submitted", tasks.c.submitted_at, tasks.c.bucket, tasks.c.cost, tasks.c.status)
 Index("tasks_newest", tasks.c.created_at, tasks.c.id, tasks.c.status)
 _partial("tasks_by_upstream_id", tasks.c.upstream_id, where=tasks.c.upstream_id.is_not(None))

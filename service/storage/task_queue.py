@@ -1,25 +1,34 @@
 """The queue of tasks to submit or to poll, claimed with a lease and a fence."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 
-from sqlalchemy import ColumnElement, Integer, Select, bindparam, case, func, literal, select, update
+from sqlalchemy import ColumnElement, Select, case, literal, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from service.domain.ports.queues import Limits
+from service.domain.fair_share import choose_in_turn
+from service.domain.submission_limits import LimitName, Limits, LimitUsage
 from service.domain.task import Status, Task, TaskId
 from service.storage.column_types import UtcDateTime, in_list
-from service.storage.daily_budget import affordable, budget_spent
+from service.storage.daily_budget import spent_today
 from service.storage.database import Database
 from service.storage.dialects import advisory_lock
-from service.storage.tables import IN_FLIGHT, POLLED, QUEUED, SUBMITTING, UNREAD, inbox, tasks
+from service.storage.limit_usage import add_prices, count_usage
+from service.storage.tables import POLLED, QUEUED, SUBMITTING, tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, task_from_row
+from service.storage.waiting_clients import (
+    LIMIT,
+    NOW,
+    Candidate,
+    heads,
+    lock_queued,
+    note_turns,
+    queue_of,
+)
 
 MAX_SWEPT = 1000
 """Abandoned submissions of one sweep; the next sweep finds the rest."""
-
-NOW = bindparam("now", type_=UtcDateTime())
-LIMIT = bindparam("limit", type_=Integer())
 
 
 def _unleased_where(wanted: ColumnElement[bool], order: ColumnElement[datetime]) -> Select[str]:
@@ -27,17 +36,7 @@ def _unleased_where(wanted: ColumnElement[bool], order: ColumnElement[datetime])
     return select(tasks.c.id).where(wanted, free).order_by(order).limit(LIMIT).with_for_update(skip_locked=True)
 
 
-HAS_UNREAD_CALLBACK = select(inbox.c.digest).where(inbox.c.task_id == tasks.c.id, UNREAD).exists()
-"""The task has an unread callback, so its submission was sent even if its status is `queued`."""
-
 # Statements of every job, built once.
-OLDEST_DUE = (
-    select(tasks.c.id, tasks.c.bucket)
-    .where(QUEUED, tasks.c.due_at <= NOW, tasks.c.deadline_at > NOW, ~HAS_UNREAD_CALLBACK)
-    .order_by(tasks.c.created_at, tasks.c.id)
-    .limit(LIMIT)
-)
-CANDIDATES = OLDEST_DUE.with_for_update(skip_locked=True, of=tasks)
 LEASED = (
     select(tasks.c.id, tasks.c.fence)
     .where(in_list(tasks.c.id, "ids"), tasks.c.leased_until.is_not(None))
@@ -47,9 +46,6 @@ LEASED = (
 OVERDUE = _unleased_where(QUEUED & (tasks.c.deadline_at <= NOW), tasks.c.deadline_at)
 DUE = _unleased_where(POLLED & (tasks.c.due_at <= NOW), tasks.c.due_at)
 
-Candidate = tuple[TaskId, str]
-"""A task's id and its bucket."""
-
 
 class SqlTaskQueue:
     """Implements `SubmissionQueue` and `PollQueue`."""
@@ -58,7 +54,7 @@ class SqlTaskQueue:
         self._database = database
 
     async def claim_submissions(self, *, now: datetime, until: datetime, limit: int, limits: Limits) -> list[Task]:
-        """Move due queued tasks to `submitting`, durably, and return them, first in first out.
+        """Move due queued tasks to `submitting`, durably, and return them: clients in turn, the oldest of each first.
 
         Each gets the next submission number, `submitted_at = now`, a lease `until` and a higher fence.
         """
@@ -72,30 +68,28 @@ class SqlTaskQueue:
             }
             return await _lease(write.connection, chosen, until, changes)
 
-    async def limit_reached(self, *, now: datetime, limits: Limits) -> str | None:
-        """Return the limit that due queued tasks wait for: `max_in_flight`, `budget`, or None."""
+    async def limit_reached(self, *, now: datetime, limits: Limits) -> LimitName | None:
+        """Return the limit that the next due queued task waits for, None if there is none."""
         async with self._database.reading() as connection:
-            first = (await connection.execute(OLDEST_DUE, {"now": now, "limit": 1})).first()
-            if first is None:
+            waiting = await heads(connection, now)
+            if not waiting:
                 return None
-            if limits.max_in_flight is not None and await _count_in_flight(connection) >= limits.max_in_flight:
-                return "max_in_flight"
-            candidate = (TaskId(first.id), first.bucket)
-            if limits.budget is None or await affordable(connection, [candidate], now, limits.budget):
-                return None
-            return "budget"
+            used = await count_usage(connection, now, limits)
+            await add_prices(connection, used, {each.bucket for each in waiting})
+            reached = [used.obstacle(each.client, each.bucket) for each in waiting]
+            return None if None in reached else reached[0]
 
-    async def note_waiting(self, note: str, *, now: datetime) -> None:
-        """Store in `note` of every due queued task why it waits, except for locked tasks; a claim removes the note."""
-        due = QUEUED & (tasks.c.due_at <= now) & (tasks.c.deadline_at > now)
-        changed = select(tasks.c.id).where(due, tasks.c.note.is_distinct_from(note)).with_for_update(skip_locked=True)
-        async with self._database.writing() as write:
-            await write.connection.execute(update(tasks).where(tasks.c.id.in_(changed)).values(note=note))
-
-    async def budget_spent(self, now: datetime) -> float:
-        """Return the cost of this UTC day's submissions in US dollars; the bucket's mean replaces an unknown cost."""
+    async def limit_usage(self, *, now: datetime, limits: Limits, buckets: Collection[str]) -> LimitUsage:
+        """Return what `limits` leave at `now`, with the prices of `buckets`."""
         async with self._database.reading() as connection:
-            return await budget_spent(connection, now)
+            used = await count_usage(connection, now, limits)
+            await add_prices(connection, used, buckets)
+            return used
+
+    async def spent_today(self, now: datetime, *, budget_each: float) -> dict[str, float]:
+        """Return the US dollars of this UTC day by client, see `daily_budget.spent_today`."""
+        async with self._database.reading() as connection:
+            return await spent_today(connection, now, budget_each)
 
     async def claim_polls(self, *, now: datetime, until: datetime, limit: int) -> list[Task]:
         """Lease due tasks of any status but queued and submitting, and queued ones that are past their deadline."""
@@ -148,22 +142,28 @@ async def _lock_leased(connection: AsyncConnection, claims: Mapping[TaskId, int]
 
 
 async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits: Limits) -> list[TaskId]:
-    if limits.max_in_flight is not None or limits.budget is not None:
-        await advisory_lock(connection, "submissions")  # two claims at the same time must not exceed a limit
-    if limits.max_in_flight is not None:
-        limit = min(limit, limits.max_in_flight - await _count_in_flight(connection))
-    if limit <= 0:
+    """Choose and lock up to `limit` due queued tasks within `limits`, the clients in turn."""
+    # two claims at the same time must not exceed a limit, nor choose the same tasks
+    await advisory_lock(connection, "submissions")
+    used = await count_usage(connection, now, limits)
+    if used.full():
         return []
-    rows = await connection.execute(CANDIDATES, {"now": now, "limit": limit})
-    candidates: Sequence[Candidate] = [(TaskId(row.id), row.bucket) for row in rows]
-    if limits.budget is not None and candidates:
-        candidates = await affordable(connection, candidates, now, limits.budget)
-    return [task_id for task_id, _ in candidates]
+    waiting = await heads(connection, now)
+    await add_prices(connection, used, {each.bucket for each in waiting})
+    chosen = choose_in_turn([[head] for head in waiting], partial(_take, used), limit)
+    if chosen and len(chosen) < limit:
+        queues = [await queue_of(connection, head.client, now, limit - len(chosen) + 1) for head in chosen]
+        await add_prices(connection, used, {each.bucket for queue in queues for each in queue})
+        further = [[each for each in queue if each not in chosen] for queue in queues]
+        chosen += choose_in_turn(further, partial(_take, used), limit - len(chosen))
+    locked = await lock_queued(connection, chosen)
+    if locked and len(waiting) > 1:
+        await note_turns(connection, [each.client for each in locked])
+    return [each.id for each in locked]
 
 
-async def _count_in_flight(connection: AsyncConnection) -> int:
-    counted = await connection.execute(select(func.count()).select_from(tasks).where(IN_FLIGHT))
-    return counted.scalar_one()
+def _take(used: LimitUsage, candidate: Candidate) -> bool:
+    return used.take(candidate.client, candidate.bucket)
 
 
 async def _unleased(connection: AsyncConnection, wanted: Select[str], now: datetime, limit: int) -> list[TaskId]:

@@ -1,6 +1,5 @@
 """Conversion between a task and its row."""
 
-import math
 from collections.abc import Callable
 from dataclasses import fields
 from operator import attrgetter
@@ -14,7 +13,7 @@ from service.storage.tables import tasks
 Values = dict[str, Any]
 
 TASK_COLUMNS = tuple(tasks.c[field.name] for field in fields(Task))
-"""The columns that are fields of a task: all but the idempotency key, its digest and the computed cost."""
+"""The columns that are fields of a task: all but the idempotency key and its digest."""
 
 TASK_NAMES = tuple(column.name for column in TASK_COLUMNS)
 
@@ -23,6 +22,7 @@ Converter = Callable[[Any], Any]
 FROM_COLUMN: tuple[tuple[str, Converter], ...] = (
     ("status", Status),
     ("progress", float),  # SQLite returns 1.0 as 1
+    ("cost", float),
     ("settled_by", Source),
     ("error", lambda value: TaskError(**value)),
     ("usage", lambda value: Usage(**value)),
@@ -42,12 +42,11 @@ TO_COLUMN: dict[str, Converter] = {
 
 
 def task_values(task: Task) -> Values:
-    """Return the columns of `task`, with its cost as a number in addition to its usage."""
+    """Return the columns of `task`."""
     values = dict(vars(task))
     for name, convert in TO_COLUMN.items():
         if (value := values[name]) is not None:
             values[name] = convert(value)
-    values["cost"] = cost_in_usd(task.usage) if task.usage else None
     return values
 
 
@@ -57,8 +56,6 @@ def changed_task_values(before: Task, after: Task) -> Values:
     for name, value in vars(after).items():
         if value is not old[name] and value != old[name]:
             changed[name] = TO_COLUMN[name](value) if name in TO_COLUMN and value is not None else value
-    if "usage" in changed:
-        changed["cost"] = cost_in_usd(after.usage)
     return changed
 
 
@@ -70,14 +67,3 @@ def task_from_row(row: RowMapping, **given: object) -> Task:
             values[name] = convert(value)
     values.update(given)
     return construct_unchecked(Task, values)
-
-
-def cost_in_usd(usage: Usage | None) -> float | None:
-    """Return the cost in `usage` as US dollars, None if it has no cost or one that is not an amount of money."""
-    if usage is None or usage.cost is None:
-        return None
-    try:
-        cost = float(usage.cost)
-    except ValueError:
-        return None
-    return cost if math.isfinite(cost) and cost >= 0 else None

@@ -5,6 +5,7 @@ event. Each caller gets its result after the commit.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from service.domain.ports.unit_of_work import (
     InboxEntry,
     UnitOfWorkFactory,
 )
+from service.domain.prices import Pricing
 from service.domain.task import replace_fields
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.tasks.immediate_polls import ImmediatePolls
@@ -40,7 +42,8 @@ RETRY_PAUSE = 1.0
 class Recorder:
     """Records updates, many in one commit.
 
-    `new_id` returns ids that sort by time. `subscriptions` are the handlers with their events.
+    `new_id` returns ids that sort by time. `subscriptions` are the handlers with their events. `cost_faults` counts
+    reported costs that cannot be right, by their fault.
     """
 
     units_of_work: UnitOfWorkFactory
@@ -50,6 +53,8 @@ class Recorder:
     immediate_polls: ImmediatePolls
     subscriptions: Sequence[Subscription]
     new_id: Callable[[], str]
+    pricing: Pricing = field(default_factory=Pricing)
+    cost_faults: Counter[str] = field(init=False, default_factory=Counter)
     _batcher: Batcher[TaskUpdate, UpdateResult | Exception] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,4 +129,6 @@ class Recorder:
                     leases=leases,
                     subscriptions=self.subscriptions,
                     new_id=self.new_id,
+                    pricing=self.pricing,
+                    cost_faults=self.cost_faults,
                 )

@@ -12,10 +12,11 @@ from service.domain.callback import callback_address
 from service.domain.errors import NotSent, Refused, ReplyLost, StoreUnavailable, Throttled
 from service.domain.models.media_descriptors import restore
 from service.domain.ports.provider import ProviderRequest, RateLimitedProvider
-from service.domain.ports.queues import Limits, SubmissionQueue
+from service.domain.ports.queues import SubmissionQueue
 from service.domain.ports.signals import Clock, Signals
 from service.domain.ports.tasks import BlobStore
 from service.domain.retry_schedule import next_submission
+from service.domain.submission_limits import LimitName, Limits
 from service.domain.task import Fact, Status, Task, TaskError, TaskId
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.tokens import Tokens
@@ -31,8 +32,8 @@ TOKEN_GRACE = timedelta(days=7)
 FINAL_COMMIT_GRACE = 1.5
 """Seconds that a shutdown waits for the commit of a reply."""
 
-NOTE_INTERVAL = timedelta(seconds=5)
-"""Least time between two notes on the tasks that wait for a limit."""
+CHECK_INTERVAL = timedelta(seconds=5)
+"""Least time between two checks whether tasks wait for a limit."""
 
 MAX_NOTE = 300
 """Characters of a note."""
@@ -63,7 +64,8 @@ class Submitter:
     signals: Signals
     config: SubmitterConfig
     jitter: Callable[[], float]
-    _noted_at: datetime = field(init=False, default=LONG_AGO)
+    _checked_at: datetime = field(init=False, default=LONG_AGO)
+    _limit_reached: LimitName | None = field(init=False, default=None)
     _lease_pool: LeasePool[TaskId] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -97,21 +99,19 @@ class Submitter:
             self._lease_pool.start(task.id, task.fence, self._submit(task), leased_until=until) for task in claimed
         ]
         if len(claimed) < limit:
-            await self._note_waiting_tasks(now)
+            await self._log_reached_limit(now)
         return started
 
-    async def _note_waiting_tasks(self, now: datetime) -> None:
-        """Note on queued tasks for which of the operator's limits they wait, at most once in NOTE_INTERVAL."""
+    async def _log_reached_limit(self, now: datetime) -> None:
+        """Log once that all queued tasks wait for a limit; checks at most once in CHECK_INTERVAL."""
         limits = self.config.limits
-        if limits == Limits() or now < self._noted_at + NOTE_INTERVAL:
+        if not limits.any or now < self._checked_at + CHECK_INTERVAL:
             return
-        self._noted_at = now
+        self._checked_at = now
         reached = await self.queue.limit_reached(now=now, limits=limits)
-        if reached == "budget":
-            await self.queue.note_waiting(f"waits: the day's BUDGET of {limits.budget:g} dollars is reached", now=now)
-        elif reached:
-            note = f"waits: MAX_IN_FLIGHT, {limits.max_in_flight} unfinished tasks at the upstream, is reached"
-            await self.queue.note_waiting(note, now=now)
+        if reached and reached != self._limit_reached:
+            log.warning("submissions wait for a limit", limit=reached.upper())
+        self._limit_reached = reached
 
     async def sweep(self) -> int:
         """Mark submissions whose worker has crashed as in doubt; return how many.

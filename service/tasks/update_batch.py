@@ -1,8 +1,11 @@
 """Changes of one transaction, computed in memory and flushed together."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+
+import structlog
 
 from service.domain.apply_update import UpdateContext, apply_update
 from service.domain.artifact import Artifact
@@ -19,10 +22,13 @@ from service.domain.ports.unit_of_work import (
     RunTime,
     UnitOfWork,
 )
+from service.domain.prices import Pricing
 from service.domain.task import EventType, Status, Task, TaskId, UpstreamId, replace_fields
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.task_view import task_json
 from service.tasks.immediate_polls import ImmediatePolls, PollReservations
+
+log = structlog.get_logger("boomerang.tasks")
 
 
 @dataclass(kw_only=True)
@@ -41,6 +47,8 @@ class UpdateBatch:
     leases: ExitStack
     subscriptions: Sequence[Subscription]
     new_id: Callable[[], str]
+    pricing: Pricing = field(default_factory=Pricing)
+    cost_faults: Counter[str] = field(default_factory=Counter)
     slot_reservations: SlotReservations | None = None
     poll_reservations: PollReservations | None = None
     context: UpdateContext = field(init=False)
@@ -57,7 +65,7 @@ class UpdateBatch:
         The callbacks of updates `from_inbox` are stored already.
         """
         unit_of_work = self.unit_of_work
-        self.context = UpdateContext(planner=self.planner, now=self.clock.now())
+        self.context = UpdateContext(planner=self.planner, now=self.clock.now(), pricing=self.pricing)
         self.tasks = await unit_of_work.lock({update.task_id for update in updates})
         named: set[UpstreamId] = set()
         guessed: set[TaskId] = set()
@@ -72,7 +80,11 @@ class UpdateBatch:
         verdicts = {} if from_inbox else await self._admit(updates)
         if guessed:
             self.context.unread = await unit_of_work.with_unread_callbacks(guessed)
-        results = [self.add(update, "new" if from_inbox else verdicts.get(id(update))) for update in updates]
+        results = []
+        for update in updates:
+            result = self.add(update, "new" if from_inbox else verdicts.get(id(update)))
+            self._note_cost_fault(result)
+            results.append(result)
         await self.flush()
         return results
 
@@ -115,6 +127,17 @@ class UpdateBatch:
         if result.poll:
             self.polls.append(PollRow(task_id=before.id, at=self.context.now, outcome=result.poll))
         return replace_fields(result, inbox=verdict)
+
+    def _note_cost_fault(self, result: UpdateResult) -> None:
+        """Log and count a reported cost that cannot be right: the budget counts the usual price instead."""
+        if result.cost_fault and result.task:
+            self.cost_faults[result.cost_fault] += 1
+            log.warning(
+                "cost reported by the provider ignored",
+                task=result.task.id,
+                reason=result.cost_fault,
+                cost=result.task.cost,
+            )
 
     def _add_event(self, event_type: EventType, task: Task, artifact: Artifact | None) -> None:
         """Add an event and one delivery of it for each handler and `notify` entry that wants it."""

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from statistics import median
 
-from service.domain.ports.queues import Limits
+from service.domain.submission_limits import Limits
 from service.domain.task import Status
 from service.storage import Store, open_store
 from tests.benchmarks.environment import BenchmarkEnvironment, fill, make_task

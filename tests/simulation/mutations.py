@@ -236,5 +236,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     store.delivery_lease_with_the_wrong_fence,
     store.max_in_flight_ignored,
     store.budget_ignored,
+    store.unknown_price_is_zero,
+    store.client_limits_ignored,
     leased_poll_not_made,
 )

@@ -27,7 +27,7 @@ from tests.simulation.process import Process
 from tests.simulation.scenario import LONG, Scenario
 from tests.simulation.scheduler import RECONCILE, DueTimes, SimScheduler
 from tests.simulation.seeded_faults import SeededFaults
-from tests.simulation.settings import KEY, SECRET, settings_of
+from tests.simulation.settings import CLIENT, KEY, SECRET, settings_of
 from tests.simulation.sqlite import fresh_database
 
 TIME_LIMIT = 40 * 3600.0
@@ -73,7 +73,7 @@ class Simulation:
             on_crash=self._changed.set,
         )
         self.processes = [Process(number, shared, scenario) for number in range(scenario.processes)]
-        self._limits = Limits(self.reader, self.settings, self.history)
+        self._limits = Limits(self.reader, self.settings, self.history, true_clocks=scenario.true_clocks, client=CLIENT)
         self._cron = SimScheduler(loop, self.due_times, self._ahead, faithful=scenario.faithful)
 
     def _sandbox(self) -> Sandbox:

@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import timedelta
-from decimal import Decimal
 from random import Random
 from typing import Any
 
 from tests.simulation.crash_points import BY_POSITION, Crash
+from tests.simulation.drawn_limits import drawn_client_limits, drawn_limits
 from tests.simulation.machine_faults import FullDisk, Jump, Stall
 from tests.simulation.manners import MANNERS, manners_of
 from tests.simulation.network import NetworkFaults
@@ -152,7 +152,7 @@ def _extended(plain: Scenario, random: Random) -> Scenario:
         full_disks=(_full_disk(random),) if random.random() < 0.15 else (),
         burst_share=random.choice((0.0, 0.0, 0.5, 1.0)),
         wake_interval=random.choice((10.0, 60.0)) if random.random() < 0.06 else None,
-        settings={**plain.settings, **_limits(random)},
+        settings={**plain.settings, **drawn_limits(random), **drawn_client_limits(plain.seed)},
     )
 
 
@@ -173,11 +173,6 @@ def _jump(random: Random, plain: Scenario) -> Jump:
 
 def _full_disk(random: Random) -> FullDisk:
     return FullDisk(at=random.uniform(0, 40), seconds=random.choice((0.2, 5.0, random.uniform(5, 90))))
-
-
-def _limits(random: Random) -> dict[str, Any]:
-    max_in_flight = random.choice((None, None, None, 1, 2))
-    return {"max_in_flight": max_in_flight, "budget": random.choice((None,) * 7 + (Decimal("0.5"),))}
 
 
 def base_scenario_of(seed: int) -> Scenario:

@@ -1,6 +1,7 @@
 """The settings of a simulated run."""
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
 from service.domain.api_key import ApiKey
@@ -9,6 +10,10 @@ from tests.simulation.scenario import Scenario
 
 SECRET = "a-secret-of-the-simulation-that-is-long-enough"
 KEY = "upstream-key"
+CLIENT = "client"
+CREDIT_PRICE = Decimal("0.005")
+"""US dollars of a credit: the sandbox bills two credits for a cent."""
+
 WEBHOOK_SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
 
@@ -29,7 +34,8 @@ def settings_of(scenario: Scenario, database_url: str) -> Settings:
     given: Mapping[str, Any] = {
         **scenario.settings,
         "database_url": database_url,
-        "api_keys": (ApiKey(name="client", key="client-key", admin=True),),
+        "credit_price": CREDIT_PRICE,
+        "api_keys": (ApiKey(name=CLIENT, key="client-key", admin=True),),
     }
     present = {**settings.present, "WEBHOOK_SECRETS": WEBHOOK_SECRET}
     return settings.model_copy(update={**given, "present": present})

@@ -1,5 +1,6 @@
 """Known faults of the storage, injected one by one."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
@@ -8,8 +9,11 @@ from unittest.mock import patch
 
 from sqlalchemy import Integer, bindparam, select
 
+from service.domain import submission_limits
 from service.domain import task as core_task
-from service.storage import attempt_results, delivery_queue, task_queue
+from service.domain.prices import Price
+from service.domain.submission_limits import LimitUsage
+from service.storage import attempt_results, daily_budget, delivery_queue, limit_usage, task_queue
 from service.storage.delivery_queue import SqlDeliveryQueue
 from service.storage.inbox import SqlInbox
 from service.storage.tables import IS_PENDING, deliveries
@@ -156,19 +160,33 @@ def delivery_lease_with_the_wrong_fence() -> AbstractContextManager[Any]:
 def max_in_flight_ignored() -> AbstractContextManager[Any]:
     """Submit due tasks without counting those in flight."""
 
-    async def in_flight(_connection: Any) -> int:
-        return 0
+    async def in_flight(_connection: Any) -> Counter[str]:
+        return Counter()
 
-    return patch.object(task_queue, "_count_in_flight", in_flight)
+    return patch.object(limit_usage, "count_in_flight", in_flight)
 
 
 def budget_ignored() -> AbstractContextManager[Any]:
-    """Submit due tasks without the daily budget."""
+    """Submit due tasks without the daily budgets."""
 
-    async def affordable(_connection: Any, candidates: Any, _now: Any, _budget: float) -> Any:
-        return candidates
+    async def spent(_connection: Any, _now: Any, _each: float) -> dict[str, float]:
+        return {}
 
-    return patch.object(task_queue, "affordable", affordable)
+    return patch.object(limit_usage, "spent_today", spent)
+
+
+def unknown_price_is_zero() -> AbstractContextManager[Any]:
+    """Count a task as nothing until its cost is known."""
+
+    def price_of(bucket: str, known: Mapping[str, float], _each: float) -> Price:
+        return Price(dollars=known.get(bucket, 0.0), known=True)
+
+    return both(patch.object(submission_limits, "price_of", price_of), patch.object(daily_budget, "price_of", price_of))
+
+
+def client_limits_ignored() -> AbstractContextManager[Any]:
+    """Submit due tasks without the limits of single clients."""
+    return patch.object(LimitUsage, "_of_client", lambda _self, _client, _bucket: None)
 
 
 @contextmanager

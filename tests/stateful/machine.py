@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from service.domain.errors import Conflict
-from service.domain.ports.queues import Limits
 from service.domain.ports.tasks import IdempotencyKey
+from service.domain.submission_limits import Limits
 from service.domain.task import Status, Task, TaskId, UpstreamId
 from service.domain.task_update import TaskUpdate
 from tests.stateful.invariants import check

@@ -7,9 +7,11 @@ from hashlib import sha256
 from typing import Any
 
 from service.domain.blob import Blob
-from service.domain.ports.queues import AttemptResult, HandlerCapacity, Limits, Outcome
+from service.domain.ports.queues import AttemptResult, HandlerCapacity, Outcome
 from service.domain.ports.unit_of_work import DeliveryClaim, DeliveryRow, EventRow, InboxEntry
-from service.domain.task import EventType, Status, Task, TaskId, UpstreamId
+from service.domain.prices import Pricing
+from service.domain.submission_limits import Limits
+from service.domain.task import EventType, Fact, Status, Task, TaskId, UpstreamId
 from service.storage import Store
 
 NOW = datetime(2026, 5, 6, 12, 9, 42, 123456, tzinfo=UTC)
@@ -85,9 +87,10 @@ def an_attempt(claim: DeliveryClaim, outcome: Outcome = "delivered", **changes: 
 
 
 async def add_tasks(store: Store, *tasks: Task) -> None:
-    """Store tasks in their given status."""
+    """Store tasks in their given status; a cost in their usage is their cost."""
     for task in tasks:
-        await store.intake.add(task, [], None)
+        cost = Pricing().cost(Fact(status=task.status, usage=task.usage)) if task.cost is None else task.cost
+        await store.intake.add(replace(task, cost=cost), [], None)
 
 
 async def add_deliveries(store: Store, *handlers: str, events: Sequence[str] = ("e1",), task_id: str = "t1") -> None:

@@ -1,11 +1,8 @@
 """Races between processes: expired leases, late results and concurrent locks lose and duplicate nothing."""
 
-import asyncio
-
 import pytest
 
-from service.domain.ports.queues import Limits
-from service.domain.task import Status, Usage
+from service.domain.task import Status
 from service.storage import Store, retention
 from tests.storage.builders import (
     HOUR,
@@ -19,10 +16,7 @@ from tests.storage.builders import (
     an_attempt,
     an_entry,
     claim_deliveries,
-    claim_submissions,
-    stored,
 )
-from tests.storage.conftest import EmptyDatabase, OpenStore
 
 TIMEOUT = 5.0
 
@@ -38,39 +32,6 @@ async def test_late_result_in_a_batch_with_its_successor_is_ignored(store: Store
     found = await store.deliveries.delivery(late.id)
     assert found is not None
     assert (found.status, found.attempts) == ("delivered", 1)
-
-
-async def test_requeued_task_costs_nothing(store: Store) -> None:
-    """A task that was not sent and is queued again does not count for the day's budget."""
-    known = a_task("known", status=Status.COMPLETED, submitted_at=NOW - 24 * HOUR, usage=Usage(cost="1.00"))
-    waiting = [a_task(f"t{n}", submission=1, submitted_at=NOW, tries=1) for n in range(3)]
-    await add_tasks(store, known, *waiting)
-    assert await store.tasks.budget_spent(NOW) == 0
-    claimed = await claim_submissions(store, limits=Limits(budget=3.0))
-    assert len(claimed) == 3
-
-
-async def test_note_waiting_skips_locked_tasks(store: Store, open_another: OpenStore, database: EmptyDatabase) -> None:
-    """A task that another process has locked gets its note later, so that there is no deadlock."""
-    other = open_another()
-    await add_tasks(store, a_task("t1"), a_task("t2"))
-    locked, done = asyncio.Event(), asyncio.Event()
-
-    async def hold() -> None:
-        async with other.units_of_work.transaction() as transaction:
-            await transaction.lock({a_task("t1").id})
-            locked.set()
-            await done.wait()
-
-    holder = asyncio.create_task(hold())
-    await locked.wait()
-    if database.url.startswith("sqlite"):
-        done.set()  # SQLite has one writer at a time
-    async with asyncio.timeout(TIMEOUT):
-        await store.tasks.note_waiting("waits", now=NOW)
-    done.set()
-    await holder
-    assert (await stored(store, "t2")).note == "waits"
 
 
 async def test_prune_deletes_rows_of_long_expired_tasks(store: Store) -> None:

@@ -2,12 +2,9 @@
 
 import asyncio
 from dataclasses import replace
-from typing import Any
 
-import pytest
-
-from service.domain.ports.queues import Limits
-from service.domain.task import Status, Task, TaskId, Usage
+from service.domain.submission_limits import Limits
+from service.domain.task import Status, TaskId, Usage
 from service.storage import Store
 from tests.storage.builders import (
     HOUR,
@@ -83,91 +80,6 @@ async def test_in_flight_limit_counts_tasks_at_the_provider(store: Store) -> Non
     assert [task.id for task in await claim_submissions(store, limits=limits)] == ["q0", "q1"]
     assert await claim_submissions(store, limits=limits) == []
     assert await claim_submissions(store, limits=Limits(max_in_flight=1)) == []
-
-
-async def test_in_flight_limit_holds_over_processes(store: Store, open_another: OpenStore) -> None:
-    """Concurrent claims of two processes together do not exceed the limit."""
-    await add_tasks(store, *(a_task(f"t{number}") for number in range(30)))
-    stores = [store, open_another()]
-    limits = Limits(max_in_flight=5)
-    batches = await asyncio.gather(*(claim_submissions(stores[number % 2], limits=limits) for number in range(8)))
-    assert sum(len(batch) for batch in batches) == 5
-
-
-def _paid(task_id: str, cost: str | None, **changes: Any) -> Task:
-    usage = None if cost is None else Usage(cost=cost)
-    return replace(in_progress(task_id, usage=usage), **changes)
-
-
-async def test_budget_counts_known_costs_of_the_utc_day(store: Store) -> None:
-    """Tasks submitted today count, those submitted before midnight in UTC do not."""
-    midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
-    await add_tasks(
-        store,
-        _paid("t1", "0.35"),
-        _paid("t2", "0.40", submitted_at=midnight),
-        _paid("t3", "9", submitted_at=midnight - SECOND),
-        _paid("t4", "no money"),
-    )
-    assert await store.tasks.budget_spent(NOW) == pytest.approx(0.75 + (0.35 + 0.40 + 9) / 3)
-
-
-async def test_budget_takes_the_mean_of_the_bucket_for_unknown_costs(store: Store) -> None:
-    """A task without a cost counts as its bucket's mean, or as zero if that is unknown or the task surely failed."""
-    await add_tasks(
-        store,
-        _paid("t1", "0.30"),
-        _paid("t2", "0.50"),
-        _paid("t3", None),
-        _paid("t4", None, bucket="long"),
-        _paid("t5", None, status=Status.FAILED),
-        _paid("t6", None, status=Status.FAILED, guessed=True),
-    )
-    assert await store.tasks.budget_spent(NOW) == pytest.approx(0.30 + 0.50 + 2 * 0.40)
-
-
-async def test_budget_stops_submissions_until_midnight(store: Store) -> None:
-    """Only tasks that the rest of the budget can pay are submitted; the next day has a new budget."""
-    await add_tasks(
-        store, _paid("p1", "0.40"), *(a_task(f"q{number}", deadline_at=NOW + 48 * HOUR) for number in range(5))
-    )
-    limits = Limits(budget=1.25)
-    assert [task.id for task in await claim_submissions(store, limits=limits)] == ["q0", "q1"]
-    assert await claim_submissions(store, limits=limits) == []
-    assert [task.id for task in await claim_submissions(store, now=NOW + 12 * HOUR, limits=limits)] == [
-        "q2",
-        "q3",
-        "q4",
-    ]
-
-
-async def test_spent_budget_stops_tasks_of_unknown_price(store: Store) -> None:
-    """Once the budget is spent, tasks of unknown cost are not submitted either."""
-    await add_tasks(store, _paid("p1", "0.40"), a_task("q0", bucket="new"))
-    assert await claim_submissions(store, limits=Limits(budget=0.4)) == []
-    assert [task.id for task in await claim_submissions(store, limits=Limits(budget=0.41))] == ["q0"]
-
-
-@pytest.mark.parametrize(
-    ("limits", "limit_reached"),
-    [
-        (Limits(max_in_flight=1), "max_in_flight"),
-        (Limits(max_in_flight=9, budget=0.5), "budget"),
-        (Limits(max_in_flight=9, budget=5.0), None),
-        (Limits(), None),
-    ],
-)
-async def test_limit_reached_is_noted(store: Store, limits: Limits, limit_reached: str | None) -> None:
-    """The limit that due tasks wait for is returned; only they have the note, until they are claimed."""
-    usage = Usage(cost="0.50")
-    await add_tasks(store, in_progress("running", usage=usage), a_task("due"), a_task("later", due_at=NOW + MINUTE))
-    assert await store.tasks.limit_reached(now=NOW, limits=limits) == limit_reached
-    for _ in range(2):
-        await store.tasks.note_waiting("waits", now=NOW)
-    noted = [(await stored(store, task_id)).note for task_id in ("due", "later", "running")]
-    assert noted == ["waits", None, None]
-    assert [task.note for task in await claim_submissions(store)] == [None]
-    assert await store.tasks.limit_reached(now=NOW, limits=limits) is None
 
 
 async def test_due_tasks_are_polled_oldest_first(store: Store) -> None:

@@ -7,6 +7,8 @@ from service.deliveries.handler_api import Handler
 from service.domain.callback import Verifier
 from service.domain.notify import AddressCheck
 from service.domain.ports.queues import Limits
+from service.domain.prices import Pricing
+from service.domain.submission_limits import Limits
 from service.domain.tokens import Tokens
 from tests.support.no_egress_guard import any_address
 from tests.support.scripted_provider import TOKENS
@@ -18,6 +20,7 @@ class Options:
 
     confirm: bool = True
     resubmit_in_doubt: bool = False
+    pricing: Pricing = field(default_factory=Pricing)
     limits: Limits = field(default_factory=Limits)
     concurrency: int = 16
     handlers: tuple[str, ...] = ("log", "webhook")

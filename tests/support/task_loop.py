@@ -92,6 +92,7 @@ class Loop:
             immediate_polls=self.immediate_polls,
             subscriptions=_subscriptions(options),
             new_id=self.new_id,
+            pricing=options.pricing,
         )
         self.inbox_worker = InboxWorker(
             recorder=self.recorder,

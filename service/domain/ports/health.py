@@ -14,6 +14,7 @@ class Gauges:
     """The figures for /metrics: counts by status and outcome, and the ages of the oldest unfinished and due rows.
 
     `status_words` is how long the provider has reported each status word of unknown meaning.
+    `day_costs` are the reported costs of the UTC day's submissions by client, in US dollars.
     """
 
     tasks: Mapping[str, int]
@@ -24,6 +25,7 @@ class Gauges:
     oldest_due: timedelta
     in_doubt: int
     status_words: Mapping[str, timedelta] = field(default_factory=dict)
+    day_costs: Mapping[str, float] = field(default_factory=dict)
 
 
 class Health(Protocol):

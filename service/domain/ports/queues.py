@@ -1,44 +1,41 @@
 """The queues of due rows, which are claimed with a lease and a fence."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
 from service.domain.fair_share import FairShare
 from service.domain.ports.unit_of_work import DeliveryClaim
+from service.domain.submission_limits import LimitName, Limits, LimitUsage
 from service.domain.task import Task, TaskId
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Limits of submissions: unfinished tasks at the provider, and US dollars a UTC day; None for no limit."""
-
-    max_in_flight: int | None = None
-    budget: float | None = None
 
 
 class SubmissionQueue(Protocol):
     """Queued tasks that are due to be submitted."""
 
     async def claim_submissions(self, *, now: datetime, until: datetime, limit: int, limits: Limits) -> list[Task]:
-        """Move due queued tasks to `submitting`, durably, and return them.
+        """Move due queued tasks to `submitting`, durably, and return them: clients in turn, the oldest of each first.
 
         Each gets the next submission number, `submitted_at = now`, a lease `until` and a higher fence.
         """
 
-    async def limit_reached(self, *, now: datetime, limits: Limits) -> str | None:
-        """Return the limit for which due queued tasks wait: `max_in_flight`, `budget`, or None."""
-
-    async def note_waiting(self, note: str, *, now: datetime) -> None:
-        """Set the note of every due queued task; a claim removes it."""
+    async def limit_reached(self, *, now: datetime, limits: Limits) -> LimitName | None:
+        """Return the limit that the next due queued task waits for, None if there is none."""
 
     async def renew(self, claims: Mapping[TaskId, int], *, until: datetime) -> set[TaskId]:
         """Extend leases (task to fence); return the tasks whose leases are still held."""
 
     async def sweep(self, *, now: datetime) -> list[Task]:
         """Return `submitting` tasks whose lease has expired: abandoned, in doubt."""
+
+
+class LimitUsageReader(Protocol):
+    """How much of the limits is used."""
+
+    async def limit_usage(self, *, now: datetime, limits: Limits, buckets: Collection[str]) -> LimitUsage:
+        """Return what `limits` leave at `now`, with the prices of `buckets`."""
 
 
 class PollQueue(Protocol):

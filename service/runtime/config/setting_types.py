@@ -12,6 +12,7 @@ from urllib.request import url2pathname
 
 from service.deliveries.egress_allow_syntax import egress_target
 from service.domain.api_key import ApiKey
+from service.domain.submission_limits import ClientLimit
 from service.domain.webhook_secrets import is_webhook_secret
 
 T = TypeVar("T")
@@ -90,6 +91,43 @@ def dollars(text: str) -> Decimal:
         if amount.is_finite() and 0 <= amount <= MAX_DOLLARS:
             return amount
     raise ValueError("must be an amount in US dollars a day, like 25 or 12.50, at most a billion")
+
+
+def positive_dollars(text: str) -> Decimal:
+    """Return an amount in US dollars of more than 0, at most a billion."""
+    with suppress(ValueError):
+        amount = dollars(text)
+        if amount:
+            return amount
+    raise ValueError("must be an amount in US dollars of more than 0, like 1.00 or 0.005, at most a billion")
+
+
+def client_limit(parse: Parse[float]) -> Parse[ClientLimit]:
+    """Return a parser of a limit for each client, with exceptions: `5`, `5,bot=20,ops=none` or `bot=20`.
+
+    `parse` reads one number. Raises ValueError for a client that is named twice, and for two limits without a name.
+    """
+
+    def read(text: str) -> ClientLimit:
+        pairs = [part.rpartition("=") for part in comma_separated(text)]
+        names = [name.strip() if equals else None for name, equals, _ in pairs]
+        if len(set(names)) < len(names) or "" in names:
+            raise ValueError("must name each client once, like 5,bot=20,ops=none, and have one limit for the others")
+        limits = {name: _limit(value.strip(), parse) for name, (_, _, value) in zip(names, pairs, strict=True)}
+        return ClientLimit(
+            default=limits.pop(None, None), exceptions={name: limit for name, limit in limits.items() if name}
+        )
+
+    return read
+
+
+def _limit(text: str, parse: Parse[float]) -> float | None:
+    if text.lower() == "none":
+        return None
+    try:
+        return float(parse(text))
+    except ValueError as error:
+        raise ValueError(f"{error}, or none; with exceptions by client like 5,bot=20,ops=none") from None
 
 
 def boolean(text: str) -> bool:

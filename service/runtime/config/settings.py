@@ -20,10 +20,12 @@ from pydantic_core import ErrorDetails
 from service.domain.api_key import ApiKey
 from service.domain.errors import BadSetting
 from service.domain.hosts import is_loopback
+from service.domain.submission_limits import ClientLimit
 from service.domain.webhook_secrets import derive_webhook_secret
 from service.runtime.config import setting_types as parse
 from service.runtime.config.dotenv import PREFIX, read_dotenv
 from service.runtime.config.key_file import StoredKeys, load_or_create
+from service.runtime.config.limit_checks import missing_credit_price, unknown_clients
 
 UPSTREAMS = {"vtrix": "https://cloud.vtrix.ai", "vidu": "https://api.vidu.com/ent/v2"}
 """The address of each provider."""
@@ -67,6 +69,9 @@ LeaseTime = Annotated[timedelta, parsed(parse.lease)]
 Schedule = Annotated[tuple[timedelta, ...], parsed(parse.durations)]
 Rate = Annotated[float, parsed(parse.rate)]
 Dollars = Annotated[Decimal, parsed(parse.dollars)]
+Price = Annotated[Decimal, parsed(parse.positive_dollars)]
+DollarsByClient = Annotated[ClientLimit, parsed(parse.client_limit(lambda text: float(parse.dollars(text))))]
+CountByClient = Annotated[ClientLimit, parsed(parse.client_limit(parse.whole_number(1, 1_000_000)))]
 Address = Annotated[str, parsed(parse.address)]
 Target = Annotated[str, parsed(parse.target)]
 DatabaseAddress = Annotated[str, parsed(parse.database)]
@@ -129,6 +134,11 @@ class Settings(BaseModel):
     lease: LeaseTime = setting("60s", "time after which a lease expires unless it is renewed")
     retention: Duration = setting("30d", "age at which raw callbacks, attempts and inputs are deleted")
     budget: Dollars | None = setting(None, "US dollars a day (UTC); past it tasks stay queued")
+    budget_each: Price = setting("1.00", "US dollars that a task counts as while the price of such a task is unknown")
+    credit_price: Price | None = setting(None, "US dollars for a credit of the provider; BUDGET with vidu needs it")
+    client_budget: DollarsByClient | None = setting(None, "US dollars a day (UTC) for each client")
+    client_max_in_flight: CountByClient | None = setting(None, "maximum of unfinished tasks for each client")
+    client_rate: CountByClient | None = setting(None, "maximum of submissions a minute for each client")
     webhook_url: Target | None = secret(None, "address that receives every event")
     webhook_secrets: WebhookSecrets = secret((), "secrets that sign webhooks; derived from SECRET_KEYS by default")
     archive_url: ArchiveAddress | None = setting(None, "directory in which the archive handler stores results")
@@ -140,6 +150,16 @@ class Settings(BaseModel):
     port: Port = setting("8080", "port that is bound; PORT also sets it")
     web_concurrency: ProcessCount | None = setting(None, "without effect: each `boomerang serve` is one process")
     present: SkipValidation[Mapping[str, str]] = secret({}, "text of each given setting that handlers see")
+
+    def client_limits(self) -> dict[str, ClientLimit]:
+        """Return the limits for single clients that are set, by the name of the setting."""
+        names = ("client_budget", "client_max_in_flight", "client_rate")
+        return {name.upper(): limit for name in names if (limit := getattr(self, name)) is not None}
+
+    def budgets(self) -> list[str]:
+        """Return the names of the settings that limit dollars."""
+        names = ("budget", "client_budget")
+        return [name.upper() for name in names if getattr(self, name) is not None]
 
     @property
     def off_peak_deadline(self) -> timedelta:
@@ -171,6 +191,11 @@ def load_settings(
     except ValidationError as error:
         details = {str(each["loc"][0]): each for each in error.errors(include_url=False, include_input=False)}
         faults += [f"{found[field]} {_message(field, each)}" for field, each in details.items() if field in found]
+    else:
+        faults += [
+            *unknown_clients(settings.client_limits(), settings.api_keys),
+            *missing_credit_price(settings.provider, settings.credit_price, settings.budgets()),
+        ]
     if faults:
         raise BadSetting("\n".join(faults))
     return settings

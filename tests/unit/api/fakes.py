@@ -23,6 +23,7 @@ from tests.support.no_egress_guard import any_address
 NOW = datetime(2026, 5, 6, 12, 9, 42, tzinfo=UTC)
 PARTS = (
     "task_service",
+    "notes",
     "receiver",
     "replayer",
     "single_pass",
@@ -82,7 +83,7 @@ class FakeApplication:
     """Every use case and port in one object.
 
     `error` is raised by each method that changes something. `during_wait` is called in each wait. `already_logged` is
-    the result of `receive`.
+    the result of `receive`. With `limited` queued tasks wait for a limit.
     """
 
     tasks_by_id: dict[str, Task] = field(default_factory=dict)
@@ -91,6 +92,7 @@ class FakeApplication:
     created: bool = True
     already_logged: bool = False
     error: Exception | None = None
+    limited: bool = False
     not_ready_reason: str | None = None
     accepted: list[NewTask] = field(default_factory=list)
     received: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
@@ -210,6 +212,12 @@ class FakeApplication:
         rows = [each for each in rows if status in (None, each.status) and handler in (None, each.handler)]
         start = [each.id for each in rows].index(cursor) + 1 if cursor else 0
         return rows[start : start + limit]
+
+    async def noted(self, tasks: Sequence[Task]) -> list[Task]:
+        """Return `tasks`, with `waits` as the note of queued ones."""
+        return [
+            replace(task, note="waits") if task.status is Status.QUEUED and self.limited else task for task in tasks
+        ]
 
     async def delivery(self, delivery_id: str) -> DeliveryView | None:
         """Return one delivery."""

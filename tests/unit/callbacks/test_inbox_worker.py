@@ -18,8 +18,8 @@ from service.callbacks.inbox_worker import BUSY_BATCH, BUSY_DELAY, BUSY_FROM, In
 from service.callbacks.limits import BURST_RATE, BurstDetector
 from service.domain.callback import Callback, read_body
 from service.domain.errors import BadSignature, BadToken, NotSent, SchemaBehind, StoreUnavailable
-from service.domain.ports.queues import Limits
 from service.domain.ports.unit_of_work import InboxEntry
+from service.domain.submission_limits import Limits
 from service.domain.task import Fact, Status, TaskId
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.tokens import TokenClaims

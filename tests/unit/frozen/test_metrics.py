@@ -24,6 +24,7 @@ VALUES = {
     "boomerang_oldest_due_row_seconds": set(),
     "boomerang_in_doubt_tasks": set(),
     "boomerang_unknown_status_seconds": {("word", "warming_up")},
+    "boomerang_day_cost_dollars": {("client", "root")},
     "boomerang_callbacks_total": {("verdict", word) for word in STORED | REFUSED},
     "boomerang_polls_total": {("outcome", word) for word in OUTCOMES | ANSWERS},
     "boomerang_upstream_requests_total": {("kind", word) for word in CREATES | FETCHES | CANCELS | {"find_ok"}},
@@ -50,6 +51,6 @@ def test_names_labels_and_values(vtrix: Json, vidu: Json) -> None:
 def test_kinds_of_metrics(vtrix: Json) -> None:
     """Each metric keeps its type."""
     kinds = {family.name: family.type for family in text_string_to_metric_families(vtrix["metrics"])}
-    counters = {f"boomerang_{name}": "counter" for name in ("callbacks", "polls", "upstream_requests")}
+    counters = {f"boomerang_{name}": "counter" for name in ("callbacks", "polls", "upstream_requests", "cost_faults")}
     gauges = {name: "gauge" for name in VALUES if not name.endswith("_total")}
     assert_words("kinds of metrics", kinds.items(), (counters | gauges).items())

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, is_dataclass
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,11 @@ def examples() -> dict[str, str]:
 
 
 def plain(value: object) -> object:
-    """Return a setting's value as JSON: seconds for a duration."""
+    """Return a setting's value as JSON: seconds for a duration, a number for an amount."""
     if isinstance(value, timedelta):
         return value.total_seconds()
+    if isinstance(value, Decimal):
+        return float(value)
     if isinstance(value, tuple):
         return [plain(one) for one in value]
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value

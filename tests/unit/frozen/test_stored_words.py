@@ -132,8 +132,8 @@ def test_documents_in_columns(vtrix: Json) -> None:
     assert media["bucket"] == "viduq2_pro_reference/5/720p"
     assert json.loads(row_of(vtrix, "failed")["error"]) == {"code": "Bad", "message": "no"}
     assert json.loads(row_of(vtrix, "completed")["usage"]) == {"cost": "0.35", "discount": 1.0}
-    flags = {"guessed", "unconfirmed"}
-    fact = {"status", "upstream_id", "progress", "output", "error", "usage"} | flags
+    flags = {"guessed", "unconfirmed", "faulty_cost"}
+    fact = {"status", "upstream_id", "progress", "output", "error", "usage", "credits"} | flags
     assert_words("fields of a hinted fact", json.loads(row_of(vtrix, "hinted")["hinted_fact"]), fact)
 
 

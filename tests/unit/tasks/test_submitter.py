@@ -10,7 +10,6 @@ from structlog.testing import capture_logs
 
 from service.domain.errors import NotSent, Refused, ReplyLost, Throttled
 from service.domain.ports.provider import ProviderRequest
-from service.domain.ports.queues import Limits
 from service.domain.task import Fact, Status, TaskError, UpstreamId
 from service.tasks import submitter as submit
 from service.tasks.submission_request import meta_data
@@ -188,46 +187,6 @@ async def test_no_more_is_claimed_than_can_be_sent_now(tmp_path: Path) -> None:
         assert await loop.submit_due() == 2
         loop.upstream.free = 0
         assert await loop.submit_due() == 0
-
-
-async def test_max_in_flight_is_noted_on_waiting_tasks(tmp_path: Path) -> None:
-    """Beyond MAX_IN_FLIGHT tasks wait in the queue with a note, which is removed when they are submitted."""
-    async with open_loop(tmp_path, limits=Limits(max_in_flight=1)) as loop:
-        first, second = await loop.accept(), await loop.accept()
-        await loop.submit_due()
-        waiting = await loop.task(second.id)
-        assert waiting.status is Status.QUEUED
-        assert waiting.note == "waits: MAX_IN_FLIGHT, 1 unfinished tasks at the upstream, is reached"
-        loop.upstream.set_fact("up1")
-        loop.clock.move(MINUTE)
-        await loop.poll_due()
-        assert (await loop.task(first.id)).settled
-        await loop.submit_due()
-        assert (await loop.task(second.id)).note is None
-
-
-async def test_budget_is_noted_on_waiting_tasks(tmp_path: Path) -> None:
-    """Beyond the day's BUDGET tasks wait in the queue with a note, and are submitted on the next day."""
-    async with open_loop(tmp_path, limits=Limits(budget=0.35)) as loop:
-        loop.upstream.creates.append(DONE)
-        await loop.submitted()
-        loop.clock.move(11 * 60 * MINUTE)
-        task = await loop.submitted()
-        assert (task.status, task.note) == (Status.QUEUED, "waits: the day's BUDGET of 0.35 dollars is reached")
-        loop.clock.move(65 * MINUTE)
-        await loop.submit_due()
-        assert (await loop.task(task.id)).status is Status.IN_PROGRESS
-
-
-async def test_notes_are_written_at_an_interval(tmp_path: Path) -> None:
-    """A second run within five seconds writes nothing: the new task gets its note a little later."""
-    async with open_loop(tmp_path, limits=Limits(max_in_flight=0)) as loop:
-        await loop.submitted()
-        late = await loop.submitted()
-        assert late.note is None
-        loop.clock.move(5 * SECOND)
-        await loop.submit_due()
-        assert (await loop.task(late.id)).note is not None
 
 
 # ── what goes up ─────────────────────────────────────────────────────────────

@@ -30,6 +30,7 @@ def upgrade() -> None:
     _signing_keys()
     _shared_inputs()
     _queue_bytes()
+    _client_limits()
 
 
 def _observed_answers() -> None:
@@ -95,4 +96,19 @@ def _queue_bytes() -> None:
     counted = sa.text("status IN ('in_doubt', 'in_progress', 'queued', 'submitting') AND input_bytes IS NOT NULL")
     op.create_index(
         "tasks_open_bytes", "tasks", ["client", "input_bytes"], sqlite_where=counted, postgresql_where=counted
+    )
+
+
+def _client_limits() -> None:
+    """Add the count of submissions that may have been billed before, and the turns of the clients in the queue."""
+    queued = sa.text("status = 'queued'")
+    op.add_column("tasks", sa.Column("resubmissions", sa.Integer(), nullable=False, server_default=sa.text("0")))
+    op.create_table(
+        "client_turns",
+        sa.Column("client", SafeText(), primary_key=True),
+        sa.Column("turn", sa.BigInteger(), nullable=False),
+    )
+    op.create_index("client_turns_last", "client_turns", ["turn"])
+    op.create_index(
+        "tasks_queued_by_client", "tasks", ["client", "created_at", "id"], sqlite_where=queued, postgresql_where=queued
     )

@@ -66,6 +66,21 @@ def test_credits_are_usage_without_a_price() -> None:
     assert read_vidu({"id": "8", "state": "success"}).usage is None
 
 
+@pytest.mark.parametrize(("value", "amount"), [(12, 12.0), ("12", 12.0), (0, 0.0), (None, None)])
+def test_credits_are_read(value: object, amount: float | None) -> None:
+    """The fact has the credits, from which CREDIT_PRICE makes dollars; a failed task may name them too."""
+    for state in ("created", "success", "failed"):
+        fact = read_vidu(body(state, credits=value))
+        assert (fact.credits, fact.faulty_cost) == (amount, False)
+
+
+@pytest.mark.parametrize("value", [-1, "many", "1e999", True, [1]])
+def test_faulty_credits_are_marked(value: object) -> None:
+    """Credits that are no amount are not a cost, and the fact says so."""
+    fact = read_vidu(body("success", credits=value))
+    assert (fact.credits, fact.faulty_cost) == (None, True)
+
+
 def test_failure_has_its_error_code() -> None:
     """The error code is the reason."""
     failed = read_vidu(body("failed", err_code="CreationPolicyViolation"))

@@ -7,16 +7,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.errors import BadSetting
+from service.domain.submission_limits import ClientLimit
 from service.runtime.config.setting_types import (
     MAX_DURATION,
     UNITS,
     archive,
+    client_limit,
     database,
     database_file,
     dollars,
     duration,
     durations,
+    positive_dollars,
     rate,
+    whole_number,
 )
 from service.runtime.config.settings import NAMES, load_settings
 
@@ -130,6 +134,34 @@ def test_invalid_budget_is_refused(amount: str) -> None:
     """A budget that a float cannot hold would be no limit; it is refused like a text that is no amount."""
     with pytest.raises(ValueError, match="at most a billion"):
         dollars(amount)
+
+
+@pytest.mark.parametrize(
+    ("text", "limit"),
+    [
+        ("5", ClientLimit(default=5)),
+        ("5,bot=20,ops=none", ClientLimit(default=5, exceptions={"bot": 20, "ops": None})),
+        ("none , bot = 2", ClientLimit(exceptions={"bot": 2})),
+        ("bot=2", ClientLimit(exceptions={"bot": 2})),
+    ],
+)
+def test_limit_by_client(text: str, limit: ClientLimit) -> None:
+    """One limit for each client, with exceptions by name, of which `none` removes the limit."""
+    assert client_limit(whole_number(1, 99))(text) == limit
+
+
+@pytest.mark.parametrize("text", ["", "5,6", "bot=1,bot=2", "=5", "5,", "bot=", "5,bot=lots", "0", "-1", "bot=100"])
+def test_invalid_limit_by_client_is_refused(text: str) -> None:
+    """Two limits without a name, a client named twice and a number out of range are refused with what is allowed."""
+    with pytest.raises(ValueError, match="must"):
+        client_limit(whole_number(1, 99))(text)
+
+
+@pytest.mark.parametrize("amount", ["0", "-1", "NaN", "many"])
+def test_price_is_more_than_zero(amount: str) -> None:
+    """A price of zero would let every task of unknown price through."""
+    with pytest.raises(ValueError, match="more than 0"):
+        positive_dollars(amount)
 
 
 @pytest.mark.parametrize("url", ["file://[secret/x", "file://secret\u2100/x"])

@@ -23,6 +23,10 @@ OPTIONAL = (
     "poll_first",
     "max_in_flight",
     "budget",
+    "credit_price",
+    "client_budget",
+    "client_max_in_flight",
+    "client_rate",
     "webhook_url",
     "archive_url",
 )

@@ -1,0 +1,103 @@
+"""Waiting submissions of each client, and whose turn is next."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Integer, Select, String, bindparam, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.domain.task import TaskId
+from service.storage.column_types import UtcDateTime, in_list
+from service.storage.dialects import insert
+from service.storage.tables import QUEUED, UNREAD, client_turns, inbox, tasks
+
+NOW = bindparam("now", type_=UtcDateTime())
+LIMIT = bindparam("limit", type_=Integer())
+
+HAS_UNREAD_CALLBACK = select(inbox.c.digest).where(inbox.c.task_id == tasks.c.id, UNREAD).exists()
+"""The task has an unread callback, so its submission was sent even if its status is `queued`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A task that is due to be submitted."""
+
+    id: TaskId
+    client: str
+    bucket: str
+
+
+def _due(client: ColumnElement[str]) -> ColumnElement[bool]:
+    return (
+        QUEUED & (tasks.c.client == client) & (tasks.c.due_at <= NOW) & (tasks.c.deadline_at > NOW)
+    ) & ~HAS_UNREAD_CALLBACK
+
+
+def _heads() -> Select[str, str, str]:
+    """Return the query for the oldest due task of each client that has queued tasks, in the order of their turns.
+
+    It reads one entry of the index for each client: how many tasks a client has queued does not matter.
+    """
+    queued = tasks.alias("queued_tasks")
+    waiting = select(func.min(tasks.c.client).label("client")).where(QUEUED).cte("waiting", recursive=True)
+    following = select(func.min(tasks.c.client)).where(QUEUED, tasks.c.client > waiting.c.client).scalar_subquery()
+    waiting = waiting.union_all(select(following).where(waiting.c.client.is_not(None)))
+    head = (
+        select(tasks.c.id)
+        .where(_due(waiting.c.client))
+        .order_by(tasks.c.created_at, tasks.c.id)
+        .limit(1)
+        .correlate(waiting)
+        .scalar_subquery()
+    )
+    return (
+        select(queued.c.id, queued.c.client, queued.c.bucket)
+        .select_from(
+            waiting.join(queued, queued.c.id == head).outerjoin(client_turns, client_turns.c.client == waiting.c.client)
+        )
+        .where(waiting.c.client.is_not(None))
+        .order_by(func.coalesce(client_turns.c.turn, 0), queued.c.created_at, queued.c.id)
+    )
+
+
+# Statements of every claim, built once.
+HEADS = _heads()
+QUEUE_OF_CLIENT = (
+    select(tasks.c.id, tasks.c.client, tasks.c.bucket)
+    .where(_due(bindparam("of_client", type_=String())))
+    .order_by(tasks.c.created_at, tasks.c.id)
+    .limit(LIMIT)
+)
+STILL_QUEUED = (
+    select(tasks.c.id).where(in_list(tasks.c.id, "ids"), QUEUED).order_by(tasks.c.id).with_for_update(skip_locked=True)
+)
+LAST_TURN = select(func.coalesce(func.max(client_turns.c.turn), 0))
+
+
+async def heads(connection: AsyncConnection, now: datetime) -> list[Candidate]:
+    """Return the oldest due task of each client, those of clients that were served longest ago first."""
+    return [Candidate(**row) for row in (await connection.execute(HEADS, {"now": now})).mappings()]
+
+
+async def queue_of(connection: AsyncConnection, client: str, now: datetime, limit: int) -> list[Candidate]:
+    """Return up to `limit` due tasks of `client`, oldest first."""
+    rows = await connection.execute(QUEUE_OF_CLIENT, {"of_client": client, "now": now, "limit": limit})
+    return [Candidate(**row) for row in rows.mappings()]
+
+
+async def lock_queued(connection: AsyncConnection, chosen: Sequence[Candidate]) -> list[Candidate]:
+    """Lock those of `chosen` that are still queued and that no other transaction has locked; return them in order."""
+    if connection.dialect.name != "postgresql" or not chosen:
+        return list(chosen)  # SQLite has one writer at a time
+    locked = set((await connection.execute(STILL_QUEUED, {"ids": [each.id for each in chosen]})).scalars())
+    return [each for each in chosen if each.id in locked]
+
+
+async def note_turns(connection: AsyncConnection, served: Sequence[str]) -> None:
+    """Store that the clients `served` were served, in this order."""
+    last = (await connection.execute(LAST_TURN)).scalar_one()
+    turns = {client: last + number for number, client in enumerate(served, 1)}
+    statement = insert(connection, client_turns)
+    upsert = statement.on_conflict_do_update(index_elements=["client"], set_={"turn": statement.excluded.turn})
+    await connection.execute(upsert, [{"client": client, "turn": turn} for client, turn in turns.items()])

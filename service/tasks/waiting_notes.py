@@ -1,0 +1,53 @@
+"""What queued tasks wait for, computed when a task is shown: a stored note on each waiting task would cost a write."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from service.domain.ports.provider import RateLimitedProvider
+from service.domain.ports.queues import LimitUsageReader
+from service.domain.ports.signals import Clock
+from service.domain.submission_limits import Limits, LimitUsage
+from service.domain.task import Status, Task, replace_fields
+from service.domain.task_view import rfc3339
+
+QUIET_TIME = timedelta(seconds=5)
+"""How long a due task waits before its note says that it waits for a free request."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitingNotes:
+    """Adds notes to queued tasks; tasks of any other status keep theirs."""
+
+    reader: LimitUsageReader
+    provider: RateLimitedProvider
+    clock: Clock
+    limits: Limits
+
+    async def noted(self, tasks: Sequence[Task]) -> list[Task]:
+        """Return `tasks`, the queued ones with a note that says what they wait for.
+
+        A note that is stored stays while its task is not due: it waits for its next attempt.
+        """
+        now = self.clock.now()
+        waiting = {
+            task.id: task for task in tasks if task.status is Status.QUEUED and task.due_at and task.due_at <= now
+        }
+        if not waiting:
+            return list(tasks)
+        buckets = {task.bucket for task in waiting.values()}
+        used = await self.reader.limit_usage(now=now, limits=self.limits, buckets=buckets)
+        return [self._noted(task, used) if task.id in waiting else task for task in tasks]
+
+    def _noted(self, task: Task, used: LimitUsage) -> Task:
+        reached = used.note(task.client, task.bucket)
+        return replace_fields(task, note=reached or task.note or self._without_limit(task))
+
+    def _without_limit(self, task: Task) -> str | None:
+        """Return the note of a task that waits for no limit of submissions but for a free request to the provider."""
+        now = self.clock.now()
+        if self.provider.pause:
+            return f"waits: the provider asked for a pause until {rfc3339(now + self.provider.pause)}"
+        if task.due_at is None or now < task.due_at + QUIET_TIME:
+            return None
+        return "waits: UPSTREAM_RATE or UPSTREAM_CONCURRENCY, which limit the requests to the provider, is reached"
