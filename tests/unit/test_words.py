@@ -61,7 +61,7 @@ EVERYWHERE = {
     r"questions?(?! marks?)": "poll",
     r"recall(?:s|ed)?": "repair after a clock jump",
     r"relax(?:es|ed)?": "reset",
-    r"ring(?:s|ing)?(?! buffer)|rung|rang": "wake, schedule, trigger, notify",
+    r"(?<!key[\s_])ring(?:s|ing)?(?! buffer)|rung|rang": "wake, schedule, trigger, notify",
     r"rooms?": "capacity, free capacity",
     r"said": "message, reason",
     r"second bills?": "duplicate charge",
