@@ -8,8 +8,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api.authentication import caller_of
-from service.api.endpoints import delivery_object, json_response, page_response, route
+from service.api.delivery_views import delivery_object
+from service.api.endpoints import json_response, page_response, route
 from service.api.ports import DeliveryLookup, Replayer
+from service.api.problems import NOT_REQUESTED, ProblemError
 from service.api.query_params import MAX_ROWS, QueryParams, cursor_of, path_id
 from service.api.request_context import TASK
 from service.domain.errors import Conflict, NotFound
@@ -44,24 +46,30 @@ class DeliveryApi:
         limit = query.integer("limit", 50, minimum=1, maximum=MAX_ROWS)
         cursor = query.cursor("delivery")
         query.reject_errors()
+        caller = caller_of(request)
         found = await self.queries.deliveries(
-            client=caller_of(request).scope, status=status, handler=handler, limit=limit + 1, cursor=cursor
+            client=caller.scope, status=status, handler=handler, limit=limit + 1, cursor=cursor
         )
         next_cursor = cursor_of("delivery", found[limit - 1].id) if len(found) > limit else None
-        return page_response([delivery_object(each) for each in found[:limit]], next_cursor)
+        return page_response([delivery_object(each, caller) for each in found[:limit]], next_cursor)
 
     async def show(self, request: Request) -> Response:
         """Show one delivery."""
         QueryParams(request).reject_errors()
-        return json_response(delivery_object(await self._visible(request)))
+        return json_response(delivery_object(await self._visible(request), caller_of(request)))
 
     async def replay(self, request: Request) -> Response:
-        """Replay one delivery: respond 202 with the delivery after the replay."""
+        """Replay one delivery: respond 202 with the delivery after the replay.
+
+        A client replays only what a `notify` entry of its own task asked for.
+        """
         QueryParams(request).reject_errors()
         delivery = await self._visible(request)
+        if not (delivery.requested or caller_of(request).admin):
+            raise ProblemError(NOT_REQUESTED)
         if not await self.replayer.replay([delivery.id], now=self.clock.now()):
             raise Conflict("the delivery is still pending: only a dead or delivered one can be replayed")
-        return json_response(delivery_object(await self._visible(request)), status=202)
+        return json_response(delivery_object(await self._visible(request), caller_of(request)), status=202)
 
     async def _visible(self, request: Request) -> DeliveryView:
         """Return the delivery of the path; raises NotFound for an unknown one and for that of another client."""

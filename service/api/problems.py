@@ -189,4 +189,11 @@ LOCAL_ONLY = Problem(
 ADMIN_ONLY = Problem(status=403, kind="admin-only", detail="this needs the API key of an admin")
 
 
+NOT_REQUESTED = Problem(
+    status=403,
+    kind="admin-only",
+    detail="no notify entry of the task asked for this delivery; an admin can replay it",
+)
+
+
 REPEATED_HOST = Problem(status=400, kind="repeated-host", detail="send Host once")

@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.api.authentication import caller_of
+from service.api.authentication import Caller, caller_of
+from service.api.delivery_views import history_objects
 from service.api.endpoints import json_response, page_response, route, task_object
 from service.api.long_poll import MAX_WAIT, LongPoll
 from service.api.ports import TaskService
@@ -114,7 +115,8 @@ class TaskApi:
         """Show the history of a task, oldest entry first."""
         QueryParams(request).reject_errors()
         task = await self._visible(request)
-        return json_response({"data": await self.queries.history(task.id)})
+        rows = await self.queries.history(task.id)
+        return json_response({"data": history_objects(rows, caller_of(request))})
 
     async def _visible(self, request: Request) -> Task:
         """Return the task of the path; raises NotFound for an unknown one and for that of another client."""
@@ -138,7 +140,7 @@ class TaskApi:
             size = len(body)
             data = parse_json(body) if size <= THREAD_THRESHOLD else await run_sync(parse_json, body)
             del body
-            new = await _new_task(data, client=caller_of(request).name, idempotency=idempotency, nul=nul, size=size)
+            new = await _new_task(data, caller=caller_of(request), idempotency=idempotency, nul=nul, size=size)
             del data
             try:
                 task, created = await self.task_service.accept(new)
@@ -161,7 +163,9 @@ def _wait_seconds(request: Request) -> int:
     return seconds
 
 
-async def _new_task(data: object, *, client: str, idempotency: IdempotencyKey | None, nul: bool, size: int) -> NewTask:
+async def _new_task(
+    data: object, *, caller: Caller, idempotency: IdempotencyKey | None, nul: bool, size: int
+) -> NewTask:
     """Return the requested task with the faults of its keys; raises InvalidParams unless `data` is an object.
 
     `data` is the parsed body and `size` its size in bytes. `nul` is true if it may contain the character U+0000, which
@@ -181,7 +185,8 @@ async def _new_task(data: object, *, client: str, idempotency: IdempotencyKey | 
     if nul:
         faults += await run_sync(_all_nul_faults, data)
     return NewTask(
-        client=client,
+        client=caller.name,
+        admin=caller.admin,
         model=data.get("model"),
         params=data.get("params"),
         metadata=data.get("metadata", {}),

@@ -16,9 +16,9 @@ from service.deliveries.attempt_outcome import (
     AttemptOutcome,
     cancelled_from_outside,
     classify_attempt,
-    describe_error,
     event_of,
 )
+from service.deliveries.error_text import SecretMask, describe_error
 from service.deliveries.handler_api import Handler, Tools
 from service.deliveries.handler_slots import HandlerSlots, SlotReservations
 from service.deliveries.loop_monitor import LoopMonitor
@@ -45,7 +45,8 @@ class Dispatcher:
     """Runs due deliveries, each handler within its own slots, and stores how each attempt ended.
 
     `tools` makes the tools of a handler, `schedule` holds the delays before each attempt, `jitter` returns a number
-    from 0 to 1, `store_retry_delays` holds the seconds between attempts to store a result.
+    from 0 to 1, `store_retry_delays` holds the seconds between attempts to store a result. `mask` masks the values of
+    handler settings in error texts.
     """
 
     queue: DeliveryQueue
@@ -55,6 +56,7 @@ class Dispatcher:
     schedule: Sequence[timedelta]
     jitter: Callable[[], float]
     store_retry_delays: Sequence[float] = STORE_RETRY_DELAYS
+    mask: SecretMask = field(default_factory=SecretMask)
     _in_flight: dict[tuple[str, int], RunningDelivery] = field(default_factory=dict, init=False)  # by id and fence
     _claiming: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _results: Batcher[AttemptResult, bool] = field(init=False)
@@ -206,6 +208,8 @@ class Dispatcher:
             now=self.clock.now(),
             jitter=self.jitter(),
             secrets=[str(delivery.claim.target.get("secret") or "")],
+            mask=self.mask,
+            requested=bool(delivery.claim.target),
         )
         return classify_attempt(error, context)
 

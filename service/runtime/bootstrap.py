@@ -1,6 +1,5 @@
 """Build the application from the settings: create the adapters and connect the use cases with them."""
 
-import logging
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -11,11 +10,12 @@ import httpx
 
 from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.receiver import CallbackReceiver
-from service.deliveries import egress_guard
 from service.deliveries.dispatcher import Dispatcher
-from service.deliveries.handler_api import Handler, Tools
+from service.deliveries.egress_clients import EgressClients, open_egress_clients
+from service.deliveries.handler_api import Handler
 from service.deliveries.handler_loader import load_handlers
 from service.deliveries.handler_slots import HandlerSlots
+from service.deliveries.handler_tools import ToolsFactory
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.deliveries.task_results import TaskResults
 from service.domain.callback import Verifier, callback_address
@@ -23,13 +23,13 @@ from service.domain.event_routing import Subscription
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.queues import Limits
 from service.domain.ports.signals import Clock
-from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.tokens import Tokens
 from service.providers import PooledTransport, RateLimitedClient, open_provider
 from service.providers.callback_bodies import read_fact
 from service.providers.vidu.signature import ViduVerifier
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.config.settings import Settings
+from service.runtime.handler_settings import client_secrets, egress_settings, mask_logs, secret_mask
 from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
 from service.storage import Store, open_store
@@ -69,13 +69,13 @@ async def build_application(settings: Settings) -> AsyncIterator[Application]:
     Raises BadSetting or BadHandler for settings and handlers that cannot work.
     """
     clock = SystemClock()
-    handlers = load_handlers(settings.handlers, settings.present)
+    handlers = load_handlers(settings.handlers, settings.present, notify=settings.notify_handlers)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.database_url))
         upstream = await stack.enter_async_context(_provider(settings))
-        egress_client = await stack.enter_async_context(egress_guard.client(egress_guard.Egress(settings.egress_allow)))
+        egress_clients = await stack.enter_async_context(open_egress_clients(egress_settings(settings)))
         builder = ApplicationBuilder(settings=settings, clock=clock, store=store, upstream=upstream, handlers=handlers)
-        yield builder.build(egress_client)
+        yield builder.build(egress_clients)
 
 
 @asynccontextmanager
@@ -138,8 +138,8 @@ class ApplicationBuilder:
             new_id=self.new_id,
         )
 
-    def build(self, egress_client: httpx.AsyncClient) -> Application:
-        """Return the application; `egress_client` connects to addresses that clients and the provider give."""
+    def build(self, egress_clients: EgressClients) -> Application:
+        """Return the application; `egress_clients` connect to addresses that clients and the provider give."""
         inbox_worker = self._inbox_worker()
         return Application(
             settings=self.settings,
@@ -153,7 +153,7 @@ class ApplicationBuilder:
                 inbox_worker=inbox_worker,
                 submitter=self._submitter(),
                 poller=self._poller(),
-                dispatcher=self._dispatcher(egress_client),
+                dispatcher=self._dispatcher(egress_clients),
                 provider=self.upstream,
                 clock_jumps=ClockJumpDetector(
                     self.store.clock_jump_repair, clock=self.clock, lease=self.settings.lease
@@ -176,11 +176,17 @@ class ApplicationBuilder:
                 off_peak_deadline=self.settings.off_peak_deadline,
                 allow_off_peak=self.settings.allow_off_peak,
                 handlers=frozenset(name for handler in self.handlers.values() for name in handler.names),
-                refusal=egress_guard.Egress(self.settings.egress_allow).refusal,
+                client_handlers=frozenset(self._client_handlers()),
+                refusal=egress_settings(self.settings).for_notify().refusal,
             ),
             inspect=inspector(),
             new_id=self.new_id,
         )
+
+    def _client_handlers(self) -> list[str]:
+        """Return the names that `notify` of a client may use: a handler's former names count like its own."""
+        allowed = set(self.settings.notify_handlers)
+        return [name for handler in self.handlers.values() if allowed & {*handler.names} for name in handler.names]
 
     def _inbox_worker(self) -> InboxWorker:
         return InboxWorker(
@@ -249,26 +255,21 @@ class ApplicationBuilder:
             immediate_polls=self.immediate_polls,
         )
 
-    def _dispatcher(self, egress_client: httpx.AsyncClient) -> Dispatcher:
-        results = TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder)
-
-        def tools(claim: DeliveryClaim, handler: Handler) -> Tools:
-            return Tools(
-                http=egress_client,
-                log=logging.getLogger(f"boomerang.handlers.{handler.name}"),
-                results=results,
-                now=self.clock.now,
-                settings=self.settings.present,
-                target=claim.target,
-                message_id=claim.message_id,
-                attempt=claim.attempt,
-            )
-
+    def _dispatcher(self, egress_clients: EgressClients) -> Dispatcher:
+        mask = secret_mask(self.settings)
+        mask_logs(mask)
         return Dispatcher(
             queue=self.store.deliveries,
             slots=self.slots,
-            tools=tools,
+            tools=ToolsFactory(
+                clients=egress_clients,
+                results=TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder),
+                now=self.clock.now,
+                settings=self.settings.present,
+                client_secrets=client_secrets(self.settings),
+            ),
             clock=self.clock,
             schedule=self.settings.retry_schedule,
             jitter=self.jitter,
+            mask=mask,
         )

@@ -188,6 +188,7 @@ ENDED = one_of(tasks.c.status, SETTLED)
 EXPIRED = tasks.c.status == literal_word(Status.EXPIRED)
 IS_PENDING = deliveries.c.status == PENDING
 IS_DEAD = deliveries.c.status == DEAD
+REQUESTED = (deliveries.c.target != {}).label("requested")
 UNREAD = inbox.c.verdict == literal_word("unread")
 
 

@@ -34,7 +34,8 @@ VALIDATION_THREADS = 2
 class TaskPolicy:
     """The operator's settings for new tasks.
 
-    `handlers` are the names that `notify` may use. `refusal` returns why an address is never dialled, or None.
+    `handlers` are the names that `notify` may use, and `client_handlers` those that it may use without an admin's key,
+    None for all of them. `refusal` returns why an address is never dialled, or None.
     """
 
     provider: str
@@ -43,6 +44,13 @@ class TaskPolicy:
     refusal: AddressCheck
     allow_off_peak: bool = False
     handlers: frozenset[str] = frozenset()
+    client_handlers: frozenset[str] | None = None
+
+    def handlers_for(self, new: NewTask) -> frozenset[str]:
+        """Return the names that `notify` of `new` may use."""
+        if new.admin or self.client_handlers is None:
+            return self.handlers
+        return self.handlers & self.client_handlers
 
     def time_limit(self, params: Json) -> timedelta:
         """Return how long a task with these parameters may take, from its acceptance."""
@@ -75,7 +83,7 @@ class TaskService:
         validate = partial(
             validate_new_task,
             new,
-            handlers=self.policy.handlers,
+            handlers=self.policy.handlers_for(new),
             refusal=self.policy.refusal,
             allow_off_peak=self.policy.allow_off_peak,
             inspect=self.inspect,

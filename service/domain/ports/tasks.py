@@ -50,7 +50,10 @@ class TaskFilter:
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryView:
-    """A delivery as clients see it; `fault` is `destination` or `ours` for a dead letter."""
+    """A delivery; `fault` is `destination` or `ours` for a dead letter.
+
+    `requested` is True if a `notify` entry of the task asked for it, False if the operator's settings did.
+    """
 
     id: str
     task_id: TaskId
@@ -65,6 +68,7 @@ class DeliveryView:
     last_error: str | None
     created_at: datetime
     finished_at: datetime | None
+    requested: bool = False
 
 
 class TaskQueries(Protocol):
