@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -27,6 +27,7 @@ from service.domain.errors import StoreUnavailable
 from service.domain.ports.queues import AttemptResult, DeliveryQueue, HandlerCapacity
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
+from service.tasks.webhook_secrets import WebhookSecrets
 
 BATCH = 256
 """Maximum results in one commit."""
@@ -46,7 +47,7 @@ class Dispatcher:
 
     `tools` makes the tools of a handler, `schedule` holds the delays before each attempt, `jitter` returns a number
     from 0 to 1, `store_retry_delays` holds the seconds between attempts to store a result. `mask` masks the values of
-    handler settings in error texts.
+    handler settings in error texts, `webhook_secrets` opens the sealed secret of a target.
     """
 
     queue: DeliveryQueue
@@ -57,6 +58,7 @@ class Dispatcher:
     jitter: Callable[[], float]
     store_retry_delays: Sequence[float] = STORE_RETRY_DELAYS
     mask: SecretMask = field(default_factory=SecretMask)
+    webhook_secrets: WebhookSecrets | None = None
     _in_flight: dict[tuple[str, int], RunningDelivery] = field(default_factory=dict, init=False)  # by id and fence
     _claiming: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _results: Batcher[AttemptResult, bool] = field(init=False)
@@ -223,6 +225,9 @@ class Dispatcher:
         seconds = delivery.handler.timeout
         try:
             async with asyncio.timeout(seconds) as limit:
+                if self.webhook_secrets:
+                    target = await self.webhook_secrets.open(delivery.claim.target)
+                    delivery.claim = replace(delivery.claim, target=target)
                 await delivery.handler.handle(event_of(delivery.claim), self.tools(delivery.claim, delivery.handler))
         except TimeoutError as error:
             if not limit.expired() or error.__cause__ is None:

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from service.domain.errors import Fault, InvalidParams
 from service.domain.event_routing import EVENT_NAMES
 from service.domain.models.value_checks import address_faults
+from service.domain.sealed_targets import SECRET_ID
 from service.domain.task import Json
 from service.domain.webhook_secrets import is_webhook_secret
 
@@ -60,6 +61,8 @@ def _entry_faults(entry: object, handlers: Collection[str], check_address: Addre
     faults += _url_faults(entry.get("url"), check_address, required=is_webhook)
     if secret is not None and not (isinstance(secret, str) and is_webhook_secret(secret)):
         faults.append((("secret",), "must be whsec_ followed by the base64 of 24 to 64 bytes"))
+    if SECRET_ID in entry and not is_webhook:
+        faults.append(((SECRET_ID,), "is reserved; leave it out"))
     if is_webhook:
         for field in [field for field in entry if field not in WEBHOOK_FIELDS][:MAX_UNKNOWN_FIELDS]:
             faults.append(((field,), f"is unknown here; {_suggestion(field, WEBHOOK_FIELDS)}"))

@@ -20,6 +20,7 @@ from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.deliveries.task_results import TaskResults
 from service.domain.callback import Verifier, callback_address
 from service.domain.event_routing import Subscription
+from service.domain.key_ring import KeyRing
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.queues import Limits
 from service.domain.ports.signals import Clock
@@ -39,6 +40,7 @@ from service.tasks.poller import Poller, PollerConfig
 from service.tasks.recorder import Recorder
 from service.tasks.submitter import Submitter, SubmitterConfig
 from service.tasks.task_service import TaskPolicy, TaskService
+from service.tasks.webhook_secrets import WebhookSecrets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +112,13 @@ class ApplicationBuilder:
     slots: HandlerSlots = field(init=False)
     immediate_polls: ImmediatePolls = field(init=False)
     recorder: Recorder = field(init=False)
+    webhook_secrets: WebhookSecrets = field(init=False)
 
     def __post_init__(self) -> None:
         self.tokens = Tokens(self.settings.secret_keys)
+        self.webhook_secrets = WebhookSecrets(
+            store=self.store.sealed_secrets, keys=KeyRing(self.settings.secret_keys), new_id=self.new_id
+        )
         self.planner = PollPlanner(
             poll_first=self.settings.poll_first,
             poll_max=self.settings.poll_max,
@@ -181,6 +187,7 @@ class ApplicationBuilder:
             ),
             inspect=inspector(),
             new_id=self.new_id,
+            webhook_secrets=self.webhook_secrets,
         )
 
     def _client_handlers(self) -> list[str]:
@@ -272,4 +279,5 @@ class ApplicationBuilder:
             schedule=self.settings.retry_schedule,
             jitter=self.jitter,
             mask=mask,
+            webhook_secrets=self.webhook_secrets,
         )

@@ -16,6 +16,7 @@ class LeasedDelivery:
     """
 
     id: str
+    task_id: str
     handler: str
     lane: str
     event_seq: int

@@ -13,6 +13,7 @@ from service.domain.fair_share import share_owner
 from service.domain.ports.queues import AttemptResult, HandlerCapacity
 from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim
+from service.domain.sealed_targets import secret_id
 from service.storage.attempt_results import LeasedDelivery, attempt_values, delivery_values, lane_values
 from service.storage.bulk_writes import insert_many, update_many
 from service.storage.column_types import in_list
@@ -20,6 +21,7 @@ from service.storage.database import Database
 from service.storage.delivery_claim_rows import delivery_claim, with_payload
 from service.storage.event_log import EVENT_COLUMNS, event_from_row
 from service.storage.queries import delivery_view
+from service.storage.sealed_secrets import forget_secrets, stored_secrets
 from service.storage.tables import IS_PENDING, PENDING, attempts, deliveries, events
 from service.storage.task_rows import Values
 
@@ -88,6 +90,8 @@ class SqlDeliveryQueue:
             lanes = [lane_values(one, result) for one, result in pairs if one.lane_has_others]
             if lanes:
                 await write.connection.execute(POSTPONE_LANE, lanes)
+            if made := {one.task_id for one, result in pairs if result.outcome == "delivered"}:
+                await forget_secrets(write.connection, made)
             if any(one.lane_has_others or result.due_now for one, result in pairs):
                 write.topics.add("dispatch")  # the lane may have another head now
             return set(leased)
@@ -113,12 +117,17 @@ class SqlDeliveryQueue:
             return await pending_handlers(connection)
 
     async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> list[str]:
-        """Make dead or delivered deliveries due again with a new message id and schedule; return the ids found."""
+        """Make dead or delivered deliveries due again with a new message id and schedule; return the ids found.
+
+        A delivery whose secret is forgotten stays as it is.
+        """
         wanted = list(dict.fromkeys(delivery_ids))
-        query = select(deliveries.c.id).where(deliveries.c.id.in_(wanted), ~IS_PENDING)
+        query = select(deliveries.c.id, deliveries.c.target).where(deliveries.c.id.in_(wanted), ~IS_PENDING)
         async with self._database.writing() as write:
             rows = await write.connection.execute(query.order_by(deliveries.c.id).with_for_update())
-            ended = set(rows.scalars())
+            secrets = {row.id: secret_id(row.target) for row in rows}
+            known = await stored_secrets(write.connection, [one for one in secrets.values() if one])
+            ended = {delivery_id for delivery_id, one in secrets.items() if one is None or one in known}
             if ended:
                 await write.connection.execute(REPLAY, [_replay_values(one, now) for one in sorted(ended)])
                 write.topics.add("dispatch")

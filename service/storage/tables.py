@@ -146,6 +146,14 @@ attempts = Table(
     Column("error", SafeText),
 )
 
+sealed_secrets = Table(
+    "sealed_secrets",
+    metadata,
+    Column("id", SafeText, primary_key=True),
+    Column("task_id", SafeText, nullable=False),
+    Column("sealed", SafeText, nullable=False),
+)
+
 polls = Table(
     "polls",
     metadata,
@@ -185,6 +193,7 @@ IN_FLIGHT = one_of(tasks.c.status, AT_UPSTREAM)
 POLLED = tasks.c.status.not_in([literal_word(Status.QUEUED), literal_word(Status.SUBMITTING)])
 OPEN = one_of(tasks.c.status, AT_UPSTREAM | {Status.QUEUED})
 ENDED = one_of(tasks.c.status, SETTLED)
+IS_COMPLETED = tasks.c.status == literal_word(Status.COMPLETED)
 EXPIRED = tasks.c.status == literal_word(Status.EXPIRED)
 IS_PENDING = deliveries.c.status == PENDING
 IS_DEAD = deliveries.c.status == DEAD
@@ -222,6 +231,7 @@ Index("deliveries_by_client", deliveries.c.client, deliveries.c.created_at, deli
 Index("deliveries_by_task", deliveries.c.task_id, deliveries.c.event_seq)
 Index("attempts_outcomes", attempts.c.handler, attempts.c.outcome)
 Index("attempts_finished", attempts.c.finished_at)
+Index("sealed_secrets_by_task", sealed_secrets.c.task_id)
 Index("polls_by_task", polls.c.task_id, polls.c.at)
 Index("polls_at", polls.c.at)
 Index("run_times_by_bucket", run_times.c.bucket, run_times.c.at)

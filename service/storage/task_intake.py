@@ -13,10 +13,12 @@ from service.concurrency.batcher import Batcher, commit_or_bisect
 from service.domain.blob import Blob
 from service.domain.errors import Conflict
 from service.domain.ports.tasks import IdempotencyKey
+from service.domain.sealed_targets import SealedSecret
 from service.domain.task import Task, TaskId
 from service.storage.bulk_writes import insert_many
 from service.storage.database import Database
 from service.storage.dialects import insert
+from service.storage.sealed_secrets import insert_secrets
 from service.storage.tables import inputs, tasks
 from service.storage.task_rows import TASK_COLUMNS, task_from_row, task_values
 
@@ -40,6 +42,7 @@ class IntakeItem:
     blobs: Sequence[Blob]
     idempotency: IdempotencyKey | None
     size: int
+    secrets: Sequence[SealedSecret] = ()
 
 
 class SqlTaskIntake:
@@ -54,13 +57,19 @@ class SqlTaskIntake:
             max_weight=MAX_BYTES_PER_COMMIT,
         )
 
-    async def add(self, task: Task, blobs: Sequence[Blob], idempotency: IdempotencyKey | None) -> Task:
+    async def add(
+        self,
+        task: Task,
+        blobs: Sequence[Blob],
+        idempotency: IdempotencyKey | None,
+        secrets: Sequence[SealedSecret] = (),
+    ) -> Task:
         """Store a new task durably and return it; with a known key, return the first task with that key.
 
         Raises Conflict if the key is known with another digest.
         """
         size = sum([len(blob.data) for blob in blobs]) if blobs else 0
-        item = IntakeItem(task=task, blobs=blobs, idempotency=idempotency, size=size)
+        item = IntakeItem(task=task, blobs=blobs, idempotency=idempotency, size=size, secrets=secrets)
         stored = (await self._commit([item]))[0] if size > MIN_BYTES_FOR_OWN_COMMIT else await self._batcher.add(item)
         if isinstance(stored, Exception):
             raise stored
@@ -82,6 +91,8 @@ class SqlTaskIntake:
             new = [item for item in batch if stored[item.task.id] is item.task]
             if any(map(attrgetter("blobs"), new)):
                 await _insert_blobs(write.connection, new)
+            if secrets := [secret for item in new for secret in item.secrets]:
+                await insert_secrets(write.connection, secrets)
             if new:
                 write.topics.add("submit")
         return [stored[item.task.id] for item in batch]

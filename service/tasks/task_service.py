@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -20,6 +20,7 @@ from service.domain.task import Json, Status, Task, TaskId
 from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate
 from service.tasks.new_task import NewTask, validate_new_task
 from service.tasks.recorder import Recorder
+from service.tasks.webhook_secrets import WebhookSecrets
 
 OWN_KEY_PREFIX = "\x1f"
 """Prefix of the service's own idempotency keys: no HTTP header can carry it, so that no client has such a key."""
@@ -70,6 +71,7 @@ class TaskService:
     policy: TaskPolicy
     inspect: Inspector | None
     new_id: Callable[[], str]
+    webhook_secrets: WebhookSecrets | None = None
     _threads: anyio.CapacityLimiter = field(init=False)
 
     def __post_init__(self) -> None:
@@ -89,22 +91,25 @@ class TaskService:
             inspect=self.inspect,
         )
         valid = validate() if new.validates_fast else await anyio.to_thread.run_sync(validate, limiter=self._threads)
-        params, now = valid.params, self.clock.now()
+        params, now, task_id = valid.params, self.clock.now(), TaskId(self.new_id())
+        notify, secrets = (
+            self.webhook_secrets.seal(valid.notify, task_id) if self.webhook_secrets else (valid.notify, ())
+        )
         task = Task(
-            id=TaskId(self.new_id()),
+            id=task_id,
             client=new.client,
             provider=self.policy.provider,
             model=params.model,
             bucket=duration_bucket(params.model, params.params),
             params=dict(params.params),
             metadata=valid.metadata,
-            notify=valid.notify,
+            notify=notify,
             warnings=params.warnings,
             created_at=now,
             due_at=now,
             deadline_at=now + self.policy.time_limit(params.params),
         )
-        stored = await self.intake.add(task, _blobs(params), new.idempotency)
+        stored = await self.intake.add(task, _blobs(params), new.idempotency, secrets)
         return stored, stored.id == task.id
 
     async def cancel(self, task_id: TaskId) -> Task:
@@ -137,12 +142,15 @@ class TaskService:
                 place = f"{name}.{index}"
                 if isinstance(item, dict) and "sha256" in item and place not in blobs:
                     raise Conflict(f"{place} is older than RETENTION and gone; submit a new task with it")
+        new_id, notify, secrets = TaskId(self.new_id()), old.notify, ()
+        if self.webhook_secrets:
+            notify, secrets = await self.webhook_secrets.seal_again(old.notify, new_id)
         result = await self.recorder.add(TaskUpdate.resubmitted(task_id))
         _resubmittable(result.task)
         now = self.clock.now()
-        new = _copy(old, TaskId(self.new_id()), now, now + self.policy.time_limit(old.params))
+        new = replace(_copy(old, new_id, now, now + self.policy.time_limit(old.params)), notify=notify)
         key = IdempotencyKey(key=f"{OWN_KEY_PREFIX}resubmit/{old.id}", digest=old.id)
-        return await self.intake.add(new, list(blobs.values()), key)
+        return await self.intake.add(new, list(blobs.values()), key, secrets)
 
 
 def _resubmittable(task: Task | None) -> Task:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from service.domain.blob import Blob
+from service.domain.sealed_targets import SealedSecret
 from service.domain.task import Json, Task, TaskId
 
 
@@ -20,11 +21,26 @@ class IdempotencyKey:
 class TaskIntake(Protocol):
     """Storage of new tasks."""
 
-    async def add(self, task: Task, blobs: Sequence[Blob], idempotency: IdempotencyKey | None) -> Task:
-        """Store a new task durably and return it; with a known key, return the first task.
+    async def add(
+        self,
+        task: Task,
+        blobs: Sequence[Blob],
+        idempotency: IdempotencyKey | None,
+        secrets: Sequence[SealedSecret] = (),
+    ) -> Task:
+        """Store a new task with its blobs and sealed secrets durably and return it.
+
+        With a known key, return the first task.
 
         Raises Conflict if the key is known with another digest.
         """
+
+
+class SealedSecrets(Protocol):
+    """The sealed webhook secrets of clients."""
+
+    async def load(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return the sealed secrets with these `ids`, without those that are forgotten."""
 
 
 class BlobStore(Protocol):
