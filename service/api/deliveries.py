@@ -22,7 +22,7 @@ DeliveryStatus = Literal["pending", "delivered", "dead"]
 STATUSES: tuple[DeliveryStatus, ...] = get_args(DeliveryStatus)
 
 STILL_PENDING = "the delivery is still pending: only a dead or delivered one can be replayed"
-SECRET_FORGOTTEN = "its secret was forgotten with the last delivery of the task: it can no longer be signed"  # noqa: S105
+SECRET_DELETED = "its secret was deleted with the last delivery of the task: it can no longer be signed"  # noqa: S105
 
 
 @dataclass(kw_only=True, slots=True)
@@ -71,7 +71,7 @@ class DeliveryApi:
         if not (delivery.requested or caller_of(request).admin):
             raise ProblemError(NOT_REQUESTED)
         if not await self.replayer.replay([delivery.id], now=self.clock.now()):
-            raise Conflict(STILL_PENDING if delivery.status == "pending" else SECRET_FORGOTTEN)
+            raise Conflict(STILL_PENDING if delivery.status == "pending" else SECRET_DELETED)
         return json_response(delivery_object(await self._visible(request), caller_of(request)), status=202)
 
     async def _visible(self, request: Request) -> DeliveryView:

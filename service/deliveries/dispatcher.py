@@ -3,21 +3,15 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 import structlog
 
 from service.concurrency.batcher import Batcher
 from service.concurrency.lease_pool import LeasePool
-from service.deliveries.attempt_outcome import (
-    Abandoned,
-    AttemptContext,
-    AttemptOutcome,
-    cancelled_from_outside,
-    classify_attempt,
-    event_of,
-)
+from service.deliveries.attempt_outcome import AttemptOutcome
+from service.deliveries.attempt_runner import AttemptRunner
 from service.deliveries.error_text import SecretMask, describe_error
 from service.deliveries.handler_api import Handler, Tools
 from service.deliveries.handler_slots import HandlerSlots, SlotReservations
@@ -61,10 +55,19 @@ class Dispatcher:
     webhook_secrets: WebhookSecrets | None = None
     _in_flight: dict[tuple[str, int], RunningDelivery] = field(default_factory=dict, init=False)  # by id and fence
     _claiming: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _attempts: AttemptRunner = field(init=False)
     _results: Batcher[AttemptResult, bool] = field(init=False)
     _lease_pool: LeasePool[str] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._attempts = AttemptRunner(
+            tools=self.tools,
+            clock=self.clock,
+            schedule=self.schedule,
+            jitter=self.jitter,
+            mask=self.mask,
+            webhook_secrets=self.webhook_secrets,
+        )
         self._results = Batcher(self._store, max_items=BATCH)
         self._lease_pool = LeasePool(
             store=self.queue,
@@ -172,7 +175,7 @@ class Dispatcher:
 
     async def _deliver(self, delivery: RunningDelivery) -> None:
         try:
-            outcome = await self._attempt(delivery)
+            outcome = await self._attempts.run(delivery)
             self._handler_ended(delivery)
             await self._finish(delivery, outcome)
         except Exception:  # ends only this delivery, whose lease expires
@@ -182,61 +185,6 @@ class Dispatcher:
         """Free the slot, even of a task that was cancelled before its first step."""
         del self._in_flight[delivery.claim.id, delivery.claim.fence]
         self.slots.release(delivery.handler, delivery.claim.share_owner)
-
-    async def _attempt(self, delivery: RunningDelivery) -> AttemptOutcome:
-        """Run the handler in its own asyncio task: if it cancels that task, its attempt has failed, and counts.
-
-        A cancellation from outside cancels the task of the delivery.
-        """
-        if delivery.claim.abandoned:
-            return self._outcome(delivery, Abandoned())
-        running = asyncio.create_task(self._run(delivery), name=f"handler {delivery.handler.name}")
-        try:
-            error = await running
-        except asyncio.CancelledError as cancelled:
-            ended = running.done() and not running.cancelled()  # before the cancellation, though not yet noticed
-            error = running.result() if ended else cancelled
-        if error is not None and cancelled_from_outside():
-            raise asyncio.CancelledError from error
-        if isinstance(error, asyncio.CancelledError):
-            error = asyncio.CancelledError("the handler cancelled itself").with_traceback(error.__traceback__)
-        return self._outcome(delivery, error)
-
-    def _outcome(self, delivery: RunningDelivery, error: BaseException | None) -> AttemptOutcome:
-        context = AttemptContext(
-            attempt=delivery.claim.attempt,
-            limit=delivery.handler.attempts or len(self.schedule),
-            schedule=self.schedule,
-            now=self.clock.now(),
-            jitter=self.jitter(),
-            secrets=[str(delivery.claim.target.get("secret") or "")],
-            mask=self.mask,
-            requested=bool(delivery.claim.target),
-        )
-        return classify_attempt(error, context)
-
-    async def _run(self, delivery: RunningDelivery) -> BaseException | None:
-        """Return the error that the handler raised, or None; None also for an event that it does not subscribe to.
-
-        The process that recorded the delivery may not have loaded the handler, and so not known its events.
-        """
-        if delivery.claim.event.type not in delivery.handler.events:
-            return None
-        seconds = delivery.handler.timeout
-        try:
-            async with asyncio.timeout(seconds) as limit:
-                if self.webhook_secrets:
-                    target = await self.webhook_secrets.open(delivery.claim.target)
-                    delivery.claim = replace(delivery.claim, target=target)
-                await delivery.handler.handle(event_of(delivery.claim), self.tools(delivery.claim, delivery.handler))
-        except TimeoutError as error:
-            if not limit.expired() or error.__cause__ is None:
-                return error
-            late = TimeoutError(f"no end within {seconds:g} s")
-            return late.with_traceback(error.__cause__.__traceback__)  # of the cancellation: where the handler waited
-        except BaseException as error:  # noqa: BLE001 - a handler may raise anything, and an extension of it may panic
-            return error
-        return None
 
     # ── its end ──────────────────────────────────────────────────────────────
 
@@ -249,7 +197,7 @@ class Dispatcher:
         self._handler_ended(delivery)
         delivery.unresponsive = True
         late = TimeoutError(f"no end within {delivery.handler.timeout:g} s, though it was cancelled")
-        await self._finish(delivery, self._outcome(delivery, late))
+        await self._finish(delivery, self._attempts.outcome(delivery, late))
 
     def _cancel_lost(self, delivery_id: str, fence: int) -> None:
         """Cancel a handler whose delivery is leased by another process now: the fence would reject its late result."""

@@ -1,8 +1,8 @@
 """The stored form of a `notify` entry that has a secret of its own. Only computes.
 
-The entry holds the id of the secret, which is stored sealed in a row of its own until it is forgotten. The scheme of its
-address is changed: the previous release, which knows no sealed secrets, refuses to dial such an address and tries again
-later. It would otherwise sign with another secret, or read the sealed text as the secret.
+The entry holds the id of the secret, which is stored sealed in a row of its own until it is deleted. The scheme of
+its address is changed: the previous release, which knows no sealed secrets, refuses to dial such an address and tries
+again later. It would otherwise sign with another secret, or read the sealed text as the secret.
 """
 
 import json
@@ -14,7 +14,7 @@ from service.domain.task import Json, TaskId
 SCHEME = "sealed+"
 """Prefix of the scheme of an address whose entry has a sealed secret."""
 
-SECRET_ID = "sealed_secret"
+SECRET_ID = "sealed_secret"  # noqa: S105 - the name of a field
 """The field of an entry that names its sealed secret. No request may contain it."""
 
 

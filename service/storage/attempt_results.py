@@ -22,6 +22,7 @@ class LeasedDelivery:
     event_seq: int
     attempted: int
     fence: int
+    destination: str | None = None
     lane_has_others: bool = True
 
 

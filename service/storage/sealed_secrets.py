@@ -1,4 +1,4 @@
-"""The sealed webhook secrets of clients, until they are forgotten."""
+"""The sealed webhook secrets of clients, until they are deleted."""
 
 from collections.abc import Collection, Sequence
 from operator import attrgetter
@@ -20,13 +20,13 @@ class SqlSealedSecrets:
         self._database = database
 
     async def load(self, ids: Sequence[str]) -> dict[str, str]:
-        """Return the sealed secrets with these `ids`, without those that are forgotten."""
+        """Return the sealed secrets with these `ids`, without those that are deleted."""
         async with self._database.reading() as connection:
             return await stored_secrets(connection, ids)
 
 
 async def stored_secrets(connection: AsyncConnection, ids: Collection[str]) -> dict[str, str]:
-    """Return the sealed secrets with these `ids`, without those that are forgotten."""
+    """Return the sealed secrets with these `ids`, without those that are deleted."""
     if not ids:
         return {}
     query = select(sealed_secrets.c.id, sealed_secrets.c.sealed).where(sealed_secrets.c.id.in_(ids))
@@ -39,7 +39,7 @@ async def insert_secrets(connection: AsyncConnection, secrets: Sequence[SealedSe
 
 
 def no_longer_needed() -> ColumnElement[bool]:
-    """Return the condition that a secret can be forgotten: its task is completed and all of its deliveries are made.
+    """Return the condition that a secret can be deleted: its task is completed and all of its deliveries are made.
 
     A dead letter can be replayed, and a task with another end can be submitted again: both need the secret.
     """
@@ -50,9 +50,9 @@ def no_longer_needed() -> ColumnElement[bool]:
     return completed.exists() & ~others.exists()
 
 
-FORGET = delete(sealed_secrets).where(in_list(sealed_secrets.c.task_id, "task_ids"), no_longer_needed())
+DELETE = delete(sealed_secrets).where(in_list(sealed_secrets.c.task_id, "task_ids"), no_longer_needed())
 
 
-async def forget_secrets(connection: AsyncConnection, task_ids: Collection[str]) -> None:
+async def delete_secrets(connection: AsyncConnection, task_ids: Collection[str]) -> None:
     """Delete the secrets of these tasks that no delivery needs any more."""
-    await connection.execute(FORGET, {"task_ids": list(task_ids)})
+    await connection.execute(DELETE, {"task_ids": list(task_ids)})

@@ -131,6 +131,7 @@ deliveries = Table(
     Column("last_error", SafeText),
     Column("created_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
+    Column("destination", SafeText),
     UniqueConstraint("event_id", "lane", name="deliveries_event_lane"),
 )
 
@@ -225,6 +226,12 @@ Index("events_by_task", events.c.task_id, events.c.seq)
 Index("events_by_client", events.c.client, events.c.seq)
 _partial("deliveries_due", deliveries.c.handler, deliveries.c.due_at, deliveries.c.event_seq, where=IS_PENDING)
 _partial("deliveries_lanes", deliveries.c.lane, deliveries.c.event_seq, where=IS_PENDING)
+_partial(
+    "deliveries_destinations",
+    deliveries.c.destination,
+    deliveries.c.leased_until,
+    where=IS_PENDING & deliveries.c.destination.is_not(None),
+)
 _partial("deliveries_dead", deliveries.c.created_at, deliveries.c.id, where=IS_DEAD)
 Index("deliveries_newest", deliveries.c.created_at, deliveries.c.id)
 Index("deliveries_by_client", deliveries.c.client, deliveries.c.created_at, deliveries.c.id)

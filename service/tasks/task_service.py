@@ -142,9 +142,8 @@ class TaskService:
                 place = f"{name}.{index}"
                 if isinstance(item, dict) and "sha256" in item and place not in blobs:
                     raise Conflict(f"{place} is older than RETENTION and gone; submit a new task with it")
-        new_id, notify, secrets = TaskId(self.new_id()), old.notify, ()
-        if self.webhook_secrets:
-            notify, secrets = await self.webhook_secrets.seal_again(old.notify, new_id)
+        new_id, keep = TaskId(self.new_id()), self.webhook_secrets
+        notify, secrets = await keep.seal_again(old.notify, new_id) if keep else (old.notify, ())
         result = await self.recorder.add(TaskUpdate.resubmitted(task_id))
         _resubmittable(result.task)
         now = self.clock.now()

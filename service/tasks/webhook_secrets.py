@@ -14,7 +14,7 @@ from service.domain.task import Json, TaskId
 
 SALT = b"boomerang.sealed-webhook-secret"
 
-FORGOTTEN = "the secret of its notify entry was forgotten with the last delivery of the task"
+DELETED = "the secret of its notify entry was deleted with the last delivery of the task"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,25 +32,25 @@ class WebhookSecrets:
     async def seal_again(
         self, notify: Sequence[Json], task_id: TaskId
     ) -> tuple[tuple[Json, ...], tuple[SealedSecret, ...]]:
-        """Return the same for `notify` of a stored task; raises Conflict if a secret is forgotten."""
+        """Return the same for `notify` of a stored task; raises Conflict if a secret is deleted."""
         if not secret_ids(notify):
             return self.seal(notify, task_id)
         try:
             return self.seal([await self.open(entry) for entry in notify], task_id)
-        except Reject as forgotten:
-            raise Conflict(f"{forgotten}; submit a new task with it") from forgotten
+        except Reject as deleted:
+            raise Conflict(f"{deleted}; submit a new task with it") from deleted
 
     async def open(self, target: Json) -> Json:
         """Return the entry whose stored form is `target`, with its secret.
 
-        Raises Reject if the secret is forgotten, BadSetting if it was sealed with a key that is no longer known.
+        Raises Reject if the secret is deleted, BadSetting if it was sealed with a key that is no longer known.
         """
         found = secret_id(target)
         if found is None:
             return target
         sealed = (await self.store.load([found])).get(found)
         if sealed is None:
-            raise Reject(FORGOTTEN)
+            raise Reject(DELETED)
         return with_secret(target, self._unseal(sealed))
 
     def _seal(self, secret: str) -> str:

@@ -29,7 +29,7 @@ from service.runtime.config import setting_types as values
 from service.sandbox import SwitchError, Switches
 from tests.fuzz.input_reader import InputReader, as_text, result_or_error
 from tests.fuzz.signed_inputs import COMMON_CHARACTERS, MAX_TEXT, check_fact
-from tests.support.no_egress_policy import any_address
+from tests.support.no_egress_guard import any_address
 
 PARSERS: dict[str, values.Parse[Any]] = {
     "duration": values.duration,

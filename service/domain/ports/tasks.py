@@ -40,7 +40,7 @@ class SealedSecrets(Protocol):
     """The sealed webhook secrets of clients."""
 
     async def load(self, ids: Sequence[str]) -> dict[str, str]:
-        """Return the sealed secrets with these `ids`, without those that are forgotten."""
+        """Return the sealed secrets with these `ids`, without those that are deleted."""
 
 
 class BlobStore(Protocol):

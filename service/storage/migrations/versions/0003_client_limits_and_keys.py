@@ -14,6 +14,7 @@ depends_on = None
 def upgrade() -> None:
     """Add the columns, tables and indexes."""
     _sealed_secrets()
+    _destinations()
 
 
 def _sealed_secrets() -> None:
@@ -26,3 +27,11 @@ def _sealed_secrets() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("sealed_secrets_by_task", "sealed_secrets", ["task_id"])
+
+
+def _destinations() -> None:
+    """Name the host of a client's target, so that the deliveries of one task to one host count as one."""
+    op.add_column("deliveries", sa.Column("destination", SafeText))
+    pending = sa.text("status = 'pending' AND destination IS NOT NULL")
+    columns = ["destination", "leased_until"]
+    op.create_index("deliveries_destinations", "deliveries", columns, sqlite_where=pending, postgresql_where=pending)
