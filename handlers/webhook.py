@@ -1,9 +1,9 @@
 """Posts events to a URL, signed according to Standard Webhooks: https://www.standardwebhooks.com.
 
 A task's `notify` entry names the URL and, optionally, a secret of its own; with BOOMERANG_WEBHOOK_URL every event is
-also posted there. All others are signed with BOOMERANG_WEBHOOK_SECRETS, newest first. These are the same for all
-clients, so the body names the client: a receiver can distinguish its own events from those of another client that
-were forwarded or sent to it.
+also posted there. All others are signed with the secrets in `tools.settings`, newest first: those of the client for a
+`notify` entry, else BOOMERANG_WEBHOOK_SECRETS. The body names the client, so that a receiver can distinguish its own
+events from those of another client, and the event, so that it can recognize one that was replayed.
 """
 
 import asyncio
@@ -31,6 +31,9 @@ MAX_RETRY_AFTER = 86_400.0
 """Upper limit in seconds for a Retry-After."""
 
 BUSY = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+
+MAX_PAYLOAD = 65_536
+"""Bytes of a payload in UTF-8 that are posted; a longer one is read from the task."""
 
 handlers = Handlers()
 
@@ -61,13 +64,21 @@ async def webhook(event: Event, tools: Tools) -> None:
 def _body(event: Event) -> bytes:
     data = {
         "task": event.task.to_json(),
-        "payload": event.payload,
+        **_payload(event),
         "metadata": event.metadata,
         "client": event.client,
     }
     at = event.at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    body = {"type": event.type, "timestamp": at, "data": data}
+    body = {"id": event.id, "type": event.type, "timestamp": at, "data": data}
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+
+
+def _payload(event: Event) -> dict[str, object]:
+    """Return the caller's payload, or for a long one its size in bytes and the path at which the task has it."""
+    size = len((event.payload or "").encode(errors="surrogatepass"))
+    if size <= MAX_PAYLOAD:
+        return {"payload": event.payload}
+    return {"payload": None, "payload_bytes": size, "payload_url": f"/v1/tasks/{event.task.id}"}
 
 
 def _target_url(tools: Tools) -> httpx.URL:

@@ -8,9 +8,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.api.authentication import caller_of
-from service.api.endpoints import delivery_object, json_response, route
+from service.api.delivery_views import delivery_object
+from service.api.endpoints import json_response, route
 from service.api.pages import page_response
 from service.api.ports import DeliveryLookup, Replayer
+from service.api.problems import NOT_REQUESTED, ProblemError
 from service.api.query_params import MAX_ROWS, QueryParams, path_id
 from service.api.request_context import TASK
 from service.domain.errors import Conflict, NotFound
@@ -19,6 +21,9 @@ from service.domain.ports.tasks import DeliveryView, TaskQueries
 
 DeliveryStatus = Literal["pending", "delivered", "dead"]
 STATUSES: tuple[DeliveryStatus, ...] = get_args(DeliveryStatus)
+
+STILL_PENDING = "the delivery is still pending: only a dead or delivered one can be replayed"
+SECRET_DELETED = "its secret was deleted with the last delivery of the task: it can no longer be signed"  # noqa: S105
 
 
 @dataclass(kw_only=True, slots=True)
@@ -45,26 +50,34 @@ class DeliveryApi:
         limit = query.integer("limit", 50, minimum=1, maximum=MAX_ROWS)
         cursor = query.cursor("delivery")
         query.reject_errors()
+        caller = caller_of(request)
 
         async def read(count: int, after: str | None) -> list[DeliveryView]:
             return await self.queries.deliveries(
-                client=caller_of(request).scope, status=status, handler=handler, limit=count, cursor=after
+                client=caller.scope, status=status, handler=handler, limit=count, cursor=after
             )
 
-        return await page_response("delivery", read, delivery_object, limit=limit, cursor=cursor)
+        return await page_response(
+            "delivery", read, lambda found: delivery_object(found, caller), limit=limit, cursor=cursor
+        )
 
     async def show(self, request: Request) -> Response:
         """Show one delivery."""
         QueryParams(request).reject_errors()
-        return json_response(delivery_object(await self._visible(request)))
+        return json_response(delivery_object(await self._visible(request), caller_of(request)))
 
     async def replay(self, request: Request) -> Response:
-        """Replay one delivery: respond 202 with the delivery after the replay."""
+        """Replay one delivery: respond 202 with the delivery after the replay.
+
+        A client replays only what a `notify` entry of its own task asked for.
+        """
         QueryParams(request).reject_errors()
         delivery = await self._visible(request)
+        if not (delivery.requested or caller_of(request).admin):
+            raise ProblemError(NOT_REQUESTED)
         if not await self.replayer.replay([delivery.id], now=self.clock.now()):
-            raise Conflict("the delivery is still pending: only a dead or delivered one can be replayed")
-        return json_response(delivery_object(await self._visible(request)), status=202)
+            raise Conflict(STILL_PENDING if delivery.status == "pending" else SECRET_DELETED)
+        return json_response(delivery_object(await self._visible(request), caller_of(request)), status=202)
 
     async def _visible(self, request: Request) -> DeliveryView:
         """Return the delivery of the path; raises NotFound for an unknown one and for that of another client."""

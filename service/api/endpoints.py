@@ -2,16 +2,14 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
-from datetime import datetime
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.domain.ports.tasks import BlobStore, DeliveryView
+from service.domain.ports.tasks import BlobStore
 from service.domain.task import Json, Task
-from service.domain.task_view import rfc3339, task_json
+from service.domain.task_view import task_json
 
 CALLBACK_PREFIX = "/callbacks/"
 
@@ -47,9 +45,3 @@ def json_response(data: object, *, status: int = 200, headers: Mapping[str, str]
 async def task_object(task: Task, blobs: BlobStore) -> Json:
     """Return the task object of single-task responses, with the caller's payload read from `blobs`."""
     return task_json(task) | {"payload": await blobs.payload(task.id)}
-
-
-def delivery_object(delivery: DeliveryView) -> Json:
-    """Return the delivery object of the API, with times as RFC 3339."""
-    plain = asdict(delivery)
-    return {name: rfc3339(value) if isinstance(value, datetime) else value for name, value in plain.items()}

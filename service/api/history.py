@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 import anyio.lowlevel
 from starlette.responses import Response
 
+from service.api.authentication import Caller
+from service.api.delivery_views import history_object
 from service.api.pages import PageBody
 from service.api.query_params import cursor_of
 from service.domain.ports.tasks import TaskQueries
@@ -19,8 +21,10 @@ EVENTS_AT_ONCE = 16
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-async def history_page(queries: TaskQueries, task_id: TaskId, *, cursor: str | None, metadata: bool) -> Response:
-    """Return a page of the history after the position `cursor`; raises ValueError for a cursor of no position.
+async def history_page(
+    queries: TaskQueries, task_id: TaskId, caller: Caller, *, cursor: str | None, metadata: bool
+) -> Response:
+    """Return a page of the history for `caller` after the position `cursor`; raises ValueError for a cursor of no position.
 
     With `metadata` false the tasks in the events have no metadata. The position is a time and the number of entries at
     that time, so that neither new entries nor deleted ones move it.
@@ -31,7 +35,7 @@ async def history_page(queries: TaskQueries, task_id: TaskId, *, cursor: str | N
     for index in range(begin, len(entries)):
         if (index - begin) % EVENTS_AT_ONCE == 0:
             await _load_data(queries, entries[index : index + EVENTS_AT_ONCE], metadata=metadata)
-        if not page.add(entries[index]):
+        if not page.add(history_object(entries[index], caller)):
             return page.response(cursor_of(KIND, _position(entries, index)))
     return page.response(None)
 

@@ -199,5 +199,11 @@ METRICS_ONLY_ADMIN = Problem(
     status=403, kind="admin-only", detail="this needs the API key of an admin, or the key of BOOMERANG_METRICS_KEY"
 )
 
+NOT_REQUESTED = Problem(
+    status=403,
+    kind="admin-only",
+    detail="no notify entry of the task asked for this delivery; an admin can replay it",
+)
+
 
 REPEATED_HOST = Problem(status=400, kind="repeated-host", detail="send Host once")

@@ -168,8 +168,9 @@ class DeliveryFields(ApiModel):
     attempts: WholeNumber = Field(description="Attempts since the last replay.")
     due_at: Moment | None
     fault: FaultOwner | None
-    last_error: str | None
+    last_error: str | None = Field(description="An admin sees all of it.")
     finished_at: Moment | None
+    requested: bool = Field(description="Whether a `notify` entry asked for it; a client replays no other one.")
 
 
 class Delivery(DeliveryFields):
@@ -183,7 +184,9 @@ class Delivery(DeliveryFields):
 
 class EventData(ApiModel):
     task: Task
-    payload: str | None
+    payload: str | None = Field(description="The caller's own; null if it has more than 64 KiB.")
+    payload_bytes: WholeNumber = _optional("The size of a payload that is left out.")
+    payload_url: str = _optional("The path of the task, which has the payload that is left out.")
     metadata: dict[str, Any]
     client: str = Field(description="The client of the task; one secret may sign for all clients.")
 
@@ -191,6 +194,7 @@ class EventData(ApiModel):
 class Event(ApiModel):
     """The body that the `webhook` handler posts, signed according to Standard Webhooks."""
 
+    id: str = Field(description="The event, the same over attempts and replays.")
     type: EventType
     timestamp: Moment
     data: EventData

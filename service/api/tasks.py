@@ -128,7 +128,7 @@ class TaskApi:
         cursor, metadata = query.position(), query.includes("metadata")
         query.reject_errors()
         task = await self._visible(request)
-        return await history_page(self.queries, task.id, cursor=cursor, metadata=metadata)
+        return await history_page(self.queries, task.id, caller_of(request), cursor=cursor, metadata=metadata)
 
     async def _visible(self, request: Request) -> Task:
         """Return the task of the path; raises NotFound for an unknown one and for that of another client."""
@@ -152,7 +152,7 @@ class TaskApi:
             size = len(body)
             data = parse_json(body) if size <= THREAD_THRESHOLD else await run_sync(parse_json, body)
             del body
-            new = await _new_task(data, client=caller_of(request).name, idempotency=idempotency, nul=nul, size=size)
+            new = await _new_task(data, caller=caller_of(request), idempotency=idempotency, nul=nul, size=size)
             del data
             try:
                 task, created = await self.task_service.accept(new)
@@ -181,7 +181,9 @@ def _wait_seconds(request: Request) -> int:
     return seconds
 
 
-async def _new_task(data: object, *, client: str, idempotency: IdempotencyKey | None, nul: bool, size: int) -> NewTask:
+async def _new_task(
+    data: object, *, caller: Caller, idempotency: IdempotencyKey | None, nul: bool, size: int
+) -> NewTask:
     """Return the requested task with the faults of its keys; raises InvalidParams unless `data` is an object.
 
     `data` is the parsed body and `size` its size in bytes. `nul` is true if it may contain the character U+0000, which
@@ -201,7 +203,8 @@ async def _new_task(data: object, *, client: str, idempotency: IdempotencyKey | 
     if nul:
         faults += await run_sync(_all_nul_faults, data)
     return NewTask(
-        client=client,
+        client=caller.name,
+        admin=caller.admin,
         model=data.get("model"),
         params=data.get("params"),
         metadata=data.get("metadata", {}),

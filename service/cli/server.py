@@ -13,6 +13,7 @@ from service.cli import EXIT_FAILED
 from service.cli.output import clean, print_json, result_console, show_fields
 from service.domain.errors import BadSetting
 from service.domain.task import EventType
+from service.domain.webhook_secrets import derive_webhook_secret
 
 if TYPE_CHECKING:
     from service.runtime.config.settings import Settings
@@ -161,8 +162,29 @@ def _events(names: object) -> str:
 
 
 @click.command()
-def secret() -> None:
-    """Print a new signing key for BOOMERANG_SECRET_KEYS."""
+@click.option("--webhook", is_flag=True, help="Print a new secret for BOOMERANG_WEBHOOK_SECRETS or a notify entry.")
+@click.option("--client", metavar="NAME", help="Print the secret that signs the webhooks of this client now.")
+@click.option("--show", is_flag=True, help="Print the secret that signs now: of --client, else that of WEBHOOK_URL.")
+def secret(webhook: bool, client: str | None, show: bool) -> None:
+    """Print a new signing key for BOOMERANG_SECRET_KEYS, or a webhook secret."""
     from service.runtime.config.key_file import generate_key  # noqa: PLC0415 - heavy
 
-    click.echo(generate_key())
+    if webhook and (show or client is not None):
+        raise click.UsageError("--webhook makes a new secret; --client and --show print the one that signs now")
+    if show or client is not None:
+        _show_secrets(client)
+    else:
+        key = generate_key()
+        click.echo(derive_webhook_secret(key) if webhook else key)
+
+
+def _show_secrets(client: str | None) -> None:
+    """Print the newest secret that signs; report on standard error how many others sign beside it."""
+    from service.runtime.config.settings import ensure_secret_keys  # noqa: PLC0415 - heavy
+    from service.runtime.handler_settings import client_secrets  # noqa: PLC0415 - heavy
+
+    settings = ensure_secret_keys(operator_settings())
+    found = client_secrets(settings).for_client(client) if client is not None else settings.webhook_secrets
+    click.echo(found[0])
+    if len(found) > 1:
+        click.echo(f"{len(found) - 1} more sign beside it: older keys and the shared secret, see README.md", err=True)

@@ -1,7 +1,6 @@
 """Builds the event of an attempt, and classifies how the attempt ended. Only computes."""
 
 import asyncio
-import re
 import socket
 import ssl
 import sysconfig
@@ -13,6 +12,7 @@ from traceback import walk_tb
 
 import httpx
 
+from service.deliveries.error_text import SecretMask, describe_error, is_unreachable, unreachable_text
 from service.deliveries.handler_api import Event
 from service.domain.artifact import Artifact
 from service.domain.errors import Reject, Retry, UpstreamError
@@ -20,12 +20,6 @@ from service.domain.ports.queues import Outcome, ResponsibleParty
 from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.retry_schedule import next_attempt
 from service.domain.task_view import TaskView
-
-MAX_ERROR_TEXT = 500
-"""Characters of an error's text that are stored."""
-
-MAX_ERROR_READ = 8_000
-"""Characters of an error's text that are searched for credentials."""
 
 MAX_DELAY = timedelta(days=30)
 """Upper limit for the delay that a handler asks for."""
@@ -80,7 +74,11 @@ class AttemptOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptContext:
-    """The number of the attempt that ended (from 1), the maximum, and the time; `jitter` is from 0 to 1."""
+    """The number of the attempt that ended (from 1), the maximum, and the time; `jitter` is from 0 to 1.
+
+    `secrets` and `mask` are what no error text may contain. `requested` is True for a `notify` entry: of its network
+    errors the client sees one sentence.
+    """
 
     attempt: int
     limit: int
@@ -88,6 +86,8 @@ class AttemptContext:
     now: datetime
     jitter: float
     secrets: Collection[str] = field(default=(), repr=False)
+    mask: SecretMask | None = field(default=None, repr=False)
+    requested: bool = False
 
 
 def event_of(claim: DeliveryClaim) -> Event:
@@ -111,11 +111,20 @@ def classify_attempt(error: BaseException | None, context: AttemptContext) -> At
     if error is None:
         return AttemptOutcome(outcome="delivered")
     cause = _root(error)
-    text, where = describe_error(cause, context.secrets), where_raised(cause)
+    text, where = describe_error(cause, context.secrets, context.mask), where_raised(cause)
+    if context.requested and is_unreachable(cause):
+        text = unreachable_text(text)
     due_at = _due_at(cause, context)
     if due_at is None:
         return AttemptOutcome(outcome="dead", error=text, fault=responsible_party(cause), where=where)
     return AttemptOutcome(outcome="retry", error=text, due_at=due_at, where=where)
+
+
+def postponed_attempt(until: datetime, context: AttemptContext) -> AttemptOutcome:
+    """Return the outcome of an attempt that is not made: it counts, and the next one is due at `until` or later."""
+    due_at = next_attempt(context.schedule, context.attempt, context.limit, context.now, context.jitter)
+    text = "Postponed: another attempt to the same host has failed"
+    return AttemptOutcome(outcome="retry", error=text, due_at=max(until, due_at or until))
 
 
 def responsible_party(error: BaseException) -> ResponsibleParty:
@@ -141,22 +150,6 @@ def cancelled_from_outside() -> bool:
     """Return whether the current asyncio task is being cancelled, as opposed to a handler raising CancelledError."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def describe_error(error: BaseException, secrets: Collection[str] = ()) -> str:
-    """Return class and message on one line, at most 500 characters, without credentials and query strings."""
-    try:
-        message = str(error)[:MAX_ERROR_READ]
-    except Exception:  # noqa: BLE001 - a handler's own error class may fail to describe itself
-        message = "(message not available)"
-    text = ": ".join(filter(None, (type(error).__name__, message)))
-    for secret in filter(None, secrets):
-        text = text.replace(secret, "…")
-    text = re.sub(r"://[^/\s]*@", "://", text)
-    text = re.sub(r"(://[^\s?'\"<>]*)\?[^\s'\"<>]*", r"\1?…", text)
-    text = re.sub(r"whsec_\S+", "whsec_…", text)
-    text = re.sub(r"(?i)\b(bearer|basic)\s+\S+", r"\1 …", text)
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:MAX_ERROR_TEXT]
 
 
 def _due_at(error: BaseException, context: AttemptContext) -> datetime | None:

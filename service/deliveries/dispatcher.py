@@ -10,15 +10,9 @@ import structlog
 
 from service.concurrency.batcher import Batcher
 from service.concurrency.lease_pool import LeasePool
-from service.deliveries.attempt_outcome import (
-    Abandoned,
-    AttemptContext,
-    AttemptOutcome,
-    cancelled_from_outside,
-    classify_attempt,
-    describe_error,
-    event_of,
-)
+from service.deliveries.attempt_outcome import AttemptOutcome
+from service.deliveries.attempt_runner import AttemptRunner
+from service.deliveries.error_text import SecretMask, describe_error
 from service.deliveries.handler_api import Handler, Tools
 from service.deliveries.handler_slots import HandlerSlots, SlotReservations
 from service.deliveries.loop_monitor import LoopMonitor
@@ -27,6 +21,7 @@ from service.domain.errors import StoreUnavailable
 from service.domain.ports.queues import AttemptResult, DeliveryQueue, HandlerCapacity
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
+from service.tasks.webhook_secrets import WebhookSecrets
 
 BATCH = 256
 """Maximum results in one commit."""
@@ -45,7 +40,8 @@ class Dispatcher:
     """Runs due deliveries, each handler within its own slots, and stores how each attempt ended.
 
     `tools` makes the tools of a handler, `schedule` holds the delays before each attempt, `jitter` returns a number
-    from 0 to 1, `store_retry_delays` holds the seconds between attempts to store a result.
+    from 0 to 1, `store_retry_delays` holds the seconds between attempts to store a result. `mask` masks the values of
+    handler settings in error texts, `webhook_secrets` opens the sealed secret of a target.
     """
 
     queue: DeliveryQueue
@@ -55,12 +51,23 @@ class Dispatcher:
     schedule: Sequence[timedelta]
     jitter: Callable[[], float]
     store_retry_delays: Sequence[float] = STORE_RETRY_DELAYS
+    mask: SecretMask = field(default_factory=SecretMask)
+    webhook_secrets: WebhookSecrets | None = None
     _in_flight: dict[tuple[str, int], RunningDelivery] = field(default_factory=dict, init=False)  # by id and fence
     _claiming: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    _attempts: AttemptRunner = field(init=False)
     _results: Batcher[AttemptResult, bool] = field(init=False)
     _lease_pool: LeasePool[str] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._attempts = AttemptRunner(
+            tools=self.tools,
+            clock=self.clock,
+            schedule=self.schedule,
+            jitter=self.jitter,
+            mask=self.mask,
+            webhook_secrets=self.webhook_secrets,
+        )
         self._results = Batcher(self._store, max_items=BATCH)
         self._lease_pool = LeasePool(
             store=self.queue,
@@ -168,7 +175,7 @@ class Dispatcher:
 
     async def _deliver(self, delivery: RunningDelivery) -> None:
         try:
-            outcome = await self._attempt(delivery)
+            outcome = await self._attempts.run(delivery)
             self._handler_ended(delivery)
             await self._finish(delivery, outcome)
         except Exception:  # ends only this delivery, whose lease expires
@@ -178,56 +185,6 @@ class Dispatcher:
         """Free the slot, even of a task that was cancelled before its first step."""
         del self._in_flight[delivery.claim.id, delivery.claim.fence]
         self.slots.release(delivery.handler, delivery.claim.share_owner)
-
-    async def _attempt(self, delivery: RunningDelivery) -> AttemptOutcome:
-        """Run the handler in its own asyncio task: if it cancels that task, its attempt has failed, and counts.
-
-        A cancellation from outside cancels the task of the delivery.
-        """
-        if delivery.claim.abandoned:
-            return self._outcome(delivery, Abandoned())
-        running = asyncio.create_task(self._run(delivery), name=f"handler {delivery.handler.name}")
-        try:
-            error = await running
-        except asyncio.CancelledError as cancelled:
-            ended = running.done() and not running.cancelled()  # before the cancellation, though not yet noticed
-            error = running.result() if ended else cancelled
-        if error is not None and cancelled_from_outside():
-            raise asyncio.CancelledError from error
-        if isinstance(error, asyncio.CancelledError):
-            error = asyncio.CancelledError("the handler cancelled itself").with_traceback(error.__traceback__)
-        return self._outcome(delivery, error)
-
-    def _outcome(self, delivery: RunningDelivery, error: BaseException | None) -> AttemptOutcome:
-        context = AttemptContext(
-            attempt=delivery.claim.attempt,
-            limit=delivery.handler.attempts or len(self.schedule),
-            schedule=self.schedule,
-            now=self.clock.now(),
-            jitter=self.jitter(),
-            secrets=[str(delivery.claim.target.get("secret") or "")],
-        )
-        return classify_attempt(error, context)
-
-    async def _run(self, delivery: RunningDelivery) -> BaseException | None:
-        """Return the error that the handler raised, or None; None also for an event that it does not subscribe to.
-
-        The process that recorded the delivery may not have loaded the handler, and so not known its events.
-        """
-        if delivery.claim.event.type not in delivery.handler.events:
-            return None
-        seconds = delivery.handler.timeout
-        try:
-            async with asyncio.timeout(seconds) as limit:
-                await delivery.handler.handle(event_of(delivery.claim), self.tools(delivery.claim, delivery.handler))
-        except TimeoutError as error:
-            if not limit.expired() or error.__cause__ is None:
-                return error
-            late = TimeoutError(f"no end within {seconds:g} s")
-            return late.with_traceback(error.__cause__.__traceback__)  # of the cancellation: where the handler waited
-        except BaseException as error:  # noqa: BLE001 - a handler may raise anything, and an extension of it may panic
-            return error
-        return None
 
     # ── its end ──────────────────────────────────────────────────────────────
 
@@ -240,7 +197,7 @@ class Dispatcher:
         self._handler_ended(delivery)
         delivery.unresponsive = True
         late = TimeoutError(f"no end within {delivery.handler.timeout:g} s, though it was cancelled")
-        await self._finish(delivery, self._outcome(delivery, late))
+        await self._finish(delivery, self._attempts.outcome(delivery, late))
 
     def _cancel_lost(self, delivery_id: str, fence: int) -> None:
         """Cancel a handler whose delivery is leased by another process now: the fence would reject its late result."""

@@ -1,7 +1,8 @@
 """The egress guard: decides on the resolved address, right before the connection, whether it is allowed.
 
 All connections to URLs from clients and from the provider (webhooks, results) use this guard. It resolves a name once,
-checks each of its addresses, and connects to a checked address; Host, SNI and the certificate check keep the name. DNS
+checks each of its addresses, and connects to a checked address; a connection that ends at this machine itself is closed
+before a byte is sent. Host, SNI and the certificate check keep the name. DNS
 rebinding, a change of the name's addresses between check and connection, has no effect.
 """
 
@@ -9,127 +10,20 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import httpcore
 import httpx
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 
-from service.deliveries.egress_allow_syntax import Network, egress_target
-from service.domain.errors import BadSetting, Reject
+from service.deliveries.egress_policy import Egress, EgressRefused
+from service.deliveries.own_addresses import is_own_address
 
-Address = IPv4Address | IPv6Address
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
 DNS_THREADS = CapacityLimiter(32)
-
-GLOBAL_IPV6 = ip_network("2000::/3")
-"""The only globally routed part of IPv6; mapped, translated (NAT64), local and multicast addresses are outside."""
-
-REFUSED_NETWORKS = tuple(
-    ip_network(network)
-    for network in (
-        "100.64.0.0/10",  # carrier-grade NAT, and a cloud's metadata service
-        "168.63.129.16/32",  # a cloud's metadata service at a public address
-        "192.0.0.0/24",
-        "192.88.99.0/24",  # 6to4 relays
-        "198.18.0.0/15",
-        "2001::/23",  # Teredo and other special purposes
-        "2002::/16",  # 6to4: an IPv4 address inside
-        "3fff::/20",
-        "5f00::/16",
-    )
-)
-"""Networks that `is_global` does not exclude in every supported version of Python."""
-
-
-class EgressRefused(httpx.RequestError):
-    """An address that is not allowed; the message names the setting that allows it."""
-
-
-class LiteralRefused(EgressRefused, Reject):
-    """An address in the URL itself is not allowed: no later lookup can change that, so the delivery is not retried."""
-
-
-@dataclass(frozen=True)
-class Allowed:
-    """One entry of EGRESS_ALLOW: a network or a host name, at one port or (None) at all ports."""
-
-    target: Network | str
-    port: int | None = None
-
-    def covers(self, host: str, port: int, address: Address) -> bool:
-        """Return whether this entry allows a connection to `address`, to which `host` resolved, at `port`."""
-        if self.port not in (None, port):
-            return False
-        if isinstance(self.target, str):
-            return self.target == host.lower().rstrip(".")
-        return address in self.target
-
-
-class Egress:
-    """Allows connections to public addresses, and to those that the operator names.
-
-    `allow` holds networks (`127.0.0.0/8`), addresses and hosts (`media.internal`), each also with a port
-    (`media.internal:8080`, `[::1]:8080`). A host covers all addresses that it resolves to. Raises BadSetting for
-    anything else.
-    """
-
-    def __init__(self, allow: Iterable[str] = ()) -> None:
-        self._allowed = tuple(_allowed(text.strip()) for text in allow if text.strip())
-
-    def check(self, host: str, port: int, address: str) -> None:
-        """Raise EgressRefused unless a connection to `address`, to which `host` resolved, is allowed at `port`."""
-        try:
-            found = ip_address(address)
-        except ValueError as error:
-            raise EgressRefused(f"{host} resolves to something that is not an address") from error
-        if not _public(found) and not any(entry.covers(host, port, found) for entry in self._allowed):
-            refused = LiteralRefused if literal_addresses(host) else EgressRefused
-            raise refused(
-                f"{host} is at {found}, which is not public: it is not dialled unless BOOMERANG_EGRESS_ALLOW names it"
-            )
-
-    def refusal(self, url: str) -> str | None:
-        """Return why `url` can never be allowed; None where it is allowed, or where only a DNS lookup decides."""
-        try:
-            target = httpx.URL(url)
-            for address in literal_addresses(target.host):
-                self.check(target.host, target.port or DEFAULT_PORTS[target.scheme], address)
-        except EgressRefused as refused:
-            return str(refused)
-        except (httpx.InvalidURL, KeyError, UnicodeError):  # UnicodeError: a host that is not valid IDNA
-            return "it cannot be read as an http or https address"
-        return None
-
-
-def literal_addresses(host: str) -> Sequence[str]:
-    """Return the addresses that `host` denotes without a DNS lookup, in any spelling; none for a name."""
-    with suppress(OSError, UnicodeError):
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        return [str(entry[4][0]) for entry in found]
-    return ()
-
-
-def _public(address: Address) -> bool:
-    if isinstance(address, IPv6Address) and (address.scope_id or address not in GLOBAL_IPV6):
-        return False
-    return (
-        address.is_global and not address.is_multicast and not any(address in network for network in REFUSED_NETWORKS)
-    )
-
-
-def _allowed(text: str) -> Allowed:
-    try:
-        return Allowed(*egress_target(text))
-    except ValueError as error:
-        raise BadSetting(f"BOOMERANG_EGRESS_ALLOW {error}; {text} is none of these") from error
 
 
 async def resolve(host: str, port: int) -> list[str]:
@@ -162,7 +56,9 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         try:
             async with asyncio.timeout(timeout):
                 addresses = await self._checked_addresses(host, port)
-                return await self._connect(addresses, port, local_address, socket_options)
+                stream = await self._connect(addresses, port, local_address, socket_options)
+                await self._close_if_own(stream, host, port)
+                return stream
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"no connection to {host} in {timeout} s") from error
 
@@ -189,6 +85,17 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         for address in addresses:
             self._egress.check(host, port, address)
         return addresses
+
+    async def _close_if_own(self, stream: httpcore.AsyncNetworkStream, host: str, port: int) -> None:
+        """Close a connection that ends at this machine, at a public address of it for example; raise EgressRefused."""
+        local, remote = stream.get_extra_info("client_addr"), stream.get_extra_info("server_addr")
+        if not is_own_address(local, remote):
+            return
+        try:
+            self._egress.check_own(host, port, remote[0])
+        except EgressRefused:
+            await stream.aclose()
+            raise
 
     async def _connect(
         self,
@@ -232,14 +139,14 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
         return await super().handle_async_request(request)
 
 
-def client(egress: Egress, *, timeout: float = 15.0) -> httpx.AsyncClient:
+def client(egress: Egress, *, timeout: float = 15.0, verify: ssl.SSLContext | None = None) -> httpx.AsyncClient:
     """Return a client for URLs from outside: guarded, without redirects, proxies and cookies.
 
-    `timeout` is in seconds, for connecting, for each read, each write and the wait for a connection. The caller must
-    limit sizes and total times while streaming.
+    `verify` replaces the default certificates. `timeout` is in seconds, for connecting, for each read, each write and
+    the wait for a connection. The caller must limit sizes and total times while streaming.
     """
     return httpx.AsyncClient(
-        transport=GuardedTransport(egress),
+        transport=GuardedTransport(egress, verify=verify),
         timeout=timeout,
         follow_redirects=False,
         trust_env=False,

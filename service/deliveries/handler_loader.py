@@ -4,7 +4,7 @@ import difflib
 import importlib
 import pkgutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,22 +48,32 @@ class FoundHandlers:
 
 
 def load_handlers(
-    names: Sequence[str] | None, settings: Mapping[str, str], *, directory: Path | None = None
+    names: Sequence[str] | None,
+    settings: Mapping[str, str],
+    *,
+    notify: Sequence[str] = (),
+    directory: Path | None = None,
 ) -> dict[str, Handler]:
     """Return the handlers to run by name, ready for these `settings` (those present, without the prefix).
 
-    `names` None means all whose required settings are present. `directory` is where a `handlers/` directory is
-    searched, by default the working directory. Raises BadHandler for an invalid handler, BadSetting for an unknown
-    name, for a missing required setting, and for a setting that the handler rejects.
+    `names` None means all whose required settings are present. `notify` are the names in NOTIFY_HANDLERS. `directory`
+    is where a `handlers/` directory is searched, by default the working directory. Raises BadHandler for an
+    invalid handler, BadSetting for an unknown name, for a missing required setting, and for a setting that the handler
+    rejects.
     """
     found = discover(directory)
-    for name in names or ():
-        if name not in found:
-            near = difflib.get_close_matches(name, found, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(found))}"
-            raise BadSetting(f"BOOMERANG_HANDLERS names {name!r}, and there is no such handler; {hint}")
+    _require_known("HANDLERS", names or (), found)
+    _require_known("NOTIFY_HANDLERS", notify, [name for handler in found.values() for name in handler.names])
     chosen = [handler for handler in found.values() if _reason_not_loaded(handler, names, settings) is None]
     return {handler.name: _configured(handler, settings) for handler in chosen}
+
+
+def _require_known(setting: str, names: Sequence[str], known: Collection[str]) -> None:
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
+            raise BadSetting(f"BOOMERANG_{setting} names {name!r}, and there is no such handler; {hint}")
 
 
 def list_handlers(

@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from urllib.parse import urlsplit
 
 from service.domain.task import EventType, Json
 
@@ -34,12 +35,25 @@ class DeliveryRoute:
     """One delivery to create: `target` is the `notify` entry that requested it, {} for none.
 
     `lane_key` is the same for the same handler and target, in every process and permanently: for an entry it is made
-    of the name in the entry, and for a handler without a target of the oldest name of the handler.
+    of the name in the entry, and for a handler without a target of the oldest name of the handler. `host_key` is the
+    same for all entries with the same handler and host, None for a target without an address.
     """
 
     handler: str
     target: Json = field(repr=False)
     lane_key: str
+    host_key: str | None = None
+
+
+def target_host(target: Json) -> str | None:
+    """Return the host of the address that a `notify` entry names, in lower case; None if it names none."""
+    url = target.get("url")
+    if not isinstance(url, str):
+        return None
+    try:
+        return (urlsplit(url).hostname or "").rstrip(".") or None
+    except ValueError:
+        return None
 
 
 def route(event_type: str, notify: Sequence[Json], handlers: Sequence[Subscription]) -> list[DeliveryRoute]:
@@ -65,4 +79,10 @@ def _route_without_target(handler: Subscription) -> DeliveryRoute:
 
 def _route(handler: str, lane_name: str, target: Json) -> DeliveryRoute:
     canonical = json.dumps([lane_name, target], sort_keys=True, separators=(",", ":"))
-    return DeliveryRoute(handler=handler, target=target, lane_key=hashlib.sha256(canonical.encode()).hexdigest()[:24])
+    host = target_host(target)
+    return DeliveryRoute(
+        handler=handler,
+        target=target,
+        lane_key=hashlib.sha256(canonical.encode()).hexdigest()[:24],
+        host_key=f"{lane_name}/{host}" if host else None,
+    )

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from service.domain.errors import Fault, InvalidParams
 from service.domain.event_routing import EVENT_NAMES
 from service.domain.models.value_checks import address_faults
+from service.domain.sealed_targets import SECRET_ID
 from service.domain.task import Json
 from service.domain.webhook_secrets import is_webhook_secret
 
@@ -60,10 +61,15 @@ def _entry_faults(entry: object, handlers: Collection[str], check_address: Addre
     faults += _url_faults(entry.get("url"), check_address, required=is_webhook)
     if secret is not None and not (isinstance(secret, str) and is_webhook_secret(secret)):
         faults.append((("secret",), "must be whsec_ followed by the base64 of 24 to 64 bytes"))
-    if is_webhook:
-        for field in [field for field in entry if field not in WEBHOOK_FIELDS][:MAX_UNKNOWN_FIELDS]:
-            faults.append(((field,), f"is unknown here; {_suggestion(field, WEBHOOK_FIELDS)}"))
-    return faults
+    return faults + _field_faults(entry, is_webhook=is_webhook)
+
+
+def _field_faults(entry: Json, *, is_webhook: bool) -> list[LocatedMessage]:
+    """Return the faults of fields: `webhook` has no unknown ones, others not the one that the store uses."""
+    if not is_webhook:
+        return [((SECRET_ID,), "is reserved; leave it out")] if SECRET_ID in entry else []
+    unknown = [field for field in entry if field not in WEBHOOK_FIELDS][:MAX_UNKNOWN_FIELDS]
+    return [((field,), f"is unknown here; {_suggestion(field, WEBHOOK_FIELDS)}") for field in unknown]
 
 
 def _is_small_json(entry: Json) -> bool:

@@ -80,8 +80,9 @@ class Fact:
 
     `guessed` marks our own conclusion, which any fact from the provider overrules. `correlation` is the payload token
     in the body. `unconfirmed` marks the body of a callback that no poll could confirm. `word` is the provider's status
-    word if its meaning is not known: the task counts as unfinished then. `warnings` are for the task's owner. `credits` is the cost where the
-    provider bills credits; `faulty_cost` is true if the body has a cost that is not an amount.
+    word if its meaning is not known: the task counts as unfinished then. `warnings` are for the task's owner.
+    `credits` is the cost where the provider bills credits; `faulty_cost` is true if the body has a cost that is not an
+    amount.
     """
 
     status: Status
@@ -119,8 +120,9 @@ class Task:
     task is alive, without an id), `hinted_id` the provider's id in it; `hinted_fact` is its fact, if the body carried
     our payload token. `polled_at` is when the provider last reported "in progress". `guessed` is true if the status is
     our own conclusion. `empty_since` is when the provider first reported the task as completed without any result.
-    `status_word` is the provider's last status word of unknown meaning, `status_since` when it came first. `cost` is the cost of the newest submission in US dollars, as reported; `resubmissions` counts
-    earlier submissions whose reply was lost and that the provider may have billed.
+    `status_word` is the provider's last status word of unknown meaning, `status_since` when it came first. `cost` is
+    the cost of the newest submission in US dollars, as reported; `resubmissions` counts earlier submissions whose
+    reply was lost and that the provider may have billed.
     """
 
     id: TaskId

@@ -1,6 +1,5 @@
 """Build the application from the settings: create the adapters and connect the use cases with them."""
 
-import logging
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -12,11 +11,12 @@ import httpx
 
 from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.receiver import CallbackReceiver
-from service.deliveries import egress_guard
 from service.deliveries.dispatcher import Dispatcher
-from service.deliveries.handler_api import Handler, Tools
+from service.deliveries.egress_clients import EgressClients, open_egress_clients
+from service.deliveries.handler_api import Handler
 from service.deliveries.handler_loader import load_handlers
 from service.deliveries.handler_slots import HandlerSlots
+from service.deliveries.handler_tools import ToolsFactory
 from service.deliveries.missing_handlers import MissingHandlerMonitor
 from service.deliveries.task_results import TaskResults
 from service.domain.callback import Verifier, callback_address, token_in
@@ -24,7 +24,6 @@ from service.domain.event_routing import Subscription
 from service.domain.key_ring import KeyRing
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.signals import Clock
-from service.domain.ports.unit_of_work import DeliveryClaim
 from service.domain.prices import Pricing
 from service.domain.submission_limits import NO_LIMIT, Limits
 from service.domain.tokens import Tokens
@@ -33,6 +32,7 @@ from service.providers.callback_bodies import callback_reader
 from service.providers.vidu.signature import ViduVerifier
 from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.config.settings import Settings
+from service.runtime.handler_settings import client_secrets, egress_settings, mask_logs, secret_mask
 from service.runtime.key_agreement import KeyAgreement
 from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
@@ -44,6 +44,7 @@ from service.tasks.recorder import Recorder
 from service.tasks.submitter import Submitter, SubmitterConfig
 from service.tasks.task_service import TaskPolicy, TaskService
 from service.tasks.waiting_notes import WaitingNotes
+from service.tasks.webhook_secrets import WebhookSecrets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,13 +82,13 @@ async def build_application(settings: Settings) -> AsyncIterator[Application]:
     Raises BadSetting or BadHandler for settings and handlers that cannot work.
     """
     clock = SystemClock()
-    handlers = load_handlers(settings.handlers, settings.present)
+    handlers = load_handlers(settings.handlers, settings.present, notify=settings.notify_handlers)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(open_store(settings.database_url))
         upstream = await stack.enter_async_context(_provider(settings))
-        egress_client = await stack.enter_async_context(egress_guard.client(egress_guard.Egress(settings.egress_allow)))
+        egress_clients = await stack.enter_async_context(open_egress_clients(egress_settings(settings)))
         builder = ApplicationBuilder(settings=settings, clock=clock, store=store, upstream=upstream, handlers=handlers)
-        yield builder.build(egress_client)
+        yield builder.build(egress_clients)
 
 
 @asynccontextmanager
@@ -142,6 +143,7 @@ class ApplicationBuilder:
     slots: HandlerSlots = field(init=False)
     immediate_polls: ImmediatePolls = field(init=False)
     recorder: Recorder = field(init=False)
+    webhook_secrets: WebhookSecrets = field(init=False)
 
     def __post_init__(self) -> None:
         self.key_ring = KeyRing(self.settings.secret_keys)
@@ -149,6 +151,7 @@ class ApplicationBuilder:
         self.keys = KeyAgreement(
             key_ring=self.key_ring, registry=self.store.processes, clock=self.clock, process_id=self.new_id()
         )
+        self.webhook_secrets = WebhookSecrets(store=self.store.sealed_secrets, keys=self.key_ring, new_id=self.new_id)
         self.planner = PollPlanner(
             poll_first=self.settings.poll_first,
             poll_max=self.settings.poll_max,
@@ -175,8 +178,8 @@ class ApplicationBuilder:
             pricing=pricing_of(self.settings),
         )
 
-    def build(self, egress_client: httpx.AsyncClient) -> Application:
-        """Return the application; `egress_client` connects to addresses that clients and the provider give."""
+    def build(self, egress_clients: EgressClients) -> Application:
+        """Return the application; `egress_clients` connect to addresses that clients and the provider give."""
         inbox_worker = self._inbox_worker()
         return Application(
             settings=self.settings,
@@ -195,7 +198,7 @@ class ApplicationBuilder:
                 inbox_worker=inbox_worker,
                 submitter=self._submitter(),
                 poller=self._poller(),
-                dispatcher=self._dispatcher(egress_client),
+                dispatcher=self._dispatcher(egress_clients),
                 provider=self.upstream,
                 clock_jumps=ClockJumpDetector(
                     self.store.clock_jump_repair, clock=self.clock, lease=self.settings.lease
@@ -218,11 +221,18 @@ class ApplicationBuilder:
                 off_peak_deadline=self.settings.off_peak_deadline,
                 allow_off_peak=self.settings.allow_off_peak,
                 handlers=frozenset(name for handler in self.handlers.values() for name in handler.names),
-                refusal=egress_guard.Egress(self.settings.egress_allow).refusal,
+                client_handlers=frozenset(self._client_handlers()),
+                refusal=egress_settings(self.settings).for_notify().refusal,
             ),
             inspect=inspector(),
             new_id=self.new_id,
+            webhook_secrets=self.webhook_secrets,
         )
+
+    def _client_handlers(self) -> list[str]:
+        """Return the names that `notify` of a client may use: a handler's former names count like its own."""
+        allowed = set(self.settings.notify_handlers)
+        return [name for handler in self.handlers.values() if allowed & {*handler.names} for name in handler.names]
 
     def _inbox_worker(self) -> InboxWorker:
         return InboxWorker(
@@ -284,28 +294,24 @@ class ApplicationBuilder:
             immediate_polls=self.immediate_polls,
         )
 
-    def _dispatcher(self, egress_client: httpx.AsyncClient) -> Dispatcher:
-        results = TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder)
-
-        def tools(claim: DeliveryClaim, handler: Handler) -> Tools:
-            return Tools(
-                http=egress_client,
-                log=logging.getLogger(f"boomerang.handlers.{handler.name}"),
-                results=results,
-                now=self.clock.now,
-                settings=self.settings.present,
-                target=claim.target,
-                message_id=claim.message_id,
-                attempt=claim.attempt,
-            )
-
+    def _dispatcher(self, egress_clients: EgressClients) -> Dispatcher:
+        mask = secret_mask(self.settings)
+        mask_logs(mask)
         return Dispatcher(
             queue=self.store.deliveries,
             slots=self.slots,
-            tools=tools,
+            tools=ToolsFactory(
+                clients=egress_clients,
+                results=TaskResults(queries=self.store.queries, upstream=self.upstream, recorder=self.recorder),
+                now=self.clock.now,
+                settings=self.settings.present,
+                client_secrets=client_secrets(self.settings),
+            ),
             clock=self.clock,
             schedule=self.settings.retry_schedule,
             jitter=self.jitter,
+            mask=mask,
+            webhook_secrets=self.webhook_secrets,
         )
 
 

@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -20,6 +20,26 @@ ENCODER = json.JSONEncoder(default=repr)
 
 ROOT_LOGGER = logging.getLogger()
 LEVELS = {name.lower(): number for name, number in logging.getLevelNamesMapping().items()}
+
+
+class LogMask:
+    """Masks secrets in log lines: `text` in every text, `exception` in tracebacks; at first nothing."""
+
+    text: Callable[[str], str] | None = None
+    exception: Callable[[str], str] | None = None
+
+
+MASK = LogMask()
+"""The mask of all log lines of this process."""
+
+
+def mask_secrets(_: object, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Mask secrets in the texts of a line; a traceback contains the texts of its exceptions."""
+    for name, value in line.items() if MASK.text else ():
+        masked = MASK.exception if name == "exception" else MASK.text
+        if isinstance(value, str) and masked:
+            line[name] = masked(value)
+    return line
 
 
 class BufferedStderr(logging.StreamHandler[Any]):
@@ -87,6 +107,7 @@ def render_json(lines: LineLogger, method: str, line: MutableMapping[str, Any]) 
     """Render a line as JSON; it replaces several processors of structlog with one call."""
     if line.get("exc_info"):
         line = structlog.processors.format_exc_info(lines, method, line)
+    line = mask_secrets(lines, method, line)
     line.update(level=method, logger=lines.name, timestamp=f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z")
     return ENCODER.encode(line)
 
@@ -105,6 +126,7 @@ def configure_logging(style: Literal["console", "json"], level: str) -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        mask_secrets,
     ]
     rendering: list[Any] = [render_json] if style == "json" else [*shared, *_rendering(style)]
     structlog.configure(

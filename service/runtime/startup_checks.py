@@ -10,11 +10,13 @@ import httpx
 import structlog
 from anyio.to_thread import run_sync
 
-from service.deliveries.egress_guard import DEFAULT_PORTS, Egress, EgressRefused, literal_addresses
+from service.deliveries.egress_clients import EgressSettings
+from service.deliveries.egress_policy import DEFAULT_PORTS, EgressRefused, literal_addresses
 from service.domain.errors import BadSetting
 from service.domain.hosts import is_loopback
 from service.runtime.config.setting_types import archive_directory
 from service.runtime.config.settings import Settings
+from service.runtime.handler_settings import egress_settings
 from service.tasks.media_inspector import missing_extras
 
 TRANSIENT_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EINTR, errno.ETIMEDOUT})
@@ -28,7 +30,7 @@ log = structlog.get_logger("boomerang.runtime")
 async def check_delivery_targets(settings: Settings, handlers: Collection[str]) -> None:
     """Check the targets of the loaded `handlers`; raises BadSetting for a target that can never work."""
     if settings.webhook_url and "webhook" in handlers:
-        check_webhook(settings.webhook_url, settings.egress_allow)
+        check_webhook(settings.webhook_url, egress_settings(settings))
     if settings.archive_url and "archive" in handlers:
         await run_sync(check_archive, archive_directory(settings.archive_url))
 
@@ -46,19 +48,18 @@ def log_warnings(settings: Settings) -> None:
         )
 
 
-def check_webhook(url: str, allow: Collection[str]) -> None:
+def check_webhook(url: str, egress_settings: EgressSettings) -> None:
     """Refuse an address that the egress guard always refuses; a host name is resolved later, for each connection.
 
-    Raises BadSetting.
+    WEBHOOK_URL may name an internal address, but none in EGRESS_DENY. Raises BadSetting.
     """
-    egress, target = Egress(allow), httpx.URL(url)
+    egress, target = egress_settings.for_handlers(url), httpx.URL(url)
     try:
         for address in [LOOPBACK] if target.host == "localhost" else literal_addresses(target.host):
             egress.check(target.host, target.port or DEFAULT_PORTS[target.scheme], address)
     except EgressRefused:
         raise BadSetting(
-            "BOOMERANG_WEBHOOK_URL leads to an address that is not public; no event is sent there unless "
-            "BOOMERANG_EGRESS_ALLOW names its host or network"
+            "BOOMERANG_WEBHOOK_URL leads to an address in a network of BOOMERANG_EGRESS_DENY; no event is sent there"
         ) from None
 
 

@@ -16,11 +16,13 @@ class LeasedDelivery:
     """
 
     id: str
+    task_id: str
     handler: str
     lane: str
     event_seq: int
     attempted: int
     fence: int
+    destination: str | None = None
     lane_has_others: bool = True
 
 

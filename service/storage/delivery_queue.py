@@ -13,6 +13,7 @@ from service.domain.fair_share import share_owner
 from service.domain.ports.queues import AttemptResult, HandlerCapacity
 from service.domain.ports.tasks import DeliveryView
 from service.domain.ports.unit_of_work import DeliveryClaim
+from service.domain.sealed_targets import secret_id
 from service.storage.attempt_results import LeasedDelivery, attempt_values, delivery_values, lane_values
 from service.storage.bulk_writes import insert_many, update_many
 from service.storage.column_types import in_list
@@ -20,6 +21,7 @@ from service.storage.database import Database
 from service.storage.delivery_claim_rows import delivery_claim, with_payload
 from service.storage.event_log import EVENT_COLUMNS, event_from_row
 from service.storage.queries import delivery_view
+from service.storage.sealed_secrets import delete_secrets, stored_secrets
 from service.storage.tables import IS_PENDING, PENDING, attempts, deliveries, events
 from service.storage.task_rows import Values
 
@@ -38,6 +40,7 @@ DUE_COLUMNS = (
     deliveries.c.id,
     deliveries.c.client,
     deliveries.c.target,
+    deliveries.c.destination,
     deliveries.c.leased_until.is_not(None).label("abandoned"),
 )
 LEASED_FIELDS = tuple(field.name for field in fields(LeasedDelivery) if field.name in deliveries.c)
@@ -88,8 +91,10 @@ class SqlDeliveryQueue:
             lanes = [lane_values(one, result) for one, result in pairs if one.lane_has_others]
             if lanes:
                 await write.connection.execute(POSTPONE_LANE, lanes)
-            if any(one.lane_has_others or result.due_now for one, result in pairs):
-                write.topics.add("dispatch")  # the lane may have another head now
+            if made := {one.task_id for one, result in pairs if result.outcome == "delivered"}:
+                await delete_secrets(write.connection, made)
+            if any(one.lane_has_others or one.destination or result.due_now for one, result in pairs):
+                write.topics.add("dispatch")  # the lane may have another head now, and the destination is free
             return set(leased)
 
     async def renew(self, claims: Mapping[str, int], *, until: datetime) -> set[str]:
@@ -113,12 +118,17 @@ class SqlDeliveryQueue:
             return await pending_handlers(connection)
 
     async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> list[str]:
-        """Make dead or delivered deliveries due again with a new message id and schedule; return the ids found."""
+        """Make dead or delivered deliveries due again with a new message id and schedule; return the ids found.
+
+        A delivery whose secret is deleted stays as it is.
+        """
         wanted = list(dict.fromkeys(delivery_ids))
-        query = select(deliveries.c.id).where(deliveries.c.id.in_(wanted), ~IS_PENDING)
+        query = select(deliveries.c.id, deliveries.c.target).where(deliveries.c.id.in_(wanted), ~IS_PENDING)
         async with self._database.writing() as write:
             rows = await write.connection.execute(query.order_by(deliveries.c.id).with_for_update())
-            ended = set(rows.scalars())
+            secrets = {row.id: secret_id(row.target) for row in rows}
+            known = await stored_secrets(write.connection, [one for one in secrets.values() if one])
+            ended = {delivery_id for delivery_id, one in secrets.items() if one is None or one in known}
             if ended:
                 await write.connection.execute(REPLAY, [_replay_values(one, now) for one in sorted(ended)])
                 write.topics.add("dispatch")
@@ -164,11 +174,22 @@ async def _choose(connection: AsyncConnection, capacity: HandlerCapacity, now: d
             statement = DUE_OF_OTHER_CLIENTS if served else DUE_HEADS
             parameters = {"handler_name": name, "now": now, "limit": shares.free + len(chosen)}
             rows = await connection.execute(statement, parameters | ({"served": served} if served else {}))
-            new = [dict(row) for row in rows.mappings() if row["id"] not in chosen]
+            new = _first_of_destinations([dict(row) for row in rows.mappings()], chosen)
             taken = [row for row in new if shares.take(share_owner(row["client"], row["target"]))]
             chosen |= {row["id"]: row for row in taken}
             skipped = capacity.past_served and len(taken) < len(new)
     return list(chosen.values())
+
+
+def _first_of_destinations(rows: Sequence[Values], chosen: Mapping[str, Values]) -> list[Values]:
+    """Return the rows that are not `chosen`, of each destination one, and none if one of it is chosen."""
+    taken = {row["destination"] for row in chosen.values()} - {None}
+    found: list[Values] = []
+    for row in rows:
+        if row["id"] not in chosen and row["destination"] not in taken:
+            taken |= {row["destination"]} - {None}
+            found.append(row)
+    return found
 
 
 def _due_heads() -> Select[Any]:
@@ -176,7 +197,8 @@ def _due_heads() -> Select[Any]:
 
     Only one delivery of a lane has a lease: a replayed one may become the head while a later one has a lease.
     Deliveries after a head that waits for its retry are postponed with it (see `finish`), so that a long outage of one
-    destination does not fill the due end of the index with rows that cannot be claimed.
+    destination does not fill the due end of the index with rows that cannot be claimed. Of the deliveries of one task
+    to one host only one has a lease.
     """
     other = deliveries.alias("other")
     blocked = select(other.c.id).where(
@@ -184,12 +206,19 @@ def _due_heads() -> Select[Any]:
         other.c.lane == deliveries.c.lane,
         (other.c.event_seq < deliveries.c.event_seq) | (other.c.leased_until > bindparam("now")),
     )
+    same = deliveries.alias("same")
+    busy = select(same.c.id).where(
+        same.c.status == PENDING,
+        same.c.destination.is_not(None),
+        same.c.destination == deliveries.c.destination,
+        same.c.leased_until > bindparam("now"),
+    )
     own = deliveries.c.handler == bindparam("handler_name")
     due = deliveries.c.due_at <= bindparam("now")
     free = deliveries.c.leased_until.is_(None) | (deliveries.c.leased_until <= bindparam("now"))
     return (
         select(*DUE_COLUMNS)
-        .where(IS_PENDING, own, due, free, ~blocked.exists())
+        .where(IS_PENDING, own, due, free, ~blocked.exists(), ~busy.exists())
         .order_by(deliveries.c.due_at, deliveries.c.event_seq)
         .limit(bindparam("limit", type_=Integer))
         .with_for_update(skip_locked=True, of=deliveries)

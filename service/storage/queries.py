@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.domain.ports.tasks import DeliveryView, TaskFilter
 from service.domain.task import SETTLED, Json, Status, Task, TaskId
 from service.storage.database import Database
-from service.storage.tables import DEAD, DELIVERED, PENDING, deliveries, events, tasks
+from service.storage.tables import DEAD, DELIVERED, PENDING, REQUESTED, deliveries, events, tasks
 from service.storage.task_history import load_history
 from service.storage.task_rows import TASK_COLUMNS, task_from_row
 
@@ -27,6 +27,7 @@ DELIVERY_COLUMNS = (
     deliveries.c.last_error,
     deliveries.c.created_at,
     deliveries.c.finished_at,
+    REQUESTED,
 )
 DELIVERIES = select(*DELIVERY_COLUMNS).join_from(deliveries, events, events.c.id == deliveries.c.event_id)
 IDS_AT_ONCE = 500

@@ -6,6 +6,7 @@ from sqlalchemy import ColumnElement, Table, delete, select, tuple_
 
 from service.storage.blob_store import delete_unreferenced
 from service.storage.database import Database
+from service.storage.sealed_secrets import no_longer_needed
 from service.storage.tables import (
     ENDED,
     EXPIRED,
@@ -17,6 +18,7 @@ from service.storage.tables import (
     inputs,
     polls,
     run_times,
+    sealed_secrets,
     tasks,
 )
 
@@ -32,8 +34,8 @@ class SqlRetention:
     async def prune(self, *, before: datetime) -> int:
         """Delete callbacks, polls, attempts, inputs and run times of tasks that ended before `before`.
 
-        Quarantined callbacks are deleted by their own age. Inputs that a pending delivery needs stay. Returns the
-        number of deleted rows.
+        Quarantined callbacks are deleted by their own age. Inputs that a pending delivery needs stay. Sealed secrets
+        are deleted with them, and once no delivery needs them. Returns the number of deleted rows.
         """
         deleted = sum([await self._delete(table, where) for table, where in _prunable(before)])
         return deleted + await self._delete_references(before)
@@ -70,7 +72,10 @@ def _prunable(before: datetime) -> list[tuple[Table, ColumnElement[bool]]]:
     known = select(tasks.c.id).where(tasks.c.id == inbox.c.task_id)
     own_delivery = deliveries.c.id == attempts.c.delivery_id
     finished = select(deliveries.c.id).where(own_delivery, ~IS_PENDING, _ended_before(deliveries.c.task_id, before))
+    waiting = select(deliveries.c.id).where(deliveries.c.task_id == sealed_secrets.c.task_id, IS_PENDING)
+    too_old = _ended_before(sealed_secrets.c.task_id, before) & ~waiting.exists()
     return [
+        (sealed_secrets, no_longer_needed() | too_old),
         (inbox, (inbox.c.received_at < before) & (_ended_before(inbox.c.task_id, before) | ~known.exists())),
         (polls, (polls.c.at < before) & _ended_before(polls.c.task_id, before)),
         (attempts, (attempts.c.finished_at < before) & finished.exists()),

@@ -17,6 +17,7 @@ from service.storage.process_registry import SqlProcessRegistry
 from service.storage.queries import SqlTaskQueries
 from service.storage.retention import SqlRetention
 from service.storage.run_time_stats import SqlRunTimeStats
+from service.storage.sealed_secrets import SqlSealedSecrets
 from service.storage.task_intake import SqlTaskIntake
 from service.storage.task_queue import SqlTaskQueue
 from service.storage.unit_of_work import SqlUnitOfWorkFactory
@@ -32,6 +33,7 @@ class Store:
         self.inbox = SqlInbox(database)
         self.intake = SqlTaskIntake(database)
         self.blobs = SqlBlobStore(database)
+        self.sealed_secrets = SqlSealedSecrets(database)
         self.queries = SqlTaskQueries(database)
         self.events = SqlEventLog(database)
         self.tasks = SqlTaskQueue(database)

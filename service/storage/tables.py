@@ -169,6 +169,7 @@ deliveries = Table(
     Column("last_error", SafeText),
     Column("created_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
+    Column("destination", SafeText),
     UniqueConstraint("event_id", "lane", name="deliveries_event_lane"),
 )
 
@@ -182,6 +183,14 @@ attempts = Table(
     Column("finished_at", UtcDateTime, nullable=False),
     Column("outcome", SafeText, nullable=False),
     Column("error", SafeText),
+)
+
+sealed_secrets = Table(
+    "sealed_secrets",
+    metadata,
+    Column("id", SafeText, primary_key=True),
+    Column("task_id", SafeText, nullable=False),
+    Column("sealed", SafeText, nullable=False),
 )
 
 polls = Table(
@@ -242,9 +251,11 @@ IN_FLIGHT = one_of(tasks.c.status, AT_UPSTREAM)
 POLLED = tasks.c.status.not_in([literal_word(Status.QUEUED), literal_word(Status.SUBMITTING)])
 OPEN = one_of(tasks.c.status, AT_UPSTREAM | {Status.QUEUED})
 ENDED = one_of(tasks.c.status, SETTLED)
+IS_COMPLETED = tasks.c.status == literal_word(Status.COMPLETED)
 EXPIRED = tasks.c.status == literal_word(Status.EXPIRED)
 IS_PENDING = deliveries.c.status == PENDING
 IS_DEAD = deliveries.c.status == DEAD
+REQUESTED = (deliveries.c.target != {}).label("requested")
 UNREAD = inbox.c.verdict == literal_word("unread")
 
 
@@ -278,12 +289,19 @@ Index("events_by_task", events.c.task_id, events.c.seq)
 Index("events_by_client", events.c.client, events.c.seq)
 _partial("deliveries_due", deliveries.c.handler, deliveries.c.due_at, deliveries.c.event_seq, where=IS_PENDING)
 _partial("deliveries_lanes", deliveries.c.lane, deliveries.c.event_seq, where=IS_PENDING)
+_partial(
+    "deliveries_destinations",
+    deliveries.c.destination,
+    deliveries.c.leased_until,
+    where=IS_PENDING & deliveries.c.destination.is_not(None),
+)
 _partial("deliveries_dead", deliveries.c.created_at, deliveries.c.id, where=IS_DEAD)
 Index("deliveries_newest", deliveries.c.created_at, deliveries.c.id)
 Index("deliveries_by_client", deliveries.c.client, deliveries.c.created_at, deliveries.c.id)
 Index("deliveries_by_task", deliveries.c.task_id, deliveries.c.event_seq)
 Index("attempts_outcomes", attempts.c.handler, attempts.c.outcome)
 Index("attempts_finished", attempts.c.finished_at)
+Index("sealed_secrets_by_task", sealed_secrets.c.task_id)
 Index("polls_by_task", polls.c.task_id, polls.c.at)
 Index("polls_at", polls.c.at)
 Index("run_times_by_bucket", run_times.c.bucket, run_times.c.at)

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.task import Json, TaskId
 from service.domain.task_view import rfc3339
-from service.storage.tables import attempts, deliveries, events, inbox, polls
+from service.storage.tables import REQUESTED, attempts, deliveries, events, inbox, polls
 
 EVENT = (events.c.at, literal("event").label("kind"), events.c.id, events.c.type)
 CALLBACK = (inbox.c.received_at.label("at"), literal("callback").label("kind"), inbox.c.submission, inbox.c.verdict)
@@ -24,6 +24,7 @@ DELIVERY = (
     deliveries.c.fault,
     deliveries.c.last_error,
     deliveries.c.finished_at,
+    REQUESTED,
 )
 ATTEMPT = (
     attempts.c.started_at.label("at"),
@@ -34,11 +35,15 @@ ATTEMPT = (
     attempts.c.outcome,
     attempts.c.error,
     attempts.c.finished_at,
+    REQUESTED,
 )
 
 
 async def load_history(connection: AsyncConnection, task_id: TaskId, *, data: bool) -> list[Json]:
-    """Return the history of one task as plain JSON, with times as RFC 3339 in UTC; without `data` events have none."""
+    """Return the history of one task as plain JSON, with times as RFC 3339 in UTC; without `data` events have none.
+
+    Deliveries and attempts have `requested`: whether a `notify` entry of the task asked for the delivery.
+    """
     tried = select(*ATTEMPT).join_from(attempts, deliveries, deliveries.c.id == attempts.c.delivery_id)
     queries = (  # causes before their effects
         select(*EVENT, *([events.c.data] if data else [])).where(events.c.task_id == task_id).order_by(events.c.seq),

@@ -14,12 +14,14 @@ from service.domain.blob import Blob
 from service.domain.errors import Conflict, QueueFull, SenderError
 from service.domain.media.limits import MB
 from service.domain.ports.tasks import IdempotencyKey
+from service.domain.sealed_targets import SealedSecret
 from service.domain.task import Task, TaskId
 from service.storage.blob_store import insert_blobs, sharing_from
 from service.storage.bulk_writes import insert_many
 from service.storage.database import Database
 from service.storage.dialects import insert
 from service.storage.queue_limit import MAX_QUEUED_BYTES, counted_bytes, tasks_above_limit
+from service.storage.sealed_secrets import insert_secrets
 from service.storage.tables import tasks
 from service.storage.task_rows import TASK_COLUMNS, Values, task_from_row, task_values
 
@@ -50,6 +52,7 @@ class IntakeItem:
     idempotency: IdempotencyKey | None
     size: int
     counted: int | None
+    secrets: Sequence[SealedSecret] = ()
 
 
 class SqlTaskIntake:
@@ -65,14 +68,20 @@ class SqlTaskIntake:
             max_weight=MAX_BYTES_PER_COMMIT,
         )
 
-    async def add(self, task: Task, blobs: Sequence[Blob], idempotency: IdempotencyKey | None) -> Task:
+    async def add(
+        self,
+        task: Task,
+        blobs: Sequence[Blob],
+        idempotency: IdempotencyKey | None,
+        secrets: Sequence[SealedSecret] = (),
+    ) -> Task:
         """Store a new task durably and return it; with a known key, return the first task with that key.
 
         Raises Conflict if the key is known with another digest, QueueFull if the client's queue takes no more bytes.
         """
         size = sum([len(blob.data) for blob in blobs]) if blobs else 0
         counted = counted_bytes(task, blobs)
-        item = IntakeItem(task=task, blobs=blobs, idempotency=idempotency, size=size, counted=counted)
+        item = IntakeItem(task=task, blobs=blobs, idempotency=idempotency, size=size, counted=counted, secrets=secrets)
         stored = (await self._commit([item]))[0] if size > MIN_BYTES_FOR_OWN_COMMIT else await self._batcher.add(item)
         if isinstance(stored, Exception):
             raise stored
@@ -97,6 +106,8 @@ class SqlTaskIntake:
                 blobs = [(item.task.id, blob) for item in new for blob in item.blobs]
                 share = await self._shares(write.connection, min(item.task.created_at for item in new))
                 await insert_blobs(write.connection, blobs, share=share)
+            if secrets := [secret for item in new for secret in item.secrets]:
+                await insert_secrets(write.connection, secrets)
             if new:
                 write.topics.add("submit")
         return [stored[item.task.id] for item in batch]

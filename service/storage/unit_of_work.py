@@ -166,6 +166,9 @@ def _within_byte_limit(sizes: Iterable[Row[str, int]]) -> list[str]:
 
 
 LANES_WITH_PENDING = select(deliveries.c.lane).where(IS_PENDING, in_list(deliveries.c.lane, "lanes"))
+BUSY_DESTINATIONS = select(deliveries.c.destination).where(
+    IS_PENDING, deliveries.c.leased_until.is_not(None), in_list(deliveries.c.destination, "destinations")
+)
 STORED_EVENTS = with_payload(events.c.id, events.c.seq, events.c.at, where=in_list(events.c.id, "claimed")).where(
     in_list(events.c.id, "ids")
 )
@@ -205,11 +208,18 @@ async def append_deliveries(
 
 
 async def _claimable(connection: AsyncConnection, rows: Sequence[DeliveryRow]) -> set[str]:
-    """Return the ids of rows whose lease can be granted: the first of a lane that has no pending delivery."""
+    """Return the ids of rows whose lease can be granted: the first of a lane that has no pending delivery.
+
+    Of one destination it is the first of them, and only if no delivery to it is leased.
+    """
     heads = {row.lane: row for row in reversed(rows)}
-    wanted = {lane: row.id for lane, row in heads.items() if row.leased_until}
+    wanted = {lane: row for lane, row in heads.items() if row.leased_until}
     if not wanted:
         return set()
     for lane in (await connection.execute(LANES_WITH_PENDING, {"lanes": list(wanted)})).scalars():
         wanted.pop(lane, None)
-    return set(wanted.values())
+    first = {row.destination or row.lane: row.id for row in reversed(wanted.values())}
+    if destinations := [row.destination for row in wanted.values() if row.destination]:
+        for busy in (await connection.execute(BUSY_DESTINATIONS, {"destinations": destinations})).scalars():
+            first.pop(busy, None)
+    return set(first.values())

@@ -13,7 +13,10 @@ from service.domain.notify import WEBHOOK, AddressCheck, validate_notify
 from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Json
 
-NO_WEBHOOK = "needs the webhook handler, which is not loaded here; leave it out, or add webhook to BOOMERANG_HANDLERS"
+NO_WEBHOOK = (
+    "needs the webhook handler, which is not loaded here; leave it out, or add webhook to BOOMERANG_HANDLERS "
+    "and BOOMERANG_NOTIFY_HANDLERS"
+)
 
 
 MAX_METADATA = 64 * 1024
@@ -28,7 +31,8 @@ MAX_FAST_VALIDATION = 256 * 1024
 class NewTask:
     """A request for a task as received: everything except `client` and `idempotency` has to be validated.
 
-    `size` is that of the whole request in bytes, None if unknown. `faults` were found before.
+    `size` is that of the whole request in bytes, None if unknown. `faults` were found before. `admin`: the key of the
+    request is an admin's.
     """
 
     client: str
@@ -39,6 +43,7 @@ class NewTask:
     idempotency: IdempotencyKey | None = None
     size: int | None = None
     faults: tuple[Fault, ...] = ()
+    admin: bool = False
 
     @property
     def payload(self) -> str | None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -22,6 +22,7 @@ from service.domain.task import Json, Status, Task, TaskId
 from service.domain.task_update import RESUBMITTED_WARNING, TaskUpdate
 from service.tasks.new_task import NewTask, ValidatedTask, validate_new_task
 from service.tasks.recorder import Recorder
+from service.tasks.webhook_secrets import WebhookSecrets
 
 OWN_KEY_PREFIX = "\x1f"
 """Prefix of the service's own idempotency keys: no HTTP header can carry it, so that no client has such a key."""
@@ -36,7 +37,8 @@ VALIDATION_THREADS = 4
 class TaskPolicy:
     """The operator's settings for new tasks.
 
-    `handlers` are the names that `notify` may use. `refusal` returns why an address is never dialled, or None.
+    `handlers` are the names that `notify` may use, and `client_handlers` those that it may use without an admin's key,
+    None for all of them. `refusal` returns why an address is never dialled, or None.
     """
 
     provider: str
@@ -45,6 +47,13 @@ class TaskPolicy:
     refusal: AddressCheck
     allow_off_peak: bool = False
     handlers: frozenset[str] = frozenset()
+    client_handlers: frozenset[str] | None = None
+
+    def handlers_for(self, new: NewTask) -> frozenset[str]:
+        """Return the names that `notify` of `new` may use."""
+        if new.admin or self.client_handlers is None:
+            return self.handlers
+        return self.handlers & self.client_handlers
 
     def time_limit(self, params: Json) -> timedelta:
         """Return how long a task with these parameters may take, from its acceptance."""
@@ -64,6 +73,7 @@ class TaskService:
     policy: TaskPolicy
     inspect: ClientInspector | None
     new_id: Callable[[], str]
+    webhook_secrets: WebhookSecrets | None = None
     _threads: anyio.CapacityLimiter = field(init=False)
     _turns: FairSemaphore = field(init=False)
 
@@ -77,22 +87,25 @@ class TaskService:
         Raises InvalidParams with every fault, Conflict for a key that was used with another body, StoreUnavailable.
         """
         valid = await self._validate(new)
-        params, now = valid.params, self.clock.now()
+        params, now, task_id = valid.params, self.clock.now(), TaskId(self.new_id())
+        notify, secrets = (
+            self.webhook_secrets.seal(valid.notify, task_id) if self.webhook_secrets else (valid.notify, ())
+        )
         task = Task(
-            id=TaskId(self.new_id()),
+            id=task_id,
             client=new.client,
             provider=self.policy.provider,
             model=params.model,
             bucket=duration_bucket(params.model, params.params),
             params=dict(params.params),
             metadata=valid.metadata,
-            notify=valid.notify,
+            notify=notify,
             warnings=params.warnings,
             created_at=now,
             due_at=now,
             deadline_at=now + self.policy.time_limit(params.params),
         )
-        stored = await self.intake.add(task, _blobs(params), new.idempotency)
+        stored = await self.intake.add(task, _blobs(params), new.idempotency, secrets)
         return stored, stored.id == task.id
 
     async def _validate(self, new: NewTask) -> ValidatedTask:
@@ -100,7 +113,7 @@ class TaskService:
         validate = partial(
             validate_new_task,
             new,
-            handlers=self.policy.handlers,
+            handlers=self.policy.handlers_for(new),
             refusal=self.policy.refusal,
             allow_off_peak=self.policy.allow_off_peak,
             inspect=self.inspect.for_client(new.client) if self.inspect else None,
@@ -140,12 +153,14 @@ class TaskService:
                 place = f"{name}.{index}"
                 if isinstance(item, dict) and "sha256" in item and place not in blobs:
                     raise Conflict(f"{place} is older than RETENTION and gone; submit a new task with it")
+        new_id, keep = TaskId(self.new_id()), self.webhook_secrets
+        notify, secrets = await keep.seal_again(old.notify, new_id) if keep else (old.notify, ())
         result = await self.recorder.add(TaskUpdate.resubmitted(task_id))
         _resubmittable(result.task)
         now = self.clock.now()
-        new = _copy(old, TaskId(self.new_id()), now, now + self.policy.time_limit(old.params))
+        new = replace(_copy(old, new_id, now, now + self.policy.time_limit(old.params)), notify=notify)
         key = IdempotencyKey(key=f"{OWN_KEY_PREFIX}resubmit/{old.id}", digest=old.id)
-        return await self.intake.add(new, list(blobs.values()), key)
+        return await self.intake.add(new, list(blobs.values()), key, secrets)
 
 
 def _resubmittable(task: Task | None) -> Task:

@@ -164,6 +164,7 @@ class UpdateBatch:
                     message_id=f"msg_{delivery_id}",
                     due_at=now,
                     leased_until=leased_until,
+                    destination=f"{task.id}/{to.host_key}" if to.host_key else None,
                 )
             )
 

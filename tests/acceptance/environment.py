@@ -139,6 +139,7 @@ def settings(upstream_url: str, public_url: str | None, database_url: str, **mor
         "DATABASE_URL": database_url,
         "SECRET_KEYS": SECRET,
         "EGRESS_ALLOW": "127.0.0.0/8",
+        "NOTIFY_ALLOW": "127.0.0.0/8",
         "UPSTREAM_RATE": "500/s",
         "UPSTREAM_CONCURRENCY": "16",
         "POLL_FIRST": "1s",

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from service.api.problems import Problem
 from service.api.query_params import QueryParams
 from service.deliveries import egress_allow_syntax
-from service.deliveries.egress_guard import Egress, EgressRefused
+from service.deliveries.egress_policy import Egress, EgressRefused
 from service.domain.errors import BadSetting, InvalidParams, ProviderUnavailable, UnreadableBody
 from service.domain.media.file_headers import claimed_samples, has_too_many_parts, image_size, is_truncated, sniff
 from service.domain.media.limits import decode, decoded_size, encode, parse_data_uri

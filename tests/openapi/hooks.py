@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import schemathesis
 from schemathesis import Case, GenerationMode, HookContext
 
-from service.deliveries.egress_guard import Egress
+from service.deliveries.egress_policy import Egress
 from tests.support.sample_media import image, uri, video
 
 VALID_URL = "https://example.org/cat.png"

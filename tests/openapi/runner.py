@@ -64,6 +64,7 @@ def _settings(home: Path, upstream: str, port: int) -> Settings:
         "UPSTREAM_RATE": "500/s",
         "HANDLERS": "log,webhook",
         "EGRESS_ALLOW": "127.0.0.0/8",
+        "NOTIFY_ALLOW": "127.0.0.0/8",
         "RETRY_SCHEDULE": "0s",
     }
     return load_settings({f"BOOMERANG_{name}": value for name, value in values.items()})

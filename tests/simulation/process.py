@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.deliveries.egress_clients import EgressClients
 from service.providers import open_provider
 from service.runtime.bootstrap import Application, ApplicationBuilder
 from service.runtime.process import _app, _running_jobs
@@ -152,7 +153,7 @@ class Process:
                 jitter=self._jitter,
                 new_id=uuid7_factory(lambda: int(self.now().timestamp() * 1000), self._bits),
             )
-            self.parts = builder.build(outside)
+            self.parts = builder.build(EgressClients(notify=outside, handlers=outside))
             if shared.burst_share:
                 self.parts.receiver._burst_detector = RandomBursts(shared.burst_share, self.draw)
             yield self.parts

@@ -6,7 +6,6 @@ from datetime import timedelta
 from service.deliveries.handler_api import Handler
 from service.domain.callback import Verifier
 from service.domain.notify import AddressCheck
-from service.domain.ports.queues import Limits
 from service.domain.prices import Pricing
 from service.domain.submission_limits import Limits
 from service.domain.tokens import Tokens

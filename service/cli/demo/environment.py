@@ -121,6 +121,7 @@ def _environ(
         "WEBHOOK_URL": f"{receiver_url}/events",
         "ARCHIVE_URL": directory.as_uri(),
         "EGRESS_ALLOW": "127.0.0.0/8",
+        "NOTIFY_ALLOW": "127.0.0.0/8",
         "RETRY_SCHEDULE": "0s,1s,2s,5s",
         # with callbacks, one poll half-way for the progress bar
         "POLL_FIRST": "1s" if lose_callbacks else "2s",

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from service.domain.blob import Blob
+from service.domain.sealed_targets import SealedSecret
 from service.domain.task import Json, Task, TaskId
 
 
@@ -20,11 +21,26 @@ class IdempotencyKey:
 class TaskIntake(Protocol):
     """Storage of new tasks."""
 
-    async def add(self, task: Task, blobs: Sequence[Blob], idempotency: IdempotencyKey | None) -> Task:
-        """Store a new task durably and return it; with a known key, return the first task.
+    async def add(
+        self,
+        task: Task,
+        blobs: Sequence[Blob],
+        idempotency: IdempotencyKey | None,
+        secrets: Sequence[SealedSecret] = (),
+    ) -> Task:
+        """Store a new task with its blobs and sealed secrets durably and return it.
+
+        With a known key, return the first task.
 
         Raises Conflict if the key is known with another digest, QueueFull if the client's queue takes no more bytes.
         """
+
+
+class SealedSecrets(Protocol):
+    """The sealed webhook secrets of clients."""
+
+    async def load(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return the sealed secrets with these `ids`, without those that are deleted."""
 
 
 class BlobStore(Protocol):
@@ -54,7 +70,10 @@ class TaskFilter:
 
 @dataclass(frozen=True, kw_only=True)
 class DeliveryView:
-    """A delivery as clients see it; `fault` is `destination` or `ours` for a dead letter."""
+    """A delivery; `fault` is `destination` or `ours` for a dead letter.
+
+    `requested` is True if a `notify` entry of the task asked for it, False if the operator's settings did.
+    """
 
     id: str
     task_id: TaskId
@@ -69,6 +88,7 @@ class DeliveryView:
     last_error: str | None
     created_at: datetime
     finished_at: datetime | None
+    requested: bool = False
 
 
 class TaskQueries(Protocol):

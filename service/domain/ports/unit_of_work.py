@@ -45,7 +45,8 @@ class DeliveryRow:
     """One event for one handler. `target` is the `notify` entry that requested it, {} for none.
 
     Deliveries of one `lane` (task, handler and target) run one after the other, in the order of events. `leased_until`
-    is set if the process that inserts it also claims it.
+    is set if the process that inserts it also claims it. Of deliveries with the same `destination` (task, handler and
+    host of the target), only one is leased at a time; None for a target without an address.
     """
 
     id: str
@@ -58,6 +59,7 @@ class DeliveryRow:
     message_id: str
     due_at: datetime
     leased_until: datetime | None = None
+    destination: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import TypeVar
 from urllib.parse import SplitResult, unquote, urlsplit
 from urllib.request import url2pathname
 
-from service.deliveries.egress_allow_syntax import egress_target
+from service.deliveries.egress_allow_syntax import egress_network, egress_target
 from service.domain.api_key import ApiKey
 from service.domain.submission_limits import ClientLimit
 from service.domain.webhook_secrets import is_webhook_secret
@@ -221,6 +221,14 @@ def egress(text: str) -> tuple[str, ...]:
     parts = comma_separated(text)
     for part in parts:
         egress_target(part)
+    return parts
+
+
+def egress_networks(text: str) -> tuple[str, ...]:
+    """Return networks (CIDR) and addresses, in the form they are given."""
+    parts = comma_separated(text)
+    for part in parts:
+        egress_network(part)
     return parts
 
 

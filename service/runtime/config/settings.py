@@ -77,6 +77,7 @@ Target = Annotated[str, parsed(parse.target)]
 DatabaseAddress = Annotated[str, parsed(parse.database)]
 ArchiveAddress = Annotated[str, parsed(parse.archive)]
 EgressRules = Annotated[tuple[str, ...], parsed(parse.egress)]
+Networks = Annotated[tuple[str, ...], parsed(parse.egress_networks)]
 SecretKeys = Annotated[tuple[str, ...], parsed(parse.secret_keys)]
 WebhookSecrets = Annotated[tuple[str, ...], parsed(parse.webhook_secrets)]
 Concurrency = Annotated[int, parsed(parse.whole_number(1, 10_000))]
@@ -142,7 +143,10 @@ class Settings(BaseModel):
     webhook_url: Target | None = secret(None, "address that receives every event")
     webhook_secrets: WebhookSecrets = secret((), "secrets that sign webhooks; derived from SECRET_KEYS by default")
     archive_url: ArchiveAddress | None = setting(None, "directory in which the archive handler stores results")
-    egress_allow: EgressRules = setting((), "internal networks and hosts that handlers may connect to")
+    egress_allow: EgressRules = setting((), "internal networks and hosts that the operator's handlers may connect to")
+    notify_allow: EgressRules = setting((), "the same for addresses that clients give, with ports below 1024")
+    egress_deny: Networks = setting((), "networks that look public and are not; never connected to")
+    notify_handlers: Names = setting("webhook", "handlers that `notify` may name without an admin's key")
     log_format: Annotated[Literal["console", "json"], Word] = setting("json", "by default console on a terminal")
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], Word] = setting(
         "info", "lowest level"

@@ -74,6 +74,7 @@ def a_delivery(number: int = 1, **changes: Any) -> DeliveryView:
         last_error="404",
         created_at=NOW,
         finished_at=NOW,
+        requested=True,
     )
     return replace(delivery, **changes)
 

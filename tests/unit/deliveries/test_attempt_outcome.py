@@ -11,13 +11,12 @@ import pytest
 
 from service.deliveries.attempt_outcome import (
     MAX_DELAY,
-    MAX_ERROR_TEXT,
     AttemptContext,
     classify_attempt,
-    describe_error,
     event_of,
     responsible_party,
 )
+from service.deliveries.error_text import MAX_ERROR_TEXT, describe_error
 from service.domain.artifact import Artifact
 from service.domain.errors import ProviderUnavailable, Reject, Retry, StoreUnavailable
 from service.domain.task import EventType

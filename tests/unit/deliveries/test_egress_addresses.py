@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.deliveries.egress_guard import Egress, EgressRefused
+from service.deliveries.egress_policy import Egress, EgressRefused
 from service.domain.errors import BadSetting
 
 INTERNAL = [

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import httpx
 import pytest
 
-from service.deliveries.egress_guard import Egress, EgressRefused, GuardedTransport, client
+from service.deliveries.egress_guard import GuardedTransport, client
+from service.deliveries.egress_policy import Egress, EgressRefused
 from service.domain.errors import Reject
 
 

@@ -12,8 +12,8 @@ import pytest
 from handlers._file_types import corruption_of, file_type_of
 from handlers.archive import DELAYS, archive
 from service import Reject, Retry
-from service.deliveries.egress_guard import Egress
 from service.deliveries.egress_guard import client as guarded_client
+from service.deliveries.egress_policy import Egress
 from tests.support.delivery_builders import event, tools, view
 from tests.support.file_server import FRESH, HTML, URL, VIDEO, ArchiveSetup, archive_setup
 from tests.support.sample_media import image, video

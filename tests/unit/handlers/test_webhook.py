@@ -13,8 +13,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from handlers.webhook import MAX_DRAINED, MAX_RETRY_AFTER, webhook
 from service import Reject, Retry
-from service.deliveries.egress_guard import Egress, EgressRefused
 from service.deliveries.egress_guard import client as guarded_client
+from service.deliveries.egress_policy import Egress, EgressRefused
 from service.deliveries.handler_api import Tools
 from tests.support.delivery_builders import NOW, event, tools, view
 
@@ -88,10 +88,11 @@ async def test_headers_follow_the_standard() -> None:
 
 
 async def test_body_is_the_documented_one() -> None:
-    """The body contains type, time and the task with the caller's own payload and metadata, and nothing else."""
+    """The body has id, type and time of the event, and the task with payload, metadata and client; nothing else."""
     receiver = Receiver()
     await webhook(event(), receiver.tools())
     assert json.loads(receiver.request.content) == {
+        "id": "event-1",
         "type": "task.completed",
         "timestamp": "2026-05-06T12:09:42.123Z",
         "data": {"task": view().to_json(), "payload": "the caller's", "metadata": {"chat": 42}, "client": "ann"},

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 from alembic import op
 
-from service.storage.column_types import JsonText, SafeText, UtcDateTime
+from service.storage.column_types import JsonText, SafeText(), UtcDateTime
 
 revision = "0003"
 down_revision = "0002"
@@ -31,6 +31,8 @@ def upgrade() -> None:
     _shared_inputs()
     _queue_bytes()
     _client_limits()
+    _sealed_secrets()
+    _destinations()
 
 
 def _observed_answers() -> None:
@@ -112,3 +114,23 @@ def _client_limits() -> None:
     op.create_index(
         "tasks_queued_by_client", "tasks", ["client", "created_at", "id"], sqlite_where=queued, postgresql_where=queued
     )
+
+
+def _sealed_secrets() -> None:
+    """Store the webhook secrets of clients apart from the deliveries."""
+    op.create_table(
+        "sealed_secrets",
+        sa.Column("id", SafeText(), nullable=False),
+        sa.Column("task_id", SafeText(), nullable=False),
+        sa.Column("sealed", SafeText(), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("sealed_secrets_by_task", "sealed_secrets", ["task_id"])
+
+
+def _destinations() -> None:
+    """Name the host of a client's target, so that the deliveries of one task to one host count as one."""
+    op.add_column("deliveries", sa.Column("destination", SafeText))
+    pending = sa.text("status = 'pending' AND destination IS NOT NULL")
+    columns = ["destination", "leased_until"]
+    op.create_index("deliveries_destinations", "deliveries", columns, sqlite_where=pending, postgresql_where=pending)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.deliveries.egress_guard import Egress
+from service.deliveries.egress_policy import Egress
 from service.domain.api_key import ApiKey
 from service.domain.errors import BadSetting
 from service.runtime.config.settings import Settings, load_settings

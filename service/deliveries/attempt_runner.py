@@ -1,0 +1,128 @@
+"""Runs one attempt of a delivery: its handler, its timeout, and what follows from its error."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from service.deliveries.attempt_outcome import (
+    Abandoned,
+    AttemptContext,
+    AttemptOutcome,
+    cancelled_from_outside,
+    classify_attempt,
+    event_of,
+    postponed_attempt,
+    responsible_party,
+)
+from service.deliveries.error_text import SecretMask
+from service.deliveries.failing_hosts import FailingHosts, HostKey
+from service.deliveries.handler_api import Handler, Tools
+from service.deliveries.running_delivery import RunningDelivery
+from service.domain.errors import Reject
+from service.domain.event_routing import target_host
+from service.domain.ports.signals import Clock
+from service.domain.ports.unit_of_work import DeliveryClaim
+from service.tasks.webhook_secrets import WebhookSecrets
+
+
+@dataclass(kw_only=True)
+class AttemptRunner:
+    """Runs attempts; its fields are those of the dispatcher. `hosts` are the hosts of clients that fail now."""
+
+    tools: Callable[[DeliveryClaim, Handler], Tools]
+    clock: Clock
+    schedule: Sequence[timedelta]
+    jitter: Callable[[], float]
+    mask: SecretMask
+    webhook_secrets: WebhookSecrets | None
+    hosts: FailingHosts = field(default_factory=FailingHosts)
+
+    async def run(self, delivery: RunningDelivery) -> AttemptOutcome:
+        """Run the handler in its own asyncio task: if it cancels that task, its attempt has failed, and counts.
+
+        A cancellation from outside cancels the task of the delivery.
+        """
+        if delivery.claim.abandoned:
+            return self.outcome(delivery, Abandoned())
+        if postponed := self._postponed(delivery):
+            return postponed
+        running = asyncio.create_task(self._run(delivery), name=f"handler {delivery.handler.name}")
+        try:
+            error = await running
+        except asyncio.CancelledError as cancelled:
+            ended = running.done() and not running.cancelled()  # before the cancellation, though not yet noticed
+            error = running.result() if ended else cancelled
+        if error is not None and cancelled_from_outside():
+            raise asyncio.CancelledError from error
+        if isinstance(error, asyncio.CancelledError):
+            error = asyncio.CancelledError("the handler cancelled itself").with_traceback(error.__traceback__)
+        return self.outcome(delivery, error)
+
+    def outcome(self, delivery: RunningDelivery, error: BaseException | None) -> AttemptOutcome:
+        """Return the outcome of an attempt that ended with `error`, or without one."""
+        context = self._context(delivery)
+        found = classify_attempt(error, context)
+        if key := _host_key(delivery.claim):
+            self._note_host(key, error, found, context.now)
+        return found
+
+    def _context(self, delivery: RunningDelivery) -> AttemptContext:
+        return AttemptContext(
+            attempt=delivery.claim.attempt,
+            limit=self._limit(delivery),
+            schedule=self.schedule,
+            now=self.clock.now(),
+            jitter=self.jitter(),
+            secrets=[str(delivery.claim.target.get("secret") or "")],
+            mask=self.mask,
+            requested=bool(delivery.claim.target),
+        )
+
+    def _postponed(self, delivery: RunningDelivery) -> AttemptOutcome | None:
+        """Return the outcome of an attempt that is not made, since its host fails; None for one that is made.
+
+        It counts, so that all deliveries to a failing host share the attempts. The last one of each is made.
+        """
+        key = _host_key(delivery.claim)
+        if key is None or delivery.claim.attempt >= self._limit(delivery):
+            return None
+        until = self.hosts.pause(key, self.clock.now(), timedelta(seconds=delivery.handler.timeout))
+        return postponed_attempt(until, self._context(delivery)) if until else None
+
+    def _limit(self, delivery: RunningDelivery) -> int:
+        return delivery.handler.attempts or len(self.schedule)
+
+    def _note_host(self, key: HostKey, error: BaseException | None, found: AttemptOutcome, now: datetime) -> None:
+        if error is None:
+            self.hosts.answered(key)
+        elif not isinstance(error, Reject) and responsible_party(error) == "destination":
+            self.hosts.failed(key, now, found.due_at)
+
+    async def _run(self, delivery: RunningDelivery) -> BaseException | None:
+        """Return the error that the handler raised, or None; None also for an event that it does not subscribe to.
+
+        The process that recorded the delivery may not have loaded the handler, and so not known its events.
+        """
+        if delivery.claim.event.type not in delivery.handler.events:
+            return None
+        seconds = delivery.handler.timeout
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                if self.webhook_secrets:
+                    target = await self.webhook_secrets.open(delivery.claim.target)
+                    delivery.claim = replace(delivery.claim, target=target)
+                await delivery.handler.handle(event_of(delivery.claim), self.tools(delivery.claim, delivery.handler))
+        except TimeoutError as error:
+            if not limit.expired() or error.__cause__ is None:
+                return error
+            late = TimeoutError(f"no end within {seconds:g} s")
+            return late.with_traceback(error.__cause__.__traceback__)  # of the cancellation: where the handler waited
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything, and an extension of it may panic
+            return error
+        return None
+
+
+def _host_key(claim: DeliveryClaim) -> HostKey | None:
+    host = target_host(claim.target)
+    return (claim.event.client, host) if host else None

@@ -1,0 +1,58 @@
+"""The sealed webhook secrets of clients, until they are deleted."""
+
+from collections.abc import Collection, Sequence
+from operator import attrgetter
+
+from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from service.domain.sealed_targets import SealedSecret
+from service.storage.bulk_writes import insert_many
+from service.storage.column_types import in_list
+from service.storage.database import Database
+from service.storage.tables import DELIVERED, IS_COMPLETED, deliveries, sealed_secrets, tasks
+
+
+class SqlSealedSecrets:
+    """Implements `SealedSecrets`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def load(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return the sealed secrets with these `ids`, without those that are deleted."""
+        async with self._database.reading() as connection:
+            return await stored_secrets(connection, ids)
+
+
+async def stored_secrets(connection: AsyncConnection, ids: Collection[str]) -> dict[str, str]:
+    """Return the sealed secrets with these `ids`, without those that are deleted."""
+    if not ids:
+        return {}
+    query = select(sealed_secrets.c.id, sealed_secrets.c.sealed).where(sealed_secrets.c.id.in_(ids))
+    return {row.id: row.sealed for row in await connection.execute(query)}
+
+
+async def insert_secrets(connection: AsyncConnection, secrets: Sequence[SealedSecret]) -> None:
+    """Insert the sealed secrets of new tasks."""
+    await insert_many(connection, sealed_secrets, [vars(one) for one in sorted(secrets, key=attrgetter("id"))])
+
+
+def no_longer_needed() -> ColumnElement[bool]:
+    """Return the condition that a secret can be deleted: its task is completed and all of its deliveries are made.
+
+    A dead letter can be replayed, and a task with another end can be submitted again: both need the secret.
+    """
+    completed = select(tasks.c.id).where(tasks.c.id == sealed_secrets.c.task_id, IS_COMPLETED)
+    others = select(deliveries.c.id).where(
+        deliveries.c.task_id == sealed_secrets.c.task_id, deliveries.c.status != DELIVERED
+    )
+    return completed.exists() & ~others.exists()
+
+
+DELETE = delete(sealed_secrets).where(in_list(sealed_secrets.c.task_id, "task_ids"), no_longer_needed())
+
+
+async def delete_secrets(connection: AsyncConnection, task_ids: Collection[str]) -> None:
+    """Delete the secrets of these tasks that no delivery needs any more."""
+    await connection.execute(DELETE, {"task_ids": list(task_ids)})

@@ -1,0 +1,72 @@
+"""Seals the webhook secrets of clients for the database, and opens them for an attempt."""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from service.domain.errors import BadSetting, Conflict, Reject
+from service.domain.key_ring import KeyRing
+from service.domain.ports.tasks import SealedSecrets
+from service.domain.sealed_targets import SealedSecret, seal_entries, secret_id, secret_ids, with_secret
+from service.domain.task import Json, TaskId
+
+SALT = b"boomerang.sealed-webhook-secret"
+
+DELETED = "the secret of its notify entry was deleted with the last delivery of the task"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WebhookSecrets:
+    """Seals with the key that signs now, and opens with every key. `new_id` makes ids of secrets."""
+
+    store: SealedSecrets
+    keys: KeyRing
+    new_id: Callable[[], str]
+
+    def seal(self, notify: Sequence[Json], task_id: TaskId) -> tuple[tuple[Json, ...], tuple[SealedSecret, ...]]:
+        """Return the stored form of the entries of a new task, and their sealed secrets."""
+        return seal_entries(notify, task_id, seal=self._seal, new_id=self.new_id)
+
+    async def seal_again(
+        self, notify: Sequence[Json], task_id: TaskId
+    ) -> tuple[tuple[Json, ...], tuple[SealedSecret, ...]]:
+        """Return the same for `notify` of a stored task; raises Conflict if a secret is deleted."""
+        if not secret_ids(notify):
+            return self.seal(notify, task_id)
+        try:
+            return self.seal([await self.open(entry) for entry in notify], task_id)
+        except Reject as deleted:
+            raise Conflict(f"{deleted}; submit a new task with it") from deleted
+
+    async def open(self, target: Json) -> Json:
+        """Return the entry whose stored form is `target`, with its secret.
+
+        Raises Reject if the secret is deleted, BadSetting if it was sealed with a key that is no longer known.
+        """
+        found = secret_id(target)
+        if found is None:
+            return target
+        sealed = (await self.store.load([found])).get(found)
+        if sealed is None:
+            raise Reject(DELETED)
+        return with_secret(target, self._unseal(sealed))
+
+    def _seal(self, secret: str) -> str:
+        from cryptography.fernet import Fernet  # noqa: PLC0415 - heavy, and most tasks have no secret
+
+        return Fernet(_fernet_key(self.keys.signing)).encrypt(secret.encode()).decode("ascii")
+
+    def _unseal(self, sealed: str) -> str:
+        from cryptography.fernet import Fernet, InvalidToken, MultiFernet  # noqa: PLC0415 - see above
+
+        try:
+            found = MultiFernet([Fernet(_fernet_key(key)) for key in self.keys.keys]).decrypt(sealed)
+        except InvalidToken:
+            raise BadSetting("a webhook secret was sealed with a key that BOOMERANG_SECRET_KEYS lacks") from None
+        return found.decode()
+
+
+def _fernet_key(signing_key: str) -> bytes:
+    return base64.urlsafe_b64encode(hmac.digest(signing_key.encode(), SALT, hashlib.sha256))
