@@ -24,7 +24,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 async def history_page(
     queries: TaskQueries, task_id: TaskId, caller: Caller, *, cursor: str | None, metadata: bool
 ) -> Response:
-    """Return a page of the history for `caller` after the position `cursor`; raises ValueError for a cursor of no position.
+    """Return a page of the history for `caller` after the position `cursor`; raises ValueError for an invalid one.
 
     With `metadata` false the tasks in the events have no metadata. The position is a time and the number of entries at
     that time, so that neither new entries nor deleted ones move it.

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from service.api.authentication import caller_of
+from service.api.authentication import Caller, caller_of
 from service.api.endpoints import json_response, route, task_object
 from service.api.history import history_page
 from service.api.long_poll import MAX_WAIT, LongPoll

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 from alembic import op
 
-from service.storage.column_types import JsonText, SafeText(), UtcDateTime
+from service.storage.column_types import JsonText, SafeText, UtcDateTime
 
 revision = "0003"
 down_revision = "0002"
