@@ -1,9 +1,28 @@
-"""Fixtures of every test."""
+"""Fixtures and time limits of every test."""
+
+import faulthandler
+from collections.abc import Iterable
 
 import pytest
+
+SLOW_TIMEOUT = 1800.0
+"""Seconds for one test that is marked `slow`; the others have `timeout` in `pyproject.toml`."""
 
 
 @pytest.fixture
 def anyio_backend() -> str:
     """Run async tests on asyncio."""
     return "asyncio"
+
+
+def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
+    """Give every slow test its own time limit."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Cancel `faulthandler_timeout` for a test that has a time limit of its own."""
+    if item.get_closest_marker("timeout"):
+        faulthandler.cancel_dump_traceback_later()

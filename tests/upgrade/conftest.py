@@ -10,7 +10,11 @@ from tests.upgrade.releases import RELEASES, Release, unpacked
 __all__ = ["database_url", "empty_postgres", "postgres_server_url", "workspace"]  # fixtures
 
 
-@pytest.fixture(params=RELEASES, ids=lambda release: release.id)
+OLDER = [pytest.param(release, marks=pytest.mark.slow) for release in RELEASES[:-1]]
+"""Releases before the newest one; their tests are run with `-m slow`."""
+
+
+@pytest.fixture(params=[*OLDER, RELEASES[-1]], ids=lambda release: release.id)
 def release(request: pytest.FixtureRequest) -> Release:
     """Return each earlier release."""
     found: Release = request.param

@@ -19,12 +19,14 @@ class Release:
     """A commit that may be in production.
 
     `head` is the newest migration that it knows. `ready_beside_newer` is True if `/readyz` of a running process stays
-    200 when a newer release migrates the database.
+    200 when a newer release migrates the database. `reads_inbox` is True if it records unread callbacks of other
+    processes, and computes the digest of a callback as the current release does.
     """
 
     commit: str
     head: str
     ready_beside_newer: bool = True
+    reads_inbox: bool = True
 
     @property
     def id(self) -> str:
@@ -33,7 +35,7 @@ class Release:
 
 
 RELEASES = (
-    Release(commit="ab92e454ce1c2d9bdd6e5d7df5e7c170c97a2020", head="0001", ready_beside_newer=False),
+    Release(commit="ab92e454ce1c2d9bdd6e5d7df5e7c170c97a2020", head="0001", ready_beside_newer=False, reads_inbox=False),
     Release(commit="c8ad7c5de8c4ce20b5a7f52a813e8575dd2c2d8f", head="0002"),
 )
 """Oldest first. Each new release adds one line here, which is all that the tests of its upgrade need."""

@@ -76,6 +76,7 @@ def _create(path: Path) -> None:
             os.link(temporary, path)
     finally:
         temporary.unlink()
+    _sync_directory(path.parent)
 
 
 def _write_new(path: Path, text: str) -> None:
@@ -84,6 +85,16 @@ def _write_new(path: Path, text: str) -> None:
         file.write(text)
         file.flush()
         os.fsync(descriptor)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the name of a new key file durable: tokens signed with a lost key would be refused."""
+    if os.name == "posix":
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _parse(path: Path, text: str) -> StoredKeys:

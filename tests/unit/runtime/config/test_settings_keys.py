@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import stat
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -15,6 +16,7 @@ from service.domain.webhook_secrets import derive_webhook_secret
 from service.runtime import process
 from service.runtime.config.key_file import generate_key
 from service.runtime.config.settings import Settings, ensure_secret_keys, load_settings
+from tests.support.recorded_syncs import recorded_syncs
 
 KEY = "k" * 32
 
@@ -158,3 +160,15 @@ def test_no_key_file_is_created_beside_another_file(tmp_path: Path) -> None:
             process._prepare_storage(load_settings({"BOOMERANG_DATABASE_URL": f"sqlite:///{tmp_path}/notes.db"}))
         )
     assert [file.name for file in tmp_path.iterdir()] == ["notes.db"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_created_keys_survive_a_power_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key file has its name only after its bytes are on the disk, and is used only after its name is."""
+    steps = recorded_syncs(monkeypatch)
+    ensure_secret_keys(on_sqlite(tmp_path))
+    file = tmp_path / "boomerang.db.key"
+    kinds = [(kind, path == file or path.name.startswith(file.name), size) for kind, path, size in steps]
+    size = file.stat().st_size
+    assert kinds[:2] == [("sync", True, size), ("rename", True, size)]
+    assert ("sync", tmp_path) in [(kind, path) for kind, path, _ in steps[2:]]

@@ -1,0 +1,60 @@
+"""Locks that a test holds in PostgreSQL, so that a race has one order: the store's transactions wait at a known place."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from tests.storage.conftest import EmptyDatabase
+
+TIMEOUT = 10.0
+PAUSE = 0.01
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherSession:
+    """A session of another process, in a transaction; `watcher` is outside of it."""
+
+    connection: psycopg.AsyncConnection
+    watcher: psycopg.AsyncConnection
+
+    async def run(self, statement: sql.SQL | sql.Composed, *values: object) -> None:
+        """Run a statement in the transaction; raises psycopg.errors.LockNotAvailable if it waits for a second."""
+        await self.connection.execute("SET LOCAL lock_timeout = '1s'")
+        await self.connection.execute(statement, values)
+
+    async def until_waiting(self, count: int) -> None:
+        """Return once `count` transactions of the database wait for a lock."""
+        async with asyncio.timeout(TIMEOUT):
+            while await self._waiting() < count:
+                await asyncio.sleep(PAUSE)
+
+    async def _waiting(self) -> int:
+        row = await (await self.watcher.execute(WAITING)).fetchone()
+        return int(row[0]) if row else 0
+
+
+@asynccontextmanager
+async def other_session(database: EmptyDatabase) -> AsyncIterator[OtherSession]:
+    """Yield a session in a transaction, which is committed at the end of the block."""
+    async with (
+        await psycopg.AsyncConnection.connect(database.url, autocommit=True) as watcher,
+        await psycopg.AsyncConnection.connect(database.url) as connection,
+    ):
+        yield OtherSession(connection=connection, watcher=watcher)
+
+
+@asynccontextmanager
+async def updates_held(database: EmptyDatabase, table: str, *, waiting: int) -> AsyncIterator[None]:
+    """Hold every UPDATE of `table` back inside the block, until `waiting` transactions wait for a lock.
+
+    Rows can be read and locked meanwhile. What the block starts goes on at its end.
+    """
+    async with other_session(database) as session:
+        await session.run(sql.SQL("LOCK TABLE {} IN SHARE MODE").format(sql.Identifier(table)))
+        yield
+        await session.until_waiting(waiting)

@@ -1,0 +1,74 @@
+"""Sessions of PostgreSQL: time limits, isolation, and connections that the server has closed."""
+
+import asyncio
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from service.domain.task import TaskId
+from service.storage import Store
+from tests.storage.builders import a_task, add_tasks
+from tests.storage.conftest import EmptyDatabase, OpenStore
+
+pytestmark = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
+
+LIMITS = {"statement_timeout": "1min", "lock_timeout": "20s", "idle_in_transaction_session_timeout": "1min"}
+COUNT = text("SELECT count(*) FROM tasks")
+
+
+@pytest.mark.parametrize(("name", "value"), [*LIMITS.items(), ("TimeZone", "UTC")])
+async def test_every_connection_has_its_settings(store: Store, name: str, value: str) -> None:
+    """No statement, no wait for a lock and no forgotten transaction lasts without end, whoever reads or writes."""
+    show = text("SELECT current_setting(:name)")
+    database = store._database
+    async with database.reading() as reader, database.writing() as write:
+        for connection in (reader, write.connection):
+            assert (await connection.execute(show, {"name": name})).scalar_one() == value
+
+
+async def test_settings_outlast_a_rolled_back_transaction(store: Store) -> None:
+    """The settings belong to the session: after an error the same connection still has them."""
+    with pytest.raises(ZeroDivisionError):
+        async with store._database.writing():
+            raise ZeroDivisionError
+    async with store._database.writing() as write:
+        for name, value in LIMITS.items():
+            assert (await write.connection.execute(text(f"SHOW {name}"))).scalar_one() == value
+
+
+async def test_reader_sees_one_snapshot(store: Store, open_another: OpenStore) -> None:
+    """Two queries of one reader agree, though another process commits between them; a reader cannot write."""
+    async with store._database.reading() as reader:
+        assert (await reader.execute(COUNT)).scalar_one() == 0
+        await add_tasks(open_another(), a_task())
+        assert (await reader.execute(COUNT)).scalar_one() == 0
+        assert (await reader.execute(text("SHOW transaction_read_only"))).scalar_one() == "on"
+    async with store._database.reading() as reader:
+        assert (await reader.execute(COUNT)).scalar_one() == 1
+
+
+async def test_writer_sees_what_others_have_committed(store: Store, open_another: OpenStore) -> None:
+    """A writer that has waited for a lock counts what the holder of the lock has committed."""
+    async with store._database.writing() as write:
+        assert (await write.connection.execute(COUNT)).scalar_one() == 0
+        await add_tasks(open_another(), a_task())
+        assert (await write.connection.execute(COUNT)).scalar_one() == 1
+
+
+async def test_connections_closed_by_the_server_are_replaced_unnoticed(store: Store, database: EmptyDatabase) -> None:
+    """After a restart of the server or a cut of idle connections, the first write and the first read succeed."""
+    for number in range(2):
+        await add_tasks(store, a_task(f"t{number}"))
+        assert await store.queries.task(TaskId(f"t{number}")) is not None
+        await asyncio.to_thread(_end_sessions, database.url)
+    await add_tasks(store, a_task("t3"))
+    await asyncio.to_thread(_end_sessions, database.url)
+    assert await store.queries.task(TaskId("t3")) is not None
+
+
+def _end_sessions(url: str) -> None:
+    """End every other session of the database, and wait until they are gone."""
+    own = "datname = current_database() AND pid <> pg_backend_pid()"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE {own}")  # noqa: S608
