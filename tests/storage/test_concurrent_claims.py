@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from psycopg import sql
 
 from service.domain.ports.queues import Limits
 from service.domain.task import Usage
@@ -24,7 +25,7 @@ from tests.storage.builders import (
     in_progress,
 )
 from tests.storage.conftest import EmptyDatabase, OpenStore
-from tests.storage.held_locks import updates_held
+from tests.storage.held_locks import other_session, updates_held
 
 pytestmark = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 
@@ -98,6 +99,29 @@ async def test_claims_of_deliveries_at_the_same_time_share_none(
         database, "deliveries", (store, open_another()), lambda one: claim_deliveries(one, limit=5)
     )
     assert len({claim.id for claim in claimed}) == len(claimed) == 10
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "claim"),
+    [
+        ("tasks", "queued-1", claim_submissions),
+        ("tasks", "running-1", claim_polls),
+        ("deliveries", "e1-log", claim_deliveries),
+    ],
+    ids=["submissions", "polls", "deliveries"],
+)
+async def test_claim_does_not_wait_for_a_locked_row(
+    store: Store, database: EmptyDatabase, table: str, row: str, claim: Callable[..., Awaitable[list[Any]]]
+) -> None:
+    """While another process writes one row, the others are claimed, and the locked one is left to a later claim."""
+    for number in (1, 2):
+        await add_tasks(store, a_task(f"queued-{number}"), in_progress(f"running-{number}"))
+        await add_deliveries(store, "log", events=[f"e{number}"], task_id=f"running-{number}")
+    async with other_session(database) as session:
+        await session.run(sql.SQL("SELECT id FROM {} WHERE id = %s FOR UPDATE").format(sql.Identifier(table)), row)
+        async with asyncio.timeout(5):
+            claimed = await claim(store)
+    assert [one.id for one in claimed] == [row.replace("1", "2")]
 
 
 async def test_unread_callbacks_are_read_by_one_process(store: Store, open_another: OpenStore) -> None:

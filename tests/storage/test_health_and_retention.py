@@ -149,6 +149,19 @@ async def test_prune_keeps_the_payload_of_a_pending_delivery(store: Store) -> No
     assert claim.payload == "mine"
 
 
+async def test_prune_keeps_the_attempts_of_a_pending_delivery(store: Store) -> None:
+    """What was tried so far stays readable until the delivery of an old task is delivered or dead."""
+    await store.intake.add(a_task("old", status=Status.COMPLETED, settled_at=NOW), [], None)
+    await add_deliveries(store, "log", task_id="old")
+    [claim] = await claim_deliveries(store)
+    await store.deliveries.finish([an_attempt(claim, "retry", due_at=NOW + 3 * DAY)])
+    assert await store.retention.prune(before=NOW + 2 * DAY) == 0
+    assert await _kinds(store, "old") == ["attempt", "delivery", "event"]
+    [claim] = await claim_deliveries(store, now=NOW + 3 * DAY)
+    await store.deliveries.finish([an_attempt(claim, finished_at=NOW + 3 * DAY)])
+    assert await store.retention.prune(before=NOW + 2 * DAY) == 1
+
+
 async def test_attempt_numbers_continue_after_a_prune(store: Store) -> None:
     """A delivery whose attempts were deleted can be replayed and tried again."""
     await _fill(store)

@@ -72,6 +72,17 @@ async def test_keys_of_clients_are_independent(store: Store) -> None:
     assert await store.intake.add(other, [], replace(KEY, digest="body-2")) == other
 
 
+async def test_repeat_returns_the_task_of_its_own_client(store: Store) -> None:
+    """A key is looked up for its client alone: each client that repeats it gets its own task, or its own conflict."""
+    for name, client in (("t1", "anna"), ("t2", "berta")):
+        await store.intake.add(a_task(name, client=client), [], KEY)
+    for name, client in (("t1", "anna"), ("t2", "berta")):
+        assert (await store.intake.add(a_task("t3", client=client), [], KEY)).id == name
+        with pytest.raises(Conflict):
+            await store.intake.add(a_task("t4", client=client), [], replace(KEY, digest="body-2"))
+    assert (await store.intake.add(a_task("t5", client="carl"), [], replace(KEY, digest="body-3"))).id == "t5"
+
+
 async def test_tasks_without_key_are_never_equal(store: Store) -> None:
     """Without a key, equal requests are different tasks."""
     await store.intake.add(a_task("t1"), [], None)

@@ -1,5 +1,7 @@
 """Verification and parsing of callbacks: what is accepted, what is refused, and in which order."""
 
+import base64
+import hmac
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -186,6 +188,39 @@ def test_wrong_signature_values_are_refused(headers: dict[str, str]) -> None:
     given = signed() | changed | {name: headers[name] for name in ("Date", "x-request-nonce")}
     with pytest.raises(BadSignature):
         verified(given)
+
+
+@pytest.mark.parametrize(
+    ("names", "good"),
+    [
+        ("Date;x-request-nonce", True),
+        ("x-request-nonce;Date", True),
+        ("date;X-Request-Nonce;" + ";".join("abcdefghijklmn"), True),
+        ("Date", False),
+        ("x-request-nonce", False),
+        ("Date;content-type", False),
+        ("Date;x-request-nonce;" + ";".join("abcdefghijklmno"), False),
+    ],
+)
+def test_signature_covers_date_and_nonce(names: str, good: bool) -> None:
+    """A valid signature that leaves one of them out is refused: anybody could change it. So are 17 signed headers."""
+    headers = signed(X_HMAC_SIGNED_HEADERS=names)
+    covered = {name: value for name, value in headers.items() if name != "X-HMAC-SIGNATURE"}
+    headers["X-HMAC-SIGNATURE"] = _signed_anyway(covered, names)
+    if good:
+        assert verified(headers) == NONCE
+        return
+    with pytest.raises(BadSignature):
+        verified(headers)
+
+
+def _signed_anyway(headers: Mapping[str, str], names: str) -> str:
+    """Return the signature over the named headers, as written in Vidu's documentation, whichever they are."""
+    lowered = {name.lower(): value for name, value in headers.items()}
+    lines = ["POST", f"/callbacks/{TOKEN}", "", "vidu", headers["Date"]]
+    lines += [f"{name}:{lowered.get(name.lower(), '')}" for name in names.split(";")]
+    text = "".join(f"{line}\n" for line in lines)
+    return base64.b64encode(hmac.digest(b"vda_key", text.encode(), "sha256")).decode()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 """Correlation tokens: who can create them, how long they are valid, and that no other spelling is accepted."""
 
+import hashlib
 import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from itsdangerous import Signer
 
 from service.domain.errors import BadSetting, BadToken
 from service.domain.task import TaskId
-from service.domain.tokens import TokenClaims, Tokens
+from service.domain.tokens import CALLBACK_SALT, PAYLOAD_SALT, TokenClaims, Tokens
 
 NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -64,6 +66,22 @@ def test_token_of_another_purpose_is_forged() -> None:
         TOKENS.read_callback_token(TOKENS.payload_token(TASK, 1), NOW)
     with pytest.raises(BadToken):
         TOKENS.read_payload_token(TOKENS.callback_token(TASK, 1, NOW + HOUR))
+
+
+def signed_for(purpose: bytes, value: str) -> str:
+    """Return `value`, signed with our key for one purpose."""
+    signer = Signer("new-key", salt=purpose, key_derivation="hmac", digest_method=hashlib.sha256)
+    return signer.sign(value).decode()
+
+
+def test_signature_is_valid_for_one_purpose() -> None:
+    """A signature of one purpose over the claims of the other is forged: the purposes do not share a derived key."""
+    address, payload = f"{TASK}~1~{int((NOW + HOUR).timestamp())}", f"{TASK}~1"
+    assert TOKENS.read_callback_token(signed_for(CALLBACK_SALT, address), NOW).submission == 1
+    assert TOKENS.read_payload_token(signed_for(PAYLOAD_SALT, payload)).submission == 1
+    assert _forged("callback", signed_for(PAYLOAD_SALT, address))
+    assert _forged("payload", signed_for(CALLBACK_SALT, payload))
+    assert _forged("callback", signed_for(b"boomerang webhook secret", address))
 
 
 def test_newest_key_signs_and_every_key_verifies() -> None:

@@ -6,10 +6,13 @@ import json
 import logging
 from collections.abc import Iterator
 
+import httpx
 import pytest
 import structlog
 
 from service.runtime.log_config import LineLogger, configure_logging
+
+LIBRARIES = ("httpx", "httpcore.connection", "aiosqlite", "sqlalchemy.engine", "apscheduler.executors", "uvicorn.access")
 
 
 @pytest.fixture
@@ -98,3 +101,24 @@ def test_error_is_one_line_with_its_traceback(written: io.StringIO) -> None:
         log.exception("failed")
     (line,) = written.getvalue().splitlines()
     assert "ValueError: invalid literal" in json.loads(line)["exception"]
+
+
+@pytest.mark.parametrize("level", ["debug", "info"])
+async def test_address_of_a_request_is_not_logged(written: io.StringIO, level: str) -> None:
+    """The HTTP client logs no request: its address may contain a token. Its warnings are logged."""
+    logging.getLogger().setLevel(level.upper())
+    transport = httpx.MockTransport(lambda _: httpx.Response(200))
+    async with httpx.AsyncClient(transport=transport) as client:
+        await client.get("https://files.example/video.mp4?token=hidden")
+    assert written.getvalue() == ""
+    logging.getLogger("httpx").warning("broken")
+    assert events(written) == ["broken"]
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_libraries_log_only_warnings(written: io.StringIO, name: str) -> None:
+    """At every level of our own, a library's lines below a warning are dropped: they may show what is secret."""
+    logging.getLogger().setLevel(logging.DEBUG)
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING):
+        logging.getLogger(name).log(level, "line %s", logging.getLevelName(level))
+    assert events(written) == ["line WARNING"]

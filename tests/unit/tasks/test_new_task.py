@@ -1,5 +1,6 @@
 """Validation of new tasks: addresses of events, and the thread that validates."""
 
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -74,3 +75,23 @@ async def test_files_are_never_opened_on_the_event_loop(
     """Slow validation runs in a thread; a few addresses are validated in the event loop."""
     async with open_loop(tmp_path) as loop:
         assert await validation_threads(loop, monkeypatch, **changes) == [beside]
+
+
+def metadata_of(size: int) -> dict[str, str]:
+    """Return metadata that take `size` bytes of JSON, with characters of several bytes."""
+    empty = len(json.dumps({"note": "é"}, ensure_ascii=False).encode())
+    return {"note": "é" + "x" * (size - empty)}
+
+
+@pytest.mark.parametrize(("size", "accepted"), [(64 * 1024, True), (64 * 1024 + 1, False)])
+async def test_metadata_take_up_to_64_kib(tmp_path: Path, size: int, accepted: bool) -> None:
+    """Metadata of exactly 64 KiB of UTF-8 are accepted, one byte more is refused with both numbers."""
+    async with open_loop(tmp_path) as loop:
+        if accepted:
+            assert (await loop.accept(metadata=metadata_of(size))).metadata == metadata_of(size)
+            return
+        with pytest.raises(InvalidParams) as caught:
+            await loop.accept(metadata=metadata_of(size))
+        [fault] = caught.value.faults
+        assert fault.loc == ("metadata",)
+        assert fault.msg.startswith(f"must be at most {64 * 1024:,} bytes of JSON, is {size:,}")

@@ -121,3 +121,39 @@ async def test_suspended_process_waits_for_the_callback_again(tmp_path: Path) ->
         loop.clock.move(IN_DOUBT_FOR)
         await loop.poll_due()
         assert (await loop.task(task.id)).status is Status.FAILED
+
+
+@pytest.mark.parametrize("lists", [False, True])
+async def test_doubt_ends_at_the_deadline(tmp_path: Path, lists: bool) -> None:
+    """A task that was submitted shortly before its deadline is in doubt until the deadline, and not for longer."""
+    async with open_loop(tmp_path, lists=lists) as loop:
+        accepted = await loop.accept()
+        loop.clock.at = accepted.deadline_at - IN_DOUBT_FOR // 3
+        loop.upstream.creates.append(ReplyLost("time-out"))
+        loop.upstream.payloads.clear()
+        await loop.submit_due()
+        loop.upstream.payloads.clear()  # the list does not have it
+        task = await loop.task(accepted.id)
+        assert task.status is Status.IN_DOUBT
+        assert loop.planner.abandoned_at(task) == task.deadline_at
+        await loop.run_until(task.deadline_at - SECOND, by=10 * SECOND)
+        assert (await loop.task(task.id)).status is Status.IN_DOUBT
+        await loop.run_until(task.deadline_at + SECOND, by=SECOND)
+        assert (await loop.task(task.id)).status is not Status.IN_DOUBT
+
+
+async def test_second_wait_for_a_callback_ends_at_the_deadline(tmp_path: Path) -> None:
+    """After a downtime a task in doubt waits once more, at most until its deadline."""
+    async with open_environment(tmp_path) as environment:
+        before = environment.process()
+        accepted = await before.accept()
+        environment.clock.at = accepted.deadline_at - IN_DOUBT_FOR * 3 // 2
+        environment.upstream.creates.append(ReplyLost("time-out"))
+        await before.submit_due()
+        environment.clock.move(IN_DOUBT_FOR + 2 * MINUTE)
+        loop = environment.kill(before)
+        await loop.poll_due()
+        waiting = await loop.task(accepted.id)
+        assert (waiting.note, waiting.due_at) == (SECOND_WAIT_NOTE, accepted.deadline_at)
+        await loop.run_until(accepted.deadline_at, by=MINUTE)
+        assert (await loop.task(accepted.id)).status is not Status.IN_DOUBT

@@ -140,3 +140,17 @@ async def test_doubt_ends_during_a_pause(tmp_path: Path) -> None:
         loop.clock.at = task.created_at + IN_DOUBT_FOR
         await loop.poll_due()
         assert (await loop.task(task.id)).status is Status.FAILED
+
+
+@pytest.mark.parametrize("rate", [None, 1000])
+async def test_throttled_task_is_due_at_its_deadline_at_the_latest(tmp_path: Path, rate: float | None) -> None:
+    """A pause that ends after the deadline defers the poll to the deadline, at which the task expires."""
+    async with open_loop(tmp_path, rate=rate) as loop:
+        task = await loop.submitted()
+        loop.clock.at = task.deadline_at - HOUR // 2
+        loop.upstream.fetches.append(Throttled("too many requests", retry_after=HOUR))
+        assert await loop.poll_due() == 1
+        assert (await loop.task(task.id)).due_at == task.deadline_at
+        loop.clock.at = task.deadline_at
+        await loop.poll_due()
+        assert (await loop.task(task.id)).status is Status.EXPIRED
