@@ -10,7 +10,7 @@ from psycopg import sql
 
 from tests.storage.conftest import EmptyDatabase
 
-TIMEOUT = 10.0
+TIMEOUT = 30.0
 PAUSE = 0.01
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 

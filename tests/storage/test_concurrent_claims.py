@@ -18,6 +18,7 @@ from tests.storage.builders import (
     a_task,
     add_deliveries,
     add_tasks,
+    an_attempt,
     an_entry,
     claim_deliveries,
     claim_polls,
@@ -122,6 +123,18 @@ async def test_claim_does_not_wait_for_a_locked_row(
         async with asyncio.timeout(5):
             claimed = await claim(store)
     assert [one.id for one in claimed] == [row.replace("1", "2")]
+
+
+async def test_replays_at_the_same_time_replay_once(
+    store: Store, open_another: OpenStore, database: EmptyDatabase
+) -> None:
+    """Of two operators who replay one delivery at the same time, one has replayed it: it has one new message id."""
+    await add_deliveries(store, "log")
+    await store.deliveries.finish([an_attempt(claim) for claim in await claim_deliveries(store)])
+    replayed = await both_claim(
+        database, "deliveries", (store, open_another()), lambda one: one.deliveries.replay(["e1-log"], now=NOW)
+    )
+    assert replayed == ["e1-log"]
 
 
 async def test_unread_callbacks_are_read_by_one_process(store: Store, open_another: OpenStore) -> None:

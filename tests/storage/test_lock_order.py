@@ -108,9 +108,9 @@ async def _release_deliveries(store: Store) -> None:
 
 
 async def two_deliveries(store: Store) -> None:
-    """Store two deliveries, the one with the lower id last."""
-    for number in (2, 1):
-        await add_deliveries(store, "log", events=[f"e{number}"], task_id=f"t{number}")
+    """Store two deliveries, the one with the lower id last and in the later lane."""
+    for event_id, task_id in (("e2", "t1"), ("e1", "t2")):
+        await add_deliveries(store, "log", events=[event_id], task_id=task_id)
 
 
 @pytest.mark.parametrize("operation", [_renew_deliveries, _release_deliveries])
