@@ -6,9 +6,9 @@ bootstrap, and Welch's t of the fastest nine tenths. It also times a plain == of
 method detects a difference. It has no limits: a shared machine is noisy. Another test refuses == on secrets.
 """
 
+import argparse
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -177,4 +177,6 @@ def table(samples: int, seed: int = 1) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("\n".join(table(int(sys.argv[1]) if sys.argv[1:] else SAMPLES)))  # noqa: T201 - the command prints the table
+    parser = argparse.ArgumentParser(prog="python -m tests.security.timing", description=__doc__)
+    parser.add_argument("samples", nargs="?", type=int, default=SAMPLES, help="measurements of each check")
+    print("\n".join(table(parser.parse_args().samples)))  # noqa: T201 - the command prints the table

@@ -1,6 +1,5 @@
-"""Locks that a test holds in PostgreSQL, so that a race has one order: the store's transactions wait at a known place."""
+"""Locks that a test holds in PostgreSQL: a race has one order, since the store's transactions wait at a known place."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,10 +7,9 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from tests.acceptance.processes import until
 from tests.storage.conftest import EmptyDatabase
 
-TIMEOUT = 30.0
-PAUSE = 0.01
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
@@ -29,13 +27,12 @@ class OtherSession:
 
     async def until_waiting(self, count: int) -> None:
         """Return once `count` transactions of the database wait for a lock."""
-        async with asyncio.timeout(TIMEOUT):
-            while await self._waiting() < count:
-                await asyncio.sleep(PAUSE)
 
-    async def _waiting(self) -> int:
-        row = await (await self.watcher.execute(WAITING)).fetchone()
-        return int(row[0]) if row else 0
+        async def waiting() -> bool:
+            row = await (await self.watcher.execute(WAITING)).fetchone()
+            return row is not None and bool(row[0] >= count)
+
+        await until(waiting, what=f"{count} waiting transactions", seconds=30, pause=0.01)
 
 
 @asynccontextmanager

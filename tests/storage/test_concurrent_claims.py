@@ -35,9 +35,8 @@ Claim = Callable[[Store], Awaitable[list[Any]]]
 
 async def both_claim(database: EmptyDatabase, table: str, stores: tuple[Store, Store], claim: Claim) -> list[Any]:
     """Return what the claims of two processes get that both have chosen their rows before one of them commits."""
-    async with asyncio.TaskGroup() as group:
-        async with updates_held(database, table, waiting=2):
-            claims = [group.create_task(_claimed(claim, store)) for store in stores]
+    async with asyncio.TaskGroup() as group, updates_held(database, table, waiting=2):
+        claims = [group.create_task(_claimed(claim, store)) for store in stores]
     return [row for one in claims for row in one.result()]
 
 

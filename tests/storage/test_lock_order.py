@@ -39,7 +39,7 @@ ADD_ENTRY = sql.SQL(
 )
 ADD_KEYED_TASK = sql.SQL(
     "INSERT INTO tasks SELECT (jsonb_populate_record(t, jsonb_build_object("
-    "'id', %s::text, 'idempotency_key', %s::text))).* FROM tasks t WHERE id = 'sample'"
+    "'id', %s::text, 'idempotency_key', %s::text, 'idempotency_digest', 'same'))).* FROM tasks t WHERE id = 'sample'"
 )
 
 
@@ -175,7 +175,7 @@ async def test_tasks_with_keys_are_stored_in_the_order_of_their_keys(store: Stor
         adding = [
             store.intake.add(a_task(f"t-{key}"), [], IdempotencyKey(key=key, digest="same")) for key in ("k2", "k1")
         ]
-        await asyncio.gather(store.intake.add(a_task("t-first"), [], None), *adding, return_exceptions=True)
+        await asyncio.gather(store.intake.add(a_task("t-first"), [], None), *adding)
 
     await waits_for_the_first(
         database, lambda key: (ADD_KEYED_TASK, (f"other-{key}", key)), add_both, store, first="k1", second="k2"

@@ -35,7 +35,9 @@ class Release:
 
 
 RELEASES = (
-    Release(commit="ab92e454ce1c2d9bdd6e5d7df5e7c170c97a2020", head="0001", ready_beside_newer=False, reads_inbox=False),
+    Release(
+        commit="ab92e454ce1c2d9bdd6e5d7df5e7c170c97a2020", head="0001", ready_beside_newer=False, reads_inbox=False
+    ),
     Release(commit="c8ad7c5de8c4ce20b5a7f52a813e8575dd2c2d8f", head="0002"),
 )
 """Oldest first. Each new release adds one line here, which is all that the tests of its upgrade need."""

@@ -12,7 +12,14 @@ import structlog
 
 from service.runtime.log_config import LineLogger, configure_logging
 
-LIBRARIES = ("httpx", "httpcore.connection", "aiosqlite", "sqlalchemy.engine", "apscheduler.executors", "uvicorn.access")
+LIBRARIES = (
+    "httpx",
+    "httpcore.connection",
+    "aiosqlite",
+    "sqlalchemy.engine",
+    "apscheduler.executors",
+    "uvicorn.access",
+)
 
 
 @pytest.fixture

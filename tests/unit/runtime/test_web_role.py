@@ -1,7 +1,5 @@
 """A process that only serves HTTP: it records the callbacks that it stored and that no worker records."""
 
-import asyncio
-import inspect
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,17 +11,22 @@ from service.domain.task import TaskId
 from service.runtime.config.settings import load_settings
 from service.runtime.process import running
 from service.runtime.worker import INBOX_GRACE
-from service.storage import open_store
+from service.storage import Store, open_store
+from tests.acceptance.processes import until
 from tests.support.database_copies import database
 from tests.support.scripted_provider import vtrix_body
-from tests.support.task_loop import SECOND, TIMEOUT, Loop, open_loop
+from tests.support.task_loop import SECOND, Loop, open_loop
 from tests.support.worker_builder import build_worker
+
+
+async def recorded(store: Store) -> bool:
+    """Return whether every stored callback is recorded."""
+    return await store.inbox.unread_since() is None
 
 
 async def _run_web_jobs(loop: Loop) -> None:
     for job in build_worker(loop, []).web_jobs():
-        assert inspect.isawaitable(done := job.run())
-        await done
+        await job.run()
 
 
 async def test_web_process_records_callbacks_that_no_worker_records(
@@ -58,7 +61,6 @@ async def test_web_role_runs_the_jobs_of_a_web_process(tmp_path: Path) -> None:
             verdict="unread",
         )
         await store.inbox.store_unread([row])
-        async with asyncio.timeout(TIMEOUT), running(settings, host="127.0.0.1", port=None, role="web"):
-            while await store.inbox.unread_since() is not None:
-                await asyncio.sleep(0.05)
+        async with running(settings, host="127.0.0.1", port=None, role="web"):
+            await until(lambda: recorded(store), what="the record of the callback")
         assert (await store.health.gauges(datetime.now(UTC))).callbacks == {"quarantined": 1}
