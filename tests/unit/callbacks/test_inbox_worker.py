@@ -8,24 +8,21 @@ from unittest.mock import patch
 
 import pytest
 import structlog
-from hypothesis import given
-from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from service.callbacks import inbox_worker
 from service.callbacks import receiver as receive
 from service.callbacks.inbox_worker import BUSY_BATCH, BUSY_DELAY, BUSY_FROM, InboxWorker
-from service.callbacks.limits import BURST_RATE, BurstDetector
+from service.callbacks.limits import BurstDetector
 from service.domain.callback import Callback, read_body
-from service.domain.errors import BadSignature, BadToken, NotSent, SchemaBehind, StoreUnavailable
-from service.domain.ports.queues import Limits
+from service.domain.errors import BadSignature, BadToken, SchemaBehind, StoreUnavailable
 from service.domain.ports.unit_of_work import InboxEntry
-from service.domain.task import Fact, Status, TaskId
+from service.domain.task import Status, TaskId
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.tokens import TokenClaims
 from service.tasks.update_batch import UpdateBatch
 from tests.support.scripted_provider import token_of, vtrix_body
-from tests.support.task_loop import IN_DOUBT_FOR, SECOND, START, Loop, open_loop
+from tests.support.task_loop import SECOND, START, Loop, open_loop
 
 
 @pytest.fixture(autouse=True)
@@ -256,78 +253,3 @@ async def test_unread_callback_is_counted_as_due(tmp_path: Path) -> None:
         await loop.call_back(vtrix_body("completed"))
         loop.clock.move(7 * SECOND)
         assert (await loop.store.health.gauges(loop.clock.now())).oldest_due == 7 * SECOND
-
-
-class TestBurstDetector:
-    """Detection of bursts."""
-
-    @pytest.fixture(autouse=True)
-    def burst(self) -> None:
-        """Use the real detector instead of the fixture above."""
-
-    def test_few_callbacks_are_no_burst(self) -> None:
-        """Callbacks at exactly the leak rate never fill the bucket."""
-        detector = BurstDetector()
-        assert not any(detector.observe(START + number * SECOND / BURST_RATE) for number in range(10 * BURST_RATE))
-
-    def test_burst_ends_when_the_bucket_drains(self) -> None:
-        """A burst begins once the bucket is full, and lasts while callbacks keep coming."""
-        detector = BurstDetector()
-        burst = [detector.observe(START) for _ in range(5 * BURST_RATE)]
-        assert burst == [False] * BURST_RATE + [True] * (4 * BURST_RATE)
-        assert detector.observe(START + SECOND / 2)
-        assert not detector.observe(START + 3 * SECOND)
-
-    @given(st.lists(st.floats(-3600, 3600), max_size=50))
-    def test_clock_jumps_do_no_harm(self, jumps: list[float]) -> None:
-        """Whatever the clock does, the level stays between zero and two seconds of callbacks."""
-        detector, now = BurstDetector(), START
-        for jump in jumps:
-            now += timedelta(seconds=jump)
-            detector.observe(now)
-            assert 0 < detector.level <= 2 * BURST_RATE
-
-
-class TestDuplicateCharge:
-    """An unread callback prevents a duplicate charge as a recorded one does."""
-
-    async def test_task_with_an_unread_callback_is_not_sent_again(self, tmp_path: Path) -> None:
-        """A submission that seemed not to be sent was sent if a callback for it waits in the inbox."""
-        async with open_loop(tmp_path) as loop:
-            loop.upstream.creates.append(NotSent("refused"))
-            task = await loop.submitted()
-            token = loop.tokens.callback_token(task.id, 1, loop.clock.now() + timedelta(hours=1))
-            await loop.called_back(token, b'{"id": "up1", "status": "in_progress"}')
-            loop.clock.move(timedelta(minutes=2))
-            assert await loop.submit_due() == 0
-            await process_inbox(loop)
-            assert (await loop.task(task.id)).status is Status.IN_DOUBT
-
-    async def test_requeue_finds_the_unread_callback(self, tmp_path: Path) -> None:
-        """A sweep or a reply finds the stored callback in the commit that would queue the task again."""
-        async with open_loop(tmp_path) as loop:
-            task = await loop.accept()
-            (claimed,) = await loop.store.tasks.claim_submissions(
-                now=loop.clock.now(), until=loop.clock.now() + 30 * SECOND, limit=1, limits=Limits()
-            )
-            token = loop.tokens.callback_token(task.id, 1, loop.clock.now() + timedelta(hours=1))
-            await loop.called_back(token, b'{"id": "up1", "status": "in_progress"}')
-            again = Fact(status=Status.QUEUED, guessed=True)
-            entry = TaskUpdate(task_id=task.id, fact=again, fence=claimed.fence, requires_lease=True, tried=True)
-            await loop.recorder.add(entry)
-            assert (await loop.task(task.id)).status is Status.IN_DOUBT
-
-    @pytest.mark.parametrize("resubmit", [False, True])
-    async def test_doubt_does_not_end_before_the_callback_is_read(self, tmp_path: Path, resubmit: bool) -> None:
-        """After any downtime, acknowledged callbacks are recorded before a task in doubt fails or is resubmitted."""
-        async with open_loop(tmp_path, resubmit_in_doubt=resubmit) as loop:
-            task = await loop.in_doubt()
-            await loop.call_back(vtrix_body("completed"))
-            loop.upstream.set_fact("up1")
-            loop.clock.move(IN_DOUBT_FOR)
-            await loop.poll_due()
-            assert (await loop.task(task.id)).status is Status.IN_DOUBT
-            await process_inbox(loop)
-            await loop.poll_due()
-            assert (await loop.task(task.id)).status is Status.COMPLETED
-            assert loop.upstream.charges == {task.id: 1}

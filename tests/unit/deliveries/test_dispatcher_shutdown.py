@@ -5,8 +5,10 @@ import asyncio
 import pytest
 
 from service.deliveries import dispatcher as dispatch
+from service.deliveries.handler_api import Event, Tools
+from service.domain.errors import StoreUnavailable
 from tests.support.delivery_builders import TIMEOUT, dispatcher_setup, handler
-from tests.support.sample_handlers import RecordingHandler, captured_logs, unresponsive_handler
+from tests.support.sample_handlers import HangingHandler, RecordingHandler, captured_logs, unresponsive_handler
 from tests.support.wait_until_idle import ended
 
 
@@ -65,3 +67,83 @@ async def test_nothing_is_leased_at_insert_while_a_claim_delays_the_shutdown() -
         assert await claiming == 0
         await draining
         assert setup.queue.released == ["delivery-2"]
+
+
+async def test_drain_waits_for_handlers_that_end_in_time() -> None:
+    """A handler that ends within the drain is stored as delivered, and nothing more is claimed."""
+    setup = dispatcher_setup(handler("sample", RecordingHandler()))
+    setup.queue.put("sample")
+    await setup.dispatcher.run_once()
+    await setup.dispatcher.drain(TIMEOUT)
+    assert [result.outcome for result in setup.queue.results] == ["delivered"]
+    setup.queue.put("sample")
+    assert await setup.dispatcher.run_once() == 0
+
+
+async def test_drain_releases_the_rest_uncounted() -> None:
+    """A handler that still runs after the drain is cancelled, and its delivery is due again as the same attempt."""
+    hanging = HangingHandler()
+    setup = dispatcher_setup(handler("hanging", hanging))
+    setup.queue.put("hanging")
+    await setup.dispatcher.run_once()
+    await asyncio.wait_for(hanging.started.wait(), TIMEOUT)
+    await setup.dispatcher.drain(0.01)
+    assert setup.queue.released == ["delivery-1"]
+    assert setup.queue.results == []
+    assert (setup.queue.rows["delivery-1"].attempts, setup.dispatcher.in_flight) == (0, 0)
+
+
+async def test_drain_does_not_count_errors_of_cancelled_handlers() -> None:
+    """A handler that raises its own error when it is cancelled is released like any other."""
+    entered = asyncio.Event()
+
+    async def stubborn(event: Event, tools: Tools) -> None:
+        assert event.id
+        assert tools.message_id
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ValueError("I was busy") from None
+
+    setup = dispatcher_setup(handler("stubborn", stubborn))
+    setup.queue.put("stubborn")
+    await setup.dispatcher.run_once()
+    await asyncio.wait_for(entered.wait(), TIMEOUT)
+    await setup.dispatcher.drain(0)
+    assert (setup.queue.released, setup.queue.results) == (["delivery-1"], [])
+
+
+async def test_drain_ends_without_the_database() -> None:
+    """When the database is unavailable the drain still ends; the leases that it could not release expire."""
+    hanging = HangingHandler()
+    setup = dispatcher_setup(handler("hanging", hanging))
+    setup.queue.put("hanging")
+    await setup.dispatcher.run_once()
+    await asyncio.wait_for(hanging.started.wait(), TIMEOUT)
+    setup.queue.broken = StoreUnavailable("gone")
+    await setup.dispatcher.drain(0)
+    assert (setup.queue.released, setup.dispatcher.in_flight) == ([], 0)
+
+
+async def test_drain_does_not_wait_for_a_hanging_claim() -> None:
+    """A claim that the database does not answer delays the shutdown no longer than the drain's time."""
+    setup = dispatcher_setup(handler("sample", RecordingHandler()))
+    setup.queue.may_claim.clear()
+    setup.queue.put("sample")
+    running = asyncio.create_task(setup.dispatcher.run_once())
+    await asyncio.wait_for(setup.queue.claiming.wait(), TIMEOUT)
+    await asyncio.wait_for(setup.dispatcher.drain(0.01), TIMEOUT)
+    setup.queue.may_claim.set()
+    assert await running == 0
+    assert setup.queue.released == ["delivery-1"]
+
+
+async def test_released_delivery_is_logged() -> None:
+    """A handler that did not end in time has a log line, as every outcome has."""
+    setup = dispatcher_setup(handler("hanging", HangingHandler(), timeout=TIMEOUT * 10))
+    setup.queue.put("hanging")
+    await setup.dispatcher.run_once()
+    with captured_logs() as lines:
+        await setup.dispatcher.drain(0)
+    assert [(line["event"], line["handler"]) for line in lines] == [("delivery released", "hanging")]
