@@ -62,5 +62,5 @@ async def test_web_role_runs_the_jobs_of_a_web_process(tmp_path: Path) -> None:
         )
         await store.inbox.store_unread([row])
         async with running(settings, host="127.0.0.1", port=None, role="web"):
-            await until(lambda: recorded(store), what="the record of the callback")
+            await until(lambda: recorded(store), what="the record of the callback", seconds=20)
         assert (await store.health.gauges(datetime.now(UTC))).callbacks == {"quarantined": 1}
