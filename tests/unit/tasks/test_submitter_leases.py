@@ -91,6 +91,22 @@ async def test_shutdown_requeues_what_was_not_sent(tmp_path: Path) -> None:
         assert environment.upstream.charges == {task.id: 1}
 
 
+async def test_nothing_is_sent_once_the_shutdown_began(tmp_path: Path) -> None:
+    """A submission whose turn comes during the shutdown is queued instead of sent: its reply might come too late."""
+    async with open_loop(tmp_path) as loop:
+        loop.upstream.send_gate = asyncio.Event()
+        task = await loop.accept()
+        await loop.submitter.run_once()
+        await _arrival(loop.upstream.arrived)
+        stopping = asyncio.create_task(loop.submitter.drain(10))
+        await asyncio.sleep(0)
+        loop.upstream.send_gate.set()
+        await stopping
+        after = await loop.task(task.id)
+        assert (after.status, after.leased_until, after.tries) == (Status.QUEUED, None, task.tries)
+        assert not loop.upstream.charges
+
+
 async def test_shutdown_leaves_in_doubt_what_may_have_been_sent(tmp_path: Path) -> None:
     """A submission cancelled while it waits for its reply is in doubt, without a lease."""
     async with open_loop(tmp_path) as loop:
