@@ -1,6 +1,9 @@
 """Limits of a download: what is refused before a byte of it is read."""
 
+import os
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -47,3 +50,41 @@ async def test_declared_length_over_the_limit_is_refused_unread(
         await archive(event(), setup.tools())
         assert setup.files() == {"task-1.mp4": VIDEO}
     assert body.read is read
+
+
+async def test_every_step_of_the_download_has_a_time_limit(setup: ArchiveSetup) -> None:
+    """A server that stalls takes a slot for half a minute, not for the timeout of the handler."""
+    seen: list[dict[str, float | None]] = []
+
+    async def respond(request: httpx.Request) -> httpx.Response:
+        seen.append(request.extensions["timeout"])
+        return await setup.server(request)
+
+    tools = replace(setup.tools(), http=httpx.AsyncClient(transport=httpx.MockTransport(respond)))
+    await archive(event(), tools)
+    [limits] = seen
+    assert all(limit is not None and 0 < limit <= 30 for limit in limits.values())
+
+
+async def test_file_is_requested_uncompressed(setup: ArchiveSetup) -> None:
+    """The request excludes content encodings, so that length and digest are those of the file."""
+    seen: list[str] = []
+
+    async def respond(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["accept-encoding"])
+        return await setup.server(request)
+
+    await archive(event(), replace(setup.tools(), http=httpx.AsyncClient(transport=httpx.MockTransport(respond))))
+    assert seen == ["identity"]
+
+
+async def test_temporary_file_of_another_process_is_kept(setup: ArchiveSetup) -> None:
+    """Only a temporary file that nothing has written for a day is removed: a younger one may be in use."""
+    setup.folder.mkdir(parents=True)
+    young, old = setup.folder / ".task-1.aaaa.part", setup.folder / ".task-1.bbbb.part"
+    other_task = setup.folder / ".task-2.cccc.part"
+    for part, age in ((young, archive_module.ABANDONED - 60), (old, archive_module.ABANDONED + 60), (other_task, 0)):
+        part.touch()
+        os.utime(part, (time.time() - age,) * 2)
+    await archive(event(), setup.tools())
+    assert sorted(setup.files()) == [young.name, other_task.name, "task-1.mp4"]
