@@ -1,7 +1,5 @@
 """Limits of a download: what is refused before a byte of it is read."""
 
-import os
-import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -76,15 +74,3 @@ async def test_file_is_requested_uncompressed(setup: ArchiveSetup) -> None:
 
     await archive(event(), replace(setup.tools(), http=httpx.AsyncClient(transport=httpx.MockTransport(respond))))
     assert seen == ["identity"]
-
-
-async def test_temporary_file_of_another_process_is_kept(setup: ArchiveSetup) -> None:
-    """Only a temporary file that nothing has written for a day is removed: a younger one may be in use."""
-    setup.folder.mkdir(parents=True)
-    young, old = setup.folder / ".task-1.aaaa.part", setup.folder / ".task-1.bbbb.part"
-    other_task = setup.folder / ".task-2.cccc.part"
-    for part, age in ((young, archive_module.ABANDONED - 60), (old, archive_module.ABANDONED + 60), (other_task, 0)):
-        part.touch()
-        os.utime(part, (time.time() - age,) * 2)
-    await archive(event(), setup.tools())
-    assert sorted(setup.files()) == [young.name, other_task.name, "task-1.mp4"]
