@@ -17,7 +17,7 @@ TASKS, CALLBACKS = "SELECT count(*) FROM tasks", "SELECT count(*) FROM inbox"
 
 
 class Onlooker(LocalSignals):
-    """Signals that count, at each notification, the rows that another process sees: by topic."""
+    """Signals that count the rows that another process sees at the first notification of each topic."""
 
     def __init__(self, engine: sa.Engine) -> None:
         super().__init__()
@@ -27,7 +27,8 @@ class Onlooker(LocalSignals):
         """Look, then notify."""
         with self.engine.connect() as connection:
             tasks, callbacks = (connection.execute(sa.text(query)).scalar_one() for query in (TASKS, CALLBACKS))
-        self.seen |= dict.fromkeys(topics, (tasks, callbacks))
+        for topic in topics:
+            self.seen.setdefault(topic, (tasks, callbacks))
         super().notify(*topics)
 
 

@@ -22,7 +22,7 @@ COUNT = text("SELECT count(*) FROM tasks")
 
 @pytest.mark.parametrize(("name", "value"), [*LIMITS.items(), ("TimeZone", "UTC")])
 async def test_every_connection_has_its_settings(store: Store, name: str, value: str) -> None:
-    """No statement, no wait for a lock and no forgotten transaction lasts without end, whoever reads or writes."""
+    """No statement, no wait for a lock and no idle transaction lasts without end, whoever reads or writes."""
     show = text("SELECT current_setting(:name)")
     database = store._database
     async with database.reading() as reader, database.writing() as write:

@@ -19,7 +19,7 @@ def busy_store(monkeypatch: pytest.MonkeyPatch, open_another: OpenStore) -> Stor
     return open_another()
 
 
-async def test_writer_that_waits_too_long_is_told(busy_store: Store) -> None:
+async def test_writer_that_waits_too_long_fails(busy_store: Store) -> None:
     """Behind a write that does not end, others fail with the reason; once it has ended, writes succeed."""
     async with asyncio.timeout(10):
         async with busy_store.units_of_work.transaction():

@@ -1,4 +1,4 @@
-"""The HTTP server: what it believes of a request, what it tells about itself, and how long it waits."""
+"""The HTTP server: which headers it trusts, what it says about itself, and its time limits."""
 
 import asyncio
 import logging
@@ -62,7 +62,7 @@ async def connection() -> AsyncIterator[Connection]:
         writer.close()
 
 
-async def test_forwarded_address_is_not_believed(connection: Connection) -> None:
+async def test_forwarded_address_is_ignored(connection: Connection) -> None:
     """Whoever sends X-Forwarded headers, even from this machine, changes neither its address nor the scheme."""
     await connection.response(GET + b"X-Forwarded-For: 203.0.113.7\r\nX-Forwarded-Proto: https\r\n\r\n")
     [scope] = connection.application.scopes
