@@ -46,7 +46,7 @@ class InPieces(httpx.AsyncByteStream):
 
 @pytest.mark.parametrize("size", [10_007, 2**18 + 1, 2**30], ids=["small pieces", "over a chunk", "at once"])
 async def test_digest_and_length_are_those_of_the_whole_video(setup: ArchiveSetup, size: int) -> None:
-    """A video of several chunks is stored byte for byte and recorded with the digest of all of them, also when repeated."""
+    """A video of several chunks is stored byte for byte and recorded with the digest of all of it, twice the same."""
     content = long_video()
     setup.server.respond(URL, httpx.Response(200, stream=InPieces(content, size)))
     await archive(event(), setup.tools())
