@@ -13,7 +13,7 @@ from tests.unit.api.fakes import FakeApplication
 async def test_body_is_read_after_the_token_is_verified(
     client: httpx.AsyncClient, fake: FakeApplication, monkeypatch: pytest.MonkeyPatch, forged: bool, status: int
 ) -> None:
-    """The token is verified first, so that a stranger's body takes neither memory nor time."""
+    """The token is verified first, so that an unknown caller's body takes neither memory nor time."""
     read: list[bool] = []
 
     async def body() -> AsyncIterator[bytes]:
