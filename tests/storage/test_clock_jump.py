@@ -54,6 +54,17 @@ async def test_leases_are_shortened_to_the_new_time(store: Store) -> None:
     assert await store.deliveries.renew({claim.id: claim.fence}, until=BACK + 2 * LEASE) == {claim.id}
 
 
+async def test_delivery_of_a_crashed_worker_is_made_again_within_a_lease(store: Store) -> None:
+    """The lease of its delivery ends with the new time, and not an hour later."""
+    event = an_event()
+    async with store.units_of_work.transaction() as transaction:
+        await transaction.append([event], [a_delivery(event)])
+    [claim] = await claim_deliveries(store)
+    assert await store.clock_jump_repair.repair(now=BACK, until=BACK + LEASE) == 2
+    assert await claim_deliveries(store, now=BACK + LEASE - SECOND) == []
+    assert [again.id for again in await claim_deliveries(store, now=BACK + LEASE)] == [claim.id]
+
+
 async def test_due_rows_do_not_change(store: Store) -> None:
     """The repair changes nothing that is due already, even if it runs again."""
     event = an_event()

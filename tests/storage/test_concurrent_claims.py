@@ -30,17 +30,17 @@ from tests.storage.held_locks import other_session, updates_held
 
 pytestmark = pytest.mark.parametrize("database", ["postgresql"], indirect=True)
 
-Claim = Callable[[Store], Awaitable[list[Any]]]
+TakeRows = Callable[[Store], Awaitable[list[Any]]]
 
 
-async def both_claim(database: EmptyDatabase, table: str, stores: tuple[Store, Store], claim: Claim) -> list[Any]:
+async def both_claim(database: EmptyDatabase, table: str, stores: tuple[Store, Store], claim: TakeRows) -> list[Any]:
     """Return what the claims of two processes get that both have chosen their rows before one of them commits."""
     async with asyncio.TaskGroup() as group, updates_held(database, table, waiting=2):
         claims = [group.create_task(_claimed(claim, store)) for store in stores]
     return [row for one in claims for row in one.result()]
 
 
-async def _claimed(claim: Claim, store: Store) -> list[Any]:
+async def _claimed(claim: TakeRows, store: Store) -> list[Any]:
     return await claim(store)
 
 

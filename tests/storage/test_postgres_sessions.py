@@ -1,10 +1,13 @@
 """Sessions of PostgreSQL: time limits, isolation, and connections that the server has closed."""
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import psycopg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import DataError
 
 from service.domain.task import TaskId
 from service.storage import Store
@@ -19,7 +22,7 @@ COUNT = text("SELECT count(*) FROM tasks")
 
 @pytest.mark.parametrize(("name", "value"), [*LIMITS.items(), ("TimeZone", "UTC")])
 async def test_every_connection_has_its_settings(store: Store, name: str, value: str) -> None:
-    """No statement, no wait for a lock and no forgotten transaction lasts without end, whoever reads or writes."""
+    """No statement, no wait for a lock and no idle transaction lasts without end, whoever reads or writes."""
     show = text("SELECT current_setting(:name)")
     database = store._database
     async with database.reading() as reader, database.writing() as write:
@@ -65,6 +68,44 @@ async def test_connections_closed_by_the_server_are_replaced_unnoticed(store: St
     await add_tasks(store, a_task("t3"))
     await asyncio.to_thread(_end_sessions, database.url)
     assert await store.queries.task(TaskId("t3")) is not None
+
+
+def _checked(parameters: Mapping[str, str]) -> dict[str, bool]:
+    """Return, for each limit of a connection, whether it is there."""
+    limits = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+    return {name: int(parameters.get(name, 0)) == value for name, value in limits.items()}
+
+
+async def test_dead_servers_are_noticed_by_every_connection(store: Store) -> None:
+    """A connection is made in ten seconds or not at all, and one to a machine that is gone ends after a minute."""
+    for engine in (store._database._writer, store._database._reader):
+        async with engine.connect() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert isinstance(driver, psycopg.AsyncConnection)
+            assert all(_checked(driver.info.get_parameters()).values())
+
+
+async def test_dead_servers_are_noticed_by_the_listener(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection that waits for notifications has the same limits, though it is idle most of the time."""
+    connect, made = psycopg.AsyncConnection.connect, asyncio.Queue[psycopg.AsyncConnection]()
+
+    async def noted(*arguments: Any, **options: Any) -> psycopg.AsyncConnection:
+        connection = await connect(*arguments, **options)
+        made.put_nowait(connection)
+        return connection
+
+    monkeypatch.setattr(psycopg.AsyncConnection, "connect", noted)
+    async with asyncio.timeout(20), store.listening():
+        assert all(_checked((await made.get()).info.get_parameters()).values())
+
+
+async def test_error_of_a_statement_does_not_show_its_values(store: Store) -> None:
+    """The error of a failed statement may be logged, so it leaves out the values, which are those of clients."""
+    statement = text("SELECT 1 / CAST(:zero AS integer), CAST(:value AS text)")
+    with pytest.raises(DataError) as failed:
+        async with store._database.writing() as write:
+            await write.connection.execute(statement, {"zero": 0, "value": "a client text"})
+    assert "a client text" not in str(failed.value)
 
 
 def _end_sessions(url: str) -> None:

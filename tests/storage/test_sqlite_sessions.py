@@ -56,7 +56,7 @@ async def test_writer_takes_its_lock_at_the_beginning(store: Store, database: Em
 
 async def test_new_file_is_for_its_owner_alone(tmp_path: Path, database: EmptyDatabase) -> None:
     """Nobody else on the machine can read tasks and callbacks, in the file or beside it."""
-    assert database
+    assert database.url.startswith("sqlite")
     path = tmp_path / "new.db"
     await migrate(f"sqlite:///{path}")
     async with open_store(f"sqlite:///{path}") as store:

@@ -176,6 +176,7 @@ async def test_every_response_has_security_headers(client: httpx.AsyncClient, pa
     response = await client.get(path)
     assert response.headers["x-content-type-options"] == "nosniff"
     assert response.headers["cache-control"] == "no-store"
+    assert response.headers["referrer-policy"] == "no-referrer"
     assert "frame-ancestors 'none'" in response.headers["content-security-policy"]
     assert not [name for name in response.headers if name.startswith("access-control")]
 

@@ -1,5 +1,7 @@
 """The limit of bytes held at once: first come, first served, and no leaks."""
 
+import asyncio
+
 import anyio
 import pytest
 
@@ -69,3 +71,15 @@ async def test_error_in_the_block_releases_the_bytes() -> None:
 async def _broken(semaphore: ByteSemaphore) -> None:
     async with semaphore.hold(10, seconds=1):
         raise RuntimeError("broken")
+
+
+async def test_request_cancelled_in_the_moment_of_its_turn_leaks_nothing() -> None:
+    """Bytes that were granted to a request which is cancelled before it continues are free for the next one."""
+    semaphore, seen, hold = ByteSemaphore(10), list[int](), anyio.Event()
+    async with semaphore.hold(10):
+        waiting = asyncio.create_task(take(semaphore, 10, seen, hold))
+        await anyio.wait_all_tasks_blocked()
+    waiting.cancel()  # it was granted the bytes at the end of the block, and has not run since
+    await asyncio.gather(waiting, return_exceptions=True)
+    async with semaphore.hold(10, seconds=1):
+        assert seen == []

@@ -57,6 +57,20 @@ async def test_result_that_is_never_stored_frees_the_slot() -> None:
     assert setup.queue.rows["delivery-1"].status == "delivered"
 
 
+async def test_lease_is_not_renewed_after_the_handler_has_ended() -> None:
+    """A result that cannot be stored does not hold its delivery: the lease expires while the result is tried again."""
+    setup = dispatcher_setup(handler("sample", RecordingHandler()), store_retry_delays=(TIMEOUT,))
+    setup.queue.put("sample")
+    await setup.dispatcher.run_once()
+    setup.queue.broken = StoreUnavailable("gone")
+    await asyncio.wait_for(setup.queue.refused.wait(), TIMEOUT)
+    setup.queue.broken = None
+    setup.clock.at += LEASE / 2
+    await setup.dispatcher._lease_pool.renew()
+    assert setup.queue.rows["delivery-1"].leased_until == NOW + LEASE
+    await setup.dispatcher.drain(0)
+
+
 async def test_renewal_extends_the_leases_of_running_deliveries(
     hanging: tuple[HangingHandler, DispatcherSetup],
 ) -> None:

@@ -19,13 +19,13 @@ CHUNKS = 3
 
 @pytest.fixture
 def setup(tmp_path: Path) -> ArchiveSetup:
-    """Return a setup whose file server has a film of several chunks."""
+    """Return a setup whose file server has a video of several chunks."""
     setup = archive_setup(tmp_path / "videos")
-    setup.server.respond(URL, httpx.Response(200, content=film()))
+    setup.server.respond(URL, httpx.Response(200, content=long_video()))
     return setup
 
 
-def film() -> bytes:
+def long_video() -> bytes:
     """Return a playable video of more than CHUNKS chunks, whose parts all differ."""
     size = CHUNKS * archive_module.CHUNK
     padding = b"".join(number.to_bytes(4, "big") for number in range(size // 4))
@@ -45,9 +45,9 @@ class InPieces(httpx.AsyncByteStream):
 
 
 @pytest.mark.parametrize("size", [10_007, 2**18 + 1, 2**30], ids=["small pieces", "over a chunk", "at once"])
-async def test_digest_and_length_are_those_of_the_whole_film(setup: ArchiveSetup, size: int) -> None:
-    """A film of several chunks is stored byte for byte, and recorded with the digest of all of them; so is a repeat."""
-    content = film()
+async def test_digest_and_length_are_those_of_the_whole_video(setup: ArchiveSetup, size: int) -> None:
+    """A video of several chunks is stored byte for byte and recorded with the digest of all of it, twice the same."""
+    content = long_video()
     setup.server.respond(URL, httpx.Response(200, stream=InPieces(content, size)))
     await archive(event(), setup.tools())
     await archive(event(), setup.tools())
@@ -67,5 +67,5 @@ async def test_file_is_synced_before_its_name_and_the_name_after(
     names = [(kind, path) for kind, path, _ in steps]
     renamed = names.index(("rename", final))
     [written] = [size for kind, path, size in steps[:renamed] if kind == "sync" and path.suffix == ".part"]
-    assert written == len(film())
+    assert written == len(long_video())
     assert ("sync", setup.folder) in names[renamed:]

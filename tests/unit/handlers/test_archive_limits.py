@@ -1,6 +1,7 @@
 """Limits of a download: what is refused before a byte of it is read."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -47,3 +48,29 @@ async def test_declared_length_over_the_limit_is_refused_unread(
         await archive(event(), setup.tools())
         assert setup.files() == {"task-1.mp4": VIDEO}
     assert body.read is read
+
+
+async def test_every_step_of_the_download_has_a_time_limit(setup: ArchiveSetup) -> None:
+    """A server that stalls takes a slot for half a minute, not for the timeout of the handler."""
+    seen: list[dict[str, float | None]] = []
+
+    async def respond(request: httpx.Request) -> httpx.Response:
+        seen.append(request.extensions["timeout"])
+        return await setup.server(request)
+
+    tools = replace(setup.tools(), http=httpx.AsyncClient(transport=httpx.MockTransport(respond)))
+    await archive(event(), tools)
+    [limits] = seen
+    assert all(limit is not None and 0 < limit <= 30 for limit in limits.values())
+
+
+async def test_file_is_requested_uncompressed(setup: ArchiveSetup) -> None:
+    """The request excludes content encodings, so that length and digest are those of the file."""
+    seen: list[str] = []
+
+    async def respond(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers["accept-encoding"])
+        return await setup.server(request)
+
+    await archive(event(), replace(setup.tools(), http=httpx.AsyncClient(transport=httpx.MockTransport(respond))))
+    assert seen == ["identity"]

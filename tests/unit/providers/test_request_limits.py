@@ -1,4 +1,4 @@
-"""Limits of one request to a provider: time, size, memory, and a connection that is given back."""
+"""Limits of one request to a provider: time, size, memory, and a connection that is released."""
 
 import gzip
 import tracemalloc
@@ -24,7 +24,7 @@ def vtrix(respond: Callable[[httpx.Request], httpx.Response]) -> Vtrix:
 
 
 class Stream(httpx.AsyncByteStream):
-    """A body from the network; `closed` says whether its connection was given back."""
+    """A body from the network; `closed` says whether its connection was released."""
 
     def __init__(self, *parts: bytes) -> None:
         self.parts, self.closed = parts, False
@@ -83,7 +83,7 @@ async def test_compressed_flood_takes_no_memory() -> None:
 
 
 @pytest.mark.parametrize("status", [200, 302, 429, 500])
-async def test_connection_is_given_back_after_every_response(status: int) -> None:
+async def test_connection_is_released_after_every_response(status: int) -> None:
     """Whatever the provider answers, its body is closed: the pool has the connection again."""
     stream = Stream(b"<html>")
     with pytest.raises(Exception, match=r"."):

@@ -129,3 +129,20 @@ def test_libraries_log_only_warnings(written: io.StringIO, name: str) -> None:
     for level in (logging.DEBUG, logging.INFO, logging.WARNING):
         logging.getLogger(name).log(level, "line %s", logging.getLevelName(level))
     assert events(written) == ["line WARNING"]
+
+
+@pytest.mark.parametrize("logger", ["structlog", "logging"])
+def test_console_line_cannot_be_broken_or_coloured_by_a_value(written: io.StringIO, logger: str) -> None:
+    """Line breaks and control characters of a value are escaped: it forges no second line and moves no cursor."""
+    configure_logging("console", "info")
+    structlog.configure(cache_logger_on_first_use=False)
+    LineLogger.out.setStream(written)
+    value = "a\x1b[31m\nforged line\r\x9b2J\u2028"
+    if logger == "structlog":
+        structlog.get_logger("boomerang.test").info("event", value=value)
+    else:
+        logging.getLogger("boomerang.test").info("event %s", value)
+    text = written.getvalue()
+    assert text.count("\n") == 1
+    assert not {"\x1b", "\r", "\x9b", "\u2028"} & set(text)
+    assert "forged line" in text

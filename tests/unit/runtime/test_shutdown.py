@@ -1,6 +1,8 @@
 """During a shutdown nothing starts, running work ends concurrently, and every known result is recorded."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -177,3 +179,10 @@ async def test_blocked_database_does_not_delay_the_stop(monkeypatch: pytest.Monk
     last_request.set()
     await _in_time(service.run(stopping, last_request))
     assert "flush ended" not in service.notes
+
+
+def test_forced_exit_does_not_hold_a_process_that_ends_by_itself() -> None:
+    """A process whose work has ended exits at once, with its own status, and not when the forced exit is due."""
+    program = "from service.runtime.shutdown import force_exit; force_exit(after=3600)"
+    done = subprocess.run([sys.executable, "-c", program], check=False, timeout=60)  # noqa: S603 - our own program
+    assert done.returncode == 0

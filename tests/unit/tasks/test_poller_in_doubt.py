@@ -1,6 +1,6 @@
 """Lost replies and how the doubt about them ends, over a real store."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from service.domain.task import Status, UpstreamId
 from service.domain.task_update import RESUBMITTED_WARNING
 from service.domain.tokens import Tokens
 from service.tasks.poller import SECOND_WAIT_NOTE
-from tests.support.scripted_provider import vtrix_body
+from tests.support.scripted_provider import ScriptedProvider, vtrix_body
 from tests.support.task_loop import HOUR, IN_DOUBT_FOR, MINUTE, SECOND, open_environment, open_loop
 
 
@@ -22,6 +22,24 @@ async def test_list_resolves_a_lost_reply(tmp_path: Path) -> None:
         found = await loop.task(task.id)
         assert (found.status, found.upstream_id, loop.upstream.searches) == (Status.IN_PROGRESS, "up1", 1)
         assert loop.upstream.charges == {task.id: 1}
+
+
+async def test_list_is_searched_with_tolerance_for_its_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A provider whose clock is minutes early or late dates the submission outside of our own times: it is found."""
+    searched: list[tuple[datetime, datetime]] = []
+
+    async def find(_: ScriptedProvider, correlation: str, *, since: datetime, until: datetime) -> None:
+        assert correlation
+        searched.append((since, until))
+
+    monkeypatch.setattr(ScriptedProvider, "find", find)
+    async with open_loop(tmp_path, lists=True) as loop:
+        task = await loop.in_doubt()
+        await loop.run_until(loop.clock.now() + 30 * SECOND, by=10 * SECOND)
+        assert task.submitted_at
+        since, until = searched[0]
+        assert since <= task.submitted_at - 5 * MINUTE
+        assert until >= task.submitted_at + 5 * MINUTE
 
 
 async def test_unavailable_list_does_not_end_the_doubt(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from service.domain.errors import BadSetting, OperatorError
 from service.domain.webhook_secrets import derive_webhook_secret
 from service.runtime import process
-from service.runtime.config.key_file import generate_key
+from service.runtime.config.key_file import generate_key, load_or_create
 from service.runtime.config.settings import Settings, ensure_secret_keys, load_settings
 from tests.support.recorded_syncs import recorded_syncs
 
@@ -172,3 +172,12 @@ def test_created_keys_survive_a_power_failure(tmp_path: Path, monkeypatch: pytes
     size = file.stat().st_size
     assert kinds[:2] == [("sync", True, size), ("rename", True, size)]
     assert ("sync", tmp_path) in [(kind, path) for kind, path, _ in steps[2:]]
+
+
+def test_keys_are_shown_by_no_representation(tmp_path: Path) -> None:
+    """A line of the log or a traceback that shows the settings or the stored keys shows no key."""
+    settings = ensure_secret_keys(on_sqlite(tmp_path, UPSTREAM_KEY="upstream-hidden", API_KEYS=f"bob={KEY}"))
+    stored = load_or_create(tmp_path / "boomerang.db.key")
+    shown = f"{settings!r} {settings} {stored!r} {stored}"
+    for secret in (*settings.secret_keys, *settings.webhook_secrets, "upstream-hidden", KEY):
+        assert secret not in shown
