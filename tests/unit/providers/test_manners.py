@@ -26,7 +26,7 @@ def anyio_backend() -> tuple[str, dict[str, Any]]:
 @pytest.mark.parametrize(
     "switches", [*({name: 1.0} for name in ANSWERS + CREATES), dict.fromkeys(ANSWERS, 1.0), dict.fromkeys(ANSWERS, 0.5)]
 )
-async def test_task_completes_in_every_manner(provider: str, switches: dict[str, float]) -> None:
+async def test_task_completes_in_every_manner(provider: str, switches: dict[str, Any]) -> None:
     """Several tasks, since the shapes are drawn: each is accepted by its id, and its video can be downloaded."""
     async with bench(run_time=3, tiny_videos=True, **switches) as at:
         client = open_adapter(at, provider)
@@ -66,7 +66,8 @@ async def test_refusal_in_a_200_is_not_billed(provider: str) -> None:
 @pytest.mark.parametrize("switch", ["error_in_200_poll", "other_task_poll"])
 async def test_poll_without_an_answer_about_the_task(switch: str) -> None:
     """The poll fails, the next one is answered."""
-    async with bench(**{switch: First(1)}) as at:
+    switches: dict[str, Any] = {switch: First(1)}
+    async with bench(**switches) as at:
         client = open_adapter(at, "vtrix")
         created = await client.create(provider_request())
         assert created.upstream_id is not None
