@@ -6,6 +6,7 @@ The script is run, not imported.
 import asyncio
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from service.callbacks.receiver import CallbackReceiver
@@ -31,9 +32,9 @@ async def receive_later(self: CallbackReceiver, *arguments: Any, **more: Any) ->
     return False
 
 
-def requeued(task: Task) -> TaskUpdate:
+def requeued(task: Task, note: str | None = None) -> TaskUpdate:
     """Submit again what may have been sent."""
-    return TaskUpdate.requeue(task, task.submitted_at or task.created_at)
+    return replace(TaskUpdate.requeue(task, task.submitted_at or task.created_at), note=note)
 
 
 def acknowledge_first() -> None:

@@ -31,7 +31,8 @@ RESULT: dict[str, Any] = {"type": "video", "url": URL}
 async def polled(body: object, provider: str = "vtrix") -> Fact:
     """Return the fact in the answer to a poll with this body, JSON or bytes."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return await getattr(MockProvider(httpx.Response(200, stream=Raw(raw))), provider)().fetch(ID)
+    fact: Fact = await getattr(MockProvider(httpx.Response(200, stream=Raw(raw))), provider)().fetch(ID)
+    return fact
 
 
 # ── status words ─────────────────────────────────────────────────────────────
@@ -110,6 +111,8 @@ async def test_error_in_a_successful_poll_does_not_fail_the_task(
     [
         ({"code": 400, "reason": "BadRequest", "message": "can not cancel"}, Conflict),
         ({"success": False, "message": "can not cancel"}, Conflict),
+        ({"status": "error", "message": "can not cancel"}, Conflict),
+        ({"id": ID, "state": "can not cancel: success", "err_code": "can not cancel"}, Conflict),
         ({"code": 404, "message": "can not cancel"}, UnknownTask),
         ({"code": 500, "message": "can not cancel"}, ProviderUnavailable),
         ({"code": 429, "message": "can not cancel"}, Throttled),
@@ -121,6 +124,24 @@ async def test_error_in_a_successful_cancel_does_not_cancel_the_task(
     """Otherwise a running, paid task would be recorded as canceled."""
     with pytest.raises(expected, match="can not cancel"):
         await MockProvider(httpx.Response(200, json=body)).vidu().cancel(ID)
+
+
+async def test_reply_to_a_cancel_may_report_the_task() -> None:
+    """A canceled task is canceled; one that is completed already is not, or its paid result would be lost."""
+    for body in ({}, {"id": ID, "state": "failed", "err_code": "UserCancelled"}, {"state": "canceled"}):
+        await MockProvider(httpx.Response(200, json=body)).vidu().cancel(ID)
+    with pytest.raises(Conflict, match="the task is success"):
+        await MockProvider(httpx.Response(200, json={"id": ID, "state": "success"})).vidu().cancel(ID)
+
+
+async def test_error_of_a_listed_task_is_no_error_of_the_list() -> None:
+    """A list whose only task has failed is read."""
+    task = {"id": "7", "state": "failed", "err_code": "Policy", "payload": "another"}
+    mock = MockProvider(httpx.Response(200, json={"tasks": [task]}))
+    assert await mock.vidu().find("token-1", since=SINCE, until=UNTIL) is None
+    found = await mock.vidu().find("another", since=SINCE, until=UNTIL)
+    assert found is not None
+    assert (found.upstream_id, found.status) == ("7", Status.FAILED)
 
 
 async def test_error_in_a_successful_search_is_not_an_empty_list() -> None:
