@@ -15,6 +15,8 @@ def upgrade() -> None:
     """Add the columns, tables and indexes."""
     queued = sa.text("status = 'queued'")
     op.add_column("tasks", sa.Column("resubmissions", sa.Integer(), nullable=False, server_default=sa.text("0")))
+    again = sa.text("resubmissions > 0")
+    op.create_index("tasks_resubmitted", "tasks", ["submitted_at"], sqlite_where=again, postgresql_where=again)
     op.create_table(
         "client_turns",
         sa.Column("client", SafeText(), primary_key=True),
