@@ -114,7 +114,7 @@ async def test_rate_of_a_client(store: Store) -> None:
     assert [task.client for task in later] == ["anna"]
 
 
-async def test_rate_forgets_submissions_of_a_clock_that_went_back(store: Store) -> None:
+async def test_rate_ignores_submissions_of_a_clock_that_went_back(store: Store) -> None:
     """Submissions with a time far ahead do not stop their client until then."""
     await add_tasks(store, in_progress("ahead", submitted_at=NOW + 60 * MINUTE), a_task("t1"))
     limits = Limits(client_rate=ClientLimit(default=1))

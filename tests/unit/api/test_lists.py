@@ -91,7 +91,7 @@ async def test_dead_delivery_is_replayed_and_pending_one_is_not(
     assert (await client.get("/v1/deliveries/delivery-1")).json()["status"] == "pending"
 
 
-async def test_waiting_task_says_for_what(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+async def test_waiting_task_has_a_note(client: httpx.AsyncClient, fake: FakeApplication) -> None:
     """A queued task has the note of what it waits for, alone, in a list and after a wait; others keep theirs."""
     fake.limited = True
     fake.add(a_task(1, status=Status.QUEUED), a_task(2, status=Status.IN_DOUBT, note="once more"))
