@@ -24,8 +24,6 @@ from service.domain.event_routing import Subscription
 from service.domain.key_ring import KeyRing
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.signals import Clock
-from service.domain.prices import Pricing
-from service.domain.submission_limits import NO_LIMIT, Limits
 from service.domain.tokens import Tokens
 from service.providers import PooledTransport, RateLimitedClient, open_provider
 from service.providers.callback_bodies import callback_reader
@@ -34,6 +32,7 @@ from service.runtime.clock_jump import ClockJumpDetector
 from service.runtime.config.settings import Settings
 from service.runtime.handler_settings import client_secrets, egress_settings, mask_logs, secret_mask
 from service.runtime.key_agreement import KeyAgreement
+from service.runtime.limits import limits_of, pricing_of
 from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
 from service.storage import Store, open_store
@@ -102,24 +101,6 @@ async def _provider(settings: Settings) -> AsyncIterator[RateLimitedClient]:
             rate=settings.upstream_rate,
             concurrency=settings.upstream_concurrency,
         )
-
-
-def limits_of(settings: Settings) -> Limits:
-    """Return the limits of submissions that the settings give."""
-    return Limits(
-        max_in_flight=settings.max_in_flight,
-        budget=None if settings.budget is None else float(settings.budget),
-        budget_each=float(settings.budget_each),
-        client_max_in_flight=settings.client_max_in_flight or NO_LIMIT,
-        client_budget=settings.client_budget or NO_LIMIT,
-        client_rate=settings.client_rate or NO_LIMIT,
-    )
-
-
-def pricing_of(settings: Settings) -> Pricing:
-    """Return how the costs of tasks are counted."""
-    credit_price = None if settings.credit_price is None else float(settings.credit_price)
-    return Pricing(each=float(settings.budget_each), credit_price=credit_price)
 
 
 @dataclass(kw_only=True)

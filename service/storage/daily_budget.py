@@ -3,13 +3,13 @@
 from collections.abc import Collection
 from datetime import datetime
 
-from sqlalchemy import Float, String, bindparam, case, func, select, text
+from sqlalchemy import Float, String, bindparam, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.prices import MAX_PLAUSIBLE_FACTOR, dearest, price_of
 from service.domain.task import Status
 from service.storage.column_types import UtcDateTime
-from service.storage.tables import CLIENT_IN_GROUPS, QUEUED, literal_word, one_of, tasks
+from service.storage.tables import BUCKET_IN_GROUPS, CLIENT_IN_GROUPS, QUEUED, RESUBMITTED, literal_word, one_of, tasks
 
 MAX_COST_SAMPLES = 100
 """The price of a bucket comes from its newest known costs only, since prices change."""
@@ -20,25 +20,28 @@ MAX_PLAUSIBLE = bindparam("max_plausible", type_=Float())
 COSTS_NOTHING = QUEUED | one_of(tasks.c.status, frozenset({Status.FAILED, Status.CANCELED})) & ~tasks.c.guessed
 """Not sent and queued again, or reported as failed or canceled by the provider: an unknown cost is zero."""
 
-REPORTED = (tasks.c.cost > 0) & (tasks.c.cost <= MAX_PLAUSIBLE)
-UNPRICED = case(
-    (REPORTED, 0),
-    (tasks.c.cost > MAX_PLAUSIBLE, 1),
-    (COSTS_NOTHING, 0),
-    ((tasks.c.status == literal_word(Status.COMPLETED)) & (tasks.c.cost == 0), 0),
-    else_=1,
+TODAY = tasks.c.submitted_at >= MIDNIGHT
+IMPLAUSIBLE = tasks.c.cost > MAX_PLAUSIBLE
+UNPRICED = (
+    tasks.c.cost.is_(None) & ~COSTS_NOTHING
+    | IMPLAUSIBLE
+    | (tasks.c.cost == 0) & ~COSTS_NOTHING & (tasks.c.status != literal_word(Status.COMPLETED))
 )
-"""1 for a submission that counts as its price: its cost is not known, not plausible, or zero before the end."""
+"""Submissions that count as their price: their cost is not known, not plausible, or zero before the end."""
 
-SPENT = (
-    select(
-        CLIENT_IN_GROUPS,
-        tasks.c.bucket,
-        func.coalesce(func.sum(case((REPORTED, tasks.c.cost), else_=0.0)), 0.0),
-        func.sum(UNPRICED + tasks.c.resubmissions),
-    )
-    .where(tasks.c.submitted_at >= MIDNIGHT)
-    .group_by(CLIENT_IN_GROUPS, tasks.c.bucket)
+PLAUSIBLE = TODAY & (tasks.c.cost > 0) & ~IMPLAUSIBLE
+# Most rows of a day have a cost: without the client an index holds all that their sum needs.
+REPORTED = select(func.coalesce(func.sum(tasks.c.cost), 0.0)).where(PLAUSIBLE)
+REPORTED_BY_CLIENT = select(CLIENT_IN_GROUPS, func.sum(tasks.c.cost)).where(PLAUSIBLE).group_by(CLIENT_IN_GROUPS)
+UNPRICED_BY_CLIENT = (
+    select(CLIENT_IN_GROUPS, BUCKET_IN_GROUPS, func.count())
+    .where(TODAY, UNPRICED)
+    .group_by(CLIENT_IN_GROUPS, BUCKET_IN_GROUPS)
+)
+RESUBMITTED_BY_CLIENT = (
+    select(CLIENT_IN_GROUPS, BUCKET_IN_GROUPS, func.sum(tasks.c.resubmissions))
+    .where(TODAY, RESUBMITTED)
+    .group_by(CLIENT_IN_GROUPS, BUCKET_IN_GROUPS)
 )
 REPORTED_COSTS = (
     select(CLIENT_IN_GROUPS, func.sum(tasks.c.cost))
@@ -65,19 +68,26 @@ BUCKETS_WITH_COSTS = text(
 """Reads one entry of the index for each bucket: the number of tasks does not matter."""
 
 
-async def spent_today(connection: AsyncConnection, now: datetime, each: float) -> dict[str, float]:
+async def spent_today(
+    connection: AsyncConnection, now: datetime, each: float, *, by_client: bool = True
+) -> dict[str, float]:
     """Return the US dollars of the UTC day of `now` by client; a task counts on the day of its newest submission.
 
     Submissions of unknown cost count as their price; `each` is BUDGET_EACH. A task that was submitted again while its
-    reply was lost counts once more for each lost submission.
+    reply was lost counts once more for each lost submission. Without `by_client` only the sum of the values is right.
     """
-    rows = await connection.execute(SPENT, {"midnight": _midnight(now), "max_plausible": MAX_PLAUSIBLE_FACTOR * each})
-    sums = [(client, bucket, float(known), int(unpriced)) for client, bucket, known, unpriced in rows]
-    prices = await known_prices(connection, {bucket for _, bucket, _, unpriced in sums if unpriced}, each)
+    today = {"midnight": _midnight(now), "max_plausible": MAX_PLAUSIBLE_FACTOR * each}
     spent: dict[str, float] = {}
-    for client, bucket, known, unpriced in sums:
-        estimated = unpriced * price_of(bucket, prices, each).dollars if unpriced else 0.0
-        spent[client] = spent.get(client, 0.0) + known + estimated
+    if by_client:
+        rows = await connection.execute(REPORTED_BY_CLIENT, today)
+        spent.update({client: float(cost) for client, cost in rows})
+    else:
+        spent[""] = float((await connection.execute(REPORTED, today)).scalar_one())
+    unpriced = [*await connection.execute(UNPRICED_BY_CLIENT, today)]
+    unpriced += [*await connection.execute(RESUBMITTED_BY_CLIENT, today)]
+    prices = await known_prices(connection, {bucket for _, bucket, _ in unpriced}, each)
+    for client, bucket, count in unpriced:
+        spent[client] = spent.get(client, 0.0) + int(count) * price_of(bucket, prices, each).dollars
     return spent
 
 

@@ -242,7 +242,8 @@ def one_of(column: ColumnElement[str], values: frozenset[Status]) -> ColumnEleme
 
 
 CLIENT_IN_GROUPS = tasks.c.client.op("||")(literal_column("''"))
-"""The client as an expression: SQLite would read the whole index that begins with the client to group by the column."""
+BUCKET_IN_GROUPS = tasks.c.bucket.op("||")(literal_column("''"))
+"""A column as an expression: SQLite would read a whole index that begins with the column to group by it."""
 
 PENDING, DELIVERED, DEAD = literal_word("pending"), literal_word("delivered"), literal_word("dead")
 QUEUED = tasks.c.status == literal_word(Status.QUEUED)
@@ -252,6 +253,7 @@ POLLED = tasks.c.status.not_in([literal_word(Status.QUEUED), literal_word(Status
 OPEN = one_of(tasks.c.status, AT_UPSTREAM | {Status.QUEUED})
 ENDED = one_of(tasks.c.status, SETTLED)
 IS_COMPLETED = tasks.c.status == literal_word(Status.COMPLETED)
+RESUBMITTED = tasks.c.resubmissions > literal_column("0")
 EXPIRED = tasks.c.status == literal_word(Status.EXPIRED)
 IS_PENDING = deliveries.c.status == PENDING
 IS_DEAD = deliveries.c.status == DEAD
@@ -265,6 +267,7 @@ def _partial(name: str, *columns: ColumnElement[object], where: ColumnElement[bo
 
 _partial("tasks_queued", tasks.c.created_at, tasks.c.id, where=QUEUED)
 _partial("tasks_queued_by_client", tasks.c.client, tasks.c.created_at, tasks.c.id, where=QUEUED)
+_partial("tasks_resubmitted", tasks.c.submitted_at, where=RESUBMITTED)
 _partial("tasks_queued_due", tasks.c.due_at, where=QUEUED)
 _partial("tasks_queued_deadline", tasks.c.deadline_at, where=QUEUED)
 _partial("tasks_polled", tasks.c.due_at, where=POLLED & tasks.c.due_at.is_not(None))

@@ -154,11 +154,12 @@ async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits
     if chosen and len(chosen) < limit:
         queues = [await queue_of(connection, head.client, now, limit - len(chosen) + 1) for head in chosen]
         await add_prices(connection, used, {each.bucket for queue in queues for each in queue})
-        further = [[each for each in queue if each not in chosen] for queue in queues]
+        taken = {each.id for each in chosen}
+        further = [[each for each in queue if each.id not in taken] for queue in queues]
         chosen += choose_in_turn(further, partial(_take, used), limit - len(chosen))
     locked = await lock_queued(connection, chosen)
-    if locked and len(waiting) > 1:
-        await note_turns(connection, [each.client for each in locked])
+    if locked:
+        await note_turns(connection, waiting, locked)
     return [each.id for each in locked]
 
 

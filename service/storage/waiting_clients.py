@@ -21,11 +21,16 @@ HAS_UNREAD_CALLBACK = select(inbox.c.digest).where(inbox.c.task_id == tasks.c.id
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A task that is due to be submitted."""
+    """A task that is due to be submitted.
+
+    For the oldest of its client, `turn` is the number of the client's last turn, and `last_turn` that of any client.
+    """
 
     id: TaskId
     client: str
     bucket: str
+    turn: int = 0
+    last_turn: int = 0
 
 
 def _due(client: ColumnElement[str]) -> ColumnElement[bool]:
@@ -34,7 +39,10 @@ def _due(client: ColumnElement[str]) -> ColumnElement[bool]:
     ) & ~HAS_UNREAD_CALLBACK
 
 
-def _heads() -> Select[str, str, str]:
+LAST_TURN = select(func.coalesce(func.max(client_turns.c.turn), 0))
+
+
+def _heads() -> Select[str, str, str, int, int]:
     """Return the query for the oldest due task of each client that has queued tasks, in the order of their turns.
 
     It reads one entry of the index for each client: how many tasks a client has queued does not matter.
@@ -51,13 +59,15 @@ def _heads() -> Select[str, str, str]:
         .correlate(waiting)
         .scalar_subquery()
     )
+    turn = func.coalesce(client_turns.c.turn, 0)
+    last_turn = LAST_TURN.scalar_subquery()
     return (
-        select(queued.c.id, queued.c.client, queued.c.bucket)
+        select(queued.c.id, queued.c.client, queued.c.bucket, turn.label("turn"), last_turn.label("last_turn"))
         .select_from(
             waiting.join(queued, queued.c.id == head).outerjoin(client_turns, client_turns.c.client == waiting.c.client)
         )
         .where(waiting.c.client.is_not(None))
-        .order_by(func.coalesce(client_turns.c.turn, 0), queued.c.created_at, queued.c.id)
+        .order_by(turn, queued.c.created_at, queued.c.id)
     )
 
 
@@ -72,7 +82,6 @@ QUEUE_OF_CLIENT = (
 STILL_QUEUED = (
     select(tasks.c.id).where(in_list(tasks.c.id, "ids"), QUEUED).order_by(tasks.c.id).with_for_update(skip_locked=True)
 )
-LAST_TURN = select(func.coalesce(func.max(client_turns.c.turn), 0))
 
 
 async def heads(connection: AsyncConnection, now: datetime) -> list[Candidate]:
@@ -94,10 +103,15 @@ async def lock_queued(connection: AsyncConnection, chosen: Sequence[Candidate]) 
     return [each for each in chosen if each.id in locked]
 
 
-async def note_turns(connection: AsyncConnection, served: Sequence[str]) -> None:
-    """Store that the clients `served` were served, in this order."""
-    last = (await connection.execute(LAST_TURN)).scalar_one()
-    turns = {client: last + number for number, client in enumerate(served, 1)}
+async def note_turns(connection: AsyncConnection, waiting: Sequence[Candidate], served: Sequence[Candidate]) -> None:
+    """Store that the clients of `served` were served, in this order; `waiting` are the oldest tasks of all clients.
+
+    A client that waits alone and was the last one served needs no entry: most claims store nothing.
+    """
+    first = waiting[0]
+    if len(waiting) == 1 and 0 < first.turn == first.last_turn:
+        return
+    turns = {each.client: first.last_turn + number for number, each in enumerate(served, 1)}
     statement = insert(connection, client_turns)
     upsert = statement.on_conflict_do_update(index_elements=["client"], set_={"turn": statement.excluded.turn})
     await connection.execute(upsert, [{"client": client, "turn": turn} for client, turn in turns.items()])

@@ -39,8 +39,8 @@ class Limits:
     ) -> None:
         self._reader = reader
         self._history = history
-        self._in_flight = {"MAX_IN_FLIGHT": settings.max_in_flight}
-        self._budgets = {"BUDGET": None if settings.budget is None else float(settings.budget)}
+        self._in_flight: dict[str, float | None] = {"MAX_IN_FLIGHT": settings.max_in_flight}
+        self._budgets: dict[str, float | None] = {"BUDGET": None if settings.budget is None else float(settings.budget)}
         self._rate: float | None = None
         if settings.client_max_in_flight:
             self._in_flight["CLIENT_MAX_IN_FLIGHT"] = settings.client_max_in_flight.of(client)

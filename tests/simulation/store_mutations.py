@@ -160,7 +160,7 @@ def delivery_lease_with_the_wrong_fence() -> AbstractContextManager[Any]:
 def max_in_flight_ignored() -> AbstractContextManager[Any]:
     """Submit due tasks without counting those in flight."""
 
-    async def in_flight(_connection: Any) -> Counter[str]:
+    async def in_flight(_connection: Any, **_: Any) -> Counter[str]:
         return Counter()
 
     return patch.object(limit_usage, "count_in_flight", in_flight)
@@ -169,7 +169,7 @@ def max_in_flight_ignored() -> AbstractContextManager[Any]:
 def budget_ignored() -> AbstractContextManager[Any]:
     """Submit due tasks without the daily budgets."""
 
-    async def spent(_connection: Any, _now: Any, _each: float) -> dict[str, float]:
+    async def spent(_connection: Any, _now: Any, _each: float, **_: Any) -> dict[str, float]:
         return {}
 
     return patch.object(limit_usage, "spent_today", spent)

@@ -36,8 +36,11 @@ def waiting(number: int, **changes: Any) -> list[Task]:
 
 
 async def spent(store: Store, *, each: float = 1.0) -> float:
-    """Return what counts for the day's budget."""
-    return sum((await store.tasks.spent_today(NOW, budget_each=each)).values())
+    """Return what counts for the day's budget, which is the same with and without the clients."""
+    used = await store.tasks.limit_usage(now=NOW, limits=Limits(budget=1.0, budget_each=each), buckets=[])
+    total = sum(used.spent.values())
+    assert total == pytest.approx(sum((await store.tasks.spent_today(NOW, budget_each=each)).values()))
+    return total
 
 
 async def claimed(store: Store, budget: float, *, each: float = 1.0, now: Any = NOW) -> list[str]:

@@ -29,6 +29,7 @@ MAX_DURATION = timedelta(days=3650)
 MAX_DOLLARS = 10**9
 MIN_SECRET_LENGTH = 32
 MIN_API_KEY_LENGTH = 8
+CLIENT_NAME = re.compile(r"[\w.@-]{1,64}")
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -111,7 +112,7 @@ def client_limit(parse: Parse[float]) -> Parse[ClientLimit]:
     def read(text: str) -> ClientLimit:
         pairs = [part.rpartition("=") for part in comma_separated(text)]
         names = [name.strip() if equals else None for name, equals, _ in pairs]
-        if len(set(names)) < len(names) or "" in names:
+        if len(set(names)) < len(names) or not all(name is None or CLIENT_NAME.fullmatch(name) for name in names):
             raise ValueError("must name each client once, like 5,bot=20,ops=none, and have one limit for the others")
         limits = {name: _limit(value.strip(), parse) for name, (_, _, value) in zip(names, pairs, strict=True)}
         return ClientLimit(
@@ -268,7 +269,7 @@ def access_key(text: str) -> str:
 def _api_key(text: str) -> ApiKey:
     name, _, rest = text.partition("=")
     key, colon, role = rest.partition(":")
-    if not re.fullmatch(r"[\w.@-]{1,64}", name) or not re.fullmatch(r"[!-~]+", key) or (colon and role != "admin"):
+    if not CLIENT_NAME.fullmatch(name) or not re.fullmatch(r"[!-~]+", key) or (colon and role != "admin"):
         raise ValueError("must be name=key or name=key:admin, with commas between")
     if len(key) < MIN_API_KEY_LENGTH:
         raise ValueError(f"must have keys of at least {MIN_API_KEY_LENGTH} characters")

@@ -3,6 +3,7 @@
 import httpx
 import pytest
 
+from service.domain.task import Status
 from tests.unit.api.fakes import FakeApplication, a_delivery, a_task
 
 
@@ -88,3 +89,13 @@ async def test_dead_delivery_is_replayed_and_pending_one_is_not(
     second = await client.post("/v1/deliveries/delivery-1/replay")
     assert (second.status_code, fake.replayed) == (409, ["delivery-1"])
     assert (await client.get("/v1/deliveries/delivery-1")).json()["status"] == "pending"
+
+
+async def test_waiting_task_has_a_note(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """A queued task has the note of what it waits for, alone, in a list and after a wait; others keep theirs."""
+    fake.limited = True
+    fake.add(a_task(1, status=Status.QUEUED), a_task(2, status=Status.IN_DOUBT, note="once more"))
+    assert (await client.get("/v1/tasks/task-1")).json()["note"] == "waits"
+    assert (await client.get("/v1/tasks/task-1?wait=1")).json()["note"] == "waits"
+    notes = {task["id"]: task["note"] for task in (await client.get("/v1/tasks")).json()["data"]}
+    assert notes == {"task-1": "waits", "task-2": "once more"}

@@ -37,6 +37,21 @@ async def test_lost_submission_that_is_repeated_counts_twice(tmp_path: Path) -> 
         assert await counted(loop) == pytest.approx(0.70)
 
 
+async def test_budget_holds_from_the_first_task(tmp_path: Path) -> None:
+    """Of 40 tasks of 0.35 dollars under a budget of 1, one goes out at first and one more once the price is known."""
+    async with open_loop(tmp_path, limits=Limits(budget=1.0)) as loop:
+        for _ in range(40):
+            await loop.accept()
+        await loop.submit_due()
+        assert loop.upstream.charges.total() == 1
+        loop.upstream.set_fact("up1")
+        loop.clock.move(MINUTE)
+        await loop.poll_due()
+        await loop.submit_due()
+        await loop.submit_due()
+        assert loop.upstream.charges.total() == 2
+
+
 async def test_second_submission_waits_for_the_budget(tmp_path: Path) -> None:
     """A repetition does not go out past the budget, and while it waits, its first submission counts."""
     async with open_loop(tmp_path, resubmit_in_doubt=True, limits=Limits(budget=1.5)) as loop:

@@ -105,6 +105,8 @@ def _client_limits() -> None:
     """Add the count of submissions that may have been billed before, and the turns of the clients in the queue."""
     queued = sa.text("status = 'queued'")
     op.add_column("tasks", sa.Column("resubmissions", sa.Integer(), nullable=False, server_default=sa.text("0")))
+    again = sa.text("resubmissions > 0")
+    op.create_index("tasks_resubmitted", "tasks", ["submitted_at"], sqlite_where=again, postgresql_where=again)
     op.create_table(
         "client_turns",
         sa.Column("client", SafeText(), primary_key=True),

@@ -4,8 +4,8 @@ import pytest
 
 from service.domain.errors import BadSetting
 from service.domain.submission_limits import ClientLimit, Limits
-from service.runtime.bootstrap import limits_of, pricing_of
 from service.runtime.config.settings import load_settings
+from service.runtime.limits import limits_of, pricing_of
 
 KEYS = {"BOOMERANG_API_KEYS": "bot=example-key-of-bot,ops=example-key-of-ops:admin"}
 

@@ -150,7 +150,9 @@ def test_limit_by_client(text: str, limit: ClientLimit) -> None:
     assert client_limit(whole_number(1, 99))(text) == limit
 
 
-@pytest.mark.parametrize("text", ["", "5,6", "bot=1,bot=2", "=5", "5,", "bot=", "5,bot=lots", "0", "-1", "bot=100"])
+@pytest.mark.parametrize(
+    "text", ["", "5,6", "bot=1,bot=2", "=5", "a b=5", "a\x1b=5", "5,", "bot=", "5,bot=lots", "0", "-1", "bot=100"]
+)
 def test_invalid_limit_by_client_is_refused(text: str) -> None:
     """Two limits without a name, a client named twice and a number out of range are refused with what is allowed."""
     with pytest.raises(ValueError, match="must"):
