@@ -97,7 +97,7 @@ class AttemptRunner:
         if error is None:
             self.hosts.answered(key)
         elif not isinstance(error, Reject) and responsible_party(error) == "destination":
-            self.hosts.failed(key, now, found.due_at)
+            self.hosts.failed(key, now, found.due_at or now + self.schedule[-1])
 
     async def _run(self, delivery: RunningDelivery) -> BaseException | None:
         """Return the error that the handler raised, or None; None also for an event that it does not subscribe to.

@@ -89,9 +89,9 @@ def test_short_values_leave_other_words_alone() -> None:
 def test_parts_of_an_address_in_the_settings_are_masked() -> None:
     """The secret path of a webhook address is masked where it appears without its host."""
     mask = SecretMask(
-        ["https://user:pass-word@hooks.example/services/T0001/averylongsecretpart?sig=evenlongersignature"]
+        ["https://user:pass-word@hooks.example/services/T0001/averylong1secretpart?sig=even-longer-signature"]
     )
-    text = mask("averylongsecretpart and evenlongersignature and pass-word, hooks.example stays")
+    text = mask("averylong1secretpart and even-longer-signature and pass-word, hooks.example stays")
     assert text == "… and … and …, hooks.example stays"
 
 
