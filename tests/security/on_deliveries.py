@@ -126,7 +126,7 @@ async def token_in_address(home: Path) -> str:
     location = f"Location: /login/{TOKEN}?next=1\r\n".encode()
     async with receiving(status=302, headers=location) as (received, url):
         with _local_handler(home, LEAKY):
-            more = {"HANDLER_LEAKY_URL": f"{url}/bot{TOKEN}/send?chat=hidden-room", "EGRESS_ALLOW": HOST}
+            more = {"HANDLER_LEAKY_URL": f"{url}/bot{TOKEN}/send?chat=hidden-chat", "EGRESS_ALLOW": HOST}
             async with service_under_test(home, RETRY_SCHEDULE="0s,50ms", **more) as g:
                 task = await g.submit()
                 await _ended(g, 1, handler="leaky")
@@ -139,7 +139,7 @@ async def token_in_address(home: Path) -> str:
     require(len(received.heads) == 2, f"{len(received.heads)} requests")
     require("could not reach" in logged and "Traceback" in logged, "the handler did not log its error")
     for text in (logged, *seen.values()):
-        found = [secret for secret in ("AAHtoken", "with+signs", "with%2Bsigns", "hidden-room") if secret in text]
+        found = [secret for secret in ("AAHtoken", "with+signs", "with%2Bsigns", "hidden-chat") if secret in text]
         require(not found, f"exposed: {found}")
     require("answered 302" in seen[ROOT] and "answered" not in seen[ALICE], "the client sees the error of the operator")
     return "HTTPStatusError for the client, the status for an admin, the token for nobody"

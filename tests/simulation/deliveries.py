@@ -172,8 +172,8 @@ class Deliveries:
             pause = following["started_at"] - one["finished_at"]
             if pause < minimum - CLOCKS:
                 yield f"{_named(delivery)}: attempt {position + 1} is {pause:.3f} s after {position}, not {minimum} s"
-            longest = max(minimum, MAX_PAUSE.total_seconds()) if _postponed(one) else minimum
-            if pause > longest * (1 + JITTER) + LATE and not self._excused(one, following):
+            maximum = max(minimum, MAX_PAUSE.total_seconds()) if _postponed(one) else minimum
+            if pause > maximum * (1 + JITTER) + LATE and not self._excused(one, following):
                 yield f"{_named(delivery)}: attempt {position + 1} is {pause:.3f} s after {position}, not {minimum} s"
 
     def _requested_pause(self, delivery: Row, attempt: Row) -> float | None:

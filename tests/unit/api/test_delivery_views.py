@@ -82,7 +82,7 @@ async def test_client_replays_only_what_it_requested(name: str, delivery_id: str
     assert fake.replayed == ([delivery_id] if status == 202 else [])
 
 
-async def test_replay_without_its_secret_says_so() -> None:
+async def test_replay_without_its_secret_is_refused() -> None:
     """A delivered webhook whose secret is deleted cannot be signed again."""
 
     async def replay(_: object, __: object, **___: object) -> list[str]:

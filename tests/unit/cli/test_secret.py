@@ -58,7 +58,7 @@ def test_new_webhook_secrets_differ() -> None:
 
 @pytest.mark.parametrize("arguments", [["--webhook", "--client", "ann"], ["--webhook", "--show"]])
 def test_contradicting_options_are_refused(arguments: list[str]) -> None:
-    """A new secret and the one that signs now are different questions."""
+    """A new secret and the one that signs now cannot be printed together."""
     assert run("secret", *arguments).exit_code == 2
 
 

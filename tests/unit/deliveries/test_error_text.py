@@ -14,7 +14,7 @@ from service.domain.errors import Retry
 from tests.support.delivery_builders import NOW, SCHEDULE
 
 TOKEN = "T0K3N/with+signs=="
-URL = f"https://api.bot.example/bot{TOKEN}/send?chat=room-4711"
+URL = f"https://api.bot.example/bot{TOKEN}/send?chat=chat-4711"
 
 
 def _status_error(status: int = 404, **headers: str) -> httpx.HTTPStatusError:
@@ -35,23 +35,23 @@ def _wrapped(error: Exception) -> Exception:
     "error",
     [
         _status_error(),
-        _status_error(302, location=f"/login/{TOKEN}?next=room-4711"),
+        _status_error(302, location=f"/login/{TOKEN}?next=chat-4711"),
         _wrapped(_status_error()),
-        _wrapped(_status_error(302, location=f"/login/{TOKEN}?next=room-4711")),
+        _wrapped(_status_error(302, location=f"/login/{TOKEN}?next=chat-4711")),
         RuntimeError(f"POST {URL} failed"),
         RuntimeError(URL.replace("/", "\\/")),
-        RuntimeError("redirect=https%3A%2F%2Fapi.bot.example%2FbotT0K3N%2Froom-4711"),
-        RuntimeError("http://user:T0K3N/room-4711@api.bot.example/"),
-        RuntimeError("//api.bot.example/botT0K3N?chat=room-4711"),
-        RuntimeError("access_token=T0K3N, chat_key: 'room-4711'"),
-        httpx.ConnectError("no route to /botT0K3N/with+signs==/send?chat=room-4711", request=httpx.Request("GET", URL)),
+        RuntimeError("redirect=https%3A%2F%2Fapi.bot.example%2FbotT0K3N%2Fchat-4711"),
+        RuntimeError("http://user:T0K3N/chat-4711@api.bot.example/"),
+        RuntimeError("//api.bot.example/botT0K3N?chat=chat-4711"),
+        RuntimeError("access_token=T0K3N, chat_key: 'chat-4711'"),
+        httpx.ConnectError("no route to /botT0K3N/with+signs==/send?chat=chat-4711", request=httpx.Request("GET", URL)),
     ],
 )
 def test_address_of_a_failed_request_is_not_described(error: Exception) -> None:
     """Neither path nor query of the address of a request, nor where it is redirected, is in the text."""
     text = describe_error(error)
     assert "T0K3N" not in text
-    assert "room-4711" not in text
+    assert "chat-4711" not in text
 
 
 def test_status_and_host_stay() -> None:

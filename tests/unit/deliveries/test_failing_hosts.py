@@ -131,7 +131,7 @@ async def test_host_that_is_back_gets_everything() -> None:
 
 @pytest.mark.parametrize("error", [Reject("the receiver answered 410"), KeyError("a bug of the handler"), None])
 async def test_only_failures_of_the_host_count(error: Exception | None) -> None:
-    """Neither a rejection nor a fault of ours says that the host fails."""
+    """Neither a rejection nor an error of the handler says that the host fails."""
     host = Host(error)
     setup = _setup(host, 5)
     await _run(setup, seconds=1)

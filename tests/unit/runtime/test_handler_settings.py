@@ -106,10 +106,10 @@ def _raise() -> None:
 
 def test_secrets_are_masked_in_every_line(logged: io.StringIO) -> None:
     """In the fields of our lines, in the messages of handlers, and in the tracebacks of both."""
-    ours, handlers = structlog.get_logger("boomerang.test"), logging.getLogger("boomerang.handlers.test")
-    ours.info("sent", token=SECRET, address="https://public.example/callbacks")
+    own, handlers = structlog.get_logger("boomerang.test"), logging.getLogger("boomerang.handlers.test")
+    own.info("sent", token=SECRET, address="https://public.example/callbacks")
     handlers.warning("sent %s", SECRET)
-    for log in (ours.exception, handlers.exception):
+    for log in (own.exception, handlers.exception):
         try:
             _raise()
         except RuntimeError:
