@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import anyio
 from standardwebhooks import Webhook
@@ -225,17 +226,11 @@ async def operators_address(home: Path) -> str:
 @attempt("deliveries", "a public address of this machine itself")
 async def own_address(home: Path) -> str:
     """Resolve to a public address that this machine has: the connection is closed before a byte is sent."""
-    public = egress_policy._public
-    async with receiving() as (received, url):
-        egress_policy._public = lambda _: True
-        try:
-            with resolving(lambda _: [HOST]):
-                async with service_under_test(home) as g:
-                    notify = [{"handler": "webhook", "url": f"http://{NAME}:{url.rpartition(':')[2]}/"}]
-                    await g.submit(notify=notify)
-                    [row] = await _ended(g, 1, handler="webhook")
-        finally:
-            egress_policy._public = public
+    with patch.object(egress_policy, "_public", lambda _: True), resolving(lambda _: [HOST]):
+        async with receiving() as (received, url), service_under_test(home) as g:
+            notify = [{"handler": "webhook", "url": f"http://{NAME}:{url.rpartition(':')[2]}/"}]
+            await g.submit(notify=notify)
+            [row] = await _ended(g, 1, handler="webhook")
     require(not received.heads, "an internal server got a request")
     require("an address of this machine" in row["last_error"], row["last_error"])
     return str(row["last_error"])[:90]

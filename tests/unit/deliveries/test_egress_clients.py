@@ -39,10 +39,10 @@ async def test_settings_allow_only_their_own_kind_of_address() -> None:
     async with serving() as server:
         url = f"http://127.0.0.1:{server.port}/"
         for given, expected in (
-            ({"allow": ["127.0.0.1"]}, [False, True]),
-            ({"notify_allow": ["127.0.0.1"]}, [True, False]),
+            (EgressSettings(allow=["127.0.0.1"]), [False, True]),
+            (EgressSettings(notify_allow=["127.0.0.1"]), [True, False]),
         ):
-            async with open_egress_clients(EgressSettings(**given)) as clients:
+            async with open_egress_clients(given) as clients:
                 found = [clients.client_for(OTHER, target) for target in (TARGET, {})]
                 assert [await _dial(http, url) for http in found] == expected
 

@@ -69,8 +69,8 @@ class Host:
 
     async def __call__(self, event: Event, tools: Tools) -> None:
         """Make one request."""
-        assert event
-        assert tools
+        assert event.id
+        assert tools.message_id
         self.requests += 1
         if self.error:
             raise self.error

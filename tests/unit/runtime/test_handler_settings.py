@@ -19,7 +19,7 @@ KEYS = "new-signing-key-of-32-characters-1,old-signing-key-of-32-characters-2"
 NEW, OLD = KEYS.split(",")
 
 
-def _settings(needed: tuple[str, ...] = (), **given: str) -> Settings:
+def _settings(*needed: str, **given: str) -> Settings:
     environ = {"SECRET_KEYS": KEYS, **given}
     return ensure_secret_keys(
         load_settings({f"BOOMERANG_{name}": text for name, text in environ.items()}, needed=needed)
@@ -29,7 +29,7 @@ def _settings(needed: tuple[str, ...] = (), **given: str) -> Settings:
 def test_every_setting_of_a_handler_is_masked() -> None:
     """Those that begin with HANDLER_, those that a handler needs, and addresses and secrets of webhooks."""
     settings = _settings(
-        ("BOT_TOKEN",),
+        "BOT_TOKEN",
         BOT_TOKEN="token-of-the-bot",
         HANDLER_CRM="password-of-the-crm",
         WEBHOOK_URL="https://hooks.example/secret-path-1",
