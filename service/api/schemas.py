@@ -46,9 +46,7 @@ class ApiModel(BaseModel):
 class NotifyEntryFields(ApiModel):
     url: Address | None = _optional()
     events: Annotated[list[EventType], Field(min_length=1)] | None = _optional("Without it, all events of the handler.")
-    secret: Annotated[str, Field(pattern=SECRET_PATTERN)] | None = _optional(
-        "The signing secret in place of WEBHOOK_SECRETS."
-    )
+    secret: Annotated[str, Field(pattern=SECRET_PATTERN)] | None = _optional("Signs in place of all other secrets.")
 
 
 class WebhookEntry(NotifyEntryFields):
@@ -186,7 +184,7 @@ class EventData(ApiModel):
     task: Task
     payload: str | None = Field(description="The caller's own; null if it has more than 64 KiB.")
     payload_bytes: WholeNumber = _optional("The size of a payload that is left out.")
-    payload_url: str = _optional("The path of the task, which has the payload that is left out.")
+    payload_url: str = _optional("The path of its task.")
     metadata: dict[str, Any]
     client: str = Field(description="The client of the task; one secret may sign for all clients.")
 

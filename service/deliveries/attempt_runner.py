@@ -23,6 +23,7 @@ from service.domain.errors import Reject
 from service.domain.event_routing import target_host
 from service.domain.ports.signals import Clock
 from service.domain.ports.unit_of_work import DeliveryClaim
+from service.domain.webhook_secrets import PREFIX
 from service.tasks.webhook_secrets import WebhookSecrets
 
 
@@ -68,13 +69,14 @@ class AttemptRunner:
         return found
 
     def _context(self, delivery: RunningDelivery) -> AttemptContext:
+        secret = str(delivery.claim.target.get("secret") or "")
         return AttemptContext(
             attempt=delivery.claim.attempt,
             limit=self._limit(delivery),
             schedule=self.schedule,
             now=self.clock.now(),
             jitter=self.jitter(),
-            secrets=[str(delivery.claim.target.get("secret") or "")],
+            secrets=[secret, secret.removeprefix(PREFIX)],
             mask=self.mask,
             requested=bool(delivery.claim.target),
         )
@@ -97,7 +99,7 @@ class AttemptRunner:
         if error is None:
             self.hosts.answered(key)
         elif not isinstance(error, Reject) and responsible_party(error) == "destination":
-            self.hosts.failed(key, now, found.due_at)
+            self.hosts.failed(key, now, found.due_at or now + self.schedule[-1])
 
     async def _run(self, delivery: RunningDelivery) -> BaseException | None:
         """Return the error that the handler raised, or None; None also for an event that it does not subscribe to.

@@ -25,13 +25,15 @@ WORD_LENGTH = 8
 """A shorter value is masked only where it is a word of its own."""
 
 MIN_LENGTH = 3
-MIN_PART = 12
-"""Characters of a value, and of a part of an address, from which it is masked."""
+MIN_PART = 8
+MIN_WORD = 20
+"""Characters of a value, of a part of an address, and of a part that may be a plain word, from which it is masked."""
 
 NO_SECRETS = frozenset({"true", "false", "yes", "none", "off"})
 
 ADDRESS = re.compile(r"(?i)((?:[a-z][a-z0-9+.-]{0,30}:)?(?:\\?/){2})([^\s'\"<>]+)")
 ENCODED_ADDRESS = re.compile(r"(?i)(%3a%2f%2f)[^\s'\"<>]+")
+REDIRECT = re.compile(r"(?i)(redirect location: ['\"]?)[^\s'\"]+")
 ASSIGNMENT = re.compile(
     r"(?i)\b([a-z_-]{0,30}(?:token|secret|passw(?:or)?d|key|signature|sig|credential))(['\"]?\s?[=:]\s?['\"]?)[^\s&'\",;]+"
 )
@@ -73,6 +75,7 @@ def describe_error(error: BaseException, secrets: Collection[str] = (), mask: Se
 
 def mask_credentials(text: str) -> str:
     """Return `text` with addresses reduced to scheme and host, and without tokens, keys and secrets."""
+    text = REDIRECT.sub(rf"\1{MASK}", text)
     text = ADDRESS.sub(_without_path, text)
     text = ENCODED_ADDRESS.sub(rf"\1{MASK}", text)
     text = WEBHOOK_SECRET.sub(f"whsec_{MASK}", text)
@@ -144,9 +147,13 @@ def _parts(value: str) -> set[str]:
             url = urlsplit(text)
             if url.netloc:
                 inside = re.split(r"[/?&=#:]+", f"{url.path}?{url.query}#{url.fragment}")
-                found |= {part for part in inside if len(part) >= MIN_PART}
+                found |= {part for part in inside if len(part) >= (MIN_WORD if _is_word(part) else MIN_PART)}
                 found |= {url.password or "", f"{url.path}?{url.query}" if url.query else url.path}
     return {part for part in found if len(part) >= MIN_LENGTH and part.lower() not in NO_SECRETS}
+
+
+def _is_word(part: str) -> bool:
+    return part.isascii() and part.isalpha() and part.islower()
 
 
 def _forms(part: str) -> set[str]:

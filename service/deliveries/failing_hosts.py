@@ -33,10 +33,9 @@ class FailingHosts:
         self._until[key] = now + timeout
         return None
 
-    def failed(self, key: HostKey, now: datetime, next_attempt: datetime | None) -> None:
+    def failed(self, key: HostKey, now: datetime, next_attempt: datetime) -> None:
         """Note a failed attempt; the pause ends with the next attempt of its delivery, at most MAX_PAUSE later."""
-        latest = now + MAX_PAUSE
-        self._until[key] = latest if next_attempt is None else min(next_attempt, latest)
+        self._until[key] = min(next_attempt, now + MAX_PAUSE)
         self._until.move_to_end(key)
         if len(self._until) > MAX_HOSTS:
             self._until.popitem(last=False)

@@ -51,10 +51,10 @@ class Results(Protocol):
 class Tools:
     """The tools of a handler.
 
-    `http` connects to public addresses only (and to those in EGRESS_ALLOW) and follows no redirects. `target` is the
-    `notify` entry that requested this delivery, empty when the operator's settings did. `message_id` is the same for
-    all attempts of a delivery and new for a replay. `attempt` counts from 1. `settings` are the operator's
-    `BOOMERANG_*` settings without the prefix, including defaults.
+    `http` connects to public addresses only, and to those in EGRESS_ALLOW, with a `target` in NOTIFY_ALLOW; it follows
+    no redirects. `target` is the `notify` entry that requested this delivery, empty when the operator's settings did.
+    `message_id` is the same for all attempts of a delivery and new for a replay. `attempt` counts from 1. `settings`
+    are the operator's `BOOMERANG_*` settings without the prefix, including defaults.
     """
 
     http: httpx.AsyncClient

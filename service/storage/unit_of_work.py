@@ -218,7 +218,10 @@ async def _claimable(connection: AsyncConnection, rows: Sequence[DeliveryRow]) -
         return set()
     for lane in (await connection.execute(LANES_WITH_PENDING, {"lanes": list(wanted)})).scalars():
         wanted.pop(lane, None)
-    first = {row.destination or row.lane: row.id for row in reversed(wanted.values())}
+    first: dict[str, str] = {}
+    for row in rows:
+        if wanted.get(row.lane) is row:
+            first.setdefault(row.destination or row.lane, row.id)
     if destinations := [row.destination for row in wanted.values() if row.destination]:
         for busy in (await connection.execute(BUSY_DESTINATIONS, {"destinations": destinations})).scalars():
             first.pop(busy, None)

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from service.api.server import listen, serving
 from tests.security.catalogue import add, peak, require
-from tests.security.environment import HOST, ServiceUnderTest, completed, service_under_test
+from tests.security.environment import HOST, ROOT, ServiceUnderTest, bearer, completed, service_under_test
 
 MB = 1024 * 1024
 Serve = Callable[[Request], Response]
@@ -99,7 +99,7 @@ async def _delivery_error(g: ServiceUnderTest, url: str, handler: str, notify: l
     await g.call_back(g.token(), completed("up1"))
     with anyio.fail_after(30):
         while True:
-            rows = (await g.http.get(f"/v1/deliveries?handler={handler}")).json()["data"]
+            rows = (await g.http.get(f"/v1/deliveries?handler={handler}", headers=bearer(ROOT))).json()["data"]
             own = [row for row in rows if row["task_id"] == task["id"] and row["attempts"]]
             if own:
                 return f"{own[0]['last_error'] or own[0]['status']}"

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from tests.security.catalogue import add, peak, require
-from tests.security.environment import HOST, Json, completed, service_under_test
+from tests.security.environment import HOST, ROOT, Json, bearer, completed, service_under_test
 from tests.security.on_archive import Serve, serving_results
 from tests.support.sample_media import video
 
@@ -76,7 +76,7 @@ async def _archive_result(home: Path, serve: Serve, prepare: Prepare, **output: 
 
 
 async def _attempted(http: Any) -> list[Json]:
-    rows = (await http.get("/v1/deliveries?handler=archive")).json()["data"]
+    rows = (await http.get("/v1/deliveries?handler=archive", headers=bearer(ROOT))).json()["data"]
     return [row for row in rows if row["attempts"]]
 
 

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 
 from service.deliveries import egress_guard
 from tests.security.catalogue import add, attempt, require
-from tests.security.environment import ServiceUnderTest, completed, service_under_test
+from tests.security.environment import ROOT, ServiceUnderTest, bearer, completed, service_under_test
 from tests.security.on_archive import serving_results
 from tests.security.raw import HOST, talking
 
@@ -88,7 +88,7 @@ async def _last_errors(g: ServiceUnderTest, handler: str, times: int) -> list[st
     """Return the last errors of the handler's deliveries with so many attempts, or with success."""
     with anyio.fail_after(50):
         while True:
-            rows = (await g.http.get(f"/v1/deliveries?handler={handler}")).json()["data"]
+            rows = (await g.http.get(f"/v1/deliveries?handler={handler}", headers=bearer(ROOT))).json()["data"]
             done = [row for row in rows if row["attempts"] >= times or row["status"] == "delivered"]
             if done:
                 return [str(row["last_error"] or row["status"]) for row in done]
@@ -112,7 +112,7 @@ async def _named(home: Path, addresses: Addresses) -> str:
     """Use the name in a webhook URL: no connection goes inside, and the delivery has the reason."""
     async with listening(lambda _: Response()) as listeners:
         with resolving(addresses) as server:
-            async with service_under_test(home, EGRESS_ALLOW=HOST) as g:
+            async with service_under_test(home, NOTIFY_ALLOW=HOST) as g:
                 await g.submit(notify=[{"handler": "webhook", "url": f"http://{NAME}:{listeners.port}/"}])
                 reason = await _last_errors(g, "webhook", 1)
         require(server.lookups > 0, "the name server was not used")
@@ -137,7 +137,7 @@ async def rebinding(home: Path) -> str:
     """Change the addresses between check and connection, and between attempts: only a checked address is used."""
     async with listening(lambda _: Response(status_code=503, headers={"Connection": "close"})) as listeners:
         with resolving(lambda lookups: [HOST] if lookups == 1 else [INSIDE]) as server:
-            async with service_under_test(home, EGRESS_ALLOW=HOST, RETRY_SCHEDULE="0s,100ms") as g:
+            async with service_under_test(home, NOTIFY_ALLOW=HOST, RETRY_SCHEDULE="0s,100ms") as g:
                 await g.submit(notify=[{"handler": "webhook", "url": f"http://{NAME}:{listeners.port}/"}])
                 reason = await _last_errors(g, "webhook", 2)
     require(not listeners.inside, "the inside server got a connection")

@@ -13,7 +13,7 @@ import anyio
 import httpx
 
 from tests.security.catalogue import add, attempt, peak, require
-from tests.security.environment import Json, ServiceUnderTest, service_under_test
+from tests.security.environment import ROOT, Json, ServiceUnderTest, bearer, service_under_test
 from tests.security.on_names import INSIDE
 from tests.security.raw import HOST, Talk, talking
 
@@ -114,7 +114,7 @@ async def notified(home: Path, talk: Talk, **more: str) -> AsyncIterator[tuple[S
     """Run the service and a receiver with the behaviour `talk`; yield the service and the URL."""
     async with talking(talk) as port:
         with short_timeout(2.0):
-            async with service_under_test(home, EGRESS_ALLOW=HOST, **more) as g:
+            async with service_under_test(home, NOTIFY_ALLOW=HOST, **more) as g:
                 yield g, f"http://{HOST}:{port}/"
 
 
@@ -122,7 +122,7 @@ async def _attempted(g: ServiceUnderTest, handler: str, fits: Callable[[Json], b
     """Return the first delivery of the handler for which `fits` is true."""
     with anyio.fail_after(40):
         while True:
-            rows = (await g.http.get(f"/v1/deliveries?handler={handler}")).json()["data"]
+            rows = (await g.http.get(f"/v1/deliveries?handler={handler}", headers=bearer(ROOT))).json()["data"]
             found: list[Json] = [row for row in rows if fits(row)]
             if found:
                 return found[0]

@@ -23,7 +23,7 @@ PAYLOAD = "payload-of-alice-that-is-hers"
 async def full_task_life(home: Path) -> str:
     """Run a task with recognizable secrets and failing webhooks."""
     hook = "http://user:hook-password@127.0.0.1:1/?t=hook-query"
-    async with service_under_test(home, WEBHOOK_SECRETS=HOOKS, WEBHOOK_URL=hook, EGRESS_ALLOW=HOST) as g:
+    async with service_under_test(home, WEBHOOK_SECRETS=HOOKS, WEBHOOK_URL=hook, NOTIFY_ALLOW=f"{HOST}:1") as g:
         notify = [{"handler": "webhook", "url": "http://u:url-password@127.0.0.1:1/?token=url-token", "secret": NOTIFY}]
         task = await g.submit(**g.task_body(payload=PAYLOAD), notify=notify)
         token, payload = g.token(), str(g.upstream.submissions[0]["payload"])
@@ -31,9 +31,9 @@ async def full_task_life(home: Path) -> str:
         await g.call_back(token, completed("up1"))
         await g.call_back(token[:-2] + "xx", completed("up1"))
         await g.wait_until(task["id"], lambda now: now["status"] == "completed")
-        paths = [f"/v1/tasks/{task['id']}", "/v1/tasks", "/v1/deliveries", "/v1/models"]
-        responses = "".join([(await g.http.get(path)).text for path in [*paths, f"{paths[0]}/events"]])
-        responses += (await g.http.get("/metrics", headers=bearer(ROOT))).text
+        paths = [f"/v1/tasks/{task['id']}", "/v1/tasks", "/v1/deliveries", "/metrics", "/v1/models"]
+        read = [(path, key) for path in [*paths, f"{paths[0]}/events"] for key in (ALICE, ROOT)]
+        responses = "".join([(await g.http.get(path, headers=bearer(key))).text for path, key in read])
         secrets = (
             KEY,
             UPSTREAM_KEY,

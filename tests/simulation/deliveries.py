@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
+from service.deliveries.failing_hosts import MAX_PAUSE
 from service.domain.schedule_times import JITTER
 from service.runtime.config.setting_types import durations
 from tests.simulation.facts import Facts, Row
@@ -171,7 +172,8 @@ class Deliveries:
             pause = following["started_at"] - one["finished_at"]
             if pause < minimum - CLOCKS:
                 yield f"{_named(delivery)}: attempt {position + 1} is {pause:.3f} s after {position}, not {minimum} s"
-            if pause > minimum * (1 + JITTER) + LATE and not self._excused(one, following):
+            maximum = max(minimum, MAX_PAUSE.total_seconds()) if _postponed(one) else minimum
+            if pause > maximum * (1 + JITTER) + LATE and not self._excused(one, following):
                 yield f"{_named(delivery)}: attempt {position + 1} is {pause:.3f} s after {position}, not {minimum} s"
 
     def _requested_pause(self, delivery: Row, attempt: Row) -> float | None:
@@ -210,6 +212,11 @@ class Deliveries:
 def _abandoned(attempt: Row) -> bool:
     """Return whether the attempt's end is unknown: such attempts may exceed the schedule."""
     return str(attempt["error"]).startswith("Abandoned")
+
+
+def _postponed(attempt: Row) -> bool:
+    """Return whether the attempt was not made, because its host failed: it waits for the host, not for the schedule."""
+    return str(attempt["error"]).startswith("Postponed")
 
 
 def _webhook(scenario: Scenario, number: int) -> bool:

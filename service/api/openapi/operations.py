@@ -221,7 +221,7 @@ OPERATIONS = (
         summary="Replay a dead or delivered delivery with a new message id.",
         parameters=[DELIVERY_ID],
         responses={202: DeclaredResponse("The delivery after the replay.", Delivery)},
-        errors=[404, 409, 422],
+        errors=[403, 404, 409, 422],
     ),
     Operation(
         path="/v1/models",

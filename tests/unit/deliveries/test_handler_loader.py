@@ -70,6 +70,17 @@ def test_unknown_name_stops_the_start(directory: Path) -> None:
         load_handlers(["zzz"], {}, directory=directory)
 
 
+@pytest.mark.parametrize(
+    ("notify", "near"), [("webhok", "webhook"), ("sampel", "sample"), ("former-sampel", "former-sample")]
+)
+def test_unknown_name_in_notify_handlers_stops_the_start(directory: Path, notify: str, near: str) -> None:
+    """A misspelt name would forbid what the operator meant to allow; former names count too."""
+    _write(directory, "sample.py", options="aliases=('former-sample',)")
+    with pytest.raises(BadSetting, match=rf"BOOMERANG_NOTIFY_HANDLERS names '{notify}'.*did you mean {near}\?"):
+        load_handlers(None, {}, notify=["webhook", notify], directory=directory)
+    load_handlers(["log"], {}, notify=["webhook", "sample", "former-sample"], directory=directory)
+
+
 def test_named_handler_needs_its_settings(directory: Path) -> None:
     """A named handler that lacks a setting stops the start, and the message names the setting."""
     with pytest.raises(BadSetting, match="'archive' needs BOOMERANG_ARCHIVE_URL"):

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from handlers.webhook import MAX_DRAINED, MAX_RETRY_AFTER, webhook
+from handlers.webhook import MAX_DRAINED, MAX_PAYLOAD, MAX_RETRY_AFTER, webhook
 from service import Reject, Retry
 from service.deliveries.egress_guard import client as guarded_client
 from service.deliveries.egress_policy import Egress, EgressRefused
@@ -257,3 +257,35 @@ async def test_internal_address_is_not_connected(url: str) -> None:
     async with guarded_client(Egress()) as http:
         with pytest.raises(EgressRefused):
             await webhook(event(), tools(http, settings=SETTINGS, target={"handler": "webhook", "url": url}))
+
+
+@pytest.mark.parametrize("payload", ["x" * MAX_PAYLOAD, "é" * (MAX_PAYLOAD // 2), "", None])
+async def test_payload_up_to_64_kib_is_posted(payload: str | None) -> None:
+    """The caller's own payload comes back as it was submitted."""
+    receiver = Receiver()
+    await webhook(event(payload=payload), receiver.tools())
+    data = json.loads(receiver.request.content)["data"]
+    assert data["payload"] == payload
+    assert "payload_url" not in data
+
+
+@pytest.mark.parametrize(
+    ("payload", "size"),
+    [("x" * (MAX_PAYLOAD + 1), MAX_PAYLOAD + 1), ("é" * (MAX_PAYLOAD // 2 + 1), MAX_PAYLOAD + 2), ("x" * 2**20, 2**20)],
+)
+async def test_longer_payload_is_replaced_by_a_reference(payload: str, size: int) -> None:
+    """The body stays small, and names the size and the path of the task that has the payload."""
+    receiver = Receiver()
+    await webhook(event(payload=payload), receiver.tools())
+    data = json.loads(receiver.request.content)["data"]
+    assert (data["payload"], data["payload_bytes"], data["payload_url"]) == (None, size, "/v1/tasks/task-1")
+    assert len(receiver.request.content) < 4096
+
+
+async def test_replay_has_the_id_of_the_event() -> None:
+    """The message id of a replay is new; the event's id is the same, so that a receiver can deduplicate."""
+    receiver = Receiver()
+    for message_id in ("msg_1", "msg_2"):
+        await webhook(event(), receiver.tools(message_id=message_id))
+    assert [json.loads(request.content)["id"] for request in receiver.requests] == ["event-1"] * 2
+    assert len({request.headers["webhook-id"] for request in receiver.requests}) == 2

@@ -1,0 +1,82 @@
+"""Deliveries of one task to one host count as one: a single one of them is leased at a time."""
+
+from service.domain.ports.unit_of_work import DeliveryRow
+from service.domain.task import TaskId
+from service.storage import Store
+from tests.storage.builders import LEASE, NOW, SECOND, a_delivery, an_attempt, an_event, claim_deliveries
+
+UNTIL = NOW + LEASE
+
+
+def _rows(count: int, *, event_id: str = "e1", task_id: str = "t1", leased: bool = False) -> list[DeliveryRow]:
+    """Return deliveries of one event to different paths of one host."""
+    event = an_event(event_id, task_id=TaskId(task_id))
+    return [
+        a_delivery(
+            event,
+            "webhook",
+            id=f"{event_id}-{number}",
+            lane=f"{task_id}/{number}",
+            target={"url": f"https://example.org/{number}"},
+            destination=f"{task_id}/webhook/example.org",
+            leased_until=UNTIL if leased else None,
+        )
+        for number in range(count)
+    ]
+
+
+async def _append(store: Store, rows: list[DeliveryRow]) -> list[str]:
+    events = [an_event(one, task_id=rows[0].task_id) for one in dict.fromkeys(row.event_id for row in rows)]
+    async with store.units_of_work.transaction() as transaction:
+        return [claim.id for claim in await transaction.append(events, rows)]
+
+
+async def test_one_delivery_of_a_destination_is_claimed(store: Store) -> None:
+    """The next one follows when its attempt has ended, and the process that waits is notified."""
+    await _append(store, _rows(3))
+    [first] = await claim_deliveries(store, "webhook")
+    assert await claim_deliveries(store, "webhook") == []
+    await store.deliveries.finish([an_attempt(first)])
+    assert await store.signals.wait("dispatch", 5)
+    [second] = await claim_deliveries(store, "webhook")
+    await store.deliveries.finish([an_attempt(second, "retry", due_at=NOW + SECOND)])
+    [third] = await claim_deliveries(store, "webhook")
+    assert {first.id, second.id, third.id} == {"e1-0", "e1-1", "e1-2"}
+
+
+async def test_other_tasks_and_deliveries_without_a_destination_are_claimed_beside_it(store: Store) -> None:
+    """Only entries of one task count as one; rows of the previous release have no destination."""
+    await _append(store, _rows(2))
+    await _append(store, _rows(2, event_id="e2", task_id="t2"))
+    event = an_event("e3", task_id=TaskId("t3"))
+    async with store.units_of_work.transaction() as transaction:
+        rows = [a_delivery(event, "webhook", id=f"e3-{number}", lane=f"t3/{number}") for number in range(2)]
+        await transaction.append([event], rows)
+    claims = await claim_deliveries(store, "webhook")
+    assert sorted(claim.id for claim in claims) == ["e1-0", "e2-0", "e3-0", "e3-1"]
+
+
+async def test_claim_with_few_slots_reaches_other_destinations(store: Store) -> None:
+    """The rows of a busy destination do not hold up those behind them."""
+    await _append(store, _rows(16))
+    await _append(store, _rows(1, event_id="e2", task_id="t2"))
+    await claim_deliveries(store, "webhook", limit=1)
+    assert [claim.id for claim in await claim_deliveries(store, "webhook", limit=1)] == ["e2-0"]
+
+
+async def test_one_delivery_of_a_destination_is_claimed_at_insert(store: Store) -> None:
+    """Later events of the task wait for it too."""
+    assert await _append(store, _rows(16, leased=True)) == ["e1-0"]
+    later = [*_rows(1, event_id="e2", leased=True)]
+    later[0] = a_delivery(
+        an_event("e2"), "webhook", id="e2-x", lane="t1/x", destination=later[0].destination, leased_until=UNTIL
+    )
+    assert await _append(store, later) == []
+
+
+async def test_abandoned_delivery_frees_its_destination(store: Store) -> None:
+    """When the lease of a process that crashed has run out."""
+    await _append(store, _rows(2))
+    await claim_deliveries(store, "webhook")
+    claims = await claim_deliveries(store, "webhook", now=UNTIL + SECOND)
+    assert len(claims) == 1

@@ -1,0 +1,116 @@
+"""Sealed webhook secrets: stored with their task, deleted when nothing needs them any more."""
+
+from datetime import timedelta
+
+import pytest
+
+from service.domain.sealed_targets import SealedSecret
+from service.domain.task import Json, Status, Task, TaskId
+from service.storage import Store
+from tests.storage.builders import (
+    NOW,
+    SECOND,
+    a_delivery,
+    a_task,
+    an_attempt,
+    an_event,
+    claim_deliveries,
+)
+
+PLAIN = {"handler": "webhook", "url": "https://example.org/hook"}
+
+
+def _target(secret_id: str) -> Json:
+    return {"handler": "webhook", "url": "sealed+https://example.org/hook", "sealed_secret": secret_id}
+
+
+def _completed(task_id: str = "t1", status: Status = Status.COMPLETED) -> Task:
+    return a_task(task_id, status=status, settled_at=NOW, due_at=None)
+
+
+async def _add(store: Store, task: Task, *handlers: str) -> None:
+    """Store a task with a secret, and deliveries of its last event to `handlers`."""
+    secret = SealedSecret(id=f"s-{task.id}", task_id=task.id, sealed="gAAAA")
+    await store.intake.add(task, [], None, [secret])
+    event = an_event(f"e-{task.id}", task_id=task.id)
+    async with store.units_of_work.transaction() as transaction:
+        await transaction.append([event], [a_delivery(event, name, target=_target(secret.id)) for name in handlers])
+
+
+async def _kept(store: Store, *task_ids: str) -> list[str]:
+    found = await store.sealed_secrets.load([f"s-{one}" for one in task_ids or ("t1",)])
+    return [one.removeprefix("s-") for one in found]
+
+
+async def test_secret_is_stored_with_its_task(store: Store) -> None:
+    """An unknown id is left out."""
+    await _add(store, a_task())
+    assert await store.sealed_secrets.load(["s-t1", "s-none"]) == {"s-t1": "gAAAA"}
+    assert await store.sealed_secrets.load([]) == {}
+
+
+async def test_secret_is_deleted_with_the_last_delivery(store: Store) -> None:
+    """Of a completed task, and not before every delivery is made, those of the operator's handlers included."""
+    await _add(store, _completed(), "webhook", "log")
+    for name, kept in (("webhook", ["t1"]), ("log", [])):
+        [claim] = await claim_deliveries(store, name)
+        await store.deliveries.finish([an_attempt(claim)])
+        assert await _kept(store) == kept
+
+
+async def test_secret_of_another_task_stays(store: Store) -> None:
+    """Deliveries of one task say nothing about another one."""
+    for name in ("t1", "t2"):
+        await _add(store, _completed(name), "webhook")
+    [first, _] = await claim_deliveries(store, "webhook")
+    await store.deliveries.finish([an_attempt(first)])
+    assert len(await _kept(store, "t1", "t2")) == 1
+
+
+@pytest.mark.parametrize("status", [Status.IN_PROGRESS, Status.FAILED, Status.CANCELED, Status.EXPIRED])
+async def test_task_with_another_end_keeps_its_secret(store: Store, status: Status) -> None:
+    """More events may follow, or it can be submitted again."""
+    await _add(store, _completed(status=status), "webhook")
+    [claim] = await claim_deliveries(store, "webhook")
+    await store.deliveries.finish([an_attempt(claim)])
+    assert await _kept(store) == ["t1"]
+
+
+async def test_dead_letter_keeps_its_secret_until_it_is_replayed(store: Store) -> None:
+    """A replay has to sign again; after it, the secret goes."""
+    await _add(store, _completed(), "webhook")
+    [claim] = await claim_deliveries(store, "webhook")
+    await store.deliveries.finish([an_attempt(claim, "dead", fault="destination")])
+    assert await _kept(store) == ["t1"]
+    await store.deliveries.replay([claim.id], now=NOW)
+    [claim] = await claim_deliveries(store, "webhook")
+    await store.deliveries.finish([an_attempt(claim)])
+    assert await _kept(store) == []
+
+
+async def test_delivery_without_its_secret_is_not_replayed(store: Store) -> None:
+    """It stays delivered; one without a secret of its own can be replayed again and again."""
+    event = an_event()
+    await store.intake.add(_completed(), [], None, [SealedSecret(id="s1", task_id=TaskId("t1"), sealed="gAAAA")])
+    rows = [a_delivery(event, "webhook", target=_target("s1")), a_delivery(event, "other", target=PLAIN)]
+    async with store.units_of_work.transaction() as transaction:
+        await transaction.append([event], rows)
+    claims = await claim_deliveries(store, "webhook") + await claim_deliveries(store, "other")
+    await store.deliveries.finish([an_attempt(claim) for claim in claims])
+    assert await store.deliveries.replay([row.id for row in rows], now=NOW) == [rows[1].id]
+    found = await store.deliveries.delivery(rows[0].id)
+    assert found is not None
+    assert found.status == "delivered"
+
+
+async def test_pruning_deletes_what_no_process_deleted(store: Store) -> None:
+    """Another process may have made the last delivery, and after RETENTION nothing needs a secret."""
+    await _add(store, _completed("t1"))
+    await _add(store, _completed("t2"), "webhook")
+    await _add(store, _completed("t3", Status.FAILED))
+    await _add(store, _completed("t4", Status.FAILED), "webhook")
+    await _add(store, a_task("t5"))
+    await store.retention.prune(before=NOW - SECOND)
+    assert await _kept(store, "t1", "t2", "t3", "t4", "t5") == ["t2", "t3", "t4", "t5"]
+    await store.retention.prune(before=NOW + timedelta(days=1))
+    assert await _kept(store, "t1", "t2", "t3", "t4", "t5") == ["t2", "t4", "t5"]
