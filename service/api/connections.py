@@ -21,6 +21,9 @@ MAX_CONNECTIONS = 8192
 STALL_SECONDS = 30.0
 """Time after which a connection is closed whose peer has taken nothing of its responses, in seconds."""
 
+MAX_HELD_BYTES = 32 * 1024 * 1024
+"""Maximum bytes of requests that wait unparsed behind others, of all connections together."""
+
 SWEEP_INTERVAL = 5
 """Seconds between two checks for connections without progress."""
 
@@ -57,6 +60,8 @@ class Connections:
     idle: dict[Connection, None] = field(default_factory=dict)
     stalled: dict[Connection, None] = field(default_factory=dict)
     refused: int = 0
+    _held: dict[Connection, int] = field(default_factory=dict)
+    _held_bytes: int = 0
     _unsent: dict[Connection, _Unsent] = field(default_factory=dict)
 
     def make_room(self, count: int) -> bool:
@@ -92,8 +97,17 @@ class Connections:
         self.stalled.pop(connection, None)
         self._unsent.pop(connection, None)
 
+    def hold(self, connection: Connection, size: int) -> bool:
+        """Note that `connection` holds `size` unparsed bytes; return False if that is too much for all together."""
+        grows = size - self._held.pop(connection, 0)
+        if size:
+            self._held[connection] = size
+        self._held_bytes += grows
+        return grows <= 0 or self._held_bytes <= MAX_HELD_BYTES
+
     def forget(self, connection: Connection) -> None:
         """Remove a closed connection."""
+        self.hold(connection, 0)
         self.idle.pop(connection, None)
         self.proceed(connection)
 

@@ -86,6 +86,18 @@ def test_reading_again_is_progress() -> None:
     assert registry.sweep([connection], STALL_SECONDS) == 0
 
 
+def test_unparsed_bytes_of_all_connections_are_bounded() -> None:
+    """Many connections together hold no more than MAX_HELD_BYTES; what a closed one held is free again."""
+    registry, found = Connections(), [FakeConnection() for _ in range(3)]
+    half = connections_module.MAX_HELD_BYTES // 2
+    assert [registry.hold(each, half) for each in found] == [True, True, False]
+    registry.forget(found[2])
+    assert registry.hold(found[0], half - 1)
+    assert registry.hold(found[0], half)
+    registry.forget(found[0])
+    assert registry.hold(found[2], half)
+
+
 @dataclass(eq=False)
 class CountingApp:
     """An application that counts its requests and responds with `size` bytes once `release` is set."""
@@ -278,3 +290,33 @@ def test_kernel_bytes_count_only_beside_unsent_ones() -> None:
             return 0
 
     assert connections_module.unacknowledged_bytes(Transport()) == 0
+
+
+async def test_heads_that_wait_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large heads fill the queue before there are MAX_QUEUED of them; each is answered in the end."""
+    app = CountingApp()
+    large = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: " + b"a" * 30_000 + b"\r\n\r\n"
+    async with running(app, monkeypatch) as server:
+        reader, writer = await server.connect()
+        writer.write(large * 40)
+        await _until(lambda: bool(server.protocols) and server.protocols[0].flow.held)
+        assert len(server.protocols[0].pipeline) <= 5
+        app.release.set()
+        received = 0
+        with anyio.fail_after(20):
+            while received < 40:
+                received += (await reader.read(1 << 20)).count(b"200 OK")
+        writer.close()
+
+
+async def test_head_with_too_many_headers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short headers take far more memory than their bytes; a hundred of them are usual enough."""
+    app = CountingApp()
+    app.release.set()
+    async with running(app, monkeypatch) as server:
+        for count, status in ((100, b"200"), (10_000, b"400")):
+            reader, writer = await server.connect()
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"a:b\r\n" * count + b"\r\n")
+            assert (await reader.readline()).split()[1] == status
+            writer.close()
+    assert len(app.scopes) == 1
