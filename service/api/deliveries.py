@@ -9,7 +9,7 @@ from starlette.routing import Route
 
 from service.api.authentication import caller_of
 from service.api.endpoints import delivery_object, json_response, route
-from service.api.pages import page_response
+from service.api.pages import PageTurns, page_response
 from service.api.ports import DeliveryLookup, Replayer
 from service.api.query_params import MAX_ROWS, QueryParams, path_id
 from service.api.request_context import TASK
@@ -29,6 +29,7 @@ class DeliveryApi:
     lookup: DeliveryLookup
     replayer: Replayer
     clock: Clock
+    turns: PageTurns
 
     def routes(self) -> list[Route]:
         """Return its routes."""
@@ -51,7 +52,8 @@ class DeliveryApi:
                 client=caller_of(request).scope, status=status, handler=handler, limit=count, cursor=after
             )
 
-        return await page_response("delivery", read, delivery_object, limit=limit, cursor=cursor)
+        async with self.turns.turn(caller_of(request).name) as pause:
+            return await page_response("delivery", read, delivery_object, limit=limit, cursor=cursor, pause=pause)
 
     async def show(self, request: Request) -> Response:
         """Show one delivery."""

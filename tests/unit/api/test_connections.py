@@ -144,6 +144,12 @@ async def running(app: CountingApp, monkeypatch: pytest.MonkeyPatch, **options: 
         )
 
 
+def _stop_reading(writer: asyncio.StreamWriter) -> None:
+    """Read nothing of what the server sends."""
+    assert isinstance(writer.transport, asyncio.Transport)
+    writer.transport.pause_reading()
+
+
 async def _until(fits: Callable[[], bool]) -> None:
     with anyio.fail_after(10):
         while not fits():  # noqa: ASYNC110 - the server has no event to wait for
@@ -201,7 +207,7 @@ async def test_peer_that_reads_no_response_is_not_read(monkeypatch: pytest.Monke
     app.release.set()
     async with running(app, monkeypatch) as server:
         _, writer = await server.connect()
-        writer.transport.pause_reading()
+        _stop_reading(writer)
         writer.write(GET)
         await _until(lambda: bool(server.protocols) and server.protocols[0].flow.write_paused)
         protocol = server.protocols[0]
@@ -222,7 +228,7 @@ async def test_closing_connection_does_not_wait_forever(monkeypatch: pytest.Monk
     app.release.set()
     async with running(app, monkeypatch) as server:
         _, writer = await server.connect()
-        writer.transport.pause_reading()
+        _stop_reading(writer)
         writer.write(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         await _until(lambda: bool(server.protocols) and server.protocols[0].transport.is_closing())
         protocol = server.protocols[0]

@@ -175,9 +175,14 @@ class Waiting:
         queries: Any = self
         poll = LongPoll(queries=queries, signals=self.signals, stopping=lambda: self.stopped)
         for task_id in ids:
-            request = Request({"type": "http"}, anyio.sleep_forever)
+            request = Request({"type": "http"}, _nothing)
             group.start_soon(poll.until_settled, replace(a_task(), id=task_id), 3600, request)
         return poll
+
+
+async def _nothing() -> Message:
+    await anyio.sleep_forever()
+    raise AssertionError("unreachable")
 
 
 IDS = [TaskId(f"t{number}") for number in range(400)]

@@ -178,10 +178,8 @@ class Sender:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, size: int, pause: float) -> None:
         self.size, self.pause, self.now, self.parts = size, pause, 0.0, 0
-        loop = asyncio.get_running_loop()
-        monkeypatch.setattr(loop_module := bodies_module.asyncio, "get_running_loop", lambda: self)
-        monkeypatch.setattr(loop_module, "timeout", self._timeout)
-        self._loop = loop
+        monkeypatch.setattr(asyncio, "get_running_loop", lambda: self)
+        monkeypatch.setattr(asyncio, "timeout", self._timeout)
 
     def time(self) -> float:
         """Return the moved time."""
