@@ -64,7 +64,7 @@ class Connections:
     _held_bytes: int = 0
     _unsent: dict[Connection, _Unsent] = field(default_factory=dict)
 
-    def make_room(self, count: int) -> bool:
+    def close_one_if_full(self, count: int) -> bool:
         """Close one connection if `count`, with the newest one, are too many; return whether the newest may stay.
 
         The longest idle one is closed first, then the longest stalled one. Requests in progress are never ended.
@@ -75,7 +75,7 @@ class Connections:
         if victim is None:
             self.refused += 1
             return False
-        self.forget(victim)
+        self.remove(victim)
         victim.abort()
         return True
 
@@ -105,7 +105,7 @@ class Connections:
         self._held_bytes += grows
         return grows <= 0 or self._held_bytes <= MAX_HELD_BYTES
 
-    def forget(self, connection: Connection) -> None:
+    def remove(self, connection: Connection) -> None:
         """Remove a closed connection."""
         self.hold(connection, 0)
         self.idle.pop(connection, None)
@@ -126,7 +126,7 @@ class Connections:
             elif before is None or size < before.size:
                 self._unsent[connection] = _Unsent(size=size, since=now)
             elif now - before.since >= STALL_SECONDS:
-                self.forget(connection)
+                self.remove(connection)
                 connection.abort()
                 closed += 1
         if closed:
@@ -137,7 +137,7 @@ class Connections:
 class BoundedFlow(FlowControl):
     """Reads from a connection only while its requests are taken and its responses are read.
 
-    `held` is set while received requests wait for their turn.
+    `held` is set while received requests wait behind others.
     """
 
     held = False
@@ -154,7 +154,7 @@ class BoundedFlow(FlowControl):
         self._apply()
 
     def hold(self, held: bool) -> None:
-        """Set whether received requests wait for their turn."""
+        """Set whether received requests wait behind others."""
         self.held = held
         self._apply()
 

@@ -81,7 +81,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.flow = BoundedFlow(transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self._registry = self.server_state.registry
-        if self._registry.make_room(len(self.connections)):
+        if self._registry.close_one_if_full(len(self.connections)):
             self._registry.become_idle(self)
             self._start_timer()
         else:
@@ -91,7 +91,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timer and release what is held."""
         self._stop_timer()
-        self._registry.forget(self)
+        self._registry.remove(self)
         self._unparsed = b""
         self.pipeline.clear()
         super().connection_lost(exc)

@@ -35,18 +35,18 @@ class FakeConnection:
         self.aborted = True
 
 
-def test_longest_idle_connection_is_closed_first() -> None:
+def test_idle_connection_is_closed_first() -> None:
     """With too many connections the longest idle one goes; one whose request is in progress stays."""
     registry, found = Connections(maximum=3), [FakeConnection() for _ in range(3)]
     for each in found:
         registry.become_idle(each)
     registry.begin_request(found[0])
-    assert registry.make_room(3)
+    assert registry.close_one_if_full(3)
     assert not any(each.aborted for each in found)
-    assert registry.make_room(4)
+    assert registry.close_one_if_full(4)
     assert [each.aborted for each in found] == [False, True, False]
     registry.become_idle(found[2])
-    assert registry.make_room(4)
+    assert registry.close_one_if_full(4)
     assert [each.aborted for each in found] == [False, True, True]
 
 
@@ -55,9 +55,9 @@ def test_without_an_idle_connection_a_stalled_one_is_closed() -> None:
     registry, busy, stalled = Connections(maximum=1), FakeConnection(), FakeConnection()
     registry.begin_request(busy)
     registry.stall(stalled)
-    assert registry.make_room(2)
+    assert registry.close_one_if_full(2)
     assert (stalled.aborted, busy.aborted) == (True, False)
-    assert not registry.make_room(2)
+    assert not registry.close_one_if_full(2)
     assert registry.refused == 1
 
 
@@ -91,10 +91,10 @@ def test_unparsed_bytes_of_all_connections_are_bounded() -> None:
     registry, found = Connections(), [FakeConnection() for _ in range(3)]
     half = connections_module.MAX_HELD_BYTES // 2
     assert [registry.hold(each, half) for each in found] == [True, True, False]
-    registry.forget(found[2])
+    registry.remove(found[2])
     assert registry.hold(found[0], half - 1)
     assert registry.hold(found[0], half)
-    registry.forget(found[0])
+    registry.remove(found[0])
     assert registry.hold(found[2], half)
 
 
@@ -223,7 +223,7 @@ async def test_peer_that_reads_no_response_is_not_read(monkeypatch: pytest.Monke
 
 
 async def test_closing_connection_does_not_wait_forever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A response that ends its connection is given up too when nobody reads it."""
+    """A response that ends its connection is dropped too when nobody reads it."""
     app = CountingApp(size=LARGE)
     app.release.set()
     async with running(app, monkeypatch) as server:
@@ -253,7 +253,7 @@ async def test_reader_that_continues_gets_the_whole_response(monkeypatch: pytest
         writer.close()
 
 
-async def test_new_connection_closes_the_longest_idle_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_new_connection_closes_an_idle_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the maximum the longest idle connection ends, one with a request in progress stays, the newest is served."""
     app = CountingApp()
     async with running(app, monkeypatch, max_connections=3) as server:

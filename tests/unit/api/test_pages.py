@@ -30,7 +30,7 @@ async def _all_pages(client: httpx.AsyncClient, path: str) -> tuple[list[Json], 
     return rows, sizes
 
 
-async def test_lists_leave_metadata_out_unless_asked(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+async def test_lists_leave_metadata_out_by_default(client: httpx.AsyncClient, fake: FakeApplication) -> None:
     """A list has no metadata and does not read it; `include=metadata` adds it; a single task always has it."""
     fake.add(a_task(metadata={"chat": 42}))
     assert "metadata" not in (await client.get("/v1/tasks")).json()["data"][0]
@@ -115,7 +115,7 @@ async def test_history_is_bounded_in_bytes(client: httpx.AsyncClient, fake: Fake
     assert all("metadata" not in row["data"] for row in rows)
 
 
-async def test_history_shows_metadata_when_asked(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+async def test_history_shows_metadata_on_request(client: httpx.AsyncClient, fake: FakeApplication) -> None:
     """With `include=metadata` the task in an event is whole."""
     _history(fake, 2, 1)
     rows, _ = await _all_pages(client, "/v1/tasks/task-1/events?include=metadata")

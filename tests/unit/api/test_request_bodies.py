@@ -135,7 +135,7 @@ async def test_announced_bytes_take_no_memory() -> None:
         group.cancel_scope.cancel()
 
 
-async def test_one_clients_bodies_leave_room_for_another() -> None:
+async def test_bodies_of_one_client_do_not_delay_another() -> None:
     """While one client's bodies wait for memory, another client's body and small ones are read at once."""
     bodies, hold, read = BodyReader(replace(LIMITS, max_total_bytes=4 * LARGE)), anyio.Event(), list[str]()
 
