@@ -19,6 +19,7 @@ from service.api.long_poll import LongPoll
 from service.api.metrics import Counters
 from service.api.models import ModelApi
 from service.api.openapi.endpoint import OpenApi
+from service.api.pages import PageTurns
 from service.api.ports import DeliveryLookup, Receiver, Replayer, SinglePassRunner, TaskService, WaitingNotes
 from service.api.problems import error_response, raise_unexpected
 from service.api.reconcile import ReconcileApi
@@ -81,6 +82,7 @@ def create_app(services: Services) -> ASGIApp:
     """Return the application of a web process: the API, callbacks and probes."""
     long_poll = LongPoll(queries=services.queries, signals=services.signals, stopping=services.stopping)
     callbacks = CallbackEndpoint(receiver=services.receiver, bodies=BodyReader(services.limits.callbacks))
+    turns = PageTurns()
     tasks = TaskApi(
         task_service=services.task_service,
         queries=services.queries,
@@ -88,9 +90,14 @@ def create_app(services: Services) -> ASGIApp:
         long_poll=long_poll,
         bodies=BodyReader(services.limits.tasks),
         notes=services.notes,
+        turns=turns,
     )
     deliveries = DeliveryApi(
-        queries=services.queries, lookup=services.deliveries, replayer=services.replayer, clock=services.clock
+        queries=services.queries,
+        lookup=services.deliveries,
+        replayer=services.replayer,
+        clock=services.clock,
+        turns=turns,
     )
     routes = [
         *callbacks.routes(),

@@ -21,6 +21,9 @@ MAX_CONNECTIONS = 8192
 STALL_SECONDS = 30.0
 """Time after which a connection is closed whose peer has taken nothing of its responses, in seconds."""
 
+MAX_HELD_BYTES = 32 * 1024 * 1024
+"""Maximum bytes of requests that wait unparsed behind others, of all connections together."""
+
 SWEEP_INTERVAL = 5
 """Seconds between two checks for connections without progress."""
 
@@ -57,9 +60,11 @@ class Connections:
     idle: dict[Connection, None] = field(default_factory=dict)
     stalled: dict[Connection, None] = field(default_factory=dict)
     refused: int = 0
+    _held: dict[Connection, int] = field(default_factory=dict)
+    _held_bytes: int = 0
     _unsent: dict[Connection, _Unsent] = field(default_factory=dict)
 
-    def make_room(self, count: int) -> bool:
+    def close_one_if_full(self, count: int) -> bool:
         """Close one connection if `count`, with the newest one, are too many; return whether the newest may stay.
 
         The longest idle one is closed first, then the longest stalled one. Requests in progress are never ended.
@@ -70,7 +75,7 @@ class Connections:
         if victim is None:
             self.refused += 1
             return False
-        self.forget(victim)
+        self.remove(victim)
         victim.abort()
         return True
 
@@ -92,8 +97,17 @@ class Connections:
         self.stalled.pop(connection, None)
         self._unsent.pop(connection, None)
 
-    def forget(self, connection: Connection) -> None:
+    def hold(self, connection: Connection, size: int) -> bool:
+        """Note that `connection` holds `size` unparsed bytes; return False if that is too much for all together."""
+        grows = size - self._held.pop(connection, 0)
+        if size:
+            self._held[connection] = size
+        self._held_bytes += grows
+        return grows <= 0 or self._held_bytes <= MAX_HELD_BYTES
+
+    def remove(self, connection: Connection) -> None:
         """Remove a closed connection."""
+        self.hold(connection, 0)
         self.idle.pop(connection, None)
         self.proceed(connection)
 
@@ -112,7 +126,7 @@ class Connections:
             elif before is None or size < before.size:
                 self._unsent[connection] = _Unsent(size=size, since=now)
             elif now - before.since >= STALL_SECONDS:
-                self.forget(connection)
+                self.remove(connection)
                 connection.abort()
                 closed += 1
         if closed:
@@ -123,7 +137,7 @@ class Connections:
 class BoundedFlow(FlowControl):
     """Reads from a connection only while its requests are taken and its responses are read.
 
-    `held` is set while received requests wait for their turn.
+    `held` is set while received requests wait behind others.
     """
 
     held = False
@@ -140,7 +154,7 @@ class BoundedFlow(FlowControl):
         self._apply()
 
     def hold(self, held: bool) -> None:
-        """Set whether received requests wait for their turn."""
+        """Set whether received requests wait behind others."""
         self.held = held
         self._apply()
 

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from service.api.authentication import caller_of
 from service.api.delivery_views import delivery_object
 from service.api.endpoints import json_response, route
-from service.api.pages import page_response
+from service.api.pages import PageTurns, page_response
 from service.api.ports import DeliveryLookup, Replayer
 from service.api.problems import NOT_REQUESTED, ProblemError
 from service.api.query_params import MAX_ROWS, QueryParams, path_id
@@ -34,6 +34,7 @@ class DeliveryApi:
     lookup: DeliveryLookup
     replayer: Replayer
     clock: Clock
+    turns: PageTurns
 
     def routes(self) -> list[Route]:
         """Return its routes."""
@@ -57,9 +58,10 @@ class DeliveryApi:
                 client=caller.scope, status=status, handler=handler, limit=count, cursor=after
             )
 
-        return await page_response(
-            "delivery", read, lambda found: delivery_object(found, caller), limit=limit, cursor=cursor
-        )
+        async with self.turns.turn(caller.name) as pause:
+            return await page_response(
+                "delivery", read, lambda found: delivery_object(found, caller), limit=limit, cursor=cursor, pause=pause
+            )
 
     async def show(self, request: Request) -> Response:
         """Show one delivery."""

@@ -1,9 +1,8 @@
 """The endpoint of a task's history: every entry, oldest first, in pages that are bounded in bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
-import anyio.lowlevel
 from starlette.responses import Response
 
 from service.api.authentication import Caller
@@ -15,16 +14,22 @@ from service.domain.task import Json, TaskId
 from service.domain.task_view import parse_time
 
 KIND = "history"
-EVENTS_AT_ONCE = 16
+EVENTS_AT_ONCE = 4
 """Number of events whose data are read at once."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def history_page(
-    queries: TaskQueries, task_id: TaskId, caller: Caller, *, cursor: str | None, metadata: bool
+    queries: TaskQueries,
+    task_id: TaskId,
+    caller: Caller,
+    *,
+    cursor: str | None,
+    metadata: bool,
+    pause: Callable[[int], Awaitable[None]],
 ) -> Response:
-    """Return a page of the history for `caller` after the position `cursor`; raises ValueError for an invalid one.
+    """Return a page of the history for `caller` after the position `cursor`, with a `pause` between its steps.
 
     With `metadata` false the tasks in the events have no metadata. The position is a time and the number of entries at
     that time, so that neither new entries nor deleted ones move it.
@@ -34,6 +39,7 @@ async def history_page(
     page = PageBody()
     for index in range(begin, len(entries)):
         if (index - begin) % EVENTS_AT_ONCE == 0:
+            await pause(page.size)
             await _load_data(queries, entries[index : index + EVENTS_AT_ONCE], metadata=metadata)
         if not page.add(history_object(entries[index], caller)):
             return page.response(cursor_of(KIND, _position(entries, index)))
@@ -46,7 +52,6 @@ async def _load_data(queries: TaskQueries, entries: Sequence[Json], *, metadata:
     found = await queries.event_data(list(events)) if events else {}
     for event_id, data in found.items():
         events[event_id]["data"] = data if metadata else _without_metadata(data)
-    await anyio.lowlevel.checkpoint()
 
 
 def _without_metadata(data: Json) -> Json:

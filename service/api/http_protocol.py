@@ -14,8 +14,14 @@ MAX_HEAD = 64 * 1024
 HEAD_SECONDS = 20.0
 """Time limit for a head, and for the rest of a body that is unread when the response is complete, in seconds."""
 
+MAX_HEADERS = 200
+"""Maximum number of headers of a request, each of which takes far more memory than its bytes."""
+
 MAX_QUEUED = 8
 """Maximum number of requests that wait for the response to an earlier one; further ones stay unread."""
+
+WRITE_BUFFER = 16 * 1024
+"""Unsent bytes of responses from which on no further response is begun."""
 
 END_OF_HEAD = b"\r\n\r\n"
 MIN_PIECE = 14
@@ -37,7 +43,7 @@ WHITESPACE = b" \t"
 
 
 class HeadTooLarge(Exception):
-    """A request head is larger than MAX_HEAD."""
+    """A request head is larger than MAX_HEAD, or has more than MAX_HEADERS."""
 
 
 class BoundedServerState(ServerState):
@@ -54,7 +60,8 @@ class BoundedProtocol(HttpToolsProtocol):
     `_bytes_without_progress` counts the bytes since the last complete head or part of a body. `_head` counts the bytes
     of the current head while `_in_head` is set. `_timer` is None while a request is processed, while the connection is
     idle between requests, and when a request arrived in one piece. `_unparsed` are received bytes behind the last
-    request that is queued, from `_offset`; reading is paused while there are any.
+    request that is queued, from `_offset`; reading is paused while there are any. `_queued` counts the bytes of the
+    heads that were queued since the queue was last empty.
     """
 
     server_state: BoundedServerState
@@ -66,13 +73,15 @@ class BoundedProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _unparsed = b""
     _offset = 0
+    _queued = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
         """Start the time limit for the first head; close the connection when there are too many."""
         super().connection_made(transport)
         self.flow = BoundedFlow(transport)
+        transport.set_write_buffer_limits(high=WRITE_BUFFER)
         self._registry = self.server_state.registry
-        if self._registry.make_room(len(self.connections)):
+        if self._registry.close_one_if_full(len(self.connections)):
             self._registry.become_idle(self)
             self._start_timer()
         else:
@@ -82,32 +91,41 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timer and release what is held."""
         self._stop_timer()
-        self._registry.forget(self)
+        self._registry.remove(self)
         self._unparsed = b""
         self.pipeline.clear()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse bytes, as far as their requests can be queued."""
-        if self._unparsed or data.count(END_OF_HEAD) > MAX_QUEUED:
+        few = MAX_QUEUED if len(data) <= MAX_HEAD else 1
+        if self._unparsed or data.count(END_OF_HEAD) > few:
             self._unparsed += data
             self._parse_queued()
-        else:  # the usual case: at most MAX_QUEUED requests
+        else:  # the usual case
             self._parse(data)
-            if len(self.pipeline) >= MAX_QUEUED:
+            if self._is_queue_full():
                 self.flow.hold(True)
 
     def _parse_queued(self) -> None:
         """Parse received bytes until the queue of requests is full; read again when none is left."""
         data = self._unparsed
-        while self._offset < len(data) and len(self.pipeline) < MAX_QUEUED and not self.transport.is_closing():
+        while self._offset < len(data) and not (self._is_queue_full() or self.transport.is_closing()):
             begin = self._offset
             end = data.find(END_OF_HEAD, begin + (MIN_BODY_PIECE if self._in_message else MIN_PIECE))
             self._offset = len(data) if end < 0 else end + len(END_OF_HEAD)
             self._parse(data[begin : self._offset])
         if self._offset >= len(data) or self.transport.is_closing():
             self._unparsed, self._offset = b"", 0
-        self.flow.hold(bool(self._unparsed) or len(self.pipeline) >= MAX_QUEUED)
+        if self._registry.hold(self, len(self._unparsed)):
+            self.flow.hold(bool(self._unparsed) or self._is_queue_full())
+        else:
+            self.abort()
+
+    def _is_queue_full(self) -> bool:
+        if not self.pipeline:
+            self._queued = 0
+        return len(self.pipeline) >= MAX_QUEUED or self._queued > MAX_HEAD
 
     def _parse(self, data: bytes) -> None:
         """Parse bytes, and close the connection when too many of them completed nothing."""
@@ -158,7 +176,7 @@ class BoundedProtocol(HttpToolsProtocol):
         Trailers are ignored: no proxy has checked them (RFC 9110, 6.5.1).
         """
         self._head += len(name) + len(value)
-        if self._head > MAX_HEAD:
+        if self._head > MAX_HEAD or len(self.headers) >= MAX_HEADERS:
             raise HeadTooLarge
         if not self._in_message:
             super().on_header(name, value.strip(WHITESPACE))
@@ -171,6 +189,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_timer()
         self._registry.begin_request(self)
         super().on_headers_complete()
+        if self.pipeline:
+            self._queued += self._head
 
     def on_body(self, body: bytes) -> None:
         """Add a part of the body."""

@@ -41,11 +41,14 @@ class LongPoll:
         if seconds <= 0 or _ended(task):
             return task
         newest = [task]
-        with self._checked(task.id):
-            async with anyio.create_task_group() as group:
-                group.start_soon(_cancel_on_disconnect, request.receive, group.cancel_scope)
-                await self._wait(newest, anyio.current_time() + seconds)
-                group.cancel_scope.cancel()
+        try:
+            with self._checked(task.id):
+                async with anyio.create_task_group() as group:
+                    group.start_soon(_cancel_on_disconnect, request.receive, group.cancel_scope)
+                    await self._wait(newest, anyio.current_time() + seconds)
+                    group.cancel_scope.cancel()
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None  # a group has no status of its own, and would be a 500
         return newest[0]
 
     async def _wait(self, newest: list[Task], until: float) -> None:

@@ -1,11 +1,13 @@
 """Pages of lists: bounded in rows and in bytes, read and encoded in small steps."""
 
+import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
+from weakref import WeakValueDictionary
 
-import anyio.lowlevel
 from starlette.responses import Response
 
 from service.api.endpoints import encode_json
@@ -15,8 +17,14 @@ from service.domain.task import Json
 MAX_PAGE_BYTES = 1024 * 1024
 """Size after which a page ends early; a single larger row is a page of its own."""
 
-FIRST_ROWS = 16
+FIRST_ROWS = 4
 """Rows that are read before their size is known."""
+
+STEP_BYTES = 128 * 1024
+"""Bytes of rows that are read and encoded at once; a larger page is made in several steps."""
+
+STEP_PAUSE = 0.01
+"""Seconds between two steps, in which other requests run. Large pages of one client are made one after the other."""
 
 
 class Row(Protocol):
@@ -46,15 +54,41 @@ class PageBody:
         self.size += len(encoded)
         return True
 
-    def rows_that_fit(self) -> int:
-        """Return about how many more rows fit, by the mean size of those so far; at least one."""
-        return max(1, (MAX_PAGE_BYTES - self.size) * len(self.rows) // max(self.size, 1))
+    def rows_of_a_step(self) -> int:
+        """Return about how many rows the next step has, by the mean size of those so far; at least one."""
+        return max(1, STEP_BYTES * len(self.rows) // max(self.size, 1))
 
     def response(self, next_cursor: str | None) -> Response:
         """Return the page; `next_cursor` is None on the last one."""
         end = json.dumps(next_cursor).encode()
         body = b'{"data":[' + b",".join(self.rows) + b'],"next_cursor":' + end + b"}"
         return Response(body, media_type="application/json")
+
+
+class PageTurns:
+    """Makes the large pages of each client one after the other, with pauses, so that none takes the whole process."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    @asynccontextmanager
+    async def turn(self, client: str) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+        """Yield the function to call between two steps, with the size of the page; only a large page waits in it."""
+        lock = self._locks.setdefault(client, asyncio.Lock())
+        async with AsyncExitStack() as stack:
+            held = False
+
+            async def pause(size: int) -> None:
+                nonlocal held
+                if size < STEP_BYTES // 2:
+                    await asyncio.sleep(0)
+                    return
+                if not held:
+                    held = True
+                    await stack.enter_async_context(lock)
+                await asyncio.sleep(STEP_PAUSE)
+
+            yield pause
 
 
 async def page_response(
@@ -64,11 +98,12 @@ async def page_response(
     *,
     limit: int,
     cursor: str | None,
+    pause: Callable[[int], Awaitable[None]],
 ) -> Response:
     """Return a page of at most `limit` rows and MAX_PAGE_BYTES, after the row with the id `cursor`.
 
-    `read` returns at most a number of rows after the row with an id. It is called for few rows at a time, so that
-    neither reading nor encoding them holds up other requests.
+    `read` returns at most a number of rows after the row with an id. It is called for few rows at a time, with a
+    `pause` between, so that neither reading nor encoding them holds up other requests.
     """
     page, last, wanted = PageBody(), cursor, min(limit + 1, FIRST_ROWS)
     while True:
@@ -79,5 +114,5 @@ async def page_response(
             last = row.id
         if len(rows) < wanted:
             return page.response(None)
-        wanted = min(limit + 1 - len(page.rows), page.rows_that_fit())
-        await anyio.lowlevel.checkpoint()
+        wanted = min(limit + 1 - len(page.rows), page.rows_of_a_step())
+        await pause(page.size)

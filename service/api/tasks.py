@@ -14,7 +14,7 @@ from service.api.authentication import Caller, caller_of
 from service.api.endpoints import json_response, route, task_object
 from service.api.history import history_page
 from service.api.long_poll import MAX_WAIT, LongPoll
-from service.api.pages import page_response
+from service.api.pages import PageTurns, page_response
 from service.api.ports import TaskService, WaitingNotes
 from service.api.problems import Problem, ProblemError
 from service.api.query_params import (
@@ -56,6 +56,7 @@ class TaskApi:
     long_poll: LongPoll
     bodies: BodyReader
     notes: WaitingNotes
+    turns: PageTurns
 
     def routes(self) -> list[Route]:
         """Return its routes."""
@@ -105,9 +106,9 @@ class TaskApi:
         async def read(count: int, after: str | None) -> list[Task]:
             return await self.notes.noted(await self.queries.tasks(replace(wanted, limit=count, cursor=after)))
 
-        return await page_response(
-            "task", read, task_json if metadata else _without_metadata, limit=limit, cursor=cursor
-        )
+        render = task_json if metadata else _without_metadata
+        async with self.turns.turn(caller_of(request).name) as pause:
+            return await page_response("task", read, render, limit=limit, cursor=cursor, pause=pause)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a task."""
@@ -128,7 +129,9 @@ class TaskApi:
         cursor, metadata = query.position(), query.includes("metadata")
         query.reject_errors()
         task = await self._visible(request)
-        return await history_page(self.queries, task.id, caller_of(request), cursor=cursor, metadata=metadata)
+        caller = caller_of(request)
+        async with self.turns.turn(caller.name) as pause:
+            return await history_page(self.queries, task.id, caller, cursor=cursor, metadata=metadata, pause=pause)
 
     async def _visible(self, request: Request) -> Task:
         """Return the task of the path; raises NotFound for an unknown one and for that of another client."""

@@ -192,26 +192,26 @@ class Access:
 
 
 def find_access(url: str | None, api_key: str | None, environ: Mapping[str, str], dotenv: Path) -> Access:
-    """Return the address and the key from the options, else from one place: the environment, or the file `dotenv`.
+    """Return the address and the key from the options, else from one source: the environment, or the file `dotenv`.
 
-    A key of the environment is never for an address of the file, which may be another person's, and the other way
-    round. Keys of both places are for the default address and for an address that is an option. Raises BadSetting for a
+    A key of the environment is never for an address of the file, which may be another person's, and vice versa.
+    Keys of both sources are for the default address and for an address that is an option. Raises BadSetting for a
     file that cannot be read.
     """
     from service.runtime.config.dotenv import read_dotenv  # noqa: PLC0415 - import cost only for these commands
 
-    places = {"the environment": environ}
+    sources = {"the environment": environ}
     if not ((url is not None or URL_NAME in environ) and (api_key is not None or KEY_NAME in environ)):
-        places[str(dotenv)] = read_dotenv(dotenv)
-    place = None if url is not None else next((name for name, values in places.items() if URL_NAME in values), None)
-    address = (places[place][URL_NAME].strip() or DEFAULT_URL) if place else DEFAULT_URL if url is None else url
-    keys = {name: key for name, values in places.items() if (key := values.get(KEY_NAME, "").strip())}
+        sources[str(dotenv)] = read_dotenv(dotenv)
+    source = None if url is not None else next((name for name, values in sources.items() if URL_NAME in values), None)
+    address = (sources[source][URL_NAME].strip() or DEFAULT_URL) if source else DEFAULT_URL if url is None else url
+    keys = {name: key for name, values in sources.items() if (key := values.get(KEY_NAME, "").strip())}
     if api_key is not None:
         return Access(url=address, api_key=api_key or None)
-    if place is None or place in keys or not keys:
-        return Access(url=address, api_key=keys.get(place) if place else next(iter(keys.values()), None))
+    if source is None or source in keys or not keys:
+        return Access(url=address, api_key=keys.get(source) if source else next(iter(keys.values()), None))
     (other,) = keys
-    note = f"{KEY_NAME} of {other} is not sent to the {URL_NAME} of {place}; set both in one place, or give --api-key"
+    note = f"{KEY_NAME} of {other} is not sent to the {URL_NAME} of {source}; set both in one place, or give --api-key"
     return Access(url=address, note=note)
 
 

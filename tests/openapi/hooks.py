@@ -13,6 +13,7 @@ from schemathesis import Case, GenerationMode, HookContext
 from service.deliveries.egress_policy import Egress
 from tests.support.sample_media import image, uri, video
 
+VALID_PROMPT = "a cat"
 VALID_URL = "https://example.org/cat.png"
 FORMS = {"png": "PNG", "jpeg": "JPEG", "jpg": "JPEG", "webp": "WEBP"}
 CONTAINERS = {"mp4": "mp4", "quicktime": "mov", "mov": "mov"}
@@ -39,6 +40,8 @@ def _make_task_valid(body: dict[str, Any]) -> None:
         for name in ("images", "videos"):
             params[name] = [_medium(item) for item in params.get(name) or []]
         params.update({name: _address(params[name]) for name in ("wm_url", "callback_url") if name in params})
+        if not str(params.get("prompt", VALID_PROMPT)).strip():
+            params["prompt"] = VALID_PROMPT  # U+001C to U+001F are blank in Unicode, and not in the pattern's syntax
         if not params["videos"]:
             del params["videos"]
         params.update({name: int(value) for name, value in params.items() if isinstance(value, float)})

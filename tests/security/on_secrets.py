@@ -1,6 +1,7 @@
 """Secrets in logs and responses, their comparisons, and the files that store them."""
 
 import ast
+import asyncio
 import base64
 import stat
 from pathlib import Path
@@ -11,8 +12,10 @@ from starlette.responses import JSONResponse
 
 from service.domain.errors import BadSetting
 from service.runtime.config.key_file import load_or_create
+from tests.acceptance.processes import Workspace, command
 from tests.security.catalogue import attempt, require
 from tests.security.environment import ALICE, BOB, HOST, KEY, ROOT, UPSTREAM_KEY, bearer, completed, service_under_test
+from tests.security.raw import talking
 
 NOTIFY = "whsec_" + base64.b64encode(b"notify-secret-of-alice-32-bytes!").decode()
 HOOKS = "whsec_" + base64.b64encode(b"hooks-secret-of-the-operator-32!").decode()
@@ -117,3 +120,21 @@ async def key_open(home: Path) -> str:
         return str(rejected).replace(str(home), "…")[:90]
     require(False, "it is used")
     return ""
+
+
+@attempt("secrets", "a .env that names another address for the key of the shell")
+async def foreign_dotenv(home: Path) -> str:
+    """Run a command in a directory whose `.env` names an address: the key of the shell is not sent there."""
+    received: list[bytes] = []
+
+    async def record(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        received.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+
+    async with talking(record) as port:
+        (home / ".env").write_text(f"BOOMERANG_URL=http://{HOST}:{port}\n")
+        code, _, shown = await command(Workspace(home=home), "tasks", env={"BOOMERANG_API_KEY": ALICE})
+    require(len(received) == 1, f"{len(received)} requests")
+    require(ALICE.encode() not in received[0], "the key was sent to a foreign address")
+    require(code == 2 and "is not sent to the BOOMERANG_URL of .env" in shown, f"exit {code}: {shown[:200]}")
+    return "not sent; the message says why"

@@ -136,7 +136,7 @@ async def steering_name(home: Path) -> str:
 
 @attempt("settings", "a public address without API_KEYS")
 async def public_without_keys(home: Path) -> str:
-    """Start behind a proxy without keys, where every stranger would be an admin: the start is refused with the fix."""
+    """Start behind a proxy without keys, where anybody would be an admin: the start is refused with the fix."""
     env = {
         "BOOMERANG_UPSTREAM_KEY": "any-key-of-the-upstream",
         "BOOMERANG_DATABASE_URL": f"sqlite:///{home / 'boomerang.db'}",
@@ -148,7 +148,7 @@ async def public_without_keys(home: Path) -> str:
             child = workspace.start("serve", "serve", "--port", str(free_port()), env={**env, **address})
             with anyio.move_on_after(20):
                 await child.ended()
-            require(not child.alive, "it serves strangers as admins")
+            require(not child.alive, "it serves anybody as an admin")
             require(child.process.returncode == 2, f"exit {child.process.returncode}")
             require("name=KEY:admin" in child.output(), child.output()[:200])
     return "exit 2, with the fix in the message"

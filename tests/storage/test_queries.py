@@ -50,8 +50,8 @@ async def test_ended_tasks_are_found_by_id(store: Store) -> None:
     """Of many ids those of settled and expired tasks are returned; unknown ones are not."""
     ended = {"completed": "t1", "failed": "t2", "canceled": "t3", "expired": "t4"}
     await add_tasks(store, *(a_task(each, status=Status(status)) for status, each in ended.items()), in_progress("t5"))
-    asked = [TaskId(each) for each in [*ended.values(), "t5", *(f"nobody{number}" for number in range(1500))]]
-    assert sorted(await store.queries.ended(asked)) == sorted(ended.values())
+    wanted = [TaskId(each) for each in [*ended.values(), "t5", *(f"nobody{number}" for number in range(1500))]]
+    assert sorted(await store.queries.ended(wanted)) == sorted(ended.values())
     assert await store.queries.ended([]) == []
 
 

@@ -78,7 +78,8 @@ class DocumentSchemas(GenerateJsonSchema):
         if base not in COMPONENTS:
             return generated
         added = {name: each for name, each in generated["properties"].items() if name not in base.model_fields}
-        required = [name for name in generated["required"] if name in added]
+        optional_before = {name for name, each in base.model_fields.items() if not each.is_required()}
+        required = [name for name in generated["required"] if name in added or name in optional_before]
         extension = {"type": "object", "properties": added, "required": required}
         return {"allOf": [self.generate_inner(base.__pydantic_core_schema__), extension]}
 

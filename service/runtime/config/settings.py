@@ -262,7 +262,7 @@ def require_keys_for_host(settings: Settings, host: str) -> None:
     if settings.public_url and not is_loopback(urlsplit(settings.public_url).hostname or ""):
         raise BadSetting(
             f"{PREFIX}API_KEYS must be set because {PREFIX}PUBLIC_URL (or the platform's own variable) is a public "
-            f"address, where every stranger would be an admin: {keys}; without it PUBLIC_URL must be unset or loopback"
+            f"address, where anybody would be an admin: {keys}; without it PUBLIC_URL must be unset or loopback"
         )
 
 

@@ -35,18 +35,18 @@ class FakeConnection:
         self.aborted = True
 
 
-def test_longest_idle_connection_is_closed_first() -> None:
+def test_idle_connection_is_closed_first() -> None:
     """With too many connections the longest idle one goes; one whose request is in progress stays."""
     registry, found = Connections(maximum=3), [FakeConnection() for _ in range(3)]
     for each in found:
         registry.become_idle(each)
     registry.begin_request(found[0])
-    assert registry.make_room(3)
+    assert registry.close_one_if_full(3)
     assert not any(each.aborted for each in found)
-    assert registry.make_room(4)
+    assert registry.close_one_if_full(4)
     assert [each.aborted for each in found] == [False, True, False]
     registry.become_idle(found[2])
-    assert registry.make_room(4)
+    assert registry.close_one_if_full(4)
     assert [each.aborted for each in found] == [False, True, True]
 
 
@@ -55,9 +55,9 @@ def test_without_an_idle_connection_a_stalled_one_is_closed() -> None:
     registry, busy, stalled = Connections(maximum=1), FakeConnection(), FakeConnection()
     registry.begin_request(busy)
     registry.stall(stalled)
-    assert registry.make_room(2)
+    assert registry.close_one_if_full(2)
     assert (stalled.aborted, busy.aborted) == (True, False)
-    assert not registry.make_room(2)
+    assert not registry.close_one_if_full(2)
     assert registry.refused == 1
 
 
@@ -84,6 +84,18 @@ def test_reading_again_is_progress() -> None:
     registry.sweep([connection], 0.0)
     registry.proceed(connection)
     assert registry.sweep([connection], STALL_SECONDS) == 0
+
+
+def test_unparsed_bytes_of_all_connections_are_bounded() -> None:
+    """Many connections together hold no more than MAX_HELD_BYTES; what a closed one held is free again."""
+    registry, found = Connections(), [FakeConnection() for _ in range(3)]
+    half = connections_module.MAX_HELD_BYTES // 2
+    assert [registry.hold(each, half) for each in found] == [True, True, False]
+    registry.remove(found[2])
+    assert registry.hold(found[0], half - 1)
+    assert registry.hold(found[0], half)
+    registry.remove(found[0])
+    assert registry.hold(found[2], half)
 
 
 @dataclass(eq=False)
@@ -130,6 +142,12 @@ async def running(app: CountingApp, monkeypatch: pytest.MonkeyPatch, **options: 
             connect=lambda: asyncio.ensure_future(asyncio.open_connection(*address)),
             protocols=protocols,
         )
+
+
+def _stop_reading(writer: asyncio.StreamWriter) -> None:
+    """Read nothing of what the server sends."""
+    assert isinstance(writer.transport, asyncio.Transport)
+    writer.transport.pause_reading()
 
 
 async def _until(fits: Callable[[], bool]) -> None:
@@ -189,7 +207,7 @@ async def test_peer_that_reads_no_response_is_not_read(monkeypatch: pytest.Monke
     app.release.set()
     async with running(app, monkeypatch) as server:
         _, writer = await server.connect()
-        writer.transport.pause_reading()
+        _stop_reading(writer)
         writer.write(GET)
         await _until(lambda: bool(server.protocols) and server.protocols[0].flow.write_paused)
         protocol = server.protocols[0]
@@ -205,12 +223,12 @@ async def test_peer_that_reads_no_response_is_not_read(monkeypatch: pytest.Monke
 
 
 async def test_closing_connection_does_not_wait_forever(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A response that ends its connection is given up too when nobody reads it."""
+    """A response that ends its connection is dropped too when nobody reads it."""
     app = CountingApp(size=LARGE)
     app.release.set()
     async with running(app, monkeypatch) as server:
         _, writer = await server.connect()
-        writer.transport.pause_reading()
+        _stop_reading(writer)
         writer.write(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         await _until(lambda: bool(server.protocols) and server.protocols[0].transport.is_closing())
         protocol = server.protocols[0]
@@ -235,7 +253,7 @@ async def test_reader_that_continues_gets_the_whole_response(monkeypatch: pytest
         writer.close()
 
 
-async def test_new_connection_closes_the_longest_idle_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_new_connection_closes_an_idle_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Past the maximum the longest idle connection ends, one with a request in progress stays, the newest is served."""
     app = CountingApp()
     async with running(app, monkeypatch, max_connections=3) as server:
@@ -278,3 +296,33 @@ def test_kernel_bytes_count_only_beside_unsent_ones() -> None:
             return 0
 
     assert connections_module.unacknowledged_bytes(Transport()) == 0
+
+
+async def test_heads_that_wait_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large heads fill the queue before there are MAX_QUEUED of them; each is answered in the end."""
+    app = CountingApp()
+    large = b"GET / HTTP/1.1\r\nHost: localhost\r\nX-A: " + b"a" * 30_000 + b"\r\n\r\n"
+    async with running(app, monkeypatch) as server:
+        reader, writer = await server.connect()
+        writer.write(large * 40)
+        await _until(lambda: bool(server.protocols) and server.protocols[0].flow.held)
+        assert len(server.protocols[0].pipeline) <= 5
+        app.release.set()
+        received = 0
+        with anyio.fail_after(20):
+            while received < 40:
+                received += (await reader.read(1 << 20)).count(b"200 OK")
+        writer.close()
+
+
+async def test_head_with_too_many_headers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short headers take far more memory than their bytes; a hundred of them are usual enough."""
+    app = CountingApp()
+    app.release.set()
+    async with running(app, monkeypatch) as server:
+        for count, status in ((100, b"200"), (10_000, b"400")):
+            reader, writer = await server.connect()
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"a:b\r\n" * count + b"\r\n")
+            assert (await reader.readline()).split()[1] == status
+            writer.close()
+    assert len(app.scopes) == 1

@@ -100,7 +100,7 @@ async def test_head_is_served_like_get(client: httpx.AsyncClient) -> None:
 async def test_metrics_are_for_admins_and_the_metrics_key(
     fake: FakeApplication, worker: bool, key: str | None, status: int
 ) -> None:
-    """Other clients learn nothing about the load of all; the refusal names the setting."""
+    """Other clients see nothing of the load of all; the refusal names the setting."""
     app = (
         create_probe_app(ProbeServices(health=fake, clock=fake, api_keys=KEYS, metrics_key="key-of-metrics"))
         if worker

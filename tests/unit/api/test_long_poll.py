@@ -138,6 +138,18 @@ async def test_invalid_wait_is_422(client: httpx.AsyncClient, fake: FakeApplicat
     assert not fake.accepted
 
 
+async def test_unavailable_database_during_the_wait_is_503(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """A read that fails after the wait is a temporary problem with Retry-After, not an internal error."""
+    fake.add(a_task())
+
+    async def fail(_: TaskId) -> Task:
+        raise StoreUnavailable("gone")
+
+    fake.during_wait = lambda fake: setattr(fake, "task", fail)
+    response = await client.get("/v1/tasks/task-1?wait=60")
+    assert (response.status_code, "retry-after" in response.headers) == (503, True)
+
+
 async def test_expiry_ends_the_wait(client: httpx.AsyncClient, fake: FakeApplication) -> None:
     """A task that expires during the wait ends it."""
     fake.add(a_task())
@@ -175,9 +187,14 @@ class Waiting:
         queries: Any = self
         poll = LongPoll(queries=queries, signals=self.signals, stopping=lambda: self.stopped)
         for task_id in ids:
-            request = Request({"type": "http"}, anyio.sleep_forever)
+            request = Request({"type": "http"}, _nothing)
             group.start_soon(poll.until_settled, replace(a_task(), id=task_id), 3600, request)
         return poll
+
+
+async def _nothing() -> Message:
+    await anyio.sleep_forever()
+    raise AssertionError("unreachable")
 
 
 IDS = [TaskId(f"t{number}") for number in range(400)]

@@ -3,10 +3,12 @@
 import asyncio
 import json
 
+import anyio
 import httpx
 import pytest
 
-from service.api.pages import FIRST_ROWS, MAX_PAGE_BYTES
+from service.api import pages
+from service.api.pages import FIRST_ROWS, MAX_PAGE_BYTES, PageTurns
 from service.domain.task import Json
 from tests.unit.api.fakes import FakeApplication, a_delivery, a_task
 
@@ -28,7 +30,7 @@ async def _all_pages(client: httpx.AsyncClient, path: str) -> tuple[list[Json], 
     return rows, sizes
 
 
-async def test_lists_leave_metadata_out_unless_asked(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+async def test_lists_leave_metadata_out_by_default(client: httpx.AsyncClient, fake: FakeApplication) -> None:
     """A list has no metadata and does not read it; `include=metadata` adds it; a single task always has it."""
     fake.add(a_task(metadata={"chat": 42}))
     assert "metadata" not in (await client.get("/v1/tasks")).json()["data"][0]
@@ -56,7 +58,7 @@ async def test_page_ends_early_when_it_is_large(client: httpx.AsyncClient, fake:
     assert [row["id"] for row in rows] == [f"task-{number}" for number in reversed(range(200))]
     assert max(sizes) < MAX_PAGE_BYTES + 64 * KB
     assert len(sizes) == pytest.approx(200 * 63 * KB / MAX_PAGE_BYTES, abs=2)
-    assert max(each.limit for each in fake.filters) <= FIRST_ROWS + 1
+    assert max(each.limit for each in fake.filters) <= FIRST_ROWS
 
 
 async def test_row_larger_than_a_page_is_a_page(client: httpx.AsyncClient, fake: FakeApplication) -> None:
@@ -113,7 +115,7 @@ async def test_history_is_bounded_in_bytes(client: httpx.AsyncClient, fake: Fake
     assert all("metadata" not in row["data"] for row in rows)
 
 
-async def test_history_shows_metadata_when_asked(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+async def test_history_shows_metadata_on_request(client: httpx.AsyncClient, fake: FakeApplication) -> None:
     """With `include=metadata` the task in an event is whole."""
     _history(fake, 2, 1)
     rows, _ = await _all_pages(client, "/v1/tasks/task-1/events?include=metadata")
@@ -139,3 +141,22 @@ async def test_cursor_of_another_list_is_refused(client: httpx.AsyncClient, fake
     response = await client.get(f"/v1/tasks/task-1/events?cursor={cursor}")
     assert response.status_code == 422
     assert json.loads(response.content)["errors"][0]["loc"] == ["query", "cursor"]
+
+
+async def test_large_pages_of_one_client_are_made_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large page takes steps with pauses, one page of a client after the other; small pages wait for nothing."""
+    monkeypatch.setattr(pages, "STEP_PAUSE", 0.0)
+    turns, large, steps = PageTurns(), pages.STEP_BYTES, list[str]()
+
+    async def make(client: str, label: str, size: int) -> None:
+        async with turns.turn(client) as pause:
+            for _ in range(3):
+                await pause(size)
+                steps.append(label)
+
+    async with anyio.create_task_group() as group:
+        for client, label, size in (("a", "a1", large), ("a", "a2", large), ("b", "b1", large), ("a", "small", 1)):
+            group.start_soon(make, client, label, size)
+    assert [each for each in steps if each.startswith("a")] == ["a1"] * 3 + ["a2"] * 3
+    assert max(index for index, each in enumerate(steps) if each in {"b1", "small"}) < len(steps) - 1
+    assert not turns._locks

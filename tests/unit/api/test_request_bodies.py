@@ -135,7 +135,7 @@ async def test_announced_bytes_take_no_memory() -> None:
         group.cancel_scope.cancel()
 
 
-async def test_one_clients_bodies_leave_room_for_another() -> None:
+async def test_bodies_of_one_client_do_not_delay_another() -> None:
     """While one client's bodies wait for memory, another client's body and small ones are read at once."""
     bodies, hold, read = BodyReader(replace(LIMITS, max_total_bytes=4 * LARGE)), anyio.Event(), list[str]()
 
@@ -178,10 +178,8 @@ class Sender:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, size: int, pause: float) -> None:
         self.size, self.pause, self.now, self.parts = size, pause, 0.0, 0
-        loop = asyncio.get_running_loop()
-        monkeypatch.setattr(loop_module := bodies_module.asyncio, "get_running_loop", lambda: self)
-        monkeypatch.setattr(loop_module, "timeout", self._timeout)
-        self._loop = loop
+        monkeypatch.setattr(asyncio, "get_running_loop", lambda: self)
+        monkeypatch.setattr(asyncio, "timeout", self._timeout)
 
     def time(self) -> float:
         """Return the moved time."""

@@ -37,7 +37,7 @@ def test_address_and_key_come_from_one_place(
     dotenv: dict[str, str],
     access: tuple[str, str | None],
 ) -> None:
-    """A key of the shell is never for an address of a `.env`, nor the other way round; options take precedence."""
+    """A key of the shell is never for an address of a `.env`, nor vice versa; options take precedence."""
     path = tmp_path / ".env"
     path.write_text("".join(f"{name}={value}\n" for name, value in dotenv.items()))
     found = find_access(*options, environ, path)

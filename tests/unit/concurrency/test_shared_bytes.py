@@ -40,7 +40,7 @@ async def test_bodies_that_hold_parts_do_not_wait_forever(clients: int) -> None:
     assert (pool.free, pool.first, pool.waiting) == (10, None, [])
 
 
-async def test_first_place_goes_round_the_clients() -> None:
+async def test_clients_are_first_in_turn() -> None:
     """A client with one body does not wait behind all bodies of another."""
     pool, done = SharedBytes(total=1), list[str]()
     async with anyio.create_task_group() as group:

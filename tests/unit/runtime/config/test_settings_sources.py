@@ -140,7 +140,7 @@ def test_public_address_needs_api_keys(given: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "[::1]", "localhost", "LOCALHOST"])
 def test_loopback_address_needs_no_api_keys(host: str) -> None:
-    """A provider on the same machine reaches no stranger."""
+    """A provider on the same machine is not reached by others."""
     require_keys_for_host(load(PUBLIC_URL=f"http://{host}:8080"), "127.0.0.1")
 
 
