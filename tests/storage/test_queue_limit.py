@@ -83,7 +83,7 @@ async def test_every_kind_of_bytes_counts(store: Store) -> None:
 
 
 async def test_small_tasks_are_not_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task whose media are addresses is stored without a look at the queue, which would cost more than the task."""
+    """A task whose media are addresses is stored without a count of the queue, which would cost more than the task."""
     await fill(store)
     monkeypatch.setattr("service.storage.task_intake.tasks_above_limit", lambda *_: pytest.fail("counted"))
     await add(store, "t4", [], params={"images": ["https://example.org/a.png"] * 7, "prompt": "p" * 500})
