@@ -20,7 +20,7 @@ SCANS = 20
 LIMIT = 40 * MB
 """In place of the 512 MB of the service, which take a slow machine more than the time of an attempt."""
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 """Seconds within which a request of the flood is answered."""
 
 
@@ -39,7 +39,7 @@ def slow_picture() -> bytes:
 
 async def _post(g: ServiceUnderTest, key: str, picture: str) -> int:
     body = g.task_body(images=[picture])
-    return (await g.http.post("/v1/tasks", json=body, headers=bearer(key), timeout=PATIENCE)).status_code
+    return (await g.http.post("/v1/tasks", json=body, headers=bearer(key), timeout=TIMEOUT)).status_code
 
 
 @attempt("flooding", "slow pictures of one client before one picture of another")
