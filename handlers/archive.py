@@ -25,7 +25,8 @@ from anyio.to_thread import run_sync
 from service import Artifact, Event, Handlers, Reject, Retry, Tools
 
 from ._file_types import FILE_TYPES, HEAD, FileType, corruption_of, file_type_of
-from ._responses import DELAYS, UrlExpired, body_parts, failure_of, not_yet, open_result
+from ._responses import DELAYS as DELAYS  # noqa: PLC0414 - part of this module too
+from ._responses import UrlExpired, body_parts, failure_of, not_yet, open_result
 
 MAX_BYTES = 2 * 1024**3
 CHUNK = 256 * 1024
@@ -213,7 +214,8 @@ async def _write(response: httpx.Response, part: Path, result: ResultFile) -> tu
         raise Reject(f"the result is larger than {MAX_BYTES} bytes")
     digest, length, head = hashlib.sha256(), 0, b""
     file_type = None
-    async with await anyio.open_file(part, "xb", opener=_create_file) as file:
+    async with await anyio.open_file(part, "xb") as file:
+        await run_sync(_restrict, part)
         async for chunk in body_parts(response, CHUNK):
             length += len(chunk)
             if length > MAX_BYTES:
@@ -227,9 +229,9 @@ async def _write(response: httpx.Response, part: Path, result: ResultFile) -> tu
     return file_type or _known_type(head, result), length, digest.hexdigest()
 
 
-def _create_file(path: str, flags: int) -> int:
-    """Open a new file that others than its owner and group cannot read, whatever the umask allows."""
-    return os.open(path, flags, FILE_MODE)
+def _restrict(part: Path) -> None:
+    """Take from a new, empty file what FILE_MODE does not grant: only owner and group may read it."""
+    part.chmod(part.stat().st_mode & FILE_MODE)
 
 
 def _known_type(head: bytes, result: ResultFile) -> FileType:

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from service.sandbox.signed_urls import UrlSigner
+from service.sandbox.signed_urls import ResultUrls, UrlSigner
 from service.sandbox.tasks import DISCOUNT, State, Task
 
 VTRIX_STATUS = {
@@ -28,7 +28,8 @@ def vtrix_body(task: Task, signer: UrlSigner, now: datetime) -> dict[str, Any]:
     if task.state is State.PROCESSING:
         body["progress"] = task.progress(now)
     if task.state is State.SUCCESS:
-        body["output"] = [{"content": [_content(task, signer)]}] if signer.has_result(task) else []
+        results = signer.sign_results(task) if signer.has_result(task) else []
+        body["output"] = [{"content": [_content(task, urls) for urls in results]}] if results else []
         body["usage"] = {"cost": task.cost, "discount": DISCOUNT}
     if task.error is not None:
         body["error"] = vtrix_error(task.error)
@@ -57,7 +58,7 @@ def native_body(task: Task, signer: UrlSigner) -> dict[str, Any]:
         "payload": task.spec.payload or "",
         "bgm": task.spec.bgm,
         "off_peak": task.spec.off_peak,
-        "creations": [_creation(task, signer)] if task.state is State.SUCCESS and signer.has_result(task) else [],
+        "creations": _creations(task, signer) if task.state is State.SUCCESS and signer.has_result(task) else [],
     }
 
 
@@ -84,17 +85,18 @@ def _metadata(task: Task) -> dict[str, int]:
     return {name: int(at.timestamp()) for name, at in times.items() if at is not None}
 
 
-def _content(task: Task, signer: UrlSigner) -> dict[str, Any]:
-    urls = signer.sign_urls(task)
+def _content(task: Task, urls: ResultUrls) -> dict[str, Any]:
     content = {"type": "video", "url": urls.video, "duration": task.spec.seconds, "jobId": task.native_id}
     return content | ({"watermarked_url": urls.watermarked} if urls.watermarked else {})
 
 
-def _creation(task: Task, signer: UrlSigner) -> dict[str, str]:
-    urls = signer.sign_urls(task)
-    return {
-        "id": f"{task.native_id}1",
-        "url": urls.video,
-        "cover_url": urls.cover,
-        "watermarked_url": urls.watermarked or "",
-    }
+def _creations(task: Task, signer: UrlSigner) -> list[dict[str, str]]:
+    return [
+        {
+            "id": str(int(task.native_id) + number),
+            "url": urls.video,
+            "cover_url": urls.cover,
+            "watermarked_url": urls.watermarked or "",
+        }
+        for number, urls in enumerate(signer.sign_results(task), 1)
+    ]

@@ -9,6 +9,7 @@ from service.sandbox.state import SandboxState
 from service.sandbox.tasks import Task
 
 _EXPIRED_AGO = 60
+_MAX_OUTPUTS = 100
 _NONCE_LENGTH = 8
 
 
@@ -29,15 +30,20 @@ class UrlSigner:
         self._secret = state.trace("result addresses").encode()
         self._signed_count = 0
 
-    def sign_urls(self, task: Task) -> ResultUrls:
-        """Return new addresses of a task's result; the switches set their lifetime."""
+    def sign_results(self, task: Task) -> list[ResultUrls]:
+        """Return new addresses of each result of a task."""
+        return [self._sign_urls(task, number + 1) for number in range(min(self._state.switches.outputs, _MAX_OUTPUTS))]
+
+    def _sign_urls(self, task: Task, number: int) -> ResultUrls:
+        """Return new addresses of the result `number`, from 1; the switches set their lifetime."""
         self._signed_count += 1
         expired = self._state.hits("url_expired", f"{task.number}/{self._signed_count}")
         life = -_EXPIRED_AGO if expired else self._state.switches.url_life
+        stem = task.file_stem if number == 1 else f"{task.file_stem}.{number}"
         return ResultUrls(
-            video=self._sign(task, f"{task.file_stem}.mp4", life),
-            cover=self._sign(task, f"{task.file_stem}.jpg", life),
-            watermarked=self._sign(task, f"{task.file_stem}-marked.mp4", life) if task.spec.watermark else None,
+            video=self._sign(task, f"{stem}.mp4", life),
+            cover=self._sign(task, f"{stem}.jpg", life),
+            watermarked=self._sign(task, f"{stem}-marked.mp4", life) if task.spec.watermark else None,
         )
 
     def has_result(self, task: Task) -> bool:

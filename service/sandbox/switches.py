@@ -146,6 +146,15 @@ class Switches:
         Chance, About("Results", "A result without an address, a relative one, blanks, another nesting.")
     ] = 0.0
     cut_downloads: Annotated[Chance, About("Results", "Cut the download half-way.")] = 0.0
+    outputs: Annotated[int, About("Results", "Results of each task.")] = 1
+    bad_results: Annotated[Chance, About("Results", "Serve an HTML page in place of the file.")] = 0.0
+    odd_encoding: Annotated[
+        Chance, About("Results", "Send the file as it is with Content-Encoding UTF-8, aws-chunked, br or an empty one.")
+    ] = 0.0
+    gzip_downloads: Annotated[Chance, About("Results", "Compress the file although the request excludes it.")] = 0.0
+    trailing_bytes: Annotated[Chance, About("Results", "Append bytes behind the end of the file.")] = 0.0
+    odd_content_type: Annotated[Chance, About("Results", "Send a wrong Content-Type, an empty one or none.")] = 0.0
+    redirects: Annotated[int, About("Results", "Redirects in front of each file.")] = 0
 
     def __post_init__(self) -> None:
         """Parse every value, so that `"first 3"` and `First(3)` are equal."""

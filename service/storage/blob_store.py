@@ -22,7 +22,7 @@ from service.storage.database import Database
 from service.storage.tables import input_data, input_references, inputs, rollouts
 
 PAYLOAD = "payload"
-OWN_PLACES = frozenset({PAYLOAD, "meta_data"})
+UNSHARED = frozenset({PAYLOAD, "meta_data"})
 """Places of texts, which are never shared: deliveries read them from `inputs`."""
 
 SHARED_INPUTS = "shared_inputs"
@@ -79,8 +79,8 @@ async def sharing_from(connection: AsyncConnection) -> datetime | None:
 
 async def insert_blobs(connection: AsyncConnection, blobs: Sequence[tuple[TaskId, Blob]], *, share: bool) -> None:
     """Insert the blobs of new tasks; with `share`, the data of equal media only if they are not stored yet."""
-    shared = [(task_id, blob) for task_id, blob in blobs if share and blob.place not in OWN_PLACES]
-    own = [(task_id, blob) for task_id, blob in blobs if not share or blob.place in OWN_PLACES]
+    shared = [(task_id, blob) for task_id, blob in blobs if share and blob.place not in UNSHARED]
+    own = [(task_id, blob) for task_id, blob in blobs if not share or blob.place in UNSHARED]
     await _insert(connection, [_row(task_id, blob) | {"data": blob.data} for task_id, blob in own])
     if shared:
         await _insert_data(connection, {blob.sha256: blob for _, blob in shared})

@@ -13,7 +13,7 @@ from service.storage.dialects import advisory_lock
 from service.storage.tables import OPEN, tasks
 
 MAX_QUEUED_BYTES = 512 * 1024 * 1024
-"""Room for 25 of the largest requests, or for 500 with a megabyte of pictures each."""
+"""Enough for 25 of the largest requests, or for 500 with a megabyte of pictures each."""
 
 MIN_COUNTED_BYTES = 4096
 """Smaller tasks, such as those whose media are addresses, are not counted: the count would cost them more than they."""

@@ -201,6 +201,7 @@ NAMED: dict[str, tuple[Serve, dict[str, str]]] = {
         lambda _: Response(VIDEO + (48).to_bytes(4, "big") + b"free<script>alert(document.cookie)</script>".ljust(44)),
         {},
     ),
+    "a ZIP behind an MP4": (lambda _: Response(VIDEO + b"PK\x03\x04" + b"\0" * 200), {}),
 }  # fmt: skip
 
 
@@ -223,10 +224,3 @@ def _add_named(name: str, serve: Serve, output: dict[str, str]) -> None:
 
 for _name, (_serve, _output) in NAMED.items():
     _add_named(_name, _serve, _output)
-
-
-async def _zipped(home: Path) -> str:
-    return await _rejected(home, lambda _: Response(VIDEO + b"PK\x03\x04" + b"\0" * 200), "cut off")
-
-
-add("archive", "a ZIP behind an MP4", _zipped)

@@ -8,7 +8,7 @@ from service.domain.task import SETTLED
 from tests.simulation import deliveries
 from tests.simulation.facts import Row, read
 from tests.simulation.finished_run import FinishedRun
-from tests.simulation.handlers import FILE_CONTENT
+from tests.simulation.handlers import ARCHIVER, FILE_CONTENT
 from tests.simulation.history import ReceivedCallback
 from tests.simulation.network import NetworkFaults
 from tests.simulation.run import Simulation
@@ -198,6 +198,19 @@ def p3_paid_results_are_recorded(finished: FinishedRun) -> Iterator[str]:
                 yield f"task {task_id} was paid without a result and does not say so"
 
 
+def p6_every_result_is_stored(finished: FinishedRun) -> Iterator[str]:
+    """Check that a task whose results were delivered names a stored file for every output."""
+    for row in finished.facts.deliveries.values():
+        task = finished.facts.tasks[row["task_id"]]
+        if row["handler"] != ARCHIVER or row["status"] != "delivered":
+            continue
+        events = {event["id"]: event for event in finished.facts.events[row["task_id"]]}
+        delivered = {item["url"] for item in events[row["event_id"]]["data"]["output"]}
+        for item in json.loads(task["output"]) or []:
+            if item["url"] in delivered and "archived_url" not in item:
+                yield f"task {task['id']} has an output that is not stored, though its delivery succeeded"
+
+
 def p7_no_lease_after_shutdown(finished: FinishedRun) -> Iterator[str]:
     """Check that no lease is held after a clean shutdown: running work is finished or released."""
     if any(disturbance.kind == "down" and disturbance.began > 0 for disturbance in finished.history.disturbances):
@@ -225,5 +238,6 @@ CHECKS: tuple[Callable[[FinishedRun], Iterator[str]], ...] = (
     p5_forged_callbacks_change_nothing,
     p3_stored_files_are_complete,
     p3_paid_results_are_recorded,
+    p6_every_result_is_stored,
     p7_no_lease_after_shutdown,
 )

@@ -100,6 +100,7 @@ PROVIDER_FAULTS: Mapping[str, tuple[float, ...]] = {
     "slow_poll": (0.3,),
     "unknown_status": (0.3,),
     "loose_types": (0.5,),
+    "outputs": (2, 3),
 }
 DURATIONS: Mapping[str, tuple[object, ...]] = {
     "run_time": ((2, 8), (5, 40), (60, 400)),

@@ -4,6 +4,7 @@ import asyncio
 import stat
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,15 @@ from sqlalchemy import Connection, text
 from service.domain.errors import BadSetting, SchemaBehind
 from service.domain.ports.tasks import TaskFilter
 from service.storage import Store, migrate, open_store
+from service.storage.blob_store import sharing_from
+from service.storage.column_types import EPOCH
 from service.storage.health import SqlHealth
 from service.storage.migrate import HEAD, MIGRATIONS
 from service.storage.tables import metadata
 from tests.storage.builders import NOW, a_task
 from tests.storage.conftest import Server
 from tests.support.postgres import create_database, drop_database
+from tests.upgrade.rows import engine, upgrade
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -43,6 +47,24 @@ async def test_migrating_twice_keeps_everything(empty_url: str) -> None:
     await migrate(empty_url)
     async with open_store(empty_url) as store:
         assert await store.queries.tasks(TaskFilter()) == [a_task()]
+
+
+@pytest.mark.parametrize("revision", [None, "0001", "0002"])
+async def test_equal_inputs_are_shared_at_once_only_in_a_new_database(empty_url: str, revision: str | None) -> None:
+    """Where an earlier release has run, its processes may still run: sharing begins when they have been replaced."""
+    before = datetime.now(UTC)
+    if revision is not None:
+        at = engine(empty_url)
+        upgrade(at, revision)
+        at.dispose()
+    await migrate(empty_url)
+    async with open_store(empty_url) as store, store._database.reading() as connection:
+        begins_at = await sharing_from(connection)
+    assert begins_at is not None
+    if revision is None:
+        assert begins_at == EPOCH
+    else:
+        assert timedelta() <= begins_at - before - timedelta(hours=24) < timedelta(minutes=5)
 
 
 async def test_concurrent_migrations_succeed(empty_url: str) -> None:

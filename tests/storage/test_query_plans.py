@@ -1,5 +1,6 @@
 """Query plans: the frequent statements use an index that fits, on both databases."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -9,8 +10,10 @@ from service.domain.ports.tasks import TaskFilter
 from service.domain.submission_limits import ClientLimit, Limits
 from service.domain.task import TaskId
 from service.storage import Store
+from service.storage.blob_store import delete_unreferenced
 from tests.storage.builders import (
     NOW,
+    a_blob,
     a_task,
     add_deliveries,
     add_tasks,
@@ -54,6 +57,16 @@ ALL_LIMITS = Limits(
     client_budget=ClientLimit(default=5),
 )
 
+
+async def _add_large(store: Store) -> None:
+    await store.intake.add(a_task("large", client="c3"), [a_blob(data=bytes(5000))], None)
+
+
+async def _delete_references(store: Store) -> None:
+    async with store._database.writing() as write:
+        await delete_unreferenced(write.connection, [a_blob(data=b"picture 1").sha256])
+
+
 FREQUENT: dict[str, tuple[Act, set[str]]] = {
     "claim submissions": (lambda store: claim_submissions(store, limit=35), {"tasks_queued_by_client"}),
     "count in flight": (lambda store: claim_submissions(store, limits=Limits(max_in_flight=5)), {"tasks_in_flight"}),
@@ -76,6 +89,9 @@ FREQUENT: dict[str, tuple[Act, set[str]]] = {
         lambda store: store.queries.history(TaskId("t1")),
         {"events_by_task", "inbox_by_task", "polls_by_task"},
     ),
+    "load inputs": (lambda store: store.blobs.load(TaskId("t1")), set()),
+    "queue of a client": (_add_large, {"tasks_open_bytes"}),
+    "prune references": (_delete_references, {"input_references_by_sha256"}),
     "follow events": (lambda store: store.events.after(7), set()),
 }
 
@@ -85,6 +101,9 @@ async def filled(store: Store) -> Store:
     """Return a store with enough rows that an index pays off, and with statistics on PostgreSQL."""
     await add_tasks(store, *(a_task(f"t{n}", client=f"c{n % 30}") for n in range(300)))
     await add_tasks(store, *(in_progress(f"p{n}") for n in range(9)))
+    pictures = [a_blob(data=f"picture {number}".encode()) for number in range(60)]
+    with_pictures = [(a_task(f"i{n}", client=f"c{n % 30}"), [picture]) for n, picture in enumerate(pictures)]
+    await asyncio.gather(*(store.intake.add(task, blobs, None) for task, blobs in with_pictures))
     for number in range(100):
         await add_deliveries(store, "log", "webhook", events=[f"e{number}a", f"e{number}b"], task_id=f"t{number}")
     async with store._database.writing() as write:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from sqlalchemy import insert, select
 
 from service.domain.blob import Blob
 from service.domain.errors import Conflict, QueueFull
@@ -12,6 +13,8 @@ from service.domain.ports.tasks import IdempotencyKey
 from service.domain.task import Status, Task, TaskId
 from service.storage import Store, queue_limit
 from service.storage.queue_limit import MAX_QUEUED_BYTES, MIN_COUNTED_BYTES, counted_bytes, tasks_above_limit
+from service.storage.tables import tasks
+from service.storage.task_rows import task_values
 from tests.storage.builders import NOW, a_blob, a_task, stored
 from tests.storage.conftest import OpenStore
 
@@ -83,7 +86,7 @@ async def test_every_kind_of_bytes_counts(store: Store) -> None:
 
 
 async def test_small_tasks_are_not_counted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A task whose media are addresses is stored without a look at the queue, which would cost more than the task."""
+    """A task whose media are addresses is stored without a count of the queue, which would cost more than the task."""
     await fill(store)
     monkeypatch.setattr("service.storage.task_intake.tasks_above_limit", lambda *_: pytest.fail("counted"))
     await add(store, "t4", [], params={"images": ["https://example.org/a.png"] * 7, "prompt": "p" * 500})
@@ -132,19 +135,10 @@ async def test_processes_do_not_exceed_the_limit_together(store: Store, open_ano
         adding = asyncio.create_task(add(other, "t4"))
         await asyncio.wait([adding], timeout=BRIEFLY)
         assert not adding.done()
-        statement = "INSERT INTO tasks ({0}) SELECT {1} FROM tasks WHERE id = 'full0'"
-        names = [column.name for column in a_task_columns()]
-        values = ["'t3'" if name == "id" else name for name in names]
-        await write.connection.exec_driver_sql(statement.format(", ".join(names), ", ".join(values)))
+        row = task_values(a_task("t3")) | {"input_bytes": 30_000}
+        await write.connection.execute(insert(tasks), row)
     with pytest.raises(QueueFull):
         await adding
-
-
-def a_task_columns() -> Sequence[Any]:
-    """Return the columns of the table of tasks."""
-    from service.storage.tables import tasks  # noqa: PLC0415 - only this test writes a row by itself
-
-    return list(tasks.columns)
 
 
 async def test_size_is_stored_with_the_task(store: Store) -> None:
@@ -152,8 +146,8 @@ async def test_size_is_stored_with_the_task(store: Store) -> None:
     await add(store, "t1")
     await add(store, "t2", [])
     async with store._database.reading() as connection:
-        rows = (await connection.exec_driver_sql("SELECT id, input_bytes FROM tasks")).all()
-    found = {row[0]: row[1] for row in rows}
+        rows = await connection.execute(select(tasks.c.id, tasks.c.input_bytes))
+        found = {row.id: row.input_bytes for row in rows}
     assert found["t1"] == pytest.approx(30_000, abs=100)
     assert found["t2"] is None
     assert (await stored(store, "t1")).client == "anna"

@@ -105,14 +105,19 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 
 def _chunk_too_long(data: bytes) -> bool:
-    """Return whether a chunk of a RIFF file ends after the file; chunks inside of lists are checked too."""
-    at = 12
+    """Return whether a chunk of a RIFF file ends after the file; chunks inside of lists are checked too.
+
+    What is no chunk of an AVI behind its pictures is tolerated: bytes behind the end of the file.
+    """
+    at, end_of_pictures = 12, len(data)
     for _ in range(_MAX_PARTS):
         if at + 8 > len(data):
             return False
         kind, size = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         if at + 8 + size > len(data):
-            return True
+            return at < end_of_pictures or kind in _RIFF_LISTS or kind == b"idx1"
+        if kind == b"LIST" and data[at + 8 : at + 12] == b"movi":
+            end_of_pictures = at + 8 + size
         at += 12 if kind in _RIFF_LISTS else 8 + size + size % 2
     return True
 

@@ -89,6 +89,10 @@ def test_unknown_bytes_after_the_end_are_no_truncation() -> None:
     """Any bytes may follow the required boxes."""
     assert not is_truncated(video() + b"\x7f\xff\xff\xffjunkjunk")
     assert not is_truncated(video() + bytes(100))
+    for more in (b"junk" * 50, b"\xff" * 40, b"<!-- proxy -->"):
+        assert not is_truncated(video("avi") + more)
+    for kind in (b"idx1", b"LIST", b"RIFF"):
+        assert is_truncated(video("avi") + kind + b"\xff\xff\xff\x7f")
 
 
 def test_large_box_sizes_are_read() -> None:

@@ -119,8 +119,8 @@ async def test_limit_applies_to_the_decompressed_bytes(setup: ArchiveSetup, monk
 @pytest.mark.parametrize("content_type", [None, "", "text/html", "application/json", "image/png", "video/x-unknown"])
 async def test_content_type_does_not_matter(setup: ArchiveSetup, content_type: str | None) -> None:
     """The bytes of the file decide, not what the server calls them."""
-    headers = {} if content_type is None else {"content_type": content_type}
-    setup.server.respond(URL, streamed(VIDEO, **headers))
+    headers = {} if content_type is None else {"content-type": content_type}
+    setup.server.respond(URL, httpx.Response(200, headers=headers, stream=Streamed(VIDEO)))
     await archive(event(), setup.tools())
     assert setup.files() == {"task-1.mp4": VIDEO}
 

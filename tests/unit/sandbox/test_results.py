@@ -104,3 +104,72 @@ async def test_watermarked_video_has_its_own_address() -> None:
         for watermark in (True, False):
             content = (await at.poll(await completed(at, watermark=watermark))).json()["output"][0]["content"][0]
             assert ("watermarked_url" in content) is watermark
+
+
+async def fetched(at: Bench, url: str) -> httpx.Response:
+    """Return the response to a download that asks for the file as it is."""
+    return await at.client.get(url, headers={"Accept-Encoding": "identity"})
+
+
+async def test_task_has_several_results() -> None:
+    """Each of them has its own address and is a playable file."""
+    async with bench(outputs=3) as at:
+        [output] = (await at.poll(await completed(at))).json()["output"]
+        urls = [item["url"] for item in output["content"]]
+        assert len({url.partition("?")[0] for url in urls}) == 3
+        assert [(await fetched(at, url)).content[4:8] for url in urls] == [b"ftyp"] * 3
+        assert (await at.client.get(urls[1].replace(".2.", ".3."))).status_code == 403
+
+
+async def test_result_can_be_a_page_instead() -> None:
+    """The page has the status 200; the file is there at the next download."""
+    async with bench(bad_results=First(1)) as at:
+        url = await address(at, await completed(at))
+        page, file = await fetched(at, url), await fetched(at, url)
+    assert (page.status_code, page.headers["Content-Type"], page.content[:6]) == (
+        200,
+        "text/html; charset=utf-8",
+        b"<html>",
+    )
+    assert file.content[4:8] == b"ftyp"
+
+
+async def test_encodings_that_are_none() -> None:
+    """The bytes are those of the file, whatever Content-Encoding says."""
+    seen = set()
+    async with bench(odd_encoding=1, tiny_videos=True) as at:
+        url = await address(at, await completed(at))
+        for _ in range(20):
+            async with at.client.stream("GET", url) as response:
+                seen.add(response.headers["Content-Encoding"])
+                assert (b"".join([part async for part in response.aiter_raw()]))[4:8] == b"ftyp"
+    assert seen == {"UTF-8", "aws-chunked", "br", ""}
+
+
+async def test_compressed_download() -> None:
+    """The file is compressed although the request excludes it."""
+    async with bench(gzip_downloads=1, trailing_bytes=1) as at:
+        response = await fetched(at, await address(at, await completed(at)))
+    assert response.headers["Content-Encoding"] == "gzip"
+    assert response.content[4:8] == b"ftyp"
+    assert response.content.endswith(b"<!-- end -->")
+
+
+async def test_content_types_that_are_wrong() -> None:
+    """A wrong one, an empty one, or none."""
+    async with bench(odd_content_type=1) as at:
+        url = await address(at, await completed(at))
+        seen = {(await fetched(at, url)).headers.get("Content-Type") for _ in range(20)}
+    assert seen == {"text/html", "application/octet-stream", "", None}
+
+
+@pytest.mark.parametrize("count", [1, 10])
+async def test_redirects_lead_to_the_file(count: int) -> None:
+    """So many redirects, then the file."""
+    async with bench(redirects=count) as at:
+        url = await address(at, await completed(at))
+        for _ in range(count):
+            response = await fetched(at, url)
+            assert response.status_code == 302
+            url = str(httpx.URL(url).join(response.headers["Location"]))
+        assert (await fetched(at, url)).content[4:8] == b"ftyp"

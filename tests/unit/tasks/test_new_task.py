@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,30 +80,24 @@ async def test_files_are_never_opened_on_the_event_loop(
         assert await validation_threads(loop, monkeypatch, **changes) == [beside]
 
 
+@dataclass(frozen=True, kw_only=True)
 class BlockedInspector:
     """An inspector whose work for the client `flood` ends only when `release` is set."""
 
-    def __init__(self) -> None:
-        self.release, self.inspecting = threading.Event(), threading.Semaphore(0)
+    client: str = ""
+    release: threading.Event = field(default_factory=threading.Event)
+    inspecting: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
-    def for_client(self, client: str) -> "ClientsInspector":
+    def for_client(self, client: str) -> "BlockedInspector":
         """Return the inspector of one client."""
-        return ClientsInspector(of=self, client=client)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClientsInspector:
-    """The inspector of one client."""
-
-    of: BlockedInspector
-    client: str
+        return replace(self, client=client)
 
     def image(self, data: bytes) -> ImageFacts:
         """Return the facts of an image."""
         del data
         if self.client == "flood":
-            self.of.inspecting.release()
-            assert self.of.release.wait(10)
+            self.inspecting.release()
+            assert self.release.wait(10)
         return ImageFacts(format="png", width=160, height=128)
 
     def video(self, data: bytes) -> None:
