@@ -15,18 +15,21 @@ from service.domain import apply_update
 from service.domain import task as core_task
 from service.domain.callback import Callback
 from service.domain.errors import BadToken, StoreUnavailable
+from service.domain.key_ring import KeyRing
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.tokens import TokenClaims, Tokens
 from service.providers import http_client as http
+from service.runtime.key_agreement import KeyAgreement
+from service.tasks import poller, update_batch
 from service.tasks import recorder as record
-from service.tasks import update_batch
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.recorder import Recorder
 from service.tasks.submitter import Submitter
 from service.tasks.update_batch import UpdateBatch
 from tests.simulation import store_mutations as store
+from tests.simulation.loop import OWNER
 from tests.simulation.store_mutations import both
 
 Mutation = Callable[[], AbstractContextManager[Any]]
@@ -206,6 +209,27 @@ def leased_poll_not_made() -> AbstractContextManager[Any]:
     return patch.object(ImmediatePolls, "open", open_without_poll)
 
 
+def newest_key_signs() -> AbstractContextManager[Any]:
+    """Sign with the newest key at once, whichever keys other processes know."""
+    return patch.object(KeyRing, "newest_common", lambda self, _known: self.fingerprints[0])
+
+
+def payload_signed_again() -> AbstractContextManager[Any]:
+    """Compare a payload in a provider's answer with a token that the newest key of the process signs again."""
+
+    def names(payload: str, task_id: core_task.TaskId, submissions: range) -> bool:
+        process: Any = OWNER.get()
+        tokens = Tokens(process.keys)
+        return payload in [tokens.payload_token(task_id, number) for number in submissions]
+
+    return patch.object(poller, "names_submission", names)
+
+
+def unknown_key_is_forged() -> AbstractContextManager[Any]:
+    """Answer 403 for a token of a key that only another process knows."""
+    return patch.object(KeyAgreement, "may_lack_keys", lambda _self: False)
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     ack_before_commit,
     store.no_fencing,
@@ -237,4 +261,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     store.max_in_flight_ignored,
     store.budget_ignored,
     leased_poll_not_made,
+    newest_key_signs,
+    payload_signed_again,
+    unknown_key_is_forged,
 )
