@@ -11,6 +11,7 @@ from tests.simulation.facts import Row, read
 from tests.simulation.finished_run import FinishedRun
 from tests.simulation.handlers import FILE_CONTENT
 from tests.simulation.history import ReceivedCallback
+from tests.simulation.key_changes import LIST_FAULTS
 from tests.simulation.network import NetworkFaults
 from tests.simulation.run import Simulation
 from tests.simulation.timing import (
@@ -21,21 +22,6 @@ from tests.simulation.timing import (
 
 TERMINAL = frozenset({"task.completed", "task.failed", "task.canceled"})
 LOCAL_ERRORS = frozenset({"submission_unknown"})
-LIST_FAULTS = frozenset(
-    {
-        "throttle_poll",
-        "html_500_poll",
-        "half_poll_reply",
-        "slow_poll",
-        "unknown_status",
-        "error_in_200_poll",
-        "other_task_poll",
-        "odd_json",
-        "result_delay",
-    }
-)
-"""Switches that may keep the provider's list from being read."""
-
 STATUS_OF_STATE = {"success": "completed", "failed": "failed"}
 
 

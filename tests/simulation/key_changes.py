@@ -2,14 +2,16 @@
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from service.domain.errors import BadToken
 from service.domain.tokens import Tokens
 from tests.simulation.loop import START
+from tests.simulation.network import NetworkFaults
 
 if TYPE_CHECKING:
     from tests.simulation.process import Process
@@ -34,6 +36,21 @@ LISTS: tuple[tuple[tuple[str, ...], ...], ...] = (
 
 SEEN_AFTER = 15.0
 """Seconds after its start in which every other process has seen the keys of a process."""
+
+LIST_FAULTS = frozenset(
+    {
+        "throttle_poll",
+        "html_500_poll",
+        "half_poll_reply",
+        "slow_poll",
+        "unknown_status",
+        "error_in_200_poll",
+        "other_task_poll",
+        "odd_json",
+        "result_delay",
+    }
+)
+"""Switches that may keep the provider's list from being read."""
 
 RENEWED_FOR = 150.0
 """Seconds after the last change in which processes renew their registrations: a crashed one counts as ended."""
@@ -68,10 +85,16 @@ def key_changes_of(seed: int, processes: int) -> tuple[KeyChange, ...]:
     return tuple(changes)
 
 
-def doubts_of(seed: int) -> dict[str, object]:
-    """Return the switches that lose replies in half of the scenarios with changes: tasks are in doubt meanwhile."""
-    random = Random(f"doubts {seed}")  # noqa: S311 - a run needs a seed, not secrecy
-    return random.choice(({}, {"lose_create_reply": 0.6}))
+def doubts_of(seed: int, switches: Mapping[str, object]) -> dict[str, Any]:
+    """Return the fields of a scenario with changes in which replies are lost and the list resolves the doubt.
+
+    So it is in half of the scenarios with changes; the other half is left as it is.
+    """
+    if Random(f"doubts {seed}").random() < 0.5:  # noqa: S311 - a run needs a seed, not secrecy
+        return {"switches": switches}
+    readable = {name: value for name, value in switches.items() if name not in LIST_FAULTS}
+    lost = {"lose_create_reply": 0.6}
+    return {"provider": "vidu", "network_faults": NetworkFaults(), "switches": readable | lost}
 
 
 def renewed_until(changes: tuple[KeyChange, ...]) -> float:
@@ -90,9 +113,8 @@ class SignedTokens:
         if (index := _key_of(token)) is None:
             return f"{process.name} signed with an unknown key"
         self.signers[index].add((process.name, process.incarnation))
-        living = [each for each in processes if not each.dead]
-        common = {key for key in process.keys if all(key in each.keys for each in living)}
-        seen = [each for each in living if each.started_at + SEEN_AFTER < now]
+        common = _common_keys(processes)
+        seen = [each for each in processes if not each.dead and each.started_at + SEEN_AFTER < now]
         lacking = [each.name for each in seen if SECRETS[index] not in each.keys]
         return f"P1: {process.name} signed with a key that {lacking} lack" if common and lacking else None
 
@@ -101,9 +123,16 @@ class SignedTokens:
         index = _key_of(token)
         if index is None or SECRETS[index] in by.keys:
             return None
+        if not _common_keys(processes):
+            return None
         living = {(process.name, process.incarnation) for process in processes if not process.dead}
         names = sorted(name for name, _ in self.signers[index] & living)
         return f"P1: a callback with a token of {names} was answered with 403" if names else None
+
+
+def _common_keys(processes: list["Process"]) -> set[str]:
+    """Return the keys that all living processes know; without any, tokens of some are refused by others."""
+    return set(SECRETS).intersection(*(process.keys for process in processes if not process.dead))
 
 
 def _key_of(token: str) -> int | None:

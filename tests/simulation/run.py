@@ -279,14 +279,17 @@ class Simulation:
     def _note_callback(self, transfer: Transfer, server: Server, status: int) -> None:
         token = transfer.request.url.path.removeprefix("/callbacks/").rstrip("/")
         forged = token in self.attacker.sent
-        refused = isinstance(server, Process) and status == FORBIDDEN and not forged
-        if refused and (violation := self.signed_tokens.refused(token, server, self.processes)):
-            self.history.add_violation(violation)
+        if isinstance(server, Process) and status == FORBIDDEN and not forged:
+            self._note(self.signed_tokens.refused(token, server, self.processes))
         self.history.callbacks.append(
             ReceivedCallback(at=self.loop.time(), token=token, body=transfer.body, status=status, forged=forged)
         )
         if isinstance(server, Process):
             server.point("callback answered")
+
+    def _note(self, violation: str | None) -> None:
+        if violation:
+            self.history.add_violation(violation)
 
     def _crash(self, point: str, transfer: Transfer) -> None:
         """Pass a crash point of the process that sent the request."""

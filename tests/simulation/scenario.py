@@ -132,15 +132,11 @@ def scenario_of(seed: int) -> Scenario:
     extended = _extended(base_scenario_of(seed), Random(f"wider {seed}"))  # noqa: S311 - a run needs a seed, not secrecy
     random = Random(f"deaths {seed}")  # noqa: S311 - the same
     crashes = extended.crashes + _crash_between(random, extended.processes)
-    manners = manners_of(seed) | callback_manners_of(seed)
-    key_changes = key_changes_of(seed, processes=2)
-    return replace(
-        extended,
-        processes=2 if key_changes else extended.processes,
-        crashes=crashes,
-        switches={**extended.switches, **manners, **(doubts_of(seed) if key_changes else {})},
-        key_changes=key_changes,
-    )
+    switches = {**extended.switches, **manners_of(seed), **callback_manners_of(seed)}
+    plain = replace(extended, crashes=crashes, switches=switches)
+    if not (key_changes := key_changes_of(seed, processes=2)):
+        return plain
+    return replace(plain, processes=2, key_changes=key_changes, **doubts_of(seed, switches))
 
 
 def _crash_between(random: Random, processes: int) -> tuple[Crash, ...]:
