@@ -162,7 +162,11 @@ def _events(names: object) -> str:
 
 @click.command()
 def secret() -> None:
-    """Print a new signing key for BOOMERANG_SECRET_KEYS."""
+    """Print a new signing key for BOOMERANG_SECRET_KEYS.
+
+    To replace a key, set SECRET_KEYS=new,old and restart the processes in any order; remove the old key the same way
+    once the tasks that it signed have ended.
+    """
     from service.runtime.config.key_file import generate_key  # noqa: PLC0415 - heavy
 
     click.echo(generate_key())
