@@ -294,4 +294,18 @@ OPERATIONS = (
         errors=[400, 403, 408, 413],
         authenticated=False,
     ),
+    *(
+        Operation(
+            path="/callbacks/{token}",
+            method=method,
+            id=f"{method}Callback",
+            tag="upstream",
+            summary="Probe the address of a callback; it has no effect.",
+            parameters=[in_path("token", "The token of the callback URL.", TEXT)],
+            responses={204: DeclaredResponse("The address is good.")},
+            errors=[403],
+            authenticated=False,
+        )
+        for method in ("get", "options")
+    ),
 )
