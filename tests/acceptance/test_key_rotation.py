@@ -109,6 +109,7 @@ async def test_no_callback_is_refused_while_keys_are_replaced(workspace: Workspa
         await until(lambda: len(balancer.tokens) > expected, what="callbacks after the last restart", seconds=TIMEOUT)
         stop.set()
         await load
+        assert set(balancer.answers) == {204}, dict(balancer.answers)
         async with service(fleet.child(webs[0])) as at:
             await at.wait_until_idle()
         await fleet.stopped()
