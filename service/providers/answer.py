@@ -58,12 +58,17 @@ def plain_name(name: str) -> str:
 
 
 class Answer:
-    """The fields of an answer. `layers` are its nested objects, the task's own one first."""
+    """The fields of an answer.
+
+    `layers` are its nested objects, the task's own one first. `word` is the status word as the provider writes it, ""
+    without one: numbers and words like `ok` are none.
+    """
 
     def __init__(self, body: object, names: Names, reading: Reading = DEFAULT_READING) -> None:
         self.names = names
         self.reading = reading
         self.layers = self._layers(body)
+        self.word = next((word for layer in self.layers if (word := self._word_in(layer))), "")
 
     def _layers(self, body: object) -> list[Layer]:
         outer = _layer(body)
@@ -80,29 +85,31 @@ class Answer:
         """Yield the nested objects that describe the task better than `outer`, which may be an envelope."""
         outer_id, outer_word = self._id_in(outer), self._word_in(outer)
         for name in WRAPPERS:
-            inner = _layer(outer.get(name), lists=name in LISTS)
+            value = outer.get(name)
+            inner = _layer(value, lists=name in LISTS) if isinstance(value, dict | list) else None
             if not inner or any(field in inner for field in RESULT_MARKS):
                 continue
             inner_id, inner_word = self._id_in(inner), self._word_in(inner)
             if outer_id and outer_word:
-                better = name in {"data", "task"} and inner_id and inner_word
+                better = name in {"data", "task"} and bool(inner_id and inner_word)
             elif outer_id or outer_word:
-                better = inner_word or (inner_id and not outer_id)
+                better = bool(inner_word or (inner_id and not outer_id))
             else:
-                better = inner_id or inner_word or any(wrapper in inner for wrapper in WRAPPERS)
+                better = bool(inner_id or inner_word) or any(wrapper in inner for wrapper in WRAPPERS)
             if better:
                 yield inner
 
     def _id_in(self, layer: Layer) -> UpstreamId | None:
-        return next((found for name in self.names.ids if (found := task_id(layer.get(name)))), None)
+        for name in self.names.ids:
+            if name in layer and (found := task_id(layer[name])):
+                return found
+        return None
 
     def _word_in(self, layer: Layer) -> str:
-        return next((word for name in self.names.statuses if (word := _word(layer.get(name)))), "")
-
-    @property
-    def word(self) -> str:
-        """The status word as the provider writes it, "" without one. Numbers and words like `ok` are none."""
-        return next((word for layer in self.layers if (word := self._word_in(layer))), "")
+        for name in self.names.statuses:
+            if name in layer and (word := _word(layer[name])):
+                return word
+        return ""
 
     @property
     def id(self) -> UpstreamId | None:
@@ -119,7 +126,10 @@ class Answer:
 
     def get(self, name: str) -> Any:
         """Return the first value of a field that is not null, None without one."""
-        return next(self.values((name,)), None)
+        for layer in self.layers:
+            if (value := layer.get(name)) is not None:
+                return value
+        return None
 
     def values(self, names: Sequence[str]) -> Iterator[Any]:
         """Yield the values of these fields that are not null, those of the task's own object first."""

@@ -13,6 +13,8 @@ MAX_URL = 8192
 MAX_CORRELATION = 1024
 MAX_TOKEN = 256
 MAX_NUMBER = 10**18
+MAX_PAGE = 4096
+"""Characters of a page that are read for its text."""
 MIN_MASKED_KEY = 16
 """Length in characters from which the provider's key is masked."""
 
@@ -38,10 +40,10 @@ def clean(value: object, limit: int = MAX_TEXT, key: str = "") -> str:
         return ""
     if isinstance(value, int):
         return str(value) if abs(value) < MAX_NUMBER else ""
-    masked = len(key) >= MIN_MASKED_KEY and key in value
-    if not masked and len(value) <= limit and value.isascii() and value.isprintable() and "~" not in value:
-        return value.strip()
-    text = (value.replace(key, "[key]") if masked else value)[: limit * 2 + MAX_TOKEN]
+    text = masked(value, key) if key else value
+    if len(text) <= limit and text.isascii() and text.isprintable() and "~" not in text:
+        return text.strip()
+    text = text[: limit * 2 + MAX_TOKEN]
     return _TOKEN.sub("[token]", _CONTROL.sub(" ", text)).strip()[:limit]
 
 
@@ -122,21 +124,30 @@ def json_object(value: object) -> Json:
     return value
 
 
-def error_object(body: object) -> Json | str:
-    """Return the JSON object of an error response, or a short line of text for any other body; parses bytes."""
+def error_object(body: object, key: str = "") -> Json | str:
+    """Return the JSON object of an error response, or a short line of text for any other body; parses bytes.
+
+    The line does not show the provider's `key`; the texts in an object are unchanged.
+    """
     if isinstance(body, bytes):
         try:
-            return error_object(parse_lenient(body))
+            return error_object(parse_lenient(body), key)
         except IncompleteJson as error:
             return error.value
         except UnreadableBody:
-            return plain_text(body[:4096].decode("utf-8", "replace"))
+            return plain_text(body[: MAX_PAGE + len(key)].decode("utf-8", "replace"), key)
     if isinstance(body, dict):
         return body
-    return plain_text(body) if isinstance(body, str) else ""
+    return plain_text(body, key) if isinstance(body, str) else ""
 
 
-def plain_text(text: str) -> str:
-    """Return the visible text of HTML or plain text, as one line of at most 200 characters."""
-    visible = re.sub(r"(?is)<(script|style)\b.*?(</\1\s*>|$)|<[^>]*(>|$)", " ", text[:4096])
+def plain_text(text: str, key: str = "") -> str:
+    """Return the visible text of HTML or plain text, as one line of at most 200 characters, without `key`."""
+    text = masked(text[: MAX_PAGE + len(key)], key)[:MAX_PAGE]
+    visible = re.sub(r"(?is)<(script|style)\b.*?(</\1\s*>|$)|<[^>]*(>|$)", " ", text)
     return clean(" ".join(visible.split()), 200)
+
+
+def masked(text: str, key: str) -> str:
+    """Return the text with `[key]` in place of a key of at least 16 characters."""
+    return text.replace(key, "[key]") if len(key) >= MIN_MASKED_KEY else text

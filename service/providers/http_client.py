@@ -88,7 +88,8 @@ class ProviderHttp:
         if not isinstance(body, dict):
             raise ProviderUnavailable("the provider's list is not a JSON object")
         answer = self._reader.shape.answer(body, self.reading)
-        self._reader.raise_if_error(response, answer)
+        if not isinstance(answer.get("tasks"), list):  # the errors of listed tasks are not errors of the list
+            self._reader.raise_if_error(response, answer)
         return answer
 
     async def cancel(self, path: str, upstream_id: UpstreamId, body: Json) -> None:

@@ -185,7 +185,7 @@ class ResponseReader:
         code, message = self.code_and_message(response)
         status = response.status
         if httpx.codes.is_success(status):
-            refused = self._error_in(response, self.shape.answer(_parsed(response)[0], self.reading))
+            refused = self._not_canceled(response, self.shape.answer(_parsed(response)[0], self.reading))
             if not refused:
                 return
             code, message = refused[0], refused[1] or refused[0]
@@ -194,6 +194,17 @@ class ResponseReader:
         if httpx.codes.is_client_error(status) and not isinstance(error, Throttled | UnknownTask):
             raise Conflict(f"{code}: {message}")
         raise error
+
+    def _not_canceled(self, response: HttpResponse, answer: Answer) -> tuple[str, str] | None:
+        """Return why a task is not canceled in spite of a successful response: an error, or an end of another kind."""
+        fact = self.shape.fact(answer)
+        if fact.status is Status.CANCELED:
+            return None
+        if fact.status is Status.FAILED and fact.error:
+            return fact.error.code, fact.error.message
+        if fact.status is Status.COMPLETED and answer.id:
+            return answer.text(answer.word), f"the task is {answer.text(answer.word)}"
+        return self._error_in(response, answer)
 
     def _error_in(self, response: HttpResponse, answer: Answer) -> tuple[str, str] | None:
         """Return code and message of an error in a successful response, None for a response without one."""

@@ -94,13 +94,13 @@ class ResultReader:
             _add(results, self.read_item({}) | {"url": url})
 
     def _read_object(self, answer: Answer, fields: Fields, results: Results, depth: int) -> None:
-        url = next((found for name in ADDRESSES if (found := answer.address(fields.get(name)))), None)
-        if url is not None:
-            _add(results, self.read_item(fields) | {"url": url})
-            return
+        for name in ADDRESSES:
+            if name in fields and (url := answer.address(fields[name])):
+                _add(results, self.read_item(fields) | {"url": url})
+                return
         count = len(results.items)
         for name in INNER_FIELDS:
-            if isinstance(fields.get(name), list | dict):
+            if name in fields and isinstance(fields[name], list | dict):
                 self._collect(answer, fields[name], results, depth + 1)
         if len(results.items) == count and (text := _reason(answer, fields, REASONS)):
             results.reasons = list(dict.fromkeys([*results.reasons, text]))[:MAX_REASONS]

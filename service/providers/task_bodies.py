@@ -66,14 +66,14 @@ class TaskShape:
             error=error,
             usage=self._usage(answer),
             word=None if status else answer.text(answer.word, MAX_WORD),
-            correlation=next((text for value in answer.values(("payload",)) if (text := correlation(value))), None),
+            correlation=correlation(answer.get("payload")),
         )
         return self._with_results(fact, answer) if status is Status.COMPLETED else fact
 
     def _with_results(self, fact: Fact, answer: Answer) -> Fact:
         """Return a completed fact with its results, or without any, with the provider's reason as its error."""
         results = self.results.read(answer)
-        left_out = "; ".join(results.reasons)
+        left_out = answer.text("; ".join(results.reasons))
         if results.items:
             warnings = (RESULT_LEFT_OUT + left_out,) if left_out else ()
             return replace_fields(fact, output=tuple(results.items), warnings=warnings)
@@ -112,6 +112,7 @@ def _because(answer: Answer) -> str:
 
 def _progress(answer: Answer) -> float | None:
     for name, percent in (("progress", False), ("percent", True), ("percentage", True), ("progresspercent", True)):
-        if (found := fraction(answer.get(name), percent=percent)) is not None:
+        value = answer.get(name)
+        if value is not None and (found := fraction(value, percent=percent)) is not None:
             return found
     return None

@@ -31,7 +31,7 @@ async def receive_later(self: CallbackReceiver, *arguments: Any, **more: Any) ->
     return False
 
 
-def requeued(task: Task) -> TaskUpdate:
+def requeued(task: Task, _note: str | None = None) -> TaskUpdate:
     """Submit again what may have been sent."""
     return TaskUpdate.requeue(task, task.submitted_at or task.created_at)
 

@@ -4,6 +4,8 @@ import base64
 import hashlib
 import hmac
 import json
+import re
+import string
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -17,6 +19,7 @@ from service.domain.task_update import fact_from_json, fact_to_json
 from service.domain.tokens import Tokens
 from service.domain.webhook_secrets import is_webhook_secret
 from service.providers.callback_bodies import read_fact
+from service.providers.task_ids import path_segment, task_id
 from service.providers.vidu.signature import ViduVerifier, sign
 from tests.fuzz.input_reader import InputReader, as_text, mutated, result_or_error
 
@@ -91,6 +94,14 @@ def _check_callback(result: Callback, body: bytes) -> None:
     check_fact(result.fact)
 
 
+NOT_STORED = {"correlation": None, "word": None, "warnings": ()}
+"""Fields of a fact that a stored hint leaves out."""
+
+MAX_WARNING = MAX_TEXT + 100
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+UNRESERVED = frozenset(string.ascii_letters + string.digits + "-._~%")
+
+
 def check_fact(fact: Fact) -> None:
     """Check that a fact is bounded, can be stored and sent, and survives a round trip."""
     assert not fact.guessed
@@ -98,9 +109,11 @@ def check_fact(fact: Fact) -> None:
     assert len(fact.output) <= MAX_ITEMS
     assert all(len(item["url"]) <= MAX_URL and item["url"].lower().startswith("http") for item in fact.output)
     assert fact.error is None or max(len(fact.error.code), len(fact.error.message)) <= MAX_TEXT
-    assert fact.upstream_id is None or (fact.upstream_id.isascii() and "/" not in fact.upstream_id)
+    assert fact.upstream_id is None or task_id(fact.upstream_id) == fact.upstream_id
+    assert fact.upstream_id is None or set(path_segment(fact.upstream_id)) <= UNRESERVED
+    assert all(len(text) <= MAX_WARNING and not CONTROL.search(text) for text in (*fact.warnings, fact.word or ""))
     plain = fact_to_json(fact)
-    assert vars(fact_from_json(json.loads(encode_json(plain)))) == vars(fact) | {"correlation": None}
+    assert vars(fact_from_json(json.loads(encode_json(plain)))) == vars(fact) | NOT_STORED
 
 
 def vidu_signature(data: bytes) -> None:

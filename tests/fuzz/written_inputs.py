@@ -16,6 +16,7 @@ from service.api.query_params import QueryParams
 from service.deliveries import egress_allow_syntax
 from service.deliveries.egress_guard import Egress, EgressRefused
 from service.domain.errors import BadSetting, InvalidParams, ProviderUnavailable, UnreadableBody
+from service.domain.lenient_json import IncompleteJson, parse_lenient
 from service.domain.media.file_headers import claimed_samples, has_too_many_parts, image_size, is_truncated, sniff
 from service.domain.media.limits import decode, decoded_size, encode, parse_data_uri
 from service.domain.models.catalog import known_models
@@ -79,11 +80,15 @@ def upstream_body(data: bytes) -> None:
     """Read a provider's body: a bounded fact or ProviderUnavailable; its errors are short lines."""
     for explain in (vtrix_error, vidu_error):
         assert all(len(text) <= MAX_TEXT and not CONTROL.search(text) for text in explain(data)), explain
-    with suppress(UnreadableBody):
-        result = parse_json(data)
-        for read in (read_vtrix, read_vidu):
-            with suppress(ProviderUnavailable):
-                check_fact(read(result))
+    try:
+        result = parse_lenient(data)
+    except IncompleteJson as cut:
+        result = cut.value
+    except UnreadableBody:
+        return
+    for read in (read_vtrix, read_vidu):
+        with suppress(ProviderUnavailable):
+            check_fact(read(result))
 
 
 def media(data: bytes) -> None:

@@ -121,6 +121,18 @@ for _name, _message in QUOTES.items():
     _quote(_name, _message)
 
 
+@attempt("upstream quotes", "words and addresses that contain a short key")
+async def short_key(home: Path) -> str:
+    """Use a key that is an ordinary word: no body is changed before it is read, and no text afterwards."""
+    async with service_under_test(home, UPSTREAM_KEY="key") as g:
+        task = await g.submit()
+        g.upstream.poll_reply = lambda _: JSONResponse(failed("up1", "too monkey requests"))
+        await g.call_back(g.token(), completed("up1"))
+        now = await g.wait_until(task["id"], lambda now: now["status"] == "failed")
+        require(now["error"]["message"] == "too monkey requests", f"it became {now['error']['message']!r}")
+        return str(now["error"]["message"])
+
+
 EVIL = "a\r\n2026-01-01 [info] paid user=root\x1b[2J\x1b]0;pwned\x07\u009b31m\u2028\u202eb"
 
 

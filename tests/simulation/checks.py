@@ -22,6 +22,19 @@ from tests.simulation.timing import (
 
 TERMINAL = frozenset({"task.completed", "task.failed", "task.canceled"})
 LOCAL_ERRORS = frozenset({"submission_unknown"})
+LOSING_REPLIES = frozenset(
+    {
+        "lose_create_reply",
+        "drop_create",
+        "slow_create",
+        "html_500_create",
+        "bad_gateway_create",
+        "gateway_timeout_create",
+        "half_create_reply",
+    }
+)
+"""Switches with which a submission has no readable reply."""
+
 STATUS_OF_STATE = {"success": "completed", "failed": "failed"}
 
 
@@ -168,6 +181,18 @@ def p4_list_resolves_doubt(finished: FinishedRun) -> Iterator[str]:
             yield f"submission {submission} of task {task_id} was billed and is not found in the list"
 
 
+def p4_no_doubt_without_a_lost_reply(finished: FinishedRun) -> Iterator[str]:
+    """Check that no submission is in doubt where every reply arrives, whatever manners its answer has."""
+    scenario = finished.scenario
+    lost = LOSING_REPLIES & set(scenario.switches) or scenario.network_faults != NetworkFaults()
+    stops = {one.kind for one in finished.history.disturbances if one.began > 0} - {"fetch", "list", "throttled"}
+    if lost or stops or not scenario.true_clocks or scenario.wake_interval is not None:
+        return
+    for task_id, events in finished.facts.events.items():
+        if any(event["type"] == "task.in_doubt" for event in events):
+            yield f"task {task_id} was in doubt although no reply was lost"
+
+
 def p3_stored_files_are_complete(finished: FinishedRun) -> Iterator[str]:
     """Check that each archived file named by a task exists and is complete."""
     for task_id, task in finished.facts.tasks.items():
@@ -181,7 +206,10 @@ def p3_stored_files_are_complete(finished: FinishedRun) -> Iterator[str]:
 
 
 def p3_paid_results_are_recorded(finished: FinishedRun) -> Iterator[str]:
-    """Check that a completed task has the result of one of its submissions, unless none of them has one."""
+    """Check that a completed task has the result of one of its submissions, unless none of them has one.
+
+    A clock that jumps forward ends the wait for a result early.
+    """
     with_result: set[str] = set()
     for task_id, _, provider_task in finished.bills():
         hidden = finished.simulation.sandbox._state.hits("no_result", provider_task.number)
@@ -189,7 +217,7 @@ def p3_paid_results_are_recorded(finished: FinishedRun) -> Iterator[str]:
             with_result.add(task_id)
     for task_id, task in finished.facts.tasks.items():
         if task["status"] == "completed" and not json.loads(task["output"]):
-            if task_id in with_result and not task["unconfirmed"]:
+            if task_id in with_result and not task["unconfirmed"] and finished.scenario.true_clocks:
                 yield f"task {task_id} is completed without the result that was paid for"
             if "paid without result" not in task["warnings"]:
                 yield f"task {task_id} was paid without a result and does not say so"
@@ -219,6 +247,7 @@ CHECKS: tuple[Callable[[FinishedRun], Iterator[str]], ...] = (
     p4_no_duplicate_charge,
     p4_list_resolves_doubt,
     p4_not_in_doubt_before_the_reply,
+    p4_no_doubt_without_a_lost_reply,
     p5_forged_callbacks_change_nothing,
     p3_stored_files_are_complete,
     p3_paid_results_are_recorded,

@@ -21,6 +21,9 @@ from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task_update import TaskUpdate, UpdateResult
 from service.domain.tokens import TokenClaims, Tokens
 from service.providers import http_client as http
+from service.providers.answer import Answer
+from service.providers.bounded_request import HttpResponse
+from service.providers.response_reader import ResponseReader
 from service.runtime.key_agreement import KeyAgreement
 from service.tasks import poller, update_batch
 from service.tasks import recorder as record
@@ -52,7 +55,7 @@ def ack_before_commit() -> AbstractContextManager[Any]:
 def lost_reply_retried() -> AbstractContextManager[Any]:
     """Submit again after a lost reply."""
 
-    def retried(task: core_task.Task) -> TaskUpdate:
+    def retried(task: core_task.Task, _note: str | None = None) -> TaskUpdate:
         return TaskUpdate.retry(task, task.submitted_at or task.created_at, "it may have been sent")
 
     return patch.object(TaskUpdate, "in_doubt", retried)
@@ -230,6 +233,24 @@ def unknown_key_is_forged() -> AbstractContextManager[Any]:
     return patch.object(KeyAgreement, "may_lack_keys", lambda _self: False)
 
 
+def results_not_awaited() -> AbstractContextManager[Any]:
+    """Settle a task that is reported as completed without any result at once."""
+    return patch.object(apply_update, "await_result", lambda update, _task, _now: update)
+
+
+def id_dropped_with_an_odd_reply() -> AbstractContextManager[Any]:
+    """Lose a reply that has an id but no status, or another status than a success."""
+    original = ResponseReader._accepted
+
+    def accepted(
+        self: ResponseReader, response: HttpResponse, answer: Answer, *, complete: bool
+    ) -> core_task.Fact | None:
+        readable = answer.word and response.status < httpx.codes.MULTIPLE_CHOICES
+        return original(self, response, answer, complete=complete) if readable else None
+
+    return patch.object(ResponseReader, "_accepted", accepted)
+
+
 MUTATIONS: tuple[Mutation, ...] = (
     ack_before_commit,
     store.no_fencing,
@@ -264,4 +285,6 @@ MUTATIONS: tuple[Mutation, ...] = (
     newest_key_signs,
     payload_signed_again,
     unknown_key_is_forged,
+    results_not_awaited,
+    id_dropped_with_an_odd_reply,
 )

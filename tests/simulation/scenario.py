@@ -14,15 +14,8 @@ from tests.simulation.machine_faults import FullDisk, Jump, Stall
 from tests.simulation.manners import MANNERS, manners_of
 from tests.simulation.network import NetworkFaults
 
-PLAIN_POINTS = (
-    "iteration",
-    "statement",
-    "before commit",
-    "after commit",
-    "create arrives",
-    "create served",
-    "callback answered",
-)
+CREATE_POINTS = ("create arrives", "create served")
+PLAIN_POINTS = ("iteration", "statement", "before commit", "after commit", *CREATE_POINTS, "callback answered")
 SHORT = ("0s", "5s", "30s", "2m")
 LONG = ("0s", "5s", "30s", "2m", "10m", "30m", "2h", "6h", "16h")
 

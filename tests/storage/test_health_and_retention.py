@@ -40,6 +40,18 @@ async def test_gauges_of_an_empty_store_are_zero(store: Store) -> None:
     assert (gauges.oldest_unsettled, gauges.oldest_due) == (NOTHING, NOTHING)
 
 
+async def test_gauges_state_unknown_status_words_and_since_when(store: Store) -> None:
+    """The age of a word is that of its first task; only the twenty oldest words are listed."""
+    words = [("warming_up", NOW - HOUR), ("warming_up", NOW - MINUTE), ("cooling", NOW), (None, None)]
+    tasks = [in_progress(f"t{n}", status_word=word, status_since=at) for n, (word, at) in enumerate(words)]
+    many = [in_progress(f"m{n}", status_word=f"word{n}", status_since=NOW - SECOND) for n in range(30)]
+    await add_tasks(store, *tasks)
+    assert (await store.health.gauges(NOW)).status_words == {"warming_up": HOUR, "cooling": NOTHING}
+    await add_tasks(store, *many)
+    found = (await store.health.gauges(NOW)).status_words
+    assert (len(found), found["warming_up"]) == (20, HOUR)
+
+
 async def test_gauges_count_by_status_and_outcome(store: Store) -> None:
     """Tasks, deliveries, attempts and callbacks are counted by status, outcome and verdict."""
     await add_tasks(store, a_task("t1"), a_task("t2"), in_progress("t3", status=Status.IN_DOUBT))

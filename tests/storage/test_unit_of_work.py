@@ -22,6 +22,9 @@ from tests.storage.builders import (
 )
 from tests.storage.conftest import OpenStore
 
+LONG_ID = "task:é/" + "v" * 505
+"""An id of the greatest length, with characters that mean something in a path."""
+
 
 async def test_save_writes_every_mutable_field(store: Store) -> None:
     """A saved task is read back with every field."""
@@ -33,7 +36,7 @@ async def test_save_writes_every_mutable_field(store: Store) -> None:
         submission=2,
         tries=1,
         polls=7,
-        upstream_id=UpstreamId("u1"),
+        upstream_id=UpstreamId(LONG_ID),
         params={"prompt": "other"},
         metadata={"a": [1, None]},
         notify=({"handler": "webhook", "secret": "whsec_x"},),
@@ -52,6 +55,9 @@ async def test_save_writes_every_mutable_field(store: Store) -> None:
         hinted_id=UpstreamId("u2"),
         hinted_fact={"status": "completed"},
         polled_at=NOW + SECOND,
+        empty_since=NOW + SECOND,
+        status_word="warming_up",
+        status_since=NOW + SECOND,
         resubmission_of=TaskId("t0"),
         note="waits",
         deadline_at=NOW + 3 * HOUR,

@@ -2,7 +2,7 @@
 
 from service.domain.task import Fact, Json
 from service.providers.answer import DEFAULT_READING, Names, Reading
-from service.providers.fields import clean, error_object, http_url
+from service.providers.fields import error_object, http_url
 from service.providers.reasons import neutral_or_code, reason
 from service.providers.results import Fields, ResultReader
 from service.providers.status_words import VIDU_WORDS
@@ -38,9 +38,9 @@ def vidu_error(body: object, reading: Reading = DEFAULT_READING) -> tuple[str, s
 
     The code is the word in `reason`, like `CreditInsufficient`, or without one the number in `code`.
     """
-    error = error_object(body)
+    error = error_object(body, reading.key)
     if isinstance(error, str):
-        return "", clean(error, key=reading.key)
+        return "", error
     answer = VIDU_TASK.answer(error, reading)
     code, message = reason(answer)
     word = neutral_or_code(answer, answer.get("reason"))

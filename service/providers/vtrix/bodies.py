@@ -40,7 +40,7 @@ def read_vtrix(body: object, reading: Reading = DEFAULT_READING) -> Fact:
 
 def vtrix_error(body: object, reading: Reading = DEFAULT_READING) -> tuple[str, str]:
     """Return code and message of an error response, from raw bytes, text or parsed JSON; "" for a missing one."""
-    error = error_object(body)
+    error = error_object(body, reading.key)
     if isinstance(error, str):
-        return "", clean(error, key=reading.key)
+        return "", error
     return reason(VTRIX_TASK.answer(error, reading))

@@ -9,7 +9,7 @@ from service.providers.connection_pool import IDLE_SECONDS, POST_IDLE_SECONDS
 from tests.unit.providers.test_connection_pool import URL, FakeNetwork
 from tests.unit.sandbox.test_bench import MOVED
 
-SHORTEST_SERVER_LIMIT = 2.0
+MIN_SERVER_LIMIT = 2.0
 """Seconds after which common servers close an idle connection."""
 
 NETWORK_DELAY = 0.1
@@ -58,4 +58,4 @@ async def test_connection_that_is_too_old_for_a_post_serves_a_get() -> None:
 
 def test_limits_are_below_those_of_servers() -> None:
     """A request that starts at the limit arrives before the server closes, also with the delay of a network."""
-    assert POST_IDLE_SECONDS < IDLE_SECONDS < SHORTEST_SERVER_LIMIT - 2 * NETWORK_DELAY
+    assert POST_IDLE_SECONDS < IDLE_SECONDS < MIN_SERVER_LIMIT - 2 * NETWORK_DELAY
