@@ -52,6 +52,8 @@ SUCCESSES = [
     ("metrics", 200, {}),
     ("describe", 200, {}),
     ("callBack", 204, {"json": {}}),
+    ("getCallback", 204, {}),
+    ("optionsCallback", 204, {}),
 ]
 """One request for every successful response: the operation, the status and the arguments of the request."""
 
