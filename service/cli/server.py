@@ -166,7 +166,11 @@ def _events(names: object) -> str:
 @click.option("--client", metavar="NAME", help="Print the secret that signs the webhooks of this client now.")
 @click.option("--show", is_flag=True, help="Print the secret that signs now: of --client, else that of WEBHOOK_URL.")
 def secret(webhook: bool, client: str | None, show: bool) -> None:
-    """Print a new signing key for BOOMERANG_SECRET_KEYS, or a webhook secret."""
+    """Print a new signing key for BOOMERANG_SECRET_KEYS, or a webhook secret.
+
+    To replace a signing key, set SECRET_KEYS=new,old and restart the processes in any order; remove the old key the
+    same way once the tasks that it signed have ended.
+    """
     from service.runtime.config.key_file import generate_key  # noqa: PLC0415 - heavy
 
     if webhook and (show or client is not None):

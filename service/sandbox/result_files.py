@@ -64,7 +64,7 @@ class ResultFiles:
             return HTMLResponse("<html><body>Please sign in</body></html>")
         if self.state.hits("cut_downloads", occasion):
             return CutResponse(_content(video), media_type=_MP4)
-        switches = ("odd_encoding", "gzip_downloads", "trailing_bytes", "odd_content_type")
+        switches = ("odd_file_encoding", "gzip_downloads", "trailing_bytes", "odd_content_type")
         if faults := {switch for switch in switches if self.state.hits(switch, occasion)}:
             return self._odd_response(_content(video), faults, occasion)
         if isinstance(video, Path):
@@ -78,7 +78,7 @@ class ResultFiles:
         headers = {}
         if "gzip_downloads" in faults:
             content, headers["Content-Encoding"] = gzip.compress(content), "gzip"
-        elif "odd_encoding" in faults:
+        elif "odd_file_encoding" in faults:
             headers["Content-Encoding"] = _ENCODINGS[int(drawn * len(_ENCODINGS))]
         media_type = _MEDIA_TYPES[int(drawn * len(_MEDIA_TYPES))] if "odd_content_type" in faults else _MP4
         if media_type is not None:

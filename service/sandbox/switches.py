@@ -148,7 +148,7 @@ class Switches:
     cut_downloads: Annotated[Chance, About("Results", "Cut the download half-way.")] = 0.0
     outputs: Annotated[int, About("Results", "Results of each task.")] = 1
     bad_results: Annotated[Chance, About("Results", "Serve an HTML page in place of the file.")] = 0.0
-    odd_encoding: Annotated[
+    odd_file_encoding: Annotated[
         Chance, About("Results", "Send the file as it is with Content-Encoding UTF-8, aws-chunked, br or an empty one.")
     ] = 0.0
     gzip_downloads: Annotated[Chance, About("Results", "Compress the file although the request excludes it.")] = 0.0

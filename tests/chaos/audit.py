@@ -2,8 +2,10 @@
 
 import sqlite3
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import psycopg
 from sqlalchemy import make_url
@@ -14,18 +16,24 @@ UNRECORDED = frozenset({"unread", "broken"})
 """Verdicts of callbacks that are stored and not recorded."""
 
 
+CLOCK_FAULT = "clock"
+"""Part of the names of faults in which the service's times cannot be compared with those of the proxy."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Audit:
     """The records after a fault. `confirmed` maps each client's key to the id of its confirmed task.
 
-    `inbox` maps the digest of each stored callback to its verdict. `unexpected` lists wrong responses.
+    `acknowledged` maps the digest of each callback answered with 2xx to the time of its first answer. A callback of a
+    settled task is not stored. `inbox` maps the digest of each stored callback to its verdict. `unexpected` lists wrong
+    responses.
     """
 
     fault: str
     injected: Counter[str]
     records: RunRecords
     confirmed: dict[str, str]
-    acknowledged: frozenset[str]
+    acknowledged: Mapping[str, datetime]
     deferred: int
     inbox: dict[str, str]
     unexpected: list[str]
@@ -33,8 +41,15 @@ class Audit:
 
     @property
     def recorded(self) -> int:
-        """Return the number of acknowledged callbacks that are recorded."""
-        return sum(self.inbox.get(digest, "unread") not in UNRECORDED for digest in self.acknowledged)
+        """Return the number of acknowledged callbacks that are recorded, or came for a task that was settled then."""
+        return sum(self._recorded(digest, at) for digest, at in self.acknowledged.items())
+
+    def _recorded(self, digest: str, at: datetime) -> bool:
+        if digest in self.inbox:
+            return self.inbox[digest] not in UNRECORDED
+        task = next((task for task in self.records.tasks if task["id"] == digest.partition("~")[0]), {})
+        settled_at = datetime.fromisoformat(task["settled_at"]) if task.get("settled_at") else None
+        return settled_at is not None and (settled_at <= at or CLOCK_FAULT in self.fault)
 
     @property
     def not_sent(self) -> int:

@@ -102,7 +102,7 @@ class Environment:
         process_slot = self.fleet.slots[0]
         async with service(self.fleet.child(process_slot)) as at:
             await self._wait_until_settled(at)
-            acknowledged = frozenset(self.proxy.acknowledged)
+            acknowledged = dict(self.proxy.acknowledged)
             await until(self._all_read, what="an inbox without unread callbacks", pause=0.2)
             records = await self._records(at)
         self._check_processes()

@@ -34,14 +34,14 @@ PASSED_HEADERS = frozenset({"content-type", "retry-after"})
 class RecordingProxy:
     """Forwards requests to the first of `targets` that accepts the connection, starting with each in turn.
 
-    `acknowledged` holds the digest of each callback answered with 2xx, which the inbox must contain;
+    `acknowledged` has the digest of each callback answered with 2xx, and when it first was;
     `answers` counts the statuses of callbacks; `unexpected` lists responses that no callback may get.
     """
 
     targets: list[str]
     http: httpx.AsyncClient = field(repr=False)
     url: str = ""
-    acknowledged: set[str] = field(default_factory=set)
+    acknowledged: dict[str, datetime] = field(default_factory=dict)
     answers: Counter[int] = field(default_factory=Counter)
     unexpected: list[str] = field(default_factory=list)
     _turns: "count[int]" = field(default_factory=count, repr=False)
@@ -73,7 +73,8 @@ class RecordingProxy:
         status = answer.status_code
         self.answers[status] += 1
         if answer.is_success:
-            self.acknowledged.add(callback_digest(self._tokens.read_callback_token(token, datetime.now(UTC)), body))
+            now = datetime.now(UTC)
+            self.acknowledged.setdefault(callback_digest(self._tokens.read_callback_token(token, now), body), now)
         elif status == httpx.codes.SERVICE_UNAVAILABLE and "retry-after" not in answer.headers:
             self.unexpected.append("a callback was answered 503 without Retry-After")
         elif status not in {NO_RESPONSE, httpx.codes.SERVICE_UNAVAILABLE}:

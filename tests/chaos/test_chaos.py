@@ -3,6 +3,7 @@
 import sys
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -53,12 +54,14 @@ async def test_kills_reveal_a_mutation(mutation: str, part: str, tmp_path: Path)
     assert any(part in sentence for sentence in audit.wrong)
 
 
+NOW = datetime(2026, 5, 6, 12, 0, tzinfo=UTC)
+
 VALID: dict[str, Any] = {
     "fault": "none",
     "injected": Counter(kills=1),
     "records": RunRecords(**GOOD),
     "confirmed": {"key": "t1"},
-    "acknowledged": frozenset({"a"}),
+    "acknowledged": {"a": NOW},
     "deferred": 0,
     "inbox": {"a": "accepted"},
     "unexpected": [],
@@ -80,7 +83,7 @@ def test_equal_records_pass() -> None:
         ({"confirmed": {"key": "t1", "other": "t2"}}, "do not exist"),
         ({"confirmed": {}}, "no client got"),
         ({"confirmed": {"key": "t1", "other": "t1"}}, "share a task"),
-        ({"acknowledged": frozenset()}, "no callback"),
+        ({"acknowledged": {}}, "no callback"),
         ({"injected": Counter()}, "no fault was injected"),
         ({"unexpected": ["a callback was answered 500"]}, "500"),
         ({"records": RunRecords(**(GOOD | {"tasks": [TASK | {"status": "in_doubt"}]}))}, "settled"),

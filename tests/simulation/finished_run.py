@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from service.domain.errors import BadToken
-from service.domain.tokens import Tokens
 from tests.simulation.facts import Facts
 from tests.simulation.history import History
+from tests.simulation.key_changes import TOKENS
 from tests.simulation.run import Simulation
 from tests.simulation.scenario import Scenario
-from tests.simulation.settings import SECRET
 
 
 @dataclass(kw_only=True)
@@ -32,11 +31,10 @@ class FinishedRun:
 
     def bills(self) -> Iterator[tuple[str, int, Any]]:
         """Yield task id, submission and the provider's task for each bill."""
-        tokens = Tokens([SECRET])
         known = self.simulation.sandbox._state.tasks
         for bill in self.simulation.sandbox.bills:
             try:
-                claim = tokens.read_payload_token(bill.payload or "")
+                claim = TOKENS.read_payload_token(bill.payload or "")
             except BadToken:
                 yield "", 0, known[bill.upstream_id]
             else:

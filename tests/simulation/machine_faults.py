@@ -54,6 +54,7 @@ class SharedState:
     burst_share: float
     runs_jobs: bool
     full_disks: tuple[FullDisk, ...]
+    renewed_until: float
     on_commit: Callable[[int], None] = lambda _rows: None
     on_crash: Callable[[], None] = lambda: None
 

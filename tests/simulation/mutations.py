@@ -15,6 +15,7 @@ from service.domain import apply_update
 from service.domain import task as core_task
 from service.domain.callback import Callback
 from service.domain.errors import BadToken, StoreUnavailable
+from service.domain.key_ring import KeyRing
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.unit_of_work import InboxEntry
 from service.domain.task_update import TaskUpdate, UpdateResult
@@ -23,13 +24,15 @@ from service.providers import http_client as http
 from service.providers.answer import Answer
 from service.providers.bounded_request import HttpResponse
 from service.providers.response_reader import ResponseReader
+from service.runtime.key_agreement import KeyAgreement
+from service.tasks import poller, update_batch
 from service.tasks import recorder as record
-from service.tasks import update_batch
 from service.tasks.immediate_polls import ImmediatePolls
 from service.tasks.recorder import Recorder
 from service.tasks.submitter import Submitter
 from service.tasks.update_batch import UpdateBatch
 from tests.simulation import store_mutations as store
+from tests.simulation.loop import OWNER
 from tests.simulation.store_mutations import both
 
 Mutation = Callable[[], AbstractContextManager[Any]]
@@ -209,6 +212,27 @@ def leased_poll_not_made() -> AbstractContextManager[Any]:
     return patch.object(ImmediatePolls, "open", open_without_poll)
 
 
+def newest_key_signs() -> AbstractContextManager[Any]:
+    """Sign with the newest key at once, whichever keys other processes know."""
+    return patch.object(KeyRing, "newest_common", lambda self, _known: self.fingerprints[0])
+
+
+def payload_signed_again() -> AbstractContextManager[Any]:
+    """Compare a payload in a provider's answer with a token that the newest key of the process signs again."""
+
+    def names(payload: str, task_id: core_task.TaskId, submissions: range) -> bool:
+        process: Any = OWNER.get()
+        tokens = Tokens(process.keys)
+        return payload in [tokens.payload_token(task_id, number) for number in submissions]
+
+    return patch.object(poller, "names_submission", names)
+
+
+def unknown_key_is_forged() -> AbstractContextManager[Any]:
+    """Answer 403 for a token of a key that only another process knows."""
+    return patch.object(KeyAgreement, "may_lack_keys", lambda _self: False)
+
+
 def results_not_awaited() -> AbstractContextManager[Any]:
     """Settle a task that is reported as completed without any result at once."""
     return patch.object(apply_update, "await_result", lambda update, _task, _now: update)
@@ -260,6 +284,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     store.unknown_price_is_zero,
     store.client_limits_ignored,
     leased_poll_not_made,
+    newest_key_signs,
+    payload_signed_again,
+    unknown_key_is_forged,
     results_not_awaited,
     id_dropped_with_an_odd_reply,
 )

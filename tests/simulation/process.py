@@ -46,7 +46,8 @@ class Process:
         own = [crash for crash in scenario.crashes if crash.process == number]
         self._crash_points = CrashPoints(own, self._inject_crash, shared.history.positions)
         self._stalls = [stall for stall in scenario.stalls if stall.process == number]
-        self._incarnation = 0
+        self.incarnation = 0
+        self.keys: tuple[str, ...] = shared.settings.secret_keys
         self.ahead = scenario.ahead[number]
         for jump in scenario.jumps:
             if jump.process == number:
@@ -61,6 +62,7 @@ class Process:
         self.parts: Application | None = None
         self.down_until = 0.0
         self._began_down = 0.0
+        self.started_at = 0.0
 
     @property
     def running(self) -> bool:
@@ -81,8 +83,9 @@ class Process:
 
     def start(self) -> None:
         """Start without any state but that of the database."""
-        self._incarnation += 1
+        self.incarnation += 1
         self.dead = False
+        self.started_at = self._loop.time()
         self._crash_points.begin()
         self._draws: Counter[str] = Counter()
         self.connections, self.tasks, self.requests = [], {}, 0
@@ -100,7 +103,11 @@ class Process:
             jobs.append(parts.keys.job())
             job_scheduler = JobScheduler(jobs, parts.store.signals)
             self._scheduler = SimScheduler(
-                self._loop, self._shared.due_times, lambda: self.ahead, faithful=self._shared.faithful
+                self._loop,
+                self._shared.due_times,
+                lambda: self.ahead,
+                faithful=self._shared.faithful,
+                renewed_until=self._shared.renewed_until,
             )
             job_scheduler._scheduler = self._scheduler  # type: ignore[assignment] # replaces the real scheduler
             failure_reason = await stack.enter_async_context(_running_jobs(parts, job_scheduler, self._stop))
@@ -130,7 +137,8 @@ class Process:
 
     @asynccontextmanager
     async def _open_application(self) -> AsyncIterator[Application]:
-        shared, settings = self._shared, self._shared.settings
+        shared = self._shared
+        settings = shared.settings.model_copy(update={"secret_keys": self.keys})
         transport = SimTransport(shared.network, self)
         async with (
             open_store(settings.database_url) as store,
@@ -167,7 +175,7 @@ class Process:
     def draw(self, what: str) -> float:
         """Draw a number from 0 to 1."""
         self._draws[what] += 1
-        return self._shared.seeded_faults.draw(what, f"{self.name}/{self._incarnation}/{self._draws[what]}")
+        return self._shared.seeded_faults.draw(what, f"{self.name}/{self.incarnation}/{self._draws[what]}")
 
     def crash(self) -> None:
         """Crash now: connections and requests end, and running tasks have no further effect."""
@@ -193,6 +201,18 @@ class Process:
             self._shared.history.add_violation(f"{self.name} did not stop cleanly: {error!r}")
         self.dead = True
         self._end()
+        self._shared.on_crash()
+
+    async def restart(self, *, crash: bool = False) -> None:
+        """Stop as a deployment does, or crash, and start again a second later; a dead process starts when it is due."""
+        if self.dead:
+            return
+        self.down_until = self._loop.time() + 3600  # it is not started meanwhile
+        if crash:
+            self.crash()
+        else:
+            await self.stop()
+        self.down_until = self._loop.time() + 1
         self._shared.on_crash()
 
     def _end(self) -> None:

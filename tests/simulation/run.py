@@ -13,23 +13,24 @@ import httpx
 
 from service.domain.callback import callback_digest
 from service.domain.errors import BadToken
-from service.domain.tokens import Tokens
 from service.sandbox import Sandbox, Switches
 from tests.simulation import facts
 from tests.simulation.client import Attacker, Client
 from tests.simulation.handlers import SampleHandlers
 from tests.simulation.history import History, ReceivedCallback
+from tests.simulation.key_changes import TOKENS, SignedTokens, apply_change, renewed_until
 from tests.simulation.limits import Limits
-from tests.simulation.loop import SimLoop, own_loop
+from tests.simulation.loop import START, SimLoop, own_loop
 from tests.simulation.machine_faults import FullDisk, SharedState
 from tests.simulation.network import Network, OutsideServer, Server, SimTransport, Transfer, params_of, payload_of
 from tests.simulation.process import Process
 from tests.simulation.scenario import LONG, Scenario
 from tests.simulation.scheduler import RECONCILE, DueTimes, SimScheduler
 from tests.simulation.seeded_faults import SeededFaults
-from tests.simulation.settings import CLIENT, KEY, SECRET, settings_of
+from tests.simulation.settings import CLIENT, KEY, settings_of
 from tests.simulation.sqlite import fresh_database
 
+FORBIDDEN = 403
 TIME_LIMIT = 40 * 3600.0
 MAX_PAUSE_OF_PROVIDER = 60.0
 LONG_TIME_LIMIT = 1000 * 3600.0
@@ -48,7 +49,8 @@ class Simulation:
         self.reader = sqlite3.connect(self.path, isolation_level=None)
         self.due_times = DueTimes(self.reader)
         self.network = Network(loop, self.seeded_faults, scenario.network_faults, self.history)
-        self.tokens = Tokens([SECRET])
+        self.signed_tokens = SignedTokens()
+        self._restarting = asyncio.Lock()
         self.sandbox = self._sandbox()
         sample_handlers = SampleHandlers(
             loop, self.seeded_faults, self.history, failure_rate=scenario.handler_failures, slow=scenario.handler_slow
@@ -69,6 +71,7 @@ class Simulation:
             burst_share=scenario.burst_share,
             runs_jobs=scenario.wake_interval is None,
             full_disks=scenario.full_disks,
+            renewed_until=renewed_until(scenario.key_changes),
             on_commit=self._committed,
             on_crash=self._changed.set,
         )
@@ -147,7 +150,11 @@ class Simulation:
         attacks = [self.attacker.attack(number, 5 + 10.0 * number) for number in range(self.scenario.attackers)]
         restarts = [self._restart(at) for at in self.scenario.restarts]
         full_disks = [self._full_disk(full) for full in self.scenario.full_disks]
-        await asyncio.gather(*task_requests, *attacks, *restarts, *full_disks)
+        changes = [
+            apply_change(change, self.processes[change.process], self._restarting)
+            for change in self.scenario.key_changes
+        ]
+        await asyncio.gather(*task_requests, *attacks, *restarts, *full_disks, *changes)
 
     async def _full_disk(self, full: FullDisk) -> None:
         """Record when the disk is full, which explains delays."""
@@ -158,15 +165,14 @@ class Simulation:
         """Stop a process as a deployment does, and restart it."""
         await asyncio.sleep(at)
         process = self.processes[0]
-        if not process.dead:
-            process.down_until = self.loop.time() + 3600  # it is not restarted meanwhile
-            await process.stop()
+        async with self._restarting:
+            if process.dead:
+                return
+            await process.restart()
             faulty = self.scenario.crashes or self.scenario.stalls or self.scenario.full_disks
             alone = self.scenario.processes == 1 and self.scenario.true_clocks and not faulty
             if alone and facts.leased(self.reader, self.loop.time()):
                 self.history.add_violation("P7: a lease is held after a clean shutdown")
-            process.down_until = self.loop.time() + 1
-            self._changed.set()
 
     async def _restart_crashed(self) -> None:
         """Restart each crashed process after its downtime."""
@@ -246,6 +252,15 @@ class Simulation:
         address = params_of(transfer).get("callback_url")
         if address:
             self.attacker.seen.append((address.rpartition("/")[2], payload_of(transfer)))
+            for process in self.processes:
+                if transfer.request.extensions.get("from") == process.name:
+                    self._note_token(address.rpartition("/")[2], process)
+
+    def _note_token(self, token: str, process: Process) -> None:
+        """Note which key signed; a process that cannot renew its registration for long excuses the choice."""
+        violation = self.signed_tokens.note(token, process, self.processes, self.loop.time())
+        if violation and not (self.scenario.stalls or self.scenario.full_disks):
+            self.history.add_violation(violation)
 
     def _served(self, transfer: Transfer, server: Server, status: int) -> None:
         if transfer.kind == "create":
@@ -262,13 +277,19 @@ class Simulation:
             self.history.replied[payload_of(transfer)] = self.loop.time()
 
     def _note_callback(self, transfer: Transfer, server: Server, status: int) -> None:
-        token = transfer.request.url.path.rpartition("/")[2]
+        token = transfer.request.url.path.removeprefix("/callbacks/").rstrip("/")
         forged = token in self.attacker.sent
+        if isinstance(server, Process) and status == FORBIDDEN and not forged:
+            self._note(self.signed_tokens.refused(token, server, self.processes))
         self.history.callbacks.append(
             ReceivedCallback(at=self.loop.time(), token=token, body=transfer.body, status=status, forged=forged)
         )
         if isinstance(server, Process):
             server.point("callback answered")
+
+    def _note(self, violation: str | None) -> None:
+        if violation:
+            self.history.add_violation(violation)
 
     def _crash(self, point: str, transfer: Transfer) -> None:
         """Pass a crash point of the process that sent the request."""
@@ -279,7 +300,7 @@ class Simulation:
     def digest_of(self, callback: ReceivedCallback) -> str | None:
         """Return the inbox digest of a callback; None for a forged token."""
         with suppress(BadToken):
-            claim = self.tokens.read_callback_token(callback.token, self.loop.now().replace(year=2026, month=5, day=6))
+            claim = TOKENS.read_callback_token(callback.token, START)
             return callback_digest(claim, callback.body)
         return None
 

@@ -6,8 +6,10 @@ from datetime import timedelta
 from random import Random
 from typing import Any
 
+from tests.simulation.callback_manners import CALLBACK_MANNERS, callback_manners_of
 from tests.simulation.crash_points import BY_POSITION, Crash
 from tests.simulation.drawn_limits import drawn_client_limits, drawn_limits
+from tests.simulation.key_changes import KeyChange, doubts_of, key_changes_of
 from tests.simulation.machine_faults import FullDisk, Jump, Stall
 from tests.simulation.manners import MANNERS, manners_of
 from tests.simulation.network import NetworkFaults
@@ -56,6 +58,7 @@ class Scenario:
     ahead: tuple[float, ...] = (0.0, 0.0)
     jumps: tuple[Jump, ...] = ()
     full_disks: tuple[FullDisk, ...] = ()
+    key_changes: tuple[KeyChange, ...] = ()
     burst_share: float = 0.0
     wake_interval: float | None = None
 
@@ -63,6 +66,11 @@ class Scenario:
     def true_clocks(self) -> bool:
         """Return whether every clock is right."""
         return not any(self.ahead) and not self.jumps
+
+    @property
+    def clock_error(self) -> float:
+        """Return the largest error of a process's clock, in seconds."""
+        return max(map(abs, self.ahead)) + sum(abs(jump.seconds) for jump in self.jumps)
 
     def described(self) -> str:
         """Return the fields that differ from their defaults, one a line."""
@@ -118,7 +126,11 @@ def scenario_of(seed: int) -> Scenario:
     extended = _extended(base_scenario_of(seed), Random(f"wider {seed}"))  # noqa: S311 - a run needs a seed, not secrecy
     random = Random(f"deaths {seed}")  # noqa: S311 - the same
     crashes = extended.crashes + _crash_between(random, extended.processes)
-    return replace(extended, crashes=crashes, switches={**extended.switches, **manners_of(seed)})
+    switches = {**extended.switches, **manners_of(seed), **callback_manners_of(seed)}
+    plain = replace(extended, crashes=crashes, switches=switches)
+    if not (key_changes := key_changes_of(seed, processes=2)):
+        return plain
+    return replace(plain, processes=2, key_changes=key_changes, **doubts_of(seed, switches))
 
 
 def _crash_between(random: Random, processes: int) -> tuple[Crash, ...]:
@@ -252,7 +264,7 @@ def simpler_scenarios(scenario: Scenario) -> Iterator[Scenario]:
     for index in range(len(scenario.task_requests)):
         if len(scenario.task_requests) > 1:
             yield replace(scenario, task_requests=scenario.task_requests[:index] + scenario.task_requests[index + 1 :])
-    for name in ("crashes", "stalls", "restarts", "jumps", "full_disks"):
+    for name in ("crashes", "stalls", "restarts", "jumps", "full_disks", "key_changes"):
         values = getattr(scenario, name)
         for index in range(len(values)):
             yield _with(scenario, name, values[:index] + values[index + 1 :])
@@ -260,7 +272,7 @@ def simpler_scenarios(scenario: Scenario) -> Iterator[Scenario]:
     for name in ("attackers", "replays", "handler_failures", "handler_slow", "network_faults", "schedule", *RESETTABLE):
         if getattr(scenario, name) != getattr(plain, name):
             yield _with(scenario, name, getattr(plain, name))
-    yield from _with_fewer(scenario, "switches", lambda name: name in PROVIDER_FAULTS or name in MANNERS)
+    yield from _with_fewer(scenario, "switches", lambda name: name in {*PROVIDER_FAULTS, *MANNERS, *CALLBACK_MANNERS})
     yield from _with_fewer(scenario, "settings", lambda name: name != "public_url")
     yield from _with_fewer_network_faults(scenario)
 

@@ -101,11 +101,20 @@ class Job:
 class SimScheduler:
     """Replaces AsyncIOScheduler: jobs at intervals from its start; `ahead` returns the error of its clock."""
 
-    def __init__(self, loop: SimLoop, due_times: DueTimes, ahead: Callable[[], float], *, faithful: bool) -> None:
+    def __init__(
+        self,
+        loop: SimLoop,
+        due_times: DueTimes,
+        ahead: Callable[[], float],
+        *,
+        faithful: bool,
+        renewed_until: float = 0.0,
+    ) -> None:
         self._loop = loop
         self._ahead = ahead
         self._due_times = due_times
         self._faithful = faithful
+        self._renewed_until = renewed_until
         self._jobs: list[Job] = []
         self._context = copy_context()
         self._began = 0.0
@@ -173,6 +182,8 @@ class SimScheduler:
         """Return the first time of the grid after now at which the job may find work."""
         if self._faithful or (job.name == "sweep" and self._loop.time() < self._sweep_until):
             wanted = 0.0
+        elif job.name == "keys":
+            wanted = 0.0 if self._loop.time() < self._renewed_until else math.inf
         elif job.name == "estimates":
             wanted = 0.0 if found["run_times"] != self._run_times_seen else math.inf
         else:

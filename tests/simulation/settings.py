@@ -6,9 +6,9 @@ from typing import Any
 
 from service.domain.api_key import ApiKey
 from service.runtime.config.settings import Settings, load_settings
+from tests.simulation.key_changes import OLD
 from tests.simulation.scenario import Scenario
 
-SECRET = "a-secret-of-the-simulation-that-is-long-enough"
 KEY = "upstream-key"
 CLIENT = "client"
 CREDIT_PRICE = Decimal("0.005")
@@ -25,7 +25,7 @@ def settings_of(scenario: Scenario, database_url: str) -> Settings:
         "BOOMERANG_UPSTREAM_URL": "http://upstream.test/ent/v2"
         if scenario.provider == "vidu"
         else "http://upstream.test",
-        "BOOMERANG_SECRET_KEYS": SECRET,
+        "BOOMERANG_SECRET_KEYS": OLD,
         "BOOMERANG_WEBHOOK_SECRETS": WEBHOOK_SECRET,
         "BOOMERANG_RETRY_SCHEDULE": ",".join(scenario.schedule),
         "BOOMERANG_PUBLIC_URL": "http://service.test",

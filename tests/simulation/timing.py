@@ -4,12 +4,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from service.domain.tokens import Tokens
 from tests.simulation import deliveries
 from tests.simulation.facts import Row
 from tests.simulation.finished_run import FinishedRun
+from tests.simulation.key_changes import TOKENS
 from tests.simulation.manners import DELAYING
-from tests.simulation.settings import SECRET
 
 MAX_SETTLE_DELAY = 30.0
 SHARE = 0.1
@@ -84,8 +83,7 @@ def _times_comparable(finished: FinishedRun) -> bool:
 
 def _replied(finished: FinishedRun) -> dict[str, float]:
     """Return for each task when its newest submission was answered with success."""
-    tokens = Tokens([SECRET])
-    return {str(tokens.read_payload_token(one).task_id): at for one, at in finished.history.replied.items()}
+    return {str(TOKENS.read_payload_token(one).task_id): at for one, at in finished.history.replied.items()}
 
 
 def _end_callback_at(finished: FinishedRun, task_id: str, provider_task: Any) -> float | None:
@@ -135,9 +133,8 @@ def p4_not_in_doubt_before_the_reply(finished: FinishedRun) -> Iterator[str]:
         or not finished.scenario.true_clocks
     ):
         return
-    tokens = Tokens([SECRET])
     for payload, at in finished.history.replied.items():
-        claim = tokens.read_payload_token(payload)
+        claim = TOKENS.read_payload_token(payload)
         if claim.submission != 1:
             continue
         for event in finished.facts.events.get(claim.task_id, ()):

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from service.api.openapi.operations import OPERATIONS, DeclaredResponse, Operation
+from service.api.openapi.operation import DeclaredResponse, Operation
+from service.api.openapi.operations import OPERATIONS
 from service.api.openapi.parameters import Parameter
 from service.api.openapi.schemas import ModelUse, Schema, generated_schemas
 from service.api.schemas import Event

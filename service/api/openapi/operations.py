@@ -1,12 +1,7 @@
 """The table of operations: each route and method with its parameters, bodies and responses."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
-
-from pydantic import BaseModel
-
 from service.api.metrics import MEDIA_TYPE as METRICS_TYPE
+from service.api.openapi.operation import DeclaredResponse, Headers, Method, Operation
 from service.api.openapi.parameters import (
     DELIVERY_ID,
     DELIVERY_STATUS,
@@ -20,11 +15,9 @@ from service.api.openapi.parameters import (
     TASK_STATUS,
     TEXT,
     WAIT,
-    Parameter,
     in_path,
     in_query,
 )
-from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
 from service.api.schemas import (
     Counts,
     Delivery,
@@ -34,7 +27,6 @@ from service.api.schemas import (
     Model,
     OpenApiDocument,
     Page,
-    Problem,
     ProcessState,
     ProviderCallback,
     Task,
@@ -42,70 +34,23 @@ from service.api.schemas import (
     TaskWithPayload,
 )
 
-Headers = dict[str, dict[str, Any]]
-"""Headers of a response by name, as OpenAPI header objects."""
-
-
-@dataclass(frozen=True)
-class DeclaredResponse:
-    """A response: its body, None for no body, and its headers by name."""
-
-    description: str
-    body: type[BaseModel] | None = None
-    media_type: str = "application/json"
-    headers: Headers = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Operation:
-    """One method of one route.
-
-    `responses` are the successful ones, by status. `errors` are the statuses of problem responses; `all_responses`
-    adds those of every operation. `authenticated`: whether an API key is needed.
-    """
-
-    path: str
-    method: Literal["get", "post"]
-    id: str
-    tag: str
-    summary: str
-    responses: Mapping[int, DeclaredResponse]
-    parameters: Sequence[Parameter] = ()
-    request: type[BaseModel] | None = None
-    errors: Sequence[int] = ()
-    authenticated: bool = True
-
-    def all_responses(self) -> dict[int, DeclaredResponse]:
-        """Return every response by status: the successful ones, then the errors in ascending order."""
-        common = {401, 403, 500, 503} if self.authenticated else {500, 503}
-        return {**self.responses, **{status: ERRORS[status] for status in sorted({*self.errors, *common})}}
-
-
-CHALLENGE: Headers = {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}}
-RETRY_AFTER: Headers = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
 LOCATION: Headers = {"Location": {"description": "URL of the task.", "required": True, "schema": {"type": "string"}}}
 PREFERENCE_APPLIED: Headers = {"Preference-Applied": {"description": "The applied wait.", "schema": {"type": "string"}}}
 
 
-def _error(description: str, headers: Headers | None = None) -> DeclaredResponse:
-    return DeclaredResponse(description, Problem, media_type=PROBLEM_TYPE, headers=headers or {})
+def _probe(method: Method) -> Operation:
+    return Operation(
+        path="/callbacks/{token}",
+        method=method,
+        id=f"{method}Callback",
+        tag="upstream",
+        summary="Probe the address of a callback; it has no effect.",
+        parameters=[in_path("token", "The token of the callback URL.", TEXT)],
+        responses={204: DeclaredResponse("The address is good.")},
+        errors=[403],
+        authenticated=False,
+    )
 
-
-ERRORS: Mapping[int, DeclaredResponse] = {
-    400: _error("The body or a header is unreadable."),
-    401: _error("No valid API key.", CHALLENGE),
-    403: _error("Not allowed for this caller."),
-    404: _error("It does not exist, or it belongs to another client."),
-    408: _error("The body did not arrive in time."),
-    409: _error("Not possible in the current status; `detail` has the reason."),
-    413: _error("The body is too large."),
-    415: _error("Not plain `application/json`."),
-    422: _error("Invalid request; `errors` has every fault with its location and a hint."),
-    429: _error("The client's unfinished tasks hold too many bytes; `detail` has the limit.", RETRY_AFTER),
-    500: _error("An internal error."),
-    502: _error("The provider gave no usable reply."),
-    503: _error("Temporarily unavailable; try again.", RETRY_AFTER),
-}
 
 OPERATIONS = (
     Operation(
@@ -298,4 +243,6 @@ OPERATIONS = (
         errors=[400, 403, 408, 413],
         authenticated=False,
     ),
+    _probe("get"),
+    _probe("options"),
 )

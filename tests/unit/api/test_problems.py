@@ -17,6 +17,8 @@ KINDS = [
     (errors.BadToken("x"), 403, "bad-token"),
     (errors.BadSignature("x"), 403, "bad-signature"),
     (errors.UnreadableBody("x"), 400, "unreadable-body"),
+    (errors.BodyTooLarge("x"), 413, "body-too-large"),
+    (errors.KeyMissing("x"), 503, "key-missing"),
     (errors.NotFound("x"), 404, "not-found"),
     (errors.Conflict("x"), 409, "conflict"),
     (errors.QueueFull("x"), 429, "queue-full"),
@@ -52,7 +54,14 @@ def test_every_error_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [errors.Throttled("x"), errors.StoreUnavailable("x"), errors.SchemaBehind("x"), errors.QueueFull("x")]
+    "error",
+    [
+        errors.Throttled("x"),
+        errors.StoreUnavailable("x"),
+        errors.SchemaBehind("x"),
+        errors.QueueFull("x"),
+        errors.KeyMissing("x"),
+    ],
 )
 def test_temporary_error_has_retry_after(error: Exception) -> None:
     """A 503 or 429 carries a Retry-After of whole seconds."""
@@ -80,7 +89,7 @@ def test_retry_after_is_rounded_up() -> None:
         ("GET", "/v1/tasks/task-1/cancel", 405, "POST"),
         ("OPTIONS", "/v1/tasks", 405, "GET, HEAD, POST"),
         ("POST", "/healthz", 405, "GET, HEAD"),
-        ("GET", "/callbacks/abc", 405, "POST"),
+        ("PUT", "/callbacks/abc", 405, "GET, HEAD, OPTIONS, POST"),
         ("GET", "/v1/models?x=1", 422, None),
         ("POST", "/v1/reconcile?x=1", 422, None),
     ],
@@ -197,9 +206,11 @@ async def test_request_log_has_the_route_and_not_the_path(client: httpx.AsyncCli
     with capture_logs() as lines:
         await client.get("/v1/tasks/task-1", headers={"X-Request-ID": "r1"})
         await client.post("/callbacks/the-token", content=b"{}")
-        await client.get("/callbacks/the-token")
-    assert [line["route"] for line in lines] == ["/v1/tasks/{id}", "/callbacks/{token}", "unmatched"]
-    assert [line["status"] for line in lines] == [200, 204, 405]
+        await client.put("/callbacks/the-token")
+        await client.get("/callbacks/the-token/")
+    routes = ["/v1/tasks/{id}", "/callbacks/{token}", "unmatched", "/callbacks/{token}"]
+    assert [line["route"] for line in lines] == routes
+    assert [line["status"] for line in lines] == [200, 204, 405, 204]
     assert (lines[0]["method"], lines[0]["client"], lines[0]["request_id"]) == ("GET", "local", "r1")
     assert "the-token" not in str(lines)
 

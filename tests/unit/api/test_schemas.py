@@ -17,7 +17,8 @@ from handlers.webhook import _body
 from service.api import schemas
 from service.api.app import WebLimits
 from service.api.openapi.document import document
-from service.api.openapi.operations import ERRORS, OPERATIONS, Operation
+from service.api.openapi.operation import ERRORS, Operation
+from service.api.openapi.operations import OPERATIONS
 from service.api.request_bodies import TASK_BODIES, BodyLimits
 from service.deliveries.handler_api import Event
 from service.domain.artifact import Artifact
@@ -51,6 +52,8 @@ SUCCESSES = [
     ("metrics", 200, {}),
     ("describe", 200, {}),
     ("callBack", 204, {"json": {}}),
+    ("getCallback", 204, {}),
+    ("optionsCallback", 204, {}),
 ]
 """One request for every successful response: the operation, the status and the arguments of the request."""
 

@@ -14,7 +14,7 @@ from tests.unit.sandbox.test_bench import Bench, bench
 
 MANNERS: dict[str, dict[str, Any]] = {
     "none": {},
-    "odd encoding": {"odd_encoding": 1},
+    "odd encoding": {"odd_file_encoding": 1},
     "gzip": {"gzip_downloads": 1},
     "trailing bytes": {"trailing_bytes": 1},
     "trailing bytes in gzip": {"trailing_bytes": 1, "gzip_downloads": 1},
@@ -23,7 +23,7 @@ MANNERS: dict[str, dict[str, Any]] = {
     "one bad of several": {"bad_results": "first 1"},
     "cut downloads": {"cut_downloads": "first 2"},
     "by chance": {
-        "odd_encoding": 0.3,
+        "odd_file_encoding": 0.3,
         "gzip_downloads": 0.3,
         "trailing_bytes": 0.3,
         "odd_content_type": 0.3,

@@ -138,8 +138,8 @@ async def test_error_of_a_listed_task_is_no_error_of_the_list() -> None:
     """A list whose only task has failed is read."""
     task = {"id": "7", "state": "failed", "err_code": "Policy", "payload": "another"}
     mock = MockProvider(httpx.Response(200, json={"tasks": [task]}))
-    assert await mock.vidu().find("token-1", since=SINCE, until=UNTIL) is None
-    found = await mock.vidu().find("another", since=SINCE, until=UNTIL)
+    assert await mock.vidu().find("token-1".__eq__, since=SINCE, until=UNTIL) is None
+    found = await mock.vidu().find("another".__eq__, since=SINCE, until=UNTIL)
     assert found is not None
     assert (found.upstream_id, found.status) == ("7", Status.FAILED)
 
@@ -148,10 +148,10 @@ async def test_error_in_a_successful_search_is_not_an_empty_list() -> None:
     """Otherwise a billed submission would count as not found, and be submitted again."""
     for body in ({"code": 402, "message": "no credits"}, {"success": False}, {"tasks": None, "error": "odd"}):
         with pytest.raises(ProviderUnavailable):
-            await MockProvider(httpx.Response(200, json=body)).vidu().find("token-1", since=SINCE, until=UNTIL)
+            await MockProvider(httpx.Response(200, json=body)).vidu().find("token-1".__eq__, since=SINCE, until=UNTIL)
     nested = {"code": 0, "data": {"tasks": [{"id": 7, "payload": "token-1"}]}}
     with pytest.raises(ProviderUnavailable):  # its entry has no status
-        await MockProvider(httpx.Response(200, json=nested)).vidu().find("token-1", since=SINCE, until=UNTIL)
+        await MockProvider(httpx.Response(200, json=nested)).vidu().find("token-1".__eq__, since=SINCE, until=UNTIL)
 
 
 # ── another task ─────────────────────────────────────────────────────────────

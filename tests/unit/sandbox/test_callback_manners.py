@@ -26,7 +26,8 @@ def parsed(request: httpx.Request) -> Any:
 @pytest.mark.parametrize("name", ["gzip_callbacks", "bom_callbacks", "slash_callbacks", "encoded_callbacks"])
 async def test_manner_changes_the_form_and_not_the_content(name: str) -> None:
     """The callback differs in its bytes or its address, and says the same."""
-    async with bench(run_time=3, **{name: First(1)}) as at:
+    switches: dict[str, Any] = {name: First(1)}
+    async with bench(run_time=3, **switches) as at:
         await at.created(callback_url=f"{CALLBACK}~1.x", payload="corr")
         await asyncio.sleep(5)
         odd, plain = at.receiver.requests

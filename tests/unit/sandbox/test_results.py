@@ -137,7 +137,7 @@ async def test_result_can_be_a_page_instead() -> None:
 async def test_encodings_that_are_none() -> None:
     """The bytes are those of the file, whatever Content-Encoding says."""
     seen = set()
-    async with bench(odd_encoding=1, tiny_videos=True) as at:
+    async with bench(odd_file_encoding=1, tiny_videos=True) as at:
         url = await address(at, await completed(at))
         for _ in range(20):
             async with at.client.stream("GET", url) as response:

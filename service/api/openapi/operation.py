@@ -1,0 +1,76 @@
+"""The description of one operation: a route and method with its parameters, bodies and responses."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from service.api.openapi.parameters import Parameter
+from service.api.problems import MEDIA_TYPE as PROBLEM_TYPE
+from service.api.schemas import Problem
+
+Method = Literal["get", "options", "post"]
+
+Headers = dict[str, dict[str, Any]]
+"""Headers of a response by name, as OpenAPI header objects."""
+
+
+@dataclass(frozen=True)
+class DeclaredResponse:
+    """A response: its body, None for no body, and its headers by name."""
+
+    description: str
+    body: type[BaseModel] | None = None
+    media_type: str = "application/json"
+    headers: Headers = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """One method of one route.
+
+    `responses` are the successful ones, by status. `errors` are the statuses of problem responses; `all_responses`
+    adds those of every operation. `authenticated`: whether an API key is needed.
+    """
+
+    path: str
+    method: Method
+    id: str
+    tag: str
+    summary: str
+    responses: Mapping[int, DeclaredResponse]
+    parameters: Sequence[Parameter] = ()
+    request: type[BaseModel] | None = None
+    errors: Sequence[int] = ()
+    authenticated: bool = True
+
+    def all_responses(self) -> dict[int, DeclaredResponse]:
+        """Return every response by status: the successful ones, then the errors in ascending order."""
+        common = {401, 403, 500, 503} if self.authenticated else {500, 503}
+        return {**self.responses, **{status: ERRORS[status] for status in sorted({*self.errors, *common})}}
+
+
+CHALLENGE: Headers = {"WWW-Authenticate": {"required": True, "schema": {"const": "Bearer"}}}
+RETRY_AFTER: Headers = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer", "minimum": 1}}}
+
+
+def _error(description: str, headers: Headers | None = None) -> DeclaredResponse:
+    return DeclaredResponse(description, Problem, media_type=PROBLEM_TYPE, headers=headers or {})
+
+
+ERRORS: Mapping[int, DeclaredResponse] = {
+    400: _error("The body or a header is unreadable."),
+    401: _error("No valid API key.", CHALLENGE),
+    403: _error("Not allowed for this caller."),
+    404: _error("It does not exist, or it belongs to another client."),
+    408: _error("The body did not arrive in time."),
+    409: _error("Not possible in the current status; `detail` has the reason."),
+    413: _error("The body is too large."),
+    415: _error("Not plain `application/json`."),
+    422: _error("Invalid request; `errors` has every fault with its location and a hint."),
+    429: _error("The client's unfinished tasks hold too many bytes; `detail` has the limit.", RETRY_AFTER),
+    500: _error("An internal error."),
+    502: _error("The provider gave no usable reply."),
+    503: _error("Temporarily unavailable; try again.", RETRY_AFTER),
+}
