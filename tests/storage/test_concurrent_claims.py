@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from service.domain.ports.queues import Limits
+from service.domain.submission_limits import Limits
 from service.domain.task import Usage
 from service.storage import Store
 from tests.storage.builders import (

@@ -7,7 +7,7 @@ import pytest
 
 from service.callbacks.limits import BurstDetector
 from service.domain.errors import NotSent
-from service.domain.ports.queues import Limits
+from service.domain.submission_limits import Limits
 from service.domain.task import Fact, Status
 from service.domain.task_update import TaskUpdate
 from tests.support.scripted_provider import vtrix_body

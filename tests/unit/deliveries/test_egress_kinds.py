@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from service.deliveries.egress_guard import Egress, EgressRefused, GuardedBackend
+from service.deliveries.egress_policy import Egress, EgressRefused, GuardedBackend
 
 
 async def test_socket_file_is_refused() -> None:
