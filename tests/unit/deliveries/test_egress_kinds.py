@@ -3,7 +3,8 @@
 import httpx
 import pytest
 
-from service.deliveries.egress_policy import Egress, EgressRefused, GuardedBackend
+from service.deliveries.egress_guard import GuardedBackend
+from service.deliveries.egress_policy import Egress, EgressRefused
 
 
 async def test_socket_file_is_refused() -> None:
