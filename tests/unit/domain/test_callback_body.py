@@ -94,7 +94,7 @@ def test_form_in_parts_is_read() -> None:
         (b"\xff\xfe", {}),
         (b"<html>", {}),
         (RAW[:30], {}),
-        (gzip.compress(RAW)[:40], {"content-encoding": "gzip"}),
+        (gzip.compress(RAW, mtime=0)[:40], {"content-encoding": "gzip"}),
         (b"\x1f\x8b" + b"x" * 50, {}),
         (b"\x28\xb5\x2f\xfd" + b"x" * 50, {"content-encoding": "zstd"}),
         (b"&".join(b"a%d=1" % number for number in range(MAX_FIELDS + 1)), FORM),
