@@ -167,7 +167,7 @@ async def test_expired_blobs_fail_the_task(tmp_path: Path) -> None:
         inline = {"prompt": "a cat", "images": [uri("image/png", image())]}
         task = await loop.accept(params=inline)
         async with loop.store._database.writing() as write:
-            await write.connection.exec_driver_sql("DELETE FROM inputs")
+            await write.connection.exec_driver_sql("DELETE FROM input_references")
         await loop.submit_due()
         after = await loop.task(task.id)
         assert after.error is not None

@@ -218,7 +218,7 @@ async def test_resubmission_without_its_media_is_a_conflict(tmp_path: Path) -> N
         loop.upstream.creates.append(Refused("ModelUnavailable", "not here"))
         old = await loop.submitted(params={"prompt": "a cat", "images": [uri("image/png", image())]})
         async with loop.store._database.writing() as write:
-            await write.connection.exec_driver_sql("DELETE FROM inputs")
+            await write.connection.exec_driver_sql("DELETE FROM input_references")
         with pytest.raises(Conflict, match="RETENTION"):
             await loop.task_service.resubmit(old.id)
         assert await loop.submit_due() == 0
