@@ -9,93 +9,13 @@ import anyio
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from service.api import connections as connections_module
-from service.api.connections import STALL_SECONDS, Connections
+from service.api.connections import STALL_SECONDS
 from service.api.http_protocol import MAX_QUEUED, BoundedProtocol
 from service.api.server import listen, serving
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 LARGE = 8 * 1024 * 1024
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-@dataclass(eq=False)
-class FakeConnection:
-    """A connection with `unsent` bytes."""
-
-    unsent: int = 0
-    aborted: bool = False
-
-    def unsent_bytes(self) -> int:
-        """Return the unsent bytes."""
-        return self.unsent
-
-    def abort(self) -> None:
-        """Record the end."""
-        self.aborted = True
-
-
-def test_idle_connection_is_closed_first() -> None:
-    """With too many connections the longest idle one goes; one whose request is in progress stays."""
-    registry, found = Connections(maximum=3), [FakeConnection() for _ in range(3)]
-    for each in found:
-        registry.become_idle(each)
-    registry.begin_request(found[0])
-    assert registry.close_one_if_full(3)
-    assert not any(each.aborted for each in found)
-    assert registry.close_one_if_full(4)
-    assert [each.aborted for each in found] == [False, True, False]
-    registry.become_idle(found[2])
-    assert registry.close_one_if_full(4)
-    assert [each.aborted for each in found] == [False, True, True]
-
-
-def test_without_an_idle_connection_a_stalled_one_is_closed() -> None:
-    """A peer that does not read gives way; without one the new connection is refused."""
-    registry, busy, stalled = Connections(maximum=1), FakeConnection(), FakeConnection()
-    registry.begin_request(busy)
-    registry.stall(stalled)
-    assert registry.close_one_if_full(2)
-    assert (stalled.aborted, busy.aborted) == (True, False)
-    assert not registry.close_one_if_full(2)
-    assert registry.refused == 1
-
-
-def test_peer_that_reads_nothing_is_closed() -> None:
-    """A connection is closed after STALL_SECONDS in which nothing of its responses was taken."""
-    registry, connection = Connections(), FakeConnection(unsent=100)
-    assert registry.sweep([connection], 0.0) == 0
-    assert registry.sweep([connection], STALL_SECONDS - 1) == 0
-    assert registry.sweep([connection], STALL_SECONDS) == 1
-    assert connection.aborted
-
-
-def test_slow_peer_keeps_its_connection() -> None:
-    """A peer that takes one byte between two sweeps is never closed; neither is one with nothing to take."""
-    registry, slow, quiet = Connections(), FakeConnection(unsent=100), FakeConnection()
-    for number in range(50):
-        slow.unsent -= 1
-        assert registry.sweep([slow, quiet], number * STALL_SECONDS) == 0
-
-
-def test_reading_again_is_progress() -> None:
-    """A peer that emptied the buffer between two sweeps made progress, although as much is unsent again."""
-    registry, connection = Connections(), FakeConnection(unsent=100)
-    registry.sweep([connection], 0.0)
-    registry.proceed(connection)
-    assert registry.sweep([connection], STALL_SECONDS) == 0
-
-
-def test_unparsed_bytes_of_all_connections_are_bounded() -> None:
-    """Many connections together hold no more than MAX_HELD_BYTES; what a closed one held is free again."""
-    registry, found = Connections(), [FakeConnection() for _ in range(3)]
-    half = connections_module.MAX_HELD_BYTES // 2
-    assert [registry.hold(each, half) for each in found] == [True, True, False]
-    registry.remove(found[2])
-    assert registry.hold(found[0], half - 1)
-    assert registry.hold(found[0], half)
-    registry.remove(found[0])
-    assert registry.hold(found[2], half)
 
 
 @dataclass(eq=False)
@@ -286,16 +206,6 @@ async def test_connection_is_refused_when_all_are_busy(monkeypatch: pytest.Monke
         assert b"200 OK" in await busy[0].readuntil(b"\r\n\r\n")
         busy[1].close()
         writer.close()
-
-
-def test_kernel_bytes_count_only_beside_unsent_ones() -> None:
-    """Without bytes in this process nothing is held, whatever the kernel has."""
-
-    class Transport(asyncio.Transport):
-        def get_write_buffer_size(self) -> int:
-            return 0
-
-    assert connections_module.unacknowledged_bytes(Transport()) == 0
 
 
 async def test_heads_that_wait_are_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
