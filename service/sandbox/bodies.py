@@ -93,7 +93,7 @@ def _content(task: Task, urls: ResultUrls) -> dict[str, Any]:
 def _creations(task: Task, signer: UrlSigner) -> list[dict[str, str]]:
     return [
         {
-            "id": str(int(task.native_id) + number),
+            "id": f"{task.native_id}{number}",
             "url": urls.video,
             "cover_url": urls.cover,
             "watermarked_url": urls.watermarked or "",

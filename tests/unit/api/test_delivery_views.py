@@ -40,13 +40,14 @@ async def test_client_sees_class_or_sentence_and_an_admin_everything(name: str, 
         assert (await _get(f"/v1/deliveries/{delivery_id}", name))["last_error"] == error
 
 
+AT = "2026-05-06T12:00:00.000Z"
 HISTORY: list[Json] = [
-    {"kind": "poll", "at": "2026-05-06T12:00:00.000Z", "outcome": "unwell"},
-    {"kind": "delivery", "handler": "crm", "last_error": OPERATORS.last_error, "requested": False},
-    {"kind": "attempt", "handler": "crm", "error": OPERATORS.last_error, "requested": False},
-    {"kind": "delivery", "handler": "webhook", "last_error": INSIDE, "requested": True},
-    {"kind": "attempt", "handler": "webhook", "error": INSIDE, "requested": True},
-    {"kind": "attempt", "handler": "webhook", "error": None, "requested": True},
+    {"kind": "poll", "at": AT, "outcome": "unwell"},
+    {"kind": "delivery", "at": AT, "handler": "crm", "last_error": OPERATORS.last_error, "requested": False},
+    {"kind": "attempt", "at": AT, "handler": "crm", "error": OPERATORS.last_error, "requested": False},
+    {"kind": "delivery", "at": AT, "handler": "webhook", "last_error": INSIDE, "requested": True},
+    {"kind": "attempt", "at": AT, "handler": "webhook", "error": INSIDE, "requested": True},
+    {"kind": "attempt", "at": AT, "handler": "webhook", "error": None, "requested": True},
 ]
 
 
@@ -60,7 +61,7 @@ HISTORY: list[Json] = [
 async def test_history_shows_the_same(name: str, errors: list[str | None]) -> None:
     """Deliveries and attempts in the history of a task; only deliveries say who requested them."""
 
-    async def history(_: object, __: object) -> list[Json]:
+    async def history(_: object, __: object, **___: object) -> list[Json]:
         return HISTORY
 
     with patch.object(FakeApplication, "history", history):

@@ -22,7 +22,7 @@ from service.api.openapi.operations import OPERATIONS
 from service.api.request_bodies import TASK_BODIES, BodyLimits
 from service.deliveries.handler_api import Event
 from service.domain.artifact import Artifact
-from service.domain.errors import Conflict, ProviderUnavailable, StoreUnavailable
+from service.domain.errors import Conflict, ProviderUnavailable, QueueFull, StoreUnavailable
 from service.domain.models.catalog import known_models
 from service.domain.task import EventType, Source, Status, Task, TaskError, UpstreamId, Usage
 from service.domain.task_view import TaskView, task_json
@@ -189,6 +189,7 @@ PROBLEMS: list[tuple[int, str, dict[str, Any], dict[str, Any]]] = [
     (415, "createTask", {"content": b"x"}, {}),
     (422, "createTask", {"json": {"params": {"images": []}, "notify": [5]}}, {}),
     (422, "listTasks", {"params": {"limit": "0", "what": "1"}}, {}),
+    (429, "createTask", {"json": {"model": "x", "params": {}}}, {"error": QueueFull("too much")}),
     (500, "cancelTask", {}, {"error": RuntimeError("broken")}),
     (502, "cancelTask", {}, {"error": ProviderUnavailable("HTML")}),
     (503, "cancelTask", {}, {"error": StoreUnavailable("gone")}),
