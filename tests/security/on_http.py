@@ -175,10 +175,10 @@ async def compressed(home: Path) -> str:
         with peak() as memory:
             callback = (await g.call_back(g.token(), bomb, gz)).status_code
             created = (await g.http.post("/v1/tasks", content=bomb, headers=gz)).status_code
-        require((callback, created) == (400, 415), f"answered {callback} and {created}")
-        require(memory[0] < 32 * MB, "it was inflated")
+        require((callback, created) == (413, 415), f"answered {callback} and {created}")
+        require(memory[0] < 32 * MB, "it was inflated beyond the limit")
         require((await g.task(task["id"]))["status"] == "in_progress", "the task changed")
-        return "400 and 415, never inflated"
+        return "413 and 415, never inflated beyond the limit"
 
 
 @attempt("body", "forged callbacks that take all memory for large bodies")

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from tests.security.catalogue import add, attempt, require
@@ -92,21 +93,30 @@ for _name, _body in REFUSED.items():
     _post(_name, _body)
 
 
-CALLBACKS: dict[str, bytes] = {
+UNREADABLE: dict[str, bytes] = {
     "a hundred thousand brackets": b"[" * 100_000,
     "half a million empty lists": b'{"id":"up1","status":"failed","x":[' + b"[]," * 500_000 + b"[]]}",
+    "a status of unknown meaning": b'{"id":"up1","status":"glorious"}',
+    "a status that is a list": b'{"id":"up1","status":["failed"]}',
+}
+"""Bodies that report nothing, with a valid token."""
+
+FAILURES: dict[str, bytes] = {
     "the same key twice": b'{"id":"up1","status":"in_progress","status":"failed"}',
     "NaN": b'{"id":"up1","status":"failed","progress":NaN}',
     "a lone surrogate": b'{"id":"up1","status":"failed","error":"\\ud800"}',
     "a byte order mark": b"\xef\xbb\xbf" + b'{"id":"up1","status":"failed"}',
     "UTF-16": '{"id":"up1","status":"failed"}'.encode("utf-16"),
-    "an unknown status": b'{"id":"up1","status":"deleted"}',
-    "a status that is a list": b'{"id":"up1","status":["failed"]}',
+}
+"""Bodies with an oddity, which report a failure."""
+
+WITHOUT_RESULT: dict[str, bytes] = {
     "an output that is a string": b'{"id":"up1","status":"completed","output":"x"}',
     "an address that is a script": b'{"id":"up1","status":"completed","output":[{"content":[{"url":"javascript:x"}]}]}',
     "an address that is a file": b'{"id":"up1","status":"completed","output":[{"content":[{"url":"file:///etc/passwd"}]}]}',
     "an address with a line break": b'{"id":"up1","status":"completed","output":[{"content":[{"url":"http://a\\nb/"}]}]}',
 }
+"""Bodies that report an end with an address that is none."""
 
 
 async def _unread(home: Path, body: bytes) -> str:
@@ -120,15 +130,36 @@ async def _unread(home: Path, body: bytes) -> str:
         return "400, the task is unchanged, the provider was polled"
 
 
-def _call(name: str, body: bytes) -> None:
+async def _failure(home: Path, body: bytes) -> str:
+    """Send a valid token with an odd body: what can be read is recorded, and shown as valid JSON."""
+    async with service_under_test(home, CONFIRM="never") as g:
+        task = await g.submit()
+        require((status := (await g.call_back(g.token(), body)).status_code) == 204, f"answered {status}")
+        await g.wait_until(task["id"], lambda now: now["status"] == "failed")
+        return "204, recorded as a failure"
+
+
+async def _without_result(home: Path, body: bytes) -> str:
+    """Send a valid token with a result that has no usable address: no address is shown, and the provider is polled."""
+    async with service_under_test(home, CONFIRM="never") as g:
+        task = await g.submit()
+        require((status := (await g.call_back(g.token(), body)).status_code) == 204, f"answered {status}")
+        await g.wait_until(task["id"], lambda _: bool(g.upstream.polls))
+        now = await g.task(task["id"])
+        require(not now["output"] and now["status"] == "in_progress", f"recorded as {now['status']}: {now['output']}")
+        return "204, no address is shown, the provider was polled"
+
+
+def _call(name: str, body: bytes, send: Callable[[Path, bytes], Awaitable[str]]) -> None:
     async def run(home: Path) -> str:
-        return await _unread(home, body)
+        return await send(home, body)
 
     add("callback body", name, run)
 
 
-for _name, _body in CALLBACKS.items():
-    _call(_name, _body)
+for _bodies, _send in ((UNREADABLE, _unread), (FAILURES, _failure), (WITHOUT_RESULT, _without_result)):
+    for _name, _body in _bodies.items():
+        _call(_name, _body, _send)
 
 
 @attempt("json", "twenty thousand unknown query parameters")

@@ -124,7 +124,7 @@ def _api_key() -> Pair:
 
     def check(key: str) -> None:
         headers = [(b"authorization", f"Bearer {key}".encode())]
-        middleware._caller(Request({"type": "http", "headers": headers}))
+        middleware._caller(Request({"type": "http", "path": "/v1/tasks", "headers": headers}))
 
     return _pair("API key", check, KEY)
 

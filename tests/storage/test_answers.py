@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from service.api.schemas import Delivery, HistoryEntry, ItemList, Page, Task, TaskWithPayload
+from service.api.schemas import Delivery, HistoryEntry, Page, Task, TaskWithPayload
 from service.domain.ports.unit_of_work import PollRow
 from service.domain.task import EventType, Source, Status, TaskError, UpstreamId, Usage
 from service.domain.task_view import task_json
@@ -64,7 +64,7 @@ async def test_responses_from_a_real_store_match_their_models(store: Store) -> N
     async with client_of(app) as client:
         tasks = Page[Task].model_validate_json((await client.get("/v1/tasks")).content)
         TaskWithPayload.model_validate_json((await client.get("/v1/tasks/t1")).content)
-        history = ItemList[HistoryEntry].model_validate_json((await client.get("/v1/tasks/t1/events")).content)
+        history = Page[HistoryEntry].model_validate_json((await client.get("/v1/tasks/t1/events")).content)
         deliveries = Page[Delivery].model_validate_json((await client.get("/v1/deliveries")).content)
         Delivery.model_validate_json((await client.get("/v1/deliveries/e0-log")).content)
     assert len(tasks.data) == 2

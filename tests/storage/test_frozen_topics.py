@@ -26,7 +26,7 @@ OF_BURSTS = "inbox"
 
 SETTINGS = {
     "UPSTREAM_KEY": "any",
-    "PUBLIC_URL": "https://boomerang.example",
+    "PUBLIC_URL": "http://localhost",
     "SECRET_KEYS": KEY,
     "CONFIRM": "never",
 }
