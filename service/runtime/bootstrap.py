@@ -71,7 +71,13 @@ async def build_application(settings: Settings) -> AsyncIterator[Application]:
     clock = SystemClock()
     handlers = load_handlers(settings.handlers, settings.present)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(settings.database_url))
+        store = await stack.enter_async_context(
+            open_store(
+                settings.database_url,
+                connections=settings.database_pool,
+                listen_url=settings.database_listen_url,
+            )
+        )
         upstream = await stack.enter_async_context(_provider(settings))
         egress_client = await stack.enter_async_context(egress_guard.client(egress_guard.Egress(settings.egress_allow)))
         builder = ApplicationBuilder(settings=settings, clock=clock, store=store, upstream=upstream, handlers=handlers)

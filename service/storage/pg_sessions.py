@@ -1,0 +1,166 @@
+"""Sessions of PostgreSQL: their settings, their transactions, and the errors after which a connection is replaced.
+
+The defaults of a server or of a database must not matter, so every session or transaction sets what the code relies on.
+A direct connection sets it once. A connection pooler lends the same session to others from transaction to transaction:
+there nothing may be left behind, so each transaction sets it anew, together with its BEGIN, and no statement is
+prepared. A pooler is recognised by the process number that it reports at the start, which is not that of the server's
+process.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import Connection, ExceptionContext, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from service.storage.pg_address import PostgresAddress
+from service.storage.pg_connect import connect
+
+LIMITS: Mapping[str, str] = {
+    "statement_timeout": "60s",
+    "lock_timeout": "20s",
+    "idle_in_transaction_session_timeout": "60s",
+}
+"""Settings that the address may overrule."""
+
+PINNED: Mapping[str, str] = {
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, YMD",
+    "IntervalStyle": "postgres",
+    "bytea_output": "hex",
+    "extra_float_digits": "1",
+    "standard_conforming_strings": "on",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+}
+"""Settings that the code relies on."""
+
+PINNED_SINCE: Mapping[str, tuple[int, str]] = {
+    "idle_session_timeout": (140_000, "0"),
+    "transaction_timeout": (170_000, "0"),
+}
+"""Further such settings, and the version of the server that has them."""
+
+FREE_CONNECTION_TIMEOUT = 3.0
+FREE_CONNECTION_INTERVAL = 0.2
+"""Seconds in all and between two attempts to connect to a server that has no free connection."""
+
+MAX_AGE = 600
+"""Seconds after which a connection is replaced before its next use, so that none outlasts a change of servers."""
+
+BEGIN = "boomerang_begin"
+"""Execution option: the statement that begins a transaction, None for statements that commit by themselves."""
+
+WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED"
+READ = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+
+SHARED = "boomerang_shared"
+"""Entry of a connection's `info`: the SQL that each transaction begins with, because its session is shared."""
+
+READ_ONLY = "25006"
+LOST_CODES = frozenset({READ_ONLY, "57P01", "57P02", "57P03"})
+"""SQLSTATE of a server that only reads, stops, has crashed or starts: another server may answer the next connection."""
+
+LOST_CLASS = "08"
+SHARED_CODES = frozenset({"26000", "42P05"})
+"""A prepared statement that is missing or exists already: the session is shared, though it did not look like it."""
+
+
+def postgres_engine(at: PostgresAddress, size: int) -> AsyncEngine:
+    """Return an engine with at most `size` connections, whose transactions begin as the option BEGIN says."""
+    sessions = _Sessions(at)
+    engine = create_async_engine(
+        "postgresql+psycopg://",
+        async_creator=sessions.open,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=15,
+        pool_pre_ping=True,
+        pool_recycle=MAX_AGE,
+        hide_parameters=True,
+        use_native_hstore=False,
+    )
+    event.listen(engine.sync_engine, "connect", sessions.connected)
+    event.listen(engine.sync_engine, "begin", sessions.began)
+    event.listen(engine.sync_engine, "handle_error", sessions.failed)
+    return engine
+
+
+def is_lost(sqlstate: str | None) -> bool:
+    """Return whether the connection that reported this SQLSTATE must be replaced."""
+    return sqlstate is not None and (sqlstate in LOST_CODES | SHARED_CODES or sqlstate.startswith(LOST_CLASS))
+
+
+class _Sessions:
+    """Sets up each connection of an engine. After a sign that sessions are shared, all later ones count as shared."""
+
+    def __init__(self, at: PostgresAddress) -> None:
+        self._at = at
+        self._shared = at.pooled
+
+    async def open(self) -> psycopg.AsyncConnection:
+        """Return a new connection; wait while the server has no free one, as during the overlap of two releases."""
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + FREE_CONNECTION_TIMEOUT
+        while True:
+            try:
+                return await connect(self._at)
+            except psycopg.errors.TooManyConnections:
+                if loop.time() > ends_at:
+                    raise
+                await asyncio.sleep(FREE_CONNECTION_INTERVAL)
+
+    def connected(self, connection: Any, record: Any) -> None:
+        """Set up a new connection: once if its session is ours alone, else by SQL for each of its transactions."""
+        driver: psycopg.AsyncConnection = connection.driver_connection
+        settings = _settings(self._at, driver.info.server_version)
+        own = driver.info.backend_pid
+        direct = sql.SQL("{} = pg_backend_pid()").format(sql.Literal(0 if self._shared else own))
+        calls = [sql.SQL("set_config({}, {}, NOT ({}))").format(*pair, direct) for pair in _literals(settings)]
+        cursor = connection.cursor()
+        cursor.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join([direct, *calls])).as_string(driver))
+        (is_direct, *_) = cursor.fetchone()
+        cursor.close()
+        if is_direct:
+            driver.prepare_threshold = self._at.prepare_threshold
+        else:
+            local = [sql.SQL("set_config({}, {}, true)").format(*pair) for pair in _literals(settings)]
+            record.info[SHARED] = sql.SQL("; SELECT {}").format(sql.SQL(", ").join(local)).as_string(driver)
+
+    def began(self, connection: Connection) -> None:
+        """Begin a transaction in the session, in one round trip."""
+        begin = connection.get_execution_options().get(BEGIN, WRITE)
+        shared = connection.info.get(SHARED, "")
+        if begin is None and not shared:
+            return
+        cursor = connection.connection.cursor()
+        try:
+            cursor.execute(f"{begin or WRITE}{shared}")
+        except psycopg.Error as error:
+            connection.invalidate(error)
+            raise DBAPIError.instance(begin, None, error, psycopg.Error, connection_invalidated=True) from error
+        finally:
+            cursor.close()
+
+    def failed(self, context: ExceptionContext) -> None:
+        """Have a connection replaced, and with it all others of the pool, where its error means a lost server."""
+        sqlstate = getattr(context.original_exception, "sqlstate", None)
+        if sqlstate in SHARED_CODES:
+            self._shared = True
+        if is_lost(sqlstate):
+            context.is_disconnect = True
+
+
+def _settings(at: PostgresAddress, version: int) -> dict[str, str]:
+    newer = {name: value for name, (since, value) in PINNED_SINCE.items() if version >= since}
+    pinned = {**PINNED, **newer}
+    names = {name.lower() for name in pinned}
+    return {**LIMITS, **{name: value for name, value in at.session.items() if name not in names}, **pinned}
+
+
+def _literals(settings: Mapping[str, str]) -> list[tuple[sql.Literal, sql.Literal]]:
+    return [(sql.Literal(name), sql.Literal(value)) for name, value in settings.items()]
