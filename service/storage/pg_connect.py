@@ -1,6 +1,7 @@
 """Connecting to PostgreSQL: every host of the address and every address of a host is tried, a silent one briefly."""
 
 import asyncio
+import re
 import socket
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -11,6 +12,9 @@ from service.storage.pg_address import PostgresAddress
 
 NEXT_AFTER = 0.5
 """Seconds without an answer after which the next address is tried too; the first connection that stands is used."""
+
+FULL = re.compile("too many (connections|clients)|remaining connection slots|no more connections allowed")
+"""What servers and poolers say when they have no free connection; the driver has no code of such an error."""
 
 Parameters = dict[str, Any]
 
@@ -39,6 +43,16 @@ async def connect(at: PostgresAddress) -> psycopg.AsyncConnection:
         raise errors[-1]
     finally:
         await _discard(running)
+
+
+def is_full(error: psycopg.Error) -> bool:
+    """Return whether a server has refused a connection because it has no free one."""
+    return FULL.search(str(error)) is not None
+
+
+def is_refusal(error: Exception) -> bool:
+    """Return whether a server has answered the attempt to connect, even if with a refusal."""
+    return "FATAL" in str(error)
 
 
 async def _open(parameters: Parameters) -> psycopg.AsyncConnection:

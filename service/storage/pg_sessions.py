@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from service.storage.pg_address import PostgresAddress
-from service.storage.pg_connect import connect
+from service.storage.pg_connect import connect, is_full
 
 LIMITS: Mapping[str, str] = {
     "statement_timeout": "60s",
@@ -109,8 +109,8 @@ class _Sessions:
         while True:
             try:
                 return await connect(self._at)
-            except psycopg.errors.TooManyConnections:
-                if loop.time() > ends_at:
+            except psycopg.OperationalError as error:
+                if not is_full(error) or loop.time() > ends_at:
                     raise
                 await asyncio.sleep(FREE_CONNECTION_INTERVAL)
 

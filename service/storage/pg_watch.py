@@ -22,8 +22,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from service.domain.errors import StoreUnavailable
 from service.storage.pg_address import PostgresAddress
-from service.storage.pg_connect import connect
-from service.storage.pg_sessions import SHARED, is_lost
+from service.storage.pg_connect import connect, is_refusal
+from service.storage.pg_sessions import SHARED
 
 SLOW_AFTER = 1.5
 """Seconds that an operation may take before the server is asked whether it answers."""
@@ -129,9 +129,8 @@ class AnswerWatch:
             rows = await fetch_within(PROBE_TIMEOUT, self._at, BACKENDS, [[each.info.backend_pid for each in waiting]])
         except TimeoutError:
             return None
-        except (psycopg.Error, OSError) as error:  # a refusal: what waits for an older connection waits in vain
-            sqlstate = getattr(error, "sqlstate", None)
-            return waiting if sqlstate is None or is_lost(sqlstate) else []
+        except (psycopg.Error, OSError) as error:  # without a server, what waits for an older connection waits in vain
+            return [] if is_refusal(error) else waiting
         busy, still = {pid for pid, is_busy in rows if is_busy}, self._waiting()
         own = [each for each in waiting if each in still and self._connections[each]]
         return [each for each in own if each.info.backend_pid not in busy]
