@@ -172,6 +172,7 @@ async def database_errors_translated(watch: "AnswerWatch | None" = None) -> Asyn
             watch.began(limit)
             try:
                 yield
+                watch.answered()
             finally:
                 watch.ended(limit)
     except PoolTimeout as error:

@@ -10,6 +10,7 @@ process.
 import asyncio
 from collections.abc import Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import sql
@@ -101,6 +102,7 @@ class _Sessions:
     def __init__(self, at: PostgresAddress) -> None:
         self._at = at
         self._shared = at.pooled
+        self._settings_by_driver: WeakKeyDictionary[psycopg.AsyncConnection, str] = WeakKeyDictionary()
 
     async def open(self) -> psycopg.AsyncConnection:
         """Return a new connection; wait while the server has no free one, as during the overlap of two releases."""
@@ -108,28 +110,36 @@ class _Sessions:
         ends_at = loop.time() + FREE_CONNECTION_TIMEOUT
         while True:
             try:
-                return await connect(self._at)
+                driver = await connect(self._at)
             except psycopg.OperationalError as error:
                 if not is_full(error) or loop.time() > ends_at:
                     raise
                 await asyncio.sleep(FREE_CONNECTION_INTERVAL)
+                continue
+            try:
+                await self._set_up(driver)
+            except BaseException:
+                await driver.close()
+                raise
+            return driver
+
+    async def _set_up(self, driver: psycopg.AsyncConnection) -> None:
+        """Set a session that is ours alone, in one round trip; else note the SQL for each of its transactions."""
+        literals = _literals(_settings(self._at, driver.info.server_version))
+        own = sql.SQL("{} = pg_backend_pid()").format(sql.Literal(0 if self._shared else driver.info.backend_pid))
+        calls = [sql.SQL("set_config({}, {}, NOT ({}))").format(*pair, own) for pair in literals]
+        cursor = await driver.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join([own, *calls])))
+        row = await cursor.fetchone()
+        if row and row[0]:
+            driver.prepare_threshold = self._at.prepare_threshold
+            return
+        local = [sql.SQL("set_config({}, {}, true)").format(*pair) for pair in literals]
+        self._settings_by_driver[driver] = sql.SQL("; SELECT {}").format(sql.SQL(", ").join(local)).as_string(driver)
 
     def connected(self, connection: Any, record: Any) -> None:
-        """Set up a new connection: once if its session is ours alone, else by SQL for each of its transactions."""
-        driver: psycopg.AsyncConnection = connection.driver_connection
-        settings = _settings(self._at, driver.info.server_version)
-        own = driver.info.backend_pid
-        direct = sql.SQL("{} = pg_backend_pid()").format(sql.Literal(0 if self._shared else own))
-        calls = [sql.SQL("set_config({}, {}, NOT ({}))").format(*pair, direct) for pair in _literals(settings)]
-        cursor = connection.cursor()
-        cursor.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join([direct, *calls])).as_string(driver))
-        (is_direct, *_) = cursor.fetchone()
-        cursor.close()
-        if is_direct:
-            driver.prepare_threshold = self._at.prepare_threshold
-        else:
-            local = [sql.SQL("set_config({}, {}, true)").format(*pair) for pair in _literals(settings)]
-            record.info[SHARED] = sql.SQL("; SELECT {}").format(sql.SQL(", ").join(local)).as_string(driver)
+        """Note how the transactions of a new connection begin."""
+        if settings := self._settings_by_driver.pop(connection.driver_connection, None):
+            record.info[SHARED] = settings
 
     def began(self, connection: Connection) -> None:
         """Begin a transaction in the session, in one round trip."""

@@ -37,6 +37,9 @@ ASK_AGAIN = 10.0
 AWAY_INTERVAL = 1.0
 """Seconds between two questions to a database that is away."""
 
+TICK = 0.1
+"""Seconds of one wait for that answer: a busy process waits longer, as its answers may be there and not read yet."""
+
 END_GRACE = 0.3
 """Seconds in which operations end by themselves after their connections are shut down."""
 
@@ -55,6 +58,7 @@ class AnswerWatch:
     def __init__(self, at: PostgresAddress, engine: AsyncEngine) -> None:
         self._at = at
         self._away = False
+        self._answers = 0
         self._due: dict[asyncio.Timeout, float] = {}
         self._connections: WeakKeyDictionary[psycopg.AsyncConnection, bool] = WeakKeyDictionary()
         self._timer: asyncio.TimerHandle | None = None
@@ -73,6 +77,10 @@ class AnswerWatch:
     def ended(self, operation: asyncio.Timeout) -> None:
         """Watch the operation no longer."""
         self._due.pop(operation, None)
+
+    def answered(self) -> None:
+        """Note that an operation has succeeded."""
+        self._answers += 1
 
     async def close(self) -> None:
         """Ask nothing more."""
@@ -124,11 +132,11 @@ class AnswerWatch:
 
     async def _lost_connections(self) -> list[psycopg.AsyncConnection] | None:
         """Return our connections that no longer lead to the server, None if it gives no answer."""
-        waiting = self._waiting()
+        waiting, answers = self._waiting(), self._answers
         try:
             rows = await fetch_within(PROBE_TIMEOUT, self._at, BACKENDS, [[each.info.backend_pid for each in waiting]])
         except TimeoutError:
-            return None
+            return [] if self._answers > answers else None
         except (psycopg.Error, OSError) as error:  # without a server, what waits for an older connection waits in vain
             return [] if is_refusal(error) else waiting
         busy, still = {pid for pid, is_busy in rows if is_busy}, self._waiting()
@@ -155,19 +163,30 @@ async def fetch_within(seconds: float, at: PostgresAddress, query: str, values: 
 
     After `seconds` the connection is shut down: cancelling the query would ask the server, and wait for it.
     """
-    loop = asyncio.get_running_loop()
-    ends_at = loop.time() + seconds
-    async with asyncio.timeout_at(ends_at):
-        connection = await connect(at)
-    timer = loop.call_at(ends_at, shut_down, [connection])
+    opened: list[psycopg.AsyncConnection] = []
+    task = asyncio.create_task(_fetch(at, query, values, opened), name="database-question")
+    try:
+        for _ in range(max(1, round(seconds / TICK))):
+            if (await asyncio.wait([task], timeout=TICK))[0]:
+                return task.result()
+        raise TimeoutError
+    finally:
+        shut_down(opened)
+        if opened:
+            await asyncio.wait([task], timeout=END_GRACE)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _fetch(
+    at: PostgresAddress, query: str, values: list[Any], opened: list[psycopg.AsyncConnection]
+) -> list[Any]:
+    connection = await connect(at)
+    opened.append(connection)
     try:
         return await (await connection.execute(query, values)).fetchall()
-    except psycopg.Error as error:
-        if loop.time() < ends_at:
-            raise
-        raise TimeoutError from error
     finally:
-        timer.cancel()
+        opened.remove(connection)
         await connection.close()
 
 
