@@ -90,25 +90,26 @@ def _refuse_foreign(tables: Collection[str], version: str | None) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
-    tables = (
-        _postgres_tables(connection)
-        if connection.dialect.name == "postgresql"
-        else inspect(connection).get_table_names()
-    )
-    version = MigrationContext.configure(connection).get_current_revision() if VERSION_TABLE in tables else None
-    _refuse_foreign(tables, version)
-    command.upgrade(alembic_config(connection), "head")
+    schema = _own_schema(connection) if connection.dialect.name == "postgresql" else None
+    tables = _tables_of(connection, schema) if schema else inspect(connection).get_table_names()
+    context = MigrationContext.configure(connection, opts={"version_table_schema": schema})
+    _refuse_foreign(tables, context.get_current_revision())
+    configuration = alembic_config(connection)
+    configuration.attributes["version_table_schema"] = schema
+    command.upgrade(configuration, "head")
 
 
-def _postgres_tables(connection: Connection) -> list[str]:
-    """Return the tables of the schema in which ours are created, except those of extensions; raises BadSetting.
-
-    Tables in other schemas belong to others, and do not collide with ours.
-    """
+def _own_schema(connection: Connection) -> str:
+    """Return the schema in which PostgreSQL creates our tables; raises BadSetting if there is none."""
     schema, search_path = connection.execute(text(SCHEMA)).one()
     if schema is None:
         raise BadSetting(
             f"no schema of the search path {search_path} exists in the database: create it with CREATE SCHEMA, "
             "or name another in DATABASE_URL with ?schema=NAME"
         )
+    return str(schema)
+
+
+def _tables_of(connection: Connection, schema: str) -> list[str]:
+    """Return the tables of a schema, except those of extensions. Those in other schemas do not collide with ours."""
     return list(connection.execute(text(TABLES_OF_SCHEMA), {"schema": schema}).scalars())

@@ -35,6 +35,18 @@ class TcpProxy:
         """Forward again, also what was held back."""
         self._flowing.set()
 
+    def forget(self) -> None:
+        """Forward nothing on the connections of now, for ever and without closing them; new ones are forwarded."""
+        self._flowing.clear()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+
+    def switch(self, url: str, *, cut: bool = True) -> None:
+        """Lead new connections to the server of the database address `url`; with `cut`, close those of now."""
+        self.target = make_url(url).port or 5432
+        if cut:
+            self.cut()
+
     def cut(self) -> None:
         """Close every connection."""
         for task in self._tasks:
@@ -48,12 +60,12 @@ class TcpProxy:
             raise RuntimeError("a connection is served by a task")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        writers = [writer]
+        writers, flowing = [writer], self._flowing
         with suppress(OSError, asyncio.CancelledError):
-            await self._flowing.wait()
+            await flowing.wait()
             server_reader, server_writer = await asyncio.open_connection(HOST, self.target)
             writers.append(server_writer)
-            directions = [self._forward(reader, server_writer), self._forward(server_reader, writer)]
+            directions = [_forward(reader, server_writer, flowing), _forward(server_reader, writer, flowing)]
             tasks = [asyncio.create_task(each) for each in directions]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -64,11 +76,12 @@ class TcpProxy:
         for one in writers:
             one.transport.abort()
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            await self._flowing.wait()
-            writer.write(data)
-            await writer.drain()
+
+async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event) -> None:
+    while data := await reader.read(65536):
+        await flowing.wait()
+        writer.write(data)
+        await writer.drain()
 
 
 @asynccontextmanager
