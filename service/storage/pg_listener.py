@@ -19,6 +19,7 @@ from sqlalchemy import text
 from service.storage.database import Database
 from service.storage.dialects import CHANNEL
 from service.storage.pg_connect import connect
+from service.storage.pg_sessions import set_up
 
 RECONNECT_DELAY = 2.0
 """Seconds between attempts to connect; meanwhile the jobs find due rows on their intervals."""
@@ -95,6 +96,7 @@ async def _subscribed(database: Database) -> AsyncIterator[psycopg.AsyncConnecti
         raise ValueError("only PostgreSQL sends notifications")
     connection = await connect(server)
     try:
+        await set_up(connection, server, shared=server.pooled)  # without it, the server may end a session that is idle
         await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(CHANNEL)))
         yield connection
     except Unheard:

@@ -96,6 +96,20 @@ def is_lost(sqlstate: str | None) -> bool:
     return sqlstate is not None and (sqlstate in LOST_CODES | SHARED_CODES or sqlstate.startswith(LOST_CLASS))
 
 
+async def set_up(driver: psycopg.AsyncConnection, at: PostgresAddress, *, shared: bool = False) -> str:
+    """Set a session that is ours alone, in one round trip; otherwise return the SQL for each of its transactions."""
+    literals = _literals(_settings(at, driver.info.server_version))
+    own = sql.SQL("{} = pg_backend_pid()").format(sql.Literal(0 if shared else driver.info.backend_pid))
+    calls = [sql.SQL("set_config({}, {}, NOT ({}))").format(*pair, own) for pair in literals]
+    cursor = await driver.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join([own, *calls])))
+    row = await cursor.fetchone()
+    if row and row[0]:
+        driver.prepare_threshold = at.prepare_threshold
+        return ""
+    local = [sql.SQL("set_config({}, {}, true)").format(*pair) for pair in literals]
+    return sql.SQL("; SELECT {}").format(sql.SQL(", ").join(local)).as_string(driver)
+
+
 class _Sessions:
     """Sets up each connection of an engine. After a sign that sessions are shared, all later ones count as shared."""
 
@@ -117,24 +131,13 @@ class _Sessions:
                 await asyncio.sleep(FREE_CONNECTION_INTERVAL)
                 continue
             try:
-                await self._set_up(driver)
+                settings = await set_up(driver, self._at, shared=self._shared)
             except BaseException:
                 await driver.close()
                 raise
+            if settings:
+                self._settings_by_driver[driver] = settings
             return driver
-
-    async def _set_up(self, driver: psycopg.AsyncConnection) -> None:
-        """Set a session that is ours alone, in one round trip; else note the SQL for each of its transactions."""
-        literals = _literals(_settings(self._at, driver.info.server_version))
-        own = sql.SQL("{} = pg_backend_pid()").format(sql.Literal(0 if self._shared else driver.info.backend_pid))
-        calls = [sql.SQL("set_config({}, {}, NOT ({}))").format(*pair, own) for pair in literals]
-        cursor = await driver.execute(sql.SQL("SELECT {}").format(sql.SQL(", ").join([own, *calls])))
-        row = await cursor.fetchone()
-        if row and row[0]:
-            driver.prepare_threshold = self._at.prepare_threshold
-            return
-        local = [sql.SQL("set_config({}, {}, true)").format(*pair) for pair in literals]
-        self._settings_by_driver[driver] = sql.SQL("; SELECT {}").format(sql.SQL(", ").join(local)).as_string(driver)
 
     def connected(self, connection: Any, record: Any) -> None:
         """Note how the transactions of a new connection begin."""

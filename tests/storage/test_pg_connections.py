@@ -32,7 +32,7 @@ def url(server: PostgresServer) -> str:
 def execute(url: str, statement: str) -> None:
     """Run a statement in the database at `url`."""
     with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(statement)  # type: ignore[call-overload] # our own text
+        connection.execute(statement)
 
 
 async def one_task_is_announced(address: str, listen_url: str | None = None) -> list[str]:

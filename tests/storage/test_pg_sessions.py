@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from unittest.mock import MagicMock
 
 import psycopg
 import pytest
 from sqlalchemy import make_url, text
 
-from service.storage import Store
+from service.storage import Store, pg_sessions
+from service.storage.pg_address import PostgresAddress
 from tests.storage.builders import NOW, a_task, add_tasks, an_entry
 from tests.storage.conftest import EmptyDatabase, Server
 from tests.storage.test_inbox import *  # noqa: F403 - the central cases run with these defaults too
@@ -54,7 +56,7 @@ def entry(request: pytest.FixtureRequest, postgres: Server) -> Iterator[Entry]:
         with suppress(psycopg.errors.DuplicateObject):
             connection.execute(f"CREATE ROLE {USER} SUPERUSER LOGIN")
         for setting, value in STRANGE.items():
-            connection.execute(f"ALTER ROLE {USER} SET {setting} = '{value}'")  # type: ignore[call-overload]
+            connection.execute(f"ALTER ROLE {USER} SET {setting} = '{value}'")
     url = make_url(postgres.base_url).set(username=USER).render_as_string(hide_password=False)
     if request.param == "direct":
         yield Entry(url=url, pooled=False)
@@ -111,6 +113,44 @@ async def test_sessions_are_left_as_they_were(store: Store, database: EmptyDatab
     assert (await store.health.gauges(NOW)).callbacks == {"unread": 12}
     for _ in range(8 if entry.pooled else 0):
         with psycopg.connect(database.url, prepare_threshold=None) as other:
-            left = [other.execute(f"SHOW {name}").fetchone() for name in ("lock_timeout", "bytea_output")]  # type: ignore[call-overload]
+            left = [other.execute(f"SHOW {name}").fetchone() for name in ("lock_timeout", "bytea_output")]
             assert left == [("1ms",), ("escape",)]
             assert other.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("code", "lost", "shared"),
+    [
+        ("25006", True, False),  # a server that only reads
+        ("57P01", True, False),  # it stops
+        ("57P02", True, False),  # it has crashed
+        ("57P03", True, False),  # it starts
+        ("08006", True, False),
+        ("08P01", True, False),
+        ("26000", True, True),  # a prepared statement of another session
+        ("42P05", True, True),
+        ("57014", False, False),  # a statement took too long
+        ("40001", False, False),
+        ("23505", False, False),
+    ],
+)
+def test_errors_after_which_connections_are_replaced(code: str, lost: bool, shared: bool) -> None:
+    """An error that another server may not have discards the connections; one of a statement does not."""
+    sessions = pg_sessions._Sessions(PostgresAddress(parameters={}))
+    context = MagicMock(original_exception=psycopg.errors.lookup(code)(), is_disconnect=False)
+    sessions.failed(context)
+    assert (context.is_disconnect, sessions._shared) == (lost, shared)
+
+
+async def test_connections_have_a_maximum_age(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that is too old is replaced before its next use."""
+    async def driver() -> object:
+        async with store._database.reading() as connection:
+            return (await connection.get_raw_connection()).driver_connection
+
+    pool = store._database._writer.pool
+    assert pool._recycle == pg_sessions.MAX_AGE
+    before = await driver()
+    assert await driver() is before
+    monkeypatch.setattr(pool, "_recycle", 0)
+    assert await driver() is not before
