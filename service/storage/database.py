@@ -2,8 +2,8 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from service.domain.errors import BadSetting, OperatorError, SchemaBehind, StoreUnavailable
 from service.domain.ports.signals import Signals
 from service.storage.bulk_writes import Rows, insertion
-from service.storage.dialects import insert_and_commit, parse_address, send_notifications
+from service.storage.dialects import Start, insert_and_commit, parse_address, send_notifications
 from service.storage.sqlite_driver import prepare_file, sqlite_engine
 
 if TYPE_CHECKING:  # needs the optional driver
@@ -40,6 +40,9 @@ TRANSACTION_TIMEOUT = 90.0
 """Seconds that a transaction may take in all: without a limit, a hanging server blocks everything that commits."""
 
 SCHEMA_ERRORS = frozenset({"42P01", "42703"})  # PostgreSQL: undefined table, undefined column
+
+
+WhenFree = Callable[[Start], AbstractAsyncContextManager[AsyncConnection]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,7 @@ class Database:
         self.signals = signals
         self.write_failed = False
         self._watch: AnswerWatch | None = None
+        self._when_free: WhenFree = _at_once
         if self.address.server:
             self._open_postgres(self.address.server, max(1, connections - OUTSIDE_POOL))
         else:
@@ -88,6 +92,7 @@ class Database:
         self._writer = pg_sessions.postgres_engine(server, size)
         self._reader = self._writer.execution_options(**{pg_sessions.BEGIN: pg_sessions.READ})
         self._committer = self._writer.execution_options(**{pg_sessions.BEGIN: None})
+        self._when_free = pg_sessions.when_free
         self._watch = pg_watch.AnswerWatch(server, self._writer)
         self._writer_slots = asyncio.Semaphore(max(1, size - FOR_READERS))
 
@@ -96,13 +101,13 @@ class Database:
         """Yield a connection that reads one snapshot of the database and cannot write."""
         async with database_errors_translated(self._watch):
             self._check_file()
-            async with self._reader.begin() as connection:
+            async with self._when_free(self._reader.begin) as connection:
                 yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[Write]:
         """Yield a write transaction; leaving commits durably and then notifies, an error rolls everything back."""
-        async with self._writer_slot(), self._writer.begin() as connection:
+        async with self._writer_slot(), self._when_free(self._writer.begin) as connection:
             write = Write(connection=connection)
             yield write
             if self.address.postgres:
@@ -115,7 +120,7 @@ class Database:
         Rows that collide with existing ones are skipped. Cancellation of the caller does not stop the transaction: it
         may commit all the same. Raises StoreUnavailable.
         """
-        async with self._writer_slot(), self._committer.connect() as connection:
+        async with self._writer_slot(), self._when_free(self._committer.connect) as connection:
             await insert_and_commit(connection, insertion(connection.dialect, table, rows), topic)
         self.signals.notify(topic)
 
@@ -155,6 +160,10 @@ class Database:
             await self._watch.close()
         await self._writer.dispose()
         await self._reader.dispose()
+
+
+def _at_once(start: Start) -> AbstractAsyncContextManager[AsyncConnection]:
+    return start()
 
 
 @asynccontextmanager

@@ -1,8 +1,9 @@
-"""Differences between SQLite and PostgreSQL: addresses, engines, locks and notifications."""
+"""Differences between SQLite and PostgreSQL: addresses, locks, inserts and notifications."""
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,9 @@ if TYPE_CHECKING:  # needs the optional driver
 
 CHANNEL = "boomerang"
 MAX_TOPICS_PER_NOTIFY = 100  # a payload has at most 8000 bytes
+
+Start = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
+"""Takes a connection of an engine, and gives it back at the end."""
 
 Insert = sqlite.Insert | postgresql.Insert
 

@@ -45,7 +45,7 @@ async def connect(at: PostgresAddress) -> psycopg.AsyncConnection:
         await _discard(running)
 
 
-def is_full(error: psycopg.Error) -> bool:
+def is_full(error: Exception) -> bool:
     """Return whether a server has refused a connection because it has no free one."""
     return FULL.search(str(error)) is not None
 

@@ -30,8 +30,12 @@ NOTE_TIMEOUT = 5.0
 NOTE_INTERVAL = 30.0
 """Seconds without a notification after which another note is sent."""
 
-UNHEARD_DELAY = 600.0
-"""Seconds between attempts to listen where notes do not arrive: each attempt disturbs the sessions of a pooler."""
+UNHEARD_DELAY = 10.0
+MAX_UNHEARD_DELAY = 600.0
+"""Seconds until the next attempt to listen where notes do not arrive, at first, and after doubling again and again.
+
+Each attempt disturbs the sessions of a pooler.
+"""
 
 TOPICS_AFTER_CONNECT = ("submit", "reconcile", "dispatch", "inbox", "events")
 """Topics that may have been notified without a connection."""
@@ -68,7 +72,7 @@ async def listening(database: Database) -> AsyncIterator[None]:
 
 async def _listen(database: Database) -> None:
     logged = ""
-    unheard_logged = False
+    unheard_delay = UNHEARD_DELAY
     while True:
         delay = RECONNECT_DELAY
         try:
@@ -77,10 +81,9 @@ async def _listen(database: Database) -> None:
                 await _forward(database, connection)
         except Unheard as unheard:
             if unheard.first:
-                delay = UNHEARD_DELAY
-                if not unheard_logged:
+                if unheard_delay == UNHEARD_DELAY:
                     log.warning(UNHEARD, hint=UNHEARD_FIX)
-                unheard_logged = True
+                delay, unheard_delay = unheard_delay, min(unheard_delay * 2, MAX_UNHEARD_DELAY)
         except Exception as error:  # noqa: BLE001 - a later attempt may succeed after any error
             reason = " ".join(str(error).split())
             if reason != logged:  # not again on every attempt, unless the reason changes or a connection was made

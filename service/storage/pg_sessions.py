@@ -8,16 +8,18 @@ process.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import sql
 from sqlalchemy import Connection, ExceptionContext, event
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from service.storage.dialects import Start
 from service.storage.pg_address import PostgresAddress
 from service.storage.pg_connect import connect, is_full
 
@@ -47,7 +49,7 @@ PINNED_SINCE: Mapping[str, tuple[int, str]] = {
 """Further such settings, and the version of the server that has them."""
 
 FREE_CONNECTION_TIMEOUT = 3.0
-FREE_CONNECTION_INTERVAL = 0.2
+FREE_CONNECTION_INTERVAL = 0.1
 """Seconds in all and between two attempts to connect to a server that has no free connection."""
 
 MAX_AGE = 600
@@ -96,6 +98,27 @@ def is_lost(sqlstate: str | None) -> bool:
     return sqlstate is not None and (sqlstate in LOST_CODES | SHARED_CODES or sqlstate.startswith(LOST_CLASS))
 
 
+@asynccontextmanager
+async def when_free(start: Start) -> AsyncIterator[AsyncConnection]:
+    """Yield the connection that `start` yields; wait while the server has no free one, and none of ours becomes free.
+
+    This happens on small plans while two releases overlap.
+    """
+    ends_at = asyncio.get_running_loop().time() + FREE_CONNECTION_TIMEOUT
+    while True:
+        try:
+            started = AsyncExitStack()
+            connection = await started.enter_async_context(start())
+        except OperationalError as error:
+            if not is_full(error) or asyncio.get_running_loop().time() > ends_at:
+                raise
+            await asyncio.sleep(FREE_CONNECTION_INTERVAL)
+        else:
+            async with started:
+                yield connection
+            return
+
+
 async def set_up(driver: psycopg.AsyncConnection, at: PostgresAddress, *, shared: bool = False) -> str:
     """Set a session that is ours alone, in one round trip; otherwise return the SQL for each of its transactions."""
     literals = _literals(_settings(at, driver.info.server_version))
@@ -119,25 +142,16 @@ class _Sessions:
         self._settings_by_driver: WeakKeyDictionary[psycopg.AsyncConnection, str] = WeakKeyDictionary()
 
     async def open(self) -> psycopg.AsyncConnection:
-        """Return a new connection; wait while the server has no free one, as during the overlap of two releases."""
-        loop = asyncio.get_running_loop()
-        ends_at = loop.time() + FREE_CONNECTION_TIMEOUT
-        while True:
-            try:
-                driver = await connect(self._at)
-            except psycopg.OperationalError as error:
-                if not is_full(error) or loop.time() > ends_at:
-                    raise
-                await asyncio.sleep(FREE_CONNECTION_INTERVAL)
-                continue
-            try:
-                settings = await set_up(driver, self._at, shared=self._shared)
-            except BaseException:
-                await driver.close()
-                raise
-            if settings:
-                self._settings_by_driver[driver] = settings
-            return driver
+        """Return a new connection that is set up."""
+        driver = await connect(self._at)
+        try:
+            settings = await set_up(driver, self._at, shared=self._shared)
+        except BaseException:
+            await driver.close()
+            raise
+        if settings:
+            self._settings_by_driver[driver] = settings
+        return driver
 
     def connected(self, connection: Any, record: Any) -> None:
         """Note how the transactions of a new connection begin."""

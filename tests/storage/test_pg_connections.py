@@ -138,8 +138,8 @@ async def _slow_read(store: Store) -> None:
 async def test_connect_waits_while_the_server_is_full(server: PostgresServer, url: str) -> None:
     """Without a free connection, as while two releases overlap, an operation waits a moment instead of failing."""
     await migrate(url)
-    execute(server.url, "DROP ROLE IF EXISTS few")
-    execute(server.url, "CREATE ROLE few LOGIN CONNECTION LIMIT 1")
+    with suppress(psycopg.errors.DuplicateObject):
+        execute(server.url, "CREATE ROLE few LOGIN CONNECTION LIMIT 1")
     execute(url, "GRANT ALL ON ALL TABLES IN SCHEMA public TO few")
     limited = url.replace("postgres@", "few@")
     other = await psycopg.AsyncConnection.connect(limited)
@@ -149,6 +149,18 @@ async def test_connect_waits_while_the_server_is_full(server: PostgresServer, ur
         assert not reading.done()
         await other.close()
         assert await reading == []
+
+
+async def test_own_connections_are_shared_while_the_server_is_full(server: PostgresServer, url: str) -> None:
+    """Where the server gives a process fewer connections than its pool wants, its operations share those."""
+    await migrate(url)
+    with suppress(psycopg.errors.DuplicateObject):
+        execute(server.url, "CREATE ROLE only_two LOGIN CONNECTION LIMIT 2")
+    execute(url, "GRANT ALL ON ALL TABLES IN SCHEMA public TO only_two")
+    async with open_store(url.replace("postgres@", "only_two@")) as store:
+        await asyncio.gather(*(_slow_read(store) for _ in range(12)))
+        await asyncio.gather(*(add_tasks(store, a_task(f"t{number}")) for number in range(12)))
+        assert len(await store.queries.tasks(TaskFilter())) == 12
 
 
 async def _names(store: Store) -> set[str]:

@@ -144,6 +144,7 @@ def test_errors_after_which_connections_are_replaced(code: str, lost: bool, shar
 
 async def test_connections_have_a_maximum_age(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that is too old is replaced before its next use."""
+
     async def driver() -> object:
         async with store._database.reading() as connection:
             return (await connection.get_raw_connection()).driver_connection
