@@ -27,6 +27,9 @@ RECONNECT_DELAY = 2.0
 NOTE_TIMEOUT = 5.0
 """Seconds within which a note to ourselves must arrive."""
 
+PARTS = 5
+"""Parts in which such a wait is divided."""
+
 NOTE_INTERVAL = 30.0
 """Seconds without a notification after which another note is sent."""
 
@@ -166,9 +169,11 @@ class _Notes:
 
 
 async def _set_within(event: asyncio.Event, seconds: float) -> bool:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            return await event.wait()
+    """Wait in parts: after a pause of the whole process, what arrived meanwhile is read before the time is up."""
+    for _ in range(PARTS):
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds / PARTS):
+                return await event.wait()
     return False
 
 
