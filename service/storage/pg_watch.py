@@ -2,7 +2,7 @@
 
 A slow statement and a vanished server look alike to the connection that waits. So when an operation takes long, a new
 connection asks the server. Without an answer the database counts as away: whatever waits for it fails at once, and so
-does every new operation, until a later question is answered. With an answer, slow operations continue; only those end
+does every new operation, until a later probe is answered. With an answer, slow operations continue; only those end
 whose connection the server does not know, or from which it waits for a statement itself.
 """
 
@@ -31,11 +31,11 @@ SLOW_AFTER = 1.5
 PROBE_TIMEOUT = 2.0
 """Seconds for that answer; together with SLOW_AFTER less than the 5 seconds within which a callback is answered."""
 
-ASK_AGAIN = 10.0
-"""Seconds until a slow operation leads to another question."""
+PROBE_AGAIN = 10.0
+"""Seconds until a slow operation leads to another probe."""
 
 AWAY_INTERVAL = 1.0
-"""Seconds between two questions to a database that is away."""
+"""Seconds between two probes of a database that is away."""
 
 TICK = 0.1
 """Seconds of one wait for that answer: a busy process waits longer, as its answers may be there and not read yet."""
@@ -72,7 +72,7 @@ class AnswerWatch:
         loop = asyncio.get_running_loop()
         self._due[operation] = loop.time() + SLOW_AFTER
         if self._timer is None:
-            self._timer = loop.call_later(SLOW_AFTER, self._ask_if_slow)
+            self._timer = loop.call_later(SLOW_AFTER, self._probe_if_slow)
 
     def ended(self, operation: asyncio.Timeout) -> None:
         """Watch the operation no longer."""
@@ -83,7 +83,7 @@ class AnswerWatch:
         self._answers += 1
 
     async def close(self) -> None:
-        """Ask nothing more."""
+        """End the probes."""
         if self._timer:
             self._timer.cancel()
         if self._check:
@@ -94,26 +94,26 @@ class AnswerWatch:
     def _connected(self, connection: Any, record: Any) -> None:
         self._connections[connection.driver_connection] = SHARED not in record.info
 
-    def _ask_if_slow(self) -> None:
+    def _probe_if_slow(self) -> None:
         loop = asyncio.get_running_loop()
         self._timer = None
         if not self._due or self._check:  # the check looks at what is left when it ends
             return
         first = min(self._due.values())
         if first > loop.time():
-            self._timer = loop.call_at(first, self._ask_if_slow)
+            self._timer = loop.call_at(first, self._probe_if_slow)
             return
-        self._check = asyncio.create_task(self._ask(), name="database-check")
-        self._check.add_done_callback(self._asked)
+        self._check = asyncio.create_task(self._probe(), name="database-check")
+        self._check.add_done_callback(self._probed)
 
-    def _asked(self, check: asyncio.Task[None]) -> None:
+    def _probed(self, check: asyncio.Task[None]) -> None:
         self._check = None
         if not check.cancelled():
             if error := check.exception():
                 log.error("database check failed", exc_info=error)
-            self._ask_if_slow()
+            self._probe_if_slow()
 
-    async def _ask(self) -> None:
+    async def _probe(self) -> None:
         """Ask the server until it answers."""
         while (lost := await self._lost_connections()) is None:
             if not self._away:
@@ -128,7 +128,7 @@ class AnswerWatch:
             log.warning("connections to the database were lost without notice", count=len(lost))
             shut_down(lost)
         now = asyncio.get_running_loop().time()
-        self._due.update({operation: now + ASK_AGAIN for operation, due in self._due.items() if due <= now})
+        self._due.update({operation: now + PROBE_AGAIN for operation, due in self._due.items() if due <= now})
 
     async def _lost_connections(self) -> list[psycopg.AsyncConnection] | None:
         """Return our connections that no longer lead to the server, None if it gives no answer."""
@@ -164,7 +164,7 @@ async def fetch_within(seconds: float, at: PostgresAddress, query: str, values: 
     After `seconds` the connection is shut down: cancelling the query would ask the server, and wait for it.
     """
     opened: list[psycopg.AsyncConnection] = []
-    task = asyncio.create_task(_fetch(at, query, values, opened), name="database-question")
+    task = asyncio.create_task(_fetch(at, query, values, opened), name="database-probe")
     try:
         for _ in range(max(1, round(seconds / TICK))):
             if (await asyncio.wait([task], timeout=TICK))[0]:

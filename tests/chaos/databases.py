@@ -42,7 +42,7 @@ async def failover(workspace: Workspace, effort: Effort) -> Audit:
 
 
 async def vanish(workspace: Workspace, effort: Effort) -> Audit:
-    """Forward nothing between service and server for some seconds, and forget every second time what was open."""
+    """Forward nothing between service and server for some seconds, and abandon every second time what was open."""
     with postgres_server(durable=True) as server:
         async with _behind_proxy(workspace, server, "PostgreSQL vanishes without a reset") as (environment, proxy):
             random = effort.seeded_random()
@@ -52,7 +52,7 @@ async def vanish(workspace: Workspace, effort: Effort) -> Audit:
                 await _wait_for_effect(environment)
                 await anyio.sleep(random.uniform(0, 3))
                 if number % 2:
-                    proxy.forget()
+                    proxy.abandon()
                 else:
                     proxy.thaw()
                 environment.fleet.injected["disappearances"] += 1

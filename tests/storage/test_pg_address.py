@@ -83,7 +83,7 @@ def test_settings_of_the_session(query: str, expected: dict[str, str]) -> None:
     ],
 )
 def test_prepared_statements_and_poolers(query: str, threshold: int | None, pooled: bool) -> None:
-    """Whether statements are prepared, and whether sessions are shared, can be said in the address."""
+    """Whether statements are prepared, and whether sessions are shared, can be set in the address."""
     address = parsed(f"postgresql://h/d?{query}")
     assert (address.prepare_threshold, address.pooled) == (threshold, pooled)
 

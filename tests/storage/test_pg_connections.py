@@ -62,11 +62,11 @@ async def test_missing_schema_is_reported(url: str) -> None:
         await migrate(f"{url}?schema=nowhere")
 
 
-@pytest.mark.parametrize("written", ["strange%20user%40x:p%20w", "strange user%40x:p w"])
+@pytest.mark.parametrize("written", ["unusual%20user%40x:p%20w", "unusual user%40x:p w"])
 async def test_blanks_and_escapes_in_names(server: PostgresServer, url: str, written: str) -> None:
     """A blank or an escaped character in a name means the same to all."""
     with suppress(psycopg.errors.DuplicateObject):
-        execute(server.url, 'CREATE ROLE "strange user@x" SUPERUSER LOGIN')
+        execute(server.url, 'CREATE ROLE "unusual user@x" SUPERUSER LOGIN')
     assert await one_task_is_announced(url.replace("postgres@", f"{written}@")) == ["t1"]
 
 

@@ -70,7 +70,7 @@ def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[EventDict]]:
 
 
 @pytest.mark.skipif(pgbouncer.PROGRAM is None, reason=pgbouncer.REASON)
-async def test_transaction_pooler_is_detected_and_said_once(
+async def test_transaction_pooler_is_detected_and_logged_once(
     url: str, lines: list[EventDict], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A note that does not arrive shows that LISTEN has no effect; the log says once how to fix it."""
@@ -102,14 +102,14 @@ async def test_direct_address_for_listening_wakes_through_a_pooler(url: str, lin
     assert lines == []
 
 
-async def test_listener_that_hears_nothing_connects_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_listener_without_notifications_connects_again(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a silence a note must arrive; where it does not, the connection leads nowhere and is replaced."""
     monkeypatch.setattr(pg_listener, "NOTE_TIMEOUT", 0.5)
     monkeypatch.setattr(pg_listener, "NOTE_INTERVAL", 0.1)
     monkeypatch.setattr(pg_listener, "RECONNECT_DELAY", 0.05)
     async with tcp_proxy(url) as proxy, open_store(url, listen_url=proxy.address(url)) as store, store.listening():
         await store.signals.wait("submit", 30)
-        proxy.forget()
+        proxy.abandon()
         await until(lambda: proxy.accepted >= 2, what="another connection that listens")
         await store.signals.wait("submit", 30)  # every connection announces everything
 

@@ -1,4 +1,4 @@
-"""Strange defaults of a user or a database change nothing, directly and through a pooler of transactions."""
+"""Unusual defaults of a user or a database change nothing, directly and through a pooler of transactions."""
 
 import asyncio
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from tests.storage.test_unit_of_work import *  # noqa: F403
 from tests.support import pgbouncer
 from tests.support.postgres import create_database, drop_database
 
-STRANGE = {
+UNUSUAL = {
     "DateStyle": "SQL, DMY",
     "IntervalStyle": "sql_standard",
     "TimeZone": "Asia/Kathmandu",
@@ -38,37 +38,37 @@ STRANGE = {
 }
 
 
-USER = "strange"
+USER = "unusual"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A way to the server as a user with strange defaults."""
+class ServerAddress:
+    """A way to the server as a user with unusual defaults."""
 
     url: str
     pooled: bool
 
 
 @pytest.fixture(scope="module", params=["direct", "pooled"])
-def entry(request: pytest.FixtureRequest, postgres: Server) -> Iterator[Entry]:
+def entry(request: pytest.FixtureRequest, postgres: Server) -> Iterator[ServerAddress]:
     """Yield the address of the server, directly or through a pooler."""
     with psycopg.connect(postgres.base_url, autocommit=True) as connection:
         with suppress(psycopg.errors.DuplicateObject):
             connection.execute(f"CREATE ROLE {USER} SUPERUSER LOGIN")
-        for setting, value in STRANGE.items():
+        for setting, value in UNUSUAL.items():
             connection.execute(f"ALTER ROLE {USER} SET {setting} = '{value}'")
     url = make_url(postgres.base_url).set(username=USER).render_as_string(hide_password=False)
     if request.param == "direct":
-        yield Entry(url=url, pooled=False)
+        yield ServerAddress(url=url, pooled=False)
         return
     if pgbouncer.PROGRAM is None:
         pytest.skip(pgbouncer.REASON)
     with pgbouncer.pgbouncer(url) as pooled:
-        yield Entry(url=pooled, pooled=True)
+        yield ServerAddress(url=pooled, pooled=True)
 
 
 @pytest.fixture
-def database(entry: Entry, postgres: Server) -> Iterator[EmptyDatabase]:
+def database(entry: ServerAddress, postgres: Server) -> Iterator[EmptyDatabase]:
     """Yield a migrated database."""
     direct = create_database(postgres.base_url, template=postgres.template)
     url = make_url(entry.url).set(database=make_url(direct).database)
@@ -105,8 +105,8 @@ async def test_slow_statements_and_pauses_are_allowed(store: Store) -> None:
     await add_tasks(store, a_task())
 
 
-async def test_sessions_are_left_as_they_were(store: Store, database: EmptyDatabase, entry: Entry) -> None:
-    """Through a pooler, other programs find their own settings and no prepared statement of ours."""
+async def test_sessions_are_left_as_they_were(store: Store, database: EmptyDatabase, entry: ServerAddress) -> None:
+    """Through a pooler, other programs find their own settings and no prepared statement of the service."""
     await asyncio.gather(*(add_tasks(store, a_task(f"t{number}")) for number in range(12)))
     for number in range(12):
         await store.inbox.store_unread([an_entry(f"d{number}", verdict="unread")])

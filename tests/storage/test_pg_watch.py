@@ -78,7 +78,7 @@ async def test_silent_database_fails_everything_and_recovers(url: str) -> None:
         before = proxy.accepted
         with pytest.raises(StoreUnavailable, match="does not answer"):
             await admit(store, "e")
-        assert proxy.accepted <= before + 1  # no operation has tried: at most the next question has
+        assert proxy.accepted <= before + 1  # no operation has tried: at most the next probe has
         assert await store.health.ready() == "the database does not answer"
         proxy.thaw()
         await admit_when_possible(store, "e")
@@ -87,10 +87,10 @@ async def test_silent_database_fails_everything_and_recovers(url: str) -> None:
 
 @pytest.mark.usefixtures("short_waits")
 async def test_lost_flows_are_replaced_while_new_ones_work(url: str) -> None:
-    """Connections that a proxy has forgotten are given up, and only those."""
+    """Connections that a proxy has abandoned are replaced, and only those."""
     async with behind_proxy(url) as (store, proxy):
         await admit(store, "d")
-        proxy.forget()
+        proxy.abandon()
         await admit_when_possible(store, "e")
         assert await admit(store, "f") == ["new"]
 
@@ -106,10 +106,10 @@ async def test_slow_statement_is_left_alone(url: str) -> None:
 
 @pytest.mark.usefixtures("short_waits")
 async def test_refused_connections_end_the_wait(url: str) -> None:
-    """Where nothing accepts a new connection, an old one that is silent is given up."""
+    """Where nothing accepts a new connection, an old one that is silent is replaced."""
     async with behind_proxy(url) as (store, proxy):
         await admit(store, "d")
-        proxy.forget()
+        proxy.abandon()
         proxy.target = 1  # where nothing listens
         async with asyncio.timeout(30):
             with pytest.raises(StoreUnavailable):

@@ -35,7 +35,7 @@ class TcpProxy:
         """Forward again, also what was held back."""
         self._flowing.set()
 
-    def forget(self) -> None:
+    def abandon(self) -> None:
         """Forward nothing on the connections of now, for ever and without closing them; new ones are forwarded."""
         self._flowing.clear()
         self._flowing = asyncio.Event()
