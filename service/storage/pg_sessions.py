@@ -100,7 +100,7 @@ def is_lost(sqlstate: str | None) -> bool:
 
 @asynccontextmanager
 async def when_free(start: Start) -> AsyncIterator[AsyncConnection]:
-    """Yield the connection that `start` yields; wait while the server has no free one, and none of the pool becomes free.
+    """Yield the connection that `start` yields; wait while the server has no free one and the pool none either.
 
     This happens on small plans while two releases overlap.
     """
