@@ -83,7 +83,13 @@ async def build_application(settings: Settings) -> AsyncIterator[Application]:
     clock = SystemClock()
     handlers = load_handlers(settings.handlers, settings.present, notify=settings.notify_handlers)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(settings.database_url))
+        store = await stack.enter_async_context(
+            open_store(
+                settings.database_url,
+                connections=settings.database_pool,
+                listen_url=settings.database_listen_url,
+            )
+        )
         upstream = await stack.enter_async_context(_provider(settings))
         egress_clients = await stack.enter_async_context(open_egress_clients(egress_settings(settings)))
         builder = ApplicationBuilder(settings=settings, clock=clock, store=store, upstream=upstream, handlers=handlers)

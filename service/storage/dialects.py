@@ -1,65 +1,71 @@
-"""Differences between SQLite and PostgreSQL: addresses, engines, locks and notifications."""
+"""Differences between SQLite and PostgreSQL: addresses, locks, inserts and notifications."""
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from sqlalchemy import URL, Table, event, make_url, text
+from sqlalchemy import URL, Table, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from service.domain.errors import BadSetting
 from service.storage import sqlite_driver
 
+if TYPE_CHECKING:  # needs the optional driver
+    from service.storage.pg_address import PostgresAddress
+
 CHANNEL = "boomerang"
 MAX_TOPICS_PER_NOTIFY = 100  # a payload has at most 8000 bytes
-POSTGRES_SETTINGS = (
-    "SET statement_timeout = '60s'",
-    "SET lock_timeout = '20s'",
-    "SET idle_in_transaction_session_timeout = '60s'",
-    "SET timezone = 'UTC'",
-)
-KEEPALIVES: dict[str, Any] = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+
+Start = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
+"""Takes a connection of an engine, and gives it back at the end."""
 
 Insert = sqlite.Insert | postgresql.Insert
 
 
+NO_FILE = URL.create("sqlite+aiosqlite")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Address:
-    """The address of the database: a URL that names the driver."""
+    """The address of the database: a PostgreSQL server, or else the file of an SQLite database."""
 
-    url: URL
+    server: "PostgresAddress | None" = None
+    sqlite_url: URL = NO_FILE
 
-    @cached_property
+    @property
     def postgres(self) -> bool:
         """Whether this is PostgreSQL; otherwise it is SQLite."""
-        return self.url.get_backend_name() == "postgresql"
+        return self.server is not None
 
     @cached_property
     def path(self) -> Path:
         """The file of an SQLite database."""
-        return Path(self.url.database or "")
+        return Path(self.sqlite_url.database or "")
 
 
-def parse_address(database_url: str) -> Address:
-    """Return the address in `database_url`; raises BadSetting unless it names SQLite or PostgreSQL."""
+def parse_address(database_url: str, name: str = "DATABASE_URL") -> Address:
+    """Return the address in `database_url`; raises BadSetting with the setting's `name` unless it can be used."""
+    scheme = database_url.partition("://")[0].partition("+")[0].lower()
+    if scheme in {"postgres", "postgresql"}:
+        _require_psycopg()
+        from service.storage.pg_address import parse_postgres_address  # noqa: PLC0415 - needs the optional driver
+
+        return Address(server=parse_postgres_address(database_url, name))
     try:
         url = make_url(database_url)
     except (ArgumentError, ValueError):  # ValueError: the port is not a number
-        raise BadSetting("DATABASE_URL is not an address; use sqlite:///boomerang.db or postgresql://...") from None
-    scheme = url.drivername.partition("+")[0]
-    if scheme in {"postgres", "postgresql"}:
-        _require_psycopg()
-        return Address(url=url.set(drivername="postgresql+psycopg"))
+        raise BadSetting(f"{name} is not an address; use sqlite:///boomerang.db or postgresql://...") from None
     if scheme == "sqlite" and url.database and url.database != ":memory:":
-        return Address(url=url.set(drivername="sqlite+aiosqlite"))
-    raise BadSetting("DATABASE_URL must begin with sqlite:/// and name a file, or with postgresql://")
+        return Address(sqlite_url=url.set(drivername="sqlite+aiosqlite"))
+    raise BadSetting(f"{name} must begin with sqlite:/// and name a file, or with postgresql://")
 
 
 def _require_psycopg() -> None:
@@ -70,28 +76,6 @@ def _require_psycopg() -> None:
             "DATABASE_URL names PostgreSQL, whose driver is not installed: the extra `postgres` is missing; "
             "pip install -r requirements.txt brings it"
         ) from error
-
-
-def postgres_engine(at: Address) -> AsyncEngine:
-    """Return an engine for PostgreSQL with at most ten connections; statements are limited to 60 seconds."""
-    engine = create_async_engine(
-        at.url,
-        connect_args={"connect_timeout": 10, "application_name": "boomerang", **KEEPALIVES},
-        pool_size=8,
-        max_overflow=2,
-        pool_timeout=15,
-        pool_pre_ping=True,
-        hide_parameters=True,
-    )
-
-    def connected(connection: Any, _record: object) -> None:
-        cursor = connection.cursor()
-        cursor.execute(";".join(POSTGRES_SETTINGS))  # connection poolers refuse start-up options
-        cursor.close()
-        connection.commit()
-
-    event.listen(engine.sync_engine, "connect", connected)
-    return engine
 
 
 def insert(connection: AsyncConnection, table: Table) -> Insert:
@@ -121,9 +105,9 @@ async def insert_and_commit(connection: AsyncConnection, insertion: tuple[str, A
     """Run an insertion as its own transaction in one call of the driver, and notify other processes of `topic`."""
     statement, values = insertion
     if connection.dialect.name == "postgresql":
-        autocommit = await connection.execution_options(isolation_level="AUTOCOMMIT")
         with_notification = f"WITH done AS ({statement}) SELECT pg_notify(%s, %s)"
-        await autocommit.exec_driver_sql(with_notification, (*values, CHANNEL, json.dumps([topic])))
+        await connection.exec_driver_sql(with_notification, (*values, CHANNEL, json.dumps([topic])))
+        await connection.commit()  # without a call of the server, where the session commits by itself
         return
     driver: sqlite_driver.Connection = (await connection.get_raw_connection()).driver_connection  # type: ignore[assignment]
     try:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from alembic import command
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, inspect, text
 
 from service.domain.errors import BadSetting
 from service.storage.database import Database
@@ -24,6 +24,13 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 VERSION_TABLE = "alembic_version"
 VERSION = "SELECT version_num FROM alembic_version"
 TABLES_OF_FILE = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite~_%' ESCAPE '~'"
+SCHEMA = "SELECT current_schema(), current_setting('search_path')"
+TABLES_OF_SCHEMA = """
+    SELECT relname FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE nspname = :schema AND relkind IN ('r', 'p') AND NOT EXISTS (
+        SELECT FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = pg_class.oid AND deptype = 'e'
+    )
+"""
 OUR_VERSION = re.compile(r"[0-9]{4}")
 
 
@@ -83,6 +90,26 @@ def _refuse_foreign(tables: Collection[str], version: str | None) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
-    version = MigrationContext.configure(connection).get_current_revision()
-    _refuse_foreign(inspect(connection).get_table_names(), version)
-    command.upgrade(alembic_config(connection), "head")
+    schema = _own_schema(connection) if connection.dialect.name == "postgresql" else None
+    tables = _tables_of(connection, schema) if schema else inspect(connection).get_table_names()
+    context = MigrationContext.configure(connection, opts={"version_table_schema": schema})
+    _refuse_foreign(tables, context.get_current_revision())
+    configuration = alembic_config(connection)
+    configuration.attributes["version_table_schema"] = schema
+    command.upgrade(configuration, "head")
+
+
+def _own_schema(connection: Connection) -> str:
+    """Return the schema in which PostgreSQL creates our tables; raises BadSetting if there is none."""
+    schema, search_path = connection.execute(text(SCHEMA)).one()
+    if schema is None:
+        raise BadSetting(
+            f"no schema of the search path {search_path} exists in the database: create it with CREATE SCHEMA, "
+            "or name another in DATABASE_URL with ?schema=NAME"
+        )
+    return str(schema)
+
+
+def _tables_of(connection: Connection, schema: str) -> list[str]:
+    """Return the tables of a schema, except those of extensions. Those in other schemas do not collide with ours."""
+    return list(connection.execute(text(TABLES_OF_SCHEMA), {"schema": schema}).scalars())

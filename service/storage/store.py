@@ -7,7 +7,7 @@ from typing import Self
 from service.domain.ports.signals import Signals
 from service.storage.blob_store import SqlBlobStore
 from service.storage.clock_jump import SqlClockJumpRepair
-from service.storage.database import Database
+from service.storage.database import DEFAULT_CONNECTIONS, Database
 from service.storage.delivery_queue import SqlDeliveryQueue
 from service.storage.event_log import SqlEventLog
 from service.storage.health import SqlHealth
@@ -65,9 +65,17 @@ class Store:
         await self.close()
 
 
-def open_store(database_url: str, *, signals: Signals | None = None) -> Store:
+def open_store(
+    database_url: str,
+    *,
+    signals: Signals | None = None,
+    connections: int = DEFAULT_CONNECTIONS,
+    listen_url: str | None = None,
+) -> Store:
     """Return the store at `database_url`, without a migration of its schema.
 
+    PostgreSQL gets at most `connections`, of which one listens for notifications, at `listen_url` where it is given.
     Raises BadSetting for an invalid address, StoreUnavailable for an SQLite file that cannot be used.
     """
-    return Store(Database(database_url, signals or LocalSignals()))
+    database = Database(database_url, signals or LocalSignals(), connections=connections, listen_url=listen_url)
+    return Store(database)

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 
 from tests.acceptance.processes import Workspace
-from tests.chaos import clocks, disks, kills, servers
+from tests.chaos import clocks, databases, disks, kills, servers
 from tests.chaos.audit import Audit, Row
 from tests.chaos.environment import Effort
 from tests.chaos.requirements import Unavailable
@@ -23,6 +23,9 @@ KILLS: Mapping[str, Fault] = {
 OTHER_FAULTS: Mapping[str, Fault] = {
     "restart-postgres": servers.restart_postgres,
     "cut-connections": servers.cut_connections,
+    "failover": databases.failover,
+    "vanish": databases.vanish,
+    "kill-behind-pooler": databases.kill_behind_pooler,
     "full-disk": disks.full_disk,
     "full-disk-postgres": disks.full_disk_postgres,
     "read-only-disk": disks.read_only_disk,

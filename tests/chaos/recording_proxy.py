@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
+from time import monotonic
 
 import httpx
 from starlette.applications import Starlette
@@ -34,8 +35,9 @@ PASSED_HEADERS = frozenset({"content-type", "retry-after"})
 class RecordingProxy:
     """Forwards requests to the first of `targets` that accepts the connection, starting with each in turn.
 
-    `acknowledged` has the digest of each callback answered with 2xx, and when it first was;
-    `answers` counts the statuses of callbacks; `unexpected` lists responses that no callback may get.
+    `acknowledged` has the digest of each callback answered with 2xx, and when it first was; `answers` counts the
+    statuses of callbacks; `unexpected` lists responses that no callback may get; `slowest` is the longest time in
+    seconds until a callback was answered.
     """
 
     targets: list[str]
@@ -44,14 +46,16 @@ class RecordingProxy:
     acknowledged: dict[str, datetime] = field(default_factory=dict)
     answers: Counter[int] = field(default_factory=Counter)
     unexpected: list[str] = field(default_factory=list)
+    slowest: float = 0.0
     _turns: "count[int]" = field(default_factory=count, repr=False)
     _tokens: Tokens = field(default_factory=lambda: Tokens([SECRET]), repr=False)
 
     async def take(self, request: Request) -> Response:
         """Forward one request of the provider, and record the response."""
-        body = await request.body()
+        body, started = await request.body(), monotonic()
         answer = await self.forward(request.method, request.url.path, body, request.headers)
         if request.url.path.startswith(CALLBACK_PATH):
+            self.slowest = max(self.slowest, monotonic() - started)
             self._note(request.url.path.removeprefix(CALLBACK_PATH), body, answer)
         headers = {name: value for name, value in answer.headers.items() if name in PASSED_HEADERS}
         return Response(answer.content, answer.status_code, headers)

@@ -3,7 +3,7 @@
 import asyncio
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -72,6 +72,50 @@ async def test_concurrent_migrations_succeed(empty_url: str) -> None:
     await asyncio.gather(*(migrate(empty_url) for _ in range(3)))
     async with open_store(empty_url) as store:
         assert await store.health.ready() is None
+
+
+OTHERS = (
+    "CREATE SCHEMA extensions",
+    "CREATE TABLE extensions.spatial_ref_sys (srid int)",
+    "CREATE TABLE extensions.alembic_version (version_num text)",
+    "INSERT INTO extensions.alembic_version VALUES ('ae1027a6acf4')",
+    "CREATE SCHEMA own",
+)
+EXTENSION_TABLE = (
+    "CREATE TABLE spatial_ref_sys (srid int)",
+    "ALTER EXTENSION plpgsql ADD TABLE spatial_ref_sys",
+)
+
+
+async def _run(url: str, statements: Iterable[str]) -> None:
+    async with open_store(url) as store, store._database.writing() as write:
+        for statement in statements:
+            await write.connection.exec_driver_sql(statement)
+
+
+async def test_tables_of_others_in_another_schema_do_not_matter(postgres: Server) -> None:
+    """Tables that the search path reaches in another schema, a foreign version table too, are not in the way."""
+    url = create_database(postgres.base_url)
+    await _run(url, OTHERS)
+    address = f"{url}?options=-c%20search_path%3Down,extensions"
+    for _ in range(2):
+        await migrate(address)
+    async with open_store(address) as store:
+        assert await store.health.ready() is None
+    drop_database(postgres.base_url, url)
+
+
+async def test_tables_of_extensions_do_not_matter(postgres: Server) -> None:
+    """A table that an extension has made in our schema is not somebody else's; one of another program is."""
+    url = create_database(postgres.base_url)
+    await _run(url, EXTENSION_TABLE)
+    await migrate(url)
+    other = create_database(postgres.base_url)
+    await _run(other, ["CREATE TABLE users (id int)"])
+    with pytest.raises(BadSetting, match="holds something else"):
+        await migrate(other)
+    for each in (url, other):
+        drop_database(postgres.base_url, each)
 
 
 async def test_missing_schema_is_reported_with_its_fix(empty_url: str) -> None:

@@ -22,7 +22,7 @@ from tests.acceptance.processes import free_port, processor_seconds
 
 SERVER_VARIABLE = "BOOMERANG_TEST_POSTGRES"
 NOBODY_UID = 65534
-SETTINGS = ("max_connections=100", "shared_buffers=32MB", "listen_addresses=127.0.0.1", "unix_socket_directories=")
+SETTINGS = ("max_connections=100", "shared_buffers=32MB", "listen_addresses=127.0.0.1")
 WITHOUT_FSYNC = ("fsync=off", "full_page_writes=off", "synchronous_commit=off")
 """Settings for speed: a killed server process still loses no commit, only a power failure may lose some."""
 
@@ -32,15 +32,25 @@ _numbers = count(1)
 class PostgresServer:
     """A server of our own on a free loopback port, with trust authentication; `url` names its first database."""
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, primary_url: str | None = None) -> None:
+        """Create its files; with `primary_url` those of a hot standby, which follows that server and only reads."""
         self._home = Path(tempfile.mkdtemp(prefix="boomerang-postgres-"))
         self._data = self._home / "data"
         self._binaries = _reachable(_installed(), self._home)
-        self._settings = (*SETTINGS, f"port={free_port()}", *(() if durable else WITHOUT_FSYNC))
+        own = (f"port={free_port()}", f"unix_socket_directories={self._home}")
+        self._settings = (*SETTINGS, *own, *(() if durable else WITHOUT_FSYNC))
         if _root():
             os.chown(self._home, NOBODY_UID, NOBODY_UID)
+        if primary_url:
+            self._run("pg_basebackup", "-D", str(self._data), "-R", "-c", "fast", "--no-sync", "-d", primary_url)
+            return
         options = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
         self._run("initdb", "-D", str(self._data), *options)
+
+    @property
+    def socket_directory(self) -> Path:
+        """Return the directory of its socket, which only root and the user of the server can reach."""
+        return self._home
 
     @property
     def url(self) -> str:
@@ -81,7 +91,7 @@ class PostgresServer:
             group=user,
             extra_groups=[] if _root() else None,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE if program == "initdb" else subprocess.DEVNULL,  # the server would hold a pipe open
+            stderr=subprocess.PIPE if program != "pg_ctl" else subprocess.DEVNULL,  # the server would hold a pipe open
             check=False,
             text=True,
             timeout=120,
@@ -100,9 +110,9 @@ def _busy(main: int) -> float:
 
 
 @contextmanager
-def postgres_server(*, durable: bool = False) -> Iterator[PostgresServer]:
-    """Yield a running server of our own, for tests that stop and start it."""
-    server = PostgresServer(durable=durable)
+def postgres_server(*, durable: bool = False, primary_url: str | None = None) -> Iterator[PostgresServer]:
+    """Yield a running server of our own, for tests that stop and start it; see `PostgresServer`."""
+    server = PostgresServer(durable=durable, primary_url=primary_url)
     try:
         server.start()
         yield server

@@ -24,8 +24,10 @@ def revisions() -> list[str]:
 
 def engine(database_url: str) -> sa.Engine:
     """Return a plain engine for a test's database."""
-    url = parse_address(database_url).url
-    return sa.create_engine(url.set(drivername="sqlite") if url.get_backend_name() == "sqlite" else url)
+    address = parse_address(database_url)
+    if address.server is None:
+        return sa.create_engine(address.sqlite_url.set(drivername="sqlite"))
+    return sa.create_engine("postgresql+psycopg://", connect_args=dict(address.server.parameters))
 
 
 def upgrade(at: sa.Engine, revision: str) -> None:

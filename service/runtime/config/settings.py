@@ -38,7 +38,9 @@ CLIENT_NAMES = frozenset({"URL", "API_KEY"})
 FREE_PREFIXES = ("HANDLER_", "TEST_")
 PLAIN_NAMES = ("DATABASE_URL", "PORT", "WEB_CONCURRENCY")
 """Settings that are also read from the platforms' own names, without the prefix."""
-PRIVATE_NAMES = frozenset({"SECRET_KEYS", "API_KEYS", "METRICS_KEY", "UPSTREAM_KEY", "DATABASE_URL"})
+PRIVATE_NAMES = frozenset(
+    {"SECRET_KEYS", "API_KEYS", "METRICS_KEY", "UPSTREAM_KEY", "DATABASE_URL", "DATABASE_LISTEN_URL"}
+)
 """Settings that handlers never see."""
 
 PLATFORM_ADDRESSES = {
@@ -74,6 +76,7 @@ DollarsByClient = Annotated[ClientLimit, parsed(parse.client_limit(lambda text: 
 CountByClient = Annotated[ClientLimit, parsed(parse.client_limit(parse.whole_number(1, 1_000_000)))]
 Address = Annotated[str, parsed(parse.address)]
 Target = Annotated[str, parsed(parse.target)]
+ConnectionCount = Annotated[int, parsed(parse.whole_number(3, 1000))]
 DatabaseAddress = Annotated[str, parsed(parse.database)]
 ArchiveAddress = Annotated[str, parsed(parse.archive)]
 EgressRules = Annotated[tuple[str, ...], parsed(parse.egress)]
@@ -113,6 +116,10 @@ class Settings(BaseModel):
     upstream_key: Text | None = secret(None, "API key of the provider; VTRIX_API_KEY or VIDU_API_KEY also set it")
     public_url: Address | None = setting(None, "address that the provider calls back; without it tasks are polled")
     database_url: DatabaseAddress = secret("sqlite:///boomerang.db", "SQLite or PostgreSQL; DATABASE_URL also sets it")
+    database_pool: ConnectionCount = setting("8", "maximum number of connections to PostgreSQL, the listener included")
+    database_listen_url: DatabaseAddress | None = secret(
+        None, "direct address for LISTEN where DATABASE_URL leads through a transaction pooler"
+    )
     secret_keys: SecretKeys = secret((), "signing keys; created beside the SQLite file, required with PostgreSQL")
     api_keys: ApiKeys = setting((), "keys of the clients; without them only a loopback host can be bound")
     metrics_key: AccessKey | None = secret(None, "a key that may read /metrics and nothing else; an admin's may too")

@@ -9,7 +9,13 @@ from alembic.migration import MigrationContext
 from service.storage.tables import metadata
 
 connection = context.config.attributes["connection"]
-new_database = MigrationContext.configure(connection).get_current_revision() is None
-context.configure(connection=connection, target_metadata=metadata, new_database=new_database)
+schema = context.config.attributes.get("version_table_schema")
+versions = MigrationContext.configure(connection, opts={"version_table_schema": schema})
+context.configure(
+    connection=connection,
+    target_metadata=metadata,
+    version_table_schema=schema,
+    new_database=versions.get_current_revision() is None,
+)
 with context.begin_transaction():
     context.run_migrations()
