@@ -87,6 +87,9 @@ def _read(name: str, value: Any) -> Any:
     return value
 
 
+OVERDUE = "SELECT 1 FROM tasks WHERE status = 'queued' AND deadline_at < ?"
+
+
 def waiting_silently(connection: sqlite3.Connection) -> list[tuple[str, str]]:
     """Return unsettled tasks without a due time and without a lease: they wait for ever."""
     return list(connection.execute(WAITING))
@@ -104,6 +107,12 @@ def busy(connection: sqlite3.Connection, now: float) -> int:
     soon = EPOCH + int((now + SOON) * MICROSECONDS)
     count: int = connection.execute(BUSY, (soon,)).fetchone()[0]
     return count
+
+
+def overdue(connection: sqlite3.Connection, now: float, grace: float) -> bool:
+    """Return whether a task is still queued `grace` seconds after its deadline."""
+    moment = EPOCH + int((now - grace) * MICROSECONDS)
+    return connection.execute(OVERDUE, (moment,)).fetchone() is not None
 
 
 def open_guesses(connection: sqlite3.Connection) -> list[str]:

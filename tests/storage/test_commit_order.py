@@ -7,11 +7,11 @@ import pytest
 import sqlalchemy as sa
 
 from service.storage import Store, open_store
-from service.storage.dialects import parse_address
 from service.storage.local_signals import LocalSignals
 from tests.storage.builders import a_delivery, a_task, add_tasks, an_entry, an_event
 from tests.storage.conftest import EmptyDatabase, OpenStore
 from tests.storage.held_locks import other_session
+from tests.upgrade.rows import engine
 
 TASKS, CALLBACKS = "SELECT count(*) FROM tasks", "SELECT count(*) FROM inbox"
 
@@ -35,10 +35,9 @@ class Onlooker(LocalSignals):
 @pytest.fixture
 def onlooker(database: EmptyDatabase) -> Iterator[Onlooker]:
     """Yield signals that look with a connection of their own."""
-    url = parse_address(database.url).url
-    engine = sa.create_engine(url.set(drivername="sqlite") if url.get_backend_name() == "sqlite" else url)
-    yield Onlooker(engine)
-    engine.dispose()
+    connected = engine(database.url)
+    yield Onlooker(connected)
+    connected.dispose()
 
 
 async def test_notification_comes_after_the_commit(database: EmptyDatabase, onlooker: Onlooker) -> None:
