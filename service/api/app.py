@@ -15,7 +15,7 @@ from service.api.authentication import ApiKeyMiddleware
 from service.api.callbacks import CallbackEndpoint
 from service.api.deliveries import DeliveryApi
 from service.api.health import ProbeApi
-from service.api.long_poll import LongPoll
+from service.api.long_poll import MAX_WAITS, LongPoll
 from service.api.metrics import Counters
 from service.api.models import ModelApi
 from service.api.openapi.endpoint import OpenApi
@@ -35,10 +35,11 @@ from service.domain.ports.tasks import BlobStore, TaskQueries
 
 @dataclass(frozen=True, kw_only=True)
 class WebLimits:
-    """Limits of request bodies, by kind of request."""
+    """Limits of request bodies, by kind of request, and how many requests may wait for tasks at once."""
 
     tasks: BodyLimits = TASK_BODIES
     callbacks: BodyLimits = CALLBACK_BODIES
+    waits: int = MAX_WAITS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,12 @@ class Services(ProbeServices):
 
 def create_app(services: Services) -> ASGIApp:
     """Return the application of a web process: the API, callbacks and probes."""
-    long_poll = LongPoll(queries=services.queries, signals=services.signals, stopping=services.stopping)
+    long_poll = LongPoll(
+        queries=services.queries,
+        signals=services.signals,
+        stopping=services.stopping,
+        max_waits=services.limits.waits,
+    )
     callbacks = CallbackEndpoint(receiver=services.receiver, bodies=BodyReader(services.limits.callbacks))
     turns = PageTurns()
     tasks = TaskApi(
