@@ -65,7 +65,7 @@ class KeyAgreement:
     def may_lack_keys(self) -> bool:
         """Return whether a token that no own key verifies may be genuine: another live process may know its key.
 
-        True before the first renewal, too, and when the last one is long ago. The loop's time stands still while the
+        True before the first renewal, too, and when the last one is long ago. The loop's time does not pass while the
         machine is suspended, so the clock counts as well: the other processes may have replaced keys meanwhile.
         """
         if self._renewed_at is None or self._missing:

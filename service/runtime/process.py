@@ -88,7 +88,7 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
         failure_reason = await stack.enter_async_context(_running_jobs(application, scheduler, stopping))
         address = ""
         if port is not None:
-            limits = WebLimits(waits=max_waits(connections))
+            limits = WebLimits(requests=connections, waits=max_waits(connections))
             app = _app(application, role, stopping, failure_reason, limits)
             try:
                 server_socket = listen(host, port)

@@ -1,4 +1,4 @@
-"""Requests that wait for tasks keep connections: clients share them, and some are left for everybody else."""
+"""Requests in progress keep connections: clients share them, and some are left for everybody else."""
 
 import asyncio
 from contextlib import AsyncExitStack
@@ -57,3 +57,31 @@ async def test_waits_of_one_client_leave_connections_for_others(requests: int) -
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
+
+
+async def test_slow_bodies_of_one_client_leave_connections_for_others() -> None:
+    """Requests beyond the share of a client are answered at once, and their connections are the first to be closed."""
+    fake = FakeApplication()
+    fake.add(a_task(2, client="bob"))
+    app = app_of(fake, api_keys=KEYS, limits=WebLimits(requests=CONNECTIONS))
+    head = (
+        f"POST /v1/tasks HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ANN}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+    ).encode()
+    async with AsyncExitStack() as stack:
+        socket = listen("127.0.0.1", 0)
+        url = await stack.enter_async_context(serving(app, socket, max_connections=CONNECTIONS, grace=1))
+        answers = []
+        for _ in range(CONNECTIONS):
+            reader, writer = await asyncio.open_connection(*socket.getsockname())
+            stack.callback(writer.close)
+            writer.write(head)
+            answers.append(asyncio.create_task(reader.readline()))
+        done, waiting = await asyncio.wait(answers, timeout=1)
+        assert {answer.result() for answer in done} == {b"HTTP/1.1 503 Service Unavailable\r\n"}
+        assert len(waiting) == CONNECTIONS // 2
+        async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {BOB}"}) as other:
+            assert (await other.get("/v1/tasks/task-2")).status_code == 200
+        for answer in waiting:
+            answer.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)

@@ -138,7 +138,7 @@ async def test_stale_process_doubts_its_keys(fleet: Fleet, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("jump", [timedelta(hours=1), timedelta(hours=-1)])
 async def test_suspended_process_doubts_its_keys_until_it_renews(fleet: Fleet, jump: timedelta) -> None:
-    """The loop's time stands still while its machine is suspended: keys may have been replaced meanwhile."""
+    """The loop's time does not pass while its machine is suspended: keys may have been replaced meanwhile."""
     process = await fleet.start(OLD)
     fleet.clock.move(jump)
     assert process.may_lack_keys()
