@@ -151,7 +151,7 @@ class ResponseReader:
         if named and upstream_id not in named:
             other = answer.text(next(iter(named)), 40)
             raise ProviderUnavailable(f"the response is about another task than the requested one: {other}")
-        if not answer.word:
+        if not answer.word or self.shape.reports_error_alone(answer):
             self.raise_if_error(response, answer)
         fact = self.shape.read_answer(answer, named=True)
         return replace(fact, upstream_id=upstream_id)
