@@ -13,9 +13,10 @@ from starlette.types import ASGIApp
 
 from service.api.authentication import ApiKeyMiddleware
 from service.api.callbacks import CallbackEndpoint
+from service.api.connections import MAX_CONNECTIONS
 from service.api.deliveries import DeliveryApi
 from service.api.health import ProbeApi
-from service.api.long_poll import LongPoll
+from service.api.long_poll import MAX_WAITS, LongPoll
 from service.api.metrics import Counters
 from service.api.models import ModelApi
 from service.api.openapi.endpoint import OpenApi
@@ -35,10 +36,12 @@ from service.domain.ports.tasks import BlobStore, TaskQueries
 
 @dataclass(frozen=True, kw_only=True)
 class WebLimits:
-    """Limits of request bodies, by kind of request."""
+    """Limits of request bodies, by kind of request; how many requests may run, and wait for tasks, at once."""
 
     tasks: BodyLimits = TASK_BODIES
     callbacks: BodyLimits = CALLBACK_BODIES
+    requests: int = MAX_CONNECTIONS
+    waits: int = MAX_WAITS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +83,12 @@ class Services(ProbeServices):
 
 def create_app(services: Services) -> ASGIApp:
     """Return the application of a web process: the API, callbacks and probes."""
-    long_poll = LongPoll(queries=services.queries, signals=services.signals, stopping=services.stopping)
+    long_poll = LongPoll(
+        queries=services.queries,
+        signals=services.signals,
+        stopping=services.stopping,
+        max_waits=services.limits.waits,
+    )
     callbacks = CallbackEndpoint(receiver=services.receiver, bodies=BodyReader(services.limits.callbacks))
     turns = PageTurns()
     tasks = TaskApi(
@@ -108,7 +116,8 @@ def create_app(services: Services) -> ASGIApp:
         *OpenApi(allow_off_peak=services.allow_off_peak).routes(),
         *_probe_routes(services, lambda: _with_counts(services.counters(), "callbacks", callbacks.refused)),
     ]
-    return RequestContextMiddleware(_router(routes, services), callbacks=callbacks)
+    router = _router(routes, services, max_requests=services.limits.requests)
+    return RequestContextMiddleware(router, callbacks=callbacks)
 
 
 def create_probe_app(services: ProbeServices) -> ASGIApp:
@@ -131,10 +140,13 @@ def _with_counts(counters: Counters, name: str, counts: Mapping[str, int]) -> Co
     return {**counters, name: Counter(counters.get(name, {})) + Counter(counts)}
 
 
-def _router(routes: Sequence[Route], services: ProbeServices) -> Starlette:
+def _router(routes: Sequence[Route], services: ProbeServices, *, max_requests: int = MAX_CONNECTIONS) -> Starlette:
+    keys = Middleware(
+        ApiKeyMiddleware, api_keys=services.api_keys, metrics_key=services.metrics_key, max_requests=max_requests
+    )
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(ApiKeyMiddleware, api_keys=services.api_keys, metrics_key=services.metrics_key)],
+        middleware=[keys],
         exception_handlers={
             **dict.fromkeys((BoomerangError, HTTPException, ClientDisconnect), error_response),
             Exception: raise_unexpected,

@@ -1,6 +1,7 @@
 """Authentication: API keys, callers, and the middleware that refuses unknown callers."""
 
 import hmac
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -9,11 +10,13 @@ from urllib.parse import urlsplit
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from service.api.connections import MAX_CONNECTIONS
 from service.api.endpoints import CALLBACK_PREFIX
 from service.api.problems import (
     ADMIN_ONLY,
     LOCAL_ONLY,
     METRICS_ONLY_ADMIN,
+    TOO_MANY_OF_CLIENT,
     UNKNOWN_KEY,
     Problem,
     ProblemError,
@@ -55,17 +58,29 @@ class ApiKeyMiddleware:
 
     Without `api_keys` only callers on this machine are served, as the admin `local`. `/metrics` is for admins and for
     `metrics_key`, which opens nothing else.
+
+    There are at most `max_requests` at once, and one of a client begins only while it has fewer than are free (as in
+    `domain/fair_share.py`): slow bodies and waits of one client leave connections for others and for callbacks.
     """
 
-    def __init__(self, app: ASGIApp, *, api_keys: Sequence[ApiKey], metrics_key: str | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        api_keys: Sequence[ApiKey],
+        metrics_key: str | None = None,
+        max_requests: int = MAX_CONNECTIONS,
+    ) -> None:
         self._app = app
+        self._free = max_requests
+        self._running: Counter[str] = Counter()
         self._callers = [
             (sha256(each.key.encode()).digest(), Caller(name=each.name, admin=each.admin)) for each in api_keys
         ]
         self._metrics_key = sha256(metrics_key.encode()).digest() if metrics_key else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or respond with 401 or 403."""
+        """Serve one request, or respond with 401, 403 or 503."""
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS or scope["path"].startswith(CALLBACK_PREFIX):
             await self._app(scope, receive, send)
             return
@@ -75,7 +90,16 @@ class ApiKeyMiddleware:
             await caller.response()(scope, receive, send)
             return
         request.state.caller = caller
-        await self._app(scope, receive, send)
+        if self._running[caller.name] >= self._free:
+            await TOO_MANY_OF_CLIENT.response()(scope, receive, send)
+            return
+        self._free -= 1
+        self._running[caller.name] += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._free += 1
+            self._running[caller.name] -= 1
 
     def _caller(self, request: Request) -> Caller | Problem:
         digest = _key_digest(request)

@@ -10,12 +10,16 @@ import anyio
 from starlette.requests import Request
 from starlette.types import Receive
 
+from service.api.connections import MAX_CONNECTIONS
 from service.domain.errors import StoreUnavailable
 from service.domain.ports.signals import Signals
 from service.domain.ports.tasks import TaskQueries
 from service.domain.task import Status, Task, TaskId
 
 MAX_WAIT = 60  # seconds
+
+MAX_WAITS = MAX_CONNECTIONS // 2
+"""Waits at once of all clients: each keeps a connection, and connections are left for callbacks and other requests."""
 
 
 CHECK_INTERVAL = 2.0
@@ -28,21 +32,27 @@ class LongPoll:
 
     A wait costs nothing until its task is notified. One query for all of them, every CHECK_INTERVAL, finds the tasks
     whose notification was lost or was sent in another process that shares an SQLite file.
+
+    There are at most `max_waits`, and a client may begin one only while it has fewer than are free (as in
+    `domain/fair_share.py`). A wait too many ends at once.
     """
 
     queries: TaskQueries
     signals: Signals
     stopping: Callable[[], bool]
+    max_waits: int = MAX_WAITS
+    _clients: Counter[str] = field(default_factory=Counter)
     _waiting: Counter[TaskId] = field(default_factory=Counter)
     _checks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def until_settled(self, task: Task, seconds: float, request: Request) -> Task:
         """Return `task` once it is settled or expired, after `seconds`, or when the client has disconnected."""
-        if seconds <= 0 or _ended(task):
+        client = _client_of(request)
+        if seconds <= 0 or _ended(task) or self._clients[client] >= self.max_waits - self._clients.total():
             return task
         newest = [task]
         try:
-            with self._checked(task.id):
+            with self._counted(client), self._checked(task.id):
                 async with anyio.create_task_group() as group:
                     group.start_soon(_cancel_on_disconnect, request.receive, group.cancel_scope)
                     await self._wait(newest, anyio.current_time() + seconds)
@@ -58,6 +68,17 @@ class LongPoll:
                 return
             await self.signals.wait(_topic(newest[0].id), remaining)
             newest[0] = await self.queries.task(newest[0].id) or newest[0]
+
+    @contextmanager
+    def _counted(self, client: str) -> Iterator[None]:
+        """Count one more wait of `client` inside the block."""
+        self._clients[client] += 1
+        try:
+            yield
+        finally:
+            self._clients[client] -= 1
+            if not self._clients[client]:
+                del self._clients[client]
 
     @contextmanager
     def _checked(self, task_id: TaskId) -> Iterator[None]:
@@ -80,6 +101,11 @@ class LongPoll:
             with suppress(StoreUnavailable):
                 ended = self._waiting if self.stopping() else await self.queries.ended(list(self._waiting))
                 self.signals.notify(*map(_topic, ended))
+
+
+def _client_of(request: Request) -> str:
+    caller = request.scope.get("state", {}).get("caller")
+    return caller.name if caller else ""
 
 
 def _topic(task_id: TaskId) -> str:

@@ -152,6 +152,12 @@ def _pause(pause: timedelta) -> dict[str, str]:
     return {"Retry-After": str(max(1, ceil(pause.total_seconds())))}
 
 
+TOO_MANY_OF_CLIENT = Problem(
+    status=503,
+    kind="too-busy",
+    detail="too many requests of this client are in progress; try again",
+    headers={"Retry-After": "1"},
+)
 TOO_BUSY = Problem(
     status=503,
     kind="too-busy",

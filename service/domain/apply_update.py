@@ -182,6 +182,8 @@ def _advanced(update: TaskUpdate, task: Task, now: datetime) -> Step:
     step = advance(task, fact, now, source=source)
     if step is None and source is Source.SUBMIT and fact.upstream_id and task.upstream_id is None:
         return Step(task=replace_fields(task, upstream_id=fact.upstream_id))  # a reply after the end adds its id alone
+    if step and update.source is Source.POLL and fact.upstream_id:  # the provider knows this id, whoever named it
+        return Step(task=replace_fields(step.task, upstream_id=fact.upstream_id), events=step.events)
     return step or Step(task=task)
 
 

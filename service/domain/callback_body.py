@@ -25,6 +25,9 @@ MAX_FIELDS = 200
 MAX_LENIENT_PARTS = 10_000
 """Brackets, commas, colons and quotes of a body that is read leniently; a provider's task has some hundred."""
 
+MAX_PART_HEAD = 1024
+"""Bytes of the head of a form's part in which its name is looked for."""
+
 STATUS_FIELDS = frozenset({"state", "status"})
 
 _STRUCTURE = (b"{", b"[", b",", b":", b'"')
@@ -34,8 +37,8 @@ _ANY_HEADER, _NO_HEADER = 47, -15
 """Values of zlib's `wbits`: gzip or zlib, found out by itself; raw deflate."""
 
 _FORM = re.compile(rb"\s*[A-Za-z_][\w.\[\]%+-]*=")
-_BOUNDARY = re.compile(r'multipart/form-data\s*;.*?boundary="?([^";,\s]{1,200})', re.IGNORECASE)
-_FIELD_NAME = re.compile(rb'content-disposition:[^\r\n]*?\bname="([^"]*)"', re.IGNORECASE)
+_BOUNDARY = re.compile(r'\s*multipart/form-data\s*;.*?boundary="?([^";,\s]{1,200})', re.IGNORECASE)
+_FIELD_NAME = re.compile(rb'^content-disposition:[^\r\n]*?\bname="([^"]*)"', re.IGNORECASE | re.MULTILINE)
 
 
 def parse_callback(body: bytes, headers: Mapping[str, str]) -> object:
@@ -55,7 +58,7 @@ def _parse(raw: bytes) -> object:
     """Return the JSON value in `raw`, leniently only where that is fast: a caller may send anything."""
     if sum(raw.count(each) for each in _STRUCTURE) > MAX_LENIENT_PARTS:
         return parse_json(raw)
-    return parse_lenient(raw)
+    return parse_lenient(raw, max_parts=4 * MAX_LENIENT_PARTS)
 
 
 def _decompressed(body: bytes, content_encoding: str) -> bytes:
@@ -92,7 +95,7 @@ def _inflated_members(body: bytes, window: int) -> bytes:
 
 def _form_fields(raw: bytes, content_type: str) -> Mapping[str, str] | None:
     """Return the fields of a form, also of one that is not announced; None for a body that is no form."""
-    if boundary := _BOUNDARY.search(content_type):
+    if boundary := _BOUNDARY.match(content_type):
         return dict(_multipart_fields(raw, boundary[1].encode()))
     if not _FORM.match(raw):
         return None
@@ -105,7 +108,7 @@ def _form_fields(raw: bytes, content_type: str) -> Mapping[str, str] | None:
 def _multipart_fields(raw: bytes, boundary: bytes) -> Iterator[tuple[str, str]]:
     for part in raw.split(b"--" + boundary, MAX_FIELDS + 1)[1 : MAX_FIELDS + 1]:
         head, _, content = part.partition(b"\r\n\r\n")
-        if name := _FIELD_NAME.search(head):
+        if name := _FIELD_NAME.search(head[:MAX_PART_HEAD]):
             yield name[1].decode("utf-8", "replace"), content.removesuffix(b"\r\n").decode("utf-8", "replace")
 
 

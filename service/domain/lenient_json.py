@@ -33,20 +33,20 @@ class IncompleteJson(UnreadableBody):
         self.value = value
 
 
-def parse_lenient(raw: bytes) -> object:
-    """Return the JSON value at the beginning of `raw`.
+def parse_lenient(raw: bytes, *, max_parts: int = MAX_PARTS) -> object:
+    """Return the JSON value at the beginning of `raw`; of one that is broken at most `max_parts` are read.
 
     Byte-order marks, invalid bytes, lone surrogates, control characters in texts, NaN and infinite numbers (None),
     repeated keys (the last value that is not null) and text after the value are tolerated. Raises IncompleteJson for a
     text that is cut off, and UnreadableBody for one that is not JSON or holds more than 100,000 values.
     """
     if exceeds_max_values(raw):
-        raise IncompleteJson(_complete_parts(_decoded(raw))[0])
+        raise IncompleteJson(_complete_parts(_decoded(raw), max_parts)[0])
     text = _decoded(raw)
     try:
         value: object = _DECODER.raw_decode(text)[0]
     except (ValueError, RecursionError) as error:
-        parts, closed = _complete_parts(text)
+        parts, closed = _complete_parts(text, max_parts)
         if closed:
             return parts
         if parts:
@@ -91,7 +91,7 @@ _DECODER = json.JSONDecoder(
 )
 
 
-def _complete_parts(text: str) -> tuple[Json, bool]:
+def _complete_parts(text: str, max_parts: int) -> tuple[Json, bool]:
     """Return the object at the beginning of `text` with every value that is complete, and whether the object ends.
 
     A text or a number at the cut is left out: half an id is another id.
@@ -101,7 +101,7 @@ def _complete_parts(text: str) -> tuple[Json, bool]:
     reader = _PartialReader()
     for count, found in enumerate(_PART.finditer(text)):
         part = found.group()
-        if part == '"' or count > MAX_PARTS:  # a text without an end
+        if part == '"' or count > max_parts:  # a text without an end
             break
         if reader.read(part, last=found.end() == len(text)):
             return reader.root, True

@@ -22,6 +22,7 @@ RESULT_MARKS = ("url", "videourl", "content", "fileurl")
 BARE_ID_FIELDS = ("data", "task", "result", "output")
 """Fields that may hold the id itself."""
 
+TASK_IDS = ("taskid", "taskuuid")
 OWN_IDS = ("id", "taskid")
 """Fields that hold an id of the task itself."""
 
@@ -93,7 +94,8 @@ class Answer:
             if outer_id and outer_word:
                 better = name in {"data", "task"} and bool(inner_id and inner_word)
             elif outer_id or outer_word:
-                better = bool(inner_word or (inner_id and not outer_id))
+                named = not outer_word and _names_task(inner) and not _names_task(outer)
+                better = bool(inner_word or (inner_id and not outer_id) or named)
             else:
                 better = bool(inner_id or inner_word) or any(wrapper in inner for wrapper in WRAPPERS)
             if better:
@@ -145,6 +147,11 @@ class Answer:
     def address(self, value: object) -> str | None:
         """Return the http address in a value, None without one; a relative one begins at the provider's."""
         return http_url(value, self.reading.base_url)
+
+
+def _names_task(layer: Layer) -> bool:
+    """Return whether a field names a task by its name: a plain `id` in an envelope may be that of the request."""
+    return any(task_id(layer.get(name)) for name in TASK_IDS)
 
 
 def _layer(value: object, *, lists: bool = True) -> Layer:

@@ -62,6 +62,10 @@ FAILED_FLAGS = ("success", "ok", "issuccess")
 NEUTRAL_CODES = frozenset({"", "0", "ok", "success", "succeeded", "succeed", "none", "null", "true", "false"})
 """Codes and texts that report no error."""
 
+PLAIN_MESSAGES = ("message", "msg")
+SUCCESS_TEXTS = frozenset({"ok", "success", "succeeded", "succeed", "successful", "accepted", "submitted", "created"})
+"""Fields and texts by which an answer says that it reports no error."""
+
 MAX_PARTS = 10
 MAX_DEPTH = 4
 MAX_CODE = 100
@@ -132,13 +136,18 @@ def refusal(answer: Answer) -> tuple[str, str] | None:
     """Return code and message of an answer that reports an error, None for one that reports none.
 
     An error is a false `success`, a code that does not mean success, or an `error`, `errors` or `detail` with content.
+    Beside a message like `success` a code alone is none: providers have success codes of their own.
     """
     failed = any(value is False or plain_word(str(value)[:8]) == "false" for value in answer.values(FAILED_FLAGS))
     code, message = reason(answer)
     explicit = any(text_of(answer, value) for value in answer.values(("error", "errors", "detail", "errmsg")))
-    if not (failed or code or explicit):
+    if not (failed or explicit or (code and not _reports_success(answer))):
         return None
     return code, message
+
+
+def _reports_success(answer: Answer) -> bool:
+    return any(isinstance(value, str) and plain_word(value) in SUCCESS_TEXTS for value in answer.values(PLAIN_MESSAGES))
 
 
 def _plain(value: object) -> Mapping[str, object]:

@@ -43,8 +43,13 @@ APPLICATION_STATUSES = frozenset({500, 503})
 KEY_REJECTED_STATUSES = frozenset({401, 403})
 """Statuses for an invalid API key."""
 
-LOST_WORDS = frozenset({"timeout", "timedout"})
-"""Status words of a reply without an id that do not exclude that the task was created."""
+LOST_WORDS = frozenset(
+    {
+        *("timeout", "timedout", "requesttimeout", "gatewaytimeout", "badgateway"),
+        *("internalerror", "internalservererror", "servererror", "systemerror", "unknownerror"),
+    }
+)
+"""Status words, codes and messages of a reply without an id that do not exclude that the task was created."""
 
 MAX_TEXT = 120
 _HTTP_STATUS_DIGITS = 3
@@ -106,7 +111,7 @@ class ResponseReader:
             raise Throttled(message, retry_after=retry_after(response.headers))
         status = int(code) if code.isdigit() and len(code) == _HTTP_STATUS_DIGITS else 0
         gateway = httpx.codes.is_server_error(status) or status == httpx.codes.REQUEST_TIMEOUT
-        if gateway or plain_word(word) in LOST_WORDS:
+        if gateway or LOST_WORDS & {plain_word(text) for text in (word, code, message)}:
             raise ReplyLost(f"HTTP {response.status}, {code}: {message}")
 
     def _refusal(self, response: HttpResponse, code: str, message: str) -> UpstreamError:
@@ -146,7 +151,7 @@ class ResponseReader:
         if named and upstream_id not in named:
             other = answer.text(next(iter(named)), 40)
             raise ProviderUnavailable(f"the response is about another task than the requested one: {other}")
-        if not answer.word:
+        if not answer.word or self.shape.reports_error_alone(answer):
             self.raise_if_error(response, answer)
         fact = self.shape.read_answer(answer, named=True)
         return replace(fact, upstream_id=upstream_id)

@@ -1,5 +1,6 @@
 """Reads a task's body: a provider's answer becomes a fact. What the providers differ in is a `TaskShape`."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from service.providers.results import ResultReader
 from service.providers.status_words import PLAIN_FAILURES, meaning, plain_word
 
 MAX_WORD = 40
+_REQUEST_CODE = re.compile("40[1348]|429|5[0-9]{2}")
 NO_REASON = "the upstream gave no reason"
 CANCELED_CODES = frozenset({"usercancelled", "usercanceled"})
 """Error codes of a task that the user canceled, although its status is a failure."""
@@ -51,7 +53,20 @@ class TaskShape:
         fact = self.fact(answer)
         if fact.upstream_id is None and not fact.settles and not named:
             raise ProviderUnavailable("the provider's response names no task")
+        if self.reports_error_alone(answer):
+            raise ProviderUnavailable(f"the provider's response names no task and reports an error{_because(answer)}")
         return fact
+
+    def reports_error_alone(self, answer: Answer) -> bool:
+        """Return whether an answer may report that a request failed, and not that its task did.
+
+        It names no task, neither by an id nor by a payload, and its word is not `failed`, which the providers document,
+        or its code is an HTTP status that is about a request.
+        """
+        if not answer.word or answer.id or correlation(answer.get("payload")):
+            return False
+        failed = meaning(answer.word, self.words) in {Status.FAILED, Status.CANCELED}
+        return failed and (plain_word(answer.word) != Status.FAILED or bool(_REQUEST_CODE.fullmatch(reason(answer)[0])))
 
     def fact(self, answer: Answer) -> Fact:
         """Return the fact in an answer; one without a status reports an unfinished task."""

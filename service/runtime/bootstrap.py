@@ -138,7 +138,9 @@ class ApplicationBuilder:
         self.keys = KeyAgreement(
             key_ring=self.key_ring, registry=self.store.processes, clock=self.clock, process_id=self.new_id()
         )
-        self.webhook_secrets = WebhookSecrets(store=self.store.sealed_secrets, keys=self.key_ring, new_id=self.new_id)
+        self.webhook_secrets = WebhookSecrets(
+            store=self.store.sealed_secrets, keys=self.key_ring, new_id=self.new_id, registered=self.keys.registered
+        )
         self.planner = PollPlanner(
             poll_first=self.settings.poll_first,
             poll_max=self.settings.poll_max,

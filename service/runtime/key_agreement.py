@@ -49,7 +49,7 @@ class KeyAgreement:
     process_id: str
     warnings: tuple[str, ...] = field(init=False, default=())
     _started_at: datetime = field(init=False)
-    _renewed_at: float | None = field(init=False, default=None)
+    _renewed_at: tuple[float, datetime] | None = field(init=False, default=None)
     _observed: dict[str, tuple[datetime, int]] = field(init=False, default_factory=dict)
     _missing: frozenset[str] = field(init=False, default=frozenset())
     _lost: dict[str, datetime] = field(init=False, default_factory=dict)
@@ -65,11 +65,17 @@ class KeyAgreement:
     def may_lack_keys(self) -> bool:
         """Return whether a token that no own key verifies may be genuine: another live process may know its key.
 
-        True before the first renewal, too, and when the last one is long ago.
+        True before the first renewal, too, and when the last one is long ago. The loop's time does not pass while the
+        machine is suspended, so the clock counts as well: the other processes may have replaced keys meanwhile.
         """
         if self._renewed_at is None or self._missing:
             return True
-        return asyncio.get_running_loop().time() > self._renewed_at + STALE_AFTER
+        time, at = self._renewed_at
+        return max(asyncio.get_running_loop().time() - time, abs((self.clock.now() - at).total_seconds())) > STALE_AFTER
+
+    def registered(self) -> bool:
+        """Return whether this process has registered its keys, so that it signs with one that all processes know."""
+        return self._renewed_at is not None
 
     async def renew(self) -> None:
         """Register the own keys again, and sign with the newest one that all live processes know.
@@ -83,14 +89,14 @@ class KeyAgreement:
         )
         renewal = _Renewal(self.key_ring, now, self._observed, self._finished)
         await self.registry.renew(own, renewal.decide)
-        self._renewed_at = began
+        self._renewed_at = began, now
         self._observed = renewal.observed
         self._sign_with(renewal.signing, renewal.live)
         await self._note_unknown_keys(renewal)
 
     async def remove(self) -> None:
         """End the registration, if there is one; it ends by itself if the database is unavailable."""
-        if self._renewed_at is None:
+        if not self.registered():
             return
         try:
             await self.registry.remove(self.process_id)

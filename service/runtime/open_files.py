@@ -37,3 +37,8 @@ def max_connections(open_files: int) -> int:
     The reserve is MAX_RESERVE, or half of a low limit. At least one connection is allowed.
     """
     return max(1, min(MAX_CONNECTIONS, open_files - min(MAX_RESERVE, open_files // 2)))
+
+
+def max_waits(connections: int) -> int:
+    """Return how many requests may wait for tasks at once on a server with at most `connections`."""
+    return max(1, connections // 2)

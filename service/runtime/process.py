@@ -11,7 +11,7 @@ from typing import Literal
 import structlog
 from starlette.types import ASGIApp
 
-from service.api.app import Services, create_app, create_probe_app
+from service.api.app import Services, WebLimits, create_app, create_probe_app
 from service.api.server import listen, serving
 from service.deliveries import handler_loader
 from service.domain.errors import BadSetting, SchemaBehind
@@ -20,7 +20,7 @@ from service.runtime.config.setting_types import database_file
 from service.runtime.config.settings import Settings, ensure_secret_keys
 from service.runtime.log_config import configure_logging
 from service.runtime.malloc import return_large_blocks_to_os
-from service.runtime.open_files import max_connections, raise_open_files_limit
+from service.runtime.open_files import max_connections, max_waits, raise_open_files_limit
 from service.runtime.scheduler import JobScheduler
 from service.runtime.shutdown import DRAIN_TIMEOUT, EXIT_GRACE, SHUTDOWN_TIMEOUT, force_exit, install_signal_handlers
 from service.runtime.startup_checks import check_delivery_targets, log_warnings
@@ -88,7 +88,8 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
         failure_reason = await stack.enter_async_context(_running_jobs(application, scheduler, stopping))
         address = ""
         if port is not None:
-            app = _app(application, role, stopping, failure_reason)
+            limits = WebLimits(requests=connections, waits=max_waits(connections))
+            app = _app(application, role, stopping, failure_reason, limits)
             try:
                 server_socket = listen(host, port)
             except OSError as error:
@@ -186,12 +187,20 @@ async def _not_ready_reason(application: Application) -> str | None:
     return None
 
 
-def _app(application: Application, role: Role, stopping: asyncio.Event, failure_reason: FailureReason) -> ASGIApp:
-    services = _services(application, stopping, failure_reason)
+def _app(
+    application: Application,
+    role: Role,
+    stopping: asyncio.Event,
+    failure_reason: FailureReason,
+    limits: WebLimits | None = None,
+) -> ASGIApp:
+    services = _services(application, stopping, failure_reason, limits or WebLimits())
     return create_probe_app(services) if role == "worker" else create_app(services)
 
 
-def _services(application: Application, stopping: asyncio.Event, failure_reason: FailureReason) -> Services:
+def _services(
+    application: Application, stopping: asyncio.Event, failure_reason: FailureReason, limits: WebLimits
+) -> Services:
     return Services(
         health=application.store.health,
         clock=application.clock,
@@ -211,6 +220,7 @@ def _services(application: Application, stopping: asyncio.Event, failure_reason:
         deliveries=application.store.deliveries,
         signals=application.store.signals,
         allow_off_peak=application.settings.allow_off_peak,
+        limits=limits,
     )
 
 

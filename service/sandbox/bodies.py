@@ -93,10 +93,15 @@ def _content(task: Task, urls: ResultUrls) -> dict[str, Any]:
 def _creations(task: Task, signer: UrlSigner) -> list[dict[str, str]]:
     return [
         {
-            "id": f"{task.native_id}{number}",
+            "id": _creation_id(task, number),
             "url": urls.video,
             "cover_url": urls.cover,
             "watermarked_url": urls.watermarked or "",
         }
         for number, urls in enumerate(signer.sign_results(task), 1)
     ]
+
+
+def _creation_id(task: Task, number: int) -> str:
+    """Return the id of a result: the numbers after that of its task, which has another form with odd ids."""
+    return str(int(task.native_id) + number) if task.native_id.isdecimal() else f"{task.native_id}-{number}"

@@ -39,11 +39,12 @@ async def insert_secrets(connection: AsyncConnection, secrets: Sequence[SealedSe
 
 
 def no_longer_needed() -> ColumnElement[bool]:
-    """Return the condition that a secret can be deleted: its task is completed and all of its deliveries are made.
+    """Return the condition that a secret can be deleted: its task has its results and all of its deliveries are made.
 
-    A dead letter can be replayed, and a task with another end can be submitted again: both need the secret.
+    A dead letter can be replayed, and a task with another end or without any result can be submitted again: both need
+    the secret.
     """
-    completed = select(tasks.c.id).where(tasks.c.id == sealed_secrets.c.task_id, IS_COMPLETED)
+    completed = select(tasks.c.id).where(tasks.c.id == sealed_secrets.c.task_id, IS_COMPLETED, tasks.c.output != [])
     others = select(deliveries.c.id).where(
         deliveries.c.task_id == sealed_secrets.c.task_id, deliveries.c.status != DELIVERED
     )

@@ -145,10 +145,12 @@ async def _choose(connection: AsyncConnection, now: datetime, limit: int, limits
     """Choose and lock up to `limit` due queued tasks within `limits`, the clients in turn."""
     # two claims at the same time must not exceed a limit, nor choose the same tasks
     await advisory_lock(connection, "submissions")
+    waiting = await heads(connection, now)
+    if not waiting:  # usually: the costs of a day take long to count, and other writers wait
+        return []
     used = await count_usage(connection, now, limits)
     if used.full():
         return []
-    waiting = await heads(connection, now)
     await add_prices(connection, used, {each.bucket for each in waiting})
     chosen = choose_in_turn([[head] for head in waiting], partial(_take, used), limit)
     if chosen and len(chosen) < limit:

@@ -188,17 +188,29 @@ class Poller:
         return TaskUpdate.not_polled(task)
 
     async def _poll_by_id(self, task: Task, upstream_id: UpstreamId) -> TaskUpdate:
+        """Poll by the id of the reply; if that is unknown, by the one of a callback: a reply may name another thing."""
         try:
             fact = await self.provider.fetch(upstream_id)
         except UnknownTask:  # not yet known, or only the callback gave it this id
-            if task.upstream_id is None and task.hinted_fact:
-                return TaskUpdate.unconfirmed(task, fact_from_json(task.hinted_fact))
-            if task.status is Status.IN_DOUBT and self.clock.now() >= self.planner.abandoned_at(task):
-                return self._end_doubt(task, "unknown")
-            return TaskUpdate.no_answer(task, "unknown", note=_unusable(task, "the upstream does not know the id"))
-        if task.upstream_id is None and not self._belongs_to(task, fact):
+            if task.hinted_id and task.hinted_id != upstream_id:
+                return await self._poll_by_id(task, task.hinted_id)
+            return self._unknown(task)
+        if upstream_id != task.upstream_id and not self._belongs_to(task, fact):
             return TaskUpdate.no_answer(task, "foreign", note=_unusable(task, "it is about another task"))
         return TaskUpdate.poll_result(task, replace(fact, upstream_id=upstream_id, correlation=None))
+
+    def _unknown(self, task: Task) -> TaskUpdate:
+        """Return the update for an id that the provider does not know.
+
+        The fact of a callback with our payload token replaces a poll by an id that only the callback named; by the id
+        of the reply, it does so at the deadline.
+        """
+        now = self.clock.now()
+        if task.hinted_fact and (task.upstream_id is None or now >= task.deadline_at):
+            return TaskUpdate.unconfirmed(task, fact_from_json(task.hinted_fact))
+        if task.status is Status.IN_DOUBT and now >= self.planner.abandoned_at(task):
+            return self._end_doubt(task, "unknown")
+        return TaskUpdate.no_answer(task, "unknown", note=_unusable(task, "the upstream does not know the id"))
 
     def _belongs_to(self, task: Task, fact: Fact) -> bool:
         """Return whether a result that only a callback named is that of `task`: an echoed payload must be our token.

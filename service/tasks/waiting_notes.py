@@ -1,8 +1,9 @@
 """What queued tasks wait for, computed when a task is shown: a stored note on each waiting task would cost a write."""
 
+import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from service.domain.ports.provider import RateLimitedProvider
 from service.domain.ports.queues import LimitUsageReader
@@ -14,8 +15,24 @@ from service.domain.task_view import rfc3339
 QUIET_TIME = timedelta(seconds=5)
 """How long a due task waits before its note says that it waits for a free request."""
 
+USAGE_AGE = timedelta(seconds=2)
+"""How long the counted usage of the limits is shown. Counting a day's costs takes long, and clients ask often."""
+
 
 @dataclass(frozen=True, kw_only=True)
+class CountedUsage:
+    """The usage of the limits at a time, with the prices of `buckets`."""
+
+    at: datetime
+    buckets: frozenset[str]
+    used: LimitUsage
+
+    def fresh(self, now: datetime) -> bool:
+        """Return whether it can still be shown; not after a clock that moved backwards."""
+        return timedelta() <= now - self.at < USAGE_AGE
+
+
+@dataclass(kw_only=True, slots=True, eq=False)
 class WaitingNotes:
     """Adds notes to queued tasks; tasks of any other status keep theirs."""
 
@@ -23,6 +40,8 @@ class WaitingNotes:
     provider: RateLimitedProvider
     clock: Clock
     limits: Limits
+    _counted: CountedUsage | None = field(init=False, default=None)
+    _counting: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
 
     async def noted(self, tasks: Sequence[Task]) -> list[Task]:
         """Return `tasks`, the queued ones with a note that says what they wait for.
@@ -35,9 +54,19 @@ class WaitingNotes:
         }
         if not waiting:
             return list(tasks)
-        buckets = {task.bucket for task in waiting.values()}
-        used = await self.reader.limit_usage(now=now, limits=self.limits, buckets=buckets)
+        used = await self._usage(frozenset(task.bucket for task in waiting.values()))
         return [self._noted(task, used) if task.id in waiting else task for task in tasks]
+
+    async def _usage(self, buckets: frozenset[str]) -> LimitUsage:
+        """Return the usage of the limits, counted once for all requests that come at the same time."""
+        async with self._counting:
+            now = self.clock.now()
+            counted = self._counted if self._counted and self._counted.fresh(now) else None
+            if counted is None or not buckets <= counted.buckets:
+                buckets |= counted.buckets if counted else frozenset()
+                used = await self.reader.limit_usage(now=now, limits=self.limits, buckets=buckets)
+                counted = self._counted = CountedUsage(at=now, buckets=buckets, used=used)
+            return counted.used
 
     def _noted(self, task: Task, used: LimitUsage) -> Task:
         reached = used.note(task.client, task.bucket)

@@ -6,7 +6,7 @@ import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from service.domain.errors import BadSetting, Conflict, Reject
+from service.domain.errors import BadSetting, Conflict, Reject, StoreUnavailable
 from service.domain.key_ring import KeyRing
 from service.domain.ports.tasks import SealedSecrets
 from service.domain.sealed_targets import SealedSecret, seal_entries, secret_id, secret_ids, with_secret
@@ -19,14 +19,22 @@ DELETED = "the secret of its notify entry was deleted with the last delivery of 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WebhookSecrets:
-    """Seals with the key that signs now, and opens with every key. `new_id` makes ids of secrets."""
+    """Seals with the key that signs now, and opens with every key. `new_id` makes ids of secrets.
+
+    `registered` returns whether the key that signs now is one that all processes know.
+    """
 
     store: SealedSecrets
     keys: KeyRing
     new_id: Callable[[], str]
+    registered: Callable[[], bool] = lambda: True
 
     def seal(self, notify: Sequence[Json], task_id: TaskId) -> tuple[tuple[Json, ...], tuple[SealedSecret, ...]]:
-        """Return the stored form of the entries of a new task, and their sealed secrets."""
+        """Return the stored form of the entries of a new task, and their sealed secrets.
+
+        Raises StoreUnavailable for a secret while the keys of this process are not registered: another process might
+        lack the key, and could not open it.
+        """
         return seal_entries(notify, task_id, seal=self._seal, new_id=self.new_id)
 
     async def seal_again(
@@ -56,6 +64,8 @@ class WebhookSecrets:
     def _seal(self, secret: str) -> str:
         from cryptography.fernet import Fernet  # noqa: PLC0415 - heavy, and most tasks have no secret
 
+        if not self.registered():
+            raise StoreUnavailable("the signing keys of this process are not registered yet")
         return Fernet(_fernet_key(self.keys.signing)).encrypt(secret.encode()).decode("ascii")
 
     def _unseal(self, sealed: str) -> str:

@@ -67,6 +67,15 @@ async def test_client_with_one_task_is_next(store: Store, open_another: OpenStor
     assert order[:5] == ["bob", "cleo", "anna", "cleo", "anna"]
 
 
+async def test_nothing_is_counted_while_nothing_waits(store: Store) -> None:
+    """A worker claims twice a second: the costs of a day are summed only if a task is due, for other writers wait."""
+    await add_tasks(store, in_progress("t1"), a_task("later", due_at=NOW + MINUTE))
+    limits = Limits(max_in_flight=9, budget=100.0, client_rate=ClientLimit(default=9))
+    with emitted(store) as statements:
+        assert await claim_submissions(store, limits=limits) == []
+    assert not [each.sql for each in statements if "sum(" in each.sql or "count(" in each.sql]
+
+
 async def test_turn_survives_a_clock_that_goes_back(store: Store) -> None:
     """Turns are counted and not timed: a client served at a later time is not put behind for an hour."""
     await _flood(store, "anna", 5)

@@ -24,8 +24,11 @@ def _target(secret_id: str) -> Json:
     return {"handler": "webhook", "url": "sealed+https://example.org/hook", "sealed_secret": secret_id}
 
 
-def _completed(task_id: str = "t1", status: Status = Status.COMPLETED) -> Task:
-    return a_task(task_id, status=status, settled_at=NOW, due_at=None)
+OUTPUT = ({"url": "https://files.example/1.mp4"},)
+
+
+def _completed(task_id: str = "t1", status: Status = Status.COMPLETED, output: tuple[Json, ...] = OUTPUT) -> Task:
+    return a_task(task_id, status=status, output=output, settled_at=NOW, due_at=None)
 
 
 async def _add(store: Store, task: Task, *handlers: str) -> None:
@@ -73,6 +76,15 @@ async def test_task_with_another_end_keeps_its_secret(store: Store, status: Stat
     await _add(store, _completed(status=status), "webhook")
     [claim] = await claim_deliveries(store, "webhook")
     await store.deliveries.finish([an_attempt(claim)])
+    assert await _kept(store) == ["t1"]
+
+
+async def test_task_without_any_result_keeps_its_secret(store: Store) -> None:
+    """It was paid without a result and can be submitted again, so neither the last delivery nor pruning deletes it."""
+    await _add(store, _completed(output=()), "webhook")
+    [claim] = await claim_deliveries(store, "webhook")
+    await store.deliveries.finish([an_attempt(claim)])
+    await store.retention.prune(before=NOW - SECOND)
     assert await _kept(store) == ["t1"]
 
 

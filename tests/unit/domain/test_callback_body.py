@@ -136,9 +136,23 @@ def test_body_at_the_limit_is_read() -> None:
         (quote_plus("{" * (MAX_BYTES // 4)).encode(), FORM),
         (b'a={"a":' * (MAX_BYTES // 8), FORM),
         (b" " * MAX_BYTES, {"content-type": "multipart/form-data;" + "boundary=" * 7000}),
+        (b"{}", {"content-type": "multipart/form-data;" * 3000}),
+        (b"--a-b" + b"content-disposition:" * (MAX_BYTES // 20), MULTIPART),
     ],
 )
 def test_hostile_body_ends(body: bytes, headers: dict[str, str]) -> None:
     """A body that is made to be slow is read or refused; the time limit of a test is far more than it takes."""
     with suppress(UnreadableBody):
         parse_callback(body, headers)
+
+
+def test_name_of_a_part_is_near_its_beginning() -> None:
+    """Only so much of the head of a part is searched: a caller may send a head of megabytes."""
+    long_head = b"--a-b\r\nX-Other: " + b"y" * 2000 + part("status", b"done").removeprefix(b"--a-b") + b"--a-b--\r\n"
+    assert parse_callback(long_head, MULTIPART) == {}
+
+
+def test_broken_body_of_many_words_is_not_read() -> None:
+    """Words without commas are no JSON: reading megabytes of them would hold up all other callbacks."""
+    with pytest.raises(UnreadableBody):
+        parse_callback(b'{"status": "done" ' + b"y " * 50_000 + b"}", {})

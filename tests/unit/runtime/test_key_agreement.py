@@ -136,6 +136,27 @@ async def test_stale_process_doubts_its_keys(fleet: Fleet, monkeypatch: pytest.M
     assert process.may_lack_keys()
 
 
+@pytest.mark.parametrize("jump", [timedelta(hours=1), timedelta(hours=-1)])
+async def test_suspended_process_doubts_its_keys_until_it_renews(fleet: Fleet, jump: timedelta) -> None:
+    """The loop's time does not pass while its machine is suspended: keys may have been replaced meanwhile."""
+    process = await fleet.start(OLD)
+    fleet.clock.move(jump)
+    assert process.may_lack_keys()
+    await process.renew()
+    assert not process.may_lack_keys()
+
+
+async def test_process_is_registered_by_its_first_renewal(fleet: Fleet) -> None:
+    """Until then the newest key is selected, which other processes may lack."""
+    await fleet.start(OLD)
+    process = KeyAgreement(
+        key_ring=KeyRing([NEW, OLD]), registry=fleet.store.processes, clock=fleet.clock, process_id="p0"
+    )
+    assert (process.registered(), signing(process)) == (False, ["n"])
+    await process.renew()
+    assert (process.registered(), signing(process)) == (True, ["o"])
+
+
 async def test_processes_without_a_common_key_sign_with_their_newest(fleet: Fleet) -> None:
     """A key that is replaced at once cannot be safe: it is logged, and each process signs with its own."""
     old = await fleet.start(OLD)

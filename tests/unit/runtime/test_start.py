@@ -9,6 +9,7 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
+from service.api.app import WebLimits
 from service.runtime import process
 from service.runtime.bootstrap import Application
 
@@ -70,7 +71,7 @@ async def test_stop_before_the_start_is_no_error(monkeypatch: pytest.MonkeyPatch
 def test_probes_report_the_failure_reason_and_the_stop() -> None:
     """The failure reason and the stop reach the services of the probes."""
     stopping = asyncio.Event()
-    services = process._services(MagicMock(), stopping, lambda: "no clock")
+    services = process._services(MagicMock(), stopping, lambda: "no clock", WebLimits())
     assert (services.failure_reason(), services.stopping()) == ("no clock", False)
     stopping.set()
     assert services.stopping()

@@ -1,5 +1,7 @@
 """What queued tasks wait for: in their note when they are shown, and once in the log."""
 
+import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from unittest.mock import patch
@@ -11,6 +13,7 @@ from structlog.testing import capture_logs
 from service.domain.errors import NotSent, Throttled
 from service.domain.submission_limits import ClientLimit, Limits
 from service.domain.task import Status
+from service.storage.task_queue import SqlTaskQueue
 from service.tasks import submitter as submit
 from service.tasks.waiting_notes import WaitingNotes
 from tests.support.scripted_provider import DONE
@@ -136,6 +139,23 @@ async def test_rate_of_requests_is_noted_after_a_while(tmp_path: Path) -> None:
         assert await note(loop, task.id) is None
         loop.clock.move(5 * SECOND)
         assert str(await note(loop, task.id)).startswith("waits: UPSTREAM_RATE or UPSTREAM_CONCURRENCY")
+
+
+async def test_usage_is_counted_once_for_many_requests(tmp_path: Path) -> None:
+    """Clients that ask for their queued tasks again and again cost one count in two seconds, also all at once."""
+    async with open_loop(tmp_path, limits=Limits(max_in_flight=1)) as loop:
+        await loop.submitted()
+        task, notes = await loop.submitted(), notes_of(loop)
+        with patch.object(SqlTaskQueue, "limit_usage", autospec=True, side_effect=SqlTaskQueue.limit_usage) as count:
+            found = await asyncio.gather(*(notes.noted([task]) for _ in range(50)))
+            assert count.call_count == 1
+            await notes.noted([replace(task, bucket="another")])
+            await notes.noted([task])
+            assert count.call_count == 2
+            loop.clock.move(2 * SECOND)
+            await notes.noted([task])
+            assert count.call_count == 3
+        assert {str(one.note)[:21] for [one] in found} == {"waits: MAX_IN_FLIGHT,"}
 
 
 async def test_reached_limit_is_logged_once(tmp_path: Path) -> None:

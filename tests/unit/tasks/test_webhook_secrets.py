@@ -6,7 +6,7 @@ from itertools import count
 
 import pytest
 
-from service.domain.errors import BadSetting, Conflict, Reject
+from service.domain.errors import BadSetting, Conflict, Reject, StoreUnavailable
 from service.domain.key_ring import KeyRing
 from service.domain.task import Json, TaskId
 from service.tasks.webhook_secrets import WebhookSecrets
@@ -65,6 +65,15 @@ async def test_secret_is_opened_after_a_rotation() -> None:
     after = replace(before, keys=KeyRing((NEW, OLD)))
     [newer] = _stored(after, rows, ENTRY)
     assert await replace(before, keys=KeyRing((NEW,))).open(newer) == ENTRY
+
+
+def test_secret_is_not_sealed_before_the_keys_are_registered() -> None:
+    """The newest key may be one that no other process knows; entries without a secret need no key."""
+    secrets, _ = _secrets(NEW, OLD)
+    starting = replace(secrets, registered=lambda: False)
+    with pytest.raises(StoreUnavailable):
+        starting.seal([ENTRY], TaskId("t1"))
+    assert starting.seal([PLAIN], TaskId("t1")) == ((PLAIN,), ())
 
 
 async def test_lost_key_is_the_operators_fault() -> None:
