@@ -213,7 +213,9 @@ async def test_task_may_hold_the_address_itself(provider: str, body: dict[str, A
 
 async def test_empty_address_beside_the_status_is_no_result() -> None:
     """A task that is nested with an empty address is unfinished, or failed with its reason."""
-    assert (await polled({"code": 200, "data": {"id": ID, "status": "RUNNING", "url": ""}})).status is Status.IN_PROGRESS
+    assert (
+        await polled({"code": 200, "data": {"id": ID, "status": "RUNNING", "url": ""}})
+    ).status is Status.IN_PROGRESS
     failed = await polled({"code": 200, "data": {"id": ID, "status": "FAILED", "url": None, "message": "unsafe"}})
     assert failed.error is not None
     assert (failed.status, failed.error.message) == (Status.FAILED, "unsafe")
