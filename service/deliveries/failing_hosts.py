@@ -39,7 +39,7 @@ class FailingHosts:
         """Return until when an attempt has to wait, or None if it may be made.
 
         After the pause one attempt is made, and the others wait for its result, at most for its `timeout`. If other
-        addresses wait, it is one of theirs: a path that does not exist must not stop those that do.
+        addresses wait, one of them has the turn: a path that does not exist must not stop those that do.
         """
         pause = self._pauses.get(key)
         if pause is None or pause.until - now > MAX_PAUSE + timeout:  # the clock jumped back
