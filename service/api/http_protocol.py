@@ -89,8 +89,9 @@ class BoundedProtocol(HttpToolsProtocol):
             transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the timer and release what is held."""
+        """Stop the timers and release what is held. uvicorn stops its own timer only without an error."""
         self._stop_timer()
+        self._unset_keepalive_if_required()
         self._registry.remove(self)
         self._unparsed = b""
         self.pipeline.clear()

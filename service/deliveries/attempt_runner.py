@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from service.deliveries.attempt_outcome import (
     Abandoned,
@@ -65,7 +65,7 @@ class AttemptRunner:
         context = self._context(delivery)
         found = classify_attempt(error, context)
         if key := _host_key(delivery.claim):
-            self._note_host(key, error, found, context.now)
+            self._note_host(key, error, found, delivery.claim)
         return found
 
     def _context(self, delivery: RunningDelivery) -> AttemptContext:
@@ -89,17 +89,21 @@ class AttemptRunner:
         key = _host_key(delivery.claim)
         if key is None or delivery.claim.attempt >= self._limit(delivery):
             return None
-        until = self.hosts.pause(key, self.clock.now(), timedelta(seconds=delivery.handler.timeout))
+        timeout = timedelta(seconds=delivery.handler.timeout)
+        until = self.hosts.pause(key, self.clock.now(), timeout, _address(delivery.claim))
         return postponed_attempt(until, self._context(delivery)) if until else None
 
     def _limit(self, delivery: RunningDelivery) -> int:
         return delivery.handler.attempts or len(self.schedule)
 
-    def _note_host(self, key: HostKey, error: BaseException | None, found: AttemptOutcome, now: datetime) -> None:
+    def _note_host(
+        self, key: HostKey, error: BaseException | None, found: AttemptOutcome, claim: DeliveryClaim
+    ) -> None:
+        now = self.clock.now()
         if error is None:
             self.hosts.answered(key)
         elif not isinstance(error, Reject) and responsible_party(error) == "destination":
-            self.hosts.failed(key, now, found.due_at or now + self.schedule[-1])
+            self.hosts.failed(key, now, found.due_at or now + self.schedule[-1], _address(claim))
 
     async def _run(self, delivery: RunningDelivery) -> BaseException | None:
         """Return the error that the handler raised, or None; None also for an event that it does not subscribe to.
@@ -128,3 +132,8 @@ class AttemptRunner:
 def _host_key(claim: DeliveryClaim) -> HostKey | None:
     host = target_host(claim.target)
     return (claim.event.client, host) if host else None
+
+
+def _address(claim: DeliveryClaim) -> int:
+    """Return the hash of the target's address: the address itself may be long."""
+    return hash(str(claim.target.get("url")))

@@ -14,6 +14,9 @@ MAX_DEPTH = 64
 MAX_VALUES = 100_000
 """A few hundred are usual. Each value takes Python some 60 bytes, though only two in the body."""
 
+MAX_DIGITS = 1000
+"""Digits up to which an integer is read; Python refuses to convert longer ones."""
+
 LONG_BODY = 16 * 1024
 """Bytes from which strings are removed before values are counted."""
 
@@ -107,7 +110,15 @@ def _finite_float(text: str) -> float:
     return value
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite_float)
+def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError("a number is out of range")
+    return int(text)
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite_float, parse_int=_integer
+)
 
 
 def _deeper_than(value: object, limit: int) -> bool:

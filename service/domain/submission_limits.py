@@ -165,4 +165,9 @@ class LimitUsage:
             return f"the day's {name} of {budget:.12g} dollars is reached"
         price = self.price(bucket)
         counts = f"counts as {price.dollars:.12g}" + ("" if price.known else " until its price is known")
+        if price.known and price.dollars > budget:
+            return (
+                f"{name} of {budget:.12g} dollars a day is too small for any such task, which {counts}, its dearest"
+                " reported cost; if that cost was wrong, lower BUDGET_EACH until it is over 100 times of it"
+            )
         return f"the rest of the day's {name} of {budget:.12g} dollars is too small: a task like this {counts}"

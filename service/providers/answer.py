@@ -17,7 +17,7 @@ LISTS = frozenset({"data", "tasks"})
 """Those of them that may be a list with the task as its only entry."""
 
 RESULT_MARKS = ("url", "videourl", "content", "fileurl")
-"""Fields of a result, which may have an id of its own."""
+"""Fields of a result, which may have an id and a status of its own."""
 
 BARE_ID_FIELDS = ("data", "task", "result", "output")
 """Fields that may hold the id itself."""
@@ -88,10 +88,12 @@ class Answer:
         for name in WRAPPERS:
             value = outer.get(name)
             inner = _layer(value, lists=name in LISTS) if isinstance(value, dict | list) else None
-            if not inner or any(field in inner for field in RESULT_MARKS):
+            if not inner:
                 continue
             inner_id, inner_word = self._id_in(inner), self._word_in(inner)
-            if outer_id and outer_word:
+            if any(inner.get(mark) for mark in RESULT_MARKS):
+                better = _is_task(name, (outer_id, outer_word), (inner_id, inner_word))
+            elif outer_id and outer_word:
                 better = name in {"data", "task"} and bool(inner_id and inner_word)
             elif outer_id or outer_word:
                 named = not outer_word and _names_task(inner) and not _names_task(outer)
@@ -152,6 +154,16 @@ class Answer:
 def _names_task(layer: Layer) -> bool:
     """Return whether a field names a task by its name: a plain `id` in an envelope may be that of the request."""
     return any(task_id(layer.get(name)) for name in TASK_IDS)
+
+
+def _is_task(name: str, outer: tuple[UpstreamId | None, str], inner: tuple[UpstreamId | None, str]) -> bool:
+    """Return whether an object that holds an address is the task itself, not a result; takes id and word of each."""
+    (outer_id, outer_word), (inner_id, inner_word) = outer, inner
+    if outer_id:
+        return not outer_word and bool(inner_word) and inner_id in {None, outer_id}
+    if outer_word:
+        return name in {"data", "task"} and bool(inner_id and inner_word)
+    return bool(inner_id or inner_word)
 
 
 def _layer(value: object, *, lists: bool = True) -> Layer:

@@ -28,6 +28,10 @@ OTHER_FIELDS = (
     "outputurls",
     "downloadurl",
     "data",
+    "content",
+    "contents",
+    "fileurl",
+    "url",
 )
 """Fields of a task in which results occur besides the documented one. `videos` and `images` repeat the inputs."""
 

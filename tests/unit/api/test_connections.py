@@ -1,6 +1,10 @@
 """The bounds of connections: their number, what a peer makes the server hold, and the time without progress."""
 
 import asyncio
+import gc
+import socket
+import struct
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -236,3 +240,20 @@ async def test_head_with_too_many_headers_is_refused(monkeypatch: pytest.MonkeyP
             assert (await reader.readline()).split()[1] == status
             writer.close()
     assert len(app.scopes) == 1
+
+
+async def test_reset_connection_is_released_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that its peer resets after a response does not stay in memory until its idle time is over."""
+    app = CountingApp()
+    app.release.set()
+    async with running(app, monkeypatch) as server:
+        reader, writer = await server.connect()
+        writer.write(GET)
+        await reader.readuntil(b"xx")
+        protocol = weakref.ref(server.protocols[0])
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+        await _until(lambda: not server.protocols[0].connections)
+        server.protocols.clear()
+        gc.collect()
+        assert protocol() is None

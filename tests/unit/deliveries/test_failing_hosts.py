@@ -4,10 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from service.deliveries.failing_hosts import MAX_HOSTS, MAX_PAUSE, FailingHosts
+from service.deliveries.failing_hosts import MAX_HOSTS, MAX_PAUSE, TURN, FailingHosts
 from service.deliveries.handler_api import Event, Tools
 from service.domain.errors import Reject, Retry
-from tests.support.delivery_builders import NOW, DispatcherSetup, dispatcher_setup, handler
+from tests.support.delivery_builders import NOW, DispatcherSetup, dispatcher_setup, handler, tools
 
 KEY = ("ann", "hooks.test")
 TIMEOUT = timedelta(seconds=15)
@@ -49,12 +49,23 @@ def test_pause_ends_when_the_clock_jumps_back() -> None:
     assert hosts.pause(KEY, NOW - timedelta(hours=1), TIMEOUT) is None
 
 
+def test_after_the_pause_another_address_has_the_first_turn() -> None:
+    """A path that always fails gives way to the others at its host, if any has waited; it waits for TURN."""
+    hosts = FailingHosts()
+    hosts.failed(KEY, NOW, NOW + SECOND, 1)
+    assert hosts.pause(KEY, NOW, TIMEOUT, 2) == NOW + SECOND
+    assert hosts.pause(KEY, NOW + SECOND, TIMEOUT, 1) == NOW + SECOND + TURN
+    assert hosts.pause(KEY, NOW + SECOND, TIMEOUT, 2) is None
+    hosts.failed(KEY, NOW + SECOND, NOW + 2 * SECOND, 2)
+    assert hosts.pause(KEY, NOW + 2 * SECOND, TIMEOUT, 2) is None  # nobody else has waited
+
+
 def test_memory_is_bounded() -> None:
     """A client with many hosts makes the process hold a bounded number of them."""
     hosts = FailingHosts()
     for number in range(MAX_HOSTS + 5):
         hosts.failed(("ann", f"h{number}.test"), NOW, NOW)
-    assert len(hosts._until) == MAX_HOSTS
+    assert len(hosts._pauses) == MAX_HOSTS
 
 
 # ── with the dispatcher ──────────────────────────────────────────────────────
@@ -108,6 +119,27 @@ async def test_deliveries_to_a_failing_host_share_its_attempts() -> None:
     assert host.requests <= 20 + 2
     postponed = [result for result in setup.queue.results if (result.error or "").startswith("Postponed")]
     assert len(postponed) + host.requests == 60
+
+
+async def test_path_that_does_not_exist_does_not_stop_the_others() -> None:
+    """A client's dead path fails again and again, with new deliveries too; those of another path soon arrive."""
+    sent: list[str] = []
+
+    async def handle(event: Event, tools: Tools) -> None:
+        assert event.id
+        assert tools.target is not None
+        sent.append(str(tools.target["url"]))
+        if "dead" in sent[-1]:
+            raise Retry("the receiver answered 404")
+
+    schedule = tuple(timedelta(seconds=seconds) for seconds in (0, 2, 4, 8, 15, 30, 60, 90, 120))
+    setup = dispatcher_setup(handler("webhook", handle), schedule=schedule)
+    setup.dispatcher._attempts.tools = lambda claim, _handler: tools(target=claim.target)
+    for path in ("dead", "good", "dead", "good"):
+        setup.queue.put("webhook", target={"handler": "webhook", "url": f"https://hooks.test/{path}"})
+        await _run(setup, seconds=5)
+    await _run(setup, seconds=20)
+    assert sent.count("https://hooks.test/good") == 2
 
 
 async def test_every_delivery_is_sent_before_it_is_a_dead_letter() -> None:

@@ -14,6 +14,7 @@ from service.domain.strict_json import parse_json
         (b'{"secret": 1, "secret": 2}', "a key is written twice"),
         (b'{"secret": NaN}', "NaN is not a JSON number"),
         (b'{"secret": 1e999}', "a number is out of range"),
+        (b'{"secret": ' + b"9" * 5000 + b"}", "a number is out of range"),
         (b'{"secret": "\xff"}', "it is not UTF-8, or holds half a surrogate pair"),
         (b'{"secret": "\\ud800"}', "it is not UTF-8, or holds half a surrogate pair"),
         (b"[" * 100_000, "it is nested too deep"),

@@ -58,3 +58,16 @@ def test_turns_are_even(given_queues: list[list[int]], limit: int) -> None:
 def test_refused_queue_gets_no_further_turn() -> None:
     """The order within a queue is kept: behind a refused item nothing is taken."""
     assert choose_in_turn([[9, 1], [2, 3]], lambda item: item < 5, 9) == [2, 3]
+
+
+def test_price_above_the_whole_budget_is_named_with_its_remedy() -> None:
+    """Such a task would wait every day, so the note does not speak of the rest of this day."""
+    usage = LimitUsage(limits=Limits(budget=10), known_prices={"model/5/720p": 76.16})
+    note = usage.note("any", "model/5/720p")
+    assert note == (
+        "waits: BUDGET of 10 dollars a day is too small for any such task, which counts as 76.16, its dearest reported"
+        " cost; if that cost was wrong, lower BUDGET_EACH until it is over 100 times of it"
+    )
+    assert "rest of the day's BUDGET" in (
+        LimitUsage(limits=Limits(budget=10), spent={"any": 9.5}).note("any", "m/5") or ""
+    )

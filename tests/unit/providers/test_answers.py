@@ -189,6 +189,38 @@ async def test_ids_beside_that_of_the_task_are_not_suspicious(body: dict[str, An
     assert (fact.upstream_id, fact.status, [item["url"] for item in fact.output]) == (ID, Status.COMPLETED, [URL])
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"code": 200, "data": {"id": ID, "status": "SUCCESS", "url": URL}},
+        {"code": 200, "data": [{"task_id": ID, "status": "SUCCEEDED", "video_url": URL}]},
+        {"status": "success", "data": {"id": ID, "status": "done", "content": {"video_url": URL}}},
+        {"task": {"id": ID, "status": "succeeded", "content": {"url": URL}}},
+        {"request_id": "r-1", "output": {"task_id": ID, "task_status": "SUCCEEDED", "video_url": URL}},
+        {"id": ID, "output": {"status": "succeeded", "video_url": URL}},
+        {"id": ID, "status": "succeeded", "content": {"video_url": URL}},
+        {"id": ID, "status": "completed", "url": URL},
+        {"id": ID, "status": "completed", "data": {"id": "file-1", "status": "failed", "url": URL}},
+        {"id": ID, "output": {"id": "file-1", "status": "stored", "url": URL}, "data": {"status": "done"}},
+    ],
+)
+@pytest.mark.parametrize("provider", ["vtrix", "vidu"])
+async def test_task_may_hold_the_address_itself(provider: str, body: dict[str, Any]) -> None:
+    """An address beside the status does not make the task's object a mere result, whose status would not count."""
+    fact = await polled(body, provider)
+    assert (fact.upstream_id, fact.status, [item["url"] for item in fact.output]) == (ID, Status.COMPLETED, [URL])
+
+
+async def test_empty_address_beside_the_status_is_no_result() -> None:
+    """A task that is nested with an empty address is unfinished, or failed with its reason."""
+    assert (
+        await polled({"code": 200, "data": {"id": ID, "status": "RUNNING", "url": ""}})
+    ).status is Status.IN_PROGRESS
+    failed = await polled({"code": 200, "data": {"id": ID, "status": "FAILED", "url": None, "message": "unsafe"}})
+    assert failed.error is not None
+    assert (failed.status, failed.error.message) == (Status.FAILED, "unsafe")
+
+
 # ── results ──────────────────────────────────────────────────────────────────
 
 RESULTS: list[tuple[object, list[str]]] = [
