@@ -58,6 +58,10 @@ class ClockSafeScheduler(AsyncIOScheduler):  # type: ignore[misc] # APScheduler 
         maximum = CLOCK_CHECK_INTERVAL.total_seconds()
         return maximum if wait is None else min(wait, maximum)
 
+    def _start_timer(self, wait_seconds: float | None) -> None:
+        if self._eventloop is not None:  # a wake-up that was scheduled before the shutdown runs after it
+            super()._start_timer(wait_seconds)
+
 
 @dataclass(slots=True)
 class JobScheduler:

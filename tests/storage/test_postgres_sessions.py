@@ -72,12 +72,18 @@ async def test_connections_closed_by_the_server_are_replaced_unnoticed(store: St
 
 def _checked(parameters: Mapping[str, str]) -> dict[str, bool]:
     """Return, for each limit of a connection, whether it is there."""
-    limits = {"connect_timeout": 10, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+    limits = {
+        "connect_timeout": 10,
+        "keepalives_idle": 10,
+        "keepalives_interval": 3,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 5000,
+    }
     return {name: int(parameters.get(name, 0)) == value for name, value in limits.items()}
 
 
 async def test_dead_servers_are_noticed_by_every_connection(store: Store) -> None:
-    """A connection is made in ten seconds or not at all, and one to a machine that is gone ends after a minute."""
+    """A connection is made in ten seconds or not at all, and one to a machine that is gone ends within 20."""
     for engine in (store._database._writer, store._database._reader):
         async with engine.connect() as connection:
             driver = (await connection.get_raw_connection()).driver_connection

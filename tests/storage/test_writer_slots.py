@@ -14,9 +14,10 @@ from tests.storage.conftest import OpenStore
 @pytest.fixture
 def busy_store(monkeypatch: pytest.MonkeyPatch, open_another: OpenStore) -> Store:
     """Return a store with one writer on both databases, for which others wait a moment."""
-    monkeypatch.setattr(database_module, "MAX_POSTGRES_WRITERS", 1)
     monkeypatch.setattr(database_module, "WRITER_TIMEOUT", 0.05)
-    return open_another()
+    store = open_another()
+    store._database._writer_slots = asyncio.Semaphore(1)
+    return store
 
 
 async def test_writer_that_waits_too_long_fails(busy_store: Store) -> None:

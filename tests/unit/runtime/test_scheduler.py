@@ -213,6 +213,19 @@ async def test_clock_is_checked_without_any_job(monkeypatch: pytest.MonkeyPatch)
     assert scheduler._process_jobs() == 2.0
 
 
+async def test_wake_up_after_the_shutdown_does_nothing() -> None:
+    """A wake-up that was scheduled before the scheduler stopped finds no loop, and raises no error."""
+    scheduler, errors = ClockSafeScheduler(timezone=UTC), []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: errors.append(context))
+    scheduler.start()
+    scheduler.wakeup()
+    scheduler.shutdown(wait=False)
+    scheduler._eventloop = None
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert errors == []
+
+
 async def test_missed_triggers_are_merged() -> None:
     """The jobs of APScheduler are merged when late, never concurrent and never dropped."""
     scheduler, _ = _scheduler(Work().run)
