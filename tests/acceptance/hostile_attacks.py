@@ -19,7 +19,7 @@ from tests.acceptance.processes import HOST
 HOSTILE_KEY = "key-of-the-hostile-client"
 MB = 1024 * 1024
 SLOW_BODIES, PIPELINES, LISTERS, NOTIFIERS = 40, 40, 4, 4
-BLOCKED_NOTIFY = [{"handler": "webhook", "url": f"http://{HOST}:9/"}] * 8
+BLOCKED_NOTIFY = [{"handler": "webhook", "url": f"http://{HOST}:4409/"}] * 8
 LARGE_METADATA = {"a": "x" * 60_000}
 REPORT_INTERVAL = 0.5
 TASK = {"model": MODEL, "params": {"prompt": "hostile", "images": [IMAGE]}}

@@ -11,4 +11,5 @@ async def test_usual_client_is_served_beside_a_hostile_one(tmp_path: Path) -> No
     assert len(beside["submit"]) >= 3
     assert set(answers) == {"send_slowly", "read_nothing", "list_everything", "notify_nobody"}
     assert answers["list_everything"]["200"]
+    assert answers["notify_nobody"]["202"]
     assert len(table(alone, beside)) == 2 + len(alone)
