@@ -10,8 +10,6 @@ from service.domain.task_view import rfc3339
 RESULT_WAIT = timedelta(minutes=10)
 """How long a task without any result is polled further, from when the provider first reported it as completed."""
 
-MAX_REASON = 120
-"""Characters of the provider's reason in a note."""
 
 PAID_WITHOUT_RESULT = "paid without result: "
 """Begins the warning on a task that was completed without any result; the provider's reason follows."""

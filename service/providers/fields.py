@@ -4,7 +4,7 @@ import re
 from decimal import Decimal, InvalidOperation
 from urllib.parse import urljoin, urlsplit
 
-from service.domain.errors import ProviderUnavailable, UnreadableBody
+from service.domain.errors import UnreadableBody
 from service.domain.lenient_json import IncompleteJson, parse_lenient
 from service.domain.task import Json
 
@@ -126,13 +126,6 @@ def http_url(value: object, base_url: str = "") -> str | None:
 def correlation(payload: object) -> str | None:
     """Return a `payload` if it can be a correlation token: a text of 1 to 1,024 characters. Otherwise None."""
     return payload if isinstance(payload, str) and 0 < len(payload) <= MAX_CORRELATION else None
-
-
-def json_object(value: object) -> Json:
-    """Return `value` if it is a JSON object; raises ProviderUnavailable otherwise."""
-    if not isinstance(value, dict):
-        raise ProviderUnavailable("the provider's response is not a JSON object")
-    return value
 
 
 def error_object(body: object, key: str = "") -> Json | str:

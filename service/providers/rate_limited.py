@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
 
-from service.concurrency.byte_semaphore import ByteSemaphore
+from service.concurrency.fair_semaphore import FairSemaphore
 from service.domain.errors import Conflict, Paused, Refused, Throttled, UnknownTask, UpstreamError
 from service.domain.ports.provider import PayloadMatch, Provider, ProviderRequest
 from service.domain.task import Fact, UpstreamId
@@ -52,7 +52,7 @@ class RateLimitedClient:
         self._provider = provider
         self._slots = ConcurrencyLimit(concurrency)
         self._limiter = RateLimiter(rate)
-        self._large_bytes = ByteSemaphore(large_bytes)
+        self._large_bytes = FairSemaphore(large_bytes)
 
     @property
     def lists(self) -> bool:
