@@ -206,18 +206,20 @@ def p3_stored_files_are_complete(finished: FinishedRun) -> Iterator[str]:
 
 
 def p3_paid_results_are_recorded(finished: FinishedRun) -> Iterator[str]:
-    """Check that a completed task has the result of one of its submissions, unless none of them has one.
+    """Check that a completed task has the result of the submission whose id it knows, unless that one has none.
 
-    A clock that jumps forward ends the wait for a result early.
+    A clock that jumps forward ends the wait for a result early. Of a submission whose reply and callbacks were lost
+    nobody learns the id.
     """
     with_result: set[str] = set()
-    for task_id, _, provider_task in finished.bills():
+    for _, _, provider_task in finished.bills():
         hidden = finished.simulation.sandbox._state.hits("no_result", provider_task.number)
         if str(provider_task.state) == "success" and not hidden:
-            with_result.add(task_id)
+            with_result.add(provider_task.id)
     for task_id, task in finished.facts.tasks.items():
         if task["status"] == "completed" and not json.loads(task["output"]):
-            if task_id in with_result and not task["unconfirmed"] and finished.scenario.true_clocks:
+            paid = task["upstream_id"] in with_result
+            if paid and not task["unconfirmed"] and finished.scenario.true_clocks:
                 yield f"task {task_id} is completed without the result that was paid for"
             if "paid without result" not in task["warnings"]:
                 yield f"task {task_id} was paid without a result and does not say so"

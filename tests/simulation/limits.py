@@ -31,11 +31,19 @@ class Limits:
 
     All tasks belong to one client, so that its limits are checked like those of all clients. What may be billed comes
     from the statuses and the sandbox's price, and not from the costs that the service has stored. With `true_clocks`
-    all times are from one clock, and the submissions of a day and of a minute are counted too.
+    all times are from one clock, and the submissions of a day and of a minute are counted too. With `true_costs` no
+    reported cost is a lie that the service believes, and the budgets are checked too.
     """
 
     def __init__(
-        self, reader: sqlite3.Connection, settings: Settings, history: History, *, true_clocks: bool, client: str
+        self,
+        reader: sqlite3.Connection,
+        settings: Settings,
+        history: History,
+        *,
+        true_clocks: bool,
+        true_costs: bool,
+        client: str,
     ) -> None:
         self._reader = reader
         self._history = history
@@ -49,6 +57,7 @@ class Limits:
         if settings.client_rate:
             self._rate = settings.client_rate.of(client)
         self._true_clocks = true_clocks
+        self._true_costs = true_costs
         self._submissions = 0
 
     def check(self) -> None:
@@ -60,8 +69,9 @@ class Limits:
         if not begun:
             return
         self._compare("tasks in flight", lambda: in_flight, self._in_flight)
-        if self._true_clocks:
+        if self._true_clocks and self._true_costs:
             self._compare("dollars may be billed today", lambda: self._billed(newest), self._budgets)
+        if self._true_clocks:
             self._compare("submissions in a minute", lambda: self._recent(newest), {"CLIENT_RATE": self._rate})
 
     def _billed(self, now: int) -> float:

@@ -79,7 +79,14 @@ class Simulation:
             on_crash=self._changed.set,
         )
         self.processes = [Process(number, shared, scenario) for number in range(scenario.processes)]
-        self._limits = Limits(self.reader, self.settings, self.history, true_clocks=scenario.true_clocks, client=CLIENT)
+        self._limits = Limits(
+            self.reader,
+            self.settings,
+            self.history,
+            true_clocks=scenario.true_clocks,
+            true_costs=scenario.true_costs,
+            client=CLIENT,
+        )
         self._cron = SimScheduler(loop, self.due_times, self._ahead, faithful=scenario.faithful)
 
     def _sandbox(self) -> Sandbox:

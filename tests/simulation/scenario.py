@@ -68,6 +68,11 @@ class Scenario:
         return not any(self.ahead) and not self.jumps
 
     @property
+    def true_costs(self) -> bool:
+        """Return whether the service believes no callback that states another cost than the bill."""
+        return self.settings["confirm"] == "always" or not self.switches.get("tamper_body")
+
+    @property
     def clock_error(self) -> float:
         """Return the largest error of a process's clock, in seconds."""
         return max(map(abs, self.ahead)) + sum(abs(jump.seconds) for jump in self.jumps)
