@@ -47,11 +47,12 @@ class SlotReservations:
 class HandlerSlots:
     """Counts the slots that are taken of each handler: as many as it runs at once, and those that are leased ahead.
 
-    A delivery that has a slot runs within `run`, which lets only the handler's concurrency run at once. Waiting deliveries come first: until a claim has found that no more wait for a handler, none of its new deliveries
-    is leased at insert. Deliveries with a target, which a request named, take slots only within the share of their
-    client (see `FairShare`), so that a client with slow receivers leaves slots to the others; a delivery that waits for
-    its share holds up new deliveries of that client alone. `lease` is how long a claim lives without renewal. `notify`
-    is called when a slot becomes free for which a delivery may wait.
+    A delivery with a slot runs within `run`, which lets only the handler's concurrency run at once. Waiting deliveries
+    come first: until a claim has found that no more wait for a handler, none of its new deliveries is leased at insert.
+    Deliveries with a target, which a request named, take slots only within the share of their client (see `FairShare`),
+    so that a client with slow receivers leaves slots to the others; a delivery that waits for its share holds up new
+    deliveries of that client alone. `lease` is how long a claim lives without renewal. `notify` is called when slots
+    become free for which a delivery may wait.
     """
 
     def __init__(self, handlers: Iterable[Handler], *, lease: timedelta, notify: Callable[[], None]) -> None:

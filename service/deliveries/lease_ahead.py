@@ -8,7 +8,7 @@ MAX_AHEAD = 256
 """Most deliveries of one handler that are leased ahead."""
 
 RUN_WITHIN = 0.25
-"""Seconds within which the slots of a handler are expected to run what is leased ahead: another process waits so long."""
+"""Seconds within which the slots of a handler are expected to run what is leased ahead of them."""
 
 FORGET = 0.95
 """What is left of the slowest known run after each faster one: about 50 runs later a single slow one is forgotten."""

@@ -19,8 +19,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.deliveries")
 class RunningDelivery:
     """A delivery that was leased. `begun` is True once its handler was started.
 
-    `running` is False once its handler has ended and only the result is to be stored. `ends_by` is the event loop's time at which even a handler that was cancelled at its timeout must have ended. One
-    that has not is `unresponsive` as soon as its attempt was ended without it.
+    `running` is False once its handler has ended and only the result is to be stored. `ends_by` is the event loop's
+    time at which even a handler that was cancelled at its timeout must have ended. One that has not is `unresponsive`
+    as soon as its attempt was ended without it.
     """
 
     claim: DeliveryClaim
