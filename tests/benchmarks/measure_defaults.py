@@ -62,10 +62,9 @@ class Setup:
     confirm: str = "never"
 
     @property
-    def settings(self) -> dict[str, str]:
-        """Return the settings that are not the defaults, without their prefix."""
-        asked = {"UPSTREAM_RATE": "10000/s"} if self.confirm == "always" else {}
-        return {"HANDLERS": "nothing", "CONFIRM": self.confirm, **asked}
+    def upstream_rate(self) -> str:
+        """Return UPSTREAM_RATE: the default where the provider is not asked."""
+        return "10000/s" if self.confirm == "always" else "10/s"
 
 
 SETUPS = (
@@ -210,13 +209,19 @@ async def _running(
     environment: BenchmarkEnvironment, setup: Setup, database: str, baseline: Child
 ) -> AsyncIterator[list[Child]]:
     """Yield the processes of the set-up, the one that receives callbacks first; they are stopped afterwards."""
+
+    async def start(role: str) -> Child:
+        return await environment.service(
+            database,
+            upstream=baseline.url,
+            role=role,
+            HANDLERS="nothing",
+            CONFIRM=setup.confirm,
+            UPSTREAM_RATE=setup.upstream_rate,
+        )
+
     async with AsyncExitStack() as stack:
-        yield [
-            await stack.enter_async_context(
-                stopping(await environment.service(database, upstream=baseline.url, role=role, **setup.settings))
-            )
-            for role in setup.roles
-        ]
+        yield [await stack.enter_async_context(stopping(await start(role))) for role in setup.roles]
 
 
 def _server_seconds(setup: Setup, server: PostgresServer) -> float:
