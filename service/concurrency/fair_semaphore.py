@@ -27,8 +27,9 @@ class FairSemaphore:
         request = FairRequest(client=client, size=size, grant=granted.set)
         self._queue.add(request)
         try:
-            async with asyncio.timeout(seconds):
-                await granted.wait()
+            if not request.granted:
+                async with asyncio.timeout(seconds):
+                    await granted.wait()
             yield
         finally:
             self._queue.remove(request)

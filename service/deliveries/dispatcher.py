@@ -29,6 +29,9 @@ BATCH = 256
 STORE_RETRY_DELAYS = (0.2, 1.0, 5.0)
 """Seconds between attempts to store a result while the database is unavailable."""
 
+AHEAD_TIMEOUT = 1.0
+"""Seconds that a delivery that is leased ahead waits for its turn before it is released."""
+
 CANCEL_GRACE = 1.0
 """Seconds that cancelled handlers have to clean up."""
 
@@ -57,6 +60,7 @@ class Dispatcher:
     _claiming: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _attempts: AttemptRunner = field(init=False)
     _results: Batcher[AttemptResult, bool] = field(init=False)
+    _unused: Batcher[tuple[str, int], None] = field(init=False)
     _lease_pool: LeasePool[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -69,6 +73,7 @@ class Dispatcher:
             webhook_secrets=self.webhook_secrets,
         )
         self._results = Batcher(self._store, max_items=BATCH)
+        self._unused = Batcher(self._release_unused, max_items=BATCH)
         self._lease_pool = LeasePool(
             store=self.queue,
             clock=self.clock,
@@ -109,12 +114,14 @@ class Dispatcher:
         return {delivery.task for delivery in deliveries if delivery.task}
 
     async def drain(self, seconds: float) -> None:
-        """Claim no more and wait up to `seconds` for handlers.
+        """Claim no more, release what was leased ahead, and wait up to `seconds` for handlers.
 
         Then count the attempts of handlers past their timeout, and cancel and release the other deliveries uncounted.
         """
         self._lease_pool.close()
         until = asyncio.get_running_loop().time() + seconds
+        await asyncio.sleep(0)  # lets those begin that were just started and have their turn
+        await self._release([delivery for delivery in self._in_flight.values() if not delivery.begun])
         with suppress(TimeoutError):
             async with asyncio.timeout_at(until):
                 await self.slots.immediate.close()
@@ -157,8 +164,7 @@ class Dispatcher:
 
     def _start(self, claim: DeliveryClaim, leased_until: datetime) -> asyncio.Task[None]:
         handler = self.slots.handler(claim.handler)
-        ends_by = asyncio.get_running_loop().time() + handler.timeout + CANCEL_GRACE
-        delivery = RunningDelivery(claim=claim, handler=handler, started_at=self.clock.now(), ends_by=ends_by)
+        delivery = RunningDelivery(claim=claim, handler=handler, started_at=self.clock.now())
         self._in_flight[claim.id, claim.fence] = delivery
         self.slots.take(handler, claim.share_owner)
         task = self._lease_pool.start(claim.id, claim.fence, self._deliver(delivery), leased_until=leased_until)
@@ -175,11 +181,33 @@ class Dispatcher:
 
     async def _deliver(self, delivery: RunningDelivery) -> None:
         try:
-            outcome = await self._attempts.run(delivery)
-            self._handler_ended(delivery)
-            await self._finish(delivery, outcome)
+            if outcome := await self._run(delivery):
+                await self._finish(delivery, outcome)
+            else:
+                await self._put_back(delivery)
         except Exception:  # ends only this delivery, whose lease expires
             log.exception("delivery failed unexpectedly", **delivery.log_fields)
+
+    async def _run(self, delivery: RunningDelivery) -> AttemptOutcome | None:
+        """Run the handler once it is its turn; return how that ended, None if its turn did not come in time."""
+        loop, handler = asyncio.get_running_loop(), delivery.handler
+        with suppress(TimeoutError):
+            async with self.slots.run(handler, delivery.claim.share_owner, AHEAD_TIMEOUT):
+                began = loop.time()
+                delivery.begun, delivery.started_at = True, self.clock.now()
+                delivery.ends_by = began + handler.timeout + CANCEL_GRACE
+                outcome = await self._attempts.run(delivery)
+                self._handler_ended(delivery)
+                self.slots.ahead.note(handler, loop.time() - began)
+                return outcome
+        return None
+
+    async def _put_back(self, delivery: RunningDelivery) -> None:
+        """Release a delivery that was leased ahead and not begun: another process may run it sooner."""
+        self.slots.ahead.note(delivery.handler, AHEAD_TIMEOUT)
+        self.slots.put_back(delivery.handler)
+        self._handler_ended(delivery)
+        await self._unused.add((delivery.claim.id, delivery.claim.fence))
 
     def _ended(self, delivery: RunningDelivery) -> None:
         """Free the slot, even of a task that was cancelled before its first step."""
@@ -237,6 +265,10 @@ class Dispatcher:
     async def _store(self, results: list[AttemptResult]) -> list[bool]:
         stored = await self.queue.finish(results)
         return [result.delivery_id in stored for result in results]
+
+    async def _release_unused(self, claims: list[tuple[str, int]]) -> list[None]:
+        await self.queue.release(dict(sorted(claims, key=lambda claim: claim[1])))
+        return [None] * len(claims)
 
     async def _release(self, deliveries: Sequence[RunningDelivery]) -> None:
         """Cancel handlers and release their deliveries, which another process may start at once."""

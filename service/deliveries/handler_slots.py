@@ -6,12 +6,14 @@ has to claim it. All others wait in the store until a job claims them.
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from service.concurrency.fair_semaphore import FairSemaphore
 from service.concurrency.immediate_claims import ImmediateClaims
 from service.deliveries.handler_api import Handler
+from service.deliveries.lease_ahead import LeaseAhead
 from service.domain.fair_share import FairShare
 from service.domain.ports.queues import HandlerCapacity
 from service.domain.ports.unit_of_work import DeliveryClaim
@@ -43,20 +45,23 @@ class SlotReservations:
 
 
 class HandlerSlots:
-    """Counts the slots that are taken of each handler.
+    """Counts the slots that are taken of each handler: as many as it runs at once, and those that are leased ahead.
 
-    Waiting deliveries come first: until a claim has found that no more wait for a handler, none of its new deliveries
-    is leased at insert. Deliveries with a target, which a request named, take slots only within the share of their
-    client (see `FairShare`), so that a client with slow receivers leaves slots to the others; a delivery that waits for
-    its share holds up new deliveries of that client alone. `lease` is how long a claim lives without renewal. `notify`
-    is called when a slot becomes free for which a delivery may wait.
+    A delivery with a slot runs within `run`, which lets only the handler's concurrency run at once. Waiting deliveries
+    come first: until a claim has found that no more wait for a handler, none of its new deliveries is leased at insert.
+    Deliveries with a target, which a request named, take slots only within the share of their client (see `FairShare`),
+    so that a client with slow receivers leaves slots to the others; a delivery that waits for its share holds up new
+    deliveries of that client alone. `lease` is how long a claim lives without renewal. `notify` is called when slots
+    become free for which a delivery may wait.
     """
 
     def __init__(self, handlers: Iterable[Handler], *, lease: timedelta, notify: Callable[[], None]) -> None:
         self.lease = lease
         self.notify = notify
         self.immediate: ImmediateClaims[SlotReservations] = ImmediateClaims(release=self._release_reserved)
+        self.ahead = LeaseAhead()
         self._handlers = {handler.name: handler for handler in handlers}
+        self._runs = {name: FairSemaphore(handler.concurrency) for name, handler in self._handlers.items()}
         self._by_name = {name: handler for handler in self._handlers.values() for name in handler.names}
         self._taken: Counter[str] = Counter()
         self._held: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -82,11 +87,26 @@ class HandlerSlots:
         self._taken[handler.name] -= 1
         if client is not None:
             self._held[handler.name] -= Counter([client])  # drops clients that hold none any more
-        if any(name == handler.name for name, _ in self._waiting):
+        if self._few_ahead(handler) and any(name == handler.name for name, _ in self._waiting):
             self.notify()
 
+    def run(self, handler: Handler, client: str | None, seconds: float) -> AbstractAsyncContextManager[None]:
+        """Run the block within the handler's concurrency and the share of `client`.
+
+        Raises TimeoutError if it cannot begin in `seconds`.
+        """
+        return self._runs[handler.name].hold(1, client=client, seconds=seconds)
+
+    def put_back(self, handler: Handler) -> None:
+        """Note that a delivery that is leased ahead goes back to the store, where it comes before new ones."""
+        self._waiting.add((handler.name, None))
+
     def _free(self, handler: Handler) -> int:
-        return max(0, handler.concurrency - self._taken[handler.name])
+        return max(0, handler.concurrency + self.ahead.of(handler) - self._taken[handler.name])
+
+    def _few_ahead(self, handler: Handler) -> bool:
+        """Return whether at most half of what may be leased ahead is left, so that one claim takes many."""
+        return self._taken[handler.name] <= handler.concurrency + self.ahead.of(handler) // 2
 
     # ── deliveries that wait in the store ────────────────────────────────────
 
@@ -95,7 +115,11 @@ class HandlerSlots:
         """Yield the free capacity of each handler, reserved for the block, in which deliveries are claimed for it."""
         past_served = not timedelta() <= now - self._past_served_at < PAST_SERVED_INTERVAL
         self._past_served_at = now if past_served else self._past_served_at
-        free = {name: slots for name, handler in self._handlers.items() if (slots := self._free(handler))}
+        free = {
+            name: slots
+            for name, handler in self._handlers.items()
+            if self._few_ahead(handler) and (slots := self._free(handler))
+        }
         waiting, self._waiting = self._waiting, {(name, None) for name in self._handlers.keys() - free.keys()}
         self._taken.update(free)
         try:

@@ -1,6 +1,7 @@
 """A delivery whose attempt runs in this process: its claim, its handler, and its log lines."""
 
 import asyncio
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,16 +17,18 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.deliveries")
 
 @dataclass(kw_only=True, eq=False)
 class RunningDelivery:
-    """A delivery that was started. `running` is False once its handler has ended and only the result is to be stored.
+    """A delivery that was leased. `begun` is True once its handler was started.
 
-    `ends_by` is the event loop's time at which even a handler that was cancelled at its timeout must have ended. One
-    that has not is `unresponsive` as soon as its attempt was ended without it.
+    `running` is False once its handler has ended and only the result is to be stored. `ends_by` is the event loop's
+    time at which even a handler that was cancelled at its timeout must have ended. One that has not is `unresponsive`
+    as soon as its attempt was ended without it.
     """
 
     claim: DeliveryClaim
     handler: Handler
     started_at: datetime
-    ends_by: float
+    ends_by: float = math.inf
+    begun: bool = False
     running: bool = True
     unresponsive: bool = False
     task: asyncio.Task[None] | None = field(default=None, repr=False)

@@ -11,6 +11,7 @@ import anyio
 from tests.benchmarks import (
     measure_callbacks,
     measure_claims,
+    measure_defaults,
     measure_deliveries,
     measure_fleet,
     measure_starts,
@@ -24,6 +25,7 @@ from tests.benchmarks.table import Row, machine, render
 Measure = Callable[[BenchmarkEnvironment], Awaitable[list[Row]]]
 
 MEASURES: dict[str, Measure] = {
+    "defaults": measure_defaults.defaults,
     "callbacks": measure_callbacks.on_sqlite,
     "callbacks-postgres": measure_callbacks.on_postgres,
     "latency": measure_deliveries.one_at_a_time,

@@ -45,6 +45,8 @@ class Sizes:
 
     pairs: int = 3
     callbacks: int = 8_000
+    defaults: int = 10_000
+    singles: int = 200
     deliveries: int = 20_000
     fleet: int = 24_000
     sequential: int = 60
@@ -64,6 +66,8 @@ class Sizes:
 SHORT = Sizes(
     pairs=1,
     callbacks=128,
+    defaults=64,
+    singles=3,
     deliveries=64,
     fleet=64,
     sequential=3,
