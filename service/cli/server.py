@@ -87,11 +87,14 @@ def _run_worker(host: str, port: int | None) -> None:
 
 def _run_service(settings: "Settings", host: str, port: int | None, role: Role) -> None:
     from service.runtime.config.settings import require_keys_for_host, require_upstream_key  # noqa: PLC0415 - heavy
+    from service.runtime.output_writer import queue_standard_streams  # noqa: PLC0415 - only a service needs it
     from service.runtime.process import serve as run  # noqa: PLC0415 - heavy
 
     require_upstream_key(settings)
     if port is not None:
         require_keys_for_host(settings, host)
+
+    queue_standard_streams()
 
     async def start() -> None:
         await run(settings, host=host, port=port, role=role)

@@ -33,6 +33,7 @@ from service.runtime.config.settings import Settings
 from service.runtime.handler_settings import client_secrets, egress_settings, mask_logs, secret_mask
 from service.runtime.key_agreement import KeyAgreement
 from service.runtime.limits import limits_of, pricing_of
+from service.runtime.output_writer import dropped_lines
 from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
 from service.storage import Store, open_store
@@ -71,6 +72,7 @@ class Application:
             "polls": self.worker.poller.outcomes,
             "upstream_requests": requests,
             "cost_faults": self.recorder.cost_faults,
+            "log_lines_dropped": dropped_lines(),
         }
 
 

@@ -9,6 +9,8 @@ import time
 
 import structlog
 
+from service.runtime.output_writer import drain_output
+
 SHUTDOWN_TIMEOUT = 8
 """Maximum seconds from the shutdown request to the end. Platforms kill a process after ten."""
 
@@ -63,4 +65,5 @@ def force_exit(*, after: float) -> None:
 
 def _exit(status: int) -> None:
     logging.shutdown()
+    drain_output()
     os._exit(status)
