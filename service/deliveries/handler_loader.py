@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -23,6 +24,8 @@ log = structlog.get_logger("boomerang.deliveries")
 class HandlerRow:
     """A handler that was found, and `why` it is not loaded; no service starts with a `broken` one.
 
+    A file that is `passed_over` is no module of handlers.
+
     The command `boomerang handlers --json` prints these fields.
     """
 
@@ -32,6 +35,7 @@ class HandlerRow:
     loaded: bool
     why: str = ""
     broken: bool = False
+    passed_over: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +143,9 @@ def list_handlers(
         row = HandlerRow(name=handler.name, origin=handler.origin, events=events, loaded=not reason, why=reason or "")
         rows.append(row)
     for origin, error in found.broken.items():
-        rows.append(_file_row(origin, str(error), broken=True))
-    rows += [_file_row(origin, f"passed over: {file.reason}") for origin, file in found.passed_over.items()]
+        rows.append(HandlerRow(**_file(origin), why=str(error), broken=True))
+    for origin, file in found.passed_over.items():
+        rows.append(HandlerRow(**_file(origin), why=f"passed over: {file.reason}", passed_over=True))
     listed = {name for handler in found.handlers.values() for name in handler.names} | {row.name for row in rows}
     for name in names or ():
         if name not in listed:
@@ -149,9 +154,8 @@ def list_handlers(
     return rows
 
 
-def _file_row(origin: str, why: str, *, broken: bool = False) -> HandlerRow:
-    name = Path(origin.partition(" ")[0]).stem
-    return HandlerRow(name=name, origin=origin, events=(), loaded=False, why=why, broken=broken)
+def _file(origin: str) -> dict[str, Any]:
+    return {"name": Path(origin.partition(" ")[0]).stem, "origin": origin, "events": (), "loaded": False}
 
 
 def needed_settings(*, directory: Path | None = None, own: str | None = None, strict: bool = True) -> frozenset[str]:

@@ -17,7 +17,7 @@ async def sample(event, tools) -> None:
 """
 OURS = f"from service import Handlers\n\nhandlers = Handlers()\n{REGISTER}"
 EFFECT = "from pathlib import Path\nPath(__file__).with_suffix('.ran').touch()\n"
-FOREIGN = {
+FOREIGN: dict[str, str | bytes] = {
     "__init__.py": EFFECT + "from flask_of_theirs import app\n",
     "users.py": EFFECT + "import django_of_theirs\nfrom .orders import Order\n",
     "orders.py": EFFECT + "from service import OrderService\nraise SystemExit(3)\n",
