@@ -4,6 +4,7 @@ A pipe that nobody reads is full after 64 KiB (pipe(7)), and the next write wait
 terminal that is stopped with Ctrl-S do this. Only the standard streams of the process have such readers.
 """
 
+import atexit
 import os
 import select
 import stat
@@ -172,12 +173,16 @@ def writer_for(stream: TextIO) -> OutputWriter | None:
     if descriptor not in STANDARD_DESCRIPTORS:
         return None
     if descriptor not in _writers:
-        _writers[descriptor] = OutputWriter(descriptor, encoding=stream.encoding or "utf-8")
+        encoding = stream.encoding or "utf-8"
+        _writers[descriptor] = OutputWriter(descriptor, encoding=encoding, max_waiting=MAX_WAITING)
     return _writers[descriptor]
 
 
 def drain_output() -> None:
-    """Wait for the last lines of the process, at most DRAIN_TIMEOUT for each stream."""
+    """Wait for the last output of the process, at most DRAIN_TIMEOUT for each stream."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, QueuedStream):
+            stream.flush()
     for writer in _writers.values():
         writer.drain()
 
@@ -234,5 +239,6 @@ def _after_fork() -> None:
         writer.after_fork()
 
 
+atexit.register(drain_output)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

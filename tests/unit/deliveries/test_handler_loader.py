@@ -1,6 +1,7 @@
 """Finding and choosing handlers, and their errors."""
 
 import sys
+from datetime import timedelta
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
@@ -9,7 +10,13 @@ import pytest
 
 from service.deliveries import handler_finder
 from service.deliveries.handler_api import Event, Handlers, Tools
-from service.deliveries.handler_loader import discover, list_handlers, load_handlers, needed_settings
+from service.deliveries.handler_loader import (
+    discover,
+    handler_schedules,
+    list_handlers,
+    load_handlers,
+    needed_settings,
+)
 from service.domain.errors import BadHandler, BadSetting
 
 SAMPLE = """
@@ -277,3 +284,29 @@ def test_list_names_a_handler_that_is_not_found(tmp_path: Path) -> None:
     assert (row.loaded, row.broken) == (False, True)
     assert row.why is not None
     assert "BOOMERANG_HANDLERS" in row.why
+
+
+@pytest.mark.parametrize(
+    ("setting", "handlers"),
+    [("MY_HANDLER", {"my-handler"}), ("FORMER_NAME", {"my-handler"}), ("WEBHOOK", {"webhook"})],
+)
+def test_schedule_belongs_to_the_handler_that_its_name_fits(directory: Path, setting: str, handlers: set[str]) -> None:
+    """In capitals and with `_` for `-`; the former name of a handler counts too."""
+    _write(directory, "mine.py", name="my-handler", options="aliases=('former-name',)")
+    loaded = load_handlers(None, {}, schedules=[setting], directory=directory)
+    assert handler_schedules(loaded, {setting: (timedelta(1),)}) == dict.fromkeys(handlers, (timedelta(1),))
+
+
+def test_two_handlers_of_one_name_in_capitals_share_the_schedule(directory: Path) -> None:
+    """`my-handler` and `my_handler` differ in no setting."""
+    _write(directory, "one.py", name="my-handler")
+    _write(directory, "two.py", name="my_handler")
+    loaded = load_handlers(None, {}, schedules=["MY_HANDLER"], directory=directory)
+    assert set(handler_schedules(loaded, {"MY_HANDLER": (timedelta(1),)})) == {"my-handler", "my_handler"}
+
+
+@pytest.mark.parametrize("name", ["", "ARCHIVE", "WEBHOK", "webhook", "LOG_"])
+def test_schedule_of_no_loaded_handler_stops_the_start(directory: Path, name: str) -> None:
+    """It would have no effect; the line lists what is loaded. `archive` is not, without its settings."""
+    with pytest.raises(BadSetting, match=rf"BOOMERANG_RETRY_SCHEDULE_{name} must .*; loaded are log, webhook"):
+        load_handlers(None, {}, schedules=[name], directory=directory)
