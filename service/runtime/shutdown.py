@@ -33,7 +33,8 @@ log = structlog.get_logger("boomerang.runtime")
 def install_signal_handlers() -> asyncio.Event:
     """Return an event that SIGTERM or SIGINT sets from now on; a second SIGINT exits the process immediately.
 
-    A second SIGTERM has no effect, because process managers may send it twice.
+    A second SIGTERM has no effect, because process managers may send it twice. SIGHUP stops too, when the terminal is
+    closed, unless the caller lets the process ignore it (nohup(1)).
     """
     stop = asyncio.Event()
     interrupted = False
@@ -48,6 +49,8 @@ def install_signal_handlers() -> asyncio.Event:
 
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     loop.add_signal_handler(signal.SIGINT, interrupt)
     return stop
 

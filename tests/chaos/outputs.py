@@ -14,13 +14,14 @@ from tests.support.stalled_reader import StalledReader
 MAX_WAITING = 20_000
 """Characters that may wait, in this run: the usual limit would take minutes to reach."""
 
-LIMITED = (
-    sys.executable,
-    "-P",
-    "-c",
-    f"import sys; from service.runtime import output_writer; output_writer.MAX_WAITING = {MAX_WAITING}; "
-    "from service.cli import main; main(sys.argv[1:])",
-)
+PROGRAM = f"""
+import sys
+from service.runtime import output_writer
+output_writer.MAX_WAITING = {MAX_WAITING}
+from service.cli import main
+main(sys.argv[1:])
+"""
+LIMITED = (sys.executable, "-P", "-c", PROGRAM)
 REPORT = b'"log lines dropped"'
 TASKS = 8
 """Tasks that must be confirmed while the reader stalls: their lines fill the pipe and the queue."""

@@ -1,6 +1,7 @@
 """What variables say before they are typed: names that are no settings, schedules of handlers, checks of several."""
 
 import difflib
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,9 +30,35 @@ class Check:
     faults: "Callable[[Settings], list[str]]"
 
 
+SERVICE_LINK = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://\S+")
+"""Variables that Kubernetes gives each container for every service: one named `boomerang` would give BOOMERANG_PORT.
+
+See https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+"""
+
+
 def read_variables(environ: Mapping[str, str], dotenv: Path | None) -> dict[str, str]:
-    """Return the variables of the file `dotenv` and of `environ`, which takes precedence. Raises BadSetting."""
-    return {**(read_dotenv(dotenv) if dotenv else {}), **environ}
+    """Return the variables of the file `dotenv` and of `environ`, which takes precedence. Raises BadSetting.
+
+    What Kubernetes adds for services named `boomerang` or `boomerang-...` is left out. Quotes around a value of our own
+    settings are removed: `docker run --env-file` keeps them (docker/cli issue 3630), and no setting has them.
+    """
+    own = {name: text for name, text in environ.items() if not _is_service_link(name, text)}
+    found = {**(read_dotenv(dotenv) if dotenv else {}), **own}
+    return {name: _without_quotes(text) if name.startswith(PREFIX) else text for name, text in found.items()}
+
+
+def _is_service_link(name: str, text: str) -> bool:
+    if not name.startswith(PREFIX):
+        return False
+    rest = name.removeprefix(PREFIX)
+    return bool(SERVICE_LINK.fullmatch(rest) or (rest.endswith("PORT") and SERVICE_ADDRESS.fullmatch(text)))
+
+
+def _without_quotes(text: str) -> str:
+    quoted = re.fullmatch(r"""\s*(["'])(.*)\1\s*""", text, re.DOTALL)
+    return quoted[2] if quoted and quoted[1] not in quoted[2] else text
 
 
 def once_for_each(faults: Sequence[str]) -> list[str]:

@@ -155,3 +155,35 @@ def test_sample_file_has_every_setting_and_loads(tmp_path: Path) -> None:
     assert names == {*NAMES, "URL", "API_KEY"}
     (tmp_path / ".env").write_text("\n".join(written))
     assert load_settings({}, dotenv=tmp_path / ".env").lease == timedelta(seconds=60)
+
+
+def test_services_of_kubernetes_are_no_settings() -> None:
+    """A service named `boomerang` or `boomerang-web` gives every container variables with our prefix."""
+    links = {
+        "BOOMERANG_SERVICE_HOST": "10.0.0.1",
+        "BOOMERANG_SERVICE_PORT": "8080",
+        "BOOMERANG_SERVICE_PORT_HTTP": "8080",
+        "BOOMERANG_PORT": "tcp://10.0.0.1:8080",
+        "BOOMERANG_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+        "BOOMERANG_PORT_8080_TCP_PROTO": "tcp",
+        "BOOMERANG_PORT_8080_TCP_PORT": "8080",
+        "BOOMERANG_PORT_8080_TCP_ADDR": "10.0.0.1",
+        "BOOMERANG_WEB_SERVICE_HOST": "10.0.0.2",
+        "BOOMERANG_WEB_PORT": "tcp://10.0.0.2:80",
+        "BOOMERANG_WEB_PORT_80_TCP_ADDR": "10.0.0.2",
+    }
+    settings = load_settings(links)
+    assert (settings.port, dict(settings.present)) == (8080, {})
+    assert load_settings({**links, "PORT": "9090"}).port == 9090
+    with pytest.raises(BadSetting, match="BOOMERANG_WEB_PORT is not a setting"):
+        load_settings({"BOOMERANG_WEB_PORT": "80"})
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_quotes_that_docker_keeps_are_removed(quote: str) -> None:
+    """A key in quotes would otherwise be another key than in every other process."""
+    key = "k" * 32
+    quoted = {name: f"{quote}{text}{quote}" for name, text in {"SECRET_KEYS": key, "LEASE": "9s", "BUDGET": ""}.items()}
+    settings = load(**quoted, HANDLER_TEXT=f"{quote}a{quote}b{quote}")
+    assert (settings.secret_keys, settings.lease, settings.budget) == ((key,), timedelta(seconds=9), None)
+    assert settings.present["HANDLER_TEXT"] == f"{quote}a{quote}b{quote}"
