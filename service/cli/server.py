@@ -191,12 +191,21 @@ def secret(webhook: bool, client: str | None, show: bool) -> None:
 
 
 def _show_secrets(client: str | None) -> None:
-    """Print the newest secret that signs; report on standard error how many others sign beside it."""
+    """Print the newest secret that signs; report on standard error what else the reader must know."""
+    from service.runtime.config.setting_types import database_file  # noqa: PLC0415 - heavy
     from service.runtime.config.start_checks import ensure_secret_keys  # noqa: PLC0415 - heavy
     from service.runtime.handler_settings import client_secrets  # noqa: PLC0415 - heavy
 
-    settings = ensure_secret_keys(operator_settings())
+    given = operator_settings()
+    file = Path(f"{database_file(given.database_url)}.key")
+    made = not given.secret_keys and not file.exists()
+    settings = ensure_secret_keys(given)
     found = client_secrets(settings).for_client(client) if client is not None else settings.webhook_secrets
     click.echo(found[0])
     if len(found) > 1:
         click.echo(f"{len(found) - 1} more sign beside it: older keys and the shared secret, see README.md", err=True)
+    if made:
+        click.echo(f"{file} was not there and is made now; a service elsewhere has another key", err=True)
+    names = sorted({key.name for key in settings.api_keys})
+    if client is not None and names and client not in names:
+        click.echo(f"BOOMERANG_API_KEYS has no client {client!r} here; it names {', '.join(names)}", err=True)
