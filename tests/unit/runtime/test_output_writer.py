@@ -157,7 +157,7 @@ def test_stream_hands_over_complete_lines(pipe: Pipe) -> None:
     """`print` writes the text and the line's end apart: threads do not mix them; `flush` sends the rest."""
     with open(os.dup(pipe.writing), "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor
         stream = QueuedStream(file, pipe.writer)
-        print("one", "two", file=stream)  # type: ignore[call-overload]
+        print("one", "two", file=stream)
         stream.write("thr")
         stream.write("ee\nfour")
         assert pipe.read(14) == b"one two\nthree\n"
