@@ -12,7 +12,7 @@ from service.domain.ports.health import Gauges
 from service.domain.task import Status
 
 MEDIA_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-LABELS = {"callbacks": "verdict", "polls": "outcome", "cost_faults": "fault"}
+LABELS = {"callbacks": "verdict", "polls": "outcome", "cost_faults": "fault", "log_lines_dropped": "reason"}
 """The label of each counter by its name; `kind` for other counters."""
 
 HELP = {
@@ -20,6 +20,7 @@ HELP = {
     "polls": "Polls by outcome.",
     "upstream_requests": "Requests to the provider, by kind and outcome.",
     "cost_faults": "Costs that the provider reported and that cannot be right, by fault.",
+    "log_lines_dropped": "Lines of output that were lost: full while the reader stalled, failed where a write failed.",
 }
 
 Counters = Mapping[str, Mapping[str, int]]

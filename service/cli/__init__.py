@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from service.cli.streams_and_signals import end_on_sigterm_as_first_process, open_missing_streams
 from service.domain.errors import BadHandler, BadSetting, BoomerangError
 
 EXIT_FAILED = 1
@@ -134,4 +135,6 @@ def boomerang() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line `arguments` (default: `sys.argv`) and exit."""
+    open_missing_streams()
+    end_on_sigterm_as_first_process()
     boomerang.main(args=arguments, prog_name="boomerang")

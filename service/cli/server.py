@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +17,7 @@ from service.domain.webhook_secrets import derive_webhook_secret
 
 if TYPE_CHECKING:
     from service.runtime.config.settings import Settings
+    from service.runtime.config.variables import Check
 
 CommandFunction = Callable[..., None]
 Role = Literal["all", "web", "worker"]
@@ -36,16 +37,20 @@ def port_option(default: str) -> Callable[[CommandFunction], CommandFunction]:
     return click.option("--port", type=click.IntRange(0, 65_535), metavar="PORT", help=text)
 
 
-def operator_settings(*, strict: bool = True) -> "Settings":
+def operator_settings(*, strict: bool = True, checks: Sequence["Check"] = ()) -> "Settings":
     """Return the settings from the environment and the file `.env`, including those that handlers require.
 
-    Raises BadSetting with every invalid setting, and BadHandler for a handler that cannot be loaded if `strict`.
+    Raises BadSetting with every invalid setting and every fault of `checks`, and BadHandler for a handler that cannot
+    be loaded if `strict`.
     """
     from service.deliveries.handler_loader import needed_settings  # noqa: PLC0415 - imports every handler
     from service.runtime.config.settings import load_settings  # noqa: PLC0415 - heavy
+    from service.runtime.config.start_checks import handlers_directory  # noqa: PLC0415 - heavy
+    from service.runtime.config.variables import read_variables  # noqa: PLC0415 - heavy
 
-    needed = needed_settings(strict=strict)
-    return load_settings(os.environ, dotenv=DOTENV, needed=needed, terminal=sys.stderr.isatty())
+    own = handlers_directory(read_variables(os.environ, DOTENV))
+    needed = needed_settings(own=own, strict=strict)
+    return load_settings(os.environ, dotenv=DOTENV, needed=needed, terminal=sys.stderr.isatty(), checks=checks)
 
 
 @click.command()
@@ -64,11 +69,7 @@ def serve(host: str, port: int | None, role: Role) -> None:
     The role web serves the API and receives callbacks. The role worker submits, polls and dispatches deliveries. The
     role all does both.
     """
-    if role == "worker":
-        _run_worker(host, port)
-    else:
-        settings = operator_settings()
-        _run_service(settings, host, settings.port if port is None else port, role)
+    _run_service(host, port, role)
 
 
 @click.command()
@@ -76,27 +77,33 @@ def serve(host: str, port: int | None, role: Role) -> None:
 @port_option("$PORT, else no port")
 def worker(host: str, port: int | None) -> None:
     """Run only submission, polling and dispatch; with a port, also serve health checks and metrics."""
-    _run_worker(host, port)
+    _run_service(host, port, "worker")
 
 
-def _run_worker(host: str, port: int | None) -> None:
-    settings = operator_settings()
-    default_port = settings.port if "PORT" in settings.present else None
-    _run_service(settings, host, default_port if port is None else port, "worker")
-
-
-def _run_service(settings: "Settings", host: str, port: int | None, role: Role) -> None:
-    from service.runtime.config.settings import require_keys_for_host, require_upstream_key  # noqa: PLC0415 - heavy
+def _run_service(host: str, port: int | None, role: Role) -> None:
+    from service.runtime.config.start_checks import start_checks  # noqa: PLC0415 - heavy
+    from service.runtime.output_writer import queue_standard_streams  # noqa: PLC0415 - only a service needs it
     from service.runtime.process import serve as run  # noqa: PLC0415 - heavy
 
-    require_upstream_key(settings)
-    if port is not None:
-        require_keys_for_host(settings, host)
+    listens = role != "worker" or port is not None or bool(_platform_port())
+    settings = operator_settings(checks=start_checks(host=host if listens else None))
+    if port is None and listens:
+        port = settings.port
+    queue_standard_streams()
 
     async def start() -> None:
         await run(settings, host=host, port=port, role=role)
 
     anyio.run(start, backend_options={"use_uvloop": sys.platform != "win32"})
+
+
+def _platform_port() -> str:
+    """Return the text of the port that the environment or the file `.env` gives, empty if none."""
+    from service.runtime.config.dotenv import PREFIX  # noqa: PLC0415 - heavy
+    from service.runtime.config.variables import read_variables  # noqa: PLC0415 - heavy
+
+    variables = read_variables(os.environ, DOTENV)
+    return variables.get(f"{PREFIX}PORT", "").strip() or variables.get("PORT", "").strip()
 
 
 @click.command()
@@ -116,11 +123,10 @@ def reconcile(once: bool, as_json: bool) -> None:
         raise click.UsageError(
             "use `boomerang reconcile --once`; a running service (`boomerang serve`) needs no reconcile"
         )
-    from service.runtime.config.settings import require_upstream_key  # noqa: PLC0415 - heavy
+    from service.runtime.config.start_checks import start_checks  # noqa: PLC0415 - heavy
     from service.runtime.process import reconcile_once  # noqa: PLC0415 - heavy
 
-    settings = operator_settings()
-    require_upstream_key(settings)
+    settings = operator_settings(checks=start_checks(host=None))
     counts = anyio.run(reconcile_once, settings)
     if as_json:
         print_json(counts)
@@ -153,7 +159,9 @@ def handlers(as_json: bool) -> None:
 def _state(row: dict[str, object]) -> str:
     if row["broken"]:
         return f"broken: {row['why']}"
-    return "loaded" if row["loaded"] else f"not loaded: {row['why']}"
+    if row["loaded"]:
+        return "loaded"
+    return str(row["why"]) if row["passed_over"] else f"not loaded: {row['why']}"
 
 
 def _events(names: object) -> str:
@@ -183,12 +191,21 @@ def secret(webhook: bool, client: str | None, show: bool) -> None:
 
 
 def _show_secrets(client: str | None) -> None:
-    """Print the newest secret that signs; report on standard error how many others sign beside it."""
-    from service.runtime.config.settings import ensure_secret_keys  # noqa: PLC0415 - heavy
+    """Print the newest secret that signs; report on standard error what else the reader must know."""
+    from service.runtime.config.setting_types import database_file  # noqa: PLC0415 - heavy
+    from service.runtime.config.start_checks import ensure_secret_keys  # noqa: PLC0415 - heavy
     from service.runtime.handler_settings import client_secrets  # noqa: PLC0415 - heavy
 
-    settings = ensure_secret_keys(operator_settings())
+    given = operator_settings()
+    file = Path(f"{database_file(given.database_url)}.key")
+    made = not given.secret_keys and not file.exists()
+    settings = ensure_secret_keys(given)
     found = client_secrets(settings).for_client(client) if client is not None else settings.webhook_secrets
     click.echo(found[0])
     if len(found) > 1:
         click.echo(f"{len(found) - 1} more sign beside it: older keys and the shared secret, see README.md", err=True)
+    if made:
+        click.echo(f"{file} was not there and is made now; a service elsewhere has another key", err=True)
+    names = sorted({key.name for key in settings.api_keys})
+    if client is not None and names and client not in names:
+        click.echo(f"BOOMERANG_API_KEYS has no client {client!r} here; it names {', '.join(names)}", err=True)

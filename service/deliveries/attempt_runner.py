@@ -1,7 +1,7 @@
 """Runs one attempt of a delivery: its handler, its timeout, and what follows from its error."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -29,7 +29,10 @@ from service.tasks.webhook_secrets import WebhookSecrets
 
 @dataclass(kw_only=True)
 class AttemptRunner:
-    """Runs attempts; its fields are those of the dispatcher. `hosts` are the hosts of clients that fail now."""
+    """Runs attempts; its fields are those of the dispatcher. `hosts` are the hosts of clients that fail now.
+
+    `schedules` are those of the handlers that have their own, by name; `schedule` is that of the others.
+    """
 
     tools: Callable[[DeliveryClaim, Handler], Tools]
     clock: Clock
@@ -37,6 +40,7 @@ class AttemptRunner:
     jitter: Callable[[], float]
     mask: SecretMask
     webhook_secrets: WebhookSecrets | None
+    schedules: Mapping[str, Sequence[timedelta]] = field(default_factory=dict)
     hosts: FailingHosts = field(default_factory=FailingHosts)
 
     async def run(self, delivery: RunningDelivery) -> AttemptOutcome:
@@ -65,7 +69,7 @@ class AttemptRunner:
         context = self._context(delivery)
         found = classify_attempt(error, context)
         if key := _host_key(delivery.claim):
-            self._note_host(key, error, found, delivery.claim)
+            self._note_host(key, error, found, delivery)
         return found
 
     def _context(self, delivery: RunningDelivery) -> AttemptContext:
@@ -73,7 +77,7 @@ class AttemptRunner:
         return AttemptContext(
             attempt=delivery.claim.attempt,
             limit=self._limit(delivery),
-            schedule=self.schedule,
+            schedule=self._schedule(delivery),
             now=self.clock.now(),
             jitter=self.jitter(),
             secrets=[secret, secret.removeprefix(PREFIX)],
@@ -94,16 +98,20 @@ class AttemptRunner:
         return postponed_attempt(until, self._context(delivery)) if until else None
 
     def _limit(self, delivery: RunningDelivery) -> int:
-        return delivery.handler.attempts or len(self.schedule)
+        return delivery.handler.attempts or len(self._schedule(delivery))
+
+    def _schedule(self, delivery: RunningDelivery) -> Sequence[timedelta]:
+        return self.schedules.get(delivery.handler.name, self.schedule)
 
     def _note_host(
-        self, key: HostKey, error: BaseException | None, found: AttemptOutcome, claim: DeliveryClaim
+        self, key: HostKey, error: BaseException | None, found: AttemptOutcome, delivery: RunningDelivery
     ) -> None:
         now = self.clock.now()
         if error is None:
             self.hosts.answered(key)
         elif not isinstance(error, Reject) and responsible_party(error) == "destination":
-            self.hosts.failed(key, now, found.due_at or now + self.schedule[-1], _address(claim))
+            until = found.due_at or now + self._schedule(delivery)[-1]
+            self.hosts.failed(key, now, until, _address(delivery.claim))
 
     async def _run(self, delivery: RunningDelivery) -> BaseException | None:
         """Return the error that the handler raised, or None; None also for an event that it does not subscribe to.

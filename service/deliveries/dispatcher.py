@@ -1,7 +1,7 @@
 """Claims due deliveries and runs their handlers: deliveries are independent, and no handler waits for another."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -42,9 +42,10 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger("boomerang.deliveries")
 class Dispatcher:
     """Runs due deliveries, each handler within its own slots, and stores how each attempt ended.
 
-    `tools` makes the tools of a handler, `schedule` holds the delays before each attempt, `jitter` returns a number
-    from 0 to 1, `store_retry_delays` holds the seconds between attempts to store a result. `mask` masks the values of
-    handler settings in error texts, `webhook_secrets` opens the sealed secret of a target.
+    `tools` makes the tools of a handler, `schedule` holds the delays before each attempt, `schedules` those of the
+    handlers that have their own, by name, `jitter` returns a number from 0 to 1, `store_retry_delays` holds the seconds
+    between attempts to store a result. `mask` masks the values of handler settings in error texts, `webhook_secrets`
+    opens the sealed secret of a target.
     """
 
     queue: DeliveryQueue
@@ -53,6 +54,7 @@ class Dispatcher:
     clock: Clock
     schedule: Sequence[timedelta]
     jitter: Callable[[], float]
+    schedules: Mapping[str, Sequence[timedelta]] = field(default_factory=dict)
     store_retry_delays: Sequence[float] = STORE_RETRY_DELAYS
     mask: SecretMask = field(default_factory=SecretMask)
     webhook_secrets: WebhookSecrets | None = None
@@ -68,6 +70,7 @@ class Dispatcher:
             tools=self.tools,
             clock=self.clock,
             schedule=self.schedule,
+            schedules=self.schedules,
             jitter=self.jitter,
             mask=self.mask,
             webhook_secrets=self.webhook_secrets,

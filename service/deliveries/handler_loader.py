@@ -1,32 +1,30 @@
-"""Finds and loads handlers: built-in ones, those in a local `handlers/` directory, and installed packages."""
+"""Choose the handlers to run among those that are found, and check the settings that concern them."""
 
 import difflib
-import importlib
-import pkgutil
-import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
-from importlib.metadata import entry_points
-from importlib.util import module_from_spec, spec_from_file_location
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
-from traceback import extract_tb
-from types import ModuleType
+from typing import Any
 
-import service
-from service.deliveries.handler_api import Handler, Handlers
+import structlog
+
+from service.deliveries.handler_api import Handler
+from service.deliveries.handler_finder import PassedOver, find_handlers
 from service.domain.errors import BadHandler, BadSetting
 
-GROUP = "boomerang.handlers"
-PACKAGE = "handlers"
-LOCAL = "local_handlers"
-"""The package name of a local `handlers/` directory, so that it does not shadow the built-in package."""
+DIRECTORY_SETTING = "HANDLERS_DIR"
+SCHEDULE_SETTING = "RETRY_SCHEDULE_"
+"""Begins the names of the settings that hold the schedule of one handler."""
+
+log = structlog.get_logger("boomerang.deliveries")
 
 
 @dataclass(frozen=True, kw_only=True)
 class HandlerRow:
     """A handler that was found, and `why` it is not loaded; no service starts with a `broken` one.
+
+    A file that is `passed_over` is no module of handlers.
 
     The command `boomerang handlers --json` prints these fields.
     """
@@ -37,14 +35,16 @@ class HandlerRow:
     loaded: bool
     why: str = ""
     broken: bool = False
+    passed_over: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class FoundHandlers:
-    """The valid handlers by name, and the errors of the others by their origin."""
+    """The valid handlers by name; by origin the errors of others, and the files that are passed over."""
 
-    handlers: dict[str, Handler]
-    broken: dict[str, BadHandler]
+    handlers: dict[str, Handler] = field(default_factory=dict)
+    broken: dict[str, BadHandler] = field(default_factory=dict)
+    passed_over: dict[str, PassedOver] = field(default_factory=dict)
 
 
 def load_handlers(
@@ -52,44 +52,100 @@ def load_handlers(
     settings: Mapping[str, str],
     *,
     notify: Sequence[str] = (),
+    schedules: Collection[str] = (),
     directory: Path | None = None,
 ) -> dict[str, Handler]:
     """Return the handlers to run by name, ready for these `settings` (those present, without the prefix).
 
-    `names` None means all whose required settings are present. `notify` are the names in NOTIFY_HANDLERS. `directory`
-    is where a `handlers/` directory is searched, by default the working directory. Raises BadHandler for an
-    invalid handler, BadSetting for an unknown name, for a missing required setting, and for a setting that the handler
-    rejects.
+    `names` None means all whose required settings are present. `notify` are the names in NOTIFY_HANDLERS, `schedules`
+    what follows RETRY_SCHEDULE_ in the names of settings. HANDLERS_DIR, or `handlers/` if it is not set, is searched in
+    `directory`, by default the working directory. Raises BadHandler for an invalid handler, BadSetting with a line for
+    each fault of the settings.
     """
-    found = discover(directory)
-    _require_known("HANDLERS", names or (), found)
-    _require_known("NOTIFY_HANDLERS", notify, [name for handler in found.values() for name in handler.names])
-    chosen = [handler for handler in found.values() if _reason_not_loaded(handler, names, settings) is None]
-    return {handler.name: _configured(handler, settings) for handler in chosen}
+    if faults := handler_faults(names, settings, notify=notify, schedules=schedules, directory=directory):
+        raise BadSetting("\n".join(faults))
+    found = survey(directory, own=settings.get(DIRECTORY_SETTING))
+    for origin, file in found.passed_over.items():
+        (log.warning if file.ours else log.debug)("file is no module of handlers", file=origin, reason=file.reason)
+    return {handler.name: _configured(handler, settings) for handler in _chosen(found.handlers, names, settings)}
 
 
-def _require_known(setting: str, names: Sequence[str], known: Collection[str]) -> None:
+def handler_faults(
+    names: Sequence[str] | None,
+    settings: Mapping[str, str],
+    *,
+    notify: Sequence[str] = (),
+    schedules: Collection[str] = (),
+    directory: Path | None = None,
+) -> list[str]:
+    """Return a line for each fault of the settings of handlers: unknown names, missing settings, rejected values.
+
+    The parameters are those of `load_handlers`. Raises BadHandler for an invalid handler.
+    """
+    own = settings.get(DIRECTORY_SETTING)
+    if own and not ((directory or Path.cwd()) / own).is_dir():
+        return [f"BOOMERANG_{DIRECTORY_SETTING} must name a directory that exists; make it, or leave the setting out"]
+    found = discover(directory, own=own)
+    chosen = _chosen(found, names, settings)
+    return [
+        *_unknown("HANDLERS", names or (), found),
+        *_unknown("NOTIFY_HANDLERS", notify, [name for handler in found.values() for name in handler.names]),
+        *_unknown_schedules(schedules, chosen),
+        *_missing(found, names, settings),
+        *(problem for handler in chosen if handler.check and (problem := handler.check(settings))),
+    ]
+
+
+def _unknown(setting: str, names: Sequence[str], known: Collection[str]) -> Iterator[str]:
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(sorted(known))}"
-            raise BadSetting(f"BOOMERANG_{setting} names {name!r}, and there is no such handler; {hint}")
+            yield f"BOOMERANG_{setting} names {name!r}, and there is no such handler; {hint}"
+
+
+def _unknown_schedules(schedules: Collection[str], chosen: Sequence[Handler]) -> Iterator[str]:
+    known = {schedule_name(name) for handler in chosen for name in handler.names}
+    loaded = ", ".join(sorted(handler.name for handler in chosen)) or "none"
+    for name in sorted(set(schedules) - known):
+        yield (
+            f"BOOMERANG_{SCHEDULE_SETTING}{name} must end with the name of a loaded handler, in capitals and with _ "
+            f"for -; loaded are {loaded}"
+        )
+
+
+def schedule_name(handler: str) -> str:
+    """Return what follows RETRY_SCHEDULE_ in the name of the setting of a handler."""
+    return handler.upper().replace("-", "_")
+
+
+def handler_schedules(
+    handlers: Mapping[str, Handler], schedules: Mapping[str, Sequence[timedelta]]
+) -> dict[str, Sequence[timedelta]]:
+    """Return the own schedule of each handler that has one, by its name; the settings may use a former name."""
+    found = {}
+    for handler in handlers.values():
+        for name in map(schedule_name, handler.names):
+            if name in schedules and handler.name not in found:
+                found[handler.name] = schedules[name]
+    return found
 
 
 def list_handlers(
     names: Sequence[str] | None, settings: Mapping[str, str], *, directory: Path | None = None
 ) -> list[HandlerRow]:
     """Return a row for every handler that is found: loaded, not loaded or broken."""
-    found = survey(directory)
+    found = survey(directory, own=settings.get(DIRECTORY_SETTING))
     rows = []
     for handler in found.handlers.values():
-        reason = _reason_not_loaded(handler, names, settings, strict=False)
+        reason = _reason_not_loaded(handler, names, settings)
         events = tuple(sorted(handler.events))
         row = HandlerRow(name=handler.name, origin=handler.origin, events=events, loaded=not reason, why=reason or "")
         rows.append(row)
     for origin, error in found.broken.items():
-        name = Path(origin.partition(" ")[0]).stem
-        rows.append(HandlerRow(name=name, origin=origin, events=(), loaded=False, why=str(error), broken=True))
+        rows.append(HandlerRow(**_file(origin), why=str(error), broken=True))
+    for origin, file in found.passed_over.items():
+        rows.append(HandlerRow(**_file(origin), why=f"passed over: {file.reason}", passed_over=True))
     listed = {name for handler in found.handlers.values() for name in handler.names} | {row.name for row in rows}
     for name in names or ():
         if name not in listed:
@@ -98,30 +154,36 @@ def list_handlers(
     return rows
 
 
-def needed_settings(*, directory: Path | None = None, strict: bool = True) -> frozenset[str]:
-    """Return the names, without the prefix, of all settings that handlers use.
+def _file(origin: str) -> dict[str, Any]:
+    return {"name": Path(origin.partition(" ")[0]).stem, "origin": origin, "events": (), "loaded": False}
+
+
+def needed_settings(*, directory: Path | None = None, own: str | None = None, strict: bool = True) -> frozenset[str]:
+    """Return the names, without the prefix, of all settings that handlers use; `own` is the value of HANDLERS_DIR.
 
     Raises BadHandler for a broken handler; with `strict` False its settings are left out instead.
     """
-    found = discover(directory) if strict else survey(directory).handlers
+    found = discover(directory, own=own) if strict else survey(directory, own=own).handlers
     return frozenset(name for handler in found.values() for name in (*handler.needs, handler.always_with) if name)
 
 
-def discover(directory: Path | None = None) -> dict[str, Handler]:
+def discover(directory: Path | None = None, *, own: str | None = None) -> dict[str, Handler]:
     """Return all handlers by name; raises BadHandler for a broken one and for a name that two of them have."""
-    found = survey(directory)
+    found = survey(directory, own=own)
     for error in found.broken.values():
         raise error
     return found.handlers
 
 
-def survey(directory: Path | None = None) -> FoundHandlers:
-    """Return all handlers, and the errors of those that are broken or whose name is taken."""
-    found = FoundHandlers(handlers={}, broken={})
+def survey(directory: Path | None = None, *, own: str | None = None) -> FoundHandlers:
+    """Return all handlers, the errors of those that are broken or whose name is taken, and files that are none."""
+    found = FoundHandlers()
     owners: dict[str, Handler] = {}
-    for origin, handler in _all(directory or Path.cwd()):
+    for origin, handler in find_handlers(directory or Path.cwd(), own):
         if isinstance(handler, BadHandler):
             found.broken.setdefault(origin, handler)
+        elif isinstance(handler, PassedOver):
+            found.passed_over[origin] = handler
         elif taken := [name for name in handler.names if name in owners]:
             error = BadHandler(
                 f"handler name {taken[0]!r} is taken twice, in {owners[taken[0]].origin} and in {handler.origin}; "
@@ -137,122 +199,31 @@ def survey(directory: Path | None = None) -> FoundHandlers:
 # ── choosing ─────────────────────────────────────────────────────────────────
 
 
-def _reason_not_loaded(
-    handler: Handler, names: Sequence[str] | None, settings: Mapping[str, str], *, strict: bool = True
-) -> str | None:
-    """Return why the handler is not loaded, or None.
+def _chosen(found: Mapping[str, Handler], names: Sequence[str] | None, settings: Mapping[str, str]) -> list[Handler]:
+    return [handler for handler in found.values() if _reason_not_loaded(handler, names, settings) is None]
 
-    Raises BadSetting for a handler that is named and lacks a setting, unless `strict` is False.
-    """
+
+def _reason_not_loaded(handler: Handler, names: Sequence[str] | None, settings: Mapping[str, str]) -> str | None:
+    """Return why the handler is not loaded, or None."""
     if names is not None and handler.name not in names:
         return "not named by BOOMERANG_HANDLERS"
-    missing = [f"BOOMERANG_{name}" for name in handler.needs if not settings.get(name)]
-    if missing and names is not None and strict:
-        raise BadSetting(f"handler {handler.name!r} needs {', '.join(missing)}; set it, or leave the handler out")
+    missing = _missing_settings(handler, settings)
     return f"needs {', '.join(missing)}" if missing else None
 
 
+def _missing_settings(handler: Handler, settings: Mapping[str, str]) -> list[str]:
+    return [f"BOOMERANG_{name}" for name in handler.needs if not settings.get(name)]
+
+
+def _missing(found: Mapping[str, Handler], names: Sequence[str] | None, settings: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line for each handler that is named and lacks a setting."""
+    for name in names or ():
+        if name in found and (missing := _missing_settings(found[name], settings)):
+            yield f"handler {name!r} needs {', '.join(missing)}; set it, or leave the handler out"
+
+
 def _configured(handler: Handler, settings: Mapping[str, str]) -> Handler:
-    """Return the handler for these settings; raises BadSetting for settings that it rejects."""
-    if handler.check and (problem := handler.check(settings)):
-        raise BadSetting(problem)
+    """Return the handler for these settings."""
     if handler.always_with and settings.get(handler.always_with):
         return replace(handler, by_request=False)
     return handler
-
-
-# ── finding ──────────────────────────────────────────────────────────────────
-
-
-def _all(directory: Path) -> Iterator[tuple[str, Handler | BadHandler]]:
-    """Yield each handler, or its error, with its origin."""
-    seen: set[int] = set()
-    for origin, registered in (*_in_directories(directory), *_installed()):
-        if isinstance(registered, BadHandler):
-            yield origin, registered
-        elif id(registered) not in seen:
-            seen.add(id(registered))
-            yield from ((origin, replace(handler, origin=origin)) for handler in registered)
-
-
-def _in_directories(directory: Path) -> Iterator[tuple[str, Handlers | BadHandler]]:
-    built_in = Path(service.__file__).resolve().parent.with_name(PACKAGE)
-    local = (directory / PACKAGE).resolve()
-    yield from _in_package(PACKAGE, built_in)
-    if local != built_in and local.is_dir():
-        yield from _in_package(LOCAL, local)
-
-
-def _package(name: str, path: Path) -> ModuleType:
-    """Return the package in directory `path` under `name`; import it again if that name was another directory's."""
-    known = sys.modules.get(name)
-    if known and [Path(entry).resolve() for entry in getattr(known, "__path__", ())] == [path]:
-        return known
-    for stale in [module for module in sys.modules if module == name or module.startswith(f"{name}.")]:
-        del sys.modules[stale]
-    importlib.invalidate_caches()
-    init = path / "__init__.py"
-    spec = spec_from_file_location(name, init, submodule_search_locations=[str(path)]) if init.is_file() else None
-    package = module_from_spec(spec) if spec else ModuleType(name)
-    package.__path__ = [str(path)]
-    sys.modules[name] = package
-    if spec and spec.loader:
-        with _importing(str(init)):
-            spec.loader.exec_module(package)
-    return package
-
-
-def _in_package(name: str, path: Path) -> Iterator[tuple[str, Handlers | BadHandler]]:
-    try:
-        package = _package(name, path)
-    except BadHandler as error:
-        yield str(path), error
-        return
-    for module in pkgutil.iter_modules(package.__path__):
-        if not module.name.startswith("_"):
-            origin = str(path / (module.name if module.ispkg else f"{module.name}.py"))
-            yield from _loaded(origin, partial(importlib.import_module, f"{name}.{module.name}"))
-
-
-def _installed() -> Iterator[tuple[str, Handlers | BadHandler]]:
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        yield from _loaded(f"{point.value} ({point.dist.name if point.dist else GROUP})", point.load)
-
-
-def _loaded(origin: str, load: Callable[[], object]) -> Iterator[tuple[str, Handlers | BadHandler]]:
-    """Yield the `Handlers` objects of what `load` returns, a module or one such object, or its error."""
-    try:
-        with _importing(origin):
-            loaded = load()
-    except BadHandler as error:
-        yield origin, error
-        return
-    members = vars(loaded).values() if isinstance(loaded, ModuleType) else [loaded]
-    registered = [member for member in members if isinstance(member, Handlers)]
-    yield from ((origin, handlers) for handlers in registered)
-    if not registered:
-        yield (
-            origin,
-            BadHandler(
-                f"{origin} has no handlers: write `handlers = Handlers()` and register with `@handlers.on(...)`, "
-                "or let the file's name begin with '_'"
-            ),
-        )
-
-
-@contextmanager
-def _importing(origin: str) -> Iterator[None]:
-    """Raise BadHandler with `origin` for any error while user code is imported."""
-    try:
-        yield
-    except BadHandler as error:
-        raise BadHandler(f"{_with_line(origin, error)}: {error}") from error
-    except (Exception, SystemExit) as error:
-        text = f"{_with_line(origin, error)} cannot be imported: {type(error).__name__}: {error}"
-        raise BadHandler(text) from error
-
-
-def _with_line(origin: str, error: BaseException) -> str:
-    """Return `origin`, with the last line of it that was executed when `error` was raised."""
-    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == origin]
-    return f"{origin}:{lines[-1]}" if lines else origin

@@ -14,7 +14,7 @@ from service.callbacks.receiver import CallbackReceiver
 from service.deliveries.dispatcher import Dispatcher
 from service.deliveries.egress_clients import EgressClients, open_egress_clients
 from service.deliveries.handler_api import Handler
-from service.deliveries.handler_loader import load_handlers
+from service.deliveries.handler_loader import handler_schedules, load_handlers
 from service.deliveries.handler_slots import HandlerSlots
 from service.deliveries.handler_tools import ToolsFactory
 from service.deliveries.missing_handlers import MissingHandlerMonitor
@@ -33,6 +33,7 @@ from service.runtime.config.settings import Settings
 from service.runtime.handler_settings import client_secrets, egress_settings, mask_logs, secret_mask
 from service.runtime.key_agreement import KeyAgreement
 from service.runtime.limits import limits_of, pricing_of
+from service.runtime.output_writer import dropped_lines
 from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
 from service.storage import Store, open_store
@@ -71,6 +72,7 @@ class Application:
             "polls": self.worker.poller.outcomes,
             "upstream_requests": requests,
             "cost_faults": self.recorder.cost_faults,
+            "log_lines_dropped": dropped_lines(),
         }
 
 
@@ -81,7 +83,9 @@ async def build_application(settings: Settings) -> AsyncIterator[Application]:
     Raises BadSetting or BadHandler for settings and handlers that cannot work.
     """
     clock = SystemClock()
-    handlers = load_handlers(settings.handlers, settings.present, notify=settings.notify_handlers)
+    handlers = load_handlers(
+        settings.handlers, settings.present, notify=settings.notify_handlers, schedules=settings.retry_schedules
+    )
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(
             open_store(
@@ -298,6 +302,7 @@ class ApplicationBuilder:
             ),
             clock=self.clock,
             schedule=self.settings.retry_schedule,
+            schedules=handler_schedules(self.handlers, self.settings.retry_schedules),
             jitter=self.jitter,
             mask=mask,
             webhook_secrets=self.webhook_secrets,

@@ -8,12 +8,17 @@ import sys
 from collections.abc import Callable, MutableMapping
 from contextlib import nullcontext, suppress
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 import structlog
 
+from service.runtime.output_writer import OutputWriter, writer_for
+
 QUIET_LOGGERS = ("httpx", "httpcore", "apscheduler", "aiosqlite", "sqlalchemy", "alembic", "uvicorn", "PIL", "asyncio")
 """Libraries that log only warnings and errors, because some of them would log addresses with tokens."""
+
+MAX_BUFFERED = 1000
+"""Lines that one iteration of the event loop may buffer."""
 
 ENCODER = json.JSONEncoder(default=repr)
 """Created once: `json.dumps` would create an encoder for each line."""
@@ -43,17 +48,31 @@ def mask_secrets(_: object, __: str, line: MutableMapping[str, Any]) -> MutableM
 
 
 class BufferedStderr(logging.StreamHandler[Any]):
-    """Writes complete lines in order; buffered lines are written once per iteration of the event loop."""
+    """Writes complete lines in order, without waiting for a reader of standard error.
+
+    Buffered lines are handed to the writer thread once per iteration of the event loop. Streams other than the standard
+    ones of the process are written directly.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._buffer: list[str] = []
         self._flush_loop: asyncio.AbstractEventLoop | None = None
+        self._writer: OutputWriter | None = None
+
+    def send_to(self, stream: TextIO) -> None:
+        """Write to `stream` from now on."""
+        self.setStream(stream)
+        self._writer = writer_for(stream)
+        if self._writer:
+            self._writer.notice = dropped_notice
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write the buffered lines, then a record of the standard library."""
-        self.flush()
-        super().emit(record)
+        try:
+            self.write_immediately(self.format(record))
+        except Exception:  # noqa: BLE001 - logging.Handler.emit must not raise; the error is reported
+            self.handleError(record)
 
     def write_buffered(self, line: str) -> None:
         """Buffer a line and write it before the event loop sleeps; write it immediately when no loop runs."""
@@ -66,6 +85,8 @@ class BufferedStderr(logging.StreamHandler[Any]):
         if self._flush_loop is not loop:
             self._flush_loop = loop
             loop.call_soon(self.flush)
+        elif len(self._buffer) >= MAX_BUFFERED:
+            self.flush()
 
     def write_immediately(self, line: str) -> None:
         """Write the buffered lines, then a line."""
@@ -73,14 +94,25 @@ class BufferedStderr(logging.StreamHandler[Any]):
         self.flush()
 
     def flush(self) -> None:
-        """Write the buffered lines. Lines that cannot be written are lost without an error."""
+        """Hand the buffered lines to the writer. Lines that cannot be written are lost without an error."""
         with self.lock or nullcontext():
             self._flush_loop = None
             lines, self._buffer = self._buffer, []
+            text = "".join(f"{line}\n" for line in lines)
+            if self._writer:
+                if text:
+                    self._writer.put(text)
+                return
             with suppress(OSError, ValueError):  # a full disk or a closed stream
-                if lines:
-                    self.stream.write("".join(f"{line}\n" for line in lines))
+                self.stream.write(text)
                 super().flush()
+
+    def close(self) -> None:
+        """Wait shortly for the last lines; `logging.shutdown` calls it at the end of the process."""
+        self.flush()
+        if self._writer:
+            self._writer.drain()
+        super().close()
 
 
 class LineLogger:
@@ -112,6 +144,16 @@ def render_json(lines: LineLogger, method: str, line: MutableMapping[str, Any]) 
     return ENCODER.encode(line)
 
 
+def dropped_notice(lines: int) -> str:
+    """Return the rendered line that reports dropped lines, in the current style; empty below the current level."""
+    line: Any = {"event": "log lines dropped", "count": lines, "hint": "the reader of this output stalled or failed"}
+    with suppress(structlog.DropEvent):
+        for processor in structlog.get_config()["processors"]:
+            line = processor(LineLogger("boomerang.runtime"), "warning", line)
+        return f"{line}\n"
+    return ""
+
+
 def drop_below_level(_: object, method: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Drop lines below the current level of the root logger."""
     if LEVELS[method] < ROOT_LOGGER.level:
@@ -135,7 +177,7 @@ def configure_logging(style: Literal["console", "json"], level: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.NOTSET),
         cache_logger_on_first_use=True,
     )
-    LineLogger.out.setStream(sys.stderr)
+    LineLogger.out.send_to(sys.stderr)
     LineLogger.out.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

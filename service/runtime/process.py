@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import Literal
 
 import structlog
@@ -16,8 +17,9 @@ from service.api.server import listen, serving
 from service.deliveries import handler_loader
 from service.domain.errors import BadSetting, SchemaBehind
 from service.runtime.bootstrap import Application, build_application
-from service.runtime.config.setting_types import database_file
-from service.runtime.config.settings import Settings, ensure_secret_keys
+from service.runtime.config.setting_types import database_file, database_kind
+from service.runtime.config.settings import Settings
+from service.runtime.config.start_checks import ensure_secret_keys
 from service.runtime.log_config import configure_logging
 from service.runtime.malloc import return_large_blocks_to_os
 from service.runtime.open_files import max_connections, max_waits, raise_open_files_limit
@@ -26,6 +28,8 @@ from service.runtime.shutdown import DRAIN_TIMEOUT, EXIT_GRACE, SHUTDOWN_TIMEOUT
 from service.runtime.startup_checks import check_delivery_targets, log_warnings
 from service.runtime.worker import Worker
 from service.storage import migrate
+
+DISTRIBUTION = "boomerang-service"
 
 log = structlog.get_logger("boomerang.runtime")
 
@@ -52,6 +56,7 @@ async def serve(settings: Settings, *, host: str, port: int | None, role: Role) 
     """
     configure_logging(settings.log_format, settings.log_level)
     stop = install_signal_handlers()
+    log.info("starting", version=version(DISTRIBUTION), role=role, database=database_kind(settings.database_url))
     async with running(settings, host=host, port=port, role=role) as address:
         # objects loaded by now live until the end, and threads switch often
         gc.collect()
@@ -84,8 +89,11 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
         await stack.enter_async_context(application.store.listening())
         jobs = application.worker.web_jobs() if role == "web" else application.worker.jobs()
         jobs.append(application.keys.job())
-        stopping, scheduler = asyncio.Event(), JobScheduler(jobs, application.store.signals)
-        failure_reason = await stack.enter_async_context(_running_jobs(application, scheduler, stopping))
+        stopping, listening = asyncio.Event(), asyncio.Event()
+        scheduler = JobScheduler(jobs, application.store.signals)
+        failure_reason = await stack.enter_async_context(
+            _running_jobs(application, scheduler, stopping, listening=listening)
+        )
         address = ""
         if port is not None:
             limits = WebLimits(requests=connections, waits=max_waits(connections))
@@ -99,6 +107,7 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
             address = await stack.enter_async_context(
                 serving(app, server_socket, grace=DRAIN_TIMEOUT, max_connections=connections)
             )
+        listening.set()
         try:
             yield address
         finally:
@@ -117,20 +126,28 @@ async def _prepare_storage(settings: Settings) -> Settings:
 
 @asynccontextmanager
 async def _running_jobs(
-    application: Application, scheduler: JobScheduler, stopping: asyncio.Event
+    application: Application,
+    scheduler: JobScheduler,
+    stopping: asyncio.Event,
+    *,
+    listening: asyncio.Event | None = None,
 ) -> AsyncIterator[FailureReason]:
     """Run the jobs from the moment that the database is ready until `stopping` is set or the block ends.
+
+    One line of the log says when the jobs run and, if given, `listening` is set.
 
     Yield a function that returns why no jobs run, or None. Running work and the last requests end concurrently, so that
     a slow client does not lengthen the shutdown.
     """
     start = asyncio.create_task(_start_when_ready(application, scheduler, stopping), name="start")
     start.add_done_callback(lambda _: _log_failed_start(start, stopping))
+    ready = asyncio.create_task(_log_ready(start, stopping, listening), name="ready")
     work = asyncio.create_task(_run_until_stopped(application, scheduler, stopping, start), name="work")
     try:
         yield lambda: _start_failure(start, stopping) or scheduler.failure_reason()
     finally:
         stopping.set()
+        ready.cancel()
         ends_at = await work
         with suppress(TimeoutError):
             async with asyncio.timeout_at(ends_at):
@@ -156,6 +173,15 @@ def _start_failure(start: asyncio.Task[None], stopping: asyncio.Event) -> str | 
     if stopping.is_set() or not start.done() or not (start.cancelled() or start.exception()):
         return None
     return "the start of the jobs failed unexpectedly, restart the process"
+
+
+async def _log_ready(start: asyncio.Task[None], stopping: asyncio.Event, listening: asyncio.Event | None) -> None:
+    """Log when the process can do its work: the database has the newest schema, the jobs run, the port is open."""
+    await asyncio.wait([start])
+    if listening:
+        await listening.wait()
+    if not stopping.is_set() and not start.cancelled() and start.exception() is None:
+        log.info("ready")
 
 
 def _log_failed_start(start: asyncio.Task[None], stopping: asyncio.Event) -> None:

@@ -9,6 +9,8 @@ import time
 
 import structlog
 
+from service.runtime.output_writer import drain_output
+
 SHUTDOWN_TIMEOUT = 8
 """Maximum seconds from the shutdown request to the end. Platforms kill a process after ten."""
 
@@ -31,7 +33,8 @@ log = structlog.get_logger("boomerang.runtime")
 def install_signal_handlers() -> asyncio.Event:
     """Return an event that SIGTERM or SIGINT sets from now on; a second SIGINT exits the process immediately.
 
-    A second SIGTERM has no effect, because process managers may send it twice.
+    A second SIGTERM has no effect, because process managers may send it twice. SIGHUP stops too, when the terminal is
+    closed, unless the caller lets the process ignore it (nohup(1)).
     """
     stop = asyncio.Event()
     interrupted = False
@@ -46,6 +49,8 @@ def install_signal_handlers() -> asyncio.Event:
 
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGHUP, stop.set)
     loop.add_signal_handler(signal.SIGINT, interrupt)
     return stop
 
@@ -63,4 +68,5 @@ def force_exit(*, after: float) -> None:
 
 def _exit(status: int) -> None:
     logging.shutdown()
+    drain_output()
     os._exit(status)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.environment import client, service, settings, upstream
-from tests.acceptance.processes import HOST, Child, Workspace, command, free_port, wait_for_response
+from tests.acceptance.processes import HOST, Child, Workspace, command, free_port, until, wait_for_response
+from tests.acceptance.shutdown_helpers import terminate_and_wait
 
 PROCFILE = Path(__file__).parents[2] / "Procfile"
 KEY = "key-of-the-only-client"
@@ -27,12 +28,13 @@ def platform(upstream_url: str, database_url: str, port: int) -> dict[str, str]:
 
 def started(workspace: Workspace, name: str, env: dict[str, str]) -> Child:
     """Start one command of the Procfile in a shell, as platforms do."""
-    return workspace.run(name, ["/bin/sh", "-c", f"exec {lines()[name]}"], env=env, url=f"http://{HOST}:{env['PORT']}")
+    return workspace.run(name, ["/bin/sh", "-c", lines()[name]], env=env, url=f"http://{HOST}:{env['PORT']}")
 
 
 def test_procfile_has_three_process_types() -> None:
-    """The process types are release, web and worker."""
+    """The process types are release, web and worker; each replaces the shell, also one that would stay its parent."""
     assert list(lines()) == ["release", "web", "worker"]
+    assert all(line.startswith("exec boomerang ") for line in lines().values())
     assert "0.0.0.0" in lines()["web"]  # noqa: S104 - required on platforms
 
 
@@ -54,8 +56,23 @@ async def test_procfile_runs_a_task_on_postgres(workspace: Workspace, empty_post
             task = await at.wait_until_settled((await at.submit())["id"])
             assert (task["status"], task["settled_by"]) == ("completed", "callback")
         for child in (web, worker):
-            child.terminate()
-            assert await child.ended() == 0
+            await terminate_and_wait(child)
+            assert '"stopped"' in child.output()
+
+
+@pytest.mark.parametrize("name", ["release", "web", "worker"])
+async def test_the_shell_is_replaced_by_the_command(workspace: Workspace, name: str) -> None:
+    """Each line runs under `sh -c` as the process that the platform started, so that its SIGTERM arrives."""
+    env = platform(f"http://{HOST}:9", f"sqlite:///{workspace.home}/boomerang.db", free_port())
+    child = started(workspace, name, env)
+    program = Path(f"/proc/{child.process.pid}/cmdline")
+    await until(lambda: b"boomerang" in program.read_bytes().split(b"\0")[1], what="the command instead of the shell")
+    if name == "release":
+        assert await child.ended() == 0
+        return
+    await wait_for_response(child)
+    await terminate_and_wait(child)
+    assert '"stopped"' in child.output()
 
 
 async def test_public_address_requires_api_keys(workspace: Workspace) -> None:

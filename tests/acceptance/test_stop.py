@@ -1,16 +1,28 @@
 """SIGTERM: running work finishes or is released within ten seconds, and the next process completes the rest."""
 
 import json
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
+import pytest
 from anyio.abc import ByteStream
 
 from tests.acceptance.environment import IMAGE, MODEL, Service, Upstream, serve, service, settings, sqlite, upstream
-from tests.acceptance.processes import HOST, Child, Json, Workspace, command, free_port, until
+from tests.acceptance.processes import (
+    BIN,
+    HOST,
+    Child,
+    Json,
+    Workspace,
+    command,
+    free_port,
+    until,
+    wait_for_response,
+)
 from tests.acceptance.shutdown_helpers import (
     SHUTDOWN_LIMIT,
     install_slow_handler,
@@ -127,6 +139,24 @@ async def test_request_in_flight_at_shutdown_is_stored_and_answered(workspace: W
             assert await child.ended(seconds=SHUTDOWN_LIMIT) == 0
         assert rows(sqlite(workspace), "SELECT status FROM tasks") == [("queued",)]
         assert (await sandbox.ledger())["requests"]["create"] == 0
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+async def test_closed_terminal_stops_in_order_unless_it_is_ignored(workspace: Workspace, ignored: bool) -> None:
+    """SIGHUP is a stop like SIGTERM; a process that was started to survive its terminal works on."""
+    env = settings(f"http://{HOST}:9", None, sqlite(workspace))
+    port = free_port()
+    trap = "trap '' HUP; " if ignored else ""
+    line = f"{trap}exec {BIN / 'boomerang'} serve --port {port}"
+    child = workspace.run("serve", ["/bin/sh", "-c", line], env=env, url=f"http://{HOST}:{port}")
+    await wait_for_response(child)
+    child.process.send_signal(signal.SIGHUP)
+    if ignored:
+        await wait_for_response(child)
+        await terminate_and_wait(child)
+    else:
+        assert await child.ended(seconds=SHUTDOWN_LIMIT) == 0
+    assert '"stopped"' in child.output()
 
 
 @asynccontextmanager

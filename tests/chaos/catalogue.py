@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 
 from tests.acceptance.processes import Workspace
-from tests.chaos import clocks, databases, disks, kills, servers
+from tests.chaos import clocks, databases, disks, kills, outputs, servers
 from tests.chaos.audit import Audit, Row
 from tests.chaos.environment import Effort
 from tests.chaos.requirements import Unavailable
@@ -26,6 +26,7 @@ OTHER_FAULTS: Mapping[str, Fault] = {
     "failover": databases.failover,
     "vanish": databases.vanish,
     "kill-behind-pooler": databases.kill_behind_pooler,
+    "stalled-log": outputs.stalled_log,
     "full-disk": disks.full_disk,
     "full-disk-postgres": disks.full_disk_postgres,
     "read-only-disk": disks.read_only_disk,

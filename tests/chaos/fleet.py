@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 
 from tests.acceptance.processes import BIN, HOST, TIMEOUT, Child, Workspace, free_port, until, wait_for_response
 
@@ -25,13 +26,17 @@ class ProcessSlot:
 
 @dataclass(kw_only=True)
 class Fleet:
-    """The slots of a service and its settings. `injected` counts the faults of its processes."""
+    """The slots of a service and its settings. `injected` counts the faults of its processes.
+
+    `stopped_after` is the number of seconds that the stop took.
+    """
 
     workspace: Workspace
     env: Mapping[str, str]
     slots: list[ProcessSlot]
     command: Sequence[str] = BOOMERANG
     injected: Counter[str] = field(default_factory=Counter)
+    stopped_after: float = 0.0
 
     def start(self, process_slot: ProcessSlot) -> Child:
         """Start the process of a slot without waiting for it."""
@@ -76,9 +81,11 @@ class Fleet:
     async def stopped(self) -> None:
         """Stop every process, and wait until all have exited."""
         children = [process_slot.child for process_slot in self.slots if process_slot.child]
+        began = monotonic()
         for child in children:
             child.terminate()
         await until(lambda: not any(child.alive for child in children), what="the end of the fleet", seconds=TIMEOUT)
+        self.stopped_after = monotonic() - began
 
 
 def process_slot(name: str, *, role: str = "all") -> ProcessSlot:

@@ -1,7 +1,7 @@
 """Read a `.env` file completely or not at all: a skipped line would leave a default in force unnoticed.
 
 python-dotenv parses the lines: comments, `export `, quotes over several lines. A message never repeats a line, because
-the line may contain a key.
+the line may contain a key. A file without any name of ours belongs to another application: its faults are not ours.
 """
 
 from io import StringIO
@@ -14,6 +14,9 @@ from service.domain.errors import BadSetting
 PREFIX = "BOOMERANG_"
 """Prefix of the names of all settings."""
 
+OWN_NAMES = (PREFIX, "VTRIX_API_KEY", "VIDU_API_KEY")
+"""Texts of which a file of ours contains one, in any case."""
+
 
 def read_dotenv(path: Path) -> dict[str, str]:
     """Return the names and values of the file at `path`; empty when there is no file.
@@ -22,12 +25,13 @@ def read_dotenv(path: Path) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     faults: list[str] = []
-    for binding in parse_stream(StringIO(_text(path))):
+    text = _text(path)
+    for binding in parse_stream(StringIO(text)):
         if fault := _fault(binding, found):
             faults.append(f"{path}:{_line(binding)} {fault}")
         elif binding.key is not None and binding.value is not None:
             found[binding.key] = binding.value
-    if faults:
+    if faults and _is_ours(text):
         raise BadSetting("\n".join(faults))
     return found
 
@@ -42,8 +46,14 @@ def _text(path: Path) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if not _is_ours(text := content.decode("utf-8-sig", "replace")):
+            return text
         line = content.count(b"\n", 0, error.start) + 1
         raise _unreadable(path, f"line {line} is not UTF-8") from None
+
+
+def _is_ours(text: str) -> bool:
+    return any(name in text.upper() for name in OWN_NAMES)
 
 
 def _unreadable(path: Path, reason: str) -> BadSetting:

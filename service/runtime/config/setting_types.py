@@ -202,6 +202,11 @@ def database_file(url: str) -> PurePosixPath | None:
     return PurePosixPath(unquote(url.removeprefix("sqlite:///").partition("?")[0]))
 
 
+def database_kind(url: str) -> str:
+    """Return `sqlite` or `postgresql`, which an address in the form of `database` begins with."""
+    return url.partition(":")[0]
+
+
 def archive(text: str) -> str:
     """Return the address of a local directory, like `file:///srv/videos`."""
     with suppress(ValueError):  # the message of urlsplit repeats the text

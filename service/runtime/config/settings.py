@@ -5,27 +5,23 @@ invalid too: otherwise a misspelt name would leave the default in force. A handl
 `BOOMERANG_HANDLER_*`, or the names that the handler `needs`, which the caller passes.
 """
 
-import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainValidator, SkipValidation, ValidationError
 from pydantic_core import ErrorDetails
 
 from service.domain.api_key import ApiKey
 from service.domain.errors import BadSetting
-from service.domain.hosts import is_loopback
 from service.domain.submission_limits import ClientLimit
-from service.domain.webhook_secrets import derive_webhook_secret
 from service.runtime.config import setting_types as parse
-from service.runtime.config.dotenv import PREFIX, read_dotenv
-from service.runtime.config.key_file import StoredKeys, load_or_create
+from service.runtime.config.dotenv import PREFIX
 from service.runtime.config.limit_checks import missing_credit_price, unknown_clients
+from service.runtime.config.variables import Check, once_for_each, read_variables, retry_schedules, unknown_names
 
 UPSTREAMS = {"vtrix": "https://cloud.vtrix.ai", "vidu": "https://api.vidu.com/ent/v2"}
 """The address of each provider."""
@@ -35,7 +31,6 @@ OFF_PEAK_DEADLINE = timedelta(hours=49)
 
 CLIENT_NAMES = frozenset({"URL", "API_KEY"})
 """Settings of the client commands, which the service ignores."""
-FREE_PREFIXES = ("HANDLER_", "TEST_")
 PLAIN_NAMES = ("DATABASE_URL", "PORT", "WEB_CONCURRENCY")
 """Settings that are also read from the platforms' own names, without the prefix."""
 PRIVATE_NAMES = frozenset(
@@ -124,6 +119,7 @@ class Settings(BaseModel):
     api_keys: ApiKeys = setting((), "keys of the clients; without them only a loopback host can be bound")
     metrics_key: AccessKey | None = secret(None, "a key that may read /metrics and nothing else; an admin's may too")
     handlers: Names | None = setting(None, "handlers to load; by default log, webhook and every configured one")
+    handlers_dir: Text = setting("handlers", "directory of the operator's own handlers")
     confirm: Annotated[Literal["always", "never"], Word] = setting(
         "always", "whether callbacks are confirmed by a poll"
     )
@@ -160,6 +156,9 @@ class Settings(BaseModel):
     )
     port: Port = setting("8080", "port that is bound; PORT also sets it")
     web_concurrency: ProcessCount | None = setting(None, "without effect: each `boomerang serve` is one process")
+    retry_schedules: SkipValidation[Mapping[str, tuple[timedelta, ...]]] = setting(
+        {}, "RETRY_SCHEDULE_<HANDLER>: delays of one handler, by its name in capitals"
+    )
     present: SkipValidation[Mapping[str, str]] = secret({}, "text of each given setting that handlers see")
 
     def client_limits(self) -> dict[str, ClientLimit]:
@@ -178,59 +177,68 @@ class Settings(BaseModel):
         return max(self.task_deadline, OFF_PEAK_DEADLINE)
 
 
-NAMES = tuple(name.upper() for name in Settings.model_fields if name != "present")
+NAMES = tuple(name.upper() for name in Settings.model_fields if name not in {"present", "retry_schedules"})
 """Every setting, without the prefix."""
 
 
+CHECKS = (
+    Check(
+        of=frozenset({"api_keys", "client_budget", "client_max_in_flight", "client_rate"}),
+        faults=lambda settings: unknown_clients(settings.client_limits(), settings.api_keys),
+    ),
+    Check(
+        of=frozenset({"provider", "credit_price", "budget", "client_budget"}),
+        faults=lambda settings: missing_credit_price(settings.provider, settings.credit_price, settings.budgets()),
+    ),
+)
+
+
 def load_settings(
-    environ: Mapping[str, str], *, dotenv: Path | None = None, needed: Collection[str] = (), terminal: bool = False
+    environ: Mapping[str, str],
+    *,
+    dotenv: Path | None = None,
+    needed: Collection[str] = (),
+    terminal: bool = False,
+    checks: Sequence[Check] = (),
 ) -> Settings:
     """Return the settings of `environ`, else of the file `dotenv` (which may be missing), else the defaults.
 
     `needed` are further names, without the prefix, that the installed handlers need. `terminal` selects the default log
-    format. An empty value counts as not given. Raises BadSetting with a line for each invalid setting, or for each line
-    of the file that cannot be read. No line contains a value.
+    format. `checks` are further requirements of the caller. An empty value counts as not given. Raises BadSetting with
+    a line for each fault, or for each line of the file that cannot be read. No line contains a value.
     """
-    variables = {**(read_dotenv(dotenv) if dotenv else {}), **environ}
-    faults = _unknown_names(variables, needed)
+    variables = read_variables(environ, dotenv)
+    faults = unknown_names(variables, {*NAMES, *CLIENT_NAMES, *needed})
     given = {name: text for name, value in variables.items() if (text := value.strip())}
     found = _find_variables(given)
-    texts = {name: PLATFORM_ADDRESSES.get(source, "{}").format(given[source]) for name, source in found.items()}
-    defaults = {"log_format": "console" if terminal else "json"}
+    texts: dict[str, Any] = {
+        name: PLATFORM_ADDRESSES.get(source, "{}").format(given[source]) for name, source in found.items()
+    }
+    schedules, wrong = retry_schedules(given)
+    texts |= {"retry_schedules": schedules, "present": _present(given)}
+    texts.setdefault("log_format", "console" if terminal else "json")
     try:
-        settings = Settings.model_validate({**defaults, **texts, "present": _present(given)})
+        settings, invalid = Settings.model_validate(texts), set[str]()
     except ValidationError as error:
         details = {str(each["loc"][0]): each for each in error.errors(include_url=False, include_input=False)}
+        invalid = {*details} & {*found}
         faults += [f"{found[field]} {_message(field, each)}" for field, each in details.items() if field in found]
-    else:
-        faults += [
-            *unknown_clients(settings.client_limits(), settings.api_keys),
-            *missing_credit_price(settings.provider, settings.credit_price, settings.budgets()),
-        ]
+        # the other settings are checked with the defaults of the invalid ones
+        settings = Settings.model_validate({name: value for name, value in texts.items() if name not in invalid})
+    faults += wrong
+    for check in (*CHECKS, *checks):
+        faults += [] if check.of & invalid else check.faults(settings)
     if faults:
-        raise BadSetting("\n".join(faults))
+        raise BadSetting("\n".join(once_for_each(faults)))
     return settings
-
-
-def _unknown_names(variables: Collection[str], needed: Collection[str]) -> list[str]:
-    """Return a line for each name with our prefix that is not a setting, with the nearest known name."""
-    known = {*NAMES, *CLIENT_NAMES, *needed}
-    faults = []
-    for name in sorted(each.removeprefix(PREFIX) for each in variables if each.startswith(PREFIX)):
-        if name not in known and not name.startswith(FREE_PREFIXES):
-            near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-            hint = (
-                f"did you mean {PREFIX}{near[0]}?" if near else f"a handler's own settings begin with {PREFIX}HANDLER_"
-            )
-            faults.append(f"{PREFIX}{name} is not a setting; {hint}")
-    return faults
 
 
 def _find_variables(given: Mapping[str, str]) -> dict[str, str]:
     """Return the variable that sets each field; one with our prefix takes precedence over those of platforms."""
-    provider = given.get(f"{PREFIX}PROVIDER", "vtrix").upper()
+    provider = given.get(f"{PREFIX}PROVIDER", "vtrix").lower()
+    keys = [f"{name.upper()}_API_KEY" for name in UPSTREAMS if name == provider]
     others = {name: [name] for name in PLAIN_NAMES}
-    others |= {"UPSTREAM_KEY": [f"{provider}_API_KEY"], "PUBLIC_URL": list(PLATFORM_ADDRESSES)}
+    others |= {"UPSTREAM_KEY": keys, "PUBLIC_URL": list(PLATFORM_ADDRESSES)}
     sources = {name: [each for each in [PREFIX + name, *others.get(name, [])] if each in given] for name in NAMES}
     return {name.lower(): found[0] for name, found in sources.items() if found}
 
@@ -245,47 +253,3 @@ def _message(field: str, error: ErrorDetails) -> str:
     if "error" in error.get("ctx", {}):
         return str(error["ctx"]["error"])
     return f"must be one of {', '.join(get_args(Settings.model_fields[field].annotation))}"
-
-
-def require_upstream_key(settings: Settings) -> None:
-    """Raise BadSetting when there is no API key for the provider."""
-    if settings.upstream_key is None:
-        raise BadSetting(
-            f"{PREFIX}UPSTREAM_KEY (or {settings.provider.upper()}_API_KEY) must be the provider's key; "
-            "to see everything work without one, run `boomerang demo`"
-        )
-
-
-def require_keys_for_host(settings: Settings, host: str) -> None:
-    """Raise BadSetting when others can reach `host` or the public address, and no client needs a key.
-
-    Behind a proxy every request seems to come from this machine, whose callers are admins without a key.
-    """
-    if settings.api_keys:
-        return
-    keys = "set it to name=KEY:admin, comma-separated"
-    if not is_loopback(host):
-        raise BadSetting(f"{PREFIX}API_KEYS must be set to serve on {host}: {keys}; without it only 127.0.0.1")
-    if settings.public_url and not is_loopback(urlsplit(settings.public_url).hostname or ""):
-        raise BadSetting(
-            f"{PREFIX}API_KEYS must be set because {PREFIX}PUBLIC_URL (or the platform's own variable) is a public "
-            f"address, where anybody would be an admin: {keys}; without it PUBLIC_URL must be unset or loopback"
-        )
-
-
-def ensure_secret_keys(settings: Settings) -> Settings:
-    """Return the settings with signing keys and webhook secrets: the given ones, else those beside the SQLite file.
-
-    The file `FILE.key` is created once, with mode 0600. Webhook secrets that are not given are derived from the signing
-    keys. Raises BadSetting when there is no signing key and the database is PostgreSQL, or the file cannot be used.
-    """
-    keys = StoredKeys(secret_keys=settings.secret_keys, webhook_secrets=())
-    if not keys.secret_keys:
-        file = parse.database_file(settings.database_url)
-        if file is None:
-            raise BadSetting(f"{PREFIX}SECRET_KEYS must be set with PostgreSQL; `boomerang secret` makes a key")
-        keys = load_or_create(Path(f"{file}.key"))
-    derived = keys.webhook_secrets or tuple(derive_webhook_secret(key) for key in keys.secret_keys)
-    secrets = settings.webhook_secrets or derived
-    present = {**settings.present, "WEBHOOK_SECRETS": ",".join(secrets)}
-    return settings.model_copy(update={"secret_keys": keys.secret_keys, "webhook_secrets": secrets, "present": present})

@@ -32,7 +32,7 @@ def test_handlers_lists_loaded_and_missing_handlers() -> None:
 def test_broken_handler_is_listed_with_its_error(tmp_path: Path) -> None:
     """A handler that cannot be imported is listed with the error, and the exit code is 1."""
     (tmp_path / "handlers").mkdir()
-    (tmp_path / "handlers" / "publish.py").write_text("import nowhere_at_all")
+    (tmp_path / "handlers" / "publish.py").write_text("import nowhere_at_all, service; service.Handlers()")
     result = run("handlers")
     assert result.exit_code == 1
     assert "log\n  is    loaded" in result.stderr
@@ -45,7 +45,17 @@ def test_broken_handler_is_listed_with_its_error(tmp_path: Path) -> None:
 def test_setting_of_a_broken_handler_is_not_reported(tmp_path: Path) -> None:
     """The settings of a broken handler are unknown, so that only the handler is reported."""
     (tmp_path / "handlers").mkdir()
-    (tmp_path / "handlers" / "publish.py").write_text("import nowhere_at_all")
+    (tmp_path / "handlers" / "publish.py").write_text("import nowhere_at_all, service; service.Handlers()")
     result = run("handlers", env={"BOOMERANG_PUBLISH_TO": "there"})
     assert (result.exit_code, "publish.py:1 cannot be imported" in result.stderr) == (2, True)
     assert "BOOMERANG_PUBLISH_TO" not in result.stderr
+
+
+def test_modules_that_are_passed_over_are_listed_with_the_reason(tmp_path: Path) -> None:
+    """The modules of another application are shown, and the exit code is that of a valid configuration."""
+    (tmp_path / "handlers").mkdir()
+    (tmp_path / "handlers" / "users.py").write_text("import nowhere_at_all")
+    result = run("handlers")
+    assert result.exit_code == 0
+    assert "users\n  is    passed over: it does not import `Handlers` from `service`" in result.stderr
+    assert f"from  {tmp_path / 'handlers' / 'users.py'}" in result.stderr

@@ -68,3 +68,49 @@ def test_wrong_settings_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     result = run("secret", "--client", "ann")
     assert result.exit_code == 2
     assert "BOOMERANG_SECRET_KEYS" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--show"], ["--client", "ann"]])
+def test_secret_is_shown_with_postgresql(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    """It is derived from SECRET_KEYS, so that no file and no connection is needed to see it."""
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DATABASE_URL", "postgres://u:p@127.0.0.1:1/d")
+    expected = derive_client_secret(NEW, "ann") if "ann" in arguments else derive_webhook_secret(NEW)
+    result = run("secret", *arguments)
+    assert (result.exit_code, result.stdout) == (0, f"{expected}\n")
+
+
+def test_given_webhook_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """WEBHOOK_SECRETS take precedence over the derived one, the newest first."""
+    new, old = (run("secret", "--webhook").stdout.strip() for _ in range(2))
+    monkeypatch.setenv("BOOMERANG_WEBHOOK_SECRETS", f"{new},{old}")
+    assert run("secret", "--show").stdout == f"{new}\n"
+
+
+def test_rotation_keeps_the_old_secret_signing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipe of the README: new,old signs with both; then the old one is removed."""
+    old = run("secret", "--webhook").stdout.strip()
+    monkeypatch.setenv("BOOMERANG_WEBHOOK_SECRETS", old)
+    assert run("secret", "--show").stderr.count("more sign beside it") == 0
+    new = run("secret", "--webhook").stdout.strip()
+    monkeypatch.setenv("BOOMERANG_WEBHOOK_SECRETS", f"{new},{old}")
+    shown = run("secret", "--show")
+    assert (shown.stdout.strip(), "1 more sign beside it" in shown.stderr) == (new, True)
+
+
+def test_misspelt_client_is_reported_beside_its_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret exists for every name, also for one that signs nothing."""
+    for name, value in SETTINGS.items():
+        monkeypatch.setenv(name, value)
+    assert (
+        "BOOMERANG_API_KEYS has no client 'anne' here; it names ann, root" in run("secret", "--client", "anne").stderr
+    )
+    assert "has no client" not in run("secret", "--client", "ann").stderr
+
+
+def test_new_key_file_is_reported(tmp_path: Path) -> None:
+    """In another directory than that of the service the secret is another one."""
+    assert "boomerang.db.key was not there and is made now" in run("secret", "--show").stderr
+    assert "was not there" not in run("secret", "--show").stderr
+    assert (tmp_path / "boomerang.db.key").is_file()

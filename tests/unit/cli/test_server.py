@@ -123,6 +123,92 @@ def test_serve_reports_every_invalid_setting() -> None:
         assert words in result.stderr
 
 
+def test_everything_that_is_missing_or_wrong_is_reported_at_once(tmp_path: Path) -> None:
+    """Missing keys, wrong values, unknown names of handlers and limits: a line for each, and none twice."""
+    (tmp_path / ".env").write_text("BOOMERANG_LEES=1s\nBOOMERANG_POLL_MAX=soon\n")
+    env = {
+        "DATABASE_URL": "postgres://u:hunter2@h/d",
+        "BOOMERANG_HANDLERS": "log,webhok,archive",
+        "BOOMERANG_NOTIFY_HANDLERS": "mail",
+        "BOOMERANG_RETRY_SCHEDULE_LOGG": "0s",
+        "BOOMERANG_RETRY_SCHEDULE_LOG": "never",
+        "BOOMERANG_CLIENT_RATE": "5,bob=1",
+        "BOOMERANG_WEBHOOK_SECRETS": "hunter2",
+        "BOOMERANG_LEASE": "5",
+        "BOOMERANG_PUBLIC_URL": "https://video.example.org",
+    }
+    result = run("serve", env=env)
+    lines = result.stderr.removeprefix("Error: ").splitlines()
+    assert result.exit_code == 2
+    assert sorted(" ".join(line.split()[:2]) for line in lines) == [
+        "BOOMERANG_API_KEYS must",
+        "BOOMERANG_CLIENT_RATE must",
+        "BOOMERANG_HANDLERS names",
+        "BOOMERANG_LEASE must",
+        "BOOMERANG_LEES is",
+        "BOOMERANG_NOTIFY_HANDLERS names",
+        "BOOMERANG_POLL_MAX must",
+        "BOOMERANG_RETRY_SCHEDULE_LOG must",
+        "BOOMERANG_RETRY_SCHEDULE_LOGG must",
+        "BOOMERANG_SECRET_KEYS must",
+        "BOOMERANG_UPSTREAM_KEY (or",
+        "BOOMERANG_WEBHOOK_SECRETS must",
+        "handler 'archive'",
+    ]
+    assert "hunter2" not in result.stderr
+    assert "known are log" not in result.stderr
+    assert "loaded are log" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("env", "absent"),
+    [
+        ({"BOOMERANG_API_KEYS": "bob", "BOOMERANG_CLIENT_RATE": "5,bob=1"}, "BOOMERANG_CLIENT_RATE"),
+        ({"BOOMERANG_PROVIDER": "vidoo", "VIDU_API_KEY": "key"}, "BOOMERANG_UPSTREAM_KEY"),
+        ({"BOOMERANG_PROVIDER": "vidu", "BOOMERANG_BUDGET": "lots", "VIDU_API_KEY": "key"}, "BOOMERANG_CREDIT_PRICE"),
+        ({"BOOMERANG_SECRET_KEYS": "short", "DATABASE_URL": "postgres://h/d"}, "BOOMERANG_SECRET_KEYS must be set"),
+    ],
+)
+def test_nothing_is_asked_for_that_is_there_and_invalid(env: dict[str, str], absent: str) -> None:
+    """What follows from an invalid value is not reported beside it."""
+    result = run("serve", env={**KEY, **env} if "PROVIDER" not in str(env) else env)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert absent not in result.stderr
+
+
+def test_worker_without_a_port_needs_no_client_keys(served: list[dict[str, Any]]) -> None:
+    """A public address concerns the processes that listen; a port of the platform makes the worker one of them."""
+    env = {**KEY, "BOOMERANG_PUBLIC_URL": "https://video.example.org"}
+    assert run("worker", env=env).exit_code == 0
+    assert len(served) == 1
+    for more in ({"PORT": "9090"}, {"BOOMERANG_PORT": "9090"}):
+        assert "BOOMERANG_API_KEYS must" in run("worker", env={**env, **more}).stderr
+
+
+def test_reconcile_reports_everything_at_once() -> None:
+    """The single pass has the requirements of a worker."""
+    result = run("reconcile", "--once", env={"DATABASE_URL": "postgres://h/d", "BOOMERANG_LEASE": "5"})
+    names = [line.split()[0] for line in result.stderr.removeprefix("Error: ").splitlines()]
+    assert (result.exit_code, sorted(names)) == (
+        2,
+        ["BOOMERANG_LEASE", "BOOMERANG_SECRET_KEYS", "BOOMERANG_UPSTREAM_KEY"],
+    )
+
+
+def test_handlers_come_from_the_directory_that_is_named(served: list[dict[str, Any]], tmp_path: Path) -> None:
+    """HANDLERS_DIR is also read from `.env`, and decides which settings are known."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "publish.py").write_text(
+        "from service import Handlers\nhandlers = Handlers()\n"
+        "@handlers.on(name='publish', needs=('PUBLISH_TO',))\nasync def publish(event, tools): ...\n"
+    )
+    (tmp_path / ".env").write_text("BOOMERANG_HANDLERS_DIR=own\n")
+    assert run("serve", env={**KEY, "BOOMERANG_PUBLISH_TO": "there"}).exit_code == 0
+    assert served
+    result = run("serve", env={**KEY, "BOOMERANG_HANDLERS_DIR": "owm"})
+    assert "BOOMERANG_HANDLERS_DIR must name a directory that exists" in result.stderr
+
+
 def test_serve_on_a_public_host_requires_keys(served: list[dict[str, Any]]) -> None:
     """Without API keys only loopback addresses are allowed."""
     assert run("serve", "--host", "0.0.0.0", env=KEY).exit_code == 2  # noqa: S104 - must be refused

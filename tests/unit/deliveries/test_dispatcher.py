@@ -127,6 +127,21 @@ async def test_handler_never_receives_an_event_outside_its_subscription() -> Non
     assert sample.events == []
 
 
+async def test_handler_with_its_own_schedule_follows_it() -> None:
+    """Its length is the number of attempts; the others keep the common one."""
+    schedules = {"sample": (timedelta(), timedelta(seconds=77))}
+    setup = dispatcher_setup(handler("sample", _fail), handler("other", _fail), schedules=schedules)
+    for name in ("sample", "other"):
+        setup.queue.put(name)
+    await setup.run_until_idle()
+    due = {result.delivery_id: result.due_at for result in setup.queue.results}
+    assert due == {"delivery-1": NOW + timedelta(seconds=77), "delivery-2": NOW + SCHEDULE[1]}
+    setup.clock.at += timedelta(seconds=77)
+    await setup.run_until_idle()
+    outcomes = {result.delivery_id: result.outcome for result in setup.queue.results}
+    assert outcomes["delivery-1"] == "dead"
+
+
 async def test_failure_follows_the_schedule_and_then_is_dead() -> None:
     """A bug is retried after each delay of the schedule, and is a dead letter with the fault `ours` after the last."""
     setup = dispatcher_setup(handler("sample", _fail))

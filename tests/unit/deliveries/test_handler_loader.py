@@ -1,15 +1,22 @@
 """Finding and choosing handlers, and their errors."""
 
 import sys
+from datetime import timedelta
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from service.deliveries import handler_loader
+from service.deliveries import handler_finder
 from service.deliveries.handler_api import Event, Handlers, Tools
-from service.deliveries.handler_loader import discover, list_handlers, load_handlers, needed_settings
+from service.deliveries.handler_loader import (
+    discover,
+    handler_schedules,
+    list_handlers,
+    load_handlers,
+    needed_settings,
+)
 from service.domain.errors import BadHandler, BadSetting
 
 SAMPLE = """
@@ -137,16 +144,15 @@ def test_service_runs_without_a_local_directory(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("import nowhere_at_all", "ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("import nowhere_at_all", "ModuleNotFoundError: No module named 'nowhere_at_all'.*BOOMERANG_HANDLERS_DIR"),
         ("def broken(:", "SyntaxError"),
         ("raise SystemExit(3)", "SystemExit: 3"),
-        ("x = 1", "has no handlers: write `handlers = Handlers"),
     ],
 )
 def test_broken_module_stops_the_start(directory: Path, text: str, message: str) -> None:
-    """The message names a module that cannot be imported or registers nothing, and the reason."""
+    """The message names a module of ours that cannot be imported, the reason and the fix."""
     path = directory / "handlers" / "mine.py"
-    path.write_text(text)
+    path.write_text(f"from service import Handlers\n{text}")
     with pytest.raises(BadHandler, match=message) as refusal:
         discover(directory)
     assert str(path) in str(refusal.value)
@@ -155,7 +161,7 @@ def test_broken_module_stops_the_start(directory: Path, text: str, message: str)
 def test_broken_module_is_named_with_its_line(directory: Path) -> None:
     """The last executed line of the file itself, even if code that it calls raises."""
     path = directory / "handlers" / "mine.py"
-    path.write_text("import json\n\njson.loads('{')\n")
+    path.write_text("import json; from service import Handlers\n\njson.loads('{')\n")
     with pytest.raises(BadHandler) as refusal:
         discover(directory)
     assert str(refusal.value).startswith(f"{path}:3 cannot be imported: JSONDecodeError")
@@ -198,9 +204,9 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Handlers:
 
 def _install_entry_points(monkeypatch: pytest.MonkeyPatch, *values: str) -> None:
     points = [
-        EntryPoint(name=f"p{number}", value=value, group=handler_loader.GROUP) for number, value in enumerate(values)
+        EntryPoint(name=f"p{number}", value=value, group=handler_finder.GROUP) for number, value in enumerate(values)
     ]
-    monkeypatch.setattr(handler_loader, "entry_points", lambda group: points if group == "boomerang.handlers" else [])
+    monkeypatch.setattr(handler_finder, "entry_points", lambda group: points if group == "boomerang.handlers" else [])
 
 
 def test_entry_point_adds_handlers(installed: Handlers, directory: Path) -> None:
@@ -237,7 +243,7 @@ def test_list_contains_valid_and_broken_handlers(directory: Path) -> None:
     """Every broken handler is listed with its own error, beside the valid ones."""
     _write(directory, "good.py")
     _write(directory, "twice.py", name="webhook")
-    (directory / "handlers" / "mine.py").write_text("import nowhere_at_all")
+    (directory / "handlers" / "mine.py").write_text("import nowhere_at_all, service; service.Handlers()")
     rows = {row.name: row for row in list_handlers(None, {}, directory=directory)}
     assert [name for name, row in rows.items() if row.loaded] == ["log", "webhook", "sample"]
     assert {name: row.origin for name, row in rows.items() if row.broken} == {
@@ -249,7 +255,10 @@ def test_list_contains_valid_and_broken_handlers(directory: Path) -> None:
 
 def test_broken_package_of_handlers_is_one_row(directory: Path) -> None:
     """An error in its `__init__.py` concerns the whole package."""
+    _write(directory, "mine.py")
     (directory / "handlers" / "__init__.py").write_text("raise ValueError('message')")
+    for _ in range(2):
+        assert [row.name for row in list_handlers(None, {}, directory=directory) if row.broken] == ["handlers"]
     (row,) = [row for row in list_handlers(None, {}, directory=directory) if row.broken]
     assert (row.name, "ValueError: message" in row.why) == ("handlers", True)
 
@@ -257,7 +266,7 @@ def test_broken_package_of_handlers_is_one_row(directory: Path) -> None:
 def test_settings_of_valid_handlers_are_known_beside_a_broken_one(directory: Path) -> None:
     """Only the start of the service needs all of them."""
     _write(directory, "mine.py", options='needs=("SAMPLE_URL",)')
-    (directory / "handlers" / "broken.py").write_text("import nowhere_at_all")
+    (directory / "handlers" / "broken.py").write_text("import nowhere_at_all, service; service.Handlers()")
     assert "SAMPLE_URL" in needed_settings(directory=directory, strict=False)
     with pytest.raises(BadHandler):
         needed_settings(directory=directory)
@@ -275,3 +284,29 @@ def test_list_names_a_handler_that_is_not_found(tmp_path: Path) -> None:
     assert (row.loaded, row.broken) == (False, True)
     assert row.why is not None
     assert "BOOMERANG_HANDLERS" in row.why
+
+
+@pytest.mark.parametrize(
+    ("setting", "handlers"),
+    [("MY_HANDLER", {"my-handler"}), ("FORMER_NAME", {"my-handler"}), ("WEBHOOK", {"webhook"})],
+)
+def test_schedule_belongs_to_the_handler_that_its_name_fits(directory: Path, setting: str, handlers: set[str]) -> None:
+    """In capitals and with `_` for `-`; the former name of a handler counts too."""
+    _write(directory, "mine.py", name="my-handler", options="aliases=('former-name',)")
+    loaded = load_handlers(None, {}, schedules=[setting], directory=directory)
+    assert handler_schedules(loaded, {setting: (timedelta(1),)}) == dict.fromkeys(handlers, (timedelta(1),))
+
+
+def test_two_handlers_of_one_name_in_capitals_share_the_schedule(directory: Path) -> None:
+    """`my-handler` and `my_handler` differ in no setting."""
+    _write(directory, "one.py", name="my-handler")
+    _write(directory, "two.py", name="my_handler")
+    loaded = load_handlers(None, {}, schedules=["MY_HANDLER"], directory=directory)
+    assert set(handler_schedules(loaded, {"MY_HANDLER": (timedelta(1),)})) == {"my-handler", "my_handler"}
+
+
+@pytest.mark.parametrize("name", ["", "ARCHIVE", "WEBHOK", "webhook", "LOG_"])
+def test_schedule_of_no_loaded_handler_stops_the_start(directory: Path, name: str) -> None:
+    """It would have no effect; the line lists what is loaded. `archive` is not, without its settings."""
+    with pytest.raises(BadSetting, match=rf"BOOMERANG_RETRY_SCHEDULE_{name} must .*; loaded are log, webhook"):
+        load_handlers(None, {}, schedules=[name], directory=directory)

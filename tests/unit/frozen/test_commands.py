@@ -85,6 +85,6 @@ def test_exit_codes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_exit_code_for_a_broken_handler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`boomerang handlers` reports a broken handler by its exit code."""
     (tmp_path / "handlers").mkdir()
-    (tmp_path / "handlers" / "mine.py").write_text("raise ValueError\n")
+    (tmp_path / "handlers" / "mine.py").write_text("from service import Handlers\nraise ValueError\n")
     monkeypatch.chdir(tmp_path)
     assert exit_code("handlers") == 1

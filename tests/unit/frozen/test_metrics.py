@@ -51,6 +51,9 @@ def test_names_labels_and_values(vtrix: Json, vidu: Json) -> None:
 def test_kinds_of_metrics(vtrix: Json) -> None:
     """Each metric keeps its type."""
     kinds = {family.name: family.type for family in text_string_to_metric_families(vtrix["metrics"])}
-    counters = {f"boomerang_{name}": "counter" for name in ("callbacks", "polls", "upstream_requests", "cost_faults")}
+    counters = {
+        f"boomerang_{name}": "counter"
+        for name in ("callbacks", "polls", "upstream_requests", "cost_faults", "log_lines_dropped")
+    }
     gauges = {name: "gauge" for name in VALUES if not name.endswith("_total")}
     assert_words("kinds of metrics", kinds.items(), (counters | gauges).items())

@@ -56,6 +56,32 @@ async def test_failed_start_is_logged(error: BaseException, monkeypatch: pytest.
     ]
 
 
+@pytest.mark.parametrize("first", ["database", "port"])
+async def test_ready_is_logged_once_for_jobs_and_port(first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line comes when both are there, whichever is first: before that the process cannot do its work."""
+    migrated, listening = asyncio.Event(), asyncio.Event()
+
+    async def ready() -> None:
+        await migrated.wait()
+
+    application = _application(AsyncMock(side_effect=ready))
+    scheduler = SimpleNamespace(start=AsyncMock(), stop=AsyncMock(), failure_reason=lambda: None)
+    events = (migrated, listening) if first == "database" else (listening, migrated)
+    seen = []
+    with capture_logs() as lines:
+        monkeypatch.setattr(process, "log", structlog.get_logger())
+        jobs = process._running_jobs(application, cast("Any", scheduler), asyncio.Event(), listening=listening)
+        async with jobs:
+            for event in events:
+                for _ in range(5):
+                    await asyncio.sleep(0)
+                seen.append(len(lines))
+                event.set()
+            for _ in range(5):
+                await asyncio.sleep(0)
+    assert (seen, [line["event"] for line in lines]) == ([0, 0], ["ready"])
+
+
 async def test_stop_before_the_start_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that stops before its database is ready logs no error."""
     application = _application(AsyncMock(return_value="run `boomerang migrate`"))

@@ -60,7 +60,7 @@ def test_common_syntax_is_read(file: Path, text: str, found: dict[str, str]) -> 
 )
 def test_invalid_line_is_reported_by_its_number(file: Path, text: str, line: int, message: str) -> None:
     """The message has the file, the line number and the fix, but never the line, which may contain a key."""
-    file.write_text(text)
+    file.write_text(f"{text}\nBOOMERANG_LEASE=9s\n")
     (fault,) = faults(file)
     assert fault.startswith(f".env:{line} ")
     assert message in fault
@@ -88,7 +88,7 @@ def test_directory_dangling_link_and_other_encoding_are_refused(file: Path) -> N
     file.symlink_to("nowhere")
     assert ".env cannot be read: No such file or directory" in faults(file)[0]
     file.unlink()
-    file.write_bytes(b"A=1\nB=\xff\n")
+    file.write_bytes(b"A=1\nB=\xff\nVIDU_API_KEY=key\n")
     assert ".env cannot be read: line 2 is not UTF-8" in faults(file)[0]
 
 
@@ -107,3 +107,27 @@ def test_invalid_line_prevents_the_start(file: Path) -> None:
     file.write_text("BOOMERANG_CONFIRM=never\nBOOMERANG_LEASE 5s\n")
     with pytest.raises(BadSetting, match=r"\A\.env:2 must be NAME=value"):
         load_settings({}, dotenv=file)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"DEBUG\nA=1\n",
+        b"if [ -f x ]; then\nA=1\n",
+        b'B="open\nA=1\n',
+        b"C=caf\xe9\nA=1\n",
+        b"key: value\nA=1\n",
+        b"debug=True\nA=1\n",
+    ],
+)
+def test_file_of_another_application_stops_no_start(file: Path, content: bytes) -> None:
+    """Without a name of ours in it nothing of ours can be left in force unnoticed; its valid lines are read."""
+    file.write_bytes(content + b"\nA=1\n")
+    assert read_dotenv(file)["A"] == "1"
+    assert load_settings({}, dotenv=file).lease == load_settings({}).lease
+
+
+def test_value_may_contain_what_begins_a_comment_elsewhere(file: Path) -> None:
+    """A password with `#` is not cut off; a comment needs a blank before it (python-dotenv; huggingface_hub 4750)."""
+    file.write_text('A=p#w\nB=p#w # comment\nC=#all\nD="p # w"\n')
+    assert read_dotenv(file) == {"A": "p#w", "B": "p#w", "C": "#all", "D": "p # w"}

@@ -1,18 +1,14 @@
 """The sources of settings, and what the service requires before it starts."""
 
+import re
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from service.domain.errors import BadSetting
-from service.runtime.config.settings import (
-    NAMES,
-    Settings,
-    load_settings,
-    require_keys_for_host,
-    require_upstream_key,
-)
+from service.runtime.config import start_checks
+from service.runtime.config.settings import NAMES, Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -107,17 +103,17 @@ def test_default_log_format_depends_on_the_terminal() -> None:
 
 def test_missing_upstream_key_is_refused_with_a_hint_at_the_demo() -> None:
     """The message says where to set the key and which command needs none."""
-    with pytest.raises(BadSetting, match=r"VIDU_API_KEY.*`boomerang demo`"):
-        require_upstream_key(load(PROVIDER="vidu"))
-    require_upstream_key(load(UPSTREAM_KEY="key"))
+    (line,) = start_checks._missing_upstream_key(load(PROVIDER="vidu"))
+    assert re.search("VIDU_API_KEY.*`boomerang demo`", line)
+    assert start_checks._missing_upstream_key(load(UPSTREAM_KEY="key")) == []
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "", "example.org"])  # noqa: S104 - must be refused
 def test_public_host_needs_api_keys(host: str) -> None:
     """Without keys only a loopback host is accepted."""
-    with pytest.raises(BadSetting, match="BOOMERANG_API_KEYS"):
-        require_keys_for_host(load(), host)
-    require_keys_for_host(load(API_KEYS="alice=12345678"), host)
+    (line,) = start_checks._missing_api_keys(load(), host)
+    assert line.startswith(f"BOOMERANG_API_KEYS must be set to serve on {host}")
+    assert start_checks._missing_api_keys(load(API_KEYS="alice=12345678"), host) == []
 
 
 @pytest.mark.parametrize(
@@ -133,21 +129,22 @@ def test_public_host_needs_api_keys(host: str) -> None:
 )
 def test_public_address_needs_api_keys(given: dict[str, str]) -> None:
     """Without keys a public address is refused, set or found: a proxy's requests seem to come from this machine."""
-    with pytest.raises(BadSetting, match=r"BOOMERANG_API_KEYS must be set because .*name=KEY:admin"):
-        require_keys_for_host(load_settings(given), "127.0.0.1")
-    require_keys_for_host(load_settings({**given, "BOOMERANG_API_KEYS": "alice=12345678"}), "127.0.0.1")
+    (line,) = start_checks._missing_api_keys(load_settings(given), "127.0.0.1")
+    assert re.search("BOOMERANG_API_KEYS must be set because .*name=KEY:admin", line)
+    settings = load_settings({**given, "BOOMERANG_API_KEYS": "alice=12345678"})
+    assert start_checks._missing_api_keys(settings, "127.0.0.1") == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "[::1]", "localhost", "LOCALHOST"])
 def test_loopback_address_needs_no_api_keys(host: str) -> None:
     """A provider on the same machine is not reached by others."""
-    require_keys_for_host(load(PUBLIC_URL=f"http://{host}:8080"), "127.0.0.1")
+    assert start_checks._missing_api_keys(load(PUBLIC_URL=f"http://{host}:8080"), "127.0.0.1") == []
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "[::1]", "localhost"])
 def test_loopback_host_needs_no_api_keys(host: str) -> None:
     """Clients on the same machine need no key."""
-    require_keys_for_host(load(), host)
+    assert start_checks._missing_api_keys(load(), host) == []
 
 
 def test_sample_file_has_every_setting_and_loads(tmp_path: Path) -> None:
@@ -158,3 +155,35 @@ def test_sample_file_has_every_setting_and_loads(tmp_path: Path) -> None:
     assert names == {*NAMES, "URL", "API_KEY"}
     (tmp_path / ".env").write_text("\n".join(written))
     assert load_settings({}, dotenv=tmp_path / ".env").lease == timedelta(seconds=60)
+
+
+def test_services_of_kubernetes_are_no_settings() -> None:
+    """A service named `boomerang` or `boomerang-web` gives every container variables with our prefix."""
+    links = {
+        "BOOMERANG_SERVICE_HOST": "10.0.0.1",
+        "BOOMERANG_SERVICE_PORT": "8080",
+        "BOOMERANG_SERVICE_PORT_HTTP": "8080",
+        "BOOMERANG_PORT": "tcp://10.0.0.1:8080",
+        "BOOMERANG_PORT_8080_TCP": "tcp://10.0.0.1:8080",
+        "BOOMERANG_PORT_8080_TCP_PROTO": "tcp",
+        "BOOMERANG_PORT_8080_TCP_PORT": "8080",
+        "BOOMERANG_PORT_8080_TCP_ADDR": "10.0.0.1",
+        "BOOMERANG_WEB_SERVICE_HOST": "10.0.0.2",
+        "BOOMERANG_WEB_PORT": "tcp://10.0.0.2:80",
+        "BOOMERANG_WEB_PORT_80_TCP_ADDR": "10.0.0.2",
+    }
+    settings = load_settings(links)
+    assert (settings.port, dict(settings.present)) == (8080, {})
+    assert load_settings({**links, "PORT": "9090"}).port == 9090
+    with pytest.raises(BadSetting, match="BOOMERANG_WEB_PORT is not a setting"):
+        load_settings({"BOOMERANG_WEB_PORT": "80"})
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_quotes_that_docker_keeps_are_removed(quote: str) -> None:
+    """A key in quotes would otherwise be another key than in every other process."""
+    key = "k" * 32
+    quoted = {name: f"{quote}{text}{quote}" for name, text in {"SECRET_KEYS": key, "LEASE": "9s", "BUDGET": ""}.items()}
+    settings = load(**quoted, HANDLER_TEXT=f"{quote}a{quote}b{quote}")
+    assert (settings.secret_keys, settings.lease, settings.budget) == ((key,), timedelta(seconds=9), None)
+    assert settings.present["HANDLER_TEXT"] == f"{quote}a{quote}b{quote}"
