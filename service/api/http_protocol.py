@@ -3,9 +3,11 @@
 import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
-from service.api.connections import BoundedFlow, Connections, unacknowledged_bytes
+from service.api.connections import BoundedFlow, BoundedServerState, unacknowledged_bytes
+from service.api.ignored_upgrade import UpgradeIgnoringParser
+from service.api.lingering_close import LingeringTransport
+from service.api.raw_responses import HEAD_TOO_LARGE, TOO_MANY_CONNECTIONS
 from service.api.request_bodies import BODY_COMPLETE
 
 MAX_HEAD = 64 * 1024
@@ -20,6 +22,9 @@ MAX_HEADERS = 200
 MAX_QUEUED = 8
 """Maximum number of requests that wait for the response to an earlier one; further ones stay unread."""
 
+SMALL_REST = 64 * 1024
+"""Size up to which the rest of a body is read after an early response, so that the connection is kept, in bytes."""
+
 WRITE_BUFFER = 16 * 1024
 """Unsent bytes of responses from which on no further response is begun."""
 
@@ -27,16 +32,6 @@ END_OF_HEAD = b"\r\n\r\n"
 MIN_PIECE = 14
 MIN_BODY_PIECE = 512
 """Minimum bytes that are parsed at once between requests, and inside a body; the shortest request has 18."""
-
-HEAD_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n"
-    b"X-Content-Type-Options: nosniff\r\n\r\n"
-)
-
-TOO_MANY_CONNECTIONS = (
-    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n"
-    b"Retry-After: 1\r\nX-Content-Type-Options: nosniff\r\n\r\n"
-)
 
 WHITESPACE = b" \t"
 """Optional whitespace around a header value. The parser removes it before the value and leaves it after the value."""
@@ -46,14 +41,6 @@ class HeadTooLarge(Exception):
     """A request head is larger than MAX_HEAD, or has more than MAX_HEADERS."""
 
 
-class BoundedServerState(ServerState):
-    """The state of a server, with the registry of its connections."""
-
-    def __init__(self, registry: Connections) -> None:
-        super().__init__()
-        self.registry = registry
-
-
 class BoundedProtocol(HttpToolsProtocol):
     """Closes connections whose request heads are too large or too slow, and parses no more requests than it can queue.
 
@@ -61,11 +48,13 @@ class BoundedProtocol(HttpToolsProtocol):
     of the current head while `_in_head` is set. `_timer` is None while a request is processed, while the connection is
     idle between requests, and when a request arrived in one piece. `_unparsed` are received bytes behind the last
     request that is queued, from `_offset`; reading is paused while there are any. `_queued` counts the bytes of the
-    heads that were queued since the queue was last empty.
+    heads that were queued since the queue was last empty. `_body_bytes` counts the bytes of the current body. A
+    response before its end closes the connection, unless `_may_keep_alive` is set and the rest is small.
     """
 
     server_state: BoundedServerState
     flow: BoundedFlow
+    transport: LingeringTransport
     _bytes_without_progress = 0
     _head = 0
     _in_head = False
@@ -74,23 +63,30 @@ class BoundedProtocol(HttpToolsProtocol):
     _unparsed = b""
     _offset = 0
     _queued = 0
+    _body_bytes = 0
+    _may_keep_alive = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
         """Start the time limit for the first head; close the connection when there are too many."""
         super().connection_made(transport)
+        self.parser = UpgradeIgnoringParser(self)
         self.flow = BoundedFlow(transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self.transport = LingeringTransport(transport, expects_more=self._expects_more, on_linger=self._begin_linger)
         self._registry = self.server_state.registry
-        if self._registry.close_one_if_full(len(self.connections)):
+        if self._registry.close_one_if_full(self, len(self.connections)):
             self._registry.become_idle(self)
-            self._start_timer()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
         else:
-            transport.write(TOO_MANY_CONNECTIONS)
-            transport.close()
+            self.transport.write(TOO_MANY_CONNECTIONS)
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timers and release what is held. uvicorn stops its own timer only without an error."""
         self._stop_timer()
+        self.transport.lost()
         self._unset_keepalive_if_required()
         self._registry.remove(self)
         self._unparsed = b""
@@ -98,7 +94,10 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse bytes, as far as their requests can be queued."""
+        """Parse bytes, as far as their requests can be queued; discard those behind the last response."""
+        if self.transport.lingers:
+            self.transport.discard(len(data))
+            return
         few = MAX_QUEUED if len(data) <= MAX_HEAD else 1
         if self._unparsed or data.count(END_OF_HEAD) > few:
             self._unparsed += data
@@ -132,12 +131,16 @@ class BoundedProtocol(HttpToolsProtocol):
         """Parse bytes, and close the connection when too many of them completed nothing."""
         self._bytes_without_progress += len(data)
         super().data_received(data)
-        if self._bytes_without_progress > MAX_HEAD and not self.transport.is_closing():
+        if self.transport.is_closing():
+            return
+        if self._bytes_without_progress > MAX_HEAD:
             if not self._is_responding():
                 self.transport.write(HEAD_TOO_LARGE)
             self.transport.close()
         elif self._in_head or (self._bytes_without_progress and not self._in_message):
             self._start_timer()
+        elif self._in_message and self._is_rest_small():
+            self._keep_alive_again()
 
     def pause_writing(self) -> None:
         """Stop reading: the peer does not read its responses."""
@@ -183,38 +186,87 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_header(name, value.strip(WHITESPACE))
 
     def on_headers_complete(self) -> None:
-        """End the head and stop its timer."""
+        """End the head and stop its timer; the connection is kept once the body is complete."""
+        if self.parser.should_upgrade():
+            return  # it is parsed again
         self._in_head = False
         self._in_message = True
         self._bytes_without_progress = 0
+        self._body_bytes = 0
         self._stop_timer()
         self._registry.begin_request(self)
         super().on_headers_complete()
+        self._may_keep_alive = self.cycle.keep_alive
+        self.cycle.keep_alive = False
         if self.pipeline:
             self._queued += self._head
 
     def on_body(self, body: bytes) -> None:
         """Add a part of the body."""
         self._bytes_without_progress = 0
+        self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End the request, and mark its body as complete."""
+        if self.parser.should_upgrade():
+            return
         self.scope["state"][BODY_COMPLETE] = True
         self._in_message = False
         self._bytes_without_progress = 0
         self._stop_timer()
+        self._keep_alive_again()
         super().on_message_complete()
+
+    def _keep_alive_again(self) -> None:
+        """Keep the connection after the response, unless its head says otherwise."""
+        if self._may_keep_alive and not self.cycle.response_started:
+            self.cycle.keep_alive = True
+
+    def _is_rest_small(self) -> bool:
+        """Return whether the peer will surely send a body that is not much longer than what has arrived."""
+        if self.cycle.waiting_for_100_continue:  # a peer that gets an early response may not send the body
+            return False
+        for name, value in self.headers:
+            if name == b"content-length" and value.isdigit():
+                return int(value) - self._body_bytes <= SMALL_REST
+        return False
 
     def on_response_complete(self) -> None:
         """Parse the next requests; start the time limit for the rest of an unread body."""
         super().on_response_complete()
         if self.flow.held:
             self._parse_queued()
-        if self._in_message:
+        if self._in_message and not self.transport.is_closing():
             self._start_timer()
         if not self._is_responding():
             self._registry.become_idle(self)
+
+    def shutdown(self) -> None:
+        """Close the connection after the response in progress, and soon if its peer still sends."""
+        self._may_keep_alive = False
+        super().shutdown()
+        self.transport.hurry()
+
+    def _expects_more(self) -> bool:
+        """Return whether the peer may be sending at the end of the connection."""
+        unread = self._unparsed or self.pipeline or self._bytes_without_progress
+        return bool(self._in_message or unread or self in self._registry.turned_away)
+
+    def _begin_linger(self) -> None:
+        """Release what is held, and read on; requests without a response are ended as if the peer had closed."""
+        self._stop_timer()
+        self._unparsed = b""
+        self._registry.hold(self, 0)
+        cycles: list[RequestResponseCycle | None] = [self.cycle, *(queued for queued, _ in self.pipeline)]
+        for cycle in filter(None, cycles):  # None before the first request
+            cycle.body.clear()
+            cycle.disconnected = not cycle.response_complete
+            cycle.message_event.set()
+        self.pipeline.clear()
+        self.flow.hold(False)
+        self.flow.resume_reading()
+        self._registry.become_idle(self)
 
     def _start_timer(self) -> None:
         if self._timer is None:
@@ -229,8 +281,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer = None
         if self._is_responding():
             self._start_timer()
-        elif not self.transport.is_closing():
-            self.transport.close()
+        else:
+            self.transport.end()
 
     def _is_responding(self) -> bool:
         cycle: RequestResponseCycle | None = self.cycle  # None before the first request
