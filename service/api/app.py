@@ -142,7 +142,11 @@ def _with_counts(counters: Counters, name: str, counts: Mapping[str, int]) -> Co
 
 def _router(routes: Sequence[Route], services: ProbeServices, *, max_requests: int = MAX_CONNECTIONS) -> Starlette:
     keys = Middleware(
-        ApiKeyMiddleware, api_keys=services.api_keys, metrics_key=services.metrics_key, max_requests=max_requests
+        ApiKeyMiddleware,
+        routes=routes,
+        api_keys=services.api_keys,
+        metrics_key=services.metrics_key,
+        max_requests=max_requests,
     )
     app = Starlette(
         routes=routes,
