@@ -80,5 +80,7 @@ def test_status_is_seen_while_the_body_is_uploaded(tmp_path: Path, front: str) -
                 statuses = upload(client, [each for _, each in cases], tmp_path)
                 found[client] = list(zip([status for status, _ in cases], statuses, strict=True))
     assert found
-    wrong = {client: seen for client, pairs in found.items() if (seen := [each for each in pairs if each[0] != each[1]])}
+    wrong = {
+        client: seen for client, pairs in found.items() if (seen := [each for each in pairs if each[0] != each[1]])
+    }
     assert not wrong
