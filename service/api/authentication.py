@@ -58,7 +58,7 @@ class ApiKeyMiddleware:
     """Identifies the caller by its API key and refuses others, except on open paths.
 
     Where no address of `routes` exists there is nothing to protect: the router responds 404 to everybody. So it does
-    with 204 to OPTIONS, which tells the methods of an address and nothing about tasks: browsers and balancers ask
+    with 204 to OPTIONS, which shows the methods of an address and nothing about tasks: browsers and balancers send it
     without a key.
 
     Without `api_keys` only callers on this machine are served, as the admin `local`. `/metrics` is for admins and for

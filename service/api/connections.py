@@ -74,7 +74,7 @@ class Connections:
         """Close one of `count` connections if they are too many; return whether `newest`, one of them, may stay.
 
         The longest idle one is closed first, then the longest stalled one. Requests in progress are never ended. A
-        refused one is in `turned_away` if there is room for it.
+        refused one is added to `turned_away` unless that is full.
         """
         if count - len(self.turned_away) <= self.maximum:
             return True

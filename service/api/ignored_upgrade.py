@@ -13,9 +13,10 @@ WITHOUT_MEANING = frozenset({b"upgrade", b"http2-settings"})
 """Headers that have no meaning without the upgrade."""
 
 
-class RequestTarget(Protocol):
-    """The part of a protocol that has the head of the request that is parsed, as received."""
+class ParsingProtocol(Protocol):
+    """A protocol with its parser, and the head of the request that is parsed as it was received."""
 
+    parser: httptools.HttpRequestParser
     url: bytes
     headers: list[tuple[bytes, bytes]]
 
@@ -25,21 +26,23 @@ class UpgradeIgnoringParser(httptools.HttpRequestParser):
 
     httptools takes whatever follows the head of such a request for another protocol, also its body: it calls
     `on_headers_complete` and `on_message_complete` while `should_upgrade` returns true, and stops. Those two calls have
-    to be ignored; the head is then parsed once more without its upgrade.
+    to be ignored. Another parser, which replaces this one in its protocol, then parses the head without its upgrade.
     """
 
-    def __init__(self, protocol: RequestTarget) -> None:
+    def __init__(self, protocol: ParsingProtocol) -> None:
         super().__init__(protocol)
         self._protocol = protocol
         self.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
 
     def feed_data(self, data: "bytes | bytearray | memoryview[int] | array[int]") -> None:
         """Parse `data`; raises HttpParserError, also for CONNECT."""
+        parser = self
         while data:
             try:
-                super().feed_data(data)
+                httptools.HttpRequestParser.feed_data(parser, data)
             except httptools.HttpParserUpgrade as upgrade:
-                data = self._head_without_upgrade() + bytes(data[upgrade.args[0] :])
+                data = parser._head_without_upgrade() + bytes(data[upgrade.args[0] :])
+                self._protocol.parser = parser = UpgradeIgnoringParser(self._protocol)
             else:
                 return
 

@@ -106,8 +106,8 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
 
 
 def _web_limits(settings: Settings, connections: int) -> WebLimits:
-    longest = int(settings.wait_max.total_seconds())
-    return WebLimits(requests=connections, waits=max_waits(connections), wait_seconds=longest)
+    seconds = int(settings.wait_max.total_seconds())
+    return WebLimits(requests=connections, waits=max_waits(connections), wait_seconds=seconds)
 
 
 async def _prepare_storage(settings: Settings) -> Settings:

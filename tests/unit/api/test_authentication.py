@@ -71,7 +71,7 @@ async def test_unknown_addresses_are_404_for_everybody(path: str, method: str, h
     ],
 )
 async def test_options_need_no_key(path: str, allow: str) -> None:
-    """A preflight or a balancer's check learns the methods of an address, and nothing about tasks."""
+    """A preflight or a balancer's check gets the methods of an address, and nothing about tasks."""
     fake = fake_with_rows()
     async with client_of(app_of(fake, api_keys=KEYS)) as client:
         response = await client.options(path, headers={"Origin": "https://example.org"})
@@ -81,8 +81,8 @@ async def test_options_need_no_key(path: str, allow: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])
-async def test_without_a_key_known_and_unknown_tasks_look_the_same(method: str) -> None:
-    """The answer does not tell whether a task exists."""
+async def test_without_a_key_known_and_unknown_tasks_are_alike(method: str) -> None:
+    """The response does not depend on whether a task exists."""
     async with client_of(app_of(fake_with_rows(), api_keys=KEYS)) as client:
         known, unknown = [await client.request(method, f"/v1/tasks/{each}") for each in ("task-1", "task-9")]
     assert (known.status_code, known.content) == (unknown.status_code, unknown.content)

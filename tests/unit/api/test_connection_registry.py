@@ -50,7 +50,7 @@ def test_without_an_idle_connection_a_stalled_one_is_closed() -> None:
 
 
 def test_refused_connections_that_stay_open_are_few_and_do_not_count() -> None:
-    """A quarter as many as there may be connections, at most MAX_TURNED_AWAY, may read the 503; none makes room."""
+    """A quarter as many as there may be connections may read the 503; none is closed for a new one."""
     registry, busy = Connections(maximum=8), [FakeConnection() for _ in range(8)]
     for each in busy:
         registry.begin_request(each)

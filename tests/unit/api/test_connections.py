@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import anyio
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.connections import STALL_SECONDS
 from service.api.http_protocol import MAX_QUEUED, BoundedProtocol
@@ -50,7 +50,7 @@ class Running:
 
 
 @asynccontextmanager
-async def running(app: CountingApp, monkeypatch: pytest.MonkeyPatch, **options: int) -> AsyncIterator[Running]:
+async def running(app: ASGIApp, monkeypatch: pytest.MonkeyPatch, **options: int) -> AsyncIterator[Running]:
     """Serve `app` inside the block."""
     protocols: list[BoundedProtocol] = []
     made = BoundedProtocol.connection_made

@@ -82,12 +82,12 @@ async def test_wait_continues_until_the_task_is_settled(client: httpx.AsyncClien
     assert [(topic, round(seconds)) for topic, seconds in fake.waits] == [("task:task-1", 25)] * 3
 
 
-@pytest.mark.parametrize("asked", ["wait=60", "prefer"])
-async def test_longer_wait_is_shortened(fake: FakeApplication, asked: str) -> None:
+@pytest.mark.parametrize("wanted", ["wait=60", "prefer"])
+async def test_longer_wait_is_shortened(fake: FakeApplication, wanted: str) -> None:
     """A wait longer than WAIT_MAX is no error; `Prefer` works for a known task too, and says what was applied."""
     fake.add(a_task())
     fake.during_wait = FakeApplication.settle
-    query, headers = (asked, {}) if asked != "prefer" else ("", {"Prefer": "wait=60"})
+    query, headers = (wanted, {}) if wanted != "prefer" else ("", {"Prefer": "wait=60"})
     async with client_of(app_of(fake, limits=WebLimits(wait_seconds=7))) as client:
         response = await client.get(f"/v1/tasks/task-1?{query}", headers=headers)
     assert [(topic, round(seconds)) for topic, seconds in fake.waits] == [("task:task-1", 7)]
