@@ -2,11 +2,8 @@
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-
-from service.api.connections import BoundedFlow, BoundedServerState, unacknowledged_bytes
+from service.api.http_closing import ClosingProtocol
 from service.api.ignored_upgrade import UpgradeIgnoringParser
-from service.api.lingering_close import LingeringTransport
 from service.api.raw_responses import HEAD_TOO_LARGE, TOO_MANY_CONNECTIONS
 from service.api.request_bodies import BODY_COMPLETE
 
@@ -22,8 +19,8 @@ MAX_HEADERS = 200
 MAX_QUEUED = 8
 """Maximum number of requests that wait for the response to an earlier one; further ones stay unread."""
 
-SMALL_REST = 64 * 1024
-"""Size up to which the rest of a body is read after an early response, so that the connection is kept, in bytes."""
+MAX_STRAY = 4
+"""Maximum size of line breaks that are ignored behind a request: some clients end a body with one, in bytes."""
 
 WRITE_BUFFER = 16 * 1024
 """Unsent bytes of responses from which on no further response is begun."""
@@ -41,39 +38,29 @@ class HeadTooLarge(Exception):
     """A request head is larger than MAX_HEAD, or has more than MAX_HEADERS."""
 
 
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(ClosingProtocol):
     """Closes connections whose request heads are too large or too slow, and parses no more requests than it can queue.
 
     `_bytes_without_progress` counts the bytes since the last complete head or part of a body. `_head` counts the bytes
     of the current head while `_in_head` is set. `_timer` is None while a request is processed, while the connection is
     idle between requests, and when a request arrived in one piece. `_unparsed` are received bytes behind the last
     request that is queued, from `_offset`; reading is paused while there are any. `_queued` counts the bytes of the
-    heads that were queued since the queue was last empty. `_body_bytes` counts the bytes of the current body. A
-    response before its end closes the connection, unless `_may_keep_alive` is set and the rest is small.
+    heads that were queued since the queue was last empty.
     """
 
-    server_state: BoundedServerState
-    flow: BoundedFlow
-    transport: LingeringTransport
     _bytes_without_progress = 0
     _head = 0
     _in_head = False
-    _in_message = False
     _timer: asyncio.TimerHandle | None = None
     _unparsed = b""
     _offset = 0
     _queued = 0
-    _body_bytes = 0
-    _may_keep_alive = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
         """Start the time limit for the first head; close the connection when there are too many."""
         super().connection_made(transport)
         self.parser = UpgradeIgnoringParser(self)
-        self.flow = BoundedFlow(transport)
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
-        self.transport = LingeringTransport(transport, expects_more=self._expects_more, on_linger=self._begin_linger)
-        self._registry = self.server_state.registry
         if self._registry.close_one_if_full(self, len(self.connections)):
             self._registry.become_idle(self)
             self.timeout_keep_alive_task = self.loop.call_later(
@@ -86,7 +73,6 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timers and release what is held. uvicorn stops its own timer only without an error."""
         self._stop_timer()
-        self.transport.lost()
         self._unset_keepalive_if_required()
         self._registry.remove(self)
         self._unparsed = b""
@@ -97,6 +83,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """Parse bytes, as far as their requests can be queued; discard those behind the last response."""
         if self.transport.lingers:
             self.transport.discard(len(data))
+            return
+        if len(data) <= MAX_STRAY and not (data.strip(b"\r\n") or self._is_receiving()):
             return
         few = MAX_QUEUED if len(data) <= MAX_HEAD else 1
         if self._unparsed or data.count(END_OF_HEAD) > few:
@@ -134,9 +122,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._bytes_without_progress > MAX_HEAD:
-            if not self._is_responding():
-                self.transport.write(HEAD_TOO_LARGE)
-            self.transport.close()
+            self._refuse(HEAD_TOO_LARGE)
         elif self._in_head or (self._bytes_without_progress and not self._in_message):
             self._start_timer()
         elif self._in_message and self._is_rest_small():
@@ -151,14 +137,6 @@ class BoundedProtocol(HttpToolsProtocol):
         """Read again."""
         self._registry.proceed(self)
         super().resume_writing()
-
-    def unsent_bytes(self) -> int:
-        """Return the bytes of responses that the peer has not taken."""
-        return unacknowledged_bytes(self.transport)
-
-    def abort(self) -> None:
-        """Close the connection now, with everything that is unsent."""
-        self.transport.abort()
 
     def on_message_begin(self) -> None:
         """Begin a head."""
@@ -192,19 +170,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._in_head = False
         self._in_message = True
         self._bytes_without_progress = 0
-        self._body_bytes = 0
         self._stop_timer()
         self._registry.begin_request(self)
         super().on_headers_complete()
-        self._may_keep_alive = self.cycle.keep_alive
-        self.cycle.keep_alive = False
+        self._begin_body()
         if self.pipeline:
             self._queued += self._head
 
     def on_body(self, body: bytes) -> None:
         """Add a part of the body."""
         self._bytes_without_progress = 0
-        self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -218,20 +193,6 @@ class BoundedProtocol(HttpToolsProtocol):
         self._keep_alive_again()
         super().on_message_complete()
 
-    def _keep_alive_again(self) -> None:
-        """Keep the connection after the response, unless its head says otherwise."""
-        if self._may_keep_alive and not self.cycle.response_started:
-            self.cycle.keep_alive = True
-
-    def _is_rest_small(self) -> bool:
-        """Return whether the peer will surely send a body that is not much longer than what has arrived."""
-        if self.cycle.waiting_for_100_continue:  # a peer that gets an early response may not send the body
-            return False
-        for name, value in self.headers:
-            if name == b"content-length" and value.isdigit():
-                return int(value) - self._body_bytes <= SMALL_REST
-        return False
-
     def on_response_complete(self) -> None:
         """Parse the next requests; start the time limit for the rest of an unread body."""
         super().on_response_complete()
@@ -242,30 +203,12 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._is_responding():
             self._registry.become_idle(self)
 
-    def shutdown(self) -> None:
-        """Close the connection after the response in progress, and soon if its peer still sends."""
-        self._may_keep_alive = False
-        super().shutdown()
-        self.transport.hurry()
-
-    def _expects_more(self) -> bool:
-        """Return whether the peer may be sending at the end of the connection."""
-        unread = self._unparsed or self.pipeline or self._bytes_without_progress
-        return bool(self._in_message or unread or self in self._registry.turned_away)
-
     def _begin_linger(self) -> None:
-        """Release what is held, and read on; requests without a response are ended as if the peer had closed."""
+        """Release what is held; the connection is idle."""
         self._stop_timer()
         self._unparsed = b""
         self._registry.hold(self, 0)
-        cycles: list[RequestResponseCycle | None] = [self.cycle, *(queued for queued, _ in self.pipeline)]
-        for cycle in filter(None, cycles):  # None before the first request
-            cycle.body.clear()
-            cycle.disconnected = not cycle.response_complete
-            cycle.message_event.set()
-        self.pipeline.clear()
-        self.flow.hold(False)
-        self.flow.resume_reading()
+        super()._begin_linger()
         self._registry.become_idle(self)
 
     def _start_timer(self) -> None:
@@ -284,6 +227,5 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self.transport.end()
 
-    def _is_responding(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle  # None before the first request
-        return cycle is not None and not cycle.response_complete
+    def _is_receiving(self) -> bool:
+        return bool(self._in_message or self._bytes_without_progress or self._unparsed)

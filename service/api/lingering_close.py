@@ -10,7 +10,10 @@ LINGER_PAUSE = 5.0
 """Time without a byte after which the peer is taken to have ended, in seconds; `lingering_timeout` of nginx."""
 
 LINGER_BYTES = 256 * 1024 * 1024
-"""Maximum number of discarded bytes: many clients send the whole body before they read the response."""
+"""Maximum number of discarded bytes of a body: many clients send the whole body before they read the response."""
+
+LINGER_HEAD_BYTES = 4 * 1024 * 1024
+"""Maximum number of discarded bytes where no body is expected: behind what cannot be parsed, or of further requests."""
 
 STOP_SECONDS = 1.0
 """Maximum time for which bytes are discarded during a shutdown, in seconds."""
@@ -21,21 +24,22 @@ class LingeringTransport(asyncio.Transport):
 
     TCP resets a connection that is closed with unread bytes. The reset makes a peer that still sends fail before it
     reads the response, and may delete the response on its way. So `close` ends the sending half only, and the rest when
-    the peer has closed its half. `expects_more` returns whether the peer may be sending: if not, `close` is immediate.
-    `on_linger` is called when the discarding begins.
+    the peer has closed its half. `to_discard` returns how many bytes of what the peer may be sending are discarded;
+    with 0 `close` is immediate. `on_linger` is called when the discarding begins.
     """
 
     def __init__(
-        self, transport: asyncio.Transport, *, expects_more: Callable[[], bool], on_linger: Callable[[], None]
+        self, transport: asyncio.Transport, *, to_discard: Callable[[], int], on_linger: Callable[[], None]
     ) -> None:
         super().__init__()
         self._transport = transport
-        self._expects_more = expects_more
+        self._to_discard = to_discard
         self._on_linger = on_linger
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
         self._until = 0.0
         self._discarded = 0
+        self._max_bytes = 0
         self._seconds = LINGER_SECONDS
         self.lingers = False
 
@@ -43,7 +47,8 @@ class LingeringTransport(asyncio.Transport):
         """Close the connection once the peer has stopped sending; everything written before is sent."""
         if self.is_closing():
             return
-        if not self._expects_more():
+        self._max_bytes = self._to_discard()
+        if not self._max_bytes:
             self._transport.close()
             return
         self.lingers = True
@@ -59,7 +64,7 @@ class LingeringTransport(asyncio.Transport):
     def discard(self, size: int) -> None:
         """Count `size` bytes that arrived after `close`; end the connection when there are too many."""
         self._discarded += size
-        if self._discarded > LINGER_BYTES:
+        if self._discarded > self._max_bytes:
             self.end()
 
     def hurry(self) -> None:

@@ -1,5 +1,6 @@
-"""Answers to requests whose bodies are not read: ordinary clients see them, directly and behind ordinary proxies."""
+"""Ordinary clients that upload, directly and behind ordinary proxies: refused early, or asking for HTTP/2 beside."""
 
+import json
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -84,3 +85,18 @@ def test_status_is_seen_while_the_body_is_uploaded(tmp_path: Path, front: str) -
         client: seen for client, pairs in found.items() if (seen := [each for each in pairs if each[0] != each[1]])
     }
     assert not wrong
+
+
+@pytest.mark.parametrize("client", ["java", "curl --http2"])
+def test_body_beside_an_upgrade_is_read(tmp_path: Path, client: str) -> None:
+    """A task whose request also offers HTTP/2 (`Upgrade: h2c`) is accepted, whole or in chunks."""
+    if reason := missing(client):
+        pytest.skip(reason)
+    task = {"model": "viduq2_pro_reference", "params": {"prompt": "a cat", "images": ["https://example.org/cat.png"]}}
+    headers = {"Authorization": f"Bearer {KEY}", **JSON}
+    with _serving(tmp_path, "direct") as url:
+        uploads = [
+            Upload(url=f"{url}/v1/tasks", chunked=chunked, text=json.dumps(task), headers=headers)
+            for chunked in (False, True)
+        ]
+        assert upload(client, uploads, tmp_path) == [202, 202]

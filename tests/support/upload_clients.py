@@ -19,11 +19,12 @@ TIMEOUT = 300.0
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """A POST of `size` bytes, with Content-Length or in chunks."""
+    """A POST of `size` bytes, with Content-Length or in chunks; with `text`, which curl and java send instead."""
 
     url: str
-    size: int
     chunked: bool
+    size: int = 0
+    text: str = ""
     headers: dict[str, str] = field(default_factory=dict)
 
 
@@ -105,7 +106,7 @@ import json, os, subprocess, sys
 found = []
 for each in json.load(sys.stdin):
     with open("body", "wb") as file:
-        file.write(b"a" * each["size"])
+        file.write(each["text"].encode() or b"a" * each["size"])
     headers = [part for name, value in each["headers"].items() for part in ("-H", f"{name}: {value}")]
     how = ["-H", "Transfer-Encoding: chunked"] if each["chunked"] else []
     command = ["curl", "-q", "-sS", "--max-time", "60", "--noproxy", "*", "-o", os.devnull, "-w", "%{http_code}",
@@ -125,11 +126,15 @@ public class Upload {
     public static void main(String[] arguments) throws Exception {
         HttpClient http = HttpClient.newHttpClient();
         List<String> found = new ArrayList<>();
-        for (int i = 1; i < arguments.length; i += 3) {
-            byte[] body = new byte[Integer.parseInt(arguments[i + 1])];
-            Arrays.fill(body, (byte) 'a');
+        for (int i = 1; i < arguments.length; i += 4) {
+            byte[] body = arguments[i + 3].getBytes("UTF-8");
+            if (body.length == 0) {
+                body = new byte[Integer.parseInt(arguments[i + 1])];
+                Arrays.fill(body, (byte) 'a');
+            }
+            byte[] sent = body;
             HttpRequest.BodyPublisher publisher = arguments[i + 2].equals("chunked")
-                ? HttpRequest.BodyPublishers.ofInputStream(() -> new ByteArrayInputStream(body))
+                ? HttpRequest.BodyPublishers.ofInputStream(() -> new ByteArrayInputStream(sent))
                 : HttpRequest.BodyPublishers.ofByteArray(body);
             HttpRequest.Builder request = HttpRequest.newBuilder(URI.create(arguments[i])).POST(publisher);
             for (String header : arguments[0].split("\\n")) {
@@ -175,7 +180,7 @@ def upload(client: str, uploads: Sequence[Upload], home: Path) -> list[int | str
         headers = "\n".join(f"{name}: {value}" for name, value in uploads[0].headers.items())
         command = ["java", str(home / "Upload.java"), headers]
         for each in uploads:
-            command += [each.url, str(each.size), "chunked" if each.chunked else "whole"]
+            command += [each.url, str(each.size), "chunked" if each.chunked else "whole", each.text]
     done = subprocess.run(  # noqa: S603 - our own programs
         command, cwd=home, input=text, capture_output=True, text=True, timeout=TIMEOUT, check=False
     )

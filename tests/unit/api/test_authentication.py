@@ -1,8 +1,11 @@
 """Authentication and the visibility of tasks and deliveries."""
 
+import asyncio
+
 import httpx
 import pytest
 
+from service.api.server import listen, serving
 from tests.unit.api.fakes import GOOD, KEYS, FakeApplication, a_delivery, a_task, app_of, client_of
 
 EVERYTHING = [
@@ -78,6 +81,17 @@ async def test_options_need_no_key(path: str, allow: str) -> None:
     assert (response.status_code, response.content, response.headers["allow"]) == (204, b"", allow)
     assert "access-control-allow-origin" not in response.headers
     assert fake == fake_with_rows()
+
+
+async def test_options_of_the_whole_server_need_no_key() -> None:
+    """`OPTIONS *`, which some balancers send, is the same as `OPTIONS /`; with another method it is no address."""
+    listener = listen("127.0.0.1", 0)
+    async with serving(app_of(FakeApplication(), api_keys=KEYS), listener, grace=1):
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        for method, status in ((b"OPTIONS", b"204"), (b"GET", b"404")):
+            writer.write(method + b" * HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == status
+        writer.close()
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])

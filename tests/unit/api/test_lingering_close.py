@@ -7,8 +7,9 @@ import anyio
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from service.api import lingering_close
-from service.api.http_protocol import MAX_HEAD, SMALL_REST
+from service.api import http_closing, http_protocol, lingering_close
+from service.api.http_closing import SMALL_REST
+from service.api.http_protocol import MAX_HEAD
 from service.api.server import listen, serving
 from tests.unit.api.test_connections import running
 
@@ -56,8 +57,8 @@ BODIES = {
     "chunked": HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + (b"10000\r\n" + b"a" * 65536 + b"\r\n") * 128,
     "HTTP/1.0": b"POST / HTTP/1.0\r\nContent-Length: %d\r\n\r\n" % (8 * MB) + b"a" * 8 * MB,
     "Connection: close": HEAD + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % (8 * MB) + b"a" * 8 * MB,
-    "not HTTP": b"HELO example.org\r\n" + b"a" * 8 * MB,
-    "a large head": HEAD + b"X-A: " + b"a" * 8 * MB,
+    "not HTTP": b"HELO example.org\r\n" + b"a" * 3 * MB,
+    "a large head": HEAD + b"X-A: " + b"a" * 3 * MB,
 }
 
 
@@ -223,4 +224,86 @@ async def test_error_in_a_body_ends_its_request() -> None:
         with anyio.fail_after(2):
             await ended.wait()
             assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+        writer.close()
+
+
+@dataclass(eq=False)
+class SlowApp:
+    """An application that responds 200 once `release` is set, and records when its client is gone."""
+
+    began: anyio.Event = field(default_factory=anyio.Event)
+    release: anyio.Event = field(default_factory=anyio.Event)
+    gone: anyio.Event = field(default_factory=anyio.Event)
+
+    async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        await receive()
+        self.began.set()
+
+        async def watch() -> None:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+            self.gone.set()
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            await self.release.wait()
+            group.cancel_scope.cancel()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+        await send({"type": "http.response.body", "body": b"ok"})
+
+
+GOOD = HEAD + b"Content-Length: 2\r\n\r\n{}"
+
+
+@pytest.mark.parametrize("more", [b"", b"NONSENSE\r\n\r\n", b"GET / HTTP/1.1\r\nX-A: " + b"a" * 100_000])
+async def test_complete_request_is_answered_whatever_follows(more: bytes) -> None:
+    """A peer that ends its half of the connection, or sends what is no request, gets the response of the one before."""
+    app, listener = SlowApp(), listen("127.0.0.1", 0)
+    async with serving(app, listener, grace=1):
+        reader, writer = await _open(listener.getsockname()[1])
+        writer.write(GOOD)
+        await app.began.wait()
+        if more:
+            writer.write(more)
+        else:
+            writer.write_eof()
+        await anyio.wait_all_tasks_blocked()
+        app.release.set()
+        with anyio.fail_after(TIMEOUT):
+            received = await reader.read()
+        assert (received.count(b"HTTP/1.1"), received[-2:]) == (1, b"ok")
+        writer.close()
+
+
+async def test_peer_that_is_gone_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A half-closed connection is not kept for long: usually the peer has ended, and nobody reads the response."""
+    monkeypatch.setattr(http_closing, "HALF_CLOSE_SECONDS", 0.05)
+    app, listener = SlowApp(), listen("127.0.0.1", 0)
+    async with serving(app, listener, grace=1):
+        _, writer = await _open(listener.getsockname()[1])
+        writer.write(GOOD)
+        await app.began.wait()
+        writer.close()
+        with anyio.fail_after(TIMEOUT):
+            await app.gone.wait()
+        app.release.set()
+
+
+@pytest.mark.parametrize("stray", [b"\n", b"\r\n", b"\r\n\r\n"])
+async def test_line_break_behind_a_body_does_not_shorten_the_idle_time(
+    monkeypatch: pytest.MonkeyPatch, stray: bytes
+) -> None:
+    """Some clients send one; the connection stays idle, not in the middle of a head, and serves the next request."""
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.01)
+    app, listener = RefusingApp(), listen("127.0.0.1", 0)
+    async with serving(app, listener, grace=1):
+        reader, writer = await _open(listener.getsockname()[1])
+        for _ in range(2):
+            writer.write(GOOD)
+            with anyio.fail_after(TIMEOUT):
+                assert b"413" in await reader.readuntil(b"\r\n\r\nno")
+            writer.write(stray)
+            await anyio.sleep(0.1)
+        assert len(app.scopes) == 2
         writer.close()
