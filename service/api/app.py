@@ -16,7 +16,7 @@ from service.api.callbacks import CallbackEndpoint
 from service.api.connections import MAX_CONNECTIONS
 from service.api.deliveries import DeliveryApi
 from service.api.health import ProbeApi
-from service.api.long_poll import MAX_WAITS, LongPoll
+from service.api.long_poll import MAX_WAITS, WAIT_MAX, LongPoll
 from service.api.metrics import Counters
 from service.api.models import ModelApi
 from service.api.openapi.endpoint import OpenApi
@@ -36,12 +36,16 @@ from service.domain.ports.tasks import BlobStore, TaskQueries
 
 @dataclass(frozen=True, kw_only=True)
 class WebLimits:
-    """Limits of request bodies, by kind of request; how many requests may run, and wait for tasks, at once."""
+    """Limits of request bodies, by kind of request; how many requests may run, and wait for tasks, at once.
+
+    No request waits longer than `wait_seconds`.
+    """
 
     tasks: BodyLimits = TASK_BODIES
     callbacks: BodyLimits = CALLBACK_BODIES
     requests: int = MAX_CONNECTIONS
     waits: int = MAX_WAITS
+    wait_seconds: int = WAIT_MAX
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,7 @@ def create_app(services: Services) -> ASGIApp:
         signals=services.signals,
         stopping=services.stopping,
         max_waits=services.limits.waits,
+        max_seconds=services.limits.wait_seconds,
     )
     callbacks = CallbackEndpoint(receiver=services.receiver, bodies=BodyReader(services.limits.callbacks))
     turns = PageTurns()
@@ -142,7 +147,11 @@ def _with_counts(counters: Counters, name: str, counts: Mapping[str, int]) -> Co
 
 def _router(routes: Sequence[Route], services: ProbeServices, *, max_requests: int = MAX_CONNECTIONS) -> Starlette:
     keys = Middleware(
-        ApiKeyMiddleware, api_keys=services.api_keys, metrics_key=services.metrics_key, max_requests=max_requests
+        ApiKeyMiddleware,
+        routes=routes,
+        api_keys=services.api_keys,
+        metrics_key=services.metrics_key,
+        max_requests=max_requests,
     )
     app = Starlette(
         routes=routes,

@@ -8,6 +8,7 @@ from hashlib import sha256
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.connections import MAX_CONNECTIONS
@@ -24,7 +25,7 @@ from service.api.problems import (
 from service.domain.api_key import ApiKey
 from service.domain.hosts import is_loopback
 
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})
+OPEN_PATHS = frozenset({"/", "/healthz", "/healthz/", "/readyz", "/readyz/"})
 FORWARDED = frozenset({"forwarded", "via", "x-real-ip", "true-client-ip", "cf-connecting-ip", "fly-client-ip"})
 FORWARDED_PREFIX = "x-forwarded"
 SAME_SITE = frozenset({"same-origin", "none"})
@@ -50,11 +51,15 @@ class Caller:
 
 LOCAL = Caller(name="local", admin=True)
 METRICS_READER = Caller(name="metrics")
-METRICS_PATH = "/metrics"
+METRICS_PATHS = frozenset({"/metrics", "/metrics/"})
 
 
 class ApiKeyMiddleware:
     """Identifies the caller by its API key and refuses others, except on open paths.
+
+    Where no address of `routes` exists there is nothing to protect: the router responds 404 to everybody. So it does
+    with 204 to OPTIONS, which shows the methods of an address and nothing about tasks: browsers and balancers send it
+    without a key.
 
     Without `api_keys` only callers on this machine are served, as the admin `local`. `/metrics` is for admins and for
     `metrics_key`, which opens nothing else.
@@ -67,11 +72,13 @@ class ApiKeyMiddleware:
         self,
         app: ASGIApp,
         *,
+        routes: Sequence[Route],
         api_keys: Sequence[ApiKey],
         metrics_key: str | None = None,
         max_requests: int = MAX_CONNECTIONS,
     ) -> None:
         self._app = app
+        self._routes = routes
         self._free = max_requests
         self._running: Counter[str] = Counter()
         self._callers = [
@@ -87,7 +94,8 @@ class ApiKeyMiddleware:
         request = Request(scope)
         caller = self._caller(request)
         if isinstance(caller, Problem):
-            await caller.response()(scope, receive, send)
+            app = caller.response() if self._is_protected(scope) else self._app
+            await app(scope, receive, send)
             return
         request.state.caller = caller
         if self._running[caller.name] >= self._free:
@@ -101,9 +109,13 @@ class ApiKeyMiddleware:
             self._free += 1
             self._running[caller.name] -= 1
 
+    def _is_protected(self, scope: Scope) -> bool:
+        exists = any(route.path_regex.match(scope["path"]) for route in self._routes)
+        return exists and scope["method"] != "OPTIONS"
+
     def _caller(self, request: Request) -> Caller | Problem:
         digest = _key_digest(request)
-        for_metrics = request.scope["path"] == METRICS_PATH
+        for_metrics = request.scope["path"] in METRICS_PATHS
         if for_metrics and self._metrics_key and hmac.compare_digest(self._metrics_key, digest):
             return METRICS_READER
         if not self._callers:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import structlog
 from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.server import ServerState
 
 if sys.platform != "win32":
     import fcntl
@@ -23,6 +24,9 @@ STALL_SECONDS = 30.0
 
 MAX_HELD_BYTES = 32 * 1024 * 1024
 """Maximum bytes of requests that wait unparsed behind others, of all connections together."""
+
+MAX_TURNED_AWAY = 64
+"""Maximum number of refused connections that stay open until their peers have read the 503."""
 
 SWEEP_INTERVAL = 5
 """Seconds between two checks for connections without progress."""
@@ -53,27 +57,32 @@ class Connections:
     """The connections of a server, at most `maximum`.
 
     `idle` has those without a request in progress, the longest idle one first. `stalled` has those whose peer does not
-    read its responses, the longest stalled one first.
+    read its responses, the longest stalled one first. `turned_away` has those that were refused and are not closed yet;
+    they do not count.
     """
 
     maximum: int = MAX_CONNECTIONS
     idle: dict[Connection, None] = field(default_factory=dict)
     stalled: dict[Connection, None] = field(default_factory=dict)
+    turned_away: set[Connection] = field(default_factory=set)
     refused: int = 0
     _held: dict[Connection, int] = field(default_factory=dict)
     _held_bytes: int = 0
     _unsent: dict[Connection, _Unsent] = field(default_factory=dict)
 
-    def close_one_if_full(self, count: int) -> bool:
-        """Close one connection if `count`, with the newest one, are too many; return whether the newest may stay.
+    def close_one_if_full(self, newest: Connection, count: int) -> bool:
+        """Close one of `count` connections if they are too many; return whether `newest`, one of them, may stay.
 
-        The longest idle one is closed first, then the longest stalled one. Requests in progress are never ended.
+        The longest idle one is closed first, then the longest stalled one. Requests in progress are never ended. A
+        refused one is added to `turned_away` unless that is full.
         """
-        if count <= self.maximum:
+        if count - len(self.turned_away) <= self.maximum:
             return True
         victim = next(iter(self.idle), None) or next(iter(self.stalled), None)
         if victim is None:
             self.refused += 1
+            if len(self.turned_away) < min(MAX_TURNED_AWAY, max(1, self.maximum // 4)):
+                self.turned_away.add(newest)
             return False
         self.remove(victim)
         victim.abort()
@@ -86,7 +95,8 @@ class Connections:
     def become_idle(self, connection: Connection) -> None:
         """Note that `connection` is idle from now on."""
         self.idle.pop(connection, None)
-        self.idle[connection] = None
+        if connection not in self.turned_away:
+            self.idle[connection] = None
 
     def stall(self, connection: Connection) -> None:
         """Note that the peer of `connection` does not read."""
@@ -109,6 +119,7 @@ class Connections:
         """Remove a closed connection."""
         self.hold(connection, 0)
         self.idle.pop(connection, None)
+        self.turned_away.discard(connection)
         self.proceed(connection)
 
     def sweep(self, connections: Iterable[Connection], now: float) -> int:
@@ -132,6 +143,14 @@ class Connections:
         if closed:
             log.info("connections closed, their responses were not read", count=closed)
         return closed
+
+
+class BoundedServerState(ServerState):
+    """The state of a server, with the registry of its connections."""
+
+    def __init__(self, registry: Connections) -> None:
+        super().__init__()
+        self.registry = registry
 
 
 class BoundedFlow(FlowControl):

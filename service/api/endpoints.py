@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -17,18 +18,22 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def route(path: str, *, get: Endpoint | None = None, post: Endpoint | None = None) -> Route:
-    """Return the route of `path` for the given methods; HEAD is served like GET.
+    """Return the route of `path` for the given methods; HEAD is served like GET, and OPTIONS names the methods.
 
     A path has one route, so that a 405 names every allowed method.
     """
     methods = {name: each for name, each in (("GET", get), ("POST", post)) if each is not None}
 
+    allowed = ", ".join(sorted({*methods, "OPTIONS", *(["HEAD"] if get else [])}))
+
     async def dispatch(request: Request) -> Response:
-        request.state.route = path
+        request.state.route = path.rstrip("/") or path
+        if request.method == "OPTIONS":
+            return Response(status_code=HTTPStatus.NO_CONTENT, headers={"Allow": allowed})
         method = "GET" if request.method == "HEAD" else request.method
         return await methods[method](request)
 
-    return Route(path, dispatch, methods=list(methods))
+    return Route(path, dispatch, methods=[*methods, "OPTIONS"])
 
 
 def encode_json(data: object) -> bytes:

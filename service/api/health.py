@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import anyio
 import structlog
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -35,11 +37,10 @@ class ProbeApi:
     warnings: Callable[[], Sequence[str]] = tuple
 
     def routes(self) -> list[Route]:
-        """Return its routes."""
-        return [
-            route("/healthz", get=self.alive),
-            route("/readyz", get=self.ready),
-            route("/metrics", get=self.metrics),
+        """Return its routes. Balancers add a slash to the path of a probe, and ask `OPTIONS /` without a path."""
+        served = {"/healthz": self.alive, "/readyz": self.ready, "/metrics": self.metrics, "/": _nothing}
+        return [route(path, get=get) for path, get in served.items()] + [
+            route(f"{path}/", get=get) for path, get in served.items() if path != "/"
         ]
 
     async def alive(self, _: Request) -> Response:
@@ -63,3 +64,7 @@ class ProbeApi:
         """Respond with the current metrics as Prometheus text."""
         gauges = await self.health.gauges(self.clock.now())
         return Response(exposition(gauges, self.counters()), media_type=MEDIA_TYPE)
+
+
+async def _nothing(_: Request) -> Response:
+    raise HTTPException(HTTPStatus.NOT_FOUND)

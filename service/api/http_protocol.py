@@ -2,10 +2,9 @@
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
-
-from service.api.connections import BoundedFlow, Connections, unacknowledged_bytes
+from service.api.http_closing import ClosingProtocol
+from service.api.ignored_upgrade import UpgradeIgnoringParser
+from service.api.raw_responses import HEAD_TOO_LARGE, TOO_MANY_CONNECTIONS
 from service.api.request_bodies import BODY_COMPLETE
 
 MAX_HEAD = 64 * 1024
@@ -20,6 +19,9 @@ MAX_HEADERS = 200
 MAX_QUEUED = 8
 """Maximum number of requests that wait for the response to an earlier one; further ones stay unread."""
 
+MAX_STRAY = 4
+"""Maximum size of line breaks that are ignored behind a request: some clients end a body with one, in bytes."""
+
 WRITE_BUFFER = 16 * 1024
 """Unsent bytes of responses from which on no further response is begun."""
 
@@ -27,16 +29,6 @@ END_OF_HEAD = b"\r\n\r\n"
 MIN_PIECE = 14
 MIN_BODY_PIECE = 512
 """Minimum bytes that are parsed at once between requests, and inside a body; the shortest request has 18."""
-
-HEAD_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\nContent-Length: 0\r\n"
-    b"X-Content-Type-Options: nosniff\r\n\r\n"
-)
-
-TOO_MANY_CONNECTIONS = (
-    b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n"
-    b"Retry-After: 1\r\nX-Content-Type-Options: nosniff\r\n\r\n"
-)
 
 WHITESPACE = b" \t"
 """Optional whitespace around a header value. The parser removes it before the value and leaves it after the value."""
@@ -46,15 +38,7 @@ class HeadTooLarge(Exception):
     """A request head is larger than MAX_HEAD, or has more than MAX_HEADERS."""
 
 
-class BoundedServerState(ServerState):
-    """The state of a server, with the registry of its connections."""
-
-    def __init__(self, registry: Connections) -> None:
-        super().__init__()
-        self.registry = registry
-
-
-class BoundedProtocol(HttpToolsProtocol):
+class BoundedProtocol(ClosingProtocol):
     """Closes connections whose request heads are too large or too slow, and parses no more requests than it can queue.
 
     `_bytes_without_progress` counts the bytes since the last complete head or part of a body. `_head` counts the bytes
@@ -64,12 +48,9 @@ class BoundedProtocol(HttpToolsProtocol):
     heads that were queued since the queue was last empty.
     """
 
-    server_state: BoundedServerState
-    flow: BoundedFlow
     _bytes_without_progress = 0
     _head = 0
     _in_head = False
-    _in_message = False
     _timer: asyncio.TimerHandle | None = None
     _unparsed = b""
     _offset = 0
@@ -78,15 +59,16 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in uvicorn
         """Start the time limit for the first head; close the connection when there are too many."""
         super().connection_made(transport)
-        self.flow = BoundedFlow(transport)
+        self.parser = UpgradeIgnoringParser(self)
         transport.set_write_buffer_limits(high=WRITE_BUFFER)
-        self._registry = self.server_state.registry
-        if self._registry.close_one_if_full(len(self.connections)):
+        if self._registry.close_one_if_full(self, len(self.connections)):
             self._registry.become_idle(self)
-            self._start_timer()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
         else:
-            transport.write(TOO_MANY_CONNECTIONS)
-            transport.close()
+            self.transport.write(TOO_MANY_CONNECTIONS)
+            self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop the timers and release what is held. uvicorn stops its own timer only without an error."""
@@ -98,7 +80,12 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse bytes, as far as their requests can be queued."""
+        """Parse bytes, as far as their requests can be queued; discard those behind the last response."""
+        if self.transport.lingers:
+            self.transport.discard(len(data))
+            return
+        if len(data) <= MAX_STRAY and not (data.strip(b"\r\n") or self._is_receiving()):
+            return
         few = MAX_QUEUED if len(data) <= MAX_HEAD else 1
         if self._unparsed or data.count(END_OF_HEAD) > few:
             self._unparsed += data
@@ -132,12 +119,14 @@ class BoundedProtocol(HttpToolsProtocol):
         """Parse bytes, and close the connection when too many of them completed nothing."""
         self._bytes_without_progress += len(data)
         super().data_received(data)
-        if self._bytes_without_progress > MAX_HEAD and not self.transport.is_closing():
-            if not self._is_responding():
-                self.transport.write(HEAD_TOO_LARGE)
-            self.transport.close()
+        if self.transport.is_closing():
+            return
+        if self._bytes_without_progress > MAX_HEAD:
+            self._refuse(HEAD_TOO_LARGE)
         elif self._in_head or (self._bytes_without_progress and not self._in_message):
             self._start_timer()
+        elif self._in_message and self._is_rest_small():
+            self._keep_alive_again()
 
     def pause_writing(self) -> None:
         """Stop reading: the peer does not read its responses."""
@@ -148,14 +137,6 @@ class BoundedProtocol(HttpToolsProtocol):
         """Read again."""
         self._registry.proceed(self)
         super().resume_writing()
-
-    def unsent_bytes(self) -> int:
-        """Return the bytes of responses that the peer has not taken."""
-        return unacknowledged_bytes(self.transport)
-
-    def abort(self) -> None:
-        """Close the connection now, with everything that is unsent."""
-        self.transport.abort()
 
     def on_message_begin(self) -> None:
         """Begin a head."""
@@ -183,13 +164,16 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_header(name, value.strip(WHITESPACE))
 
     def on_headers_complete(self) -> None:
-        """End the head and stop its timer."""
+        """End the head and stop its timer; the connection is kept once the body is complete."""
+        if self.parser.should_upgrade():
+            return  # it is parsed again
         self._in_head = False
         self._in_message = True
         self._bytes_without_progress = 0
         self._stop_timer()
         self._registry.begin_request(self)
         super().on_headers_complete()
+        self._begin_body()
         if self.pipeline:
             self._queued += self._head
 
@@ -200,10 +184,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """End the request, and mark its body as complete."""
+        if self.parser.should_upgrade():
+            return
         self.scope["state"][BODY_COMPLETE] = True
         self._in_message = False
         self._bytes_without_progress = 0
         self._stop_timer()
+        self._keep_alive_again()
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -211,10 +198,18 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if self.flow.held:
             self._parse_queued()
-        if self._in_message:
+        if self._in_message and not self.transport.is_closing():
             self._start_timer()
         if not self._is_responding():
             self._registry.become_idle(self)
+
+    def _begin_linger(self) -> None:
+        """Release what is held; the connection is idle."""
+        self._stop_timer()
+        self._unparsed = b""
+        self._registry.hold(self, 0)
+        super()._begin_linger()
+        self._registry.become_idle(self)
 
     def _start_timer(self) -> None:
         if self._timer is None:
@@ -229,9 +224,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._timer = None
         if self._is_responding():
             self._start_timer()
-        elif not self.transport.is_closing():
-            self.transport.close()
+        else:
+            self.transport.end()
 
-    def _is_responding(self) -> bool:
-        cycle: RequestResponseCycle | None = self.cycle  # None before the first request
-        return cycle is not None and not cycle.response_complete
+    def _is_receiving(self) -> bool:
+        return bool(self._in_message or self._bytes_without_progress or self._unparsed)

@@ -16,7 +16,8 @@ from service.domain.ports.signals import Signals
 from service.domain.ports.tasks import TaskQueries
 from service.domain.task import Status, Task, TaskId
 
-MAX_WAIT = 60  # seconds
+WAIT_MAX = 25
+"""Longest wait in seconds: the routers of many platforms end a request after 30 seconds."""
 
 MAX_WAITS = MAX_CONNECTIONS // 2
 """Waits at once of all clients: each keeps a connection, and connections are left for callbacks and other requests."""
@@ -33,20 +34,22 @@ class LongPoll:
     A wait costs nothing until its task is notified. One query for all of them, every CHECK_INTERVAL, finds the tasks
     whose notification was lost or was sent in another process that shares an SQLite file.
 
-    There are at most `max_waits`, and a client may begin one only while it has fewer than are free (as in
-    `domain/fair_share.py`). A wait too many ends at once.
+    No wait is longer than `max_seconds`. There are at most `max_waits`, and a client may begin one only while it has
+    fewer than are free (as in `domain/fair_share.py`). A wait too many ends at once.
     """
 
     queries: TaskQueries
     signals: Signals
     stopping: Callable[[], bool]
     max_waits: int = MAX_WAITS
+    max_seconds: int = WAIT_MAX
     _clients: Counter[str] = field(default_factory=Counter)
     _waiting: Counter[TaskId] = field(default_factory=Counter)
     _checks: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def until_settled(self, task: Task, seconds: float, request: Request) -> Task:
         """Return `task` once it is settled or expired, after `seconds`, or when the client has disconnected."""
+        seconds = min(seconds, self.max_seconds)
         client = _client_of(request)
         if seconds <= 0 or _ended(task) or self._clients[client] >= self.max_waits - self._clients.total():
             return task

@@ -10,7 +10,6 @@ from operator import itemgetter
 
 from starlette.requests import Request
 
-from service.api.long_poll import MAX_WAIT
 from service.api.problems import Problem, ProblemError
 from service.domain.errors import Fault, InvalidParams, NotFound
 from service.domain.task import TaskId
@@ -19,11 +18,13 @@ MAX_ROWS = 200
 MAX_TEXT = 200  # characters
 MAX_KEY = 255  # characters
 MAX_FAULTS = 100
+MAX_INTEGER = 999_999
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _POSITION = re.compile(r"[0-9]{1,15}-[0-9]{1,9}")
 _INTEGER = re.compile(r"[0-9]{1,6}")
-_WAIT = re.compile(r"wait\s*=\s*\"?([0-9]{1,9})\"?")
+_WAIT = re.compile(r"wait\s*=\s*(?:([0-9]{1,18})|\"([0-9]{1,18})\")")
+_PREFERENCE = re.compile(r'(?:[^",;]|"(?:[^"\\]|\\.)*")+')  # a quoted value may contain the separators
 
 
 class QueryParams:
@@ -110,10 +111,10 @@ def path_id(request: Request) -> TaskId:
 
 
 def preferred_wait(request: Request) -> int | None:
-    """Return the seconds of the header `Prefer: wait=N`, at most 60; None without it."""
-    for preference in ",".join(request.headers.getlist("prefer")).replace(";", ",").split(","):
+    """Return the seconds of the first `wait=N` in the header Prefer (RFC 7240); None without it."""
+    for preference in _PREFERENCE.findall(",".join(request.headers.getlist("prefer"))):
         if match := _WAIT.fullmatch(preference.strip().lower()):
-            return min(int(match[1]), MAX_WAIT)
+            return int(match[1] or match[2])
     return None
 
 

@@ -55,6 +55,8 @@ class RequestContextMiddleware:
             await self._app(scope, receive, send)
             return
         scope.setdefault("state", {})
+        if scope["path"] == "*" and scope["method"] == "OPTIONS":
+            scope = {**scope, "path": "/"}  # the whole server, for which the root stands
         context = _RequestContext(scope=scope, send=send, request_id=_request_id(scope["headers"]))
         app = self._app
         if list(map(itemgetter(0), scope["headers"])).count(b"host") > 1:

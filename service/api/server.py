@@ -10,10 +10,14 @@ from typing import cast
 import uvicorn
 from starlette.types import ASGIApp
 
-from service.api.connections import MAX_CONNECTIONS, SWEEP_INTERVAL, Connections
-from service.api.http_protocol import BoundedProtocol, BoundedServerState
+from service.api.connections import MAX_CONNECTIONS, SWEEP_INTERVAL, BoundedServerState, Connections
+from service.api.http_protocol import BoundedProtocol
 
-KEEP_ALIVE = 30  # seconds
+KEEP_ALIVE = 75.0
+"""How long an idle connection is kept, in seconds: longer than the 60 seconds of usual load balancers.
+
+The side that closes first should be the balancer: otherwise it sends a request on a connection that has just ended.
+"""
 
 
 class Server(uvicorn.Server):
@@ -57,11 +61,17 @@ def base_url(listener: socket.socket) -> str:
 
 @asynccontextmanager
 async def serving(
-    app: ASGIApp, listener: socket.socket, *, grace: int = 8, max_connections: int = MAX_CONNECTIONS
+    app: ASGIApp,
+    listener: socket.socket,
+    *,
+    grace: int = 8,
+    max_connections: int = MAX_CONNECTIONS,
+    keep_alive: float = KEEP_ALIVE,
 ) -> AsyncIterator[str]:
     """Serve `app` on `listener` inside the block and yield its URL; running requests get `grace` seconds at the end.
 
-    When there are `max_connections` connections, a new one closes the longest idle one.
+    When there are `max_connections` connections, a new one closes the longest idle one. Each is closed after
+    `keep_alive` seconds without a request.
     """
     config = uvicorn.Config(
         app,
@@ -72,7 +82,7 @@ async def serving(
         lifespan="off",
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE,
+        timeout_keep_alive=cast("int", keep_alive),  # only a delay of the loop
         timeout_graceful_shutdown=grace,
         backlog=2048,
     )

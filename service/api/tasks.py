@@ -13,11 +13,12 @@ from starlette.routing import Route
 from service.api.authentication import Caller, caller_of
 from service.api.endpoints import json_response, route, task_object
 from service.api.history import history_page
-from service.api.long_poll import MAX_WAIT, LongPoll
+from service.api.long_poll import LongPoll
 from service.api.pages import PageTurns, page_response
 from service.api.ports import TaskService, WaitingNotes
 from service.api.problems import Problem, ProblemError
 from service.api.query_params import (
+    MAX_INTEGER,
     MAX_ROWS,
     QueryParams,
     idempotency_key,
@@ -28,6 +29,7 @@ from service.api.query_params import (
 from service.api.request_bodies import MB, BodyReader, require_json
 from service.api.request_context import TASK
 from service.domain.errors import Conflict, Fault, InvalidParams, NotFound
+from service.domain.json_digest import json_digest
 from service.domain.ports.tasks import BlobStore, IdempotencyKey, TaskFilter, TaskQueries
 from service.domain.strict_json import parse_json
 from service.domain.task import Json, Status, Task
@@ -44,6 +46,9 @@ UNLISTED = frozenset({"notify", "hinted_fact"})
 
 THREAD_THRESHOLD = MB
 """Size from which JSON is parsed in a thread, in bytes; below it the change of thread takes longer than the parsing."""
+
+DIGEST_THREAD_THRESHOLD = 64 * 1024
+"""Size from which the digest of a JSON value is computed in a thread, in bytes: each value takes a call."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -70,24 +75,20 @@ class TaskApi:
 
     async def create(self, request: Request) -> Response:
         """Accept a task: respond 202 once it is durable, 200 for the task of a known idempotency key."""
-        seconds = _wait_seconds(request)
-        preferred = preferred_wait(request)
+        seconds, headers = self._wanted_wait(request)
         task, created, payload = await self._accept(request)
-        headers = {"Location": f"/v1/tasks/{task.id}"}
-        if preferred is not None:
-            seconds = preferred
-            headers["Preference-Applied"] = f"wait={preferred}"
+        headers["Location"] = f"/v1/tasks/{task.id}"
         if seconds:
             [task] = await self.notes.noted([await self.long_poll.until_settled(task, seconds, request)])
         return json_response(task_json(task) | {"payload": payload}, status=202 if created else 200, headers=headers)
 
     async def show(self, request: Request) -> Response:
         """Show one task; with `wait` once it is settled or the time is up."""
-        seconds = _wait_seconds(request)
+        seconds, headers = self._wanted_wait(request)
         [task] = await self.notes.noted(
             [await self.long_poll.until_settled(await self._visible(request), seconds, request)]
         )
-        return json_response(await task_object(task, self.blobs))
+        return json_response(await task_object(task, self.blobs), headers=headers)
 
     async def list_tasks(self, request: Request) -> Response:
         """List tasks, newest first."""
@@ -133,6 +134,17 @@ class TaskApi:
         async with self.turns.turn(caller.name) as pause:
             return await history_page(self.queries, task.id, caller, cursor=cursor, metadata=metadata, pause=pause)
 
+    def _wanted_wait(self, request: Request) -> tuple[int, dict[str, str]]:
+        """Return for how many seconds to wait for the task, and the header that names an applied preference."""
+        query = QueryParams(request, "wait")
+        seconds = query.integer("wait", 0, minimum=0, maximum=MAX_INTEGER)
+        query.reject_errors()
+        preferred = preferred_wait(request)
+        if preferred is None:
+            return seconds, {}
+        applied = min(preferred, self.long_poll.max_seconds)
+        return applied, {"Preference-Applied": f"wait={applied}"}
+
     async def _visible(self, request: Request) -> Task:
         """Return the task of the path; raises NotFound for an unknown one and for that of another client."""
         task = await self.queries.task(path_id(request))
@@ -144,17 +156,18 @@ class TaskApi:
     async def _accept(self, request: Request) -> tuple[Task, bool, str | None]:
         """Read the body and accept its task; return the task, whether it is new, and the caller's payload.
 
-        The bytes of the body are released when this method returns. A known task has the same payload, since the body
-        is the same.
+        The bytes of the body are released when this method returns. A known task has the same payload, since the value
+        of the body is the same.
         """
         require_json(request)
         key = idempotency_key(request)
         async with self.bodies.read(request) as body:
-            idempotency = None if key is None else IdempotencyKey(key=key, digest=await _digest(body))
+            digest = None if key is None else await _digest(body)
             nul = b"\\" in body and NUL_ESCAPE in body  # the first test is fast
             size = len(body)
             data = parse_json(body) if size <= THREAD_THRESHOLD else await run_sync(parse_json, body)
             del body
+            idempotency = None if key is None or digest is None else await _idempotency(key, digest, data, size)
             new = await _new_task(data, caller=caller_of(request), idempotency=idempotency, nul=nul, size=size)
             del data
             try:
@@ -177,11 +190,9 @@ async def _digest(body: bytes) -> str:
     return hashed.hexdigest()
 
 
-def _wait_seconds(request: Request) -> int:
-    query = QueryParams(request, "wait")
-    seconds = query.integer("wait", 0, minimum=0, maximum=MAX_WAIT)
-    query.reject_errors()
-    return seconds
+async def _idempotency(key: str, digest: str, data: object, size: int) -> IdempotencyKey:
+    value_digest = json_digest(data) if size <= DIGEST_THREAD_THRESHOLD else await run_sync(json_digest, data)
+    return IdempotencyKey(key=key, digest=digest, value_digest=value_digest)
 
 
 async def _new_task(

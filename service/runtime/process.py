@@ -96,22 +96,27 @@ async def running(settings: Settings, *, host: str, port: int | None, role: Role
         )
         address = ""
         if port is not None:
-            limits = WebLimits(requests=connections, waits=max_waits(connections))
-            app = _app(application, role, stopping, failure_reason, limits)
+            app = _app(application, role, stopping, failure_reason, _web_limits(settings, connections))
             try:
                 server_socket = listen(host, port)
             except OSError as error:
                 raise BadSetting(
                     f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port"
                 ) from error
+            keep_alive = settings.keep_alive.total_seconds()
             address = await stack.enter_async_context(
-                serving(app, server_socket, grace=DRAIN_TIMEOUT, max_connections=connections)
+                serving(app, server_socket, grace=DRAIN_TIMEOUT, max_connections=connections, keep_alive=keep_alive)
             )
         listening.set()
         try:
             yield address
         finally:
             stopping.set()
+
+
+def _web_limits(settings: Settings, connections: int) -> WebLimits:
+    seconds = int(settings.wait_max.total_seconds())
+    return WebLimits(requests=connections, waits=max_waits(connections), wait_seconds=seconds)
 
 
 async def _prepare_storage(settings: Settings) -> Settings:

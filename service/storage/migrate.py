@@ -18,7 +18,7 @@ from service.storage.local_signals import LocalSignals
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0003"
+HEAD = "0004"
 """The schema version that this code needs: the newest file in `migrations/versions`."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

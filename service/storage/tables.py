@@ -35,6 +35,7 @@ tasks = Table(
     Column("client", SafeText, nullable=False),
     Column("idempotency_key", SafeText),
     Column("idempotency_digest", SafeText),
+    Column("idempotency_value_digest", SafeText),
     Column("provider", SafeText, nullable=False),
     Column("model", SafeText, nullable=False),
     Column("bucket", SafeText, nullable=False),

@@ -77,7 +77,7 @@ class SqlTaskIntake:
     ) -> Task:
         """Store a new task durably and return it; with a known key, return the first task with that key.
 
-        Raises Conflict if the key is known with another digest, QueueFull if the client's queue takes no more bytes.
+        Raises Conflict if the key is known with other digests, QueueFull if the client's queue takes no more bytes.
         """
         size = sum([len(blob.data) for blob in blobs]) if blobs else 0
         counted = counted_bytes(task, blobs)
@@ -138,14 +138,19 @@ async def _store_with_key(connection: AsyncConnection, item: IntakeItem, *, full
         raise ValueError("the task has no idempotency key")
     if not full:
         statement = insert(connection, tasks).on_conflict_do_nothing(index_elements=["client", "idempotency_key"])
-        row = _values(item) | {"idempotency_key": key.key, "idempotency_digest": key.digest}
+        row = _values(item) | {
+            "idempotency_key": key.key,
+            "idempotency_digest": key.digest,
+            "idempotency_value_digest": key.value_digest,
+        }
         if (await connection.execute(statement.returning(tasks.c.id), row)).first():
             return task
-    query = select(*TASK_COLUMNS, tasks.c.idempotency_digest)
+    query = select(*TASK_COLUMNS, tasks.c.idempotency_digest, tasks.c.idempotency_value_digest)
     known = (tasks.c.client == task.client) & (tasks.c.idempotency_key == key.key)
     found = (await connection.execute(query.where(known))).mappings().one_or_none()
     if found is None:
         return QueueFull(QUEUE_FULL)
-    if found["idempotency_digest"] != key.digest:
+    by_value = key.value_digest is not None and found["idempotency_value_digest"] == key.value_digest
+    if not by_value and found["idempotency_digest"] != key.digest:
         return Conflict("this Idempotency-Key was used for another request")
     return task_from_row(found)

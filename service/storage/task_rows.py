@@ -13,7 +13,7 @@ from service.storage.tables import tasks
 Values = dict[str, Any]
 
 TASK_COLUMNS = tuple(tasks.c[field.name] for field in fields(Task))
-"""The columns that are fields of a task: all but the idempotency key and its digest."""
+"""The columns that are fields of a task: all but the idempotency key and its digests."""
 
 TASK_NAMES = tuple(column.name for column in TASK_COLUMNS)
 

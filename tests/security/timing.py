@@ -120,7 +120,9 @@ def _api_key() -> Pair:
     async def nobody(*_: object) -> None:
         """Send nothing."""
 
-    middleware = ApiKeyMiddleware(nobody, api_keys=[ApiKey(name="alice", key=KEY), ApiKey(name="bob", key=KEY[::-1])])
+    middleware = ApiKeyMiddleware(
+        nobody, routes=[], api_keys=[ApiKey(name="alice", key=KEY), ApiKey(name="bob", key=KEY[::-1])]
+    )
 
     def check(key: str) -> None:
         headers = [(b"authorization", f"Bearer {key}".encode())]

@@ -65,6 +65,24 @@ async def test_same_key_with_another_body_is_a_conflict(store: Store) -> None:
     assert await store.queries.task(TaskId("t2")) is None
 
 
+async def test_same_key_with_the_same_value_is_no_conflict(store: Store) -> None:
+    """A body with other bytes and the same JSON value is the same request; one with another value is not."""
+    first = await store.intake.add(a_task("t1"), [], replace(KEY, value_digest="value-1"))
+    written = replace(KEY, digest="body-2", value_digest="value-1")
+    assert (await store.intake.add(a_task("t2"), [], written)).id == first.id
+    with pytest.raises(Conflict):
+        await store.intake.add(a_task("t3"), [], replace(written, value_digest="value-2"))
+
+
+async def test_key_of_the_previous_release_matches_its_own_bytes(store: Store) -> None:
+    """A row without the digest of a value is compared by the bytes; two rows without one are not equal for that."""
+    await store.intake.add(a_task("t1"), [], KEY)
+    assert (await store.intake.add(a_task("t2"), [], replace(KEY, value_digest="value-1"))).id == "t1"
+    for other in (None, "value-1"):
+        with pytest.raises(Conflict):
+            await store.intake.add(a_task("t3"), [], replace(KEY, digest="body-2", value_digest=other))
+
+
 async def test_keys_of_clients_are_independent(store: Store) -> None:
     """Two clients may use the same key for different tasks."""
     await store.intake.add(a_task("t1"), [], KEY)

@@ -96,7 +96,7 @@ OPERATIONS = (
         id="showTask",
         tag="tasks",
         summary="One task; with `wait` as soon as it is settled or expired, or when the time is up.",
-        parameters=[TASK_ID, WAIT],
+        parameters=[TASK_ID, WAIT, PREFER],
         responses={200: DeclaredResponse("The task.", TaskWithPayload)},
         errors=[404, 422],
     ),

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from service.api.deliveries import STATUSES
-from service.api.long_poll import MAX_WAIT
-from service.api.query_params import MAX_KEY, MAX_ROWS, MAX_TEXT
+from service.api.query_params import MAX_INTEGER, MAX_KEY, MAX_ROWS, MAX_TEXT
 from service.api.schemas import ID_PATTERN
 from service.domain.task import Status
 
@@ -15,7 +14,7 @@ TEXT = {"type": "string"}
 NAME = {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MAX_TEXT}
 KEY = {"type": "string", "pattern": "^[ -~]+$", "minLength": 1, "maxLength": MAX_KEY}
 CURSOR_TEXT = {"type": "string", "pattern": "^[A-Za-z0-9_-]+$"}
-SECONDS = {"type": "integer", "minimum": 0, "maximum": MAX_WAIT}
+SECONDS = {"type": "integer", "minimum": 0, "maximum": MAX_INTEGER}
 ROWS = {"type": "integer", "minimum": 1, "maximum": MAX_ROWS, "default": 50}
 TASK_STATUS = {"type": "string", "enum": [status.value for status in Status]}
 DELIVERY_STATUS = {"type": "string", "enum": list(STATUSES)}
@@ -43,7 +42,11 @@ def in_query(name: str, description: str, schema: Mapping[str, Any]) -> Paramete
 
 TASK_ID = in_path("id", "Id of the task.", ID)
 DELIVERY_ID = in_path("id", "Id of the delivery.", ID)
-WAIT = in_query("wait", "Maximum time to wait until the task is settled, in seconds.", SECONDS)
+WAIT = in_query(
+    "wait",
+    "Maximum seconds to wait until the task is settled; more than WAIT_MAX (25 by default) is shortened to it.",
+    SECONDS,
+)
 PAGE = (
     in_query("limit", "Maximum number of rows.", ROWS),
     in_query("cursor", "The `next_cursor` of the previous page.", CURSOR_TEXT),
@@ -57,12 +60,12 @@ POSITION = in_query("cursor", "The `next_cursor` of the previous page.", CURSOR_
 IDEMPOTENCY_KEY = Parameter(
     name="Idempotency-Key",
     location="header",
-    description="A repeated key with the same body returns the same task; with another body it is refused with 422.",
+    description="A repeated key with the same JSON value returns the same task; with another one it is refused (422).",
     schema=KEY,
 )
 PREFER = Parameter(
     name="Prefer",
     location="header",
-    description=f"`wait=SECONDS`, at most {MAX_WAIT}, takes precedence over `wait`; other preferences are ignored.",
+    description="`wait=SECONDS` is shortened like `wait` and takes precedence over it; other preferences are ignored.",
     schema=TEXT,
 )

@@ -12,10 +12,15 @@ from service.domain.task import Json, Task, TaskId
 
 @dataclass(frozen=True, kw_only=True)
 class IdempotencyKey:
-    """A client's idempotency key; `digest` is that of the request's body."""
+    """A client's idempotency key with the digests of its request.
+
+    `digest` is that of the body's bytes; the previous release stores and compares this one alone. `value_digest` is
+    that of the JSON value, None where there is no body. Requests are equal if one of the two is.
+    """
 
     key: str
     digest: str
+    value_digest: str | None = None
 
 
 class TaskIntake(Protocol):
@@ -32,7 +37,7 @@ class TaskIntake(Protocol):
 
         With a known key, return the first task.
 
-        Raises Conflict if the key is known with another digest, QueueFull if the client's queue takes no more bytes.
+        Raises Conflict if the key is known with other digests, QueueFull if the client's queue takes no more bytes.
         """
 
 

@@ -58,6 +58,14 @@ def lease(text: str) -> timedelta:
     return length
 
 
+def seconds_to_an_hour(text: str) -> timedelta:
+    """Return a duration from one second to one hour."""
+    length = duration(text)
+    if not timedelta(seconds=1) <= length <= timedelta(hours=1):
+        raise ValueError("must be a duration from 1s to 1h, like 75s")
+    return length
+
+
 def durations(text: str) -> tuple[timedelta, ...]:
     """Return one or more durations, like `0s,5s,30s`."""
     try:

@@ -66,6 +66,7 @@ LeaseTime = Annotated[timedelta, parsed(parse.lease)]
 Schedule = Annotated[tuple[timedelta, ...], parsed(parse.durations)]
 Rate = Annotated[float, parsed(parse.rate)]
 Dollars = Annotated[Decimal, parsed(parse.dollars)]
+ShortTime = Annotated[timedelta, parsed(parse.seconds_to_an_hour)]
 Price = Annotated[Decimal, parsed(parse.positive_dollars)]
 DollarsByClient = Annotated[ClientLimit, parsed(parse.client_limit(lambda text: float(parse.dollars(text))))]
 CountByClient = Annotated[ClientLimit, parsed(parse.client_limit(parse.whole_number(1, 1_000_000)))]
@@ -154,6 +155,8 @@ class Settings(BaseModel):
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], Word] = setting(
         "info", "lowest level"
     )
+    keep_alive: ShortTime = setting("75s", "how long an idle client connection is kept")
+    wait_max: ShortTime = setting("25s", "longest `wait` of a request; a longer one is shortened to it")
     port: Port = setting("8080", "port that is bound; PORT also sets it")
     web_concurrency: ProcessCount | None = setting(None, "without effect: each `boomerang serve` is one process")
     retry_schedules: SkipValidation[Mapping[str, tuple[timedelta, ...]]] = setting(

@@ -1,8 +1,11 @@
 """Authentication and the visibility of tasks and deliveries."""
 
+import asyncio
+
 import httpx
 import pytest
 
+from service.api.server import listen, serving
 from tests.unit.api.fakes import GOOD, KEYS, FakeApplication, a_delivery, a_task, app_of, client_of
 
 EVERYTHING = [
@@ -19,7 +22,7 @@ EVERYTHING = [
     ("GET", "/v1/models"),
     ("GET", "/v1/models/viduq2_pro_reference"),
     ("GET", "/metrics"),
-    ("GET", "/nope"),
+    ("GET", "/metrics/"),
 ]
 WRONG = [None, "Bearer", "Bearer wrong", "Bearer key-of-an", "Basic key-of-ann", "key-of-ann"]
 OWNED = [each for each in EVERYTHING if "task-1" in each[1] or "delivery-1" in each[1]]
@@ -32,7 +35,9 @@ def fake_with_rows() -> FakeApplication:
     return fake
 
 
-@pytest.mark.parametrize(("method", "path"), EVERYTHING)
+@pytest.mark.parametrize(
+    ("method", "path"), [*EVERYTHING, ("HEAD", "/v1/tasks/task-1"), ("DELETE", "/v1/tasks/task-1")]
+)
 @pytest.mark.parametrize(
     "header", [None, "Bearer", "Bearer wrong", "Bearer key-of-an", "Basic key-of-ann", "key-of-ann"]
 )
@@ -47,7 +52,66 @@ async def test_unknown_keys_are_401(method: str, path: str, header: str | None) 
     assert fake == fake_with_rows()
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+@pytest.mark.parametrize("header", [None, "Bearer wrong", "Bearer key-of-ann"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "POST", "DELETE"])
+@pytest.mark.parametrize("path", ["/nope", "/favicon.ico", "/robots.txt", "/v1/nope", "/v1/tasks/", "//v1/tasks"])
+async def test_unknown_addresses_are_404_for_everybody(path: str, method: str, header: str | None) -> None:
+    """Where nothing is there to protect nobody is asked for a key."""
+    async with client_of(app_of(fake_with_rows(), api_keys=KEYS)) as client:
+        response = await client.request(method, f"http://127.0.0.1{path}", headers={"Authorization": header or ""})
+    assert (response.status_code, response.headers.get("www-authenticate")) == (404, None)
+
+
+@pytest.mark.parametrize(
+    ("path", "allow"),
+    [
+        ("/v1/tasks", "GET, HEAD, OPTIONS, POST"),
+        ("/v1/tasks/task-1", "GET, HEAD, OPTIONS"),
+        ("/v1/tasks/task-9", "GET, HEAD, OPTIONS"),
+        ("/v1/tasks/task-1/cancel", "OPTIONS, POST"),
+        ("/healthz", "GET, HEAD, OPTIONS"),
+        ("/", "GET, HEAD, OPTIONS"),
+    ],
+)
+async def test_options_need_no_key(path: str, allow: str) -> None:
+    """A preflight or a balancer's check gets the methods of an address, and nothing about tasks."""
+    fake = fake_with_rows()
+    async with client_of(app_of(fake, api_keys=KEYS)) as client:
+        response = await client.options(path, headers={"Origin": "https://example.org"})
+    assert (response.status_code, response.content, response.headers["allow"]) == (204, b"", allow)
+    assert "access-control-allow-origin" not in response.headers
+    assert fake == fake_with_rows()
+
+
+async def test_options_of_the_whole_server_need_no_key() -> None:
+    """`OPTIONS *`, which some balancers send, is the same as `OPTIONS /`; with another method it is no address."""
+    listener = listen("127.0.0.1", 0)
+    async with serving(app_of(FakeApplication(), api_keys=KEYS), listener, grace=1):
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        for method, status in ((b"OPTIONS", b"204"), (b"GET", b"404")):
+            writer.write(method + b" * HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).split()[1] == status
+        writer.close()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE"])
+async def test_without_a_key_known_and_unknown_tasks_are_alike(method: str) -> None:
+    """The response does not depend on whether a task exists."""
+    async with client_of(app_of(fake_with_rows(), api_keys=KEYS)) as client:
+        known, unknown = [await client.request(method, f"/v1/tasks/{each}") for each in ("task-1", "task-9")]
+    assert (known.status_code, known.content) == (unknown.status_code, unknown.content)
+
+
+@pytest.mark.parametrize("path", ["/", "/nope"])
+async def test_root_is_404_without_a_key(path: str) -> None:
+    """There is no page yet; other machines get the same answer where no keys are configured."""
+    for keys in (KEYS, KEYS[:0]):
+        async with client_of(app_of(FakeApplication(), api_keys=keys)) as client:
+            response = await client.get(path, headers={"Host": "boomerang.example.org"})
+        assert (response.status_code, response.headers["content-type"]) == (404, "application/problem+json")
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/healthz/", "/readyz/"])
 async def test_probes_are_open(path: str) -> None:
     """Liveness and readiness need no key."""
     async with client_of(app_of(FakeApplication(), api_keys=KEYS)) as client:

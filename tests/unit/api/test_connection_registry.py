@@ -29,12 +29,12 @@ def test_idle_connection_is_closed_first() -> None:
     for each in found:
         registry.become_idle(each)
     registry.begin_request(found[0])
-    assert registry.close_one_if_full(3)
+    assert registry.close_one_if_full(found[2], 3)
     assert not any(each.aborted for each in found)
-    assert registry.close_one_if_full(4)
+    assert registry.close_one_if_full(FakeConnection(), 4)
     assert [each.aborted for each in found] == [False, True, False]
     registry.become_idle(found[2])
-    assert registry.close_one_if_full(4)
+    assert registry.close_one_if_full(FakeConnection(), 4)
     assert [each.aborted for each in found] == [False, True, True]
 
 
@@ -43,10 +43,26 @@ def test_without_an_idle_connection_a_stalled_one_is_closed() -> None:
     registry, busy, stalled = Connections(maximum=1), FakeConnection(), FakeConnection()
     registry.begin_request(busy)
     registry.stall(stalled)
-    assert registry.close_one_if_full(2)
+    assert registry.close_one_if_full(FakeConnection(), 2)
     assert (stalled.aborted, busy.aborted) == (True, False)
-    assert not registry.close_one_if_full(2)
+    assert not registry.close_one_if_full(FakeConnection(), 2)
     assert registry.refused == 1
+
+
+def test_refused_connections_that_stay_open_are_few_and_do_not_count() -> None:
+    """A quarter as many as there may be connections may read the 503; none is closed for a new one."""
+    registry, busy = Connections(maximum=8), [FakeConnection() for _ in range(8)]
+    for each in busy:
+        registry.begin_request(each)
+    refused = [FakeConnection() for _ in range(5)]
+    for each in refused:
+        assert not registry.close_one_if_full(each, 8 + 1 + len(registry.turned_away))
+        if each in registry.turned_away:
+            registry.become_idle(each)
+    assert registry.turned_away == set(refused[:2])
+    assert not any(each.aborted for each in [*busy, *refused[:2]])
+    registry.remove(refused[0])
+    assert registry.turned_away == {refused[1]}
 
 
 def test_peer_that_reads_nothing_is_closed() -> None:

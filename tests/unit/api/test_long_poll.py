@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.types import Message
 
 from service.api import long_poll
+from service.api.app import WebLimits
 from service.api.long_poll import LongPoll
 from service.domain.errors import StoreUnavailable
 from service.domain.task import Status, Task, TaskId
@@ -23,21 +24,40 @@ from tests.unit.api.fakes import GOOD, FakeApplication, a_task, app_of, client_o
 async def test_create_waits_for_the_new_task(client: httpx.AsyncClient, fake: FakeApplication, source: str) -> None:
     """With `wait` or `Prefer: wait` the response has the settled task, and names an applied preference."""
     fake.during_wait = FakeApplication.settle
-    url, headers = ("/v1/tasks?wait=30", {}) if source == "query" else ("/v1/tasks", {"Prefer": "wait=30"})
+    url, headers = ("/v1/tasks?wait=20", {}) if source == "query" else ("/v1/tasks", {"Prefer": "wait=20"})
     response = await client.post(url, json=GOOD, headers=headers)
     assert (response.status_code, response.json()["status"]) == (202, "completed")
-    assert response.headers.get("preference-applied") == ("wait=30" if source == "preference" else None)
+    assert response.headers.get("preference-applied") == ("wait=20" if source == "preference" else None)
     assert [topic for topic, _ in fake.waits] == ["task:task-1"]
 
 
 @pytest.mark.parametrize(
     ("prefer", "applied"),
-    [("respond-async, wait=5", "wait=5"), ("WAIT=7; foo", "wait=7"), ("wait=999999", "wait=60"), ("wait=soon", None)],
+    [
+        ("respond-async, wait=5", "wait=5"),
+        ("respond-async,wait=5", "wait=5"),
+        ("WAIT=7; foo", "wait=7"),
+        ('wait="8"', "wait=8"),
+        ("wait = 9 , respond-async", "wait=9"),
+        ('note="a, wait=3", wait=6', "wait=6"),
+        (r'note="a\", wait=3", wait=6', "wait=6"),
+        ("wait=4, wait=6", "wait=4"),
+        ("wait=0", "wait=0"),
+        ("wait=999999", "wait=25"),
+        ("wait=99999999999999", "wait=25"),
+        ("wait=soon", None),
+        ("wait=-5", None),
+        ('wait="5', None),
+        ("wait=5.5", None),
+        ("wait", None),
+        ("await=5", None),
+        ("", None),
+    ],
 )
 async def test_preferences_are_bounded_and_never_an_error(
     client: httpx.AsyncClient, fake: FakeApplication, prefer: str, applied: str | None
 ) -> None:
-    """A preference is found among others and capped at 60 s; an invalid one is ignored."""
+    """A preference is found among others and capped at WAIT_MAX; an invalid one is ignored."""
     fake.during_wait = FakeApplication.settle
     response = await client.post("/v1/tasks", json=GOOD, headers={"Prefer": prefer})
     assert (response.status_code, response.headers.get("preference-applied")) == (202, applied)
@@ -59,7 +79,19 @@ async def test_wait_continues_until_the_task_is_settled(client: httpx.AsyncClien
     fake.during_wait = lambda fake: fake.settle() if len(fake.waits) == 3 else None
     response = await client.get("/v1/tasks/task-1?wait=60")
     assert response.json()["status"] == "completed"
-    assert [(topic, round(seconds)) for topic, seconds in fake.waits] == [("task:task-1", 60)] * 3
+    assert [(topic, round(seconds)) for topic, seconds in fake.waits] == [("task:task-1", 25)] * 3
+
+
+@pytest.mark.parametrize("wanted", ["wait=60", "prefer"])
+async def test_longer_wait_is_shortened(fake: FakeApplication, wanted: str) -> None:
+    """A wait longer than WAIT_MAX is no error; `Prefer` works for a known task too, and says what was applied."""
+    fake.add(a_task())
+    fake.during_wait = FakeApplication.settle
+    query, headers = (wanted, {}) if wanted != "prefer" else ("", {"Prefer": "wait=60"})
+    async with client_of(app_of(fake, limits=WebLimits(wait_seconds=7))) as client:
+        response = await client.get(f"/v1/tasks/task-1?{query}", headers=headers)
+    assert [(topic, round(seconds)) for topic, seconds in fake.waits] == [("task:task-1", 7)]
+    assert response.headers.get("preference-applied") == ("wait=7" if headers else None)
 
 
 async def test_wait_ends_when_the_time_is_up(fake: FakeApplication) -> None:
@@ -129,12 +161,12 @@ async def test_disconnect_ends_the_wait(fake: FakeApplication) -> None:
     assert len(waiting.waits) == 1
 
 
-@pytest.mark.parametrize("wait", ["61", "-1", "1.5", "soon", "", "٣"])
+@pytest.mark.parametrize("wait", ["1000000", "-1", "1.5", "soon", "", "٣"])
 async def test_invalid_wait_is_422(client: httpx.AsyncClient, fake: FakeApplication, wait: str) -> None:
     """The fault has the bounds, and nothing is stored."""
     response = await client.post("/v1/tasks", params={"wait": wait}, json=GOOD)
     assert response.status_code == 422
-    assert response.json()["errors"] == [{"loc": ["query", "wait"], "msg": "must be a whole number from 0 to 60"}]
+    assert response.json()["errors"] == [{"loc": ["query", "wait"], "msg": "must be a whole number from 0 to 999999"}]
     assert not fake.accepted
 
 

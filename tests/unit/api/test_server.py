@@ -91,9 +91,7 @@ async def test_trailers_are_no_headers(connection: Connection) -> None:
     assert b"authorization" not in dict(scope["headers"])
 
 
-@pytest.mark.parametrize(
-    "sent", [b"", b"GET", GET, GET + b"X-Slow: 1"], ids=["nothing", "a word", "a line", "a header"]
-)
+@pytest.mark.parametrize("sent", [b"GET", GET, GET + b"X-Slow: 1"], ids=["a word", "a line", "a header"])
 async def test_head_that_does_not_end_closes_the_connection(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
     """A connection that brings no complete head in time is closed without a response."""
     monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.05)
@@ -102,6 +100,19 @@ async def test_head_that_does_not_end_closes_the_connection(monkeypatch: pytest.
         reader, writer = await asyncio.open_connection(*listener.getsockname())
         connection = Connection(Application(), reader, writer)
         writer.write(sent)
+        assert await connection.end() == b""
+        writer.close()
+
+
+@pytest.mark.parametrize("sent", [b"", GET + b"\r\n"], ids=["nothing", "a request"])
+async def test_idle_connection_is_closed_after_its_time(sent: bytes) -> None:
+    """A connection without a request, also before its first one, is kept for `keep_alive` seconds."""
+    listener = listen("127.0.0.1", 0)
+    async with serving(Application(), listener, grace=1, keep_alive=0.05):
+        reader, writer = await asyncio.open_connection(*listener.getsockname())
+        connection = Connection(Application(), reader, writer)
+        if sent:
+            assert b"204" in await connection.response(sent)
         assert await connection.end() == b""
         writer.close()
 

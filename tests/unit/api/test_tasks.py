@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from service.domain.errors import Conflict, ProviderUnavailable, Throttled
+from service.domain.json_digest import json_digest
 from service.domain.task import Status
 from service.domain.task_view import task_json
 from tests.unit.api.fakes import GOOD, POLL, FakeApplication, a_task
@@ -26,7 +27,7 @@ async def test_new_task_is_202_with_its_location(client: httpx.AsyncClient, fake
 
 
 async def test_known_idempotency_key_is_200(client: httpx.AsyncClient, fake: FakeApplication) -> None:
-    """The existing task is 200; the task service gets the key with the digest of the raw body."""
+    """The existing task is 200; the task service gets the key with the digests of the raw body and of its value."""
     fake.created = False
     body = json.dumps(GOOD).encode()
     headers = {"Idempotency-Key": "k-1", "Content-Type": "application/json"}
@@ -35,6 +36,40 @@ async def test_known_idempotency_key_is_200(client: httpx.AsyncClient, fake: Fak
     (new,) = fake.accepted
     assert new.idempotency
     assert (new.idempotency.key, new.idempotency.digest) == ("k-1", sha256(body).hexdigest())
+    assert new.idempotency.value_digest == json_digest(GOOD)
+
+
+async def test_idempotency_key_given_twice_is_400(client: httpx.AsyncClient, fake: FakeApplication) -> None:
+    """Which of two keys counts cannot be known, even if they are equal."""
+    headers = [("Idempotency-Key", "k-1"), ("Idempotency-Key", "k-1"), ("Content-Type", "application/json")]
+    response = await client.post("/v1/tasks", content=json.dumps(GOOD), headers=headers)
+    assert (response.status_code, fake.accepted) == (400, [])
+    assert "once" in response.json()["detail"]
+
+
+SPELLINGS = {
+    "key order": dict(reversed(GOOD.items())),
+    "compact": json.dumps(GOOD, separators=(",", ":")),
+    "indented": json.dumps(GOOD, indent=4),
+    "line breaks around it": f"\r\n{json.dumps(GOOD)}\n",
+    "a byte order mark": "\ufeff" + json.dumps(GOOD),
+    "escapes": json.dumps(GOOD).replace("cat", "c\\u0061t"),
+    "an escaped slash": json.dumps(GOOD).replace("/", "\\/"),
+}
+
+
+@pytest.mark.parametrize("written", SPELLINGS.values(), ids=SPELLINGS)
+async def test_spelling_of_a_body_does_not_matter(
+    client: httpx.AsyncClient, fake: FakeApplication, written: str | dict[str, object]
+) -> None:
+    """The same JSON in another spelling has the same digest of its value."""
+    content = written if isinstance(written, str) else json.dumps(written)
+    assert content != json.dumps(GOOD)
+    headers = {"Idempotency-Key": "k-1", "Content-Type": "application/json; charset=UTF-8"}
+    response = await client.post("/v1/tasks", content=content, headers=headers)
+    assert response.status_code == 202
+    assert fake.accepted[0].idempotency
+    assert fake.accepted[0].idempotency.value_digest == json_digest(GOOD)
 
 
 async def test_idempotency_key_with_another_body_is_422(client: httpx.AsyncClient, fake: FakeApplication) -> None:
