@@ -11,9 +11,10 @@ import structlog
 from anyio.to_thread import run_sync
 
 from service.deliveries.egress_clients import EgressSettings
-from service.deliveries.egress_policy import DEFAULT_PORTS, EgressRefused, literal_addresses
+from service.deliveries.egress_policy import DEFAULT_PORTS, EgressRefused
 from service.domain.errors import BadSetting
 from service.domain.hosts import is_loopback
+from service.network.addresses import literal_addresses
 from service.runtime.config.setting_types import archive_directory
 from service.runtime.config.settings import Settings
 from service.runtime.handler_settings import egress_settings

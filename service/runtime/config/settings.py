@@ -22,6 +22,7 @@ from service.domain.errors import BadSetting
 from service.domain.hosts import is_loopback
 from service.domain.submission_limits import ClientLimit
 from service.domain.webhook_secrets import derive_webhook_secret
+from service.network.transport import VARIABLES, outgoing_faults
 from service.runtime.config import setting_types as parse
 from service.runtime.config.dotenv import PREFIX, read_dotenv
 from service.runtime.config.key_file import StoredKeys, load_or_create
@@ -39,7 +40,7 @@ FREE_PREFIXES = ("HANDLER_", "TEST_")
 PLAIN_NAMES = ("DATABASE_URL", "PORT", "WEB_CONCURRENCY")
 """Settings that are also read from the platforms' own names, without the prefix."""
 PRIVATE_NAMES = frozenset(
-    {"SECRET_KEYS", "API_KEYS", "METRICS_KEY", "UPSTREAM_KEY", "DATABASE_URL", "DATABASE_LISTEN_URL"}
+    {"SECRET_KEYS", "API_KEYS", "METRICS_KEY", "UPSTREAM_KEY", "DATABASE_URL", "DATABASE_LISTEN_URL", "HTTP_PROXY"}
 )
 """Settings that handlers never see."""
 
@@ -101,7 +102,7 @@ secret = partial(setting, repr=False)
 
 
 class Settings(BaseModel):
-    """The typed settings. Each field is a setting with the same name in capitals, except `present`.
+    """The typed settings. Each field is a setting with the same name in capitals, except the last two.
 
     Lists of keys and secrets have the newest first.
     """
@@ -154,12 +155,15 @@ class Settings(BaseModel):
     notify_allow: EgressRules = setting((), "the same for addresses that clients give, with ports below 1024")
     egress_deny: Networks = setting((), "networks that look public and are not; never connected to")
     notify_handlers: Names = setting("webhook", "handlers that `notify` may name without an admin's key")
+    http_proxy: Text | None = secret(None, "proxy of all outgoing requests; HTTPS_PROXY and its like also set it")
+    ca_file: Text | None = setting(None, "certificate authorities to trust as well; SSL_CERT_FILE adds some too")
     log_format: Annotated[Literal["console", "json"], Word] = setting("json", "by default console on a terminal")
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], Word] = setting(
         "info", "lowest level"
     )
     port: Port = setting("8080", "port that is bound; PORT also sets it")
     web_concurrency: ProcessCount | None = setting(None, "without effect: each `boomerang serve` is one process")
+    outgoing: SkipValidation[Mapping[str, str]] = secret({}, "variables of proxies and certificates")
     present: SkipValidation[Mapping[str, str]] = secret({}, "text of each given setting that handlers see")
 
     def client_limits(self) -> dict[str, ClientLimit]:
@@ -178,7 +182,7 @@ class Settings(BaseModel):
         return max(self.task_deadline, OFF_PEAK_DEADLINE)
 
 
-NAMES = tuple(name.upper() for name in Settings.model_fields if name != "present")
+NAMES = tuple(name.upper() for name in Settings.model_fields if name not in {"outgoing", "present"})
 """Every setting, without the prefix."""
 
 
@@ -195,10 +199,12 @@ def load_settings(
     faults = _unknown_names(variables, needed)
     given = {name: text for name, value in variables.items() if (text := value.strip())}
     found = _find_variables(given)
+    network = {name: given[name] for name in VARIABLES & given.keys()}
+    faults += outgoing_faults(network)
     texts = {name: PLATFORM_ADDRESSES.get(source, "{}").format(given[source]) for name, source in found.items()}
     defaults = {"log_format": "console" if terminal else "json"}
     try:
-        settings = Settings.model_validate({**defaults, **texts, "present": _present(given)})
+        settings = Settings.model_validate({**defaults, **texts, "outgoing": network, "present": _present(given)})
     except ValidationError as error:
         details = {str(each["loc"][0]): each for each in error.errors(include_url=False, include_input=False)}
         faults += [f"{found[field]} {_message(field, each)}" for field, each in details.items() if field in found]
