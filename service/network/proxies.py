@@ -32,17 +32,18 @@ EXPECTED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Proxy:
-    """A proxy: `scheme` is http or https; `authorization` is the value of Proxy-Authorization, or None."""
+    """A proxy: `scheme` is http or https; `user` is None where it wants none."""
 
     scheme: str
     host: str
     port: int
-    authorization: str | None = field(default=None, repr=False)
+    user: str | None = None
+    password: str = field(default="", repr=False)
 
     @property
-    def secrets(self) -> frozenset[str]:
-        """Return what no log may contain."""
-        return frozenset(self.authorization.split()[1:]) if self.authorization else frozenset()
+    def credentials(self) -> str:
+        """Return the user and password as Proxy-Authorization has them (RFC 7617)."""
+        return b64encode(f"{self.user}:{self.password}".encode()).decode("ascii")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +61,22 @@ class ProxyRules:
         if proxy is None or (host, url.port or DEFAULT_PORTS.get(url.scheme, 0)) in self.direct:
             return None
         return proxy
+
+
+def proxy_secrets(variables: Mapping[str, str]) -> set[str]:
+    """Return what no log may contain: the passwords, as they are and as they are sent. Raises BadSetting."""
+    rules = proxy_rules(variables)
+    proxies = [proxy for proxy in (rules.http, rules.https) if proxy and proxy.user is not None]
+    return {text for proxy in proxies for text in (proxy.password, proxy.credentials) if text}
+
+
+def proxy_faults(variables: Mapping[str, str]) -> list[str]:
+    """Return a line for each of `variables` that names no proxy that can be used."""
+    try:
+        proxy_rules(variables)
+    except BadSetting as error:
+        return str(error).splitlines()
+    return []
 
 
 def proxy_rules(variables: Mapping[str, str]) -> ProxyRules:
@@ -92,22 +109,16 @@ def _proxy(text: str) -> Proxy | None:
     try:
         parts = urlsplit(text if mark else f"http://{text}")
         host, port = parts.hostname, parts.port
-    except ValueError:
+        name = httpx.URL(scheme="http", host=host or "").raw_host.decode("ascii")
+    except (ValueError, httpx.InvalidURL):
         raise ValueError(EXPECTED) from None
     beyond = parts.path not in {"", "/"} or parts.query or parts.fragment or parts.netloc.count("@") > 1
-    if parts.scheme not in DEFAULT_PORTS or not host or port == 0 or beyond or re.search(r"[\s\\\x00-\x1f]", text):
+    if parts.scheme not in DEFAULT_PORTS or not name or port == 0 or beyond or re.search(r"[\s\\\x00-\x1f]", text):
         raise ValueError(EXPECTED)
     return Proxy(
         scheme=parts.scheme,
-        host=httpx.URL(scheme="http", host=host).raw_host.decode("ascii"),
+        host=name,
         port=port or DEFAULT_PORTS[parts.scheme],
-        authorization=_authorization(parts.username, parts.password),
+        user=None if parts.username is None else unquote(parts.username),
+        password=unquote(parts.password or ""),
     )
-
-
-def _authorization(user: str | None, password: str | None) -> str | None:
-    """Return the header for a user and password of an address (RFC 7617), None without a user."""
-    if user is None:
-        return None
-    pair = f"{unquote(user)}:{unquote(password or '')}"
-    return f"Basic {b64encode(pair.encode()).decode('ascii')}"

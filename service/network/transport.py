@@ -12,7 +12,6 @@ from itertools import chain
 import httpcore
 import httpx
 
-from service.domain.errors import BadSetting
 from service.network import authorities, proxies
 from service.network.authorities import trusted
 from service.network.connection_errors import refused_by_proxy
@@ -40,17 +39,6 @@ VARIABLES = frozenset(
 def outgoing(variables: Mapping[str, str]) -> Outgoing:
     """Return what `variables`, those of the environment, say. Raises BadSetting."""
     return Outgoing(proxies=proxy_rules(variables), context=trusted(variables))
-
-
-def outgoing_faults(variables: Mapping[str, str]) -> list[str]:
-    """Return a line for each of `variables` that `outgoing` cannot use."""
-    faults = []
-    for read in (proxy_rules, trusted):
-        try:
-            read(variables)
-        except BadSetting as error:
-            faults += str(error).splitlines()
-    return faults
 
 
 class OutgoingTransport(httpx.AsyncBaseTransport):

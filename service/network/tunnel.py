@@ -93,4 +93,4 @@ class TunnelBackend(httpcore.AsyncNetworkBackend):
 
 def authorization_headers(proxy: Proxy) -> list[tuple[bytes, bytes]]:
     """Return the header with the user and password of `proxy`, if it has some."""
-    return [(b"Proxy-Authorization", proxy.authorization.encode("ascii"))] if proxy.authorization else []
+    return [] if proxy.user is None else [(b"Proxy-Authorization", f"Basic {proxy.credentials}".encode("ascii"))]

@@ -22,7 +22,8 @@ from service.domain.errors import BadSetting
 from service.domain.hosts import is_loopback
 from service.domain.submission_limits import ClientLimit
 from service.domain.webhook_secrets import derive_webhook_secret
-from service.network.transport import VARIABLES, outgoing_faults
+from service.network.proxies import proxy_faults
+from service.network.transport import VARIABLES
 from service.runtime.config import setting_types as parse
 from service.runtime.config.dotenv import PREFIX, read_dotenv
 from service.runtime.config.key_file import StoredKeys, load_or_create
@@ -200,7 +201,7 @@ def load_settings(
     given = {name: text for name, value in variables.items() if (text := value.strip())}
     found = _find_variables(given)
     network = {name: given[name] for name in VARIABLES & given.keys()}
-    faults += outgoing_faults(network)
+    faults += proxy_faults(network)
     texts = {name: PLATFORM_ADDRESSES.get(source, "{}").format(given[source]) for name, source in found.items()}
     defaults = {"log_format": "console" if terminal else "json"}
     try:
