@@ -53,9 +53,10 @@ def refused_by_proxy(status: int) -> ProxyAnswered:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield `error` and those behind it; the pool of httpcore raises its errors `from None`, which hides them."""
     seen: BaseException | None = error
     for _ in range(MAX_CHAIN):
         if seen is None:
             return
         yield seen
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+        seen = seen.__cause__ or seen.__context__

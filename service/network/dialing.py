@@ -49,7 +49,7 @@ async def connect_to_first(
     """
     waiting = deque(interleaved(addresses)[:MAX_ATTEMPTS])
     attempts: dict[asyncio.Future[httpcore.AsyncNetworkStream], str] = {}
-    last: BaseException = httpcore.ConnectError("the name has no address")
+    last: Exception = httpcore.ConnectError("the name has no address")
     try:
         while waiting or attempts:
             if waiting:
@@ -67,7 +67,10 @@ async def connect_to_first(
                 last, failures[attempts.pop(attempt)] = error, connect_reason(error)
     finally:
         await _abandon(attempts)
-    raise type(last)(_all_reasons(failures) or str(last)) from last
+    try:
+        raise last
+    except CONNECT_ERRORS as error:
+        raise type(error)(_all_reasons(failures) or str(error)) from error
 
 
 class Dialer(httpcore.AsyncNetworkBackend):

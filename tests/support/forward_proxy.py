@@ -71,7 +71,7 @@ class ForwardProxy:
             return False
         writer.write(self.answer)
         await writer.drain()
-        if b" 200 " not in self.answer.split(b"\r\n")[0]:
+        if b" 200 " not in self.answer:
             return False
         there_reader, there_writer = await asyncio.open_connection(HOST, self.routes.get(target, self.default))
         await _both_ways(reader, writer, there_reader, there_writer)
