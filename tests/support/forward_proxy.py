@@ -114,10 +114,10 @@ async def _both_ways(
     try:
         await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
     finally:
+        there_writer.transport.abort()
         for each in directions:
             each.cancel()
         await asyncio.gather(*directions, return_exceptions=True)
-        there_writer.transport.abort()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -142,3 +142,27 @@ async def forward_proxy(proxy: ForwardProxy, context: ssl.SSLContext | None = No
         proxy.close()
         server.close()
         await asyncio.gather(*proxy._tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def tls_terminator(port: int, context: ssl.SSLContext) -> AsyncIterator[int]:
+    """Accept TLS inside the block, forward what is inside to `port` on loopback, and yield the port."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        with suppress(OSError, asyncio.CancelledError):
+            await _both_ways(reader, writer, *await asyncio.open_connection(HOST, port))
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, HOST, 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

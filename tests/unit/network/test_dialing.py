@@ -81,7 +81,9 @@ async def test_abandoned_attempts_leave_no_socket() -> None:
 
 def _sockets() -> int:
     """Return how many sockets this process has open."""
-    return sum(str(path.readlink()).startswith("socket:") for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+    return sum(
+        str(path.readlink()).startswith("socket:") for path in Path("/proc/self/fd").iterdir() if path.is_symlink()
+    )
 
 
 async def test_refused_address_moves_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
