@@ -37,18 +37,19 @@ class ProxiedHosts:
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
         """Return the host itself, for the proxy to resolve, or checked addresses of it."""
-        named = self._egress.names(host, port)
-        literal = literal_addresses(host.rstrip("."))
+        name = host.lower().rstrip(".")
+        named = self._egress.names(name, port)
+        literal = literal_addresses(name)
         by_name = named or not self._egress.pinned
         addresses = literal or await self._resolved(host, port, RESOLVE_SECONDS if by_name else None)
         for address in addresses:
-            self._egress.check(host, port, address)
+            self._egress.check(name, port, address)
             if is_bound_here(address):
-                self._egress.check_own(host, port, address)
+                self._egress.check_own(name, port, address)
         if literal:
             return literal
         if not named:
-            self._check_name(host, resolved=bool(addresses))
+            self._check_name(name, resolved=bool(addresses))
         return [host] if by_name else addresses
 
     async def _resolved(self, host: str, port: int, seconds: float | None) -> Sequence[str]:
@@ -59,16 +60,15 @@ class ProxiedHosts:
         except (OSError, UnicodeError):
             return ()
 
-    def _check_name(self, host: str, *, resolved: bool) -> None:
+    def _check_name(self, name: str, *, resolved: bool) -> None:
         """Refuse a name that is or may be internal where the proxy resolves it."""
-        name = host.lower().rstrip(".")
         last = name.rpartition(".")[2]
         if LIKE_AN_ADDRESS.fullmatch(last):
-            raise LiteralRefused(f"{host} is not a valid address")
+            raise LiteralRefused(f"{name} is not a valid address")
         if last == name or last in INTERNAL_DOMAINS or name.endswith(".home.arpa"):
             reason = "is an internal name"
         elif self._egress.pinned and not resolved:
             reason = "does not resolve here"
         else:
             return
-        raise EgressRefused(f"{host} {reason}: the proxy is not asked for it unless {self._egress.setting} names it")
+        raise EgressRefused(f"{name} {reason}: the proxy is not asked for it unless {self._egress.setting} names it")

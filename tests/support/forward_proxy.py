@@ -15,7 +15,8 @@ class ForwardProxy:
     """Connects every host to the port of `routes` for its `host:port`, or to `default`, on loopback.
 
     `answer` replaces the answer to CONNECT; one that is not a success makes no tunnel. `forward_answer` is sent instead
-    of forwarding. With `hangs` nothing is answered; with `dies` the connection is closed after the request was read.
+    of forwarding. With `hangs` nothing is answered; with `dies` the connection is closed after the request was read,
+    with `cuts` after the answer to CONNECT.
     With `authorization` every request needs this value of Proxy-Authorization.
     """
 
@@ -25,6 +26,7 @@ class ForwardProxy:
     forward_answer: bytes | None = None
     hangs: bool = False
     dies: bool = False
+    cuts: bool = False
     authorization: str | None = None
     port: int = 0
     scheme: str = "http"
@@ -69,12 +71,18 @@ class ForwardProxy:
     async def _tunnel(self, target: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         if self.dies:
             return False
-        writer.write(self.answer)
-        await writer.drain()
-        if b" 200 " not in self.answer:
+        if b" 200 " not in self.answer or self.cuts:
+            writer.write(self.answer)
+            await writer.drain()
             return False
-        there_reader, there_writer = await asyncio.open_connection(HOST, self.routes.get(target, self.default))
-        await _both_ways(reader, writer, there_reader, there_writer)
+        try:
+            there = await asyncio.open_connection(HOST, self.routes.get(target, self.default))
+        except OSError:
+            writer.write(b"HTTP/1.1 502 Bad Gateway\r\n\r\n")
+            await writer.drain()
+            return False
+        writer.write(self.answer)
+        await _both_ways(reader, writer, *there)
         return False
 
     async def _forward(

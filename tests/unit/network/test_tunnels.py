@@ -143,12 +143,12 @@ async def test_password_is_sent_to_the_proxy_only(ca: PrivateCa) -> None:
         ({"dies": True}, httpx.ProxyError, "the proxy failed"),
         ({"answer": b"SSH-2.0-OpenSSH\r\n\r\n"}, httpx.ProxyError, "the proxy failed"),
         (
-            {"answer": b"HTTP/1.1 200 OK\r\n\r\n", "default": 1},
+            {"answer": b"HTTP/1.1 200 OK\r\n\r\n", "cuts": True},
             httpx.ConnectError,
             "TLS failed: unexpected eof while reading",
         ),
     ],
-    ids=["502", "403", "dies", "another protocol", "no host behind it"],
+    ids=["502", "403", "dies", "another protocol", "cut after the answer"],
 )
 async def test_failed_tunnel_is_a_failed_connection(
     ca: PrivateCa, faults: dict[str, object], error: type[Exception], reason: str
