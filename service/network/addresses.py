@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from itertools import chain, zip_longest
+from itertools import chain
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
@@ -44,7 +44,8 @@ def interleaved(addresses: Sequence[str]) -> list[str]:
     """
     first = [each for each in addresses if _is_ipv6(each) == _is_ipv6(addresses[0])]
     second = [each for each in addresses if _is_ipv6(each) != _is_ipv6(addresses[0])]
-    return [each for each in chain.from_iterable(zip_longest(first, second)) if each is not None]
+    pairs = chain.from_iterable(zip(first, second, strict=False))
+    return [*pairs, *first[len(second) :], *second[len(first) :]]
 
 
 def literal_addresses(host: str) -> Sequence[str]:

@@ -47,7 +47,7 @@ async def resolve(host: str, _port: int) -> Sequence[str]:
 
 
 @pytest.mark.parametrize(
-    ("host", "asked"),
+    ("host", "requested"),
     [
         ("public.test", ["8.8.8.8"]),
         ("two.test", ["2001:4860::8888", "8.8.4.4"]),
@@ -75,18 +75,18 @@ async def resolve(host: str, _port: int) -> Sequence[str]:
         ("9.9.9.9", None),
     ],
 )
-async def test_proxy_is_asked_for_checked_addresses_of_a_client(host: str, asked: list[str] | None) -> None:
-    """A client's host is asked for by a public address that was checked here, never by its name, or not at all."""
+async def test_proxy_gets_checked_addresses_of_a_client(host: str, requested: list[str] | None) -> None:
+    """A client's host is requested by a public address that was checked here, never by its name, or not at all."""
     guard = ProxiedHosts(NOTIFY.for_notify(), resolve=resolve)
-    if asked is None:
+    if requested is None:
         with pytest.raises(EgressRefused):
             await guard(host, 443)
     else:
-        assert list(await guard(host, 443)) == asked
+        assert list(await guard(host, 443)) == requested
 
 
 @pytest.mark.parametrize(
-    ("host", "asked"),
+    ("host", "requested"),
     [
         ("public.test", ["public.test"]),
         ("only-the-proxy-resolves.test", ["only-the-proxy-resolves.test"]),
@@ -105,19 +105,19 @@ async def test_proxy_is_asked_for_checked_addresses_of_a_client(host: str, asked
         ("1.2.3.4.5", None),
     ],
 )
-async def test_proxy_is_asked_for_public_names_of_the_operator(host: str, asked: list[str] | None) -> None:
-    """A result's host is asked for by its name, also if only the proxy resolves it; what is internal is refused."""
+async def test_proxy_gets_public_names_of_the_operator(host: str, requested: list[str] | None) -> None:
+    """A result's host is requested by its name, also if only the proxy resolves it; what is internal is refused."""
     guard = ProxiedHosts(NOTIFY.for_handlers(), resolve=resolve)
-    if asked is None:
+    if requested is None:
         with pytest.raises(EgressRefused) as refused:
             await guard(host, 443)
         assert isinstance(refused.value, Reject) == host.rstrip(".")[-1].isdigit()
     else:
-        assert list(await guard(host, 443)) == asked
+        assert list(await guard(host, 443)) == requested
 
 
 @pytest.mark.parametrize("host", ["only-the-proxy-resolves.test", "metadata", "hooks.internal", "internal.test"])
-async def test_host_that_an_entry_names_is_asked_for_by_its_name(host: str) -> None:
+async def test_host_that_an_entry_names_is_requested_by_its_name(host: str) -> None:
     """The entry counts at its port, for its kind of address; EGRESS_DENY counts for what resolves here."""
     named = EgressSettings(allow=[f"{host}:8443"], notify_allow=[f"{host}:8443"], deny=["10.0.0.7"])
     for egress in (named.for_notify(), named.for_handlers()):
@@ -132,7 +132,7 @@ async def test_host_that_an_entry_names_is_asked_for_by_its_name(host: str) -> N
                 await guard(host, 8444)
 
 
-async def test_own_webhook_address_is_asked_for_by_its_name() -> None:
+async def test_own_webhook_address_is_requested_by_its_name() -> None:
     """WEBHOOK_URL may name a host that only the proxy resolves."""
     egress = NOTIFY.for_handlers("https://hooks.operator.internal/x")
     assert list(await ProxiedHosts(egress, resolve=resolve)("hooks.operator.internal", 443)) == [
@@ -158,7 +158,7 @@ async def test_public_address_of_this_machine_is_refused(monkeypatch: pytest.Mon
 
 
 async def test_missing_name_server_does_not_hold_up_the_operator(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where lookups hang, a result's host is asked for by its name after a short wait."""
+    """Where lookups hang, a result's host is requested by its name after a short wait."""
 
     async def hang(_host: str, _port: int) -> Sequence[str]:
         await asyncio.Event().wait()
@@ -172,7 +172,7 @@ async def test_missing_name_server_does_not_hold_up_the_operator(monkeypatch: py
 
 
 async def test_webhook_of_a_client_is_sent_to_the_checked_address(tmp_path: Path) -> None:
-    """The proxy sees addresses only, also for http; TLS and Host have the name; nothing internal is asked for."""
+    """The proxy sees addresses only, also for http; TLS and Host have the name; nothing internal is requested."""
     ca = PrivateCa(tmp_path)
     async with site(Site(), ca.server_context("public.test", "two.test")) as secure, site(Site()) as plain:
         routes = {"8.8.8.8:443": secure.port, "8.8.4.4:443": secure.port, "8.8.8.8:80": plain.port}
@@ -195,8 +195,8 @@ async def test_webhook_of_a_client_is_sent_to_the_checked_address(tmp_path: Path
                             await http.post(f"{scheme}://{host}/hook")
         assert (secure.hosts, secure.names) == (["public.test", "two.test"], ["public.test", "two.test"])
         assert plain.hosts == ["public.test"]
-    asked = {line.removeprefix("CONNECT ") for line in proxy.requests}
-    assert asked <= {"8.8.8.8:443", "8.8.8.8:80", "[2001:4860::8888]:443", "8.8.4.4:443"}
+    requested = {line.removeprefix("CONNECT ") for line in proxy.requests}
+    assert requested <= {"8.8.8.8:443", "8.8.8.8:80", "[2001:4860::8888]:443", "8.8.4.4:443"}
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Which certificate authorities are trusted, and what is said about those that cannot be read."""
+"""Which certificate authorities are trusted, and the messages about those that cannot be read."""
 
 import os
 import ssl
@@ -26,20 +26,20 @@ async def reached(variables: dict[str, str], url: str) -> bool:
 
 async def test_additional_authority_is_trusted_beside_the_usual_ones(tmp_path: Path) -> None:
     """CA_FILE and SSL_CERT_FILE add an authority, also both at once; without them the certificate is refused."""
-    ours, theirs = PrivateCa(tmp_path), PrivateCa(tmp_path, "Another CA")
+    first, second = PrivateCa(tmp_path), PrivateCa(tmp_path, "Another CA")
     usual = len(trusted({}).get_ca_certs())
     assert usual > 100
-    assert len(trusted({"BOOMERANG_CA_FILE": str(ours.file)}).get_ca_certs()) == usual + 1
+    assert len(trusted({"BOOMERANG_CA_FILE": str(first.file)}).get_ca_certs()) == usual + 1
     async with (
-        site(Site(), ours.server_context("127.0.0.1")) as one,
-        site(Site(), theirs.server_context("::1", "127.0.0.1")) as two,
+        site(Site(), first.server_context("127.0.0.1")) as one,
+        site(Site(), second.server_context("::1", "127.0.0.1")) as two,
     ):
         urls = [f"https://127.0.0.1:{each.port}/" for each in (one, two)]
         for variables, expected in (
             ({}, [False, False]),
-            ({"BOOMERANG_CA_FILE": str(ours.file)}, [True, False]),
-            ({"SSL_CERT_FILE": str(theirs.file)}, [False, True]),
-            ({"BOOMERANG_CA_FILE": str(ours.file), "SSL_CERT_FILE": str(theirs.file)}, [True, True]),
+            ({"BOOMERANG_CA_FILE": str(first.file)}, [True, False]),
+            ({"SSL_CERT_FILE": str(second.file)}, [False, True]),
+            ({"BOOMERANG_CA_FILE": str(first.file), "SSL_CERT_FILE": str(second.file)}, [True, True]),
         ):
             assert [await reached(variables, url) for url in urls] == expected, variables
 

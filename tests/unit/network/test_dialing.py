@@ -192,7 +192,7 @@ async def test_of_two_connections_one_is_closed(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_cancelled_connection_cancels_its_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A caller that gives up leaves no attempt running."""
+    """A caller that is cancelled leaves no attempt running."""
     monkeypatch.setattr(dialing, "ATTEMPT_DELAY", 0.0)
     ended: list[str] = []
     all_run = asyncio.Barrier(3)

@@ -84,7 +84,7 @@ async def test_proxy_over_tls(ca: PrivateCa) -> None:
 
 
 async def test_ipv6_addresses_are_in_brackets(ca: PrivateCa) -> None:
-    """CONNECT and the whole address name an IPv6 address so that its port can be told apart."""
+    """CONNECT and the whole address name an IPv6 address so that its port is recognized."""
     host = "[2001:db8::7]"
     async with site(Site(), ca.server_context("2001:db8::7")) as secure, site(Site()) as plain:
         routes = {f"{host}:443": secure.port, f"{host}:80": plain.port, f"{host}:8443": secure.port}
