@@ -26,12 +26,10 @@ def tls_reason(error: BaseException) -> str | None:
 
 def transport_reason(error: BaseException) -> str:
     """Return why a request failed, without hosts and addresses: TLS, the proxy, or the class of the error."""
-    if reason := tls_reason(error):
-        return reason
     if isinstance(error, httpx.ProxyError):
-        answers = [str(each) for each in _chain(error) if isinstance(each, ProxyAnswered)]
-        return answers[-1] if answers else "the proxy failed"  # the first one may name the host
-    return type(error).__name__
+        faults = [str(each) for each in _chain(error) if isinstance(each, ProxyFault)]
+        return faults[-1] if faults else "the proxy failed"  # the first one may name the host
+    return tls_reason(error) or type(error).__name__
 
 
 def connect_reason(error: BaseException) -> str:
@@ -42,14 +40,14 @@ def connect_reason(error: BaseException) -> str:
     return os.strerror(codes[-1]) if codes else str(error) or type(error).__name__
 
 
-class ProxyAnswered(httpcore.ProxyError):
-    """The proxy refused: its status; the request did not leave it."""
+class ProxyFault(httpcore.ProxyError):
+    """The proxy is at fault, with a reason without hosts; the request did not leave it."""
 
 
-def refused_by_proxy(status: int) -> ProxyAnswered:
+def refused_by_proxy(status: int) -> ProxyFault:
     """Return the error for a proxy that answered `status` itself. Its own text is not repeated."""
     phrase = httpx.codes.get_reason_phrase(status)
-    return ProxyAnswered(f"the proxy answered {status} {phrase}".rstrip())
+    return ProxyFault(f"the proxy answered {status} {phrase}".rstrip())
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

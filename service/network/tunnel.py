@@ -12,7 +12,7 @@ import httpcore
 import httpx
 
 from service.network.addresses import authority
-from service.network.connection_errors import refused_by_proxy
+from service.network.connection_errors import ProxyFault, refused_by_proxy, tls_reason
 from service.network.dialing import Dialer, connect_timeout, connect_to_first
 from service.network.proxies import Proxy
 
@@ -65,17 +65,24 @@ class TunnelBackend(httpcore.AsyncNetworkBackend):
         stream = await self._dialer.connect_tcp(self._proxy.host, self._proxy.port)
         try:
             if self._proxy.scheme == "https":
-                self._context.set_alpn_protocols(["http/1.1"])
-                stream = await stream.start_tls(self._context, server_hostname=self._proxy.host)
+                stream = await self._secured(stream)
             return await self._connect(stream, authority(destination, port))
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             await stream.aclose()
             if isinstance(error, httpcore.ConnectError | httpcore.ProxyError):
                 raise
-            raise httpcore.ProxyError("the proxy closed the connection or did not answer as a proxy") from error
+            raise ProxyFault("the proxy closed the connection or did not answer as a proxy") from error
         except BaseException:
             await stream.aclose()
             raise
+
+    async def _secured(self, stream: httpcore.AsyncNetworkStream) -> httpcore.AsyncNetworkStream:
+        """Return TLS with the proxy over `stream`; raises ProxyError, also for a proxy that has no TLS."""
+        self._context.set_alpn_protocols(["http/1.1"])
+        try:
+            return await stream.start_tls(self._context, server_hostname=self._proxy.host)
+        except httpcore.ConnectError as error:
+            raise ProxyFault(f"the proxy: {tls_reason(error) or 'no TLS'}") from error
 
     async def _connect(self, stream: httpcore.AsyncNetworkStream, target: str) -> httpcore.AsyncNetworkStream:
         """Ask the proxy for a tunnel to `target` and return it; raises an error of httpcore."""

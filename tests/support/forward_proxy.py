@@ -16,7 +16,7 @@ class ForwardProxy:
 
     `answer` replaces the answer to CONNECT; one that is not a success makes no tunnel. `forward_answer` is sent instead
     of forwarding. With `hangs` nothing is answered; with `dies` the connection is closed after the request was read,
-    with `cuts` after the answer to CONNECT.
+    with `cuts` after the answer to CONNECT. With `refuses_tls` it answers 400 to the first byte.
     With `authorization` every request needs this value of Proxy-Authorization.
     """
 
@@ -27,6 +27,7 @@ class ForwardProxy:
     hangs: bool = False
     dies: bool = False
     cuts: bool = False
+    refuses_tls: bool = False
     authorization: str | None = None
     port: int = 0
     scheme: str = "http"
@@ -52,6 +53,11 @@ class ForwardProxy:
         writer.transport.abort()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        if self.refuses_tls:
+            await reader.read(1)
+            writer.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+            await writer.drain()
+            return False
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         method, target, _ = head.split("\r\n")[0].split(" ")
         self.requests.append(f"{method} {target}")

@@ -109,6 +109,7 @@ def test_user_and_password_are_decoded_and_not_shown() -> None:
         ("[2001:db8::1]:444", ["[2001:db8::1]:444"], ["[2001:db8::1]"]),
         ("*", ["anything.test", "[2001:db8::1]", "10.0.0.1"], []),
         ("https://example.org", ["example.org"], ["other.org"]),
+        ("10.96.0.0/12,.svc,.cluster.local", ["10.96.0.1", "a.ns.svc", "a.ns.svc.cluster.local"], ["a.svc.test"]),
         ("bücher.example", ["bücher.example", "xn--bcher-kva.example"], ["bucher.example"]),
         (" a.test , b.test\tc.test,,", ["a.test", "b.test", "c.test"], ["d.test"]),
         ("10.0.0.0/99, .., [, ::/x, good.test", ["good.test"], ["10.0.0.1"]),

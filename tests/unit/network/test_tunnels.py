@@ -77,10 +77,20 @@ async def test_proxy_over_tls(ca: PrivateCa) -> None:
                     assert (await http.get(f"{scheme}://{NAME}/")).status_code == 200
             async with client(proxy.url) as http:
                 for scheme in ("https", "http"):
-                    with pytest.raises(httpx.ConnectError) as refused:
+                    with pytest.raises((httpx.ConnectError, httpx.ProxyError)) as refused:
                         await http.get(f"{scheme}://{NAME}/")
-                    assert transport_reason(refused.value).startswith("certificate verify failed: ")
+                    reason = "certificate verify failed: unable to get local issuer certificate"
+                    assert transport_reason(refused.value).removeprefix("the proxy: ") == reason
         assert proxy.requests == [f"CONNECT {NAME}:443", f"GET http://{NAME}/"]
+
+
+async def test_plain_proxy_with_an_https_address_is_named(ca: PrivateCa) -> None:
+    """The common mistake `HTTPS_PROXY=https://...` for a proxy without TLS gives a reason that names both."""
+    async with forward_proxy(ForwardProxy(refuses_tls=True)) as proxy:
+        async with client(proxy.url.replace("http:", "https:"), ca) as http:
+            with pytest.raises(httpx.ProxyError) as refused:
+                await http.get(f"https://{NAME}/")
+    assert transport_reason(refused.value).startswith("the proxy: TLS failed: ")
 
 
 async def test_ipv6_addresses_are_in_brackets(ca: PrivateCa) -> None:
@@ -140,8 +150,12 @@ async def test_password_is_sent_to_the_proxy_only(ca: PrivateCa) -> None:
     [
         ({"answer": b"HTTP/1.1 502 Bad Gateway\r\n\r\n"}, httpx.ProxyError, "the proxy answered 502 Bad Gateway"),
         ({"answer": b"HTTP/1.0 403 no\r\n\r\n<html>"}, httpx.ProxyError, "the proxy answered 403 Forbidden"),
-        ({"dies": True}, httpx.ProxyError, "the proxy failed"),
-        ({"answer": b"SSH-2.0-OpenSSH\r\n\r\n"}, httpx.ProxyError, "the proxy failed"),
+        ({"dies": True}, httpx.ProxyError, "the proxy closed the connection or did not answer as a proxy"),
+        (
+            {"answer": b"SSH-2.0-OpenSSH\r\n\r\n"},
+            httpx.ProxyError,
+            "the proxy closed the connection or did not answer as a proxy",
+        ),
         (
             {"answer": b"HTTP/1.1 200 OK\r\n\r\n", "cuts": True},
             httpx.ConnectError,
