@@ -87,9 +87,10 @@ async def test_proxy_over_tls(ca: PrivateCa) -> None:
 async def test_plain_proxy_with_an_https_address_is_named(ca: PrivateCa) -> None:
     """The common mistake `HTTPS_PROXY=https://...` for a proxy without TLS gives a reason that names both."""
     async with forward_proxy(ForwardProxy(refuses_tls=True)) as proxy:
-        async with client(proxy.url.replace("http:", "https:"), ca) as http:
-            with pytest.raises(httpx.ProxyError) as refused:
-                await http.get(f"https://{NAME}/")
+        http = client(proxy.url.replace("http:", "https:"), ca)
+        with pytest.raises(httpx.ProxyError) as refused:
+            await http.get(f"https://{NAME}/")
+        await http.aclose()
     assert transport_reason(refused.value).startswith("the proxy: TLS failed: ")
 
 
