@@ -95,16 +95,6 @@ async def test_refused_address_moves_on_at_once(monkeypatch: pytest.MonkeyPatch)
                 assert (await http.get(f"http://three.test:{alive.port}/")).status_code == 200
 
 
-async def test_connect_timeout_limits_all_addresses_and_names_them() -> None:
-    """The time for connecting is one for all addresses; the error says what each of them did."""
-    with silent_address(SILENT) as port:
-        transport = OutgoingTransport(Outgoing(), dialer=Dialer(resolve=resolver(CLOSED, SILENT)))
-        async with httpx.AsyncClient(transport=transport, timeout=0.5) as http:
-            with pytest.raises(httpx.ConnectTimeout) as late:
-                await http.get(f"http://dead.test:{port}/")
-    assert str(late.value) == f"no connection to dead.test in 0.5 s: {CLOSED}: Connection refused; {SILENT}: no answer"
-
-
 async def test_errors_of_all_addresses_are_one_error() -> None:
     """Where no address can be connected to, one error has the reason of each."""
     with socket.socket() as unused:

@@ -2,6 +2,8 @@
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.domain.errors import BadSetting
 from service.network.direct_hosts import DirectHosts
@@ -131,3 +133,21 @@ def test_port_of_a_scheme_is_its_default() -> None:
     rules = proxy_rules({"ALL_PROXY": PROXY, "NO_PROXY": "example.org:80"})
     assert used(rules, "http://example.org/") is None
     assert used(rules, "https://example.org/") == PROXY
+
+
+@given(st.text(max_size=40), st.sampled_from(["https://example.org/", "http://10.0.0.1:81/", "https://[2001:db8::1]/"]))
+def test_any_text_excludes_or_does_not(text: str, url: str) -> None:
+    """NO_PROXY is never a reason to fail: what cannot be read excludes nothing."""
+    assert used(proxy_rules({"ALL_PROXY": PROXY, "NO_PROXY": text}), url) in {None, PROXY}
+
+
+@given(st.text(max_size=40).filter(lambda text: text.strip() and not text.strip().isalnum()))
+def test_any_text_is_a_proxy_or_one_line(text: str) -> None:
+    """A value gives a proxy or a line that begins with its variable; no other error occurs."""
+    try:
+        rules = proxy_rules({"HTTPS_PROXY": text})
+    except BadSetting as refused:
+        (line,) = str(refused).splitlines()
+        assert line.startswith("HTTPS_PROXY ")
+    else:
+        assert rules.https is None or rules.https.host

@@ -179,7 +179,7 @@ async def test_hanging_proxy_is_a_connect_timeout(ca: PrivateCa) -> None:
     """A proxy that does not answer CONNECT ends with the time for connecting, not with that for the response."""
     async with forward_proxy(ForwardProxy(hangs=True)) as proxy, client(proxy.url, ca) as http:
         with pytest.raises(httpx.ConnectTimeout):
-            await http.post(f"https://{NAME}/tasks", timeout=httpx.Timeout(3600, connect=0.3))
+            await http.post(f"https://{NAME}/tasks", timeout=httpx.Timeout(3600, connect=2.0))
     assert proxy.requests == [f"CONNECT {NAME}:443"]
 
 
