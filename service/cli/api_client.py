@@ -18,8 +18,11 @@ import httpx
 from service.cli import CommandFailed, Unreachable, UsageError
 from service.cli.output import clean, console
 from service.cli.response_checks import is_delivery, is_page, is_task
-from service.domain.hosts import is_loopback
+from service.domain.errors import BadSetting
 from service.domain.task import Json
+from service.network.addresses import names_loopback
+from service.network.connection_errors import tls_reason, transport_reason
+from service.network.transport import VARIABLES, Outgoing, OutgoingTransport, outgoing
 
 DEFAULT_URL = "http://127.0.0.1:8080"
 URL_NAME, KEY_NAME = "BOOMERANG_URL", "BOOMERANG_API_KEY"
@@ -37,20 +40,26 @@ MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 class Client(AbstractAsyncContextManager["Client"]):
     """Calls the API of the service at `url` with the key `api_key`.
 
-    Every method raises CommandFailed with the reason: UsageError for an invalid request or key, Unreachable if a later
-    try may succeed.
+    `variables` are those of the environment that name proxies and certificates; a loopback address uses no proxy.
+    Raises UsageError for an address or a variable that cannot be used. Every method raises CommandFailed with the
+    reason: UsageError for an invalid request or key, Unreachable if a later try may succeed.
     """
 
     def __init__(
-        self, url: str, api_key: str | None = None, *, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        url: str,
+        api_key: str | None = None,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.url = _checked_url(url)
         self._http = httpx.AsyncClient(
             base_url=self.url + "/",
             headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {api_key}"} if api_key else {}),
             timeout=httpx.Timeout(RESPONSE_TIMEOUT, connect=5),
-            trust_env=not is_loopback(urlsplit(self.url).hostname or ""),
-            transport=transport,
+            trust_env=False,
+            transport=transport or OutgoingTransport(_outgoing(self.url, variables or {})),
         )
 
     async def __aexit__(self, *_: object) -> None:
@@ -103,12 +112,16 @@ class Client(AbstractAsyncContextManager["Client"]):
         try:
             async with self._http.stream(method, path, **options) as response:
                 content = await _read_body(response)
-        except httpx.ConnectError:
+        except httpx.ConnectError as error:
+            if reason := tls_reason(error):
+                raise Unreachable(
+                    f"no connection to {self.url}: {reason}; BOOMERANG_CA_FILE adds an authority"
+                ) from None
             raise Unreachable(f"no service answers at {self.url}; start one with `boomerang serve`") from None
         except httpx.TimeoutException:
             raise Unreachable(f"{self.url} did not respond in time") from None
         except httpx.HTTPError as error:
-            raise Unreachable(f"the connection to {self.url} failed: {type(error).__name__}") from None
+            raise Unreachable(f"the connection to {self.url} failed: {transport_reason(error)}") from None
         return _parse_response(response, content, is_valid)
 
 
@@ -133,6 +146,17 @@ def _checked_url(url: str) -> str:
     if not valid:
         raise UsageError(f"{clean(url)} is not the address of a service; use the form {DEFAULT_URL}")
     return url.rstrip("/")
+
+
+def _outgoing(url: str, variables: Mapping[str, str]) -> Outgoing:
+    """Return the proxies and certificates for `url`; on loopback those of proxies do not matter, even wrong ones."""
+    used = {name: text for name, text in variables.items() if name in VARIABLES}
+    if names_loopback(urlsplit(url).hostname or ""):
+        used = {name: text for name, text in used.items() if "proxy" not in name.lower()}
+    try:
+        return outgoing(used)
+    except BadSetting as error:
+        raise UsageError(str(error)) from None
 
 
 def _path_segment(text: str) -> str:
@@ -184,11 +208,15 @@ def _field_error(error: object) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """The address of the service and the key for it. `note` says why a key that was found is not used."""
+    """The address of the service and the key for it. `note` says why a key that was found is not used.
+
+    `variables` are those of the source of the address and of the environment.
+    """
 
     url: str
     api_key: str | None = field(default=None, repr=False)
     note: str = ""
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def find_access(url: str | None, api_key: str | None, environ: Mapping[str, str], dotenv: Path) -> Access:
@@ -206,13 +234,15 @@ def find_access(url: str | None, api_key: str | None, environ: Mapping[str, str]
     source = None if url is not None else next((name for name, values in sources.items() if URL_NAME in values), None)
     address = (sources[source][URL_NAME].strip() or DEFAULT_URL) if source else DEFAULT_URL if url is None else url
     keys = {name: key for name, values in sources.items() if (key := values.get(KEY_NAME, "").strip())}
+    variables = {**(sources[source] if source else {}), **environ}
     if api_key is not None:
-        return Access(url=address, api_key=api_key or None)
+        return Access(url=address, api_key=api_key or None, variables=variables)
     if source is None or source in keys or not keys:
-        return Access(url=address, api_key=keys.get(source) if source else next(iter(keys.values()), None))
+        found = keys.get(source) if source else next(iter(keys.values()), None)
+        return Access(url=address, api_key=found, variables=variables)
     (other,) = keys
     note = f"{KEY_NAME} of {other} is not sent to the {URL_NAME} of {source}; set both in one place, or give --api-key"
-    return Access(url=address, note=note)
+    return Access(url=address, note=note, variables=variables)
 
 
 def with_client(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -227,7 +257,7 @@ def with_client(command: Callable[..., Awaitable[None]]) -> Callable[..., None]:
             console().print(f"Note: {access.note}", soft_wrap=True)
 
         async def call() -> None:
-            async with Client(access.url, access.api_key) as client:
+            async with Client(access.url, access.api_key, variables=access.variables) as client:
                 await command(client, **options)
 
         anyio.run(call)

@@ -1,6 +1,5 @@
 """The HTTP clients of handlers: addresses that clients give have another guard than those of the operator."""
 
-import ssl
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,9 +8,11 @@ from ipaddress import ip_network
 import httpx
 
 from service.deliveries.egress_guard import client
-from service.deliveries.egress_policy import DEFAULT_PORTS, Allowed, Egress, literal_addresses
+from service.deliveries.egress_policy import DEFAULT_PORTS, Allowed, Egress
 from service.deliveries.handler_api import Handler
 from service.domain.task import Json
+from service.network.addresses import literal_addresses
+from service.network.transport import Outgoing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,7 @@ class EgressSettings:
 
     def for_notify(self) -> Egress:
         """Return the guard of addresses that clients give."""
-        return Egress(self.notify_allow, deny=self.deny, setting="NOTIFY_ALLOW", web_ports=True)
+        return Egress(self.notify_allow, deny=self.deny, setting="NOTIFY_ALLOW", web_ports=True, pinned=True)
 
     def for_handlers(self, own_address: str | None = None) -> Egress:
         """Return the guard of the operator's handlers, for handlers that use `own_address`."""
@@ -54,13 +55,18 @@ class EgressClients:
 
 
 @asynccontextmanager
-async def open_egress_clients(settings: EgressSettings) -> AsyncIterator[EgressClients]:
-    """Yield the clients for `settings`, which share their certificates; close them afterwards. Raises BadSetting."""
-    verify: ssl.SSLContext = httpx.create_ssl_context()
+async def open_egress_clients(
+    settings: EgressSettings, outgoing: Outgoing | None = None
+) -> AsyncIterator[EgressClients]:
+    """Yield the clients for `settings`, which share proxies and certificates; close them afterwards.
+
+    Raises BadSetting.
+    """
+    outgoing = outgoing or Outgoing()
     async with AsyncExitStack() as stack:
 
         async def opened(egress: Egress) -> httpx.AsyncClient:
-            return await stack.enter_async_context(client(egress, verify=verify))
+            return await stack.enter_async_context(client(egress, outgoing=outgoing))
 
         yield EgressClients(
             notify=await opened(settings.for_notify()),

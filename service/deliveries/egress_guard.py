@@ -3,64 +3,30 @@
 All connections to URLs from clients and from the provider (webhooks, results) use this guard. It resolves a name once,
 checks each of its addresses, and connects to a checked address; a connection that ends at this machine itself is closed
 before a byte is sent. Host, SNI and the certificate check keep the name. DNS
-rebinding, a change of the name's addresses between check and connection, has no effect.
+rebinding, a change of the name's addresses between check and connection, has no effect. What a proxy is asked for is
+decided in `proxied_hosts`.
 """
 
-import asyncio
-import socket
-import ssl
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Iterable
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import Any
 
 import httpcore
 import httpx
-from anyio import CapacityLimiter
-from anyio.to_thread import run_sync
 
 from service.deliveries.egress_policy import Egress, EgressRefused
 from service.deliveries.own_addresses import is_own_address
-
-Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-
-DNS_THREADS = CapacityLimiter(32)
-
-
-async def resolve(host: str, port: int) -> list[str]:
-    """Return every address of `host`, as the system resolves it; raises OSError when it has none.
-
-    Uses its own threads, so that slow name servers of foreign hosts never occupy the few threads of the event loop.
-    """
-    lookup = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
-    found = await run_sync(lookup, limiter=DNS_THREADS, abandon_on_cancel=True)
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+from service.deliveries.proxied_hosts import ProxiedHosts
+from service.network.addresses import Resolve, resolve_foreign
+from service.network.dialing import Dialer
+from service.network.transport import Outgoing, OutgoingTransport
 
 
-class GuardedBackend(httpcore.AsyncNetworkBackend):
+class GuardedBackend(Dialer):
     """Connects to checked addresses only."""
 
-    def __init__(self, egress: Egress, *, resolve: Resolve = resolve) -> None:
-        self._egress = egress
-        self._resolve = resolve
-        self._backend = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 - the interface of httpcore
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Resolve, check all addresses, connect to one that answers; raises EgressRefused or httpcore's errors."""
-        try:
-            async with asyncio.timeout(timeout):
-                addresses = await self._checked_addresses(host, port)
-                stream = await self._connect(addresses, port, local_address, socket_options)
-                await self._close_if_own(stream, host, port)
-                return stream
-        except TimeoutError as error:
-            raise httpcore.ConnectTimeout(f"no connection to {host} in {timeout} s") from error
+    def __init__(self, egress: Egress, *, resolve: Resolve = resolve_foreign) -> None:
+        super().__init__(_ConnectionGuard(egress), resolve=resolve)
 
     async def connect_unix_socket(
         self,
@@ -71,65 +37,31 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         """Raise EgressRefused: no URL may lead to a socket file."""
         raise EgressRefused(f"{path} is not a network address")
 
-    async def sleep(self, seconds: float) -> None:
-        """Sleep, as the interface requires."""
-        await asyncio.sleep(seconds)
 
-    async def _checked_addresses(self, host: str, port: int) -> Sequence[str]:
-        try:
-            addresses = await self._resolve(host, port)
-        except (OSError, UnicodeError) as error:
-            if isinstance(error, TimeoutError):
-                raise
-            raise httpcore.ConnectError(f"{host} does not resolve") from error
-        for address in addresses:
-            self._egress.check(host, port, address)
-        return addresses
+class _ConnectionGuard:
+    """Checks each address before it is connected to, and that the connection does not end at this machine."""
 
-    async def _close_if_own(self, stream: httpcore.AsyncNetworkStream, host: str, port: int) -> None:
-        """Close a connection that ends at this machine, at a public address of it for example; raise EgressRefused."""
-        local, remote = stream.get_extra_info("client_addr"), stream.get_extra_info("server_addr")
-        if not is_own_address(local, remote):
-            return
-        try:
+    def __init__(self, egress: Egress) -> None:
+        self._egress = egress
+        self.check = egress.check
+
+    def check_connected(self, host: str, port: int, local: Any, remote: Any) -> None:
+        """Raise EgressRefused for a connection to a public address of this machine, unless an entry allows it."""
+        if is_own_address(local, remote):
             self._egress.check_own(host, port, remote[0])
-        except EgressRefused:
-            await stream.aclose()
-            raise
-
-    async def _connect(
-        self,
-        addresses: Sequence[str],
-        port: int,
-        local_address: str | None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None,
-    ) -> httpcore.AsyncNetworkStream:
-        failed: httpcore.ConnectError | None = None
-        for address in addresses:
-            try:
-                return await self._backend.connect_tcp(
-                    address, port, local_address=local_address, socket_options=socket_options
-                )
-            except httpcore.ConnectError as error:
-                failed = error
-        raise failed or httpcore.ConnectError("the name has no address")
 
 
-class GuardedTransport(httpx.AsyncHTTPTransport):
-    """The transport of httpx, limited to http, https and the addresses that `egress` allows.
+class GuardedTransport(OutgoingTransport):
+    """A transport that is limited to http, https and the addresses that `egress` allows.
 
-    `resolve` replaces the system's resolver, and `verify` the default certificates.
+    `resolve` replaces the system's resolver.
     """
 
-    def __init__(self, egress: Egress, *, resolve: Resolve = resolve, verify: ssl.SSLContext | None = None) -> None:
-        context = verify or httpx.create_ssl_context()
-        super().__init__(verify=context, trust_env=False)
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=context,
-            max_connections=64,
-            max_keepalive_connections=16,
-            keepalive_expiry=5,
-            network_backend=GuardedBackend(egress, resolve=resolve),
+    def __init__(self, egress: Egress, *, resolve: Resolve = resolve_foreign, outgoing: Outgoing | None = None) -> None:
+        super().__init__(
+            outgoing or Outgoing(),
+            dialer=GuardedBackend(egress, resolve=resolve),
+            destinations=ProxiedHosts(egress, resolve=resolve),
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -139,14 +71,15 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
         return await super().handle_async_request(request)
 
 
-def client(egress: Egress, *, timeout: float = 15.0, verify: ssl.SSLContext | None = None) -> httpx.AsyncClient:
-    """Return a client for URLs from outside: guarded, without redirects, proxies and cookies.
+def client(egress: Egress, *, timeout: float = 15.0, outgoing: Outgoing | None = None) -> httpx.AsyncClient:
+    """Return a client for URLs from outside: guarded, without redirects and cookies.
 
-    `verify` replaces the default certificates. `timeout` is in seconds, for connecting, for each read, each write and
-    the wait for a connection. The caller must limit sizes and total times while streaming.
+    `outgoing` has the proxies and the trusted certificates; by default no proxy. `timeout` is in seconds, for
+    connecting, for each read, each write and the wait for a connection. The caller must limit sizes and total times
+    while streaming.
     """
     return httpx.AsyncClient(
-        transport=GuardedTransport(egress, verify=verify),
+        transport=GuardedTransport(egress, outgoing=outgoing),
         timeout=timeout,
         follow_redirects=False,
         trust_env=False,

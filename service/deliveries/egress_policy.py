@@ -1,17 +1,14 @@
 """Which addresses outgoing connections may use, decided from the host, the port and the resolved address."""
 
-import socket
-from collections.abc import Collection, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 
 import httpx
 
 from service.deliveries.egress_allow_syntax import Network, egress_network, egress_target
 from service.domain.errors import BadSetting, Reject
-
-Address = IPv4Address | IPv6Address
+from service.network.addresses import Address, literal_addresses, spellings
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 FIRST_UNPRIVILEGED_PORT = 1024
@@ -71,7 +68,7 @@ class Egress:
     (`media.internal:8080`, `[::1]:8080`). A host covers all addresses that it resolves to. `deny` holds networks that
     are never dialled, whatever `allow` says. `own` are addresses of the operator's settings. `setting` is the name of
     the setting that holds `allow`, for messages. With `web_ports` only the ports 80, 443 and from 1024 are dialled, and
-    other ones where an entry names the port.
+    other ones where an entry names the port. `pinned` is True where a proxy must not resolve names, see `ProxiedHosts`.
     Raises BadSetting for anything else.
     """
 
@@ -83,9 +80,11 @@ class Egress:
         own: Iterable[Allowed] = (),
         setting: str = "EGRESS_ALLOW",
         web_ports: bool = False,
+        pinned: bool = False,
     ) -> None:
-        self._setting = f"BOOMERANG_{setting}"
-        self._allowed = (*own, *[_allowed(text.strip(), self._setting) for text in allow if text.strip()])
+        self.setting = f"BOOMERANG_{setting}"
+        self.pinned = pinned
+        self._allowed = (*own, *[_allowed(text.strip(), self.setting) for text in allow if text.strip()])
         self._denied = tuple(_denied(text.strip()) for text in deny if text.strip())
         self._web_ports = web_ports
 
@@ -96,12 +95,12 @@ class Egress:
         except ValueError as error:
             raise EgressRefused(f"{host} resolves to something that is not an address") from error
         refused = LiteralRefused if literal_addresses(host) else EgressRefused
-        if any(each in network for each in _spellings(found) for network in self._denied):
+        if any(each in network for each in spellings(found) for network in self._denied):
             raise refused(f"{host} is at {found}, which is in a network of BOOMERANG_EGRESS_DENY")
         entries = [entry for entry in self._allowed if entry.covers(host, port, found)]
         if not _public(found) and not entries:
             raise refused(
-                f"{host} is at {found}, which is not public: it is not dialled unless {self._setting} names it"
+                f"{host} is at {found}, which is not public: it is not dialled unless {self.setting} names it"
             )
         if not self._dials(port) and not any(entry.port for entry in entries):
             raise refused(self._port_refusal(port))
@@ -110,8 +109,14 @@ class Egress:
         """Raise EgressRefused unless an entry allows `address`, which is an address of this machine."""
         if not any(entry.covers(host, port, ip_address(address)) for entry in self._allowed):
             raise EgressRefused(
-                f"{host} is at {address}, an address of this machine: it is not dialled unless {self._setting} names it"
+                f"{host} is at {address}, an address of this machine: it is not dialled unless {self.setting} names it"
             )
+
+    def names(self, host: str, port: int) -> bool:
+        """Return whether an entry names `host` itself, at `port`, so that a proxy may resolve it."""
+        name = host.lower().rstrip(".")
+        entries = [each for each in self._allowed if each.target == name and each.port in (None, port)]
+        return any(each.port or self._dials(port) for each in entries)
 
     def refusal(self, url: str) -> str | None:
         """Return why `url` can never be allowed; None where it is allowed, or where only a DNS lookup decides."""
@@ -134,16 +139,8 @@ class Egress:
     def _port_refusal(self, port: int) -> str:
         return (
             f"port {port} is not dialled: use 80, 443 or one from {FIRST_UNPRIVILEGED_PORT}, "
-            f"unless {self._setting} names the host with this port"
+            f"unless {self.setting} names the host with this port"
         )
-
-
-def literal_addresses(host: str) -> Sequence[str]:
-    """Return the addresses that `host` denotes without a DNS lookup, in any spelling; none for a name."""
-    with suppress(OSError, UnicodeError):
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        return [str(entry[4][0]) for entry in found]
-    return ()
 
 
 def _public(address: Address) -> bool:
@@ -152,12 +149,6 @@ def _public(address: Address) -> bool:
     return (
         address.is_global and not address.is_multicast and not any(address in network for network in REFUSED_NETWORKS)
     )
-
-
-def _spellings(address: Address) -> Collection[Address]:
-    """Return `address`, and the IPv4 address that an IPv6 address maps."""
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (address, mapped) if mapped else (address,)
 
 
 def _allowed(text: str, setting: str) -> Allowed:

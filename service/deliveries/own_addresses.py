@@ -16,10 +16,11 @@ def is_own_address(local: Any, remote: Any) -> bool:
     """
     if not (isinstance(local, tuple) and isinstance(remote, tuple) and local and remote):
         return False
-    return local[0] == remote[0] or _can_bind(str(remote[0]))
+    return local[0] == remote[0] or is_bound_here(str(remote[0]))
 
 
-def _can_bind(address: str) -> bool:
+def is_bound_here(address: str) -> bool:
+    """Return whether this machine has `address`, an IP address without port."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     return _binds(family, address) and not _binds(family, NEVER_OWN[family])  # Linux: ip_nonlocal_bind
 

@@ -6,12 +6,21 @@ import httpx
 
 from service.domain.errors import BadSetting
 from service.domain.ports.provider import Provider
-from service.providers.connection_pool import PooledTransport
+from service.providers.connection_health import ConnectionHealth
+from service.providers.connection_pool import PooledTransport, connection_opener
 from service.providers.rate_limited import RateLimitedClient
 from service.providers.vidu.client import Vidu
 from service.providers.vtrix.client import Vtrix
 
-__all__ = ["PooledTransport", "RateLimitedClient", "Vidu", "Vtrix", "open_provider"]
+__all__ = [
+    "ConnectionHealth",
+    "PooledTransport",
+    "RateLimitedClient",
+    "Vidu",
+    "Vtrix",
+    "connection_opener",
+    "open_provider",
+]
 
 ADAPTERS: Mapping[str, type[Vtrix | Vidu]] = {"vtrix": Vtrix, "vidu": Vidu}
 

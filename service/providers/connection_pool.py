@@ -11,6 +11,8 @@ from functools import partial
 
 import httpx
 
+from service.network.transport import Outgoing, OutgoingTransport
+
 IDLE_SECONDS = 1.5
 """How long an idle connection is used again, in seconds. The shortest limit of common servers is 2 s.
 
@@ -26,11 +28,11 @@ OpenConnection = Callable[[], httpx.AsyncBaseTransport]
 class PooledTransport(httpx.AsyncBaseTransport):
     """Transport without a connection limit of its own: the caller limits how many requests run at once.
 
-    `open_connection` makes the transport of one connection; None opens real connections with the default certificates.
+    `open_connection` makes the transport of one connection; None opens real ones, without a proxy.
     """
 
     def __init__(self, open_connection: OpenConnection | None = None) -> None:
-        self._open_connection = open_connection or _connection_opener()
+        self._open_connection = open_connection or connection_opener(Outgoing())
         self._all: set[httpx.AsyncBaseTransport] = set()
         self._idle: deque[tuple[float, httpx.AsyncBaseTransport]] = deque()
 
@@ -97,8 +99,7 @@ class _PooledStream(httpx.AsyncByteStream):
                 await release(reusable=reusable)
 
 
-def _connection_opener() -> OpenConnection:
-    """Return a function that opens one connection; all connections share one set of certificates."""
-    ssl_context = httpx.create_ssl_context(trust_env=False)
+def connection_opener(outgoing: Outgoing) -> OpenConnection:
+    """Return a function that opens one connection; all connections share the proxies and certificates of `outgoing`."""
     limits = httpx.Limits(max_connections=1, keepalive_expiry=IDLE_SECONDS)
-    return lambda: httpx.AsyncHTTPTransport(verify=ssl_context, trust_env=False, limits=limits)
+    return lambda: OutgoingTransport(outgoing, limits=limits)

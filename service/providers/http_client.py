@@ -7,6 +7,7 @@ import httpx
 from service.domain.errors import BadSetting, NotSent, ProviderUnavailable, ReplyLost
 from service.domain.ports.provider import ProviderRequest
 from service.domain.task import Fact, Json, UpstreamId
+from service.network.connection_errors import transport_reason
 from service.providers.answer import Answer, Reading
 from service.providers.bounded_request import (
     CREATE_TIMEOUTS,
@@ -28,7 +29,11 @@ NOT_SENT_ERRORS = (
     httpx.ProxyError,
     httpx.UnsupportedProtocol,
 )
-"""Transport errors that are raised before the first byte of a request is written."""
+"""Transport errors after which the request has certainly not reached the provider.
+
+All but one are raised before its first byte is written. A ProxyError may follow a request to a proxy that forwards: it
+wants a password, and has not forwarded anything.
+"""
 
 TOKEN_FIELDS = frozenset({"payload", "meta_data", "callback_url"})
 """Parameters that carry this service's tokens in place of the caller's values."""
@@ -67,9 +72,9 @@ class ProviderHttp:
         try:
             response = await self._exchange.send("POST", path, CREATE_TIMEOUTS, body=body)
         except NOT_SENT_ERRORS as error:
-            raise NotSent(f"the provider could not be reached: {type(error).__name__}") from error
+            raise NotSent(f"the provider could not be reached: {transport_reason(error)}") from error
         except TRANSPORT_ERRORS as error:
-            raise ReplyLost(f"no complete reply: {type(error).__name__}") from error
+            raise ReplyLost(f"no complete reply: {transport_reason(error)}") from error
         return self._reader.create_reply(response)
 
     async def fetch(self, path: str, upstream_id: UpstreamId) -> Fact:
@@ -113,7 +118,7 @@ class ProviderHttp:
         try:
             return await self._exchange.send(method, path, timeouts, query=query, body=body)
         except TRANSPORT_ERRORS as error:
-            raise ProviderUnavailable(f"no complete response: {type(error).__name__}") from error
+            raise ProviderUnavailable(f"no complete response: {transport_reason(error)}") from error
 
 
 def params_with_tokens(request: ProviderRequest) -> Json:

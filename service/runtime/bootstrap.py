@@ -2,17 +2,15 @@
 
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-
-import httpx
 
 from service.callbacks.inbox_worker import InboxWorker
 from service.callbacks.receiver import CallbackReceiver
 from service.deliveries.dispatcher import Dispatcher
-from service.deliveries.egress_clients import EgressClients, open_egress_clients
+from service.deliveries.egress_clients import EgressClients
 from service.deliveries.handler_api import Handler
 from service.deliveries.handler_loader import handler_schedules, load_handlers
 from service.deliveries.handler_slots import HandlerSlots
@@ -25,7 +23,7 @@ from service.domain.key_ring import KeyRing
 from service.domain.poll_planner import PollPlanner
 from service.domain.ports.signals import Clock
 from service.domain.tokens import Tokens
-from service.providers import PooledTransport, RateLimitedClient, open_provider
+from service.providers import RateLimitedClient
 from service.providers.callback_bodies import callback_reader
 from service.providers.vidu.signature import ViduVerifier
 from service.runtime.clock_jump import ClockJumpDetector
@@ -33,6 +31,7 @@ from service.runtime.config.settings import Settings
 from service.runtime.handler_settings import client_secrets, egress_settings, mask_logs, secret_mask
 from service.runtime.key_agreement import KeyAgreement
 from service.runtime.limits import limits_of, pricing_of
+from service.runtime.outgoing import open_outgoing_clients
 from service.runtime.output_writer import dropped_lines
 from service.runtime.system import SystemClock, uuid7_factory
 from service.runtime.worker import Worker
@@ -62,6 +61,11 @@ class Application:
     receiver: CallbackReceiver
     worker: Worker
     keys: KeyAgreement
+    connection_warnings: Callable[[], Sequence[str]] = tuple
+
+    def warnings(self) -> list[str]:
+        """Return what an operator should know although the process is healthy."""
+        return [*self.keys.warnings, *self.connection_warnings()]
 
     def counters(self) -> Mapping[str, Mapping[str, int]]:
         """Return the counters of this process for its metrics."""
@@ -94,23 +98,11 @@ async def build_application(settings: Settings) -> AsyncIterator[Application]:
                 listen_url=settings.database_listen_url,
             )
         )
-        upstream = await stack.enter_async_context(_provider(settings))
-        egress_clients = await stack.enter_async_context(open_egress_clients(egress_settings(settings)))
-        builder = ApplicationBuilder(settings=settings, clock=clock, store=store, upstream=upstream, handlers=handlers)
-        yield builder.build(egress_clients)
-
-
-@asynccontextmanager
-async def _provider(settings: Settings) -> AsyncIterator[RateLimitedClient]:
-    async with httpx.AsyncClient(transport=PooledTransport(), trust_env=False, follow_redirects=False) as client:
-        yield open_provider(
-            settings.provider,
-            client=client,
-            base_url=settings.upstream_url,
-            key=settings.upstream_key or "",
-            rate=settings.upstream_rate,
-            concurrency=settings.upstream_concurrency,
+        clients = await stack.enter_async_context(open_outgoing_clients(settings))
+        builder = ApplicationBuilder(
+            settings=settings, clock=clock, store=store, upstream=clients.upstream, handlers=handlers
         )
+        yield replace(builder.build(clients.egress), connection_warnings=clients.warnings)
 
 
 @dataclass(kw_only=True)

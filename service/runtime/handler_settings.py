@@ -3,6 +3,7 @@
 from service.deliveries.egress_clients import EgressSettings
 from service.deliveries.error_text import SecretMask, mask_credentials
 from service.domain.webhook_secrets import ClientSecrets
+from service.network.proxies import proxy_secrets
 from service.runtime import log_config
 from service.runtime.config.settings import NAMES, Settings
 
@@ -34,13 +35,13 @@ def client_secrets(settings: Settings) -> ClientSecrets:
 
 
 def secret_mask(settings: Settings) -> SecretMask:
-    """Return the mask of every value of the handlers' settings."""
+    """Return the mask of every value of the handlers' settings, and of the passwords of proxies."""
     values = {
         text
         for name, text in settings.present.items()
         if name not in NAMES or (name in SECRET_NAMES and not text.startswith("file:"))
     }
-    return SecretMask(values)
+    return SecretMask(values | proxy_secrets(settings.outgoing))
 
 
 def mask_logs(mask: SecretMask) -> None:

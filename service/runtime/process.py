@@ -240,7 +240,7 @@ def _services(
         counters=application.counters,
         stopping=stopping.is_set,
         failure_reason=failure_reason,
-        warnings=lambda: application.keys.warnings,
+        warnings=application.warnings,
         task_service=application.task_service,
         notes=application.notes,
         receiver=application.receiver,

@@ -11,9 +11,11 @@ import structlog
 from anyio.to_thread import run_sync
 
 from service.deliveries.egress_clients import EgressSettings
-from service.deliveries.egress_policy import DEFAULT_PORTS, EgressRefused, literal_addresses
+from service.deliveries.egress_policy import DEFAULT_PORTS, EgressRefused
 from service.domain.errors import BadSetting
 from service.domain.hosts import is_loopback
+from service.network.addresses import authority, literal_addresses
+from service.network.proxies import proxy_rules
 from service.runtime.config.setting_types import archive_directory
 from service.runtime.config.settings import Settings
 from service.runtime.handler_settings import egress_settings
@@ -36,11 +38,15 @@ async def check_delivery_targets(settings: Settings, handlers: Collection[str]) 
 
 
 def log_warnings(settings: Settings) -> None:
-    """Log what works less well or less safely with these settings."""
+    """Log which proxies are used, and what works less well or less safely with these settings."""
     if settings.public_url is None:
         log.warning("poll-only: no BOOMERANG_PUBLIC_URL, so no callback address is sent and every task is polled")
     for extra in missing_extras():
         log.warning("inline media are checked by structure only", missing=extra, hint="install the extra `media`")
+    rules = proxy_rules(settings.outgoing)
+    for scheme, proxy in (("http", rules.http), ("https", rules.https)):
+        if proxy:
+            log.info("outgoing requests use a proxy", scheme=scheme, proxy=authority(proxy.host, proxy.port))
     provider = urlsplit(settings.upstream_url)
     if settings.upstream_key and provider.scheme == "http" and not is_loopback(provider.hostname or ""):
         log.warning(

@@ -1,6 +1,5 @@
 """Hostile name servers: inside addresses, changing addresses, invalid data, or no reply."""
 
-import asyncio
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,7 +13,7 @@ import anyio
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from service.deliveries import egress_guard
+from service.network import addresses
 from tests.security.catalogue import add, attempt, require
 from tests.security.environment import ROOT, ServiceUnderTest, bearer, completed, service_under_test
 from tests.security.on_archive import serving_results
@@ -178,7 +177,7 @@ async def hanging_lookups(_: Path) -> str:
                     group.start_soon(_look_up, f"n{number}.attacker.example")
                 await anyio.wait_all_tasks_blocked()
                 with anyio.move_on_after(20) as waited:
-                    await asyncio.get_running_loop().getaddrinfo("localhost", 80)  # as the provider's client does
+                    await addresses.resolve("localhost", 80)  # as the provider's client does
             finally:
                 release.set()
     require(not waited.cancelled_caught, "other names are not resolved while the lookups of the attacker hang")
@@ -187,4 +186,4 @@ async def hanging_lookups(_: Path) -> str:
 
 async def _look_up(name: str) -> None:
     with suppress(OSError):
-        await egress_guard.resolve(name, 80)
+        await addresses.resolve_foreign(name, 80)

@@ -18,6 +18,8 @@ from pydantic_core import ErrorDetails
 from service.domain.api_key import ApiKey
 from service.domain.errors import BadSetting
 from service.domain.submission_limits import ClientLimit
+from service.network.proxies import proxy_faults
+from service.network.transport import VARIABLES
 from service.runtime.config import setting_types as parse
 from service.runtime.config.dotenv import PREFIX
 from service.runtime.config.limit_checks import missing_credit_price, unknown_clients
@@ -34,7 +36,7 @@ CLIENT_NAMES = frozenset({"URL", "API_KEY"})
 PLAIN_NAMES = ("DATABASE_URL", "PORT", "WEB_CONCURRENCY")
 """Settings that are also read from the platforms' own names, without the prefix."""
 PRIVATE_NAMES = frozenset(
-    {"SECRET_KEYS", "API_KEYS", "METRICS_KEY", "UPSTREAM_KEY", "DATABASE_URL", "DATABASE_LISTEN_URL"}
+    {"SECRET_KEYS", "API_KEYS", "METRICS_KEY", "UPSTREAM_KEY", "DATABASE_URL", "DATABASE_LISTEN_URL", "HTTP_PROXY"}
 )
 """Settings that handlers never see."""
 
@@ -97,7 +99,7 @@ secret = partial(setting, repr=False)
 
 
 class Settings(BaseModel):
-    """The typed settings. Each field is a setting with the same name in capitals, except `present`.
+    """The typed settings. Each field is a setting with the same name in capitals, except the last two.
 
     Lists of keys and secrets have the newest first.
     """
@@ -151,6 +153,8 @@ class Settings(BaseModel):
     notify_allow: EgressRules = setting((), "the same for addresses that clients give, with ports below 1024")
     egress_deny: Networks = setting((), "networks that look public and are not; never connected to")
     notify_handlers: Names = setting("webhook", "handlers that `notify` may name without an admin's key")
+    http_proxy: Text | None = secret(None, "proxy of all outgoing requests; HTTPS_PROXY and its like also set it")
+    ca_file: Text | None = setting(None, "certificate authorities to trust as well; SSL_CERT_FILE adds some too")
     log_format: Annotated[Literal["console", "json"], Word] = setting("json", "by default console on a terminal")
     log_level: Annotated[Literal["debug", "info", "warning", "error", "critical"], Word] = setting(
         "info", "lowest level"
@@ -162,6 +166,7 @@ class Settings(BaseModel):
     retry_schedules: SkipValidation[Mapping[str, tuple[timedelta, ...]]] = setting(
         {}, "RETRY_SCHEDULE_<HANDLER>: delays of one handler, by its name in capitals"
     )
+    outgoing: SkipValidation[Mapping[str, str]] = secret({}, "variables of proxies and certificates")
     present: SkipValidation[Mapping[str, str]] = secret({}, "text of each given setting that handlers see")
 
     def client_limits(self) -> dict[str, ClientLimit]:
@@ -180,7 +185,9 @@ class Settings(BaseModel):
         return max(self.task_deadline, OFF_PEAK_DEADLINE)
 
 
-NAMES = tuple(name.upper() for name in Settings.model_fields if name not in {"present", "retry_schedules"})
+NAMES = tuple(
+    name.upper() for name in Settings.model_fields if name not in {"outgoing", "present", "retry_schedules"}
+)
 """Every setting, without the prefix."""
 
 
@@ -214,12 +221,14 @@ def load_settings(
     faults = unknown_names(variables, {*NAMES, *CLIENT_NAMES, *needed})
     given = {name: text for name, value in variables.items() if (text := value.strip())}
     found = _find_variables(given)
+    network = {name: given[name] for name in VARIABLES & given.keys()}
     texts: dict[str, Any] = {
         name: PLATFORM_ADDRESSES.get(source, "{}").format(given[source]) for name, source in found.items()
     }
     schedules, wrong = retry_schedules(given)
-    texts |= {"retry_schedules": schedules, "present": _present(given)}
+    texts |= {"retry_schedules": schedules, "outgoing": network, "present": _present(given)}
     texts.setdefault("log_format", "console" if terminal else "json")
+    wrong += proxy_faults(network)
     try:
         settings, invalid = Settings.model_validate(texts), set[str]()
     except ValidationError as error:

@@ -1,0 +1,59 @@
+"""The certificate authorities that outgoing connections trust: the usual ones, and those that the operator adds.
+
+The usual ones are those of certifi and of the system, where many companies install their own.
+"""
+
+import errno
+import os
+import ssl
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import certifi
+
+from service.domain.errors import BadSetting
+
+FILES = ("BOOMERANG_CA_FILE", "SSL_CERT_FILE")
+FOLDERS = "SSL_CERT_DIR"
+
+EXPECTED_FILE = "must name a readable PEM file with at least one certificate"
+EXPECTED_FOLDER = "must name a readable directory of certificates, as `openssl rehash` prepares it"
+
+
+def trusted(variables: Mapping[str, str]) -> ssl.SSLContext:
+    """Return the TLS settings of a client that trusts the usual authorities and those in `variables`.
+
+    Verification is that of Python 3.12 in every version: a private authority without key identifiers is accepted, and
+    an intermediate authority may be added without its root. Raises BadSetting with a line for each wrong variable.
+    """
+    context = ssl.create_default_context(cafile=certifi.where())
+    context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if faults := list(_add_all(context, variables)):
+        raise BadSetting("\n".join(faults))
+    return context
+
+
+def _add_all(context: ssl.SSLContext, variables: Mapping[str, str]) -> Iterator[str]:
+    """Add the authorities in `variables`; yield a line for each variable that is wrong."""
+    for name in FILES:
+        if path := variables.get(name, "").strip():
+            try:
+                context.load_verify_locations(cafile=path)
+            except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+                yield f"{name} {EXPECTED_FILE}{_reason(error)}"
+    for path in filter(None, variables.get(FOLDERS, "").strip().split(os.pathsep)):
+        try:
+            if not Path(path).is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            context.load_verify_locations(capath=path)
+        except (OSError, ValueError) as error:
+            yield f"{FOLDERS} {EXPECTED_FOLDER}{_reason(error)}"
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """Return what the system says about a file; OpenSSL's own words about its content explain nothing."""
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.strerror:
+        return f": {error.strerror}"
+    return ""

@@ -1,0 +1,60 @@
+"""Says why a connection failed, in words that an operator can search for."""
+
+import os
+import ssl
+from collections.abc import Iterator
+
+import httpcore
+import httpx
+
+MAX_CHAIN = 8
+"""Errors behind an error that are read."""
+
+CERTIFICATE = "certificate verify failed"
+
+
+def tls_reason(error: BaseException) -> str | None:
+    """Return why TLS failed, None for an error of another kind. The text has no host and no address."""
+    for each in _chain(error):
+        if isinstance(each, ssl.SSLCertVerificationError):
+            reason = each.verify_message.partition(",")[0]  # a mismatch names the host after the comma
+            return f"{CERTIFICATE}: {reason}" if reason else CERTIFICATE
+        if isinstance(each, ssl.SSLError) and each.reason:
+            return f"TLS failed: {each.reason.replace('_', ' ').lower()}"
+    return None
+
+
+def transport_reason(error: BaseException) -> str:
+    """Return why a request failed, without hosts and addresses: TLS, the proxy, or the class of the error."""
+    if isinstance(error, httpx.ProxyError):
+        faults = [str(each) for each in _chain(error) if isinstance(each, ProxyFault)]
+        return faults[-1] if faults else "the proxy failed"  # the first one may name the host
+    return tls_reason(error) or type(error).__name__
+
+
+def connect_reason(error: BaseException) -> str:
+    """Return why one address could not be connected to, for a list of addresses."""
+    if reason := tls_reason(error):
+        return reason
+    codes = [each.errno for each in _chain(error) if isinstance(each, OSError) and each.errno]
+    return os.strerror(codes[-1]) if codes else str(error) or type(error).__name__
+
+
+class ProxyFault(httpcore.ProxyError):
+    """The proxy is at fault, with a reason without hosts; the request did not leave it."""
+
+
+def refused_by_proxy(status: int) -> ProxyFault:
+    """Return the error for a proxy that answered `status` itself. Its own text is not repeated."""
+    phrase = httpx.codes.get_reason_phrase(status)
+    return ProxyFault(f"the proxy answered {status} {phrase}".rstrip())
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield `error` and those behind it; the pool of httpcore raises its errors `from None`, which hides them."""
+    seen: BaseException | None = error
+    for _ in range(MAX_CHAIN):
+        if seen is None:
+            return
+        yield seen
+        seen = seen.__cause__ or seen.__context__
