@@ -140,7 +140,7 @@ async def test_replays_are_locked_in_the_order_of_their_ids(store: Store, databa
     await store.deliveries.finish([an_attempt(claim) for claim in await claim_deliveries(store)])
 
     async def replay(store: Store) -> None:
-        assert await store.deliveries.replay(["e2-log", "e1-log"], now=NOW) == ["e2-log", "e1-log"]
+        assert await replay(store, "e2-log", "e1-log") == ["e2-log", "e1-log"]
 
     await waits_for_the_first(database, a_row_of("deliveries"), replay, store, first="e1-log", second="e2-log")
 

@@ -1,0 +1,36 @@
+"""Refused callbacks that name a task, and the attempts of deliveries that a person asked for."""
+
+import sqlalchemy as sa
+from alembic import op
+
+from service.storage.column_types import SafeText, UtcDateTime
+
+revision = "0004"
+down_revision = "0003"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Add the columns, tables and indexes."""
+    _refused_callbacks()
+    _asked_attempts()
+
+
+def _refused_callbacks() -> None:
+    """Add one row for each task and reason, with a count, so that nobody fills the history of a task."""
+    op.create_table(
+        "refused_callbacks",
+        sa.Column("task_id", SafeText(), nullable=False),
+        sa.Column("reason", SafeText(), nullable=False),
+        sa.Column("submission", sa.Integer(), nullable=False),
+        sa.Column("count", sa.BigInteger(), nullable=False),
+        sa.Column("first_at", UtcDateTime(), nullable=False),
+        sa.Column("last_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("task_id", "reason"),
+    )
+
+
+def _asked_attempts() -> None:
+    """Add when a person asked for the next attempt of a delivery: it is made although its host fails."""
+    op.add_column("deliveries", sa.Column("asked_at", UtcDateTime()))
