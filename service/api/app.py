@@ -21,15 +21,16 @@ from service.api.metrics import Counters
 from service.api.models import ModelApi
 from service.api.openapi.endpoint import OpenApi
 from service.api.pages import PageTurns
-from service.api.ports import DeliveryLookup, Receiver, Replayer, SinglePassRunner, TaskService, WaitingNotes
+from service.api.ports import DeliveryLookup, Receiver, SinglePassRunner, TaskService, WaitingNotes
 from service.api.problems import error_response, raise_unexpected
 from service.api.reconcile import ReconcileApi
-from service.api.request_bodies import CALLBACK_BODIES, TASK_BODIES, BodyLimits, BodyReader
+from service.api.request_bodies import CALLBACK_BODIES, FILTER_BODIES, TASK_BODIES, BodyLimits, BodyReader
 from service.api.request_context import RequestContextMiddleware
 from service.api.tasks import TaskApi
 from service.domain.api_key import ApiKey
 from service.domain.errors import BoomerangError
 from service.domain.ports.health import Health
+from service.domain.ports.replays import Replayer
 from service.domain.ports.signals import Clock, Signals
 from service.domain.ports.tasks import BlobStore, TaskQueries
 
@@ -106,6 +107,7 @@ def create_app(services: Services) -> ASGIApp:
         replayer=services.replayer,
         clock=services.clock,
         turns=turns,
+        bodies=BodyReader(FILTER_BODIES),
     )
     routes = [
         *callbacks.routes(),

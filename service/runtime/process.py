@@ -213,7 +213,7 @@ def _services(
         task_service=application.task_service,
         notes=application.notes,
         receiver=application.receiver,
-        replayer=application.store.deliveries,
+        replayer=application.store.replays,
         single_pass=application.worker,
         queries=application.store.queries,
         blobs=application.store.blobs,

@@ -90,9 +90,9 @@ class DeliveryMachine(LifecycleMachine):
             return
         for each in self.model.deliveries.values():
             if each.pending and each.lane == one.lane and each.seq < one.seq and each.lease is None:
-                each.due = min(each.due, now)
+                each.due = min(each.due or now, now)
         one.lease = one.lease if one.pending else None
-        one.due = min(one.due, now) if one.pending else now
+        one.due = min(one.due or now, now) if one.pending else now
         one.status, one.attempts = "pending", 0
 
     @precondition(lambda self: any(one.pending for one in self.model.deliveries.values()))

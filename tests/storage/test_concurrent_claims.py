@@ -5,6 +5,7 @@ The order is forced with a lock of the test, because two claims of one process r
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from psycopg import sql
 from service.domain.submission_limits import Limits
 from service.domain.task import Usage
 from service.storage import Store, replays
+from service.storage.task_rows import Values
 from tests.storage.builders import (
     NOW,
     a_task,
@@ -131,8 +133,13 @@ async def test_replays_at_the_same_time_give_one_new_message_id(
     """Of two operators who replay one dead letter at the same time, the second one keeps its new id."""
     await add_deliveries(store, "log")
     await store.deliveries.finish([an_attempt(claim) for claim in await claim_deliveries(store)])
-    reopen, ids = replays._reopened, []
-    monkeypatch.setattr(replays, "_reopened", lambda *one: ids.append(one[0]) or reopen(*one))
+    reopen, ids = replays._reopened, list[str]()
+
+    def noted(delivery_id: str, due_at: datetime) -> Values:
+        ids.append(delivery_id)
+        return reopen(delivery_id, due_at)
+
+    monkeypatch.setattr(replays, "_reopened", noted)
     stores = (store, open_another())
     assert await both_claim(database, "deliveries", stores, lambda one: replay(one, "e1-log")) == ["e1-log"] * 2
     assert ids == ["e1-log"]

@@ -10,7 +10,7 @@ import pytest
 from service.domain.ports.replays import ReplayFilter
 from service.domain.sealed_targets import SealedSecret
 from service.domain.task import Status, TaskId
-from service.storage import Store, delivery_queue, replays
+from service.storage import Store, bulk_writes, delivery_queue, replays
 from tests.storage.builders import (
     HOUR,
     MINUTE,
@@ -182,7 +182,7 @@ async def test_replay_beside_the_last_attempt_keeps_its_secret(
     if ends == "prune":
         monkeypatch.setattr(delivery_queue, "delete_secrets", _keep)
         await store.deliveries.finish([an_attempt(last)])
-    written, commit, update = asyncio.Event(), asyncio.Event(), replays.update_many
+    written, commit, update = asyncio.Event(), asyncio.Event(), bulk_writes.update_many
 
     async def held(*parameters: Any) -> None:
         await update(*parameters)
