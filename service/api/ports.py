@@ -42,6 +42,13 @@ class Receiver(Protocol):
         Raises BadToken unless it is genuine and not expired, or KeyMissing.
         """
 
+    def note_refusal(self, reason: str, segment: str) -> None:
+        """Leave a bounded trace of a refused callback to the address with the last segment `segment`."""
+
+    @property
+    def refused(self) -> Mapping[str, int]:
+        """Return how many callbacks were refused, by reason."""
+
     async def poll_at_once(self, claims: TokenClaims) -> None:
         """Make the task of a callback due whose body could not be received; raises StoreUnavailable."""
 

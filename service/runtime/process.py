@@ -207,6 +207,8 @@ def _services(
         api_keys=application.settings.api_keys,
         metrics_key=application.settings.metrics_key,
         counters=application.counters,
+        histograms=application.histograms,
+        budget_each=float(application.settings.budget_each),
         stopping=stopping.is_set,
         failure_reason=failure_reason,
         warnings=lambda: application.keys.warnings,

@@ -15,6 +15,7 @@ from service.storage.inbox import SqlInbox
 from service.storage.local_signals import LocalSignals
 from service.storage.process_registry import SqlProcessRegistry
 from service.storage.queries import SqlTaskQueries
+from service.storage.refusals import SqlRefusals
 from service.storage.replays import SqlReplays
 from service.storage.retention import SqlRetention
 from service.storage.run_time_stats import SqlRunTimeStats
@@ -40,6 +41,7 @@ class Store:
         self.tasks = SqlTaskQueue(database)
         self.deliveries = SqlDeliveryQueue(database)
         self.replays = SqlReplays(database)
+        self.refusals = SqlRefusals(database)
         self.health = SqlHealth(database)
         self.run_time_stats = SqlRunTimeStats(database)
         self.retention = SqlRetention(database)

@@ -1,5 +1,6 @@
 """A fake application behind the HTTP API: configurable results, recorded calls."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -99,6 +100,8 @@ class FakeApplication:
     accepted: list[NewTask] = field(default_factory=list)
     received: list[tuple[str, dict[str, str], bytes]] = field(default_factory=list)
     due: list[str] = field(default_factory=list)
+    refused: Counter[str] = field(default_factory=Counter)
+    refused_segments: list[str] = field(default_factory=list)
     replayed: list[str] = field(default_factory=list)
     not_replayed: dict[str, ReplayOutcome] = field(default_factory=dict)
     replay_filters: list[ReplayFilter] = field(default_factory=list)
@@ -165,6 +168,11 @@ class FakeApplication:
         self._maybe_fail()
         self.received.append((claim.token, dict(headers), body))
         return self.already_logged
+
+    def note_refusal(self, reason: str, segment: str) -> None:
+        """Count a refused callback; record the segment of its address."""
+        self.refused[reason] += 1
+        self.refused_segments.append(segment)
 
     async def replay(self, delivery_ids: Sequence[str], *, now: datetime) -> dict[str, ReplayOutcome]:
         """Make deliveries pending, but those in `not_replayed`."""
@@ -259,9 +267,9 @@ class FakeApplication:
         self._maybe_fail()
         return self.not_ready_reason
 
-    async def gauges(self, now: datetime) -> Gauges:
+    async def gauges(self, now: datetime, *, each: float = 1.0) -> Gauges:
         """Return the gauges, at the time of the clock only."""
-        assert now == NOW
+        assert (now, each) == (NOW, 1.0)
         return self.gauges_now
 
     def now(self) -> datetime:
