@@ -139,7 +139,7 @@ def _histograms(histograms: Histograms) -> Iterator[Metric]:
     for name, (labels, text) in HISTOGRAMS.items():
         metric = HistogramMetricFamily(f"boomerang_{name}", text + OF_PROCESS, labels=labels)
         for value, histogram in sorted(histograms.get(name, {}).items()):
-            bounds = [*(f"{bound:g}" for bound in histogram.bounds), "+Inf"]
+            bounds = [*map(str, histogram.bounds), "+Inf"]
             buckets = list(zip(bounds, map(float, accumulate(histogram.counts)), strict=True))
             metric.add_metric((value,) if labels else (), buckets, histogram.total)
         yield metric

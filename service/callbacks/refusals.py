@@ -50,7 +50,7 @@ class Refusals:
     clock: Clock
     counts: Counter[str] = field(init=False, default_factory=Counter)
     _warned: dict[str, _Warned] = field(init=False, default_factory=dict)
-    _waiting: dict[tuple[str, str], Refusal] = field(init=False, default_factory=dict)
+    _waiting: dict[tuple[str, str, int], Refusal] = field(init=False, default_factory=dict)
     _minute: datetime | None = field(init=False, default=None)
     _admitted: Counter[bool] = field(init=False, default_factory=Counter)
 
@@ -104,7 +104,7 @@ class Refusals:
         if self._minute is None or _passed(self._minute, now):
             self._minute = now
             self._admitted.clear()
-        if (claims.task_id, reason) not in self._waiting:
+        if (claims.task_id, reason, claims.submission) not in self._waiting:
             unverified = reason in UNVERIFIED
             if self._admitted[unverified] >= TASKS_A_MINUTE:
                 return
@@ -121,7 +121,7 @@ class Refusals:
         )
 
     def _fold(self, refusal: Refusal) -> None:
-        key = (refusal.task_id, refusal.reason)
+        key = (refusal.task_id, refusal.reason, refusal.submission)
         before = self._waiting.get(key)
         if before:
             self._waiting[key] = replace(before, count=before.count + refusal.count, last_at=refusal.last_at)

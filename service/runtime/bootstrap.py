@@ -71,9 +71,10 @@ class Application:
 
     def counters(self) -> Mapping[str, Mapping[str, int] | Mapping[tuple[str, ...], int]]:
         """Return the counters of this process for its metrics."""
-        requests: dict[tuple[str, ...], int] = {**self.upstream.requests}
+        requests: Counter[tuple[str, ...]] = Counter()
         joined: Counter[str] = Counter()
         for (kind, outcome), count in self.upstream.requests.items():
+            requests[kind, outcome] += count
             joined[f"{kind}_{outcome}"] += count
         return {
             "polls": self.worker.poller.outcomes,
