@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from service.domain.errors import StoreUnavailable
 from service.domain.ports.health import Gauges
 from service.domain.task import Status
 from service.storage.daily_budget import reported_today, spent_today
@@ -33,6 +34,9 @@ MAX_STATUS_WORDS = 20
 
 FEW_ROWS = 20_000
 """Rows that are counted again for every call."""
+
+PATIENCE = 2.0
+"""Seconds that a call waits for new counts if it has older ones."""
 
 REUSE = timedelta(seconds=60)
 """How long counts of more rows are used; one second more for each FEW_ROWS, so that counting takes few percent."""
@@ -68,18 +72,14 @@ class SqlGauges:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._totals: Totals | None = None
-        self._counting = asyncio.Lock()
+        self._counting: asyncio.Task[None] | None = None
 
     async def read(self, now: datetime, *, each: float) -> Gauges:
         """Return the gauges at `now`; `each` is BUDGET_EACH, which a task of unknown price counts as.
 
         Calls at the same time share the counts of rows that stay.
         """
-        async with self._counting:
-            if self._totals is None or not self._totals.usable(now):
-                async with self._database.reading() as connection:
-                    self._totals = await _totals(connection, now, each)
-            totals = self._totals
+        totals = await self._current_totals(now, each)
         async with self._database.reading() as connection:
             open_tasks = await _counts(connection, tasks.c.status, OPEN)
             pending = (await connection.execute(NUMBER_OF_DELIVERIES.where(IS_PENDING))).scalar_one()
@@ -101,6 +101,33 @@ class SqlGauges:
                 dead_letters=totals.dead_letters,
                 spent=totals.spent,
             )
+
+    async def close(self) -> None:
+        """End a count that is running."""
+        if self._counting:
+            self._counting.cancel()
+            await asyncio.wait({self._counting})
+
+    async def _current_totals(self, now: datetime, each: float) -> Totals:
+        """Return the counts of rows that stay. A caller that does not wait for their end leaves them running.
+
+        Older counts are returned while newer ones take longer than PATIENCE.
+        """
+        if self._totals and self._totals.usable(now):
+            return self._totals
+        if self._counting is None or self._counting.done():
+            self._counting = asyncio.create_task(self._count(now, each), name="count rows")
+        stale = self._totals if self._totals and self._totals.rows >= FEW_ROWS else None
+        done, _ = await asyncio.wait({self._counting}, timeout=PATIENCE if stale else None)
+        if done:
+            self._counting.result()
+        if self._totals is None:
+            raise StoreUnavailable("the rows were not counted")
+        return self._totals
+
+    async def _count(self, now: datetime, each: float) -> None:
+        async with self._database.reading() as connection:
+            self._totals = await _totals(connection, now, each)
 
 
 async def _totals(connection: AsyncConnection, now: datetime, each: float) -> Totals:

@@ -51,6 +51,10 @@ class SqlHealth:
             await write.connection.execute(delete(polls).where(polls.c.task_id == PROBE_ROW["task_id"]))
         self._database.write_failed = False
 
+    async def close(self) -> None:
+        """End what is running."""
+        await self._gauges.close()
+
     async def gauges(self, now: datetime, *, each: float = DEFAULT_EACH) -> Gauges:
         """Return the gauges at `now`; `each` is BUDGET_EACH."""
         return await self._gauges.read(now, each=each)

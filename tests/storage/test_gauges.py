@@ -87,3 +87,30 @@ async def test_dead_letters_are_counted_by_handler_and_spending_by_client(store:
     assert found.dead_letters == {"a": 1}
     assert found.spent == {"bert": 2.5}
     assert found.day_costs == {}
+
+
+async def test_slow_counts_go_on_and_older_ones_are_shown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scrape that gives up does not waste the count; the next one uses it, and older counts until then."""
+    monkeypatch.setattr(gauges, "FEW_ROWS", 2)
+    monkeypatch.setattr(gauges, "PATIENCE", 0.0)
+    await _fill(store)
+    count, may_count = gauges._totals, asyncio.Event()
+
+    async def slow(*parameters: Any) -> gauges.Totals:
+        await may_count.wait()
+        return await count(*parameters)
+
+    monkeypatch.setattr(gauges, "_totals", slow)
+    scrape = asyncio.create_task(store.health.gauges(NOW))
+    await asyncio.sleep(0)
+    scrape.cancel()
+    await asyncio.wait({scrape})
+    may_count.set()
+    assert (await store.health.gauges(NOW)).tasks == {"queued": 1, "completed": 1}
+    may_count.clear()
+    await add_tasks(store, a_task("t4", status=Status.COMPLETED, due_at=None))
+    assert (await store.health.gauges(NOW + HOUR)).tasks == {"queued": 1, "completed": 1}
+    may_count.set()
+    assert store.health._gauges._counting is not None
+    await store.health._gauges._counting
+    assert (await store.health.gauges(NOW + HOUR)).tasks == {"queued": 1, "completed": 2}
