@@ -16,7 +16,7 @@ PACE = timedelta(milliseconds=20)
 MAX_AHEAD = timedelta(days=1)
 """Longest time until the last replayed delivery is due: later ones share that time."""
 
-READ = 5_000
+READ = 2_000
 """Deliveries that are chosen with one read."""
 
 WRITTEN = 250

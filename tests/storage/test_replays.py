@@ -211,3 +211,16 @@ async def _keep(*_: Any) -> None:
 
 async def _run(end: Awaitable[Any]) -> None:
     await end
+
+
+async def test_every_replay_is_an_attempt_of_its_own(store: Store) -> None:
+    """A second replay of a delivered one is not taken for a repeat of the first: each has its own message id."""
+    await add_deliveries(store, "log")
+    ids = []
+    for _ in range(3):
+        [claim] = await claim_deliveries(store)
+        await store.deliveries.finish([an_attempt(claim)])
+        ids.append(claim.message_id)
+        assert await replay(store, claim.id) == [claim.id]
+    numbers = [row["attempt"] for row in await store.queries.history(TaskId("t1")) if row["kind"] == "attempt"]
+    assert (len(set(ids)), sorted(numbers)) == (3, [1, 2, 3])
