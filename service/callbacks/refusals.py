@@ -57,8 +57,8 @@ class Refusals:
     def note(self, reason: str, token: str) -> None:
         """Count one refused callback to the address with `token`.
 
-        A token that no key verifies, and that has the shape of ours, was signed with a key that is no longer known, or
-        forged: nobody can tell them apart, and both count as `unknown_key`.
+        A token that no key verifies, and that has the shape of a token, was signed with a key that is no longer known,
+        or forged: there is no difference, and both count as `unknown_key`.
         """
         claims = unverified_claims(token)
         if reason == "forged" and claims:

@@ -59,7 +59,7 @@ class Moment(click.ParamType[str]):
     help="Dead letters (default), or deliveries that wait for a retry; may be given twice.",
 )
 @click.option("--dry-run", is_flag=True, help="Only count.")
-@click.option("--yes", is_flag=True, help="Do not ask; without a terminal nothing is asked.")
+@click.option("--yes", is_flag=True, help="Do not confirm; without a terminal nothing has to be confirmed.")
 @as_json
 @with_client
 async def replay(
@@ -77,7 +77,7 @@ async def replay(
     if delivery_ids:
         await _replay_ids(client, delivery_ids, as_json=as_json)
     elif given.keys() - {"status"}:
-        await _replay_many(client, given, dry_run=dry_run, ask=not yes, as_json=as_json)
+        await _replay_many(client, given, dry_run=dry_run, confirm=not yes, as_json=as_json)
     else:
         raise click.UsageError("give ids, or at least one of --handler, --since, --until, --client, --receiver")
 
@@ -101,7 +101,9 @@ async def _replay_ids(client: Client, delivery_ids: Sequence[str], *, as_json: b
         raise click.exceptions.Exit(EXIT_FAILED)
 
 
-async def _replay_many(client: Client, given: Mapping[str, object], *, dry_run: bool, ask: bool, as_json: bool) -> None:
+async def _replay_many(
+    client: Client, given: Mapping[str, object], *, dry_run: bool, confirm: bool, as_json: bool
+) -> None:
     counted = await _all_calls(client, {**given, "dry_run": True})
     console().print(_selection(counted), soft_wrap=True)
     if dry_run and counted["sample"]:
@@ -110,7 +112,7 @@ async def _replay_many(client: Client, given: Mapping[str, object], *, dry_run: 
         if as_json:
             print_json(counted)
         return
-    if ask and sys.stdin.isatty():
+    if confirm and sys.stdin.isatty():
         click.confirm("Replay them?", abort=True, err=True)
     report = await _all_calls(client, given, total=counted["matched"])
     if as_json:

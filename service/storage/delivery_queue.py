@@ -27,7 +27,7 @@ LEASED_COLUMNS = (
     deliveries.c.id,
     deliveries.c.fence,
     deliveries.c.attempts,
-    deliveries.c.asked_at,
+    deliveries.c.manual_at,
     deliveries.c.handler,
     deliveries.c.message_id,
     deliveries.c.target,

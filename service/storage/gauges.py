@@ -35,7 +35,7 @@ MAX_STATUS_WORDS = 20
 FEW_ROWS = 20_000
 """Rows that are counted again for every call."""
 
-PATIENCE = 2.0
+COUNT_TIMEOUT = 2.0
 """Seconds that a call waits for new counts if it has older ones."""
 
 REUSE = timedelta(seconds=60)
@@ -111,14 +111,14 @@ class SqlGauges:
     async def _current_totals(self, now: datetime, each: float) -> Totals:
         """Return the counts of rows that stay. A caller that does not wait for their end leaves them running.
 
-        Older counts are returned while newer ones take longer than PATIENCE.
+        Older counts are returned while newer ones take longer than COUNT_TIMEOUT.
         """
         if self._totals and self._totals.usable(now):
             return self._totals
         if self._counting is None or self._counting.done():
             self._counting = asyncio.create_task(self._count(now, each), name="count rows")
         stale = self._totals if self._totals and self._totals.rows >= FEW_ROWS else None
-        done, _ = await asyncio.wait({self._counting}, timeout=PATIENCE if stale else None)
+        done, _ = await asyncio.wait({self._counting}, timeout=COUNT_TIMEOUT if stale else None)
         if done:
             self._counting.result()
         if self._totals is None:

@@ -1,4 +1,4 @@
-"""Replays of deliveries: one by one, and many at paced times."""
+"""Replays of deliveries: one by one, and many at given times."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -58,7 +58,7 @@ class SqlReplays:
         """Make single deliveries due at `now`; return what became of those that exist."""
         async with self._database.writing() as write:
             due = dict.fromkeys(delivery_ids, now)
-            outcomes, rows = await _replay(write.connection, due, statuses=ANY_STATUS, now=now, asked_at=now)
+            outcomes, rows = await _replay(write.connection, due, statuses=ANY_STATUS, now=now, manual_at=now)
             lanes = [
                 {"this_lane": row["lane"], "this_seq": row["event_seq"], "now": now}
                 for row in rows
@@ -80,7 +80,7 @@ class SqlReplays:
         ]
         return Matches(found=found, last=rows[-1]["id"] if len(rows) == limit else None)
 
-    async def replay_paced(
+    async def replay_at(
         self, due: Mapping[str, datetime], wanted: ReplayFilter, *, now: datetime
     ) -> dict[str, ReplayOutcome]:
         """Make deliveries due at the times in `due`, in one transaction, if they still have a wanted status."""
@@ -116,7 +116,7 @@ async def _replay(
     *,
     statuses: frozenset[Any],
     now: datetime,
-    asked_at: datetime | None = None,
+    manual_at: datetime | None = None,
 ) -> tuple[dict[str, ReplayOutcome], Sequence[RowMapping]]:
     """Lock the deliveries of `due`, then the secrets of those that have ended, and make them due.
 
@@ -138,7 +138,7 @@ async def _replay(
     signed = [row for row in ended if secret_id(row["target"]) is None or secret_id(row["target"]) in known]
     outcomes |= dict.fromkeys((row["id"] for row in ended), "secret_deleted")
     outcomes |= dict.fromkeys((row["id"] for row in (*pending, *signed)), "replayed")
-    again: Values = {"attempts": 0, "asked_at": asked_at}
+    again: Values = {"attempts": 0, "manual_at": manual_at}
     await update_many(
         connection,
         deliveries,

@@ -170,7 +170,7 @@ deliveries = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("finished_at", UtcDateTime),
     Column("destination", SafeText),
-    Column("asked_at", UtcDateTime),  # when a person asked for the next attempt
+    Column("manual_at", UtcDateTime),  # when a person requested the next attempt
     UniqueConstraint("event_id", "lane", name="deliveries_event_lane"),
 )
 

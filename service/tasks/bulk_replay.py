@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from service.domain.ports.replays import Replayable, Replayer, ReplayFilter, ReplayOutcome
 from service.domain.ports.signals import Clock
 
-PACE = timedelta(milliseconds=20)
+INTERVAL = timedelta(milliseconds=20)
 """Time between two replayed deliveries: 50 a second do not hold up new ones, and no receiver gets all at once."""
 
 MAX_AHEAD = timedelta(days=1)
@@ -63,7 +63,7 @@ class ReplayReport:
 
 @dataclass(kw_only=True)
 class BulkReplay:
-    """Replays all deliveries of a filter. One call runs at a time in a process: others wait for their turn."""
+    """Replays all deliveries of a filter. One call runs at a time in a process: others wait."""
 
     replays: Replayer
     clock: Clock
@@ -101,8 +101,8 @@ class BulkReplay:
             now, due = self.clock.now(), dict[str, datetime]()
             for one in found[begin : begin + WRITTEN]:
                 due[one.id] = due_at
-                due_at = min(due_at + PACE, now + MAX_AHEAD)
-            outcomes = await self.replays.replay_paced(due, wanted, now=now)
+                due_at = min(due_at + INTERVAL, now + MAX_AHEAD)
+            outcomes = await self.replays.replay_at(due, wanted, now=now)
             report.outcomes.update(outcomes.values())
             report.last_due_at = max(
                 [due[one] for one, outcome in outcomes.items() if outcome == "replayed"], default=report.last_due_at

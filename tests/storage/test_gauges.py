@@ -90,9 +90,9 @@ async def test_dead_letters_are_counted_by_handler_and_spending_by_client(store:
 
 
 async def test_slow_counts_go_on_and_older_ones_are_shown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A scrape that gives up does not waste the count; the next one uses it, and older counts until then."""
+    """A scrape that times out does not waste the count; the next one uses it, and older counts until then."""
     monkeypatch.setattr(gauges, "FEW_ROWS", 2)
-    monkeypatch.setattr(gauges, "PATIENCE", 0.0)
+    monkeypatch.setattr(gauges, "COUNT_TIMEOUT", 0.0)
     await _fill(store)
     count, may_count = gauges._totals, asyncio.Event()
 

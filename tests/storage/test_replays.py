@@ -1,4 +1,4 @@
-"""Replays: of waiting deliveries, of many at paced times, and beside attempts that end."""
+"""Replays: of waiting deliveries, of many at given times, and beside attempts that end."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -46,17 +46,17 @@ async def _ids(store: Store, wanted: ReplayFilter) -> list[str]:
 
 
 async def test_waiting_delivery_is_tried_now(store: Store) -> None:
-    """It is due at once with all its attempts, keeps its message id, and its next attempt was asked for by a person."""
+    """It is due at once with all its attempts, keeps its message id, and a person requested its next attempt."""
     await add_deliveries(store, "log")
     [first] = await claim_deliveries(store)
     await store.deliveries.finish([an_attempt(first, "retry", due_at=NOW + 6 * HOUR)])
     assert await claim_deliveries(store, now=NOW + MINUTE) == []
     assert await replay(store, first.id, now=NOW + MINUTE) == [first.id]
     [again] = await claim_deliveries(store, now=NOW + MINUTE)
-    assert (again.message_id, again.attempt, again.asked, again.abandoned) == (first.message_id, 1, True, False)
+    assert (again.message_id, again.attempt, again.manual, again.abandoned) == (first.message_id, 1, True, False)
     await store.deliveries.finish([an_attempt(again, "retry", due_at=NOW + HOUR)])
     [later] = await claim_deliveries(store, now=NOW + HOUR)
-    assert (later.attempt, later.asked) == (2, False)
+    assert (later.attempt, later.manual) == (2, False)
 
 
 async def test_waiting_delivery_takes_earlier_ones_of_its_lane_along(store: Store) -> None:
@@ -128,7 +128,7 @@ async def test_pages_continue_after_a_replayed_delivery(store: Store) -> None:
     assert ([one.id for one in rest.found], rest.last) == (["e3-log"], None)
 
 
-async def test_paced_replay_is_due_at_the_given_times(store: Store) -> None:
+async def test_replay_is_due_at_the_given_times(store: Store) -> None:
     """A waiting delivery that is due earlier stays so, a leased one is left alone, and a changed one stays as it is."""
     for number in range(4):
         await add_deliveries(store, "log", events=[f"e{number}"], task_id=f"t{number}")
@@ -136,7 +136,7 @@ async def test_paced_replay_is_due_at_the_given_times(store: Store) -> None:
     results = [an_attempt(dead, "dead", fault="ours"), an_attempt(delivered)]
     await store.deliveries.finish([*results, an_attempt(waiting, "retry", due_at=NOW + SECOND)])
     due = {claim.id: NOW + MINUTE for claim in (dead, waiting, delivered, leased)}
-    outcomes = await store.replays.replay_paced(due, BOTH, now=NOW)
+    outcomes = await store.replays.replay_at(due, BOTH, now=NOW)
     assert outcomes == {
         dead.id: "replayed",
         waiting.id: "replayed",

@@ -52,7 +52,7 @@ class Replayer(Protocol):
     async def matching(self, wanted: ReplayFilter, *, after: str | None, limit: int) -> "Matches":
         """Return at most `limit` deliveries that match, oldest event first, after the delivery with the id `after`."""
 
-    async def replay_paced(
+    async def replay_at(
         self, due: Mapping[str, datetime], wanted: ReplayFilter, *, now: datetime
     ) -> dict[str, ReplayOutcome]:
         """Make deliveries due at the times in `due`, in one transaction, if they still have a wanted status.

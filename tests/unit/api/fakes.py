@@ -196,7 +196,7 @@ class FakeApplication:
         ]
         return Matches(found=found, last=None)
 
-    async def replay_paced(
+    async def replay_at(
         self, due: Mapping[str, datetime], wanted: ReplayFilter, *, now: datetime
     ) -> dict[str, ReplayOutcome]:
         """Replay each one."""

@@ -1,7 +1,9 @@
 """The metrics page: a valid exposition, counters of the process and gauges of the database, and bounded labels."""
 
+import re
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import anyio
 import pytest
@@ -64,7 +66,7 @@ def test_order_is_stable() -> None:
     assert page(counters=counters) == page(turned, counters=other)
 
 
-def test_names_tell_counters_of_the_process_from_gauges_of_the_database() -> None:
+def test_counters_of_the_process_and_gauges_of_the_database_differ_by_name() -> None:
     """Counters end in _total, gauges never; the help says what each is, and the labels have one meaning each."""
     text = page(counters={"provider_requests": {("create", "ok"): 3}})
     for family in text_string_to_metric_families(text):
@@ -132,3 +134,28 @@ async def test_without_its_database_a_process_shows_its_own_figures(
     assert values(response.text, "boomerang_database_up") == {(): 0}
     assert values(response.text, "boomerang_polls_total") == {("completed",): 4}
     assert "boomerang_tasks{" not in response.text
+
+
+def test_every_metric_is_documented() -> None:
+    """The table in service/README.md has each metric once, with its labels and its kind."""
+    readme = (Path(__file__).parents[3] / "service" / "README.md").read_text("utf-8")
+    rows = re.findall(
+        r"^\| `(boomerang_[a-z_]+)(?:\{([a-z_, ]+)\})?` \| (\w+) \| [^|]+ \|[^|]*\|$", readme, re.MULTILINE
+    )
+    documented = [(name, tuple(labels.split(", ")) if labels else (), kind) for name, labels, kind in rows]
+    assert sorted(documented) == sorted(_declared())
+
+
+def _declared() -> list[tuple[str, tuple[str, ...], str]]:
+    """Return each metric of a page with every label, and its kind."""
+    counters = {name: {tuple("x" for _ in labels): 1} for name, (labels, _) in COUNTERS.items()}
+    histogram = DurationHistogram(bounds=(1.0,))
+    gauges = replace(
+        GAUGES, dead_letters={"h": 1}, status_words={"w": timedelta()}, day_costs={"c": 1.0}, spent={"c": 1}
+    )
+    text = page(gauges, counters=counters, histograms={name: {"": histogram} for name in HISTOGRAMS})
+    found = []
+    for family in text_string_to_metric_families(text):
+        labels = tuple(name for name in family.samples[0].labels if name != "le")
+        found.append((family.name + ("_total" if family.type == "counter" else ""), labels, family.type))
+    return found

@@ -77,7 +77,7 @@ async def test_repeats_are_folded_into_one_row() -> None:
     }
 
 
-async def test_flood_of_names_is_bounded_and_leaves_room_for_genuine_tokens() -> None:
+async def test_flood_of_names_is_bounded_and_hides_no_genuine_token() -> None:
     """Of unverified tokens only some tasks a minute are kept; those that a key verified have their own share."""
     refused, store, clock = _noted()
     for number in range(5000):

@@ -1,4 +1,4 @@
-"""Bulk replays: paced, in short transactions, and continued after the time limit."""
+"""Bulk replays: due one after the other, in short transactions, and continued after the time limit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from service.domain.ports.replays import Matches, Replayable, ReplayFilter, ReplayOutcome
 from service.tasks import bulk_replay
-from service.tasks.bulk_replay import PACE, BulkReplay, cursor_text, read_cursor
+from service.tasks.bulk_replay import INTERVAL, BulkReplay, cursor_text, read_cursor
 from tests.support.delivery_builders import ManualClock
 
 WANTED = ReplayFilter(statuses=frozenset({"dead"}))
@@ -32,7 +32,7 @@ class Dead:
         found = [Replayable(id=str(n), handler=f"h{n % 2}", status="dead") for n in range(begin, end)]
         return Matches(found=found, last=str(end - 1) if end - begin == limit else None)
 
-    async def replay_paced(
+    async def replay_at(
         self, due: Mapping[str, datetime], wanted: ReplayFilter, *, now: datetime
     ) -> dict[str, ReplayOutcome]:
         """Note the times."""
@@ -43,21 +43,21 @@ class Dead:
 
 
 async def test_deliveries_are_due_one_after_the_other() -> None:
-    """Each is due PACE after the one before, over all transactions, none of which is long."""
+    """Each is due INTERVAL after the one before, over all transactions, none of which is long."""
     clock = ManualClock()
     dead = Dead(12_345)
     report = await BulkReplay(replays=dead, clock=clock).run(WANTED, cursor=None, dry_run=False)
     due = {name: at for transaction in dead.transactions for name, at in transaction.items()}
-    assert due == {str(n): clock.now() + n * PACE for n in range(dead.count)}
+    assert due == {str(n): clock.now() + n * INTERVAL for n in range(dead.count)}
     assert max(map(len, dead.transactions)) == bulk_replay.WRITTEN
     assert (report.matched, report.outcomes["replayed"], report.cursor) == (dead.count, dead.count, None)
     assert report.by_handler == {"h0": 6173, "h1": 6172}
-    assert report.last_due_at == clock.now() + (dead.count - 1) * PACE
+    assert report.last_due_at == clock.now() + (dead.count - 1) * INTERVAL
     assert len(report.sample) == bulk_replay.SAMPLE
 
 
 async def test_call_past_its_time_limit_continues_at_its_cursor() -> None:
-    """The next call begins after the last delivery, and keeps the pace."""
+    """The next call begins after the last delivery, and keeps the interval."""
     clock, dead = ManualClock(), Dead(11_000)
     bulk = BulkReplay(replays=dead, clock=clock, time_limit=0.0)
     cursor, calls = None, 0

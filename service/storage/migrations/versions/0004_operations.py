@@ -1,4 +1,4 @@
-"""Refused callbacks that name a task, and the attempts of deliveries that a person asked for."""
+"""Refused callbacks that name a task, and the attempts of deliveries that a person requested."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,7 +14,7 @@ depends_on = None
 def upgrade() -> None:
     """Add the columns, tables and indexes."""
     _refused_callbacks()
-    _asked_attempts()
+    _manual_attempts()
 
 
 def _refused_callbacks() -> None:
@@ -31,6 +31,6 @@ def _refused_callbacks() -> None:
     )
 
 
-def _asked_attempts() -> None:
-    """Add when a person asked for the next attempt of a delivery: it is made although its host fails."""
-    op.add_column("deliveries", sa.Column("asked_at", UtcDateTime()))
+def _manual_attempts() -> None:
+    """Add when a person requested the next attempt of a delivery: it is made although its host fails."""
+    op.add_column("deliveries", sa.Column("manual_at", UtcDateTime()))
