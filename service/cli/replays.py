@@ -112,7 +112,7 @@ async def _replay_many(
         if as_json:
             print_json(counted)
         return
-    if confirm and sys.stdin.isatty():
+    if confirm and is_interactive():
         click.confirm("Replay them?", abort=True, err=True)
     report = await _all_calls(client, given, total=counted["matched"])
     if as_json:
@@ -147,6 +147,11 @@ async def _all_calls(client: Client, wanted: Mapping[str, object], *, total: int
         more["last_due_at"] = more["last_due_at"] or found["last_due_at"]
         found = more | {"sample": found["sample"]}
     return found
+
+
+def is_interactive() -> bool:
+    """Return whether a person can answer a question."""
+    return sys.stdin.isatty()
 
 
 def _selection(counted: Json) -> str:

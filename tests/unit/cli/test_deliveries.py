@@ -164,3 +164,15 @@ def test_wrong_use_of_replay_calls_nothing(service: FakeService, arguments: tupl
     """Ids and options exclude each other, something must be selected, and times have an offset: exit code 2."""
     result = run("replay", *arguments, url=service.url)
     assert (result.exit_code, service.requests) == (2, [])
+
+
+@pytest.mark.parametrize(("arguments", "typed", "exit_code"), [((), "n", 1), ((), "y", 0), (("--yes",), "", 0)])
+def test_person_at_a_terminal_confirms(
+    service: FakeService, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], typed: str, exit_code: int
+) -> None:
+    """The question comes after the counts; without a yes nothing is replayed, and --yes answers it."""
+    service.respond_to(BULK, (200, REPORT | {"replayed": 0}), (200, REPORT))
+    monkeypatch.setattr("service.cli.replays.is_interactive", lambda: True)
+    result = run("replay", "--handler", "webhook", *arguments, url=service.url, typed=typed)
+    assert (result.exit_code, len(service.requests)) == (exit_code, 1 if exit_code else 2)
+    assert ("Replay them?" in result.stderr) == (not arguments)
