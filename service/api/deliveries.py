@@ -99,8 +99,9 @@ class DeliveryApi:
         require_json(request)
         async with self.bodies.read(request) as body:
             data = parse_json(body)
-        wanted = replay_request(data, caller_of(request), self.clock.now())
-        report = await self._bulk.run(wanted.wanted, cursor=wanted.cursor, dry_run=wanted.dry_run)
+        caller = caller_of(request)
+        wanted = replay_request(data, caller, self.clock.now())
+        report = await self._bulk.run(wanted.wanted, cursor=wanted.cursor, dry_run=wanted.dry_run, caller=caller.name)
         return json_response(report_object(report))
 
     async def _visible(self, request: Request) -> DeliveryView:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from weakref import WeakValueDictionary
 
 from service.domain.ports.replays import Replayable, Replayer, ReplayFilter, ReplayOutcome
 from service.domain.ports.signals import Clock
@@ -63,21 +64,25 @@ class ReplayReport:
 
 @dataclass(kw_only=True)
 class BulkReplay:
-    """Replays all deliveries of a filter. One call runs at a time in a process: others wait."""
+    """Replays all deliveries of a filter."""
 
     replays: Replayer
     clock: Clock
     time_limit: float = TIME_LIMIT
-    _turn: asyncio.Lock = field(init=False, default_factory=asyncio.Lock)
+    _locks: WeakValueDictionary[str, asyncio.Lock] = field(init=False, default_factory=WeakValueDictionary)
 
-    async def run(self, wanted: ReplayFilter, *, cursor: ReplayCursor | None, dry_run: bool) -> ReplayReport:
+    async def run(
+        self, wanted: ReplayFilter, *, cursor: ReplayCursor | None, dry_run: bool, caller: str = ""
+    ) -> ReplayReport:
         """Replay what matches, the oldest event first, or only count it; stop after the time limit.
+
+        Of the calls of one `caller` one runs at a time.
 
         Deliveries that a call has replayed and that fail again meanwhile are not replayed by it once more, since a
         call only goes forward in the time of the events.
         """
         report = ReplayReport(dry_run=dry_run)
-        async with self._turn:
+        async with self._locks.setdefault(caller, asyncio.Lock()):
             until = time.monotonic() + self.time_limit
             after = cursor.after if cursor else None
             due_at = max(self.clock.now(), cursor.due_at) if cursor else self.clock.now()

@@ -1,5 +1,6 @@
 """Bulk replays: due one after the other, in short transactions, and continued after the time limit."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -93,3 +94,25 @@ def test_text_that_is_no_cursor_is_refused() -> None:
     """A cursor is a time in milliseconds and an id."""
     now = ManualClock().now()
     assert [read_cursor(text, now) for text in ("", "d1", "x-d1", "1-", "12345678901234-d1", "²-d1")] == [None] * 6
+
+
+async def test_calls_of_one_client_do_not_hold_up_another_one() -> None:
+    """A client runs one call at a time; an admin does not wait for all of a client's."""
+    dead, running, may_end = Dead(1), list[str](), asyncio.Event()
+    matching = dead.matching
+
+    async def slow(wanted: ReplayFilter, *, after: str | None, limit: int) -> Matches:
+        running.append("call")
+        await may_end.wait()
+        return await matching(wanted, after=after, limit=limit)
+
+    dead.matching = slow  # type: ignore[method-assign]
+    bulk = BulkReplay(replays=dead, clock=ManualClock())
+    calls = [
+        asyncio.create_task(bulk.run(WANTED, cursor=None, dry_run=True, caller=name)) for name in ("ann", "ann", "root")
+    ]
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert len(running) == 2
+    may_end.set()
+    assert [(await call).matched for call in calls] == [1, 1, 1]
